@@ -1,0 +1,135 @@
+/*
+ * set.h - what the parts of sb_set know of each other; not installed
+ *
+ *   set.c           the table of connections: add, accept, close, settle
+ *   set_receive.c   a turn: wait, receive, frame
+ *   set_send.c      replies, and output that the kernel did not take
+ *   deadline.c      a timing wheel over the rows
+ */
+#ifndef SOCKBUF_SET_H
+#define SOCKBUF_SET_H
+
+#include "sockbuf.h"
+
+#include <sys/socket.h>
+
+enum {
+    SB_RECEIVE = 65536,     /* bytes asked of one connection in one turn */
+    SB_ARENA = 8 * 65536,   /* bytes received in one turn from all */
+    SB_SMALL_TAIL = 2048,   /* an unfinished frame this small is copied into the arena again */
+    SB_OWN_EVENT = 8192,    /* a single frame from this size on is not merged */
+    SB_HELD = 64,           /* blocks of lent buffers handed out in one turn */
+    SB_POOL = 64,           /* buffers kept for the next to need one ... */
+    SB_POOL_BYTES = 262144, /* ... unless they grew past this */
+    SB_EVENTS_A_ROW = 8,    /* a row makes fewer events in a turn: see event() */
+    SB_GROUPS = 65535,
+    SB_BATCH = 512,         /* ready descriptors taken from epoll in one turn */
+    SB_WHEEL = 256,         /* slots of the wheel, 64 s in all */
+    SB_TICK_MS = 250
+};
+
+/* The life of a row.  Every change goes down this list. */
+enum state {
+    ROW_FREE,
+    ROW_OPEN,      /* frames are handed out, replies are taken */
+    ROW_DRAINING,  /* closing: unsent output leaves, input is discarded */
+    ROW_LINGERING, /* our FIN is sent, input is discarded until the peer's */
+    ROW_DEAD       /* ended; row and descriptor stay until the turn is settled */
+};
+
+enum {
+    FLAG_END = 1,      /* the peer's end of file was received */
+    FLAG_SHUTDOWN = 2, /* FIN is wanted behind the output */
+    FLAG_FIN = 4,      /* FIN was sent */
+    FLAG_PAUSED = 8,   /* the caller does not want input */
+    FLAG_HIGH = 16,    /* more unsent than high water */
+    FLAG_PARKED = 32,  /* taken out of epoll: nothing is wanted, yet it would report a hang-up */
+    FLAG_CHANGED = 64  /* is in the list of changes */
+};
+
+struct row {
+    int32_t fd;
+    int32_t next;         /* in the free list or the list of the dead */
+    int32_t error;
+    uint16_t group;
+    uint8_t state;
+    uint8_t flags;
+    uint8_t reason;
+    uint8_t interest;     /* what epoll or the caller has been told */
+    uint8_t peer_size;
+    int32_t before, after; /* neighbours in the wheel; -1: none */
+    int16_t slot;          /* of the wheel; -1: in none */
+    int32_t high, low;     /* water marks */
+    sb_buffer *in, *out;
+    int64_t received, sent, frames;
+    int64_t opened_ms, moved_ms, deadline_ms;
+    char peer[28];
+};
+
+/* A ready connection of this turn; ready 0: looked at. */
+struct item {
+    int32_t id;
+    uint16_t group;
+    uint16_t ready;
+};
+
+struct wheel {
+    int32_t head[SB_WHEEL];
+    uint64_t used[SB_WHEEL / 64]; /* a bit for each slot that is not empty */
+    int64_t tick;                 /* everything before this tick was looked at */
+};
+
+struct sb_set {
+    int epoll;
+    int error;
+    int32_t rows_size, rows_used, free_rows, dead_rows;
+    struct row *rows;
+    sb_group *groups;
+    int group_count;
+    int64_t now_ms;
+    int32_t run;          /* index of the merged event that may still grow; -1: none */
+    int32_t part_count;
+    int32_t next_first;   /* id to begin with, because the arena was full before it */
+    int32_t doomed_count; /* connections that end after the replies of this turn */
+    size_t arena_used;
+    char *arena;
+    sb_event *events;
+    sb_part *parts;
+    sb_ready *readies;
+    int32_t *changed;
+    int32_t *doomed;
+    struct item *items;
+    sb_counts counts;
+    sb_buffer *held[SB_HELD];
+    int held_count;
+    sb_buffer *pool[SB_POOL];
+    int pool_count;
+    struct wheel wheel;
+};
+
+/* set.c */
+void sb__now(sb_set *set);
+void sb__event(sb_set *set, int kind, int id, int detail);
+sb_buffer *sb__lend(sb_set *set);
+void sb__give_back(sb_set *set, sb_buffer *buffer);
+int sb__wanted(const struct row *row);
+void sb__update_interest(sb_set *set, struct row *row);
+void sb__kill(sb_set *set, struct row *row, int reason, int error);
+void sb__kill_for(sb_set *set, struct row *row, long code, int error);
+void sb__begin_close(sb_set *set, struct row *row, int reason);
+void sb__park(sb_set *set, struct row *row);
+
+/* set_send.c */
+void sb__send(sb_set *set, struct row *row, const char *data, size_t size);
+void sb__send_more(sb_set *set, struct row *row);
+void sb__output_done(sb_set *set, struct row *row);
+
+/* deadline.c */
+void sb__wheel_init(struct wheel *wheel, int64_t now_ms);
+void sb__deadline_set(sb_set *set, struct row *row, int64_t deadline_ms);
+void sb__deadline_clear(sb_set *set, struct row *row);
+void sb__deadlines_run(sb_set *set);
+int64_t sb__deadline_of(const sb_set *set, const struct row *row);
+void sb__deadline_reached(sb_set *set, struct row *row);
+
+#endif

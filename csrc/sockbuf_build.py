@@ -1,0 +1,36 @@
+"""Makes the extension sockd._sockbuf; the declarations are read from sockbuf.h, where alone they stand.
+
+Run by setuptools through ``cffi_modules``; paths are relative to the root of the checkout.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from cffi import FFI
+
+CSRC = Path("csrc")
+SOURCES = ["buffer.c", "frame.c", "stream.c", "deadline.c", "set.c", "set_receive.c", "set_send.c"]
+WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes"]
+
+
+def declarations(header: str) -> str:
+    """Return the part of the header that is marked for cffi, without compiler attributes."""
+    marked = header.split("/* <cffi>", 1)[1].split("/* </cffi> */", 1)[0]
+    marked = marked.split("*/", 1)[1]
+    marked = re.sub(r"(#define \w+) \((-\d+)\)", r"\1 \2", marked)
+    return marked.replace(" SB_MUST_CHECK", "")
+
+
+ffibuilder = FFI()
+ffibuilder.cdef(declarations((CSRC / "sockbuf.h").read_text(encoding="utf-8")))
+ffibuilder.set_source(
+    "sockd._sockbuf",
+    '#include "sockbuf.h"',
+    sources=[str(CSRC / name) for name in SOURCES],
+    include_dirs=[str(CSRC)],
+    depends=[str(CSRC / "sockbuf.h"), str(CSRC / "set.h")],
+    define_macros=[("_GNU_SOURCE", "1")],
+    extra_compile_args=["-std=c11", "-O3", "-fvisibility=hidden", *WARNINGS, *os.environ.get("SOCKD_CFLAGS", "").split()],
+    extra_link_args=os.environ.get("SOCKD_LDFLAGS", "").split(),
+)

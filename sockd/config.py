@@ -1,0 +1,265 @@
+"""TOML and command line -> Settings; every mistake named at once, each on its own line.
+
+A message has the form of a compiler's: `file:line: key.path: value and what is wrong; what
+is allowed; did you mean ...?`.  This module finds and reads the file and holds the rules
+between several keys; single values belong to sockd.config_values.  What an address is
+belongs to the layer above, which passes it in as `check_address`.  Nothing here binds,
+imports a handler, or looks beyond the text.
+"""
+
+from __future__ import annotations
+
+import errno
+import keyword
+import os
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sockd.config_dump import dump
+from sockd.config_values import Problem, choice, read, show, suggest
+from sockd.errors import AddressError, ConfigurationError, UsageError, fault
+from sockd.settings import DaemonSettings, ListenSettings, LogSettings, ServiceSettings, Settings
+from sockd.toml_text import KeyPath, parse, quote, quote_key
+from sockd.units import nearest
+
+__all__ = ["BUILTIN_SERVICES", "CheckAddress", "dump", "find", "from_command_line", "load", "loads"]
+
+CheckAddress = Callable[[str], Hashable]
+"""Raises AddressError with the reason; gives equal results for equal addresses."""
+
+BUILTIN_SERVICES = ("upper", "echo", "discard")
+
+LOCAL_FILE = Path("sockd.toml")
+SYSTEM_FILE = Path("/etc/sockd/sockd.toml")
+MAX_FILE_BYTES = 16 * 1024 * 1024  # some 100,000 listeners; a device or a log given by mistake is larger
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # fits a metrics label and ADDRESS=SERVICE, is not module:attribute
+_EXAMPLE = 'address = "tcp://127.0.0.1:7007" and service = "upper"'
+
+
+def find() -> Path | None:
+    """Find the configuration file that is read when none is named.
+
+    Returns:
+        ./sockd.toml, else /etc/sockd/sockd.toml, else None.  A link that leads nowhere counts,
+        so that it is reported and not passed over.
+    """
+    return next((path for path in (LOCAL_FILE, SYSTEM_FILE) if os.path.lexists(path)), None)
+
+
+def load(path: str | os.PathLike[str], *, check_address: CheckAddress | None = None) -> Settings:
+    """Read and check a configuration file.
+
+    Args:
+        path: the file, at most MAX_FILE_BYTES.
+        check_address: checks the text of each address; None leaves them unchecked.
+
+    Returns:
+        Settings in which everything that one can see without sockets and imports is right.
+
+    Raises:
+        ConfigurationError: it is not there, or wrong; one line for each mistake.
+        PermissionFault: it may not be read.
+    """
+    name = os.fspath(path)
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise fault(error, name) from None
+        raise ConfigurationError(str(fault(error, name))) from None
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigurationError(f"{name}: larger than {MAX_FILE_BYTES} bytes; this is no configuration")
+    return loads(data, name=name, check_address=check_address)
+
+
+def loads(text: str | bytes, *, name: str, check_address: CheckAddress | None = None) -> Settings:
+    """Read and check the text of a configuration.
+
+    Args:
+        text: TOML; bytes are UTF-8.
+        name: what messages call the text, commonly the path of its file.
+        check_address: as for load.
+
+    Returns:
+        As load.
+
+    Raises:
+        ConfigurationError: it is wrong; one line for each mistake, in the order of the text.
+    """
+    document, lines = parse(text, name=name)
+    settings, problems = read(document)
+    problems += [problem for problem in _check(settings, check_address) if not _explained(problem, problems)]
+    if not problems:
+        return settings
+    found = [(lines.find(problem.path, problem.value), problem) for problem in problems]
+    found.sort(key=lambda pair: pair[0] or 0)
+    raise ConfigurationError("\n".join(_message(name, line, problem) for line, problem in found))
+
+
+def from_command_line(
+    listen: Sequence[str] = (),
+    *,
+    base: Settings | None = None,
+    multiplexer: str | None = None,
+    log_level: str | None = None,
+    log_format: str | None = None,
+    check_address: CheckAddress | None = None,
+) -> Settings:
+    """Make settings from the command line, alone or over those of a file.
+
+    Args:
+        listen: ADDRESS=SERVICE texts, split at the last "="; when there are any they take
+            the place of the listeners of `base`, and may name its services.
+        base: what the options are laid over; None is every default and no listener.
+        multiplexer: [daemon] multiplexer, None to leave it.
+        log_level: [daemon] log.level, None to leave it.
+        log_format: [daemon] log.format, None to leave it.
+        check_address: as for load.
+
+    Returns:
+        The settings, checked as those of a file are.
+
+    Raises:
+        UsageError: an argument is wrong; one line for each mistake, beginning with the argument.
+    """
+    base = base or Settings()
+    errors = [
+        f"{option} {problem.text}"
+        for option, kind, key, value in (
+            ("--multiplexer", DaemonSettings, "multiplexer", multiplexer),
+            ("--log-level", LogSettings, "level", log_level),
+            ("--log-format", LogSettings, "format", log_format),
+        )
+        if value is not None and (problem := choice(kind, key, value))
+    ]
+    split = [argument.rpartition("=") for argument in listen]
+    for argument, (address, _, service) in zip(listen, split, strict=True):
+        if not address or not service:
+            errors.append(f"--listen {show(argument)}: write ADDRESS=SERVICE, such as tcp://127.0.0.1:7007=upper")
+    if errors:
+        raise UsageError("\n".join(errors))
+    listeners = tuple(ListenSettings(address=address, service=service) for address, _, service in split)
+    problems = list(_check_listeners(listeners, base.service, check_address))
+    if problems:
+        raise UsageError("\n".join(f"--listen {show(listen[_index(p.path)])}: {p.text}" for p in problems))
+    log = {"level": log_level, "format": log_format}
+    daemon = {"multiplexer": multiplexer, "log": replace(base.daemon.log, **_given(log))}
+    return replace(base, daemon=replace(base.daemon, **_given(daemon)), listen=listeners or base.listen)
+
+
+def _check(settings: Settings, check_address: CheckAddress | None) -> Iterator[Problem]:
+    if not settings.listen:
+        yield Problem((), f"nothing to serve; add [[listen]] with {_EXAMPLE}", missing=("listen",))
+    for name, service in settings.service.items():
+        yield from _check_service(name, service)
+    yield from _check_listeners(settings.listen, settings.service, check_address)
+
+
+def _check_service(name: str, service: ServiceSettings) -> Iterator[Problem]:
+    """Check one [service.NAME]; a built-in's name is free only for that built-in with other limits."""
+    path: KeyPath = ("service", name)
+    given = [key for key in ("handler", "builtin") if getattr(service, key) is not None]
+    if not _NAME.fullmatch(name):
+        yield Problem(path, f"{show(name)} cannot be a name; use 1 to 64 of the letters A-Z a-z 0-9 _ . -")
+    if len(given) > 1:
+        yield Problem((*path, "builtin"), "stands beside handler; a service has exactly one of handler, builtin")
+    if not given:
+        text = 'has no handler; write handler = "module:attribute" or builtin = "upper"'
+        yield Problem(path, text, missing=("handler", "builtin"))
+    if service.builtin is not None and service.builtin not in BUILTIN_SERVICES:
+        text = f"{show(service.builtin)} is no built-in; they are {', '.join(BUILTIN_SERVICES)}"
+        yield Problem((*path, "builtin"), text + suggest(service.builtin, BUILTIN_SERVICES), service.builtin)
+    elif name in BUILTIN_SERVICES and given and (service.builtin != name or len(given) > 1):
+        text = f"{quote(name)} is the name of a built-in; choose another, or set builtin = {quote(name)}"
+        yield Problem(path, text)
+    if service.handler is not None and (reason := _not_handler(service.handler)):
+        yield Problem((*path, "handler"), f"{show(service.handler)} {reason}", service.handler)
+
+
+def _check_listeners(
+    listeners: Iterable[ListenSettings], services: Iterable[str], check_address: CheckAddress | None
+) -> Iterator[Problem]:
+    seen: dict[Hashable, str] = {}
+    for index, listen in enumerate(listeners):
+        path: KeyPath = ("listen", index)
+        if listen.address is None and not listen.addresses:
+            yield Problem(path, f"has no address; write {_EXAMPLE}", missing=("address", "addresses"))
+        if listen.address is not None and listen.addresses:
+            yield Problem((*path, "addresses"), "stands beside address; a listener has exactly one of the two")
+        for where, text in _addresses(path, listen):
+            try:
+                address = check_address(text) if check_address else text
+            except AddressError as error:
+                yield Problem(where, str(error), text)
+                continue
+            first = seen.setdefault(address, _dotted(where))
+            if first != _dotted(where):
+                yield Problem(where, f"{show(text)} stands twice; it is {first} already", text)
+        if not listen.service:
+            text = 'has no service; write service = "upper", a table of [service], or "module:attribute"'
+            yield Problem(path, text, missing=("service",))
+        elif reason := _not_service(listen.service, services):
+            yield Problem((*path, "service"), f"{show(listen.service)} {reason}", listen.service)
+
+
+def _addresses(path: KeyPath, listen: ListenSettings) -> Iterator[tuple[KeyPath, str]]:
+    if listen.address is not None:
+        yield (*path, "address"), listen.address
+    yield from (((*path, "addresses", index), text) for index, text in enumerate(listen.addresses))
+
+
+def _not_service(name: str, tables: Iterable[str]) -> str:
+    known = [*tables, *(builtin for builtin in BUILTIN_SERVICES if builtin not in tables)]
+    if name in known:
+        return ""
+    if ":" in name:
+        return _not_handler(name)
+    module, dot, attribute = name.rpartition(".")
+    if dot and not nearest(name, known):
+        return f"is no service; did you mean {quote(f'{module}:{attribute}')}? (a handler is module:attribute)"
+    return f"is no service; known are {', '.join(known)}{suggest(name, known)}"
+
+
+def _not_handler(text: str) -> str:
+    """Say why a text is not module:attribute, both dotted identifiers; empty when it is."""
+    module, colon, attribute = text.partition(":")
+    if not colon:
+        module, dot, attribute = text.rpartition(".")
+        meant = f"; did you mean {quote(f'{module}:{attribute}')}?" if dot else ""
+        return f'has no ":"; a handler is module:attribute, such as "app:greet"{meant}'
+    for part, what in ((module, "module"), (attribute, "attribute")):
+        if not part:
+            return f'has no {what}; a handler is module:attribute, such as "app:greet"'
+        if any(not word.isidentifier() or keyword.iskeyword(word) for word in part.split(".")):
+            return f'is not module:attribute, such as "app:greet"; {quote(part)} cannot name the {what}'
+    return ""
+
+
+def _explained(problem: Problem, others: Iterable[Problem]) -> bool:
+    """Tell whether a missing key stands there after all, misspelt or wrong, as may be the whole table."""
+    depth = len(problem.path)
+    near = [other.path[depth:] for other in others if other.path[:depth] == problem.path]
+    return any(not rest or nearest(str(rest[0]), problem.missing) for rest in near)
+
+
+def _message(name: str, line: int | None, problem: Problem) -> str:
+    parts = (f"{name}:{line}" if line else name, _dotted(problem.path), problem.text)
+    return ": ".join(part for part in parts if part)
+
+
+def _dotted(path: KeyPath) -> str:
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{quote_key(key)}" for key in path)
+    return text.removeprefix(".")
+
+
+def _index(path: KeyPath) -> int:
+    return int(path[1])
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}

@@ -1,0 +1,93 @@
+"""Settings -> TOML that reads back as equal Settings, every default and its reason shown.
+
+Rules: the keys in the order of sockd.settings; each kind of table explains its keys where
+it first stands, later ones of the kind only show values.  What is not set and has a
+default stands as a comment, its "#" right before the key.  Reading is the business of sockd.config.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_origin
+
+from sockd import settings as defaults
+from sockd.config_values import allowed, types_of
+from sockd.errors import ConfigurationError
+from sockd.settings import Duration, Settings, Size
+from sockd.toml_text import quote, quote_key
+from sockd.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from _typeshed import DataclassInstance
+
+
+def dump(settings: Settings) -> str:
+    """Write settings as TOML.
+
+    Args:
+        settings: the effective settings.
+
+    Returns:
+        The text of a configuration file; sockd.config.loads gives equal settings back.
+
+    Raises:
+        ConfigurationError: an address or a name is not UTF-8, which TOML cannot hold.
+    """
+    seen: set[type] = set()
+    blocks = ["\n".join(_table(settings.daemon, "[daemon]", seen))]
+    blocks += ["\n".join(_table(settings.daemon.log, "[daemon.log]", seen))]
+    blocks += ["\n".join(_table(listen, "[[listen]]", seen)) for listen in settings.listen]
+    for name, service in settings.service.items():
+        blocks.append("\n".join(_table(service, f"[service.{quote_key(name)}]", seen)))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _table(table: DataclassInstance, header: str, seen: set[type]) -> Iterator[str]:
+    kind = type(table)
+    explain = kind not in seen
+    seen.add(kind)
+    yield header
+    for field in fields(kind):
+        line = _line(field.name, getattr(table, field.name))
+        if line and explain:
+            yield from _explain(types_of(kind)[field.name], field.metadata)
+        if line:
+            yield line
+
+
+def _line(key: str, value: object) -> str:
+    """Give the line of one key; empty for a table, and for what is not set and has no default."""
+    if is_dataclass(value):
+        return ""
+    if value is not None and value != ():
+        return f"{key} = {_value(value)}"
+    default = getattr(defaults, f"DEFAULT_{key.upper()}", None)
+    return f"#{key} = {_value(default)}" if default is not None else ""
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Size):
+        return quote(format_size(value))
+    if isinstance(value, Duration):
+        return quote(format_duration(value))
+    if isinstance(value, tuple):
+        return f"[{', '.join(_value(item) for item in value)}]"
+    return _text(value) if isinstance(value, str) else str(value)
+
+
+def _text(value: str) -> str:
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ConfigurationError(f"{quote(value)} is not UTF-8, which a TOML file cannot hold")
+    return quote(value)
+
+
+def _explain(hint: object, about: Mapping[str, Any]) -> Iterator[str]:
+    yield f"# {about['help']}"
+    limits = allowed(hint, about) if hint in (int, Size, Duration) or get_origin(hint) is Literal else ""
+    reason = "; ".join(text for text in (limits, about["source"]) if text)
+    if reason:
+        yield f"# {reason}"

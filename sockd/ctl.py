@@ -1,0 +1,131 @@
+"""sockctl: argv -> one verb -> exit code of sysexits(3).
+
+Only the command line lives here; what a verb does is in sockd.net and below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from sockd.errors import EX_OK, EX_USAGE, AddressError, SockdError
+from sockd.net.address import Address
+from sockd.net.client import converse
+from sockd.net.connector import connect
+from sockd.units import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sockd.settings import Duration
+
+PROGRAM = "sockctl"
+DEFAULT_TIMEOUT = "10s"  # a SYN is repeated after 1, 3 and 7 seconds (tcp(7)): the fourth has a chance
+MAX_TIMEOUT_S = 86_400  # longer ones overflow the milliseconds of epoll_wait(2), and nobody waits a day
+EX_INTERRUPTED = 130  # 128 + SIGINT, as the shell reports it
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with the exit code of sysexits(3) for a wrong command line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EX_USAGE, f"{PROGRAM}: {message}\n{PROGRAM}: try '{self.prog} --help'\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb of sockctl.
+
+    Args:
+        argv: the words after the program's name; those of the process if None.
+
+    Returns:
+        The exit code: 0, 64 usage, 71 system, 75 temporary, 77 permission, 130 interrupted.
+    """
+    try:
+        _open_standard_streams()
+        return _run(_parser().parse_args(argv))
+    except SystemExit as stop:  # argparse: --help, --version and usage errors
+        return stop.code if isinstance(stop.code, int) else EX_OK
+    except SockdError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EX_INTERRUPTED
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    address: Address = arguments.address
+    timeout: Duration = arguments.timeout
+    converse(connect(address, timeout=timeout), address, timeout=timeout)
+    return EX_OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog=PROGRAM, description="The tool beside sockd.", allow_abbrev=False)
+    parser.add_argument("-V", "--version", action=_Version, nargs=0, help="print the version and exit")
+    verbs = parser.add_subparsers(metavar="VERB", required=True, dest="verb")
+    verb = verbs.add_parser(
+        "connect",
+        help="talk to a service: standard input to it, its answers to standard output",
+        description="Connect to ADDRESS and copy standard input to it and what it sends to standard output. "
+        "A stream's sending side is shut down at the end of input and the answer read to its end. "
+        "For udp and unixgram each line is one datagram, and an answer to each is waited for.",
+        allow_abbrev=False,
+    )
+    verb.add_argument(
+        "address",
+        metavar="ADDRESS",
+        type=_address,
+        help="tcp://host:port, udp://host:port, unix:/path or unixgram:/path",
+    )
+    verb.add_argument(
+        "--timeout",
+        metavar="TIME",
+        type=_timeout,
+        default=DEFAULT_TIMEOUT,
+        help="to connect, all addresses of a name together, and for udp and unixgram also for the last answers "
+        "(%(default)s)",
+    )
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        try:
+            version = importlib.metadata.version("sockd")
+        except importlib.metadata.PackageNotFoundError:
+            version = "(not installed)"
+        print(f"{PROGRAM} {version}")
+        parser.exit()
+
+
+def _address(text: str) -> Address:
+    try:
+        return Address.parse(text)
+    except AddressError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _timeout(text: str) -> Duration:
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+    if not 0 < seconds <= MAX_TIMEOUT_S:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be more than 0 and at most a day")
+    return seconds
+
+
+def _open_standard_streams() -> None:
+    """Fill descriptors 0 to 2 that the caller left closed, lest a socket becomes standard input."""
+    fd = os.open(os.devnull, os.O_RDWR)
+    while fd <= 2:
+        fd = os.open(os.devnull, os.O_RDWR)
+    os.close(fd)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Errors a person can act on, each with its exit code of sysexits(3).
+
+Our caller's mistakes (usage, configuration) and the system's refusals are
+different types; what a peer does wrong is never an exception of this module,
+it is a close reason (see sockd.wire.state).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+EX_OK = 0
+EX_USAGE = 64
+EX_OSERR = 71
+EX_TEMPFAIL = 75
+EX_NOPERM = 77
+EX_CONFIG = 78
+
+
+class SockdError(Exception):
+    """Base of every error that sockd raises itself; str() is the message."""
+
+    exit_code = EX_OSERR
+
+
+class UsageError(SockdError):
+    """The command line is wrong."""
+
+    exit_code = EX_USAGE
+
+
+class ConfigurationError(SockdError):
+    """The configuration is wrong; the message names file, key path and value."""
+
+    exit_code = EX_CONFIG
+
+
+class AddressError(ConfigurationError, ValueError):
+    """The text is not an address; the message names the text and the reason."""
+
+
+class HandlerError(ConfigurationError):
+    """A handler cannot be imported or is not a handler; names file and line."""
+
+
+class SystemFault(SockdError):
+    """The system refused; the message names the address or path and the cause."""
+
+
+class TemporaryFault(SockdError):
+    """The same command may succeed later: refused, timed out, unreachable."""
+
+    exit_code = EX_TEMPFAIL
+
+
+class PermissionFault(SockdError):
+    """The system requires rights that this process does not have."""
+
+    exit_code = EX_NOPERM
+
+
+def fault(error: OSError, subject: str) -> SockdError:
+    """Name the subject (an address, a path) of an OSError.
+
+    Args:
+        error: what a system call raised.
+        subject: the address or path it was raised for.
+
+    Returns:
+        PermissionFault for EACCES and EPERM, SystemFault for everything else.
+    """
+    code = error.errno or 0
+    name = errno.errorcode.get(code, "error")
+    text = f"{subject}: {os.strerror(code) if code else error} ({name})"
+    kind = PermissionFault if code in (errno.EACCES, errno.EPERM) else SystemFault
+    return kind(text)
+
+
+class Close(Exception):
+    """Raised by a handler: end this connection in order, after these last words.
+
+    Args:
+        last_words: a last reply, framed like every other; None for none.
+    """
+
+    def __init__(self, last_words: bytes | None = None) -> None:
+        super().__init__(last_words)
+        self.last_words = last_words

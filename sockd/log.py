@@ -1,0 +1,168 @@
+"""The log: one event, one line, whatever bytes its fields hold.
+
+A message is a fixed text; what varies, above all what a peer sent, goes into fields:
+`logger.info("closed", extra={"event": {"peer": peer, "reason": reason}})`.  Control
+characters, line separators and lone surrogates never reach the stream: in text they are
+escaped as in Python, in JSON as in JSON.  Only the traceback of a text record takes more
+lines, each indented, so that a line that does not begin with a blank begins an event.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sockd.settings import LogSettings
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+INDENT = "    "  # before each line of a traceback
+
+_PLAIN = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII without blank, quote, equals sign, backslash
+_NO_KEY = re.compile(r"[^A-Za-z0-9_.-]")
+_FIXED_KEYS = ("time", "level", "logger", "message", "traceback")
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """A class of our own, by which configure knows what it installed."""
+
+
+def configure(settings: LogSettings, stream: TextIO) -> logging.Handler:
+    """Send the records of all loggers to one stream.
+
+    A second call replaces what the first one installed, and leaves handlers of others alone.
+
+    Args:
+        settings: format and level.
+        stream: where the lines go; it stays the caller's to close.
+
+    Returns:
+        The handler that was installed on the root logger.
+    """
+    handler = _Handler(stream)
+    handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
+    root = logging.getLogger()
+    for other in [other for other in root.handlers if isinstance(other, _Handler)]:
+        root.removeHandler(other)
+        other.close()
+    root.addHandler(handler)
+    root.setLevel(LEVELS[settings.level])
+    return handler
+
+
+class TextFormatter(logging.Formatter):
+    """For people: `2026-11-23T10:00:00.123Z info message key=value key="quoted value"`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record.
+
+        Args:
+            record: its attribute `event`, when it is a dict, holds the fields.
+
+        Returns:
+            One line without its newline; a traceback follows in indented lines.
+        """
+        words = [timestamp(record.created), record.levelname.lower(), _escape(record.getMessage())]
+        words += [f"{_NO_KEY.sub('_', str(key))}={_text(value)}" for key, value in _fields(record).items()]
+        trace = _traceback(self, record)
+        return "\n".join([" ".join(words), *(INDENT + _escape(line) for line in trace.split("\n") if line)])
+
+
+class JsonFormatter(logging.Formatter):
+    """For collectors: one JSON object in ASCII, with time, level, logger, message and the fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record.
+
+        Args:
+            record: its attribute `event`, when it is a dict, holds the fields; one that is
+                called as a fixed key is written as `event_KEY`.
+
+        Returns:
+            One line without its newline; a traceback is a field.
+        """
+        line: dict[str, object] = {
+            "time": timestamp(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": _clean(record.getMessage()),
+        }
+        for key, value in _fields(record).items():
+            name = _clean(str(key))
+            line[f"event_{name}" if name in _FIXED_KEYS else name] = _plain(value)
+        trace = _traceback(self, record)
+        if trace:
+            line["traceback"] = _clean(trace)
+        # json.dumps escapes the control characters up to 0x1f and, in ASCII, all above 0x7f; this one is left.
+        return json.dumps(line, allow_nan=False).replace("\x7f", "\\u007f")
+
+
+def timestamp(seconds: float) -> str:
+    """Write a time.
+
+    Args:
+        seconds: since 1970, as time.time().
+
+    Returns:
+        RFC 3339 in UTC with milliseconds: "2026-11-23T10:00:00.123Z".
+    """
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def _fields(record: logging.LogRecord) -> Mapping[object, object]:
+    event = getattr(record, "event", None)
+    return event if isinstance(event, dict) else {}
+
+
+def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    trace = formatter.formatException(record.exc_info) if record.exc_info else ""
+    return "\n".join(part for part in (trace, record.stack_info) if part)
+
+
+def _text(value: object) -> str:
+    """Write the value of a field: bare when it cannot be misread, else in quotes."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        text = bytes(value).decode("latin-1")
+        escaped = "".join(_code(mark) if mark > "~" else _quotable(mark) for mark in text)
+    else:
+        text = str(value)
+        escaped = "".join(_quotable(mark) for mark in text)
+    return text if _PLAIN.fullmatch(text) else f'"{escaped}"'
+
+
+def _quotable(mark: str) -> str:
+    return "\\" + mark if mark in '"\\' else _escape(mark)
+
+
+def _escape(text: str) -> str:
+    return text if text.isprintable() else "".join(mark if mark.isprintable() else _code(mark) for mark in text)
+
+
+def _code(mark: str) -> str:
+    return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(mark) or (
+        f"\\x{ord(mark):02x}" if mark <= "\xff" else mark.encode("ascii", "backslashreplace").decode()
+    )
+
+
+def _plain(value: object) -> object:
+    """Give what JSON can hold; bytes and everything else become text."""
+    if value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {_clean(str(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value).decode("utf-8", "backslashreplace")
+    return _clean(str(value))
+
+
+def _clean(text: str) -> str:
+    """Replace lone surrogates, as file names have them, which are not JSON."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,362 @@
+"""The C set seen from Python: a batch of frames in, a batch of replies out.
+
+One instance holds every stream connection of the process.  A group is what
+connections of one service have in common; its sink is told of their events.
+The set knows no service, writes no log and reads no clock.
+
+An idle connection has no Python object: a `Connection` is made for sinks that
+ask for one, when its connection first speaks or is announced.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from array import array
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sockd._sockbuf import ffi, lib
+from sockd.wire.framing import Framing, Line
+from sockd.wire.state import CloseReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+EVENT = struct.Struct("=iiiiqqq")
+PART = struct.Struct("=iiq")
+READY = struct.Struct("=iiii")
+INFO = struct.Struct("=iiiiiIqqqqqq32s")
+EVENTS_A_ROW = 8
+MAX_UNSENT_BYTES = 1024 * 1024 * 1024
+"""Unsent bytes of one connection past which it is given up (reason limit)."""
+
+_EVENTS, _READY, _CHANGES, _CONNECTIONS, _CLOSED = range(5)
+
+
+class Sink(Protocol):
+    """Told of the events of one group's connections, in their order."""
+
+    def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
+        """`count` frames of connection `id`, or (id -1) of the parts from `part` on."""
+
+    def accepted(self, id: int) -> None:
+        """A connection is new."""
+
+    def ended(self, id: int) -> None:
+        """The peer sends no more."""
+
+    def pause(self, id: int) -> None:
+        """More than high water is unsent."""
+
+    def resume(self, id: int) -> None:
+        """No more than low water is unsent."""
+
+    def closed(self, id: int, reason: CloseReason) -> None:
+        """The connection has ended; `info(id)` still answers."""
+
+
+class Writer(Protocol):
+    """Has output to be sent at the end of the turn."""
+
+    id: int
+
+    def take(self) -> bytes:
+        """Hand over the output."""
+
+    def flushed(self) -> None:
+        """Do what was to come behind it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """What connections of one service have in common; times in seconds, sizes in bytes."""
+
+    framing: Framing
+    serve: int
+    merge: bool
+    announce: bool
+    high_water: int
+    idle_timeout: float
+    linger_timeout: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """What is known of a connection; `peer` is a packed sockaddr, empty when it has no name."""
+
+    fd: int
+    open: bool
+    reason: CloseReason
+    error: int
+    received: int
+    sent: int
+    frames: int
+    unsent: int
+    unframed: int
+    elapsed: float
+    peer: bytes
+
+
+class ConnectionSet:
+    """Every stream connection of the process.
+
+    Args:
+        size: connections at most.
+        epoll: whether the set waits by itself (Linux), or is told what is ready.
+    """
+
+    def __init__(self, *, size: int, epoll: bool) -> None:
+        self._set = lib.sb_set_new(size, epoll)
+        if self._set == ffi.NULL:
+            raise OSError(ffi.errno, os.strerror(ffi.errno))
+        self._counts = memoryview(ffi.buffer(lib.sb_set_counts(self._set), ffi.sizeof("sb_counts"))).cast("i")
+        self._events = memoryview(ffi.buffer(lib.sb_set_events(self._set), size * EVENTS_A_ROW * EVENT.size))
+        self._parts = memoryview(ffi.buffer(lib.sb_set_parts(self._set), size * PART.size))
+        self._readies = memoryview(ffi.buffer(lib.sb_set_readies(self._set), size * READY.size))
+        self._arena = lib.sb_set_arena(self._set)
+        self._stopped = ffi.new("int *")
+        self._info = ffi.new("sb_info *")
+        self._sinks: list[Sink] = []
+        self._handled = 0
+        self._dirty: list[Writer] = []
+        self._waiting: list[Callable[[], None]] = []
+        self.epoll = epoll
+
+    def close(self) -> None:
+        """Close every connection at once and free the set."""
+        if self._set != ffi.NULL:
+            for view in (self._counts, self._events, self._parts, self._readies):
+                view.release()
+            lib.sb_set_free(self._set)
+            self._set = ffi.NULL
+
+    def fileno(self) -> int:
+        """Return the epoll descriptor, or -1."""
+        return int(lib.sb_set_fileno(self._set))
+
+    def __len__(self) -> int:
+        """Return how many connections are open or closing."""
+        return self._counts[_CONNECTIONS] - self._counts[_CLOSED]
+
+    def add_group(self, group: Group, sink: Sink) -> int:
+        """Add a group and return its number."""
+        line = isinstance(group.framing, Line)
+        flags = (lib.SB_GROUP_MERGE if group.merge else 0) | (lib.SB_GROUP_ANNOUNCE if group.announce else 0)
+        number = lib.sb_set_group(
+            self._set,
+            ffi.new(
+                "sb_group *",
+                {
+                    "framing": lib.SB_FRAMING_LINE if line else lib.SB_FRAMING_RAW,
+                    "serve": group.serve,
+                    "flags": flags,
+                    "max_frame": group.framing.max_bytes if isinstance(group.framing, Line) else 0,
+                    "high_water": group.high_water,
+                    "max_unsent": MAX_UNSENT_BYTES,
+                    "idle_ms": max(1, round(group.idle_timeout * 1000)),
+                    "linger_ms": round(group.linger_timeout * 1000),
+                },
+            ),
+        )
+        if number < 0:
+            raise MemoryError("no room for another group of connections")
+        self._sinks.append(sink)
+        return int(number)
+
+    # ---- a turn
+
+    def wait(self, timeout_ms: int) -> int:
+        """Wait, receive and frame in one call; return events + watched descriptors that are ready."""
+        self._handled = 0
+        turn: int = lib.sb_set_wait(self._set, timeout_ms)
+        if turn < 0:
+            raise self._error()
+        return turn
+
+    def receive(self, ids: array[int], masks: array[int]) -> int:
+        """Receive and frame from connections that a selector found ready; return the number of events."""
+        self._handled = 0
+        return int(
+            lib.sb_set_receive(
+                self._set, ffi.from_buffer("int32_t[]", ids), ffi.from_buffer("int32_t[]", masks), len(ids)
+            )
+        )
+
+    def watched(self) -> list[tuple[int, int]]:
+        """Return (descriptor, mask) of the watched descriptors that wait() found ready."""
+        count = self._counts[_READY]
+        return [(fd, mask) for _, fd, _, mask in READY.iter_unpack(self._readies[: count * READY.size])]
+
+    def watch(self, fd: int, mask: int) -> None:
+        """Have wait() report a descriptor; mask 0 ends that."""
+        if lib.sb_set_watch(self._set, fd, mask) < 0:
+            raise self._error()
+
+    def changes(self) -> Iterator[tuple[int, int, int, int]]:
+        """Return (id, fd, interest until now, interest wanted) since the last call."""
+        count = lib.sb_set_changes(self._set) if self._counts[_CHANGES] else 0
+        return READY.iter_unpack(self._readies[: count * READY.size])
+
+    def settle(self) -> None:
+        """Close the descriptors of connections that have ended."""
+        lib.sb_set_settle(self._set)
+
+    def timeout_ms(self) -> int:
+        """Return the time until a deadline, -1 for none."""
+        return int(lib.sb_set_timeout(self._set))
+
+    @property
+    def pending(self) -> bool:
+        """Whether dispatch() has something to do."""
+        return self._handled < self._counts[_EVENTS]
+
+    def dispatch(self) -> None:
+        """Tell the sinks of every event, also of those that come of it."""
+        counts, events, sinks = self._counts, self._events, self._sinks
+        while self._handled < counts[_EVENTS]:
+            new = events[self._handled * EVENT.size : counts[_EVENTS] * EVENT.size]
+            for kind, id, group, detail, offset, size, count in EVENT.iter_unpack(new):
+                index = self._handled
+                self._handled = index + 1
+                sink = sinks[group]
+                if kind == 1:
+                    sink.frames(index, id, detail, offset, size, count)
+                elif kind == 2:
+                    sink.accepted(id)
+                elif kind == 3:
+                    sink.ended(id)
+                elif kind == 4:
+                    sink.pause(id)
+                elif kind == 5:
+                    sink.resume(id)
+                else:
+                    sink.closed(id, CloseReason(detail))
+                    while self._waiting:
+                        self._waiting.pop()()
+
+    # ---- frames in, replies out
+
+    def block(self, offset: int, size: int) -> bytes:
+        """Copy `size` bytes of frames out of the arena, or out of a held block."""
+        if offset > 0:
+            return ffi.unpack(self._arena + offset, size)  # type: ignore[no-any-return]
+        if offset == 0:
+            return ffi.unpack(self._arena, size)  # type: ignore[no-any-return]
+        return ffi.unpack(lib.sb_set_held(self._set, -1 - offset), size)  # type: ignore[no-any-return]
+
+    def parts(self, first: int, count: int) -> Iterator[tuple[int, int]]:
+        """Yield (id, frames) of each connection whose frames make up a merged event."""
+        while count > 0:
+            id, frames, _ = PART.unpack_from(self._parts, first * PART.size)
+            yield id, frames
+            first += 1
+            count -= frames
+
+    def reply_lines(self, index: int, block: bytes) -> bool:
+        """Answer an event with one line for each frame; False when the block is not that."""
+        return lib.sb_set_reply_lines(self._set, index, block, len(block)) == 0  # type: ignore[no-any-return]
+
+    def reply_lengths(self, index: int, block: bytes, lengths: array[int]) -> None:
+        """Answer an event with lengths[i] bytes for frame i."""
+        if lib.sb_set_reply_lengths(self._set, index, block, len(block), ffi.from_buffer("uint32_t[]", lengths)) < 0:
+            raise ValueError("the lengths do not add up to the block")
+
+    def write(self, id: int, data: bytes) -> None:
+        """Send to one connection; what the kernel does not take is kept."""
+        size = array("q", (len(data),))
+        ids = array("i", (id,))
+        lib.sb_set_write(self._set, 1, ffi.from_buffer("int32_t[]", ids), ffi.from_buffer("int64_t[]", size), data)
+
+    def will_write(self, writer: Writer) -> None:
+        """Have the writer's output sent before the next wait."""
+        self._dirty.append(writer)
+
+    def flush(self) -> None:
+        """Send the output of every writer that asked for it, in one call."""
+        while self._dirty:
+            dirty, self._dirty = self._dirty, []
+            blocks = [writer.take() for writer in dirty]
+            ids = array("i", [writer.id for writer in dirty])
+            sizes = array("q", map(len, blocks))
+            lib.sb_set_write(
+                self._set,
+                len(dirty),
+                ffi.from_buffer("int32_t[]", ids),
+                ffi.from_buffer("int64_t[]", sizes),
+                blocks[0] if len(blocks) == 1 else b"".join(blocks),
+            )
+            for writer in dirty:
+                writer.flushed()
+
+    # ---- connections
+
+    def accept(self, listener: int, group: int, most: int) -> tuple[int, int]:
+        """Accept into a group.
+
+        Returns:
+            (number accepted, errno for which the listener had better pause; 0 none, -1 the set is full).
+        """
+        came = lib.sb_set_accept(self._set, listener, group, most, self._stopped)
+        stopped = self._stopped[0]
+        return came, -1 if stopped == lib.SB_ERR_FULL else stopped
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Call back once, when a connection has ended."""
+        self._waiting.append(callback)
+
+    def shut(self, id: int, reason: CloseReason = CloseReason.CLOSED) -> None:
+        """End a connection in order (FAQ II.5)."""
+        lib.sb_set_close(self._set, id, int(reason))
+
+    def shut_all(self, reason: CloseReason) -> None:
+        """End every open connection in order."""
+        lib.sb_set_close_all(self._set, int(reason))
+
+    def shut_quiet(self, reason: CloseReason) -> int:
+        """End in order those that are in the middle of nothing; return how many are open still."""
+        return int(lib.sb_set_close_quiet(self._set, int(reason)))
+
+    def abort(self, id: int, reason: CloseReason = CloseReason.ABORTED) -> None:
+        """End a connection at once, with RST on TCP."""
+        lib.sb_set_abort(self._set, id, int(reason))
+
+    def shutdown(self, id: int) -> None:
+        """Send FIN behind the output; receiving goes on."""
+        lib.sb_set_shutdown(self._set, id)
+
+    def pause(self, id: int, paused: bool) -> None:
+        """Stop receiving from a connection, or go on."""
+        lib.sb_set_pause(self._set, id, paused)
+
+    def set_water(self, id: int, high: int, low: int) -> None:
+        """Set the water marks of one connection."""
+        lib.sb_set_water(self._set, id, high, low)
+
+    def unsent(self, id: int) -> int:
+        """Return the bytes that the kernel has not taken yet."""
+        return int(lib.sb_set_unsent(self._set, id))
+
+    def info(self, id: int) -> Info:
+        """Return what is known of a connection, also when it has just ended."""
+        if lib.sb_set_info(self._set, id, self._info) < 0:
+            raise LookupError(f"no connection {id}")
+        fields: tuple[Any, ...] = INFO.unpack(ffi.buffer(self._info))
+        fd, _, is_open, reason, error, peer_size, received, sent, frames, unsent, unframed, elapsed, peer = fields
+        return Info(
+            fd=fd,
+            open=bool(is_open),
+            reason=CloseReason(reason),
+            error=error,
+            received=received,
+            sent=sent,
+            frames=frames,
+            unsent=unsent,
+            unframed=unframed,
+            elapsed=elapsed / 1000,
+            peer=peer[:peer_size],
+        )
+
+    def _error(self) -> OSError:
+        number = lib.sb_set_errno(self._set)
+        return OSError(number, os.strerror(number))

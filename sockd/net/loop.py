@@ -1,0 +1,98 @@
+"""The event loop: a selector, timers and a wake-up; it knows no connection and no service.
+
+A key's data is the callback, called with nothing.  Callbacks that raise are a
+defect of sockd and end the loop; handlers are guarded where they are called.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import selectors
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Timer:
+    """A callback to come; cancel() takes it back."""
+
+    __slots__ = ("callback", "when")
+
+    def __init__(self, when: float, callback: Callable[[], None]) -> None:
+        self.when = when
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        """Take it back; harmless when it has been called."""
+        self.callback = None
+
+
+class EventLoop:
+    """Run callbacks when descriptors are ready, when their time comes, and soon.
+
+    Args:
+        selector: its keys' data are callbacks.
+        clock: seconds, never going back.
+    """
+
+    def __init__(self, selector: selectors.BaseSelector, clock: Callable[[], float]) -> None:
+        self._selector = selector
+        self.clock = clock
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._soon: deque[Callable[[], None]] = deque()
+        self._running = False
+
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call back whenever the descriptor is readable."""
+        self._selector.register(fd, selectors.EVENT_READ, callback)
+
+    def remove_reader(self, fd: int) -> None:
+        """Call back no more; harmless when it was not watched."""
+        if fd in self._selector.get_map():
+            self._selector.unregister(fd)
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call back once, in this turn or the next."""
+        self._soon.append(callback)
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
+        """Call back once, `delay` seconds from now."""
+        timer = Timer(self.clock() + delay, callback)
+        heapq.heappush(self._timers, (timer.when, next(self._order), timer))
+        return timer
+
+    def stop(self) -> None:
+        """Let run() return after this turn."""
+        self._running = False
+
+    def run(self) -> None:
+        """Run until stop()."""
+        self._running = True
+        while self._running:
+            self.run_once(None)
+
+    def run_once(self, timeout: float | None) -> None:
+        """Run one turn, waiting at most `timeout` seconds (None: until something happens)."""
+        if self._soon:
+            timeout = 0
+        elif self._timers:
+            left = max(0.0, self._timers[0][0] - self.clock())
+            timeout = left if timeout is None else min(timeout, left)
+        for key, _ in self._selector.select(timeout):
+            key.data()
+        if self._timers:
+            self._run_timers()
+        for _ in range(len(self._soon)):
+            self._soon.popleft()()
+
+    def _run_timers(self) -> None:
+        now = self.clock()
+        while self._timers and self._timers[0][0] <= now:
+            timer = heapq.heappop(self._timers)[2]
+            callback, timer.callback = timer.callback, None
+            if callback is not None:
+                callback()

@@ -1,0 +1,216 @@
+"""Readiness: the BaseSelector over the C set, and the choice of a multiplexer by name.
+
+Each of the two is a `selectors.BaseSelector` for Python's own descriptors.  The
+connections of a ConnectionSet are not among its keys: they are waited for,
+received from and framed inside select(), and when there is something to
+dispatch, one key comes back whose data is the set's own callback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import selectors
+import sys
+from array import array
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from sockd.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from _typeshed import FileDescriptorLike
+
+    from sockd.net.connection_set import ConnectionSet
+
+Ready: TypeAlias = list[tuple[selectors.SelectorKey, int]]
+
+
+def _milliseconds(timeout: float | None) -> int:
+    """Round a timeout up, as selectors.EpollSelector does, so that no turn spins just before a timer."""
+    if timeout is None:
+        return -1
+    return min(math.ceil(timeout * 1000), 2**31 - 1) if timeout > 0 else 0
+
+
+class _Keys(selectors.BaseSelector):
+    """The map of Python's own descriptors."""
+
+    def __init__(self, connections: ConnectionSet) -> None:
+        self._connections = connections
+        self._keys: dict[int, selectors.SelectorKey] = {}
+        self._some = [(selectors.SelectorKey(connections, -1, selectors.EVENT_READ, connections.dispatch), 1)]
+
+    def _new_key(self, fileobj: FileDescriptorLike, events: int, data: Any) -> selectors.SelectorKey:
+        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        if not events or events & ~(selectors.EVENT_READ | selectors.EVENT_WRITE):
+            raise ValueError(f"Invalid events: {events!r}")
+        return selectors.SelectorKey(fileobj, fd, events, data)
+
+    def _fd(self, fileobj: FileDescriptorLike) -> int:
+        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        if fd < 0:  # closed already: found by identity
+            fd = next((key.fd for key in self._keys.values() if key.fileobj is fileobj), fd)
+        if fd not in self._keys:
+            raise KeyError(f"{fileobj!r} is not registered")
+        return fd
+
+    def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
+        """Return the keys by descriptor."""
+        return cast("Mapping[FileDescriptorLike, selectors.SelectorKey]", self._keys)
+
+    def get_key(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
+        """Return the key of a file object or descriptor."""
+        return self._keys[self._fd(fileobj)]
+
+
+class SetSelector(_Keys):
+    """Waits in the C set itself: one call waits, receives and frames (Linux).
+
+    Args:
+        connections: a set made with epoll.
+    """
+
+    def register(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Watch a descriptor."""
+        key = self._new_key(fileobj, events, data)
+        if key.fd in self._keys:
+            raise KeyError(f"{fileobj!r} (FD {key.fd}) is already registered")
+        self._connections.watch(key.fd, events)
+        self._keys[key.fd] = key
+        return key
+
+    def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
+        """Watch it no more; it may be closed already."""
+        key = self._keys.pop(self._fd(fileobj))
+        with contextlib.suppress(OSError):  # closing it has taken it out of epoll
+            self._connections.watch(key.fd, 0)
+        return key
+
+    def modify(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Change what is waited for."""
+        fd = self._fd(fileobj)
+        key = self._new_key(fileobj, events, data)
+        if self._keys[fd].events != events:
+            self._connections.watch(fd, events)
+        self._keys[fd] = key
+        return key
+
+    def select(self, timeout: float | None = None) -> Ready:
+        """Flush, wait, receive, frame; return the keys that are ready."""
+        connections = self._connections
+        connections.flush()
+        if connections.pending:
+            return list(self._some)
+        turn = connections.wait(_milliseconds(timeout))
+        if not turn:
+            return []
+        ready: Ready = list(self._some) if connections.pending else []
+        if turn > len(ready):
+            for fd, mask in connections.watched():
+                key = self._keys.get(fd)
+                if key is not None and mask & key.events:
+                    ready.append((key, mask & key.events))
+        return ready
+
+    def close(self) -> None:
+        """Forget every key."""
+        self._keys.clear()
+
+
+class KeyedSelector(_Keys):
+    """Waits in one of the standard selectors, with a key for every connection.
+
+    Args:
+        connections: a set made without epoll.
+        selector: epoll, poll or select of the standard library.
+    """
+
+    def __init__(self, connections: ConnectionSet, selector: selectors.BaseSelector) -> None:
+        super().__init__(connections)
+        self._selector = selector
+
+    def register(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Watch a descriptor."""
+        key = self._selector.register(fileobj, events, data)
+        self._keys[key.fd] = key
+        return key
+
+    def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
+        """Watch it no more."""
+        key = self._selector.unregister(fileobj)
+        del self._keys[key.fd]
+        return key
+
+    def modify(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Change what is waited for."""
+        key = self._selector.modify(fileobj, events, data)
+        self._keys[key.fd] = key
+        return key
+
+    def _apply_changes(self) -> None:
+        for id, fd, had, mask in self._connections.changes():
+            if not had:
+                self._selector.register(fd, mask, id)
+            elif mask:
+                self._selector.modify(fd, mask, id)
+            else:
+                self._selector.unregister(fd)
+        self._connections.settle()
+
+    def select(self, timeout: float | None = None) -> Ready:
+        """Flush, wait, then receive and frame from the connections that are ready."""
+        connections = self._connections
+        connections.flush()
+        if connections.pending:
+            return list(self._some)
+        self._apply_changes()
+        due = connections.timeout_ms()
+        if due >= 0 and (timeout is None or due < timeout * 1000):
+            timeout = due / 1000
+        ready: Ready = []
+        ids, masks = array("i"), array("i")
+        for key, mask in self._selector.select(timeout):
+            if key.fd in self._keys:
+                ready.append((key, mask))
+            else:
+                ids.append(key.data)
+                masks.append(mask)
+        if connections.receive(ids, masks):
+            ready[:0] = self._some
+        return ready
+
+    def close(self) -> None:
+        """Close the selector and forget every key."""
+        self._selector.close()
+        self._keys.clear()
+
+
+def _standard(name: str) -> type[selectors.BaseSelector] | None:
+    kinds: dict[str, str] = {"epoll": "EpollSelector", "poll": "PollSelector", "select": "SelectSelector"}
+    kind: type[selectors.BaseSelector] | None = getattr(selectors, kinds.get(name, "DefaultSelector"), None)
+    return kind
+
+
+def waits_in_set(name: str) -> bool:
+    """Whether the multiplexer of that name is the C set's own epoll."""
+    return name == "auto" and sys.platform == "linux"
+
+
+def choose(name: str, connections: ConnectionSet) -> selectors.BaseSelector:
+    """Make the selector of a multiplexer.
+
+    Args:
+        name: auto, epoll, poll or select (FAQ II.14).
+        connections: made with epoll exactly when waits_in_set(name).
+
+    Raises:
+        ConfigurationError: this system does not have it.
+    """
+    if waits_in_set(name):
+        return SetSelector(connections)
+    kind = _standard(name)
+    if kind is None:
+        raise ConfigurationError(f'multiplexer = "{name}": not on this system; "auto" always is')
+    return KeyedSelector(connections, kind())

@@ -1,0 +1,207 @@
+"""Server sockets: made, bound and named when it fails (FAQ II.4, IV.1, IV.5).
+
+Every socket is non-blocking and close-on-exec, has its protocol named (never 0) and
+its options set before bind(); none is left open by a failure.  Who may take a Unix
+path is decided in sockd.net.unix_path, who holds an address in sockd.net.holders.
+To open blocks: names are looked up, and a failure reads every process of the host.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from sockd.errors import SockdError, SystemFault, fault
+from sockd.net.holders import describe_holder
+from sockd.net.unix_path import UnixPath, claimed
+
+if TYPE_CHECKING:
+    from sockd.net.address import Address
+    from sockd.net.endpoint import Endpoint
+
+__all__ = ["Listening", "UnixPath", "bind_datagram", "listen_stream", "open_listener"]
+
+SHARED_PORT_TRIES = 32  # a port the kernel chose for one address is seldom taken on the next one
+NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # an IPv6 address of a host whose IPv6 is off
+HINTS = {
+    errno.EADDRNOTAVAIL: "no interface of this host has it",
+    errno.EAFNOSUPPORT: "this host has no such family",
+    errno.ENOENT: "its folder does not exist",
+    errno.ENOTDIR: "its folder is not a folder",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """An open server socket, where it is bound (the real port), and the path it owns."""
+
+    socket: socket.socket
+    endpoint: Endpoint
+    path: UnixPath | None = None
+
+    def __str__(self) -> str:
+        return str(self.endpoint)
+
+    def close(self) -> None:
+        """Remove the path if it still is ours, then close the socket; again does nothing."""
+        if self.path is not None and self.socket.fileno() >= 0:
+            self.path.unlink_if_ours()
+        self.socket.close()
+
+
+def listen_stream(endpoint: Endpoint, *, backlog: int, nodelay: bool) -> socket.socket:
+    """Open a listening TCP or Unix stream socket.
+
+    Args:
+        endpoint: of SOCK_STREAM.
+        backlog: connections that may wait for accept(); the kernel caps it (listen(2), FAQ III.3).
+        nodelay: TCP_NODELAY, which what is accepted inherits on Linux (FAQ II.16).
+
+    Raises:
+        PermissionFault: EACCES or EPERM.
+        TemporaryFault: a Unix path whose folder another process keeps locked.
+        SystemFault: everything else; an address in use is named with its holder.
+
+    Source: socket(7), tcp(7), ipv6(7), FAQ II.4, IV.5.
+    """
+    return _named(endpoint, backlog=backlog, nodelay=nodelay).socket
+
+
+def bind_datagram(endpoint: Endpoint) -> socket.socket:
+    """Open a bound UDP or Unix datagram socket.
+
+    Args:
+        endpoint: of SOCK_DGRAM.
+
+    Raises:
+        PermissionFault: EACCES or EPERM.
+        TemporaryFault: a Unix path whose folder another process keeps locked.
+        SystemFault: everything else; an address in use is named with its holder.
+
+    Source: socket(7), udp(7), FAQ II.4, IV.5: SO_REUSEADDR would let two share a UDP port.
+    """
+    return _named(endpoint, backlog=0, nodelay=False).socket
+
+
+def open_listener(address: Address, *, backlog: int, nodelay: bool) -> list[Listening]:
+    """Open every endpoint of an address, or none.  BLOCKS while a name is looked up.
+
+    Args:
+        address: with port 0 the kernel chooses one port, the same for all endpoints.
+        backlog, nodelay: as for `listen_stream`; of no effect on datagrams.
+
+    Returns:
+        At least one.  An IPv6 address that this host does not have is left out when
+        the name has others (`::1 localhost` in /etc/hosts of a host without IPv6).
+
+    Raises:
+        PermissionFault, SystemFault, TemporaryFault: as for `listen_stream`, or the
+            name is unknown; whatever had been opened is closed.
+    """
+    endpoints = address.endpoints(passive=True)
+    for left in reversed(range(SHARED_PORT_TRIES)):
+        with ExitStack() as opened:
+            try:
+                listening = _open_all(endpoints, opened, backlog=backlog, nodelay=nodelay)
+            except _PortTaken as taken:
+                if left:
+                    continue
+                raise _explain(taken.error, taken.endpoint) from None
+            opened.pop_all()
+            return listening
+    raise AssertionError("unreachable")  # pragma: no cover
+
+
+class _PortTaken(Exception):
+    """The port that the kernel chose for the first endpoint is in use on a later one."""
+
+    def __init__(self, error: OSError, endpoint: Endpoint) -> None:
+        super().__init__(str(endpoint))
+        self.error = error
+        self.endpoint = endpoint
+
+
+def _open_all(endpoints: list[Endpoint], opened: ExitStack, *, backlog: int, nodelay: bool) -> list[Listening]:
+    listening: list[Listening] = []
+    missing: OSError | None = None
+    for written in endpoints:
+        chosen = written.port == 0 and bool(listening)
+        endpoint = written.with_port(listening[0].endpoint.port) if chosen else written
+        try:
+            one = _open(endpoint, backlog=backlog, nodelay=nodelay)
+        except OSError as error:
+            if chosen and error.errno == errno.EADDRINUSE:
+                raise _PortTaken(error, endpoint) from None
+            if not _left_out(error, endpoint, endpoints):
+                raise _explain(error, endpoint) from None
+            missing = error
+            continue
+        opened.callback(one.close)
+        listening.append(one)
+    if not listening and missing is not None:
+        raise _explain(missing, endpoints[0])
+    return listening
+
+
+def _left_out(error: OSError, endpoint: Endpoint, endpoints: list[Endpoint]) -> bool:
+    return endpoint.family == socket.AF_INET6 and error.errno in NOT_HERE and len(endpoints) > 1
+
+
+def _named(endpoint: Endpoint, *, backlog: int, nodelay: bool) -> Listening:
+    try:
+        return _open(endpoint, backlog=backlog, nodelay=nodelay)
+    except OSError as error:
+        raise _explain(error, endpoint) from None
+
+
+def _open(endpoint: Endpoint, *, backlog: int, nodelay: bool) -> Listening:
+    sock = socket.socket(endpoint.family, endpoint.type, endpoint.proto)  # close-on-exec: PEP 446
+    try:
+        sock.setblocking(False)
+        if endpoint.family == socket.AF_UNIX:
+            return _open_path(sock, endpoint, backlog)
+        _set_options(sock, endpoint, nodelay)
+        sock.bind(endpoint.sockaddr)
+        if endpoint.type == socket.SOCK_STREAM:
+            sock.listen(backlog)
+        return Listening(sock, replace(endpoint, sockaddr=sock.getsockname()))
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _open_path(sock: socket.socket, endpoint: Endpoint, backlog: int) -> Listening:
+    path = str(endpoint.sockaddr)
+    with claimed(endpoint):
+        sock.bind(path)
+        owned = UnixPath.of(path)
+        try:
+            if endpoint.type == socket.SOCK_STREAM:
+                sock.listen(backlog)
+        except BaseException:
+            owned.unlink_if_ours()
+            raise
+    return Listening(sock, endpoint, owned)
+
+
+def _set_options(sock: socket.socket, endpoint: Endpoint, nodelay: bool) -> None:
+    stream = endpoint.type == socket.SOCK_STREAM
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, stream)
+    if endpoint.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not endpoint.dual_stack)
+    if stream:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, nodelay)
+
+
+def _explain(error: OSError, endpoint: Endpoint) -> SockdError:
+    """Turn a refusal into words: the address, the errno, and who holds it or what to do."""
+    cause = fault(error, str(endpoint))
+    code = error.errno or 0
+    if code == errno.EADDRINUSE:
+        return SystemFault(f"{cause}; {describe_holder(endpoint)}")
+    if code == errno.EACCES and 0 < endpoint.port < 1024:
+        return type(cause)(f"{cause}; ports below 1024 need root or CAP_NET_BIND_SERVICE (capabilities(7))")
+    return type(cause)(f"{cause}; {HINTS[code]}") if code in HINTS else cause

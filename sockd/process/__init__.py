@@ -1,0 +1,1 @@
+"""The process: signals, and restarting it when a source file changes."""

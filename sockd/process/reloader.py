@@ -1,0 +1,134 @@
+"""Development: run a command, and run it again whenever one of its source files changes.
+
+The command runs in a child; the child says which files it is made of (`report`),
+so that an edit of any imported module counts and the watcher imports nothing.
+A child that fails waits for the next edit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+REPORT_VARIABLE = "SOCKD_RELOAD_FD"
+"""Number of the descriptor on which a child names its files; set by Reloader alone."""
+POLL_SECONDS = 0.3
+"""How often the files are looked at: an edit is served by the time the hand is off the keys."""
+
+Stamps = dict[str, tuple[int, int] | None]
+
+
+def report(extra: Iterable[str]) -> None:
+    """Name, in the child, the files that make it up; nothing when nobody watches.
+
+    Args:
+        extra: files besides the imported modules, such as the configuration.
+    """
+    number = os.environ.pop(REPORT_VARIABLE, None)
+    if number is None:
+        return
+    installed = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib"))
+    files = {os.path.abspath(name) for name in extra}
+    files.update(str(path.absolute()) for path in Path().glob("*.py"))
+    for module in list(sys.modules.values()):
+        name = getattr(module, "__file__", None)
+        if name and not name.startswith(installed):
+            files.add(os.path.abspath(name))
+    with os.fdopen(int(number), "w", encoding="utf-8") as pipe:
+        json.dump(sorted(files), pipe)
+
+
+def _stamps(files: Iterable[str]) -> Stamps:
+    """Return (time of change in ns, size) of each file; None for one that is not there."""
+    stamps: Stamps = {}
+    for name in files:
+        try:
+            about = os.stat(name)
+        except OSError:
+            stamps[name] = None
+        else:
+            stamps[name] = (about.st_mtime_ns, about.st_size)
+    return stamps
+
+
+class Reloader:
+    """Runs the command until it is told to stop.
+
+    Args:
+        command: of the child.
+        tell: is told of each restart, in words.
+    """
+
+    def __init__(self, command: Sequence[str], tell: Callable[[str], None]) -> None:
+        self._command = list(command)
+        self._tell = tell
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+        self._stamps: Stamps = {}
+
+    def run(self) -> int:
+        """Run, and run again after each change.
+
+        Returns:
+            The exit code of the last child.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._pass_on)
+        while True:
+            code = self._run_child()
+            if self._stopped or code == 0:
+                return code or 0
+            if code is not None:
+                self._tell(f"ended with exit code {code}; it starts again after the next change")
+                self._wait_for_change()
+                if self._stopped:
+                    return code
+            self._tell("a source file has changed, starting again")
+
+    def _pass_on(self, number: int, _frame: object) -> None:
+        self._stopped = True
+        if self._child is not None:
+            self._child.send_signal(number)
+
+    def _run_child(self) -> int | None:
+        """Return the child's exit code, or None when it was stopped because of a change."""
+        reader, writer = os.pipe()
+        environment = {**os.environ, REPORT_VARIABLE: str(writer)}
+        with os.fdopen(reader, "rb") as pipe:
+            self._child = subprocess.Popen(self._command, env=environment, pass_fds=[writer])
+            os.close(writer)
+            self._read_files(pipe.read())
+        while not self._stopped:
+            try:
+                return self._child.wait(POLL_SECONDS)
+            except subprocess.TimeoutExpired:
+                if self._changed():
+                    self._child.terminate()
+                    self._child.wait()
+                    return None
+        return self._child.wait()
+
+    def _read_files(self, said: bytes) -> None:
+        if said:  # a child that died before it could tell leaves the files of the one before
+            self._stamps = _stamps(json.loads(said))
+
+    def _changed(self) -> bool:
+        return _stamps(self._stamps) != self._stamps
+
+    def _wait_for_change(self) -> None:
+        with selectors.DefaultSelector() as nothing:
+            while not self._stopped and not self._changed():
+                nothing.select(POLL_SECONDS)
+
+
+__all__ = ["POLL_SECONDS", "REPORT_VARIABLE", "Reloader", "report"]

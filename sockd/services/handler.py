@@ -1,0 +1,140 @@
+"""Finds a handler by `module:attribute` and says what it is: a function, a protocol class, a Service.
+
+An import that fails names the file and the line; an attribute that is no
+handler is refused with what one looks like.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from sockd.errors import HandlerError
+from sockd.services.service import Protocol, Service
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+FORMS = "a handler is a function from line to reply, a protocol class or a sockd.Service"
+PROTOCOL_METHODS = ("data_received", "frame_received", "line_received")
+
+
+def find(text: str) -> Service:
+    """Import a handler and wrap it into a Service if it is none.
+
+    Args:
+        text: `module:attribute`, dots allowed on both sides.
+
+    Raises:
+        HandlerError: it cannot be imported, or is no handler.
+    """
+    module_name, _, attribute = text.partition(":")
+    found: Any = _import(module_name, text)
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise HandlerError(_missing(text, found, part)) from None
+    return as_service(found, text)
+
+
+def _import(name: str, text: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+            raise HandlerError(
+                f"{text}: there is no module {error.name!r} in the current folder or among the installed packages"
+            ) from None
+        raise HandlerError(f"{text}: importing {name!r} failed at {_place(error)}") from error
+
+
+def _place(error: Exception) -> str:
+    """Return `file:line: Kind: message` of the innermost line that is not the import machinery's."""
+    said = f"{type(error).__name__}: {error}"
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen") and frame.filename not in (__file__, importlib.__file__)
+    ]
+    return f"{frames[-1].filename}:{frames[-1].lineno}: {said}" if frames else said
+
+
+def _missing(text: str, owner: object, attribute: str) -> str:
+    where = getattr(owner, "__file__", None) or getattr(owner, "__name__", type(owner).__name__)
+    names = [name for name in vars(owner) if not name.startswith("_")] if hasattr(owner, "__dict__") else []
+    near = difflib.get_close_matches(attribute, names, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{text}: {where} has no {attribute!r}{hint}"
+
+
+def as_service(found: object, text: str) -> Service:
+    """Wrap a function or a protocol class; check a Service.
+
+    Raises:
+        HandlerError: it is neither.
+    """
+    if isinstance(found, Service):
+        if found.function is None and found.protocol is None:
+            raise HandlerError(f"{text}: this Service has no handler yet; decorate one with .frame or .connect")
+        if found.function is not None:
+            wants_connection(found.function, text)
+        return found
+    service = Service()
+    if isinstance(found, type):
+        if not has_protocol_methods(found):
+            raise HandlerError(f"{text}: class {found.__name__} has none of {', '.join(PROTOCOL_METHODS)}; {FORMS}")
+        service.protocol = found
+    elif callable(found):
+        wants_connection(found, text)
+        service.function = found
+    else:
+        raise HandlerError(f"{text} is {_a(found)}; {FORMS}")
+    return service
+
+
+def _a(found: object) -> str:
+    kind = type(found).__name__
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def has_protocol_methods(kind: type) -> bool:
+    """Tell whether a class takes data, frames or lines."""
+    return any(callable(getattr(kind, name, None)) for name in PROTOCOL_METHODS)
+
+
+def takes_raw_data(protocol: object) -> bool:
+    """Tell whether a protocol class takes unframed bytes."""
+    return isinstance(protocol, type) and not any(
+        hasattr(protocol, name) for name in PROTOCOL_METHODS if name != "data_received"
+    )
+
+
+def wants_connection(function: object, text: str) -> bool:
+    """Tell whether a function takes (frame, connection) rather than (frame).
+
+    Raises:
+        HandlerError: it takes something else, or is a coroutine function.
+    """
+    assert callable(function)
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise HandlerError(f"{text} is a coroutine function; {FORMS}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return False  # a function of C: one argument, as bytes.upper
+    for wants in (False, True):
+        try:
+            signature.bind(*([None] * (1 + wants)))
+        except TypeError:
+            continue
+        return wants
+    raise HandlerError(f"{text}{signature} cannot be called with a line, nor with a line and its connection")
+
+
+__all__ = ["Protocol", "as_service", "find", "has_protocol_methods", "takes_raw_data", "wants_connection"]

@@ -1,0 +1,77 @@
+"""Receivers: how a protocol object, or a function of two arguments, is spoken to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sockd.net.connection import Connection
+
+
+def _nothing(*_: object) -> None:
+    return None
+
+
+class ProtocolReceiver:
+    """Speaks to an object with asyncio's method names; what it lacks is not called.
+
+    Args:
+        protocol: has one of frame_received, line_received and data_received,
+            looked for in this order.
+
+    Raises:
+        TypeError: it has none of them.
+    """
+
+    __slots__ = ("connection_lost", "connection_made", "eof_received", "frame", "pause_writing", "resume_writing")
+
+    def __init__(self, protocol: object) -> None:
+        for name in ("frame_received", "line_received", "data_received"):
+            frame = getattr(protocol, name, None)
+            if frame is not None:
+                break
+        else:
+            raise TypeError(f"{type(protocol).__name__} has no frame_received, line_received or data_received")
+        self.frame: Callable[[bytes], None] = frame
+        self.connection_made: Callable[[Connection], None] = getattr(protocol, "connection_made", _nothing)
+        self.eof_received: Callable[[], bool | None] = getattr(protocol, "eof_received", _nothing)
+        self.pause_writing: Callable[[], None] = getattr(protocol, "pause_writing", _nothing)
+        self.resume_writing: Callable[[], None] = getattr(protocol, "resume_writing", _nothing)
+        self.connection_lost: Callable[[Exception | None], None] = getattr(protocol, "connection_lost", _nothing)
+
+
+class FunctionReceiver:
+    """Hands each frame with its connection to a function, and writes what it returns."""
+
+    __slots__ = ("_connection", "_function")
+
+    def __init__(self, function: Callable[[bytes, Connection], Any]) -> None:
+        self._function = function
+
+    def connection_made(self, transport: Connection) -> None:
+        """Keep the transport."""
+        self._connection = transport
+
+    def frame(self, frame: bytes) -> None:
+        """Answer a frame."""
+        reply = self._function(frame, self._connection)
+        if reply is None:
+            return
+        if not isinstance(reply, (bytes, bytearray, memoryview)):
+            raise TypeError(f"the handler returned {type(reply).__name__}, not bytes or None")
+        self._connection.reply(bytes(reply))
+
+    def eof_received(self) -> bool | None:
+        """Let the connection be closed."""
+        return None
+
+    def pause_writing(self) -> None:
+        """Nothing: the set stops reading by itself."""
+
+    def resume_writing(self) -> None:
+        """Nothing: the set goes on reading by itself."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing to tell."""

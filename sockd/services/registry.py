@@ -1,0 +1,111 @@
+"""From a name in the configuration to a service as it will run.
+
+A name is a [service] table, a built-in, or `module:attribute`.  A limit is what
+the table says, else what the handler's own Service says, else the default.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sockd import settings as defaults
+from sockd.services import handler
+from sockd.services.builtin import BUILTINS
+from sockd.services.service import Limits, Service, ServiceSpec
+from sockd.settings import ServiceSettings
+from sockd.wire.framing import Line, Raw, datagram_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sockd.services.service import Reply
+    from sockd.settings import FramingName
+    from sockd.wire.framing import Framing
+
+
+def resolve(name: str, tables: Mapping[str, ServiceSettings]) -> ServiceSpec:
+    """Decide everything about a service.
+
+    Args:
+        name: as in `service = "..."` of a listener.
+        tables: the [service] tables.
+
+    Raises:
+        HandlerError: the handler cannot be imported or is none.
+    """
+    table = tables.get(name)
+    if table is None:
+        table = ServiceSettings(builtin=name) if name in BUILTINS else ServiceSettings(handler=name)
+    if table.builtin is not None:
+        return _of_builtin(name, table)
+    assert table.handler is not None
+    return _of_handler(name, table, handler.find(table.handler))
+
+
+def _of_builtin(name: str, table: ServiceSettings) -> ServiceSpec:
+    assert table.builtin is not None
+    builtin = BUILTINS[table.builtin]
+    return ServiceSpec(
+        name=name,
+        framing=_framing(table, None, builtin.framing),
+        limits=_limits(table, Service()),
+        serve=builtin.serve,
+        datagram=builtin.datagram,
+    )
+
+
+def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceSpec:
+    text = table.handler or name
+    raw = service.protocol is not None and handler.takes_raw_data(service.protocol)
+    framing = _framing(table, service.framing, "raw" if raw else "line")
+    wants_connection = service.function is not None and handler.wants_connection(service.function, text)
+    datagram = None
+    if service.function is not None and not wants_connection:
+        datagram = _datagram(service.function, framing)
+    return ServiceSpec(
+        name=name,
+        framing=framing,
+        limits=_limits(table, service),
+        function=service.function,
+        wants_connection=wants_connection,
+        protocol=service.protocol,
+        datagram=datagram,
+    )
+
+
+def _framing(table: ServiceSettings, own: Framing | None, default: FramingName) -> Framing:
+    kind = table.framing or (None if own is None else "line" if isinstance(own, Line) else "raw") or default
+    if kind == "raw":
+        return Raw()
+    if isinstance(own, Line):
+        return Line(table.max_frame or own.max_bytes, own.ending)
+    return Line(table.max_frame or defaults.DEFAULT_MAX_FRAME)
+
+
+def _limits(table: ServiceSettings, service: Service) -> Limits:
+    def pick(key: str, default: float) -> float:
+        for value in (getattr(table, key), getattr(service, key)):
+            if value is not None:
+                return float(value)
+        return default
+
+    return Limits(
+        idle_timeout=pick("idle_timeout", defaults.DEFAULT_IDLE_TIMEOUT),
+        linger_timeout=pick("linger_timeout", defaults.DEFAULT_LINGER_TIMEOUT),
+        high_water=int(pick("high_water", defaults.DEFAULT_HIGH_WATER)),
+    )
+
+
+def _datagram(function: Callable[..., Reply], framing: Framing) -> Callable[[bytes], bytes | None]:
+    """One datagram is one frame; a line's ending is taken off and put back."""
+
+    def answer_line(datagram: bytes) -> bytes | None:
+        frame, ending = datagram_frame(datagram)
+        reply = function(frame)
+        return None if reply is None else bytes(reply) + ending
+
+    def answer_raw(datagram: bytes) -> bytes | None:
+        reply = function(datagram)
+        return None if reply is None else bytes(reply)
+
+    return answer_line if isinstance(framing, Line) else answer_raw

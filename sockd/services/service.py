@@ -1,0 +1,147 @@
+"""A service as its author writes it, and the protocol classes to build on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from sockd.wire.framing import Framing, Line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sockd.net.connection import Connection
+
+    Reply = bytes | bytearray | memoryview | None
+    LineFunction = Callable[[bytes], Reply]
+    FrameFunction = Callable[[bytes, Connection], Reply]
+
+F = TypeVar("F", bound="LineFunction | FrameFunction")
+P = TypeVar("P", bound="type[Protocol]")
+
+
+class Service:
+    """What a listener serves, with the limits its author gives it.
+
+    What is None here is as the configuration says, else the default of
+    sockd.toml; what the configuration says goes before what stands here.
+
+    Args:
+        framing: how the stream is cut; lines by default, what has arrived for
+            a protocol class with data_received.
+        idle_timeout: seconds without a byte after which a connection is closed.
+        linger_timeout: seconds for the peer to close after us (FAQ II.5).
+        high_water: unsent bytes at which a connection is no longer read.
+
+    Raises:
+        ValueError: a limit is not positive.
+    """
+
+    def __init__(
+        self,
+        *,
+        framing: Framing | None = None,
+        idle_timeout: float | None = None,
+        linger_timeout: float | None = None,
+        high_water: int | None = None,
+    ) -> None:
+        if isinstance(framing, Line) and framing.max_bytes < 1:
+            raise ValueError(f"max_bytes must be positive, not {framing.max_bytes}")
+        for name, value in (("idle_timeout", idle_timeout), ("high_water", high_water)):
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be positive, not {value}")
+        if linger_timeout is not None and linger_timeout < 0:
+            raise ValueError(f"linger_timeout must not be negative, not {linger_timeout}")
+        self.framing = framing
+        self.idle_timeout = idle_timeout
+        self.linger_timeout = linger_timeout
+        self.high_water = high_water
+        self.function: LineFunction | FrameFunction | None = None
+        self.protocol: Callable[[], object] | None = None
+
+    def frame(self, function: F) -> F:
+        """Decorate the function that answers a frame: `f(frame)` or `f(frame, connection)`."""
+        self._set_once()
+        self.function = function
+        return function
+
+    def connect(self, protocol: P) -> P:
+        """Decorate the protocol class (or any callable) that makes one object a connection."""
+        self._set_once()
+        self.protocol = protocol
+        return protocol
+
+    def _set_once(self) -> None:
+        if self.function is not None or self.protocol is not None:
+            raise ValueError("a Service has one handler, and this one has it already")
+
+
+class Protocol:
+    """Base of protocol classes, with asyncio's names; every method may be left out.
+
+    `data_received(data)` makes a class one of unframed bytes,
+    `frame_received(frame)` one of frames, `line_received(line)` one of lines.
+    """
+
+    def connection_made(self, transport: Connection) -> None:
+        """Called once, first."""
+
+    def eof_received(self) -> bool | None:
+        """Called when the peer sends no more; return true to keep our side open."""
+
+    def pause_writing(self) -> None:
+        """Called when more than the high-water mark is unsent."""
+
+    def resume_writing(self) -> None:
+        """Called when no more than the low-water mark is."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called once, last; exc is None for an end in order."""
+
+
+class LineProtocol(Protocol):
+    """Base of line protocols, with Twisted's name for the one method to write."""
+
+    transport: Connection
+
+    def connection_made(self, transport: Connection) -> None:
+        """Keep the transport."""
+        self.transport = transport
+
+    def line_received(self, line: bytes) -> None:
+        """Take one line, without its ending."""
+        raise NotImplementedError
+
+    def send_line(self, line: bytes) -> None:
+        """Write a line with its ending."""
+        self.transport.reply(line)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What every service has; times in seconds, sizes in bytes."""
+
+    idle_timeout: float
+    linger_timeout: float
+    high_water: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSpec:
+    """A service as it will run: every limit decided, exactly one way to serve.
+
+    Attributes:
+        serve: number of a service of the C core (0: none, Python serves).
+        function: answers a frame; `wants_connection` tells with how many arguments.
+        protocol: makes one object a connection.
+        datagram: answers a datagram; None when it cannot.
+    """
+
+    name: str
+    framing: Framing
+    limits: Limits
+    serve: int = 0
+    function: Callable[..., Reply] | None = None
+    wants_connection: bool = False
+    protocol: Callable[[], object] | None = None
+    datagram: Callable[[bytes], Reply] | None = None

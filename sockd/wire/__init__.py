@@ -1,0 +1,1 @@
+"""Bytes in, events out: nothing in here touches a socket, a clock or the system."""
