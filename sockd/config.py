@@ -174,7 +174,7 @@ def _check_service(name: str, service: ServiceSettings) -> Iterator[Problem]:
     if service.builtin is not None and service.builtin not in BUILTIN_SERVICES:
         text = f"{show(service.builtin)} is no built-in; they are {', '.join(BUILTIN_SERVICES)}"
         yield Problem((*path, "builtin"), text + suggest(service.builtin, BUILTIN_SERVICES), service.builtin)
-    elif name in BUILTIN_SERVICES and given and (service.builtin != name or len(given) > 1):
+    elif name in BUILTIN_SERVICES and given and service.builtin != name:
         text = f"{quote(name)} is the name of a built-in; choose another, or set builtin = {quote(name)}"
         yield Problem(path, text)
     if service.handler is not None and (reason := _not_handler(service.handler)):

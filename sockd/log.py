@@ -99,8 +99,7 @@ class JsonFormatter(logging.Formatter):
         trace = _traceback(self, record)
         if trace:
             line["traceback"] = _clean(trace)
-        # json.dumps escapes the control characters up to 0x1f and, in ASCII, all above 0x7f; this one is left.
-        return json.dumps(line, allow_nan=False).replace("\x7f", "\\u007f")
+        return json.dumps(line, allow_nan=False)  # in ASCII, which escapes every control character
 
 
 def timestamp(seconds: float) -> str:

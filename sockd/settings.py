@@ -152,7 +152,7 @@ DEFAULT_HIGH_WATER = Size(64 * KIB)
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The whole configuration; `source` is the file it came from, or what stood in for one."""
+    """The whole configuration: the keys of sockd.toml."""
 
     daemon: DaemonSettings = setting(DaemonSettings, help="the process", source="")
     listen: tuple[ListenSettings, ...] = setting((), help="the listeners", source="")

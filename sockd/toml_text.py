@@ -80,7 +80,7 @@ def parse(data: str | bytes, *, name: str) -> tuple[dict[str, object], Lines]:
     """
     text = _decode(data, name) if isinstance(data, bytes) else data
     try:
-        return tomllib.loads(text), Lines(text.replace("\r\n", "\n"))
+        return tomllib.loads(text), Lines(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(_syntax_error(text, str(error), name)) from None
     except RecursionError:

@@ -6,6 +6,7 @@ import logging
 import re
 from datetime import datetime, timedelta
 
+import msgspec
 import pytest
 
 from sockd.log import JsonFormatter, TextFormatter, configure, timestamp
@@ -152,7 +153,12 @@ def test_each_byte_in_a_field_is_one_line(written, byte):
 
 def test_all_bytes_in_a_message_and_a_key_are_one_line(written):
     text = ALL_BYTES.decode("latin-1") + "\u2028\u2029\udcff"
-    check_one_line(written("%s", text, extra={"event": {text: 1}}))
+    output = written("%s", text, extra={"event": {text: 1}})
+    check_one_line(output)
+    if written.format == "json":
+        shown = text.replace("\udcff", "\\udcff")
+        assert msgspec.json.decode(output)["message"] == shown  # stricter than json: no lone surrogates
+        assert msgspec.json.decode(output)[shown] == 1
 
 
 def check_one_line(output):

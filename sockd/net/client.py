@@ -32,6 +32,8 @@ DATAGRAM_BYTES = 256 * 1024  # above the 212,992 of net.core.wmem_default, which
 WINDOW = 16  # unanswered datagrams at once; a receive buffer of 208 KiB drops 300 small ones
 WINDOW_STALL_S = 0.1  # after so long without an answer the window is taken as lost
 
+INPUT_PAUSE_S = 0.5  # after the peer's end, input that pauses for so long is not waited for
+
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
 
@@ -99,9 +101,10 @@ class _Pump(ABC):
                 self.ready.want(self.source, READ if self.wants_input() else 0)
                 self.ready.want(self.sink, WRITE if self.incoming else 0)
                 self.ready.want(self.sock.fileno(), self.socket_events())
-                for fd, events in self.ready.wait(self.patience()):
+                happened = self.ready.wait(self.patience())
+                for fd, events in happened:
                     self._serve(fd, events)
-                self.turn_ended()
+                self.turn_ended(idle=not happened)
         except _SinkGone:
             return
         finally:
@@ -180,8 +183,8 @@ class _Pump(ABC):
         """Write the socket once."""
 
     @abstractmethod
-    def turn_ended(self) -> None:
-        """Do what follows from what was moved, and from the time that passed."""
+    def turn_ended(self, *, idle: bool) -> None:
+        """Do what follows from what was moved, or from the time that passed with nothing moving."""
 
     @abstractmethod
     def explain(self, error: OSError) -> SockdError:
@@ -189,13 +192,17 @@ class _Pump(ABC):
 
 
 class StreamPump(_Pump):
-    """A stream: half-closed at the end of input, read to the end (FAQ II.6)."""
+    """A stream: half-closed at the end of input, read to the end (FAQ II.6).
+
+    The peer's end is the end, even if standard input stays open.  But the peer may have
+    closed one side only, which TCP does not tell: input that keeps coming is still sent.
+    """
 
     shut = False
 
     def wants_input(self) -> bool:
-        """Tell whether there is room; what a peer that has ended will not answer is not read."""
-        return not (self.input_ended or self.peer_ended) and len(self.outgoing) < BUFFER_BYTES
+        """Tell whether there is room."""
+        return not self.input_ended and len(self.outgoing) < BUFFER_BYTES
 
     def socket_events(self) -> int:
         """Read while there is room to print, write while there is something."""
@@ -203,14 +210,15 @@ class StreamPump(_Pump):
         return (READ if room else 0) | (WRITE if self.outgoing else 0)
 
     def patience(self) -> float | None:
-        """Wait for ever, but for a peer that has ended its side and does not read ours."""
-        if not (self.peer_ended and self.outgoing):
+        """Wait for ever until the peer ends; then only so long for the peer to read, or for more input."""
+        if not self.peer_ended or (self.incoming and not self.outgoing):
             return None
-        return max(0.0, self.moved_at + self.timeout - self.clock())
+        limit = self.timeout if self.outgoing else INPUT_PAUSE_S
+        return max(0.0, self.moved_at + limit - self.clock())
 
     def is_over(self) -> bool:
         """Tell whether the peer has ended and all was delivered."""
-        return self.peer_ended and not self.outgoing and not self.incoming
+        return self.peer_ended and self.input_ended and not self.outgoing and not self.incoming
 
     def receive(self) -> None:
         """Read once; nothing is the peer's end."""
@@ -231,9 +239,12 @@ class StreamPump(_Pump):
             self.input_ended = self.shut = True
         self.moved_at = self.clock()
 
-    def turn_ended(self) -> None:
+    def turn_ended(self, *, idle: bool) -> None:
         """Shut our side down once all input is sent; give up on a peer that takes no more."""
-        if self.patience() == 0.0:
+        overdue = idle and self.patience() == 0.0
+        if overdue and not self.outgoing:
+            self.input_ended = True
+        elif overdue:
             text = f"timed out after {self.timeout:g} s: {self.address} ({len(self.outgoing)} bytes of input not taken)"
             self.fail(TemporaryFault(text))
         if self.input_ended and not self.outgoing and not self.shut:
@@ -300,11 +311,11 @@ class DatagramPump(_Pump):
         self.in_flight += 1
         self.moved_at = self.clock()
 
-    def turn_ended(self) -> None:
+    def turn_ended(self, *, idle: bool) -> None:
         """Give up on answers that are overdue, and on a line that has no end."""
         if not self._line_size() and len(self.outgoing) > MAX_LINE_BYTES:
             self.fail(self._too_long(f"more than {MAX_LINE_BYTES}"))
-        if self.patience() == 0.0 and not self._line_size():
+        if idle and self.patience() == 0.0 and not self._line_size():
             lost = f"{self.unanswered} of {self.sent} datagram{'' if self.sent == 1 else 's'} unanswered"
             self.fail(TemporaryFault(f"no answer: {self.address} ({lost} after {self.timeout:g} s)"))
 

@@ -75,8 +75,10 @@ class Race:
 
     def pause(self, now: float) -> float:
         """Tell how many seconds may pass before `start` or `is_lost` has news."""
+        if self.is_lost(now):
+            return 0.0
         until = min(self._next_at, self._deadline) if self._waiting else self._deadline
-        return max(0.0, until - now)
+        return until - now if until > now else 0.0
 
     def fault(self, subject: str) -> SockdError:
         """Say why it is lost: each address with its reason, in the order they were tried.

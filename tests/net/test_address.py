@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
 
 import pytest
 
@@ -235,7 +234,7 @@ def test_a_sockaddr_is_printed_in_one_line(family, kind, sockaddr, text):
     assert format_sockaddr(family, kind, sockaddr) == text
 
 
-def test_real_peers_are_printed(tmp_path: Path):
+def test_real_peers_are_printed(tmp_path):
     path = str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
         server.bind(path)

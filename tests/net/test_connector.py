@@ -114,6 +114,7 @@ def test_it_is_lost_when_all_failed_or_time_is_up():
     assert run.is_lost(101.0)
     run.failed(first, errno.ECONNREFUSED, 100.5)
     assert run.is_lost(100.5)
+    assert run.pause(100.5) == 0
 
 
 def test_the_families_alternate_beginning_with_the_resolvers_first():
@@ -240,12 +241,14 @@ def test_unixgram_has_an_address_that_can_be_answered(opened, tmp_path):
 @pytest.mark.parametrize("scheme", ["unix", "unixgram"])
 def test_a_path_where_nobody_listens(tmp_path, scheme):
     kind = socket.SOCK_STREAM if scheme == "unix" else socket.SOCK_DGRAM
+    began = time.monotonic()
     with pytest.raises(TemporaryFault, match=rf"^cannot connect: {scheme}:{tmp_path}/s \(tried {tmp_path}/s: No such"):
         connect(Address.parse(f"{scheme}:{tmp_path}/s"), timeout=5)
     with socket.socket(socket.AF_UNIX, kind) as stale:
         stale.bind(f"{tmp_path}/s")
     with pytest.raises(TemporaryFault, match=rf"^connection refused: {scheme}:{tmp_path}/s \(tried "):
         connect(Address.parse(f"{scheme}:{tmp_path}/s"), timeout=5)
+    assert time.monotonic() - began < 5
 
 
 def test_a_full_unix_backlog_is_waited_for(opened, tmp_path):

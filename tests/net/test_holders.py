@@ -60,7 +60,9 @@ def describe(text):
 def test_the_holder_is_named_with_its_command_line(hold, kind, held, asked):
     child, port = hold(kind, held)
     said = describe(asked.format(port))
-    assert said.startswith(f"held by pid {child.pid} ({psutil.Process(child.pid).name()}), command line: {sys.executable}")
+    assert said.startswith(
+        f"held by pid {child.pid} ({psutil.Process(child.pid).name()}), command line: {sys.executable}"
+    )
     assert "\n" not in said
 
 

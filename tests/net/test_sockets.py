@@ -274,5 +274,5 @@ def test_a_path_goes_again_when_listen_fails(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_is_not_there_is_explained(tmp_path):
-    with pytest.raises(SystemFault, match="ENOENT.*its folder does not exist"):
+    with pytest.raises(SystemFault, match=r"ENOENT.*its folder does not exist"):
         bind_datagram(endpoint(f"unixgram:{tmp_path}/none/s"))
