@@ -1,0 +1,65 @@
+# One target a job; README.md and .ci/run call these.
+#
+#   make run        environment, build, then the built-in example
+#   make test       the wheel, installed, under the tests
+#   make versions   the same wheel under every supported Python that is here
+#   make interop    the tests with real programs
+#   make lint       ruff, mypy --strict, import layers, C warnings
+#   make bench      peers side by side
+#   make clean
+
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(if $(shell $(p) -c 'import sys; print(int(sys.version_info >= (3, 11)))' 2>/dev/null | grep 1),$(p))))
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check -q
+SOURCES = setup.py pyproject.toml README.md $(wildcard csrc/*.[ch] csrc/*.py) $(shell find sockd -name '*.py' -o -name '*.pyi' -o -name py.typed)
+PYTEST_ARGS ?=
+
+run: $(VENV)/.installed
+	$(BIN)/sockd --foreground
+
+test: $(VENV)/.installed $(VENV)/.test
+	$(BIN)/pytest --ignore tests/interop $(PYTEST_ARGS)
+
+versions: build/.wheel
+	packaging/test-wheel
+
+interop: $(VENV)/.installed $(VENV)/.test
+	tests/interop/install
+	$(BIN)/pytest tests/interop -rs $(PYTEST_ARGS)
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	for f in csrc/*.c bench/*.c; do \
+	  $(CC) -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror -fsyntax-only -Icsrc $$f || exit 1; \
+	done
+
+bench: $(VENV)/.installed $(VENV)/.bench
+	$(BIN)/python bench/run.py $(BENCH_ARGS)
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or later is needed; name it with PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+build/.wheel: $(SOURCES) | $(VENV)/bin/python
+	rm -rf build/wheel build/lib* build/temp* build/bdist*
+	$(PIP) wheel --no-deps -w build/wheel .
+	touch $@
+
+$(VENV)/.installed: build/.wheel
+	$(PIP) install build/wheel/*.whl
+	$(PIP) install --no-deps --force-reinstall build/wheel/*.whl
+	touch $@
+
+$(VENV)/.test $(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"][sys.argv[1]], sep="\n")' $* > $(VENV)/$*.txt
+	$(PIP) install -r $(VENV)/$*.txt
+	touch $@
+
+clean:
+	rm -rf build dist *.egg-info bench/build csrc/build $(VENV)
+
+.PHONY: run test versions interop lint bench clean
