@@ -80,6 +80,7 @@ def race(*hosts, timeout=10.0):
 
 
 def test_the_first_starts_at_once_and_the_next_after_a_head_start():
+    assert HEAD_START_S == 0.25  # RFC 8305, section 5
     run = race("127.0.0.1", "127.0.0.2")
     assert str(run.start(100.0)) == "tcp://127.0.0.1:7"
     assert run.start(100.0 + HEAD_START_S - 0.001) is None

@@ -9,7 +9,7 @@ import pytest
 
 from sockd.errors import PermissionFault, SockdError, SystemFault
 from sockd.net import sockets
-from sockd.net.address import Address
+from sockd.net.address import Address, Endpoint
 from sockd.net.sockets import bind_datagram, listen_stream, open_listener
 
 
@@ -56,7 +56,7 @@ def test_a_stream_socket_has_its_options():
     with listen_stream(endpoint("tcp://127.0.0.1:0"), backlog=7, nodelay=True) as sock:
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 1
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL) == socket.IPPROTO_TCP
+        assert sock.proto == socket.IPPROTO_TCP  # with 0 asyncio leaves Nagle on for what it accepts
         assert sock.getblocking() is False
         assert fcntl.fcntl(sock, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
 
@@ -74,7 +74,7 @@ def test_what_is_accepted_inherits_nodelay(nodelay):
 def test_a_datagram_socket_has_its_options():
     with bind_datagram(endpoint("udp://127.0.0.1:0")) as sock:
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 0
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL) == socket.IPPROTO_UDP
+        assert sock.proto == socket.IPPROTO_UDP
         assert sock.getblocking() is False
         assert fcntl.fcntl(sock, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
 
@@ -86,6 +86,15 @@ def test_ipv6_only_is_said_either_way(text, v6only):
         assert one.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == v6only
     finally:
         one.close()
+
+
+def test_every_ipv6_address_alone_leaves_ipv4_free():
+    alone = Endpoint(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, ("::", 0, 0, 0))
+    with (
+        listen_stream(alone, backlog=7, nodelay=True) as sock,
+        listen_stream(endpoint(f"tcp://0.0.0.0:{sock.getsockname()[1]}"), backlog=7, nodelay=True),
+    ):
+        assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
 
 
 def test_one_line_serves_both_families():
