@@ -2,6 +2,7 @@
 #
 #   make run        environment, build, then the built-in example
 #   make test       the wheel, installed, under the tests
+#   make sanitize   the same with the C core under ASan and UBSan
 #   make versions   the same wheel under every supported Python that is here
 #   make interop    the tests with real programs
 #   make lint       ruff, mypy --strict, import layers, C warnings
@@ -20,6 +21,18 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.installed $(VENV)/.test
 	$(BIN)/pytest --ignore tests/interop $(PYTEST_ARGS)
+
+# The C core under AddressSanitizer and UBSan, driven by the tests of the running daemon.
+SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g -O1
+sanitize: $(VENV)/.test
+	rm -rf build/lib* build/temp* build/sanitized
+	SOCKD_CFLAGS="$(SANITIZE)" SOCKD_LDFLAGS="$(SANITIZE)" $(PIP) wheel --no-deps -w build/sanitized .
+	rm -rf build/lib* build/temp* && $(PYTHON) -m venv $(VENV)-sanitized
+	$(VENV)-sanitized/bin/python -m pip --disable-pip-version-check -q install -r $(VENV)/test.txt build/sanitized/*.whl
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PATH="$(CURDIR)/$(VENV)-sanitized/bin:$$PATH" \
+	  $(VENV)-sanitized/bin/pytest -q -p no:faulthandler $(SANITIZED_TESTS) $(PYTEST_ARGS)
+SANITIZED_TESTS = tests/net tests/services tests/system/test_framing.py
 
 versions: build/.wheel
 	packaging/test-wheel
@@ -60,6 +73,7 @@ $(VENV)/.test $(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: pyproject.toml | $(VENV)
 	touch $@
 
 clean:
-	rm -rf build dist *.egg-info bench/build csrc/build $(VENV)
+	rm -rf build dist *.egg-info bench/build csrc/build $(VENV) $(VENV)-sanitized
 
-.PHONY: run test versions interop lint bench clean
+
+.PHONY: run test sanitize versions interop lint bench clean
