@@ -110,8 +110,9 @@ def _serve(settings: Settings, source: str) -> int:
     return EX_OK
 
 
-def _check_address(text: str) -> Address:
-    return Address.parse(text)
+def _check_address(text: str) -> Address | None:
+    address = Address.parse(text)
+    return None if address.port == 0 and not address.path else address  # the kernel chooses a port for each
 
 
 def _settings(options: argparse.Namespace) -> tuple[Settings, str]:

@@ -28,7 +28,7 @@ from sockd.units import nearest
 __all__ = ["BUILTIN_SERVICES", "CheckAddress", "dump", "find", "from_command_line", "load", "loads"]
 
 CheckAddress = Callable[[str], Hashable]
-"""Raises AddressError with the reason; gives equal results for equal addresses."""
+"""Raises AddressError with the reason; gives equal results for equal addresses, None for one that is never taken."""
 
 BUILTIN_SERVICES = ("upper", "echo", "discard")
 
@@ -197,7 +197,7 @@ def _check_listeners(
             except AddressError as error:
                 yield Problem(where, str(error), text)
                 continue
-            first = seen.setdefault(address, _dotted(where))
+            first = _dotted(where) if address is None else seen.setdefault(address, _dotted(where))
             if first != _dotted(where):
                 yield Problem(where, f"{show(text)} stands twice; it is {first} already", text)
         if not listen.service:

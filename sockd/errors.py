@@ -82,8 +82,13 @@ class Close(Exception):
 
     Args:
         last_words: a last reply, framed like every other; None for none.
+
+    Raises:
+        TypeError: last_words is not bytes-like; so it is the handler that fails, where the mistake is.
     """
 
-    def __init__(self, last_words: bytes | None = None) -> None:
+    def __init__(self, last_words: bytes | bytearray | memoryview | None = None) -> None:
+        if last_words is not None and not isinstance(last_words, (bytes, bytearray, memoryview)):
+            raise TypeError(f"last_words: expected a bytes-like object, not {type(last_words).__name__}")
         super().__init__(last_words)
-        self.last_words = last_words
+        self.last_words = None if last_words is None else bytes(last_words)

@@ -210,7 +210,8 @@ class Server:
         return self.wait_until(found, f"{count} x {message} {fields}")
 
     def end_of(self, client):
-        """The event of the end of a client's TCP connection."""
+        """Close a client's TCP connection, if it is open still; the event of its end."""
+        client.close()
         event = self.wait_until(lambda: self.ends.get(client.name), f"the end of {client.name}")
         del self.ends[client.name]
         return event
@@ -360,3 +361,26 @@ def client(shared):
 def asking(client):
     """Ask the daemon's own memory a question: what app.py's `question` knows."""
     return client("question").ask
+
+
+class Fifo:
+    """Holds the daemon's loop still: app.py's `hold` reads from it until release()."""
+
+    def __init__(self, folder):
+        name = folder / "fifo"
+        os.mkfifo(name)
+        self.path = os.fsencode(name)
+        self._fd = -1
+
+    def wait_for_reader(self):
+        """Opening it to write returns when the daemon has opened it to read."""
+        self._fd = os.open(self.path, os.O_WRONLY)
+
+    def release(self, words):
+        os.write(self._fd, words)
+        os.close(self._fd)
+
+
+@pytest.fixture
+def fifo(tmp_path):
+    return Fifo(tmp_path)

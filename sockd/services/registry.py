@@ -101,11 +101,17 @@ def _datagram(function: Callable[..., Reply], framing: Framing) -> Callable[[byt
 
     def answer_line(datagram: bytes) -> bytes | None:
         frame, ending = datagram_frame(datagram)
-        reply = function(frame)
-        return None if reply is None else bytes(reply) + ending
+        return _encode(function(frame), ending)
 
     def answer_raw(datagram: bytes) -> bytes | None:
-        reply = function(datagram)
-        return None if reply is None else bytes(reply)
+        return _encode(function(datagram), b"")
 
     return answer_line if isinstance(framing, Line) else answer_raw
+
+
+def _encode(reply: Reply, ending: bytes) -> bytes | None:
+    if reply is None:
+        return None
+    if isinstance(reply, (bytes, bytearray, memoryview)):
+        return bytes(reply) + ending
+    raise TypeError(f"the handler returned {type(reply).__name__}, not bytes or None")

@@ -80,7 +80,7 @@ class Act(sockd.LineProtocol):
     def line_received(self, line):
         reply = act(line)
         if reply is not None:
-            self.send_line(reply)
+            self.send_line(bytes(reply) if isinstance(reply, memoryview) else reply)
 
 
 def question(line):
