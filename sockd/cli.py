@@ -84,7 +84,11 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.reload:
         command = [sys.executable, "-m", "sockd", *(word for word in arguments if word != "--reload")]
         return Reloader(command, lambda words: print(f"sockd: {words}", file=sys.stderr)).run()
-    settings, source = _settings(options)
+    try:
+        settings, source = _settings(options)
+    except SockdError:
+        report([options.config or config.LOCAL_FILE])
+        raise
     if options.show:
         plan(settings)
         print(config.dump(settings), end="")
@@ -102,12 +106,20 @@ def _serve(settings: Settings, source: str) -> int:
     try:
         plan(settings)
     finally:
-        report([source] if os.path.exists(source) else [])
+        report(_files(settings, source))
     try:
         daemon.run()
     finally:
         handler.flush()
     return EX_OK
+
+
+def _files(settings: Settings, source: str) -> list[str]:
+    """Name what is worth watching besides the imported modules: a handler's file counts before it exists."""
+    names = [listen.service for listen in settings.listen]
+    names += [table.handler for table in settings.service.values() if table.handler]
+    modules = {name.partition(":")[0] for name in names if ":" in name}
+    return [source, *(name.replace(".", os.sep) + ".py" for name in modules)]
 
 
 def _check_address(text: str) -> Address | None:

@@ -53,6 +53,7 @@ SERVICES = {
     "idle_function": 'handler = "app:upper"\nidle_timeout = "300ms"',
     "crlf": 'handler = "app:crlf"',
 }
+DATAGRAMS = ("upper", "echo", "discard", "function", "act")  # of these, also on udp4, udp6 and unixgram
 
 
 def sockaddr_of(address):
@@ -193,8 +194,11 @@ class Server:
                 self._news.wait(left)
             return found
 
-    def ready(self):
-        self.wait_until(lambda: "Ctrl-C stops it." in self.output, "the listeners")
+    def ready(self, quiet=False):
+        """Wait until it serves, and until the log has told of every listener that the screen shows."""
+        self.wait_until(lambda: "Ctrl-C stops it." in self.output, "the greeting")
+        count = sum("sockctl connect" in line for line in self.output)
+        self.wait_until(lambda: quiet or len(self.addresses) == count, "the listeners in the log")
         return self
 
     def having(self, message, **fields):
@@ -221,7 +225,9 @@ class Server:
         return [e["address"] for e in self.events if e["message"] == "listening"]
 
     def address(self, service, family):
-        wanted = {"tcp4": r"tcp://127", "tcp6": r"tcp://\[", "unix": r"unix:"}[family]
+        """Where the one listener of a service and family listens."""
+        wanted = {"4": r"(tcp|udp)://127", "6": r"(tcp|udp)://\[", "x": "unix:", "m": "unixgram:"}[family[-1]]
+        wanted = wanted.replace("(tcp|udp)", family[:3])
         (found,) = {a["address"] for a in self.having("listening", service=service) if re.match(wanted, a["address"])}
         return found
 
@@ -290,14 +296,14 @@ def serve(launch, tmp_path):
     """
     with ExitStack() as stack:
 
-        def start(*listens, config=None, options=(), **more):
+        def start(*listens, config=None, options=(), quiet=False, **more):
             words = ["--foreground", "--log-format", "json", *options]
             for listen in listens:
                 words += ["--listen", listen]
             if config is not None:
                 (tmp_path / "sockd.toml").write_text(config)
                 words += ["-c", "sockd.toml"]
-            server = launch(*words, **more).ready()
+            server = launch(*words, **more).ready(quiet)
             stack.callback(lambda: server.process.returncode is None and server.stop())
             return server
 
@@ -322,6 +328,10 @@ def shared(request, tmp_path_factory, has_ipv6):
         tcp6 = '"tcp://[::1]:0", ' if has_ipv6 else ""
         addresses = f'["tcp://127.0.0.1:0", {tcp6}"unix:{folder}/{name}"]'
         config.append(f'[[listen]]\naddresses = {addresses}\nservice = "{name}"\n')
+        if name in DATAGRAMS:
+            udp6 = tcp6.replace("tcp", "udp")
+            addresses = f'["udp://127.0.0.1:0", {udp6}"unixgram:{folder}/{name}.dgram"]'
+            config.append(f'[[listen]]\naddresses = {addresses}\nservice = "{name}"\n')
         linger = "" if "linger" in table else 'linger_timeout = "60s"\n'
         config.append(f"[service.{name}]\n{table}\n{linger}")
     (folder / "sockd.toml").write_text("\n".join(config))

@@ -310,11 +310,13 @@ class ConnectionSet:
         lib.sb_set_close(self._set, id, int(reason))
 
     def shut_all(self, reason: CloseReason) -> None:
-        """End every open connection in order."""
+        """End every open connection in order, behind what was written to it."""
+        self.flush()
         lib.sb_set_close_all(self._set, int(reason))
 
     def shut_quiet(self, reason: CloseReason) -> int:
         """End in order those that are in the middle of nothing; return how many are open still."""
+        self.flush()
         return int(lib.sb_set_close_quiet(self._set, int(reason)))
 
     def abort(self, id: int, reason: CloseReason = CloseReason.ABORTED) -> None:

@@ -2,7 +2,8 @@
 
 A sender without an address (a Unix socket that was not bound) is not answered.
 An answer that the kernel does not take at once is dropped, as UDP may; so is
-one that is too large, with a line in the log.
+one that is too large, with a line in the log.  A datagram that is longer than any of UDP is
+dropped with a line in the log: a piece of it is never served.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ logger = logging.getLogger("sockd.datagram")
 
 DATAGRAMS_A_TURN = 64
 MAX_DATAGRAM_BYTES = 65_536
-"""65,507 over IPv4 (RFC 768), 65,527 over IPv6; a Unix socket's own limit is net.core.wmem_max."""
+"""65,507 over IPv4 (RFC 768), 65,527 over IPv6 (RFC 8200); a Unix socket would take more, up to its sender's SO_SNDBUF."""
 
 
 class DatagramListener:
@@ -55,13 +56,17 @@ class DatagramListener:
     def _receive(self) -> None:
         for _ in range(DATAGRAMS_A_TURN):
             try:
-                datagram, sender = self._socket.recvfrom(MAX_DATAGRAM_BYTES)
+                datagram, _, flags, sender = self._socket.recvmsg(MAX_DATAGRAM_BYTES)
             except BlockingIOError:
                 return
             except OSError as error:  # the ICMP answer to an earlier datagram, as ECONNREFUSED
                 logger.debug("receive failed", extra={"event": {"service": self.service, "error": str(error)}})
                 continue
-            self._serve(datagram, sender)
+            if flags & socket.MSG_TRUNC:
+                event = {"service": self.service, "peer": self._text(sender), "limit": MAX_DATAGRAM_BYTES}
+                logger.warning("datagram too long, dropped", extra={"event": event})
+            else:
+                self._serve(datagram, sender)
 
     def _serve(self, datagram: bytes, sender: SockAddr) -> None:
         try:

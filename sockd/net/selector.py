@@ -13,12 +13,13 @@ import math
 import selectors
 import sys
 from array import array
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sockd.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
     from _typeshed import FileDescriptorLike
 
@@ -34,35 +35,63 @@ def _milliseconds(timeout: float | None) -> int:
     return min(math.ceil(timeout * 1000), 2**31 - 1) if timeout > 0 else 0
 
 
+def _descriptor(fileobj: FileDescriptorLike) -> int:
+    try:
+        fd = fileobj if isinstance(fileobj, int) else int(fileobj.fileno())
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(f"Invalid file object: {fileobj!r}") from None
+    if fd < 0:
+        raise ValueError(f"Invalid file descriptor: {fd}")
+    return fd
+
+
+class _Map(Mapping["FileDescriptorLike", selectors.SelectorKey]):
+    """The keys by file object or descriptor, to look at only."""
+
+    def __init__(self, keys: dict[int, selectors.SelectorKey]) -> None:
+        self._keys = keys
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._keys)
+
+    def __getitem__(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
+        return self._keys[self.fd(fileobj)]
+
+    def fd(self, fileobj: FileDescriptorLike) -> int:
+        """Return the descriptor of what is registered; a file object that is closed is found by identity."""
+        try:
+            fd = _descriptor(fileobj)
+        except ValueError:
+            fd = next((key.fd for key in self._keys.values() if key.fileobj is fileobj), -1)
+        if fd not in self._keys:
+            raise KeyError(f"{fileobj!r} is not registered")
+        return fd
+
+
 class _Keys(selectors.BaseSelector):
     """The map of Python's own descriptors."""
 
     def __init__(self, connections: ConnectionSet) -> None:
         self._connections = connections
         self._keys: dict[int, selectors.SelectorKey] = {}
+        self._map = _Map(self._keys)
         self._some = [(selectors.SelectorKey(connections, -1, selectors.EVENT_READ, connections.dispatch), 1)]
 
     def _new_key(self, fileobj: FileDescriptorLike, events: int, data: Any) -> selectors.SelectorKey:
-        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
         if not events or events & ~(selectors.EVENT_READ | selectors.EVENT_WRITE):
             raise ValueError(f"Invalid events: {events!r}")
-        return selectors.SelectorKey(fileobj, fd, events, data)
-
-    def _fd(self, fileobj: FileDescriptorLike) -> int:
-        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        if fd < 0:  # closed already: found by identity
-            fd = next((key.fd for key in self._keys.values() if key.fileobj is fileobj), fd)
-        if fd not in self._keys:
-            raise KeyError(f"{fileobj!r} is not registered")
-        return fd
+        return selectors.SelectorKey(fileobj, _descriptor(fileobj), events, data)
 
     def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
-        """Return the keys by descriptor."""
-        return cast("Mapping[FileDescriptorLike, selectors.SelectorKey]", self._keys)
+        """Return the keys by file object or descriptor."""
+        return self._map
 
     def get_key(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
         """Return the key of a file object or descriptor."""
-        return self._keys[self._fd(fileobj)]
+        return self._map[fileobj]
 
 
 class SetSelector(_Keys):
@@ -83,14 +112,14 @@ class SetSelector(_Keys):
 
     def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
         """Watch it no more; it may be closed already."""
-        key = self._keys.pop(self._fd(fileobj))
+        key = self._keys.pop(self._map.fd(fileobj))
         with contextlib.suppress(OSError):  # closing it has taken it out of epoll
             self._connections.watch(key.fd, 0)
         return key
 
     def modify(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
         """Change what is waited for."""
-        fd = self._fd(fileobj)
+        fd = self._map.fd(fileobj)
         key = self._new_key(fileobj, events, data)
         if self._keys[fd].events != events:
             self._connections.watch(fd, events)

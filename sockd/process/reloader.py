@@ -119,8 +119,8 @@ class Reloader:
         return self._child.wait()
 
     def _read_files(self, said: bytes) -> None:
-        if said:  # a child that died before it could tell leaves the files of the one before
-            self._stamps = _stamps(json.loads(said))
+        # a child that died before it could tell is taken to be made of the files of the one before
+        self._stamps = _stamps(json.loads(said) if said else self._stamps)
 
     def _changed(self) -> bool:
         return _stamps(self._stamps) != self._stamps

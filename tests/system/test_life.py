@@ -29,9 +29,10 @@ def test_a_signal_stops_it(serve, tmp_path, number):
     for peer in peers:
         assert peer.ask(b"a") == b"A"
     server.signal(number)
-    assert server.wait() == 0
     for peer in peers:
         assert peer.to_end() == b""
+        peer.close()
+    assert server.wait() == 0
     with pytest.raises(ConnectionRefusedError):
         server.connect(tcp)
     assert not os.path.lexists(tmp_path / "s")
@@ -62,9 +63,12 @@ def test_what_was_accepted_is_answered(serve, fifo, tmp_path, name):
     server.signal()
     fifo.release(b"over")
     assert holder.to_end() == b"over\n"
+    holder.close()
     for i, peer in enumerate([*known, *fresh]):
         assert peer.to_end() == b"%d\n" % i * 10
+        peer.close()
     assert len(big.to_end()) == (8 << 20) + 1
+    big.close()
     assert server.wait() == 0
 
 
@@ -77,6 +81,7 @@ def test_an_unfinished_line_may_be_finished_while_it_stops(serve):
     server.wait_for("stopping")
     peer.send(b"f\n")
     assert peer.to_end() == b"HALF\n"
+    peer.close()
     assert server.wait() == 0
     assert server.end_of(peer)["reason"] == "shutdown"
 
@@ -192,6 +197,7 @@ def test_nothing_is_bound_when_one_address_is_refused(serve, launch, tmp_path):
 
 def test_a_descriptor_limit_is_lifted_or_kept_to(serve):
     """A soft limit of 40 descriptors does not keep it from serving 100 peers (FAQ II.10)."""
+
     def few():
         resource.setrlimit(resource.RLIMIT_NOFILE, (40, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
@@ -202,9 +208,7 @@ def test_a_descriptor_limit_is_lifted_or_kept_to(serve):
 
 
 def test_a_hard_descriptor_limit_makes_the_rest_wait(serve):
-    server = serve(
-        "tcp://127.0.0.1:0=upper", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
-    )
+    server = serve("tcp://127.0.0.1:0=upper", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)))
     room = server.wait_for("fewer connections than configured, for want of descriptors")["connections"]
     assert 20 < room < 100
     peers = [server.connect() for _ in range(100)]
@@ -221,7 +225,7 @@ def test_the_built_in_example(launch, tmp_path):
     server.wait_until(lambda: "Ctrl-C stops it." in server.output or server.words, "the greeting")
     if any("EADDRINUSE" in line for line in server.words):
         pytest.skip("port 7007 is in use here")
-    tcp, udp, unix = server.addresses
+    tcp, udp, unix = server.ready().addresses
     assert (tcp, udp) == ("tcp://127.0.0.1:7007", "udp://127.0.0.1:7007")
     assert unix == f"unix:{tmp_path}/sockd-example.sock"
     for address in (tcp, unix):

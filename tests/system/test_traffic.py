@@ -57,7 +57,16 @@ def test_a_slow_reader_does_not_hold_up_the_one_who_asks_while_it_does_not_read(
 def test_a_thousand_clients_at_once_and_no_reply_crosses(shared, client, files):
     """1,000 connections (850 under select) over eight services, all written to before any is read, five times over."""
     source = random.Random(1)
-    services = ("upper", "function", "with_connection", "protocol", "act", "act_with_connection", "act_protocol", "echo")
+    services = (
+        "upper",
+        "function",
+        "with_connection",
+        "protocol",
+        "act",
+        "act_with_connection",
+        "act_protocol",
+        "echo",
+    )
     capacity = 850 if shared.multiplexer == "select" else 1000
     peers = [client(services[i % 8], ("tcp4", "unix")[i // 8 % 2]) for i in range(capacity)]
     for turn in range(5):

@@ -1,0 +1,263 @@
+"""The transport over a set that only writes down what it is asked.
+
+Seen to fail: with each write() handed on by itself; with close() not behind the output;
+with write() after close() sent; with the water marks checked the wrong way round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sockd import Close, CloseReason, Connection
+from sockd.wire.framing import Line, Raw
+
+
+class Set:
+    """As ConnectionSet, for one connection."""
+
+    class Info:
+        unframed = 0
+        peer = b""
+
+    def __init__(self):
+        self.asked = []
+        self.dirty = []
+
+    def will_write(self, writer):
+        self.dirty.append(writer)
+
+    def flush(self):
+        dirty, self.dirty = self.dirty, []
+        for writer in dirty:
+            self.asked.append(("write", writer.take()))
+            writer.flushed()
+
+    def info(self, id):
+        return self.Info
+
+    def unsent(self, id):
+        return 100
+
+    def __getattr__(self, name):
+        return lambda id, *rest: self.asked.append((name, *rest))
+
+
+class Receiver:
+    def __init__(self):
+        self.told = []
+        self.then = lambda frame: None
+
+    def connection_made(self, transport):
+        self.told.append("made")
+
+    def frame(self, frame):
+        self.told.append(frame)
+        self.then(frame)
+
+    def eof_received(self):
+        self.told.append("eof")
+
+    def pause_writing(self):
+        self.told.append("pause")
+
+    def resume_writing(self):
+        self.told.append("resume")
+
+    def connection_lost(self, exc):
+        self.told.append(exc)
+
+
+@pytest.fixture
+def connections():
+    return Set()
+
+
+@pytest.fixture
+def soon():
+    return []
+
+
+@pytest.fixture
+def receiver():
+    return Receiver()
+
+
+@pytest.fixture
+def connection(connections, soon, receiver):
+    connection = Connection(5, connections, Line(100, b"\r\n"), 1000, soon.append)
+    connection.start(receiver)
+    receiver.told.clear()
+    return connection
+
+
+def test_it_has_the_methods_of_an_asyncio_transport():
+    ours = set(dir(Connection))
+    theirs = {n for n in dir(asyncio.Transport) if not n.startswith("_")} - {"set_protocol", "get_protocol"}
+    assert theirs - ours <= {"get_write_buffer_limits"}
+
+
+def test_what_is_written_in_a_turn_leaves_in_one_piece(connections, connection):
+    connection.write(b"a")
+    connection.writelines([b"b", bytearray(b"c"), memoryview(b"d")])
+    connection.write(b"")
+    connection.reply(b"line")
+    assert connections.asked == []
+    connections.flush()
+    assert connections.asked == [("write", b"abcdline\r\n")]
+
+
+def test_more_than_high_water_is_handed_on_at_once(connections, connection):
+    connection.write(b"a" * 600)
+    connection.write(b"b" * 600)
+    assert connections.asked == [("write", b"a" * 600 + b"b" * 600)]
+
+
+def test_a_buffer_may_change_after_it_was_written(connections, connection):
+    data = bytearray(b"before")
+    connection.write(data)
+    data[:] = b"later!"
+    connections.flush()
+    assert connections.asked == [("write", b"before")]
+
+
+@pytest.mark.parametrize("wrong", ["text", 5, None, [b"x"]])
+def test_only_bytes_are_written(connection, wrong):
+    with pytest.raises(TypeError, match="bytes-like"):
+        connection.write(wrong)
+
+
+def test_close_comes_behind_the_output_and_once(connections, connection):
+    connection.write(b"a")
+    connection.close()
+    connection.write(b"dropped")
+    connection.close()
+    connections.flush()
+    assert connections.asked == [("write", b"a"), ("shut", CloseReason.CLOSED)]
+    assert connection.is_closing()
+
+
+def test_write_eof_comes_behind_the_output_and_allows_no_more(connections, connection):
+    connection.write(b"a")
+    connection.write_eof()
+    connection.write_eof()
+    with pytest.raises(RuntimeError, match="after write_eof"):
+        connection.write(b"b")
+    connections.flush()
+    assert connections.asked == [("write", b"a"), ("shutdown",)]
+    assert connection.can_write_eof()
+
+
+def test_abort_drops_the_output(connections, connection):
+    connection.write(b"a")
+    connection.abort()
+    assert connections.asked == [("abort",)]
+    connection.lost(CloseReason.ABORTED, 0)
+    connections.flush()
+    connection.abort()
+    assert connections.asked == [("abort",), ("write", b"")]
+
+
+def test_frames_are_kept_while_it_is_paused(connections, connection, receiver, soon):
+    receiver.then = lambda frame: connection.pause_reading() if frame == b"2" else None
+    connection.deliver([b"1", b"2", b"3"])
+    connection.deliver([b"4"])
+    assert receiver.told == [b"1", b"2"]
+    assert not connection.is_reading()
+    connection.resume_reading()
+    assert receiver.told == [b"1", b"2"]
+    (later,) = soon
+    later()
+    assert receiver.told == [b"1", b"2", b"3", b"4"]
+    assert connections.asked == [("pause", True), ("pause", False)]
+
+
+def test_nothing_is_delivered_after_close(connection, receiver, soon):
+    receiver.then = lambda frame: connection.close()
+    connection.deliver([b"1", b"2"])
+    connection.deliver([b"3"])
+    connection.end()
+    connection.resume_reading()
+    assert receiver.told == [b"1"]
+
+
+def test_a_resume_that_comes_too_late_delivers_nothing(connection, receiver, soon):
+    connection.pause_reading()
+    connection.deliver([b"1"])
+    connection.resume_reading()
+    connection.lost(CloseReason.RESET, 104)
+    soon[0]()
+    assert [type(told) for told in receiver.told] == [ConnectionResetError]
+
+
+def test_a_failure_closes_and_is_told_to_the_end(connections, connection, receiver, caplog):
+    def fail(frame):
+        raise ValueError("secret")
+
+    receiver.then = fail
+    connection.write(b"kept")
+    connection.deliver([b"12345", b"2"])
+    connections.flush()
+    assert connections.asked == [("write", b"kept"), ("shut", CloseReason.HANDLER_ERROR)]
+    (record,) = caplog.records
+    assert (record.message, record.event["frame_bytes"]) == ("handler failed", 5)
+    connection.lost(CloseReason.HANDLER_ERROR, 0)
+    assert receiver.told == [b"12345", None]
+
+
+def test_close_may_be_raised_with_last_words(connections, connection, receiver, caplog):
+    def end(frame):
+        raise Close(b"bye")
+
+    receiver.then = end
+    connection.deliver([b"1", b"2"])
+    connections.flush()
+    assert connections.asked == [("write", b"bye\r\n"), ("shut", CloseReason.CLOSED)]
+    assert caplog.records == []
+
+
+def test_an_end_of_file_closes_unless_it_is_wanted_otherwise(connections, connection, receiver):
+    receiver.eof_received = lambda: True
+    connection.end()
+    connections.flush()
+    assert connections.asked == []
+    receiver.eof_received = lambda: None
+    connections.Info.unframed = 3
+    connection.end()
+    connections.flush()
+    assert connections.asked == [("write", b""), ("shut", CloseReason.TRUNCATED)]
+
+
+def test_water_marks(connections, connection):
+    connection.set_write_buffer_limits(high=10)
+    connection.set_write_buffer_limits(low=3)
+    connection.set_write_buffer_limits()
+    assert connections.asked == [("set_water", 10, 2), ("set_water", 12, 3), ("set_water", 65_536, 16_384)]
+    with pytest.raises(ValueError, match="must be >="):
+        connection.set_write_buffer_limits(high=1, low=2)
+    connection.write(b"abc")
+    assert connection.get_write_buffer_size() == 103
+
+
+def test_when_it_has_ended_it_does_nothing(connections, connection, receiver):
+    connection.lost(CloseReason.EOF, 0)
+    connection.write(b"a")
+    connection.close()
+    connection.write_eof()
+    connection.pause_reading()
+    connection.resume_reading()
+    connection.set_write_buffer_limits(5)
+    connections.flush()
+    assert connections.asked == []
+    assert connection.close_reason is CloseReason.EOF
+    assert connection.get_extra_info("peername", "nobody") == "nobody"
+    assert (connection.peer, connection.get_write_buffer_size()) == ("", 0)
+
+
+def test_a_raw_reply_is_as_it_is(connections, receiver):
+    connection = Connection(5, connections, Raw(), 1000, lambda callback: None)
+    connection.start(receiver)
+    connection.reply(b"raw")
+    connections.flush()
+    assert connections.asked == [("write", b"raw")]

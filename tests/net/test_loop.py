@@ -1,0 +1,159 @@
+"""The event loop with a clock and a selector that the test moves.
+
+Seen to fail: with the timeout of run_once not cut to the next timer; with call_soon
+run until the queue is empty; with a cancelled timer called.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+
+import pytest
+
+from sockd.net.loop import EventLoop
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+class Patience(selectors.SelectSelector):
+    """Returns at once what is ready; a wait moves the clock instead."""
+
+    def __init__(self, clock):
+        super().__init__()
+        self.clock = clock
+        self.waits = []
+
+    def select(self, timeout=None):
+        self.waits.append(timeout)
+        ready = super().select(0)
+        if not ready and timeout:
+            self.clock.now += timeout
+        return ready
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def selector(clock):
+    with Patience(clock) as selector:
+        yield selector
+
+
+@pytest.fixture
+def loop(clock, selector):
+    return EventLoop(selector, clock)
+
+
+def test_timers_come_in_the_order_of_their_times_and_then_of_their_making(loop):
+    seen = []
+    for delay, name in ((2, "b"), (1, "a"), (2, "c"), (0, "now")):
+        loop.call_later(delay, lambda name=name: seen.append(name))
+    loop.run_once(0)
+    assert seen == ["now"]
+    loop.run_once(None)
+    assert seen == ["now", "a"]
+    loop.run_once(None)
+    assert seen == ["now", "a", "b", "c"]
+
+
+def test_a_wait_is_cut_to_the_next_timer(loop, selector, clock):
+    loop.call_later(5, lambda: None)
+    loop.run_once(None)
+    assert selector.waits == [5]
+    assert clock.now == 105
+    loop.call_later(5, lambda: None)
+    loop.run_once(2)
+    assert selector.waits == [5, 2]
+
+
+def test_without_timers_it_waits_as_long_as_it_is_told(loop, selector):
+    loop.run_once(7)
+    loop.run_once(None)
+    assert selector.waits == [7, None]
+
+
+def test_a_timer_that_is_late_is_called_in_the_next_turn(loop, selector, clock):
+    seen = []
+    loop.call_later(1, lambda: seen.append(1))
+    clock.now += 60
+    loop.run_once(None)
+    assert (seen, selector.waits) == ([1], [0])
+
+
+def test_a_cancelled_timer_is_not_called(loop):
+    seen = []
+    first = loop.call_later(1, lambda: seen.append("first"))
+    loop.call_later(1, lambda: seen.append("second"))
+    first.cancel()
+    loop.run_once(None)
+    first.cancel()
+    assert seen == ["second"]
+
+
+def test_a_timer_may_cancel_the_next_and_make_another(loop):
+    seen = []
+    loop.call_later(1, lambda: (second.cancel(), loop.call_later(0, lambda: seen.append("third"))))
+    second = loop.call_later(1, lambda: seen.append("second"))
+    loop.run_once(None)
+    loop.run_once(None)
+    assert seen == ["third"]
+
+
+def test_soon_is_once_and_without_waiting(loop, selector):
+    seen = []
+    loop.call_soon(lambda: seen.append(1))
+    loop.run_once(None)
+    assert (seen, selector.waits) == ([1], [0])
+    loop.run_once(3)
+    assert (seen, selector.waits) == ([1], [0, 3])
+
+
+def test_what_soon_asks_for_comes_in_the_next_turn(loop):
+    """So that a callback that calls itself does not keep the descriptors waiting."""
+    seen = []
+
+    def again():
+        seen.append(len(seen))
+        loop.call_soon(again)
+
+    loop.call_soon(again)
+    for turn in range(1, 4):
+        loop.run_once(None)
+        assert len(seen) == turn
+
+
+def test_readers_are_called_while_they_are_readable(loop):
+    reader, writer = os.pipe()
+    seen = []
+    loop.add_reader(reader, lambda: seen.append(os.read(reader, 1)))
+    loop.run_once(0)
+    os.write(writer, b"ab")
+    loop.run_once(0)
+    loop.run_once(0)
+    loop.run_once(0)
+    assert seen == [b"a", b"b"]
+    loop.remove_reader(reader)
+    loop.remove_reader(reader)
+    os.write(writer, b"c")
+    loop.run_once(0)
+    assert seen == [b"a", b"b"]
+    os.close(reader)
+    os.close(writer)
+
+
+def test_stop_ends_run_after_its_turn(loop):
+    seen = []
+    loop.call_soon(loop.stop)
+    loop.call_soon(lambda: seen.append("the same turn"))
+    loop.call_later(1, lambda: seen.append("later"))
+    loop.run()
+    assert seen == ["the same turn"]
