@@ -21,7 +21,7 @@ void check(int is_true, const char *what, const char *file, int line)
 {
     if (is_true)
         return;
-    if (failures++ < 10)
+    if (failures++ < 40)
         printf("# %s:%d: %s\n", file, line, what);
 }
 
@@ -29,7 +29,7 @@ void check_number(long long got, long long want, const char *what, const char *f
 {
     if (got == want)
         return;
-    if (failures++ < 10)
+    if (failures++ < 40)
         printf("# %s:%d: %s is %lld, not %lld\n", file, line, what, got, want);
 }
 
@@ -37,8 +37,13 @@ void check_text(const char *got, const char *want, const char *what, const char 
 {
     if (strcmp(got, want) == 0)
         return;
-    if (failures++ < 10)
+    if (failures++ < 40)
         printf("# %s:%d: %s is \"%s\", not \"%s\"\n", file, line, what, got, want);
+}
+
+int check_failures(void)
+{
+    return failures;
 }
 
 int rounds(int few, int many)

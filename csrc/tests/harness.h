@@ -33,6 +33,9 @@ void check(int is_true, const char *what, const char *file, int line);
 void check_number(long long got, long long want, const char *what, const char *file, int line);
 void check_text(const char *got, const char *want, const char *what, const char *file, int line);
 
+/* Checks that did not hold so far in the test that runs. */
+int check_failures(void);
+
 /* Times that a test of random cases goes round: few, or very many when soaking. */
 int rounds(int few, int many);
 
