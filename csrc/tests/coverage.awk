@@ -1,4 +1,5 @@
 # Table of lines and branches from the output of gcov -b; what is missing is named below it.
+/^$/ { file = "/none" }
 /^File '/ { split($0, part, "'"); file = part[2]; next }
 file ~ /\.h$/ || file ~ /^\// { next }
 /^Lines executed/ { split($0, part, "[:%]"); lines[file] = part[2]; sub(/.* of /, ""); of_lines[file] = $0; order[++n] = file }

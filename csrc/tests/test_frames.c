@@ -305,6 +305,56 @@ static void framing_changes(void)
     CHECK_EQ(at, 16);
 }
 
+/* More bytes than the longest frame, shown at once. */
+static void long_pieces(void)
+{
+    char data[10000];
+    for (int index = 0; framing_name(index) != NULL; index++) {
+        sb_framing framing = framing_named(framing_name(index), 5);
+        sb_scan scan = {0};
+        sb_frame frame;
+        sb_span spans[4];
+        size_t next;
+        memset(data, 'x', sizeof data);
+        int code = sb_frame_find(&framing, at_edge(data, sizeof data), sizeof data, &scan, &frame);
+        CHECK(code < 0 || framing.kind == SB_FRAMING_RAW || framing.kind == SB_FRAMING_FIXED || framing.kind == SB_FRAMING_PREFIX);
+        if (framing.kind != SB_FRAMING_LINE && !(framing.kind == SB_FRAMING_DELIMITER && framing.width == 1))
+            continue;
+        for (size_t i = 3; i < sizeof data; i += 4)
+            data[i] = framing.kind == SB_FRAMING_LINE ? '\n' : framing.delimiter[0];
+        scan = (sb_scan){0};
+        CHECK_EQ(sb_frames_find(&framing, data, sizeof data, &scan, spans, 4, &next), 4);
+        CHECK_EQ(next, 16);
+        CHECK_EQ(scan.searched, 0);
+    }
+}
+
+static void leaves_out_nothing(void)
+{
+    sb_framing blank = framing_named("blank", 5);
+    sb_scan scan = {0};
+    size_t drop = 7;
+    CHECK_EQ(sb_frame_discard(&blank, "", 0, &scan, &drop), 0);
+    CHECK_EQ(drop, 0);
+    CHECK_EQ(sb_frame_end(&blank, 0, &scan), SB_ERR_TRUNCATED);
+}
+
+static void check_unstuffed(const char *text, const char *want)
+{
+    char got[64];
+    size_t size = sb_dot_unstuff(at_edge(text, strlen(text)), strlen(text), got);
+    got[size] = '\0';
+    CHECK_TEXT(got, want);
+}
+
+static void unstuffs(void)
+{
+    check_unstuffed("", "");
+    check_unstuffed(".", "");
+    check_unstuffed("..a\r\n..\r\nb.\n.c", ".a\r\n.\r\nb.\n.c");
+    check_unstuffed("a\r\n", "a\r\n");
+}
+
 static void need_is_known(void)
 {
     sb_scan scan = {0};
@@ -406,6 +456,9 @@ const struct test frame_tests[] = {
     {"frames: raw and datagram", raw_and_datagram},
     {"frames: batches of one", batches_of_one},
     {"frames: framing changes", framing_changes},
+    {"frames: long pieces", long_pieces},
+    {"frames: leaves out nothing", leaves_out_nothing},
+    {"frames: unstuffs", unstuffs},
     {"frames: need is known", need_is_known},
     {"frames: errors touch nothing", errors_touch_nothing},
     {"frames: scan goes forward", scan_goes_forward},

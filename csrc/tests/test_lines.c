@@ -56,7 +56,7 @@ static void small_ones(void)
 
 static void random_ones(void)
 {
-    char data[3000];
+    char data[9000];
     for (int round = 0; round < rounds(3000, 300000); round++) {
         uint32_t rare = 1 + random_below(300);
         size_t size = random_below(sizeof data);

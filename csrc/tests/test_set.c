@@ -809,8 +809,10 @@ static void arena_full(void)
     block[SIZE] = '\0';
     for (int i = 0; i < COUNT; i++)
         say(w, join(w, 0), block);
-    for (int i = 0; i < 3 && total < COUNT * SIZE; i++) {
+    for (int i = 0; i < 6 && total < COUNT * 2 * SIZE; i++) {
         turn(w);
+        for (int j = 0; j < COUNT && i == 0; j++)
+            say(w, j, block); /* all of them are ready again */
         for (int j = 0; j < sb_set_counts(w->set)->events; j++) {
             const sb_event *event = &sb_set_events(w->set)[j];
             seen[event->id] += (int)event->size;
@@ -818,9 +820,12 @@ static void arena_full(void)
         }
         if (i == 0)
             CHECK(total < COUNT * SIZE);
+        if (i == 1)
+            for (int j = 0; j < COUNT; j++)
+                CHECK(seen[j] > 0);
     }
     for (int i = 0; i < COUNT; i++)
-        CHECK_EQ(seen[i], SIZE);
+        CHECK_EQ(seen[i], 2 * SIZE);
     free(block);
     end_of(w);
 }
@@ -975,6 +980,146 @@ static void watches(void)
 #endif
 }
 
+static void reset_while_not_read(void)
+{
+    struct world *w = world_of(3, lines_group());
+    struct sockaddr_in address;
+    struct linger now = {.l_onoff = 1};
+    int fd = listener(&address), stopped;
+    w->peer[0] = dial(&address);
+    CHECK_EQ(sb_set_accept(w->set, fd, 0, 1, &stopped), 1);
+    sb_set_pause(w->set, 0, 1);
+    CHECK_TEXT(turn(w), "");
+    CHECK_EQ(setsockopt(w->peer[0], SOL_SOCKET, SO_LINGER, &now, sizeof now), 0);
+    hang_up(w, 0);
+    if (w->epoll)
+        CHECK_TEXT(turn(w), "0 closed 3 ");
+    fail_nth(CALL_EPOLL_CTL, 1, ENOMEM);
+    w->peer[1] = dial(&address);
+    CHECK_EQ(sb_set_accept(w->set, fd, 0, 1, &stopped), w->epoll ? 0 : 1);
+    CHECK_EQ(stopped, w->epoll ? ENOMEM : 0);
+    close(fd);
+    end_of(w);
+}
+
+static void ids_that_are_none(void)
+{
+    struct world *w = world_of(4, lines_group());
+    int32_t ids[5] = {-1, 99, 0, 1, 2}, masks[5] = {SB_READ, SB_READ, SB_READ, SB_READ, SB_READ};
+    int64_t sizes[5] = {1, 1, 1, 1, 1};
+    join(w, 0);
+    join(w, 0);
+    join(w, 0);
+    sb_set_abort(w->set, 0, SB_REASON_ABORTED);
+    sb_set_settle(w->set);
+    sb_set_abort(w->set, 1, SB_REASON_ABORTED);
+    CHECK_EQ(sb_set_close_quiet(w->set, SB_REASON_NONE), 0);
+    sb_set_write(w->set, 5, ids, sizes, "abcde");
+    sb_set_close(w->set, -1, SB_REASON_CLOSED);
+    sb_set_close(w->set, 99, SB_REASON_CLOSED);
+    sb_set_shutdown(w->set, 1);
+    CHECK_EQ(sb_set_unsent(w->set, 99), 0);
+    CHECK_EQ(sb_set_unsent(w->set, 2), 0);
+    CHECK_TEXT(heard(w, 2), "$");
+    sb_set_abort(w->set, 2, SB_REASON_ABORTED);
+    CHECK_EQ(sb_set_receive(w->set, ids, masks, 5), 0);
+    end_of(w);
+}
+
+static void not_a_socket(void)
+{
+    if (with_epoll)
+        return;
+    struct world *w = world_of(4, lines_group());
+    int fds[2];
+    sb_info info;
+    CHECK_EQ(pipe(fds), 0);
+    int id = sb_set_add(w->set, fds[0], 0);
+    CHECK_EQ(write(fds[1], "a\nb", 3), 3);
+    CHECK_TEXT(turn(w), "0:a| ");
+    CHECK_EQ(sb_set_info(w->set, id, &info), 0);
+    CHECK_EQ(info.peer_size, 0);
+    close(fds[1]);
+    turn(w);
+    CHECK_EQ(sb_set_info(w->set, id, &info), 0);
+    CHECK_EQ(info.reason, SB_REASON_TRUNCATED);
+    end_of(w);
+}
+
+static void replies_to_one(void)
+{
+    sb_group group = lines_group();
+    group.max_frame = 100000;
+    struct world *w = world_of(4, group);
+    group.serve = SB_SERVE_UPPER;
+    int upper = sb_set_group(w->set, &group);
+    int a = join(w, 0), b = join(w, upper);
+    char piece[3001];
+    memset(piece, 'x', 3000);
+    piece[3000] = '\0';
+    say(w, a, "a\nb\n");
+    say(w, b, piece);
+    CHECK_TEXT(turn(w), "0:a|b| ");
+    CHECK_EQ(sb_set_reply_lines(w->set, 0, "A\nB\n", 4), 0);
+    CHECK_EQ(sb_set_reply_lines(w->set, 0, "", 0), SB_ERR_MISMATCH);
+    CHECK_TEXT(heard(w, a), "A\nB\n");
+    fail_nth(CALL_RECV, 1, EINTR);
+    say(w, b, "\r\n");
+    CHECK_TEXT(turn(w), "");
+    CHECK_TEXT(turn(w), "");
+    CHECK_EQ(strspn(heard(w, b), "X"), 200);
+    group.framing = SB_FRAMING_RAW;
+    int raw = join(w, sb_set_group(w->set, &group));
+    say(w, raw, "x");
+    fail_nth(CALL_RECV, 1, ECONNRESET);
+    turn(w);
+    CHECK(strstr(w->log, "2 closed 3 ") != NULL);
+    end_of(w);
+}
+
+static void closes_with_much_unsent(void)
+{
+    enum { SIZE = 1 << 20 };
+    sb_group group = lines_group();
+    group.flags = SB_GROUP_ANNOUNCE;
+    group.high_water = (int64_t)1 << 40;
+    struct world *w = world_of(4, group);
+    int32_t id = join(w, 0);
+    char *block = big_block(SIZE);
+    int64_t size = SIZE;
+    CHECK_EQ(sb_set_water(w->set, id, 1000, 500), 0);
+    sb_set_write(w->set, 1, &id, &size, block);
+    sb_set_write(w->set, 1, &id, &size, block);
+    CHECK_EQ(shutdown(w->peer[id], SHUT_WR), 0);
+    sb_set_close(w->set, id, SB_REASON_CLOSED);
+    sb_set_close(w->set, id, SB_REASON_SHUTDOWN);
+    size_t at = 0;
+    for (int i = 0; i < 2000 && at < SIZE; i++) {
+        at = drain(w, id, block, at);
+        turn(w);
+        CHECK(strstr(w->log, "resume") == NULL);
+        if (at >= SIZE - 400000)
+            break;
+    }
+    free(block);
+    end_of(w);
+}
+
+static void waits_no_longer_than_a_deadline(void)
+{
+    if (!with_epoll)
+        return;
+    sb_group group = lines_group();
+    group.idle_ms = 300;
+    struct world *w = world_of(4, group);
+    join(w, 0);
+    while (sb_set_counts(w->set)->events == 0)
+        CHECK(sb_set_wait(w->set, -1) >= 0);
+    log_events(w);
+    CHECK_TEXT(w->log, "0 closed 7 ");
+    end_of(w);
+}
+
 /* ---- without memory */
 
 /* A round of everything that allocates, so that each allocation fails in turn.
@@ -1069,6 +1214,12 @@ static const struct test all_of_set[] = {
     {"rows run out", rows_run_out},
     {"accepts", accepts},
     {"watches", watches},
+    {"reset while not read", reset_while_not_read},
+    {"ids that are none", ids_that_are_none},
+    {"not a socket", not_a_socket},
+    {"replies to one", replies_to_one},
+    {"closes with much unsent", closes_with_much_unsent},
+    {"waits no longer than a deadline", waits_no_longer_than_a_deadline},
     {"no memory at any time", no_memory_at_any_time},
 };
 
