@@ -1,67 +1,165 @@
 /*
- * frame - where frames end
+ * frame - where frames are
  *
  * DESCRIPTION
- *   Pure functions over a piece of memory.  The limit of a line counts neither
- *   LF nor one CR before it, and a verdict does not depend on how the bytes
- *   were split: limit bytes and a CR may still become a line, one more cannot.
+ *   Pure functions over a piece of memory.  A finder looks at the bytes in their
+ *   order, and the first byte that decides anything decides it for good: so the
+ *   answer does not depend on how the bytes were split, and sb_scan only saves
+ *   looking at them again.
  */
-#include "sockbuf.h"
+#include "frame.h"
 
+#include <assert.h>
+#include <limits.h>
 #include <string.h>
 
-/* Whether size bytes without an LF can no longer become a line. */
-static int is_too_long(const char *data, size_t size, size_t limit)
+int sb__found(size_t start, size_t end, size_t next, sb_scan *scan, sb_frame *frame)
 {
-    return size > limit && (size - limit > 1 || data[size - 1] != '\r');
+    *frame = (sb_frame){.start = start, .end = end, .next = next, .dots = scan->dots};
+    *scan = (sb_scan){.searched = 0};
+    return 1;
 }
 
-int sb_lines_find(const char *data, size_t size, size_t scanned, size_t limit, sb_lines *found)
+int sb__more(size_t searched, size_t need, sb_scan *scan)
 {
-    size_t frames = 0, start = 0, returns = 0, from = scanned;
-    while (from < size) {
-        const char *lf = memchr(data + from, '\n', size - from);
+    scan->searched = searched;
+    scan->need = need;
+    return 0;
+}
+
+int sb__malformed(size_t at, sb_scan *scan)
+{
+    scan->searched = at;
+    return SB_ERR_MALFORMED;
+}
+
+static int raw_find(const sb_framing *framing, size_t size, sb_scan *scan, sb_frame *frame)
+{
+    size_t n = size < framing->limit ? size : framing->limit;
+    return sb__found(0, n, n, scan, frame);
+}
+
+static int datagram_find(const sb_framing *framing, size_t size, sb_scan *scan, sb_frame *frame)
+{
+    return size > framing->limit ? SB_ERR_TOO_LONG : sb__found(0, size, size, scan, frame);
+}
+
+int sb_frame_find(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_frame *frame)
+{
+    assert(scan->searched <= size && !scan->discarding);
+    if (framing->kind == SB_FRAMING_DATAGRAM)
+        return datagram_find(framing, size, scan, frame);
+    if (size == 0)
+        return sb__more(0, 1, scan);
+    switch (framing->kind) {
+    case SB_FRAMING_RAW:
+        return raw_find(framing, size, scan, frame);
+    case SB_FRAMING_LINE:
+        return sb__line_find(framing, data, size, scan, frame);
+    case SB_FRAMING_CRLF:
+        return sb__crlf_find(framing, data, size, scan, frame);
+    case SB_FRAMING_DELIMITER:
+        return sb__delimiter_find(framing, data, size, scan, frame);
+    case SB_FRAMING_DOT_BLOCK:
+        return sb__dot_find(framing, data, size, scan, frame);
+    case SB_FRAMING_BLANK_LINE:
+        return sb__blank_find(framing, data, size, scan, frame);
+    default:
+        return sb__counted_find(framing, data, size, scan, frame);
+    }
+}
+
+/* Frames of any kind, one call of the finder for each. */
+static int any_batch(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_span *spans,
+                     size_t most, size_t *next)
+{
+    size_t n = 0, at = 0;
+    int code = 0;
+    while (n < most && (at < size || n == 0)) {
+        sb_frame frame;
+        code = sb_frame_find(framing, data + at, size - at, scan, &frame);
+        if (code <= 0)
+            break;
+        spans[n++] = (sb_span){.start = at + frame.start, .end = at + frame.end};
+        at += frame.next;
+    }
+    if (n == 0)
+        return code;
+    *next = at;
+    return (int)n;
+}
+
+int sb_frames_find(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_span *spans,
+                   size_t most, size_t *next)
+{
+    assert(most > 0 && scan->searched <= size && !scan->discarding);
+    if (most > INT_MAX)
+        most = INT_MAX;
+    if (framing->kind == SB_FRAMING_LINE || (framing->kind == SB_FRAMING_DELIMITER && framing->width == 1))
+        return sb__bytes_batch(framing, data, size, scan, spans, most, next);
+    return any_batch(framing, data, size, scan, spans, most, next);
+}
+
+int sb_frame_end(const sb_framing *framing, size_t size, const sb_scan *scan)
+{
+    (void)framing;
+    return size > 0 || scan->discarding ? SB_ERR_TRUNCATED : 0;
+}
+
+/* ---- leaving out a frame: its delimiter alone matters */
+
+static int dropped(size_t n, sb_scan *scan, size_t *drop)
+{
+    *scan = (sb_scan){.searched = 0};
+    *drop = n;
+    return 1;
+}
+
+/* Without the last bytes that may be the delimiter's first. */
+static int drop_but(size_t size, size_t kept, size_t *drop)
+{
+    *drop = size > kept ? size - kept : 0;
+    return 0;
+}
+
+static int discard_to(const char *data, size_t size, const char *delimiter, size_t width, sb_scan *scan, size_t *drop)
+{
+    size_t at = sb__delimiter_at(data, 0, size, delimiter, width);
+    return at < size ? dropped(at + width, scan, drop) : drop_but(size, width - 1, drop);
+}
+
+/* An LF, then the empty line. */
+static int discard_to_blank(const char *data, size_t size, sb_scan *scan, size_t *drop)
+{
+    for (size_t at = 0; at < size; at++) {
+        const char *lf = memchr(data + at, '\n', size - at);
         if (lf == NULL)
             break;
-        size_t at = (size_t)(lf - data), length = at - start;
-        size_t cr = length > 0 && lf[-1] == '\r';
-        if (length - cr > limit)
-            break;
-        returns += cr;
-        frames++;
-        from = start = at + 1;
-        if (frames == INT32_MAX)
-            break;
+        at = (size_t)(lf - data);
+        size_t end = at + 1 < size && data[at + 1] == '\r' ? at + 2 : at + 1;
+        if (end == size)
+            return drop_but(size, size - at, drop);
+        if (data[end] == '\n')
+            return dropped(end + 1, scan, drop);
     }
-    if (frames == 0)
-        return is_too_long(data, size, limit) ? SB_ERR_TOO_LONG : 0;
-    *found = (sb_lines){.frames = frames, .end = start, .returns = returns};
-    return (int)frames;
+    return drop_but(size, 0, drop);
 }
 
-size_t sb_lines_strip(char *data, size_t size)
+int sb_frame_discard(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, size_t *drop)
 {
-    size_t read = 0, write = 0;
-    while (read < size) {
-        char *cr = memchr(data + read, '\r', size - read);
-        size_t stop = cr == NULL ? size : (size_t)(cr - data);
-        if (stop > read && write != read)
-            memmove(data + write, data + read, stop - read);
-        write += stop - read;
-        read = stop;
-        if (cr != NULL) {
-            if (read + 1 == size || data[read + 1] != '\n')
-                data[write++] = '\r';
-            read++;
-        }
-    }
-    return write;
-}
-
-void sb_upper(char *data, size_t size)
-{
-    for (size_t i = 0; i < size; i++) {
-        unsigned char c = (unsigned char)data[i];
-        data[i] = (char)(c - ((unsigned char)(c - 'a') < 26 ? 32 : 0));
-    }
+    int kind = framing->kind;
+    if (kind == SB_FRAMING_OCTET_MIXED && !scan->discarding && (size == 0 || (data[0] >= '0' && data[0] <= '9')))
+        return SB_ERR_INVALID;
+    if (!(kind == SB_FRAMING_LINE || kind == SB_FRAMING_CRLF || kind == SB_FRAMING_DELIMITER
+          || kind == SB_FRAMING_OCTET_MIXED || kind == SB_FRAMING_DOT_BLOCK || kind == SB_FRAMING_BLANK_LINE))
+        return SB_ERR_INVALID;
+    scan->discarding = 1;
+    scan->searched = scan->dots = scan->need = 0;
+    if (kind == SB_FRAMING_DOT_BLOCK)
+        return discard_to(data, size, "\r\n.\r\n", 5, scan, drop);
+    if (kind == SB_FRAMING_BLANK_LINE)
+        return discard_to_blank(data, size, scan, drop);
+    if (kind == SB_FRAMING_CRLF || kind == SB_FRAMING_DELIMITER)
+        return discard_to(data, size, framing->delimiter, (size_t)framing->width, scan, drop);
+    return discard_to(data, size, "\n", 1, scan, drop);
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 from cffi import FFI
 
 CSRC = Path("csrc")
-SOURCES = ["buffer.c", "frame.c", "stream.c", "deadline.c", "set.c", "set_receive.c", "set_send.c"]
+SOURCES = sorted(path.name for path in CSRC.glob("*.c"))
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes"]
 
 
@@ -29,7 +29,7 @@ ffibuilder.set_source(
     '#include "sockbuf.h"',
     sources=[str(CSRC / name) for name in SOURCES],
     include_dirs=[str(CSRC)],
-    depends=[str(CSRC / "sockbuf.h"), str(CSRC / "set.h")],
+    depends=[str(path) for path in CSRC.glob("*.h")],
     define_macros=[("_GNU_SOURCE", "1")],
     extra_compile_args=["-std=c11", "-O3", "-fvisibility=hidden", *WARNINGS, *os.environ.get("SOCKD_CFLAGS", "").split()],
     extra_link_args=os.environ.get("SOCKD_LDFLAGS", "").split(),

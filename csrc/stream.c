@@ -3,13 +3,44 @@
  *
  * DESCRIPTION
  *   errno sorted into what a caller does about it.  recv(2), send(2).
+ *
+ *   A descriptor may also be what inetd or a shell handed over: a pipe, a
+ *   terminal, a file.  recv(2) says ENOTSOCK there.  read(2) and write(2) have
+ *   no flag for not waiting, so poll(2) is asked first, and a blocking descriptor
+ *   is given no more than PIPE_BUF bytes, which POLLOUT promises a pipe can take.
+ *
+ * BUGS
+ *   Two readers of one blocking pipe: poll(2) may say yes to both, and one waits.
+ *   A regular file is always ready, however slow its disk.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "sockbuf.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#ifndef MSG_NOSIGNAL
+#error "this system needs SO_NOSIGPIPE set on every socket; sb_send has no other way"
+#endif
+
+enum {
+    PIECES = 64, /* handed to the kernel in one call; POSIX allows 16 at least, Linux and BSD 1024 */
+#ifdef PIPE_BUF
+    PIPE_ROOM = PIPE_BUF /* what a writable pipe takes without waiting */
+#else
+    PIPE_ROOM = 512 /* _POSIX_PIPE_BUF */
+#endif
+};
 
 static int class_of(int error)
 {
@@ -39,16 +70,89 @@ static int class_of(int error)
     }
 }
 
+/* Whether a call on fd would not wait.  1, or -1 with errno. */
+static int is_ready(int fd, short events)
+{
+    struct pollfd ready = {.fd = fd, .events = events};
+    int n = poll(&ready, 1, 0);
+    if (n == 0)
+        errno = EAGAIN;
+    return n > 0 ? 1 : -1;
+}
+
+static size_t at_most(size_t size)
+{
+    return size > LONG_MAX ? LONG_MAX : size;
+}
+
 long sb_receive(int fd, char *room, size_t size)
 {
-    ssize_t n = recv(fd, room, size > LONG_MAX ? LONG_MAX : size, MSG_DONTWAIT);
+    ssize_t n = recv(fd, room, at_most(size), MSG_DONTWAIT);
+    if (n < 0 && errno == ENOTSOCK)
+        n = is_ready(fd, POLLIN) < 0 ? -1 : read(fd, room, at_most(size));
     if (n > 0)
         return (long)n;
     return n == 0 ? SB_ERR_END : class_of(errno);
 }
 
+/* write(2) while SIGPIPE is blocked in this thread.  One that it raised is for
+ * this thread alone and is taken back; one that was pending before stays. */
+static ssize_t write_quietly(int fd, const char *data, size_t size)
+{
+    sigset_t pipe_only, before, pending;
+    sigemptyset(&pipe_only);
+    sigaddset(&pipe_only, SIGPIPE);
+    sigemptyset(&pending);
+    sigpending(&pending);
+    int was_pending = sigismember(&pending, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe_only, &before);
+    ssize_t n = write(fd, data, size);
+    int error = errno;
+    if (n < 0 && error == EPIPE && !was_pending) {
+        int taken;
+        sigpending(&pending); /* it is not, where SIGPIPE is ignored */
+        if (sigismember(&pending, SIGPIPE))
+            sigwait(&pipe_only, &taken);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = error;
+    return n;
+}
+
+static ssize_t write_now(int fd, const char *data, size_t size)
+{
+    int flags = fcntl(fd, F_GETFL);
+    if (flags >= 0 && flags & O_NONBLOCK)
+        return write_quietly(fd, data, at_most(size));
+    if (is_ready(fd, POLLOUT) < 0)
+        return -1;
+    return write_quietly(fd, data, size < PIPE_ROOM ? size : PIPE_ROOM);
+}
+
 long sb_send(int fd, const char *data, size_t size)
 {
-    ssize_t n = send(fd, data, size > LONG_MAX ? LONG_MAX : size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t n = send(fd, data, at_most(size), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n < 0 && errno == ENOTSOCK)
+        n = write_now(fd, data, size);
     return n >= 0 ? (long)n : class_of(errno);
+}
+
+long sb_send_gather(int fd, const sb_piece *pieces, size_t count)
+{
+    struct iovec vector[PIECES];
+    struct msghdr message = {.msg_iov = vector};
+    size_t n = 0, first = 0;
+    for (size_t i = 0; i < count && n < PIECES; i++) {
+        if (pieces[i].size == 0)
+            continue;
+        first = n == 0 ? i : first;
+        vector[n++] = (struct iovec){.iov_base = (void *)(uintptr_t)pieces[i].data, .iov_len = pieces[i].size};
+    }
+    if (n == 0)
+        return 0;
+    message.msg_iovlen = n;
+    ssize_t sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0 && errno == ENOTSOCK)
+        sent = write_now(fd, pieces[first].data, pieces[first].size);
+    return sent >= 0 ? (long)sent : class_of(errno);
 }

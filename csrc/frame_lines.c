@@ -1,0 +1,95 @@
+/*
+ * frame_lines - whole blocks of lines, and frames ended by one byte
+ *
+ * DESCRIPTION
+ *   Here newlines are not searched one by one: sb__ends says where those of the
+ *   next 2 KiB are, and what is left to do is arithmetic.
+ */
+#include "frame.h"
+
+#include <limits.h>
+#include <string.h>
+
+int sb_lines_find(const char *data, size_t size, size_t scanned, size_t limit, sb_lines *found)
+{
+    uint32_t ends[SB_ENDS];
+    sb_lines lines = {.frames = 0};
+    int is_too_long = 0;
+    size_t looked;
+    for (size_t base = scanned; base < size && !is_too_long && lines.frames <= INT_MAX - SB_STRIDE; base += looked) {
+        size_t n = sb__ends(data + base, size - base, '\n', ends, &looked);
+        for (size_t i = 0; i < n; i++) {
+            size_t at = base + ends[i];
+            size_t cr = at > lines.end && data[at - 1] == '\r';
+            if (at - lines.end - cr > limit) {
+                is_too_long = 1;
+                break;
+            }
+            lines.frames++;
+            lines.returns += cr;
+            lines.end = at + 1;
+        }
+    }
+    if (lines.frames == 0)
+        return is_too_long || sb__line_too_long(data, size, limit) ? SB_ERR_TOO_LONG : 0;
+    *found = lines;
+    return (int)lines.frames;
+}
+
+int sb__bytes_batch(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_span *spans,
+                    size_t most, size_t *next)
+{
+    uint32_t ends[SB_ENDS];
+    int is_line = framing->kind == SB_FRAMING_LINE, is_stopped = 0;
+    char ender = is_line ? '\n' : framing->delimiter[0];
+    size_t count = 0, start = 0, looked;
+    for (size_t base = scan->searched; base < size && !is_stopped; base += looked) {
+        size_t n = sb__ends(data + base, size - base, ender, ends, &looked);
+        for (size_t i = 0; i < n; i++) {
+            size_t at = base + ends[i];
+            size_t end = at - (is_line && at > start && data[at - 1] == '\r');
+            if (end - start > framing->limit || count == most) {
+                is_stopped = 1;
+                break;
+            }
+            spans[count++] = (sb_span){.start = start, .end = end};
+            start = at + 1;
+        }
+    }
+    if (count == 0) {
+        sb_frame none; /* what is to be said about the first frame, the finder of one says */
+        return sb_frame_find(framing, data, size, scan, &none);
+    }
+    *scan = (sb_scan){.searched = is_stopped ? 0 : size - start};
+    *next = start;
+    return (int)count;
+}
+
+/* ---- lines changed in place */
+
+size_t sb_lines_strip(char *data, size_t size)
+{
+    size_t read = 0, write = 0;
+    while (read < size) {
+        char *cr = memchr(data + read, '\r', size - read);
+        size_t stop = cr == NULL ? size : (size_t)(cr - data);
+        if (stop > read && write != read)
+            memmove(data + write, data + read, stop - read);
+        write += stop - read;
+        read = stop;
+        if (cr != NULL) {
+            if (read + 1 == size || data[read + 1] != '\n')
+                data[write++] = '\r';
+            read++;
+        }
+    }
+    return write;
+}
+
+void sb_upper(char *data, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        unsigned char c = (unsigned char)data[i];
+        data[i] = (char)(c - ((unsigned char)(c - 'a') < 26 ? 32 : 0));
+    }
+}
