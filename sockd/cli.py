@@ -87,7 +87,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     try:
         settings, source = _settings(options)
     except SockdError:
-        report([options.config or config.LOCAL_FILE])
+        report([str(options.config or config.LOCAL_FILE)])
         raise
     if options.show:
         plan(settings)

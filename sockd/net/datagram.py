@@ -27,7 +27,7 @@ logger = logging.getLogger("sockd.datagram")
 
 DATAGRAMS_A_TURN = 64
 MAX_DATAGRAM_BYTES = 65_536
-"""65,507 over IPv4 (RFC 768), 65,527 over IPv6 (RFC 8200); a Unix socket would take more, up to its sender's SO_SNDBUF."""
+"""65,507 over IPv4 (RFC 768), 65,527 over IPv6 (RFC 8200); a Unix socket takes what its sender's SO_SNDBUF holds."""
 
 
 class DatagramListener:

@@ -13,8 +13,8 @@ import os
 import selectors
 import socket
 import sys
-from time import monotonic
 from collections.abc import Mapping
+from time import monotonic
 
 import pytest
 
