@@ -200,23 +200,54 @@ void sb__event(sb_set *set, int kind, int id, int detail)
     *event = (sb_event){.kind = kind, .id = id, .group = set->rows[id].group, .detail = detail};
 }
 
-/* An empty buffer; its limit is the caller's business (rows have limits). */
+/* An empty buffer; its limit is the caller's business (rows have limits).  What
+ * a lent buffer owns counts as memory of the set, what waits in the pool not. */
 sb_buffer *sb__lend(sb_set *set)
 {
-    if (set->pool_count > 0)
-        return set->pool[--set->pool_count];
-    return sb_buffer_new(PTRDIFF_MAX);
+    if (set->pool_count == 0)
+        return sb_buffer_new(PTRDIFF_MAX);
+    sb_buffer *buffer = set->pool[--set->pool_count];
+    set->counts.memory += (int64_t)sb_buffer_capacity(buffer);
+    return buffer;
 }
 
 void sb__give_back(sb_set *set, sb_buffer *buffer)
 {
     if (buffer == NULL)
         return;
+    set->counts.memory -= (int64_t)sb_buffer_capacity(buffer);
     sb_buffer_consume(buffer, sb_buffer_size(buffer));
     if (set->pool_count < SB_POOL && sb_buffer_capacity(buffer) <= SB_POOL_BYTES)
         set->pool[set->pool_count++] = buffer;
     else
         sb_buffer_free(buffer);
+}
+
+int sb__reserve(sb_set *set, sb_buffer *buffer, size_t want, char **room)
+{
+    int64_t before = (int64_t)sb_buffer_capacity(buffer);
+    if (set->memory_limit > 0 && (int64_t)(sb_buffer_size(buffer) + want) > before
+        && set->counts.memory + (int64_t)want > set->memory_limit)
+        return SB_ERR_LIMIT;
+    int code = sb_buffer_reserve(buffer, want, room);
+    set->counts.memory += (int64_t)sb_buffer_capacity(buffer) - before;
+    return code;
+}
+
+int sb__append(sb_set *set, sb_buffer *buffer, const char *data, size_t size)
+{
+    char *room;
+    int code = sb__reserve(set, buffer, size, &room);
+    if (code < 0)
+        return code;
+    memcpy(room, data, size);
+    sb_buffer_commit(buffer, size);
+    return 0;
+}
+
+void sb_set_memory(sb_set *set, int64_t most)
+{
+    set->memory_limit = most;
 }
 
 /* ---- interest: what is waited for, from the state alone */
@@ -336,11 +367,8 @@ void sb__begin_close(sb_set *set, struct row *row, int reason)
         return;
     row->state = ROW_DRAINING;
     row->reason = (uint8_t)reason;
-    row->moved_ms = set->now_ms;
     if (row->out == NULL)
         sb__output_done(set, row);
-    else
-        sb__deadline_set(set, row, sb__deadline_of(set, row));
     sb__update_interest(set, row);
 }
 
@@ -442,27 +470,56 @@ void sb_set_settle(sb_set *set)
 
 /* ---- deadlines of a row, from its state alone */
 
+static int64_t sooner(int64_t a, int64_t since_ms, int64_t after_ms)
+{
+    int64_t b = after_ms > 0 ? since_ms + after_ms : INT64_MAX;
+    return a < b ? a : b;
+}
+
+/* The next deadline of a row, 0 for none. */
 int64_t sb__deadline_of(const sb_set *set, const struct row *row)
 {
     const sb_group *group = &set->groups[row->group];
+    int64_t deadline = INT64_MAX;
     switch (row->state) {
     case ROW_OPEN:
+        deadline = sooner(deadline, row->moved_ms, group->idle_ms);
+        /* A peer that is not read because it does not read cannot end its frame. */
+        if (row->in != NULL && !(row->flags & (FLAG_HIGH | FLAG_PAUSED)))
+            deadline = sooner(deadline, row->framing_ms, group->frame_ms);
+        /* fall through */
     case ROW_DRAINING:
-        return group->idle_ms > 0 ? row->moved_ms + group->idle_ms : 0;
+        if (row->out != NULL)
+            deadline = sooner(deadline, row->leaving_ms, group->stall_ms);
+        break;
     case ROW_LINGERING:
-        return row->deadline_ms;
+        deadline = row->deadline_ms;
+        break;
     default:
-        return 0;
+        break;
     }
+    return deadline == INT64_MAX ? 0 : deadline;
 }
 
+static int deadline_reason(const sb_set *set, const struct row *row)
+{
+    const sb_group *group = &set->groups[row->group];
+    if (row->state == ROW_LINGERING)
+        return row->reason;
+    if (row->out != NULL && set->now_ms >= sooner(INT64_MAX, row->leaving_ms, group->stall_ms))
+        return SB_REASON_WRITE_STALL;
+    if (row->in != NULL && set->now_ms >= sooner(INT64_MAX, row->framing_ms, group->frame_ms))
+        return SB_REASON_FRAME_TIMEOUT;
+    return SB_REASON_IDLE_TIMEOUT;
+}
+
+/* The peer had its time.  What it is owed has left or cannot leave: an end in
+ * order would wait for it once more, so this closes at once; close(2) sends
+ * FIN, or RST when input was not read. */
 void sb__deadline_reached(sb_set *set, struct row *row)
 {
-    int reason = row->state == ROW_LINGERING ? row->reason
-        : row->out != NULL                   ? SB_REASON_WRITE_STALL
-                                             : SB_REASON_IDLE_TIMEOUT;
-    row->reason = (uint8_t)reason;
-    sb__kill(set, row, reason, 0);
+    row->reason = (uint8_t)deadline_reason(set, row);
+    sb__kill(set, row, row->reason, 0);
 }
 
 /* ---- birth */
@@ -520,9 +577,7 @@ static int add(sb_set *set, int fd, int group, const struct sockaddr_storage *pe
         return SB_ERR_FAULT;
     }
     set->counts.connections++;
-    int64_t deadline = sb__deadline_of(set, row);
-    if (deadline > 0)
-        sb__deadline_set(set, row, deadline);
+    sb__deadline_sooner(set, row);
     int id = (int)(row - set->rows);
     if (set->groups[group].flags & SB_GROUP_ANNOUNCE)
         sb__event(set, SB_EVENT_ACCEPTED, id, 0);

@@ -62,7 +62,11 @@ struct row {
     int32_t high, low;     /* water marks */
     sb_buffer *in, *out;
     int64_t received, sent, frames;
-    int64_t opened_ms, moved_ms, deadline_ms;
+    int64_t opened_ms;
+    int64_t moved_ms;    /* the last byte in or out */
+    int64_t framing_ms;  /* the first byte of the unfinished frame in `in` */
+    int64_t leaving_ms;  /* the last progress of the output in `out` */
+    int64_t deadline_ms; /* of lingering */
     char peer[28];
 };
 
@@ -86,6 +90,7 @@ struct sb_set {
     struct row *rows;
     sb_group *groups;
     int group_count;
+    int64_t memory_limit;
     int64_t now_ms;
     int32_t run;          /* index of the merged event that may still grow; -1: none */
     int32_t part_count;
@@ -112,6 +117,8 @@ void sb__now(sb_set *set);
 void sb__event(sb_set *set, int kind, int id, int detail);
 sb_buffer *sb__lend(sb_set *set);
 void sb__give_back(sb_set *set, sb_buffer *buffer);
+int sb__reserve(sb_set *set, sb_buffer *buffer, size_t want, char **room);
+int sb__append(sb_set *set, sb_buffer *buffer, const char *data, size_t size);
 int sb__wanted(const struct row *row);
 void sb__update_interest(sb_set *set, struct row *row);
 void sb__kill(sb_set *set, struct row *row, int reason, int error);
@@ -127,6 +134,7 @@ void sb__output_done(sb_set *set, struct row *row);
 /* deadline.c */
 void sb__wheel_init(struct wheel *wheel, int64_t now_ms);
 void sb__deadline_set(sb_set *set, struct row *row, int64_t deadline_ms);
+void sb__deadline_sooner(sb_set *set, struct row *row);
 void sb__deadline_clear(sb_set *set, struct row *row);
 void sb__deadlines_run(sb_set *set);
 int64_t sb__deadline_of(const sb_set *set, const struct row *row);

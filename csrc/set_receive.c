@@ -104,12 +104,18 @@ static void discard(sb_set *set, struct row *row)
 
 static int keep_tail(sb_set *set, struct row *row, const char *data, size_t size)
 {
-    if (row->in == NULL && (row->in = sb__lend(set)) == NULL)
+    int first = row->in == NULL;
+    if (first && (row->in = sb__lend(set)) == NULL)
         return SB_ERR_NOMEM;
-    int code = sb_buffer_append(row->in, data, size);
-    if (code == 0)
-        sb_buffer_set_scanned(row->in, sb_buffer_size(row->in));
-    return code;
+    int code = sb__append(set, row->in, data, size);
+    if (code < 0)
+        return code;
+    sb_buffer_set_scanned(row->in, sb_buffer_size(row->in));
+    if (first) {
+        row->framing_ms = set->now_ms;
+        sb__deadline_sooner(set, row);
+    }
+    return 0;
 }
 
 static void drop_tail(sb_set *set, struct row *row)
@@ -176,7 +182,7 @@ static void receive_in_arena(sb_set *set, struct row *row, size_t tail)
 static void receive_in_buffer(sb_set *set, struct row *row)
 {
     char *room;
-    if (sb_buffer_reserve(row->in, SB_RECEIVE, &room) < 0) {
+    if (sb__reserve(set, row->in, SB_RECEIVE, &room) < 0) {
         sb__kill(set, row, SB_REASON_LIMIT, 0);
         return;
     }

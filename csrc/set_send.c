@@ -14,16 +14,20 @@
 static void keep(sb_set *set, struct row *row, const char *data, size_t size)
 {
     const sb_group *group = &set->groups[row->group];
-    int code = 0;
-    if (row->out == NULL && (row->out = sb__lend(set)) == NULL)
+    int code = 0, first = row->out == NULL;
+    if (first && (row->out = sb__lend(set)) == NULL)
         code = SB_ERR_NOMEM;
     else if (size > (size_t)group->max_unsent || sb_buffer_size(row->out) > (size_t)group->max_unsent - size)
         code = SB_ERR_LIMIT;
     else
-        code = sb_buffer_append(row->out, data, size);
+        code = sb__append(set, row->out, data, size);
     if (code < 0) {
         sb__kill_for(set, row, code, 0);
         return;
+    }
+    if (first) {
+        row->leaving_ms = set->now_ms;
+        sb__deadline_sooner(set, row);
     }
     if (sb_buffer_size(row->out) > (size_t)row->high && !(row->flags & FLAG_HIGH)) {
         row->flags |= FLAG_HIGH;
@@ -90,10 +94,12 @@ void sb__send_more(sb_set *set, struct row *row)
         return;
     }
     row->sent += n;
-    row->moved_ms = set->now_ms;
+    row->moved_ms = row->leaving_ms = set->now_ms;
     sb_buffer_consume(row->out, (size_t)n);
     if (row->flags & FLAG_HIGH && sb_buffer_size(row->out) <= (size_t)row->low) {
         row->flags &= (uint8_t)~FLAG_HIGH;
+        row->framing_ms = set->now_ms; /* its frame may go on only now */
+        sb__deadline_sooner(set, row);
         if (set->groups[row->group].flags & SB_GROUP_ANNOUNCE && row->state == ROW_OPEN)
             sb__event(set, SB_EVENT_RESUME, (int)(row - set->rows), 0);
     }

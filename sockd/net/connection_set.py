@@ -21,6 +21,7 @@ from sockd.wire.framing import Framing, Line
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator
 
 EVENT = struct.Struct("=iiiiqqq")
@@ -28,8 +29,6 @@ PART = struct.Struct("=iiq")
 READY = struct.Struct("=iiii")
 INFO = struct.Struct("=iiiiiIqqqqqq32s")
 EVENTS_A_ROW = 8
-MAX_UNSENT_BYTES = 1024 * 1024 * 1024
-"""Unsent bytes of one connection past which it is given up (reason limit)."""
 
 _EVENTS, _READY, _CHANGES, _CONNECTIONS, _CLOSED = range(5)
 
@@ -77,7 +76,10 @@ class Group:
     merge: bool
     announce: bool
     high_water: int
+    max_buffer: int
     idle_timeout: float
+    frame_timeout: float
+    write_timeout: float
     linger_timeout: float
 
 
@@ -103,13 +105,15 @@ class ConnectionSet:
 
     Args:
         size: connections at most.
+        memory: bytes that all unfinished frames and unsent replies may take.
         epoll: whether the set waits by itself (Linux), or is told what is ready.
     """
 
-    def __init__(self, *, size: int, epoll: bool) -> None:
+    def __init__(self, *, size: int, memory: int, epoll: bool) -> None:
         self._set = lib.sb_set_new(size, epoll)
         if self._set == ffi.NULL:
             raise OSError(ffi.errno, os.strerror(ffi.errno))
+        lib.sb_set_memory(self._set, memory)
         self._counts = memoryview(ffi.buffer(lib.sb_set_counts(self._set), ffi.sizeof("sb_counts"))).cast("i")
         self._events = memoryview(ffi.buffer(lib.sb_set_events(self._set), size * EVENTS_A_ROW * EVENT.size))
         self._parts = memoryview(ffi.buffer(lib.sb_set_parts(self._set), size * PART.size))
@@ -118,6 +122,7 @@ class ConnectionSet:
         self._stopped = ffi.new("int *")
         self._info = ffi.new("sb_info *")
         self._sinks: list[Sink] = []
+        self._hooks: list[Callable[[int], None] | None] = []
         self._handled = 0
         self._dirty: list[Writer] = []
         self._waiting: list[Callable[[], None]] = []
@@ -153,8 +158,10 @@ class ConnectionSet:
                     "flags": flags,
                     "max_frame": group.framing.max_bytes if isinstance(group.framing, Line) else 0,
                     "high_water": group.high_water,
-                    "max_unsent": MAX_UNSENT_BYTES,
+                    "max_unsent": group.max_buffer,
                     "idle_ms": max(1, round(group.idle_timeout * 1000)),
+                    "frame_ms": max(1, round(group.frame_timeout * 1000)),
+                    "stall_ms": max(1, round(group.write_timeout * 1000)),
                     "linger_ms": round(group.linger_timeout * 1000),
                 },
             ),
@@ -162,7 +169,12 @@ class ConnectionSet:
         if number < 0:
             raise MemoryError("no room for another group of connections")
         self._sinks.append(sink)
+        self._hooks.append(None)
         return int(number)
+
+    def when_ended(self, group: int, hook: Callable[[int], None]) -> None:
+        """Call hook(id) whenever a connection of the group has ended."""
+        self._hooks[group] = hook
 
     # ---- a turn
 
@@ -231,9 +243,16 @@ class ConnectionSet:
                 elif kind == 5:
                     sink.resume(id)
                 else:
-                    sink.closed(id, CloseReason(detail))
-                    while self._waiting:
-                        self._waiting.pop()()
+                    self._closed(group, id, CloseReason(detail))
+
+    def _closed(self, group: int, id: int, reason: CloseReason) -> None:
+        self._sinks[group].closed(id, reason)
+        hook = self._hooks[group]
+        if hook is not None:
+            hook(id)
+        waiting, self._waiting = self._waiting, []
+        for callback in waiting:
+            callback()
 
     # ---- frames in, replies out
 
@@ -300,6 +319,20 @@ class ConnectionSet:
         came = lib.sb_set_accept(self._set, listener, group, most, self._stopped)
         stopped = self._stopped[0]
         return came, -1 if stopped == lib.SB_ERR_FULL else stopped
+
+    def add(self, sock: socket.socket, group: int) -> int | None:
+        """Take a connected, non-blocking socket over; return its id, None when the set is full.
+
+        Raises:
+            OSError: it cannot be watched.
+        """
+        id = int(lib.sb_set_add(self._set, sock.fileno(), group))
+        if id == lib.SB_ERR_FULL:
+            return None
+        if id < 0:
+            raise self._error()
+        sock.detach()
+        return id
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call back once, when a connection has ended."""
