@@ -26,6 +26,7 @@ from sockd.net.datagram import DatagramListener
 from sockd.net.listener import Listener, Quota, RefusedSink
 from sockd.net.loop import EventLoop
 from sockd.net.reserve import Reserve
+from sockd.net.resolver import Resolver
 from sockd.net.sockets import open_listener
 from sockd.process.signals import Signals
 from sockd.services import registry
@@ -151,6 +152,10 @@ class Daemon:
         chosen = selector.choose(name, self._connections)
         stack.callback(chosen.close)
         self._loop = EventLoop(chosen, time.monotonic)
+        stack.callback(self._loop.close)
+        self._resolver = Resolver(self._loop)
+        stack.callback(self._resolver.close)
+        self._connections.name_of = self._resolver.known
         signals = Signals({signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGQUIT: self._stop_at_once})
         stack.callback(signals.close)
         signals.install()
@@ -195,6 +200,7 @@ class Daemon:
                     quota=quota,
                     reserve=reserve,
                     loop=self._loop,
+                    resolver=self._resolver,
                     service=spec.name,
                 )
             )

@@ -225,6 +225,11 @@ class ListenSettings:
         source="",
     )
     banner: str = setting("", help="sent to whom is refused, ended by a newline", source="")
+    names: bool = setting(
+        False,
+        help="look the names of clients up, for the log and for handlers that ask; nothing waits for them",
+        source="FAQ IV.10",
+    )
     allow: tuple[str, ...] = setting((), help="only these networks are let in", source="tcpd: hosts_access(5)")
     deny: tuple[str, ...] = setting((), help="these networks are not let in", source="tcpd: hosts_access(5)")
 

@@ -236,11 +236,16 @@ class Connection:
     # ---- what a handler may ask
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Answer `peername`, `sockname` and `socket`, as asyncio does."""
+        """Answer `peername`, `sockname` and `socket` as asyncio does, and `peerhost`.
+
+        `peerhost` is the peer's confirmed name, if the listener has `names` on and it is known by now.
+        """
         if self._ended:
             return default
         if name == "peername":
             return packed.unpack(self._set.info(self.id).peer)[1]
+        if name == "peerhost":
+            return self._set.name_of(packed.host(self._set.info(self.id).peer)) or default
         if name == "sockname":
             return self.socket.getsockname()
         if name == "socket":
@@ -417,6 +422,8 @@ def log_end(service: str, connections: ConnectionSet, id: int, reason: CloseReas
         "sent": info.sent,
         "seconds": round(info.elapsed, 3),
     }
+    if name := connections.name_of(packed.host(info.peer)):
+        event["name"] = name
     if info.unsent:
         event["unsent"] = info.unsent
     logger.info("closed", extra={"event": event})

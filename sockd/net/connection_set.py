@@ -127,6 +127,7 @@ class ConnectionSet:
         self._dirty: list[Writer] = []
         self._waiting: list[Callable[[], None]] = []
         self.epoll = epoll
+        self.name_of: Callable[[str], str | None] = lambda host: None
 
     def close(self) -> None:
         """Close every connection at once and free the set."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sockd.net.endpoint import SockAddr
     from sockd.net.loop import EventLoop
     from sockd.net.reserve import Reserve
+    from sockd.net.resolver import Resolver
     from sockd.net.sockets import Listening
     from sockd.settings import ListenSettings
 
@@ -98,6 +99,7 @@ class Listener:
         refused: group of the set for those that are not let in.
         quota: of the service.
         reserve: the spare descriptor.
+        resolver: asked for the names of clients where `names` is on.
         service: its name, for the log.
     """
 
@@ -112,6 +114,7 @@ class Listener:
         quota: Quota,
         reserve: Reserve,
         loop: EventLoop,
+        resolver: Resolver,
         service: str,
     ) -> None:
         self._listening = listening
@@ -124,6 +127,7 @@ class Listener:
         self._quotas = (quota, Quota(settings.max_connections))
         self._reserve = reserve
         self._loop = loop
+        self._resolver = resolver
         self._admission = Admission(settings, loop.clock) if Admission.wanted(settings) else None
         self._pause = FIRST_PAUSE_SECONDS
         self._logged: dict[str, float] = {}
@@ -147,7 +151,7 @@ class Listener:
     def _accept_some(self) -> bool:
         """Accept up to a turn's worth; False when there is no more, or no more is wanted now."""
         room = min(one.room for one in self._quotas)
-        if self._admission is None and self._settings.at_limit == "defer":
+        if self._admission is None and self._settings.at_limit == "defer" and not self._settings.names:
             if room <= 0:
                 self._defer("max_connections")
                 return False
@@ -185,6 +189,8 @@ class Listener:
             self._refuse(sock, peer, "max_connections of the daemon")
         else:
             self._count(1)
+            if self._settings.names and not isinstance(peer, str):
+                self._resolver.ask(peer[0], lambda name: None)  # remembered until somebody wants it
 
     def _refuse(self, sock: socket.socket, peer: SockAddr, why: str) -> None:
         event = {"address": str(self), "peer": format_sockaddr(sock.family, sock.type, peer), "why": why}

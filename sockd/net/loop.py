@@ -6,9 +6,11 @@ defect of sockd and end the loop; handlers are guarded where they are called.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import selectors
+import socket
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -45,6 +47,20 @@ class EventLoop:
         self._order = itertools.count()
         self._soon: deque[Callable[[], None]] = deque()
         self._running = False
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self.add_reader(self._reader.fileno(), self._woken)
+
+    def close(self) -> None:
+        """Close the wake-up; other threads' calls do nothing from now on."""
+        self.remove_reader(self._reader.fileno())
+        self._reader.close()
+        self._writer.close()
+
+    def _woken(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._reader.recv(4096)
 
     def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
         """Call back whenever the descriptor is readable."""
@@ -58,6 +74,12 @@ class EventLoop:
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call back once, in this turn or the next."""
         self._soon.append(callback)
+
+    def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
+        """Call back once in the loop, from whichever thread this is called."""
+        self._soon.append(callback)
+        with contextlib.suppress(OSError):  # full: it is awake; closed: nobody listens
+            self._writer.send(b"\0")
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
         """Call back once, `delay` seconds from now."""

@@ -36,3 +36,9 @@ def text(packed: bytes) -> str:
     """Return the address of a stream's peer as text: `tcp://127.0.0.1:40000`, or `unix:`."""
     family, sockaddr = unpack(packed)
     return format_sockaddr(family, socket.SOCK_STREAM, sockaddr)
+
+
+def host(packed: bytes) -> str:
+    """Return the numeric address alone, empty for a peer without one."""
+    sockaddr = unpack(packed)[1]
+    return "" if isinstance(sockaddr, str) else sockaddr[0]
