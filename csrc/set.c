@@ -254,18 +254,10 @@ void sb_set_memory(sb_set *set, int64_t most)
 
 int sb__wanted(const struct row *row)
 {
-    int end = row->flags & FLAG_END;
-    int unsent = row->out != NULL ? SB_WRITE : 0;
-    switch (row->state) {
-    case ROW_OPEN:
-        return (end || row->flags & (FLAG_PAUSED | FLAG_HIGH) ? 0 : SB_READ) | unsent;
-    case ROW_DRAINING:
-        return (end ? 0 : SB_READ) | unsent;
-    case ROW_LINGERING:
-        return SB_READ;
-    default:
-        return 0;
-    }
+    int held_up = sb__may(row, MAY_DELIVER) && row->flags & (FLAG_PAUSED | FLAG_HIGH);
+    int receive = sb__may(row, MAY_RECEIVE) && !held_up;
+    int send = sb__may(row, MAY_SEND) && row->out != NULL;
+    return (receive ? SB_READ : 0) | (send ? SB_WRITE : 0);
 }
 
 #ifdef __linux__
@@ -279,7 +271,7 @@ static int tell_epoll(sb_set *set, struct row *row, int operation, int interest)
 static void update_epoll(sb_set *set, struct row *row, int interest)
 {
     int operation = EPOLL_CTL_MOD;
-    if (row->state == ROW_DEAD)
+    if (row->state == ROW_CLOSED)
         return; /* close(2) takes it out */
     if (row->flags & FLAG_PARKED) {
         operation = EPOLL_CTL_ADD;
@@ -339,12 +331,12 @@ int sb_set_changes(sb_set *set)
 
 void sb__kill(sb_set *set, struct row *row, int reason, int error)
 {
-    if (row->state == ROW_DEAD)
+    if (row->state == ROW_CLOSED)
         return;
     if (row->state != ROW_LINGERING) /* then all was sent: the first reason stands */
         row->reason = (uint8_t)reason;
     row->error = error;
-    row->state = ROW_DEAD;
+    row->state = ROW_CLOSED;
     sb__deadline_clear(set, row);
     sb__update_interest(set, row);
     row->next = set->dead_rows;
@@ -361,15 +353,41 @@ void sb__kill_for(sb_set *set, struct row *row, long code, int error)
     sb__kill(set, row, reason, error);
 }
 
+/* Move on in the table, and do what a state begins with. */
+void sb__step(sb_set *set, struct row *row, enum state_event event)
+{
+    enum state next = sb__next(row->state, event);
+    if (next == row->state)
+        return;
+    if (next == ROW_CLOSED) {
+        sb__kill(set, row, row->reason, 0);
+        return;
+    }
+    if (next == ROW_LINGERING) {
+        int64_t linger = set->groups[row->group].linger_ms;
+        if (event == EVENT_FLUSHED && shutdown(row->fd, SHUT_WR) < 0) {
+            sb__kill_for(set, row, SB_ERR_RESET, errno);
+            return;
+        }
+        if (linger <= 0) {
+            sb__kill(set, row, row->reason, 0);
+            return;
+        }
+        row->deadline_ms = set->now_ms + linger;
+    }
+    row->state = next;
+    sb__deadline_sooner(set, row);
+    sb__update_interest(set, row);
+}
+
 void sb__begin_close(sb_set *set, struct row *row, int reason)
 {
-    if (row->state != ROW_OPEN)
+    if (!sb__may(row, MAY_CLOSE))
         return;
-    row->state = ROW_DRAINING;
     row->reason = (uint8_t)reason;
+    sb__step(set, row, EVENT_CLOSE);
     if (row->out == NULL)
-        sb__output_done(set, row);
-    sb__update_interest(set, row);
+        sb__step(set, row, EVENT_FLUSHED);
 }
 
 static struct row *row_of(const sb_set *set, int id)
@@ -398,7 +416,7 @@ int sb_set_close_quiet(sb_set *set, int reason)
     for (int32_t id = 0; id < set->rows_used; id++) {
         struct row *row = &set->rows[id];
         int waiting = 0;
-        if (row->state != ROW_OPEN)
+        if (!sb__may(row, MAY_CLOSE))
             continue;
         if (row->in != NULL || (ioctl(row->fd, FIONREAD, &waiting) == 0 && waiting > 0))
             busy++;
@@ -411,7 +429,7 @@ int sb_set_close_quiet(sb_set *set, int reason)
 void sb_set_abort(sb_set *set, int id, int reason)
 {
     struct row *row = row_of(set, id);
-    if (row == NULL || row->state == ROW_DEAD)
+    if (row == NULL || row->state == ROW_CLOSED)
         return;
     struct linger reset = {.l_onoff = 1, .l_linger = 0};
     setsockopt(row->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
@@ -422,7 +440,7 @@ void sb_set_abort(sb_set *set, int id, int reason)
 void sb_set_shutdown(sb_set *set, int id)
 {
     struct row *row = row_of(set, id);
-    if (row == NULL || row->state != ROW_OPEN)
+    if (row == NULL || !sb__may(row, MAY_WRITE))
         return;
     row->flags |= FLAG_SHUTDOWN;
     if (row->out == NULL)
@@ -481,23 +499,15 @@ int64_t sb__deadline_of(const sb_set *set, const struct row *row)
 {
     const sb_group *group = &set->groups[row->group];
     int64_t deadline = INT64_MAX;
-    switch (row->state) {
-    case ROW_OPEN:
+    if (row->state == ROW_LINGERING)
+        return row->deadline_ms;
+    if (sb__may(row, MAY_CLOSE))
         deadline = sooner(deadline, row->moved_ms, group->idle_ms);
-        /* A peer that is not read because it does not read cannot end its frame. */
-        if (row->in != NULL && !(row->flags & (FLAG_HIGH | FLAG_PAUSED)))
-            deadline = sooner(deadline, row->framing_ms, group->frame_ms);
-        /* fall through */
-    case ROW_DRAINING:
-        if (row->out != NULL)
-            deadline = sooner(deadline, row->leaving_ms, group->stall_ms);
-        break;
-    case ROW_LINGERING:
-        deadline = row->deadline_ms;
-        break;
-    default:
-        break;
-    }
+    /* A peer that is not read because it does not read cannot end its frame. */
+    if (sb__may(row, MAY_DELIVER) && row->in != NULL && !(row->flags & (FLAG_HIGH | FLAG_PAUSED)))
+        deadline = sooner(deadline, row->framing_ms, group->frame_ms);
+    if (sb__may(row, MAY_SEND) && row->out != NULL)
+        deadline = sooner(deadline, row->leaving_ms, group->stall_ms);
     return deadline == INT64_MAX ? 0 : deadline;
 }
 
@@ -663,7 +673,7 @@ int sb_set_info(const sb_set *set, int id, sb_info *info)
     *info = (sb_info){
         .fd = row->fd,
         .group = row->group,
-        .open = row->state == ROW_OPEN,
+        .open = sb__may(row, MAY_WRITE) != 0,
         .reason = row->reason,
         .error = row->error,
         .peer_size = row->peer_size,

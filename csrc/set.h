@@ -1,6 +1,7 @@
 /*
  * set.h - what the parts of sb_set know of each other; not installed
  *
+ *   state.c         the life of a connection, as one table
  *   set.c           the table of connections: add, accept, close, settle
  *   set_receive.c   a turn: wait, receive, frame
  *   set_send.c      replies, and output that the kernel did not take
@@ -28,23 +29,30 @@ enum {
     SB_TICK_MS = 250
 };
 
-/* The life of a row.  Every change goes down this list. */
+/* The life of a connection; the table is in state.c. */
 enum state {
-    ROW_FREE,
-    ROW_OPEN,      /* frames are handed out, replies are taken */
-    ROW_DRAINING,  /* closing: unsent output leaves, input is discarded */
-    ROW_LINGERING, /* our FIN is sent, input is discarded until the peer's */
-    ROW_DEAD       /* ended; row and descriptor stay until the turn is settled */
+    ROW_FREE,         /* no connection */
+    ROW_OPEN,         /* frames are handed out, replies are taken */
+    ROW_HALF_REMOTE,  /* the peer's FIN has come, replies are taken */
+    ROW_HALF_LOCAL,   /* our FIN is sent, frames are handed out */
+    ROW_FINISHED,     /* both; the caller has not closed yet */
+    ROW_DRAINING,     /* closing: unsent output leaves, input is discarded */
+    ROW_DRAINING_END, /* closing: unsent output leaves, the peer's FIN has come */
+    ROW_LINGERING,    /* closing: our FIN is sent, input is discarded until the peer's */
+    ROW_CLOSED,       /* ended; row and descriptor stay until the turn is settled */
+    ROW_STATES
 };
 
+enum state_event { EVENT_END, EVENT_FIN, EVENT_CLOSE, EVENT_FLUSHED, ROW_EVENTS };
+
+enum { MAY_DELIVER = 1, MAY_RECEIVE = 2, MAY_WRITE = 4, MAY_SEND = 8, MAY_CLOSE = 16 };
+
 enum {
-    FLAG_END = 1,      /* the peer's end of file was received */
-    FLAG_SHUTDOWN = 2, /* FIN is wanted behind the output */
-    FLAG_FIN = 4,      /* FIN was sent */
-    FLAG_PAUSED = 8,   /* the caller does not want input */
-    FLAG_HIGH = 16,    /* more unsent than high water */
-    FLAG_PARKED = 32,  /* taken out of epoll: nothing is wanted, yet it would report a hang-up */
-    FLAG_CHANGED = 64  /* is in the list of changes */
+    FLAG_SHUTDOWN = 1, /* FIN is wanted behind the output */
+    FLAG_PAUSED = 2,   /* the caller does not want input */
+    FLAG_HIGH = 4,     /* more unsent than high water */
+    FLAG_PARKED = 8,   /* taken out of epoll: nothing is wanted, yet it would report a hang-up */
+    FLAG_CHANGED = 16  /* is in the list of changes */
 };
 
 struct row {
@@ -112,6 +120,10 @@ struct sb_set {
     struct wheel wheel;
 };
 
+/* state.c */
+enum state sb__next(enum state state, enum state_event event);
+int sb__may(const struct row *row, int what);
+
 /* set.c */
 void sb__now(sb_set *set);
 void sb__event(sb_set *set, int kind, int id, int detail);
@@ -123,6 +135,7 @@ int sb__wanted(const struct row *row);
 void sb__update_interest(sb_set *set, struct row *row);
 void sb__kill(sb_set *set, struct row *row, int reason, int error);
 void sb__kill_for(sb_set *set, struct row *row, long code, int error);
+void sb__step(sb_set *set, struct row *row, enum state_event event);
 void sb__begin_close(sb_set *set, struct row *row, int reason);
 void sb__park(sb_set *set, struct row *row);
 

@@ -39,7 +39,7 @@ static void keep(sb_set *set, struct row *row, const char *data, size_t size)
 
 void sb__send(sb_set *set, struct row *row, const char *data, size_t size)
 {
-    if (row->state != ROW_OPEN || row->flags & FLAG_SHUTDOWN || size == 0)
+    if (!sb__may(row, MAY_WRITE) || row->flags & FLAG_SHUTDOWN || size == 0)
         return;
     if (row->out == NULL) {
         long n = sb_send(row->fd, data, size);
@@ -61,27 +61,14 @@ void sb__send(sb_set *set, struct row *row, const char *data, size_t size)
 /* Everything written has been taken by the kernel. */
 void sb__output_done(sb_set *set, struct row *row)
 {
-    if (row->state == ROW_DRAINING && row->flags & FLAG_END) {
-        sb__kill(set, row, row->reason, 0);
-        return;
-    }
-    if ((row->state == ROW_DRAINING || row->flags & FLAG_SHUTDOWN) && !(row->flags & FLAG_FIN)) {
-        row->flags |= FLAG_FIN;
-        if (shutdown(row->fd, SHUT_WR) < 0) {
+    if (row->flags & FLAG_SHUTDOWN && sb__may(row, MAY_WRITE)) {
+        if (shutdown(row->fd, SHUT_WR) < 0)
             sb__kill_for(set, row, SB_ERR_RESET, errno);
-            return;
-        }
-    }
-    if (row->state != ROW_DRAINING)
-        return;
-    int64_t linger = set->groups[row->group].linger_ms;
-    if (linger <= 0) {
-        sb__kill(set, row, row->reason, 0);
+        else
+            sb__step(set, row, EVENT_FIN);
         return;
     }
-    row->state = ROW_LINGERING;
-    row->deadline_ms = set->now_ms + linger;
-    sb__deadline_set(set, row, row->deadline_ms);
+    sb__step(set, row, EVENT_FLUSHED);
 }
 
 void sb__send_more(sb_set *set, struct row *row)
@@ -100,7 +87,7 @@ void sb__send_more(sb_set *set, struct row *row)
         row->flags &= (uint8_t)~FLAG_HIGH;
         row->framing_ms = set->now_ms; /* its frame may go on only now */
         sb__deadline_sooner(set, row);
-        if (set->groups[row->group].flags & SB_GROUP_ANNOUNCE && row->state == ROW_OPEN)
+        if (set->groups[row->group].flags & SB_GROUP_ANNOUNCE && sb__may(row, MAY_WRITE))
             sb__event(set, SB_EVENT_RESUME, (int)(row - set->rows), 0);
     }
     if (sb_buffer_size(row->out) == 0) {
