@@ -174,8 +174,12 @@ class Listener:
                 if error.errno in SHORTAGES:
                     return self._after(error.errno)
                 continue  # that connection's own: ECONNABORTED, EPROTO, EPERM and kin (accept(2))
-            sock.setblocking(False)
-            self._judge(sock, peer, full)
+            try:
+                sock.setblocking(False)
+                self._judge(sock, peer, full)
+            except OSError as error:
+                self._log(logging.ERROR, "take", "connection dropped", {"address": str(self), "error": str(error)})
+                sock.close()
         return True
 
     def _judge(self, sock: socket.socket, peer: SockAddr, full: bool) -> None:
@@ -222,6 +226,7 @@ class Listener:
         self._log(logging.ERROR, "shortage", "accept paused, one connection shed", event)
         self._loop.remove_reader(self._fd)
         self._loop.call_later(self._pause, self._go_on)
+        self._set.when_room(self._go_on)  # a descriptor is free sooner when one of ours has ended
         self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
         return False
 
@@ -232,9 +237,14 @@ class Listener:
         self._set.when_room(self._go_on)
 
     def _go_on(self) -> None:
-        if self._fd >= 0:
-            self._loop.remove_reader(self._fd)
+        if self._fd < 0:
+            return
+        self._loop.remove_reader(self._fd)
+        try:
             self._loop.add_reader(self._fd, self._accept)
+        except OSError as error:  # epoll_ctl(2): ENOMEM, ENOSPC
+            self._log(logging.ERROR, "watch", "accept paused", {"address": str(self), "error": str(error)})
+            self._loop.call_later(LONGEST_PAUSE_SECONDS, self._go_on)
 
     def _log(self, level: int, key: str, message: str, event: Mapping[str, object]) -> None:
         now = self._loop.clock()

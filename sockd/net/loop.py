@@ -9,13 +9,21 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import logging
 import selectors
 import socket
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+logger = logging.getLogger("sockd.loop")
+
+FAILURES = 100
+"""Failures of the wait in a row after which something is broken for good."""
+FAILURE_PAUSE_SECONDS = 0.01
 
 
 class Timer:
@@ -47,6 +55,7 @@ class EventLoop:
         self._order = itertools.count()
         self._soon: deque[Callable[[], None]] = deque()
         self._running = False
+        self._failures = 0
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
@@ -104,12 +113,26 @@ class EventLoop:
         elif self._timers:
             left = max(0.0, self._timers[0][0] - self.clock())
             timeout = left if timeout is None else min(timeout, left)
-        for key, _ in self._selector.select(timeout):
+        for key, _ in self._select(timeout):
             key.data()
         if self._timers:
             self._run_timers()
         for _ in range(len(self._soon)):
             self._soon.popleft()()
+
+    def _select(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait; a failure of the wait itself (ENOMEM, say) is survived as long as it does not last."""
+        try:
+            ready = self._selector.select(timeout)
+        except OSError as error:
+            self._failures += 1
+            if self._failures > FAILURES:
+                raise
+            logger.error("wait failed", extra={"event": {"error": str(error), "times": self._failures}})
+            time.sleep(FAILURE_PAUSE_SECONDS)  # the one thing that cannot be waited for in the selector
+            return []
+        self._failures = 0
+        return ready
 
     def _run_timers(self) -> None:
         now = self.clock()

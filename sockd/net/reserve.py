@@ -6,6 +6,7 @@ listening socket stays readable, and the loop spins.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -34,9 +35,7 @@ class Reserve:
         Returns:
             Whether there was one.
         """
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self.close()
         try:
             accept()[0].close()
         except OSError:
@@ -47,6 +46,7 @@ class Reserve:
 
     def close(self) -> None:
         """Give it back."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):  # closed all the same (close(2))
+                os.close(fd)
