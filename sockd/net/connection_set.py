@@ -28,6 +28,7 @@ EVENT = struct.Struct("=iiiiqqq")
 PART = struct.Struct("=iiq")
 READY = struct.Struct("=iiii")
 INFO = struct.Struct("=iiiiiIqqqqqq32s")
+EVENT_SIZE = EVENT.size
 EVENTS_A_ROW = 8
 
 _EVENTS, _READY, _CHANGES, _CONNECTIONS, _CLOSED = range(5)
@@ -180,7 +181,15 @@ class ConnectionSet:
     # ---- a turn
 
     def wait(self, timeout_ms: int) -> int:
-        """Wait, receive and frame in one call; return events + watched descriptors that are ready."""
+        """Send what is to be sent, then wait, receive and frame in one call.
+
+        Returns:
+            The number of events and of watched descriptors that are ready; 1 at once when sending made events.
+        """
+        if self._dirty:
+            self.flush()
+        if self._handled < self._counts[_EVENTS]:
+            return 1
         self._handled = 0
         turn: int = lib.sb_set_wait(self._set, timeout_ms)
         if turn < 0:
@@ -226,25 +235,22 @@ class ConnectionSet:
 
     def dispatch(self) -> None:
         """Tell the sinks of every event, also of those that come of it."""
-        counts, events, sinks = self._counts, self._events, self._sinks
-        while self._handled < counts[_EVENTS]:
-            new = events[self._handled * EVENT.size : counts[_EVENTS] * EVENT.size]
-            for kind, id, group, detail, offset, size, count in EVENT.iter_unpack(new):
-                index = self._handled
-                self._handled = index + 1
-                sink = sinks[group]
-                if kind == 1:
-                    sink.frames(index, id, detail, offset, size, count)
-                elif kind == 2:
-                    sink.accepted(id)
-                elif kind == 3:
-                    sink.ended(id)
-                elif kind == 4:
-                    sink.pause(id)
-                elif kind == 5:
-                    sink.resume(id)
-                else:
-                    self._closed(group, id, CloseReason(detail))
+        counts, events, sinks, unpack = self._counts, self._events, self._sinks, EVENT.unpack_from
+        while (index := self._handled) < counts[_EVENTS]:
+            kind, id, group, detail, offset, size, count = unpack(events, index * EVENT_SIZE)
+            self._handled = index + 1
+            if kind == 1:
+                sinks[group].frames(index, id, detail, offset, size, count)
+            elif kind == 2:
+                sinks[group].accepted(id)
+            elif kind == 3:
+                sinks[group].ended(id)
+            elif kind == 4:
+                sinks[group].pause(id)
+            elif kind == 5:
+                sinks[group].resume(id)
+            else:
+                self._closed(group, id, CloseReason(detail))
 
     def _closed(self, group: int, id: int, reason: CloseReason) -> None:
         self._sinks[group].closed(id, reason)
@@ -259,10 +265,10 @@ class ConnectionSet:
 
     def block(self, offset: int, size: int) -> bytes:
         """Copy `size` bytes of frames out of the arena, or out of a held block."""
-        if offset > 0:
-            return ffi.unpack(self._arena + offset, size)  # type: ignore[no-any-return]
         if offset == 0:
             return ffi.unpack(self._arena, size)  # type: ignore[no-any-return]
+        if offset > 0:
+            return ffi.unpack(self._arena + offset, size)  # type: ignore[no-any-return]
         return ffi.unpack(lib.sb_set_held(self._set, -1 - offset), size)  # type: ignore[no-any-return]
 
     def parts(self, first: int, count: int) -> Iterator[tuple[int, int]]:

@@ -27,10 +27,8 @@ if TYPE_CHECKING:
 Ready: TypeAlias = list[tuple[selectors.SelectorKey, int]]
 
 
-def _milliseconds(timeout: float | None) -> int:
+def _milliseconds(timeout: float) -> int:
     """Round a timeout up, as selectors.EpollSelector does, so that no turn spins just before a timer."""
-    if timeout is None:
-        return -1
     return min(math.ceil(timeout * 1000), 2**31 - 1) if timeout > 0 else 0
 
 
@@ -40,7 +38,7 @@ class _Keys(selectors.BaseSelector):
     def __init__(self, connections: ConnectionSet) -> None:
         self._connections = connections
         self._keys: dict[int, selectors.SelectorKey] = {}
-        self._some = [(selectors.SelectorKey(connections, -1, selectors.EVENT_READ, connections.dispatch), 1)]
+        self._some: Ready = [(selectors.SelectorKey(connections, -1, selectors.EVENT_READ, connections.dispatch), 1)]
 
     def _new_key(self, fileobj: FileDescriptorLike, events: int, data: Any) -> selectors.SelectorKey:
         fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
@@ -100,13 +98,10 @@ class SetSelector(_Keys):
     def select(self, timeout: float | None = None) -> Ready:
         """Flush, wait, receive, frame; return the keys that are ready."""
         connections = self._connections
-        connections.flush()
-        if connections.pending:
-            return list(self._some)
-        turn = connections.wait(_milliseconds(timeout))
+        turn = connections.wait(-1 if timeout is None else _milliseconds(timeout))
         if not turn:
             return []
-        ready: Ready = list(self._some) if connections.pending else []
+        ready = self._some.copy() if connections.pending else []
         if turn > len(ready):
             for fd, mask in connections.watched():
                 key = self._keys.get(fd)
