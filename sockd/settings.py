@@ -232,6 +232,14 @@ class ListenSettings:
     )
     allow: tuple[str, ...] = setting((), help="only these networks are let in", source="tcpd: hosts_access(5)")
     deny: tuple[str, ...] = setting((), help="these networks are not let in", source="tcpd: hosts_access(5)")
+    datagram_budget: Size | None = setting(
+        None,
+        help="bytes of answers to datagrams of one source, whole again after a minute of its silence",
+        source="default 1 MiB for upper and echo, so that two of them cannot loop; none for handlers",
+        unit="bytes",
+        low=64 * KIB,
+        high=1024 * 1024 * MIB,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,6 +318,7 @@ DEFAULT_WRITE_TIMEOUT = Duration(60)
 DEFAULT_MAX_BUFFER = Size(256 * MIB)
 DEFAULT_LINGER_TIMEOUT = Duration(5)
 DEFAULT_HIGH_WATER = Size(64 * KIB)
+DEFAULT_DATAGRAM_BUDGET = Size(MIB)
 
 
 @dataclass(frozen=True, kw_only=True)
