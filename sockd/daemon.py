@@ -23,6 +23,7 @@ from sockd.net.address import Address
 from sockd.net.connection import ConnectionSink
 from sockd.net.connection_set import ConnectionSet, Group, Sink
 from sockd.net.datagram import DatagramListener
+from sockd.net.datagram_rules import DatagramRules
 from sockd.net.listener import Listener, Quota, RefusedSink
 from sockd.net.loop import EventLoop
 from sockd.net.reserve import Reserve
@@ -138,7 +139,7 @@ class Daemon:
         bound = []
         for one in plans:
             for address in one.addresses:
-                for listening in open_listener(address, backlog=one.settings.backlog, nodelay=one.settings.nodelay):
+                for listening in open_listener(address, one.settings):
                     stack.callback(listening.close)
                     bound.append((listening, one))
         return bound
@@ -185,7 +186,8 @@ class Daemon:
             spec = one.service
             if listening.endpoint.type == socket.SOCK_DGRAM:
                 assert spec.datagram is not None
-                self._listeners.append(DatagramListener(listening, spec.datagram, self._loop, spec.name))
+                rules = DatagramRules(one.settings, self._loop.clock, small=bool(spec.serve))
+                self._listeners.append(DatagramListener(listening, spec.datagram, self._loop, spec.name, rules))
                 continue
             if id(spec) not in sinks:
                 sinks[id(spec)] = self._sink(spec), Quota(spec.limits.max_connections)

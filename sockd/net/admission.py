@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd.errors import ConfigurationError
+from sockd.net.bucket import Buckets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from sockd.settings import ListenSettings, RateSettings
+    from sockd.settings import ListenSettings
 
     IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
     Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-BUCKETS = 65_536
-"""Sources remembered at once; full ones are forgotten first, which changes nothing."""
-SWEEP_SECONDS = 60.0
 
 
 class Verdict(enum.Enum):
@@ -34,12 +30,6 @@ class Verdict(enum.Enum):
     DENIED = "denied"
     TOO_MANY = "too many of this source"
     TOO_FAST = "too many of this source in a time"
-
-
-@dataclass
-class _Bucket:
-    tokens: float
-    at: float
 
 
 def network(text: str, key: str) -> Network:
@@ -60,6 +50,40 @@ def plain(host: str) -> IPAddress:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+class Networks:
+    """The addresses that are let in.
+
+    Args:
+        allow: networks; empty for all.
+        deny: networks, which go before those of `allow`.
+
+    Raises:
+        ConfigurationError: one is no network.
+
+    Source: hosts_access(5), turned round: what is denied is denied, whatever allows it.
+    """
+
+    def __init__(self, allow: Iterable[str], deny: Iterable[str]) -> None:
+        self._allow = [network(text, "allow") for text in allow]
+        self._deny = [network(text, "deny") for text in deny]
+
+    def admit(self, host: str) -> bool:
+        """Tell whether an address is let in; one without rules is."""
+        if not self._allow and not self._deny:
+            return True
+        address = plain(host)
+        if _is_in(address, self._deny):
+            return False
+        return not self._allow or _is_in(address, self._allow)
+
+
+def source_of(host: str, settings: ListenSettings) -> int:
+    """Return a number that all addresses of one source share: its address cut to the prefix of the settings."""
+    address = plain(host)
+    bits = settings.source_prefix_ipv4 if address.version == 4 else settings.source_prefix_ipv6
+    return int(address) >> (address.max_prefixlen - bits) << 8 | address.version
+
+
 class Admission:
     """Judges the new connections of one listener.
 
@@ -69,15 +93,12 @@ class Admission:
     """
 
     def __init__(self, settings: ListenSettings, clock: Callable[[], float]) -> None:
-        self._allow = [network(text, "allow") for text in settings.allow]
-        self._deny = [network(text, "deny") for text in settings.deny]
+        self._networks = Networks(settings.allow, settings.deny)
+        self._settings = settings
         self._most = settings.max_connections_per_source
-        self._rate: RateSettings | None = settings.rate
-        self._bits = {4: settings.source_prefix_ipv4, 6: settings.source_prefix_ipv6}
-        self._clock = clock
+        rate = settings.rate
+        self._buckets = None if rate is None else Buckets(rate.burst, rate.connections / rate.per, clock)
         self._open: dict[int, int] = {}
-        self._buckets: dict[int, _Bucket] = {}
-        self._swept = clock()
 
     @staticmethod
     def wanted(settings: ListenSettings) -> bool:
@@ -86,9 +107,7 @@ class Admission:
 
     def source(self, host: str) -> int:
         """Return a number that all addresses of one source share."""
-        address = plain(host)
-        cut = int(address) >> (address.max_prefixlen - self._bits[address.version])
-        return cut << 8 | address.version
+        return source_of(host, self._settings)
 
     def judge(self, host: str) -> Verdict:
         """Decide on a new connection, and count it when it is let in.
@@ -98,12 +117,12 @@ class Admission:
         """
         if not host:
             return Verdict.ADMITTED
-        if not self._is_allowed(plain(host)):
+        if not self._networks.admit(host):
             return Verdict.DENIED
         source = self.source(host)
         if self._most is not None and self._open.get(source, 0) >= self._most:
             return Verdict.TOO_MANY
-        if self._rate is not None and not self._take_token(source, self._rate):
+        if self._buckets is not None and not self._buckets.take(source):
             return Verdict.TOO_FAST
         if self._most is not None:
             self._open[source] = self._open.get(source, 0) + 1
@@ -119,35 +138,6 @@ class Admission:
             self._open[source] = left
         else:
             self._open.pop(source, None)
-
-    def _is_allowed(self, address: IPAddress) -> bool:
-        if _is_in(address, self._deny):
-            return False
-        return not self._allow or _is_in(address, self._allow)
-
-    def _take_token(self, source: int, rate: RateSettings) -> bool:
-        now = self._clock()
-        if now - self._swept > SWEEP_SECONDS or len(self._buckets) >= BUCKETS:
-            self._sweep(now, rate)
-        bucket = self._buckets.get(source)
-        if bucket is None:
-            if len(self._buckets) >= BUCKETS:  # as many sources within a burst's time: none is remembered
-                return True
-            bucket = self._buckets[source] = _Bucket(rate.burst, now)
-        bucket.tokens = min(rate.burst, bucket.tokens + (now - bucket.at) * rate.connections / rate.per)
-        bucket.at = now
-        if bucket.tokens < 1:
-            return False
-        bucket.tokens -= 1
-        return True
-
-    def _sweep(self, now: float, rate: RateSettings) -> None:
-        """Forget the sources whose bucket has filled up again."""
-        speed = rate.connections / rate.per
-        full = [source for source, one in self._buckets.items() if one.tokens + (now - one.at) * speed >= rate.burst]
-        for source in full:
-            del self._buckets[source]
-        self._swept = now
 
 
 def _is_in(address: IPAddress, networks: Iterable[Network]) -> bool:
