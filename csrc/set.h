@@ -2,7 +2,9 @@
  * set.h - what the parts of sb_set know of each other; not installed
  *
  *   state.c         the life of a connection, as one table
- *   set.c           the table of connections: add, accept, close, settle
+ *   set.c           the table of connections, its events and its lent buffers
+ *   set_accept.c    how a connection begins
+ *   set_life.c      how it goes on and ends
  *   set_receive.c   a turn: wait, receive, frame
  *   set_send.c      replies, and output that the kernel did not take
  *   deadline.c      a timing wheel over the rows
@@ -126,6 +128,7 @@ int sb__may(const struct row *row, int what);
 
 /* set.c */
 void sb__now(sb_set *set);
+struct row *sb__row(const sb_set *set, int id);
 void sb__event(sb_set *set, int kind, int id, int detail);
 sb_buffer *sb__lend(sb_set *set);
 void sb__give_back(sb_set *set, sb_buffer *buffer);
@@ -138,6 +141,7 @@ void sb__kill_for(sb_set *set, struct row *row, long code, int error);
 void sb__step(sb_set *set, struct row *row, enum state_event event);
 void sb__begin_close(sb_set *set, struct row *row, int reason);
 void sb__park(sb_set *set, struct row *row);
+int sb__tell_epoll(sb_set *set, struct row *row, int operation, int interest);
 
 /* set_send.c */
 void sb__send(sb_set *set, struct row *row, const char *data, size_t size);

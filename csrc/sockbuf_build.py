@@ -10,7 +10,7 @@ from pathlib import Path
 from cffi import FFI
 
 CSRC = Path("csrc")
-SOURCES = ["buffer.c", "frame.c", "stream.c", "deadline.c", "state.c", "set.c", "set_receive.c", "set_send.c"]
+SOURCES = ["buffer.c", "frame.c", "stream.c", "deadline.c", "state.c", "set.c", "set_accept.c", "set_life.c", "set_receive.c", "set_send.c"]
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes"]
 
 
