@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd.errors import Close
 from sockd.net import packed
+from sockd.net.connection_set import Sink
 from sockd.wire.framing import Line
 from sockd.wire.state import CloseReason
 
@@ -342,7 +343,7 @@ class Connection:
         self._close(CloseReason.HANDLER_ERROR)
 
 
-class ConnectionSink:
+class ConnectionSink(Sink):
     """Makes a Connection and a receiver for each connection of a service.
 
     Args:

@@ -34,8 +34,11 @@ EVENTS_A_ROW = 8
 _EVENTS, _READY, _CHANGES, _CONNECTIONS, _CLOSED = range(5)
 
 
-class Sink(Protocol):
-    """Told of the events of one group's connections, in their order."""
+class Sink:
+    """Told of the events of a group's connections, in their order; does nothing about them.
+
+    A service overrides what it wants to know.
+    """
 
     def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
         """`count` frames of connection `id`, or (id -1) of the parts from `part` on."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from sockd.net import packed
 from sockd.net.admission import Admission, Verdict
 from sockd.net.connection import log_end
+from sockd.net.connection_set import Sink
 from sockd.net.endpoint import format_sockaddr
 from sockd.wire.state import CloseReason
 
@@ -63,26 +64,11 @@ class Quota:
         return 2**31 - 1 if self.most is None else self.most - self.count
 
 
-class RefusedSink:
-    """Connections that were not let in, while they are told so."""
+class RefusedSink(Sink):
+    """Connections that were not let in, while they are told so; what they say is discarded."""
 
     def __init__(self, connections: ConnectionSet) -> None:
         self._set = connections
-
-    def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
-        """Never: what they say is discarded."""
-
-    def accepted(self, id: int) -> None:
-        """Nothing."""
-
-    def ended(self, id: int) -> None:
-        """Nothing."""
-
-    def pause(self, id: int) -> None:
-        """Nothing."""
-
-    def resume(self, id: int) -> None:
-        """Nothing."""
 
     def closed(self, id: int, reason: CloseReason) -> None:
         """Log the end."""
