@@ -268,6 +268,13 @@ void sb_set_settle(sb_set *set)
 
 /* ---- questions */
 
+struct row *sb__row(const sb_set *set, int id)
+{
+    if (id < 0 || id >= set->rows_used || set->rows[id].state == ROW_FREE)
+        return NULL;
+    return &set->rows[id];
+}
+
 int64_t sb_set_unsent(const sb_set *set, int id)
 {
     const struct row *row = sb__row(set, id);
