@@ -39,6 +39,7 @@ MAX_FILE_BYTES = 16 * 1024 * 1024  # some 100,000 listeners; a device or a log g
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # fits a metrics label and ADDRESS=SERVICE, is not module:attribute
 _MAX_INTERFACE_BYTES = 15  # IFNAMSIZ of if.h is 16 with the NUL; the kernel would cut a longer name
+_CHOSEN_PORT = ":0"  # the kernel chooses another one for each listener
 _MAPPED_BITS = 96  # RFC 4291: ::ffff:0:0/96 holds the IPv4 addresses
 _EXAMPLE = 'address = "tcp://127.0.0.1:7007" and service = "upper"'
 
@@ -201,7 +202,7 @@ def _check_listeners(
                 yield Problem(where, str(error), text)
                 continue
             first = seen.setdefault(address, _dotted(where))
-            if first != _dotted(where):
+            if first != _dotted(where) and not text.endswith(_CHOSEN_PORT):
                 yield Problem(where, f"{show(text)} stands twice; it is {first} already", text)
         if not listen.service:
             text = 'has no service; write service = "upper", a table of [service], or "module:attribute"'

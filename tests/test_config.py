@@ -584,6 +584,11 @@ def test_a_wrong_list_element_has_its_own_line():
     assert message_of(text).startswith("sockd.toml:5: listen[0].addresses[2]: ")
 
 
+def test_a_port_that_the_kernel_chooses_may_stand_many_times():
+    text = '[[listen]]\naddresses = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0"]\nservice = "upper"\n'
+    assert loads(text + text, name="x")
+
+
 def test_addresses_are_equal_as_addresses_not_as_texts():
     text = '[[listen]]\naddresses = ["tcp://a:1", "tcp://b:1"]\nservice = "upper"\n'
     assert loads(text, name="x", check_address=lambda text: text)
