@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import ipaddress
 import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from sockd.errors import EX_OK, EX_USAGE, AddressError, SockdError
+from sockd.errors import EX_OK, EX_USAGE, AddressError, SockdError, UsageError
 from sockd.net.address import Address
 from sockd.net.client import converse
 from sockd.net.connector import connect
@@ -71,7 +72,10 @@ def _selftest(arguments: argparse.Namespace) -> int:
 def _connect(arguments: argparse.Namespace) -> int:
     address: Address = arguments.address
     timeout: Duration = arguments.timeout
-    converse(connect(address, timeout=timeout), address, timeout=timeout)
+    source: str | None = arguments.source
+    if source is not None and address.path:
+        raise UsageError(f"--source {source}: a Unix socket has no source address")
+    converse(connect(address, timeout=timeout, source=source), address, timeout=timeout)
     return EX_OK
 
 
@@ -100,6 +104,12 @@ def _parser() -> argparse.ArgumentParser:
         default=DEFAULT_TIMEOUT,
         help="to connect, all addresses of a name together, and for udp and unixgram also for the last answers "
         "(%(default)s)",
+    )
+    verb.add_argument(
+        "--source",
+        metavar="HOST",
+        type=_host,
+        help="connect from this address of ours, in numbers; the port stays the system's to choose",
     )
     verb = verbs.add_parser(
         "selftest",
@@ -134,6 +144,13 @@ def _address(text: str) -> Address:
         return Address.parse(text)
     except AddressError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _host(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no address in numbers") from None
 
 
 def _row(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError, TemporaryFault
 from sockd.net.address import Address
-from sockd.net.connector import HEAD_START_S, connect, look_up
+from sockd.net.connector import HEAD_START_S, IP_BIND_ADDRESS_NO_PORT, connect, look_up
 from sockd.selftest.child import PATIENCE_SECONDS, Failed, run_sockctl
 from sockd.selftest.house import listen
 from sockd.selftest.peer import LISTEN, Skip, ask, dial, expect, has_ipv6, kernel_rows, read_line
@@ -129,7 +130,11 @@ def clients_port(house: House) -> str:
         sock = house.keep(connect(address, timeout=PATIENCE_SECONDS))
         ports.append(sock.getsockname()[1])
     expect(len(set(ports)) == 5 and all(low <= port <= high for port in ports), f"ports {ports}")
-    return f"5 different ports of {low} to {high}"
+    sock = house.keep(connect(address, timeout=PATIENCE_SECONDS, source="127.0.0.1"))
+    if sys.platform == "linux":
+        late = sock.getsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT)
+        expect(late, "bind() of a source address takes up a port")
+    return f"5 different ports of {low} to {high}; a source address takes up none"
 
 
 def _port_range() -> tuple[int, int]:
