@@ -25,6 +25,7 @@ import time
 import tomllib
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -523,3 +524,103 @@ def inject(tmp_path):
             tracer.stderr.close()
 
     return attach
+
+
+# ---- the daemon's own sockets, the wire, and files of /etc
+
+
+PIDFD_GETFD = 438
+"""pidfd_getfd(2), the same number on every architecture; Linux 5.6."""
+
+
+@pytest.fixture
+def sockets_of():
+    """`sockets_of(daemon)`: copies of its IP sockets, for getsockopt(); skipped where it cannot be traced."""
+    with ExitStack() as stack:
+
+        def copies(one: Daemon) -> list[socket.socket]:
+            call = ctypes.CDLL(None, use_errno=True).syscall
+            pidfd = os.pidfd_open(one.pid)
+            stack.callback(os.close, pidfd)
+            found = []
+            for number in os.listdir(f"/proc/{one.pid}/fd"):
+                if not os.readlink(f"/proc/{one.pid}/fd/{number}").startswith("socket:"):
+                    continue
+                fd = call(PIDFD_GETFD, pidfd, int(number), 0)
+                if fd < 0:
+                    pytest.skip(f"pidfd_getfd: {os.strerror(ctypes.get_errno())}")
+                found.append(stack.enter_context(socket.socket(fileno=fd)))
+            return [sock for sock in found if sock.family != socket.AF_UNIX]
+
+        yield copies
+
+
+class Segment(NamedTuple):
+    """A TCP segment on the wire; `size` is its bytes of data."""
+
+    source: int
+    target: int
+    flags: int
+    size: int
+
+
+@pytest.fixture
+def wire():
+    """`take = wire(port)`: watch loopback; `take()` returns the segments of that port since, once it is quiet."""
+    with ExitStack() as stack:
+
+        def watch(port: int):
+            try:
+                sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))  # packet(7), ETH_P_IP
+            except PermissionError:
+                pytest.skip("to watch packets needs CAP_NET_RAW")
+            stack.enter_context(sock)
+            sock.bind(("lo", 0x0800))
+            sock.settimeout(0.3)  # longer than a delayed acknowledgement, at most 200 ms
+
+            def take() -> list[Segment]:
+                seen = []
+                while True:
+                    try:
+                        packet = sock.recv(65_535)
+                    except TimeoutError:
+                        return seen
+                    if packet[9] != socket.IPPROTO_TCP:
+                        continue
+                    tcp = packet[(packet[0] & 15) * 4 : int.from_bytes(packet[2:4], "big")]
+                    source, target = struct.unpack_from("!HH", tcp)
+                    if port in (source, target):
+                        seen.append(Segment(source, target, tcp[13], len(tcp) - (tcp[12] >> 4) * 4))
+
+            return take
+
+        yield watch
+
+
+@pytest.fixture
+def etc(tmp_path):
+    """`etc(hosts=..., services=..., nameserver=...)`: words that run a program with these in place of /etc's.
+
+    `nameserver` is an address whose port 53 is asked, with a time-out of 30 seconds.
+    """
+
+    def prefix(*, hosts: str | None = None, services: str | None = None, nameserver: str | None = None):
+        files = {"hosts": hosts, "services": services}
+        if nameserver:
+            files["resolv.conf"] = f"nameserver {nameserver}\noptions timeout:30 attempts:1\n"
+        words = []
+        for name, text in files.items():
+            if text is not None:
+                (tmp_path / name).write_text(text)
+                words.append(f"mount --bind {tmp_path}/{name} /etc/{name} && ")
+        script = "".join(words) + 'exec "$@"'
+        command = ("unshare", "-m", "sh", "-c", script, "sh")
+        try:
+            done = subprocess.run([*command, "true"], capture_output=True, timeout=WITHIN_S)
+        except FileNotFoundError:
+            pytest.skip("needs unshare(1), of util-linux")
+        if done.returncode:
+            pytest.skip(f"a mount namespace cannot be made here: {done.stderr.decode().strip()}")
+        return command
+
+    return prefix
