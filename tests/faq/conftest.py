@@ -375,6 +375,19 @@ def read_exactly():
 
 
 @pytest.fixture(scope="session")
+def nothing_comes():
+    """`nothing_comes(sock, seconds)`: neither a byte nor an end within this time."""
+
+    def wait(sock: socket.socket, seconds: float) -> None:
+        sock.settimeout(seconds)
+        with pytest.raises(TimeoutError):
+            sock.recv(1)
+        sock.settimeout(CLIENT_TIMEOUT_S)
+
+    return wait
+
+
+@pytest.fixture(scope="session")
 def reset():
     """`reset(sock)`: close it with RST (SO_LINGER, 0 seconds)."""
 
