@@ -244,7 +244,8 @@ class Connection:
         if self._ended:
             return default
         if name == "peername":
-            return packed.unpack(self._set.info(self.id).peer)[1]
+            info = self._set.info(self.id)
+            return packed.unpack(info.peer, info.fd)[1]
         if name == "peerhost":
             return self._set.name_of(packed.host(self._set.info(self.id).peer)) or default
         if name == "sockname":
@@ -263,7 +264,10 @@ class Connection:
     @property
     def peer(self) -> str:
         """The peer's address as text (FAQ IV.9)."""
-        return "" if self._ended else packed.text(self._set.info(self.id).peer)
+        if self._ended:
+            return ""
+        info = self._set.info(self.id)
+        return packed.text(info.peer, info.fd)
 
     # ---- the sink's side
 
@@ -416,7 +420,7 @@ def log_end(service: str, connections: ConnectionSet, id: int, reason: CloseReas
     info = connections.info(id)
     event: dict[str, object] = {
         "service": service,
-        "peer": packed.text(info.peer),
+        "peer": packed.text(info.peer, info.fd),
         "reason": str(reason),
         "frames": info.frames,
         "received": info.received,

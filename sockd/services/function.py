@@ -135,7 +135,8 @@ class FunctionSink(Sink):
     def _reason(self, error: Exception, id: int, line: bytes) -> CloseReason:
         if isinstance(error, Close):
             return CloseReason.CLOSED
-        event = {"service": self._service, "peer": packed.text(self._set.info(id).peer), "frame_bytes": len(line)}
+        info = self._set.info(id)
+        event = {"service": self._service, "peer": packed.text(info.peer, info.fd), "frame_bytes": len(line)}
         logger.error("handler failed", exc_info=error, extra={"event": event})
         return CloseReason.HANDLER_ERROR
 
