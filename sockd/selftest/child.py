@@ -50,7 +50,8 @@ class Child:
         self._said: list[str] = []
         self._records: list[Record] = []
         self._news = threading.Condition()
-        self._greeted = self._ended = False
+        self._greeting: list[bytes] = []
+        self._ended = False
         file = folder / f"sockd-{time.monotonic_ns()}.toml"
         file.write_text(f"[daemon]\n{LOG}\n{daemon}\n{toml}", encoding="utf-8")
         self._process = subprocess.Popen(
@@ -64,7 +65,7 @@ class Child:
         self._readers = [threading.Thread(target=each, daemon=True) for each in (self._read_log, self._read_greeting)]
         for reader in self._readers:
             reader.start()
-        if not self._wait(lambda: self._greeted or self._ended, PATIENCE_SECONDS) or self._ended:
+        if not self._wait(lambda: self._serves() or self._ended, PATIENCE_SECONDS) or self._ended:
             self.stop()
             raise Failed(self.words or "the daemon did not start in time")
 
@@ -86,8 +87,14 @@ class Child:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             with self._news:
-                self._greeted = self._greeted or line.startswith(b"Ctrl-C")
+                self._greeting.append(line)
                 self._news.notify_all()
+
+    def _serves(self) -> bool:
+        """Tell whether the greeting is whole, and the log has every listener of it: these are two pipes."""
+        listed = sum(line.startswith(b" ") for line in self._greeting)
+        listening = sum(one["message"] == "listening" for one in self._records)
+        return bool(self._greeting) and self._greeting[-1].startswith(b"Ctrl-C") and listening == listed
 
     def _wait(self, true: Callable[[], object], seconds: float) -> bool:
         with self._news:

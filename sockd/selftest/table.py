@@ -106,5 +106,5 @@ def _look(check: Check, house: House) -> tuple[str, str]:
 
 
 def _line(check: Check, result: str, saw: str) -> str:
-    head = f"{check.row:<7}{check.question:<29}{result:<9}"
+    head = f"{check.row:<7}{check.question:<30}{result:<9}"
     return head + " ".join(saw.split())
