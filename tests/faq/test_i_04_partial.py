@@ -89,9 +89,9 @@ def test_the_smallest_send_buffer(daemon, read_exactly):
 
 def test_both_directions_full_at_once(daemon, read_exactly):
     one = daemon("tcp://127.0.0.1:0=app:Echo", "tcp://127.0.0.1:0=echo", app=APP)
-    data = numbers(8 * MIB)
+    data = numbers(16 * MIB)
     for index in range(2):
-        sock = one.connect(index)
+        sock = one.connect(index, before=lambda sock: sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024))
         sender = threading.Thread(target=sock.sendall, args=(data,))
         sender.start()
         assert read_exactly(sock, len(data)) == data
