@@ -1,3 +1,5 @@
+# Seen failing against a daemon that prints IPv6 without brackets (round trip, scope, peers), and one whose message on
+# bad text has neither place nor reason (all of these).
 """II.2, the address structures: one text form for each, printed back the same; bad text gets place and reason."""
 
 from __future__ import annotations

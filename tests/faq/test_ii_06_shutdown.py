@@ -1,3 +1,5 @@
+# Seen failing against a daemon that closes at once when the peer has shut down (the rest of a long answer is lost), and
+# one that throws away what it receives after its own shutdown().
 """II.6, shutdown(): half-close both ways; who sends and shuts down gets the whole answer."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# Seen failing against a daemon that neither sheds nor pauses (CPU time), one that takes every error for a shortage, one
+# that logs each shortage, and one that lets an error of accept() through.
 """II.10, EPROTO and its kin: accept() survives; out of descriptors one is shed, the listener pauses, nothing spins."""
 
 from __future__ import annotations
