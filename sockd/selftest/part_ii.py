@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 REPLY_BYTES = 4 * 1024 * 1024
 HALF_CLOSED = 100
 WATCHED_SECONDS = 0.3
-IDLE_SHARE = 0.2
+IDLE_SHARE = 0.1
 """Of one processor: a loop that spins takes all of it."""
 NAGLE_BOUND_SECONDS = 0.02
 """Between an answer on loopback, some 0.1 ms, and the shortest delayed acknowledgement, TCP_DELACK_MIN of 40 ms."""

@@ -71,8 +71,10 @@ def several_hosts(_house: House) -> str:
     for thread in threads:
         thread.join()
     for index, text in enumerate(texts):
-        again = look_up(Address.parse(text), timeout=PATIENCE_SECONDS)
-        expect(answers.get(index) == again, f"{text} gave {answers.get(index)}, then {again}")
+        found = [str(endpoint) for endpoint in answers.get(index, [])]
+        port = Address.parse(text).port
+        right = found == [text] or ("localhost" in text and {one.rpartition(":")[2] for one in found} == {str(port)})
+        expect(right, f"{text} became {found}")
     return f"{len(texts)} look-ups at once, each with its own answer"
 
 
