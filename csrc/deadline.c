@@ -55,6 +55,22 @@ void sb__deadline_set(sb_set *set, struct row *row, int64_t deadline_ms)
     row->slot = (int16_t)slot;
 }
 
+/* A row has a new deadline: hang it nearer when that is sooner than its slot. */
+void sb__deadline_sooner(sb_set *set, struct row *row)
+{
+    const struct wheel *w = &set->wheel;
+    int64_t deadline = sb__deadline_of(set, row);
+    if (deadline == 0)
+        return;
+    if (row->slot >= 0) {
+        int64_t away = (row->slot - w->tick) % SB_WHEEL;
+        int64_t hung = (w->tick + (away < 0 ? away + SB_WHEEL : away)) * SB_TICK_MS;
+        if (hung <= deadline + SB_TICK_MS)
+            return;
+    }
+    sb__deadline_set(set, row, deadline);
+}
+
 /* Unhang everything in a slot, then act on or hang up again each row of it. */
 static void run_slot(sb_set *set, int slot)
 {

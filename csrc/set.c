@@ -13,11 +13,9 @@
 #include "set.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -200,18 +198,22 @@ void sb__event(sb_set *set, int kind, int id, int detail)
     *event = (sb_event){.kind = kind, .id = id, .group = set->rows[id].group, .detail = detail};
 }
 
-/* An empty buffer; its limit is the caller's business (rows have limits). */
+/* An empty buffer; its limit is the caller's business (rows have limits).  What
+ * a lent buffer owns counts as memory of the set, what waits in the pool not. */
 sb_buffer *sb__lend(sb_set *set)
 {
-    if (set->pool_count > 0)
-        return set->pool[--set->pool_count];
-    return sb_buffer_new(PTRDIFF_MAX);
+    if (set->pool_count == 0)
+        return sb_buffer_new(PTRDIFF_MAX);
+    sb_buffer *buffer = set->pool[--set->pool_count];
+    set->counts.memory += (int64_t)sb_buffer_capacity(buffer);
+    return buffer;
 }
 
 void sb__give_back(sb_set *set, sb_buffer *buffer)
 {
     if (buffer == NULL)
         return;
+    set->counts.memory -= (int64_t)sb_buffer_capacity(buffer);
     sb_buffer_consume(buffer, sb_buffer_size(buffer));
     if (set->pool_count < SB_POOL && sb_buffer_capacity(buffer) <= SB_POOL_BYTES)
         set->pool[set->pool_count++] = buffer;
@@ -219,207 +221,31 @@ void sb__give_back(sb_set *set, sb_buffer *buffer)
         sb_buffer_free(buffer);
 }
 
-/* ---- interest: what is waited for, from the state alone */
-
-int sb__wanted(const struct row *row)
+int sb__reserve(sb_set *set, sb_buffer *buffer, size_t want, char **room)
 {
-    int end = row->flags & FLAG_END;
-    int unsent = row->out != NULL ? SB_WRITE : 0;
-    switch (row->state) {
-    case ROW_OPEN:
-        return (end || row->flags & (FLAG_PAUSED | FLAG_HIGH) ? 0 : SB_READ) | unsent;
-    case ROW_DRAINING:
-        return (end ? 0 : SB_READ) | unsent;
-    case ROW_LINGERING:
-        return SB_READ;
-    default:
-        return 0;
-    }
-}
-
-#ifdef __linux__
-static int tell_epoll(sb_set *set, struct row *row, int operation, int interest)
-{
-    struct epoll_event event = {.events = 0, .data = {.u64 = (uint64_t)(row - set->rows)}};
-    event.events = (interest & SB_READ ? (uint32_t)EPOLLIN : 0) | (interest & SB_WRITE ? (uint32_t)EPOLLOUT : 0);
-    return epoll_ctl(set->epoll, operation, row->fd, &event);
-}
-
-static void update_epoll(sb_set *set, struct row *row, int interest)
-{
-    int operation = EPOLL_CTL_MOD;
-    if (row->state == ROW_DEAD)
-        return; /* close(2) takes it out */
-    if (row->flags & FLAG_PARKED) {
-        operation = EPOLL_CTL_ADD;
-        row->flags &= (uint8_t)~FLAG_PARKED;
-    }
-    if (tell_epoll(set, row, operation, interest) < 0)
-        sb__kill(set, row, SB_REASON_LIMIT, errno);
-}
-#else
-static void update_epoll(sb_set *set, struct row *row, int interest)
-{
-    (void)set, (void)row, (void)interest;
-}
-#endif
-
-void sb__park(sb_set *set, struct row *row)
-{
-#ifdef __linux__
-    if (set->epoll >= 0 && tell_epoll(set, row, EPOLL_CTL_DEL, 0) == 0)
-        row->flags |= FLAG_PARKED;
-#else
-    (void)set, (void)row;
-#endif
-}
-
-void sb__update_interest(sb_set *set, struct row *row)
-{
-    int interest = sb__wanted(row);
-    if (interest == row->interest)
-        return;
-    if (set->epoll >= 0) {
-        row->interest = (uint8_t)interest;
-        update_epoll(set, row, interest);
-    } else if (!(row->flags & FLAG_CHANGED)) {
-        row->flags |= FLAG_CHANGED;
-        set->changed[set->counts.changes++] = (int32_t)(row - set->rows);
-    }
-}
-
-int sb_set_changes(sb_set *set)
-{
-    int n = 0;
-    for (int i = 0; i < set->counts.changes; i++) {
-        struct row *row = &set->rows[set->changed[i]];
-        int interest = sb__wanted(row);
-        row->flags &= (uint8_t)~FLAG_CHANGED;
-        if (interest == row->interest)
-            continue;
-        set->readies[n++] = (sb_ready){.id = set->changed[i], .fd = row->fd, .had = row->interest, .mask = interest};
-        row->interest = (uint8_t)interest;
-    }
-    set->counts.changes = 0;
-    return n;
-}
-
-/* ---- the end of a connection */
-
-void sb__kill(sb_set *set, struct row *row, int reason, int error)
-{
-    if (row->state == ROW_DEAD)
-        return;
-    if (row->state != ROW_LINGERING) /* then all was sent: the first reason stands */
-        row->reason = (uint8_t)reason;
-    row->error = error;
-    row->state = ROW_DEAD;
-    sb__deadline_clear(set, row);
-    sb__update_interest(set, row);
-    row->next = set->dead_rows;
-    set->dead_rows = (int32_t)(row - set->rows);
-    set->counts.closed++;
-    sb__event(set, SB_EVENT_CLOSED, set->dead_rows, row->reason);
-}
-
-void sb__kill_for(sb_set *set, struct row *row, long code, int error)
-{
-    int reason = code == SB_ERR_UNREACHABLE ? SB_REASON_UNREACHABLE
-        : code == SB_ERR_NOMEM || code == SB_ERR_LIMIT ? SB_REASON_LIMIT
-                                                       : SB_REASON_RESET;
-    sb__kill(set, row, reason, error);
-}
-
-void sb__begin_close(sb_set *set, struct row *row, int reason)
-{
-    if (row->state != ROW_OPEN)
-        return;
-    row->state = ROW_DRAINING;
-    row->reason = (uint8_t)reason;
-    row->moved_ms = set->now_ms;
-    if (row->out == NULL)
-        sb__output_done(set, row);
-    else
-        sb__deadline_set(set, row, sb__deadline_of(set, row));
-    sb__update_interest(set, row);
-}
-
-static struct row *row_of(const sb_set *set, int id)
-{
-    if (id < 0 || id >= set->rows_used || set->rows[id].state == ROW_FREE)
-        return NULL;
-    return &set->rows[id];
-}
-
-void sb_set_close(sb_set *set, int id, int reason)
-{
-    struct row *row = row_of(set, id);
-    if (row != NULL)
-        sb__begin_close(set, row, reason);
-}
-
-void sb_set_close_all(sb_set *set, int reason)
-{
-    for (int32_t id = 0; id < set->rows_used; id++)
-        sb_set_close(set, id, reason);
-}
-
-int sb_set_close_quiet(sb_set *set, int reason)
-{
-    int busy = 0;
-    for (int32_t id = 0; id < set->rows_used; id++) {
-        struct row *row = &set->rows[id];
-        int waiting = 0;
-        if (row->state != ROW_OPEN)
-            continue;
-        if (row->in != NULL || (ioctl(row->fd, FIONREAD, &waiting) == 0 && waiting > 0))
-            busy++;
-        else
-            sb__begin_close(set, row, reason);
-    }
-    return busy;
-}
-
-void sb_set_abort(sb_set *set, int id, int reason)
-{
-    struct row *row = row_of(set, id);
-    if (row == NULL || row->state == ROW_DEAD)
-        return;
-    struct linger reset = {.l_onoff = 1, .l_linger = 0};
-    setsockopt(row->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-    row->reason = (uint8_t)reason;
-    sb__kill(set, row, reason, 0);
-}
-
-void sb_set_shutdown(sb_set *set, int id)
-{
-    struct row *row = row_of(set, id);
-    if (row == NULL || row->state != ROW_OPEN)
-        return;
-    row->flags |= FLAG_SHUTDOWN;
-    if (row->out == NULL)
-        sb__output_done(set, row);
-}
-
-void sb_set_pause(sb_set *set, int id, int paused)
-{
-    struct row *row = row_of(set, id);
-    if (row == NULL)
-        return;
-    row->flags = (uint8_t)(paused ? row->flags | FLAG_PAUSED : row->flags & ~FLAG_PAUSED);
-    sb__update_interest(set, row);
-}
-
-int sb_set_water(sb_set *set, int id, int64_t high, int64_t low)
-{
-    struct row *row = row_of(set, id);
-    if (low < 0 || low > high)
+    int64_t before = (int64_t)sb_buffer_capacity(buffer);
+    if (set->memory_limit > 0 && (int64_t)(sb_buffer_size(buffer) + want) > before
+        && set->counts.memory + (int64_t)want > set->memory_limit)
         return SB_ERR_LIMIT;
-    if (row != NULL) {
-        row->high = high > INT32_MAX ? INT32_MAX : (int32_t)high;
-        row->low = low > INT32_MAX ? INT32_MAX : (int32_t)low;
-    }
+    int code = sb_buffer_reserve(buffer, want, room);
+    set->counts.memory += (int64_t)sb_buffer_capacity(buffer) - before;
+    return code;
+}
+
+int sb__append(sb_set *set, sb_buffer *buffer, const char *data, size_t size)
+{
+    char *room;
+    int code = sb__reserve(set, buffer, size, &room);
+    if (code < 0)
+        return code;
+    memcpy(room, data, size);
+    sb_buffer_commit(buffer, size);
     return 0;
+}
+
+void sb_set_memory(sb_set *set, int64_t most)
+{
+    set->memory_limit = most;
 }
 
 void sb_set_settle(sb_set *set)
@@ -440,175 +266,30 @@ void sb_set_settle(sb_set *set)
     }
 }
 
-/* ---- deadlines of a row, from its state alone */
-
-int64_t sb__deadline_of(const sb_set *set, const struct row *row)
-{
-    const sb_group *group = &set->groups[row->group];
-    switch (row->state) {
-    case ROW_OPEN:
-    case ROW_DRAINING:
-        return group->idle_ms > 0 ? row->moved_ms + group->idle_ms : 0;
-    case ROW_LINGERING:
-        return row->deadline_ms;
-    default:
-        return 0;
-    }
-}
-
-void sb__deadline_reached(sb_set *set, struct row *row)
-{
-    int reason = row->state == ROW_LINGERING ? row->reason
-        : row->out != NULL                   ? SB_REASON_WRITE_STALL
-                                             : SB_REASON_IDLE_TIMEOUT;
-    row->reason = (uint8_t)reason;
-    sb__kill(set, row, reason, 0);
-}
-
-/* ---- birth */
-
-static struct row *new_row(sb_set *set)
-{
-    if (set->free_rows >= 0) {
-        struct row *row = &set->rows[set->free_rows];
-        set->free_rows = row->next;
-        return row;
-    }
-    return set->rows_used < set->rows_size ? &set->rows[set->rows_used++] : NULL;
-}
-
-static void forget_row(sb_set *set, struct row *row)
-{
-    row->state = ROW_FREE;
-    row->next = set->free_rows;
-    set->free_rows = (int32_t)(row - set->rows);
-}
-
-static int start(sb_set *set, struct row *row)
-{
-    row->interest = 0;
-    if (set->epoll < 0) {
-        sb__update_interest(set, row);
-        return 0;
-    }
-#ifdef __linux__
-    row->interest = SB_READ;
-    if (tell_epoll(set, row, EPOLL_CTL_ADD, SB_READ) < 0) {
-        set->error = errno;
-        return SB_ERR_FAULT;
-    }
-#endif
-    return 0;
-}
-
-static int add(sb_set *set, int fd, int group, const struct sockaddr_storage *peer, socklen_t peer_size)
-{
-    struct row *row = new_row(set);
-    if (row == NULL)
-        return SB_ERR_FULL;
-    *row = (struct row){.fd = fd, .group = (uint16_t)group, .state = ROW_OPEN, .slot = -1, .next = -1};
-    row->opened_ms = row->moved_ms = set->now_ms;
-    int64_t high = set->groups[group].high_water;
-    row->high = high > INT32_MAX ? INT32_MAX : (int32_t)high;
-    row->low = row->high / 4;
-    if (peer->ss_family != AF_UNIX && peer_size > 0 && peer_size <= sizeof row->peer) {
-        memcpy(row->peer, peer, peer_size);
-        row->peer_size = (uint8_t)peer_size;
-    }
-    if (start(set, row) < 0) {
-        forget_row(set, row);
-        return SB_ERR_FAULT;
-    }
-    set->counts.connections++;
-    int64_t deadline = sb__deadline_of(set, row);
-    if (deadline > 0)
-        sb__deadline_set(set, row, deadline);
-    int id = (int)(row - set->rows);
-    if (set->groups[group].flags & SB_GROUP_ANNOUNCE)
-        sb__event(set, SB_EVENT_ACCEPTED, id, 0);
-    return id;
-}
-
-int sb_set_add(sb_set *set, int fd, int group)
-{
-    struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
-    socklen_t size = sizeof peer;
-    if (getpeername(fd, (struct sockaddr *)&peer, &size) < 0)
-        size = 0;
-    sb__now(set);
-    return add(set, fd, group, &peer, size);
-}
-
-static int accept_one(int listener, struct sockaddr_storage *peer, socklen_t *size)
-{
-#ifdef SOCK_NONBLOCK
-    return accept4(listener, (struct sockaddr *)peer, size, SOCK_NONBLOCK | SOCK_CLOEXEC);
-#else
-    int fd = accept(listener, (struct sockaddr *)peer, size);
-    if (fd >= 0 && (fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)) {
-        int error = errno;
-        close(fd);
-        errno = error;
-        return -1;
-    }
-    return fd;
-#endif
-}
-
-/* Whether accept(2) failed for want of descriptors or memory. */
-static int is_shortage(int error)
-{
-    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
-}
-
-int sb_set_accept(sb_set *set, int listener, int group, int most, int *stopped)
-{
-    int came = 0;
-    *stopped = 0;
-    sb__now(set);
-    for (int i = 0; i < most; i++) {
-        if (set->counts.connections == set->rows_size) {
-            *stopped = SB_ERR_FULL;
-            break;
-        }
-        struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
-        socklen_t size = sizeof peer;
-        int fd = accept_one(listener, &peer, &size);
-        if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-            break;
-        if (fd < 0 && (is_shortage(errno) || errno == EBADF || errno == EINVAL || errno == ENOTSOCK)) {
-            *stopped = set->error = errno;
-            break;
-        }
-        if (fd < 0)
-            continue; /* that connection's own error: ECONNABORTED, EPROTO, EPERM and kin */
-        if (add(set, fd, group, &peer, size) < 0) {
-            *stopped = set->error;
-            close(fd);
-            break;
-        }
-        came++;
-    }
-    return came;
-}
-
 /* ---- questions */
+
+struct row *sb__row(const sb_set *set, int id)
+{
+    if (id < 0 || id >= set->rows_used || set->rows[id].state == ROW_FREE)
+        return NULL;
+    return &set->rows[id];
+}
 
 int64_t sb_set_unsent(const sb_set *set, int id)
 {
-    const struct row *row = row_of(set, id);
+    const struct row *row = sb__row(set, id);
     return row == NULL || row->out == NULL ? 0 : (int64_t)sb_buffer_size(row->out);
 }
 
 int sb_set_info(const sb_set *set, int id, sb_info *info)
 {
-    const struct row *row = row_of(set, id);
+    const struct row *row = sb__row(set, id);
     if (row == NULL)
         return SB_ERR_LIMIT;
     *info = (sb_info){
         .fd = row->fd,
         .group = row->group,
-        .open = row->state == ROW_OPEN,
+        .open = sb__may(row, MAY_WRITE) != 0,
         .reason = row->reason,
         .error = row->error,
         .peer_size = row->peer_size,

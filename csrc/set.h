@@ -1,7 +1,10 @@
 /*
  * set.h - what the parts of sb_set know of each other; not installed
  *
- *   set.c           the table of connections: add, accept, close, settle
+ *   state.c         the life of a connection, as one table
+ *   set.c           the table of connections, its events and its lent buffers
+ *   set_accept.c    how a connection begins
+ *   set_life.c      how it goes on and ends
  *   set_receive.c   a turn: wait, receive, frame
  *   set_send.c      replies, and output that the kernel did not take
  *   deadline.c      a timing wheel over the rows
@@ -28,23 +31,30 @@ enum {
     SB_TICK_MS = 250
 };
 
-/* The life of a row.  Every change goes down this list. */
+/* The life of a connection; the table is in state.c. */
 enum state {
-    ROW_FREE,
-    ROW_OPEN,      /* frames are handed out, replies are taken */
-    ROW_DRAINING,  /* closing: unsent output leaves, input is discarded */
-    ROW_LINGERING, /* our FIN is sent, input is discarded until the peer's */
-    ROW_DEAD       /* ended; row and descriptor stay until the turn is settled */
+    ROW_FREE,         /* no connection */
+    ROW_OPEN,         /* frames are handed out, replies are taken */
+    ROW_HALF_REMOTE,  /* the peer's FIN has come, replies are taken */
+    ROW_HALF_LOCAL,   /* our FIN is sent, frames are handed out */
+    ROW_FINISHED,     /* both; the caller has not closed yet */
+    ROW_DRAINING,     /* closing: unsent output leaves, input is discarded */
+    ROW_DRAINING_END, /* closing: unsent output leaves, the peer's FIN has come */
+    ROW_LINGERING,    /* closing: our FIN is sent, input is discarded until the peer's */
+    ROW_CLOSED,       /* ended; row and descriptor stay until the turn is settled */
+    ROW_STATES
 };
 
+enum state_event { EVENT_END, EVENT_FIN, EVENT_CLOSE, EVENT_FLUSHED, ROW_EVENTS };
+
+enum { MAY_DELIVER = 1, MAY_RECEIVE = 2, MAY_WRITE = 4, MAY_SEND = 8, MAY_CLOSE = 16 };
+
 enum {
-    FLAG_END = 1,      /* the peer's end of file was received */
-    FLAG_SHUTDOWN = 2, /* FIN is wanted behind the output */
-    FLAG_FIN = 4,      /* FIN was sent */
-    FLAG_PAUSED = 8,   /* the caller does not want input */
-    FLAG_HIGH = 16,    /* more unsent than high water */
-    FLAG_PARKED = 32,  /* taken out of epoll: nothing is wanted, yet it would report a hang-up */
-    FLAG_CHANGED = 64  /* is in the list of changes */
+    FLAG_SHUTDOWN = 1, /* FIN is wanted behind the output */
+    FLAG_PAUSED = 2,   /* the caller does not want input */
+    FLAG_HIGH = 4,     /* more unsent than high water */
+    FLAG_PARKED = 8,   /* taken out of epoll: nothing is wanted, yet it would report a hang-up */
+    FLAG_CHANGED = 16  /* is in the list of changes */
 };
 
 struct row {
@@ -62,7 +72,11 @@ struct row {
     int32_t high, low;     /* water marks */
     sb_buffer *in, *out;
     int64_t received, sent, frames;
-    int64_t opened_ms, moved_ms, deadline_ms;
+    int64_t opened_ms;
+    int64_t moved_ms;    /* the last byte in or out */
+    int64_t framing_ms;  /* the first byte of the unfinished frame in `in` */
+    int64_t leaving_ms;  /* the last progress of the output in `out` */
+    int64_t deadline_ms; /* of lingering */
     char peer[28];
 };
 
@@ -86,6 +100,7 @@ struct sb_set {
     struct row *rows;
     sb_group *groups;
     int group_count;
+    int64_t memory_limit;
     int64_t now_ms;
     int32_t run;          /* index of the merged event that may still grow; -1: none */
     int32_t part_count;
@@ -107,17 +122,26 @@ struct sb_set {
     struct wheel wheel;
 };
 
+/* state.c */
+enum state sb__next(enum state state, enum state_event event);
+int sb__may(const struct row *row, int what);
+
 /* set.c */
 void sb__now(sb_set *set);
+struct row *sb__row(const sb_set *set, int id);
 void sb__event(sb_set *set, int kind, int id, int detail);
 sb_buffer *sb__lend(sb_set *set);
 void sb__give_back(sb_set *set, sb_buffer *buffer);
+int sb__reserve(sb_set *set, sb_buffer *buffer, size_t want, char **room);
+int sb__append(sb_set *set, sb_buffer *buffer, const char *data, size_t size);
 int sb__wanted(const struct row *row);
 void sb__update_interest(sb_set *set, struct row *row);
 void sb__kill(sb_set *set, struct row *row, int reason, int error);
 void sb__kill_for(sb_set *set, struct row *row, long code, int error);
+void sb__step(sb_set *set, struct row *row, enum state_event event);
 void sb__begin_close(sb_set *set, struct row *row, int reason);
 void sb__park(sb_set *set, struct row *row);
+int sb__tell_epoll(sb_set *set, struct row *row, int operation, int interest);
 
 /* set_send.c */
 void sb__send(sb_set *set, struct row *row, const char *data, size_t size);
@@ -127,6 +151,7 @@ void sb__output_done(sb_set *set, struct row *row);
 /* deadline.c */
 void sb__wheel_init(struct wheel *wheel, int64_t now_ms);
 void sb__deadline_set(sb_set *set, struct row *row, int64_t deadline_ms);
+void sb__deadline_sooner(sb_set *set, struct row *row);
 void sb__deadline_clear(sb_set *set, struct row *row);
 void sb__deadlines_run(sb_set *set);
 int64_t sb__deadline_of(const sb_set *set, const struct row *row);

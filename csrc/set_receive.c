@@ -66,19 +66,15 @@ static int serve(sb_set *set, struct row *row, char *data, size_t size, size_t f
 static void input_ended(sb_set *set, struct row *row)
 {
     const sb_group *group = &set->groups[row->group];
-    row->flags |= FLAG_END;
-    if (row->state == ROW_LINGERING || (row->state == ROW_DRAINING && row->out == NULL)) {
-        sb__kill(set, row, row->reason, 0);
+    int was_open = sb__may(row, MAY_DELIVER);
+    sb__step(set, row, EVENT_END);
+    if (!was_open)
         return;
-    }
-    if (row->state == ROW_OPEN) {
-        size_t unframed = row->in == NULL ? 0 : sb_buffer_size(row->in);
-        if (group->flags & SB_GROUP_ANNOUNCE)
-            sb__event(set, SB_EVENT_END, (int)(row - set->rows), unframed > INT32_MAX ? INT32_MAX : (int)unframed);
-        else
-            sb__begin_close(set, row, unframed > 0 ? SB_REASON_TRUNCATED : SB_REASON_EOF);
-    }
-    sb__update_interest(set, row);
+    size_t unframed = row->in == NULL ? 0 : sb_buffer_size(row->in);
+    if (group->flags & SB_GROUP_ANNOUNCE)
+        sb__event(set, SB_EVENT_END, (int)(row - set->rows), unframed > INT32_MAX ? INT32_MAX : (int)unframed);
+    else
+        sb__begin_close(set, row, unframed > 0 ? SB_REASON_TRUNCATED : SB_REASON_EOF);
 }
 
 static void receive_failed(sb_set *set, struct row *row, long code)
@@ -104,12 +100,18 @@ static void discard(sb_set *set, struct row *row)
 
 static int keep_tail(sb_set *set, struct row *row, const char *data, size_t size)
 {
-    if (row->in == NULL && (row->in = sb__lend(set)) == NULL)
+    int first = row->in == NULL;
+    if (first && (row->in = sb__lend(set)) == NULL)
         return SB_ERR_NOMEM;
-    int code = sb_buffer_append(row->in, data, size);
-    if (code == 0)
-        sb_buffer_set_scanned(row->in, sb_buffer_size(row->in));
-    return code;
+    int code = sb__append(set, row->in, data, size);
+    if (code < 0)
+        return code;
+    sb_buffer_set_scanned(row->in, sb_buffer_size(row->in));
+    if (first) {
+        row->framing_ms = set->now_ms;
+        sb__deadline_sooner(set, row);
+    }
+    return 0;
 }
 
 static void drop_tail(sb_set *set, struct row *row)
@@ -130,7 +132,7 @@ static void frame_too_long(sb_set *set, struct row *row)
 static void take_rest(sb_set *set, struct row *row, const char *rest, size_t size)
 {
     sb_lines none;
-    if (size == 0 || row->state != ROW_OPEN)
+    if (size == 0 || !sb__may(row, MAY_DELIVER))
         return;
     if (sb_lines_find(rest, size, size, (size_t)set->groups[row->group].max_frame, &none) < 0)
         set->doomed[set->doomed_count++] = (int32_t)(row - set->rows);
@@ -176,7 +178,7 @@ static void receive_in_arena(sb_set *set, struct row *row, size_t tail)
 static void receive_in_buffer(sb_set *set, struct row *row)
 {
     char *room;
-    if (sb_buffer_reserve(row->in, SB_RECEIVE, &room) < 0) {
+    if (sb__reserve(set, row->in, SB_RECEIVE, &room) < 0) {
         sb__kill(set, row, SB_REASON_LIMIT, 0);
         return;
     }
@@ -243,7 +245,7 @@ static void hang_up(sb_set *set, struct row *row, int ready)
 static void receive(sb_set *set, struct row *row)
 {
     size_t tail = row->in == NULL ? 0 : sb_buffer_size(row->in);
-    if (row->state != ROW_OPEN)
+    if (!sb__may(row, MAY_DELIVER))
         discard(set, row);
     else if (set->groups[row->group].framing == SB_FRAMING_RAW)
         receive_raw(set, row);
@@ -262,7 +264,7 @@ static void row_ready(sb_set *set, struct row *row, int ready)
 {
     if (ready & READY_WRITE && row->out != NULL)
         sb__send_more(set, row);
-    if (row->state == ROW_DEAD || !(ready & ~READY_WRITE))
+    if (row->state == ROW_CLOSED || !(ready & ~READY_WRITE))
         return;
     if (sb__wanted(row) & SB_READ)
         receive(set, row);
@@ -301,7 +303,7 @@ static void run_items(sb_set *set, int n)
 
 static int add_item(sb_set *set, int n, int32_t id, int ready)
 {
-    if (id < 0 || id >= set->rows_used || set->rows[id].state == ROW_FREE || set->rows[id].state == ROW_DEAD)
+    if (id < 0 || id >= set->rows_used || set->rows[id].state == ROW_FREE || set->rows[id].state == ROW_CLOSED)
         return n;
     set->items[n] = (struct item){.id = id, .group = set->rows[id].group, .ready = (uint16_t)ready};
     return n + 1;

@@ -14,16 +14,20 @@
 static void keep(sb_set *set, struct row *row, const char *data, size_t size)
 {
     const sb_group *group = &set->groups[row->group];
-    int code = 0;
-    if (row->out == NULL && (row->out = sb__lend(set)) == NULL)
+    int code = 0, first = row->out == NULL;
+    if (first && (row->out = sb__lend(set)) == NULL)
         code = SB_ERR_NOMEM;
     else if (size > (size_t)group->max_unsent || sb_buffer_size(row->out) > (size_t)group->max_unsent - size)
         code = SB_ERR_LIMIT;
     else
-        code = sb_buffer_append(row->out, data, size);
+        code = sb__append(set, row->out, data, size);
     if (code < 0) {
         sb__kill_for(set, row, code, 0);
         return;
+    }
+    if (first) {
+        row->leaving_ms = set->now_ms;
+        sb__deadline_sooner(set, row);
     }
     if (sb_buffer_size(row->out) > (size_t)row->high && !(row->flags & FLAG_HIGH)) {
         row->flags |= FLAG_HIGH;
@@ -35,7 +39,7 @@ static void keep(sb_set *set, struct row *row, const char *data, size_t size)
 
 void sb__send(sb_set *set, struct row *row, const char *data, size_t size)
 {
-    if (row->state != ROW_OPEN || row->flags & FLAG_SHUTDOWN || size == 0)
+    if (!sb__may(row, MAY_WRITE) || row->flags & FLAG_SHUTDOWN || size == 0)
         return;
     if (row->out == NULL) {
         long n = sb_send(row->fd, data, size);
@@ -57,27 +61,14 @@ void sb__send(sb_set *set, struct row *row, const char *data, size_t size)
 /* Everything written has been taken by the kernel. */
 void sb__output_done(sb_set *set, struct row *row)
 {
-    if (row->state == ROW_DRAINING && row->flags & FLAG_END) {
-        sb__kill(set, row, row->reason, 0);
-        return;
-    }
-    if ((row->state == ROW_DRAINING || row->flags & FLAG_SHUTDOWN) && !(row->flags & FLAG_FIN)) {
-        row->flags |= FLAG_FIN;
-        if (shutdown(row->fd, SHUT_WR) < 0) {
+    if (row->flags & FLAG_SHUTDOWN && sb__may(row, MAY_WRITE)) {
+        if (shutdown(row->fd, SHUT_WR) < 0)
             sb__kill_for(set, row, SB_ERR_RESET, errno);
-            return;
-        }
-    }
-    if (row->state != ROW_DRAINING)
-        return;
-    int64_t linger = set->groups[row->group].linger_ms;
-    if (linger <= 0) {
-        sb__kill(set, row, row->reason, 0);
+        else
+            sb__step(set, row, EVENT_FIN);
         return;
     }
-    row->state = ROW_LINGERING;
-    row->deadline_ms = set->now_ms + linger;
-    sb__deadline_set(set, row, row->deadline_ms);
+    sb__step(set, row, EVENT_FLUSHED);
 }
 
 void sb__send_more(sb_set *set, struct row *row)
@@ -90,11 +81,13 @@ void sb__send_more(sb_set *set, struct row *row)
         return;
     }
     row->sent += n;
-    row->moved_ms = set->now_ms;
+    row->moved_ms = row->leaving_ms = set->now_ms;
     sb_buffer_consume(row->out, (size_t)n);
     if (row->flags & FLAG_HIGH && sb_buffer_size(row->out) <= (size_t)row->low) {
         row->flags &= (uint8_t)~FLAG_HIGH;
-        if (set->groups[row->group].flags & SB_GROUP_ANNOUNCE && row->state == ROW_OPEN)
+        row->framing_ms = set->now_ms; /* its frame may go on only now */
+        sb__deadline_sooner(set, row);
+        if (set->groups[row->group].flags & SB_GROUP_ANNOUNCE && sb__may(row, MAY_WRITE))
             sb__event(set, SB_EVENT_RESUME, (int)(row - set->rows), 0);
     }
     if (sb_buffer_size(row->out) == 0) {

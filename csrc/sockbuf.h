@@ -346,6 +346,8 @@ typedef struct sb_group {
     int64_t high_water; /* unsent bytes at which reading stops; it goes on at a quarter of it */
     int64_t max_unsent; /* unsent bytes at which the connection is given up: SB_REASON_LIMIT */
     int64_t idle_ms;    /* nothing moved for so long: SB_REASON_IDLE_TIMEOUT; 0 never */
+    int64_t frame_ms;   /* a frame not whole so long after its first byte: SB_REASON_FRAME_TIMEOUT; 0 never */
+    int64_t stall_ms;   /* unsent bytes of which none left for so long: SB_REASON_WRITE_STALL; 0 never */
     int64_t linger_ms;  /* after our FIN, discard the peer's bytes for so long at most */
 } sb_group;
 
@@ -363,7 +365,10 @@ enum sb_reason {
     SB_REASON_LIMIT = 9,
     SB_REASON_HANDLER_ERROR = 10,
     SB_REASON_SHUTDOWN = 11,
-    SB_REASON_ABORTED = 12
+    SB_REASON_ABORTED = 12,
+    SB_REASON_FRAME_TIMEOUT = 13,
+    SB_REASON_MALFORMED = 14,
+    SB_REASON_REFUSED = 15
 };
 
 enum sb_kind {
@@ -410,6 +415,7 @@ typedef struct sb_counts {
     int32_t connections;
     int32_t closed; /* of these, ended but not settled */
     int32_t reserved;
+    int64_t memory; /* bytes that lent buffers own */
 } sb_counts;
 
 typedef struct sb_info {
@@ -438,6 +444,10 @@ void sb_set_free(sb_set *set);
 
 /* Add a group.  Returns its number (>= 0) or SB_ERR_NOMEM, SB_ERR_LIMIT. */
 int sb_set_group(sb_set *set, const sb_group *group) SB_MUST_CHECK;
+
+/* The most bytes of memory that buffers lent to all connections may own; the
+ * connection that would need more is given up: SB_REASON_LIMIT.  0: no limit. */
+void sb_set_memory(sb_set *set, int64_t most);
 
 /* Arrays and numbers of the set, at the same place as long as it lives. */
 const sb_counts *sb_set_counts(const sb_set *set);

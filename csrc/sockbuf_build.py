@@ -22,6 +22,11 @@ def declarations(header: str) -> str:
     return marked.replace(" SB_MUST_CHECK", "")
 
 
+def words(variable: str) -> list[str]:
+    """Return the words of an environment variable."""
+    return os.environ.get(variable, "").split()
+
+
 ffibuilder = FFI()
 ffibuilder.cdef(declarations((CSRC / "sockbuf.h").read_text(encoding="utf-8")))
 ffibuilder.set_source(
@@ -31,6 +36,12 @@ ffibuilder.set_source(
     include_dirs=[str(CSRC)],
     depends=[str(path) for path in CSRC.glob("*.h")],
     define_macros=[("_GNU_SOURCE", "1")],
-    extra_compile_args=["-std=c11", "-O3", "-fvisibility=hidden", *WARNINGS, *os.environ.get("SOCKD_CFLAGS", "").split()],
-    extra_link_args=os.environ.get("SOCKD_LDFLAGS", "").split(),
+    extra_compile_args=[
+        "-std=c11",
+        "-O3",
+        "-fvisibility=hidden",
+        *WARNINGS,
+        *os.environ.get("SOCKD_CFLAGS", "").split(),
+    ],
+    extra_link_args=words("SOCKD_LDFLAGS"),
 )

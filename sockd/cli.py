@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -22,7 +23,9 @@ from sockd.process.reloader import Reloader, report
 from sockd.settings import ListenSettings, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from sockd.daemon import Plan
 
 EXAMPLE_ADDRESS = "127.0.0.1:7007"
 
@@ -94,10 +97,22 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         print(config.dump(settings), end="")
         return EX_OK
     if options.check:
-        plan(settings)
+        for note in _port_notes(plan(settings)):
+            print(f"sockd: {source}: note: {note}", file=sys.stderr)
         print(f"sockd: {source}: in order, {len(settings.listen)} listeners", file=sys.stderr)
         return EX_OK
     return _serve(settings, source)
+
+
+def _port_notes(plans: Iterable[Plan]) -> Iterator[str]:
+    """Point out the ports that services(5) registers for a service of another name (FAQ IV.11)."""
+    for one in plans:
+        for address in one.addresses:
+            registered = address.registered_service()
+            if registered is not None and registered != one.service.name:
+                named = replace(address, port=registered)
+                text = f"port {address.port} is registered for {registered} in /etc/services; that is written {named}"
+                yield f"{address}: {text}"
 
 
 def _serve(settings: Settings, source: str) -> int:

@@ -10,6 +10,7 @@ imports a handler, or looks beyond the text.
 from __future__ import annotations
 
 import errno
+import ipaddress
 import keyword
 import os
 import re
@@ -37,6 +38,8 @@ SYSTEM_FILE = Path("/etc/sockd/sockd.toml")
 MAX_FILE_BYTES = 16 * 1024 * 1024  # some 100,000 listeners; a device or a log given by mistake is larger
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # fits a metrics label and ADDRESS=SERVICE, is not module:attribute
+_MAX_INTERFACE_BYTES = 15  # IFNAMSIZ of if.h is 16 with the NUL; the kernel would cut a longer name
+_MAPPED_BITS = 96  # RFC 4291: ::ffff:0:0/96 holds the IPv4 addresses
 _EXAMPLE = 'address = "tcp://127.0.0.1:7007" and service = "upper"'
 
 
@@ -205,6 +208,48 @@ def _check_listeners(
             yield Problem(path, text, missing=("service",))
         elif reason := _not_service(listen.service, services):
             yield Problem((*path, "service"), f"{show(listen.service)} {reason}", listen.service)
+        yield from _check_admission(path, listen)
+        if listen.interface is not None and (reason := _not_interface(listen.interface)):
+            yield Problem((*path, "interface"), f"{show(listen.interface)} {reason}", listen.interface)
+
+
+def _check_admission(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
+    for key in ("allow", "deny"):
+        for index, text in enumerate(getattr(listen, key)):
+            if reason := _not_network(text):
+                yield Problem((*path, key, index), f"{show(text)} {reason}", text)
+    if listen.banner and listen.at_limit == "reset":
+        text = 'is never sent, for at_limit is "reset"; write at_limit = "refuse", or remove it'
+        yield Problem((*path, "banner"), f"{show(listen.banner)} {text}", listen.banner)
+    if any(not character.isprintable() for character in listen.banner):
+        text = "has a character that is not printable; a banner is one line, and its newline is added"
+        yield Problem((*path, "banner"), f"{show(listen.banner)} {text}", listen.banner)
+
+
+def _not_network(text: str) -> str:
+    """Say why a text is no network; empty when it is one."""
+    if "%" in text:
+        return "names an interface, and a source is matched without; remove the % and what follows"
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return 'is no network; write an address or a prefix, such as "192.0.2.7", "10.0.0.0/8" or "2001:db8::/32"'
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is not None and network.prefixlen >= _MAPPED_BITS:
+        meant = ipaddress.ip_network((mapped, network.prefixlen - _MAPPED_BITS))
+        return f'never matches, for IPv4 clients are known as IPv4; write "{meant}"'
+    if network.network_address != ipaddress.ip_interface(text).ip:
+        return f'has bits behind its prefix; write "{network}", or the address alone'
+    return ""
+
+
+def _not_interface(name: str) -> str:
+    """Say why a text cannot be the name of an interface; empty when it can."""
+    size = len(os.fsencode(name))
+    if not 1 <= size <= _MAX_INTERFACE_BYTES:
+        return f"has {size} bytes; the name of an interface has 1 to {_MAX_INTERFACE_BYTES} (IFNAMSIZ)"
+    wrong = re.search(r"[\s/:]", name)
+    return f"has {show(wrong[0])}, which the name of an interface cannot have" if wrong else ""
 
 
 def _addresses(path: KeyPath, listen: ListenSettings) -> Iterator[tuple[KeyPath, str]]:

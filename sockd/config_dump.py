@@ -1,8 +1,9 @@
 """Settings -> TOML that reads back as equal Settings, every default and its reason shown.
 
 Rules: the keys in the order of sockd.settings; each kind of table explains its keys where
-it first stands, later ones of the kind only show values.  What is not set and has a
-default stands as a comment, its "#" right before the key.  Reading is the business of sockd.config.
+it first stands, later ones of the kind only show values; a table within a listener stands
+in one line.  What is not set and has a default stands as a comment, its "#" right before the
+key.  Reading is the business of sockd.config.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_origin
 from sockd import settings as defaults
 from sockd.config_values import allowed, types_of
 from sockd.errors import ConfigurationError
-from sockd.settings import Duration, Settings, Size
+from sockd.settings import Duration, LogSettings, Settings, Size
 from sockd.toml_text import quote, quote_key
 from sockd.units import format_duration, format_size
 
@@ -50,16 +51,19 @@ def _table(table: DataclassInstance, header: str, seen: set[type]) -> Iterator[s
     seen.add(kind)
     yield header
     for field in fields(kind):
-        line = _line(field.name, getattr(table, field.name))
+        value = getattr(table, field.name)
+        line = _line(field.name, value)
         if line and explain:
             yield from _explain(types_of(kind)[field.name], field.metadata)
+            if is_dataclass(value) and not isinstance(value, type):
+                yield from _explain_parts(type(value))
         if line:
             yield line
 
 
 def _line(key: str, value: object) -> str:
-    """Give the line of one key; empty for a table, and for what is not set and has no default."""
-    if is_dataclass(value):
+    """Give the line of one key; empty for a table with a header, and for what is not set and has no default."""
+    if isinstance(value, LogSettings):
         return ""
     if value is not None and value != ():
         return f"{key} = {_value(value)}"
@@ -76,6 +80,9 @@ def _value(value: object) -> str:
         return quote(format_duration(value))
     if isinstance(value, tuple):
         return f"[{', '.join(_value(item) for item in value)}]"
+    if is_dataclass(value):
+        pairs = (f"{field.name} = {_value(getattr(value, field.name))}" for field in fields(value))
+        return f"{{ {', '.join(pairs)} }}"
     return _text(value) if isinstance(value, str) else str(value)
 
 
@@ -85,9 +92,20 @@ def _text(value: str) -> str:
     return quote(value)
 
 
+def _explain_parts(kind: type[DataclassInstance]) -> Iterator[str]:
+    """Explain the keys of a table that stands in one line."""
+    for field in fields(kind):
+        reasons = (field.metadata["help"], *_limits(types_of(kind)[field.name], field.metadata))
+        yield f"#   {field.name}: {'; '.join(reasons)}"
+
+
 def _explain(hint: object, about: Mapping[str, Any]) -> Iterator[str]:
     yield f"# {about['help']}"
-    limits = allowed(hint, about) if hint in (int, Size, Duration) or get_origin(hint) is Literal else ""
-    reason = "; ".join(text for text in (limits, about["source"]) if text)
+    reason = "; ".join(_limits(hint, about))
     if reason:
         yield f"# {reason}"
+
+
+def _limits(hint: object, about: Mapping[str, Any]) -> list[str]:
+    limits = allowed(hint, about) if hint in (int, Size, Duration) or get_origin(hint) is Literal else ""
+    return [text for text in (limits, about["source"]) if text]

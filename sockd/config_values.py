@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, get_ori
 
 import msgspec
 
-from sockd.settings import DaemonSettings, Duration, ListenSettings, LogSettings, ServiceSettings, Settings, Size
+from sockd.settings import (
+    DaemonSettings,
+    Duration,
+    KeepaliveSettings,
+    ListenSettings,
+    LogSettings,
+    RateSettings,
+    ServiceSettings,
+    Settings,
+    Size,
+)
 from sockd.toml_text import KeyPath, quote, quote_key
 from sockd.units import format_duration, format_size, nearest, parse_duration, parse_size
 
@@ -33,6 +43,8 @@ _HEADERS: dict[type, str] = {
     DaemonSettings: "[daemon]",
     LogSettings: "daemon.log",
     ListenSettings: "[[listen]]",
+    KeepaliveSettings: "keepalive",
+    RateSettings: "rate",
     ServiceSettings: "[service.NAME]",
     Settings: "the file",
 }
@@ -49,6 +61,8 @@ _EXAMPLES = {
     "service": "[service.NAME]",
     "daemon": "[daemon]",
     "log": 'log = { level = "info" }',
+    "keepalive": 'keepalive = { idle = "2m", interval = "30s", count = 4 }',
+    "rate": 'rate = { connections = 10, per = "1s", burst = 20 }',
 }
 _WRONG = object()  # stands for a value that was reported
 

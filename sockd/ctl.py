@@ -7,24 +7,26 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import ipaddress
 import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from sockd.errors import EX_OK, EX_USAGE, AddressError, SockdError
+from sockd.errors import EX_OK, EX_USAGE, AddressError, SockdError, UsageError
 from sockd.net.address import Address
 from sockd.net.client import converse
 from sockd.net.connector import connect
 from sockd.units import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sockd.settings import Duration
 
 PROGRAM = "sockctl"
 DEFAULT_TIMEOUT = "10s"  # a SYN is repeated after 1, 3 and 7 seconds (tcp(7)): the fourth has a chance
 MAX_TIMEOUT_S = 86_400  # longer ones overflow the milliseconds of epoll_wait(2), and nobody waits a day
+EX_FAILED = 1  # a check of selftest
 EX_INTERRUPTED = 130  # 128 + SIGINT, as the shell reports it
 
 
@@ -42,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; those of the process if None.
 
     Returns:
-        The exit code: 0, 64 usage, 71 system, 75 temporary, 77 permission, 130 interrupted.
+        The exit code: 0, 1 a check failed, 64 usage, 71 system, 75 temporary, 77 permission, 130 interrupted.
     """
     try:
         _open_standard_streams()
@@ -57,9 +59,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    verbs: dict[str, Callable[[argparse.Namespace], int]] = {"connect": _connect, "selftest": _selftest}
+    return verbs[arguments.verb](arguments)
+
+
+def _selftest(arguments: argparse.Namespace) -> int:
+    from sockd.selftest import run  # here, for connect has no use for it and shall start fast
+
+    return EX_OK if run(arguments.rows) else EX_FAILED
+
+
+def _connect(arguments: argparse.Namespace) -> int:
     address: Address = arguments.address
     timeout: Duration = arguments.timeout
-    converse(connect(address, timeout=timeout), address, timeout=timeout)
+    source: str | None = arguments.source
+    if source is not None and address.path:
+        raise UsageError(f"--source {source}: a Unix socket has no source address")
+    converse(connect(address, timeout=timeout, source=source), address, timeout=timeout)
     return EX_OK
 
 
@@ -89,6 +105,27 @@ def _parser() -> argparse.ArgumentParser:
         help="to connect, all addresses of a name together, and for udp and unixgram also for the last answers "
         "(%(default)s)",
     )
+    verb.add_argument(
+        "--source",
+        metavar="HOST",
+        type=_host,
+        help="connect from this address of ours, in numbers; the port stays the system's to choose",
+    )
+    verb = verbs.add_parser(
+        "selftest",
+        help="try on this host what the socket FAQ asks of a server",
+        description="Start a daemon on loopback, try each question of the Unix socket FAQ that needs no root against "
+        "it, and print one line a question: what was seen, and ok, failed or skipped. Takes about ten seconds. "
+        "The exit code is 1 when a check failed.",
+        allow_abbrev=False,
+    )
+    verb.add_argument(
+        "rows",
+        metavar="QUESTION",
+        nargs="*",
+        type=_row,
+        help="only these, such as II.17 or IV.4; all of them if none is given",
+    )
     return parser
 
 
@@ -107,6 +144,22 @@ def _address(text: str) -> Address:
         return Address.parse(text)
     except AddressError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _host(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no address in numbers") from None
+
+
+def _row(text: str) -> str:
+    from sockd.selftest import CHECKS
+
+    rows = [check.row for check in CHECKS]
+    if text not in rows:
+        raise argparse.ArgumentTypeError(f"{text!r} is no question; they are {', '.join(rows)}")
+    return text
 
 
 def _timeout(text: str) -> Duration:

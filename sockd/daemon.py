@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import resource
 import signal
+import socket
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,14 +23,18 @@ from sockd.net.address import Address
 from sockd.net.connection import ConnectionSink
 from sockd.net.connection_set import ConnectionSet, Group, Sink
 from sockd.net.datagram import DatagramListener
-from sockd.net.listener import Listener
+from sockd.net.datagram_rules import DatagramRules
+from sockd.net.listener import Listener, Quota, RefusedSink
 from sockd.net.loop import EventLoop
+from sockd.net.reserve import Reserve
+from sockd.net.resolver import Resolver
 from sockd.net.sockets import open_listener
 from sockd.process.signals import Signals
 from sockd.services import registry
+from sockd.services.builtin import DISCARD
 from sockd.services.function import FunctionSink
 from sockd.services.receiver import FunctionReceiver, ProtocolReceiver
-from sockd.wire.framing import Line
+from sockd.wire.framing import Line, Raw
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
@@ -45,6 +50,20 @@ OWN_DESCRIPTORS = 64
 """Kept free of connections: listeners, logs, what handlers open."""
 SELECT_DESCRIPTORS = 1024
 """FD_SETSIZE of select(2); a descriptor past it cannot be waited for."""
+
+REFUSED = Group(
+    framing=Raw(),
+    serve=DISCARD,
+    merge=False,
+    announce=False,
+    high_water=65_536,
+    max_buffer=65_536,
+    idle_timeout=1,
+    frame_timeout=1,
+    write_timeout=1,
+    linger_timeout=1,
+)
+"""For connections that are not let in: a second to take the banner, and to be told apart from a reset."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +125,7 @@ class Daemon:
         with ExitStack() as stack:
             bound = self._bind(plans, stack)
             self._build(stack)
-            self._attach(bound)
+            self._attach(bound, stack)
             for listener in self._listeners:
                 listener.start()
                 logger.info("listening", extra={"event": {"address": str(listener), "service": listener.service}})
@@ -116,53 +135,79 @@ class Daemon:
 
     # ---- start
 
-    def _bind(self, plans: list[Plan], stack: ExitStack) -> list[tuple[Listening, ServiceSpec]]:
+    def _bind(self, plans: list[Plan], stack: ExitStack) -> list[tuple[Listening, Plan]]:
         bound = []
         for one in plans:
             for address in one.addresses:
-                for listening in open_listener(address, backlog=one.settings.backlog, nodelay=one.settings.nodelay):
+                for listening in open_listener(address, one.settings):
                     stack.callback(listening.close)
-                    bound.append((listening, one.service))
+                    bound.append((listening, one))
         return bound
 
     def _build(self, stack: ExitStack) -> None:
         name = self._settings.daemon.multiplexer
-        self._connections = ConnectionSet(size=self._capacity(), epoll=selector.waits_in_set(name))
+        self._connections = ConnectionSet(
+            size=self._capacity(), memory=self._settings.daemon.max_memory, epoll=selector.waits_in_set(name)
+        )
         stack.callback(self._connections.close)
         chosen = selector.choose(name, self._connections)
         stack.callback(chosen.close)
         self._loop = EventLoop(chosen, time.monotonic)
+        stack.callback(self._loop.close)
+        self._resolver = Resolver(self._loop)
+        stack.callback(self._resolver.close)
+        self._connections.name_of = self._resolver.known
         signals = Signals({signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGQUIT: self._stop_at_once})
         stack.callback(signals.close)
         signals.install()
         self._loop.add_reader(signals.fileno(), signals.handle)
 
     def _capacity(self) -> int:
-        """Connections that the descriptors suffice for, max_connections at most."""
+        """Return max_connections, or what select(2) can wait for."""
         wanted = self._settings.daemon.max_connections
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        room = 2**31 - 1 if hard == resource.RLIM_INFINITY else hard
-        if self._settings.daemon.multiplexer == "select":
-            room = min(room, SELECT_DESCRIPTORS)
-        room = max(1, room - OWN_DESCRIPTORS - sum(len(listen.addresses) or 1 for listen in self._settings.listen))
-        if room < wanted:
-            event = {"max_connections": wanted, "connections": room, "descriptors": hard}
-            logger.warning("fewer connections than configured, for want of descriptors", extra={"event": event})
-        return min(wanted, room)
+        own = OWN_DESCRIPTORS + sum(len(listen.addresses) or 1 for listen in self._settings.listen)
+        if hard != resource.RLIM_INFINITY and hard < wanted + own:
+            event = {"max_connections": wanted, "descriptors": hard, "own": own}
+            logger.warning("fewer descriptors than max_connections may need", extra={"event": event})
+        if self._settings.daemon.multiplexer != "select" or wanted + own <= SELECT_DESCRIPTORS:
+            return wanted
+        event = {"max_connections": wanted, "connections": SELECT_DESCRIPTORS - own, "descriptors": SELECT_DESCRIPTORS}
+        logger.warning("select() cannot wait for as many connections; use another multiplexer", extra={"event": event})
+        return max(1, SELECT_DESCRIPTORS - own)
 
-    def _attach(self, bound: list[tuple[Listening, ServiceSpec]]) -> None:
-        groups: dict[int, int] = {}
-        for listening, spec in bound:
-            if listening.endpoint.type == listening.endpoint.type.SOCK_DGRAM:
+    def _attach(self, bound: list[tuple[Listening, Plan]], stack: ExitStack) -> None:
+        reserve = Reserve()
+        stack.callback(reserve.close)
+        refused = self._connections.add_group(REFUSED, RefusedSink(self._connections))
+        sinks: dict[int, tuple[Sink, Quota]] = {}
+        for listening, one in bound:
+            spec = one.service
+            if listening.endpoint.type == socket.SOCK_DGRAM:
                 assert spec.datagram is not None
-                self._listeners.append(DatagramListener(listening, spec.datagram, self._loop, spec.name))
+                rules = DatagramRules(one.settings, self._loop.clock, small=bool(spec.serve))
+                self._listeners.append(DatagramListener(listening, spec.datagram, self._loop, spec.name, rules))
                 continue
-            if id(spec) not in groups:
-                groups[id(spec)] = self._add_group(spec)
-            self._listeners.append(Listener(listening, self._connections, groups[id(spec)], self._loop, spec.name))
+            if id(spec) not in sinks:
+                sinks[id(spec)] = self._sink(spec), Quota(spec.limits.max_connections)
+            sink, quota = sinks[id(spec)]
+            self._listeners.append(
+                Listener(
+                    listening,
+                    one.settings,
+                    connections=self._connections,
+                    group=self._add_group(spec, sink),
+                    refused=refused,
+                    quota=quota,
+                    reserve=reserve,
+                    loop=self._loop,
+                    resolver=self._resolver,
+                    service=spec.name,
+                )
+            )
 
-    def _add_group(self, spec: ServiceSpec) -> int:
+    def _add_group(self, spec: ServiceSpec, sink: Sink) -> int:
         plain = spec.function is not None and not spec.wants_connection
         group = Group(
             framing=spec.framing,
@@ -170,10 +215,13 @@ class Daemon:
             merge=plain and isinstance(spec.framing, Line),
             announce=not plain and not spec.serve,
             high_water=spec.limits.high_water,
+            max_buffer=spec.limits.max_buffer,
             idle_timeout=spec.limits.idle_timeout,
+            frame_timeout=spec.limits.frame_timeout,
+            write_timeout=spec.limits.write_timeout,
             linger_timeout=spec.limits.linger_timeout,
         )
-        return self._connections.add_group(group, self._sink(spec))
+        return self._connections.add_group(group, sink)
 
     def _sink(self, spec: ServiceSpec) -> Sink:
         function, protocol = spec.function, spec.protocol

@@ -16,6 +16,7 @@ MIB = 1024 * KIB
 
 Multiplexer = Literal["auto", "epoll", "poll", "select"]
 LogFormat = Literal["text", "json"]
+AtLimit = Literal["defer", "refuse", "reset"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 FramingName = Literal["line", "raw"]
 
@@ -69,6 +70,14 @@ class DaemonSettings:
         low=1,
         high=1_000_000,
     )
+    max_memory: Size = setting(
+        Size(1024 * MIB),
+        help="memory of all unfinished frames and unsent replies; the connection that would need more is closed",
+        source="what a small host can spare; an idle connection counts nothing",
+        unit="bytes",
+        low=64 * KIB,
+        high=1024 * 1024 * MIB,
+    )
     stop_timeout: Duration = setting(
         Duration(10),
         help="how long a stop may take before what is left is closed",
@@ -78,6 +87,37 @@ class DaemonSettings:
         high=3600,
     )
     log: LogSettings = setting(LogSettings, help="the log", source="")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepaliveSettings:
+    """keepalive = { ... } of a listener (tcp(7), FAQ II.8, IV.7)."""
+
+    idle: Duration = setting(
+        Duration(120),
+        help="silence before the first probe",
+        source="RFC 9293 asks for 2 hours at least as a default; a service wants to know sooner; TCP_KEEPIDLE",
+        unit="seconds",
+        low=1,
+        high=32_767,
+    )
+    interval: Duration = setting(
+        Duration(30), help="between probes", source="TCP_KEEPINTVL", unit="seconds", low=1, high=32_767
+    )
+    count: int = setting(
+        4, help="probes without an answer until the peer is unreachable", source="TCP_KEEPCNT", low=1, high=127
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateSettings:
+    """rate = { ... } of a listener: a token bucket for each source."""
+
+    connections: int = setting(10, help="connections that one source may open", source="", low=1, high=1_000_000)
+    per: Duration = setting(
+        Duration(1), help="in this time, on average", source="", unit="seconds", low=0.001, high=86_400
+    )
+    burst: int = setting(20, help="at once, after a silence", source="", low=1, high=1_000_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +139,106 @@ class ListenSettings:
         True,
         help="TCP_NODELAY on every accepted connection",
         source="replies are gathered before they are sent, so Nagle would only delay; FAQ II.16",
+    )
+    reuse_address: bool | None = setting(
+        None,
+        help="SO_REUSEADDR; unset: on for tcp, so that a restart need not wait for TIME_WAIT, off for udp",
+        source="FAQ IV.5",
+    )
+    reuse_port: bool = setting(False, help="SO_REUSEPORT: several processes share the port", source="FAQ IV.12")
+    keepalive: KeepaliveSettings = setting(KeepaliveSettings, help="probes to a silent peer", source="FAQ II.8, IV.7")
+    user_timeout: Duration = setting(
+        Duration(240),
+        help="sent data that is not acknowledged for so long makes the peer unreachable; 0: the system's own",
+        source="as long as the keepalive probes take; TCP_USER_TIMEOUT, RFC 5482",
+        unit="seconds",
+        low=0,
+        high=86_400,
+    )
+    linger: Duration | None = setting(
+        None,
+        help="SO_LINGER for this time; unset: off, close() returns at once and the kernel delivers",
+        source="FAQ IV.6",
+        unit="seconds",
+        low=1,
+        high=600,
+    )
+    receive_buffer: Size | None = setting(
+        None,
+        help="SO_RCVBUF; unset: the kernel's own, which grows",
+        source="socket(7)",
+        unit="bytes",
+        low=256,
+        high=1024 * MIB,
+    )
+    send_buffer: Size | None = setting(
+        None,
+        help="SO_SNDBUF; unset: the kernel's own, which grows",
+        source="socket(7)",
+        unit="bytes",
+        low=256,
+        high=1024 * MIB,
+    )
+    defer_accept: Duration | None = setting(
+        None,
+        help="wake up only when the peer has spoken, or after this time",
+        source="TCP_DEFER_ACCEPT, tcp(7); not for services that greet first",
+        unit="seconds",
+        low=1,
+        high=600,
+    )
+    fast_open: int | None = setting(
+        None, help="TCP_FASTOPEN queue", source="RFC 7413, tcp(7)", unit="connections", low=1, high=65_535
+    )
+    free_bind: bool = setting(
+        False, help="IP_FREEBIND: bind an address that the host does not have yet", source="ip(7)"
+    )
+    ipv6_only: bool | None = setting(
+        None, help="IPV6_V6ONLY; unset: off for [::], which then serves both families", source="ipv6(7)"
+    )
+    interface: str | None = setting(None, help="SO_BINDTODEVICE: only this interface", source="socket(7)")
+    mark: int | None = setting(None, help="SO_MARK of every packet", source="socket(7)", low=0, high=2**32 - 1)
+    max_connections: int | None = setting(
+        None, help="open at once through this listener", source="", unit="connections", low=1, high=1_000_000
+    )
+    max_connections_per_source: int | None = setting(
+        None,
+        help="open at once from one source",
+        source="Postfix smtpd_client_connection_count_limit",
+        unit="connections",
+        low=1,
+        high=1_000_000,
+    )
+    source_prefix_ipv4: int = setting(32, help="bits that make up a source", source="", unit="bits", low=8, high=32)
+    source_prefix_ipv6: int = setting(
+        64,
+        help="bits that make up a source",
+        source="RFC 6177: a site has a /64 at least",
+        unit="bits",
+        low=16,
+        high=128,
+    )
+    rate: RateSettings | None = setting(None, help="connections of one source in a time", source="")
+    at_limit: AtLimit = setting(
+        "defer",
+        help="past max_connections: wait in the backlog (sources: refuse), say banner and close, or send RST",
+        source="",
+    )
+    banner: str = setting("", help="sent to whom is refused, ended by a newline", source="")
+    names: bool = setting(
+        False,
+        help="look the names of clients up, for the log and for handlers that ask; nothing waits for them",
+        source="FAQ IV.10",
+    )
+    allow: tuple[str, ...] = setting((), help="only these networks are let in", source="tcpd: hosts_access(5)")
+    deny: tuple[str, ...] = setting((), help="these networks are not let in", source="tcpd: hosts_access(5)")
+    datagram_budget: Size | None = setting(
+        None,
+        help="bytes of answers to datagrams of one source, whole again after a minute of its silence",
+        source="default 1 MiB for upper and echo, so that two of them cannot loop; none for handlers",
+        unit="bytes",
+        low=64 * KIB,
+        high=1024 * 1024 * MIB,
     )
 
 
@@ -125,6 +265,22 @@ class ServiceSettings:
         low=0.001,
         high=7 * 86_400,
     )
+    frame_timeout: Duration | None = setting(
+        None,
+        help="a frame that is not whole so long after its first byte ends the connection",
+        source="default 1 minute: nginx client_header_timeout",
+        unit="seconds",
+        low=0.001,
+        high=86_400,
+    )
+    write_timeout: Duration | None = setting(
+        None,
+        help="unsent bytes of which the peer takes none for so long end the connection",
+        source="default 1 minute: nginx send_timeout",
+        unit="seconds",
+        low=0.001,
+        high=86_400,
+    )
     linger_timeout: Duration | None = setting(
         None,
         help="after our last byte, how long the peer's bytes are discarded until its end of file",
@@ -141,13 +297,28 @@ class ServiceSettings:
         low=1,
         high=1024 * MIB,
     )
+    max_buffer: Size | None = setting(
+        None,
+        help="unsent bytes of one connection past which it is closed",
+        source="default 256 MiB: a large reply, not a leak",
+        unit="bytes",
+        low=1,
+        high=1024 * 1024 * MIB,
+    )
+    max_connections: int | None = setting(
+        None, help="open at once, through all listeners", source="", unit="connections", low=1, high=1_000_000
+    )
 
 
 DEFAULT_FRAMING: FramingName = "line"
 DEFAULT_MAX_FRAME = Size(64 * KIB)
 DEFAULT_IDLE_TIMEOUT = Duration(15 * 60)
+DEFAULT_FRAME_TIMEOUT = Duration(60)
+DEFAULT_WRITE_TIMEOUT = Duration(60)
+DEFAULT_MAX_BUFFER = Size(256 * MIB)
 DEFAULT_LINGER_TIMEOUT = Duration(5)
 DEFAULT_HIGH_WATER = Size(64 * KIB)
+DEFAULT_DATAGRAM_BUDGET = Size(MIB)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,17 @@ from sockd import config
 from sockd.config import from_command_line, load, loads
 from sockd.errors import EX_CONFIG, EX_NOPERM, EX_USAGE, ConfigurationError, PermissionFault, UsageError
 from sockd.net.address import Address
-from sockd.settings import DaemonSettings, Duration, ListenSettings, LogSettings, ServiceSettings, Settings, Size
+from sockd.settings import (
+    DaemonSettings,
+    Duration,
+    KeepaliveSettings,
+    ListenSettings,
+    LogSettings,
+    RateSettings,
+    ServiceSettings,
+    Settings,
+    Size,
+)
 
 LISTEN = '[[listen]]\naddress = "tcp://127.0.0.1:7000"\nservice = "upper"\n'
 POLICY = LISTEN + '[service.policy]\nbuiltin = "echo"\n'
@@ -88,7 +98,8 @@ WRONG = [
     (
         "key unlike any",
         LISTEN + '[daemon]\numask = "022"\n',
-        ":5: daemon.umask: unknown key; the keys of [daemon] are multiplexer, max_connections, stop_timeout, log",
+        ":5: daemon.umask: unknown key; the keys of [daemon] are multiplexer, max_connections, "
+        "max_memory, stop_timeout, log",
     ),
     (
         "key of another table",
@@ -341,6 +352,113 @@ WRONG = [
         '[[listen]]\naddresses = [\n  "tcp://127.0.0.1:80",\n  "tcp://127.0.0.1:80",\n]\nservice = "upper"\n',
         ':3: listen[0].addresses[1]: "tcp://127.0.0.1:80" stands twice; it is listen[0].addresses[0] already',
     ),
+    # Tables of a listener, and who is let in.
+    (
+        "keepalive is text",
+        LISTEN + 'keepalive = "2m"\n',
+        ':4: listen[0].keepalive: "2m", text, cannot stand here; '
+        'write keepalive = { idle = "2m", interval = "30s", count = 4 }',
+    ),
+    (
+        "keepalive too short",
+        LISTEN + 'keepalive = { idle = "500ms" }\n',
+        ':4: listen[0].keepalive.idle: "500ms" is too small; allowed is 1s to 9h6m7s',
+    ),
+    (
+        "key of keepalive misspelt",
+        LISTEN + "keepalive.probes = 3\n",
+        ":4: listen[0].keepalive.probes: unknown key; the keys of keepalive are idle, interval, count",
+    ),
+    (
+        "rate is a number",
+        LISTEN + "rate = 3\n",
+        ":4: listen[0].rate: 3, an integer, cannot stand here; "
+        'write rate = { connections = 10, per = "1s", burst = 20 }',
+    ),
+    (
+        "rate of nothing",
+        LISTEN + "rate = { connections = 0 }\n",
+        ":4: listen[0].rate.connections: 0 is too small; allowed is 1 to 1000000",
+    ),
+    (
+        "key of rate misspelt",
+        LISTEN + "rate = { conections = 5 }\n",
+        ':4: listen[0].rate.conections: unknown key; did you mean "connections"?',
+    ),
+    (
+        "key of rate outside",
+        LISTEN + "burst = 5\n",
+        ":4: listen[0].burst: unknown key; burst belongs to rate",
+    ),
+    (
+        "not a choice at the limit",
+        LISTEN + 'at_limit = "rest"\n',
+        ':4: listen[0].at_limit: "rest" is no choice; allowed is "defer", "refuse" or "reset"; did you mean "reset"?',
+    ),
+    (
+        "banner for a reset",
+        LISTEN + 'at_limit = "reset"\nbanner = "busy"\n',
+        ':5: listen[0].banner: "busy" is never sent, for at_limit is "reset"; write at_limit = "refuse", or remove it',
+    ),
+    (
+        "banner of two lines",
+        LISTEN + 'banner = "busy\\nlater"\n',
+        ':4: listen[0].banner: "busy\\nlater" has a character that is not printable; '
+        "a banner is one line, and its newline is added",
+    ),
+    (
+        "allow is text",
+        LISTEN + 'allow = "10.0.0.0/8"\n',
+        ':4: listen[0].allow: "10.0.0.0/8" is text; allowed is a list of texts',
+    ),
+    (
+        "no network",
+        LISTEN + 'allow = [\n  "::1",\n  "localhost",\n]\n',
+        ':6: listen[0].allow[1]: "localhost" is no network; '
+        'write an address or a prefix, such as "192.0.2.7", "10.0.0.0/8" or "2001:db8::/32"',
+    ),
+    (
+        "bits behind the prefix",
+        LISTEN + 'deny = ["10.0.0.1/8"]\n',
+        ':4: listen[0].deny[0]: "10.0.0.1/8" has bits behind its prefix; write "10.0.0.0/8", or the address alone',
+    ),
+    (
+        "IPv4 within IPv6",
+        LISTEN + 'deny = ["::ffff:10.0.0.0/104"]\n',
+        ':4: listen[0].deny[0]: "::ffff:10.0.0.0/104" never matches, for IPv4 clients are known as IPv4; '
+        'write "10.0.0.0/8"',
+    ),
+    (
+        "network with an interface",
+        LISTEN + 'allow = ["fe80::1%eth0"]\n',
+        ':4: listen[0].allow[0]: "fe80::1%eth0" names an interface, and a source is matched without; '
+        "remove the % and what follows",
+    ),
+    (
+        "interface too long",
+        LISTEN + 'interface = "sixteen-letters0"\n',
+        ':4: listen[0].interface: "sixteen-letters0" has 16 bytes; the name of an interface has 1 to 15 (IFNAMSIZ)',
+    ),
+    (
+        "interface with a slash",
+        LISTEN + 'interface = "eth/0"\n',
+        ':4: listen[0].interface: "eth/0" has "/", which the name of an interface cannot have',
+    ),
+    (
+        "mark out of range",
+        LISTEN + "mark = 4294967296\n",
+        ":4: listen[0].mark: 4294967296 is too large; allowed is 0 to 4294967295",
+    ),
+    (
+        "linger that would reset",
+        LISTEN + "linger = 0\n",
+        ":4: listen[0].linger: 0 is too small; allowed is 1s to 10m",
+    ),
+    (
+        "budget below a datagram",
+        LISTEN + 'datagram_budget = "1 KiB"\n',
+        ':4: listen[0].datagram_budget: "1 KiB" is too small; allowed is 64 KiB to 1024 GiB',
+    ),
     # Services.
     (
         "no handler",
@@ -466,6 +584,11 @@ def test_a_wrong_list_element_has_its_own_line():
     assert message_of(text).startswith("sockd.toml:5: listen[0].addresses[2]: ")
 
 
+def test_a_port_that_the_kernel_chooses_may_stand_many_times():
+    text = '[[listen]]\naddresses = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0"]\nservice = "upper"\n'
+    assert loads(text + text, name="x", check_address=lambda text: None)
+
+
 def test_addresses_are_equal_as_addresses_not_as_texts():
     text = '[[listen]]\naddresses = ["tcp://a:1", "tcp://b:1"]\nservice = "upper"\n'
     assert loads(text, name="x", check_address=lambda text: text)
@@ -482,6 +605,61 @@ def test_messages_hold_control_characters_escaped():
 def test_a_long_value_is_cut():
     message = message_of(LISTEN + f'[daemon]\nmultiplexer = "{"x" * 1000}"\n')
     assert len(message) < 300
+
+
+def test_every_option_of_a_listener_is_read():
+    text = """\
+        [[listen]]
+        address = "tcp://127.0.0.1:7000"
+        service = "upper"
+        reuse_address = false
+        reuse_port = true
+        keepalive = { idle = "1m", count = 2 }
+        user_timeout = 0
+        linger = "5s"
+        receive_buffer = "128 KiB"
+        send_buffer = 65536
+        defer_accept = "3s"
+        fast_open = 16
+        free_bind = true
+        ipv6_only = true
+        interface = "lo"
+        mark = 4294967295
+        max_connections = 100
+        max_connections_per_source = 5
+        rate = { connections = 2, per = "1m" }
+        at_limit = "refuse"
+        banner = "try later"
+        allow = ["10.0.0.0/8", "::1", "192.0.2.7"]
+        deny = ["10.1.0.0/16"]
+        datagram_budget = "64 KiB"
+    """
+    (listen,) = loads(textwrap.dedent(text), name="x", check_address=Address.parse).listen
+    assert listen == ListenSettings(
+        address="tcp://127.0.0.1:7000",
+        service="upper",
+        reuse_address=False,
+        reuse_port=True,
+        keepalive=KeepaliveSettings(idle=Duration(60), count=2),
+        user_timeout=Duration(0),
+        linger=Duration(5),
+        receive_buffer=Size(131_072),
+        send_buffer=Size(65_536),
+        defer_accept=Duration(3),
+        fast_open=16,
+        free_bind=True,
+        ipv6_only=True,
+        interface="lo",
+        mark=2**32 - 1,
+        max_connections=100,
+        max_connections_per_source=5,
+        rate=RateSettings(connections=2, per=Duration(60)),
+        at_limit="refuse",
+        banner="try later",
+        allow=("10.0.0.0/8", "::1", "192.0.2.7"),
+        deny=("10.1.0.0/16",),
+        datagram_budget=Size(65_536),
+    )
 
 
 def test_a_whole_file():

@@ -7,7 +7,17 @@ import pytest
 
 from sockd.config import dump, from_command_line, loads
 from sockd.errors import ConfigurationError
-from sockd.settings import DaemonSettings, Duration, ListenSettings, LogSettings, ServiceSettings, Settings, Size
+from sockd.settings import (
+    DaemonSettings,
+    Duration,
+    KeepaliveSettings,
+    ListenSettings,
+    LogSettings,
+    RateSettings,
+    ServiceSettings,
+    Settings,
+    Size,
+)
 
 ONE = Settings(listen=(ListenSettings(address="tcp://127.0.0.1:7000", service="upper"),))
 
@@ -25,6 +35,11 @@ def test_every_default_is_shown():
         'service = "upper"',
         "backlog = 4096",
         "nodelay = true",
+        'keepalive = { idle = "2m", interval = "30s", count = 4 }',
+        'user_timeout = "4m"',
+        "free_bind = false",
+        'at_limit = "defer"',
+        '#datagram_budget = "1 MiB"',
         'handler = "a:b"',
         '#framing = "line"',
         '#max_frame = "64 KiB"',
@@ -44,8 +59,11 @@ def test_a_default_in_a_comment_is_what_the_key_would_be():
         framing="line",
         max_frame=Size(65_536),
         idle_timeout=Duration(900),
+        frame_timeout=Duration(60),
+        write_timeout=Duration(60),
         linger_timeout=Duration(5),
         high_water=Size(65_536),
+        max_buffer=Size(2**28),
     )
 
 
@@ -53,6 +71,13 @@ def test_each_key_is_explained_once():
     text = dump(Settings(listen=ONE.listen * 3))
     assert text.count("# completed connections that may wait for accept\n# 1 to 65535 connections; ") == 1
     assert text.count("backlog = 4096\n") == 3
+
+
+def test_a_table_of_a_listener_stands_in_one_line_and_is_explained():
+    rate = RateSettings(connections=3, per=Duration(0.5), burst=7)
+    text = dump(Settings(listen=(ListenSettings(address="tcp://:1", service="upper", rate=rate),)))
+    assert '\nrate = { connections = 3, per = "500ms", burst = 7 }\n' in text
+    assert "\n#   burst: at once, after a silence; 1 to 1000000\nrate = " in text
 
 
 def test_texts_that_need_care_read_back():
@@ -104,6 +129,16 @@ def test_random_settings_read_back():
                     service=chance.choice(names),
                     backlog=chance.randint(1, 65_535),
                     nodelay=chance.random() < 0.5,
+                    reuse_address=maybe(chance.random() < 0.5),
+                    keepalive=KeepaliveSettings(idle=Duration(chance.randint(1, 32_767)), count=chance.randint(1, 127)),
+                    linger=maybe(Duration(chance.randint(1, 600))),
+                    receive_buffer=maybe(Size(chance.randint(256, 2**30))),
+                    interface=maybe("eth0"),
+                    mark=maybe(chance.randint(0, 2**32 - 1)),
+                    rate=maybe(RateSettings(connections=chance.randint(1, 99), per=Duration(chance.randint(1, 600)))),
+                    at_limit=chance.choice(["defer", "refuse", "reset"]),
+                    allow=chance.choice([(), ("10.0.0.0/8", "::1")]),
+                    datagram_budget=maybe(Size(chance.randint(2**16, 2**40))),
                 )
                 for port in range(1, chance.randint(2, 5))
             ),

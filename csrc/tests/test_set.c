@@ -630,7 +630,7 @@ static void peer_gone_while_writing(void)
 static void write_stall(void)
 {
     sb_group group = lines_group();
-    group.idle_ms = 5000;
+    group.stall_ms = 5000;
     struct world *w = world_of(8, group);
     int32_t id = join(w, 0);
     char *block = big_block(1 << 20);

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd.errors import Close
 from sockd.net import packed
+from sockd.net.connection_set import Sink
 from sockd.wire.framing import Line
 from sockd.wire.state import CloseReason
 
@@ -236,11 +237,17 @@ class Connection:
     # ---- what a handler may ask
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Answer `peername`, `sockname` and `socket`, as asyncio does."""
+        """Answer `peername`, `sockname` and `socket` as asyncio does, and `peerhost`.
+
+        `peerhost` is the peer's confirmed name, if the listener has `names` on and it is known by now.
+        """
         if self._ended:
             return default
         if name == "peername":
-            return packed.unpack(self._set.info(self.id).peer)[1]
+            info = self._set.info(self.id)
+            return packed.unpack(info.peer, info.fd)[1]
+        if name == "peerhost":
+            return self._set.name_of(packed.host(self._set.info(self.id).peer)) or default
         if name == "sockname":
             return self.socket.getsockname()
         if name == "socket":
@@ -257,7 +264,10 @@ class Connection:
     @property
     def peer(self) -> str:
         """The peer's address as text (FAQ IV.9)."""
-        return "" if self._ended else packed.text(self._set.info(self.id).peer)
+        if self._ended:
+            return ""
+        info = self._set.info(self.id)
+        return packed.text(info.peer, info.fd)
 
     # ---- the sink's side
 
@@ -337,7 +347,7 @@ class Connection:
         self._close(CloseReason.HANDLER_ERROR)
 
 
-class ConnectionSink:
+class ConnectionSink(Sink):
     """Makes a Connection and a receiver for each connection of a service.
 
     Args:
@@ -410,13 +420,15 @@ def log_end(service: str, connections: ConnectionSet, id: int, reason: CloseReas
     info = connections.info(id)
     event: dict[str, object] = {
         "service": service,
-        "peer": packed.text(info.peer),
+        "peer": packed.text(info.peer, info.fd),
         "reason": str(reason),
         "frames": info.frames,
         "received": info.received,
         "sent": info.sent,
         "seconds": round(info.elapsed, 3),
     }
+    if name := connections.name_of(packed.host(info.peer)):
+        event["name"] = name
     if info.unsent:
         event["unsent"] = info.unsent
     logger.info("closed", extra={"event": event})

@@ -21,21 +21,24 @@ from sockd.wire.framing import Framing, Line
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator
 
 EVENT = struct.Struct("=iiiiqqq")
 PART = struct.Struct("=iiq")
 READY = struct.Struct("=iiii")
 INFO = struct.Struct("=iiiiiIqqqqqq32s")
+EVENT_SIZE = EVENT.size
 EVENTS_A_ROW = 8
-MAX_UNSENT_BYTES = 1024 * 1024 * 1024
-"""Unsent bytes of one connection past which it is given up (reason limit)."""
 
 _EVENTS, _READY, _CHANGES, _CONNECTIONS, _CLOSED = range(5)
 
 
-class Sink(Protocol):
-    """Told of the events of one group's connections, in their order."""
+class Sink:
+    """Told of the events of a group's connections, in their order; does nothing about them.
+
+    A service overrides what it wants to know.
+    """
 
     def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
         """`count` frames of connection `id`, or (id -1) of the parts from `part` on."""
@@ -77,7 +80,10 @@ class Group:
     merge: bool
     announce: bool
     high_water: int
+    max_buffer: int
     idle_timeout: float
+    frame_timeout: float
+    write_timeout: float
     linger_timeout: float
 
 
@@ -103,13 +109,15 @@ class ConnectionSet:
 
     Args:
         size: connections at most.
+        memory: bytes that all unfinished frames and unsent replies may take.
         epoll: whether the set waits by itself (Linux), or is told what is ready.
     """
 
-    def __init__(self, *, size: int, epoll: bool) -> None:
+    def __init__(self, *, size: int, memory: int, epoll: bool) -> None:
         self._set = lib.sb_set_new(size, epoll)
         if self._set == ffi.NULL:
             raise OSError(ffi.errno, os.strerror(ffi.errno))
+        lib.sb_set_memory(self._set, memory)
         self._counts = memoryview(ffi.buffer(lib.sb_set_counts(self._set), ffi.sizeof("sb_counts"))).cast("i")
         self._events = memoryview(ffi.buffer(lib.sb_set_events(self._set), size * EVENTS_A_ROW * EVENT.size))
         self._parts = memoryview(ffi.buffer(lib.sb_set_parts(self._set), size * PART.size))
@@ -118,10 +126,12 @@ class ConnectionSet:
         self._stopped = ffi.new("int *")
         self._info = ffi.new("sb_info *")
         self._sinks: list[Sink] = []
+        self._hooks: list[Callable[[int], None] | None] = []
         self._handled = 0
         self._dirty: list[Writer] = []
         self._waiting: list[Callable[[], None]] = []
         self.epoll = epoll
+        self.name_of: Callable[[str], str | None] = lambda host: None
 
     def close(self) -> None:
         """Close every connection at once and free the set."""
@@ -153,8 +163,10 @@ class ConnectionSet:
                     "flags": flags,
                     "max_frame": group.framing.max_bytes if isinstance(group.framing, Line) else 0,
                     "high_water": group.high_water,
-                    "max_unsent": MAX_UNSENT_BYTES,
+                    "max_unsent": group.max_buffer,
                     "idle_ms": max(1, round(group.idle_timeout * 1000)),
+                    "frame_ms": max(1, round(group.frame_timeout * 1000)),
+                    "stall_ms": max(1, round(group.write_timeout * 1000)),
                     "linger_ms": round(group.linger_timeout * 1000),
                 },
             ),
@@ -162,12 +174,25 @@ class ConnectionSet:
         if number < 0:
             raise MemoryError("no room for another group of connections")
         self._sinks.append(sink)
+        self._hooks.append(None)
         return int(number)
+
+    def when_ended(self, group: int, hook: Callable[[int], None]) -> None:
+        """Call hook(id) whenever a connection of the group has ended."""
+        self._hooks[group] = hook
 
     # ---- a turn
 
     def wait(self, timeout_ms: int) -> int:
-        """Wait, receive and frame in one call; return events + watched descriptors that are ready."""
+        """Send what is to be sent, then wait, receive and frame in one call.
+
+        Returns:
+            The number of events and of watched descriptors that are ready; 1 at once when sending made events.
+        """
+        if self._dirty:
+            self.flush()
+        if self._handled < self._counts[_EVENTS]:
+            return 1
         self._handled = 0
         turn: int = lib.sb_set_wait(self._set, timeout_ms)
         if turn < 0:
@@ -213,36 +238,40 @@ class ConnectionSet:
 
     def dispatch(self) -> None:
         """Tell the sinks of every event, also of those that come of it."""
-        counts, events, sinks = self._counts, self._events, self._sinks
-        while self._handled < counts[_EVENTS]:
-            new = events[self._handled * EVENT.size : counts[_EVENTS] * EVENT.size]
-            for kind, id, group, detail, offset, size, count in EVENT.iter_unpack(new):
-                index = self._handled
-                self._handled = index + 1
-                sink = sinks[group]
-                if kind == 1:
-                    sink.frames(index, id, detail, offset, size, count)
-                elif kind == 2:
-                    sink.accepted(id)
-                elif kind == 3:
-                    sink.ended(id)
-                elif kind == 4:
-                    sink.pause(id)
-                elif kind == 5:
-                    sink.resume(id)
-                else:
-                    sink.closed(id, CloseReason(detail))
-                    while self._waiting:
-                        self._waiting.pop()()
+        counts, events, sinks, unpack = self._counts, self._events, self._sinks, EVENT.unpack_from
+        while (index := self._handled) < counts[_EVENTS]:
+            kind, id, group, detail, offset, size, count = unpack(events, index * EVENT_SIZE)
+            self._handled = index + 1
+            if kind == 1:
+                sinks[group].frames(index, id, detail, offset, size, count)
+            elif kind == 2:
+                sinks[group].accepted(id)
+            elif kind == 3:
+                sinks[group].ended(id)
+            elif kind == 4:
+                sinks[group].pause(id)
+            elif kind == 5:
+                sinks[group].resume(id)
+            else:
+                self._closed(group, id, CloseReason(detail))
+
+    def _closed(self, group: int, id: int, reason: CloseReason) -> None:
+        self._sinks[group].closed(id, reason)
+        hook = self._hooks[group]
+        if hook is not None:
+            hook(id)
+        waiting, self._waiting = self._waiting, []
+        for callback in waiting:
+            callback()
 
     # ---- frames in, replies out
 
     def block(self, offset: int, size: int) -> bytes:
         """Copy `size` bytes of frames out of the arena, or out of a held block."""
-        if offset > 0:
-            return ffi.unpack(self._arena + offset, size)  # type: ignore[no-any-return]
         if offset == 0:
             return ffi.unpack(self._arena, size)  # type: ignore[no-any-return]
+        if offset > 0:
+            return ffi.unpack(self._arena + offset, size)  # type: ignore[no-any-return]
         return ffi.unpack(lib.sb_set_held(self._set, -1 - offset), size)  # type: ignore[no-any-return]
 
     def parts(self, first: int, count: int) -> Iterator[tuple[int, int]]:
@@ -300,6 +329,20 @@ class ConnectionSet:
         came = lib.sb_set_accept(self._set, listener, group, most, self._stopped)
         stopped = self._stopped[0]
         return came, -1 if stopped == lib.SB_ERR_FULL else stopped
+
+    def add(self, sock: socket.socket, group: int) -> int | None:
+        """Take a connected, non-blocking socket over; return its id, None when the set is full.
+
+        Raises:
+            OSError: it cannot be watched.
+        """
+        id = int(lib.sb_set_add(self._set, sock.fileno(), group))
+        if id == lib.SB_ERR_FULL:
+            return None
+        if id < 0:
+            raise self._error()
+        sock.detach()
+        return id
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call back once, when a connection has ended."""

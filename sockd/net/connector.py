@@ -12,12 +12,13 @@ import os
 import queue
 import selectors
 import socket
+import sys
 import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from sockd.errors import PermissionFault, SockdError, TemporaryFault
+from sockd.errors import PermissionFault, SockdError, SystemFault, TemporaryFault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 HEAD_START_S = 0.25  # RFC 8305, section 5: Connection Attempt Delay
 BUSY_RETRY_S = 0.02  # a full Unix backlog gives EAGAIN and no readiness to wait for (unix(7))
+IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h; for both families
 NOT_ALLOWED = (errno.EACCES, errno.EPERM)
 
 
@@ -113,13 +115,15 @@ def interleaved(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
     return ordered
 
 
-def connect(address: Address, *, timeout: float) -> socket.socket:
+def connect(address: Address, *, timeout: float, source: str | None = None) -> socket.socket:
     """Connect to the first address that answers.  BLOCKS up to `timeout`.
 
     Args:
         address: a datagram address is connected too, so that ICMP errors are
             reported; nothing answers there, so the first one that has a route is taken.
         timeout: seconds, for the name's look-up and all attempts together.
+        source: our own address in numbers; the port stays the system's to choose, at connect() and not at
+            bind(), so that it is taken for this peer only (IP_BIND_ADDRESS_NO_PORT, FAQ III.6).
 
     Returns:
         A non-blocking, close-on-exec socket, TCP_NODELAY on (FAQ II.16).  A unixgram
@@ -127,15 +131,20 @@ def connect(address: Address, *, timeout: float) -> socket.socket:
 
     Raises:
         TemporaryFault: nobody answered; names each address tried with its reason.
-        SystemFault: the host, the interface or the service is unknown.
+        SystemFault: the host, the interface or the service is unknown, or has no address of the source's family.
         PermissionFault: the system forbids it.
 
-    Source: connect(2), RFC 8305, FAQ III.5, III.7.
+    Source: connect(2), RFC 8305, FAQ III.5, III.6, III.7.
     """
     deadline = time.monotonic() + timeout
     endpoints = look_up(address, timeout=timeout)
+    if source is not None:
+        family = socket.AF_INET6 if ":" in source else socket.AF_INET
+        endpoints = [endpoint for endpoint in endpoints if endpoint.family == family]
+        if not endpoints:
+            raise SystemFault(f"{address}: it has no address of the kind of {source}")
     race = Race(endpoints, now=time.monotonic(), deadline=deadline, timeout=timeout)
-    return _Attempts(race).run(str(address))
+    return _Attempts(race, source).run(str(address))
 
 
 def look_up(address: Address, *, timeout: float) -> list[Endpoint]:
@@ -173,8 +182,9 @@ def look_up(address: Address, *, timeout: float) -> list[Endpoint]:
 class _Attempts:
     """The open attempts of one race over a selector."""
 
-    def __init__(self, race: Race) -> None:
+    def __init__(self, race: Race, source: str | None) -> None:
         self._race = race
+        self._source = source
         self._selector = selectors.DefaultSelector()
 
     def run(self, subject: str) -> socket.socket:
@@ -191,7 +201,7 @@ class _Attempts:
         """Start what is due; a Unix, a datagram or a local socket may connect at once."""
         while (endpoint := self._race.start(time.monotonic())) is not None:
             try:
-                sock = _new_socket(endpoint)
+                sock = _new_socket(endpoint, self._source)
             except OSError as error:
                 self._race.failed(endpoint, error.errno or 0, time.monotonic())
                 continue
@@ -231,7 +241,7 @@ class _Attempts:
         self._selector.close()
 
 
-def _new_socket(endpoint: Endpoint) -> socket.socket:
+def _new_socket(endpoint: Endpoint, source: str | None = None) -> socket.socket:
     sock = socket.socket(endpoint.family, endpoint.type, endpoint.proto)
     try:
         sock.setblocking(False)
@@ -239,6 +249,10 @@ def _new_socket(endpoint: Endpoint) -> socket.socket:
             sock.bind("")  # autobind, unix(7): an abstract name of its own
         if endpoint.proto == socket.IPPROTO_TCP:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+        if source is not None:
+            if sys.platform == "linux":
+                sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, True)
+            sock.bind((source, 0))
     except BaseException:
         sock.close()
         raise

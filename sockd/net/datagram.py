@@ -1,33 +1,58 @@
 """Answers datagrams: one datagram is one frame, the answer goes to its sender.
 
-A sender without an address (a Unix socket that was not bound) is not answered.
-An answer that the kernel does not take at once is dropped, as UDP may; so is
-one that is too large, with a line in the log.  A datagram that is longer than any of UDP is
-dropped with a line in the log: a piece of it is never served.
+A frame has 0 to 65,507 bytes.  A longer one arrives cut (MSG_TRUNC) and is dropped: half
+a frame is handed to nobody.  A sender without an address (a Unix socket that was not
+bound) is not answered.  An answer that the kernel does not take at once is dropped, as
+UDP may; so is one that is too long, with a line in the log.  What is answered at all is
+decided in sockd.net.datagram_rules.  A condition that lasts is one line in LOG_INTERVAL_SECONDS.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+import os
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd.net.endpoint import SockAddr, format_sockaddr
+from sockd.net.local_address import ANCILLARY_BYTES, Ancillary, answer_from, tell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     Reply = bytes | bytearray | memoryview | None
 
+    from sockd.net.datagram_rules import DatagramRules
     from sockd.net.loop import EventLoop
     from sockd.net.sockets import Listening
 
 logger = logging.getLogger("sockd.datagram")
 
 DATAGRAMS_A_TURN = 64
-MAX_DATAGRAM_BYTES = 65_536
-"""65,507 over IPv4 (RFC 768), 65,527 over IPv6 (RFC 8200); a Unix socket takes what its sender's SO_SNDBUF holds."""
+DATAGRAMS_AT_CLOSE = 4096
+"""More than a receive buffer of the default size holds, and an end when they keep coming."""
+MAX_DATAGRAM_BYTES = 65_507
+"""What IPv4 leaves of 65,535 for UDP's payload (RFC 791, RFC 768); the same on every kind of socket."""
+LOG_INTERVAL_SECONDS = 5.0
+PAUSE_SECONDS = 0.05
+"""After a shortage, which is over when others give back, not by asking again."""
+SHORTAGES = (errno.ENOBUFS, errno.ENOMEM)
+
+
+@dataclass
+class DatagramCounts:
+    """What became of the datagrams, since the start; each counts in `received` and once below at most."""
+
+    received: int = 0
+    answered: int = 0
+    truncated: int = 0
+    denied: int = 0
+    service_port: int = 0
+    over_budget: int = 0
+    failed: int = 0
+    dropped: int = 0
 
 
 class DatagramListener:
@@ -37,14 +62,27 @@ class DatagramListener:
         listening: bound, non-blocking; closed by close().
         answer: from a datagram to its answer; None answers nothing.
         service: its name, for the log.
+        rules: which datagrams are answered.
     """
 
-    def __init__(self, listening: Listening, answer: Callable[[bytes], Reply], loop: EventLoop, service: str) -> None:
+    def __init__(
+        self,
+        listening: Listening,
+        answer: Callable[[bytes], Reply],
+        loop: EventLoop,
+        service: str,
+        rules: DatagramRules,
+    ) -> None:
         self._listening = listening
         self._socket = listening.socket
         self._answer = answer
         self._loop = loop
+        self._rules = rules
+        self._buffer = memoryview(bytearray(MAX_DATAGRAM_BYTES))
+        self._ancillary_bytes = ANCILLARY_BYTES if tell(listening.socket) else 0
+        self._logged: dict[str, float] = {}
         self.service = service
+        self.counts = DatagramCounts()
 
     def __str__(self) -> str:
         return str(self._listening)
@@ -53,44 +91,102 @@ class DatagramListener:
         """Receive from now on."""
         self._loop.add_reader(self._socket.fileno(), self._receive)
 
+    # ---- receiving
+
     def _receive(self) -> None:
-        for _ in range(DATAGRAMS_A_TURN):
+        self._receive_some(DATAGRAMS_A_TURN)
+
+    def _receive_some(self, most: int) -> None:
+        for _ in range(most):
             try:
-                datagram, _, flags, sender = self._socket.recvmsg(MAX_DATAGRAM_BYTES)
+                size, ancillary, flags, sender = self._socket.recvmsg_into([self._buffer], self._ancillary_bytes)
             except BlockingIOError:
                 return
             except OSError as error:  # the ICMP answer to an earlier datagram, as ECONNREFUSED
-                logger.debug("receive failed", extra={"event": {"service": self.service, "error": str(error)}})
+                self._log(logging.DEBUG, "receive failed", {"error": str(error)})
+                if error.errno in SHORTAGES:
+                    self._pause()
+                    return
                 continue
-            if flags & socket.MSG_TRUNC:
-                event = {"service": self.service, "peer": self._text(sender), "limit": MAX_DATAGRAM_BYTES}
-                logger.warning("datagram too long, dropped", extra={"event": event})
-            else:
-                self._serve(datagram, sender)
+            self.counts.received += 1
+            if self._is_wanted(size, flags, sender):
+                self._serve(bytes(self._buffer[:size]), sender, ancillary)
 
-    def _serve(self, datagram: bytes, sender: SockAddr) -> None:
+    def _is_wanted(self, size: int, flags: int, sender: SockAddr | None) -> bool:
+        if not self._rules.admit(sender):
+            self.counts.denied += 1
+            self._log(logging.WARNING, "refused: denied", self._of(sender))
+        elif flags & socket.MSG_TRUNC:
+            self.counts.truncated += 1
+            event = self._of(sender) | {"max_bytes": MAX_DATAGRAM_BYTES}
+            self._log(logging.WARNING, "datagram dropped: too long", event)
+        elif self._rules.is_service_port(sender):
+            self.counts.service_port += 1
+            self._log(logging.WARNING, "not answered: a port of services", self._of(sender))
+        else:
+            return True
+        return False
+
+    def _pause(self) -> None:
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.call_later(PAUSE_SECONDS, self._go_on)
+
+    def _go_on(self) -> None:
+        if self._socket.fileno() >= 0:
+            self.start()
+
+    # ---- answering
+
+    def _serve(self, datagram: bytes, sender: SockAddr | None, ancillary: Ancillary) -> None:
         try:
             reply = self._answer(datagram)
         except Exception:
-            event = {"service": self.service, "peer": self._text(sender), "frame_bytes": len(datagram)}
-            logger.exception("handler failed", extra={"event": event})
+            self.counts.failed += 1
+            event = self._of(sender) | {"frame_bytes": len(datagram)}
+            self._log(logging.ERROR, "handler failed", event, exc_info=True)
             return
         if reply is None or not sender:
             return
-        try:
-            self._socket.sendto(reply, sender)
-        except OSError as error:
-            level = logging.WARNING if error.errno == errno.EMSGSIZE else logging.DEBUG
-            event = {"service": self.service, "peer": self._text(sender), "bytes": len(reply), "error": str(error)}
-            logger.log(level, "answer dropped", extra={"event": event})
+        size = memoryview(reply).nbytes
+        if size > MAX_DATAGRAM_BYTES:
+            self._drop(logging.WARNING, sender, size, os.strerror(errno.EMSGSIZE))
+        elif not self._rules.spend(sender, size):
+            self.counts.over_budget += 1
+            self._log(logging.WARNING, "not answered: budget of the source is spent", self._of(sender))
+        else:
+            self._send(reply, size, sender, ancillary)
 
-    def _text(self, sender: SockAddr) -> str:
-        return format_sockaddr(self._socket.family, socket.SOCK_DGRAM, sender)
+    def _send(self, reply: bytes | bytearray | memoryview, size: int, sender: SockAddr, ancillary: Ancillary) -> None:
+        try:
+            if ancillary:
+                self._socket.sendmsg([reply], answer_from(ancillary), 0, sender)
+            else:
+                self._socket.sendto(reply, sender)
+        except OSError as error:
+            self._drop(logging.WARNING if error.errno == errno.EMSGSIZE else logging.DEBUG, sender, size, str(error))
+        else:
+            self.counts.answered += 1
+
+    def _drop(self, level: int, sender: SockAddr, size: int, error: str) -> None:
+        self.counts.dropped += 1
+        self._log(level, "answer dropped", self._of(sender) | {"bytes": size, "error": error})
+
+    # ---- telling
+
+    def _of(self, sender: SockAddr | None) -> dict[str, object]:
+        return {"peer": format_sockaddr(self._socket.family, socket.SOCK_DGRAM, sender)}
+
+    def _log(self, level: int, message: str, event: Mapping[str, object], *, exc_info: bool = False) -> None:
+        now, key = self._loop.clock(), f"{level} {message}"
+        if now - self._logged.get(key, -LOG_INTERVAL_SECONDS) >= LOG_INTERVAL_SECONDS:
+            self._logged[key] = now
+            about = {"service": self.service, "address": str(self), **event}
+            logger.log(level, message, extra={"event": about}, exc_info=exc_info)
 
     def close(self) -> None:
         """Answer what has arrived already, and receive no more."""
         if self._socket.fileno() < 0:
             return
         self._loop.remove_reader(self._socket.fileno())
-        self._receive()
+        self._receive_some(DATAGRAMS_AT_CLOSE)
         self._listening.close()

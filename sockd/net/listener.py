@@ -1,27 +1,78 @@
 """Accepts: a listening socket whose connections go into one group of the set.
 
-Accepting stops when the set is full (the kernel keeps what completes in the
-backlog) and when the system is short of descriptors or memory; it goes on as
-soon as a connection has ended, or after a pause.
+A listener without rules accepts in C, a batch a turn.  One with rules
+(`sockd.net.admission`, or a limit at which it refuses) accepts one by one.
+Whoever is not let in is told so as `at_limit` says: left in the backlog,
+closed in order after the banner, or reset.
+
+Out of descriptors or memory, one connection is shed with the spare descriptor
+and the listener pauses, each time longer, until accept works again.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import socket
+import struct
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sockd.net import packed
+from sockd.net.admission import Admission, Verdict
+from sockd.net.connection import log_end
+from sockd.net.connection_set import Sink
+from sockd.net.endpoint import format_sockaddr
+from sockd.wire.state import CloseReason
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sockd.net.connection_set import ConnectionSet
+    from sockd.net.endpoint import SockAddr
     from sockd.net.loop import EventLoop
+    from sockd.net.reserve import Reserve
+    from sockd.net.resolver import Resolver
     from sockd.net.sockets import Listening
+    from sockd.settings import ListenSettings
 
 logger = logging.getLogger("sockd.listener")
 
 ACCEPTS_A_TURN = 128
 """So that one listener's rush does not hold up the connections that are there."""
-SHORTAGE_PAUSE_SECONDS = 0.5
-"""nginx accept_mutex_delay; EMFILE and kin pass when others close, not by asking again."""
+FIRST_PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 0.8
+"""A shortage is over when others close, not by asking again; service is back within a second."""
+LOG_INTERVAL_SECONDS = 5.0
+"""A condition that lasts is one line in this time."""
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+RESET = struct.pack("ii", 1, 0)
+"""struct linger, on and 0 seconds: close() sends RST (socket(7), FAQ IV.6)."""
+
+
+@dataclass
+class Quota:
+    """Connections open at once, and how many may be; shared by the listeners of a service."""
+
+    most: int | None
+    count: int = 0
+
+    @property
+    def room(self) -> int:
+        """How many more may come."""
+        return 2**31 - 1 if self.most is None else self.most - self.count
+
+
+class RefusedSink(Sink):
+    """Connections that were not let in, while they are told so; what they say is discarded."""
+
+    def __init__(self, connections: ConnectionSet) -> None:
+        self._set = connections
+
+    def closed(self, id: int, reason: CloseReason) -> None:
+        """Log the end."""
+        log_end("", self._set, id, reason)
 
 
 class Listener:
@@ -29,45 +80,180 @@ class Listener:
 
     Args:
         listening: bound, non-blocking; closed by close().
-        group: of the set, for what is accepted.
+        settings: its rules and limits.
+        group: of the set, for what is accepted; this listener's own.
+        refused: group of the set for those that are not let in.
+        quota: of the service.
+        reserve: the spare descriptor.
+        resolver: asked for the names of clients where `names` is on.
         service: its name, for the log.
     """
 
     def __init__(
-        self, listening: Listening, connections: ConnectionSet, group: int, loop: EventLoop, service: str
+        self,
+        listening: Listening,
+        settings: ListenSettings,
+        *,
+        connections: ConnectionSet,
+        group: int,
+        refused: int,
+        quota: Quota,
+        reserve: Reserve,
+        loop: EventLoop,
+        resolver: Resolver,
+        service: str,
     ) -> None:
         self._listening = listening
+        self._socket = listening.socket
         self._fd = listening.socket.fileno()
+        self._settings = settings
         self._set = connections
         self._group = group
+        self._refused = refused
+        self._quotas = (quota, Quota(settings.max_connections))
+        self._reserve = reserve
         self._loop = loop
+        self._resolver = resolver
+        self._admission = Admission(settings, loop.clock) if Admission.wanted(settings) else None
+        self._pause = FIRST_PAUSE_SECONDS
+        self._logged: dict[str, float] = {}
         self.service = service
+        counts = self._admission is not None or any(one.most is not None for one in self._quotas)
+        if counts:
+            connections.when_ended(group, self._ended)
 
     def __str__(self) -> str:
         return str(self._listening)
+
+    # ---- accepting
 
     def start(self) -> None:
         """Accept from now on."""
         self._loop.add_reader(self._fd, self._accept)
 
     def _accept(self) -> None:
-        _, stopped = self._set.accept(self._fd, self._group, ACCEPTS_A_TURN)
-        if not stopped:
-            return
-        self._loop.remove_reader(self._fd)
-        event = {"address": str(self), "service": self.service}
-        if stopped < 0:
-            logger.warning("max_connections reached, the next ones wait in the backlog", extra={"event": event})
-            self._set.when_room(self._go_on)
+        self._accept_some()
+
+    def _accept_some(self) -> bool:
+        """Accept up to a turn's worth; False when there is no more, or no more is wanted now."""
+        room = min(one.room for one in self._quotas)
+        if self._admission is None and self._settings.at_limit == "defer" and not self._settings.names:
+            if room <= 0:
+                self._defer("max_connections")
+                return False
+            came, stopped = self._set.accept(self._fd, self._group, min(room, ACCEPTS_A_TURN))
+            self._count(came)
+            return self._after(stopped) and came == ACCEPTS_A_TURN
+        return self._accept_each()
+
+    def _accept_each(self) -> bool:
+        for _ in range(ACCEPTS_A_TURN):
+            full = min(one.room for one in self._quotas) <= 0
+            if full and self._settings.at_limit == "defer":
+                self._defer("max_connections")
+                return False
+            try:
+                sock, peer = self._socket.accept()
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                if error.errno in SHORTAGES:
+                    return self._after(error.errno)
+                continue  # that connection's own: ECONNABORTED, EPROTO, EPERM and kin (accept(2))
+            try:
+                sock.setblocking(False)
+                self._judge(sock, peer, full)
+            except OSError as error:
+                self._log(logging.ERROR, "take", "connection dropped", {"address": str(self), "error": str(error)})
+                sock.close()
+        return True
+
+    def _judge(self, sock: socket.socket, peer: SockAddr, full: bool) -> None:
+        verdict = Verdict.ADMITTED
+        if self._admission is not None and not full:
+            verdict = self._admission.judge("" if isinstance(peer, str) else peer[0])
+        if full or verdict is not Verdict.ADMITTED:
+            self._refuse(sock, peer, "max_connections" if full else verdict.value)
+        elif self._set.add(sock, self._group) is None:
+            self._release(peer)
+            self._refuse(sock, peer, "max_connections of the daemon")
         else:
-            event["error"] = os.strerror(stopped)
-            logger.error("accept paused", extra={"event": event})
-            self._loop.call_later(SHORTAGE_PAUSE_SECONDS, self._go_on)
+            self._count(1)
+            if self._settings.names and not isinstance(peer, str):
+                self._resolver.ask(peer[0], lambda name: None)  # remembered until somebody wants it
+
+    def _refuse(self, sock: socket.socket, peer: SockAddr, why: str) -> None:
+        event = {"address": str(self), "peer": format_sockaddr(sock.family, sock.type, peer), "why": why}
+        self._log(logging.WARNING, f"refused: {why}", "refused", event)
+        if self._settings.at_limit == "reset":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            sock.close()
+            return
+        banner = self._settings.banner.encode() + b"\n" if self._settings.banner else b""
+        id = self._set.add(sock, self._refused)
+        if id is None:
+            sock.close()
+            return
+        self._set.write(id, banner)
+        self._set.shut(id, CloseReason.REFUSED)
+
+    # ---- pausing
+
+    def _after(self, stopped: int) -> bool:
+        """Pause if accept said so; True when it did not."""
+        if not stopped:
+            self._pause = FIRST_PAUSE_SECONDS
+            return True
+        if stopped < 0:
+            self._defer("max_connections of the daemon")
+            return False
+        self._reserve.shed(self._socket.accept)
+        event = {"address": str(self), "error": os.strerror(stopped), "pause_seconds": self._pause}
+        self._log(logging.ERROR, "shortage", "accept paused, one connection shed", event)
+        self._loop.remove_reader(self._fd)
+        self._loop.call_later(self._pause, self._go_on)
+        self._set.when_room(self._go_on)  # a descriptor is free sooner when one of ours has ended
+        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+        return False
+
+    def _defer(self, what: str) -> None:
+        event = {"address": str(self), "limit": what}
+        self._log(logging.WARNING, what, "limit reached, the next ones wait in the backlog", event)
+        self._loop.remove_reader(self._fd)
+        self._set.when_room(self._go_on)
 
     def _go_on(self) -> None:
-        if self._fd >= 0:
-            self._loop.remove_reader(self._fd)
+        if self._fd < 0:
+            return
+        self._loop.remove_reader(self._fd)
+        try:
             self._loop.add_reader(self._fd, self._accept)
+        except OSError as error:  # epoll_ctl(2): ENOMEM, ENOSPC
+            self._log(logging.ERROR, "watch", "accept paused", {"address": str(self), "error": str(error)})
+            self._loop.call_later(LONGEST_PAUSE_SECONDS, self._go_on)
+
+    def _log(self, level: int, key: str, message: str, event: Mapping[str, object]) -> None:
+        now = self._loop.clock()
+        if now - self._logged.get(key, -LOG_INTERVAL_SECONDS) >= LOG_INTERVAL_SECONDS:
+            self._logged[key] = now
+            logger.log(level, message, extra={"event": event})
+
+    # ---- counting
+
+    def _count(self, came: int) -> None:
+        for quota in self._quotas:
+            quota.count += came
+
+    def _ended(self, id: int) -> None:
+        self._count(-1)
+        if self._admission is not None:
+            self._release(packed.unpack(self._set.info(id).peer)[1])
+
+    def _release(self, peer: SockAddr) -> None:
+        if self._admission is not None and not isinstance(peer, str):
+            self._admission.release(peer[0])
+
+    # ---- the end
 
     def close(self) -> None:
         """Remove its Unix path, accept what has completed already, and listen no more."""
@@ -76,9 +262,8 @@ class Listener:
         self._loop.remove_reader(self._fd)
         if self._listening.path is not None:
             self._listening.path.unlink_if_ours()
-        stopped = 0
-        came = ACCEPTS_A_TURN
-        while came == ACCEPTS_A_TURN and not stopped:
-            came, stopped = self._set.accept(self._fd, self._group, ACCEPTS_A_TURN)
+        while self._accept_some():
+            pass
+        self._loop.remove_reader(self._fd)
         self._fd = -1
         self._listening.close()

@@ -6,14 +6,24 @@ defect of sockd and end the loop; handlers are guarded where they are called.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
+import logging
 import selectors
+import socket
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+logger = logging.getLogger("sockd.loop")
+
+FAILURES = 100
+"""Failures of the wait in a row after which something is broken for good."""
+FAILURE_PAUSE_SECONDS = 0.01
 
 
 class Timer:
@@ -45,6 +55,21 @@ class EventLoop:
         self._order = itertools.count()
         self._soon: deque[Callable[[], None]] = deque()
         self._running = False
+        self._failures = 0
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self.add_reader(self._reader.fileno(), self._woken)
+
+    def close(self) -> None:
+        """Close the wake-up; other threads' calls do nothing from now on."""
+        self.remove_reader(self._reader.fileno())
+        self._reader.close()
+        self._writer.close()
+
+    def _woken(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._reader.recv(4096)
 
     def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
         """Call back whenever the descriptor is readable."""
@@ -58,6 +83,12 @@ class EventLoop:
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call back once, in this turn or the next."""
         self._soon.append(callback)
+
+    def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
+        """Call back once in the loop, from whichever thread this is called."""
+        self._soon.append(callback)
+        with contextlib.suppress(OSError):  # full: it is awake; closed: nobody listens
+            self._writer.send(b"\0")
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
         """Call back once, `delay` seconds from now."""
@@ -82,12 +113,26 @@ class EventLoop:
         elif self._timers:
             left = max(0.0, self._timers[0][0] - self.clock())
             timeout = left if timeout is None else min(timeout, left)
-        for key, _ in self._selector.select(timeout):
+        for key, _ in self._select(timeout):
             key.data()
         if self._timers:
             self._run_timers()
         for _ in range(len(self._soon)):
             self._soon.popleft()()
+
+    def _select(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait; a failure of the wait itself (ENOMEM, say) is survived as long as it does not last."""
+        try:
+            ready = self._selector.select(timeout)
+        except OSError as error:
+            self._failures += 1
+            if self._failures > FAILURES:
+                raise
+            logger.error("wait failed", extra={"event": {"error": str(error), "times": self._failures}})
+            time.sleep(FAILURE_PAUSE_SECONDS)  # the one thing that cannot be waited for in the selector
+            return []
+        self._failures = 0
+        return ready
 
     def _run_timers(self) -> None:
         now = self.clock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import sys
@@ -15,14 +16,15 @@ if TYPE_CHECKING:
 _FAMILY = struct.Struct("=H") if sys.platform == "linux" else struct.Struct("=xB")
 
 
-def unpack(packed: bytes) -> tuple[int, SockAddr]:
+def unpack(packed: bytes, fd: int = -1) -> tuple[int, SockAddr]:
     """Return (family, sockaddr) of a struct sockaddr_in or sockaddr_in6.
 
     Args:
-        packed: 16 or 28 bytes; empty for a peer without a name (unix(7)).
+        packed: 16 or 28 bytes; empty for a peer over a Unix socket, whose name may be too long for the table.
+        fd: its descriptor, asked for that name; few clients have bound one (unix(7)).
     """
     if not packed:
-        return socket.AF_UNIX, ""
+        return socket.AF_UNIX, _unix_name(fd)
     (family,) = _FAMILY.unpack_from(packed)
     (port,) = struct.unpack_from("!H", packed, 2)
     if family == socket.AF_INET:
@@ -32,7 +34,29 @@ def unpack(packed: bytes) -> tuple[int, SockAddr]:
     return family, (host, port, flow, int.from_bytes(packed[24:28], sys.byteorder))
 
 
-def text(packed: bytes) -> str:
-    """Return the address of a stream's peer as text: `tcp://127.0.0.1:40000`, or `unix:`."""
-    family, sockaddr = unpack(packed)
+def _unix_name(fd: int) -> str:
+    if fd < 0:
+        return ""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=fd)
+    try:
+        return os.fsdecode(sock.getpeername())  # bytes for an abstract name
+    except OSError:
+        return ""
+    finally:
+        sock.detach()
+
+
+def text(packed: bytes, fd: int = -1) -> str:
+    """Return the address of a stream's peer as text: `tcp://127.0.0.1:40000`, `unix:/path`, or `unix:` without a name.
+
+    Args:
+        packed, fd: as for unpack.
+    """
+    family, sockaddr = unpack(packed, fd)
     return format_sockaddr(family, socket.SOCK_STREAM, sockaddr)
+
+
+def host(packed: bytes) -> str:
+    """Return the numeric address alone, empty for a peer without one."""
+    sockaddr = unpack(packed)[1]
+    return "" if isinstance(sockaddr, str) else sockaddr[0]

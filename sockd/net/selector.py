@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 Ready: TypeAlias = list[tuple[selectors.SelectorKey, int]]
 
 
-def _milliseconds(timeout: float | None) -> int:
+def _milliseconds(timeout: float) -> int:
     """Round a timeout up, as selectors.EpollSelector does, so that no turn spins just before a timer."""
-    if timeout is None:
-        return -1
     return min(math.ceil(timeout * 1000), 2**31 - 1) if timeout > 0 else 0
 
 
@@ -78,7 +76,7 @@ class _Keys(selectors.BaseSelector):
         self._connections = connections
         self._keys: dict[int, selectors.SelectorKey] = {}
         self._map = _Map(self._keys)
-        self._some = [(selectors.SelectorKey(connections, -1, selectors.EVENT_READ, connections.dispatch), 1)]
+        self._some: Ready = [(selectors.SelectorKey(connections, -1, selectors.EVENT_READ, connections.dispatch), 1)]
 
     def _new_key(self, fileobj: FileDescriptorLike, events: int, data: Any) -> selectors.SelectorKey:
         if not events or events & ~(selectors.EVENT_READ | selectors.EVENT_WRITE):
@@ -129,13 +127,10 @@ class SetSelector(_Keys):
     def select(self, timeout: float | None = None) -> Ready:
         """Flush, wait, receive, frame; return the keys that are ready."""
         connections = self._connections
-        connections.flush()
-        if connections.pending:
-            return list(self._some)
-        turn = connections.wait(_milliseconds(timeout))
+        turn = connections.wait(-1 if timeout is None else _milliseconds(timeout))
         if not turn:
             return []
-        ready: Ready = list(self._some) if connections.pending else []
+        ready = self._some.copy() if connections.pending else []
         if turn > len(ready):
             for fd, mask in connections.watched():
                 key = self._keys.get(fd)

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError, SystemFault, fault
 from sockd.net.holders import describe_holder
+from sockd.net.options import set_options
 from sockd.net.unix_path import UnixPath, claimed
 
 if TYPE_CHECKING:
     from sockd.net.address import Address
     from sockd.net.endpoint import Endpoint
+    from sockd.settings import ListenSettings
 
 __all__ = ["Listening", "UnixPath", "bind_datagram", "listen_stream", "open_listener"]
 
@@ -52,46 +54,46 @@ class Listening:
         self.socket.close()
 
 
-def listen_stream(endpoint: Endpoint, *, backlog: int, nodelay: bool) -> socket.socket:
+def listen_stream(endpoint: Endpoint, settings: ListenSettings) -> socket.socket:
     """Open a listening TCP or Unix stream socket.
 
     Args:
         endpoint: of SOCK_STREAM.
-        backlog: connections that may wait for accept(); the kernel caps it (listen(2), FAQ III.3).
-        nodelay: TCP_NODELAY, which what is accepted inherits on Linux (FAQ II.16).
+        settings: the backlog, which the kernel caps (listen(2), FAQ III.3), and the options.
 
     Raises:
-        PermissionFault: EACCES or EPERM.
+        PermissionFault: EACCES or EPERM, of bind() or of an option.
         TemporaryFault: a Unix path whose folder another process keeps locked.
         SystemFault: everything else; an address in use is named with its holder.
 
-    Source: socket(7), tcp(7), ipv6(7), FAQ II.4, IV.5.
+    Source: listen(2), sockd.net.options, FAQ II.4, III.3.
     """
-    return _named(endpoint, backlog=backlog, nodelay=nodelay).socket
+    return _named(endpoint, settings).socket
 
 
-def bind_datagram(endpoint: Endpoint) -> socket.socket:
+def bind_datagram(endpoint: Endpoint, settings: ListenSettings) -> socket.socket:
     """Open a bound UDP or Unix datagram socket.
 
     Args:
         endpoint: of SOCK_DGRAM.
+        settings: the options.
 
     Raises:
-        PermissionFault: EACCES or EPERM.
+        PermissionFault: EACCES or EPERM, of bind() or of an option.
         TemporaryFault: a Unix path whose folder another process keeps locked.
         SystemFault: everything else; an address in use is named with its holder.
 
     Source: socket(7), udp(7), FAQ II.4, IV.5: SO_REUSEADDR would let two share a UDP port.
     """
-    return _named(endpoint, backlog=0, nodelay=False).socket
+    return _named(endpoint, settings).socket
 
 
-def open_listener(address: Address, *, backlog: int, nodelay: bool) -> list[Listening]:
+def open_listener(address: Address, settings: ListenSettings) -> list[Listening]:
     """Open every endpoint of an address, or none.  BLOCKS while a name is looked up.
 
     Args:
         address: with port 0 the kernel chooses one port, the same for all endpoints.
-        backlog, nodelay: as for `listen_stream`; of no effect on datagrams.
+        settings: the backlog and the options; those that do not apply to the kind of socket are passed over.
 
     Returns:
         At least one.  An IPv6 address that this host does not have is left out when
@@ -105,7 +107,7 @@ def open_listener(address: Address, *, backlog: int, nodelay: bool) -> list[List
     for left in reversed(range(SHARED_PORT_TRIES)):
         with ExitStack() as opened:
             try:
-                listening = _open_all(endpoints, opened, backlog=backlog, nodelay=nodelay)
+                listening = _open_all(endpoints, opened, settings)
             except _PortTaken as taken:
                 if left:
                     continue
@@ -124,14 +126,14 @@ class _PortTaken(Exception):
         self.endpoint = endpoint
 
 
-def _open_all(endpoints: list[Endpoint], opened: ExitStack, *, backlog: int, nodelay: bool) -> list[Listening]:
+def _open_all(endpoints: list[Endpoint], opened: ExitStack, settings: ListenSettings) -> list[Listening]:
     listening: list[Listening] = []
     missing: OSError | None = None
     for written in endpoints:
         chosen = written.port == 0 and bool(listening)
         endpoint = written.with_port(listening[0].endpoint.port) if chosen else written
         try:
-            one = _open(endpoint, backlog=backlog, nodelay=nodelay)
+            one = _open(endpoint, settings)
         except OSError as error:
             if chosen and error.errno == errno.EADDRINUSE:
                 raise _PortTaken(error, endpoint) from None
@@ -150,23 +152,23 @@ def _left_out(error: OSError, endpoint: Endpoint, endpoints: list[Endpoint]) -> 
     return endpoint.family == socket.AF_INET6 and error.errno in NOT_HERE and len(endpoints) > 1
 
 
-def _named(endpoint: Endpoint, *, backlog: int, nodelay: bool) -> Listening:
+def _named(endpoint: Endpoint, settings: ListenSettings) -> Listening:
     try:
-        return _open(endpoint, backlog=backlog, nodelay=nodelay)
+        return _open(endpoint, settings)
     except OSError as error:
         raise _explain(error, endpoint) from None
 
 
-def _open(endpoint: Endpoint, *, backlog: int, nodelay: bool) -> Listening:
+def _open(endpoint: Endpoint, settings: ListenSettings) -> Listening:
     sock = socket.socket(endpoint.family, endpoint.type, endpoint.proto)  # close-on-exec: PEP 446
     try:
         sock.setblocking(False)
+        endpoint = set_options(sock, endpoint, settings)
         if endpoint.family == socket.AF_UNIX:
-            return _open_path(sock, endpoint, backlog)
-        _set_options(sock, endpoint, nodelay)
+            return _open_path(sock, endpoint, settings.backlog)
         sock.bind(endpoint.sockaddr)
         if endpoint.type == socket.SOCK_STREAM:
-            sock.listen(backlog)
+            sock.listen(settings.backlog)
         return Listening(sock, replace(endpoint, sockaddr=sock.getsockname()))
     except BaseException:
         sock.close()
@@ -185,15 +187,6 @@ def _open_path(sock: socket.socket, endpoint: Endpoint, backlog: int) -> Listeni
             owned.unlink_if_ours()
             raise
     return Listening(sock, endpoint, owned)
-
-
-def _set_options(sock: socket.socket, endpoint: Endpoint, nodelay: bool) -> None:
-    stream = endpoint.type == socket.SOCK_STREAM
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, stream)
-    if endpoint.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not endpoint.dual_stack)
-    if stream:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, nodelay)
 
 
 def _explain(error: OSError, endpoint: Endpoint) -> SockdError:

@@ -25,6 +25,9 @@ class Builtin:
     datagram: Callable[[bytes], bytes | None]
 
 
+DISCARD: int = lib.SB_SERVE_DISCARD
+
+
 def _same(datagram: bytes) -> bytes:
     return datagram
 

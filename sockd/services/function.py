@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from sockd.errors import Close
 from sockd.net import packed
 from sockd.net.connection import log_end
+from sockd.net.connection_set import Sink
 from sockd.wire.framing import Line
 from sockd.wire.state import CloseReason
 
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sockd.handler")
 
 
-class FunctionSink:
-    """Hands frames to a function and its replies to the set.
+class FunctionSink(Sink):
+    """Hands frames to a function and its replies to the set; pausing and closing the set does by itself.
 
     Args:
         service: its name, for the log.
@@ -134,21 +135,10 @@ class FunctionSink:
     def _reason(self, error: Exception, id: int, line: bytes) -> CloseReason:
         if isinstance(error, Close):
             return CloseReason.CLOSED
-        event = {"service": self._service, "peer": packed.text(self._set.info(id).peer), "frame_bytes": len(line)}
+        info = self._set.info(id)
+        event = {"service": self._service, "peer": packed.text(info.peer, info.fd), "frame_bytes": len(line)}
         logger.error("handler failed", exc_info=error, extra={"event": event})
         return CloseReason.HANDLER_ERROR
-
-    def accepted(self, id: int) -> None:
-        """Nothing: a connection that never spoke has no Python object."""
-
-    def ended(self, id: int) -> None:
-        """Nothing: the set closes it when it is answered."""
-
-    def pause(self, id: int) -> None:
-        """Nothing: the set stops reading by itself."""
-
-    def resume(self, id: int) -> None:
-        """Nothing: the set goes on reading by itself."""
 
     def closed(self, id: int, reason: CloseReason) -> None:
         """Log the end."""

@@ -84,15 +84,20 @@ def _framing(table: ServiceSettings, own: Framing | None, default: FramingName) 
 
 def _limits(table: ServiceSettings, service: Service) -> Limits:
     def pick(key: str, default: float) -> float:
-        for value in (getattr(table, key), getattr(service, key)):
+        for value in (getattr(table, key), service.limits[key]):
             if value is not None:
                 return float(value)
         return default
 
+    most = int(pick("max_connections", 0))
     return Limits(
         idle_timeout=pick("idle_timeout", defaults.DEFAULT_IDLE_TIMEOUT),
+        frame_timeout=pick("frame_timeout", defaults.DEFAULT_FRAME_TIMEOUT),
+        write_timeout=pick("write_timeout", defaults.DEFAULT_WRITE_TIMEOUT),
         linger_timeout=pick("linger_timeout", defaults.DEFAULT_LINGER_TIMEOUT),
         high_water=int(pick("high_water", defaults.DEFAULT_HIGH_WATER)),
+        max_buffer=int(pick("max_buffer", defaults.DEFAULT_MAX_BUFFER)),
+        max_connections=most or None,
     )
 
 

@@ -30,8 +30,12 @@ class Service:
         framing: how the stream is cut; lines by default, what has arrived for
             a protocol class with data_received.
         idle_timeout: seconds without a byte after which a connection is closed.
+        frame_timeout: seconds for a whole frame, from its first byte.
+        write_timeout: seconds without progress of unsent output.
         linger_timeout: seconds for the peer to close after us (FAQ II.5).
         high_water: unsent bytes at which a connection is no longer read.
+        max_buffer: unsent bytes at which a connection is closed.
+        max_connections: open at once.
 
     Raises:
         ValueError: a limit is not positive.
@@ -42,20 +46,30 @@ class Service:
         *,
         framing: Framing | None = None,
         idle_timeout: float | None = None,
+        frame_timeout: float | None = None,
+        write_timeout: float | None = None,
         linger_timeout: float | None = None,
         high_water: int | None = None,
+        max_buffer: int | None = None,
+        max_connections: int | None = None,
     ) -> None:
         if isinstance(framing, Line) and framing.max_bytes < 1:
             raise ValueError(f"max_bytes must be positive, not {framing.max_bytes}")
-        for name, value in (("idle_timeout", idle_timeout), ("high_water", high_water)):
+        positive = {
+            "idle_timeout": idle_timeout,
+            "frame_timeout": frame_timeout,
+            "write_timeout": write_timeout,
+            "high_water": high_water,
+            "max_buffer": max_buffer,
+            "max_connections": max_connections,
+        }
+        for name, value in positive.items():
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be positive, not {value}")
         if linger_timeout is not None and linger_timeout < 0:
             raise ValueError(f"linger_timeout must not be negative, not {linger_timeout}")
         self.framing = framing
-        self.idle_timeout = idle_timeout
-        self.linger_timeout = linger_timeout
-        self.high_water = high_water
+        self.limits: dict[str, float | None] = {**positive, "linger_timeout": linger_timeout}
         self.function: LineFunction | FrameFunction | None = None
         self.protocol: Callable[[], object] | None = None
 
@@ -122,8 +136,12 @@ class Limits:
     """What every service has; times in seconds, sizes in bytes."""
 
     idle_timeout: float
+    frame_timeout: float
+    write_timeout: float
     linger_timeout: float
     high_water: int
+    max_buffer: int
+    max_connections: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,12 @@ class CloseReason(enum.IntEnum):
     """The daemon is stopping."""
     ABORTED = 12
     """The service asked for an RST."""
+    FRAME_TIMEOUT = 13
+    """A frame was not whole so long after its first byte."""
+    MALFORMED = 14
+    """The bytes are no frame."""
+    REFUSED = 15
+    """Not let in: an address that is denied, or more than a limit allows."""
 
     def __str__(self) -> str:
         """Return the word: `frame-too-long`."""

@@ -18,6 +18,7 @@ class Set:
     """As ConnectionSet, for one connection."""
 
     class Info:
+        fd = -1
         unframed = 0
         peer = b""
 

@@ -55,11 +55,12 @@ class House:
     """A set with one group, a listener, and its selector."""
 
     def __init__(self, name, folder, **about):
-        self.set = ConnectionSet(size=about.pop("size", 10), epoll=name == "auto")
+        self.set = ConnectionSet(size=about.pop("size", 10), memory=1 << 30, epoll=name == "auto")
         self.selector = choose(name, self.set)
         self.sink = Sink(self.set)
         usual = {"framing": Line(100), "serve": 0, "merge": True, "announce": False, "high_water": 65_536}
-        group = Group(**{**usual, "idle_timeout": 900, "linger_timeout": 0, **about})
+        times = {"idle_timeout": 900, "frame_timeout": 60, "write_timeout": 60, "linger_timeout": 0}
+        group = Group(**{**usual, "max_buffer": 1 << 30, **times, **about})
         self.group = self.set.add_group(group, self.sink)
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(folder / "s"))
@@ -281,4 +282,4 @@ def test_an_over_long_line_behind_a_good_one_ends_without_more_input(house):
 
 def test_a_size_that_cannot_be():
     with pytest.raises(OSError, match="Invalid argument"):
-        ConnectionSet(size=0, epoll=False)
+        ConnectionSet(size=0, memory=1 << 30, epoll=False)

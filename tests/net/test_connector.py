@@ -211,7 +211,7 @@ def test_a_connection_to_itself_is_a_refusal(monkeypatch):
     """Simultaneous open: a client whose own port happens to be the one it calls."""
     honest = connector._new_socket
 
-    def bound_to_the_target(endpoint):
+    def bound_to_the_target(endpoint, source):
         sock = honest(endpoint)
         sock.bind(endpoint.sockaddr)
         return sock

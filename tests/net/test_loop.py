@@ -50,7 +50,9 @@ def selector(clock):
 
 @pytest.fixture
 def loop(clock, selector):
-    return EventLoop(selector, clock)
+    loop = EventLoop(selector, clock)
+    yield loop
+    loop.close()
 
 
 def test_timers_come_in_the_order_of_their_times_and_then_of_their_making(loop):

@@ -27,7 +27,7 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 @pytest.fixture(params=["auto", "epoll", "poll", "select"])
 def selector(request):
-    connections = ConnectionSet(size=10, epoll=module.waits_in_set(request.param))
+    connections = ConnectionSet(size=10, memory=1 << 30, epoll=module.waits_in_set(request.param))
     with module.choose(request.param, connections) as selector:
         yield selector
     connections.close()
@@ -47,7 +47,7 @@ def test_the_choice_by_name(selector, request):
 def test_a_multiplexer_that_is_not_here_is_refused(monkeypatch):
     monkeypatch.delattr(selectors, "PollSelector")
     with pytest.raises(ConfigurationError, match='multiplexer = "poll": not on this system'):
-        module.choose("poll", ConnectionSet(size=1, epoll=False))
+        module.choose("poll", ConnectionSet(size=1, memory=1 << 30, epoll=False))
 
 
 def test_a_key_has_all_that_was_registered(selector, pair):

@@ -14,6 +14,7 @@ from sockd.errors import PermissionFault, SystemFault, TemporaryFault
 from sockd.net.address import Address
 from sockd.net.sockets import open_listener
 from sockd.net.unix_path import UnixPath
+from sockd.settings import ListenSettings
 
 ROOT = str(Path(module.__file__).parents[2])
 SCHEMES = {"unix": socket.SOCK_STREAM, "unixgram": socket.SOCK_DGRAM}
@@ -23,10 +24,11 @@ import sys
 from sockd.errors import SystemFault
 from sockd.net.address import Address
 from sockd.net.sockets import open_listener
+from sockd.settings import ListenSettings
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    (one,) = open_listener(Address.parse(sys.argv[1]), backlog=5, nodelay=True)
+    (one,) = open_listener(Address.parse(sys.argv[1]), ListenSettings())
     print("serves", flush=True)
 except SystemFault as refused:
     print(refused, flush=True)
@@ -35,7 +37,7 @@ sys.stdin.read()
 
 
 def listen(text):
-    (one,) = open_listener(Address.parse(text), backlog=5, nodelay=True)
+    (one,) = open_listener(Address.parse(text), ListenSettings())
     return one
 
 

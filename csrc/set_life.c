@@ -1,0 +1,272 @@
+/*
+ * set_life - how a connection goes on and ends
+ *
+ * DESCRIPTION
+ *   What is waited for, how closing proceeds and which deadline comes next are
+ *   read from the state alone (state.c).  Every way to end leads through
+ *   sb__kill, which gives the one reason.
+ */
+#include "set.h"
+
+#include <errno.h>
+#include <sys/ioctl.h>
+#ifdef __linux__
+#include <sys/epoll.h>
+#endif
+
+/* ---- interest: what is waited for, from the state alone */
+
+int sb__wanted(const struct row *row)
+{
+    int held_up = sb__may(row, MAY_DELIVER) && row->flags & (FLAG_PAUSED | FLAG_HIGH);
+    int receive = sb__may(row, MAY_RECEIVE) && !held_up;
+    int send = sb__may(row, MAY_SEND) && row->out != NULL;
+    return (receive ? SB_READ : 0) | (send ? SB_WRITE : 0);
+}
+
+#ifdef __linux__
+int sb__tell_epoll(sb_set *set, struct row *row, int operation, int interest)
+{
+    struct epoll_event event = {.events = 0, .data = {.u64 = (uint64_t)(row - set->rows)}};
+    event.events = (interest & SB_READ ? (uint32_t)EPOLLIN : 0) | (interest & SB_WRITE ? (uint32_t)EPOLLOUT : 0);
+    return epoll_ctl(set->epoll, operation, row->fd, &event);
+}
+
+static void update_epoll(sb_set *set, struct row *row, int interest)
+{
+    int operation = EPOLL_CTL_MOD;
+    if (row->state == ROW_CLOSED)
+        return; /* close(2) takes it out */
+    if (row->flags & FLAG_PARKED) {
+        operation = EPOLL_CTL_ADD;
+        row->flags &= (uint8_t)~FLAG_PARKED;
+    }
+    if (sb__tell_epoll(set, row, operation, interest) < 0)
+        sb__kill(set, row, SB_REASON_LIMIT, errno);
+}
+#else
+static void update_epoll(sb_set *set, struct row *row, int interest)
+{
+    (void)set, (void)row, (void)interest;
+}
+#endif
+
+void sb__park(sb_set *set, struct row *row)
+{
+#ifdef __linux__
+    if (set->epoll >= 0 && sb__tell_epoll(set, row, EPOLL_CTL_DEL, 0) == 0)
+        row->flags |= FLAG_PARKED;
+#else
+    (void)set, (void)row;
+#endif
+}
+
+void sb__update_interest(sb_set *set, struct row *row)
+{
+    int interest = sb__wanted(row);
+    if (interest == row->interest)
+        return;
+    if (set->epoll >= 0) {
+        row->interest = (uint8_t)interest;
+        update_epoll(set, row, interest);
+    } else if (!(row->flags & FLAG_CHANGED)) {
+        row->flags |= FLAG_CHANGED;
+        set->changed[set->counts.changes++] = (int32_t)(row - set->rows);
+    }
+}
+
+int sb_set_changes(sb_set *set)
+{
+    int n = 0;
+    for (int i = 0; i < set->counts.changes; i++) {
+        struct row *row = &set->rows[set->changed[i]];
+        int interest = sb__wanted(row);
+        row->flags &= (uint8_t)~FLAG_CHANGED;
+        if (interest == row->interest)
+            continue;
+        set->readies[n++] = (sb_ready){.id = set->changed[i], .fd = row->fd, .had = row->interest, .mask = interest};
+        row->interest = (uint8_t)interest;
+    }
+    set->counts.changes = 0;
+    return n;
+}
+
+/* ---- the end of a connection */
+
+void sb__kill(sb_set *set, struct row *row, int reason, int error)
+{
+    if (row->state == ROW_CLOSED)
+        return;
+    if (row->state != ROW_LINGERING) /* then all was sent: the first reason stands */
+        row->reason = (uint8_t)reason;
+    row->error = error;
+    row->state = ROW_CLOSED;
+    sb__deadline_clear(set, row);
+    sb__update_interest(set, row);
+    row->next = set->dead_rows;
+    set->dead_rows = (int32_t)(row - set->rows);
+    set->counts.closed++;
+    sb__event(set, SB_EVENT_CLOSED, set->dead_rows, row->reason);
+}
+
+void sb__kill_for(sb_set *set, struct row *row, long code, int error)
+{
+    int reason = code == SB_ERR_UNREACHABLE ? SB_REASON_UNREACHABLE
+        : code == SB_ERR_NOMEM || code == SB_ERR_LIMIT ? SB_REASON_LIMIT
+                                                       : SB_REASON_RESET;
+    sb__kill(set, row, reason, error);
+}
+
+/* Move on in the table, and do what a state begins with. */
+void sb__step(sb_set *set, struct row *row, enum state_event event)
+{
+    enum state next = sb__next(row->state, event);
+    if (next == row->state)
+        return;
+    if (next == ROW_CLOSED) {
+        sb__kill(set, row, row->reason, 0);
+        return;
+    }
+    if (next == ROW_LINGERING) {
+        int64_t linger = set->groups[row->group].linger_ms;
+        if (event == EVENT_FLUSHED && shutdown(row->fd, SHUT_WR) < 0) {
+            sb__kill_for(set, row, SB_ERR_RESET, errno);
+            return;
+        }
+        if (linger <= 0) {
+            sb__kill(set, row, row->reason, 0);
+            return;
+        }
+        row->deadline_ms = set->now_ms + linger;
+    }
+    row->state = next;
+    sb__deadline_sooner(set, row);
+    sb__update_interest(set, row);
+}
+
+void sb__begin_close(sb_set *set, struct row *row, int reason)
+{
+    if (!sb__may(row, MAY_CLOSE))
+        return;
+    row->reason = (uint8_t)reason;
+    sb__step(set, row, EVENT_CLOSE);
+    if (row->out == NULL)
+        sb__step(set, row, EVENT_FLUSHED);
+}
+
+void sb_set_close(sb_set *set, int id, int reason)
+{
+    struct row *row = sb__row(set, id);
+    if (row != NULL)
+        sb__begin_close(set, row, reason);
+}
+
+void sb_set_close_all(sb_set *set, int reason)
+{
+    for (int32_t id = 0; id < set->rows_used; id++)
+        sb_set_close(set, id, reason);
+}
+
+int sb_set_close_quiet(sb_set *set, int reason)
+{
+    int busy = 0;
+    for (int32_t id = 0; id < set->rows_used; id++) {
+        struct row *row = &set->rows[id];
+        int waiting = 0;
+        if (!sb__may(row, MAY_CLOSE))
+            continue;
+        if (row->in != NULL || (ioctl(row->fd, FIONREAD, &waiting) == 0 && waiting > 0))
+            busy++;
+        else
+            sb__begin_close(set, row, reason);
+    }
+    return busy;
+}
+
+void sb_set_abort(sb_set *set, int id, int reason)
+{
+    struct row *row = sb__row(set, id);
+    if (row == NULL || row->state == ROW_CLOSED)
+        return;
+    struct linger reset = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(row->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    row->reason = (uint8_t)reason;
+    sb__kill(set, row, reason, 0);
+}
+
+void sb_set_shutdown(sb_set *set, int id)
+{
+    struct row *row = sb__row(set, id);
+    if (row == NULL || !sb__may(row, MAY_WRITE))
+        return;
+    row->flags |= FLAG_SHUTDOWN;
+    if (row->out == NULL)
+        sb__output_done(set, row);
+}
+
+void sb_set_pause(sb_set *set, int id, int paused)
+{
+    struct row *row = sb__row(set, id);
+    if (row == NULL)
+        return;
+    row->flags = (uint8_t)(paused ? row->flags | FLAG_PAUSED : row->flags & ~FLAG_PAUSED);
+    sb__update_interest(set, row);
+}
+
+int sb_set_water(sb_set *set, int id, int64_t high, int64_t low)
+{
+    struct row *row = sb__row(set, id);
+    if (low < 0 || low > high)
+        return SB_ERR_LIMIT;
+    if (row != NULL) {
+        row->high = high > INT32_MAX ? INT32_MAX : (int32_t)high;
+        row->low = low > INT32_MAX ? INT32_MAX : (int32_t)low;
+    }
+    return 0;
+}
+
+/* ---- deadlines of a row, from its state alone */
+
+static int64_t sooner(int64_t a, int64_t since_ms, int64_t after_ms)
+{
+    int64_t b = after_ms > 0 ? since_ms + after_ms : INT64_MAX;
+    return a < b ? a : b;
+}
+
+/* The next deadline of a row, 0 for none. */
+int64_t sb__deadline_of(const sb_set *set, const struct row *row)
+{
+    const sb_group *group = &set->groups[row->group];
+    int64_t deadline = INT64_MAX;
+    if (row->state == ROW_LINGERING)
+        return row->deadline_ms;
+    if (sb__may(row, MAY_CLOSE))
+        deadline = sooner(deadline, row->moved_ms, group->idle_ms);
+    /* A peer that is not read because it does not read cannot end its frame. */
+    if (sb__may(row, MAY_DELIVER) && row->in != NULL && !(row->flags & (FLAG_HIGH | FLAG_PAUSED)))
+        deadline = sooner(deadline, row->framing_ms, group->frame_ms);
+    if (sb__may(row, MAY_SEND) && row->out != NULL)
+        deadline = sooner(deadline, row->leaving_ms, group->stall_ms);
+    return deadline == INT64_MAX ? 0 : deadline;
+}
+
+static int deadline_reason(const sb_set *set, const struct row *row)
+{
+    const sb_group *group = &set->groups[row->group];
+    if (row->state == ROW_LINGERING)
+        return row->reason;
+    if (row->out != NULL && set->now_ms >= sooner(INT64_MAX, row->leaving_ms, group->stall_ms))
+        return SB_REASON_WRITE_STALL;
+    if (row->in != NULL && set->now_ms >= sooner(INT64_MAX, row->framing_ms, group->frame_ms))
+        return SB_REASON_FRAME_TIMEOUT;
+    return SB_REASON_IDLE_TIMEOUT;
+}
+
+/* The peer had its time.  What it is owed has left or cannot leave: an end in
+ * order would wait for it once more, so this closes at once; close(2) sends
+ * FIN, or RST when input was not read. */
+void sb__deadline_reached(sb_set *set, struct row *row)
+{
+    row->reason = (uint8_t)deadline_reason(set, row);
+    sb__kill(set, row, row->reason, 0);
+}

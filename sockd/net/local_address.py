@@ -1,0 +1,57 @@
+"""The address that a datagram was sent to, so that its answer leaves from there.
+
+A socket bound to every address has none of its own: the kernel would choose the
+source of an answer by its route, and a client that asked 192.0.2.2 throws away what
+192.0.2.1 says.  Source: IP_PKTINFO of ip(7), IPV6_RECVPKTINFO of RFC 3542, section 6.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from typing import TypeAlias
+
+Ancillary: TypeAlias = list[tuple[int, int, bytes]]
+
+IP_PKTINFO = 8
+"""linux/in.h."""
+_IPV4 = struct.Struct("=i4s4s")  # struct in_pktinfo: interface, local address, destination in the header
+_IPV6 = struct.Struct("=16sI")  # struct in6_pktinfo: address, interface
+ANCILLARY_BYTES = socket.CMSG_SPACE(_IPV6.size) + socket.CMSG_SPACE(_IPV4.size)
+LINK_LOCAL = (b"\xfe\x80", b"\xfe\xbf")
+MULTICAST = 0xFF
+
+
+def tell(sock: socket.socket) -> bool:
+    """Have the kernel tell the local address of each datagram, when the socket is bound to every one.
+
+    Returns:
+        Whether it will: not where the socket has one address, and only on Linux.
+    """
+    if sys.platform != "linux" or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    host = sock.getsockname()[0]
+    if host == "0.0.0.0":  # noqa: S104 - asked, not bound
+        sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+    elif host == "::":
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    return host in ("0.0.0.0", "::")  # noqa: S104
+
+
+def answer_from(ancillary: Ancillary) -> Ancillary:
+    """Turn what came with a datagram into what goes with its answer; empty where the kernel shall choose.
+
+    The interface is left to the routes but for a link-local address, which means nothing without it.
+    """
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.IPPROTO_IP, IP_PKTINFO) and len(data) >= _IPV4.size:
+            local = _IPV4.unpack_from(data)[1]
+            return [(level, kind, _IPV4.pack(0, local, bytes(4)))]
+        if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO) and len(data) >= _IPV6.size:
+            address, interface = _IPV6.unpack_from(data)
+            if address[0] == MULTICAST:
+                return []
+            scoped = LINK_LOCAL[0] <= address[:2] <= LINK_LOCAL[1]
+            return [(level, kind, _IPV6.pack(address, interface if scoped else 0))]
+    return []

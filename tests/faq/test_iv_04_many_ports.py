@@ -1,0 +1,36 @@
+# Seen failing against a daemon that listens on the first address of each table only.
+"""FAQ IV.4: any number of listeners in one process, one loop."""
+
+from __future__ import annotations
+
+import os
+
+LISTENERS = 1000
+
+
+def test_a_thousand_listeners(daemon):
+    """On addresses of the kernel's choice, TCP and UDP, and every one of them answers."""
+    tables = [
+        f'[[listen]]\naddresses = {["tcp://127.0.0.1:0"] * (LISTENERS - 100)}\nservice = "upper"\n',
+        f'[[listen]]\naddresses = {["udp://127.0.0.1:0"] * 100}\nservice = "echo"\n',
+    ]
+    one = daemon(toml="".join(tables), listeners=1)
+    one.wait_for("listening", count=LISTENERS)
+    assert len(set(one.addresses)) == LISTENERS
+    for index in range(LISTENERS):
+        with one.connect(index) as client:
+            client.sendall(b"hello\n")
+            assert client.recv(100) == (b"HELLO\n" if index < LISTENERS - 100 else b"hello\n")
+    assert LISTENERS <= one.descriptors() < LISTENERS + 100
+    assert os.listdir(f"/proc/{one.pid}/task") == [str(one.pid)]  # one thread
+
+
+def test_several_services_in_one_loop(daemon, tmp_path):
+    one = daemon(
+        "tcp://127.0.0.1:0=upper",
+        "tcp://127.0.0.1:0=echo",
+        f"unix:{tmp_path}/s=app:length",
+        "udp://127.0.0.1:0=app:length",
+        app="def length(line):\n    return str(len(line)).encode()\n",
+    )
+    assert [one.ask(b"hello\n", index) for index in range(4)] == [b"HELLO\n", b"hello\n", b"5\n", b"5\n"]
