@@ -160,6 +160,7 @@ class Listener:
                 if error.errno in SHORTAGES:
                     return self._after(error.errno)
                 continue  # that connection's own: ECONNABORTED, EPROTO, EPERM and kin (accept(2))
+            self._pause = FIRST_PAUSE_SECONDS
             try:
                 sock.setblocking(False)
                 self._judge(sock, peer, full)
