@@ -24,7 +24,7 @@ from sockd.net.connection import ConnectionSink
 from sockd.net.connection_set import ConnectionSet, Group, Sink
 from sockd.net.datagram import DatagramListener
 from sockd.net.datagram_rules import DatagramRules
-from sockd.net.listener import Listener, Quota, RefusedSink
+from sockd.net.listener import Listener, Quota, Refusals
 from sockd.net.loop import EventLoop
 from sockd.net.reserve import Reserve
 from sockd.net.resolver import Resolver
@@ -49,7 +49,7 @@ logger = logging.getLogger("sockd.daemon")
 OWN_DESCRIPTORS = 64
 """Kept free of connections: listeners, logs, what handlers open."""
 SELECT_DESCRIPTORS = 1024
-"""FD_SETSIZE of select(2); a descriptor past it cannot be waited for."""
+"""FD_SETSIZE of select(2); a descriptor past it cannot be waited for, so none is opened, by handlers neither."""
 
 REFUSED = Group(
     framing=Raw(),
@@ -64,6 +64,8 @@ REFUSED = Group(
     linger_timeout=1,
 )
 """For connections that are not let in: a second to take the banner, and to be told apart from a reset."""
+REFUSED_SHARE = 8
+"""One connection in so many may be of those that are being refused; a source that is past its limit fills no more."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +148,9 @@ class Daemon:
 
     def _build(self, stack: ExitStack) -> None:
         name = self._settings.daemon.multiplexer
+        self._capacity = self._room()
         self._connections = ConnectionSet(
-            size=self._capacity(), memory=self._settings.daemon.max_memory, epoll=selector.waits_in_set(name)
+            size=self._capacity, memory=self._settings.daemon.max_memory, epoll=selector.waits_in_set(name)
         )
         stack.callback(self._connections.close)
         chosen = selector.choose(name, self._connections)
@@ -162,16 +165,18 @@ class Daemon:
         signals.install()
         self._loop.add_reader(signals.fileno(), signals.handle)
 
-    def _capacity(self) -> int:
+    def _room(self) -> int:
         """Return max_connections, or what select(2) can wait for."""
         wanted = self._settings.daemon.max_connections
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        selects = self._settings.daemon.multiplexer == "select"
+        soft = SELECT_DESCRIPTORS if selects and not 0 <= hard < SELECT_DESCRIPTORS else hard  # RLIM_INFINITY is -1
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         own = OWN_DESCRIPTORS + sum(len(listen.addresses) or 1 for listen in self._settings.listen)
         if hard != resource.RLIM_INFINITY and hard < wanted + own:
             event = {"max_connections": wanted, "descriptors": hard, "own": own}
             logger.warning("fewer descriptors than max_connections may need", extra={"event": event})
-        if self._settings.daemon.multiplexer != "select" or wanted + own <= SELECT_DESCRIPTORS:
+        if not selects or wanted + own <= SELECT_DESCRIPTORS:
             return wanted
         event = {"max_connections": wanted, "connections": SELECT_DESCRIPTORS - own, "descriptors": SELECT_DESCRIPTORS}
         logger.warning("select() cannot wait for as many connections; use another multiplexer", extra={"event": event})
@@ -180,7 +185,7 @@ class Daemon:
     def _attach(self, bound: list[tuple[Listening, Plan]], stack: ExitStack) -> None:
         reserve = Reserve()
         stack.callback(reserve.close)
-        refused = self._connections.add_group(REFUSED, RefusedSink(self._connections))
+        refusals = Refusals(self._connections, REFUSED, max(1, self._capacity // REFUSED_SHARE))
         sinks: dict[int, tuple[Sink, Quota]] = {}
         for listening, one in bound:
             spec = one.service
@@ -198,7 +203,7 @@ class Daemon:
                     one.settings,
                     connections=self._connections,
                     group=self._add_group(spec, sink),
-                    refused=refused,
+                    refusals=refusals,
                     quota=quota,
                     reserve=reserve,
                     loop=self._loop,

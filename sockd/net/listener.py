@@ -5,8 +5,9 @@ A listener without rules accepts in C, a batch a turn.  One with rules
 Whoever is not let in is told so as `at_limit` says: left in the backlog,
 closed in order after the banner, or reset.
 
-Out of descriptors or memory, one connection is shed with the spare descriptor
-and the listener pauses, each time longer, until accept works again.
+Out of descriptors or memory the listener pauses, each time longer, until
+accept works again; at every try that gets nobody in, one connection is shed with
+the spare descriptor.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from sockd.wire.state import CloseReason
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sockd.net.connection_set import ConnectionSet
+    from sockd.net.connection_set import ConnectionSet, Group
     from sockd.net.endpoint import SockAddr
     from sockd.net.loop import EventLoop
     from sockd.net.reserve import Reserve
@@ -64,14 +65,32 @@ class Quota:
         return 2**31 - 1 if self.most is None else self.most - self.count
 
 
-class RefusedSink(Sink):
-    """Connections that were not let in, while they are told so; what they say is discarded."""
+class Refusals(Sink):
+    """Connections that were not let in, while they are told so; what they say is discarded.
 
-    def __init__(self, connections: ConnectionSet) -> None:
+    Args:
+        limits: of the group that they go into.
+        most: how many may be told at once, so that they leave room for those that are let in.
+    """
+
+    def __init__(self, connections: ConnectionSet, limits: Group, most: int) -> None:
         self._set = connections
+        self._quota = Quota(most)
+        self._group = connections.add_group(limits, self)
+
+    def take(self, sock: socket.socket, banner: bytes) -> None:
+        """Say the banner, then close in order; past `most` of them, at once."""
+        id = self._set.add(sock, self._group) if self._quota.room > 0 else None
+        if id is None:
+            sock.close()
+            return
+        self._quota.count += 1
+        self._set.write(id, banner)
+        self._set.shut(id, CloseReason.REFUSED)
 
     def closed(self, id: int, reason: CloseReason) -> None:
         """Log the end."""
+        self._quota.count -= 1
         log_end("", self._set, id, reason)
 
 
@@ -82,7 +101,7 @@ class Listener:
         listening: bound, non-blocking; closed by close().
         settings: its rules and limits.
         group: of the set, for what is accepted; this listener's own.
-        refused: group of the set for those that are not let in.
+        refusals: takes those that are not let in.
         quota: of the service.
         reserve: the spare descriptor.
         resolver: asked for the names of clients where `names` is on.
@@ -96,7 +115,7 @@ class Listener:
         *,
         connections: ConnectionSet,
         group: int,
-        refused: int,
+        refusals: Refusals,
         quota: Quota,
         reserve: Reserve,
         loop: EventLoop,
@@ -109,7 +128,7 @@ class Listener:
         self._settings = settings
         self._set = connections
         self._group = group
-        self._refused = refused
+        self._refusals = refusals
         self._quotas = (quota, Quota(settings.max_connections))
         self._reserve = reserve
         self._loop = loop
@@ -143,11 +162,11 @@ class Listener:
                 return False
             came, stopped = self._set.accept(self._fd, self._group, min(room, ACCEPTS_A_TURN))
             self._count(came)
-            return self._after(stopped) and came == ACCEPTS_A_TURN
+            return self._after(stopped, came) and came == ACCEPTS_A_TURN
         return self._accept_each()
 
     def _accept_each(self) -> bool:
-        for _ in range(ACCEPTS_A_TURN):
+        for came in range(ACCEPTS_A_TURN):
             full = min(one.room for one in self._quotas) <= 0
             if full and self._settings.at_limit == "defer":
                 self._defer("max_connections")
@@ -158,8 +177,9 @@ class Listener:
                 return False
             except OSError as error:
                 if error.errno in SHORTAGES:
-                    return self._after(error.errno)
+                    return self._after(error.errno, came)
                 continue  # that connection's own: ECONNABORTED, EPROTO, EPERM and kin (accept(2))
+            self._pause = FIRST_PAUSE_SECONDS
             try:
                 sock.setblocking(False)
                 self._judge(sock, peer, full)
@@ -189,27 +209,27 @@ class Listener:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             sock.close()
             return
-        banner = self._settings.banner.encode() + b"\n" if self._settings.banner else b""
-        id = self._set.add(sock, self._refused)
-        if id is None:
-            sock.close()
-            return
-        self._set.write(id, banner)
-        self._set.shut(id, CloseReason.REFUSED)
+        self._refusals.take(sock, self._settings.banner.encode() + b"\n" if self._settings.banner else b"")
 
     # ---- pausing
 
-    def _after(self, stopped: int) -> bool:
-        """Pause if accept said so; True when it did not."""
-        if not stopped:
+    def _after(self, stopped: int, came: int) -> bool:
+        """Pause if accept said so; True when it did not.
+
+        Whoever came last has the last descriptor.  When the next try gets none either, the one in front is shed:
+        where others are ending, one that came in the meantime is served.
+        """
+        if came or not stopped:
             self._pause = FIRST_PAUSE_SECONDS
+        if not stopped:
             return True
         if stopped < 0:
             self._defer("max_connections of the daemon")
             return False
-        self._reserve.shed(self._socket.accept)
-        event = {"address": str(self), "error": os.strerror(stopped), "pause_seconds": self._pause}
-        self._log(logging.ERROR, "shortage", "accept paused, one connection shed", event)
+        if not came:
+            self._reserve.shed(self._socket.accept)
+            event = {"address": str(self), "error": os.strerror(stopped), "pause_seconds": self._pause}
+            self._log(logging.ERROR, "shortage", "accept paused, one connection shed", event)
         self._loop.remove_reader(self._fd)
         self._loop.call_later(self._pause, self._go_on)
         self._set.when_room(self._go_on)  # a descriptor is free sooner when one of ours has ended

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sockd.errors import ConfigurationError
+from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -174,14 +175,21 @@ class KeyedSelector(_Keys):
         return key
 
     def _apply_changes(self) -> None:
+        """Watch what the set wants watched; a connection that cannot be (epoll_ctl(2): ENOMEM, ENOSPC) is given up."""
         for id, fd, had, mask in self._connections.changes():
-            if not had:
-                self._selector.register(fd, mask, id)
-            elif mask:
-                self._selector.modify(fd, mask, id)
-            else:
-                self._selector.unregister(fd)
-        self._connections.settle()
+            try:
+                if not had:
+                    self._selector.register(fd, mask, id)
+                elif mask:
+                    self._selector.modify(fd, mask, id)
+                else:
+                    self._unwatch(fd)
+            except OSError:
+                self._connections.abort(id, CloseReason.LIMIT)
+
+    def _unwatch(self, fd: int) -> None:
+        with contextlib.suppress(KeyError):  # one that could not be watched
+            self._selector.unregister(fd)
 
     def select(self, timeout: float | None = None) -> Ready:
         """Flush, wait, then receive and frame from the connections that are ready."""
@@ -190,6 +198,9 @@ class KeyedSelector(_Keys):
         if connections.pending:
             return list(self._some)
         self._apply_changes()
+        if connections.pending:
+            return list(self._some)
+        connections.settle()
         due = connections.timeout_ms()
         if due >= 0 and (timeout is None or due < timeout * 1000):
             timeout = due / 1000

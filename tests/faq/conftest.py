@@ -83,7 +83,7 @@ class Daemon:
         self.process = subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment},
+            env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -542,6 +542,8 @@ def inject(tmp_path):
 # ---- the daemon's own sockets, the wire, and files of /etc
 
 
+QUIET_S = 0.3
+"""Longer than a delayed acknowledgement, 200 ms at most (TCP_DELACK_MAX)."""
 PIDFD_GETFD = 438
 """pidfd_getfd(2), the same number on every architecture; Linux 5.6."""
 
@@ -589,21 +591,24 @@ def wire():
                 pytest.skip("to watch packets needs CAP_NET_RAW")
             stack.enter_context(sock)
             sock.bind(("lo", 0x0800))
-            sock.settimeout(0.3)  # longer than a delayed acknowledgement, at most 200 ms
 
             def take() -> list[Segment]:
-                seen = []
-                while True:
+                seen: list[Segment] = []
+                end = time.monotonic() + QUIET_S
+                while (left := end - time.monotonic()) > 0:
+                    sock.settimeout(left)
                     try:
                         packet = sock.recv(65_535)
                     except TimeoutError:
-                        return seen
+                        break
                     if packet[9] != socket.IPPROTO_TCP:
                         continue
                     tcp = packet[(packet[0] & 15) * 4 : int.from_bytes(packet[2:4], "big")]
                     source, target = struct.unpack_from("!HH", tcp)
-                    if port in (source, target):
+                    if port in (source, target):  # others may be busy on loopback
                         seen.append(Segment(source, target, tcp[13], len(tcp) - (tcp[12] >> 4) * 4))
+                        end = time.monotonic() + QUIET_S
+                return seen
 
             return take
 

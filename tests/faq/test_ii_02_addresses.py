@@ -110,13 +110,22 @@ def test_a_peer_is_written_as_an_address(daemon, name_of):
         one.closed("eof", peer=name)
 
 
-@pytest.mark.parametrize(("text", "place", "reason"), BAD)
-def test_bad_text_gets_the_place_and_the_reason(sockctl_script, text, place, reason):
+def test_bad_text_gets_the_place_and_the_reason(sockd):
+    done = sockd("--check", *(word for text, _, _ in BAD for word in ("--listen", f"{text}=upper")))
+    assert done.returncode in (64, 78)
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.splitlines()
+    for text, place, reason in BAD:
+        (line,) = (line for line in lines if f"not an address: {text!r}: {place}: " in line)
+        assert reason in line
+
+
+def test_the_client_tool_refuses_bad_text_in_the_same_words(sockctl_script):
+    text, place, reason = BAD[0]
     done = subprocess.run([sockctl_script, "connect", text], capture_output=True, text=True, timeout=30)
     assert done.returncode == 64
     assert f"not an address: {text!r}: {place}: " in done.stderr
     assert reason in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_bad_text_in_a_configuration_is_found_with_its_line(sockd, tmp_path):

@@ -38,8 +38,8 @@ def is_free(kind, port):
 
 @pytest.fixture
 def check(sockd_script, tmp_path):
-    def run(address):
-        words = [sockd_script, "--check", "--listen", f"{address}=upper"]
+    def run(*addresses):
+        words = [sockd_script, "--check", *(word for one in addresses for word in ("--listen", f"{one}=upper"))]
         return subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=30)
 
     return run
@@ -64,16 +64,15 @@ def test_a_name_of_the_other_protocol_is_refused_with_what_to_do(check):
         assert f"is a service of {right} only; write {right}://, or the number" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "port", ["no-such-service", "65536", "-1", "070", "0x50", "7 0", "999999999999999999999", "+7"]
-)
-def test_what_is_no_port_is_refused(check, port):
-    done = check(f"tcp://127.0.0.1:{port}")
+def test_what_is_no_port_is_refused(check):
+    ports = ["no-such-service", "65536", "-1", "070", "0x50", "7 0", "999999999999999999999", "+7"]
+    done = check(*(f"tcp://127.0.0.1:{port}" for port in ports))
     assert done.returncode in (64, 78)
-    assert "port" in done.stderr
-    assert port in done.stderr
-    assert "65535" in done.stderr or "begins with a zero" in done.stderr
     assert "Traceback" not in done.stderr
+    for port in ports:
+        (line,) = (line for line in done.stderr.splitlines() if f"127.0.0.1:{port}'" in line)
+        assert ": port: " in line
+        assert "65535" in line or "begins with a zero" in line
 
 
 def test_a_name_that_is_nearly_right_is_suggested(check):
@@ -82,10 +81,9 @@ def test_a_name_that_is_nearly_right_is_suggested(check):
     assert "did you mean smtp" in check("tcp://127.0.0.1:smpt").stderr
 
 
-@pytest.mark.parametrize("port", ["0", "1", "5001", "65535"])
-def test_every_number_from_0_to_65535_is_a_port(check, port):
+def test_every_number_from_0_to_65535_is_a_port(check):
     """5000 was the last one in 1996."""
-    assert check(f"tcp://127.0.0.1:{port}").returncode == 0
+    assert check(*(f"tcp://127.0.0.1:{port}" for port in (0, 1, 5000, 5001, 65535))).returncode == 0
 
 
 def test_port_0_is_chosen_by_the_kernel(daemon):

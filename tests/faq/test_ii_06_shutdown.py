@@ -1,4 +1,4 @@
-# Seen failing against a daemon that closes at once when the peer has shut down (the rest of a long answer is lost), and
+# Seen failing against a daemon that closes at once when the peer has shut down (an answer that is leaving is lost), and
 # one that throws away what it receives after its own shutdown().
 """II.6, shutdown(): half-close both ways; who sends and shuts down gets the whole answer."""
 
@@ -26,6 +26,13 @@ def with_connection(line, connection):
 class Lines(sockd.LineProtocol):
     def line_received(self, line):
         self.send_line(line)
+
+def big(line):
+    return b"x" * 30_000_000
+
+class Big(sockd.LineProtocol):
+    def line_received(self, line):
+        self.send_line(b"x" * 30_000_000)
 
 class Raw(sockd.Protocol):
     def connection_made(self, transport):
@@ -59,30 +66,48 @@ ECHOES = ["echo", "app:function", "app:with_connection", "app:Lines", "app:Raw"]
 LINES = b"".join(b"%d line of the request\n" % number for number in range(100_000))
 
 
-@pytest.mark.parametrize("service", ECHOES)
-def test_a_client_that_sends_and_shuts_down_gets_its_whole_answer(daemon, read_to_end, service):
-    one = daemon(f"tcp://127.0.0.1:0={service}", app=APP)
+def test_a_client_that_sends_and_shuts_down_gets_its_whole_answer(daemon, read_to_end):
+    one = daemon(*(f"tcp://127.0.0.1:0={service}" for service in ECHOES), app=APP)
+    for index in range(len(ECHOES)):
+        sock = one.connect(index)
+        sender = threading.Thread(target=send_and_shut_down, args=(sock, LINES))
+        sender.start()
+        assert read_to_end(sock) == LINES, ECHOES[index]
+        sender.join()
+        one.closed("eof", count=index + 1)
+
+
+def send_and_shut_down(sock, data):
+    sock.sendall(data)
+    sock.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.parametrize("handler", ["big", "Big"])
+def test_an_end_of_the_request_while_its_answer_is_leaving(daemon, read_to_end, handler):
+    """High water is past the answer, so the client's FIN is received in the middle of it."""
+    toml = f"""
+    [[listen]]
+    address = "tcp://127.0.0.1:0"
+    service = "big"
+    [service.big]
+    handler = "app:{handler}"
+    high_water = "100 MiB"
+    """
+    one = daemon(toml=toml, app=APP)
     sock = one.connect()
-
-    def send():
-        sock.sendall(LINES)
-        sock.shutdown(socket.SHUT_WR)
-
-    sender = threading.Thread(target=send)
-    sender.start()
-    assert read_to_end(sock) == LINES
-    sender.join()
+    send_and_shut_down(sock, b"go\n")
+    assert len(read_to_end(sock)) == 30_000_001
     one.closed("eof")
 
 
-@pytest.mark.parametrize("service", ["upper", *ECHOES])
-def test_the_client_tool_shuts_down_and_reads_to_the_end(daemon, sockctl_script, service):
-    one = daemon(f"tcp://127.0.0.1:0={service}", app=APP)
-    words = [sockctl_script, "connect", one.address()]
-    done = subprocess.run(words, input=LINES, capture_output=True, timeout=60)
-    assert done.returncode == 0
-    assert done.stdout == (LINES.upper() if service == "upper" else LINES)
-    one.closed("eof")
+def test_the_client_tool_shuts_down_and_reads_to_the_end(daemon, sockctl_script):
+    services = ["upper", *ECHOES]
+    one = daemon(*(f"tcp://127.0.0.1:0={service}" for service in services), app=APP)
+    for service, address in zip(services, one.addresses, strict=True):
+        done = subprocess.run([sockctl_script, "connect", address], input=LINES, capture_output=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == (LINES.upper() if service == "upper" else LINES), service
+    one.closed("eof", count=len(services))
 
 
 def test_netcat_shuts_down_too(daemon):

@@ -1,9 +1,10 @@
 # Seen failing against a daemon that neither sheds nor pauses (CPU time), one that takes every error for a shortage, one
-# that logs each shortage, and one that lets an error of accept() through.
+# that logs each shortage, one that lets an error of accept() through, and one whose pauses stay long.
 """II.10, EPROTO and its kin: accept() survives; out of descriptors one is shed, the listener pauses, nothing spins."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 
@@ -20,7 +21,6 @@ OTHERS = {
 }
 DESCRIPTORS = 64
 CLIENTS = 200
-ROUNDS = 3
 
 
 def visit(one, index=0):
@@ -66,31 +66,31 @@ def test_an_error_of_one_connection_is_passed_over(daemon, inject, witness, name
 
 
 @pytest.mark.parametrize("names", ["false", "true"], ids=["in C", "one by one"])
-@pytest.mark.parametrize("error", SHORTAGES)
-def test_a_shortage_pauses_the_listener_and_ends(daemon, inject, witness, soak, until, error, names):
+def test_a_shortage_pauses_the_listener_and_ends(daemon, inject, witness, soak, names):
     toml = f"[[listen]]\naddress = 'tcp://127.0.0.1:0'\nservice = 'upper'\nnames = {names}\n"
     one = daemon(toml=toml)
     old = one.connect()
-    witness(old, 0)
-    hits = 20 if soak else 6
-    with inject(one, "accept4", error, f"1..{hits}") as count, one.connect() as new:
-        new.sendall(b"hello\n")
-        before = one.cpu_seconds()
-        start = time.monotonic()
-        while count() < hits:
-            witness(old, 1)
-            assert time.monotonic() - start < 20
-            new.settimeout(0.05)
-            try:
-                assert new.recv(100) == b"HELLO\n"
-            except TimeoutError:
-                continue
-            break
-        assert visit(one)
-        assert one.cpu_seconds() - before <= 0.2 + 0.1 * (time.monotonic() - start)  # it is traced, and asked often
-    (paused,) = one.logged("accept paused, one connection shed")[:1]
-    assert paused["level"] == "error"
-    assert len(one.logged("accept paused, one connection shed")) <= 1 + (time.monotonic() - start) / 5
+    start = time.monotonic()
+    for error in SHORTAGES:
+        hits = 20 if soak else 4  # half of them the listener's own, each with a pause; half in shedding
+        with inject(one, "accept4", error, f"1..{hits}") as count, one.connect() as new:
+            new.sendall(b"hello\n")
+            before, begin = one.cpu_seconds(), time.monotonic()
+            new.settimeout(0.02)
+            answer = None
+            while answer is None:
+                witness(old, 1)
+                assert time.monotonic() - begin < 20, error
+                with contextlib.suppress(TimeoutError):
+                    answer = new.recv(100)
+            assert answer in (b"HELLO\n", b"")  # or it was the one that was shed
+            assert visit(one)
+            assert count() == hits, error
+            assert soak or time.monotonic() - begin < 1.2, error  # each shortage begins with the shortest pause
+            assert one.cpu_seconds() - before <= 0.2 + 0.1 * (time.monotonic() - begin), error  # it is traced
+    paused = one.logged("accept paused, one connection shed")
+    assert 1 <= len(paused) <= 1 + (time.monotonic() - start) / 5
+    assert paused[0]["level"] == "error"
 
 
 @pytest.mark.parametrize("call", OTHERS)
@@ -116,8 +116,8 @@ def test_an_errno_of_any_other_call_harms_nobody_else(daemon, inject, soak, mult
 
 def test_out_of_descriptors_it_neither_spins_nor_floods_the_log(daemon, soak):
     one = daemon("tcp://127.0.0.1:0=upper", descriptors=DESCRIPTORS)
-    for _ in range(100 if soak else ROUNDS):
-        run_out(one, 4 if soak else 1.5)
+    for _ in range(100 if soak else 1):
+        run_out(one, 4 if soak else 2)
 
 
 def run_out(one, seconds):

@@ -1,0 +1,132 @@
+"""Many clients in one process: crowd.py WHAT PORT COUNT SOURCE [...]
+
+WHAT is the name of a function below.  SOURCE is the address that they come from, 127.0.0.x, for one address has
+28,000 ports.  Each prints JSON, a value a line, and ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import selectors
+import socket
+import struct
+import sys
+import time
+
+TIMEOUT_S = 20
+RESET = struct.pack("ii", 1, 0)
+ALPHABET = b"abc XYZ\n\r\0\xff\x80{}%\n\n"
+
+
+def say(value) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def connect(port: int, source: str) -> socket.socket:
+    sock = socket.socket()
+    sock.settimeout(TIMEOUT_S)
+    sock.setsockopt(socket.IPPROTO_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT
+    sock.bind((source, 0))
+    sock.connect(("127.0.0.1", port))
+    return sock
+
+
+def end_with_reset(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    sock.close()
+
+
+def hold(port: int, count: int, source: str) -> None:
+    """Connect and be silent; on a line, each asks one question, and the number of right answers is told."""
+    socks = [connect(port, source) for _ in range(count)]
+    say(len(socks))
+    for _ in sys.stdin:
+        right = 0
+        for sock in socks:
+            try:
+                sock.sendall(b"still here\n")
+                right += sock.recv(100) == b"STILL HERE\n"
+            except OSError:
+                continue
+        say(right)
+
+
+def drip(port: int, count: int, source: str, most: str) -> None:
+    """Connect, then on a line send a byte a second each, for `most` seconds; tell how long each was let live."""
+    socks = [connect(port, source) for _ in range(count)]
+    say(len(socks))
+    sys.stdin.readline()
+    ready = selectors.DefaultSelector()
+    begun, ends = {}, []
+    for sock in socks:
+        sock.setblocking(False)
+        begun[sock] = time.monotonic()
+        sock.send(b"x")
+        ready.register(sock, selectors.EVENT_READ)
+    turn = time.monotonic() + 1
+    last = time.monotonic() + float(most)
+    while begun and time.monotonic() < last:
+        for key, _ in ready.select(max(0, turn - time.monotonic())):
+            ends.append(time.monotonic() - begun.pop(key.fileobj))
+            ready.unregister(key.fileobj)
+            key.fileobj.close()
+        if time.monotonic() >= turn:
+            turn += 1
+            for sock in begun:
+                try:
+                    sock.send(b"y")
+                except OSError:
+                    continue  # its end is told by select()
+    say({"ends": ends, "left": len(begun)})
+    sys.stdin.read()
+
+
+def connect_and_reset(port: int, count: int, source: str) -> None:
+    for number in range(count):
+        sock = connect(port, source)
+        if number % 3 == 1:
+            sock.send(b"half a line")
+        if number % 3 == 2:
+            sock.send(b"line\n" * 1000)
+        end_with_reset(sock)
+    say(count)
+    sys.stdin.read()
+
+
+def garbage(port: int, count: int, source: str, seed: str) -> None:
+    """Random bytes in random pieces, ended by half-close, close, reset, or by saying nothing more."""
+    chance = random.Random(seed)
+    kept = []
+    ends = {"half": 0, "close": 0, "reset": 0, "kept": 0}
+    for _ in range(count):
+        sock = connect(port, source)
+        sock.settimeout(0.2)
+        how = chance.choice(list(ends))
+        ends[how] += 1
+        try:
+            for _ in range(chance.randrange(6)):
+                size = chance.choice((1, 2, 7, 100, 1500, 70_000))
+                letters = ALPHABET if chance.random() < 0.9 else ALPHABET.replace(b"\n", b"")
+                sock.sendall(bytes(chance.choices(letters, k=min(size, 2000))) * (size // 2000 + 1))
+            if how == "half":
+                sock.shutdown(socket.SHUT_WR)
+                if chance.random() < 0.5:
+                    while sock.recv(65_536):
+                        pass
+        except OSError:
+            pass  # let go for a line that was too long, or not read any more: that is what is tried here
+        if how == "reset":
+            end_with_reset(sock)
+        elif how == "kept":
+            kept.append(sock)
+        else:
+            sock.close()
+    say(ends)
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    what, port, count, source, *rest = sys.argv[1:]
+    globals()[what](int(port), int(count), source, *rest)
