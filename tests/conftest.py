@@ -78,6 +78,9 @@ class Client:
             self.sock.settimeout(LIMIT_S)
             for name, value in options.items():
                 self.sock.setsockopt(socket.SOL_SOCKET, getattr(socket, name), value)
+            if family != socket.AF_UNIX and "SO_RCVBUF" in options:
+                # Segments far smaller than the window: else loopback's 64 KiB ones wait for timers (RFC 1122, 4.2.3.4).
+                self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
             self.sock.connect(sockaddr)
             if family != socket.AF_UNIX:
                 self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -142,6 +145,7 @@ class Server:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=True,  # so that end() finds what it started
             **options,
         )
         self.output: list[str] = []  # lines of standard output
@@ -257,8 +261,8 @@ class Server:
     def end(self):
         """Leave nothing behind, whatever state the test left it in."""
         self._clients.close()
-        if self.process.poll() is None:
-            self.process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.wait()
 
 

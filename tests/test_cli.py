@@ -1,8 +1,7 @@
 """The command line of sockd: what it prints and how it exits (sysexits(3)).
 
-Seen to fail: with the exit codes of sockd.errors swapped; with plan() left out of
---check a handler that cannot be imported passes; with the unset fields of -T left out
-the second print differs from the first.
+Seen to fail: with EX_NOPERM another number; with plan() left out of --check, so that a
+handler that cannot be imported passes.
 """
 
 from __future__ import annotations
@@ -78,6 +77,8 @@ def test_a_wrong_command_line_exits_64(run, words, said):
         (["-f", "-l", "udp://127.0.0.1:0=app:Upper"], "cannot answer datagrams"),
         (["-f", "-c", "nothing.toml"], "nothing.toml"),
         (["-t", "-c", "broken.toml"], "broken.toml:1"),
+        (["-t", "-l", "tcp://127.0.0.1:0=app:uper"], "did you mean 'upper'"),
+        (["-T", "-l", "tcp://127.0.0.1:0=app:uper"], "did you mean 'upper'"),
     ],
 )
 def test_a_wrong_configuration_exits_78(run, tmp_path, words, said):

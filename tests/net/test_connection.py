@@ -1,7 +1,7 @@
 """The transport over a set that only writes down what it is asked.
 
-Seen to fail: with each write() handed on by itself; with close() not behind the output;
-with write() after close() sent; with the water marks checked the wrong way round.
+Seen to fail: with each write() handed on by itself; with write() after close() sent; with
+the water marks checked the wrong way round.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The C set seen from Python, over real Unix sockets: events in, replies out.
 
-Seen to fail: with the parts of a merged event read in the wrong order; with shut_quiet
-not flushing first, what was written in the turn before is lost; with the flag of the
-end of file left out of sb_set_wait's interest the end is told for ever.
+Seen to fail: with parts() giving the first part again and again; with shut_quiet not
+flushing first, what was written in the turn before is lost; without the line on doomed
+rows in sb_set_timeout the last turn of the over-long line waits for ever.
 """
 
 from __future__ import annotations

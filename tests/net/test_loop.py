@@ -1,7 +1,7 @@
 """The event loop with a clock and a selector that the test moves.
 
 Seen to fail: with the timeout of run_once not cut to the next timer; with call_soon
-run until the queue is empty; with a cancelled timer called.
+run until the queue is empty.
 """
 
 from __future__ import annotations

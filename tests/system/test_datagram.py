@@ -1,8 +1,8 @@
 """Datagrams over UDP and Unix sockets: one is one frame, its ending is put back (FAQ I.3, App. A).
 
 Seen to fail: with the ending left out of `answer_line` the endings are missing; with
-DATAGRAMS_A_TURN answered one a turn nothing fails (that is speed); with 1,024 bytes for
-MAX_DATAGRAM_BYTES the large ones come back cut.
+1,024 bytes for MAX_DATAGRAM_BYTES the large ones are dropped; with recvfrom() in place of
+recvmsg() those larger than the limit come back cut.
 """
 
 from __future__ import annotations

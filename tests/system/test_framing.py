@@ -4,10 +4,10 @@ Every stream goes to every service in many splittings at once, one connection fo
 each.  Between two pieces stands a round trip on another connection: the daemon has
 then looked at the piece before, so that it does not see the two as one.
 
-Seen to fail: with the CR forgotten in is_too_long (csrc/frame.c) the splits behind
+Seen to fail: with the CR forgotten in sb__line_too_long the splits behind
 the CR at the limit end with frame-too-long; with `scanned` of receive_in_arena set
-to the whole size a split inside a line loses its LF; with doomed rows left to the
-next turn that happens by itself, poll, select and epoll leave the peer waiting.
+to the whole size a split inside a line loses its LF; without the
+line on doomed rows in sb_set_timeout poll, select and epoll leave the peer waiting.
 """
 
 from __future__ import annotations

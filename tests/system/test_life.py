@@ -79,11 +79,18 @@ def test_an_unfinished_line_may_be_finished_while_it_stops(serve):
     assert peer.line() == b"FIRST\n"
     server.signal()
     server.wait_for("stopping")
+    with pytest.raises(ConnectionRefusedError):  # though the daemon still waits for the line
+        connect_again_and_again(server)
     peer.send(b"f\n")
     assert peer.to_end() == b"HALF\n"
     peer.close()
     assert server.wait() == 0
     assert server.end_of(peer)["reason"] == "shutdown"
+
+
+def connect_again_and_again(server):
+    for _ in range(2000):
+        server.connect().close()
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
