@@ -42,8 +42,8 @@ void sb__deadline_set(sb_set *set, struct row *row, int64_t deadline_ms)
     int64_t tick = (deadline_ms + SB_TICK_MS - 1) / SB_TICK_MS;
     if (tick <= w->tick)
         tick = w->tick + 1;
-    if (tick >= w->tick + SB_WHEEL)
-        tick = w->tick + SB_WHEEL - 1;
+    if (tick >= w->tick + SB_WHEEL - 1)
+        tick = w->tick + SB_WHEEL - 2; /* the wheel may go back one: sb__deadlines_run */
     int slot = (int)(tick % SB_WHEEL);
     int32_t id = (int32_t)(row - set->rows);
     row->before = -1;
@@ -71,37 +71,40 @@ void sb__deadline_sooner(sb_set *set, struct row *row)
     sb__deadline_set(set, row, deadline);
 }
 
-/* Unhang everything in a slot, then act on or hang up again each row of it. */
-static void run_slot(sb_set *set, int slot)
+/* Act on each row of a slot or hang it up again, which is never in this slot.
+ * Returns what is left of the budget; the rest stays in the slot when it is 0. */
+static int run_slot(sb_set *set, int slot, int budget)
 {
     struct wheel *w = &set->wheel;
-    int32_t id = w->head[slot];
-    w->head[slot] = -1;
-    w->used[slot / 64] &= ~((uint64_t)1 << (slot % 64));
-    for (int32_t at = id; at >= 0; at = set->rows[at].after)
-        set->rows[at].slot = -1;
-    while (id >= 0) {
-        struct row *row = &set->rows[id];
-        int32_t after = row->after;
+    while (w->head[slot] >= 0 && budget > 0) {
+        struct row *row = &set->rows[w->head[slot]];
         int64_t deadline = sb__deadline_of(set, row);
-        if (deadline > set->now_ms)
+        sb__deadline_clear(set, row);
+        if (deadline > set->now_ms) {
             sb__deadline_set(set, row, deadline);
-        else if (deadline > 0)
+        } else if (deadline > 0) {
             sb__deadline_reached(set, row);
-        id = after;
+            budget--;
+        }
     }
+    return budget;
 }
 
 void sb__deadlines_run(sb_set *set)
 {
     struct wheel *w = &set->wheel;
+    int budget = SB_DEADLINES;
     int64_t now = set->now_ms / SB_TICK_MS;
     int64_t last = now < w->tick + SB_WHEEL ? now : w->tick + SB_WHEEL;
     for (int64_t tick = w->tick + 1; tick <= last; tick++) {
         w->tick = tick;
         int slot = (int)(tick % SB_WHEEL);
         if (w->used[slot / 64] & (uint64_t)1 << (slot % 64))
-            run_slot(set, slot);
+            budget = run_slot(set, slot, budget);
+        if (w->head[slot] >= 0) { /* many at once: the others are served in between */
+            w->tick = tick - 1;
+            return;
+        }
     }
     if (now > w->tick)
         w->tick = now;

@@ -28,7 +28,8 @@ enum {
     SB_GROUPS = 65535,
     SB_BATCH = 512,         /* ready descriptors taken from epoll in one turn */
     SB_WHEEL = 256,         /* slots of the wheel, 64 s in all */
-    SB_TICK_MS = 250
+    SB_TICK_MS = 250,
+    SB_DEADLINES = 256      /* connections let go at their deadline in one turn */
 };
 
 /* The life of a connection; the table is in state.c. */

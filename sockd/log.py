@@ -26,6 +26,7 @@ INDENT = "    "  # before each line of a traceback
 
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII without blank, quote, equals sign, backslash
 _NO_KEY = re.compile(r"[^A-Za-z0-9_.-]")
+_encode = json.JSONEncoder(allow_nan=False).encode  # json.dumps would make one for every line
 _FIXED_KEYS = ("time", "level", "logger", "message", "traceback")
 
 
@@ -99,7 +100,7 @@ class JsonFormatter(logging.Formatter):
         trace = _traceback(self, record)
         if trace:
             line["traceback"] = _clean(trace)
-        return json.dumps(line, allow_nan=False)  # in ASCII, which escapes every control character
+        return _encode(line)  # in ASCII, which escapes every control character
 
 
 def timestamp(seconds: float) -> str:
@@ -164,4 +165,6 @@ def _plain(value: object) -> object:
 
 def _clean(text: str) -> str:
     """Replace lone surrogates, as file names have them, which are not JSON."""
+    if text.isascii():
+        return text
     return text.encode("utf-8", "backslashreplace").decode()

@@ -59,8 +59,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_call_soon", "_closing", "_eof", "_held", "_high", "_listed", "_out", "_out_size", "_paused", "_reason",
-        "_receiver", "_set", "_socket", "framing", "id",
+        "_call_soon", "_closing", "_eof", "_held", "_high", "_is_high", "_listed", "_out", "_out_size", "_paused",
+        "_reason", "_receiver", "_set", "_socket", "framing", "id",
     )  # fmt: skip
 
     def __init__(
@@ -80,7 +80,7 @@ class Connection:
         self._out_size = 0
         self._high = high_water
         self._held: list[bytes] = []
-        self._listed = self._closing = self._eof = self._paused = False
+        self._listed = self._closing = self._eof = self._paused = self._is_high = False
         self._reason = CloseReason.NONE
         self._socket: socket.socket | None = None
 
@@ -104,10 +104,12 @@ class Connection:
             return
         self._out.append(bytes(data))
         self._out_size += len(data)
-        if self._out_size > self._high:
-            self._set.write(self.id, self.take())
-        else:
+        if self._out_size <= self._high:
             self._list()
+            return
+        self._set.write(self.id, self.take())
+        if self._set.unsent(self.id) > self._high:
+            self.pause()  # at once, as asyncio: its receiver may be writing in a loop until it is told
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         """Write each of them."""
@@ -306,13 +308,15 @@ class Connection:
             self._close(CloseReason.TRUNCATED if unframed else CloseReason.EOF)
 
     def pause(self) -> None:
-        """Tell that high water is passed."""
-        if self._receiver is not None:
+        """Tell that high water is passed, once."""
+        if self._receiver is not None and not self._is_high:
+            self._is_high = True
             self._guard(self._receiver.pause_writing)
 
     def resume(self) -> None:
         """Tell that low water is reached."""
-        if self._receiver is not None:
+        if self._receiver is not None and self._is_high:
+            self._is_high = False
             self._guard(self._receiver.resume_writing)
 
     def lost(self, reason: CloseReason, error: int) -> None:

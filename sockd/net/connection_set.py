@@ -344,6 +344,11 @@ class ConnectionSet:
         sock.detach()
         return id
 
+    @property
+    def is_settling(self) -> bool:
+        """Tell whether connections have ended whose rows are free in the next turn only."""
+        return bool(self._counts[_CLOSED])
+
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call back once, when a connection has ended."""
         self._waiting.append(callback)

@@ -240,7 +240,10 @@ class Listener:
         event = {"address": str(self), "limit": what}
         self._log(logging.WARNING, what, "limit reached, the next ones wait in the backlog", event)
         self._loop.remove_reader(self._fd)
-        self._set.when_room(self._go_on)
+        if self._set.is_settling:  # one that ended in this very turn has made room, which is there in the next
+            self._loop.call_soon(self._go_on)
+        else:
+            self._set.when_room(self._go_on)
 
     def _go_on(self) -> None:
         if self._fd < 0:

@@ -37,6 +37,7 @@ HALF_CLOSED = 100
 WATCHED_SECONDS = 0.3
 IDLE_SHARE = 0.1
 """Of one processor: a loop that spins takes all of it."""
+NAGLE_TRIES = 5
 NAGLE_BOUND_SECONDS = 0.02
 """Between an answer on loopback, some 0.1 ms, and the shortest delayed acknowledgement, TCP_DELACK_MIN of 40 ms."""
 
@@ -259,16 +260,20 @@ def nagle(house: House) -> str:
     sock = house.dial("upper")
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
     ask(sock)  # Linux acknowledges the first segments of a connection at once; the FAQ's server has said something
-    seen = []
-    for size in (1, 6):
-        before, begin = segments(sock), time.monotonic()
-        for at in range(0, 6, size):
-            sock.send(b"hello\n"[at : at + size])
-        expect(read_line(sock) == b"HELLO\n", "answered otherwise")
-        took = time.monotonic() - begin
-        seen.append((segments(sock).both - before.both, took))
-    (bytewise, slow), (whole, fast) = seen
-    text = f"case 1: {bytewise} segments, {slow * 1000:.1f} ms; case 2: {whole} segments, {fast * 1000:.2f} ms"
-    expect(whole == 3 and fast < NAGLE_BOUND_SECONDS, text)
-    expect(bytewise in (5, 6) and slow > NAGLE_BOUND_SECONDS, text)
-    return text
+    text = ""
+    for _ in range(NAGLE_TRIES):  # a host that is busy for 40 ms adds acknowledgements
+        (bytewise, slow), (whole, fast) = (_count(sock, size) for size in (1, 6))
+        text = f"case 1: {bytewise} segments, {slow * 1000:.1f} ms; case 2: {whole} segments, {fast * 1000:.2f} ms"
+        if whole == 3 and bytewise in (5, 6) and fast < NAGLE_BOUND_SECONDS < slow:
+            return text
+    raise Failed(text)
+
+
+def _count(sock: socket.socket, size: int) -> tuple[int, float]:
+    """Ask in pieces of a size; returns the segments of both directions, and the seconds."""
+    before, begin = segments(sock), time.monotonic()
+    for at in range(0, 6, size):
+        sock.send(b"hello\n"[at : at + size])
+    expect(read_line(sock) == b"HELLO\n", "answered otherwise")
+    took = time.monotonic() - begin
+    return segments(sock).both - before.both, took

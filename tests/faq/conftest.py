@@ -544,6 +544,7 @@ def inject(tmp_path):
 
 QUIET_S = 0.3
 """Longer than a delayed acknowledgement, 200 ms at most (TCP_DELACK_MAX)."""
+SO_ATTACH_FILTER = 26
 PIDFD_GETFD = 438
 """pidfd_getfd(2), the same number on every architecture; Linux 5.6."""
 
@@ -579,6 +580,23 @@ class Segment(NamedTuple):
     size: int
 
 
+def only_port(sock: socket.socket, port: int) -> None:
+    """Have the kernel pass TCP of one port alone (SO_ATTACH_FILTER, socket(7)): others may be busy on loopback."""
+    program = [
+        (0x30, 0, 0, 9),  # the protocol of the IPv4 header
+        (0x15, 0, 6, socket.IPPROTO_TCP),  # else to the last
+        (0xB1, 0, 0, 0),  # the size of that header
+        (0x48, 0, 0, 0),  # behind it, the source port
+        (0x15, 2, 0, port),
+        (0x48, 0, 0, 2),  # the destination port
+        (0x15, 0, 1, port),
+        (0x06, 0, 0, 0x40000),  # pass
+        (0x06, 0, 0, 0),  # drop
+    ]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in program))
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(program), ctypes.addressof(code)))
+
+
 @pytest.fixture
 def wire():
     """`take = wire(port)`: watch loopback; `take()` returns the segments of that port since, once it is quiet."""
@@ -590,6 +608,7 @@ def wire():
             except PermissionError:
                 pytest.skip("to watch packets needs CAP_NET_RAW")
             stack.enter_context(sock)
+            only_port(sock, port)
             sock.bind(("lo", 0x0800))
 
             def take() -> list[Segment]:
@@ -601,13 +620,10 @@ def wire():
                         packet = sock.recv(65_535)
                     except TimeoutError:
                         break
-                    if packet[9] != socket.IPPROTO_TCP:
-                        continue
                     tcp = packet[(packet[0] & 15) * 4 : int.from_bytes(packet[2:4], "big")]
                     source, target = struct.unpack_from("!HH", tcp)
-                    if port in (source, target):  # others may be busy on loopback
-                        seen.append(Segment(source, target, tcp[13], len(tcp) - (tcp[12] >> 4) * 4))
-                        end = time.monotonic() + QUIET_S
+                    seen.append(Segment(source, target, tcp[13], len(tcp) - (tcp[12] >> 4) * 4))
+                    end = time.monotonic() + QUIET_S
                 return seen
 
             return take

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -29,7 +30,11 @@ def big(line):
 
 def links(one):
     folder = f"/proc/{one.pid}/fd"
-    return {int(fd): os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)}
+    found = {}
+    for fd in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found[int(fd)] = os.readlink(f"{folder}/{fd}")
+    return found
 
 
 def flags(one, fd):

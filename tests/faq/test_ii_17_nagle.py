@@ -12,6 +12,7 @@ import pytest
 SEGMENTS_AT = 136  # tcpi_segs_out and tcpi_segs_in of linux/tcp.h
 DELAYED_S = 0.02  # the shortest delayed acknowledgement is 40 ms (TCP_DELACK_MIN)
 QUIET_S = 0.3  # the longest is 200 ms
+TRIES = 6
 
 
 def segments(sock):
@@ -50,45 +51,73 @@ def ask(client, pieces):
     return time.monotonic() - begin
 
 
+def of_some_tries(measure, right):
+    """Assert that one try is right: a host that is busy for 40 ms adds acknowledgements, it never takes any."""
+    for _ in range(TRIES):
+        seen = measure()
+        if right(*seen):
+            return
+    raise AssertionError(seen)
+
+
 def test_case_2_is_three_segments_on_the_wire(talked, wire):
     one, client = talked
     take, port = wire(one.port()), client.getsockname()[1]
-    took = ask(client, [b"hello\n"])
-    seen = [(segment.source, segment.size) for segment in take()]
-    assert seen == [(port, 6), (one.port(), 6), (port, 0)]
-    assert took < DELAYED_S
+
+    def measure():
+        settled(client)
+        take()
+        took = ask(client, [b"hello\n"])
+        return took, [(segment.source, segment.size) for segment in take()]
+
+    three = [(port, 6), (one.port(), 6), (port, 0)]
+    of_some_tries(measure, lambda took, seen: seen == three and took < DELAYED_S)
 
 
 def test_case_2_is_three_segments_by_the_count_of_both_ends(talked, sockets_of):
     one, client = talked
     (accepted,) = (sock for sock in sockets_of(one) if is_peer(sock, client))
-    before = segments(client), segments(accepted)
-    ask(client, [b"hello\n"])
-    sent, received = (now - then for now, then in zip(settled(client), before[0], strict=True))
-    assert (sent, received) == (2, 1)
-    sent, received = (now - then for now, then in zip(segments(accepted), before[1], strict=True))
-    assert (sent, received) == (1, 2)
+
+    def measure():
+        before = (*settled(client), *segments(accepted))
+        ask(client, [b"hello\n"])
+        return [now - then for now, then in zip((*settled(client), *segments(accepted)), before, strict=True)]
+
+    of_some_tries(measure, lambda *sent_and_received: sent_and_received == (2, 1, 1, 2))
 
 
 def test_case_1_waits_for_an_acknowledgement(talked, wire):
     """A byte by itself, the rest held back until the server's acknowledgement, then one answer."""
     one, client = talked
     take, port = wire(one.port()), client.getsockname()[1]
-    took = ask(client, [b"h", b"e", b"l", b"l", b"o", b"\n"])
-    seen = take()
-    assert [segment.size for segment in seen if segment.source == port and segment.size] == [1, 5]
-    assert [segment.size for segment in seen if segment.source == one.port() and segment.size] == [6]
-    assert len(seen) in (5, 6)  # five in the FAQ; Linux acknowledges the late five bytes at once, by themselves
-    assert took > DELAYED_S
+
+    def measure():
+        settled(client)
+        take()
+        took = ask(client, [b"h", b"e", b"l", b"l", b"o", b"\n"])
+        return took, take()
+
+    def right(took, seen):
+        asked = [segment.size for segment in seen if segment.source == port and segment.size]
+        answered = [segment.size for segment in seen if segment.source == one.port() and segment.size]
+        # Five in the FAQ; Linux acknowledges the late five bytes at once, by themselves.
+        return (asked, answered) == ([1, 5], [6]) and len(seen) in (5, 6) and took > DELAYED_S
+
+    of_some_tries(measure, right)
 
 
 def test_without_nagle_case_1_is_a_segment_a_byte_and_no_wait(talked, wire):
     one, client = talked
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     take, port = wire(one.port()), client.getsockname()[1]
-    took = ask(client, [b"h", b"e", b"l", b"l", b"o", b"\n"])
-    assert [segment.size for segment in take() if segment.source == port and segment.size] == [1] * 6
-    assert took < DELAYED_S
+
+    def measure():
+        settled(client)
+        take()
+        took = ask(client, [b"h", b"e", b"l", b"l", b"o", b"\n"])
+        return took, [segment.size for segment in take() if segment.source == port and segment.size]
+
+    of_some_tries(measure, lambda took, sizes: sizes == [1] * 6 and took < DELAYED_S)
 
 
 def is_peer(sock, client):

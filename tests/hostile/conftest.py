@@ -27,7 +27,15 @@ globals().update({name: value for name, value in vars(_shared).items() if not na
 
 CROWD = Path(__file__).with_name("crowd.py")
 SOAK_TIMEOUT_S = 3600
-TCP_STATES = {1: "ESTABLISHED", 4: "FIN_WAIT1", 5: "FIN_WAIT2", 6: "TIME_WAIT", 8: "CLOSE_WAIT", 9: "LAST_ACK"}
+TCP_STATES = {
+    1: "ESTABLISHED",
+    4: "FIN_WAIT1",
+    5: "FIN_WAIT2",
+    6: "TIME_WAIT",
+    8: "CLOSE_WAIT",
+    9: "LAST_ACK",
+    10: "LISTEN",
+}
 """include/net/tcp_states.h of Linux."""
 
 _figures: list[str] = []

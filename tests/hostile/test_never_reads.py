@@ -31,8 +31,6 @@ class Large(sockd.LineProtocol):
             self.transport.write(CHUNK[: self.left])
             state["written"] += min(len(CHUNK), self.left)
             self.left -= min(len(CHUNK), self.left)
-            if self.transport.get_write_buffer_size() > 65536:
-                self.paused = True
         state["paused"] += self.paused
 
     def pause_writing(self):
