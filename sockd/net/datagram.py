@@ -142,8 +142,8 @@ class DatagramListener:
             reply = self._answer(datagram)
         except Exception:
             self.counts.failed += 1
-            event = self._of(sender) | {"frame_bytes": len(datagram)}
-            self._log(logging.ERROR, "handler failed", event, exc_info=True)
+            event = {"service": self.service, **self._of(sender), "frame_bytes": len(datagram)}
+            logger.exception("handler failed", extra={"event": event})
             return
         if reply is None or not sender:
             return
@@ -176,12 +176,12 @@ class DatagramListener:
     def _of(self, sender: SockAddr | None) -> dict[str, object]:
         return {"peer": format_sockaddr(self._socket.family, socket.SOCK_DGRAM, sender)}
 
-    def _log(self, level: int, message: str, event: Mapping[str, object], *, exc_info: bool = False) -> None:
+    def _log(self, level: int, message: str, event: Mapping[str, object]) -> None:
         now, key = self._loop.clock(), f"{level} {message}"
         if now - self._logged.get(key, -LOG_INTERVAL_SECONDS) >= LOG_INTERVAL_SECONDS:
             self._logged[key] = now
             about = {"service": self.service, "address": str(self), **event}
-            logger.log(level, message, extra={"event": about}, exc_info=exc_info)
+            logger.log(level, message, extra={"event": about})
 
     def close(self) -> None:
         """Answer what has arrived already, and receive no more."""

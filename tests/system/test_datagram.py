@@ -123,8 +123,8 @@ def test_a_datagram_is_never_cut(shared, talk):
     sock = talk("echo", "unixgram")
     sock.send(bytes(100_000))
     assert ask(sock, b"next") == b"next"
-    assert shared.wait_for("datagram too long, dropped", peer=name_of(sock))["limit"] == 65_536
-    assert ask(sock, bytes(65_536)) == bytes(65_536)
+    assert shared.wait_for("datagram dropped: too long", peer=name_of(sock))["max_bytes"] == 65_507
+    assert ask(sock, bytes(65_507)) == bytes(65_507)
 
 
 def test_a_peer_that_is_gone_stops_nothing(talk, family):

@@ -214,18 +214,6 @@ def test_a_descriptor_limit_is_lifted_or_kept_to(serve):
         assert peer.ask(b"a") == b"A"
 
 
-def test_a_hard_descriptor_limit_makes_the_rest_wait(serve):
-    server = serve("tcp://127.0.0.1:0=upper", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)))
-    room = server.wait_for("fewer connections than configured, for want of descriptors")["connections"]
-    assert 20 < room < 100
-    peers = [server.connect() for _ in range(100)]
-    for peer in peers:
-        peer.send(b"a\n")
-    for peer in peers:
-        assert peer.line() == b"A\n"
-        peer.close()
-
-
 def test_the_built_in_example(launch, tmp_path):
     """With no configuration anywhere: upper on tcp and udp 127.0.0.1:7007 and on a Unix socket."""
     server = launch("-f", "--log-format", "json", environment={"XDG_RUNTIME_DIR": str(tmp_path)})
