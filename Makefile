@@ -4,6 +4,8 @@
 #   make test       the wheel, installed, under the tests
 #   make versions   the same wheel under every supported Python that is here
 #   make interop    the tests with real programs
+#   make multiplexers   tests/faq and tests/hostile under auto, epoll, poll and select
+#   make soak       the same two with the large counts: half an hour; SOCKD_MULTIPLEXER=poll for another than auto
 #   make lint       ruff, mypy --strict, import layers, C warnings
 #   make bench      peers side by side
 #   make clean
@@ -28,12 +30,20 @@ interop: $(VENV)/.installed $(VENV)/.test
 	tests/interop/install
 	$(BIN)/pytest tests/interop -rs $(PYTEST_ARGS)
 
+multiplexers: $(VENV)/.installed $(VENV)/.test
+	for name in auto epoll poll select; do \
+	  echo "multiplexer $$name"; SOCKD_MULTIPLEXER=$$name $(BIN)/pytest tests/faq tests/hostile $(PYTEST_ARGS) || exit 1; \
+	done
+
+soak: $(VENV)/.installed $(VENV)/.test
+	SOCKD_SOAK=1 $(BIN)/pytest tests/hostile tests/faq --timeout 3600 $(PYTEST_ARGS)
+
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	for f in csrc/*.c bench/*.c; do \
+	for f in csrc/*.c bench/*.c tests/hostile/*.c; do \
 	  $(CC) -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror -fsyntax-only -Icsrc $$f || exit 1; \
 	done
 
@@ -62,4 +72,4 @@ $(VENV)/.test $(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: pyproject.toml | $(VENV)
 clean:
 	rm -rf build dist *.egg-info bench/build csrc/build $(VENV)
 
-.PHONY: run test versions interop lint bench clean
+.PHONY: run test versions interop multiplexers soak lint bench clean
