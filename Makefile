@@ -5,6 +5,8 @@
 #   make sanitize   the same with the C core under ASan and UBSan
 #   make versions   the same wheel under every supported Python that is here
 #   make interop    the tests with real programs
+#   make multiplexers   tests/faq and tests/hostile under auto, epoll, poll and select
+#   make soak       the same two with the large counts: half an hour; SOCKD_MULTIPLEXER=poll for another than auto
 #   make lint       ruff, mypy --strict, import layers, C warnings
 #   make bench      peers side by side
 #   make clean
@@ -41,12 +43,20 @@ interop: $(VENV)/.installed $(VENV)/.test
 	tests/interop/install
 	$(BIN)/pytest tests/interop -rs $(PYTEST_ARGS)
 
+multiplexers: $(VENV)/.installed $(VENV)/.test
+	for name in auto epoll poll select; do \
+	  echo "multiplexer $$name"; SOCKD_MULTIPLEXER=$$name $(BIN)/pytest tests/faq tests/hostile $(PYTEST_ARGS) || exit 1; \
+	done
+
+soak: $(VENV)/.installed $(VENV)/.test
+	SOCKD_SOAK=1 $(BIN)/pytest tests/hostile tests/faq --timeout 3600 $(PYTEST_ARGS)
+
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	for f in csrc/*.c bench/*.c; do \
+	for f in csrc/*.c bench/*.c tests/hostile/*.c; do \
 	  $(CC) -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror -fsyntax-only -Icsrc $$f || exit 1; \
 	done
 
@@ -75,5 +85,4 @@ $(VENV)/.test $(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: pyproject.toml | $(VENV)
 clean:
 	rm -rf build dist *.egg-info bench/build csrc/build $(VENV) $(VENV)-sanitized
 
-
-.PHONY: run test sanitize versions interop lint bench clean
+.PHONY: run test sanitize versions interop multiplexers soak lint bench clean

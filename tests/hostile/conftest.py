@@ -1,12 +1,11 @@
 """Crowds of clients in processes of their own, what the kernel tells of a port, and the figures that were measured.
 
-The daemon itself, `until` and what else tells of one daemon stand where the questions of the FAQ have theirs.
+SOCKD_SOAK=1 asks for the large counts (make soak); without it the same tests run with a small share of them.
 `figure(name, value)` keeps what was measured; all of them are printed at the end, under "measured".
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import queue
@@ -18,12 +17,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-
-_spec = importlib.util.spec_from_file_location("sockd_tests_faq", Path(__file__).parents[1] / "faq" / "conftest.py")
-_shared = importlib.util.module_from_spec(_spec)
-sys.modules[_spec.name] = _shared
-_spec.loader.exec_module(_shared)
-globals().update({name: value for name, value in vars(_shared).items() if not name.startswith("_")})
 
 CROWD = Path(__file__).with_name("crowd.py")
 SOAK_TIMEOUT_S = 3600

@@ -24,9 +24,11 @@ def say(value) -> None:
     sys.stdout.flush()
 
 
-def connect(port: int, source: str) -> socket.socket:
+def connect(port: int, source: str, receive_buffer: int = 0) -> socket.socket:
     sock = socket.socket()
     sock.settimeout(TIMEOUT_S)
+    if receive_buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.setsockopt(socket.IPPROTO_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT
     sock.bind((source, 0))
     sock.connect(("127.0.0.1", port))
@@ -96,30 +98,30 @@ def connect_and_reset(port: int, count: int, source: str) -> None:
 
 
 def garbage(port: int, count: int, source: str, seed: str) -> None:
-    """Random bytes in random pieces, ended by half-close, close, reset, or by saying nothing more."""
+    """Random bytes in random pieces, ended by half-close, close, reset, silence, or half-closed and deaf."""
     chance = random.Random(seed)
     kept = []
-    ends = {"half": 0, "close": 0, "reset": 0, "kept": 0}
+    ends = {"half": 0, "close": 0, "reset": 0, "kept": 0, "deaf": 0}
     for _ in range(count):
-        sock = connect(port, source)
-        sock.settimeout(0.2)
         how = chance.choice(list(ends))
+        sock = connect(port, source, 4096 if how == "deaf" else 0)
+        sock.settimeout(0.2)
         ends[how] += 1
         try:
             for _ in range(chance.randrange(6)):
                 size = chance.choice((1, 2, 7, 100, 1500, 70_000))
                 letters = ALPHABET if chance.random() < 0.9 else ALPHABET.replace(b"\n", b"")
                 sock.sendall(bytes(chance.choices(letters, k=min(size, 2000))) * (size // 2000 + 1))
-            if how == "half":
+            if how in ("half", "deaf"):
                 sock.shutdown(socket.SHUT_WR)
-                if chance.random() < 0.5:
-                    while sock.recv(65_536):
-                        pass
+            if how == "half" and chance.random() < 0.5:
+                while sock.recv(65_536):
+                    pass
         except OSError:
             pass  # let go for a line that was too long, or not read any more: that is what is tried here
         if how == "reset":
             end_with_reset(sock)
-        elif how == "kept":
+        elif how in ("kept", "deaf"):
             kept.append(sock)
         else:
             sock.close()

@@ -1,5 +1,6 @@
-# Seen failing against an Admission that never releases (the source stays shut out), a Bucket that does not fill,
-# a _judge() that admits all (allow, deny), and a Listener that refuses where it should defer.
+# Seen failing against an Admission that never releases, a bucket that never fills and one that those who are turned
+# away make emptier, a judge that lets denied ones in, a Listener that resets where it should refuse, and one whose
+# refusals may take all the room.
 """Limits for a source: who is past them is told as `at_limit` says, others are not touched, and it always recovers."""
 
 from __future__ import annotations

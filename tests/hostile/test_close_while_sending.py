@@ -1,4 +1,5 @@
-# Seen failing against a daemon whose linger_ms is 0 in csrc/set_life.c (close() with unread input sends RST).
+# Seen failing against a daemon that does not linger (csrc/set_life.c, sb__step): close() with unread input sends RST,
+# and not one of 20 answers was whole.
 """A peer that is still sending 10 MiB when the answer and the close come gets the whole answer, always (FAQ II.5)."""
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-# Seen failing against an accept batch that ends at the first error in csrc/set_accept.c, a class_of() that knows no
-# EINTR in csrc/stream.c (the witness is reset), a loop whose _select catches nothing (the daemon dies), and a
-# KeyedSelector that lets an error of register() pass (a connection is never served).
+# Seen failing against an accept batch that takes every error for a shortage (csrc/set_accept.c), a class_of() that
+# knows no EINTR (csrc/stream.c), a loop whose _select catches no OSError (the daemon dies), a connection kept although
+# epoll_ctl failed, a KeyedSelector that lets an error of register() pass (others are never served), and a set that
+# takes a failing close() for the end of the world.
 """Each errno of accept, receive, send, wait, watch and close, for the first 20 hits: nothing crashes, nothing hangs,
 and the others lose no byte."""
 

@@ -1,5 +1,5 @@
-# Seen failing against a daemon that does not step on END in DRAINING (CLOSE_WAIT stays), one that never ends to
-# linger (FIN_WAIT2), and a _parts() that is off by one connection (wrong transcripts).
+# Seen failing against a set that loses the last byte behind whole frames (wrong transcripts), one that lingers without
+# a bound, and one without a deadline for output that nobody takes (sockets are left behind).
 """2,000 connections of garbage: the daemon lives, the others' answers are right, and no socket is left behind."""
 
 from __future__ import annotations
@@ -24,15 +24,18 @@ class Lines(sockd.LineProtocol):
             self.transport.close()
 """
 PROCESSES = 4
+OURS_TO_END = {"ESTABLISHED", "CLOSE_WAIT"}
 LEFTOVERS = {"FIN_WAIT1", "FIN_WAIT2", "CLOSE_WAIT", "LAST_ACK"}
 SERVICES = ("s", "p", "upper")
 
 
 def toml():
     """The function, the protocol class and the built-in, each with short deadlines."""
-    listen = "".join(f'[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "{name}"\n' for name in SERVICES)
+    listen = "".join(
+        f'[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "{name}"\nsend_buffer = "8 KiB"\n' for name in SERVICES
+    )
     limits = (
-        'max_frame = "4 KiB"\nframe_timeout = "2s"\nlinger_timeout = "1s"\nwrite_timeout = "2s"\nidle_timeout = "5s"\n'
+        'max_frame = "4 KiB"\nframe_timeout = "1s"\nlinger_timeout = "1s"\nwrite_timeout = "1s"\nidle_timeout = "2s"\n'
     )
     handlers = {"s": 'handler = "app:talk"', "p": 'handler = "app:Lines"', "upper": 'builtin = "upper"'}
     return listen + "".join(f"[service.{name}]\n{handler}\n{limits}" for name, handler in handlers.items())
@@ -50,8 +53,8 @@ def converse(sock, chance, number):
     assert answer == question.upper()
 
 
-def test_garbage_harms_nobody_and_leaves_nothing(daemon, crowd, visit, until, tcp_states, soak, figure):
-    count = 20_000 if soak else 2000
+def test_garbage_harms_nobody_and_leaves_nothing(daemon, crowd, visit, until, tcp_states, soak, figure, multiplexer):
+    count = 20_000 if soak and multiplexer != "select" else 2000
     seed = random.randrange(1 << 32)
     one = daemon(toml=toml(), app=APP)
     names = [one.sockaddr(index)[2] for index in range(len(SERVICES))]
@@ -74,9 +77,10 @@ def test_garbage_harms_nobody_and_leaves_nothing(daemon, crowd, visit, until, tc
             converse(sock, chance, rounds)
     for sock in good:
         sock.close()
+    until(lambda: one.descriptors() == before, within=10)  # though many have not ended their side
+    assert not OURS_TO_END & {state for _, port in names for state in tcp_states(port)}
     for one_crowd in crowds:
         one_crowd.end()
-    until(lambda: one.descriptors() == before, within=10)
     states = {}
     for _, port in names:
         for state, sockets in tcp_states(port).items():

@@ -1,5 +1,5 @@
-# Seen failing against a set without a limit of memory (the daemon's memory grows by all that is kept), and one that
-# gives up the oldest connection in place of the one that needs more.
+# Seen failing against a set that knows no limit of memory, and one that gives up the oldest connection in place of the
+# one that needs more.
 """max_memory reached closes the one connection that needs more, and not the others."""
 
 from __future__ import annotations

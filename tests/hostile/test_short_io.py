@@ -1,5 +1,5 @@
-# Seen failing against a set that takes a short send for a whole one in csrc/set_send.c (bytes are lost), one that
-# takes EINTR of recv for the end, and a client of sockctl that does the same.
+# Seen failing against a set that takes a short send for a whole one (csrc/set_send.c: bytes are lost), and a class_of()
+# that knows no EINTR (csrc/stream.c: connections are reset).
 """Short reads and writes, EINTR and EAGAIN, preloaded under the daemon: the same answers (FAQ I.4)."""
 
 from __future__ import annotations
