@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from sockd.wire.framing import Framing, Line
+from sockd.wire.framing import Framing, Line, Raw
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +45,8 @@ class Service:
         linger_timeout: float | None = None,
         high_water: int | None = None,
     ) -> None:
+        if not isinstance(framing, Line | Raw | None):
+            raise ValueError(f"a service is framed by Line or Raw so far, not {framing!r}")
         if isinstance(framing, Line) and framing.max_bytes < 1:
             raise ValueError(f"max_bytes must be positive, not {framing.max_bytes}")
         for name, value in (("idle_timeout", idle_timeout), ("high_water", high_water)):
