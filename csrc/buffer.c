@@ -47,7 +47,8 @@ static void move_to_front(sb_buffer *b)
 
 static int grow(sb_buffer *b, size_t need)
 {
-    size_t size = b->size < SMALLEST ? SMALLEST : b->size;
+    size_t smallest = b->limit < SMALLEST ? b->limit : SMALLEST;
+    size_t size = b->size < smallest ? smallest : b->size;
     while (size < need)
         size = size > b->limit / 2 ? b->limit : size * 2;
     char *memory = realloc(b->memory, size);

@@ -36,7 +36,7 @@ int sb__malformed(size_t at, sb_scan *scan)
 static int raw_find(const sb_framing *framing, size_t size, sb_scan *scan, sb_frame *frame)
 {
     size_t n = size < framing->limit ? size : framing->limit;
-    return n == 0 ? sb__more(0, 1, scan) : sb__found(0, n, n, scan, frame);
+    return sb__found(0, n, n, scan, frame);
 }
 
 static int datagram_find(const sb_framing *framing, size_t size, sb_scan *scan, sb_frame *frame)

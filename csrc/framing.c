@@ -132,8 +132,9 @@ size_t sb_framing_room(const sb_framing *framing)
     size_t limit = framing->limit;
     switch (framing->kind) {
     case SB_FRAMING_LINE:
-    case SB_FRAMING_BLANK_LINE:
         return limit + 2;
+    case SB_FRAMING_BLANK_LINE:
+        return limit + 3; /* LF CR LF, of which only the last two count, unless it is being left out */
     case SB_FRAMING_CRLF:
     case SB_FRAMING_DELIMITER:
     case SB_FRAMING_PREFIX:
@@ -146,7 +147,7 @@ size_t sb_framing_room(const sb_framing *framing)
     case SB_FRAMING_VARINT:
         return limit + SB_VARINT_MAX;
     case SB_FRAMING_DOT_BLOCK:
-        return limit + limit / 3 + 1 + 3; /* "..CRLF" is the most stuffing: one dot for three bytes */
+        return limit + limit / 3 + 1 + 5; /* "..CRLF" is the most stuffing: one dot for three bytes */
     default:
         return limit;
     }

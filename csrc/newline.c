@@ -4,8 +4,7 @@
  * DESCRIPTION
  *   Each way of looking makes the same marks, a bit for a byte, so that what
  *   walks them is written once.  The widest way that the processor has is asked
- *   for on each call; the answer lies in the compiler's run-time support, and
- *   this library keeps nothing.
+ *   for on each call: others know it already, and this library keeps nothing.
  *
  *   A last block that is not full is copied aside: no byte behind the data is
  *   read, mapped or not.
@@ -17,6 +16,12 @@
 #if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
 #define HAVE_X86 1
 #include <immintrin.h>
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
+#include <sys/platform/x86.h>
+#define HAS(feature, name) CPU_FEATURE_ACTIVE(feature) /* kept by the dynamic linker */
+#else
+#define HAS(feature, name) __builtin_cpu_supports(name) /* kept by the compiler's run-time support */
+#endif
 #elif defined(__GNUC__) && defined(__aarch64__)
 #define HAVE_NEON 1
 #include <arm_neon.h>
@@ -89,7 +94,7 @@ static void marks_avx2(const char *data, size_t blocks, char lf, char cr, struct
 
 int sb__widest(void)
 {
-    return __builtin_cpu_supports("avx2") ? 2 : __builtin_cpu_supports("sse2") ? 1 : 0;
+    return HAS(AVX2, "avx2") ? 2 : HAS(SSE2, "sse2") ? 1 : 0;
 }
 
 static void marks_of(int way, const char *data, size_t blocks, char lf, char cr, struct sb_mark *marks)

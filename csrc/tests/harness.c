@@ -1,0 +1,297 @@
+#include "harness.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sys/epoll.h>
+#endif
+
+static int failures; /* of the test that runs */
+static int soaking;
+
+void check(int is_true, const char *what, const char *file, int line)
+{
+    if (is_true)
+        return;
+    if (failures++ < 40)
+        printf("# %s:%d: %s\n", file, line, what);
+}
+
+void check_number(long long got, long long want, const char *what, const char *file, int line)
+{
+    if (got == want)
+        return;
+    if (failures++ < 40)
+        printf("# %s:%d: %s is %lld, not %lld\n", file, line, what, got, want);
+}
+
+void check_text(const char *got, const char *want, const char *what, const char *file, int line)
+{
+    if (strcmp(got, want) == 0)
+        return;
+    if (failures++ < 40)
+        printf("# %s:%d: %s is \"%s\", not \"%s\"\n", file, line, what, got, want);
+}
+
+int check_failures(void)
+{
+    return failures;
+}
+
+int rounds(int few, int many)
+{
+    return soaking ? many : few;
+}
+
+static uint64_t random_state = 1;
+
+uint32_t random_below(uint32_t bound)
+{
+    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(random_state >> 33) % bound;
+}
+
+enum { EDGE = 1 << 20 };
+
+void *__real_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+
+char *at_edge(const void *data, size_t size)
+{
+    static char *memory;
+    if (memory == NULL) {
+        size_t page = (size_t)sysconf(_SC_PAGESIZE);
+        memory = __real_mmap(NULL, EDGE + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED || mprotect(memory + EDGE, page, PROT_NONE) < 0)
+            abort();
+    }
+    if (size > EDGE)
+        abort();
+    if (size > 0)
+        memcpy(memory + EDGE - size, data, size);
+    return memory + EDGE - size;
+}
+
+/* ---- faults */
+
+static struct plan {
+    int countdown, error;
+    size_t cap;
+} plans[CALLS];
+static int fired;
+
+void fail_nth(enum call call, int nth, int error)
+{
+    plans[call].countdown = nth;
+    plans[call].error = error;
+}
+
+void cap_size(enum call call, size_t size)
+{
+    plans[call].cap = size;
+}
+
+int faults_clear(void)
+{
+    int did = fired;
+    memset(plans, 0, sizeof plans);
+    fired = 0;
+    return did;
+}
+
+static int fails(enum call call)
+{
+    if (plans[call].countdown == 0 || --plans[call].countdown > 0)
+        return 0;
+    fired = 1;
+    errno = plans[call].error;
+    return 1;
+}
+
+static size_t capped(enum call call, size_t size)
+{
+    return plans[call].cap > 0 && plans[call].cap < size ? plans[call].cap : size;
+}
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_malloc(size_t size)
+{
+    return fails(CALL_ALLOCATE) ? NULL : __real_malloc(size);
+}
+
+void *__real_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return fails(CALL_ALLOCATE) ? NULL : __real_calloc(count, size);
+}
+
+void *__real_realloc(void *memory, size_t size);
+void *__wrap_realloc(void *memory, size_t size);
+void *__wrap_realloc(void *memory, size_t size)
+{
+    return fails(CALL_ALLOCATE) ? NULL : __real_realloc(memory, size);
+}
+
+void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    return fails(CALL_MMAP) ? MAP_FAILED : __real_mmap(at, size, protection, flags, fd, offset);
+}
+
+ssize_t __real_recv(int fd, void *data, size_t size, int flags);
+ssize_t __wrap_recv(int fd, void *data, size_t size, int flags);
+ssize_t __wrap_recv(int fd, void *data, size_t size, int flags)
+{
+    return fails(CALL_RECV) ? -1 : __real_recv(fd, data, capped(CALL_RECV, size), flags);
+}
+
+ssize_t __real_send(int fd, const void *data, size_t size, int flags);
+ssize_t __wrap_send(int fd, const void *data, size_t size, int flags);
+ssize_t __wrap_send(int fd, const void *data, size_t size, int flags)
+{
+    check((flags & MSG_NOSIGNAL) != 0, "send with MSG_NOSIGNAL", __FILE__, __LINE__);
+    return fails(CALL_SEND) ? -1 : __real_send(fd, data, capped(CALL_SEND, size), flags);
+}
+
+ssize_t __real_sendmsg(int fd, const struct msghdr *message, int flags);
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags);
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    check((flags & MSG_NOSIGNAL) != 0, "sendmsg with MSG_NOSIGNAL", __FILE__, __LINE__);
+    return fails(CALL_SENDMSG) ? -1 : __real_sendmsg(fd, message, flags);
+}
+
+ssize_t __real_read(int fd, void *data, size_t size);
+ssize_t __wrap_read(int fd, void *data, size_t size);
+ssize_t __wrap_read(int fd, void *data, size_t size)
+{
+    return fails(CALL_READ) ? -1 : __real_read(fd, data, capped(CALL_READ, size));
+}
+
+ssize_t __real_write(int fd, const void *data, size_t size);
+ssize_t __wrap_write(int fd, const void *data, size_t size);
+ssize_t __wrap_write(int fd, const void *data, size_t size)
+{
+    return fails(CALL_WRITE) ? -1 : __real_write(fd, data, capped(CALL_WRITE, size));
+}
+
+int __real_poll(struct pollfd *fds, nfds_t count, int timeout);
+int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout);
+int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout)
+{
+    return fails(CALL_POLL) ? -1 : __real_poll(fds, count, timeout);
+}
+
+int __real_shutdown(int fd, int how);
+int __wrap_shutdown(int fd, int how);
+int __wrap_shutdown(int fd, int how)
+{
+    return fails(CALL_SHUTDOWN) ? -1 : __real_shutdown(fd, how);
+}
+
+static int64_t clock_offset_ms;
+
+void clock_advance(int64_t ms)
+{
+    clock_offset_ms += ms;
+}
+
+int __real_clock_gettime(clockid_t clock, struct timespec *now);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now)
+{
+    int code = __real_clock_gettime(clock, now);
+    now->tv_sec += (time_t)(clock_offset_ms / 1000);
+    now->tv_nsec += (long)(clock_offset_ms % 1000) * 1000000;
+    if (now->tv_nsec >= 1000000000) {
+        now->tv_nsec -= 1000000000;
+        now->tv_sec++;
+    }
+    return code;
+}
+
+int __real_accept4(int fd, struct sockaddr *peer, socklen_t *size, int flags);
+int __wrap_accept4(int fd, struct sockaddr *peer, socklen_t *size, int flags);
+int __wrap_accept4(int fd, struct sockaddr *peer, socklen_t *size, int flags)
+{
+    return fails(CALL_ACCEPT) ? -1 : __real_accept4(fd, peer, size, flags);
+}
+
+#ifdef __linux__
+int __real_epoll_create1(int flags);
+int __wrap_epoll_create1(int flags);
+int __wrap_epoll_create1(int flags)
+{
+    return fails(CALL_EPOLL_CREATE) ? -1 : __real_epoll_create1(flags);
+}
+
+int __real_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event);
+int __wrap_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event);
+int __wrap_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event)
+{
+    return fails(CALL_EPOLL_CTL) ? -1 : __real_epoll_ctl(epoll, operation, fd, event);
+}
+
+int __real_epoll_wait(int epoll, struct epoll_event *events, int most, int timeout);
+int __wrap_epoll_wait(int epoll, struct epoll_event *events, int most, int timeout);
+int __wrap_epoll_wait(int epoll, struct epoll_event *events, int most, int timeout)
+{
+    return fails(CALL_EPOLL_WAIT) ? -1 : __real_epoll_wait(epoll, events, most, timeout);
+}
+#endif
+
+/* ---- running */
+
+static int passed, failed, number;
+
+static int is_wanted(const char *name, int argc, char **argv)
+{
+    int names = 0;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "soak") == 0)
+            continue;
+        names++;
+        if (strncmp(name, argv[i], strlen(argv[i])) == 0)
+            return 1;
+    }
+    return names == 0;
+}
+
+static void run(const struct test *tests, int argc, char **argv)
+{
+    for (const struct test *test = tests; test->name != NULL; test++) {
+        if (!is_wanted(test->name, argc, argv))
+            continue;
+        failures = 0;
+        random_state = 1;
+        test->run();
+        faults_clear();
+        printf("%s %d - %s\n", failures == 0 ? "ok" : "not ok", ++number, test->name);
+        if (failures == 0)
+            passed++;
+        else
+            failed++;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    for (int i = 1; i < argc; i++)
+        soaking |= strcmp(argv[i], "soak") == 0;
+    const struct test *const all[] = {buffer_tests, newline_tests, line_tests, frame_tests,
+                                      encode_tests, stream_tests,  set_tests};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        run(all[i], argc, argv);
+    printf("1..%d\n%d passed, %d failed\n", number, passed, failed);
+    return failed > 0;
+}
