@@ -8,7 +8,7 @@
  *   frame_block.c      dot-stuffed block, blank-line block
  *   frame_encode.c     the way back
  *   frame_lines.c      whole blocks of lines, for the set
- *   newline.c          where two bytes are, 64 at a time
+ *   newline.c          where a byte is, 64 at a time
  */
 #ifndef SOCKBUF_FRAME_H
 #define SOCKBUF_FRAME_H
@@ -18,13 +18,9 @@
 enum {
     SB_VARINT_MAX = 5,   /* bytes of a length of 32 bits */
     SB_HEADER_MAX = 24,  /* 20 digits and one sign are the longest header */
-    SB_BLOCK = 64,       /* bytes that one mark covers */
-    SB_STRIDE = 64       /* marks made in one call */
-};
-
-/* Bit i of lf is set where byte i of the block is the first needle; cr alike. */
-struct sb_mark {
-    uint64_t lf, cr;
+    SB_BLOCK = 64,       /* bytes compared at once */
+    SB_STRIDE = 2048,    /* bytes looked at in one call: their ends fit on the stack */
+    SB_ENDS = SB_STRIDE + 8
 };
 
 /* Frames that one kind of finder knows.  As sb_frame_find, size > 0. */
@@ -50,23 +46,13 @@ size_t sb__delimiter_at(const char *data, size_t from, size_t size, const char *
 int sb__bytes_batch(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_span *spans,
                     size_t most, size_t *next);
 
-/* Mark where lf and cr are in up to SB_STRIDE blocks of data; bits behind its
- * end are clear.  Returns how many bytes were looked at, size > 0. */
-size_t sb__marks(const char *data, size_t size, char lf, char cr, struct sb_mark *marks);
+/* Offsets of a byte in the first SB_STRIDE bytes of data (or all of fewer), in
+ * rising order; ends has SB_ENDS elements.  Returns how many; *looked is how
+ * many bytes these were. */
+size_t sb__ends(const char *data, size_t size, char needle, uint32_t *ends, size_t *looked);
 
 /* The same by a way of the processor's: 0 the portable one, up to sb__widest(). */
-size_t sb__marks_by(int way, const char *data, size_t size, char lf, char cr, struct sb_mark *marks);
+size_t sb__ends_by(int way, const char *data, size_t size, char needle, uint32_t *ends, size_t *looked);
 int sb__widest(void);
-
-/* Index of the lowest and of the highest bit set; bits is not 0. */
-static inline unsigned sb__lowest(uint64_t bits)
-{
-    return (unsigned)__builtin_ctzll(bits);
-}
-
-static inline unsigned sb__highest(uint64_t bits)
-{
-    return 63 - (unsigned)__builtin_clzll(bits);
-}
 
 #endif
