@@ -74,8 +74,9 @@ class ReceiveBuffer:
     """
 
     __slots__ = (
-        "_at", "_base", "_batch", "_data", "_description", "_end", "_ended", "_found", "_framing", "_is_discarding",
-        "_is_failed", "_is_view", "_iterator", "_limit", "_max_bytes", "_passed", "_scan", "_source",
+        "_at", "_base", "_batch", "_data", "_description", "_end", "_ended", "_failed_at", "_found", "_framing",
+        "_is_discarding", "_is_failed", "_is_view", "_iterator", "_limit", "_max_bytes", "_passed", "_scan",
+        "_source",
     )  # fmt: skip
 
     def __init__(self, framing: StreamFraming, *, max_bytes: int | None = None) -> None:
@@ -89,6 +90,7 @@ class ReceiveBuffer:
         self._iterator: Iterator[Any] = iter(self._batch)
         self._is_view = False
         self._ended = False
+        self._failed_at = 0  # where the frame begins that was reported, or is discarded
         self._scan = ffi.new("sb_scan *")
         self._found = ffi.new("sockd_batch *")
         self._use(framing)
@@ -105,7 +107,7 @@ class ReceiveBuffer:
         self._forget_scan()
 
     def _forget_scan(self) -> None:
-        self._scan[0] = {}
+        self._scan = ffi.new("sb_scan *")
         self._is_discarding = self._is_failed = False
 
     @property
@@ -258,8 +260,8 @@ class ReceiveBuffer:
         data = self._data
         if not data or self._is_discarding:
             self._source = b""
-            if self._ended and (data or self._is_discarding):
-                raise Truncated(self._base, len(data))
+            if self._ended and self._is_discarding:
+                raise Truncated(self._failed_at, self._base + len(data) - self._failed_at)
             return False
         batch, end = self._cut_views(data) if is_view else self._cut(data)
         if not batch:
@@ -274,15 +276,21 @@ class ReceiveBuffer:
     def _none(self, code: int) -> bool:
         """Say why there is no frame."""
         if code == lib.SB_ERR_TOO_LONG:
-            self._is_failed = True
+            self._fail()
             raise TooLong(self._base, self._description.limit)
         if code == lib.SB_ERR_MALFORMED:
-            self._is_failed = True
-            raise Malformed(self._base + self._scan.searched)
+            at = self._scan.searched
+            self._fail()
+            raise Malformed(self._base + at)
         assert code == 0
         if self._ended:
             raise Truncated(self._base, len(self._data))
         return False
+
+    def _fail(self) -> None:
+        self._scan = ffi.new("sb_scan *")
+        self._is_failed = True
+        self._failed_at = self._base
 
     def _cut(self, data: bytes | bytearray) -> tuple[list[bytes], int]:
         """Cut frames off the start of the data: (frames, where they end), or ([], why there is none)."""
@@ -344,7 +352,7 @@ class ReceiveBuffer:
             self._data = bytes(memoryview(self._source)[self._end - size : self._end]) + self._data
             self._base -= size
             self._batch.clear()
-            self._scan[0] = {}
+            self._scan = ffi.new("sb_scan *")
         self._source = b""
 
     def _drop(self) -> bool:
