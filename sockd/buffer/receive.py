@@ -60,7 +60,8 @@ class ReceiveBuffer:
         list(buffer) == [b"one", b"two"]
 
     Iteration takes the frames that are whole and ends when none is; it can be
-    left at any frame and begun again.  What the peer did wrong is raised where
+    left at any frame and begun again.  Take frames with `for`: list() has none
+    to give when it ends in an exception.  What the peer did wrong is raised where
     it stands, behind the last good frame, and again by every later attempt,
     until `discard`, `framing` or `unread` changes what is next.
 

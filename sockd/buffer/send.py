@@ -98,8 +98,8 @@ class SendBuffer:
         source = payload if type(payload) is bytes else ffi.from_buffer(payload)
         if type(self._framing) is Line and self._framing.ending != b"\n":
             self._append_line(bytes(payload))
-        elif self._kept and len(payload) > self._max_bytes - len(self):
-            raise BufferFull(self._max_bytes)
+        elif self._kept:  # the C buffer alone cannot know whether there is room
+            self.write(encode(self._framing, payload))
         else:
             self._check(lib.sb_frame_encode(self._description, source, len(payload), self._buffer), payload)
 
