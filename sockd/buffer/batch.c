@@ -23,7 +23,7 @@ typedef struct sockd_batch {
 } sockd_batch;
 
 #define SOCKD_BATCH_A_FRAME 5 /* bytes that pickle adds to a payload */
-#define SOCKD_BATCH_ONCE 6    /* and to the list */
+#define SOCKD_BATCH_ONCE 69   /* and to the list, and what is written past the end of the last one */
 
 /* Find up to most frames (most > 0) and write them to out, which has room for
  * size + most * SOCKD_BATCH_A_FRAME + SOCKD_BATCH_ONCE bytes.  One frame alone is
@@ -35,9 +35,21 @@ int sockd_batch_cut(const sb_framing *framing, const char *data, size_t size, sb
 
 #include <string.h>
 
-enum { SPANS = 512 };
+enum { SPANS = 512, SMALL = 64 };
 
-static char *put_payload(char *out, const sb_framing *framing, const char *data, size_t n)
+/* n bytes; where it does no harm a round number of them, which needs no call. */
+static void copy(char *out, const char *data, size_t n, const char *end)
+{
+    if (n > SMALL || (size_t)(end - data) < SMALL) {
+        memcpy(out, data, n);
+        return;
+    }
+    memcpy(out, data, SMALL / 2);
+    if (n > SMALL / 2)
+        memcpy(out + SMALL / 2, data + SMALL / 2, SMALL / 2);
+}
+
+static char *put_payload(char *out, const sb_framing *framing, const char *data, size_t n, const char *end)
 {
     char *head = out;
     out += n < 256 ? 2 : SOCKD_BATCH_A_FRAME;
@@ -48,7 +60,7 @@ static char *put_payload(char *out, const sb_framing *framing, const char *data,
         n = size;
         out = head + (n < 256 ? 2 : SOCKD_BATCH_A_FRAME);
     } else {
-        memcpy(out, data, n);
+        copy(out, data, n, end);
     }
     if (n < 256) {
         head[0] = 'C'; /* SHORT_BINBYTES */
@@ -86,14 +98,14 @@ int sockd_batch_cut(const sb_framing *framing, const char *data, size_t size, sb
             return 1;
         }
         if (total == 0) {
-            memcpy(write, "\x80\x03](", 4); /* PROTO 3, EMPTY_LIST, MARK */
-            write += 4;
+            memcpy(write, "\x80\x03(", 3); /* PROTO 3, MARK */
+            write += 3;
         }
         for (int i = 0; i < n; i++)
-            write = put_payload(write, framing, data + at + spans[i].start, spans[i].end - spans[i].start);
+            write = put_payload(write, framing, data + at + spans[i].start, spans[i].end - spans[i].start, data + size);
         at += next;
     }
-    memcpy(write, "e.", 2); /* APPENDS, STOP */
+    memcpy(write, "l.", 2); /* LIST, STOP */
     *batch = (sockd_batch){.next = at, .used = (size_t)(write + 2 - out)};
     return (int)total;
 }
