@@ -30,6 +30,8 @@ MAX_BYTES = 64 * 1024 * 1024
 KEPT_BYTES = 64 * 1024
 """From this size on a bytes object is kept, not copied: copying it costs what a system call does."""
 
+_LINES = ffi.typeof("sb_lines *")
+
 GATHERED = 64
 """Pieces in one system call; POSIX promises 16, Linux has 1024."""
 
@@ -126,19 +128,13 @@ class SendBuffer:
         Raises:
             PayloadError, BufferFull: as append; the payloads before it were added.
         """
-        if type(self._framing) is Line and self._framing.ending == b"\n":
-            payloads = payloads if isinstance(payloads, list) else list(payloads)
-            block = b"\n".join([*payloads, b""])
-            if self._is_lines(block, len(payloads)):
-                self.write(block)
-                return
-        for payload in payloads:
-            self.append(payload)
-
-    def _is_lines(self, block: bytes, count: int) -> bool:
-        found = ffi.new("sb_lines *")
-        code = lib.sb_lines_find(block, len(block), 0, self._description.limit, found)
-        return bool(code == count and code > 0 and found.end == len(block) and not found.returns)
+        payloads = payloads if isinstance(payloads, list) else list(payloads)
+        block = _lines(self._framing, payloads)
+        if block is None:
+            for payload in payloads:
+                self.append(payload)
+        else:
+            self.write(block)
 
     def write(self, data: Data) -> None:
         """Add bytes that are framed already.
@@ -248,6 +244,23 @@ def encode_all(framing: AnyFraming, payloads: Iterable[bytes]) -> bytes:
     Raises:
         PayloadError: as SendBuffer.append.
     """
+    payloads = payloads if isinstance(payloads, list) else list(payloads)
+    block = _lines(framing, payloads)
+    if block is not None:
+        return block
     buffer = SendBuffer(framing, max_bytes=2**31 - 1)
-    buffer.extend(payloads)
+    for payload in payloads:
+        buffer.append(payload)
     return buffer.take()
+
+
+def _lines(framing: AnyFraming, payloads: list[bytes]) -> bytes | None:
+    """Make lines of all payloads at once; None when they are no lines, or one of them cannot be one."""
+    if type(framing) is not Line or framing.ending != b"\n":
+        return None
+    block = b"\n".join([*payloads, b""])
+    size = len(block)
+    found = ffi.new(_LINES)
+    count = lib.sb_lines_find(block, size, 0, framing.max_bytes, found)
+    good = count == len(payloads) and (size == 0 or (found.end == size and not found.returns))
+    return block if good else None
