@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sockd._sockbuf import ffi, lib
 from sockd.buffer.core import description, receive
 from sockd.buffer.errors import BufferFull, Malformed, TooLong, Truncated
-from sockd.wire.framing import Datagram
+from sockd.wire.framing import Datagram, Line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +34,9 @@ CHUNK_BYTES = 256 * 1024
 
 BATCH_FRAMES = 4096
 """Frames cut in one call; 64 KiB of lines of 16 bytes."""
+
+SHORT_BYTES = 2048
+"""Up to here bytes.split is the faster way to cut lines: 0.6 us against 1.1 for 16 of 32 bytes."""
 
 MAX_BYTES = 2**31 - 1
 """Of one buffer; the C core counts the frames of a batch in an int."""
@@ -76,8 +79,8 @@ class ReceiveBuffer:
 
     __slots__ = (
         "_at", "_base", "_batch", "_data", "_description", "_end", "_ended", "_failed_at", "_found", "_framing",
-        "_is_discarding", "_is_failed", "_is_view", "_iterator", "_limit", "_max_bytes", "_passed", "_scan",
-        "_source",
+        "_is_discarding", "_is_failed", "_is_scanned", "_is_view", "_iterator", "_limit", "_max_bytes", "_passed",
+        "_scan", "_short", "_source",
     )  # fmt: skip
 
     def __init__(self, framing: StreamFraming, *, max_bytes: int | None = None) -> None:
@@ -105,11 +108,12 @@ class ReceiveBuffer:
         if not least <= self._limit <= MAX_BYTES:
             raise ValueError(f"max_bytes must be {least} to {MAX_BYTES} for {framing!r}, not {self._limit}")
         self._framing, self._description = framing, made
+        self._short = min(framing.max_bytes, SHORT_BYTES) if type(framing) is Line else -1
         self._forget_scan()
 
     def _forget_scan(self) -> None:
         self._scan = ffi.new("sb_scan *")
-        self._is_discarding = self._is_failed = False
+        self._is_discarding = self._is_failed = self._is_scanned = False
 
     @property
     def framing(self) -> StreamFraming:
@@ -296,10 +300,13 @@ class ReceiveBuffer:
     def _cut(self, data: bytes | bytearray) -> tuple[list[bytes], int]:
         """Cut frames off the start of the data: (frames, where they end), or ([], why there is none)."""
         size = len(data)
+        if size <= self._short and type(data) is bytes and b"\r" not in data:
+            return self._split(data)
         most = size if size < BATCH_FRAMES else BATCH_FRAMES
         out = _room_for(_BYTES, size + most * _A_FRAME + _ONCE)
         source = data if type(data) is bytes else ffi.from_buffer(data)
         found = self._found
+        self._is_scanned = True
         count = lib.sockd_batch_cut(self._description, source, size, self._scan, out, most, found)
         if count <= 0:
             return [], count
@@ -309,11 +316,21 @@ class ReceiveBuffer:
             return [data[found.start : found.end]], found.next
         return [bytes(memoryview(data)[found.start : found.end])], found.next
 
+    def _split(self, data: bytes) -> tuple[list[bytes], int]:
+        """Cut lines of which none can be too long, and few enough that a call into C costs more."""
+        lines = data.split(b"\n")
+        end = len(data) - len(lines.pop())
+        if lines and self._is_scanned:
+            self._scan = ffi.new("sb_scan *")
+            self._is_scanned = False
+        return lines, end
+
     def _cut_views(self, data: bytes | bytearray) -> tuple[list[memoryview], int]:
         size = len(data)
         most = min(size, BATCH_FRAMES)
         spans = _room_for(_SPANS, most)
         end = ffi.new("size_t *")
+        self._is_scanned = True
         count = lib.sb_frames_find(self._description, ffi.from_buffer(data), size, self._scan, spans, most, end)
         if count <= 0:
             return [], count

@@ -259,8 +259,9 @@ def _lines(framing: AnyFraming, payloads: list[bytes]) -> bytes | None:
     if type(framing) is not Line or framing.ending != b"\n":
         return None
     block = b"\n".join([*payloads, b""])
-    size = len(block)
+    size, count = len(block), len(payloads)
+    if size - count <= framing.max_bytes:  # all of them together are not too long
+        return block if block.count(b"\n") == count and b"\r\n" not in block else None
     found = ffi.new(_LINES)
-    count = lib.sb_lines_find(block, size, 0, framing.max_bytes, found)
-    good = count == len(payloads) and (size == 0 or (found.end == size and not found.returns))
-    return block if good else None
+    code = lib.sb_lines_find(block, size, 0, framing.max_bytes, found)
+    return block if code == count and found.end == size and not found.returns else None

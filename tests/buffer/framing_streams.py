@@ -24,6 +24,7 @@ from sockd.buffer.core import description
 STREAMS = {
     Line(3): [b"ab\n\r\n\nabc\r\n", b"abc\nabcd\na\n", b"abc\rd\n", b"abc\r\r\na\n", b"\r\r\n\nab", b"abcd", b"abc\r"],
     Line(0): [b"\n\r\n\n", b"\na\n\n", b"\r\r\n"],
+    Line(100): [b"ab\n\nabc\r\n", b"a\n\r\r\nb\n", b"abc"],
     StrictLine(3): [
         b"ab\r\n\r\nabc\r\na",
         b"abc\r\nabcd\r\n",
