@@ -36,6 +36,7 @@ done
 $cat nonsense 2>/dev/null </dev/null
 same usage $? 64
 
+rm -f "$build/port"
 $build/epoll_upper >"$build/port" &
 server=$!
 while [ ! -s "$build/port" ]; do sleep 0.05; done
