@@ -1,5 +1,6 @@
 """The servers of examples/embedding run and answer."""
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -59,3 +60,17 @@ def test_blocking_mail():
         assert ask(session) == answers
         assert ask(*(session[at : at + 1] for at in range(len(session)))) == answers
         assert ask(b"x" * 600).startswith(b"220 here\r\n500 the frame at byte 0 is longer than 512")
+
+
+@pytest.mark.skipif(shutil.which("cc") is None or shutil.which("make") is None, reason="no C compiler, or no make")
+def test_two_c_files_beside_a_program(tmp_path):
+    csrc = FOLDER.parents[1] / "csrc"
+    subprocess.run(["make", "-s", "-C", str(csrc), "dist", f"BUILD={tmp_path}/build"], check=True)
+    for name in ("sockbuf.c", "sockbuf.h"):
+        shutil.copy(tmp_path / "build" / "dist" / name, tmp_path)
+    shutil.copy(FOLDER / "netstrings.c", tmp_path)
+    subprocess.run(["cc", "netstrings.c", "sockbuf.c", "-o", "netstrings"], check=True, cwd=tmp_path)
+    run = subprocess.run([tmp_path / "netstrings"], input=b"5:hello,0:,5:world,", capture_output=True, check=True)
+    assert run.stdout == b"hello\n\nworld\n"
+    assert subprocess.run([tmp_path / "netstrings"], input=b"5:hello,0:", capture_output=True).returncode == 65
+    assert subprocess.run([tmp_path / "netstrings"], input=b"01:a,", capture_output=True).returncode == 65
