@@ -8,7 +8,9 @@
  * whole lines only: an unfinished one waits in a tail of its own, and a peer that does not take its answers is
  * not read from until it has. What follows the last newline of a connection is dropped at its end.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include "address.h"
 
 #include <errno.h>

@@ -18,7 +18,9 @@
  * doubled, lost, reordered or another connection's is caught. Because a line follows from its counter, nothing is
  * stored to compare with: a connection is two positions, one in what it sent and one in what was answered.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include "address.h"
 #include "histogram.h"
 

@@ -68,6 +68,9 @@ PEERS: dict[str, Peer] = {
     "sockd-builtin": Peer("sockd, built-in upper", (*SOCKD, "{address}=upper"), announces=False),
     "uvloop-protocol": Peer("uvloop Protocol", ("{python}", "uvloop_protocol.py", "{address}")),
     "asyncio-protocol": Peer("asyncio Protocol", ("{python}", "asyncio_protocol.py", "{address}"), environment=HEAP),
+    "asyncio-buffer": Peer(
+        "asyncio Protocol, sockd.buffer", ("{python}", "asyncio_buffer.py", "{address}"), environment=HEAP
+    ),
     "uvloop-streams": Peer("uvloop streams", ("{python}", "uvloop_streams.py", "{address}")),
     "asyncio-streams": Peer("asyncio streams", ("{python}", "asyncio_streams.py", "{address}"), environment=HEAP),
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 from cffi import FFI
 
 CSRC = Path("csrc")
+BATCH = Path("sockd/buffer/batch.c")
 SOURCES = sorted(path.name for path in CSRC.glob("*.c"))
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes"]
 
@@ -29,9 +30,10 @@ def words(variable: str) -> list[str]:
 
 ffibuilder = FFI()
 ffibuilder.cdef(declarations((CSRC / "sockbuf.h").read_text(encoding="utf-8")))
+ffibuilder.cdef(declarations(BATCH.read_text(encoding="utf-8")))
 ffibuilder.set_source(
     "sockd._sockbuf",
-    '#include "sockbuf.h"',
+    '#include "sockbuf.h"\n' + BATCH.read_text(encoding="utf-8"),
     sources=[str(CSRC / name) for name in SOURCES],
     include_dirs=[str(CSRC)],
     depends=[str(path) for path in CSRC.glob("*.h")],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from sockd.wire.framing import Framing, Line
+from sockd.wire.framing import Framing, Line, Raw
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +53,8 @@ class Service:
         max_buffer: int | None = None,
         max_connections: int | None = None,
     ) -> None:
+        if not isinstance(framing, Line | Raw | None):
+            raise ValueError(f"a service is framed by Line or Raw so far, not {framing!r}")
         if isinstance(framing, Line) and framing.max_bytes < 1:
             raise ValueError(f"max_bytes must be positive, not {framing.max_bytes}")
         positive = {

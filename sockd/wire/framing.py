@@ -1,34 +1,196 @@
 """How a stream is cut into frames: values that name a framing and its hard limit.
 
-The cutting itself is done by the C core (csrc/frame.c); `datagram_frame` and
-`encode` say what the same framing means for one datagram and for a reply.
+Limits count payload alone, never a delimiter or a header, and a declared length
+is compared with them before anything is allocated.  Empty frames are legal.
+The cutting itself is done by the C core (csrc/frame*.c): in a service by the
+set of connections, elsewhere by `sockd.buffer`.  `datagram_frame` says what a
+line is in one datagram.
+
+Every class raises ValueError for values that describe no framing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+DELIMITER_MAX_BYTES = 8
+PREFIX_WIDTHS = (1, 2, 3, 4, 8)
+RAW_MAX_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
-class Line:
+class _Bounded:
+    """What has a longest payload: `max_bytes`, always the first argument."""
+
+    max_bytes: int
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < 0:
+            raise ValueError(f"max_bytes must be 0 or more, not {self.max_bytes}")
+
+
+@dataclass(frozen=True)
+class Line(_Bounded):
     """Lines ended by LF; one CR before it is not part of the line.
 
     Args:
         max_bytes: longest line, LF and CR not counted; a longer one ends the
             connection with reason frame-too-long.
-        ending: what a reply is ended by.
+        ending: what a reply is ended by, LF or CR LF.
+
+    Source: RFC 9112 2.2 (a recipient may take LF alone for a line's end and ignore a CR before it).
     """
 
-    max_bytes: int
     ending: bytes = b"\n"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ending not in (b"\n", b"\r\n"):
+            raise ValueError(f"ending must be LF or CR LF, not {self.ending!r}")
 
 
 @dataclass(frozen=True)
-class Raw:
-    """No framing: a frame is what has arrived, a reply is sent as it is."""
+class StrictLine(_Bounded):
+    """Lines ended by CR LF; a CR or an LF alone is malformed.
 
+    Source: RFC 5321 2.3.8, which forbids either alone.
+    """
+
+
+@dataclass(frozen=True)
+class Delimiter(_Bounded):
+    """Frames ended by the first occurrence of a delimiter of 1 to 8 bytes."""
+
+    delimiter: bytes
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= len(self.delimiter) <= DELIMITER_MAX_BYTES:
+            raise ValueError(f"a delimiter has 1 to {DELIMITER_MAX_BYTES} bytes, not {len(self.delimiter)}")
+
+
+@dataclass(frozen=True)
+class Nul(_Bounded):
+    """Frames ended by a NUL byte, as of `find -print0`."""
+
+
+@dataclass(frozen=True)
+class Netstring(_Bounded):
+    """`3:abc,`: decimal length without leading zeros, colon, payload, comma.
+
+    Source: D. J. Bernstein, Netstrings, http://cr.yp.to/proto/netstrings.txt.
+    """
+
+
+@dataclass(frozen=True)
+class Prefix(_Bounded):
+    """A binary length in front of each payload.
+
+    Args:
+        max_bytes: longest payload; what the prefix can say is a limit as well.
+        width: bytes of the length: 1, 2, 3, 4 or 8.
+        order: "big", which is network byte order, or "little".
+        includes_header: whether the length counts its own bytes.
+
+    Source: RFC 1035 4.2.2 (2 bytes: DNS over TCP); Erlang's inet(3) `{packet, 1|2|4}`;
+    Twisted's Int8, Int16 and Int32 receivers.
+    """
+
+    width: int
+    order: Literal["big", "little"] = "big"
+    includes_header: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width not in PREFIX_WIDTHS:
+            raise ValueError(f"width must be one of {PREFIX_WIDTHS}, not {self.width}")
+        if self.order not in ("big", "little"):
+            raise ValueError(f"order must be 'big' or 'little', not {self.order!r}")
+
+
+@dataclass(frozen=True)
+class Varint(_Bounded):
+    """A length of 7 bits a byte, low ones first, in up to 5 bytes, before each payload.
+
+    Source: Protocol Buffers, Encoding, "Base 128 Varints"; its length-delimited streams.
+    """
+
+
+@dataclass(frozen=True)
+class OctetCount(_Bounded):
+    """`3 abc`: decimal length, space, payload; syslog over TCP.
+
+    Args:
+        max_bytes: longest payload.
+        mixed: let the first byte of each frame decide: a digit begins an octet
+            count, anything else a line ended by LF.
+
+    Source: RFC 6587 3.4.1 (octet counting), 3.4.2 (non-transparent framing).
+    """
+
+    mixed: bool = False
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Every frame has exactly `size` bytes, 1 or more."""
+
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size must be 1 or more, not {self.size}")
+
+
+@dataclass(frozen=True)
+class DotBlock(_Bounded):
+    """Lines ended by CR LF up to a line that is a dot alone; a dot that begins a line is doubled on the wire.
+
+    The payload is the lines with their endings, without the doubled dots.
+
+    Source: RFC 5321 4.5.2 (SMTP DATA), RFC 1939 3 (POP3 multi-line responses).
+    """
+
+
+@dataclass(frozen=True)
+class BlankLine(_Bounded):
+    """Lines ended by LF up to an empty one; the payload is the lines with their endings.
+
+    Source: Postfix, SMTPD_POLICY_README, "Protocol description".
+    """
+
+
+@dataclass(frozen=True)
+class Raw(_Bounded):
+    """No framing: a frame is what has arrived, a reply is sent as it is.
+
+    Args:
+        max_bytes: longest piece handed out at once; longer input comes in several.
+    """
+
+    max_bytes: int = RAW_MAX_BYTES
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < 1:
+            raise ValueError(f"max_bytes must be 1 or more, not {self.max_bytes}")
+
+
+@dataclass(frozen=True)
+class Datagram(_Bounded):
+    """Each datagram is one frame, however short; longer than max_bytes is too long."""
+
+
+StreamFraming = (
+    Line | StrictLine | Delimiter | Nul | Netstring | Prefix | Varint | OctetCount | Fixed | DotBlock | BlankLine | Raw
+)
+"""Every framing of a stream."""
+
+AnyFraming = StreamFraming | Datagram
+"""Every framing there is."""
 
 Framing = Line | Raw
+"""What a service can be framed by so far."""
 
 
 def datagram_frame(datagram: bytes) -> tuple[bytes, bytes]:

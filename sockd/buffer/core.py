@@ -1,0 +1,115 @@
+"""The C core seen from the buffers: framings as C values, errors of system calls.
+
+A `sb_framing` is filled in once and only read after that.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from sockd._sockbuf import ffi, lib
+from sockd.wire.framing import (
+    BlankLine,
+    Datagram,
+    Delimiter,
+    DotBlock,
+    Fixed,
+    Line,
+    Netstring,
+    Nul,
+    OctetCount,
+    Prefix,
+    Raw,
+    StrictLine,
+    Varint,
+)
+
+if TYPE_CHECKING:
+    from sockd.wire.framing import AnyFraming
+
+_OF_LIMIT = {
+    Raw: lib.sb_framing_raw,
+    Datagram: lib.sb_framing_datagram,
+    Line: lib.sb_framing_line,
+    StrictLine: lib.sb_framing_crlf,
+    Nul: lib.sb_framing_nul,
+    Netstring: lib.sb_framing_netstring,
+    Varint: lib.sb_framing_varint,
+    DotBlock: lib.sb_framing_dot_block,
+    BlankLine: lib.sb_framing_blank_line,
+}
+
+
+def description(framing: AnyFraming) -> Any:  # noqa: ANN401 - a cffi pointer
+    """Describe a framing to the C core: a `sb_framing *` that owns its memory.
+
+    Raises:
+        ValueError: the limit is more than memory can be.
+        TypeError: it is no framing.
+    """
+    made = ffi.new("sb_framing *")
+    try:
+        code = _fill(framing, made)
+    except OverflowError:
+        code = lib.SB_ERR_INVALID
+    if code < 0:
+        raise ValueError(f"the limit is more than {lib.sb_framing_limit_max()} bytes: {framing!r}")
+    return made
+
+
+def _fill(framing: AnyFraming, made: Any) -> int:  # noqa: ANN401
+    match framing:
+        case Delimiter(limit, delimiter):
+            return int(lib.sb_framing_delimiter(delimiter, len(delimiter), limit, made))
+        case Prefix(limit, width, order, includes_header):
+            number = lib.SB_ORDER_BIG if order == "big" else lib.SB_ORDER_LITTLE
+            return int(lib.sb_framing_prefix(width, number, includes_header, limit, made))
+        case OctetCount(limit, mixed):
+            return int(lib.sb_framing_octet_count(mixed, limit, made))
+        case Fixed(size):
+            return int(lib.sb_framing_fixed(size, made))
+        case _:
+            make = _OF_LIMIT.get(type(framing))
+            if make is None:
+                raise TypeError(f"{framing!r} is not a framing")
+            return int(make(framing.max_bytes, made))
+
+
+def receive(descriptor: int, size: int) -> bytes:
+    """Read up to `size` bytes from a descriptor of any kind, without waiting.
+
+    Returns:
+        The bytes; none at the end of the stream.
+
+    Raises:
+        BlockingIOError: nothing is there yet.
+        OSError: as recv(2) and read(2).
+    """
+    room = ffi.new("char[]", size)
+    n = lib.sb_receive(descriptor, room, size)
+    if n >= 0:
+        return bytes(ffi.buffer(room, n))
+    if n == lib.SB_ERR_END:
+        return b""
+    raise _system_error()
+
+
+def send(descriptor: int, data: bytes | memoryview) -> int:
+    """Write to a descriptor of any kind, without waiting and without SIGPIPE.
+
+    Returns:
+        How many bytes were taken.
+
+    Raises:
+        BlockingIOError: none can be taken now.
+        OSError: as send(2) and write(2).
+    """
+    n = int(lib.sb_send(descriptor, ffi.from_buffer(data), len(data)))
+    if n < 0:
+        raise _system_error()
+    return n
+
+
+def _system_error() -> OSError:
+    return OSError(ffi.errno, os.strerror(ffi.errno))

@@ -1,0 +1,392 @@
+"""Bytes in as they come, frames out.
+
+What has come is held in two places: the batch, frames that are cut and not
+taken yet, and behind it the data that are not cut.  A batch is cut in one call
+of the C core.
+
+Data are a bytes object, or, when a frame comes in pieces smaller than what is
+there already, a bytearray that grows: a byte is copied a bounded number of
+times however it arrives.  Neither is changed once a batch is cut from it, so a
+memoryview of a frame stays good.
+"""
+
+from __future__ import annotations
+
+import pickle
+from itertools import chain
+from operator import length_hint
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sockd._sockbuf import ffi, lib
+from sockd.buffer.core import description, receive
+from sockd.buffer.errors import BufferFull, Malformed, TooLong, Truncated
+from sockd.wire.framing import Datagram, Line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sockd.wire.framing import StreamFraming
+
+    Data = bytes | bytearray | memoryview
+
+CHUNK_BYTES = 256 * 1024
+"""What one read brings at most: asyncio's selector_events reads so much at once."""
+
+BATCH_FRAMES = 4096
+"""Frames cut in one call; 64 KiB of lines of 16 bytes."""
+
+SHORT_BYTES = 2048
+"""Up to here bytes.split is the faster way to cut lines: 0.6 us against 1.1 for 16 of 32 bytes."""
+
+MAX_BYTES = 2**31 - 1
+"""Of one buffer; the C core counts the frames of a batch in an int."""
+
+_room_for = ffi.new_allocator(should_clear_after_alloc=False)
+_BYTES = ffi.typeof("char[]")
+_SPANS = ffi.typeof("sb_span[]")
+_A_FRAME = lib.SOCKD_BATCH_A_FRAME
+_ONCE = lib.SOCKD_BATCH_ONCE
+
+
+class Receiver(Protocol):
+    """What `ReceiveBuffer.receive_from` needs of a socket; an SSLSocket has it too."""
+
+    def recv(self, size: int, /) -> bytes:
+        """Return up to `size` bytes, none at the end of the stream."""
+
+
+class ReceiveBuffer:
+    """Cuts a stream into frames.
+
+        buffer = ReceiveBuffer(Line(8192))
+        buffer.feed(b"one\\ntwo\\nth")
+        list(buffer) == [b"one", b"two"]
+
+    Iteration takes the frames that are whole and ends when none is; it can be
+    left at any frame and begun again.  Take frames with `for`: list() has none
+    to give when it ends in an exception.  What the peer did wrong is raised where
+    it stands, behind the last good frame, and again by every later attempt,
+    until `discard`, `framing` or `unread` changes what is next.
+
+    Args:
+        framing: how the stream is cut; any but Datagram.
+        max_bytes: held at most, frames not taken included; by default what one
+            frame needs and 256 KiB.
+
+    Raises:
+        ValueError: max_bytes is less than one frame needs, or more than 2 GiB.
+    """
+
+    __slots__ = (
+        "_at", "_base", "_batch", "_data", "_description", "_end", "_ended", "_failed_at", "_found", "_framing",
+        "_is_discarding", "_is_failed", "_is_scanned", "_is_view", "_iterator", "_limit", "_max_bytes", "_passed",
+        "_scan", "_short", "_source",
+    )  # fmt: skip
+
+    def __init__(self, framing: StreamFraming, *, max_bytes: int | None = None) -> None:
+        self._max_bytes = max_bytes
+        self._data: bytes | bytearray = b""
+        self._base = 0  # bytes of the stream before _data
+        self._source: bytes | bytearray = b""  # where the batch was cut from
+        self._end = 0  # of the batch in it
+        self._passed = self._at = 0  # frames of the batch that are known to end there in it
+        self._batch: list[Any] = []
+        self._iterator: Iterator[Any] = iter(self._batch)
+        self._is_view = False
+        self._ended = False
+        self._failed_at = 0  # where the frame begins that was reported, or is discarded
+        self._scan = ffi.new("sb_scan *")
+        self._found = ffi.new("sockd_batch *")
+        self._use(framing)
+
+    def _use(self, framing: StreamFraming) -> None:
+        if isinstance(framing, Datagram):
+            raise TypeError("a datagram is a frame already: a stream buffer would join it with the next")
+        made = description(framing)
+        least = lib.sb_framing_room(made)
+        self._limit = least + CHUNK_BYTES if self._max_bytes is None else self._max_bytes
+        if not least <= self._limit <= MAX_BYTES:
+            raise ValueError(f"max_bytes must be {least} to {MAX_BYTES} for {framing!r}, not {self._limit}")
+        self._framing, self._description = framing, made
+        self._short = min(framing.max_bytes, SHORT_BYTES) if type(framing) is Line else -1
+        self._forget_scan()
+
+    def _forget_scan(self) -> None:
+        self._scan = ffi.new("sb_scan *")
+        self._is_discarding = self._is_failed = self._is_scanned = False
+
+    @property
+    def framing(self) -> StreamFraming:
+        """How what was not taken yet is cut; may be set between two frames, also inside a loop over them."""
+        return self._framing
+
+    @framing.setter
+    def framing(self, framing: StreamFraming) -> None:
+        if framing != self._framing or self._is_failed or self._is_discarding:
+            self._put_back()
+            self._use(framing)
+
+    @property
+    def held(self) -> int:
+        """Bytes that were fed and not taken: of whole frames, and of the unfinished one."""
+        return len(self._data) + self._untaken_bytes()
+
+    @property
+    def offset(self) -> int:
+        """Bytes of the stream that were taken: where the next frame begins."""
+        return self._base - self._untaken_bytes()
+
+    # ---- in
+
+    def feed(self, data: Data) -> None:
+        """Add bytes of the stream; a bytes object is kept, not copied, where it can be.
+
+        Raises:
+            BufferFull: it would hold more than max_bytes; nothing was added.
+            ValueError: the stream has ended.
+        """
+        size = len(data) if type(data) is bytes else memoryview(data).nbytes
+        if self._ended:
+            raise ValueError("the stream has ended")
+        if size > self._limit - len(self._data) - len(self._source) and size > self._limit - self.held:
+            raise BufferFull(self._limit)
+        held = self._data
+        if not held:
+            self._data = data if type(data) is bytes else bytes(data)
+        elif type(held) is bytearray:
+            held += data
+        elif len(held) <= size:
+            self._data = held + data
+        else:
+            self._data = bytearray(held)
+            self._data += data
+
+    def receive_from(self, source: Receiver | int, size: int = CHUNK_BYTES // 4) -> int:
+        """Receive once, and feed what came.
+
+        Args:
+            source: a socket, which waits or not as it is set to; or the number of
+                a descriptor (socket, pipe, terminal, file), which never waits.
+            size: bytes at most; less where max_bytes leaves less room.
+
+        Returns:
+            How many bytes came; 0 when the stream has ended.
+
+        Raises:
+            BufferFull: there is no room for a byte; take frames first.
+            BlockingIOError, TimeoutError, OSError: as the socket raises them.
+        """
+        size = min(size, self._limit - self.held)
+        if size < 1:
+            raise BufferFull(self._limit)
+        data = receive(source, size) if isinstance(source, int) else source.recv(size)
+        self.feed(data)
+        return len(data)
+
+    def eof(self) -> None:
+        """Say that the stream has ended.
+
+        Raises:
+            Truncated: within a frame.  While whole frames wait to be taken, it
+                is raised behind the last of them instead.
+        """
+        self._ended = True
+        if not length_hint(self._iterator):
+            self._fill(self._is_view)
+
+    # ---- out
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Take frames, as bytes, while they are whole.
+
+        Raises:
+            TooLong: the next frame is, or must become, longer than its limit.
+            Malformed: the bytes are no frame.
+            Truncated: the stream ended within a frame.
+        """
+        return chain.from_iterable(self._batches(False))
+
+    def views(self) -> Iterator[memoryview]:
+        """Take frames as read-only views of what was received, without a copy.
+
+        A view stays good as long as it is kept, and keeps the whole piece that
+        it was received in: for long use take bytes.  A dot block with doubled
+        dots is a view of a copy.
+
+        Raises:
+            FrameError: as iteration.
+        """
+        return chain.from_iterable(self._batches(True))
+
+    def pop(self) -> bytes | None:
+        """Take one frame; None when none is whole.
+
+        Raises:
+            FrameError: as iteration.
+        """
+        return next(iter(self), None)
+
+    def unread(self) -> bytes:
+        """Take every byte that is held, for another reader of the stream."""
+        self._put_back()
+        data = bytes(self._data)
+        self._move_on(len(data))
+        self._forget_scan()
+        return data
+
+    def discard(self) -> None:
+        """Leave out the frame that is too long or malformed, up to and with its delimiter.
+
+        It was reported once, by the exception; the next frame is the one behind
+        it.  What comes of it until then is dropped on arrival.
+
+        Raises:
+            ValueError: no frame was reported, or its framing has no delimiter.
+        """
+        if not self._is_failed:
+            raise ValueError("no frame was reported as too long or malformed")
+        if not self._drop():
+            raise ValueError(f"{self._framing!r} has no delimiter to go on behind")
+        self._is_failed = False
+
+    # ---- inside
+
+    def _batches(self, is_view: bool) -> Iterator[Iterator[Any]]:
+        if is_view is not self._is_view:
+            self._put_back()
+            self._is_view = is_view
+        while length_hint(self._iterator) or self._fill(is_view):
+            yield self._iterator
+
+    def _fill(self, is_view: bool) -> bool:
+        """Cut the next batch; False when no frame is whole."""
+        if self._is_discarding:
+            self._drop()
+        data = self._data
+        if not data or self._is_discarding:
+            self._source = b""
+            if self._ended and self._is_discarding:
+                raise Truncated(self._failed_at, self._base + len(data) - self._failed_at)
+            return False
+        batch, end = self._cut_views(data) if is_view else self._cut(data)
+        if not batch:
+            self._source = b""
+            return self._none(end)
+        self._source, self._end = data, end
+        self._passed = self._at = 0
+        self._batch, self._iterator = batch, iter(batch)
+        self._move_on(end)
+        return True
+
+    def _none(self, code: int) -> bool:
+        """Say why there is no frame."""
+        if code == lib.SB_ERR_TOO_LONG:
+            self._fail()
+            raise TooLong(self._base, self._description.limit)
+        if code == lib.SB_ERR_MALFORMED:
+            at = self._scan.searched
+            self._fail()
+            raise Malformed(self._base + at)
+        assert code == 0
+        if self._ended:
+            raise Truncated(self._base, len(self._data))
+        return False
+
+    def _fail(self) -> None:
+        self._scan = ffi.new("sb_scan *")
+        self._is_failed = True
+        self._failed_at = self._base
+
+    def _cut(self, data: bytes | bytearray) -> tuple[list[bytes], int]:
+        """Cut frames off the start of the data: (frames, where they end), or ([], why there is none)."""
+        size = len(data)
+        if size <= self._short and type(data) is bytes and b"\r" not in data:
+            return self._split(data)
+        most = size if size < BATCH_FRAMES else BATCH_FRAMES
+        out = _room_for(_BYTES, size + most * _A_FRAME + _ONCE)
+        source = data if type(data) is bytes else ffi.from_buffer(data)
+        found = self._found
+        self._is_scanned = True
+        count = lib.sockd_batch_cut(self._description, source, size, self._scan, out, most, found)
+        if count <= 0:
+            return [], count
+        if count > 1 or found.used:
+            return pickle.loads(ffi.buffer(out, found.used)), found.next  # noqa: S301 - written by batch.c
+        if type(data) is bytes:
+            return [data[found.start : found.end]], found.next
+        return [bytes(memoryview(data)[found.start : found.end])], found.next
+
+    def _split(self, data: bytes) -> tuple[list[bytes], int]:
+        """Cut lines of which none can be too long, and few enough that a call into C costs more."""
+        lines = data.split(b"\n")
+        end = len(data) - len(lines.pop())
+        if lines and self._is_scanned:
+            self._scan = ffi.new("sb_scan *")
+            self._is_scanned = False
+        return lines, end
+
+    def _cut_views(self, data: bytes | bytearray) -> tuple[list[memoryview], int]:
+        size = len(data)
+        most = min(size, BATCH_FRAMES)
+        spans = _room_for(_SPANS, most)
+        end = ffi.new("size_t *")
+        self._is_scanned = True
+        count = lib.sb_frames_find(self._description, ffi.from_buffer(data), size, self._scan, spans, most, end)
+        if count <= 0:
+            return [], count
+        view = memoryview(data).toreadonly()
+        edges = iter(ffi.unpack(ffi.cast("size_t *", spans), 2 * count))
+        views = [view[start:stop] for start, stop in zip(edges, edges, strict=True)]
+        if self._description.kind == lib.SB_FRAMING_DOT_BLOCK:
+            views = [_unstuffed(view) for view in views]
+        return views, end[0]
+
+    def _move_on(self, n: int) -> None:
+        """Leave out the first n bytes of the data, which become a bytes object again."""
+        data = self._data
+        self._data = b"" if n == len(data) else bytes(memoryview(data)[n:])
+        self._base += n
+
+    def _untaken_bytes(self) -> int:
+        """Bytes of the batch's frames that were not taken; looks at each frame once."""
+        untaken = length_hint(self._iterator)
+        if not untaken:
+            return 0
+        count = len(self._batch) - untaken - self._passed
+        if count:
+            spans = _room_for(_SPANS, count)
+            end = ffi.new("size_t *")
+            rest = ffi.from_buffer(self._source) + self._at
+            scan = ffi.new("sb_scan *")
+            lib.sb_frames_find(self._description, rest, self._end - self._at, scan, spans, count, end)
+            self._passed += count
+            self._at += end[0]
+        return self._end - self._at
+
+    def _put_back(self) -> None:
+        """Make data of the frames that were cut and not taken."""
+        size = self._untaken_bytes()
+        if size:
+            self._data = bytes(memoryview(self._source)[self._end - size : self._end]) + self._data
+            self._base -= size
+            self._batch.clear()
+            self._scan = ffi.new("sb_scan *")
+        self._source = b""
+
+    def _drop(self) -> bool:
+        """Leave out what is there of a frame that is not wanted; False when its end cannot be known."""
+        drop = ffi.new("size_t *")
+        source = ffi.from_buffer(self._data)
+        code = lib.sb_frame_discard(self._description, source, len(self._data), self._scan, drop)
+        del source
+        if code < 0:
+            return False
+        self._move_on(drop[0])
+        self._is_discarding = code == 0
+        return True
+
+
+def _unstuffed(block: memoryview) -> memoryview:
+    out = ffi.new("char[]", len(block) or 1)
+    size = lib.sb_dot_unstuff(ffi.from_buffer(block), len(block), out)
+    return block if size == len(block) else memoryview(bytes(ffi.buffer(out, size)))

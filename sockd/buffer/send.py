@@ -1,0 +1,267 @@
+"""Frames in, bytes out as the other side takes them.
+
+Frames are written by the C core into one buffer of its own, so that many small
+ones leave in one system call.  Large pieces of bytes are kept as they are and
+leave together with it in one gather write.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sockd._sockbuf import ffi, lib
+from sockd.buffer.core import description, send
+from sockd.buffer.errors import BufferFull, PayloadError
+from sockd.wire.framing import Line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sockd.wire.framing import AnyFraming
+
+    Data = bytes | bytearray | memoryview
+
+HIGH_WATER_BYTES = 64 * 1024
+"""asyncio's default, transports' set_write_buffer_limits."""
+
+MAX_BYTES = 64 * 1024 * 1024
+KEPT_BYTES = 64 * 1024
+"""From this size on a bytes object is kept, not copied: copying it costs what a system call does."""
+
+_LINES = ffi.typeof("sb_lines *")
+
+GATHERED = 64
+"""Pieces in one system call; POSIX promises 16, Linux has 1024."""
+
+
+class Sender(Protocol):
+    """What `SendBuffer.send_to` needs of a socket; an SSLSocket has it too."""
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        """Send some of the data and return how many bytes."""
+
+
+class SendBuffer:
+    """Holds what the other side has not taken yet.
+
+        buffer = SendBuffer(Netstring(1000))
+        buffer.append(b"hello")
+        buffer.send_to(sock)
+
+    Args:
+        framing: what `append` and `extend` make frames of.
+        max_bytes: held at most.
+        high_water: bytes from which on `is_high` is true: stop producing.
+    """
+
+    __slots__ = ("_buffer", "_description", "_framing", "_kept", "_max_bytes", "_pieces", "high_water")
+
+    def __init__(self, framing: AnyFraming, *, max_bytes: int = MAX_BYTES, high_water: int = HIGH_WATER_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self.high_water = high_water
+        self._buffer = ffi.gc(lib.sb_buffer_new(max_bytes), lib.sb_buffer_free)
+        if self._buffer == ffi.NULL:
+            raise MemoryError
+        self._pieces: deque[memoryview] = deque()  # before what _buffer has
+        self._kept = 0  # bytes of them
+        self.framing = framing
+
+    @property
+    def framing(self) -> AnyFraming:
+        """What the next frames are made of; may be set between two."""
+        return self._framing
+
+    @framing.setter
+    def framing(self, framing: AnyFraming) -> None:
+        self._description = description(framing)
+        self._framing = framing
+
+    def __len__(self) -> int:
+        """Bytes held."""
+        return self._kept + int(lib.sb_buffer_size(self._buffer))
+
+    @property
+    def is_high(self) -> bool:
+        """Whether more than high_water bytes are held."""
+        return len(self) > self.high_water
+
+    # ---- in
+
+    def append(self, payload: Data) -> None:
+        """Add one frame.
+
+        Raises:
+            PayloadError: longer than the framing's limit, or it would not come
+                back as it is: it holds the delimiter, or has not the fixed size.
+            BufferFull: there is no room; nothing was added.
+        """
+        source = payload if type(payload) is bytes else ffi.from_buffer(payload)
+        if type(self._framing) is Line and self._framing.ending != b"\n":
+            self._append_line(bytes(payload))
+        elif self._kept:  # the C buffer alone cannot know whether there is room
+            self.write(encode(self._framing, payload))
+        else:
+            self._check(lib.sb_frame_encode(self._description, source, len(payload), self._buffer), payload)
+
+    def _append_line(self, line: bytes) -> None:
+        if len(line) > self._description.limit:
+            self._check(lib.SB_ERR_TOO_LONG, line)
+        if b"\n" in line:
+            self._check(lib.SB_ERR_MALFORMED, line)
+        self.write(line + b"\r\n")
+
+    def _check(self, code: int, payload: Data) -> None:
+        if code == lib.SB_ERR_TOO_LONG:
+            raise PayloadError(f"{len(payload)} bytes are more than {self._framing!r} allows")
+        if code == lib.SB_ERR_MALFORMED:
+            raise PayloadError(f"{bytes(payload[:40])!r} would not come back from {self._framing!r} as it is")
+        if code == lib.SB_ERR_LIMIT:
+            raise BufferFull(self._max_bytes)
+        if code < 0:
+            raise MemoryError
+
+    def extend(self, payloads: Iterable[bytes]) -> None:
+        """Add a frame for each payload; lines are checked and added in one call of the C core.
+
+        Raises:
+            PayloadError, BufferFull: as append; the payloads before it were added.
+        """
+        payloads = payloads if isinstance(payloads, list) else list(payloads)
+        block = _lines(self._framing, payloads)
+        if block is None:
+            for payload in payloads:
+                self.append(payload)
+        else:
+            self.write(block)
+
+    def write(self, data: Data) -> None:
+        """Add bytes that are framed already.
+
+        Raises:
+            BufferFull: there is no room; nothing was added.
+        """
+        size = len(data)
+        if size > self._max_bytes - len(self):
+            raise BufferFull(self._max_bytes)
+        if size >= KEPT_BYTES and type(data) is bytes:
+            self._seal()
+            self._pieces.append(memoryview(data))
+            self._kept += size
+        else:
+            source = data if type(data) is bytes else ffi.from_buffer(data)
+            self._check(lib.sb_buffer_append(self._buffer, source, size), data)
+
+    def _seal(self) -> None:
+        """Move what the C buffer has behind the pieces."""
+        data = bytes(self._content())
+        if data:
+            self._pieces.append(memoryview(data))
+            self._kept += len(data)
+            lib.sb_buffer_consume(self._buffer, len(data))
+
+    # ---- out
+
+    def _content(self) -> Any:  # noqa: ANN401 - a cffi buffer
+        size = lib.sb_buffer_size(self._buffer)
+        return ffi.buffer(lib.sb_buffer_data(self._buffer), size) if size else b""
+
+    def send_to(self, target: Sender | int) -> int:
+        """Send once what can be sent, in one system call; the rest stays.
+
+        Args:
+            target: a socket, which waits or not as it is set to; or the number of
+                a descriptor of any kind, which never waits and raises no SIGPIPE.
+
+        Returns:
+            How many bytes were taken; 0 also when none can be taken now.
+
+        Raises:
+            OSError: as the socket raises it; everything is still held.
+        """
+        if not self._pieces:
+            view = memoryview(self._content())
+            taken = self._send(target, view) if view else 0
+            del view  # before the buffer moves
+        else:
+            taken = self._send_pieces(target)
+        self._consume(taken)
+        return taken
+
+    def _send(self, target: Sender | int, view: memoryview) -> int:
+        try:
+            return send(target, view) if isinstance(target, int) else target.send(view)
+        except BlockingIOError:
+            return 0
+
+    def _send_pieces(self, target: Sender | int) -> int:
+        gather = getattr(target, "sendmsg", None)
+        if gather is None or len(self._pieces) == 1:
+            return self._send(target, self._pieces[0])
+        try:
+            return int(gather(list(islice(self._pieces, GATHERED))))
+        except BlockingIOError:
+            return 0
+        except NotImplementedError:  # an SSLSocket has the method, and this is what it does
+            return self._send(target, self._pieces[0])
+
+    def _consume(self, taken: int) -> None:
+        self._kept -= min(taken, self._kept)
+        while taken and self._pieces:
+            piece = self._pieces.popleft()
+            if len(piece) > taken:
+                self._pieces.appendleft(piece[taken:])
+                return
+            taken -= len(piece)
+        lib.sb_buffer_consume(self._buffer, taken)
+
+    def take(self) -> bytes:
+        """Take everything, for a transport that has a buffer of its own: `transport.write(buffer.take())`."""
+        if self._pieces:
+            self._seal()
+            data = b"".join(self._pieces)
+            self._pieces.clear()
+            self._kept = 0
+        else:
+            data = bytes(self._content())
+            lib.sb_buffer_consume(self._buffer, len(data))
+        return data
+
+
+def encode(framing: AnyFraming, payload: Data) -> bytes:
+    """Make one frame.  Whoever makes many has a `SendBuffer`.
+
+    Raises:
+        PayloadError: as SendBuffer.append.
+    """
+    return encode_all(framing, [bytes(payload)])
+
+
+def encode_all(framing: AnyFraming, payloads: Iterable[bytes]) -> bytes:
+    """Make frames of all payloads, one behind the other.
+
+    Raises:
+        PayloadError: as SendBuffer.append.
+    """
+    payloads = payloads if isinstance(payloads, list) else list(payloads)
+    block = _lines(framing, payloads)
+    if block is not None:
+        return block
+    buffer = SendBuffer(framing, max_bytes=2**31 - 1)
+    for payload in payloads:
+        buffer.append(payload)
+    return buffer.take()
+
+
+def _lines(framing: AnyFraming, payloads: list[bytes]) -> bytes | None:
+    """Make lines of all payloads at once; None when they are no lines, or one of them cannot be one."""
+    if type(framing) is not Line or framing.ending != b"\n":
+        return None
+    block = b"\n".join([*payloads, b""])
+    size, count = len(block), len(payloads)
+    if size - count <= framing.max_bytes:  # all of them together are not too long
+        return block if block.count(b"\n") == count and b"\r\n" not in block else None
+    found = ffi.new(_LINES)
+    code = lib.sb_lines_find(block, size, 0, framing.max_bytes, found)
+    return block if code == count and found.end == size and not found.returns else None

@@ -1,0 +1,354 @@
+"""ReceiveBuffer as its users have it."""
+
+import gc
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from sockd.buffer import (
+    BufferFull,
+    Datagram,
+    DotBlock,
+    Fixed,
+    Line,
+    Malformed,
+    Netstring,
+    Nul,
+    Prefix,
+    Raw,
+    ReceiveBuffer,
+    StrictLine,
+    TooLong,
+    Truncated,
+)
+from sockd.buffer.receive import BATCH_FRAMES
+
+
+def fed(framing, data, **options):
+    buffer = ReceiveBuffer(framing, **options)
+    buffer.feed(data)
+    return buffer
+
+
+def test_a_loop_that_is_left_goes_on_where_it_was():
+    buffer = fed(Line(10), b"a\nb\r\nc\nd")
+    for frame in buffer:
+        assert frame == b"a"
+        break
+    assert buffer.pop() == b"b"
+    assert (buffer.offset, buffer.held) == (5, 3)
+    buffer.feed(b"e\n")
+    assert list(buffer) == [b"c", b"de"]
+    assert buffer.pop() is None
+
+
+def test_what_is_fed_inside_a_loop_comes_out_of_it():
+    buffer = fed(Line(10), b"a\nb\n")
+    frames = []
+    for frame in buffer:
+        frames.append(frame)
+        if frame == b"a":
+            buffer.feed(b"c\nd\n")
+    assert frames == [b"a", b"b", b"c", b"d"]
+
+
+def test_a_new_framing_cuts_what_is_behind_the_frame_that_was_taken():
+    buffer = fed(Line(100), b"HELO a\r\nDATA\r\n..b\r\n\r\n.\r\n5:hello,\x03\x00xyzrest")
+    frames = []
+    after = {b"DATA": DotBlock(1000), b".b\r\n\r\n": Netstring(10), b"hello": Prefix(10, 2, "little"), b"xyz": Raw()}
+    for frame in buffer:
+        frames.append(frame)
+        if frame in after:
+            buffer.framing = after[frame]
+    assert frames == [b"HELO a", b"DATA", b".b\r\n\r\n", b"hello", b"xyz", b"rest"]
+    assert buffer.framing == Raw()
+
+
+@pytest.mark.parametrize("views", [False, True])
+@pytest.mark.parametrize("taken", [0, 1, 2, 3])
+def test_unread_hands_over_every_byte_that_was_not_taken(taken, views):
+    stream = b"one\r\n\ntwo\nthr"
+    buffer = fed(Line(10), stream)
+    frames = buffer.views() if views else iter(buffer)
+    for _ in range(taken):
+        next(frames)
+    buffer.feed(b"ee\n")
+    assert buffer.unread() == (stream + b"ee\n")[[0, 5, 6, 10][taken] :]
+    assert (buffer.held, buffer.offset) == (0, len(stream) + 3)
+    assert list(buffer) == []
+    buffer.feed(b"on\n")
+    assert list(buffer) == [b"on"]
+
+
+def test_views_and_bytes_may_be_taken_in_turn():
+    buffer = fed(Netstring(10), b"1:a,1:b,1:c,1:d,")
+    view = next(buffer.views())
+    assert buffer.pop() == b"b"
+    assert bytes(next(buffer.views())) == b"c"
+    assert buffer.pop() == b"d"
+    assert view == b"a"
+
+
+def test_a_view_stays_as_it_is():
+    buffer = ReceiveBuffer(Fixed(4))
+    views = []
+    for number in range(1000):
+        buffer.feed(b"%02d" % (number % 100))
+        buffer.feed(b"%02d" % (number // 100))
+        views += buffer.views()
+    gc.collect()
+    assert views == [b"%02d%02d" % (number % 100, number // 100) for number in range(1000)]
+    assert all(view.readonly for view in views)
+
+
+def test_views_share_the_memory_that_was_fed():
+    data = b"a" * 100_000 + b"\n" + b"b" * 100_000 + b"\n"
+    first, second = fed(Line(200_000), data).views()
+    assert first.obj is data
+    assert second.obj is data
+
+
+def test_frames_are_bytes_of_their_own():
+    data = bytearray(b"a\nb\n")
+    buffer = fed(Line(10), data)
+    data[:] = b"xxxx"
+    assert list(buffer) == [b"a", b"b"]
+    assert all(type(frame) is bytes for frame in fed(Line(10), memoryview(b"a\nb\n")))
+
+
+def test_more_frames_than_a_batch_has():
+    count = 3 * BATCH_FRAMES + 1
+    assert list(fed(Nul(1), b"a\0" * count)) == [b"a"] * count
+    assert list(fed(Nul(1), b"a\0" * count).views()) == [b"a"] * count
+
+
+@pytest.mark.parametrize("size", [0, 1, 254, 255, 256, 257, 65535, 65536, 100_000])
+def test_payloads_of_every_size_in_a_batch(size):
+    frames = [os.urandom(size), b"", os.urandom(size), b"x"]
+    stream = b"".join(len(frame).to_bytes(4, "big") + frame for frame in frames)
+    assert list(fed(Prefix(100_000, 4), stream)) == frames
+    block = b".\r\n" + b"x" * size + b"\r\n"
+    assert list(fed(DotBlock(200_000), (b"." + block + b".\r\n") * 2)) == [block] * 2
+
+
+def test_errors_stand_until_something_is_done():
+    buffer = fed(Netstring(5), b"1:a,6:b")
+    for _ in range(3):
+        with pytest.raises(TooLong) as error:
+            list(buffer)
+    assert (error.value.offset, error.value.limit) == (4, 5)
+    with pytest.raises(ValueError, match="no delimiter"):
+        buffer.discard()
+    buffer.framing = Line(100)
+    buffer.feed(b"c\n")
+    assert list(buffer) == [b"6:bc"]
+
+
+def test_frames_before_an_error_come_first():
+    buffer = fed(StrictLine(5), b"a\r\nb\r\nc\nd\r\n")
+    frames = []
+    with pytest.raises(Malformed) as error:
+        frames.extend(buffer)
+    assert error.value.offset == 7
+    assert frames == [b"a", b"b"]
+    buffer.discard()
+    assert list(buffer) == []
+    buffer.feed(b"e\r\n")
+    assert list(buffer) == [b"e"]
+
+
+def test_a_frame_too_long_is_reported_once_and_left_out_as_it_comes():
+    buffer = fed(Line(4), b"ok\n" + b"x" * 5)
+    assert buffer.pop() == b"ok"
+    with pytest.raises(TooLong, match="byte 3 is longer than 4"):
+        buffer.pop()
+    buffer.discard()
+    for _ in range(1000):
+        buffer.feed(b"x" * 1000)
+        assert list(buffer) == []
+        assert buffer.held == 0
+    buffer.feed(b"x\nafter\r\nfine\n")
+    with pytest.raises(TooLong):
+        buffer.pop()
+    buffer.discard()
+    assert list(buffer) == [b"fine"]
+    with pytest.raises(ValueError, match="no frame was reported"):
+        buffer.discard()
+
+
+def test_end_of_stream():
+    buffer = fed(Line(10), b"a\nb\nc")
+    buffer.eof()  # whole frames wait
+    frames = iter(buffer)
+    assert [next(frames), next(frames)] == [b"a", b"b"]
+    with pytest.raises(Truncated) as error:
+        next(frames)
+    assert (error.value.offset, error.value.size) == (4, 1)
+    assert buffer.unread() == b"c"
+    assert list(buffer) == []
+    with pytest.raises(ValueError, match="ended"):
+        buffer.feed(b"x")
+
+
+def test_end_of_stream_in_a_frame_that_is_discarded():
+    buffer = fed(Line(3), b"a\nbcdef")
+    assert buffer.pop() == b"a"
+    with pytest.raises(TooLong):
+        buffer.pop()
+    buffer.discard()
+    buffer.feed(b"gh")
+    with pytest.raises(Truncated) as error:
+        buffer.eof()
+    assert (error.value.offset, error.value.size) == (2, 7)
+
+
+def test_end_of_stream_between_frames():
+    buffer = fed(Line(10), b"a\n")
+    assert list(buffer) == [b"a"]
+    buffer.eof()
+    assert buffer.pop() is None
+
+
+def test_max_bytes_counts_what_was_not_taken():
+    buffer = fed(Line(4), b"ab\ncd\n", max_bytes=8)
+    with pytest.raises(BufferFull) as error:
+        buffer.feed(b"efg")
+    assert error.value.limit == 8
+    assert buffer.pop() == b"ab"
+    buffer.feed(b"efg")
+    assert list(buffer) == [b"cd"]
+    buffer.feed(b"h\nij\n")
+    assert list(buffer) == [b"efgh", b"ij"]
+
+
+@pytest.mark.parametrize("max_bytes", [5, 2**31])
+def test_max_bytes_must_hold_a_frame_and_can_be_counted(max_bytes):
+    with pytest.raises(ValueError, match="max_bytes must be"):
+        ReceiveBuffer(Line(4), max_bytes=max_bytes)
+
+
+def test_a_limit_that_memory_cannot_have():
+    with pytest.raises(ValueError, match="limit is more than"):
+        ReceiveBuffer(Netstring(2**64))
+
+
+def test_a_datagram_needs_no_buffer():
+    with pytest.raises(TypeError, match="a datagram is a frame already"):
+        ReceiveBuffer(Datagram(100))
+    with pytest.raises(TypeError, match="not a framing"):
+        ReceiveBuffer(5)
+
+
+def test_receive_from_a_socket():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        buffer = ReceiveBuffer(Line(10), max_bytes=12)
+        theirs.sendall(b"one\ntwo\nthree\nfour\n")
+        assert buffer.receive_from(ours) == 12
+        with pytest.raises(BufferFull):
+            buffer.receive_from(ours)
+        assert list(buffer) == [b"one", b"two"]
+        assert buffer.receive_from(ours, 3) == 3
+        assert buffer.receive_from(ours) == 4
+        assert list(buffer) == [b"three", b"four"]
+        ours.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            buffer.receive_from(ours)
+        theirs.close()
+        assert buffer.receive_from(ours) == 0
+        buffer.eof()
+
+
+def test_receive_from_a_descriptor_of_any_kind(tmp_path):
+    reading, writing = os.pipe()
+    buffer = ReceiveBuffer(Line(10))
+    try:
+        with pytest.raises(BlockingIOError):
+            buffer.receive_from(reading)
+        os.write(writing, b"one\ntw")
+        assert buffer.receive_from(reading) == 6
+        os.close(writing)
+        assert buffer.receive_from(reading) == 0
+    finally:
+        os.close(reading)
+    path = tmp_path / "lines"
+    path.write_bytes(b"o\nthree\n")
+    with path.open("rb") as file:
+        assert buffer.receive_from(file.fileno()) == 8
+    assert list(buffer) == [b"one", b"two", b"three"]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        buffer.receive_from(file_number_of_nothing())
+
+
+def file_number_of_nothing():
+    reading, writing = os.pipe()
+    os.close(reading)
+    os.close(writing)
+    return reading
+
+
+class Counted(ReceiveBuffer):
+    """Counts the bytes that the C core is asked to look at anew."""
+
+    looked = 0
+    copied = 0
+
+    def _cut(self, data):
+        before = self._scan.searched
+        found = super()._cut(data)
+        self.looked += len(data) - before
+        return found
+
+    def feed(self, data):
+        before = self._data
+        super().feed(data)
+        if self._data is not before:
+            self.copied += len(self._data)
+
+
+@pytest.mark.parametrize("size", [100_000, 200_000])
+def test_a_line_that_comes_byte_by_byte_is_looked_at_once(size):
+    buffer = Counted(Line(size))
+    for _ in range(size):
+        buffer.feed(b"x")
+        assert buffer.pop() is None
+    assert buffer.looked <= 2 * size
+    assert buffer.copied <= 16
+    buffer.feed(b"\n")
+    assert len(buffer.pop()) == size
+
+
+def test_a_small_piece_behind_a_large_one_is_not_copied_with_it_each_time():
+    buffer = Counted(Netstring(1_000_000))
+    buffer.feed(b"1000000:" + b"x" * 900_000)
+    assert buffer.pop() is None
+    for _ in range(100):
+        buffer.feed(b"x" * 1000)
+        assert buffer.pop() is None
+    assert buffer.copied <= 2_000_000
+    buffer.feed(b",")
+    assert buffer.pop() == b"x" * 1_000_000
+
+
+def test_an_idle_buffer_holds_no_piece_that_was_received():
+    data = b"a\n" * 1000 + b"b"
+    buffer = fed(Line(10), data)
+    references = sys.getrefcount(data)
+    assert len(list(buffer)) == 1000
+    assert sys.getrefcount(data) == references - 1
+    assert buffer.held == 1
+
+
+def test_nothing_of_the_daemon_comes_with_it():
+    program = (
+        "import sys, sockd.buffer\n"
+        "daemon = {'selectors', 'socket', 'asyncio', 'logging', 'threading', 'msgspec', 'psutil'}\n"
+        "found = daemon & set(sys.modules) | {m for m in sys.modules if m.startswith(('sockd.net', 'sockd.daemon'))}\n"
+        "assert not found, found\n"
+        "import sockd\n"
+        "assert sockd.Service and 'Service' in dir(sockd)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
