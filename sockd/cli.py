@@ -85,7 +85,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if not (options.foreground or options.check or options.show):
         raise UsageError("running in the background is not there yet; use --foreground, or -t to check")
     if options.reload:
-        command = [sys.executable, "-m", "sockd", *(word for word in arguments if word != "--reload")]
+        command = [sys.executable, "-P", "-m", "sockd", *(word for word in arguments if word != "--reload")]
         return Reloader(command, lambda words: print(f"sockd: {words}", file=sys.stderr)).run()
     try:
         settings, source = _settings(options)
