@@ -351,4 +351,4 @@ def test_nothing_of_the_daemon_comes_with_it():
         "import sockd\n"
         "assert sockd.Service and 'Service' in dir(sockd)\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True)
+    subprocess.run([sys.executable, "-P", "-c", program], check=True)

@@ -28,7 +28,7 @@ LIMIT_S = 30
 MULTIPLEXERS = ("auto", "epoll", "poll", "select")
 FAMILIES = ("tcp4", "tcp6", "unix")
 SMALL = 64  # max_frame of the services whose name ends in _small
-APP = Path(__file__).parent / "system" / "app.py"
+APP = Path(__file__).parent.parent / "system" / "app.py"
 
 SERVICES = {
     "upper": 'builtin = "upper"',
