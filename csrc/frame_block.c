@@ -33,22 +33,30 @@ static size_t behind_crlf(const char *data, size_t from, size_t size)
 
 int sb__dot_find(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_frame *frame)
 {
-    size_t at = scan->searched;
+    size_t at = scan->searched, dots = scan->dots; /* the scan is written on success: an error stays the same error */
     int line_start = at == 0 || (at > 1 && data[at - 1] == '\n' && data[at - 2] == '\r');
     for (;;) {
         if (line_start) {
-            if (at - scan->dots > framing->limit)
+            if (at - dots > framing->limit)
                 return SB_ERR_TOO_LONG;
-            if (is_prefix(data + at, size - at, ".\r\n", 3))
+            if (is_prefix(data + at, size - at, ".\r\n", 3)) {
+                scan->dots = dots;
                 return sb__more(at, size + 1, scan);
-            if (size - at >= 3 && memcmp(data + at, ".\r\n", 3) == 0)
+            }
+            if (size - at >= 3 && memcmp(data + at, ".\r\n", 3) == 0) {
+                scan->dots = dots;
                 return sb__found(0, at, at + 3, scan, frame);
-            scan->dots += data[at] == '.';
+            }
+            dots += data[at] == '.';
             at++;
         }
         size_t behind = behind_crlf(data, at, size);
-        if (behind == 0)
-            return size - scan->dots > framing->limit ? SB_ERR_TOO_LONG : sb__more(size, size + 1, scan);
+        if (behind == 0) {
+            if (size - dots > framing->limit)
+                return SB_ERR_TOO_LONG;
+            scan->dots = dots;
+            return sb__more(size, size + 1, scan);
+        }
         at = behind;
         line_start = 1;
     }

@@ -139,7 +139,7 @@ void sb__step(sb_set *set, struct row *row, enum state_event event)
         }
         row->deadline_ms = set->now_ms + linger;
     }
-    row->state = next;
+    row->state = (uint8_t)next;
     sb__deadline_sooner(set, row);
     sb__update_interest(set, row);
 }

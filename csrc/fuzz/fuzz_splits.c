@@ -9,7 +9,8 @@
  *   allocates nothing.  The first byte of an input is the limit, the second the
  *   place of a split, the rest is the stream.  It is searched whole, in two
  *   pieces, and byte by byte; the three must tell the same story: the same
- *   frames, then the same end or error at the same place.
+ *   frames, then the same end or error at the same place, and an error stands
+ *   when it is asked for again with all the bytes.
  */
 #include "framings.h"
 
@@ -40,7 +41,11 @@ static uint64_t search(const sb_framing *framing, const char *stream, size_t siz
                 return story; /* a fixed or raw frame of nothing cannot be */
             start += frame.next;
         } else if (found < 0) {
-            return tell(story, (uint64_t)(int64_t)found + (found == SB_ERR_MALFORMED ? start + scan.searched : start));
+            size_t at = found == SB_ERR_MALFORMED ? scan.searched : 0;
+            if (sb_frame_find(framing, stream + start, size - start, &scan, &frame) != found
+                || (at > 0 && scan.searched != at))
+                abort();
+            return tell(story, (uint64_t)(int64_t)found + start + at);
         } else if (have == size) {
             return tell(story, sb_frame_end(framing, have - start, &scan) == 0);
         } else {

@@ -113,11 +113,23 @@ static const char *view(struct apart *apart)
     return apart->edge != NULL ? apart->edge(sb_buffer_data(apart->held), size) : sb_buffer_data(apart->held);
 }
 
+/* Asked once more, an error is the same error at the same place. */
+static void must_stand(struct apart *apart, const char *data, int code)
+{
+    sb_frame frame;
+    size_t searched = apart->scan.searched;
+    if (sb_frame_find(apart->framing, data, sb_buffer_size(apart->held), &apart->scan, &frame) != code
+        || apart->scan.searched != searched)
+        abort();
+}
+
 static int find_one(struct apart *apart)
 {
     sb_frame frame;
     const char *data = view(apart);
     int code = sb_frame_find(apart->framing, data, sb_buffer_size(apart->held), &apart->scan, &frame);
+    if (code < 0)
+        must_stand(apart, data, code);
     if (code <= 0)
         return code;
     put_frame(apart, data + frame.start, frame.end - frame.start);

@@ -106,6 +106,7 @@ static const struct vector vectors[] = {
     {"dot", 2, STREAM("ab\r\n.\r\n.\r"), "L", "L~"},
     {"dot", 3, STREAM("a\r\n.x\r\n.\r\n.\r\n"), "L", "L()"},
     {"dot", 0, STREAM(".\r\na\r\n.\r\n"), "()L", "()L"},
+    {"dot", 6, STREAM("..a\r\n.b\r\n.\r\n"), "L", "L"}, /* two dots that are stuffing, seen twice */
     {"dot", 9, STREAM("a\r\n."), "~", NULL},
     {"blank", 9, STREAM("\na=b\n\n\r\nc\r\n\r\n"), "()(a=b\n)()(c\r\n)", NULL},
     {"blank", 9, STREAM("a\n\rb\n\nc\n"), "(a\n\rb\n)~", NULL},
