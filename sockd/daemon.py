@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sockd.errors import HandlerError
+from sockd.errors import ConfigurationError, HandlerError
 from sockd.net import selector
 from sockd.net.address import Address
 from sockd.net.connection import ConnectionSink
@@ -178,9 +178,14 @@ class Daemon:
             logger.warning("fewer descriptors than max_connections may need", extra={"event": event})
         if not selects or wanted + own <= SELECT_DESCRIPTORS:
             return wanted
+        if own >= SELECT_DESCRIPTORS:
+            raise ConfigurationError(
+                f'daemon.multiplexer: "select" waits for {SELECT_DESCRIPTORS} descriptors (FD_SETSIZE), '
+                f"{own - OWN_DESCRIPTORS} listeners leave none for a connection; use auto, epoll or poll"
+            )
         event = {"max_connections": wanted, "connections": SELECT_DESCRIPTORS - own, "descriptors": SELECT_DESCRIPTORS}
         logger.warning("select() cannot wait for as many connections; use another multiplexer", extra={"event": event})
-        return max(1, SELECT_DESCRIPTORS - own)
+        return SELECT_DESCRIPTORS - own
 
     def _attach(self, bound: list[tuple[Listening, Plan]], stack: ExitStack) -> None:
         reserve = Reserve()

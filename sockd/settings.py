@@ -93,6 +93,7 @@ class DaemonSettings:
 class KeepaliveSettings:
     """keepalive = { ... } of a listener (tcp(7), FAQ II.8, IV.7)."""
 
+    on: bool = setting(True, help="whether silent peers are probed at all", source="SO_KEEPALIVE")
     idle: Duration = setting(
         Duration(120),
         help="silence before the first probe",

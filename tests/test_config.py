@@ -367,7 +367,7 @@ WRONG = [
     (
         "key of keepalive misspelt",
         LISTEN + "keepalive.probes = 3\n",
-        ":4: listen[0].keepalive.probes: unknown key; the keys of keepalive are idle, interval, count",
+        ":4: listen[0].keepalive.probes: unknown key; the keys of keepalive are on, idle, interval, count",
     ),
     (
         "rate is a number",

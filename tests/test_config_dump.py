@@ -35,7 +35,7 @@ def test_every_default_is_shown():
         'service = "upper"',
         "backlog = 4096",
         "nodelay = true",
-        'keepalive = { idle = "2m", interval = "30s", count = 4 }',
+        'keepalive = { on = true, idle = "2m", interval = "30s", count = 4 }',
         'user_timeout = "4m"',
         "free_bind = false",
         'at_limit = "defer"',

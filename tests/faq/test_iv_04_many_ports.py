@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 
 import pytest
 
@@ -28,6 +29,15 @@ def test_a_thousand_listeners(daemon, multiplexer):
             assert client.recv(100) == (b"HELLO\n" if index < LISTENERS - 100 else b"hello\n")
     assert LISTENERS <= one.descriptors() < LISTENERS + 100
     assert os.listdir(f"/proc/{one.pid}/task") == [str(one.pid)]  # one thread
+
+
+def test_select_cannot_wait_for_as_many_and_says_so(sockd_script, tmp_path):
+    """FAQ II.14: no daemon that listens and never accepts."""
+    listen = f'[[listen]]\naddresses = {["tcp://127.0.0.1:0"] * LISTENERS}\nservice = "upper"\n'
+    (tmp_path / "sockd.toml").write_text('[daemon]\nmultiplexer = "select"\n' + listen)
+    done = subprocess.run([sockd_script, "--foreground"], cwd=tmp_path, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 78
+    assert f"{LISTENERS} listeners leave none for a connection; use auto, epoll or poll" in done.stderr
 
 
 def test_a_connection_that_ends_makes_room_for_the_next_one_on_every_listener(daemon):

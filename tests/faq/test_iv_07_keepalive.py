@@ -32,6 +32,14 @@ def test_the_timers_are_read_back(daemon, sockets_of, address, line, wanted):
         assert tuple(sock.getsockopt(socket.IPPROTO_TCP, number) for number in numbers) == wanted
 
 
+def test_it_can_be_switched_off(daemon, sockets_of):
+    one = daemon(toml='[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "upper"\nkeepalive = { on = false }\n')
+    client = one.connect()
+    client.sendall(b"x\n")
+    assert client.recv(10) == b"X\n"
+    assert [sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) for sock in sockets_of(one)] == [0, 0]
+
+
 def test_probes_are_sent_to_an_idle_peer_which_stays(daemon, wire):
     """After one second of silence a segment without data, and its acknowledgement; the connection lives on."""
     keepalive = "keepalive = { idle = 1, interval = 1, count = 2 }"
