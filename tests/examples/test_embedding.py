@@ -65,6 +65,8 @@ def test_blocking_mail():
 @pytest.mark.skipif(shutil.which("cc") is None or shutil.which("make") is None, reason="no C compiler, or no make")
 def test_two_c_files_beside_a_program(tmp_path):
     csrc = FOLDER.parents[1] / "csrc"
+    if not csrc.exists():
+        pytest.skip("needs csrc/")
     subprocess.run(["make", "-s", "-C", str(csrc), "dist", f"BUILD={tmp_path}/build"], check=True)
     for name in ("sockbuf.c", "sockbuf.h"):
         shutil.copy(tmp_path / "build" / "dist" / name, tmp_path)

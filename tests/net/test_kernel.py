@@ -104,7 +104,7 @@ def test_datagrams_that_found_no_room_are_counted(opened):
 
 @pytest.mark.parametrize("text", ["tcp://127.0.0.1:0", "tcp://[::1]:0", "tcp://[::]:0"])
 def test_time_wait_is_counted_on_the_side_that_closed_first(opened, text):
-    sock = listen(opened, text)
+    sock = listen(opened, text, reuse_address=False)  # a port on which nobody left one behind
     port = sock.getsockname()[1]
     assert time_wait_count(port) == 0
     host = "::1" if "::1" in text else "127.0.0.1"
