@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sockd.config_daemon import check_daemon
 from sockd.config_dump import dump
 from sockd.config_values import Problem, choice, read, show, suggest
 from sockd.errors import AddressError, ConfigurationError, UsageError, fault
@@ -53,11 +54,17 @@ def find() -> Path | None:
     return next((path for path in (LOCAL_FILE, SYSTEM_FILE) if os.path.lexists(path)), None)
 
 
-def load(path: str | os.PathLike[str], *, check_address: CheckAddress | None = None) -> Settings:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    check_address: CheckAddress | None = None,
+    opener: Callable[[str, int], int] | None = None,
+) -> Settings:
     """Read and check a configuration file.
 
     Args:
         path: the file, at most MAX_FILE_BYTES.
+        opener: as for open(): how the file is found where the path no longer leads to it, as after chroot(2).
         check_address: checks the text of each address; None leaves them unchecked.
 
     Returns:
@@ -69,7 +76,7 @@ def load(path: str | os.PathLike[str], *, check_address: CheckAddress | None = N
     """
     name = os.fspath(path)
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=opener) as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
@@ -111,6 +118,10 @@ def from_command_line(
     multiplexer: str | None = None,
     log_level: str | None = None,
     log_format: str | None = None,
+    user: str | None = None,
+    group: str | None = None,
+    chroot: str | None = None,
+    pidfile: str | None = None,
     check_address: CheckAddress | None = None,
 ) -> Settings:
     """Make settings from the command line, alone or over those of a file.
@@ -122,6 +133,7 @@ def from_command_line(
         multiplexer: [daemon] multiplexer, None to leave it.
         log_level: [daemon] log.level, None to leave it.
         log_format: [daemon] log.format, None to leave it.
+        user: [daemon] user, None to leave it; group, chroot and pidfile likewise.
         check_address: as for load.
 
     Returns:
@@ -151,13 +163,18 @@ def from_command_line(
     if problems:
         raise UsageError("\n".join(f"--listen {show(listen[_index(p.path)])}: {p.text}" for p in problems))
     log = {"level": log_level, "format": log_format}
-    daemon = {"multiplexer": multiplexer, "log": replace(base.daemon.log, **_given(log))}
-    return replace(base, daemon=replace(base.daemon, **_given(daemon)), listen=listeners or base.listen)
+    process = {"user": user, "group": group, "chroot": chroot, "pidfile": pidfile}
+    given = {"multiplexer": multiplexer, "log": replace(base.daemon.log, **_given(log)), **process}
+    daemon = replace(base.daemon, **_given(given))
+    if wrong := list(check_daemon(daemon)):
+        raise UsageError("\n".join(f"--{problem.path[-1]} {problem.text}" for problem in wrong))
+    return replace(base, daemon=daemon, listen=listeners or base.listen)
 
 
 def _check(settings: Settings, check_address: CheckAddress | None) -> Iterator[Problem]:
     if not settings.listen:
         yield Problem((), f"nothing to serve; add [[listen]] with {_EXAMPLE}", missing=("listen",))
+    yield from check_daemon(settings.daemon)
     for name, service in settings.service.items():
         yield from _check_service(name, service)
     yield from _check_listeners(settings.listen, settings.service, check_address)

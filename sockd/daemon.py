@@ -1,23 +1,27 @@
 """The composition root: settings in, a serving process out.
 
-Start-up has an order that nothing goes round: everything is resolved and
-imported, then everything is bound, then the first byte is received.  Stopping
-is its mirror: listen no more, answer what has come, close in order, within a
-bound.
+Start-up has three phases, and none can be gone round, for each takes what only
+the one before returns: `Bound` (log, handlers, pid file and addresses are there, with the
+rights we were started with), `Unprivileged` (rights dropped, with
+the proof), and only then the first byte is received.  Stopping is its mirror: listen no more, answer
+what has come, close in order, within a bound.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import resource
 import signal
 import socket
+import sys
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sockd.errors import HandlerError
+from sockd import log, log_targets
+from sockd.errors import ConfigurationError, HandlerError, SockdError
 from sockd.net import selector
 from sockd.net.address import Address
 from sockd.net.connection import ConnectionSink
@@ -29,7 +33,9 @@ from sockd.net.loop import EventLoop
 from sockd.net.reserve import Reserve
 from sockd.net.resolver import Resolver
 from sockd.net.sockets import open_listener
-from sockd.process.signals import Signals
+from sockd.process import preload, privileges
+from sockd.process.pidfile import PidFile
+from sockd.process.signals import Signals, settle
 from sockd.services import registry
 from sockd.services.builtin import DISCARD
 from sockd.services.function import FunctionSink
@@ -40,7 +46,9 @@ from sockd.wire.state import CloseReason
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sockd.log import OwnHandler
     from sockd.net.sockets import Listening
+    from sockd.process.privileges import Dropped, Prepared, Wanted
     from sockd.services.service import ServiceSpec
     from sockd.settings import ListenSettings, Settings
 
@@ -101,50 +109,136 @@ def plan(settings: Settings) -> list[Plan]:
     return plans
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """Where a daemon runs, and whom it tells what.
+
+    Args:
+        ready: called with (address, service) of every listener, once it serves.
+        imported: called once every handler is imported, or one could not be.
+        check: reads the configuration again and raises what is wrong with it; None where there is no file.
+        background: no terminal: the log goes to syslog if nothing else is said, and root needs a user to become.
+        root_may_stay: root may serve without the configuration's word.
+    """
+
+    ready: Callable[[Sequence[tuple[str, str]]], None]
+    imported: Callable[[], None] = lambda: None
+    check: Callable[[], object] | None = None
+    background: bool = False
+    root_may_stay: bool = False
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What the first phase made with the rights that the second one drops."""
+
+    log: OwnHandler
+    listening: list[tuple[Listening, Plan]]
+    rights: Prepared
+
+
+@dataclass(frozen=True)
+class Unprivileged:
+    """What the third phase serves with."""
+
+    log: OwnHandler
+    listening: list[tuple[Listening, Plan]]
+    dropped: Dropped
+
+
 class Daemon:
     """Serves settings until it is told to stop.
 
     Args:
         settings: checked.
-        ready: called with (address, service) of every listener once all are bound.
+        surroundings: where it runs.
     """
 
-    def __init__(self, settings: Settings, ready: Callable[[Sequence[tuple[str, str]]], None]) -> None:
+    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
         self._settings = settings
-        self._ready = ready
+        self._surroundings = surroundings
         self._listeners: list[Listener | DatagramListener] = []
         self._stopping = False
         self._at_once = False
 
     def run(self) -> None:
-        """Bind, serve, and return once everything is closed.
+        """Bind, drop rights, serve, and return once everything is closed.
 
         Raises:
-            ConfigurationError: as plan().
-            SystemFault, PermissionFault, TemporaryFault: an address cannot be bound.
+            ConfigurationError: as plan(); no such user, group or folder; root without a user to become.
+            SystemFault, PermissionFault, TemporaryFault: an address, the log or the pid file cannot be had,
+                or rights cannot be dropped.
         """
-        plans = plan(self._settings)
+        settle()
         with ExitStack() as stack:
-            bound = self._bind(plans, stack)
-            self._build(stack)
-            self._attach(bound, stack)
-            for listener in self._listeners:
-                listener.start()
-                logger.info("listening", extra={"event": {"address": str(listener), "service": listener.service}})
-            self._ready([(str(listener), listener.service) for listener in self._listeners])
-            self._loop.run()
-            self._drain()
+            self._serve(self._drop(self._bind(stack)), stack)
 
     # ---- start
 
-    def _bind(self, plans: list[Plan], stack: ExitStack) -> list[tuple[Listening, Plan]]:
-        bound = []
+    def _bind(self, stack: ExitStack) -> Bound:
+        """Do everything that may need root's rights."""
+        daemon = self._settings.daemon
+        wanted = privileges.wanted(
+            daemon.user, daemon.group, daemon.chroot, root_may_stay=self._surroundings.root_may_stay
+        )
+        handler = self._open_log(wanted)
+        stack.callback(handler.flush)
+        rights = privileges.prepare(wanted)
+        try:
+            plans = plan(self._settings)
+        finally:
+            self._surroundings.imported()
+        if daemon.pidfile is not None:
+            keeps_root = wanted.account is None or wanted.account.uid == 0
+            stack.callback(PidFile(daemon.pidfile, removable=keeps_root).release)
+        listening = self._listen(plans, stack)
+        if wanted.chroot is not None:
+            preload.load()
+        return Bound(handler, listening, rights)
+
+    def _open_log(self, wanted: Wanted) -> OwnHandler:
+        settings = self._settings.daemon.log
+        to = settings.to or ("syslog" if self._surroundings.background else "stderr")
+        if to != "stderr":
+            return log_targets.open_target(replace(settings, to=to), owner=wanted.owner)
+        if self._surroundings.background:
+            text = '"stderr" leads nowhere in the background; write "syslog", "journal" or a file'
+            raise ConfigurationError(f"daemon.log.to: {text}, or use --foreground")
+        return log.configure(settings, sys.stderr)
+
+    def _listen(self, plans: list[Plan], stack: ExitStack) -> list[tuple[Listening, Plan]]:
+        listening = []
         for one in plans:
             for address in one.addresses:
-                for listening in open_listener(address, one.settings):
-                    stack.callback(listening.close)
-                    bound.append((listening, one))
-        return bound
+                for opened in open_listener(address, one.settings):
+                    stack.callback(opened.close)
+                    listening.append((opened, one))
+        return listening
+
+    def _drop(self, bound: Bound) -> Unprivileged:
+        """Give up what serving does not need, for good; raises if that cannot be proven."""
+        dropped = privileges.drop(bound.rights)
+        account = dropped.account
+        if account is not None and account.uid != 0:
+            event = {"user": account.user, "uid": account.uid, "gid": account.gid, "groups": list(account.groups)}
+            event |= {"threads": dropped.threads}
+            event |= {"chroot": self._settings.daemon.chroot} if self._settings.daemon.chroot else {}
+            logger.info("rights dropped", extra={"event": event})
+        elif os.geteuid() == 0:
+            logger.warning("serving as root; set [daemon] user to serve as another")
+        return Unprivileged(bound.log, bound.listening, dropped)
+
+    def _serve(self, start: Unprivileged, stack: ExitStack) -> None:
+        """Receive the first byte, and all others."""
+        self._log = start.log
+        self._build(stack)
+        self._attach(start.listening, stack)
+        for listener in self._listeners:
+            listener.start()
+            logger.info("listening", extra={"event": {"address": str(listener), "service": listener.service}})
+        self._surroundings.ready([(str(listener), listener.service) for listener in self._listeners])
+        self._loop.run()
+        self._drain()
 
     def _build(self, stack: ExitStack) -> None:
         name = self._settings.daemon.multiplexer
@@ -160,7 +254,16 @@ class Daemon:
         self._resolver = Resolver(self._loop)
         stack.callback(self._resolver.close)
         self._connections.name_of = self._resolver.known
-        signals = Signals({signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGQUIT: self._stop_at_once})
+        signals = Signals(
+            {
+                signal.SIGHUP: self._reload,
+                signal.SIGUSR1: self._reopen_log,
+                signal.SIGCHLD: lambda: None,  # to be awake is enough
+                signal.SIGTERM: self._stop,
+                signal.SIGINT: self._stop_at_once,
+                signal.SIGQUIT: self._stop_at_once,
+            }
+        )
         stack.callback(signals.close)
         signals.install()
         self._loop.add_reader(signals.fileno(), signals.handle)
@@ -242,6 +345,31 @@ class Daemon:
         return ConnectionSink(
             spec.name, make, spec.framing, spec.limits.high_water, self._connections, self._loop.call_soon
         )
+
+    # ---- while it serves
+
+    def _reopen_log(self) -> None:
+        """Open the log's file anew, which was renamed; the old one is kept if that fails."""
+        try:
+            self._log.reopen()
+        except SockdError as error:
+            logger.error("log not reopened, going on with the old one", extra={"event": {"error": str(error)}})
+        else:
+            logger.info("log reopened")
+
+    def _reload(self) -> None:
+        """Open the log anew, and tell whether the configuration would do for the next start."""
+        self._reopen_log()
+        if self._surroundings.check is None:
+            logger.info("no configuration file to check")
+            return
+        try:
+            self._surroundings.check()
+        except SockdError as error:
+            for line in str(error).splitlines():
+                logger.error("configuration is wrong, going on with the old one", extra={"event": {"error": line}})
+        else:
+            logger.info("configuration is in order; a change takes effect at the next start")
 
     # ---- stop
 

@@ -30,11 +30,18 @@ _encode = json.JSONEncoder(allow_nan=False).encode  # json.dumps would make one 
 _FIXED_KEYS = ("time", "level", "logger", "message", "traceback")
 
 
-class _Handler(logging.StreamHandler[TextIO]):
-    """A class of our own, by which configure knows what it installed."""
+class OwnHandler(logging.Handler):
+    """A class of our own, by which install knows what it installed."""
+
+    def reopen(self) -> None:
+        """Open anew what can be renamed under us; most targets cannot."""
 
 
-def configure(settings: LogSettings, stream: TextIO) -> logging.Handler:
+class _StreamHandler(OwnHandler, logging.StreamHandler[TextIO]):
+    """Standard error, or whatever the caller holds open."""
+
+
+def configure(settings: LogSettings, stream: TextIO) -> OwnHandler:
     """Send the records of all loggers to one stream.
 
     A second call replaces what the first one installed, and leaves handlers of others alone.
@@ -46,10 +53,23 @@ def configure(settings: LogSettings, stream: TextIO) -> logging.Handler:
     Returns:
         The handler that was installed on the root logger.
     """
-    handler = _Handler(stream)
-    handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
+    return install(settings, _StreamHandler(stream))
+
+
+def install(settings: LogSettings, handler: OwnHandler, formatter: logging.Formatter | None = None) -> OwnHandler:
+    """Have a handler of our own take the records of all loggers; what was installed before is closed.
+
+    Args:
+        settings: format and level.
+        handler: where the lines go.
+        formatter: in place of the one that settings.format names.
+
+    Returns:
+        The handler.
+    """
+    handler.setFormatter(formatter or (JsonFormatter() if settings.format == "json" else TextFormatter()))
     root = logging.getLogger()
-    for other in [other for other in root.handlers if isinstance(other, _Handler)]:
+    for other in [other for other in root.handlers if isinstance(other, OwnHandler)]:
         root.removeHandler(other)
         other.close()
     root.addHandler(handler)
@@ -58,7 +78,15 @@ def configure(settings: LogSettings, stream: TextIO) -> logging.Handler:
 
 
 class TextFormatter(logging.Formatter):
-    """For people: `2026-11-23T10:00:00.123Z info message key=value key="quoted value"`."""
+    """For people: `2026-11-23T10:00:00.123Z info message key=value key="quoted value"`.
+
+    Args:
+        stamped: whether time and level begin the line; not where the log's own keeper writes them.
+    """
+
+    def __init__(self, *, stamped: bool = True) -> None:
+        super().__init__()
+        self._stamped = stamped
 
     def format(self, record: logging.LogRecord) -> str:
         """Write a record.
@@ -69,8 +97,9 @@ class TextFormatter(logging.Formatter):
         Returns:
             One line without its newline; a traceback follows in indented lines.
         """
-        words = [timestamp(record.created), record.levelname.lower(), _escape(record.getMessage())]
-        words += [f"{_NO_KEY.sub('_', str(key))}={_text(value)}" for key, value in _fields(record).items()]
+        words = [timestamp(record.created), record.levelname.lower()] if self._stamped else []
+        words.append(_escape(record.getMessage()))
+        words += [f"{_NO_KEY.sub('_', str(key))}={_text(value)}" for key, value in event_fields(record).items()]
         trace = _traceback(self, record)
         return "\n".join([" ".join(words), *(INDENT + _escape(line) for line in trace.split("\n") if line)])
 
@@ -94,7 +123,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": _clean(record.getMessage()),
         }
-        for key, value in _fields(record).items():
+        for key, value in event_fields(record).items():
             name = _clean(str(key))
             line[f"event_{name}" if name in _FIXED_KEYS else name] = _plain(value)
         trace = _traceback(self, record)
@@ -115,7 +144,8 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
-def _fields(record: logging.LogRecord) -> Mapping[object, object]:
+def event_fields(record: logging.LogRecord) -> Mapping[object, object]:
+    """Give the fields of a record, none when it has none."""
     event = getattr(record, "event", None)
     return event if isinstance(event, dict) else {}
 

@@ -51,12 +51,35 @@ class LogSettings:
 
     format: LogFormat = setting("text", help="one line an event", source="text for people, json for collectors")
     level: LogLevel = setting("info", help="least severe event that is written", source="syslog.conf(5)")
+    to: str | None = setting(
+        None,
+        help="stderr, syslog, journal or the absolute path of a file; unset: stderr, and syslog in the background",
+        source="syslog(3), systemd-journald.service(8)",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DaemonSettings:
     """[daemon]"""
 
+    user: str | None = setting(
+        None,
+        help="name or number of the user that serves, once everything is bound; root stays root with user = root only",
+        source="FAQ IV.8",
+    )
+    group: str | None = setting(
+        None, help="name or number of the group that serves; unset: the user's own", source="FAQ IV.8"
+    )
+    chroot: str | None = setting(
+        None,
+        help="a folder, best an empty one, that is the whole file system once everything is open",
+        source="FAQ II.20",
+    )
+    pidfile: str | None = setting(
+        None,
+        help="keeps a second daemon out, by its lock; in a folder that others cannot write",
+        source="FAQ IV.3; flock(2)",
+    )
     multiplexer: Multiplexer = setting(
         "auto",
         help="how readiness is learned; auto is the C set's own epoll on Linux",
