@@ -21,6 +21,7 @@ from typing import Any
 
 from sockd.config_daemon import check_daemon
 from sockd.config_dump import dump
+from sockd.config_exec import check_program
 from sockd.config_values import Problem, choice, read, show, suggest
 from sockd.errors import AddressError, ConfigurationError, UsageError, fault
 from sockd.settings import DaemonSettings, ListenSettings, LogSettings, ServiceSettings, Settings
@@ -33,6 +34,8 @@ CheckAddress = Callable[[str], Hashable]
 """Raises AddressError with the reason; gives equal results for equal addresses, None for one that is never taken."""
 
 BUILTIN_SERVICES = ("upper", "echo", "discard")
+KINDS = ("handler", "builtin", "exec")
+"""Of which a service has exactly one."""
 
 LOCAL_FILE = Path("sockd.toml")
 SYSTEM_FILE = Path("/etc/sockd/sockd.toml")
@@ -183,14 +186,15 @@ def _check(settings: Settings, check_address: CheckAddress | None) -> Iterator[P
 def _check_service(name: str, service: ServiceSettings) -> Iterator[Problem]:
     """Check one [service.NAME]; a built-in's name is free only for that built-in with other limits."""
     path: KeyPath = ("service", name)
-    given = [key for key in ("handler", "builtin") if getattr(service, key) is not None]
+    given = [key for key in KINDS if getattr(service, key) is not None]
     if not _NAME.fullmatch(name):
         yield Problem(path, f"{show(name)} cannot be a name; use 1 to 64 of the letters A-Z a-z 0-9 _ . -")
     if len(given) > 1:
-        yield Problem((*path, "builtin"), "stands beside handler; a service has exactly one of handler, builtin")
+        text = f"stands beside {given[0]}; a service has exactly one of {', '.join(KINDS)}"
+        yield Problem((*path, given[1]), text)
     if not given:
-        text = 'has no handler; write handler = "module:attribute" or builtin = "upper"'
-        yield Problem(path, text, missing=("handler", "builtin"))
+        text = 'has no handler; write handler = "module:attribute", builtin = "upper" or exec = ["/path"]'
+        yield Problem(path, text, missing=KINDS)
     if service.builtin is not None and service.builtin not in BUILTIN_SERVICES:
         text = f"{show(service.builtin)} is no built-in; they are {', '.join(BUILTIN_SERVICES)}"
         yield Problem((*path, "builtin"), text + suggest(service.builtin, BUILTIN_SERVICES), service.builtin)
@@ -199,6 +203,7 @@ def _check_service(name: str, service: ServiceSettings) -> Iterator[Problem]:
         yield Problem(path, text)
     if service.handler is not None and (reason := _not_handler(service.handler)):
         yield Problem((*path, "handler"), f"{show(service.handler)} {reason}", service.handler)
+    yield from check_program(path, service)
 
 
 def _check_listeners(

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from sockd import log, log_targets
 from sockd.errors import ConfigurationError, HandlerError, SockdError
+from sockd.executor import Executor, identified
 from sockd.net import selector
 from sockd.net.address import Address
 from sockd.net.connection import ConnectionSink
@@ -96,15 +97,14 @@ def plan(settings: Settings) -> list[Plan]:
     plans = []
     for listen in settings.listen:
         if listen.service not in specs:
-            specs[listen.service] = registry.resolve(listen.service, settings.service)
+            specs[listen.service] = identified(registry.resolve(listen.service, settings.service), settings.daemon)
         texts = listen.addresses or ((listen.address,) if listen.address else ())
         addresses = tuple(Address.parse(text) for text in texts)
         spec = specs[listen.service]
         for address in addresses:
             if address.scheme in ("udp", "unixgram") and spec.datagram is None:
-                raise HandlerError(
-                    f"{address}: service {spec.name} cannot answer datagrams; a function of one argument can"
-                )
+                other = "a program is for tcp and unix" if spec.program else "a function of one argument can"
+                raise HandlerError(f"{address}: service {spec.name} cannot answer datagrams; {other}")
         plans.append(Plan(listen, addresses, spec))
     return plans
 
@@ -191,6 +191,7 @@ class Daemon:
         if daemon.pidfile is not None:
             keeps_root = wanted.account is None or wanted.account.uid == 0
             stack.callback(PidFile(daemon.pidfile, removable=keeps_root).release)
+        self._executor = Executor((one.service for one in plans), wanted.owner, stack)
         listening = self._listen(plans, stack)
         if wanted.chroot is not None:
             preload.load()
@@ -242,6 +243,7 @@ class Daemon:
 
     def _build(self, stack: ExitStack) -> None:
         name = self._settings.daemon.multiplexer
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._capacity = self._room()
         self._connections = ConnectionSet(
             size=self._capacity, memory=self._settings.daemon.max_memory, epoll=selector.waits_in_set(name)
@@ -251,6 +253,7 @@ class Daemon:
         stack.callback(chosen.close)
         self._loop = EventLoop(chosen, time.monotonic)
         stack.callback(self._loop.close)
+        self._executor.begin(self._loop, files)
         self._resolver = Resolver(self._loop)
         stack.callback(self._resolver.close)
         self._connections.name_of = self._resolver.known
@@ -258,7 +261,7 @@ class Daemon:
             {
                 signal.SIGHUP: self._reload,
                 signal.SIGUSR1: self._reopen_log,
-                signal.SIGCHLD: lambda: None,  # to be awake is enough
+                signal.SIGCHLD: self._executor.reap,
                 signal.SIGTERM: self._stop,
                 signal.SIGINT: self._stop_at_once,
                 signal.SIGQUIT: self._stop_at_once,
@@ -275,7 +278,9 @@ class Daemon:
         selects = self._settings.daemon.multiplexer == "select"
         soft = SELECT_DESCRIPTORS if selects and not 0 <= hard < SELECT_DESCRIPTORS else hard  # RLIM_INFINITY is -1
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        own = OWN_DESCRIPTORS + sum(len(listen.addresses) or 1 for listen in self._settings.listen)
+        own = (
+            OWN_DESCRIPTORS + self._executor.most + sum(len(listen.addresses) or 1 for listen in self._settings.listen)
+        )
         if hard != resource.RLIM_INFINITY and hard < wanted + own:
             event = {"max_connections": wanted, "descriptors": hard, "own": own}
             logger.warning("fewer descriptors than max_connections may need", extra={"event": event})
@@ -289,7 +294,7 @@ class Daemon:
         reserve = Reserve()
         stack.callback(reserve.close)
         refusals = Refusals(self._connections, REFUSED, max(1, self._capacity // REFUSED_SHARE))
-        sinks: dict[int, tuple[Sink, Quota]] = {}
+        groups: dict[int, tuple[Sink, Quota]] = {}
         for listening, one in bound:
             spec = one.service
             if listening.endpoint.type == socket.SOCK_DGRAM:
@@ -297,9 +302,10 @@ class Daemon:
                 rules = DatagramRules(one.settings, self._loop.clock, small=bool(spec.serve))
                 self._listeners.append(DatagramListener(listening, spec.datagram, self._loop, spec.name, rules))
                 continue
-            if id(spec) not in sinks:
-                sinks[id(spec)] = self._sink(spec), Quota(spec.limits.max_connections)
-            sink, quota = sinks[id(spec)]
+            if id(spec) not in groups:
+                groups[id(spec)] = self._sink(spec), Quota(spec.most)
+            sink, quota = groups[id(spec)]
+            handover = self._executor.handover(spec, self._resolver, names=one.settings.names)
             self._listeners.append(
                 Listener(
                     listening,
@@ -312,6 +318,7 @@ class Daemon:
                     loop=self._loop,
                     resolver=self._resolver,
                     service=spec.name,
+                    handover=handover,
                 )
             )
 
@@ -349,7 +356,8 @@ class Daemon:
     # ---- while it serves
 
     def _reopen_log(self) -> None:
-        """Open the log's file anew, which was renamed; the old one is kept if that fails."""
+        """Open the log's file and those of programs anew, for they were renamed; the old one is kept if that fails."""
+        self._executor.reopen()
         try:
             self._log.reopen()
         except SockdError as error:
@@ -386,7 +394,8 @@ class Daemon:
 
     def _drain(self) -> None:
         """Close the listeners, answer what was accepted, close in order, within stop_timeout."""
-        logger.info("stopping", extra={"event": {"connections": len(self._connections)}})
+        programs = {"programs": len(self._executor)} if len(self._executor) else {}
+        logger.info("stopping", extra={"event": {"connections": len(self._connections), **programs}})
         for listener in self._listeners:
             listener.close()
         end = self._loop.clock() + self._settings.daemon.stop_timeout
@@ -394,8 +403,9 @@ class Daemon:
         while not self._at_once and self._loop.clock() < half and self._connections.shut_quiet(CloseReason.SHUTDOWN):
             self._turn(min(half, self._loop.clock() + 0.05))
         self._connections.shut_all(CloseReason.SHUTDOWN)
-        while not self._at_once and self._loop.clock() < end and len(self._connections):
+        while not self._at_once and self._loop.clock() < end and (len(self._connections) or len(self._executor)):
             self._turn(end)
+        self._executor.end(lambda: self._at_once)
         left = len(self._connections)
         logger.info("stopped", extra={"event": {"connections_left": left} if left else {}})
 

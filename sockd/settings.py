@@ -266,11 +266,81 @@ class ListenSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProgramLimits:
+    """limits = { ... } of a service that executes a program (setrlimit(2)); unset: as the daemon was started."""
+
+    cpu: Duration | None = setting(
+        None,
+        help="processor time of one process; then XCPU, and KILL a second later",
+        source="RLIMIT_CPU",
+        unit="seconds",
+        low=1,
+        high=86_400,
+    )
+    memory: Size | None = setting(
+        None,
+        help="address space of one process",
+        source="RLIMIT_AS",
+        unit="bytes",
+        low=MIB,
+        high=1024 * 1024 * MIB,
+    )
+    files: int | None = setting(
+        None, help="open files of one process", source="RLIMIT_NOFILE", unit="descriptors", low=3, high=1_000_000
+    )
+    processes: int | None = setting(
+        None,
+        help="processes of the program's user, all together; root has no limit",
+        source="RLIMIT_NPROC",
+        unit="processes",
+        low=1,
+        high=1_000_000,
+    )
+    file_size: Size | None = setting(
+        None, help="the largest file it may write", source="RLIMIT_FSIZE", unit="bytes", low=0, high=1024 * 1024 * MIB
+    )
+    wall: Duration | None = setting(
+        None,
+        help="time until its process group gets TERM, and KILL 5 seconds later",
+        source="xinetd has none; systemd.service(5), RuntimeMaxSec",
+        unit="seconds",
+        low=0.001,
+        high=7 * 86_400,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServiceSettings:
     """[service.NAME]; None means: as the handler's own Service says, else the default."""
 
     handler: str | None = setting(None, help="module:attribute", source="")
     builtin: str | None = setting(None, help="upper, echo or discard", source="FAQ App. A, RFC 862, RFC 863")
+    exec: tuple[str, ...] | None = setting(
+        None, help="a program and its arguments, started for each connection", source="inetd(8), nowait"
+    )
+    user: str | None = setting(
+        None, help="whom a program runs as; only a daemon that stays root has a choice", source=""
+    )
+    group: str | None = setting(None, help="its group, in place of the user's own", source="")
+    environment: tuple[str, ...] | None = setting(
+        None,
+        help="what a program gets besides the connection's variables: NAME is kept, NAME=value is set",
+        source="default PATH alone: the daemon's environment is nobody else's business",
+    )
+    stderr: str | None = setting(
+        None,
+        help="where a program's standard error goes: log, socket, null or the absolute path of a file",
+        source="default log: inetd's own, the socket, shows errors to the client",
+    )
+    limits: ProgramLimits | None = setting(None, help="limits of a program", source="")
+    max_instances: int | None = setting(
+        None,
+        help="programs that run at once, for all listeners; then it is as at_limit says",
+        source="default 64: systemd.socket(5), MaxConnections",
+        unit="programs",
+        low=1,
+        high=100_000,
+    )
     framing: FramingName | None = setting(None, help="how the stream is cut into frames", source="")
     max_frame: Size | None = setting(
         None,
@@ -333,6 +403,9 @@ class ServiceSettings:
     )
 
 
+DEFAULT_ENVIRONMENT = ("PATH",)
+DEFAULT_STDERR = "log"
+DEFAULT_MAX_INSTANCES = 64
 DEFAULT_FRAMING: FramingName = "line"
 DEFAULT_MAX_FRAME = Size(64 * KIB)
 DEFAULT_IDLE_TIMEOUT = Duration(15 * 60)
