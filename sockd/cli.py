@@ -7,11 +7,13 @@ sysexits(3).  Nothing below this module exits the process.
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,12 +22,14 @@ from typing import TYPE_CHECKING, NoReturn
 from sockd import config
 from sockd.daemon import Daemon, Surroundings, plan
 from sockd.errors import EX_OK, EX_USAGE, ConfigurationError, SockdError, UsageError, fault
+from sockd.inetd import Inetd, of_inetd, open_log
 from sockd.net.address import Address
 from sockd.process.daemonize import in_background
 from sockd.process.descriptors import close_others, fill_standard_streams
+from sockd.process.inetd import take_standard_streams
 from sockd.process.privileges import check_folder, look_up
 from sockd.process.reloader import Reloader, report
-from sockd.settings import ListenSettings, Settings
+from sockd.settings import ListenSettings, LogSettings, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -70,6 +74,11 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="serve SERVICE (a built-in or module:attribute) on ADDRESS; repeatable, needs no file",
     )
+    add(
+        "--inetd",
+        metavar="SERVICE",
+        help="serve what standard input is: a connection, a listening socket, a datagram socket, a pipe, a terminal",
+    )
     add("-t", "--check", action="store_true", help="check the configuration and the handlers, bind nothing")
     add("-T", "--print", dest="show", action="store_true", help="check, and print the effective configuration")
     add("--multiplexer", metavar="NAME", help="auto, epoll, poll or select")
@@ -87,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 64 usage, 71 system, 75 temporary, 77 permission, 78 configuration.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    if any(word.partition("=")[0] == "--inetd" for word in arguments):
+        return _reporting(lambda: _inetd(arguments))  # before a word can go to standard output: it is the client's
     fill_standard_streams()
     options = _parser().parse_args(arguments)
     sys.path.insert(0, os.getcwd())  # handlers stand beside the configuration, as app.py
@@ -129,6 +140,54 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         files = f"neither {config.LOCAL_FILE} nor {config.SYSTEM_FILE} is there"
         raise ConfigurationError(f"no configuration: {files}; {_TRY}")
     return in_background(lambda ready: _reporting(lambda: _serve(source, ready=lambda _: ready(), background=True)))
+
+
+def _inetd(arguments: Sequence[str]) -> int:
+    """Serve what inetd gave; everything that goes wrong is told to syslog, and to a terminal if there is one."""
+    close_others()
+    try:
+        given = take_standard_streams()
+    finally:
+        open_log(LogSettings())
+    try:
+        options = _parse_quietly(arguments)
+        sys.path.insert(0, os.getcwd())
+        Inetd(of_inetd(_inetd_settings(options), options.inetd), given).run()
+    except SockdError as error:
+        for line in str(error).splitlines():
+            logger.error("not serving", extra={"event": {"error": line}})
+        raise
+    except Exception:
+        logger.critical("ended by a defect", exc_info=True)
+        raise
+    return EX_OK
+
+
+def _parse_quietly(arguments: Sequence[str]) -> argparse.Namespace:
+    words = io.StringIO()
+    try:
+        with redirect_stderr(words):
+            options = _parser().parse_args(arguments)
+    except SystemExit as stop:
+        raise UsageError(words.getvalue().rstrip().rpartition("\n")[2] or f"exit code {stop.code}") from None
+    for name in ("listen", "foreground", "check", "show", "reload", "pidfile"):
+        if getattr(options, name):
+            option = "print" if name == "show" else name
+            raise UsageError(f"--{option} has no meaning with --inetd, which serves what it is given; remove it")
+    return options
+
+
+def _inetd_settings(options: argparse.Namespace) -> Settings:
+    return config.from_command_line(
+        base=_loader(Path(options.config), listens=False)() if options.config else None,
+        multiplexer=options.multiplexer,
+        log_level=options.log_level,
+        log_format=options.log_format,
+        user=options.user,
+        group=options.group,
+        chroot=options.chroot,
+        inetd=options.inetd,
+    )
 
 
 def _check(source: Source) -> int:
@@ -226,7 +285,7 @@ def _settings(options: argparse.Namespace) -> Source:
     return Source(over(base), name, (lambda: over(load())) if load else None)
 
 
-def _loader(path: Path) -> Callable[[], Settings]:
+def _loader(path: Path, *, listens: bool = True) -> Callable[[], Settings]:
     """Return what reads the file, now and after chroot(2) and chdir(2)."""
     try:
         folder = os.open(path.parent, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -236,7 +295,7 @@ def _loader(path: Path) -> Callable[[], Settings]:
     def opener(_path: str, flags: int) -> int:
         return os.open(path.name, flags, dir_fd=folder)
 
-    return lambda: config.load(path, check_address=_check_address, opener=opener)
+    return lambda: config.load(path, check_address=_check_address, opener=opener, listens=listens)
 
 
 def _example() -> Settings:

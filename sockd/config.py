@@ -62,6 +62,7 @@ def load(
     *,
     check_address: CheckAddress | None = None,
     opener: Callable[[str, int], int] | None = None,
+    listens: bool = True,
 ) -> Settings:
     """Read and check a configuration file.
 
@@ -69,6 +70,7 @@ def load(
         path: the file, at most MAX_FILE_BYTES.
         opener: as for open(): how the file is found where the path no longer leads to it, as after chroot(2).
         check_address: checks the text of each address; None leaves them unchecked.
+        listens: whether a file without a listener is wrong.
 
     Returns:
         Settings in which everything that one can see without sockets and imports is right.
@@ -87,16 +89,16 @@ def load(
         raise ConfigurationError(str(fault(error, name))) from None
     if len(data) > MAX_FILE_BYTES:
         raise ConfigurationError(f"{name}: larger than {MAX_FILE_BYTES} bytes; this is no configuration")
-    return loads(data, name=name, check_address=check_address)
+    return loads(data, name=name, check_address=check_address, listens=listens)
 
 
-def loads(text: str | bytes, *, name: str, check_address: CheckAddress | None = None) -> Settings:
+def loads(text: str | bytes, *, name: str, check_address: CheckAddress | None = None, listens: bool = True) -> Settings:
     """Read and check the text of a configuration.
 
     Args:
         text: TOML; bytes are UTF-8.
         name: what messages call the text, commonly the path of its file.
-        check_address: as for load.
+        check_address: as for load; listens likewise.
 
     Returns:
         As load.
@@ -106,7 +108,7 @@ def loads(text: str | bytes, *, name: str, check_address: CheckAddress | None = 
     """
     document, lines = parse(text, name=name)
     settings, problems = read(document)
-    problems += [problem for problem in _check(settings, check_address) if not _explained(problem, problems)]
+    problems += [problem for problem in _check(settings, check_address, listens) if not _explained(problem, problems)]
     if not problems:
         return settings
     found = [(lines.find(problem.path, problem.value), problem) for problem in problems]
@@ -125,6 +127,7 @@ def from_command_line(
     group: str | None = None,
     chroot: str | None = None,
     pidfile: str | None = None,
+    inetd: str | None = None,
     check_address: CheckAddress | None = None,
 ) -> Settings:
     """Make settings from the command line, alone or over those of a file.
@@ -137,6 +140,7 @@ def from_command_line(
         log_level: [daemon] log.level, None to leave it.
         log_format: [daemon] log.format, None to leave it.
         user: [daemon] user, None to leave it; group, chroot and pidfile likewise.
+        inetd: the service of --inetd, checked as that of a listener.
         check_address: as for load.
 
     Returns:
@@ -155,6 +159,8 @@ def from_command_line(
         )
         if value is not None and (problem := choice(kind, key, value))
     ]
+    if inetd is not None and (reason := _not_service(inetd, base.service)):
+        errors.append(f"--inetd {show(inetd)} {reason}")
     split = [argument.rpartition("=") for argument in listen]
     for argument, (address, _, service) in zip(listen, split, strict=True):
         if not address or not service:
@@ -174,8 +180,8 @@ def from_command_line(
     return replace(base, daemon=daemon, listen=listeners or base.listen)
 
 
-def _check(settings: Settings, check_address: CheckAddress | None) -> Iterator[Problem]:
-    if not settings.listen:
+def _check(settings: Settings, check_address: CheckAddress | None, listens: bool) -> Iterator[Problem]:
+    if listens and not settings.listen:
         yield Problem((), f"nothing to serve; add [[listen]] with {_EXAMPLE}", missing=("listen",))
     yield from check_daemon(settings.daemon)
     for name, service in settings.service.items():

@@ -109,6 +109,14 @@ class DaemonSettings:
         low=0,
         high=3600,
     )
+    inetd_timeout: Duration = setting(
+        Duration(120),
+        help="with --inetd and wait: idle for so long, sockd ends, and the next client starts it again",
+        source="MAXIDLE of comsat(8) and talkd(8), _RPCSVC_CLOSEDOWN of Sun RPC",
+        unit="seconds",
+        low=0.1,
+        high=7 * 86_400,
+    )
     log: LogSettings = setting(LogSettings, help="the log", source="")
 
 

@@ -113,7 +113,7 @@ class Listener:
         service: its name, for the log.
 
     Attributes:
-        accepted: connections that were let in, since the start.
+        came: connections that were let in, since the start.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Listener:
         self._logged: dict[str, float] = {}
         self._deferred = False
         self.service = service
-        self.accepted = 0
+        self.came = 0
         counts = self._admission is not None or any(one.most is not None for one in self._quotas)
         if counts and handover is None:
             connections.when_ended(group, self._ended)
@@ -282,7 +282,7 @@ class Listener:
     # ---- counting
 
     def _count(self, came: int) -> None:
-        self.accepted += max(0, came)
+        self.came += max(0, came)
         for quota in self._quotas:
             quota.count += came
 

@@ -93,7 +93,7 @@ class Programs:
 
     def take(self, sock: socket.socket, peer: SockAddr, done: Callable[[], None]) -> None:
         """Start the program on a connected socket, which is closed here; done() is called when it has ended."""
-        about = {"service": self._service, "peer": format_sockaddr(sock.family, sock.type, peer)}
+        about = {"service": self._service, "peer": _peer_text(peer)}
         if not isinstance(peer, str) and (name := self._name_of(peer[0])):
             about["name"] = name
         with sock:
@@ -166,6 +166,12 @@ class _Run:
         self._done()
 
 
+def _peer_text(peer: SockAddr) -> str:
+    if isinstance(peer, str):
+        return format_sockaddr(socket.AF_UNIX, socket.SOCK_STREAM, peer)
+    return format_sockaddr(socket.AF_INET6 if ":" in peer[0] else socket.AF_INET, socket.SOCK_STREAM, peer)
+
+
 def signal_name(number: int) -> str:
     """Name a signal without its SIG, as kill(1) does."""
     try:
@@ -192,7 +198,7 @@ def environment_of(
 
     Args:
         sock: connected.
-        peer: as accept() gave it.
+        peer: as accept() gave it; also an IP address of a Unix socket's, where the parent has told one.
         name_of: the confirmed name of a numeric address, if it is known.
 
     Returns:
@@ -202,19 +208,23 @@ def environment_of(
     Source: http://cr.yp.to/ucspi-tcp/environment.html, the UNIX protocol of ucspi-unix, systemd.socket(5).
     """
     local = sock.getsockname()
-    pairs = _unix(sock, local, peer) if sock.family == socket.AF_UNIX else _tcp(local, peer, name_of)
+    is_unix = sock.family == socket.AF_UNIX and isinstance(peer, str)
+    pairs = _unix(sock, local, peer) if is_unix else _tcp(local, peer, name_of)
     return tuple(f"{name}={value}" for name, value in pairs.items())
 
 
 def _tcp(local: SockAddr, peer: SockAddr, name_of: Callable[[str], str | None]) -> dict[str, str]:
     pairs = {"PROTO": "TCP"}
     for end, sockaddr in (("LOCAL", local), ("REMOTE", peer)):
-        assert not isinstance(sockaddr, str)
+        if isinstance(sockaddr, str):  # not known
+            continue
         host, port = _plain(sockaddr[0]), sockaddr[1]
         pairs |= {f"TCP{end}IP": host, f"TCP{end}PORT": str(port)}
         if name := name_of(sockaddr[0]):
             pairs[f"TCP{end}HOST"] = name.lower()
-    return pairs | {"REMOTE_ADDR": pairs["TCPREMOTEIP"], "REMOTE_PORT": pairs["TCPREMOTEPORT"]}
+    if not isinstance(peer, str):
+        pairs |= {"REMOTE_ADDR": pairs["TCPREMOTEIP"], "REMOTE_PORT": pairs["TCPREMOTEPORT"]}
+    return pairs
 
 
 def _plain(host: str) -> str:
