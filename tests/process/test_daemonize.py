@@ -68,7 +68,7 @@ def test_an_address_in_use_is_told_in_the_shell(background):
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
-        one = background(listen="tcp://127.0.0.1:%d" % holder.getsockname()[1])
+        one = background(listen=f"tcp://127.0.0.1:{holder.getsockname()[1]}")
     assert one.code == 71
     assert "EADDRINUSE" in one.words
     assert f"pid {os.getpid()}" in one.words

@@ -214,9 +214,9 @@ def test_root_may_try_in_the_foreground(tmp_path, sockd_script):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("daemon", None, None), "daemon.user: \"daemon\": only root can become another; this process is uid 65534"),
-        (("nobody", "daemon", None), "daemon.group: \"daemon\": only root can become another"),
-        (("nobody", None, "/"), "daemon.chroot: \"/\": only root can change its root folder"),
+        (("daemon", None, None), 'daemon.user: "daemon": only root can become another; this process is uid 65534'),
+        (("nobody", "daemon", None), 'daemon.group: "daemon": only root can become another'),
+        (("nobody", None, "/"), 'daemon.chroot: "/": only root can change its root folder'),
     ],
 )
 def test_who_is_not_root_cannot_become_another(words, said):
