@@ -135,7 +135,8 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.check:
         return _check(source)
     if options.foreground:
-        return _serve(source, ready=lambda listeners: _greet(listeners, source.name), background=False)
+        head = f"sockd {version('sockd')} serves, by {source.name}:"  # now, for chroot(2) hides what it is read from
+        return _serve(source, ready=lambda listeners: _greet(listeners, head), background=False)
     if source.name == EXAMPLE:
         files = f"neither {config.LOCAL_FILE} nor {config.SYSTEM_FILE} is there"
         raise ConfigurationError(f"no configuration: {files}; {_TRY}")
@@ -304,10 +305,10 @@ def _example() -> Settings:
     return Settings(listen=(ListenSettings(addresses=addresses, service="upper"),))
 
 
-def _greet(listeners: Sequence[tuple[str, str]], source: str) -> None:
+def _greet(listeners: Sequence[tuple[str, str]], head: str) -> None:
     """Say on the screen what is served and how to talk to it."""
     width = max(len(address) for address, _ in listeners)
-    print(f"sockd {version('sockd')} serves, by {source}:", flush=True)
+    print(head, flush=True)
     for address, service in listeners:
         print(f"  {service} on {address:<{width}}   sockctl connect {address}", flush=True)
     print("Ctrl-C stops it.", flush=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import array
 import errno
+import fcntl
 import logging
 import os
 import socket
@@ -238,8 +239,6 @@ class JournalHandler(_SocketHandler):
 
     def _deliver_in_memory(self, entry: bytes) -> None:
         """Pass the entry as a descriptor, which the journal takes when it can no longer change."""
-        import fcntl  # with the constants of seals it is Linux's alone
-
         fd = os.memfd_create(IDENT, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.write(fd, entry)

@@ -13,7 +13,7 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
-from sockd.errors import UsageError, fault
+from sockd.errors import SockdError, UsageError, fault
 from sockd.net.sockets import open_listener
 from sockd.process import privileges
 from sockd.process.descriptors import FIRST_OTHER, close_others
@@ -69,18 +69,26 @@ def run(
         if stdin and len(opened) != 1:
             raise UsageError(f"bind: --stdin takes one socket, and these are {len(opened)}")
         privileges.drop(rights)
+        stack.pop_all()
+    try:
         _execute(program, opened, stdin=stdin)
+    except SockdError:
+        for _, listening in opened:
+            if listening.path is not None:
+                listening.path.unlink_if_ours()
+        raise
 
 
 def _execute(program: Sequence[str], opened: Sequence[tuple[str, Listening]], *, stdin: bool) -> NoReturn:
     environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     for _, listening in opened:
         listening.socket.setblocking(True)  # as inetd and systemd pass them
+    descriptors = [listening.socket.detach() for _, listening in opened]
     if stdin:
-        os.dup2(opened[0][1].socket.fileno(), 0)
+        os.dup2(descriptors[0], 0)
         close_others()
     else:
-        _place([listening.socket.fileno() for _, listening in opened])
+        _place(descriptors)
         environment["LISTEN_FDS"] = str(len(opened))
         environment["LISTEN_PID"] = str(os.getpid())
         environment["LISTEN_FDNAMES"] = ":".join(name for name, _ in opened)

@@ -14,8 +14,8 @@ import socket
 import time
 from contextlib import suppress
 
-LAZY_MODULES = ("psutil", "stringprep", "traceback", "linecache", "unicodedata", "zoneinfo", "asyncio", "locale")
-"""What sockd and the standard library import when they first need it."""
+LAZY_MODULES = ("linecache", "locale", "stringprep", "tokenize", "unicodedata")
+"""What the standard library imports when it first needs it: for tracebacks, for names that are not ASCII."""
 
 
 def load() -> None:
