@@ -77,6 +77,8 @@ class Inetd(Daemon):
     """
 
     def __init__(self, settings: Settings, given: Given) -> None:
+        if given.kind in (Kind.CONNECTION, Kind.PLAIN):
+            settings = replace(settings, daemon=replace(settings.daemon, max_connections=1))
         super().__init__(settings, Surroundings(ready=lambda _: None, root_may_stay=True))
         self._given = given
         self._plan: Plan | None = None

@@ -16,6 +16,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -29,17 +30,16 @@ NOBODY = pwd.getpwnam("nobody")
 
 
 @pytest.fixture(scope="session")
-def lister(tmp_path_factory):
+def lister():
     """The compiled program, where every user may execute it."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("needs a C compiler")
-    folder = tmp_path_factory.mktemp("lister")
-    subprocess.run([compiler, "-std=gnu11", "-O2", "-static", "-o", folder / "lister", LISTER], check=True, timeout=60)
-    for path in (folder, *folder.parents):
-        if not path.stat().st_mode & stat.S_IXOTH and path.owner() == pwd.getpwuid(os.geteuid()).pw_name:
-            path.chmod(path.stat().st_mode | stat.S_IXOTH)
-    return folder / "lister"
+    with tempfile.TemporaryDirectory(prefix="sockd-lister-") as name:  # tmp_path is closed to other users
+        path = Path(name) / "lister"
+        subprocess.run([compiler, "-std=gnu11", "-O2", "-o", path, LISTER], check=True, timeout=60)
+        path.parent.chmod(0o755)
+        yield path
 
 
 def toml(command, *, addresses='"tcp://127.0.0.1:0"', listen="", service="", daemon=""):
@@ -166,7 +166,7 @@ def test_a_group_goes_before_that_of_the_user(daemon, lister):
 
 @AS_ROOT
 def test_a_daemon_that_took_on_a_user_runs_programs_as_that(daemon, lister):
-    one = daemon(toml=toml([lister], daemon='user = "nobody"'))
+    one = daemon(toml=toml([lister], daemon='user = "nobody"'), arguments=["--user", "nobody"])
     with one.connect() as peer:
         found = status(read_all(peer))
     assert found["Uid"] == [str(NOBODY.pw_uid)] * 4
@@ -314,9 +314,9 @@ def test_what_ignores_term_is_killed_5_seconds_later(daemon):
 
 def test_the_processor_time_limit_ends_a_program_that_spins(daemon):
     one = daemon(toml=toml([SH, "-c", "while :; do :; done"], service='limits = { cpu = "1s" }'))
-    with one.connect() as peer:
+    with one.connect(timeout=100) as peer:  # of processor time, which a busy host gives slowly
         assert read_all(peer) == b""
-    ended = one.wait_for("program ended", within=30)
+    ended = one.wait_for("program ended")
     assert ended["signal"] == "XCPU"
     assert 0.9 < ended["cpu_seconds"] < 2.5
 
@@ -330,11 +330,11 @@ def test_a_memory_limit_is_the_programs_own(daemon):
 
 def test_sigpipe_ends_a_program_whose_peer_is_gone(daemon, reset):
     """FAQ II.19: the daemon ignores it, and a program that knows nothing of it shall not."""
-    one = daemon(toml=toml(["/usr/bin/yes"]))
+    one = daemon(toml=toml([SH, "-c", "while :; do echo y; done"], service='stderr = "null"'))
     peer = one.connect()
     assert peer.recv(2) == b"y\n"
     reset(peer)
-    assert one.wait_for("program ended")["signal"] in ("PIPE",)
+    assert one.wait_for("program ended")["signal"] == "PIPE"
 
 
 # ---- who is let in
@@ -401,15 +401,17 @@ def test_a_limit_of_processes_that_is_reached_is_told(daemon, lister):
     """The kernel counts the processes of a user, and refuses execve(2) past the limit (setrlimit(2))."""
     user = "games"
     uid = pwd.getpwnam(user).pw_uid
-    busy = subprocess.Popen(["/bin/sleep", "1000"], user=uid, group=uid, extra_groups=[])
+    sleep = ["/bin/sleep", "1000"]
+    busy = [subprocess.Popen(sleep, user=uid, group=uid, extra_groups=[]) for _ in range(2)]
     try:
         one = daemon(toml=toml([lister], service=f'user = "{user}"\nlimits = {{ processes = 1 }}'))
         with one.connect() as peer:
             assert read_all(peer) == b""
         assert "EAGAIN" in one.wait_for("program not started")["error"]
     finally:
-        busy.kill()
-        busy.wait()
+        for one in busy:
+            one.kill()
+            one.wait()
 
 
 # ---- a stop
@@ -457,7 +459,7 @@ def test_a_second_term_kills(daemon):
         ('exec = []', "is empty; write exec"),
         ('exec = ["cat"]', "is no absolute path, and no PATH is searched; write"),
         ('exec = ["/nonexistent/x"]', 'service.x.exec: "/nonexistent/x": No such file or directory'),
-        ('exec = ["/etc/hostname"]', "may not be executed"),
+        ('exec = ["/etc/services"]', "may not be executed"),
         ('exec = ["/tmp"]', "is no file"),
         ('exec = ["/bin/cat"]\nhandler = "app:greet"', "stands beside handler; a service has exactly one of"),
         ('exec = ["/bin/cat"]\nmax_frame = 10', "max_frame: has no meaning for a program"),
