@@ -23,12 +23,15 @@ from sockd import config
 from sockd.daemon import Daemon, Surroundings, plan
 from sockd.errors import EX_OK, EX_USAGE, ConfigurationError, SockdError, UsageError, fault
 from sockd.inetd import Inetd, of_inetd, open_log
+from sockd.log import ERROR_SEVERITY, is_journal
 from sockd.net.address import Address
+from sockd.process import systemd
 from sockd.process.daemonize import in_background
 from sockd.process.descriptors import close_others, fill_standard_streams
 from sockd.process.inetd import take_standard_streams
 from sockd.process.privileges import check_folder, look_up
 from sockd.process.reloader import Reloader, report
+from sockd.process.systemd import Given
 from sockd.settings import ListenSettings, LogSettings, Settings
 
 if TYPE_CHECKING:
@@ -109,8 +112,9 @@ def _reporting(work: Callable[[], int]) -> int:
     try:
         return work()
     except SockdError as error:
+        mark = f"<{ERROR_SEVERITY}>" if is_journal(sys.stderr) else ""
         for line in str(error).splitlines():
-            print(f"sockd: {line}", file=sys.stderr)
+            print(f"{mark}sockd: {line}", file=sys.stderr)
         return error.exit_code
 
 
@@ -120,9 +124,10 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             raise UsageError("--reload is for development; use it with --foreground")
         command = [sys.executable, "-P", "-m", "sockd", *(word for word in arguments if word != "--reload")]
         return Reloader(command, lambda words: print(f"sockd: {words}", file=sys.stderr)).run()
-    stays = options.foreground or options.check or options.show
-    if not stays:
-        close_others()
+    serves = not (options.check or options.show)
+    given = systemd.take(os.environ, os.getpid()) if serves else Given()
+    if serves and not options.foreground:
+        close_others(fd for _, fd in given.descriptors)
     try:
         source = _settings(options)
     except SockdError:
@@ -136,15 +141,19 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         return _check(source)
     if options.foreground:
         head = f"sockd {version('sockd')} serves, by {source.name}:"  # now, for chroot(2) hides what it is read from
-        return _serve(source, ready=lambda listeners: _greet(listeners, head), background=False)
+        greet = (lambda _: None) if given.notify else lambda listeners: _greet(listeners, head)
+        return _serve(source, given, ready=greet, background=False)
     if source.name == EXAMPLE:
         files = f"neither {config.LOCAL_FILE} nor {config.SYSTEM_FILE} is there"
         raise ConfigurationError(f"no configuration: {files}; {_TRY}")
-    return in_background(lambda ready: _reporting(lambda: _serve(source, ready=lambda _: ready(), background=True)))
+    return in_background(
+        lambda ready: _reporting(lambda: _serve(source, given, ready=lambda _: ready(), background=True))
+    )
 
 
 def _inetd(arguments: Sequence[str]) -> int:
     """Serve what inetd gave; everything that goes wrong is told to syslog, and to a terminal if there is one."""
+    systemd.forget(os.environ)  # Accept=yes passes the connection a second time, as descriptor 3
     close_others()
     try:
         given = take_standard_streams()
@@ -218,13 +227,14 @@ def _port_notes(plans: Iterable[Plan]) -> Iterator[str]:
                 yield f"{address}: {text}"
 
 
-def _serve(source: Source, *, ready: Ready, background: bool) -> int:
+def _serve(source: Source, given: Given, *, ready: Ready, background: bool) -> int:
     surroundings = Surroundings(
         ready=ready,
         imported=lambda: report(_files(source.settings, source.name)),
         check=source.check,
         background=background,
         root_may_stay=not background and source.check is None,
+        given=given,
     )
     daemon = Daemon(source.settings, surroundings)
     try:
@@ -249,7 +259,9 @@ def _files(settings: Settings, source: str) -> list[str]:
 
 def _check_address(text: str) -> Address | None:
     address = Address.parse(text)
-    return None if address.port == 0 and not address.path else address  # the kernel chooses a port for each
+    if address.scheme in ("tcp", "udp") and address.port == 0:
+        return None
+    return address  # the kernel chooses a port for each
 
 
 @dataclass(frozen=True)

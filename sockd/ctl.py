@@ -189,9 +189,12 @@ class _Version(argparse.Action):
 
 def _address(text: str) -> Address:
     try:
-        return Address.parse(text)
+        address = Address.parse(text)
     except AddressError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    if address.scheme == "fd":
+        raise argparse.ArgumentTypeError(f"{text!r}: a descriptor is for sockd to listen on; name what it is bound to")
+    return address
 
 
 def _named_address(text: str) -> tuple[str, Address]:

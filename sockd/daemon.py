@@ -33,10 +33,11 @@ from sockd.net.listener import Listener, Quota, Refusals
 from sockd.net.loop import EventLoop
 from sockd.net.reserve import Reserve
 from sockd.net.resolver import Resolver
-from sockd.net.sockets import open_listener
-from sockd.process import preload, privileges
+from sockd.process import preload, privileges, systemd
+from sockd.process.passed import PassedSockets
 from sockd.process.pidfile import PidFile
 from sockd.process.signals import Signals, settle
+from sockd.process.systemd import Given, Notifier
 from sockd.services import registry
 from sockd.services.builtin import DISCARD
 from sockd.services.function import FunctionSink
@@ -102,11 +103,16 @@ def plan(settings: Settings) -> list[Plan]:
         addresses = tuple(Address.parse(text) for text in texts)
         spec = specs[listen.service]
         for address in addresses:
-            if address.scheme in ("udp", "unixgram") and spec.datagram is None:
-                other = "a program is for tcp and unix" if spec.program else "a function of one argument can"
-                raise HandlerError(f"{address}: service {spec.name} cannot answer datagrams; {other}")
+            if address.scheme in ("udp", "unixgram"):
+                _check_datagrams(address, spec)
         plans.append(Plan(listen, addresses, spec))
     return plans
+
+
+def _check_datagrams(address: Address, spec: ServiceSpec) -> None:
+    if spec.datagram is None:
+        other = "a program is for tcp and unix" if spec.program else "a function of one argument can"
+        raise HandlerError(f"{address}: service {spec.name} cannot answer datagrams; {other}")
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,7 @@ class Surroundings:
         check: reads the configuration again and raises what is wrong with it; None where there is no file.
         background: no terminal: the log goes to syslog if nothing else is said, and root needs a user to become.
         root_may_stay: root may serve without the configuration's word.
+        given: what systemd, or whoever started us, passed.
     """
 
     ready: Callable[[Sequence[tuple[str, str]]], None]
@@ -126,6 +133,7 @@ class Surroundings:
     check: Callable[[], object] | None = None
     background: bool = False
     root_may_stay: bool = False
+    given: Given = Given()  # noqa: RUF009 - frozen
 
 
 @dataclass(frozen=True)
@@ -183,6 +191,9 @@ class Daemon:
         )
         handler = self._open_log(wanted)
         stack.callback(handler.flush)
+        self._manager = systemd.connect(self._surroundings.given.notify)
+        if self._manager is not None:
+            stack.callback(self._manager.close)
         rights = privileges.prepare(wanted)
         try:
             plans = plan(self._settings)
@@ -192,6 +203,8 @@ class Daemon:
             keeps_root = wanted.account is None or wanted.account.uid == 0
             stack.callback(PidFile(daemon.pidfile, removable=keeps_root).release)
         self._executor = Executor((one.service for one in plans), wanted.owner, stack)
+        self._passed = PassedSockets(self._surroundings.given)
+        stack.callback(self._passed.close)
         listening = self._listen(plans, stack)
         if wanted.chroot is not None:
             preload.load()
@@ -211,9 +224,11 @@ class Daemon:
         listening = []
         for one in plans:
             for address in one.addresses:
-                for opened in open_listener(address, one.settings):
+                for opened in self._passed.open(address, one.settings):
                     stack.callback(opened.close)
                     listening.append((opened, one))
+                    if opened.endpoint.type == socket.SOCK_DGRAM:
+                        _check_datagrams(address, one.service)
         return listening
 
     def _drop(self, bound: Bound) -> Unprivileged:
@@ -234,9 +249,14 @@ class Daemon:
         self._log = start.log
         self._build(stack)
         self._attach(start.listening, stack)
-        for listener in self._listeners:
+        for listener, (listening, _) in zip(self._listeners, start.listening, strict=True):
             listener.start()
-            logger.info("listening", extra={"event": {"address": str(listener), "service": listener.service}})
+            event = {"address": str(listener), "service": listener.service}
+            event |= {"passed": listening.passed} if listening.passed else {}
+            logger.info("listening", extra={"event": event})
+        self._notifier.keep(self._passed.kept, not_any_more=self._passed.close_rest())
+        self._notifier.ready(self._status())
+        self._notifier.watch(self._surroundings.given.watchdog, self._status)
         self._surroundings.ready([(str(listener), listener.service) for listener in self._listeners])
         self._loop.run()
         self._drain()
@@ -253,13 +273,14 @@ class Daemon:
         stack.callback(chosen.close)
         self._loop = EventLoop(chosen, time.monotonic)
         stack.callback(self._loop.close)
+        self._notifier = Notifier(self._manager, self._loop)
         self._executor.begin(self._loop, files)
         self._resolver = Resolver(self._loop)
         stack.callback(self._resolver.close)
         self._connections.name_of = self._resolver.known
         signals = Signals(
             {
-                signal.SIGHUP: self._reload,
+                signal.SIGHUP: self._reload_telling,
                 signal.SIGUSR1: self._reopen_log,
                 signal.SIGCHLD: self._executor.reap,
                 signal.SIGTERM: self._stop,
@@ -365,6 +386,17 @@ class Daemon:
         else:
             logger.info("log reopened")
 
+    def _status(self) -> str:
+        """Say in words how it goes, for systemctl status."""
+        connections, listeners = len(self._connections) + len(self._executor), len(self._listeners)
+        return (
+            f"serving, {connections} connection{'s'[: connections != 1]}, {listeners} listener{'s'[: listeners != 1]}"
+        )
+
+    def _reload_telling(self) -> None:
+        with self._notifier.reloading(self._status):
+            self._reload()
+
     def _reload(self) -> None:
         """Open the log anew, and tell whether the configuration would do for the next start."""
         self._reopen_log()
@@ -396,6 +428,7 @@ class Daemon:
         """Close the listeners, answer what was accepted, close in order, within stop_timeout."""
         programs = {"programs": len(self._executor)} if len(self._executor) else {}
         logger.info("stopping", extra={"event": {"connections": len(self._connections), **programs}})
+        self._notifier.stopping("stopping", self._settings.daemon.stop_timeout)
         for listener in self._listeners:
             listener.close()
         end = self._loop.clock() + self._settings.daemon.stop_timeout

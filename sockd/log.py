@@ -5,6 +5,8 @@ A message is a fixed text; what varies, above all what a peer sent, goes into fi
 characters, line separators and lone surrogates never reach the stream: in text they are
 escaped as in Python, in JSON as in JSON.  Only the traceback of a text record takes more
 lines, each indented, so that a line that does not begin with a blank begins an event.
+Where standard error is the journal each line begins with its priority, `<6>`, which the
+journal takes off (sd-daemon(3)), and it stamps the lines itself.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 INDENT = "    "  # before each line of a traceback
+ERROR_SEVERITY = 3  # LOG_ERR of syslog(3)
+SEVERITIES = ((logging.CRITICAL, 2), (logging.ERROR, ERROR_SEVERITY), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
+"""Levels, and the severities of syslog(3) and of the journal."""
 
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII without blank, quote, equals sign, backslash
 _NO_KEY = re.compile(r"[^A-Za-z0-9_.-]")
@@ -42,7 +48,7 @@ class _StreamHandler(OwnHandler, logging.StreamHandler[TextIO]):
 
 
 def configure(settings: LogSettings, stream: TextIO) -> OwnHandler:
-    """Send the records of all loggers to one stream.
+    """Send the records of all loggers to one stream, with priorities if it is the journal.
 
     A second call replaces what the first one installed, and leaves handlers of others alone.
 
@@ -53,7 +59,9 @@ def configure(settings: LogSettings, stream: TextIO) -> OwnHandler:
     Returns:
         The handler that was installed on the root logger.
     """
-    return install(settings, _StreamHandler(stream))
+    journal = is_journal(stream)
+    formatter = JsonFormatter() if settings.format == "json" else TextFormatter(stamped=not journal)
+    return install(settings, _StreamHandler(stream), PriorityFormatter(formatter) if journal else formatter)
 
 
 def install(settings: LogSettings, handler: OwnHandler, formatter: logging.Formatter | None = None) -> OwnHandler:
@@ -130,6 +138,37 @@ class JsonFormatter(logging.Formatter):
         if trace:
             line["traceback"] = _clean(trace)
         return _encode(line)  # in ASCII, which escapes every control character
+
+
+class PriorityFormatter(logging.Formatter):
+    """For standard error that is the journal: `<6>` before each line of another formatter's.
+
+    Args:
+        inner: writes the line.
+    """
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record; every line of it has the priority, for the journal knows single lines."""
+        mark = f"<{severity(record)}>"
+        return mark + self._inner.format(record).replace("\n", f"\n{mark}")
+
+
+def severity(record: logging.LogRecord) -> int:
+    """Tell the severity of a record: 2 critical, 3 error, 4 warning, 6 information, 7 debug."""
+    return next(number for level, number in SEVERITIES if record.levelno >= level)
+
+
+def is_journal(stream: TextIO) -> bool:
+    """Tell whether a stream leads to the journal: JOURNAL_STREAM names its device and inode (systemd.exec(5))."""
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # no file behind it
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 def timestamp(seconds: float) -> str:

@@ -20,7 +20,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError, SystemFault, fault
-from sockd.log import JsonFormatter, OwnHandler, TextFormatter, event_fields, install
+from sockd.log import JsonFormatter, OwnHandler, TextFormatter, event_fields, install, severity
 
 if TYPE_CHECKING:
     from sockd.settings import LogSettings
@@ -33,7 +33,6 @@ FILE_MODE = 0o640  # the log has addresses of clients, which are not everybody's
 MAX_SYSLOG_BYTES = 8192  # RFC 5425 and rsyslog's default; a longer one is cut when the socket refuses it
 MAX_FIELD_NAME = 64  # of the journal
 
-_SEVERITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
 _O_PATH = getattr(os, "O_PATH", os.O_RDONLY)
 
 
@@ -202,7 +201,7 @@ class SyslogHandler(_SocketHandler):
 
     def send(self, record: logging.LogRecord) -> None:
         """Send each line of the record as a message of its own."""
-        head = f"<{FACILITY_DAEMON | _severity(record)}>{IDENT}[{os.getpid()}]: ".encode()
+        head = f"<{FACILITY_DAEMON | severity(record)}>{IDENT}[{os.getpid()}]: ".encode()
         for line in self.format(record).split("\n"):
             message = head + line.encode("utf-8", "backslashreplace")
             try:
@@ -223,7 +222,7 @@ class JournalHandler(_SocketHandler):
         """Send one entry; one that is too long for a datagram goes in a sealed file of memory."""
         fields = {
             "MESSAGE": self.format(record),
-            "PRIORITY": str(_severity(record)),
+            "PRIORITY": str(severity(record)),
             "SYSLOG_IDENTIFIER": IDENT,
             "SYSLOG_FACILITY": str(FACILITY_DAEMON >> 3),
             "SOCKD_LOGGER": record.name,
@@ -264,10 +263,6 @@ def _unusable(error: OSError, path: str) -> SockdError:
     }
     hint = hints.get(error.errno or 0)
     return type(cause)(f"{cause}; {hint}") if hint else cause
-
-
-def _severity(record: logging.LogRecord) -> int:
-    return next(severity for level, severity in _SEVERITIES if record.levelno >= level)
 
 
 def _lost(count: int) -> logging.LogRecord:

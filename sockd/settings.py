@@ -155,7 +155,9 @@ class RateSettings:
 class ListenSettings:
     """[[listen]]: one service on one address, or on several."""
 
-    address: str | None = setting(None, help="tcp://host:port, udp://, unix:/path, unixgram:/path", source="FAQ II.2")
+    address: str | None = setting(
+        None, help="tcp://host:port, udp://, unix:/path, unixgram:/path, fd:name (passed to us)", source="FAQ II.2"
+    )
     addresses: tuple[str, ...] = setting((), help="the same for several addresses", source="FAQ IV.4")
     service: str = setting("", help="a [service] table, a built-in, or module:attribute", source="")
     backlog: int = setting(
