@@ -1,6 +1,7 @@
 """Fixtures of all tests.
 
-`serve` and `client` to talk to a daemon, `daemon` to watch one from outside, `background` for one in the background.
+`serve` and `client` to talk to a daemon, `daemon` to watch one from outside, `background` for one in the background,
+`managed` for one that a service manager started.
 """
 
-pytest_plugins = ["serving", "watching", "background"]
+pytest_plugins = ["serving", "watching", "background", "manager"]
