@@ -89,6 +89,16 @@ int sb_set_add(sb_set *set, int fd, int group)
     return add(set, fd, group, &peer, size);
 }
 
+int sb_set_peer(sb_set *set, int id, const char *peer, size_t size)
+{
+    struct row *row = sb__row(set, id);
+    if (row == NULL || size > sizeof row->peer)
+        return SB_ERR_LIMIT;
+    memcpy(row->peer, peer, size);
+    row->peer_size = (uint8_t)size;
+    return 0;
+}
+
 static int accept_one(int listener, struct sockaddr_storage *peer, socklen_t *size)
 {
 #ifdef SOCK_NONBLOCK

@@ -479,6 +479,11 @@ int sb_set_accept(sb_set *set, int listener, int group, int most, int *stopped) 
  * SB_ERR_FULL, SB_ERR_FAULT: the descriptor then still is the caller's. */
 int sb_set_add(sb_set *set, int fd, int group) SB_MUST_CHECK;
 
+/* Name the peer of a connection whose name the kernel does not know, such as a
+ * pipe's or one behind a proxy: size bytes of struct sockaddr_in or _in6, 0 for
+ * no name.  Returns 0, or SB_ERR_LIMIT: no such connection, or too many bytes. */
+int sb_set_peer(sb_set *set, int id, const char *peer, size_t size) SB_MUST_CHECK;
+
 /* One turn, with epoll: settle, wait up to timeout_ms (-1: for ever), then
  * receive and frame.  Returns events + ready descriptors, or SB_ERR_FAULT. */
 int sb_set_wait(sb_set *set, int timeout_ms) SB_MUST_CHECK;

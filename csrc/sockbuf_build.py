@@ -10,7 +10,7 @@ from pathlib import Path
 from cffi import FFI
 
 CSRC = Path("csrc")
-BATCH = Path("sockd/buffer/batch.c")
+PARTS = [Path("sockd/buffer/batch.c"), Path("sockd/process/spawn.c")]  # of the extension alone
 SOURCES = sorted(path.name for path in CSRC.glob("*.c"))
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes"]
 
@@ -30,10 +30,11 @@ def words(variable: str) -> list[str]:
 
 ffibuilder = FFI()
 ffibuilder.cdef(declarations((CSRC / "sockbuf.h").read_text(encoding="utf-8")))
-ffibuilder.cdef(declarations(BATCH.read_text(encoding="utf-8")))
+for part in PARTS:
+    ffibuilder.cdef(declarations(part.read_text(encoding="utf-8")))
 ffibuilder.set_source(
     "sockd._sockbuf",
-    '#include "sockbuf.h"\n' + BATCH.read_text(encoding="utf-8"),
+    '#include "sockbuf.h"\n' + "".join(part.read_text(encoding="utf-8") for part in PARTS),
     sources=[str(CSRC / name) for name in SOURCES],
     include_dirs=[str(CSRC)],
     depends=[str(path) for path in CSRC.glob("*.h")],

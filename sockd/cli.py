@@ -7,27 +7,45 @@ sysexits(3).  Nothing below this module exits the process.
 from __future__ import annotations
 
 import argparse
+import io
+import logging
 import os
 import sys
 import tempfile
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from sockd import config, log
-from sockd.daemon import Daemon, plan
-from sockd.errors import EX_OK, EX_USAGE, SockdError, UsageError
+from sockd import config
+from sockd.daemon import Daemon, Surroundings, plan
+from sockd.errors import EX_OK, EX_USAGE, ConfigurationError, SockdError, UsageError, fault
+from sockd.inetd import Inetd, of_inetd, open_log
+from sockd.log import ERROR_SEVERITY, is_journal
 from sockd.net.address import Address
+from sockd.process import systemd
+from sockd.process.daemonize import in_background
+from sockd.process.descriptors import close_others, fill_standard_streams
+from sockd.process.inetd import take_standard_streams
+from sockd.process.privileges import check_folder, look_up
 from sockd.process.reloader import Reloader, report
-from sockd.settings import ListenSettings, Settings
+from sockd.process.systemd import Given
+from sockd.settings import ListenSettings, LogSettings, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from sockd.daemon import Plan
 
+logger = logging.getLogger("sockd.cli")
+
+Ready = Callable[[Sequence[tuple[str, str]]], None]
+
+EXAMPLE = "the built-in example"
 EXAMPLE_ADDRESS = "127.0.0.1:7007"
+_TRY = "write one, or try the built-in example: sockd --foreground"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -40,12 +58,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="sockd",
         description="Serve small network services: a function answers a line.",
-        epilog="Without --config: ./sockd.toml, else /etc/sockd/sockd.toml, else a built-in example.",
+        epilog="Runs in the background, and returns once it serves. Without --config: ./sockd.toml, else "
+        "/etc/sockd/sockd.toml, else, with --foreground, a built-in example.",
         allow_abbrev=False,
     )
     add = parser.add_argument
     add("-c", "--config", metavar="FILE", help="read this configuration")
     add("-f", "--foreground", action="store_true", help="stay in the foreground and log to standard error")
+    add("-u", "--user", metavar="USER", help="serve as this user once everything is bound")
+    add("-g", "--group", metavar="GROUP", help="and as this group, in place of the user's own")
+    add("--chroot", metavar="FOLDER", help="have this folder for the whole file system while serving")
+    add("--pidfile", metavar="FILE", help="lock this file against a second daemon, and put the pid into it")
     add(
         "-l",
         "--listen",
@@ -53,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="serve SERVICE (a built-in or module:attribute) on ADDRESS; repeatable, needs no file",
+    )
+    add(
+        "--inetd",
+        metavar="SERVICE",
+        help="serve what standard input is: a connection, a listening socket, a datagram socket, a pipe, a terminal",
     )
     add("-t", "--check", action="store_true", help="check the configuration and the handlers, bind nothing")
     add("-T", "--print", dest="show", action="store_true", help="check, and print the effective configuration")
@@ -71,37 +99,121 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 64 usage, 71 system, 75 temporary, 77 permission, 78 configuration.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    if any(word.partition("=")[0] == "--inetd" for word in arguments):
+        return _reporting(lambda: _inetd(arguments))  # before a word can go to standard output: it is the client's
+    fill_standard_streams()
     options = _parser().parse_args(arguments)
     sys.path.insert(0, os.getcwd())  # handlers stand beside the configuration, as app.py
+    return _reporting(lambda: _run(options, arguments))
+
+
+def _reporting(work: Callable[[], int]) -> int:
+    """Return the exit code of the work; what it raises becomes lines on standard error."""
     try:
-        return _run(options, arguments)
+        return work()
     except SockdError as error:
+        mark = f"<{ERROR_SEVERITY}>" if is_journal(sys.stderr) else ""
         for line in str(error).splitlines():
-            print(f"sockd: {line}", file=sys.stderr)
+            print(f"{mark}sockd: {line}", file=sys.stderr)
         return error.exit_code
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    if not (options.foreground or options.check or options.show):
-        raise UsageError("running in the background is not there yet; use --foreground, or -t to check")
     if options.reload:
+        if not options.foreground:
+            raise UsageError("--reload is for development; use it with --foreground")
         command = [sys.executable, "-P", "-m", "sockd", *(word for word in arguments if word != "--reload")]
         return Reloader(command, lambda words: print(f"sockd: {words}", file=sys.stderr)).run()
+    serves = not (options.check or options.show)
+    given = systemd.take(os.environ, os.getpid()) if serves else Given()
+    if serves and not options.foreground:
+        close_others(fd for _, fd in given.descriptors)
     try:
-        settings, source = _settings(options)
+        source = _settings(options)
     except SockdError:
         report([str(options.config or config.LOCAL_FILE)])
         raise
     if options.show:
-        plan(settings)
-        print(config.dump(settings), end="")
+        plan(source.settings)
+        print(config.dump(source.settings), end="")
         return EX_OK
     if options.check:
-        for note in _port_notes(plan(settings)):
-            print(f"sockd: {source}: note: {note}", file=sys.stderr)
-        print(f"sockd: {source}: in order, {len(settings.listen)} listeners", file=sys.stderr)
-        return EX_OK
-    return _serve(settings, source)
+        return _check(source)
+    if options.foreground:
+        head = f"sockd {version('sockd')} serves, by {source.name}:"  # now, for chroot(2) hides what it is read from
+        greet = (lambda _: None) if given.notify else lambda listeners: _greet(listeners, head)
+        return _serve(source, given, ready=greet, background=False)
+    if source.name == EXAMPLE:
+        files = f"neither {config.LOCAL_FILE} nor {config.SYSTEM_FILE} is there"
+        raise ConfigurationError(f"no configuration: {files}; {_TRY}")
+    return in_background(
+        lambda ready: _reporting(lambda: _serve(source, given, ready=lambda _: ready(), background=True))
+    )
+
+
+def _inetd(arguments: Sequence[str]) -> int:
+    """Serve what inetd gave; everything that goes wrong is told to syslog, and to a terminal if there is one."""
+    systemd.forget(os.environ)  # Accept=yes passes the connection a second time, as descriptor 3
+    close_others()
+    try:
+        given = take_standard_streams()
+    finally:
+        open_log(LogSettings())
+    try:
+        options = _parse_quietly(arguments)
+        sys.path.insert(0, os.getcwd())
+        Inetd(of_inetd(_inetd_settings(options), options.inetd), given).run()
+    except SockdError as error:
+        for line in str(error).splitlines():
+            logger.error("not serving", extra={"event": {"error": line}})
+        raise
+    except Exception:
+        logger.critical("ended by a defect", exc_info=True)
+        raise
+    return EX_OK
+
+
+def _parse_quietly(arguments: Sequence[str]) -> argparse.Namespace:
+    words = io.StringIO()
+    try:
+        with redirect_stderr(words):
+            options = _parser().parse_args(arguments)
+    except SystemExit as stop:
+        raise UsageError(words.getvalue().rstrip().rpartition("\n")[2] or f"exit code {stop.code}") from None
+    for name in ("listen", "foreground", "check", "show", "reload", "pidfile"):
+        if getattr(options, name):
+            option = "print" if name == "show" else name
+            raise UsageError(f"--{option} has no meaning with --inetd, which serves what it is given; remove it")
+    return options
+
+
+def _inetd_settings(options: argparse.Namespace) -> Settings:
+    return config.from_command_line(
+        base=_loader(Path(options.config), listens=False)() if options.config else None,
+        multiplexer=options.multiplexer,
+        log_level=options.log_level,
+        log_format=options.log_format,
+        user=options.user,
+        group=options.group,
+        chroot=options.chroot,
+        inetd=options.inetd,
+    )
+
+
+def _check(source: Source) -> int:
+    settings, daemon = source.settings, source.settings.daemon
+    plans = plan(settings)
+    if daemon.user is not None:
+        look_up(daemon.user, daemon.group)
+    if daemon.chroot is not None:
+        check_folder(daemon.chroot)
+    notes = list(_port_notes(plans))
+    if daemon.user is None and source.check is not None and os.geteuid() == 0:
+        notes.append('daemon.user is not set: started by root it is refused; write user = "nobody" or user = "root"')
+    for note in notes:
+        print(f"sockd: {source.name}: note: {note}", file=sys.stderr)
+    print(f"sockd: {source.name}: in order, {len(settings.listen)} listeners", file=sys.stderr)
+    return EX_OK
 
 
 def _port_notes(plans: Iterable[Plan]) -> Iterator[str]:
@@ -115,17 +227,25 @@ def _port_notes(plans: Iterable[Plan]) -> Iterator[str]:
                 yield f"{address}: {text}"
 
 
-def _serve(settings: Settings, source: str) -> int:
-    handler = log.configure(settings.daemon.log, sys.stderr)
-    daemon = Daemon(settings, lambda listeners: _greet(listeners, source))
-    try:
-        plan(settings)
-    finally:
-        report(_files(settings, source))
+def _serve(source: Source, given: Given, *, ready: Ready, background: bool) -> int:
+    surroundings = Surroundings(
+        ready=ready,
+        imported=lambda: report(_files(source.settings, source.name)),
+        check=source.check,
+        background=background,
+        root_may_stay=not background and source.check is None,
+        given=given,
+    )
+    daemon = Daemon(source.settings, surroundings)
     try:
         daemon.run()
-    finally:
-        handler.flush()
+    except SockdError as error:
+        if background and logging.getLogger().handlers:  # the terminal may be nobody's; the log is read later
+            logger.error("not serving", extra={"event": {"error": str(error)}})
+        raise
+    except Exception:
+        logger.critical("ended by a defect", exc_info=True)  # in the background nobody sees the traceback
+        raise
     return EX_OK
 
 
@@ -139,27 +259,56 @@ def _files(settings: Settings, source: str) -> list[str]:
 
 def _check_address(text: str) -> Address | None:
     address = Address.parse(text)
-    return None if address.port == 0 and not address.path else address  # the kernel chooses a port for each
+    if address.scheme in ("tcp", "udp") and address.port == 0:
+        return None
+    return address  # the kernel chooses a port for each
 
 
-def _settings(options: argparse.Namespace) -> tuple[Settings, str]:
-    """Return the settings and the name of where they came from."""
+@dataclass(frozen=True)
+class Source:
+    """Settings, and where they came from; `check` reads them again, None where there is no file."""
+
+    settings: Settings
+    name: str
+    check: Callable[[], Settings] | None
+
+
+def _settings(options: argparse.Namespace) -> Source:
     path = Path(options.config) if options.config else None
     if path is None and not options.listen:
         path = config.find()
-    base, source = (config.load(path, check_address=_check_address), str(path)) if path else (Settings(), "")
-    if not source:
-        source = "the command line" if options.listen else "the built-in example"
-        base = base if options.listen else _example()
-    settings = config.from_command_line(
-        options.listen,
-        base=base,
-        multiplexer=options.multiplexer,
-        log_level=options.log_level,
-        log_format=options.log_format,
-        check_address=_check_address,
-    )
-    return settings, source
+    load = _loader(path) if path else None
+    base = load() if load else Settings() if options.listen else _example()
+
+    def over(base: Settings) -> Settings:
+        return config.from_command_line(
+            options.listen,
+            base=base,
+            multiplexer=options.multiplexer,
+            log_level=options.log_level,
+            log_format=options.log_format,
+            user=options.user,
+            group=options.group,
+            chroot=options.chroot,
+            pidfile=options.pidfile,
+            check_address=_check_address,
+        )
+
+    name = str(path) if path else "the command line" if options.listen else EXAMPLE
+    return Source(over(base), name, (lambda: over(load())) if load else None)
+
+
+def _loader(path: Path, *, listens: bool = True) -> Callable[[], Settings]:
+    """Return what reads the file, now and after chroot(2) and chdir(2)."""
+    try:
+        folder = os.open(path.parent, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigurationError(str(fault(error, str(path)))) from None
+
+    def opener(_path: str, flags: int) -> int:
+        return os.open(path.name, flags, dir_fd=folder)
+
+    return lambda: config.load(path, check_address=_check_address, opener=opener, listens=listens)
 
 
 def _example() -> Settings:
@@ -168,10 +317,10 @@ def _example() -> Settings:
     return Settings(listen=(ListenSettings(addresses=addresses, service="upper"),))
 
 
-def _greet(listeners: Sequence[tuple[str, str]], source: str) -> None:
+def _greet(listeners: Sequence[tuple[str, str]], head: str) -> None:
     """Say on the screen what is served and how to talk to it."""
     width = max(len(address) for address, _ in listeners)
-    print(f"sockd {version('sockd')} serves, by {source}:", flush=True)
+    print(head, flush=True)
     for address, service in listeners:
         print(f"  {service} on {address:<{width}}   sockctl connect {address}", flush=True)
     print("Ctrl-C stops it.", flush=True)

@@ -19,7 +19,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sockd.config_daemon import check_daemon
 from sockd.config_dump import dump
+from sockd.config_exec import check_program
 from sockd.config_values import Problem, choice, read, show, suggest
 from sockd.errors import AddressError, ConfigurationError, UsageError, fault
 from sockd.settings import DaemonSettings, ListenSettings, LogSettings, ServiceSettings, Settings
@@ -32,6 +34,8 @@ CheckAddress = Callable[[str], Hashable]
 """Raises AddressError with the reason; gives equal results for equal addresses, None for one that is never taken."""
 
 BUILTIN_SERVICES = ("upper", "echo", "discard")
+KINDS = ("handler", "builtin", "exec")
+"""Of which a service has exactly one."""
 
 LOCAL_FILE = Path("sockd.toml")
 SYSTEM_FILE = Path("/etc/sockd/sockd.toml")
@@ -53,12 +57,20 @@ def find() -> Path | None:
     return next((path for path in (LOCAL_FILE, SYSTEM_FILE) if os.path.lexists(path)), None)
 
 
-def load(path: str | os.PathLike[str], *, check_address: CheckAddress | None = None) -> Settings:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    check_address: CheckAddress | None = None,
+    opener: Callable[[str, int], int] | None = None,
+    listens: bool = True,
+) -> Settings:
     """Read and check a configuration file.
 
     Args:
         path: the file, at most MAX_FILE_BYTES.
+        opener: as for open(): how the file is found where the path no longer leads to it, as after chroot(2).
         check_address: checks the text of each address; None leaves them unchecked.
+        listens: whether a file without a listener is wrong.
 
     Returns:
         Settings in which everything that one can see without sockets and imports is right.
@@ -69,7 +81,7 @@ def load(path: str | os.PathLike[str], *, check_address: CheckAddress | None = N
     """
     name = os.fspath(path)
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=opener) as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
@@ -77,16 +89,16 @@ def load(path: str | os.PathLike[str], *, check_address: CheckAddress | None = N
         raise ConfigurationError(str(fault(error, name))) from None
     if len(data) > MAX_FILE_BYTES:
         raise ConfigurationError(f"{name}: larger than {MAX_FILE_BYTES} bytes; this is no configuration")
-    return loads(data, name=name, check_address=check_address)
+    return loads(data, name=name, check_address=check_address, listens=listens)
 
 
-def loads(text: str | bytes, *, name: str, check_address: CheckAddress | None = None) -> Settings:
+def loads(text: str | bytes, *, name: str, check_address: CheckAddress | None = None, listens: bool = True) -> Settings:
     """Read and check the text of a configuration.
 
     Args:
         text: TOML; bytes are UTF-8.
         name: what messages call the text, commonly the path of its file.
-        check_address: as for load.
+        check_address: as for load; listens likewise.
 
     Returns:
         As load.
@@ -96,7 +108,7 @@ def loads(text: str | bytes, *, name: str, check_address: CheckAddress | None = 
     """
     document, lines = parse(text, name=name)
     settings, problems = read(document)
-    problems += [problem for problem in _check(settings, check_address) if not _explained(problem, problems)]
+    problems += [problem for problem in _check(settings, check_address, listens) if not _explained(problem, problems)]
     if not problems:
         return settings
     found = [(lines.find(problem.path, problem.value), problem) for problem in problems]
@@ -111,6 +123,11 @@ def from_command_line(
     multiplexer: str | None = None,
     log_level: str | None = None,
     log_format: str | None = None,
+    user: str | None = None,
+    group: str | None = None,
+    chroot: str | None = None,
+    pidfile: str | None = None,
+    inetd: str | None = None,
     check_address: CheckAddress | None = None,
 ) -> Settings:
     """Make settings from the command line, alone or over those of a file.
@@ -122,6 +139,8 @@ def from_command_line(
         multiplexer: [daemon] multiplexer, None to leave it.
         log_level: [daemon] log.level, None to leave it.
         log_format: [daemon] log.format, None to leave it.
+        user: [daemon] user, None to leave it; group, chroot and pidfile likewise.
+        inetd: the service of --inetd, checked as that of a listener.
         check_address: as for load.
 
     Returns:
@@ -140,6 +159,8 @@ def from_command_line(
         )
         if value is not None and (problem := choice(kind, key, value))
     ]
+    if inetd is not None and (reason := _not_service(inetd, base.service)):
+        errors.append(f"--inetd {show(inetd)} {reason}")
     split = [argument.rpartition("=") for argument in listen]
     for argument, (address, _, service) in zip(listen, split, strict=True):
         if not address or not service:
@@ -151,13 +172,18 @@ def from_command_line(
     if problems:
         raise UsageError("\n".join(f"--listen {show(listen[_index(p.path)])}: {p.text}" for p in problems))
     log = {"level": log_level, "format": log_format}
-    daemon = {"multiplexer": multiplexer, "log": replace(base.daemon.log, **_given(log))}
-    return replace(base, daemon=replace(base.daemon, **_given(daemon)), listen=listeners or base.listen)
+    process = {"user": user, "group": group, "chroot": chroot, "pidfile": pidfile}
+    given = {"multiplexer": multiplexer, "log": replace(base.daemon.log, **_given(log)), **process}
+    daemon = replace(base.daemon, **_given(given))
+    if wrong := list(check_daemon(daemon)):
+        raise UsageError("\n".join(f"--{problem.path[-1]} {problem.text}" for problem in wrong))
+    return replace(base, daemon=daemon, listen=listeners or base.listen)
 
 
-def _check(settings: Settings, check_address: CheckAddress | None) -> Iterator[Problem]:
-    if not settings.listen:
+def _check(settings: Settings, check_address: CheckAddress | None, listens: bool) -> Iterator[Problem]:
+    if listens and not settings.listen:
         yield Problem((), f"nothing to serve; add [[listen]] with {_EXAMPLE}", missing=("listen",))
+    yield from check_daemon(settings.daemon)
     for name, service in settings.service.items():
         yield from _check_service(name, service)
     yield from _check_listeners(settings.listen, settings.service, check_address)
@@ -166,14 +192,15 @@ def _check(settings: Settings, check_address: CheckAddress | None) -> Iterator[P
 def _check_service(name: str, service: ServiceSettings) -> Iterator[Problem]:
     """Check one [service.NAME]; a built-in's name is free only for that built-in with other limits."""
     path: KeyPath = ("service", name)
-    given = [key for key in ("handler", "builtin") if getattr(service, key) is not None]
+    given = [key for key in KINDS if getattr(service, key) is not None]
     if not _NAME.fullmatch(name):
         yield Problem(path, f"{show(name)} cannot be a name; use 1 to 64 of the letters A-Z a-z 0-9 _ . -")
     if len(given) > 1:
-        yield Problem((*path, "builtin"), "stands beside handler; a service has exactly one of handler, builtin")
+        text = f"stands beside {given[0]}; a service has exactly one of {', '.join(KINDS)}"
+        yield Problem((*path, given[1]), text)
     if not given:
-        text = 'has no handler; write handler = "module:attribute" or builtin = "upper"'
-        yield Problem(path, text, missing=("handler", "builtin"))
+        text = 'has no handler; write handler = "module:attribute", builtin = "upper" or exec = ["/path"]'
+        yield Problem(path, text, missing=KINDS)
     if service.builtin is not None and service.builtin not in BUILTIN_SERVICES:
         text = f"{show(service.builtin)} is no built-in; they are {', '.join(BUILTIN_SERVICES)}"
         yield Problem((*path, "builtin"), text + suggest(service.builtin, BUILTIN_SERVICES), service.builtin)
@@ -182,6 +209,7 @@ def _check_service(name: str, service: ServiceSettings) -> Iterator[Problem]:
         yield Problem(path, text)
     if service.handler is not None and (reason := _not_handler(service.handler)):
         yield Problem((*path, "handler"), f"{show(service.handler)} {reason}", service.handler)
+    yield from check_program(path, service)
 
 
 def _check_listeners(

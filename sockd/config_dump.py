@@ -81,8 +81,8 @@ def _value(value: object) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(_value(item) for item in value)}]"
     if is_dataclass(value):
-        pairs = (f"{field.name} = {_value(getattr(value, field.name))}" for field in fields(value))
-        return f"{{ {', '.join(pairs)} }}"
+        given = ((field.name, getattr(value, field.name)) for field in fields(value))
+        return f"{{ {', '.join(f'{name} = {_value(one)}' for name, one in given if one is not None)} }}"
     return _text(value) if isinstance(value, str) else str(value)
 
 

@@ -22,6 +22,7 @@ from sockd.settings import (
     KeepaliveSettings,
     ListenSettings,
     LogSettings,
+    ProgramLimits,
     RateSettings,
     ServiceSettings,
     Settings,
@@ -46,6 +47,7 @@ _HEADERS: dict[type, str] = {
     KeepaliveSettings: "keepalive",
     RateSettings: "rate",
     ServiceSettings: "[service.NAME]",
+    ProgramLimits: "limits",
     Settings: "the file",
 }
 _KINDS: dict[type, str] = {
@@ -62,6 +64,7 @@ _EXAMPLES = {
     "daemon": "[daemon]",
     "log": 'log = { level = "info" }',
     "keepalive": 'keepalive = { idle = "2m", interval = "30s", count = 4 }',
+    "limits": 'limits = { cpu = "10s", memory = "64 MiB", wall = "1m" }',
     "rate": 'rate = { connections = 10, per = "1s", burst = 20 }',
 }
 _WRONG = object()  # stands for a value that was reported

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import ipaddress
-import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,6 +15,7 @@ from sockd.errors import EX_OK, EX_USAGE, AddressError, SockdError, UsageError
 from sockd.net.address import Address
 from sockd.net.client import converse
 from sockd.net.connector import connect
+from sockd.process.descriptors import fill_standard_streams
 from sockd.units import parse_duration
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PROGRAM = "sockctl"
 DEFAULT_TIMEOUT = "10s"  # a SYN is repeated after 1, 3 and 7 seconds (tcp(7)): the fourth has a chance
 MAX_TIMEOUT_S = 86_400  # longer ones overflow the milliseconds of epoll_wait(2), and nobody waits a day
+MAX_NAME = 255  # of a descriptor, sd_listen_fds(3)
 EX_FAILED = 1  # a check of selftest
 EX_INTERRUPTED = 130  # 128 + SIGINT, as the shell reports it
 
@@ -47,8 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 a check failed, 64 usage, 71 system, 75 temporary, 77 permission, 130 interrupted.
     """
     try:
-        _open_standard_streams()
-        return _run(_parser().parse_args(argv))
+        fill_standard_streams()
+        words, program = _split_program(sys.argv[1:] if argv is None else argv)
+        return _run(_parser().parse_args([*words], argparse.Namespace(program=program)))
     except SystemExit as stop:  # argparse: --help, --version and usage errors
         return stop.code if isinstance(stop.code, int) else EX_OK
     except SockdError as error:
@@ -59,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    verbs: dict[str, Callable[[argparse.Namespace], int]] = {"connect": _connect, "selftest": _selftest}
+    verbs: dict[str, Callable[[argparse.Namespace], int]] = {"connect": _connect, "selftest": _selftest, "bind": _bind}
     return verbs[arguments.verb](arguments)
 
 
@@ -67,6 +69,27 @@ def _selftest(arguments: argparse.Namespace) -> int:
     from sockd.selftest import run  # here, for connect has no use for it and shall start fast
 
     return EX_OK if run(arguments.rows) else EX_FAILED
+
+
+def _split_program(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Part the words of `bind` from those of the program behind "--", which are its own."""
+    if argv[:1] != ["bind"] or "--" not in argv:
+        return argv, ()
+    index = list(argv).index("--")
+    return argv[:index], argv[index + 1 :]
+
+
+def _bind(arguments: argparse.Namespace) -> NoReturn:
+    from sockd.process import bind  # here, for connect has no use for it and shall start fast
+
+    bind.run(
+        arguments.addresses,
+        arguments.program,
+        user=arguments.user,
+        group=arguments.group,
+        chroot=arguments.chroot,
+        stdin=arguments.stdin,
+    )
 
 
 def _connect(arguments: argparse.Namespace) -> int:
@@ -126,7 +149,32 @@ def _parser() -> argparse.ArgumentParser:
         type=_row,
         help="only these, such as II.17 or IV.4; all of them if none is given",
     )
+    _add_bind(verbs)
     return parser
+
+
+def _add_bind(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    verb = verbs.add_parser(
+        "bind",
+        help="bind addresses, drop root's rights, and execute a program with the sockets",
+        usage="sockctl bind [--user USER] [--group GROUP] [--chroot FOLDER] [--stdin]\n"
+        "                    [NAME=]ADDRESS... -- PROGRAM [WORD...]",
+        description="Bind every ADDRESS, take on USER for good, and execute PROGRAM in place of this process: the "
+        "sockets are its descriptors from 3 on, as sd_listen_fds(3) has them (LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES), "
+        "or with --stdin the only one is its standard input.",
+        allow_abbrev=False,
+    )
+    verb.add_argument("-u", "--user", metavar="USER", help="name or number; root stays root only with --user root")
+    verb.add_argument("-g", "--group", metavar="GROUP", help="in place of the user's own")
+    verb.add_argument("--chroot", metavar="FOLDER", help="the program's root folder, in which it is looked for")
+    verb.add_argument("--stdin", action="store_true", help="pass the one socket as standard input")
+    verb.add_argument(
+        "addresses",
+        metavar="[NAME=]ADDRESS",
+        type=_named_address,
+        nargs="+",
+        help="tcp://host:port, udp://host:port, unix:/path or unixgram:/path; NAME is its LISTEN_FDNAMES",
+    )
 
 
 class _Version(argparse.Action):
@@ -141,9 +189,22 @@ class _Version(argparse.Action):
 
 def _address(text: str) -> Address:
     try:
-        return Address.parse(text)
+        address = Address.parse(text)
     except AddressError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    if address.scheme == "fd":
+        raise argparse.ArgumentTypeError(f"{text!r}: a descriptor is for sockd to listen on; name what it is bound to")
+    return address
+
+
+def _named_address(text: str) -> tuple[str, Address]:
+    name, equals, rest = text.partition("=")
+    if not equals or ":" in name:  # an = behind the first colon belongs to a path
+        return "unknown", _address(text)  # as sd_listen_fds_with_names(3) calls what has no name
+    if not name or len(name) > MAX_NAME or not (name.isascii() and name.isprintable()):
+        allowed = f"1 to {MAX_NAME} printable ASCII characters without a colon"
+        raise argparse.ArgumentTypeError(f"{text!r}: NAME is {allowed}")
+    return name, _address(rest)
 
 
 def _host(text: str) -> str:
@@ -170,14 +231,6 @@ def _timeout(text: str) -> Duration:
     if not 0 < seconds <= MAX_TIMEOUT_S:
         raise argparse.ArgumentTypeError(f"{text!r}: must be more than 0 and at most a day")
     return seconds
-
-
-def _open_standard_streams() -> None:
-    """Fill descriptors 0 to 2 that the caller left closed, lest a socket becomes standard input."""
-    fd = os.open(os.devnull, os.O_RDWR)
-    while fd <= 2:
-        fd = os.open(os.devnull, os.O_RDWR)
-    os.close(fd)
 
 
 if __name__ == "__main__":

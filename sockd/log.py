@@ -5,6 +5,8 @@ A message is a fixed text; what varies, above all what a peer sent, goes into fi
 characters, line separators and lone surrogates never reach the stream: in text they are
 escaped as in Python, in JSON as in JSON.  Only the traceback of a text record takes more
 lines, each indented, so that a line that does not begin with a blank begins an event.
+Where standard error is the journal each line begins with its priority, `<6>`, which the
+journal takes off (sd-daemon(3)), and it stamps the lines itself.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 INDENT = "    "  # before each line of a traceback
+ERROR_SEVERITY = 3  # LOG_ERR of syslog(3)
+SEVERITIES = ((logging.CRITICAL, 2), (logging.ERROR, ERROR_SEVERITY), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
+"""Levels, and the severities of syslog(3) and of the journal."""
 
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII without blank, quote, equals sign, backslash
 _NO_KEY = re.compile(r"[^A-Za-z0-9_.-]")
@@ -30,12 +36,19 @@ _encode = json.JSONEncoder(allow_nan=False).encode  # json.dumps would make one 
 _FIXED_KEYS = ("time", "level", "logger", "message", "traceback")
 
 
-class _Handler(logging.StreamHandler[TextIO]):
-    """A class of our own, by which configure knows what it installed."""
+class OwnHandler(logging.Handler):
+    """A class of our own, by which install knows what it installed."""
+
+    def reopen(self) -> None:
+        """Open anew what can be renamed under us; most targets cannot."""
 
 
-def configure(settings: LogSettings, stream: TextIO) -> logging.Handler:
-    """Send the records of all loggers to one stream.
+class _StreamHandler(OwnHandler, logging.StreamHandler[TextIO]):
+    """Standard error, or whatever the caller holds open."""
+
+
+def configure(settings: LogSettings, stream: TextIO) -> OwnHandler:
+    """Send the records of all loggers to one stream, with priorities if it is the journal.
 
     A second call replaces what the first one installed, and leaves handlers of others alone.
 
@@ -46,10 +59,25 @@ def configure(settings: LogSettings, stream: TextIO) -> logging.Handler:
     Returns:
         The handler that was installed on the root logger.
     """
-    handler = _Handler(stream)
-    handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
+    journal = is_journal(stream)
+    formatter = JsonFormatter() if settings.format == "json" else TextFormatter(stamped=not journal)
+    return install(settings, _StreamHandler(stream), PriorityFormatter(formatter) if journal else formatter)
+
+
+def install(settings: LogSettings, handler: OwnHandler, formatter: logging.Formatter | None = None) -> OwnHandler:
+    """Have a handler of our own take the records of all loggers; what was installed before is closed.
+
+    Args:
+        settings: format and level.
+        handler: where the lines go.
+        formatter: in place of the one that settings.format names.
+
+    Returns:
+        The handler.
+    """
+    handler.setFormatter(formatter or (JsonFormatter() if settings.format == "json" else TextFormatter()))
     root = logging.getLogger()
-    for other in [other for other in root.handlers if isinstance(other, _Handler)]:
+    for other in [other for other in root.handlers if isinstance(other, OwnHandler)]:
         root.removeHandler(other)
         other.close()
     root.addHandler(handler)
@@ -58,7 +86,15 @@ def configure(settings: LogSettings, stream: TextIO) -> logging.Handler:
 
 
 class TextFormatter(logging.Formatter):
-    """For people: `2026-11-23T10:00:00.123Z info message key=value key="quoted value"`."""
+    """For people: `2026-11-23T10:00:00.123Z info message key=value key="quoted value"`.
+
+    Args:
+        stamped: whether time and level begin the line; not where the log's own keeper writes them.
+    """
+
+    def __init__(self, *, stamped: bool = True) -> None:
+        super().__init__()
+        self._stamped = stamped
 
     def format(self, record: logging.LogRecord) -> str:
         """Write a record.
@@ -69,8 +105,9 @@ class TextFormatter(logging.Formatter):
         Returns:
             One line without its newline; a traceback follows in indented lines.
         """
-        words = [timestamp(record.created), record.levelname.lower(), _escape(record.getMessage())]
-        words += [f"{_NO_KEY.sub('_', str(key))}={_text(value)}" for key, value in _fields(record).items()]
+        words = [timestamp(record.created), record.levelname.lower()] if self._stamped else []
+        words.append(_escape(record.getMessage()))
+        words += [f"{_NO_KEY.sub('_', str(key))}={_text(value)}" for key, value in event_fields(record).items()]
         trace = _traceback(self, record)
         return "\n".join([" ".join(words), *(INDENT + _escape(line) for line in trace.split("\n") if line)])
 
@@ -94,13 +131,44 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": _clean(record.getMessage()),
         }
-        for key, value in _fields(record).items():
+        for key, value in event_fields(record).items():
             name = _clean(str(key))
             line[f"event_{name}" if name in _FIXED_KEYS else name] = _plain(value)
         trace = _traceback(self, record)
         if trace:
             line["traceback"] = _clean(trace)
         return _encode(line)  # in ASCII, which escapes every control character
+
+
+class PriorityFormatter(logging.Formatter):
+    """For standard error that is the journal: `<6>` before each line of another formatter's.
+
+    Args:
+        inner: writes the line.
+    """
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record; every line of it has the priority, for the journal knows single lines."""
+        mark = f"<{severity(record)}>"
+        return mark + self._inner.format(record).replace("\n", f"\n{mark}")
+
+
+def severity(record: logging.LogRecord) -> int:
+    """Tell the severity of a record: 2 critical, 3 error, 4 warning, 6 information, 7 debug."""
+    return next(number for level, number in SEVERITIES if record.levelno >= level)
+
+
+def is_journal(stream: TextIO) -> bool:
+    """Tell whether a stream leads to the journal: JOURNAL_STREAM names its device and inode (systemd.exec(5))."""
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # no file behind it
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 def timestamp(seconds: float) -> str:
@@ -115,7 +183,8 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
-def _fields(record: logging.LogRecord) -> Mapping[object, object]:
+def event_fields(record: logging.LogRecord) -> Mapping[object, object]:
+    """Give the fields of a record, none when it has none."""
     event = getattr(record, "event", None)
     return event if isinstance(event, dict) else {}
 

@@ -51,12 +51,35 @@ class LogSettings:
 
     format: LogFormat = setting("text", help="one line an event", source="text for people, json for collectors")
     level: LogLevel = setting("info", help="least severe event that is written", source="syslog.conf(5)")
+    to: str | None = setting(
+        None,
+        help="stderr, syslog, journal or the absolute path of a file; unset: stderr, and syslog in the background",
+        source="syslog(3), systemd-journald.service(8)",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DaemonSettings:
     """[daemon]"""
 
+    user: str | None = setting(
+        None,
+        help="name or number of the user that serves, once everything is bound; root stays root with user = root only",
+        source="FAQ IV.8",
+    )
+    group: str | None = setting(
+        None, help="name or number of the group that serves; unset: the user's own", source="FAQ IV.8"
+    )
+    chroot: str | None = setting(
+        None,
+        help="a folder, best an empty one, that is the whole file system once everything is open",
+        source="FAQ II.20",
+    )
+    pidfile: str | None = setting(
+        None,
+        help="keeps a second daemon out, by its lock; in a folder that others cannot write",
+        source="FAQ IV.3; flock(2)",
+    )
     multiplexer: Multiplexer = setting(
         "auto",
         help="how readiness is learned; auto is the C set's own epoll on Linux",
@@ -85,6 +108,14 @@ class DaemonSettings:
         unit="seconds",
         low=0,
         high=3600,
+    )
+    inetd_timeout: Duration = setting(
+        Duration(120),
+        help="with --inetd and wait: idle for so long, sockd ends, and the next client starts it again",
+        source="MAXIDLE of comsat(8) and talkd(8), _RPCSVC_CLOSEDOWN of Sun RPC",
+        unit="seconds",
+        low=0.1,
+        high=7 * 86_400,
     )
     log: LogSettings = setting(LogSettings, help="the log", source="")
 
@@ -125,7 +156,9 @@ class RateSettings:
 class ListenSettings:
     """[[listen]]: one service on one address, or on several."""
 
-    address: str | None = setting(None, help="tcp://host:port, udp://, unix:/path, unixgram:/path", source="FAQ II.2")
+    address: str | None = setting(
+        None, help="tcp://host:port, udp://, unix:/path, unixgram:/path, fd:name (passed to us)", source="FAQ II.2"
+    )
     addresses: tuple[str, ...] = setting((), help="the same for several addresses", source="FAQ IV.4")
     service: str = setting("", help="a [service] table, a built-in, or module:attribute", source="")
     backlog: int = setting(
@@ -244,11 +277,81 @@ class ListenSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProgramLimits:
+    """limits = { ... } of a service that executes a program (setrlimit(2)); unset: as the daemon was started."""
+
+    cpu: Duration | None = setting(
+        None,
+        help="processor time of one process; then XCPU, and KILL a second later",
+        source="RLIMIT_CPU",
+        unit="seconds",
+        low=1,
+        high=86_400,
+    )
+    memory: Size | None = setting(
+        None,
+        help="address space of one process",
+        source="RLIMIT_AS",
+        unit="bytes",
+        low=MIB,
+        high=1024 * 1024 * MIB,
+    )
+    files: int | None = setting(
+        None, help="open files of one process", source="RLIMIT_NOFILE", unit="descriptors", low=3, high=1_000_000
+    )
+    processes: int | None = setting(
+        None,
+        help="processes of the program's user, all together; root has no limit",
+        source="RLIMIT_NPROC",
+        unit="processes",
+        low=1,
+        high=1_000_000,
+    )
+    file_size: Size | None = setting(
+        None, help="the largest file it may write", source="RLIMIT_FSIZE", unit="bytes", low=0, high=1024 * 1024 * MIB
+    )
+    wall: Duration | None = setting(
+        None,
+        help="time until its process group gets TERM, and KILL 5 seconds later",
+        source="xinetd has none; systemd.service(5), RuntimeMaxSec",
+        unit="seconds",
+        low=0.001,
+        high=7 * 86_400,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServiceSettings:
     """[service.NAME]; None means: as the handler's own Service says, else the default."""
 
     handler: str | None = setting(None, help="module:attribute", source="")
     builtin: str | None = setting(None, help="upper, echo or discard", source="FAQ App. A, RFC 862, RFC 863")
+    exec: tuple[str, ...] | None = setting(
+        None, help="a program and its arguments, started for each connection", source="inetd(8), nowait"
+    )
+    user: str | None = setting(
+        None, help="whom a program runs as; only a daemon that stays root has a choice", source=""
+    )
+    group: str | None = setting(None, help="its group, in place of the user's own", source="")
+    environment: tuple[str, ...] | None = setting(
+        None,
+        help="what a program gets besides the connection's variables: NAME is kept, NAME=value is set",
+        source="default PATH alone: the daemon's environment is nobody else's business",
+    )
+    stderr: str | None = setting(
+        None,
+        help="where a program's standard error goes: log, socket, null or the absolute path of a file",
+        source="default log: inetd's own, the socket, shows errors to the client",
+    )
+    limits: ProgramLimits | None = setting(None, help="limits of a program", source="")
+    max_instances: int | None = setting(
+        None,
+        help="programs that run at once, for all listeners; then it is as at_limit says",
+        source="default 64: systemd.socket(5), MaxConnections",
+        unit="programs",
+        low=1,
+        high=100_000,
+    )
     framing: FramingName | None = setting(None, help="how the stream is cut into frames", source="")
     max_frame: Size | None = setting(
         None,
@@ -311,6 +414,9 @@ class ServiceSettings:
     )
 
 
+DEFAULT_ENVIRONMENT = ("PATH",)
+DEFAULT_STDERR = "log"
+DEFAULT_MAX_INSTANCES = 64
 DEFAULT_FRAMING: FramingName = "line"
 DEFAULT_MAX_FRAME = Size(64 * KIB)
 DEFAULT_IDLE_TIMEOUT = Duration(15 * 60)

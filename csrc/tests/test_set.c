@@ -1046,6 +1046,23 @@ static void not_a_socket(void)
     end_of(w);
 }
 
+static void named_by_the_caller(void)
+{
+    struct world *w = world_of(4, lines_group());
+    int id = join(w, 0);
+    sb_info info;
+    CHECK_EQ(sb_set_peer(w->set, id, "0123456789abcdef", 16), 0);
+    CHECK_EQ(sb_set_info(w->set, id, &info), 0);
+    CHECK_EQ(info.peer_size, 16);
+    CHECK_EQ(memcmp(info.peer, "0123456789abcdef", 16), 0);
+    CHECK_EQ(sb_set_peer(w->set, id, "0123456789abcdef0123456789abc", 29), SB_ERR_LIMIT);
+    CHECK_EQ(sb_set_peer(w->set, 3, "", 0), SB_ERR_LIMIT);
+    CHECK_EQ(sb_set_peer(w->set, id, "", 0), 0);
+    CHECK_EQ(sb_set_info(w->set, id, &info), 0);
+    CHECK_EQ(info.peer_size, 0);
+    end_of(w);
+}
+
 static void replies_to_one(void)
 {
     sb_group group = lines_group();
@@ -1217,6 +1234,7 @@ static const struct test all_of_set[] = {
     {"reset while not read", reset_while_not_read},
     {"ids that are none", ids_that_are_none},
     {"not a socket", not_a_socket},
+    {"named by the caller", named_by_the_caller},
     {"replies to one", replies_to_one},
     {"closes with much unsent", closes_with_much_unsent},
     {"waits no longer than a deadline", waits_no_longer_than_a_deadline},

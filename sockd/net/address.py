@@ -21,18 +21,21 @@ from sockd.net.endpoint import Endpoint, SockAddr, bracket, format_sockaddr
 
 __all__ = ["SCHEMES", "Address", "Endpoint", "Scheme", "SockAddr", "format_sockaddr"]
 
-Scheme: TypeAlias = Literal["tcp", "udp", "unix", "unixgram"]
+Scheme: TypeAlias = Literal["tcp", "udp", "unix", "unixgram", "fd"]
 
-SCHEMES: tuple[Scheme, ...] = ("tcp", "udp", "unix", "unixgram")
-FORMS = "tcp://HOST:PORT, udp://HOST:PORT, unix:/PATH or unixgram:/PATH"
+SCHEMES: tuple[Scheme, ...] = ("tcp", "udp", "unix", "unixgram", "fd")
+FORMS = "tcp://HOST:PORT, udp://HOST:PORT, unix:/PATH, unixgram:/PATH or, passed to us, fd:NAME or fd:NUMBER"
 WILDCARDS = ("", "*")
 MAX_PORT = 65_535  # RFC 9293, 16 bits
 MAX_PATH_BYTES = 107  # unix(7): sun_path has 108 bytes, the last one for the NUL
 MAX_HOST_BYTES = 253  # RFC 1035, 255 in wire form
 MAX_SCOPE_BYTES = 15  # IFNAMSIZ of if.h is 16 with the NUL
+MAX_FD_NAME_BYTES = 255  # sd_listen_fds_with_names(3)
+MAX_FD_DIGITS = 7  # fs.nr_open of Linux is 1,048,576 and is seldom raised
+OUTPUT_NUMBERS = ("1", "2")
 SERVICES_FILE = Path("/etc/services")  # services(5); only read to suggest a near name
 
-_KINDS: dict[Scheme, tuple[socket.SocketKind, int]] = {
+_KINDS: dict[str, tuple[socket.SocketKind, int]] = {
     "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
     "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
     "unix": (socket.SOCK_STREAM, 0),
@@ -46,20 +49,22 @@ class Address:
 
     `host` is "" or "*" for every address of both families, and an IPv6 address
     without its brackets; `port` is a number or the name of a service; `path` is
-    for unix and unixgram only.
+    for unix and unixgram only; `name` is the name or the number of a descriptor that
+    was passed to this process, for fd only.
     """
 
     scheme: Scheme
     host: str = ""
     port: int | str = 0
     path: str = ""
+    name: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Address:
         """Read an address.
 
         Args:
-            text: tcp://host:port, udp://host:port, unix:/path or unixgram:/path.
+            text: tcp://host:port, udp://host:port, unix:/path, unixgram:/path, fd:name or fd:number.
 
         Raises:
             AddressError: names the text, the part of it, the reason and the remedy.
@@ -74,12 +79,16 @@ class Address:
         scheme, rest = _split_scheme(text)
         if scheme in ("unix", "unixgram"):
             return cls(scheme, path=_check_path(text, scheme, rest))
+        if scheme == "fd":
+            return cls(scheme, name=_check_name_of_fd(text, rest))
         host, port = _split_authority(text, scheme, rest)
         return cls(scheme, _check_host(text, host), _check_port(text, scheme, port))
 
     def __str__(self) -> str:
         if self.path:
             return f"{self.scheme}:{self.path}"
+        if self.name:
+            return f"{self.scheme}:{self.name}"
         return f"{self.scheme}://{bracket(self.host)}:{self.port}"
 
     def port_number(self) -> int:
@@ -117,11 +126,13 @@ class Address:
             connect it is loopback.
 
         Raises:
-            SystemFault: unknown host, interface or service.
+            SystemFault: unknown host, interface or service; or it is a descriptor, which nobody has to look up.
             TemporaryFault: the resolver cannot tell now (EAI_AGAIN).
 
         Source: getaddrinfo(3), ipv6(7), FAQ III.1.
         """
+        if self.scheme == "fd":
+            raise SystemFault(f"{self}: a descriptor that is passed to sockd; it can be neither bound nor connected")
         kind, proto = _KINDS[self.scheme]
         if self.path:
             return [Endpoint(socket.AF_UNIX, kind, proto, self.path)]
@@ -186,6 +197,25 @@ def _check_path(text: str, scheme: Scheme, path: str) -> str:
     else:
         return path
     raise _bad(text, "path", reason)
+
+
+def _check_name_of_fd(text: str, name: str) -> str:
+    """Check a number of a descriptor, or a name as sd_listen_fds_with_names(3) has them."""
+    if not name:
+        reason = "empty; write fd:NAME as in FileDescriptorName=, or fd:NUMBER"
+    elif name.startswith("//"):
+        reason = f"begins with two slashes; did you mean fd:{name.lstrip('/')}"
+    elif not name.isascii() or ":" in name or len(name) > MAX_FD_NAME_BYTES:
+        reason = f"{name!r} is no name; it has 1 to {MAX_FD_NAME_BYTES} printable ASCII characters without a colon"
+    elif name in OUTPUT_NUMBERS:
+        reason = f"{name} is the output of sockd itself; a socket is passed as 0, or from 3 on"
+    elif name.isdecimal() and name != "0" and name.startswith("0"):
+        reason = f"{name} begins with a zero; remove it"
+    elif name.isdecimal() and len(name) > MAX_FD_DIGITS:
+        reason = f"{name} is out of range; a descriptor has {MAX_FD_DIGITS} digits at most"
+    else:
+        return name
+    raise _bad(text, "descriptor", reason)
 
 
 def _split_authority(text: str, scheme: Scheme, rest: str) -> tuple[str, str]:

@@ -344,6 +344,11 @@ class ConnectionSet:
         sock.detach()
         return id
 
+    def name_peer(self, id: int, peer: bytes) -> None:
+        """Name a peer that the kernel cannot name, by a packed sockaddr (sockd.net.packed)."""
+        if lib.sb_set_peer(self._set, id, peer, len(peer)) < 0:
+            raise LookupError(f"no connection {id}")
+
     @property
     def is_settling(self) -> bool:
         """Tell whether connections have ended whose rows are free in the next turn only."""

@@ -87,6 +87,11 @@ class DatagramListener:
     def __str__(self) -> str:
         return str(self._listening)
 
+    @property
+    def came(self) -> int:
+        """How many datagrams have come, since the start."""
+        return self.counts.received
+
     def start(self) -> None:
         """Receive from now on."""
         self._loop.add_reader(self._socket.fileno(), self._receive)

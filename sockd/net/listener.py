@@ -8,6 +8,9 @@ closed in order after the banner, or reset.
 Out of descriptors or memory the listener pauses, each time longer, until
 accept works again; at every try that gets nobody in, one connection is shed with
 the spare descriptor.
+
+A listener whose service takes connections over (a program for each) accepts one by one
+as well, and hands them on in place of the set: see sockd.net.handover.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
     from sockd.net.connection_set import ConnectionSet, Group
     from sockd.net.endpoint import SockAddr
+    from sockd.net.handover import Handover
     from sockd.net.loop import EventLoop
     from sockd.net.reserve import Reserve
     from sockd.net.resolver import Resolver
@@ -101,11 +105,15 @@ class Listener:
         listening: bound, non-blocking; closed by close().
         settings: its rules and limits.
         group: of the set, for what is accepted; this listener's own.
+        handover: takes what is accepted in place of the set.
         refusals: takes those that are not let in.
         quota: of the service.
         reserve: the spare descriptor.
         resolver: asked for the names of clients where `names` is on.
         service: its name, for the log.
+
+    Attributes:
+        came: connections that were let in, since the start.
     """
 
     def __init__(
@@ -121,11 +129,13 @@ class Listener:
         loop: EventLoop,
         resolver: Resolver,
         service: str,
+        handover: Handover | None = None,
     ) -> None:
         self._listening = listening
         self._socket = listening.socket
         self._fd = listening.socket.fileno()
         self._settings = settings
+        self._handover = handover
         self._set = connections
         self._group = group
         self._refusals = refusals
@@ -136,9 +146,11 @@ class Listener:
         self._admission = Admission(settings, loop.clock) if Admission.wanted(settings) else None
         self._pause = FIRST_PAUSE_SECONDS
         self._logged: dict[str, float] = {}
+        self._deferred = False
         self.service = service
+        self.came = 0
         counts = self._admission is not None or any(one.most is not None for one in self._quotas)
-        if counts:
+        if counts and handover is None:
             connections.when_ended(group, self._ended)
 
     def __str__(self) -> str:
@@ -156,7 +168,8 @@ class Listener:
     def _accept_some(self) -> bool:
         """Accept up to a turn's worth; False when there is no more, or no more is wanted now."""
         room = min(one.room for one in self._quotas)
-        if self._admission is None and self._settings.at_limit == "defer" and not self._settings.names:
+        plain = self._admission is None and self._handover is None
+        if plain and self._settings.at_limit == "defer" and not self._settings.names:
             if room <= 0:
                 self._defer("max_connections")
                 return False
@@ -194,6 +207,9 @@ class Listener:
             verdict = self._admission.judge("" if isinstance(peer, str) else peer[0])
         if full or verdict is not Verdict.ADMITTED:
             self._refuse(sock, peer, "max_connections" if full else verdict.value)
+        elif self._handover is not None:
+            self._count(1)
+            self._handover.give(sock, peer, lambda: self._served(peer))
         elif self._set.add(sock, self._group) is None:
             self._release(peer)
             self._refuse(sock, peer, "max_connections of the daemon")
@@ -240,6 +256,7 @@ class Listener:
         event = {"address": str(self), "limit": what}
         self._log(logging.WARNING, what, "limit reached, the next ones wait in the backlog", event)
         self._loop.remove_reader(self._fd)
+        self._deferred = True
         if self._set.is_settling:  # one that ended in this very turn has made room, which is there in the next
             self._loop.call_soon(self._go_on)
         else:
@@ -248,6 +265,7 @@ class Listener:
     def _go_on(self) -> None:
         if self._fd < 0:
             return
+        self._deferred = False
         self._loop.remove_reader(self._fd)
         try:
             self._loop.add_reader(self._fd, self._accept)
@@ -264,8 +282,16 @@ class Listener:
     # ---- counting
 
     def _count(self, came: int) -> None:
+        self.came += max(0, came)
         for quota in self._quotas:
             quota.count += came
+
+    def _served(self, peer: SockAddr) -> None:
+        """Count a connection that was handed over as ended, and go on if that is what was waited for."""
+        self._count(-1)
+        self._release(peer)
+        if self._deferred:
+            self._go_on()
 
     def _ended(self, id: int) -> None:
         self._count(-1)
@@ -287,6 +313,8 @@ class Listener:
             self._listening.path.unlink_if_ours()
         while self._accept_some():
             pass
+        if self._handover is not None:
+            self._handover.close()
         self._loop.remove_reader(self._fd)
         self._fd = -1
         self._listening.close()

@@ -17,14 +17,14 @@ import math
 import socket
 import struct
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sockd.errors import SystemFault, fault
+from sockd.errors import SockdError, SystemFault, fault
 from sockd.settings import ListenSettings
 
 if TYPE_CHECKING:
-    from sockd.errors import SockdError
     from sockd.net.endpoint import Endpoint
 
 logger = logging.getLogger("sockd.sockets")
@@ -143,6 +143,22 @@ def set_options(sock: socket.socket, endpoint: Endpoint, settings: ListenSetting
     if settings.ipv6_only is None or kind not in Kind.V6:
         return endpoint
     return replace(endpoint, dual_stack=not settings.ipv6_only and endpoint.sockaddr[0] == "::")
+
+
+OF_CONNECTIONS = ("nodelay", "keepalive", "user_timeout")
+"""What makes a connection as it should be, and can be set after bind()."""
+
+
+def set_inherited(sock: socket.socket, endpoint: Endpoint, settings: ListenSettings) -> None:
+    """Set the options of connections on a socket that was bound by others: a connection, or what accepts them.
+
+    One that is refused is left as it was, for the socket works without.
+    """
+    kind = Kind.of(endpoint)
+    for option in table(settings, endpoint):
+        if option.key in OF_CONNECTIONS and kind in option.kinds and option.value is not None:
+            with suppress(OSError, SockdError):
+                _set(sock, endpoint, option, settings)
 
 
 def _set(sock: socket.socket, endpoint: Endpoint, option: Option, settings: ListenSettings) -> None:

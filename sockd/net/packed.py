@@ -16,6 +16,25 @@ if TYPE_CHECKING:
 _FAMILY = struct.Struct("=H") if sys.platform == "linux" else struct.Struct("=xB")
 
 
+def pack(host: str, port: int) -> bytes:
+    """Return a struct sockaddr_in or sockaddr_in6, as the C table keeps it.
+
+    Args:
+        host: a numeric address; behind a % the interface of an IPv6 one.
+        port: 0 to 65535.
+
+    Raises:
+        OSError, ValueError: it is no numeric address, or there is no such interface.
+    """
+    bare, _, scope = host.partition("%")
+    if ":" not in bare:
+        head = _FAMILY.pack(socket.AF_INET) + struct.pack("!H", port)
+        return head + socket.inet_pton(socket.AF_INET, host) + bytes(8)
+    index = int(scope) if scope.isdecimal() else socket.if_nametoindex(scope) if scope else 0
+    head = _FAMILY.pack(socket.AF_INET6) + struct.pack("!H", port)
+    return head + bytes(4) + socket.inet_pton(socket.AF_INET6, bare) + index.to_bytes(4, sys.byteorder)
+
+
 def unpack(packed: bytes, fd: int = -1) -> tuple[int, SockAddr]:
     """Return (family, sockaddr) of a struct sockaddr_in or sockaddr_in6.
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
 
@@ -25,7 +25,7 @@ class Reserve:
     def _fill(self) -> None:
         if self._fd < 0:
             try:
-                self._fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+                self._fd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).detach()  # needs no path: after chroot too
             except OSError:
                 self._fd = -1  # somebody was quicker; the next shed() tries again
 

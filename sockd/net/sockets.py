@@ -20,6 +20,8 @@ from sockd.net.options import set_options
 from sockd.net.unix_path import UnixPath, claimed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sockd.net.address import Address
     from sockd.net.endpoint import Endpoint
     from sockd.settings import ListenSettings
@@ -38,11 +40,12 @@ HINTS = {
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """An open server socket, where it is bound (the real port), and the path it owns."""
+    """An open server socket, where it is bound (the real port), the path it owns, the name it was passed under."""
 
     socket: socket.socket
     endpoint: Endpoint
     path: UnixPath | None = None
+    passed: str = ""
 
     def __str__(self) -> str:
         return str(self.endpoint)
@@ -88,15 +91,16 @@ def bind_datagram(endpoint: Endpoint, settings: ListenSettings) -> socket.socket
     return _named(endpoint, settings).socket
 
 
-def open_listener(address: Address, settings: ListenSettings) -> list[Listening]:
+def open_listener(address: Address, settings: ListenSettings, *, beside: Sequence[Listening] = ()) -> list[Listening]:
     """Open every endpoint of an address, or none.  BLOCKS while a name is looked up.
 
     Args:
         address: with port 0 the kernel chooses one port, the same for all endpoints.
         settings: the backlog and the options; those that do not apply to the kind of socket are passed over.
+        beside: sockets of this address that are open already; their endpoints are left alone.
 
     Returns:
-        At least one.  An IPv6 address that this host does not have is left out when
+        At least one, with those beside.  An IPv6 address that this host does not have is left out when
         the name has others (`::1 localhost` in /etc/hosts of a host without IPv6).
 
     Raises:
@@ -107,7 +111,7 @@ def open_listener(address: Address, settings: ListenSettings) -> list[Listening]
     for left in reversed(range(SHARED_PORT_TRIES)):
         with ExitStack() as opened:
             try:
-                listening = _open_all(endpoints, opened, settings)
+                listening = _open_all(endpoints, opened, settings, beside)
             except _PortTaken as taken:
                 if left:
                     continue
@@ -126,12 +130,17 @@ class _PortTaken(Exception):
         self.endpoint = endpoint
 
 
-def _open_all(endpoints: list[Endpoint], opened: ExitStack, settings: ListenSettings) -> list[Listening]:
-    listening: list[Listening] = []
+def _open_all(
+    endpoints: list[Endpoint], opened: ExitStack, settings: ListenSettings, beside: Sequence[Listening]
+) -> list[Listening]:
+    listening = list(beside)
+    there = [(one.endpoint.family, one.endpoint.sockaddr) for one in beside]
     missing: OSError | None = None
     for written in endpoints:
         chosen = written.port == 0 and bool(listening)
         endpoint = written.with_port(listening[0].endpoint.port) if chosen else written
+        if (endpoint.family, endpoint.sockaddr) in there:
+            continue
         try:
             one = _open(endpoint, settings)
         except OSError as error:
@@ -145,7 +154,7 @@ def _open_all(endpoints: list[Endpoint], opened: ExitStack, settings: ListenSett
         listening.append(one)
     if not listening and missing is not None:
         raise _explain(missing, endpoints[0])
-    return listening
+    return listening[len(beside) :]
 
 
 def _left_out(error: OSError, endpoint: Endpoint, endpoints: list[Endpoint]) -> bool:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from sockd.net.address import Address
 
@@ -26,6 +26,8 @@ PATIENCE_SECONDS = 10.0
 """For what should take milliseconds: past it, something hangs."""
 ROOT = Path(__file__).parents[2]
 LOG = 'log = { format = "json" }'
+STAY_ROOT = ("--user", "root") if os.geteuid() == 0 else ()
+"""Root that tries its host on loopback stays root; a service has to be told so."""
 
 Record = dict[str, Any]
 
@@ -55,7 +57,7 @@ class Child:
         file = folder / f"sockd-{time.monotonic_ns()}.toml"
         file.write_text(f"[daemon]\n{LOG}\n{daemon}\n{toml}", encoding="utf-8")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "sockd", "--foreground", "--config", str(file)],
+            [sys.executable, "-m", "sockd", "--foreground", "--config", str(file), *STAY_ROOT],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -192,20 +194,25 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
-def run_sockd(*words: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
-    """Run `sockd` to its end in a folder."""
-    return _run("sockd", words, b"", folder)
+def run_sockd(
+    *words: str, folder: Path, input: bytes = b"", stdin: IO[bytes] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run `sockd` to its end in a folder, its standard input a pipe with the input, or a file."""
+    return _run("sockd", words, input, stdin, folder)
 
 
 def run_sockctl(*words: str, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run `sockctl` to its end."""
-    return _run("sockd.ctl", words, input, None)
+    return _run("sockd.ctl", words, input, None, None)
 
 
-def _run(module: str, words: tuple[str, ...], input: bytes, folder: Path | None) -> subprocess.CompletedProcess[bytes]:
+def _run(
+    module: str, words: tuple[str, ...], input: bytes, stdin: IO[bytes] | None, folder: Path | None
+) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         [sys.executable, "-m", module, *words],
-        input=input,
+        input=None if stdin else input,
+        stdin=stdin,
         capture_output=True,
         check=False,
         cwd=folder,

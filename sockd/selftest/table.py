@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from sockd.errors import SockdError
-from sockd.selftest import part_ii, part_iii, part_iv
+from sockd.selftest import part_ii, part_iii, part_iv, part_processes
 from sockd.selftest.child import Failed
 from sockd.selftest.house import House
 from sockd.selftest.peer import Skip
@@ -43,6 +43,8 @@ CHECKS = (
     Check("II.15", "send [this]", part_ii.binary),
     Check("II.16", "TCP_NODELAY", part_ii.nodelay),
     Check("II.17", "Nagle", part_ii.nagle),
+    Check("II.18", "read() and recv()", part_processes.read_and_recv),
+    Check("II.19", "SIGPIPE", part_processes.sigpipe),
     Check("III.1", "text to address", part_iii.text_to_address),
     Check("III.3", "connect before accept", part_iii.connect_before_accept),
     Check("III.4", "several hosts at once", part_iii.several_hosts),

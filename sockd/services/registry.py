@@ -6,17 +6,20 @@ the table says, else what the handler's own Service says, else the default.
 
 from __future__ import annotations
 
+import math
+import resource
 from typing import TYPE_CHECKING
 
 from sockd import settings as defaults
 from sockd.services import handler
 from sockd.services.builtin import BUILTINS
+from sockd.services.exec import Program
 from sockd.services.service import Limits, Service, ServiceSpec
-from sockd.settings import ServiceSettings
+from sockd.settings import ProgramLimits, ServiceSettings
 from sockd.wire.framing import Line, Raw, datagram_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from sockd.services.service import Reply
     from sockd.settings import FramingName
@@ -38,6 +41,8 @@ def resolve(name: str, tables: Mapping[str, ServiceSettings]) -> ServiceSpec:
         table = ServiceSettings(builtin=name) if name in BUILTINS else ServiceSettings(handler=name)
     if table.builtin is not None:
         return _of_builtin(name, table)
+    if table.exec is not None:
+        return _of_program(name, table, table.exec)
     assert table.handler is not None
     return _of_handler(name, table, handler.find(table.handler))
 
@@ -52,6 +57,36 @@ def _of_builtin(name: str, table: ServiceSettings) -> ServiceSpec:
         serve=builtin.serve,
         datagram=builtin.datagram,
     )
+
+
+def _of_program(name: str, table: ServiceSettings, argv: tuple[str, ...]) -> ServiceSpec:
+    limits = table.limits or ProgramLimits()
+    program = Program(
+        argv=argv,
+        user=table.user,
+        group=table.group,
+        environment=defaults.DEFAULT_ENVIRONMENT if table.environment is None else table.environment,
+        stderr=table.stderr or defaults.DEFAULT_STDERR,
+        limits=tuple(_resource_limits(limits)),
+        wall=limits.wall,
+        max_instances=table.max_instances or defaults.DEFAULT_MAX_INSTANCES,
+    )
+    return ServiceSpec(name=name, framing=Raw(), limits=_limits(table, Service()), program=program)
+
+
+def _resource_limits(limits: ProgramLimits) -> Iterator[tuple[int, int, int]]:
+    """Yield (RLIMIT_*, soft, hard); processor time has a second between XCPU and KILL (setrlimit(2))."""
+    if limits.cpu is not None:
+        seconds = math.ceil(limits.cpu)
+        yield resource.RLIMIT_CPU, seconds, seconds + 1
+    for kind, most in (
+        (resource.RLIMIT_AS, limits.memory),
+        (resource.RLIMIT_NOFILE, limits.files),
+        (resource.RLIMIT_NPROC, limits.processes),
+        (resource.RLIMIT_FSIZE, limits.file_size),
+    ):
+        if most is not None:
+            yield kind, int(most), int(most)
 
 
 def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceSpec:

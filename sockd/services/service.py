@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.net.connection import Connection
+    from sockd.services.exec import Program
 
     Reply = bytes | bytearray | memoryview | None
     LineFunction = Callable[[bytes], Reply]
@@ -155,6 +156,7 @@ class ServiceSpec:
         function: answers a frame; `wants_connection` tells with how many arguments.
         protocol: makes one object a connection.
         datagram: answers a datagram; None when it cannot.
+        program: is executed for each connection, which then is its own.
     """
 
     name: str
@@ -165,3 +167,9 @@ class ServiceSpec:
     wants_connection: bool = False
     protocol: Callable[[], object] | None = None
     datagram: Callable[[bytes], Reply] | None = None
+    program: Program | None = None
+
+    @property
+    def most(self) -> int | None:
+        """How many connections may be served at once; None for no limit of the service."""
+        return self.program.max_instances if self.program else self.limits.max_connections

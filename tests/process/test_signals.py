@@ -1,6 +1,7 @@
 """Signals reach the loop as readiness of a descriptor, and are given back.
 
-Seen to fail: with close() not restoring the handlers; with handle() reading one byte.
+Seen to fail: with close() not restoring the handlers; with the kinds taken from the bytes of the
+wake-up, as it was: the last signal of ten thousand was lost.
 """
 
 from __future__ import annotations
@@ -45,3 +46,22 @@ def test_nothing_to_handle_is_no_error(signals, seen):
     signals.install()
     signals.handle()
     assert seen == []
+
+
+def test_ten_thousand_signals_lose_no_kind(signals, seen):
+    """The wake-up is full long before they end, and the last one is of another kind."""
+    signals.install()
+    for _ in range(10_000):
+        os.kill(os.getpid(), signal.SIGUSR1)
+    os.kill(os.getpid(), signal.SIGUSR2)
+    with pytest.raises(BlockingIOError):
+        signals._writer.send(b"\0" * 65_536)
+    signals.handle()
+    assert seen == [signal.SIGUSR1, signal.SIGUSR2]
+    while select.select([signals.fileno()], [], [], 0)[0]:  # what else was in the pair means nothing
+        signals.handle()
+    assert seen == [signal.SIGUSR1, signal.SIGUSR2]
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert select.select([signals.fileno()], [], [], 10)[0]
+    signals.handle()
+    assert seen[2:] == [signal.SIGUSR1]

@@ -28,6 +28,8 @@ LIMIT_S = 30
 MULTIPLEXERS = ("auto", "epoll", "poll", "select")
 FAMILIES = ("tcp4", "tcp6", "unix")
 SMALL = 64  # max_frame of the services whose name ends in _small
+STAY_ROOT = ("--user", "root") if os.geteuid() == 0 else ()
+"""Root is refused unless told that it may serve; words that name a user override it, for the last one counts."""
 APP = Path(__file__).parent.parent / "system" / "app.py"
 
 SERVICES = {
@@ -136,7 +138,7 @@ class Server:
     """A `sockd` process and everything it says."""
 
     def __init__(self, words, folder, environment=None, **options):
-        command = [shutil.which("sockd", path=os.path.dirname(sys.executable)), *map(str, words)]
+        command = [shutil.which("sockd", path=os.path.dirname(sys.executable)), *STAY_ROOT, *map(str, words)]
         assert command[0], "sockd is not installed beside this Python"
         self.process = subprocess.Popen(
             command,

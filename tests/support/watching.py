@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from serving import STAY_ROOT
 
 START_S = 20
 """A start takes 0.2 s; a host that is busy may take longer."""
@@ -304,7 +305,7 @@ def daemon(tmp_path, sockd_script, multiplexer):
         ) -> Daemon:
             folder = tmp_path / f"daemon{next(folders)}"
             folder.mkdir()
-            command = [*prefix, sockd_script, "--foreground", "--log-format", "json"]
+            command = [*prefix, sockd_script, *STAY_ROOT, "--foreground", "--log-format", "json"]
             command += ["--multiplexer", multiplexer or default_multiplexer]
             if app:
                 (folder / "app.py").write_text(app)

@@ -1,0 +1,50 @@
+"""Rules between the keys of [daemon]: what the text alone can tell.
+
+Whether a user exists or a folder is there is the host's to say; sockd.process asks it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from sockd.config_values import Problem, show, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sockd.settings import DaemonSettings
+
+LOG_TARGETS = ("stderr", "syslog", "journal")
+
+
+def check_daemon(daemon: DaemonSettings) -> Iterator[Problem]:
+    """Check [daemon] beyond its single values.
+
+    Args:
+        daemon: as read.
+
+    Returns:
+        The problems, each with the path of its key.
+    """
+    for key in ("user", "group"):
+        name = getattr(daemon, key)
+        if name is not None and (not name or not name.isprintable() or ":" in name):
+            text = f'cannot be a {key}; write a name such as "nobody", or a number' if key == "user" else ""
+            text = text or 'cannot be a group; write a name such as "nogroup", or a number'
+            yield Problem(("daemon", key), f"{show(name)} {text}", name)
+    if daemon.group is not None and daemon.user is None:
+        text = f'{show(daemon.group)} stands without a user; add user = "nobody", or whoever shall serve'
+        yield Problem(("daemon", "group"), text, daemon.group)
+    for key, example in (("chroot", "/var/empty"), ("pidfile", "/run/sockd/sockd.pid")):
+        path = getattr(daemon, key)
+        if path is not None and not os.path.isabs(path):
+            text = f"{show(path)} is no absolute path, and a daemon changes its folder; write one, such as {example}"
+            yield Problem(("daemon", key), text, path)
+    if daemon.pidfile is not None and os.path.isabs(daemon.pidfile) and not os.path.basename(daemon.pidfile):
+        text = f"{show(daemon.pidfile)} is a folder; name a file in it"
+        yield Problem(("daemon", "pidfile"), text, daemon.pidfile)
+    to = daemon.log.to
+    if to is not None and to not in LOG_TARGETS and not os.path.isabs(to):
+        text = f"{show(to)} is neither {', '.join(LOG_TARGETS)} nor an absolute path{suggest(to, LOG_TARGETS)}"
+        yield Problem(("daemon", "log", "to"), text, to)

@@ -1,0 +1,135 @@
+"""The daemon's part for services that execute programs: what each phase of a start makes for them.
+
+Before rights are dropped their files are opened and their users found; once the loop is
+there they are executed, reaped and, at a stop, ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sockd.errors import SockdError
+from sockd.net.handover import Handover
+from sockd.process.accounts import check_executable, identity_of
+from sockd.process.children import KILL_SECONDS, Children
+from sockd.process.error_file import ErrorFile
+from sockd.services.exec import Programs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from contextlib import ExitStack
+
+    from sockd.net.loop import EventLoop
+    from sockd.net.resolver import Resolver
+    from sockd.services.service import ServiceSpec
+    from sockd.settings import DaemonSettings
+
+logger = logging.getLogger("sockd.exec")
+
+KILLED_SECONDS = 1.0
+"""After KILL, until a child is reaped; one in uninterruptible sleep is left to init."""
+
+
+def identified(spec: ServiceSpec, daemon: DaemonSettings) -> ServiceSpec:
+    """Find whom a service's program runs as, and the program itself where its folder will not change.
+
+    Raises:
+        ConfigurationError: there is no such program, user or group, or the daemon cannot become it.
+    """
+    if spec.program is None:
+        return spec
+    place = f"service.{spec.name}."
+    if daemon.chroot is None:
+        check_executable(place, spec.program.argv[0])
+    identity = identity_of(place, spec.program.user, spec.program.group, daemon)
+    return replace(spec, program=replace(spec.program, identity=identity))
+
+
+class Executor:
+    """The programs of one daemon.
+
+    Args:
+        specs: of all services; those without a program are passed over.
+        owner: uid and gid of files that are made here.
+        stack: closes them.
+
+    Raises:
+        SystemFault, PermissionFault: a file for standard error cannot be opened.
+    """
+
+    def __init__(self, specs: Iterable[ServiceSpec], owner: tuple[int, int] | None, stack: ExitStack) -> None:
+        self._files: dict[str, ErrorFile] = {}
+        self._programs: dict[str, Programs] = {}
+        self._children: Children | None = None
+        self.most = 0
+        for spec in {spec.name: spec for spec in specs}.values():
+            if spec.program is None:
+                continue
+            self.most += spec.program.max_instances
+            path = {"null": os.devnull, "log": "", "socket": ""}.get(spec.program.stderr, spec.program.stderr)
+            if path:
+                self._files[spec.name] = ErrorFile(path, f"service.{spec.name}.stderr", owner)
+                stack.callback(self._files[spec.name].close)
+
+    def __len__(self) -> int:
+        """Return how many programs run."""
+        return len(self._children or ())
+
+    def begin(self, loop: EventLoop, files: tuple[int, int]) -> None:
+        """Be ready to execute; `files` is RLIMIT_NOFILE as the daemon was started with."""
+        self._loop = loop
+        self._children = Children(loop, files)
+
+    def programs(self, spec: ServiceSpec, name_of: Callable[[str], str | None]) -> Programs:
+        """Return what executes a service's program, one for all of its listeners."""
+        assert spec.program is not None
+        assert self._children is not None
+        if spec.name not in self._programs:
+            file = self._files.get(spec.name)
+            self._programs[spec.name] = Programs(
+                spec.name,
+                spec.program,
+                stderr=file.fileno if file else None,
+                spawn=self._children.spawn,
+                loop=self._loop,
+                name_of=name_of,
+                environment=os.environ,
+            )
+        return self._programs[spec.name]
+
+    def handover(self, spec: ServiceSpec, resolver: Resolver, *, names: bool) -> Handover | None:
+        """Return what a listener hands its connections to; None for a service without a program."""
+        if spec.program is None:
+            return None
+        return Handover(self.programs(spec, resolver.known), resolver if names else None)
+
+    def reap(self) -> None:
+        """Collect the programs that have ended."""
+        if self._children is not None:
+            self._children.reap()
+
+    def reopen(self) -> None:
+        """Open the files for standard error anew; the old one is kept where that fails."""
+        for file in self._files.values():
+            try:
+                file.reopen()
+            except SockdError as error:
+                event = {"error": str(error)}
+                logger.error("standard error not reopened, going on with the old file", extra={"event": event})
+
+    def end(self, is_urgent: Callable[[], bool]) -> None:
+        """End the programs that run still: TERM, then KILL; at once when it is or becomes urgent."""
+        if self._children is None or not len(self._children):
+            return
+        logger.warning("ending programs", extra={"event": {"programs": len(self._children)}})
+        self._children.end_all()
+        end = self._loop.clock() + KILL_SECONDS + KILLED_SECONDS
+        while len(self._children) and self._loop.clock() < end:
+            if is_urgent():
+                self._children.kill_all()
+                end = min(end, self._loop.clock() + KILLED_SECONDS)
+            self._loop.run_once(max(0.0, end - self._loop.clock()))
+        self._loop.run_once(0)  # their last words

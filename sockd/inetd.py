@@ -1,0 +1,218 @@
+"""inetd mode: a daemon that serves what it was given on standard input (FAQ IV.3).
+
+nowait: one connection, to its end.  wait: the listening or datagram socket, until nobody has
+come for `inetd_timeout`; then it ends, and the parent waits for the next client again.
+Everything else is as for every daemon: the same table, framings, deadlines and log, which
+goes to syslog, for standard output and standard error are the client's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sockd import log, log_targets
+from sockd.daemon import Daemon, Surroundings
+from sockd.errors import HandlerError, SockdError, SystemFault, fault
+from sockd.log import OwnHandler
+from sockd.net import packed
+from sockd.net.bridge import Bridge
+from sockd.net.endpoint import Endpoint
+from sockd.net.options import set_inherited
+from sockd.net.sockets import Listening
+from sockd.process.inetd import Given, Kind, peer_of
+from sockd.settings import ListenSettings
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from sockd.daemon import Plan
+    from sockd.net.endpoint import SockAddr
+    from sockd.process.privileges import Wanted
+    from sockd.settings import LogSettings, Settings
+
+logger = logging.getLogger("sockd.inetd")
+
+LOOKS_A_TIMEOUT = 10
+"""How often in an idle time it is looked whether somebody came: it is over a tenth late at most."""
+OUTPUT_LOOK_SECONDS = 1.0
+
+
+class Silent(OwnHandler):
+    """A log that nobody keeps: there is no syslog, and the client must not get it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Drop it."""
+
+
+def open_log(settings: LogSettings, owner: tuple[int, int] | None = None) -> OwnHandler:
+    """Log to syslog, or where the settings say; never to standard error, and nowhere where there is no syslog.
+
+    Raises:
+        SystemFault, PermissionFault: a file or a journal that the settings name cannot be had.
+    """
+    if settings.to not in (None, "stderr", "syslog"):
+        return log_targets.open_target(settings, owner=owner)
+    try:
+        return log_targets.open_target(replace(settings, to="syslog"), owner=owner)
+    except SockdError:
+        return log.install(settings, Silent())
+
+
+def of_inetd(settings: Settings, service: str) -> Settings:
+    """Return settings that serve one service on no address, and lock no pid file."""
+    daemon = replace(settings.daemon, pidfile=None)
+    return replace(settings, daemon=daemon, listen=(ListenSettings(service=service),))
+
+
+class Inetd(Daemon):
+    """Serves what standard input is.
+
+    Args:
+        settings: as of_inetd() gives them.
+        given: standard input; closed at the end.
+    """
+
+    def __init__(self, settings: Settings, given: Given) -> None:
+        if given.kind in (Kind.CONNECTION, Kind.PLAIN):
+            settings = replace(settings, daemon=replace(settings.daemon, max_connections=1))
+        super().__init__(settings, Surroundings(ready=lambda _: None, root_may_stay=True))
+        self._given = given
+        self._plan: Plan | None = None
+        self._bridge: Bridge | None = None
+        self._is_served = False
+
+    def _open_log(self, wanted: Wanted) -> OwnHandler:
+        return open_log(self._settings.daemon.log, wanted.owner)
+
+    # ---- wait
+
+    def _listen(self, plans: list[Plan], stack: ExitStack) -> list[tuple[Listening, Plan]]:
+        """Take the listening or datagram socket, which stays the parent's: only our descriptor of it is closed."""
+        self._plan = plans[0]
+        if self._given.kind not in (Kind.LISTENER, Kind.DATAGRAMS):
+            return []
+        stack.callback(self._given.close)
+        spec = self._plan.service
+        if self._given.kind is Kind.DATAGRAMS and spec.datagram is None:
+            raise HandlerError(f"--inetd: standard input is a datagram socket, and service {spec.name} answers none")
+        fd = self._given.source
+        was_blocking = os.get_blocking(fd)
+        sock = socket.socket(fileno=os.dup(fd))
+        sock.setblocking(False)
+        if was_blocking:
+            stack.callback(os.set_blocking, fd, True)
+        endpoint = Endpoint(socket.AddressFamily(sock.family), sock.type, sock.proto, _name(sock.getsockname()))
+        set_inherited(sock, endpoint, self._plan.settings)
+        listening = Listening(sock, endpoint)
+        stack.callback(listening.close)
+        return [(listening, self._plan)]
+
+    def _watch_idle(self) -> None:
+        pause = self._settings.daemon.inetd_timeout / LOOKS_A_TIMEOUT
+        seen, quiet = -1, 0
+
+        def look() -> None:
+            nonlocal seen, quiet
+            came = sum(listener.came for listener in self._listeners)
+            busy = came != seen or len(self._connections) or len(self._executor)
+            seen, quiet = came, 0 if busy else quiet + 1
+            if quiet >= LOOKS_A_TIMEOUT:
+                logger.info("idle", extra={"event": {"seconds": self._settings.daemon.inetd_timeout, "served": came}})
+                self._loop.stop()
+            else:
+                self._loop.call_later(pause, look)
+
+        look()
+
+    # ---- nowait
+
+    def _attach(self, bound: list[tuple[Listening, Plan]], stack: ExitStack) -> None:
+        super()._attach(bound, stack)
+        if bound:
+            self._watch_idle()
+        elif self._given.kind is Kind.CONNECTION:
+            sock = socket.socket(fileno=os.dup(self._given.source))
+            self._given.close()  # its end is seen by the peer when ours is the last one
+            self._connect(sock)
+        else:
+            self._join()
+
+    def _join(self) -> None:
+        """Serve a pipe, a terminal or a file."""
+        if self._given.sink < 0:
+            raise SystemFault("--inetd: standard output is closed; the service's answers go there")
+        assert self._plan is not None
+        timeout = self._plan.service.limits.write_timeout
+        loop = self._loop
+        self._bridge = Bridge(
+            self._given.source,
+            self._given.sink,
+            timeout=timeout,
+            ended=lambda: loop.call_soon_threadsafe(loop.stop),
+        )
+        self._connect(self._bridge.socket)
+        self._bridge.start()
+
+    def _connect(self, sock: socket.socket) -> None:
+        assert self._plan is not None
+        spec = self._plan.service
+        told = peer_of(os.environ)
+        known = self._connections.name_of
+        self._connections.name_of = lambda host: (told.name if host == told.host else None) or known(host)
+        peer = _peer(sock)
+        if sock.family != socket.AF_UNIX:
+            endpoint = Endpoint(socket.AddressFamily(sock.family), sock.type, sock.proto, _name(sock.getsockname()))
+            set_inherited(sock, endpoint, self._plan.settings)
+        if spec.program is not None:
+            taker = self._executor.programs(spec, self._connections.name_of)
+            taker.take(sock, (told.host, told.port) if not peer and told.host else peer, self._served)
+            return
+        group = self._add_group(spec, self._sink(spec))
+        self._connections.when_ended(group, lambda _: self._served())
+        try:
+            id = self._connections.add(sock, group)
+        except OSError as error:
+            raise fault(error, "--inetd: standard input") from None
+        assert id is not None  # the table is empty
+        if not peer and told.host:
+            self._connections.name_peer(id, packed.pack(told.host, told.port))
+
+    def _served(self) -> None:
+        """The connection has ended; what is on its way to a pipe or a terminal still goes there."""
+        self._is_served = True
+        if self._bridge is None:
+            self._loop.call_soon(self._loop.stop)
+        else:
+            self._watch_output()
+
+    def _watch_output(self) -> None:
+        assert self._bridge is not None
+        assert self._plan is not None
+        if self._bridge.idle_seconds > self._plan.service.limits.write_timeout:
+            logger.warning("standard output takes no more, what is left is dropped")
+            self._loop.stop()
+        else:
+            self._loop.call_later(OUTPUT_LOOK_SECONDS, self._watch_output)
+
+    def _drain(self) -> None:
+        if not self._is_served:
+            super()._drain()
+
+
+def _peer(sock: socket.socket) -> SockAddr:
+    """Ask the kernel who is connected; empty where it does not know, as for a socket pair."""
+    try:
+        return _name(sock.getpeername())
+    except OSError:  # ENOTCONN: it has gone already
+        return ""
+
+
+def _name(name: SockAddr | bytes) -> SockAddr:
+    return os.fsdecode(name) if isinstance(name, bytes) else name
+
+
+__all__ = ["Inetd", "Silent", "of_inetd", "open_log"]

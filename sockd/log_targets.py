@@ -1,0 +1,286 @@
+"""Where the log goes besides standard error: a file, syslog, the journal.
+
+Rules.  Everything is opened before rights are dropped and the root changes; what is needed
+to open a file again is kept open, the descriptor of its folder.  A line that cannot be
+written at once is dropped and counted, for the loop never blocks; how many were lost is the
+first thing that is written when writing works again.  Source: syslog(3), RFC 3164, and
+systemd's "Native Journal Protocol".
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import fcntl
+import logging
+import os
+import socket
+import stat
+import struct
+from typing import TYPE_CHECKING
+
+from sockd.errors import SockdError, SystemFault, fault
+from sockd.log import JsonFormatter, OwnHandler, TextFormatter, event_fields, install, severity
+
+if TYPE_CHECKING:
+    from sockd.settings import LogSettings
+
+SYSLOG_SOCKET = "/dev/log"
+JOURNAL_SOCKET = "/run/systemd/journal/socket"
+IDENT = "sockd"
+FACILITY_DAEMON = 3 << 3  # LOG_DAEMON of syslog.h
+FILE_MODE = 0o640  # the log has addresses of clients, which are not everybody's business
+MAX_SYSLOG_BYTES = 8192  # RFC 5425 and rsyslog's default; a longer one is cut when the socket refuses it
+MAX_FIELD_NAME = 64  # of the journal
+
+_O_PATH = getattr(os, "O_PATH", os.O_RDONLY)
+
+
+def open_target(settings: LogSettings, *, owner: tuple[int, int] | None = None) -> OwnHandler:
+    """Open the log that settings.to names, and send the records of all loggers there.
+
+    Args:
+        settings: `to` is "syslog", "journal" or the absolute path of a file.
+        owner: uid and gid that a log file gets when it is made here, so that whoever serves can open it again.
+
+    Returns:
+        The handler that was installed; its reopen() opens a file anew.
+
+    Raises:
+        SystemFault, PermissionFault: it cannot be opened; the message says how to have another one.
+    """
+    target: OwnHandler
+    if settings.to == "journal":
+        return install(settings, JournalHandler(), TextFormatter(stamped=False))
+    if settings.to == "syslog":
+        target = SyslogHandler()
+        return install(settings, target, JsonFormatter() if settings.format == "json" else TextFormatter(stamped=False))
+    assert settings.to is not None
+    return install(settings, FileHandler(settings.to, owner=owner))
+
+
+class _Lossy(OwnHandler):
+    """Writes a record at once or not at all, and tells later how many it could not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, after the number of those that were lost before it."""
+        try:
+            if self._lost:
+                self.send(_lost(self._lost))
+                self._lost = 0
+            self.send(record)
+        except OSError:
+            self._lost += 1
+        except Exception:
+            self.handleError(record)
+
+    def send(self, record: logging.LogRecord) -> None:
+        """Write one record; OSError when it cannot be done now."""
+        raise NotImplementedError
+
+
+class FileHandler(_Lossy):
+    """Appends lines to a file, and opens it anew when it was rotated away.
+
+    Args:
+        path: absolute; the file itself, no link to one.
+        owner: uid and gid of a file that is made here.
+    """
+
+    def __init__(self, path: str, *, owner: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        self._path = path
+        self._owner = owner if os.geteuid() == 0 else None
+        folder, self._name = os.path.split(path)
+        try:
+            self._folder = os.open(folder, _O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _unusable(error, path) from None
+        try:
+            self._fd = self._open()
+        except BaseException:
+            os.close(self._folder)
+            raise
+
+    def _open(self) -> int:
+        # O_NONBLOCK: a FIFO without a reader is refused, and none is waited for.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            try:
+                made = os.open(self._name, flags | os.O_CREAT | os.O_EXCL, FILE_MODE, dir_fd=self._folder)
+            except FileExistsError:
+                return self._checked(os.open(self._name, flags, dir_fd=self._folder))
+            if self._owner:
+                os.fchown(made, *self._owner)
+        except OSError as error:
+            raise _unusable(error, self._path) from None
+        return made
+
+    def _checked(self, fd: int) -> int:
+        """Refuse what is no log: root would write into it wherever it leads."""
+        found = os.fstat(fd)
+        if (stat.S_ISREG(found.st_mode) and found.st_nlink == 1) or stat.S_ISCHR(found.st_mode):
+            return fd
+        os.close(fd)
+        reason = "has another name (a hard link)" if stat.S_ISREG(found.st_mode) else "is no regular file"
+        raise SystemFault(f"daemon.log.to: {self._path}: refused: it {reason}; name a file of its own")
+
+    def reopen(self) -> None:
+        """Open the file of that name, which may be another one by now; keep the old one if it cannot be.
+
+        Raises:
+            SystemFault, PermissionFault: it cannot be opened; lines go on into the old one.
+        """
+        old, found = self._fd, self._standing()
+        if found is not None and os.path.samestat(found, os.fstat(old)):
+            return
+        self._fd = self._open()
+        os.close(old)
+
+    def _standing(self) -> os.stat_result | None:
+        try:
+            return os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
+        except OSError:
+            return None
+
+    def send(self, record: logging.LogRecord) -> None:
+        """Append its lines in one write(2), so that those of several writers do not mix."""
+        line = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
+        while line:  # a short write leaves half a line: the rest belongs behind it
+            line = line[os.write(self._fd, line) :]
+
+    def close(self) -> None:
+        """Close the file and its folder."""
+        for fd in (self._fd, self._folder):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._folder = -1
+        super().close()
+
+
+class _SocketHandler(_Lossy):
+    """Sends datagrams to a socket of the system's logger, which may be started anew meanwhile."""
+
+    def __init__(self, path: str, name: str) -> None:
+        super().__init__()
+        self._socket_path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        try:
+            self._socket.connect(path)
+        except OSError as error:
+            self._socket.close()
+            text = f"daemon.log.to: {name}: {fault(error, path)}; is it running? A file is log.to = {_FILE_EXAMPLE}"
+            raise SystemFault(text) from None
+
+    def deliver(self, data: bytes) -> None:
+        """Send one datagram; once more to whoever listens there now, when the first listener has gone."""
+        try:
+            self._socket.send(data)
+        except OSError as error:
+            if error.errno not in (errno.ECONNREFUSED, errno.ENOTCONN, errno.ECONNRESET):
+                raise
+            self._socket.connect(self._socket_path)
+            self._socket.send(data)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+        super().close()
+
+
+class SyslogHandler(_SocketHandler):
+    """syslog(3): facility daemon, one message a line."""
+
+    def __init__(self, path: str = SYSLOG_SOCKET) -> None:
+        super().__init__(path, "syslog")
+
+    def send(self, record: logging.LogRecord) -> None:
+        """Send each line of the record as a message of its own."""
+        head = f"<{FACILITY_DAEMON | severity(record)}>{IDENT}[{os.getpid()}]: ".encode()
+        for line in self.format(record).split("\n"):
+            message = head + line.encode("utf-8", "backslashreplace")
+            try:
+                self.deliver(message)
+            except OSError as error:
+                if error.errno != errno.EMSGSIZE:
+                    raise
+                self.deliver(message[:MAX_SYSLOG_BYTES])
+
+
+class JournalHandler(_SocketHandler):
+    """The journal's own protocol: each field of an event is a field there, `SOCKD_PEER=...`."""
+
+    def __init__(self, path: str = JOURNAL_SOCKET) -> None:
+        super().__init__(path, "journal")
+
+    def send(self, record: logging.LogRecord) -> None:
+        """Send one entry; one that is too long for a datagram goes in a sealed file of memory."""
+        fields = {
+            "MESSAGE": self.format(record),
+            "PRIORITY": str(severity(record)),
+            "SYSLOG_IDENTIFIER": IDENT,
+            "SYSLOG_FACILITY": str(FACILITY_DAEMON >> 3),
+            "SOCKD_LOGGER": record.name,
+            **{f"SOCKD_{_field_name(key)}": str(value) for key, value in event_fields(record).items()},
+        }
+        entry = b"".join(_journal_field(name, value) for name, value in fields.items())
+        try:
+            self.deliver(entry)
+        except OSError as error:
+            if error.errno not in (errno.EMSGSIZE, errno.ENOBUFS):
+                raise
+            self._deliver_in_memory(entry)
+
+    def _deliver_in_memory(self, entry: bytes) -> None:
+        """Pass the entry as a descriptor, which the journal takes when it can no longer change."""
+        fd = os.memfd_create(IDENT, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.write(fd, entry)
+            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))
+            self._socket.sendmsg([], [rights])
+        finally:
+            os.close(fd)
+
+
+_FILE_EXAMPLE = '"/var/log/sockd.log"'
+
+
+def _unusable(error: OSError, path: str) -> SockdError:
+    cause = fault(error, f"daemon.log.to: {path}")
+    hints = {
+        errno.EACCES: "the user that serves must be able to write it (logrotate: create 0640 USER GROUP)",
+        errno.ELOOP: 'it is a symbolic link; name the file itself, or write log.to = "stderr"',
+        errno.ENOENT: "its folder does not exist",
+        errno.ENXIO: "it is a FIFO or a socket; name a file",
+        errno.EISDIR: "it is a folder; name a file in it",
+    }
+    hint = hints.get(error.errno or 0)
+    return type(cause)(f"{cause}; {hint}") if hint else cause
+
+
+def _lost(count: int) -> logging.LogRecord:
+    record = logging.LogRecord("sockd.log", logging.WARNING, __file__, 0, "log records lost", (), None)
+    record.event = {"count": count}
+    return record
+
+
+def _field_name(key: object) -> str:
+    """Write a key as the journal wants it: A to Z, 0 to 9 and _."""
+    return "".join(mark if mark.isascii() and mark.isalnum() else "_" for mark in str(key)).upper()[:MAX_FIELD_NAME]
+
+
+def _journal_field(name: str, value: str) -> bytes:
+    data = value.encode("utf-8", "backslashreplace")
+    if b"\n" not in data:
+        return name.encode() + b"=" + data + b"\n"
+    return name.encode() + b"\n" + struct.pack("<Q", len(data)) + data + b"\n"
+
+
+__all__ = ["FileHandler", "JournalHandler", "SyslogHandler", "open_target"]

@@ -1,0 +1,70 @@
+"""Connections on their way out of sockd: accepted and let in, then another's.
+
+A listener whose service is a program hands its connections over here instead of to the
+set.  They never have a row of the table: the row's epoll would go on reporting a descriptor
+that a child still holds, and its close would shut down a socket that is not ours any more.
+Where clients' names are wanted, a connection waits for its own, no longer than the resolver's
+deadline; others are not held up by it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from sockd.net.endpoint import SockAddr
+    from sockd.net.resolver import Resolver
+
+    WhenDone = Callable[[], None]
+
+
+class Taker(Protocol):
+    """Serves connections by itself."""
+
+    def take(self, sock: socket.socket, peer: SockAddr, done: WhenDone) -> None:
+        """Own a connected socket from now on; done() is called once, when it is served."""
+
+
+class Handover:
+    """Hands the connections of one listener over.
+
+    Args:
+        taker: gets them.
+        resolver: asked for the names of both ends first; None where nobody wants them.
+    """
+
+    def __init__(self, taker: Taker, resolver: Resolver | None) -> None:
+        self._taker = taker
+        self._resolver = resolver
+        self._waiting: dict[socket.socket, tuple[SockAddr, WhenDone, set[str]]] = {}
+
+    def give(self, sock: socket.socket, peer: SockAddr, done: WhenDone) -> None:
+        """Hand one over, at once or when its names are known."""
+        local = sock.getsockname()
+        if self._resolver is None or isinstance(peer, str) or isinstance(local, str):
+            self._taker.take(sock, peer, done)
+            return
+        hosts = {peer[0], local[0]}
+        self._waiting[sock] = peer, done, hosts
+        for host in tuple(hosts):
+            self._resolver.ask(host, lambda _name, host=host: self._answered(sock, host))  # type: ignore[misc]
+
+    def _answered(self, sock: socket.socket, host: str) -> None:
+        if sock not in self._waiting:
+            return
+        hosts = self._waiting[sock][2]
+        hosts.discard(host)
+        if not hosts:
+            self._release(sock)
+
+    def _release(self, sock: socket.socket) -> None:
+        peer, done, _ = self._waiting.pop(sock)
+        self._taker.take(sock, peer, done)
+
+    def close(self) -> None:
+        """Wait for no name any more."""
+        for sock in list(self._waiting):
+            self._release(sock)

@@ -1,0 +1,69 @@
+"""Whom programs run as: found, and judged against whom the daemon serves as, before anything is bound.
+
+Only root becomes another.  So a daemon that takes on a user, or was started by one, executes
+programs as that user alone; and one that stays root must be told for each program
+whom it shall run as, even if that is root.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from sockd.config_values import show
+from sockd.errors import ConfigurationError
+from sockd.process.privileges import look_up
+from sockd.program import Identity
+
+if TYPE_CHECKING:
+    from sockd.settings import DaemonSettings
+
+
+def identity_of(place: str, user: str | None, group: str | None, daemon: DaemonSettings) -> Identity | None:
+    """Decide whom a program runs as.
+
+    Args:
+        place: what messages begin with, such as "service.finger.".
+        user, group: as the service has them.
+        daemon: whom the daemon serves as.
+
+    Returns:
+        None: as the daemon itself.
+
+    Raises:
+        ConfigurationError: no such user or group, or the daemon is not root and cannot become it,
+            or is root and was not told.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    if daemon.user is not None:
+        account = look_up(daemon.user, daemon.group)
+        uid, gid = account.uid, account.gid
+    if user is None:
+        if uid == 0:
+            text = 'missing, and the daemon serves as root; write user = "nobody", or user = "root" if it shall be root'
+            raise ConfigurationError(f"{place}user: {text}")
+        return None
+    wanted = look_up(user, group, place=place)
+    if uid == 0:
+        return Identity(wanted.uid, wanted.gid, wanted.groups)
+    if (wanted.uid, wanted.gid) != (uid, gid):
+        key, value = ("user", user) if wanted.uid != uid else ("group", group or user)
+        text = f"only root becomes another, and the daemon serves as uid {uid}, gid {gid}"
+        raise ConfigurationError(f'{place}{key}: {show(value)}: {text}; remove it, or write daemon.user = "root"')
+    return None
+
+
+def check_executable(place: str, path: str) -> None:
+    """Refuse a program that is not there.
+
+    Raises:
+        ConfigurationError: names the path and the reason.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise ConfigurationError(f"{place}exec: {show(path)}: {error.strerror}") from None
+    if not stat.S_ISREG(mode) or not mode & 0o111:
+        what = "may not be executed; chmod +x it" if stat.S_ISREG(mode) else "is no file"
+        raise ConfigurationError(f"{place}exec: {show(path)} {what}")

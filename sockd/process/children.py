@@ -1,0 +1,171 @@
+"""Children: programs that were started, until they are reaped and what became of them is told.
+
+Each has a session and so a process group of its own, to which signals go: what a program
+started itself gets them too, unless it has left the group.  A child's number is ours
+until it is reaped, so no signal meets a stranger.  Only children of this module are
+waited for: those that a handler started are the handler's.
+Source: waitpid(2), setsid(2), kill(2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+from typing import TYPE_CHECKING
+
+from sockd._sockbuf import ffi, lib
+from sockd.program import Ended
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sockd.net.loop import EventLoop, Timer
+    from sockd.program import Command, WhenEnded
+
+KILL_SECONDS = 5.0
+"""After TERM, until KILL: what a program may take to put its things away; half of systemd's shortest habit."""
+UMASK = 0o022
+FOLDER = "/"
+
+STEPS = {
+    lib.SOCKD_SPAWN_PROCESS: "vfork()",
+    lib.SOCKD_SPAWN_SESSION: "setsid()",
+    lib.SOCKD_SPAWN_DESCRIPTORS: "dup2()",
+    lib.SOCKD_SPAWN_FOLDER: f"chdir({FOLDER})",
+    lib.SOCKD_SPAWN_LIMIT: "setrlimit()",
+    lib.SOCKD_SPAWN_GROUPS: "setgroups()",
+    lib.SOCKD_SPAWN_GROUP: "setresgid()",
+    lib.SOCKD_SPAWN_USER: "setresuid()",
+}
+
+
+class RunningChild:
+    """One that runs, or has ended and was not looked at yet."""
+
+    def __init__(self, pid: int, began: float, ended: WhenEnded, loop: EventLoop) -> None:
+        self.pid = pid
+        self.began = began
+        self.ended = ended
+        self._loop = loop
+        self._kill_at: Timer | None = None
+
+    def end(self) -> None:
+        """Ask its process group to end: TERM, and KILL after KILL_SECONDS."""
+        if self._kill_at is None:
+            self._kill_at = self._loop.call_later(KILL_SECONDS, self.kill)
+            self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End its process group at once."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it has another user by now, and is not root's
+            os.killpg(self.pid, number)
+
+    def kill_rest(self) -> None:
+        """End what is left of its group, now that it has ended itself and is not reaped: then only if asked for."""
+        if self._kill_at is not None:
+            self._kill_at.cancel()
+            self.kill()
+
+
+class Children:
+    """Starts programs and reaps them.
+
+    Args:
+        loop: for the time between TERM and KILL.
+        files: RLIMIT_NOFILE as this process was started with, for the daemon raises its own.
+    """
+
+    def __init__(self, loop: EventLoop, files: tuple[int, int]) -> None:
+        self._loop = loop
+        self._files = (resource.RLIMIT_NOFILE, *files)
+        self._running: dict[int, RunningChild] = {}
+
+    def __len__(self) -> int:
+        """Return how many run."""
+        return len(self._running)
+
+    def spawn(self, command: Command, ended: WhenEnded) -> RunningChild:
+        """Execute a program.
+
+        Args:
+            command: its descriptors must be above 2.
+            ended: called once, by reap().
+
+        Raises:
+            OSError: it cannot be started; `filename` is what failed: the path, or a system call.
+        """
+        limits = (self._files, *command.limits)  # a later one of the same kind goes before
+        pid = self._start(command, limits)
+        child = RunningChild(pid, self._loop.clock(), ended, self._loop)
+        self._running[pid] = child
+        return child
+
+    def _start(self, command: Command, limits: Sequence[tuple[int, int, int]]) -> int:
+        identity = command.identity
+        argv, environment = _texts(command.argv), _texts(command.environment)
+        groups = ffi.new("uint32_t[]", list(identity.groups) if identity else [])
+        rows = ffi.new("sockd_limit[]", [list(limit) for limit in limits])
+        folder = ffi.new("char[]", FOLDER.encode())
+        prepared = {
+            "argv": argv[0],
+            "environment": environment[0],
+            "folder": folder,
+            "descriptors": list(command.descriptors),
+            "umask": UMASK,
+            "limit_count": len(limits),
+            "changes_user": identity is not None,
+            "group_count": len(identity.groups) if identity else 0,
+            "gid": identity.gid if identity else 0,
+            "uid": identity.uid if identity else 0,
+            "groups": groups,
+            "limits": rows,
+        }
+        step = ffi.new("int32_t *")
+        pid = int(lib.sockd_spawn(ffi.new("sockd_command *", prepared), step))
+        if pid < 0:
+            number = ffi.errno
+            raise OSError(number, os.strerror(number), STEPS.get(step[0], command.argv[0]))
+        return pid
+
+    def reap(self) -> None:
+        """Collect those that have ended, and tell (on SIGCHLD)."""
+        for child in list(self._running.values()):
+            try:
+                if os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                    continue
+                child.kill_rest()
+                _, status, usage = os.wait4(child.pid, 0)
+            except ChildProcessError:  # a handler waited for every child there is
+                self._tell(child, 0, 0.0)
+            else:
+                self._tell(child, status, usage.ru_utime + usage.ru_stime)
+
+    def _tell(self, child: RunningChild, status: int, cpu_seconds: float) -> None:
+        del self._running[child.pid]
+        exit_code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
+        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+        child.ended(Ended(exit_code, number, self._loop.clock() - child.began, cpu_seconds))
+
+    def end_all(self) -> None:
+        """Ask every one to end."""
+        for child in self._running.values():
+            child.end()
+
+    def kill_all(self) -> None:
+        """End every one at once."""
+        for child in self._running.values():
+            child.kill()
+
+
+def _texts(words: Sequence[str]) -> tuple[object, list[object]]:
+    """Return a NULL-ended array of C strings, and what keeps them alive."""
+    kept = [ffi.new("char[]", os.fsencode(word)) for word in words]
+    return ffi.new("char *[]", [*kept, ffi.NULL]), kept
+
+
+__all__ = ["KILL_SECONDS", "Children", "RunningChild"]

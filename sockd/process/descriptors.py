@@ -1,0 +1,50 @@
+"""Descriptors that a process was started with: the three standard ones are there, others are not kept by accident."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FIRST_OTHER = 3
+MANY = 1 << 20  # where the limit is infinite; close_range(2) takes them in one call
+
+
+def fill_standard_streams() -> None:
+    """Open /dev/null on those of 0, 1 and 2 that the caller left closed, lest a socket becomes standard error."""
+    fd = os.open(os.devnull, os.O_RDWR)
+    while fd < FIRST_OTHER:
+        fd = os.open(os.devnull, os.O_RDWR)
+    os.close(fd)
+    # Python has no object for a stream that was closed, and print() would fall back on another one.
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - descriptors 1 and 2 are never closed
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def close_others(keep: Iterable[int] = ()) -> None:
+    """Close every descriptor from 3 on.
+
+    Args:
+        keep: those that were passed on purpose.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    end = MANY if hard == resource.RLIM_INFINITY else max(hard, MANY)
+    first = FIRST_OTHER
+    for fd in sorted({fd for fd in keep if fd >= FIRST_OTHER}):
+        os.closerange(first, fd)
+        first = fd + 1
+    os.closerange(first, end)
+
+
+def standard_streams_to(fd: int) -> None:
+    """Put a descriptor in the place of 0, 1 and 2, and close it."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    for standard in range(FIRST_OTHER):
+        os.dup2(fd, standard)
+    if fd >= FIRST_OTHER:
+        os.close(fd)

@@ -1,0 +1,196 @@
+"""The pid file: a lock with a number in it (FAQ IV.3).
+
+The lock (flock(2)) says whether a daemon lives, for it ends with the process, however
+that ends; the number is for people.  So a file that is not locked is stale, whatever number
+is in it, and is taken over; nothing is ever done to the process of that number.
+The path must be one that nobody but root and this process's user can bend: each
+folder on the way is theirs and closed to others, the last one even if it is sticky, and the
+file is a regular one, of one name, of this user.  Then there is no race to lose.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import time
+from typing import Final
+
+from sockd.errors import PermissionFault, SystemFault, fault
+from sockd.net.holders import describe_process
+
+PLACE = "daemon.pidfile"
+FILE_MODE = 0o644
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+MAX_DIGITS = 20  # of a pid and its newline
+NAME_TRIES: Final = 50
+NAME_PAUSE_S = 0.01  # a holder writes its number right behind the lock
+KINDS = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFSOCK: "a socket",
+}
+_O_PATH = getattr(os, "O_PATH", os.O_RDONLY)
+
+
+class PidFile:
+    """A pid file that this process holds.
+
+    Args:
+        path: absolute.
+        removable: whether it can be removed at the end: not by a daemon that has dropped root's rights,
+            which empties it instead.  The folder stays open only for that.
+
+    Raises:
+        SystemFault: a daemon holds it (named), or it is no plain file, or its folder is not there.
+        PermissionFault: the file or a folder is open to others, or may not be written.
+    """
+
+    def __init__(self, path: str, *, removable: bool = True) -> None:
+        self.path = path
+        parent, self._name = os.path.split(path)
+        self._folder = _open_folder(parent, path)
+        try:
+            self._fd = self._take()
+            self._write()
+        except OSError as error:
+            os.close(self._folder)
+            raise fault(error, f"{PLACE}: {path}") from None
+        except BaseException:
+            os.close(self._folder)
+            raise
+        if not removable:
+            self._close_folder()
+
+    def _take(self) -> int:
+        """Open and lock the file that has the name; again when another process removed it in between."""
+        while True:
+            found = self._standing()
+            if found is not None:
+                self._refuse_unless_ours(found)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            fd = os.open(self._name, flags, FILE_MODE, dir_fd=self._folder)
+            try:
+                opened = os.fstat(fd)
+                self._refuse_unless_ours(opened)
+                self._lock(fd)
+                standing = self._standing()
+                if standing is not None and os.path.samestat(standing, opened):
+                    return fd
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+
+    def _standing(self) -> os.stat_result | None:
+        try:
+            return os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def _refuse_unless_ours(self, found: os.stat_result) -> None:
+        mode = found.st_mode
+        if not stat.S_ISREG(mode):
+            raise SystemFault(f"{PLACE}: {self.path}: refused: it is {_kind(mode)}, no regular file; remove it")
+        if found.st_nlink > 1:
+            raise SystemFault(f"{PLACE}: {self.path}: refused: the file has another name (a hard link); remove it")
+        if found.st_uid != os.geteuid():
+            text = f"it belongs to uid {found.st_uid}, not to {os.geteuid()} who starts the daemon; remove it"
+            raise PermissionFault(f"{PLACE}: {self.path}: refused: {text}")
+        if mode & OTHERS_WRITE:
+            text = f"others can write it (mode {stat.S_IMODE(mode):o}); remove it"
+            raise PermissionFault(f"{PLACE}: {self.path}: refused: {text}")
+
+    def _lock(self, fd: int) -> None:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemFault(f"{PLACE}: {self.path}: a daemon runs already: {_holder(fd)}") from None
+
+    def _write(self) -> None:
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+
+    def release(self) -> None:
+        """Remove the file if it still is ours, or else empty it, and give up the lock."""
+        if self._fd < 0:
+            return
+        standing = self._standing() if self._folder >= 0 else None
+        try:
+            if standing is not None and os.path.samestat(standing, os.fstat(self._fd)):
+                os.unlink(self._name, dir_fd=self._folder)
+            os.ftruncate(self._fd, 0)
+        except OSError:
+            pass  # stale then, which the next start sees by the lock
+        finally:
+            os.close(self._fd)
+            self._fd = -1
+            self._close_folder()
+
+    def _close_folder(self) -> None:
+        if self._folder >= 0:
+            os.close(self._folder)
+            self._folder = -1
+
+
+def _open_folder(parent: str, path: str) -> int:
+    """Walk down to a folder, refusing each one that others could change; return its descriptor."""
+    real = os.path.realpath(parent)  # /var/run is a link, made by root; what it leads to is what is checked
+    fd = os.open("/", _O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    walked, words = "/", [word for word in real.split("/") if word]
+    try:
+        _check_folder(fd, walked, path, last=not words)
+        for index, word in enumerate(words):
+            below = os.open(word, _O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+            os.close(fd)
+            fd, walked = below, os.path.join(walked, word)
+            _check_folder(fd, walked, path, last=index == len(words) - 1)
+    except OSError as error:
+        os.close(fd)
+        missing = error.errno == errno.ENOENT
+        hint = f"; its folder is not there; make it: install -d -m 755 {parent}" if missing else ""
+        cause = fault(error, f"{PLACE}: {path}")
+        raise type(cause)(f"{cause}{hint}") from None
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _check_folder(fd: int, folder: str, path: str, *, last: bool) -> None:
+    found = os.fstat(fd)
+    mode = stat.S_IMODE(found.st_mode)
+    reason = ""
+    if found.st_uid not in (0, os.geteuid()):
+        reason = f"belongs to uid {found.st_uid}"
+    elif mode & OTHERS_WRITE and (last or not mode & stat.S_ISVTX):
+        reason = f"can be written by others (mode {mode:o})"
+    if reason:
+        text = f"its folder {folder} {reason}, who could put another file there; use one of root's, such as /run/sockd"
+        raise PermissionFault(f"{PLACE}: {path}: refused: {text}")
+
+
+def _holder(fd: int) -> str:
+    """Name the daemon that has the lock, by the number that it writes into the file."""
+    for _ in range(NAME_TRIES):
+        text = os.pread(fd, MAX_DIGITS, 0).strip()
+        if text.isdigit() and _lives(int(text)):
+            return describe_process(int(text))
+        time.sleep(NAME_PAUSE_S)
+    return "the file is locked, by a process that has not put its pid into it"
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def _kind(mode: int) -> str:
+    return KINDS.get(stat.S_IFMT(mode), "a device")

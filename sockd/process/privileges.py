@@ -1,0 +1,280 @@
+"""Rights: who shall serve, the drop that cannot be undone, and the proof that it was done (FAQ IV.8).
+
+Three steps, each of which takes what the one before returned: `wanted()` says who shall
+serve, `prepare()` opens what the proof needs and forbids new rights before any handler
+is imported, `drop()` gives everything up in the one order that works - supplementary
+groups, group, root folder, folder, user, capabilities - and believes nobody: every thread's
+/proc status must show the new ids and no capability, and going back must fail.
+A step that fails raises, and whoever called does not serve.
+Source: credentials(7), capabilities(7), setresuid(2), nptl(7), "Setuid Demystified".
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sockd.config_values import show, suggest
+from sockd.errors import ConfigurationError, PermissionFault, SystemFault, fault
+from sockd.process.syscalls import RightsCalls, Syscalls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MAX_ID = 2**32 - 2  # one more is (uid_t) -1, which setresuid(2) takes for "leave it"
+TASKS = "/proc/self/task"
+CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapAmb")
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who serves: a user, its group, and the supplementary groups."""
+
+    user: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What shall become of the rights: an account if one is to be taken on, a root folder if it is to change."""
+
+    account: Account | None
+    chroot: str | None
+
+    @property
+    def owner(self) -> tuple[int, int] | None:
+        """Uid and gid of those who serve, when they are others than those who start."""
+        return (self.account.uid, self.account.gid) if self.account else None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Rights that are about to be dropped; `tasks` is a descriptor of /proc/self/task, -1 where there is none."""
+
+    wanted: Wanted
+    tasks: int
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """The proof: the rights are gone, or were not there, or are kept because the configuration says so."""
+
+    account: Account | None
+    threads: int
+
+
+# ---- who shall serve
+
+
+def look_up(user: str, group: str | None, *, place: str = "daemon.") -> Account:
+    """Find a user and its groups.
+
+    Args:
+        user: name, or number of one that need not have a name.
+        group: name or number; None is the user's own.
+        place: what messages put before "user" and "group".
+
+    Returns:
+        The account; its supplementary groups are those that the host gives the user, and the group itself.
+
+    Raises:
+        ConfigurationError: there is no such user or group, or it is root's group.
+    """
+    entry = _user(user)
+    if entry is None and not _is_id(user):
+        near = suggest(user, (one.pw_name for one in pwd.getpwall()))
+        raise ConfigurationError(f"{place}user: {show(user)} is no user of this host{near}")
+    uid = entry.pw_uid if entry else int(user)
+    if group is None and entry is None:
+        raise ConfigurationError(f"{place}user: {show(user)} has no group of its own; add a group")
+    gid = _gid(group, place) if group is not None else entry.pw_gid if entry else -1
+    if uid != 0 and gid == 0:
+        raise ConfigurationError(f"{place}group: {show(group or user)} is root's group, which is no drop; name another")
+    groups = os.getgrouplist(entry.pw_name, gid) if entry else [gid]
+    return Account(entry.pw_name if entry else user, uid, gid, tuple(sorted(set(groups))))
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) <= MAX_ID
+
+
+def _user(text: str) -> pwd.struct_passwd | None:
+    with suppress(KeyError):
+        return pwd.getpwnam(text)
+    if _is_id(text):
+        with suppress(KeyError):
+            return pwd.getpwuid(int(text))
+    return None
+
+
+def _gid(text: str, place: str) -> int:
+    with suppress(KeyError):
+        return grp.getgrnam(text).gr_gid
+    if _is_id(text):
+        return int(text)
+    near = suggest(text, (one.gr_name for one in grp.getgrall()))
+    raise ConfigurationError(f"{place}group: {show(text)} is no group of this host{near}")
+
+
+def wanted(user: str | None, group: str | None, chroot: str | None, *, root_may_stay: bool) -> Wanted:
+    """Decide what shall become of this process's rights.
+
+    Args:
+        user: [daemon] user; "root" is how a configuration says that root may serve.
+        group: [daemon] group.
+        chroot: [daemon] chroot.
+        root_may_stay: whether root may serve without having been told so: a try in the foreground.
+
+    Raises:
+        ConfigurationError: no such user or group or folder, or root would serve without having been told so.
+        PermissionFault: only root could do it.
+    """
+    root = os.geteuid() == 0
+    if user is None and root and not root_may_stay:
+        text = 'started by root, and no user to serve as; write user = "nobody", or user = "root" to stay root'
+        raise ConfigurationError(f"daemon.user: {text}")
+    if chroot is not None:
+        check_folder(chroot)
+        if not root:
+            raise PermissionFault(f"daemon.chroot: {show(chroot)}: only root can change its root folder (chroot(2))")
+    account = look_up(user, group) if user is not None else None
+    if account is None or root:
+        return Wanted(account, chroot)
+    if (account.uid, account.gid) != (os.geteuid(), os.getegid()):
+        text = f"only root can become another; this process is uid {os.geteuid()}, gid {os.getegid()}"
+        key, value = ("user", user) if account.uid != os.geteuid() else ("group", group)
+        raise PermissionFault(f"daemon.{key}: {show(value)}: {text}")
+    return Wanted(None, None)
+
+
+def check_folder(chroot: str) -> None:
+    """Refuse a root folder that is not there.
+
+    Raises:
+        ConfigurationError: names the path and the remedy.
+    """
+    if not os.path.isdir(chroot):
+        what = "is no folder" if os.path.lexists(chroot) else "is not there"
+        raise ConfigurationError(f"daemon.chroot: {show(chroot)} {what}; make one: install -d -m 755 {chroot}")
+
+
+# ---- the drop
+
+
+def prepare(wanted: Wanted, calls: RightsCalls | None = None) -> Prepared:
+    """Get ready, with root's rights: no new ones from now on, in this thread and in those that it will start.
+
+    Raises:
+        SystemFault, PermissionFault: a call failed, or /proc is not there to prove the drop.
+    """
+    if wanted.account is None or wanted.account.uid == 0:
+        return Prepared(wanted, -1)
+    _step("prctl(PR_SET_NO_NEW_PRIVS)", (calls or Syscalls()).set_no_new_privileges)
+    if sys.platform != "linux":
+        return Prepared(wanted, -1)
+    try:
+        return Prepared(wanted, os.open(TASKS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError as error:
+        text = "without it the drop of rights cannot be proven; mount /proc"
+        raise SystemFault(f"{fault(error, TASKS)}; {text}") from None
+
+
+def drop(prepared: Prepared, calls: RightsCalls | None = None) -> Dropped:
+    """Give up everything but the wanted account, for good, and prove it.
+
+    Args:
+        prepared: of prepare(); its descriptor is closed.
+        calls: the kernel, or what a test puts in its place.
+
+    Raises:
+        SystemFault, PermissionFault: a step failed, or the proof did; nothing may be served.
+    """
+    try:
+        return _drop(prepared, calls or Syscalls())
+    finally:
+        if prepared.tasks >= 0:
+            os.close(prepared.tasks)
+
+
+def _drop(prepared: Prepared, calls: RightsCalls) -> Dropped:
+    account, chroot = prepared.wanted.account, prepared.wanted.chroot
+    if account is not None:
+        _step(f"setgroups({list(account.groups)})", lambda: calls.setgroups(account.groups))
+        _step(f"setresgid({account.gid})", lambda: calls.setgid(account.gid))
+    if chroot is not None:
+        _step(f"chroot({chroot})", lambda: calls.chroot(chroot))
+        _step("chdir(/)", lambda: calls.chdir("/"))
+    if account is None or account.uid == 0:
+        return Dropped(account, 0)
+    _step(f"setresuid({account.uid})", lambda: calls.setuid(account.uid))
+    _step("capset()", calls.clear_capabilities)
+    threads = _prove(account, prepared.tasks) if prepared.tasks >= 0 else 0
+    _prove_no_way_back(account, calls)
+    return Dropped(account, threads)
+
+
+def _step(name: str, call: Callable[[], None]) -> None:
+    try:
+        call()
+    except OSError as error:
+        raise fault(error, f"rights not dropped, not serving: {name}") from None
+
+
+def _prove(account: Account, tasks: int) -> int:
+    """Compare what the kernel tells of every thread (proc(5)) with what it shall be; return their number."""
+    names = os.listdir(tasks)
+    for name in names:
+        for wrong in _differences(account, _status(tasks, name)):
+            raise SystemFault(f"rights not dropped, not serving: thread {name} still has {wrong}")
+    return len(names)
+
+
+def _status(tasks: int, name: str) -> dict[str, list[str]]:
+    try:
+        fd = os.open(f"{name}/status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=tasks)
+    except FileNotFoundError:
+        return {}  # that thread has ended
+    with os.fdopen(fd, encoding="utf-8", errors="backslashreplace") as file:
+        lines = (line.partition(":") for line in file)
+        return {key: value.split() for key, _, value in lines}
+
+
+def _differences(account: Account, status: dict[str, list[str]]) -> Iterator[str]:
+    if not status:
+        return
+    expected = {
+        "Uid": [str(account.uid)] * 4,
+        "Gid": [str(account.gid)] * 4,
+        "Groups": [str(gid) for gid in account.groups],
+        "NoNewPrivs": ["1"],
+    }
+    for key, values in expected.items():
+        found = sorted(status.get(key, []), key=int) if key == "Groups" else status.get(key)
+        if found != values:
+            yield f"{key}: {' '.join(found or ['(unknown)'])}"
+    for key in CAPABILITY_SETS:
+        if int(status.get(key, ["0"])[0], 16):
+            yield f"{key}: {status[key][0]}"
+
+
+def _prove_no_way_back(account: Account, calls: RightsCalls) -> None:
+    """Try to get root's rights again; each attempt must be refused."""
+    attempts: dict[str, Callable[[], None]] = {
+        "setuid(0)": lambda: calls.setuid(0),
+        "setgid(0)": lambda: calls.setgid(0),
+        "setgroups([0])": lambda: calls.setgroups([0]),
+    }
+    for name, attempt in attempts.items():
+        with suppress(OSError):
+            attempt()
+            raise SystemFault(f"rights not dropped, not serving: {name} still works after the drop to {account.user}")
+
+
+__all__ = ["Account", "Dropped", "Prepared", "Wanted", "check_folder", "drop", "look_up", "prepare", "wanted"]

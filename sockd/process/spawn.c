@@ -1,0 +1,228 @@
+/*
+ * spawn - start a program with nothing but what it is given
+ *
+ * DESCRIPTION
+ *   sockd_spawn() makes a process by vfork(2): no page table is copied, so that a
+ *   start costs the same however large the daemon is, and no lock of another
+ *   thread can be held in the child, for the child calls nothing that takes one.
+ *   Everything it needs is prepared by the caller.  It runs in the caller's
+ *   memory until execve(2), hence:
+ *
+ *     - every signal is blocked before it begins and unblocked in it only once
+ *       no handler of ours is left;
+ *     - ids are changed by the system calls themselves, for those of the C
+ *       library change them in every thread they find, which are the caller's
+ *       (nptl(7));
+ *     - it tells what failed by writing into the caller's variables.
+ *
+ * DIAGNOSTICS
+ *   The process number; or -1, *step is what failed (enum sockd_spawn_step) and
+ *   errno why.  A system whose vfork(2) is fork(2) cannot tell: the child then
+ *   ends with exit code 127, as a shell's does.
+ *
+ * SOURCE
+ *   vfork(2), posix_spawn(3), credentials(7), signal(7), close_range(2)
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#endif
+
+/* <cffi> */
+enum sockd_spawn_step {
+    SOCKD_SPAWN_PROCESS = 0,
+    SOCKD_SPAWN_SESSION = 1,
+    SOCKD_SPAWN_DESCRIPTORS = 2,
+    SOCKD_SPAWN_FOLDER = 3,
+    SOCKD_SPAWN_LIMIT = 4,
+    SOCKD_SPAWN_GROUPS = 5,
+    SOCKD_SPAWN_GROUP = 6,
+    SOCKD_SPAWN_USER = 7,
+    SOCKD_SPAWN_PROGRAM = 8
+};
+
+typedef struct sockd_limit {
+    int64_t resource; /* RLIMIT_* */
+    int64_t soft;     /* -1: without limit */
+    int64_t hard;
+} sockd_limit;
+
+typedef struct sockd_command {
+    char *const *argv; /* argv[0] is the path; ended by NULL, as the next one */
+    char *const *environment;
+    const char *folder;     /* to run in */
+    int32_t descriptors[3]; /* of the caller's, all above 2: they become 0, 1 and 2, everything else is closed */
+    int32_t umask;
+    int32_t limit_count;
+    int32_t changes_user;   /* 1: groups, gid and uid are taken on */
+    int32_t group_count;
+    uint32_t gid;
+    uint32_t uid;
+    const uint32_t *groups;
+    const sockd_limit *limits;
+} sockd_command;
+
+/* Execute a program in a session of its own: signals default and unblocked,
+ * umask, folder and limits as given.  Returns as said above. */
+int32_t sockd_spawn(const sockd_command *command, int32_t *step);
+/* </cffi> */
+
+#ifdef __GLIBC__
+typedef __rlimit_resource_t resource_kind;
+#else
+typedef int resource_kind;
+#endif
+
+enum { FIRST_OTHER = 3, EXIT_NOT_STARTED = 127, SIGNALS = 65 };
+
+_Static_assert(sizeof(gid_t) == sizeof(uint32_t) && sizeof(uid_t) == sizeof(uint32_t), "ids have 32 bits");
+
+/* ---- what only changes the calling thread, which is all there is of the child */
+
+static int take_on_groups(const sockd_command *command)
+{
+    const gid_t *groups = (const gid_t *)command->groups;
+#if defined(__linux__) && defined(SYS_setgroups32)
+    return (int)syscall(SYS_setgroups32, (size_t)command->group_count, groups);
+#elif defined(__linux__)
+    return (int)syscall(SYS_setgroups, (size_t)command->group_count, groups);
+#else
+    return setgroups(command->group_count, groups);
+#endif
+}
+
+static int take_on_gid(gid_t gid)
+{
+#if defined(__linux__) && defined(SYS_setresgid32)
+    return (int)syscall(SYS_setresgid32, gid, gid, gid);
+#elif defined(__linux__)
+    return (int)syscall(SYS_setresgid, gid, gid, gid);
+#else
+    return setgid(gid);
+#endif
+}
+
+static int take_on_uid(uid_t uid)
+{
+#if defined(__linux__) && defined(SYS_setresuid32)
+    return (int)syscall(SYS_setresuid32, uid, uid, uid);
+#elif defined(__linux__)
+    return (int)syscall(SYS_setresuid, uid, uid, uid);
+#else
+    return setuid(uid);
+#endif
+}
+
+/* ---- the child */
+
+static void close_others(void)
+{
+#if defined(__linux__) && defined(SYS_close_range)
+    if (syscall(SYS_close_range, (unsigned)FIRST_OTHER, ~0U, 0U) == 0)
+        return;
+#endif
+    struct rlimit files; /* before Linux 5.9 */
+    int end = getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < 65536 ? (int)files.rlim_cur : 65536;
+    for (int fd = FIRST_OTHER; fd < end; fd++)
+        close(fd);
+}
+
+static int put_descriptors(const sockd_command *command)
+{
+    for (int i = 0; i < FIRST_OTHER; i++)
+        if (dup2(command->descriptors[i], i) < 0)
+            return -1;
+    close_others();
+    return 0;
+}
+
+static int set_limits(const sockd_command *command)
+{
+    for (int i = 0; i < command->limit_count; i++) {
+        const sockd_limit *limit = &command->limits[i];
+        struct rlimit both = {
+            .rlim_cur = limit->soft < 0 ? RLIM_INFINITY : (rlim_t)limit->soft,
+            .rlim_max = limit->hard < 0 ? RLIM_INFINITY : (rlim_t)limit->hard,
+        };
+        if (setrlimit((resource_kind)limit->resource, &both) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Those that were ignored stay so through execve(2) unless they are set back (FAQ II.19). */
+static void reset_signals(void)
+{
+    struct sigaction plain = {.sa_handler = SIG_DFL};
+    sigset_t none;
+    sigemptyset(&plain.sa_mask);
+    sigemptyset(&none);
+    for (int number = 1; number < SIGNALS; number++)
+        sigaction(number, &plain, NULL); /* KILL, STOP and the C library's own are refused */
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* Returns the step that failed; never when the program runs.  Limits come before
+ * ids: root alone raises one. */
+static enum sockd_spawn_step become(const sockd_command *command)
+{
+    if (setsid() < 0)
+        return SOCKD_SPAWN_SESSION;
+    if (put_descriptors(command) < 0)
+        return SOCKD_SPAWN_DESCRIPTORS;
+    umask((mode_t)command->umask);
+    if (set_limits(command) < 0)
+        return SOCKD_SPAWN_LIMIT;
+    if (command->changes_user) {
+        if (take_on_groups(command) < 0)
+            return SOCKD_SPAWN_GROUPS;
+        if (take_on_gid((gid_t)command->gid) < 0)
+            return SOCKD_SPAWN_GROUP;
+        if (take_on_uid((uid_t)command->uid) < 0)
+            return SOCKD_SPAWN_USER;
+    }
+    if (chdir(command->folder) < 0)
+        return SOCKD_SPAWN_FOLDER;
+    reset_signals();
+    execve(command->argv[0], command->argv, command->environment);
+    return SOCKD_SPAWN_PROGRAM;
+}
+
+int32_t sockd_spawn(const sockd_command *command, int32_t *step)
+{
+    volatile int failed = -1, error = 0;
+    sigset_t every, before;
+    sigfillset(&every);
+    pthread_sigmask(SIG_BLOCK, &every, &before);
+    pid_t child = vfork();
+    if (child == 0) {
+        failed = (int)become(command);
+        error = errno;
+        _exit(EXIT_NOT_STARTED);
+    }
+    if (child < 0) {
+        failed = SOCKD_SPAWN_PROCESS;
+        error = errno;
+    }
+    int started = failed < 0;
+    if (child > 0 && !started)
+        while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+            ;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (started)
+        return (int32_t)child;
+    *step = failed;
+    errno = error;
+    return -1;
+}

@@ -1,0 +1,107 @@
+"""The seam to the kernel: each system call by which a process gives up rights, as one method.
+
+Policy, order and messages belong to sockd.process.privileges.  Tests put an object in the
+place of this one that notes the calls, or has one of them fail.  What os has not, such as
+prctl(2), comes from the C library by ctypes; nothing here makes a callback, which a process
+without writable and executable memory may not have.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import sys
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+CAPABILITY_VERSION_3 = 0x20080522  # of 64 bits, in two halves: capget(2)
+
+
+class RightsCalls(Protocol):
+    """What privileges asks of the kernel; each method raises OSError."""
+
+    def set_no_new_privileges(self) -> None:
+        """No program that is executed from now on gets more rights than we have (prctl(2))."""
+
+    def setgroups(self, groups: Sequence[int]) -> None:
+        """Replace the supplementary groups (setgroups(2))."""
+
+    def setgid(self, gid: int) -> None:
+        """Replace the real, effective and saved group (setresgid(2))."""
+
+    def chroot(self, path: str) -> None:
+        """Make a folder the root (chroot(2))."""
+
+    def chdir(self, path: str) -> None:
+        """Change the folder (chdir(2))."""
+
+    def setuid(self, uid: int) -> None:
+        """Replace the real, effective and saved user (setresuid(2))."""
+
+    def clear_capabilities(self) -> None:
+        """Empty the permitted, effective, inheritable and ambient sets (capset(2))."""
+
+
+class Syscalls:
+    """The calls themselves; set*id by the C library, which does them in every thread (nptl(7))."""
+
+    def set_no_new_privileges(self) -> None:
+        """prctl(PR_SET_NO_NEW_PRIVS); nothing where there is none."""
+        if sys.platform == "linux":
+            self._prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+    def setgroups(self, groups: Sequence[int]) -> None:
+        """setgroups(2)."""
+        os.setgroups(groups)
+
+    def setgid(self, gid: int) -> None:
+        """setresgid(2), or where there is none setgid(2), which as root sets all three."""
+        if hasattr(os, "setresgid"):
+            os.setresgid(gid, gid, gid)
+        else:
+            os.setgid(gid)
+
+    def chroot(self, path: str) -> None:
+        """chroot(2)."""
+        os.chroot(path)
+
+    def chdir(self, path: str) -> None:
+        """chdir(2)."""
+        os.chdir(path)
+
+    def setuid(self, uid: int) -> None:
+        """setresuid(2), or where there is none setuid(2), which as root sets all three."""
+        if hasattr(os, "setresuid"):
+            os.setresuid(uid, uid, uid)
+        else:
+            os.setuid(uid)
+
+    def clear_capabilities(self) -> None:
+        """capset(2) with nothing, of this thread; ambient ones go with the permitted (capabilities(7))."""
+        if sys.platform != "linux":
+            return
+        self._prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, allowed=(errno.EINVAL,))  # before Linux 4.3
+        header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)  # 0 is this thread
+        nothing = (ctypes.c_uint32 * 6)()
+        _check(_libc().capset(header, nothing))
+
+    @staticmethod
+    def _prctl(option: int, value: int, *, allowed: Sequence[int] = ()) -> None:
+        words = (ctypes.c_ulong(word) for word in (value, 0, 0, 0))
+        _check(_libc().prctl(ctypes.c_int(option), *words), allowed)
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, allowed: Sequence[int] = ()) -> None:
+    code = ctypes.get_errno()
+    if result < 0 and code not in allowed:
+        raise OSError(code, os.strerror(code))

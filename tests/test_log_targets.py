@@ -1,0 +1,317 @@
+"""The log in a file, at syslog, in the journal: what arrives there, and after rotation.
+
+Seen to fail: with reopen() doing nothing the renamed file grows; with O_NOFOLLOW left out
+the link's target does; without the count of lost lines nobody learns of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+
+import pytest
+from watching import _until
+
+from sockd.errors import SystemFault
+from sockd.log import TextFormatter
+from sockd.log_targets import FileHandler, JournalHandler, SyslogHandler, open_target
+from sockd.settings import LogSettings
+
+
+@pytest.fixture
+def root():
+    """Give the root logger, and put it back as it was."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield root
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture
+def keeper(tmp_path):
+    """A socket as the system's logger has it: `path`, `messages()`."""
+
+    class Keeper:
+        path = str(tmp_path / "log.sock")
+
+        def __init__(self):
+            self.listen()
+
+        def listen(self):
+            self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self.socket.bind(self.path)
+            self.socket.settimeout(10)
+
+        def close(self):
+            self.socket.close()
+            os.unlink(self.path)
+
+        def message(self):
+            data, rights, _, _ = socket.recv_fds(self.socket, 1 << 20, 1)
+            if rights:
+                with open(rights[0], "rb") as file:
+                    file.seek(0)
+                    return file.read()
+            return data
+
+    keeper = Keeper()
+    yield keeper
+    keeper.close()
+
+
+def record(message, level=logging.INFO, **event):
+    one = logging.LogRecord("sockd.test", level, "f.py", 1, message, (), None)
+    one.event = event
+    return one
+
+
+def write(handler, message, level=logging.INFO, **event):
+    handler.handle(record(message, level, **event))
+
+
+# ---- a file
+
+
+def test_a_renamed_file_is_let_go_when_told(root, tmp_path):
+    path = tmp_path / "log"
+    handler = open_target(LogSettings(to=str(path)))
+    write(handler, "one")
+    path.rename(tmp_path / "log.1")
+    write(handler, "two")
+    handler.reopen()
+    write(handler, "three")
+    handler.reopen()  # the same file: nothing to do
+    write(handler, "four")
+    assert [line.split()[2] for line in (tmp_path / "log.1").read_text().splitlines()] == ["one", "two"]
+    assert [line.split()[2] for line in path.read_text().splitlines()] == ["three", "four"]
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_that_cannot_be_opened_again_leaves_the_old_one(root, tmp_path):
+    path = tmp_path / "log"
+    handler = open_target(LogSettings(to=str(path)))
+    path.rename(tmp_path / "log.1")
+    path.mkdir()
+    with pytest.raises(SystemFault, match="it is a folder"):
+        handler.reopen()
+    write(handler, "still")
+    assert "still" in (tmp_path / "log.1").read_text()
+
+
+def link(path):
+    path.symlink_to(path.with_name("victim"))
+    return "it is a symbolic link"
+
+
+def hard_link(path):
+    path.with_name("victim").touch()
+    os.link(path.with_name("victim"), path)
+    return "hard link"
+
+
+def fifo(path):
+    os.mkfifo(path)
+    return "it is a FIFO"
+
+
+def folder(path):
+    path.mkdir()
+    return "it is a folder"
+
+
+def nowhere(path):
+    path.parent.rmdir()
+    return "its folder does not exist"
+
+
+@pytest.mark.parametrize("attack", [link, hard_link, fifo, folder, nowhere])
+def test_what_is_no_log_is_refused(tmp_path, attack):
+    path = tmp_path / "sub" / "log"
+    path.parent.mkdir()
+    said = attack(path)
+    with pytest.raises(SystemFault, match=said) as caught:
+        FileHandler(str(path))
+    assert str(path) in str(caught.value)
+    victim = path.with_name("victim")
+    assert not victim.exists() or victim.read_text() == ""
+
+
+def test_lost_lines_are_counted(tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full (full(4))")
+    handler = FileHandler("/dev/full")
+    write(handler, "lost")
+    write(handler, "lost too")
+    good = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
+    os.dup2(good, handler._fd)  # the disk has room again
+    os.close(good)
+    write(handler, "arrived")
+    handler.close()
+    assert (tmp_path / "log").read_text().splitlines() == ["log records lost", "arrived"]
+
+
+def test_a_file_is_given_to_whom_shall_serve(tmp_path, as_root):
+    handler = FileHandler(str(tmp_path / "log"), owner=(65534, 65534))
+    handler.close()
+    assert (tmp_path / "log").stat().st_uid == 65534
+    (tmp_path / "old").touch()
+    FileHandler(str(tmp_path / "old"), owner=(65534, 65534)).close()
+    assert (tmp_path / "old").stat().st_uid == 0  # what was there is whose it was
+
+
+# ---- syslog
+
+
+def test_syslog_gets_its_priority_and_no_time(keeper):
+    handler = SyslogHandler(keeper.path)
+    handler.setFormatter(TextFormatter(stamped=False))
+    pid = os.getpid()
+    for level, severity in ((logging.DEBUG, 7), (logging.INFO, 6), (logging.WARNING, 4), (logging.ERROR, 3)):
+        write(handler, "hello", level, peer="tcp://127.0.0.1:1")
+        assert keeper.message() == f"<{24 + severity}>sockd[{pid}]: hello peer=tcp://127.0.0.1:1".encode()
+    try:
+        raise ValueError("x")
+    except ValueError as error:
+        one = record("failed", logging.ERROR)
+        one.exc_info = (ValueError, error, error.__traceback__)
+    handler.handle(one)
+    assert keeper.message() == f"<27>sockd[{pid}]: failed".encode()
+    assert keeper.message() == f"<27>sockd[{pid}]:     Traceback (most recent call last):".encode()
+    while not (line := keeper.message()).endswith(b"    ValueError: x"):
+        assert line.startswith(f"<27>sockd[{pid}]:     ".encode())
+    handler.close()
+
+
+def test_syslog_that_starts_again_is_found_again(keeper):
+    handler = SyslogHandler(keeper.path)
+    keeper.close()
+    write(handler, "nobody hears this")
+    keeper.listen()
+    write(handler, "back")
+    assert keeper.message().endswith(b"log records lost")
+    assert keeper.message().endswith(b"back")
+    handler.close()
+
+
+def test_syslog_that_hangs_holds_nothing_up(keeper):
+    handler = SyslogHandler(keeper.path)
+    for number in range(5000):
+        write(handler, f"line {number}")
+    handler.close()
+
+
+def test_a_line_too_long_for_syslog_is_cut(keeper):
+    handler = SyslogHandler(keeper.path)
+    write(handler, "x" * (1 << 20))
+    assert len(keeper.message()) == 8192
+    handler.close()
+
+
+def test_no_syslog_is_told_with_the_remedy(tmp_path):
+    with pytest.raises(SystemFault, match=r"is it running\? A file is log.to = "):
+        SyslogHandler(str(tmp_path / "none"))
+
+
+# ---- the journal
+
+
+def fields_of(entry):
+    """The native protocol: NAME=value, or NAME, the length in 8 bytes, value."""
+    found = {}
+    while entry:
+        head, _, entry = entry.partition(b"\n")
+        name, equals, value = head.partition(b"=")
+        if not equals:
+            size = struct.unpack_from("<Q", entry)[0]
+            value, entry = entry[8 : 8 + size], entry[9 + size :]
+        found[name.decode()] = value.decode()
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 1 << 22])
+def test_the_journal_gets_fields(keeper, size):
+    handler = JournalHandler(keeper.path)
+    handler.setFormatter(TextFormatter(stamped=False))
+    write(handler, "closed", logging.WARNING, peer="p" * size, **{"close-reason": "a\nb"})
+    fields = fields_of(keeper.message())
+    assert fields["PRIORITY"] == "4"
+    assert fields["SYSLOG_IDENTIFIER"] == "sockd"
+    assert fields["SOCKD_PEER"] == "p" * size
+    assert fields["SOCKD_CLOSE_REASON"] == "a\nb"
+    assert fields["MESSAGE"].startswith("closed peer=p")
+    handler.close()
+
+
+# ---- the daemon
+
+
+@pytest.fixture
+def other_dev(tmp_path):
+    """Words that run a program where /dev/log and the journal's socket are ours; (words, sockets)."""
+    dev, run = tmp_path / "dev", tmp_path / "run"
+    (run / "systemd" / "journal").mkdir(parents=True)
+    dev.mkdir()
+    binds = [f"mount --bind {run} /run"]
+    for device in ("null", "urandom"):
+        (dev / device).touch()
+        binds.append(f"mount --bind /dev/{device} {dev}/{device}")
+    words = ("unshare", "-m", "sh", "-c", " && ".join([*binds, f"mount --bind {dev} /dev", 'exec "$@"']), "sh")
+    if shutil.which("unshare") is None or subprocess.run([*words, "true"], capture_output=True).returncode:
+        pytest.skip("a mount namespace cannot be made here")
+    sockets = {}
+    for name, path in (("syslog", dev / "log"), ("journal", run / "systemd" / "journal" / "socket")):
+        sockets[name] = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        sockets[name].bind(str(path))
+        sockets[name].settimeout(10)
+    yield words, sockets
+    for one in sockets.values():
+        one.close()
+
+
+@pytest.mark.parametrize(
+    ("setting", "heard"),
+    [
+        ('log = { to = "syslog" }', "syslog"),
+        ('log = { level = "info" }', "syslog"),  # what the background has if nothing is said
+        ('log = { to = "journal" }', "journal"),
+    ],
+)
+def test_the_daemon_is_heard(background, other_dev, setting, heard):
+    words, sockets = other_dev
+    one = background(daemon=setting, prefix=words)
+    assert one.code == 0, one.words
+    while b"listening address=tcp://" not in (message := sockets[heard].recv(65536)):
+        pass
+    assert (b"SYSLOG_IDENTIFIER=sockd" if heard == "journal" else b"<30>sockd[%d]: " % one.pid) in message
+
+
+def test_the_daemon_reopens_its_log(background, tmp_path):
+    one = background(listen=f"unix:{tmp_path}/s")
+    one.log.rename(one.log.with_suffix(".1"))
+    one.send(signal.SIGUSR1)
+    _until(one.log.exists)
+    assert one.wait_for("log reopened")
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(f"{tmp_path}/s")
+    assert one.wait_for("closed")
+
+
+def test_a_dropped_daemon_reopens_its_log_or_says_so(background, as_root, open_path):
+    """In a folder of root's: what logrotate makes for it can be opened, what is root's cannot."""
+    one = background(daemon='user = "nobody"')
+    old = one.log.with_suffix(".1")
+    one.log.rename(old)
+    one.send(signal.SIGUSR1)
+    _until(lambda: "log not reopened, going on with the old one" in old.read_text())
+    one.log.touch()
+    os.chown(one.log, 65534, 65534)
+    one.send(signal.SIGUSR1)
+    assert one.wait_for("log reopened")
