@@ -113,7 +113,8 @@ WRONG = [
     (
         "chroot that is relative",
         LISTEN + '[daemon]\nchroot = "empty"\n',
-        ':5: daemon.chroot: "empty" is no absolute path, and a daemon changes its folder; write one, such as /var/empty',
+        ':5: daemon.chroot: "empty" is no absolute path, and a daemon changes its folder; write one, such as '
+        "/var/empty",
     ),
     (
         "pidfile that is relative",
