@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 from sockd import config
 from sockd.daemon import Daemon, Surroundings, plan
 from sockd.errors import EX_OK, EX_USAGE, ConfigurationError, SockdError, UsageError, fault
-from sockd.net.address import Address
+from sockd.net.address import Address, known_services
 from sockd.process.daemonize import in_background
 from sockd.process.descriptors import close_others, fill_standard_streams
 from sockd.process.privileges import check_folder, look_up
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from sockd.daemon import Plan
+    from sockd.net.address import Services
 
 logger = logging.getLogger("sockd.cli")
 
@@ -188,8 +190,8 @@ def _files(settings: Settings, source: str) -> list[str]:
     return [source, *(name.replace(".", os.sep) + ".py" for name in modules)]
 
 
-def _check_address(text: str) -> Address | None:
-    address = Address.parse(text)
+def _check_address(text: str, services: Services | None = None) -> Address | None:
+    address = Address.parse(text, services=services)
     return None if address.port == 0 and not address.path else address  # the kernel chooses a port for each
 
 
@@ -207,9 +209,9 @@ def _settings(options: argparse.Namespace) -> Source:
     if path is None and not options.listen:
         path = config.find()
     load = _loader(path) if path else None
-    base = load() if load else Settings() if options.listen else _example()
+    base = load(_check_address) if load else Settings() if options.listen else _example()
 
-    def over(base: Settings) -> Settings:
+    def over(base: Settings, check_address: config.CheckAddress) -> Settings:
         return config.from_command_line(
             options.listen,
             base=base,
@@ -220,14 +222,17 @@ def _settings(options: argparse.Namespace) -> Source:
             group=options.group,
             chroot=options.chroot,
             pidfile=options.pidfile,
-            check_address=_check_address,
+            check_address=check_address,
         )
 
+    settings = over(base, _check_address)
+    services = known_services() if settings.daemon.chroot else None
+    later = partial(_check_address, services=services)
     name = str(path) if path else "the command line" if options.listen else EXAMPLE
-    return Source(over(base), name, (lambda: over(load())) if load else None)
+    return Source(settings, name, (lambda: over(load(later), later)) if load else None)
 
 
-def _loader(path: Path) -> Callable[[], Settings]:
+def _loader(path: Path) -> Callable[[config.CheckAddress], Settings]:
     """Return what reads the file, now and after chroot(2) and chdir(2)."""
     try:
         folder = os.open(path.parent, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -237,7 +242,7 @@ def _loader(path: Path) -> Callable[[], Settings]:
     def opener(_path: str, flags: int) -> int:
         return os.open(path.name, flags, dir_fd=folder)
 
-    return lambda: config.load(path, check_address=_check_address, opener=opener)
+    return lambda check_address: config.load(path, check_address=check_address, opener=opener)
 
 
 def _example() -> Settings:
