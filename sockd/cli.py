@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -23,7 +24,7 @@ from sockd import config
 from sockd.daemon import Daemon, Surroundings, plan
 from sockd.errors import EX_OK, EX_USAGE, ConfigurationError, SockdError, UsageError, fault
 from sockd.inetd import Inetd, of_inetd, open_log
-from sockd.net.address import Address
+from sockd.net.address import Address, known_services
 from sockd.process.daemonize import in_background
 from sockd.process.descriptors import close_others, fill_standard_streams
 from sockd.process.inetd import take_standard_streams
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from sockd.daemon import Plan
+    from sockd.net.address import Services
 
 logger = logging.getLogger("sockd.cli")
 
@@ -180,7 +182,7 @@ def _parse_quietly(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _inetd_settings(options: argparse.Namespace) -> Settings:
     return config.from_command_line(
-        base=_loader(Path(options.config), listens=False)() if options.config else None,
+        base=_loader(Path(options.config), listens=False)(_check_address) if options.config else None,
         multiplexer=options.multiplexer,
         log_level=options.log_level,
         log_format=options.log_format,
@@ -247,8 +249,8 @@ def _files(settings: Settings, source: str) -> list[str]:
     return [source, *(name.replace(".", os.sep) + ".py" for name in modules)]
 
 
-def _check_address(text: str) -> Address | None:
-    address = Address.parse(text)
+def _check_address(text: str, services: Services | None = None) -> Address | None:
+    address = Address.parse(text, services=services)
     return None if address.port == 0 and not address.path else address  # the kernel chooses a port for each
 
 
@@ -266,9 +268,9 @@ def _settings(options: argparse.Namespace) -> Source:
     if path is None and not options.listen:
         path = config.find()
     load = _loader(path) if path else None
-    base = load() if load else Settings() if options.listen else _example()
+    base = load(_check_address) if load else Settings() if options.listen else _example()
 
-    def over(base: Settings) -> Settings:
+    def over(base: Settings, check_address: config.CheckAddress) -> Settings:
         return config.from_command_line(
             options.listen,
             base=base,
@@ -279,14 +281,17 @@ def _settings(options: argparse.Namespace) -> Source:
             group=options.group,
             chroot=options.chroot,
             pidfile=options.pidfile,
-            check_address=_check_address,
+            check_address=check_address,
         )
 
+    settings = over(base, _check_address)
+    services = known_services() if settings.daemon.chroot else None
+    later = partial(_check_address, services=services)
     name = str(path) if path else "the command line" if options.listen else EXAMPLE
-    return Source(over(base), name, (lambda: over(load())) if load else None)
+    return Source(settings, name, (lambda: over(load(later), later)) if load else None)
 
 
-def _loader(path: Path, *, listens: bool = True) -> Callable[[], Settings]:
+def _loader(path: Path, *, listens: bool = True) -> Callable[[config.CheckAddress], Settings]:
     """Return what reads the file, now and after chroot(2) and chdir(2)."""
     try:
         folder = os.open(path.parent, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -296,7 +301,7 @@ def _loader(path: Path, *, listens: bool = True) -> Callable[[], Settings]:
     def opener(_path: str, flags: int) -> int:
         return os.open(path.name, flags, dir_fd=folder)
 
-    return lambda: config.load(path, check_address=_check_address, opener=opener, listens=listens)
+    return lambda check_address: config.load(path, check_address=check_address, opener=opener, listens=listens)
 
 
 def _example() -> Settings:

@@ -44,14 +44,17 @@ def test_help_names_every_option(run):
     assert code == 0
     for option in ("--config", "--foreground", "--listen", "--check", "--print", "--multiplexer", "--reload"):
         assert option in output
+    for option in ("--user", "--group", "--chroot", "--pidfile"):
+        assert option in output
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "use --foreground"),
-        (["-l", "tcp://127.0.0.1:0=upper"], "use --foreground"),
-        (["--reload"], "use --foreground"),
+        (["--reload"], "use it with --foreground"),
+        (["-f", "-l", "tcp://127.0.0.1:0=upper", "--chroot", "empty"], '--chroot "empty" is no absolute path'),
+        (["-f", "-l", "tcp://127.0.0.1:0=upper", "--pidfile", "pid"], '--pidfile "pid" is no absolute path'),
+        (["-f", "-l", "tcp://127.0.0.1:0=upper", "--user", ""], '--user "" cannot be a user'),
         (["--no-such-option"], "unrecognized arguments: --no-such-option"),
         (["-f", "word"], "unrecognized arguments: word"),
         (["--fore"], "--fore"),
@@ -76,6 +79,9 @@ def test_a_wrong_command_line_exits_64(run, words, said):
         (["-f", "-l", "tcp://127.0.0.1:0=wrong:f"], "wrong.py:1: SyntaxError"),
         (["-f", "-l", "udp://127.0.0.1:0=app:Upper"], "cannot answer datagrams"),
         (["-f", "-c", "nothing.toml"], "nothing.toml"),
+        (["-f", "-c", "/no/where/nothing.toml"], "/no/where/nothing.toml"),
+        ([], "neither sockd.toml nor /etc/sockd/sockd.toml is there"),
+        (["-t", "-l", "tcp://127.0.0.1:0=upper", "-u", "nobdy"], 'daemon.user: "nobdy" is no user of this host'),
         (["-t", "-c", "broken.toml"], "broken.toml:1"),
         (["-t", "-l", "tcp://127.0.0.1:0=app:uper"], "did you mean 'upper'"),
         (["-T", "-l", "tcp://127.0.0.1:0=app:uper"], "did you mean 'upper'"),
@@ -212,6 +218,6 @@ def test_the_log_level_is_kept_to(serve):
 
 def test_main_returns_its_exit_code(capsys, monkeypatch):
     monkeypatch.setattr(sys, "path", sys.path[:])
-    assert cli.main([]) == 64
+    assert cli.main(["--reload"]) == 64
     assert cli.main(["-T", "-l", "tcp://127.0.0.1:0=upper"]) == 0
     assert "multiplexer" in capsys.readouterr().out

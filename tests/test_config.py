@@ -96,10 +96,47 @@ WRONG = [
         ':3: listen[0].servise: unknown key; did you mean "service"?',
     ),
     (
+        "user that cannot be",
+        LISTEN + '[daemon]\nuser = "a:b"\n',
+        ':5: daemon.user: "a:b" cannot be a user; write a name such as "nobody", or a number',
+    ),
+    (
+        "group that cannot be",
+        LISTEN + '[daemon]\nuser = "nobody"\ngroup = ""\n',
+        ':6: daemon.group: "" cannot be a group; write a name such as "nogroup", or a number',
+    ),
+    (
+        "group without user",
+        LISTEN + '[daemon]\ngroup = "nogroup"\n',
+        ':5: daemon.group: "nogroup" stands without a user; add user = "nobody", or whoever shall serve',
+    ),
+    (
+        "chroot that is relative",
+        LISTEN + '[daemon]\nchroot = "empty"\n',
+        ':5: daemon.chroot: "empty" is no absolute path, and a daemon changes its folder; write one, such as '
+        "/var/empty",
+    ),
+    (
+        "pidfile that is relative",
+        LISTEN + '[daemon]\npidfile = "sockd.pid"\n',
+        ':5: daemon.pidfile: "sockd.pid" is no absolute path, and a daemon changes its folder; write one, such as '
+        "/run/sockd/sockd.pid",
+    ),
+    (
+        "pidfile that is a folder",
+        LISTEN + '[daemon]\npidfile = "/run/"\n',
+        ':5: daemon.pidfile: "/run/" is a folder; name a file in it',
+    ),
+    (
+        "log that leads nowhere",
+        LISTEN + '[daemon]\nlog = { to = "sysolg" }\n',
+        ':5: daemon.log.to: "sysolg" is neither stderr, syslog, journal nor an absolute path; did you mean "syslog"?',
+    ),
+    (
         "key unlike any",
         LISTEN + '[daemon]\numask = "022"\n',
-        ":5: daemon.umask: unknown key; the keys of [daemon] are multiplexer, max_connections, "
-        "max_memory, stop_timeout, log",
+        ":5: daemon.umask: unknown key; the keys of [daemon] are user, group, chroot, pidfile, "
+        "multiplexer, max_connections, max_memory, stop_timeout, log",
     ),
     (
         "key of another table",
@@ -773,7 +810,7 @@ def test_load_names_a_folder(tmp_path):
 
 
 def test_load_tells_missing_rights_apart(tmp_path, monkeypatch):
-    def refuse(path, mode):
+    def refuse(path, mode, **_):
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr("builtins.open", refuse)

@@ -120,7 +120,14 @@ def test_random_settings_read_back():
                 multiplexer=chance.choice(["auto", "epoll", "poll", "select"]),
                 max_connections=chance.randint(1, 10**6),
                 stop_timeout=Duration(chance.randint(0, 3_600_000) / 1000),
-                log=LogSettings(format=chance.choice(["text", "json"]), level=chance.choice(["debug", "error"])),
+                user=chance.choice([None, "nobody"]),
+                chroot=chance.choice([None, "/var/empty"]),
+                pidfile=chance.choice([None, "/run/sockd/sockd.pid"]),
+                log=LogSettings(
+                    format=chance.choice(["text", "json"]),
+                    level=chance.choice(["debug", "error"]),
+                    to=chance.choice([None, "syslog", "/var/log/sockd.log"]),
+                ),
             ),
             listen=tuple(
                 ListenSettings(

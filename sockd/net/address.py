@@ -19,9 +19,11 @@ from typing import Literal, TypeAlias, cast
 from sockd.errors import AddressError, SystemFault, TemporaryFault
 from sockd.net.endpoint import Endpoint, SockAddr, bracket, format_sockaddr
 
-__all__ = ["SCHEMES", "Address", "Endpoint", "Scheme", "SockAddr", "format_sockaddr"]
+__all__ = ["SCHEMES", "Address", "Endpoint", "Scheme", "Services", "SockAddr", "format_sockaddr", "known_services"]
 
 Scheme: TypeAlias = Literal["tcp", "udp", "unix", "unixgram"]
+
+Services: TypeAlias = frozenset[tuple[Scheme, str]]
 
 SCHEMES: tuple[Scheme, ...] = ("tcp", "udp", "unix", "unixgram")
 FORMS = "tcp://HOST:PORT, udp://HOST:PORT, unix:/PATH or unixgram:/PATH"
@@ -55,11 +57,12 @@ class Address:
     path: str = ""
 
     @classmethod
-    def parse(cls, text: str) -> Address:
+    def parse(cls, text: str, *, services: Services | None = None) -> Address:
         """Read an address.
 
         Args:
             text: tcp://host:port, udp://host:port, unix:/path or unixgram:/path.
+            services: what known_services() gave, where services(5) can no longer be read, as after chroot(2).
 
         Raises:
             AddressError: names the text, the part of it, the reason and the remedy.
@@ -75,7 +78,7 @@ class Address:
         if scheme in ("unix", "unixgram"):
             return cls(scheme, path=_check_path(text, scheme, rest))
         host, port = _split_authority(text, scheme, rest)
-        return cls(scheme, _check_host(text, host), _check_port(text, scheme, port))
+        return cls(scheme, _check_host(text, host), _check_port(text, scheme, port, services))
 
     def __str__(self) -> str:
         if self.path:
@@ -255,7 +258,12 @@ def _check_name(text: str, host: str) -> None:
         raise _bad(text, "host", f"{character!r} cannot {'be in' if wrong else 'begin'} a host name (RFC 1123)")
 
 
-def _check_port(text: str, scheme: Scheme, port: str) -> int | str:
+def known_services() -> Services:
+    """List the services of services(5), to have them when it can no longer be read."""
+    return frozenset((scheme, name) for scheme in SCHEMES[:2] for name in _service_names(scheme))
+
+
+def _check_port(text: str, scheme: Scheme, port: str, services: Services | None) -> int | str:
     if not port:
         raise _bad(text, "port", f"empty; a port is 0 to {MAX_PORT} or a service name")
     if re.fullmatch(r"[+-]?[0-9]+", port, re.ASCII):
@@ -264,6 +272,8 @@ def _check_port(text: str, scheme: Scheme, port: str) -> int | str:
         zero = port.isdecimal() and port[0] == "0"
         reason = "begins with a zero; remove it" if zero else f"is out of range; a port is 0 to {MAX_PORT}"
         raise _bad(text, "port", f"{port} {reason}")
+    if services is not None and (scheme, port) in services:
+        return port
     try:
         socket.getservbyname(port, scheme)
     except (OSError, UnicodeError):

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+KIND = socket.SOCK_DGRAM | getattr(socket, "SOCK_NONBLOCK", 0)
+
+
 class Reserve:
     """One spare descriptor of the process, shared by all listeners."""
 
@@ -25,7 +28,7 @@ class Reserve:
     def _fill(self) -> None:
         if self._fd < 0:
             try:
-                self._fd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).detach()  # needs no path: after chroot too
+                self._fd = socket.socket(socket.AF_UNIX, KIND).detach()  # needs no path, so it works after chroot(2)
             except OSError:
                 self._fd = -1  # somebody was quicker; the next shed() tries again
 

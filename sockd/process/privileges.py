@@ -146,7 +146,8 @@ def wanted(user: str | None, group: str | None, chroot: str | None, *, root_may_
             raise PermissionFault(f"daemon.chroot: {show(chroot)}: only root can change its root folder (chroot(2))")
     account = look_up(user, group) if user is not None else None
     if account is None or root:
-        return Wanted(account, chroot)
+        stays = account is not None and account.uid == 0 and group is None
+        return Wanted(None if stays else account, chroot)
     if (account.uid, account.gid) != (os.geteuid(), os.getegid()):
         text = f"only root can become another; this process is uid {os.geteuid()}, gid {os.getegid()}"
         key, value = ("user", user) if account.uid != os.geteuid() else ("group", group)

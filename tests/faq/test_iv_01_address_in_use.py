@@ -10,6 +10,7 @@ import subprocess
 
 import psutil
 import pytest
+from serving import STAY_ROOT
 
 from sockd.net.kernel import time_wait_count
 
@@ -28,7 +29,7 @@ def refused(sockd_script, tmp_path):
 
     def start(toml):
         (tmp_path / "second.toml").write_text(toml)
-        words = [sockd_script, "--foreground", "--config", "second.toml"]
+        words = [sockd_script, *STAY_ROOT, "--foreground", "--config", "second.toml"]
         done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=20)
         assert done.returncode == 71
         assert "listening" not in done.stderr

@@ -7,6 +7,7 @@ import socket
 import subprocess
 
 import pytest
+from serving import STAY_ROOT
 
 CLIENTS = 100
 
@@ -39,7 +40,7 @@ def test_when_one_ends_the_other_serves_on(daemon):
 def test_all_of_them_must_say_so(daemon, sockd_script, tmp_path, one_shares, other_shares):
     one = daemon(toml=toml("tcp://127.0.0.1:0", f"reuse_port = {str(one_shares).lower()}"))
     (tmp_path / "other.toml").write_text(toml(one.address(), f"reuse_port = {str(other_shares).lower()}"))
-    words = [sockd_script, "--foreground", "--config", f"{tmp_path}/other.toml"]
+    words = [sockd_script, *STAY_ROOT, "--foreground", "--config", f"{tmp_path}/other.toml"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=20)
     assert done.returncode == 71
     assert "EADDRINUSE" in done.stderr

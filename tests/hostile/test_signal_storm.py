@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import threading
 
 from watching import SOAK, _until
@@ -50,8 +51,9 @@ def test_a_storm_of_signals_loses_no_answer(background, figure):
 
 def ask_on(one, number, over, asked, wrong):
     """Ask, on one connection after another, and compare every answer."""
+    host, _, port = one.addresses[0].removeprefix("tcp://").rpartition(":")
     while not over.is_set():
-        with one.connect() as sock, sock.makefile("rb") as answers:
+        with socket.create_connection((host, int(port)), timeout=20) as sock, sock.makefile("rb") as answers:
             for _ in range(20):
                 line = b"line %d of %d" % (asked[number], number)
                 sock.sendall(line + b"\n")

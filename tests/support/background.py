@@ -77,7 +77,8 @@ class Started:
 
     @property
     def lines(self) -> list[dict]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        """The log so far; a line that is being written is not there yet."""
+        return [json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
     def logged(self, message: str) -> list[dict]:
         return [line for line in self.lines if line["message"] == message]
