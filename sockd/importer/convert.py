@@ -13,7 +13,7 @@ from sockd.toml_text import quote
 
 if TYPE_CHECKING:
     from sockd.importer.files import Sources
-    from sockd.importer.model import Draft, Note, Surroundings, Table, Value
+    from sockd.importer.model import Draft, Surroundings, Table, Value
 
 Try = Callable[[str], None]
 """Raises SockdError with what is wrong with the text of a sockd.toml."""
@@ -27,10 +27,11 @@ _HEAD = """\
 # - A program gets of the daemon's environment only PATH; add names to environment = ["PATH", "..."].
 # - At most 64 programs of a service run at once unless max_instances says otherwise, and there is no limit on starts
 #   in a time (256 or 40 a minute for inetd, 50 a second for xinetd, all clients together).
-# - The socket closes an idle connection only for built-ins; for programs limits = { wall = "..." } can."""
+# - echo and discard close a connection on which nothing moves for 15 minutes (idle_timeout)."""
 _XINETD_HEAD = "# - A program has the supplementary groups of its user (xinetd: only with groups = yes)."
 _FAMILIES_HEAD = "# - tcp and udp are what they are for {}'s inetd.conf; --format names another."
 _KEEPS_ROOT = "# root, to become the users of the programs below"
+_ORDER = ("exec", "user", "group", "max_instances", "limits", "environment", "stderr")
 _PLACE = re.compile(r"^[^:\s]*(?::\d+)?: ")
 
 
@@ -59,6 +60,9 @@ def convert(sources: Sources, host: Surroundings, accept: Try, *, with_disabled:
         host: what must be known of it.
         accept: tells whether sockd would take a text.
         with_disabled: serve also what was switched off.
+
+    Raises:
+        SockdError: [daemon] is not acceptable here, as on a host without a user nobody.
     """
     drafts: list[Draft] = []
     notes = list(sources.notes)
@@ -74,8 +78,11 @@ def convert(sources: Sources, host: Surroundings, accept: Try, *, with_disabled:
     head += [_FAMILIES_HEAD.format(sources.dialect)] if drafts else []
     head += [f"# {_plain(str(note.place))}: {_plain(note.text)}" for note in [*notes, *more]]
     blocks = ["\n".join(head), "\n".join(_daemon(writer.active, log_to)), *writer.blocks]
+    whole = "\n\n".join(blocks) + "\n"
+    if writer.active:
+        accept(whole)
     lines = (*(f"{note.place}: {note.text}" for note in [*notes, *more]), *writer.notes)
-    return Result("\n\n".join(blocks) + "\n", lines, len(writer.active), writer.disabled, writer.left_out)
+    return Result(whole, lines, len(writer.active), writer.disabled, writer.left_out)
 
 
 class _Writer:
@@ -145,14 +152,14 @@ def _daemon(active: Iterable[Draft], log_to: str) -> Iterator[str]:
 
 def _tables(draft: Draft, name: str) -> Iterator[str]:
     yield "[[listen]]"
-    addresses: Table = {"addresses": list(draft.addresses)}
+    addresses: Table = {"addresses": list(draft.addresses)} if draft.addresses else {}
     if len(draft.addresses) == 1:
         addresses = {"address": draft.addresses[0]}
     yield from _keys(addresses | {"service": name} | draft.listen)
     if not draft.builtin and draft.program:
         yield ""
         yield f"[service.{name if '.' not in name else quote(name)}]"
-        yield from _keys(draft.program)
+        yield from _keys({key: draft.program[key] for key in _ORDER if key in draft.program})
 
 
 def _keys(table: Table) -> Iterator[str]:

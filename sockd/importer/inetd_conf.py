@@ -205,7 +205,7 @@ def _account(draft: Draft, text: str) -> None:
     account, slash, login_class = text.partition("/")
     if slash:
         draft.lose(f"login class {login_class!r} has no equivalent; write its limits as limits = {{ ... }}")
-    user, group = (re.split(r"[:.]", account, maxsplit=1) + [""])[:2]
+    user, *group = re.split(r"[:.]", account, maxsplit=1)
     draft.program["user"] = user
-    if group:
-        draft.program["group"] = group
+    if group and group[0]:
+        draft.program["group"] = group[0]

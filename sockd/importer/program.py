@@ -72,6 +72,8 @@ def ask_access(draft: Draft, who: str, host: Surroundings, place: Place) -> None
 
 def take_socket(draft: Draft, what: str, place: Place) -> None:
     """Leave out a program that is given the listening socket itself, and say what runs it."""
+    if draft.is_left_out:  # for another reason, by which this is no remedy
+        return
     user, group = draft.program.get("user"), draft.program.get("group")
     words = ["sockctl", "bind", *(["--user", str(user)] if user else []), *(["--group", str(group)] if group else [])]
     command = draft.program.get("exec")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from sockd.importer.model import Note
@@ -28,14 +29,12 @@ def services(items: Sequence[Item], host: Surroundings) -> tuple[list[Draft], li
     """
     notes = [item for item in items if isinstance(item, Note)]
     sections = [item for item in items if isinstance(item, Section)]
-    first, *others = [section for section in sections if section.kind == "defaults"] or [None]
-    for other in others:
-        if other is not None:
-            notes.append(Note(other.place, "a second defaults; xinetd ignores it"))
     defaults: dict[str, Given] = {}
-    if first is not None:
+    of_all = [section for section in sections if section.kind == "defaults"]
+    for first in of_all[:1]:
         defaults, ignored = in_effect(first, {})
         notes += ignored
+    notes += (Note(other.place, "a second defaults; xinetd ignores it") for other in of_all[1:])
     to = _log_target(defaults.pop("log_type", None), notes)
     drafts = []
     for section in sections:
@@ -51,7 +50,7 @@ def _log_target(given: Given | None, notes: list[Note]) -> str:
     if given is None:
         return ""
     kind, *rest = given.values or ("",)
-    if kind == "FILE" and rest:
+    if kind == "FILE" and rest[:1] and os.path.isabs(rest[0]):
         if rest[1:]:
             notes.append(Note(given.place, f"log_type = {given.text}: a log has no largest size; see logrotate(8)"))
         return rest[0]
@@ -60,5 +59,5 @@ def _log_target(given: Given | None, notes: list[Note]) -> str:
             text = "sockd logs to daemon, each event at its own level"
             notes.append(Note(given.place, f"log_type = {given.text}: {text}"))
         return "syslog"
-    notes.append(Note(given.place, f"log_type = {given.text}: neither SYSLOG nor FILE"))
+    notes.append(Note(given.place, f"log_type = {given.text}: neither SYSLOG nor FILE with an absolute path"))
     return ""

@@ -43,6 +43,7 @@ class Given:
 
     @property
     def text(self) -> str:
+        """The values as they stand in the file, one blank between them."""
         return " ".join(self.values)
 
 
@@ -75,7 +76,7 @@ def _why_ignored(one: Attribute, name: str, in_defaults: bool, is_set: bool) -> 
     if name not in (*SETS, *LISTS, *PAIRS, *SINGLES):
         return "is no attribute"
     if in_defaults and name not in FOR_DEFAULTS:
-        return "does not belong into defaults"
+        return "does not belong in defaults"
     if name in SETS:
         return ""
     if one.operator != "=":

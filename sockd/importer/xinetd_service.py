@@ -6,6 +6,7 @@ Source: xinetd.conf(5).
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from sockd.importer.model import Draft
@@ -114,7 +115,7 @@ class _Translation:
     def _is_disabled(self, ident: str, listed: Mapping[str, Given]) -> bool:
         enabled, disabled = listed.get("enabled"), listed.get("disabled")
         return (
-            self._text("disable") == "yes"
+            self._text("disable") not in ("", "no")
             or (enabled is not None and ident not in enabled.values)
             or (disabled is not None and ident in disabled.values)
         )
@@ -128,6 +129,8 @@ class _Translation:
             return self._leave_out("protocol", f"sockd serves tcp as stream and udp as dgram, not {protocol} so")
         if "UNLISTED" in self._types and "port" not in self._found:
             return self._leave_out("type", "no port")
+        if "wait" not in self._found:
+            return self.draft.leave_out("wait is not set; xinetd passes the service over")
         host = self._text("bind")
         host = f"[{host}]" if ":" in host else host
         if not host and ("IPv4" in self._flags or "IPv6" in self._flags or "v6only" in self._found):
@@ -180,7 +183,8 @@ class _Translation:
             return self._leave_out("redirect", "only connections can be passed on")
         host, port = self._values("redirect")
         target = f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
-        self.draft.program = {"exec": [self._host.sockctl, "connect", target], "user": "nobody"}
+        self.draft.program = {"user": "nobody", **self.draft.program}
+        self.draft.program["exec"] = [self._host.sockctl, "connect", target]
         return None
 
     def _steps(self) -> list[str]:
@@ -189,13 +193,17 @@ class _Translation:
         for key, option in ULIMITS.items():
             if (most := self._number(key)) is not None:
                 steps.append(f"ulimit {option} {-(-most // 1024)}")
-        if (umask := self._text("umask")) and (not umask.isdecimal() or int(umask, 8) != UMASK):
+        umask, nice = self._text("umask"), self._text("nice")
+        if umask and not re.fullmatch("[0-7]{1,4}", umask):
+            self._leave_out("umask", "is no octal number")
+        elif umask and int(umask, 8) != UMASK:
             steps.append(f"umask {umask}")
-        if nice := self._text("nice"):
-            if nice.startswith("-") and self.draft.program.get("user") != "root":
-                self._lose("nice", "only root may raise a priority, and by then the program has its user")
-            else:
-                steps.append(f"exec nice -n {nice}")
+        if nice and not re.fullmatch("[+-]?[0-9]{1,3}", nice):
+            self._leave_out("nice", "is no number")
+        elif nice.startswith("-") and self._text("user") != "root":
+            self._lose("nice", "only root may raise a priority, and by then the program has its user")
+        elif nice:
+            steps.append(f"exec nice -n {nice}")
         return steps
 
     def _admit(self) -> None:
@@ -216,9 +224,9 @@ class _Translation:
                 found += networks(value)
             except ValueError as error:
                 if closes:
-                    self._leave_out(key, f"{error}; without it they would be let in")
+                    self.draft.leave_out(f"{key}: {error}; without it they would be let in", self._place(key))
                 else:
-                    self._lose(key, f"{error}; they are not let in")
+                    self.draft.lose(f"{key}: {error}; they are not let in", self._place(key))
         return found
 
     def _limit(self) -> None:
