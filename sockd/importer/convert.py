@@ -32,7 +32,7 @@ _XINETD_HEAD = "# - A program has the supplementary groups of its user (xinetd: 
 _FAMILIES_HEAD = "# - tcp and udp are what they are for {}'s inetd.conf; --format names another."
 _KEEPS_ROOT = "# root, to become the users of the programs below"
 _ORDER = ("exec", "user", "group", "max_instances", "limits", "environment", "stderr")
-_PLACE = re.compile(r"^[^:\s]*(?::\d+)?: ")
+_PLACE = re.compile(r"^[^:\s]*(?::\d+)*: ")
 
 
 @dataclass(frozen=True)
@@ -101,19 +101,22 @@ class _Writer:
     def add(self, draft: Draft) -> None:
         lines = list(_tables(draft, draft.builtin or self._name(draft.name)))
         is_off = draft.disabled and not self._with_disabled
+        if any("\ud800" <= mark <= "\udfff" for text in _texts([*draft.addresses, draft.program]) for mark in text):
+            draft.leave_out("has bytes that are not UTF-8, which a TOML file cannot hold")
         if not (draft.is_left_out or is_off):
             self._try(draft, "\n".join(lines))
-        state = "left out: " if draft.is_left_out else "disabled: " if is_off else ""
+        state = "disabled: " if is_off else "left out: " if draft.is_left_out else ""
         block = [f"# {_plain(str(draft.place))}: {state}{_plain(draft.origin)}"]
-        for note in draft.notes:
-            block.append(f"#   {_plain(str(note.place))}: {_plain(note.text)}")
-            self.notes.append(f"{note.place}: {draft.name}: {'left out: ' if note.leaves_out else ''}{note.text}")
-        block += [f"#{line}" if state and line else line for line in lines]
+        block += (f"#   {_plain(str(note.place))}: {_plain(note.text)}" for note in draft.notes)
+        block += (f"#{line}" if state and line else line for line in lines)
         self.blocks.append("\n".join(block))
+        if is_off:  # of what is not in effect nothing is lost
+            self.disabled += 1
+            return
+        for note in draft.notes:
+            self.notes.append(f"{note.place}: {draft.name}: {'left out: ' if note.leaves_out else ''}{note.text}")
         if draft.is_left_out:
             self.left_out += 1
-        elif is_off:
-            self.disabled += 1
         else:
             self.active.append(draft)
 
@@ -160,6 +163,14 @@ def _tables(draft: Draft, name: str) -> Iterator[str]:
         yield ""
         yield f"[service.{name if '.' not in name else quote(name)}]"
         yield from _keys({key: draft.program[key] for key in _ORDER if key in draft.program})
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _texts(one)
 
 
 def _keys(table: Table) -> Iterator[str]:

@@ -84,7 +84,7 @@ def _why_ignored(one: Attribute, name: str, in_defaults: bool, is_set: bool) -> 
     if is_set:
         return "is set above"
     wanted = 1 if name in SINGLES else 2 if name in PAIRS else len(one.values)
-    return f"takes {wanted} values, not {len(one.values)}" if len(one.values) != wanted else ""
+    return "" if len(one.values) == wanted else f"takes {wanted} value{'s' * (wanted > 1)}, not {len(one.values)}"
 
 
 def _added(one: Attribute, before: Given | None, in_defaults: bool) -> Given:

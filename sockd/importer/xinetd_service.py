@@ -66,7 +66,7 @@ class _Translation:
         self._types = self._values("type")
         self._flags = self._values("flags")
         self._stream = self._text("socket_type") == "stream" or self._text("protocol") == "tcp"
-        self.draft = Draft(place=place, name=ident, origin=f"service {name}")
+        self.draft = Draft(place=place, name=ident, origin=f"service {name}{f', id {ident}' if ident != name else ''}")
         self.draft.disabled = self._is_disabled(ident, listed)
         self._listen(name)
         self._refuse_types()
@@ -127,6 +127,8 @@ class _Translation:
             return self._leave_out("socket_type", "sockd serves stream and dgram")
         if protocol not in ("tcp", "udp") or self._stream != (protocol == "tcp"):
             return self._leave_out("protocol", f"sockd serves tcp as stream and udp as dgram, not {protocol} so")
+        if not kind and not self._text("protocol"):
+            return self.draft.leave_out("neither socket_type nor protocol; xinetd passes the service over")
         if "UNLISTED" in self._types and "port" not in self._found:
             return self._leave_out("type", "no port")
         if "wait" not in self._found:
@@ -169,8 +171,8 @@ class _Translation:
         elif "INTERNAL" in self._types:
             self.draft.program.clear()
             internal(self.draft, name, stream=self._stream)
-        elif "server" not in self._found:
-            self.draft.leave_out("no server")
+        elif missing := [key for key in ("server", "user") if key not in self._found]:
+            self.draft.leave_out(f"no {' and no '.join(missing)}; xinetd passes the service over")
         else:
             path, words = self._text("server"), self._values("server_args")
             argv = words if "NAMEINARGS" in self._flags else (os.path.basename(path), *words)
