@@ -1,7 +1,7 @@
 """The log in a file, at syslog, in the journal: what arrives there, and after rotation.
 
-Seen to fail: with reopen() doing nothing the renamed file grows; with O_NOFOLLOW left out
-the link's target does; without the count of lost lines nobody learns of them.
+Seen to fail: with reopen() doing nothing the renamed file grows; with O_NOFOLLOW left out the
+link's target does; without the count of lost lines nobody learns of them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """IV.3: how can I make my server a daemon? - the shell's side and /proc's; details are in tests/process.
 
-Seen to fail: with the second fork left out; with ready() before the listeners.
+Seen to fail: with the second fork left out.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """IV.8: how can my server bind a port below 1024? - as root, and it serves as nobody, with no way back.
 
-In a network namespace of its own, so that the port is free.  Seen to fail: with the drop left
-out; with the drop before the listeners are bound.
+In a network namespace of its own, so that the port is free.  Seen to fail: with setresuid left out.
 """
 
 from __future__ import annotations

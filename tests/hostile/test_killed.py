@@ -1,7 +1,6 @@
 """kill -9 in the middle of work, and a start again: it serves within a second ("Shows" 7).
 
-SOCKD_SOAK=1 does it a thousand times.  Seen to fail: with the pid file's number believed in
-place of its lock the second start is refused; with a stale Unix path left as it is, too.
+SOCKD_SOAK=1 does it a thousand times.  Seen to fail: with a stale Unix path left as it is the second start is refused.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Signals in the middle of work: no answer is lost, no descriptor either ("Shows" 8).
 
-SOCKD_SOAK=1 sends ten thousand.  Seen to fail: with reopen() opening the file without closing the
-old one the descriptors grow; with the kinds taken from the bytes of the wake-up TERM can be lost.
+SOCKD_SOAK=1 sends ten thousand.  Seen to fail: with reopen() not closing the old file the descriptors grow.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """`sockd` without --foreground: what the shell gets, and what the daemon has left of it (FAQ IV.3).
 
-Seen to fail: with the second fork left out the daemon leads its session; with starter.ready()
-called before the listeners are bound a failing start exits 0; with close_others() left out
-the passed descriptor is there; with the streams left as they are the command's output never ends.
+Seen to fail: with the second fork left out the daemon leads its session; with ready() in place of
+ended() a failing start exits 0; with close_others() left out the passed descriptor is there; with the
+streams left as they are the command's output never ends; with BrokenPipeError passed over a start
+that was interrupted serves.
 """
 
 from __future__ import annotations

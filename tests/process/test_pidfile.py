@@ -1,8 +1,8 @@
 """The pid file: one daemon, whatever stands at the path ("Shows" 5, FAQ IV.3).
 
-Seen to fail: with the flock() left out two starts serve; with O_NOFOLLOW and the look before
-it left out the link's target is written; with the check of folders left out the sticky one is
-taken; with release() left out the file stays.
+Seen to fail: with the flock() left out two starts serve; with the kind of the file not looked at a
+FIFO is taken, with its links not counted a hard link; with the sticky bit excusing the last folder it is
+taken; with unlink() left out the file stays.
 """
 
 from __future__ import annotations

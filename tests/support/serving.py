@@ -138,7 +138,8 @@ class Server:
     """A `sockd` process and everything it says."""
 
     def __init__(self, words, folder, environment=None, **options):
-        command = [shutil.which("sockd", path=os.path.dirname(sys.executable)), *STAY_ROOT, *map(str, words)]
+        stay = () if "executable" in options else STAY_ROOT  # another program's words are its own
+        command = [shutil.which("sockd", path=os.path.dirname(sys.executable)), *stay, *map(str, words)]
         assert command[0], "sockd is not installed beside this Python"
         self.process = subprocess.Popen(
             command,
