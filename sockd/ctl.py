@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         fill_standard_streams()
         words, program = _split_program(sys.argv[1:] if argv is None else argv)
-        return _run(_parser().parse_args([*words], argparse.Namespace(program=program)))
+        return _run(make_parser().parse_args([*words], argparse.Namespace(program=program)))
     except SystemExit as stop:  # argparse: --help, --version and usage errors
         return stop.code if isinstance(stop.code, int) else EX_OK
     except SockdError as error:
@@ -142,7 +142,8 @@ def _connect(arguments: argparse.Namespace) -> int:
     return EX_OK
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line; the man pages and the completions are made from it."""
     parser = _Parser(prog=PROGRAM, description="The tool beside sockd.", allow_abbrev=False)
     parser.add_argument("-V", "--version", action=_Version, nargs=0, help="print the version and exit")
     verbs = parser.add_subparsers(metavar="VERB", required=True, dest="verb")
