@@ -9,6 +9,9 @@
 #   make soak       these two and the pid file with the large counts: an hour; SOCKD_MULTIPLEXER=poll for another than auto
 #   make lint       ruff, mypy --strict, import layers, C warnings
 #   make bench      peers side by side
+#   make install    PREFIX=/usr/local DESTDIR=: package, commands, manual pages, completions, examples, C library;
+#                   packaging/install says what else can be set
+#   make generated  what manual pages and completions have from the program, after its options or keys have changed
 #   make clean
 
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(if $(shell $(p) -c 'import sys; print(int(sys.version_info >= (3, 11)))' 2>/dev/null | grep 1),$(p))))
@@ -61,6 +64,13 @@ lint: $(VENV)/.lint
 	  $(CC) -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror -fsyntax-only -Icsrc -include csrc/sockbuf.h $$f || exit 1; \
 	done
 
+PREFIX ?= /usr/local
+install: build/.wheel
+	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" PYTHON="$(PYTHON)" PIP="$(BIN)/python -m pip" MAKE="$(MAKE)" packaging/install
+
+generated: $(VENV)/.installed
+	$(BIN)/python packaging/generate
+
 bench: $(VENV)/.installed $(VENV)/.bench
 	$(BIN)/python bench/run.py $(BENCH_ARGS)
 
@@ -86,4 +96,4 @@ $(VENV)/.test $(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: pyproject.toml | $(VENV)
 clean:
 	rm -rf build dist *.egg-info bench/build csrc/build $(VENV) $(VENV)-sanitized
 
-.PHONY: run test sanitize versions interop multiplexers soak lint bench clean
+.PHONY: run test sanitize versions interop multiplexers soak lint bench install generated clean

@@ -56,7 +56,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EX_USAGE, f"{self.prog}: {message}\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line; the man pages and the completions are made from it."""
     parser = _Parser(
         prog="sockd",
         description="Serve small network services: a function answers a line.",
@@ -104,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if any(word.partition("=")[0] == "--inetd" for word in arguments):
         return _reporting(lambda: _inetd(arguments))  # before a word can go to standard output: it is the client's
     fill_standard_streams()
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     sys.path.insert(0, os.getcwd())  # handlers stand beside the configuration, as app.py
     return _reporting(lambda: _run(options, arguments))
 
@@ -179,7 +180,7 @@ def _parse_quietly(arguments: Sequence[str]) -> argparse.Namespace:
     words = io.StringIO()
     try:
         with redirect_stderr(words):
-            options = _parser().parse_args(arguments)
+            options = make_parser().parse_args(arguments)
     except SystemExit as stop:
         raise UsageError(words.getvalue().rstrip().rpartition("\n")[2] or f"exit code {stop.code}") from None
     for name in ("listen", "foreground", "check", "show", "reload", "pidfile"):

@@ -12,9 +12,10 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_origin
 
 from sockd import settings as defaults
+from sockd.config_exec import NEVER_PROGRAMS, ONLY_PROGRAMS
 from sockd.config_values import allowed, types_of
 from sockd.errors import ConfigurationError
-from sockd.settings import Duration, LogSettings, Settings, Size
+from sockd.settings import Duration, LogSettings, ServiceSettings, Settings, Size
 from sockd.toml_text import quote, quote_key
 from sockd.units import format_duration, format_size
 
@@ -52,7 +53,7 @@ def _table(table: DataclassInstance, header: str, seen: set[type]) -> Iterator[s
     yield header
     for field in fields(kind):
         value = getattr(table, field.name)
-        line = _line(field.name, value)
+        line = _line(field.name, value, has_default=_belongs(table, field.name))
         if line and explain:
             yield from _explain(types_of(kind)[field.name], field.metadata)
             if is_dataclass(value) and not isinstance(value, type):
@@ -61,14 +62,21 @@ def _table(table: DataclassInstance, header: str, seen: set[type]) -> Iterator[s
             yield line
 
 
-def _line(key: str, value: object) -> str:
+def _belongs(table: DataclassInstance, key: str) -> bool:
+    """Tell whether a key has a meaning for this table: a program has no frames, a handler no user."""
+    if not isinstance(table, ServiceSettings):
+        return True
+    return key not in (ONLY_PROGRAMS if table.exec is None else NEVER_PROGRAMS)
+
+
+def _line(key: str, value: object, *, has_default: bool) -> str:
     """Give the line of one key; empty for a table with a header, and for what is not set and has no default."""
     if isinstance(value, LogSettings):
         return ""
     if value is not None and value != ():
         return f"{key} = {_value(value)}"
     default = getattr(defaults, f"DEFAULT_{key.upper()}", None)
-    return f"#{key} = {_value(default)}" if default is not None else ""
+    return f"#{key} = {_value(default)}" if has_default and default is not None else ""
 
 
 def _value(value: object) -> str:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import ipaddress
+import os
+import shutil
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from sockd.errors import EX_OK, EX_USAGE, AddressError, SockdError, UsageError
+from sockd.errors import EX_OK, EX_USAGE, AddressError, ConfigurationError, SockdError, UsageError
 from sockd.net.address import Address
 from sockd.net.client import converse
 from sockd.net.connector import connect
@@ -45,12 +47,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; those of the process if None.
 
     Returns:
-        The exit code: 0, 1 a check failed, 64 usage, 71 system, 75 temporary, 77 permission, 130 interrupted.
+        The exit code: 0, 1 a check failed, 64 usage, 71 system, 75 temporary, 77 permission,
+        78 configuration, 130 interrupted.
     """
     try:
         fill_standard_streams()
         words, program = _split_program(sys.argv[1:] if argv is None else argv)
-        return _run(_parser().parse_args([*words], argparse.Namespace(program=program)))
+        return _run(make_parser().parse_args([*words], argparse.Namespace(program=program)))
     except SystemExit as stop:  # argparse: --help, --version and usage errors
         return stop.code if isinstance(stop.code, int) else EX_OK
     except SockdError as error:
@@ -61,7 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    verbs: dict[str, Callable[[argparse.Namespace], int]] = {"connect": _connect, "selftest": _selftest, "bind": _bind}
+    verbs: dict[str, Callable[[argparse.Namespace], int]] = {
+        "connect": _connect,
+        "selftest": _selftest,
+        "bind": _bind,
+        "import": _import,
+    }
     return verbs[arguments.verb](arguments)
 
 
@@ -92,6 +100,38 @@ def _bind(arguments: argparse.Namespace) -> NoReturn:
     )
 
 
+def _import(arguments: argparse.Namespace) -> int:
+    from sockd import importer  # here, for connect has no use for it and shall start fast
+    from sockd.importer.model import Surroundings
+
+    sources = importer.read(arguments.files, form=arguments.format)
+    sockctl = shutil.which(sys.argv[0]) or shutil.which(PROGRAM) or f"/usr/bin/{PROGRAM}"
+    host = Surroundings(access_rule=importer.access_rule(), sockctl=os.path.abspath(sockctl))
+    result = importer.convert(sources, host, _accept, with_disabled=arguments.all)
+    print(result.text, end="")
+    sys.stdout.flush()
+    for note in result.notes:
+        print(f"{PROGRAM}: {_printable(note)}", file=sys.stderr)
+    counts = f"{result.served} services; as comments {result.left_out} left out, {result.disabled} disabled"
+    print(f"{PROGRAM}: {counts}", file=sys.stderr)
+    if not result.served:
+        remedy = "; --all takes what is disabled" if result.disabled else ""
+        raise ConfigurationError(f"nothing to serve{remedy}")
+    return EX_OK
+
+
+def _accept(text: str) -> None:
+    """Raise what `sockd --check` would say of a configuration."""
+    from sockd.config import loads
+    from sockd.daemon import plan
+
+    plan(loads(text, name="result", check_address=Address.parse))
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _connect(arguments: argparse.Namespace) -> int:
     address: Address = arguments.address
     timeout: Duration = arguments.timeout
@@ -102,7 +142,8 @@ def _connect(arguments: argparse.Namespace) -> int:
     return EX_OK
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line; the man pages and the completions are made from it."""
     parser = _Parser(prog=PROGRAM, description="The tool beside sockd.", allow_abbrev=False)
     parser.add_argument("-V", "--version", action=_Version, nargs=0, help="print the version and exit")
     verbs = parser.add_subparsers(metavar="VERB", required=True, dest="verb")
@@ -150,6 +191,7 @@ def _parser() -> argparse.ArgumentParser:
         help="only these, such as II.17 or IV.4; all of them if none is given",
     )
     _add_bind(verbs)
+    _add_import(verbs)
     return parser
 
 
@@ -175,6 +217,31 @@ def _add_bind(verbs: argparse._SubParsersAction[_Parser]) -> None:
         nargs="+",
         help="tcp://host:port, udp://host:port, unix:/path or unixgram:/path; NAME is its LISTEN_FDNAMES",
     )
+
+
+def _add_import(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    from sockd.importer import FORMATS
+
+    verb = verbs.add_parser(
+        "import",
+        help="print the sockd.toml that does what inetd.conf or xinetd.conf does",
+        description="Read inetd.conf, xinetd.conf and folders of them, print the sockd.toml that does the same, and "
+        "name on standard error, with file and line, what has no equivalent; there it is a comment too. Run it on the "
+        "host that shall serve: a service that sockd would not take there becomes a comment. "
+        "The exit code is 78 when nothing is left to serve.",
+        allow_abbrev=False,
+    )
+    verb.add_argument(
+        "files", metavar="FILE", nargs="+", help="a file, or a folder such as /etc/xinetd.d; includes are followed"
+    )
+    verb.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="auto",
+        help="whose inetd.conf it is, which decides the families of tcp and udp: openbsd (Debian), inetutils or bsd "
+        "(FreeBSD, NetBSD); or xinetd (auto: xinetd by its words, else openbsd)",
+    )
+    verb.add_argument("--all", action="store_true", help="also serve what is disabled")
 
 
 class _Version(argparse.Action):

@@ -41,7 +41,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a program ended: by its exit code, or by a signal; times in seconds."""
+    """How a program ended: by its exit code, by a signal, or (neither) in a way nobody knows; times in seconds."""
 
     exit_code: int | None
     signal: int | None

@@ -136,7 +136,7 @@ WRONG = [
         "key unlike any",
         LISTEN + '[daemon]\numask = "022"\n',
         ":5: daemon.umask: unknown key; the keys of [daemon] are user, group, chroot, pidfile, "
-        "multiplexer, max_connections, max_memory, stop_timeout, log",
+        "multiplexer, max_connections, max_memory, stop_timeout, inetd_timeout, log",
     ),
     (
         "key of another table",
@@ -500,12 +500,12 @@ WRONG = [
     (
         "no handler",
         LISTEN + "[service.policy]\n",
-        ':4: service.policy: has no handler; write handler = "module:attribute" or builtin = "upper"',
+        ':4: service.policy: has no handler; write handler = "module:attribute", builtin = "upper" or exec = ["/path"]',
     ),
     (
         "handler and builtin",
         POLICY + 'handler = "app:greet"\n',
-        ":5: service.policy.builtin: stands beside handler; a service has exactly one of handler, builtin",
+        ":5: service.policy.builtin: stands beside handler; a service has exactly one of handler, builtin, exec",
     ),
     (
         "builtin unknown",

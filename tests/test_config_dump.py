@@ -67,6 +67,12 @@ def test_a_default_in_a_comment_is_what_the_key_would_be():
     )
 
 
+def test_a_program_has_defaults_of_its_own():
+    settings = Settings(listen=ONE.listen, service={"policy": ServiceSettings(exec=("/bin/cat",))})
+    lines = [line for line in dump(settings).split("\n") if line.startswith("#") and line[1:2] != " "]
+    assert lines[-3:] == ['#environment = ["PATH"]', '#stderr = "log"', "#max_instances = 64"]
+
+
 def test_each_key_is_explained_once():
     text = dump(Settings(listen=ONE.listen * 3))
     assert text.count("# completed connections that may wait for accept\n# 1 to 65535 connections; ") == 1

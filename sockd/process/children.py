@@ -141,15 +141,15 @@ class Children:
                 child.kill_rest()
                 _, status, usage = os.wait4(child.pid, 0)
             except ChildProcessError:  # a handler waited for every child there is
-                self._tell(child, 0, 0.0)
+                self._tell(child, None, 0.0)
             else:
-                self._tell(child, status, usage.ru_utime + usage.ru_stime)
+                self._tell(child, os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime)
 
-    def _tell(self, child: RunningChild, status: int, cpu_seconds: float) -> None:
+    def _tell(self, child: RunningChild, code: int | None, cpu_seconds: float) -> None:
         del self._running[child.pid]
-        exit_code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
-        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-        child.ended(Ended(exit_code, number, self._loop.clock() - child.began, cpu_seconds))
+        by_signal = code is not None and code < 0
+        seconds = self._loop.clock() - child.began
+        child.ended(Ended(None if by_signal else code, -code if code and by_signal else None, seconds, cpu_seconds))
 
     def end_all(self) -> None:
         """Ask every one to end."""

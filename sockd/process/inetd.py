@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FIRST_OTHER = 3
+FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
 class Kind(enum.Enum):
@@ -98,13 +99,17 @@ def kind_of(fd: int) -> Kind:
     """Ask the kernel what a descriptor is.
 
     Raises:
-        SystemFault: a kind of socket that no service speaks over.
+        SystemFault: a kind or a family of socket that no service speaks over.
 
     Source: fstat(2); SO_TYPE and SO_ACCEPTCONN of socket(7).
     """
     if not stat.S_ISSOCK(os.fstat(fd).st_mode):
         return Kind.PLAIN
     with _borrowed(fd) as sock:
+        if sock.family not in FAMILIES:
+            raise SystemFault(
+                f"--inetd: standard input is a socket of family {int(sock.family)}; IP and Unix are served"
+            )
         number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
         if number == socket.SOCK_DGRAM:
             return Kind.DATAGRAMS

@@ -20,6 +20,10 @@
  *   errno why.  A system whose vfork(2) is fork(2) cannot tell: the child then
  *   ends with exit code 127, as a shell's does.
  *
+ * BUGS
+ *   The caller waits until execve(2) has read the program, which may be on a disk
+ *   that is slow, or of another host.
+ *
  * SOURCE
  *   vfork(2), posix_spawn(3), credentials(7), signal(7), close_range(2)
  */
@@ -36,6 +40,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #ifdef __linux__
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #endif
 
@@ -161,6 +166,14 @@ static int set_limits(const sockd_command *command)
     return 0;
 }
 
+/* What a daemon that is not root was given to bind its ports is not the program's (capabilities(7)). */
+static void drop_ambient_capabilities(void)
+{
+#ifdef PR_CAP_AMBIENT
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0UL, 0UL, 0UL); /* before Linux 4.3 there are none */
+#endif
+}
+
 /* Those that were ignored stay so through execve(2) unless they are set back (FAQ II.19). */
 static void reset_signals(void)
 {
@@ -192,6 +205,7 @@ static enum sockd_spawn_step become(const sockd_command *command)
         if (take_on_uid((uid_t)command->uid) < 0)
             return SOCKD_SPAWN_USER;
     }
+    drop_ambient_capabilities();
     if (chdir(command->folder) < 0)
         return SOCKD_SPAWN_FOLDER;
     reset_signals();

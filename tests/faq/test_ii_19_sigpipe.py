@@ -1,5 +1,5 @@
-# Seen failing: the daemon with SIGPIPE at its default and send() without MSG_NOSIGNAL; the program with
-# reset_signals() left out of sockd/process/spawn.c.
+# Seen failing: the first and the last against a daemon with SIGPIPE at its default or with its mask as inherited; the
+# program with reset_signals() left out of sockd/process/spawn.c.
 """FAQ II.19: SIGPIPE is ignored by the daemon, never raised by the C core, and given back to programs."""
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ static void descriptors(void)
 
 static void status(void)
 {
-    static const char *const keys[] = {"Uid:", "Gid:", "Groups:", "SigBlk:", "SigIgn:", "SigCgt:", "NoNewPrivs:"};
+    static const char *const keys[] = {"Uid:", "Gid:", "Groups:", "SigBlk:", "SigIgn:", "SigCgt:", "NoNewPrivs:", "CapPrm:", "CapEff:", "CapAmb:"};
     char line[4096];
     FILE *file = fopen("/proc/self/status", "r");
     while (file != NULL && fgets(line, sizeof line, file) != NULL)

@@ -1,6 +1,9 @@
 """A program for each connection: what it is given, how it is ended, and what the log tells (FAQ II.19, IV.8, IV.9).
 
-Seen failing, each once, with the line of spawn.c or exec.py that makes it taken out: see the comment at each test.
+Seen failing, each once: with the socket left non-blocking; the descriptor limit left as raised; a signal to the
+child in place of its group; a listener that does not go on when a program has ended, or does not count its source as
+gone; no record of an end; USR1 that opens nothing; a stop that waits for no program, or ends none; root that runs a
+program without having been told; names not waited for.  What spawn.c is seen failing without stands at its tests.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ import contextlib
 import json
 import os
 import pwd
+import re
 import resource
 import shutil
 import signal
@@ -99,8 +103,9 @@ def test_a_program_has_what_the_documentation_says_and_nothing_else(daemon, list
         here, there = peer.getsockname(), peer.getpeername()
     found = listed(text)
     sockets = {found.pop("fd.0"), found.pop("fd.1")}
-    assert len(sockets) == 1
-    assert sockets.pop().startswith("socket:[")
+    (name,) = sockets
+    assert name.startswith("socket:[")
+    assert name.endswith("]")  # and not "non-blocking"
     assert found.pop("fd.2").startswith("pipe:[")
     assert [key for key in found if key.startswith("fd.")] == []
     assert (found.pop("argv.0"), found.pop("argv.1"), found.pop("argv.2")) == (str(lister), "a b", "")
@@ -171,6 +176,17 @@ def test_a_daemon_that_took_on_a_user_runs_programs_as_that(daemon, lister):
         found = status(read_all(peer))
     assert found["Uid"] == [str(NOBODY.pw_uid)] * 4
     assert found["NoNewPrivs"] == ["1"]
+
+
+@AS_ROOT
+def test_ambient_capabilities_are_not_passed_on(daemon, lister):
+    # fails with drop_ambient_capabilities() left out
+    prefix = ["setpriv", "--inh-caps=+net_bind_service", "--ambient-caps=+net_bind_service"]
+    one = daemon(toml=toml([lister]), prefix=prefix)
+    with one.connect() as peer:
+        found = status(read_all(peer))
+    assert int(found["CapAmb"][0], 16) == 0
+    assert re.search(r"CapAmb:\t0*400\n", Path(f"/proc/{one.pid}/status").read_text())  # the daemon was given one
 
 
 def test_the_environment_is_kept_by_name_or_set(daemon, lister):

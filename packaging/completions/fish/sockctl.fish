@@ -1,0 +1,25 @@
+# fish completion for sockctl(1).
+# Made by packaging/generate; the options are those of the parsers.
+complete -c sockctl -f
+complete -c sockctl -n __fish_use_subcommand -s h -l help -d 'show this help message and exit'
+complete -c sockctl -n __fish_use_subcommand -s V -l version -d 'print the version and exit'
+complete -c sockctl -n __fish_use_subcommand -a connect -d 'talk to a service: standard input to it, its answers to standard output'
+complete -c sockctl -n '__fish_seen_subcommand_from connect' -s h -l help -d 'show this help message and exit'
+complete -c sockctl -n '__fish_seen_subcommand_from connect' -l timeout -x -d 'to connect, all addresses of a name together, and for udp and unixgram also for the last answers (10s)'
+complete -c sockctl -n '__fish_seen_subcommand_from connect' -l source -x -d 'connect from this address of ours, in numbers; the port stays the system\'s to choose'
+complete -c sockctl -n '__fish_seen_subcommand_from connect' -a 'tcp:// udp:// unix:/ unixgram:/'
+complete -c sockctl -n __fish_use_subcommand -a selftest -d 'try on this host what the socket FAQ asks of a server'
+complete -c sockctl -n '__fish_seen_subcommand_from selftest' -s h -l help -d 'show this help message and exit'
+complete -c sockctl -n '__fish_seen_subcommand_from selftest' -a 'I.3 I.4 II.1 II.2 II.3 II.4 II.5 II.6 II.7 II.8 II.9 II.10 II.11 II.13 II.14 II.15 II.16 II.17 II.18 II.19 III.1 III.3 III.4 III.5 III.6 III.7 IV.1 IV.2 IV.4 IV.5 IV.6 IV.7 IV.9 IV.10 IV.11 IV.12 App. A'
+complete -c sockctl -n __fish_use_subcommand -a bind -d 'bind addresses, drop root\'s rights, and execute a program with the sockets'
+complete -c sockctl -n '__fish_seen_subcommand_from bind' -s h -l help -d 'show this help message and exit'
+complete -c sockctl -n '__fish_seen_subcommand_from bind' -s u -l user -x -a '(__fish_complete_users)' -d 'name or number; root stays root only with --user root'
+complete -c sockctl -n '__fish_seen_subcommand_from bind' -s g -l group -x -a '(__fish_complete_groups)' -d 'in place of the user\'s own'
+complete -c sockctl -n '__fish_seen_subcommand_from bind' -l chroot -x -a '(__fish_complete_directories)' -d 'the program\'s root folder, in which it is looked for'
+complete -c sockctl -n '__fish_seen_subcommand_from bind' -l stdin -d 'pass the one socket as standard input'
+complete -c sockctl -n '__fish_seen_subcommand_from bind' -a 'tcp:// udp:// unix:/ unixgram:/'
+complete -c sockctl -n __fish_use_subcommand -a import -d 'print the sockd.toml that does what inetd.conf or xinetd.conf does'
+complete -c sockctl -n '__fish_seen_subcommand_from import' -s h -l help -d 'show this help message and exit'
+complete -c sockctl -n '__fish_seen_subcommand_from import' -l format -x -a 'auto openbsd inetutils bsd xinetd' -d 'whose inetd.conf it is, which decides the families of tcp and udp: openbsd (Debian), inetutils or bsd (FreeBSD, NetBSD); or xinetd (auto: xinetd by its words, else openbsd)'
+complete -c sockctl -n '__fish_seen_subcommand_from import' -l all -d 'also serve what is disabled'
+complete -c sockctl -n '__fish_seen_subcommand_from import' -F

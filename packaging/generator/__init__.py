@@ -1,0 +1,1 @@
+"""What packaging/generate writes, a module each."""

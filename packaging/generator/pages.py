@@ -1,0 +1,152 @@
+"""The parts of the manual pages that the program knows: options and keys, as mdoc(7)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import MISSING, fields, is_dataclass
+from typing import TYPE_CHECKING, get_args, get_origin
+
+from generator import commands
+from sockd import settings as defaults
+from sockd.config_values import allowed, types_of
+from sockd.settings import (
+    DaemonSettings,
+    Duration,
+    KeepaliveSettings,
+    ListenSettings,
+    LogSettings,
+    ProgramLimits,
+    RateSettings,
+    ServiceSettings,
+    Size,
+)
+from sockd.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from generator.commands import Argument, Command
+
+TABLES = {
+    "daemon": DaemonSettings,
+    "log": LogSettings,
+    "listen": ListenSettings,
+    "keepalive": KeepaliveSettings,
+    "rate": RateSettings,
+    "service": ServiceSettings,
+    "limits": ProgramLimits,
+}
+
+
+def all_pages(folder: Path) -> dict[Path, str]:
+    """Return the whole text of each page, its made parts as they should be."""
+    tables = {f"keys {name}": list(_keys(table)) for name, table in TABLES.items()}
+    sockctl = commands.sockctl()
+    verbs = {f"verb {verb.name}": list(_verb(verb)) for verb in sockctl.verbs}
+    parts = {
+        "sockd.8": {"options": list(_options(commands.sockd().arguments))},
+        "sockctl.1": {"options": list(_options(sockctl.arguments)), **verbs},
+        "sockd.toml.5": tables,
+    }
+    return {folder / name: _filled(folder / name, given) for name, given in parts.items()}
+
+
+def _filled(path: Path, parts: dict[str, list[str]]) -> str:
+    text = path.read_text()
+    for name, lines in parts.items():
+        pattern = rf'(\.\\" made: {re.escape(name)}\n).*?(\.\\" end\n)'
+        body = "".join(f"{line}\n" for line in lines)
+        text, count = re.subn(pattern, lambda match, body=body: match[1] + body + match[2], text, flags=re.S)
+        if count != 1:
+            raise SystemExit(f"{path.name}: wants the marks of {name!r} once, has them {count} times")
+    return text
+
+
+# ---- commands
+
+
+def _verb(verb: Command) -> Iterator[str]:
+    yield from _sentences(verb.description)
+    yield from _options(argument for argument in verb.arguments if "--help" not in argument.flags)
+
+
+def _options(arguments: Iterator[Argument] | tuple[Argument, ...]) -> Iterator[str]:
+    yield ".Bl -tag -width indent"
+    for one in arguments:
+        value = f" Ar {_word(one.metavar)}" if one.metavar else ""
+        flags = (f"Fl {_word(flag[1:])}{value}" for flag in one.flags)
+        yield ".It " + (" , ".join(flags) if one.flags else value.strip())
+        yield from _sentences(one.help)
+        if one.values and not all(value in one.help for value in one.values):
+            yield from _sentences(f"One of {', '.join(one.values)}.")
+    yield ".El"
+
+
+# ---- keys
+
+
+def _keys(table: type) -> Iterator[str]:
+    yield ".Bl -tag -width indent"
+    for field in fields(table):
+        hint, about = types_of(table)[field.name], field.metadata
+        yield f".It Ic {field.name}"
+        yield from _sentences(about["help"])
+        yield from _sentences(_value(hint, about))
+        default = _default(table, field)
+        if default:
+            yield f"Default: {_text(default)}."
+        if about["source"]:
+            yield from _sentences(f"Source: {about['source']}")
+    yield ".El"
+
+
+def _value(hint: object, about: dict) -> str:
+    if get_origin(hint) is tuple and is_dataclass(get_args(hint)[0]):
+        return ""
+    if is_dataclass(hint):
+        return "A table, see below."
+    kind = {Size: "a size", Duration: "a time", int: "a number"}.get(hint, "")
+    text = allowed(hint, about)
+    return f"{kind}, {text}" if kind and text != "a number" else text
+
+
+def _default(table: type, field: object) -> str:
+    value = field.default
+    if value is MISSING:
+        return ""
+    if value is None and table is ServiceSettings:
+        value = getattr(defaults, f"DEFAULT_{field.name.upper()}", None)
+    if value is None or value in ((), ""):
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Size):
+        return f'"{format_size(value)}"'
+    if isinstance(value, Duration):
+        return f'"{format_duration(value)}"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(f'"{one}"' for one in value) + "]"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+# ---- text
+
+
+def _sentences(text: str) -> Iterator[str]:
+    """Write text, a sentence a line, each with a capital and a full stop."""
+    for sentence in re.split(r"(?<=[^.]\.) (?=[A-Z])", text.strip()):
+        if sentence:
+            whole = sentence if sentence.endswith((".", ":")) else f"{sentence}."
+            yield _text(whole if re.match(r"\w+[:_/.]", whole) else whole[0].upper() + whole[1:])
+
+
+def _text(text: str) -> str:
+    """Escape what roff would take for its own."""
+    text = text.replace("\\", "\\e").replace("-", "\\-")
+    return f"\\&{text}" if text[:1] in (".", "'") else text
+
+
+def _word(text: str) -> str:
+    """Escape one argument of a macro."""
+    return f'"{text}"' if " " in text else text.replace("-", "\\-") if len(text) > 1 else text

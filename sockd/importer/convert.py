@@ -1,0 +1,197 @@
+"""Drafts -> the text of sockd.toml, each service tried before it is written as one that serves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sockd.errors import SockdError
+from sockd.importer import inetd_conf, xinetd
+from sockd.toml_text import quote
+
+if TYPE_CHECKING:
+    from sockd.importer.files import Sources
+    from sockd.importer.model import Draft, Surroundings, Table, Value
+
+Try = Callable[[str], None]
+"""Raises SockdError with what is wrong with the text of a sockd.toml."""
+
+BUILTINS = ("upper", "echo", "discard")
+MAX_NAME = 64
+ROOTS = ("root", "0")
+_HEAD = """\
+# Made by `sockctl import`.  What has no equivalent stands as a comment where it belongs, with its file and line.
+# Not the same for any service:
+# - A program gets of the daemon's environment only PATH; add names to environment = ["PATH", "..."].
+# - At most 64 programs of a service run at once unless max_instances says otherwise, and there is no limit on starts
+#   in a time (256 or 40 a minute for inetd, 50 a second for xinetd, all clients together).
+# - echo and discard close a connection on which nothing moves for 15 minutes (idle_timeout)."""
+_XINETD_HEAD = "# - A program has the supplementary groups of its user (xinetd: only with groups = yes)."
+_FAMILIES_HEAD = "# - tcp and udp are what they are for {}'s inetd.conf; --format names another."
+_KEEPS_ROOT = "# root, to become the users of the programs below"
+_ORDER = ("exec", "user", "group", "max_instances", "limits", "environment", "stderr")
+_PLACE = re.compile(r"^[^:\s]*(?::\d+)*: ")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of an import.
+
+    Attributes:
+        text: of the sockd.toml.
+        notes: lines for a person, with file and line, in the order of the services.
+        served, disabled, left_out: how many services.
+    """
+
+    text: str
+    notes: tuple[str, ...]
+    served: int
+    disabled: int
+    left_out: int
+
+
+def convert(sources: Sources, host: Surroundings, accept: Try, *, with_disabled: bool = False) -> Result:
+    """Translate what was read.
+
+    Args:
+        sources: the files.
+        host: what must be known of it.
+        accept: tells whether sockd would take a text.
+        with_disabled: serve also what was switched off.
+
+    Raises:
+        SockdError: [daemon] is not acceptable here, as on a host without a user nobody.
+    """
+    drafts: list[Draft] = []
+    notes = list(sources.notes)
+    for file, text in sources.inetd:
+        found, more = inetd_conf.parse(text, file, sources.dialect, host)
+        drafts += found
+        notes += more
+    found, more, log_to = xinetd.services(sources.xinetd, host)
+    writer = _Writer(accept, with_disabled)
+    for draft in [*drafts, *found]:
+        writer.add(draft)
+    head = [_HEAD, *([_XINETD_HEAD] if found else [])]
+    head += [_FAMILIES_HEAD.format(sources.dialect)] if drafts else []
+    head += [f"# {_plain(str(note.place))}: {_plain(note.text)}" for note in [*notes, *more]]
+    blocks = ["\n".join(head), "\n".join(_daemon(writer.active, log_to)), *writer.blocks]
+    whole = "\n\n".join(blocks) + "\n"
+    if writer.active:
+        accept(whole)
+    lines = (*(f"{note.place}: {note.text}" for note in [*notes, *more]), *writer.notes)
+    return Result(whole, lines, len(writer.active), writer.disabled, writer.left_out)
+
+
+class _Writer:
+    """Writes one service after the other; what it wrote to be served stays acceptable as a whole."""
+
+    def __init__(self, accept: Try, with_disabled: bool) -> None:
+        self._accept = accept
+        self._with_disabled = with_disabled
+        self._names: set[str] = set(BUILTINS)
+        self._accepted = '[daemon]\nuser = "root"\n'
+        self.blocks: list[str] = []
+        self.notes: list[str] = []
+        self.active: list[Draft] = []
+        self.disabled = self.left_out = 0
+
+    def add(self, draft: Draft) -> None:
+        lines = list(_tables(draft, draft.builtin or self._name(draft.name)))
+        is_off = draft.disabled and not self._with_disabled
+        if any("\ud800" <= mark <= "\udfff" for text in _texts([*draft.addresses, draft.program]) for mark in text):
+            draft.leave_out("has bytes that are not UTF-8, which a TOML file cannot hold")
+        if not (draft.is_left_out or is_off):
+            self._try(draft, "\n".join(lines))
+        state = "disabled: " if is_off else "left out: " if draft.is_left_out else ""
+        block = [f"# {_plain(str(draft.place))}: {state}{_plain(draft.origin)}"]
+        block += (f"#   {_plain(str(note.place))}: {_plain(note.text)}" for note in draft.notes)
+        block += (f"#{line}" if state and line else line for line in lines)
+        self.blocks.append("\n".join(block))
+        if is_off:  # of what is not in effect nothing is lost
+            self.disabled += 1
+            return
+        for note in draft.notes:
+            self.notes.append(f"{note.place}: {draft.name}: {'left out: ' if note.leaves_out else ''}{note.text}")
+        if draft.is_left_out:
+            self.left_out += 1
+        else:
+            self.active.append(draft)
+
+    def _try(self, draft: Draft, text: str) -> None:
+        whole = f"{self._accepted}\n{text}\n"
+        try:
+            self._accept(whole)
+        except SockdError as error:
+            for line in str(error).splitlines():
+                draft.leave_out(_PLACE.sub("", line))
+        else:
+            self._accepted = whole
+
+    def _name(self, text: str) -> str:
+        """Make a name of [service.NAME] that no other has."""
+        plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-")[: MAX_NAME - 4] or "service"
+        names = [plain, *(f"{plain}-{number}" for number in range(2, len(self._names) + 3))]
+        name = next(one for one in names if one not in self._names)
+        self._names.add(name)
+        return name
+
+
+def _daemon(active: Iterable[Draft], log_to: str) -> Iterator[str]:
+    """Give [daemon]: root only where programs need it."""
+    accounts = {(str(draft.program["user"]), str(draft.program.get("group", ""))) for draft in active if draft.program}
+    user, group = next(iter(accounts)) if len(accounts) == 1 else ("root", "") if accounts else ("nobody", "")
+    yield "[daemon]"
+    if len(accounts) > 1:
+        yield _KEEPS_ROOT
+    yield f"user = {quote(user)}"
+    if group and user not in ROOTS:
+        yield f"group = {quote(group)}"
+    if log_to:
+        yield f"log = {{ to = {quote(log_to)} }}"
+
+
+def _tables(draft: Draft, name: str) -> Iterator[str]:
+    yield "[[listen]]"
+    addresses: Table = {"addresses": list(draft.addresses)} if draft.addresses else {}
+    if len(draft.addresses) == 1:
+        addresses = {"address": draft.addresses[0]}
+    yield from _keys(addresses | {"service": name} | draft.listen)
+    if not draft.builtin and draft.program:
+        yield ""
+        yield f"[service.{name if '.' not in name else quote(name)}]"
+        yield from _keys({key: draft.program[key] for key in _ORDER if key in draft.program})
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _texts(one)
+
+
+def _keys(table: Table) -> Iterator[str]:
+    for key, value in table.items():
+        yield f"{key} = {_value(value)}"
+
+
+def _value(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return quote(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(quote, value))}]"
+    return f"{{ {', '.join(f'{key} = {_value(one)}' for key, one in value.items())} }}"
+
+
+def _plain(text: str) -> str:
+    """Write any text so that a comment of TOML can hold it."""
+    return "".join(
+        mark if mark.isprintable() and not "\ud800" <= mark <= "\udfff" else ascii(mark)[1:-1] for mark in text
+    )

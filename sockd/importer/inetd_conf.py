@@ -1,0 +1,211 @@
+"""inetd.conf -> drafts: the forms of OpenBSD (Debian's openbsd-inetd), inetutils, FreeBSD and NetBSD.
+
+They agree but for one thing: which families "tcp" and "tcp6" are.  An entry is a line, and
+those after it that begin with a blank.  A comment that is an entry behind its marks is one
+that was switched off, as update-inetd(8) does it and as people do.
+Source: inetd(8) of each.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sockd.importer.model import Draft, Note, Place
+from sockd.importer.program import external, internal, take_socket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sockd.importer.model import Surroundings
+
+BOTH, ONLY_4, ONLY_6 = "", "0.0.0.0", "[::]"  # noqa: S104 - every address is what the file asks for
+FAMILIES = {
+    "openbsd": {"": BOTH, "4": ONLY_4, "6": ONLY_6, "6only": ONLY_6, "46": BOTH},
+    "inetutils": {"": ONLY_4, "4": ONLY_4, "6": BOTH, "6only": ONLY_6, "46": BOTH},
+    "bsd": {"": ONLY_4, "4": ONLY_4, "6": ONLY_6, "6only": ONLY_6, "46": BOTH},
+}
+"""What listens for tcp and udp with each suffix, by the program whose file it is."""
+
+_OFF = re.compile(r"#[\s#]*(?:<\w+>#)?\s*")
+_WORD = re.compile(r"""\s*((?:"[^"]*"|'[^']*'|[^\s"'])+)""")
+_PROTOCOL = re.compile(r"(?P<name>tcp|udp)(?P<family>46|4|6only|6|)(?P<options>,.*)?")
+_WAIT = re.compile(r"(?P<wait>wait|nowait)(?:[.:](?P<rate>\d+))?(?P<limits>(?:/\d+){0,3})")
+_SIZE = re.compile(r"(?P<name>sndbuf|rcvbuf)=(?P<number>\d+)(?P<unit>[kKmM]?)")
+_TYPES = ("stream", "dgram", "raw", "rdm", "seqpacket")
+_FIELDS = 6
+_UNITS = {"": 1, "k": 1024, "m": 1024 * 1024}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry: its place, its words, whether one of them was quoted, whether it is switched off."""
+
+    place: Place
+    words: tuple[str, ...]
+    quoted: bool
+    disabled: bool
+
+
+def parse(text: str, file: str, dialect: str, host: Surroundings) -> tuple[list[Draft], list[Note]]:
+    """Translate a file.
+
+    Args:
+        text: of the file.
+        file: its name, for notes.
+        dialect: a key of FAMILIES.
+        host: what must be known of it.
+
+    Returns:
+        The services in the order of the file, and notes on lines that belong to none.
+    """
+    drafts: list[Draft] = []
+    notes: list[Note] = []
+    default = ""
+    for entry in _entries(text, file):
+        if len(entry.words) == 1 and entry.words[0].endswith(":"):
+            default = entry.words[0].removesuffix(":")
+        elif entry.words[0].startswith("#@"):
+            notes.append(Note(entry.place, f"IPsec policy {' '.join(entry.words)!r} has no equivalent"))
+        elif len(entry.words) < _FIELDS:
+            text = f"{' '.join(entry.words)!r} is no entry: {len(entry.words)} of at least {_FIELDS} fields"
+            notes.append(Note(entry.place, text))
+        else:
+            drafts.append(_translate(entry, default, FAMILIES[dialect], host))
+    return drafts, notes
+
+
+def _entries(text: str, file: str) -> Iterator[Entry]:
+    open_entry: Entry | None = None
+    for number, line in enumerate(text.splitlines(), 1):
+        is_more = open_entry is not None and line[:1] in (" ", "\t") and line.strip()
+        words, quoted = _split(line)
+        if open_entry is not None and is_more:
+            both = (*open_entry.words, *words)
+            open_entry = Entry(open_entry.place, both, open_entry.quoted or quoted, open_entry.disabled)
+            continue
+        if open_entry is not None:
+            yield open_entry
+        open_entry = _begin(line, words, quoted, Place(file, number))
+    if open_entry is not None:
+        yield open_entry
+
+
+def _begin(line: str, words: tuple[str, ...], quoted: bool, place: Place) -> Entry | None:
+    if line.startswith("#@") and len(line) > len("#@"):
+        return Entry(place, words, quoted, disabled=False)
+    if not line.lstrip().startswith("#"):
+        return Entry(place, words, quoted, disabled=False) if words else None
+    words, quoted = _split(_OFF.sub("", line.lstrip(), count=1))
+    is_entry = len(words) >= _FIELDS and words[1].partition(":")[0] in _TYPES and _WAIT.fullmatch(words[3])
+    return Entry(place, words, quoted, disabled=True) if is_entry else None
+
+
+def _split(line: str) -> tuple[tuple[str, ...], bool]:
+    """Split at blanks outside of quotes, which are taken off; one that is not closed is a letter."""
+    words, position, quoted = [], 0, False
+    while match := _WORD.match(line, position) or re.compile(r"\s*(\S+)").match(line, position):
+        plain = re.sub(r"""(["'])(.*?)\1""", r"\2", match[1])
+        quoted = quoted or plain != match[1]
+        words.append(plain)
+        position = match.end()
+    return tuple(words), quoted
+
+
+def _translate(entry: Entry, default: str, families: dict[str, str], host: Surroundings) -> Draft:
+    where, kind, protocol, wait, user, path, *words = entry.words
+    hosts, name = _split_hosts(where, default) if protocol != "unix" else ("", where)
+    draft = Draft(place=entry.place, name=name, origin=" ".join(entry.words), disabled=entry.disabled)
+    if entry.quoted:
+        draft.lose("quotes are read as inetutils, FreeBSD and NetBSD do; openbsd-inetd passes them on as letters")
+    stream = _listen(draft, hosts, name, kind, protocol, families)
+    waits = _limit(draft, wait)
+    if path == "internal":
+        internal(draft, name, stream=stream)
+        return draft
+    _account(draft, user)
+    external(draft, path, words, host, place=draft.place)
+    if waits or not stream:
+        take_socket(draft, f"{kind} {wait}", draft.place)
+    return draft
+
+
+def _split_hosts(where: str, default: str) -> tuple[str, str]:
+    hosts, colon, name = where.rpartition(":")
+    return (hosts or "*", name) if colon else (default, where)
+
+
+def _listen(draft: Draft, hosts: str, name: str, kind: str, protocol: str, families: dict[str, str]) -> bool:
+    """Give the draft its addresses; tells whether it is for streams."""
+    kind, _, extra = kind.partition(":")
+    stream = kind == "stream"
+    match = _PROTOCOL.fullmatch(protocol)
+    if extra:
+        draft.lose(f"accept filter {extra!r} has no equivalent; defer_accept waits for the first bytes")
+    if kind not in ("stream", "dgram"):
+        draft.leave_out(f"socket type {kind}: sockd serves stream and dgram")
+    elif protocol == "unix":
+        draft.addresses = [f"{'unix' if stream else 'unixgram'}:{name}"]
+    elif protocol.startswith("rpc/"):
+        draft.leave_out(f"{protocol}: sockd registers nothing with rpcbind(8)")
+    elif name == "tcpmux" or name.startswith("tcpmux/"):
+        draft.leave_out("tcpmux (RFC 1078) has no equivalent; give the service a port of its own")
+    elif match is None:
+        draft.leave_out(f"protocol {protocol}: sockd serves tcp, udp and unix")
+    elif stream != (match["name"] == "tcp"):
+        draft.leave_out(f"{kind} over {match['name']} does not exist")
+    else:
+        _addresses(draft, hosts, name, match["name"], families[match["family"]])
+        _buffers(draft, (match["options"] or "").split(","))
+    return stream
+
+
+def _addresses(draft: Draft, hosts: str, name: str, scheme: str, wildcard: str) -> None:
+    for host in hosts.split(",") if hosts else ["*"]:
+        plain = host.strip("[]")
+        shown = wildcard if plain == "*" else f"[{plain}]" if ":" in plain else plain
+        draft.addresses.append(f"{scheme}://{shown}:{name}")
+        if plain == "*" and wildcard == ONLY_6:
+            draft.listen["ipv6_only"] = True
+
+
+def _buffers(draft: Draft, options: list[str]) -> None:
+    for option in filter(None, options):
+        match = _SIZE.fullmatch(option)
+        if match is None:
+            draft.lose(f"option {option!r} of the protocol has no equivalent")
+            continue
+        key = "send_buffer" if match["name"] == "sndbuf" else "receive_buffer"
+        draft.listen[key] = int(match["number"]) * _UNITS[match["unit"].lower()]
+
+
+def _limit(draft: Draft, wait: str) -> bool:
+    """Take the limits that stand behind wait or nowait; tells which of the two it is."""
+    match = _WAIT.fullmatch(wait)
+    if match is None:
+        draft.leave_out(f"{wait!r} is neither wait nor nowait")
+        return False
+    if match["rate"]:
+        text = f"at most {match['rate']} starts a minute, of all clients together, has no equivalent"
+        draft.lose(f"{wait}: {text}; max_instances limits those that run at once, rate each source")
+    most, rate, of_source = ([int(number) for number in match["limits"].split("/")[1:]] + [0, 0, 0])[:3]
+    if most:
+        draft.program["max_instances"] = most
+    if rate:
+        draft.listen["rate"] = {"connections": rate, "per": "1m", "burst": rate}
+    if of_source:
+        draft.listen["max_connections_per_source"] = of_source
+    if rate or of_source:
+        draft.listen["source_prefix_ipv6"] = 128
+    return match["wait"] == "wait"
+
+
+def _account(draft: Draft, text: str) -> None:
+    account, slash, login_class = text.partition("/")
+    if slash:
+        draft.lose(f"login class {login_class!r} has no equivalent; write its limits as limits = {{ ... }}")
+    user, *group = re.split(r"[:.]", account, maxsplit=1)
+    draft.program["user"] = user
+    if group and group[0]:
+        draft.program["group"] = group[0]

@@ -1,0 +1,91 @@
+"""What is between the two formats: services as sockd would have them, and notes on what is lost.
+
+Knows neither inetd nor xinetd, and no TOML but the names of keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+Value: TypeAlias = str | int | bool | list[str] | dict[str, str | int]
+Table: TypeAlias = dict[str, Value]
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """A line of a file, counted from 1."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something of the old configuration that the new one does not have.
+
+    Attributes:
+        place: where it stands.
+        text: what it is, and what to do.
+        leaves_out: whether the service cannot be served for it.
+    """
+
+    place: Place
+    text: str
+    leaves_out: bool = False
+
+
+@dataclass(kw_only=True)
+class Draft:
+    """One service while it is translated; each part of its entry adds what it comes to.
+
+    Attributes:
+        place: of its entry.
+        name: as the old configuration calls it.
+        origin: its entry in one line, for a comment.
+        addresses: of the listener.
+        listen: further keys of [[listen]].
+        builtin: the built-in that serves it; empty: a program does.
+        program: keys of [service.NAME].
+        disabled: whether it was switched off.
+        notes: what is lost.
+    """
+
+    place: Place
+    name: str
+    origin: str
+    addresses: list[str] = field(default_factory=list)
+    listen: Table = field(default_factory=dict)
+    builtin: str = ""
+    program: Table = field(default_factory=dict)
+    disabled: bool = False
+    notes: list[Note] = field(default_factory=list)
+
+    def lose(self, text: str, place: Place | None = None) -> None:
+        """Note something that is lost, and serve all the same."""
+        self.notes.append(Note(place or self.place, text))
+
+    def leave_out(self, text: str, place: Place | None = None) -> None:
+        """Note why it cannot be served."""
+        self.notes.append(Note(place or self.place, text, leaves_out=True))
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether something keeps it from being served."""
+        return any(note.leaves_out for note in self.notes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What a translation must know of the host.
+
+    Attributes:
+        access_rule: place of the first rule of hosts_access(5); empty when there is none.
+        sockctl: path of this tool, for services that another host serves.
+    """
+
+    access_rule: str
+    sockctl: str

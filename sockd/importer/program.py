@@ -1,0 +1,83 @@
+"""Programs of inetd and xinetd as the exec service executes them, and the services they had within.
+
+The exec service gives a program its path as argv[0], a umask of 022 and four of the limits;
+what goes beyond is done by the shell, as in any start script, and it executes the program in its place.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sockd.importer.model import Draft, Place, Surroundings
+
+SHELL = "/bin/sh"
+DAEMON_FOLDER = "/usr/sbin"
+"""REAL_DAEMON_DIR of tcpd(8) on Debian and most others."""
+BUILTINS = {"echo": "echo", "discard": "discard", "sink": "discard", "null": "discard"}
+DATE = ["/bin/date", "+%a %b %e %H:%M:%S %Y\r"]
+"""RFC 867 in the format of inetd's own: ctime(3), and CR LF."""
+
+
+def internal(draft: Draft, name: str, *, stream: bool) -> None:
+    """Give a service that the old daemon had within its equivalent, or name that there is none."""
+    if name in BUILTINS:
+        draft.builtin = BUILTINS[name]
+    elif name == "daytime" and stream:
+        draft.program = {"exec": list(DATE), "user": "nobody", "environment": ["LC_ALL=C"]}
+    else:
+        kind = "stream" if stream else "dgram"
+        draft.leave_out(f"internal {name} ({kind}) has no equivalent; echo, discard and daytime (stream) have one")
+
+
+def external(
+    draft: Draft, path: str, words: Sequence[str], host: Surroundings, *, place: Place, steps: Sequence[str] = ()
+) -> None:
+    """Give a service its program.
+
+    Args:
+        draft: what gets exec and stderr.
+        path: of the program.
+        words: from argv[0] on; may be empty.
+        host: for tcpd(8).
+        place: of the program in its file.
+        steps: of the shell, before the program takes its place.
+    """
+    name, *arguments = words or (os.path.basename(path),)
+    if os.path.basename(path) == "tcpd":
+        path = name if os.path.isabs(name) else f"{DAEMON_FOLDER}/{name}"
+        ask_access(draft, "tcpd(8)", host, place)
+        if not host.access_rule:
+            draft.lose("tcpd(8) is taken out: hosts.allow and hosts.deny have no rules; write allow and deny", place)
+    elif os.path.basename(name) != os.path.basename(path):
+        draft.lose(f"argv[0] {name!r}: a program is given its path, {path}", place)
+    command = [path, *arguments]
+    if steps:
+        *first, last = steps
+        last += ' "$0" "$@"' if last.startswith("exec ") else ' && exec "$0" "$@"'
+        command = [SHELL, "-c", " && ".join([*first, last]), *command]
+    draft.program |= {"exec": command, "stderr": "socket"}
+
+
+def ask_access(draft: Draft, who: str, host: Surroundings, place: Place) -> None:
+    """Leave a service out for which rules of hosts_access(5) were asked, if there are any."""
+    if host.access_rule:
+        text = f"{who} asked hosts_access(5), and there are rules ({host.access_rule}), which sockd does not read"
+        draft.leave_out(f"{text}; write them as allow and deny", place)
+
+
+def take_socket(draft: Draft, what: str, place: Place) -> None:
+    """Leave out a program that is given the listening socket itself, and say what runs it."""
+    if draft.is_left_out:  # for another reason, by which this is no remedy
+        return
+    user, group = draft.program.get("user"), draft.program.get("group")
+    words = ["sockctl", "bind", *(["--user", str(user)] if user else []), *(["--group", str(group)] if group else [])]
+    command = draft.program.get("exec")
+    program = command if isinstance(command, list) else []
+    lines = (shlex.join([*words, "--stdin", address, "--", *program]) for address in draft.addresses)
+    text = f"{what}: the program takes the socket itself, and exec gives it connections; it can be run by"
+    draft.leave_out(f"{text}: {'; '.join(lines)}", place)

@@ -1,0 +1,96 @@
+"""What is in effect for a service of xinetd: its own attributes over those of defaults.
+
+The operators are done here, and what xinetd ignores is named.
+Source: xinetd.conf(5); parse.c of xinetd 2.3.15 for the order of things.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sockd.importer.model import Note, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sockd.importer.xinetd_conf import Attribute, Section
+
+SETS = ("only_from", "no_access", "log_on_success", "log_on_failure", "passenv", "env", "enabled", "disabled")
+"""Attributes that know += and -=, and may stand more than once."""
+LISTS = ("server_args", "log_type", "access_times", "type", "flags")
+PAIRS = ("redirect", "cps")
+SINGLES = (
+    "socket_type", "protocol", "wait", "user", "group", "server", "instances", "rpc_version", "rpc_number", "id",
+    "port", "nice", "banner", "bind", "per_source", "groups", "banner_success", "banner_fail", "disable", "max_load",
+    "rlimit_as", "rlimit_cpu", "rlimit_data", "rlimit_rss", "rlimit_stack", "rlimit_files", "v6only", "deny_time",
+    "umask", "mdns", "libwrap",
+)  # fmt: skip
+FOR_DEFAULTS = (
+    "log_type", "log_on_success", "log_on_failure", "disabled", "no_access", "only_from", "instances", "passenv",
+    "banner", "bind", "per_source", "groups", "banner_success", "banner_fail", "cps", "enabled", "max_load", "v6only",
+    "umask", "mdns",
+)  # fmt: skip
+SYNONYMS = {"interface": "bind"}
+
+
+@dataclass(frozen=True)
+class Given:
+    """The value of an attribute, and where it stands; the last place for those that were put together."""
+
+    place: Place
+    values: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The values as they stand in the file, one blank between them."""
+        return " ".join(self.values)
+
+
+def in_effect(section: Section, defaults: Mapping[str, Given]) -> tuple[dict[str, Given], list[Note]]:
+    """Put the attributes of a section together.
+
+    Args:
+        section: a service, or defaults itself.
+        defaults: what is in effect for all; empty for defaults itself.
+
+    Returns:
+        The attributes by name, and notes on lines that xinetd ignores.
+    """
+    found: dict[str, Given] = {}
+    notes: list[Note] = []
+    for one in section.attributes:
+        name = SYNONYMS.get(one.name, one.name)
+        reason = _why_ignored(one, name, section.kind == "defaults", name in found)
+        if reason:
+            notes.append(Note(one.place, f"{one.name} {reason}; xinetd ignores it"))
+        elif name in SETS:
+            found[name] = _added(one, found.get(name) or defaults.get(name), section.kind == "defaults")
+        else:
+            found[name] = Given(one.place, one.values)
+    rest = {name: given for name, given in defaults.items() if name not in found}
+    return found | rest, notes
+
+
+def _why_ignored(one: Attribute, name: str, in_defaults: bool, is_set: bool) -> str:
+    if name not in (*SETS, *LISTS, *PAIRS, *SINGLES):
+        return "is no attribute"
+    if in_defaults and name not in FOR_DEFAULTS:
+        return "does not belong in defaults"
+    if name in SETS:
+        return ""
+    if one.operator != "=":
+        return f"cannot be changed by {one.operator}"
+    if is_set:
+        return "is set above"
+    wanted = 1 if name in SINGLES else 2 if name in PAIRS else len(one.values)
+    return "" if len(one.values) == wanted else f"takes {wanted} value{'s' * (wanted > 1)}, not {len(one.values)}"
+
+
+def _added(one: Attribute, before: Given | None, in_defaults: bool) -> Given:
+    old = before.values if before else ()
+    if one.operator == "-=":
+        return Given(one.place, tuple(value for value in old if value not in one.values))
+    if one.operator == "=" and not in_defaults:  # in defaults it adds, as += does
+        old = ()
+    return Given(one.place, tuple(dict.fromkeys((*old, *one.values))))

@@ -1,0 +1,266 @@
+"""A service of xinetd -> a draft: what each attribute comes to.
+
+Source: xinetd.conf(5).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from sockd.importer.model import Draft
+from sockd.importer.networks import networks, rules
+from sockd.importer.program import ask_access, external, internal, take_socket
+from sockd.units import format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sockd.importer.model import Place, Surroundings
+    from sockd.importer.networks import Network
+    from sockd.importer.xinetd_merge import Given
+
+UMASK = 0o022
+"""Of every program of sockd."""
+UNLIMITED = "UNLIMITED"
+KNOWN_FLAGS = ("NODELAY", "KEEPALIVE", "NORETRY", "REUSE", "NAMEINARGS", "NOLIBWRAP", "IPv4", "IPv6")
+"""Those that are kept, or that say what sockd does anyway."""
+ULIMITS = {"rlimit_data": "-d", "rlimit_rss": "-m", "rlimit_stack": "-s"}
+"""Options of the shell's ulimit, in KiB, for limits that `limits` does not have."""
+_SUFFIXES = {"k": 1024, "m": 1024 * 1024}
+_LOGGED = {"log_on_success": ("PID", "HOST", "EXIT", "DURATION"), "log_on_failure": ("HOST", "ATTEMPT")}
+_NO_EQUIVALENT = {
+    "banner": "a file sent to every client before anything else has no equivalent",
+    "banner_success": "a file sent to every client that is let in has no equivalent",
+    "banner_fail": 'a file sent to who is refused: write its line as banner = "..."',
+    "max_load": "nothing looks at the load; max_instances limits what runs at once",
+    "cps": "a rate of all clients together has no equivalent; rate limits each source, max_instances what runs at once",
+}
+
+
+def translate(
+    name: str, place: Place, found: Mapping[str, Given], host: Surroundings, listed: Mapping[str, Given]
+) -> Draft:
+    """Make a draft of a service.
+
+    Args:
+        name: behind the word service.
+        place: of its entry.
+        found: its attributes, as in effect.
+        host: what must be known of it.
+        listed: the attributes of defaults, for enabled and disabled.
+    """
+    return _Translation(name, place, found, host, listed).draft
+
+
+class _Translation:
+    """One service; `draft` is complete when the constructor returns."""
+
+    def __init__(
+        self, name: str, place: Place, found: Mapping[str, Given], host: Surroundings, listed: Mapping[str, Given]
+    ) -> None:
+        self._found = found
+        self._host = host
+        ident = self._text("id") or name
+        self._types = self._values("type")
+        self._flags = self._values("flags")
+        self._stream = self._text("socket_type") == "stream" or self._text("protocol") == "tcp"
+        self.draft = Draft(place=place, name=ident, origin=f"service {name}{f', id {ident}' if ident != name else ''}")
+        self.draft.disabled = self._is_disabled(ident, listed)
+        self._listen(name)
+        self._refuse_types()
+        self._account()
+        self._serve(name)
+        self._admit()
+        self._limit()
+        self._environment()
+        self._log()
+        for key, text in _NO_EQUIVALENT.items():
+            if key in found:
+                self._lose(key, text)
+
+    # ---- values
+
+    def _values(self, name: str) -> tuple[str, ...]:
+        return self._found[name].values if name in self._found else ()
+
+    def _text(self, name: str) -> str:
+        return self._found[name].text if name in self._found else ""
+
+    def _place(self, name: str) -> Place:
+        return self._found[name].place if name in self._found else self.draft.place
+
+    def _lose(self, name: str, text: str) -> None:
+        self.draft.lose(f"{name} = {self._text(name)}: {text}", self._place(name))
+
+    def _leave_out(self, name: str, text: str) -> None:
+        self.draft.leave_out(f"{name} = {self._text(name)}: {text}", self._place(name))
+
+    def _number(self, name: str) -> int | None:
+        """Give the number of an attribute; None where it is not set, is UNLIMITED or no number, which is named."""
+        text = self._text(name)
+        if text == UNLIMITED:
+            self._lose(name, "no limit of its own is set; sockd's default holds")
+            return None
+        digits, factor = (text[:-1], _SUFFIXES[text[-1:].lower()]) if text[-1:].lower() in _SUFFIXES else (text, 1)
+        if digits.isdecimal():
+            return int(digits) * factor
+        if text:
+            self._leave_out(name, "is no number")
+        return None
+
+    # ---- parts
+
+    def _is_disabled(self, ident: str, listed: Mapping[str, Given]) -> bool:
+        enabled, disabled = listed.get("enabled"), listed.get("disabled")
+        return (
+            self._text("disable") not in ("", "no")
+            or (enabled is not None and ident not in enabled.values)
+            or (disabled is not None and ident in disabled.values)
+        )
+
+    def _listen(self, name: str) -> None:
+        kind, protocol = self._text("socket_type"), self._text("protocol")
+        protocol = protocol or ("tcp" if self._stream else "udp")
+        if (kind or "stream") not in ("stream", "dgram"):
+            return self._leave_out("socket_type", "sockd serves stream and dgram")
+        if protocol not in ("tcp", "udp") or self._stream != (protocol == "tcp"):
+            return self._leave_out("protocol", f"sockd serves tcp as stream and udp as dgram, not {protocol} so")
+        if not kind and not self._text("protocol"):
+            return self.draft.leave_out("neither socket_type nor protocol; xinetd passes the service over")
+        if "UNLISTED" in self._types and "port" not in self._found:
+            return self._leave_out("type", "no port")
+        if "wait" not in self._found:
+            return self.draft.leave_out("wait is not set; xinetd passes the service over")
+        host = self._text("bind")
+        host = f"[{host}]" if ":" in host else host
+        if not host and ("IPv4" in self._flags or "IPv6" in self._flags or "v6only" in self._found):
+            host = "0.0.0.0" if "IPv4" in self._flags else "[::]"  # noqa: S104 - every address of a family, as asked for
+        if self._text("v6only") == "yes" or (host == "[::]" and "v6only" in self._found):
+            self.draft.listen["ipv6_only"] = self._text("v6only") == "yes"
+        self.draft.addresses = [f"{protocol}://{host}:{self._text('port') or name}"]
+        return None
+
+    def _refuse_types(self) -> None:
+        if "RPC" in self._types:
+            self._leave_out("type", "sockd registers nothing with rpcbind(8)")
+        for word in ("TCPMUX", "TCPMUXPLUS"):
+            if word in self._types:
+                self._leave_out("type", "tcpmux (RFC 1078) has no equivalent; give the service a port of its own")
+        for flag in self._flags:
+            if flag == "SENSOR":
+                self._leave_out("flags", "a sensor, which shuts out who comes, has no equivalent")
+            elif flag == "IDONLY":
+                self._leave_out("flags", "IDONLY lets in who is known by ident (RFC 1413), which sockd does not ask")
+            elif flag not in KNOWN_FLAGS:
+                self._lose("flags", f"{flag} has no equivalent")
+
+    def _account(self) -> None:
+        for key in ("user", "group"):
+            if key in self._found:
+                self.draft.program[key] = self._text(key)
+        if self._text("groups") == "no" and "user" in self._found:
+            self._lose("groups", "a program has the supplementary groups of its user")
+
+    def _serve(self, name: str) -> None:
+        if "NOLIBWRAP" not in self._flags:
+            ask_access(self.draft, "xinetd", self._host, self.draft.place)
+        if "redirect" in self._found:
+            self._redirect()
+        elif "INTERNAL" in self._types:
+            self.draft.program.clear()
+            internal(self.draft, name, stream=self._stream)
+        elif missing := [key for key in ("server", "user") if key not in self._found]:
+            self.draft.leave_out(f"no {' and no '.join(missing)}; xinetd passes the service over")
+        else:
+            path, words = self._text("server"), self._values("server_args")
+            argv = words if "NAMEINARGS" in self._flags else (os.path.basename(path), *words)
+            external(self.draft, path, argv, self._host, place=self._place("server"), steps=self._steps())
+            if self._text("wait") == "yes" or not self._stream:
+                take_socket(self.draft, f"wait = {self._text('wait')}", self._place("wait"))
+
+    def _redirect(self) -> None:
+        if not self._stream:
+            return self._leave_out("redirect", "only connections can be passed on")
+        host, port = self._values("redirect")
+        target = f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+        self.draft.program = {"user": "nobody", **self.draft.program}
+        self.draft.program["exec"] = [self._host.sockctl, "connect", target]
+        return None
+
+    def _steps(self) -> list[str]:
+        """Give what the shell does before the program takes its place."""
+        steps = []
+        for key, option in ULIMITS.items():
+            if (most := self._number(key)) is not None:
+                steps.append(f"ulimit {option} {-(-most // 1024)}")
+        umask, nice = self._text("umask"), self._text("nice")
+        if umask and not re.fullmatch("[0-7]{1,4}", umask):
+            self._leave_out("umask", "is no octal number")
+        elif umask and int(umask, 8) != UMASK:
+            steps.append(f"umask {umask}")
+        if nice and not re.fullmatch("[+-]?[0-9]{1,3}", nice):
+            self._leave_out("nice", "is no number")
+        elif nice.startswith("-") and self._text("user") != "root":
+            self._lose("nice", "only root may raise a priority, and by then the program has its user")
+        elif nice:
+            steps.append(f"exec nice -n {nice}")
+        return steps
+
+    def _admit(self) -> None:
+        if "access_times" in self._found:
+            self._leave_out("access_times", "hours have no equivalent; without them it would be open at any time")
+        only, never = self._networks("only_from", closes=False), self._networks("no_access", closes=True)
+        if "only_from" in self._found and not only:
+            self._leave_out("only_from", "nobody is left who would be let in")
+        allow, deny = rules(only, never)
+        self.draft.listen |= {"allow": allow} if allow else {}
+        self.draft.listen |= {"deny": deny} if deny else {}
+
+    def _networks(self, key: str, *, closes: bool) -> list[Network]:
+        """Read the clients of an attribute; who cannot be told is not let in, and named."""
+        found: list[Network] = []
+        for value in self._values(key):
+            try:
+                found += networks(value)
+            except ValueError as error:
+                if closes:
+                    self.draft.leave_out(f"{key}: {error}; without it they would be let in", self._place(key))
+                else:
+                    self.draft.lose(f"{key}: {error}; they are not let in", self._place(key))
+        return found
+
+    def _limit(self) -> None:
+        draft = self.draft
+        if (most := self._number("instances")) is not None:
+            table = draft.listen if draft.builtin else draft.program
+            table["max_connections" if draft.builtin else "max_instances"] = most
+            draft.listen["at_limit"] = "refuse"
+        if (most := self._number("per_source")) is not None:
+            draft.listen |= {"max_connections_per_source": most, "source_prefix_ipv6": 128}
+        limits: dict[str, str | int] = {}
+        if (seconds := self._number("rlimit_cpu")) is not None:
+            limits["cpu"] = f"{seconds}s"
+        if (size := self._number("rlimit_as")) is not None:
+            limits["memory"] = format_size(size)
+        if (files := self._number("rlimit_files")) is not None:
+            limits["files"] = files
+        if limits and "exec" in draft.program:
+            draft.program["limits"] = limits
+
+    def _environment(self) -> None:
+        if "exec" not in self.draft.program or not ("env" in self._found or "passenv" in self._found):
+            return
+        own = self._values("env")
+        names = {entry.partition("=")[0] for entry in own}
+        kept = self._values("passenv") if "passenv" in self._found else ("PATH",)
+        self.draft.program["environment"] = [*(name for name in kept if name not in names), *own]
+
+    def _log(self) -> None:
+        for key, logged in _LOGGED.items():
+            for word in self._values(key):
+                if word not in logged:
+                    self._lose(key, f"{word} is not logged")
+        if "log_type" in self._found:
+            self._lose("log_type", "a service has no log of its own; [daemon] log is that of all")

@@ -1,0 +1,250 @@
+"""`sockctl import` from outside: its TOML goes through `sockd --check`, and nothing is lost in silence.
+
+Each of samples/ says at its head what is expected: `expect:` the counts, `names:` words of standard error, `has:`
+words of the TOML, `format:` the option.
+
+Seen failing, each once: a note dropped (SETS without log_on_success), `allow` not written, take_socket() doing nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from sockd.importer import convert, read
+from sockd.importer.model import Surroundings
+
+SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.conf"))
+BIN = Path(sys.executable).parent
+LIMIT_S = 60
+EX_CONFIG = 78
+
+# Lines that say what sockd does anyway: without them the result is the same.
+SAME = re.compile(
+    r"(type\s*=\s*UNLISTED|socket_type\s*=|protocol\s*=|wait\s*=|umask\s*=\s*022|deny_time|rpc_version)"
+    r"|log_on_(success|failure)\s*[+]?=[ A-Z]*$|includedir|service|defaults|[{}]$"
+)
+
+
+def wanted(path, word):
+    lines = path.read_bytes().decode("utf-8", "replace").splitlines()
+    return [line.removeprefix(f"# {word}: ") for line in lines if line.startswith(f"# {word}: ")]
+
+
+def run(*words, **options):
+    return subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=LIMIT_S, **options)
+
+
+@pytest.fixture
+def imported(tmp_path):
+    """Import files and have sockd check the result; gives the TOML and what was said."""
+
+    def start(*words):
+        done = run(BIN / "sockctl", "import", *words, cwd=tmp_path)
+        assert "Traceback" not in done.stderr
+        assert done.returncode == 0, done.stderr
+        (tmp_path / "sockd.toml").write_text(done.stdout)
+        checked = run(BIN / "sockd", "--check", "-c", "sockd.toml", cwd=tmp_path)
+        assert checked.returncode == 0, checked.stderr + done.stdout
+        return done.stdout, done.stderr
+
+    return start
+
+
+@pytest.fixture
+def no_access_rules():
+    for name in ("/etc/hosts.allow", "/etc/hosts.deny"):
+        if os.path.exists(name) and re.search(r"^\s*[^#\s]", Path(name).read_text(), re.M):
+            pytest.skip(f"{name} has rules, for which services are left out")
+
+
+def counts(text):
+    return text.replace(" served, ", " services; as comments ")
+
+
+def as_seen(text, path):
+    """What is expected, with the quotes and the path that stand in the output."""
+    return text.replace("SAMPLE", str(path))
+
+
+@pytest.mark.usefixtures("no_access_rules")
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_sample(path, imported):
+    form = wanted(path, "format")
+    toml, said = imported(path, *(["--format", *form] if form else []))
+    (expected,) = wanted(path, "expect")
+    assert counts(expected) in said
+    for text in wanted(path, "has"):
+        assert as_seen(text, path) in toml
+    plain = re.sub(r"""["']""", "", said)
+    for text in wanted(path, "names"):
+        assert re.sub(r"""["']""", "", text) in plain
+    for line in said.splitlines()[:-1]:  # the last one counts
+        assert line.startswith((f"sockctl: {path}:", "sockctl: includedir-that")), line
+        place, _, words = line.removeprefix("sockctl: ").partition(": ")
+        assert place in toml
+        assert words.rpartition("left out: ")[2].partition(": ")[2] in toml
+
+
+@pytest.mark.usefixtures("no_access_rules")
+@pytest.mark.parametrize("path", [path for path in SAMPLES if wanted(path, "expect-all")], ids=lambda path: path.stem)
+def test_what_is_disabled_can_be_had(path, imported):
+    _, said = imported("--all", path)
+    assert counts(wanted(path, "expect-all")[0]) in said
+    for text in wanted(path, "names-all"):
+        assert text in said
+
+
+HOST = Surroundings(access_rule="", sockctl="/usr/bin/sockctl")
+
+
+def converted(path, host=HOST, **options):
+    return convert(read([str(path)], **options), host, lambda text: None)
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_no_line_is_lost(path, tmp_path):
+    """Without any one line the result is another: each has left a trace."""
+    form = {"form": (wanted(path, "format") or ["auto"])[0]}
+    lines = path.read_bytes().split(b"\n")
+    copy = tmp_path / path.name
+    copy.write_bytes(b"\n".join(lines))
+    whole = converted(copy, **form)
+    for index, line in enumerate(lines):
+        shown = line.decode("utf-8", "replace").strip()
+        if shown.split() == ["user", "=", "root"] and "internal" in path.stem:  # an internal service has no process
+            continue
+        is_prose = shown.startswith("#") and "\t" not in shown and not shown.startswith("#@")
+        if not shown or is_prose or SAME.match(shown):
+            continue
+        copy.write_bytes(b"\n".join([*lines[:index], b"#", *lines[index + 1 :]]))
+        without = converted(copy, **form)
+        assert (without.text, without.notes) != (whole.text, whole.notes), shown
+
+
+def test_commented_services_are_toml_when_uncommented():
+    for path in SAMPLES:
+        text = converted(path, form=(wanted(path, "format") or ["auto"])[0]).text
+        tomllib.loads(text)
+        if "not UTF-8" not in text:  # such bytes cannot stand in TOML
+            tomllib.loads(re.sub(r"^#(?=[\[a-z])", "", text, flags=re.M))
+
+
+# ---- the host
+
+
+def test_rules_of_hosts_access_keep_wrapped_services_out(tmp_path):
+    (tmp_path / "inetd.conf").write_text("7001 stream tcp nowait nobody /usr/sbin/tcpd /bin/cat\n")
+    (tmp_path / "xinetd.conf").write_text(
+        "service a\n{\ntype=UNLISTED\nport=7002\nsocket_type=stream\nwait=no\nuser=nobody\nserver=/bin/cat\n}\n"
+        "service b\n{\ntype=UNLISTED\nport=7003\nsocket_type=stream\nwait=no\nuser=nobody\nserver=/bin/cat\n"
+        "flags=NOLIBWRAP\n}\n"
+    )
+    ruled = Surroundings(access_rule="/etc/hosts.deny:3", sockctl="/usr/bin/sockctl")
+    assert converted(tmp_path / "inetd.conf", ruled).left_out == 1
+    result = converted(tmp_path / "xinetd.conf", ruled)
+    assert (result.served, result.left_out) == (1, 1)
+    assert "there are rules (/etc/hosts.deny:3)" in result.notes[0]
+
+
+def test_rules_of_hosts_access_are_found(tmp_path, imported):
+    """With a hosts.deny of its own, in a mount namespace."""
+    (tmp_path / "deny").write_text("# comment\n\nALL: ALL\n")
+    (tmp_path / "inetd.conf").write_text("7001 stream tcp nowait nobody /usr/sbin/tcpd /bin/cat\n")
+    if not os.path.exists("/etc/hosts.deny"):
+        pytest.skip("there is no /etc/hosts.deny to lay one over")
+    script = f"mount --bind {tmp_path}/deny /etc/hosts.deny && exec {BIN}/sockctl import {tmp_path}/inetd.conf"
+    if shutil.which("unshare") is None or run("unshare", "-m", "true").returncode:
+        pytest.skip("a mount namespace cannot be made here")
+    done = run("unshare", "-m", "sh", "-c", script)
+    assert done.returncode == EX_CONFIG
+    assert "hosts_access(5), and there are rules (/etc/hosts.deny:3)" in done.stderr
+
+
+# ---- files and folders
+
+
+def test_folders_and_includes(tmp_path, imported):
+    entry = "service {0}\n{{\ntype = UNLISTED\nport = {1}\nsocket_type = stream\nwait = no\n"
+    entry += "user = root\nserver = /bin/cat\n}}\n"
+    folder = tmp_path / "xinetd.d"
+    folder.mkdir()
+    (folder / "two").write_text(entry.format("two", 7002))
+    (folder / "one").write_text(entry.format("one", 7001))
+    (folder / "three.dpkg-dist").write_text(entry.format("three", 7003))
+    (tmp_path / "four").write_text(entry.format("four", 7004))
+    (tmp_path / "xinetd.conf").write_text(
+        f"defaults\n{{\ninstances = 3\n}}\nincludedir {folder}\n"
+        f"include {tmp_path}/four\ninclude {tmp_path}/xinetd.conf\n"
+    )
+    toml, said = imported("xinetd.conf", folder)
+    assert re.findall(r"^service = \"(\w+)\"", toml, re.M) == ["one", "two", "four"]
+    assert toml.count("max_instances = 3") == 3
+    assert f"{folder}/three.dpkg-dist:1: passed over" in said
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    done = run(BIN / "sockctl", "import", "nowhere", cwd=tmp_path)
+    assert done.returncode == 71
+    assert done.stderr == "sockctl: nowhere: No such file or directory (ENOENT)\n"
+    assert done.stdout == ""
+
+
+def test_nothing_to_serve(tmp_path):
+    (tmp_path / "inetd.conf").write_text("#echo stream tcp nowait root internal\n")
+    done = run(BIN / "sockctl", "import", "inetd.conf", cwd=tmp_path)
+    assert done.returncode == EX_CONFIG
+    assert done.stderr.endswith("nothing to serve; --all takes what is disabled\n")
+    assert "#service" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("accounts", "daemon"),
+    [(("nobody", "nobody"), 'user = "nobody"'), (("nobody:tty",), 'user = "nobody"\ngroup = "tty"'),
+     (("nobody", "daemon"), 'user = "root"'), (("root",), 'user = "root"')],
+)  # fmt: skip
+def test_the_daemon_is_root_only_where_programs_need_it(tmp_path, imported, accounts, daemon):
+    lines = (f"{7001 + i} stream tcp nowait {who} /bin/cat cat\n" for i, who in enumerate(accounts))
+    (tmp_path / "inetd.conf").write_text("".join(lines))
+    toml, _ = imported("inetd.conf")
+    assert daemon in toml.partition("[[listen]]")[0]
+
+
+# ---- and it runs
+
+
+@pytest.mark.parametrize("form", ["inetd", "xinetd"])
+def test_imported_programs_answer(tmp_path, launch, form, until):
+    """Each on a Unix socket or a port that was free a moment ago; the shell's steps are seen in the program."""
+    script = tmp_path / "show"
+    script.write_text('#!/bin/sh\nread line\necho "$line $(umask) $(ulimit -s) $(nice) $REMOTE_PORT" >&2\n')
+    script.chmod(0o755)
+    user = "root" if os.geteuid() == 0 else str(os.geteuid())
+    if form == "inetd":
+        text = f"{tmp_path}/socket stream unix nowait {user} {script} show\n"
+    else:
+        text = (
+            f"service show\n{{\ntype = UNLISTED\nport = 0\nbind = 127.0.0.1\nsocket_type = stream\nwait = no\n"
+            f"user = {user}\nserver = {script}\numask = 027\nrlimit_stack = 4M\nnice = 3\nonly_from = localhost\n}}\n"
+        )
+    (tmp_path / "old.conf").write_text(text)
+    done = run(BIN / "sockctl", "import", "old.conf", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "sockd.toml").write_text(done.stdout)
+    server = launch("-f", "--log-format", "json", "-c", "sockd.toml").ready()
+    client = server.connect()
+    client.send(b"hello\n")
+    answer = client.to_end().split()
+    if form == "inetd":
+        assert answer[:2] == [b"hello", b"0022"]
+    else:
+        assert answer == [b"hello", b"0027", b"4096", b"%d" % (os.nice(0) + 3), client.name.rpartition(":")[2].encode()]
+    client.close()
+    server.stop()
