@@ -146,7 +146,7 @@ void sb__kill(sb_set *set, struct row *row, int reason, int error);
 void sb__kill_for(sb_set *set, struct row *row, long code, int error);
 void sb__step(sb_set *set, struct row *row, enum state_event event);
 void sb__begin_close(sb_set *set, struct row *row, int reason);
-void sb__park(sb_set *set, struct row *row);
+void sb__park(sb_set *set, struct row *row); /* with epoll, as the next */
 int sb__tell_epoll(sb_set *set, struct row *row, int operation, int interest);
 
 /* stream.c */

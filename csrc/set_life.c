@@ -45,32 +45,27 @@ static void update_epoll(sb_set *set, struct row *row, int interest)
     if (sb__tell_epoll(set, row, operation, interest) < 0)
         sb__kill(set, row, SB_REASON_LIMIT, errno);
 }
-#else
-static void update_epoll(sb_set *set, struct row *row, int interest)
-{
-    (void)set, (void)row, (void)interest;
-}
-#endif
 
 void sb__park(sb_set *set, struct row *row)
 {
-#ifdef __linux__
-    if (set->epoll >= 0 && sb__tell_epoll(set, row, EPOLL_CTL_DEL, 0) == 0)
+    if (sb__tell_epoll(set, row, EPOLL_CTL_DEL, 0) == 0)
         row->flags |= FLAG_PARKED;
-#else
-    (void)set, (void)row;
-#endif
 }
+#endif
 
 void sb__update_interest(sb_set *set, struct row *row)
 {
     int interest = sb__wanted(row);
     if (interest == row->interest)
         return;
+#ifdef __linux__
     if (set->epoll >= 0) {
         row->interest = (uint8_t)interest;
         update_epoll(set, row, interest);
-    } else if (!(row->flags & FLAG_CHANGED)) {
+        return;
+    }
+#endif
+    if (!(row->flags & FLAG_CHANGED)) {
         row->flags |= FLAG_CHANGED;
         set->changed[set->counts.changes++] = (int32_t)(row - set->rows);
     }

@@ -11,6 +11,7 @@
  */
 #include "set.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #ifdef __linux__
@@ -233,6 +234,7 @@ static void receive_raw(sb_set *set, struct row *row)
 
 enum { READY_READ = SB_READ, READY_WRITE = SB_WRITE, READY_HANGUP = 4, READY_ERROR = 8 };
 
+#ifdef __linux__
 /* Nothing is wanted of it, but epoll reports its end all the same. */
 static void hang_up(sb_set *set, struct row *row, int ready)
 {
@@ -245,6 +247,7 @@ static void hang_up(sb_set *set, struct row *row, int ready)
     else
         sb__park(set, row);
 }
+#endif
 
 static void receive(sb_set *set, struct row *row)
 {
@@ -272,8 +275,10 @@ static void row_ready(sb_set *set, struct row *row, int ready)
         return;
     if (sb__wanted(row) & SB_READ)
         receive(set, row);
+#ifdef __linux__
     else if (ready & (READY_HANGUP | READY_ERROR) && row->out == NULL)
         hang_up(set, row, ready);
+#endif
 }
 
 /* Ready connections group by group, so that one service's frames lie together,
@@ -309,6 +314,7 @@ static int add_item(sb_set *set, int n, int32_t id, int ready)
 {
     if (id < 0 || id >= set->rows_used || set->rows[id].state == ROW_FREE || set->rows[id].state == ROW_CLOSED)
         return n;
+    assert(n < set->rows_size); /* no id twice */
     set->items[n] = (struct item){.id = id, .group = set->rows[id].group, .ready = (uint16_t)ready};
     return n + 1;
 }
@@ -334,7 +340,7 @@ int sb_set_receive(sb_set *set, const int32_t *ids, const int32_t *masks, int n)
     sb__now(set);
     sb__deadlines_run(set);
     for (int i = 0; i < n; i++)
-        count = add_item(set, count, ids[i], masks[i]);
+        count = add_item(set, count, ids[i], masks[i] & (SB_READ | SB_WRITE));
     run_items(set, count);
     return set->counts.events;
 }
