@@ -12,7 +12,7 @@
 
 #include <netinet/in.h>
 
-enum { PEERS = 80 };
+enum { PEERS = 640 };
 
 struct world {
     sb_set *set;
