@@ -227,17 +227,20 @@ void sb__event(sb_set *set, int kind, int id, int detail)
     *event = (sb_event){.kind = kind, .id = id, .group = set->rows[id].group, .detail = detail};
 }
 
-static int is_too_much(const sb_set *set, int64_t memory)
+/* What lent buffers may own beside what they own now. */
+static size_t memory_left(const sb_set *set)
 {
-    return set->memory_limit > 0 && memory > set->memory_limit;
+    int64_t left = set->memory_limit - set->counts.memory;
+    if (set->memory_limit <= 0)
+        return PTRDIFF_MAX;
+    return left > 0 ? (size_t)at_most(left, PTRDIFF_MAX) : 0;
 }
 
 /* An empty buffer; its limit is the caller's business (rows have limits).  What
  * a lent buffer owns counts as memory of the set, what waits in the pool not. */
 sb_buffer *sb__lend(sb_set *set)
 {
-    int64_t memory = set->counts.memory;
-    if (set->pool_count == 0 || is_too_much(set, memory + (int64_t)sb_buffer_capacity(set->pool[set->pool_count - 1])))
+    if (set->pool_count == 0 || sb_buffer_capacity(set->pool[set->pool_count - 1]) > memory_left(set))
         return sb_buffer_new(PTRDIFF_MAX);
     sb_buffer *buffer = set->pool[--set->pool_count];
     set->counts.memory += (int64_t)sb_buffer_capacity(buffer);
@@ -258,11 +261,10 @@ void sb__give_back(sb_set *set, sb_buffer *buffer)
 
 int sb__reserve(sb_set *set, sb_buffer *buffer, size_t want, char **room)
 {
-    int64_t before = (int64_t)sb_buffer_capacity(buffer);
-    int code = sb_buffer_reserve(buffer, want, room);
-    int64_t more = (int64_t)sb_buffer_capacity(buffer) - before;
-    set->counts.memory += more;
-    return more > 0 && is_too_much(set, set->counts.memory) ? SB_ERR_LIMIT : code;
+    size_t before = sb_buffer_capacity(buffer);
+    int code = sb__buffer_reserve(buffer, want, before + memory_left(set), room);
+    set->counts.memory += (int64_t)(sb_buffer_capacity(buffer) - before);
+    return code;
 }
 
 int sb__append(sb_set *set, sb_buffer *buffer, const char *data, size_t size)

@@ -128,6 +128,10 @@ struct sb_set {
     struct wheel wheel;
 };
 
+/* buffer.c: as sb_buffer_reserve; the buffer owns no more than most bytes
+ * (which are no fewer than it owns now) in place of its limit. */
+int sb__buffer_reserve(sb_buffer *buffer, size_t want, size_t most, char **room);
+
 /* state.c */
 enum state sb__next(enum state state, enum state_event event);
 int sb__may(const struct row *row, int what);

@@ -201,15 +201,13 @@ static void many_at_once(void)
     say(w, served, "a\n");
     CHECK_TEXT(turn(w), "0:a| ");
     clock_advance(700);
-    for (int left = MANY; left > 0; turns++) {
+    for (int left = MANY; left > 0 && turns < 10; turns++) {
         say(w, served, "b\n");
         CHECK(strstr(turn(w), "0:b| ") != NULL);
         int ended = sb_set_counts(w->set)->closed;
         CHECK(ended > 0 && ended <= 256);
         CHECK(ended == left || sb_set_timeout(w->set) == 0);
         left -= ended;
-        if (check_failures() > 0)
-            break;
     }
     CHECK_EQ(turns, 3);
     end_of(w);
