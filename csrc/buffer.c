@@ -3,10 +3,11 @@
  *
  * DESCRIPTION
  *   Data lies between read and write.  Room is made by moving the data to the
- *   front when that frees at least as much as it copies, else by growing to
- *   twice the size, so that n bytes appended one by one cost O(n).
+ *   front when that frees at least a quarter of what it copies, else by growing to
+ *   twice the size: so a byte costs O(1) on its way through, however many wait,
+ *   until the buffer is as large as its limit.
  */
-#include "sockbuf.h"
+#include "set.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -35,6 +36,11 @@ void sb_buffer_free(sb_buffer *b)
     free(b);
 }
 
+static int pays_to_move(const sb_buffer *b, size_t data, size_t most)
+{
+    return b->read >= data / 4 || b->size == most;
+}
+
 static void move_to_front(sb_buffer *b)
 {
     if (b->read == 0)
@@ -45,37 +51,39 @@ static void move_to_front(sb_buffer *b)
     b->read = 0;
 }
 
-static int grow(sb_buffer *b, size_t need)
+/* To twice the size, or as often twice as is needed; size < most. */
+static void grow(sb_buffer *b, size_t need, size_t most)
 {
-    size_t smallest = b->limit < SMALLEST ? b->limit : SMALLEST;
-    size_t size = b->size < smallest ? smallest : b->size;
-    while (size < need)
-        size = size > b->limit / 2 ? b->limit : size * 2;
+    size_t size = b->size < SMALLEST / 2 ? SMALLEST / 2 : b->size;
+    do
+        size = size > most / 2 ? most : size * 2;
+    while (size < need);
     char *memory = realloc(b->memory, size);
     if (memory == NULL)
-        return SB_ERR_NOMEM;
+        return;
     b->memory = memory;
     b->size = size;
+}
+
+int sb__buffer_reserve(sb_buffer *b, size_t want, size_t most, char **room)
+{
+    size_t data = b->write - b->read;
+    if (want > most || data > most - want)
+        return SB_ERR_LIMIT;
+    if (b->size - b->write < want) {
+        if (b->size - data < want || !pays_to_move(b, data, most))
+            grow(b, data + want, most);
+        if (b->size - data < want)
+            return SB_ERR_NOMEM;
+        move_to_front(b);
+    }
+    *room = b->memory + b->write;
     return 0;
 }
 
 int sb_buffer_reserve(sb_buffer *b, size_t want, char **room)
 {
-    size_t data = b->write - b->read;
-    if (want > b->limit || data > b->limit - want)
-        return SB_ERR_LIMIT;
-    if (b->size - b->write < want) {
-        if (b->read >= data || b->size - data >= want)
-            move_to_front(b);
-        if (b->size - b->write < want) {
-            move_to_front(b);
-            int error = grow(b, data + want);
-            if (error < 0)
-                return error;
-        }
-    }
-    *room = b->memory + b->write;
-    return 0;
+    return sb__buffer_reserve(b, want, b->limit, room);
 }
 
 void sb_buffer_commit(sb_buffer *b, size_t n)

@@ -9,6 +9,8 @@
  */
 #include "set.h"
 
+#include <assert.h>
+
 void sb__wheel_init(struct wheel *w, int64_t now_ms)
 {
     for (int i = 0; i < SB_WHEEL; i++)
@@ -40,8 +42,7 @@ void sb__deadline_set(sb_set *set, struct row *row, int64_t deadline_ms)
     struct wheel *w = &set->wheel;
     sb__deadline_clear(set, row);
     int64_t tick = (deadline_ms + SB_TICK_MS - 1) / SB_TICK_MS;
-    if (tick <= w->tick)
-        tick = w->tick + 1;
+    assert(tick > w->tick);
     if (tick >= w->tick + SB_WHEEL - 1)
         tick = w->tick + SB_WHEEL - 2; /* the wheel may go back one: sb__deadlines_run */
     int slot = (int)(tick % SB_WHEEL);
@@ -63,9 +64,8 @@ void sb__deadline_sooner(sb_set *set, struct row *row)
     if (deadline == 0)
         return;
     if (row->slot >= 0) {
-        int64_t away = (row->slot - w->tick) % SB_WHEEL;
-        int64_t hung = (w->tick + (away < 0 ? away + SB_WHEEL : away)) * SB_TICK_MS;
-        if (hung <= deadline + SB_TICK_MS)
+        int64_t away = (row->slot - w->tick) & (SB_WHEEL - 1);
+        if ((w->tick + away) * SB_TICK_MS <= deadline + SB_TICK_MS)
             return;
     }
     sb__deadline_set(set, row, deadline);
@@ -95,19 +95,17 @@ void sb__deadlines_run(sb_set *set)
     struct wheel *w = &set->wheel;
     int budget = SB_DEADLINES;
     int64_t now = set->now_ms / SB_TICK_MS;
-    int64_t last = now < w->tick + SB_WHEEL ? now : w->tick + SB_WHEEL;
-    for (int64_t tick = w->tick + 1; tick <= last; tick++) {
-        w->tick = tick;
-        int slot = (int)(tick % SB_WHEEL);
+    if (now > w->tick + SB_WHEEL)
+        w->tick = now - SB_WHEEL; /* once round the wheel is every row */
+    while (w->tick < now) {
+        int slot = (int)(++w->tick % SB_WHEEL);
         if (w->used[slot / 64] & (uint64_t)1 << (slot % 64))
             budget = run_slot(set, slot, budget);
         if (w->head[slot] >= 0) { /* many at once: the others are served in between */
-            w->tick = tick - 1;
+            w->tick--;
             return;
         }
     }
-    if (now > w->tick)
-        w->tick = now;
 }
 
 int sb_set_timeout(sb_set *set)

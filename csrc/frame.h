@@ -42,6 +42,10 @@ int sb__line_too_long(const char *data, size_t size, size_t limit);
 /* First occurrence of a delimiter from an offset on, or size. */
 size_t sb__delimiter_at(const char *data, size_t from, size_t size, const char *delimiter, size_t width);
 
+/* As sb_lines_find; once there are enough lines it looks no further than the
+ * SB_STRIDE bytes it is at, so that their number fits in an int. */
+int sb__lines_find(const char *data, size_t size, size_t scanned, size_t limit, sb_lines *found, size_t enough);
+
 /* Lines, or frames ended by one other byte: as sb_frames_find. */
 int sb__bytes_batch(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_span *spans,
                     size_t most, size_t *next);

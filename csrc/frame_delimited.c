@@ -17,8 +17,8 @@ int sb__line_too_long(const char *data, size_t size, size_t limit)
 int sb__line_find(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_frame *frame)
 {
     size_t limit = framing->limit, window = size < limit + 2 ? size : limit + 2;
-    size_t from = scan->searched;
-    const char *lf = memchr(data + from, '\n', window - from);
+    size_t from = scan->searched; /* past the window, when a batch left a rest that is too long */
+    const char *lf = from < window ? memchr(data + from, '\n', window - from) : NULL;
     if (lf == NULL)
         return sb__line_too_long(data, size, limit) ? SB_ERR_TOO_LONG : sb__more(size, size + 1, scan);
     size_t at = (size_t)(lf - data);

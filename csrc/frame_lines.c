@@ -10,13 +10,13 @@
 #include <limits.h>
 #include <string.h>
 
-int sb_lines_find(const char *data, size_t size, size_t scanned, size_t limit, sb_lines *found)
+int sb__lines_find(const char *data, size_t size, size_t scanned, size_t limit, sb_lines *found, size_t enough)
 {
     uint32_t ends[SB_ENDS];
     sb_lines lines = {.frames = 0};
     int is_too_long = 0;
     size_t looked;
-    for (size_t base = scanned; base < size && !is_too_long && lines.frames <= INT_MAX - SB_STRIDE; base += looked) {
+    for (size_t base = scanned; base < size && !is_too_long && lines.frames < enough; base += looked) {
         size_t n = sb__ends(data + base, size - base, '\n', ends, &looked);
         for (size_t i = 0; i < n; i++) {
             size_t at = base + ends[i];
@@ -34,6 +34,11 @@ int sb_lines_find(const char *data, size_t size, size_t scanned, size_t limit, s
         return is_too_long || sb__line_too_long(data, size, limit) ? SB_ERR_TOO_LONG : 0;
     *found = lines;
     return (int)lines.frames;
+}
+
+int sb_lines_find(const char *data, size_t size, size_t scanned, size_t limit, sb_lines *found)
+{
+    return sb__lines_find(data, size, scanned, limit, found, INT_MAX - SB_STRIDE);
 }
 
 int sb__bytes_batch(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_span *spans,

@@ -24,7 +24,7 @@
 #include <sys/platform/x86.h>
 #define HAS(feature, name) CPU_FEATURE_ACTIVE(feature) /* kept by the dynamic linker */
 #else
-#define HAS(feature, name) __builtin_cpu_supports(name) /* kept by the compiler's run-time support */
+#define HAS(feature, name) (__builtin_cpu_supports(name) != 0) /* kept by the compiler's run-time support */
 #endif
 #elif defined(__GNUC__) && defined(__aarch64__)
 #define HAVE_NEON 1
@@ -131,11 +131,11 @@ static size_t ends_avx2(const char *data, size_t blocks, char needle, uint32_t *
     return n;
 }
 
+/* A sum and no question, so that every processor takes the same path. */
 int sb__widest(void)
 {
-    if (HAS(AVX2, "avx2") && HAS(BMI1, "bmi") && HAS(POPCNT, "popcnt"))
-        return 2;
-    return HAS(SSE2, "sse2") ? 1 : 0;
+    int has_sse2 = HAS(SSE2, "sse2"), has_avx2 = HAS(AVX2, "avx2") & HAS(BMI1, "bmi") & HAS(POPCNT, "popcnt");
+    return has_sse2 + (has_sse2 & has_avx2);
 }
 
 static size_t ends_of(int way, const char *data, size_t blocks, char needle, uint32_t *ends)

@@ -32,11 +32,11 @@ void sb__now(sb_set *set)
     set->now_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+_Static_assert((uint64_t)SB_ROWS * SB_EVENTS_A_ROW * sizeof(sb_event) < SIZE_MAX, "the largest table can be addressed");
+
 /* Zeroed pages that cost nothing until they are touched. */
 static void *map(size_t count, size_t size)
 {
-    if (count > SIZE_MAX / size)
-        return NULL;
     void *memory = mmap(NULL, count * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return memory == MAP_FAILED ? NULL : memory;
 }
@@ -83,6 +83,10 @@ static int open_epoll(void)
 
 sb_set *sb_set_new(int32_t rows, int epoll)
 {
+    if (rows < 1 || rows > SB_ROWS) {
+        errno = EINVAL;
+        return NULL;
+    }
     sb_set *set = calloc(1, sizeof *set);
     if (set == NULL)
         return NULL;
@@ -91,8 +95,8 @@ sb_set *sb_set_new(int32_t rows, int epoll)
     set->free_rows = set->dead_rows = set->run = set->next_first = -1;
     sb__now(set);
     sb__wheel_init(&set->wheel, set->now_ms);
-    if (rows < 1 || !make_tables(set) || (epoll && (set->epoll = open_epoll()) < 0)) {
-        int error = rows < 1 ? EINVAL : errno;
+    if (!make_tables(set) || (epoll && (set->epoll = open_epoll()) < 0)) {
+        int error = errno;
         sb_set_free(set);
         errno = error;
         return NULL;
@@ -135,15 +139,40 @@ void sb_set_free(sb_set *set)
     free(set);
 }
 
+static int64_t at_most(int64_t number, int64_t most)
+{
+    return number < most ? number : most;
+}
+
+/* Twice the room whenever their number is a power of two. */
+static int grow_groups(sb_set *set)
+{
+    size_t count = (size_t)set->group_count;
+    if ((count & (count - 1)) != 0)
+        return 0;
+    sb_group *groups = realloc(set->groups, (2 * count + (count == 0)) * sizeof *groups);
+    if (groups == NULL)
+        return SB_ERR_NOMEM;
+    set->groups = groups;
+    return 0;
+}
+
+/* "For ever" and "any size" are often said by the largest number there is: sums
+ * with what is kept here do not overflow, and sizes fit in a size_t. */
 int sb_set_group(sb_set *set, const sb_group *group)
 {
     if (set->group_count == SB_GROUPS)
         return SB_ERR_LIMIT;
-    sb_group *groups = realloc(set->groups, ((size_t)set->group_count + 1) * sizeof *groups);
-    if (groups == NULL)
+    if (grow_groups(set) < 0)
         return SB_ERR_NOMEM;
-    set->groups = groups;
-    groups[set->group_count] = *group;
+    sb_group *kept = &set->groups[set->group_count];
+    *kept = *group;
+    kept->max_frame = at_most(group->max_frame, SB_FRAME_MAX);
+    kept->max_unsent = at_most(group->max_unsent, PTRDIFF_MAX);
+    kept->idle_ms = at_most(group->idle_ms, SB_FOREVER_MS);
+    kept->frame_ms = at_most(group->frame_ms, SB_FOREVER_MS);
+    kept->stall_ms = at_most(group->stall_ms, SB_FOREVER_MS);
+    kept->linger_ms = at_most(group->linger_ms, SB_FOREVER_MS);
     return set->group_count++;
 }
 
@@ -198,11 +227,20 @@ void sb__event(sb_set *set, int kind, int id, int detail)
     *event = (sb_event){.kind = kind, .id = id, .group = set->rows[id].group, .detail = detail};
 }
 
+/* What lent buffers may own beside what they own now. */
+static size_t memory_left(const sb_set *set)
+{
+    int64_t left = set->memory_limit - set->counts.memory;
+    if (set->memory_limit <= 0)
+        return PTRDIFF_MAX;
+    return left > 0 ? (size_t)at_most(left, PTRDIFF_MAX) : 0;
+}
+
 /* An empty buffer; its limit is the caller's business (rows have limits).  What
  * a lent buffer owns counts as memory of the set, what waits in the pool not. */
 sb_buffer *sb__lend(sb_set *set)
 {
-    if (set->pool_count == 0)
+    if (set->pool_count == 0 || sb_buffer_capacity(set->pool[set->pool_count - 1]) > memory_left(set))
         return sb_buffer_new(PTRDIFF_MAX);
     sb_buffer *buffer = set->pool[--set->pool_count];
     set->counts.memory += (int64_t)sb_buffer_capacity(buffer);
@@ -223,12 +261,9 @@ void sb__give_back(sb_set *set, sb_buffer *buffer)
 
 int sb__reserve(sb_set *set, sb_buffer *buffer, size_t want, char **room)
 {
-    int64_t before = (int64_t)sb_buffer_capacity(buffer);
-    if (set->memory_limit > 0 && (int64_t)(sb_buffer_size(buffer) + want) > before
-        && set->counts.memory + (int64_t)want > set->memory_limit)
-        return SB_ERR_LIMIT;
-    int code = sb_buffer_reserve(buffer, want, room);
-    set->counts.memory += (int64_t)sb_buffer_capacity(buffer) - before;
+    size_t before = sb_buffer_capacity(buffer);
+    int code = sb__buffer_reserve(buffer, want, before + memory_left(set), room);
+    set->counts.memory += (int64_t)(sb_buffer_capacity(buffer) - before);
     return code;
 }
 
@@ -250,6 +285,7 @@ void sb_set_memory(sb_set *set, int64_t most)
 
 void sb_set_settle(sb_set *set)
 {
+    set->counts.events = 0; /* of a row that is used again there would be more than there is room for */
     while (set->dead_rows >= 0) {
         int32_t id = set->dead_rows;
         struct row *row = &set->rows[id];

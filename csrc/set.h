@@ -26,11 +26,15 @@ enum {
     SB_POOL_BYTES = 262144, /* ... unless they grew past this */
     SB_EVENTS_A_ROW = 8,    /* a row makes fewer events in a turn: see event() */
     SB_GROUPS = 65535,
+    SB_ROWS = 1 << 23,      /* the tables of so many can be addressed with 32 bits */
+    SB_FRAME_MAX = INT32_MAX - 1, /* an unfinished line is one byte longer at most, and told in an int32_t */
     SB_BATCH = 512,         /* ready descriptors taken from epoll in one turn */
     SB_WHEEL = 256,         /* slots of the wheel, 64 s in all */
     SB_TICK_MS = 250,
     SB_DEADLINES = 256      /* connections let go at their deadline in one turn */
 };
+
+#define SB_FOREVER_MS (INT64_MAX / 4)
 
 /* The life of a connection; the table is in state.c. */
 enum state {
@@ -55,7 +59,8 @@ enum {
     FLAG_PAUSED = 2,   /* the caller does not want input */
     FLAG_HIGH = 4,     /* more unsent than high water */
     FLAG_PARKED = 8,   /* taken out of epoll: nothing is wanted, yet it would report a hang-up */
-    FLAG_CHANGED = 16  /* is in the list of changes */
+    FLAG_CHANGED = 16, /* is in the list of changes, also when the row is used again */
+    FLAG_DOOMED = 32   /* ends in the next turn, after the replies of this one */
 };
 
 struct row {
@@ -123,6 +128,10 @@ struct sb_set {
     struct wheel wheel;
 };
 
+/* buffer.c: as sb_buffer_reserve; the buffer owns no more than most bytes
+ * (which are no fewer than it owns now) in place of its limit. */
+int sb__buffer_reserve(sb_buffer *buffer, size_t want, size_t most, char **room);
+
 /* state.c */
 enum state sb__next(enum state state, enum state_event event);
 int sb__may(const struct row *row, int what);
@@ -141,8 +150,11 @@ void sb__kill(sb_set *set, struct row *row, int reason, int error);
 void sb__kill_for(sb_set *set, struct row *row, long code, int error);
 void sb__step(sb_set *set, struct row *row, enum state_event event);
 void sb__begin_close(sb_set *set, struct row *row, int reason);
-void sb__park(sb_set *set, struct row *row);
+void sb__park(sb_set *set, struct row *row); /* with epoll, as the next */
 int sb__tell_epoll(sb_set *set, struct row *row, int operation, int interest);
+
+/* stream.c */
+int sb__class_of(int error);
 
 /* set_send.c */
 void sb__send(sb_set *set, struct row *row, const char *data, size_t size);
@@ -157,5 +169,6 @@ void sb__deadline_clear(sb_set *set, struct row *row);
 void sb__deadlines_run(sb_set *set);
 int64_t sb__deadline_of(const sb_set *set, const struct row *row);
 void sb__deadline_reached(sb_set *set, struct row *row);
+void sb__frame_goes_on(sb_set *set, struct row *row);
 
 #endif

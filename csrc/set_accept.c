@@ -58,12 +58,13 @@ static int add(sb_set *set, int fd, int group, const struct sockaddr_storage *pe
     struct row *row = new_row(set);
     if (row == NULL)
         return SB_ERR_FULL;
-    *row = (struct row){.fd = fd, .group = (uint16_t)group, .state = ROW_OPEN, .slot = -1, .next = -1};
+    uint8_t listed = row->flags & FLAG_CHANGED;
+    *row = (struct row){.fd = fd, .group = (uint16_t)group, .state = ROW_OPEN, .flags = listed, .slot = -1, .next = -1};
     row->opened_ms = row->moved_ms = set->now_ms;
     int64_t high = set->groups[group].high_water;
     row->high = high > INT32_MAX ? INT32_MAX : (int32_t)high;
     row->low = row->high / 4;
-    if (peer->ss_family != AF_UNIX && peer_size > 0 && peer_size <= sizeof row->peer) {
+    if (peer->ss_family != AF_UNIX && peer_size <= sizeof row->peer) {
         memcpy(row->peer, peer, peer_size);
         row->peer_size = (uint8_t)peer_size;
     }
@@ -115,6 +116,15 @@ static int accept_one(int listener, struct sockaddr_storage *peer, socklen_t *si
 #endif
 }
 
+static int is_none_waiting(int error)
+{
+#if EWOULDBLOCK != EAGAIN
+    if (error == EWOULDBLOCK)
+        return 1;
+#endif
+    return error == EAGAIN;
+}
+
 /* Whether accept(2) failed for want of descriptors or memory. */
 static int is_shortage(int error)
 {
@@ -134,7 +144,7 @@ int sb_set_accept(sb_set *set, int listener, int group, int most, int *stopped)
         struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
         socklen_t size = sizeof peer;
         int fd = accept_one(listener, &peer, &size);
-        if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        if (fd < 0 && is_none_waiting(errno))
             break;
         if (fd < 0 && (is_shortage(errno) || errno == EBADF || errno == EINVAL || errno == ENOTSOCK)) {
             *stopped = set->error = errno;

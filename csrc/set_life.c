@@ -8,6 +8,7 @@
  */
 #include "set.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <sys/ioctl.h>
 #ifdef __linux__
@@ -44,32 +45,27 @@ static void update_epoll(sb_set *set, struct row *row, int interest)
     if (sb__tell_epoll(set, row, operation, interest) < 0)
         sb__kill(set, row, SB_REASON_LIMIT, errno);
 }
-#else
-static void update_epoll(sb_set *set, struct row *row, int interest)
-{
-    (void)set, (void)row, (void)interest;
-}
-#endif
 
 void sb__park(sb_set *set, struct row *row)
 {
-#ifdef __linux__
-    if (set->epoll >= 0 && sb__tell_epoll(set, row, EPOLL_CTL_DEL, 0) == 0)
+    if (sb__tell_epoll(set, row, EPOLL_CTL_DEL, 0) == 0)
         row->flags |= FLAG_PARKED;
-#else
-    (void)set, (void)row;
-#endif
 }
+#endif
 
 void sb__update_interest(sb_set *set, struct row *row)
 {
     int interest = sb__wanted(row);
     if (interest == row->interest)
         return;
+#ifdef __linux__
     if (set->epoll >= 0) {
         row->interest = (uint8_t)interest;
         update_epoll(set, row, interest);
-    } else if (!(row->flags & FLAG_CHANGED)) {
+        return;
+    }
+#endif
+    if (!(row->flags & FLAG_CHANGED)) {
         row->flags |= FLAG_CHANGED;
         set->changed[set->counts.changes++] = (int32_t)(row - set->rows);
     }
@@ -95,8 +91,7 @@ int sb_set_changes(sb_set *set)
 
 void sb__kill(sb_set *set, struct row *row, int reason, int error)
 {
-    if (row->state == ROW_CLOSED)
-        return;
+    assert(row->state != ROW_FREE && row->state != ROW_CLOSED);
     if (row->state != ROW_LINGERING) /* then all was sent: the first reason stands */
         row->reason = (uint8_t)reason;
     row->error = error;
@@ -175,7 +170,8 @@ int sb_set_close_quiet(sb_set *set, int reason)
         int waiting = 0;
         if (!sb__may(row, MAY_CLOSE))
             continue;
-        if (row->in != NULL || (ioctl(row->fd, FIONREAD, &waiting) == 0 && waiting > 0))
+        ioctl(row->fd, FIONREAD, &waiting); /* 0 where it cannot be known */
+        if (row->in != NULL || waiting > 0)
             busy++;
         else
             sb__begin_close(set, row, reason);
@@ -209,7 +205,10 @@ void sb_set_pause(sb_set *set, int id, int paused)
     struct row *row = sb__row(set, id);
     if (row == NULL)
         return;
+    int was_paused = row->flags & FLAG_PAUSED;
     row->flags = (uint8_t)(paused ? row->flags | FLAG_PAUSED : row->flags & ~FLAG_PAUSED);
+    if (was_paused && !paused)
+        sb__frame_goes_on(set, row);
     sb__update_interest(set, row);
 }
 
@@ -227,39 +226,44 @@ int sb_set_water(sb_set *set, int id, int64_t high, int64_t low)
 
 /* ---- deadlines of a row, from its state alone */
 
-static int64_t sooner(int64_t a, int64_t since_ms, int64_t after_ms)
+struct due {
+    int64_t at_ms;
+    int reason; /* what is said when it comes to that */
+};
+
+static struct due sooner(struct due due, int64_t since_ms, int64_t after_ms, int reason)
 {
-    int64_t b = after_ms > 0 ? since_ms + after_ms : INT64_MAX;
-    return a < b ? a : b;
+    return after_ms > 0 && since_ms + after_ms < due.at_ms ? (struct due){since_ms + after_ms, reason} : due;
+}
+
+static struct due due_of(const sb_set *set, const struct row *row)
+{
+    const sb_group *group = &set->groups[row->group];
+    struct due due = {INT64_MAX, SB_REASON_NONE};
+    if (row->state == ROW_LINGERING)
+        return (struct due){row->deadline_ms, row->reason};
+    if (sb__may(row, MAY_SEND) && row->out != NULL)
+        due = sooner(due, row->leaving_ms, group->stall_ms, SB_REASON_WRITE_STALL);
+    /* A peer that is not read because it does not read cannot end its frame. */
+    if (sb__may(row, MAY_DELIVER) && row->in != NULL && !(row->flags & (FLAG_HIGH | FLAG_PAUSED)))
+        due = sooner(due, row->framing_ms, group->frame_ms, SB_REASON_FRAME_TIMEOUT);
+    if (sb__may(row, MAY_CLOSE))
+        due = sooner(due, row->moved_ms, group->idle_ms, SB_REASON_IDLE_TIMEOUT);
+    return due;
 }
 
 /* The next deadline of a row, 0 for none. */
 int64_t sb__deadline_of(const sb_set *set, const struct row *row)
 {
-    const sb_group *group = &set->groups[row->group];
-    int64_t deadline = INT64_MAX;
-    if (row->state == ROW_LINGERING)
-        return row->deadline_ms;
-    if (sb__may(row, MAY_CLOSE))
-        deadline = sooner(deadline, row->moved_ms, group->idle_ms);
-    /* A peer that is not read because it does not read cannot end its frame. */
-    if (sb__may(row, MAY_DELIVER) && row->in != NULL && !(row->flags & (FLAG_HIGH | FLAG_PAUSED)))
-        deadline = sooner(deadline, row->framing_ms, group->frame_ms);
-    if (sb__may(row, MAY_SEND) && row->out != NULL)
-        deadline = sooner(deadline, row->leaving_ms, group->stall_ms);
-    return deadline == INT64_MAX ? 0 : deadline;
+    int64_t at_ms = due_of(set, row).at_ms;
+    return at_ms == INT64_MAX ? 0 : at_ms;
 }
 
-static int deadline_reason(const sb_set *set, const struct row *row)
+/* A connection that was held up is read again: its frame has all of its time. */
+void sb__frame_goes_on(sb_set *set, struct row *row)
 {
-    const sb_group *group = &set->groups[row->group];
-    if (row->state == ROW_LINGERING)
-        return row->reason;
-    if (row->out != NULL && set->now_ms >= sooner(INT64_MAX, row->leaving_ms, group->stall_ms))
-        return SB_REASON_WRITE_STALL;
-    if (row->in != NULL && set->now_ms >= sooner(INT64_MAX, row->framing_ms, group->frame_ms))
-        return SB_REASON_FRAME_TIMEOUT;
-    return SB_REASON_IDLE_TIMEOUT;
+    row->framing_ms = set->now_ms;
+    sb__deadline_sooner(set, row);
 }
 
 /* The peer had its time.  What it is owed has left or cannot leave: an end in
@@ -267,6 +271,6 @@ static int deadline_reason(const sb_set *set, const struct row *row)
  * FIN, or RST when input was not read. */
 void sb__deadline_reached(sb_set *set, struct row *row)
 {
-    row->reason = (uint8_t)deadline_reason(set, row);
+    row->reason = (uint8_t)due_of(set, row).reason;
     sb__kill(set, row, row->reason, 0);
 }

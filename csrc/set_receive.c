@@ -11,6 +11,7 @@
  */
 #include "set.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #ifdef __linux__
@@ -68,11 +69,11 @@ static void input_ended(sb_set *set, struct row *row)
     const sb_group *group = &set->groups[row->group];
     int was_open = sb__may(row, MAY_DELIVER);
     sb__step(set, row, EVENT_END);
-    if (!was_open)
+    if (!was_open || row->state == ROW_CLOSED)
         return;
     size_t unframed = row->in == NULL ? 0 : sb_buffer_size(row->in);
     if (group->flags & SB_GROUP_ANNOUNCE)
-        sb__event(set, SB_EVENT_END, (int)(row - set->rows), unframed > INT32_MAX ? INT32_MAX : (int)unframed);
+        sb__event(set, SB_EVENT_END, (int)(row - set->rows), (int)unframed);
     else
         sb__begin_close(set, row, unframed > 0 ? SB_REASON_TRUNCATED : SB_REASON_EOF);
 }
@@ -134,10 +135,12 @@ static void take_rest(sb_set *set, struct row *row, const char *rest, size_t siz
     sb_lines none;
     if (size == 0 || !sb__may(row, MAY_DELIVER))
         return;
-    if (sb_lines_find(rest, size, size, (size_t)set->groups[row->group].max_frame, &none) < 0)
+    if (sb_lines_find(rest, size, size, (size_t)set->groups[row->group].max_frame, &none) < 0) {
+        row->flags |= FLAG_DOOMED;
         set->doomed[set->doomed_count++] = (int32_t)(row - set->rows);
-    else if (keep_tail(set, row, rest, size) < 0)
+    } else if (keep_tail(set, row, rest, size) < 0) {
         sb__kill(set, row, SB_REASON_LIMIT, 0);
+    }
 }
 
 /* The unfinished frame is small, or there is none: receive behind a copy of it
@@ -231,16 +234,20 @@ static void receive_raw(sb_set *set, struct row *row)
 
 enum { READY_READ = SB_READ, READY_WRITE = SB_WRITE, READY_HANGUP = 4, READY_ERROR = 8 };
 
+#ifdef __linux__
 /* Nothing is wanted of it, but epoll reports its end all the same. */
 static void hang_up(sb_set *set, struct row *row, int ready)
 {
     int error = 0;
     socklen_t size = sizeof error;
-    if (ready & READY_ERROR && getsockopt(row->fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error != 0)
-        sb__kill(set, row, error == ETIMEDOUT ? SB_REASON_UNREACHABLE : SB_REASON_RESET, error);
+    if (ready & READY_ERROR)
+        getsockopt(row->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+    if (error != 0)
+        sb__kill_for(set, row, sb__class_of(error), error);
     else
         sb__park(set, row);
 }
+#endif
 
 static void receive(sb_set *set, struct row *row)
 {
@@ -268,8 +275,10 @@ static void row_ready(sb_set *set, struct row *row, int ready)
         return;
     if (sb__wanted(row) & SB_READ)
         receive(set, row);
+#ifdef __linux__
     else if (ready & (READY_HANGUP | READY_ERROR) && row->out == NULL)
         hang_up(set, row, ready);
+#endif
 }
 
 /* Ready connections group by group, so that one service's frames lie together,
@@ -305,6 +314,7 @@ static int add_item(sb_set *set, int n, int32_t id, int ready)
 {
     if (id < 0 || id >= set->rows_used || set->rows[id].state == ROW_FREE || set->rows[id].state == ROW_CLOSED)
         return n;
+    assert(n < set->rows_size); /* no id twice */
     set->items[n] = (struct item){.id = id, .group = set->rows[id].group, .ready = (uint16_t)ready};
     return n + 1;
 }
@@ -314,11 +324,12 @@ static void begin_turn(sb_set *set)
     sb_set_settle(set);
     while (set->held_count > 0)
         sb__give_back(set, set->held[--set->held_count]);
-    set->counts.events = set->counts.ready = set->part_count = 0;
+    set->counts.ready = set->part_count = 0;
     set->run = -1;
     set->arena_used = 0;
     for (int i = 0; i < set->doomed_count; i++)
-        sb__begin_close(set, &set->rows[set->doomed[i]], SB_REASON_FRAME_TOO_LONG);
+        if (set->rows[set->doomed[i]].flags & FLAG_DOOMED) /* else it has ended, and another has its row */
+            sb__begin_close(set, &set->rows[set->doomed[i]], SB_REASON_FRAME_TOO_LONG);
     set->doomed_count = 0;
 }
 
@@ -329,7 +340,7 @@ int sb_set_receive(sb_set *set, const int32_t *ids, const int32_t *masks, int n)
     sb__now(set);
     sb__deadlines_run(set);
     for (int i = 0; i < n; i++)
-        count = add_item(set, count, ids[i], masks[i]);
+        count = add_item(set, count, ids[i], masks[i] & (SB_READ | SB_WRITE));
     run_items(set, count);
     return set->counts.events;
 }

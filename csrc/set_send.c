@@ -85,8 +85,7 @@ void sb__send_more(sb_set *set, struct row *row)
     sb_buffer_consume(row->out, (size_t)n);
     if (row->flags & FLAG_HIGH && sb_buffer_size(row->out) <= (size_t)row->low) {
         row->flags &= (uint8_t)~FLAG_HIGH;
-        row->framing_ms = set->now_ms; /* its frame may go on only now */
-        sb__deadline_sooner(set, row);
+        sb__frame_goes_on(set, row);
         if (set->groups[row->group].flags & SB_GROUP_ANNOUNCE && sb__may(row, MAY_WRITE))
             sb__event(set, SB_EVENT_RESUME, (int)(row - set->rows), 0);
     }

@@ -16,7 +16,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "sockbuf.h"
+#include "set.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -42,7 +42,7 @@ enum {
 #endif
 };
 
-static int class_of(int error)
+int sb__class_of(int error)
 {
     if (error == EAGAIN || error == EINTR)
         return SB_ERR_AGAIN;
@@ -92,7 +92,7 @@ long sb_receive(int fd, char *room, size_t size)
         n = is_ready(fd, POLLIN) < 0 ? -1 : read(fd, room, at_most(size));
     if (n > 0)
         return (long)n;
-    return n == 0 ? SB_ERR_END : class_of(errno);
+    return n == 0 ? SB_ERR_END : sb__class_of(errno);
 }
 
 /* write(2) while SIGPIPE is blocked in this thread.  One that it raised is for
@@ -121,8 +121,7 @@ static ssize_t write_quietly(int fd, const char *data, size_t size)
 
 static ssize_t write_now(int fd, const char *data, size_t size)
 {
-    int flags = fcntl(fd, F_GETFL);
-    if (flags >= 0 && flags & O_NONBLOCK)
+    if (fcntl(fd, F_GETFL) & O_NONBLOCK) /* -1 too: write(2) says the same about the descriptor */
         return write_quietly(fd, data, at_most(size));
     if (is_ready(fd, POLLOUT) < 0)
         return -1;
@@ -134,7 +133,7 @@ long sb_send(int fd, const char *data, size_t size)
     ssize_t n = send(fd, data, at_most(size), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0 && errno == ENOTSOCK)
         n = write_now(fd, data, size);
-    return n >= 0 ? (long)n : class_of(errno);
+    return n >= 0 ? (long)n : sb__class_of(errno);
 }
 
 long sb_send_gather(int fd, const sb_piece *pieces, size_t count)
@@ -154,5 +153,5 @@ long sb_send_gather(int fd, const sb_piece *pieces, size_t count)
     ssize_t sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0 && errno == ENOTSOCK)
         sent = write_now(fd, pieces[first].data, pieces[first].size);
-    return sent >= 0 ? (long)sent : class_of(errno);
+    return sent >= 0 ? (long)sent : sb__class_of(errno);
 }

@@ -1,17 +1,55 @@
-# Table of lines and branches from the output of gcov -b; what is missing is named below it.
-/^$/ { file = "/none" }
-/^File '/ { split($0, part, "'"); file = part[2]; next }
-file ~ /\.h$/ || file ~ /^\// { next }
-/^Lines executed/ { split($0, part, "[:%]"); lines[file] = part[2]; sub(/.* of /, ""); of_lines[file] = $0; order[++n] = file }
-/^Taken at least once/ { split($0, part, "[:%]"); branches[file] = part[2]; sub(/.* of /, ""); of_branches[file] = $0 }
-/^No branches/ { branches[file] = 100; of_branches[file] = 0 }
-END {
-    printf "%-20s %6s %8s   %6s %8s\n", "file", "lines", "reached", "edges", "reached"
-    for (i = 1; i <= n; i++) {
-        f = order[i]
-        printf "%-20s %6d %7.2f%%   %6d %7.2f%%\n", f, of_lines[f], lines[f], of_branches[f], branches[f]
-        l += of_lines[f]; lr += of_lines[f] * lines[f] / 100
-        b += of_branches[f]; br += of_branches[f] * branches[f] / 100
+# Table of lines and branches from files of gcov -b -c, what is missing named below it; fails when anything is.
+# A file may come from several builds: each line and branch has to be reached in one of them.
+FNR == 1 { file = FILENAME; sub(/.*\//, "", file); sub(/\.gcov$/, "", file); line = "" }
+match($0, /^ *[0-9#=-]+\*?: *[0-9]+:/) {
+    split($0, part, ":")
+    line = file ":" (part[2] + 0)
+    way = 0
+    if (part[1] ~ /-/ || part[2] + 0 == 0)
+        next
+    if (!(line in times)) {
+        order[++n] = line
+        file_of[line] = file
+        text[line] = substr($0, RLENGTH + 1)
+        sub(/^ +/, " ", text[line])
     }
-    printf "%-20s %6d %7.2f%%   %6d %7.2f%%\n", "all", l, 100 * lr / l, b, 100 * br / b
+    times[line] += part[1]
 }
+/^branch/ {
+    way++
+    if (ways[line] < way)
+        ways[line] = way
+    if ($0 !~ /never executed|taken 0/)
+        taken[line, way] = 1
+}
+END {
+    for (i = 1; i <= n; i++) {
+        at = order[i]
+        file = file_of[at]
+        if (!(file in lines))
+            files[++count] = file
+        lines[file]++
+        reached[file] += times[at] > 0
+        edges[file] += ways[at]
+        left = 0
+        for (way = 1; way <= ways[at]; way++)
+            left += !taken[at, way]
+        crossed[file] += ways[at] - left
+        if (times[at] == 0)
+            missing = missing at ": not reached:" text[at] "\n"
+        else if (left > 0)
+            missing = missing at ": " left " of " ways[at] " ways not taken:" text[at] "\n"
+    }
+    row("file", "lines", "reached", "edges", "reached")
+    for (i = 1; i <= count; i++) {
+        f = files[i]
+        row(f, lines[f], share(reached[f], lines[f]), edges[f], share(crossed[f], edges[f]))
+        all_lines += lines[f]; all_reached += reached[f]; all_edges += edges[f]; all_crossed += crossed[f]
+    }
+    row("all", all_lines, share(all_reached, all_lines), all_edges + 0, share(all_crossed, all_edges))
+    printf "%s", missing
+    exit n == 0 || missing != ""
+}
+# Cut, not rounded: 100.00 % is all of them.
+function share(part, whole) { return sprintf("%.2f%%", whole > 0 ? int(10000 * part / whole) / 100 : 100) }
+function row(a, b, c, d, e) { printf "%-20s %6s %8s   %6s %8s\n", a, b, c, d, e }

@@ -1,8 +1,9 @@
 #include "harness.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,20 +64,42 @@ enum { EDGE = 1 << 20 };
 
 void *__real_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 
-char *at_edge(const void *data, size_t size)
+/* EDGE bytes between two pages that cannot be touched. */
+static char *fenced(void)
 {
     static char *memory;
-    if (memory == NULL) {
-        size_t page = (size_t)sysconf(_SC_PAGESIZE);
-        memory = __real_mmap(NULL, EDGE + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (memory == MAP_FAILED || mprotect(memory + EDGE, page, PROT_NONE) < 0)
-            abort();
-    }
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    if (memory != NULL)
+        return memory + page;
+    memory = __real_mmap(NULL, EDGE + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED || mprotect(memory + page, EDGE, PROT_READ | PROT_WRITE) < 0)
+        abort();
+    return memory + page;
+}
+
+static char *copy_to(char *place, const void *data, size_t size)
+{
     if (size > EDGE)
         abort();
     if (size > 0)
-        memcpy(memory + EDGE - size, data, size);
-    return memory + EDGE - size;
+        memcpy(place, data, size);
+    return place;
+}
+
+char *at_edge(const void *data, size_t size)
+{
+    return copy_to(fenced() + EDGE - size, data, size);
+}
+
+char *behind_edge(const void *data, size_t size)
+{
+    return copy_to(fenced(), data, size);
+}
+
+char *at_an_edge(const void *data, size_t size)
+{
+    static int times;
+    return times++ & 1 ? at_edge(data, size) : behind_edge(data, size);
 }
 
 /* ---- faults */
@@ -167,7 +190,20 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags);
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
 {
     check((flags & MSG_NOSIGNAL) != 0, "sendmsg with MSG_NOSIGNAL", __FILE__, __LINE__);
-    return fails(CALL_SENDMSG) ? -1 : __real_sendmsg(fd, message, flags);
+    if (fails(CALL_SENDMSG))
+        return -1;
+    struct iovec pieces[64];
+    struct msghdr less = *message;
+    size_t left = capped(CALL_SENDMSG, SIZE_MAX), n = 0;
+    check(message->msg_iovlen <= 64, "no more than 64 pieces", __FILE__, __LINE__);
+    for (; n < message->msg_iovlen && left > 0; n++) {
+        pieces[n] = message->msg_iov[n];
+        pieces[n].iov_len = pieces[n].iov_len < left ? pieces[n].iov_len : left;
+        left -= pieces[n].iov_len;
+    }
+    less.msg_iov = pieces;
+    less.msg_iovlen = n;
+    return __real_sendmsg(fd, &less, flags);
 }
 
 ssize_t __real_read(int fd, void *data, size_t size);
@@ -224,6 +260,34 @@ int __wrap_accept4(int fd, struct sockaddr *peer, socklen_t *size, int flags);
 int __wrap_accept4(int fd, struct sockaddr *peer, socklen_t *size, int flags)
 {
     return fails(CALL_ACCEPT) ? -1 : __real_accept4(fd, peer, size, flags);
+}
+
+int __real_accept(int fd, struct sockaddr *peer, socklen_t *size);
+int __wrap_accept(int fd, struct sockaddr *peer, socklen_t *size);
+int __wrap_accept(int fd, struct sockaddr *peer, socklen_t *size)
+{
+    return fails(CALL_ACCEPT) ? -1 : __real_accept(fd, peer, size);
+}
+
+int __real_fcntl(int fd, int command, ...);
+int __wrap_fcntl(int fd, int command, ...);
+int __wrap_fcntl(int fd, int command, ...)
+{
+    va_list arguments;
+    va_start(arguments, command);
+    int value = command == F_SETFL || command == F_SETFD ? va_arg(arguments, int) : 0;
+    va_end(arguments);
+    return fails(CALL_FCNTL) ? -1 : __real_fcntl(fd, command, value);
+}
+
+int __real_getsockopt(int fd, int level, int option, void *value, socklen_t *size);
+int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *size);
+int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *size)
+{
+    int code = __real_getsockopt(fd, level, option, value, size);
+    if (level == SOL_SOCKET && option == SO_ERROR && fails(CALL_SO_ERROR))
+        memcpy(value, &errno, sizeof errno);
+    return code;
 }
 
 #ifdef __linux__

@@ -42,9 +42,13 @@ int rounds(int few, int many);
 /* Numbers that are the same in each run. */
 uint32_t random_below(uint32_t bound);
 
-/* A copy of size bytes (up to 1 MiB) that ends where unmapped memory begins;
- * it stays until the next call. */
+/* A copy of size bytes (up to 1 MiB) that ends where unmapped memory begins, or
+ * begins where it ends; it stays until the next call. */
 char *at_edge(const void *data, size_t size);
+char *behind_edge(const void *data, size_t size);
+
+/* Every other time the one, every other time the other. */
+char *at_an_edge(const void *data, size_t size);
 
 /* ---- faults */
 
@@ -58,7 +62,9 @@ enum call {
     CALL_WRITE,
     CALL_POLL,
     CALL_SHUTDOWN,
-    CALL_ACCEPT,
+    CALL_ACCEPT,   /* accept, accept4 */
+    CALL_FCNTL,
+    CALL_SO_ERROR, /* does not fail: the errno is what is read */
     CALL_EPOLL_CREATE,
     CALL_EPOLL_CTL,
     CALL_EPOLL_WAIT,

@@ -145,6 +145,86 @@ static void grows_in_proportion(void)
     sb_buffer_free(b);
 }
 
+/* One byte in, one byte out, and many that wait: they are not moved each time. */
+static void a_long_queue_moves_seldom(void)
+{
+    enum { WAITING = (1 << 18) - 1, ROUNDS = 2000 };
+    sb_buffer *b = sb_buffer_new(1 << 20);
+    char *block = calloc(1, WAITING);
+    int moves = 0;
+    CHECK_EQ(sb_buffer_append(b, block, WAITING), 0);
+    for (int i = 0; i < ROUNDS; i++) {
+        sb_buffer_consume(b, 1);
+        const char *before = sb_buffer_data(b);
+        CHECK_EQ(sb_buffer_append(b, "a", 1), 0);
+        moves += sb_buffer_data(b) != before;
+    }
+    CHECK(moves <= 1);
+    CHECK(sb_buffer_capacity(b) <= 1 << 19);
+    free(block);
+    sb_buffer_free(b);
+}
+
+/* To grow would be cheaper in the long run; without memory there is room all the same. */
+static void no_memory_but_room(void)
+{
+    sb_buffer *b = sb_buffer_new(4096);
+    char block[256] = "";
+    block[255] = 'z';
+    CHECK_EQ(sb_buffer_append(b, block, sizeof block), 0);
+    sb_buffer_consume(b, 10);
+    fail_nth(CALL_ALLOCATE, 1, ENOMEM);
+    CHECK_EQ(sb_buffer_append(b, "0123456789", 10), 0);
+    CHECK(faults_clear());
+    CHECK_EQ(sb_buffer_size(b), 256);
+    CHECK(memcmp(sb_buffer_data(b) + 245, "z0123456789", 11) == 0);
+    sb_buffer_free(b);
+}
+
+/* A buffer of the last size that it may have moves, however much that copies. */
+static void full_to_the_limit(void)
+{
+    sb_buffer *b = sb_buffer_new(300);
+    char block[300] = "";
+    CHECK_EQ(sb_buffer_append(b, block, 299), 0);
+    for (int i = 0; i < 700; i++) {
+        char letter = (char)('a' + i % 26);
+        CHECK_EQ(sb_buffer_append(b, at_an_edge(&letter, 1), 1), 0);
+        CHECK_EQ(sb_buffer_append(b, "x", 1), SB_ERR_LIMIT);
+        CHECK_EQ(sb_buffer_data(b)[299], letter);
+        sb_buffer_consume(b, 1);
+    }
+    CHECK_EQ(sb_buffer_capacity(b), 300);
+    sb_buffer_free(b);
+}
+
+/* Every allocation of a history fails in turn; what went in comes out all the same. */
+static void no_memory_at_any_time(void)
+{
+    int fired = 1;
+    for (int nth = 1; fired; nth++) {
+        fail_nth(CALL_ALLOCATE, nth, ENOMEM);
+        sb_buffer *b = sb_buffer_new(5000);
+        size_t written = 0, read = 0;
+        for (int i = 0; b != NULL && i < 60; i++) {
+            char piece[100];
+            for (size_t j = 0; j < sizeof piece; j++)
+                piece[j] = (char)(written + j);
+            if (sb_buffer_append(b, piece, sizeof piece) == 0)
+                written += sizeof piece;
+            CHECK_EQ(sb_buffer_size(b), written - read);
+            for (size_t j = read; j < written; j++)
+                CHECK(sb_buffer_data(b)[j - read] == (char)j);
+            size_t n = sb_buffer_size(b) < 70 ? sb_buffer_size(b) : 70;
+            sb_buffer_consume(b, n);
+            read += n;
+        }
+        sb_buffer_free(b);
+        fired = faults_clear();
+        CHECK(fired || written == 6000);
+    }
+}
+
 const struct test buffer_tests[] = {
     {"buffer: holds what was appended", holds_what_was_appended},
     {"buffer: limit is kept", limit_is_kept},
@@ -153,5 +233,9 @@ const struct test buffer_tests[] = {
     {"buffer: behaves as a queue", behaves_as_a_queue},
     {"buffer: no memory loses nothing", no_memory_loses_nothing},
     {"buffer: grows in proportion", grows_in_proportion},
+    {"buffer: a long queue moves seldom", a_long_queue_moves_seldom},
+    {"buffer: no memory but room", no_memory_but_room},
+    {"buffer: full to the limit", full_to_the_limit},
+    {"buffer: no memory at any time", no_memory_at_any_time},
     {NULL, NULL},
 };

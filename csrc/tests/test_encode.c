@@ -9,7 +9,7 @@ static void encodes(const char *name, size_t limit, const char *payload, size_t 
 {
     sb_framing framing = framing_named(name, limit);
     sb_buffer *out = sb_buffer_new(1000);
-    CHECK_EQ(sb_frame_encode(&framing, at_edge(payload, n), n, out), 0);
+    CHECK_EQ(sb_frame_encode(&framing, at_an_edge(payload, n), n, out), 0);
     CHECK_EQ(sb_buffer_size(out), size);
     CHECK(sb_buffer_size(out) == size && (size == 0 || memcmp(sb_buffer_data(out), want, size) == 0));
     sb_buffer_free(out);
@@ -20,7 +20,7 @@ static void refuses(const char *name, size_t limit, const char *payload, int err
     sb_framing framing = framing_named(name, limit);
     sb_buffer *out = sb_buffer_new(1000);
     CHECK_EQ(sb_buffer_append(out, "before", 6), 0);
-    CHECK_EQ(sb_frame_encode(&framing, at_edge(payload, strlen(payload)), strlen(payload), out), error);
+    CHECK_EQ(sb_frame_encode(&framing, at_an_edge(payload, strlen(payload)), strlen(payload), out), error);
     CHECK_EQ(sb_buffer_size(out), 6);
     sb_buffer_free(out);
 }
@@ -114,11 +114,45 @@ static void no_room_loses_nothing(void)
     CHECK_EQ(sb_frame_encode(&framing, "abc", 3, out), SB_ERR_LIMIT);
     CHECK_EQ(sb_buffer_size(out), 6);
     sb_buffer_free(out);
-    out = sb_buffer_new(10);
-    fail_nth(CALL_ALLOCATE, 1, ENOMEM);
-    CHECK_EQ(sb_frame_encode(&framing, "abc", 3, out), SB_ERR_NOMEM);
-    CHECK_EQ(sb_buffer_size(out), 0);
-    sb_buffer_free(out);
+}
+
+/* Frame after frame, while each allocation fails in turn: of a frame that was
+ * refused nothing is left, those before and behind it are whole. */
+static void no_memory_at_any_time(void)
+{
+    enum { FRAMES = 60, SIZE = 40 };
+    for (int index = 0; framing_name(index) != NULL; index++) {
+        sb_framing framing = framing_named(framing_name(index), SIZE);
+        size_t n = framing.kind == SB_FRAMING_FIXED ? SIZE : SIZE / 2;
+        int fired = 1;
+        for (int nth = 1; fired; nth++) {
+            sb_buffer *out = sb_buffer_new(1 << 16), *want = sb_buffer_new(1 << 16);
+            int refused = -1;
+            char payload[SIZE];
+            fail_nth(CALL_ALLOCATE, nth, ENOMEM);
+            for (int i = 0; i < FRAMES; i++) {
+                memset(payload, 'c' + i % 20, sizeof payload);
+                int code = sb_frame_encode(&framing, payload, n, out);
+                if (code < 0) {
+                    CHECK_EQ(code, SB_ERR_NOMEM);
+                    CHECK_EQ(refused, -1);
+                    refused = i;
+                }
+            }
+            fired = faults_clear();
+            CHECK_EQ(refused >= 0, fired);
+            for (int i = 0; i < FRAMES; i++) {
+                memset(payload, 'c' + i % 20, sizeof payload);
+                if (i != refused)
+                    CHECK_EQ(sb_frame_encode(&framing, payload, n, want), 0);
+            }
+            CHECK_EQ(sb_buffer_size(out), sb_buffer_size(want));
+            CHECK(sb_buffer_size(out) == sb_buffer_size(want)
+                  && memcmp(sb_buffer_data(out), sb_buffer_data(want), sb_buffer_size(out)) == 0);
+            sb_buffer_free(out);
+            sb_buffer_free(want);
+        }
+    }
 }
 
 /* What the encoder accepts, the finder gives back; what it refuses as malformed
@@ -136,7 +170,7 @@ static void there_and_back(void)
             sb_buffer *out = sb_buffer_new(100);
             sb_scan scan = {0};
             sb_frame frame;
-            int code = sb_frame_encode(&framing, payload, n, out);
+            int code = sb_frame_encode(&framing, at_an_edge(payload, n), n, out);
             if (n > 8)
                 CHECK(code == SB_ERR_TOO_LONG || framing.kind == SB_FRAMING_RAW);
             if (code == 0 && (sb_buffer_size(out) > 0 || framing.kind == SB_FRAMING_DATAGRAM) && n <= 8) {
@@ -163,6 +197,7 @@ const struct test encode_tests[] = {
     {"encode: long varints", long_varints},
     {"encode: what would not come back", what_would_not_come_back},
     {"encode: no room loses nothing", no_room_loses_nothing},
+    {"encode: no memory at any time", no_memory_at_any_time},
     {"encode: there and back", there_and_back},
     {NULL, NULL},
 };

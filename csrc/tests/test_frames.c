@@ -155,7 +155,7 @@ static void every_split(void)
         for (unsigned long cuts = 0; cuts < splits; cuts++) {
             size_t n = pieces_of(cuts, v->size, ends);
             for (int how = 0; how < 4; how++)
-                compare(v, ends, n, how & 1, how >> 1, at_edge);
+                compare(v, ends, n, how & 1, how >> 1, (cuts ^ (unsigned)how) & 1 ? behind_edge : at_edge);
         }
     }
 }
@@ -190,7 +190,7 @@ static void splits_agree(const sb_framing *framing, const char *stream, size_t s
                 if (random_below(often) == 0)
                     ends[n++] = i;
             ends[n++] = size;
-            take_apart(framing, stream, ends, n, discard, split & 1, at_edge, got);
+            take_apart(framing, stream, ends, n, discard, split & 1, at_an_edge, got);
             CHECK_EQ(sb_buffer_size(got), sb_buffer_size(want));
             CHECK(sb_buffer_size(got) == 0 || memcmp(sb_buffer_data(got), sb_buffer_data(want), sb_buffer_size(got)) == 0);
             sb_buffer_free(got);
@@ -343,7 +343,7 @@ static void leaves_out_nothing(void)
 static void check_unstuffed(const char *text, const char *want)
 {
     char got[64];
-    size_t size = sb_dot_unstuff(at_edge(text, strlen(text)), strlen(text), got);
+    size_t size = sb_dot_unstuff(at_an_edge(text, strlen(text)), strlen(text), got);
     got[size] = '\0';
     CHECK_TEXT(got, want);
 }
@@ -450,6 +450,36 @@ static void room_is_enough_and_little(void)
     CHECK_EQ(sb_framing_room(&framing), 256);
 }
 
+/* More than a buffer of sb_framing_room would hold, behind whole frames: what is
+ * too long is found too long, and nothing behind the data is looked at. */
+static void too_long_behind_a_batch(void)
+{
+    for (int index = 0; framing_name(index) != NULL; index++) {
+        sb_framing framing = framing_named(framing_name(index), 3);
+        char data[5000];
+        memset(data, 'x', sizeof data);
+        sb_buffer *first = sb_buffer_new(100);
+        if (framing.kind == SB_FRAMING_RAW || framing.kind == SB_FRAMING_FIXED || framing.kind == SB_FRAMING_DATAGRAM
+            || sb_frame_encode(&framing, "a", 1, first) < 0) {
+            sb_buffer_free(first);
+            continue;
+        }
+        size_t n = sb_buffer_size(first), next = 0;
+        for (size_t size = n + 1; size < sizeof data; size += 1 + size / 3) {
+            sb_scan scan = {0};
+            sb_span spans[4];
+            memcpy(data, sb_buffer_data(first), n);
+            CHECK_EQ(sb_frames_find(&framing, at_edge(data, size), size, &scan, spans, 4, &next), 1);
+            CHECK_EQ(next, n);
+            const char *rest = at_edge(data + n, size - n);
+            int code = sb_frames_find(&framing, rest, size - n, &scan, spans, 4, &next);
+            sb_scan fresh = {0};
+            CHECK_EQ(code, sb_frames_find(&framing, rest, size - n, &fresh, spans, 4, &next));
+        }
+        sb_buffer_free(first);
+    }
+}
+
 const struct test frame_tests[] = {
     {"frames: every split", every_split},
     {"frames: random streams", random_streams},
@@ -465,5 +495,6 @@ const struct test frame_tests[] = {
     {"frames: scan goes forward", scan_goes_forward},
     {"frames: constructors check", constructors_check},
     {"frames: room is enough and little", room_is_enough_and_little},
+    {"frames: too long behind a batch", too_long_behind_a_batch},
     {NULL, NULL},
 };

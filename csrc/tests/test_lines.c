@@ -1,3 +1,4 @@
+#include "../frame.h"
 #include "harness.h"
 
 #include <stdio.h>
@@ -35,7 +36,7 @@ static void check_find(const char *data, size_t size, size_t limit)
 {
     sb_lines got = {0, 0, 0}, want = {0, 0, 0};
     int wanted = plain_find(data, size, limit, &want);
-    const char *edge = at_edge(data, size), *lf = memchr(data, '\n', size);
+    const char *edge = at_an_edge(data, size), *lf = memchr(data, '\n', size);
     size_t known = lf == NULL ? size : (size_t)(lf - data);
     CHECK_EQ(sb_lines_find(edge, size, 0, limit, &got), wanted);
     CHECK_EQ(sb_lines_find(edge, size, known, limit, &got), wanted);
@@ -86,7 +87,7 @@ static void byte_by_byte(void)
 
 static void check_strip(const char *text, const char *want)
 {
-    char *data = at_edge(text, strlen(text)), got[64];
+    char *data = at_an_edge(text, strlen(text)), got[64];
     size_t size = sb_lines_strip(data, strlen(text));
     memcpy(got, data, size);
     got[size] = '\0';
@@ -113,11 +114,25 @@ static void upper(void)
         CHECK_EQ((unsigned char)data[i], i >= 'a' && i <= 'z' ? i - 32 : i);
 }
 
+/* Their number is an int: with so many it stops, and the next call goes on. */
+static void enough(void)
+{
+    enum { SIZE = 10 * SB_STRIDE };
+    char *data = malloc(SIZE);
+    sb_lines found;
+    memset(data, '\n', SIZE);
+    CHECK_EQ(sb__lines_find(data, SIZE, 0, 10, &found, SB_STRIDE + 1), 2 * SB_STRIDE);
+    CHECK_EQ(found.end, 2 * SB_STRIDE);
+    CHECK_EQ(sb_lines_find(data + found.end, SIZE - found.end, 0, 10, &found), 8 * SB_STRIDE);
+    free(data);
+}
+
 const struct test line_tests[] = {
     {"lines: small ones", small_ones},
     {"lines: random ones", random_ones},
     {"lines: byte by byte", byte_by_byte},
     {"lines: strip", strip},
     {"lines: upper", upper},
+    {"lines: enough", enough},
     {NULL, NULL},
 };

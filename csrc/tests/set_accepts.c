@@ -1,0 +1,117 @@
+#include "world.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void rows_run_out(void)
+{
+    struct world *w = world_of(2, lines_group());
+    int a = join(w, 0);
+    CHECK(join(w, 0) >= 0);
+    CHECK_EQ(join(w, 0), SB_ERR_FULL);
+    hang_up(w, a);
+    turn(w);
+    CHECK_EQ(sb_set_counts(w->set)->closed, 1);
+    CHECK_EQ(join(w, 0), SB_ERR_FULL); /* its row is kept until the turn is settled */
+    sb_set_settle(w->set);
+    w->interest[a] = 0;
+    CHECK_EQ(join(w, 0), a);
+    end_of(w);
+}
+
+static void accepts(void)
+{
+    sb_group group = lines_group();
+    group.flags = SB_GROUP_ANNOUNCE;
+    struct world *w = world_of(3, group);
+    struct sockaddr_in address;
+    int fd = listener(&address), stopped = 7;
+    CHECK_EQ(sb_set_accept(w->set, fd, 0, 10, &stopped), 0);
+    CHECK_EQ(stopped, 0);
+    for (int i = 0; i < 4; i++)
+        w->peer[i] = dial(&address);
+    CHECK_EQ(sb_set_accept(w->set, fd, 0, 1, &stopped), 1);
+    CHECK_EQ(stopped, 0);
+    CHECK_TEXT(events_of(w), "0 accepted 0 ");
+    fail_nth(CALL_ACCEPT, 1, ECONNABORTED);
+    CHECK_EQ(sb_set_accept(w->set, fd, 0, 2, &stopped), 1);
+    CHECK_EQ(stopped, 0);
+    static const int shortage[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM, EBADF, EINVAL, ENOTSOCK};
+    for (size_t i = 0; i < sizeof shortage / sizeof shortage[0]; i++) {
+        fail_nth(CALL_ACCEPT, 1, shortage[i]);
+        CHECK_EQ(sb_set_accept(w->set, fd, 0, 2, &stopped), 0);
+        CHECK_EQ(stopped, shortage[i]);
+        CHECK_EQ(sb_set_errno(w->set), shortage[i]);
+    }
+    CHECK_EQ(sb_set_accept(w->set, fd, 0, 10, &stopped), 1);
+    CHECK_EQ(stopped, SB_ERR_FULL);
+    sb_info info;
+    CHECK_EQ(sb_set_info(w->set, 0, &info), 0);
+    CHECK_EQ(info.peer_size, sizeof address);
+    CHECK_EQ(sb_set_info(w->set, 3, &info), SB_ERR_LIMIT);
+    turn(w);
+    sb_set_abort(w->set, 0, SB_REASON_ABORTED);
+    sb_set_settle(w->set);
+    CHECK_TEXT(heard(w, 0), "!"); /* RST */
+    close(fd);
+    end_of(w);
+}
+
+static void watches(void)
+{
+#ifdef __linux__
+    struct world *w = world_of(3, lines_group());
+    int fds[2];
+    CHECK_EQ(pipe(fds), 0);
+    if (w->epoll) {
+        CHECK(sb_set_fileno(w->set) >= 0);
+        CHECK_EQ(sb_set_watch(w->set, fds[0], SB_READ), 0);
+        CHECK_EQ(sb_set_watch(w->set, fds[1], SB_WRITE), 0);
+        CHECK_EQ(sb_set_wait(w->set, -1), 1);
+        CHECK_EQ(sb_set_readies(w->set)[0].fd, fds[1]);
+        CHECK_EQ(sb_set_readies(w->set)[0].mask, SB_WRITE);
+        CHECK_EQ(sb_set_watch(w->set, fds[1], 0), 0);
+        CHECK_EQ(write(fds[1], "x", 1), 1);
+        CHECK_EQ(sb_set_wait(w->set, 1000), 1);
+        CHECK_EQ(sb_set_readies(w->set)[0].mask, SB_READ);
+        close(fds[1]);
+        CHECK_EQ(sb_set_wait(w->set, 1000), 1);
+        CHECK_EQ(sb_set_watch(w->set, 9999, SB_READ), SB_ERR_FAULT);
+        CHECK_EQ(sb_set_errno(w->set), EBADF);
+        CHECK_EQ(sb_set_watch(w->set, 9999, 0), SB_ERR_FAULT);
+        fail_nth(CALL_EPOLL_WAIT, 1, EINTR);
+        CHECK_EQ(sb_set_wait(w->set, 1000), 0);
+        fail_nth(CALL_EPOLL_WAIT, 1, EBADF);
+        CHECK_EQ(sb_set_wait(w->set, 1000), SB_ERR_FAULT);
+        int id = join(w, 0);
+        fail_nth(CALL_EPOLL_CTL, 1, ENOMEM);
+        CHECK_EQ(join(w, 0), SB_ERR_FAULT);
+        fail_nth(CALL_EPOLL_CTL, 1, ENOMEM);
+        sb_set_pause(w->set, id, 1);
+        CHECK_EQ(sb_set_counts(w->set)->closed, 1);
+    } else {
+        CHECK_EQ(sb_set_fileno(w->set), -1);
+        close(fds[1]);
+    }
+    close(fds[0]);
+    end_of(w);
+#else
+    sb_set *set = sb_set_new(3, 0);
+    CHECK_EQ(sb_set_watch(set, 0, SB_READ), SB_ERR_FAULT);
+    CHECK_EQ(sb_set_wait(set, 0), SB_ERR_FAULT);
+    CHECK_EQ(sb_set_errno(set), ENOSYS);
+    sb_set_free(set);
+    errno = 0;
+    CHECK(sb_set_new(3, 1) == NULL);
+    CHECK_EQ(errno, ENOSYS);
+#endif
+}
+
+const struct test set_accepts_tests[] = {
+    {"rows run out", rows_run_out},
+    {"accepts", accepts},
+    {"watches", watches},
+    {NULL, NULL},
+};

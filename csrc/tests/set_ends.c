@@ -1,0 +1,175 @@
+#include "world.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void ends_of_input(void)
+{
+    sb_group group = lines_group();
+    struct world *w = world_of(8, group);
+    int clean = join(w, 0), cut = join(w, 0);
+    say(w, clean, "a\n");
+    say(w, cut, "b\nc");
+    CHECK_EQ(shutdown(w->peer[clean], SHUT_WR), 0);
+    CHECK_EQ(shutdown(w->peer[cut], SHUT_WR), 0);
+    turn(w);
+    CHECK(strstr(w->log, "0:a| ") != NULL && strstr(w->log, "1:b| ") != NULL);
+    turn(w);
+    CHECK(strstr(w->log, "0 closed 1 ") != NULL);
+    CHECK(strstr(w->log, "1 closed 5 ") != NULL);
+    end_of(w);
+}
+
+static void half_close_is_announced(void)
+{
+    sb_group group = lines_group();
+    group.flags = SB_GROUP_ANNOUNCE;
+    struct world *w = world_of(8, group);
+    int id = join(w, 0);
+    say(w, id, "ab");
+    CHECK_TEXT(turn(w), "");
+    CHECK_EQ(shutdown(w->peer[id], SHUT_WR), 0);
+    CHECK_TEXT(turn(w), "0 end 2 ");
+    int64_t size = 4;
+    int32_t to = id;
+    sb_set_write(w->set, 1, &to, &size, "bye\n");
+    CHECK_TEXT(turn(w), "");
+    CHECK_TEXT(heard(w, id), "bye\n");
+    sb_set_close(w->set, id, SB_REASON_CLOSED);
+    CHECK(strstr(events_of(w), "0 closed 2 ") != NULL);
+    CHECK_TEXT(turn(w), "");
+    CHECK_TEXT(heard(w, id), "$");
+    end_of(w);
+}
+
+static void lingers(void)
+{
+    sb_group group = lines_group();
+    struct world *w = world_of(8, group);
+    int id = join(w, 0), silent = join(w, 0);
+    sb_set_close(w->set, id, SB_REASON_CLOSED);
+    sb_set_close(w->set, silent, SB_REASON_SHUTDOWN);
+    CHECK_TEXT(heard(w, id), "$");
+    say(w, id, "too late\n");
+    CHECK_TEXT(turn(w), "");
+    hang_up(w, id);
+    CHECK_TEXT(turn(w), "0 closed 2 ");
+    clock_advance(900);
+    CHECK_TEXT(turn(w), "");
+    clock_advance(600);
+    CHECK_TEXT(turn(w), "1 closed 11 ");
+    CHECK_TEXT(turn(w), "");
+    CHECK_EQ(sb_set_counts(w->set)->connections, 0);
+    group.linger_ms = 0;
+    int brusque = sb_set_group(w->set, &group);
+    id = join(w, brusque);
+    sb_set_close(w->set, id, SB_REASON_CLOSED);
+    CHECK_EQ(sb_set_counts(w->set)->closed, 1);
+    end_of(w);
+}
+
+static void aborts(void)
+{
+    struct world *w = world_of(8, lines_group());
+    int id = join(w, 0);
+    sb_set_abort(w->set, id, SB_REASON_ABORTED);
+    sb_set_abort(w->set, id, SB_REASON_HANDLER_ERROR); /* too late */
+    sb_set_abort(w->set, 99, SB_REASON_ABORTED);
+    CHECK_TEXT(events_of(w), "0 closed 12 ");
+    CHECK_TEXT(turn(w), "");
+    CHECK_TEXT(heard(w, id), "$");
+    end_of(w);
+}
+
+static void reset_by_the_peer(void)
+{
+    struct world *w = world_of(8, lines_group());
+    int id = join(w, 0);
+    sb_info info;
+    say(w, id, "x\n");
+    fail_nth(CALL_RECV, 1, ECONNRESET);
+    CHECK_TEXT(turn(w), "0 closed 3 ");
+    CHECK_EQ(sb_set_info(w->set, id, &info), 0);
+    CHECK_EQ(info.error, ECONNRESET);
+    CHECK_TEXT(turn(w), "");
+    id = join(w, 0);
+    say(w, id, "x\n");
+    fail_nth(CALL_RECV, 1, ETIMEDOUT);
+    CHECK_TEXT(turn(w), "0 closed 4 ");
+    end_of(w);
+}
+
+static void reset_while_not_read(void)
+{
+    struct world *w = world_of(3, lines_group());
+    struct sockaddr_in address;
+    struct linger now = {.l_onoff = 1};
+    int fd = listener(&address), stopped;
+    w->peer[0] = dial(&address);
+    CHECK_EQ(sb_set_accept(w->set, fd, 0, 1, &stopped), 1);
+    sb_set_pause(w->set, 0, 1);
+    CHECK_TEXT(turn(w), "");
+    CHECK_EQ(setsockopt(w->peer[0], SOL_SOCKET, SO_LINGER, &now, sizeof now), 0);
+    hang_up(w, 0);
+    if (w->epoll)
+        CHECK_TEXT(turn(w), "0 closed 3 ");
+    fail_nth(CALL_EPOLL_CTL, 1, ENOMEM);
+    w->peer[1] = dial(&address);
+    CHECK_EQ(sb_set_accept(w->set, fd, 0, 1, &stopped), w->epoll ? 0 : 1);
+    CHECK_EQ(stopped, w->epoll ? ENOMEM : 0);
+    close(fd);
+    end_of(w);
+}
+
+static void quiet_ones_close(void)
+{
+    struct world *w = world_of(8, lines_group());
+    int quiet = join(w, 0), unread = join(w, 0), unfinished = join(w, 0);
+    say(w, unfinished, "ab");
+    CHECK_TEXT(turn(w), "");
+    say(w, unread, "x\n");
+    CHECK_EQ(sb_set_close_quiet(w->set, SB_REASON_SHUTDOWN), 2);
+    CHECK_TEXT(heard(w, quiet), "$");
+    CHECK_TEXT(heard(w, unread), "-");
+    sb_set_close_all(w->set, SB_REASON_SHUTDOWN);
+    CHECK_TEXT(heard(w, unread), "$");
+    end_of(w);
+}
+
+static void ids_that_are_none(void)
+{
+    struct world *w = world_of(4, lines_group());
+    int32_t ids[5] = {-1, 99, 0, 1, 2}, masks[5] = {SB_READ, SB_READ, SB_READ, SB_READ, SB_READ};
+    int64_t sizes[5] = {1, 1, 1, 1, 1};
+    join(w, 0);
+    join(w, 0);
+    join(w, 0);
+    sb_set_abort(w->set, 0, SB_REASON_ABORTED);
+    sb_set_settle(w->set);
+    sb_set_abort(w->set, 1, SB_REASON_ABORTED);
+    CHECK_EQ(sb_set_close_quiet(w->set, SB_REASON_NONE), 0);
+    sb_set_write(w->set, 5, ids, sizes, "abcde");
+    sb_set_close(w->set, -1, SB_REASON_CLOSED);
+    sb_set_close(w->set, 99, SB_REASON_CLOSED);
+    sb_set_shutdown(w->set, 1);
+    CHECK_EQ(sb_set_unsent(w->set, 99), 0);
+    CHECK_EQ(sb_set_unsent(w->set, 2), 0);
+    CHECK_TEXT(heard(w, 2), "$");
+    sb_set_abort(w->set, 2, SB_REASON_ABORTED);
+    CHECK_EQ(sb_set_receive(w->set, ids, masks, 5), 0);
+    end_of(w);
+}
+
+const struct test set_ends_tests[] = {
+    {"ends of input", ends_of_input},
+    {"half close is announced", half_close_is_announced},
+    {"lingers", lingers},
+    {"aborts", aborts},
+    {"reset by the peer", reset_by_the_peer},
+    {"reset while not read", reset_while_not_read},
+    {"quiet ones close", quiet_ones_close},
+    {"ids that are none", ids_that_are_none},
+    {NULL, NULL},
+};

@@ -1,0 +1,218 @@
+#include "world.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+int with_epoll;
+
+static void note(struct world *w, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    w->logged += (size_t)vsnprintf(w->log + w->logged, sizeof w->log - w->logged, format, arguments);
+    va_end(arguments);
+}
+
+sb_group lines_group(void)
+{
+    return (sb_group){.framing = SB_FRAMING_LINE, .max_frame = 1000, .high_water = 1 << 16, .max_unsent = 1 << 22, .linger_ms = 1000};
+}
+
+struct world *world_of(int rows, sb_group group)
+{
+    struct world *w = calloc(1, sizeof *w);
+    w->epoll = with_epoll;
+    w->set = sb_set_new(rows, w->epoll);
+    CHECK(w->set != NULL);
+    for (int i = 0; i < PEERS; i++)
+        w->peer[i] = -1;
+    w->group = sb_set_group(w->set, &group);
+    CHECK_EQ(w->group, 0);
+    return w;
+}
+
+void hang_up(struct world *w, int id)
+{
+    if (w->peer[id] >= 0)
+        close(w->peer[id]);
+    w->peer[id] = -1;
+}
+
+void end_of(struct world *w)
+{
+    for (int i = 0; i < PEERS; i++)
+        hang_up(w, i);
+    sb_set_free(w->set);
+    free(w);
+}
+
+int join(struct world *w, int group)
+{
+    int fds[2];
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    int id = sb_set_add(w->set, fds[0], group);
+    if (id < 0) {
+        close(fds[0]);
+        close(fds[1]);
+        return id;
+    }
+    w->peer[id] = fds[1];
+    return id;
+}
+
+void say(struct world *w, int id, const char *text)
+{
+    CHECK_EQ(send(w->peer[id], text, strlen(text), MSG_NOSIGNAL), strlen(text));
+}
+
+const char *heard(struct world *w, int id)
+{
+    static char text[201];
+    ssize_t n = recv(w->peer[id], text, 200, 0);
+    text[n > 0 ? n : 0] = '\0';
+    return n > 0 ? text : n == 0 ? "$" : errno == EAGAIN ? "-" : "!";
+}
+
+static const char *block_of(const struct world *w, const sb_event *event)
+{
+    return event->offset >= 0 ? sb_set_arena(w->set) + event->offset : sb_set_held(w->set, -1 - event->offset);
+}
+
+static void log_frames(struct world *w, const sb_event *event)
+{
+    const char *block = block_of(w, event);
+    int size = event->size > 100 ? 0 : (int)event->size;
+    if (event->id >= 0) {
+        note(w, "%d:", event->id);
+    } else {
+        int64_t left = event->frames;
+        for (const sb_part *part = sb_set_parts(w->set) + event->detail; left > 0; part++) {
+            note(w, "%d,", part->id);
+            left -= part->frames;
+        }
+    }
+    if (size == 0)
+        note(w, "(%lld in %lld)", (long long)event->size, (long long)event->frames);
+    for (int i = 0; i < size; i++)
+        note(w, "%c", block[i] == '\n' ? '|' : block[i]);
+    note(w, " ");
+}
+
+static void log_events(struct world *w)
+{
+    static const char *const names[] = {"", "", "accepted", "end", "pause", "resume", "closed"};
+    const sb_event *events = sb_set_events(w->set);
+    for (int i = 0; i < sb_set_counts(w->set)->events; i++) {
+        if (events[i].kind == SB_EVENT_FRAMES)
+            log_frames(w, &events[i]);
+        else
+            note(w, "%d %s %d ", events[i].id, names[events[i].kind], events[i].detail);
+    }
+}
+
+void learn_changes(struct world *w)
+{
+    int n = sb_set_changes(w->set);
+    for (int i = 0; i < n; i++) {
+        const sb_ready *change = &sb_set_readies(w->set)[i];
+        CHECK_EQ(change->had, w->interest[change->id]);
+        w->interest[change->id] = change->mask;
+    }
+}
+
+static int turn_by_poll(struct world *w, int timeout_ms)
+{
+    struct pollfd fds[PEERS];
+    int32_t ids[PEERS], masks[PEERS];
+    int count = 0, n = 0;
+    learn_changes(w);
+    for (int id = 0; id < PEERS; id++) {
+        sb_info info;
+        if (!w->interest[id] || sb_set_info(w->set, id, &info) < 0)
+            continue;
+        fds[count] = (struct pollfd){.fd = info.fd};
+        fds[count].events = (short)((w->interest[id] & SB_READ ? POLLIN : 0) | (w->interest[id] & SB_WRITE ? POLLOUT : 0));
+        ids[count++] = id;
+    }
+    int due = sb_set_timeout(w->set);
+    if (due >= 0 && due < timeout_ms)
+        timeout_ms = due;
+    CHECK(poll(fds, (nfds_t)count, timeout_ms) >= 0);
+    for (int i = 0; i < count; i++) {
+        int mask = (fds[i].revents & (POLLIN | POLLHUP | POLLERR) ? SB_READ : 0) | (fds[i].revents & POLLOUT ? SB_WRITE : 0);
+        mask &= w->interest[ids[i]];
+        if (mask) {
+            ids[n] = ids[i];
+            masks[n++] = mask;
+        }
+    }
+    return sb_set_receive(w->set, ids, masks, n);
+}
+
+const char *events_of(struct world *w)
+{
+    w->logged = 0;
+    w->log[0] = '\0';
+    log_events(w);
+    return w->log;
+}
+
+const char *turn(struct world *w)
+{
+    if (w->epoll)
+        CHECK(sb_set_wait(w->set, 0) >= 0);
+    else
+        turn_by_poll(w, 0);
+    return events_of(w);
+}
+
+char *big_block(size_t size)
+{
+    char *block = malloc(size);
+    for (size_t i = 0; i < size; i++)
+        block[i] = (char)('a' + i % 23);
+    return block;
+}
+
+size_t drain(struct world *w, int id, const char *block, size_t at)
+{
+    static char room[65536];
+    ssize_t n;
+    while ((n = recv(w->peer[id], room, sizeof room, 0)) > 0) {
+        CHECK(memcmp(room, block + at, (size_t)n) == 0);
+        at += (size_t)n;
+    }
+    return at;
+}
+
+void answer(struct world *w, int id, const char *data, int64_t size)
+{
+    int32_t to = id;
+    sb_set_write(w->set, 1, &to, &size, data);
+}
+
+int listener(struct sockaddr_in *address)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    socklen_t size = sizeof *address;
+    *address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
+    CHECK_EQ(bind(fd, (struct sockaddr *)address, sizeof *address), 0);
+    CHECK_EQ(listen(fd, 16), 0);
+    CHECK_EQ(getsockname(fd, (struct sockaddr *)address, &size), 0);
+    return fd;
+}
+
+int dial(const struct sockaddr_in *address)
+{
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK_EQ(connect(fd, (const struct sockaddr *)address, sizeof *address), 0);
+    CHECK_EQ(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+    return fd;
+}

@@ -1,0 +1,70 @@
+/*
+ * world - a set, the peers of its connections, and a log of its events
+ *
+ * DESCRIPTION
+ *   A test of the set is written once and runs twice: over epoll, and told by
+ *   poll(2) what is ready.
+ */
+#ifndef WORLD_H
+#define WORLD_H
+
+#include "harness.h"
+
+#include <netinet/in.h>
+
+enum { PEERS = 640 };
+
+struct world {
+    sb_set *set;
+    int epoll;
+    int group;
+    int peer[PEERS]; /* of id; -1: none */
+    int interest[PEERS];
+    char log[8192];
+    size_t logged;
+};
+
+extern int with_epoll; /* how world_of makes the set */
+
+/* Tests of the set, each a list that ends in NULL. */
+extern const struct test set_input_tests[], set_output_tests[], set_ends_tests[], set_deadlines_tests[],
+    set_accepts_tests[], set_memory_tests[];
+
+/* Lines of up to 1,000 bytes, handed out; 1 s of lingering, no other deadline. */
+sb_group lines_group(void);
+
+/* A set of so many rows with this group, its number 0. */
+struct world *world_of(int rows, sb_group group);
+void end_of(struct world *w);
+
+/* A new connection over a socket pair: its id, or why there is none. */
+int join(struct world *w, int group);
+
+/* What its peer does: send, receive (up to 200 bytes as text; "-" for none, "$"
+ * at the end, "!" for an error), close. */
+void say(struct world *w, int id, const char *text);
+const char *heard(struct world *w, int id);
+void hang_up(struct world *w, int id);
+
+/* One turn; its events as text: "0:abc|d| 1 closed 2 ". */
+const char *turn(struct world *w);
+
+/* The events so far, also those that answers brought. */
+const char *events_of(struct world *w);
+
+/* Take note of what the set wants watched, as turn does (without epoll). */
+void learn_changes(struct world *w);
+
+/* size bytes; what the peer of id reads until nothing more comes is compared
+ * with them from at on.  Returns where the next are. */
+char *big_block(size_t size);
+size_t drain(struct world *w, int id, const char *block, size_t at);
+
+/* Send size bytes to one connection. */
+void answer(struct world *w, int id, const char *data, int64_t size);
+
+/* TCP on loopback. */
+int listener(struct sockaddr_in *address);
+int dial(const struct sockaddr_in *address);
+
+#endif
