@@ -139,7 +139,7 @@ void sb_set_free(sb_set *set)
     free(set);
 }
 
-static int64_t at_most(int64_t number, int64_t most)
+static int64_t lesser(int64_t number, int64_t most)
 {
     return number < most ? number : most;
 }
@@ -167,12 +167,12 @@ int sb_set_group(sb_set *set, const sb_group *group)
         return SB_ERR_NOMEM;
     sb_group *kept = &set->groups[set->group_count];
     *kept = *group;
-    kept->max_frame = at_most(group->max_frame, SB_FRAME_MAX);
-    kept->max_unsent = at_most(group->max_unsent, PTRDIFF_MAX);
-    kept->idle_ms = at_most(group->idle_ms, SB_FOREVER_MS);
-    kept->frame_ms = at_most(group->frame_ms, SB_FOREVER_MS);
-    kept->stall_ms = at_most(group->stall_ms, SB_FOREVER_MS);
-    kept->linger_ms = at_most(group->linger_ms, SB_FOREVER_MS);
+    kept->max_frame = lesser(group->max_frame, SB_FRAME_MAX);
+    kept->max_unsent = lesser(group->max_unsent, PTRDIFF_MAX);
+    kept->idle_ms = lesser(group->idle_ms, SB_FOREVER_MS);
+    kept->frame_ms = lesser(group->frame_ms, SB_FOREVER_MS);
+    kept->stall_ms = lesser(group->stall_ms, SB_FOREVER_MS);
+    kept->linger_ms = lesser(group->linger_ms, SB_FOREVER_MS);
     return set->group_count++;
 }
 
@@ -233,7 +233,7 @@ static size_t memory_left(const sb_set *set)
     int64_t left = set->memory_limit - set->counts.memory;
     if (set->memory_limit <= 0)
         return PTRDIFF_MAX;
-    return left > 0 ? (size_t)at_most(left, PTRDIFF_MAX) : 0;
+    return left > 0 ? (size_t)lesser(left, PTRDIFF_MAX) : 0;
 }
 
 /* An empty buffer; its limit is the caller's business (rows have limits).  What
