@@ -182,6 +182,11 @@ static void memory_has_a_limit(void)
     free(block);
     block = calloc(1, 3001);
     memset(block, 'x', 3000);
+    sb_set_memory(w->set, 1); /* less than is owned: nobody is closed for that, but no more is lent */
+    CHECK_TEXT(turn(w), "");
+    say(w, b, "part");
+    CHECK_TEXT(turn(w), "1 closed 9 ");
+    sb_set_memory(w->set, LIMIT / 2);
     say(w, c, block); /* so large that it is received into its own buffer next */
     CHECK_TEXT(turn(w), "");
     say(w, c, "y");
