@@ -282,6 +282,13 @@ static void waits_no_longer_than_it_is_told(void)
     join(w, 0);
     CHECK_EQ(sb_set_wait(w->set, 1), 0);
     end_of(w);
+    group.idle_ms = 1;
+    w = world_of(4, group);
+    join(w, 0);
+    for (int i = 0; i < 1000 && sb_set_counts(w->set)->closed == 0; i++)
+        CHECK(sb_set_wait(w->set, 100000) >= 0); /* the deadline comes first */
+    CHECK_TEXT(events_of(w), "0 closed 7 ");
+    end_of(w);
 }
 
 /* An end that beginning the turn brought is not waited behind. */
