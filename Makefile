@@ -25,7 +25,7 @@ run: $(VENV)/.installed
 	$(BIN)/sockd --foreground
 
 test: $(VENV)/.installed $(VENV)/.test
-	$(MAKE) -C csrc check-native check-symbols check-dist
+	$(MAKE) -C csrc check-native check-portable check-symbols check-dist coverage
 	$(BIN)/pytest --ignore tests/interop $(PYTEST_ARGS)
 
 # The C core under AddressSanitizer and UBSan, driven by the tests of the running daemon.
