@@ -33,7 +33,7 @@ SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omi
 sanitize: $(VENV)/.test
 	rm -rf build/lib* build/temp* build/sanitized
 	SOCKD_CFLAGS="$(SANITIZE)" SOCKD_LDFLAGS="$(SANITIZE)" $(PIP) wheel --no-deps -w build/sanitized .
-	rm -rf build/lib* build/temp* && $(PYTHON) -m venv $(VENV)-sanitized
+	rm -rf build/lib* build/temp* && $(PYTHON) -m venv --clear $(VENV)-sanitized
 	$(VENV)-sanitized/bin/python -m pip --disable-pip-version-check -q install -r $(VENV)/test.txt build/sanitized/*.whl
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PATH="$(CURDIR)/$(VENV)-sanitized/bin:$$PATH" \
