@@ -98,7 +98,7 @@ def test_every_address_may_be_a_socket_for_each_family(managed, receiver, hosts)
         socks.append(("w", sock))
     unit = managed(f"tcp://:{port}=upper", sockets=socks, receiver=receiver)
     receiver.wait_for("READY")
-    assert sum("passed=w" in line for line in unit.words) == len(hosts)
+    unit.wait_for("passed=w", count=len(hosts))
     for _, sock in socks:
         assert ask(sock) == b"HELLO\n"
         sock.close()
