@@ -64,7 +64,7 @@ static int add(sb_set *set, int fd, int group, const struct sockaddr_storage *pe
     int64_t high = set->groups[group].high_water;
     row->high = high > INT32_MAX ? INT32_MAX : (int32_t)high;
     row->low = row->high / 4;
-    if (peer->ss_family != AF_UNIX && peer_size <= sizeof row->peer) {
+    if (peer_size <= sizeof row->peer && peer->ss_family != AF_UNIX) {
         memcpy(row->peer, peer, peer_size);
         row->peer_size = (uint8_t)peer_size;
     }

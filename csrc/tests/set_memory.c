@@ -166,6 +166,7 @@ static void memory_has_a_limit(void)
     CHECK(sb_set_counts(w->set)->memory <= LIMIT);
     CHECK_TEXT(events_of(w), "1 closed 9 ");
     say(w, d, "part"); /* but so much there is */
+    fail_nth(CALL_SEND, 1, EAGAIN);
     CHECK_TEXT(turn(w), "");
     CHECK(sb_set_counts(w->set)->memory <= LIMIT);
     size_t at = 0;
@@ -182,6 +183,12 @@ static void memory_has_a_limit(void)
     free(block);
     block = calloc(1, 3001);
     memset(block, 'x', 3000);
+    sb_set_memory(w->set, 1); /* less than is owned: nobody is closed for that, but no more is lent */
+    CHECK_TEXT(turn(w), "");
+    b = join(w, 0);
+    say(w, b, "part");
+    CHECK_TEXT(turn(w), "1 closed 9 ");
+    sb_set_memory(w->set, LIMIT / 2);
     say(w, c, block); /* so large that it is received into its own buffer next */
     CHECK_TEXT(turn(w), "");
     say(w, c, "y");

@@ -174,15 +174,27 @@ static void drop_ambient_capabilities(void)
 #endif
 }
 
+/* KILL and STOP are refused; so are, by sigaction(3), the C library's own two, 32 and 33, which whatever
+ * posix_spawn(3) starts finds ignored, make's commands for one: hence the system call, for which zeros are SIG_DFL. */
+static void set_default(int number)
+{
+#ifdef __linux__
+    static const uint64_t zeros[8];
+    syscall(SYS_rt_sigaction, number, zeros, NULL, (size_t)(SIGNALS / 8));
+#else
+    struct sigaction plain = {.sa_handler = SIG_DFL};
+    sigemptyset(&plain.sa_mask);
+    sigaction(number, &plain, NULL);
+#endif
+}
+
 /* Those that were ignored stay so through execve(2) unless they are set back (FAQ II.19). */
 static void reset_signals(void)
 {
-    struct sigaction plain = {.sa_handler = SIG_DFL};
     sigset_t none;
-    sigemptyset(&plain.sa_mask);
     sigemptyset(&none);
     for (int number = 1; number < SIGNALS; number++)
-        sigaction(number, &plain, NULL); /* KILL, STOP and the C library's own are refused */
+        set_default(number);
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 

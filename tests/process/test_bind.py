@@ -94,7 +94,8 @@ def test_signals_are_as_programs_expect_them(bind):
     done = bind(*AS, "tcp://127.0.0.1:0", "--", "grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status")
     assert done.returncode == 0
     fields = dict(line.split(":\t") for line in done.stdout.splitlines())
-    assert {key: int(value, 16) for key, value in fields.items()} == {"SigIgn": 0, "SigBlk": 0}
+    others = ~(1 << 31 | 1 << 32)  # 32 and 33 are the C library's; what make starts inherits them ignored
+    assert {key: int(value, 16) & others for key, value in fields.items()} == {"SigIgn": 0, "SigBlk": 0}
 
 
 def test_a_client_is_answered_by_the_program(sockctl_script, tmp_path):
