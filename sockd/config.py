@@ -237,6 +237,7 @@ def _check_listeners(
         elif reason := _not_service(listen.service, services):
             yield Problem((*path, "service"), f"{show(listen.service)} {reason}", listen.service)
         yield from _check_admission(path, listen)
+        yield from _check_proxies(path, listen)
         if listen.interface is not None and (reason := _not_interface(listen.interface)):
             yield Problem((*path, "interface"), f"{show(listen.interface)} {reason}", listen.interface)
 
@@ -252,6 +253,23 @@ def _check_admission(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]
     if any(not character.isprintable() for character in listen.banner):
         text = "has a character that is not printable; a banner is one line, and its newline is added"
         yield Problem((*path, "banner"), f"{show(listen.banner)} {text}", listen.banner)
+
+
+def _check_proxies(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
+    """Hold the networks of proxies, of which one at least is needed, against the addresses, which are to be streams."""
+    if listen.proxy_protocol is None:
+        return
+    here = (*path, "proxy_protocol")
+    if not listen.proxy_protocol.from_:
+        text = 'names no proxy that is believed; write from = ["10.0.0.1"], or "unix:" for Unix sockets'
+        yield Problem((*here, "from"), text, missing=("from",))
+    for index, text in enumerate(listen.proxy_protocol.from_):
+        if text != "unix:" and (reason := _not_network(text)):
+            yield Problem((*here, "from", index), f"{show(text)} {reason}", text)
+    for where, text in _addresses(path, listen):
+        if text.startswith(("udp:", "unixgram:")):
+            reason = "takes datagrams, which have no PROXY header; give it a [[listen]] of its own"
+            yield Problem(where, f"{show(text)} {reason}", text)
 
 
 def _not_network(text: str) -> str:

@@ -23,10 +23,12 @@ from sockd.settings import (
     ListenSettings,
     LogSettings,
     ProgramLimits,
+    ProxyProtocolSettings,
     RateSettings,
     ServiceSettings,
     Settings,
     Size,
+    key_of,
 )
 from sockd.toml_text import KeyPath, quote, quote_key
 from sockd.units import format_duration, format_size, nearest, parse_duration, parse_size
@@ -48,6 +50,7 @@ _HEADERS: dict[type, str] = {
     RateSettings: "rate",
     ServiceSettings: "[service.NAME]",
     ProgramLimits: "limits",
+    ProxyProtocolSettings: "proxy_protocol",
     Settings: "the file",
 }
 _KINDS: dict[type, str] = {
@@ -65,6 +68,7 @@ _EXAMPLES = {
     "log": 'log = { level = "info" }',
     "keepalive": 'keepalive = { idle = "2m", interval = "30s", count = 4 }',
     "limits": 'limits = { cpu = "10s", memory = "64 MiB", wall = "1m" }',
+    "proxy_protocol": 'proxy_protocol = { from = ["10.0.0.1"] }',
     "rate": 'rate = { connections = 10, per = "1s", burst = 20 }',
 }
 _WRONG = object()  # stands for a value that was reported
@@ -121,9 +125,9 @@ def types_of(kind: type[DataclassInstance]) -> dict[str, object]:
         kind: a class of sockd.settings.
 
     Returns:
-        The type by field name.
+        The type by key.
     """
-    return {name: _without_none(hint) for name, hint in get_type_hints(kind).items()}
+    return {key_of(name): _without_none(hint) for name, hint in get_type_hints(kind).items()}
 
 
 def allowed(hint: object, about: Mapping[str, Any]) -> str:
@@ -186,15 +190,15 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 def _read_table(kind: type[Table], raw: Mapping[str, object], path: KeyPath, problems: list[Problem]) -> Table:
     values: dict[str, Any] = {}
-    about = {field.name: field.metadata for field in fields(kind)}
+    known = {key_of(field.name): field for field in fields(kind)}
     for key, value in raw.items():
         here = (*path, key)
-        if key not in about:
-            problems.append(Problem(here, _unknown_key(kind, key, list(about))))
+        if key not in known:
+            problems.append(Problem(here, _unknown_key(kind, key, list(known))))
             continue
-        result = _read_value(types_of(kind)[key], about[key], value, here, problems)
+        result = _read_value(types_of(kind)[key], known[key].metadata, value, here, problems)
         if result is not _WRONG:
-            values[key] = result
+            values[known[key].name] = result
     return kind(**values)
 
 

@@ -45,6 +45,11 @@ def setting(
     return field(default=default, metadata=about)
 
 
+def key_of(name: str) -> str:
+    """Return the key of a field: its name, without the underscore of one that is a word of Python."""
+    return name.removesuffix("_")
+
+
 @dataclass(frozen=True, kw_only=True)
 class LogSettings:
     """[daemon] log = { ... }"""
@@ -150,6 +155,25 @@ class RateSettings:
         Duration(1), help="in this time, on average", source="", unit="seconds", low=0.001, high=86_400
     )
     burst: int = setting(20, help="at once, after a silence", source="", low=1, high=1_000_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxyProtocolSettings:
+    """proxy_protocol = { ... } of a listener: proxies that tell who their client is."""
+
+    from_: tuple[str, ...] = setting(
+        (),
+        help='networks whose connections begin with a PROXY header; "unix:" for whoever connects over a Unix socket',
+        source="never guessed: everybody else speaks for himself",
+    )
+    timeout: Duration = setting(
+        Duration(5),
+        help="until the header is whole",
+        source="3 seconds at least: a lost SYN is repeated after 1 and 3 (proxy-protocol.txt, section 2)",
+        unit="seconds",
+        low=3,
+        high=600,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,6 +290,9 @@ class ListenSettings:
     )
     allow: tuple[str, ...] = setting((), help="only these networks are let in", source="tcpd: hosts_access(5)")
     deny: tuple[str, ...] = setting((), help="these networks are not let in", source="tcpd: hosts_access(5)")
+    proxy_protocol: ProxyProtocolSettings | None = setting(
+        None, help="the client's address comes from a PROXY header", source="HAProxy, proxy-protocol.txt"
+    )
     datagram_budget: Size | None = setting(
         None,
         help="bytes of answers to datagrams of one source, whole again after a minute of its silence",

@@ -239,9 +239,10 @@ class Connection:
     # ---- what a handler may ask
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Answer `peername`, `sockname` and `socket` as asyncio does, and `peerhost`.
+        """Answer `peername`, `sockname` and `socket` as asyncio does, `peerhost` and `proxied`.
 
-        `peerhost` is the peer's confirmed name, if the listener has `names` on and it is known by now.
+        `peerhost` is the peer's confirmed name, if the listener has `names` on and it is known by now;
+        `proxied` what a PROXY header told (sockd.net.proxied.Proxied).
         """
         if self._ended:
             return default
@@ -250,6 +251,8 @@ class Connection:
             return packed.unpack(info.peer, info.fd)[1]
         if name == "peerhost":
             return self._set.name_of(packed.host(self._set.info(self.id).peer)) or default
+        if name == "proxied":
+            return self._set.proxied(self.id) or default
         if name == "sockname":
             return self.socket.getsockname()
         if name == "socket":
@@ -433,6 +436,8 @@ def log_end(service: str, connections: ConnectionSet, id: int, reason: CloseReas
     }
     if name := connections.name_of(packed.host(info.peer)):
         event["name"] = name
+    if proxied := connections.proxied(id):
+        event["via"] = proxied.via
     if info.unsent:
         event["unsent"] = info.unsent
     logger.info("closed", extra={"event": event})

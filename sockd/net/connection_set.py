@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
 
+    from sockd.net.proxied import Proxied
+
 EVENT = struct.Struct("=iiiiqqq")
 PART = struct.Struct("=iiq")
 READY = struct.Struct("=iiii")
@@ -127,6 +129,7 @@ class ConnectionSet:
         self._info = ffi.new("sb_info *")
         self._sinks: list[Sink] = []
         self._hooks: list[Callable[[int], None] | None] = []
+        self._proxied: dict[int, Proxied] = {}
         self._handled = 0
         self._dirty: list[Writer] = []
         self._waiting: list[Callable[[], None]] = []
@@ -260,6 +263,8 @@ class ConnectionSet:
         hook = self._hooks[group]
         if hook is not None:
             hook(id)
+        if self._proxied:
+            self._proxied.pop(id, None)
         waiting, self._waiting = self._waiting, []
         for callback in waiting:
             callback()
@@ -344,10 +349,16 @@ class ConnectionSet:
         sock.detach()
         return id
 
-    def name_peer(self, id: int, peer: bytes) -> None:
-        """Name a peer that the kernel cannot name, by a packed sockaddr (sockd.net.packed)."""
+    def name_peer(self, id: int, peer: bytes, proxied: Proxied | None = None) -> None:
+        """Name a peer that the kernel cannot name, by a packed sockaddr (sockd.net.packed), and the way it came."""
         if lib.sb_set_peer(self._set, id, peer, len(peer)) < 0:
             raise LookupError(f"no connection {id}")
+        if proxied is not None:
+            self._proxied[id] = proxied
+
+    def proxied(self, id: int) -> Proxied | None:
+        """Return what a proxy told of a connection, None for one that came by itself."""
+        return self._proxied.get(id)
 
     @property
     def is_settling(self) -> bool:
