@@ -24,6 +24,8 @@ from sockd.net.endpoint import Endpoint
 from sockd.net.options import set_inherited
 from sockd.net.sockets import Listening
 from sockd.process.inetd import Given, Kind, peer_of
+from sockd.services import hooks
+from sockd.services.attach import group_of, sink_of
 from sockd.settings import ListenSettings
 
 if TYPE_CHECKING:
@@ -134,7 +136,10 @@ class Inetd(Daemon):
         super()._attach(bound, stack)
         if bound:
             self._watch_idle()
-        elif self._given.kind is Kind.CONNECTION:
+            return
+        assert self._plan is not None
+        hooks.start([self._plan.service], stack)
+        if self._given.kind is Kind.CONNECTION:
             sock = socket.socket(fileno=os.dup(self._given.source))
             self._given.close()  # its end is seen by the peer when ours is the last one
             self._connect(sock)
@@ -171,7 +176,7 @@ class Inetd(Daemon):
             taker = self._executor.programs(spec, self._connections.name_of)
             taker.take(sock, (told.host, told.port) if not peer and told.host else peer, self._served)
             return
-        group = self._add_group(spec, self._sink(spec))
+        group = self._connections.add_group(group_of(spec), sink_of(spec, self._connections, self._loop))
         self._connections.when_ended(group, lambda _: self._served())
         try:
             id = self._connections.add(sock, group)

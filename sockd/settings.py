@@ -106,6 +106,14 @@ class DaemonSettings:
         low=64 * KIB,
         high=1024 * 1024 * MIB,
     )
+    stall_time: Duration = setting(
+        Duration(0.1),
+        help="a handler that holds up the loop for longer is named in the log, while it does; 0: no report",
+        source="a tenth of a second is noticed by people",
+        unit="seconds",
+        low=0,
+        high=3600,
+    )
     stop_timeout: Duration = setting(
         Duration(10),
         help="how long a stop may take before what is left is closed",

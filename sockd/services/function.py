@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from sockd.errors import Close
 from sockd.net import packed
-from sockd.net.connection import log_end
 from sockd.net.connection_set import Sink
+from sockd.net.connection_sink import log_end
 from sockd.wire.framing import Line
 from sockd.wire.state import CloseReason
 

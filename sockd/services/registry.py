@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 import resource
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd import settings as defaults
-from sockd.services import handler
+from sockd.services import handler, texts
+from sockd.services.batch import encode
 from sockd.services.builtin import BUILTINS
 from sockd.services.exec import Program
 from sockd.services.service import Limits, Service, ServiceSpec
@@ -21,7 +23,7 @@ from sockd.wire.framing import Line, Raw, datagram_frame
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from sockd.services.service import Reply
+    from sockd.services.service import BatchFunction, Reply
     from sockd.settings import FramingName
     from sockd.wire.framing import Framing
 
@@ -94,18 +96,32 @@ def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceS
     raw = service.protocol is not None and handler.takes_raw_data(service.protocol)
     framing = _framing(table, service.framing, "raw" if raw else "line")
     wants_connection = service.function is not None and handler.wants_connection(service.function, text)
+    function, batch = service.function, service.batch
+    if service.text is not None:
+        function = None if function is None else texts.function(function, service.text)
+        batch = None if batch is None else texts.batch(batch, service.text)
     datagram = None
-    if service.function is not None and not wants_connection:
-        datagram = _datagram(service.function, framing)
+    if batch is not None:
+        datagram = _datagram(partial(_batch_of_one, batch), framing)
+    elif function is not None and not wants_connection:
+        datagram = _datagram(function, framing)
     return ServiceSpec(
         name=name,
         framing=framing,
         limits=_limits(table, service),
-        function=service.function,
+        function=function,
         wants_connection=wants_connection,
+        batch=batch,
         protocol=service.protocol,
+        startup=tuple(service.at_startup),
+        shutdown=tuple(service.at_shutdown),
         datagram=datagram,
     )
+
+
+def _batch_of_one(function: BatchFunction, frame: bytes) -> Reply:
+    replies = function([frame])
+    return replies[0] if isinstance(replies, list) and len(replies) == 1 else encode(replies, b"", 1) or None
 
 
 def _framing(table: ServiceSettings, own: Framing | None, default: FramingName) -> Framing:

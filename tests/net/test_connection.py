@@ -11,6 +11,7 @@ import asyncio
 import pytest
 
 from sockd import Close, CloseReason, Connection
+from sockd.net.loop import Timer
 from sockd.wire.framing import Line, Raw
 
 
@@ -45,6 +46,21 @@ class Set:
         return lambda id, *rest: self.asked.append((name, *rest))
 
 
+class Loop:
+    """As EventLoop: what is to be called soon and later, and when."""
+
+    def __init__(self):
+        self.soon = []
+        self.later = []
+
+    def call_soon(self, callback):
+        self.soon.append(callback)
+
+    def call_later(self, delay, callback):
+        self.later.append(Timer(delay, callback))
+        return self.later[-1]
+
+
 class Receiver:
     def __init__(self):
         self.told = []
@@ -76,8 +92,13 @@ def connections():
 
 
 @pytest.fixture
-def soon():
-    return []
+def loop():
+    return Loop()
+
+
+@pytest.fixture
+def soon(loop):
+    return loop.soon
 
 
 @pytest.fixture
@@ -86,17 +107,16 @@ def receiver():
 
 
 @pytest.fixture
-def connection(connections, soon, receiver):
-    connection = Connection(5, connections, Line(100, b"\r\n"), 1000, soon.append)
-    connection.start(receiver)
+def connection(connections, loop, receiver):
+    connection = Connection(5, connections, Line(100, b"\r\n"), 1000, loop, lambda protocol: protocol)
+    connection.start(receiver, "the protocol")
     receiver.told.clear()
     return connection
 
 
 def test_it_has_the_methods_of_an_asyncio_transport():
     ours = set(dir(Connection))
-    theirs = {n for n in dir(asyncio.Transport) if not n.startswith("_")} - {"set_protocol", "get_protocol"}
-    assert theirs - ours <= {"get_write_buffer_limits"}
+    assert {name for name in dir(asyncio.Transport) if not name.startswith("_")} <= ours
 
 
 def test_what_is_written_in_a_turn_leaves_in_one_piece(connections, connection):
@@ -257,8 +277,44 @@ def test_when_it_has_ended_it_does_nothing(connections, connection, receiver):
 
 
 def test_a_raw_reply_is_as_it_is(connections, receiver):
-    connection = Connection(5, connections, Raw(), 1000, lambda callback: None)
+    connection = Connection(5, connections, Raw(), 1000, Loop(), lambda protocol: protocol)
     connection.start(receiver)
     connection.reply(b"raw")
     connections.flush()
     assert connections.asked == [("write", b"raw")]
+
+
+def test_water_marks_are_told(connection):
+    assert connection.get_write_buffer_limits() == (250, 1000)
+    connection.set_write_buffer_limits(high=40)
+    assert connection.get_write_buffer_limits() == (10, 40)
+    connection.set_write_buffer_limits(low=3)
+    assert connection.get_write_buffer_limits() == (3, 12)
+
+
+def test_another_protocol_takes_over(connection, receiver):
+    assert connection.get_protocol() == "the protocol"
+    other = Receiver()
+    receiver.then = lambda frame: connection.set_protocol(other)
+    connection.deliver([b"to the first"])
+    connection.deliver([b"to the other"])
+    connection.lost(CloseReason.EOF, 0)
+    assert connection.get_protocol() is other
+    assert (receiver.told, other.told) == ([b"to the first"], [b"to the other", None])
+
+
+def test_timers_are_called_once_and_end_with_the_connection(connection, loop):
+    told = []
+    first = connection.call_later(1.5, told.append, "first")
+    second = connection.call_later(2.5, told.append, "second")
+    assert [timer.when for timer in loop.later] == [1.5, 2.5]
+    first.callback()
+    connection.lost(CloseReason.EOF, 0)
+    assert (told, second.callback) == (["first"], None)
+
+
+def test_a_timer_that_raises_ends_the_connection(connection, connections, loop):
+    connection.call_later(1, lambda: 1 / 0)
+    loop.later[0].callback()
+    connections.flush()
+    assert connections.asked[-1] == ("shut", CloseReason.HANDLER_ERROR)
