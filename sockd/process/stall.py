@@ -20,8 +20,8 @@ logger = logging.getLogger("sockd.loop")
 
 TICKS = 2
 """Ticks in the time after which is reported: the report comes after 1 to 1.5 times that time."""
-OWN_TURNS = 4
-"""A tick itself ends the wait, and then wakes the loop by the descriptor of all signals: two turns, counted twice each."""
+OWN_TURNS = 2
+"""A tick itself ends the wait, and then wakes the loop by the descriptor of all signals."""
 STACK_FRAMES = 20
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -47,10 +47,14 @@ class StallWatch:
         self._since = 0.0
         self._next = seconds
         self._reported = False
+        self._resting = 0
         self._previous = signal.signal(signal.SIGALRM, self._tick)
 
     def arm(self) -> None:
         """Start the timer; the loop has something to do again."""
+        if self._resting:
+            self._resting -= 1
+            return
         self.armed = True
         signal.setitimer(signal.ITIMER_REAL, self._seconds / TICKS, self._seconds / TICKS)
 
@@ -78,9 +82,10 @@ class StallWatch:
         self._reported = False
         self._since = now
         self._next = self._seconds
-        if turns <= OWN_TURNS and not self.turn % 2:
+        if turns <= 2 * OWN_TURNS and not self.turn % 2:
             signal.setitimer(signal.ITIMER_REAL, 0)
             self.armed = False
+            self._resting = OWN_TURNS
 
 
 def _place(frame: FrameType | None) -> dict[str, str]:
