@@ -57,7 +57,9 @@ def _of_builtin(name: str, table: ServiceSettings) -> ServiceSpec:
         framing=_framing(table, None, builtin.framing),
         limits=_limits(table, Service()),
         serve=builtin.serve,
+        protocol=builtin.protocol,
         datagram=builtin.datagram,
+        small=True,
     )
 
 
