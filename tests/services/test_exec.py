@@ -413,6 +413,23 @@ def test_a_program_that_cannot_be_started_is_told_and_the_next_one_is_tried(daem
 
 
 @AS_ROOT
+@pytest.mark.parametrize("fault", ["EPERM", "EAGAIN", "retval=0"])
+@pytest.mark.parametrize("call", ["setgroups", "setresgid", "setresuid"])
+def test_a_program_never_runs_with_rights_that_it_should_not_have(daemon, inject, call, fault):
+    """Seen failing: with the kernel not asked, what is only pretended (retval=0) gives root's ids to the program."""
+    one = daemon(toml=toml([SH, "-c", "id; echo >&2"], service='user = "nobody"'))
+    with inject(one, call, fault) as count:
+        with one.connect() as peer:
+            assert read_all(peer) == b""
+        assert count() == 1
+    said = one.wait_for("program not started")["error"]
+    assert said.startswith(f"{call}(): ")
+    assert said.endswith("(EAGAIN)" if fault == "EAGAIN" else "(EPERM)")
+    with one.connect() as peer:
+        assert read_all(peer) == b"uid=65534(nobody) gid=65534(nogroup) groups=65534(nogroup)\n"
+
+
+@AS_ROOT
 def test_a_limit_of_processes_that_is_reached_is_told(daemon, lister):
     """The kernel counts the processes of a user, and refuses execve(2) past the limit (setrlimit(2))."""
     user = "games"
