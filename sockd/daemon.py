@@ -329,7 +329,7 @@ class Daemon:
             spec = one.service
             if listening.endpoint.type == socket.SOCK_DGRAM:
                 assert spec.datagram is not None
-                rules = DatagramRules(one.settings, self._loop.clock, small=bool(spec.serve))
+                rules = DatagramRules(one.settings, self._loop.clock, small=spec.small)
                 self._listeners.append(DatagramListener(listening, spec.datagram, self._loop, spec.name, rules))
                 continue
             if id(spec) not in groups:

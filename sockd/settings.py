@@ -304,7 +304,7 @@ class ListenSettings:
     datagram_budget: Size | None = setting(
         None,
         help="bytes of answers to datagrams of one source, whole again after a minute of its silence",
-        source="default 1 MiB for upper and echo, so that two of them cannot loop; none for handlers",
+        source="default 1 MiB for built-in services, so that two of them cannot loop; none for handlers",
         unit="bytes",
         low=64 * KIB,
         high=1024 * 1024 * MIB,
@@ -360,7 +360,11 @@ class ServiceSettings:
     """[service.NAME]; None means: as the handler's own Service says, else the default."""
 
     handler: str | None = setting(None, help="module:attribute", source="")
-    builtin: str | None = setting(None, help="upper, echo or discard", source="FAQ App. A, RFC 862, RFC 863")
+    builtin: str | None = setting(
+        None,
+        help="upper, echo, discard, chargen, qotd, systat, daytime or time",
+        source="FAQ App. A, RFC 862 to RFC 868",
+    )
     exec: tuple[str, ...] | None = setting(
         None, help="a program and its arguments, started for each connection", source="inetd(8), nowait"
     )

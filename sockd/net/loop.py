@@ -82,7 +82,7 @@ class EventLoop:
         self._writer.close()
 
     def _woken(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # what is left wakes again
             self._reader.recv(4096)
 
     def add_reader(self, fd: int, callback: Callable[[], None]) -> None:

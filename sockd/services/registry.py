@@ -49,6 +49,11 @@ def resolve(name: str, tables: Mapping[str, ServiceSettings]) -> ServiceSpec:
     return _of_handler(name, table, handler.find(table.handler))
 
 
+def of_service(name: str, service: Service) -> ServiceSpec:
+    """Decide everything about a Service that no configuration speaks of."""
+    return _of_handler(name, ServiceSettings(), service)
+
+
 def _of_builtin(name: str, table: ServiceSettings) -> ServiceSpec:
     assert table.builtin is not None
     builtin = BUILTINS[table.builtin]
@@ -57,7 +62,9 @@ def _of_builtin(name: str, table: ServiceSettings) -> ServiceSpec:
         framing=_framing(table, None, builtin.framing),
         limits=_limits(table, Service()),
         serve=builtin.serve,
+        protocol=builtin.protocol,
         datagram=builtin.datagram,
+        small=True,
     )
 
 

@@ -199,6 +199,7 @@ class ServiceSpec:
         startup, shutdown: called before the first byte, and after the last.
         datagram: answers a datagram; None when it cannot.
         program: is executed for each connection, which then is its own.
+        small: one that comes with sockd, whose datagrams must not make a loop or an amplifier.
     """
 
     name: str
@@ -213,6 +214,7 @@ class ServiceSpec:
     shutdown: tuple[Hook, ...] = ()
     datagram: Callable[[bytes], Reply] | None = None
     program: Program | None = None
+    small: bool = False
 
     @property
     def most(self) -> int | None:

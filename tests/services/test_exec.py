@@ -334,7 +334,7 @@ def test_the_processor_time_limit_ends_a_program_that_spins(daemon):
         assert read_all(peer) == b""
     ended = one.wait_for("program ended")
     assert ended["signal"] == "XCPU"
-    assert 0.9 < ended["cpu_seconds"] < 2.5
+    assert 0.5 < ended["cpu_seconds"] < 2.5  # the kernel counts ticks against the limit, and time here
 
 
 def test_a_memory_limit_is_the_programs_own(daemon):
