@@ -27,7 +27,7 @@ enum {
     SB_EVENTS_A_ROW = 8,    /* a row makes fewer events in a turn: see event() */
     SB_GROUPS = 65535,
     SB_ROWS = 1 << 23,      /* the tables of so many can be addressed with 32 bits */
-    SB_FRAME_MAX = INT32_MAX - 1, /* an unfinished line is one byte longer at most, and told in an int32_t */
+    SB_FRAME_MAX = INT32_MAX - 1, /* payload of a frame; an unfinished line is one byte longer at most */
     SB_BATCH = 512,         /* ready descriptors taken from epoll in one turn */
     SB_WHEEL = 256,         /* slots of the wheel, 64 s in all */
     SB_TICK_MS = 250,
@@ -84,6 +84,7 @@ struct row {
     int64_t leaving_ms;  /* the last progress of the output in `out` */
     int64_t deadline_ms; /* of lingering */
     char peer[28];
+    int32_t dots;        /* sb_scan.dots of the unfinished frame; sb_buffer_scanned of `in` is its searched */
 };
 
 /* A ready connection of this turn; ready 0: looked at. */
@@ -138,6 +139,8 @@ int sb__may(const struct row *row, int what);
 
 /* set.c */
 void sb__now(sb_set *set);
+int sb__can_frame(const sb_framing *framing);
+sb_framing sb__bounded(const sb_framing *framing);
 struct row *sb__row(const sb_set *set, int id);
 void sb__event(sb_set *set, int kind, int id, int detail);
 sb_buffer *sb__lend(sb_set *set);

@@ -97,9 +97,43 @@ static void discard(sb_set *set, struct row *row)
         row->received += n;
 }
 
-/* ---- receiving lines */
+/* ---- whole frames, and what is behind them */
 
-static int keep_tail(sb_set *set, struct row *row, const char *data, size_t size)
+/* As sb_lines_find, for any framing; the scan is about the frame that begins
+ * behind those found, or that could not be found. */
+static int find(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_lines *found)
+{
+    sb_lines whole = {.frames = 0};
+    sb_frame frame;
+    int code = 0;
+    if (framing->kind == SB_FRAMING_LINE) {
+        code = sb_lines_find(data, size, scan->searched, framing->limit, found);
+        scan->searched = code > 0 ? size - found->end : size;
+        return code;
+    }
+    while (whole.end < size
+           && (code = sb_frame_find(framing, data + whole.end, size - whole.end, scan, &frame)) > 0) {
+        whole.frames++;
+        whole.end += frame.next;
+    }
+    if (whole.frames == 0)
+        return code;
+    *found = whole;
+    return (int)whole.frames;
+}
+
+static sb_scan scan_of(const struct row *row)
+{
+    return (sb_scan){.searched = row->in == NULL ? 0 : sb_buffer_scanned(row->in), .dots = (size_t)row->dots};
+}
+
+static void keep_scan(struct row *row, const sb_scan *scan)
+{
+    sb_buffer_set_scanned(row->in, scan->searched);
+    row->dots = (int32_t)scan->dots;
+}
+
+static int keep_tail(sb_set *set, struct row *row, const char *data, size_t size, const sb_scan *scan)
 {
     int first = row->in == NULL;
     if (first && (row->in = sb__lend(set)) == NULL)
@@ -107,7 +141,7 @@ static int keep_tail(sb_set *set, struct row *row, const char *data, size_t size
     int code = sb__append(set, row->in, data, size);
     if (code < 0)
         return code;
-    sb_buffer_set_scanned(row->in, sb_buffer_size(row->in));
+    keep_scan(row, scan);
     if (first) {
         row->framing_ms = set->now_ms;
         sb__deadline_sooner(set, row);
@@ -119,28 +153,43 @@ static void drop_tail(sb_set *set, struct row *row)
 {
     sb__give_back(set, row->in);
     row->in = NULL;
+    row->dots = 0;
+}
+
+static int reason_of(int code)
+{
+    return code == SB_ERR_MALFORMED ? SB_REASON_MALFORMED : SB_REASON_FRAME_TOO_LONG;
 }
 
 /* No frame goes before this error: end at once. */
-static void frame_too_long(sb_set *set, struct row *row)
+static void frame_wrong(sb_set *set, struct row *row, int code)
 {
     drop_tail(set, row);
-    sb__begin_close(set, row, SB_REASON_FRAME_TOO_LONG);
+    sb__begin_close(set, row, reason_of(code));
 }
 
-/* What is behind whole frames: kept, or found to be too long already.  Then the
+/* What is behind whole frames: kept, or found to be no frame already.  Then the
  * connection ends when the frames before it have been answered. */
-static void take_rest(sb_set *set, struct row *row, const char *rest, size_t size)
+static void take_rest(sb_set *set, struct row *row, const char *rest, size_t size, sb_scan *scan)
 {
     sb_lines none;
     if (size == 0 || !sb__may(row, MAY_DELIVER))
         return;
-    if (sb_lines_find(rest, size, size, (size_t)set->groups[row->group].max_frame, &none) < 0) {
+    int code = find(&set->groups[row->group].framing, rest, size, scan, &none);
+    if (code < 0) {
         row->flags |= FLAG_DOOMED;
+        row->reason = (uint8_t)reason_of(code);
         set->doomed[set->doomed_count++] = (int32_t)(row - set->rows);
-    } else if (keep_tail(set, row, rest, size) < 0) {
+    } else if (keep_tail(set, row, rest, size, scan) < 0) {
         sb__kill(set, row, SB_REASON_LIMIT, 0);
     }
+}
+
+/* Frames as they are handed out.  Returns their size. */
+static size_t finish(const sb_set *set, const struct row *row, char *data, const sb_lines *found)
+{
+    int strip = found->returns > 0 && !(set->groups[row->group].flags & SB_GROUP_WIRE);
+    return strip ? sb_lines_strip(data, found->end) : found->end;
 }
 
 /* The unfinished frame is small, or there is none: receive behind a copy of it
@@ -158,21 +207,22 @@ static void receive_in_arena(sb_set *set, struct row *row, size_t tail)
     row->received += n;
     row->moved_ms = set->now_ms;
     size_t size = tail + (size_t)n;
+    sb_scan scan = scan_of(row);
     sb_lines found;
-    int frames = sb_lines_find(base, size, tail, (size_t)set->groups[row->group].max_frame, &found);
+    int frames = find(&set->groups[row->group].framing, base, size, &scan, &found);
     if (frames < 0) {
-        frame_too_long(set, row);
+        frame_wrong(set, row, frames);
     } else if (frames == 0) {
-        if (keep_tail(set, row, base + tail, (size_t)n) < 0)
+        if (keep_tail(set, row, base + tail, (size_t)n, &scan) < 0)
             sb__kill(set, row, SB_REASON_LIMIT, 0);
     } else {
         drop_tail(set, row);
-        size_t whole = found.returns > 0 ? sb_lines_strip(base, found.end) : found.end;
+        size_t whole = finish(set, row, base, &found);
         if (!serve(set, row, base, whole, found.frames)) {
             hand_out(set, row, (int64_t)set->arena_used, whole, found.frames);
             set->arena_used += whole;
         }
-        take_rest(set, row, base + found.end, size - found.end);
+        take_rest(set, row, base + found.end, size - found.end, &scan);
     }
 }
 
@@ -193,31 +243,34 @@ static void receive_in_buffer(sb_set *set, struct row *row)
     sb_buffer_commit(row->in, (size_t)n);
     row->received += n;
     row->moved_ms = set->now_ms;
-    sb_lines found;
     char *data = room - (sb_buffer_size(row->in) - (size_t)n);
     size_t size = sb_buffer_size(row->in);
-    int frames = sb_lines_find(data, size, sb_buffer_scanned(row->in), (size_t)set->groups[row->group].max_frame, &found);
+    sb_scan scan = scan_of(row);
+    sb_lines found;
+    int frames = find(&set->groups[row->group].framing, data, size, &scan, &found);
     if (frames < 0) {
-        frame_too_long(set, row);
+        frame_wrong(set, row, frames);
         return;
     }
     if (frames == 0) {
-        sb_buffer_set_scanned(row->in, size);
+        keep_scan(row, &scan);
         return;
     }
     sb_buffer *whole_buffer = row->in;
     row->in = NULL;
+    row->dots = 0;
     set->held[set->held_count++] = whole_buffer;
-    size_t whole = found.returns > 0 ? sb_lines_strip(data, found.end) : found.end;
+    size_t whole = finish(set, row, data, &found);
     if (!serve(set, row, data, whole, found.frames))
         hand_out(set, row, -(int64_t)set->held_count, whole, found.frames);
-    take_rest(set, row, data + found.end, size - found.end);
+    take_rest(set, row, data + found.end, size - found.end, &scan);
 }
 
 static void receive_raw(sb_set *set, struct row *row)
 {
+    size_t most = set->groups[row->group].framing.limit;
     char *base = set->arena + set->arena_used;
-    long n = sb_receive(row->fd, base, SB_RECEIVE);
+    long n = sb_receive(row->fd, base, most < SB_RECEIVE ? most : SB_RECEIVE);
     if (n < 0) {
         receive_failed(set, row, n);
         return;
@@ -254,7 +307,7 @@ static void receive(sb_set *set, struct row *row)
     size_t tail = row->in == NULL ? 0 : sb_buffer_size(row->in);
     if (!sb__may(row, MAY_DELIVER))
         discard(set, row);
-    else if (set->groups[row->group].framing == SB_FRAMING_RAW)
+    else if (set->groups[row->group].framing.kind == SB_FRAMING_RAW)
         receive_raw(set, row);
     else if (tail > SB_SMALL_TAIL)
         receive_in_buffer(set, row);
@@ -329,7 +382,7 @@ static void begin_turn(sb_set *set)
     set->arena_used = 0;
     for (int i = 0; i < set->doomed_count; i++)
         if (set->rows[set->doomed[i]].flags & FLAG_DOOMED) /* else it has ended, and another has its row */
-            sb__begin_close(set, &set->rows[set->doomed[i]], SB_REASON_FRAME_TOO_LONG);
+            sb__begin_close(set, &set->rows[set->doomed[i]], set->rows[set->doomed[i]].reason);
     set->doomed_count = 0;
 }
 
