@@ -66,9 +66,12 @@ static int make_tables(sb_set *set)
     set->readies = map(readies_size(set), sizeof *set->readies);
     set->changed = map(rows, sizeof *set->changed);
     set->doomed = map(rows, sizeof *set->doomed);
+    set->again = map(rows, sizeof *set->again);
+    set->framings = map(rows, sizeof *set->framings);
     set->items = map(readies_size(set), sizeof *set->items);
     set->arena = map(SB_ARENA, 1);
-    return set->rows && set->events && set->parts && set->readies && set->changed && set->doomed && set->items && set->arena;
+    return set->rows && set->events && set->parts && set->readies && set->changed && set->doomed && set->again
+        && set->framings && set->items && set->arena;
 }
 
 static int open_epoll(void)
@@ -113,6 +116,8 @@ static void free_tables(sb_set *set)
     unmap(set->readies, readies_size(set), sizeof *set->readies);
     unmap(set->changed, rows, sizeof *set->changed);
     unmap(set->doomed, rows, sizeof *set->doomed);
+    unmap(set->again, rows, sizeof *set->again);
+    unmap(set->framings, rows, sizeof *set->framings);
     unmap(set->items, readies_size(set), sizeof *set->items);
     unmap(set->arena, SB_ARENA, 1);
 }
@@ -148,6 +153,12 @@ static int64_t lesser(int64_t number, int64_t most)
 int sb__can_frame(const sb_framing *framing)
 {
     return framing->kind != SB_FRAMING_DATAGRAM && !(framing->kind == SB_FRAMING_FIXED && framing->limit > SB_FRAME_MAX);
+}
+
+/* How a row is cut: as its group, or by a framing of its own. */
+const sb_framing *sb__framing_of(const sb_set *set, const struct row *row)
+{
+    return row->flags & FLAG_FRAMED ? &set->framings[row - set->rows] : &set->groups[row->group].framing;
 }
 
 sb_framing sb__bounded(const sb_framing *framing)
@@ -238,8 +249,8 @@ int sb_set_fileno(const sb_set *set)
 /* ---- events and buffers */
 
 /* There is room for every event of a turn: a row is accepted once, hands out
- * frames once, ends its input once, resumes once (in receiving only), can
- * pause again after that, and closes once. */
+ * what was unread and what is received, ends its input once, resumes once (in
+ * receiving only), can pause again after that, and closes once. */
 void sb__event(sb_set *set, int kind, int id, int detail)
 {
     sb_event *event = &set->events[set->counts.events++];

@@ -383,7 +383,7 @@ typedef struct sb_event {
     int32_t kind;
     int32_t id;
     int32_t group;
-    int32_t detail;
+    int32_t detail; /* of FRAMES of one id: lines that ended in CR LF */
     int64_t offset; /* of the frames in the arena; < 0: held block number -1 - offset */
     int64_t size;   /* bytes of the frames as on the wire, but every line ended by LF alone (see SB_GROUP_WIRE) */
     int64_t frames; /* how many: sb_frames_find finds these */
@@ -527,6 +527,18 @@ int sb_set_close_quiet(sb_set *set, int reason);
 
 /* End at once; TCP sends RST. */
 void sb_set_abort(sb_set *set, int id, int reason);
+
+/* Give back frames of this turn that were not taken, size bytes of them as they
+ * were handed out (SB_GROUP_WIRE, where they are lines).  They are framed once
+ * more, before all that came behind them, in the next turn in which the
+ * connection is read.  Without memory for them: SB_REASON_LIMIT. */
+void sb_set_unread(sb_set *set, int id, const char *data, size_t size, int64_t frames);
+
+/* From now on, cut the connection's input by another framing than its group's,
+ * beginning with what is unfinished; frames that were handed out already are
+ * first given back.  What was wrong by the framing until now is wrong no more.
+ * Returns 0, SB_ERR_INVALID as sb_set_group, or SB_ERR_LIMIT: no such connection. */
+int sb_set_framing(sb_set *set, int id, const sb_framing *framing) SB_MUST_CHECK;
 
 /* FIN after what was written; receiving goes on. */
 void sb_set_shutdown(sb_set *set, int id);
