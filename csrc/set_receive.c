@@ -128,8 +128,8 @@ static void receive(sb_set *set, struct row *row)
     size_t tail = row->in == NULL ? 0 : sb_buffer_size(row->in);
     if (!sb__may(row, MAY_DELIVER))
         discard(set, row);
-    else if (row->flags & FLAG_DOOMED || row->again & AGAIN_WANTED)
-        return; /* what came before is looked at first */
+    else if (row->again & AGAIN_WANTED)
+        return; /* what came before is looked at first; one event of frames a turn, for it may be given back */
     else if (sb__framing_of(set, row)->kind == SB_FRAMING_RAW)
         receive_raw(set, row);
     else if (tail > SB_SMALL_TAIL)
@@ -140,7 +140,8 @@ static void receive(sb_set *set, struct row *row)
 
 static int is_arena_full(const sb_set *set)
 {
-    return set->arena_used > SB_ARENA - SB_RECEIVE - SB_SMALL_TAIL || set->held_count == SB_HELD;
+    int held = set->again_count > 0 ? SB_HELD / 2 : SB_HELD; /* the others are for what was given back */
+    return set->arena_used > SB_ARENA - SB_RECEIVE - SB_SMALL_TAIL || set->held_count >= held;
 }
 
 static void row_ready(sb_set *set, struct row *row, int ready)
@@ -216,8 +217,8 @@ int sb_set_receive(sb_set *set, const int32_t *ids, const int32_t *masks, int n)
     sb__deadlines_run(set);
     for (int i = 0; i < n; i++)
         count = add_item(set, count, ids[i], masks[i] & (SB_READ | SB_WRITE));
-    sb__run_again(set);
     run_items(set, count);
+    sb__run_again(set);
     return set->counts.events;
 }
 
@@ -270,8 +271,8 @@ int sb_set_wait(sb_set *set, int timeout_ms)
         else
             count = add_item(set, count, (int32_t)ready[i].data.u64, ready_of(ready[i].events));
     }
-    sb__run_again(set);
     run_items(set, count);
+    sb__run_again(set);
     return set->counts.events + set->counts.ready;
 }
 #else
