@@ -25,7 +25,7 @@ run: $(VENV)/.installed
 	$(BIN)/sockd --foreground
 
 test: $(VENV)/.installed $(VENV)/.test
-	$(MAKE) -C csrc check-native check-symbols check-dist
+	$(MAKE) -C csrc check-native check-portable check-symbols check-dist coverage
 	$(BIN)/pytest --ignore tests/interop $(PYTEST_ARGS)
 
 # The C core under AddressSanitizer and UBSan, driven by the tests of the running daemon.
@@ -33,12 +33,12 @@ SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omi
 sanitize: $(VENV)/.test
 	rm -rf build/lib* build/temp* build/sanitized
 	SOCKD_CFLAGS="$(SANITIZE)" SOCKD_LDFLAGS="$(SANITIZE)" $(PIP) wheel --no-deps -w build/sanitized .
-	rm -rf build/lib* build/temp* && $(PYTHON) -m venv $(VENV)-sanitized
+	rm -rf build/lib* build/temp* && $(PYTHON) -m venv --clear $(VENV)-sanitized
 	$(VENV)-sanitized/bin/python -m pip --disable-pip-version-check -q install -r $(VENV)/test.txt build/sanitized/*.whl
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PATH="$(CURDIR)/$(VENV)-sanitized/bin:$$PATH" \
 	  $(VENV)-sanitized/bin/pytest -q -p no:faulthandler $(SANITIZED_TESTS) $(PYTEST_ARGS)
-SANITIZED_TESTS = tests/net/test_connection_set.py tests/system/test_framing.py tests/system/test_handlers.py
+SANITIZED_TESTS = tests/net/test_connection_set.py tests/system/test_framing.py tests/system/test_handlers.py tests/services/test_exec.py
 
 versions: build/.wheel
 	VERSIONS_TESTS="$(VERSIONS_TESTS)" packaging/test-wheel

@@ -110,7 +110,7 @@ static ssize_t write_quietly(int fd, const char *data, size_t size)
     int error = errno;
     if (n < 0 && error == EPIPE && !was_pending) {
         int taken;
-        sigpending(&pending); /* it is not, where SIGPIPE is ignored */
+        sigpending(&pending); /* it is not, where what is ignored is dropped */
         if (sigismember(&pending, SIGPIPE))
             sigwait(&pipe_only, &taken);
     }

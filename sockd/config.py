@@ -22,6 +22,7 @@ from typing import Any
 from sockd.config_daemon import check_daemon
 from sockd.config_dump import dump
 from sockd.config_exec import check_program
+from sockd.config_framing import check_framing
 from sockd.config_values import Problem, choice, read, show, suggest
 from sockd.errors import AddressError, ConfigurationError, UsageError, fault
 from sockd.settings import DaemonSettings, ListenSettings, LogSettings, ServiceSettings, Settings
@@ -33,7 +34,7 @@ __all__ = ["BUILTIN_SERVICES", "CheckAddress", "dump", "find", "from_command_lin
 CheckAddress = Callable[[str], Hashable]
 """Raises AddressError with the reason; gives equal results for equal addresses, None for one that is never taken."""
 
-BUILTIN_SERVICES = ("upper", "echo", "discard")
+BUILTIN_SERVICES = ("upper", "echo", "discard", "chargen", "qotd", "systat", "daytime", "time")
 KINDS = ("handler", "builtin", "exec")
 """Of which a service has exactly one."""
 
@@ -210,6 +211,7 @@ def _check_service(name: str, service: ServiceSettings) -> Iterator[Problem]:
     if service.handler is not None and (reason := _not_handler(service.handler)):
         yield Problem((*path, "handler"), f"{show(service.handler)} {reason}", service.handler)
     yield from check_program(path, service)
+    yield from check_framing(path, service)
 
 
 def _check_listeners(
@@ -237,6 +239,7 @@ def _check_listeners(
         elif reason := _not_service(listen.service, services):
             yield Problem((*path, "service"), f"{show(listen.service)} {reason}", listen.service)
         yield from _check_admission(path, listen)
+        yield from _check_proxies(path, listen)
         if listen.interface is not None and (reason := _not_interface(listen.interface)):
             yield Problem((*path, "interface"), f"{show(listen.interface)} {reason}", listen.interface)
 
@@ -252,6 +255,23 @@ def _check_admission(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]
     if any(not character.isprintable() for character in listen.banner):
         text = "has a character that is not printable; a banner is one line, and its newline is added"
         yield Problem((*path, "banner"), f"{show(listen.banner)} {text}", listen.banner)
+
+
+def _check_proxies(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
+    """Hold the networks of proxies, of which one at least is needed, against the addresses, which are to be streams."""
+    if listen.proxy_protocol is None:
+        return
+    here = (*path, "proxy_protocol")
+    if not listen.proxy_protocol.from_:
+        text = 'names no proxy that is believed; write from = ["10.0.0.1"], or "unix:" for Unix sockets'
+        yield Problem((*here, "from"), text, missing=("from",))
+    for index, text in enumerate(listen.proxy_protocol.from_):
+        if text != "unix:" and (reason := _not_network(text)):
+            yield Problem((*here, "from", index), f"{show(text)} {reason}", text)
+    for where, text in _addresses(path, listen):
+        if text.startswith(("udp:", "unixgram:")):
+            reason = "takes datagrams, which have no PROXY header; give it a [[listen]] of its own"
+            yield Problem(where, f"{show(text)} {reason}", text)
 
 
 def _not_network(text: str) -> str:

@@ -15,7 +15,7 @@ from sockd import settings as defaults
 from sockd.config_exec import NEVER_PROGRAMS, ONLY_PROGRAMS
 from sockd.config_values import allowed, types_of
 from sockd.errors import ConfigurationError
-from sockd.settings import Duration, LogSettings, ServiceSettings, Settings, Size
+from sockd.settings import Duration, LogSettings, ServiceSettings, Settings, Size, key_of
 from sockd.toml_text import quote, quote_key
 from sockd.units import format_duration, format_size
 
@@ -52,10 +52,11 @@ def _table(table: DataclassInstance, header: str, seen: set[type]) -> Iterator[s
     seen.add(kind)
     yield header
     for field in fields(kind):
+        key = key_of(field.name)
         value = getattr(table, field.name)
-        line = _line(field.name, value, has_default=_belongs(table, field.name))
+        line = _line(key, value, has_default=_belongs(table, key))
         if line and explain:
-            yield from _explain(types_of(kind)[field.name], field.metadata)
+            yield from _explain(types_of(kind)[key], field.metadata)
             if is_dataclass(value) and not isinstance(value, type):
                 yield from _explain_parts(type(value))
         if line:
@@ -89,7 +90,7 @@ def _value(value: object) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(_value(item) for item in value)}]"
     if is_dataclass(value):
-        given = ((field.name, getattr(value, field.name)) for field in fields(value))
+        given = ((key_of(field.name), getattr(value, field.name)) for field in fields(value))
         return f"{{ {', '.join(f'{name} = {_value(one)}' for name, one in given if one is not None)} }}"
     return _text(value) if isinstance(value, str) else str(value)
 
@@ -103,8 +104,9 @@ def _text(value: str) -> str:
 def _explain_parts(kind: type[DataclassInstance]) -> Iterator[str]:
     """Explain the keys of a table that stands in one line."""
     for field in fields(kind):
-        reasons = (field.metadata["help"], *_limits(types_of(kind)[field.name], field.metadata))
-        yield f"#   {field.name}: {'; '.join(reasons)}"
+        key = key_of(field.name)
+        reasons = (field.metadata["help"], *_limits(types_of(kind)[key], field.metadata))
+        yield f"#   {key}: {'; '.join(reasons)}"
 
 
 def _explain(hint: object, about: Mapping[str, Any]) -> Iterator[str]:

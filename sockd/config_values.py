@@ -12,21 +12,24 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, time
 from functools import cache
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from sockd.settings import (
     DaemonSettings,
     Duration,
+    FramingSettings,
     KeepaliveSettings,
     ListenSettings,
     LogSettings,
     ProgramLimits,
+    ProxyProtocolSettings,
     RateSettings,
     ServiceSettings,
     Settings,
     Size,
+    key_of,
 )
 from sockd.toml_text import KeyPath, quote, quote_key
 from sockd.units import format_duration, format_size, nearest, parse_duration, parse_size
@@ -48,6 +51,8 @@ _HEADERS: dict[type, str] = {
     RateSettings: "rate",
     ServiceSettings: "[service.NAME]",
     ProgramLimits: "limits",
+    FramingSettings: "framing",
+    ProxyProtocolSettings: "proxy_protocol",
     Settings: "the file",
 }
 _KINDS: dict[type, str] = {
@@ -64,7 +69,9 @@ _EXAMPLES = {
     "daemon": "[daemon]",
     "log": 'log = { level = "info" }',
     "keepalive": 'keepalive = { idle = "2m", interval = "30s", count = 4 }',
+    "framing": 'framing = { type = "prefix", width = 4 }',
     "limits": 'limits = { cpu = "10s", memory = "64 MiB", wall = "1m" }',
+    "proxy_protocol": 'proxy_protocol = { from = ["10.0.0.1"] }',
     "rate": 'rate = { connections = 10, per = "1s", burst = 20 }',
 }
 _WRONG = object()  # stands for a value that was reported
@@ -121,9 +128,9 @@ def types_of(kind: type[DataclassInstance]) -> dict[str, object]:
         kind: a class of sockd.settings.
 
     Returns:
-        The type by field name.
+        The type by key.
     """
-    return {name: _without_none(hint) for name, hint in get_type_hints(kind).items()}
+    return {key_of(name): _without_none(hint) for name, hint in get_type_hints(kind).items()}
 
 
 def allowed(hint: object, about: Mapping[str, Any]) -> str:
@@ -136,6 +143,8 @@ def allowed(hint: object, about: Mapping[str, Any]) -> str:
     Returns:
         Such as "1 to 65535 connections", '"text" or "json"', "1ms to 7d".
     """
+    if get_origin(hint) is Union:
+        return f"{allowed(get_args(hint)[0], about)}, or a table"
     if get_origin(hint) is Literal:
         *others, last = (quote(name) for name in get_args(hint))
         return f"{', '.join(others)} or {last}" if others else last
@@ -186,19 +195,22 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 def _read_table(kind: type[Table], raw: Mapping[str, object], path: KeyPath, problems: list[Problem]) -> Table:
     values: dict[str, Any] = {}
-    about = {field.name: field.metadata for field in fields(kind)}
+    known = {key_of(field.name): field for field in fields(kind)}
     for key, value in raw.items():
         here = (*path, key)
-        if key not in about:
-            problems.append(Problem(here, _unknown_key(kind, key, list(about))))
+        if key not in known:
+            problems.append(Problem(here, _unknown_key(kind, key, list(known))))
             continue
-        result = _read_value(types_of(kind)[key], about[key], value, here, problems)
+        result = _read_value(types_of(kind)[key], known[key].metadata, value, here, problems)
         if result is not _WRONG:
-            values[key] = result
+            values[known[key].name] = result
     return kind(**values)
 
 
 def _read_value(hint: object, about: Mapping[str, Any], raw: object, path: KeyPath, problems: list[Problem]) -> object:
+    if get_origin(hint) is Union:  # a word, or a table that says more
+        word, table = get_args(hint)
+        return _read_value(table if isinstance(raw, dict) else word, about, raw, path, problems)
     many = get_origin(hint)
     element = get_args(hint)[0] if many is tuple else get_args(hint)[1] if many is dict else hint
     if not (isinstance(element, type) and is_dataclass(element)):
@@ -292,5 +304,7 @@ def _number(hint: object, number: float | None) -> str:
 
 
 def _without_none(hint: object) -> object:
-    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
-    return kinds[0] if NoneType in get_args(hint) else hint
+    if NoneType not in get_args(hint):
+        return hint
+    kinds = tuple(kind for kind in get_args(hint) if kind is not NoneType)
+    return kinds[0] if len(kinds) == 1 else Union[kinds]  # noqa: UP007 - of as many as there are

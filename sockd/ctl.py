@@ -13,7 +13,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from sockd.errors import EX_OK, EX_USAGE, AddressError, ConfigurationError, SockdError, UsageError
+from sockd.errors import EX_OK, EX_USAGE, AddressError, ConfigurationError, SockdError, UsageError, fault
 from sockd.net.address import Address
 from sockd.net.client import converse
 from sockd.net.connector import connect
@@ -21,6 +21,7 @@ from sockd.process.descriptors import fill_standard_streams
 from sockd.units import parse_duration
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Sequence
 
     from sockd.settings import Duration
@@ -138,8 +139,25 @@ def _connect(arguments: argparse.Namespace) -> int:
     source: str | None = arguments.source
     if source is not None and address.path:
         raise UsageError(f"--source {source}: a Unix socket has no source address")
-    converse(connect(address, timeout=timeout, source=source), address, timeout=timeout)
+    if arguments.proxy_header is not None and address.scheme in ("udp", "unixgram"):
+        raise UsageError(f"--proxy-header {arguments.proxy_header}: a datagram has no PROXY header")
+    sock = connect(address, timeout=timeout, source=source)
+    if arguments.proxy_header is not None:
+        _introduce(sock, address, version=int(arguments.proxy_header[1:]))
+    converse(sock, address, timeout=timeout)
     return EX_OK
+
+
+def _introduce(sock: socket.socket, address: Address, *, version: int) -> None:
+    """Send a PROXY header that tells of this very connection, in one send."""
+    from sockd.wire import proxy  # here, for few want it
+
+    ends = (None if isinstance(end, str) else (end[0], end[1]) for end in (sock.getsockname(), sock.getpeername()))
+    try:
+        sock.send(proxy.encode(version, *ends))  # on a new connection there is room for it
+    except OSError as error:
+        sock.close()
+        raise fault(error, str(address)) from None
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -168,6 +186,11 @@ def make_parser() -> argparse.ArgumentParser:
         default=DEFAULT_TIMEOUT,
         help="to connect, all addresses of a name together, and for udp and unixgram also for the last answers "
         "(%(default)s)",
+    )
+    verb.add_argument(
+        "--proxy-header",
+        choices=("v1", "v2"),
+        help="begin with a PROXY header of this version, as a proxy does",
     )
     verb.add_argument(
         "--source",

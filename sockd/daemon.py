@@ -25,7 +25,6 @@ from sockd.errors import ConfigurationError, HandlerError, SockdError
 from sockd.executor import Executor, identified
 from sockd.net import selector
 from sockd.net.address import Address
-from sockd.net.connection import ConnectionSink
 from sockd.net.connection_set import ConnectionSet, Group, Sink
 from sockd.net.datagram import DatagramListener
 from sockd.net.datagram_rules import DatagramRules
@@ -37,12 +36,12 @@ from sockd.process import preload, privileges, systemd
 from sockd.process.passed import PassedSockets
 from sockd.process.pidfile import PidFile
 from sockd.process.signals import Signals, settle
+from sockd.process.stall import StallWatch
 from sockd.process.systemd import Given, Notifier
-from sockd.services import registry
+from sockd.services import hooks, registry
+from sockd.services.attach import group_of, sink_of
 from sockd.services.builtin import DISCARD
-from sockd.services.function import FunctionSink
-from sockd.services.receiver import FunctionReceiver, ProtocolReceiver
-from sockd.wire.framing import Line, Raw
+from sockd.wire.framing import Raw
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
@@ -249,6 +248,7 @@ class Daemon:
         self._log = start.log
         self._build(stack)
         self._attach(start.listening, stack)
+        hooks.start([one.service for _, one in start.listening], stack)
         for listener, (listening, _) in zip(self._listeners, start.listening, strict=True):
             listener.start()
             event = {"address": str(listener), "service": listener.service}
@@ -273,6 +273,10 @@ class Daemon:
         stack.callback(chosen.close)
         self._loop = EventLoop(chosen, time.monotonic)
         stack.callback(self._loop.close)
+        if self._settings.daemon.stall_time:
+            watch = StallWatch(self._settings.daemon.stall_time, self._loop.clock)
+            stack.callback(watch.close)
+            self._loop.watch = watch
         self._notifier = Notifier(self._manager, self._loop)
         self._executor.begin(self._loop, files)
         self._resolver = Resolver(self._loop)
@@ -325,11 +329,11 @@ class Daemon:
             spec = one.service
             if listening.endpoint.type == socket.SOCK_DGRAM:
                 assert spec.datagram is not None
-                rules = DatagramRules(one.settings, self._loop.clock, small=bool(spec.serve))
+                rules = DatagramRules(one.settings, self._loop.clock, small=spec.small)
                 self._listeners.append(DatagramListener(listening, spec.datagram, self._loop, spec.name, rules))
                 continue
             if id(spec) not in groups:
-                groups[id(spec)] = self._sink(spec), Quota(spec.most)
+                groups[id(spec)] = sink_of(spec, self._connections, self._loop), Quota(spec.most)
             sink, quota = groups[id(spec)]
             handover = self._executor.handover(spec, self._resolver, names=one.settings.names)
             self._listeners.append(
@@ -337,7 +341,7 @@ class Daemon:
                     listening,
                     one.settings,
                     connections=self._connections,
-                    group=self._add_group(spec, sink),
+                    group=self._connections.add_group(group_of(spec), sink),
                     refusals=refusals,
                     quota=quota,
                     reserve=reserve,
@@ -347,37 +351,6 @@ class Daemon:
                     handover=handover,
                 )
             )
-
-    def _add_group(self, spec: ServiceSpec, sink: Sink) -> int:
-        plain = spec.function is not None and not spec.wants_connection
-        group = Group(
-            framing=spec.framing,
-            serve=spec.serve,
-            merge=plain and isinstance(spec.framing, Line),
-            announce=not plain and not spec.serve,
-            high_water=spec.limits.high_water,
-            max_buffer=spec.limits.max_buffer,
-            idle_timeout=spec.limits.idle_timeout,
-            frame_timeout=spec.limits.frame_timeout,
-            write_timeout=spec.limits.write_timeout,
-            linger_timeout=spec.limits.linger_timeout,
-        )
-        return self._connections.add_group(group, sink)
-
-    def _sink(self, spec: ServiceSpec) -> Sink:
-        function, protocol = spec.function, spec.protocol
-        if protocol is None and not spec.wants_connection:
-            return FunctionSink(spec.name, function or bytes, spec.framing, self._connections)
-
-        def make() -> ProtocolReceiver | FunctionReceiver:
-            if protocol is not None:
-                return ProtocolReceiver(protocol())
-            assert function is not None
-            return FunctionReceiver(function)
-
-        return ConnectionSink(
-            spec.name, make, spec.framing, spec.limits.high_water, self._connections, self._loop.call_soon
-        )
 
     # ---- while it serves
 

@@ -11,11 +11,11 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from sockd.append_file import AppendFile
 from sockd.errors import SockdError
 from sockd.net.handover import Handover
 from sockd.process.accounts import check_executable, identity_of
 from sockd.process.children import KILL_SECONDS, Children
-from sockd.process.error_file import ErrorFile
 from sockd.services.exec import Programs
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Executor:
     """
 
     def __init__(self, specs: Iterable[ServiceSpec], owner: tuple[int, int] | None, stack: ExitStack) -> None:
-        self._files: dict[str, ErrorFile] = {}
+        self._files: dict[str, AppendFile] = {}
         self._programs: dict[str, Programs] = {}
         self._children: Children | None = None
         self.most = 0
@@ -71,8 +71,9 @@ class Executor:
             self.most += spec.program.max_instances
             path = {"null": os.devnull, "log": "", "socket": ""}.get(spec.program.stderr, spec.program.stderr)
             if path:
-                self._files[spec.name] = ErrorFile(path, f"service.{spec.name}.stderr", owner)
-                stack.callback(self._files[spec.name].close)
+                file = AppendFile(path, f"service.{spec.name}.stderr", owner=owner, blocking=True)
+                stack.callback(file.close)
+                self._files[spec.name] = file
 
     def __len__(self) -> int:
         """Return how many programs run."""

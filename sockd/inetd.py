@@ -23,7 +23,9 @@ from sockd.net.bridge import Bridge
 from sockd.net.endpoint import Endpoint
 from sockd.net.options import set_inherited
 from sockd.net.sockets import Listening
-from sockd.process.inetd import Given, Kind, peer_of
+from sockd.process.inetd import Kind, StandardStreams, peer_of
+from sockd.services import hooks
+from sockd.services.attach import group_of, sink_of
 from sockd.settings import ListenSettings
 
 if TYPE_CHECKING:
@@ -73,14 +75,14 @@ class Inetd(Daemon):
 
     Args:
         settings: as of_inetd() gives them.
-        given: standard input; closed at the end.
+        streams: standard input and output; closed at the end.
     """
 
-    def __init__(self, settings: Settings, given: Given) -> None:
-        if given.kind in (Kind.CONNECTION, Kind.PLAIN):
+    def __init__(self, settings: Settings, streams: StandardStreams) -> None:
+        if streams.kind in (Kind.CONNECTION, Kind.PLAIN):
             settings = replace(settings, daemon=replace(settings.daemon, max_connections=1))
         super().__init__(settings, Surroundings(ready=lambda _: None, root_may_stay=True))
-        self._given = given
+        self._streams = streams
         self._plan: Plan | None = None
         self._bridge: Bridge | None = None
         self._is_served = False
@@ -93,13 +95,13 @@ class Inetd(Daemon):
     def _listen(self, plans: list[Plan], stack: ExitStack) -> list[tuple[Listening, Plan]]:
         """Take the listening or datagram socket, which stays the parent's: only our descriptor of it is closed."""
         self._plan = plans[0]
-        if self._given.kind not in (Kind.LISTENER, Kind.DATAGRAMS):
+        if self._streams.kind not in (Kind.LISTENER, Kind.DATAGRAMS):
             return []
-        stack.callback(self._given.close)
+        stack.callback(self._streams.close)
         spec = self._plan.service
-        if self._given.kind is Kind.DATAGRAMS and spec.datagram is None:
+        if self._streams.kind is Kind.DATAGRAMS and spec.datagram is None:
             raise HandlerError(f"--inetd: standard input is a datagram socket, and service {spec.name} answers none")
-        fd = self._given.source
+        fd = self._streams.source
         was_blocking = os.get_blocking(fd)
         sock = socket.socket(fileno=os.dup(fd))
         sock.setblocking(False)
@@ -134,23 +136,26 @@ class Inetd(Daemon):
         super()._attach(bound, stack)
         if bound:
             self._watch_idle()
-        elif self._given.kind is Kind.CONNECTION:
-            sock = socket.socket(fileno=os.dup(self._given.source))
-            self._given.close()  # its end is seen by the peer when ours is the last one
+            return
+        assert self._plan is not None
+        hooks.start([self._plan.service], stack)
+        if self._streams.kind is Kind.CONNECTION:
+            sock = socket.socket(fileno=os.dup(self._streams.source))
+            self._streams.close()  # its end is seen by the peer when ours is the last one
             self._connect(sock)
         else:
             self._join()
 
     def _join(self) -> None:
         """Serve a pipe, a terminal or a file."""
-        if self._given.sink < 0:
+        if self._streams.sink < 0:
             raise SystemFault("--inetd: standard output is closed; the service's answers go there")
         assert self._plan is not None
         timeout = self._plan.service.limits.write_timeout
         loop = self._loop
         self._bridge = Bridge(
-            self._given.source,
-            self._given.sink,
+            self._streams.source,
+            self._streams.sink,
             timeout=timeout,
             ended=lambda: loop.call_soon_threadsafe(loop.stop),
         )
@@ -171,7 +176,7 @@ class Inetd(Daemon):
             taker = self._executor.programs(spec, self._connections.name_of)
             taker.take(sock, (told.host, told.port) if not peer and told.host else peer, self._served)
             return
-        group = self._add_group(spec, self._sink(spec))
+        group = self._connections.add_group(group_of(spec), sink_of(spec, self._connections, self._loop))
         self._connections.when_ended(group, lambda _: self._served())
         try:
             id = self._connections.add(sock, group)

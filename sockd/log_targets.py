@@ -1,10 +1,9 @@
 """Where the log goes besides standard error: a file, syslog, the journal.
 
-Rules.  Everything is opened before rights are dropped and the root changes; what is needed
-to open a file again is kept open, the descriptor of its folder.  A line that cannot be
-written at once is dropped and counted, for the loop never blocks; how many were lost is the
-first thing that is written when writing works again.  Source: syslog(3), RFC 3164, and
-systemd's "Native Journal Protocol".
+Rules.  Everything is opened before rights are dropped and the root changes.  A line that
+cannot be written at once is dropped and counted, for the loop never blocks; how many were
+lost is the first thing that is written when writing works again.  Source: syslog(3),
+RFC 3164, and systemd's "Native Journal Protocol".
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ import fcntl
 import logging
 import os
 import socket
-import stat
 import struct
 from typing import TYPE_CHECKING
 
-from sockd.errors import SockdError, SystemFault, fault
+from sockd.append_file import AppendFile
+from sockd.errors import SystemFault, fault
 from sockd.log import JsonFormatter, OwnHandler, TextFormatter, event_fields, install, severity
 
 if TYPE_CHECKING:
@@ -29,11 +28,8 @@ SYSLOG_SOCKET = "/dev/log"
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 IDENT = "sockd"
 FACILITY_DAEMON = 3 << 3  # LOG_DAEMON of syslog.h
-FILE_MODE = 0o640  # the log has addresses of clients, which are not everybody's business
 MAX_SYSLOG_BYTES = 8192  # RFC 5425 and rsyslog's default; a longer one is cut when the socket refuses it
 MAX_FIELD_NAME = 64  # of the journal
-
-_O_PATH = getattr(os, "O_PATH", os.O_RDONLY)
 
 
 def open_target(settings: LogSettings, *, owner: tuple[int, int] | None = None) -> OwnHandler:
@@ -93,41 +89,11 @@ class FileHandler(_Lossy):
 
     def __init__(self, path: str, *, owner: tuple[int, int] | None = None) -> None:
         super().__init__()
-        self._path = path
-        self._owner = owner if os.geteuid() == 0 else None
-        folder, self._name = os.path.split(path)
-        try:
-            self._folder = os.open(folder, _O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise _unusable(error, path) from None
-        try:
-            self._fd = self._open()
-        except BaseException:
-            os.close(self._folder)
-            raise
+        self._file = AppendFile(path, "daemon.log.to", owner=owner)
 
-    def _open(self) -> int:
-        # O_NONBLOCK: a FIFO without a reader is refused, and none is waited for.
-        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
-        try:
-            try:
-                made = os.open(self._name, flags | os.O_CREAT | os.O_EXCL, FILE_MODE, dir_fd=self._folder)
-            except FileExistsError:
-                return self._checked(os.open(self._name, flags, dir_fd=self._folder))
-            if self._owner:
-                os.fchown(made, *self._owner)
-        except OSError as error:
-            raise _unusable(error, self._path) from None
-        return made
-
-    def _checked(self, fd: int) -> int:
-        """Refuse what is no log: root would write into it wherever it leads."""
-        found = os.fstat(fd)
-        if (stat.S_ISREG(found.st_mode) and found.st_nlink == 1) or stat.S_ISCHR(found.st_mode):
-            return fd
-        os.close(fd)
-        reason = "has another name (a hard link)" if stat.S_ISREG(found.st_mode) else "is no regular file"
-        raise SystemFault(f"daemon.log.to: {self._path}: refused: it {reason}; name a file of its own")
+    def fileno(self) -> int:
+        """Return the descriptor that is written to."""
+        return self._file.fileno()
 
     def reopen(self) -> None:
         """Open the file of that name, which may be another one by now; keep the old one if it cannot be.
@@ -135,30 +101,17 @@ class FileHandler(_Lossy):
         Raises:
             SystemFault, PermissionFault: it cannot be opened; lines go on into the old one.
         """
-        old, found = self._fd, self._standing()
-        if found is not None and os.path.samestat(found, os.fstat(old)):
-            return
-        self._fd = self._open()
-        os.close(old)
-
-    def _standing(self) -> os.stat_result | None:
-        try:
-            return os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
-        except OSError:
-            return None
+        self._file.reopen()
 
     def send(self, record: logging.LogRecord) -> None:
         """Append its lines in one write(2), so that those of several writers do not mix."""
         line = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
         while line:  # a short write leaves half a line: the rest belongs behind it
-            line = line[os.write(self._fd, line) :]
+            line = line[os.write(self._file.fileno(), line) :]
 
     def close(self) -> None:
-        """Close the file and its folder."""
-        for fd in (self._fd, self._folder):
-            if fd >= 0:
-                os.close(fd)
-        self._fd = self._folder = -1
+        """Close the file."""
+        self._file.close()
         super().close()
 
 
@@ -250,19 +203,6 @@ class JournalHandler(_SocketHandler):
 
 
 _FILE_EXAMPLE = '"/var/log/sockd.log"'
-
-
-def _unusable(error: OSError, path: str) -> SockdError:
-    cause = fault(error, f"daemon.log.to: {path}")
-    hints = {
-        errno.EACCES: "the user that serves must be able to write it (logrotate: create 0640 USER GROUP)",
-        errno.ELOOP: 'it is a symbolic link; name the file itself, or write log.to = "stderr"',
-        errno.ENOENT: "its folder does not exist",
-        errno.ENXIO: "it is a FIFO or a socket; name a file",
-        errno.EISDIR: "it is a folder; name a file in it",
-    }
-    hint = hints.get(error.errno or 0)
-    return type(cause)(f"{cause}; {hint}") if hint else cause
 
 
 def _lost(count: int) -> logging.LogRecord:

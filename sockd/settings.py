@@ -18,7 +18,12 @@ Multiplexer = Literal["auto", "epoll", "poll", "select"]
 LogFormat = Literal["text", "json"]
 AtLimit = Literal["defer", "refuse", "reset"]
 LogLevel = Literal["debug", "info", "warning", "error"]
-FramingName = Literal["line", "raw"]
+FramingName = Literal[
+    "line", "strict-line", "delimiter", "nul", "netstring", "prefix", "varint", "octet-count", "fixed", "record",
+    "dot-block", "blank-line", "raw",
+]  # fmt: skip
+LineEnding = Literal["lf", "crlf", "same"]
+ByteOrder = Literal["big", "little"]
 
 
 class Size(int):
@@ -43,6 +48,11 @@ def setting(
     if callable(default):
         return field(default_factory=default, metadata=about)
     return field(default=default, metadata=about)
+
+
+def key_of(name: str) -> str:
+    """Return the key of a field: its name, without the underscore of one that is a word of Python."""
+    return name.removesuffix("_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +111,14 @@ class DaemonSettings:
         low=64 * KIB,
         high=1024 * 1024 * MIB,
     )
+    stall_time: Duration = setting(
+        Duration(0.1),
+        help="a handler that holds up the loop for longer is named in the log, while it does; 0: no report",
+        source="a tenth of a second is noticed by people",
+        unit="seconds",
+        low=0,
+        high=3600,
+    )
     stop_timeout: Duration = setting(
         Duration(10),
         help="how long a stop may take before what is left is closed",
@@ -150,6 +168,25 @@ class RateSettings:
         Duration(1), help="in this time, on average", source="", unit="seconds", low=0.001, high=86_400
     )
     burst: int = setting(20, help="at once, after a silence", source="", low=1, high=1_000_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxyProtocolSettings:
+    """proxy_protocol = { ... } of a listener: proxies that tell who their client is."""
+
+    from_: tuple[str, ...] = setting(
+        (),
+        help='networks whose connections begin with a PROXY header; "unix:" for whoever connects over a Unix socket',
+        source="never guessed: everybody else speaks for himself",
+    )
+    timeout: Duration = setting(
+        Duration(5),
+        help="until the header is whole",
+        source="3 seconds at least: a lost SYN is repeated after 1 and 3 (proxy-protocol.txt, section 2)",
+        unit="seconds",
+        low=3,
+        high=600,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,10 +303,13 @@ class ListenSettings:
     )
     allow: tuple[str, ...] = setting((), help="only these networks are let in", source="tcpd: hosts_access(5)")
     deny: tuple[str, ...] = setting((), help="these networks are not let in", source="tcpd: hosts_access(5)")
+    proxy_protocol: ProxyProtocolSettings | None = setting(
+        None, help="the client's address comes from a PROXY header", source="HAProxy, proxy-protocol.txt"
+    )
     datagram_budget: Size | None = setting(
         None,
         help="bytes of answers to datagrams of one source, whole again after a minute of its silence",
-        source="default 1 MiB for upper and echo, so that two of them cannot loop; none for handlers",
+        source="default 1 MiB for built-in services, so that two of them cannot loop; none for handlers",
         unit="bytes",
         low=64 * KIB,
         high=1024 * 1024 * MIB,
@@ -321,11 +361,50 @@ class ProgramLimits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FramingSettings:
+    """[service.NAME] framing = { ... }; which key goes with which type is sockd.config_framing's business."""
+
+    type: FramingName | None = setting(None, help="its name", source="")
+    max: Size | None = setting(
+        None,
+        help="longest payload, in the place of max_frame",
+        source="",
+        unit="bytes",
+        low=1,
+        high=1024 * MIB,
+    )
+    ending: LineEnding | None = setting(
+        None,
+        help="line: what replies end in; same answers each line in kind",
+        source="default lf: RFC 9112 2.2",
+    )
+    delimiter: str | None = setting(None, help="delimiter: what ends a frame, 1 to 8 bytes of UTF-8", source="")
+    width: int | None = setting(
+        None, help="prefix: bytes of the length, 1, 2, 3, 4 or 8", source="", unit="bytes", low=1, high=8
+    )
+    order: ByteOrder | None = setting(
+        None, help="prefix: which byte of the length comes first", source="default big: network byte order"
+    )
+    includes_header: bool | None = setting(None, help="prefix: the length counts its own bytes", source="")
+    mixed: bool | None = setting(
+        None, help="octet-count: a frame that begins with no digit is a line", source="RFC 6587 3.4.2"
+    )
+    size: Size | None = setting(
+        None, help="fixed: bytes of every frame", source="", unit="bytes", low=1, high=1024 * MIB
+    )
+    format: str | None = setting(None, help='record: as of Python\'s struct module, such as "!IHd"', source="FAQ II.15")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServiceSettings:
     """[service.NAME]; None means: as the handler's own Service says, else the default."""
 
     handler: str | None = setting(None, help="module:attribute", source="")
-    builtin: str | None = setting(None, help="upper, echo or discard", source="FAQ App. A, RFC 862, RFC 863")
+    builtin: str | None = setting(
+        None,
+        help="upper, echo, discard, chargen, qotd, systat, daytime or time",
+        source="FAQ App. A, RFC 862 to RFC 868",
+    )
     exec: tuple[str, ...] | None = setting(
         None, help="a program and its arguments, started for each connection", source="inetd(8), nowait"
     )
@@ -352,7 +431,9 @@ class ServiceSettings:
         low=1,
         high=100_000,
     )
-    framing: FramingName | None = setting(None, help="how the stream is cut into frames", source="")
+    framing: FramingName | FramingSettings | None = setting(
+        None, help="how the stream is cut into frames: a name, or a table with more", source=""
+    )
     max_frame: Size | None = setting(
         None,
         help="longest frame, its delimiter not counted; longer ones end the connection",

@@ -22,6 +22,7 @@ from sockd.settings import (
     Size,
 )
 
+BUILTINS = "upper, echo, discard, chargen, qotd, systat, daytime, time"
 LISTEN = '[[listen]]\naddress = "tcp://127.0.0.1:7000"\nservice = "upper"\n'
 POLICY = LISTEN + '[service.policy]\nbuiltin = "echo"\n'
 
@@ -136,7 +137,7 @@ WRONG = [
         "key unlike any",
         LISTEN + '[daemon]\numask = "022"\n',
         ":5: daemon.umask: unknown key; the keys of [daemon] are user, group, chroot, pidfile, "
-        "multiplexer, max_connections, max_memory, stop_timeout, inetd_timeout, log",
+        "multiplexer, max_connections, max_memory, stall_time, stop_timeout, inetd_timeout, log",
     ),
     (
         "key of another table",
@@ -367,7 +368,7 @@ WRONG = [
     (
         "service unknown",
         POLICY.replace('"upper"', '"polcy"'),
-        ':3: listen[0].service: "polcy" is no service; known are policy, upper, echo, discard; did you mean "policy"?',
+        f':3: listen[0].service: "polcy" is no service; known are policy, {BUILTINS}; did you mean "policy"?',
     ),
     (
         "service with a dot",
@@ -510,7 +511,7 @@ WRONG = [
     (
         "builtin unknown",
         POLICY.replace('"echo"', '"eccho"'),
-        ':5: service.policy.builtin: "eccho" is no built-in; they are upper, echo, discard; did you mean "echo"?',
+        f':5: service.policy.builtin: "eccho" is no built-in; they are {BUILTINS}; did you mean "echo"?',
     ),
     (
         "name of a built-in",
@@ -876,7 +877,7 @@ def test_command_line_over_a_file():
         (
             ["tcp://:1=uper"],
             {},
-            '--listen "tcp://:1=uper": "uper" is no service; known are upper, echo, discard; did you mean "upper"?',
+            f'--listen "tcp://:1=uper": "uper" is no service; known are {BUILTINS}; did you mean "upper"?',
         ),
         (
             ["tcp://:1=upper", "tcp://:1=echo"],

@@ -118,6 +118,6 @@ def test_every_key_is_in_the_page_with_its_help(rendered):
     for table in tables:
         for field in fields(table):
             about = field.metadata["help"]
-            assert plain(f"{field.name} {about}").lower() in text, f"{table.__name__}.{field.name}"
+            assert plain(f"{settings.key_of(field.name)} {about}").lower() in text, f"{table.__name__}.{field.name}"
             if field.metadata["source"]:
                 assert plain(field.metadata["source"]).lower() in text, field.name

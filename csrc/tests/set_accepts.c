@@ -1,8 +1,12 @@
 #include "world.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static void rows_run_out(void)
@@ -15,8 +19,8 @@ static void rows_run_out(void)
     turn(w);
     CHECK_EQ(sb_set_counts(w->set)->closed, 1);
     CHECK_EQ(join(w, 0), SB_ERR_FULL); /* its row is kept until the turn is settled */
+    learn_changes(w); /* before its descriptor is closed */
     sb_set_settle(w->set);
-    w->interest[a] = 0;
     CHECK_EQ(join(w, 0), a);
     end_of(w);
 }
@@ -73,6 +77,8 @@ static void watches(void)
         CHECK_EQ(sb_set_readies(w->set)[0].fd, fds[1]);
         CHECK_EQ(sb_set_readies(w->set)[0].mask, SB_WRITE);
         CHECK_EQ(sb_set_watch(w->set, fds[1], 0), 0);
+        CHECK_EQ(sb_set_watch(w->set, fds[1], 0), SB_ERR_FAULT); /* no more */
+        CHECK_EQ(sb_set_errno(w->set), ENOENT);
         CHECK_EQ(write(fds[1], "x", 1), 1);
         CHECK_EQ(sb_set_wait(w->set, 1000), 1);
         CHECK_EQ(sb_set_readies(w->set)[0].mask, SB_READ);
@@ -109,9 +115,64 @@ static void watches(void)
 #endif
 }
 
+/* What accept(2) brings is non-blocking and closed in children, or it is let go. */
+static void accepted_descriptors(void)
+{
+    struct world *w = world_of(3, lines_group());
+    struct sockaddr_in address;
+    sb_info info;
+    int fd = listener(&address), stopped;
+    w->peer[0] = dial(&address);
+    CHECK_EQ(sb_set_accept(w->set, fd, 0, 1, &stopped), 1);
+    CHECK_EQ(sb_set_info(w->set, 0, &info), 0);
+    CHECK(fcntl(info.fd, F_GETFL) & O_NONBLOCK);
+    CHECK_EQ(fcntl(info.fd, F_GETFD), FD_CLOEXEC);
+    for (int nth = 1; nth <= 2; nth++) {
+        w->peer[1] = dial(&address);
+        fail_nth(CALL_FCNTL, nth, EPERM);
+        int came = sb_set_accept(w->set, fd, 0, 1, &stopped);
+        CHECK_EQ(came, !faults_clear()); /* where there is accept4(2) it cannot fail */
+        CHECK_EQ(stopped, 0);
+        CHECK_TEXT(heard(w, 1), came ? "-" : "$");
+        hang_up(w, 1);
+    }
+    close(fd);
+    end_of(w);
+}
+
+/* A path is no name that is kept. */
+static void peers_with_a_path(void)
+{
+    struct world *w = world_of(3, lines_group());
+    struct sockaddr_un address = {.sun_family = AF_UNIX}, own = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0), stopped;
+    socklen_t size = sizeof address;
+    CHECK_EQ(bind(fd, (struct sockaddr *)&address, sizeof(sa_family_t)), 0); /* an abstract name of the kernel's */
+    CHECK_EQ(getsockname(fd, (struct sockaddr *)&address, &size), 0);
+    CHECK_EQ(listen(fd, 4), 0);
+    for (int i = 0; i < 2; i++) {
+        w->peer[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        if (i == 1) {
+            snprintf(own.sun_path, sizeof own.sun_path, "/tmp/sockbuf-test-of-a-name-longer-than-most.%ld", (long)getpid());
+            unlink(own.sun_path);
+            CHECK_EQ(bind(w->peer[i], (struct sockaddr *)&own, sizeof own), 0);
+            unlink(own.sun_path);
+        }
+        CHECK_EQ(connect(w->peer[i], (struct sockaddr *)&address, size), 0);
+        CHECK_EQ(sb_set_accept(w->set, fd, 0, 1, &stopped), 1);
+        sb_info info;
+        CHECK_EQ(sb_set_info(w->set, i, &info), 0);
+        CHECK_EQ(info.peer_size, 0);
+    }
+    close(fd);
+    end_of(w);
+}
+
 const struct test set_accepts_tests[] = {
     {"rows run out", rows_run_out},
     {"accepts", accepts},
     {"watches", watches},
+    {"accepted descriptors", accepted_descriptors},
+    {"peers with a path", peers_with_a_path},
     {NULL, NULL},
 };

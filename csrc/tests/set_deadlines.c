@@ -243,7 +243,8 @@ static void for_ever(void)
 {
     sb_group group = lines_group();
     group.idle_ms = group.frame_ms = group.stall_ms = group.linger_ms = INT64_MAX;
-    group.max_frame = group.high_water = group.max_unsent = INT64_MAX;
+    group.framing.limit = SIZE_MAX;
+    group.high_water = group.max_unsent = INT64_MAX;
     struct world *w = world_of(8, group);
     int id = join(w, 0), closing = join(w, 0);
     say(w, id, "whole\npart");
@@ -255,6 +256,56 @@ static void for_ever(void)
     CHECK_TEXT(turn(w), "");
     CHECK_TEXT(heard(w, id), "abc");
     CHECK_EQ(sb_set_counts(w->set)->connections, 2);
+    end_of(w);
+}
+
+/* Its time is over, and in the same turn it is ready: it has ended. */
+static void a_deadline_goes_first(void)
+{
+    sb_group group = lines_group();
+    group.idle_ms = 1000;
+    struct world *w = world_of(8, group);
+    int id = join(w, 0);
+    clock_advance(1300);
+    say(w, id, "a\n");
+    CHECK_TEXT(turn(w), "0 closed 7 ");
+    CHECK_TEXT(turn(w), "");
+    end_of(w);
+}
+
+static void waits_no_longer_than_it_is_told(void)
+{
+    if (!with_epoll)
+        return;
+    sb_group group = lines_group();
+    group.idle_ms = 100000;
+    struct world *w = world_of(4, group);
+    join(w, 0);
+    CHECK_EQ(sb_set_wait(w->set, 1), 0);
+    end_of(w);
+    group.idle_ms = 1;
+    w = world_of(4, group);
+    join(w, 0);
+    for (int i = 0; i < 1000 && sb_set_counts(w->set)->closed == 0; i++)
+        CHECK(sb_set_wait(w->set, 100000) >= 0); /* the deadline comes first */
+    CHECK_TEXT(events_of(w), "0 closed 7 ");
+    end_of(w);
+}
+
+/* An end that beginning the turn brought is not waited behind. */
+static void waits_not_behind_an_event(void)
+{
+    if (!with_epoll)
+        return;
+    sb_group group = lines_group();
+    group.framing.limit = 5;
+    group.linger_ms = 0;
+    struct world *w = world_of(4, group);
+    say(w, join(w, 0), "ok\n1234567");
+    CHECK_TEXT(turn(w), "0:ok| ");
+    CHECK_EQ(sb_set_timeout(w->set), 0);
+    CHECK_EQ(sb_set_wait(w->set, -1), 1);
+    CHECK_TEXT(events_of(w), "0 closed 6 ");
     end_of(w);
 }
 
@@ -271,5 +322,8 @@ const struct test set_deadlines_tests[] = {
     {"many at once", many_at_once},
     {"a long sleep", a_long_sleep},
     {"for ever", for_ever},
+    {"a deadline goes first", a_deadline_goes_first},
+    {"waits no longer than it is told", waits_no_longer_than_it_is_told},
+    {"waits not behind an event", waits_not_behind_an_event},
     {NULL, NULL},
 };

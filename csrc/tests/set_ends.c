@@ -1,6 +1,7 @@
 #include "world.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -162,6 +163,198 @@ static void ids_that_are_none(void)
     end_of(w);
 }
 
+static void our_fin_went_before(void)
+{
+    struct world *w = world_of(8, lines_group());
+    int id = join(w, 0);
+    sb_set_shutdown(w->set, id);
+    CHECK_TEXT(heard(w, id), "$");
+    fail_nth(CALL_SHUTDOWN, 1, EIO); /* it is not sent again */
+    sb_set_close(w->set, id, SB_REASON_CLOSED);
+    say(w, id, "too late\n");
+    CHECK_TEXT(turn(w), "");
+    hang_up(w, id);
+    CHECK_TEXT(turn(w), "0 closed 2 ");
+    CHECK(!faults_clear());
+    end_of(w);
+}
+
+static void fin_of_the_end_fails(void)
+{
+    struct world *w = world_of(8, lines_group());
+    int id = join(w, 0);
+    sb_info info;
+    fail_nth(CALL_SHUTDOWN, 1, ENOTCONN);
+    sb_set_close(w->set, id, SB_REASON_CLOSED);
+    CHECK_TEXT(events_of(w), "0 closed 3 ");
+    CHECK_EQ(sb_set_info(w->set, id, &info), 0);
+    CHECK_EQ(info.error, ENOTCONN);
+    CHECK_TEXT(turn(w), "");
+    CHECK_EQ(sb_set_info(w->set, id, &info), SB_ERR_LIMIT);
+    end_of(w);
+}
+
+/* Nothing is said of a connection behind its end. */
+static void epoll_fails_at_the_end_of_input(void)
+{
+    if (!with_epoll)
+        return;
+    sb_group group = lines_group();
+    group.flags = SB_GROUP_ANNOUNCE;
+    struct world *w = world_of(8, group);
+    int id = join(w, 0);
+    CHECK_TEXT(turn(w), "");
+    CHECK_EQ(shutdown(w->peer[id], SHUT_WR), 0);
+    fail_nth(CALL_EPOLL_CTL, 1, ENOMEM);
+    CHECK_TEXT(turn(w), "0 closed 9 ");
+    CHECK_TEXT(turn(w), "");
+    end_of(w);
+}
+
+/* Served here, and the reply cannot be sent: the rest behind the line is nobody's. */
+static void gone_while_it_is_served(void)
+{
+    sb_group group = lines_group();
+    group.serve = SB_SERVE_ECHO;
+    struct world *w = world_of(8, group);
+    int id = join(w, 0);
+    say(w, id, "ab\ncd");
+    fail_nth(CALL_SEND, 1, EPIPE);
+    CHECK_TEXT(turn(w), "0 closed 3 ");
+    CHECK_TEXT(turn(w), "");
+    CHECK_EQ(sb_set_counts(w->set)->memory, 0);
+    end_of(w);
+}
+
+/* Not read, hung up: it is taken out of epoll, or would be reported without end. */
+static void hung_up_while_not_read(void)
+{
+    struct world *w = world_of(3, lines_group());
+    int id = join(w, 0);
+    sb_set_pause(w->set, id, 1);
+    sb_set_pause(w->set, id, 1);
+    say(w, id, "last\n");
+    hang_up(w, id);
+    fail_nth(CALL_EPOLL_CTL, 1, ENOMEM);
+    CHECK_TEXT(turn(w), "");
+    CHECK_EQ(faults_clear(), w->epoll);
+    CHECK_TEXT(turn(w), "");
+    fail_nth(CALL_RECV, 1, EBADF);
+    CHECK_TEXT(turn(w), "");
+    CHECK(!faults_clear());
+    sb_set_pause(w->set, id, 0);
+    CHECK_TEXT(turn(w), "0:last| ");
+    CHECK_TEXT(turn(w), "0 closed 1 ");
+    end_of(w);
+}
+
+/* Not read, and the way is gone: the error says which end it is. */
+static void errors_while_not_read(void)
+{
+    static const int errors[][2] = {{ECONNRESET, 3}, {ETIMEDOUT, 4}, {EHOSTUNREACH, 4}, {0, 0}};
+    if (!with_epoll)
+        return;
+    for (int i = 0; i < 4; i++) {
+        struct world *w = world_of(3, lines_group());
+        struct sockaddr_in address;
+        struct linger now = {.l_onoff = 1};
+        sb_info info;
+        int fd = listener(&address), stopped;
+        w->peer[0] = dial(&address);
+        CHECK_EQ(sb_set_accept(w->set, fd, 0, 1, &stopped), 1);
+        sb_set_pause(w->set, 0, 1);
+        CHECK_EQ(setsockopt(w->peer[0], SOL_SOCKET, SO_LINGER, &now, sizeof now), 0);
+        hang_up(w, 0);
+        fail_nth(CALL_SO_ERROR, 1, errors[i][0]);
+        turn(w);
+        CHECK(faults_clear());
+        if (errors[i][0] == 0) {
+            CHECK_TEXT(w->log, ""); /* parked: the error comes when it is read */
+        } else {
+            char want[20];
+            snprintf(want, sizeof want, "0 closed %d ", errors[i][1]);
+            CHECK_TEXT(w->log, want);
+            CHECK_EQ(sb_set_info(w->set, 0, &info), 0);
+            CHECK_EQ(info.error, errors[i][0]);
+        }
+        close(fd);
+        end_of(w);
+    }
+}
+
+/* Not read, hung up, and output waits: that it cannot be sent says the rest. */
+static void hung_up_with_output(void)
+{
+    struct world *w = world_of(3, lines_group());
+    int id = join(w, 0);
+    sb_set_pause(w->set, id, 1);
+    fail_nth(CALL_SEND, 1, EAGAIN);
+    answer(w, id, "abc", 3);
+    hang_up(w, id);
+    fail_nth(CALL_SEND, 1, EAGAIN);
+    CHECK_TEXT(turn(w), "");
+    CHECK(faults_clear());
+    CHECK_TEXT(turn(w), "0 closed 3 ");
+    end_of(w);
+}
+
+/* Told that they are ready for what is not waited for. */
+static void ready_for_nothing(void)
+{
+    struct world *w = world_of(4, lines_group());
+    int32_t ids[2] = {join(w, 0), join(w, 0)}, masks[2] = {SB_WRITE, SB_READ | SB_WRITE | 4 | 8};
+    sb_set_pause(w->set, ids[1], 1);
+    say(w, ids[0], "a\n");
+    say(w, ids[1], "b\n");
+    CHECK_EQ(sb_set_receive(w->set, ids, masks, 2), 0);
+    sb_set_pause(w->set, ids[1], 0);
+    turn(w);
+    CHECK(strstr(w->log, "0:a| ") != NULL && strstr(w->log, "1:b| ") != NULL);
+    end_of(w);
+}
+
+/* What was to come upon a connection does not come upon who has its row next. */
+static void a_row_is_used_again(void)
+{
+    sb_group group = lines_group();
+    group.framing.limit = 5;
+    struct world *w = world_of(1, group);
+    int id = join(w, 0);
+    say(w, id, "ok\n1234567");
+    CHECK_TEXT(turn(w), "0:ok| "); /* it is to end in the next turn */
+    sb_set_abort(w->set, id, SB_REASON_ABORTED);
+    learn_changes(w);
+    sb_set_settle(w->set);
+    CHECK_TEXT(events_of(w), "");
+    CHECK_EQ(sb_set_reply_lines(w->set, 0, "a\n", 2), SB_ERR_MISMATCH);
+    hang_up(w, id);
+    CHECK_EQ(join(w, 0), id);
+    CHECK_TEXT(turn(w), "");
+    say(w, id, "a\n");
+    CHECK_TEXT(turn(w), "0:a| ");
+    end_of(w);
+}
+
+/* One row many times in one turn: its events and its changes have an end. */
+static void rows_come_and_go(void)
+{
+    sb_group group = lines_group();
+    group.flags = SB_GROUP_ANNOUNCE;
+    struct world *w = world_of(2, group);
+    int other = join(w, 0);
+    for (int i = 0; i < 5000; i++) {
+        int id = join(w, 0);
+        CHECK_TEXT(events_of(w), i == 0 ? "0 accepted 0 1 accepted 0 " : "1 accepted 0 ");
+        sb_set_abort(w->set, id, SB_REASON_ABORTED);
+        sb_set_settle(w->set);
+        hang_up(w, id);
+    }
+    CHECK(sb_set_counts(w->set)->changes <= 2);
+    say(w, other, "a\n");
+    CHECK_TEXT(turn(w), "0:a| ");
+    end_of(w);
+}
+
 const struct test set_ends_tests[] = {
     {"ends of input", ends_of_input},
     {"half close is announced", half_close_is_announced},
@@ -171,5 +364,15 @@ const struct test set_ends_tests[] = {
     {"reset while not read", reset_while_not_read},
     {"quiet ones close", quiet_ones_close},
     {"ids that are none", ids_that_are_none},
+    {"our FIN went before", our_fin_went_before},
+    {"FIN of the end fails", fin_of_the_end_fails},
+    {"epoll fails at the end of input", epoll_fails_at_the_end_of_input},
+    {"gone while it is served", gone_while_it_is_served},
+    {"hung up while not read", hung_up_while_not_read},
+    {"errors while not read", errors_while_not_read},
+    {"hung up with output", hung_up_with_output},
+    {"ready for nothing", ready_for_nothing},
+    {"a row is used again", a_row_is_used_again},
+    {"rows come and go", rows_come_and_go},
     {NULL, NULL},
 };

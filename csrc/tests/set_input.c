@@ -50,7 +50,7 @@ static void short_receives(void)
 static void big_lines(void)
 {
     sb_group group = lines_group();
-    group.max_frame = 1 << 20;
+    group.framing.limit = 1 << 20;
     struct world *w = world_of(4, group);
     int id = join(w, 0);
     char piece[3001];
@@ -72,7 +72,7 @@ static void big_lines(void)
 static void too_long(void)
 {
     sb_group group = lines_group();
-    group.max_frame = 5;
+    group.framing.limit = 5;
     struct world *w = world_of(8, group);
     int at_once = join(w, 0), behind = join(w, 0), slowly = join(w, 0), just = join(w, 0);
     say(w, at_once, "123456\n");
@@ -108,7 +108,7 @@ static void too_long(void)
 static void too_long_in_a_buffer(void)
 {
     sb_group group = lines_group();
-    group.max_frame = 5000;
+    group.framing.limit = 5000;
     struct world *w = world_of(4, group);
     char piece[2601];
     int id = join(w, 0);
@@ -128,7 +128,7 @@ static void too_long_in_a_buffer(void)
 static void raw_input(void)
 {
     sb_group group = lines_group();
-    group.framing = SB_FRAMING_RAW;
+    group.framing = (sb_framing){.kind = SB_FRAMING_RAW, .limit = 65536};
     struct world *w = world_of(4, group);
     int id = join(w, 0);
     say(w, id, "abc");
@@ -152,7 +152,7 @@ static void served_here(void)
         CHECK_TEXT(heard(w, id), want[serve - 1]);
     }
     group.serve = SB_SERVE_ECHO;
-    group.framing = SB_FRAMING_RAW;
+    group.framing = (sb_framing){.kind = SB_FRAMING_RAW, .limit = 65536};
     int raw = sb_set_group(w->set, &group), id = join(w, raw);
     say(w, id, "xyz");
     CHECK_TEXT(turn(w), "");
@@ -228,7 +228,7 @@ static void big_frames_are_not_merged(void)
 {
     sb_group group = lines_group();
     group.flags = SB_GROUP_MERGE;
-    group.max_frame = 1 << 20;
+    group.framing.limit = 1 << 20;
     struct world *w = world_of(8, group);
     int a = join(w, 0), b = join(w, 0), c = join(w, 0);
     char *line = malloc(10002);
@@ -268,7 +268,7 @@ static void replies_that_do_not_match(void)
 static void replies_to_one(void)
 {
     sb_group group = lines_group();
-    group.max_frame = 100000;
+    group.framing.limit = 100000;
     struct world *w = world_of(4, group);
     group.serve = SB_SERVE_UPPER;
     int upper = sb_set_group(w->set, &group);
@@ -287,7 +287,7 @@ static void replies_to_one(void)
     CHECK_TEXT(turn(w), "");
     CHECK_TEXT(turn(w), "");
     CHECK_EQ(strspn(heard(w, b), "X"), 200);
-    group.framing = SB_FRAMING_RAW;
+    group.framing = (sb_framing){.kind = SB_FRAMING_RAW, .limit = 65536};
     int raw = join(w, sb_set_group(w->set, &group));
     say(w, raw, "x");
     fail_nth(CALL_RECV, 1, ECONNRESET);
@@ -333,7 +333,7 @@ static void arena_full(void)
 static void held_blocks_run_out(void)
 {
     sb_group group = lines_group();
-    group.max_frame = 100000;
+    group.framing.limit = 100000;
     struct world *w = world_of(70, group);
     char piece[4001];
     int total = 0;
@@ -353,6 +353,93 @@ static void held_blocks_run_out(void)
     end_of(w);
 }
 
+/* A line that grew in its own buffer is an event of its own, also where others are merged. */
+static void held_blocks_are_not_merged(void)
+{
+    sb_group group = lines_group();
+    group.flags = SB_GROUP_MERGE;
+    group.framing.limit = 1 << 20;
+    struct world *w = world_of(8, group);
+    char piece[3001] = "";
+    memset(piece, 'x', 3000);
+    int a = join(w, 0), b = join(w, 0);
+    say(w, a, piece);
+    CHECK_TEXT(turn(w), "");
+    say(w, a, "\n");
+    say(w, b, "b\n");
+    turn(w);
+    CHECK(strstr(w->log, "0:(3001 in 1) ") != NULL && strstr(w->log, "1,b| ") != NULL);
+    end_of(w);
+}
+
+static void replies_to_what_is_no_frame(void)
+{
+    sb_group group = lines_group();
+    group.flags = SB_GROUP_ANNOUNCE;
+    struct world *w = world_of(8, group);
+    const uint32_t lengths[] = {2};
+    int id = join(w, 0);
+    CHECK_TEXT(events_of(w), "0 accepted 0 ");
+    CHECK_EQ(sb_set_reply_lines(w->set, 0, "a\n", 2), SB_ERR_MISMATCH);
+    CHECK_EQ(sb_set_reply_lengths(w->set, 0, "a\n", 2, lengths), SB_ERR_MISMATCH);
+    CHECK_TEXT(heard(w, id), "-");
+    end_of(w);
+}
+
+/* Who had to wait for room in the arena is the first of the next turn, and all
+ * the others come behind. */
+static void who_had_to_wait_is_first(void)
+{
+    enum { SIZE = 60000, COUNT = 12 };
+    struct world *w = world_of(COUNT, lines_group());
+    char *block = malloc(SIZE + 1);
+    memset(block, '\n', SIZE);
+    block[SIZE] = '\0';
+    for (int i = 0; i < COUNT; i++)
+        say(w, join(w, 0), block);
+    turn(w);
+    int served = sb_set_counts(w->set)->events, came[COUNT] = {0};
+    CHECK(served > 1 && served < COUNT);
+    for (int i = 0; i < served; i++)
+        came[sb_set_events(w->set)[i].id] = 1;
+    for (int i = 0; i < COUNT; i++)
+        if (came[i])
+            say(w, i, "a\n");
+    turn(w);
+    CHECK_EQ(sb_set_counts(w->set)->events, COUNT);
+    CHECK(!came[sb_set_events(w->set)[0].id]);
+    free(block);
+    end_of(w);
+}
+
+/* Blocks of replies and of output are looked at up to their end, not behind it. */
+static void replies_at_an_edge(void)
+{
+    sb_group group = lines_group();
+    group.flags = SB_GROUP_MERGE;
+    struct world *w = world_of(8, group);
+    const uint32_t lengths[] = {2, 1};
+    int a = join(w, 0), b = join(w, 0);
+    for (int i = 0; i < 4; i++) {
+        say(w, a, "a\n");
+        say(w, b, "b\n");
+        CHECK_TEXT(turn(w), "0,1,a|b| ");
+        CHECK_EQ(sb_set_reply_lines(w->set, 0, at_an_edge("A\nB\n", 4), 4), 0);
+        CHECK_TEXT(heard(w, a), "A\n");
+        CHECK_TEXT(heard(w, b), "B\n");
+        CHECK_EQ(sb_set_reply_lengths(w->set, 0, at_an_edge("xyz", 3), 3, lengths), 0);
+        CHECK_TEXT(heard(w, a), "xy");
+        CHECK_TEXT(heard(w, b), "z");
+        cap_size(CALL_SEND, 1);
+        answer(w, a, at_an_edge("0123456789", 10), 10);
+        for (int j = 0; j < 9; j++)
+            turn(w);
+        cap_size(CALL_SEND, 0);
+        CHECK_TEXT(heard(w, a), "0123456789");
+    }
+    end_of(w);
+}
+
 const struct test set_input_tests[] = {
     {"lines in pieces", lines_in_pieces},
     {"short receives", short_receives},
@@ -369,5 +456,9 @@ const struct test set_input_tests[] = {
     {"replies to one", replies_to_one},
     {"arena full", arena_full},
     {"held blocks run out", held_blocks_run_out},
+    {"held blocks are not merged", held_blocks_are_not_merged},
+    {"replies to what is no frame", replies_to_what_is_no_frame},
+    {"who had to wait is first", who_had_to_wait_is_first},
+    {"replies at an edge", replies_at_an_edge},
     {NULL, NULL},
 };

@@ -23,7 +23,7 @@ static void converse(struct world *w)
     char piece[3001] = "";
     memset(piece, 'x', 3000);
     sb_group group = lines_group();
-    group.max_frame = 1 << 20;
+    group.framing.limit = 1 << 20;
     int big = sb_set_group(w->set, &group);
     CHECK(big == 1 || big == SB_ERR_NOMEM);
     int a = join(w, 0), b = join(w, big < 0 ? 0 : big), lines = 0, closed = 0;
@@ -150,7 +150,7 @@ static void memory_has_a_limit(void)
 {
     enum { LIMIT = 100000, SIZE = 60000 };
     sb_group group = lines_group();
-    group.max_frame = 1 << 20;
+    group.framing.limit = 1 << 20;
     struct world *w = world_of(8, group);
     char *block = big_block(SIZE);
     int a = join(w, 0), b = join(w, 0), c = join(w, 0), d = join(w, 0);
@@ -166,6 +166,7 @@ static void memory_has_a_limit(void)
     CHECK(sb_set_counts(w->set)->memory <= LIMIT);
     CHECK_TEXT(events_of(w), "1 closed 9 ");
     say(w, d, "part"); /* but so much there is */
+    fail_nth(CALL_SEND, 1, EAGAIN);
     CHECK_TEXT(turn(w), "");
     CHECK(sb_set_counts(w->set)->memory <= LIMIT);
     size_t at = 0;
@@ -182,6 +183,12 @@ static void memory_has_a_limit(void)
     free(block);
     block = calloc(1, 3001);
     memset(block, 'x', 3000);
+    sb_set_memory(w->set, 1); /* less than is owned: nobody is closed for that, but no more is lent */
+    CHECK_TEXT(turn(w), "");
+    b = join(w, 0);
+    say(w, b, "part");
+    CHECK_TEXT(turn(w), "1 closed 9 ");
+    sb_set_memory(w->set, LIMIT / 2);
     say(w, c, block); /* so large that it is received into its own buffer next */
     CHECK_TEXT(turn(w), "");
     say(w, c, "y");

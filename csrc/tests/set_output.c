@@ -212,6 +212,59 @@ static void closes_with_much_unsent(void)
     end_of(w);
 }
 
+static void too_much_more(void)
+{
+    sb_group group = lines_group();
+    group.max_unsent = 100;
+    struct world *w = world_of(8, group);
+    char block[60] = "";
+    int id = join(w, 0);
+    fail_nth(CALL_SEND, 1, EAGAIN);
+    answer(w, id, block, 60);
+    answer(w, id, block, 0);
+    answer(w, id, block, 40);
+    CHECK_EQ(sb_set_unsent(w->set, id), 100);
+    CHECK_TEXT(events_of(w), "");
+    answer(w, id, block, 1);
+    CHECK_TEXT(events_of(w), "0 closed 9 ");
+    end_of(w);
+}
+
+/* FIN was asked for behind the output, then the end: it is one FIN, and the end. */
+static void closes_behind_a_fin(void)
+{
+    struct world *w = world_of(8, lines_group());
+    int id = join(w, 0);
+    fail_nth(CALL_SEND, 1, EAGAIN);
+    answer(w, id, "abc", 3);
+    sb_set_shutdown(w->set, id);
+    sb_set_close(w->set, id, SB_REASON_CLOSED);
+    CHECK_TEXT(turn(w), "");
+    CHECK_TEXT(heard(w, id), "abc");
+    CHECK_TEXT(heard(w, id), "$");
+    hang_up(w, id);
+    CHECK_TEXT(turn(w), "0 closed 2 ");
+    end_of(w);
+}
+
+/* Down to low water, but it may not be written to any more. */
+static void no_resume_while_closing(void)
+{
+    sb_group group = lines_group();
+    group.flags = SB_GROUP_ANNOUNCE;
+    group.high_water = 2;
+    struct world *w = world_of(8, group);
+    int id = join(w, 0);
+    CHECK_TEXT(turn(w), "");
+    fail_nth(CALL_SEND, 1, EAGAIN);
+    answer(w, id, "abc", 3);
+    CHECK_TEXT(events_of(w), "0 pause 0 ");
+    sb_set_close(w->set, id, SB_REASON_CLOSED);
+    CHECK_TEXT(turn(w), "");
+    CHECK_TEXT(heard(w, id), "abc");
+    end_of(w);
+}
+
 const struct test set_output_tests[] = {
     {"slow reader", slow_reader},
     {"short sends", short_sends},
@@ -222,5 +275,8 @@ const struct test set_output_tests[] = {
     {"pauses", pauses},
     {"water marks", water_marks},
     {"closes with much unsent", closes_with_much_unsent},
+    {"too much more", too_much_more},
+    {"closes behind a FIN", closes_behind_a_fin},
+    {"no resume while closing", no_resume_while_closing},
     {NULL, NULL},
 };

@@ -26,7 +26,7 @@ static int plain_find(const char *data, size_t size, size_t limit, sb_lines *fou
     size_t length = 0;
     while (length < size && data[length] != '\n')
         length++;
-    if (length == size && size == limit + 1 && data[limit] == '\r')
+    if (length == size && size > 0 && size - 1 == limit && data[limit] == '\r')
         return 0;
     size_t cr = length < size && length > 0 && data[length - 1] == '\r';
     return length - cr > limit ? SB_ERR_TOO_LONG : 0;

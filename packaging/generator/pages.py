@@ -12,13 +12,16 @@ from sockd.config_values import allowed, types_of
 from sockd.settings import (
     DaemonSettings,
     Duration,
+    FramingSettings,
     KeepaliveSettings,
     ListenSettings,
     LogSettings,
     ProgramLimits,
+    ProxyProtocolSettings,
     RateSettings,
     ServiceSettings,
     Size,
+    key_of,
 )
 from sockd.units import format_duration, format_size
 
@@ -34,8 +37,10 @@ TABLES = {
     "listen": ListenSettings,
     "keepalive": KeepaliveSettings,
     "rate": RateSettings,
+    "proxy_protocol": ProxyProtocolSettings,
     "service": ServiceSettings,
     "limits": ProgramLimits,
+    "framing": FramingSettings,
 }
 
 
@@ -89,8 +94,9 @@ def _options(arguments: Iterator[Argument] | tuple[Argument, ...]) -> Iterator[s
 def _keys(table: type) -> Iterator[str]:
     yield ".Bl -tag -width indent"
     for field in fields(table):
-        hint, about = types_of(table)[field.name], field.metadata
-        yield f".It Ic {field.name}"
+        key = key_of(field.name)
+        hint, about = types_of(table)[key], field.metadata
+        yield f".It Ic {key}"
         yield from _sentences(about["help"])
         yield from _sentences(_value(hint, about))
         default = _default(table, field)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Try = Callable[[str], None]
 """Raises SockdError with what is wrong with the text of a sockd.toml."""
 
-BUILTINS = ("upper", "echo", "discard")
+BUILTINS = ("upper", "echo", "discard", "chargen", "qotd", "systat", "daytime", "time")
 MAX_NAME = 64
 ROOTS = ("root", "0")
 _HEAD = """\
@@ -27,7 +27,7 @@ _HEAD = """\
 # - A program gets of the daemon's environment only PATH; add names to environment = ["PATH", "..."].
 # - At most 64 programs of a service run at once unless max_instances says otherwise, and there is no limit on starts
 #   in a time (256 or 40 a minute for inetd, 50 a second for xinetd, all clients together).
-# - echo and discard close a connection on which nothing moves for 15 minutes (idle_timeout)."""
+# - echo, discard and chargen close a connection on which nothing moves for 15 minutes (idle_timeout)."""
 _XINETD_HEAD = "# - A program has the supplementary groups of its user (xinetd: only with groups = yes)."
 _FAMILIES_HEAD = "# - tcp and udp are what they are for {}'s inetd.conf; --format names another."
 _KEEPS_ROOT = "# root, to become the users of the programs below"

@@ -18,20 +18,21 @@ if TYPE_CHECKING:
 SHELL = "/bin/sh"
 DAEMON_FOLDER = "/usr/sbin"
 """REAL_DAEMON_DIR of tcpd(8) on Debian and most others."""
-BUILTINS = {"echo": "echo", "discard": "discard", "sink": "discard", "null": "discard"}
-DATE = ["/bin/date", "+%a %b %e %H:%M:%S %Y\r"]
-"""RFC 867 in the format of inetd's own: ctime(3), and CR LF."""
+BUILTINS = {
+    "echo": "echo", "discard": "discard", "sink": "discard", "null": "discard", "chargen": "chargen",
+    "ttytst": "chargen", "daytime": "daytime", "time": "time", "timserver": "time",
+}  # fmt: skip
 
 
 def internal(draft: Draft, name: str, *, stream: bool) -> None:
     """Give a service that the old daemon had within its equivalent, or name that there is none."""
     if name in BUILTINS:
         draft.builtin = BUILTINS[name]
-    elif name == "daytime" and stream:
-        draft.program = {"exec": list(DATE), "user": "nobody", "environment": ["LC_ALL=C"]}
     else:
         kind = "stream" if stream else "dgram"
-        draft.leave_out(f"internal {name} ({kind}) has no equivalent; echo, discard and daytime (stream) have one")
+        draft.leave_out(
+            f"internal {name} ({kind}) has no equivalent; {', '.join(sorted({*BUILTINS.values()}))} have one"
+        )
 
 
 def external(

@@ -1,4 +1,4 @@
-"""One peer: a transport with the methods of asyncio.Transport, and the sink that makes them.
+"""One peer: a transport with the methods of asyncio.Transport.
 
 What is written in a turn is gathered and leaves in one send at its end
 (FAQ II.11).  A receiver is called in the order of asyncio and Twisted:
@@ -11,19 +11,21 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import struct
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd.errors import Close
 from sockd.net import packed
-from sockd.net.connection_set import Sink
-from sockd.wire.framing import Line
+from sockd.net.codec import bytes_of, codec_of
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from sockd.net.codec import Codec
     from sockd.net.connection_set import ConnectionSet
-    from sockd.wire.framing import Framing
+    from sockd.net.loop import EventLoop, Timer
+    from sockd.wire.framing import Frame, Framing
 
 logger = logging.getLogger("sockd.connection")
 
@@ -34,7 +36,7 @@ class Receiver(Protocol):
     def connection_made(self, transport: Connection) -> None:
         """The connection is there."""
 
-    def frame(self, frame: bytes) -> None:
+    def frame(self, frame: Frame) -> None:
         """One frame."""
 
     def eof_received(self) -> bool | None:
@@ -55,31 +57,37 @@ class Connection:
 
     Attributes:
         id: the connection's number while it lives.
-        framing: how its input is cut, and what ends a reply.
+        state: the handler's own, None at first.
     """
 
     __slots__ = (
-        "_call_soon", "_closing", "_eof", "_held", "_high", "_is_high", "_listed", "_out", "_out_size", "_paused",
-        "_reason", "_receiver", "_set", "_socket", "framing", "id",
+        "_closing", "_codec", "_ending", "_eof", "_high", "_is_high", "_listed", "_loop", "_low", "_make", "_out",
+        "_out_size", "_paused", "_protocol", "_reason", "_receiver", "_set", "_socket", "_timers", "id", "state",
     )  # fmt: skip
 
     def __init__(
         self,
         id: int,
         connections: ConnectionSet,
-        framing: Framing,
+        codec: Codec,
         high_water: int,
-        call_soon: Callable[[Callable[[], None]], None],
+        loop: EventLoop,
+        make: Callable[[Any], Receiver],
     ) -> None:
         self.id = id
-        self.framing = framing
+        self.state: Any = None
         self._set = connections
-        self._call_soon = call_soon
+        self._codec = codec
+        self._ending: bytes | None = None
+        self._loop = loop
+        self._make = make
         self._receiver: Receiver | None = None
+        self._protocol: Any = None
+        self._timers: set[Timer] | None = None
         self._out: list[bytes] = []
         self._out_size = 0
         self._high = high_water
-        self._held: list[bytes] = []
+        self._low = high_water // 4
         self._listed = self._closing = self._eof = self._paused = self._is_high = False
         self._reason = CloseReason.NONE
         self._socket: socket.socket | None = None
@@ -116,9 +124,15 @@ class Connection:
         for data in list_of_data:
             self.write(data)
 
-    def reply(self, frame: bytes) -> None:
-        """Write a frame with the ending that the framing gives it."""
-        self.write(frame + self.framing.ending if isinstance(self.framing, Line) else frame)
+    def reply(self, frame: object) -> None:
+        """Write a frame, made of a payload by the framing: bytes, or a tuple where frames are records.
+
+        Raises:
+            TypeError: it is no payload.
+            sockd.buffer.PayloadError: it would not come back as it is, or is too long.
+        """
+        ending = self._ending
+        self.write(self._codec.encode(frame) if ending is None else bytes_of(frame) + ending)
 
     def can_write_eof(self) -> bool:
         """Return True: every stream socket can be half-closed."""
@@ -146,9 +160,13 @@ class Connection:
             low = high // 4
         if not 0 <= low <= high:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._high = high
+        self._high, self._low = high, low
         if not self._ended:
             self._set.set_water(self.id, high, low)
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """Return the water marks (low, high), in bytes."""
+        return self._low, self._high
 
     def _list(self) -> None:
         if not self._listed:
@@ -191,14 +209,12 @@ class Connection:
         if not self._closing:
             self._closing = True
             self._reason = reason
-            self._held.clear()
             self._list()
 
     def abort(self) -> None:
         """End at once, unsent output is dropped; TCP sends RST (FAQ IV.6)."""
         if not self._ended:
             self._closing = True
-            self._held.clear()
             self._out.clear()
             self._set.abort(self.id)
 
@@ -223,38 +239,97 @@ class Connection:
         """Deliver again, first what was received before the pause."""
         if self._paused and not self._closing:
             self._paused = False
-            if self._held:
-                self._call_soon(self._deliver_held)
-            else:
-                self._set.pause(self.id, False)
-
-    def _deliver_held(self) -> None:
-        if self._paused or self._closing:
-            return
-        held, self._held = self._held, []
-        self.deliver(held)
-        if not self._paused and not self._closing:
             self._set.pause(self.id, False)
+
+    @property
+    def framing(self) -> Framing:
+        """How input is cut, and what `reply` makes frames by."""
+        return self._codec.framing
+
+    def set_framing(self, framing: Framing) -> None:
+        """Go on by another framing, from the frame behind this one on: what came already goes along.
+
+        Replies are framed by it from now on.
+
+        Raises:
+            ValueError: no stream can be cut by it.
+        """
+        codec = codec_of(framing, self._set, wire=True)
+        if not self._ended and not self._closing:
+            self._set.set_framing(self.id, framing)
+        self._codec = codec
+        self._ending = None
+
+    # ---- who is spoken to, and when
+
+    def get_protocol(self) -> Any:
+        """Return the protocol object; None where a function answers."""
+        return self._protocol
+
+    def set_protocol(self, protocol: Any) -> None:
+        """Speak to another protocol object from the next callback on; connection_made is not called.
+
+        Raises:
+            TypeError: it has none of frame_received, line_received and data_received.
+        """
+        receiver = self._make(protocol)
+        self._protocol = protocol
+        if not self._ended:
+            self._receiver = receiver
+
+    def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> Timer:
+        """Call back once, `delay` seconds from now, unless the connection has ended by then.
+
+        An exception of the callback ends the connection as one of its handler does.
+
+        Returns:
+            A timer with cancel().
+        """
+
+        def due() -> None:
+            assert self._timers is not None
+            self._timers.discard(timer)
+            self._guard(callback, *args)
+
+        timer = self._loop.call_later(delay, due)
+        if self._timers is None:
+            self._timers = set()
+        self._timers.add(timer)
+        return timer
 
     # ---- what a handler may ask
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Answer `peername`, `sockname` and `socket` as asyncio does, and `peerhost`.
+        """Answer `peername`, `sockname` and `socket` as asyncio does, `peercred`, `peerhost` and `proxied`.
 
-        `peerhost` is the peer's confirmed name, if the listener has `names` on and it is known by now.
+        `peercred` is (pid, uid, gid) of the process at the other end of a Unix socket (SO_PEERCRED, unix(7));
+
+        `peerhost` is the peer's confirmed name, if the listener has `names` on and it is known by now;
+        `proxied` what a PROXY header told (sockd.net.proxied.Proxied).
         """
         if self._ended:
             return default
         if name == "peername":
             info = self._set.info(self.id)
             return packed.unpack(info.peer, info.fd)[1]
+        if name == "peercred":
+            return self._peer_credentials() or default
         if name == "peerhost":
             return self._set.name_of(packed.host(self._set.info(self.id).peer)) or default
+        if name == "proxied":
+            return self._set.proxied(self.id) or default
         if name == "sockname":
             return self.socket.getsockname()
         if name == "socket":
             return self.socket
         return default
+
+    def _peer_credentials(self) -> tuple[int, int, int] | None:
+        option = getattr(socket, "SO_PEERCRED", None)
+        if option is None or self.socket.family != socket.AF_UNIX:
+            return None
+        pid, uid, gid = struct.unpack("3i", self.socket.getsockopt(socket.SOL_SOCKET, option, 12))
+        return pid, uid, gid
 
     @property
     def socket(self) -> socket.socket:
@@ -273,29 +348,32 @@ class Connection:
 
     # ---- the sink's side
 
-    def start(self, receiver: Receiver) -> None:
-        """Attach the receiver and tell it."""
+    def start(self, receiver: Receiver, protocol: Any = None) -> None:
+        """Attach the receiver, which speaks to the protocol object if there is one, and tell it."""
         self._receiver = receiver
+        self._protocol = protocol
         self._guard(receiver.connection_made, self)
 
-    def deliver(self, frames: list[bytes]) -> None:
-        """Hand frames on, one by one, as long as they are wanted."""
-        receiver = self._receiver
+    def deliver(self, offset: int, size: int, count: int) -> None:
+        """Hand frames of an event on, one by one, as long as they are wanted; give back what is not yet."""
+        receiver, codec = self._receiver, self._codec
         if receiver is None or self._closing:
             return
-        if self._paused or self._held:
-            self._held += frames
-            return
-        receive = receiver.frame
-        for at, frame in enumerate(frames, 1):
-            try:
-                receive(frame)
-            except Exception as error:
-                self._failed(error, len(frame))
-            if self._paused or self._closing:
-                if self._paused:
-                    self._held = frames[at:]
-                return
+        taken = 0
+        if not self._paused:
+            endings = codec.endings(offset, size) if codec.is_in_kind else None
+            receive = receiver.frame
+            for taken, frame in enumerate(codec.cut(offset, size, count), 1):
+                if endings or self._ending:
+                    self._ending = endings[taken - 1] if endings else None
+                try:
+                    receive(frame)
+                except Exception as error:
+                    self._failed(error, codec.size_of(frame))
+                if self._paused or self._closing or self._codec is not codec or self._receiver is not receiver:
+                    break
+        if taken < count and not self._closing:
+            codec.give_back(self.id, offset, size, taken, count)
 
     def end(self) -> None:
         """Tell of the peer's end of file; unless it is wanted otherwise, close in order."""
@@ -324,8 +402,9 @@ class Connection:
         receiver = self._receiver
         self._closing = True
         self._reason = reason
-        self._held.clear()
         self._out.clear()
+        for timer in self._timers or ():
+            timer.cancel()
         exc = OSError(error, os.strerror(error)) if error else None
         if receiver is not None:
             self._guard(receiver.connection_lost, exc)
@@ -342,97 +421,14 @@ class Connection:
 
     def _failed(self, error: Exception, frame_size: int) -> None:
         if isinstance(error, Close):
-            if error.last_words is not None:
-                self.reply(error.last_words)
-            self._close(CloseReason.CLOSED)
-            return
+            try:
+                if error.last_words is not None:
+                    self.reply(error.last_words)
+            except Exception as raised:  # what they are is the handler's doing
+                error = raised
+            else:
+                self._close(CloseReason.CLOSED)
+                return
         event = {"peer": self.peer, "frame_bytes": frame_size}
         logger.error("handler failed", exc_info=error, extra={"event": event})
         self._close(CloseReason.HANDLER_ERROR)
-
-
-class ConnectionSink(Sink):
-    """Makes a Connection and a receiver for each connection of a service.
-
-    Args:
-        service: its name, for the log.
-        make: called once for each connection.
-    """
-
-    def __init__(
-        self,
-        service: str,
-        make: Callable[[], Receiver],
-        framing: Framing,
-        high_water: int,
-        connections: ConnectionSet,
-        call_soon: Callable[[Callable[[], None]], None],
-    ) -> None:
-        self._service = service
-        self._make = make
-        self._framing = framing
-        self._is_line = isinstance(framing, Line)
-        self._high_water = high_water
-        self._set = connections
-        self._call_soon = call_soon
-        self._live: dict[int, Connection] = {}
-
-    def accepted(self, id: int) -> None:
-        """Make the connection and tell its receiver."""
-        connection = Connection(id, self._set, self._framing, self._high_water, self._call_soon)
-        self._live[id] = connection
-        try:
-            receiver = self._make()
-        except Exception as error:
-            logger.error("handler failed", exc_info=error, extra={"event": {"service": self._service}})
-            self._set.shut(id, CloseReason.HANDLER_ERROR)
-            return
-        connection.start(receiver)
-
-    def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
-        """Cut the block and deliver."""
-        if not self._is_line:
-            frames = [self._set.block(offset, size)]
-        elif count == 1:
-            frames = [self._set.block(offset, size - 1)]
-        else:
-            frames = self._set.block(offset, size - 1).split(b"\n")
-        self._live[id].deliver(frames)
-
-    def ended(self, id: int) -> None:
-        """Pass on."""
-        self._live[id].end()
-
-    def pause(self, id: int) -> None:
-        """Pass on."""
-        self._live[id].pause()
-
-    def resume(self, id: int) -> None:
-        """Pass on."""
-        self._live[id].resume()
-
-    def closed(self, id: int, reason: CloseReason) -> None:
-        """Log the end and tell the receiver."""
-        log_end(self._service, self._set, id, reason)
-        self._live.pop(id).lost(reason, self._set.info(id).error)
-
-
-def log_end(service: str, connections: ConnectionSet, id: int, reason: CloseReason) -> None:
-    """Write the line of a connection that has ended: who, how much, how long, why."""
-    if not logger.isEnabledFor(logging.INFO):
-        return
-    info = connections.info(id)
-    event: dict[str, object] = {
-        "service": service,
-        "peer": packed.text(info.peer, info.fd),
-        "reason": str(reason),
-        "frames": info.frames,
-        "received": info.received,
-        "sent": info.sent,
-        "seconds": round(info.elapsed, 3),
-    }
-    if name := connections.name_of(packed.host(info.peer)):
-        event["name"] = name
-    if info.unsent:
-        event["unsent"] = info.unsent
-    logger.info("closed", extra={"event": event})

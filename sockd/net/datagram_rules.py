@@ -2,7 +2,7 @@
 
 A service that answers whatever comes answers another one of its kind for ever, once a
 third party has sent it one datagram in the other's name; and it is a mirror for whoever
-sends in the name of a victim.  Hence two rules for the small services, upper and echo:
+sends in the name of a victim.  Hence two rules for the small services that come with sockd:
 they answer no port on which services answer, and only so many bytes for each source,
 which come back only while that source is quiet.  So a loop between two of them ends by
 itself, for it has no pauses.  Pure bookkeeping: no socket, and the clock is passed in.

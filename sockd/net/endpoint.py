@@ -63,6 +63,13 @@ def format_sockaddr(family: int, type: int, sockaddr: object) -> str:
     return f"{'tcp' if stream else 'udp'}://{host}:{port}"
 
 
+def format_peer(peer: SockAddr) -> str:
+    """Print the peer of a stream, whose kind its sockaddr tells."""
+    if isinstance(peer, str):
+        return format_sockaddr(socket.AF_UNIX, socket.SOCK_STREAM, peer)
+    return format_sockaddr(socket.AF_INET6 if ":" in peer[0] else socket.AF_INET, socket.SOCK_STREAM, peer)
+
+
 def _plain_host(host: str, scope: int) -> str:
     if host.startswith("::ffff:") and "." in host:
         return host[7:]

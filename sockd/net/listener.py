@@ -9,6 +9,9 @@ Out of descriptors or memory the listener pauses, each time longer, until
 accept works again; at every try that gets nobody in, one connection is shed with
 the spare descriptor.
 
+Where proxies are believed, a connection of theirs waits for its PROXY header first (sockd.net.proxied),
+and the rules are then held against the client that it names.
+
 A listener whose service takes connections over (a program for each) accepts one by one
 as well, and hands them on in place of the set: see sockd.net.handover.
 """
@@ -21,13 +24,15 @@ import os
 import socket
 import struct
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.net import packed
 from sockd.net.admission import Admission, Verdict
-from sockd.net.connection import log_end
 from sockd.net.connection_set import Sink
-from sockd.net.endpoint import format_sockaddr
+from sockd.net.connection_sink import log_end
+from sockd.net.endpoint import format_peer
+from sockd.net.proxied import ProxyHeaders
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
     from sockd.net.endpoint import SockAddr
     from sockd.net.handover import Handover
     from sockd.net.loop import EventLoop
+    from sockd.net.proxied import Proxied
     from sockd.net.reserve import Reserve
     from sockd.net.resolver import Resolver
     from sockd.net.sockets import Listening
@@ -144,6 +150,8 @@ class Listener:
         self._loop = loop
         self._resolver = resolver
         self._admission = Admission(settings, loop.clock) if Admission.wanted(settings) else None
+        proxies = settings.proxy_protocol
+        self._headers = ProxyHeaders(proxies, str(listening), loop) if proxies else None
         self._pause = FIRST_PAUSE_SECONDS
         self._logged: dict[str, float] = {}
         self._deferred = False
@@ -168,7 +176,7 @@ class Listener:
     def _accept_some(self) -> bool:
         """Accept up to a turn's worth; False when there is no more, or no more is wanted now."""
         room = min(one.room for one in self._quotas)
-        plain = self._admission is None and self._handover is None
+        plain = self._admission is None and self._handover is None and self._headers is None
         if plain and self._settings.at_limit == "defer" and not self._settings.names:
             if room <= 0:
                 self._defer("max_connections")
@@ -193,15 +201,30 @@ class Listener:
                     return self._after(error.errno, came)
                 continue  # that connection's own: ECONNABORTED, EPROTO, EPERM and kin (accept(2))
             self._pause = FIRST_PAUSE_SECONDS
-            try:
-                sock.setblocking(False)
-                self._judge(sock, peer, full)
-            except OSError as error:
-                self._log(logging.ERROR, "take", "connection dropped", {"address": str(self), "error": str(error)})
-                sock.close()
+            sock.setblocking(False)
+            if self._headers is not None and not full and self._headers.expects(peer):
+                self._hold(1)  # it has its place while its header is waited for
+                self._headers.take(sock, peer, partial(self._introduced, sock))
+            else:
+                self._take(sock, peer, full, None)
         return True
 
-    def _judge(self, sock: socket.socket, peer: SockAddr, full: bool) -> None:
+    def _introduced(self, sock: socket.socket, peer: SockAddr | None, proxied: Proxied | None) -> None:
+        """Go on with a connection whose PROXY header has come; no peer: it has not, and the socket is closed."""
+        self._hold(-1)
+        if peer is not None:
+            self._take(sock, peer, False, proxied)
+        elif self._deferred:
+            self._go_on()
+
+    def _take(self, sock: socket.socket, peer: SockAddr, full: bool, proxied: Proxied | None) -> None:
+        try:
+            self._judge(sock, peer, full, proxied)
+        except OSError as error:
+            self._log(logging.ERROR, "take", "connection dropped", {"address": str(self), "error": str(error)})
+            sock.close()
+
+    def _judge(self, sock: socket.socket, peer: SockAddr, full: bool, proxied: Proxied | None) -> None:
         verdict = Verdict.ADMITTED
         if self._admission is not None and not full:
             verdict = self._admission.judge("" if isinstance(peer, str) else peer[0])
@@ -210,16 +233,18 @@ class Listener:
         elif self._handover is not None:
             self._count(1)
             self._handover.give(sock, peer, lambda: self._served(peer))
-        elif self._set.add(sock, self._group) is None:
+        elif (id := self._set.add(sock, self._group)) is None:
             self._release(peer)
             self._refuse(sock, peer, "max_connections of the daemon")
         else:
             self._count(1)
+            if proxied is not None:
+                self._set.name_peer(id, packed.pack_peer(peer), proxied)
             if self._settings.names and not isinstance(peer, str):
                 self._resolver.ask(peer[0], lambda name: None)  # remembered until somebody wants it
 
     def _refuse(self, sock: socket.socket, peer: SockAddr, why: str) -> None:
-        event = {"address": str(self), "peer": format_sockaddr(sock.family, sock.type, peer), "why": why}
+        event = {"address": str(self), "peer": format_peer(peer), "why": why}
         self._log(logging.WARNING, f"refused: {why}", "refused", event)
         if self._settings.at_limit == "reset":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
@@ -283,8 +308,11 @@ class Listener:
 
     def _count(self, came: int) -> None:
         self.came += max(0, came)
+        self._hold(came)
+
+    def _hold(self, places: int) -> None:
         for quota in self._quotas:
-            quota.count += came
+            quota.count += places
 
     def _served(self, peer: SockAddr) -> None:
         """Count a connection that was handed over as ended, and go on if that is what was waited for."""
@@ -313,6 +341,8 @@ class Listener:
             self._listening.path.unlink_if_ours()
         while self._accept_some():
             pass
+        if self._headers is not None:
+            self._headers.close()
         if self._handover is not None:
             self._handover.close()
         self._loop.remove_reader(self._fd)

@@ -14,7 +14,7 @@ import selectors
 import socket
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,12 +40,25 @@ class Timer:
         self.callback = None
 
 
+class Watch(Protocol):
+    """Is told when the loop works; `turn` is odd then."""
+
+    turn: int
+    armed: bool
+
+    def arm(self) -> None:
+        """The loop works again after a rest."""
+
+
 class EventLoop:
     """Run callbacks when descriptors are ready, when their time comes, and soon.
 
     Args:
         selector: its keys' data are callbacks.
         clock: seconds, never going back.
+
+    Attributes:
+        watch: told of every turn, None for nobody.
     """
 
     def __init__(self, selector: selectors.BaseSelector, clock: Callable[[], float]) -> None:
@@ -56,6 +69,7 @@ class EventLoop:
         self._soon: deque[Callable[[], None]] = deque()
         self._running = False
         self._failures = 0
+        self.watch: Watch | None = None
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
@@ -68,7 +82,7 @@ class EventLoop:
         self._writer.close()
 
     def _woken(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # what is left wakes again
             self._reader.recv(4096)
 
     def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
@@ -113,12 +127,20 @@ class EventLoop:
         elif self._timers:
             left = max(0.0, self._timers[0][0] - self.clock())
             timeout = left if timeout is None else min(timeout, left)
-        for key, _ in self._select(timeout):
+        ready = self._select(timeout)
+        watch = self.watch
+        if watch is not None:
+            watch.turn += 1
+            if not watch.armed:
+                watch.arm()
+        for key, _ in ready:
             key.data()
         if self._timers:
             self._run_timers()
         for _ in range(len(self._soon)):
             self._soon.popleft()()
+        if watch is not None:
+            watch.turn += 1
 
     def _select(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait; a failure of the wait itself (ENOMEM, say) is survived as long as it does not last."""

@@ -35,6 +35,11 @@ def pack(host: str, port: int) -> bytes:
     return head + bytes(4) + socket.inet_pton(socket.AF_INET6, bare) + index.to_bytes(4, sys.byteorder)
 
 
+def pack_peer(peer: SockAddr) -> bytes:
+    """Return what the table keeps of a peer: nothing for a Unix socket."""
+    return b"" if isinstance(peer, str) else pack(peer[0], peer[1])
+
+
 def unpack(packed: bytes, fd: int = -1) -> tuple[int, SockAddr]:
     """Return (family, sockaddr) of a struct sockaddr_in or sockaddr_in6.
 

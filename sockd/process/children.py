@@ -108,7 +108,8 @@ class Children:
     def _start(self, command: Command, limits: Sequence[tuple[int, int, int]]) -> int:
         identity = command.identity
         argv, environment = _texts(command.argv), _texts(command.environment)
-        groups = ffi.new("uint32_t[]", list(identity.groups) if identity else [])
+        groups = ffi.new("uint32_t[]", sorted(identity.groups) if identity else [])
+        found_groups = ffi.new("uint32_t[]", len(groups))
         rows = ffi.new("sockd_limit[]", [list(limit) for limit in limits])
         folder = ffi.new("char[]", FOLDER.encode())
         prepared = {
@@ -119,10 +120,11 @@ class Children:
             "umask": UMASK,
             "limit_count": len(limits),
             "changes_user": identity is not None,
-            "group_count": len(identity.groups) if identity else 0,
+            "group_count": len(groups),
             "gid": identity.gid if identity else 0,
             "uid": identity.uid if identity else 0,
             "groups": groups,
+            "found_groups": found_groups,
             "limits": rows,
         }
         step = ffi.new("int32_t *")

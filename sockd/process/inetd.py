@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd.errors import SystemFault, fault
+from sockd.process.descriptors import FIRST_OTHER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FIRST_OTHER = 3
 FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
@@ -42,7 +42,7 @@ class Kind(enum.Enum):
 
 
 @dataclass
-class Given:
+class StandardStreams:
     """What was on 0 and 1, moved above the standard descriptors.
 
     Attributes:
@@ -63,7 +63,7 @@ class Given:
         self.source = self.sink = -1
 
 
-def take_standard_streams() -> Given:
+def take_standard_streams() -> StandardStreams:
     """Move 0 and 1 away and put /dev/null in their place, and in that of 2 unless it is a terminal.
 
     Raises:
@@ -79,10 +79,10 @@ def take_standard_streams() -> Given:
         raise SystemFault("--inetd: standard input is closed; it is the connection to serve")
     kind = kind_of(source)
     if kind is Kind.PLAIN:
-        return Given(kind, source, sink)
+        return StandardStreams(kind, source, sink)
     if sink >= 0:
         os.close(sink)  # the same socket once more
-    return Given(kind, source)
+    return StandardStreams(kind, source)
 
 
 def _moved(fd: int) -> int:

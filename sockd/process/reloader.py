@@ -3,11 +3,14 @@
 The command runs in a child; the child says which files it is made of (`report`),
 so that an edit of any imported module counts and the watcher imports nothing.
 A child that fails waits for the next edit.
+
+No edit is overlooked.  How a file stood is noted by whoever comes first: by the watcher
+before the child can have read it, where it is known from the child before, else by the
+child, before it serves; never later, for the watcher may be slow to be told.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import selectors
 import signal
@@ -17,19 +20,22 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 REPORT_VARIABLE = "SOCKD_RELOAD_FD"
-"""Number of the descriptor on which a child names its files; set by Reloader alone."""
+"""Number of the descriptor on which a child tells of its files; set by Reloader alone."""
 POLL_SECONDS = 0.3
 """How often the files are looked at: an edit is served by the time the hand is off the keys."""
 
 Stamps = dict[str, tuple[int, int] | None]
+"""Of each file its time of change in ns and its size; None for one that is not there."""
 
 
 def report(extra: Iterable[str]) -> None:
-    """Name, in the child, the files that make it up; nothing when nobody watches.
+    """Tell, in the child, which files make it up and how they stand; nothing when nobody watches.
 
     Args:
         extra: files besides the imported modules, such as the configuration.
@@ -44,12 +50,11 @@ def report(extra: Iterable[str]) -> None:
         name = getattr(module, "__file__", None)
         if name and not name.startswith(installed):
             files.add(os.path.abspath(name))
-    with os.fdopen(int(number), "w", encoding="utf-8") as pipe:
-        json.dump(sorted(files), pipe)
+    with os.fdopen(int(number), "wb") as pipe:
+        pipe.write(msgspec.json.encode(_stamps(files)))
 
 
 def _stamps(files: Iterable[str]) -> Stamps:
-    """Return (time of change in ns, size) of each file; None for one that is not there."""
     stamps: Stamps = {}
     for name in files:
         try:
@@ -102,12 +107,13 @@ class Reloader:
 
     def _run_child(self) -> int | None:
         """Return the child's exit code, or None when it was stopped because of a change."""
+        before = _stamps(self._stamps)
         reader, writer = os.pipe()
         environment = {**os.environ, REPORT_VARIABLE: str(writer)}
         with os.fdopen(reader, "rb") as pipe:
             self._child = subprocess.Popen(self._command, env=environment, pass_fds=[writer])
             os.close(writer)
-            self._read_files(pipe.read())
+            self._stamps = _oldest(pipe.read(), before)
         while not self._stopped:
             try:
                 return self._child.wait(POLL_SECONDS)
@@ -118,10 +124,6 @@ class Reloader:
                     return None
         return self._child.wait()
 
-    def _read_files(self, said: bytes) -> None:
-        # a child that died before it could tell is taken to be made of the files of the one before
-        self._stamps = _stamps(json.loads(said) if said else self._stamps)
-
     def _changed(self) -> bool:
         return _stamps(self._stamps) != self._stamps
 
@@ -129,6 +131,17 @@ class Reloader:
         with selectors.DefaultSelector() as nothing:
             while not self._stopped and not self._changed():
                 nothing.select(POLL_SECONDS)
+
+
+def _oldest(told: bytes, before: Stamps) -> Stamps:
+    """Return how the files stood when, at the latest, the child began to read them.
+
+    A child that died before it could tell is taken to be made of the files of the one before.
+    """
+    if not told:
+        return before
+    stamps = msgspec.json.decode(told, type=Stamps)
+    return {name: before.get(name, stamp) for name, stamp in stamps.items()}
 
 
 __all__ = ["POLL_SECONDS", "REPORT_VARIABLE", "Reloader", "report"]

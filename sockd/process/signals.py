@@ -70,7 +70,7 @@ class Signals:
 
     def handle(self) -> None:
         """Act on the signals that came, once on each kind."""
-        with suppress(BlockingIOError):
+        with suppress(OSError):  # what is left wakes again
             self._reader.recv(DRAIN_BYTES)
         came, self._came = self._came, set()
         for number, action in self._actions.items():

@@ -25,7 +25,7 @@
  *   that is slow, or of another host.
  *
  * SOURCE
- *   vfork(2), posix_spawn(3), credentials(7), signal(7), close_range(2)
+ *   vfork(2), posix_spawn(3), credentials(7), seccomp(2), signal(7), close_range(2)
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -74,7 +74,8 @@ typedef struct sockd_command {
     int32_t group_count;
     uint32_t gid;
     uint32_t uid;
-    const uint32_t *groups;
+    const uint32_t *groups; /* in ascending order */
+    uint32_t *found_groups; /* room for group_count: what the kernel then says */
     const sockd_limit *limits;
 } sockd_command;
 
@@ -93,39 +94,75 @@ enum { FIRST_OTHER = 3, EXIT_NOT_STARTED = 127, SIGNALS = 65 };
 
 _Static_assert(sizeof(gid_t) == sizeof(uint32_t) && sizeof(uid_t) == sizeof(uint32_t), "ids have 32 bits");
 
-/* ---- what only changes the calling thread, which is all there is of the child */
+/* ---- what only changes the calling thread, which is all there is of the child
+ *
+ * A call that succeeds may have done nothing, under a filter of system calls (seccomp(2)): so the kernel is asked
+ * whom it takes us for. */
+
+static int not_taken_on(void)
+{
+    errno = EPERM;
+    return -1;
+}
 
 static int take_on_groups(const sockd_command *command)
 {
     const gid_t *groups = (const gid_t *)command->groups;
-#if defined(__linux__) && defined(SYS_setgroups32)
-    return (int)syscall(SYS_setgroups32, (size_t)command->group_count, groups);
-#elif defined(__linux__)
-    return (int)syscall(SYS_setgroups, (size_t)command->group_count, groups);
+    gid_t *found = (gid_t *)command->found_groups;
+    int count = command->group_count;
+#if defined(__linux__)
+#ifdef SYS_setgroups32
+    long result = syscall(SYS_setgroups32, (size_t)count, groups);
 #else
-    return setgroups(command->group_count, groups);
+    long result = syscall(SYS_setgroups, (size_t)count, groups);
+#endif
+    if (result < 0)
+        return -1;
+    int same = getgroups(count, found) == count; /* which Linux keeps in ascending order */
+    for (int i = 0; same && i < count; i++)
+        same = found[i] == groups[i];
+    return same ? 0 : not_taken_on();
+#else
+    (void)found; /* elsewhere the group itself is among them */
+    return setgroups(count, groups);
 #endif
 }
 
 static int take_on_gid(gid_t gid)
 {
-#if defined(__linux__) && defined(SYS_setresgid32)
-    return (int)syscall(SYS_setresgid32, gid, gid, gid);
-#elif defined(__linux__)
-    return (int)syscall(SYS_setresgid, gid, gid, gid);
+#if defined(__linux__)
+#ifdef SYS_setresgid32
+    long result = syscall(SYS_setresgid32, gid, gid, gid);
 #else
-    return setgid(gid);
+    long result = syscall(SYS_setresgid, gid, gid, gid);
+#endif
+    gid_t real, effective, saved;
+    if (result < 0 || getresgid(&real, &effective, &saved) < 0)
+        return -1;
+    return real == gid && effective == gid && saved == gid ? 0 : not_taken_on();
+#else
+    if (setgid(gid) < 0)
+        return -1;
+    return getgid() == gid && getegid() == gid ? 0 : not_taken_on();
 #endif
 }
 
 static int take_on_uid(uid_t uid)
 {
-#if defined(__linux__) && defined(SYS_setresuid32)
-    return (int)syscall(SYS_setresuid32, uid, uid, uid);
-#elif defined(__linux__)
-    return (int)syscall(SYS_setresuid, uid, uid, uid);
+#if defined(__linux__)
+#ifdef SYS_setresuid32
+    long result = syscall(SYS_setresuid32, uid, uid, uid);
 #else
-    return setuid(uid);
+    long result = syscall(SYS_setresuid, uid, uid, uid);
+#endif
+    uid_t real, effective, saved;
+    if (result < 0 || getresuid(&real, &effective, &saved) < 0)
+        return -1;
+    return real == uid && effective == uid && saved == uid ? 0 : not_taken_on();
+#else
+    if (setuid(uid) < 0)
+        return -1;
+    return getuid() == uid && geteuid() == uid ? 0 : not_taken_on();
 #endif
 }
 
@@ -174,15 +211,27 @@ static void drop_ambient_capabilities(void)
 #endif
 }
 
+/* KILL and STOP are refused; so are, by sigaction(3), the C library's own two, 32 and 33, which whatever
+ * posix_spawn(3) starts finds ignored, make's commands for one: hence the system call, for which zeros are SIG_DFL. */
+static void set_default(int number)
+{
+#ifdef __linux__
+    static const uint64_t zeros[8];
+    syscall(SYS_rt_sigaction, number, zeros, NULL, (size_t)(SIGNALS / 8));
+#else
+    struct sigaction plain = {.sa_handler = SIG_DFL};
+    sigemptyset(&plain.sa_mask);
+    sigaction(number, &plain, NULL);
+#endif
+}
+
 /* Those that were ignored stay so through execve(2) unless they are set back (FAQ II.19). */
 static void reset_signals(void)
 {
-    struct sigaction plain = {.sa_handler = SIG_DFL};
     sigset_t none;
-    sigemptyset(&plain.sa_mask);
     sigemptyset(&none);
     for (int number = 1; number < SIGNALS; number++)
-        sigaction(number, &plain, NULL); /* KILL, STOP and the C library's own are refused */
+        set_default(number);
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 

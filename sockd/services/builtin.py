@@ -1,14 +1,17 @@
-"""The services that come with sockd and need no Python for a line: the C core serves them.
+"""The services that come with sockd.
 
-upper is the server of the FAQ (appendix A); echo is RFC 862, discard RFC 863.
+The C core serves upper, which is the server of the FAQ (appendix A), echo (RFC 862) and discard (RFC 863);
+the others are those of RFC 864 to 868 (sockd.services.small).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd._sockbuf import lib
+from sockd.services import small
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,11 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Builtin:
-    """A built-in service: its number in the C core, its framing, its answer to a datagram."""
+    """A built-in service: its number in the C core or its protocol class, its framing, its answer to a datagram."""
 
     serve: int
     framing: FramingName
     datagram: Callable[[bytes], bytes | None]
+    protocol: Callable[[], object] | None = None
 
 
 DISCARD: int = lib.SB_SERVE_DISCARD
@@ -36,8 +40,17 @@ def _nothing(_datagram: bytes) -> None:
     return None
 
 
+def _teller(say: Callable[[], bytes]) -> Builtin:
+    return Builtin(0, "raw", lambda _datagram: say(), partial(small.Teller, say))
+
+
 BUILTINS: dict[str, Builtin] = {
     "upper": Builtin(lib.SB_SERVE_UPPER, "line", bytes.upper),
     "echo": Builtin(lib.SB_SERVE_ECHO, "raw", _same),
     "discard": Builtin(lib.SB_SERVE_DISCARD, "raw", _nothing),
+    "chargen": Builtin(0, "raw", lambda _datagram: small.characters(), small.Generator),
+    "qotd": _teller(small.quote),
+    "systat": _teller(small.users),
+    "daytime": _teller(small.daytime),
+    "time": _teller(small.seconds),
 }

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd.errors import fault
-from sockd.net.endpoint import format_sockaddr
+from sockd.net.endpoint import format_peer
 from sockd.program import Command
 from sockd.services.error_lines import ErrorLines
 
@@ -93,7 +93,7 @@ class Programs:
 
     def take(self, sock: socket.socket, peer: SockAddr, done: Callable[[], None]) -> None:
         """Start the program on a connected socket, which is closed here; done() is called when it has ended."""
-        about = {"service": self._service, "peer": _peer_text(peer)}
+        about = {"service": self._service, "peer": format_peer(peer)}
         if not isinstance(peer, str) and (name := self._name_of(peer[0])):
             about["name"] = name
         with sock:
@@ -164,12 +164,6 @@ class _Run:
         level = logging.INFO if how.exit_code == 0 else logging.WARNING
         logger.log(level, "program ended", extra={"event": event})
         self._done()
-
-
-def _peer_text(peer: SockAddr) -> str:
-    if isinstance(peer, str):
-        return format_sockaddr(socket.AF_UNIX, socket.SOCK_STREAM, peer)
-    return format_sockaddr(socket.AF_INET6 if ":" in peer[0] else socket.AF_INET, socket.SOCK_STREAM, peer)
 
 
 def signal_name(number: int) -> str:

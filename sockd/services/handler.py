@@ -49,10 +49,10 @@ def _import(name: str, text: str) -> ModuleType:
             raise HandlerError(
                 f"{text}: there is no module {error.name!r} in the current folder or among the installed packages"
             ) from None
-        raise HandlerError(f"{text}: importing {name!r} failed at {_place(error)}") from error
+        raise HandlerError(f"{text}: importing {name!r} failed at {place_of(error)}") from error
 
 
-def _place(error: Exception) -> str:
+def place_of(error: Exception) -> str:
     """Return `file:line: Kind: message` of the innermost line that is not the import machinery's."""
     said = f"{type(error).__name__}: {error}"
     if isinstance(error, SyntaxError):
@@ -80,10 +80,14 @@ def as_service(found: object, text: str) -> Service:
         HandlerError: it is neither.
     """
     if isinstance(found, Service):
-        if found.function is None and found.protocol is None:
-            raise HandlerError(f"{text}: this Service has no handler yet; decorate one with .frame or .connect")
+        if not found.is_complete:
+            raise HandlerError(
+                f"{text}: this Service has no handler yet; decorate one with .frame, .frames or .connect"
+            )
         if found.function is not None:
             wants_connection(found.function, text)
+        if found.batch is not None and wants_connection(found.batch, text):
+            raise HandlerError(f"{text}: a batch is a function of one argument, the list of frames")
         return found
     service = Service()
     if isinstance(found, type):
@@ -137,4 +141,4 @@ def wants_connection(function: object, text: str) -> bool:
     raise HandlerError(f"{text}{signature} cannot be called with a line, nor with a line and its connection")
 
 
-__all__ = ["Protocol", "as_service", "find", "has_protocol_methods", "takes_raw_data", "wants_connection"]
+__all__ = ["Protocol", "as_service", "find", "has_protocol_methods", "place_of", "takes_raw_data", "wants_connection"]

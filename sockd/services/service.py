@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sockd.wire.framing import Framing, Line, Raw
+from sockd.wire.framing import Framing, Line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,11 +14,16 @@ if TYPE_CHECKING:
     from sockd.net.connection import Connection
     from sockd.services.exec import Program
 
-    Reply = bytes | bytearray | memoryview | None
-    LineFunction = Callable[[bytes], Reply]
-    FrameFunction = Callable[[bytes, Connection], Reply]
+    Reply = bytes | bytearray | memoryview | tuple[Any, ...] | None
+    LineFunction = Callable[[Any], Reply]
+    FrameFunction = Callable[[Any, Connection], Reply]
+    BatchReply = Reply | list[Reply]
+    BatchFunction = Callable[[list[Any]], BatchReply]
+    Hook = Callable[[], object]
 
 F = TypeVar("F", bound="LineFunction | FrameFunction")
+B = TypeVar("B", bound="Callable[..., object]")
+H = TypeVar("H", bound="Hook")
 P = TypeVar("P", bound="type[Protocol]")
 
 
@@ -37,9 +43,10 @@ class Service:
         high_water: unsent bytes at which a connection is no longer read.
         max_buffer: unsent bytes at which a connection is closed.
         max_connections: open at once.
+        text: an encoding; functions then take and return str, and a frame that is not of it ends its connection.
 
     Raises:
-        ValueError: a limit is not positive.
+        ValueError: a limit is not positive, or there is no such encoding.
     """
 
     def __init__(
@@ -53,9 +60,10 @@ class Service:
         high_water: int | None = None,
         max_buffer: int | None = None,
         max_connections: int | None = None,
+        text: str | None = None,
     ) -> None:
-        if not isinstance(framing, Line | Raw | None):
-            raise ValueError(f"a service is framed by Line or Raw so far, not {framing!r}")
+        if not isinstance(framing, Framing | None):
+            raise ValueError(f"a service is framed by one of sockd's framings of streams, not {framing!r}")
         if isinstance(framing, Line) and framing.max_bytes < 1:
             raise ValueError(f"max_bytes must be positive, not {framing.max_bytes}")
         positive = {
@@ -71,10 +79,17 @@ class Service:
                 raise ValueError(f"{name} must be positive, not {value}")
         if linger_timeout is not None and linger_timeout < 0:
             raise ValueError(f"linger_timeout must not be negative, not {linger_timeout}")
+        try:
+            self.text = None if text is None else codecs.lookup(text).name
+        except LookupError:
+            raise ValueError(f"text must be an encoding such as utf-8, not {text!r}") from None
         self.framing = framing
         self.limits: dict[str, float | None] = {**positive, "linger_timeout": linger_timeout}
         self.function: LineFunction | FrameFunction | None = None
+        self.batch: BatchFunction | None = None
         self.protocol: Callable[[], object] | None = None
+        self.at_startup: list[Hook] = []
+        self.at_shutdown: list[Hook] = []
 
     def frame(self, function: F) -> F:
         """Decorate the function that answers a frame: `f(frame)` or `f(frame, connection)`."""
@@ -82,14 +97,39 @@ class Service:
         self.function = function
         return function
 
+    def frames(self, function: B) -> B:
+        """Decorate the function that answers all frames of a connection that came together.
+
+        It takes a list of bytes, and returns a list with a reply for each (None: nothing), or bytes that are
+        sent as they are.
+        """
+        self._set_once()
+        self.batch = cast("BatchFunction", function)
+        return function
+
+    def startup(self, hook: H) -> H:
+        """Decorate what is called once rights are dropped, before the first byte; an exception ends the start."""
+        self.at_startup.append(hook)
+        return hook
+
+    def shutdown(self, hook: H) -> H:
+        """Decorate what is called once, after the last connection has ended."""
+        self.at_shutdown.append(hook)
+        return hook
+
     def connect(self, protocol: P) -> P:
         """Decorate the protocol class (or any callable) that makes one object a connection."""
         self._set_once()
         self.protocol = protocol
         return protocol
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has its handler."""
+        return self.function is not None or self.batch is not None or self.protocol is not None
+
     def _set_once(self) -> None:
-        if self.function is not None or self.protocol is not None:
+        if self.is_complete:
             raise ValueError("a Service has one handler, and this one has it already")
 
 
@@ -154,9 +194,12 @@ class ServiceSpec:
     Attributes:
         serve: number of a service of the C core (0: none, Python serves).
         function: answers a frame; `wants_connection` tells with how many arguments.
+        batch: answers a list of frames of one connection.
         protocol: makes one object a connection.
+        startup, shutdown: called before the first byte, and after the last.
         datagram: answers a datagram; None when it cannot.
         program: is executed for each connection, which then is its own.
+        small: one that comes with sockd, whose datagrams must not make a loop or an amplifier.
     """
 
     name: str
@@ -165,9 +208,13 @@ class ServiceSpec:
     serve: int = 0
     function: Callable[..., Reply] | None = None
     wants_connection: bool = False
+    batch: BatchFunction | None = None
     protocol: Callable[[], object] | None = None
-    datagram: Callable[[bytes], Reply] | None = None
+    startup: tuple[Hook, ...] = ()
+    shutdown: tuple[Hook, ...] = ()
+    datagram: Callable[[bytes], bytes | None] | None = None
     program: Program | None = None
+    small: bool = False
 
     @property
     def most(self) -> int | None:

@@ -63,7 +63,7 @@ def test_a_client_that_closes_first_keeps_time_wait(daemon, visits):
     one.closed("eof", count=100)
     ours, theirs = states(one.port(), clients)
     assert ours["TIME_WAIT"] == 0
-    assert theirs["TIME_WAIT"] == 100
+    assert 90 <= theirs["TIME_WAIT"] <= 100  # after a second on loopback Linux uses one again (tcp_tw_reuse)
 
 
 def test_a_service_that_closes_first_does_not_avoid_it(daemon, visits, until):

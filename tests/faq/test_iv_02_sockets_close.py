@@ -121,23 +121,22 @@ def test_nothing_is_left_after_a_hostile_run(daemon, until, name_of, reset, soak
     toml = TOML.replace('"talk"\n\n', '"talk"\nsend_buffer = 4608\n\n', 1)
     one = daemon(toml=toml, app=APP)
     before = one.descriptors()
-    wanted, clients = {}, []
+    wanted, clients = [], []
     for _ in range(ROUNDS_SOAK if soak else ROUNDS):
         for habit in HABITS:
             client = one.connect(before=small)
             peer = name_of(client)
-            wanted[peer] = habit(client)
+            wanted.append((peer, habit(client)))
             clients.append(client)
         client = one.connect()
         client.sendall(b"hello\n")
         client.recv(100)
-        wanted[name_of(client)] = "reset"
+        wanted.append((name_of(client), "reset"))
         reset(client)
     one.wait_for("closed", count=len(wanted), within=60 if soak else 10)
-    ends = collections.Counter(line["peer"] for line in one.logged("closed"))
-    assert set(ends.values()) == {1}
     assert {line["reason"] for line in one.logged("closed")} <= REASONS
-    assert {line["peer"]: line["reason"] for line in one.logged("closed")} == wanted
+    ends = [(line["peer"], line["reason"]) for line in one.logged("closed")]
+    assert sorted(ends) == sorted(wanted)  # exactly one reason each; the kernel may give a port twice
     until(lambda: one.descriptors() == before)  # with every client still there that did not close
     assert states(one.port())["08"] == 0  # CLOSE_WAIT
     for client in clients:

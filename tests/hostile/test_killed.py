@@ -48,8 +48,10 @@ def test_it_starts_again_after_every_kill(background, tmp_path, figure):
         for asker in askers:
             asker.join()
     starts.sort()
-    figure("starts", f"{len(starts)}, half within {starts[len(starts) // 2]:.2f} s, the slowest {starts[-1]:.2f} s")
-    assert starts[len(starts) // 2] < SECOND  # the rest is the host's: two processors shared with the load
+    late = sum(took > SECOND for took in starts)
+    half = starts[len(starts) // 2]
+    figure("starts", f"{len(starts)}, half within {half:.2f} s, the slowest {starts[-1]:.2f} s, {late} past a second")
+    assert late <= len(starts) // 20  # the rest is the host's: two processors shared with the load
 
 
 def ask_on(port, path, over):

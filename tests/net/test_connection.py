@@ -11,7 +11,10 @@ import asyncio
 import pytest
 
 from sockd import Close, CloseReason, Connection
-from sockd.wire.framing import Line, Raw
+from sockd._sockbuf import ffi
+from sockd.net.codec import LineCodec, codec_of
+from sockd.net.loop import Timer
+from sockd.wire.framing import Line, Netstring, Raw
 
 
 class Set:
@@ -25,6 +28,21 @@ class Set:
     def __init__(self):
         self.asked = []
         self.dirty = []
+        self.memory = b""
+
+    def receive(self, connection, *lines):
+        """As if these lines had come in one turn."""
+        self.memory = b"".join(line + b"\n" for line in lines)
+        connection.deliver(0, len(self.memory), len(lines))
+
+    def block(self, offset, size):
+        return self.memory[offset : offset + size]
+
+    def pointer(self, offset):
+        return ffi.from_buffer(self.memory) + offset
+
+    def unread(self, id, source, size, frames):
+        self.asked.append(("unread", ffi.unpack(source, size), frames))
 
     def will_write(self, writer):
         self.dirty.append(writer)
@@ -43,6 +61,17 @@ class Set:
 
     def __getattr__(self, name):
         return lambda id, *rest: self.asked.append((name, *rest))
+
+
+class Loop:
+    """As EventLoop: what is to be called later, and when."""
+
+    def __init__(self):
+        self.later = []
+
+    def call_later(self, delay, callback):
+        self.later.append(Timer(delay, callback))
+        return self.later[-1]
 
 
 class Receiver:
@@ -76,8 +105,8 @@ def connections():
 
 
 @pytest.fixture
-def soon():
-    return []
+def loop():
+    return Loop()
 
 
 @pytest.fixture
@@ -86,17 +115,18 @@ def receiver():
 
 
 @pytest.fixture
-def connection(connections, soon, receiver):
-    connection = Connection(5, connections, Line(100, b"\r\n"), 1000, soon.append)
-    connection.start(receiver)
+def connection(connections, loop, receiver):
+    connection = Connection(
+        5, connections, LineCodec(Line(100, b"\r\n"), connections, wire=True), 1000, loop, lambda protocol: protocol
+    )
+    connection.start(receiver, "the protocol")
     receiver.told.clear()
     return connection
 
 
 def test_it_has_the_methods_of_an_asyncio_transport():
     ours = set(dir(Connection))
-    theirs = {n for n in dir(asyncio.Transport) if not n.startswith("_")} - {"set_protocol", "get_protocol"}
-    assert theirs - ours <= {"get_write_buffer_limits"}
+    assert {name for name in dir(asyncio.Transport) if not name.startswith("_")} <= ours
 
 
 def test_what_is_written_in_a_turn_leaves_in_one_piece(connections, connection):
@@ -160,36 +190,35 @@ def test_abort_drops_the_output(connections, connection):
     assert connections.asked == [("abort",), ("write", b"")]
 
 
-def test_frames_are_kept_while_it_is_paused(connections, connection, receiver, soon):
+def test_frames_are_given_back_while_it_is_paused(connections, connection, receiver):
     receiver.then = lambda frame: connection.pause_reading() if frame == b"2" else None
-    connection.deliver([b"1", b"2", b"3"])
-    connection.deliver([b"4"])
+    connections.receive(connection, b"1", b"2\r", b"3\r", b"4")
+    connections.receive(connection, b"5")
     assert receiver.told == [b"1", b"2"]
     assert not connection.is_reading()
     connection.resume_reading()
+    given_back = [("unread", b"3\r\n4\n", 2), ("unread", b"5\n", 1)]
+    assert connections.asked == [("pause", True), *given_back, ("pause", False)]
+
+
+def test_the_frames_behind_one_that_changes_the_framing_are_given_back(connections, connection, receiver):
+    receiver.then = lambda frame: connection.set_framing(Netstring(10)) if frame == b"2" else None
+    connections.receive(connection, b"1", b"2", b"3:ab,")
     assert receiver.told == [b"1", b"2"]
-    (later,) = soon
-    later()
-    assert receiver.told == [b"1", b"2", b"3", b"4"]
-    assert connections.asked == [("pause", True), ("pause", False)]
+    assert connections.asked == [("set_framing", Netstring(10)), ("unread", b"3:ab,\n", 1)]
+    assert connection.framing == Netstring(10)
+    connection.reply(b"xyz")
+    connections.flush()
+    assert connections.asked[2:] == [("write", b"3:xyz,")]
 
 
-def test_nothing_is_delivered_after_close(connection, receiver, soon):
+def test_nothing_is_delivered_after_close(connections, connection, receiver):
     receiver.then = lambda frame: connection.close()
-    connection.deliver([b"1", b"2"])
-    connection.deliver([b"3"])
+    connections.receive(connection, b"1", b"2")
+    connections.receive(connection, b"3")
     connection.end()
     connection.resume_reading()
     assert receiver.told == [b"1"]
-
-
-def test_a_resume_that_comes_too_late_delivers_nothing(connection, receiver, soon):
-    connection.pause_reading()
-    connection.deliver([b"1"])
-    connection.resume_reading()
-    connection.lost(CloseReason.RESET, 104)
-    soon[0]()
-    assert [type(told) for told in receiver.told] == [ConnectionResetError]
 
 
 def test_a_failure_closes_and_is_told_to_the_end(connections, connection, receiver, caplog):
@@ -198,7 +227,7 @@ def test_a_failure_closes_and_is_told_to_the_end(connections, connection, receiv
 
     receiver.then = fail
     connection.write(b"kept")
-    connection.deliver([b"12345", b"2"])
+    connections.receive(connection, b"12345", b"2")
     connections.flush()
     assert connections.asked == [("write", b"kept"), ("shut", CloseReason.HANDLER_ERROR)]
     (record,) = caplog.records
@@ -212,7 +241,7 @@ def test_close_may_be_raised_with_last_words(connections, connection, receiver, 
         raise Close(b"bye")
 
     receiver.then = end
-    connection.deliver([b"1", b"2"])
+    connections.receive(connection, b"1", b"2")
     connections.flush()
     assert connections.asked == [("write", b"bye\r\n"), ("shut", CloseReason.CLOSED)]
     assert caplog.records == []
@@ -257,8 +286,46 @@ def test_when_it_has_ended_it_does_nothing(connections, connection, receiver):
 
 
 def test_a_raw_reply_is_as_it_is(connections, receiver):
-    connection = Connection(5, connections, Raw(), 1000, lambda callback: None)
+    connection = Connection(
+        5, connections, codec_of(Raw(), connections, wire=True), 1000, Loop(), lambda protocol: protocol
+    )
     connection.start(receiver)
     connection.reply(b"raw")
     connections.flush()
     assert connections.asked == [("write", b"raw")]
+
+
+def test_water_marks_are_told(connection):
+    assert connection.get_write_buffer_limits() == (250, 1000)
+    connection.set_write_buffer_limits(high=40)
+    assert connection.get_write_buffer_limits() == (10, 40)
+    connection.set_write_buffer_limits(low=3)
+    assert connection.get_write_buffer_limits() == (3, 12)
+
+
+def test_another_protocol_takes_over(connections, connection, receiver):
+    assert connection.get_protocol() == "the protocol"
+    other = Receiver()
+    receiver.then = lambda frame: connection.set_protocol(other)
+    connections.receive(connection, b"to the first")
+    connections.receive(connection, b"to the other")
+    connection.lost(CloseReason.EOF, 0)
+    assert connection.get_protocol() is other
+    assert (receiver.told, other.told) == ([b"to the first"], [b"to the other", None])
+
+
+def test_timers_are_called_once_and_end_with_the_connection(connection, loop):
+    told = []
+    first = connection.call_later(1.5, told.append, "first")
+    second = connection.call_later(2.5, told.append, "second")
+    assert [timer.when for timer in loop.later] == [1.5, 2.5]
+    first.callback()
+    connection.lost(CloseReason.EOF, 0)
+    assert (told, second.callback) == (["first"], None)
+
+
+def test_a_timer_that_raises_ends_the_connection(connection, connections, loop):
+    connection.call_later(1, lambda: 1 / 0)
+    loop.later[0].callback()
+    connections.flush()
+    assert connections.asked[-1] == ("shut", CloseReason.HANDLER_ERROR)

@@ -3,7 +3,8 @@
 Files are replaced by rename, as editors do.  Seen to fail: with _changed() always
 false nothing is served anew; with the stamps of a child that could not tell its files
 left as they were, a broken sockd.toml starts again and again; with _pass_on sending
-nothing SIGTERM leaves both running.
+nothing SIGTERM leaves both running; with the stamps taken when the watcher has read the
+names, edits before that moment are overlooked.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import signal
 
 import psutil
 import pytest
+from watching import _until
 
 LISTEN = "tcp://127.0.0.1:0=app:answer"
 
@@ -73,6 +75,60 @@ def test_a_module_that_the_handler_imports_counts(reloading, edit, tmp_path):
     assert served(server, 1) == b"old"
     edit("word = b'newer'\n", "parts/words.py")
     assert served(server, 2) == b"newer"
+    server.stop()
+
+
+GATED = """
+import parts.words
+if parts.words.word != b"newest":
+    with open("gate") as gate:
+        gate.read()
+def answer(line):
+    return parts.words.word
+"""
+
+
+@pytest.fixture
+def gate(tmp_path):
+    """Holds up the import of a module that opens it; opened for one start at a time."""
+    os.mkfifo(tmp_path / "gate")
+
+    def let_through():
+        """Wait until a child stands at the gate."""
+        os.close(os.open(tmp_path / "gate", os.O_WRONLY))
+
+    return let_through
+
+
+def test_an_edit_before_the_watcher_has_looked_counts(reloading, edit, gate, tmp_path):
+    """It may be slow to be scheduled: it is stopped from before the child tells of its files until after the edit."""
+    (tmp_path / "parts").mkdir()
+    edit("word = b'old'\n", "parts/words.py")
+    edit(GATED, "user.py")
+    server = reloading("-l", "tcp://127.0.0.1:0=user:answer")
+    _until(psutil.Process(server.process.pid).children)
+    server.signal(signal.SIGSTOP)
+    gate()
+    assert served(server, 1) == b"old"
+    edit("word = b'newest'\n", "parts/words.py")
+    server.signal(signal.SIGCONT)
+    assert served(server, 2) == b"newest"
+    server.stop()
+
+
+def test_an_edit_of_what_the_child_has_read_already_counts(reloading, edit, gate, tmp_path):
+    """The second child has imported words.py when it is edited, and tells of it only afterwards."""
+    (tmp_path / "parts").mkdir()
+    edit("word = b'old'\n", "parts/words.py")
+    edit(GATED, "user.py")
+    server = reloading("-l", "tcp://127.0.0.1:0=user:answer")
+    gate()
+    assert served(server, 1) == b"old"
+    edit("word = b'newer'\n", "parts/words.py")
+    at_the_gate = os.open(tmp_path / "gate", os.O_WRONLY)
+    edit("word = b'newest'\n", "parts/words.py")
+    os.close(at_the_gate)
+    assert served(server, 3) == b"newest"
     server.stop()
 
 

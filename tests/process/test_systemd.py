@@ -98,7 +98,7 @@ def test_every_address_may_be_a_socket_for_each_family(managed, receiver, hosts)
         socks.append(("w", sock))
     unit = managed(f"tcp://:{port}=upper", sockets=socks, receiver=receiver)
     receiver.wait_for("READY")
-    assert sum("passed=w" in line for line in unit.words) == len(hosts)
+    unit.wait_for("passed=w", count=len(hosts))
     for _, sock in socks:
         assert ask(sock) == b"HELLO\n"
         sock.close()
@@ -146,10 +146,9 @@ def test_what_nobody_takes_is_named_and_closed(managed, bound, receiver, tmp_pat
         sockets = [("web", taken), ("left", left), ("file", file)]
         unit = managed("fd:web=upper", sockets=sockets, receiver=receiver)
         receiver.wait_for("READY")
-    lines = [line for line in unit.words if "passed socket is no listener's, closed" in line]
-    assert len(lines) == 2
-    assert f"descriptor=4 name=left is={url_of(left)}" in lines[0]
-    assert 'descriptor=5 name=file is="is a regular file, not a socket"' in lines[1]
+    closed = "passed socket is no listener's, closed"
+    assert f"descriptor=4 name=left is={url_of(left)}" in unit.wait_for(closed)
+    assert 'descriptor=5 name=file is="is a regular file, not a socket"' in unit.wait_for(closed, count=2)
     address = left.getsockname()
     left.close()
     with socket.socket() as client:

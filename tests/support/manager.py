@@ -102,8 +102,9 @@ class Unit:
     def said(self) -> str:
         return "\n".join(self.words)
 
-    def wait_for(self, word: str) -> str:
-        return _until(lambda: next((line for line in list(self.words) if word in line), ""), LIMIT_S)
+    def wait_for(self, word: str, *, count: int = 1) -> str:
+        """The count-th line with this word."""
+        return _until(lambda: ([line for line in list(self.words) if word in line] + [""] * count)[count - 1], LIMIT_S)
 
     def end(self, code: int = 0) -> str:
         """Stop it, or wait where it ended by itself, and return its standard error."""

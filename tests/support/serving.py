@@ -84,7 +84,7 @@ class Client:
                 # Segments far smaller than the window: else loopback's 64 KiB ones wait for timers (RFC 1122, 4.2.3.4).
                 self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
             self.sock.connect(sockaddr)
-            if family != socket.AF_UNIX:
+            if family != socket.AF_UNIX and kind == socket.SOCK_STREAM:
                 self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except BaseException:
             self.sock.close()

@@ -515,6 +515,7 @@ def network():
 def inject(tmp_path):
     """`with inject(daemon, "accept4", "EMFILE", "1..20") as count:` fails system calls by strace(1).
 
+    "retval=0" in place of an error has them succeed without being done.
     `count()` tells how many have been failed so far.
     """
     if shutil.which("strace") is None:
@@ -525,7 +526,8 @@ def inject(tmp_path):
     def attach(one: Daemon, call: str, error: str, when: str = "1..20"):
         path = tmp_path / f"strace{next(files)}"
         words = ["strace", "-f", "-p", str(one.pid), "-o", str(path)]
-        words += ["-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={when}"]
+        fault = error if "=" in error else f"error={error}"
+        words += ["-e", f"trace={call}", "-e", f"inject={call}:{fault}:when={when}"]
         tracer = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
         try:
             first = tracer.stderr.readline()

@@ -1,0 +1,107 @@
+"""Makes a Connection and a receiver for each connection of a service, and writes the line of its end."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from sockd.net import packed
+from sockd.net.connection import Connection
+from sockd.net.connection_set import Sink
+from sockd.wire.state import CloseReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sockd.net.codec import Codec
+    from sockd.net.connection import Receiver
+    from sockd.net.connection_set import ConnectionSet
+    from sockd.net.loop import EventLoop
+
+logger = logging.getLogger("sockd.connection")
+
+
+class ConnectionSink(Sink):
+    """Makes a Connection and a receiver for each connection of a service.
+
+    Args:
+        service: its name, for the log.
+        make: called once for each connection; returns the receiver, and the protocol object if there is one.
+        receive: makes a receiver for a protocol object.
+        codec: of the service's framing.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        make: Callable[[], tuple[Receiver, Any]],
+        receive: Callable[[Any], Receiver],
+        codec: Codec,
+        high_water: int,
+        connections: ConnectionSet,
+        loop: EventLoop,
+    ) -> None:
+        self._service = service
+        self._make = make
+        self._codec = codec
+        self._high_water = high_water
+        self._set = connections
+        self._receive = receive
+        self._loop = loop
+        self._live: dict[int, Connection] = {}
+
+    def accepted(self, id: int) -> None:
+        """Make the connection and tell its receiver."""
+        connection = Connection(id, self._set, self._codec, self._high_water, self._loop, self._receive)
+        self._live[id] = connection
+        try:
+            receiver, protocol = self._make()
+        except Exception as error:
+            logger.error("handler failed", exc_info=error, extra={"event": {"service": self._service}})
+            self._set.shut(id, CloseReason.HANDLER_ERROR)
+            return
+        connection.start(receiver, protocol)
+
+    def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
+        """Pass on."""
+        self._live[id].deliver(offset, size, count)
+
+    def ended(self, id: int) -> None:
+        """Pass on."""
+        self._live[id].end()
+
+    def pause(self, id: int) -> None:
+        """Pass on."""
+        self._live[id].pause()
+
+    def resume(self, id: int) -> None:
+        """Pass on."""
+        self._live[id].resume()
+
+    def closed(self, id: int, reason: CloseReason) -> None:
+        """Log the end and tell the receiver."""
+        log_end(self._service, self._set, id, reason)
+        self._live.pop(id).lost(reason, self._set.info(id).error)
+
+
+def log_end(service: str, connections: ConnectionSet, id: int, reason: CloseReason) -> None:
+    """Write the line of a connection that has ended: who, how much, how long, why."""
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    info = connections.info(id)
+    event: dict[str, object] = {
+        "service": service,
+        "peer": packed.text(info.peer, info.fd),
+        "reason": str(reason),
+        "frames": info.frames,
+        "received": info.received,
+        "sent": info.sent,
+        "seconds": round(info.elapsed, 3),
+    }
+    if name := connections.name_of(packed.host(info.peer)):
+        event["name"] = name
+    if proxied := connections.proxied(id):
+        event["via"] = proxied.via
+    if info.unsent:
+        event["unsent"] = info.unsent
+    logger.info("closed", extra={"event": event})

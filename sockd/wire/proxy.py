@@ -1,0 +1,283 @@
+"""The PROXY protocol, versions 1 and 2: what a proxy says of the client, before the client's first byte.
+
+`parse` takes what has come so far and says how much of it is the header, that
+more is needed, or that it is none.  It never guesses: a connection either has a
+header from its first byte on, or is refused.
+
+Source: The PROXY protocol, versions 1 & 2, HAProxy Technologies, 2020/03/05
+(doc/proxy-protocol.txt of HAProxy); "section" below means of this text.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from dataclasses import dataclass
+
+V1_SIGNATURE = b"PROXY "
+V1_MAX_BYTES = 107  # section 2.1: the longest line, CR LF included
+V2_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+V2_FIXED_BYTES = 16
+MAX_BYTES = V2_FIXED_BYTES + 0xFFFF
+
+_V2_FIXED = struct.Struct("!12sBBH")
+_TLV = struct.Struct("!BH")
+_PORTS = struct.Struct("!HH")
+_V2_ADDRESS_BYTES = {0: 0, 1: 12, 2: 36, 3: 216}  # of the families UNSPEC, INET, INET6, UNIX
+_UNIX_PATH_BYTES = 108
+_STREAM, _DATAGRAM = 1, 2
+_LOCAL, _PROXY = 0, 1
+
+ALPN = 0x01
+AUTHORITY = 0x02
+CRC32C = 0x03
+NOOP = 0x04
+UNIQUE_ID = 0x05
+SSL = 0x20
+SSL_CN = 0x22
+NETNS = 0x30
+UNIQUE_ID_MAX_BYTES = 128
+_SSL_FIXED_BYTES = 5  # section 2.2.6: client (1), verify (4), then TLVs
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+Endpoint = tuple[str, int] | str
+"""A numeric address and a port; the path of a Unix socket."""
+
+
+class ProxyError(ValueError):
+    """The bytes are no header; the text says at which of them and why."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a proxy said.
+
+    Attributes:
+        size: bytes of the header; what follows is the client's.
+        version: 1 or 2.
+        source: the client; None where the proxy speaks for itself (LOCAL) or does not know (UNKNOWN, UNSPEC, UDP).
+        destination: whom the client had connected to; None as source.
+        local: the proxy's own connection, a health check as a rule.
+        tlvs: (type, value) of version 2, in their order; those inside SSL are listed behind it.
+    """
+
+    size: int
+    version: int
+    source: Endpoint | None = None
+    destination: Endpoint | None = None
+    local: bool = False
+    tlvs: tuple[tuple[int, bytes], ...] = ()
+
+    def tlv(self, kind: int) -> bytes | None:
+        """Return the first value of a type, None if there is none."""
+        return next((value for found, value in self.tlvs if found == kind), None)
+
+
+def parse(data: bytes) -> Header | None:
+    """Read a header from the beginning of a connection's bytes.
+
+    Returns:
+        The header, or None while more bytes are needed.
+
+    Raises:
+        ProxyError: this is no header, however it goes on.
+    """
+    if not data:
+        return None
+    if data[:1] == V2_SIGNATURE[:1]:
+        return _parse_v2(data)
+    return _parse_v1(data)
+
+
+def _expect(data: bytes, signature: bytes) -> bool:
+    """Tell whether a whole signature is there; raise as soon as it cannot be one."""
+    head = data[: len(signature)]
+    if not signature.startswith(head):
+        at = next(i for i, byte in enumerate(head) if byte != signature[i])
+        raise ProxyError(f"byte {at} is {head[at : at + 1]!r}, which begins no PROXY header")
+    return len(head) == len(signature)
+
+
+# ---- version 1: a line
+
+
+def _parse_v1(data: bytes) -> Header | None:
+    if not _expect(data, V1_SIGNATURE):
+        return None
+    end = data.find(b"\r\n", 0, V1_MAX_BYTES)
+    if end < 0:
+        if len(data) >= V1_MAX_BYTES:
+            raise ProxyError(f"no CR LF within {V1_MAX_BYTES} bytes")
+        return None
+    size = end + 2
+    words = data[:end].split(b" ")
+    if words[1] == b"UNKNOWN":
+        return Header(size, 1)  # section 2.1: whatever follows on the line is to be ignored
+    if words[1] not in (b"TCP4", b"TCP6"):
+        raise ProxyError(f"{_shown(words[1])} is not TCP4, TCP6 or UNKNOWN")
+    if len(words) != 6:
+        raise ProxyError(f"{len(words) - 2} words behind {words[1].decode()}, not two addresses and two ports")
+    version = 4 if words[1] == b"TCP4" else 6
+    source, destination = (_address(word, version) for word in words[2:4])
+    return Header(size, 1, (source, _port(words[4])), (destination, _port(words[5])))
+
+
+def _address(word: bytes, version: int) -> str:
+    try:
+        text = word.decode("ascii")
+        address = ipaddress.IPv4Address(text) if version == 4 else ipaddress.IPv6Address(text)
+    except ValueError:
+        raise ProxyError(f"{_shown(word)} is no IPv{version} address") from None
+    if "%" in text:
+        raise ProxyError(f"{_shown(word)} has a scope, which is of the proxy's host alone")
+    return _text(address)
+
+
+def _text(address: IPAddress) -> str:
+    """Print an address as inet_ntop(3): one that is IPv4-mapped with dots."""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return f"::ffff:{mapped}" if mapped else str(address)
+
+
+def _port(word: bytes) -> int:
+    if not word.isdigit() or len(word) > 5 or (word[:1] == b"0" and word != b"0") or int(word) > 0xFFFF:
+        raise ProxyError(f"{_shown(word)} is no port")
+    return int(word)
+
+
+def _shown(word: bytes) -> str:
+    return repr(word[:40])[1:]
+
+
+# ---- version 2: binary
+
+
+def _parse_v2(data: bytes) -> Header | None:
+    if not _expect(data, V2_SIGNATURE):
+        return None
+    if len(data) > len(V2_SIGNATURE):
+        _check_command(data[12])
+    if len(data) < V2_FIXED_BYTES:
+        return None
+    _, command, kind, length = _V2_FIXED.unpack_from(data)
+    size = V2_FIXED_BYTES + length
+    local = command & 0x0F == _LOCAL
+    family, protocol = kind >> 4, kind & 0x0F
+    if not local and (family not in _V2_ADDRESS_BYTES or protocol > _DATAGRAM):
+        raise ProxyError(f"byte 13 is 0x{kind:02x}, which is no family and transport")
+    addresses = 0 if local else _V2_ADDRESS_BYTES[family]
+    if length < addresses:
+        raise ProxyError(f"a length of {length} bytes is too short for the {addresses} of its addresses")
+    if len(data) < size:
+        return None
+    if local:
+        # section 2.2: the receiver must skip the whole block, the family included.
+        return Header(size, 2, local=True)
+    tlvs = _tlvs(data[V2_FIXED_BYTES + addresses : size], V2_FIXED_BYTES + addresses)
+    _check_sum(data[:size], V2_FIXED_BYTES + addresses)
+    if protocol != _STREAM or family == 0:
+        return Header(size, 2, tlvs=tlvs)
+    source, destination = _endpoints(data[V2_FIXED_BYTES : V2_FIXED_BYTES + addresses], family)
+    return Header(size, 2, source, destination, tlvs=tlvs)
+
+
+def _check_command(byte: int) -> None:
+    if byte >> 4 != 2:
+        raise ProxyError(f"byte 12 is 0x{byte:02x}: version {byte >> 4}, not 2")
+    if byte & 0x0F not in (_LOCAL, _PROXY):
+        raise ProxyError(f"byte 12 is 0x{byte:02x}: command {byte & 0x0F}, neither LOCAL nor PROXY")
+
+
+def _endpoints(block: bytes, family: int) -> tuple[Endpoint, Endpoint]:
+    if family == 3:
+        paths = block[:_UNIX_PATH_BYTES], block[_UNIX_PATH_BYTES:]
+        source, destination = (path.partition(b"\0")[0].decode("utf-8", "surrogateescape") for path in paths)
+        return source, destination
+    width = 4 if family == 1 else 16
+    source, destination = (_text(ipaddress.ip_address(block[at : at + width])) for at in (0, width))
+    ports = _PORTS.unpack_from(block, 2 * width)
+    return (source, ports[0]), (destination, ports[1])
+
+
+def _tlvs(block: bytes, offset: int) -> tuple[tuple[int, bytes], ...]:
+    """Cut a block into (type, value); `offset` is where it begins in the header."""
+    found: list[tuple[int, bytes]] = []
+    at = 0
+    while at < len(block):
+        if len(block) - at < _TLV.size:
+            raise ProxyError(f"{len(block) - at} bytes at {offset + at} are no TLV")
+        kind, length = _TLV.unpack_from(block, at)
+        begin = at + _TLV.size
+        at = begin + length
+        if at > len(block):
+            raise ProxyError(f"the TLV at {offset + begin - _TLV.size} is longer than the header")
+        value = block[begin:at]
+        found.append((kind, value))
+        if kind == UNIQUE_ID and length > UNIQUE_ID_MAX_BYTES:
+            raise ProxyError(f"a unique id of {length} bytes, {UNIQUE_ID_MAX_BYTES} are allowed")
+        if kind == SSL:
+            if length < _SSL_FIXED_BYTES:
+                raise ProxyError(f"an SSL TLV of {length} bytes, {_SSL_FIXED_BYTES} are needed")
+            found += _tlvs(value[_SSL_FIXED_BYTES:], offset + begin + _SSL_FIXED_BYTES)
+    return tuple(found)
+
+
+def _check_sum(header: bytes, at: int) -> None:
+    """Compare the CRC32C of the whole header, its own value taken as zero (section 2.2.3)."""
+    while at < len(header):
+        kind, length = _TLV.unpack_from(header, at)
+        begin = at + _TLV.size
+        if kind == CRC32C:
+            if length != 4:
+                raise ProxyError(f"a CRC32C of {length} bytes, not 4")
+            said = int.from_bytes(header[begin : begin + 4], "big")
+            computed = crc32c(header[:begin] + bytes(4) + header[begin + 4 :])
+            if said != computed:
+                raise ProxyError(f"the CRC32C is 0x{said:08x}, not 0x{computed:08x}")
+        at = begin + length
+
+
+def _crc_of_byte(byte: int) -> int:
+    for _ in range(8):
+        byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+    return byte
+
+
+_CRC_OF_BYTES = tuple(map(_crc_of_byte, range(256)))
+
+
+def crc32c(data: bytes) -> int:
+    """Return the CRC32C of RFC 3720, appendix B.4, polynomial 0x1EDC6F41 reflected."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ _CRC_OF_BYTES[(crc ^ byte) & 0xFF]
+    return crc ^ 0xFFFFFFFF
+
+
+# ---- what a client or a relay says
+
+
+def encode(version: int, source: Endpoint | None, destination: Endpoint | None) -> bytes:
+    """Return a header that tells of a connection; without addresses UNKNOWN or UNSPEC.
+
+    Args:
+        version: 1 or 2.
+        source, destination: numeric addresses; of two families both become IPv6, IPv4-mapped.
+            A Unix socket's is not told.
+    """
+    if not isinstance(source, tuple) or not isinstance(destination, tuple):
+        return b"PROXY UNKNOWN\r\n" if version == 1 else _V2_FIXED.pack(V2_SIGNATURE, 0x20 | _PROXY, 0, 0)
+    addresses = [ipaddress.ip_address(host.partition("%")[0]) for host, _ in (source, destination)]
+    if addresses[0].version != addresses[1].version:
+        addresses = [*map(_mapped, addresses)]
+    is_v4 = addresses[0].version == 4
+    if version == 1:
+        texts = " ".join(map(_text, addresses))
+        return f"PROXY TCP{4 if is_v4 else 6} {texts} {source[1]} {destination[1]}\r\n".encode("ascii")
+    block = addresses[0].packed + addresses[1].packed + _PORTS.pack(source[1], destination[1])
+    kind = (1 if is_v4 else 2) << 4 | _STREAM
+    return _V2_FIXED.pack(V2_SIGNATURE, 0x20 | _PROXY, kind, len(block)) + block
+
+
+def _mapped(address: IPAddress) -> ipaddress.IPv6Address:
+    return address if isinstance(address, ipaddress.IPv6Address) else ipaddress.IPv6Address(0xFFFF << 32 | int(address))
