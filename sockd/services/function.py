@@ -157,7 +157,8 @@ class LineSink(FunctionSink):
         except Exception as raised:
             error = raised
         else:
-            if type(reply) is bytes and self._set.reply_lines(index, reply + self._ending):
+            if type(reply) is bytes:
+                self._set.reply_line(index, reply, self._ending)
                 return
             done.append(reply)
         self._settle(index, self._parts(id, part, 1), [line], done, error)
