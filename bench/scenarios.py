@@ -139,7 +139,7 @@ HEAP = (("MALLOC_MMAP_THRESHOLD_", str(4 << 20)), ("MALLOC_TRIM_THRESHOLD_", str
 
 PONG: dict[Service, str] = {"pong": "pong"}
 SOCKD = ("{sockd}", "--foreground", "--log-level", "warning", "--listen", "{address}={service}")
-HANDLERS: dict[Service, str] = {name: f"sockd_app:{name}" for name in ("upper", "echo", "long", "pong")}
+HANDLERS: dict[Service, str] = {name: f"sockd_app:{name}" for name in ("upper", "echo", "long", "pong", "count")}
 BUILTINS: dict[Service, str] = {"upper": "upper", "echo": "echo"}
 REDIS = ("redis-server", "--bind", "127.0.0.1", "--port", "{free_port}", "--save", "", "--dir", "{folder}")
 

@@ -28,6 +28,10 @@ long = sockd.Service(framing=sockd.Line(4 << 20))
 long.frame(upper)
 
 
+count = sockd.Service()
+count.frames(COUNTER.all)
+
+
 class Upper(sockd.LineProtocol):
     def line_received(self, line: bytes) -> None:
         self.send_line(line.upper())

@@ -147,7 +147,7 @@ class LineSink(FunctionSink):
         if count == 1:
             self._one(index, id, part, self._set.block(offset, size - 1))
         else:
-            self._many(index, id, part, self._set.block(offset, size - 1).split(b"\n"))
+            self._many(index, id, part, self._codec.cut(offset, size, count))
 
     def _one(self, index: int, id: int, part: int, line: bytes) -> None:
         error: Exception | None = None
