@@ -127,6 +127,19 @@ class DaemonSettings:
         low=0,
         high=3600,
     )
+    pre_drain: Duration = setting(
+        Duration(0),
+        help="at a stop, how long everything is served still while /ready says no: until balancers have noticed",
+        source="two intervals of a balancer's health check; 0: nobody asks",
+        unit="seconds",
+        low=0,
+        high=3600,
+    )
+    control: str | None = setting(
+        None,
+        help="absolute path of the socket on which sockctl asks and tells; of its owner alone",
+        source="an example is /run/sockd/control.sock",
+    )
     inetd_timeout: Duration = setting(
         Duration(120),
         help="with --inetd and wait: idle for so long, sockd ends, and the next client starts it again",
@@ -473,6 +486,11 @@ class ServiceSettings:
         unit="seconds",
         low=0,
         high=600,
+    )
+    goodbye: str | None = setting(
+        None,
+        help="a last frame for every connection that a stop, or a listener's removal, ends",
+        source="421 of RFC 5321, 3.8; default none",
     )
     high_water: Size | None = setting(
         None,

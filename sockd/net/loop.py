@@ -89,6 +89,10 @@ class EventLoop:
         """Call back whenever the descriptor is readable."""
         self._selector.register(fd, selectors.EVENT_READ, callback)
 
+    def add_writer(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call back whenever the descriptor is writable; for one that is not read."""
+        self._selector.register(fd, selectors.EVENT_WRITE, callback)
+
     def remove_reader(self, fd: int) -> None:
         """Call back no more; harmless when it was not watched."""
         if fd in self._selector.get_map():
