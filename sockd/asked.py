@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd import log
-from sockd.errors import SystemFault, UsageError
+from sockd.errors import SockdError, UsageError
 from sockd.net import packed
 from sockd.net.connection_info import Totals, Which
 from sockd.net.datagram import DatagramListener
@@ -43,6 +43,14 @@ class Daemon(Protocol):
 
     def read(self, text: str, name: str) -> Settings:
         """Read a configuration; raises ConfigurationError."""
+
+
+class Refused(SockdError):
+    """A reload that changed nothing, with the exit code of what stood in its way."""
+
+    def __init__(self, words: str, exit_code: int) -> None:
+        super().__init__(words)
+        self.exit_code = exit_code
 
 
 class Asked:
@@ -154,7 +162,7 @@ class Asked:
     def _reload(self, _words: Words) -> object:
         result = self._daemon.reload()
         if result.error:
-            raise SystemFault(result.error)
+            raise Refused(result.error, result.exit_code)
         return outcome(result)
 
     def _plan(self, words: Words) -> object:

@@ -61,7 +61,8 @@ def add_verbs(verbs: argparse._SubParsersAction[Any]) -> None:
 def _description(name: str, text: str) -> str:
     more = {
         "drain": " The next reload binds it again, if the configuration still has it.",
-        "reload": " A configuration that is wrong changes nothing; the reasons are printed, and the exit code is 71.",
+        "reload": " A configuration that is wrong changes nothing; the reasons are printed, and "
+        "the exit code is that of the first one.",
         "plan": " Handlers are imported here, not in the daemon. The exit code is 78 when something stands in the way.",
     }
     return text[0].upper() + text[1:] + "." + more.get(name, "")

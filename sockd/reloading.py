@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from sockd.draining import Drain
-from sockd.errors import ConfigurationError, SockdError
+from sockd.errors import EX_OSERR, ConfigurationError, SockdError
 from sockd.net import bindable
 from sockd.planning import addresses_of, check_datagrams, plan
 from sockd.process.passed import stored_name
@@ -73,6 +73,7 @@ class Outcome:
     when: float
     changes: Changes | None
     error: str = ""
+    exit_code: int = EX_OSERR
 
 
 class Reloading:
@@ -176,21 +177,24 @@ class Reloading:
         try:
             changes = self._reload()
         except SockdError as error:
-            self._told(False)
-            self.last = Outcome(time.time(), None, str(error))
-            for line in str(error).splitlines():
-                logger.error("configuration is wrong, going on with the old one", extra={"event": {"error": line}})
-        else:
-            self._told(True)
-            self.last = Outcome(time.time(), changes)
-            numbers = {"kept": len(changes.kept), "added": len(changes.added), "removed": len(changes.removed)}
-            logger.info("reloaded", extra={"event": numbers})
-            for text in changes.later:
-                logger.warning("takes effect at the next start", extra={"event": {"what": text}})
+            return self._failed(str(error), error.exit_code)
+        except Exception as error:
+            logger.error("reload failed by a defect", exc_info=error)
+            return self._failed(f"{type(error).__name__}: {error}")
+        self.count[True] += 1
+        self.last = Outcome(time.time(), changes)
+        numbers = {"kept": len(changes.kept), "added": len(changes.added), "removed": len(changes.removed)}
+        logger.info("reloaded", extra={"event": numbers})
+        for text in changes.later:
+            logger.warning("takes effect at the next start", extra={"event": {"what": text}})
         return self.last
 
-    def _told(self, is_good: bool) -> None:
-        self.count[is_good] += 1
+    def _failed(self, words: str, exit_code: int = EX_OSERR) -> Outcome:
+        self.count[False] += 1
+        self.last = Outcome(time.time(), None, words, exit_code)
+        for line in words.splitlines():
+            logger.error("configuration is wrong, going on with the old one", extra={"event": {"error": line}})
+        return self.last
 
     def _reload(self) -> Changes:
         if self._read is None:

@@ -75,13 +75,15 @@ def test_many_connections_are_one_answer(house):
     held = [server.connect() for _ in range(900)]
     rows = server.sockctl.ask("connections")
     assert {row["peer"] for row in rows} == {peer.name for peer in held}
-    assert len(json.dumps(rows)) > 212_992  # net.core.wmem_default
+    assert len(json.dumps(rows)) > 106_496  # half of net.core.wmem_default, which counts the kernel's own share
 
 
 def test_stop_and_log_level(house):
     server = house()
     assert server.sockctl.say("log-level", "error") == "level error\n"
-    server.connect().ask(b"a")
+    peer = server.connect()
+    assert peer.ask(b"a") == b"A"
+    peer.close()
     assert server.sockctl.run("log-level", "loud").returncode == 64
     assert server.sockctl.say("stop") == "stopping\n"
     assert server.wait() == 0
@@ -91,12 +93,11 @@ def test_stop_and_log_level(house):
     assert "is it running, with [daemon] control" in done.stderr
 
 
-def test_the_socket_is_its_owners_alone(house, tmp_path, as_root):
+def test_the_socket_is_its_owners_alone(house, open_path, tmp_path, as_root):
     server = house()
     path = tmp_path / "control.sock"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.chmod(0o666)
-    tmp_path.chmod(0o755)
     asks = [sys.executable, "-S", "-c", ASKS_AS_NOBODY, path]
     answer = json.loads(subprocess.run(asks, capture_output=True, check=True, timeout=30).stdout)
     assert answer["error"].startswith("uid 65534 may not control this daemon")
@@ -116,9 +117,8 @@ print(sock.makefile().read())
 """
 
 
-def test_after_the_drop_root_still_asks(house, tmp_path, as_root):
-    tmp_path.chmod(0o755)
-    server = house('user = "nobody"')
+def test_after_the_drop_root_still_asks(house, open_path, as_root):
+    server = house(options=["--user", "nobody"])
     assert server.sockctl.ask("status")["state"] == "serving"
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 KEPT = ("sockd", "__main__", "__mp_main__")
+INSTALLED = tuple(sysconfig.get_paths()[key] + os.sep for key in ("stdlib", "platstdlib", "purelib", "platlib"))
+"""Asked for at a start: whoever serves may not be allowed to read what the answer is made from."""
 
 
 @contextmanager
@@ -59,8 +61,4 @@ def _is_authors(name: str, module: ModuleType | None, packages: set[str]) -> boo
         return top in packages and hasattr(module, "__path__")  # a namespace package
     if file.endswith(tuple(EXTENSION_SUFFIXES)):
         return False
-    return top in packages or not os.path.abspath(file).startswith(_installed())
-
-
-def _installed() -> tuple[str, ...]:
-    return tuple(sysconfig.get_paths()[key] + os.sep for key in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return top in packages or not os.path.abspath(file).startswith(INSTALLED)

@@ -8,6 +8,7 @@ is gone after a failed import; with groups never given up, the shutdown hook doe
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import signal
 import socket
@@ -53,10 +54,9 @@ def house(serve, tmp_path):
         def handler(self, word):
             (tmp_path / "mine.py").write_text(HANDLER.replace("WORD", word))
 
-        def start(self, text, daemon=""):
+        def start(self, text, daemon="", options=()):
             self.write(text, daemon)
-            self.server = serve(options=["-c", "sockd.toml"])
-            return self.server
+            return serve(options=["-c", "sockd.toml", *options])
 
         def notes(self):
             return (tmp_path / "notes").read_text().split("\n")[:-1]
@@ -101,7 +101,7 @@ def test_kept_added_removed(house, tmp_path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (LISTEN.format("tpc://127.0.0.1:0", "upper"), "sockd.toml:4: listen[0].address: not an address"),
+        (LISTEN.format("tpc://127.0.0.1:0", "upper"), "sockd.toml:8: listen[1].address: not an address"),
         (LISTEN.format("tcp://127.0.0.1:0", "broken:handler"), "importing 'broken' failed at"),
         (LISTEN.format("tcp://127.0.0.1:{taken}", "upper"), "Address already in use (EADDRINUSE)"),
         (LISTEN.format("fd:nothing", "upper"), "descriptors are passed at a start only"),
@@ -125,7 +125,7 @@ def test_a_wrong_one_leaves_all_as_it_is(house, tmp_path, text, told):
         house.write(LISTEN.format(f"unix:{tmp_path}/new", "upper") + text.format(taken=taken.getsockname()[1]))
         done = house.run("reload")
     assert done.returncode != 0
-    assert re.search(re.escape(told).replace("4", r"\d+"), done.stderr), done.stderr
+    assert told in done.stderr
     assert told[-20:] in server.wait_for("configuration is wrong, going on with the old one")["error"]
     status = house.ask("status")
     assert told[-20:] in status["reload"]["error"]
@@ -184,10 +184,9 @@ def test_datagrams_go_on(house):
 
 
 def test_programs_go_on_by_the_new_words(house):
-    service = (
-        LISTEN.format("tcp://127.0.0.1:0", "word") + '[service.word]\nexec = ["/bin/sh", "-c", "{}"]\nuser = "{}"\n'
-    )
-    user = os.environ.get("USER") or "root"
+    service = '[service.word]\nexec = ["/bin/sh", "-c", "{}"]\nuser = "{}"\n'
+    service = LISTEN.format("tcp://127.0.0.1:0", "word") + service
+    user = pwd.getpwuid(os.geteuid()).pw_name
     server = house.start(service.format("read line; echo one $line", user))
     first = server.connect()
     server.wait_for("program started")
@@ -201,11 +200,9 @@ def test_programs_go_on_by_the_new_words(house):
 def test_what_is_for_the_next_start_is_said(house):
     listen = LISTEN.format("tcp://127.0.0.1:0", "upper")
     server = house.start(listen)
-    house.write(
-        listen + "reuse_port = true\n", daemon='max_connections = 7\nlog = { level = "debug", format = "text" }'
-    )
+    house.write(listen + "reuse_port = true\n", daemon='max_connections = 7\nlog = { level = "debug" }')
     later = house.ask("reload")["changes"]["later"]
-    assert later == ["daemon.max_connections", "daemon.log.format", f"{server.addresses[0]}: reuse_port"]
+    assert later == ["daemon.max_connections", f"{server.addresses[0]}: reuse_port"]
     assert [e["what"] for e in server.having("takes effect at the next start")] == later
     house.say("log-level", "error")
     before = len(server.events)
@@ -239,12 +236,11 @@ def test_plan_tells_and_does_nothing(house, tmp_path):
     assert house.ask("status")["reload"] is None
 
 
-def test_what_needs_rights_that_were_dropped(house, tmp_path, as_root):
-    os.chmod(tmp_path, 0o755)
+def test_what_needs_rights_that_were_dropped(house, open_path, tmp_path, as_root):
     text = LISTEN.format("tcp://127.0.0.1:0", "upper")
-    server = house.start(text, daemon='user = "nobody"')
+    server = house.start(text, options=["--user", "nobody"])
     assert server.connect().ask(b"a") == b"A"
-    house.write(text + LISTEN.format(f"unix:{tmp_path}/new", "upper"), daemon='user = "nobody"')
+    house.write(text + LISTEN.format(f"unix:{tmp_path}/new", "upper"))
     assert "Permission denied (EACCES)" in house.run("plan", "sockd.toml").stdout
     done = house.run("reload")
     assert done.returncode == 77
