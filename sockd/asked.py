@@ -68,8 +68,13 @@ class Asked:
         self._serving = serving
         self._reloading = reloading
         self._started = started
-        self._version = version("sockd")  # now: later there may be no descriptor to read it
+        self.version = version("sockd")  # now: later there may be no descriptor to read it
         self._root = root
+
+    @property
+    def state(self) -> str:
+        """Return serving, not-ready or stopping."""
+        return self._daemon.state()
 
     def verbs(self) -> dict[str, Callable[[Words], object]]:
         """Return what answers each verb."""
@@ -90,7 +95,7 @@ class Asked:
         """Return how it goes: the process, its listeners, its services, the last reload."""
         tools, last = self._serving.tools, self._reloading.last
         return {
-            "version": self._version,
+            "version": self.version,
             "pid": os.getpid(),
             "state": self._daemon.state(),
             "seconds": round(time.time() - self._started, 3),

@@ -33,6 +33,7 @@ from sockd.net.listener import Refusals
 from sockd.net.loop import EventLoop
 from sockd.net.reserve import Reserve
 from sockd.net.resolver import Resolver
+from sockd.pages import Pages
 from sockd.planning import Plan, check_datagrams, plan
 from sockd.process import preload, privileges, systemd
 from sockd.process.passed import PassedSockets
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from sockd.net.address import Address
     from sockd.net.sockets import Listening
     from sockd.process.privileges import Dropped, Prepared, Wanted
+    from sockd.services.http import Page
     from sockd.settings import Settings
 
 logger = logging.getLogger("sockd.daemon")
@@ -137,6 +139,7 @@ class Daemon:
         self._stopping = False
         self._is_draining = False
         self._starter = os.geteuid()
+        self._started = time.time()
         self._at_once = False
 
     def run(self) -> None:
@@ -293,7 +296,7 @@ class Daemon:
         stack.callback(reserve.close)
         refusals = Refusals(self._connections, REFUSED, max(1, self._capacity // REFUSED_SHARE))
         tools = Tools(self._connections, self._loop, self._resolver, self._executor, refusals, reserve)
-        self._serving = Serving(tools, lambda sink, _spec: sink)
+        self._serving = Serving(tools, self._page)
         stack.callback(self._serving.close)
         self._reloading = Reloading(
             self._settings,
@@ -304,14 +307,18 @@ class Daemon:
             services=self._services,
             apply=self._apply,
         )
+        asked = Asked(self, self._serving, self._reloading, self._started, logging.getLogger())
+        self._pages = Pages(asked, self._serving, self._reloading, most=self._capacity, started=self._started)
         if self._control is not None:
-            asked = Asked(self, self._serving, self._reloading, time.time(), logging.getLogger())
             users = frozenset((0, self._starter))
             stack.callback(Control(self._control, self._loop, users, asked.verbs()).close)
         for served in self._serving.begin(bound):
             event = {"address": str(served), "service": served.run.spec.name}
             event |= {"passed": served.listening.passed} if served.listening.passed else {}
             logger.info("listening", extra={"event": event})
+
+    def _page(self, path: str) -> Page | None:
+        return self._pages.page(path)
 
     # ---- while it serves
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 import socket
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.errors import SystemFault
+from sockd.metrics import Histogram
 from sockd.net.codec import codec_of
 from sockd.net.connection_info import Totals
 from sockd.net.datagram import DatagramListener
@@ -21,8 +23,10 @@ from sockd.net.datagram_rules import DatagramRules
 from sockd.net.last_calls import SETTLE_SECONDS
 from sockd.net.listener import Listener, Quota
 from sockd.net.options import set_inherited
+from sockd.net.timed import Timed
 from sockd.services import hooks
 from sockd.services.attach import group_of, sink_of
+from sockd.services.http import Http
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,10 +40,13 @@ if TYPE_CHECKING:
     from sockd.net.resolver import Resolver
     from sockd.net.sockets import Listening
     from sockd.planning import Plan
+    from sockd.services.http import Pages
     from sockd.services.service import ServiceSpec
 
 logger = logging.getLogger("sockd.daemon")
 
+MEASURED_SHARE = 16
+"""One in so many calls of a handler is measured, where each connection has one of its own."""
 LOOK_SECONDS = 0.5
 """How often it is looked whether the last connection of a former service has ended."""
 
@@ -87,18 +94,23 @@ class Serving:
 
     Args:
         tools: see there.
-        decorate: wraps the sink of each service, to watch it.
+        pages: of services that tell of the daemon itself.
 
     Attributes:
+        handlers: how long the handlers of each service take, measured from when on numbers are served somewhere.
+        turns: how long the turns of the loop take, likewise.
         listeners: that accept or receive.
         leaving: that were taken out, and are being emptied.
     """
 
-    def __init__(self, tools: Tools, decorate: Callable[[Sink, ServiceSpec], Sink]) -> None:
+    def __init__(self, tools: Tools, pages: Pages) -> None:
         self.tools = tools
+        self.handlers: dict[str, Histogram] = {}
+        self.turns = Histogram()
+        self._pages = pages
+        self._is_measuring = False
         self.listeners: list[Served] = []
         self.leaving: list[Served] = []
-        self._decorate = decorate
         self._former: list[Served] = []
         self._quotas: dict[str, Quota] = {}
         self._past: dict[str, Totals] = {}
@@ -123,6 +135,10 @@ class Serving:
         """
         made: list[Served] = []
         runs: dict[int, Run] = {}
+        wanted = list(wanted)
+        if not self._is_measuring and any(plan.service.protocol is Http for _, _, plan, _ in wanted):
+            self._is_measuring = True
+            self.tools.loop.observe = self.turns.observe
         try:
             for address, listening, plan, former in wanted:
                 if id(plan.service) not in runs:
@@ -141,8 +157,13 @@ class Serving:
     def _run(self, spec: ServiceSpec) -> Run:
         tools = self.tools
         quota = self._quotas.setdefault(spec.name, Quota(spec.most))
+        if spec.protocol is Http:
+            spec = replace(spec, protocol=partial(Http, self._pages))
         sink = sink_of(spec, tools.connections, tools.loop)
-        return Run(spec, self._decorate(sink, spec), quota, goodbye_of(spec, tools.connections))
+        if self._is_measuring and not spec.serve and spec.program is None:
+            every = 1 if group_of(spec).merge else MEASURED_SHARE
+            sink = Timed(sink, self.handlers.setdefault(spec.name, Histogram()), every)
+        return Run(spec, sink, quota, goodbye_of(spec, tools.connections))
 
     def _make(self, address: Address, listening: Listening, plan: Plan, run: Run, former: Served | None) -> Served:
         tools, spec = self.tools, plan.service

@@ -415,7 +415,7 @@ class ServiceSettings:
     handler: str | None = setting(None, help="module:attribute", source="")
     builtin: str | None = setting(
         None,
-        help="upper, echo, discard, chargen, qotd, systat, daytime or time",
+        help="upper, echo, discard, chargen, qotd, systat, daytime, time or metrics",
         source="FAQ App. A, RFC 862 to RFC 868",
     )
     exec: tuple[str, ...] | None = setting(

@@ -22,7 +22,7 @@ from sockd.settings import (
     Size,
 )
 
-BUILTINS = "upper, echo, discard, chargen, qotd, systat, daytime, time"
+BUILTINS = "upper, echo, discard, chargen, qotd, systat, daytime, time, metrics"
 LISTEN = '[[listen]]\naddress = "tcp://127.0.0.1:7000"\nservice = "upper"\n'
 POLICY = LISTEN + '[service.policy]\nbuiltin = "echo"\n'
 

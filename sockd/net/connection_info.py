@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 REASONS: int = lib.SB_REASONS
-_INFO = struct.Struct("=iiiiiIqqqqqq32s")
-_TOTALS = struct.Struct(f"={6 + REASONS}q")
+INFO = struct.Struct("=iiiiiIqqqqqq32s")
+TOTALS = struct.Struct(f"={6 + REASONS}q")
 
 
 class Which(enum.IntEnum):
@@ -50,7 +50,7 @@ class Info:
     def unpack(cls, data: ReadableBuffer) -> Info:
         """Read a struct sb_info."""
         fd, group, is_open, reason, error, peer_size, received, sent, frames, unsent, unframed, elapsed, peer = (
-            _INFO.unpack(data)
+            INFO.unpack(data)
         )
         return cls(
             fd=fd,
@@ -92,7 +92,7 @@ class Totals:
     @classmethod
     def unpack(cls, data: ReadableBuffer) -> Totals:
         """Read a struct sb_totals."""
-        came, live, received, sent, frames, unsent, *reasons = _TOTALS.unpack(data)
+        came, live, received, sent, frames, unsent, *reasons = TOTALS.unpack(data)
         return cls(came, live, received, sent, frames, unsent, tuple(reasons))
 
     def __add__(self, other: Totals) -> Totals:

@@ -109,6 +109,10 @@ class DatagramListener:
         """Tell whether nothing is on its way: an answer is sent at once."""
         return True
 
+    @property
+    def queue(self) -> None:
+        """There is no accept queue."""
+
     # ---- receiving
 
     def _receive(self) -> None:

@@ -2,8 +2,8 @@
 
 None is refused on a listener that stays, and no completed handshake is reset on one that goes: every client that was
 connected is answered, or sees an end in order.  SOCKD_SOAK=1 reloads 50 times.
-Seen to fail: with take_no_more() left out, connections are reset on the listener that goes; with kept sockets closed
-and bound anew, they are refused on the one that stays.
+Seen to fail: with the queue not emptied before its socket is closed, connections are reset.  That nobody slips in
+between the two is tests/net/test_last_calls.py.
 """
 
 from __future__ import annotations
