@@ -6,25 +6,26 @@ the configuration that sockd would read, else the place that packages use.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import socket
 import sys
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sockd import config, control_text
 from sockd.errors import EX_OK, ConfigurationError, SockdError, TemporaryFault, fault
+from sockd.units import parse_duration
 from sockd.wire.control import Answer, ControlError, Question, read_answer
-
-if TYPE_CHECKING:
-    import argparse
 
 DEFAULT_PATH = "/run/sockd/control.sock"
 SECONDS = 60.0
 """For an answer: a reload imports handlers, and looks names up."""
 RECEIVE_BYTES = 1 << 20
+SHORTEST_INTERVAL_SECONDS = 0.1
+LONGEST_INTERVAL_SECONDS = 3600
 LEVELS = ("debug", "info", "warning", "error")
 
 _HELP = {
@@ -35,6 +36,7 @@ _HELP = {
     "reload": "have the daemon serve by its configuration as it is now",
     "plan": "tell what a reload with this configuration would keep, add and remove, and what cannot be",
     "stop": "stop the daemon in order",
+    "top": "show what goes on, again and again: listeners, services, the busiest connections (needs sockd[top])",
     "log-level": "set the least severe event that is logged, until the next start",
 }
 VERBS = tuple(_HELP)
@@ -47,15 +49,29 @@ def add_verbs(verbs: argparse._SubParsersAction[Any]) -> None:
         verb.add_argument(
             "--control", metavar="PATH", help=f"the daemon's control socket (the configuration's, else {DEFAULT_PATH})"
         )
-        verb.add_argument("--json", action="store_true", help="print the answer as JSON, for programs")
+        if name != "top":
+            verb.add_argument("--json", action="store_true", help="print the answer as JSON, for programs")
         if name == "close":
             verb.add_argument("id", metavar="ID", type=int, help="of sockctl connections")
+        elif name == "top":
+            verb.add_argument("--interval", metavar="TIME", type=_interval, default="2s", help="between looks (2s)")
+            verb.add_argument("--times", metavar="COUNT", type=int, help="look so many times (until Ctrl-C)")
         elif name == "drain":
             verb.add_argument("listener", metavar="LISTENER", help="its address, as sockctl status prints it")
         elif name == "plan":
             verb.add_argument("file", metavar="FILE", help="a configuration")
         elif name == "log-level":
             verb.add_argument("level", metavar="LEVEL", choices=LEVELS, help=", ".join(LEVELS))
+
+
+def _interval(text: str) -> float:
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+    if not SHORTEST_INTERVAL_SECONDS <= seconds <= LONGEST_INTERVAL_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be 100ms to 1h")
+    return seconds
 
 
 def _description(name: str, text: str) -> str:
@@ -77,7 +93,13 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         SockdError: the daemon cannot be asked, or refuses.
     """
-    result = ask(path_of(arguments.control), _question(arguments))
+    path = path_of(arguments.control)
+    if arguments.verb == "top":
+        from sockd import top  # here, for the other verbs have no use for it and shall start fast
+
+        top.run(lambda verb: ask(path, Question(verb)), interval=arguments.interval, times=arguments.times)
+        return EX_OK
+    result = ask(path, _question(arguments))
     text = json.dumps(result, indent=2) + "\n" if arguments.json else control_text.text_of(arguments.verb, result)
     try:
         print(text, end="", flush=True)

@@ -129,6 +129,22 @@ WRONG = [
         ':5: daemon.pidfile: "/run/" is a folder; name a file in it',
     ),
     (
+        "control that is relative",
+        LISTEN + '[daemon]\ncontrol = "c.sock"\n',
+        ':5: daemon.control: "c.sock" is no absolute path, and a daemon changes its folder; write one, such as '
+        "/run/sockd/control.sock",
+    ),
+    (
+        "control that is a folder",
+        LISTEN + '[daemon]\ncontrol = "/run/"\n',
+        ':5: daemon.control: "/run/" is a folder; name a file in it',
+    ),
+    (
+        "goodbye of a program",
+        LISTEN + '[service.x]\nexec = ["/bin/true"]\ngoodbye = "x"\n',
+        ":6: service.x.goodbye: has no meaning for a program, which reads and writes by itself",
+    ),
+    (
         "log that leads nowhere",
         LISTEN + '[daemon]\nlog = { to = "sysolg" }\n',
         ':5: daemon.log.to: "sysolg" is neither stderr, syslog, journal nor an absolute path; did you mean "syslog"?',
@@ -137,7 +153,7 @@ WRONG = [
         "key unlike any",
         LISTEN + '[daemon]\numask = "022"\n',
         ":5: daemon.umask: unknown key; the keys of [daemon] are user, group, chroot, pidfile, "
-        "multiplexer, max_connections, max_memory, stall_time, stop_timeout, inetd_timeout, log",
+        "multiplexer, max_connections, max_memory, stall_time, stop_timeout, pre_drain, control, inetd_timeout, log",
     ),
     (
         "key of another table",
