@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from sockd.config_values import Problem, show, suggest
 
@@ -50,6 +51,18 @@ def check_daemon(daemon: DaemonSettings) -> Iterator[Problem]:
         if path is not None and os.path.isabs(path) and not os.path.basename(path):
             yield Problem(("daemon", key), f"{show(path)} is a folder; name a file in it", path)
     to = daemon.log.to
-    if to is not None and to not in LOG_TARGETS and not os.path.isabs(to):
-        text = f"{show(to)} is neither {', '.join(LOG_TARGETS)} nor an absolute path{suggest(to, LOG_TARGETS)}"
+    if to is not None and to.startswith("udp://"):
+        if not _is_collector(to):
+            yield Problem(("daemon", "log", "to"), f"{show(to)} is no collector; write udp://host:port", to)
+    elif to is not None and to not in LOG_TARGETS and not os.path.isabs(to):
+        text = f"{show(to)} is neither {', '.join(LOG_TARGETS)}, udp://host:port nor an absolute path"
+        text += suggest(to, LOG_TARGETS)
         yield Problem(("daemon", "log", "to"), text, to)
+
+
+def _is_collector(to: str) -> bool:
+    try:
+        where = urlsplit(to)
+        return bool(where.hostname) and where.port != 0 and not where.path
+    except ValueError:  # of the port
+        return False

@@ -22,8 +22,8 @@ class LogSettings:
     level: LogLevel = setting("info", help="least severe event that is written", source="syslog.conf(5)")
     to: str | None = setting(
         None,
-        help="stderr, syslog, journal or the absolute path of a file; unset: stderr, and syslog in the background",
-        source="syslog(3), systemd-journald.service(8)",
+        help="stderr, syslog, journal, udp://host:port or the path of a file; unset: stderr, syslog in the background",
+        source="syslog(3), systemd-journald.service(8); RFC 5424 and RFC 5426 for udp",
     )
 
 

@@ -140,6 +140,16 @@ WRONG = [
         ':5: daemon.control: "/run/" is a folder; name a file in it',
     ),
     (
+        "collector without a host",
+        LISTEN + '[daemon]\nlog = { to = "udp://:514" }\n',
+        ':5: daemon.log.to: "udp://:514" is no collector; write udp://host:port',
+    ),
+    (
+        "collector with a port that is none",
+        LISTEN + '[daemon]\nlog = { to = "udp://log:99999" }\n',
+        ':5: daemon.log.to: "udp://log:99999" is no collector; write udp://host:port',
+    ),
+    (
         "goodbye of a program",
         LISTEN + '[service.x]\nexec = ["/bin/true"]\ngoodbye = "x"\n',
         ":6: service.x.goodbye: has no meaning for a program, which reads and writes by itself",
@@ -147,7 +157,8 @@ WRONG = [
     (
         "log that leads nowhere",
         LISTEN + '[daemon]\nlog = { to = "sysolg" }\n',
-        ':5: daemon.log.to: "sysolg" is neither stderr, syslog, journal nor an absolute path; did you mean "syslog"?',
+        ':5: daemon.log.to: "sysolg" is neither stderr, syslog, journal, udp://host:port '
+        'nor an absolute path; did you mean "syslog"?',
     ),
     (
         "key unlike any",
