@@ -24,7 +24,7 @@ from sockd import control, log, log_targets
 from sockd.asked import Asked
 from sockd.control import Control
 from sockd.draining import Drain
-from sockd.errors import ConfigurationError, SockdError
+from sockd.errors import ConfigurationError, SockdError, TemporaryFault
 from sockd.executor import Executor
 from sockd.net import selector
 from sockd.net.address import known_services
@@ -357,7 +357,13 @@ class Daemon:
         return "stopping" if self._is_draining else "not-ready" if self._stopping else "serving"
 
     def reload(self) -> Outcome:
-        """Open the log anew, and serve by the configuration as it is now, or as before where that is wrong."""
+        """Open the log anew, and serve by the configuration as it is now, or as before where that is wrong.
+
+        Raises:
+            TemporaryFault: it is too late for that.
+        """
+        if self._stopping:
+            raise TemporaryFault("the daemon is stopping, and reloads no more")
         with self._notifier.reloading(self._status):
             self._reopen_log()
             return self._reloading.reload()

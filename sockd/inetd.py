@@ -69,8 +69,8 @@ def open_log(settings: LogSettings, owner: tuple[int, int] | None = None) -> Own
 
 
 def of_inetd(settings: Settings, service: str) -> Settings:
-    """Return settings that serve one service on no address, and lock no pid file."""
-    daemon = replace(settings.daemon, pidfile=None)
+    """Return settings that serve one service on no address, lock no pid file and have no control socket."""
+    daemon = replace(settings.daemon, pidfile=None, control=None)
     return replace(settings, daemon=daemon, listen=(ListenSettings(service=service),))
 
 

@@ -100,7 +100,7 @@ class Serving:
         handlers: how long the handlers of each service take, measured from when on numbers are served somewhere.
         turns: how long the turns of the loop take, likewise.
         listeners: that accept or receive.
-        leaving: that were taken out, and are being emptied.
+        leaving: that were taken out and are being emptied, with what is done once they are closed.
     """
 
     def __init__(self, tools: Tools, pages: Pages) -> None:
@@ -110,7 +110,7 @@ class Serving:
         self._pages = pages
         self._is_measuring = False
         self.listeners: list[Served] = []
-        self.leaving: list[Served] = []
+        self.leaving: dict[Served, Callable[[], None]] = {}
         self._former: list[Served] = []
         self._quotas: dict[str, Quota] = {}
         self._past: dict[str, Totals] = {}
@@ -229,19 +229,19 @@ class Serving:
             then: called once it is closed.
         """
         self.listeners.remove(served)
-        self.leaving.append(served)
+        self.leaving[served] = then
         event = {"address": str(served), "service": served.plan.service.name}
         logger.info("no longer listening", extra={"event": event})
         if isinstance(served.listener, DatagramListener):
-            self._close(served, then)
+            self._close(served)
             return
         served.listener.take_no_more()
-        self.tools.loop.call_later(SETTLE_SECONDS, lambda: self._close(served, then))
+        self.tools.loop.call_later(SETTLE_SECONDS, lambda: self._close(served))
 
-    def _close(self, served: Served, then: Callable[[], None]) -> None:
-        if served not in self.leaving:
+    def _close(self, served: Served) -> None:
+        then = self.leaving.pop(served, None)
+        if then is None:
             return
-        self.leaving.remove(served)
         served.listener.close()
         self._retire(served)
         then()
@@ -249,7 +249,7 @@ class Serving:
     def close_leaving(self) -> None:
         """Close those that are on their way out at once: their address is wanted, or the daemon stops."""
         for served in list(self.leaving):
-            self._close(served, lambda: None)
+            self._close(served)
 
     def close_listeners(self) -> None:
         """Close every listener, once its queue is empty."""

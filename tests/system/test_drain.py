@@ -25,6 +25,8 @@ def test_pre_drain_serves_on(serve, tmp_path):
     assert server.connect().ask(b"new") == b"NEW"
     assert peer.ask(b"old") == b"OLD"
     assert Sockctl(tmp_path).ask("status")["state"] == "not-ready"
+    done = Sockctl(tmp_path).run("reload")
+    assert (done.returncode, done.stderr) == (75, "sockctl: the daemon is stopping, and reloads no more\n")
     server.signal()  # the second one
     assert server.wait() == 0
 

@@ -266,3 +266,19 @@ def test_drain_takes_one_listener_out(house, tmp_path):
     assert "no listener tcp://127.0.0.1:1; there are unix:" in done.stderr
     house.say("reload")
     assert len(house.ask("status")["listeners"]) == 2
+
+
+def test_a_listener_that_comes_again_at_once(house, tmp_path):
+    """It is still being emptied: that ends early, its connections are drained, and the new one has the address."""
+    both = LISTEN.format("tcp://127.0.0.1:0", "upper") + LISTEN.format(f"unix:{tmp_path}/s", "upper")
+    server = house.start(both)
+    old = server.connect(f"unix:{tmp_path}/s")
+    assert old.ask(b"a") == b"A"
+    house.write(LISTEN.format("tcp://127.0.0.1:0", "upper"))
+    house.say("reload")
+    assert house.ask("status")["leaving"] == [f"unix:{tmp_path}/s"]
+    house.write(both)
+    house.say("reload")
+    assert house.ask("status")["leaving"] == []
+    assert old.to_end() == b""
+    assert server.connect(f"unix:{tmp_path}/s").ask(b"b") == b"B"
