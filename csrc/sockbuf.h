@@ -433,6 +433,23 @@ typedef struct sb_info {
     char peer[32];      /* struct sockaddr_in or _in6; peer_size 0: no name */
 } sb_info;
 
+#define SB_REASONS 16 /* how many of enum sb_reason there are */
+
+/* What the connections of a group have done since it was made. */
+typedef struct sb_totals {
+    int64_t came;
+    int64_t open;     /* of these, not ended */
+    int64_t received; /* bytes; as sent and frames, also of those that have ended */
+    int64_t sent;
+    int64_t frames;
+    int64_t unsent;   /* bytes that wait for the kernel now */
+    int64_t reasons[SB_REASONS]; /* how many ended for each */
+} sb_totals;
+
+#define SB_LIST_LIVE 0  /* connections that have not ended */
+#define SB_LIST_OPEN 1  /* of these, those that are not being closed */
+#define SB_LIST_QUIET 2 /* of these, those from which nothing waits to be received and no frame is unfinished */
+
 /* Make a set of at most rows connections.  The tables are mapped at once and
  * touched as connections come.  epoll: 1 to wait here (Linux), 0 when the
  * caller learns readiness itself and calls sb_set_receive.  NULL: errno. */
@@ -444,6 +461,19 @@ void sb_set_free(sb_set *set);
 /* Add a group.  Returns its number (>= 0) or SB_ERR_NOMEM, SB_ERR_LIMIT; or
  * SB_ERR_INVALID: a framing that no stream can have, or not with what serves it. */
 int sb_set_group(sb_set *set, const sb_group *group) SB_MUST_CHECK;
+
+/* Give a group up: its number may be the next group's.  Returns 0, or how many
+ * of its connections have not ended, or not been settled: it stays then, and
+ * for the next try.  SB_ERR_LIMIT: no such group. */
+int sb_set_ungroup(sb_set *set, int group) SB_MUST_CHECK;
+
+/* What a group's connections have done.  Reads every row.  Returns 0 or
+ * SB_ERR_LIMIT: no such group. */
+int sb_set_totals(const sb_set *set, int group, sb_totals *totals) SB_MUST_CHECK;
+
+/* Connections of a group (-1: of all): which is one of SB_LIST_*; ids has room
+ * for as many as the set has rows.  Returns how many. */
+int sb_set_list(const sb_set *set, int group, int which, int32_t *ids) SB_MUST_CHECK;
 
 /* The most bytes of memory that buffers lent to all connections may own; the
  * connection that would need more is given up: SB_REASON_LIMIT.  0: no limit. */
@@ -525,10 +555,6 @@ void sb_set_close(sb_set *set, int id, int reason);
 
 /* End every open connection in order. */
 void sb_set_close_all(sb_set *set, int reason);
-
-/* End in order those from which nothing waits to be received and no frame is
- * unfinished.  Returns how many are open still. */
-int sb_set_close_quiet(sb_set *set, int reason);
 
 /* End at once; TCP sends RST. */
 void sb_set_abort(sb_set *set, int id, int reason);

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sockd import config
-from sockd.daemon import Daemon, Surroundings, plan
+from sockd.daemon import Daemon, Surroundings
 from sockd.errors import EX_OK, EX_USAGE, ConfigurationError, SockdError, UsageError, fault
 from sockd.inetd import Inetd, of_inetd, open_log
 from sockd.log import ERROR_SEVERITY, is_journal
 from sockd.net.address import Address, known_services
+from sockd.planning import plan
 from sockd.process import systemd
 from sockd.process.daemonize import in_background
 from sockd.process.descriptors import close_others, fill_standard_streams
@@ -38,8 +39,8 @@ from sockd.settings import ListenSettings, LogSettings, Settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from sockd.daemon import Plan
     from sockd.net.address import Services
+    from sockd.planning import Plan
 
 logger = logging.getLogger("sockd.cli")
 
@@ -235,6 +236,7 @@ def _serve(source: Source, given: Given, *, ready: Ready, background: bool) -> i
         ready=ready,
         imported=lambda: report(_files(source.settings, source.name)),
         check=source.check,
+        parse=source.parse,
         background=background,
         root_may_stay=not background and source.check is None,
         given=given,
@@ -269,11 +271,12 @@ def _check_address(text: str, services: Services | None = None) -> Address | Non
 
 @dataclass(frozen=True)
 class Source:
-    """Settings, and where they came from; `check` reads them again, None where there is no file."""
+    """Settings, and where they came from; `check` reads them again, `parse` a text; None where there is no file."""
 
     settings: Settings
     name: str
     check: Callable[[], Settings] | None
+    parse: Callable[[str, str], Settings] | None
 
 
 def _settings(options: argparse.Namespace) -> Source:
@@ -301,7 +304,13 @@ def _settings(options: argparse.Namespace) -> Source:
     services = known_services() if settings.daemon.chroot else None
     later = partial(_check_address, services=services)
     name = str(path) if path else "the command line" if options.listen else EXAMPLE
-    return Source(settings, name, (lambda: over(load(later), later)) if load else None)
+    if load is None:
+        return Source(settings, name, None, None)
+
+    def parse(text: str, name: str) -> Settings:
+        return over(config.loads(text, name=name, check_address=later), later)
+
+    return Source(settings, name, lambda: over(load(later), later), parse)
 
 
 def _loader(path: Path, *, listens: bool = True) -> Callable[[config.CheckAddress], Settings]:

@@ -34,7 +34,7 @@ __all__ = ["BUILTIN_SERVICES", "CheckAddress", "dump", "find", "from_command_lin
 CheckAddress = Callable[[str], Hashable]
 """Raises AddressError with the reason; gives equal results for equal addresses, None for one that is never taken."""
 
-BUILTIN_SERVICES = ("upper", "echo", "discard", "chargen", "qotd", "systat", "daytime", "time")
+BUILTIN_SERVICES = ("upper", "echo", "discard", "chargen", "qotd", "systat", "daytime", "time", "metrics")
 KINDS = ("handler", "builtin", "exec")
 """Of which a service has exactly one."""
 

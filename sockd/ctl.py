@@ -13,6 +13,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from sockd import ctl_control
 from sockd.errors import EX_OK, EX_USAGE, AddressError, ConfigurationError, SockdError, UsageError, fault
 from sockd.net.address import Address
 from sockd.net.client import converse
@@ -65,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.verb in ctl_control.VERBS:
+        return ctl_control.run(arguments)
     verbs: dict[str, Callable[[argparse.Namespace], int]] = {
         "connect": _connect,
         "selftest": _selftest,
@@ -124,7 +127,7 @@ def _import(arguments: argparse.Namespace) -> int:
 def _accept(text: str) -> None:
     """Raise what `sockd --check` would say of a configuration."""
     from sockd.config import loads
-    from sockd.daemon import plan
+    from sockd.planning import plan
 
     plan(loads(text, name="result", check_address=Address.parse))
 
@@ -215,6 +218,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _add_bind(verbs)
     _add_import(verbs)
+    ctl_control.add_verbs(verbs)
     return parser
 
 

@@ -22,7 +22,7 @@ from sockd.settings import (
     Size,
 )
 
-BUILTINS = "upper, echo, discard, chargen, qotd, systat, daytime, time"
+BUILTINS = "upper, echo, discard, chargen, qotd, systat, daytime, time, metrics"
 LISTEN = '[[listen]]\naddress = "tcp://127.0.0.1:7000"\nservice = "upper"\n'
 POLICY = LISTEN + '[service.policy]\nbuiltin = "echo"\n'
 
@@ -129,15 +129,42 @@ WRONG = [
         ':5: daemon.pidfile: "/run/" is a folder; name a file in it',
     ),
     (
+        "control that is relative",
+        LISTEN + '[daemon]\ncontrol = "c.sock"\n',
+        ':5: daemon.control: "c.sock" is no absolute path, and a daemon changes its folder; write one, such as '
+        "/run/sockd/control.sock",
+    ),
+    (
+        "control that is a folder",
+        LISTEN + '[daemon]\ncontrol = "/run/"\n',
+        ':5: daemon.control: "/run/" is a folder; name a file in it',
+    ),
+    (
+        "collector without a host",
+        LISTEN + '[daemon]\nlog = { to = "udp://:514" }\n',
+        ':5: daemon.log.to: "udp://:514" is no collector; write udp://host:port',
+    ),
+    (
+        "collector with a port that is none",
+        LISTEN + '[daemon]\nlog = { to = "udp://log:99999" }\n',
+        ':5: daemon.log.to: "udp://log:99999" is no collector; write udp://host:port',
+    ),
+    (
+        "goodbye of a program",
+        LISTEN + '[service.x]\nexec = ["/bin/true"]\ngoodbye = "x"\n',
+        ":6: service.x.goodbye: has no meaning for a program, which reads and writes by itself",
+    ),
+    (
         "log that leads nowhere",
         LISTEN + '[daemon]\nlog = { to = "sysolg" }\n',
-        ':5: daemon.log.to: "sysolg" is neither stderr, syslog, journal nor an absolute path; did you mean "syslog"?',
+        ':5: daemon.log.to: "sysolg" is neither stderr, syslog, journal, udp://host:port '
+        'nor an absolute path; did you mean "syslog"?',
     ),
     (
         "key unlike any",
         LISTEN + '[daemon]\numask = "022"\n',
         ":5: daemon.umask: unknown key; the keys of [daemon] are user, group, chroot, pidfile, "
-        "multiplexer, max_connections, max_memory, stall_time, stop_timeout, inetd_timeout, log",
+        "multiplexer, max_connections, max_memory, stall_time, stop_timeout, pre_drain, control, inetd_timeout, log",
     ),
     (
         "key of another table",

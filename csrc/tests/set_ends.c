@@ -124,21 +124,6 @@ static void reset_while_not_read(void)
     end_of(w);
 }
 
-static void quiet_ones_close(void)
-{
-    struct world *w = world_of(8, lines_group());
-    int quiet = join(w, 0), unread = join(w, 0), unfinished = join(w, 0);
-    say(w, unfinished, "ab");
-    CHECK_TEXT(turn(w), "");
-    say(w, unread, "x\n");
-    CHECK_EQ(sb_set_close_quiet(w->set, SB_REASON_SHUTDOWN), 2);
-    CHECK_TEXT(heard(w, quiet), "$");
-    CHECK_TEXT(heard(w, unread), "-");
-    sb_set_close_all(w->set, SB_REASON_SHUTDOWN);
-    CHECK_TEXT(heard(w, unread), "$");
-    end_of(w);
-}
-
 static void ids_that_are_none(void)
 {
     struct world *w = world_of(4, lines_group());
@@ -150,7 +135,7 @@ static void ids_that_are_none(void)
     sb_set_abort(w->set, 0, SB_REASON_ABORTED);
     sb_set_settle(w->set);
     sb_set_abort(w->set, 1, SB_REASON_ABORTED);
-    CHECK_EQ(sb_set_close_quiet(w->set, SB_REASON_NONE), 0);
+    sb_set_close(w->set, 2, SB_REASON_CLOSED);
     sb_set_write(w->set, 5, ids, sizes, "abcde");
     sb_set_close(w->set, -1, SB_REASON_CLOSED);
     sb_set_close(w->set, 99, SB_REASON_CLOSED);
@@ -362,7 +347,6 @@ const struct test set_ends_tests[] = {
     {"aborts", aborts},
     {"reset by the peer", reset_by_the_peer},
     {"reset while not read", reset_while_not_read},
-    {"quiet ones close", quiet_ones_close},
     {"ids that are none", ids_that_are_none},
     {"our FIN went before", our_fin_went_before},
     {"FIN of the end fails", fin_of_the_end_fails},

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd._sockbuf import ffi, lib
 from sockd.buffer.core import description
+from sockd.net.connection_info import Info, Totals, Which
 from sockd.wire.framing import Fixed, Record
 from sockd.wire.state import CloseReason
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 EVENT = struct.Struct("=iiiiqqq")
 PART = struct.Struct("=iiq")
 READY = struct.Struct("=iiii")
-INFO = struct.Struct("=iiiiiIqqqqqq32s")
 EVENT_SIZE = EVENT.size
 EVENTS_A_ROW = 8
 
@@ -61,6 +61,10 @@ class Sink:
 
     def closed(self, id: int, reason: CloseReason) -> None:
         """The connection has ended; `info(id)` still answers."""
+
+    def is_busy(self, id: int) -> bool:
+        """Tell whether an answer is being worked on that the set cannot know of; a drain waits for it."""
+        return False
 
 
 class Writer(Protocol):
@@ -98,23 +102,6 @@ class Group:
     linger_timeout: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Info:
-    """What is known of a connection; `peer` is a packed sockaddr, empty when it has no name."""
-
-    fd: int
-    open: bool
-    reason: CloseReason
-    error: int
-    received: int
-    sent: int
-    frames: int
-    unsent: int
-    unframed: int
-    elapsed: float
-    peer: bytes
-
-
 def describe(framing: Framing) -> Any:  # noqa: ANN401 - a cffi pointer
     """Describe a framing to the C core; a record's tuples are Python's business.
 
@@ -145,6 +132,8 @@ class ConnectionSet:
         self._arena = lib.sb_set_arena(self._set)
         self._stopped = ffi.new("int *")
         self._info = ffi.new("sb_info *")
+        self._totals = ffi.new("sb_totals *")
+        self._size = size
         self._sinks: list[Sink] = []
         self._hooks: list[Callable[[int], None] | None] = []
         self._proxied: dict[int, Proxied] = {}
@@ -199,9 +188,29 @@ class ConnectionSet:
             raise ValueError(f"no stream can be cut by {group.framing!r}, or not for a service of the C core")
         if number < 0:
             raise MemoryError("no room for another group of connections")
-        self._sinks.append(sink)
-        self._hooks.append(None)
+        self._sinks[number:] = [sink, *self._sinks[number + 1 :]]
+        self._hooks[number:] = [None, *self._hooks[number + 1 :]]
         return int(number)
+
+    def remove_group(self, group: int) -> bool:
+        """Give a group up, whose number may then be another's; False as long as connections of it are there."""
+        return int(lib.sb_set_ungroup(self._set, group)) == 0
+
+    def totals(self, group: int) -> Totals:
+        """Return what the connections of a group have done."""
+        if lib.sb_set_totals(self._set, group, self._totals) < 0:
+            raise LookupError(f"no group {group}")
+        return Totals.unpack(ffi.buffer(self._totals))
+
+    def ids(self, which: Which, group: int = -1) -> list[int]:
+        """Return the connections of a group, -1 for those of all."""
+        found = array("i", bytes(4 * self._size))
+        count = lib.sb_set_list(self._set, group, int(which), ffi.from_buffer("int32_t[]", found))
+        return found[:count].tolist()
+
+    def sink(self, group: int) -> Sink:
+        """Return who is told of a group's events."""
+        return self._sinks[group]
 
     def when_ended(self, group: int, hook: Callable[[int], None]) -> None:
         """Call hook(id) whenever a connection of the group has ended."""
@@ -410,6 +419,15 @@ class ConnectionSet:
         return self._proxied.get(id)
 
     @property
+    def memory(self) -> int:
+        """How many bytes unfinished frames and unsent output take."""
+        return int(lib.sb_set_counts(self._set).memory)
+
+    def limit_memory(self, most: int) -> None:
+        """Set how many they may take."""
+        lib.sb_set_memory(self._set, most)
+
+    @property
     def is_settling(self) -> bool:
         """Tell whether connections have ended whose rows are free in the next turn only."""
         return bool(self._counts[_CLOSED])
@@ -426,11 +444,6 @@ class ConnectionSet:
         """End every open connection in order, behind what was written to it."""
         self.flush()
         lib.sb_set_close_all(self._set, int(reason))
-
-    def shut_quiet(self, reason: CloseReason) -> int:
-        """End in order those that are in the middle of nothing; return how many are open still."""
-        self.flush()
-        return int(lib.sb_set_close_quiet(self._set, int(reason)))
 
     def abort(self, id: int, reason: CloseReason = CloseReason.ABORTED) -> None:
         """End a connection at once, with RST on TCP."""
@@ -456,21 +469,7 @@ class ConnectionSet:
         """Return what is known of a connection, also when it has just ended."""
         if lib.sb_set_info(self._set, id, self._info) < 0:
             raise LookupError(f"no connection {id}")
-        fields: tuple[Any, ...] = INFO.unpack(ffi.buffer(self._info))
-        fd, _, is_open, reason, error, peer_size, received, sent, frames, unsent, unframed, elapsed, peer = fields
-        return Info(
-            fd=fd,
-            open=bool(is_open),
-            reason=CloseReason(reason),
-            error=error,
-            received=received,
-            sent=sent,
-            frames=frames,
-            unsent=unsent,
-            unframed=unframed,
-            elapsed=elapsed / 1000,
-            peer=peer[:peer_size],
-        )
+        return Info.unpack(ffi.buffer(self._info))
 
     def _error(self) -> OSError:
         number = lib.sb_set_errno(self._set)

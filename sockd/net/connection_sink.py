@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sockd.net import packed
 from sockd.net.connection import Connection
 from sockd.net.connection_set import Sink
+from sockd.net.kernel import unacknowledged
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
@@ -104,4 +105,6 @@ def log_end(service: str, connections: ConnectionSet, id: int, reason: CloseReas
         event["via"] = proxied.via
     if info.unsent:
         event["unsent"] = info.unsent
+    if info.peer and (waiting := unacknowledged(info.fd)):
+        event["unacknowledged"] = waiting
     logger.info("closed", extra={"event": event})

@@ -63,6 +63,7 @@ class DatagramListener:
         answer: from a datagram to its answer; None answers nothing.
         service: its name, for the log.
         rules: which datagrams are answered.
+        former: who answered on the same socket until now; what it counted is counted on.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class DatagramListener:
         loop: EventLoop,
         service: str,
         rules: DatagramRules,
+        former: DatagramListener | None = None,
     ) -> None:
         self._listening = listening
         self._socket = listening.socket
@@ -81,8 +83,9 @@ class DatagramListener:
         self._buffer = memoryview(bytearray(MAX_DATAGRAM_BYTES))
         self._ancillary_bytes = ANCILLARY_BYTES if tell(listening.socket) else 0
         self._logged: dict[str, float] = {}
+        self._is_detached = False
         self.service = service
-        self.counts = DatagramCounts()
+        self.counts: DatagramCounts = former.counts if former else DatagramCounts()
 
     def __str__(self) -> str:
         return str(self._listening)
@@ -95,6 +98,20 @@ class DatagramListener:
     def start(self) -> None:
         """Receive from now on."""
         self._loop.add_reader(self._socket.fileno(), self._receive)
+
+    def detach(self, _successor: DatagramListener) -> None:
+        """Receive no more, for another goes on with the socket."""
+        self._loop.remove_reader(self._socket.fileno())
+        self._is_detached = True
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether nothing is on its way: an answer is sent at once."""
+        return True
+
+    @property
+    def queue(self) -> None:
+        """There is no accept queue."""
 
     # ---- receiving
 
@@ -137,7 +154,7 @@ class DatagramListener:
         self._loop.call_later(PAUSE_SECONDS, self._go_on)
 
     def _go_on(self) -> None:
-        if self._socket.fileno() >= 0:
+        if self._socket.fileno() >= 0 and not self._is_detached:
             self.start()
 
     # ---- answering
@@ -190,7 +207,7 @@ class DatagramListener:
 
     def close(self) -> None:
         """Answer what has arrived already, and receive no more."""
-        if self._socket.fileno() < 0:
+        if self._socket.fileno() < 0 or self._is_detached:
             return
         self._loop.remove_reader(self._socket.fileno())
         self._receive_some(DATAGRAMS_AT_CLOSE)

@@ -59,6 +59,7 @@ class EventLoop:
 
     Attributes:
         watch: told of every turn, None for nobody.
+        observe: told how long each turn worked, in seconds; None for nobody.
     """
 
     def __init__(self, selector: selectors.BaseSelector, clock: Callable[[], float]) -> None:
@@ -70,6 +71,7 @@ class EventLoop:
         self._running = False
         self._failures = 0
         self.watch: Watch | None = None
+        self.observe: Callable[[float], None] | None = None
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
@@ -88,6 +90,10 @@ class EventLoop:
     def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
         """Call back whenever the descriptor is readable."""
         self._selector.register(fd, selectors.EVENT_READ, callback)
+
+    def add_writer(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call back whenever the descriptor is writable; for one that is not read."""
+        self._selector.register(fd, selectors.EVENT_WRITE, callback)
 
     def remove_reader(self, fd: int) -> None:
         """Call back no more; harmless when it was not watched."""
@@ -128,6 +134,8 @@ class EventLoop:
             left = max(0.0, self._timers[0][0] - self.clock())
             timeout = left if timeout is None else min(timeout, left)
         ready = self._select(timeout)
+        observe = self.observe
+        began = self.clock() if observe is not None else 0.0
         watch = self.watch
         if watch is not None:
             watch.turn += 1
@@ -141,6 +149,8 @@ class EventLoop:
             self._soon.popleft()()
         if watch is not None:
             watch.turn += 1
+        if observe is not None:
+            observe(self.clock() - began)
 
     def _select(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait; a failure of the wait itself (ENOMEM, say) is survived as long as it does not last."""

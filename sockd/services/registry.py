@@ -64,6 +64,7 @@ def _of_builtin(name: str, table: ServiceSettings) -> ServiceSpec:
         serve=builtin.serve,
         protocol=builtin.protocol,
         datagram=builtin.datagram,
+        goodbye=_goodbye(table, None),
         small=True,
     )
 
@@ -123,7 +124,12 @@ def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceS
         startup=tuple(service.at_startup),
         shutdown=tuple(service.at_shutdown),
         datagram=datagram,
+        goodbye=_goodbye(table, service.goodbye),
     )
+
+
+def _goodbye(table: ServiceSettings, own: bytes | None) -> bytes:
+    return table.goodbye.encode("utf-8", "surrogateescape") if table.goodbye is not None else own or b""
 
 
 def _batch_of_one(function: BatchFunction, frame: Frame) -> Reply:

@@ -43,6 +43,7 @@ class Service:
         high_water: unsent bytes at which a connection is no longer read.
         max_buffer: unsent bytes at which a connection is closed.
         max_connections: open at once.
+        goodbye: payload of a last frame for every connection that a stop, or a listener's removal, ends.
         text: an encoding; functions then take and return str, and a frame that is not of it ends its connection.
 
     Raises:
@@ -60,6 +61,7 @@ class Service:
         high_water: int | None = None,
         max_buffer: int | None = None,
         max_connections: int | None = None,
+        goodbye: bytes | None = None,
         text: str | None = None,
     ) -> None:
         if not isinstance(framing, Framing | None):
@@ -84,6 +86,7 @@ class Service:
         except LookupError:
             raise ValueError(f"text must be an encoding such as utf-8, not {text!r}") from None
         self.framing = framing
+        self.goodbye = goodbye
         self.limits: dict[str, float | None] = {**positive, "linger_timeout": linger_timeout}
         self.function: LineFunction | FrameFunction | None = None
         self.batch: BatchFunction | None = None
@@ -198,6 +201,7 @@ class ServiceSpec:
         protocol: makes one object a connection.
         startup, shutdown: called before the first byte, and after the last.
         datagram: answers a datagram; None when it cannot.
+        goodbye: payload of the last frame before a stop ends a connection; empty for none.
         program: is executed for each connection, which then is its own.
         small: one that comes with sockd, whose datagrams must not make a loop or an amplifier.
     """
@@ -213,6 +217,7 @@ class ServiceSpec:
     startup: tuple[Hook, ...] = ()
     shutdown: tuple[Hook, ...] = ()
     datagram: Callable[[bytes], bytes | None] | None = None
+    goodbye: bytes = b""
     program: Program | None = None
     small: bool = False
 
