@@ -63,7 +63,8 @@ enum {
     FLAG_PARKED = 8,   /* taken out of epoll: nothing is wanted, yet it would report a hang-up */
     FLAG_CHANGED = 16, /* is in the list of changes, also when the row is used again */
     FLAG_DOOMED = 32,  /* ends in the next turn, after the replies of this one */
-    FLAG_FRAMED = 64   /* has a framing of its own, in set->framings */
+    FLAG_FRAMED = 64,  /* has a framing of its own, in set->framings */
+    FLAG_HELD = 128    /* is in the middle of something that the caller knows of */
 };
 
 enum {

@@ -158,8 +158,17 @@ void sb_set_close(sb_set *set, int id, int reason)
 
 void sb_set_close_all(sb_set *set, int reason)
 {
-    for (int32_t id = 0; id < set->rows_used; id++)
-        sb_set_close(set, id, reason);
+    for (int32_t id = 0; id < set->rows_used; id++) {
+        if (!(set->rows[id].flags & FLAG_HELD))
+            sb_set_close(set, id, reason);
+    }
+}
+
+void sb_set_hold(sb_set *set, int id, int held)
+{
+    struct row *row = sb__row(set, id);
+    if (row != NULL)
+        row->flags = (uint8_t)(held ? row->flags | FLAG_HELD : row->flags & ~FLAG_HELD);
 }
 
 int sb_set_close_quiet(sb_set *set, int reason)
@@ -171,7 +180,7 @@ int sb_set_close_quiet(sb_set *set, int reason)
         if (!sb__may(row, MAY_CLOSE))
             continue;
         ioctl(row->fd, FIONREAD, &waiting); /* 0 where it cannot be known */
-        if (row->in != NULL || waiting > 0)
+        if (row->in != NULL || waiting > 0 || row->flags & FLAG_HELD)
             busy++;
         else
             sb__begin_close(set, row, reason);

@@ -518,12 +518,16 @@ void sb_set_write(sb_set *set, int n, const int32_t *ids, const int64_t *sizes, 
  * discarded until its FIN or linger_ms.  Nothing is handed out any more. */
 void sb_set_close(sb_set *set, int id, int reason);
 
-/* End every open connection in order. */
+/* End every open connection in order, but for those that are held. */
 void sb_set_close_all(sb_set *set, int reason);
 
-/* End in order those from which nothing waits to be received and no frame is
- * unfinished.  Returns how many are open still. */
+/* End in order those from which nothing waits to be received, no frame is
+ * unfinished, and which are not held.  Returns how many are open still. */
 int sb_set_close_quiet(sb_set *set, int reason);
+
+/* Say that the caller is in the middle of something with a connection, or no
+ * more: it alone ends one that is held, and knows when. */
+void sb_set_hold(sb_set *set, int id, int held);
 
 /* End at once; TCP sends RST. */
 void sb_set_abort(sb_set *set, int id, int reason);
@@ -533,6 +537,10 @@ void sb_set_abort(sb_set *set, int id, int reason);
  * more, before all that came behind them, in the next turn in which the
  * connection is read.  Without memory for them: SB_REASON_LIMIT. */
 void sb_set_unread(sb_set *set, int id, const char *data, size_t size, int64_t frames);
+
+/* The unfinished frame of a connection: *size bytes, NULL and 0 when there is
+ * none.  Valid until the next turn, sb_set_unread or sb_set_framing. */
+const char *sb_set_unfinished(const sb_set *set, int id, size_t *size);
 
 /* From now on, cut the connection's input by another framing than its group's,
  * beginning with what is unfinished; frames that were handed out already are

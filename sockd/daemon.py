@@ -29,7 +29,7 @@ from sockd.net.connection_set import ConnectionSet, Group, Sink
 from sockd.net.datagram import DatagramListener
 from sockd.net.datagram_rules import DatagramRules
 from sockd.net.listener import Listener, Quota, Refusals
-from sockd.net.loop import EventLoop
+from sockd.net.loop import EventLoop, loop_class
 from sockd.net.reserve import Reserve
 from sockd.net.resolver import Resolver
 from sockd.process import preload, privileges, systemd
@@ -202,6 +202,7 @@ class Daemon:
             keeps_root = wanted.account is None or wanted.account.uid == 0
             stack.callback(PidFile(daemon.pidfile, removable=keeps_root).release)
         self._executor = Executor((one.service for one in plans), wanted.owner, stack)
+        self._loop_class = loop_class(asyncio=any(one.service.session for one in plans))
         self._passed = PassedSockets(self._surroundings.given)
         stack.callback(self._passed.close)
         listening = self._listen(plans, stack)
@@ -248,7 +249,7 @@ class Daemon:
         self._log = start.log
         self._build(stack)
         self._attach(start.listening, stack)
-        hooks.start([one.service for _, one in start.listening], stack)
+        hooks.start([one.service for _, one in start.listening], stack, self._loop)
         for listener, (listening, _) in zip(self._listeners, start.listening, strict=True):
             listener.start()
             event = {"address": str(listener), "service": listener.service}
@@ -271,7 +272,7 @@ class Daemon:
         stack.callback(self._connections.close)
         chosen = selector.choose(name, self._connections)
         stack.callback(chosen.close)
-        self._loop = EventLoop(chosen, time.monotonic)
+        self._loop: EventLoop = self._loop_class(chosen, time.monotonic)
         stack.callback(self._loop.close)
         if self._settings.daemon.stall_time:
             watch = StallWatch(self._settings.daemon.stall_time, self._loop.clock)
@@ -414,11 +415,16 @@ class Daemon:
         while not self._at_once and self._loop.clock() < half and self._connections.shut_quiet(CloseReason.SHUTDOWN):
             self._turn(min(half, self._loop.clock() + 0.05))
         self._connections.shut_all(CloseReason.SHUTDOWN)
-        while not self._at_once and self._loop.clock() < end and (len(self._connections) or len(self._executor)):
+        while not self._at_once and self._loop.clock() < end and self._is_serving:
             self._turn(end)
+        self._connections.tell_unfinished()
         self._executor.end(lambda: self._at_once)
         left = len(self._connections)
         logger.info("stopped", extra={"event": {"connections_left": left} if left else {}})
+
+    @property
+    def _is_serving(self) -> bool:
+        return bool(len(self._connections) or len(self._executor) or self._connections.at_work)
 
     def _turn(self, until: float) -> None:
         self._loop.run_once(max(0.0, until - self._loop.clock()))

@@ -138,7 +138,7 @@ class Inetd(Daemon):
             self._watch_idle()
             return
         assert self._plan is not None
-        hooks.start([self._plan.service], stack)
+        hooks.start([self._plan.service], stack, self._loop)
         if self._streams.kind is Kind.CONNECTION:
             sock = socket.socket(fileno=os.dup(self._streams.source))
             self._streams.close()  # its end is seen by the peer when ours is the last one

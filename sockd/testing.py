@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from sockd.net import packed, selector
 from sockd.net.connection_set import ConnectionSet
-from sockd.net.loop import EventLoop
+from sockd.net.loop import loop_class
 from sockd.services import handler, hooks, registry
 from sockd.services.attach import group_of, sink_of
 from sockd.wire.state import CloseReason
@@ -87,9 +87,9 @@ class Peer:
             stack.callback(self._set.close)
             chosen = selector.choose("auto", self._set)
             stack.callback(chosen.close)
-            self._loop = EventLoop(chosen, time.monotonic)
+            self._loop = loop_class(asyncio=self._spec.session is not None)(chosen, time.monotonic)
             stack.callback(self._loop.close)
-            hooks.start([self._spec], stack)
+            hooks.start([self._spec], stack, self._loop)
             self._sock, theirs = socket.socketpair()
             stack.callback(self._sock.close)
             self._sock.setblocking(False)
@@ -183,7 +183,7 @@ class Peer:
         before = self._moved()
         self._loop.run_once(0)
         self._receive()
-        return self._moved() != before
+        return self._loop.is_busy or self._moved() != before
 
     def _moved(self) -> tuple[int, ...]:
         if self.close_reason:

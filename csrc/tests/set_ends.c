@@ -139,6 +139,37 @@ static void quiet_ones_close(void)
     end_of(w);
 }
 
+static void held_ones_are_ended_by_the_caller(void)
+{
+    struct world *w = world_of(4, lines_group());
+    int held = join(w, 0), other = join(w, 0);
+    sb_set_hold(w->set, held, 1);
+    CHECK_EQ(sb_set_close_quiet(w->set, SB_REASON_SHUTDOWN), 1);
+    CHECK_TEXT(heard(w, other), "$");
+    sb_set_close_all(w->set, SB_REASON_SHUTDOWN);
+    CHECK_TEXT(heard(w, held), "-");
+    sb_set_hold(w->set, held, 0);
+    sb_set_hold(w->set, 99, 1);
+    CHECK_EQ(sb_set_close_quiet(w->set, SB_REASON_SHUTDOWN), 0);
+    CHECK_TEXT(heard(w, held), "$");
+    end_of(w);
+}
+
+static void what_is_unfinished(void)
+{
+    struct world *w = world_of(4, lines_group());
+    int id = join(w, 0);
+    size_t size = 7;
+    CHECK(sb_set_unfinished(w->set, id, &size) == NULL && size == 0);
+    size = 7;
+    CHECK(sb_set_unfinished(w->set, 99, &size) == NULL && size == 0);
+    say(w, id, "ab\ncd");
+    CHECK_TEXT(turn(w), "0:ab| ");
+    const char *data = sb_set_unfinished(w->set, id, &size);
+    CHECK(size == 2 && data != NULL && memcmp(data, "cd", 2) == 0);
+    end_of(w);
+}
+
 static void ids_that_are_none(void)
 {
     struct world *w = world_of(4, lines_group());
@@ -363,6 +394,8 @@ const struct test set_ends_tests[] = {
     {"reset by the peer", reset_by_the_peer},
     {"reset while not read", reset_while_not_read},
     {"quiet ones close", quiet_ones_close},
+    {"held ones are ended by the caller", held_ones_are_ended_by_the_caller},
+    {"what is unfinished", what_is_unfinished},
     {"ids that are none", ids_that_are_none},
     {"our FIN went before", our_fin_went_before},
     {"FIN of the end fails", fin_of_the_end_fails},

@@ -104,7 +104,7 @@ class Connection:
             TypeError: data is not bytes-like.
             RuntimeError: write_eof() was called.
         """
-        if not isinstance(data, (bytes, bytearray, memoryview)):
+        if type(data) is not bytes and not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data: expected a bytes-like object, not {type(data).__name__}")
         if self._eof:
             raise RuntimeError("write() after write_eof()")
@@ -113,7 +113,8 @@ class Connection:
         self._out.append(bytes(data))
         self._out_size += len(data)
         if self._out_size <= self._high:
-            self._list()
+            if not self._listed:
+                self._list()
             return
         self._set.write(self.id, self.take())
         if self._set.unsent(self.id) > self._high:
@@ -204,6 +205,10 @@ class Connection:
     def close(self) -> None:
         """End in order: what was written leaves, then FIN (FAQ II.5)."""
         self._close(CloseReason.CLOSED)
+
+    def close_for(self, reason: CloseReason) -> None:
+        """End in order with another reason (for services); the first one stands."""
+        self._close(reason)
 
     def _close(self, reason: CloseReason) -> None:
         if not self._closing:

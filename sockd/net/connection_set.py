@@ -23,7 +23,7 @@ from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from sockd.net.proxied import Proxied
     from sockd.wire.framing import Framing
@@ -61,6 +61,17 @@ class Sink:
 
     def closed(self, id: int, reason: CloseReason) -> None:
         """The connection has ended; `info(id)` still answers."""
+
+    @property
+    def at_work(self) -> int:
+        """How many calls of handlers have begun and not ended; other than 0 only where these do not run in dispatch()."""
+        return 0
+
+    def stopping(self, *, now: bool) -> None:
+        """End held connections: those that are in the middle of nothing, or (now) all; may be called again."""
+
+    def tell_unfinished(self) -> None:
+        """Name in the log what is at work still, for nobody waits for it any longer."""
 
 
 class Writer(Protocol):
@@ -418,14 +429,42 @@ class ConnectionSet:
         lib.sb_set_close(self._set, id, int(reason))
 
     def shut_all(self, reason: CloseReason) -> None:
-        """End every open connection in order, behind what was written to it."""
+        """End every open connection in order, behind what was written to it; held ones end by their sinks."""
+        for sink in self._own_sinks():
+            sink.stopping(now=True)
         self.flush()
         lib.sb_set_close_all(self._set, int(reason))
 
     def shut_quiet(self, reason: CloseReason) -> int:
         """End in order those that are in the middle of nothing; return how many are open still."""
+        for sink in self._own_sinks():
+            sink.stopping(now=False)
         self.flush()
         return int(lib.sb_set_close_quiet(self._set, int(reason)))
+
+    @property
+    def at_work(self) -> int:
+        """How many calls of handlers have begun that end outside of dispatch()."""
+        return sum(sink.at_work for sink in self._own_sinks())
+
+    def tell_unfinished(self) -> None:
+        """Name in the log what is at work still."""
+        for sink in self._own_sinks():
+            sink.tell_unfinished()
+
+    def _own_sinks(self) -> Iterable[Sink]:
+        """Each sink once: several groups may have the same."""
+        return {id(sink): sink for sink in self._sinks}.values()
+
+    def hold(self, id: int, held: bool) -> None:
+        """Say that a handler is in the middle of something with a connection: its sink alone ends it at a stop."""
+        lib.sb_set_hold(self._set, id, held)
+
+    def unfinished(self, id: int) -> bytes:
+        """Return what has come of a frame that is not whole."""
+        size = ffi.new("size_t *")
+        data = lib.sb_set_unfinished(self._set, id, size)
+        return ffi.unpack(data, size[0]) if size[0] else b""
 
     def abort(self, id: int, reason: CloseReason = CloseReason.ABORTED) -> None:
         """End a connection at once, with RST on TCP."""

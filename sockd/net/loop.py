@@ -14,10 +14,10 @@ import selectors
 import socket
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 logger = logging.getLogger("sockd.loop")
 
@@ -110,6 +110,11 @@ class EventLoop:
         heapq.heappush(self._timers, (timer.when, next(self._order), timer))
         return timer
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is to be called without a wait."""
+        return bool(self._soon)
+
     def stop(self) -> None:
         """Let run() return after this turn."""
         self._running = False
@@ -120,8 +125,25 @@ class EventLoop:
         while self._running:
             self.run_once(None)
 
+    def run_until_complete(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run until a coroutine has ended, where the loop serves coroutines.
+
+        Raises:
+            RuntimeError: it does not.
+        """
+        coroutine.close()
+        raise RuntimeError("a coroutine can be awaited only where a service is a coroutine (Service.session)")
+
     def run_once(self, timeout: float | None) -> None:
         """Run one turn, waiting at most `timeout` seconds (None: until something happens)."""
+        for key, _ in self._wait(timeout):
+            key.data()
+        self._run_due()
+        if self.watch is not None:
+            self.watch.turn += 1
+
+    def _wait(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait, no longer than until something is due; the loop works from here on."""
         if self._soon:
             timeout = 0
         elif self._timers:
@@ -133,14 +155,13 @@ class EventLoop:
             watch.turn += 1
             if not watch.armed:
                 watch.arm()
-        for key, _ in ready:
-            key.data()
+        return ready
+
+    def _run_due(self) -> None:
         if self._timers:
             self._run_timers()
         for _ in range(len(self._soon)):
             self._soon.popleft()()
-        if watch is not None:
-            watch.turn += 1
 
     def _select(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait; a failure of the wait itself (ENOMEM, say) is survived as long as it does not last."""
@@ -163,3 +184,12 @@ class EventLoop:
             callback, timer.callback = timer.callback, None
             if callback is not None:
                 callback()
+
+
+def loop_class(*, asyncio: bool) -> type[EventLoop]:
+    """Return the class of loops that serve coroutines, or the one that needs nothing of asyncio."""
+    if not asyncio:
+        return EventLoop
+    from sockd.net.asyncio_loop import AsyncioLoop  # noqa: PLC0415 - 50 ms and 10 MiB that only coroutines need
+
+    return AsyncioLoop

@@ -13,6 +13,7 @@ from sockd.services.receiver import FunctionReceiver, ProtocolReceiver
 from sockd.wire.framing import Line, Raw
 
 if TYPE_CHECKING:
+    from sockd.net.codec import Codec
     from sockd.net.connection_set import ConnectionSet, Sink
     from sockd.net.loop import EventLoop
     from sockd.services.service import ServiceSpec
@@ -41,7 +42,7 @@ def group_of(spec: ServiceSpec) -> Group:
 def _is_wire(spec: ServiceSpec) -> bool:
     """Tell whether lines are wanted as they came: a connection may go on by another framing, or is answered in kind."""
     in_kind = isinstance(spec.framing, Line) and spec.framing.ending == "same"
-    return in_kind or spec.protocol is not None or spec.wants_connection
+    return in_kind or spec.protocol is not None or spec.session is not None or spec.wants_connection
 
 
 def sink_of(spec: ServiceSpec, connections: ConnectionSet, loop: EventLoop) -> Sink:
@@ -50,6 +51,8 @@ def sink_of(spec: ServiceSpec, connections: ConnectionSet, loop: EventLoop) -> S
     codec = codec_of(spec.framing, connections, wire=_is_wire(spec))
     if spec.batch is not None:
         return BatchSink(spec.name, spec.batch, codec, connections)
+    if spec.session is not None:
+        return _session_sink_of(spec, codec, connections, loop)
     if protocol is None and not spec.wants_connection:
         return function_sink_of(spec.name, function or bytes, codec, connections)
 
@@ -61,3 +64,12 @@ def sink_of(spec: ServiceSpec, connections: ConnectionSet, loop: EventLoop) -> S
         return FunctionReceiver(function), None
 
     return ConnectionSink(spec.name, make, ProtocolReceiver, codec, spec.limits.high_water, connections, loop)
+
+
+def _session_sink_of(spec: ServiceSpec, codec: Codec, connections: ConnectionSet, loop: EventLoop) -> Sink:
+    from sockd.net.asyncio_loop import AsyncioLoop  # noqa: PLC0415 - asyncio, which coroutines alone need
+    from sockd.services.session import SessionSink  # noqa: PLC0415 - the same
+
+    assert spec.session is not None
+    assert isinstance(loop, AsyncioLoop)
+    return SessionSink(spec.name, spec.session, codec, spec.limits.high_water, connections, loop)

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd import settings as defaults
+from sockd.errors import HandlerError
 from sockd.net.codec import bytes_of
 from sockd.services import handler, texts
 from sockd.services.builtin import BUILTINS
@@ -102,6 +103,8 @@ def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceS
     text = table.handler or name
     raw = service.protocol is not None and handler.takes_raw_data(service.protocol)
     framing = framing_of(table, service.framing, "raw" if raw else "line")
+    if service.coroutine is not None and not isinstance(framing, Line | Raw):
+        raise HandlerError(f"{text}: a coroutine reads lines or bytes, not frames of {type(framing).__name__}")
     wants_connection = service.function is not None and handler.wants_connection(service.function, text)
     function, batch = service.function, service.batch
     if service.text is not None:
@@ -120,6 +123,7 @@ def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceS
         wants_connection=wants_connection,
         batch=batch,
         protocol=service.protocol,
+        session=service.coroutine,
         startup=tuple(service.at_startup),
         shutdown=tuple(service.at_shutdown),
         datagram=datagram,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sockd.wire.framing import Framing, Line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from sockd.net.connection import Connection
     from sockd.services.exec import Program
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
     BatchReply = Reply | list[Reply]
     BatchFunction = Callable[[list[Any]], BatchReply]
     Hook = Callable[[], object]
+    SessionFunction = Callable[[Any, Any], Coroutine[Any, Any, object]]
 
 F = TypeVar("F", bound="LineFunction | FrameFunction")
 B = TypeVar("B", bound="Callable[..., object]")
 H = TypeVar("H", bound="Hook")
 P = TypeVar("P", bound="type[Protocol]")
+S = TypeVar("S", bound="SessionFunction")
 
 
 class Service:
@@ -88,6 +91,7 @@ class Service:
         self.function: LineFunction | FrameFunction | None = None
         self.batch: BatchFunction | None = None
         self.protocol: Callable[[], object] | None = None
+        self.coroutine: SessionFunction | None = None
         self.at_startup: list[Hook] = []
         self.at_shutdown: list[Hook] = []
 
@@ -107,8 +111,25 @@ class Service:
         self.batch = cast("BatchFunction", function)
         return function
 
+    def session(self, function: S) -> S:
+        """Decorate the coroutine function `async def f(reader, writer)` that serves a connection from its beginning to its end.
+
+        Reader and writer have the methods of asyncio's streams; lines are what `reader` reads fastest.
+
+        Raises:
+            ValueError: it is no coroutine function, or the service has its handler.
+        """
+        if not inspect.iscoroutinefunction(function):
+            raise ValueError(f"a session is a coroutine function (async def), not {function!r}")
+        self._set_once()
+        self.coroutine = function
+        return function
+
     def startup(self, hook: H) -> H:
-        """Decorate what is called once rights are dropped, before the first byte; an exception ends the start."""
+        """Decorate what is called once rights are dropped, before the first byte; an exception ends the start.
+
+        Beside a session it may be a coroutine function, and runs in the loop of the sessions.
+        """
         self.at_startup.append(hook)
         return hook
 
@@ -126,7 +147,8 @@ class Service:
     @property
     def is_complete(self) -> bool:
         """Whether it has its handler."""
-        return self.function is not None or self.batch is not None or self.protocol is not None
+        handlers = (self.function, self.batch, self.protocol, self.coroutine)
+        return any(handler is not None for handler in handlers)
 
     def _set_once(self) -> None:
         if self.is_complete:
@@ -196,6 +218,7 @@ class ServiceSpec:
         function: answers a frame; `wants_connection` tells with how many arguments.
         batch: answers a list of frames of one connection.
         protocol: makes one object a connection.
+        session: serves a connection as a coroutine.
         startup, shutdown: called before the first byte, and after the last.
         datagram: answers a datagram; None when it cannot.
         program: is executed for each connection, which then is its own.
@@ -210,6 +233,7 @@ class ServiceSpec:
     wants_connection: bool = False
     batch: BatchFunction | None = None
     protocol: Callable[[], object] | None = None
+    session: SessionFunction | None = None
     startup: tuple[Hook, ...] = ()
     shutdown: tuple[Hook, ...] = ()
     datagram: Callable[[bytes], bytes | None] | None = None
