@@ -25,7 +25,7 @@ from sockd.errors import ConfigurationError, HandlerError, SockdError
 from sockd.executor import Executor, identified
 from sockd.net import selector
 from sockd.net.address import Address
-from sockd.net.connection_set import ConnectionSet, Group, Sink
+from sockd.net.connection_set import ConnectionSet, Group
 from sockd.net.datagram import DatagramListener
 from sockd.net.datagram_rules import DatagramRules
 from sockd.net.listener import Listener, Quota, Refusals
@@ -41,6 +41,7 @@ from sockd.process.systemd import Given, Notifier
 from sockd.services import hooks, registry
 from sockd.services.attach import group_of, sink_of
 from sockd.services.builtin import DISCARD
+from sockd.services.pool import Pool
 from sockd.wire.framing import Raw
 from sockd.wire.state import CloseReason
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sockd.log import OwnHandler
+    from sockd.net.sink import Sink
     from sockd.net.sockets import Listening
     from sockd.process.privileges import Dropped, Prepared, Wanted
     from sockd.services.service import ServiceSpec
@@ -274,6 +276,8 @@ class Daemon:
         stack.callback(chosen.close)
         self._loop: EventLoop = self._loop_class(chosen, time.monotonic)
         stack.callback(self._loop.close)
+        self._pool = Pool(self._settings.daemon.threads, self._loop)
+        stack.callback(self._pool.close)
         if self._settings.daemon.stall_time:
             watch = StallWatch(self._settings.daemon.stall_time, self._loop.clock)
             stack.callback(watch.close)
@@ -331,10 +335,11 @@ class Daemon:
             if listening.endpoint.type == socket.SOCK_DGRAM:
                 assert spec.datagram is not None
                 rules = DatagramRules(one.settings, self._loop.clock, small=spec.small)
-                self._listeners.append(DatagramListener(listening, spec.datagram, self._loop, spec.name, rules))
+                pool = self._pool if spec.blocking else None
+                self._listeners.append(DatagramListener(listening, spec.datagram, self._loop, spec.name, rules, pool))
                 continue
             if id(spec) not in groups:
-                groups[id(spec)] = sink_of(spec, self._connections, self._loop), Quota(spec.most)
+                groups[id(spec)] = sink_of(spec, self._connections, self._loop, self._pool), Quota(spec.most)
             sink, quota = groups[id(spec)]
             handover = self._executor.handover(spec, self._resolver, names=one.settings.names)
             self._listeners.append(
@@ -418,13 +423,15 @@ class Daemon:
         while not self._at_once and self._loop.clock() < end and self._is_serving:
             self._turn(end)
         self._connections.tell_unfinished()
+        self._pool.tell_unfinished()
         self._executor.end(lambda: self._at_once)
         left = len(self._connections)
         logger.info("stopped", extra={"event": {"connections_left": left} if left else {}})
 
     @property
     def _is_serving(self) -> bool:
-        return bool(len(self._connections) or len(self._executor) or self._connections.at_work)
+        at_work = self._connections.at_work + self._pool.at_work
+        return bool(len(self._connections) or len(self._executor) or at_work)
 
     def _turn(self, until: float) -> None:
         self._loop.run_once(max(0.0, until - self._loop.clock()))

@@ -176,7 +176,7 @@ class Inetd(Daemon):
             taker = self._executor.programs(spec, self._connections.name_of)
             taker.take(sock, (told.host, told.port) if not peer and told.host else peer, self._served)
             return
-        group = self._connections.add_group(group_of(spec), sink_of(spec, self._connections, self._loop))
+        group = self._connections.add_group(group_of(spec), sink_of(spec, self._connections, self._loop, self._pool))
         self._connections.when_ended(group, lambda _: self._served())
         try:
             id = self._connections.add(sock, group)

@@ -119,6 +119,14 @@ class DaemonSettings:
         low=0,
         high=3600,
     )
+    threads: int = setting(
+        16,
+        help="in which handlers with blocking = true run; while all are at work, those connections are not read",
+        source="about concurrent.futures' min(32, cores + 4)",
+        unit="threads",
+        low=1,
+        high=1024,
+    )
     stop_timeout: Duration = setting(
         Duration(10),
         help="how long a stop may take before what is left is closed",
@@ -430,6 +438,11 @@ class ServiceSettings:
         unit="programs",
         low=1,
         high=100_000,
+    )
+    blocking: bool | None = setting(
+        None,
+        help="the handler, a function, may block: it runs in one of [daemon] threads",
+        source="default false: a function is called in the loop",
     )
     framing: FramingName | FramingSettings | None = setting(
         None, help="how the stream is cut into frames: a name, or a table with more", source=""

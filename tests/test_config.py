@@ -137,7 +137,7 @@ WRONG = [
         "key unlike any",
         LISTEN + '[daemon]\numask = "022"\n',
         ":5: daemon.umask: unknown key; the keys of [daemon] are user, group, chroot, pidfile, "
-        "multiplexer, max_connections, max_memory, stall_time, stop_timeout, inetd_timeout, log",
+        "multiplexer, max_connections, max_memory, stall_time, threads, stop_timeout, inetd_timeout, log",
     ),
     (
         "key of another table",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import selectors
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from sockd.net.loop import EventLoop
 
@@ -36,7 +36,7 @@ class _Shared(selectors.BaseSelector):
         self._selector = selector
         self._turn = turn
 
-    def register(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
+    def register(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
         """Watch a descriptor."""
         return self._selector.register(fileobj, events, data)
 
@@ -44,7 +44,7 @@ class _Shared(selectors.BaseSelector):
         """Watch it no more."""
         return self._selector.unregister(fileobj)
 
-    def modify(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
+    def modify(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
         """Change what is waited for."""
         return self._selector.modify(fileobj, events, data)
 
@@ -63,7 +63,7 @@ class _Shared(selectors.BaseSelector):
 class _Loop(asyncio.SelectorEventLoop):
     """asyncio's, but for signals, which wake the daemon's loop."""
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> NoReturn:
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: object) -> None:
         """Refuse: asyncio would take the wake-up of all signals away from the daemon.
 
         Raises:
@@ -163,7 +163,5 @@ class AsyncioLoop(EventLoop):
 def _log(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Write what asyncio tells of tasks and callbacks of handlers that nobody waits for."""
     error = context.get("exception")
-    event = {"error": context.get("message", ""), "task": repr(context["task"])} if "task" in context else {
-        "error": context.get("message", "")
-    }
+    event = {"error": context.get("message", "")} | ({"task": repr(context["task"])} if "task" in context else {})
     logger.error("asyncio", exc_info=error, extra={"event": event})

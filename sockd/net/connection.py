@@ -104,18 +104,20 @@ class Connection:
             TypeError: data is not bytes-like.
             RuntimeError: write_eof() was called.
         """
-        if type(data) is not bytes and not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"data: expected a bytes-like object, not {type(data).__name__}")
+        if type(data) is not bytes:
+            data = _as_bytes(data)
         if self._eof:
             raise RuntimeError("write() after write_eof()")
-        if self._closing or not data:
+        if self._closing:
             return
-        self._out.append(bytes(data))
-        self._out_size += len(data)
-        if self._out_size <= self._high:
-            if not self._listed:
-                self._list()
-            return
+        self._out.append(data)
+        self._out_size = size = self._out_size + len(data)
+        if not self._listed:
+            self._list()
+        if size > self._high:
+            self._write_now()
+
+    def _write_now(self) -> None:
         self._set.write(self.id, self.take())
         if self._set.unsent(self.id) > self._high:
             self.pause()  # at once, as asyncio: its receiver may be writing in a loop until it is told
@@ -437,3 +439,9 @@ class Connection:
         event = {"peer": self.peer, "frame_bytes": frame_size}
         logger.error("handler failed", exc_info=error, extra={"event": event})
         self._close(CloseReason.HANDLER_ERROR)
+
+
+def _as_bytes(data: object) -> bytes:
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"data: expected a bytes-like object, not {type(data).__name__}")
+    return bytes(data)

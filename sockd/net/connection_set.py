@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from sockd.net.proxied import Proxied
+    from sockd.net.sink import Sink
     from sockd.wire.framing import Framing
 
 EVENT = struct.Struct("=iiiiqqq")
@@ -36,42 +37,6 @@ EVENT_SIZE = EVENT.size
 EVENTS_A_ROW = 8
 
 _EVENTS, _READY, _CHANGES, _CONNECTIONS, _CLOSED = range(5)
-
-
-class Sink:
-    """Told of the events of a group's connections, in their order; does nothing about them.
-
-    A service overrides what it wants to know.
-    """
-
-    def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
-        """`count` frames of connection `id`, or (id -1) of the parts from `part` on."""
-
-    def accepted(self, id: int) -> None:
-        """A connection is new."""
-
-    def ended(self, id: int) -> None:
-        """The peer sends no more."""
-
-    def pause(self, id: int) -> None:
-        """More than high water is unsent."""
-
-    def resume(self, id: int) -> None:
-        """No more than low water is unsent."""
-
-    def closed(self, id: int, reason: CloseReason) -> None:
-        """The connection has ended; `info(id)` still answers."""
-
-    @property
-    def at_work(self) -> int:
-        """How many calls of handlers have begun and not ended; other than 0 only where these do not run in dispatch()."""
-        return 0
-
-    def stopping(self, *, now: bool) -> None:
-        """End held connections: those that are in the middle of nothing, or (now) all; may be called again."""
-
-    def tell_unfinished(self) -> None:
-        """Name in the log what is at work still, for nobody waits for it any longer."""
 
 
 class Writer(Protocol):

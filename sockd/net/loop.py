@@ -190,6 +190,6 @@ def loop_class(*, asyncio: bool) -> type[EventLoop]:
     """Return the class of loops that serve coroutines, or the one that needs nothing of asyncio."""
     if not asyncio:
         return EventLoop
-    from sockd.net.asyncio_loop import AsyncioLoop  # noqa: PLC0415 - 50 ms and 10 MiB that only coroutines need
+    from sockd.net.asyncio_loop import AsyncioLoop
 
     return AsyncioLoop

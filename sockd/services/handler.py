@@ -18,7 +18,7 @@ from sockd.services.service import Protocol, Service
 if TYPE_CHECKING:
     from types import ModuleType
 
-FORMS = "a handler is a function from line to reply, a coroutine function of reader and writer, a protocol class or a sockd.Service"
+FORMS = "a handler is a function from line to reply, a coroutine function, a protocol class or a sockd.Service"
 PROTOCOL_METHODS = ("data_received", "frame_received", "line_received")
 
 
@@ -160,4 +160,13 @@ def wants_connection(function: object, text: str) -> bool:
     raise HandlerError(f"{text}{signature} cannot be called with a line, nor with a line and its connection")
 
 
-__all__ = ["Protocol", "as_service", "check_session", "find", "has_protocol_methods", "place_of", "takes_raw_data", "wants_connection"]
+__all__ = [
+    "Protocol",
+    "as_service",
+    "check_session",
+    "find",
+    "has_protocol_methods",
+    "place_of",
+    "takes_raw_data",
+    "wants_connection",
+]

@@ -124,10 +124,25 @@ def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceS
         batch=batch,
         protocol=service.protocol,
         session=service.coroutine,
+        blocking=_is_blocking(table, service, text, wants_connection=wants_connection),
         startup=tuple(service.at_startup),
         shutdown=tuple(service.at_shutdown),
         datagram=datagram,
     )
+
+
+def _is_blocking(table: ServiceSettings, service: Service, text: str, *, wants_connection: bool) -> bool:
+    wanted = service.blocking if table.blocking is None else table.blocking
+    if not wanted:
+        return False
+    if service.coroutine is not None or service.protocol is not None:
+        kind = "coroutine" if service.coroutine is not None else "protocol class"
+        raise HandlerError(f"{text}: blocking = true is for functions; a {kind} is called in the loop")
+    if wants_connection:
+        raise HandlerError(
+            f"{text}: a blocking function takes the frame alone; connections belong to the loop's thread"
+        )
+    return True
 
 
 def _batch_of_one(function: BatchFunction, frame: Frame) -> Reply:

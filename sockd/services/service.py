@@ -46,6 +46,7 @@ class Service:
         high_water: unsent bytes at which a connection is no longer read.
         max_buffer: unsent bytes at which a connection is closed.
         max_connections: open at once.
+        blocking: the function may block: it runs in one of [daemon] threads, several at a time.
         text: an encoding; functions then take and return str, and a frame that is not of it ends its connection.
 
     Raises:
@@ -63,6 +64,7 @@ class Service:
         high_water: int | None = None,
         max_buffer: int | None = None,
         max_connections: int | None = None,
+        blocking: bool | None = None,
         text: str | None = None,
     ) -> None:
         if not isinstance(framing, Framing | None):
@@ -87,6 +89,7 @@ class Service:
         except LookupError:
             raise ValueError(f"text must be an encoding such as utf-8, not {text!r}") from None
         self.framing = framing
+        self.blocking = blocking
         self.limits: dict[str, float | None] = {**positive, "linger_timeout": linger_timeout}
         self.function: LineFunction | FrameFunction | None = None
         self.batch: BatchFunction | None = None
@@ -112,9 +115,9 @@ class Service:
         return function
 
     def session(self, function: S) -> S:
-        """Decorate the coroutine function `async def f(reader, writer)` that serves a connection from its beginning to its end.
+        """Decorate the coroutine function `async def f(reader, writer)` that serves a connection.
 
-        Reader and writer have the methods of asyncio's streams; lines are what `reader` reads fastest.
+        Reader and writer have the methods of asyncio's streams; the connection ends when the coroutine does.
 
         Raises:
             ValueError: it is no coroutine function, or the service has its handler.
@@ -219,6 +222,7 @@ class ServiceSpec:
         batch: answers a list of frames of one connection.
         protocol: makes one object a connection.
         session: serves a connection as a coroutine.
+        blocking: function, batch and datagram are called in threads.
         startup, shutdown: called before the first byte, and after the last.
         datagram: answers a datagram; None when it cannot.
         program: is executed for each connection, which then is its own.
@@ -234,6 +238,7 @@ class ServiceSpec:
     batch: BatchFunction | None = None
     protocol: Callable[[], object] | None = None
     session: SessionFunction | None = None
+    blocking: bool = False
     startup: tuple[Hook, ...] = ()
     shutdown: tuple[Hook, ...] = ()
     datagram: Callable[[bytes], bytes | None] | None = None

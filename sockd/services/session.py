@@ -8,19 +8,19 @@ what they do then in `finally` has the rest of it.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import Close
 from sockd.net.connection import Connection
-from sockd.net.connection_set import Sink
 from sockd.net.connection_sink import log_end
+from sockd.net.sink import Sink
 from sockd.services.receiver import ProtocolReceiver
 from sockd.services.streams import StreamReader, StreamWriter
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Coroutine
 
     from sockd.net.asyncio_loop import AsyncioLoop
@@ -47,8 +47,18 @@ class Session:
     """
 
     __slots__ = (
-        "_ended", "_function", "_is_cancelled", "_lost", "_loop", "_reason", "_service", "connection", "peer", "reader",
-        "task", "writer",
+        "_ended",
+        "_function",
+        "_is_cancelled",
+        "_loop",
+        "_lost",
+        "_reason",
+        "_service",
+        "connection",
+        "peer",
+        "reader",
+        "task",
+        "writer",
     )  # fmt: skip
 
     def __init__(

@@ -342,7 +342,7 @@ class StreamWriter:
         """
         await asyncio.shield(self._closed)
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
+    def get_extra_info(self, name: str, default: object = None) -> Any:  # noqa: ANN401 - as asyncio
         """Answer as Connection.get_extra_info()."""
         return self._connection.get_extra_info(name, default)
 
