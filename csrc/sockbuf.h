@@ -565,6 +565,10 @@ void sb_set_abort(sb_set *set, int id, int reason);
  * connection is read.  Without memory for them: SB_REASON_LIMIT. */
 void sb_set_unread(sb_set *set, int id, const char *data, size_t size, int64_t frames);
 
+/* The unfinished frame of a connection: *size bytes, NULL and 0 when there is
+ * none.  Valid until the next turn, sb_set_unread or sb_set_framing. */
+const char *sb_set_unfinished(const sb_set *set, int id, size_t *size);
+
 /* From now on, cut the connection's input by another framing than its group's,
  * beginning with what is unfinished; frames that were handed out already are
  * first given back.  What was wrong by the framing until now is wrong no more.

@@ -210,6 +210,8 @@ def _check_service(name: str, service: ServiceSettings) -> Iterator[Problem]:
         yield Problem(path, text)
     if service.handler is not None and (reason := _not_handler(service.handler)):
         yield Problem((*path, "handler"), f"{show(service.handler)} {reason}", service.handler)
+    if service.blocking is not None and service.builtin is not None:
+        yield Problem((*path, "blocking"), "has no meaning for a built-in, which never blocks")
     yield from check_program(path, service)
     yield from check_framing(path, service)
 

@@ -30,7 +30,7 @@ from sockd.net import selector
 from sockd.net.address import known_services
 from sockd.net.connection_set import ConnectionSet, Group
 from sockd.net.listener import Refusals
-from sockd.net.loop import EventLoop
+from sockd.net.loop import EventLoop, loop_class
 from sockd.net.reserve import Reserve
 from sockd.net.resolver import Resolver
 from sockd.pages import Pages
@@ -43,6 +43,7 @@ from sockd.process.stall import StallWatch
 from sockd.process.systemd import Given, Notifier
 from sockd.reloading import Outcome, Reloading
 from sockd.services.builtin import DISCARD
+from sockd.services.pool import Pool
 from sockd.serving import Serving, Tools
 from sockd.wire.framing import Raw
 
@@ -176,6 +177,7 @@ class Daemon:
             keeps_root = wanted.account is None or wanted.account.uid == 0
             stack.callback(PidFile(daemon.pidfile, removable=keeps_root).release)
         self._executor = Executor((one.service for one in plans), wanted.owner, stack)
+        self._loop_class = loop_class(asyncio=any(one.service.session for one in plans))
         self._passed = PassedSockets(self._surroundings.given)
         stack.callback(self._passed.close)
         listening = self._listen(plans, stack)
@@ -241,8 +243,10 @@ class Daemon:
         stack.callback(self._connections.close)
         chosen = selector.choose(name, self._connections)
         stack.callback(chosen.close)
-        self._loop = EventLoop(chosen, time.monotonic)
+        self._loop: EventLoop = self._loop_class(chosen, time.monotonic)
         stack.callback(self._loop.close)
+        self._pool = Pool(self._settings.daemon.threads, self._loop)
+        stack.callback(self._pool.close)
         if self._settings.daemon.stall_time:
             watch = StallWatch(self._settings.daemon.stall_time, self._loop.clock)
             stack.callback(watch.close)
@@ -295,7 +299,7 @@ class Daemon:
         reserve = Reserve()
         stack.callback(reserve.close)
         refusals = Refusals(self._connections, REFUSED, max(1, self._capacity // REFUSED_SHARE))
-        tools = Tools(self._connections, self._loop, self._resolver, self._executor, refusals, reserve)
+        tools = Tools(self._connections, self._loop, self._pool, self._resolver, self._executor, refusals, reserve)
         self._serving = Serving(tools, self._page)
         stack.callback(self._serving.close)
         self._reloading = Reloading(
@@ -419,8 +423,15 @@ class Daemon:
         if not self._at_once:
             self._loop.call_soon(drain.start)
             self._loop.run()
-        while not self._at_once and self._loop.clock() < end and len(self._executor):
+        while not self._at_once and self._loop.clock() < end and self._is_at_work:
             self._loop.run_once(max(0.0, end - self._loop.clock()))
+        self._connections.tell_unfinished()
+        self._pool.tell_unfinished()
         self._executor.end(lambda: self._at_once)
         left = max(drain.left, len(self._connections))
         logger.info("stopped", extra={"event": {"connections_left": left} if left else {}})
+
+    @property
+    def _is_at_work(self) -> bool:
+        """Whether programs, coroutines or threads have not ended."""
+        return bool(len(self._executor) or self._connections.at_work or self._pool.at_work)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sockd.net.connection_set import ConnectionSet
     from sockd.net.loop import EventLoop, Timer
+    from sockd.net.sink import Sink
 
 logger = logging.getLogger("sockd.daemon")
 
@@ -81,16 +82,26 @@ class Drain:
         """First step: frames are finished."""
         self._set.flush()
         self._shut([id for id in self._ids(Which.QUIET) if not self._is_busy(id)])
+        self._stop_busy(now=False)
         unfinished = self._ids(Which.OPEN)
         if unfinished and self._loop.clock() < self._half:
             self._again(self._finish, self._half)
             return
         self._name(unfinished, "stopping does not wait any longer for the end of its frame or its answer")
-        self._shut(unfinished)
+        self._shut([id for id in unfinished if not self._is_busy(id)])
+        self._stop_busy(now=True)
         self._leave()
 
+    def _sink(self, id: int) -> Sink:
+        return self._set.sink(self._set.info(id).group)
+
     def _is_busy(self, id: int) -> bool:
-        return self._set.sink(self._set.info(id).group).is_busy(id)
+        return self._sink(id).is_busy(id)
+
+    def _stop_busy(self, *, now: bool) -> None:
+        for id in self._ids(Which.OPEN):
+            if self._is_busy(id):
+                self._sink(id).stop(id, now=now)
 
     def _shut(self, ids: list[int]) -> None:
         for id in ids:
@@ -106,7 +117,7 @@ class Drain:
             self._again(self._leave, self._end)
             return
         self.left = len(live)
-        stuck = [id for id in live if self._set.unsent(id)]
+        stuck = [id for id in live if self._set.unsent(id) or self._is_busy(id)]
         self._name(stuck, "stopping does not wait any longer until its output is taken")
         for id in stuck:
             self._set.abort(id, CloseReason.SHUTDOWN)

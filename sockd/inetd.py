@@ -142,7 +142,7 @@ class Inetd(Daemon):
             self._watch_idle()
             return
         assert self._plan is not None
-        hooks.start([self._plan.service], stack)
+        hooks.start([self._plan.service], stack, self._loop)
         if self._streams.kind is Kind.CONNECTION:
             sock = socket.socket(fileno=os.dup(self._streams.source))
             self._streams.close()  # its end is seen by the peer when ours is the last one
@@ -180,7 +180,7 @@ class Inetd(Daemon):
             taker = self._executor.programs(spec, self._connections.name_of)
             taker.take(sock, (told.host, told.port) if not peer and told.host else peer, self._served)
             return
-        group = self._connections.add_group(group_of(spec), sink_of(spec, self._connections, self._loop))
+        group = self._connections.add_group(group_of(spec), sink_of(spec, self._connections, self._loop, self._pool))
         self._connections.when_ended(group, lambda _: self._served())
         try:
             id = self._connections.add(sock, group)

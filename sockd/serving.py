@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sockd.errors import SystemFault
+from sockd.errors import HandlerError, SystemFault
 from sockd.metrics import Histogram
 from sockd.net.codec import codec_of
 from sockd.net.connection_info import Totals
@@ -33,14 +33,16 @@ if TYPE_CHECKING:
 
     from sockd.executor import Executor
     from sockd.net.address import Address
-    from sockd.net.connection_set import ConnectionSet, Sink
+    from sockd.net.connection_set import ConnectionSet
     from sockd.net.listener import Refusals
     from sockd.net.loop import EventLoop
     from sockd.net.reserve import Reserve
     from sockd.net.resolver import Resolver
+    from sockd.net.sink import Sink
     from sockd.net.sockets import Listening
     from sockd.planning import Plan
     from sockd.services.http import Pages
+    from sockd.services.pool import Pool
     from sockd.services.service import ServiceSpec
 
 logger = logging.getLogger("sockd.daemon")
@@ -83,6 +85,7 @@ class Tools:
 
     connections: ConnectionSet
     loop: EventLoop
+    pool: Pool
     resolver: Resolver
     executor: Executor
     refusals: Refusals
@@ -145,7 +148,7 @@ class Serving:
                     runs[id(plan.service)] = self._run(plan.service)
                 made.append(self._make(address, listening, plan, runs[id(plan.service)], former))
             for run in runs.values():
-                hooks.start([run.spec], run.hooks)
+                hooks.start([run.spec], run.hooks, self.tools.loop)
         except BaseException as error:
             for run in runs.values():
                 self._forget(run)
@@ -159,7 +162,9 @@ class Serving:
         quota = self._quotas.setdefault(spec.name, Quota(spec.most))
         if spec.protocol is Http:
             spec = replace(spec, protocol=partial(Http, self._pages))
-        sink = sink_of(spec, tools.connections, tools.loop)
+        if spec.session is not None and not tools.loop.serves_coroutines:
+            raise HandlerError(f"service {spec.name}: coroutines need a restart, for no service was one at the start")
+        sink = sink_of(spec, tools.connections, tools.loop, tools.pool)
         if self._is_measuring and not spec.serve and spec.program is None:
             every = 1 if group_of(spec).merge else MEASURED_SHARE
             sink = Timed(sink, self.handlers.setdefault(spec.name, Histogram()), every)
@@ -172,7 +177,8 @@ class Serving:
             assert spec.datagram is not None
             assert not isinstance(before, Listener)
             rules = DatagramRules(plan.settings, tools.loop.clock, small=spec.small)
-            answering = DatagramListener(listening, spec.datagram, tools.loop, spec.name, rules, before)
+            pool = tools.pool if spec.blocking else None
+            answering = DatagramListener(listening, spec.datagram, tools.loop, spec.name, rules, before, pool)
             return Served(address, listening, plan, run, answering)
         assert not isinstance(before, DatagramListener)
         group = tools.connections.add_group(group_of(spec), run.sink)

@@ -322,6 +322,11 @@ class ServiceSettings:
         low=1,
         high=100_000,
     )
+    blocking: bool | None = setting(
+        None,
+        help="the handler, a function, may block: it runs in one of [daemon] threads",
+        source="default false: a function is called in the loop",
+    )
     framing: FramingName | FramingSettings | None = setting(
         None, help="how the stream is cut into frames: a name, or a table with more", source=""
     )

@@ -78,6 +78,14 @@ class DaemonSettings:
         low=0,
         high=3600,
     )
+    threads: int = setting(
+        16,
+        help="in which handlers with blocking = true run; while all are at work, those connections are not read",
+        source="about concurrent.futures' min(32, cores + 4)",
+        unit="threads",
+        low=1,
+        high=1024,
+    )
     stop_timeout: Duration = setting(
         Duration(10),
         help="how long a stop may take before what is left is closed",

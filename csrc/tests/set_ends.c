@@ -124,6 +124,21 @@ static void reset_while_not_read(void)
     end_of(w);
 }
 
+static void what_is_unfinished(void)
+{
+    struct world *w = world_of(4, lines_group());
+    int id = join(w, 0);
+    size_t size = 7;
+    CHECK(sb_set_unfinished(w->set, id, &size) == NULL && size == 0);
+    size = 7;
+    CHECK(sb_set_unfinished(w->set, 99, &size) == NULL && size == 0);
+    say(w, id, "ab\ncd");
+    CHECK_TEXT(turn(w), "0:ab| ");
+    const char *data = sb_set_unfinished(w->set, id, &size);
+    CHECK(size == 2 && data != NULL && memcmp(data, "cd", 2) == 0);
+    end_of(w);
+}
+
 static void ids_that_are_none(void)
 {
     struct world *w = world_of(4, lines_group());
@@ -347,6 +362,7 @@ const struct test set_ends_tests[] = {
     {"aborts", aborts},
     {"reset by the peer", reset_by_the_peer},
     {"reset while not read", reset_while_not_read},
+    {"what is unfinished", what_is_unfinished},
     {"ids that are none", ids_that_are_none},
     {"our FIN went before", our_fin_went_before},
     {"FIN of the end fails", fin_of_the_end_fails},

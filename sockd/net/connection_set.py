@@ -24,9 +24,10 @@ from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from sockd.net.proxied import Proxied
+    from sockd.net.sink import Sink
     from sockd.wire.framing import Framing
 
 EVENT = struct.Struct("=iiiiqqq")
@@ -36,35 +37,6 @@ EVENT_SIZE = EVENT.size
 EVENTS_A_ROW = 8
 
 _EVENTS, _READY, _CHANGES, _CONNECTIONS, _CLOSED = range(5)
-
-
-class Sink:
-    """Told of the events of a group's connections, in their order; does nothing about them.
-
-    A service overrides what it wants to know.
-    """
-
-    def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
-        """`count` frames of connection `id`, or (id -1) of the parts from `part` on."""
-
-    def accepted(self, id: int) -> None:
-        """A connection is new."""
-
-    def ended(self, id: int) -> None:
-        """The peer sends no more."""
-
-    def pause(self, id: int) -> None:
-        """More than high water is unsent."""
-
-    def resume(self, id: int) -> None:
-        """No more than low water is unsent."""
-
-    def closed(self, id: int, reason: CloseReason) -> None:
-        """The connection has ended; `info(id)` still answers."""
-
-    def is_busy(self, id: int) -> bool:
-        """Tell whether an answer is being worked on that the set cannot know of; a drain waits for it."""
-        return False
 
 
 class Writer(Protocol):
@@ -441,9 +413,31 @@ class ConnectionSet:
         lib.sb_set_close(self._set, id, int(reason))
 
     def shut_all(self, reason: CloseReason) -> None:
-        """End every open connection in order, behind what was written to it."""
+        """End every open connection in order, behind what was written to it; held ones end by their sinks."""
+        for sink in self._own_sinks():
+            sink.stopping(now=True)
         self.flush()
         lib.sb_set_close_all(self._set, int(reason))
+
+    @property
+    def at_work(self) -> int:
+        """How many calls of handlers have begun that end outside of dispatch()."""
+        return sum(sink.at_work for sink in self._own_sinks())
+
+    def tell_unfinished(self) -> None:
+        """Name in the log what is at work still."""
+        for sink in self._own_sinks():
+            sink.tell_unfinished()
+
+    def _own_sinks(self) -> Iterable[Sink]:
+        """Each sink once: several groups may have the same."""
+        return {id(sink): sink for sink in self._sinks}.values()
+
+    def unfinished(self, id: int) -> bytes:
+        """Return what has come of a frame that is not whole."""
+        size = ffi.new("size_t *")
+        data = lib.sb_set_unfinished(self._set, id, size)
+        return ffi.unpack(data, size[0]) if size[0] else b""
 
     def abort(self, id: int, reason: CloseReason = CloseReason.ABORTED) -> None:
         """End a connection at once, with RST on TCP."""

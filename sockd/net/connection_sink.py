@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sockd.net import packed
 from sockd.net.connection import Connection
-from sockd.net.connection_set import Sink
 from sockd.net.kernel import unacknowledged
+from sockd.net.sink import Sink
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:

@@ -29,12 +29,12 @@ from typing import TYPE_CHECKING
 
 from sockd.net import packed
 from sockd.net.admission import Admission, Verdict
-from sockd.net.connection_set import Sink
 from sockd.net.connection_sink import log_end
 from sockd.net.endpoint import format_peer
 from sockd.net.kernel import accept_queue
 from sockd.net.last_calls import take_no_more
 from sockd.net.proxied import ProxyHeaders
+from sockd.net.sink import Sink
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ import selectors
 import socket
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 logger = logging.getLogger("sockd.loop")
 
@@ -60,7 +60,10 @@ class EventLoop:
     Attributes:
         watch: told of every turn, None for nobody.
         observe: told how long each turn worked, in seconds; None for nobody.
+        serves_coroutines: whether there is asyncio's loop beside it.
     """
+
+    serves_coroutines = False
 
     def __init__(self, selector: selectors.BaseSelector, clock: Callable[[], float]) -> None:
         self._selector = selector
@@ -72,6 +75,7 @@ class EventLoop:
         self._failures = 0
         self.watch: Watch | None = None
         self.observe: Callable[[float], None] | None = None
+        self._began = clock()
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
@@ -116,6 +120,11 @@ class EventLoop:
         heapq.heappush(self._timers, (timer.when, next(self._order), timer))
         return timer
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is to be called without a wait."""
+        return bool(self._soon)
+
     def stop(self) -> None:
         """Let run() return after this turn."""
         self._running = False
@@ -126,31 +135,50 @@ class EventLoop:
         while self._running:
             self.run_once(None)
 
+    def run_until_complete(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run until a coroutine has ended, where the loop serves coroutines.
+
+        Raises:
+            RuntimeError: it does not.
+        """
+        coroutine.close()
+        raise RuntimeError("a coroutine can be awaited only where a service is a coroutine (Service.session)")
+
     def run_once(self, timeout: float | None) -> None:
         """Run one turn, waiting at most `timeout` seconds (None: until something happens)."""
+        for key, _ in self._wait(timeout):
+            key.data()
+        self._run_due()
+        self._turn_over()
+
+    def _turn_over(self) -> None:
+        if self.watch is not None:
+            self.watch.turn += 1
+        if self.observe is not None:
+            self.observe(self.clock() - self._began)
+
+    def _wait(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait, no longer than until something is due; the loop works from here on."""
         if self._soon:
             timeout = 0
         elif self._timers:
             left = max(0.0, self._timers[0][0] - self.clock())
             timeout = left if timeout is None else min(timeout, left)
         ready = self._select(timeout)
-        observe = self.observe
-        began = self.clock() if observe is not None else 0.0
+        if self.observe is not None:
+            self._began = self.clock()
         watch = self.watch
         if watch is not None:
             watch.turn += 1
             if not watch.armed:
                 watch.arm()
-        for key, _ in ready:
-            key.data()
+        return ready
+
+    def _run_due(self) -> None:
         if self._timers:
             self._run_timers()
         for _ in range(len(self._soon)):
             self._soon.popleft()()
-        if watch is not None:
-            watch.turn += 1
-        if observe is not None:
-            observe(self.clock() - began)
 
     def _select(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait; a failure of the wait itself (ENOMEM, say) is survived as long as it does not last."""
@@ -173,3 +201,12 @@ class EventLoop:
             callback, timer.callback = timer.callback, None
             if callback is not None:
                 callback()
+
+
+def loop_class(*, asyncio: bool) -> type[EventLoop]:
+    """Return the class of loops that serve coroutines, or the one that needs nothing of asyncio."""
+    if not asyncio:
+        return EventLoop
+    from sockd.net.asyncio_loop import AsyncioLoop
+
+    return AsyncioLoop

@@ -31,7 +31,15 @@ class Timed(Sink):
         self.pause = sink.pause  # type: ignore[method-assign]  # likewise
         self.resume = sink.resume  # type: ignore[method-assign]  # likewise
         self.is_busy = sink.is_busy  # type: ignore[method-assign]  # likewise
+        self.stop = sink.stop  # type: ignore[method-assign]  # likewise
+        self.tell_unfinished = sink.tell_unfinished  # type: ignore[method-assign]  # likewise
         self._closed = sink.closed
+        self._sink = sink
+
+    @property
+    def at_work(self) -> int:
+        """Ask it."""
+        return self._sink.at_work
 
     def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
         """Hand on, and measure it when it is time to."""

@@ -83,18 +83,23 @@ def as_service(found: object, text: str) -> Service:
     if isinstance(found, Service):
         if not found.is_complete:
             raise HandlerError(
-                f"{text}: this Service has no handler yet; decorate one with .frame, .frames or .connect"
+                f"{text}: this Service has no handler yet; decorate one with .frame, .frames, .session or .connect"
             )
         if found.function is not None:
             wants_connection(found.function, text)
         if found.batch is not None and wants_connection(found.batch, text):
             raise HandlerError(f"{text}: a batch is a function of one argument, the list of frames")
+        if found.coroutine is not None:
+            check_session(found.coroutine, text)
         return found
     service = Service()
     if isinstance(found, type):
         if not has_protocol_methods(found):
             raise HandlerError(f"{text}: class {found.__name__} has none of {', '.join(PROTOCOL_METHODS)}; {FORMS}")
         service.protocol = found
+    elif inspect.iscoroutinefunction(found):
+        check_session(found, text)
+        service.coroutine = found
     elif callable(found):
         wants_connection(found, text)
         service.function = found
@@ -120,6 +125,20 @@ def takes_raw_data(protocol: object) -> bool:
     )
 
 
+def check_session(function: object, text: str) -> None:
+    """See that a coroutine function takes a reader and a writer.
+
+    Raises:
+        HandlerError: it does not.
+    """
+    assert callable(function)
+    signature = inspect.signature(function)
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        raise HandlerError(f"{text}{signature} cannot be called with a reader and a writer") from None
+
+
 def wants_connection(function: object, text: str) -> bool:
     """Tell whether a function takes (frame, connection) rather than (frame).
 
@@ -142,4 +161,13 @@ def wants_connection(function: object, text: str) -> bool:
     raise HandlerError(f"{text}{signature} cannot be called with a line, nor with a line and its connection")
 
 
-__all__ = ["Protocol", "as_service", "find", "has_protocol_methods", "place_of", "takes_raw_data", "wants_connection"]
+__all__ = [
+    "Protocol",
+    "as_service",
+    "check_session",
+    "find",
+    "has_protocol_methods",
+    "place_of",
+    "takes_raw_data",
+    "wants_connection",
+]

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd import settings as defaults
+from sockd.errors import HandlerError
 from sockd.net.codec import bytes_of
 from sockd.services import handler, texts
 from sockd.services.builtin import BUILTINS
@@ -103,6 +104,8 @@ def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceS
     text = table.handler or name
     raw = service.protocol is not None and handler.takes_raw_data(service.protocol)
     framing = framing_of(table, service.framing, "raw" if raw else "line")
+    if service.coroutine is not None and not isinstance(framing, Line | Raw):
+        raise HandlerError(f"{text}: a coroutine reads lines or bytes, not frames of {type(framing).__name__}")
     wants_connection = service.function is not None and handler.wants_connection(service.function, text)
     function, batch = service.function, service.batch
     if service.text is not None:
@@ -121,6 +124,8 @@ def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceS
         wants_connection=wants_connection,
         batch=batch,
         protocol=service.protocol,
+        session=service.coroutine,
+        blocking=_is_blocking(table, service, text, wants_connection=wants_connection),
         startup=tuple(service.at_startup),
         shutdown=tuple(service.at_shutdown),
         datagram=datagram,
@@ -130,6 +135,20 @@ def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceS
 
 def _goodbye(table: ServiceSettings, own: bytes | None) -> bytes:
     return table.goodbye.encode("utf-8", "surrogateescape") if table.goodbye is not None else own or b""
+
+
+def _is_blocking(table: ServiceSettings, service: Service, text: str, *, wants_connection: bool) -> bool:
+    wanted = service.blocking if table.blocking is None else table.blocking
+    if not wanted:
+        return False
+    if service.coroutine is not None or service.protocol is not None:
+        kind = "coroutine" if service.coroutine is not None else "protocol class"
+        raise HandlerError(f"{text}: blocking = true is for functions; a {kind} is called in the loop")
+    if wants_connection:
+        raise HandlerError(
+            f"{text}: a blocking function takes the frame alone; connections belong to the loop's thread"
+        )
+    return True
 
 
 def _batch_of_one(function: BatchFunction, frame: Frame) -> Reply:
