@@ -412,13 +412,6 @@ class ConnectionSet:
         """End a connection in order (FAQ II.5)."""
         lib.sb_set_close(self._set, id, int(reason))
 
-    def shut_all(self, reason: CloseReason) -> None:
-        """End every open connection in order, behind what was written to it; held ones end by their sinks."""
-        for sink in self._own_sinks():
-            sink.stopping(now=True)
-        self.flush()
-        lib.sb_set_close_all(self._set, int(reason))
-
     @property
     def at_work(self) -> int:
         """How many calls of handlers have begun that end outside of dispatch()."""

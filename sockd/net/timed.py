@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from sockd.net.connection_set import Sink
+from sockd.net.sink import Sink
 
 if TYPE_CHECKING:
     from sockd.metrics import Histogram
