@@ -8,8 +8,7 @@ import sockd
 slow = sockd.Service(blocking=True)
 batch = sockd.Service(blocking=True)
 barrier = threading.Barrier(3)
-together = 0
-most = 0
+calls = {"now": 0, "most": 0}
 lock = threading.Lock()
 
 
@@ -43,14 +42,13 @@ def meet(line):
 
 def counted(line):
     """Tell how many calls there were at once, at most."""
-    global together, most
     with lock:
-        together += 1
-        most = max(most, together)
+        calls["now"] += 1
+        calls["most"] = max(calls.values())
     time.sleep(0.002)
     with lock:
-        together -= 1
-    return b"%s %d" % (line, most)
+        calls["now"] -= 1
+    return b"%s %d" % (line, calls["most"])
 
 
 def burn(line):
@@ -63,9 +61,9 @@ def burn(line):
 
 
 def stuck(line):
-    if line == b"hello":
-        return line
-    threading.Event().wait()
+    if line != b"hello":
+        threading.Event().wait()
+    return line
 
 
 def callback(line):
