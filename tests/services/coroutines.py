@@ -77,20 +77,18 @@ async def deaf(reader, writer):
 
 
 tidy = sockd.Service()
-count = 0
+tidied = []
 
 
 @tidy.startup
 async def open_it():
-    global count
     await asyncio.sleep(0)
-    count = 0
+    tidied.clear()
 
 
 @tidy.session
 async def work(reader, writer):
     """Wait for what is not the peer, and clean up with an await when cancelled."""
-    global count
     try:
         async for line in reader:
             if line == b"sleep\n":
@@ -99,7 +97,7 @@ async def work(reader, writer):
             writer.write(line)
     finally:
         await asyncio.sleep(0.01)
-        count += 1
+        tidied.append(writer)
         writer.write(b"last words\n")
 
 
@@ -107,7 +105,7 @@ async def work(reader, writer):
 async def close_it():
     await asyncio.sleep(0)
     with open("tidied", "w") as file:
-        file.write(str(count))
+        file.write(str(len(tidied)))
 
 
 async def stubborn(reader, writer):
