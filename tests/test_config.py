@@ -168,6 +168,16 @@ WRONG = [
         "inetd_timeout, log",
     ),
     (
+        "built-in that blocks",
+        LISTEN + '[service.upper]\nbuiltin = "upper"\nblocking = true\n',
+        ":6: service.upper.blocking: has no meaning for a built-in, which never blocks",
+    ),
+    (
+        "no threads",
+        LISTEN + "[daemon]\nthreads = 0\n",
+        ":5: daemon.threads: 0 is too small; allowed is 1 to 1024 threads",
+    ),
+    (
         "key of another table",
         LISTEN + 'idle_timeout = "5m"\n',
         ":4: listen[0].idle_timeout: unknown key; idle_timeout belongs to [service.NAME]",

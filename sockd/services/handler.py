@@ -18,7 +18,7 @@ from sockd.services.service import Protocol, Service
 if TYPE_CHECKING:
     from types import ModuleType
 
-FORMS = "a handler is a function from line to reply, a protocol class or a sockd.Service"
+FORMS = "a handler is a function from line to reply, a coroutine function, a protocol class or a sockd.Service"
 PROTOCOL_METHODS = ("data_received", "frame_received", "line_received", "buffer_updated")
 RAW_METHODS = ("data_received", "buffer_updated")
 

@@ -26,7 +26,7 @@ logger = logging.getLogger("sockd.handler")
 
 SWITCH_INTERVAL_SECONDS = 0.0005
 """For sys.setswitchinterval, as long as there are threads: the loop gives the interpreter away at each call into C
-and waits for so long to get it back from a handler that computes.  docs/performance.md has the measurement."""
+and waits for so long to get it back from a handler that computes (Python's own 5 ms made 9 ms of p99 there)."""
 
 
 class Pool:

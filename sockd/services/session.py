@@ -132,12 +132,10 @@ class Session:
 
     @property
     def place(self) -> str:
-        """Where the coroutine waits: `file:line name`."""
-        frames = self.task.get_stack()
-        if not frames:
-            return ""
-        code = frames[-1].f_code
-        return f"{code.co_filename}:{frames[-1].f_lineno} {code.co_qualname}"
+        """Where the handler's own coroutine waits: `file:line name`."""
+        own: Any = self.task.get_coro()
+        frame = getattr(own.cr_await, "cr_frame", None)  # of _run's await
+        return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}"
 
     # ---- the connection
 

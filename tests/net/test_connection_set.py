@@ -18,11 +18,12 @@ from sockd.net import connection_set as module
 from sockd.net.connection_info import Which
 from sockd.net.connection_set import ConnectionSet, Group
 from sockd.net.selector import choose
+from sockd.net.sink import Sink as BaseSink
 from sockd.wire.framing import Line, Raw
 from sockd.wire.state import CloseReason
 
 
-class Sink:
+class Sink(BaseSink):
     """Keeps every event in words."""
 
     def __init__(self, connections):
