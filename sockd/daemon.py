@@ -41,6 +41,7 @@ from sockd.process.systemd import Given, Notifier
 from sockd.services import hooks, registry
 from sockd.services.attach import group_of, sink_of
 from sockd.services.builtin import DISCARD
+from sockd.services.trace import traced
 from sockd.wire.framing import Raw
 from sockd.wire.state import CloseReason
 
@@ -125,6 +126,7 @@ class Surroundings:
         background: no terminal: the log goes to syslog if nothing else is said, and root needs a user to become.
         root_may_stay: root may serve without the configuration's word.
         given: what systemd, or whoever started us, passed.
+        trace: each frame is a line of the log.
     """
 
     ready: Callable[[Sequence[tuple[str, str]]], None]
@@ -133,6 +135,7 @@ class Surroundings:
     background: bool = False
     root_may_stay: bool = False
     given: Given = Given()  # noqa: RUF009 - frozen
+    trace: bool = False
 
 
 @dataclass(frozen=True)
@@ -324,7 +327,7 @@ class Daemon:
         reserve = Reserve()
         stack.callback(reserve.close)
         refusals = Refusals(self._connections, REFUSED, max(1, self._capacity // REFUSED_SHARE))
-        groups: dict[int, tuple[Sink, Quota]] = {}
+        groups: dict[int, tuple[ServiceSpec, Sink, Quota]] = {}
         for listening, one in bound:
             spec = one.service
             if listening.endpoint.type == socket.SOCK_DGRAM:
@@ -333,15 +336,16 @@ class Daemon:
                 self._listeners.append(DatagramListener(listening, spec.datagram, self._loop, spec.name, rules))
                 continue
             if id(spec) not in groups:
-                groups[id(spec)] = sink_of(spec, self._connections, self._loop), Quota(spec.most)
-            sink, quota = groups[id(spec)]
+                shown = traced(spec) if self._surroundings.trace else spec
+                groups[id(spec)] = shown, sink_of(shown, self._connections, self._loop), Quota(spec.most)
+            served, sink, quota = groups[id(spec)]
             handover = self._executor.handover(spec, self._resolver, names=one.settings.names)
             self._listeners.append(
                 Listener(
                     listening,
                     one.settings,
                     connections=self._connections,
-                    group=self._connections.add_group(group_of(spec), sink),
+                    group=self._connections.add_group(group_of(served), sink),
                     refusals=refusals,
                     quota=quota,
                     reserve=reserve,

@@ -200,6 +200,7 @@ class ServiceSpec:
         datagram: answers a datagram; None when it cannot.
         program: is executed for each connection, which then is its own.
         small: one that comes with sockd, whose datagrams must not make a loop or an amplifier.
+        trace: each frame is a line of the log.
     """
 
     name: str
@@ -215,6 +216,7 @@ class ServiceSpec:
     datagram: Callable[[bytes], bytes | None] | None = None
     program: Program | None = None
     small: bool = False
+    trace: bool = False
 
     @property
     def most(self) -> int | None:
