@@ -62,3 +62,11 @@ def test_levels_have_colours_on_a_terminal_unless_it_is_not_wanted(no_color, is_
         os.close(theirs)
     assert b"here" in said
     assert (b"\x1b[33mwarning\x1b[0m" in said) == is_coloured
+
+
+def test_a_traced_batch_answers_as_ever(serve, tmp_path):
+    batch = "import sockd\nservice = sockd.Service()\nservice.frames(lambda lines: [line.upper() for line in lines])\n"
+    (tmp_path / "batch.py").write_text(batch)
+    server = serve("tcp://127.0.0.1:0=batch:service", options=["--trace"])
+    assert server.connect().finish_with(b"a\nb\n") == b"A\nB\n"
+    assert [e["frame"] for e in server.having("frame")] == ["a", "A\n", "b", "B\n"]
