@@ -92,6 +92,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--log-level", metavar="LEVEL", help="debug, info, warning or error")
     add("--log-format", metavar="FORMAT", help="text or json")
     add("--reload", action="store_true", help="start again when a source file changes (development)")
+    add("--trace", action="store_true", help="log each frame as it passes, with its content (development)")
     add("-V", "--version", action="version", version=f"sockd {version('sockd')}")
     return parser
 
@@ -123,6 +124,8 @@ def _reporting(work: Callable[[], int]) -> int:
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    if options.trace and not options.foreground:
+        raise UsageError("--trace is for development; use it with --foreground")
     if options.reload:
         if not options.foreground:
             raise UsageError("--reload is for development; use it with --foreground")
@@ -146,7 +149,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.foreground:
         head = f"sockd {version('sockd')} serves, by {source.name}:"  # now, for chroot(2) hides what it is read from
         greet = (lambda _: None) if given.notify else lambda listeners: _greet(listeners, head)
-        return _serve(source, given, ready=greet, background=False)
+        return _serve(source, given, ready=greet, background=False, trace=options.trace)
     if source.name == EXAMPLE:
         files = f"neither {config.LOCAL_FILE} nor {config.SYSTEM_FILE} is there"
         raise ConfigurationError(f"no configuration: {files}; {_TRY}")
@@ -184,7 +187,7 @@ def _parse_quietly(arguments: Sequence[str]) -> argparse.Namespace:
             options = make_parser().parse_args(arguments)
     except SystemExit as stop:
         raise UsageError(words.getvalue().rstrip().rpartition("\n")[2] or f"exit code {stop.code}") from None
-    for name in ("listen", "foreground", "check", "show", "reload", "pidfile"):
+    for name in ("listen", "foreground", "check", "show", "reload", "trace", "pidfile"):
         if getattr(options, name):
             option = "print" if name == "show" else name
             raise UsageError(f"--{option} has no meaning with --inetd, which serves what it is given; remove it")
@@ -231,7 +234,7 @@ def _port_notes(plans: Iterable[Plan]) -> Iterator[str]:
                 yield f"{address}: {text}"
 
 
-def _serve(source: Source, given: Given, *, ready: Ready, background: bool) -> int:
+def _serve(source: Source, given: Given, *, ready: Ready, background: bool, trace: bool = False) -> int:
     surroundings = Surroundings(
         ready=ready,
         imported=lambda: report(_files(source.settings, source.name)),
@@ -240,6 +243,7 @@ def _serve(source: Source, given: Given, *, ready: Ready, background: bool) -> i
         background=background,
         root_may_stay=not background and source.check is None,
         given=given,
+        trace=trace,
     )
     daemon = Daemon(source.settings, surroundings)
     try:

@@ -93,6 +93,7 @@ class Surroundings:
         background: no terminal: the log goes to syslog if nothing else is said, and root needs a user to become.
         root_may_stay: root may serve without the configuration's word.
         given: what systemd, or whoever started us, passed.
+        trace: each frame is a line of the log.
     """
 
     ready: Callable[[Sequence[tuple[str, str]]], None]
@@ -102,6 +103,7 @@ class Surroundings:
     background: bool = False
     root_may_stay: bool = False
     given: Given = Given()  # noqa: RUF009 - frozen
+    trace: bool = False
 
 
 Opened: TypeAlias = "tuple[Address, Listening, Plan]"
@@ -299,7 +301,16 @@ class Daemon:
         reserve = Reserve()
         stack.callback(reserve.close)
         refusals = Refusals(self._connections, REFUSED, max(1, self._capacity // REFUSED_SHARE))
-        tools = Tools(self._connections, self._loop, self._pool, self._resolver, self._executor, refusals, reserve)
+        tools = Tools(
+            connections=self._connections,
+            loop=self._loop,
+            pool=self._pool,
+            resolver=self._resolver,
+            executor=self._executor,
+            refusals=refusals,
+            reserve=reserve,
+            trace=self._surroundings.trace,
+        )
         self._serving = Serving(tools, self._page)
         stack.callback(self._serving.close)
         self._reloading = Reloading(

@@ -27,6 +27,7 @@ from sockd.net.timed import Timed
 from sockd.services import hooks
 from sockd.services.attach import group_of, sink_of
 from sockd.services.http import Http
+from sockd.services.trace import traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -90,6 +91,8 @@ class Tools:
     executor: Executor
     refusals: Refusals
     reserve: Reserve
+    trace: bool = False
+    """Each frame is a line of the log."""
 
 
 class Serving:
@@ -162,6 +165,8 @@ class Serving:
         quota = self._quotas.setdefault(spec.name, Quota(spec.most))
         if spec.protocol is Http:
             spec = replace(spec, protocol=partial(Http, self._pages))
+        if tools.trace:
+            spec = traced(spec)
         if spec.session is not None and not tools.loop.serves_coroutines:
             raise HandlerError(f"service {spec.name}: coroutines need a restart, for no service was one at the start")
         sink = sink_of(spec, tools.connections, tools.loop, tools.pool)
@@ -181,7 +186,7 @@ class Serving:
             answering = DatagramListener(listening, spec.datagram, tools.loop, spec.name, rules, before, pool)
             return Served(address, listening, plan, run, answering)
         assert not isinstance(before, DatagramListener)
-        group = tools.connections.add_group(group_of(spec), run.sink)
+        group = tools.connections.add_group(group_of(run.spec), run.sink)
         run.groups.add(group)
         accepting = Listener(
             listening,

@@ -30,6 +30,7 @@ class ConnectionSink(Sink):
         make: called once for each connection; returns the receiver, and the protocol object if there is one.
         receive: makes a receiver for a protocol object.
         codec: of the service's framing.
+        kind: the class of its connections.
     """
 
     def __init__(
@@ -41,7 +42,9 @@ class ConnectionSink(Sink):
         high_water: int,
         connections: ConnectionSet,
         loop: EventLoop,
+        kind: type[Connection] = Connection,
     ) -> None:
+        self._kind = kind
         self._service = service
         self._make = make
         self._codec = codec
@@ -53,7 +56,7 @@ class ConnectionSink(Sink):
 
     def accepted(self, id: int) -> None:
         """Make the connection and tell its receiver."""
-        connection = Connection(id, self._set, self._codec, self._high_water, self._loop, self._receive)
+        connection = self._kind(id, self._set, self._codec, self._high_water, self._loop, self._receive)
         self._live[id] = connection
         try:
             receiver, protocol = self._make()

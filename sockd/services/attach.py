@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sockd.net.codec import codec_of
+from sockd.net.connection import Connection
 from sockd.net.connection_set import Group
 from sockd.net.connection_sink import ConnectionSink
 from sockd.services.batch import BatchSink
 from sockd.services.blocking import BlockingSink
 from sockd.services.function import sink_of as function_sink_of
 from sockd.services.receiver import FunctionReceiver, ProtocolReceiver
+from sockd.services.trace import TracedConnection
 from sockd.wire.framing import Line, Raw
 
 if TYPE_CHECKING:
@@ -68,7 +70,8 @@ def sink_of(spec: ServiceSpec, connections: ConnectionSet, loop: EventLoop, pool
         assert function is not None
         return FunctionReceiver(function), None
 
-    return ConnectionSink(spec.name, make, ProtocolReceiver, codec, spec.limits.high_water, connections, loop)
+    kind = TracedConnection if spec.trace else Connection
+    return ConnectionSink(spec.name, make, ProtocolReceiver, codec, spec.limits.high_water, connections, loop, kind)
 
 
 def _session_sink_of(spec: ServiceSpec, codec: Codec, connections: ConnectionSet, loop: EventLoop) -> Sink:

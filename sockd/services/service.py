@@ -231,6 +231,7 @@ class ServiceSpec:
         goodbye: payload of the last frame before a stop ends a connection; empty for none.
         program: is executed for each connection, which then is its own.
         small: one that comes with sockd, whose datagrams must not make a loop or an amplifier.
+        trace: each frame is a line of the log.
     """
 
     name: str
@@ -249,6 +250,7 @@ class ServiceSpec:
     goodbye: bytes = b""
     program: Program | None = None
     small: bool = False
+    trace: bool = False
 
     @property
     def most(self) -> int | None:
