@@ -28,6 +28,7 @@ from sockd.settings import (
     ServiceSettings,
     Settings,
     Size,
+    SocksSettings,
     key_of,
 )
 from sockd.toml_text import KeyPath, quote, quote_key
@@ -51,6 +52,7 @@ _HEADERS: dict[type, str] = {
     ServiceSettings: "[service.NAME]",
     ProgramLimits: "limits",
     ProxyProtocolSettings: "proxy_protocol",
+    SocksSettings: "socks",
     Settings: "the file",
 }
 _KINDS: dict[type, str] = {
@@ -69,6 +71,7 @@ _EXAMPLES = {
     "keepalive": 'keepalive = { idle = "2m", interval = "30s", count = 4 }',
     "limits": 'limits = { cpu = "10s", memory = "64 MiB", wall = "1m" }',
     "proxy_protocol": 'proxy_protocol = { from = ["10.0.0.1"] }',
+    "socks": 'socks = { users = "/etc/sockd/users" }',
     "rate": 'rate = { connections = 10, per = "1s", burst = 20 }',
 }
 _WRONG = object()  # stands for a value that was reported
