@@ -57,7 +57,8 @@ class Dial:
             return
         now = self._loop.clock()
         if self._race.is_lost(now):
-            self._end(None, self._codes or [errno.ETIMEDOUT])
+            silent = [errno.ETIMEDOUT] if self._open or not self._codes else []
+            self._end(None, self._codes + silent)
         else:
             self._timer = self._loop.call_later(self._race.pause(now), self._go_on)
 

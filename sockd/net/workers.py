@@ -79,7 +79,7 @@ class Workers:
                 or raised, or with NoAnswer.
             deadline: seconds from now.
         """
-        question = Question(done)
+        question: Question[T] = Question(done)
         if self._queue.qsize() >= self._waiting:
             self._loop.call_soon(lambda: question.answer(NoAnswer(f"{self._waiting} wait already")))
             return question
