@@ -23,6 +23,7 @@ from sockd.config_daemon import check_daemon
 from sockd.config_dump import dump
 from sockd.config_exec import check_program
 from sockd.config_framing import check_framing
+from sockd.config_socks import check_socks
 from sockd.config_values import Problem, choice, read, show, suggest
 from sockd.errors import AddressError, ConfigurationError, UsageError, fault
 from sockd.settings import DaemonSettings, ListenSettings, LogSettings, ServiceSettings, Settings
@@ -35,7 +36,7 @@ CheckAddress = Callable[[str], Hashable]
 """Raises AddressError with the reason; gives equal results for equal addresses, None for one that is never taken."""
 
 BUILTIN_SERVICES = ("upper", "echo", "discard", "chargen", "qotd", "systat", "daytime", "time")
-KINDS = ("handler", "builtin", "exec")
+KINDS = ("handler", "builtin", "exec", "socks")
 """Of which a service has exactly one."""
 
 LOCAL_FILE = Path("sockd.toml")
@@ -200,7 +201,7 @@ def _check_service(name: str, service: ServiceSettings) -> Iterator[Problem]:
         text = f"stands beside {given[0]}; a service has exactly one of {', '.join(KINDS)}"
         yield Problem((*path, given[1]), text)
     if not given:
-        text = 'has no handler; write handler = "module:attribute", builtin = "upper" or exec = ["/path"]'
+        text = 'has no handler; write handler = "module:attribute", builtin = "upper", exec = ["/path"] or socks = {}'
         yield Problem(path, text, missing=KINDS)
     if service.builtin is not None and service.builtin not in BUILTIN_SERVICES:
         text = f"{show(service.builtin)} is no built-in; they are {', '.join(BUILTIN_SERVICES)}"
@@ -212,6 +213,7 @@ def _check_service(name: str, service: ServiceSettings) -> Iterator[Problem]:
         yield Problem((*path, "handler"), f"{show(service.handler)} {reason}", service.handler)
     yield from check_program(path, service)
     yield from check_framing(path, service)
+    yield from check_socks(path, service)
 
 
 def _check_listeners(

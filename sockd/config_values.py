@@ -29,6 +29,7 @@ from sockd.settings import (
     ServiceSettings,
     Settings,
     Size,
+    SocksSettings,
     key_of,
 )
 from sockd.toml_text import KeyPath, quote, quote_key
@@ -53,6 +54,7 @@ _HEADERS: dict[type, str] = {
     ProgramLimits: "limits",
     FramingSettings: "framing",
     ProxyProtocolSettings: "proxy_protocol",
+    SocksSettings: "socks",
     Settings: "the file",
 }
 _KINDS: dict[type, str] = {
@@ -72,6 +74,7 @@ _EXAMPLES = {
     "framing": 'framing = { type = "prefix", width = 4 }',
     "limits": 'limits = { cpu = "10s", memory = "64 MiB", wall = "1m" }',
     "proxy_protocol": 'proxy_protocol = { from = ["10.0.0.1"] }',
+    "socks": 'socks = { users = "/etc/sockd/users" }',
     "rate": 'rate = { connections = 10, per = "1s", burst = 20 }',
 }
 _WRONG = object()  # stands for a value that was reported

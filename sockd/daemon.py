@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from sockd import log, log_targets
 from sockd.errors import ConfigurationError, HandlerError, SockdError
 from sockd.executor import Executor, identified
+from sockd.forwarding import Forwarding
 from sockd.net import selector
 from sockd.net.address import Address
 from sockd.net.connection_set import ConnectionSet, Group, Sink
@@ -202,6 +203,7 @@ class Daemon:
             keeps_root = wanted.account is None or wanted.account.uid == 0
             stack.callback(PidFile(daemon.pidfile, removable=keeps_root).release)
         self._executor = Executor((one.service for one in plans), wanted.owner, stack)
+        self._forwarding = Forwarding((one.service for one in plans), stack)
         self._passed = PassedSockets(self._surroundings.given)
         stack.callback(self._passed.close)
         listening = self._listen(plans, stack)
@@ -279,6 +281,7 @@ class Daemon:
             self._loop.watch = watch
         self._notifier = Notifier(self._manager, self._loop)
         self._executor.begin(self._loop, files)
+        self._forwarding.begin(self._loop)
         self._resolver = Resolver(self._loop)
         stack.callback(self._resolver.close)
         self._connections.name_of = self._resolver.known
@@ -303,9 +306,8 @@ class Daemon:
         selects = self._settings.daemon.multiplexer == "select"
         soft = SELECT_DESCRIPTORS if selects and not 0 <= hard < SELECT_DESCRIPTORS else hard  # RLIM_INFINITY is -1
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        own = (
-            OWN_DESCRIPTORS + self._executor.most + sum(len(listen.addresses) or 1 for listen in self._settings.listen)
-        )
+        own = OWN_DESCRIPTORS + self._executor.most + self._forwarding.most
+        own += sum(len(listen.addresses) or 1 for listen in self._settings.listen)
         if hard != resource.RLIM_INFINITY and hard < wanted + own:
             event = {"max_connections": wanted, "descriptors": hard, "own": own}
             logger.warning("fewer descriptors than max_connections may need", extra={"event": event})
@@ -335,7 +337,9 @@ class Daemon:
             if id(spec) not in groups:
                 groups[id(spec)] = sink_of(spec, self._connections, self._loop), Quota(spec.most)
             sink, quota = groups[id(spec)]
-            handover = self._executor.handover(spec, self._resolver, names=one.settings.names)
+            names = one.settings.names
+            handover = self._executor.handover(spec, self._resolver, names=names)
+            handover = handover or self._forwarding.handover(spec, self._resolver, names=names)
             self._listeners.append(
                 Listener(
                     listening,
@@ -366,10 +370,14 @@ class Daemon:
 
     def _status(self) -> str:
         """Say in words how it goes, for systemctl status."""
-        connections, listeners = len(self._connections) + len(self._executor), len(self._listeners)
+        connections, listeners = self._count(), len(self._listeners)
         return (
             f"serving, {connections} connection{'s'[: connections != 1]}, {listeners} listener{'s'[: listeners != 1]}"
         )
+
+    def _count(self) -> int:
+        """Return how many connections are served, by whomever."""
+        return len(self._connections) + len(self._executor) + len(self._forwarding)
 
     def _reload_telling(self) -> None:
         with self._notifier.reloading(self._status):
@@ -378,6 +386,7 @@ class Daemon:
     def _reload(self) -> None:
         """Open the log anew, and tell whether the configuration would do for the next start."""
         self._reopen_log()
+        self._forwarding.reread()
         if self._surroundings.check is None:
             logger.info("no configuration file to check")
             return
@@ -414,9 +423,10 @@ class Daemon:
         while not self._at_once and self._loop.clock() < half and self._connections.shut_quiet(CloseReason.SHUTDOWN):
             self._turn(min(half, self._loop.clock() + 0.05))
         self._connections.shut_all(CloseReason.SHUTDOWN)
-        while not self._at_once and self._loop.clock() < end and (len(self._connections) or len(self._executor)):
+        while not self._at_once and self._loop.clock() < end and self._count():
             self._turn(end)
         self._executor.end(lambda: self._at_once)
+        self._forwarding.end()
         left = len(self._connections)
         logger.info("stopped", extra={"event": {"connections_left": left} if left else {}})
 

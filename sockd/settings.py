@@ -4,15 +4,20 @@ The names of the fields are the keys of sockd.toml.  Reading and checking a file
 belongs to sockd.config; nothing here imports or opens anything.
 """
 
-# ruff: noqa: ANN401, RUF009 - setting() is a field specifier, typed and used like dataclasses.field
+# ruff: noqa: RUF009 - setting() is a field specifier, typed and used like dataclasses.field
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-KIB = 1024
-MIB = 1024 * KIB
+from sockd.setting import KIB, MIB, Duration, Size, key_of, setting
+from sockd.settings_socks import SocksSettings
+
+__all__ = [
+    "MIB", "DaemonSettings", "Duration", "KeepaliveSettings", "ListenSettings", "LogSettings", "ProgramLimits",
+    "ProxyProtocolSettings", "RateSettings", "ServiceSettings", "Settings", "Size", "SocksSettings", "key_of",
+]  # fmt: skip
 
 Multiplexer = Literal["auto", "epoll", "poll", "select"]
 LogFormat = Literal["text", "json"]
@@ -24,35 +29,6 @@ FramingName = Literal[
 ]  # fmt: skip
 LineEnding = Literal["lf", "crlf", "same"]
 ByteOrder = Literal["big", "little"]
-
-
-class Size(int):
-    """A number of bytes; in TOML an integer or text such as "64 KiB" or "100 KB"."""
-
-
-class Duration(float):
-    """A number of seconds; in TOML a number or text such as "500ms" or "15m"."""
-
-
-def setting(
-    default: Any,
-    *,
-    help: str,
-    source: str,
-    unit: str = "",
-    low: float | None = None,
-    high: float | None = None,
-) -> Any:
-    """Declare one setting; a callable default makes a fresh value each time."""
-    about = {"help": help, "source": source, "unit": unit, "low": low, "high": high}
-    if callable(default):
-        return field(default_factory=default, metadata=about)
-    return field(default=default, metadata=about)
-
-
-def key_of(name: str) -> str:
-    """Return the key of a field: its name, without the underscore of one that is a word of Python."""
-    return name.removesuffix("_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -423,6 +399,9 @@ class ServiceSettings:
         source="default log: inetd's own, the socket, shows errors to the client",
     )
     limits: ProgramLimits | None = setting(None, help="limits of a program", source="")
+    socks: SocksSettings | None = setting(
+        None, help="a SOCKS server, which connects on behalf of its clients", source="RFC 1928, RFC 1929, FAQ III.2"
+    )
     max_instances: int | None = setting(
         None,
         help="programs that run at once, for all listeners; then it is as at_limit says",

@@ -94,6 +94,19 @@ class EventLoop:
         if fd in self._selector.get_map():
             self._selector.unregister(fd)
 
+    def watch_fd(self, fd: int, events: int, callback: Callable[[], None]) -> None:
+        """Call back whenever the descriptor is ready for one of the events.
+
+        Args:
+            events: selectors.EVENT_READ and EVENT_WRITE, in place of those of the last call; 0: call back no more.
+        """
+        if not events:
+            self.remove_reader(fd)
+        elif fd in self._selector.get_map():
+            self._selector.modify(fd, events, callback)
+        else:
+            self._selector.register(fd, events, callback)
+
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call back once, in this turn or the next."""
         self._soon.append(callback)

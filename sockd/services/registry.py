@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import resource
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,14 @@ from sockd.services.exec import Program
 from sockd.services.framings import framing_of
 from sockd.services.service import Limits, Service, ServiceSpec
 from sockd.settings import ProgramLimits, ServiceSettings
+from sockd.settings_socks import DEFAULT_MAX_CLIENTS
 from sockd.wire.framing import Line, Raw, Record, datagram_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from sockd.services.service import BatchFunction, Reply
+    from sockd.settings import SocksSettings
     from sockd.wire.framing import Frame, Framing
 
 
@@ -45,6 +48,8 @@ def resolve(name: str, tables: Mapping[str, ServiceSettings]) -> ServiceSpec:
         return _of_builtin(name, table)
     if table.exec is not None:
         return _of_program(name, table, table.exec)
+    if table.socks is not None:
+        return _of_socks(name, table, table.socks)
     assert table.handler is not None
     return _of_handler(name, table, handler.find(table.handler))
 
@@ -81,6 +86,11 @@ def _of_program(name: str, table: ServiceSettings, argv: tuple[str, ...]) -> Ser
         max_instances=table.max_instances or defaults.DEFAULT_MAX_INSTANCES,
     )
     return ServiceSpec(name=name, framing=Raw(), limits=_limits(table, Service()), program=program)
+
+
+def _of_socks(name: str, table: ServiceSettings, socks: SocksSettings) -> ServiceSpec:
+    limits = replace(_limits(table, Service()), max_connections=table.max_connections or DEFAULT_MAX_CLIENTS)
+    return ServiceSpec(name=name, framing=Raw(), limits=limits, socks=socks)
 
 
 def _resource_limits(limits: ProgramLimits) -> Iterator[tuple[int, int, int]]:

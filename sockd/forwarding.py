@@ -1,0 +1,93 @@
+"""The daemon's part for services that take connections over to forward them: SOCKS servers.
+
+Before rights are dropped their files are read; once the loop is there they are made; at a stop
+they are ended.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from sockd.errors import SockdError
+from sockd.net.handover import Handover
+from sockd.services.socks import Server, UsersFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from contextlib import ExitStack
+
+    from sockd.net.loop import EventLoop
+    from sockd.net.resolver import Resolver
+    from sockd.services.service import ServiceSpec
+
+logger = logging.getLogger("sockd.socks")
+
+DESCRIPTORS_A_CLIENT = 2
+
+
+class Forwarding:
+    """The forwarding services of one daemon.
+
+    Args:
+        specs: of all services; those that forward nothing are passed over.
+        stack: closes what is opened.
+
+    Attributes:
+        most: descriptors that they may need, all together.
+
+    Raises:
+        ConfigurationError, SystemFault, PermissionFault: a users' file cannot be read, or is wrong.
+    """
+
+    def __init__(self, specs: Iterable[ServiceSpec], stack: ExitStack) -> None:
+        self._files: dict[str, UsersFile] = {}
+        self._servers: dict[str, Server] = {}
+        self._stack = stack
+        self.most = 0
+        for spec in {spec.name: spec for spec in specs}.values():
+            if spec.socks is None:
+                continue
+            self.most += DESCRIPTORS_A_CLIENT * (spec.most or 0)
+            if spec.socks.users is not None:
+                file = UsersFile(spec.socks.users, f"service.{spec.name}.socks.users")
+                stack.callback(file.close)
+                self._files[spec.name] = file
+
+    def __len__(self) -> int:
+        """Return how many connections are being served."""
+        return sum(map(len, self._servers.values()))
+
+    def begin(self, loop: EventLoop) -> None:
+        """Be ready to serve."""
+        self._loop = loop
+
+    def server(self, spec: ServiceSpec) -> Server | None:
+        """Return what serves a service's connections, one for all of its listeners; None for other services."""
+        if spec.socks is None:
+            return None
+        if spec.name not in self._servers:
+            server = Server(spec.name, spec.socks, self._loop, file=self._files.get(spec.name))
+            self._stack.callback(server.close)
+            self._servers[spec.name] = server
+        return self._servers[spec.name]
+
+    def handover(self, spec: ServiceSpec, resolver: Resolver, *, names: bool) -> Handover | None:
+        """Return what a listener hands its connections to; None for other services."""
+        server = self.server(spec)
+        return None if server is None else Handover(server, resolver if names else None)
+
+    def reread(self) -> None:
+        """Read the users' files anew; the users stay as they are where that fails."""
+        for name, file in self._files.items():
+            try:
+                file.reread()
+            except SockdError as error:
+                logger.error("users not read, going on with the old ones", extra={"event": {"error": str(error)}})
+            else:
+                logger.info("users read", extra={"event": {"service": name, "users": len(file.users)}})
+
+    def end(self) -> None:
+        """End what is left, at once."""
+        for server in self._servers.values():
+            server.abort()
