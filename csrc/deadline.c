@@ -111,8 +111,8 @@ void sb__deadlines_run(sb_set *set)
 int sb_set_timeout(sb_set *set)
 {
     const struct wheel *w = &set->wheel;
-    if (set->doomed_count > 0)
-        return 0; /* they end in the next turn */
+    if (set->doomed_count > 0 || set->again_count > 0)
+        return 0; /* they end, or are framed, in the next turn */
     sb__now(set);
     for (int64_t tick = w->tick + 1; tick < w->tick + SB_WHEEL; tick++) {
         int slot = (int)(tick % SB_WHEEL);

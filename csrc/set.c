@@ -66,9 +66,12 @@ static int make_tables(sb_set *set)
     set->readies = map(readies_size(set), sizeof *set->readies);
     set->changed = map(rows, sizeof *set->changed);
     set->doomed = map(rows, sizeof *set->doomed);
+    set->again = map(rows, sizeof *set->again);
+    set->framings = map(rows, sizeof *set->framings);
     set->items = map(readies_size(set), sizeof *set->items);
     set->arena = map(SB_ARENA, 1);
-    return set->rows && set->events && set->parts && set->readies && set->changed && set->doomed && set->items && set->arena;
+    return set->rows && set->events && set->parts && set->readies && set->changed && set->doomed && set->again
+        && set->framings && set->items && set->arena;
 }
 
 static int open_epoll(void)
@@ -113,6 +116,8 @@ static void free_tables(sb_set *set)
     unmap(set->readies, readies_size(set), sizeof *set->readies);
     unmap(set->changed, rows, sizeof *set->changed);
     unmap(set->doomed, rows, sizeof *set->doomed);
+    unmap(set->again, rows, sizeof *set->again);
+    unmap(set->framings, rows, sizeof *set->framings);
     unmap(set->items, readies_size(set), sizeof *set->items);
     unmap(set->arena, SB_ARENA, 1);
 }
@@ -144,6 +149,26 @@ static int64_t lesser(int64_t number, int64_t most)
     return number < most ? number : most;
 }
 
+/* A datagram is none of a stream's pieces; a record of a fixed size has no smaller limit. */
+int sb__can_frame(const sb_framing *framing)
+{
+    return framing->kind != SB_FRAMING_DATAGRAM && !(framing->kind == SB_FRAMING_FIXED && framing->limit > SB_FRAME_MAX);
+}
+
+/* How a row is cut: as its group, or by a framing of its own. */
+const sb_framing *sb__framing_of(const sb_set *set, const struct row *row)
+{
+    return row->flags & FLAG_FRAMED ? &set->framings[row - set->rows] : &set->groups[row->group].framing;
+}
+
+sb_framing sb__bounded(const sb_framing *framing)
+{
+    sb_framing bounded = *framing;
+    if (bounded.limit > SB_FRAME_MAX)
+        bounded.limit = SB_FRAME_MAX;
+    return bounded;
+}
+
 /* Twice the room whenever their number is a power of two. */
 static int grow_groups(sb_set *set)
 {
@@ -161,13 +186,18 @@ static int grow_groups(sb_set *set)
  * with what is kept here do not overflow, and sizes fit in a size_t. */
 int sb_set_group(sb_set *set, const sb_group *group)
 {
+    int kind = group->framing.kind;
+    if (!sb__can_frame(&group->framing))
+        return SB_ERR_INVALID;
+    if (group->serve != SB_SERVE_CALLER && kind != SB_FRAMING_RAW && kind != SB_FRAMING_LINE)
+        return SB_ERR_INVALID;
     if (set->group_count == SB_GROUPS)
         return SB_ERR_LIMIT;
     if (grow_groups(set) < 0)
         return SB_ERR_NOMEM;
     sb_group *kept = &set->groups[set->group_count];
     *kept = *group;
-    kept->max_frame = lesser(group->max_frame, SB_FRAME_MAX);
+    kept->framing = sb__bounded(&group->framing);
     kept->max_unsent = lesser(group->max_unsent, PTRDIFF_MAX);
     kept->idle_ms = lesser(group->idle_ms, SB_FOREVER_MS);
     kept->frame_ms = lesser(group->frame_ms, SB_FOREVER_MS);

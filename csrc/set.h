@@ -5,7 +5,9 @@
  *   set.c           the table of connections, its events and its lent buffers
  *   set_accept.c    how a connection begins
  *   set_life.c      how it goes on and ends
- *   set_receive.c   a turn: wait, receive, frame
+ *   set_receive.c   a turn: wait, receive
+ *   set_frame.c     what was received, cut into frames and handed out
+ *   set_unread.c    frames given back, and another framing in mid-connection
  *   set_send.c      replies, and output that the kernel did not take
  *   deadline.c      a timing wheel over the rows
  */
@@ -27,7 +29,7 @@ enum {
     SB_EVENTS_A_ROW = 8,    /* a row makes fewer events in a turn: see event() */
     SB_GROUPS = 65535,
     SB_ROWS = 1 << 23,      /* the tables of so many can be addressed with 32 bits */
-    SB_FRAME_MAX = INT32_MAX - 1, /* an unfinished line is one byte longer at most, and told in an int32_t */
+    SB_FRAME_MAX = INT32_MAX - 1, /* payload of a frame; an unfinished line is one byte longer at most */
     SB_BATCH = 512,         /* ready descriptors taken from epoll in one turn */
     SB_WHEEL = 256,         /* slots of the wheel, 64 s in all */
     SB_TICK_MS = 250,
@@ -60,7 +62,13 @@ enum {
     FLAG_HIGH = 4,     /* more unsent than high water */
     FLAG_PARKED = 8,   /* taken out of epoll: nothing is wanted, yet it would report a hang-up */
     FLAG_CHANGED = 16, /* is in the list of changes, also when the row is used again */
-    FLAG_DOOMED = 32   /* ends in the next turn, after the replies of this one */
+    FLAG_DOOMED = 32,  /* ends in the next turn, after the replies of this one */
+    FLAG_FRAMED = 64   /* has a framing of its own, in set->framings */
+};
+
+enum {
+    AGAIN_WANTED = 1, /* `in` has bytes that its framing has not seen */
+    AGAIN_LISTED = 2  /* is in set->again, also when the row is used again */
 };
 
 struct row {
@@ -73,6 +81,7 @@ struct row {
     uint8_t reason;
     uint8_t interest;     /* what epoll or the caller has been told */
     uint8_t peer_size;
+    uint8_t again;
     int32_t before, after; /* neighbours in the wheel; -1: none */
     int16_t slot;          /* of the wheel; -1: in none */
     int32_t high, low;     /* water marks */
@@ -84,6 +93,7 @@ struct row {
     int64_t leaving_ms;  /* the last progress of the output in `out` */
     int64_t deadline_ms; /* of lingering */
     char peer[28];
+    int32_t dots;        /* sb_scan.dots of the unfinished frame; sb_buffer_scanned of `in` is its searched */
 };
 
 /* A ready connection of this turn; ready 0: looked at. */
@@ -119,6 +129,9 @@ struct sb_set {
     sb_ready *readies;
     int32_t *changed;
     int32_t *doomed;
+    int32_t *again;       /* connections whose `in` is framed in the next turn */
+    int32_t again_count;
+    sb_framing *framings; /* of rows with FLAG_FRAMED */
     struct item *items;
     sb_counts counts;
     sb_buffer *held[SB_HELD];
@@ -138,12 +151,15 @@ int sb__may(const struct row *row, int what);
 
 /* set.c */
 void sb__now(sb_set *set);
+int sb__can_frame(const sb_framing *framing);
+sb_framing sb__bounded(const sb_framing *framing);
 struct row *sb__row(const sb_set *set, int id);
 void sb__event(sb_set *set, int kind, int id, int detail);
 sb_buffer *sb__lend(sb_set *set);
 void sb__give_back(sb_set *set, sb_buffer *buffer);
 int sb__reserve(sb_set *set, sb_buffer *buffer, size_t want, char **room);
 int sb__append(sb_set *set, sb_buffer *buffer, const char *data, size_t size);
+const sb_framing *sb__framing_of(const sb_set *set, const struct row *row);
 int sb__wanted(const struct row *row);
 void sb__update_interest(sb_set *set, struct row *row);
 void sb__kill(sb_set *set, struct row *row, int reason, int error);
@@ -152,6 +168,16 @@ void sb__step(sb_set *set, struct row *row, enum state_event event);
 void sb__begin_close(sb_set *set, struct row *row, int reason);
 void sb__park(sb_set *set, struct row *row); /* with epoll, as the next */
 int sb__tell_epoll(sb_set *set, struct row *row, int operation, int interest);
+
+/* set_frame.c */
+void sb__frame_arena(sb_set *set, struct row *row, size_t tail, size_t n);
+void sb__frame_buffer(sb_set *set, struct row *row);
+void sb__frame_raw(sb_set *set, struct row *row, size_t n);
+void sb__doom(sb_set *set, struct row *row);
+
+/* set_unread.c */
+void sb__look_again(sb_set *set, struct row *row);
+void sb__run_again(sb_set *set);
 
 /* stream.c */
 int sb__class_of(int error);

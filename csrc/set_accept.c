@@ -59,7 +59,10 @@ static int add(sb_set *set, int fd, int group, const struct sockaddr_storage *pe
     if (row == NULL)
         return SB_ERR_FULL;
     uint8_t listed = row->flags & FLAG_CHANGED;
-    *row = (struct row){.fd = fd, .group = (uint16_t)group, .state = ROW_OPEN, .flags = listed, .slot = -1, .next = -1};
+    uint8_t again = row->again & AGAIN_LISTED;
+    *row = (struct row){.fd = fd, .group = (uint16_t)group, .state = ROW_OPEN, .flags = listed, .again = again};
+    row->slot = -1;
+    row->next = -1;
     row->opened_ms = row->moved_ms = set->now_ms;
     int64_t high = set->groups[group].high_water;
     row->high = high > INT32_MAX ? INT32_MAX : (int32_t)high;

@@ -264,6 +264,7 @@ void sb__frame_goes_on(sb_set *set, struct row *row)
 {
     row->framing_ms = set->now_ms;
     sb__deadline_sooner(set, row);
+    sb__look_again(set, row);
 }
 
 /* The peer had its time.  What it is owed has left or cannot leave: an end in

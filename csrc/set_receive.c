@@ -1,11 +1,11 @@
 /*
- * set_receive - a turn: wait, receive, frame
+ * set_receive - a turn: wait, receive
  *
  * DESCRIPTION
  *   Every ready connection gets one recv(2).  Input goes behind its unfinished
  *   frame, if any: a small one is copied into the arena once more, so that whole
  *   frames of many connections lie side by side there; a large one grows in the
- *   buffer lent to it, and is handed out from there as a held block.
+ *   buffer lent to it.
  *
  *   When the arena is full the rest stays in the kernel until the next turn.
  */
@@ -17,50 +17,6 @@
 #ifdef __linux__
 #include <sys/epoll.h>
 #endif
-
-/* ---- handing out */
-
-/* Whole frames of one connection; they join the run before them when both
- * lie in the arena, belong to one group and are small. */
-static void hand_out(sb_set *set, struct row *row, int64_t offset, size_t size, size_t frames)
-{
-    const sb_group *group = &set->groups[row->group];
-    int32_t id = (int32_t)(row - set->rows);
-    row->frames += (int64_t)frames;
-    int merge = group->flags & SB_GROUP_MERGE && offset >= 0 && !(frames == 1 && size >= SB_OWN_EVENT);
-    if (!merge) {
-        sb__event(set, SB_EVENT_FRAMES, id, 0);
-        sb_event *event = &set->events[set->counts.events - 1];
-        event->offset = offset;
-        event->size = (int64_t)size;
-        event->frames = (int64_t)frames;
-        return;
-    }
-    if (set->run < 0 || set->events[set->run].group != row->group
-        || set->events[set->run].offset + set->events[set->run].size != offset) {
-        sb__event(set, SB_EVENT_FRAMES, id, set->part_count);
-        set->run = set->counts.events - 1;
-        set->events[set->run].id = -1;
-        set->events[set->run].offset = offset;
-    }
-    set->parts[set->part_count++] = (sb_part){.id = id, .frames = (int32_t)frames, .size = (int64_t)size};
-    set->events[set->run].size += (int64_t)size;
-    set->events[set->run].frames += (int64_t)frames;
-}
-
-/* Frames of a service that needs no caller.  True when it was one. */
-static int serve(sb_set *set, struct row *row, char *data, size_t size, size_t frames)
-{
-    int how = set->groups[row->group].serve;
-    if (how == SB_SERVE_CALLER)
-        return 0;
-    row->frames += (int64_t)frames;
-    if (how == SB_SERVE_UPPER)
-        sb_upper(data, size);
-    if (how != SB_SERVE_DISCARD)
-        sb__send(set, row, data, size);
-    return 1;
-}
 
 /* ---- the end of input */
 
@@ -97,51 +53,7 @@ static void discard(sb_set *set, struct row *row)
         row->received += n;
 }
 
-/* ---- receiving lines */
-
-static int keep_tail(sb_set *set, struct row *row, const char *data, size_t size)
-{
-    int first = row->in == NULL;
-    if (first && (row->in = sb__lend(set)) == NULL)
-        return SB_ERR_NOMEM;
-    int code = sb__append(set, row->in, data, size);
-    if (code < 0)
-        return code;
-    sb_buffer_set_scanned(row->in, sb_buffer_size(row->in));
-    if (first) {
-        row->framing_ms = set->now_ms;
-        sb__deadline_sooner(set, row);
-    }
-    return 0;
-}
-
-static void drop_tail(sb_set *set, struct row *row)
-{
-    sb__give_back(set, row->in);
-    row->in = NULL;
-}
-
-/* No frame goes before this error: end at once. */
-static void frame_too_long(sb_set *set, struct row *row)
-{
-    drop_tail(set, row);
-    sb__begin_close(set, row, SB_REASON_FRAME_TOO_LONG);
-}
-
-/* What is behind whole frames: kept, or found to be too long already.  Then the
- * connection ends when the frames before it have been answered. */
-static void take_rest(sb_set *set, struct row *row, const char *rest, size_t size)
-{
-    sb_lines none;
-    if (size == 0 || !sb__may(row, MAY_DELIVER))
-        return;
-    if (sb_lines_find(rest, size, size, (size_t)set->groups[row->group].max_frame, &none) < 0) {
-        row->flags |= FLAG_DOOMED;
-        set->doomed[set->doomed_count++] = (int32_t)(row - set->rows);
-    } else if (keep_tail(set, row, rest, size) < 0) {
-        sb__kill(set, row, SB_REASON_LIMIT, 0);
-    }
-}
+/* ---- receiving */
 
 /* The unfinished frame is small, or there is none: receive behind a copy of it
  * in the arena. */
@@ -157,27 +69,10 @@ static void receive_in_arena(sb_set *set, struct row *row, size_t tail)
     }
     row->received += n;
     row->moved_ms = set->now_ms;
-    size_t size = tail + (size_t)n;
-    sb_lines found;
-    int frames = sb_lines_find(base, size, tail, (size_t)set->groups[row->group].max_frame, &found);
-    if (frames < 0) {
-        frame_too_long(set, row);
-    } else if (frames == 0) {
-        if (keep_tail(set, row, base + tail, (size_t)n) < 0)
-            sb__kill(set, row, SB_REASON_LIMIT, 0);
-    } else {
-        drop_tail(set, row);
-        size_t whole = found.returns > 0 ? sb_lines_strip(base, found.end) : found.end;
-        if (!serve(set, row, base, whole, found.frames)) {
-            hand_out(set, row, (int64_t)set->arena_used, whole, found.frames);
-            set->arena_used += whole;
-        }
-        take_rest(set, row, base + found.end, size - found.end);
-    }
+    sb__frame_arena(set, row, tail, (size_t)n);
 }
 
-/* The unfinished frame is large: receive behind it in its own buffer, and hand
- * that out when the frame is whole. */
+/* The unfinished frame is large: receive behind it in its own buffer. */
 static void receive_in_buffer(sb_set *set, struct row *row)
 {
     char *room;
@@ -193,41 +88,20 @@ static void receive_in_buffer(sb_set *set, struct row *row)
     sb_buffer_commit(row->in, (size_t)n);
     row->received += n;
     row->moved_ms = set->now_ms;
-    sb_lines found;
-    char *data = room - (sb_buffer_size(row->in) - (size_t)n);
-    size_t size = sb_buffer_size(row->in);
-    int frames = sb_lines_find(data, size, sb_buffer_scanned(row->in), (size_t)set->groups[row->group].max_frame, &found);
-    if (frames < 0) {
-        frame_too_long(set, row);
-        return;
-    }
-    if (frames == 0) {
-        sb_buffer_set_scanned(row->in, size);
-        return;
-    }
-    sb_buffer *whole_buffer = row->in;
-    row->in = NULL;
-    set->held[set->held_count++] = whole_buffer;
-    size_t whole = found.returns > 0 ? sb_lines_strip(data, found.end) : found.end;
-    if (!serve(set, row, data, whole, found.frames))
-        hand_out(set, row, -(int64_t)set->held_count, whole, found.frames);
-    take_rest(set, row, data + found.end, size - found.end);
+    sb__frame_buffer(set, row);
 }
 
 static void receive_raw(sb_set *set, struct row *row)
 {
-    char *base = set->arena + set->arena_used;
-    long n = sb_receive(row->fd, base, SB_RECEIVE);
+    size_t most = sb__framing_of(set, row)->limit;
+    long n = sb_receive(row->fd, set->arena + set->arena_used, most < SB_RECEIVE ? most : SB_RECEIVE);
     if (n < 0) {
         receive_failed(set, row, n);
         return;
     }
     row->received += n;
     row->moved_ms = set->now_ms;
-    if (!serve(set, row, base, (size_t)n, 1)) {
-        hand_out(set, row, (int64_t)set->arena_used, (size_t)n, 1);
-        set->arena_used += (size_t)n;
-    }
+    sb__frame_raw(set, row, (size_t)n);
 }
 
 /* ---- a turn */
@@ -254,7 +128,9 @@ static void receive(sb_set *set, struct row *row)
     size_t tail = row->in == NULL ? 0 : sb_buffer_size(row->in);
     if (!sb__may(row, MAY_DELIVER))
         discard(set, row);
-    else if (set->groups[row->group].framing == SB_FRAMING_RAW)
+    else if (row->again & AGAIN_WANTED)
+        return; /* what came before is looked at first; one event of frames a turn, for it may be given back */
+    else if (sb__framing_of(set, row)->kind == SB_FRAMING_RAW)
         receive_raw(set, row);
     else if (tail > SB_SMALL_TAIL)
         receive_in_buffer(set, row);
@@ -264,7 +140,8 @@ static void receive(sb_set *set, struct row *row)
 
 static int is_arena_full(const sb_set *set)
 {
-    return set->arena_used > SB_ARENA - SB_RECEIVE - SB_SMALL_TAIL || set->held_count == SB_HELD;
+    int held = set->again_count > 0 ? SB_HELD / 2 : SB_HELD; /* the others are for what was given back */
+    return set->arena_used > SB_ARENA - SB_RECEIVE - SB_SMALL_TAIL || set->held_count >= held;
 }
 
 static void row_ready(sb_set *set, struct row *row, int ready)
@@ -328,8 +205,7 @@ static void begin_turn(sb_set *set)
     set->run = -1;
     set->arena_used = 0;
     for (int i = 0; i < set->doomed_count; i++)
-        if (set->rows[set->doomed[i]].flags & FLAG_DOOMED) /* else it has ended, and another has its row */
-            sb__begin_close(set, &set->rows[set->doomed[i]], SB_REASON_FRAME_TOO_LONG);
+        sb__doom(set, &set->rows[set->doomed[i]]);
     set->doomed_count = 0;
 }
 
@@ -342,6 +218,7 @@ int sb_set_receive(sb_set *set, const int32_t *ids, const int32_t *masks, int n)
     for (int i = 0; i < n; i++)
         count = add_item(set, count, ids[i], masks[i] & (SB_READ | SB_WRITE));
     run_items(set, count);
+    sb__run_again(set);
     return set->counts.events;
 }
 
@@ -395,6 +272,7 @@ int sb_set_wait(sb_set *set, int timeout_ms)
             count = add_item(set, count, (int32_t)ready[i].data.u64, ready_of(ready[i].events));
     }
     run_items(set, count);
+    sb__run_again(set);
     return set->counts.events + set->counts.ready;
 }
 #else

@@ -335,14 +335,13 @@ enum sb_serve {
 
 #define SB_GROUP_MERGE 1    /* frames of several connections in one event, told apart by parts */
 #define SB_GROUP_ANNOUNCE 2 /* events for accepted, end of input, pause and resume of writing */
+#define SB_GROUP_WIRE 4     /* lines are handed out as they came, a CR before LF included */
 
 /* What connections of one service have in common. */
 typedef struct sb_group {
-    int32_t framing;   /* SB_FRAMING_RAW or SB_FRAMING_LINE */
-    int32_t serve;     /* enum sb_serve */
-    int32_t flags;     /* SB_GROUP_* */
-    int32_t reserved;  /* 0 */
-    int64_t max_frame; /* bytes, delimiter not counted */
+    sb_framing framing; /* any but DATAGRAM; a limit above 2 GiB is one of 2 GiB */
+    int32_t serve;      /* enum sb_serve; all but CALLER need RAW or LINE */
+    int32_t flags;      /* SB_GROUP_* */
     int64_t high_water; /* unsent bytes at which reading stops; it goes on at a quarter of it */
     int64_t max_unsent; /* unsent bytes at which the connection is given up: SB_REASON_LIMIT */
     int64_t idle_ms;    /* nothing moved for so long: SB_REASON_IDLE_TIMEOUT; 0 never */
@@ -384,10 +383,10 @@ typedef struct sb_event {
     int32_t kind;
     int32_t id;
     int32_t group;
-    int32_t detail;
+    int32_t detail; /* of FRAMES of one id: lines that ended in CR LF */
     int64_t offset; /* of the frames in the arena; < 0: held block number -1 - offset */
-    int64_t size;   /* bytes of the frames, every line ended by LF */
-    int64_t frames;
+    int64_t size;   /* bytes of the frames as on the wire, but every line ended by LF alone (see SB_GROUP_WIRE) */
+    int64_t frames; /* how many: sb_frames_find finds these */
 } sb_event;
 
 typedef struct sb_part {
@@ -442,7 +441,8 @@ sb_set *sb_set_new(int32_t rows, int epoll);
 /* Close every descriptor the set owns and free it; NULL is allowed. */
 void sb_set_free(sb_set *set);
 
-/* Add a group.  Returns its number (>= 0) or SB_ERR_NOMEM, SB_ERR_LIMIT. */
+/* Add a group.  Returns its number (>= 0) or SB_ERR_NOMEM, SB_ERR_LIMIT; or
+ * SB_ERR_INVALID: a framing that no stream can have, or not with what serves it. */
 int sb_set_group(sb_set *set, const sb_group *group) SB_MUST_CHECK;
 
 /* The most bytes of memory that buffers lent to all connections may own; the
@@ -527,6 +527,18 @@ int sb_set_close_quiet(sb_set *set, int reason);
 
 /* End at once; TCP sends RST. */
 void sb_set_abort(sb_set *set, int id, int reason);
+
+/* Give back frames of this turn that were not taken, size bytes of them as they
+ * were handed out (SB_GROUP_WIRE, where they are lines).  They are framed once
+ * more, before all that came behind them, in the next turn in which the
+ * connection is read.  Without memory for them: SB_REASON_LIMIT. */
+void sb_set_unread(sb_set *set, int id, const char *data, size_t size, int64_t frames);
+
+/* From now on, cut the connection's input by another framing than its group's,
+ * beginning with what is unfinished; frames that were handed out already are
+ * first given back.  What was wrong by the framing until now is wrong no more.
+ * Returns 0, SB_ERR_INVALID as sb_set_group, or SB_ERR_LIMIT: no such connection. */
+int sb_set_framing(sb_set *set, int id, const sb_framing *framing) SB_MUST_CHECK;
 
 /* FIN after what was written; receiving goes on. */
 void sb_set_shutdown(sb_set *set, int id);

@@ -11,20 +11,70 @@ if TYPE_CHECKING:
     from sockd.errors import Close
     from sockd.net.connection import Connection
     from sockd.services.service import LineProtocol, Protocol, Service
-    from sockd.wire.framing import Line, Raw
+    from sockd.wire.framing import (
+        BlankLine,
+        Delimiter,
+        DotBlock,
+        Fixed,
+        Line,
+        Netstring,
+        Nul,
+        OctetCount,
+        Prefix,
+        Raw,
+        Record,
+        StrictLine,
+        Varint,
+    )
     from sockd.wire.state import CloseReason
 
-__all__ = ["Close", "CloseReason", "Connection", "Line", "LineProtocol", "Protocol", "Raw", "Service"]
+__all__ = [
+    "BlankLine",
+    "Close",
+    "CloseReason",
+    "Connection",
+    "Delimiter",
+    "DotBlock",
+    "Fixed",
+    "Line",
+    "LineProtocol",
+    "Netstring",
+    "Nul",
+    "OctetCount",
+    "Prefix",
+    "Protocol",
+    "Raw",
+    "Record",
+    "Service",
+    "StrictLine",
+    "Varint",
+]
 
 _HOMES = {
     "Close": "sockd.errors",
     "CloseReason": "sockd.wire.state",
     "Connection": "sockd.net.connection",
-    "Line": "sockd.wire.framing",
     "LineProtocol": "sockd.services.service",
     "Protocol": "sockd.services.service",
-    "Raw": "sockd.wire.framing",
     "Service": "sockd.services.service",
+    **dict.fromkeys(
+        (
+            "BlankLine",
+            "Delimiter",
+            "DotBlock",
+            "Fixed",
+            "Line",
+            "Netstring",
+            "Nul",
+            "OctetCount",
+            "Prefix",
+            "Raw",
+            "Record",
+            "StrictLine",
+            "Varint",
+        ),
+        "sockd.wire.framing",
+    ),
 }
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from sockd.config_daemon import check_daemon
 from sockd.config_dump import dump
 from sockd.config_exec import check_program
+from sockd.config_framing import check_framing
 from sockd.config_socks import check_socks
 from sockd.config_values import Problem, choice, read, show, suggest
 from sockd.errors import AddressError, ConfigurationError, UsageError, fault
@@ -211,6 +212,7 @@ def _check_service(name: str, service: ServiceSettings) -> Iterator[Problem]:
     if service.handler is not None and (reason := _not_handler(service.handler)):
         yield Problem((*path, "handler"), f"{show(service.handler)} {reason}", service.handler)
     yield from check_program(path, service)
+    yield from check_framing(path, service)
     yield from check_socks(path, service)
 
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, time
 from functools import cache
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from sockd.settings import (
     DaemonSettings,
     Duration,
+    FramingSettings,
     KeepaliveSettings,
     ListenSettings,
     LogSettings,
@@ -51,6 +52,7 @@ _HEADERS: dict[type, str] = {
     RateSettings: "rate",
     ServiceSettings: "[service.NAME]",
     ProgramLimits: "limits",
+    FramingSettings: "framing",
     ProxyProtocolSettings: "proxy_protocol",
     SocksSettings: "socks",
     Settings: "the file",
@@ -69,6 +71,7 @@ _EXAMPLES = {
     "daemon": "[daemon]",
     "log": 'log = { level = "info" }',
     "keepalive": 'keepalive = { idle = "2m", interval = "30s", count = 4 }',
+    "framing": 'framing = { type = "prefix", width = 4 }',
     "limits": 'limits = { cpu = "10s", memory = "64 MiB", wall = "1m" }',
     "proxy_protocol": 'proxy_protocol = { from = ["10.0.0.1"] }',
     "socks": 'socks = { users = "/etc/sockd/users" }',
@@ -143,6 +146,8 @@ def allowed(hint: object, about: Mapping[str, Any]) -> str:
     Returns:
         Such as "1 to 65535 connections", '"text" or "json"', "1ms to 7d".
     """
+    if get_origin(hint) is Union:
+        return f"{allowed(get_args(hint)[0], about)}, or a table"
     if get_origin(hint) is Literal:
         *others, last = (quote(name) for name in get_args(hint))
         return f"{', '.join(others)} or {last}" if others else last
@@ -206,6 +211,9 @@ def _read_table(kind: type[Table], raw: Mapping[str, object], path: KeyPath, pro
 
 
 def _read_value(hint: object, about: Mapping[str, Any], raw: object, path: KeyPath, problems: list[Problem]) -> object:
+    if get_origin(hint) is Union:  # a word, or a table that says more
+        word, table = get_args(hint)
+        return _read_value(table if isinstance(raw, dict) else word, about, raw, path, problems)
     many = get_origin(hint)
     element = get_args(hint)[0] if many is tuple else get_args(hint)[1] if many is dict else hint
     if not (isinstance(element, type) and is_dataclass(element)):
@@ -299,5 +307,7 @@ def _number(hint: object, number: float | None) -> str:
 
 
 def _without_none(hint: object) -> object:
-    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
-    return kinds[0] if NoneType in get_args(hint) else hint
+    if NoneType not in get_args(hint):
+        return hint
+    kinds = tuple(kind for kind in get_args(hint) if kind is not NoneType)
+    return kinds[0] if len(kinds) == 1 else Union[kinds]  # noqa: UP007 - of as many as there are

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Any
 
 EX_OK = 0
 EX_USAGE = 64
@@ -84,11 +85,12 @@ class Close(Exception):
         last_words: a last reply, framed like every other; None for none.
 
     Raises:
-        TypeError: last_words is not bytes-like; so it is the handler that fails, where the mistake is.
+        TypeError: last_words is neither bytes-like nor a record's tuple; so it is the handler that fails,
+            where the mistake is.
     """
 
-    def __init__(self, last_words: bytes | bytearray | memoryview | None = None) -> None:
-        if last_words is not None and not isinstance(last_words, (bytes, bytearray, memoryview)):
+    def __init__(self, last_words: bytes | bytearray | memoryview | tuple[Any, ...] | None = None) -> None:
+        if last_words is not None and not isinstance(last_words, (bytes, bytearray, memoryview, tuple)):
             raise TypeError(f"last_words: expected a bytes-like object, not {type(last_words).__name__}")
         super().__init__(last_words)
-        self.last_words = None if last_words is None else bytes(last_words)
+        self.last_words = last_words if last_words is None or isinstance(last_words, tuple) else bytes(last_words)

@@ -23,7 +23,12 @@ Multiplexer = Literal["auto", "epoll", "poll", "select"]
 LogFormat = Literal["text", "json"]
 AtLimit = Literal["defer", "refuse", "reset"]
 LogLevel = Literal["debug", "info", "warning", "error"]
-FramingName = Literal["line", "raw"]
+FramingName = Literal[
+    "line", "strict-line", "delimiter", "nul", "netstring", "prefix", "varint", "octet-count", "fixed", "record",
+    "dot-block", "blank-line", "raw",
+]  # fmt: skip
+LineEnding = Literal["lf", "crlf", "same"]
+ByteOrder = Literal["big", "little"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,6 +337,41 @@ class ProgramLimits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FramingSettings:
+    """[service.NAME] framing = { ... }; which key goes with which type is sockd.config_framing's business."""
+
+    type: FramingName | None = setting(None, help="its name", source="")
+    max: Size | None = setting(
+        None,
+        help="longest payload, in the place of max_frame",
+        source="",
+        unit="bytes",
+        low=1,
+        high=1024 * MIB,
+    )
+    ending: LineEnding | None = setting(
+        None,
+        help="line: what replies end in; same answers each line in kind",
+        source="default lf: RFC 9112 2.2",
+    )
+    delimiter: str | None = setting(None, help="delimiter: what ends a frame, 1 to 8 bytes of UTF-8", source="")
+    width: int | None = setting(
+        None, help="prefix: bytes of the length, 1, 2, 3, 4 or 8", source="", unit="bytes", low=1, high=8
+    )
+    order: ByteOrder | None = setting(
+        None, help="prefix: which byte of the length comes first", source="default big: network byte order"
+    )
+    includes_header: bool | None = setting(None, help="prefix: the length counts its own bytes", source="")
+    mixed: bool | None = setting(
+        None, help="octet-count: a frame that begins with no digit is a line", source="RFC 6587 3.4.2"
+    )
+    size: Size | None = setting(
+        None, help="fixed: bytes of every frame", source="", unit="bytes", low=1, high=1024 * MIB
+    )
+    format: str | None = setting(None, help='record: as of Python\'s struct module, such as "!IHd"', source="FAQ II.15")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServiceSettings:
     """[service.NAME]; None means: as the handler's own Service says, else the default."""
 
@@ -370,7 +410,9 @@ class ServiceSettings:
         low=1,
         high=100_000,
     )
-    framing: FramingName | None = setting(None, help="how the stream is cut into frames", source="")
+    framing: FramingName | FramingSettings | None = setting(
+        None, help="how the stream is cut into frames: a name, or a table with more", source=""
+    )
     max_frame: Size | None = setting(
         None,
         help="longest frame, its delimiter not counted; longer ones end the connection",

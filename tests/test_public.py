@@ -13,7 +13,27 @@ import pytest
 
 import sockd
 
-NAMES = {"Close", "CloseReason", "Connection", "Line", "LineProtocol", "Protocol", "Raw", "Service"}
+NAMES = {
+    "BlankLine",
+    "Close",
+    "CloseReason",
+    "Connection",
+    "Delimiter",
+    "DotBlock",
+    "Fixed",
+    "Line",
+    "LineProtocol",
+    "Netstring",
+    "Nul",
+    "OctetCount",
+    "Prefix",
+    "Protocol",
+    "Raw",
+    "Record",
+    "Service",
+    "StrictLine",
+    "Varint",
+}
 
 
 def test_the_public_names():

@@ -243,7 +243,8 @@ static void for_ever(void)
 {
     sb_group group = lines_group();
     group.idle_ms = group.frame_ms = group.stall_ms = group.linger_ms = INT64_MAX;
-    group.max_frame = group.high_water = group.max_unsent = INT64_MAX;
+    group.framing.limit = SIZE_MAX;
+    group.high_water = group.max_unsent = INT64_MAX;
     struct world *w = world_of(8, group);
     int id = join(w, 0), closing = join(w, 0);
     say(w, id, "whole\npart");
@@ -297,7 +298,7 @@ static void waits_not_behind_an_event(void)
     if (!with_epoll)
         return;
     sb_group group = lines_group();
-    group.max_frame = 5;
+    group.framing.limit = 5;
     group.linger_ms = 0;
     struct world *w = world_of(4, group);
     say(w, join(w, 0), "ok\n1234567");

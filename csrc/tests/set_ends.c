@@ -317,7 +317,7 @@ static void ready_for_nothing(void)
 static void a_row_is_used_again(void)
 {
     sb_group group = lines_group();
-    group.max_frame = 5;
+    group.framing.limit = 5;
     struct world *w = world_of(1, group);
     int id = join(w, 0);
     say(w, id, "ok\n1234567");

@@ -50,7 +50,7 @@ static void short_receives(void)
 static void big_lines(void)
 {
     sb_group group = lines_group();
-    group.max_frame = 1 << 20;
+    group.framing.limit = 1 << 20;
     struct world *w = world_of(4, group);
     int id = join(w, 0);
     char piece[3001];
@@ -72,7 +72,7 @@ static void big_lines(void)
 static void too_long(void)
 {
     sb_group group = lines_group();
-    group.max_frame = 5;
+    group.framing.limit = 5;
     struct world *w = world_of(8, group);
     int at_once = join(w, 0), behind = join(w, 0), slowly = join(w, 0), just = join(w, 0);
     say(w, at_once, "123456\n");
@@ -108,7 +108,7 @@ static void too_long(void)
 static void too_long_in_a_buffer(void)
 {
     sb_group group = lines_group();
-    group.max_frame = 5000;
+    group.framing.limit = 5000;
     struct world *w = world_of(4, group);
     char piece[2601];
     int id = join(w, 0);
@@ -128,7 +128,7 @@ static void too_long_in_a_buffer(void)
 static void raw_input(void)
 {
     sb_group group = lines_group();
-    group.framing = SB_FRAMING_RAW;
+    group.framing = (sb_framing){.kind = SB_FRAMING_RAW, .limit = 65536};
     struct world *w = world_of(4, group);
     int id = join(w, 0);
     say(w, id, "abc");
@@ -152,7 +152,7 @@ static void served_here(void)
         CHECK_TEXT(heard(w, id), want[serve - 1]);
     }
     group.serve = SB_SERVE_ECHO;
-    group.framing = SB_FRAMING_RAW;
+    group.framing = (sb_framing){.kind = SB_FRAMING_RAW, .limit = 65536};
     int raw = sb_set_group(w->set, &group), id = join(w, raw);
     say(w, id, "xyz");
     CHECK_TEXT(turn(w), "");
@@ -228,7 +228,7 @@ static void big_frames_are_not_merged(void)
 {
     sb_group group = lines_group();
     group.flags = SB_GROUP_MERGE;
-    group.max_frame = 1 << 20;
+    group.framing.limit = 1 << 20;
     struct world *w = world_of(8, group);
     int a = join(w, 0), b = join(w, 0), c = join(w, 0);
     char *line = malloc(10002);
@@ -268,7 +268,7 @@ static void replies_that_do_not_match(void)
 static void replies_to_one(void)
 {
     sb_group group = lines_group();
-    group.max_frame = 100000;
+    group.framing.limit = 100000;
     struct world *w = world_of(4, group);
     group.serve = SB_SERVE_UPPER;
     int upper = sb_set_group(w->set, &group);
@@ -287,7 +287,7 @@ static void replies_to_one(void)
     CHECK_TEXT(turn(w), "");
     CHECK_TEXT(turn(w), "");
     CHECK_EQ(strspn(heard(w, b), "X"), 200);
-    group.framing = SB_FRAMING_RAW;
+    group.framing = (sb_framing){.kind = SB_FRAMING_RAW, .limit = 65536};
     int raw = join(w, sb_set_group(w->set, &group));
     say(w, raw, "x");
     fail_nth(CALL_RECV, 1, ECONNRESET);
@@ -333,7 +333,7 @@ static void arena_full(void)
 static void held_blocks_run_out(void)
 {
     sb_group group = lines_group();
-    group.max_frame = 100000;
+    group.framing.limit = 100000;
     struct world *w = world_of(70, group);
     char piece[4001];
     int total = 0;
@@ -358,7 +358,7 @@ static void held_blocks_are_not_merged(void)
 {
     sb_group group = lines_group();
     group.flags = SB_GROUP_MERGE;
-    group.max_frame = 1 << 20;
+    group.framing.limit = 1 << 20;
     struct world *w = world_of(8, group);
     char piece[3001] = "";
     memset(piece, 'x', 3000);

@@ -23,7 +23,7 @@ static void converse(struct world *w)
     char piece[3001] = "";
     memset(piece, 'x', 3000);
     sb_group group = lines_group();
-    group.max_frame = 1 << 20;
+    group.framing.limit = 1 << 20;
     int big = sb_set_group(w->set, &group);
     CHECK(big == 1 || big == SB_ERR_NOMEM);
     int a = join(w, 0), b = join(w, big < 0 ? 0 : big), lines = 0, closed = 0;
@@ -150,7 +150,7 @@ static void memory_has_a_limit(void)
 {
     enum { LIMIT = 100000, SIZE = 60000 };
     sb_group group = lines_group();
-    group.max_frame = 1 << 20;
+    group.framing.limit = 1 << 20;
     struct world *w = world_of(8, group);
     char *block = big_block(SIZE);
     int a = join(w, 0), b = join(w, 0), c = join(w, 0), d = join(w, 0);

@@ -22,7 +22,7 @@ static void note(struct world *w, const char *format, ...)
 
 sb_group lines_group(void)
 {
-    return (sb_group){.framing = SB_FRAMING_LINE, .max_frame = 1000, .high_water = 1 << 16, .max_unsent = 1 << 22, .linger_ms = 1000};
+    return (sb_group){.framing = {.kind = SB_FRAMING_LINE, .limit = 1000}, .high_water = 1 << 16, .max_unsent = 1 << 22, .linger_ms = 1000};
 }
 
 struct world *world_of(int rows, sb_group group)

@@ -12,6 +12,7 @@ from sockd.config_values import allowed, types_of
 from sockd.settings import (
     DaemonSettings,
     Duration,
+    FramingSettings,
     KeepaliveSettings,
     ListenSettings,
     LogSettings,
@@ -39,6 +40,7 @@ TABLES = {
     "proxy_protocol": ProxyProtocolSettings,
     "service": ServiceSettings,
     "limits": ProgramLimits,
+    "framing": FramingSettings,
 }
 
 

@@ -31,6 +31,13 @@ typedef struct sockd_batch {
 int sockd_batch_cut(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, char *out, size_t most,
                     sockd_batch *batch);
 
+/* Append a frame to out for each of count payloads, which make up a block of size
+ * bytes; lengths has the bytes of each, and then those of its frame.
+ * Returns how many: fewer than count when the next one cannot be a frame, 0 when
+ * the payloads are more or less than the block. */
+size_t sockd_encode(const sb_framing *framing, const char *block, size_t size, uint32_t *lengths, size_t count,
+                    sb_buffer *out);
+
 /* </cffi> */
 
 #include <string.h>
@@ -108,4 +115,22 @@ int sockd_batch_cut(const sb_framing *framing, const char *data, size_t size, sb
     memcpy(write, "l.", 2); /* LIST, STOP */
     *batch = (sockd_batch){.next = at, .used = (size_t)(write + 2 - out)};
     return (int)total;
+}
+
+size_t sockd_encode(const sb_framing *framing, const char *block, size_t size, uint32_t *lengths, size_t count,
+                    sb_buffer *out)
+{
+    uint64_t total = 0;
+    for (size_t i = 0; i < count; i++)
+        total += lengths[i];
+    if (total != size)
+        return 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t before = sb_buffer_size(out);
+        if (sb_frame_encode(framing, block, lengths[i], out) < 0 || sb_buffer_size(out) - before > UINT32_MAX)
+            return i;
+        block += lengths[i];
+        lengths[i] = (uint32_t)(sb_buffer_size(out) - before);
+    }
+    return count;
 }

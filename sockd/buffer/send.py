@@ -98,7 +98,7 @@ class SendBuffer:
             BufferFull: there is no room; nothing was added.
         """
         source = payload if type(payload) is bytes else ffi.from_buffer(payload)
-        if type(self._framing) is Line and self._framing.ending != b"\n":
+        if type(self._framing) is Line and self._framing.ending == b"\r\n":
             self._append_line(bytes(payload))
         elif self._kept:  # the C buffer alone cannot know whether there is room
             self.write(encode(self._framing, payload))
@@ -256,7 +256,7 @@ def encode_all(framing: AnyFraming, payloads: Iterable[bytes]) -> bytes:
 
 def _lines(framing: AnyFraming, payloads: list[bytes]) -> bytes | None:
     """Make lines of all payloads at once; None when they are no lines, or one of them cannot be one."""
-    if type(framing) is not Line or framing.ending != b"\n":
+    if type(framing) is not Line or framing.ending == b"\r\n":
         return None
     block = b"\n".join([*payloads, b""])
     size, count = len(block), len(payloads)

@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd.errors import Close
 from sockd.net import packed
-from sockd.wire.framing import Line
+from sockd.net.codec import bytes_of, codec_of
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from sockd.net.codec import Codec
     from sockd.net.connection_set import ConnectionSet
     from sockd.net.loop import EventLoop, Timer
-    from sockd.wire.framing import Framing
+    from sockd.wire.framing import Frame, Framing
 
 logger = logging.getLogger("sockd.connection")
 
@@ -35,7 +36,7 @@ class Receiver(Protocol):
     def connection_made(self, transport: Connection) -> None:
         """The connection is there."""
 
-    def frame(self, frame: bytes) -> None:
+    def frame(self, frame: Frame) -> None:
         """One frame."""
 
     def eof_received(self) -> bool | None:
@@ -56,28 +57,28 @@ class Connection:
 
     Attributes:
         id: the connection's number while it lives.
-        framing: how its input is cut, and what ends a reply.
         state: the handler's own, None at first.
     """
 
     __slots__ = (
-        "_closing", "_eof", "_held", "_high", "_is_high", "_listed", "_loop", "_low", "_make", "_out", "_out_size",
-        "_paused", "_protocol", "_reason", "_receiver", "_set", "_socket", "_timers", "framing", "id", "state",
+        "_closing", "_codec", "_ending", "_eof", "_high", "_is_high", "_listed", "_loop", "_low", "_make", "_out",
+        "_out_size", "_paused", "_protocol", "_reason", "_receiver", "_set", "_socket", "_timers", "id", "state",
     )  # fmt: skip
 
     def __init__(
         self,
         id: int,
         connections: ConnectionSet,
-        framing: Framing,
+        codec: Codec,
         high_water: int,
         loop: EventLoop,
         make: Callable[[Any], Receiver],
     ) -> None:
         self.id = id
-        self.framing = framing
         self.state: Any = None
         self._set = connections
+        self._codec = codec
+        self._ending: bytes | None = None
         self._loop = loop
         self._make = make
         self._receiver: Receiver | None = None
@@ -87,7 +88,6 @@ class Connection:
         self._out_size = 0
         self._high = high_water
         self._low = high_water // 4
-        self._held: list[bytes] = []
         self._listed = self._closing = self._eof = self._paused = self._is_high = False
         self._reason = CloseReason.NONE
         self._socket: socket.socket | None = None
@@ -124,9 +124,15 @@ class Connection:
         for data in list_of_data:
             self.write(data)
 
-    def reply(self, frame: bytes) -> None:
-        """Write a frame with the ending that the framing gives it."""
-        self.write(frame + self.framing.ending if isinstance(self.framing, Line) else frame)
+    def reply(self, frame: object) -> None:
+        """Write a frame, made of a payload by the framing: bytes, or a tuple where frames are records.
+
+        Raises:
+            TypeError: it is no payload.
+            sockd.buffer.PayloadError: it would not come back as it is, or is too long.
+        """
+        ending = self._ending
+        self.write(self._codec.encode(frame) if ending is None else bytes_of(frame) + ending)
 
     def can_write_eof(self) -> bool:
         """Return True: every stream socket can be half-closed."""
@@ -203,14 +209,12 @@ class Connection:
         if not self._closing:
             self._closing = True
             self._reason = reason
-            self._held.clear()
             self._list()
 
     def abort(self) -> None:
         """End at once, unsent output is dropped; TCP sends RST (FAQ IV.6)."""
         if not self._ended:
             self._closing = True
-            self._held.clear()
             self._out.clear()
             self._set.abort(self.id)
 
@@ -235,18 +239,26 @@ class Connection:
         """Deliver again, first what was received before the pause."""
         if self._paused and not self._closing:
             self._paused = False
-            if self._held:
-                self._loop.call_soon(self._deliver_held)
-            else:
-                self._set.pause(self.id, False)
-
-    def _deliver_held(self) -> None:
-        if self._paused or self._closing:
-            return
-        held, self._held = self._held, []
-        self.deliver(held)
-        if not self._paused and not self._closing:
             self._set.pause(self.id, False)
+
+    @property
+    def framing(self) -> Framing:
+        """How input is cut, and what `reply` makes frames by."""
+        return self._codec.framing
+
+    def set_framing(self, framing: Framing) -> None:
+        """Go on by another framing, from the frame behind this one on: what came already goes along.
+
+        Replies are framed by it from now on.
+
+        Raises:
+            ValueError: no stream can be cut by it.
+        """
+        codec = codec_of(framing, self._set, wire=True)
+        if not self._ended and not self._closing:
+            self._set.set_framing(self.id, framing)
+        self._codec = codec
+        self._ending = None
 
     # ---- who is spoken to, and when
 
@@ -342,24 +354,26 @@ class Connection:
         self._protocol = protocol
         self._guard(receiver.connection_made, self)
 
-    def deliver(self, frames: list[bytes]) -> None:
-        """Hand frames on, one by one, as long as they are wanted."""
-        receiver = self._receiver
+    def deliver(self, offset: int, size: int, count: int) -> None:
+        """Hand frames of an event on, one by one, as long as they are wanted; give back what is not yet."""
+        receiver, codec = self._receiver, self._codec
         if receiver is None or self._closing:
             return
-        if self._paused or self._held:
-            self._held += frames
-            return
-        receive = receiver.frame
-        for at, frame in enumerate(frames, 1):
-            try:
-                receive(frame)
-            except Exception as error:
-                self._failed(error, len(frame))
-            if self._paused or self._closing:
-                if self._paused:
-                    self._held = frames[at:]
-                return
+        taken = 0
+        if not self._paused:
+            endings = codec.endings(offset, size) if codec.is_in_kind else None
+            receive = receiver.frame
+            for taken, frame in enumerate(codec.cut(offset, size, count), 1):
+                if endings or self._ending:
+                    self._ending = endings[taken - 1] if endings else None
+                try:
+                    receive(frame)
+                except Exception as error:
+                    self._failed(error, codec.size_of(frame))
+                if self._paused or self._closing or self._codec is not codec or self._receiver is not receiver:
+                    break
+        if taken < count and not self._closing:
+            codec.give_back(self.id, offset, size, taken, count)
 
     def end(self) -> None:
         """Tell of the peer's end of file; unless it is wanted otherwise, close in order."""
@@ -388,7 +402,6 @@ class Connection:
         receiver = self._receiver
         self._closing = True
         self._reason = reason
-        self._held.clear()
         self._out.clear()
         for timer in self._timers or ():
             timer.cancel()
@@ -408,10 +421,14 @@ class Connection:
 
     def _failed(self, error: Exception, frame_size: int) -> None:
         if isinstance(error, Close):
-            if error.last_words is not None:
-                self.reply(error.last_words)
-            self._close(CloseReason.CLOSED)
-            return
+            try:
+                if error.last_words is not None:
+                    self.reply(error.last_words)
+            except Exception as raised:  # what they are is the handler's doing
+                error = raised
+            else:
+                self._close(CloseReason.CLOSED)
+                return
         event = {"peer": self.peer, "frame_bytes": frame_size}
         logger.error("handler failed", exc_info=error, extra={"event": event})
         self._close(CloseReason.HANDLER_ERROR)

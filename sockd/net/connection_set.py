@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd._sockbuf import ffi, lib
-from sockd.wire.framing import Framing, Line
+from sockd.buffer.core import description
+from sockd.wire.framing import Fixed, Record
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sockd.net.proxied import Proxied
+    from sockd.wire.framing import Framing
 
 EVENT = struct.Struct("=iiiiqqq")
 PART = struct.Struct("=iiq")
@@ -75,12 +77,19 @@ class Writer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """What connections of one service have in common; times in seconds, sizes in bytes."""
+    """What connections of one service have in common; times in seconds, sizes in bytes.
+
+    Attributes:
+        merge: frames of several connections may come in one event.
+        announce: what is not frames is told of as well.
+        wire: lines come with the CR that they had.
+    """
 
     framing: Framing
     serve: int
     merge: bool
     announce: bool
+    wire: bool = False
     high_water: int
     max_buffer: int
     idle_timeout: float
@@ -104,6 +113,15 @@ class Info:
     unframed: int
     elapsed: float
     peer: bytes
+
+
+def describe(framing: Framing) -> Any:  # noqa: ANN401 - a cffi pointer
+    """Describe a framing to the C core; a record's tuples are Python's business.
+
+    Raises:
+        ValueError: the limit is more than memory can be.
+    """
+    return description(Fixed(framing.size) if isinstance(framing, Record) else framing)
 
 
 class ConnectionSet:
@@ -153,18 +171,21 @@ class ConnectionSet:
         return self._counts[_CONNECTIONS] - self._counts[_CLOSED]
 
     def add_group(self, group: Group, sink: Sink) -> int:
-        """Add a group and return its number."""
-        line = isinstance(group.framing, Line)
+        """Add a group and return its number.
+
+        Raises:
+            ValueError: its framing cannot be served so.
+        """
         flags = (lib.SB_GROUP_MERGE if group.merge else 0) | (lib.SB_GROUP_ANNOUNCE if group.announce else 0)
+        flags |= lib.SB_GROUP_WIRE if group.wire else 0
         number = lib.sb_set_group(
             self._set,
             ffi.new(
                 "sb_group *",
                 {
-                    "framing": lib.SB_FRAMING_LINE if line else lib.SB_FRAMING_RAW,
+                    "framing": describe(group.framing)[0],
                     "serve": group.serve,
                     "flags": flags,
-                    "max_frame": group.framing.max_bytes if isinstance(group.framing, Line) else 0,
                     "high_water": group.high_water,
                     "max_unsent": group.max_buffer,
                     "idle_ms": max(1, round(group.idle_timeout * 1000)),
@@ -174,6 +195,8 @@ class ConnectionSet:
                 },
             ),
         )
+        if number == lib.SB_ERR_INVALID:
+            raise ValueError(f"no stream can be cut by {group.framing!r}, or not for a service of the C core")
         if number < 0:
             raise MemoryError("no room for another group of connections")
         self._sinks.append(sink)
@@ -279,6 +302,23 @@ class ConnectionSet:
             return ffi.unpack(self._arena + offset, size)  # type: ignore[no-any-return]
         return ffi.unpack(lib.sb_set_held(self._set, -1 - offset), size)  # type: ignore[no-any-return]
 
+    def pointer(self, offset: int) -> Any:  # noqa: ANN401 - a cffi pointer
+        """Return where the frames of an event lie, until the next turn."""
+        return self._arena + offset if offset >= 0 else lib.sb_set_held(self._set, -1 - offset)
+
+    def unread(self, id: int, source: Any, size: int, frames: int) -> None:  # noqa: ANN401
+        """Give frames of this turn back, `size` bytes from a pointer on, until the connection is read."""
+        lib.sb_set_unread(self._set, id, source, size, frames)
+
+    def set_framing(self, id: int, framing: Framing) -> None:
+        """Cut a connection's input by another framing, beginning with what is unfinished or unread.
+
+        Raises:
+            ValueError: no stream can be cut by it.
+        """
+        if lib.sb_set_framing(self._set, id, describe(framing)) == lib.SB_ERR_INVALID:
+            raise ValueError(f"no stream can be cut by {framing!r}")
+
     def parts(self, first: int, count: int) -> Iterator[tuple[int, int]]:
         """Yield (id, frames) of each connection whose frames make up a merged event."""
         while count > 0:
@@ -293,7 +333,11 @@ class ConnectionSet:
 
     def reply_lengths(self, index: int, block: bytes, lengths: array[int]) -> None:
         """Answer an event with lengths[i] bytes for frame i."""
-        if lib.sb_set_reply_lengths(self._set, index, block, len(block), ffi.from_buffer("uint32_t[]", lengths)) < 0:
+        self.reply_from(index, block, len(block), lengths)
+
+    def reply_from(self, index: int, source: Any, size: int, lengths: array[int]) -> None:  # noqa: ANN401
+        """Do the same with `size` bytes of memory of C's."""
+        if lib.sb_set_reply_lengths(self._set, index, source, size, ffi.from_buffer("uint32_t[]", lengths)) < 0:
             raise ValueError("the lengths do not add up to the block")
 
     def write(self, id: int, data: bytes) -> None:

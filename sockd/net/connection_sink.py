@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 from sockd.net import packed
 from sockd.net.connection import Connection
 from sockd.net.connection_set import Sink
-from sockd.wire.framing import Line
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sockd.net.codec import Codec
     from sockd.net.connection import Receiver
     from sockd.net.connection_set import ConnectionSet
     from sockd.net.loop import EventLoop
-    from sockd.wire.framing import Framing
 
 logger = logging.getLogger("sockd.connection")
 
@@ -29,6 +28,7 @@ class ConnectionSink(Sink):
         service: its name, for the log.
         make: called once for each connection; returns the receiver, and the protocol object if there is one.
         receive: makes a receiver for a protocol object.
+        codec: of the service's framing.
     """
 
     def __init__(
@@ -36,15 +36,14 @@ class ConnectionSink(Sink):
         service: str,
         make: Callable[[], tuple[Receiver, Any]],
         receive: Callable[[Any], Receiver],
-        framing: Framing,
+        codec: Codec,
         high_water: int,
         connections: ConnectionSet,
         loop: EventLoop,
     ) -> None:
         self._service = service
         self._make = make
-        self._framing = framing
-        self._is_line = isinstance(framing, Line)
+        self._codec = codec
         self._high_water = high_water
         self._set = connections
         self._receive = receive
@@ -53,7 +52,7 @@ class ConnectionSink(Sink):
 
     def accepted(self, id: int) -> None:
         """Make the connection and tell its receiver."""
-        connection = Connection(id, self._set, self._framing, self._high_water, self._loop, self._receive)
+        connection = Connection(id, self._set, self._codec, self._high_water, self._loop, self._receive)
         self._live[id] = connection
         try:
             receiver, protocol = self._make()
@@ -64,14 +63,8 @@ class ConnectionSink(Sink):
         connection.start(receiver, protocol)
 
     def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
-        """Cut the block and deliver."""
-        if not self._is_line:
-            frames = [self._set.block(offset, size)]
-        elif count == 1:
-            frames = [self._set.block(offset, size - 1)]
-        else:
-            frames = self._set.block(offset, size - 1).split(b"\n")
-        self._live[id].deliver(frames)
+        """Pass on."""
+        self._live[id].deliver(offset, size, count)
 
     def ended(self, id: int) -> None:
         """Pass on."""

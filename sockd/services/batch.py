@@ -1,38 +1,39 @@
-"""Serves all lines of one connection that came together by one call of a function.
+"""Serves all frames of one connection that came together by one call of a function.
 
-A batch never holds lines of two connections, so that an exception ends no other
-connection than the one whose lines were handed out.
+A batch never holds frames of two connections, so that an exception ends no other
+connection than the one whose frames were handed out.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sockd.errors import Close
 from sockd.net import packed
+from sockd.net.codec import bytes_of
 from sockd.net.connection_set import Sink
 from sockd.net.connection_sink import log_end
-from sockd.wire.framing import Line
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sockd.net.codec import Codec
     from sockd.net.connection_set import ConnectionSet
     from sockd.services.service import BatchReply
-    from sockd.wire.framing import Framing
 
 logger = logging.getLogger("sockd.handler")
 
 
-def encode(replies: BatchReply, ending: bytes, frames: int) -> bytes:
+def encode(replies: BatchReply, codec: Codec, frames: int, endings: list[bytes] | None = None) -> bytes:
     """Return the bytes of a batch's replies.
 
     Args:
         replies: bytes are sent as they are; a list has one reply for each frame, None for nothing.
-        ending: put behind each reply of a list.
+        codec: makes a frame of each reply of a list.
         frames: how many were asked.
+        endings: what ended each line, where it is answered in kind.
 
     Raises:
         TypeError, ValueError: the replies are neither, or not as many.
@@ -45,13 +46,10 @@ def encode(replies: BatchReply, ending: bytes, frames: int) -> bytes:
         raise TypeError(f"the handler returned {type(replies).__name__}, not bytes or a list")
     if len(replies) != frames:
         raise ValueError(f"the handler returned {len(replies)} replies to {frames} frames")
-    try:
-        return ending.join(replies) + ending if replies else b""  # type: ignore[arg-type] # None: see below
-    except TypeError:
-        wrong = next((one for one in replies if not isinstance(one, (bytes, bytearray, memoryview, type(None)))), None)
-        if wrong is not None:
-            raise TypeError(f"the handler returned a list with {type(wrong).__name__}, not bytes or None") from None
-    return b"".join(bytes(one) + ending for one in replies if one is not None)
+    if endings is None:
+        return codec.encode_each(replies)
+    pairs = zip(replies, endings, strict=True)
+    return b"".join(bytes_of(one) + ending for one, ending in pairs if one is not None)
 
 
 class BatchSink(Sink):
@@ -60,30 +58,27 @@ class BatchSink(Sink):
     Args:
         service: its name, for the log.
         function: answers a list of frames.
+        codec: cuts frames, and makes them of replies.
     """
 
     def __init__(
-        self,
-        service: str,
-        function: Callable[[list[bytes]], BatchReply],
-        framing: Framing,
-        connections: ConnectionSet,
+        self, service: str, function: Callable[[list[Any]], BatchReply], codec: Codec, connections: ConnectionSet
     ) -> None:
         self._service = service
         self._function = function
-        self._is_line = isinstance(framing, Line)
-        self._ending = framing.ending if isinstance(framing, Line) else b""
+        self._codec = codec
         self._set = connections
 
     def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
         """Answer the frames of one connection."""
-        block = self._set.block(offset, size - self._is_line)
-        frames = block.split(b"\n") if self._is_line else [block]
+        frames, endings = self._codec.cut(offset, size, count), self._codec.endings(offset, size)
         try:
-            reply = encode(self._function(frames), self._ending, count)
-        except Close as close:
-            self._set.write(id, b"" if close.last_words is None else close.last_words + self._ending)
-            self._set.shut(id, CloseReason.CLOSED)
+            try:
+                reply = encode(self._function(frames), self._codec, count, endings)
+            except Close as close:
+                self._set.write(id, encode([close.last_words], self._codec, 1, endings and endings[-1:]))
+                self._set.shut(id, CloseReason.CLOSED)
+                return
         except Exception as error:
             info = self._set.info(id)
             event = {"service": self._service, "peer": packed.text(info.peer, info.fd), "frame_bytes": size}

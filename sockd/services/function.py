@@ -1,20 +1,21 @@
-"""Serves lines by a function of one argument: a batch of many connections in, their replies out.
+"""Serves frames by a function of one argument: a batch of many connections in, their replies out.
 
-The whole of a turn's lines is one block of bytes: one split, one map, one join,
-and one call that sends every connection its part.  A connection has no Python
-object here.  Whatever is not that plain case - None, a reply of several lines,
-an exception, Close - is settled connection by connection, and no line is ever
-handed to the function twice.
+The whole of a turn's frames is one block of bytes: one call cuts it, one map
+answers, one call makes frames of the replies, and one sends every connection its
+part.  A connection has no Python object here.  Whatever is not that plain case -
+None, a reply of several lines, an exception, Close - is settled connection by
+connection, and no frame is ever handed to the function twice.
 """
 
 from __future__ import annotations
 
 import logging
 from array import array
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sockd.errors import Close
 from sockd.net import packed
+from sockd.net.codec import LF, bytes_of
 from sockd.net.connection_set import Sink
 from sockd.net.connection_sink import log_end
 from sockd.wire.framing import Line
@@ -23,9 +24,10 @@ from sockd.wire.state import CloseReason
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sockd.net.codec import Codec
     from sockd.net.connection_set import ConnectionSet
     from sockd.services.service import Reply
-    from sockd.wire.framing import Framing
+    from sockd.wire.framing import Frame
 
 logger = logging.getLogger("sockd.handler")
 
@@ -36,22 +38,113 @@ class FunctionSink(Sink):
     Args:
         service: its name, for the log.
         function: answers one frame; None answers nothing.
+        codec: cuts frames, and makes them of replies.
     """
 
     def __init__(
-        self, service: str, function: Callable[[bytes], Reply], framing: Framing, connections: ConnectionSet
+        self, service: str, function: Callable[[Any], Reply], codec: Codec, connections: ConnectionSet
     ) -> None:
         self._service = service
         self._function = function
-        self._is_line = isinstance(framing, Line)
-        self._ending = framing.ending if isinstance(framing, Line) else b""
+        self._codec = codec
         self._set = connections
 
     def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
         """Answer `count` frames, of one connection or of many."""
-        if not self._is_line:
-            self._settle(index, [(id, 1)], [self._set.block(offset, size)], [], None)
-        elif count == 1:
+        frames = self._codec.cut(offset, size, count)
+        done: list[Reply] = []
+        error = self._answer(frames, done)
+        if error is None and self._codec.reply(index, done):
+            return
+        self._settle(index, self._parts(id, part, count), frames, done, error)
+
+    def _answer(self, frames: list[Any], done: list[Reply]) -> Exception | None:
+        """Add the replies to `done`; return what the frame behind the last of them raised."""
+        try:
+            done.extend(map(self._function, frames))  # keeps what came before an exception
+        except Exception as raised:
+            return raised
+        return None
+
+    def _parts(self, id: int, part: int, count: int) -> list[tuple[int, int]]:
+        return [(id, count)] if id >= 0 else list(self._set.parts(part, count))
+
+    def _settle(
+        self,
+        index: int,
+        parts: list[tuple[int, int]],
+        frames: list[Any],
+        done: list[Reply],
+        error: Exception | None,
+        endings: list[bytes] | None = None,
+    ) -> None:
+        """Answer connection by connection.
+
+        Args:
+            parts: (id, number of frames) of each connection.
+            done: the replies to the first frames that are known already.
+            error: what the frame after these raised.
+            endings: what ended each line, where it is answered in kind.
+        """
+        replies: list[bytes] = []
+        ends: list[tuple[int, CloseReason]] = []
+        at = 0
+        for id, count in parts:
+            for i in range(at, at + count):
+                ending = endings[i] if endings else None
+                try:
+                    if i == len(done) and error is not None:
+                        raise error
+                    replies.append(self._encode(done[i] if i < len(done) else self._function(frames[i]), ending))
+                except Exception as raised:
+                    words, reason = self._end(raised, id, frames[i], ending)
+                    replies.append(words)
+                    ends.append((id, reason))
+                    replies += [b""] * (at + count - i - 1)
+                    break
+            at += count
+        self._set.reply_lengths(index, b"".join(replies), array("I", map(len, replies)))
+        for id, reason in ends:
+            self._set.shut(id, reason)
+
+    def _encode(self, reply: Reply, ending: bytes | None) -> bytes:
+        if reply is None:
+            return b""
+        return self._codec.encode(reply) if ending is None else bytes_of(reply) + ending
+
+    def _end(self, error: Exception, id: int, frame: Frame, ending: bytes | None) -> tuple[bytes, CloseReason]:
+        """Return the last words to a connection, and why it ends."""
+        if isinstance(error, Close):
+            try:
+                return self._encode(error.last_words, ending), CloseReason.CLOSED
+            except Exception as raised:  # what they are is the handler's doing
+                error = raised
+        info = self._set.info(id)
+        event = {
+            "service": self._service,
+            "peer": packed.text(info.peer, info.fd),
+            "frame_bytes": self._codec.size_of(frame),
+        }
+        logger.error("handler failed", exc_info=error, extra={"event": event})
+        return b"", CloseReason.HANDLER_ERROR
+
+    def closed(self, id: int, reason: CloseReason) -> None:
+        """Log the end."""
+        log_end(self._service, self._set, id, reason)
+
+
+class LineSink(FunctionSink):
+    """Does the same for lines, whose replies are lines: one split, one join, and no codec where nothing is special."""
+
+    def __init__(
+        self, service: str, function: Callable[[Any], Reply], ending: bytes, codec: Codec, connections: ConnectionSet
+    ) -> None:
+        super().__init__(service, function, codec, connections)
+        self._ending = ending
+
+    def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
+        """Answer `count` lines, of one connection or of many."""
+        if count == 1:
             self._one(index, id, part, self._set.block(offset, size - 1))
         else:
             self._many(index, id, part, self._set.block(offset, size - 1).split(b"\n"))
@@ -70,13 +163,9 @@ class FunctionSink(Sink):
         self._settle(index, self._parts(id, part, 1), [line], done, error)
 
     def _many(self, index: int, id: int, part: int, lines: list[bytes]) -> None:
-        error: Exception | None = None
         done: list[Reply] = []
-        try:
-            done.extend(map(self._function, lines))  # keeps what came before an exception
-        except Exception as raised:
-            error = raised
-        else:
+        error = self._answer(lines, done)
+        if error is None:
             try:
                 block = self._ending.join(done) + self._ending  # type: ignore[arg-type] # None: settled below
             except TypeError:
@@ -85,61 +174,34 @@ class FunctionSink(Sink):
                 return
         self._settle(index, self._parts(id, part, len(lines)), lines, done, error)
 
-    def _parts(self, id: int, part: int, count: int) -> list[tuple[int, int]]:
-        return [(id, count)] if id >= 0 else list(self._set.parts(part, count))
 
-    def _settle(
-        self,
-        index: int,
-        parts: list[tuple[int, int]],
-        lines: list[bytes],
-        done: list[Reply],
-        error: Exception | None,
-    ) -> None:
-        """Answer connection by connection.
+class InKindSink(LineSink):
+    """Ends each reply as the line was ended that it answers."""
 
-        Args:
-            parts: (id, number of lines) of each connection.
-            done: the replies to the first lines that are known already.
-            error: what the line after these raised.
-        """
-        replies: list[bytes] = []
-        ends: list[tuple[int, CloseReason]] = []
-        at = 0
-        for id, count in parts:
-            for i in range(at, at + count):
-                try:
-                    if i == len(done) and error is not None:
-                        raise error
-                    replies.append(self._encode(done[i] if i < len(done) else self._function(lines[i])))
-                except Exception as raised:
-                    replies.append(self._last_words(raised))
-                    ends.append((id, self._reason(raised, id, lines[i])))
-                    replies += [b""] * (at + count - i - 1)
-                    break
-            at += count
-        self._set.reply_lengths(index, b"".join(replies), array("I", map(len, replies)))
-        for id, reason in ends:
-            self._set.shut(id, reason)
+    def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
+        """Answer `count` lines; where all end in LF, as for every line service."""
+        endings = self._codec.endings(offset, size)
+        if endings is None:
+            super().frames(index, id, part, offset, size, count)
+            return
+        lines = self._codec.cut(offset, size, count)
+        done: list[Reply] = []
+        error = self._answer(lines, done)
+        self._settle(index, self._parts(id, part, count), lines, done, error, endings)
 
-    def _encode(self, reply: Reply) -> bytes:
-        if reply is None:
-            return b""
-        if isinstance(reply, (bytes, bytearray, memoryview)):
-            return bytes(reply) + self._ending
-        raise TypeError(f"the handler of service {self._service} returned {type(reply).__name__}, not bytes or None")
 
-    def _last_words(self, error: Exception) -> bytes:
-        return self._encode(error.last_words) if isinstance(error, Close) else b""
+def sink_of(service: str, function: Callable[[Any], Reply], codec: Codec, connections: ConnectionSet) -> FunctionSink:
+    """Return the sink of a function.
 
-    def _reason(self, error: Exception, id: int, line: bytes) -> CloseReason:
-        if isinstance(error, Close):
-            return CloseReason.CLOSED
-        info = self._set.info(id)
-        event = {"service": self._service, "peer": packed.text(info.peer, info.fd), "frame_bytes": len(line)}
-        logger.error("handler failed", exc_info=error, extra={"event": event})
-        return CloseReason.HANDLER_ERROR
-
-    def closed(self, id: int, reason: CloseReason) -> None:
-        """Log the end."""
-        log_end(self._service, self._set, id, reason)
+    Args:
+        service: its name, for the log.
+        function: answers one frame; None answers nothing.
+        codec: of the service's framing.
+        connections: where frames come from.
+    """
+    framing = codec.framing
+    if not isinstance(framing, Line):
+        return FunctionSink(service, function, codec, connections)
+    if isinstance(framing.ending, bytes):
+        return LineSink(service, function, framing.ending, codec, connections)
+    return InKindSink(service, function, LF, codec, connections)

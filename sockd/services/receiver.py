@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.net.connection import Connection
+    from sockd.wire.framing import Frame
 
 
 def _nothing(*_: object) -> None:
@@ -34,7 +35,7 @@ class ProtocolReceiver:
                 break
         else:
             raise TypeError(f"{type(protocol).__name__} has no frame_received, line_received or data_received")
-        self.frame: Callable[[bytes], None] = frame
+        self.frame: Callable[[Any], None] = frame
         self.connection_made: Callable[[Connection], None] = getattr(protocol, "connection_made", _nothing)
         self.eof_received: Callable[[], bool | None] = getattr(protocol, "eof_received", _nothing)
         self.pause_writing: Callable[[], None] = getattr(protocol, "pause_writing", _nothing)
@@ -47,21 +48,18 @@ class FunctionReceiver:
 
     __slots__ = ("_connection", "_function")
 
-    def __init__(self, function: Callable[[bytes, Connection], Any]) -> None:
+    def __init__(self, function: Callable[[Any, Connection], Any]) -> None:
         self._function = function
 
     def connection_made(self, transport: Connection) -> None:
         """Keep the transport."""
         self._connection = transport
 
-    def frame(self, frame: bytes) -> None:
+    def frame(self, frame: Frame) -> None:
         """Answer a frame."""
         reply = self._function(frame, self._connection)
-        if reply is None:
-            return
-        if not isinstance(reply, (bytes, bytearray, memoryview)):
-            raise TypeError(f"the handler returned {type(reply).__name__}, not bytes or None")
-        self._connection.reply(bytes(reply))
+        if reply is not None:
+            self._connection.reply(reply)
 
     def eof_received(self) -> bool | None:
         """Let the connection be closed."""

@@ -13,21 +13,22 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd import settings as defaults
+from sockd.net.codec import bytes_of
 from sockd.services import handler, texts
-from sockd.services.batch import encode
 from sockd.services.builtin import BUILTINS
 from sockd.services.exec import Program
+from sockd.services.framings import framing_of
 from sockd.services.service import Limits, Service, ServiceSpec
 from sockd.settings import ProgramLimits, ServiceSettings
 from sockd.settings_socks import DEFAULT_MAX_CLIENTS
-from sockd.wire.framing import Line, Raw, datagram_frame
+from sockd.wire.framing import Line, Raw, Record, datagram_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from sockd.services.service import BatchFunction, Reply
-    from sockd.settings import FramingName, SocksSettings
-    from sockd.wire.framing import Framing
+    from sockd.settings import SocksSettings
+    from sockd.wire.framing import Frame, Framing
 
 
 def resolve(name: str, tables: Mapping[str, ServiceSettings]) -> ServiceSpec:
@@ -63,7 +64,7 @@ def _of_builtin(name: str, table: ServiceSettings) -> ServiceSpec:
     builtin = BUILTINS[table.builtin]
     return ServiceSpec(
         name=name,
-        framing=_framing(table, None, builtin.framing),
+        framing=framing_of(table, None, builtin.framing),
         limits=_limits(table, Service()),
         serve=builtin.serve,
         protocol=builtin.protocol,
@@ -110,7 +111,7 @@ def _resource_limits(limits: ProgramLimits) -> Iterator[tuple[int, int, int]]:
 def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceSpec:
     text = table.handler or name
     raw = service.protocol is not None and handler.takes_raw_data(service.protocol)
-    framing = _framing(table, service.framing, "raw" if raw else "line")
+    framing = framing_of(table, service.framing, "raw" if raw else "line")
     wants_connection = service.function is not None and handler.wants_connection(service.function, text)
     function, batch = service.function, service.batch
     if service.text is not None:
@@ -135,18 +136,13 @@ def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceS
     )
 
 
-def _batch_of_one(function: BatchFunction, frame: bytes) -> Reply:
+def _batch_of_one(function: BatchFunction, frame: Frame) -> Reply:
     replies = function([frame])
-    return replies[0] if isinstance(replies, list) and len(replies) == 1 else encode(replies, b"", 1) or None
-
-
-def _framing(table: ServiceSettings, own: Framing | None, default: FramingName) -> Framing:
-    kind = table.framing or (None if own is None else "line" if isinstance(own, Line) else "raw") or default
-    if kind == "raw":
-        return Raw()
-    if isinstance(own, Line):
-        return Line(table.max_frame or own.max_bytes, own.ending)
-    return Line(table.max_frame or defaults.DEFAULT_MAX_FRAME)
+    if not isinstance(replies, list):
+        return replies or None
+    if len(replies) != 1:
+        raise ValueError(f"the handler returned {len(replies)} replies to 1 frames")
+    return replies[0]
 
 
 def _limits(table: ServiceSettings, service: Service) -> Limits:
@@ -169,21 +165,22 @@ def _limits(table: ServiceSettings, service: Service) -> Limits:
 
 
 def _datagram(function: Callable[..., Reply], framing: Framing) -> Callable[[bytes], bytes | None]:
-    """One datagram is one frame; a line's ending is taken off and put back."""
+    """One datagram is one frame: its payload alone, but a line's ending is taken off and put back."""
 
     def answer_line(datagram: bytes) -> bytes | None:
         frame, ending = datagram_frame(datagram)
-        return _encode(function(frame), ending)
+        reply = function(frame)
+        return None if reply is None else bytes_of(reply) + ending
 
-    def answer_raw(datagram: bytes) -> bytes | None:
-        return _encode(function(datagram), b"")
+    def answer_record(datagram: bytes) -> bytes | None:
+        assert isinstance(framing, Record)
+        reply = function(framing.unpack(datagram))
+        return None if reply is None else framing.pack(reply)
 
-    return answer_line if isinstance(framing, Line) else answer_raw
+    def answer_payload(datagram: bytes) -> bytes | None:
+        reply = function(datagram)
+        return None if reply is None else bytes_of(reply)
 
-
-def _encode(reply: Reply, ending: bytes) -> bytes | None:
-    if reply is None:
-        return None
-    if isinstance(reply, (bytes, bytearray, memoryview)):
-        return bytes(reply) + ending
-    raise TypeError(f"the handler returned {type(reply).__name__}, not bytes or None")
+    if isinstance(framing, Line):
+        return answer_line
+    return answer_record if isinstance(framing, Record) else answer_payload

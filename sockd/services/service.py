@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import codecs
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sockd.wire.framing import Framing, Line, Raw
+from sockd.wire.framing import Framing, Line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from sockd.services.exec import Program
     from sockd.settings import SocksSettings
 
-    Reply = bytes | bytearray | memoryview | None
-    LineFunction = Callable[[bytes], Reply]
-    FrameFunction = Callable[[bytes, Connection], Reply]
-    BatchReply = bytes | bytearray | memoryview | list[Reply] | None
-    BatchFunction = Callable[[list[bytes]], BatchReply]
+    Reply = bytes | bytearray | memoryview | tuple[Any, ...] | None
+    LineFunction = Callable[[Any], Reply]
+    FrameFunction = Callable[[Any, Connection], Reply]
+    BatchReply = Reply | list[Reply]
+    BatchFunction = Callable[[list[Any]], BatchReply]
     Hook = Callable[[], object]
 
 F = TypeVar("F", bound="LineFunction | FrameFunction")
@@ -63,8 +63,8 @@ class Service:
         max_connections: int | None = None,
         text: str | None = None,
     ) -> None:
-        if not isinstance(framing, Line | Raw | None):
-            raise ValueError(f"a service is framed by Line or Raw so far, not {framing!r}")
+        if not isinstance(framing, Framing | None):
+            raise ValueError(f"a service is framed by one of sockd's framings of streams, not {framing!r}")
         if isinstance(framing, Line) and framing.max_bytes < 1:
             raise ValueError(f"max_bytes must be positive, not {framing.max_bytes}")
         positive = {
@@ -214,7 +214,7 @@ class ServiceSpec:
     protocol: Callable[[], object] | None = None
     startup: tuple[Hook, ...] = ()
     shutdown: tuple[Hook, ...] = ()
-    datagram: Callable[[bytes], Reply] | None = None
+    datagram: Callable[[bytes], bytes | None] | None = None
     program: Program | None = None
     socks: SocksSettings | None = None
     small: bool = False

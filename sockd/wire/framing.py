@@ -11,8 +11,9 @@ Every class raises ValueError for values that describe no framing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import struct
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 DELIMITER_MAX_BYTES = 8
 PREFIX_WIDTHS = (1, 2, 3, 4, 8)
@@ -37,17 +38,17 @@ class Line(_Bounded):
     Args:
         max_bytes: longest line, LF and CR not counted; a longer one ends the
             connection with reason frame-too-long.
-        ending: what a reply is ended by, LF or CR LF.
+        ending: what a reply is ended by: LF, CR LF, or "same" for what ended the line that is answered.
 
     Source: RFC 9112 2.2 (a recipient may take LF alone for a line's end and ignore a CR before it).
     """
 
-    ending: bytes = b"\n"
+    ending: bytes | Literal["same"] = b"\n"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.ending not in (b"\n", b"\r\n"):
-            raise ValueError(f"ending must be LF or CR LF, not {self.ending!r}")
+        if self.ending not in (b"\n", b"\r\n", "same"):
+            raise ValueError(f"ending must be LF, CR LF or 'same', not {self.ending!r}")
 
 
 @dataclass(frozen=True)
@@ -189,8 +190,60 @@ StreamFraming = (
 AnyFraming = StreamFraming | Datagram
 """Every framing there is."""
 
-Framing = Line | Raw
-"""What a service can be framed by so far."""
+
+@dataclass(frozen=True)
+class Record:
+    """Binary records of one size, handed out as tuples; a reply is a tuple that is packed alike.
+
+        sockd.Record("!IHd")    # 14 bytes: unsigned 32 and 16 bits, a double, in network byte order
+
+    Args:
+        format: as of the struct module; without `!`, `<`, `>` or `=` it is this machine's, padding included.
+
+    Source: FAQ II.15; struct, "Format Strings".
+    """
+
+    format: str
+    packer: struct.Struct = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "packer", struct.Struct(self.format))
+        except struct.error as error:
+            raise ValueError(f"format {self.format!r} is none of the struct module's: {error}") from None
+        if self.packer.size < 1:
+            raise ValueError(f"format {self.format!r} describes no bytes")
+
+    @property
+    def size(self) -> int:
+        """Bytes of a record."""
+        return self.packer.size
+
+    def pack(self, values: object) -> bytes:
+        """Make the bytes of a record.
+
+        Raises:
+            TypeError: values is no tuple.
+            struct.error: they are not as the format says.
+        """
+        if not isinstance(values, tuple):
+            raise TypeError(f"the handler returned {type(values).__name__}, not a tuple or None")
+        return self.packer.pack(*values)
+
+    def unpack(self, data: bytes) -> tuple[Any, ...]:
+        """Take a record apart.
+
+        Raises:
+            struct.error: it has another size.
+        """
+        return self.packer.unpack(data)
+
+
+Framing = StreamFraming | Record
+"""What a service can be framed by."""
+
+Frame = bytes | tuple[Any, ...]
+"""What a service is handed: a payload, or what a record says."""
 
 
 def datagram_frame(datagram: bytes) -> tuple[bytes, bytes]:

@@ -11,8 +11,10 @@ import asyncio
 import pytest
 
 from sockd import Close, CloseReason, Connection
+from sockd._sockbuf import ffi
+from sockd.net.codec import LineCodec, codec_of
 from sockd.net.loop import Timer
-from sockd.wire.framing import Line, Raw
+from sockd.wire.framing import Line, Netstring, Raw
 
 
 class Set:
@@ -26,6 +28,21 @@ class Set:
     def __init__(self):
         self.asked = []
         self.dirty = []
+        self.memory = b""
+
+    def receive(self, connection, *lines):
+        """As if these lines had come in one turn."""
+        self.memory = b"".join(line + b"\n" for line in lines)
+        connection.deliver(0, len(self.memory), len(lines))
+
+    def block(self, offset, size):
+        return self.memory[offset : offset + size]
+
+    def pointer(self, offset):
+        return ffi.from_buffer(self.memory) + offset
+
+    def unread(self, id, source, size, frames):
+        self.asked.append(("unread", ffi.unpack(source, size), frames))
 
     def will_write(self, writer):
         self.dirty.append(writer)
@@ -47,14 +64,10 @@ class Set:
 
 
 class Loop:
-    """As EventLoop: what is to be called soon and later, and when."""
+    """As EventLoop: what is to be called later, and when."""
 
     def __init__(self):
-        self.soon = []
         self.later = []
-
-    def call_soon(self, callback):
-        self.soon.append(callback)
 
     def call_later(self, delay, callback):
         self.later.append(Timer(delay, callback))
@@ -97,18 +110,15 @@ def loop():
 
 
 @pytest.fixture
-def soon(loop):
-    return loop.soon
-
-
-@pytest.fixture
 def receiver():
     return Receiver()
 
 
 @pytest.fixture
 def connection(connections, loop, receiver):
-    connection = Connection(5, connections, Line(100, b"\r\n"), 1000, loop, lambda protocol: protocol)
+    connection = Connection(
+        5, connections, LineCodec(Line(100, b"\r\n"), connections, wire=True), 1000, loop, lambda protocol: protocol
+    )
     connection.start(receiver, "the protocol")
     receiver.told.clear()
     return connection
@@ -180,36 +190,35 @@ def test_abort_drops_the_output(connections, connection):
     assert connections.asked == [("abort",), ("write", b"")]
 
 
-def test_frames_are_kept_while_it_is_paused(connections, connection, receiver, soon):
+def test_frames_are_given_back_while_it_is_paused(connections, connection, receiver):
     receiver.then = lambda frame: connection.pause_reading() if frame == b"2" else None
-    connection.deliver([b"1", b"2", b"3"])
-    connection.deliver([b"4"])
+    connections.receive(connection, b"1", b"2\r", b"3\r", b"4")
+    connections.receive(connection, b"5")
     assert receiver.told == [b"1", b"2"]
     assert not connection.is_reading()
     connection.resume_reading()
+    given_back = [("unread", b"3\r\n4\n", 2), ("unread", b"5\n", 1)]
+    assert connections.asked == [("pause", True), *given_back, ("pause", False)]
+
+
+def test_the_frames_behind_one_that_changes_the_framing_are_given_back(connections, connection, receiver):
+    receiver.then = lambda frame: connection.set_framing(Netstring(10)) if frame == b"2" else None
+    connections.receive(connection, b"1", b"2", b"3:ab,")
     assert receiver.told == [b"1", b"2"]
-    (later,) = soon
-    later()
-    assert receiver.told == [b"1", b"2", b"3", b"4"]
-    assert connections.asked == [("pause", True), ("pause", False)]
+    assert connections.asked == [("set_framing", Netstring(10)), ("unread", b"3:ab,\n", 1)]
+    assert connection.framing == Netstring(10)
+    connection.reply(b"xyz")
+    connections.flush()
+    assert connections.asked[2:] == [("write", b"3:xyz,")]
 
 
-def test_nothing_is_delivered_after_close(connection, receiver, soon):
+def test_nothing_is_delivered_after_close(connections, connection, receiver):
     receiver.then = lambda frame: connection.close()
-    connection.deliver([b"1", b"2"])
-    connection.deliver([b"3"])
+    connections.receive(connection, b"1", b"2")
+    connections.receive(connection, b"3")
     connection.end()
     connection.resume_reading()
     assert receiver.told == [b"1"]
-
-
-def test_a_resume_that_comes_too_late_delivers_nothing(connection, receiver, soon):
-    connection.pause_reading()
-    connection.deliver([b"1"])
-    connection.resume_reading()
-    connection.lost(CloseReason.RESET, 104)
-    soon[0]()
-    assert [type(told) for told in receiver.told] == [ConnectionResetError]
 
 
 def test_a_failure_closes_and_is_told_to_the_end(connections, connection, receiver, caplog):
@@ -218,7 +227,7 @@ def test_a_failure_closes_and_is_told_to_the_end(connections, connection, receiv
 
     receiver.then = fail
     connection.write(b"kept")
-    connection.deliver([b"12345", b"2"])
+    connections.receive(connection, b"12345", b"2")
     connections.flush()
     assert connections.asked == [("write", b"kept"), ("shut", CloseReason.HANDLER_ERROR)]
     (record,) = caplog.records
@@ -232,7 +241,7 @@ def test_close_may_be_raised_with_last_words(connections, connection, receiver, 
         raise Close(b"bye")
 
     receiver.then = end
-    connection.deliver([b"1", b"2"])
+    connections.receive(connection, b"1", b"2")
     connections.flush()
     assert connections.asked == [("write", b"bye\r\n"), ("shut", CloseReason.CLOSED)]
     assert caplog.records == []
@@ -277,7 +286,9 @@ def test_when_it_has_ended_it_does_nothing(connections, connection, receiver):
 
 
 def test_a_raw_reply_is_as_it_is(connections, receiver):
-    connection = Connection(5, connections, Raw(), 1000, Loop(), lambda protocol: protocol)
+    connection = Connection(
+        5, connections, codec_of(Raw(), connections, wire=True), 1000, Loop(), lambda protocol: protocol
+    )
     connection.start(receiver)
     connection.reply(b"raw")
     connections.flush()
@@ -292,12 +303,12 @@ def test_water_marks_are_told(connection):
     assert connection.get_write_buffer_limits() == (3, 12)
 
 
-def test_another_protocol_takes_over(connection, receiver):
+def test_another_protocol_takes_over(connections, connection, receiver):
     assert connection.get_protocol() == "the protocol"
     other = Receiver()
     receiver.then = lambda frame: connection.set_protocol(other)
-    connection.deliver([b"to the first"])
-    connection.deliver([b"to the other"])
+    connections.receive(connection, b"to the first")
+    connections.receive(connection, b"to the other")
     connection.lost(CloseReason.EOF, 0)
     assert connection.get_protocol() is other
     assert (receiver.told, other.told) == ([b"to the first"], [b"to the other", None])

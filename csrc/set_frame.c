@@ -1,0 +1,223 @@
+/*
+ * set_frame - what was received, cut into frames and handed out
+ *
+ * DESCRIPTION
+ *   Whole frames are handed out as they lie on the wire, one behind the other,
+ *   from the arena or from the buffer of their connection, which then is held
+ *   until the next turn.  Only what is behind them is kept.
+ */
+#include "set.h"
+
+#include <string.h>
+
+/* ---- handing out */
+
+/* Whole frames of one connection; they join the run before them when both
+ * lie in the arena, belong to one group and are small. */
+static void hand_out(sb_set *set, struct row *row, int64_t offset, size_t size, const sb_lines *found)
+{
+    size_t frames = found->frames;
+    const sb_group *group = &set->groups[row->group];
+    int32_t id = (int32_t)(row - set->rows);
+    row->frames += (int64_t)frames;
+    int merge = group->flags & SB_GROUP_MERGE && offset >= 0 && !(frames == 1 && size >= SB_OWN_EVENT);
+    if (!merge) {
+        sb__event(set, SB_EVENT_FRAMES, id, (int)found->returns);
+        sb_event *event = &set->events[set->counts.events - 1];
+        event->offset = offset;
+        event->size = (int64_t)size;
+        event->frames = (int64_t)frames;
+        return;
+    }
+    if (set->run < 0 || set->events[set->run].group != row->group
+        || set->events[set->run].offset + set->events[set->run].size != offset) {
+        sb__event(set, SB_EVENT_FRAMES, id, set->part_count);
+        set->run = set->counts.events - 1;
+        set->events[set->run].id = -1;
+        set->events[set->run].offset = offset;
+    }
+    set->parts[set->part_count++] = (sb_part){.id = id, .frames = (int32_t)frames, .size = (int64_t)size};
+    set->events[set->run].size += (int64_t)size;
+    set->events[set->run].frames += (int64_t)frames;
+}
+
+/* Frames of a service that needs no caller.  True when it was one. */
+static int serve(sb_set *set, struct row *row, char *data, size_t size, size_t frames)
+{
+    int how = set->groups[row->group].serve;
+    if (how == SB_SERVE_CALLER)
+        return 0;
+    row->frames += (int64_t)frames;
+    if (how == SB_SERVE_UPPER)
+        sb_upper(data, size);
+    if (how != SB_SERVE_DISCARD)
+        sb__send(set, row, data, size);
+    return 1;
+}
+
+/* ---- finding */
+
+/* As sb_lines_find, for any framing; the scan is about the frame that begins
+ * behind those found, or that could not be found. */
+static int find(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_lines *found)
+{
+    sb_lines whole = {.frames = 0};
+    sb_frame frame;
+    int code = 0;
+    if (framing->kind == SB_FRAMING_LINE) {
+        code = sb_lines_find(data, size, scan->searched, framing->limit, found);
+        scan->searched = code > 0 ? size - found->end : size;
+        return code;
+    }
+    while (whole.end < size
+           && (code = sb_frame_find(framing, data + whole.end, size - whole.end, scan, &frame)) > 0) {
+        whole.frames++;
+        whole.end += frame.next;
+    }
+    if (whole.frames == 0)
+        return code;
+    *found = whole;
+    return (int)whole.frames;
+}
+
+static sb_scan scan_of(const struct row *row)
+{
+    return (sb_scan){.searched = row->in == NULL ? 0 : sb_buffer_scanned(row->in), .dots = (size_t)row->dots};
+}
+
+static void keep_scan(struct row *row, const sb_scan *scan)
+{
+    sb_buffer_set_scanned(row->in, scan->searched);
+    row->dots = (int32_t)scan->dots;
+}
+
+static int keep_tail(sb_set *set, struct row *row, const char *data, size_t size, const sb_scan *scan)
+{
+    int first = row->in == NULL;
+    if (first && (row->in = sb__lend(set)) == NULL)
+        return SB_ERR_NOMEM;
+    int code = sb__append(set, row->in, data, size);
+    if (code < 0)
+        return code;
+    keep_scan(row, scan);
+    if (first) {
+        row->framing_ms = set->now_ms;
+        sb__deadline_sooner(set, row);
+    }
+    return 0;
+}
+
+static void drop_tail(sb_set *set, struct row *row)
+{
+    sb__give_back(set, row->in);
+    row->in = NULL;
+    row->dots = 0;
+}
+
+static int reason_of(int code)
+{
+    return code == SB_ERR_MALFORMED ? SB_REASON_MALFORMED : SB_REASON_FRAME_TOO_LONG;
+}
+
+/* No frame goes before this error: end at once. */
+static void frame_wrong(sb_set *set, struct row *row, int code)
+{
+    drop_tail(set, row);
+    sb__begin_close(set, row, reason_of(code));
+}
+
+/* The frames before the error have been answered; else it has ended, and another
+ * has its row, or it goes on by another framing. */
+void sb__doom(sb_set *set, struct row *row)
+{
+    if (!(row->flags & FLAG_DOOMED))
+        return;
+    drop_tail(set, row);
+    sb__begin_close(set, row, row->reason);
+}
+
+/* What is behind whole frames is kept.  When it is found to be no frame already,
+ * the connection ends as soon as the frames before it have been answered, unless
+ * one of these brings another framing. */
+static void take_rest(sb_set *set, struct row *row, const char *rest, size_t size, sb_scan *scan)
+{
+    sb_lines none;
+    if (size == 0 || !sb__may(row, MAY_DELIVER))
+        return;
+    int code = find(sb__framing_of(set, row), rest, size, scan, &none);
+    if (keep_tail(set, row, rest, size, scan) < 0) {
+        sb__kill(set, row, SB_REASON_LIMIT, 0);
+    } else if (code < 0) {
+        row->flags |= FLAG_DOOMED;
+        row->reason = (uint8_t)reason_of(code);
+        set->doomed[set->doomed_count++] = (int32_t)(row - set->rows);
+    }
+}
+
+/* Frames as they are handed out.  Returns their size. */
+static size_t finish(const sb_set *set, const struct row *row, char *data, const sb_lines *found)
+{
+    int strip = found->returns > 0 && !(set->groups[row->group].flags & SB_GROUP_WIRE);
+    return strip ? sb_lines_strip(data, found->end) : found->end;
+}
+
+/* ---- framing */
+
+/* n bytes that were received into the arena, behind a copy of the unfinished frame. */
+void sb__frame_arena(sb_set *set, struct row *row, size_t tail, size_t n)
+{
+    char *base = set->arena + set->arena_used;
+    size_t size = tail + n;
+    sb_scan scan = scan_of(row);
+    sb_lines found;
+    int frames = find(sb__framing_of(set, row), base, size, &scan, &found);
+    if (frames < 0) {
+        frame_wrong(set, row, frames);
+    } else if (frames == 0) {
+        if (keep_tail(set, row, base + tail, n, &scan) < 0)
+            sb__kill(set, row, SB_REASON_LIMIT, 0);
+    } else {
+        drop_tail(set, row);
+        size_t whole = finish(set, row, base, &found);
+        if (!serve(set, row, base, whole, found.frames)) {
+            hand_out(set, row, (int64_t)set->arena_used, whole, &found);
+            set->arena_used += whole;
+        }
+        take_rest(set, row, base + found.end, size - found.end, &scan);
+    }
+}
+
+/* What its buffer has. */
+void sb__frame_buffer(sb_set *set, struct row *row)
+{
+    char *data = (char *)sb_buffer_data(row->in); /* ours, and about to be held */
+    size_t size = sb_buffer_size(row->in);
+    sb_scan scan = scan_of(row);
+    sb_lines found;
+    int frames = find(sb__framing_of(set, row), data, size, &scan, &found);
+    if (frames < 0) {
+        frame_wrong(set, row, frames);
+        return;
+    }
+    if (frames == 0) {
+        keep_scan(row, &scan);
+        return;
+    }
+    set->held[set->held_count++] = row->in;
+    row->in = NULL;
+    row->dots = 0;
+    size_t whole = finish(set, row, data, &found);
+    if (!serve(set, row, data, whole, found.frames))
+        hand_out(set, row, -(int64_t)set->held_count, whole, &found);
+    take_rest(set, row, data + found.end, size - found.end, &scan);
+}
+
+/* n bytes in the arena, which are one frame. */
+void sb__frame_raw(sb_set *set, struct row *row, size_t n)
+{
+    sb_lines one = {.frames = 1, .end = n};
+    if (serve(set, row, set->arena + set->arena_used, n, 1))
+        return;
+    hand_out(set, row, (int64_t)set->arena_used, n, &one);
+    set->arena_used += n;
+}

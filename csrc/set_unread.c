@@ -1,0 +1,87 @@
+/*
+ * set_unread - frames given back, and another framing in mid-connection
+ *
+ * DESCRIPTION
+ *   What is not framed yet lies in the row's buffer, in the order of the stream.
+ *   It is looked at in the next turn, without waiting for the peer: one framing
+ *   a turn, so that a connection that changes with every frame holds up no other.
+ */
+#include "set.h"
+
+/* Put the row on the list of those that are framed in the next turn, if it is read. */
+void sb__look_again(sb_set *set, struct row *row)
+{
+    if (!(row->again & AGAIN_WANTED) || row->again & AGAIN_LISTED || !(sb__wanted(row) & SB_READ))
+        return;
+    row->again |= AGAIN_LISTED;
+    set->again[set->again_count++] = (int32_t)(row - set->rows);
+}
+
+/* What was known of the bytes in `in` is not true any more. */
+static void forget_scan(sb_set *set, struct row *row)
+{
+    sb_buffer_set_scanned(row->in, 0);
+    row->dots = 0;
+    row->flags &= (uint8_t)~FLAG_DOOMED;
+    row->again |= AGAIN_WANTED;
+    sb__frame_goes_on(set, row);
+}
+
+/* A buffer with data, and behind them what the row has. */
+static int join(sb_set *set, struct row *row, sb_buffer *joint, const char *data, size_t size)
+{
+    int code = sb__append(set, joint, data, size);
+    if (code < 0 || row->in == NULL)
+        return code;
+    return sb__append(set, joint, sb_buffer_data(row->in), sb_buffer_size(row->in));
+}
+
+void sb_set_unread(sb_set *set, int id, const char *data, size_t size, int64_t frames)
+{
+    struct row *row = sb__row(set, id);
+    if (row == NULL || !sb__may(row, MAY_DELIVER) || size == 0)
+        return;
+    sb_buffer *joint = sb__lend(set);
+    if (joint == NULL || join(set, row, joint, data, size) < 0) {
+        sb__give_back(set, joint);
+        sb__kill(set, row, SB_REASON_LIMIT, 0);
+        return;
+    }
+    sb__give_back(set, row->in);
+    row->in = joint;
+    row->frames -= frames;
+    forget_scan(set, row);
+}
+
+int sb_set_framing(sb_set *set, int id, const sb_framing *framing)
+{
+    struct row *row = sb__row(set, id);
+    if (!sb__can_frame(framing))
+        return SB_ERR_INVALID;
+    if (row == NULL)
+        return SB_ERR_LIMIT;
+    set->framings[id] = sb__bounded(framing);
+    row->flags |= FLAG_FRAMED;
+    if (row->in != NULL)
+        forget_scan(set, row);
+    return 0;
+}
+
+/* Connections that wait for it, as long as there is room for what they hand out. */
+void sb__run_again(sb_set *set)
+{
+    int32_t count = set->again_count, left = 0;
+    for (int32_t i = 0; i < count; i++) {
+        struct row *row = &set->rows[set->again[i]];
+        if (set->held_count == SB_HELD) {
+            set->again[left++] = set->again[i];
+            continue;
+        }
+        row->again &= (uint8_t)~AGAIN_LISTED;
+        if (!(row->again & AGAIN_WANTED) || !(sb__wanted(row) & SB_READ))
+            continue;
+        row->again = 0;
+        sb__frame_buffer(set, row);
+    }
+    set->again_count = left;
+}
