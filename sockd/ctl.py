@@ -70,6 +70,7 @@ def _run(arguments: argparse.Namespace) -> int:
         "selftest": _selftest,
         "bind": _bind,
         "import": _import,
+        "password": _password,
     }
     return verbs[arguments.verb](arguments)
 
@@ -78,6 +79,13 @@ def _selftest(arguments: argparse.Namespace) -> int:
     from sockd.selftest import run  # here, for connect has no use for it and shall start fast
 
     return EX_OK if run(arguments.rows) else EX_FAILED
+
+
+def _password(arguments: argparse.Namespace) -> int:
+    from sockd.password import line_of  # here, for connect has no use for it and shall start fast
+
+    print(line_of(arguments.user))
+    return EX_OK
 
 
 def _split_program(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
@@ -215,6 +223,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _add_bind(verbs)
     _add_import(verbs)
+    _add_password(verbs)
     return parser
 
 
@@ -265,6 +274,17 @@ def _add_import(verbs: argparse._SubParsersAction[_Parser]) -> None:
         "(FreeBSD, NetBSD); or xinetd (auto: xinetd by its words, else openbsd)",
     )
     verb.add_argument("--all", action="store_true", help="also serve what is disabled")
+
+
+def _add_password(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    verb = verbs.add_parser(
+        "password",
+        help="make a line of the file of users that a SOCKS server reads",
+        description="Ask for a password, twice on a terminal, else on one line of standard input, and print "
+        "USER:HASH, by scrypt with a salt of its own, for the file that socks = { users = ... } names.",
+        allow_abbrev=False,
+    )
+    verb.add_argument("user", metavar="USER", help="the name with which a client logs in")
 
 
 class _Version(argparse.Action):

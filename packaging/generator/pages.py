@@ -21,6 +21,7 @@ from sockd.settings import (
     RateSettings,
     ServiceSettings,
     Size,
+    SocksSettings,
     key_of,
 )
 from sockd.units import format_duration, format_size
@@ -41,6 +42,7 @@ TABLES = {
     "service": ServiceSettings,
     "limits": ProgramLimits,
     "framing": FramingSettings,
+    "socks": SocksSettings,
 }
 
 
