@@ -1,71 +1,137 @@
-"""Moves bytes between two connected sockets, both ways, until both have ended.
+"""Pumps: the bytes of two connected sockets, each sent on to the other until both have ended.
 
-Each way holds at most what one receive takes; while the receiver takes none of it, its sender is not read, so
-TCP holds the sender up.  An end of file is passed on as one, behind the last byte; a reset as a reset.
+The C core moves them (csrc/relay.c): large ones inside the kernel, and all pairs that are ready in one
+call a turn.  What one side does not take holds the other up; an end of file is passed on as one, behind the
+last byte, and a reset as a reset.
 """
 
 from __future__ import annotations
 
-import selectors
-import socket
+import os
 import struct
+import time
 from typing import TYPE_CHECKING
 
+from sockd._sockbuf import ffi, lib
+from sockd.wire.state import CloseReason
+
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from sockd.net.loop import EventLoop, Timer
 
-READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-CHUNK_BYTES = 65_536
-RECEIVES_A_TURN = 8
-"""So that one pair does not hold up the others."""
-RESET = struct.pack("ii", 1, 0)
-"""struct linger, on and 0 seconds: close() sends RST (socket(7), FAQ IV.6)."""
+PAIRS = 1 << 17
+"""At once; more than any table of descriptors holds in practice, and memory is touched as they come."""
+END = struct.Struct("=iiiiqq")
+
+_ENDS, _DUE = 1, 2  # of sb_relay_counts
 
 
-class _Way:
-    """One direction."""
+class Pairs:
+    """The relay of one loop.
 
-    __slots__ = ("ended", "moved", "rest", "sink", "source")
+    Raises:
+        OSError: ENOSYS, where there is no epoll; EMFILE, ENOMEM.
+    """
 
-    def __init__(self, source: socket.socket, sink: socket.socket, rest: bytes) -> None:
-        self.source = source
-        self.sink = sink
-        self.rest = memoryview(rest)
-        self.moved = 0
-        self.ended = False  # the source's end of file has come
+    def __init__(self, loop: EventLoop) -> None:
+        self._loop = loop
+        self._relay = lib.sb_relay_new(PAIRS)
+        if self._relay == ffi.NULL:
+            raise OSError(ffi.errno, os.strerror(ffi.errno))
+        self._counts = memoryview(
+            ffi.buffer(lib.sb_relay_counts_of(self._relay), ffi.sizeof("sb_relay_counts"))  # where they stay
+        ).cast("q")
+        self._ends = memoryview(ffi.buffer(lib.sb_relay_ends(self._relay), PAIRS * END.size))
+        self._pumps: dict[int, Pump] = {}
+        self._timer: Timer | None = None
+        self._due = -1
+        self._fd = int(lib.sb_relay_fileno(self._relay))
+        loop.add_reader(self._fd, self._run)
 
-    @property
-    def is_over(self) -> bool:
-        return self.ended and not self.rest
+    def add(
+        self,
+        pump: Pump,
+        sockets: tuple[socket.socket, socket.socket],
+        leftovers: tuple[bytes, bytes],
+        timeouts: tuple[float, float],
+    ) -> int:
+        """Take two sockets over, and tell the pump when they have ended.
 
-    def move(self) -> bool:
-        """Move what can be; tell whether anything was.  OSError: either socket's end."""
-        began = self.moved
-        for _ in range(RECEIVES_A_TURN):
-            if not self._send() or self.ended:
-                break
-            try:
-                data = self.source.recv(CHUNK_BYTES)
-            except BlockingIOError:
-                break
-            self.rest = memoryview(data)
-            if not data:
-                self.ended = True
-                self.sink.shutdown(socket.SHUT_WR)
-                return True
-        return self.moved != began
+        Args:
+            timeouts: seconds, while both sides are open, and once one has ended; 0 for none.
 
-    def _send(self) -> bool:
-        while self.rest:
-            try:
-                sent = self.sink.send(self.rest)
-            except BlockingIOError:
-                return False
-            self.moved += sent
-            self.rest = self.rest[sent:]
-        return True
+        Returns:
+            The pair's number, or a negative one when they cannot be had: then they are the caller's still.
+        """
+        first, second = (ffi.from_buffer("char[]", data) for data in leftovers)
+        about = {
+            "one": sockets[0].fileno(),
+            "other": sockets[1].fileno(),
+            "first": first,
+            "first_size": len(leftovers[0]),
+            "second": second,
+            "second_size": len(leftovers[1]),
+            "idle_ms": _milliseconds(timeouts[0]),
+            "half_ms": _milliseconds(timeouts[1]),
+        }
+        number = int(lib.sb_relay_add(self._relay, ffi.new("sb_relay_pair *", about)))
+        if number >= 0:
+            for sock in sockets:
+                sock.detach()
+            self._pumps[number] = pump
+            self._arm()
+        return number
+
+    def moved(self, number: int) -> tuple[int, int]:
+        """Return the bytes of a pair so far, each way."""
+        return int(lib.sb_relay_moved(self._relay, number, 0)), int(lib.sb_relay_moved(self._relay, number, 1))
+
+    def abort(self, number: int, reason: CloseReason) -> None:
+        """End a pair at once, with a reset."""
+        lib.sb_relay_abort(self._relay, number, reason)
+        self._tell()
+
+    def _run(self) -> None:
+        lib.sb_relay_run(self._relay)
+        if self._counts[_ENDS]:
+            self._tell()
+        if self._counts[_DUE] != self._due:
+            self._arm()
+
+    def _tell(self) -> None:
+        size = self._counts[_ENDS] * END.size
+        ended = [(self._pumps.pop(number), about) for number, *about in END.iter_unpack(self._ends[:size])]
+        for pump, (reason, error, side, *moved) in ended:  # whoever is told may begin a pair of the same number
+            pump.ended(CloseReason(reason), error, side, (moved[0], moved[1]))
+
+    def _arm(self) -> None:
+        """Run at the deadline that comes first."""
+        due = self._counts[_DUE]
+        if due == self._due:
+            return
+        self._due = due
+        if self._timer is not None:
+            self._timer.cancel()
+        if due >= 0:
+            self._timer = self._loop.call_later(max(0.0, due / 1000 - time.monotonic()), self._is_due)
+
+    def _is_due(self) -> None:
+        self._due = -1
+        self._run()
+        self._arm()
+
+    def close(self) -> None:
+        """End every pair at once; nobody is told."""
+        if self._relay == ffi.NULL:
+            return
+        self._loop.remove_reader(self._fd)
+        self._counts.release()
+        self._ends.release()
+        lib.sb_relay_free(self._relay)
+        self._relay = ffi.NULL
+        self._pumps.clear()
 
 
 class Pump:
@@ -76,10 +142,12 @@ class Pump:
         one, other: connected stream sockets, non-blocking; the pump's from now on.
         leftovers: what was received of one and of the other before, and goes first, to the other and to one.
         half_close_timeout: seconds; once one way has ended, how long the other may move nothing.
-        on_end: is called once in the loop, with why: "eof", "reset", "half-close-timeout" or "shutdown".
+        idle_timeout: seconds that both may move nothing before that; 0 for ever.
+        on_end: is called once in the loop, with why, as `str(CloseReason)` has it: "eof", "reset", "unreachable",
+            "idle-timeout", "half-close-timeout", "limit" or "shutdown".
 
     Attributes:
-        moved: bytes that reached the other, and that reached the one.
+        error, side: errno of a reset or unreachable side, and which of the two it was; 0 for none.
     """
 
     def __init__(
@@ -90,75 +158,40 @@ class Pump:
         *,
         leftovers: tuple[bytes, bytes] = (b"", b""),
         half_close_timeout: float,
+        idle_timeout: float = 0,
         on_end: Callable[[str], None],
     ) -> None:
-        self._loop = loop
-        self._sockets = (one, other)
-        self._ways = (_Way(one, other, leftovers[0]), _Way(other, one, leftovers[1]))
-        self._events = [0, 0]
-        self._half_close_timeout = half_close_timeout
-        self._moved_at = loop.clock()
-        self._timer: Timer | None = None
+        self.error = 0
+        self.side = 0
         self._on_end: Callable[[str], None] | None = on_end
-        loop.call_soon(self._ready)
+        self._moved = (0, 0)
+        self._pairs = loop.one_of(Pairs)
+        self._number = self._pairs.add(self, (one, other), leftovers, (idle_timeout, half_close_timeout))
+        if self._number < 0:
+            one.close()
+            other.close()
+            loop.call_soon(lambda: self.ended(CloseReason.LIMIT, 0, 0, (0, 0)))
 
     @property
     def moved(self) -> tuple[int, int]:
-        """Bytes so far, each way."""
-        return self._ways[0].moved, self._ways[1].moved
-
-    def _ready(self) -> None:
-        if self._on_end is None:
-            return
-        moved = [False, False]
-        try:
-            for index, way in enumerate(self._ways):
-                if not way.is_over:
-                    moved[index] = way.move()
-        except OSError:
-            self._end("reset", reset=True)
-            return
-        if any(moved):
-            self._moved_at = self._loop.clock()
-        if all(way.is_over for way in self._ways):
-            self._end("eof")
-            return
-        if self._timer is None and any(way.is_over for way in self._ways):
-            self._look()
-        self._watch()
-
-    def _watch(self) -> None:
-        for index, sock in enumerate(self._sockets):
-            going, coming = self._ways[index], self._ways[1 - index]
-            events = (READ if not going.ended and not going.rest else 0) | (WRITE if coming.rest else 0)
-            if events != self._events[index]:
-                self._events[index] = events
-                self._loop.watch_fd(sock.fileno(), events, self._ready)
-
-    def _look(self) -> None:
-        """Hold the way that goes on against its deadline."""
-        left = self._moved_at + self._half_close_timeout - self._loop.clock()
-        if left <= 0:
-            self._end("half-close-timeout", reset=True)
-        else:
-            self._timer = self._loop.call_later(left, self._look)
+        """Bytes that reached the other, and that reached the one."""
+        return self._pairs.moved(self._number) if self._on_end is not None and self._number >= 0 else self._moved
 
     def abort(self) -> None:
         """End both at once, with a reset."""
-        self._end("shutdown", reset=True)
+        if self._on_end is not None and self._number >= 0:
+            self._pairs.abort(self._number, CloseReason.SHUTDOWN)
 
-    def _end(self, why: str, *, reset: bool = False) -> None:
+    def ended(self, reason: CloseReason, error: int, side: int, moved: tuple[int, int]) -> None:
+        """Be told by the relay that the sockets are closed."""
+        self._moved, self.error, self.side = moved, error, side
         on_end, self._on_end = self._on_end, None
-        if on_end is None:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        for sock in self._sockets:
-            self._loop.watch_fd(sock.fileno(), 0, self._ready)
-            if reset and sock.family != socket.AF_UNIX:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            sock.close()
-        on_end(why)
+        if on_end is not None:
+            on_end(str(reason))
 
 
-__all__ = ["Pump"]
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000)) if seconds > 0 else 0
+
+
+__all__ = ["Pairs", "Pump"]
