@@ -49,10 +49,18 @@ class SocksSettings:
         low=0.1,
         high=600,
     )
+    idle_timeout: Duration = setting(
+        Duration(3600),
+        help="a connection that was made for a client and on which nothing moves for so long is closed",
+        source="HAProxy, timeout tunnel: people leave their shells open",
+        unit="seconds",
+        low=0.1,
+        high=7 * 86_400,
+    )
     half_close_timeout: Duration = setting(
         Duration(60),
         help="once one side has sent its end of file, how long the other may say nothing",
-        source="FAQ II.6; nginx proxy_timeout is longer, HAProxy timeout client-fin is what it is after",
+        source="FAQ II.6; HAProxy, timeout client-fin",
         unit="seconds",
         low=0.1,
         high=86_400,

@@ -39,7 +39,6 @@ RECEIVE_BYTES = 4096
 """More than all messages of a negotiation together."""
 FAREWELL_SECONDS = 2.0
 """For the client to take the last reply; what it sends is discarded, lest a reset destroys the reply (FAQ II.5)."""
-_REASONS = {"eof": CloseReason.EOF, "reset": CloseReason.RESET, "shutdown": CloseReason.SHUTDOWN}
 
 
 class Session:
@@ -274,12 +273,13 @@ class Session:
             self._socket,
             other,
             leftovers=(self._negotiation.take_rest(), rest),
+            idle_timeout=float(self._server.settings.idle_timeout),
             half_close_timeout=float(self._server.settings.half_close_timeout),
             on_end=self._pumped,
         )
 
     def _pumped(self, why: str) -> None:
-        self._end(_REASONS.get(why, CloseReason.IDLE_TIMEOUT))
+        self._end(why)
 
     # ---- answers
 
@@ -331,7 +331,7 @@ class Session:
         else:
             self._end(CloseReason.SHUTDOWN)
 
-    def _end(self, reason: CloseReason, why: str = "", *, level: int = logging.INFO) -> None:
+    def _end(self, reason: CloseReason | str, why: str = "", *, level: int = logging.INFO) -> None:
         self._timer.cancel()
         if self._under_way is not None:
             self._under_way.cancel()
