@@ -95,7 +95,7 @@ def check_socks(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
         return
     for key in NEVER_SOCKS:
         if getattr(service, key) is not None:
-            yield Problem((*path, key), "has no meaning for a SOCKS server; its own times stand in socks = { ... }")
+            yield Problem((*path, key), "has no meaning for a SOCKS server; what it has stands in socks = { ... }")
     here = (*path, "socks")
     for key in ("allow", "deny"):
         for index, text in enumerate(getattr(service.socks, key)):

@@ -11,7 +11,7 @@ complete -c sockctl -n '__fish_seen_subcommand_from connect' -l source -x -d 'co
 complete -c sockctl -n '__fish_seen_subcommand_from connect' -a 'tcp:// udp:// unix:/ unixgram:/'
 complete -c sockctl -n __fish_use_subcommand -a selftest -d 'try on this host what the socket FAQ asks of a server'
 complete -c sockctl -n '__fish_seen_subcommand_from selftest' -s h -l help -d 'show this help message and exit'
-complete -c sockctl -n '__fish_seen_subcommand_from selftest' -a 'I.3 I.4 II.1 II.2 II.3 II.4 II.5 II.6 II.7 II.8 II.9 II.10 II.11 II.13 II.14 II.15 II.16 II.17 II.18 II.19 III.1 III.3 III.4 III.5 III.6 III.7 IV.1 IV.2 IV.4 IV.5 IV.6 IV.7 IV.9 IV.10 IV.11 IV.12 App. A'
+complete -c sockctl -n '__fish_seen_subcommand_from selftest' -a 'I.3 I.4 II.1 II.2 II.3 II.4 II.5 II.6 II.7 II.8 II.9 II.10 II.11 II.13 II.14 II.15 II.16 II.17 II.18 II.19 III.1 III.2 III.3 III.4 III.5 III.6 III.7 IV.1 IV.2 IV.4 IV.5 IV.6 IV.7 IV.9 IV.10 IV.11 IV.12 App. A'
 complete -c sockctl -n __fish_use_subcommand -a bind -d 'bind addresses, drop root\'s rights, and execute a program with the sockets'
 complete -c sockctl -n '__fish_seen_subcommand_from bind' -s h -l help -d 'show this help message and exit'
 complete -c sockctl -n '__fish_seen_subcommand_from bind' -s u -l user -x -a '(__fish_complete_users)' -d 'name or number; root stays root only with --user root'
@@ -24,3 +24,6 @@ complete -c sockctl -n '__fish_seen_subcommand_from import' -s h -l help -d 'sho
 complete -c sockctl -n '__fish_seen_subcommand_from import' -l format -x -a 'auto openbsd inetutils bsd xinetd' -d 'whose inetd.conf it is, which decides the families of tcp and udp: openbsd (Debian), inetutils or bsd (FreeBSD, NetBSD); or xinetd (auto: xinetd by its words, else openbsd)'
 complete -c sockctl -n '__fish_seen_subcommand_from import' -l all -d 'also serve what is disabled'
 complete -c sockctl -n '__fish_seen_subcommand_from import' -F
+complete -c sockctl -n __fish_use_subcommand -a password -d 'make a line of the file of users that a SOCKS server reads'
+complete -c sockctl -n '__fish_seen_subcommand_from password' -s h -l help -d 'show this help message and exit'
+complete -c sockctl -n '__fish_seen_subcommand_from password' -a '(__fish_complete_users)'
