@@ -1,7 +1,7 @@
 """The race in the loop: the first address that answers, within a time, and nothing left behind.
 
-Seen failing with the deadline left out, with the attempts that lost left open, and with the next address tried only when
-the one before has failed.
+Seen failing with the deadline left out, with the attempts that lost left open, and with the next address tried only
+when the one before has failed.
 """
 
 from __future__ import annotations
