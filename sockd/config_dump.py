@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_origin
 
 from sockd import settings as defaults
 from sockd.config_exec import NEVER_PROGRAMS, ONLY_PROGRAMS
+from sockd.config_relay import NEVER_RELAY
 from sockd.config_socks import NEVER_SOCKS
 from sockd.config_values import allowed, types_of
 from sockd.errors import ConfigurationError
@@ -69,6 +70,8 @@ def _belongs(table: DataclassInstance, key: str) -> bool:
     if not isinstance(table, ServiceSettings):
         return True
     if table.socks is not None and key in NEVER_SOCKS:
+        return False
+    if table.relay is not None and key in NEVER_RELAY:
         return False
     return key not in (ONLY_PROGRAMS if table.exec is None else NEVER_PROGRAMS)
 

@@ -306,12 +306,14 @@ class Daemon:
         selects = self._settings.daemon.multiplexer == "select"
         soft = SELECT_DESCRIPTORS if selects and not 0 <= hard < SELECT_DESCRIPTORS else hard  # RLIM_INFINITY is -1
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        own = (
-            OWN_DESCRIPTORS + self._executor.most + sum(len(listen.addresses) or 1 for listen in self._settings.listen)
-        )
-        forwarded = self._forwarding.most  # not kept free for them: who comes too many waits, as everywhere
-        if hard != resource.RLIM_INFINITY and hard < wanted + own + forwarded:
-            event = {"max_connections": wanted, "descriptors": hard, "own": own + forwarded}
+        forwarded = self._forwarding.most
+        own = OWN_DESCRIPTORS + self._executor.most
+        own += (
+            min(forwarded, SELECT_DESCRIPTORS // 2) if selects else forwarded
+        )  # with select() they share what there is
+        own += sum(len(listen.addresses) or 1 for listen in self._settings.listen)
+        if hard != resource.RLIM_INFINITY and hard < wanted + own:
+            event = {"max_connections": wanted, "descriptors": hard, "own": own}
             logger.warning("fewer descriptors than max_connections may need", extra={"event": event})
         if not selects or wanted + own <= SELECT_DESCRIPTORS:
             return wanted

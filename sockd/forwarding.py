@@ -1,4 +1,4 @@
-"""The daemon's part for services that take connections over to forward them: SOCKS servers.
+"""The daemon's part for services that take connections over to forward them: relays and SOCKS servers.
 
 Before rights are dropped their files are read; once the loop is there they are made; at a stop
 they are ended.
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError
 from sockd.net.handover import Handover
+from sockd.net.password import read_password
+from sockd.services.relay import Relay
 from sockd.services.socks import Server, UsersFile
 
 if TYPE_CHECKING:
@@ -37,19 +39,23 @@ class Forwarding:
         most: descriptors that they may need, all together.
 
     Raises:
-        ConfigurationError, SystemFault, PermissionFault: a users' file cannot be read, or is wrong.
+        ConfigurationError, SystemFault, PermissionFault: a file of users or of a password cannot be read, or is wrong.
     """
 
     def __init__(self, specs: Iterable[ServiceSpec], stack: ExitStack) -> None:
         self._files: dict[str, UsersFile] = {}
-        self._servers: dict[str, Server] = {}
+        self._passwords: dict[str, str] = {}
+        self._servers: dict[str, Relay | Server] = {}
         self._stack = stack
         self.most = 0
         for spec in {spec.name: spec for spec in specs}.values():
-            if spec.socks is None:
+            if spec.relay is None and spec.socks is None:
                 continue
             self.most += DESCRIPTORS_A_CLIENT * (spec.most or 0)
-            if spec.socks.users is not None:
+            if spec.relay is not None and spec.relay.via_password is not None:
+                place = f"service.{spec.name}.relay.via_password"
+                self._passwords[spec.name] = read_password(spec.relay.via_password, place)
+            if spec.socks is not None and spec.socks.users is not None:
                 file = UsersFile(spec.socks.users, f"service.{spec.name}.socks.users")
                 stack.callback(file.close)
                 self._files[spec.name] = file
@@ -62,15 +68,24 @@ class Forwarding:
         """Be ready to serve."""
         self._loop = loop
 
-    def server(self, spec: ServiceSpec) -> Server | None:
+    def server(self, spec: ServiceSpec) -> Relay | Server | None:
         """Return what serves a service's connections, one for all of its listeners; None for other services."""
-        if spec.socks is None:
-            return None
         if spec.name not in self._servers:
-            server = Server(spec.name, spec.socks, self._loop, file=self._files.get(spec.name))
+            server = self._made(spec)
+            if server is None:
+                return None
             self._stack.callback(server.close)
             self._servers[spec.name] = server
         return self._servers[spec.name]
+
+    def _made(self, spec: ServiceSpec) -> Relay | Server | None:
+        if spec.relay is not None:
+            password = self._passwords.get(spec.name)
+            idle_timeout = spec.limits.idle_timeout
+            return Relay(spec.name, spec.relay, self._loop, idle_timeout=idle_timeout, password=password)
+        if spec.socks is not None:
+            return Server(spec.name, spec.socks, self._loop, file=self._files.get(spec.name))
+        return None
 
     def handover(self, spec: ServiceSpec, resolver: Resolver, *, names: bool) -> Handover | None:
         """Return what a listener hands its connections to; None for other services."""

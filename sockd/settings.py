@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sockd.setting import KIB, MIB, Duration, Size, key_of, setting
+from sockd.settings_relay import RelaySettings
 from sockd.settings_socks import SocksSettings
 
 __all__ = [
     "MIB", "DaemonSettings", "Duration", "KeepaliveSettings", "ListenSettings", "LogSettings", "ProgramLimits",
-    "ProxyProtocolSettings", "RateSettings", "ServiceSettings", "Settings", "Size", "SocksSettings", "key_of",
+    "ProxyProtocolSettings", "RateSettings", "RelaySettings", "ServiceSettings", "Settings", "Size", "SocksSettings",
+    "key_of",
 ]  # fmt: skip
 
 Multiplexer = Literal["auto", "epoll", "poll", "select"]
@@ -399,6 +401,7 @@ class ServiceSettings:
         source="default log: inetd's own, the socket, shows errors to the client",
     )
     limits: ProgramLimits | None = setting(None, help="limits of a program", source="")
+    relay: RelaySettings | None = setting(None, help="each connection is connected to a target", source="FAQ III.5")
     socks: SocksSettings | None = setting(
         None, help="a SOCKS server, which connects on behalf of its clients", source="RFC 1928, RFC 1929, FAQ III.2"
     )

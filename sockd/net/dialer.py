@@ -16,6 +16,7 @@ from sockd.net.connector import Race, met_itself, new_socket
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sockd.errors import SockdError
     from sockd.net.endpoint import Endpoint
     from sockd.net.loop import EventLoop, Timer
 
@@ -32,6 +33,9 @@ class Dial:
         source: our own address in numbers; None for the system's choice.
         done: is called once in the loop, never before the constructor has returned: with the connected
             socket, which is non-blocking and has TCP_NODELAY on, or with None and the errnos of the attempts.
+
+    Attributes:
+        winner: the address that answered.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Dial:
         self._race = Race(endpoints, now=now, deadline=now + timeout, timeout=timeout)
         self._open: dict[int, tuple[socket.socket, Endpoint]] = {}
         self._codes: list[int] = []
+        self.winner: Endpoint | None = None
         self._timer: Timer | None = None
         loop.call_soon(self._go_on)
 
@@ -86,6 +91,7 @@ class Dial:
         if code == 0 and met_itself(sock):
             code = errno.ECONNREFUSED
         if code == 0:
+            self.winner = endpoint
             self._end(sock, [])
             return
         sock.close()
@@ -103,6 +109,10 @@ class Dial:
         self.cancel()
         if done is not None:
             done(sock, codes)
+
+    def fault(self, subject: str) -> SockdError:
+        """Say why it has failed: each address with its reason."""
+        return self._race.fault(subject)
 
     def cancel(self) -> None:
         """Give up; done is not called any more."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from sockd.net.connection import Connection
     from sockd.services.exec import Program
-    from sockd.settings import SocksSettings
+    from sockd.settings import RelaySettings, SocksSettings
 
     Reply = bytes | bytearray | memoryview | tuple[Any, ...] | None
     LineFunction = Callable[[Any], Reply]
@@ -200,6 +200,7 @@ class ServiceSpec:
         startup, shutdown: called before the first byte, and after the last.
         datagram: answers a datagram; None when it cannot.
         program: is executed for each connection, which then is its own.
+        relay: the connection is connected to a target.
         socks: the connection is a client of a SOCKS server.
         small: one that comes with sockd, whose datagrams must not make a loop or an amplifier.
     """
@@ -216,6 +217,7 @@ class ServiceSpec:
     shutdown: tuple[Hook, ...] = ()
     datagram: Callable[[bytes], bytes | None] | None = None
     program: Program | None = None
+    relay: RelaySettings | None = None
     socks: SocksSettings | None = None
     small: bool = False
 

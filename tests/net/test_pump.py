@@ -70,6 +70,11 @@ class Line:
         self.until(some)
         return bytes(got)
 
+    def rest(self, seconds):
+        """Let the loop run for so long."""
+        end = time.monotonic() + seconds
+        self.until(lambda: time.monotonic() > end)
+
     def ends(self):
         self.until(lambda: self.why)
         return self.why[0]
@@ -182,7 +187,7 @@ def test_after_an_end_of_file_the_other_way_has_a_deadline(loop):
         for _ in range(5):  # every byte moves it
             line.server.send(b"x")
             line.receive(line.client, 1)
-            line.until(lambda now=time.monotonic(): time.monotonic() > now + 0.1)
+            line.rest(0.1)
         assert not line.why
         assert line.ends() == "half-close-timeout"
         assert time.monotonic() - began > 0.7
