@@ -1,7 +1,11 @@
 /*
- * c_epoll.c - the ceiling of the bench: a plain C epoll server that answers each line in upper case.
+ * c_epoll.c - the ceiling of the bench: a plain C epoll server.
  *
- *     c_epoll tcp://127.0.0.1:0 | unix:/path
+ *     c_epoll tcp://127.0.0.1:0 | unix:/path  upper | echo | count | pong
+ *
+ * upper, echo  answers each line in upper case, or as it came
+ * count        counts lines and answers none but "?", sent alone, with their number
+ * pong         answers PING with +PONG as Redis does, and any other line with -ERR
  *
  * Prints "listening PORT" (or PATH) when it can be connected to, and serves until it is killed. What one thread
  * can do at best: one recv and one send for each readable event, no limits, no deadlines, no log. It answers
@@ -22,6 +26,11 @@
 
 enum { READ_BYTES = 64 * 1024, EVENTS = 1024, BACKLOG = 4096, MAX_DESCRIPTORS = 1 << 20 };
 
+enum service { UPPER, ECHO, COUNT, PONG, SERVICES };
+static const char *const SERVICE_NAMES[SERVICES] = {"upper", "echo", "count", "pong"};
+
+static const char PING[] = "PING\r\n", PONG_REPLY[] = "+PONG\r\n", ERROR_REPLY[] = "-ERR\r\n";
+
 struct bytes {
     char *at;
     size_t length, room;
@@ -29,7 +38,7 @@ struct bytes {
 
 /* One row per descriptor, all zero until it is needed: an idle connection costs these bytes and no others. */
 struct connection {
-    struct bytes tail; /* an unfinished line, already in upper case */
+    struct bytes tail; /* an unfinished line, in upper case already where that is the service */
     char *unsent;      /* what the kernel did not take; while there is some, nothing is read */
     size_t unsent_length, unsent_at;
 };
@@ -38,9 +47,12 @@ struct server {
     int poll;
     int listener;
     union address address;
+    enum service service;
+    uint64_t counted;
     struct connection *rows;
     size_t row_count;
     char in[READ_BYTES];
+    char pongs[READ_BYTES * sizeof PONG_REPLY]; /* a line has one byte at least */
 };
 
 static void die(const char *what)
@@ -107,37 +119,91 @@ static void keep_unsent(struct server *s, int fd, const struct iovec piece[2], s
     watch(s, EPOLL_CTL_MOD, fd, EPOLLOUT);
 }
 
-static void readable(struct server *s, int fd)
+/* Sends two pieces in one call, the first of which may be empty. False when the connection is gone. */
+static bool answer(struct server *s, int fd, const struct iovec piece[2])
+{
+    struct msghdr both = {.msg_iov = (struct iovec *)piece, .msg_iovlen = 2};
+    ssize_t sent = piece[0].iov_len == 0 ? send(fd, piece[1].iov_base, piece[1].iov_len, MSG_NOSIGNAL)
+                                         : sendmsg(fd, &both, MSG_NOSIGNAL);
+    if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+        finish(s, fd);
+        return false;
+    }
+    size_t gone = sent < 0 ? 0 : (size_t)sent;
+    if (gone < piece[0].iov_len + piece[1].iov_len)
+        keep_unsent(s, fd, piece, gone);
+    return true;
+}
+
+/* The lines themselves are the answer. */
+static void give_back(struct server *s, int fd, size_t length)
 {
     struct connection *c = &s->rows[fd];
-    ssize_t got = recv(fd, s->in, READ_BYTES, 0);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    if (got <= 0) {
-        finish(s, fd);
-        return;
-    }
-    size_t length = (size_t)got;
-    upper(s->in, length);
+    if (s->service == UPPER)
+        upper(s->in, length);
     const char *last = memrchr(s->in, '\n', length);
     if (last == NULL) {
         append(&c->tail, s->in, length);
         return;
     }
     size_t whole = (size_t)(last - s->in) + 1;
-    struct iovec piece[2] = {{c->tail.at, c->tail.length}, {s->in, whole}};
-    struct msghdr both = {.msg_iov = piece, .msg_iovlen = 2};
-    ssize_t sent = c->tail.length == 0 ? send(fd, s->in, whole, MSG_NOSIGNAL) : sendmsg(fd, &both, MSG_NOSIGNAL);
-    if (sent < 0 && errno != EAGAIN && errno != EINTR) {
-        finish(s, fd);
+    if (!answer(s, fd, (struct iovec[2]){{c->tail.at, c->tail.length}, {s->in, whole}}))
         return;
-    }
-    size_t gone = sent < 0 ? 0 : (size_t)sent;
-    if (gone < c->tail.length + whole)
-        keep_unsent(s, fd, piece, gone);
     c->tail.length = 0;
     if (whole < length)
         append(&c->tail, s->in + whole, length - whole);
+}
+
+/* A line that was cut is counted where it ends: no tail is needed. */
+static void count(struct server *s, int fd, size_t length)
+{
+    if (length == 2 && memcmp(s->in, "?\n", 2) == 0) {
+        char text[24];
+        int size = snprintf(text, sizeof text, "%llu\n", (unsigned long long)s->counted);
+        answer(s, fd, (struct iovec[2]){{NULL, 0}, {text, (size_t)size}});
+        return;
+    }
+    const char *at = s->in, *end = s->in + length;
+    while ((at = memchr(at, '\n', (size_t)(end - at))) != NULL) {
+        s->counted++;
+        at++;
+    }
+}
+
+static void pong(struct server *s, int fd, size_t length)
+{
+    struct connection *c = &s->rows[fd];
+    const char *at = s->in, *end = s->in + length, *newline;
+    size_t filled = 0;
+    while ((newline = memchr(at, '\n', (size_t)(end - at))) != NULL) {
+        size_t size = (size_t)(newline + 1 - at);
+        bool is_ping = c->tail.length + size == sizeof PING - 1 && memcmp(PING, c->tail.at, c->tail.length) == 0 &&
+                       memcmp(PING + c->tail.length, at, size) == 0;
+        const char *reply = is_ping ? PONG_REPLY : ERROR_REPLY;
+        memcpy(s->pongs + filled, reply, strlen(reply));
+        filled += strlen(reply);
+        c->tail.length = 0;
+        at = newline + 1;
+    }
+    if (at < end)
+        append(&c->tail, at, (size_t)(end - at));
+    if (filled > 0)
+        answer(s, fd, (struct iovec[2]){{NULL, 0}, {s->pongs, filled}});
+}
+
+static void readable(struct server *s, int fd)
+{
+    ssize_t got = recv(fd, s->in, READ_BYTES, 0);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (got <= 0)
+        finish(s, fd);
+    else if (s->service == COUNT)
+        count(s, fd, (size_t)got);
+    else if (s->service == PONG)
+        pong(s, fd, (size_t)got);
+    else
+        give_back(s, fd, (size_t)got);
 }
 
 static void writable(struct server *s, int fd)
@@ -205,8 +271,10 @@ int main(int argc, char **argv)
 {
     static struct server server;
     static struct epoll_event events[EVENTS];
-    if (argc != 2) {
-        fprintf(stderr, "usage: c_epoll tcp://127.0.0.1:0 | unix:/path\n");
+    while (argc == 3 && server.service < SERVICES && strcmp(argv[2], SERVICE_NAMES[server.service]) != 0)
+        server.service++;
+    if (argc != 3 || server.service == SERVICES) {
+        fprintf(stderr, "usage: c_epoll tcp://127.0.0.1:0 | unix:/path  upper | echo | count | pong\n");
         return 64;
     }
     start(&server, argv[1]);

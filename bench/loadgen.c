@@ -21,19 +21,13 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "address.h"
+#include "generator.h"
 #include "histogram.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <poll.h>
 #include <sys/epoll.h>
-#include <sys/time.h>
-#include <time.h>
-#include <unistd.h>
-
-#define SECOND_NS 1000000000ULL
 
 enum {
     HEADER_BYTES = 12,       /* 4 letters for the connection, 8 for the counter, 4 bits each */
@@ -43,7 +37,6 @@ enum {
     MAX_WINDOW = 1 << 16,
     IO_BYTES = 256 * 1024, /* one recv; one send, or a line if that is longer */
     EVENTS = 1024,
-    CONNECT_TIMEOUT_S = 10,
     DRAIN_S = 2, /* for answers still on their way when the measured time ends */
 };
 
@@ -91,27 +84,6 @@ struct run {
     char in[IO_BYTES];
 };
 
-static void die(const char *what)
-{
-    fprintf(stderr, "loadgen: %s: %s\n", what, strerror(errno));
-    exit(71);
-}
-
-static void *must(void *memory)
-{
-    if (memory == NULL)
-        die("malloc");
-    return memory;
-}
-
-static uint64_t clock_ns(clockid_t clock)
-{
-    struct timespec t;
-    if (clock_gettime(clock, &t) < 0)
-        die("clock_gettime");
-    return (uint64_t)t.tv_sec * SECOND_NS + (uint64_t)t.tv_nsec;
-}
-
 /* ---- lines ---- */
 
 static void make_block(struct block *b, size_t lines, size_t length, bool in_upper_case)
@@ -140,20 +112,6 @@ static void put_header(const struct block *b, size_t at, unsigned id, uint64_t c
 }
 
 /* ---- connections ---- */
-
-static int open_connection(const struct options *o)
-{
-    union address address;
-    socklen_t length = address_parse(o->address, &address);
-    struct timeval timeout = {.tv_sec = CONNECT_TIMEOUT_S};
-    int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    /* On Linux the send timeout bounds connect too. */
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout) < 0 ||
-        connect(fd, &address.any, length) < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
-        die(o->address);
-    address_set_nodelay(fd, &address);
-    return fd;
-}
 
 static void watch(const struct run *r, int operation, struct connection *c)
 {
@@ -338,13 +296,13 @@ static void open_all(struct run *r)
         die("epoll_create1");
     r->idle = must(calloc(o->idle + 1, sizeof *r->idle));
     for (size_t i = 0; i < o->idle; i++)
-        r->idle[i] = open_connection(o);
+        r->idle[i] = open_connection(o->address, true);
     r->connections = must(calloc(o->connections + 1, sizeof *r->connections));
     for (unsigned i = 0; i < o->connections; i++) {
         struct connection *c = &r->connections[i];
         c->id = i;
         c->queued_ns = must(calloc(o->window, sizeof *c->queued_ns));
-        c->fd = open_connection(o);
+        c->fd = open_connection(o->address, true);
         watch(r, EPOLL_CTL_ADD, c);
         r->live++;
     }
@@ -374,7 +332,7 @@ static void print_result(const struct run *r)
 {
     const struct histogram *h = &r->latency;
     double wall_ns = r->ended_ns > r->begun_ns ? (double)(r->ended_ns - r->begun_ns) : 1.0;
-    printf("{\"replies\": %llu, \"seconds\": %.4f, \"replies_per_second\": %.1f, ", (unsigned long long)h->total,
+    printf("{\"replies\": %llu, \"seconds\": %.4f, \"per_second\": %.1f, ", (unsigned long long)h->total,
            wall_ns / (double)SECOND_NS, (double)h->total * (double)SECOND_NS / wall_ns);
     printf("\"p50_us\": %.1f, \"p99_us\": %.1f, \"p99_9_us\": %.1f, ", (double)histogram_percentile(h, 0.5) / 1000,
            (double)histogram_percentile(h, 0.99) / 1000, (double)histogram_percentile(h, 0.999) / 1000);
@@ -393,17 +351,6 @@ static void usage(const char *why)
     fprintf(stderr, "loadgen: %s\nusage: loadgen [--connections N] [--window W] [--length L] [--seconds D] [--warmup D]\n"
                     "               [--idle M] [--expect upper|echo] [--server-pid PID] ADDRESS\n", why);
     exit(64);
-}
-
-static double number(const char *text, double least, double most)
-{
-    char *end;
-    double value = strtod(text, &end);
-    if (end == text || *end != '\0' || !(value >= least && value <= most)) {
-        fprintf(stderr, "loadgen: %s: expected a number from %.0f to %.0f\n", text, least, most);
-        exit(64);
-    }
-    return value;
 }
 
 static struct options parse(int argc, char **argv)
@@ -444,8 +391,8 @@ int main(int argc, char **argv)
 {
     static struct run run;
     run.options = parse(argc, argv);
-    if (run.options.server != 0 && (errno = clock_getcpuclockid(run.options.server, &run.server_clock)) != 0)
-        die("--server-pid");
+    if (run.options.server != 0)
+        run.server_clock = clock_of(run.options.server);
     open_all(&run);
     if (run.options.connections == 0)
         hold(&run.options);

@@ -11,8 +11,8 @@ import sys
 from dataclasses import replace
 from statistics import median
 
-from report import Round
-from run import build, measure_load, two_cores
+from measure import build, measure_load, two_cores
+from report import Round, cost_us
 from scenarios import PEERS, Load
 from servers import MissingPeerError, PeerError, Server
 
@@ -26,7 +26,7 @@ def measure(name: str, idle: int, cores: tuple[int, int], seconds: float) -> Rou
     """One round of one multiplexer, its daemon started afresh."""
     command = PEERS["sockd"].command
     peer = replace(PEERS["sockd"], command=(*command[:-2], "--multiplexer", name, *command[-2:]))
-    with Server(peer, "tcp", cores[0]) as server:
+    with Server(peer, "upper", "tcp", cores[0]) as server:
         return measure_load(Load("tcp", SPEAKING, in_flight=1, idle=idle), server, cores[1], seconds)
 
 
@@ -34,8 +34,7 @@ def cell(rounds: list[Round]) -> str:
     """Medians: replies a second, and server CPU for each."""
     if not rounds:
         return "-"
-    cost_us = median(one["server_cpu"] / one["replies_per_second"] * 1e6 for one in rounds)
-    return f"{median(one['replies_per_second'] for one in rounds):,.0f}/s, {cost_us:.1f} us"
+    return f"{median(one['per_second'] for one in rounds):,.0f}/s, {median(map(cost_us, rounds)):.1f} us"
 
 
 def main() -> int:

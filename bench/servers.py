@@ -1,8 +1,10 @@
 """One peer's process: start it on its core, learn where it listens, read its memory, stop it."""
 
+import importlib.util
 import os
 import select
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -10,10 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import psutil
-from scenarios import Peer
+from scenarios import Peer, Service, Transport
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE / "build"
@@ -53,8 +54,9 @@ def wait_for(condition: Callable[[], object], timeout_s: float, what: str) -> No
 class Server:
     """A running peer; a context manager that stops it."""
 
-    def __init__(self, peer: Peer, transport: Literal["tcp", "unix"], core: int) -> None:
+    def __init__(self, peer: Peer, service: Service, transport: Transport, core: int) -> None:
         command = peer.command
+        look_for(peer)
         self._folder = tempfile.TemporaryDirectory(prefix="sockd-bench-")
         self._path = Path(self._folder.name) / "socket"
         self._errors = Path(self._folder.name) / "stderr"
@@ -63,6 +65,9 @@ class Server:
             "build": str(BUILD),
             "python": sys.executable,
             "sockd": find_sockd() if "{sockd}" in command else "",
+            "service": peer.services[service],
+            "folder": self._folder.name,
+            "free_port": str(free_port()),
         }
         with pinned(core), self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
@@ -122,6 +127,10 @@ class Server:
                 return int(line.split()[1]) * 1024
         raise PeerError("no Rss in smaps_rollup")
 
+    def cpu_seconds(self) -> float:
+        """Processor time of all its threads: CPUCLOCK_SCHED of the process, as clock_getcpuclockid(3) makes it."""
+        return time.clock_gettime(~self.pid << 3 | 2)
+
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
@@ -134,6 +143,23 @@ class Server:
             self._process.wait()
         self._process.stdout.close()
         self._folder.cleanup()
+
+
+def look_for(peer: Peer) -> None:
+    """Raise MissingPeerError when its program or its modules are not there."""
+    program = peer.command[0].format(build=BUILD, python=sys.executable, sockd=sys.executable)
+    if shutil.which(program) is None:
+        raise MissingPeerError(f"no {Path(program).name}: not installed, or not built for want of what it is made from")
+    for module in peer.modules:
+        if importlib.util.find_spec(module) is None:
+            raise MissingPeerError(f"no {module} in this Python; install the dependency group bench")
+
+
+def free_port() -> int:
+    """A port that nobody has now, for a server that cannot take 0."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def find_sockd() -> str:

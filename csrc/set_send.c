@@ -6,6 +6,7 @@
  *   write interest on; past high water that connection is not read until the
  *   remainder is down to low water.
  */
+#include "frame.h"
 #include "set.h"
 
 #include <errno.h>
@@ -37,25 +38,46 @@ static void keep(sb_set *set, struct row *row, const char *data, size_t size)
     sb__update_interest(set, row);
 }
 
+static int can_send(const struct row *row)
+{
+    return sb__may(row, MAY_WRITE) && !(row->flags & FLAG_SHUTDOWN);
+}
+
+/* What the kernel took of it, n as sb_send returns.  Returns its bytes. */
+static size_t sent(sb_set *set, struct row *row, long n)
+{
+    if (n < 0) {
+        if (n != SB_ERR_AGAIN)
+            sb__kill_for(set, row, n, errno);
+        return 0;
+    }
+    row->sent += n;
+    row->moved_ms = set->now_ms;
+    return (size_t)n;
+}
+
 void sb__send(sb_set *set, struct row *row, const char *data, size_t size)
 {
-    if (!sb__may(row, MAY_WRITE) || row->flags & FLAG_SHUTDOWN || size == 0)
+    if (!can_send(row) || size == 0)
         return;
-    if (row->out == NULL) {
-        long n = sb_send(row->fd, data, size);
-        if (n < 0 && n != SB_ERR_AGAIN) {
-            sb__kill_for(set, row, n, errno);
-            return;
-        }
-        if (n > 0) {
-            row->sent += n;
-            row->moved_ms = set->now_ms;
-            data += n;
-            size -= (size_t)n;
-        }
+    size_t gone = row->out == NULL ? sent(set, row, sb_send(row->fd, data, size)) : 0;
+    if (gone < size && can_send(row))
+        keep(set, row, data + gone, size - gone);
+}
+
+/* One piece and a small one behind it, which is not worth a copy of the first. */
+static void send_both(sb_set *set, struct row *row, sb_piece first, sb_piece second)
+{
+    if (!can_send(row))
+        return;
+    sb_piece both[] = {first, second};
+    size_t gone = row->out == NULL ? sent(set, row, sb_send_gather(row->fd, both, 2)) : 0;
+    if (gone < first.size && can_send(row)) {
+        keep(set, row, first.data + gone, first.size - gone);
+        gone = first.size;
     }
-    if (size > 0)
-        keep(set, row, data, size);
+    if (gone < first.size + second.size && can_send(row))
+        keep(set, row, second.data + (gone - first.size), first.size + second.size - gone);
 }
 
 /* Everything written has been taken by the kernel. */
@@ -99,21 +121,49 @@ void sb__send_more(sb_set *set, struct row *row)
 
 /* ---- replies to an event of frames */
 
+enum {
+    AT_ONCE = 240, /* a byte has room for as many: compilers compare and add sixteen and more at once */
+    SMALL = 4096   /* copied in front of its ending: cheaper than two pieces for the kernel */
+};
+
 static size_t count_lf(const char *data, size_t size)
 {
     size_t n = 0;
+    for (; size >= AT_ONCE; data += AT_ONCE, size -= AT_ONCE) {
+        unsigned char some = 0;
+        for (int i = 0; i < AT_ONCE; i++)
+            some = (unsigned char)(some + (data[i] == '\n'));
+        n += some;
+    }
     for (size_t i = 0; i < size; i++)
         n += data[i] == '\n';
     return n;
 }
 
-/* Bytes of the first count lines; the caller knows that they are there. */
-static size_t size_of_lines(const char *data, size_t size, int32_t count)
+/* Whether a block is so many lines. */
+static int is_lines(const char *block, size_t size, int64_t count)
 {
-    const char *at = data;
-    while (count-- > 0)
-        at = (const char *)memchr(at, '\n', size - (size_t)(at - data)) + 1;
-    return (size_t)(at - data);
+    return size > 0 && block[size - 1] == '\n' && count_lf(block, size) == (size_t)count;
+}
+
+/* Where lines end, one block of newline.c's after the other. */
+struct walk {
+    const char *data;
+    size_t size, base, looked, n, at;
+    uint32_t ends[SB_ENDS];
+};
+
+/* The end of the count-th line from here; the caller knows that it is there. */
+static size_t end_of_lines(struct walk *walk, size_t count)
+{
+    while (walk->n - walk->at < count) {
+        count -= walk->n - walk->at;
+        walk->base += walk->looked;
+        walk->n = sb__ends(walk->data + walk->base, walk->size - walk->base, '\n', walk->ends, &walk->looked);
+        walk->at = 0;
+    }
+    walk->at += count;
+    return walk->base + walk->ends[walk->at - 1] + 1;
 }
 
 static const sb_event *frames_event(const sb_set *set, int index)
@@ -126,20 +176,41 @@ static const sb_event *frames_event(const sb_set *set, int index)
 int sb_set_reply_lines(sb_set *set, int index, const char *block, size_t size)
 {
     const sb_event *event = frames_event(set, index);
-    if (event == NULL || size == 0 || block[size - 1] != '\n' || count_lf(block, size) != (size_t)event->frames)
+    if (event == NULL || !is_lines(block, size, event->frames))
         return SB_ERR_MISMATCH;
     if (event->id >= 0) {
         sb__send(set, &set->rows[event->id], block, size);
         return 0;
     }
+    struct walk walk; /* not all of it is cleared: 8 KiB */
+    walk.data = block;
+    walk.size = size;
+    walk.base = walk.looked = walk.n = walk.at = 0;
     int64_t left = event->frames;
+    size_t begin = 0;
     for (const sb_part *part = &set->parts[event->detail]; left > 0; part++) {
-        size_t bytes = left == part->frames ? size : size_of_lines(block, size, part->frames);
-        sb__send(set, &set->rows[part->id], block, bytes);
-        block += bytes;
-        size -= bytes;
+        size_t end = left == part->frames ? size : end_of_lines(&walk, (size_t)part->frames);
+        sb__send(set, &set->rows[part->id], block + begin, end - begin);
+        begin = end;
         left -= part->frames;
     }
+    return 0;
+}
+
+int sb_set_reply_line(sb_set *set, int index, const char *line, size_t size, const char *ending, size_t ending_size)
+{
+    char copy[SMALL];
+    const sb_event *event = frames_event(set, index);
+    if (event == NULL || event->frames != 1 || ending_size > sizeof copy)
+        return SB_ERR_MISMATCH;
+    struct row *row = &set->rows[event->id >= 0 ? event->id : set->parts[event->detail].id];
+    if (size > sizeof copy - ending_size) {
+        send_both(set, row, (sb_piece){.data = line, .size = size}, (sb_piece){.data = ending, .size = ending_size});
+        return 0;
+    }
+    memcpy(copy, line, size);
+    memcpy(copy + size, ending, ending_size);
+    sb__send(set, row, copy, size + ending_size);
     return 0;
 }
 

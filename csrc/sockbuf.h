@@ -508,6 +508,11 @@ int sb_set_timeout(sb_set *set);
  * Returns 0, or SB_ERR_MISMATCH when it is not that (nothing was sent). */
 int sb_set_reply_lines(sb_set *set, int event, const char *block, size_t size) SB_MUST_CHECK;
 
+/* Answer an event of one frame with size bytes and an ending, which is short, behind them.
+ * Returns 0, or SB_ERR_MISMATCH when it has another number of frames (nothing was sent). */
+int sb_set_reply_line(sb_set *set, int event, const char *line, size_t size, const char *ending,
+                      size_t ending_size) SB_MUST_CHECK;
+
 /* The same with the size of each frame's reply: lengths has one for each. */
 int sb_set_reply_lengths(sb_set *set, int event, const char *block, size_t size, const uint32_t *lengths) SB_MUST_CHECK;
 

@@ -1,6 +1,6 @@
 """A line in, the line in upper case out: sockd.buffer under an asyncio.Protocol.
 
-By hand: ``python asyncio_buffer.py tcp://127.0.0.1:0``
+By hand: ``python asyncio_buffer.py tcp://127.0.0.1:0 upper``
 
 What docs/embedding.md shows, with the limit of asyncio's streams: a longer line ends the connection.
 """

@@ -1,6 +1,6 @@
-"""A line in, the line in upper case out, with an asyncio.Protocol written for speed.
+"""Lines with an asyncio.Protocol written for speed.
 
-By hand: ``python asyncio_protocol.py tcp://127.0.0.1:0``
+By hand: ``python asyncio_protocol.py tcp://127.0.0.1:0 upper``
 
 For each piece that arrives: one split, one join, one write; a peer that does not take its answers is not read from.
 """
@@ -8,10 +8,13 @@ For each piece that arrives: one split, one join, one write; a peer that does no
 import asyncio
 import sys
 
+from counting import Counter
 from serving import serve
 
+COUNTER = Counter()
 
-class Upper(asyncio.Protocol):
+
+class Lines(asyncio.Protocol):
     __slots__ = ("tail", "transport")
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -20,10 +23,9 @@ class Upper(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         lines = (self.tail + data if self.tail else data).split(b"\n")
-        self.tail = lines[-1]
-        lines[-1] = b""  # so that the join ends with a newline
-        if len(lines) > 1:
-            self.transport.write(b"\n".join([line.upper() for line in lines]))
+        self.tail = lines.pop()
+        if lines and (answers := self.answers(lines)):
+            self.transport.write(answers)
 
     def pause_writing(self) -> None:
         self.transport.pause_reading()
@@ -32,5 +34,29 @@ class Upper(asyncio.Protocol):
         self.transport.resume_reading()
 
 
+class Upper(Lines):
+    def answers(self, lines: list[bytes]) -> bytes:
+        lines.append(b"")  # so that the join ends with a newline
+        return b"\n".join([line.upper() for line in lines])
+
+
+class Echo(Lines):
+    def answers(self, lines: list[bytes]) -> bytes:
+        lines.append(b"")
+        return b"\n".join(lines)
+
+
+class Count(Lines):
+    def answers(self, lines: list[bytes]) -> bytes:
+        return COUNTER.all(lines)
+
+
+class Pong(Lines):
+    def answers(self, lines: list[bytes]) -> bytes:
+        return b"".join([b"+PONG\r\n" if line == b"PING\r" else b"-ERR\r\n" for line in lines])
+
+
+SERVICES = {"upper": Upper, "echo": Echo, "count": Count, "pong": Pong}
+
 if __name__ == "__main__":
-    asyncio.run(serve(Upper, sys.argv[1]))
+    asyncio.run(serve(SERVICES[sys.argv[2]], sys.argv[1]))

@@ -1,15 +1,15 @@
 """asyncio_protocol.py, the same code, under uvloop's loop.
 
-By hand: ``python uvloop_protocol.py tcp://127.0.0.1:0``
+By hand: ``python uvloop_protocol.py tcp://127.0.0.1:0 upper``
 """
 
 import asyncio
 import sys
 
 import uvloop
-from asyncio_protocol import Upper
+from asyncio_protocol import SERVICES
 from serving import serve
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(Upper, sys.argv[1]))
+        runner.run(serve(SERVICES[sys.argv[2]], sys.argv[1]))

@@ -1,6 +1,6 @@
 """asyncio_streams.py, the same code, under uvloop's loop.
 
-By hand: ``python uvloop_streams.py tcp://127.0.0.1:0``
+By hand: ``python uvloop_streams.py tcp://127.0.0.1:0 upper``
 """
 
 import asyncio
@@ -12,4 +12,4 @@ from serving import serve
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(protocol, sys.argv[1]))
+        runner.run(serve(protocol(sys.argv[2]), sys.argv[1]))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sockd._sockbuf import ffi, lib
 from sockd.buffer.send import encode
 from sockd.net.connection_set import describe
-from sockd.wire.framing import DotBlock, Line, Raw, Record
+from sockd.wire.framing import Delimiter, DotBlock, Line, Raw, Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 KEPT_BYTES = 256 * 1024
 """Of the buffer in which replies become frames; one that grew past this is not kept for the next turn."""
 MOST_BYTES = 2**31 - 1
+
+BATCH_ONCE_BYTES = 3_000
+BATCH_LINE_BYTES = 48
+"""bytes.split looks at each byte (0.4 ns), the C core at 32 at once (0.1 ns), but then a list has to be loaded from
+what it writes: 1.1 us once, and 15 ns more a line. It is worth it past so many bytes, and so many for each line."""
 
 LF, CRLF = b"\n", b"\r\n"
 
@@ -144,9 +149,13 @@ class LineCodec(Codec):
         self.is_in_kind = framing.ending == "same"
         self._ending = framing.ending if isinstance(framing.ending, bytes) else LF
         self._wire = wire
+        if not wire:  # a CR that is there still belongs to its line
+            self._description = describe(Delimiter(framing.max_bytes, LF))
 
     def cut(self, offset: int, size: int, count: int) -> list[Any]:
         """Return the lines of an event, without what ends them."""
+        if size > BATCH_ONCE_BYTES + BATCH_LINE_BYTES * count and count > 1:
+            return super().cut(offset, size, count)
         block = self._set.block(offset, size - 1)
         lines = [block] if count == 1 else block.split(LF)
         if self._wire and b"\r" in block:

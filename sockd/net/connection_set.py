@@ -331,6 +331,11 @@ class ConnectionSet:
         """Answer an event with one line for each frame; False when the block is not that."""
         return lib.sb_set_reply_lines(self._set, index, block, len(block)) == 0  # type: ignore[no-any-return]
 
+    def reply_line(self, index: int, line: bytes, ending: bytes) -> None:
+        """Answer an event of one frame with bytes and an ending behind them."""
+        if lib.sb_set_reply_line(self._set, index, line, len(line), ending, len(ending)) < 0:
+            raise ValueError("the event is not of one frame")
+
     def reply_lengths(self, index: int, block: bytes, lengths: array[int]) -> None:
         """Answer an event with lengths[i] bytes for frame i."""
         self.reply_from(index, block, len(block), lengths)

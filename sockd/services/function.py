@@ -147,7 +147,7 @@ class LineSink(FunctionSink):
         if count == 1:
             self._one(index, id, part, self._set.block(offset, size - 1))
         else:
-            self._many(index, id, part, self._set.block(offset, size - 1).split(b"\n"))
+            self._many(index, id, part, self._codec.cut(offset, size, count))
 
     def _one(self, index: int, id: int, part: int, line: bytes) -> None:
         error: Exception | None = None
@@ -157,7 +157,8 @@ class LineSink(FunctionSink):
         except Exception as raised:
             error = raised
         else:
-            if type(reply) is bytes and self._set.reply_lines(index, reply + self._ending):
+            if type(reply) is bytes:
+                self._set.reply_line(index, reply, self._ending)
                 return
             done.append(reply)
         self._settle(index, self._parts(id, part, 1), [line], done, error)
