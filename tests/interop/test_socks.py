@@ -1,8 +1,7 @@
 """The SOCKS server under the clients that people have, in a network of its own.
 
 Every client reaches an HTTP server and an echo server through it: by address and by name, with a user and without.
-Seen failing with the reply's address left out (all of them), with 0x02 chosen where no user is needed (tsocks hangs),
-with user and password not asked for (those with a wrong one), and with a datagram's header left out (PySocks).
+Seen failing with 0x02 chosen where no user is needed (tsocks), and with a datagram's header left out (PySocks).
 """
 
 from __future__ import annotations
