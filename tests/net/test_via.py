@@ -65,21 +65,20 @@ def test_the_name_is_the_servers_to_look_up_and_nothing_of_the_answer_is_lost(so
 
 @pytest.mark.parametrize("how", ["file", "environment"])
 def test_the_password_comes_from_a_file_or_the_environment(socks, tmp_path, how):
-    at, heard = socks((4, b"\5\2"), (15, b"\1\0"), (10, OK))
+    at, heard = socks((4, b"\5\2"), (14, b"\1\0"), (10, OK))
     (tmp_path / "password").write_text("secret\nnot this\n")
     more = ["--via-password", tmp_path / "password"] if how == "file" else []
     variables = {"SOCKD_VIA_PASSWORD": "secret"} if how == "environment" else {}
     done = sockctl("--via", f"socks5://alice@{at}", *more, "tcp://192.0.2.1:25", **variables)
     assert done.returncode == 0, done.stderr
-    assert heard == [b"\5\2\0\2", b"\1\5alice\6secret", b"\5\1\0\1\xc0\0\2\1\0\x19"][: len(heard)]
-    assert len(heard) == 3
+    assert heard == [b"\5\2\0\2", b"\1\5alice\6secret", b"\5\1\0\1\xc0\0\2\1\0\x19"]
 
 
 def test_the_proxy_header_goes_behind_it(socks):
-    at, heard = socks((3, b"\5\0"), (10, OK), (11, b""))
+    at, heard = socks((3, b"\5\0"), (10, OK), (1000, b""))
     done = sockctl("--via", f"socks5://{at}", "--proxy-header", "v1", "tcp://192.0.2.1:25")
     assert done.returncode == 0, done.stderr
-    assert heard[2] == b"PROXY TCP4 "
+    assert heard[2].startswith(b"PROXY TCP4 127.0.0.1 127.0.0.1 ")
 
 
 @pytest.mark.parametrize(
