@@ -74,6 +74,8 @@ class Dial:
             self._failed(endpoint, error.errno or errno.EIO)
             return
         code = sock.connect_ex(endpoint.sockaddr)
+        if code == errno.EINPROGRESS and _is_connected(sock):  # at once, on this host
+            code = 0
         if code == errno.EINPROGRESS:
             fd = sock.fileno()
             self._open[fd] = sock, endpoint
@@ -123,6 +125,14 @@ class Dial:
             self._loop.watch_fd(fd, 0, self._go_on)
             sock.close()
         self._open.clear()
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 __all__ = ["Dial"]

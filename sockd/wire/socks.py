@@ -242,13 +242,19 @@ _READERS: dict[State, Callable[[Negotiation], Event | None]] = {
 }
 
 
+_COMMANDS: dict[int, dict[int, Command]] = {
+    4: {1: Command.CONNECT, 2: Command.BIND},
+    5: {int(command): command for command in Command},
+}
+
+
 def _command(buffer: bytearray, version: int) -> Command | None:
     if len(buffer) < 2:
         return None
-    known = (Command.CONNECT, Command.BIND) if version == 4 else tuple(Command)
-    if buffer[1] not in known:
+    command = _COMMANDS[version].get(buffer[1])
+    if command is None:
         raise SocksError(f"command {buffer[1]} is none of SOCKS {version}", Reply.COMMAND_NOT_SUPPORTED)
-    return Command(buffer[1])
+    return command
 
 
 def _end_of_text(buffer: bytearray, begin: int, most: int, what: str) -> int | None:
@@ -269,8 +275,8 @@ def encode_reply(version: int, reply: Reply, host: str, port: int) -> bytes:
         version: 4 or 5; 4 has two codes, and no place for an IPv6 address.
         host: numeric.
     """
-    address = ipaddress.ip_address(host)
     if version == 4:
+        address = ipaddress.ip_address(host)
         code = 90 if reply is Reply.SUCCEEDED else 91  # request granted; rejected or failed
         packed = address.packed if address.version == 4 else bytes(4)
         return _V4_REQUEST.pack(_V4_REPLY_VERSION, code, port, packed)

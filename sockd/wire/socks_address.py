@@ -14,6 +14,7 @@ import ipaddress
 import re
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -200,6 +201,7 @@ def read_address(buffer: bytes | bytearray, at: int) -> tuple[Callable[[], Desti
     return lambda: Destination(text_of(address), port), end + _PORT.size
 
 
+@lru_cache(1024)
 def text_of(address: bytes) -> str:
     """Print a packed address."""
     return str(ipaddress.ip_address(address))
@@ -207,8 +209,13 @@ def text_of(address: bytes) -> str:
 
 def encode_address(host: str, port: int) -> bytes:
     """Encode kind, address and port; `host` is numeric."""
+    return _kind_and_address(host) + _PORT.pack(port)
+
+
+@lru_cache(1024)
+def _kind_and_address(host: str) -> bytes:
     address = ipaddress.ip_address(host)
-    return bytes((_IPV4 if address.version == 4 else _IPV6,)) + address.packed + _PORT.pack(port)
+    return bytes((_IPV4 if address.version == 4 else _IPV6,)) + address.packed
 
 
 # ---- datagrams (RFC 1928, section 7)

@@ -6,13 +6,12 @@ held against whoever comes.  Others are closed, and the waiting goes on until it
 
 from __future__ import annotations
 
-import ipaddress
 import selectors
 import socket
 from typing import TYPE_CHECKING
 
 from sockd.services.socks.gate import Refusal, endpoint_of
-from sockd.services.socks.rules import plain
+from sockd.services.socks.rules import address_of
 from sockd.wire.socks_address import Reply, reply_of
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Bind:
         self._asked = asked
         self._wanted = wanted
         self._done = done
-        host = ipaddress.ip_address(gate.source) if gate.source else _towards(wanted[0]) if wanted else local
+        host = address_of(gate.source) if gate.source else _towards(wanted[0]) if wanted else local
         endpoint = endpoint_of(host, 0, socket.SOCK_STREAM)
         self._socket = socket.socket(endpoint.family, socket.SOCK_STREAM)
         try:
@@ -78,7 +77,7 @@ class Bind:
         except OSError as error:
             self._end(Refusal(reply_of([error.errno or 0]), str(error)))
             return
-        address, port = plain(ipaddress.ip_address(peer[0].partition("%")[0])), peer[1]
+        address, port = address_of(peer[0]), peer[1]
         if not self._is_welcome(address, port):
             sock.close()
             return
@@ -108,7 +107,7 @@ def _towards(address: IPAddress) -> IPAddress:
     endpoint = endpoint_of(address, _DISCARD_PORT, socket.SOCK_DGRAM)
     with socket.socket(endpoint.family, socket.SOCK_DGRAM) as probe:
         probe.connect(endpoint.sockaddr)
-        return ipaddress.ip_address(probe.getsockname()[0].partition("%")[0])
+        return address_of(probe.getsockname()[0])
 
 
 __all__ = ["Bind"]

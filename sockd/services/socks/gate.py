@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sockd.net.dialer import Dial
 from sockd.net.endpoint import Endpoint
-from sockd.services.socks.rules import Asked, IPAddress, plain
+from sockd.services.socks.rules import Asked, IPAddress, address_of
 from sockd.wire.socks_address import Destination, Reply, reply_of
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Gate:
         port = destination.port
         if not destination.is_name:
             asked = Asked(source, user, None)
-            done(self._judged([ipaddress.ip_address(destination.host)], asked, port))
+            done(self._judged([address_of(destination.host)], asked, port))
             return None
         asked = Asked(source, user, destination.host)
         if why := self.rules.forbids_name(asked, port):
@@ -112,12 +112,12 @@ class Gate:
             if isinstance(found, BaseException):
                 done(Refusal(Reply.HOST_UNREACHABLE, f"{destination.host}: {_reason(found)}"))
             else:
-                done(self._judged([ipaddress.ip_address(text.partition("%")[0]) for text in found], asked, port))
+                done(self._judged([address_of(text) for text in found], asked, port))
 
         return self._workers.ask(lambda: self._names(destination.host), answered, self.timeout)
 
     def _judged(self, addresses: list[IPAddress], asked: Asked, port: int) -> list[IPAddress] | Refusal:
-        verdicts = [(plain(address), self.rules.forbids(asked, address, port)) for address in addresses]
+        verdicts = [(address, self.rules.forbids(asked, address, port)) for address in addresses]
         allowed = [address for address, why in verdicts if not why]
         if not allowed:
             return Refusal(Reply.NOT_ALLOWED, "; ".join(dict.fromkeys(why for _, why in verdicts)) or "no address")

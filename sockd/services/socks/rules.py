@@ -13,12 +13,13 @@ import errno
 import ipaddress
 import socket
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from sockd.config_socks import Rule, parse_rule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from sockd.config_socks import Network
 
@@ -39,7 +40,7 @@ KINDS: dict[str, tuple[Network, ...]] = {
 }
 """Not connected to unless a rule names them; "own" is the sixth kind, and the kernel's to know."""
 
-_ANYBODYS = ("loopback", "multicast", "reserved")
+_ANYBODYS = frozenset(("loopback", "multicast", "reserved"))
 """Every host has these; they are not called own besides."""
 
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")  # RFC 4291, 2.5.5.2
@@ -73,16 +74,31 @@ class Asked:
     name: str | None
 
 
+REMEMBERED = 4096
+"""Addresses that were read or sorted lately; what is known of them never changes."""
+
+
+@lru_cache(REMEMBERED)
+def address_of(host: str) -> IPAddress:
+    """Read a numeric address as the kernel or a resolver prints it; an IPv4-mapped one as IPv4, without a scope."""
+    return plain(ipaddress.ip_address(host.partition("%")[0]))
+
+
+@lru_cache(REMEMBERED)
+def _kinds_of(address: IPAddress) -> tuple[str, ...]:
+    return tuple(kind for kind, networks in KINDS.items() if any(_is_in(address, network) for network in networks))
+
+
 def plain(address: IPAddress) -> IPAddress:
     """Return an IPv4-mapped address as IPv4, any other as it is."""
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def forms(address: IPAddress) -> Iterator[IPAddress]:
-    """Yield an address, and the IPv4 addresses that it carries within."""
-    yield address
+@lru_cache(REMEMBERED)
+def forms(address: IPAddress) -> tuple[IPAddress, ...]:
+    """Return an address, and the IPv4 addresses that it carries within."""
     if not isinstance(address, ipaddress.IPv6Address):
-        return
+        return (address,)
     number = int(address)
     carried = []
     if (
@@ -93,7 +109,7 @@ def forms(address: IPAddress) -> Iterator[IPAddress]:
         carried.append(number >> 80 & _LOW)
     if address in _TEREDO:
         carried += [number >> 64 & _LOW, ~number & _LOW]
-    yield from map(ipaddress.IPv4Address, carried)
+    return (address, *map(ipaddress.IPv4Address, carried))
 
 
 def is_own(address: IPAddress) -> bool:
@@ -144,7 +160,7 @@ class Rules:
             address: which will be connected to, and not merely its name.
         """
         address = plain(address)
-        every = tuple(forms(address))
+        every = forms(address)
         for rule in self._deny:
             if _suits(rule, asked, port) and any(self._covers(rule, form) for form in every):
                 return f'denied by "{rule.text}"'
@@ -155,10 +171,10 @@ class Rules:
                     return f"{form} is {kind}, and no rule names it"
         return "" if matching or not self._allow else "no rule allows it"
 
-    def _kinds(self, address: IPAddress) -> list[str]:
-        kinds = [kind for kind, networks in KINDS.items() if any(_is_in(address, network) for network in networks)]
-        if not any(kind in _ANYBODYS for kind in kinds) and self._is_own(address):
-            kinds.append("own")
+    def _kinds(self, address: IPAddress) -> tuple[str, ...]:
+        kinds = _kinds_of(address)
+        if _ANYBODYS.isdisjoint(kinds) and self._is_own(address):
+            return (*kinds, "own")
         return kinds
 
     def _covers(self, rule: Rule, address: IPAddress) -> bool:
@@ -207,4 +223,4 @@ def _is_in(address: IPAddress, network: Network) -> bool:
     return address.version == network.version and address in network
 
 
-__all__ = ["KINDS", "Asked", "IPAddress", "Rules", "forms", "is_own", "plain"]
+__all__ = ["KINDS", "Asked", "IPAddress", "Rules", "address_of", "forms", "is_own", "plain"]

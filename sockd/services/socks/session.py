@@ -7,7 +7,6 @@ whatever it has sent ahead stays in its socket until there is somebody to send i
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import selectors
 import socket
@@ -18,7 +17,7 @@ from sockd.net.endpoint import format_peer
 from sockd.net.pump import Pump
 from sockd.services.socks.bind import Bind
 from sockd.services.socks.gate import Refusal
-from sockd.services.socks.rules import Asked, plain
+from sockd.services.socks.rules import Asked, address_of
 from sockd.services.socks.udp import Association
 from sockd.wire.socks import Command, Greeting, Login, Method, Negotiation, Request, State
 from sockd.wire.socks_address import Reply, SocksError, reply_of
@@ -57,7 +56,7 @@ class Session:
         self._socket = sock
         self._done = done
         self._negotiation = Negotiation()
-        self._source = None if isinstance(peer, str) else plain(ipaddress.ip_address(peer[0].partition("%")[0]))
+        self._source = None if isinstance(peer, str) else address_of(peer[0])
         self._user: str | None = None
         self._request: Request | None = None
         self._under_way: Cancels | None = None
@@ -94,6 +93,9 @@ class Session:
         return data or None
 
     def _readable(self) -> None:
+        if self._request is not None:
+            self._peek()
+            return
         data = self._receive()
         if data is not None:
             self._feed(data)
@@ -168,8 +170,7 @@ class Session:
         elif request.command is Command.CONNECT:
             self._find(self._connect)
         elif request.command is Command.BIND and settings.bind:
-            self._watch(self._peek)
-            if request.destination.is_name or not ipaddress.ip_address(request.destination.host).is_unspecified:
+            if request.destination.is_name or not address_of(request.destination.host).is_unspecified:
                 self._find(self._bind)
             else:
                 self._bind([])
@@ -180,7 +181,6 @@ class Session:
 
     def _find(self, then: Callable[[list[IPAddress]], None]) -> None:
         assert self._request is not None
-        self._watch(self._peek)
 
         def found(answer: list[IPAddress] | Refusal) -> None:
             self._under_way = None
@@ -238,7 +238,7 @@ class Session:
         if isinstance(local, (str, bytes)) and not wanted:
             self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, "no address to wait on"))
             return
-        ours = wanted[0] if isinstance(local, (str, bytes)) else plain(ipaddress.ip_address(local[0].partition("%")[0]))
+        ours = wanted[0] if isinstance(local, (str, bytes)) else address_of(local[0])
         try:
             bind = Bind(self._server.gate, asked, wanted, ours, accepted)
         except OSError as error:

@@ -8,14 +8,13 @@ not fit, and says so nowhere but in its counts.
 
 from __future__ import annotations
 
-import ipaddress
 import selectors
 import socket
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from sockd.services.socks.gate import endpoint_of
-from sockd.services.socks.rules import plain
+from sockd.services.socks.rules import address_of
 from sockd.wire.socks_address import SocksError, encode_datagram, parse_datagram
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class Association:
         self._hosts: OrderedDict[IPAddress, None] = OrderedDict()
         self._outer: dict[int, socket.socket] = {}
         self.sent = self.received = self.dropped = 0
-        inner = plain(ipaddress.ip_address(local[0].partition("%")[0]))
+        inner = address_of(local[0])
         name = (str(inner), 0) if inner.version == 4 else (str(inner), 0, 0, *local[3:])
         self._inner = self._open(inner.version, name, self._from_client)
 
@@ -104,7 +103,7 @@ class Association:
 
     def _is_client(self, name: SockAddr) -> bool:
         """Tell whether it is the client's; its first datagram settles the port."""
-        if isinstance(name, str) or plain(ipaddress.ip_address(name[0].partition("%")[0])) != self._client:
+        if isinstance(name, str) or address_of(name[0]) != self._client:
             return False
         if self._port not in (0, name[1]):
             return False
@@ -180,7 +179,7 @@ class Association:
             except OSError:  # EAGAIN; what ICMP tells of an earlier one
                 return
             host = name[0].partition("%")[0]
-            if self._client_name is None or ipaddress.ip_address(host) not in self._hosts:
+            if self._client_name is None or address_of(host) not in self._hosts:
                 self.dropped += 1
                 continue
             try:
