@@ -56,8 +56,7 @@ struct way {
     size_t at, size;   /* of them, rest[at] to rest[size - 1] are left */
     int64_t moved;
     int32_t bulk;      /* reads that brought much, less those that did not */
-    uint8_t ended;     /* the end of file has come */
-    uint8_t passed_on; /* and was passed on, behind the last byte */
+    int32_t ended;     /* the end of file has come, and was passed on */
 };
 
 struct pair {
@@ -225,8 +224,8 @@ static void learn(struct way *way, size_t n)
         way->bulk += way->bulk < RELAY_BULK_MOST;
 }
 
-/* Receive into the pipe.  0: this way does not bring anything; it is copied. */
-static long take_spliced(struct way *way, int source)
+/* Receive into the pipe.  0: not so; it is to be copied. */
+static long take_spliced(struct way *way, int source, int is_readable)
 {
     ssize_t n = splice(source, NULL, way->in, NULL, RELAY_SPLICE, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
     if (n > 0) {
@@ -236,7 +235,10 @@ static long take_spliced(struct way *way, int source)
     }
     if (n == 0)
         return SB_ERR_END;
-    way->bulk = 0; /* a kind of socket that cannot be spliced (EINVAL), or urgent data in front: recv gets past it */
+    int code = sb__class_of(errno);
+    if (errno != EINVAL && !(code == SB_ERR_AGAIN && is_readable))
+        return code;
+    way->bulk = 0; /* a kind of socket that cannot be spliced; or readable, but urgent data is in front: recv takes it */
     return 0;
 }
 
@@ -264,19 +266,22 @@ static int move(sb_relay *relay, struct pair *pair, int from)
 {
     struct way *way = &pair->way[from];
     int source = pair->fd[from], sink = pair->fd[1 - from], side = from;
+    int is_readable = !holds(way); /* else it is the receiver that is ready */
     long n = RELAY_CHUNK, code = give(relay, pair, way, sink);
     for (long left = RELAY_BUDGET; code > 0 && !way->ended && left > 0 && n >= RELAY_CHUNK; left -= n) {
-        n = way->bulk >= RELAY_BULK && lend(relay, way) ? take_spliced(way, source) : 0;
+        n = way->bulk >= RELAY_BULK && lend(relay, way) ? take_spliced(way, source, is_readable) : 0;
+        is_readable = 0;
         if (n == 0)
             n = take_copied(relay, pair, way, source, sink, &side);
-        if (n == SB_ERR_END) {
+        if (n == SB_ERR_END) { /* nothing is held: it would not have been read */
             way->ended = 1;
             pair->moved_ms = relay->now_ms;
+            shutdown(sink, SHUT_WR); /* ENOTCONN: it was reset, which is noticed on its own way */
         } else if (n < 0 && n != SB_ERR_AGAIN) {
             relay->failed_side = side;
             return (int)n;
         }
-        code = give(relay, pair, way, sink);
+        code = way->rest != NULL ? 0 : give(relay, pair, way, sink); /* 0: it has just not taken all */
     }
     if (code < 0) {
         relay->failed_side = 1 - from;
@@ -284,10 +289,6 @@ static int move(sb_relay *relay, struct pair *pair, int from)
     }
     if (way->inside == 0)
         give_back(relay, way);
-    if (code > 0 && way->ended && !way->passed_on) {
-        shutdown(sink, SHUT_WR); /* ENOTCONN: it was reset, which is noticed on its own way */
-        way->passed_on = 1;
-    }
     return 0;
 }
 
@@ -379,7 +380,7 @@ static int watch(sb_relay *relay, struct pair *pair, int side, int operation)
     uint32_t events = wanted(pair, side);
     struct epoll_event event = {.events = events, .data = {.u64 = 0}};
     event.data.u64 = (uint64_t)(pair - relay->pairs) * 2 + (unsigned)side;
-    if (operation == EPOLL_CTL_MOD && pair->parked[side] && events != 0) {
+    if (pair->parked[side]) {
         operation = EPOLL_CTL_ADD;
         pair->parked[side] = 0;
     }
@@ -419,7 +420,7 @@ static int go_on(sb_relay *relay, struct pair *pair, int from)
         fail(relay, pair, code, errno, from);
         return 0;
     }
-    if (pair->way[0].passed_on && pair->way[1].passed_on) {
+    if (pair->way[0].ended && pair->way[1].ended) {
         end(relay, pair, SB_REASON_EOF, 0, from);
         return 0;
     }

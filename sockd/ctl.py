@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
+    from sockd.config_relay import Via
     from sockd.settings import Duration
 
 PROGRAM = "sockctl"
 DEFAULT_TIMEOUT = "10s"  # a SYN is repeated after 1, 3 and 7 seconds (tcp(7)): the fourth has a chance
 MAX_TIMEOUT_S = 86_400  # longer ones overflow the milliseconds of epoll_wait(2), and nobody waits a day
 MAX_NAME = 255  # of a descriptor, sd_listen_fds(3)
+PASSWORD_VARIABLE = "SOCKD_VIA_PASSWORD"  # noqa: S105 - the name of one
 EX_FAILED = 1  # a check of selftest
 EX_INTERRUPTED = 130  # 128 + SIGINT, as the shell reports it
 
@@ -149,11 +151,44 @@ def _connect(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--source {source}: a Unix socket has no source address")
     if arguments.proxy_header is not None and address.scheme in ("udp", "unixgram"):
         raise UsageError(f"--proxy-header {arguments.proxy_header}: a datagram has no PROXY header")
-    sock = connect(address, timeout=timeout, source=source)
+    if arguments.via is None:
+        sock = connect(address, timeout=timeout, source=source)
+    else:
+        sock = _connect_via(address, arguments)
     if arguments.proxy_header is not None:
         _introduce(sock, address, version=int(arguments.proxy_header[1:]))
     converse(sock, address, timeout=timeout)
     return EX_OK
+
+
+def _connect_via(address: Address, arguments: argparse.Namespace) -> socket.socket:
+    """Connect through a SOCKS server, with a password from the file, the environment or the terminal."""
+    from sockd.net.via import connect_via  # here, for few want it
+
+    via: Via = arguments.via
+    if address.scheme != "tcp":
+        raise UsageError(f"{address}: a SOCKS server connects to tcp:// alone; remove --via")
+    password = None
+    if via.user is not None:
+        password = _password_of(via, arguments.via_password)
+    elif arguments.via_password is not None:
+        raise UsageError(f"--via-password {arguments.via_password}: nobody's; write --via socks5://user@host:port")
+    return connect_via(via, address, timeout=arguments.timeout, source=arguments.source, password=password)
+
+
+def _password_of(via: Via, path: str | None) -> str:
+    if path is not None:
+        from sockd.net.password import read_password
+
+        return read_password(path, "--via-password")
+    if PASSWORD_VARIABLE in os.environ:
+        return os.environ[PASSWORD_VARIABLE]
+    if not sys.stdin.isatty():
+        words = f"write --via-password FILE, or set {PASSWORD_VARIABLE}"
+        raise UsageError(f"--via: no password for {via.user}, and no terminal to ask for it; {words}")
+    import getpass
+
+    return getpass.getpass(f"password of {via.user} at {via.address}: ")
 
 
 def _introduce(sock: socket.socket, address: Address, *, version: int) -> None:
@@ -199,6 +234,18 @@ def make_parser() -> argparse.ArgumentParser:
         "--proxy-header",
         choices=("v1", "v2"),
         help="begin with a PROXY header of this version, as a proxy does",
+    )
+    verb.add_argument(
+        "--via",
+        metavar="SERVER",
+        type=_via,
+        help="connect through a SOCKS server, socks5://host:port or socks5://user@host:port, which looks the name up",
+    )
+    verb.add_argument(
+        "--via-password",
+        metavar="FILE",
+        help=f"whose first line is the user's password there (else {PASSWORD_VARIABLE} in the environment, "
+        "else it is asked for)",
     )
     verb.add_argument(
         "--source",
@@ -315,6 +362,19 @@ def _named_address(text: str) -> tuple[str, Address]:
         allowed = f"1 to {MAX_NAME} printable ASCII characters without a colon"
         raise argparse.ArgumentTypeError(f"{text!r}: NAME is {allowed}")
     return name, _address(rest)
+
+
+def _via(text: str) -> Via:
+    from sockd.config_relay import parse_via
+
+    try:
+        via = parse_via(text)
+        Address.parse(via.address)
+    except AddressError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+    return via
 
 
 def _host(text: str) -> str:

@@ -19,12 +19,14 @@ from sockd.settings import (
     ProgramLimits,
     ProxyProtocolSettings,
     RateSettings,
+    RelaySettings,
     ServiceSettings,
     Size,
     SocksSettings,
     key_of,
 )
 from sockd.units import format_duration, format_size
+from sockd.settings_relay import CheckSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +44,8 @@ TABLES = {
     "service": ServiceSettings,
     "limits": ProgramLimits,
     "framing": FramingSettings,
+    "relay": RelaySettings,
+    "check": CheckSettings,
     "socks": SocksSettings,
 }
 
