@@ -25,8 +25,8 @@ from sockd.settings import (
     SocksSettings,
     key_of,
 )
-from sockd.units import format_duration, format_size
 from sockd.settings_relay import CheckSettings
+from sockd.units import format_duration, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,6 +7,8 @@ complete -c sockctl -n __fish_use_subcommand -a connect -d 'talk to a service: s
 complete -c sockctl -n '__fish_seen_subcommand_from connect' -s h -l help -d 'show this help message and exit'
 complete -c sockctl -n '__fish_seen_subcommand_from connect' -l timeout -x -d 'to connect, all addresses of a name together, and for udp and unixgram also for the last answers (10s)'
 complete -c sockctl -n '__fish_seen_subcommand_from connect' -l proxy-header -x -a 'v1 v2' -d 'begin with a PROXY header of this version, as a proxy does'
+complete -c sockctl -n '__fish_seen_subcommand_from connect' -l via -x -d 'connect through a SOCKS server, socks5://host:port or socks5://user@host:port, which looks the name up'
+complete -c sockctl -n '__fish_seen_subcommand_from connect' -l via-password -r -F -d 'whose first line is the user\'s password there (else SOCKD_VIA_PASSWORD in the environment, else it is asked for)'
 complete -c sockctl -n '__fish_seen_subcommand_from connect' -l source -x -d 'connect from this address of ours, in numbers; the port stays the system\'s to choose'
 complete -c sockctl -n '__fish_seen_subcommand_from connect' -a 'tcp:// udp:// unix:/ unixgram:/'
 complete -c sockctl -n __fish_use_subcommand -a selftest -d 'try on this host what the socket FAQ asks of a server'
