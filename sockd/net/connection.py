@@ -61,8 +61,9 @@ class Connection:
     """
 
     __slots__ = (
-        "_closing", "_codec", "_ending", "_eof", "_high", "_is_high", "_listed", "_loop", "_low", "_make", "_out",
-        "_out_size", "_paused", "_protocol", "_reason", "_receiver", "_set", "_socket", "_timers", "id", "state",
+        "_closing", "_codec", "_ending", "_eof", "_error", "_high", "_is_high", "_listed", "_loop", "_low", "_make",
+        "_out", "_out_size", "_paused", "_protocol", "_reason", "_receiver", "_set", "_socket", "_timers", "id",
+        "state",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +91,7 @@ class Connection:
         self._low = high_water // 4
         self._listed = self._closing = self._eof = self._paused = self._is_high = False
         self._reason = CloseReason.NONE
+        self._error: Exception | None = None
         self._socket: socket.socket | None = None
 
     def __repr__(self) -> str:
@@ -405,7 +407,7 @@ class Connection:
         self._out.clear()
         for timer in self._timers or ():
             timer.cancel()
-        exc = OSError(error, os.strerror(error)) if error else None
+        exc = OSError(error, os.strerror(error)) if error else self._error
         if receiver is not None:
             self._guard(receiver.connection_lost, exc)
         self._receiver = None
@@ -431,4 +433,6 @@ class Connection:
                 return
         event = {"peer": self.peer, "frame_bytes": frame_size}
         logger.error("handler failed", exc_info=error, extra={"event": event})
+        if not self._closing:
+            self._error = error
         self._close(CloseReason.HANDLER_ERROR)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 FORMS = "a handler is a function from line to reply, a protocol class or a sockd.Service"
-PROTOCOL_METHODS = ("data_received", "frame_received", "line_received")
+PROTOCOL_METHODS = ("data_received", "frame_received", "line_received", "buffer_updated")
+RAW_METHODS = ("data_received", "buffer_updated")
 
 
 def find(text: str) -> Service:
@@ -115,7 +116,7 @@ def has_protocol_methods(kind: type) -> bool:
 def takes_raw_data(protocol: object) -> bool:
     """Tell whether a protocol class takes unframed bytes."""
     return isinstance(protocol, type) and not any(
-        hasattr(protocol, name) for name in PROTOCOL_METHODS if name != "data_received"
+        hasattr(protocol, name) for name in PROTOCOL_METHODS if name not in RAW_METHODS
     )
 
 
