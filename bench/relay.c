@@ -6,7 +6,9 @@
  * ping: every client has one message of 64 bytes on its way, which the server sends back; each is compared.
  * Prints bytes or round trips, seconds, and its own share of a processor; the first 0.3 s do not count.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
