@@ -14,6 +14,7 @@
  *     sb_receive, sb_send   one descriptor, errno sorted into classes
  *     sb_set      many connections: one call a turn waits, receives and
  *                 frames; one call sends the replies of a turn
+ *     sb_relay    pairs of sockets, the bytes of each sent on to the other
  *
  *   Spans are offsets.  A pointer handed out is valid until the next call that
  *   changes its buffer or set; each contract below says which calls those are.
@@ -367,7 +368,8 @@ enum sb_reason {
     SB_REASON_ABORTED = 12,
     SB_REASON_FRAME_TIMEOUT = 13,
     SB_REASON_MALFORMED = 14,
-    SB_REASON_REFUSED = 15
+    SB_REASON_REFUSED = 15,
+    SB_REASON_HALF_CLOSE_TIMEOUT = 16 /* of a relayed pair */
 };
 
 enum sb_kind {
@@ -591,6 +593,77 @@ int64_t sb_set_unsent(const sb_set *set, int id);
 
 /* What is known of a connection, also when it has just ended. */
 int sb_set_info(const sb_set *set, int id, sb_info *info) SB_MUST_CHECK;
+
+/*
+ * ---- relay: bytes from one socket to another and back (Linux)
+ *
+ * A pair are two connected, non-blocking stream sockets.  What comes from one
+ * is sent to the other, and its end of file behind it; when both have ended so,
+ * both are closed.  A reset of either is a reset of both.  The relay waits in
+ * an epoll of its own: watch its descriptor, and call sb_relay_run when it is
+ * readable or when a deadline is due.
+ *
+ * Each way holds 64 KiB, or what is in one pipe, at most: what the receiver
+ * does not take holds the sender up.
+ */
+typedef struct sb_relay sb_relay;
+
+/* Side 0 is `one`, side 1 `other`. */
+typedef struct sb_relay_pair {
+    int32_t one;
+    int32_t other;
+    const char *first;  /* what was received of one already, and goes to other first; copied */
+    size_t first_size;
+    const char *second; /* of other, for one */
+    size_t second_size;
+    int64_t idle_ms;    /* nothing moved for so long: SB_REASON_IDLE_TIMEOUT; 0 never */
+    int64_t half_ms;    /* the same once one side has ended: SB_REASON_HALF_CLOSE_TIMEOUT; 0 never */
+} sb_relay_pair;
+
+/* A pair that has ended; its sockets are closed: in order after EOF, with RST
+ * after any other reason. */
+typedef struct sb_relay_end {
+    int32_t id;
+    int32_t reason; /* enum sb_reason */
+    int32_t error;  /* errno, 0 for none ... */
+    int32_t side;   /* ... of this side's socket */
+    int64_t moved[2]; /* bytes that side 0 sent and side 1 got; and the other way */
+} sb_relay_end;
+
+/* Numbers that change with every call; the struct stays where it is. */
+typedef struct sb_relay_counts {
+    int64_t pairs;
+    int64_t ends;   /* pairs that have ended in the last call */
+    int64_t due_ms; /* when sb_relay_run must be called (CLOCK_MONOTONIC); -1: not before it is readable */
+} sb_relay_counts;
+
+/* Make a relay of at most this many pairs; memory is touched as they come.
+ * NULL: errno; ENOSYS: not on this system. */
+sb_relay *sb_relay_new(int32_t pairs);
+
+/* Close every socket it owns, with RST, and free it; NULL is allowed. */
+void sb_relay_free(sb_relay *relay);
+
+/* The epoll descriptor. */
+int sb_relay_fileno(const sb_relay *relay);
+
+/* Counts and ends, at the same place as long as it lives. */
+const sb_relay_counts *sb_relay_counts_of(const sb_relay *relay);
+const sb_relay_end *sb_relay_ends(const sb_relay *relay);
+
+/* Take two sockets over.  Returns the pair's id (>= 0), or SB_ERR_FULL,
+ * SB_ERR_NOMEM, SB_ERR_FAULT (errno): they are the caller's still. */
+int sb_relay_add(sb_relay *relay, const sb_relay_pair *pair) SB_MUST_CHECK;
+
+/* Move what can be moved without waiting, and end pairs whose deadline is due.
+ * Ids of pairs that ended may be given again by the next sb_relay_add. */
+void sb_relay_run(sb_relay *relay);
+
+/* End a pair at once, with RST; one that has ended already is passed over. */
+void sb_relay_abort(sb_relay *relay, int id, int reason);
+
+/* Bytes moved so far from this side to the other. */
+int64_t sb_relay_moved(const sb_relay *relay, int id, int side);
 
 /* </cffi> */
 

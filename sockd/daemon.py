@@ -26,6 +26,7 @@ from sockd.control import Control
 from sockd.draining import Drain
 from sockd.errors import ConfigurationError, SockdError, TemporaryFault
 from sockd.executor import Executor
+from sockd.forwarding import Forwarding
 from sockd.net import selector
 from sockd.net.address import known_services
 from sockd.net.connection_set import ConnectionSet, Group
@@ -180,6 +181,7 @@ class Daemon:
             stack.callback(PidFile(daemon.pidfile, removable=keeps_root).release)
         self._executor = Executor((one.service for one in plans), wanted.owner, stack)
         self._loop_class = loop_class(asyncio=any(one.service.session for one in plans))
+        self._forwarding = Forwarding((one.service for one in plans), stack)
         self._passed = PassedSockets(self._surroundings.given)
         stack.callback(self._passed.close)
         listening = self._listen(plans, stack)
@@ -255,6 +257,7 @@ class Daemon:
             self._loop.watch = watch
         self._notifier = Notifier(self._manager, self._loop)
         self._executor.begin(self._loop, files)
+        self._forwarding.begin(self._loop)
         self._resolver = Resolver(self._loop)
         stack.callback(self._resolver.close)
         self._connections.name_of = self._resolver.known
@@ -279,9 +282,12 @@ class Daemon:
         selects = self._settings.daemon.multiplexer == "select"
         soft = SELECT_DESCRIPTORS if selects and not 0 <= hard < SELECT_DESCRIPTORS else hard  # RLIM_INFINITY is -1
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        own = (
-            OWN_DESCRIPTORS + self._executor.most + sum(len(listen.addresses) or 1 for listen in self._settings.listen)
-        )
+        forwarded = self._forwarding.most
+        own = OWN_DESCRIPTORS + self._executor.most
+        own += (
+            min(forwarded, SELECT_DESCRIPTORS // 2) if selects else forwarded
+        )  # with select() they share what there is
+        own += sum(len(listen.addresses) or 1 for listen in self._settings.listen)
         if hard != resource.RLIM_INFINITY and hard < wanted + own:
             event = {"max_connections": wanted, "descriptors": hard, "own": own}
             logger.warning("fewer descriptors than max_connections may need", extra={"event": event})
@@ -307,6 +313,7 @@ class Daemon:
             pool=self._pool,
             resolver=self._resolver,
             executor=self._executor,
+            forwarding=self._forwarding,
             refusals=refusals,
             reserve=reserve,
             trace=self._surroundings.trace,
@@ -340,6 +347,7 @@ class Daemon:
     def _reopen_log(self) -> None:
         """Open the log's file and those of programs anew, for they were renamed; the old one is kept if that fails."""
         self._executor.reopen()
+        self._forwarding.reread()
         try:
             self._log.reopen()
         except SockdError as error:
@@ -349,11 +357,15 @@ class Daemon:
 
     def _status(self) -> str:
         """Say in words how it goes, for systemctl status."""
-        connections, listeners = len(self._connections) + len(self._executor), len(self._serving.listeners)
+        connections, listeners = self._count(), len(self._serving.listeners)
         text = f"serving, {connections} connection{'s'[: connections != 1]}"
         text += f", {listeners} listener{'s'[: listeners != 1]}"
         last = self._reloading.last
         return f"{text}; not reloaded: {last.error.splitlines()[0]}" if last is not None and last.error else text
+
+    def _count(self) -> int:
+        """Return how many connections are served, by whomever."""
+        return len(self._connections) + len(self._executor) + len(self._forwarding)
 
     def _hang_up(self) -> None:
         """Do what SIGHUP is for: open the log anew, and serve by the configuration as it is now."""
@@ -439,10 +451,12 @@ class Daemon:
         self._connections.tell_unfinished()
         self._pool.tell_unfinished()
         self._executor.end(lambda: self._at_once)
+        self._forwarding.end()
         left = max(drain.left, len(self._connections))
         logger.info("stopped", extra={"event": {"connections_left": left} if left else {}})
 
     @property
     def _is_at_work(self) -> bool:
-        """Whether programs, coroutines or threads have not ended."""
-        return bool(len(self._executor) or self._connections.at_work or self._pool.at_work)
+        """Whether programs, what is forwarded, coroutines or threads have not ended."""
+        others = len(self._executor) + len(self._forwarding)
+        return bool(others or self._connections.at_work or self._pool.at_work)

@@ -124,7 +124,7 @@ class Inetd(Daemon):
         def look() -> None:
             nonlocal seen, quiet
             came = sum(served.listener.came for served in self._serving.listeners)
-            busy = came != seen or len(self._connections) or len(self._executor)
+            busy = came != seen or self._count()
             seen, quiet = came, 0 if busy else quiet + 1
             if quiet >= LOOKS_A_TIMEOUT:
                 logger.info("idle", extra={"event": {"seconds": self._settings.daemon.inetd_timeout, "served": came}})
@@ -179,6 +179,9 @@ class Inetd(Daemon):
         if spec.program is not None:
             taker = self._executor.programs(spec, self._connections.name_of)
             taker.take(sock, (told.host, told.port) if not peer and told.host else peer, self._served)
+            return
+        if (server := self._forwarding.server(spec)) is not None:
+            server.take(sock, (told.host, told.port) if not peer and told.host else peer, self._served)
             return
         group = self._connections.add_group(group_of(spec), sink_of(spec, self._connections, self._loop, self._pool))
         self._connections.when_ended(group, lambda _: self._served())

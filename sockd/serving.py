@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from sockd.executor import Executor
+    from sockd.forwarding import Forwarding
     from sockd.net.address import Address
     from sockd.net.connection_set import ConnectionSet
+    from sockd.net.handover import Handover
     from sockd.net.listener import Refusals
     from sockd.net.loop import EventLoop
     from sockd.net.reserve import Reserve
@@ -89,6 +91,7 @@ class Tools:
     pool: Pool
     resolver: Resolver
     executor: Executor
+    forwarding: Forwarding
     refusals: Refusals
     reserve: Reserve
     trace: bool = False
@@ -199,10 +202,16 @@ class Serving:
             loop=tools.loop,
             resolver=tools.resolver,
             service=spec.name,
-            handover=tools.executor.handover(spec, tools.resolver, names=plan.settings.names),
+            handover=self._handover(plan),
             former=before,
         )
         return Served(address, listening, plan, run, accepting)
+
+    def _handover(self, plan: Plan) -> Handover | None:
+        """Return what takes the connections of a program's service, of a relay or of a SOCKS server."""
+        tools, names = self.tools, plan.settings.names
+        taker = tools.executor.handover(plan.service, tools.resolver, names=names)
+        return taker or tools.forwarding.handover(plan.service, tools.resolver, names=names)
 
     def start(self, made: Sequence[Served], replaced: dict[Served, Served] | None = None) -> None:
         """Serve by these from now on.

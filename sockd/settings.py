@@ -13,11 +13,13 @@ from typing import Literal
 
 from sockd.setting import KIB, MIB, Duration, Size, key_of, setting
 from sockd.settings_daemon import DaemonSettings, LogFormat, LogLevel, LogSettings, Multiplexer
+from sockd.settings_relay import RelaySettings
+from sockd.settings_socks import SocksSettings
 
 __all__ = [
     "MIB", "DaemonSettings", "Duration", "KeepaliveSettings", "ListenSettings", "LogFormat", "LogLevel", "LogSettings",
-    "Multiplexer", "ProgramLimits", "ProxyProtocolSettings", "RateSettings", "ServiceSettings", "Settings", "Size",
-    "key_of",
+    "Multiplexer", "ProgramLimits", "ProxyProtocolSettings", "RateSettings", "RelaySettings", "ServiceSettings",
+    "Settings", "Size", "SocksSettings", "key_of",
 ]  # fmt: skip
 
 AtLimit = Literal["defer", "refuse", "reset"]
@@ -314,6 +316,10 @@ class ServiceSettings:
         source="default log: inetd's own, the socket, shows errors to the client",
     )
     limits: ProgramLimits | None = setting(None, help="limits of a program", source="")
+    relay: RelaySettings | None = setting(None, help="each connection is connected to a target", source="FAQ III.5")
+    socks: SocksSettings | None = setting(
+        None, help="a SOCKS server, which connects on behalf of its clients", source="RFC 1928, RFC 1929, FAQ III.2"
+    )
     max_instances: int | None = setting(
         None,
         help="programs that run at once, for all listeners; then it is as at_limit says",

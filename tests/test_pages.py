@@ -21,7 +21,7 @@ PACKAGING = ROOT / "packaging"
 PAGES = sorted((PACKAGING / "man").glob("*.[158]"))
 BIN = Path(sys.executable).parent
 VERBS = (
-    "connect", "selftest", "bind", "import",
+    "connect", "selftest", "bind", "import", "password",
     "status", "connections", "close", "drain", "reload", "plan", "stop", "top", "log-level",
 )  # fmt: skip
 LIMIT_S = 60

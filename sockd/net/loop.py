@@ -14,7 +14,7 @@ import selectors
 import socket
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -50,6 +50,16 @@ class Watch(Protocol):
         """The loop works again after a rest."""
 
 
+class Closes(Protocol):
+    """Something that a loop has one of."""
+
+    def close(self) -> None:
+        """Be closed with the loop."""
+
+
+C = TypeVar("C", bound=Closes)
+
+
 class EventLoop:
     """Run callbacks when descriptors are ready, when their time comes, and soon.
 
@@ -73,6 +83,7 @@ class EventLoop:
         self._soon: deque[Callable[[], None]] = deque()
         self._running = False
         self._failures = 0
+        self._own: dict[Callable[[EventLoop], Any], Any] = {}
         self.watch: Watch | None = None
         self.observe: Callable[[float], None] | None = None
         self._began = clock()
@@ -82,7 +93,9 @@ class EventLoop:
         self.add_reader(self._reader.fileno(), self._woken)
 
     def close(self) -> None:
-        """Close the wake-up; other threads' calls do nothing from now on."""
+        """Close the wake-up, and what it has one of; other threads' calls do nothing from now on."""
+        for one in self._own.values():
+            one.close()
         self.remove_reader(self._reader.fileno())
         self._reader.close()
         self._writer.close()
@@ -90,6 +103,13 @@ class EventLoop:
     def _woken(self) -> None:
         with contextlib.suppress(OSError):  # what is left wakes again
             self._reader.recv(4096)
+
+    def one_of(self, kind: Callable[[EventLoop], C]) -> C:
+        """Return this loop's own instance of something that is made from a loop, and closed with it."""
+        if kind not in self._own:
+            self._own[kind] = kind(self)
+        own: C = self._own[kind]
+        return own
 
     def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
         """Call back whenever the descriptor is readable."""
@@ -103,6 +123,19 @@ class EventLoop:
         """Call back no more; harmless when it was not watched."""
         if fd in self._selector.get_map():
             self._selector.unregister(fd)
+
+    def watch_fd(self, fd: int, events: int, callback: Callable[[], None]) -> None:
+        """Call back whenever the descriptor is ready for one of the events.
+
+        Args:
+            events: selectors.EVENT_READ and EVENT_WRITE, in place of those of the last call; 0: call back no more.
+        """
+        if not events:
+            self.remove_reader(fd)
+        elif fd in self._selector.get_map():
+            self._selector.modify(fd, events, callback)
+        else:
+            self._selector.register(fd, events, callback)
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call back once, in this turn or the next."""

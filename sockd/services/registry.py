@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import resource
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd import settings as defaults
 from sockd.errors import HandlerError
+from sockd.net.address import Address
 from sockd.net.codec import bytes_of
 from sockd.services import handler, texts
 from sockd.services.builtin import BUILTINS
@@ -20,12 +22,15 @@ from sockd.services.exec import Program
 from sockd.services.framings import framing_of
 from sockd.services.service import Limits, Service, ServiceSpec
 from sockd.settings import ProgramLimits, ServiceSettings
+from sockd.settings_relay import DEFAULT_MAX_RELAYED
+from sockd.settings_socks import DEFAULT_MAX_CLIENTS
 from sockd.wire.framing import Line, Raw, Record, datagram_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from sockd.services.service import BatchFunction, Reply
+    from sockd.settings import RelaySettings, SocksSettings
     from sockd.wire.framing import Frame, Framing
 
 
@@ -46,6 +51,10 @@ def resolve(name: str, tables: Mapping[str, ServiceSettings]) -> ServiceSpec:
         return _of_builtin(name, table)
     if table.exec is not None:
         return _of_program(name, table, table.exec)
+    if table.relay is not None:
+        return _of_relay(name, table, table.relay)
+    if table.socks is not None:
+        return _of_socks(name, table, table.socks)
     assert table.handler is not None
     return _of_handler(name, table, handler.find(table.handler))
 
@@ -83,6 +92,24 @@ def _of_program(name: str, table: ServiceSettings, argv: tuple[str, ...]) -> Ser
         max_instances=table.max_instances or defaults.DEFAULT_MAX_INSTANCES,
     )
     return ServiceSpec(name=name, framing=Raw(), limits=_limits(table, Service()), program=program)
+
+
+def _of_socks(name: str, table: ServiceSettings, socks: SocksSettings) -> ServiceSpec:
+    limits = replace(_limits(table, Service()), max_connections=table.max_connections or DEFAULT_MAX_CLIENTS)
+    return ServiceSpec(name=name, framing=Raw(), limits=limits, socks=socks)
+
+
+def _of_relay(name: str, table: ServiceSettings, relay: RelaySettings) -> ServiceSpec:
+    limits = replace(_limits(table, Service()), max_connections=table.max_connections or DEFAULT_MAX_RELAYED)
+    return ServiceSpec(
+        name=name, framing=Raw(), limits=limits, relay=replace(relay, to=tuple(map(_numbered, relay.to)))
+    )
+
+
+def _numbered(text: str) -> str:
+    """Look the port of an address up, while services(5) can be read."""
+    address = Address.parse(text)
+    return text if address.path else str(replace(address, port=address.port_number()))
 
 
 def _resource_limits(limits: ProgramLimits) -> Iterator[tuple[int, int, int]]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from sockd.net.connection import Connection
     from sockd.services.exec import Program
+    from sockd.settings import RelaySettings, SocksSettings
 
     Reply = bytes | bytearray | memoryview | tuple[Any, ...] | None
     LineFunction = Callable[[Any], Reply]
@@ -230,6 +231,8 @@ class ServiceSpec:
         datagram: answers a datagram; None when it cannot.
         goodbye: payload of the last frame before a stop ends a connection; empty for none.
         program: is executed for each connection, which then is its own.
+        relay: the connection is connected to a target.
+        socks: the connection is a client of a SOCKS server.
         small: one that comes with sockd, whose datagrams must not make a loop or an amplifier.
         trace: each frame is a line of the log.
     """
@@ -249,6 +252,8 @@ class ServiceSpec:
     datagram: Callable[[bytes], bytes | None] | None = None
     goodbye: bytes = b""
     program: Program | None = None
+    relay: RelaySettings | None = None
+    socks: SocksSettings | None = None
     small: bool = False
     trace: bool = False
 
