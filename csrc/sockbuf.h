@@ -435,7 +435,7 @@ typedef struct sb_info {
     char peer[32];      /* struct sockaddr_in or _in6; peer_size 0: no name */
 } sb_info;
 
-#define SB_REASONS 16 /* how many of enum sb_reason there are */
+#define SB_REASONS 17 /* how many of enum sb_reason there are */
 
 /* What the connections of a group have done since it was made. */
 typedef struct sb_totals {

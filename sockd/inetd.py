@@ -113,7 +113,7 @@ class Inetd(Daemon):
             stack.callback(os.set_blocking, fd, True)
         endpoint = Endpoint(socket.AddressFamily(sock.family), sock.type, sock.proto, _name(sock.getsockname()))
         set_inherited(sock, endpoint, self._plan.settings)
-        listening = Listening(sock, endpoint)
+        listening = Listening(sock, endpoint, is_ours=False)
         stack.callback(listening.close)
         return [(INHERITED, listening, self._plan)]
 

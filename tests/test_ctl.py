@@ -26,8 +26,9 @@ MIB = 1024 * 1024
 
 @pytest.fixture(scope="session")
 def command():
-    """Find the installed script: $SOCKCTL, else PATH, else the module of this checkout."""
-    script = os.environ.get("SOCKCTL") or shutil.which("sockctl")
+    """Find the installed script: $SOCKCTL, else beside this Python, else on PATH, else the module of this checkout."""
+    beside = shutil.which("sockctl", path=os.path.dirname(sys.executable))
+    script = os.environ.get("SOCKCTL") or beside or shutil.which("sockctl")
     return [script] if script else [sys.executable, "-m", "sockd.ctl"]
 
 

@@ -21,8 +21,8 @@ PACKAGING = ROOT / "packaging"
 PAGES = sorted((PACKAGING / "man").glob("*.[158]"))
 BIN = Path(sys.executable).parent
 VERBS = (
-    "connect", "selftest", "bind", "import", "password",
-    "status", "connections", "close", "drain", "reload", "plan", "stop", "top", "log-level",
+    "connect", "selftest", "bind", "import",
+    "status", "connections", "close", "drain", "reload", "plan", "stop", "top", "log-level", "password",
 )  # fmt: skip
 LIMIT_S = 60
 

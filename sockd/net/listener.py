@@ -366,12 +366,16 @@ class Listener:
     # ---- the end
 
     def take_no_more(self) -> None:
-        """Let no new client in, and remove its Unix path; those on their way in are accepted until close()."""
+        """Let no new client in, and remove its Unix path; those on their way in are accepted until close().
+
+        A socket that somebody else holds, too, stays open for the clients of whoever is next.
+        """
         if self._fd < 0:
             return
         if self._listening.path is not None:
             self._listening.path.unlink_if_ours()
-        take_no_more(self._socket)
+        if self._listening.is_ours:
+            take_no_more(self._socket)
 
     def close(self) -> None:
         """Take no more, accept what has completed already, and listen no more."""

@@ -40,12 +40,16 @@ HINTS = {
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """An open server socket, where it is bound (the real port), the path it owns, the name it was passed under."""
+    """An open server socket, where it is bound (the real port), the path it owns, the name it was passed under.
+
+    One that is not ours alone is held by whoever passed it, who goes on with it when we end.
+    """
 
     socket: socket.socket
     endpoint: Endpoint
     path: UnixPath | None = None
     passed: str = ""
+    is_ours: bool = True
 
     def __str__(self) -> str:
         return str(self.endpoint)

@@ -183,7 +183,7 @@ class PassedSockets:
         set_inherited(one.socket, one.endpoint, settings)
         if one.name == stored_name(address):
             self.kept.append((one.name, one.socket))
-        return Listening(one.socket, one.endpoint, passed=one.name)
+        return Listening(one.socket, one.endpoint, passed=one.name, is_ours=False)
 
     def _kept(self, one: Listening, address: Address) -> Listening:
         """Note a socket for the manager's store; its path lives as long as it does there."""
