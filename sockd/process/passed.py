@@ -190,7 +190,7 @@ class PassedSockets:
         if len(self.kept) >= self._given.store:
             return one
         self.kept.append((stored_name(address), one.socket))
-        return replace(one, path=None)
+        return replace(one, path=None, is_ours=False)
 
     # ---- by name and by number
 
