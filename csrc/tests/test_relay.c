@@ -14,7 +14,7 @@
 
 #ifdef __linux__
 
-enum { MUCH = 65536 };
+enum { MUCH = 65536, DELIVERY_MS = 20 };
 
 struct line {
     sb_relay *relay;
@@ -73,8 +73,15 @@ static void end_of(struct line line)
 }
 
 /* One call; its ends as "id:reason " each. */
+/* TCP delivers behind send(2)'s back, and a busy host a little later. */
+static void await(int fd)
+{
+    poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, DELIVERY_MS);
+}
+
 static const char *turn(sb_relay *relay)
 {
+    await(sb_relay_fileno(relay));
     static char text[4096];
     size_t used = 0;
     const sb_relay_end *ends = sb_relay_ends(relay);
@@ -94,6 +101,7 @@ static void say(int fd, const char *text)
 static const char *heard(int fd)
 {
     static char text[201];
+    await(fd);
     ssize_t n = recv(fd, text, 200, MSG_DONTWAIT);
     if (n <= 0)
         return n == 0 ? "$" : errno == EAGAIN ? "-" : "!";
