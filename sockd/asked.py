@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd import log
@@ -58,17 +57,24 @@ class Asked:
 
     Args:
         started: seconds since 1970.
+        version: of sockd.
         root: the logger whose level is the log's.
     """
 
     def __init__(
-        self, daemon: Daemon, serving: Serving, reloading: Reloading, started: float, root: logging.Logger
+        self,
+        daemon: Daemon,
+        serving: Serving,
+        reloading: Reloading,
+        started: float,
+        version: str,
+        root: logging.Logger,
     ) -> None:
         self._daemon = daemon
         self._serving = serving
         self._reloading = reloading
         self._started = started
-        self.version = version("sockd")  # now: later there may be no descriptor to read it
+        self.version = version
         self._root = root
 
     @property

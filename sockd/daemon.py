@@ -18,6 +18,7 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeAlias
 
 from sockd import control, log, log_targets
@@ -34,7 +35,7 @@ from sockd.net.listener import Refusals
 from sockd.net.loop import EventLoop, loop_class
 from sockd.net.reserve import Reserve
 from sockd.net.resolver import Resolver
-from sockd.pages import Pages
+from sockd.pages import Pages, read_status_page
 from sockd.planning import Plan, check_datagrams, plan
 from sockd.process import preload, privileges, systemd
 from sockd.process.passed import PassedSockets
@@ -144,6 +145,8 @@ class Daemon:
         self._is_draining = False
         self._starter = os.geteuid()
         self._started = time.time()
+        self._version = version("sockd")  # these two now: chroot(2) hides what they are read from
+        self._status_page = read_status_page()
         self._at_once = False
 
     def run(self) -> None:
@@ -329,8 +332,15 @@ class Daemon:
             services=self._services,
             apply=self._apply,
         )
-        asked = Asked(self, self._serving, self._reloading, self._started, logging.getLogger())
-        self._pages = Pages(asked, self._serving, self._reloading, most=self._capacity, started=self._started)
+        asked = Asked(self, self._serving, self._reloading, self._started, self._version, logging.getLogger())
+        self._pages = Pages(
+            asked,
+            self._serving,
+            self._reloading,
+            status_page=self._status_page,
+            most=self._capacity,
+            started=self._started,
+        )
         if self._control is not None:
             users = frozenset((0, self._starter))
             stack.callback(Control(self._control, self._loop, users, asked.verbs()).close)

@@ -33,23 +33,30 @@ if TYPE_CHECKING:
 STATUS_PAGE = Path(__file__).with_name("status.html")
 
 
+def read_status_page() -> str:
+    """Return the text of the page for people."""
+    return STATUS_PAGE.read_text(encoding="utf-8")
+
+
 class Pages:
     """Gives the page of a path.
 
     Args:
         asked: knows the status.
+        status_page: of read_status_page(), before chroot(2) hides it.
         most: connections that may be open at once.
         started: seconds since 1970.
     """
 
-    def __init__(self, asked: Asked, serving: Serving, reloading: Reloading, *, most: int, started: float) -> None:
+    def __init__(
+        self, asked: Asked, serving: Serving, reloading: Reloading, *, status_page: str, most: int, started: float
+    ) -> None:
         self._asked = asked
         self._serving = serving
         self._reloading = reloading
         self._most = most
         self._started = started
-        self._status_page = STATUS_PAGE.read_text(encoding="utf-8")
-        self._process = psutil.Process()
+        self._status_page = status_page
 
     def page(self, path: str) -> Page | None:
         """Return a page; None where there is none."""
@@ -153,7 +160,7 @@ class Pages:
             "start_time_seconds": self._started,
         }
         with suppress(psutil.Error, OSError):
-            memory = self._process.memory_info()
+            memory = psutil.Process().memory_info()
             usage |= {"resident_memory_bytes": memory.rss, "virtual_memory_bytes": memory.vms}
         with suppress(OSError):
             usage["open_fds"] = len(os.listdir("/proc/self/fd"))

@@ -137,7 +137,8 @@ class DatagramListener:
     # ---- receiving
 
     def _receive(self) -> None:
-        self._receive_some(DATAGRAMS_A_TURN)
+        if not self._is_detached:  # else a reload in this very turn has put another in its place
+            self._receive_some(DATAGRAMS_A_TURN)
 
     def _receive_some(self, most: int) -> None:
         for _ in range(most):

@@ -197,7 +197,8 @@ class Listener:
         return accept_queue(self._socket) if self._fd >= 0 else None
 
     def _accept(self) -> None:
-        self._accept_some()
+        if self._fd >= 0:  # else a reload in this very turn has put another in its place
+            self._accept_some()
 
     def _accept_some(self) -> bool:
         """Accept up to a turn's worth; False when there is no more, or no more is wanted now."""
