@@ -7,6 +7,7 @@
 #   make interop    the tests with real programs
 #   make multiplexers   tests/faq and tests/hostile under auto, epoll, poll and select
 #   make soak       these two and the pid file with the large counts: an hour; SOCKD_MULTIPLEXER=poll for another than auto
+#   make fuzz       the framings of csrc under libFuzzer, and the parsers of SOCKS and PROXY: 10^7 runs each (RUNS=n)
 #   make lint       ruff, mypy --strict, import layers, C warnings
 #   make bench      peers side by side
 #   make install    PREFIX=/usr/local DESTDIR=: package, commands, manual pages, completions, examples, C library;
@@ -55,6 +56,11 @@ multiplexers: $(VENV)/.installed $(VENV)/.test
 soak: $(VENV)/.installed $(VENV)/.test
 	SOCKD_SOAK=1 $(BIN)/pytest tests/hostile tests/faq tests/process/test_pidfile.py --timeout 3600 $(PYTEST_ARGS)
 
+RUNS ?= 10000000
+fuzz: $(VENV)/.installed
+	$(MAKE) -C csrc fuzz RUNS=$(RUNS)
+	$(BIN)/python tests/fuzz/parsers.py --runs $(RUNS)
+
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -96,4 +102,4 @@ $(VENV)/.test $(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: pyproject.toml | $(VENV)
 clean:
 	rm -rf build dist *.egg-info bench/build csrc/build $(VENV) $(VENV)-sanitized
 
-.PHONY: run test sanitize versions interop multiplexers soak lint bench install generated clean
+.PHONY: run test fuzz sanitize versions interop multiplexers soak lint bench install generated clean

@@ -33,7 +33,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { AT_ONCE = 2 };
+enum { VECTORS_AT_ONCE = 2 };
 
 /* Ask for what is looked at in the next call: while offsets are walked nothing
  * is read, and the processor's own reading ahead falls asleep (a half to twice
@@ -44,17 +44,17 @@ INLINE void ask_ahead(const char *block)
 }
 
 /* Offsets of the bits that are set, behind those that ends has.  Room for
- * AT_ONCE more is written to. */
+ * VECTORS_AT_ONCE more is written to. */
 INLINE size_t put_ends(uint64_t bits, size_t base, uint32_t *ends, size_t n)
 {
     if (bits == 0)
         return n;
     size_t count = (size_t)__builtin_popcountll(bits);
-    for (size_t i = 0; i < AT_ONCE; i++) {
+    for (size_t i = 0; i < VECTORS_AT_ONCE; i++) {
         ends[n + i] = (uint32_t)(base + (unsigned)__builtin_ctzll(bits | (uint64_t)1 << 63));
         bits &= bits - 1;
     }
-    for (size_t i = AT_ONCE; i < count; i++) {
+    for (size_t i = VECTORS_AT_ONCE; i < count; i++) {
         ends[n + i] = (uint32_t)(base + (unsigned)__builtin_ctzll(bits));
         bits &= bits - 1;
     }

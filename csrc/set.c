@@ -141,12 +141,8 @@ void sb_set_free(sb_set *set)
         close(set->epoll);
     free_tables(set);
     free(set->groups);
+    free(set->tallies);
     free(set);
-}
-
-static int64_t lesser(int64_t number, int64_t most)
-{
-    return number < most ? number : most;
 }
 
 /* A datagram is none of a stream's pieces; a record of a fixed size has no smaller limit. */
@@ -167,43 +163,6 @@ sb_framing sb__bounded(const sb_framing *framing)
     if (bounded.limit > SB_FRAME_MAX)
         bounded.limit = SB_FRAME_MAX;
     return bounded;
-}
-
-/* Twice the room whenever their number is a power of two. */
-static int grow_groups(sb_set *set)
-{
-    size_t count = (size_t)set->group_count;
-    if ((count & (count - 1)) != 0)
-        return 0;
-    sb_group *groups = realloc(set->groups, (2 * count + (count == 0)) * sizeof *groups);
-    if (groups == NULL)
-        return SB_ERR_NOMEM;
-    set->groups = groups;
-    return 0;
-}
-
-/* "For ever" and "any size" are often said by the largest number there is: sums
- * with what is kept here do not overflow, and sizes fit in a size_t. */
-int sb_set_group(sb_set *set, const sb_group *group)
-{
-    int kind = group->framing.kind;
-    if (!sb__can_frame(&group->framing))
-        return SB_ERR_INVALID;
-    if (group->serve != SB_SERVE_CALLER && kind != SB_FRAMING_RAW && kind != SB_FRAMING_LINE)
-        return SB_ERR_INVALID;
-    if (set->group_count == SB_GROUPS)
-        return SB_ERR_LIMIT;
-    if (grow_groups(set) < 0)
-        return SB_ERR_NOMEM;
-    sb_group *kept = &set->groups[set->group_count];
-    *kept = *group;
-    kept->framing = sb__bounded(&group->framing);
-    kept->max_unsent = lesser(group->max_unsent, PTRDIFF_MAX);
-    kept->idle_ms = lesser(group->idle_ms, SB_FOREVER_MS);
-    kept->frame_ms = lesser(group->frame_ms, SB_FOREVER_MS);
-    kept->stall_ms = lesser(group->stall_ms, SB_FOREVER_MS);
-    kept->linger_ms = lesser(group->linger_ms, SB_FOREVER_MS);
-    return set->group_count++;
 }
 
 const sb_counts *sb_set_counts(const sb_set *set)
@@ -263,7 +222,7 @@ static size_t memory_left(const sb_set *set)
     int64_t left = set->memory_limit - set->counts.memory;
     if (set->memory_limit <= 0)
         return PTRDIFF_MAX;
-    return left > 0 ? (size_t)lesser(left, PTRDIFF_MAX) : 0;
+    return left > 0 ? (size_t)sb__lesser(left, PTRDIFF_MAX) : 0;
 }
 
 /* An empty buffer; its limit is the caller's business (rows have limits).  What

@@ -8,6 +8,7 @@
  *   set_receive.c   a turn: wait, receive
  *   set_frame.c     what was received, cut into frames and handed out
  *   set_unread.c    frames given back, and another framing in mid-connection
+ *   set_groups.c    groups, what their connections have done, and which these are
  *   set_send.c      replies, and output that the kernel did not take
  *   deadline.c      a timing wheel over the rows
  */
@@ -103,6 +104,12 @@ struct item {
     uint16_t ready;
 };
 
+/* What the connections of a group have done that have ended; given_up: its number is free. */
+struct tally {
+    int given_up;
+    sb_totals ended;
+};
+
 struct wheel {
     int32_t head[SB_WHEEL];
     uint64_t used[SB_WHEEL / 64]; /* a bit for each slot that is not empty */
@@ -115,7 +122,9 @@ struct sb_set {
     int32_t rows_size, rows_used, free_rows, dead_rows;
     struct row *rows;
     sb_group *groups;
+    struct tally *tallies; /* one for each group */
     int group_count;
+    int given_up; /* groups whose number is free */
     int64_t memory_limit;
     int64_t now_ms;
     int32_t run;          /* index of the merged event that may still grow; -1: none */
@@ -149,6 +158,11 @@ int sb__buffer_reserve(sb_buffer *buffer, size_t want, size_t most, char **room)
 enum state sb__next(enum state state, enum state_event event);
 int sb__may(const struct row *row, int what);
 
+static inline int64_t sb__lesser(int64_t number, int64_t most)
+{
+    return number < most ? number : most;
+}
+
 /* set.c */
 void sb__now(sb_set *set);
 int sb__can_frame(const sb_framing *framing);
@@ -174,6 +188,9 @@ void sb__frame_arena(sb_set *set, struct row *row, size_t tail, size_t n);
 void sb__frame_buffer(sb_set *set, struct row *row);
 void sb__frame_raw(sb_set *set, struct row *row, size_t n);
 void sb__doom(sb_set *set, struct row *row);
+
+/* set_groups.c */
+void sb__count_end(sb_set *set, const struct row *row);
 
 /* set_unread.c */
 void sb__look_again(sb_set *set, struct row *row);

@@ -76,6 +76,7 @@ static int add(sb_set *set, int fd, int group, const struct sockaddr_storage *pe
         return SB_ERR_FAULT;
     }
     set->counts.connections++;
+    set->tallies[group].ended.came++;
     sb__deadline_sooner(set, row);
     int id = (int)(row - set->rows);
     if (set->groups[group].flags & SB_GROUP_ANNOUNCE)

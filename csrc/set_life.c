@@ -10,7 +10,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <sys/ioctl.h>
 #ifdef __linux__
 #include <sys/epoll.h>
 #endif
@@ -96,6 +95,7 @@ void sb__kill(sb_set *set, struct row *row, int reason, int error)
         row->reason = (uint8_t)reason;
     row->error = error;
     row->state = ROW_CLOSED;
+    sb__count_end(set, row);
     sb__deadline_clear(set, row);
     sb__update_interest(set, row);
     row->next = set->dead_rows;
@@ -160,23 +160,6 @@ void sb_set_close_all(sb_set *set, int reason)
 {
     for (int32_t id = 0; id < set->rows_used; id++)
         sb_set_close(set, id, reason);
-}
-
-int sb_set_close_quiet(sb_set *set, int reason)
-{
-    int busy = 0;
-    for (int32_t id = 0; id < set->rows_used; id++) {
-        struct row *row = &set->rows[id];
-        int waiting = 0;
-        if (!sb__may(row, MAY_CLOSE))
-            continue;
-        ioctl(row->fd, FIONREAD, &waiting); /* 0 where it cannot be known */
-        if (row->in != NULL || waiting > 0)
-            busy++;
-        else
-            sb__begin_close(set, row, reason);
-    }
-    return busy;
 }
 
 void sb_set_abort(sb_set *set, int id, int reason)

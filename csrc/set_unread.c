@@ -53,6 +53,17 @@ void sb_set_unread(sb_set *set, int id, const char *data, size_t size, int64_t f
     forget_scan(set, row);
 }
 
+const char *sb_set_unfinished(const sb_set *set, int id, size_t *size)
+{
+    const struct row *row = sb__row(set, id);
+    if (row == NULL || row->in == NULL) {
+        *size = 0;
+        return NULL;
+    }
+    *size = sb_buffer_size(row->in);
+    return sb_buffer_data(row->in);
+}
+
 int sb_set_framing(sb_set *set, int id, const sb_framing *framing)
 {
     struct row *row = sb__row(set, id);

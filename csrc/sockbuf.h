@@ -14,6 +14,7 @@
  *     sb_receive, sb_send   one descriptor, errno sorted into classes
  *     sb_set      many connections: one call a turn waits, receives and
  *                 frames; one call sends the replies of a turn
+ *     sb_relay    pairs of sockets, the bytes of each sent on to the other
  *
  *   Spans are offsets.  A pointer handed out is valid until the next call that
  *   changes its buffer or set; each contract below says which calls those are.
@@ -367,7 +368,8 @@ enum sb_reason {
     SB_REASON_ABORTED = 12,
     SB_REASON_FRAME_TIMEOUT = 13,
     SB_REASON_MALFORMED = 14,
-    SB_REASON_REFUSED = 15
+    SB_REASON_REFUSED = 15,
+    SB_REASON_HALF_CLOSE_TIMEOUT = 16 /* of a relayed pair */
 };
 
 enum sb_kind {
@@ -433,6 +435,23 @@ typedef struct sb_info {
     char peer[32];      /* struct sockaddr_in or _in6; peer_size 0: no name */
 } sb_info;
 
+#define SB_REASONS 17 /* how many of enum sb_reason there are */
+
+/* What the connections of a group have done since it was made. */
+typedef struct sb_totals {
+    int64_t came;
+    int64_t open;     /* of these, not ended */
+    int64_t received; /* bytes; as sent and frames, also of those that have ended */
+    int64_t sent;
+    int64_t frames;
+    int64_t unsent;   /* bytes that wait for the kernel now */
+    int64_t reasons[SB_REASONS]; /* how many ended for each */
+} sb_totals;
+
+#define SB_LIST_LIVE 0  /* connections that have not ended */
+#define SB_LIST_OPEN 1  /* of these, those that are not being closed */
+#define SB_LIST_QUIET 2 /* of these, those from which nothing waits to be received and no frame is unfinished */
+
 /* Make a set of at most rows connections.  The tables are mapped at once and
  * touched as connections come.  epoll: 1 to wait here (Linux), 0 when the
  * caller learns readiness itself and calls sb_set_receive.  NULL: errno. */
@@ -444,6 +463,19 @@ void sb_set_free(sb_set *set);
 /* Add a group.  Returns its number (>= 0) or SB_ERR_NOMEM, SB_ERR_LIMIT; or
  * SB_ERR_INVALID: a framing that no stream can have, or not with what serves it. */
 int sb_set_group(sb_set *set, const sb_group *group) SB_MUST_CHECK;
+
+/* Give a group up: its number may be the next group's.  Returns 0, or how many
+ * of its connections have not ended, or not been settled: it stays then, and
+ * for the next try.  SB_ERR_LIMIT: no such group. */
+int sb_set_ungroup(sb_set *set, int group) SB_MUST_CHECK;
+
+/* What a group's connections have done.  Reads every row.  Returns 0 or
+ * SB_ERR_LIMIT: no such group. */
+int sb_set_totals(const sb_set *set, int group, sb_totals *totals) SB_MUST_CHECK;
+
+/* Connections of a group (-1: of all): which is one of SB_LIST_*; ids has room
+ * for as many as the set has rows.  Returns how many. */
+int sb_set_list(const sb_set *set, int group, int which, int32_t *ids) SB_MUST_CHECK;
 
 /* The most bytes of memory that buffers lent to all connections may own; the
  * connection that would need more is given up: SB_REASON_LIMIT.  0: no limit. */
@@ -526,10 +558,6 @@ void sb_set_close(sb_set *set, int id, int reason);
 /* End every open connection in order. */
 void sb_set_close_all(sb_set *set, int reason);
 
-/* End in order those from which nothing waits to be received and no frame is
- * unfinished.  Returns how many are open still. */
-int sb_set_close_quiet(sb_set *set, int reason);
-
 /* End at once; TCP sends RST. */
 void sb_set_abort(sb_set *set, int id, int reason);
 
@@ -538,6 +566,10 @@ void sb_set_abort(sb_set *set, int id, int reason);
  * more, before all that came behind them, in the next turn in which the
  * connection is read.  Without memory for them: SB_REASON_LIMIT. */
 void sb_set_unread(sb_set *set, int id, const char *data, size_t size, int64_t frames);
+
+/* The unfinished frame of a connection: *size bytes, NULL and 0 when there is
+ * none.  Valid until the next turn, sb_set_unread or sb_set_framing. */
+const char *sb_set_unfinished(const sb_set *set, int id, size_t *size);
 
 /* From now on, cut the connection's input by another framing than its group's,
  * beginning with what is unfinished; frames that were handed out already are
@@ -561,6 +593,77 @@ int64_t sb_set_unsent(const sb_set *set, int id);
 
 /* What is known of a connection, also when it has just ended. */
 int sb_set_info(const sb_set *set, int id, sb_info *info) SB_MUST_CHECK;
+
+/*
+ * ---- relay: bytes from one socket to another and back (Linux)
+ *
+ * A pair are two connected, non-blocking stream sockets.  What comes from one
+ * is sent to the other, and its end of file behind it; when both have ended so,
+ * both are closed.  A reset of either is a reset of both.  The relay waits in
+ * an epoll of its own: watch its descriptor, and call sb_relay_run when it is
+ * readable or when a deadline is due.
+ *
+ * Each way holds 64 KiB, or what is in one pipe, at most: what the receiver
+ * does not take holds the sender up.
+ */
+typedef struct sb_relay sb_relay;
+
+/* Side 0 is `one`, side 1 `other`. */
+typedef struct sb_relay_pair {
+    int32_t one;
+    int32_t other;
+    const char *first;  /* what was received of one already, and goes to other first; copied */
+    size_t first_size;
+    const char *second; /* of other, for one */
+    size_t second_size;
+    int64_t idle_ms;    /* nothing moved for so long: SB_REASON_IDLE_TIMEOUT; 0 never */
+    int64_t half_ms;    /* the same once one side has ended: SB_REASON_HALF_CLOSE_TIMEOUT; 0 never */
+} sb_relay_pair;
+
+/* A pair that has ended; its sockets are closed: in order after EOF, with RST
+ * after any other reason. */
+typedef struct sb_relay_end {
+    int32_t id;
+    int32_t reason; /* enum sb_reason */
+    int32_t error;  /* errno, 0 for none ... */
+    int32_t side;   /* ... of this side's socket */
+    int64_t moved[2]; /* bytes that side 0 sent and side 1 got; and the other way */
+} sb_relay_end;
+
+/* Numbers that change with every call; the struct stays where it is. */
+typedef struct sb_relay_counts {
+    int64_t pairs;
+    int64_t ends;   /* pairs that have ended in the last call */
+    int64_t due_ms; /* when sb_relay_run must be called (CLOCK_MONOTONIC); -1: not before it is readable */
+} sb_relay_counts;
+
+/* Make a relay of at most this many pairs; memory is touched as they come.
+ * NULL: errno; ENOSYS: not on this system. */
+sb_relay *sb_relay_new(int32_t pairs);
+
+/* Close every socket it owns, with RST, and free it; NULL is allowed. */
+void sb_relay_free(sb_relay *relay);
+
+/* The epoll descriptor. */
+int sb_relay_fileno(const sb_relay *relay);
+
+/* Counts and ends, at the same place as long as it lives. */
+const sb_relay_counts *sb_relay_counts_of(const sb_relay *relay);
+const sb_relay_end *sb_relay_ends(const sb_relay *relay);
+
+/* Take two sockets over.  Returns the pair's id (>= 0), or SB_ERR_FULL,
+ * SB_ERR_NOMEM, SB_ERR_FAULT (errno): they are the caller's still. */
+int sb_relay_add(sb_relay *relay, const sb_relay_pair *pair) SB_MUST_CHECK;
+
+/* Move what can be moved without waiting, and end pairs whose deadline is due.
+ * Ids of pairs that ended may be given again by the next sb_relay_add. */
+void sb_relay_run(sb_relay *relay);
+
+/* End a pair at once, with RST; one that has ended already is passed over. */
+void sb_relay_abort(sb_relay *relay, int id, int reason);
+
+/* Bytes moved so far from this side to the other. */
+int64_t sb_relay_moved(const sb_relay *relay, int id, int side);
 
 /* </cffi> */
 

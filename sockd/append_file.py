@@ -45,7 +45,7 @@ class AppendFile:
     """
 
     def __init__(self, path: str, place: str, *, owner: tuple[int, int] | None = None, blocking: bool = False) -> None:
-        self._path = path
+        self.path = path
         self._place = place
         self._owner = owner if os.geteuid() == 0 else None
         self._blocking = blocking
@@ -89,10 +89,10 @@ class AppendFile:
             return
         os.close(fd)
         reason = "has another name (a hard link)" if stat.S_ISREG(found.st_mode) else "is no regular file"
-        raise SystemFault(f"{self._place}: {self._path}: refused: it {reason}; name a file of its own")
+        raise SystemFault(f"{self._place}: {self.path}: refused: it {reason}; name a file of its own")
 
     def _unusable(self, error: OSError) -> SockdError:
-        cause = fault(error, f"{self._place}: {self._path}")
+        cause = fault(error, f"{self._place}: {self.path}")
         hint = _HINTS.get(error.errno or 0)
         return type(cause)(f"{cause}; {hint}") if hint else cause
 

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sockd import config
-from sockd.daemon import Daemon, Surroundings, plan
+from sockd.daemon import Daemon, Surroundings
 from sockd.errors import EX_OK, EX_USAGE, ConfigurationError, SockdError, UsageError, fault
 from sockd.inetd import Inetd, of_inetd, open_log
 from sockd.log import ERROR_SEVERITY, is_journal
 from sockd.net.address import Address, known_services
+from sockd.planning import plan
 from sockd.process import systemd
 from sockd.process.daemonize import in_background
 from sockd.process.descriptors import close_others, fill_standard_streams
@@ -38,8 +39,8 @@ from sockd.settings import ListenSettings, LogSettings, Settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from sockd.daemon import Plan
     from sockd.net.address import Services
+    from sockd.planning import Plan
 
 logger = logging.getLogger("sockd.cli")
 
@@ -91,6 +92,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--log-level", metavar="LEVEL", help="debug, info, warning or error")
     add("--log-format", metavar="FORMAT", help="text or json")
     add("--reload", action="store_true", help="start again when a source file changes (development)")
+    add("--trace", action="store_true", help="log each frame as it passes, with its content (development)")
     add("-V", "--version", action="version", version=f"sockd {version('sockd')}")
     return parser
 
@@ -122,6 +124,8 @@ def _reporting(work: Callable[[], int]) -> int:
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    if options.trace and not options.foreground:
+        raise UsageError("--trace is for development; use it with --foreground")
     if options.reload:
         if not options.foreground:
             raise UsageError("--reload is for development; use it with --foreground")
@@ -145,7 +149,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.foreground:
         head = f"sockd {version('sockd')} serves, by {source.name}:"  # now, for chroot(2) hides what it is read from
         greet = (lambda _: None) if given.notify else lambda listeners: _greet(listeners, head)
-        return _serve(source, given, ready=greet, background=False)
+        return _serve(source, given, ready=greet, background=False, trace=options.trace)
     if source.name == EXAMPLE:
         files = f"neither {config.LOCAL_FILE} nor {config.SYSTEM_FILE} is there"
         raise ConfigurationError(f"no configuration: {files}; {_TRY}")
@@ -183,7 +187,7 @@ def _parse_quietly(arguments: Sequence[str]) -> argparse.Namespace:
             options = make_parser().parse_args(arguments)
     except SystemExit as stop:
         raise UsageError(words.getvalue().rstrip().rpartition("\n")[2] or f"exit code {stop.code}") from None
-    for name in ("listen", "foreground", "check", "show", "reload", "pidfile"):
+    for name in ("listen", "foreground", "check", "show", "reload", "trace", "pidfile"):
         if getattr(options, name):
             option = "print" if name == "show" else name
             raise UsageError(f"--{option} has no meaning with --inetd, which serves what it is given; remove it")
@@ -230,14 +234,16 @@ def _port_notes(plans: Iterable[Plan]) -> Iterator[str]:
                 yield f"{address}: {text}"
 
 
-def _serve(source: Source, given: Given, *, ready: Ready, background: bool) -> int:
+def _serve(source: Source, given: Given, *, ready: Ready, background: bool, trace: bool = False) -> int:
     surroundings = Surroundings(
         ready=ready,
         imported=lambda: report(_files(source.settings, source.name)),
         check=source.check,
+        parse=source.parse,
         background=background,
         root_may_stay=not background and source.check is None,
         given=given,
+        trace=trace,
     )
     daemon = Daemon(source.settings, surroundings)
     try:
@@ -269,11 +275,12 @@ def _check_address(text: str, services: Services | None = None) -> Address | Non
 
 @dataclass(frozen=True)
 class Source:
-    """Settings, and where they came from; `check` reads them again, None where there is no file."""
+    """Settings, and where they came from; `check` reads them again, `parse` a text; None where there is no file."""
 
     settings: Settings
     name: str
     check: Callable[[], Settings] | None
+    parse: Callable[[str, str], Settings] | None
 
 
 def _settings(options: argparse.Namespace) -> Source:
@@ -301,7 +308,13 @@ def _settings(options: argparse.Namespace) -> Source:
     services = known_services() if settings.daemon.chroot else None
     later = partial(_check_address, services=services)
     name = str(path) if path else "the command line" if options.listen else EXAMPLE
-    return Source(settings, name, (lambda: over(load(later), later)) if load else None)
+    if load is None:
+        return Source(settings, name, None, None)
+
+    def parse(text: str, name: str) -> Settings:
+        return over(config.loads(text, name=name, check_address=later), later)
+
+    return Source(settings, name, lambda: over(load(later), later), parse)
 
 
 def _loader(path: Path, *, listens: bool = True) -> Callable[[config.CheckAddress], Settings]:

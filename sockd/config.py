@@ -23,6 +23,8 @@ from sockd.config_daemon import check_daemon
 from sockd.config_dump import dump
 from sockd.config_exec import check_program
 from sockd.config_framing import check_framing
+from sockd.config_relay import check_relay
+from sockd.config_socks import check_socks
 from sockd.config_values import Problem, choice, read, show, suggest
 from sockd.errors import AddressError, ConfigurationError, UsageError, fault
 from sockd.settings import DaemonSettings, ListenSettings, LogSettings, ServiceSettings, Settings
@@ -34,8 +36,8 @@ __all__ = ["BUILTIN_SERVICES", "CheckAddress", "dump", "find", "from_command_lin
 CheckAddress = Callable[[str], Hashable]
 """Raises AddressError with the reason; gives equal results for equal addresses, None for one that is never taken."""
 
-BUILTIN_SERVICES = ("upper", "echo", "discard", "chargen", "qotd", "systat", "daytime", "time")
-KINDS = ("handler", "builtin", "exec")
+BUILTIN_SERVICES = ("upper", "echo", "discard", "chargen", "qotd", "systat", "daytime", "time", "metrics")
+KINDS = ("handler", "builtin", "exec", "relay", "socks")
 """Of which a service has exactly one."""
 
 LOCAL_FILE = Path("sockd.toml")
@@ -187,6 +189,7 @@ def _check(settings: Settings, check_address: CheckAddress | None, listens: bool
     yield from check_daemon(settings.daemon)
     for name, service in settings.service.items():
         yield from _check_service(name, service)
+        yield from check_relay(("service", name), service, check_address)
     yield from _check_listeners(settings.listen, settings.service, check_address)
 
 
@@ -200,7 +203,10 @@ def _check_service(name: str, service: ServiceSettings) -> Iterator[Problem]:
         text = f"stands beside {given[0]}; a service has exactly one of {', '.join(KINDS)}"
         yield Problem((*path, given[1]), text)
     if not given:
-        text = 'has no handler; write handler = "module:attribute", builtin = "upper" or exec = ["/path"]'
+        text = (
+            'has no handler; write handler = "module:attribute", builtin = "upper", exec = ["/path"], '
+            'relay = { to = ["tcp://host:port"] } or socks = {}'
+        )
         yield Problem(path, text, missing=KINDS)
     if service.builtin is not None and service.builtin not in BUILTIN_SERVICES:
         text = f"{show(service.builtin)} is no built-in; they are {', '.join(BUILTIN_SERVICES)}"
@@ -210,8 +216,11 @@ def _check_service(name: str, service: ServiceSettings) -> Iterator[Problem]:
         yield Problem(path, text)
     if service.handler is not None and (reason := _not_handler(service.handler)):
         yield Problem((*path, "handler"), f"{show(service.handler)} {reason}", service.handler)
+    if service.blocking is not None and service.builtin is not None:
+        yield Problem((*path, "blocking"), "has no meaning for a built-in, which never blocks")
     yield from check_program(path, service)
     yield from check_framing(path, service)
+    yield from check_socks(path, service)
 
 
 def _check_listeners(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from sockd.config_values import Problem, show, suggest
 
@@ -36,15 +37,32 @@ def check_daemon(daemon: DaemonSettings) -> Iterator[Problem]:
     if daemon.group is not None and daemon.user is None:
         text = f'{show(daemon.group)} stands without a user; add user = "nobody", or whoever shall serve'
         yield Problem(("daemon", "group"), text, daemon.group)
-    for key, example in (("chroot", "/var/empty"), ("pidfile", "/run/sockd/sockd.pid")):
+    for key, example in (
+        ("chroot", "/var/empty"),
+        ("pidfile", "/run/sockd/sockd.pid"),
+        ("control", "/run/sockd/control.sock"),
+    ):
         path = getattr(daemon, key)
         if path is not None and not os.path.isabs(path):
             text = f"{show(path)} is no absolute path, and a daemon changes its folder; write one, such as {example}"
             yield Problem(("daemon", key), text, path)
-    if daemon.pidfile is not None and os.path.isabs(daemon.pidfile) and not os.path.basename(daemon.pidfile):
-        text = f"{show(daemon.pidfile)} is a folder; name a file in it"
-        yield Problem(("daemon", "pidfile"), text, daemon.pidfile)
+    for key in ("pidfile", "control"):
+        path = getattr(daemon, key)
+        if path is not None and os.path.isabs(path) and not os.path.basename(path):
+            yield Problem(("daemon", key), f"{show(path)} is a folder; name a file in it", path)
     to = daemon.log.to
-    if to is not None and to not in LOG_TARGETS and not os.path.isabs(to):
-        text = f"{show(to)} is neither {', '.join(LOG_TARGETS)} nor an absolute path{suggest(to, LOG_TARGETS)}"
+    if to is not None and to.startswith("udp://"):
+        if not _is_collector(to):
+            yield Problem(("daemon", "log", "to"), f"{show(to)} is no collector; write udp://host:port", to)
+    elif to is not None and to not in LOG_TARGETS and not os.path.isabs(to):
+        text = f"{show(to)} is neither {', '.join(LOG_TARGETS)}, udp://host:port nor an absolute path"
+        text += suggest(to, LOG_TARGETS)
         yield Problem(("daemon", "log", "to"), text, to)
+
+
+def _is_collector(to: str) -> bool:
+    try:
+        where = urlsplit(to)
+        return bool(where.hostname) and where.port != 0 and not where.path
+    except ValueError:  # of the port
+        return False

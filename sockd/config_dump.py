@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_origin
 
 from sockd import settings as defaults
 from sockd.config_exec import NEVER_PROGRAMS, ONLY_PROGRAMS
+from sockd.config_relay import NEVER_RELAY
+from sockd.config_socks import NEVER_SOCKS
 from sockd.config_values import allowed, types_of
 from sockd.errors import ConfigurationError
 from sockd.settings import Duration, LogSettings, ServiceSettings, Settings, Size, key_of
@@ -67,6 +69,10 @@ def _belongs(table: DataclassInstance, key: str) -> bool:
     """Tell whether a key has a meaning for this table: a program has no frames, a handler no user."""
     if not isinstance(table, ServiceSettings):
         return True
+    if table.socks is not None and key in NEVER_SOCKS:
+        return False
+    if table.relay is not None and key in NEVER_RELAY:
+        return False
     return key not in (ONLY_PROGRAMS if table.exec is None else NEVER_PROGRAMS)
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 ERROR_TARGETS = ("log", "socket", "null")
 ONLY_PROGRAMS = ("user", "group", "environment", "stderr", "limits", "max_instances")
 NEVER_PROGRAMS = (
-    "framing", "max_frame", "idle_timeout", "frame_timeout", "write_timeout", "linger_timeout", "high_water",
-    "max_buffer", "max_connections",
+    "blocking", "framing", "max_frame", "idle_timeout", "frame_timeout", "write_timeout", "linger_timeout",
+    "high_water", "max_buffer", "max_connections", "goodbye",
 )  # fmt: skip
 OWN_VARIABLES = re.compile(r"PROTO|REMOTE_(ADDR|PORT)|(TCP|UNIX)(LOCAL|REMOTE)[A-Z]+")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # POSIX, 8.1: what a shell can name as well

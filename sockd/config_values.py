@@ -26,11 +26,14 @@ from sockd.settings import (
     ProgramLimits,
     ProxyProtocolSettings,
     RateSettings,
+    RelaySettings,
     ServiceSettings,
     Settings,
     Size,
+    SocksSettings,
     key_of,
 )
+from sockd.settings_relay import CheckSettings
 from sockd.toml_text import KeyPath, quote, quote_key
 from sockd.units import format_duration, format_size, nearest, parse_duration, parse_size
 
@@ -53,6 +56,9 @@ _HEADERS: dict[type, str] = {
     ProgramLimits: "limits",
     FramingSettings: "framing",
     ProxyProtocolSettings: "proxy_protocol",
+    RelaySettings: "relay",
+    CheckSettings: "check",
+    SocksSettings: "socks",
     Settings: "the file",
 }
 _KINDS: dict[type, str] = {
@@ -72,6 +78,9 @@ _EXAMPLES = {
     "framing": 'framing = { type = "prefix", width = 4 }',
     "limits": 'limits = { cpu = "10s", memory = "64 MiB", wall = "1m" }',
     "proxy_protocol": 'proxy_protocol = { from = ["10.0.0.1"] }',
+    "relay": 'relay = { to = ["tcp://10.0.0.5:25"] }',
+    "check": 'check = { interval = "10s" }',
+    "socks": 'socks = { users = "/etc/sockd/users" }',
     "rate": 'rate = { connections = 10, per = "1s", burst = 20 }',
 }
 _WRONG = object()  # stands for a value that was reported

@@ -13,6 +13,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from sockd import ctl_control
 from sockd.errors import EX_OK, EX_USAGE, AddressError, ConfigurationError, SockdError, UsageError, fault
 from sockd.net.address import Address
 from sockd.net.client import converse
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
+    from sockd.config_relay import Via
     from sockd.settings import Duration
 
 PROGRAM = "sockctl"
 DEFAULT_TIMEOUT = "10s"  # a SYN is repeated after 1, 3 and 7 seconds (tcp(7)): the fourth has a chance
 MAX_TIMEOUT_S = 86_400  # longer ones overflow the milliseconds of epoll_wait(2), and nobody waits a day
 MAX_NAME = 255  # of a descriptor, sd_listen_fds(3)
+PASSWORD_VARIABLE = "SOCKD_VIA_PASSWORD"  # noqa: S105 - the name of one
 EX_FAILED = 1  # a check of selftest
 EX_INTERRUPTED = 130  # 128 + SIGINT, as the shell reports it
 
@@ -65,11 +68,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.verb in ctl_control.VERBS:
+        return ctl_control.run(arguments)
     verbs: dict[str, Callable[[argparse.Namespace], int]] = {
         "connect": _connect,
         "selftest": _selftest,
         "bind": _bind,
         "import": _import,
+        "password": _password,
     }
     return verbs[arguments.verb](arguments)
 
@@ -78,6 +84,13 @@ def _selftest(arguments: argparse.Namespace) -> int:
     from sockd.selftest import run  # here, for connect has no use for it and shall start fast
 
     return EX_OK if run(arguments.rows) else EX_FAILED
+
+
+def _password(arguments: argparse.Namespace) -> int:
+    from sockd.password import line_of  # here, for connect has no use for it and shall start fast
+
+    print(line_of(arguments.user))
+    return EX_OK
 
 
 def _split_program(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
@@ -124,7 +137,7 @@ def _import(arguments: argparse.Namespace) -> int:
 def _accept(text: str) -> None:
     """Raise what `sockd --check` would say of a configuration."""
     from sockd.config import loads
-    from sockd.daemon import plan
+    from sockd.planning import plan
 
     plan(loads(text, name="result", check_address=Address.parse))
 
@@ -141,11 +154,44 @@ def _connect(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--source {source}: a Unix socket has no source address")
     if arguments.proxy_header is not None and address.scheme in ("udp", "unixgram"):
         raise UsageError(f"--proxy-header {arguments.proxy_header}: a datagram has no PROXY header")
-    sock = connect(address, timeout=timeout, source=source)
+    if arguments.via is None:
+        sock = connect(address, timeout=timeout, source=source)
+    else:
+        sock = _connect_via(address, arguments)
     if arguments.proxy_header is not None:
         _introduce(sock, address, version=int(arguments.proxy_header[1:]))
     converse(sock, address, timeout=timeout)
     return EX_OK
+
+
+def _connect_via(address: Address, arguments: argparse.Namespace) -> socket.socket:
+    """Connect through a SOCKS server, with a password from the file, the environment or the terminal."""
+    from sockd.net.via import connect_via  # here, for few want it
+
+    via: Via = arguments.via
+    if address.scheme != "tcp":
+        raise UsageError(f"{address}: a SOCKS server connects to tcp:// alone; remove --via")
+    password = None
+    if via.user is not None:
+        password = _password_of(via, arguments.via_password)
+    elif arguments.via_password is not None:
+        raise UsageError(f"--via-password {arguments.via_password}: nobody's; write --via socks5://user@host:port")
+    return connect_via(via, address, timeout=arguments.timeout, source=arguments.source, password=password)
+
+
+def _password_of(via: Via, path: str | None) -> str:
+    if path is not None:
+        from sockd.net.password import read_password
+
+        return read_password(path, "--via-password")
+    if PASSWORD_VARIABLE in os.environ:
+        return os.environ[PASSWORD_VARIABLE]
+    if not sys.stdin.isatty():
+        words = f"write --via-password FILE, or set {PASSWORD_VARIABLE}"
+        raise UsageError(f"--via: no password for {via.user}, and no terminal to ask for it; {words}")
+    import getpass
+
+    return getpass.getpass(f"password of {via.user} at {via.address}: ")
 
 
 def _introduce(sock: socket.socket, address: Address, *, version: int) -> None:
@@ -193,6 +239,18 @@ def make_parser() -> argparse.ArgumentParser:
         help="begin with a PROXY header of this version, as a proxy does",
     )
     verb.add_argument(
+        "--via",
+        metavar="SERVER",
+        type=_via,
+        help="connect through a SOCKS server, socks5://host:port or socks5://user@host:port, which looks the name up",
+    )
+    verb.add_argument(
+        "--via-password",
+        metavar="FILE",
+        help=f"whose first line is the user's password there (else {PASSWORD_VARIABLE} in the environment, "
+        "else it is asked for)",
+    )
+    verb.add_argument(
         "--source",
         metavar="HOST",
         type=_host,
@@ -215,6 +273,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _add_bind(verbs)
     _add_import(verbs)
+    ctl_control.add_verbs(verbs)
+    _add_password(verbs)
     return parser
 
 
@@ -267,6 +327,17 @@ def _add_import(verbs: argparse._SubParsersAction[_Parser]) -> None:
     verb.add_argument("--all", action="store_true", help="also serve what is disabled")
 
 
+def _add_password(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    verb = verbs.add_parser(
+        "password",
+        help="make a line of the file of users that a SOCKS server reads",
+        description="Ask for a password, twice on a terminal, else on one line of standard input, and print "
+        "USER:HASH, by scrypt with a salt of its own, for the file that socks = { users = ... } names.",
+        allow_abbrev=False,
+    )
+    verb.add_argument("user", metavar="USER", help="the name with which a client logs in")
+
+
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         try:
@@ -295,6 +366,19 @@ def _named_address(text: str) -> tuple[str, Address]:
         allowed = f"1 to {MAX_NAME} printable ASCII characters without a colon"
         raise argparse.ArgumentTypeError(f"{text!r}: NAME is {allowed}")
     return name, _address(rest)
+
+
+def _via(text: str) -> Via:
+    from sockd.config_relay import parse_via
+
+    try:
+        via = parse_via(text)
+        Address.parse(via.address)
+    except AddressError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+    return via
 
 
 def _host(text: str) -> str:

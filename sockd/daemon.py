@@ -18,40 +18,46 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from importlib.metadata import version
+from typing import TYPE_CHECKING, TypeAlias
 
-from sockd import log, log_targets
-from sockd.errors import ConfigurationError, HandlerError, SockdError
-from sockd.executor import Executor, identified
+from sockd import control, log, log_targets
+from sockd.asked import Asked
+from sockd.control import Control
+from sockd.draining import Drain
+from sockd.errors import ConfigurationError, SockdError, TemporaryFault
+from sockd.executor import Executor
+from sockd.forwarding import Forwarding
 from sockd.net import selector
-from sockd.net.address import Address
-from sockd.net.connection_set import ConnectionSet, Group, Sink
-from sockd.net.datagram import DatagramListener
-from sockd.net.datagram_rules import DatagramRules
-from sockd.net.listener import Listener, Quota, Refusals
-from sockd.net.loop import EventLoop
+from sockd.net.address import known_services
+from sockd.net.connection_set import ConnectionSet, Group
+from sockd.net.listener import Refusals
+from sockd.net.loop import EventLoop, loop_class
 from sockd.net.reserve import Reserve
 from sockd.net.resolver import Resolver
+from sockd.pages import Pages, read_status_page
+from sockd.planning import Plan, check_datagrams, plan
 from sockd.process import preload, privileges, systemd
 from sockd.process.passed import PassedSockets
 from sockd.process.pidfile import PidFile
 from sockd.process.signals import Signals, settle
 from sockd.process.stall import StallWatch
 from sockd.process.systemd import Given, Notifier
-from sockd.services import hooks, registry
-from sockd.services.attach import group_of, sink_of
+from sockd.reloading import Outcome, Reloading
 from sockd.services.builtin import DISCARD
+from sockd.services.pool import Pool
+from sockd.serving import Serving, Tools
 from sockd.wire.framing import Raw
-from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sockd.log import OwnHandler
+    from sockd.net.address import Address
     from sockd.net.sockets import Listening
     from sockd.process.privileges import Dropped, Prepared, Wanted
-    from sockd.services.service import ServiceSpec
-    from sockd.settings import ListenSettings, Settings
+    from sockd.services.http import Page
+    from sockd.settings import Settings
 
 logger = logging.getLogger("sockd.daemon")
 
@@ -78,61 +84,32 @@ REFUSED_SHARE = 8
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One [[listen]], resolved: its addresses and its service."""
-
-    settings: ListenSettings
-    addresses: tuple[Address, ...]
-    service: ServiceSpec
-
-
-def plan(settings: Settings) -> list[Plan]:
-    """Resolve every service and address; nothing is bound.
-
-    Raises:
-        ConfigurationError: a handler cannot be imported or is none, an address
-            is not well formed, or a service cannot answer datagrams.
-    """
-    specs: dict[str, ServiceSpec] = {}
-    plans = []
-    for listen in settings.listen:
-        if listen.service not in specs:
-            specs[listen.service] = identified(registry.resolve(listen.service, settings.service), settings.daemon)
-        texts = listen.addresses or ((listen.address,) if listen.address else ())
-        addresses = tuple(Address.parse(text) for text in texts)
-        spec = specs[listen.service]
-        for address in addresses:
-            if address.scheme in ("udp", "unixgram"):
-                _check_datagrams(address, spec)
-        plans.append(Plan(listen, addresses, spec))
-    return plans
-
-
-def _check_datagrams(address: Address, spec: ServiceSpec) -> None:
-    if spec.datagram is None:
-        other = "a program is for tcp and unix" if spec.program else "a function of one argument can"
-        raise HandlerError(f"{address}: service {spec.name} cannot answer datagrams; {other}")
-
-
-@dataclass(frozen=True)
 class Surroundings:
     """Where a daemon runs, and whom it tells what.
 
     Args:
         ready: called with (address, service) of every listener, once it serves.
         imported: called once every handler is imported, or one could not be.
-        check: reads the configuration again and raises what is wrong with it; None where there is no file.
+        check: reads the configuration again, and raises what is wrong with it; None where there is no file.
+        parse: does the same for a text and its name.
         background: no terminal: the log goes to syslog if nothing else is said, and root needs a user to become.
         root_may_stay: root may serve without the configuration's word.
         given: what systemd, or whoever started us, passed.
+        trace: each frame is a line of the log.
     """
 
     ready: Callable[[Sequence[tuple[str, str]]], None]
     imported: Callable[[], None] = lambda: None
-    check: Callable[[], object] | None = None
+    check: Callable[[], Settings] | None = None
+    parse: Callable[[str, str], Settings] | None = None
     background: bool = False
     root_may_stay: bool = False
     given: Given = Given()  # noqa: RUF009 - frozen
+    trace: bool = False
+
+
+Opened: TypeAlias = "tuple[Address, Listening, Plan]"
+"""An address as written, a socket that it became, and what it shall serve."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +117,7 @@ class Bound:
     """What the first phase made with the rights that the second one drops."""
 
     log: OwnHandler
-    listening: list[tuple[Listening, Plan]]
+    listening: list[Opened]
     rights: Prepared
 
 
@@ -149,7 +126,7 @@ class Unprivileged:
     """What the third phase serves with."""
 
     log: OwnHandler
-    listening: list[tuple[Listening, Plan]]
+    listening: list[Opened]
     dropped: Dropped
 
 
@@ -164,8 +141,12 @@ class Daemon:
     def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
         self._settings = settings
         self._surroundings = surroundings
-        self._listeners: list[Listener | DatagramListener] = []
         self._stopping = False
+        self._is_draining = False
+        self._starter = os.geteuid()
+        self._started = time.time()
+        self._version = version("sockd")  # these two now: chroot(2) hides what they are read from
+        self._status_page = read_status_page()
         self._at_once = False
 
     def run(self) -> None:
@@ -202,9 +183,13 @@ class Daemon:
             keeps_root = wanted.account is None or wanted.account.uid == 0
             stack.callback(PidFile(daemon.pidfile, removable=keeps_root).release)
         self._executor = Executor((one.service for one in plans), wanted.owner, stack)
+        self._loop_class = loop_class(asyncio=any(one.service.session for one in plans))
+        self._forwarding = Forwarding((one.service for one in plans), stack)
         self._passed = PassedSockets(self._surroundings.given)
         stack.callback(self._passed.close)
         listening = self._listen(plans, stack)
+        self._control = control.listen(daemon.control, stack) if daemon.control else None
+        self._services = known_services() if daemon.chroot else None
         if wanted.chroot is not None:
             preload.load()
         return Bound(handler, listening, rights)
@@ -219,15 +204,15 @@ class Daemon:
             raise ConfigurationError(f"daemon.log.to: {text}, or use --foreground")
         return log.configure(settings, sys.stderr)
 
-    def _listen(self, plans: list[Plan], stack: ExitStack) -> list[tuple[Listening, Plan]]:
+    def _listen(self, plans: list[Plan], stack: ExitStack) -> list[Opened]:
         listening = []
         for one in plans:
             for address in one.addresses:
                 for opened in self._passed.open(address, one.settings):
                     stack.callback(opened.close)
-                    listening.append((opened, one))
+                    listening.append((address, opened, one))
                     if opened.endpoint.type == socket.SOCK_DGRAM:
-                        _check_datagrams(address, one.service)
+                        check_datagrams(address, one.service)
         return listening
 
     def _drop(self, bound: Bound) -> Unprivileged:
@@ -248,16 +233,10 @@ class Daemon:
         self._log = start.log
         self._build(stack)
         self._attach(start.listening, stack)
-        hooks.start([one.service for _, one in start.listening], stack)
-        for listener, (listening, _) in zip(self._listeners, start.listening, strict=True):
-            listener.start()
-            event = {"address": str(listener), "service": listener.service}
-            event |= {"passed": listening.passed} if listening.passed else {}
-            logger.info("listening", extra={"event": event})
         self._notifier.keep(self._passed.kept, not_any_more=self._passed.close_rest())
         self._notifier.ready(self._status())
         self._notifier.watch(self._surroundings.given.watchdog, self._status)
-        self._surroundings.ready([(str(listener), listener.service) for listener in self._listeners])
+        self._surroundings.ready([(str(served), served.run.spec.name) for served in self._serving.listeners])
         self._loop.run()
         self._drain()
 
@@ -271,20 +250,23 @@ class Daemon:
         stack.callback(self._connections.close)
         chosen = selector.choose(name, self._connections)
         stack.callback(chosen.close)
-        self._loop = EventLoop(chosen, time.monotonic)
+        self._loop: EventLoop = self._loop_class(chosen, time.monotonic)
         stack.callback(self._loop.close)
+        self._pool = Pool(self._settings.daemon.threads, self._loop)
+        stack.callback(self._pool.close)
         if self._settings.daemon.stall_time:
             watch = StallWatch(self._settings.daemon.stall_time, self._loop.clock)
             stack.callback(watch.close)
             self._loop.watch = watch
         self._notifier = Notifier(self._manager, self._loop)
         self._executor.begin(self._loop, files)
+        self._forwarding.begin(self._loop)
         self._resolver = Resolver(self._loop)
         stack.callback(self._resolver.close)
         self._connections.name_of = self._resolver.known
         signals = Signals(
             {
-                signal.SIGHUP: self._reload_telling,
+                signal.SIGHUP: self._hang_up,
                 signal.SIGUSR1: self._reopen_log,
                 signal.SIGCHLD: self._executor.reap,
                 signal.SIGTERM: self._stop,
@@ -303,9 +285,12 @@ class Daemon:
         selects = self._settings.daemon.multiplexer == "select"
         soft = SELECT_DESCRIPTORS if selects and not 0 <= hard < SELECT_DESCRIPTORS else hard  # RLIM_INFINITY is -1
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        own = (
-            OWN_DESCRIPTORS + self._executor.most + sum(len(listen.addresses) or 1 for listen in self._settings.listen)
-        )
+        forwarded = self._forwarding.most
+        own = OWN_DESCRIPTORS + self._executor.most
+        own += (
+            min(forwarded, SELECT_DESCRIPTORS // 2) if selects else forwarded
+        )  # with select() they share what there is
+        own += sum(len(listen.addresses) or 1 for listen in self._settings.listen)
         if hard != resource.RLIM_INFINITY and hard < wanted + own:
             event = {"max_connections": wanted, "descriptors": hard, "own": own}
             logger.warning("fewer descriptors than max_connections may need", extra={"event": event})
@@ -320,43 +305,59 @@ class Daemon:
         logger.warning("select() cannot wait for as many connections; use another multiplexer", extra={"event": event})
         return SELECT_DESCRIPTORS - own
 
-    def _attach(self, bound: list[tuple[Listening, Plan]], stack: ExitStack) -> None:
+    def _attach(self, bound: list[Opened], stack: ExitStack) -> None:
+        """Make the listeners, start what services start, and accept."""
         reserve = Reserve()
         stack.callback(reserve.close)
         refusals = Refusals(self._connections, REFUSED, max(1, self._capacity // REFUSED_SHARE))
-        groups: dict[int, tuple[Sink, Quota]] = {}
-        for listening, one in bound:
-            spec = one.service
-            if listening.endpoint.type == socket.SOCK_DGRAM:
-                assert spec.datagram is not None
-                rules = DatagramRules(one.settings, self._loop.clock, small=spec.small)
-                self._listeners.append(DatagramListener(listening, spec.datagram, self._loop, spec.name, rules))
-                continue
-            if id(spec) not in groups:
-                groups[id(spec)] = sink_of(spec, self._connections, self._loop), Quota(spec.most)
-            sink, quota = groups[id(spec)]
-            handover = self._executor.handover(spec, self._resolver, names=one.settings.names)
-            self._listeners.append(
-                Listener(
-                    listening,
-                    one.settings,
-                    connections=self._connections,
-                    group=self._connections.add_group(group_of(spec), sink),
-                    refusals=refusals,
-                    quota=quota,
-                    reserve=reserve,
-                    loop=self._loop,
-                    resolver=self._resolver,
-                    service=spec.name,
-                    handover=handover,
-                )
-            )
+        tools = Tools(
+            connections=self._connections,
+            loop=self._loop,
+            pool=self._pool,
+            resolver=self._resolver,
+            executor=self._executor,
+            forwarding=self._forwarding,
+            refusals=refusals,
+            reserve=reserve,
+            trace=self._surroundings.trace,
+        )
+        self._serving = Serving(tools, self._page)
+        stack.callback(self._serving.close)
+        self._reloading = Reloading(
+            self._settings,
+            self._serving,
+            self._passed,
+            self._notifier,
+            read=self._surroundings.check,
+            services=self._services,
+            apply=self._apply,
+        )
+        asked = Asked(self, self._serving, self._reloading, self._started, self._version, logging.getLogger())
+        self._pages = Pages(
+            asked,
+            self._serving,
+            self._reloading,
+            status_page=self._status_page,
+            most=self._capacity,
+            started=self._started,
+        )
+        if self._control is not None:
+            users = frozenset((0, self._starter))
+            stack.callback(Control(self._control, self._loop, users, asked.verbs()).close)
+        for served in self._serving.begin(bound):
+            event = {"address": str(served), "service": served.run.spec.name}
+            event |= {"passed": served.listening.passed} if served.listening.passed else {}
+            logger.info("listening", extra={"event": event})
+
+    def _page(self, path: str) -> Page | None:
+        return self._pages.page(path)
 
     # ---- while it serves
 
     def _reopen_log(self) -> None:
         """Open the log's file and those of programs anew, for they were renamed; the old one is kept if that fails."""
         self._executor.reopen()
+        self._forwarding.reread()
         try:
             self._log.reopen()
         except SockdError as error:
@@ -366,37 +367,75 @@ class Daemon:
 
     def _status(self) -> str:
         """Say in words how it goes, for systemctl status."""
-        connections, listeners = len(self._connections) + len(self._executor), len(self._listeners)
-        return (
-            f"serving, {connections} connection{'s'[: connections != 1]}, {listeners} listener{'s'[: listeners != 1]}"
-        )
+        connections, listeners = self._count(), len(self._serving.listeners)
+        text = f"serving, {connections} connection{'s'[: connections != 1]}"
+        text += f", {listeners} listener{'s'[: listeners != 1]}"
+        last = self._reloading.last
+        return f"{text}; not reloaded: {last.error.splitlines()[0]}" if last is not None and last.error else text
 
-    def _reload_telling(self) -> None:
-        with self._notifier.reloading(self._status):
-            self._reload()
+    def _count(self) -> int:
+        """Return how many connections are served, by whomever."""
+        return len(self._connections) + len(self._executor) + len(self._forwarding)
 
-    def _reload(self) -> None:
-        """Open the log anew, and tell whether the configuration would do for the next start."""
-        self._reopen_log()
-        if self._surroundings.check is None:
-            logger.info("no configuration file to check")
+    def _hang_up(self) -> None:
+        """Do what SIGHUP is for: open the log anew, and serve by the configuration as it is now."""
+        if self._surroundings.check is not None and not self._stopping:
+            self.reload()
             return
-        try:
-            self._surroundings.check()
-        except SockdError as error:
-            for line in str(error).splitlines():
-                logger.error("configuration is wrong, going on with the old one", extra={"event": {"error": line}})
-        else:
-            logger.info("configuration is in order; a change takes effect at the next start")
+        with self._notifier.reloading(self._status):
+            self._reopen_log()
+        if self._surroundings.check is None:
+            logger.info("no configuration file to read again")
+
+    # ---- what sockctl asks for
+
+    def state(self) -> str:
+        """Return serving, not-ready (it serves still, but not for long) or stopping."""
+        return "stopping" if self._is_draining else "not-ready" if self._stopping else "serving"
+
+    def reload(self) -> Outcome:
+        """Open the log anew, and serve by the configuration as it is now, or as before where that is wrong.
+
+        Raises:
+            TemporaryFault: it is too late for that.
+        """
+        if self._stopping:
+            raise TemporaryFault("the daemon is stopping, and reloads no more")
+        with self._notifier.reloading(self._status):
+            self._reopen_log()
+            return self._reloading.reload()
+
+    def stop(self) -> None:
+        """Stop in order, behind the answer to whoever asked."""
+        self._loop.call_soon(self._stop)
+
+    def read(self, text: str, name: str) -> Settings:
+        """Read the text of a configuration, as that of our own file is read; raises ConfigurationError."""
+        if self._surroundings.parse is None:
+            raise ConfigurationError("there is no configuration file, so no other can take its place")
+        return self._surroundings.parse(text, name)
+
+    def _apply(self, settings: Settings) -> None:
+        """Have those keys of [daemon] take effect that can be changed while it serves."""
+        self._connections.limit_memory(settings.daemon.max_memory)
+        logging.getLogger().setLevel(log.LEVELS[settings.daemon.log.level])
+        self._settings = settings
 
     # ---- stop
 
     def _stop(self) -> None:
-        """Stop in order; the second time, at once."""
+        """Stop in order, after pre_drain; the second time, at once."""
         if self._stopping:
             self._stop_at_once()
+            return
         self._stopping = True
-        self._loop.stop()
+        daemon = self._settings.daemon
+        self._notifier.stopping("stopping", daemon.pre_drain + daemon.stop_timeout)
+        if not daemon.pre_drain:
+            self._loop.stop()
+            return
+        logger.info("not ready any more, and serving on", extra={"event": {"seconds": daemon.pre_drain}})
+        self._loop.call_later(daemon.pre_drain, self._loop.stop)
 
     def _stop_at_once(self) -> None:
         self._at_once = True
@@ -404,21 +443,30 @@ class Daemon:
 
     def _drain(self) -> None:
         """Close the listeners, answer what was accepted, close in order, within stop_timeout."""
+        self._is_draining = True
+        seconds = self._settings.daemon.stop_timeout
         programs = {"programs": len(self._executor)} if len(self._executor) else {}
         logger.info("stopping", extra={"event": {"connections": len(self._connections), **programs}})
-        self._notifier.stopping("stopping", self._settings.daemon.stop_timeout)
-        for listener in self._listeners:
-            listener.close()
-        end = self._loop.clock() + self._settings.daemon.stop_timeout
-        half = end - self._settings.daemon.stop_timeout / 2
-        while not self._at_once and self._loop.clock() < half and self._connections.shut_quiet(CloseReason.SHUTDOWN):
-            self._turn(min(half, self._loop.clock() + 0.05))
-        self._connections.shut_all(CloseReason.SHUTDOWN)
-        while not self._at_once and self._loop.clock() < end and (len(self._connections) or len(self._executor)):
-            self._turn(end)
+        if not self._stopping:
+            self._notifier.stopping("stopping", seconds)
+            self._stopping = True
+        end = self._loop.clock() + seconds
+        self._serving.close_listeners()
+        drain = Drain(self._connections, self._loop, None, self._serving, seconds, self._loop.stop)
+        if not self._at_once:
+            self._loop.call_soon(drain.start)
+            self._loop.run()
+        while not self._at_once and self._loop.clock() < end and self._is_at_work:
+            self._loop.run_once(max(0.0, end - self._loop.clock()))
+        self._connections.tell_unfinished()
+        self._pool.tell_unfinished()
         self._executor.end(lambda: self._at_once)
-        left = len(self._connections)
+        self._forwarding.end()
+        left = max(drain.left, len(self._connections))
         logger.info("stopped", extra={"event": {"connections_left": left} if left else {}})
 
-    def _turn(self, until: float) -> None:
-        self._loop.run_once(max(0.0, until - self._loop.clock()))
+    @property
+    def _is_at_work(self) -> bool:
+        """Whether programs, what is forwarded, coroutines or threads have not ended."""
+        others = len(self._executor) + len(self._forwarding)
+        return bool(others or self._connections.at_work or self._pool.at_work)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sockd.append_file import AppendFile
@@ -19,7 +19,7 @@ from sockd.process.children import KILL_SECONDS, Children
 from sockd.services.exec import Programs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from contextlib import ExitStack
 
     from sockd.net.loop import EventLoop
@@ -48,6 +48,28 @@ def identified(spec: ServiceSpec, daemon: DaemonSettings) -> ServiceSpec:
     return replace(spec, program=replace(spec.program, identity=identity))
 
 
+@dataclass
+class Renewal:
+    """Files for standard error: those of a new configuration, and those of the one before."""
+
+    before: dict[str, AppendFile]
+    most_before: int
+    most: int
+    files: dict[str, AppendFile] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Close what was opened for nothing."""
+        for file in self.files.values():
+            if file not in self.before.values():
+                file.close()
+
+    def finish(self) -> None:
+        """Close what nobody writes to any more; a program that runs has its own descriptor."""
+        for file in self.before.values():
+            if file not in self.files.values():
+                file.close()
+
+
 class Executor:
     """The programs of one daemon.
 
@@ -61,19 +83,53 @@ class Executor:
     """
 
     def __init__(self, specs: Iterable[ServiceSpec], owner: tuple[int, int] | None, stack: ExitStack) -> None:
+        self._owner = owner
         self._files: dict[str, AppendFile] = {}
-        self._programs: dict[str, Programs] = {}
+        self._programs: dict[str, tuple[ServiceSpec, Programs]] = {}
         self._children: Children | None = None
         self.most = 0
-        for spec in {spec.name: spec for spec in specs}.values():
-            if spec.program is None:
-                continue
-            self.most += spec.program.max_instances
-            path = {"null": os.devnull, "log": "", "socket": ""}.get(spec.program.stderr, spec.program.stderr)
-            if path:
-                file = AppendFile(path, f"service.{spec.name}.stderr", owner=owner, blocking=True)
-                stack.callback(file.close)
-                self._files[spec.name] = file
+        stack.callback(self._close)
+        self.adopt(self.prepare(specs))
+
+    def _close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+    # ---- before they are executed, at a start and at a reload
+
+    def prepare(self, specs: Iterable[ServiceSpec]) -> Renewal:
+        """Open the files of services that have none open yet; those that are not in use any more stay open.
+
+        Raises:
+            SystemFault, PermissionFault: one cannot be opened.
+        """
+        programs = {spec.name: spec for spec in specs if spec.program is not None}
+        most = sum(spec.program.max_instances for spec in programs.values() if spec.program)
+        renewal = Renewal(self._files, self.most, most)
+        try:
+            for spec in programs.values():
+                renewal.files.update(self._opened(spec))
+        except BaseException:
+            renewal.close()
+            raise
+        return renewal
+
+    def _opened(self, spec: ServiceSpec) -> Iterator[tuple[str, AppendFile]]:
+        assert spec.program is not None
+        path = {"null": os.devnull, "log": "", "socket": ""}.get(spec.program.stderr, spec.program.stderr)
+        if path:
+            known = self._files.get(spec.name)
+            if known is None or known.path != path:
+                known = AppendFile(path, f"service.{spec.name}.stderr", owner=self._owner, blocking=True)
+            yield spec.name, known
+
+    def adopt(self, renewal: Renewal) -> None:
+        """Execute by these from now on."""
+        self._files, self.most = renewal.files, renewal.most
+
+    def give_back(self, renewal: Renewal) -> None:
+        """Execute by what was there before."""
+        self._files, self.most = renewal.before, renewal.most_before
 
     def __len__(self) -> int:
         """Return how many programs run."""
@@ -88,9 +144,10 @@ class Executor:
         """Return what executes a service's program, one for all of its listeners."""
         assert spec.program is not None
         assert self._children is not None
-        if spec.name not in self._programs:
+        known, programs = self._programs.get(spec.name, (None, None))
+        if programs is None or known is None or known.program != spec.program:
             file = self._files.get(spec.name)
-            self._programs[spec.name] = Programs(
+            programs = Programs(
                 spec.name,
                 spec.program,
                 stderr=file.fileno if file else None,
@@ -99,7 +156,8 @@ class Executor:
                 name_of=name_of,
                 environment=os.environ,
             )
-        return self._programs[spec.name]
+            self._programs[spec.name] = spec, programs
+        return programs
 
     def handover(self, spec: ServiceSpec, resolver: Resolver, *, names: bool) -> Handover | None:
         """Return what a listener hands its connections to; None for a service without a program."""

@@ -19,6 +19,7 @@ from sockd.daemon import Daemon, Surroundings
 from sockd.errors import HandlerError, SockdError, SystemFault, fault
 from sockd.log import OwnHandler
 from sockd.net import packed
+from sockd.net.address import Address
 from sockd.net.bridge import Bridge
 from sockd.net.endpoint import Endpoint
 from sockd.net.options import set_inherited
@@ -31,13 +32,16 @@ from sockd.settings import ListenSettings
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
-    from sockd.daemon import Plan
+    from sockd.daemon import Opened
     from sockd.net.endpoint import SockAddr
+    from sockd.planning import Plan
     from sockd.process.privileges import Wanted
     from sockd.settings import LogSettings, Settings
 
 logger = logging.getLogger("sockd.inetd")
 
+INHERITED = Address("fd", name="0")
+"""What is on standard input, as a listener's address."""
 LOOKS_A_TIMEOUT = 10
 """How often in an idle time it is looked whether somebody came: it is over a tenth late at most."""
 OUTPUT_LOOK_SECONDS = 1.0
@@ -65,8 +69,8 @@ def open_log(settings: LogSettings, owner: tuple[int, int] | None = None) -> Own
 
 
 def of_inetd(settings: Settings, service: str) -> Settings:
-    """Return settings that serve one service on no address, and lock no pid file."""
-    daemon = replace(settings.daemon, pidfile=None)
+    """Return settings that serve one service on no address, lock no pid file and have no control socket."""
+    daemon = replace(settings.daemon, pidfile=None, control=None)
     return replace(settings, daemon=daemon, listen=(ListenSettings(service=service),))
 
 
@@ -92,7 +96,7 @@ class Inetd(Daemon):
 
     # ---- wait
 
-    def _listen(self, plans: list[Plan], stack: ExitStack) -> list[tuple[Listening, Plan]]:
+    def _listen(self, plans: list[Plan], stack: ExitStack) -> list[Opened]:
         """Take the listening or datagram socket, which stays the parent's: only our descriptor of it is closed."""
         self._plan = plans[0]
         if self._streams.kind not in (Kind.LISTENER, Kind.DATAGRAMS):
@@ -109,9 +113,9 @@ class Inetd(Daemon):
             stack.callback(os.set_blocking, fd, True)
         endpoint = Endpoint(socket.AddressFamily(sock.family), sock.type, sock.proto, _name(sock.getsockname()))
         set_inherited(sock, endpoint, self._plan.settings)
-        listening = Listening(sock, endpoint)
+        listening = Listening(sock, endpoint, is_ours=False)
         stack.callback(listening.close)
-        return [(listening, self._plan)]
+        return [(INHERITED, listening, self._plan)]
 
     def _watch_idle(self) -> None:
         pause = self._settings.daemon.inetd_timeout / LOOKS_A_TIMEOUT
@@ -119,8 +123,8 @@ class Inetd(Daemon):
 
         def look() -> None:
             nonlocal seen, quiet
-            came = sum(listener.came for listener in self._listeners)
-            busy = came != seen or len(self._connections) or len(self._executor)
+            came = sum(served.listener.came for served in self._serving.listeners)
+            busy = came != seen or self._count()
             seen, quiet = came, 0 if busy else quiet + 1
             if quiet >= LOOKS_A_TIMEOUT:
                 logger.info("idle", extra={"event": {"seconds": self._settings.daemon.inetd_timeout, "served": came}})
@@ -132,13 +136,13 @@ class Inetd(Daemon):
 
     # ---- nowait
 
-    def _attach(self, bound: list[tuple[Listening, Plan]], stack: ExitStack) -> None:
+    def _attach(self, bound: list[Opened], stack: ExitStack) -> None:
         super()._attach(bound, stack)
         if bound:
             self._watch_idle()
             return
         assert self._plan is not None
-        hooks.start([self._plan.service], stack)
+        hooks.start([self._plan.service], stack, self._loop)
         if self._streams.kind is Kind.CONNECTION:
             sock = socket.socket(fileno=os.dup(self._streams.source))
             self._streams.close()  # its end is seen by the peer when ours is the last one
@@ -176,7 +180,10 @@ class Inetd(Daemon):
             taker = self._executor.programs(spec, self._connections.name_of)
             taker.take(sock, (told.host, told.port) if not peer and told.host else peer, self._served)
             return
-        group = self._connections.add_group(group_of(spec), sink_of(spec, self._connections, self._loop))
+        if (server := self._forwarding.server(spec)) is not None:
+            server.take(sock, (told.host, told.port) if not peer and told.host else peer, self._served)
+            return
+        group = self._connections.add_group(group_of(spec), sink_of(spec, self._connections, self._loop, self._pool))
         self._connections.when_ended(group, lambda _: self._served())
         try:
             id = self._connections.add(sock, group)

@@ -30,6 +30,7 @@ ERROR_SEVERITY = 3  # LOG_ERR of syslog(3)
 SEVERITIES = ((logging.CRITICAL, 2), (logging.ERROR, ERROR_SEVERITY), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
 """Levels, and the severities of syslog(3) and of the journal."""
 
+_COLOURS = {2: "1;31", 3: "31", 4: "33", 6: "32", 7: "2"}  # by severity: red, yellow, green, faint (ECMA-48, SGR)
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII without blank, quote, equals sign, backslash
 _NO_KEY = re.compile(r"[^A-Za-z0-9_.-]")
 _encode = json.JSONEncoder(allow_nan=False).encode  # json.dumps would make one for every line
@@ -60,7 +61,9 @@ def configure(settings: LogSettings, stream: TextIO) -> OwnHandler:
         The handler that was installed on the root logger.
     """
     journal = is_journal(stream)
-    formatter = JsonFormatter() if settings.format == "json" else TextFormatter(stamped=not journal)
+    coloured = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    text = TextFormatter(stamped=not journal, coloured=coloured)
+    formatter = JsonFormatter() if settings.format == "json" else text
     return install(settings, _StreamHandler(stream), PriorityFormatter(formatter) if journal else formatter)
 
 
@@ -90,11 +93,13 @@ class TextFormatter(logging.Formatter):
 
     Args:
         stamped: whether time and level begin the line; not where the log's own keeper writes them.
+        coloured: whether the level has a colour, by the sequences of ECMA-48 (a terminal alone).
     """
 
-    def __init__(self, *, stamped: bool = True) -> None:
+    def __init__(self, *, stamped: bool = True, coloured: bool = False) -> None:
         super().__init__()
         self._stamped = stamped
+        self._coloured = coloured
 
     def format(self, record: logging.LogRecord) -> str:
         """Write a record.
@@ -105,7 +110,10 @@ class TextFormatter(logging.Formatter):
         Returns:
             One line without its newline; a traceback follows in indented lines.
         """
-        words = [timestamp(record.created), record.levelname.lower()] if self._stamped else []
+        level = record.levelname.lower()
+        if self._coloured:
+            level = f"\x1b[{_COLOURS[severity(record)]}m{level}\x1b[0m"
+        words = [timestamp(record.created), level] if self._stamped else []
         words.append(_escape(record.getMessage()))
         words += [f"{_NO_KEY.sub('_', str(key))}={_text(value)}" for key, value in event_fields(record).items()]
         trace = _traceback(self, record)

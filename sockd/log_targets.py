@@ -1,14 +1,15 @@
-"""Where the log goes besides standard error: a file, syslog, the journal.
+"""Where the log goes besides standard error: a file, syslog, a collector, the journal.
 
 Rules.  Everything is opened before rights are dropped and the root changes.  A line that
 cannot be written at once is dropped and counted, for the loop never blocks; how many were
 lost is the first thing that is written when writing works again.  Source: syslog(3),
-RFC 3164, and systemd's "Native Journal Protocol".
+RFC 3164, RFC 5424, and systemd's "Native Journal Protocol".
 """
 
 from __future__ import annotations
 
 import array
+import codecs
 import errno
 import fcntl
 import logging
@@ -16,10 +17,11 @@ import os
 import socket
 import struct
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from sockd.append_file import AppendFile
 from sockd.errors import SystemFault, fault
-from sockd.log import JsonFormatter, OwnHandler, TextFormatter, event_fields, install, severity
+from sockd.log import JsonFormatter, OwnHandler, TextFormatter, event_fields, install, severity, timestamp
 
 if TYPE_CHECKING:
     from sockd.settings import LogSettings
@@ -29,6 +31,9 @@ JOURNAL_SOCKET = "/run/systemd/journal/socket"
 IDENT = "sockd"
 FACILITY_DAEMON = 3 << 3  # LOG_DAEMON of syslog.h
 MAX_SYSLOG_BYTES = 8192  # RFC 5425 and rsyslog's default; a longer one is cut when the socket refuses it
+MAX_HOST_NAME, MAX_MSGID = 255, 32  # RFC 5424, section 6
+SYSLOG_PORT = 514  # RFC 5426
+COLLECTOR = "udp://"
 MAX_FIELD_NAME = 64  # of the journal
 
 
@@ -36,7 +41,7 @@ def open_target(settings: LogSettings, *, owner: tuple[int, int] | None = None) 
     """Open the log that settings.to names, and send the records of all loggers there.
 
     Args:
-        settings: `to` is "syslog", "journal" or the absolute path of a file.
+        settings: `to` is "syslog", "journal", udp://host:port or the absolute path of a file.
         owner: uid and gid that a log file gets when it is made here, so that whoever serves can open it again.
 
     Returns:
@@ -52,10 +57,13 @@ def open_target(settings: LogSettings, *, owner: tuple[int, int] | None = None) 
         target = SyslogHandler()
         return install(settings, target, JsonFormatter() if settings.format == "json" else TextFormatter(stamped=False))
     assert settings.to is not None
+    if settings.to.startswith(COLLECTOR):
+        target = CollectorHandler(settings.to)
+        return install(settings, target, JsonFormatter() if settings.format == "json" else TextFormatter(stamped=False))
     return install(settings, FileHandler(settings.to, owner=owner))
 
 
-class _Lossy(OwnHandler):
+class Lossy(OwnHandler):
     """Writes a record at once or not at all, and tells later how many it could not."""
 
     def __init__(self) -> None:
@@ -79,7 +87,7 @@ class _Lossy(OwnHandler):
         raise NotImplementedError
 
 
-class FileHandler(_Lossy):
+class FileHandler(Lossy):
     """Appends lines to a file, and opens it anew when it was rotated away.
 
     Args:
@@ -115,7 +123,7 @@ class FileHandler(_Lossy):
         super().close()
 
 
-class _SocketHandler(_Lossy):
+class _SocketHandler(Lossy):
     """Sends datagrams to a socket of the system's logger, which may be started anew meanwhile."""
 
     def __init__(self, path: str, name: str) -> None:
@@ -163,6 +171,59 @@ class SyslogHandler(_SocketHandler):
                 if error.errno != errno.EMSGSIZE:
                     raise
                 self.deliver(message[:MAX_SYSLOG_BYTES])
+
+
+class CollectorHandler(Lossy):
+    """syslog over UDP (RFC 5424, RFC 5426): a datagram a line, to a collector that may be another host.
+
+    Args:
+        to: udp://host:port.  BLOCKS while the name is looked up.
+
+    Raises:
+        SystemFault: it cannot be found or reached.
+    """
+
+    def __init__(self, to: str) -> None:
+        super().__init__()
+        where = urlsplit(to)
+        try:
+            found = socket.getaddrinfo(where.hostname, where.port or SYSLOG_PORT, type=socket.SOCK_DGRAM)
+            family, kind, protocol, _, sockaddr = found[0]
+            self._socket = socket.socket(family, kind, protocol)
+            self._socket.setblocking(False)
+            self._socket.connect(sockaddr)
+        except OSError as error:
+            raise SystemFault(f"daemon.log.to: {to}: {error.strerror or error}; is it a collector's address?") from None
+        self._host = _header_word(socket.gethostname(), MAX_HOST_NAME)
+
+    def send(self, record: logging.LogRecord) -> None:
+        """Send each line of the record as a message of its own."""
+        head = (
+            f"<{FACILITY_DAEMON | severity(record)}>1 {timestamp(record.created)} {self._host} {IDENT} {os.getpid()} "
+        )
+        head += f"{_header_word(record.name, MAX_MSGID)} - "
+        for line in self.format(record).split("\n"):
+            message = head.encode() + codecs.BOM_UTF8 + line.encode("utf-8", "backslashreplace")
+            whole = message if len(message) <= MAX_SYSLOG_BYTES else _cut(message)
+            try:
+                self._socket.send(whole)
+            except ConnectionRefusedError:  # the answer to an earlier one (udp(7)); somebody may listen again
+                self._socket.send(whole)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+        super().close()
+
+
+def _header_word(text: str, most: int) -> str:
+    """Write a word of the header: printable ASCII without blanks, "-" for none."""
+    return "".join(mark for mark in text if "!" <= mark <= "~")[:most] or "-"
+
+
+def _cut(message: bytes) -> bytes:
+    """Cut a message, not in the middle of a character."""
+    return message[:MAX_SYSLOG_BYTES].decode("utf-8", "ignore").encode()
 
 
 class JournalHandler(_SocketHandler):
@@ -223,4 +284,4 @@ def _journal_field(name: str, value: str) -> bytes:
     return name.encode() + b"\n" + struct.pack("<Q", len(data)) + data + b"\n"
 
 
-__all__ = ["FileHandler", "JournalHandler", "SyslogHandler", "open_target"]
+__all__ = ["CollectorHandler", "FileHandler", "JournalHandler", "SyslogHandler", "open_target"]

@@ -4,138 +4,31 @@ The names of the fields are the keys of sockd.toml.  Reading and checking a file
 belongs to sockd.config; nothing here imports or opens anything.
 """
 
-# ruff: noqa: ANN401, RUF009 - setting() is a field specifier, typed and used like dataclasses.field
+# ruff: noqa: RUF009 - setting() is a field specifier, typed and used like dataclasses.field
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-KIB = 1024
-MIB = 1024 * KIB
+from sockd.setting import KIB, MIB, Duration, Size, key_of, setting
+from sockd.settings_daemon import DaemonSettings, LogFormat, LogLevel, LogSettings, Multiplexer
+from sockd.settings_relay import RelaySettings
+from sockd.settings_socks import SocksSettings
 
-Multiplexer = Literal["auto", "epoll", "poll", "select"]
-LogFormat = Literal["text", "json"]
+__all__ = [
+    "MIB", "DaemonSettings", "Duration", "KeepaliveSettings", "ListenSettings", "LogFormat", "LogLevel", "LogSettings",
+    "Multiplexer", "ProgramLimits", "ProxyProtocolSettings", "RateSettings", "RelaySettings", "ServiceSettings",
+    "Settings", "Size", "SocksSettings", "key_of",
+]  # fmt: skip
+
 AtLimit = Literal["defer", "refuse", "reset"]
-LogLevel = Literal["debug", "info", "warning", "error"]
 FramingName = Literal[
     "line", "strict-line", "delimiter", "nul", "netstring", "prefix", "varint", "octet-count", "fixed", "record",
     "dot-block", "blank-line", "raw",
 ]  # fmt: skip
 LineEnding = Literal["lf", "crlf", "same"]
 ByteOrder = Literal["big", "little"]
-
-
-class Size(int):
-    """A number of bytes; in TOML an integer or text such as "64 KiB" or "100 KB"."""
-
-
-class Duration(float):
-    """A number of seconds; in TOML a number or text such as "500ms" or "15m"."""
-
-
-def setting(
-    default: Any,
-    *,
-    help: str,
-    source: str,
-    unit: str = "",
-    low: float | None = None,
-    high: float | None = None,
-) -> Any:
-    """Declare one setting; a callable default makes a fresh value each time."""
-    about = {"help": help, "source": source, "unit": unit, "low": low, "high": high}
-    if callable(default):
-        return field(default_factory=default, metadata=about)
-    return field(default=default, metadata=about)
-
-
-def key_of(name: str) -> str:
-    """Return the key of a field: its name, without the underscore of one that is a word of Python."""
-    return name.removesuffix("_")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LogSettings:
-    """[daemon] log = { ... }"""
-
-    format: LogFormat = setting("text", help="one line an event", source="text for people, json for collectors")
-    level: LogLevel = setting("info", help="least severe event that is written", source="syslog.conf(5)")
-    to: str | None = setting(
-        None,
-        help="stderr, syslog, journal or the absolute path of a file; unset: stderr, and syslog in the background",
-        source="syslog(3), systemd-journald.service(8)",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DaemonSettings:
-    """[daemon]"""
-
-    user: str | None = setting(
-        None,
-        help="name or number of the user that serves, once everything is bound; root stays root with user = root only",
-        source="FAQ IV.8",
-    )
-    group: str | None = setting(
-        None, help="name or number of the group that serves; unset: the user's own", source="FAQ IV.8"
-    )
-    chroot: str | None = setting(
-        None,
-        help="a folder, best an empty one, that is the whole file system once everything is open",
-        source="FAQ II.20",
-    )
-    pidfile: str | None = setting(
-        None,
-        help="keeps a second daemon out, by its lock; in a folder that others cannot write",
-        source="FAQ IV.3; flock(2)",
-    )
-    multiplexer: Multiplexer = setting(
-        "auto",
-        help="how readiness is learned; auto is the C set's own epoll on Linux",
-        source="FAQ II.14",
-    )
-    max_connections: int = setting(
-        10_000,
-        help="connections open at once; at the limit new ones wait in the backlog",
-        source="below the 20,000 descriptors that a service is commonly given",
-        unit="connections",
-        low=1,
-        high=1_000_000,
-    )
-    max_memory: Size = setting(
-        Size(1024 * MIB),
-        help="memory of all unfinished frames and unsent replies; the connection that would need more is closed",
-        source="what a small host can spare; an idle connection counts nothing",
-        unit="bytes",
-        low=64 * KIB,
-        high=1024 * 1024 * MIB,
-    )
-    stall_time: Duration = setting(
-        Duration(0.1),
-        help="a handler that holds up the loop for longer is named in the log, while it does; 0: no report",
-        source="a tenth of a second is noticed by people",
-        unit="seconds",
-        low=0,
-        high=3600,
-    )
-    stop_timeout: Duration = setting(
-        Duration(10),
-        help="how long a stop may take before what is left is closed",
-        source="well within the 90 s of systemd's TimeoutStopSec",
-        unit="seconds",
-        low=0,
-        high=3600,
-    )
-    inetd_timeout: Duration = setting(
-        Duration(120),
-        help="with --inetd and wait: idle for so long, sockd ends, and the next client starts it again",
-        source="MAXIDLE of comsat(8) and talkd(8), _RPCSVC_CLOSEDOWN of Sun RPC",
-        unit="seconds",
-        low=0.1,
-        high=7 * 86_400,
-    )
-    log: LogSettings = setting(LogSettings, help="the log", source="")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -402,7 +295,7 @@ class ServiceSettings:
     handler: str | None = setting(None, help="module:attribute", source="")
     builtin: str | None = setting(
         None,
-        help="upper, echo, discard, chargen, qotd, systat, daytime or time",
+        help="upper, echo, discard, chargen, qotd, systat, daytime, time or metrics",
         source="FAQ App. A, RFC 862 to RFC 868",
     )
     exec: tuple[str, ...] | None = setting(
@@ -423,6 +316,10 @@ class ServiceSettings:
         source="default log: inetd's own, the socket, shows errors to the client",
     )
     limits: ProgramLimits | None = setting(None, help="limits of a program", source="")
+    relay: RelaySettings | None = setting(None, help="each connection is connected to a target", source="FAQ III.5")
+    socks: SocksSettings | None = setting(
+        None, help="a SOCKS server, which connects on behalf of its clients", source="RFC 1928, RFC 1929, FAQ III.2"
+    )
     max_instances: int | None = setting(
         None,
         help="programs that run at once, for all listeners; then it is as at_limit says",
@@ -430,6 +327,11 @@ class ServiceSettings:
         unit="programs",
         low=1,
         high=100_000,
+    )
+    blocking: bool | None = setting(
+        None,
+        help="the handler, a function, may block: it runs in one of [daemon] threads",
+        source="default false: a function is called in the loop",
     )
     framing: FramingName | FramingSettings | None = setting(
         None, help="how the stream is cut into frames: a name, or a table with more", source=""
@@ -473,6 +375,11 @@ class ServiceSettings:
         unit="seconds",
         low=0,
         high=600,
+    )
+    goodbye: str | None = setting(
+        None,
+        help="a last frame for every connection that a stop, or a listener's removal, ends",
+        source="421 of RFC 5321, 3.8; default none",
     )
     high_water: Size | None = setting(
         None,

@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING
 
 from sockd.net import packed, selector
 from sockd.net.connection_set import ConnectionSet
-from sockd.net.loop import EventLoop
+from sockd.net.loop import loop_class
 from sockd.services import handler, hooks, registry
 from sockd.services.attach import group_of, sink_of
+from sockd.services.pool import Pool
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ PIECE_BYTES = 64 * 1024
 CALM_TURNS = 3
 """Turns without a byte, a frame or a callback after which nothing more comes of itself."""
 TURN_SECONDS = 0.01
+THREADS = 1
+"""Of blocking handlers: there is one connection."""
 
 
 def connect(found: object, *, client: tuple[str, int] | None = None) -> Peer:
@@ -87,14 +90,16 @@ class Peer:
             stack.callback(self._set.close)
             chosen = selector.choose("auto", self._set)
             stack.callback(chosen.close)
-            self._loop = EventLoop(chosen, time.monotonic)
+            self._loop = loop_class(asyncio=self._spec.session is not None)(chosen, time.monotonic)
             stack.callback(self._loop.close)
-            hooks.start([self._spec], stack)
+            self._pool = Pool(THREADS, self._loop)
+            stack.callback(self._pool.close)
+            hooks.start([self._spec], stack, self._loop)
             self._sock, theirs = socket.socketpair()
             stack.callback(self._sock.close)
             self._sock.setblocking(False)
             theirs.setblocking(False)
-            group = self._set.add_group(group_of(self._spec), sink_of(self._spec, self._set, self._loop))
+            group = self._set.add_group(group_of(self._spec), sink_of(self._spec, self._set, self._loop, self._pool))
             self._set.when_ended(group, self._told_end)
             id = self._set.add(theirs, group)
             assert id is not None  # it is the first one
@@ -181,9 +186,9 @@ class Peer:
     def _turn(self) -> bool:
         """Run one turn; tell whether anything moved."""
         before = self._moved()
-        self._loop.run_once(0)
+        self._loop.run_once(TURN_SECONDS if self._pool.at_work else 0)
         self._receive()
-        return self._moved() != before
+        return bool(self._pool.at_work) or self._loop.is_busy or self._moved() != before
 
     def _moved(self) -> tuple[int, ...]:
         if self.close_reason:

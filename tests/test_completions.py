@@ -19,7 +19,10 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "packaging" / "completions"
 BIN = Path(sys.executable).parent
-VERBS = ("connect", "selftest", "bind", "import")
+VERBS = (
+    "connect", "selftest", "bind", "import",
+    "status", "connections", "close", "drain", "reload", "plan", "stop", "top", "log-level",
+)  # fmt: skip
 COMMANDS = [("sockd",), ("sockctl",), *(("sockctl", verb) for verb in VERBS)]
 LIMIT_S = 60
 

@@ -22,12 +22,172 @@ from sockd.settings import (
     Size,
 )
 
-BUILTINS = "upper, echo, discard, chargen, qotd, systat, daytime, time"
+BUILTINS = "upper, echo, discard, chargen, qotd, systat, daytime, time, metrics"
 LISTEN = '[[listen]]\naddress = "tcp://127.0.0.1:7000"\nservice = "upper"\n'
+SOCKS = LISTEN + "[service.proxy]\n"
+RELAY = LISTEN + "[service.back]\n"
 POLICY = LISTEN + '[service.policy]\nbuiltin = "echo"\n'
 
 # Name; text, LISTEN + "x" has x in line 4, POLICY + "x" has it in line 6; the whole message behind "sockd.toml".
 WRONG = [
+    # A SOCKS server.
+    (
+        "socks that is no table",
+        SOCKS + 'socks = "yes"\n',
+        ':5: service.proxy.socks: "yes", text, cannot stand here; write socks = { users = "/etc/sockd/users" }',
+    ),
+    (
+        "key of socks misspelt",
+        SOCKS + 'socks = { alow = ["*"] }\n',
+        ':5: service.proxy.socks.alow: unknown key; did you mean "allow"?',
+    ),
+    (
+        "rule without a network",
+        SOCKS + 'socks = { deny = ["10.0.0.0/33"] }\n',
+        ':5: service.proxy.socks.deny[0]: "10.0.0.0/33" has "10.0.0.0/33", which is no network; write 192.0.2.7, '
+        "10.0.0.0/8 or 2001:db8::/32",
+    ),
+    (
+        "rule with bits behind its prefix",
+        SOCKS + 'socks = { deny = ["from 10.0.0.1/8"] }\n',
+        ':5: service.proxy.socks.deny[0]: "from 10.0.0.1/8" has "10.0.0.1/8", which has bits behind its prefix; '
+        "write 10.0.0.0/8",
+    ),
+    (
+        "rule with a mapped network",
+        SOCKS + 'socks = { deny = ["::ffff:10.0.0.0/104"] }\n',
+        ':5: service.proxy.socks.deny[0]: "::ffff:10.0.0.0/104" has "::ffff:10.0.0.0/104", which never matches, for '
+        "these are taken as IPv4; write 10.0.0.0/8",
+    ),
+    (
+        "kind of address misspelt",
+        SOCKS + 'socks = { allow = ["lopback"] }\n',
+        ':5: service.proxy.socks.allow[0]: "lopback" has "lopback", which is no kind of address; did you mean '
+        '"loopback"?',
+    ),
+    (
+        "word of a rule misspelt",
+        SOCKS + 'socks = { allow = ["* form 10.0.0.0/8"] }\n',
+        ':5: service.proxy.socks.allow[0]: "* form 10.0.0.0/8" has "to" twice; a rule is such as "10.0.0.0/8:443", '
+        '"*.example.com" or "user alice to private:22"; did you mean "from"?',
+    ),
+    (
+        "rule with ports the wrong way round",
+        SOCKS + 'socks = { allow = ["*:443-80"] }\n',
+        ':5: service.proxy.socks.allow[0]: "*:443-80" has "443-80" as its ports; write a number, or two such as '
+        "8000-8999, up to 65535",
+    ),
+    (
+        "rule of a user where nobody logs in",
+        SOCKS + 'socks = { allow = ["user alice"] }\n',
+        ':5: service.proxy.socks.allow[0]: "user alice" names a user, and nobody logs in; add users, or '
+        "remove the user",
+    ),
+    (
+        "users that are relative",
+        SOCKS + 'socks = { users = "users" }\n',
+        ':5: service.proxy.socks.users: "users" is no absolute path of a file, and a daemon changes its folder; write '
+        "one, such as /etc/sockd/users",
+    ),
+    (
+        "source that is a name",
+        SOCKS + 'socks = { source = "eth0" }\n',
+        ':5: service.proxy.socks.source: "eth0" is no address of a host; write one of ours in numbers, such as '
+        '"192.0.2.1"',
+    ),
+    (
+        "time of a SOCKS server that is too short",
+        SOCKS + 'socks = { connect_timeout = "1ms" }\n',
+        ':5: service.proxy.socks.connect_timeout: "1ms" is too small; allowed is 100ms to 10m',
+    ),
+    (
+        "framing of a SOCKS server",
+        SOCKS + 'socks = {}\nframing = "line"\n',
+        ":6: service.proxy.framing: has no meaning for a SOCKS server; what it has stands in socks = { ... }",
+    ),
+    # A relay.
+    (
+        "relay without a target",
+        RELAY + "relay = {}\n",
+        ':5: service.back.relay.to: names no target; write to = ["tcp://10.0.0.5:25"]',
+    ),
+    (
+        "relay that is no table",
+        RELAY + 'relay = "tcp://h:1"\n',
+        ':5: service.back.relay: "tcp://h:1", text, cannot stand here; write relay = { to = ["tcp://10.0.0.5:25"] }',
+    ),
+    (
+        "target that takes datagrams",
+        RELAY + 'relay = { to = ["udp://h:1"] }\n',
+        ':5: service.back.relay.to[0]: "udp://h:1" cannot be a target; one is tcp://host:port or unix:/path',
+    ),
+    (
+        "target twice",
+        RELAY + 'relay = { to = ["tcp://h:1", "tcp://h:1"] }\n',
+        ':5: service.back.relay.to[1]: "tcp://h:1" stands twice; it is to[0] already',
+    ),
+    (
+        "target at port 0",
+        RELAY + 'relay = { to = ["tcp://h:0"] }\n',
+        ':5: service.back.relay.to[0]: "tcp://h:0" has port 0, to which nobody can connect; write the target\'s',
+    ),
+    (
+        "balance unknown",
+        RELAY + 'relay = { to = ["tcp://h:1"], balance = "least-connection" }\n',
+        ':5: service.back.relay.balance: "least-connection" is no choice; allowed is "round-robin", '
+        '"least-connections" or "race"; did you mean "least-connections"?',
+    ),
+    (
+        "framing of a relay",
+        RELAY + 'relay = { to = ["tcp://h:1"] }\nmax_frame = "1 KiB"\n',
+        ":6: service.back.max_frame: has no meaning for a relay, which looks into nothing; its own times stand in "
+        "relay = { ... }",
+    ),
+    (
+        "way that is none",
+        RELAY + 'relay = { to = ["tcp://h:1"], via = "http://h:1" }\n',
+        ':5: service.back.relay.via: "http://h:1" is no SOCKS server; write socks5://host:port or '
+        "socks5://user@host:port",
+    ),
+    (
+        "way with a password",
+        RELAY + 'relay = { to = ["tcp://h:1"], via = "socks5://a:b@h:1" }\n',
+        ':5: service.back.relay.via: "socks5://a:b@h:1" has a password, which everybody could read; write user@ alone',
+    ),
+    (
+        "user on the way without a password",
+        RELAY + 'relay = { to = ["tcp://h:1"], via = "socks5://a@h:1" }\n',
+        ':5: service.back.relay.via: "socks5://a@h:1" names a user without a password; write via_password = the path '
+        "of the file that holds it",
+    ),
+    (
+        "password of nobody",
+        RELAY + 'relay = { to = ["tcp://h:1"], via_password = "/p" }\n',
+        ':5: service.back.relay.via_password: "/p" is nobody\'s password; write via = socks5://user@host:port, or '
+        "remove it",
+    ),
+    (
+        "password at no absolute path",
+        RELAY + 'relay = { to = ["tcp://h:1"], via = "socks5://a@h:1", via_password = "p" }\n',
+        ':5: service.back.relay.via_password: "p" is no absolute path of a file; write one, such as '
+        "/etc/sockd/via.password",
+    ),
+    (
+        "race through a SOCKS server",
+        RELAY + 'relay = { to = ["tcp://h:1"], via = "socks5://h:1", balance = "race" }\n',
+        ':5: service.back.relay.balance: "race" is for addresses that are connected to, and the SOCKS server '
+        "connects; write round-robin",
+    ),
+    (
+        "Unix target through a SOCKS server",
+        RELAY + 'relay = { to = ["unix:/s"], via = "socks5://h:1" }\n',
+        ':5: service.back.relay.to[0]: "unix:/s" is on this host, where no SOCKS server reaches it; remove it, or via',
+    ),
+    (
+        "check too often",
+        RELAY + 'relay = { to = ["tcp://h:1"], check = { interval = "1ms" } }\n',
+        ':5: service.back.relay.check.interval: "1ms" is too small; allowed is 100ms to 1d',
+    ),
     # The text is not TOML.
     ("header not closed", "[daemon\n" + LISTEN, ":1:8: expected ']' at the end of a table declaration"),
     (
@@ -129,15 +289,53 @@ WRONG = [
         ':5: daemon.pidfile: "/run/" is a folder; name a file in it',
     ),
     (
+        "control that is relative",
+        LISTEN + '[daemon]\ncontrol = "c.sock"\n',
+        ':5: daemon.control: "c.sock" is no absolute path, and a daemon changes its folder; write one, such as '
+        "/run/sockd/control.sock",
+    ),
+    (
+        "control that is a folder",
+        LISTEN + '[daemon]\ncontrol = "/run/"\n',
+        ':5: daemon.control: "/run/" is a folder; name a file in it',
+    ),
+    (
+        "collector without a host",
+        LISTEN + '[daemon]\nlog = { to = "udp://:514" }\n',
+        ':5: daemon.log.to: "udp://:514" is no collector; write udp://host:port',
+    ),
+    (
+        "collector with a port that is none",
+        LISTEN + '[daemon]\nlog = { to = "udp://log:99999" }\n',
+        ':5: daemon.log.to: "udp://log:99999" is no collector; write udp://host:port',
+    ),
+    (
+        "goodbye of a program",
+        LISTEN + '[service.x]\nexec = ["/bin/true"]\ngoodbye = "x"\n',
+        ":6: service.x.goodbye: has no meaning for a program, which reads and writes by itself",
+    ),
+    (
         "log that leads nowhere",
         LISTEN + '[daemon]\nlog = { to = "sysolg" }\n',
-        ':5: daemon.log.to: "sysolg" is neither stderr, syslog, journal nor an absolute path; did you mean "syslog"?',
+        ':5: daemon.log.to: "sysolg" is neither stderr, syslog, journal, udp://host:port '
+        'nor an absolute path; did you mean "syslog"?',
     ),
     (
         "key unlike any",
         LISTEN + '[daemon]\numask = "022"\n',
         ":5: daemon.umask: unknown key; the keys of [daemon] are user, group, chroot, pidfile, "
-        "multiplexer, max_connections, max_memory, stall_time, stop_timeout, inetd_timeout, log",
+        "multiplexer, max_connections, max_memory, stall_time, threads, stop_timeout, pre_drain, control, "
+        "inetd_timeout, log",
+    ),
+    (
+        "built-in that blocks",
+        LISTEN + '[service.upper]\nbuiltin = "upper"\nblocking = true\n',
+        ":6: service.upper.blocking: has no meaning for a built-in, which never blocks",
+    ),
+    (
+        "no threads",
+        LISTEN + "[daemon]\nthreads = 0\n",
+        ":5: daemon.threads: 0 is too small; allowed is 1 to 1024 threads",
     ),
     (
         "key of another table",
@@ -501,12 +699,14 @@ WRONG = [
     (
         "no handler",
         LISTEN + "[service.policy]\n",
-        ':4: service.policy: has no handler; write handler = "module:attribute", builtin = "upper" or exec = ["/path"]',
+        ':4: service.policy: has no handler; write handler = "module:attribute", builtin = "upper", exec = ["/path"], '
+        'relay = { to = ["tcp://host:port"] } or socks = {}',
     ),
     (
         "handler and builtin",
         POLICY + 'handler = "app:greet"\n',
-        ":5: service.policy.builtin: stands beside handler; a service has exactly one of handler, builtin, exec",
+        ":5: service.policy.builtin: stands beside handler; a service has exactly one of handler, builtin, exec, "
+        "relay, socks",
     ),
     (
         "builtin unknown",

@@ -26,8 +26,9 @@ MIB = 1024 * 1024
 
 @pytest.fixture(scope="session")
 def command():
-    """Find the installed script: $SOCKCTL, else PATH, else the module of this checkout."""
-    script = os.environ.get("SOCKCTL") or shutil.which("sockctl")
+    """Find the installed script: $SOCKCTL, else beside this Python, else on PATH, else the module of this checkout."""
+    beside = shutil.which("sockctl", path=os.path.dirname(sys.executable))
+    script = os.environ.get("SOCKCTL") or beside or shutil.which("sockctl")
     return [script] if script else [sys.executable, "-m", "sockd.ctl"]
 
 
@@ -500,3 +501,31 @@ def test_main_returns_the_code_and_never_exits(capfd):
     assert sockd.ctl.main(["connect", "nonsense"]) == 64
     assert sockd.ctl.main(["--version"]) == 0
     assert "did you mean" in capfd.readouterr().err
+
+
+# ---- password
+
+
+def test_a_line_of_the_users_file(sockctl):
+    done = sockctl("password", "alice", input=b"secret\n")
+    assert done.returncode == 0
+    user, _, text = done.stdout.decode().rstrip("\n").partition(":")
+    assert user == "alice"
+    assert text.startswith("$scrypt$ln=15,r=8,p=3$")
+    assert done.stdout != sockctl("password", "alice", input=b"secret\n").stdout  # a salt of its own
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "said"),
+    [
+        ("a:b", b"secret\n", b"cannot be a user"),
+        ("", b"secret\n", b"cannot be a user"),
+        ("#a", b"secret\n", b"cannot be a user"),
+        ("alice", b"\n", b"a password has 1 to 255 bytes"),
+        ("alice", b"x" * 256 + b"\n", b"a password has 1 to 255 bytes"),
+    ],
+)
+def test_what_can_be_no_user_or_password(sockctl, user, password, said):
+    done = sockctl("password", user, input=password)
+    assert (done.returncode, done.stdout) == (64, b"")
+    assert said in done.stderr

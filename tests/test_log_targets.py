@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -19,7 +20,7 @@ from watching import _until
 
 from sockd.errors import SystemFault
 from sockd.log import TextFormatter
-from sockd.log_targets import FileHandler, JournalHandler, SyslogHandler, open_target
+from sockd.log_targets import CollectorHandler, FileHandler, JournalHandler, SyslogHandler, open_target
 from sockd.settings import LogSettings
 
 
@@ -268,3 +269,54 @@ def test_a_dropped_daemon_reopens_its_log_or_says_so(background, as_root, open_p
     os.chown(one.log, 65534, 65534)
     one.send(signal.SIGUSR1)
     assert one.wait_for("log reopened")
+
+
+@pytest.fixture
+def collector():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(10)
+        yield sock
+
+
+RFC_5424 = re.compile(
+    rb"<(\d{1,3})>1 (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) ([!-~]{1,255}) "
+    rb"([!-~]{1,48}) ([!-~]{1,128}) ([!-~]{1,32}) - "
+    rb"\xef\xbb\xbf([^\0-\x1f]*)"
+)
+
+
+def test_a_collector_gets_rfc_5424(root, collector):
+    to = f"udp://127.0.0.1:{collector.getsockname()[1]}"
+    open_target(LogSettings(to=to))
+    logging.getLogger("sockd.test").warning("closed", extra={"event": {"peer": "umläut\n\x00"}})
+    match = RFC_5424.fullmatch(collector.recv(65536))
+    assert match
+    assert match[1] == b"28"  # 3 (daemon) * 8 + 4 (warning)
+    assert (match[4], match[5], match[6]) == (b"sockd", b"%d" % os.getpid(), b"sockd.test")
+    assert match[7].decode() == 'closed peer="umläut\\n\\x00"'
+    logging.getLogger("sockd." + "long" * 20).error("ä" * 20_000)
+    long = collector.recv(65536)
+    assert len(long) in (8191, 8192)
+    assert RFC_5424.fullmatch(long)
+    assert long.decode().endswith("ä")
+
+
+def test_a_collector_that_comes_again(collector):
+    port = collector.getsockname()[1]
+    handler = CollectorHandler(f"udp://127.0.0.1:{port}")
+    handler.setFormatter(TextFormatter(stamped=False))
+    collector.close()
+    for _ in range(2):
+        write(handler, "to nobody")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
+        again.bind(("127.0.0.1", port))
+        again.settimeout(10)
+        write(handler, "found")
+        assert again.recv(65536).endswith((b"found", b"log records lost count=1"))
+    handler.close()
+
+
+def test_a_collector_that_cannot_be_found():
+    with pytest.raises(SystemFault, match=r"daemon\.log\.to: udp://no\.such\.host\.invalid:514: "):
+        CollectorHandler("udp://no.such.host.invalid:514")

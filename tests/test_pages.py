@@ -20,7 +20,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGING = ROOT / "packaging"
 PAGES = sorted((PACKAGING / "man").glob("*.[158]"))
 BIN = Path(sys.executable).parent
-VERBS = ("connect", "selftest", "bind", "import")
+VERBS = (
+    "connect", "selftest", "bind", "import",
+    "status", "connections", "close", "drain", "reload", "plan", "stop", "top", "log-level", "password",
+)  # fmt: skip
 LIMIT_S = 60
 
 pytestmark = pytest.mark.skipif(not PAGES, reason="the tests stand alone, without packaging/")

@@ -124,18 +124,18 @@ static void reset_while_not_read(void)
     end_of(w);
 }
 
-static void quiet_ones_close(void)
+static void what_is_unfinished(void)
 {
-    struct world *w = world_of(8, lines_group());
-    int quiet = join(w, 0), unread = join(w, 0), unfinished = join(w, 0);
-    say(w, unfinished, "ab");
-    CHECK_TEXT(turn(w), "");
-    say(w, unread, "x\n");
-    CHECK_EQ(sb_set_close_quiet(w->set, SB_REASON_SHUTDOWN), 2);
-    CHECK_TEXT(heard(w, quiet), "$");
-    CHECK_TEXT(heard(w, unread), "-");
-    sb_set_close_all(w->set, SB_REASON_SHUTDOWN);
-    CHECK_TEXT(heard(w, unread), "$");
+    struct world *w = world_of(4, lines_group());
+    int id = join(w, 0);
+    size_t size = 7;
+    CHECK(sb_set_unfinished(w->set, id, &size) == NULL && size == 0);
+    size = 7;
+    CHECK(sb_set_unfinished(w->set, 99, &size) == NULL && size == 0);
+    say(w, id, "ab\ncd");
+    CHECK_TEXT(turn(w), "0:ab| ");
+    const char *data = sb_set_unfinished(w->set, id, &size);
+    CHECK(size == 2 && data != NULL && memcmp(data, "cd", 2) == 0);
     end_of(w);
 }
 
@@ -150,7 +150,7 @@ static void ids_that_are_none(void)
     sb_set_abort(w->set, 0, SB_REASON_ABORTED);
     sb_set_settle(w->set);
     sb_set_abort(w->set, 1, SB_REASON_ABORTED);
-    CHECK_EQ(sb_set_close_quiet(w->set, SB_REASON_NONE), 0);
+    sb_set_close(w->set, 2, SB_REASON_CLOSED);
     sb_set_write(w->set, 5, ids, sizes, "abcde");
     sb_set_close(w->set, -1, SB_REASON_CLOSED);
     sb_set_close(w->set, 99, SB_REASON_CLOSED);
@@ -362,7 +362,7 @@ const struct test set_ends_tests[] = {
     {"aborts", aborts},
     {"reset by the peer", reset_by_the_peer},
     {"reset while not read", reset_while_not_read},
-    {"quiet ones close", quiet_ones_close},
+    {"what is unfinished", what_is_unfinished},
     {"ids that are none", ids_that_are_none},
     {"our FIN went before", our_fin_went_before},
     {"FIN of the end fails", fin_of_the_end_fails},

@@ -213,6 +213,7 @@ static void unread(void)
 
 static void unread_while_paused(void)
 {
+    int32_t quiet;
     sb_group group = lines_group();
     group.flags = SB_GROUP_WIRE;
     struct world *w = world_of(4, group);
@@ -230,7 +231,7 @@ static void unread_while_paused(void)
     CHECK_TEXT(turn(w), "0:c| ");
     sb_set_pause(w->set, id, 1);
     sb_set_unread(w->set, id, "c\n", 2, 1);
-    CHECK_EQ(sb_set_close_quiet(w->set, SB_REASON_SHUTDOWN), 1);
+    CHECK_EQ(sb_set_list(w->set, 0, SB_LIST_QUIET, &quiet), 0);
     sb_set_close(w->set, id, SB_REASON_CLOSED); /* while it waits: its input is discarded */
     say(w, id, "d\n");
     CHECK_TEXT(turn(w), "");

@@ -99,6 +99,8 @@ static void groups_run_out(void)
         if (i == 1024) {
             fail_nth(CALL_ALLOCATE, 1, ENOMEM);
             CHECK_EQ(sb_set_group(set, &group), SB_ERR_NOMEM);
+            fail_nth(CALL_ALLOCATE, 2, ENOMEM);
+            CHECK_EQ(sb_set_group(set, &group), SB_ERR_NOMEM);
         }
         if (sb_set_group(set, &group) != i)
             CHECK_EQ(i, -1);

@@ -19,10 +19,13 @@ from sockd.settings import (
     ProgramLimits,
     ProxyProtocolSettings,
     RateSettings,
+    RelaySettings,
     ServiceSettings,
     Size,
+    SocksSettings,
     key_of,
 )
+from sockd.settings_relay import CheckSettings
 from sockd.units import format_duration, format_size
 
 if TYPE_CHECKING:
@@ -41,6 +44,9 @@ TABLES = {
     "service": ServiceSettings,
     "limits": ProgramLimits,
     "framing": FramingSettings,
+    "relay": RelaySettings,
+    "check": CheckSettings,
+    "socks": SocksSettings,
 }
 
 

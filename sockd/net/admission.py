@@ -100,6 +100,15 @@ class Admission:
         self._buckets = None if rate is None else Buckets(rate.burst, rate.connections / rate.per, clock)
         self._open: dict[int, int] = {}
 
+    def take_over(self, former: Admission) -> None:
+        """Go on where another stopped: with its counts where sources are the same, with its buckets where rates are."""
+        old, new = former._settings, self._settings
+        if (old.source_prefix_ipv4, old.source_prefix_ipv6) != (new.source_prefix_ipv4, new.source_prefix_ipv6):
+            return
+        self._open = former._open
+        if old.rate == new.rate:
+            self._buckets = former._buckets
+
     @staticmethod
     def wanted(settings: ListenSettings) -> bool:
         """Tell whether a listener has any rule."""

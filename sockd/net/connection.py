@@ -61,8 +61,9 @@ class Connection:
     """
 
     __slots__ = (
-        "_closing", "_codec", "_ending", "_eof", "_high", "_is_high", "_listed", "_loop", "_low", "_make", "_out",
-        "_out_size", "_paused", "_protocol", "_reason", "_receiver", "_set", "_socket", "_timers", "id", "state",
+        "_closing", "_codec", "_ending", "_eof", "_error", "_high", "_is_high", "_listed", "_loop", "_low", "_make",
+        "_out", "_out_size", "_paused", "_protocol", "_reason", "_receiver", "_set", "_socket", "_timers", "id",
+        "state",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +91,7 @@ class Connection:
         self._low = high_water // 4
         self._listed = self._closing = self._eof = self._paused = self._is_high = False
         self._reason = CloseReason.NONE
+        self._error: Exception | None = None
         self._socket: socket.socket | None = None
 
     def __repr__(self) -> str:
@@ -104,17 +106,20 @@ class Connection:
             TypeError: data is not bytes-like.
             RuntimeError: write_eof() was called.
         """
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"data: expected a bytes-like object, not {type(data).__name__}")
+        if type(data) is not bytes:
+            data = _as_bytes(data)
         if self._eof:
             raise RuntimeError("write() after write_eof()")
-        if self._closing or not data:
+        if self._closing:
             return
-        self._out.append(bytes(data))
-        self._out_size += len(data)
-        if self._out_size <= self._high:
+        self._out.append(data)
+        self._out_size = size = self._out_size + len(data)
+        if not self._listed:
             self._list()
-            return
+        if size > self._high:
+            self._write_now()
+
+    def _write_now(self) -> None:
         self._set.write(self.id, self.take())
         if self._set.unsent(self.id) > self._high:
             self.pause()  # at once, as asyncio: its receiver may be writing in a loop until it is told
@@ -204,6 +209,10 @@ class Connection:
     def close(self) -> None:
         """End in order: what was written leaves, then FIN (FAQ II.5)."""
         self._close(CloseReason.CLOSED)
+
+    def close_for(self, reason: CloseReason) -> None:
+        """End in order with another reason (for services); the first one stands."""
+        self._close(reason)
 
     def _close(self, reason: CloseReason) -> None:
         if not self._closing:
@@ -405,7 +414,7 @@ class Connection:
         self._out.clear()
         for timer in self._timers or ():
             timer.cancel()
-        exc = OSError(error, os.strerror(error)) if error else None
+        exc = OSError(error, os.strerror(error)) if error else self._error
         if receiver is not None:
             self._guard(receiver.connection_lost, exc)
         self._receiver = None
@@ -431,4 +440,12 @@ class Connection:
                 return
         event = {"peer": self.peer, "frame_bytes": frame_size}
         logger.error("handler failed", exc_info=error, extra={"event": event})
+        if not self._closing:
+            self._error = error
         self._close(CloseReason.HANDLER_ERROR)
+
+
+def _as_bytes(data: object) -> bytes:
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"data: expected a bytes-like object, not {type(data).__name__}")
+    return bytes(data)

@@ -18,49 +18,25 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd._sockbuf import ffi, lib
 from sockd.buffer.core import description
+from sockd.net.connection_info import Info, Totals, Which
 from sockd.wire.framing import Fixed, Record
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from sockd.net.proxied import Proxied
+    from sockd.net.sink import Sink
     from sockd.wire.framing import Framing
 
 EVENT = struct.Struct("=iiiiqqq")
 PART = struct.Struct("=iiq")
 READY = struct.Struct("=iiii")
-INFO = struct.Struct("=iiiiiIqqqqqq32s")
 EVENT_SIZE = EVENT.size
 EVENTS_A_ROW = 8
 
 _EVENTS, _READY, _CHANGES, _CONNECTIONS, _CLOSED = range(5)
-
-
-class Sink:
-    """Told of the events of a group's connections, in their order; does nothing about them.
-
-    A service overrides what it wants to know.
-    """
-
-    def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
-        """`count` frames of connection `id`, or (id -1) of the parts from `part` on."""
-
-    def accepted(self, id: int) -> None:
-        """A connection is new."""
-
-    def ended(self, id: int) -> None:
-        """The peer sends no more."""
-
-    def pause(self, id: int) -> None:
-        """More than high water is unsent."""
-
-    def resume(self, id: int) -> None:
-        """No more than low water is unsent."""
-
-    def closed(self, id: int, reason: CloseReason) -> None:
-        """The connection has ended; `info(id)` still answers."""
 
 
 class Writer(Protocol):
@@ -98,23 +74,6 @@ class Group:
     linger_timeout: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Info:
-    """What is known of a connection; `peer` is a packed sockaddr, empty when it has no name."""
-
-    fd: int
-    open: bool
-    reason: CloseReason
-    error: int
-    received: int
-    sent: int
-    frames: int
-    unsent: int
-    unframed: int
-    elapsed: float
-    peer: bytes
-
-
 def describe(framing: Framing) -> Any:  # noqa: ANN401 - a cffi pointer
     """Describe a framing to the C core; a record's tuples are Python's business.
 
@@ -145,6 +104,8 @@ class ConnectionSet:
         self._arena = lib.sb_set_arena(self._set)
         self._stopped = ffi.new("int *")
         self._info = ffi.new("sb_info *")
+        self._totals = ffi.new("sb_totals *")
+        self._size = size
         self._sinks: list[Sink] = []
         self._hooks: list[Callable[[int], None] | None] = []
         self._proxied: dict[int, Proxied] = {}
@@ -199,9 +160,29 @@ class ConnectionSet:
             raise ValueError(f"no stream can be cut by {group.framing!r}, or not for a service of the C core")
         if number < 0:
             raise MemoryError("no room for another group of connections")
-        self._sinks.append(sink)
-        self._hooks.append(None)
+        self._sinks[number:] = [sink, *self._sinks[number + 1 :]]
+        self._hooks[number:] = [None, *self._hooks[number + 1 :]]
         return int(number)
+
+    def remove_group(self, group: int) -> bool:
+        """Give a group up, whose number may then be another's; False as long as connections of it are there."""
+        return int(lib.sb_set_ungroup(self._set, group)) == 0
+
+    def totals(self, group: int) -> Totals:
+        """Return what the connections of a group have done."""
+        if lib.sb_set_totals(self._set, group, self._totals) < 0:
+            raise LookupError(f"no group {group}")
+        return Totals.unpack(ffi.buffer(self._totals))
+
+    def ids(self, which: Which, group: int = -1) -> list[int]:
+        """Return the connections of a group, -1 for those of all."""
+        found = array("i", bytes(4 * self._size))
+        count = lib.sb_set_list(self._set, group, int(which), ffi.from_buffer("int32_t[]", found))
+        return found[:count].tolist()
+
+    def sink(self, group: int) -> Sink:
+        """Return who is told of a group's events."""
+        return self._sinks[group]
 
     def when_ended(self, group: int, hook: Callable[[int], None]) -> None:
         """Call hook(id) whenever a connection of the group has ended."""
@@ -410,6 +391,15 @@ class ConnectionSet:
         return self._proxied.get(id)
 
     @property
+    def memory(self) -> int:
+        """How many bytes unfinished frames and unsent output take."""
+        return int(lib.sb_set_counts(self._set).memory)
+
+    def limit_memory(self, most: int) -> None:
+        """Set how many they may take."""
+        lib.sb_set_memory(self._set, most)
+
+    @property
     def is_settling(self) -> bool:
         """Tell whether connections have ended whose rows are free in the next turn only."""
         return bool(self._counts[_CLOSED])
@@ -422,15 +412,25 @@ class ConnectionSet:
         """End a connection in order (FAQ II.5)."""
         lib.sb_set_close(self._set, id, int(reason))
 
-    def shut_all(self, reason: CloseReason) -> None:
-        """End every open connection in order, behind what was written to it."""
-        self.flush()
-        lib.sb_set_close_all(self._set, int(reason))
+    @property
+    def at_work(self) -> int:
+        """How many calls of handlers have begun that end outside of dispatch()."""
+        return sum(sink.at_work for sink in self._own_sinks())
 
-    def shut_quiet(self, reason: CloseReason) -> int:
-        """End in order those that are in the middle of nothing; return how many are open still."""
-        self.flush()
-        return int(lib.sb_set_close_quiet(self._set, int(reason)))
+    def tell_unfinished(self) -> None:
+        """Name in the log what is at work still."""
+        for sink in self._own_sinks():
+            sink.tell_unfinished()
+
+    def _own_sinks(self) -> Iterable[Sink]:
+        """Each sink once: several groups may have the same."""
+        return {id(sink): sink for sink in self._sinks}.values()
+
+    def unfinished(self, id: int) -> bytes:
+        """Return what has come of a frame that is not whole."""
+        size = ffi.new("size_t *")
+        data = lib.sb_set_unfinished(self._set, id, size)
+        return ffi.unpack(data, size[0]) if size[0] else b""
 
     def abort(self, id: int, reason: CloseReason = CloseReason.ABORTED) -> None:
         """End a connection at once, with RST on TCP."""
@@ -456,21 +456,7 @@ class ConnectionSet:
         """Return what is known of a connection, also when it has just ended."""
         if lib.sb_set_info(self._set, id, self._info) < 0:
             raise LookupError(f"no connection {id}")
-        fields: tuple[Any, ...] = INFO.unpack(ffi.buffer(self._info))
-        fd, _, is_open, reason, error, peer_size, received, sent, frames, unsent, unframed, elapsed, peer = fields
-        return Info(
-            fd=fd,
-            open=bool(is_open),
-            reason=CloseReason(reason),
-            error=error,
-            received=received,
-            sent=sent,
-            frames=frames,
-            unsent=unsent,
-            unframed=unframed,
-            elapsed=elapsed / 1000,
-            peer=peer[:peer_size],
-        )
+        return Info.unpack(ffi.buffer(self._info))
 
     def _error(self) -> OSError:
         number = lib.sb_set_errno(self._set)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sockd.net import packed
 from sockd.net.connection import Connection
-from sockd.net.connection_set import Sink
+from sockd.net.kernel import unacknowledged
+from sockd.net.sink import Sink
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class ConnectionSink(Sink):
         make: called once for each connection; returns the receiver, and the protocol object if there is one.
         receive: makes a receiver for a protocol object.
         codec: of the service's framing.
+        kind: the class of its connections.
     """
 
     def __init__(
@@ -40,7 +42,9 @@ class ConnectionSink(Sink):
         high_water: int,
         connections: ConnectionSet,
         loop: EventLoop,
+        kind: type[Connection] = Connection,
     ) -> None:
+        self._kind = kind
         self._service = service
         self._make = make
         self._codec = codec
@@ -52,7 +56,7 @@ class ConnectionSink(Sink):
 
     def accepted(self, id: int) -> None:
         """Make the connection and tell its receiver."""
-        connection = Connection(id, self._set, self._codec, self._high_water, self._loop, self._receive)
+        connection = self._kind(id, self._set, self._codec, self._high_water, self._loop, self._receive)
         self._live[id] = connection
         try:
             receiver, protocol = self._make()
@@ -104,4 +108,6 @@ def log_end(service: str, connections: ConnectionSet, id: int, reason: CloseReas
         event["via"] = proxied.via
     if info.unsent:
         event["unsent"] = info.unsent
+    if info.peer and (waiting := unacknowledged(info.fd)):
+        event["unacknowledged"] = waiting
     logger.info("closed", extra={"event": event})

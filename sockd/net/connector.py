@@ -201,7 +201,7 @@ class _Attempts:
         """Start what is due; a Unix, a datagram or a local socket may connect at once."""
         while (endpoint := self._race.start(time.monotonic())) is not None:
             try:
-                sock = _new_socket(endpoint, self._source)
+                sock = new_socket(endpoint, self._source)
             except OSError as error:
                 self._race.failed(endpoint, error.errno or 0, time.monotonic())
                 continue
@@ -223,7 +223,7 @@ class _Attempts:
 
     def _settle(self, sock: socket.socket, endpoint: Endpoint, code: int) -> bool:
         """Tell whether the attempt has won; close the socket if not."""
-        if code == 0 and _met_itself(sock):
+        if code == 0 and met_itself(sock):
             code = errno.ECONNREFUSED
         if code == 0:
             return True
@@ -241,7 +241,15 @@ class _Attempts:
         self._selector.close()
 
 
-def _new_socket(endpoint: Endpoint, source: str | None = None) -> socket.socket:
+def new_socket(endpoint: Endpoint, source: str | None = None) -> socket.socket:
+    """Make the socket of one attempt, non-blocking.
+
+    Args:
+        source: our own address in numbers, of the endpoint's family.
+
+    Raises:
+        OSError: there are no descriptors left, or the source is none of this host's.
+    """
     sock = socket.socket(endpoint.family, endpoint.type, endpoint.proto)
     try:
         sock.setblocking(False)
@@ -259,7 +267,7 @@ def _new_socket(endpoint: Endpoint, source: str | None = None) -> socket.socket:
     return sock
 
 
-def _met_itself(sock: socket.socket) -> bool:
+def met_itself(sock: socket.socket) -> bool:
     """Tell a TCP socket that connected to its own ephemeral port: simultaneous open, RFC 9293, 3.5."""
     if sock.family == socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
         return False

@@ -14,7 +14,7 @@ import logging
 import os
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sockd.net.endpoint import SockAddr, format_sockaddr
 from sockd.net.local_address import ANCILLARY_BYTES, Ancillary, answer_from, tell
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sockd.net.loop import EventLoop
     from sockd.net.sockets import Listening
 
+    Outcome = tuple[Reply, Exception | None]
+
 logger = logging.getLogger("sockd.datagram")
 
 DATAGRAMS_A_TURN = 64
@@ -39,6 +41,20 @@ LOG_INTERVAL_SECONDS = 5.0
 PAUSE_SECONDS = 0.05
 """After a shortage, which is over when others give back, not by asking again."""
 SHORTAGES = (errno.ENOBUFS, errno.ENOMEM)
+
+
+class Threads(Protocol):
+    """Where handlers run that block."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every thread has something to do."""
+
+    def when_free(self, callback: Callable[[], None]) -> None:
+        """Call back once, when one has not."""
+
+    def submit(self, service: str, work: Callable[[], Outcome], done: Callable[[Outcome], None]) -> None:
+        """Run work in a thread, then done with its result in the loop."""
 
 
 @dataclass
@@ -63,6 +79,8 @@ class DatagramListener:
         answer: from a datagram to its answer; None answers nothing.
         service: its name, for the log.
         rules: which datagrams are answered.
+        former: who answered on the same socket until now; what it counted is counted on.
+        pool: calls `answer` in threads; None to call it here.
     """
 
     def __init__(
@@ -72,17 +90,23 @@ class DatagramListener:
         loop: EventLoop,
         service: str,
         rules: DatagramRules,
+        former: DatagramListener | None = None,
+        pool: Threads | None = None,
     ) -> None:
         self._listening = listening
         self._socket = listening.socket
         self._answer = answer
         self._loop = loop
         self._rules = rules
+        self._pool = pool
+        self._unanswered = 0
+        self._is_closed = False
         self._buffer = memoryview(bytearray(MAX_DATAGRAM_BYTES))
         self._ancillary_bytes = ANCILLARY_BYTES if tell(listening.socket) else 0
         self._logged: dict[str, float] = {}
+        self._is_detached = False
         self.service = service
-        self.counts = DatagramCounts()
+        self.counts: DatagramCounts = former.counts if former else DatagramCounts()
 
     def __str__(self) -> str:
         return str(self._listening)
@@ -96,13 +120,32 @@ class DatagramListener:
         """Receive from now on."""
         self._loop.add_reader(self._socket.fileno(), self._receive)
 
+    def detach(self, _successor: DatagramListener) -> None:
+        """Receive no more, for another goes on with the socket."""
+        self._loop.remove_reader(self._socket.fileno())
+        self._is_detached = True
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether nothing is on its way."""
+        return not self._unanswered
+
+    @property
+    def queue(self) -> None:
+        """There is no accept queue."""
+
     # ---- receiving
 
     def _receive(self) -> None:
-        self._receive_some(DATAGRAMS_A_TURN)
+        if not self._is_detached:  # else a reload in this very turn has put another in its place
+            self._receive_some(DATAGRAMS_A_TURN)
 
     def _receive_some(self, most: int) -> None:
         for _ in range(most):
+            if self._pool is not None and self._pool.is_full:
+                self._loop.remove_reader(self._socket.fileno())
+                self._pool.when_free(self._go_on)  # until then the kernel keeps some, and drops the rest
+                return
             try:
                 size, ancillary, flags, sender = self._socket.recvmsg_into([self._buffer], self._ancillary_bytes)
             except BlockingIOError:
@@ -137,18 +180,37 @@ class DatagramListener:
         self._loop.call_later(PAUSE_SECONDS, self._go_on)
 
     def _go_on(self) -> None:
-        if self._socket.fileno() >= 0:
+        if self._socket.fileno() >= 0 and not self._is_detached and not self._is_closed:
             self.start()
 
     # ---- answering
 
     def _serve(self, datagram: bytes, sender: SockAddr | None, ancillary: Ancillary) -> None:
+        if self._pool is None:
+            self._answered(len(datagram), sender, ancillary, self._call(datagram))
+            return
+
+        def done(outcome: Outcome) -> None:
+            self._unanswered -= 1
+            self._answered(len(datagram), sender, ancillary, outcome)
+            if self._is_closed and not self._unanswered:
+                self._listening.close()
+
+        self._unanswered += 1
+        self._pool.submit(self.service, lambda: self._call(datagram), done)
+
+    def _call(self, datagram: bytes) -> Outcome:
         try:
-            reply = self._answer(datagram)
-        except Exception:
+            return self._answer(datagram), None
+        except Exception as error:
+            return None, error
+
+    def _answered(self, size: int, sender: SockAddr | None, ancillary: Ancillary, outcome: Outcome) -> None:
+        reply, error = outcome
+        if error is not None:
             self.counts.failed += 1
-            event = {"service": self.service, **self._of(sender), "frame_bytes": len(datagram)}
-            logger.exception("handler failed", extra={"event": event})
+            event = {"service": self.service, **self._of(sender), "frame_bytes": size}
+            logger.error("handler failed", exc_info=error, extra={"event": event})
             return
         if reply is None or not sender:
             return
@@ -190,8 +252,10 @@ class DatagramListener:
 
     def close(self) -> None:
         """Answer what has arrived already, and receive no more."""
-        if self._socket.fileno() < 0:
+        if self._socket.fileno() < 0 or self._is_detached or self._is_closed:
             return
+        self._is_closed = True
         self._loop.remove_reader(self._socket.fileno())
         self._receive_some(DATAGRAMS_AT_CLOSE)
-        self._listening.close()
+        if not self._unanswered:
+            self._listening.close()

@@ -100,7 +100,7 @@ def time_wait_count(port: int) -> int | None:
     return count
 
 
-def unacknowledged(sock: socket.socket) -> int | None:
+def unacknowledged(sock: socket.socket | int) -> int | None:
     """Tell how many bytes were sent and are not acknowledged by the peer's kernel (SIOCOUTQ, tcp(7)).
 
     Returns:

@@ -29,10 +29,12 @@ from typing import TYPE_CHECKING
 
 from sockd.net import packed
 from sockd.net.admission import Admission, Verdict
-from sockd.net.connection_set import Sink
 from sockd.net.connection_sink import log_end
 from sockd.net.endpoint import format_peer
+from sockd.net.kernel import accept_queue
+from sockd.net.last_calls import take_no_more
 from sockd.net.proxied import ProxyHeaders
+from sockd.net.sink import Sink
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from sockd.net.connection_set import ConnectionSet, Group
     from sockd.net.endpoint import SockAddr
     from sockd.net.handover import Handover
+    from sockd.net.kernel import AcceptQueue
     from sockd.net.loop import EventLoop
     from sockd.net.proxied import Proxied
     from sockd.net.reserve import Reserve
@@ -117,8 +120,10 @@ class Listener:
         reserve: the spare descriptor.
         resolver: asked for the names of clients where `names` is on.
         service: its name, for the log.
+        former: who accepted from the same socket until now, by other settings; what it counted is counted on.
 
     Attributes:
+        group: see above.
         came: connections that were let in, since the start.
     """
 
@@ -136,6 +141,7 @@ class Listener:
         resolver: Resolver,
         service: str,
         handover: Handover | None = None,
+        former: Listener | None = None,
     ) -> None:
         self._listening = listening
         self._socket = listening.socket
@@ -143,9 +149,10 @@ class Listener:
         self._settings = settings
         self._handover = handover
         self._set = connections
-        self._group = group
+        self.group = group
         self._refusals = refusals
-        self._quotas = (quota, Quota(settings.max_connections))
+        self._own: Quota = former._own if former else Quota(settings.max_connections)
+        self._quotas = (quota, self._own)
         self._reserve = reserve
         self._loop = loop
         self._resolver = resolver
@@ -155,10 +162,12 @@ class Listener:
         self._pause = FIRST_PAUSE_SECONDS
         self._logged: dict[str, float] = {}
         self._deferred = False
+        self._successor: Listener | None = None
         self.service = service
-        self.came = 0
-        counts = self._admission is not None or any(one.most is not None for one in self._quotas)
-        if counts and handover is None:
+        self.came: int = former.came if former else 0
+        if former is not None and former._admission is not None and self._admission is not None:
+            self._admission.take_over(former._admission)
+        if handover is None:
             connections.when_ended(group, self._ended)
 
     def __str__(self) -> str:
@@ -168,10 +177,28 @@ class Listener:
 
     def start(self) -> None:
         """Accept from now on."""
-        self._loop.add_reader(self._fd, self._accept)
+        self._own.most = self._settings.max_connections
+        self._go_on()
+
+    def detach(self, successor: Listener) -> None:
+        """Accept no more, for another goes on with the socket; connections that wait for their header still come."""
+        self._loop.remove_reader(self._fd)
+        self._fd = -1
+        self._successor = successor
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether nothing that was accepted is on its way to the group any more."""
+        return not self._headers
+
+    @property
+    def queue(self) -> AcceptQueue | None:
+        """The kernel's accept queue; None where it does not tell."""
+        return accept_queue(self._socket) if self._fd >= 0 else None
 
     def _accept(self) -> None:
-        self._accept_some()
+        if self._fd >= 0:  # else a reload in this very turn has put another in its place
+            self._accept_some()
 
     def _accept_some(self) -> bool:
         """Accept up to a turn's worth; False when there is no more, or no more is wanted now."""
@@ -181,7 +208,7 @@ class Listener:
             if room <= 0:
                 self._defer("max_connections")
                 return False
-            came, stopped = self._set.accept(self._fd, self._group, min(room, ACCEPTS_A_TURN))
+            came, stopped = self._set.accept(self._fd, self.group, min(room, ACCEPTS_A_TURN))
             self._count(came)
             return self._after(stopped, came) and came == ACCEPTS_A_TURN
         return self._accept_each()
@@ -214,8 +241,16 @@ class Listener:
         self._hold(-1)
         if peer is not None:
             self._take(sock, peer, False, proxied)
-        elif self._deferred:
-            self._go_on()
+        else:
+            self._wake()
+
+    def _wake(self) -> None:
+        """Go on, or have who goes on with the socket do it, if that waits for a place."""
+        accepting = self
+        while accepting._successor is not None:
+            accepting = accepting._successor
+        if accepting._deferred:
+            accepting._go_on()
 
     def _take(self, sock: socket.socket, peer: SockAddr, full: bool, proxied: Proxied | None) -> None:
         try:
@@ -233,7 +268,7 @@ class Listener:
         elif self._handover is not None:
             self._count(1)
             self._handover.give(sock, peer, lambda: self._served(peer))
-        elif (id := self._set.add(sock, self._group)) is None:
+        elif (id := self._set.add(sock, self.group)) is None:
             self._release(peer)
             self._refuse(sock, peer, "max_connections of the daemon")
         else:
@@ -318,8 +353,7 @@ class Listener:
         """Count a connection that was handed over as ended, and go on if that is what was waited for."""
         self._count(-1)
         self._release(peer)
-        if self._deferred:
-            self._go_on()
+        self._wake()
 
     def _ended(self, id: int) -> None:
         self._count(-1)
@@ -332,13 +366,24 @@ class Listener:
 
     # ---- the end
 
-    def close(self) -> None:
-        """Remove its Unix path, accept what has completed already, and listen no more."""
+    def take_no_more(self) -> None:
+        """Let no new client in, and remove its Unix path; those on their way in are accepted until close().
+
+        A socket that somebody else holds, too, stays open for the clients of whoever is next.
+        """
         if self._fd < 0:
             return
-        self._loop.remove_reader(self._fd)
         if self._listening.path is not None:
             self._listening.path.unlink_if_ours()
+        if self._listening.is_ours:
+            take_no_more(self._socket)
+
+    def close(self) -> None:
+        """Take no more, accept what has completed already, and listen no more."""
+        if self._fd < 0:
+            return
+        self.take_no_more()
+        self._loop.remove_reader(self._fd)
         while self._accept_some():
             pass
         if self._headers is not None:

@@ -73,6 +73,10 @@ class ProxyHeaders:
         self._loop = loop
         self._waiting: dict[int, _Waiting] = {}
 
+    def __len__(self) -> int:
+        """Return how many connections wait for theirs."""
+        return len(self._waiting)
+
     def expects(self, peer: SockAddr) -> bool:
         """Tell whether a connection of this peer begins with a header; from anybody else it is the client's own."""
         if isinstance(peer, str):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sockd.net.endpoint import Endpoint
     from sockd.settings import ListenSettings
 
-__all__ = ["Listening", "UnixPath", "bind_datagram", "listen_stream", "open_listener"]
+__all__ = ["Listening", "UnixPath", "bind_datagram", "explain", "listen_stream", "open_listener"]
 
 SHARED_PORT_TRIES = 32  # a port the kernel chose for one address is seldom taken on the next one
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # an IPv6 address of a host whose IPv6 is off
@@ -40,12 +40,16 @@ HINTS = {
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """An open server socket, where it is bound (the real port), the path it owns, the name it was passed under."""
+    """An open server socket, where it is bound (the real port), the path it owns, the name it was passed under.
+
+    One that is not ours alone is held by whoever passed it, who goes on with it when we end.
+    """
 
     socket: socket.socket
     endpoint: Endpoint
     path: UnixPath | None = None
     passed: str = ""
+    is_ours: bool = True
 
     def __str__(self) -> str:
         return str(self.endpoint)
@@ -115,7 +119,7 @@ def open_listener(address: Address, settings: ListenSettings, *, beside: Sequenc
             except _PortTaken as taken:
                 if left:
                     continue
-                raise _explain(taken.error, taken.endpoint) from None
+                raise explain(taken.error, taken.endpoint) from None
             opened.pop_all()
             return listening
     raise AssertionError("unreachable")  # pragma: no cover
@@ -147,13 +151,13 @@ def _open_all(
             if chosen and error.errno == errno.EADDRINUSE:
                 raise _PortTaken(error, endpoint) from None
             if not _left_out(error, endpoint, endpoints):
-                raise _explain(error, endpoint) from None
+                raise explain(error, endpoint) from None
             missing = error
             continue
         opened.callback(one.close)
         listening.append(one)
     if not listening and missing is not None:
-        raise _explain(missing, endpoints[0])
+        raise explain(missing, endpoints[0])
     return listening[len(beside) :]
 
 
@@ -165,7 +169,7 @@ def _named(endpoint: Endpoint, settings: ListenSettings) -> Listening:
     try:
         return _open(endpoint, settings)
     except OSError as error:
-        raise _explain(error, endpoint) from None
+        raise explain(error, endpoint) from None
 
 
 def _open(endpoint: Endpoint, settings: ListenSettings) -> Listening:
@@ -198,7 +202,7 @@ def _open_path(sock: socket.socket, endpoint: Endpoint, backlog: int) -> Listeni
     return Listening(sock, endpoint, owned)
 
 
-def _explain(error: OSError, endpoint: Endpoint) -> SockdError:
+def explain(error: OSError, endpoint: Endpoint) -> SockdError:
     """Turn a refusal into words: the address, the errno, and who holds it or what to do."""
     cause = fault(error, str(endpoint))
     code = error.errno or 0

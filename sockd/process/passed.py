@@ -183,14 +183,14 @@ class PassedSockets:
         set_inherited(one.socket, one.endpoint, settings)
         if one.name == stored_name(address):
             self.kept.append((one.name, one.socket))
-        return Listening(one.socket, one.endpoint, passed=one.name)
+        return Listening(one.socket, one.endpoint, passed=one.name, is_ours=False)
 
     def _kept(self, one: Listening, address: Address) -> Listening:
         """Note a socket for the manager's store; its path lives as long as it does there."""
         if len(self.kept) >= self._given.store:
             return one
         self.kept.append((stored_name(address), one.socket))
-        return replace(one, path=None)
+        return replace(one, path=None, is_ours=False)
 
     # ---- by name and by number
 

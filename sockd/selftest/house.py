@@ -79,6 +79,10 @@ class House:
                 handler("named", "names = true", attribute="peer"),
                 handler("peer"),
                 listen("peer", address=f"unix:{self.folder}/peer"),
+                listen("proxy"),
+                table("proxy", 'socks = { allow = ["loopback"] }'),
+                listen("guarded"),
+                table("guarded", "socks = {}"),
                 listen("hasty"),
                 table("hasty", 'builtin = "upper"', "idle_timeout = 0.2"),
             ]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BACKLOG = 5
 TIMEOUT_SECONDS = 0.3
+LOOPBACK = b"\x7f\0\0\x01"
 UNKNOWN = "no-such-host.invalid"
 """RFC 6761, 6.4: never exists."""
 
@@ -40,6 +41,36 @@ def text_to_address(_house: House) -> str:
     else:
         raise Failed(f"{UNKNOWN} was found")
     return f"localhost has {len(found)} address{'es' * (len(found) > 1)}; {UNKNOWN} is not found, after {took:.1f} s"
+
+
+def firewalls(house: House) -> str:
+    """III.2: through a SOCKS server of each version to an address that a rule names, and to none without one."""
+    port = house.main.port("upper").to_bytes(2, "big")
+    requests = {
+        "4": b"\x04\x01" + port + LOOPBACK + b"\0",
+        "4a": b"\x04\x01" + port + b"\0\0\0\x01\x00localhost\0",
+        "5": b"\x05\x01\0\x05\x01\0\x01" + LOOPBACK + port,
+    }
+    for version, request in requests.items():
+        greeting = 2 if version == "5" else 0
+        reply = greeting + (10 if version == "5" else 8)
+        with house.dial("proxy") as sock:
+            sock.sendall(request + b"hello\n")
+            answer = _read(sock, reply)
+            expect(answer[greeting + 1 : greeting + 2] in (b"\0", b"\x5a"), f"SOCKS {version}: {answer!r}")
+            expect(read_line(sock) == b"HELLO\n", f"SOCKS {version}: answered otherwise")
+        with house.dial("guarded") as sock:
+            sock.sendall(request)
+            answer = _read(sock, reply)
+            expect(answer[greeting + 1 : greeting + 2] in (b"\x02", b"\x5b"), f"without a rule: {answer!r}")
+    return f"HELLO through SOCKS {', '.join(requests)}; loopback is refused where no rule names it"
+
+
+def _read(sock: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (piece := sock.recv(size - len(data))):
+        data += piece
+    return data
 
 
 def connect_before_accept(house: House) -> str:

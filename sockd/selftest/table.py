@@ -46,6 +46,7 @@ CHECKS = (
     Check("II.18", "read() and recv()", part_processes.read_and_recv),
     Check("II.19", "SIGPIPE", part_processes.sigpipe),
     Check("III.1", "text to address", part_iii.text_to_address),
+    Check("III.2", "firewalls, sockd, socksify", part_iii.firewalls),
     Check("III.3", "connect before accept", part_iii.connect_before_accept),
     Check("III.4", "several hosts at once", part_iii.several_hosts),
     Check("III.5", "connect timeout", part_iii.connect_timeout),

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from sockd.errors import Close
 from sockd.net import packed
 from sockd.net.codec import bytes_of
-from sockd.net.connection_set import Sink
 from sockd.net.connection_sink import log_end
+from sockd.net.sink import Sink
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:

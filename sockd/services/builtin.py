@@ -1,7 +1,7 @@
 """The services that come with sockd.
 
 The C core serves upper, which is the server of the FAQ (appendix A), echo (RFC 862) and discard (RFC 863);
-the others are those of RFC 864 to 868 (sockd.services.small).
+the others are those of RFC 864 to 868 (sockd.services.small), and metrics, the daemon's own numbers over HTTP.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sockd._sockbuf import lib
 from sockd.services import small
+from sockd.services.http import Http
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ class Builtin:
 
     serve: int
     framing: FramingName
-    datagram: Callable[[bytes], bytes | None]
+    datagram: Callable[[bytes], bytes | None] | None
     protocol: Callable[[], object] | None = None
 
 
@@ -53,4 +54,5 @@ BUILTINS: dict[str, Builtin] = {
     "systat": _teller(small.users),
     "daytime": _teller(small.daytime),
     "time": _teller(small.seconds),
+    "metrics": Builtin(0, "blank-line", None, Http),
 }

@@ -18,8 +18,9 @@ from sockd.services.service import Protocol, Service
 if TYPE_CHECKING:
     from types import ModuleType
 
-FORMS = "a handler is a function from line to reply, a protocol class or a sockd.Service"
-PROTOCOL_METHODS = ("data_received", "frame_received", "line_received")
+FORMS = "a handler is a function from line to reply, a coroutine function, a protocol class or a sockd.Service"
+PROTOCOL_METHODS = ("data_received", "frame_received", "line_received", "buffer_updated")
+RAW_METHODS = ("data_received", "buffer_updated")
 
 
 def find(text: str) -> Service:
@@ -82,18 +83,23 @@ def as_service(found: object, text: str) -> Service:
     if isinstance(found, Service):
         if not found.is_complete:
             raise HandlerError(
-                f"{text}: this Service has no handler yet; decorate one with .frame, .frames or .connect"
+                f"{text}: this Service has no handler yet; decorate one with .frame, .frames, .session or .connect"
             )
         if found.function is not None:
             wants_connection(found.function, text)
         if found.batch is not None and wants_connection(found.batch, text):
             raise HandlerError(f"{text}: a batch is a function of one argument, the list of frames")
+        if found.coroutine is not None:
+            check_session(found.coroutine, text)
         return found
     service = Service()
     if isinstance(found, type):
         if not has_protocol_methods(found):
             raise HandlerError(f"{text}: class {found.__name__} has none of {', '.join(PROTOCOL_METHODS)}; {FORMS}")
         service.protocol = found
+    elif inspect.iscoroutinefunction(found):
+        check_session(found, text)
+        service.coroutine = found
     elif callable(found):
         wants_connection(found, text)
         service.function = found
@@ -115,8 +121,22 @@ def has_protocol_methods(kind: type) -> bool:
 def takes_raw_data(protocol: object) -> bool:
     """Tell whether a protocol class takes unframed bytes."""
     return isinstance(protocol, type) and not any(
-        hasattr(protocol, name) for name in PROTOCOL_METHODS if name != "data_received"
+        hasattr(protocol, name) for name in PROTOCOL_METHODS if name not in RAW_METHODS
     )
+
+
+def check_session(function: object, text: str) -> None:
+    """See that a coroutine function takes a reader and a writer.
+
+    Raises:
+        HandlerError: it does not.
+    """
+    assert callable(function)
+    signature = inspect.signature(function)
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        raise HandlerError(f"{text}{signature} cannot be called with a reader and a writer") from None
 
 
 def wants_connection(function: object, text: str) -> bool:
@@ -141,4 +161,13 @@ def wants_connection(function: object, text: str) -> bool:
     raise HandlerError(f"{text}{signature} cannot be called with a line, nor with a line and its connection")
 
 
-__all__ = ["Protocol", "as_service", "find", "has_protocol_methods", "place_of", "takes_raw_data", "wants_connection"]
+__all__ = [
+    "Protocol",
+    "as_service",
+    "check_session",
+    "find",
+    "has_protocol_methods",
+    "place_of",
+    "takes_raw_data",
+    "wants_connection",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import ExitStack
 
+    from sockd.net.loop import EventLoop
     from sockd.services.service import Hook, ServiceSpec
 
 logger = logging.getLogger("sockd.handler")
 
 
-def start(services: Sequence[ServiceSpec], stack: ExitStack) -> None:
+def start(services: Sequence[ServiceSpec], stack: ExitStack, loop: EventLoop) -> None:
     """Call the startup hooks of each service once, in their order; the shutdown hooks come when the stack is unwound.
 
     Raises:
@@ -25,16 +27,23 @@ def start(services: Sequence[ServiceSpec], stack: ExitStack) -> None:
     """
     for service in {id(service): service for service in services}.values():
         for hook in reversed(service.shutdown):
-            stack.callback(_shut_down, service.name, hook)
+            stack.callback(_shut_down, service.name, hook, loop)
         for hook in service.startup:
             try:
-                hook()
+                _call(hook, loop)
             except Exception as error:
                 raise HandlerError(f"service {service.name}: its startup failed at {place_of(error)}") from error
 
 
-def _shut_down(service: str, hook: Hook) -> None:
+def _call(hook: Hook, loop: EventLoop) -> None:
+    """Call a hook; one that is a coroutine function runs to its end where the coroutines of sessions run."""
+    returned = hook()
+    if inspect.iscoroutine(returned):
+        loop.run_until_complete(returned)
+
+
+def _shut_down(service: str, hook: Hook, loop: EventLoop) -> None:
     try:
-        hook()
+        _call(hook, loop)
     except Exception as error:
         logger.error("shutdown hook failed", exc_info=error, extra={"event": {"service": service}})

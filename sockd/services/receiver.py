@@ -15,12 +15,32 @@ def _nothing(*_: object) -> None:
     return None
 
 
+def _filler(protocol: object) -> Callable[[bytes], None]:
+    """Return what puts data into the buffers of an asyncio.BufferedProtocol."""
+    get_buffer, updated = getattr(protocol, "get_buffer", None), getattr(protocol, "buffer_updated", None)
+    if get_buffer is None or updated is None:
+        raise TypeError(f"{type(protocol).__name__} has no frame_received, line_received or data_received")
+
+    def fill(data: bytes) -> None:
+        at = 0
+        while at < len(data):
+            with memoryview(get_buffer(len(data) - at)) as buffer:
+                size = min(len(buffer), len(data) - at)
+                if not size:
+                    raise RuntimeError("get_buffer() returned an empty buffer")
+                buffer[:size] = data[at : at + size]
+            updated(size)
+            at += size
+
+    return fill
+
+
 class ProtocolReceiver:
     """Speaks to an object with asyncio's method names; what it lacks is not called.
 
     Args:
         protocol: has one of frame_received, line_received and data_received,
-            looked for in this order.
+            looked for in this order, or is an asyncio.BufferedProtocol.
 
     Raises:
         TypeError: it has none of them.
@@ -34,7 +54,7 @@ class ProtocolReceiver:
             if frame is not None:
                 break
         else:
-            raise TypeError(f"{type(protocol).__name__} has no frame_received, line_received or data_received")
+            frame = _filler(protocol)
         self.frame: Callable[[Any], None] = frame
         self.connection_made: Callable[[Connection], None] = getattr(protocol, "connection_made", _nothing)
         self.eof_received: Callable[[], bool | None] = getattr(protocol, "eof_received", _nothing)

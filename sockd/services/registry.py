@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 import resource
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd import settings as defaults
+from sockd.errors import HandlerError
+from sockd.net.address import Address
 from sockd.net.codec import bytes_of
 from sockd.services import handler, texts
 from sockd.services.builtin import BUILTINS
@@ -19,12 +22,15 @@ from sockd.services.exec import Program
 from sockd.services.framings import framing_of
 from sockd.services.service import Limits, Service, ServiceSpec
 from sockd.settings import ProgramLimits, ServiceSettings
+from sockd.settings_relay import DEFAULT_MAX_RELAYED
+from sockd.settings_socks import DEFAULT_MAX_CLIENTS
 from sockd.wire.framing import Line, Raw, Record, datagram_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from sockd.services.service import BatchFunction, Reply
+    from sockd.settings import RelaySettings, SocksSettings
     from sockd.wire.framing import Frame, Framing
 
 
@@ -45,6 +51,10 @@ def resolve(name: str, tables: Mapping[str, ServiceSettings]) -> ServiceSpec:
         return _of_builtin(name, table)
     if table.exec is not None:
         return _of_program(name, table, table.exec)
+    if table.relay is not None:
+        return _of_relay(name, table, table.relay)
+    if table.socks is not None:
+        return _of_socks(name, table, table.socks)
     assert table.handler is not None
     return _of_handler(name, table, handler.find(table.handler))
 
@@ -64,6 +74,7 @@ def _of_builtin(name: str, table: ServiceSettings) -> ServiceSpec:
         serve=builtin.serve,
         protocol=builtin.protocol,
         datagram=builtin.datagram,
+        goodbye=_goodbye(table, None),
         small=True,
     )
 
@@ -81,6 +92,24 @@ def _of_program(name: str, table: ServiceSettings, argv: tuple[str, ...]) -> Ser
         max_instances=table.max_instances or defaults.DEFAULT_MAX_INSTANCES,
     )
     return ServiceSpec(name=name, framing=Raw(), limits=_limits(table, Service()), program=program)
+
+
+def _of_socks(name: str, table: ServiceSettings, socks: SocksSettings) -> ServiceSpec:
+    limits = replace(_limits(table, Service()), max_connections=table.max_connections or DEFAULT_MAX_CLIENTS)
+    return ServiceSpec(name=name, framing=Raw(), limits=limits, socks=socks)
+
+
+def _of_relay(name: str, table: ServiceSettings, relay: RelaySettings) -> ServiceSpec:
+    limits = replace(_limits(table, Service()), max_connections=table.max_connections or DEFAULT_MAX_RELAYED)
+    return ServiceSpec(
+        name=name, framing=Raw(), limits=limits, relay=replace(relay, to=tuple(map(_numbered, relay.to)))
+    )
+
+
+def _numbered(text: str) -> str:
+    """Look the port of an address up, while services(5) can be read."""
+    address = Address.parse(text)
+    return text if address.path else str(replace(address, port=address.port_number()))
 
 
 def _resource_limits(limits: ProgramLimits) -> Iterator[tuple[int, int, int]]:
@@ -102,6 +131,8 @@ def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceS
     text = table.handler or name
     raw = service.protocol is not None and handler.takes_raw_data(service.protocol)
     framing = framing_of(table, service.framing, "raw" if raw else "line")
+    if service.coroutine is not None and not isinstance(framing, Line | Raw):
+        raise HandlerError(f"{text}: a coroutine reads lines or bytes, not frames of {type(framing).__name__}")
     wants_connection = service.function is not None and handler.wants_connection(service.function, text)
     function, batch = service.function, service.batch
     if service.text is not None:
@@ -120,10 +151,31 @@ def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceS
         wants_connection=wants_connection,
         batch=batch,
         protocol=service.protocol,
+        session=service.coroutine,
+        blocking=_is_blocking(table, service, text, wants_connection=wants_connection),
         startup=tuple(service.at_startup),
         shutdown=tuple(service.at_shutdown),
         datagram=datagram,
+        goodbye=_goodbye(table, service.goodbye),
     )
+
+
+def _goodbye(table: ServiceSettings, own: bytes | None) -> bytes:
+    return table.goodbye.encode("utf-8", "surrogateescape") if table.goodbye is not None else own or b""
+
+
+def _is_blocking(table: ServiceSettings, service: Service, text: str, *, wants_connection: bool) -> bool:
+    wanted = service.blocking if table.blocking is None else table.blocking
+    if not wanted:
+        return False
+    if service.coroutine is not None or service.protocol is not None:
+        kind = "coroutine" if service.coroutine is not None else "protocol class"
+        raise HandlerError(f"{text}: blocking = true is for functions; a {kind} is called in the loop")
+    if wants_connection:
+        raise HandlerError(
+            f"{text}: a blocking function takes the frame alone; connections belong to the loop's thread"
+        )
+    return True
 
 
 def _batch_of_one(function: BatchFunction, frame: Frame) -> Reply:

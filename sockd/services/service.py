@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import codecs
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sockd.wire.framing import Framing, Line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from sockd.net.connection import Connection
     from sockd.services.exec import Program
+    from sockd.settings import RelaySettings, SocksSettings
 
     Reply = bytes | bytearray | memoryview | tuple[Any, ...] | None
     LineFunction = Callable[[Any], Reply]
@@ -20,11 +22,13 @@ if TYPE_CHECKING:
     BatchReply = Reply | list[Reply]
     BatchFunction = Callable[[list[Any]], BatchReply]
     Hook = Callable[[], object]
+    SessionFunction = Callable[[Any, Any], Coroutine[Any, Any, object]]
 
 F = TypeVar("F", bound="LineFunction | FrameFunction")
 B = TypeVar("B", bound="Callable[..., object]")
 H = TypeVar("H", bound="Hook")
 P = TypeVar("P", bound="type[Protocol]")
+S = TypeVar("S", bound="SessionFunction")
 
 
 class Service:
@@ -43,6 +47,8 @@ class Service:
         high_water: unsent bytes at which a connection is no longer read.
         max_buffer: unsent bytes at which a connection is closed.
         max_connections: open at once.
+        goodbye: payload of a last frame for every connection that a stop, or a listener's removal, ends.
+        blocking: the function may block: it runs in one of [daemon] threads, several at a time.
         text: an encoding; functions then take and return str, and a frame that is not of it ends its connection.
 
     Raises:
@@ -60,6 +66,8 @@ class Service:
         high_water: int | None = None,
         max_buffer: int | None = None,
         max_connections: int | None = None,
+        goodbye: bytes | None = None,
+        blocking: bool | None = None,
         text: str | None = None,
     ) -> None:
         if not isinstance(framing, Framing | None):
@@ -84,10 +92,13 @@ class Service:
         except LookupError:
             raise ValueError(f"text must be an encoding such as utf-8, not {text!r}") from None
         self.framing = framing
+        self.goodbye = goodbye
+        self.blocking = blocking
         self.limits: dict[str, float | None] = {**positive, "linger_timeout": linger_timeout}
         self.function: LineFunction | FrameFunction | None = None
         self.batch: BatchFunction | None = None
         self.protocol: Callable[[], object] | None = None
+        self.coroutine: SessionFunction | None = None
         self.at_startup: list[Hook] = []
         self.at_shutdown: list[Hook] = []
 
@@ -107,8 +118,25 @@ class Service:
         self.batch = cast("BatchFunction", function)
         return function
 
+    def session(self, function: S) -> S:
+        """Decorate the coroutine function `async def f(reader, writer)` that serves a connection.
+
+        Reader and writer have the methods of asyncio's streams; the connection ends when the coroutine does.
+
+        Raises:
+            ValueError: it is no coroutine function, or the service has its handler.
+        """
+        if not inspect.iscoroutinefunction(function):
+            raise ValueError(f"a session is a coroutine function (async def), not {function!r}")
+        self._set_once()
+        self.coroutine = function
+        return function
+
     def startup(self, hook: H) -> H:
-        """Decorate what is called once rights are dropped, before the first byte; an exception ends the start."""
+        """Decorate what is called once rights are dropped, before the first byte; an exception ends the start.
+
+        Beside a session it may be a coroutine function, and runs in the loop of the sessions.
+        """
         self.at_startup.append(hook)
         return hook
 
@@ -126,7 +154,8 @@ class Service:
     @property
     def is_complete(self) -> bool:
         """Whether it has its handler."""
-        return self.function is not None or self.batch is not None or self.protocol is not None
+        handlers = (self.function, self.batch, self.protocol, self.coroutine)
+        return any(handler is not None for handler in handlers)
 
     def _set_once(self) -> None:
         if self.is_complete:
@@ -196,10 +225,16 @@ class ServiceSpec:
         function: answers a frame; `wants_connection` tells with how many arguments.
         batch: answers a list of frames of one connection.
         protocol: makes one object a connection.
+        session: serves a connection as a coroutine.
+        blocking: function, batch and datagram are called in threads.
         startup, shutdown: called before the first byte, and after the last.
         datagram: answers a datagram; None when it cannot.
+        goodbye: payload of the last frame before a stop ends a connection; empty for none.
         program: is executed for each connection, which then is its own.
+        relay: the connection is connected to a target.
+        socks: the connection is a client of a SOCKS server.
         small: one that comes with sockd, whose datagrams must not make a loop or an amplifier.
+        trace: each frame is a line of the log.
     """
 
     name: str
@@ -210,11 +245,17 @@ class ServiceSpec:
     wants_connection: bool = False
     batch: BatchFunction | None = None
     protocol: Callable[[], object] | None = None
+    session: SessionFunction | None = None
+    blocking: bool = False
     startup: tuple[Hook, ...] = ()
     shutdown: tuple[Hook, ...] = ()
     datagram: Callable[[bytes], bytes | None] | None = None
+    goodbye: bytes = b""
     program: Program | None = None
+    relay: RelaySettings | None = None
+    socks: SocksSettings | None = None
     small: bool = False
+    trace: bool = False
 
     @property
     def most(self) -> int | None:

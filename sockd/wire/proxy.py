@@ -279,5 +279,10 @@ def encode(version: int, source: Endpoint | None, destination: Endpoint | None) 
     return _V2_FIXED.pack(V2_SIGNATURE, 0x20 | _PROXY, kind, len(block)) + block
 
 
+def encode_local(version: int) -> bytes:
+    """Return the header of a proxy's own connection, such as a health check; version 1 only has UNKNOWN for it."""
+    return b"PROXY UNKNOWN\r\n" if version == 1 else _V2_FIXED.pack(V2_SIGNATURE, 0x20 | _LOCAL, 0, 0)
+
+
 def _mapped(address: IPAddress) -> ipaddress.IPv6Address:
     return address if isinstance(address, ipaddress.IPv6Address) else ipaddress.IPv6Address(0xFFFF << 32 | int(address))

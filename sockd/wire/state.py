@@ -40,6 +40,8 @@ class CloseReason(enum.IntEnum):
     """The bytes are no frame."""
     REFUSED = 15
     """Not let in: an address that is denied, or more than a limit allows."""
+    HALF_CLOSE_TIMEOUT = 16
+    """Of a relayed pair: one side has ended, and the other said nothing for so long."""
 
     def __str__(self) -> str:
         """Return the word: `frame-too-long`."""

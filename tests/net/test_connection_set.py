@@ -1,6 +1,6 @@
 """The C set seen from Python, over real Unix sockets: events in, replies out.
 
-Seen to fail: with parts() giving the first part again and again; with shut_quiet not
+Seen to fail: with parts() giving the first part again and again; with flush() not
 flushing first, what was written in the turn before is lost; without the line on doomed
 rows in sb_set_timeout the last turn of the over-long line waits for ever.
 """
@@ -13,14 +13,17 @@ from array import array
 import pytest
 
 from sockd._sockbuf import ffi, lib
+from sockd.net import connection_info
 from sockd.net import connection_set as module
+from sockd.net.connection_info import Which
 from sockd.net.connection_set import ConnectionSet, Group
 from sockd.net.selector import choose
+from sockd.net.sink import Sink as BaseSink
 from sockd.wire.framing import Line, Raw
 from sockd.wire.state import CloseReason
 
 
-class Sink:
+class Sink(BaseSink):
     """Keeps every event in words."""
 
     def __init__(self, connections):
@@ -114,7 +117,7 @@ def test_the_structs_are_those_of_c():
     assert module.EVENT.size == ffi.sizeof("sb_event")
     assert module.PART.size == ffi.sizeof("sb_part")
     assert module.READY.size == ffi.sizeof("sb_ready")
-    assert module.INFO.size == ffi.sizeof("sb_info")
+    assert connection_info.INFO.size == ffi.sizeof("sb_info")
     assert module.EVENTS_A_ROW == 8
 
 
@@ -197,7 +200,7 @@ def test_water_marks(house):
     assert h.set.unsent(0) == 0
 
 
-def test_shut_quiet_spares_who_has_something_to_say_and_loses_nothing_written(house):
+def test_quiet_is_not_who_has_something_to_say_and_nothing_written_is_lost(house):
     h = house()
     silent, talks, piece, written = h.connect(4)
     piece.send(b"unfinished")
@@ -214,7 +217,13 @@ def test_shut_quiet_spares_who_has_something_to_say_and_loses_nothing_written(ho
             pass
 
     h.set.will_write(Writer())
-    assert h.set.shut_quiet(CloseReason.SHUTDOWN) == 2
+    h.set.flush()
+    assert h.set.ids(Which.OPEN) == [0, 1, 2, 3]
+    assert h.set.ids(Which.QUIET) == [0, 3]
+    for id in h.set.ids(Which.QUIET, h.group):
+        h.set.shut(id, CloseReason.SHUTDOWN)
+    assert (h.set.ids(Which.OPEN), h.set.ids(Which.LIVE)) == ([1, 2], [1, 2])
+    assert h.set.ids(Which.LIVE, h.group + 1) == []
     assert (silent.recv(10), written.recv(10)) == (b"", b"words")
     told = [*h.turn(1), *h.turn(1)]
     assert ("frames", [(1, 1)], b"waits\n") in told
@@ -283,3 +292,21 @@ def test_an_over_long_line_behind_a_good_one_ends_without_more_input(house):
 def test_a_size_that_cannot_be():
     with pytest.raises(OSError, match="Invalid argument"):
         ConnectionSet(size=0, memory=1 << 30, epoll=False)
+
+
+def test_a_group_is_given_up_with_its_last_connection(house):
+    h = house()
+    (peer,) = h.connect(1)
+    peer.send(b"abc\n")
+    h.turn(1)
+    assert not h.set.remove_group(h.group)
+    totals = h.set.totals(h.group)
+    assert (totals.came, totals.open, totals.received, totals.frames) == (1, 1, 4, 1)
+    peer.close()
+    h.turn(2)
+    assert (totals + h.set.totals(h.group)).received == 8
+    assert h.set.totals(h.group).reasons[CloseReason.EOF] == 1
+    h.set.settle()
+    assert h.set.remove_group(h.group)
+    with pytest.raises(LookupError, match="no group"):
+        h.set.totals(h.group)

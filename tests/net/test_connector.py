@@ -209,14 +209,14 @@ def test_a_lone_blackhole_ends_at_the_deadline(opened):
 
 def test_a_connection_to_itself_is_a_refusal(monkeypatch):
     """Simultaneous open: a client whose own port happens to be the one it calls."""
-    honest = connector._new_socket
+    honest = connector.new_socket
 
     def bound_to_the_target(endpoint, source):
         sock = honest(endpoint)
         sock.bind(endpoint.sockaddr)
         return sock
 
-    monkeypatch.setattr(connector, "_new_socket", bound_to_the_target)
+    monkeypatch.setattr(connector, "new_socket", bound_to_the_target)
     with pytest.raises(TemporaryFault, match="Connection refused"):
         connect(Address.parse(f"tcp://127.0.0.1:{free_port()}"), timeout=5)
 

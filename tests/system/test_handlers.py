@@ -198,7 +198,7 @@ def test_an_exception_in_a_protocol_ends_it(shared, record, diary):
     peer.send(b"say x\nboom\nnot delivered\n")
     assert peer.to_end() == b"x\n"
     peer.half_close()
-    assert diary(5) == ["made", "say", "x", "boom", "lost:None"]
+    assert diary(5) == ["made", "say", "x", "boom", "lost:ValueError"]
     assert shared.end_of(peer)["reason"] == "handler-error"
 
 

@@ -1,7 +1,7 @@
 """Start, stop, restart: signals, addresses, paths (FAQ II.7, IV.1; "Commands" and "Daemon").
 
 Seen to fail: with _drain() left out of Daemon.run what was sent is not answered; with
-`shut_quiet` replaced by shut_all it is not either; with listener.close() left out of
+every connection taken for a quiet one it is not either; with close_listeners() left out of
 _drain connect still succeeds behind "stopping"; without the second signal's rule the
 unfinished line holds the stop for half of stop_timeout; without SO_REUSEADDR the restart
 finds its address in use.

@@ -272,7 +272,7 @@ def test_a_startup_that_fails_ends_the_start(launch, tmp_path):
     ("text", "said"),
     [
         ("s = sockd.Service(text='utf-99')", "text must be an encoding such as utf-8"),
-        ("s = sockd.Service()", "decorate one with .frame, .frames or .connect"),
+        ("s = sockd.Service()", "decorate one with .frame, .frames, .session or .connect"),
         ("s = sockd.Service()\ns.frames(lambda a, b: a)", "a batch is a function of one argument"),
         ("s = sockd.Service()\ns.frames(len)\ns.frame(len)", "has it already"),
     ],

@@ -1,6 +1,6 @@
 """Signals of the running daemon: HUP, USR1, CHLD, INT; the second TERM is in test_life.py.
 
-Seen to fail: with _reload not calling check a wrong configuration is not told; with INT taken
+Seen to fail: with reload() not reading a wrong configuration is not told; with INT taken
 for TERM the unfinished line holds the stop.
 """
 
@@ -27,7 +27,7 @@ def edit(tmp_path):
 def test_hup_tells_whether_the_configuration_is_in_order(serve, edit, tmp_path):
     server = serve(config=CONFIG)
     server.signal(signal.SIGHUP)
-    server.wait_for("configuration is in order; a change takes effect at the next start")
+    server.wait_for("reloaded", kept=1, added=0, removed=0)
     edit(CONFIG.replace("service", "servise").replace("tcp:", "tpc:"))
     server.signal(signal.SIGHUP)
     server.wait_for("configuration is wrong, going on with the old one", count=2)
@@ -44,7 +44,7 @@ def test_hup_tells_whether_the_configuration_is_in_order(serve, edit, tmp_path):
 def test_hup_without_a_file(serve):
     server = serve("tcp://127.0.0.1:0=upper")
     server.signal(signal.SIGHUP)
-    server.wait_for("no configuration file to check")
+    server.wait_for("no configuration file to read again")
     assert server.connect().ask(b"a") == b"A"
 
 

@@ -16,4 +16,5 @@ complete -c sockd -l multiplexer -x -a 'auto epoll poll select' -d 'auto, epoll,
 complete -c sockd -l log-level -x -a 'debug info warning error' -d 'debug, info, warning or error'
 complete -c sockd -l log-format -x -a 'text json' -d 'text or json'
 complete -c sockd -l reload -d 'start again when a source file changes (development)'
+complete -c sockd -l trace -d 'log each frame as it passes, with its content (development)'
 complete -c sockd -s V -l version -d 'show program\'s version number and exit'

@@ -1,0 +1,149 @@
+/*
+ * set_groups - groups, what their connections have done, and which these are
+ *
+ * DESCRIPTION
+ *   Nothing is counted while bytes move: a row knows what it has done, and its
+ *   end adds that to its group's tally.  So totals cost those who ask for them.
+ */
+#include "set.h"
+
+#include <stdlib.h>
+#include <sys/ioctl.h>
+
+/* Twice the room whenever their number is a power of two. */
+static int grow_groups(sb_set *set)
+{
+    size_t count = (size_t)set->group_count;
+    if ((count & (count - 1)) != 0)
+        return 0;
+    size_t room = 2 * count + (count == 0);
+    sb_group *groups = realloc(set->groups, room * sizeof *groups);
+    if (groups == NULL)
+        return SB_ERR_NOMEM;
+    set->groups = groups;
+    struct tally *tallies = realloc(set->tallies, room * sizeof *tallies);
+    if (tallies == NULL)
+        return SB_ERR_NOMEM;
+    set->tallies = tallies;
+    return 0;
+}
+
+/* The number of one that was given up, or a new one. */
+static int free_group(sb_set *set)
+{
+    for (int group = 0; set->given_up > 0; group++)
+        if (set->tallies[group].given_up) {
+            set->given_up--;
+            return group;
+        }
+    if (set->group_count == SB_GROUPS)
+        return SB_ERR_LIMIT;
+    if (grow_groups(set) < 0)
+        return SB_ERR_NOMEM;
+    return set->group_count++;
+}
+
+/* "For ever" and "any size" are often said by the largest number there is: sums
+ * with what is kept here do not overflow, and sizes fit in a size_t. */
+int sb_set_group(sb_set *set, const sb_group *group)
+{
+    int kind = group->framing.kind;
+    if (!sb__can_frame(&group->framing))
+        return SB_ERR_INVALID;
+    if (group->serve != SB_SERVE_CALLER && kind != SB_FRAMING_RAW && kind != SB_FRAMING_LINE)
+        return SB_ERR_INVALID;
+    int number = free_group(set);
+    if (number < 0)
+        return number;
+    sb_group *kept = &set->groups[number];
+    *kept = *group;
+    kept->framing = sb__bounded(&group->framing);
+    kept->max_unsent = sb__lesser(group->max_unsent, PTRDIFF_MAX);
+    kept->idle_ms = sb__lesser(group->idle_ms, SB_FOREVER_MS);
+    kept->frame_ms = sb__lesser(group->frame_ms, SB_FOREVER_MS);
+    kept->stall_ms = sb__lesser(group->stall_ms, SB_FOREVER_MS);
+    kept->linger_ms = sb__lesser(group->linger_ms, SB_FOREVER_MS);
+    set->tallies[number] = (struct tally){0};
+    return number;
+}
+
+static int is_group(const sb_set *set, int group)
+{
+    return group >= 0 && group < set->group_count && !set->tallies[group].given_up;
+}
+
+int sb_set_ungroup(sb_set *set, int group)
+{
+    int left = 0;
+    if (!is_group(set, group))
+        return SB_ERR_LIMIT;
+    for (int32_t id = 0; id < set->rows_used; id++)
+        left += set->rows[id].state != ROW_FREE && set->rows[id].group == group;
+    set->tallies[group].given_up = left == 0;
+    set->given_up += left == 0;
+    return left;
+}
+
+/* ---- what they have done */
+
+static void add_row(sb_totals *totals, const struct row *row)
+{
+    totals->received += row->received;
+    totals->sent += row->sent;
+    totals->frames += row->frames;
+}
+
+void sb__count_end(sb_set *set, const struct row *row)
+{
+    sb_totals *ended = &set->tallies[row->group].ended;
+    add_row(ended, row);
+    ended->reasons[row->reason]++;
+}
+
+static int is_live(const struct row *row)
+{
+    return row->state != ROW_FREE && row->state != ROW_CLOSED;
+}
+
+int sb_set_totals(const sb_set *set, int group, sb_totals *totals)
+{
+    if (!is_group(set, group))
+        return SB_ERR_LIMIT;
+    *totals = set->tallies[group].ended;
+    for (int32_t id = 0; id < set->rows_used; id++) {
+        const struct row *row = &set->rows[id];
+        if (row->group != group || !is_live(row))
+            continue;
+        totals->open++;
+        totals->unsent += sb_set_unsent(set, id);
+        add_row(totals, row);
+    }
+    return 0;
+}
+
+/* ---- which they are */
+
+static int is_quiet(const struct row *row)
+{
+    int waiting = 0;
+    ioctl(row->fd, FIONREAD, &waiting); /* 0 where it cannot be known */
+    return row->in == NULL && waiting == 0;
+}
+
+static int is_listed(const struct row *row, int which)
+{
+    if (which == SB_LIST_LIVE)
+        return is_live(row);
+    return sb__may(row, MAY_CLOSE) && (which == SB_LIST_OPEN || is_quiet(row));
+}
+
+int sb_set_list(const sb_set *set, int group, int which, int32_t *ids)
+{
+    int n = 0;
+    for (int32_t id = 0; id < set->rows_used; id++) {
+        const struct row *row = &set->rows[id];
+        if ((group < 0 || row->group == group) && is_listed(row, which))
+            ids[n++] = id;
+    }
+    return n;
+}

@@ -1,0 +1,209 @@
+"""What the verbs of the control socket answer: the daemon as a table of numbers and texts.
+
+Nothing is kept here: every answer is read from those who know at the moment it is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sockd import log
+from sockd.errors import SockdError, UsageError
+from sockd.net import packed
+from sockd.net.connection_info import Totals, Which
+from sockd.net.datagram import DatagramListener
+from sockd.wire.state import CloseReason
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable
+
+    from sockd.reloading import Outcome, Reloading
+    from sockd.serving import Served, Serving
+    from sockd.settings import Settings
+
+    Words = dict[str, Any]
+
+
+class Daemon(Protocol):
+    """What the verbs need of the daemon."""
+
+    def state(self) -> str:
+        """Return serving, not-ready or stopping."""
+
+    def reload(self) -> Outcome:
+        """Reload."""
+
+    def stop(self) -> None:
+        """Stop in order."""
+
+    def read(self, text: str, name: str) -> Settings:
+        """Read a configuration; raises ConfigurationError."""
+
+
+class Refused(SockdError):
+    """A reload that changed nothing, with the exit code of what stood in its way."""
+
+    def __init__(self, words: str, exit_code: int) -> None:
+        super().__init__(words)
+        self.exit_code = exit_code
+
+
+class Asked:
+    """Answers questions.
+
+    Args:
+        started: seconds since 1970.
+        version: of sockd.
+        root: the logger whose level is the log's.
+    """
+
+    def __init__(
+        self,
+        daemon: Daemon,
+        serving: Serving,
+        reloading: Reloading,
+        started: float,
+        version: str,
+        root: logging.Logger,
+    ) -> None:
+        self._daemon = daemon
+        self._serving = serving
+        self._reloading = reloading
+        self._started = started
+        self.version = version
+        self._root = root
+
+    @property
+    def state(self) -> str:
+        """Return serving, not-ready or stopping."""
+        return self._daemon.state()
+
+    def verbs(self) -> dict[str, Callable[[Words], object]]:
+        """Return what answers each verb."""
+        return {
+            "status": self.status,
+            "connections": self.connections,
+            "close": self._close,
+            "drain": self._drain,
+            "reload": self._reload,
+            "plan": self._plan,
+            "stop": self._stop,
+            "log-level": self._log_level,
+        }
+
+    # ---- asked
+
+    def status(self, _words: Words) -> dict[str, object]:
+        """Return how it goes: the process, its listeners, its services, the last reload."""
+        tools, last = self._serving.tools, self._reloading.last
+        return {
+            "version": self.version,
+            "pid": os.getpid(),
+            "state": self._daemon.state(),
+            "seconds": round(time.time() - self._started, 3),
+            "connections": len(tools.connections),
+            "programs": len(tools.executor),
+            "memory": tools.connections.memory,
+            "listeners": [self._listener(served) for served in self._serving.listeners],
+            "leaving": [str(served) for served in self._serving.leaving],
+            "services": {name: _numbers(totals) for name, totals in sorted(self._serving.totals().items())},
+            "reloads": {"succeeded": self._reloading.count[True], "failed": self._reloading.count[False]},
+            "reload": None if last is None else outcome(last),
+        }
+
+    def _listener(self, served: Served) -> dict[str, object]:
+        listener = served.listener
+        row: dict[str, object] = {"address": str(served), "service": served.run.spec.name, "came": listener.came}
+        if isinstance(listener, DatagramListener):
+            return row | {"datagrams": asdict(listener.counts)}
+        queue = listener.queue
+        row |= {"open": self._serving.open_through(served)}
+        return row | {"queue": asdict(queue)} if queue is not None else row
+
+    def connections(self, _words: Words) -> list[dict[str, object]]:
+        """Return every connection that has not ended."""
+        connections = self._serving.tools.connections
+        rows = []
+        for id in connections.ids(Which.LIVE):
+            info = connections.info(id)
+            served = self._serving.of_group(info.group)
+            row: dict[str, object] = {
+                "id": id,
+                "peer": packed.text(info.peer, info.fd),
+                "service": served.run.spec.name if served else "",
+                "listener": str(served) if served else "",
+                "state": "open" if info.open else "closing",
+                "frames": info.frames,
+                "received": info.received,
+                "sent": info.sent,
+                "unsent": info.unsent,
+                "unframed": info.unframed,
+                "seconds": round(info.elapsed, 3),
+            }
+            if name := connections.name_of(packed.host(info.peer)):
+                row["name"] = name
+            rows.append(row)
+        return rows
+
+    # ---- told
+
+    def _close(self, words: Words) -> object:
+        id = words.get("id")
+        connections = self._serving.tools.connections
+        if not isinstance(id, int) or id not in connections.ids(Which.LIVE):
+            raise UsageError(f"no connection {id}; sockctl connections lists them")
+        peer = packed.text(connections.info(id).peer, connections.info(id).fd)
+        connections.shut(id, CloseReason.SHUTDOWN)
+        return {"closing": peer}
+
+    def _drain(self, words: Words) -> object:
+        name = words.get("listener")
+        found = [one for one in self._serving.listeners if name in (str(one), str(one.address))]
+        if not found:
+            known = ", ".join(map(str, self._serving.listeners)) or "none"
+            raise UsageError(f"no listener {name}; there are {known}")
+        for served in found:
+            self._reloading.drain(served)
+        return {"draining": [str(served) for served in found]}
+
+    def _reload(self, _words: Words) -> object:
+        result = self._daemon.reload()
+        if result.error:
+            raise Refused(result.error, result.exit_code)
+        return outcome(result)
+
+    def _plan(self, words: Words) -> object:
+        text, name = words.get("text"), words.get("name")
+        if not isinstance(text, str) or not isinstance(name, str):
+            raise UsageError("plan: text and name are missing")
+        return asdict(self._reloading.compare(self._daemon.read(text, name)))
+
+    def _stop(self, _words: Words) -> object:
+        self._daemon.stop()
+        return {"stopping": True}
+
+    def _log_level(self, words: Words) -> object:
+        level = words.get("level")
+        if level not in log.LEVELS:
+            raise UsageError(f"{level} is no level; they are {', '.join(log.LEVELS)}")
+        self._root.setLevel(log.LEVELS[level])
+        return {"level": level}
+
+
+def outcome(last: Outcome) -> dict[str, object]:
+    """Return how a reload went, for JSON."""
+    return {
+        "when": log.timestamp(last.when),
+        "ok": not last.error,
+        "error": last.error,
+        "changes": asdict(last.changes) if last.changes is not None else None,
+    }
+
+
+def _numbers(totals: Totals) -> dict[str, object]:
+    reasons = {str(CloseReason(number)): count for number, count in enumerate(totals.reasons) if count}
+    return {**asdict(totals), "reasons": reasons}

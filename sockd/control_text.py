@@ -1,0 +1,118 @@
+"""Answers of the daemon as text for people: tables that fit a terminal, numbers with their units."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sockd.units import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    Table = dict[str, Any]
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+STEP = 1024
+
+
+def text_of(verb: str, result: Any) -> str:  # noqa: ANN401 - what JSON holds
+    """Write the answer to a verb, ended by a newline."""
+    if verb == "connections":
+        return "\n".join(_connections(result)) + "\n"
+    if verb == "plan":
+        return "\n".join(_changes(result)) + "\n"
+    if verb == "reload":
+        return "\n".join(["reloaded", *_changes(result["changes"])]) + "\n"
+    if verb == "status":
+        return "\n".join(_status(result)) + "\n"
+    return "\n".join(f"{key.replace('_', ' ')} {_plain(value)}".rstrip() for key, value in result.items()) + "\n"
+
+
+def _plain(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else "" if value is True else str(value)
+
+
+def size(number: float) -> str:
+    """Write a number of bytes as people read it: 1.5 MiB."""
+    for unit in UNITS:
+        if number < STEP or unit == UNITS[-1]:
+            return f"{number:.0f} {unit}" if unit == "B" or number >= 10 * STEP else f"{number:.1f} {unit}"
+        number /= STEP
+    raise AssertionError("unreachable")  # pragma: no cover
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people read it: 3m20s."""
+    return format_duration(round(seconds) if seconds >= 1 else round(seconds, 3))
+
+
+def columns(rows: Iterable[Sequence[object]], right: Sequence[int] = ()) -> Iterator[str]:
+    """Write rows in columns; those whose number is in `right` stand at their right edge."""
+    texts = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in texts) for i in range(len(texts[0]))] if texts else []
+    for row in texts:
+        cells = (
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  ".join(cells).rstrip()
+
+
+def _status(result: Table) -> Iterator[str]:
+    yield f"sockd {result['version']}, pid {result['pid']}, {result['state']} for {duration(result['seconds'])}"
+    programs = f", {result['programs']} programs" if result["programs"] else ""
+    connections = f"{result['connections']} connection{'s'[: result['connections'] != 1]}"
+    yield f"{connections}{programs}, {size(result['memory'])} in unfinished frames and output"
+    yield from _last_reload(result)
+    yield ""
+    head = ("LISTENER", "SERVICE", "CAME", "OPEN", "QUEUE", "LIMIT", "OVERFLOWS")
+    rows: list[Sequence[object]] = [head]
+    for row in result["listeners"]:
+        queue = row.get("queue") or {}
+        numbers = (queue.get("length", "-"), queue.get("limit", "-"), queue.get("overflows", "-"))
+        rows.append((row["address"], row["service"], row["came"], row.get("open", "-"), *numbers))
+    yield from columns(rows, right=range(2, 7))
+    for address in result["leaving"]:
+        yield f"{address}  being emptied"
+    yield ""
+    rows = [("SERVICE", "OPEN", "CAME", "FRAMES", "RECEIVED", "SENT", "UNSENT", "ENDED")]
+    for name, one in result["services"].items():
+        ended = ", ".join(f"{reason} {count}" for reason, count in one["reasons"].items())
+        numbers = (one["open"], one["came"], one["frames"])
+        rows.append((name, *numbers, size(one["received"]), size(one["sent"]), size(one["unsent"]), ended))
+    yield from columns(rows, right=range(1, 7))
+
+
+def _last_reload(result: Table) -> Iterator[str]:
+    last, counts = result["reload"], result["reloads"]
+    if last is None:
+        yield "not reloaded yet"
+    elif last["ok"]:
+        yield f"reloaded {last['when']} ({counts['succeeded']} times, {counts['failed']} failed)"
+    else:
+        yield f"reload failed {last['when']}; serving by the configuration before it:"
+        for line in last["error"].splitlines():
+            yield f"  {line}"
+
+
+def _connections(result: Sequence[Table]) -> Iterator[str]:
+    rows: list[Sequence[object]] = [
+        ("ID", "PEER", "SERVICE", "LISTENER", "STATE", "AGE", "FRAMES", "RECEIVED", "SENT", "UNSENT", "UNFRAMED")
+    ]
+    for one in result:
+        numbers = (one["frames"], size(one["received"]), size(one["sent"]), size(one["unsent"]), size(one["unframed"]))
+        peer = f"{one['peer']} ({one['name']})" if "name" in one else one["peer"]
+        age = duration(one["seconds"])
+        rows.append((one["id"], peer, one["service"], one["listener"], one["state"], age, *numbers))
+    yield from columns(rows, right=(0, *range(5, 11)))
+
+
+def _changes(result: Table) -> Iterator[str]:
+    rows = [(f"  {word}", *row) for word in ("kept", "added", "removed") for row in result[word]]
+    yield from columns(rows)
+    for text in result["later"]:
+        yield f"  at the next start  {text}"
+    for text in result["impossible"]:
+        yield f"  cannot be done     {text}"
+    if not rows:
+        yield "  nothing listens"

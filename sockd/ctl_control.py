@@ -1,0 +1,205 @@
+"""The verbs of sockctl that speak with a running daemon, over its control socket.
+
+A person gets text, a program the daemon's own answer with --json.  Which socket it is: --control, else `control` of
+the configuration that sockd would read, else the place that packages use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from sockd import config, control_text
+from sockd.errors import EX_OK, ConfigurationError, SockdError, TemporaryFault, fault
+from sockd.units import parse_duration
+from sockd.wire.control import Answer, ControlError, Question, read_answer
+
+DEFAULT_PATH = "/run/sockd/control.sock"
+SECONDS = 60.0
+"""For an answer: a reload imports handlers, and looks names up."""
+RECEIVE_BYTES = 1 << 20
+SHORTEST_INTERVAL_SECONDS = 0.1
+LONGEST_INTERVAL_SECONDS = 3600
+LEVELS = ("debug", "info", "warning", "error")
+
+_HELP = {
+    "status": "print how the daemon does: listeners, services, the last reload",
+    "connections": "list the connections",
+    "close": "end a connection in order",
+    "drain": "take a listener out of service: its queue is emptied, its connections end in order",
+    "reload": "have the daemon serve by its configuration as it is now",
+    "plan": "tell what a reload with this configuration would keep, add and remove, and what cannot be",
+    "stop": "stop the daemon in order",
+    "top": "show what goes on, again and again: listeners, services, the busiest connections (needs sockd[top])",
+    "log-level": "set the least severe event that is logged, until the next start",
+}
+VERBS = tuple(_HELP)
+
+
+def add_verbs(verbs: argparse._SubParsersAction[Any]) -> None:
+    """Add the verbs to the parser of sockctl."""
+    for name, text in _HELP.items():
+        verb = verbs.add_parser(name, help=text, description=_description(name, text), allow_abbrev=False)
+        verb.add_argument(
+            "--control", metavar="PATH", help=f"the daemon's control socket (the configuration's, else {DEFAULT_PATH})"
+        )
+        if name != "top":
+            verb.add_argument("--json", action="store_true", help="print the answer as JSON, for programs")
+        if name == "close":
+            verb.add_argument("id", metavar="ID", type=int, help="of sockctl connections")
+        elif name == "top":
+            verb.add_argument("--interval", metavar="TIME", type=_interval, default="2s", help="between looks (2s)")
+            verb.add_argument("--times", metavar="COUNT", type=int, help="look so many times (until Ctrl-C)")
+        elif name == "drain":
+            verb.add_argument("listener", metavar="LISTENER", help="its address, as sockctl status prints it")
+        elif name == "plan":
+            verb.add_argument("file", metavar="FILE", help="a configuration")
+        elif name == "log-level":
+            verb.add_argument("level", metavar="LEVEL", choices=LEVELS, help=", ".join(LEVELS))
+
+
+def _interval(text: str) -> float:
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+    if not SHORTEST_INTERVAL_SECONDS <= seconds <= LONGEST_INTERVAL_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be 100ms to 1h")
+    return seconds
+
+
+def _description(name: str, text: str) -> str:
+    more = {
+        "drain": " The next reload binds it again, if the configuration still has it.",
+        "reload": " A configuration that is wrong changes nothing; the reasons are printed, and "
+        "the exit code is that of the first one.",
+        "plan": " Handlers are imported here, not in the daemon. The exit code is 78 when something stands in the way.",
+    }
+    return text[0].upper() + text[1:] + "." + more.get(name, "")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask, and print the answer.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        SockdError: the daemon cannot be asked, or refuses.
+    """
+    path = path_of(arguments.control)
+    if arguments.verb == "top":
+        from sockd import top  # here, for the other verbs have no use for it and shall start fast
+
+        top.run(lambda verb: ask(path, Question(verb)), interval=arguments.interval, times=arguments.times)
+        return EX_OK
+    result = ask(path, _question(arguments))
+    text = json.dumps(result, indent=2) + "\n" if arguments.json else control_text.text_of(arguments.verb, result)
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:  # whoever reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if arguments.verb == "plan" and result["impossible"]:
+        return ConfigurationError.exit_code
+    return EX_OK
+
+
+def _question(arguments: argparse.Namespace) -> Question:
+    words: dict[str, Any] = {}
+    if arguments.verb == "close":
+        words = {"id": arguments.id}
+    elif arguments.verb == "drain":
+        words = {"listener": arguments.listener}
+    elif arguments.verb == "log-level":
+        words = {"level": arguments.level}
+    elif arguments.verb == "plan":
+        words = {"text": _text_of(arguments.file), "name": arguments.file}
+    return Question(arguments.verb, words)
+
+
+def _text_of(file: str) -> str:
+    """Read a configuration, and import its handlers here: in the daemon that would run their code."""
+    from sockd.planning import plan  # here, for the other verbs have no use for it and shall start fast
+
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(str(fault(error, file))) from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{file}: not UTF-8: {error}") from None
+    sys.path.insert(0, "")
+    plan(config.loads(text, name=file))
+    return text
+
+
+def path_of(given: str | None) -> str:
+    """Return where the control socket is."""
+    if given is not None:
+        return given
+    found = config.find()
+    return (None if found is None else _written_in(found)) or DEFAULT_PATH
+
+
+def _written_in(file: Path) -> str | None:
+    """Read `control` alone: a configuration with mistakes elsewhere must not keep people from asking about them."""
+    try:
+        daemon = tomllib.loads(file.read_text(encoding="utf-8")).get("daemon")
+    except (OSError, ValueError):
+        return None
+    path = daemon.get("control") if isinstance(daemon, dict) else None
+    return path if isinstance(path, str) else None
+
+
+def ask(path: str, question: Question, *, seconds: float = SECONDS) -> Any:  # noqa: ANN401 - what JSON holds
+    """Ask a daemon.
+
+    Args:
+        path: of its control socket.
+        question: what.
+        seconds: for the whole answer to come.
+
+    Returns:
+        The result.
+
+    Raises:
+        SockdError: nobody answers there, or the daemon refuses; with the exit code that it says.
+    """
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(seconds)
+        try:
+            sock.connect(path)
+            sock.sendall(question.encode())
+            answer = read_answer(_all_of(sock))
+        except TimeoutError:
+            raise TemporaryFault(f"{path}: the daemon did not answer within {seconds:g} s") from None
+        except OSError as error:
+            remedy = 'is it running, with [daemon] control = "..."? --control names another socket'
+            cause = fault(error, path)
+            raise type(cause)(f"{cause}; {remedy}") from None
+        except ControlError as error:
+            raise TemporaryFault(f"{path}: {error}; the daemon ended, or something else listens there") from None
+    return _result(answer)
+
+
+def _all_of(sock: socket.socket) -> bytes:
+    came = bytearray()
+    while piece := sock.recv(RECEIVE_BYTES):
+        came += piece
+    return bytes(came)
+
+
+def _result(answer: Answer) -> Any:  # noqa: ANN401 - what JSON holds
+    if not answer.error:
+        return answer.result
+    error = SockdError(answer.error)
+    error.exit_code = answer.exit_code
+    raise error
+
+
+__all__ = ["VERBS", "add_verbs", "ask", "path_of", "run"]

@@ -1,0 +1,197 @@
+"""Pumps: the bytes of two connected sockets, each sent on to the other until both have ended.
+
+The C core moves them (csrc/relay.c): large ones inside the kernel, and all pairs that are ready in one
+call a turn.  What one side does not take holds the other up; an end of file is passed on as one, behind the
+last byte, and a reset as a reset.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from typing import TYPE_CHECKING
+
+from sockd._sockbuf import ffi, lib
+from sockd.wire.state import CloseReason
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from sockd.net.loop import EventLoop, Timer
+
+PAIRS = 1 << 17
+"""At once; more than any table of descriptors holds in practice, and memory is touched as they come."""
+END = struct.Struct("=iiiiqq")
+
+_ENDS, _DUE = 1, 2  # of sb_relay_counts
+
+
+class Pairs:
+    """The relay of one loop.
+
+    Raises:
+        OSError: ENOSYS, where there is no epoll; EMFILE, ENOMEM.
+    """
+
+    def __init__(self, loop: EventLoop) -> None:
+        self._loop = loop
+        self._relay = lib.sb_relay_new(PAIRS)
+        if self._relay == ffi.NULL:
+            raise OSError(ffi.errno, os.strerror(ffi.errno))
+        self._counts = memoryview(
+            ffi.buffer(lib.sb_relay_counts_of(self._relay), ffi.sizeof("sb_relay_counts"))  # where they stay
+        ).cast("q")
+        self._ends = memoryview(ffi.buffer(lib.sb_relay_ends(self._relay), PAIRS * END.size))
+        self._pumps: dict[int, Pump] = {}
+        self._timer: Timer | None = None
+        self._due = -1
+        self._fd = int(lib.sb_relay_fileno(self._relay))
+        loop.add_reader(self._fd, self._run)
+
+    def add(
+        self,
+        pump: Pump,
+        sockets: tuple[socket.socket, socket.socket],
+        leftovers: tuple[bytes, bytes],
+        timeouts: tuple[float, float],
+    ) -> int:
+        """Take two sockets over, and tell the pump when they have ended.
+
+        Args:
+            timeouts: seconds, while both sides are open, and once one has ended; 0 for none.
+
+        Returns:
+            The pair's number, or a negative one when they cannot be had: then they are the caller's still.
+        """
+        first, second = (ffi.from_buffer("char[]", data) for data in leftovers)
+        about = {
+            "one": sockets[0].fileno(),
+            "other": sockets[1].fileno(),
+            "first": first,
+            "first_size": len(leftovers[0]),
+            "second": second,
+            "second_size": len(leftovers[1]),
+            "idle_ms": _milliseconds(timeouts[0]),
+            "half_ms": _milliseconds(timeouts[1]),
+        }
+        number = int(lib.sb_relay_add(self._relay, ffi.new("sb_relay_pair *", about)))
+        if number >= 0:
+            for sock in sockets:
+                sock.detach()
+            self._pumps[number] = pump
+            self._arm()
+        return number
+
+    def moved(self, number: int) -> tuple[int, int]:
+        """Return the bytes of a pair so far, each way."""
+        return int(lib.sb_relay_moved(self._relay, number, 0)), int(lib.sb_relay_moved(self._relay, number, 1))
+
+    def abort(self, number: int, reason: CloseReason) -> None:
+        """End a pair at once, with a reset."""
+        lib.sb_relay_abort(self._relay, number, reason)
+        self._tell()
+
+    def _run(self) -> None:
+        lib.sb_relay_run(self._relay)
+        if self._counts[_ENDS]:
+            self._tell()
+        if self._counts[_DUE] != self._due:
+            self._arm()
+
+    def _tell(self) -> None:
+        size = self._counts[_ENDS] * END.size
+        ended = [(self._pumps.pop(number), about) for number, *about in END.iter_unpack(self._ends[:size])]
+        for pump, (reason, error, side, *moved) in ended:  # whoever is told may begin a pair of the same number
+            pump.ended(CloseReason(reason), error, side, (moved[0], moved[1]))
+
+    def _arm(self) -> None:
+        """Run at the deadline that comes first."""
+        due = self._counts[_DUE]
+        if due == self._due:
+            return
+        self._due = due
+        if self._timer is not None:
+            self._timer.cancel()
+        if due >= 0:
+            self._timer = self._loop.call_later(max(0.0, due / 1000 - time.monotonic()), self._is_due)
+
+    def _is_due(self) -> None:
+        self._due = -1
+        self._run()
+        self._arm()
+
+    def close(self) -> None:
+        """End every pair at once; nobody is told."""
+        if self._relay == ffi.NULL:
+            return
+        self._loop.remove_reader(self._fd)
+        self._counts.release()
+        self._ends.release()
+        lib.sb_relay_free(self._relay)
+        self._relay = ffi.NULL
+        self._pumps.clear()
+
+
+class Pump:
+    """Carries the bytes of a pair, and closes both sockets at the end.
+
+    Args:
+        loop: watches.
+        one, other: connected stream sockets, non-blocking; the pump's from now on.
+        leftovers: what was received of one and of the other before, and goes first, to the other and to one.
+        half_close_timeout: seconds; once one way has ended, how long the other may move nothing.
+        idle_timeout: seconds that both may move nothing before that; 0 for ever.
+        on_end: is called once in the loop, with why, as `str(CloseReason)` has it: "eof", "reset", "unreachable",
+            "idle-timeout", "half-close-timeout", "limit" or "shutdown".
+
+    Attributes:
+        error, side: errno of a reset or unreachable side, and which of the two it was; 0 for none.
+    """
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        one: socket.socket,
+        other: socket.socket,
+        *,
+        leftovers: tuple[bytes, bytes] = (b"", b""),
+        half_close_timeout: float,
+        idle_timeout: float = 0,
+        on_end: Callable[[str], None],
+    ) -> None:
+        self.error = 0
+        self.side = 0
+        self._on_end: Callable[[str], None] | None = on_end
+        self._moved = (0, 0)
+        self._pairs = loop.one_of(Pairs)
+        self._number = self._pairs.add(self, (one, other), leftovers, (idle_timeout, half_close_timeout))
+        if self._number < 0:
+            one.close()
+            other.close()
+            loop.call_soon(lambda: self.ended(CloseReason.LIMIT, 0, 0, (0, 0)))
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Bytes that reached the other, and that reached the one."""
+        return self._pairs.moved(self._number) if self._on_end is not None and self._number >= 0 else self._moved
+
+    def abort(self) -> None:
+        """End both at once, with a reset."""
+        if self._on_end is not None and self._number >= 0:
+            self._pairs.abort(self._number, CloseReason.SHUTDOWN)
+
+    def ended(self, reason: CloseReason, error: int, side: int, moved: tuple[int, int]) -> None:
+        """Be told by the relay that the sockets are closed."""
+        self._moved, self.error, self.side = moved, error, side
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end(str(reason))
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000)) if seconds > 0 else 0
+
+
+__all__ = ["Pairs", "Pump"]

@@ -1,0 +1,48 @@
+"""What a service is told of its connections by the set of connections."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sockd.wire.state import CloseReason
+
+
+class Sink:
+    """Told of the events of a group's connections, in their order; does nothing about them.
+
+    A service overrides what it wants to know.
+    """
+
+    def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
+        """`count` frames of connection `id`, or (id -1) of the parts from `part` on."""
+
+    def accepted(self, id: int) -> None:
+        """A connection is new."""
+
+    def ended(self, id: int) -> None:
+        """The peer sends no more."""
+
+    def pause(self, id: int) -> None:
+        """More than high water is unsent."""
+
+    def resume(self, id: int) -> None:
+        """No more than low water is unsent."""
+
+    def closed(self, id: int, reason: CloseReason) -> None:
+        """The connection has ended; `info(id)` still answers."""
+
+    def is_busy(self, id: int) -> bool:
+        """Tell whether an answer is being worked on that the set cannot know of; a drain waits for it."""
+        return False
+
+    def stop(self, id: int, *, now: bool) -> None:
+        """End a busy connection where it is in the middle of nothing, or (now) as soon as may be; called repeatedly."""
+
+    @property
+    def at_work(self) -> int:
+        """How many calls of handlers have begun and not ended, where these go on behind a turn."""
+        return 0
+
+    def tell_unfinished(self) -> None:
+        """Name in the log what is at work still, for nobody waits for it any longer."""

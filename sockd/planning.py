@@ -1,0 +1,73 @@
+"""From settings to what is to be served where: services resolved, addresses read, nothing bound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sockd.errors import HandlerError
+from sockd.executor import identified
+from sockd.net.address import Address
+from sockd.services import registry
+
+if TYPE_CHECKING:
+    from sockd.net.address import Services
+    from sockd.services.service import ServiceSpec
+    from sockd.settings import ListenSettings, Settings
+
+__all__ = ["Plan", "check_datagrams", "plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One [[listen]], resolved: its addresses and its service."""
+
+    settings: ListenSettings
+    addresses: tuple[Address, ...]
+    service: ServiceSpec
+
+
+def plan(settings: Settings, *, services: Services | None = None) -> list[Plan]:
+    """Resolve every service and address; nothing is bound.
+
+    Args:
+        settings: checked.
+        services: as for Address.parse.
+
+    Raises:
+        ConfigurationError: a handler cannot be imported or is none, an address
+            is not well formed, or a service cannot answer datagrams.
+    """
+    specs: dict[str, ServiceSpec] = {}
+    plans = []
+    for listen in settings.listen:
+        if listen.service not in specs:
+            specs[listen.service] = identified(registry.resolve(listen.service, settings.service), settings.daemon)
+        addresses = addresses_of(listen, services=services)
+        spec = specs[listen.service]
+        for address in addresses:
+            if address.scheme in ("udp", "unixgram"):
+                check_datagrams(address, spec)
+        plans.append(Plan(listen, addresses, spec))
+    return plans
+
+
+def addresses_of(listen: ListenSettings, *, services: Services | None = None) -> tuple[Address, ...]:
+    """Read the addresses of a [[listen]].
+
+    Raises:
+        AddressError: one is not well formed.
+    """
+    texts = listen.addresses or ((listen.address,) if listen.address else ())
+    return tuple(Address.parse(text, services=services) for text in texts)
+
+
+def check_datagrams(address: Address, spec: ServiceSpec) -> None:
+    """Refuse a service that cannot answer the datagrams of an address.
+
+    Raises:
+        HandlerError: names both.
+    """
+    if spec.datagram is None:
+        other = "a program is for tcp and unix" if spec.program else "a function of one argument can"
+        raise HandlerError(f"{address}: service {spec.name} cannot answer datagrams; {other}")

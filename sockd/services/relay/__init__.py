@@ -1,0 +1,5 @@
+"""A relay as a service: each connection is connected to a target, and the bytes are moved both ways (FAQ III.5)."""
+
+from sockd.services.relay.server import Relay
+
+__all__ = ["Relay"]

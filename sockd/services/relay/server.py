@@ -1,0 +1,157 @@
+"""What the connections of one relay share: its targets, and which of them is next."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from sockd.config_relay import parse_via
+from sockd.errors import SystemFault
+from sockd.net.address import Address
+from sockd.net.pump import Pairs
+from sockd.net.workers import Workers
+from sockd.services.relay.reach import Failed, Reach, Way
+from sockd.services.relay.session import Session
+from sockd.services.relay.target import Target
+from sockd.wire import proxy
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+
+    from sockd.net.endpoint import SockAddr
+    from sockd.net.loop import EventLoop
+    from sockd.services.relay.reach import Reached
+    from sockd.settings import RelaySettings
+
+LOOK_UPS, LOOK_UPS_WAITING = 4, 256
+"""Names under way at once; a resolver that hangs holds up these and nothing else."""
+
+
+class Relay:
+    """Serves the connections of one service.
+
+    Args:
+        name: of the service, for the log.
+        idle_timeout: seconds that a connection may move nothing.
+        password: for the SOCKS server on the way, where it has a user.
+
+    Raises:
+        SystemFault: there is no epoll here, or no descriptor left.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: RelaySettings,
+        loop: EventLoop,
+        *,
+        idle_timeout: float,
+        password: str | None = None,
+    ) -> None:
+        self.name = name
+        self.loop = loop
+        self.idle_timeout = idle_timeout
+        self.connect_timeout = float(settings.connect_timeout)
+        self.half_close_timeout = float(settings.half_close_timeout)
+        self.header_version = None if settings.proxy_header is None else int(settings.proxy_header[1:])
+        self._settings = settings
+        self._workers = Workers(loop, "look-up", most=LOOK_UPS, waiting=LOOK_UPS_WAITING)
+        self._sessions: set[Session] = set()
+        self._next = 0
+        try:
+            loop.one_of(Pairs)
+        except OSError as error:
+            raise SystemFault(f"service.{name}.relay: cannot be served here: {error.strerror}") from None
+        self._targets = [self._target(text) for text in settings.to]
+        self.way: Way | None = None
+        if settings.via is not None:
+            via = parse_via(settings.via)
+            self.way = Way(self._target(via.address), via.user, password)
+        self._checks: list[_Check] = []
+        if settings.check is not None:
+            self._checks = [_Check(self, one, float(settings.check.interval)) for one in self._targets]
+
+    def _target(self, text: str) -> Target:
+        return Target(self.name, Address.parse(text), self.loop, self._workers)
+
+    def __len__(self) -> int:
+        """Return how many clients there are."""
+        return len(self._sessions)
+
+    def order(self) -> list[Sequence[Target]]:
+        """Tell which targets to try, one after the other; those in one sequence together."""
+        first, self._next = self._next, (self._next + 1) % len(self._targets)
+        targets = self._targets[first:] + self._targets[:first]
+        if self._settings.balance == "least-connections":
+            targets.sort(key=lambda target: target.active)
+        up = [target for target in targets if not target.is_aside]
+        aside = [target for target in targets if target.is_aside]
+        if self._settings.balance == "race":
+            return [group for group in (up, aside) if group]
+        return [(target,) for target in (*up, *aside)]
+
+    def failed(self, targets: Sequence[Target], outcome: Failed) -> None:
+        """Leave targets aside that could not be reached."""
+        if not outcome.is_theirs:
+            return
+        seconds = math.inf if self._checks else float(self._settings.retry_after)
+        for target in targets:
+            target.leave_aside(seconds, outcome.why)
+
+    def take(self, sock: socket.socket, peer: SockAddr, done: Callable[[], None]) -> None:
+        """Serve a connected socket, which is the relay's from now on; done() is called when that has ended."""
+        sock.setblocking(False)
+        session = Session(self, sock, peer, done)
+        self._sessions.add(session)
+        session.start()
+
+    def ended(self, session: Session) -> None:
+        """Forget a client that is served."""
+        self._sessions.discard(session)
+
+    def abort(self) -> None:
+        """End what is left."""
+        for session in list(self._sessions):
+            session.abort()
+
+    def close(self) -> None:
+        """Check no more, and let the threads end."""
+        for check in self._checks:
+            check.close()
+        self._workers.close()
+
+
+class _Check:
+    """Connects to one target from time to time."""
+
+    def __init__(self, relay: Relay, target: Target, interval: float) -> None:
+        self._relay = relay
+        self._target = target
+        self._interval = interval
+        self._reach: Reach | None = None
+        self._timer = relay.loop.call_later(0, self._begin)
+
+    def _begin(self) -> None:
+        timeout = self._relay.connect_timeout
+        self._reach = Reach(self._relay.loop, (self._target,), self._relay.way, timeout=timeout, done=self._answered)
+
+    def _answered(self, outcome: Reached | Failed) -> None:
+        if isinstance(outcome, Failed):
+            self._relay.failed((self._target,), outcome)
+        else:
+            self._target.was_reached()
+            version = self._relay.header_version
+            with outcome.sock as sock, suppress(OSError):  # it may be gone already, which says nothing against it
+                if version is not None:
+                    sock.send(proxy.encode_local(version))
+        self._timer = self._relay.loop.call_later(self._interval, self._begin)
+
+    def close(self) -> None:
+        self._timer.cancel()
+        if self._reach is not None:
+            self._reach.cancel()
+
+
+__all__ = ["Relay"]

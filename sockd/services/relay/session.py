@@ -1,0 +1,158 @@
+"""One relayed connection: a target found for it, then the bytes are a pump's."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import socket
+import struct
+from collections import deque
+from typing import TYPE_CHECKING
+
+from sockd.net.endpoint import format_peer
+from sockd.net.pump import Pump
+from sockd.services.relay.reach import Failed, Reach
+from sockd.wire import proxy
+from sockd.wire.state import CloseReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sockd.net.endpoint import SockAddr
+    from sockd.services.relay.reach import Reached
+    from sockd.services.relay.server import Relay
+    from sockd.services.relay.target import Target
+
+logger = logging.getLogger("sockd.relay")
+
+RESET = struct.pack("ii", 1, 0)
+"""struct linger, on and 0 seconds: close() sends RST (socket(7), FAQ IV.6)."""
+
+
+class Session:
+    """Serves one client.
+
+    Args:
+        relay: whose client it is.
+        sock: connected; the session's from now on.
+        peer: who the client is.
+        done: is called once, when it is served.
+    """
+
+    def __init__(self, relay: Relay, sock: socket.socket, peer: SockAddr, done: Callable[[], None]) -> None:
+        self._relay = relay
+        self._loop = relay.loop
+        self._socket = sock
+        self._peer = peer
+        self._done: Callable[[], None] | None = done
+        self._began = self._loop.clock()
+        self._candidates = deque(relay.order())
+        self._reach: Reach | None = None
+        self._target: Target | None = None
+        self._pump: Pump | None = None
+        self._faults: list[str] = []
+
+    def start(self) -> None:
+        """Find a target."""
+        self._try_next()
+
+    # ---- a target
+
+    def _try_next(self) -> None:
+        left = self._began + self._relay.connect_timeout - self._loop.clock()
+        if not self._candidates or left <= 0:
+            self._end(CloseReason.UNREACHABLE, why="; ".join(self._faults) or "no time was left for a target")
+            return
+        share = left / len(self._candidates)  # so that one that is silent leaves time for the others
+        targets = self._candidates.popleft()
+
+        def answered(outcome: Reached | Failed) -> None:
+            if isinstance(outcome, Failed):
+                self._faults.append(outcome.why)
+                self._relay.failed(targets, outcome)
+                self._try_next()
+            else:
+                outcome.target.was_reached()
+                self._connected(outcome)
+
+        self._reach = Reach(self._loop, targets, self._relay.way, timeout=share, done=answered)
+
+    def _connected(self, reached: Reached) -> None:
+        if not self._introduce(reached.sock):
+            reached.sock.close()
+            self._faults.append(f"{reached.target}: gone before the PROXY header")
+            self._try_next()
+            return
+        self._target = reached.target
+        self._target.active += 1
+        self._pump = Pump(
+            self._loop,
+            self._socket,
+            reached.sock,
+            leftovers=(b"", reached.rest),
+            half_close_timeout=self._relay.half_close_timeout,
+            idle_timeout=self._relay.idle_timeout,
+            on_end=self._pumped,
+        )
+
+    def _introduce(self, sock: socket.socket) -> bool:
+        """Say who the client is, in one send of its own; False when the target does not take it."""
+        version = self._relay.header_version
+        if version is None:
+            return True
+        header = proxy.encode(version, _plain(self._peer), _plain(self._socket.getsockname()))
+        try:
+            return sock.send(header) == len(header)  # on a new connection there is room for it
+        except OSError:
+            return False
+
+    # ---- the end
+
+    def _pumped(self, why: str) -> None:
+        assert self._pump is not None
+        assert self._target is not None
+        self._target.active -= 1
+        self._end(CloseReason[why.upper().replace("-", "_")])
+
+    def abort(self) -> None:
+        """End at once."""
+        if self._pump is not None:
+            self._pump.abort()
+        elif self._done is not None:
+            self._end(CloseReason.SHUTDOWN)
+
+    def _end(self, reason: CloseReason, *, why: str = "") -> None:
+        event: dict[str, object] = {"service": self._relay.name, "peer": format_peer(self._peer)}
+        if self._pump is None:
+            if self._reach is not None:
+                self._reach.cancel()
+            if self._socket.family != socket.AF_UNIX:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)  # nobody has heard the client
+            self._socket.close()
+        else:
+            event["target"] = str(self._target)
+            event["received"], event["sent"] = self._pump.moved
+        event["reason"] = str(reason)
+        if self._pump is not None and self._pump.error:
+            event["error"] = os.strerror(self._pump.error)
+            event["at"] = str(self._target) if self._pump.side else event["peer"]
+        if why:
+            event["why"] = why
+        event["seconds"] = round(self._loop.clock() - self._began, 3)
+        logger.log(logging.WARNING if why else logging.INFO, "closed", extra={"event": event})
+        done, self._done = self._done, None
+        self._relay.ended(self)
+        if done is not None:
+            done()
+
+
+def _plain(sockaddr: SockAddr) -> tuple[str, int] | None:
+    """Return what a PROXY header tells of an address: an IPv4-mapped one as IPv4; None for a Unix socket's."""
+    if isinstance(sockaddr, str):
+        return None
+    address = ipaddress.ip_address(sockaddr[0].partition("%")[0])
+    return str(getattr(address, "ipv4_mapped", None) or address), sockaddr[1]
+
+
+__all__ = ["Session"]

@@ -1,0 +1,115 @@
+"""A target: its addresses, how many connections it has, and whether it takes any."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import math
+from typing import TYPE_CHECKING
+
+from sockd.errors import SockdError
+from sockd.net.address import WILDCARDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sockd.net.address import Address
+    from sockd.net.endpoint import Endpoint
+    from sockd.net.loop import EventLoop
+    from sockd.net.workers import Workers
+
+    Found = Callable[[list[Endpoint] | str], None]
+
+logger = logging.getLogger("sockd.relay")
+
+KEPT_SECONDS = 30.0
+"""A name's addresses; getaddrinfo(3) does not tell how long they hold."""
+
+
+class Target:
+    """One target of a relay, or a SOCKS server on the way.
+
+    Args:
+        service: its name, for the log.
+        workers: look its name up.
+
+    Attributes:
+        active: connections that it has through us.
+    """
+
+    def __init__(self, service: str, address: Address, loop: EventLoop, workers: Workers) -> None:
+        self.address = address
+        self.active = 0
+        self._service = service
+        self._loop = loop
+        self._workers = workers
+        self._aside_until = 0.0
+        self._endpoints: list[Endpoint] = []
+        self._fresh_until = 0.0
+        self._asked: list[Found] = []
+        if _is_numeric(address):
+            self._endpoints = address.endpoints(passive=False)  # does not block: there is no name to look up
+            self._fresh_until = math.inf
+
+    def __str__(self) -> str:
+        return str(self.address)
+
+    # ---- its addresses
+
+    def find(self, timeout: float, done: Found) -> None:
+        """Find its addresses.
+
+        Args:
+            timeout: seconds for the look-up of a name.
+            done: is called once, maybe at once: with at least one address, or with why there is none.
+        """
+        if self._loop.clock() < self._fresh_until:
+            done(self._endpoints)
+            return
+        self._asked.append(done)
+        if len(self._asked) == 1:
+            self._workers.ask(lambda: self.address.endpoints(passive=False), self._found, timeout)
+
+    def _found(self, answer: list[Endpoint] | BaseException) -> None:
+        if isinstance(answer, BaseException):
+            text = str(answer) if isinstance(answer, SockdError) else f"{self}: {answer}"
+        else:
+            self._endpoints, text = answer, f"{self}: has no address"
+            self._fresh_until = self._loop.clock() + KEPT_SECONDS
+        asked, self._asked = self._asked, []
+        for done in asked:  # what was known before is better than nothing
+            done(self._endpoints or text)
+
+    # ---- its health
+
+    @property
+    def is_aside(self) -> bool:
+        """Whether others go first, because it could not be connected to."""
+        return self._loop.clock() < self._aside_until
+
+    def leave_aside(self, seconds: float, why: str) -> None:
+        """Let others go first for so long; math.inf: until it is reached."""
+        if not self._aside_until:
+            event: dict[str, object] = {"service": self._service, "target": str(self), "error": why}
+            event |= {} if math.isinf(seconds) else {"seconds": seconds}
+            logger.warning("target left aside", extra={"event": event})
+        self._aside_until = self._loop.clock() + seconds
+
+    def was_reached(self) -> None:
+        """Note that it takes connections."""
+        if self._aside_until:
+            logger.info("target is back", extra={"event": {"service": self._service, "target": str(self)}})
+        self._aside_until = 0.0
+
+
+def _is_numeric(address: Address) -> bool:
+    if address.path or address.host in WILDCARDS:
+        return True
+    try:
+        ipaddress.ip_address(address.host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+__all__ = ["Target"]

@@ -1,0 +1,254 @@
+"""Serves each connection by a coroutine: `async def session(reader, writer)`, one asyncio task a connection.
+
+The connection ends when its coroutine does.  A lost connection does not cancel its
+coroutine, which learns of it by reading or writing, as with asyncio.  At a stop, coroutines
+that wait for their peer are cancelled at once, the others when half of stop_timeout is over;
+what they do then in `finally` has the rest of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from sockd.errors import Close
+from sockd.net.connection import Connection
+from sockd.net.connection_sink import log_end
+from sockd.net.sink import Sink
+from sockd.services.receiver import ProtocolReceiver
+from sockd.services.streams import StreamReader, StreamWriter
+from sockd.wire.state import CloseReason
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine
+
+    from sockd.net.asyncio_loop import AsyncioLoop
+    from sockd.net.codec import Codec
+    from sockd.net.connection_set import ConnectionSet
+
+    SessionFunction = Callable[[Any, Any], Coroutine[Any, Any, object]]
+
+logger = logging.getLogger("sockd.handler")
+
+TOLD_PLACES = 10
+"""Where coroutines wait that did not end in time: so many are named."""
+
+
+class Session:
+    """The receiver of one connection, and its coroutine.
+
+    Args:
+        service: its name, for the log.
+        function: the coroutine function.
+        codec: of the service's framing.
+        loop: of the coroutine.
+        ended: told once the coroutine has ended.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_function",
+        "_is_cancelled",
+        "_loop",
+        "_lost",
+        "_reason",
+        "_service",
+        "connection",
+        "peer",
+        "reader",
+        "task",
+        "writer",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        service: str,
+        function: SessionFunction,
+        connection: Connection,
+        codec: Codec,
+        loop: asyncio.AbstractEventLoop,
+        ended: Callable[[Session], None],
+    ) -> None:
+        self._service = service
+        self._function = function
+        self.connection = connection
+        self._loop = loop
+        self._ended = ended
+        self._is_cancelled = False
+        self._lost: Exception | None = None
+        self._reason = CloseReason.CLOSED
+        self.peer = ""
+        self.reader = StreamReader(connection, codec.framing, loop)
+        self.writer = StreamWriter(connection, self.reader, loop)
+
+    # ---- the coroutine
+
+    def connection_made(self, transport: Connection) -> None:
+        """Begin."""
+        self.task = self._loop.create_task(self._run())
+        self.task.add_done_callback(self._done)
+
+    async def _run(self) -> None:
+        try:
+            await self._function(self.reader, self.writer)
+        except Exception as error:
+            self._reason = self._failed(error)
+        else:
+            if self.reader.at_eof():
+                self._reason = CloseReason.EOF
+
+    def _done(self, _task: asyncio.Task[None]) -> None:
+        if self._is_cancelled and self._reason is not CloseReason.HANDLER_ERROR:
+            self._reason = CloseReason.SHUTDOWN
+        self.connection.close_for(self._reason)
+        self._ended(self)
+
+    def _failed(self, error: Exception) -> CloseReason:
+        """Tell of an exception, unless it is the end of the connection, which has a line of its own."""
+        if isinstance(error, Close):
+            try:
+                if error.last_words is not None:
+                    self.connection.reply(error.last_words)
+            except Exception as raised:  # what they are is the handler's doing
+                error = raised
+            else:
+                return CloseReason.CLOSED
+        if not (self._lost and isinstance(error, type(self._lost))):
+            event = {"service": self._service, "peer": self.peer or self.connection.peer}
+            logger.error("handler failed", exc_info=error, extra={"event": event})
+        return CloseReason.HANDLER_ERROR
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is in the middle of nothing: it waits for its peer alone."""
+        return self.reader.is_waiting or self.writer.is_closing()
+
+    def cancel(self) -> None:
+        """End it, once; what it does about that is its own affair."""
+        if not self._is_cancelled:
+            self._is_cancelled = True
+            self.task.cancel()
+
+    @property
+    def place(self) -> str:
+        """Where the handler's own coroutine waits: `file:line name`."""
+        own: Any = self.task.get_coro()
+        frame = getattr(own.cr_await, "cr_frame", None)  # of _run's await
+        return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}"
+
+    # ---- the connection
+
+    def frame(self, frame: object) -> None:
+        """Nothing: the sink hands blocks to the reader."""
+
+    def eof_received(self) -> bool | None:
+        """Keep our side open: the coroutine may still have something to say."""
+        return True
+
+    def pause_writing(self) -> None:
+        """Let drain() wait."""
+        self.writer.pause()
+
+    def resume_writing(self) -> None:
+        """Let drain() go on."""
+        self.writer.resume()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever reads or writes."""
+        self.peer = self.connection.peer
+        self._lost = exc or ConnectionResetError("Connection lost")
+        if self.connection.close_reason is CloseReason.FRAME_TOO_LONG:
+            self._lost = ValueError("the line is longer than max_frame")
+            self.reader.set_exception(self._lost)
+        elif exc is None:
+            self.reader.feed_eof()
+        else:
+            self.reader.set_exception(exc)
+        self.writer.lost(exc)
+
+
+class SessionSink(Sink):
+    """Makes a Session for each connection of a service.
+
+    Args:
+        service: its name, for the log.
+        function: the coroutine function.
+        codec: of the service's framing: lines, or what has arrived.
+        high_water: unsent bytes past which drain() waits.
+        connections: where lines come from.
+        loop: of the coroutines.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        function: SessionFunction,
+        codec: Codec,
+        high_water: int,
+        connections: ConnectionSet,
+        loop: AsyncioLoop,
+    ) -> None:
+        self._service = service
+        self._function = function
+        self._codec = codec
+        self._high_water = high_water
+        self._set = connections
+        self._loop = loop
+        self._live: dict[int, Session] = {}
+        self._running: set[Session] = set()
+
+    def accepted(self, id: int) -> None:
+        """Begin the coroutine; it runs in this turn."""
+        connection = Connection(id, self._set, self._codec, self._high_water, self._loop, ProtocolReceiver)
+        ended = self._running.discard
+        session = Session(self._service, self._function, connection, self._codec, self._loop.asyncio, ended)
+        self._live[id] = session
+        self._running.add(session)
+        connection.start(session)
+
+    def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
+        """Hand a block of lines, or of bytes, to the reader."""
+        self._live[id].reader.feed(self._set.block(offset, size), count)
+
+    def ended(self, id: int) -> None:
+        """Hand the rest to the reader, and the end of file."""
+        self._live[id].reader.feed_eof(self._set.unfinished(id))
+
+    def pause(self, id: int) -> None:
+        """Pass on."""
+        self._live[id].connection.pause()
+
+    def resume(self, id: int) -> None:
+        """Pass on."""
+        self._live[id].connection.resume()
+
+    def closed(self, id: int, reason: CloseReason) -> None:
+        """Log the end and tell the session, whose coroutine may go on for a while."""
+        log_end(self._service, self._set, id, reason)
+        self._live.pop(id).connection.lost(reason, self._set.info(id).error)
+
+    # ---- at a stop
+
+    @property
+    def at_work(self) -> int:
+        """How many coroutines have not ended."""
+        return len(self._running)
+
+    def is_busy(self, id: int) -> bool:
+        """Tell whether the coroutine has not ended."""
+        session = self._live.get(id)
+        return session is not None and session in self._running
+
+    def stop(self, id: int, *, now: bool) -> None:
+        """Cancel the coroutine if it waits for its peer, or (now) whatever it does."""
+        session = self._live[id]
+        if now or session.is_waiting:
+            session.cancel()
+
+    def tell_unfinished(self) -> None:
+        """Name those that have not ended."""
+        if self._running:
+            at = sorted({session.place for session in self._running})[:TOLD_PLACES]
+            event = {"service": self._service, "count": len(self._running), "at": at}
+            logger.error("handlers did not end in time", extra={"event": event})

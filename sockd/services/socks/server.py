@@ -1,0 +1,90 @@
+"""What the sessions of one SOCKS service share: its rules, its users, its way out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sockd.net.workers import Workers
+from sockd.services.socks.gate import Gate, look_up
+from sockd.services.socks.rules import Rules
+from sockd.services.socks.session import Session
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from sockd.net.endpoint import SockAddr
+    from sockd.net.loop import EventLoop
+    from sockd.services.socks.gate import LookUp
+    from sockd.services.socks.users import Users, UsersFile
+    from sockd.settings import SocksSettings
+
+LOOK_UPS, LOOK_UPS_WAITING = 16, 1024
+"""Names under way at once; a resolver that hangs holds up these and nothing else."""
+HASHES, HASHES_WAITING = 2, 64
+"""Each takes a processor and some tens of MiB."""
+
+
+class Server:
+    """Serves the connections of one service.
+
+    Args:
+        name: of the service, for the log.
+        file: of the users; None where nobody logs in.
+        names: from a name to its addresses.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: SocksSettings,
+        loop: EventLoop,
+        *,
+        file: UsersFile | None = None,
+        names: LookUp = look_up,
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.hashers = Workers(loop, "hash", most=HASHES, waiting=HASHES_WAITING)
+        self._resolvers = Workers(loop, "look-up", most=LOOK_UPS, waiting=LOOK_UPS_WAITING)
+        self._file = file
+        self._sessions: set[Session] = set()
+        self.gate = Gate(
+            Rules(settings.allow, settings.deny),
+            self._resolvers,
+            loop,
+            source=settings.source,
+            timeout=float(settings.connect_timeout),
+            names=names,
+        )
+
+    def __len__(self) -> int:
+        """Return how many clients there are."""
+        return len(self._sessions)
+
+    @property
+    def users(self) -> Users | None:
+        """Who may log in; None: everybody is served."""
+        return None if self._file is None else self._file.users
+
+    def take(self, sock: socket.socket, peer: SockAddr, done: Callable[[], None]) -> None:
+        """Serve a connected socket, which is the server's from now on; done() is called when that has ended."""
+        sock.setblocking(False)
+        self._sessions.add(Session(self, sock, peer, done))
+
+    def ended(self, session: Session) -> None:
+        """Forget a client that is served."""
+        self._sessions.discard(session)
+
+    def abort(self) -> None:
+        """End what is left."""
+        for session in list(self._sessions):
+            session.abort()
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self.hashers.close()
+        self._resolvers.close()
+
+
+__all__ = ["Server"]

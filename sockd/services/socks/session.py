@@ -1,0 +1,355 @@
+"""One client of a SOCKS server, from its first byte to its last.
+
+Negotiation, one request, and then the client's bytes are another's: a pump's, or an association's.  Every
+phase has a deadline.  While something is under way for it, a client that goes is noticed, and
+whatever it has sent ahead stays in its socket until there is somebody to send it to.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from sockd.net.endpoint import format_peer
+from sockd.net.pump import Pump
+from sockd.services.socks.bind import Bind
+from sockd.services.socks.gate import Refusal
+from sockd.services.socks.rules import Asked, address_of
+from sockd.services.socks.udp import Association
+from sockd.wire.socks import Command, Greeting, Login, Method, Negotiation, Request, State
+from sockd.wire.socks_address import Reply, SocksError, reply_of
+from sockd.wire.state import CloseReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sockd.net.endpoint import SockAddr
+    from sockd.services.socks.gate import Cancels
+    from sockd.services.socks.rules import IPAddress
+    from sockd.services.socks.server import Server
+    from sockd.wire.socks import Event
+
+logger = logging.getLogger("sockd.socks")
+
+RECEIVE_BYTES = 4096
+"""More than all messages of a negotiation together."""
+FAREWELL_SECONDS = 2.0
+"""For the client to take the last reply; what it sends is discarded, lest a reset destroys the reply (FAQ II.5)."""
+
+
+class Session:
+    """Serves one client.
+
+    Args:
+        server: whose client it is.
+        sock: connected; the session's from now on.
+        peer: who the client is.
+        done: is called once, when it is served.
+    """
+
+    def __init__(self, server: Server, sock: socket.socket, peer: SockAddr, done: Callable[[], None]) -> None:
+        self._server = server
+        self._loop = server.gate.loop
+        self._socket = sock
+        self._done = done
+        self._negotiation = Negotiation()
+        self._source = None if isinstance(peer, str) else address_of(peer[0])
+        self._user: str | None = None
+        self._request: Request | None = None
+        self._under_way: Cancels | None = None
+        self._association: Association | None = None
+        self._pump: Pump | None = None
+        self._began = self._loop.clock()
+        self._event: dict[str, object] = {"service": server.name, "peer": format_peer(peer)}
+        timeout = float(server.settings.negotiation_timeout)
+        self._timer = self._loop.call_later(timeout, lambda: self._late(timeout))
+        self._watch(self._readable)
+
+    def _watch(self, callback: Callable[[], None] | None) -> None:
+        events = 0 if callback is None else selectors.EVENT_READ
+        self._loop.watch_fd(self._socket.fileno(), events, callback or self._readable)
+
+    def _late(self, timeout: float) -> None:
+        due = self._negotiation.state
+        self._end(CloseReason.FRAME_TIMEOUT, f"no {due.value} within {timeout:g} s", level=logging.WARNING)
+
+    # ---- negotiation
+
+    def _receive(self) -> bytes | None:
+        """Return what has come; None for nothing, or when it was the end."""
+        try:
+            data = self._socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError:
+            self._end(CloseReason.RESET)
+            return None
+        if not data:
+            at_once = self._negotiation.state is State.VERSION or self._association is not None
+            self._end(CloseReason.EOF if at_once else CloseReason.TRUNCATED)
+        return data or None
+
+    def _readable(self) -> None:
+        if self._request is not None:
+            self._peek()
+            return
+        data = self._receive()
+        if data is not None:
+            self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            event = self._negotiation.feed(data)
+        except SocksError as error:
+            answer = b"" if error.reply is None else self._negotiation.reply(error.reply)
+            self._refuse(answer, CloseReason.MALFORMED, str(error))
+            return
+        if event is not None:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Greeting):
+            self._choose(event)
+        elif isinstance(event, Login):
+            self._log_in(event)
+        else:
+            self._serve(event)
+
+    def _choose(self, greeting: Greeting) -> None:
+        method = Method.NONE if self._server.users is None else Method.PASSWORD
+        if method in greeting.methods:
+            self._send(self._negotiation.choose(method))
+            self._feed(b"")
+            return
+        offered = ", ".join(f"0x{one:02x}" for one in greeting.methods) or "none"
+        why = f"methods offered: {offered}; wanted: 0x{method:02x}"
+        self._refuse(self._negotiation.choose(Method.NO_ACCEPTABLE), CloseReason.REFUSED, why)
+
+    def _log_in(self, login: Login) -> None:
+        users = self._server.users
+        assert users is not None  # else the method was not chosen
+        self._event["user"] = login.user.decode(errors="replace")
+        if users.remembers(login.user, login.password):
+            self._logged_in(login, is_right=True)
+            return
+        self._watch(None)  # whatever comes waits
+        deadline = float(self._server.settings.negotiation_timeout)
+
+        def checked(answer: bool | BaseException) -> None:
+            self._under_way = None
+            if answer is True:
+                users.remember(login.user, login.password)
+            self._logged_in(login, is_right=answer is True)
+
+        self._under_way = self._server.hashers.ask(lambda: users.check(login.user, login.password), checked, deadline)
+
+    def _logged_in(self, login: Login, *, is_right: bool) -> None:
+        answer = self._negotiation.logged_in(well=is_right)
+        if not is_right:
+            self._refuse(answer, CloseReason.REFUSED, "wrong user or password")
+            return
+        self._user = login.user.decode(errors="surrogateescape")
+        self._send(answer)
+        self._watch(self._readable)
+        self._feed(b"")
+
+    # ---- the request
+
+    def _serve(self, request: Request) -> None:
+        self._timer.cancel()
+        self._request = request
+        self._event |= {"version": request.version, "command": request.command.name.lower().replace("_", "-")}
+        self._event["destination"] = str(request.destination)
+        self._began_request = self._loop.clock()
+        settings = self._server.settings
+        if self._server.users is not None and self._user is None:
+            self._fail(Refusal(Reply.NOT_ALLOWED, "SOCKS 4 cannot log in"))
+        elif request.command is Command.CONNECT:
+            self._find(self._connect)
+        elif request.command is Command.BIND and settings.bind:
+            if request.destination.is_name or not address_of(request.destination.host).is_unspecified:
+                self._find(self._bind)
+            else:
+                self._bind([])
+        elif request.command is Command.UDP_ASSOCIATE and settings.udp and self._source is not None:
+            self._associate(self._source)
+        else:
+            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, f"{self._event['command']} is not served here"))
+
+    def _find(self, then: Callable[[list[IPAddress]], None]) -> None:
+        assert self._request is not None
+
+        def found(answer: list[IPAddress] | Refusal) -> None:
+            self._under_way = None
+            if isinstance(answer, Refusal):
+                self._fail(answer)
+            else:
+                then(answer)
+
+        under_way = self._server.gate.find(self._request.destination, self._source, self._user, found)
+        if under_way is not None:
+            self._under_way = under_way
+
+    def _peek(self) -> None:
+        """Notice that the client has gone; what it sends ahead stays where it is, and is looked at no more."""
+        try:
+            gone = not self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            gone = True
+        if gone:
+            self._end(CloseReason.EOF, "the client did not wait")
+        else:
+            self._watch(None)
+
+    def _connect(self, addresses: list[IPAddress]) -> None:
+        assert self._request is not None
+        port = self._request.destination.port
+
+        def connected(answer: socket.socket | Refusal) -> None:
+            self._under_way = None
+            if isinstance(answer, Refusal):
+                self._fail(answer)
+                return
+            host, local_port = answer.getsockname()[:2]
+            with suppress(OSError):  # it has gone already, which the pump will notice
+                self._event["address"] = format_peer(answer.getpeername())
+            self._relay(answer, host, local_port)
+
+        self._under_way = self._server.gate.connect(addresses, port, connected, since=self._began_request)
+
+    def _bind(self, wanted: list[IPAddress]) -> None:
+        asked = Asked(self._source, self._user, None)
+
+        def accepted(answer: tuple[socket.socket, IPAddress, int] | Refusal) -> None:
+            self._under_way = None
+            if isinstance(answer, Refusal):
+                self._fail(answer)
+                return
+            sock, address, port = answer
+            self._event["address"] = format_peer((str(address), port))
+            self._relay(sock, str(address), port)
+
+        local = self._socket.getsockname()
+        if isinstance(local, (str, bytes)) and not wanted:
+            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, "no address to wait on"))
+            return
+        ours = wanted[0] if isinstance(local, (str, bytes)) else address_of(local[0])
+        try:
+            bind = Bind(self._server.gate, asked, wanted, ours, accepted)
+        except OSError as error:
+            self._fail(Refusal(reply_of([error.errno or 0]), str(error)))
+            return
+        self._under_way = bind
+        self._send(self._negotiation.reply(Reply.SUCCEEDED, *bind.name))
+
+    def _associate(self, client: IPAddress) -> None:
+        assert self._request is not None
+        try:
+            association = Association(
+                self._server.gate, client, self._request.destination.port, self._socket.getsockname(), self._user
+            )
+        except OSError as error:
+            self._fail(Refusal(reply_of([error.errno or 0]), str(error)))
+            return
+        self._association = self._under_way = association
+        self._watch(self._receive_nothing)
+        self._send(self._negotiation.reply(Reply.SUCCEEDED, *association.name))
+
+    def _receive_nothing(self) -> None:
+        self._receive()  # it has nothing to say any more; its end is the association's
+
+    def _relay(self, other: socket.socket, host: str, port: int) -> None:
+        """Reply, then move bytes; what the socket does not take of the reply goes before the other's first byte."""
+        self._watch(None)
+        reply = self._negotiation.reply(Reply.SUCCEEDED, host, port)
+        rest = reply[self._try_to_send(reply) :]
+        self._pump = Pump(
+            self._loop,
+            self._socket,
+            other,
+            leftovers=(self._negotiation.take_rest(), rest),
+            idle_timeout=float(self._server.settings.idle_timeout),
+            half_close_timeout=float(self._server.settings.half_close_timeout),
+            on_end=self._pumped,
+        )
+
+    def _pumped(self, why: str) -> None:
+        self._end(why)
+
+    # ---- answers
+
+    def _try_to_send(self, data: bytes) -> int:
+        try:
+            return self._socket.send(data)
+        except OSError:  # full, which it cannot be before it has taken a reply; or gone, which reading will tell
+            return 0
+
+    def _send(self, data: bytes) -> None:
+        """Send a few bytes, which an unused send buffer always takes."""
+        self._try_to_send(data)
+
+    def _fail(self, refusal: Refusal) -> None:
+        self._event["reply"] = refusal.reply.name.lower().replace("_", "-")
+        is_denied = refusal.reply in (Reply.NOT_ALLOWED, Reply.COMMAND_NOT_SUPPORTED)
+        reason = CloseReason.REFUSED if is_denied else CloseReason.UNREACHABLE
+        self._refuse(self._negotiation.reply(refusal.reply), reason, refusal.why)
+
+    def _refuse(self, answer: bytes, reason: CloseReason, why: str) -> None:
+        """Say so, send FIN, and wait a little for the client's."""
+        self._timer.cancel()
+        if answer:
+            self._send(answer)
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._end(reason, why, level=logging.WARNING)
+            return
+        self._timer = self._loop.call_later(FAREWELL_SECONDS, lambda: self._end(reason, why, level=logging.WARNING))
+        self._watch(lambda: self._discard(reason, why))
+
+    def _discard(self, reason: CloseReason, why: str) -> None:
+        try:
+            gone = not self._socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            gone = True
+        if gone:
+            self._end(reason, why, level=logging.WARNING)
+
+    # ---- the end
+
+    def abort(self) -> None:
+        """End at once."""
+        if self._pump is not None:
+            self._pump.abort()
+        else:
+            self._end(CloseReason.SHUTDOWN)
+
+    def _end(self, reason: CloseReason | str, why: str = "", *, level: int = logging.INFO) -> None:
+        self._timer.cancel()
+        if self._under_way is not None:
+            self._under_way.cancel()
+        if self._pump is None:
+            self._watch(None)
+            self._socket.close()
+        self._event["reason"] = str(reason)
+        if why:
+            self._event["why"] = why
+        if self._association is not None:
+            self._event |= {"received": self._association.sent, "sent": self._association.received}
+            self._event["dropped"] = self._association.dropped
+        elif self._pump is not None:
+            self._event["received"], self._event["sent"] = self._pump.moved
+        self._event["seconds"] = round(self._loop.clock() - self._began, 3)
+        logger.log(level, "closed", extra={"event": self._event})
+        self._server.ended(self)
+        self._done()
+
+
+__all__ = ["Session"]

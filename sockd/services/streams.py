@@ -1,0 +1,372 @@
+"""What a coroutine reads from and writes to: the methods, results and errors of asyncio's streams.
+
+Lines come whole from the C core, many in one call, and `readline` and `async for`
+only take them from a queue.  A call that is not about lines (`read`, `readexactly`,
+`readuntil` of something else) has the connection go on without framing, from the
+byte it has come to; `readline` goes back to framed lines once nothing is left over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from sockd.wire.framing import Line, Raw
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from sockd.net.connection import Connection
+    from sockd.wire.framing import Framing
+
+    Data = bytes | bytearray | memoryview
+
+LIMIT_BYTES = 64 * 1024
+"""Of a line or of what is searched for a separator, where no framing says one (asyncio's own default)."""
+FULL_LIMITS = 2
+"""Limits of bytes that wait to be read, past which the peer is held up (asyncio's measure)."""
+LF = b"\n"
+
+
+class StreamReader:
+    """What the peer sends, as asyncio.StreamReader has it.
+
+    Args:
+        connection: whose input it is.
+        framing: of the service; lines, or what has arrived.
+        loop: of the coroutine.
+    """
+
+    __slots__ = (
+        "_buffer", "_connection", "_eof", "_exception", "_framing", "_in_lines", "_limit", "_lines", "_loop", "_size",
+        "_waiter",
+    )  # fmt: skip
+
+    def __init__(self, connection: Connection, framing: Framing, loop: asyncio.AbstractEventLoop) -> None:
+        self._connection = connection
+        self._framing = framing
+        self._loop = loop
+        self._in_lines = isinstance(framing, Line)
+        self._limit = framing.max_bytes if isinstance(framing, Line) else LIMIT_BYTES
+        self._lines: deque[bytes] = deque()
+        self._buffer = bytearray()
+        self._size = 0
+        self._eof = False
+        self._exception: BaseException | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    # ---- lines
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._iterate()
+
+    async def __anext__(self) -> bytes:
+        """Return the next line, with its ending."""
+        line = await self.readline()
+        if not line:
+            raise StopAsyncIteration
+        return line
+
+    async def _iterate(self) -> AsyncIterator[bytes]:
+        lines = self._lines
+        while True:
+            while lines:
+                yield lines.popleft()
+            if self._in_lines and not self._eof and self._exception is None:
+                await self._more()
+            elif line := await self.readline():
+                yield line
+            else:
+                return
+
+    async def readline(self) -> bytes:
+        """Return a line with its ending; at the end of file what is left, which is b"" in the end.
+
+        Raises:
+            ValueError: the line is longer than max_frame.
+            OSError: the connection was lost.
+        """
+        while self._lines or not self._buffer:
+            self._check()
+            if self._lines:
+                return self._lines.popleft()
+            if self._eof:
+                return b""
+            self._to_lines()
+            await self._more()
+        try:
+            return await self._until(LF)
+        except asyncio.IncompleteReadError as error:
+            return error.partial
+        except asyncio.LimitOverrunError as error:
+            found = self._buffer.startswith(LF, error.consumed)
+            self._take(error.consumed + 1 if found else len(self._buffer))
+            raise ValueError(error.args[0]) from None
+
+    # ---- bytes
+
+    async def readuntil(self, separator: bytes = LF) -> bytes:
+        """Return all up to a separator, and with it.
+
+        Raises:
+            ValueError: the separator is empty.
+            asyncio.IncompleteReadError: the end of file came first; `partial` is what there was.
+            asyncio.LimitOverrunError: the separator is not among the first max_frame bytes, which stay to be read.
+            OSError: the connection was lost.
+        """
+        if not separator:
+            raise ValueError("Separator should be at least one-byte string")
+        if separator == LF and (self._lines or self._in_lines):
+            line = await self.readline()
+            if not line.endswith(LF):
+                raise asyncio.IncompleteReadError(line, None)
+            return line
+        self._to_bytes()
+        return await self._until(separator)
+
+    async def _until(self, separator: bytes) -> bytes:
+        searched = 0
+        while True:
+            self._check()
+            at = self._buffer.find(separator, searched)
+            if at > self._limit:
+                raise asyncio.LimitOverrunError("Separator is found, but chunk is longer than limit", at)
+            if at >= 0:
+                return self._take(at + len(separator))
+            searched = max(0, len(self._buffer) - len(separator) + 1)
+            if searched > self._limit:
+                raise asyncio.LimitOverrunError("Separator is not found, and chunk exceed the limit", searched)
+            if self._eof:
+                raise asyncio.IncompleteReadError(self._take(len(self._buffer)), None)
+            await self._more()
+
+    async def read(self, n: int = -1) -> bytes:
+        """Return up to n bytes, at least one of them before the end of file; -1: all, up to there.
+
+        Raises:
+            OSError: the connection was lost.
+        """
+        self._check()
+        if n == 0:
+            return b""
+        self._to_bytes()
+        if n < 0:
+            return await self._all()
+        if not self._buffer and not self._eof:
+            await self._more()
+        self._check()
+        return self._take(n)
+
+    async def _all(self) -> bytes:
+        pieces = []
+        while True:
+            self._check()
+            pieces.append(self._take(len(self._buffer)))
+            if self._eof:
+                return b"".join(pieces)
+            await self._more()
+
+    async def readexactly(self, n: int) -> bytes:
+        """Return n bytes.
+
+        Raises:
+            ValueError: n is negative.
+            asyncio.IncompleteReadError: the end of file came first; `partial` is what there was.
+            OSError: the connection was lost.
+        """
+        if n < 0:
+            raise ValueError("readexactly size can not be less than zero")
+        self._check()
+        if n == 0:
+            return b""
+        self._to_bytes()
+        while len(self._buffer) < n:
+            if self._eof:
+                raise asyncio.IncompleteReadError(self._take(len(self._buffer)), n)
+            await self._more()
+            self._check()
+        return self._take(n)
+
+    # ---- state
+
+    def at_eof(self) -> bool:
+        """Tell whether the end of file has come and all before it was read."""
+        return self._eof and not self._lines and not self._buffer
+
+    def exception(self) -> BaseException | None:
+        """Return why the connection was lost, None if it was not or ended in order."""
+        return self._exception
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether somebody waits for the peer."""
+        return self._waiter is not None and not self._waiter.done()
+
+    # ---- what comes (for the sink)
+
+    def feed(self, block: bytes, count: int) -> None:
+        """Take `count` lines, or bytes where nothing is framed."""
+        if not self._in_lines:
+            self._buffer += block
+        elif count == 1:
+            self._lines.append(block)
+        else:
+            self._lines.extend(BytesIO(block))  # what iterating it gives are lines, found by memchr
+        self._size += len(block)
+        self._wake()
+        if self._size > FULL_LIMITS * self._limit:
+            self._connection.pause_reading()  # until more is waited for
+
+    def feed_eof(self, unfinished: bytes = b"") -> None:
+        """Take what has come of a line that the end of file has cut off, and the end of file."""
+        self._buffer += unfinished
+        self._eof = True
+        self._wake()
+
+    def set_exception(self, error: BaseException) -> None:
+        """Take the loss of the connection."""
+        self._exception = error
+        self._lines.clear()
+        self._buffer.clear()
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(error)
+
+    # ---- within
+
+    def _more(self) -> asyncio.Future[None]:
+        """Return what is done when there is something new."""
+        if self.is_waiting:
+            raise RuntimeError("another coroutine is already waiting for incoming data")
+        self._size = len(self._buffer)
+        self._connection.resume_reading()
+        self._waiter = self._loop.create_future()
+        return self._waiter
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _check(self) -> None:
+        if self._exception is not None:
+            raise self._exception
+
+    def _take(self, n: int) -> bytes:
+        taken = bytes(self._buffer[:n])
+        del self._buffer[:n]
+        return taken
+
+    def _to_bytes(self) -> None:
+        """Go on without framing, from what was not read yet."""
+        if self._in_lines:
+            self._in_lines = False
+            self._buffer[:0] = b"".join(self._lines)
+            self._lines.clear()
+            self._connection.set_framing(Raw())
+
+    def _to_lines(self) -> None:
+        """Go on by lines; nothing is left over of what came without framing."""
+        if not self._in_lines and isinstance(self._framing, Line):
+            self._in_lines = True
+            self._connection.set_framing(self._framing)
+
+
+class StreamWriter:
+    """What goes to the peer, as asyncio.StreamWriter has it.
+
+    Args:
+        connection: to whom.
+        reader: whose loss of the connection drain() tells.
+        loop: of the coroutine.
+
+    Attributes:
+        write: sends bytes behind all that was written before.
+        writelines: does so with each of several.
+    """
+
+    __slots__ = ("_closed", "_connection", "_loop", "_reader", "_resumed", "write", "writelines")
+
+    def __init__(self, connection: Connection, reader: StreamReader, loop: asyncio.AbstractEventLoop) -> None:
+        self._connection = connection
+        self._reader = reader
+        self._loop = loop
+        self._resumed: asyncio.Future[None] | None = None
+        self._closed: asyncio.Future[None] = loop.create_future()
+        self.write: Callable[[Data], None] = connection.write
+        self.writelines: Callable[[Iterable[Data]], None] = connection.writelines
+
+    @property
+    def transport(self) -> Connection:
+        """The connection."""
+        return self._connection
+
+    async def drain(self) -> None:
+        """Wait while more than high_water is unsent, until it is a quarter of that.
+
+        Raises:
+            ConnectionResetError: the connection has ended.
+        """
+        if (error := self._reader.exception()) is not None:
+            raise error
+        if self._closed.done():
+            raise ConnectionResetError("Connection lost")
+        if self._connection.is_closing():
+            await asyncio.sleep(0)
+        if self._resumed is not None:
+            await asyncio.shield(self._resumed)
+
+    def can_write_eof(self) -> bool:
+        """Return True: every stream socket can be half-closed."""
+        return self._connection.can_write_eof()
+
+    def write_eof(self) -> None:
+        """Half-close: FIN behind what was written; reading goes on."""
+        self._connection.write_eof()
+
+    def close(self) -> None:
+        """End in order: what was written leaves, then FIN."""
+        self._connection.close()
+
+    def is_closing(self) -> bool:
+        """Tell whether close() was called, or the connection has ended."""
+        return self._connection.is_closing()
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection has ended: the peer has closed, too, or linger_timeout has passed.
+
+        Raises:
+            OSError: the connection was lost.
+        """
+        await asyncio.shield(self._closed)
+
+    def get_extra_info(self, name: str, default: object = None) -> Any:  # noqa: ANN401 - as asyncio
+        """Answer as Connection.get_extra_info()."""
+        return self._connection.get_extra_info(name, default)
+
+    # ---- what happens (for the session)
+
+    def pause(self) -> None:
+        """Let drain() wait."""
+        if self._resumed is None:
+            self._resumed = self._loop.create_future()
+
+    def resume(self) -> None:
+        """Let drain() go on."""
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None:
+            resumed.set_result(None)
+
+    def lost(self, error: Exception | None) -> None:
+        """Let all go on that wait, and tell them of the end."""
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None:
+            resumed.set_exception(error or ConnectionResetError("Connection lost"))
+            resumed.exception()  # nobody may wait for it
+        if error is None:
+            self._closed.set_result(None)
+        else:
+            self._closed.set_exception(error)
+            self._closed.exception()

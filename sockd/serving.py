@@ -1,0 +1,379 @@
+"""What serves now: listeners, the services behind them, and what is left of those that a reload replaced.
+
+A service as of one configuration is a `Run`.  Its connections keep it until the last of them has ended; then its
+group's number is free, and its shutdown hooks are called.  A listener that stays keeps its socket: the new one
+accepts from it from then on, and counts on what the old one counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sockd.errors import HandlerError, SystemFault
+from sockd.metrics import Histogram
+from sockd.net.codec import codec_of
+from sockd.net.connection_info import Totals
+from sockd.net.datagram import DatagramListener
+from sockd.net.datagram_rules import DatagramRules
+from sockd.net.last_calls import SETTLE_SECONDS
+from sockd.net.listener import Listener, Quota
+from sockd.net.options import set_inherited
+from sockd.net.timed import Timed
+from sockd.services import hooks
+from sockd.services.attach import group_of, sink_of
+from sockd.services.http import Http
+from sockd.services.trace import traced
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from sockd.executor import Executor
+    from sockd.forwarding import Forwarding
+    from sockd.net.address import Address
+    from sockd.net.connection_set import ConnectionSet
+    from sockd.net.handover import Handover
+    from sockd.net.listener import Refusals
+    from sockd.net.loop import EventLoop
+    from sockd.net.reserve import Reserve
+    from sockd.net.resolver import Resolver
+    from sockd.net.sink import Sink
+    from sockd.net.sockets import Listening
+    from sockd.planning import Plan
+    from sockd.services.http import Pages
+    from sockd.services.pool import Pool
+    from sockd.services.service import ServiceSpec
+
+logger = logging.getLogger("sockd.daemon")
+
+MEASURED_SHARE = 16
+"""One in so many calls of a handler is measured, where each connection has one of its own."""
+LOOK_SECONDS = 0.5
+"""How often it is looked whether the last connection of a former service has ended."""
+
+
+@dataclass
+class Run:
+    """A service as of one configuration."""
+
+    spec: ServiceSpec
+    sink: Sink
+    quota: Quota
+    goodbye: bytes
+    hooks: ExitStack = field(default_factory=ExitStack)
+    groups: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A socket that is listened on, and who does."""
+
+    address: Address
+    listening: Listening
+    plan: Plan
+    run: Run
+    listener: Listener | DatagramListener
+
+    def __str__(self) -> str:
+        return str(self.listening)
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What every listener is made with."""
+
+    connections: ConnectionSet
+    loop: EventLoop
+    pool: Pool
+    resolver: Resolver
+    executor: Executor
+    forwarding: Forwarding
+    refusals: Refusals
+    reserve: Reserve
+    trace: bool = False
+    """Each frame is a line of the log."""
+
+
+class Serving:
+    """Every listener of the process, and every service that has connections.
+
+    Args:
+        tools: see there.
+        pages: of services that tell of the daemon itself.
+
+    Attributes:
+        handlers: how long the handlers of each service take, measured from when on numbers are served somewhere.
+        turns: how long the turns of the loop take, likewise.
+        listeners: that accept or receive.
+        leaving: that were taken out and are being emptied, with what is done once they are closed.
+    """
+
+    def __init__(self, tools: Tools, pages: Pages) -> None:
+        self.tools = tools
+        self.handlers: dict[str, Histogram] = {}
+        self.turns = Histogram()
+        self._pages = pages
+        self._is_measuring = False
+        self.listeners: list[Served] = []
+        self.leaving: dict[Served, Callable[[], None]] = {}
+        self._former: list[Served] = []
+        self._quotas: dict[str, Quota] = {}
+        self._past: dict[str, Totals] = {}
+        self._is_looking = False
+
+    # ---- made, and taken into service
+
+    def begin(self, opened: Iterable[tuple[Address, Listening, Plan]]) -> list[Served]:
+        """Serve on these sockets, at a start; raises as prepare()."""
+        made = self.prepare((address, listening, plan, None) for address, listening, plan in opened)
+        self.start(made)
+        return made
+
+    def prepare(self, wanted: Iterable[tuple[Address, Listening, Plan, Served | None]]) -> list[Served]:
+        """Make a listener for each socket; nothing is accepted yet, and those that are there go on.
+
+        Args:
+            wanted: for each its address as written, the socket, what it shall serve, and who does so now.
+
+        Raises:
+            SystemFault: there are more groups of connections than can be; HandlerError: a startup hook failed.
+        """
+        made: list[Served] = []
+        runs: dict[int, Run] = {}
+        wanted = list(wanted)
+        if not self._is_measuring and any(plan.service.protocol is Http for _, _, plan, _ in wanted):
+            self._is_measuring = True
+            self.tools.loop.observe = self.turns.observe
+        try:
+            for address, listening, plan, former in wanted:
+                if id(plan.service) not in runs:
+                    runs[id(plan.service)] = self._run(plan.service)
+                made.append(self._make(address, listening, plan, runs[id(plan.service)], former))
+            for run in runs.values():
+                hooks.start([run.spec], run.hooks, self.tools.loop)
+        except BaseException as error:
+            for run in runs.values():
+                self._forget(run)
+            if isinstance(error, MemoryError):
+                raise SystemFault(str(error)) from None
+            raise
+        return made
+
+    def _run(self, spec: ServiceSpec) -> Run:
+        tools = self.tools
+        quota = self._quotas.setdefault(spec.name, Quota(spec.most))
+        if spec.protocol is Http:
+            spec = replace(spec, protocol=partial(Http, self._pages))
+        if tools.trace:
+            spec = traced(spec)
+        if spec.session is not None and not tools.loop.serves_coroutines:
+            raise HandlerError(f"service {spec.name}: coroutines need a restart, for no service was one at the start")
+        sink = sink_of(spec, tools.connections, tools.loop, tools.pool)
+        if self._is_measuring and not spec.serve and spec.program is None:
+            every = 1 if group_of(spec).merge else MEASURED_SHARE
+            sink = Timed(sink, self.handlers.setdefault(spec.name, Histogram()), every)
+        return Run(spec, sink, quota, goodbye_of(spec, tools.connections))
+
+    def _make(self, address: Address, listening: Listening, plan: Plan, run: Run, former: Served | None) -> Served:
+        tools, spec = self.tools, plan.service
+        before = former.listener if former else None
+        if listening.endpoint.type == socket.SOCK_DGRAM:
+            assert spec.datagram is not None
+            assert not isinstance(before, Listener)
+            rules = DatagramRules(plan.settings, tools.loop.clock, small=spec.small)
+            pool = tools.pool if spec.blocking else None
+            answering = DatagramListener(listening, spec.datagram, tools.loop, spec.name, rules, before, pool)
+            return Served(address, listening, plan, run, answering)
+        assert not isinstance(before, DatagramListener)
+        group = tools.connections.add_group(group_of(run.spec), run.sink)
+        run.groups.add(group)
+        accepting = Listener(
+            listening,
+            plan.settings,
+            connections=tools.connections,
+            group=group,
+            refusals=tools.refusals,
+            quota=run.quota,
+            reserve=tools.reserve,
+            loop=tools.loop,
+            resolver=tools.resolver,
+            service=spec.name,
+            handover=self._handover(plan),
+            former=before,
+        )
+        return Served(address, listening, plan, run, accepting)
+
+    def _handover(self, plan: Plan) -> Handover | None:
+        """Return what takes the connections of a program's service, of a relay or of a SOCKS server."""
+        tools, names = self.tools, plan.settings.names
+        taker = tools.executor.handover(plan.service, tools.resolver, names=names)
+        return taker or tools.forwarding.handover(plan.service, tools.resolver, names=names)
+
+    def start(self, made: Sequence[Served], replaced: dict[Served, Served] | None = None) -> None:
+        """Serve by these from now on.
+
+        Args:
+            made: of prepare().
+            replaced: from one that is made to the one whose socket it goes on with.
+        """
+        for served in made:
+            served.run.quota.most = served.run.spec.most
+            former = (replaced or {}).get(served)
+            if former is not None:
+                self._replace(former, served)
+            else:
+                self.listeners.append(served)
+            served.listener.start()
+
+    def _replace(self, former: Served, served: Served) -> None:
+        former.listener.detach(served.listener)  # type: ignore[arg-type]  # of one socket, so both are of one kind
+        settings = served.plan.settings
+        if settings != former.plan.settings:
+            set_inherited(served.listening.socket, served.listening.endpoint, settings)
+            if isinstance(served.listener, Listener) and settings.backlog != former.plan.settings.backlog:
+                with suppress(OSError):  # it goes on with the old one
+                    served.listening.socket.listen(settings.backlog)
+        self.listeners[self.listeners.index(former)] = served
+        self._retire(former)
+
+    # ---- taken out of service
+
+    def remove(self, served: Served, then: Callable[[], None]) -> None:
+        """Take a listener out: no new client, those on their way in still come, then it is closed.
+
+        Args:
+            then: called once it is closed.
+        """
+        self.listeners.remove(served)
+        self.leaving[served] = then
+        event = {"address": str(served), "service": served.plan.service.name}
+        logger.info("no longer listening", extra={"event": event})
+        if isinstance(served.listener, DatagramListener):
+            self._close(served)
+            return
+        served.listener.take_no_more()
+        self.tools.loop.call_later(SETTLE_SECONDS, lambda: self._close(served))
+
+    def _close(self, served: Served) -> None:
+        then = self.leaving.pop(served, None)
+        if then is None:
+            return
+        served.listener.close()
+        self._retire(served)
+        then()
+
+    def close_leaving(self) -> None:
+        """Close those that are on their way out at once: their address is wanted, or the daemon stops."""
+        for served in list(self.leaving):
+            self._close(served)
+
+    def close_listeners(self) -> None:
+        """Close every listener, once its queue is empty."""
+        self.close_leaving()
+        for served in self.listeners:
+            served.listener.close()
+
+    # ---- what is left of former ones
+
+    def _retire(self, served: Served) -> None:
+        self._former.append(served)
+        self._look_later()
+
+    def _look_later(self) -> None:
+        if not self._is_looking:
+            self._is_looking = True
+            self.tools.loop.call_later(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._is_looking = False
+        self._former = [served for served in self._former if not self._has_ended(served)]
+        if self._former:
+            self._look_later()
+
+    def _has_ended(self, served: Served) -> bool:
+        listener = served.listener
+        if not listener.is_idle:
+            return False
+        if isinstance(listener, Listener) and not self._remove_group(served.run, listener.group):
+            return False
+        if not served.run.groups and not self._is_serving(served.run):
+            served.run.hooks.close()
+        return True
+
+    def _is_serving(self, run: Run) -> bool:
+        return any(served.run is run for served in (*self.listeners, *self.leaving))
+
+    def _remove_group(self, run: Run, group: int) -> bool:
+        connections, name = self.tools.connections, run.spec.name
+        totals = connections.totals(group)
+        if not connections.remove_group(group):
+            return False
+        run.groups.discard(group)
+        self._past[name] = self._past.get(name, Totals()) + totals
+        return True
+
+    def _forget(self, run: Run) -> None:
+        """Undo a run that never served."""
+        for group in run.groups:
+            self.tools.connections.remove_group(group)
+        run.hooks.close()
+
+    def close(self) -> None:
+        """Close what is listened on, and call the shutdown hooks of every service that has not ended."""
+        for run in {id(served.run): served.run for served in (*self._former, *self.leaving, *self.listeners)}.values():
+            run.hooks.close()
+        for served in (*self.leaving, *self.listeners):
+            served.listening.close()
+
+    # ---- asked
+
+    def every(self) -> Iterator[Served]:
+        """Yield every listener whose connections are there still."""
+        yield from self._former
+        yield from self.leaving
+        yield from self.listeners
+
+    def of_group(self, group: int) -> Served | None:
+        """Return the listener through which the connections of a group came; None for those that are refused."""
+        for served in self.every():
+            if isinstance(served.listener, Listener) and served.listener.group == group:
+                return served
+        return None
+
+    def open_through(self, served: Served) -> int:
+        """Count the open connections that came through a socket, also by former settings."""
+        same = (one.listener for one in self.every() if one.listening is served.listening)
+        groups = [listener.group for listener in same if isinstance(listener, Listener)]
+        return sum(self.tools.connections.totals(group).open for group in groups)
+
+    def goodbye(self, group: int) -> bytes:
+        """Return the last words of the service of a group."""
+        served = self.of_group(group)
+        return served.run.goodbye if served else b""
+
+    def service(self, group: int) -> str:
+        """Return the name of the service of a group."""
+        served = self.of_group(group)
+        return served.run.spec.name if served else ""
+
+    def totals(self) -> dict[str, Totals]:
+        """Return what the connections of each service have done since the start, by its name."""
+        found = dict(self._past)
+        for served in self.every():
+            name = served.plan.service.name
+            found.setdefault(name, Totals())
+            if isinstance(served.listener, Listener):
+                found[name] += self.tools.connections.totals(served.listener.group)
+        return found
+
+
+def goodbye_of(spec: ServiceSpec, connections: ConnectionSet) -> bytes:
+    """Return what connections of a service are told before they are closed for a stop, framed."""
+    return codec_of(spec.framing, connections, wire=False).encode(spec.goodbye) if spec.goodbye else b""
+
+
+__all__ = ["Run", "Served", "Serving", "Tools"]

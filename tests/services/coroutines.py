@@ -1,0 +1,135 @@
+"""Coroutine handlers of the tests: they run under sockd and, the same code, under asyncio.start_server."""
+
+import asyncio
+
+import sockd
+
+events = []
+
+
+async def lines(reader, writer):
+    async for line in reader:
+        writer.write(line.upper())
+
+
+async def verbs(reader, writer):
+    """Read by every method, as lines say."""
+    while line := await reader.readline():
+        verb, _, rest = line.rstrip(b"\r\n").partition(b" ")
+        match verb:
+            case b"exactly":
+                writer.write(b"[" + await reader.readexactly(int(rest)) + b"]")
+            case b"until":
+                writer.write(b"<" + await reader.readuntil(rest) + b">")
+            case b"line":
+                writer.write(b"(" + await reader.readuntil() + b")")
+            case b"all":
+                writer.write(b"{" + await reader.read() + b"}")
+            case b"partial":
+                try:
+                    await reader.readexactly(int(rest))
+                except asyncio.IncompleteReadError as error:
+                    writer.write(b"partial %s of %d" % (error.partial, error.expected))
+            case b"overrun":
+                try:
+                    await reader.readuntil(b"$")
+                except asyncio.LimitOverrunError as error:
+                    writer.write(b"overrun %d" % (error.consumed >= 65_536))
+                    await reader.readexactly(error.consumed)
+            case b"eof":
+                writer.write(b"%d" % reader.at_eof())
+            case b"lines":
+                writer.writelines([b"1\n", b"2\n"])
+            case b"boom":
+                raise RuntimeError("told to")
+            case b"close":
+                writer.close()
+            case _:
+                writer.write(line)
+        await writer.drain()
+    writer.write(b"end %d" % reader.at_eof())
+    writer.close()
+
+
+async def leave(reader, writer):
+    """Return after one line, with a word behind it."""
+    writer.write(b"you said " + await reader.readline())
+
+
+async def bye(reader, writer):
+    await reader.readline()
+    raise sockd.Close(b"bye")
+
+
+async def flood(reader, writer):
+    """Write until the peer does not take more; tell how often drain() held us up."""
+    size = int(await reader.readline())
+    for _ in range(size // 65_536):
+        writer.write(bytes(65_536))
+        await writer.drain()
+    await writer.drain()
+
+
+async def deaf(reader, writer):
+    """Read one line, and then nothing for ever."""
+    writer.write(b"heard " + await reader.readline())
+    await asyncio.Event().wait()
+
+
+tidy = sockd.Service()
+tidied = []
+
+
+@tidy.startup
+async def open_it():
+    await asyncio.sleep(0)
+    tidied.clear()
+
+
+@tidy.session
+async def work(reader, writer):
+    """Wait for what is not the peer, and clean up with an await when cancelled."""
+    try:
+        async for line in reader:
+            if line == b"sleep\n":
+                writer.write(b"asleep\n")
+                await asyncio.sleep(3600)
+            writer.write(line)
+    finally:
+        await asyncio.sleep(0.01)
+        tidied.append(writer)
+        writer.write(b"last words\n")
+
+
+@tidy.shutdown
+async def close_it():
+    await asyncio.sleep(0)
+    with open("tidied", "w") as file:
+        file.write(str(len(tidied)))
+
+
+async def stubborn(reader, writer):
+    writer.write(await reader.readline())
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            continue
+
+
+async def database(reader, writer):
+    """Await a library of asyncio, with a thread of its own, and a timer."""
+    import aiosqlite
+
+    async with aiosqlite.connect(":memory:") as connection:
+        await connection.execute("create table words (word text)")
+        async for line in reader:
+            await connection.execute("insert into words values (?)", (line.decode(),))
+            await asyncio.sleep(0.001)
+            async with connection.execute("select count(*), max(word) from words") as rows:
+                number, word = await rows.fetchone()
+            writer.write(b"%d %s" % (number, word.encode()))
+
+
+def callback(line):
+    return line.upper()

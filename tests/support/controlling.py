@@ -1,0 +1,32 @@
+"""`sockctl` as a person or a program calls it, for tests of the control socket."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+SOCKCTL = Path(sys.executable).with_name("sockctl")
+
+
+class Sockctl:
+    """Calls sockctl in a folder, with the control socket that lies there."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.path = folder / "control.sock"
+
+    def run(self, verb, *words):
+        command = [SOCKCTL, verb, "--control", self.path, *map(str, words)]
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=30)
+
+    def say(self, verb, *words):
+        """Its standard output, for people; it must succeed."""
+        done = self.run(verb, *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def ask(self, verb, *words):
+        """Its answer, for programs."""
+        return json.loads(self.say(verb, *words, "--json"))

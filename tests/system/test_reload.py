@@ -1,0 +1,284 @@
+"""A new configuration while connections are served: SIGHUP, `sockctl reload`, `sockctl plan`.
+
+Seen to fail: with listeners that stay bound anew, a connection between is refused; with handlers not forgotten, the
+old one answers; with Run.quota made anew, a limit lets one more in; with modules not put back, the old handler
+is gone after a failed import; with groups never given up, the shutdown hook does not come.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import signal
+import socket
+
+import pytest
+from controlling import Sockctl
+from watching import _until
+
+HANDLER = """
+import sockd
+
+service = sockd.Service()
+
+@service.startup
+def up():
+    note("up WORD")
+
+@service.shutdown
+def down():
+    note("down WORD")
+
+@service.frame
+def answer(line, connection):
+    return b"WORD " + line
+
+def note(text):
+    with open("notes", "a") as file:
+        file.write(text + "\\n")
+"""
+LISTEN = '[[listen]]\naddress = "{}"\nservice = "{}"\n'
+
+
+@pytest.fixture
+def house(serve, tmp_path):
+    """A daemon with a control socket; `write(text)` changes its configuration, `handler(word)` its handler."""
+
+    class House(Sockctl):
+        def write(self, text, daemon=""):
+            new = tmp_path / "new"
+            new.write_text(f'[daemon]\ncontrol = "{self.path}"\n{daemon}\n{text}')
+            os.replace(new, tmp_path / "sockd.toml")
+
+        def handler(self, word):
+            (tmp_path / "mine.py").write_text(HANDLER.replace("WORD", word))
+
+        def start(self, text, daemon="", options=()):
+            self.write(text, daemon)
+            return serve(options=["-c", "sockd.toml", *options])
+
+        def notes(self):
+            return (tmp_path / "notes").read_text().split("\n")[:-1]
+
+        def port(self):
+            """One that is free now."""
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                return probe.getsockname()[1]
+
+    return House(tmp_path)
+
+
+def test_kept_added_removed(house, tmp_path):
+    house.handler("one")
+    kept, gone, new = (LISTEN.format(f"unix:{tmp_path}/{name}", "mine:service") for name in ("kept", "gone", "new"))
+    server = house.start(kept + gone)
+    old = server.connect(f"unix:{tmp_path}/kept")
+    leaving = server.connect(f"unix:{tmp_path}/gone")
+    assert (old.ask(b"a"), leaving.ask(b"a")) == (b"one a", b"one a")
+    inode = (tmp_path / "kept").stat().st_ino
+    house.handler("two")
+    house.write(kept + new)
+    changes = house.ask("reload")["changes"]
+    assert changes["kept"] == [[f"unix:{tmp_path}/kept", "mine:service"]]
+    assert changes["added"] == [[f"unix:{tmp_path}/new", "mine:service"]]
+    assert changes["removed"] == [[f"unix:{tmp_path}/gone", "mine:service"]]
+    assert old.ask(b"b") == b"one b"  # it keeps what it began with
+    for name in ("kept", "new"):
+        assert server.connect(f"unix:{tmp_path}/{name}").ask(b"c") == b"two c"
+    assert (tmp_path / "kept").stat().st_ino == inode
+    assert leaving.to_end() == b""
+    leaving.close()
+    assert not (tmp_path / "gone").exists()
+    assert house.notes() == ["up one", "up two"]
+    old.close()
+    _until(lambda: house.notes() == ["up one", "up two", "down one"])
+    server.stop()
+    assert house.notes()[-1] == "down two"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (LISTEN.format("tpc://127.0.0.1:0", "upper"), "sockd.toml:8: listen[1].address: not an address"),
+        (LISTEN.format("tcp://127.0.0.1:0", "broken:handler"), "importing 'broken' failed at"),
+        (LISTEN.format("tcp://127.0.0.1:{taken}", "upper"), "Address already in use (EADDRINUSE)"),
+        (LISTEN.format("fd:nothing", "upper"), "descriptors are passed at a start only"),
+        (LISTEN.format("unix:/nowhere/s", "upper"), "its folder does not exist"),
+        (LISTEN.format("tcp://127.0.0.1:0", "failing:service"), "its startup failed at"),
+    ],
+    ids=["text", "import", "bind", "descriptor", "folder", "startup"],
+)
+def test_a_wrong_one_leaves_all_as_it_is(house, tmp_path, text, told):
+    house.handler("one")
+    first = LISTEN.format("tcp://127.0.0.1:0", "mine:service")
+    server = house.start(first)
+    (tmp_path / "broken.py").write_text("import mine\nraise ValueError(1)\n")
+    (tmp_path / "failing.py").write_text(HANDLER.replace('note("up WORD")', "1 / 0").replace("WORD", "bad"))
+    known = server.connect()
+    assert known.ask(b"a") == b"one a"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        house.handler("two")
+        house.write(LISTEN.format(f"unix:{tmp_path}/new", "upper") + text.format(taken=taken.getsockname()[1]))
+        done = house.run("reload")
+    assert done.returncode != 0
+    assert told in done.stderr
+    assert told[-20:] in server.wait_for("configuration is wrong, going on with the old one")["error"]
+    status = house.ask("status")
+    assert told[-20:] in status["reload"]["error"]
+    assert "reload failed" in house.say("status")
+    assert [row["address"] for row in status["listeners"]] == server.addresses[:1]
+    assert not (tmp_path / "new").exists()
+    assert (known.ask(b"b"), server.connect().ask(b"b")) == (b"one b", b"one b")
+    house.write(first)
+    assert house.ask("reload")["ok"]  # and it is not spoilt for the next one
+    assert server.connect(server.addresses[0]).ask(b"c") == b"two c"
+    assert known.ask(b"c") == b"one c"
+
+
+def test_limits_count_on_over_a_reload(house):
+    listen = LISTEN.format("tcp://127.0.0.1:0", "upper")
+    limit = 'max_connections = {}\nat_limit = "refuse"\nbanner = "full"\n'
+    server = house.start(listen + limit.format(2))
+    first, second = server.connect(), server.connect()
+    assert (first.ask(b"a"), second.ask(b"a")) == (b"A", b"A")
+    assert server.connect().to_end() == b"full\n"
+    house.say("reload")
+    assert server.connect().to_end() == b"full\n"
+    house.write(listen + limit.format(3))
+    house.say("reload")
+    third = server.connect()
+    assert third.ask(b"a") == b"A"
+    assert server.connect().to_end() == b"full\n"
+    server.end_of(first)
+    assert server.connect().ask(b"b") == b"B"
+
+
+def test_sources_count_on_over_a_reload(house):
+    listen = LISTEN.format("tcp://127.0.0.1:0", "upper") + 'max_connections_per_source = 1\nat_limit = "refuse"\n'
+    server = house.start(listen)
+    first = server.connect()
+    assert first.ask(b"a") == b"A"
+    house.say("reload")
+    assert server.connect().to_end() == b""
+    server.end_of(first)
+    assert server.connect().ask(b"b") == b"B"
+
+
+def test_datagrams_go_on(house):
+    server = house.start(LISTEN.format("udp://127.0.0.1:0", "upper"))
+    house.write(LISTEN.format("udp://127.0.0.1:0", "echo"))
+    house.say("reload")
+    peer = server.connect()
+    peer.send(b"abc")
+    assert peer.sock.recv(100) == b"abc"
+    assert house.ask("status")["listeners"][0]["datagrams"]["received"] == 1
+    house.write(LISTEN.format("tcp://127.0.0.1:0", "echo"))
+    house.say("reload")
+    peer.send(b"abc")
+    with pytest.raises(ConnectionRefusedError):
+        peer.sock.recv(100)
+
+
+def test_programs_go_on_by_the_new_words(house):
+    service = '[service.word]\nexec = ["/bin/sh", "-c", "{}"]\nuser = "{}"\n'
+    service = LISTEN.format("tcp://127.0.0.1:0", "word") + service
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    server = house.start(service.format("read line; echo one $line", user))
+    first = server.connect()
+    server.wait_for("program started")
+    house.write(service.format("read line; echo two $line", user))
+    house.say("reload")
+    second = server.connect()
+    assert first.finish_with(b"a\n") == b"one a\n"
+    assert second.finish_with(b"a\n") == b"two a\n"
+
+
+def test_what_is_for_the_next_start_is_said(house):
+    listen = LISTEN.format("tcp://127.0.0.1:0", "upper")
+    server = house.start(listen)
+    house.write(listen + "reuse_port = true\n", daemon='max_connections = 7\nlog = { level = "debug" }')
+    later = house.ask("reload")["changes"]["later"]
+    assert later == ["daemon.max_connections", f"{server.addresses[0]}: reuse_port"]
+    assert [e["what"] for e in server.having("takes effect at the next start")] == later
+    house.say("log-level", "error")
+    before = len(server.events)
+    assert server.connect().ask(b"a") == b"A"
+    assert "at the next start" not in house.say("reload")
+    server.signal(signal.SIGHUP)
+    server.wait_for("reloaded", count=2)  # the level is the configuration's again
+    assert len(server.events) > before
+
+
+def test_plan_tells_and_does_nothing(house, tmp_path):
+    kept, gone = LISTEN.format("tcp://127.0.0.1:0", "upper"), LISTEN.format(f"unix:{tmp_path}/gone", "upper")
+    server = house.start(kept + gone)
+    port = house.port()
+    house.write(kept + LISTEN.format(f"tcp://127.0.0.1:{port}", "echo"))
+    text = house.say("plan", "sockd.toml")
+    assert re.search(rf"  kept +{server.addresses[0]} +upper\n", text)
+    assert re.search(rf"  added +tcp://127.0.0.1:{port} +echo\n", text)
+    assert re.search(rf"  removed +unix:{tmp_path}/gone +upper\n", text)
+    assert (tmp_path / "gone").exists()
+    with pytest.raises(ConnectionRefusedError):
+        server.connect(f"tcp://127.0.0.1:{port}")
+    house.write(kept + LISTEN.format(server.addresses[0], "echo") + LISTEN.format("unix:/nowhere/s", "echo"))
+    done = house.run("plan", "sockd.toml")
+    assert done.returncode == 78
+    assert "cannot be done     " in done.stdout
+    assert "EADDRINUSE" in done.stdout
+    assert "unix:/nowhere/s" in done.stdout
+    house.write(LISTEN.format("tcp://127.0.0.1:0", "nothing:at_all"))
+    assert "there is no module 'nothing'" in house.run("plan", "sockd.toml").stderr
+    assert house.ask("status")["reload"] is None
+
+
+def test_what_needs_rights_that_were_dropped(house, open_path, tmp_path, as_root):
+    text = LISTEN.format("tcp://127.0.0.1:0", "upper")
+    server = house.start(text, options=["--user", "nobody"])
+    assert server.connect().ask(b"a") == b"A"
+    house.write(text + LISTEN.format(f"unix:{tmp_path}/new", "upper"))
+    assert "Permission denied (EACCES)" in house.run("plan", "sockd.toml").stdout
+    done = house.run("reload")
+    assert done.returncode == 77
+    assert f"unix:{tmp_path}/new" in done.stderr
+    assert "Permission denied" in done.stderr
+    assert server.connect().ask(b"b") == b"B"
+
+
+def test_drain_takes_one_listener_out(house, tmp_path):
+    server = house.start(LISTEN.format("tcp://127.0.0.1:0", "upper") + LISTEN.format(f"unix:{tmp_path}/s", "upper"))
+    tcp, unix = server.connect(), server.connect(f"unix:{tmp_path}/s")
+    tcp.send(b"first\nhal")
+    assert tcp.line() == b"FIRST\n"
+    assert "draining" in house.say("drain", server.addresses[0])
+    server.wait_for("no longer listening")
+    tcp.send(b"f\n")
+    assert tcp.to_end() == b"HALF\n"
+    tcp.close()
+    assert unix.ask(b"a") == b"A"
+    assert server.addresses[0] not in [row["address"] for row in house.ask("status")["listeners"]]
+    done = house.run("drain", "tcp://127.0.0.1:1")
+    assert done.returncode == 64
+    assert "no listener tcp://127.0.0.1:1; there are unix:" in done.stderr
+    house.say("reload")
+    assert len(house.ask("status")["listeners"]) == 2
+
+
+def test_a_listener_that_comes_again_at_once(house, tmp_path):
+    """It is still being emptied: that ends early, its connections are drained, and the new one has the address."""
+    both = LISTEN.format("tcp://127.0.0.1:0", "upper") + LISTEN.format(f"unix:{tmp_path}/s", "upper")
+    server = house.start(both)
+    old = server.connect(f"unix:{tmp_path}/s")
+    assert old.ask(b"a") == b"A"
+    house.write(LISTEN.format("tcp://127.0.0.1:0", "upper"))
+    house.say("reload")
+    assert house.ask("status")["leaving"] == [f"unix:{tmp_path}/s"]
+    house.write(both)
+    house.say("reload")
+    assert house.ask("status")["leaving"] == []
+    assert old.to_end() == b""
+    assert server.connect(f"unix:{tmp_path}/s").ask(b"b") == b"B"
