@@ -35,6 +35,7 @@ from sockd.process.privileges import check_folder, look_up
 from sockd.process.reloader import Reloader, report
 from sockd.process.systemd import Given
 from sockd.settings import ListenSettings, LogSettings, Settings
+from sockd.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -245,7 +246,8 @@ def _serve(source: Source, given: Given, *, ready: Ready, background: bool, trac
         given=given,
         trace=trace,
     )
-    daemon = Daemon(source.settings, surroundings)
+    kind = Supervisor if source.settings.daemon.workers > 1 else Daemon
+    daemon = kind(source.settings, surroundings)
     try:
         daemon.run()
     except SockdError as error:

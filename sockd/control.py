@@ -19,7 +19,7 @@ from sockd.errors import EX_NOPERM, EX_OSERR, EX_USAGE, SockdError, fault
 from sockd.net.address import Address
 from sockd.net.sockets import Listening, open_listener
 from sockd.settings import ListenSettings
-from sockd.wire.control import MAX_QUESTION_BYTES, Answer, ControlError, read_question
+from sockd.wire.control import MAX_QUESTION_BYTES, Answer, ControlError, Question, read_question
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -114,13 +114,17 @@ class Control:
             question = read_question(line)
             if question.verb not in ("status", "connections"):
                 logger.info("control", extra={"event": {"verb": question.verb, "uid": user}})
-            return Answer(self._verbs[question.verb](question.words))
         except ControlError as error:
             return Answer(error=str(error), exit_code=EX_USAGE)
-        except SockdError as error:
-            return Answer(error=str(error), exit_code=error.exit_code)
-        except OSError as error:  # such as: no descriptor is left
-            return Answer(error=str(fault(error, question.verb)), exit_code=EX_OSERR)
+        return answer(question, self._verbs)
+
+    def leave(self) -> None:
+        """Close, in a process that was forked, what the one it was forked from goes on with."""
+        self._socket.close()
+        for asking in self._open:
+            asking.leave()
+        if self._spare is not None:
+            self._spare.close()
 
     def close(self) -> None:
         """Answer nobody any more, and remove the socket."""
@@ -130,6 +134,24 @@ class Control:
         if self._spare is not None:
             self._spare.close()
         self._listening.close()
+
+
+def answer_to(line: bytes, verbs: Mapping[str, Verb]) -> Answer:
+    """Answer a line that only these verbs may be in."""
+    try:
+        return answer(read_question(line, tuple(verbs)), verbs)
+    except ControlError as error:
+        return Answer(error=str(error), exit_code=EX_USAGE)
+
+
+def answer(question: Question, verbs: Mapping[str, Verb]) -> Answer:
+    """Do what is asked; errors are answers."""
+    try:
+        return Answer(verbs[question.verb](question.words))
+    except SockdError as error:
+        return Answer(error=str(error), exit_code=error.exit_code)
+    except OSError as error:  # such as: no descriptor is left
+        return Answer(error=str(fault(error, question.verb)), exit_code=EX_OSERR)
 
 
 def _user_of(sock: socket.socket) -> int | None:
@@ -183,6 +205,10 @@ class _Asking:
         if not self._left:
             self.close()
 
+    def leave(self) -> None:
+        """Close the socket alone."""
+        self._socket.close()
+
     def close(self) -> None:
         """End it; again does nothing."""
         if self._socket.fileno() < 0:
@@ -193,4 +219,4 @@ class _Asking:
         self._ended(self)
 
 
-__all__ = ["Control", "listen"]
+__all__ = ["Control", "answer_to", "listen"]

@@ -31,7 +31,7 @@ from sockd.forwarding import Forwarding
 from sockd.net import selector
 from sockd.net.address import known_services
 from sockd.net.connection_set import ConnectionSet, Group
-from sockd.net.listener import Refusals
+from sockd.net.listener import ACCEPTS_A_TURN, Refusals
 from sockd.net.loop import EventLoop, loop_class
 from sockd.net.reserve import Reserve
 from sockd.net.resolver import Resolver
@@ -50,8 +50,9 @@ from sockd.serving import Serving, Tools
 from sockd.wire.framing import Raw
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from sockd.control import Verb
     from sockd.log import OwnHandler
     from sockd.net.address import Address
     from sockd.net.sockets import Listening
@@ -138,6 +139,8 @@ class Daemon:
         surroundings: where it runs.
     """
 
+    accepts_a_turn = ACCEPTS_A_TURN
+
     def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
         self._settings = settings
         self._surroundings = surroundings
@@ -148,6 +151,8 @@ class Daemon:
         self._version = version("sockd")  # these two now: chroot(2) hides what they are read from
         self._status_page = read_status_page()
         self._at_once = False
+        self._controlling: Control | None = None
+        self._files = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def run(self) -> None:
         """Bind, drop rights, serve, and return once everything is closed.
@@ -242,7 +247,6 @@ class Daemon:
 
     def _build(self, stack: ExitStack) -> None:
         name = self._settings.daemon.multiplexer
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._capacity = self._room()
         self._connections = ConnectionSet(
             size=self._capacity, memory=self._settings.daemon.max_memory, epoll=selector.waits_in_set(name)
@@ -259,24 +263,26 @@ class Daemon:
             stack.callback(watch.close)
             self._loop.watch = watch
         self._notifier = Notifier(self._manager, self._loop)
-        self._executor.begin(self._loop, files)
+        self._executor.begin(self._loop, self._files)
         self._forwarding.begin(self._loop)
         self._resolver = Resolver(self._loop)
         stack.callback(self._resolver.close)
         self._connections.name_of = self._resolver.known
-        signals = Signals(
-            {
-                signal.SIGHUP: self._hang_up,
-                signal.SIGUSR1: self._reopen_log,
-                signal.SIGCHLD: self._executor.reap,
-                signal.SIGTERM: self._stop,
-                signal.SIGINT: self._stop_at_once,
-                signal.SIGQUIT: self._stop_at_once,
-            }
-        )
-        stack.callback(signals.close)
-        signals.install()
-        self._loop.add_reader(signals.fileno(), signals.handle)
+        self._signals = Signals(self._actions())
+        stack.callback(self._signals.close)
+        self._signals.install()
+        self._loop.add_reader(self._signals.fileno(), self._signals.handle)
+
+    def _actions(self) -> dict[signal.Signals, Callable[[], None]]:
+        """Say what is done on each signal."""
+        return {
+            signal.SIGHUP: self._hang_up,
+            signal.SIGUSR1: self._reopen_log,
+            signal.SIGCHLD: self._executor.reap,
+            signal.SIGTERM: self._stop,
+            signal.SIGINT: self._stop_at_once,
+            signal.SIGQUIT: self._stop_at_once,
+        }
 
     def _room(self) -> int:
         """Return max_connections, or what select(2) can wait for."""
@@ -320,8 +326,9 @@ class Daemon:
             refusals=refusals,
             reserve=reserve,
             trace=self._surroundings.trace,
+            accepts_a_turn=self.accepts_a_turn,
         )
-        self._serving = Serving(tools, self._page)
+        self._serving = self._serving_with(tools)
         stack.callback(self._serving.close)
         self._reloading = Reloading(
             self._settings,
@@ -332,18 +339,40 @@ class Daemon:
             services=self._services,
             apply=self._apply,
         )
-        asked = Asked(self, self._serving, self._reloading, self._started, self._version, logging.getLogger())
+        self._asked = Asked(self, self._serving, self._reloading, self._started, self._version, logging.getLogger())
         self._pages = Pages(
-            asked,
+            self._asked,
             self._serving,
             self._reloading,
             status_page=self._status_page,
-            most=self._capacity,
+            most=self._most,
             started=self._started,
+            others=self._usage_of_others,
         )
         if self._control is not None:
             users = frozenset((0, self._starter))
-            stack.callback(Control(self._control, self._loop, users, asked.verbs()).close)
+            self._controlling = Control(self._control, self._loop, users, self._verbs())
+            stack.callback(self._controlling.close)
+        self._begin(bound)
+
+    @property
+    def _most(self) -> int:
+        """How many connections may be open at once."""
+        return self._capacity
+
+    def _usage_of_others(self) -> Mapping[str, float]:
+        """Return what processes take that serve beside this one."""
+        return {}
+
+    def _serving_with(self, tools: Tools) -> Serving:
+        return Serving(tools, self._page)
+
+    def _verbs(self) -> dict[str, Verb]:
+        """Return what answers each verb of the control socket."""
+        return self._asked.verbs()
+
+    def _begin(self, bound: list[Opened]) -> None:
+        """Accept."""
         for served in self._serving.begin(bound):
             event = {"address": str(served), "service": served.run.spec.name}
             event |= {"passed": served.listening.passed} if served.listening.passed else {}

@@ -54,10 +54,11 @@ class Forwarding:
                 self.most += DESCRIPTORS_A_CLIENT * (spec.most or 0)
                 self._read_files(spec)
 
-    def _read_files(self, spec: ServiceSpec) -> None:
-        if spec.relay is not None and spec.relay.via_password is not None:
+    def _read_files(self, spec: ServiceSpec, *, again: bool = True) -> None:
+        via = spec.relay.via_password if spec.relay is not None else None
+        if spec.relay is not None and via is not None and (again or via not in self._passwords):
             place = f"service.{spec.name}.relay.via_password"
-            self._passwords[spec.relay.via_password] = read_password(spec.relay.via_password, place)
+            self._passwords[via] = read_password(via, place)
         if spec.socks is not None and spec.socks.users is not None and spec.socks.users not in self._files:
             file = UsersFile(spec.socks.users, f"service.{spec.name}.socks.users")
             self._stack.callback(file.close)
@@ -83,10 +84,9 @@ class Forwarding:
             ConfigurationError, SystemFault, PermissionFault: as when a daemon starts.
         """
         known, server = self._servers.get(spec.name, (None, None))
-        if known is not None and server is not None:
-            if (known.relay, known.socks, known.limits) == (spec.relay, spec.socks, spec.limits):
-                return server
-            self._read_files(spec)
+        if known is not None and server is not None and _is_same(known, spec):
+            return server
+        self._read_files(spec, again=known is not None)
         made = self._made(spec)
         if made is None:
             return None
@@ -125,3 +125,7 @@ class Forwarding:
         """End what is left, at once."""
         for server in self._all():
             server.abort()
+
+
+def _is_same(one: ServiceSpec, other: ServiceSpec) -> bool:
+    return (one.relay, one.socks, one.limits) == (other.relay, other.socks, other.limits)

@@ -21,7 +21,7 @@ from sockd.net.connection_info import Totals
 from sockd.net.datagram import DatagramListener
 from sockd.net.datagram_rules import DatagramRules
 from sockd.net.last_calls import SETTLE_SECONDS
-from sockd.net.listener import Listener, Quota
+from sockd.net.listener import ACCEPTS_A_TURN, Listener, Quota
 from sockd.net.options import set_inherited
 from sockd.net.timed import Timed
 from sockd.services import hooks
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sockd.net.address import Address
     from sockd.net.connection_set import ConnectionSet
     from sockd.net.handover import Handover
+    from sockd.net.lent import Lent
     from sockd.net.listener import Refusals
     from sockd.net.loop import EventLoop
     from sockd.net.reserve import Reserve
@@ -76,7 +77,7 @@ class Served:
     listening: Listening
     plan: Plan
     run: Run
-    listener: Listener | DatagramListener
+    listener: Listener | DatagramListener | Lent
 
     def __str__(self) -> str:
         return str(self.listening)
@@ -96,6 +97,7 @@ class Tools:
     reserve: Reserve
     trace: bool = False
     """Each frame is a line of the log."""
+    accepts_a_turn: int = ACCEPTS_A_TURN
 
 
 class Serving:
@@ -145,9 +147,8 @@ class Serving:
         made: list[Served] = []
         runs: dict[int, Run] = {}
         wanted = list(wanted)
-        if not self._is_measuring and any(plan.service.protocol is Http for _, _, plan, _ in wanted):
-            self._is_measuring = True
-            self.tools.loop.observe = self.turns.observe
+        if any(plan.service.protocol is Http for _, _, plan, _ in wanted):
+            self.measure()
         try:
             for address, listening, plan, former in wanted:
                 if id(plan.service) not in runs:
@@ -162,6 +163,11 @@ class Serving:
                 raise SystemFault(str(error)) from None
             raise
         return made
+
+    def measure(self) -> None:
+        """Take the time of handlers and turns from now on: numbers are served somewhere."""
+        self._is_measuring = True
+        self.tools.loop.observe = self.turns.observe
 
     def _run(self, spec: ServiceSpec) -> Run:
         tools = self.tools
@@ -183,12 +189,12 @@ class Serving:
         before = former.listener if former else None
         if listening.endpoint.type == socket.SOCK_DGRAM:
             assert spec.datagram is not None
-            assert not isinstance(before, Listener)
+            assert before is None or isinstance(before, DatagramListener)
             rules = DatagramRules(plan.settings, tools.loop.clock, small=spec.small)
             pool = tools.pool if spec.blocking else None
             answering = DatagramListener(listening, spec.datagram, tools.loop, spec.name, rules, before, pool)
             return Served(address, listening, plan, run, answering)
-        assert not isinstance(before, DatagramListener)
+        assert before is None or isinstance(before, Listener)
         group = tools.connections.add_group(group_of(run.spec), run.sink)
         run.groups.add(group)
         accepting = Listener(
@@ -204,6 +210,7 @@ class Serving:
             service=spec.name,
             handover=self._handover(plan),
             former=before,
+            accepts_a_turn=tools.accepts_a_turn,
         )
         return Served(address, listening, plan, run, accepting)
 
@@ -234,7 +241,8 @@ class Serving:
         settings = served.plan.settings
         if settings != former.plan.settings:
             set_inherited(served.listening.socket, served.listening.endpoint, settings)
-            if isinstance(served.listener, Listener) and settings.backlog != former.plan.settings.backlog:
+            is_stream = served.listening.endpoint.type == socket.SOCK_STREAM
+            if is_stream and settings.backlog != former.plan.settings.backlog:
                 with suppress(OSError):  # it goes on with the old one
                     served.listening.socket.listen(settings.backlog)
         self.listeners[self.listeners.index(former)] = served
@@ -343,6 +351,25 @@ class Serving:
             if isinstance(served.listener, Listener) and served.listener.group == group:
                 return served
         return None
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open or closing."""
+        return len(self.tools.connections)
+
+    @property
+    def memory(self) -> int:
+        """How many bytes unfinished frames and unsent output take."""
+        return self.tools.connections.memory
+
+    @property
+    def programs(self) -> int:
+        """How many programs run."""
+        return len(self.tools.executor)
+
+    def times(self) -> tuple[dict[str, Histogram], Histogram]:
+        """Return how long the handlers of each service take, and the turns of the loop."""
+        return self.handlers, self.turns
 
     def open_through(self, served: Served) -> int:
         """Count the open connections that came through a socket, also by former settings."""

@@ -120,6 +120,7 @@ class Listener:
         reserve: the spare descriptor.
         resolver: asked for the names of clients where `names` is on.
         service: its name, for the log.
+        accepts_a_turn: before others have their turn.
         former: who accepted from the same socket until now, by other settings; what it counted is counted on.
 
     Attributes:
@@ -142,10 +143,12 @@ class Listener:
         service: str,
         handover: Handover | None = None,
         former: Listener | None = None,
+        accepts_a_turn: int = ACCEPTS_A_TURN,
     ) -> None:
         self._listening = listening
         self._socket = listening.socket
         self._fd = listening.socket.fileno()
+        self._accepts_a_turn = accepts_a_turn
         self._settings = settings
         self._handover = handover
         self._set = connections
@@ -173,6 +176,10 @@ class Listener:
     def __str__(self) -> str:
         return str(self._listening)
 
+    @property
+    def counts(self) -> None:
+        """There are no datagrams."""
+
     # ---- accepting
 
     def start(self) -> None:
@@ -180,8 +187,12 @@ class Listener:
         self._own.most = self._settings.max_connections
         self._go_on()
 
-    def detach(self, successor: Listener) -> None:
-        """Accept no more, for another goes on with the socket; connections that wait for their header still come."""
+    def detach(self, successor: Listener | None) -> None:
+        """Accept no more, for another goes on with the socket; connections that wait for their header still come.
+
+        Args:
+            successor: None when it is in another process.
+        """
         self._loop.remove_reader(self._fd)
         self._fd = -1
         self._successor = successor
@@ -208,13 +219,13 @@ class Listener:
             if room <= 0:
                 self._defer("max_connections")
                 return False
-            came, stopped = self._set.accept(self._fd, self.group, min(room, ACCEPTS_A_TURN))
+            came, stopped = self._set.accept(self._fd, self.group, min(room, self._accepts_a_turn))
             self._count(came)
-            return self._after(stopped, came) and came == ACCEPTS_A_TURN
+            return self._after(stopped, came) and came == self._accepts_a_turn
         return self._accept_each()
 
     def _accept_each(self) -> bool:
-        for came in range(ACCEPTS_A_TURN):
+        for came in range(self._accepts_a_turn):
             full = min(one.room for one in self._quotas) <= 0
             if full and self._settings.at_limit == "defer":
                 self._defer("max_connections")
