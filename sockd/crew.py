@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from sockd.net.loop import EventLoop
+    from sockd.wire.control import Answer
 
 logger = logging.getLogger("sockd.daemon")
 
@@ -30,9 +32,13 @@ START_SECONDS = 60.0
 ANSWER_SECONDS = 5.0
 """For an answer; a worker whose loop stands still for that long has none."""
 STEADY_SECONDS = 10.0
-"""What dies younger than this is not replaced at once again."""
+"""What dies younger than this is not replaced at once again and again."""
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+
+
+LAST = "last"
+"""The key of what a worker says unasked, when it ends in order."""
 
 
 @dataclass(eq=False)
@@ -41,13 +47,20 @@ class Generation:
 
     Args:
         size: how many processes.
-        work: what one does: called there with its number and its end of the channel, returns the exit code.
+        work: what one does: called there with its place, its number and its end of the channel, returns the exit code.
+        left: told the place of one that has ended.
     """
 
     size: int
-    work: Callable[[int, socket.socket], int]
+    work: Callable[[int, int, socket.socket], int]
+    left: Callable[[int], None]
     members: list[Member] = field(default_factory=list)
     is_retired: bool = False
+
+    @property
+    def free_place(self) -> int:
+        """A place, from 0 to size - 1, that is nobody's."""
+        return min(set(range(self.size)) - {member.place for member in self.members})
 
 
 @dataclass(eq=False)
@@ -56,14 +69,26 @@ class Member:
 
     Args:
         number: counted from 1, and never given twice.
+        place: in its generation; that of one that has ended is given again.
         began: by the loop's clock.
+        last: what it said when it ended; None before, and for one that was killed.
     """
 
     number: int
+    place: int
     pid: int
     asking: Asking
     generation: Generation
     began: float
+    last: Any = None
+
+    def receive(self, seconds: float) -> Answer:
+        """Wait for an answer; raises TemporaryFault where there is none, also of one that has ended in order."""
+        answer = self.asking.receive(seconds)
+        if isinstance(answer.result, dict) and LAST in answer.result:
+            self.last = answer.result[LAST]
+            raise TemporaryFault(f"worker {self.number}: has ended")
+        return answer
 
 
 class Crew:
@@ -84,7 +109,7 @@ class Crew:
         self._lost = lost
         self._count = 0
         self._members: dict[int, Member] = {}
-        self._pause = 0.0
+        self._young = 0
         self._is_ending = False
         self.current: Generation | None = None
 
@@ -117,13 +142,13 @@ class Crew:
     def _fork(self, generation: Generation) -> Member:
         ours, theirs = socket.socketpair()
         self._count += 1
-        number = self._count
+        number, place = self._count, generation.free_place
 
         def live() -> int:
             ours.close()
             for other in self:
                 other.asking.close()  # else nobody would learn of our parent's end
-            return generation.work(number, theirs)
+            return generation.work(place, number, theirs)
 
         with theirs:
             try:
@@ -131,7 +156,7 @@ class Crew:
             except BaseException:
                 ours.close()
                 raise
-        member = Member(number, pid, Asking(ours, f"worker {number}"), generation, self._loop.clock())
+        member = Member(number, place, pid, Asking(ours, f"worker {number}"), generation, self._loop.clock())
         generation.members.append(member)
         self._members[pid] = member
         return member
@@ -146,7 +171,7 @@ class Crew:
     def take_over(self, generation: Generation) -> Generation | None:
         """Let a generation be the current one; return the one before."""
         before, self.current = self.current, generation
-        self._pause = 0.0
+        self._young = 0
         return before
 
     # ---- asked
@@ -166,7 +191,7 @@ class Crew:
                 _tell(member, verb, str(error))
         for member in asked:
             try:
-                answer = member.asking.receive(ANSWER_SECONDS)
+                answer = member.receive(ANSWER_SECONDS)
             except TemporaryFault as error:
                 _tell(member, verb, str(error))
                 continue
@@ -198,17 +223,24 @@ class Crew:
                 self._replace(member)
 
     def _forget(self, member: Member) -> None:
+        with suppress(TemporaryFault):
+            member.receive(0)
         self._lost(member)
         member.asking.close()
         member.generation.members.remove(member)
+        member.generation.left(member.place)
         del self._members[member.pid]
 
     def _replace(self, member: Member) -> None:
-        """Have another in its place: at once, and ever later when those die young."""
-        if self._loop.clock() - member.began >= STEADY_SECONDS:
-            self._pause = 0.0
+        """Have another in its place: at once, and ever later when more than there are have died young."""
+        self._young = self._young + 1 if self._loop.clock() - member.began < STEADY_SECONDS else 0
         self._loop.call_later(self._pause, lambda: self._replaced(member.generation))
-        self._pause = min(max(FIRST_PAUSE_SECONDS, 2 * self._pause), LONGEST_PAUSE_SECONDS)
+
+    @property
+    def _pause(self) -> float:
+        """How long the next one that is missing stays so, in seconds."""
+        too_many = self._young - (self.current.size if self.current else 0)
+        return 0.0 if too_many <= 0 else min(FIRST_PAUSE_SECONDS * 2.0 ** min(too_many - 1, 30), LONGEST_PAUSE_SECONDS)
 
     def _replaced(self, generation: Generation) -> None:
         if generation is not self.current or self._is_ending:
@@ -220,6 +252,7 @@ class Crew:
             self.ask("begin", [member])
         except SockdError as error:
             logger.error("worker did not start", extra={"event": {"error": str(error), "again_seconds": self._pause}})
+            self._young += 1
             if member is None:
                 self._loop.call_later(self._pause, lambda: self._replaced(generation))
             else:
@@ -255,7 +288,7 @@ def _await(member: Member) -> None:
     Raises:
         SockdError: it does not; with the words and the exit code that it gave.
     """
-    answer = member.asking.receive(START_SECONDS)
+    answer = member.receive(START_SECONDS)
     if answer.error:
         error = SockdError(answer.error)
         error.exit_code = answer.exit_code

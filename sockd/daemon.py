@@ -31,7 +31,7 @@ from sockd.forwarding import Forwarding
 from sockd.net import selector
 from sockd.net.address import known_services
 from sockd.net.connection_set import ConnectionSet, Group
-from sockd.net.listener import ACCEPTS_A_TURN, Refusals
+from sockd.net.listener import Refusals
 from sockd.net.loop import EventLoop, loop_class
 from sockd.net.reserve import Reserve
 from sockd.net.resolver import Resolver
@@ -138,8 +138,6 @@ class Daemon:
         settings: checked.
         surroundings: where it runs.
     """
-
-    accepts_a_turn = ACCEPTS_A_TURN
 
     def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
         self._settings = settings
@@ -313,22 +311,9 @@ class Daemon:
 
     def _attach(self, bound: list[Opened], stack: ExitStack) -> None:
         """Make the listeners, start what services start, and accept."""
-        reserve = Reserve()
-        stack.callback(reserve.close)
-        refusals = Refusals(self._connections, REFUSED, max(1, self._capacity // REFUSED_SHARE))
-        tools = Tools(
-            connections=self._connections,
-            loop=self._loop,
-            pool=self._pool,
-            resolver=self._resolver,
-            executor=self._executor,
-            forwarding=self._forwarding,
-            refusals=refusals,
-            reserve=reserve,
-            trace=self._surroundings.trace,
-            accepts_a_turn=self.accepts_a_turn,
-        )
-        self._serving = self._serving_with(tools)
+        self._reserve = Reserve()
+        stack.callback(self._reserve.close)
+        self._serving = self._serving_with(self._tools())
         stack.callback(self._serving.close)
         self._reloading = Reloading(
             self._settings,
@@ -363,6 +348,20 @@ class Daemon:
     def _usage_of_others(self) -> Mapping[str, float]:
         """Return what processes take that serve beside this one."""
         return {}
+
+    def _tools(self) -> Tools:
+        """Return what listeners are made with."""
+        return Tools(
+            connections=self._connections,
+            loop=self._loop,
+            pool=self._pool,
+            resolver=self._resolver,
+            executor=self._executor,
+            forwarding=self._forwarding,
+            refusals=Refusals(self._connections, REFUSED, max(1, self._capacity // REFUSED_SHARE)),
+            reserve=self._reserve,
+            trace=self._surroundings.trace,
+        )
 
     def _serving_with(self, tools: Tools) -> Serving:
         return Serving(tools, self._page)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.crew import Generation
+from sockd.net.balance import Balance
 from sockd.net.connection_info import Totals
 from sockd.net.datagram import DatagramCounts
 from sockd.net.lent import Lent
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from sockd.serving import Tools
 
     Opened = tuple[Address, Listening, Plan]
-    Work = Callable[[Sequence[Opened], Sequence[Listening], int, socket.socket], int]
+    Work = Callable[[Sequence[Opened], Sequence[Listening], Balance, int, int, socket.socket], int]
 
 
 class Fleet(Serving):
@@ -59,7 +60,9 @@ class Fleet(Serving):
         wanted = list(wanted)
         own = [one for one in wanted if is_page(one[2])]
         lent = [(address, listening, plan) for address, listening, plan, _ in wanted if not is_page(plan)]
-        generation = Generation(self._size, partial(self._work, lent, [listening for _, listening, _, _ in own]))
+        balance = Balance(self._size)
+        pages = [listening for _, listening, _, _ in own]
+        generation = Generation(self._size, partial(self._work, lent, pages, balance), balance.leave)
         self._crew.hire(generation)
         try:
             made = super().prepare(own)
@@ -109,8 +112,10 @@ class Fleet(Serving):
                     served.listener.counts = DatagramCounts(**dict(self._sum.datagrams.get(str(served)) or {}))
 
     def lost(self, member: Member) -> None:
-        """Keep of a worker that has ended what it told last."""
+        """Keep of a worker that has ended what it told last: at its end, or when it was asked before that."""
         numbers = self._numbers.pop(member, None)
+        if member.last is not None:
+            numbers = Numbers.from_table(member.last)
         if numbers is not None:
             self._ended += numbers.past()
 

@@ -98,6 +98,8 @@ class Tools:
     trace: bool = False
     """Each frame is a line of the log."""
     accepts_a_turn: int = ACCEPTS_A_TURN
+    is_ahead: Callable[[], bool] | None = None
+    """Whether other processes that accept from the same sockets had better do so now; None where there are none."""
 
 
 class Serving:
@@ -211,6 +213,7 @@ class Serving:
             handover=self._handover(plan),
             former=before,
             accepts_a_turn=tools.accepts_a_turn,
+            is_ahead=tools.is_ahead,
         )
         return Served(address, listening, plan, run, accepting)
 

@@ -10,16 +10,17 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from sockd.control import answer_to
-from sockd.crew import Crew
+from sockd.crew import LAST, Crew
 from sockd.daemon import Daemon, Surroundings, Unprivileged
 from sockd.errors import EX_OK, EX_OSERR, SockdError, UsageError
 from sockd.fleet import Fleet
+from sockd.net.balance import Share
 from sockd.net.connection_info import Which
 from sockd.net.loop import EventLoop, loop_class
 from sockd.numbers import Numbers
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from sockd.control import Verb
     from sockd.crew import Member
     from sockd.net.address import Address
+    from sockd.net.balance import Balance
     from sockd.net.sockets import Listening
     from sockd.planning import Plan
     from sockd.services.http import Page
@@ -84,16 +86,25 @@ class Supervisor(Daemon):
 
     # ---- in a new process
 
-    def _work(self, lent: Sequence[Opened], own: Sequence[Listening], number: int, channel: socket.socket) -> int:
+    def _work(
+        self,
+        lent: Sequence[Opened],
+        own: Sequence[Listening],
+        balance: Balance,
+        place: int,
+        number: int,
+        channel: socket.socket,
+    ) -> int:
         """Serve, in a process that was just forked.
 
         Args:
             lent: what on.
             own: sockets that are the supervisor's alone.
-            number, channel: of the worker.
+            balance, place, number, channel: of the worker.
         """
         self._abandon([*own, *self._fleet.beside(lent)])
-        return Worker(self, number, channel, is_measuring=bool(own)).work(lent)
+        share = Share(balance, place)
+        return Worker(self, number, channel, share, is_measuring=bool(own)).work(lent)
 
     def _abandon(self, own: Sequence[Listening]) -> None:
         """Close what is the supervisor's own, without a word to what it shares with it (epoll(7))."""
@@ -200,13 +211,13 @@ class Worker(Daemon):
         supervisor: whose process this was, until it was forked.
         number: of the worker, for its log.
         channel: on which the supervisor asks; ours from now on.
+        share: of the connections.
         is_measuring: whether anybody is told how long handlers take.
     """
 
-    accepts_a_turn = 1
-    """So that connections that come together go to several workers."""
-
-    def __init__(self, supervisor: Supervisor, number: int, channel: socket.socket, *, is_measuring: bool) -> None:
+    def __init__(
+        self, supervisor: Supervisor, number: int, channel: socket.socket, share: Share, *, is_measuring: bool
+    ) -> None:
         trace = supervisor._surroundings.trace
         vars(self).update(vars(supervisor))
         self._settings = _share(supervisor._settings)
@@ -216,8 +227,12 @@ class Worker(Daemon):
         self._dropped = supervisor._dropped
         self._number = number
         self._channel = channel
+        self._share = share
         self._is_measuring = is_measuring
         self._is_ready = False
+
+    def _tools(self) -> Tools:
+        return replace(super()._tools(), accepts_a_turn=1, is_ahead=self._is_ahead)
 
     def work(self, opened: Sequence[Opened]) -> int:
         """Serve until told to stop; return the exit code."""
@@ -258,6 +273,12 @@ class Worker(Daemon):
         self._is_ready = True
         Answering(self._channel, self._loop, self._answer, self._alone)
 
+    def _drain(self) -> None:
+        super()._drain()
+        with suppress(OSError):  # the supervisor may have ended before
+            self._channel.setblocking(True)
+            self._channel.sendall(Answer({LAST: self._numbers({})}).encode())
+
     # ---- asked by the supervisor
 
     def _answer(self, line: bytes) -> Answer:
@@ -267,7 +288,12 @@ class Worker(Daemon):
         verbs |= {"retire": self._retire, "leave": self._leave}
         return answer_to(line, verbs)
 
+    def _is_ahead(self) -> bool:
+        """Whether others have fewer connections."""
+        return self._share.is_ahead(self._count())
+
     def _accept(self, _words: Words) -> object:
+        self._share.begin()
         self._serving.start(self._made)
         return {}
 
@@ -285,6 +311,7 @@ class Worker(Daemon):
 
     def _retire(self, words: Words) -> object:
         """Accept no more on what others accept on from now on, and end with the last connection."""
+        self._share.end()
         self._kept = frozenset(words["kept"])
         for served in self._serving.listeners:
             if str(served) in self._kept:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 
 from sockd.net import packed
 from sockd.net.admission import Admission, Verdict
+from sockd.net.balance import MOMENT_SECONDS
 from sockd.net.connection_sink import log_end
 from sockd.net.endpoint import format_peer
 from sockd.net.kernel import accept_queue
@@ -38,7 +39,7 @@ from sockd.net.sink import Sink
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from sockd.net.connection_set import ConnectionSet, Group
     from sockd.net.endpoint import SockAddr
@@ -121,6 +122,7 @@ class Listener:
         resolver: asked for the names of clients where `names` is on.
         service: its name, for the log.
         accepts_a_turn: before others have their turn.
+        is_ahead: whether other processes had better accept now; None where there are none.
         former: who accepted from the same socket until now, by other settings; what it counted is counted on.
 
     Attributes:
@@ -144,11 +146,13 @@ class Listener:
         handover: Handover | None = None,
         former: Listener | None = None,
         accepts_a_turn: int = ACCEPTS_A_TURN,
+        is_ahead: Callable[[], bool] | None = None,
     ) -> None:
         self._listening = listening
         self._socket = listening.socket
         self._fd = listening.socket.fileno()
         self._accepts_a_turn = accepts_a_turn
+        self._is_ahead = is_ahead
         self._settings = settings
         self._handover = handover
         self._set = connections
@@ -208,7 +212,18 @@ class Listener:
         return accept_queue(self._socket) if self._fd >= 0 else None
 
     def _accept(self) -> None:
-        if self._fd >= 0:  # else a reload in this very turn has put another in its place
+        if self._fd < 0:  # a reload in this very turn has put another in its place
+            return
+        if self._is_ahead is not None and self._is_ahead():
+            self._loop.remove_reader(self._fd)
+            self._loop.call_later(MOMENT_SECONDS, self._after_others)
+        else:
+            self._accept_some()
+
+    def _after_others(self) -> None:
+        """Go on, and take what the others have left."""
+        self._go_on()
+        if self._fd >= 0:
             self._accept_some()
 
     def _accept_some(self) -> bool:
