@@ -158,6 +158,7 @@ class Serving:
         except BaseException as error:
             for run in runs.values():
                 self._forget(run)
+            self._settle()
             if isinstance(error, MemoryError):
                 raise SystemFault(str(error)) from None
             raise
@@ -291,8 +292,12 @@ class Serving:
     def _look(self) -> None:
         self._is_looking = False
         self._former = [served for served in self._former if not self._has_ended(served)]
-        if self._former:
+        if self._settle() or self._former:
             self._look_later()
+
+    def _settle(self) -> bool:
+        """Let go of relays and SOCKS servers that no listener has; tell whether some have clients still."""
+        return self.tools.forwarding.settle(served.plan.service for served in (*self.listeners, *self.leaving))
 
     def _has_ended(self, served: Served) -> bool:
         listener = served.listener

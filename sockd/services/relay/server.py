@@ -116,10 +116,15 @@ class Relay:
         for session in list(self._sessions):
             session.abort()
 
-    def close(self) -> None:
-        """Check no more, and let the threads end."""
+    def retire(self) -> None:
+        """Check no more: no new client comes."""
         for check in self._checks:
             check.close()
+        self._checks.clear()
+
+    def close(self) -> None:
+        """Check no more, and let the threads end."""
+        self.retire()
         self._workers.close()
 
 

@@ -81,6 +81,9 @@ class Server:
         for session in list(self._sessions):
             session.abort()
 
+    def retire(self) -> None:
+        """Do what has to be done when no new client comes: nothing."""
+
     def close(self) -> None:
         """Let the threads end."""
         self.hashers.close()
