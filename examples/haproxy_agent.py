@@ -1,4 +1,4 @@
-"""An agent for HAProxy's agent-check: by a word in a file a server is drained, and brought back.
+"""An agent for HAProxy's agent-check: a word in a file drains a server and brings it back, its load gets it less.
 
 In this folder, on each server, then in haproxy.cfg:
 
@@ -13,6 +13,9 @@ then, to take that server out of work once its sessions have ended, and to bring
 
 The file, or the one that $HAPROXY_AGENT_STATE names, has words of HAProxy's configuration manual, 5.2, "agent-check":
 `drain`, `maint`, `75%`, `maxconn:30`, `down # the disk is full`.
+
+Without it a server gets its configured weight.  Where $HAPROXY_AGENT_FULL_LOAD is set, to the load average of a host
+that has all it can do (for a start, as many as it has processors), it gets as many per cent as are left to it.
 """
 
 import os
@@ -21,8 +24,15 @@ from pathlib import Path
 import sockd
 
 STATE = Path(os.environ.get("HAPROXY_AGENT_STATE", "haproxy_agent.state"))
-GOOD = b"ready up 100%"
-"""Takes back each of the others: `ready` ends drain and maint, `up` ends down, the weight is the configured one."""
+FULL_LOAD = float(os.environ.get("HAPROXY_AGENT_FULL_LOAD", "inf"))
+LEAST_PERCENT = 5
+"""Of a server that is overloaded: with 0 all of them would go together."""
+
+
+def good() -> bytes:
+    """Take back all other words (`ready` ends drain and maint, `up` ends down), and say how much there is left."""
+    percent = max(LEAST_PERCENT, round(100 * (1 - os.getloadavg()[0] / FULL_LOAD)))
+    return b"ready up %d%%" % percent
 
 
 class Agent(sockd.Protocol):
@@ -31,10 +41,10 @@ class Agent(sockd.Protocol):
     def connection_made(self, transport: sockd.Connection) -> None:
         """Tell the state."""
         try:
-            state = STATE.read_bytes().strip() or GOOD
+            state = STATE.read_bytes().strip()
         except FileNotFoundError:
-            state = GOOD
-        transport.write(state + b"\n")
+            state = b""
+        transport.write((state or good()) + b"\n")
         transport.close()
 
     def data_received(self, data: bytes) -> None:

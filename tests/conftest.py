@@ -5,4 +5,4 @@
 for a relay's.
 """
 
-pytest_plugins = ["serving", "watching", "background", "manager", "machine", "programs", "targets"]
+pytest_plugins = ["serving", "watching", "background", "manager", "machine", "programs", "targets", "balancer"]

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import socket
-import subprocess
-
 import pytest
-from programs import needs, path_of, port_of
+from programs import needs, port_of
 
 pytestmark = needs("haproxy", "haproxy")
 
@@ -33,32 +29,6 @@ backend back
 """
 
 
-class HAProxy:
-    """What is asked of it, by its two Unix sockets."""
-
-    def __init__(self, folder):
-        self._folder = folder
-
-    def _ask(self, name, words):
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(10)
-            sock.connect(str(self._folder / name))
-            sock.sendall(words + b"\n")
-            sock.shutdown(socket.SHUT_WR)
-            return b"".join(iter(lambda: sock.recv(65536), b"")).decode()
-
-    def fields(self, server="one"):
-        rows = csv.DictReader(self._ask("stats", b"show stat").removeprefix("# ").splitlines())
-        (row,) = [row for row in rows if row["pxname"] == "back" and row["svname"] == server]
-        return row
-
-    def status(self, server="one"):
-        return self.fields(server)["status"]
-
-    def who_answers(self):
-        return {self._ask("front", b"who").strip() for _ in range(8)}
-
-
 @pytest.fixture
 def state(tmp_path):
     """The file that an operator writes."""
@@ -66,44 +36,39 @@ def state(tmp_path):
 
 
 @pytest.fixture
-def haproxy(serve_example, tmp_path, until):
+def proxy(serve_example, haproxy, tmp_path, until):
     (tmp_path / "two_servers.py").write_text(APP)
     server = serve_example("haproxy_agent:Agent", "two_servers:one", "two_servers:two")
     agent, one, two = (address.removeprefix("tcp://") for address in server.addresses)
-    text = CONFIG.format(folder=tmp_path, one=one, two=two, agent_port=port_of(agent))
-    (tmp_path / "haproxy.cfg").write_text(text)
-    with subprocess.Popen(
-        [path_of("haproxy"), "-db", "-f", tmp_path / "haproxy.cfg"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        until((tmp_path / "stats").exists)
-        proxy = HAProxy(tmp_path)
-        until(lambda: proxy.status() == "UP" and "L7OK" in proxy.fields()["agent_status"])
-        yield proxy
-        process.kill()
+    started = haproxy(CONFIG.format(folder=tmp_path, one=one, two=two, agent_port=port_of(agent)), "back")
+    until(lambda: started.status("one") == "UP" and "L7OK" in started.fields("one")["agent_status"])
+    yield started
     assert [event for event in server.events if event["level"] == "error"] == []
 
 
-def test_drained_and_brought_back(haproxy, state, until):
-    assert haproxy.who_answers() == {"one", "two"}
+def who_answers(proxy):
+    return {proxy.front(b"who").strip() for _ in range(8)}
+
+
+def test_drained_and_brought_back(proxy, state, until):
+    assert who_answers(proxy) == {"one", "two"}
     state.write_text("drain\n")
-    until(lambda: haproxy.status().startswith("DRAIN"))
-    assert haproxy.who_answers() == {"two"}
-    assert haproxy.status("two") == "no check"
+    until(lambda: proxy.status("one").startswith("DRAIN"))
+    assert who_answers(proxy) == {"two"}
+    assert proxy.status("two") == "no check"
     state.unlink()
-    until(lambda: haproxy.status() == "UP")
-    assert haproxy.who_answers() == {"one", "two"}
+    until(lambda: proxy.status("one") == "UP")
+    assert who_answers(proxy) == {"one", "two"}
 
 
 @pytest.mark.parametrize(
     ("words", "field", "value"),
     [("maint\n", "status", "MAINT"), ("down # full\n", "status", "DOWN (agent)"), ("0%\n", "weight", "0")],
 )
-def test_other_words(haproxy, state, until, words, field, value):
+def test_other_words(proxy, state, until, words, field, value):
     state.write_text(words)
-    until(lambda: haproxy.fields()[field] == value)
-    assert haproxy.who_answers() == {"two"}
+    until(lambda: proxy.fields("one")[field] == value)
+    assert who_answers(proxy) == {"two"}
     state.write_text("")  # as good as none
-    until(lambda: haproxy.status() == "UP" and haproxy.fields()["weight"] == "1")
-    assert haproxy.who_answers() == {"one", "two"}
+    until(lambda: proxy.status("one") == "UP" and proxy.fields("one")["weight"] == "1")
+    assert who_answers(proxy) == {"one", "two"}

@@ -7,7 +7,7 @@ from programs import needs
 from watching import SOAK
 
 CLIENTS = 40
-LINES = 2500 if SOAK else 25  # of each
+LINES = 1000 if SOAK else 25  # of each
 
 pytestmark = needs("sqlite3", "sqlite3")
 
