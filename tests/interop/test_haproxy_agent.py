@@ -11,6 +11,11 @@ APP = """
 def one(line): return b"one"
 def two(line): return b"two"
 """
+LOADED = """
+import os
+os.getloadavg = lambda: (float(os.environ["LOAD"]), 0.0, 0.0)
+from haproxy_agent import Agent
+"""
 CONFIG = """
 global
     stats socket {folder}/stats level admin
@@ -72,3 +77,11 @@ def test_other_words(proxy, state, until, words, field, value):
     state.write_text("")  # as good as none
     until(lambda: proxy.status("one") == "UP" and proxy.fields("one")["weight"] == "1")
     assert who_answers(proxy) == {"one", "two"}
+
+
+def test_its_share_is_what_its_load_leaves(serve_example, tmp_path):
+    (tmp_path / "loaded.py").write_text(LOADED)
+    for load, words in {"0": b"100%", "1": b"75%", "3.9": b"5%", "20": b"5%"}.items():
+        server = serve_example("loaded:Agent", environment={"LOAD": load, "HAPROXY_AGENT_FULL_LOAD": "4"})
+        assert server.connect().to_end() == b"ready up " + words + b"\n"
+        server.stop()
