@@ -105,7 +105,7 @@ class Asked:
             "pid": os.getpid(),
             "state": self._daemon.state(),
             "seconds": round(time.time() - self._started, 3),
-            "connections": len(tools.connections),
+            "connections": len(tools.connections) + len(tools.forwarding),
             "programs": len(tools.executor),
             "memory": tools.connections.memory,
             "listeners": [self._listener(served) for served in self._serving.listeners],
@@ -121,7 +121,7 @@ class Asked:
         if isinstance(listener, DatagramListener):
             return row | {"datagrams": asdict(listener.counts)}
         queue = listener.queue
-        row |= {"open": self._serving.open_through(served)}
+        row |= {"open": listener.open}
         return row | {"queue": asdict(queue)} if queue is not None else row
 
     def connections(self, _words: Words) -> list[dict[str, object]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError
+from sockd.net.connection_info import Totals
 from sockd.net.handover import Handover
 from sockd.net.password import read_password
 from sockd.services.relay import Relay
@@ -48,6 +49,7 @@ class Forwarding:
         self._passwords: dict[str, str] = {}
         self._known: list[_Known] = []
         self._read_before: set[str] = set()
+        self._past: dict[str, Totals] = {}
         self._stack = stack
         self.most = 0
         for spec in {spec.name: spec for spec in specs}.values():
@@ -130,7 +132,15 @@ class Forwarding:
         for known in ended:
             known.server.close()
             self._known.remove(known)
+            self._past[known.spec.name] = self._past.get(known.spec.name, Totals()) + known.server.totals()
         return any(known.is_former for known in self._known)
+
+    def totals(self) -> dict[str, Totals]:
+        """Return what the connections of each service have done since the start, by its name."""
+        found = dict(self._past)
+        for known in self._known:
+            found[known.spec.name] = found.get(known.spec.name, Totals()) + known.server.totals()
+        return found
 
     def reread(self) -> None:
         """Read the users' files anew; the users stay as they are where that fails."""

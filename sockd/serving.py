@@ -349,12 +349,6 @@ class Serving:
                 return served
         return None
 
-    def open_through(self, served: Served) -> int:
-        """Count the open connections that came through a socket, also by former settings."""
-        same = (one.listener for one in self.every() if one.listening is served.listening)
-        groups = [listener.group for listener in same if isinstance(listener, Listener)]
-        return sum(self.tools.connections.totals(group).open for group in groups)
-
     def goodbye(self, group: int) -> bytes:
         """Return the last words of the service of a group."""
         served = self.of_group(group)
@@ -373,6 +367,8 @@ class Serving:
             found.setdefault(name, Totals())
             if isinstance(served.listener, Listener):
                 found[name] += self.tools.connections.totals(served.listener.group)
+        for name, totals in self.tools.forwarding.totals().items():
+            found[name] = found.get(name, Totals()) + totals
         return found
 
 

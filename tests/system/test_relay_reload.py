@@ -220,3 +220,35 @@ def test_a_password_that_cannot_be_read_stops_the_reload(house, target, tmp_path
     assert f"{tmp_path}/nothing" in done.stderr
     house.connect()
     back.take().send(b"here")
+
+
+# ---- what is told of them
+
+
+def test_status_counts_on(house, target):
+    """Over a reload, too: what is open, and what has ended."""
+    back = target()
+    house.start(back)
+    first, _other = house.connect(), house.connect()
+    other, _ = back.take(), back.take()
+    first.send(b"question")
+    assert received(other, 8) == b"question"
+    other.send(b"yes")
+    assert received(first.sock, 3) == b"yes"
+    assert counts(house) == {"open": 2, "came": 2, "received": 8, "sent": 3, "reasons": {}}
+    house.reload(back, more=', proxy_header = "v1"')
+    first.half_close()
+    other.close()
+    assert first.to_end() == b""
+    house.server.wait_for("closed", reason="eof")
+    third = house.connect()
+    third.send(b"more")
+    assert received(back.take(), 19) == b"PROXY UNKNOWN\r\nmore"
+    assert counts(house) == {"open": 2, "came": 3, "received": 12, "sent": 3, "reasons": {"eof": 1}}
+
+
+def counts(house):
+    status = house.ask("status")
+    service = status["services"]["back"]
+    assert status["connections"] == status["listeners"][0]["open"] == service["open"]
+    return {name: service[name] for name in ("open", "came", "received", "sent", "reasons")}
