@@ -120,7 +120,7 @@ class Asked:
         if listener.counts is not None:
             return row | {"datagrams": asdict(listener.counts)}
         queue = listener.queue
-        row |= {"open": self._serving.open_through(served)}
+        row |= {"open": listener.open}
         return row | {"queue": asdict(queue)} if queue is not None else row
 
     def connections(self, _words: Words) -> list[dict[str, object]]:

@@ -108,6 +108,7 @@ class Fleet(Serving):
         for served in self.listeners:
             if isinstance(served.listener, Lent):
                 served.listener.came = self._sum.came[str(served)]
+                served.listener.open = self._sum.open[str(served)]
                 if served.listener.counts is not None:
                     served.listener.counts = DatagramCounts(**dict(self._sum.datagrams.get(str(served)) or {}))
 
@@ -152,10 +153,6 @@ class Fleet(Serving):
         """Return what the connections of each service have done since the start, by its name."""
         own = super().totals()
         return own | {name: own.get(name, Totals()) + one for name, one in self._sum.totals.items()}
-
-    def open_through(self, served: Served) -> int:
-        """Count the open connections that came through a socket."""
-        return super().open_through(served) + self._sum.open[str(served)]
 
     # ---- at a stop
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sockd.metrics import Histogram
 from sockd.net.connection_info import Totals
+from sockd.net.datagram import DatagramListener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -52,10 +53,12 @@ class Numbers:
         numbers.handlers, numbers.turns = handlers, turns
         numbers.usage.update(usage)
         for served in serving.every():
-            if served.listener.counts is not None:
-                numbers.datagrams[str(served)] = Counter(asdict(served.listener.counts))
-            numbers.came[str(served)] = max(numbers.came[str(served)], served.listener.came)
-            numbers.open[str(served)] = serving.open_through(served)
+            listener = served.listener
+            numbers.came[str(served)] = max(numbers.came[str(served)], listener.came)
+            if isinstance(listener, DatagramListener):
+                numbers.datagrams[str(served)] = Counter(asdict(listener.counts))
+            else:
+                numbers.open[str(served)] = listener.open
         return numbers
 
     # ---- told

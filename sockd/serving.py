@@ -161,6 +161,7 @@ class Serving:
         except BaseException as error:
             for run in runs.values():
                 self._forget(run)
+            self._settle()
             if isinstance(error, MemoryError):
                 raise SystemFault(str(error)) from None
             raise
@@ -302,8 +303,12 @@ class Serving:
     def _look(self) -> None:
         self._is_looking = False
         self._former = [served for served in self._former if not self._has_ended(served)]
-        if self._former:
+        if self._settle() or self._former:
             self._look_later()
+
+    def _settle(self) -> bool:
+        """Let go of relays and SOCKS servers that no listener has; tell whether some have clients still."""
+        return self.tools.forwarding.settle(served.plan.service for served in (*self.listeners, *self.leaving))
 
     def _has_ended(self, served: Served) -> bool:
         listener = served.listener
@@ -358,7 +363,7 @@ class Serving:
     @property
     def connections(self) -> int:
         """How many connections are open or closing."""
-        return len(self.tools.connections)
+        return len(self.tools.connections) + len(self.tools.forwarding)
 
     @property
     def memory(self) -> int:
@@ -373,12 +378,6 @@ class Serving:
     def times(self) -> tuple[dict[str, Histogram], Histogram]:
         """Return how long the handlers of each service take, and the turns of the loop."""
         return self.handlers, self.turns
-
-    def open_through(self, served: Served) -> int:
-        """Count the open connections that came through a socket, also by former settings."""
-        same = (one.listener for one in self.every() if one.listening is served.listening)
-        groups = [listener.group for listener in same if isinstance(listener, Listener)]
-        return sum(self.tools.connections.totals(group).open for group in groups)
 
     def goodbye(self, group: int) -> bytes:
         """Return the last words of the service of a group."""
@@ -398,6 +397,8 @@ class Serving:
             found.setdefault(name, Totals())
             if isinstance(served.listener, Listener):
                 found[name] += self.tools.connections.totals(served.listener.group)
+        for name, totals in self.tools.forwarding.totals().items():
+            found[name] = found.get(name, Totals()) + totals
         return found
 
 

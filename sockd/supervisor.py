@@ -298,9 +298,7 @@ class Worker(Daemon):
         return {}
 
     def _numbers(self, _words: Words) -> object:
-        numbers = Numbers.of(self._serving, self._pages.usage())
-        numbers.connections = self._count()
-        return numbers.as_table()
+        return Numbers.of(self._serving, self._pages.usage()).as_table()
 
     def _apply_words(self, words: Words) -> object:
         daemon = self._settings.daemon

@@ -21,14 +21,14 @@ class Lent:
         listening: closed by close(); who comes meanwhile waits in its queue, whatever becomes of the others.
 
     Attributes:
-        came, counts: what the others tell.
+        came, open, counts: what the others tell.
     """
 
     is_idle = True
 
     def __init__(self, listening: Listening) -> None:
         self._listening = listening
-        self.came = 0
+        self.came = self.open = 0
         is_stream = listening.endpoint.type == socket.SOCK_STREAM
         self.counts: DatagramCounts | None = None if is_stream else DatagramCounts()
 

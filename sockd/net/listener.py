@@ -207,6 +207,11 @@ class Listener:
         return not self._headers
 
     @property
+    def open(self) -> int:
+        """Connections that came through its socket, also by former settings, and have not ended."""
+        return self._own.count
+
+    @property
     def queue(self) -> AcceptQueue | None:
         """The kernel's accept queue; None where it does not tell."""
         return accept_queue(self._socket) if self._fd >= 0 else None
