@@ -25,6 +25,7 @@ from sockd.config_exec import check_program
 from sockd.config_framing import check_framing
 from sockd.config_relay import check_relay
 from sockd.config_socks import check_socks
+from sockd.config_tls import check_tls
 from sockd.config_values import Problem, choice, read, show, suggest
 from sockd.errors import AddressError, ConfigurationError, UsageError, fault
 from sockd.settings import DaemonSettings, ListenSettings, LogSettings, ServiceSettings, Settings
@@ -251,6 +252,7 @@ def _check_listeners(
             yield Problem((*path, "service"), f"{show(listen.service)} {reason}", listen.service)
         yield from _check_admission(path, listen)
         yield from _check_proxies(path, listen)
+        yield from check_tls(path, listen)
         if listen.interface is not None and (reason := _not_interface(listen.interface)):
             yield Problem((*path, "interface"), f"{show(listen.interface)} {reason}", listen.interface)
 

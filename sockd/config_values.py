@@ -34,6 +34,7 @@ from sockd.settings import (
     key_of,
 )
 from sockd.settings_relay import CheckSettings
+from sockd.settings_tls import TlsSettings
 from sockd.toml_text import KeyPath, quote, quote_key
 from sockd.units import format_duration, format_size, nearest, parse_duration, parse_size
 
@@ -56,6 +57,7 @@ _HEADERS: dict[type, str] = {
     ProgramLimits: "limits",
     FramingSettings: "framing",
     ProxyProtocolSettings: "proxy_protocol",
+    TlsSettings: "tls",
     RelaySettings: "relay",
     CheckSettings: "check",
     SocksSettings: "socks",
@@ -78,6 +80,7 @@ _EXAMPLES = {
     "framing": 'framing = { type = "prefix", width = 4 }',
     "limits": 'limits = { cpu = "10s", memory = "64 MiB", wall = "1m" }',
     "proxy_protocol": 'proxy_protocol = { from = ["10.0.0.1"] }',
+    "tls": 'tls = { certificate = "/etc/ssl/my.pem", key = "/etc/ssl/my.key" }',
     "relay": 'relay = { to = ["tcp://10.0.0.5:25"] }',
     "check": 'check = { interval = "10s" }',
     "socks": 'socks = { users = "/etc/sockd/users" }',

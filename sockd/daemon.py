@@ -497,4 +497,4 @@ class Daemon:
     def _is_at_work(self) -> bool:
         """Whether programs, what is forwarded, coroutines or threads have not ended."""
         others = len(self._executor) + len(self._forwarding)
-        return bool(others or self._connections.at_work or self._pool.at_work)
+        return bool(others or self._connections.at_work or self._pool.at_work or self._loop.unfinished)

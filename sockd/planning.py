@@ -12,6 +12,7 @@ from sockd.services import registry
 
 if TYPE_CHECKING:
     from sockd.net.address import Services
+    from sockd.net.tls_context import TlsContext
     from sockd.services.service import ServiceSpec
     from sockd.settings import ListenSettings, Settings
 
@@ -25,6 +26,7 @@ class Plan:
     settings: ListenSettings
     addresses: tuple[Address, ...]
     service: ServiceSpec
+    tls: TlsContext | None = None
 
 
 def plan(settings: Settings, *, services: Services | None = None) -> list[Plan]:
@@ -36,11 +38,11 @@ def plan(settings: Settings, *, services: Services | None = None) -> list[Plan]:
 
     Raises:
         ConfigurationError: a handler cannot be imported or is none, an address
-            is not well formed, or a service cannot answer datagrams.
+            is not well formed, a service cannot answer datagrams, or a certificate cannot be used.
     """
     specs: dict[str, ServiceSpec] = {}
     plans = []
-    for listen in settings.listen:
+    for index, listen in enumerate(settings.listen):
         if listen.service not in specs:
             specs[listen.service] = identified(registry.resolve(listen.service, settings.service), settings.daemon)
         addresses = addresses_of(listen, services=services)
@@ -48,8 +50,16 @@ def plan(settings: Settings, *, services: Services | None = None) -> list[Plan]:
         for address in addresses:
             if address.scheme in ("udp", "unixgram"):
                 check_datagrams(address, spec)
-        plans.append(Plan(listen, addresses, spec))
+        plans.append(Plan(listen, addresses, spec, _tls(listen, f"listen[{index}].tls")))
     return plans
+
+
+def _tls(listen: ListenSettings, place: str) -> TlsContext | None:
+    if listen.tls is None:
+        return None
+    from sockd.net.tls_context import TlsContext  # here, for it takes OpenSSL along
+
+    return TlsContext(listen.tls, place)
 
 
 def addresses_of(listen: ListenSettings, *, services: Services | None = None) -> tuple[Address, ...]:

@@ -215,6 +215,7 @@ class Serving:
             former=before,
             accepts_a_turn=tools.accepts_a_turn,
             is_ahead=tools.is_ahead,
+            tls=plan.tls,
         )
         return Served(address, listening, plan, run, accepting)
 

@@ -15,11 +15,12 @@ from sockd.setting import KIB, MIB, Duration, Size, key_of, setting
 from sockd.settings_daemon import DaemonSettings, LogFormat, LogLevel, LogSettings, Multiplexer
 from sockd.settings_relay import RelaySettings
 from sockd.settings_socks import SocksSettings
+from sockd.settings_tls import TlsSettings
 
 __all__ = [
     "MIB", "DaemonSettings", "Duration", "KeepaliveSettings", "ListenSettings", "LogFormat", "LogLevel", "LogSettings",
     "Multiplexer", "ProgramLimits", "ProxyProtocolSettings", "RateSettings", "RelaySettings", "ServiceSettings",
-    "Settings", "Size", "SocksSettings", "key_of",
+    "Settings", "Size", "SocksSettings", "TlsSettings", "key_of",
 ]  # fmt: skip
 
 AtLimit = Literal["defer", "refuse", "reset"]
@@ -196,6 +197,7 @@ class ListenSettings:
     )
     allow: tuple[str, ...] = setting((), help="only these networks are let in", source="tcpd: hosts_access(5)")
     deny: tuple[str, ...] = setting((), help="these networks are not let in", source="tcpd: hosts_access(5)")
+    tls: TlsSettings | None = setting(None, help="connections are encrypted", source="RFC 8446, RFC 5246")
     proxy_protocol: ProxyProtocolSettings | None = setting(
         None, help="the client's address comes from a PROXY header", source="HAProxy, proxy-protocol.txt"
     )

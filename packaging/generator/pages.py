@@ -26,6 +26,7 @@ from sockd.settings import (
     key_of,
 )
 from sockd.settings_relay import CheckSettings
+from sockd.settings_tls import TlsSettings
 from sockd.units import format_duration, format_size
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ TABLES = {
     "keepalive": KeepaliveSettings,
     "rate": RateSettings,
     "proxy_protocol": ProxyProtocolSettings,
+    "tls": TlsSettings,
     "service": ServiceSettings,
     "limits": ProgramLimits,
     "framing": FramingSettings,

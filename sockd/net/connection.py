@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sockd.connection")
 
+TLS_NAMES = ("ssl_object", "sslcontext", "peercert", "cipher", "compression")
+"""Of get_extra_info, as asyncio's transports."""
+
 
 class Receiver(Protocol):
     """What a connection hands its input to; a service makes one for each connection."""
@@ -311,6 +314,8 @@ class Connection:
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Answer `peername`, `sockname` and `socket` as asyncio does, `peercred`, `peerhost` and `proxied`.
 
+        Where the connection is encrypted, also `ssl_object`, `sslcontext`, `peercert`, `cipher` and `compression`.
+
         `peercred` is (pid, uid, gid) of the process at the other end of a Unix socket (SO_PEERCRED, unix(7));
 
         `peerhost` is the peer's confirmed name, if the listener has `names` on and it is known by now;
@@ -327,11 +332,27 @@ class Connection:
             return self._set.name_of(packed.host(self._set.info(self.id).peer)) or default
         if name == "proxied":
             return self._set.proxied(self.id) or default
+        if name in TLS_NAMES:
+            return self._of_tls(name, default)
         if name == "sockname":
-            return self.socket.getsockname()
+            return self.socket.getsockname() if (near := self._set.tls(self.id)) is None else near.getsockname()
         if name == "socket":
             return self.socket
         return default
+
+    def _of_tls(self, name: str, default: Any) -> Any:
+        near = self._set.tls(self.id)
+        if near is None:
+            return default
+        tls = near.ssl_object
+        told: dict[str, Callable[[], Any]] = {
+            "ssl_object": lambda: tls,
+            "sslcontext": lambda: tls.context,
+            "peercert": tls.getpeercert,
+            "cipher": tls.cipher,
+            "compression": tls.compression,
+        }
+        return told[name]()
 
     def _peer_credentials(self) -> tuple[int, int, int] | None:
         option = getattr(socket, "SO_PEERCRED", None)

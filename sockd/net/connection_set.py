@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from sockd.net.proxied import Proxied
     from sockd.net.sink import Sink
+    from sockd.net.tls import Secured
     from sockd.wire.framing import Framing
 
 EVENT = struct.Struct("=iiiiqqq")
@@ -109,6 +110,7 @@ class ConnectionSet:
         self._sinks: list[Sink] = []
         self._hooks: list[Callable[[int], None] | None] = []
         self._proxied: dict[int, Proxied] = {}
+        self._tls: dict[int, Secured] = {}
         self._handled = 0
         self._dirty: list[Writer] = []
         self._waiting: list[Callable[[], None]] = []
@@ -269,6 +271,8 @@ class ConnectionSet:
             hook(id)
         if self._proxied:
             self._proxied.pop(id, None)
+        if self._tls:
+            self._tls.pop(id, None)
         waiting, self._waiting = self._waiting, []
         for callback in waiting:
             callback()
@@ -389,6 +393,27 @@ class ConnectionSet:
     def proxied(self, id: int) -> Proxied | None:
         """Return what a proxy told of a connection, None for one that came by itself."""
         return self._proxied.get(id)
+
+    def secured(self, id: int, near: Secured) -> None:
+        """Note that a connection is encrypted, and end it when it is lost: its socket does not tell."""
+        self._tls[id] = near
+
+        def lost(is_cut: bool) -> bool:
+            if self._tls.get(id) is not near:
+                return True  # it has ended
+            if not is_cut:
+                self.abort(id, CloseReason.RESET)
+            elif self.info(id).unframed:
+                self.abort(id, CloseReason.TRUNCATED)
+            else:
+                return False
+            return True
+
+        near.on_lost = lost
+
+    def tls(self, id: int) -> Secured | None:
+        """Return what is known of a connection's encryption, None for one that has none."""
+        return self._tls.get(id)
 
     @property
     def memory(self) -> int:

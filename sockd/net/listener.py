@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from sockd.net.reserve import Reserve
     from sockd.net.resolver import Resolver
     from sockd.net.sockets import Listening
+    from sockd.net.tls import Handshakes, Secured
+    from sockd.net.tls_context import TlsContext
     from sockd.settings import ListenSettings
 
 logger = logging.getLogger("sockd.listener")
@@ -123,6 +125,7 @@ class Listener:
         service: its name, for the log.
         accepts_a_turn: before others have their turn.
         is_ahead: whether other processes had better accept now; None where there are none.
+        tls: what handshakes are made with; None where connections are not encrypted.
         former: who accepted from the same socket until now, by other settings; what it counted is counted on.
 
     Attributes:
@@ -147,6 +150,7 @@ class Listener:
         former: Listener | None = None,
         accepts_a_turn: int = ACCEPTS_A_TURN,
         is_ahead: Callable[[], bool] | None = None,
+        tls: TlsContext | None = None,
     ) -> None:
         self._listening = listening
         self._socket = listening.socket
@@ -166,6 +170,7 @@ class Listener:
         self._admission = Admission(settings, loop.clock) if Admission.wanted(settings) else None
         proxies = settings.proxy_protocol
         self._headers = ProxyHeaders(proxies, str(listening), loop) if proxies else None
+        self._handshakes = _handshakes(tls, str(listening), loop) if tls else None
         self._pause = FIRST_PAUSE_SECONDS
         self._logged: dict[str, float] = {}
         self._deferred = False
@@ -204,7 +209,7 @@ class Listener:
     @property
     def is_idle(self) -> bool:
         """Tell whether nothing that was accepted is on its way to the group any more."""
-        return not self._headers
+        return not self._headers and not self._handshakes
 
     @property
     def open(self) -> int:
@@ -234,7 +239,8 @@ class Listener:
     def _accept_some(self) -> bool:
         """Accept up to a turn's worth; False when there is no more, or no more is wanted now."""
         room = min(one.room for one in self._quotas)
-        plain = self._admission is None and self._handover is None and self._headers is None
+        steps = (self._admission, self._headers, self._handshakes, self._handover)
+        plain = all(step is None for step in steps)
         if plain and self._settings.at_limit == "defer" and not self._settings.names:
             if room <= 0:
                 self._defer("max_connections")
@@ -296,7 +302,28 @@ class Listener:
             verdict = self._admission.judge("" if isinstance(peer, str) else peer[0])
         if full or verdict is not Verdict.ADMITTED:
             self._refuse(sock, peer, "max_connections" if full else verdict.value)
-        elif self._handover is not None:
+        elif self._handshakes is not None:
+            self._hold(1)  # it has its place while its handshake goes on
+            self._handshakes.take(sock, peer, partial(self._secured, peer, proxied))
+        else:
+            self._admit(sock, peer, proxied)
+
+    def _secured(self, peer: SockAddr, proxied: Proxied | None, near: Secured | None) -> None:
+        """Go on with a connection whose handshake is done, by its service's end; None: it is not, and is closed."""
+        self._hold(-1)
+        if near is None:
+            self._release(peer)
+            self._wake()
+            return
+        try:
+            self._admit(near, peer, proxied, near)
+        except OSError as error:
+            self._log(logging.ERROR, "take", "connection dropped", {"address": str(self), "error": str(error)})
+            near.close()
+
+    def _admit(self, sock: socket.socket, peer: SockAddr, proxied: Proxied | None, near: Secured | None = None) -> None:
+        """Hand a connection to whoever serves it."""
+        if self._handover is not None:
             self._count(1)
             self._handover.give(sock, peer, lambda: self._served(peer))
         elif (id := self._set.add(sock, self.group)) is None:
@@ -304,7 +331,9 @@ class Listener:
             self._refuse(sock, peer, "max_connections of the daemon")
         else:
             self._count(1)
-            if proxied is not None:
+            if near is not None:
+                self._set.secured(id, near)
+            if proxied is not None or (near is not None and not isinstance(peer, str)):
                 self._set.name_peer(id, packed.pack_peer(peer), proxied)
             if self._settings.names and not isinstance(peer, str):
                 self._resolver.ask(peer[0], lambda name: None)  # remembered until somebody wants it
@@ -419,8 +448,16 @@ class Listener:
             pass
         if self._headers is not None:
             self._headers.close()
+        if self._handshakes is not None:
+            self._handshakes.close()
         if self._handover is not None:
             self._handover.close()
         self._loop.remove_reader(self._fd)
         self._fd = -1
         self._listening.close()
+
+
+def _handshakes(tls: TlsContext, address: str, loop: EventLoop) -> Handshakes:
+    from sockd.net.tls import Handshakes  # here, for it takes OpenSSL along
+
+    return Handshakes(tls, address, loop)

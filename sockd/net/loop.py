@@ -70,6 +70,7 @@ class EventLoop:
     Attributes:
         watch: told of every turn, None for nobody.
         observe: told how long each turn worked, in seconds; None for nobody.
+        unfinished: what had better come to its end before the loop does.
         serves_coroutines: whether there is asyncio's loop beside it.
     """
 
@@ -84,6 +85,7 @@ class EventLoop:
         self._running = False
         self._failures = 0
         self._own: dict[Callable[[EventLoop], Any], Any] = {}
+        self.unfinished: set[object] = set()
         self.watch: Watch | None = None
         self.observe: Callable[[float], None] | None = None
         self._began = clock()

@@ -1,0 +1,155 @@
+"""Certificates and keys, read and checked: what a listener's handshakes are made with.
+
+They are read while a configuration is, at a start with the rights of whoever starts the daemon, so that a key
+may be root's alone; at a reload with the daemon's own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+import time
+from typing import TYPE_CHECKING
+
+from sockd.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sockd.settings_tls import TlsSettings
+
+logger = logging.getLogger("sockd.tls")
+
+VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+HANDSHAKE_TURNS = 4
+WARNED_SECONDS = 14 * 86_400
+"""A certificate that ends so soon is worth a line; authorities renew a month before."""
+
+
+class TlsContext:
+    """What the handshakes of a listener are made with.
+
+    Args:
+        settings: checked.
+        place: of the settings, for messages.
+
+    Raises:
+        ConfigurationError: a file cannot be read, has no certificate or key, or these do not fit together.
+    """
+
+    def __init__(self, settings: TlsSettings, place: str) -> None:
+        self.settings = settings
+        self._place = place
+        self._others: dict[str, ssl.SSLContext] = {}
+        self._main = self._context("certificate", settings.certificate, settings.key)
+        for index, text in enumerate(settings.others):
+            name, _, path = text.partition("=")
+            self._others[name.lower()] = self._context(f"others[{index}]", path, None)
+        if self._others:
+            self._main.sni_callback = self._choose
+
+    def _context(self, key: str, certificate: str, private: str | None) -> ssl.SSLContext:
+        settings = self.settings
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = VERSIONS[settings.minimum]
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+        for path, name in ((certificate, key), (private, "key"), (settings.client_ca, "client_ca")):
+            if path is not None:
+                self._check_readable(path, name)
+        try:
+            context.load_cert_chain(certificate, private)
+        except ssl.SSLError as error:
+            raise ConfigurationError(f"{self._place}.{key}: {certificate}: {_why(error, private)}") from None
+        self._check_time(key, certificate, context)
+        if settings.client_ca is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            try:
+                context.load_verify_locations(settings.client_ca)
+            except ssl.SSLError:
+                text = "has no certificate of an authority (PEM, -----BEGIN CERTIFICATE-----)"
+                raise ConfigurationError(f"{self._place}.client_ca: {settings.client_ca}: {text}") from None
+        if settings.alpn:
+            context.set_alpn_protocols(list(settings.alpn))
+        return context
+
+    def _check_readable(self, path: str, name: str) -> None:
+        try:
+            with open(path, "rb"):
+                pass
+        except OSError as error:
+            user = f"; it is read as uid {os.geteuid()}" if isinstance(error, PermissionError) else ""
+            words = f"{path}: {os.strerror(error.errno or 0)}{user}"
+            raise ConfigurationError(f"{self._place}.{name}: {words}") from None
+
+    def _check_time(self, key: str, path: str, context: ssl.SSLContext) -> None:
+        """Warn of a certificate that is over, or soon will be: to refuse it would end a service that still works."""
+        until = _valid_until(path, context)
+        left = ssl.cert_time_to_seconds(until) - time.time() if until else 0
+        if left < WARNED_SECONDS:
+            event = {"file": path, "key": f"{self._place}.{key}"} | ({"until": until} if until else {})
+            logger.warning("certificate ends soon" if until else "certificate has ended", extra={"event": event})
+
+    def _choose(self, sslobj: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:
+        """Take the certificate of the name that the client asks for; the main one where there is none."""
+        if name is not None and (other := self._others.get(best_match(name.lower(), self._others))):
+            sslobj.context = other
+        return None
+
+    def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+        """Begin a handshake."""
+        return self._main.wrap_bio(incoming, outgoing, server_side=True)
+
+    def admits(self, certificate: dict[str, object] | None) -> bool:
+        """Tell whether the certificate of a client, as getpeercert() has it, has one of the names of client_names."""
+        wanted = [name.lower() for name in self.settings.client_names]
+        return not wanted or any(best_match(name, wanted) for name in names_of(certificate or {}))
+
+
+def _why(error: ssl.SSLError, private: str | None) -> str:
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return f"the key in {private or 'it'} is that of another certificate"
+    if private is None:
+        return 'has no certificate and key (PEM); write key = "/path" where the key has a file of its own'
+    return f"it and {private} are no certificate and key (PEM): {error.reason or error}"
+
+
+def _valid_until(path: str, context: ssl.SSLContext) -> str:
+    """Return the last day of a certificate, as a client is told it; "" for one that is not valid now."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the certificate is its own root here
+    client.load_verify_locations(path)
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = client.wrap_bio(to_client, to_server), context.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(HANDSHAKE_TURNS):
+        for end in ends:
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLError:
+                return ""
+    return str((ends[0].getpeercert() or {}).get("notAfter", ""))
+
+
+def names_of(certificate: dict[str, object]) -> list[str]:
+    """Return the names of a certificate: DNS names and addresses, then the subject's common name; in lower case."""
+    found: list[str] = []
+    alternative = certificate.get("subjectAltName", ())
+    assert isinstance(alternative, tuple)
+    found += [value for kind, value in alternative if kind in ("DNS", "IP Address")]
+    subject = certificate.get("subject", ())
+    assert isinstance(subject, tuple)
+    found += [value for part in subject for key, value in part if key == "commonName"]
+    return [name.lower() for name in found]
+
+
+def best_match(name: str, patterns: Iterable[str]) -> str:
+    """Return the pattern that a name is matched by, itself before *.domain; "" for none."""
+    known = set(patterns)
+    wild = f"*.{name.partition('.')[2]}"
+    return name if name in known else wild if wild in known and "." in name else ""
+
+
+__all__ = ["TlsContext", "best_match", "names_of"]
