@@ -32,6 +32,7 @@ PROGRAM = "sockctl"
 DEFAULT_TIMEOUT = "10s"  # a SYN is repeated after 1, 3 and 7 seconds (tcp(7)): the fourth has a chance
 MAX_TIMEOUT_S = 86_400  # longer ones overflow the milliseconds of epoll_wait(2), and nobody waits a day
 MAX_NAME = 255  # of a descriptor, sd_listen_fds(3)
+TLS_OPTIONS = ("ca", "server-name", "cert", "key", "insecure")
 PASSWORD_VARIABLE = "SOCKD_VIA_PASSWORD"  # noqa: S105 - the name of one
 EX_FAILED = 1  # a check of selftest
 EX_INTERRUPTED = 130  # 128 + SIGINT, as the shell reports it
@@ -154,14 +155,36 @@ def _connect(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--source {source}: a Unix socket has no source address")
     if arguments.proxy_header is not None and address.scheme in ("udp", "unixgram"):
         raise UsageError(f"--proxy-header {arguments.proxy_header}: a datagram has no PROXY header")
+    _check_tls(address, arguments)
     if arguments.via is None:
         sock = connect(address, timeout=timeout, source=source)
     else:
         sock = _connect_via(address, arguments)
     if arguments.proxy_header is not None:
         _introduce(sock, address, version=int(arguments.proxy_header[1:]))
-    converse(sock, address, timeout=timeout)
+    if not arguments.tls:
+        converse(sock, address, timeout=timeout)
+        return EX_OK
+    from sockd.net.tls_client import TlsConnection, context  # here, for it takes OpenSSL along
+
+    files = {"ca": arguments.ca, "certificate": arguments.cert, "key": arguments.key}
+    made = context(**files, insecure=arguments.insecure)
+    tls = TlsConnection(sock, made, arguments.server_name or address.host, str(address), timeout)
+    converse(tls.socket, address, timeout=timeout)
+    tls.finish()
     return EX_OK
+
+
+def _check_tls(address: Address, arguments: argparse.Namespace) -> None:
+    given = [name for name in TLS_OPTIONS if getattr(arguments, name.replace("-", "_"))]
+    if given and not arguments.tls:
+        raise UsageError(f"--{given[0]} has a meaning with --tls alone; add it")
+    if arguments.tls and address.scheme in ("udp", "unixgram"):
+        raise UsageError(f"--tls: {address} takes datagrams, and TLS is for streams")
+    if arguments.tls and address.path and not (arguments.server_name or arguments.insecure):
+        raise UsageError(f"--tls: {address} has no name that a certificate could have; write --server-name NAME")
+    if arguments.key and not arguments.cert:
+        raise UsageError("--key: of which certificate? write --cert FILE as well")
 
 
 def _connect_via(address: Address, arguments: argparse.Namespace) -> socket.socket:
@@ -250,6 +273,12 @@ def make_parser() -> argparse.ArgumentParser:
         help=f"whose first line is the user's password there (else {PASSWORD_VARIABLE} in the environment, "
         "else it is asked for)",
     )
+    verb.add_argument("--tls", action="store_true", help="encrypt, and check the server's certificate and its name")
+    verb.add_argument("--ca", metavar="FILE", help="who vouches for it (PEM), in place of the system's authorities")
+    verb.add_argument("--server-name", metavar="NAME", help="the name in its certificate, if not that in ADDRESS")
+    verb.add_argument("--cert", metavar="FILE", help="our own certificate (PEM), for a server that wants one")
+    verb.add_argument("--key", metavar="FILE", help="its key, where it has a file of its own")
+    verb.add_argument("--insecure", action="store_true", help="take any certificate for the server's: test alone")
     verb.add_argument(
         "--source",
         metavar="HOST",

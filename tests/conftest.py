@@ -5,4 +5,14 @@
 for a relay's.
 """
 
-pytest_plugins = ["serving", "watching", "background", "manager", "machine", "programs", "targets", "balancer"]
+pytest_plugins = [
+    "serving",
+    "certificates",
+    "watching",
+    "background",
+    "manager",
+    "machine",
+    "programs",
+    "targets",
+    "balancer",
+]

@@ -91,12 +91,13 @@ class Wire:
 
     Attributes:
         has_ended: the peer's FIN has come.
+        is_done: the handshake is.
     """
 
     def __init__(self, sock: socket.socket, begin: Callable[[ssl.MemoryBIO, ssl.MemoryBIO], ssl.SSLObject]) -> None:
         self.socket = sock
         self.fd = sock.fileno()
-        self.has_ended = False
+        self.has_ended = self.is_done = False
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._left = b""
         self.tls = begin(self._incoming, self._outgoing)
@@ -115,8 +116,17 @@ class Wire:
         if piece:
             self._incoming.write(piece)
         else:
-            self.has_ended = True
-            self._incoming.write_eof()
+            self.has_ended = True  # not told to TLS, which would write no more
+
+    def step(self) -> bool:
+        """Go on with the handshake; return whether it is done.  Raises ssl.SSLError, and OSError as send(2)."""
+        try:
+            self.tls.do_handshake()
+            self.is_done = True
+        except ssl.SSLWantReadError:
+            pass
+        self.send()
+        return self.is_done
 
     def send(self) -> None:
         """Send what TLS has to say, as far as the kernel takes it; raises OSError as send(2)."""
@@ -180,11 +190,13 @@ class Handshakes:
         try:
             if not wire.is_full:
                 wire.receive()
-            is_done = _step(wire)
+            is_done = wire.step()
+            if wire.has_ended and not is_done:
+                raise ConnectionAbortedError("the connection ended within it")
         except (OSError, ssl.SSLError) as error:
             with suppress(OSError):
                 wire.send()  # the alert
-            self._drop(fd, _words(error) if not wire.has_ended else "the connection ended within it")
+            self._drop(fd, _words(error))
             return
         if is_done:
             self._secured(fd)
@@ -230,17 +242,6 @@ class Handshakes:
         """Let no handshake go on."""
         for fd in list(self._waiting):
             self._drop(fd, "stopping")
-
-
-def _step(wire: Wire) -> bool:
-    """Go on with a handshake; return whether it is done and sent."""
-    is_done = True
-    try:
-        wire.tls.do_handshake()
-    except ssl.SSLWantReadError:
-        is_done = False
-    wire.send()
-    return is_done
 
 
 def _words(error: OSError) -> str:
@@ -334,11 +335,9 @@ class Carrier:
                 pieces.append(piece)
             self._peer_ended = True
         except ssl.SSLWantReadError:
-            pass
+            self._peer_ended = self._is_cut = self._wire.has_ended
         except ssl.SSLZeroReturnError:
             self._peer_ended = True
-        except ssl.SSLEOFError:
-            self._peer_ended = self._is_cut = True
         self._plain += b"".join(pieces)
         self._deliver()
 

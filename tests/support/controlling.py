@@ -21,6 +21,11 @@ class Sockctl:
         command = [SOCKCTL, verb, "--control", self.path, *map(str, words)]
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=30)
 
+    def talk(self, verb, *words, said):
+        """Call it with something on its standard input, and without the control socket."""
+        command = [SOCKCTL, verb, *map(str, words)]
+        return subprocess.run(command, cwd=self.folder, input=said, capture_output=True, text=True, timeout=30)
+
     def say(self, verb, *words):
         """Its standard output, for people; it must succeed."""
         done = self.run(verb, *words)

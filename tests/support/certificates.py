@@ -1,0 +1,51 @@
+"""Certificates made by openssl(1) while tests run; nothing of them is kept."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Certificate(NamedTuple):
+    """Files of one certificate."""
+
+    path: Path
+    key: Path
+
+
+def make(
+    folder: Path, name: str, *, issuer: Certificate | None = None, days: int = 30, ca: bool = False
+) -> Certificate:
+    made = Certificate(folder / f"{name}.pem", folder / f"{name}.key")
+    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    new += ["-keyout", made.key, "-out", made.path, "-days", str(days), "-subj", f"/CN={name}"]
+    new += ["-addext", f"subjectAltName=DNS:{name},IP:127.0.0.1,IP:::1"]
+    new += ["-addext", f"basicConstraints=critical,CA:{str(ca).upper()}"]
+    if issuer is not None:
+        new += ["-CA", issuer.path, "-CAkey", issuer.key]
+    subprocess.run(list(map(str, new)), check=True, capture_output=True)
+    return made
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """One authority, a server's certificate, another name's and a client's."""
+    folder = tmp_path_factory.mktemp("certificates")
+    authority = make(folder, "authority", ca=True)
+
+    class Made:
+        ca = authority.path
+        server = make(folder, "localhost", issuer=authority)
+        other = make(folder, "other.example", issuer=authority)
+        client = make(folder, "alice.example", issuer=authority)
+
+        @staticmethod
+        def new(name="localhost", where=folder, **more):
+            return make(where, name, issuer=authority, **more)
+
+    return Made
