@@ -16,18 +16,19 @@ import signal
 import socket
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeAlias
 
-from sockd import control, log, log_targets
+from sockd import log, log_targets
 from sockd.asked import Asked
 from sockd.control import Control
 from sockd.draining import Drain
 from sockd.errors import ConfigurationError, SockdError, TemporaryFault
 from sockd.executor import Executor
 from sockd.forwarding import Forwarding
+from sockd.generations import Generations
 from sockd.net import selector
 from sockd.net.address import known_services
 from sockd.net.connection_set import ConnectionSet, Group
@@ -39,7 +40,6 @@ from sockd.pages import Pages, read_status_page
 from sockd.planning import Plan, check_datagrams, plan
 from sockd.process import preload, privileges, systemd
 from sockd.process.passed import PassedSockets
-from sockd.process.pidfile import PidFile
 from sockd.process.signals import Signals, settle
 from sockd.process.stall import StallWatch
 from sockd.process.systemd import Given, Notifier
@@ -55,7 +55,9 @@ if TYPE_CHECKING:
     from sockd.log import OwnHandler
     from sockd.net.address import Address
     from sockd.net.sockets import Listening
+    from sockd.predecessor import Predecessor
     from sockd.process.privileges import Dropped, Prepared, Wanted
+    from sockd.process.upgrade import Command
     from sockd.services.http import Page
     from sockd.settings import Settings
 
@@ -96,6 +98,8 @@ class Surroundings:
         root_may_stay: root may serve without the configuration's word.
         given: what systemd, or whoever started us, passed.
         trace: each frame is a line of the log.
+        command: how this process was started, for an upgrade; None where it cannot be started again.
+        predecessor: the process before us, in an upgrade.
     """
 
     ready: Callable[[Sequence[tuple[str, str]]], None]
@@ -106,6 +110,8 @@ class Surroundings:
     root_may_stay: bool = False
     given: Given = Given()  # noqa: RUF009 - frozen
     trace: bool = False
+    command: Command | None = None
+    predecessor: Predecessor | None = None
 
 
 Opened: TypeAlias = "tuple[Address, Listening, Plan]"
@@ -143,8 +149,7 @@ class Daemon:
         self._surroundings = surroundings
         self._stopping = False
         self._is_draining = False
-        self._starter = os.geteuid()
-        self._started = time.time()
+        self._generations = Generations(settings.daemon, surroundings)
         self._version = version("sockd")  # these two now: chroot(2) hides what they are read from
         self._status_page = read_status_page()
         self._at_once = False
@@ -180,15 +185,14 @@ class Daemon:
         finally:
             self._surroundings.imported()
         if daemon.pidfile is not None:
-            keeps_root = wanted.account is None or wanted.account.uid == 0
-            stack.callback(PidFile(daemon.pidfile, removable=keeps_root).release)
+            self._generations.lock(daemon.pidfile, stack, keeps_root=wanted.account is None or wanted.account.uid == 0)
         self._executor = Executor((one.service for one in plans), wanted.owner, stack)
         self._loop_class = loop_class(asyncio=any(one.service.session for one in plans))
         self._forwarding = Forwarding((one.service for one in plans), stack)
         self._passed = PassedSockets(self._surroundings.given)
         stack.callback(self._passed.close)
         listening = self._listen(plans, stack)
-        self._control = control.listen(daemon.control, stack) if daemon.control else None
+        self._control = self._generations.listen(daemon.control, stack) if daemon.control else None
         self._services = known_services() if daemon.chroot else None
         if wanted.chroot is not None:
             preload.load()
@@ -233,6 +237,7 @@ class Daemon:
         self._log = start.log
         self._build(stack)
         self._attach(start.listening, stack)
+        self._generations.take_over(stack)
         self._notifier.keep(self._passed.kept, not_any_more=self._passed.close_rest())
         self._notifier.ready(self._status())
         self._notifier.watch(self._surroundings.given.watchdog, self._status)
@@ -268,6 +273,7 @@ class Daemon:
             {
                 signal.SIGHUP: self._hang_up,
                 signal.SIGUSR1: self._reopen_log,
+                signal.SIGUSR2: self._generations.upgrade_by_signal,
                 signal.SIGCHLD: self._executor.reap,
                 signal.SIGTERM: self._stop,
                 signal.SIGINT: self._stop_at_once,
@@ -332,18 +338,24 @@ class Daemon:
             services=self._services,
             apply=self._apply,
         )
-        asked = Asked(self, self._serving, self._reloading, self._started, self._version, logging.getLogger())
+        asked = Asked(self, self._serving, self._reloading, self._generations, self._version, logging.getLogger())
         self._pages = Pages(
             asked,
             self._serving,
             self._reloading,
             status_page=self._status_page,
             most=self._capacity,
-            started=self._started,
+            started=self._generations.started,
         )
+        answering = None
         if self._control is not None:
-            users = frozenset((0, self._starter))
-            stack.callback(Control(self._control, self._loop, users, asked.verbs()).close)
+            users = frozenset((0, self._generations.starter))
+            answering = Control(self._control, self._loop, users, asked.verbs())
+            stack.callback(answering.close)
+        self._generations.begin(
+            self._serving, self._notifier, answering, self._reloading.drain, self._count, self._stop
+        )
+        stack.callback(self._generations.let_go)
         for served in self._serving.begin(bound):
             event = {"address": str(served), "service": served.run.spec.name}
             event |= {"passed": served.listening.passed} if served.listening.passed else {}
@@ -380,7 +392,8 @@ class Daemon:
     def _hang_up(self) -> None:
         """Do what SIGHUP is for: open the log anew, and serve by the configuration as it is now."""
         if self._surroundings.check is not None and not self._stopping:
-            self.reload()
+            with suppress(TemporaryFault):  # the new process of an upgrade reads it by itself
+                self.reload()
             return
         with self._notifier.reloading(self._status):
             self._reopen_log()
@@ -401,6 +414,7 @@ class Daemon:
         """
         if self._stopping:
             raise TemporaryFault("the daemon is stopping, and reloads no more")
+        self._generations.check()
         with self._notifier.reloading(self._status):
             self._reopen_log()
             return self._reloading.reload()
@@ -420,6 +434,7 @@ class Daemon:
         self._connections.limit_memory(settings.daemon.max_memory)
         logging.getLogger().setLevel(log.LEVELS[settings.daemon.log.level])
         self._settings = settings
+        self._generations.daemon = settings.daemon
 
     # ---- stop
 
@@ -429,6 +444,7 @@ class Daemon:
             self._stop_at_once()
             return
         self._stopping = True
+        self._generations.give_up("the daemon is stopping")
         daemon = self._settings.daemon
         self._notifier.stopping("stopping", daemon.pre_drain + daemon.stop_timeout)
         if not daemon.pre_drain:
@@ -444,6 +460,7 @@ class Daemon:
     def _drain(self) -> None:
         """Close the listeners, answer what was accepted, close in order, within stop_timeout."""
         self._is_draining = True
+        self._generations.let_go()
         seconds = self._settings.daemon.stop_timeout
         programs = {"programs": len(self._executor)} if len(self._executor) else {}
         logger.info("stopping", extra={"event": {"connections": len(self._connections), **programs}})

@@ -277,6 +277,12 @@ class Serving:
         for served in self.listeners:
             served.listener.close()
 
+    def hand_over(self, served: Served) -> None:
+        """Listen there no more, for another process does; its connections that stay here go on."""
+        self.listeners.remove(served)
+        served.listener.hand_over()
+        self._retire(served)
+
     # ---- what is left of former ones
 
     def _retire(self, served: Served) -> None:
@@ -359,6 +365,10 @@ class Serving:
         """Return the name of the service of a group."""
         served = self.of_group(group)
         return served.run.spec.name if served else ""
+
+    def add_past(self, name: str, totals: Totals) -> None:
+        """Count on what a service has done in another process."""
+        self._past[name] = self._past.get(name, Totals()) + totals
 
     def totals(self) -> dict[str, Totals]:
         """Return what the connections of each service have done since the start, by its name."""

@@ -360,6 +360,12 @@ class Listener:
         if self._admission is not None:
             self._release(packed.unpack(self._set.info(id).peer)[1])
 
+    def adopt(self, id: int) -> None:
+        """Count a connection that another process let in."""
+        self._hold(1)
+        if self._admission is not None:
+            self._admission.count(packed.host(self._set.info(id).peer))
+
     def _release(self, peer: SockAddr) -> None:
         if self._admission is not None and not isinstance(peer, str):
             self._admission.release(peer[0])
@@ -377,6 +383,12 @@ class Listener:
             self._listening.path.unlink_if_ours()
         if self._listening.is_ours:
             take_no_more(self._socket)
+
+    def hand_over(self) -> None:
+        """Accept no more and close the socket, and nothing else: another process has it, and goes on with it."""
+        self._loop.remove_reader(self._fd)
+        self._fd = -1
+        self._listening.socket.close()
 
     def close(self) -> None:
         """Take no more, accept what has completed already, and listen no more."""

@@ -18,7 +18,7 @@ import socket
 import time
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sockd.config_values import show
@@ -26,7 +26,7 @@ from sockd.errors import ConfigurationError
 from sockd.process.descriptors import FIRST_OTHER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, MutableMapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 
     from sockd.net.loop import EventLoop
 
@@ -52,6 +52,21 @@ VARIABLES = (
 
 
 @dataclass(frozen=True)
+class Owner:
+    """What becomes of a listening socket that the process before us had, as that process was to treat it.
+
+    Args:
+        passed: the name under which a manager passed it; empty where sockd opened it.
+        is_ours: nobody else holds it.
+        path: path, device and inode of a Unix socket that sockd bound, and removes at its end.
+    """
+
+    passed: str
+    is_ours: bool
+    path: tuple[str, int, int] | None
+
+
+@dataclass(frozen=True)
 class Given:
     """What the environment said.
 
@@ -61,6 +76,8 @@ class Given:
         notify: the manager's socket, as in NOTIFY_SOCKET; empty for none.
         watchdog: seconds after which the manager ends a process that is silent; 0 for never.
         store: how many descriptors the manager keeps for us over a restart.
+        owners: of descriptors that the process before us handed over, by their number.
+        is_lent: whether these are that process's still.
     """
 
     descriptors: tuple[tuple[str, int], ...] = ()
@@ -68,6 +85,8 @@ class Given:
     notify: str = ""
     watchdog: float = 0
     store: int = 0
+    owners: Mapping[int, Owner] = field(default_factory=dict)
+    is_lent: Callable[[], bool] = lambda: False
 
 
 def take(environment: MutableMapping[str, str], pid: int) -> Given:
@@ -179,6 +198,17 @@ class Notifier:
         self._loop = loop
         self._unsent: deque[tuple[bytes, socket.socket | None]] = deque()
         self._waiting = False
+        self._is_other = False
+
+    def hand_over(self, pid: int) -> None:
+        """Say that another process is the main one from now on, and nothing any more behind that."""
+        self._say(f"MAINPID={pid}")
+        self._is_other = True
+
+    def stay(self) -> None:
+        """Take that back: it came to nothing."""
+        self._is_other = False
+        self._say(f"MAINPID={os.getpid()}")
 
     def ready(self, status: str) -> None:
         """Say that this process serves."""
@@ -234,7 +264,7 @@ class Notifier:
             self._say("FDSTORE=1", f"FDNAME={name}", sock=sock)
 
     def _say(self, *fields: str, sock: socket.socket | None = None) -> None:
-        if self._socket is None:
+        if self._socket is None or self._is_other:
             return
         if len(self._unsent) < MOST_UNSENT:
             self._unsent.append(("\n".join(fields).encode("utf-8", "backslashreplace"), sock))
@@ -258,4 +288,4 @@ class Notifier:
             self._unsent.popleft()
 
 
-__all__ = ["Given", "Notifier", "connect", "forget", "take"]
+__all__ = ["Given", "Notifier", "Owner", "connect", "forget", "take"]
