@@ -150,18 +150,19 @@ class Upgrading:
             timeout: seconds for the new process to be ready.
 
         Raises:
-            SockdError: it cannot be started.
+            TemporaryFault: this is not the time for it.
         """
         self.check()
         if self._refusal:
             raise TemporaryFault(self._refusal)
         logger.info("upgrading", extra={"event": {"program": " ".join(self._command.words)}})
+        self._tell = tell
         try:
             successor = self._command.start()
         except SockdError as error:
             self._note(Result(time.time(), str(error), error.exit_code))
-            raise
-        self._successor, self._tell = successor, tell
+            return
+        self._successor = successor
         self._timer = self._loop.call_later(timeout, lambda: self._late(timeout))
         self._loop.add_reader(successor.channel.fileno(), self._said)
         try:

@@ -434,7 +434,7 @@ class Connection:
             handler = self._guard(protocol.snapshot)
         if handler is None and (protocol or self.state is not None or self._timers or self._paused):
             return None
-        water = (self._low, self._high)
+        water = (int(self._low), int(self._high))
         return Snapshot(self._paused, self._eof, self._is_high, water, spell(self.framing), handler)
 
     def restore(self, receiver: Receiver, protocol: Any, snapshot: Snapshot) -> None:
