@@ -69,9 +69,11 @@ static void nothing_ends_by_it(void)
     struct world *old = world_of(8, lines_group()), *new = world_of(8, lines_group());
     int id = join(old, 0);
     turn(old);
-    int there = move(old, id, new);
-    sb_set_forget(old->set, id); /* again */
+    int there = move(old, id, new), aborted = join(old, 0);
+    sb_set_abort(old->set, aborted, SB_REASON_ABORTED);
+    sb_set_forget(old->set, aborted); /* it has ended already */
     sb_set_forget(old->set, 99);
+    CHECK_TEXT(events_of(old), "0 closed 12 ");
     end_of(old);
     CHECK_TEXT(heard(new, there), "-");
     hang_up(new, there);

@@ -277,7 +277,7 @@ def test_what_cannot_move_stays_until_it_has_ended(house, tmp_path):
 
 
 def test_a_stop_ends_those_that_stayed_as_well(house):
-    server = house.start("talk")
+    server = house.start("talk", daemon='stop_timeout = "200ms"')
     client = house.connect("talk")
     assert asked(client, b"a")[0] == server.process.pid
     house.upgrade()
@@ -383,7 +383,7 @@ def program_of_nobody(monkeypatch):
     for program in (sys.executable, "/usr/bin/python3"):
         with suppress(OSError):
             words = [program, "-c", "import sockd.cli"]
-            if subprocess.run(words, user="nobody", group="nogroup", capture_output=True).returncode == 0:
+            if not subprocess.run(words, user="nobody", group="nogroup", cwd="/", capture_output=True).returncode:
                 return program
     pytest.skip("no Python here can be started by nobody")
 
@@ -417,6 +417,7 @@ def test_in_the_background_with_dropped_rights(house, program_of_nobody, closing
     other = subprocess.run([*command, "--foreground"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert other.returncode == 71
     assert "a daemon runs already" in other.stderr
+    client.close()
     house.run("stop")
     _until(lambda: not os.path.exists(f"/proc/{first}"))
     assert pidfile.read_text() == ""
