@@ -21,13 +21,16 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check -q
 SOURCES = setup.py pyproject.toml README.md $(wildcard csrc/*.[ch] csrc/*.py) $(shell find sockd -name '*.py' -o -name '*.pyi' -o -name '*.c' -o -name py.typed)
 PYTEST_ARGS ?=
+# Most of a test is waiting; what brings crowds of clients (tests/hostile) has the machine to itself.
+SIDE_BY_SIDE = -n 2 --dist loadfile
 
 run: $(VENV)/.installed
 	$(BIN)/sockd --foreground
 
 test: $(VENV)/.installed $(VENV)/.test
 	$(MAKE) -C csrc check-native check-portable check-symbols check-dist coverage
-	$(BIN)/pytest --ignore tests/interop $(PYTEST_ARGS)
+	$(BIN)/pytest $(SIDE_BY_SIDE) --ignore tests/interop --ignore tests/hostile $(PYTEST_ARGS)
+	$(BIN)/pytest tests/hostile $(PYTEST_ARGS)
 
 # The C core under AddressSanitizer and UBSan, driven by the tests of the running daemon.
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g -O1
@@ -38,7 +41,7 @@ sanitize: $(VENV)/.test
 	$(VENV)-sanitized/bin/python -m pip --disable-pip-version-check -q install -r $(VENV)/test.txt build/sanitized/*.whl
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PATH="$(CURDIR)/$(VENV)-sanitized/bin:$$PATH" \
-	  $(VENV)-sanitized/bin/pytest -q -p no:faulthandler $(SANITIZED_TESTS) $(PYTEST_ARGS)
+	  $(VENV)-sanitized/bin/pytest -q -p no:faulthandler $(SIDE_BY_SIDE) $(SANITIZED_TESTS) $(PYTEST_ARGS)
 SANITIZED_TESTS = tests/net/test_connection_set.py tests/system/test_framing.py tests/system/test_handlers.py tests/services/test_exec.py
 
 versions: build/.wheel

@@ -138,8 +138,12 @@ class Peer:
 HEAP = (("MALLOC_MMAP_THRESHOLD_", str(4 << 20)), ("MALLOC_TRIM_THRESHOLD_", str(16 << 20)))
 
 PONG: dict[Service, str] = {"pong": "pong"}
+CALLED: dict[Service, str] = {"upper": "handler", "long": "handler"}
+"""A function of Python for each line, as sockd's handlers are."""
 SOCKD = ("{sockd}", "--foreground", "--log-level", "warning", "--listen", "{address}={service}")
 HANDLERS: dict[Service, str] = {name: f"sockd_app:{name}" for name in ("upper", "echo", "long", "pong", "count")}
+BESIDE = (*SOCKD, "--listen", "unix:{folder}/session=sockd_app:session")
+"""The daemon with a coroutine service beside, so that asyncio's loop runs in it."""
 BUILTINS: dict[Service, str] = {"upper": "upper", "echo": "echo"}
 REDIS = ("redis-server", "--bind", "127.0.0.1", "--port", "{free_port}", "--save", "", "--dir", "{folder}")
 
@@ -155,13 +159,20 @@ PEERS: dict[str, Peer] = {
     "sockd-protocol": Peer(
         "sockd, Python protocol class", SOCKD, services={"upper": "sockd_app:Upper"}, announces=False
     ),
+    "sockd-session": Peer("sockd, coroutine", SOCKD, services={"upper": "sockd_app:session"}, announces=False),
+    "sockd-beside": Peer("sockd, Python function beside a coroutine", BESIDE, services=HANDLERS, announces=False),
     "sockd-builtin": Peer("sockd, built-in", SOCKD, services=BUILTINS, announces=False),
     "libevent": Peer("libevent bufferevent", ("{build}/libevent", "{address}", "{service}")),
     "go": Peer("Go net and bufio", ("{build}/go_net", "{address}", "{service}")),
     "uvloop-protocol": Peer(
-        "uvloop Protocol", python("uvloop_protocol.py"), services=LINES | PONG, modules=("uvloop",)
+        "uvloop Protocol", python("uvloop_protocol.py"), services=LINES | PONG | CALLED, modules=("uvloop",)
     ),
-    "asyncio-protocol": Peer("asyncio Protocol", python("asyncio_protocol.py"), environment=HEAP),
+    "uvloop-inlined": Peer(
+        "uvloop Protocol, inlined", python("uvloop_protocol.py"), services={"upper": "upper"}, modules=("uvloop",)
+    ),
+    "asyncio-protocol": Peer(
+        "asyncio Protocol", python("asyncio_protocol.py"), services=LINES | CALLED, environment=HEAP
+    ),
     "asyncio-buffer": Peer(
         "asyncio Protocol, sockd.buffer", python("asyncio_buffer.py"), services={"upper": "upper"}, environment=HEAP
     ),

@@ -112,10 +112,12 @@ static uint64_t ask(const struct upload *u)
 {
     char answer[32] = "";
     int fd = open_connection(u->address, false);
-    if (send(fd, "?\n", 2, MSG_NOSIGNAL) != 2 || shutdown(fd, SHUT_WR) < 0)
+    ssize_t n = 1;
+    if (send(fd, "?\n", 2, MSG_NOSIGNAL) != 2)
         die("send");
-    receive_all(fd, answer, sizeof answer - 1);
-    close(fd);
+    for (size_t got = 0; n > 0 && got < sizeof answer - 1 && memchr(answer, '\n', got) == NULL; got += (size_t)n)
+        n = recv(fd, answer + got, sizeof answer - 1 - got, 0);
+    close(fd); /* no FIN before: Twisted would forget its answer */
     return strtoull(answer, NULL, 10);
 }
 

@@ -37,7 +37,7 @@ CheckAddress = Callable[[str], Hashable]
 """Raises AddressError with the reason; gives equal results for equal addresses, None for one that is never taken."""
 
 BUILTIN_SERVICES = ("upper", "echo", "discard", "chargen", "qotd", "systat", "daytime", "time", "metrics")
-KINDS = ("handler", "builtin", "exec", "relay", "socks")
+KINDS = ("handler", "builtin", "exec", "relay", "socks", "metrics")
 """Of which a service has exactly one."""
 
 LOCAL_FILE = Path("sockd.toml")
@@ -205,18 +205,20 @@ def _check_service(name: str, service: ServiceSettings) -> Iterator[Problem]:
     if not given:
         text = (
             'has no handler; write handler = "module:attribute", builtin = "upper", exec = ["/path"], '
-            'relay = { to = ["tcp://host:port"] } or socks = {}'
+            'relay = { to = ["tcp://host:port"] }, socks = {} or metrics = true'
         )
         yield Problem(path, text, missing=KINDS)
     if service.builtin is not None and service.builtin not in BUILTIN_SERVICES:
         text = f"{show(service.builtin)} is no built-in; they are {', '.join(BUILTIN_SERVICES)}"
         yield Problem((*path, "builtin"), text + suggest(service.builtin, BUILTIN_SERVICES), service.builtin)
-    elif name in BUILTIN_SERVICES and given and service.builtin != name:
+    elif name in BUILTIN_SERVICES and given and service.what != name:
         text = f"{quote(name)} is the name of a built-in; choose another, or set builtin = {quote(name)}"
         yield Problem(path, text)
     if service.handler is not None and (reason := _not_handler(service.handler)):
         yield Problem((*path, "handler"), f"{show(service.handler)} {reason}", service.handler)
-    if service.blocking is not None and service.builtin is not None:
+    if service.metrics is False:
+        yield Problem((*path, "metrics"), "false says nothing; write true, or one of the other kinds")
+    if service.blocking is not None and service.what is not None:
         yield Problem((*path, "blocking"), "has no meaning for a built-in, which never blocks")
     yield from check_program(path, service)
     yield from check_framing(path, service)

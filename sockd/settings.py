@@ -320,6 +320,9 @@ class ServiceSettings:
     socks: SocksSettings | None = setting(
         None, help="a SOCKS server, which connects on behalf of its clients", source="RFC 1928, RFC 1929, FAQ III.2"
     )
+    metrics: bool | None = setting(
+        None, help='true: the daemon\'s numbers, as pages over HTTP; the same as builtin = "metrics"', source=""
+    )
     max_instances: int | None = setting(
         None,
         help="programs that run at once, for all listeners; then it is as at_limit says",
@@ -400,6 +403,11 @@ class ServiceSettings:
     max_connections: int | None = setting(
         None, help="open at once, through all listeners", source="", unit="connections", low=1, high=1_000_000
     )
+
+    @property
+    def what(self) -> str | None:
+        """Which built-in it is; None for all other kinds."""
+        return "metrics" if self.metrics else self.builtin
 
 
 DEFAULT_ENVIRONMENT = ("PATH",)

@@ -701,13 +701,18 @@ WRONG = [
         "no handler",
         LISTEN + "[service.policy]\n",
         ':4: service.policy: has no handler; write handler = "module:attribute", builtin = "upper", exec = ["/path"], '
-        'relay = { to = ["tcp://host:port"] } or socks = {}',
+        'relay = { to = ["tcp://host:port"] }, socks = {} or metrics = true',
     ),
     (
         "handler and builtin",
         POLICY + 'handler = "app:greet"\n',
         ":5: service.policy.builtin: stands beside handler; a service has exactly one of handler, builtin, exec, "
-        "relay, socks",
+        "relay, socks, metrics",
+    ),
+    (
+        "metrics false",
+        LISTEN + "[service.numbers]\nmetrics = false\n",
+        ":5: service.numbers.metrics: false says nothing; write true, or one of the other kinds",
     ),
     (
         "builtin unknown",

@@ -3,6 +3,8 @@
 By hand: ``python asyncio_protocol.py tcp://127.0.0.1:0 upper``
 
 For each piece that arrives: one split, one join, one write; a peer that does not take its answers is not read from.
+``handler`` is ``upper`` by a function that is called for each line, as sockd calls its handlers; ``upper`` and ``echo``
+have their answers written into the comprehension.
 """
 
 import asyncio
@@ -34,6 +36,16 @@ class Lines(asyncio.Protocol):
         self.transport.resume_reading()
 
 
+def upper(line: bytes) -> bytes:
+    return line.upper()
+
+
+class Handler(Lines):
+    def answers(self, lines: list[bytes]) -> bytes:
+        answers = [*map(upper, lines), b""]  # so that the join ends with a newline
+        return b"\n".join(answers)
+
+
 class Upper(Lines):
     def answers(self, lines: list[bytes]) -> bytes:
         lines.append(b"")  # so that the join ends with a newline
@@ -56,7 +68,7 @@ class Pong(Lines):
         return b"".join([b"+PONG\r\n" if line == b"PING\r" else b"-ERR\r\n" for line in lines])
 
 
-SERVICES = {"upper": Upper, "echo": Echo, "count": Count, "pong": Pong}
+SERVICES = {"handler": Handler, "upper": Upper, "echo": Echo, "count": Count, "pong": Pong}
 
 if __name__ == "__main__":
     asyncio.run(serve(SERVICES[sys.argv[2]], sys.argv[1]))

@@ -5,6 +5,8 @@ By hand, in this folder:
     sockd --foreground --listen tcp://127.0.0.1:7000=sockd_app:upper
 """
 
+import asyncio
+
 from counting import Counter
 
 import sockd
@@ -30,6 +32,12 @@ long.frame(upper)
 
 count = sockd.Service()
 count.frames(COUNTER.all)
+
+
+async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async for line in reader:
+        writer.write(line.upper())
+        await writer.drain()
 
 
 class Upper(sockd.LineProtocol):

@@ -47,8 +47,8 @@ def resolve(name: str, tables: Mapping[str, ServiceSettings]) -> ServiceSpec:
     table = tables.get(name)
     if table is None:
         table = ServiceSettings(builtin=name) if name in BUILTINS else ServiceSettings(handler=name)
-    if table.builtin is not None:
-        return _of_builtin(name, table)
+    if table.what is not None:
+        return _of_builtin(name, table, table.what)
     if table.exec is not None:
         return _of_program(name, table, table.exec)
     if table.relay is not None:
@@ -64,9 +64,8 @@ def of_service(name: str, service: Service) -> ServiceSpec:
     return _of_handler(name, ServiceSettings(), service)
 
 
-def _of_builtin(name: str, table: ServiceSettings) -> ServiceSpec:
-    assert table.builtin is not None
-    builtin = BUILTINS[table.builtin]
+def _of_builtin(name: str, table: ServiceSettings, what: str) -> ServiceSpec:
+    builtin = BUILTINS[what]
     return ServiceSpec(
         name=name,
         framing=framing_of(table, None, builtin.framing),

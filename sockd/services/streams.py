@@ -309,6 +309,10 @@ class StreamWriter:
         Raises:
             ConnectionResetError: the connection has ended.
         """
+        if self._resumed is not None or self._connection.is_closing():
+            await self._drained()
+
+    async def _drained(self) -> None:
         if (error := self._reader.exception()) is not None:
             raise error
         if self._closed.done():

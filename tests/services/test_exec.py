@@ -159,7 +159,7 @@ def test_a_program_runs_as_its_user_with_all_of_its_groups(daemon, lister):
     assert found["Uid"] == [str(user.pw_uid)] * 4
     assert found["Gid"] == [str(user.pw_gid)] * 4
     assert sorted(found["Groups"], key=int) == [str(gid) for gid in sorted(os.getgrouplist(user.pw_name, user.pw_gid))]
-    assert one.logged(message="program started")
+    one.wait_for("program started")
 
 
 @AS_ROOT
