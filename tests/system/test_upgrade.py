@@ -144,8 +144,8 @@ def house(serve, tmp_path):
 
         def stop(self):
             """Stop whoever serves; all processes have ended then."""
-            self.run("stop")
             self.server._clients.close()
+            self.run("stop")
             return self.server.wait()
 
     one = House(tmp_path)
@@ -162,7 +162,7 @@ def asked(client, line):
     return int(pid), rest
 
 
-@pytest.mark.parametrize("multiplexer", ["auto", "epoll", "poll", "select"])
+@pytest.mark.parametrize("multiplexer", ["auto", "poll"])
 def test_connections_go_on_in_the_new_process(house, multiplexer):
     house.start("upper", "pid", "whom", "batch", "slow", options=["--multiplexer", multiplexer])
     first = house.pid()
@@ -212,7 +212,7 @@ def test_output_that_was_not_taken_goes_along(house):
 
 
 def test_handlers_take_their_state_along(house):
-    house.start("Counts")
+    house.start("Counts", daemon='stop_timeout = "200ms"')
     first, plain, framed, paused = house.pid(), *(house.connect("Counts") for _ in range(3))
     for client in (plain, framed, paused):
         assert client.line() == b"hello\n"
@@ -308,7 +308,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_new_process_that_fails_changes_nothing(house, what):
-    server = house.start("upper", "Counts", daemon='upgrade_timeout = "700ms"')
+    server = house.start("upper", "Counts", daemon='upgrade_timeout = "700ms"' if what == "hang" else "")
     pid, client, counts = house.pid(), house.connect("upper"), house.connect("Counts")
     client.send(b"ha")
     before = (house.folder / "sockd.toml").read_text()
@@ -325,7 +325,8 @@ def test_a_new_process_that_fails_changes_nothing(house, what):
     assert house.connect("upper").ask(b"new") == b"NEW"
     assert counts.line() == b"hello\n"
     (house.folder / "mine.py").write_text(APP)
-    (house.folder / "sockd.toml").write_text(before)
+    (house.folder / "sockd.toml").write_text(before.replace("700ms", "30s"))
+    house.ask("reload")
     server.words.clear()  # what the new process said on standard error
     second = house.upgrade()
     assert counts.ask(b"a") == b"%d 1 a" % second
@@ -423,7 +424,7 @@ def test_in_the_background_with_dropped_rights(house, program_of_nobody, closing
     assert pidfile.read_text() == ""
 
 
-CROWD, TIMES = (1000, 20) if SOAK else (100, 4)
+CROWD, TIMES = (1000, 20) if SOAK else (100, 3)
 
 
 @pytest.mark.usefixtures("files")
