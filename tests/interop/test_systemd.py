@@ -169,6 +169,28 @@ def test_a_restart_loses_nobody(machine, unit):
     assert machine.run("ss", "-Hltn", "sport = 7007") == ""  # a stop is a stop
 
 
+def test_an_upgrade_keeps_the_unit_and_its_connections(machine, unit):
+    """The new process is the main one from then on: it is asked by the manager, pings its watchdog, and is restarted."""
+    toml = listen("tcp://127.0.0.1:7007", daemon='control = "/run/sockd/control.sock"')
+    unit("sockd.service", toml=toml, drop_in="[Service]\nWatchdogSec=1s\n")
+    first = machine.show("sockd.service", "MainPID")
+    with client(machine, "tcp://127.0.0.1:7007") as peer:
+        assert peer.ask("before") == "BEFORE\n"
+        machine.run("/usr/local/bin/sockctl", "upgrade", "--control", "/run/sockd/control.sock")
+        second = machine.show("sockd.service", "MainPID")
+        assert second not in (first, "0")
+        assert peer.ask("between") == "BETWEEN\n"
+        machine.run("systemctl", "kill", "--kill-whom=main", "--signal=USR2", "sockd.service")
+        machine._until(lambda: machine.show("sockd.service", "MainPID") not in (second, "0"), "the third process")
+        time.sleep(2.5)  # two watchdog times: what must not happen cannot be waited for
+        assert peer.ask("after") == "AFTER\n"
+    assert machine.show("sockd.service", "ActiveState") == "active"
+    assert machine.show("sockd.service", "NRestarts") == "0"
+    assert machine.show("sockd.service", "StatusText").startswith("serving, ")
+    machine.run("systemctl", "restart", "sockd.service")
+    assert machine.ask("tcp://127.0.0.1:7007") == "HELLO"
+
+
 def test_a_port_below_1024_as_dynamic_user(machine, unit):
     drop_in = (DROP_INS / "dynamic-user.conf").read_text()
     unit("sockd.service", drop_in=drop_in, toml=listen("tcp://127.0.0.1:79", "unix:/run/sockd/dynamic.sock"))
