@@ -37,6 +37,7 @@ from sockd.process.reloader import Reloader, report
 from sockd.process.systemd import Given
 from sockd.process.upgrade import Command
 from sockd.settings import ListenSettings, LogSettings, Settings
+from sockd.storing import Stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -141,6 +142,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     given = systemd.take(os.environ, os.getpid()) if serves else Given()
     if serves and not options.foreground:
         close_others(fd for _, fd in given.descriptors)
+    given, stored = Stored.of(given)
     command = Command.of_this_process()
     try:
         source = _settings(options)
@@ -156,13 +158,13 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.foreground:
         head = f"sockd {version('sockd')} serves, by {source.name}:"  # now, for chroot(2) hides what it is read from
         greet = (lambda _: None) if given.notify else lambda listeners: _greet(listeners, head)
-        return _serve(source, given, ready=greet, background=False, trace=options.trace, command=command)
+        return _serve(source, given, ready=greet, background=False, trace=options.trace, command=command, stored=stored)
     if source.name == EXAMPLE:
         files = f"neither {config.LOCAL_FILE} nor {config.SYSTEM_FILE} is there"
         raise ConfigurationError(f"no configuration: {files}; {_TRY}")
     return in_background(
         lambda ready: _reporting(
-            lambda: _serve(source, given, ready=lambda _: ready(), background=True, command=command)
+            lambda: _serve(source, given, ready=lambda _: ready(), background=True, command=command, stored=stored)
         )
     )
 
@@ -269,6 +271,7 @@ def _serve(
     command: Command,
     trace: bool = False,
     predecessor: Predecessor | None = None,
+    stored: Stored | None = None,
 ) -> int:
     surroundings = Surroundings(
         ready=ready,
@@ -281,6 +284,7 @@ def _serve(
         trace=trace,
         command=command,
         predecessor=predecessor,
+        stored=stored,
     )
     daemon = Daemon(source.settings, surroundings)
     try:

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from sockd.process.upgrade import Command
     from sockd.services.http import Page
     from sockd.settings import Settings
+    from sockd.storing import Stored
 
 logger = logging.getLogger("sockd.daemon")
 
@@ -100,6 +101,7 @@ class Surroundings:
         trace: each frame is a line of the log.
         command: how this process was started, for an upgrade; None where it cannot be started again.
         predecessor: the process before us, in an upgrade.
+        stored: connections of the process before us, in a restart.
     """
 
     ready: Callable[[Sequence[tuple[str, str]]], None]
@@ -112,6 +114,7 @@ class Surroundings:
     trace: bool = False
     command: Command | None = None
     predecessor: Predecessor | None = None
+    stored: Stored | None = None
 
 
 Opened: TypeAlias = "tuple[Address, Listening, Plan]"
@@ -469,6 +472,8 @@ class Daemon:
             self._stopping = True
         end = self._loop.clock() + seconds
         self._serving.close_listeners()
+        if not self._at_once:
+            self._generations.put_away()
         drain = Drain(self._connections, self._loop, None, self._serving, seconds, self._loop.stop)
         if not self._at_once:
             self._loop.call_soon(drain.start)

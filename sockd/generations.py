@@ -16,6 +16,7 @@ from sockd.control import Later
 from sockd.errors import SockdError, SystemFault
 from sockd.predecessor import Elders
 from sockd.process.pidfile import PidFile
+from sockd.storing import put_away
 from sockd.upgrading import Belongings, Upgrading, answer_of
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sockd.process.upgrade import Channel, Command
     from sockd.serving import Served, Serving
     from sockd.settings import DaemonSettings
+    from sockd.storing import Stored
     from sockd.upgrade_messages import Ready
     from sockd.upgrading import Result
 
@@ -45,7 +47,12 @@ class Origin(Protocol):
         given: by a manager.
         command: how it was started; None where it cannot be started again.
         predecessor: the process before it; None at a start.
+        stored: connections of the process before it, which has ended; None for none.
     """
+
+    @property
+    def stored(self) -> Stored | None:
+        """See above."""
 
     @property
     def given(self) -> Given:
@@ -77,6 +84,7 @@ class Generations:
         self._given = origin.given
         self._command = origin.command
         self._predecessor = predecessor
+        self._stored = origin.stored
         self.daemon = daemon
         self.starter = predecessor.hello.starter if predecessor else os.geteuid()
         self.started = predecessor.hello.started if predecessor else time.time()
@@ -121,6 +129,7 @@ class Generations:
         """
         self._loop = serving.tools.loop
         self._serving = serving
+        self._notifier = notifier
         self._answering = answering
         self._drain = drain
         self._count = count
@@ -130,12 +139,14 @@ class Generations:
             self._upgrading = Upgrading(self._command, serving, self._belongings, notifier, count, self._left)
 
     def take_over(self, stack: ExitStack) -> None:
-        """Go on where the process before us stops, if there is one.
+        """Go on where the process before us stops, or has stopped, if there is one.
 
         Raises:
             TemporaryFault: it does not stop.
         """
         if self._predecessor is None:
+            if self._stored is not None:
+                self._stored.take(self._serving, self._notifier)
             return
         has_pidfile = self._pidfile is not None and self._pidfile.is_handed_over
         self._predecessor.take_over(self._serving, has_pidfile=has_pidfile)
@@ -219,6 +230,13 @@ class Generations:
             self._loop.call_later(LOOK_SECONDS, self._end_when_empty)
         else:
             self._loop.stop()
+
+    # ---- over a restart
+
+    def put_away(self) -> None:
+        """At a stop, leave to the manager what the next process can go on with, if that is wanted."""
+        if self.daemon.store_connections and self._given.store:
+            put_away(self._serving, self._notifier, self._given.store)
 
     def let_go(self) -> None:
         """Let the processes that have left end their connections in order, for this one ends; again does nothing."""

@@ -14,17 +14,16 @@ from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING
 
+from sockd import handing
 from sockd.errors import EX_OSERR, SockdError, TemporaryFault
-from sockd.net import moving
 from sockd.net.connection_info import Totals
 from sockd.net.datagram import DatagramListener
-from sockd.net.listener import Listener
 from sockd.net.sockets import Listening
 from sockd.net.unix_path import LentPath
 from sockd.process.passed import examine
 from sockd.process.systemd import Given
 from sockd.process.upgrade import Channel, channel_of
-from sockd.upgrade_messages import Failed, Go, Hello, Kept, Numbers, Ready, Row, Rows, Taken, way_of
+from sockd.upgrade_messages import Failed, Go, Hello, Kept, Numbers, Ready, Rows, Taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping
@@ -133,8 +132,9 @@ class Predecessor:
         """
         numbers = {fd: number for number, fd in enumerate(self._listening)}
         taken = {numbers[fd]: one for one in serving.listeners if (fd := one.listening.socket.fileno()) in numbers}
+        connections = serving.tools.connections
         rows = [
-            Taken(number=number, service=one.run.spec.name, way=way_of(one.plan.service))
+            Taken(number=number, service=one.run.spec.name, way=handing.way_of(one.plan.service))
             for number, one in taken.items()
         ]
         try:
@@ -143,7 +143,8 @@ class Predecessor:
                 said, descriptors = self.channel.receive(Rows, Go)
                 if not isinstance(said, Rows):
                     break
-                kept = [_take(serving, taken, row, fd) for row, fd in zip(said.rows, descriptors, strict=True)]
+                pairs = zip(said.rows, descriptors, strict=True)
+                kept = [handing.take(connections, taken[row.listener], row, fd) for row, fd in pairs]
                 self.channel.send(Kept(kept=kept))
             self._has_gone = True
             counted, _ = self.channel.receive(Numbers)
@@ -182,20 +183,6 @@ class Elders:
         """Let them end their connections in order, unless another process has the channels as well."""
         for channel in list(self.channels):
             self._ended(channel)
-
-
-def _take(serving: Serving, taken: dict[int, Served], row: Row, fd: int) -> bool:
-    served, connections = taken[row.listener], serving.tools.connections
-    assert isinstance(served.listener, Listener)
-    id = moving.take(connections, row, fd, served.listener.group)
-    if id is None:
-        os.close(fd)
-        return False
-    if not served.run.sink.restore(id, row.snapshot):
-        moving.forget(connections, id)
-        return False
-    served.listener.adopt(id)
-    return True
 
 
 def _count_on(serving: Serving, taken: dict[int, Served], counted: Numbers) -> None:

@@ -110,6 +110,11 @@ class DaemonSettings:
         low=0.1,
         high=3600,
     )
+    store_connections: bool = setting(
+        False,
+        help="at a stop, leave connections to systemd's descriptor store, from which the next start takes them",
+        source="a restart then ends none; but systemctl stop ends all of them at once, for the store is emptied",
+    )
     control: str | None = setting(
         None,
         help="absolute path of the socket on which sockctl asks and tells; of its owner alone",

@@ -12,14 +12,9 @@ Until Go the new process receives and sends not a byte, so that the old one can 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sockd.net.moving import Row
 from sockd.process.systemd import Owner  # noqa: TC001 - msgspec reads annotations
 from sockd.process.upgrade import Message
-
-if TYPE_CHECKING:
-    from sockd.services.service import ServiceSpec
 
 
 class Hello(Message):
@@ -57,7 +52,7 @@ class Taken(Message):
     Args:
         number: its place in Hello.names.
         service: what serves there.
-        way: see way_of().
+        way: see sockd.handing.way_of().
     """
 
     number: int
@@ -112,20 +107,4 @@ class Numbers(Message):
     stay: int
 
 
-def way_of(spec: ServiceSpec) -> str:
-    """Say how a service is spoken to; a connection goes on only where that is the same."""
-    kinds = {
-        "program": spec.program,
-        "relay": spec.relay,
-        "socks": spec.socks,
-        "coroutine": spec.session,
-        "core": spec.serve,
-        "protocol": spec.protocol,
-        "batch": spec.batch,
-    }
-    kind = next((name for name, is_so in kinds.items() if is_so), "function")
-    words = [kind, "blocking" if spec.blocking else "", "connection" if spec.wants_connection else ""]
-    return " ".join([*filter(None, words), repr(spec.framing)])
-
-
-__all__ = ["Failed", "Go", "Hello", "Kept", "Numbers", "Ready", "Row", "Rows", "Taken", "way_of"]
+__all__ = ["Failed", "Go", "Hello", "Kept", "Numbers", "Ready", "Row", "Rows", "Taken"]

@@ -16,22 +16,17 @@ import time
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from sockd import log
+from sockd import handing, log
 from sockd.errors import EX_OSERR, EX_TEMPFAIL, Refused, SockdError, TemporaryFault
-from sockd.net import moving
-from sockd.net.connection_info import Totals, Which
 from sockd.net.datagram import DatagramListener
-from sockd.net.listener import Listener
-from sockd.process.passed import stored_name
 from sockd.process.systemd import Owner
-from sockd.upgrade_messages import Failed, Go, Hello, Kept, Numbers, Ready, Row, Rows, way_of
+from sockd.upgrade_messages import Failed, Go, Hello, Kept, Numbers, Ready, Row, Rows
 from sockd.wire.control import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from sockd.net.connection_info import Totals
     from sockd.net.loop import Timer
     from sockd.net.sockets import Listening
     from sockd.process.pidfile import PidFile
@@ -200,7 +195,7 @@ class Upgrading:
             descriptors.append(own.pidfile.fileno())
         descriptors += [elder.fileno() for elder in own.elders]
         hello = Hello(
-            names=[_name_of(served) for served in self._handed],
+            names=[handing.name_of(served) for served in self._handed],
             owners=[
                 Owner(one.listening.passed, one.listening.is_ours, _path_of(one.listening)) for one in self._handed
             ],
@@ -236,10 +231,7 @@ class Upgrading:
     def _hand_over(self, successor: Successor, ready: Ready) -> None:
         """Hand the connections over; nothing is received or sent meanwhile."""
         connections, channel = self._serving.tools.connections, successor.channel
-        connections.flush()
-        while connections.pending:
-            connections.dispatch()
-            connections.flush()
+        handing.settle(connections)
         moved: list[int] = []
         try:
             for ids, rows in self._batches(ready):
@@ -282,24 +274,17 @@ class Upgrading:
         taken = {one.number: one for one in ready.taken}
         numbers = {served.listening: number for number, served in enumerate(self._handed)}
         for served in list(self._serving.every()):
-            number = numbers.get(served.listening)
-            if number not in taken or number is None or not isinstance(served.listener, Listener):
-                continue
-            spec = served.plan.service
-            if (taken[number].service, taken[number].way) != (spec.name, way_of(spec)):
-                continue
-            for id in connections.ids(Which.OPEN, served.listener.group):
-                snapshot = served.run.sink.snapshot(id)
-                if snapshot is not None and _can_be_told(snapshot, spec.name):
-                    yield id, moving.export(connections, id, number, snapshot)
+            number, spec = numbers.get(served.listening, -1), served.plan.service
+            there = taken.get(number)
+            if there is not None and (there.service, there.way) == (spec.name, handing.way_of(spec)):
+                yield from handing.rows(connections, served, number)
 
     def _go(self, successor: Successor, ready: Ready, moved: list[int]) -> None:
         """Forget what the new process has."""
         self._successor, self._gone = None, successor
         serving, connections = self._serving, self._serving.tools.connections
         for id in moved:
-            connections.sink(connections.info(id).group).forget(id)
-            moving.forget(connections, id)
+            handing.forget(connections, id)
         self._stop_timer()
         stay = self._count()
         result = Result(time.time(), pid=successor.pid, moved=len(moved), stay=stay)
@@ -377,12 +362,6 @@ class Upgrading:
             self._timer.cancel()
 
 
-def _name_of(served: Served) -> str:
-    """Return the name under which PassedSockets finds a socket for the address that it was opened for."""
-    address = served.address
-    return address.name if address.scheme == "fd" else served.listening.passed or stored_name(address)
-
-
 def _path_of(listening: Listening) -> tuple[str, int, int] | None:
     path = listening.path
     return None if path is None else (path.path, path.device, path.inode)
@@ -391,16 +370,6 @@ def _path_of(listening: Listening) -> tuple[str, int, int] | None:
 def _told(totals: Totals) -> list[int]:
     """Return totals without what is there now: that is counted where it is."""
     return [totals.came, totals.received, totals.sent, totals.frames, *totals.reasons]
-
-
-def _can_be_told(snapshot: object, service: str) -> bool:
-    try:
-        msgspec.msgpack.encode(snapshot)
-    except (TypeError, ValueError, OverflowError) as error:
-        event = {"service": service, "error": str(error)}
-        logger.warning("connection stays: snapshot() returned what no message can hold", extra={"event": event})
-        return False
-    return True
 
 
 def answer_of(result: Result) -> Answer:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import array
 import logging
 import os
+import select
 import socket
 import time
 from collections import deque
@@ -26,7 +27,7 @@ from sockd.errors import ConfigurationError
 from sockd.process.descriptors import FIRST_OTHER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 
     from sockd.net.loop import EventLoop
 
@@ -37,6 +38,7 @@ UNKNOWN = "unknown"  # the name of what has none: sd_listen_fds_with_names(3)
 MICROSECONDS = 1_000_000
 RETRY_SECONDS = 0.1  # a manager that is busy takes what waits within milliseconds
 MOST_UNSENT = 1024
+MOST_FDS_AT_ONCE = 128  # the kernel takes 253 in a message (SCM_MAX_FD)
 STOP_MARGIN_SECONDS = 5.0  # between the end of our own stop_timeout and the manager's patience
 
 VARIABLES = (
@@ -262,6 +264,41 @@ class Notifier:
             self._say("FDSTOREREMOVE=1", f"FDNAME={name}")
         for name, sock in sockets:
             self._say("FDSTORE=1", f"FDNAME={name}", sock=sock)
+
+    def store(self, descriptors: Mapping[str, Sequence[int]], seconds: float) -> bool:
+        """Have the manager keep descriptors over a restart, and wait until it has them; BLOCKS.
+
+        Args:
+            descriptors: by the name that they get.
+            seconds: to wait at most.
+
+        Returns:
+            Whether it has; there may be no manager.
+        """
+        if self._socket is None or self._unsent:
+            return False
+        reader, writer = os.pipe()
+        try:
+            self._socket.settimeout(seconds)
+            for name, all_of_it in descriptors.items():
+                for first in range(0, len(all_of_it), MOST_FDS_AT_ONCE):
+                    self._send_with(f"FDSTORE=1\nFDNAME={name}", all_of_it[first : first + MOST_FDS_AT_ONCE])
+            self._send_with("BARRIER=1", [writer])
+            os.close(writer)
+            writer = -1
+            return bool(select.select([reader], [], [], seconds)[0])  # closed by the manager as well
+        except OSError as error:
+            logger.warning("the manager is not told", extra={"event": {"error": str(error)}})
+            return False
+        finally:
+            self._socket.settimeout(0)
+            for fd in (reader, writer):
+                if fd >= 0:
+                    os.close(fd)
+
+    def _send_with(self, text: str, descriptors: Sequence[int]) -> None:
+        assert self._socket is not None
+        self._socket.sendmsg([text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
 
     def _say(self, *fields: str, sock: socket.socket | None = None) -> None:
         if self._socket is None or self._is_other:
