@@ -218,8 +218,8 @@ CLIENTS, RESTARTS = (1000, 5) if SOAK else (100, 2)
 def test_connections_over_a_restart(machine, unit):
     """Half of them are in the middle of a line each time, and no transcript shows it."""
     toml = listen("tcp://127.0.0.1:7007", daemon="store_connections = true")
-    room = f"[Unit]\nStartLimitIntervalSec=0\n[Service]\nFileDescriptorStoreMax={CLIENTS + 64}\nEnvironment=FDSTORE={CLIENTS + 64}\n"
-    unit("sockd.service", toml=toml, drop_in=room)
+    room = f"[Service]\nFileDescriptorStoreMax={CLIENTS + 64}\nEnvironment=FDSTORE={CLIENTS + 64}\n"
+    unit("sockd.service", toml=toml, drop_in=f"[Unit]\nStartLimitIntervalSec=0\n{room}")
     machine.write("/run/crowd.py", CROWD)
     words = machine.command("python3", "/run/crowd.py", CLIENTS, RESTARTS + 1)
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as crowd:
