@@ -6,7 +6,7 @@
 #   make versions   the same wheel under every supported Python that is here
 #   make interop    the tests with real programs
 #   make multiplexers   tests/faq and tests/hostile under auto, epoll, poll and select
-#   make soak       these two and the pid file with the large counts: an hour; SOCKD_MULTIPLEXER=poll for another than auto
+#   make soak       these two, the pid file and relays with the large counts: an hour; SOCKD_MULTIPLEXER=poll for another than auto
 #   make fuzz       the framings of csrc under libFuzzer, and the parsers of SOCKS and PROXY: 10^7 runs each (RUNS=n)
 #   make lint       ruff, mypy --strict, import layers, C warnings
 #   make bench      peers side by side
@@ -57,7 +57,7 @@ multiplexers: $(VENV)/.installed $(VENV)/.test
 	done
 
 soak: $(VENV)/.installed $(VENV)/.test
-	SOCKD_SOAK=1 $(BIN)/pytest tests/hostile tests/faq tests/process/test_pidfile.py --timeout 3600 $(PYTEST_ARGS)
+	SOCKD_SOAK=1 $(BIN)/pytest tests/hostile tests/faq tests/process/test_pidfile.py tests/system/test_relay.py --timeout 3600 $(PYTEST_ARGS)
 
 RUNS ?= 10000000
 fuzz: $(VENV)/.installed

@@ -14,7 +14,6 @@ from sockd import log
 from sockd.errors import Refused, UsageError
 from sockd.net import packed
 from sockd.net.connection_info import Totals, Which
-from sockd.net.datagram import DatagramListener
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
@@ -92,15 +91,15 @@ class Asked:
 
     def status(self, _words: Words) -> dict[str, object]:
         """Return how it goes: the process, its listeners, its services, the last reload."""
-        tools, last = self._serving.tools, self._reloading.last
+        last = self._reloading.last
         return {
             "version": self.version,
             "pid": os.getpid(),
             "state": self._daemon.state(),
             "seconds": round(time.time() - self._generations.started, 3),
-            "connections": len(tools.connections),
-            "programs": len(tools.executor),
-            "memory": tools.connections.memory,
+            "connections": self._serving.connections,
+            "programs": self._serving.programs,
+            "memory": self._serving.memory,
             "listeners": [self._listener(served) for served in self._serving.listeners],
             "leaving": [str(served) for served in self._serving.leaving],
             "services": {name: _numbers(totals) for name, totals in sorted(self._serving.totals().items())},
@@ -112,10 +111,10 @@ class Asked:
     def _listener(self, served: Served) -> dict[str, object]:
         listener = served.listener
         row: dict[str, object] = {"address": str(served), "service": served.run.spec.name, "came": listener.came}
-        if isinstance(listener, DatagramListener):
+        if listener.counts is not None:
             return row | {"datagrams": asdict(listener.counts)}
         queue = listener.queue
-        row |= {"open": self._serving.open_through(served)}
+        row |= {"open": listener.open}
         return row | {"queue": asdict(queue)} if queue is not None else row
 
     def connections(self, _words: Words) -> list[dict[str, object]]:

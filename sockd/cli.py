@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sockd import config
-from sockd.daemon import Daemon, Surroundings
+from sockd.daemon import Daemon
 from sockd.errors import EX_OK, EX_USAGE, ConfigurationError, SockdError, UsageError, fault
 from sockd.inetd import Inetd, of_inetd, open_log
 from sockd.log import ERROR_SEVERITY, is_journal
@@ -38,6 +38,8 @@ from sockd.process.systemd import Given
 from sockd.process.upgrade import Command
 from sockd.settings import ListenSettings, LogSettings, Settings
 from sockd.storing import Stored
+from sockd.supervisor import Supervisor
+from sockd.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -286,7 +288,8 @@ def _serve(
         predecessor=predecessor,
         stored=stored,
     )
-    daemon = Daemon(source.settings, surroundings)
+    kind = Supervisor if source.settings.daemon.workers > 1 else Daemon
+    daemon = kind(source.settings, surroundings)
     try:
         daemon.run()
     except SockdError as error:

@@ -19,7 +19,7 @@ from sockd.errors import EX_NOPERM, EX_OSERR, EX_USAGE, SockdError, fault
 from sockd.net.address import Address
 from sockd.net.sockets import Listening, open_listener
 from sockd.settings import ListenSettings
-from sockd.wire.control import MAX_QUESTION_BYTES, Answer, ControlError, read_question
+from sockd.wire.control import MAX_QUESTION_BYTES, Answer, ControlError, Question, read_question
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -139,14 +139,17 @@ class Control:
             question = read_question(line)
             if question.verb not in ("status", "connections"):
                 logger.info("control", extra={"event": {"verb": question.verb, "uid": user}})
-            result = self._verbs[question.verb](question.words)
-            return result if isinstance(result, Later) else Answer(result)
         except ControlError as error:
             return Answer(error=str(error), exit_code=EX_USAGE)
-        except SockdError as error:
-            return Answer(error=str(error), exit_code=error.exit_code)
-        except OSError as error:  # such as: no descriptor is left
-            return Answer(error=str(fault(error, question.verb)), exit_code=EX_OSERR)
+        return answer(question, self._verbs)
+
+    def leave(self) -> None:
+        """Close, in a process that was forked, what the one it was forked from goes on with."""
+        self._socket.close()
+        for asking in self._open:
+            asking.leave()
+        if self._spare is not None:
+            self._spare.close()
 
     def hand_over(self) -> None:
         """Answer those who have asked, and nobody else: another process has the socket."""
@@ -162,6 +165,27 @@ class Control:
         if self._spare is not None:
             self._spare.close()
         self._listening.close()
+
+
+def answer_to(line: bytes, verbs: Mapping[str, Verb]) -> Answer:
+    """Answer a line that only these verbs may be in, at once."""
+    try:
+        said = answer(read_question(line, tuple(verbs)), verbs)
+    except ControlError as error:
+        return Answer(error=str(error), exit_code=EX_USAGE)
+    assert isinstance(said, Answer)
+    return said
+
+
+def answer(question: Question, verbs: Mapping[str, Verb]) -> Answer | Later:
+    """Do what is asked; errors are answers."""
+    try:
+        result = verbs[question.verb](question.words)
+        return result if isinstance(result, Later) else Answer(result)
+    except SockdError as error:
+        return Answer(error=str(error), exit_code=error.exit_code)
+    except OSError as error:  # such as: no descriptor is left
+        return Answer(error=str(fault(error, question.verb)), exit_code=EX_OSERR)
 
 
 def _user_of(sock: socket.socket) -> int | None:
@@ -227,6 +251,10 @@ class _Asking:
         if not self._left:
             self.close()
 
+    def leave(self) -> None:
+        """Close the socket alone."""
+        self._socket.close()
+
     def close(self) -> None:
         """End it; again does nothing."""
         if self._socket.fileno() < 0:
@@ -237,4 +265,4 @@ class _Asking:
         self._ended(self)
 
 
-__all__ = ["Control", "Later", "listen"]
+__all__ = ["Control", "Later", "answer_to", "listen"]

@@ -42,7 +42,7 @@ from sockd.process import preload, privileges, systemd
 from sockd.process.passed import PassedSockets
 from sockd.process.signals import Signals, settle
 from sockd.process.stall import StallWatch
-from sockd.process.systemd import Given, Notifier
+from sockd.process.systemd import Notifier
 from sockd.reloading import Outcome, Reloading
 from sockd.services.builtin import DISCARD
 from sockd.services.pool import Pool
@@ -50,17 +50,16 @@ from sockd.serving import Serving, Tools
 from sockd.wire.framing import Raw
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
 
+    from sockd.control import Verb
     from sockd.log import OwnHandler
     from sockd.net.address import Address
     from sockd.net.sockets import Listening
-    from sockd.predecessor import Predecessor
     from sockd.process.privileges import Dropped, Prepared, Wanted
-    from sockd.process.upgrade import Command
     from sockd.services.http import Page
     from sockd.settings import Settings
-    from sockd.storing import Stored
+    from sockd.surroundings import Surroundings
 
 logger = logging.getLogger("sockd.daemon")
 
@@ -84,37 +83,6 @@ REFUSED = Group(
 """For connections that are not let in: a second to take the banner, and to be told apart from a reset."""
 REFUSED_SHARE = 8
 """One connection in so many may be of those that are being refused; a source that is past its limit fills no more."""
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """Where a daemon runs, and whom it tells what.
-
-    Args:
-        ready: called with (address, service) of every listener, once it serves.
-        imported: called once every handler is imported, or one could not be.
-        check: reads the configuration again, and raises what is wrong with it; None where there is no file.
-        parse: does the same for a text and its name.
-        background: no terminal: the log goes to syslog if nothing else is said, and root needs a user to become.
-        root_may_stay: root may serve without the configuration's word.
-        given: what systemd, or whoever started us, passed.
-        trace: each frame is a line of the log.
-        command: how this process was started, for an upgrade; None where it cannot be started again.
-        predecessor: the process before us, in an upgrade.
-        stored: connections of the process before us, in a restart.
-    """
-
-    ready: Callable[[Sequence[tuple[str, str]]], None]
-    imported: Callable[[], None] = lambda: None
-    check: Callable[[], Settings] | None = None
-    parse: Callable[[str, str], Settings] | None = None
-    background: bool = False
-    root_may_stay: bool = False
-    given: Given = Given()  # noqa: RUF009 - frozen
-    trace: bool = False
-    command: Command | None = None
-    predecessor: Predecessor | None = None
-    stored: Stored | None = None
 
 
 Opened: TypeAlias = "tuple[Address, Listening, Plan]"
@@ -156,6 +124,8 @@ class Daemon:
         self._version = version("sockd")  # these two now: chroot(2) hides what they are read from
         self._status_page = read_status_page()
         self._at_once = False
+        self._controlling: Control | None = None
+        self._files = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def run(self) -> None:
         """Bind, drop rights, serve, and return once everything is closed.
@@ -250,7 +220,6 @@ class Daemon:
 
     def _build(self, stack: ExitStack) -> None:
         name = self._settings.daemon.multiplexer
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._capacity = self._room()
         self._connections = ConnectionSet(
             size=self._capacity, memory=self._settings.daemon.max_memory, epoll=selector.waits_in_set(name)
@@ -267,25 +236,27 @@ class Daemon:
             stack.callback(watch.close)
             self._loop.watch = watch
         self._notifier = Notifier(self._manager, self._loop)
-        self._executor.begin(self._loop, files)
+        self._executor.begin(self._loop, self._files)
         self._forwarding.begin(self._loop)
         self._resolver = Resolver(self._loop)
         stack.callback(self._resolver.close)
         self._connections.name_of = self._resolver.known
-        signals = Signals(
-            {
-                signal.SIGHUP: self._hang_up,
-                signal.SIGUSR1: self._reopen_log,
-                signal.SIGUSR2: self._generations.upgrade_by_signal,
-                signal.SIGCHLD: self._executor.reap,
-                signal.SIGTERM: self._stop,
-                signal.SIGINT: self._stop_at_once,
-                signal.SIGQUIT: self._stop_at_once,
-            }
-        )
-        stack.callback(signals.close)
-        signals.install()
-        self._loop.add_reader(signals.fileno(), signals.handle)
+        self._signals = Signals(self._actions())
+        stack.callback(self._signals.close)
+        self._signals.install()
+        self._loop.add_reader(self._signals.fileno(), self._signals.handle)
+
+    def _actions(self) -> dict[signal.Signals, Callable[[], None]]:
+        """Say what is done on each signal."""
+        return {
+            signal.SIGHUP: self._hang_up,
+            signal.SIGUSR1: self._reopen_log,
+            signal.SIGUSR2: self._generations.upgrade_by_signal,
+            signal.SIGCHLD: self._executor.reap,
+            signal.SIGTERM: self._stop,
+            signal.SIGINT: self._stop_at_once,
+            signal.SIGQUIT: self._stop_at_once,
+        }
 
     def _room(self) -> int:
         """Return max_connections, or what select(2) can wait for."""
@@ -316,21 +287,9 @@ class Daemon:
 
     def _attach(self, bound: list[Opened], stack: ExitStack) -> None:
         """Make the listeners, start what services start, and accept."""
-        reserve = Reserve()
-        stack.callback(reserve.close)
-        refusals = Refusals(self._connections, REFUSED, max(1, self._capacity // REFUSED_SHARE))
-        tools = Tools(
-            connections=self._connections,
-            loop=self._loop,
-            pool=self._pool,
-            resolver=self._resolver,
-            executor=self._executor,
-            forwarding=self._forwarding,
-            refusals=refusals,
-            reserve=reserve,
-            trace=self._surroundings.trace,
-        )
-        self._serving = Serving(tools, self._page)
+        self._reserve = Reserve()
+        stack.callback(self._reserve.close)
+        self._serving = self._serving_with(self._tools())
         stack.callback(self._serving.close)
         self._reloading = Reloading(
             self._settings,
@@ -341,24 +300,58 @@ class Daemon:
             services=self._services,
             apply=self._apply,
         )
-        asked = Asked(self, self._serving, self._reloading, self._generations, self._version, logging.getLogger())
+        self._asked = Asked(self, self._serving, self._reloading, self._generations, self._version, logging.getLogger())
         self._pages = Pages(
-            asked,
+            self._asked,
             self._serving,
             self._reloading,
             status_page=self._status_page,
-            most=self._capacity,
+            most=self._most,
             started=self._generations.started,
+            others=self._usage_of_others,
         )
-        answering = None
         if self._control is not None:
             users = frozenset((0, self._generations.starter))
-            answering = Control(self._control, self._loop, users, asked.verbs())
-            stack.callback(answering.close)
+            self._controlling = Control(self._control, self._loop, users, self._verbs())
+            stack.callback(self._controlling.close)
         self._generations.begin(
-            self._serving, self._notifier, answering, self._reloading.drain, self._count, self._stop
+            self._serving, self._notifier, self._controlling, self._reloading.drain, self._count, self._stop
         )
         stack.callback(self._generations.let_go)
+        self._begin(bound)
+
+    @property
+    def _most(self) -> int:
+        """How many connections may be open at once."""
+        return self._capacity
+
+    def _usage_of_others(self) -> Mapping[str, float]:
+        """Return what processes take that serve beside this one."""
+        return {}
+
+    def _tools(self) -> Tools:
+        """Return what listeners are made with."""
+        return Tools(
+            connections=self._connections,
+            loop=self._loop,
+            pool=self._pool,
+            resolver=self._resolver,
+            executor=self._executor,
+            forwarding=self._forwarding,
+            refusals=Refusals(self._connections, REFUSED, max(1, self._capacity // REFUSED_SHARE)),
+            reserve=self._reserve,
+            trace=self._surroundings.trace,
+        )
+
+    def _serving_with(self, tools: Tools) -> Serving:
+        return Serving(tools, self._page)
+
+    def _verbs(self) -> dict[str, Verb]:
+        """Return what answers each verb of the control socket."""
+        return self._asked.verbs()
+
+    def _begin(self, bound: list[Opened]) -> None:
+        """Accept."""
         for served in self._serving.begin(bound):
             event = {"address": str(served), "service": served.run.spec.name}
             event |= {"passed": served.listening.passed} if served.listening.passed else {}

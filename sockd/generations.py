@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from sockd import control
 from sockd.control import Later
@@ -25,46 +25,18 @@ if TYPE_CHECKING:
 
     from sockd.control import Control
     from sockd.net.sockets import Listening
-    from sockd.predecessor import Predecessor
-    from sockd.process.systemd import Given, Notifier
-    from sockd.process.upgrade import Channel, Command
+    from sockd.process.systemd import Notifier
+    from sockd.process.upgrade import Channel
     from sockd.serving import Served, Serving
     from sockd.settings import DaemonSettings
-    from sockd.storing import Stored
+    from sockd.surroundings import Surroundings
     from sockd.upgrade_messages import Ready
     from sockd.upgrading import Result
 
 logger = logging.getLogger("sockd.daemon")
 
-LOOK_SECONDS = 0.05
+LOOK_SECONDS = 0.2
 """How often a process that has left looks whether its last connection has ended."""
-
-
-class Origin(Protocol):
-    """Where a process comes from.
-
-    Attributes:
-        given: by a manager.
-        command: how it was started; None where it cannot be started again.
-        predecessor: the process before it; None at a start.
-        stored: connections of the process before it, which has ended; None for none.
-    """
-
-    @property
-    def stored(self) -> Stored | None:
-        """See above."""
-
-    @property
-    def given(self) -> Given:
-        """See above."""
-
-    @property
-    def command(self) -> Command | None:
-        """See above."""
-
-    @property
-    def predecessor(self) -> Predecessor | None:
-        """See above."""
 
 
 class Generations:
@@ -79,13 +51,14 @@ class Generations:
         started: when that was, in seconds since 1970.
     """
 
-    def __init__(self, daemon: DaemonSettings, origin: Origin) -> None:
+    def __init__(self, daemon: DaemonSettings, origin: Surroundings) -> None:
         predecessor = origin.predecessor
         self._given = origin.given
         self._command = origin.command
         self._predecessor = predecessor
         self._stored = origin.stored
         self.daemon = daemon
+        self._is_stopping = False
         self.starter = predecessor.hello.starter if predecessor else os.geteuid()
         self.started = predecessor.hello.started if predecessor else time.time()
         self._pidfile: PidFile | None = None
@@ -194,7 +167,8 @@ class Generations:
             self._upgrading.check()
 
     def give_up(self, why: str) -> None:
-        """End a new process that is on its way, and start none."""
+        """End a new process that is on its way, and start none: this one stops."""
+        self._is_stopping = True
         if self._upgrading is not None:
             self._upgrading.give_up(why)
 
@@ -223,7 +197,8 @@ class Generations:
 
     def _successor_ended(self, channel: Channel) -> None:
         self._loop.remove_reader(channel.fileno())
-        self._stop()
+        if not self._is_stopping:
+            self._stop()
 
     def _end_when_empty(self) -> None:
         if self._count() or self._serving.leaving or (self._answering is not None and len(self._answering)):
@@ -237,6 +212,13 @@ class Generations:
         """At a stop, leave to the manager what the next process can go on with, if that is wanted."""
         if self.daemon.store_connections and self._given.store:
             put_away(self._serving, self._notifier, self._given.store)
+
+    def abandon(self) -> None:
+        """Close, in a process that was forked, what the one it was forked from goes on with."""
+        if self._predecessor is not None:
+            self._predecessor.channel.close()
+        for channel in self._elders.channels:
+            channel.close()
 
     def let_go(self) -> None:
         """Let the processes that have left end their connections in order, for this one ends; again does nothing."""

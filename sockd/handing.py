@@ -44,6 +44,11 @@ def way_of(spec: ServiceSpec) -> str:
     return " ".join([*filter(None, words), repr(spec.framing)])
 
 
+def way_at(served: Served) -> str:
+    """Say how the service of a listener is spoken to; where others accept from it, no connection can go there."""
+    return way_of(served.plan.service) if isinstance(served.listener, Listener) else "lent"
+
+
 def name_of(served: Served) -> str:
     """Return the name under which PassedSockets finds a socket for the address that it was opened for."""
     address = served.address
@@ -107,4 +112,4 @@ def take(connections: ConnectionSet, served: Served, row: Row, fd: int) -> bool:
     return True
 
 
-__all__ = ["forget", "name_of", "rows", "settle", "take", "way_of"]
+__all__ = ["forget", "name_of", "rows", "settle", "take", "way_at", "way_of"]

@@ -43,6 +43,16 @@ class Histogram:
         """How many there were."""
         return sum(self._counts)
 
+    def add(self, counts: Sequence[int], sum: float) -> None:
+        """Count what another one of the same bounds has counted."""
+        self._counts = [one + two for one, two in zip(self._counts, counts, strict=True)]
+        self.sum += sum
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """How many there were up to each bound, from the one before on; the last: past all bounds."""
+        return tuple(self._counts)
+
     def cumulative(self) -> Iterator[tuple[str, int]]:
         """Yield each bound, as text, with the number of observations up to it."""
         count = 0

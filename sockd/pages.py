@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from sockd.metrics import CONTENT_TYPE, Family, exposition
-from sockd.net.datagram import DatagramListener
 from sockd.services.http import Page
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sockd.asked import Asked
     from sockd.metrics import Histogram, Labels
@@ -46,10 +45,19 @@ class Pages:
         status_page: of read_status_page(), before chroot(2) hides it.
         most: connections that may be open at once.
         started: seconds since 1970.
+        others: what processes take that serve beside this one.
     """
 
     def __init__(
-        self, asked: Asked, serving: Serving, reloading: Reloading, *, status_page: str, most: int, started: float
+        self,
+        asked: Asked,
+        serving: Serving,
+        reloading: Reloading,
+        *,
+        status_page: str,
+        most: int,
+        started: float,
+        others: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self._asked = asked
         self._serving = serving
@@ -57,6 +65,7 @@ class Pages:
         self._most = most
         self._started = started
         self._status_page = status_page
+        self._others = others
 
     def page(self, path: str) -> Page | None:
         """Return a page; None where there is none."""
@@ -79,9 +88,13 @@ class Pages:
         return self._asked.state == "serving"
 
     def _status(self) -> dict[str, Any]:
-        loop = self._serving.turns
-        seconds = {"count": loop.count, "sum": loop.sum}
-        return self._asked.status({}) | {"max_connections": self._most, "turns": seconds, "process": self._usage()}
+        _, turns = self._serving.times()
+        seconds = {"count": turns.count, "sum": turns.sum}
+        return self._asked.status({}) | {
+            "max_connections": self._most,
+            "turns": seconds,
+            "process": self._usage_of_all(),
+        }
 
     # ---- for Prometheus
 
@@ -91,10 +104,9 @@ class Pages:
         yield _one("sockd_ready", "1 while new clients are welcome", int(self._is_ready()))
         yield from self._of_services()
         yield from self._of_listeners()
-        tools = self._serving.tools
         yield _one("sockd_max_connections", "Connections that may be open at once", self._most)
-        yield _one("sockd_buffer_bytes", "Memory of unfinished frames and unsent output", tools.connections.memory)
-        yield _one("sockd_programs", "Programs that run", len(tools.executor))
+        yield _one("sockd_buffer_bytes", "Memory of unfinished frames and unsent output", self._serving.memory)
+        yield _one("sockd_programs", "Programs that run", self._serving.programs)
         yield from self._of_time()
         yield from self._of_reloads()
         yield from self._of_process()
@@ -128,12 +140,13 @@ class Pages:
         yield Family("sockd_datagrams_total", "counter", "What became of datagrams", [*_datagrams(listeners)])
 
     def _of_time(self) -> Iterator[Family]:
-        handlers: Samples = [({"service": name}, one) for name, one in sorted(self._serving.handlers.items())]
+        of_handlers, turns = self._serving.times()
+        handlers: Samples = [({"service": name}, one) for name, one in sorted(of_handlers.items())]
         text = "Time that handlers took for what was handed to them at once; of services that are called for each "
         text += "connection a share is measured"
         yield Family("sockd_handler_seconds", "histogram", text, handlers)
         text = "Time that the loop worked between two waits"
-        yield Family("sockd_loop_turn_seconds", "histogram", text, [({}, self._serving.turns)])
+        yield Family("sockd_loop_turn_seconds", "histogram", text, [({}, turns)])
 
     def _of_reloads(self) -> Iterator[Family]:
         count, last = self._reloading.count, self._reloading.last
@@ -145,13 +158,20 @@ class Pages:
         yield _one("sockd_last_reload_timestamp_seconds", "When the last reload, or the start, was", when)
 
     def _of_process(self) -> Iterator[Family]:
-        usage = self._usage()
+        usage = self._usage_of_all()
         for key, (kind, text) in _PROCESS.items():
             if key in usage:
                 samples: Samples = [({}, usage[key])]
                 yield Family(f"process_{key}", "counter" if kind == "counter" else "gauge", text, samples)
 
-    def _usage(self) -> dict[str, float]:
+    def _usage_of_all(self) -> dict[str, float]:
+        usage = self.usage()
+        for name, value in self._others().items():
+            if name in ADDED:
+                usage[name] = usage.get(name, 0) + value
+        return usage
+
+    def usage(self) -> dict[str, float]:
         """Return what the process takes; what /proc tells is missing where there is none, as after chroot(2)."""
         used = resource.getrusage(resource.RUSAGE_SELF)
         usage: dict[str, float] = {
@@ -167,6 +187,8 @@ class Pages:
         return usage
 
 
+ADDED = ("cpu_seconds_total", "open_fds", "resident_memory_bytes", "virtual_memory_bytes")
+"""Of several processes; a limit and a time are the first one's."""
 _PROCESS = {
     "cpu_seconds_total": ("counter", "Processor time, of user and system"),
     "open_fds": ("gauge", "Open descriptors"),
@@ -195,8 +217,8 @@ def _endings(totals: dict[str, Totals]) -> Iterator[tuple[Labels, float]]:
 
 def _datagrams(listeners: Sequence[Served]) -> Iterator[tuple[Labels, float]]:
     for served in listeners:
-        if isinstance(served.listener, DatagramListener):
-            counts = served.listener.counts
+        counts = served.listener.counts
+        if counts is not None:
             for field in fields(counts):
                 yield {**_where(served), "result": field.name}, getattr(counts, field.name)
 

@@ -134,8 +134,7 @@ class Predecessor:
         taken = {numbers[fd]: one for one in serving.listeners if (fd := one.listening.socket.fileno()) in numbers}
         connections = serving.tools.connections
         rows = [
-            Taken(number=number, service=one.run.spec.name, way=handing.way_of(one.plan.service))
-            for number, one in taken.items()
+            Taken(number=number, service=one.run.spec.name, way=handing.way_at(one)) for number, one in taken.items()
         ]
         try:
             self.channel.send(Ready(taken=rows, has_control=self._has_control, has_pidfile=has_pidfile))

@@ -21,7 +21,7 @@ from sockd.net.connection_info import Totals
 from sockd.net.datagram import DatagramListener
 from sockd.net.datagram_rules import DatagramRules
 from sockd.net.last_calls import SETTLE_SECONDS
-from sockd.net.listener import Listener, Quota
+from sockd.net.listener import ACCEPTS_A_TURN, Listener, Quota
 from sockd.net.options import set_inherited
 from sockd.net.timed import Timed
 from sockd.services import hooks
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sockd.net.address import Address
     from sockd.net.connection_set import ConnectionSet
     from sockd.net.handover import Handover
+    from sockd.net.lent import Lent
     from sockd.net.listener import Refusals
     from sockd.net.loop import EventLoop
     from sockd.net.reserve import Reserve
@@ -76,7 +77,7 @@ class Served:
     listening: Listening
     plan: Plan
     run: Run
-    listener: Listener | DatagramListener
+    listener: Listener | DatagramListener | Lent
 
     def __str__(self) -> str:
         return str(self.listening)
@@ -96,6 +97,9 @@ class Tools:
     reserve: Reserve
     trace: bool = False
     """Each frame is a line of the log."""
+    accepts_a_turn: int = ACCEPTS_A_TURN
+    is_ahead: Callable[[], bool] | None = None
+    """Whether other processes that accept from the same sockets had better do so now; None where there are none."""
 
 
 class Serving:
@@ -145,9 +149,8 @@ class Serving:
         made: list[Served] = []
         runs: dict[int, Run] = {}
         wanted = list(wanted)
-        if not self._is_measuring and any(plan.service.protocol is Http for _, _, plan, _ in wanted):
-            self._is_measuring = True
-            self.tools.loop.observe = self.turns.observe
+        if any(plan.service.protocol is Http for _, _, plan, _ in wanted):
+            self.measure()
         try:
             for address, listening, plan, former in wanted:
                 if id(plan.service) not in runs:
@@ -158,10 +161,16 @@ class Serving:
         except BaseException as error:
             for run in runs.values():
                 self._forget(run)
+            self._settle()
             if isinstance(error, MemoryError):
                 raise SystemFault(str(error)) from None
             raise
         return made
+
+    def measure(self) -> None:
+        """Take the time of handlers and turns from now on: numbers are served somewhere."""
+        self._is_measuring = True
+        self.tools.loop.observe = self.turns.observe
 
     def _run(self, spec: ServiceSpec) -> Run:
         tools = self.tools
@@ -183,12 +192,12 @@ class Serving:
         before = former.listener if former else None
         if listening.endpoint.type == socket.SOCK_DGRAM:
             assert spec.datagram is not None
-            assert not isinstance(before, Listener)
+            assert before is None or isinstance(before, DatagramListener)
             rules = DatagramRules(plan.settings, tools.loop.clock, small=spec.small)
             pool = tools.pool if spec.blocking else None
             answering = DatagramListener(listening, spec.datagram, tools.loop, spec.name, rules, before, pool)
             return Served(address, listening, plan, run, answering)
-        assert not isinstance(before, DatagramListener)
+        assert before is None or isinstance(before, Listener)
         group = tools.connections.add_group(group_of(run.spec), run.sink)
         run.groups.add(group)
         accepting = Listener(
@@ -204,6 +213,8 @@ class Serving:
             service=spec.name,
             handover=self._handover(plan),
             former=before,
+            accepts_a_turn=tools.accepts_a_turn,
+            is_ahead=tools.is_ahead,
         )
         return Served(address, listening, plan, run, accepting)
 
@@ -234,7 +245,8 @@ class Serving:
         settings = served.plan.settings
         if settings != former.plan.settings:
             set_inherited(served.listening.socket, served.listening.endpoint, settings)
-            if isinstance(served.listener, Listener) and settings.backlog != former.plan.settings.backlog:
+            is_stream = served.listening.endpoint.type == socket.SOCK_STREAM
+            if is_stream and settings.backlog != former.plan.settings.backlog:
                 with suppress(OSError):  # it goes on with the old one
                     served.listening.socket.listen(settings.backlog)
         self.listeners[self.listeners.index(former)] = served
@@ -277,11 +289,12 @@ class Serving:
         for served in self.listeners:
             served.listener.close()
 
-    def hand_over(self, served: Served) -> None:
-        """Listen there no more, for another process does; its connections that stay here go on."""
-        self.listeners.remove(served)
-        served.listener.hand_over()
-        self._retire(served)
+    def hand_over(self, handed: Sequence[Served]) -> None:
+        """Listen there no more, for another process does; their connections that stay here go on."""
+        for served in handed:
+            self.listeners.remove(served)
+            served.listener.hand_over()
+            self._retire(served)
 
     # ---- what is left of former ones
 
@@ -297,8 +310,12 @@ class Serving:
     def _look(self) -> None:
         self._is_looking = False
         self._former = [served for served in self._former if not self._has_ended(served)]
-        if self._former:
+        if self._settle() or self._former:
             self._look_later()
+
+    def _settle(self) -> bool:
+        """Let go of relays and SOCKS servers that no listener has; tell whether some have clients still."""
+        return self.tools.forwarding.settle(served.plan.service for served in (*self.listeners, *self.leaving))
 
     def _has_ended(self, served: Served) -> bool:
         listener = served.listener
@@ -350,11 +367,24 @@ class Serving:
                 return served
         return None
 
-    def open_through(self, served: Served) -> int:
-        """Count the open connections that came through a socket, also by former settings."""
-        same = (one.listener for one in self.every() if one.listening is served.listening)
-        groups = [listener.group for listener in same if isinstance(listener, Listener)]
-        return sum(self.tools.connections.totals(group).open for group in groups)
+    @property
+    def connections(self) -> int:
+        """How many connections are open or closing."""
+        return len(self.tools.connections) + len(self.tools.forwarding)
+
+    @property
+    def memory(self) -> int:
+        """How many bytes unfinished frames and unsent output take."""
+        return self.tools.connections.memory
+
+    @property
+    def programs(self) -> int:
+        """How many programs run."""
+        return len(self.tools.executor)
+
+    def times(self) -> tuple[dict[str, Histogram], Histogram]:
+        """Return how long the handlers of each service take, and the turns of the loop."""
+        return self.handlers, self.turns
 
     def goodbye(self, group: int) -> bytes:
         """Return the last words of the service of a group."""
@@ -378,6 +408,8 @@ class Serving:
             found.setdefault(name, Totals())
             if isinstance(served.listener, Listener):
                 found[name] += self.tools.connections.totals(served.listener.group)
+        for name, totals in self.tools.forwarding.totals().items():
+            found[name] = found.get(name, Totals()) + totals
         return found
 
 

@@ -54,6 +54,14 @@ class DaemonSettings:
         help="how readiness is learned; auto is the C set's own epoll on Linux",
         source="FAQ II.14",
     )
+    workers: int = setting(
+        1,
+        help="processes that serve, each with one thread, under a small supervisor; 1: the daemon serves itself",
+        source="as many as processors are to be busy; nginx(8), worker_processes",
+        unit="processes",
+        low=1,
+        high=256,
+    )
     max_connections: int = setting(
         10_000,
         help="connections open at once; at the limit new ones wait in the backlog",

@@ -79,10 +79,7 @@ class Stored:
         if not self._rows and not self._descriptors:
             return
         connections, came = serving.tools.connections, len(self._descriptors)
-        served = {
-            (handing.name_of(one), one.run.spec.name, handing.way_of(one.plan.service)): one
-            for one in serving.listeners
-        }
+        served = {(handing.name_of(one), one.run.spec.name, handing.way_at(one)): one for one in serving.listeners}
         taken = 0
         for stored in self._rows:
             one = served.get((stored.listener, stored.service, stored.way))

@@ -222,11 +222,19 @@ class Upgrading:
         except SockdError as error:
             self._fail(str(error), error.exit_code)
         else:
-            if isinstance(said, Failed):
-                self._fail(said.error, said.exit_code)
+            if isinstance(said, Ready):
+                self._try_to_hand_over(successor, said)
             else:
-                assert isinstance(said, Ready)
-                self._hand_over(successor, said)
+                assert isinstance(said, Failed)
+                self._fail(said.error, said.exit_code)
+
+    def _try_to_hand_over(self, successor: Successor, ready: Ready) -> None:
+        try:
+            self._hand_over(successor, ready)
+        except Exception as error:
+            logger.error("upgrade failed by a defect", exc_info=error)
+            if self.is_under_way:
+                self._fail(f"{type(error).__name__}: {error}", EX_OSERR)
 
     def _hand_over(self, successor: Successor, ready: Ready) -> None:
         """Hand the connections over; nothing is received or sent meanwhile."""
@@ -293,9 +301,7 @@ class Upgrading:
         except SockdError as error:  # it ends, and the manager starts another
             logger.error("the new process has ended", extra={"event": {"error": str(error)}})
         taken = {one.number for one in ready.taken}
-        for number, served in enumerate(self._handed):
-            if number in taken:
-                serving.hand_over(served)
+        serving.hand_over([served for number, served in enumerate(self._handed) if number in taken])
         self._left(ready, successor.channel)
         logger.info("upgraded", extra={"event": {"pid": result.pid, "moved": result.moved, "stay": result.stay}})
         self._note(result)

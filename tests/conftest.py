@@ -1,7 +1,8 @@
 """Fixtures of all tests.
 
 `serve` and `client` to talk to a daemon, `daemon` to watch one from outside, `background` for one in the background,
-`managed` for one that a service manager started, `machine` for a whole systemd.
+`managed` for one that a service manager started, `machine` for a whole systemd, `talk` for programs of others, `target`
+for a relay's.
 """
 
-pytest_plugins = ["serving", "watching", "background", "manager", "machine"]
+pytest_plugins = ["serving", "watching", "background", "manager", "machine", "programs", "targets", "balancer"]

@@ -324,7 +324,7 @@ WRONG = [
         "key unlike any",
         LISTEN + '[daemon]\numask = "022"\n',
         ":5: daemon.umask: unknown key; the keys of [daemon] are user, group, chroot, pidfile, "
-        "multiplexer, max_connections, max_memory, stall_time, threads, stop_timeout, pre_drain, "
+        "multiplexer, workers, max_connections, max_memory, stall_time, threads, stop_timeout, pre_drain, "
         "upgrade_timeout, store_connections, control, "
         "inetd_timeout, log",
     ),
@@ -695,6 +695,11 @@ WRONG = [
         "budget below a datagram",
         LISTEN + 'datagram_budget = "1 KiB"\n',
         ':4: listen[0].datagram_budget: "1 KiB" is too small; allowed is 64 KiB to 1024 GiB',
+    ),
+    (
+        "workers none",
+        LISTEN + "[daemon]\nworkers = 0\n",
+        ":5: daemon.workers: 0 is too small; allowed is 1 to 256 processes",
     ),
     # Services.
     (

@@ -102,7 +102,7 @@ def test_the_socket_is_its_owners_alone(house, open_path, tmp_path, as_root):
     answer = json.loads(subprocess.run(asks, capture_output=True, check=True, timeout=30).stdout)
     assert answer["error"].startswith("uid 65534 may not control this daemon")
     assert answer["exit"] == 77
-    assert server.having("control refused")[0]["uid"] == 65534
+    assert server.wait_for("control refused")["uid"] == 65534
     server.stop()
     assert not path.exists()
 

@@ -77,6 +77,8 @@ def test_pages(root, page):
         "usr/share/doc/sockd/README.md",
         "usr/share/doc/sockd/examples/app.py",
         "usr/share/doc/sockd/examples/inetd.conf",
+        "usr/share/doc/sockd/examples/haproxy/haproxy.cfg",
+        "usr/share/doc/sockd/examples/kubernetes/sockd.yaml",
         "usr/include/sockbuf.h",
         "usr/lib/libsockbuf.so",
         "usr/lib/pkgconfig/sockbuf.pc",

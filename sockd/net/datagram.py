@@ -120,7 +120,7 @@ class DatagramListener:
         """Receive from now on."""
         self._loop.add_reader(self._socket.fileno(), self._receive)
 
-    def detach(self, _successor: DatagramListener) -> None:
+    def detach(self, _successor: DatagramListener | None) -> None:
         """Receive no more, for another goes on with the socket."""
         self._loop.remove_reader(self._socket.fileno())
         self._is_detached = True

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 
 from sockd.net import packed
 from sockd.net.admission import Admission, Verdict
+from sockd.net.balance import MOMENT_SECONDS
 from sockd.net.connection_sink import log_end
 from sockd.net.endpoint import format_peer
 from sockd.net.kernel import accept_queue
@@ -38,7 +39,7 @@ from sockd.net.sink import Sink
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from sockd.net.connection_set import ConnectionSet, Group
     from sockd.net.endpoint import SockAddr
@@ -120,6 +121,8 @@ class Listener:
         reserve: the spare descriptor.
         resolver: asked for the names of clients where `names` is on.
         service: its name, for the log.
+        accepts_a_turn: before others have their turn.
+        is_ahead: whether other processes had better accept now; None where there are none.
         former: who accepted from the same socket until now, by other settings; what it counted is counted on.
 
     Attributes:
@@ -142,10 +145,14 @@ class Listener:
         service: str,
         handover: Handover | None = None,
         former: Listener | None = None,
+        accepts_a_turn: int = ACCEPTS_A_TURN,
+        is_ahead: Callable[[], bool] | None = None,
     ) -> None:
         self._listening = listening
         self._socket = listening.socket
         self._fd = listening.socket.fileno()
+        self._accepts_a_turn = accepts_a_turn
+        self._is_ahead = is_ahead
         self._settings = settings
         self._handover = handover
         self._set = connections
@@ -173,6 +180,10 @@ class Listener:
     def __str__(self) -> str:
         return str(self._listening)
 
+    @property
+    def counts(self) -> None:
+        """There are no datagrams."""
+
     # ---- accepting
 
     def start(self) -> None:
@@ -180,8 +191,12 @@ class Listener:
         self._own.most = self._settings.max_connections
         self._go_on()
 
-    def detach(self, successor: Listener) -> None:
-        """Accept no more, for another goes on with the socket; connections that wait for their header still come."""
+    def detach(self, successor: Listener | None) -> None:
+        """Accept no more, for another goes on with the socket; connections that wait for their header still come.
+
+        Args:
+            successor: None when it is in another process.
+        """
         self._loop.remove_reader(self._fd)
         self._fd = -1
         self._successor = successor
@@ -192,12 +207,28 @@ class Listener:
         return not self._headers
 
     @property
+    def open(self) -> int:
+        """Connections that came through its socket, also by former settings, and have not ended."""
+        return self._own.count
+
+    @property
     def queue(self) -> AcceptQueue | None:
         """The kernel's accept queue; None where it does not tell."""
         return accept_queue(self._socket) if self._fd >= 0 else None
 
     def _accept(self) -> None:
-        if self._fd >= 0:  # else a reload in this very turn has put another in its place
+        if self._fd < 0:  # a reload in this very turn has put another in its place
+            return
+        if self._is_ahead is not None and self._is_ahead():
+            self._loop.remove_reader(self._fd)
+            self._loop.call_later(MOMENT_SECONDS, self._after_others)
+        else:
+            self._accept_some()
+
+    def _after_others(self) -> None:
+        """Go on, and take what the others have left."""
+        self._go_on()
+        if self._fd >= 0:
             self._accept_some()
 
     def _accept_some(self) -> bool:
@@ -208,13 +239,13 @@ class Listener:
             if room <= 0:
                 self._defer("max_connections")
                 return False
-            came, stopped = self._set.accept(self._fd, self.group, min(room, ACCEPTS_A_TURN))
+            came, stopped = self._set.accept(self._fd, self.group, min(room, self._accepts_a_turn))
             self._count(came)
-            return self._after(stopped, came) and came == ACCEPTS_A_TURN
+            return self._after(stopped, came) and came == self._accepts_a_turn
         return self._accept_each()
 
     def _accept_each(self) -> bool:
-        for came in range(ACCEPTS_A_TURN):
+        for came in range(self._accepts_a_turn):
             full = min(one.room for one in self._quotas) <= 0
             if full and self._settings.at_limit == "defer":
                 self._defer("max_connections")

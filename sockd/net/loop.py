@@ -100,6 +100,11 @@ class EventLoop:
         self._reader.close()
         self._writer.close()
 
+    def leave(self) -> None:
+        """Close, in a process that was forked, what is this loop's; the one it was forked from goes on with it."""
+        self._reader.close()
+        self._writer.close()
+
     def _woken(self) -> None:
         with contextlib.suppress(OSError):  # what is left wakes again
             self._reader.recv(4096)

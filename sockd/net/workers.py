@@ -114,6 +114,7 @@ class Workers:
         """Let the threads end when what they do does."""
         for _ in range(self._threads):
             self._queue.put(None)
+        self._threads = 0  # a question that comes nevertheless gets a thread of its own
 
 
 __all__ = ["NoAnswer", "Question", "Workers"]

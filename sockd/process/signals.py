@@ -77,6 +77,11 @@ class Signals:
             if number in came:
                 action()
 
+    def leave(self) -> None:
+        """Close, in a process that was forked, what the one it was forked from goes on with."""
+        self._reader.close()
+        self._writer.close()
+
     def close(self) -> None:
         """Give the signals back."""
         for number, handler in self._previous.items():

@@ -144,7 +144,10 @@ class Command:
         Raises:
             SystemFault, PermissionFault: it cannot be; the reason is the kernel's.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:  # no descriptor is left
+            raise fault(error, "no way to a new process") from None
         environment = {**self.environment, VARIABLE: str(theirs.fileno())}
         try:
             process = subprocess.Popen(

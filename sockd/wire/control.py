@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_QUESTION_BYTES = 20 * 1024 * 1024
 """`plan` sends a configuration, which has 16 MiB at most (sockd.config), escaped for JSON."""
@@ -36,7 +39,7 @@ class Question:
         return _line({"verb": self.verb, **self.words})
 
 
-def read_question(line: bytes) -> Question:
+def read_question(line: bytes, verbs: Sequence[str] = VERBS) -> Question:
     """Read a question.
 
     Raises:
@@ -44,8 +47,8 @@ def read_question(line: bytes) -> Question:
     """
     table = _table(line)
     verb = table.pop("verb", None)
-    if verb not in VERBS:
-        raise ControlError(f"verb: {json.dumps(verb)} is none of {', '.join(VERBS)}")
+    if verb not in verbs:
+        raise ControlError(f"verb: {json.dumps(verb)} is none of {', '.join(verbs)}")
     return Question(verb, table)
 
 

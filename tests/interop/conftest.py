@@ -41,12 +41,13 @@ def examples():
 
 @pytest.fixture
 def serve_example(serve, tmp_path):
-    """Serve `module:attribute` of the examples on a TCP port."""
+    """Serve `module:attribute` of the examples on a TCP port each, or `ADDRESS=module:attribute` elsewhere."""
 
-    def start(handler, **options):
+    def start(*handlers, **options):
         shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
-        server = serve(f"tcp://127.0.0.1:0={handler}", **options)
-        server.wait_for("listening")  # its greeting comes by another pipe, and may be read before
+        listens = [one if "=" in one else f"tcp://127.0.0.1:0={one}" for one in handlers]
+        server = serve(*listens, **options)
+        server.wait_for("listening", count=len(listens))  # its greeting comes by another pipe, and may be read before
         return server
 
     return start

@@ -7,6 +7,7 @@ running is killed at the end of the test.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
@@ -15,7 +16,7 @@ import signal
 import socket
 import subprocess
 import uuid
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -24,6 +25,8 @@ from watching import WITHIN_S, _until
 
 MARK = "SOCKD_TEST_MARK"
 START_S = 30
+PYTESTS = ("pytest-", "popen-gw")
+"""How the folders begin that pytest and pytest-xdist make above tmp_path, of mode 0700."""
 USER = 'user = "root"' if os.geteuid() == 0 else ""
 
 
@@ -193,12 +196,27 @@ def as_root():
 @pytest.fixture
 def open_path(tmp_path):
     """Let another user walk down to tmp_path, whose upper folders pytest makes for us alone."""
-    changed = []
-    for folder in (tmp_path, *tmp_path.parents):
-        mode = folder.stat().st_mode
-        if not mode & 0o001 and folder.stat().st_uid == os.geteuid():
-            folder.chmod(mode | 0o011)
-            changed.append((folder, mode))
-    yield tmp_path
-    for folder, mode in changed:
-        folder.chmod(mode)
+    with ExitStack() as stack:
+        for folder in (tmp_path, *tmp_path.parents):
+            mode = folder.stat().st_mode & 0o7777
+            if folder.name.startswith(PYTESTS):
+                stack.enter_context(_opened_with_others(folder))
+            elif not mode & 0o001 and folder.stat().st_uid == os.geteuid():
+                folder.chmod(mode | 0o011)
+                stack.callback(folder.chmod, mode)
+        yield tmp_path
+
+
+@contextmanager
+def _opened_with_others(folder):
+    """Have a folder of pytest's open, which tests that run side by side share: the last one closes it again."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        os.fchmod(fd, 0o711)
+        yield
+        with suppress(BlockingIOError):  # somebody needs it still
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.fchmod(fd, 0o700)
+    finally:
+        os.close(fd)

@@ -5,60 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import select
 import socket
 import struct
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 
 import pytest
+from targets import LIMIT_S, received
+from watching import SOAK
 
-LIMIT_S = 30
 AS = '[daemon]\nuser = "root"\n' if os.geteuid() == 0 else ""
 LISTEN = '[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "back"\n'
 MULTIPLEXERS = ("auto", "epoll", "poll", "select")
-SOAK = "SOCKD_SOAK" in os.environ
 TRANSFER_BYTES = (1 << 30) if SOAK else (64 << 20)
 RESET = struct.pack("ii", 1, 0)
-
-
-class Target:
-    """A server of the test's own: takes connections one by one."""
-
-    def __init__(self, family=socket.AF_INET, name=("127.0.0.1", 0)):
-        self.listener = socket.socket(family)
-        self.listener.settimeout(LIMIT_S)
-        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listener.bind(name)
-        self.listener.listen(64)
-        self.taken = []
-
-    @property
-    def address(self):
-        name = self.listener.getsockname()
-        return f"unix:{name}" if isinstance(name, str) else f"tcp://127.0.0.1:{name[1]}"
-
-    def take(self):
-        sock, _ = self.listener.accept()
-        sock.settimeout(LIMIT_S)
-        self.taken.append(sock)
-        return sock
-
-    def close(self):
-        for sock in (self.listener, *self.taken):
-            sock.close()
-
-
-@pytest.fixture
-def target():
-    with ExitStack() as stack:
-
-        def make(*arguments):
-            made = Target(*arguments)
-            stack.callback(made.close)
-            return made
-
-        yield make
 
 
 @pytest.fixture
@@ -69,16 +31,6 @@ def relay(serve):
         return serve(config=AS + LISTEN + listen + service, options=options)
 
     return start
-
-
-def received(sock, size):
-    data = b""
-    while len(data) < size:
-        some = sock.recv(size - len(data))
-        if not some:
-            break
-        data += some
-    return data
 
 
 @pytest.mark.parametrize("name", MULTIPLEXERS)
@@ -248,10 +200,16 @@ def test_a_target_that_refuses_is_left_aside_and_tried_again(relay, target):
     assert len(server.having("target left aside")) == 1
     again = target(socket.AF_INET, name)
     end = time.monotonic() + LIMIT_S
-    while not server.having("target is back"):
+    reached = None
+    while reached is not again:
         assert time.monotonic() < end
-        server.connect()
-    again.take()
+        client = server.connect()
+        listeners = {one.listener: one for one in (back, again)}
+        (listener, *_), _, _ = select.select(list(listeners), [], [], LIMIT_S)
+        reached = listeners[listener]
+        reached.take().close()
+        assert client.to_end() == b""
+    server.wait_for("target is back")
 
 
 def test_without_a_target_the_client_is_reset_and_the_log_says_why(relay):

@@ -17,6 +17,8 @@ import pytest
 from controlling import Sockctl
 from watching import _until
 
+from sockd.services.socks.users import Scrypt
+
 HANDLER = """
 import sockd
 
@@ -282,3 +284,20 @@ def test_a_listener_that_comes_again_at_once(house, tmp_path):
     assert house.ask("status")["leaving"] == []
     assert old.to_end() == b""
     assert server.connect(f"unix:{tmp_path}/s").ask(b"b") == b"B"
+
+
+def test_a_socks_service_that_is_added_asks_for_its_users(house, tmp_path):
+    first = LISTEN.format(f"unix:{tmp_path}/first", "upper")
+    server = house.start(first)
+    (tmp_path / "users").write_text("alice:$scrypt$not-to-be-had\n")
+    socks = f'[service.proxy]\nsocks = {{ users = "{tmp_path}/users", allow = ["loopback"] }}\n'
+    house.write(first + LISTEN.format(f"unix:{tmp_path}/proxy", "proxy") + socks)
+    done = house.run("reload")
+    assert done.returncode == 78  # it is read, and its line is wrong
+    assert "users" in done.stderr
+    cheap = Scrypt(4, 8, 1, b"salt" * 4, bytes(32))
+    (tmp_path / "users").write_text(f"alice:{Scrypt(4, 8, 1, cheap.salt, cheap.of(b'secret'))}\n")
+    assert house.run("reload").returncode == 0
+    client = server.connect(f"unix:{tmp_path}/proxy")
+    client.send(b"\5\1\0")
+    assert client.to_end() == b"\5\xff"  # nobody who has not logged in

@@ -424,6 +424,28 @@ def test_in_the_background_with_dropped_rights(house, program_of_nobody, closing
     assert pidfile.read_text() == ""
 
 
+def test_workers_keep_their_connections(house):
+    """The new supervisor has workers of its own; those of the old one accept no more and end with their connections."""
+    server = house.start("pid", "upper", daemon="workers = 2")
+    clients = [house.connect("pid") for _ in range(6)]
+    first = {asked(client, b"a")[0] for client in clients}
+    assert house.pid() == server.process.pid
+    result = house.ask("upgrade")
+    assert result["moved"] == 0
+    assert [asked(client, b"b")[0] in first for client in clients] == [True] * 6
+    second = {asked(house.connect("pid"), b"c")[0] for _ in range(6)}
+    assert not first & second
+    assert house.ask("status")["elders"] == 1
+    for client in clients:
+        client.close()
+    assert server.process.wait(30) == 0
+    _until(lambda: house.ask("status")["elders"] == 0)
+    (house.folder / "mine.py").write_text("1 / 0")
+    assert house.fail()[0] == 78
+    server.words.clear()
+    assert asked(house.connect("pid"), b"d")[0] in second
+
+
 CROWD, TIMES = (1000, 20) if SOAK else (100, 3)
 
 

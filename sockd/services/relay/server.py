@@ -10,6 +10,7 @@ from sockd.config_relay import parse_via
 from sockd.errors import SystemFault
 from sockd.net.address import Address
 from sockd.net.pump import Pairs
+from sockd.net.tally import Tally
 from sockd.net.workers import Workers
 from sockd.services.relay.reach import Failed, Reach, Way
 from sockd.services.relay.session import Session
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
+    from sockd.net.connection_info import Totals
     from sockd.net.endpoint import SockAddr
     from sockd.net.loop import EventLoop
     from sockd.services.relay.reach import Reached
     from sockd.settings import RelaySettings
+    from sockd.wire.state import CloseReason
 
 LOOK_UPS, LOOK_UPS_WAITING = 4, 256
 """Names under way at once; a resolver that hangs holds up these and nothing else."""
@@ -58,7 +61,7 @@ class Relay:
         self.header_version = None if settings.proxy_header is None else int(settings.proxy_header[1:])
         self._settings = settings
         self._workers = Workers(loop, "look-up", most=LOOK_UPS, waiting=LOOK_UPS_WAITING)
-        self._sessions: set[Session] = set()
+        self._sessions: Tally[Session] = Tally()
         self._next = 0
         try:
             loop.one_of(Pairs)
@@ -107,19 +110,28 @@ class Relay:
         self._sessions.add(session)
         session.start()
 
-    def ended(self, session: Session) -> None:
+    def ended(self, session: Session, reason: CloseReason) -> None:
         """Forget a client that is served."""
-        self._sessions.discard(session)
+        self._sessions.end(session, reason)
+
+    def totals(self) -> Totals:
+        """Return what its clients have done."""
+        return self._sessions.totals()
 
     def abort(self) -> None:
         """End what is left."""
-        for session in list(self._sessions):
+        for session in self._sessions:
             session.abort()
+
+    def retire(self) -> None:
+        """Check no more: no new client comes."""
+        for check in self._checks:
+            check.close()
+        self._checks.clear()
 
     def close(self) -> None:
         """Check no more, and let the threads end."""
-        for check in self._checks:
-            check.close()
+        self.retire()
         self._workers.close()
 
 

@@ -57,6 +57,11 @@ class Session:
         """Find a target."""
         self._try_next()
 
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Bytes received from the client, and sent to it."""
+        return (0, 0) if self._pump is None else self._pump.moved
+
     # ---- a target
 
     def _try_next(self) -> None:
@@ -132,7 +137,7 @@ class Session:
             self._socket.close()
         else:
             event["target"] = str(self._target)
-            event["received"], event["sent"] = self._pump.moved
+            event["received"], event["sent"] = self.moved
         event["reason"] = str(reason)
         if self._pump is not None and self._pump.error:
             event["error"] = os.strerror(self._pump.error)
@@ -142,7 +147,7 @@ class Session:
         event["seconds"] = round(self._loop.clock() - self._began, 3)
         logger.log(logging.WARNING if why else logging.INFO, "closed", extra={"event": event})
         done, self._done = self._done, None
-        self._relay.ended(self)
+        self._relay.ended(self, reason)
         if done is not None:
             done()
 

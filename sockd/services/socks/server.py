@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sockd.net.tally import Tally
 from sockd.net.workers import Workers
 from sockd.services.socks.gate import Gate, look_up
 from sockd.services.socks.rules import Rules
@@ -13,11 +14,13 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from sockd.net.connection_info import Totals
     from sockd.net.endpoint import SockAddr
     from sockd.net.loop import EventLoop
     from sockd.services.socks.gate import LookUp
     from sockd.services.socks.users import Users, UsersFile
     from sockd.settings import SocksSettings
+    from sockd.wire.state import CloseReason
 
 LOOK_UPS, LOOK_UPS_WAITING = 16, 1024
 """Names under way at once; a resolver that hangs holds up these and nothing else."""
@@ -48,7 +51,7 @@ class Server:
         self.hashers = Workers(loop, "hash", most=HASHES, waiting=HASHES_WAITING)
         self._resolvers = Workers(loop, "look-up", most=LOOK_UPS, waiting=LOOK_UPS_WAITING)
         self._file = file
-        self._sessions: set[Session] = set()
+        self._sessions: Tally[Session] = Tally()
         self.gate = Gate(
             Rules(settings.allow, settings.deny),
             self._resolvers,
@@ -72,14 +75,21 @@ class Server:
         sock.setblocking(False)
         self._sessions.add(Session(self, sock, peer, done))
 
-    def ended(self, session: Session) -> None:
+    def ended(self, session: Session, reason: CloseReason) -> None:
         """Forget a client that is served."""
-        self._sessions.discard(session)
+        self._sessions.end(session, reason)
+
+    def totals(self) -> Totals:
+        """Return what its clients have done."""
+        return self._sessions.totals()
 
     def abort(self) -> None:
         """End what is left."""
-        for session in list(self._sessions):
+        for session in self._sessions:
             session.abort()
+
+    def retire(self) -> None:
+        """Do what has to be done when no new client comes: nothing."""
 
     def close(self) -> None:
         """Let the threads end."""

@@ -279,7 +279,14 @@ class Session:
         )
 
     def _pumped(self, why: str) -> None:
-        self._end(why)
+        self._end(CloseReason[why.upper().replace("-", "_")])
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Bytes received from the client, and sent to it, of what it came for."""
+        if self._association is not None:
+            return self._association.sent, self._association.received
+        return (0, 0) if self._pump is None else self._pump.moved
 
     # ---- answers
 
@@ -331,7 +338,7 @@ class Session:
         else:
             self._end(CloseReason.SHUTDOWN)
 
-    def _end(self, reason: CloseReason | str, why: str = "", *, level: int = logging.INFO) -> None:
+    def _end(self, reason: CloseReason, why: str = "", *, level: int = logging.INFO) -> None:
         self._timer.cancel()
         if self._under_way is not None:
             self._under_way.cancel()
@@ -341,14 +348,13 @@ class Session:
         self._event["reason"] = str(reason)
         if why:
             self._event["why"] = why
+        if self._association is not None or self._pump is not None:
+            self._event["received"], self._event["sent"] = self.moved
         if self._association is not None:
-            self._event |= {"received": self._association.sent, "sent": self._association.received}
             self._event["dropped"] = self._association.dropped
-        elif self._pump is not None:
-            self._event["received"], self._event["sent"] = self._pump.moved
         self._event["seconds"] = round(self._loop.clock() - self._began, 3)
         logger.log(level, "closed", extra={"event": self._event})
-        self._server.ended(self)
+        self._server.ended(self, reason)
         self._done()
 
 

@@ -1,0 +1,60 @@
+"""What the connections that have no row of the set have done: counted here as the set counts its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from sockd.net.connection_info import REASONS, Totals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sockd.wire.state import CloseReason
+
+
+class Counted(Protocol):
+    """A connection that knows what it has moved."""
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Bytes received from the client, and sent to it."""
+
+
+T = TypeVar("T", bound=Counted)
+
+
+class Tally(Generic[T]):
+    """The connections of one service that are open, and the sum of those that have ended."""
+
+    def __init__(self) -> None:
+        self._open: set[T] = set()
+        self._ended = Totals()
+
+    def __len__(self) -> int:
+        """Return how many are open."""
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[T]:
+        """Yield those that are open; they may end meanwhile."""
+        yield from tuple(self._open)
+
+    def add(self, connection: T) -> None:
+        """Count one that has come."""
+        self._open.add(connection)
+
+    def end(self, connection: T, reason: CloseReason) -> None:
+        """Count one that has ended."""
+        self._open.discard(connection)
+        reasons = [0] * REASONS
+        reasons[reason] = 1
+        received, sent = connection.moved
+        self._ended += Totals(came=1, received=received, sent=sent, reasons=tuple(reasons))
+
+    def totals(self) -> Totals:
+        """Return what all of them have done, those included that are open."""
+        moved = [connection.moved for connection in self._open]
+        received, sent = sum(one for one, _ in moved), sum(other for _, other in moved)
+        return self._ended + Totals(came=len(moved), open=len(moved), received=received, sent=sent)
+
+
+__all__ = ["Counted", "Tally"]

@@ -1,0 +1,147 @@
+"""What one process has counted, as a value: told to another process, and added up there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sockd.metrics import Histogram
+from sockd.net.connection_info import Totals
+from sockd.net.datagram import DatagramListener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sockd.serving import Serving
+
+K = TypeVar("K")
+V = TypeVar("V")
+GROWING = ("cpu_seconds_total",)
+"""Of `usage`: what was used stays used when a process has ended."""
+
+
+@dataclass
+class Numbers:
+    """Counts of one process, or of several.
+
+    Attributes:
+        connections, programs, memory: as of Serving.
+        totals: of each service.
+        came, open: of each listener, by its address.
+        datagrams: what became of them, of each listener.
+        handlers, turns: times.
+        usage: of the process, as Prometheus names it.
+    """
+
+    connections: int = 0
+    programs: int = 0
+    memory: int = 0
+    totals: dict[str, Totals] = field(default_factory=dict)
+    came: Counter[str] = field(default_factory=Counter)
+    open: Counter[str] = field(default_factory=Counter)
+    datagrams: dict[str, Counter[str]] = field(default_factory=dict)
+    handlers: dict[str, Histogram] = field(default_factory=dict)
+    turns: Histogram = field(default_factory=Histogram)
+    usage: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, serving: Serving, usage: Mapping[str, float]) -> Numbers:
+        """Read what a process has counted."""
+        handlers, turns = serving.times()
+        numbers = cls(serving.connections, serving.programs, serving.memory, serving.totals())
+        numbers.handlers, numbers.turns = handlers, turns
+        numbers.usage.update(usage)
+        for served in serving.every():
+            listener = served.listener
+            numbers.came[str(served)] = max(numbers.came[str(served)], listener.came)
+            if isinstance(listener, DatagramListener):
+                numbers.datagrams[str(served)] = Counter(asdict(listener.counts))
+            else:
+                numbers.open[str(served)] = listener.open
+        return numbers
+
+    # ---- told
+
+    def as_table(self) -> dict[str, Any]:
+        """Return it as what JSON can hold."""
+        return {
+            "connections": self.connections,
+            "programs": self.programs,
+            "memory": self.memory,
+            "totals": {name: asdict(one) for name, one in self.totals.items()},
+            "came": self.came,
+            "open": self.open,
+            "datagrams": self.datagrams,
+            "handlers": {name: _of_histogram(one) for name, one in self.handlers.items()},
+            "turns": _of_histogram(self.turns),
+            "usage": self.usage,
+        }
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> Numbers:
+        """Undo as_table()."""
+        return cls(
+            table["connections"],
+            table["programs"],
+            table["memory"],
+            {name: Totals(**(one | {"reasons": tuple(one["reasons"])})) for name, one in table["totals"].items()},
+            Counter(table["came"]),
+            Counter(table["open"]),
+            {name: Counter(one) for name, one in table["datagrams"].items()},
+            {name: _histogram(one) for name, one in table["handlers"].items()},
+            _histogram(table["turns"]),
+            Counter(table["usage"]),
+        )
+
+    # ---- added up
+
+    def __add__(self, other: Numbers) -> Numbers:
+        return Numbers(
+            self.connections + other.connections,
+            self.programs + other.programs,
+            self.memory + other.memory,
+            _joined(self.totals, other.totals, Totals.__add__),
+            self.came + other.came,
+            self.open + other.open,
+            _joined(self.datagrams, other.datagrams, Counter.__add__),
+            _joined(self.handlers, other.handlers, _sum),
+            _sum(self.turns, other.turns),
+            self.usage + other.usage,
+        )
+
+    def past(self) -> Numbers:
+        """Return what is left of it when the process has ended: what only grows."""
+        return Numbers(
+            totals={name: Totals(**(asdict(one) | {"open": 0, "unsent": 0})) for name, one in self.totals.items()},
+            came=self.came,
+            datagrams=self.datagrams,
+            handlers=self.handlers,
+            turns=self.turns,
+            usage=Counter({name: value for name, value in self.usage.items() if name in GROWING}),
+        )
+
+
+def _joined(one: Mapping[K, V], other: Mapping[K, V], add: Callable[[V, V], V]) -> dict[K, V]:
+    joined = {**other, **one}
+    return joined | {key: add(one[key], other[key]) for key in one.keys() & other.keys()}
+
+
+def _sum(one: Histogram, other: Histogram) -> Histogram:
+    both = Histogram()
+    for each in (one, other):
+        both.add(each.counts, each.sum)
+    return both
+
+
+def _of_histogram(one: Histogram) -> dict[str, Any]:
+    return {"counts": one.counts, "sum": one.sum}
+
+
+def _histogram(table: Mapping[str, Any]) -> Histogram:
+    one = Histogram()
+    one.add(table["counts"], table["sum"])
+    return one
+
+
+__all__ = ["Numbers"]

@@ -1,0 +1,69 @@
+"""A process forked from one that serves already: it begins with no signal and no wake-up of its parent's.
+
+Source: fork(2), signal(7); PEP 475, signal.set_wakeup_fd.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from sockd.errors import TemporaryFault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+def fork(run: Callable[[], int], handled: Iterable[signal.Signals]) -> int:
+    """Fork; return the new process's pid.
+
+    Args:
+        run: called in the new process, which ends with the exit code that it returns.
+        handled: signals that the parent has handlers for; they have none in the new process.
+
+    Raises:
+        TemporaryFault: no process can be had.
+    """
+    handled = set(handled)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    gc.freeze()  # what is there now is shared, as long as no collector marks it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, handled)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _live(run, handled, before)
+    except OSError as error:
+        raise TemporaryFault(f"fork(2): {error.strerror}") from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return pid
+
+
+def _live(run: Callable[[], int], handled: Iterable[signal.Signals], mask: Iterable[int]) -> None:
+    """Run, and end without a word to what the parent has on its stack."""
+    code = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        code = run()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    finally:
+        os._exit(code)
+
+
+def how_it_ended(status: int) -> dict[str, object]:
+    """Say how a process ended, for the log, from the status of waitpid(2)."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return {"exit_code": code}
+    try:
+        return {"signal": signal.Signals(-code).name.removeprefix("SIG")}
+    except ValueError:  # a real-time signal between the first and the last has no name
+        return {"signal": str(-code)}

@@ -1,0 +1,355 @@
+"""Several processes that serve, and one that keeps them (`workers` of [daemon]).
+
+The supervisor starts as every daemon does: it binds, it drops its rights, and then, in place of serving, it forks
+workers, which go on where it stands: they have its sockets, its rights and the handlers that it has imported.
+It answers sockctl and serves the pages of the metrics service; no byte of any other client reaches it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from sockd.control import answer_to
+from sockd.crew import LAST, Crew
+from sockd.daemon import Daemon, Unprivileged
+from sockd.errors import EX_OK, EX_OSERR, SockdError, UsageError
+from sockd.fleet import Fleet
+from sockd.generations import Generations
+from sockd.net.balance import Share
+from sockd.net.connection_info import Which
+from sockd.net.loop import EventLoop, loop_class
+from sockd.numbers import Numbers
+from sockd.process.channel import Answering
+from sockd.process.passed import PassedSockets
+from sockd.process.systemd import Given
+from sockd.setting import Duration, Size
+from sockd.surroundings import Surroundings
+from sockd.wire.control import Answer
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sockd.control import Verb
+    from sockd.crew import Member
+    from sockd.net.address import Address
+    from sockd.net.balance import Balance
+    from sockd.net.sockets import Listening
+    from sockd.planning import Plan
+    from sockd.services.http import Page
+    from sockd.serving import Serving, Tools
+    from sockd.settings import Settings
+
+    Opened = tuple[Address, Listening, Plan]
+    Words = dict[str, Any]
+
+logger = logging.getLogger("sockd.daemon")
+
+OF_A_WORKER = 10_000_000
+"""Numbers of connections of worker n begin at n times this; a table has no more than 1 << 23 rows."""
+STOP_MARGIN_SECONDS = 5.0
+"""Behind stop_timeout; a worker that has not ended then is killed."""
+PAGES_WITH_NUMBERS = ("/metrics", "/status.json")
+LOOK_SECONDS = 0.1
+"""How often a worker that accepts no more looks whether its last connection has ended."""
+
+
+class Supervisor(Daemon):
+    """A daemon whose connections are served by other processes; raises as Daemon."""
+
+    def _serve(self, start: Unprivileged, stack: ExitStack) -> None:
+        self._dropped = start.dropped
+        self._loop_class = EventLoop  # coroutines are the workers' alone
+        super()._serve(start, stack)
+
+    def _actions(self) -> dict[signal.Signals, Callable[[], None]]:
+        return super()._actions() | {signal.SIGCHLD: self._reap}
+
+    def _reap(self) -> None:
+        self._crew.reap()
+
+    def _serving_with(self, tools: Tools) -> Serving:
+        self._crew = Crew(self._loop, handled=self._actions(), lost=self._lost)
+        self._fleet = Fleet(tools, self._page, self._crew, self._settings.daemon.workers, self._work)
+        return self._fleet
+
+    def _lost(self, member: Member) -> None:
+        self._fleet.lost(member)
+
+    @property
+    def _most(self) -> int:
+        return self._settings.daemon.max_connections
+
+    # ---- in a new process
+
+    def _work(
+        self,
+        lent: Sequence[Opened],
+        own: Sequence[Listening],
+        balance: Balance,
+        place: int,
+        number: int,
+        channel: socket.socket,
+    ) -> int:
+        """Serve, in a process that was just forked.
+
+        Args:
+            lent: what on.
+            own: sockets that are the supervisor's alone.
+            balance, place, number, channel: of the worker.
+        """
+        self._abandon([*own, *self._fleet.beside(lent)])
+        share = Share(balance, place)
+        return Worker(self, number, channel, share, is_measuring=bool(own)).work(lent)
+
+    def _abandon(self, own: Sequence[Listening]) -> None:
+        """Close what is the supervisor's own, without a word to what it shares with it (epoll(7))."""
+        for listening in own:
+            listening.socket.close()
+        if self._controlling is not None:
+            self._controlling.leave()
+        elif self._control is not None:
+            self._control.socket.close()
+        if self._manager is not None:
+            self._manager.close()
+        for id in self._connections.ids(Which.LIVE):
+            os.close(self._connections.info(id).fd)
+        self._generations.abandon()
+        self._loop.leave()
+        self._signals.leave()
+
+    # ---- told, and asked
+
+    def _reopen_log(self) -> None:
+        super()._reopen_log()
+        self._crew.send(signal.SIGUSR1)
+
+    def _apply(self, settings: Settings) -> None:
+        super()._apply(settings)
+        share = _share(settings).daemon
+        words = {"stop_timeout": share.stop_timeout, "max_memory": share.max_memory, "level": share.log.level}
+        self._crew.ask("apply", [one for one in self._crew if not one.generation.is_retired], **words)
+
+    def _verbs(self) -> dict[str, Verb]:
+        verbs: dict[str, Verb] = {
+            "status": self._status_of_all,
+            "connections": self._connections_of_all,
+            "close": self._close_one,
+            "log-level": self._log_level_of_all,
+        }
+        return super()._verbs() | verbs
+
+    def _page(self, path: str) -> Page | None:
+        if path in PAGES_WITH_NUMBERS:
+            self._fleet.look()
+        return super()._page(path)
+
+    def _usage_of_others(self) -> Mapping[str, float]:
+        return self._fleet.usage
+
+    def _status_of_all(self, words: Words) -> object:
+        self._fleet.look()
+        workers = [
+            {
+                "worker": member.number,
+                "pid": member.pid,
+                "seconds": round(self._loop.clock() - member.began, 3),
+                "connections": self._fleet.connections_of(member),
+                "accepts": not member.generation.is_retired,
+            }
+            for member in self._crew
+        ]
+        return {**self._asked.status(words), "workers": workers}
+
+    def _connections_of_all(self, _words: Words) -> object:
+        return [
+            row | {"id": member.number * OF_A_WORKER + row["id"], "worker": member.number}
+            for member, rows in self._crew.ask("connections")
+            for row in rows
+        ]
+
+    def _close_one(self, words: Words) -> object:
+        id = words.get("id")
+        number, own = divmod(id, OF_A_WORKER) if isinstance(id, int) else (0, 0)
+        found = self._crew.ask("close", [one for one in self._crew if one.number == number], id=own)
+        if not found:
+            raise UsageError(f"no connection {id}; sockctl connections lists them")
+        return found[0][1]
+
+    def _log_level_of_all(self, words: Words) -> object:
+        result = self._asked.verbs()["log-level"](words)
+        self._crew.ask("log-level", **words)
+        return result
+
+    def _count(self) -> int:
+        self._fleet.look()
+        return self._fleet.connections
+
+    # ---- stop
+
+    def _drain(self) -> None:
+        """End the workers in order, then what the supervisor serves itself."""
+        self._is_draining = True
+        seconds = self._settings.daemon.stop_timeout
+        logger.info("stopping workers", extra={"event": {"workers": len(self._crew)}})
+        if not self._stopping:
+            self._notifier.stopping("stopping", seconds)
+            self._stopping = True
+        self._fleet.shut()
+        first = signal.SIGQUIT if self._at_once else signal.SIGTERM
+        self._crew.end(first, seconds + STOP_MARGIN_SECONDS, lambda: self._at_once)
+        super()._drain()
+
+
+class Worker(Daemon):
+    """One of the processes that serve: it goes on with what its supervisor has made.
+
+    Args:
+        supervisor: whose process this was, until it was forked.
+        number: of the worker, for its log.
+        channel: on which the supervisor asks; ours from now on.
+        share: of the connections.
+        is_measuring: whether anybody is told how long handlers take.
+    """
+
+    def __init__(
+        self, supervisor: Supervisor, number: int, channel: socket.socket, share: Share, *, is_measuring: bool
+    ) -> None:
+        trace = supervisor._surroundings.trace
+        vars(self).update(vars(supervisor))
+        self._settings = _share(supervisor._settings)
+        self._surroundings = Surroundings(ready=lambda _: None, trace=trace)
+        self._generations = Generations(self._settings.daemon, self._surroundings)
+        self._passed = PassedSockets(Given())
+        self._control = self._manager = None
+        self._dropped = supervisor._dropped
+        self._number = number
+        self._channel = channel
+        self._share = share
+        self._is_measuring = is_measuring
+        self._is_ready = False
+
+    def _tools(self) -> Tools:
+        return replace(super()._tools(), accepts_a_turn=1, is_ahead=self._is_ahead)
+
+    def work(self, opened: Sequence[Opened]) -> int:
+        """Serve until told to stop; return the exit code."""
+        self._log.addFilter(self._mark)
+        self._loop_class = loop_class(asyncio=any(one.service.session for _, _, one in opened))
+        shared = [(address, replace(one, path=None, is_ours=False), what) for address, one, what in opened]
+        try:
+            with ExitStack() as stack:
+                self._serve(Unprivileged(self._log, shared, self._dropped), stack)
+        except SockdError as error:
+            self._fail(str(error), error.exit_code)
+            return error.exit_code
+        except Exception as error:
+            logger.critical("ended by a defect", exc_info=True)
+            self._fail(f"{type(error).__name__}: {error}", EX_OSERR)
+            return EX_OSERR
+        finally:
+            self._log.flush()
+        return EX_OK
+
+    def _mark(self, record: logging.LogRecord) -> bool:
+        event: object = getattr(record, "event", {})
+        record.event = {**event, "worker": self._number} if isinstance(event, dict) else event
+        return True
+
+    def _fail(self, words: str, exit_code: int) -> None:
+        if self._is_ready:
+            logger.error("not serving", extra={"event": {"error": words}})
+        else:
+            self._channel.sendall(Answer(error=words, exit_code=exit_code).encode())
+
+    def _begin(self, bound: list[Opened]) -> None:
+        """Have all that can fail done, and wait for the word to accept."""
+        if self._is_measuring:
+            self._serving.measure()
+        self._made = self._serving.prepare((*one, None) for one in bound)
+        self._channel.sendall(Answer(result={"ready": True}).encode())
+        self._is_ready = True
+        Answering(self._channel, self._loop, self._answer, self._alone)
+
+    def _drain(self) -> None:
+        super()._drain()
+        with suppress(OSError):  # the supervisor may have ended before
+            self._channel.setblocking(True)
+            self._channel.sendall(Answer({LAST: self._numbers({})}).encode())
+
+    # ---- asked by the supervisor
+
+    def _answer(self, line: bytes) -> Answer:
+        of_daemon = self._asked.verbs()
+        verbs: dict[str, Verb] = {name: of_daemon[name] for name in ("connections", "close", "log-level")}
+        verbs |= {"begin": self._accept, "numbers": self._numbers, "apply": self._apply_words}
+        verbs |= {"retire": self._retire, "leave": self._leave}
+        return answer_to(line, verbs)
+
+    def _is_ahead(self) -> bool:
+        """Whether others have fewer connections."""
+        return self._share.is_ahead(self._count())
+
+    def _accept(self, _words: Words) -> object:
+        self._share.begin()
+        self._serving.start(self._made)
+        return {}
+
+    def _numbers(self, _words: Words) -> object:
+        return Numbers.of(self._serving, self._pages.usage()).as_table()
+
+    def _apply_words(self, words: Words) -> object:
+        daemon = self._settings.daemon
+        log = replace(daemon.log, level=words["level"])
+        daemon = replace(daemon, stop_timeout=words["stop_timeout"], max_memory=words["max_memory"], log=log)
+        self._apply(replace(self._settings, daemon=daemon))
+        return {}
+
+    def _retire(self, words: Words) -> object:
+        """Accept no more on what others accept on from now on, and end with the last connection."""
+        self._share.end()
+        self._kept = frozenset(words["kept"])
+        for served in self._serving.listeners:
+            if str(served) in self._kept:
+                served.listener.detach(None)
+        self._look()
+        return {}
+
+    def _look(self) -> None:
+        serving = self._serving
+        gone = not serving.leaving and all(str(served) in self._kept for served in serving.listeners)
+        idle = all(served.listener.is_idle for served in serving.every())
+        if gone and idle and not self._count() and not self._is_at_work:
+            self._loop.stop()
+        else:
+            self._loop.call_later(LOOK_SECONDS, self._look)
+
+    def _leave(self, words: Words) -> object:
+        """Take a listener out that is no more."""
+        for served in list(self._serving.listeners):
+            if str(served) == words["listener"]:
+                self._reloading.drain(served)
+        return {}
+
+    def _alone(self) -> None:
+        """Stop in order, for nobody would replace or stop us."""
+        if not self._stopping:
+            logger.error("the supervisor has ended")
+            self._stop()
+
+
+def _share(settings: Settings) -> Settings:
+    """Return what one worker has of limits that hold for the whole daemon."""
+    daemon, count = settings.daemon, settings.daemon.workers
+    most, memory = ceil(daemon.max_connections / count), ceil(daemon.max_memory / count)
+    daemon = replace(daemon, max_connections=most, max_memory=Size(memory), pre_drain=Duration(0))
+    return replace(settings, daemon=daemon)
+
+
+__all__ = ["Supervisor", "Worker"]
