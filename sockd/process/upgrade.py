@@ -7,6 +7,7 @@ Source: unix(7), SCM_RIGHTS; cmsg(3).
 
 from __future__ import annotations
 
+import array
 import os
 import socket
 import struct
@@ -86,11 +87,10 @@ class Channel:
             size, count = HEAD.unpack(self._exactly(HEAD.size))
             message = msgspec.msgpack.decode(self._exactly(size), type=Union[kinds])  # noqa: UP007 - of a tuple
             while len(descriptors) < count:
-                _, some, flags, _ = socket.recv_fds(self._socket, 1, PIECE, socket.MSG_CMSG_CLOEXEC)
-                if not some or flags & socket.MSG_CTRUNC:
-                    descriptors += some
-                    raise TemporaryFault(f"{len(descriptors)} of {count} descriptors came; the limit is RLIMIT_NOFILE")
+                some = self._some_descriptors()
                 descriptors += some
+                if not some:
+                    raise TemporaryFault(f"{len(descriptors)} of {count} descriptors came; the limit is RLIMIT_NOFILE")
         except BaseException as error:
             for fd in descriptors:
                 os.close(fd)
@@ -100,6 +100,16 @@ class Channel:
                 raise TemporaryFault(f"the other process says nothing: {_words(error)}") from None
             raise
         return message, descriptors
+
+    def _some_descriptors(self) -> list[int]:
+        """Receive a piece of them; socket.recv_fds() leaves them open in programs that are executed."""
+        some = array.array("i")
+        room = socket.CMSG_SPACE(PIECE * some.itemsize)
+        _, ancillary, _, _ = self._socket.recvmsg(1, room, socket.MSG_CMSG_CLOEXEC)
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                some.frombytes(data[: len(data) - len(data) % some.itemsize])
+        return some.tolist()
 
     def _exactly(self, size: int) -> bytes:
         came = bytearray()

@@ -14,8 +14,8 @@ from controlling import Sockctl
 from watching import SOAK
 
 POSTMAP = shutil.which("postmap", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
-BATCH = 20_000
-KEYS, UPGRADES = (200_000, 100) if SOAK else (20_000, 3)
+BATCH = 20_000 if SOAK else 4_000
+KEYS, UPGRADES = (200_000, 100) if SOAK else (8_000, 3)
 APART_S = 0.3
 
 HANDLERS = """

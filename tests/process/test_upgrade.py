@@ -1,7 +1,7 @@
 """Messages with descriptors between two processes, and a program started anew.
 
-Seen to fail: with descriptors sent in one call, more than 253 of them are refused; with MSG_CTRUNC passed over, receive()
-waits for those that did not come.
+Seen to fail: with descriptors sent in one call, more than 253 of them are refused; with socket.recv_fds(), which passes
+its flags over, they are open in programs that are executed.
 """
 
 from __future__ import annotations
