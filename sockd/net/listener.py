@@ -394,8 +394,11 @@ class Listener:
     def adopt(self, id: int) -> None:
         """Count a connection that another process let in."""
         self._hold(1)
+        host = packed.host(self._set.info(id).peer)
         if self._admission is not None:
-            self._admission.count(packed.host(self._set.info(id).peer))
+            self._admission.count(host)
+        if self._settings.names and host:
+            self._resolver.ask(host, lambda name: None)
 
     def _release(self, peer: SockAddr) -> None:
         if self._admission is not None and not isinstance(peer, str):

@@ -1,6 +1,6 @@
 """Upgrades under the real postmap: every key is answered, and not one line is on its standard error.
 
-Seen to fail: with connections that stay in the old process and are drained there, postmap warns of a lost connection.
+Seen to fail: with no connection that goes along.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """On to a new process while connections are served: SIGUSR2, `sockctl upgrade`.
 
-Seen to fail: with input not carried over, half a frame is lost; with epoll not told of a forgotten row, the old process
-spins; with paths owned before Go, a new process that fails removes those of the old one.
+Seen to fail: with input not carried over, half a frame is lost; with paths owned before Go, a new process that fails
+removes those of the old one.
 """
 
 from __future__ import annotations
