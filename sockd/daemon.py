@@ -209,9 +209,10 @@ class Daemon:
         """Receive the first byte, and all others."""
         self._log = start.log
         self._build(stack)
+        unused = self._passed.close_rest()  # before workers are forked, who would hold them open
         self._attach(start.listening, stack)
         self._generations.take_over(stack)
-        self._notifier.keep(self._passed.kept, not_any_more=self._passed.close_rest())
+        self._notifier.keep(self._passed.kept, not_any_more=unused)
         self._notifier.ready(self._status())
         self._notifier.watch(self._surroundings.given.watchdog, self._status)
         self._surroundings.ready([(str(served), served.run.spec.name) for served in self._serving.listeners])

@@ -99,6 +99,7 @@ class Fleet(Serving):
         members = [member for member in self._crew if not member.generation.is_retired]
         for member in members:
             member.generation.is_retired = True
+        self._crew.take_over(None)  # who ends from now on is not replaced
         self._crew.ask("retire", members, kept=kept)
         super().hand_over(handed)
 

@@ -219,6 +219,10 @@ class Generations:
             self._predecessor.channel.close()
         for channel in self._elders.channels:
             channel.close()
+        if self._upgrading is not None:
+            self._upgrading.abandon()
+        if self._pidfile is not None:
+            self._pidfile.leave()  # the lock is the supervisor's: it ends with that, though workers end later
 
     def let_go(self) -> None:
         """Let the processes that have left end their connections in order, for this one ends; again does nothing."""

@@ -183,6 +183,12 @@ class Upgrading:
             self._successor.process.kill()
             self._fail(why, EX_TEMPFAIL)
 
+    def abandon(self) -> None:
+        """Close, in a process that was forked, what the one it was forked from goes on with."""
+        for successor in (self._successor, self._gone):
+            if successor is not None:
+                successor.channel.close()
+
     # ---- what is handed over
 
     def _hello(self) -> tuple[Hello, list[int]]:

@@ -2,16 +2,21 @@
 
 Seen to fail: with workers not replaced, the second half of the clients gets no answer; with the sockets of a removed
 listener left open in new workers, its clients are never refused; with counts of a worker that has ended forgotten, the
-totals go down; with the channel's other ends kept in workers, they outlive a supervisor that was killed.
+totals go down; with the channel's other ends kept in workers, they outlive a supervisor that was killed; with answers
+that come too late taken for those to the next question, `sockctl connections` ends the supervisor; with every second
+process of a generation that failed left alive, there are more than three; with the pid file open in workers, its lock
+outlives the supervisor; with sockets of no listener closed behind the first fork, their clients wait for nobody.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import random
 import signal
 import socket
+import sys
 import threading
 import urllib.request
 
@@ -43,6 +48,16 @@ service.frame(bytes.upper)
 @service.startup
 def up():
     raise OSError("no database")
+"""
+PASSES = """
+import os, socket, sys
+one = socket.create_server(("127.0.0.1", 0))
+with open("port", "w") as file:
+    file.write(str(one.getsockname()[1]))
+os.dup2(one.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+os.execvp(sys.argv[1], sys.argv[1:])
 """
 LISTEN = '[[listen]]\naddress = "{}"\nservice = "{}"\n'
 ROUNDS = 400 if SOAK else 12
@@ -190,6 +205,48 @@ def test_what_is_wrong_changes_nothing(house):
         assert {worker["pid"] for worker in one.workers()} == pids
     assert Client(one).ask()[:4] == b"one "
     assert one.sockctl.ask("status")["reloads"] == {"succeeded": 0, "failed": 2}
+
+
+def test_a_generation_of_which_one_fails_leaves_nobody_behind(house):
+    one = house()
+    pids = {worker["pid"] for worker in one.workers()}
+    one.write(LISTEN.format("tcp://127.0.0.1:0", "app:service"))
+    (one.folder / "app.py").write_text(BROKEN)
+    done = one.sockctl.run("reload")
+    assert (done.returncode, "no database" in done.stderr) == (78, True)
+    assert {process.pid for process in psutil.Process(one.pid).children()} == pids
+    assert {worker["pid"] for worker in one.workers()} == pids
+
+
+def test_an_answer_that_comes_late_is_nobody_elses(house):
+    one = house(workers=2)
+    clients = [Client(one) for _ in range(4)]
+    pids = {client.pid() for client in clients}
+    os.kill(min(pids), signal.SIGSTOP)
+    one.sockctl.ask("status")
+    os.kill(min(pids), signal.SIGCONT)
+    assert len({row["id"] for row in one.sockctl.ask("connections")}) == 4
+    assert one.sockctl.ask("status")["connections"] == 4
+
+
+def test_the_pid_files_lock_ends_with_the_supervisor(house, tmp_path):
+    one = house(options=f'pidfile = "{tmp_path}/pid"', workers=2, may_die=True)
+    pids = [worker["pid"] for worker in one.workers()]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    os.kill(one.pid, signal.SIGKILL)
+    one.process.wait(20)
+    with open(tmp_path / "pid", "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    _until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+
+
+def test_a_passed_socket_of_no_listener_is_open_nowhere(house):
+    one = house(prefix=[sys.executable, "-c", PASSES])
+    assert Client(one).ask().startswith(b"one ")
+    assert _is_refused(int((one.folder / "port").read_text()))
 
 
 def test_nobody_is_refused_while_it_reloads(house):
