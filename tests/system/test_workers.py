@@ -249,9 +249,10 @@ def test_a_passed_socket_of_no_listener_is_open_nowhere(house):
     assert _is_refused(int((one.folder / "port").read_text()))
 
 
-def test_nobody_is_refused_while_it_reloads(house):
+def test_nobody_is_refused_while_it_reloads(house, tmp_path):
     text = LISTEN.format("tcp://127.0.0.1:0", "app:pid")
-    one = house(text, workers=2)
+    comes_and_goes = LISTEN.format(f"unix:{tmp_path}/more", "app:pid")
+    one = house(text, workers=4)
     words, stop, failures, asked = set(), threading.Event(), [], []
 
     def visit():
@@ -268,7 +269,7 @@ def test_nobody_is_refused_while_it_reloads(house):
     for thread in threads:
         thread.start()
     for number in range(ROUNDS):
-        one.write(text, f"n{number:02}"[-3:])
+        one.write(text + comes_and_goes * (number % 2), f"n{number:02}"[-3:])
         assert one.sockctl.run("reload").returncode == 0
     stop.set()
     for thread in threads:
