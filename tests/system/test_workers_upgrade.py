@@ -1,6 +1,4 @@
 """An upgrade of a daemon with workers: a new supervisor with workers of its own, while clients come without pause.
-
-Seen to fail: with the former generation still the current one, the old supervisor has a worker that ends replaced.
 """
 
 from __future__ import annotations
