@@ -3,8 +3,8 @@
 Seen to fail: with workers not replaced, the second half of the clients gets no answer; with the sockets of a removed
 listener left open in new workers, its clients are never refused; with counts of a worker that has ended forgotten, the
 totals go down; with the channel's other ends kept in workers, they outlive a supervisor that was killed; with answers
-that come too late taken for those to the next question, `sockctl connections` ends the supervisor; with the pid file open in workers,
-its lock outlives the supervisor.
+that come too late taken for those to the next question, `sockctl connections` ends the supervisor; with the pid
+file open in workers, its lock outlives the supervisor.
 """
 
 from __future__ import annotations
