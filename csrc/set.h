@@ -7,6 +7,7 @@
  *   set_life.c      how it goes on and ends
  *   set_receive.c   a turn: wait, receive
  *   set_frame.c     what was received, cut into frames and handed out
+ *   set_move.c      a connection that goes on in another set
  *   set_unread.c    frames given back, and another framing in mid-connection
  *   set_groups.c    groups, what their connections have done, and which these are
  *   set_send.c      replies, and output that the kernel did not take
@@ -176,12 +177,16 @@ int sb__append(sb_set *set, sb_buffer *buffer, const char *data, size_t size);
 const sb_framing *sb__framing_of(const sb_set *set, const struct row *row);
 int sb__wanted(const struct row *row);
 void sb__update_interest(sb_set *set, struct row *row);
+void sb__bury(sb_set *set, struct row *row);
 void sb__kill(sb_set *set, struct row *row, int reason, int error);
 void sb__kill_for(sb_set *set, struct row *row, long code, int error);
 void sb__step(sb_set *set, struct row *row, enum state_event event);
 void sb__begin_close(sb_set *set, struct row *row, int reason);
 void sb__park(sb_set *set, struct row *row); /* with epoll, as the next */
 int sb__tell_epoll(sb_set *set, struct row *row, int operation, int interest);
+
+/* set_accept.c: a row for a descriptor, which is waited for from now on */
+int sb__enter(sb_set *set, int fd, int group, struct row **entered);
 
 /* set_frame.c */
 void sb__frame_arena(sb_set *set, struct row *row, size_t tail, size_t n);

@@ -53,7 +53,7 @@ static int start(sb_set *set, struct row *row)
     return 0;
 }
 
-static int add(sb_set *set, int fd, int group, const struct sockaddr_storage *peer, socklen_t peer_size)
+int sb__enter(sb_set *set, int fd, int group, struct row **entered)
 {
     struct row *row = new_row(set);
     if (row == NULL)
@@ -67,15 +67,25 @@ static int add(sb_set *set, int fd, int group, const struct sockaddr_storage *pe
     int64_t high = set->groups[group].high_water;
     row->high = high > INT32_MAX ? INT32_MAX : (int32_t)high;
     row->low = row->high / 4;
-    if (peer_size <= sizeof row->peer && peer->ss_family != AF_UNIX) {
-        memcpy(row->peer, peer, peer_size);
-        row->peer_size = (uint8_t)peer_size;
-    }
     if (start(set, row) < 0) {
         forget_row(set, row);
         return SB_ERR_FAULT;
     }
     set->counts.connections++;
+    *entered = row;
+    return 0;
+}
+
+static int add(sb_set *set, int fd, int group, const struct sockaddr_storage *peer, socklen_t peer_size)
+{
+    struct row *row;
+    int code = sb__enter(set, fd, group, &row);
+    if (code < 0)
+        return code;
+    if (peer_size <= sizeof row->peer && peer->ss_family != AF_UNIX) {
+        memcpy(row->peer, peer, peer_size);
+        row->peer_size = (uint8_t)peer_size;
+    }
     set->tallies[group].ended.came++;
     sb__deadline_sooner(set, row);
     int id = (int)(row - set->rows);

@@ -88,19 +88,25 @@ int sb_set_changes(sb_set *set)
 
 /* ---- the end of a connection */
 
+/* Row and descriptor stay until the turn is settled. */
+void sb__bury(sb_set *set, struct row *row)
+{
+    row->state = ROW_CLOSED;
+    sb__deadline_clear(set, row);
+    sb__update_interest(set, row);
+    row->next = set->dead_rows;
+    set->dead_rows = (int32_t)(row - set->rows);
+    set->counts.closed++;
+}
+
 void sb__kill(sb_set *set, struct row *row, int reason, int error)
 {
     assert(row->state != ROW_FREE && row->state != ROW_CLOSED);
     if (row->state != ROW_LINGERING) /* then all was sent: the first reason stands */
         row->reason = (uint8_t)reason;
     row->error = error;
-    row->state = ROW_CLOSED;
     sb__count_end(set, row);
-    sb__deadline_clear(set, row);
-    sb__update_interest(set, row);
-    row->next = set->dead_rows;
-    set->dead_rows = (int32_t)(row - set->rows);
-    set->counts.closed++;
+    sb__bury(set, row);
     sb__event(set, SB_EVENT_CLOSED, set->dead_rows, row->reason);
 }
 

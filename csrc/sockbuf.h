@@ -577,6 +577,44 @@ const char *sb_set_unfinished(const sb_set *set, int id, size_t *size);
  * Returns 0, SB_ERR_INVALID as sb_set_group, or SB_ERR_LIMIT: no such connection. */
 int sb_set_framing(sb_set *set, int id, const sb_framing *framing) SB_MUST_CHECK;
 
+#define SB_MOVED_ENDED 1    /* the peer's FIN has come */
+#define SB_MOVED_FINISHED 2 /* our FIN is sent */
+#define SB_MOVED_SHUTDOWN 4 /* our FIN goes behind what is unsent */
+#define SB_MOVED_PAUSED 8   /* sb_set_pause */
+#define SB_MOVED_HIGH 16    /* not read until unsent bytes are down to low */
+#define SB_MOVED_FRAMED 32  /* sb_set_framing was called: the caller calls it again */
+
+/* A connection on its way to another set.  Times are those of CLOCK_MONOTONIC. */
+typedef struct sb_moved {
+    int32_t flags; /* SB_MOVED_* */
+    int32_t high, low;
+    uint32_t peer_size;
+    int64_t received, sent, frames;
+    int64_t opened_ms;
+    int64_t moved_ms;   /* the last byte in or out */
+    int64_t framing_ms; /* the first byte of what is not framed */
+    int64_t leaving_ms; /* the last progress of what is not sent */
+    int64_t in_size;    /* bytes that are not framed */
+    int64_t out_size;   /* bytes that are not sent */
+    char peer[32];      /* as in sb_info */
+} sb_moved;
+
+/* Read a connection out, which goes on all the same; its descriptor is that of
+ * sb_set_info.  *in and *out are valid until the next turn.  Call it between two
+ * turns, with every event answered.  Returns 0, or SB_ERR_LIMIT: there is no
+ * such connection, or it is being closed. */
+int sb_set_export(const sb_set *set, int id, sb_moved *moved, const char **in, const char **out) SB_MUST_CHECK;
+
+/* Take a connection over that was read out of another set: as sb_set_add, but it
+ * is not told of, and has not come in the sense of sb_totals.  What is not framed
+ * is framed in the next turn.  Returns its id (>= 0), or SB_ERR_FULL, SB_ERR_FAULT,
+ * SB_ERR_NOMEM, SB_ERR_LIMIT: the descriptor then still is the caller's. */
+int sb_set_import(sb_set *set, int fd, int group, const sb_moved *moved, const char *in, const char *out) SB_MUST_CHECK;
+
+/* Close a connection without a shutdown, for it goes on elsewhere: there is no
+ * event, and it is not counted as one that has ended. */
+void sb_set_forget(sb_set *set, int id);
+
 /* FIN after what was written; receiving goes on. */
 void sb_set_shutdown(sb_set *set, int id);
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd import log
-from sockd.errors import SockdError, UsageError
+from sockd.errors import Refused, UsageError
 from sockd.net import packed
 from sockd.net.connection_info import Totals, Which
 from sockd.wire.state import CloseReason
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
 
+    from sockd.generations import Generations
     from sockd.reloading import Outcome, Reloading
     from sockd.serving import Served, Serving
     from sockd.settings import Settings
@@ -43,19 +44,10 @@ class Daemon(Protocol):
         """Read a configuration; raises ConfigurationError."""
 
 
-class Refused(SockdError):
-    """A reload that changed nothing, with the exit code of what stood in its way."""
-
-    def __init__(self, words: str, exit_code: int) -> None:
-        super().__init__(words)
-        self.exit_code = exit_code
-
-
 class Asked:
     """Answers questions.
 
     Args:
-        started: seconds since 1970.
         version: of sockd.
         root: the logger whose level is the log's.
     """
@@ -65,14 +57,14 @@ class Asked:
         daemon: Daemon,
         serving: Serving,
         reloading: Reloading,
-        started: float,
+        generations: Generations,
         version: str,
         root: logging.Logger,
     ) -> None:
         self._daemon = daemon
         self._serving = serving
         self._reloading = reloading
-        self._started = started
+        self._generations = generations
         self.version = version
         self._root = root
 
@@ -90,6 +82,7 @@ class Asked:
             "drain": self._drain,
             "reload": self._reload,
             "plan": self._plan,
+            "upgrade": lambda _words: self._generations.upgrade(),
             "stop": self._stop,
             "log-level": self._log_level,
         }
@@ -103,7 +96,7 @@ class Asked:
             "version": self.version,
             "pid": os.getpid(),
             "state": self._daemon.state(),
-            "seconds": round(time.time() - self._started, 3),
+            "seconds": round(time.time() - self._generations.started, 3),
             "connections": self._serving.connections,
             "programs": self._serving.programs,
             "memory": self._serving.memory,
@@ -112,6 +105,7 @@ class Asked:
             "services": {name: _numbers(totals) for name, totals in sorted(self._serving.totals().items())},
             "reloads": {"succeeded": self._reloading.count[True], "failed": self._reloading.count[False]},
             "reload": None if last is None else outcome(last),
+            **self._generations.table(),
         }
 
     def _listener(self, served: Served) -> dict[str, object]:
@@ -160,6 +154,7 @@ class Asked:
         return {"closing": peer}
 
     def _drain(self, words: Words) -> object:
+        self._generations.check()
         name = words.get("listener")
         found = [one for one in self._serving.listeners if name in (str(one), str(one.address))]
         if not found:

@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sockd import config
-from sockd.daemon import Daemon, Surroundings
+from sockd.daemon import Daemon
 from sockd.errors import EX_OK, EX_USAGE, ConfigurationError, SockdError, UsageError, fault
 from sockd.inetd import Inetd, of_inetd, open_log
 from sockd.log import ERROR_SEVERITY, is_journal
 from sockd.net.address import Address, known_services
 from sockd.planning import plan
+from sockd.predecessor import Predecessor
 from sockd.process import systemd
 from sockd.process.daemonize import in_background
 from sockd.process.descriptors import close_others, fill_standard_streams
@@ -34,8 +35,11 @@ from sockd.process.inetd import take_standard_streams
 from sockd.process.privileges import check_folder, look_up
 from sockd.process.reloader import Reloader, report
 from sockd.process.systemd import Given
+from sockd.process.upgrade import Command
 from sockd.settings import ListenSettings, LogSettings, Settings
+from sockd.storing import Stored
 from sockd.supervisor import Supervisor
+from sockd.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -130,12 +134,18 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.reload:
         if not options.foreground:
             raise UsageError("--reload is for development; use it with --foreground")
-        command = [sys.executable, "-P", "-m", "sockd", *(word for word in arguments if word != "--reload")]
-        return Reloader(command, lambda words: print(f"sockd: {words}", file=sys.stderr)).run()
+        child = [sys.executable, "-P", "-m", "sockd", *(word for word in arguments if word != "--reload")]
+        return Reloader(child, lambda words: print(f"sockd: {words}", file=sys.stderr)).run()
     serves = not (options.check or options.show)
+    predecessor = Predecessor.of(os.environ) if serves else None
+    if predecessor is not None:
+        with predecessor.told():
+            return _go_on(predecessor, options)
     given = systemd.take(os.environ, os.getpid()) if serves else Given()
     if serves and not options.foreground:
         close_others(fd for _, fd in given.descriptors)
+    given, stored = Stored.of(given)
+    command = Command.of_this_process()
     try:
         source = _settings(options)
     except SockdError:
@@ -150,12 +160,31 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.foreground:
         head = f"sockd {version('sockd')} serves, by {source.name}:"  # now, for chroot(2) hides what it is read from
         greet = (lambda _: None) if given.notify else lambda listeners: _greet(listeners, head)
-        return _serve(source, given, ready=greet, background=False, trace=options.trace)
+        return _serve(source, given, ready=greet, background=False, trace=options.trace, command=command, stored=stored)
     if source.name == EXAMPLE:
         files = f"neither {config.LOCAL_FILE} nor {config.SYSTEM_FILE} is there"
         raise ConfigurationError(f"no configuration: {files}; {_TRY}")
     return in_background(
-        lambda ready: _reporting(lambda: _serve(source, given, ready=lambda _: ready(), background=True))
+        lambda ready: _reporting(
+            lambda: _serve(source, given, ready=lambda _: ready(), background=True, command=command, stored=stored)
+        )
+    )
+
+
+def _go_on(predecessor: Predecessor, options: argparse.Namespace) -> int:
+    """Serve in place of the process before us, as which we were started: in the foreground or not."""
+    command = Command.of_this_process()
+    source = _settings(options)
+    if not options.foreground:
+        os.chdir("/")
+    return _serve(
+        source,
+        predecessor.given,
+        ready=lambda _: None,
+        background=not options.foreground,
+        trace=options.trace,
+        command=command,
+        predecessor=predecessor,
     )
 
 
@@ -235,7 +264,17 @@ def _port_notes(plans: Iterable[Plan]) -> Iterator[str]:
                 yield f"{address}: {text}"
 
 
-def _serve(source: Source, given: Given, *, ready: Ready, background: bool, trace: bool = False) -> int:
+def _serve(
+    source: Source,
+    given: Given,
+    *,
+    ready: Ready,
+    background: bool,
+    command: Command,
+    trace: bool = False,
+    predecessor: Predecessor | None = None,
+    stored: Stored | None = None,
+) -> int:
     surroundings = Surroundings(
         ready=ready,
         imported=lambda: report(_files(source.settings, source.name)),
@@ -245,6 +284,9 @@ def _serve(source: Source, given: Given, *, ready: Ready, background: bool, trac
         root_may_stay=not background and source.check is None,
         given=given,
         trace=trace,
+        command=command,
+        predecessor=predecessor,
+        stored=stored,
     )
     kind = Supervisor if source.settings.daemon.workers > 1 else Daemon
     daemon = kind(source.settings, surroundings)

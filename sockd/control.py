@@ -56,6 +56,27 @@ def listen(path: str, stack: ExitStack) -> Listening:
     return listening
 
 
+class Later:
+    """The answer to a question, once it is known."""
+
+    def __init__(self) -> None:
+        self._say: Callable[[Answer], None] | None = None
+        self._answer: Answer | None = None
+
+    def then(self, say: Callable[[Answer], None]) -> None:
+        """Call back with the answer, at once if it is known."""
+        if self._answer is not None:
+            say(self._answer)
+        else:
+            self._say = say
+
+    def settle(self, answer: Answer) -> None:
+        """Know the answer."""
+        self._answer = answer
+        if self._say is not None:
+            self._say(answer)
+
+
 class Control:
     """Answers on the control socket.
 
@@ -63,7 +84,7 @@ class Control:
         listening: of listen().
         loop: in which all happens.
         users: uids that may ask.
-        verbs: by name; a SockdError that one raises is the answer.
+        verbs: by name; a SockdError that one raises is the answer, and a Later has it.
     """
 
     def __init__(self, listening: Listening, loop: EventLoop, users: frozenset[int], verbs: Mapping[str, Verb]) -> None:
@@ -99,13 +120,17 @@ class Control:
         if len(self._open) >= MOST_AT_ONCE:
             self._loop.remove_reader(self._socket.fileno())
 
+    def __len__(self) -> int:
+        """Return how many ask."""
+        return len(self._open)
+
     def _ended(self, asking: _Asking) -> None:
-        if len(self._open) == MOST_AT_ONCE:
+        if len(self._open) == MOST_AT_ONCE and self._socket.fileno() >= 0:
             self._loop.add_reader(self._socket.fileno(), self._accept)
         self._open.discard(asking)
         self._keep_spare()
 
-    def _answer(self, sock: socket.socket, line: bytes) -> Answer:
+    def _answer(self, sock: socket.socket, line: bytes) -> Answer | Later:
         user = _user_of(sock)
         if user is not None and user not in self._users:
             logger.warning("control refused", extra={"event": {"uid": user}})
@@ -126,9 +151,15 @@ class Control:
         if self._spare is not None:
             self._spare.close()
 
+    def hand_over(self) -> None:
+        """Answer those who have asked, and nobody else: another process has the socket."""
+        self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+
     def close(self) -> None:
         """Answer nobody any more, and remove the socket."""
-        self._loop.remove_reader(self._socket.fileno())
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket.fileno())
         for asking in list(self._open):
             asking.close()
         if self._spare is not None:
@@ -137,17 +168,20 @@ class Control:
 
 
 def answer_to(line: bytes, verbs: Mapping[str, Verb]) -> Answer:
-    """Answer a line that only these verbs may be in."""
+    """Answer a line that only these verbs may be in, at once."""
     try:
-        return answer(read_question(line, tuple(verbs)), verbs)
+        said = answer(read_question(line, tuple(verbs)), verbs)
     except ControlError as error:
         return Answer(error=str(error), exit_code=EX_USAGE)
+    assert isinstance(said, Answer)
+    return said
 
 
-def answer(question: Question, verbs: Mapping[str, Verb]) -> Answer:
+def answer(question: Question, verbs: Mapping[str, Verb]) -> Answer | Later:
     """Do what is asked; errors are answers."""
     try:
-        return Answer(verbs[question.verb](question.words))
+        result = verbs[question.verb](question.words)
+        return result if isinstance(result, Later) else Answer(result)
     except SockdError as error:
         return Answer(error=str(error), exit_code=error.exit_code)
     except OSError as error:  # such as: no descriptor is left
@@ -168,7 +202,7 @@ class _Asking:
         self,
         sock: socket.socket,
         loop: EventLoop,
-        answer: Callable[[socket.socket, bytes], Answer],
+        answer: Callable[[socket.socket, bytes], Answer | Later],
         ended: Callable[[_Asking], None],
     ) -> None:
         self._socket = sock
@@ -192,8 +226,20 @@ class _Asking:
             self.close()
         elif piece.endswith(b"\n"):
             self._loop.remove_reader(self._socket.fileno())
-            self._left = memoryview(self._answer(self._socket, bytes(self._came)).encode())
-            self._loop.add_writer(self._socket.fileno(), self._writable)
+            answer = self._answer(self._socket, bytes(self._came))
+            if isinstance(answer, Later):
+                self._timer.cancel()
+                answer.then(self._say)
+            else:
+                self._say(answer)
+
+    def _say(self, answer: Answer) -> None:
+        if self._socket.fileno() < 0:
+            return
+        self._timer.cancel()
+        self._timer = self._loop.call_later(SECONDS, self.close)
+        self._left = memoryview(answer.encode())
+        self._loop.add_writer(self._socket.fileno(), self._writable)
 
     def _writable(self) -> None:
         try:
@@ -219,4 +265,4 @@ class _Asking:
         self._ended(self)
 
 
-__all__ = ["Control", "answer_to", "listen"]
+__all__ = ["Control", "Later", "answer_to", "listen"]

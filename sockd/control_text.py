@@ -23,9 +23,17 @@ def text_of(verb: str, result: Any) -> str:  # noqa: ANN401 - what JSON holds
         return "\n".join(_changes(result)) + "\n"
     if verb == "reload":
         return "\n".join(["reloaded", *_changes(result["changes"])]) + "\n"
+    if verb == "upgrade":
+        return f"upgraded: process {result['pid']} serves\n{_moved(result)}\n"
     if verb == "status":
         return "\n".join(_status(result)) + "\n"
     return "\n".join(f"{key.replace('_', ' ')} {_plain(value)}".rstrip() for key, value in result.items()) + "\n"
+
+
+def _moved(result: Table) -> str:
+    moved, stay = result["moved"], result["stay"]
+    text = f"  {moved} connection{'s'[: moved != 1]} went along"
+    return f"{text}, {stay} end{'s'[: stay == 1]} in the old process" if stay else text
 
 
 def _plain(value: object) -> str:
@@ -64,6 +72,7 @@ def _status(result: Table) -> Iterator[str]:
     connections = f"{result['connections']} connection{'s'[: result['connections'] != 1]}"
     yield f"{connections}{programs}, {size(result['memory'])} in unfinished frames and output"
     yield from _last_reload(result)
+    yield from _last_upgrade(result)
     yield ""
     head = ("LISTENER", "SERVICE", "CAME", "OPEN", "QUEUE", "LIMIT", "OVERFLOWS")
     rows: list[Sequence[object]] = [head]
@@ -93,6 +102,17 @@ def _last_reload(result: Table) -> Iterator[str]:
         yield f"reload failed {last['when']}; serving by the configuration before it:"
         for line in last["error"].splitlines():
             yield f"  {line}"
+
+
+def _last_upgrade(result: Table) -> Iterator[str]:
+    last, elders = result["upgrade"], result["elders"]
+    if last is not None and not last["ok"]:
+        yield f"upgrade failed {last['when']}; serving on as before:"
+        for line in last["error"].splitlines():
+            yield f"  {line}"
+    if elders:
+        many = elders != 1
+        yield f"{elders} process{'es' if many else ''} of before {'live' if many else 'lives'} on for their connections"
 
 
 def _connections(result: Sequence[Table]) -> Iterator[str]:

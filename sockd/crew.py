@@ -72,6 +72,7 @@ class Member:
         place: in its generation; that of one that has ended is given again.
         began: by the loop's clock.
         last: what it said when it ended; None before, and for one that was killed.
+        owed: questions that it has not answered yet.
     """
 
     number: int
@@ -81,14 +82,27 @@ class Member:
     generation: Generation
     began: float
     last: Any = None
+    owed: int = 0
+
+    def send(self, question: Question) -> None:
+        """Ask; receive() is to follow; raises TemporaryFault as Asking.send."""
+        self.asking.send(question)
+        self.owed += 1
 
     def receive(self, seconds: float) -> Answer:
-        """Wait for an answer; raises TemporaryFault where there is none, also of one that has ended in order."""
-        answer = self.asking.receive(seconds)
-        if isinstance(answer.result, dict) and LAST in answer.result:
-            self.last = answer.result[LAST]
-            raise TemporaryFault(f"worker {self.number}: has ended")
-        return answer
+        """Wait for the answer to the last question; those that come too late, to ones before it, are passed over.
+
+        Raises:
+            TemporaryFault: there is none, also of one that has ended in order.
+        """
+        while True:
+            answer = self.asking.receive(seconds)
+            if isinstance(answer.result, dict) and LAST in answer.result:
+                self.last = answer.result[LAST]
+                raise TemporaryFault(f"worker {self.number}: has ended")
+            is_late, self.owed = self.owed > 1, max(0, self.owed - 1)
+            if not is_late:
+                return answer
 
 
 class Crew:
@@ -163,13 +177,13 @@ class Crew:
 
     def dismiss(self, generation: Generation) -> None:
         """End processes that have not served yet, and wait for their end."""
-        for member in generation.members:
+        for member in list(generation.members):
             os.kill(member.pid, signal.SIGKILL)
             os.waitpid(member.pid, 0)
             self._forget(member)
 
-    def take_over(self, generation: Generation) -> Generation | None:
-        """Let a generation be the current one; return the one before."""
+    def take_over(self, generation: Generation | None) -> Generation | None:
+        """Let a generation be the current one, or none, for another process serves; return the one before."""
         before, self.current = self.current, generation
         self._young = 0
         return before
@@ -185,7 +199,7 @@ class Crew:
         asked, results = [], []
         for member in self if members is None else list(members):
             try:
-                member.asking.send(Question(verb, words))
+                member.send(Question(verb, words))
                 asked.append(member)
             except TemporaryFault as error:
                 _tell(member, verb, str(error))
@@ -224,7 +238,8 @@ class Crew:
 
     def _forget(self, member: Member) -> None:
         with suppress(TemporaryFault):
-            member.receive(0)
+            while True:  # behind answers that came too late there may be its last words
+                member.receive(0)
         self._lost(member)
         member.asking.close()
         member.generation.members.remove(member)

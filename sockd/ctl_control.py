@@ -23,6 +23,8 @@ from sockd.wire.control import Answer, ControlError, Question, read_answer
 DEFAULT_PATH = "/run/sockd/control.sock"
 SECONDS = 60.0
 """For an answer: a reload imports handlers, and looks names up."""
+LONGEST_UPGRADE_SECONDS = 3700.0
+"""For an upgrade the daemon has a deadline of its own: upgrade_timeout."""
 RECEIVE_BYTES = 1 << 20
 SHORTEST_INTERVAL_SECONDS = 0.1
 LONGEST_INTERVAL_SECONDS = 3600
@@ -35,6 +37,7 @@ _HELP = {
     "drain": "take a listener out of service: its queue is emptied, its connections end in order",
     "reload": "have the daemon serve by its configuration as it is now",
     "plan": "tell what a reload with this configuration would keep, add and remove, and what cannot be",
+    "upgrade": "start the program anew, and have the new process go on with listeners and connections",
     "stop": "stop the daemon in order",
     "top": "show what goes on, again and again: listeners, services, the busiest connections (needs sockd[top])",
     "log-level": "set the least severe event that is logged, until the next start",
@@ -79,6 +82,8 @@ def _description(name: str, text: str) -> str:
         "drain": " The next reload binds it again, if the configuration still has it.",
         "reload": " A configuration that is wrong changes nothing; the reasons are printed, and "
         "the exit code is that of the first one.",
+        "upgrade": " A new process that cannot start, or is not ready in time, changes nothing: the old one serves on, "
+        "the reason is printed, and the exit code is that of the new process.",
         "plan": " Handlers are imported here, not in the daemon. The exit code is 78 when something stands in the way.",
     }
     return text[0].upper() + text[1:] + "." + more.get(name, "")
@@ -99,7 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
 
         top.run(lambda verb: ask(path, Question(verb)), interval=arguments.interval, times=arguments.times)
         return EX_OK
-    result = ask(path, _question(arguments))
+    seconds = LONGEST_UPGRADE_SECONDS if arguments.verb == "upgrade" else SECONDS
+    result = ask(path, _question(arguments), seconds=seconds)
     text = json.dumps(result, indent=2) + "\n" if arguments.json else control_text.text_of(arguments.verb, result)
     try:
         print(text, end="", flush=True)

@@ -16,18 +16,19 @@ import signal
 import socket
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeAlias
 
-from sockd import control, log, log_targets
+from sockd import log, log_targets
 from sockd.asked import Asked
 from sockd.control import Control
 from sockd.draining import Drain
 from sockd.errors import ConfigurationError, SockdError, TemporaryFault
 from sockd.executor import Executor
 from sockd.forwarding import Forwarding
+from sockd.generations import Generations
 from sockd.net import selector
 from sockd.net.address import known_services
 from sockd.net.connection_set import ConnectionSet, Group
@@ -39,10 +40,9 @@ from sockd.pages import Pages, read_status_page
 from sockd.planning import Plan, check_datagrams, plan
 from sockd.process import preload, privileges, systemd
 from sockd.process.passed import PassedSockets
-from sockd.process.pidfile import PidFile
 from sockd.process.signals import Signals, settle
 from sockd.process.stall import StallWatch
-from sockd.process.systemd import Given, Notifier
+from sockd.process.systemd import Notifier
 from sockd.reloading import Outcome, Reloading
 from sockd.services.builtin import DISCARD
 from sockd.services.pool import Pool
@@ -50,7 +50,7 @@ from sockd.serving import Serving, Tools
 from sockd.wire.framing import Raw
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from sockd.control import Verb
     from sockd.log import OwnHandler
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from sockd.process.privileges import Dropped, Prepared, Wanted
     from sockd.services.http import Page
     from sockd.settings import Settings
+    from sockd.surroundings import Surroundings
 
 logger = logging.getLogger("sockd.daemon")
 
@@ -82,31 +83,6 @@ REFUSED = Group(
 """For connections that are not let in: a second to take the banner, and to be told apart from a reset."""
 REFUSED_SHARE = 8
 """One connection in so many may be of those that are being refused; a source that is past its limit fills no more."""
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """Where a daemon runs, and whom it tells what.
-
-    Args:
-        ready: called with (address, service) of every listener, once it serves.
-        imported: called once every handler is imported, or one could not be.
-        check: reads the configuration again, and raises what is wrong with it; None where there is no file.
-        parse: does the same for a text and its name.
-        background: no terminal: the log goes to syslog if nothing else is said, and root needs a user to become.
-        root_may_stay: root may serve without the configuration's word.
-        given: what systemd, or whoever started us, passed.
-        trace: each frame is a line of the log.
-    """
-
-    ready: Callable[[Sequence[tuple[str, str]]], None]
-    imported: Callable[[], None] = lambda: None
-    check: Callable[[], Settings] | None = None
-    parse: Callable[[str, str], Settings] | None = None
-    background: bool = False
-    root_may_stay: bool = False
-    given: Given = Given()  # noqa: RUF009 - frozen
-    trace: bool = False
 
 
 Opened: TypeAlias = "tuple[Address, Listening, Plan]"
@@ -144,8 +120,7 @@ class Daemon:
         self._surroundings = surroundings
         self._stopping = False
         self._is_draining = False
-        self._starter = os.geteuid()
-        self._started = time.time()
+        self._generations = Generations(settings.daemon, surroundings)
         self._version = version("sockd")  # these two now: chroot(2) hides what they are read from
         self._status_page = read_status_page()
         self._at_once = False
@@ -183,15 +158,14 @@ class Daemon:
         finally:
             self._surroundings.imported()
         if daemon.pidfile is not None:
-            keeps_root = wanted.account is None or wanted.account.uid == 0
-            stack.callback(PidFile(daemon.pidfile, removable=keeps_root).release)
+            self._generations.lock(daemon.pidfile, stack, keeps_root=wanted.account is None or wanted.account.uid == 0)
         self._executor = Executor((one.service for one in plans), wanted.owner, stack)
         self._loop_class = loop_class(asyncio=any(one.service.session for one in plans))
         self._forwarding = Forwarding((one.service for one in plans), stack)
         self._passed = PassedSockets(self._surroundings.given)
         stack.callback(self._passed.close)
         listening = self._listen(plans, stack)
-        self._control = control.listen(daemon.control, stack) if daemon.control else None
+        self._control = self._generations.listen(daemon.control, stack) if daemon.control else None
         self._services = known_services() if daemon.chroot else None
         if wanted.chroot is not None:
             preload.load()
@@ -235,8 +209,10 @@ class Daemon:
         """Receive the first byte, and all others."""
         self._log = start.log
         self._build(stack)
+        unused = self._passed.close_rest()  # before workers are forked, who would hold them open
         self._attach(start.listening, stack)
-        self._notifier.keep(self._passed.kept, not_any_more=self._passed.close_rest())
+        self._generations.take_over(stack)
+        self._notifier.keep(self._passed.kept, not_any_more=unused)
         self._notifier.ready(self._status())
         self._notifier.watch(self._surroundings.given.watchdog, self._status)
         self._surroundings.ready([(str(served), served.run.spec.name) for served in self._serving.listeners])
@@ -276,6 +252,7 @@ class Daemon:
         return {
             signal.SIGHUP: self._hang_up,
             signal.SIGUSR1: self._reopen_log,
+            signal.SIGUSR2: self._generations.upgrade_by_signal,
             signal.SIGCHLD: self._executor.reap,
             signal.SIGTERM: self._stop,
             signal.SIGINT: self._stop_at_once,
@@ -324,20 +301,24 @@ class Daemon:
             services=self._services,
             apply=self._apply,
         )
-        self._asked = Asked(self, self._serving, self._reloading, self._started, self._version, logging.getLogger())
+        self._asked = Asked(self, self._serving, self._reloading, self._generations, self._version, logging.getLogger())
         self._pages = Pages(
             self._asked,
             self._serving,
             self._reloading,
             status_page=self._status_page,
             most=self._most,
-            started=self._started,
+            started=self._generations.started,
             others=self._usage_of_others,
         )
         if self._control is not None:
-            users = frozenset((0, self._starter))
+            users = frozenset((0, self._generations.starter))
             self._controlling = Control(self._control, self._loop, users, self._verbs())
             stack.callback(self._controlling.close)
+        self._generations.begin(
+            self._serving, self._notifier, self._controlling, self._reloading.drain, self._count, self._stop
+        )
+        stack.callback(self._generations.let_go)
         self._begin(bound)
 
     @property
@@ -408,7 +389,8 @@ class Daemon:
     def _hang_up(self) -> None:
         """Do what SIGHUP is for: open the log anew, and serve by the configuration as it is now."""
         if self._surroundings.check is not None and not self._stopping:
-            self.reload()
+            with suppress(TemporaryFault):  # the new process of an upgrade reads it by itself
+                self.reload()
             return
         with self._notifier.reloading(self._status):
             self._reopen_log()
@@ -429,6 +411,7 @@ class Daemon:
         """
         if self._stopping:
             raise TemporaryFault("the daemon is stopping, and reloads no more")
+        self._generations.check()
         with self._notifier.reloading(self._status):
             self._reopen_log()
             return self._reloading.reload()
@@ -448,6 +431,7 @@ class Daemon:
         self._connections.limit_memory(settings.daemon.max_memory)
         logging.getLogger().setLevel(log.LEVELS[settings.daemon.log.level])
         self._settings = settings
+        self._generations.daemon = settings.daemon
 
     # ---- stop
 
@@ -457,6 +441,7 @@ class Daemon:
             self._stop_at_once()
             return
         self._stopping = True
+        self._generations.give_up("the daemon is stopping")
         daemon = self._settings.daemon
         self._notifier.stopping("stopping", daemon.pre_drain + daemon.stop_timeout)
         if not daemon.pre_drain:
@@ -472,6 +457,7 @@ class Daemon:
     def _drain(self) -> None:
         """Close the listeners, answer what was accepted, close in order, within stop_timeout."""
         self._is_draining = True
+        self._generations.let_go()
         seconds = self._settings.daemon.stop_timeout
         programs = {"programs": len(self._executor)} if len(self._executor) else {}
         logger.info("stopping", extra={"event": {"connections": len(self._connections), **programs}})
@@ -480,6 +466,8 @@ class Daemon:
             self._stopping = True
         end = self._loop.clock() + seconds
         self._serving.close_listeners()
+        if not self._at_once:
+            self._generations.put_away()
         drain = Drain(self._connections, self._loop, None, self._serving, seconds, self._loop.stop)
         if not self._at_once:
             self._loop.call_soon(drain.start)

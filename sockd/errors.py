@@ -55,6 +55,14 @@ class TemporaryFault(SockdError):
     exit_code = EX_TEMPFAIL
 
 
+class Refused(SockdError):
+    """Another process says why it does not, and with which exit code."""
+
+    def __init__(self, words: str, exit_code: int) -> None:
+        super().__init__(words)
+        self.exit_code = exit_code
+
+
 class PermissionFault(SockdError):
     """The system requires rights that this process does not have."""
 

@@ -93,6 +93,16 @@ class Fleet(Serving):
         if isinstance(served.listener, Lent):
             self._crew.ask("leave", listener=str(served))
 
+    def hand_over(self, handed: Sequence[Served]) -> None:
+        """Have the workers accept no more on what another process has; they end with the connections that they have."""
+        kept = [str(served) for served in handed]
+        members = [member for member in self._crew if not member.generation.is_retired]
+        for member in members:
+            member.generation.is_retired = True
+        self._crew.take_over(None)  # who ends from now on is not replaced
+        self._crew.ask("retire", members, kept=kept)
+        super().hand_over(handed)
+
     def beside(self, lent: Sequence[Opened]) -> list[Listening]:
         """Return the sockets that are there and not among those that are lent."""
         given = {id(listening) for _, listening, _ in lent}

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sockd import log, log_targets
-from sockd.daemon import Daemon, Surroundings
+from sockd.daemon import Daemon
 from sockd.errors import HandlerError, SockdError, SystemFault, fault
 from sockd.log import OwnHandler
 from sockd.net import packed
@@ -28,6 +28,7 @@ from sockd.process.inetd import Kind, StandardStreams, peer_of
 from sockd.services import hooks
 from sockd.services.attach import group_of, sink_of
 from sockd.settings import ListenSettings
+from sockd.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from contextlib import ExitStack

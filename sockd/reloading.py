@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sockd.daemon")
 
-AT_ONCE = ("stop_timeout", "pre_drain", "max_memory")
+AT_ONCE = ("stop_timeout", "pre_drain", "upgrade_timeout", "store_connections", "max_memory")
 """Of [daemon]; every other key is for the next start, but for the level of the log."""
 BEFORE_BIND = ("reuse_address", "reuse_port", "free_bind", "ipv6_only", "interface", "defer_accept", "fast_open")
 """Of [[listen]]: what is set on a listening socket before it is bound, or once."""

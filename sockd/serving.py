@@ -290,6 +290,13 @@ class Serving:
         for served in self.listeners:
             served.listener.close()
 
+    def hand_over(self, handed: Sequence[Served]) -> None:
+        """Listen there no more, for another process does; their connections that stay here go on."""
+        for served in handed:
+            self.listeners.remove(served)
+            served.listener.hand_over()
+            self._retire(served)
+
     # ---- what is left of former ones
 
     def _retire(self, served: Served) -> None:
@@ -389,6 +396,10 @@ class Serving:
         """Return the name of the service of a group."""
         served = self.of_group(group)
         return served.run.spec.name if served else ""
+
+    def add_past(self, name: str, totals: Totals) -> None:
+        """Count on what a service has done in another process."""
+        self._past[name] = self._past.get(name, Totals()) + totals
 
     def totals(self) -> dict[str, Totals]:
         """Return what the connections of each service have done since the start, by its name."""

@@ -110,6 +110,19 @@ class DaemonSettings:
         low=0,
         high=3600,
     )
+    upgrade_timeout: Duration = setting(
+        Duration(30),
+        help="how long the new process of an upgrade may take to be ready; then it is ended and the old one serves on",
+        source="a start takes half a second, and handlers may have something to load",
+        unit="seconds",
+        low=0.1,
+        high=3600,
+    )
+    store_connections: bool = setting(
+        False,
+        help="at a stop, leave connections to systemd's descriptor store, from which the next start takes them",
+        source="a restart then ends none; but systemctl stop ends all of them at once, for the store is emptied",
+    )
     control: str | None = setting(
         None,
         help="absolute path of the socket on which sockctl asks and tells; of its owner alone",

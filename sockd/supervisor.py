@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from sockd.control import answer_to
 from sockd.crew import LAST, Crew
-from sockd.daemon import Daemon, Surroundings, Unprivileged
+from sockd.daemon import Daemon, Unprivileged
 from sockd.errors import EX_OK, EX_OSERR, SockdError, UsageError
 from sockd.fleet import Fleet
+from sockd.generations import Generations
 from sockd.net.balance import Share
 from sockd.net.connection_info import Which
 from sockd.net.loop import EventLoop, loop_class
@@ -28,6 +29,7 @@ from sockd.process.channel import Answering
 from sockd.process.passed import PassedSockets
 from sockd.process.systemd import Given
 from sockd.setting import Duration, Size
+from sockd.surroundings import Surroundings
 from sockd.wire.control import Answer
 
 if TYPE_CHECKING:
@@ -118,6 +120,7 @@ class Supervisor(Daemon):
             self._manager.close()
         for id in self._connections.ids(Which.LIVE):
             os.close(self._connections.info(id).fd)
+        self._generations.abandon()
         self._loop.leave()
         self._signals.leave()
 
@@ -222,6 +225,7 @@ class Worker(Daemon):
         vars(self).update(vars(supervisor))
         self._settings = _share(supervisor._settings)
         self._surroundings = Surroundings(ready=lambda _: None, trace=trace)
+        self._generations = Generations(self._settings.daemon, self._surroundings)
         self._passed = PassedSockets(Given())
         self._control = self._manager = None
         self._dropped = supervisor._dropped

@@ -133,9 +133,14 @@ class Admission:
             return Verdict.TOO_MANY
         if self._buckets is not None and not self._buckets.take(source):
             return Verdict.TOO_FAST
-        if self._most is not None:
-            self._open[source] = self._open.get(source, 0) + 1
+        self.count(host)
         return Verdict.ADMITTED
+
+    def count(self, host: str) -> None:
+        """Count a connection that was let in already, elsewhere or just now."""
+        if host and self._most is not None:
+            source = self.source(host)
+            self._open[source] = self._open.get(source, 0) + 1
 
     def release(self, host: str) -> None:
         """Count a connection as ended."""

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sockd.errors import Close
 from sockd.net import packed
 from sockd.net.codec import bytes_of, codec_of
+from sockd.net.snapshot import Snapshot
+from sockd.wire.framing import framing_of, spell
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
@@ -441,6 +443,42 @@ class Connection:
         self._receiver = None
         if self._socket is not None:
             self._socket.detach()  # the descriptor is the set's
+
+    # ---- on to another process
+
+    def snapshot(self) -> Snapshot | None:
+        """Return what another process needs to go on; None where only the handler knows how."""
+        protocol, handler = self._protocol, None
+        if self._receiver is None or self._closing:
+            return None
+        if hasattr(protocol, "snapshot") and hasattr(protocol, "restore"):
+            handler = self._guard(protocol.snapshot)
+        if handler is None and (protocol or self.state is not None or self._timers or self._paused):
+            return None
+        water = (int(self._low), int(self._high))
+        return Snapshot(self._paused, self._eof, self._is_high, water, spell(self.framing), handler)
+
+    def restore(self, receiver: Receiver, protocol: Any, snapshot: Snapshot) -> None:
+        """Go on with what another process began; an exception of the handler's is raised."""
+        self._receiver, self._protocol = receiver, protocol
+        self._paused, self._eof, self._is_high = snapshot.is_paused, snapshot.is_finishing, snapshot.is_high
+        self._low, self._high = snapshot.water
+        if (framing := framing_of(*snapshot.framing)) != self.framing:
+            self.set_framing(framing)
+        if protocol is None:
+            receiver.connection_made(self)
+        else:
+            protocol.restore(self, snapshot.handler)
+
+    def leave(self) -> None:
+        """Do nothing any more, and tell nobody: another process has the connection."""
+        self._closing = True
+        self._receiver = None
+        self._out.clear()
+        for timer in self._timers or ():
+            timer.cancel()
+        if self._socket is not None:
+            self._socket.detach()
 
     def _guard(self, callback: Callable[..., Any], *args: Any) -> Any:
         try:

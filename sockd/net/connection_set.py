@@ -129,6 +129,11 @@ class ConnectionSet:
         """Return the epoll descriptor, or -1."""
         return int(lib.sb_set_fileno(self._set))
 
+    @property
+    def handle(self) -> Any:  # noqa: ANN401 - a cffi pointer
+        """The set as C knows it, for sockd.net.moving."""
+        return self._set
+
     def __len__(self) -> int:
         """Return how many connections are open or closing."""
         return self._counts[_CONNECTIONS] - self._counts[_CLOSED]

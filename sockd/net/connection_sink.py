@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from msgspec import convert
+
 from sockd.net import packed
 from sockd.net.connection import Connection
 from sockd.net.kernel import unacknowledged
 from sockd.net.sink import Sink
+from sockd.net.snapshot import Snapshot
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
@@ -82,6 +85,27 @@ class ConnectionSink(Sink):
         """Pass on."""
         self._live[id].resume()
 
+    def snapshot(self, id: int) -> object:
+        """Ask the connection."""
+        return self._live[id].snapshot()
+
+    def restore(self, id: int, snapshot: object) -> bool:
+        """Make the connection and the receiver, which goes on from where the other was."""
+        connection = self._kind(id, self._set, self._codec, self._high_water, self._loop, self._receive)
+        try:
+            receiver, protocol = self._make()
+            connection.restore(receiver, protocol, convert(snapshot, Snapshot))
+        except Exception as error:
+            logger.error("handler failed", exc_info=error, extra={"event": {"service": self._service}})
+            connection.leave()
+            return False
+        self._live[id] = connection
+        return True
+
+    def forget(self, id: int) -> None:
+        """Let go of the connection and its receiver."""
+        self._live.pop(id).leave()
+
     def closed(self, id: int, reason: CloseReason) -> None:
         """Log the end and tell the receiver."""
         log_end(self._service, self._set, id, reason)
@@ -108,6 +132,6 @@ def log_end(service: str, connections: ConnectionSet, id: int, reason: CloseReas
         event["via"] = proxied.via
     if info.unsent:
         event["unsent"] = info.unsent
-    if info.peer and (waiting := unacknowledged(info.fd)):
+    if info.peer and connections.tls(id) is None and (waiting := unacknowledged(info.fd)):
         event["unacknowledged"] = waiting
     logger.info("closed", extra={"event": event})

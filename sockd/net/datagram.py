@@ -250,6 +250,11 @@ class DatagramListener:
             about = {"service": self.service, "address": str(self), **event}
             logger.log(level, message, extra={"event": about})
 
+    def hand_over(self) -> None:
+        """Receive no more, for another process goes on with the socket; answers that are being made are dropped."""
+        self.detach(self)
+        self._socket.close()
+
     def close(self) -> None:
         """Answer what has arrived already, and receive no more."""
         if self._socket.fileno() < 0 or self._is_detached or self._is_closed:

@@ -50,6 +50,10 @@ class Lent:
         if self._listening.is_ours and self._listening.endpoint.type == socket.SOCK_STREAM:
             take_no_more(self._listening.socket)
 
+    def hand_over(self) -> None:
+        """Keep it open no longer, and nothing else: another process has it, and goes on with it."""
+        self._listening.socket.close()
+
     def close(self) -> None:
         """Keep it open no longer."""
         self._listening.close()

@@ -420,6 +420,15 @@ class Listener:
         if self._admission is not None:
             self._release(packed.unpack(self._set.info(id).peer)[1])
 
+    def adopt(self, id: int) -> None:
+        """Count a connection that another process let in."""
+        self._hold(1)
+        host = packed.host(self._set.info(id).peer)
+        if self._admission is not None:
+            self._admission.count(host)
+        if self._settings.names and host:
+            self._resolver.ask(host, lambda name: None)
+
     def _release(self, peer: SockAddr) -> None:
         if self._admission is not None and not isinstance(peer, str):
             self._admission.release(peer[0])
@@ -437,6 +446,12 @@ class Listener:
             self._listening.path.unlink_if_ours()
         if self._listening.is_ours:
             take_no_more(self._socket)
+
+    def hand_over(self) -> None:
+        """Accept no more and close the socket, and nothing else: another process has it, and goes on with it."""
+        self._loop.remove_reader(self._fd)
+        self._fd = -1
+        self._listening.socket.close()
 
     def close(self) -> None:
         """Take no more, accept what has completed already, and listen no more."""

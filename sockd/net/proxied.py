@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sockd.net.admission import Networks
 from sockd.net.endpoint import format_peer
 from sockd.wire import proxy
-from sockd.wire.proxy import ProxyError
+from sockd.wire.proxy import Header, ProxyError  # an upgrade reads the annotations of Proxied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from sockd.net.endpoint import SockAddr
     from sockd.net.loop import EventLoop, Timer
     from sockd.settings import ProxyProtocolSettings
-    from sockd.wire.proxy import Header
 
 logger = logging.getLogger("sockd.proxy")
 

@@ -32,6 +32,17 @@ class Sink:
     def closed(self, id: int, reason: CloseReason) -> None:
         """The connection has ended; `info(id)` still answers."""
 
+    def snapshot(self, id: int) -> object:
+        """Return what another process needs to go on with a connection, as values of msgpack; None: it stays here."""
+        return None
+
+    def restore(self, id: int, snapshot: object) -> bool:
+        """Go on with a connection of another process; False when it had better stay there."""
+        return True
+
+    def forget(self, id: int) -> None:
+        """Another process goes on with a connection: there is no event of it any more, and nobody to tell."""
+
     def is_busy(self, id: int) -> bool:
         """Tell whether an answer is being worked on that the set cannot know of; a drain waits for it."""
         return False

@@ -30,6 +30,9 @@ class Timed(Sink):
         self.ended = sink.ended  # type: ignore[method-assign]  # likewise
         self.pause = sink.pause  # type: ignore[method-assign]  # likewise
         self.resume = sink.resume  # type: ignore[method-assign]  # likewise
+        self.snapshot = sink.snapshot  # type: ignore[method-assign]  # likewise
+        self.restore = sink.restore  # type: ignore[method-assign]  # likewise
+        self.forget = sink.forget  # type: ignore[method-assign]  # likewise
         self.is_busy = sink.is_busy  # type: ignore[method-assign]  # likewise
         self.stop = sink.stop  # type: ignore[method-assign]  # likewise
         self.tell_unfinished = sink.tell_unfinished  # type: ignore[method-assign]  # likewise

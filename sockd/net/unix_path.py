@@ -26,7 +26,7 @@ from sockd.errors import PermissionFault, SystemFault, TemporaryFault, fault
 from sockd.net.holders import describe_pids, describe_process, path_pids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sockd.net.endpoint import Endpoint
 
@@ -74,6 +74,17 @@ class UnixPath:
         except OSError:
             return False
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class LentPath(UnixPath):
+    """A path that another process bound, which stays that one's as long as `is_lent` says so."""
+
+    is_lent: Callable[[], bool]
+
+    def unlink_if_ours(self) -> bool:
+        """Remove the path, once it is ours."""
+        return not self.is_lent() and UnixPath.unlink_if_ours(self)
 
 
 @contextmanager

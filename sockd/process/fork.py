@@ -39,6 +39,7 @@ def fork(run: Callable[[], int], handled: Iterable[signal.Signals]) -> int:
     except OSError as error:
         raise TemporaryFault(f"fork(2): {error.strerror}") from None
     finally:
+        gc.unfreeze()  # here, where what a reload has replaced is to be collected
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return pid
 

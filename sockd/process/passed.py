@@ -28,6 +28,7 @@ from sockd.net.address import WILDCARDS
 from sockd.net.endpoint import Endpoint
 from sockd.net.options import set_inherited
 from sockd.net.sockets import Listening, open_listener
+from sockd.net.unix_path import LentPath
 from sockd.process.descriptors import FIRST_OTHER
 
 if TYPE_CHECKING:
@@ -183,6 +184,10 @@ class PassedSockets:
         set_inherited(one.socket, one.endpoint, settings)
         if one.name == stored_name(address):
             self.kept.append((one.name, one.socket))
+        owner = self._given.owners.get(one.fd)
+        if owner is not None:
+            path = LentPath(*owner.path, self._given.is_lent) if owner.path else None
+            return Listening(one.socket, one.endpoint, path, owner.passed, owner.is_ours)
         return Listening(one.socket, one.endpoint, passed=one.name, is_ours=False)
 
     def _kept(self, one: Listening, address: Address) -> Listening:
@@ -206,7 +211,8 @@ class PassedSockets:
 
     def _with_name(self, name: str) -> Iterator[Passed]:
         for one in self._all:
-            if name == (str(one.fd) if name.isdecimal() else one.name):
+            numbered = name.isdecimal() and one.fd not in self._given.owners
+            if name == (str(one.fd) if numbered else one.name):
                 yield one
 
     def _remedy(self) -> str:

@@ -15,6 +15,7 @@ import fcntl
 import os
 import stat
 import time
+from contextlib import suppress
 from typing import Final
 
 from sockd.errors import PermissionFault, SystemFault, fault
@@ -42,19 +43,25 @@ class PidFile:
         path: absolute.
         removable: whether it can be removed at the end: not by a daemon that has dropped root's rights,
             which empties it instead.  The folder stays open only for that.
+        held: a descriptor of the file with its lock, of the process before us, which is taken over if the path
+            still leads to that file; its number stays in it until write().
 
     Raises:
         SystemFault: a daemon holds it (named), or it is no plain file, or its folder is not there.
         PermissionFault: the file or a folder is open to others, or may not be written.
     """
 
-    def __init__(self, path: str, *, removable: bool = True) -> None:
+    def __init__(self, path: str, *, removable: bool = True, held: int | None = None) -> None:
         self.path = path
         parent, self._name = os.path.split(path)
         self._folder = _open_folder(parent, path)
         try:
-            self._fd = self._take()
-            self._write()
+            self.is_handed_over = held is not None and self._is_standing(held)
+            if held is not None and self.is_handed_over:
+                self._fd = os.dup(held)
+            else:
+                self._fd = self._take()
+                self.write()
         except OSError as error:
             os.close(self._folder)
             raise fault(error, f"{PLACE}: {path}") from None
@@ -109,7 +116,16 @@ class PidFile:
         except BlockingIOError:
             raise SystemFault(f"{PLACE}: {self.path}: a daemon runs already: {_holder(fd)}") from None
 
-    def _write(self) -> None:
+    def _is_standing(self, fd: int) -> bool:
+        standing = self._standing()
+        return standing is not None and os.path.samestat(standing, os.fstat(fd))
+
+    def fileno(self) -> int:
+        """Return the descriptor that has the lock."""
+        return self._fd
+
+    def write(self) -> None:
+        """Put the number of this process into it."""
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
 
@@ -117,17 +133,18 @@ class PidFile:
         """Remove the file if it still is ours, or else empty it, and give up the lock."""
         if self._fd < 0:
             return
-        standing = self._standing() if self._folder >= 0 else None
-        try:
-            if standing is not None and os.path.samestat(standing, os.fstat(self._fd)):
-                os.unlink(self._name, dir_fd=self._folder)
+        with suppress(OSError):  # stale then, which the next start sees by the lock
             os.ftruncate(self._fd, 0)
-        except OSError:
-            pass  # stale then, which the next start sees by the lock
-        finally:
+            if self._folder >= 0 and self._is_standing(self._fd):
+                os.unlink(self._name, dir_fd=self._folder)
+        self.leave()
+
+    def leave(self) -> None:
+        """Close it as it is: another process has the lock as well."""
+        if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-            self._close_folder()
+        self._close_folder()
 
     def _close_folder(self) -> None:
         if self._folder >= 0:

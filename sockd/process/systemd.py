@@ -14,11 +14,12 @@ from __future__ import annotations
 import array
 import logging
 import os
+import select
 import socket
 import time
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sockd.config_values import show
@@ -26,7 +27,7 @@ from sockd.errors import ConfigurationError
 from sockd.process.descriptors import FIRST_OTHER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, MutableMapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 
     from sockd.net.loop import EventLoop
 
@@ -37,6 +38,7 @@ UNKNOWN = "unknown"  # the name of what has none: sd_listen_fds_with_names(3)
 MICROSECONDS = 1_000_000
 RETRY_SECONDS = 0.1  # a manager that is busy takes what waits within milliseconds
 MOST_UNSENT = 1024
+MOST_FDS_AT_ONCE = 128  # the kernel takes 253 in a message (SCM_MAX_FD)
 STOP_MARGIN_SECONDS = 5.0  # between the end of our own stop_timeout and the manager's patience
 
 VARIABLES = (
@@ -52,6 +54,21 @@ VARIABLES = (
 
 
 @dataclass(frozen=True)
+class Owner:
+    """What becomes of a listening socket that the process before us had, as that process was to treat it.
+
+    Args:
+        passed: the name under which a manager passed it; empty where sockd opened it.
+        is_ours: nobody else holds it.
+        path: path, device and inode of a Unix socket that sockd bound, and removes at its end.
+    """
+
+    passed: str
+    is_ours: bool
+    path: tuple[str, int, int] | None
+
+
+@dataclass(frozen=True)
 class Given:
     """What the environment said.
 
@@ -61,6 +78,8 @@ class Given:
         notify: the manager's socket, as in NOTIFY_SOCKET; empty for none.
         watchdog: seconds after which the manager ends a process that is silent; 0 for never.
         store: how many descriptors the manager keeps for us over a restart.
+        owners: of descriptors that the process before us handed over, by their number.
+        is_lent: whether these are that process's still.
     """
 
     descriptors: tuple[tuple[str, int], ...] = ()
@@ -68,6 +87,8 @@ class Given:
     notify: str = ""
     watchdog: float = 0
     store: int = 0
+    owners: Mapping[int, Owner] = field(default_factory=dict)
+    is_lent: Callable[[], bool] = lambda: False
 
 
 def take(environment: MutableMapping[str, str], pid: int) -> Given:
@@ -179,6 +200,17 @@ class Notifier:
         self._loop = loop
         self._unsent: deque[tuple[bytes, socket.socket | None]] = deque()
         self._waiting = False
+        self._is_other = False
+
+    def hand_over(self, pid: int) -> None:
+        """Say that another process is the main one from now on, and nothing any more behind that."""
+        self._say(f"MAINPID={pid}")
+        self._is_other = True
+
+    def stay(self) -> None:
+        """Take that back: it came to nothing."""
+        self._is_other = False
+        self._say(f"MAINPID={os.getpid()}")
 
     def ready(self, status: str) -> None:
         """Say that this process serves."""
@@ -233,8 +265,43 @@ class Notifier:
         for name, sock in sockets:
             self._say("FDSTORE=1", f"FDNAME={name}", sock=sock)
 
+    def store(self, descriptors: Mapping[str, Sequence[int]], seconds: float) -> bool:
+        """Have the manager keep descriptors over a restart, and wait until it has them; BLOCKS.
+
+        Args:
+            descriptors: by the name that they get.
+            seconds: to wait at most.
+
+        Returns:
+            Whether it has; there may be no manager.
+        """
+        if self._socket is None or self._unsent:
+            return False
+        reader, writer = os.pipe()
+        try:
+            self._socket.settimeout(seconds)
+            for name, all_of_it in descriptors.items():
+                for first in range(0, len(all_of_it), MOST_FDS_AT_ONCE):
+                    self._send_with(f"FDSTORE=1\nFDNAME={name}", all_of_it[first : first + MOST_FDS_AT_ONCE])
+            self._send_with("BARRIER=1", [writer])
+            os.close(writer)
+            writer = -1
+            return bool(select.select([reader], [], [], seconds)[0])  # closed by the manager as well
+        except OSError as error:
+            logger.warning("the manager is not told", extra={"event": {"error": str(error)}})
+            return False
+        finally:
+            self._socket.settimeout(0)
+            for fd in (reader, writer):
+                if fd >= 0:
+                    os.close(fd)
+
+    def _send_with(self, text: str, descriptors: Sequence[int]) -> None:
+        assert self._socket is not None
+        self._socket.sendmsg([text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
+
     def _say(self, *fields: str, sock: socket.socket | None = None) -> None:
-        if self._socket is None:
+        if self._socket is None or self._is_other:
             return
         if len(self._unsent) < MOST_UNSENT:
             self._unsent.append(("\n".join(fields).encode("utf-8", "backslashreplace"), sock))
@@ -258,4 +325,4 @@ class Notifier:
             self._unsent.popleft()
 
 
-__all__ = ["Given", "Notifier", "connect", "forget", "take"]
+__all__ = ["Given", "Notifier", "Owner", "connect", "forget", "take"]

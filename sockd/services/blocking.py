@@ -109,6 +109,10 @@ class BlockingSink(Sink):
         if job is not None:
             job.lost = True
 
+    def snapshot(self, id: int) -> object:
+        """Let a connection go unless frames of it are with the pool."""
+        return None if id in self._jobs else True
+
     def is_busy(self, id: int) -> bool:
         """Tell whether frames of the connection are with the pool."""
         return id in self._jobs

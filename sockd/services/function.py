@@ -128,6 +128,10 @@ class FunctionSink(Sink):
         logger.error("handler failed", exc_info=error, extra={"event": event})
         return b"", CloseReason.HANDLER_ERROR
 
+    def snapshot(self, id: int) -> object:
+        """Let every connection go: a function keeps nothing of it."""
+        return True
+
     def closed(self, id: int, reason: CloseReason) -> None:
         """Log the end."""
         log_end(self._service, self._set, id, reason)

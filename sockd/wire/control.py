@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MAX_QUESTION_BYTES = 20 * 1024 * 1024
 """`plan` sends a configuration, which has 16 MiB at most (sockd.config), escaped for JSON."""
-VERBS = ("status", "connections", "close", "drain", "reload", "plan", "stop", "log-level")
+VERBS = ("status", "connections", "close", "drain", "reload", "plan", "upgrade", "stop", "log-level")
 
 
 class ControlError(ValueError):

@@ -12,8 +12,8 @@ Every class raises ValueError for values that describe no framing.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
 
 DELIMITER_MAX_BYTES = 8
 PREFIX_WIDTHS = (1, 2, 3, 4, 8)
@@ -244,6 +244,25 @@ Framing = StreamFraming | Record
 
 Frame = bytes | tuple[Any, ...]
 """What a service is handed: a payload, or what a record says."""
+
+
+def spell(framing: Framing) -> tuple[str, list[Any]]:
+    """Return the name and the arguments of a framing, which `framing_of` makes it of again; sizes as plain numbers."""
+    values = [getattr(framing, one.name) for one in fields(framing) if one.init]
+    return type(framing).__name__, [int(value) if type(value) not in (bool, str, bytes) else value for value in values]
+
+
+def framing_of(name: str, arguments: list[Any]) -> Framing:
+    """Make a framing.
+
+    Raises:
+        ValueError, TypeError: there is none of this name, or not with these arguments.
+    """
+    for kind in (*get_args(StreamFraming), Record):
+        if kind.__name__ == name:
+            made: Framing = kind(*arguments)
+            return made
+    raise ValueError(f"there is no framing {name}")
 
 
 def datagram_frame(datagram: bytes) -> tuple[bytes, bytes]:

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from watching import SOAK
 
 UNITS = ("sockd.service", "sockd.socket", "sockd-activated.service", "sockd@accept.socket", "sockd@.service")
 DROP_INS = Path(__file__).parents[2] / "packaging" / "systemd" / "drop-ins"
@@ -167,6 +168,78 @@ def test_a_restart_loses_nobody(machine, unit):
     assert machine.run("stat", "-c", "%i", "/run/sockd/own.sock") == inode
     machine.stop("sockd.service")
     assert machine.run("ss", "-Hltn", "sport = 7007") == ""  # a stop is a stop
+
+
+def test_an_upgrade_keeps_the_unit_and_its_connections(machine, unit):
+    """The new process is the main one from then on: asked by the manager, it pings its watchdog, and is restarted."""
+    toml = listen("tcp://127.0.0.1:7007", daemon='control = "/run/sockd/control.sock"')
+    unit("sockd.service", toml=toml, drop_in="[Service]\nWatchdogSec=1s\n")
+    first = machine.show("sockd.service", "MainPID")
+    with client(machine, "tcp://127.0.0.1:7007") as peer:
+        assert peer.ask("before") == "BEFORE\n"
+        machine.run("/usr/local/bin/sockctl", "upgrade", "--control", "/run/sockd/control.sock")
+        second = machine.show("sockd.service", "MainPID")
+        assert second not in (first, "0")
+        assert peer.ask("between") == "BETWEEN\n"
+        machine.run("systemctl", "kill", "--kill-whom=main", "--signal=USR2", "sockd.service")
+        machine._until(lambda: machine.show("sockd.service", "MainPID") not in (second, "0"), "the third process")
+        time.sleep(2.5)  # two watchdog times: what must not happen cannot be waited for
+        assert peer.ask("after") == "AFTER\n"
+    assert machine.show("sockd.service", "ActiveState") == "active"
+    assert machine.show("sockd.service", "NRestarts") == "0"
+    assert machine.show("sockd.service", "StatusText").startswith("serving, ")
+    machine.run("systemctl", "restart", "sockd.service")
+    assert machine.ask("tcp://127.0.0.1:7007") == "HELLO"
+
+
+CROWD = """
+import socket, sys
+
+clients = [socket.create_connection(("127.0.0.1", 7007)) for _ in range(int(sys.argv[1]))]
+print("ready", flush=True)
+answers, sent = [b"" for _ in clients], [b"" for _ in clients]
+for turn in range(int(sys.argv[2])):
+    sys.stdin.readline()
+    for number, sock in enumerate(clients):
+        piece = b"%d of %d" % (turn, number) + (b"\\n" if number % 2 else b"")
+        sock.sendall(piece)
+        sent[number] += piece
+    print("said", flush=True)
+for number, sock in enumerate(clients):
+    sock.sendall(b"\\n")
+    sock.shutdown(socket.SHUT_WR)
+    while piece := sock.recv(65536):
+        answers[number] += piece
+print(sum(one.upper() + b"\\n" == other for one, other in zip(sent, answers)), flush=True)
+"""
+CLIENTS, RESTARTS = (1000, 5) if SOAK else (100, 2)
+
+
+def test_connections_over_a_restart(machine, unit):
+    """Half of them are in the middle of a line each time, and no transcript shows it."""
+    toml = listen("tcp://127.0.0.1:7007", daemon="store_connections = true")
+    room = f"[Service]\nFileDescriptorStoreMax={CLIENTS + 64}\nEnvironment=FDSTORE={CLIENTS + 64}\n"
+    unit("sockd.service", toml=toml, drop_in=f"[Unit]\nStartLimitIntervalSec=0\n{room}")
+    machine.write("/run/crowd.py", CROWD)
+    words = machine.command("python3", "/run/crowd.py", CLIENTS, RESTARTS + 1)
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as crowd:
+        assert crowd.stdout.readline() == "ready\n"
+        for _ in range(RESTARTS):
+            crowd.stdin.write("\n")
+            crowd.stdin.flush()
+            assert crowd.stdout.readline() == "said\n"
+            machine.run("systemctl", "restart", "sockd.service")
+        crowd.stdin.write("\n")
+        crowd.stdin.flush()
+        assert crowd.stdout.readline() == "said\n"
+        assert crowd.stdout.readline() == f"{CLIENTS}\n"
+    text = machine.journal("-u", "sockd.service", "--grep", "taken back")
+    assert text.count(f"taken back from the store connections={CLIENTS} dropped=0") == RESTARTS
+    assert machine.show("sockd.service", "NFileDescriptorStore") == "1"  # the listener
+    with client(machine, "tcp://127.0.0.1:7007") as peer:
+        assert peer.ask("a") == "A\n"
+        machine.stop("sockd.service")
+        assert peer.process.stdout.read() == ""  # a stop is a stop
 
 
 def test_a_port_below_1024_as_dynamic_user(machine, unit):

@@ -2,16 +2,20 @@
 
 Seen to fail: with workers not replaced, the second half of the clients gets no answer; with the sockets of a removed
 listener left open in new workers, its clients are never refused; with counts of a worker that has ended forgotten, the
-totals go down; with the channel's other ends kept in workers, they outlive a supervisor that was killed.
+totals go down; with the channel's other ends kept in workers, they outlive a supervisor that was killed; with answers
+that come too late taken for those to the next question, `sockctl connections` ends the supervisor; with the pid
+file open in workers, its lock outlives the supervisor.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import random
 import signal
 import socket
+import sys
 import threading
 import urllib.request
 
@@ -43,6 +47,16 @@ service.frame(bytes.upper)
 @service.startup
 def up():
     raise OSError("no database")
+"""
+PASSES = """
+import os, socket, sys
+one = socket.create_server(("127.0.0.1", 0))
+with open("port", "w") as file:
+    file.write(str(one.getsockname()[1]))
+os.dup2(one.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+os.execvp(sys.argv[1], sys.argv[1:])
 """
 LISTEN = '[[listen]]\naddress = "{}"\nservice = "{}"\n'
 ROUNDS = 400 if SOAK else 12
@@ -192,9 +206,57 @@ def test_what_is_wrong_changes_nothing(house):
     assert one.sockctl.ask("status")["reloads"] == {"succeeded": 0, "failed": 2}
 
 
-def test_nobody_is_refused_while_it_reloads(house):
+def test_a_generation_of_which_one_fails_leaves_nobody_behind(house):
+    one = house()
+    pids = {worker["pid"] for worker in one.workers()}
+    one.write(LISTEN.format("tcp://127.0.0.1:0", "app:service"))
+    only_the_first = 'os.open("first", os.O_CREAT | os.O_EXCL)\n    raise'
+    text = BROKEN.replace("raise", only_the_first).replace("import sockd", "import os\nimport sockd")
+    text = text.replace("    os.open", "    if os.path.exists('first'):\n        return\n    os.open")
+    (one.folder / "app.py").write_text(text)
+    done = one.sockctl.run("reload")
+    assert (done.returncode, "no database" in done.stderr) == (78, True)
+    assert {process.pid for process in psutil.Process(one.pid).children()} == pids
+    assert {worker["pid"] for worker in one.workers()} == pids
+
+
+def test_an_answer_that_comes_late_is_nobody_elses(house):
+    one = house(workers=2)
+    clients = [Client(one) for _ in range(4)]
+    pids = {client.pid() for client in clients}
+    os.kill(min(pids), signal.SIGSTOP)
+    one.sockctl.ask("status")
+    os.kill(min(pids), signal.SIGCONT)
+    assert len({row["id"] for row in one.sockctl.ask("connections")}) == 4
+    assert one.sockctl.ask("status")["connections"] == 4
+
+
+def test_the_pid_files_lock_ends_with_the_supervisor(house, tmp_path):
+    one = house(options=f'pidfile = "{tmp_path}/pid"', workers=2, may_die=True)
+    pids = [worker["pid"] for worker in one.workers()]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    os.kill(one.pid, signal.SIGKILL)
+    one.process.wait(20)
+    try:
+        with open(tmp_path / "pid", "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    _until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+
+
+def test_a_passed_socket_of_no_listener_is_open_nowhere(house):
+    one = house(prefix=[sys.executable, "-c", PASSES])
+    assert Client(one).ask().startswith(b"one ")
+    assert _is_refused(int((one.folder / "port").read_text()))
+
+
+def test_nobody_is_refused_while_it_reloads(house, tmp_path):
     text = LISTEN.format("tcp://127.0.0.1:0", "app:pid")
-    one = house(text, workers=2)
+    comes_and_goes = LISTEN.format(f"unix:{tmp_path}/more", "app:pid")
+    one = house(text, workers=4)
     words, stop, failures, asked = set(), threading.Event(), [], []
 
     def visit():
@@ -211,7 +273,7 @@ def test_nobody_is_refused_while_it_reloads(house):
     for thread in threads:
         thread.start()
     for number in range(ROUNDS):
-        one.write(text, f"n{number:02}"[-3:])
+        one.write(text + comes_and_goes * (number % 2), f"n{number:02}"[-3:])
         assert one.sockctl.run("reload").returncode == 0
     stop.set()
     for thread in threads:

@@ -51,6 +51,10 @@ complete -c sockctl -n '__fish_seen_subcommand_from plan' -s h -l help -d 'show 
 complete -c sockctl -n '__fish_seen_subcommand_from plan' -l control -x -d 'the daemon\'s control socket (the configuration\'s, else /run/sockd/control.sock)'
 complete -c sockctl -n '__fish_seen_subcommand_from plan' -l json -d 'print the answer as JSON, for programs'
 complete -c sockctl -n '__fish_seen_subcommand_from plan' -F
+complete -c sockctl -n __fish_use_subcommand -a upgrade -d 'start the program anew, and have the new process go on with listeners and connections'
+complete -c sockctl -n '__fish_seen_subcommand_from upgrade' -s h -l help -d 'show this help message and exit'
+complete -c sockctl -n '__fish_seen_subcommand_from upgrade' -l control -x -d 'the daemon\'s control socket (the configuration\'s, else /run/sockd/control.sock)'
+complete -c sockctl -n '__fish_seen_subcommand_from upgrade' -l json -d 'print the answer as JSON, for programs'
 complete -c sockctl -n __fish_use_subcommand -a stop -d 'stop the daemon in order'
 complete -c sockctl -n '__fish_seen_subcommand_from stop' -s h -l help -d 'show this help message and exit'
 complete -c sockctl -n '__fish_seen_subcommand_from stop' -l control -x -d 'the daemon\'s control socket (the configuration\'s, else /run/sockd/control.sock)'

@@ -1,0 +1,138 @@
+/*
+ * set_move - a connection that goes on in another set, as a rule one of another process
+ *
+ * DESCRIPTION
+ *   A row is read out, its descriptor duplicated by whoever carries it over
+ *   (SCM_RIGHTS, unix(7)), and a row of the other set made of both.  Nothing is
+ *   received or sent in between, so a row that was read out can as well go on
+ *   where it was.  Only then it is forgotten here: closed without a shutdown,
+ *   and without an event.
+ *
+ *   Unfinished input is framed anew over there.  Times are of CLOCK_MONOTONIC,
+ *   which is one for all processes of a host.
+ */
+#include "set.h"
+
+#include <string.h>
+#ifdef __linux__
+#include <sys/epoll.h>
+#endif
+
+static const uint8_t state_of[] = {
+    [0] = ROW_OPEN,
+    [SB_MOVED_ENDED] = ROW_HALF_REMOTE,
+    [SB_MOVED_FINISHED] = ROW_HALF_LOCAL,
+    [SB_MOVED_ENDED | SB_MOVED_FINISHED] = ROW_FINISHED,
+};
+
+static int32_t halves_of(const struct row *row)
+{
+    int32_t halves = 0;
+    while (state_of[halves] != row->state)
+        halves++;
+    return halves;
+}
+
+static int32_t moved_flag(const struct row *row, int flag, int32_t moved)
+{
+    return row->flags & flag ? moved : 0;
+}
+
+static int64_t size_of(const sb_buffer *buffer)
+{
+    return buffer == NULL ? 0 : (int64_t)sb_buffer_size(buffer);
+}
+
+int sb_set_export(const sb_set *set, int id, sb_moved *moved, const char **in, const char **out)
+{
+    const struct row *row = sb__row(set, id);
+    if (row == NULL || !sb__may(row, MAY_CLOSE))
+        return SB_ERR_LIMIT;
+    *moved = (sb_moved){
+        .flags = halves_of(row) | moved_flag(row, FLAG_SHUTDOWN, SB_MOVED_SHUTDOWN)
+            | moved_flag(row, FLAG_PAUSED, SB_MOVED_PAUSED) | moved_flag(row, FLAG_HIGH, SB_MOVED_HIGH)
+            | moved_flag(row, FLAG_FRAMED, SB_MOVED_FRAMED),
+        .high = row->high,
+        .low = row->low,
+        .peer_size = row->peer_size,
+        .received = row->received,
+        .sent = row->sent,
+        .frames = row->frames,
+        .opened_ms = row->opened_ms,
+        .moved_ms = row->moved_ms,
+        .framing_ms = row->framing_ms,
+        .leaving_ms = row->leaving_ms,
+        .in_size = size_of(row->in),
+        .out_size = size_of(row->out),
+    };
+    memcpy(moved->peer, row->peer, sizeof row->peer);
+    *in = row->in == NULL ? NULL : sb_buffer_data(row->in);
+    *out = row->out == NULL ? NULL : sb_buffer_data(row->out);
+    return 0;
+}
+
+/* A lent buffer with these bytes; none where there are none. */
+static int fill(sb_set *set, sb_buffer **buffer, const char *data, int64_t size)
+{
+    if (size == 0)
+        return 0;
+    *buffer = sb__lend(set);
+    return *buffer == NULL ? SB_ERR_NOMEM : sb__append(set, *buffer, data, (size_t)size);
+}
+
+static void restore(struct row *row, const sb_moved *moved)
+{
+    row->state = state_of[moved->flags & (SB_MOVED_ENDED | SB_MOVED_FINISHED)];
+    row->flags |= (uint8_t)((moved->flags & SB_MOVED_SHUTDOWN ? FLAG_SHUTDOWN : 0)
+                            | (moved->flags & SB_MOVED_PAUSED ? FLAG_PAUSED : 0)
+                            | (moved->flags & SB_MOVED_HIGH ? FLAG_HIGH : 0));
+    row->high = moved->high;
+    row->low = moved->low;
+    row->received = moved->received;
+    row->sent = moved->sent;
+    row->frames = moved->frames;
+    row->opened_ms = moved->opened_ms;
+    row->moved_ms = moved->moved_ms;
+    row->framing_ms = moved->framing_ms;
+    row->leaving_ms = moved->leaving_ms;
+    row->peer_size = (uint8_t)moved->peer_size;
+    memcpy(row->peer, moved->peer, sizeof row->peer);
+}
+
+int sb_set_import(sb_set *set, int fd, int group, const sb_moved *moved, const char *in, const char *out)
+{
+    sb_buffer *input = NULL, *output = NULL;
+    struct row *row = NULL;
+    sb__now(set);
+    int code = fill(set, &input, in, moved->in_size);
+    if (code == 0)
+        code = fill(set, &output, out, moved->out_size);
+    if (code == 0)
+        code = sb__enter(set, fd, group, &row);
+    if (code < 0) {
+        sb__give_back(set, input);
+        sb__give_back(set, output);
+        return code;
+    }
+    restore(row, moved);
+    row->in = input;
+    row->out = output;
+    if (input != NULL)
+        row->again |= AGAIN_WANTED;
+    sb__deadline_sooner(set, row);
+    sb__update_interest(set, row);
+    sb__look_again(set, row);
+    return (int)(row - set->rows);
+}
+
+void sb_set_forget(sb_set *set, int id)
+{
+    struct row *row = sb__row(set, id);
+    if (row == NULL || row->state == ROW_CLOSED)
+        return;
+#ifdef __linux__
+    if (set->epoll >= 0) /* close(2) would not take it out, for the other process has it as well */
+        (void)sb__tell_epoll(set, row, EPOLL_CTL_DEL, 0);
+#endif
+    sb__bury(set, row);
+}

@@ -1,0 +1,92 @@
+"""Connections that go on in another process: a row of the set as a value, and a row made of one (csrc/set_move.c).
+
+The descriptor goes along by itself; until the other process has the row, and this one has forgotten it,
+neither receives or sends a byte.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from sockd._sockbuf import ffi, lib
+from sockd.net.proxied import Proxied  # noqa: TC001 - msgspec reads annotations
+
+if TYPE_CHECKING:
+    from sockd.net.connection_set import ConnectionSet
+
+NUMBERS = (
+    "flags", "high", "low", "received", "sent", "frames", "opened_ms", "moved_ms", "framing_ms", "leaving_ms",
+)  # fmt: skip
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A connection.
+
+    Args:
+        listener: number of the listening socket that it came through.
+        numbers: of a struct sb_moved, by name.
+        peer: a packed sockaddr; empty where the kernel knows, as of a Unix socket.
+        unframed: input that was not handed out.
+        unsent: output that the kernel has not taken.
+        snapshot: of its sink.
+        proxied: what a proxy told of it.
+    """
+
+    listener: int
+    numbers: dict[str, int]
+    peer: bytes
+    unframed: bytes
+    unsent: bytes
+    snapshot: Any
+    proxied: Proxied | None
+
+
+def export(connections: ConnectionSet, id: int, listener: int, snapshot: object) -> Row:
+    """Read a connection out; between two turns, with every event dispatched.
+
+    Raises:
+        LookupError: there is none, or it is being closed.
+    """
+    moved, data = ffi.new("sb_moved *"), ffi.new("char *[2]")
+    into = ffi.cast("const char **", data)
+    if lib.sb_set_export(connections.handle, id, moved, into, into + 1) < 0:
+        raise LookupError(f"no connection {id} that could go on elsewhere")
+    return Row(
+        listener=listener,
+        numbers={name: getattr(moved, name) for name in NUMBERS},
+        peer=ffi.unpack(moved.peer, moved.peer_size),
+        unframed=ffi.unpack(data[0], moved.in_size) if moved.in_size else b"",
+        unsent=ffi.unpack(data[1], moved.out_size) if moved.out_size else b"",
+        snapshot=snapshot,
+        proxied=connections.proxied(id),
+    )
+
+
+def take(connections: ConnectionSet, row: Row, fd: int, group: int) -> int | None:
+    """Make a connection of a row.
+
+    Args:
+        fd: the set's from now on, if there is room.
+
+    Returns:
+        Its id; None where there is no room for it, or no memory.
+    """
+    moved = ffi.new("sb_moved *", {**row.numbers, "in_size": len(row.unframed), "out_size": len(row.unsent)})
+    moved.peer_size = len(row.peer)
+    ffi.memmove(moved.peer, row.peer, len(row.peer))
+    id = int(lib.sb_set_import(connections.handle, fd, group, moved, row.unframed, row.unsent))
+    if id < 0:
+        return None
+    if row.proxied is not None:
+        connections.name_peer(id, row.peer, row.proxied)
+    return id
+
+
+def forget(connections: ConnectionSet, id: int) -> None:
+    """Close a connection without a shutdown and without an event: it goes on in another process."""
+    lib.sb_set_forget(connections.handle, id)
+
+
+__all__ = ["Row", "export", "forget", "take"]

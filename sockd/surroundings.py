@@ -1,0 +1,47 @@
+"""Where a daemon runs, where it comes from, and whom it tells what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sockd.process.systemd import Given
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sockd.predecessor import Predecessor
+    from sockd.process.upgrade import Command
+    from sockd.settings import Settings
+    from sockd.storing import Stored
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a daemon is given beside its settings.
+
+    Args:
+        ready: called with (address, service) of every listener, once it serves.
+        imported: called once every handler is imported, or one could not be.
+        check: reads the configuration again, and raises what is wrong with it; None where there is no file.
+        parse: does the same for a text and its name.
+        background: no terminal: the log goes to syslog if nothing else is said, and root needs a user to become.
+        root_may_stay: root may serve without the configuration's word.
+        given: what systemd, or whoever started us, passed.
+        trace: each frame is a line of the log.
+        command: how this process was started, for an upgrade; None where it cannot be started again.
+        predecessor: the process before us, in an upgrade.
+        stored: connections of the process before us, in a restart.
+    """
+
+    ready: Callable[[Sequence[tuple[str, str]]], None]
+    imported: Callable[[], None] = lambda: None
+    check: Callable[[], Settings] | None = None
+    parse: Callable[[str, str], Settings] | None = None
+    background: bool = False
+    root_may_stay: bool = False
+    given: Given = Given()  # noqa: RUF009 - frozen
+    trace: bool = False
+    command: Command | None = None
+    predecessor: Predecessor | None = None
+    stored: Stored | None = None
