@@ -7,6 +7,7 @@ removes those of the old one.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pwd
 import random
@@ -24,6 +25,7 @@ from serving import Client
 from watching import SOAK, _until
 
 import sockd
+from sockd.wire import proxy
 
 APP = '''
 import os
@@ -38,6 +40,10 @@ def whom(line, connection):
     if line == b"remember":
         connection.state = line
     return b"%d %s" % (os.getpid(), line)
+
+def way(line, connection):
+    proxied = connection.get_extra_info("proxied")
+    return f"{connection.peer} {proxied.header.source} {proxied.header.tlvs}".encode()
 
 batch = sockd.Service()
 
@@ -118,12 +124,12 @@ def house(serve, tmp_path):
             new.write_text(text)
             os.replace(new, tmp_path / "sockd.toml")
 
-        def start(self, *listens, daemon="", options=(), more=""):
+        def start(self, *listens, daemon="", options=(), more="", **how):
             (tmp_path / "mine.py").write_text(APP)
             self.write(listens, daemon)
             with open(tmp_path / "sockd.toml", "a") as file:
                 file.write(more)
-            self.server = serve(options=["-c", "sockd.toml", *options])
+            self.server = serve(options=["-c", "sockd.toml", *options], **how)
             return self.server
 
         def connect(self, name):
@@ -294,7 +300,6 @@ BROKEN = {
         71,
         "signal 9",
     ),
-    "exit": (lambda house: (house.folder / "mine.py").write_text("import os; os._exit(3)"), 71, "exit code 3"),
     "hang": (lambda house: (house.folder / "mine.py").write_text("import time; time.sleep(99)"), 75, "within 0.7 s"),
     "address": (
         lambda house: (house.folder / "sockd.toml").write_text(
@@ -361,6 +366,50 @@ def test_listeners_come_and_go(house):
     assert not (house.folder / "pid.sock").exists()
 
 
+def test_clients_behind_a_proxy_keep_their_names(house, tmp_path):
+    listen = '[[listen]]\naddress = "unix:{}/way.sock"\nservice = "mine:way"\nproxy_protocol = {{ from = ["unix:"] }}\n'
+    house.start(more=listen.format(tmp_path))
+    client = house.connect("way")
+    client.send(proxy.encode(2, ("192.0.2.7", 1234), ("192.0.2.1", 80)))
+    before = client.ask(b"a")
+    assert before.startswith(b"tcp://192.0.2.7:1234 ('192.0.2.7', 1234) ")
+    house.upgrade()
+    assert client.ask(b"a") == before
+
+
+def test_limits_count_on(house):
+    limits = 'max_connections_per_source = 2\nat_limit = "reset"\n'
+    server = house.start(more=f'[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "upper"\n{limits}')
+    (address,) = server.addresses
+    first, second = server.connect(address), server.connect(address)
+    assert (first.ask(b"a"), second.ask(b"a")) == (b"A", b"A")
+    house.upgrade()
+    with pytest.raises(ConnectionResetError):
+        server.connect(address).ask(b"third")
+    first.close()
+    _until(lambda: house.ask("status")["connections"] == 1)
+    assert server.connect(address).ask(b"third") == b"THIRD"
+
+
+def test_datagrams_and_sockets_that_were_passed(house, tmp_path):
+    """`fd:` is found again, a port that the kernel chose stays, and no datagram is lost."""
+    listens = ("fd:3", "udp://127.0.0.1:0", "tcp://127.0.0.1:0")
+    more = "".join(f'[[listen]]\naddress = "{address}"\nservice = "mine:pid"\n' for address in listens)
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        number = fcntl.fcntl(passed, fcntl.F_DUPFD, 100)
+        more = more.replace("fd:3", f"fd:{number}")
+        server = house.start(more=more, pass_fds=[number])
+        os.close(number)
+    addresses = [one["address"] for one in house.ask("status")["listeners"]]
+    for _ in range(2):
+        datagram = server.connect(addresses[1])
+        pid = house.upgrade()
+        assert [one["address"] for one in house.ask("status")["listeners"]] == addresses
+        datagram.send(b"d")
+        assert datagram.sock.recv(100) == b"%d d" % pid
+        assert [asked(server.connect(addresses[at]), b"s") for at in (0, 2)] == [(pid, b"s")] * 2
+
+
 def test_reload_waits_for_the_end_of_an_upgrade(house):
     server = house.start("upper", daemon='upgrade_timeout = "2s"')
     (house.folder / "mine.py").write_text("import time; time.sleep(99)")
@@ -413,15 +462,13 @@ def test_in_the_background_with_dropped_rights(house, program_of_nobody, closing
         second = int(pidfile.read_text())
         assert os.stat(f"/proc/{second}").st_uid == pwd.getpwnam("nobody").pw_uid
         assert asked(client, b"a") == (second, b"a")
-        _until(lambda before=first: not os.path.exists(f"/proc/{before}"))
         first = second
     other = subprocess.run([*command, "--foreground"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert other.returncode == 71
     assert "a daemon runs already" in other.stderr
     client.close()
     house.run("stop")
-    _until(lambda: not os.path.exists(f"/proc/{first}"))
-    assert pidfile.read_text() == ""
+    _until(lambda: pidfile.read_text() == "")
 
 
 def test_workers_keep_their_connections(house):
