@@ -86,6 +86,8 @@ class Counts(sockd.LineProtocol):
     def restore(self, transport, state):
         self.transport = transport
         self.lines = state["lines"]
+        if self.lines == 98:
+            os._exit(5)
         if self.lines == 99:
             raise ValueError("not this one")
         assert state["word"] == b"\\xff"
@@ -335,6 +337,24 @@ def test_a_new_process_that_fails_changes_nothing(house, what):
     server.words.clear()  # what the new process said on standard error
     second = house.upgrade()
     assert counts.ask(b"a") == b"%d 1 a" % second
+
+
+def test_a_new_process_that_dies_while_it_takes_over(house):
+    """It has some of the connections then; the old one has them all, and has read no byte less."""
+    house.start("upper", "Counts")
+    pid, others, deadly = house.pid(), [house.connect("upper") for _ in range(200)], house.connect("Counts")
+    deadly.line()
+    assert deadly.ask(b"98") == b"%d 98 98" % pid
+    for client in others:
+        client.send(b"ha")
+    returned, said = house.fail()
+    assert (returned, "exit code 5" in said) == (71, True), said
+    for client in others:
+        client.send(b"lf\n")
+    assert [client.line() for client in others] == [b"HALF\n"] * 200
+    assert deadly.ask(b"1") == b"%d 1 1" % pid
+    assert house.ask("status")["connections"] == 201
+    assert house.ask("upgrade")["moved"] == 201
 
 
 def test_a_folder_that_is_gone(house, tmp_path):
