@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sockd.errors import Close
 from sockd.net import packed
@@ -27,34 +27,13 @@ if TYPE_CHECKING:
     from sockd.net.codec import Codec
     from sockd.net.connection_set import ConnectionSet
     from sockd.net.loop import EventLoop, Timer
-    from sockd.wire.framing import Frame, Framing
+    from sockd.net.sink import Receiver
+    from sockd.wire.framing import Framing
 
 logger = logging.getLogger("sockd.connection")
 
 TLS_NAMES = ("ssl_object", "sslcontext", "peercert", "cipher", "compression")
 """Of get_extra_info, as asyncio's transports."""
-
-
-class Receiver(Protocol):
-    """What a connection hands its input to; a service makes one for each connection."""
-
-    def connection_made(self, transport: Connection) -> None:
-        """The connection is there."""
-
-    def frame(self, frame: Frame) -> None:
-        """One frame."""
-
-    def eof_received(self) -> bool | None:
-        """The peer sends no more; true keeps our side open."""
-
-    def pause_writing(self) -> None:
-        """More than high water is unsent."""
-
-    def resume_writing(self) -> None:
-        """No more than low water is unsent."""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """It has ended."""
 
 
 class Connection:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.net.codec import Codec
-    from sockd.net.connection import Receiver
     from sockd.net.connection_set import ConnectionSet
     from sockd.net.loop import EventLoop
+    from sockd.net.sink import Receiver
 
 logger = logging.getLogger("sockd.connection")
 

@@ -1,10 +1,12 @@
-"""What a service is told of its connections by the set of connections."""
+"""What a service is told of its connections by the set of connections, and a receiver by its Connection."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from sockd.net.connection import Connection
+    from sockd.wire.framing import Frame
     from sockd.wire.state import CloseReason
 
 
@@ -57,3 +59,25 @@ class Sink:
 
     def tell_unfinished(self) -> None:
         """Name in the log what is at work still, for nobody waits for it any longer."""
+
+
+class Receiver(Protocol):
+    """What a connection hands its input to; a service makes one for each connection."""
+
+    def connection_made(self, transport: Connection) -> None:
+        """The connection is there."""
+
+    def frame(self, frame: Frame) -> None:
+        """One frame."""
+
+    def eof_received(self) -> bool | None:
+        """The peer sends no more; true keeps our side open."""
+
+    def pause_writing(self) -> None:
+        """More than high water is unsent."""
+
+    def resume_writing(self) -> None:
+        """No more than low water is unsent."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has ended."""

@@ -17,7 +17,7 @@ from sockd.net.connection import Connection
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sockd.net.connection import Receiver
+    from sockd.net.sink import Receiver
     from sockd.services.service import ServiceSpec
     from sockd.wire.framing import Frame
 
