@@ -22,6 +22,8 @@ pytestmark = [needs("haproxy", "haproxy"), pytest.mark.timeout(600 if SOAK else 
 PACKAGING = "packaging/haproxy"
 SERVERS = ("one", "two")
 CLIENTS = 16 if SOAK else 4
+EXPECTED = ("serving as root", "loop ")
+"""Words that the log may have: that of these tests' user, and that a busy machine held the loop up."""
 ROUNDS = 10 if SOAK else 1
 APP = """
 import os
@@ -257,5 +259,5 @@ def check(house, front, clients):
     }
     for server in house.running.values():
         loud = [event for event in server.events if event["level"] in ("warning", "error")]
-        assert [event for event in loud if "root" not in event["message"]] == []
+        assert [event for event in loud if not event["message"].startswith(EXPECTED)] == []
         server.stop()
