@@ -22,7 +22,7 @@ PAGES = sorted((PACKAGING / "man").glob("*.[158]"))
 BIN = Path(sys.executable).parent
 VERBS = (
     "connect", "selftest", "bind", "import",
-    "status", "connections", "close", "drain", "reload", "plan", "stop", "top", "log-level", "password",
+    "status", "connections", "close", "drain", "reload", "plan", "upgrade", "stop", "top", "log-level", "password",
 )  # fmt: skip
 LIMIT_S = 60
 
