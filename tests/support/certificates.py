@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,6 +36,8 @@ def make(
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory):
     """One authority, a server's certificate, another name's and a client's."""
+    if shutil.which("openssl") is None:
+        pytest.skip("package openssl is missing")
     folder = tmp_path_factory.mktemp("certificates")
     authority = make(folder, "authority", ca=True)
 
