@@ -14,6 +14,7 @@ from sockd import log
 from sockd.errors import Refused, UsageError
 from sockd.net import packed
 from sockd.net.connection_info import Totals, Which
+from sockd.net.kernel import time_wait_sockets
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ class Asked:
             "connections": self._serving.connections,
             "programs": self._serving.programs,
             "memory": self._serving.memory,
+            "descriptors": dict(sorted(self._serving.descriptors().items())),
+            "time_wait": time_wait_sockets(),
             "listeners": [self._listener(served) for served in self._serving.listeners],
             "leaving": [str(served) for served in self._serving.leaving],
             "services": {name: _numbers(totals) for name, totals in sorted(self._serving.totals().items())},

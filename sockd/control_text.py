@@ -71,6 +71,7 @@ def _status(result: Table) -> Iterator[str]:
     programs = f", {result['programs']} programs" if result["programs"] else ""
     connections = f"{result['connections']} connection{'s'[: result['connections'] != 1]}"
     yield f"{connections}{programs}, {size(result['memory'])} in unfinished frames and output"
+    yield from _descriptors(result)
     yield from _last_reload(result)
     yield from _last_upgrade(result)
     yield ""
@@ -90,6 +91,12 @@ def _status(result: Table) -> Iterator[str]:
         numbers = (one["open"], one["came"], one["frames"])
         rows.append((name, *numbers, size(one["received"]), size(one["sent"]), size(one["unsent"]), ended))
     yield from columns(rows, right=range(1, 7))
+
+
+def _descriptors(result: Table) -> Iterator[str]:
+    held = ", ".join(f"{name} {count}" for name, count in result["descriptors"].items())
+    waiting = "" if result["time_wait"] is None else f"; {result['time_wait']} TCP sockets of this host in TIME_WAIT"
+    yield f"descriptors: {held or 'none'}{waiting}"
 
 
 def _last_reload(result: Table) -> Iterator[str]:

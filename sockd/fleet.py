@@ -22,6 +22,7 @@ from sockd.serving import Run, Served, Serving
 
 if TYPE_CHECKING:
     import socket
+    from collections import Counter
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sockd.crew import Crew, Member
@@ -144,6 +145,10 @@ class Fleet(Serving):
     def programs(self) -> int:
         """How many programs run."""
         return self._sum.programs
+
+    def descriptors(self) -> Counter[str]:
+        """Count the descriptors of each service, in all processes."""
+        return super().descriptors() + self._sum.descriptors
 
     @property
     def usage(self) -> Mapping[str, float]:

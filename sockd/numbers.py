@@ -29,6 +29,7 @@ class Numbers:
         connections, programs, memory: as of Serving.
         totals: of each service.
         came, open: of each listener, by its address.
+        descriptors: of each service.
         datagrams: what became of them, of each listener.
         handlers, turns: times.
         usage: of the process, as Prometheus names it.
@@ -44,6 +45,7 @@ class Numbers:
     handlers: dict[str, Histogram] = field(default_factory=dict)
     turns: Histogram = field(default_factory=Histogram)
     usage: Counter[str] = field(default_factory=Counter)
+    descriptors: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, serving: Serving, usage: Mapping[str, float]) -> Numbers:
@@ -52,6 +54,7 @@ class Numbers:
         numbers = cls(serving.connections, serving.programs, serving.memory, serving.totals())
         numbers.handlers, numbers.turns = handlers, turns
         numbers.usage.update(usage)
+        numbers.descriptors = serving.descriptors()
         for served in serving.every():
             listener = served.listener
             numbers.came[str(served)] = max(numbers.came[str(served)], listener.came)
@@ -76,6 +79,7 @@ class Numbers:
             "handlers": {name: _of_histogram(one) for name, one in self.handlers.items()},
             "turns": _of_histogram(self.turns),
             "usage": self.usage,
+            "descriptors": self.descriptors,
         }
 
     @classmethod
@@ -92,6 +96,7 @@ class Numbers:
             {name: _histogram(one) for name, one in table["handlers"].items()},
             _histogram(table["turns"]),
             Counter(table["usage"]),
+            Counter(table["descriptors"]),
         )
 
     # ---- added up
@@ -108,6 +113,7 @@ class Numbers:
             _joined(self.handlers, other.handlers, _sum),
             _sum(self.turns, other.turns),
             self.usage + other.usage,
+            self.descriptors + other.descriptors,
         )
 
     def past(self) -> Numbers:

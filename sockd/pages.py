@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from sockd.metrics import CONTENT_TYPE, Family, exposition
+from sockd.net.kernel import time_wait_sockets
 from sockd.services.http import Page
 from sockd.wire.state import CloseReason
 
@@ -107,6 +108,10 @@ class Pages:
         yield _one("sockd_max_connections", "Connections that may be open at once", self._most)
         yield _one("sockd_buffer_bytes", "Memory of unfinished frames and unsent output", self._serving.memory)
         yield _one("sockd_programs", "Programs that run", self._serving.programs)
+        held: Samples = [({"service": name}, count) for name, count in sorted(self._serving.descriptors().items())]
+        yield Family("sockd_descriptors", "gauge", "Descriptors of listeners, connections and what these need", held)
+        if (waiting := time_wait_sockets()) is not None:
+            yield _one("sockd_time_wait_sockets", "TCP sockets of this host, or its namespace, in TIME_WAIT", waiting)
         yield from self._of_time()
         yield from self._of_reloads()
         yield from self._of_process()

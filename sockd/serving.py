@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -382,6 +383,18 @@ class Serving:
     def programs(self) -> int:
         """How many programs run."""
         return len(self.tools.executor)
+
+    def descriptors(self) -> Counter[str]:
+        """Count the descriptors of each service: listening sockets, connections, and what these need besides."""
+        held: Counter[str] = Counter(served.plan.service.name for served in (*self.listeners, *self.leaving))
+        connections = self.tools.connections
+        for served in self.every():
+            if isinstance(served.listener, Listener):
+                group = served.listener.group
+                held[served.plan.service.name] += connections.totals(group).open + 2 * connections.encrypted(group)
+        for name, totals in self.tools.forwarding.totals().items():
+            held[name] += 2 * totals.open
+        return held
 
     def times(self) -> tuple[dict[str, Histogram], Histogram]:
         """Return how long the handlers of each service take, and the turns of the loop."""

@@ -36,6 +36,7 @@ def test_status(house):
     status = server.sockctl.ask("status")
     assert status["pid"] == server.process.pid
     assert (status["state"], status["connections"]) == ("serving", 1)
+    assert status["descriptors"] == {"upper": 2}
     (row,) = status["listeners"]
     assert (row["address"], row["service"], row["came"], row["open"]) == (server.addresses[0], "upper", 1, 1)
     assert row["queue"]["length"] == 0
@@ -48,6 +49,7 @@ def test_status(house):
     text = server.sockctl.say("status")
     assert text.startswith(f"sockd 0.1.0, pid {server.process.pid}, serving for ")
     assert server.addresses[0] in text
+    assert "descriptors: upper 1; " in text
 
 
 def test_connections_and_close(house):

@@ -416,6 +416,10 @@ class ConnectionSet:
 
         near.on_lost = lost
 
+    def encrypted(self, group: int) -> int:
+        """Count the connections of a group that have TLS."""
+        return sum(self.info(id).group == group for id in self._tls)
+
     def tls(self, id: int) -> Secured | None:
         """Return what is known of a connection's encryption, None for one that has none."""
         return self._tls.get(id)

@@ -92,6 +92,8 @@ def test_what_is_counted(house, tmp_path):
     assert of(numbers, "sockd_datagrams_total", result="answered", **place) == 1
     assert of(numbers, "sockd_ready") == 1
     assert of(numbers, "process_open_fds") > 5
+    assert [of(numbers, "sockd_descriptors", service=name) for name in ("upper", "app:Upper", "echo")] == [1, 2, 1]
+    assert of(numbers, "sockd_time_wait_sockets") >= 0
     assert of(numbers, "process_resident_memory_bytes") > 1 << 20
     assert of(numbers, "process_cpu_seconds_total") > 0
     build = [dict(labels) for name, labels in numbers if name == "sockd_build_info"]

@@ -106,6 +106,15 @@ def test_every_kind_of_service_in_both_versions(house, client, service, version)
     one.closed("eof")
 
 
+def test_descriptors_of_the_pair_count(house, client, tmp_path):
+    one = house(options=f'control = "{tmp_path}/control.sock"')
+    assert ask(client(one), b"x") == b"X"
+    assert Sockctl(tmp_path).ask("status")["descriptors"] == {"app:mark": 4}
+    before = one.descriptors()
+    assert ask(client(one), b"x") == b"X"
+    assert one.descriptors() - before == 3
+
+
 def test_half_closed_by_close_notify(house, certificates):
     one = house()
     raw = one.connect()

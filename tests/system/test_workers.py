@@ -320,6 +320,7 @@ def test_numbers_are_of_the_whole_and_never_go_down(house):
     assert (status["listeners"][0]["came"], status["listeners"][0]["open"]) == (20, 20)
     assert _metric(one, 'sockd_frames_total{service="app:pid"}') == 20
     assert _metric(one, 'sockd_open_connections{service="app:pid"}') == 20
+    assert _metric(one, 'sockd_descriptors{service="app:pid"}') == 20 + 3  # the socket is open in three processes
     assert _metric(one, 'sockd_handler_seconds_count{service="app:pid"}') >= 1
     assert _metric(one, "process_resident_memory_bytes") > 3 * 10_000_000
     assert one.sockctl.say("close", rows[0]["id"]).startswith("closing tcp://127.0.0.1:")
