@@ -108,8 +108,8 @@ def time_wait_sockets() -> int | None:
         None where there is no /proc/net/sockstat.
     """
     try:
-        words = SOCKSTAT.read_text(encoding="ascii").split()
-        return int(words[words.index("tw") + 1])
+        words = SOCKSTAT.read_bytes().split()  # bytes: behind chroot(2) no codec is to be had
+        return int(words[words.index(b"tw") + 1])
     except (OSError, ValueError, IndexError):
         return None
 
