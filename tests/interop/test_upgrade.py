@@ -90,6 +90,12 @@ def test_every_key_is_answered_through_upgrades(soaked, kind):
 
 
 @pytest.mark.parametrize("kind", ["table", "socketmap"])
+def test_every_key_is_answered_through_reloads(soaked, kind):
+    results = soaked(kind, lambda control: control.ask("reload"), times=TIMES)
+    assert all(result["ok"] for result in results)
+
+
+@pytest.mark.parametrize("kind", ["table", "socketmap"])
 def test_every_key_is_answered_by_workers_through_reloads(soaked, kind):
     def reload(control):
         control.ask("reload")
