@@ -124,7 +124,7 @@ def _reporting(work: Callable[[], int]) -> int:
     except SockdError as error:
         mark = f"<{ERROR_SEVERITY}>" if is_journal(sys.stderr) else ""
         for line in str(error).splitlines():
-            print(f"{mark}sockd: {line}", file=sys.stderr)
+            sys.stderr.write(f"{mark}sockd: {line}\n")  # in one piece: other processes may write there, too
         return error.exit_code
 
 

@@ -101,4 +101,4 @@ def test_an_idle_loop_has_no_timer(slow):
     time.sleep(0.5)  # the timer of the answer ends
     before = switches()
     time.sleep(1)  # what must not happen cannot be waited for
-    assert switches() - before <= 2
+    assert switches() - before <= 8  # a timer of 50 ms makes 20; a busy machine takes the processor away at times
