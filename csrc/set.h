@@ -7,7 +7,7 @@
  *   set_life.c      how it goes on and ends
  *   set_receive.c   a turn: wait, receive
  *   set_frame.c     what was received, cut into frames and handed out
- *   set_move.c      a connection that goes on in another set
+ *   set_move.c      a connection that goes on in another set, or by another descriptor
  *   set_unread.c    frames given back, and another framing in mid-connection
  *   set_groups.c    groups, what their connections have done, and which these are
  *   set_send.c      replies, and output that the kernel did not take
@@ -22,7 +22,6 @@
 
 enum {
     SB_RECEIVE = 65536,     /* bytes asked of one connection in one turn */
-    SB_ARENA = 8 * 65536,   /* bytes received in one turn from all */
     SB_SMALL_TAIL = 2048,   /* an unfinished frame this small is copied into the arena again */
     SB_OWN_EVENT = 8192,    /* a single frame from this size on is not merged */
     SB_HELD = 64,           /* blocks of lent buffers handed out in one turn */

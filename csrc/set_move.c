@@ -1,5 +1,5 @@
 /*
- * set_move - a connection that goes on in another set, as a rule one of another process
+ * set_move - a connection that goes on in another set, as a rule one of another process, or by another descriptor
  *
  * DESCRIPTION
  *   A row is read out, its descriptor duplicated by whoever carries it over
@@ -13,6 +13,7 @@
  */
 #include "set.h"
 
+#include <errno.h>
 #include <string.h>
 #ifdef __linux__
 #include <sys/epoll.h>
@@ -123,6 +124,42 @@ int sb_set_import(sb_set *set, int fd, int group, const sb_moved *moved, const c
     sb__update_interest(set, row);
     sb__look_again(set, row);
     return (int)(row - set->rows);
+}
+
+/* Nothing is on its way, and nobody waits for the descriptor but for its end. */
+static int can_swap(const struct row *row)
+{
+    if (row == NULL || row->state != ROW_OPEN || row->flags & FLAG_SHUTDOWN)
+        return SB_ERR_LIMIT;
+    if (row->in != NULL)
+        return SB_ERR_MALFORMED;
+    return row->out != NULL || row->interest != 0 ? SB_ERR_AGAIN : 0;
+}
+
+int sb_set_swap(sb_set *set, int id, int fd)
+{
+    struct row *row = sb__row(set, id);
+    int code = can_swap(row);
+    if (code < 0)
+        return code;
+    int before = row->fd;
+#ifdef __linux__
+    if (set->epoll >= 0) {
+        int was_parked = row->flags & FLAG_PARKED;
+        row->fd = fd;
+        code = sb__tell_epoll(set, row, EPOLL_CTL_ADD, 0);
+        row->fd = before;
+        if (code < 0) {
+            set->error = errno;
+            return SB_ERR_FAULT;
+        }
+        if (!was_parked)
+            (void)sb__tell_epoll(set, row, EPOLL_CTL_DEL, 0);
+        row->flags &= (uint8_t)~FLAG_PARKED;
+    }
+#endif
+    row->fd = fd;
+    return before;
 }
 
 void sb_set_forget(sb_set *set, int id)

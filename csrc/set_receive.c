@@ -229,9 +229,9 @@ int sb_set_watch(sb_set *set, int fd, int mask)
 {
     struct epoll_event event = {.events = 0, .data = {.u64 = WATCHED | (uint32_t)fd}};
     event.events = (mask & SB_READ ? (uint32_t)EPOLLIN : 0) | (mask & SB_WRITE ? (uint32_t)EPOLLOUT : 0);
-    int done = epoll_ctl(set->epoll, mask ? EPOLL_CTL_MOD : EPOLL_CTL_DEL, fd, &event);
-    if (done < 0 && errno == ENOENT && mask)
-        done = epoll_ctl(set->epoll, EPOLL_CTL_ADD, fd, &event);
+    int done = epoll_ctl(set->epoll, mask ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, fd, &event); /* most are new */
+    if (done < 0 && errno == EEXIST)
+        done = epoll_ctl(set->epoll, EPOLL_CTL_MOD, fd, &event);
     if (done < 0)
         set->error = errno;
     return done < 0 ? SB_ERR_FAULT : 0;

@@ -481,7 +481,9 @@ int sb_set_list(const sb_set *set, int group, int which, int32_t *ids) SB_MUST_C
  * connection that would need more is given up: SB_REASON_LIMIT.  0: no limit. */
 void sb_set_memory(sb_set *set, int64_t most);
 
-/* Arrays and numbers of the set, at the same place as long as it lives. */
+#define SB_ARENA 524288 /* bytes received in one turn from all */
+
+/* Arrays and numbers of the set, at the same place as long as it lives; SB_ARENA bytes are the arena's. */
 const sb_counts *sb_set_counts(const sb_set *set);
 const sb_event *sb_set_events(const sb_set *set);
 const sb_part *sb_set_parts(const sb_set *set);
@@ -610,6 +612,15 @@ int sb_set_export(const sb_set *set, int id, sb_moved *moved, const char **in, c
  * is framed in the next turn.  Returns its id (>= 0), or SB_ERR_FULL, SB_ERR_FAULT,
  * SB_ERR_NOMEM, SB_ERR_LIMIT: the descriptor then still is the caller's. */
 int sb_set_import(sb_set *set, int fd, int group, const sb_moved *moved, const char *in, const char *out) SB_MUST_CHECK;
+
+/* Have a connection go on by another descriptor, which is non-blocking: what it
+ * has received and sent stays with it, and so does its peer, if it was told.  The
+ * connection is paused, and all that it was to send is sent.  Returns the
+ * descriptor until now, which is the caller's, or SB_ERR_AGAIN: something is
+ * unsent, or the caller of sb_set_changes still has to be told of the pause;
+ * SB_ERR_MALFORMED: there is input that was not handed out; SB_ERR_LIMIT: no such
+ * connection, or one whose end has begun; SB_ERR_FAULT: see sb_set_errno. */
+int sb_set_swap(sb_set *set, int id, int fd) SB_MUST_CHECK;
 
 /* Close a connection without a shutdown, for it goes on elsewhere: there is no
  * event, and it is not counted as one that has ended. */

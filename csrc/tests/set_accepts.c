@@ -76,6 +76,8 @@ static void watches(void)
         CHECK_EQ(sb_set_wait(w->set, -1), 1);
         CHECK_EQ(sb_set_readies(w->set)[0].fd, fds[1]);
         CHECK_EQ(sb_set_readies(w->set)[0].mask, SB_WRITE);
+        CHECK_EQ(sb_set_watch(w->set, fds[1], SB_READ), 0); /* in its place */
+        CHECK_EQ(sb_set_wait(w->set, 0), 0);
         CHECK_EQ(sb_set_watch(w->set, fds[1], 0), 0);
         CHECK_EQ(sb_set_watch(w->set, fds[1], 0), SB_ERR_FAULT); /* no more */
         CHECK_EQ(sb_set_errno(w->set), ENOENT);
