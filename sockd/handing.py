@@ -72,7 +72,7 @@ def rows(connections: ConnectionSet, served: Served, number: int) -> Iterator[tu
     if not isinstance(served.listener, Listener):
         return
     for id in connections.ids(Which.OPEN, served.listener.group):
-        if connections.tls(id) is not None:
+        if connections.tls.of(id) is not None:
             continue  # its keys are in this process
         snapshot = served.run.sink.snapshot(id)
         if snapshot is not None and _can_be_told(snapshot, served.run.spec.name):

@@ -171,6 +171,7 @@ class Inetd(Daemon):
         assert self._plan is not None
         spec = self._plan.service
         told = peer_of(os.environ)
+        sock.setblocking(False)
         known = self._connections.name_of
         self._connections.name_of = lambda host: (told.name if host == told.host else None) or known(host)
         peer = _peer(sock)

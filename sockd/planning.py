@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sockd.errors import HandlerError
+from sockd.errors import ConfigurationError, HandlerError
 from sockd.executor import identified
 from sockd.net.address import Address
 from sockd.services import registry
@@ -50,13 +50,17 @@ def plan(settings: Settings, *, services: Services | None = None) -> list[Plan]:
         for address in addresses:
             if address.scheme in ("udp", "unixgram"):
                 check_datagrams(address, spec)
-        plans.append(Plan(listen, addresses, spec, _tls(listen, f"listen[{index}].tls")))
+        plans.append(Plan(listen, addresses, spec, _tls(listen, f"listen[{index}].tls", spec)))
     return plans
 
 
-def _tls(listen: ListenSettings, place: str) -> TlsContext | None:
+def _tls(listen: ListenSettings, place: str, spec: ServiceSpec) -> TlsContext | None:
     if listen.tls is None:
         return None
+    if listen.tls.starttls and not spec.has_connections:
+        who = "a protocol class, a coroutine or a function with the connection as its second argument"
+        text = f"service {spec.name} cannot call start_tls(), {who} can; without it TLS begins at once"
+        raise ConfigurationError(f"{place}.starttls: true: {text}")
     from sockd.net.tls_context import TlsContext  # here, for it takes OpenSSL along
 
     return TlsContext(listen.tls, place)

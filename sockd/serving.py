@@ -391,7 +391,7 @@ class Serving:
         for served in self.every():
             if isinstance(served.listener, Listener):
                 group = served.listener.group
-                held[served.plan.service.name] += connections.totals(group).open + 2 * connections.encrypted(group)
+                held[served.plan.service.name] += connections.totals(group).open + 2 * connections.tls.count(group)
         for name, totals in self.tools.forwarding.totals().items():
             held[name] += 2 * totals.open
         return held

@@ -41,6 +41,11 @@ class TlsSettings:
         (), help="protocols, the best first, of which the client's are chosen; unset: none is", source="RFC 7301"
     )
     minimum: TlsVersion = setting("1.2", help="the oldest version that is spoken", source="RFC 8996")
+    starttls: bool = setting(
+        False,
+        help="connections begin in plain text, and a handler that calls start_tls() has them encrypted",
+        source="RFC 3207",
+    )
     handshake_timeout: Duration = setting(
         Duration(10),
         help="for the whole handshake",

@@ -11,12 +11,14 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import struct
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import Close
 from sockd.net import packed
 from sockd.net.codec import bytes_of, codec_of
+from sockd.net.extra_info import extra_info
+from sockd.net.outbox import Outbox, as_bytes
 from sockd.net.snapshot import Snapshot
 from sockd.wire.framing import framing_of, spell
 from sockd.wire.state import CloseReason
@@ -28,12 +30,10 @@ if TYPE_CHECKING:
     from sockd.net.connection_set import ConnectionSet
     from sockd.net.loop import EventLoop, Timer
     from sockd.net.sink import Receiver
+    from sockd.net.starttls import StartTls
     from sockd.wire.framing import Framing
 
 logger = logging.getLogger("sockd.connection")
-
-TLS_NAMES = ("ssl_object", "sslcontext", "peercert", "cipher", "compression")
-"""Of get_extra_info, as asyncio's transports."""
 
 
 class Connection:
@@ -41,13 +41,15 @@ class Connection:
 
     Attributes:
         id: the connection's number while it lives.
+        outbox: what was written in this turn.
+        has_more: something is to be done behind it.
         state: the handler's own, None at first.
     """
 
     __slots__ = (
-        "_closing", "_codec", "_ending", "_eof", "_error", "_high", "_is_high", "_listed", "_loop", "_low", "_make",
-        "_out", "_out_size", "_paused", "_protocol", "_reason", "_receiver", "_set", "_socket", "_timers", "id",
-        "state",
+        "_closing", "_codec", "_ending", "_eof", "_error", "_high", "_is_high", "_loop", "_low", "_make",
+        "_paused", "_protocol", "_reason", "_receiver", "_set", "_socket", "_starting",
+        "_timers", "has_more", "id", "outbox", "state",
     )  # fmt: skip
 
     def __init__(
@@ -69,14 +71,14 @@ class Connection:
         self._receiver: Receiver | None = None
         self._protocol: Any = None
         self._timers: set[Timer] | None = None
-        self._out: list[bytes] = []
-        self._out_size = 0
+        self.outbox = Outbox()
         self._high = high_water
         self._low = high_water // 4
-        self._listed = self._closing = self._eof = self._paused = self._is_high = False
+        self.has_more = self._closing = self._eof = self._paused = self._is_high = False
         self._reason = CloseReason.NONE
         self._error: Exception | None = None
         self._socket: socket.socket | None = None
+        self._starting: StartTls | None = None
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} {self.peer}>"
@@ -90,21 +92,33 @@ class Connection:
             TypeError: data is not bytes-like.
             RuntimeError: write_eof() was called.
         """
+        outbox = self.outbox
+        if type(data) is bytes and (room := outbox.room - len(data)) >= 0:
+            outbox.room = room
+            outbox.pieces.append(data)
+        else:
+            self.write_first(data)
+
+    def write_first(self, data: bytes | bytearray | memoryview) -> None:
+        """Do the same, where it is the first of a turn, too much, too late or not bytes."""
         if type(data) is not bytes:
-            data = _as_bytes(data)
+            data = as_bytes(data)
         if self._eof:
             raise RuntimeError("write() after write_eof()")
         if self._closing:
             return
-        self._out.append(data)
-        self._out_size = size = self._out_size + len(data)
-        if not self._listed:
-            self._list()
-        if size > self._high:
+        outbox = self.outbox
+        outbox.pieces.append(data)
+        outbox.room = room = self._high - (len(data) if len(outbox.pieces) == 1 else outbox.size)
+        if not outbox.is_listed:
+            outbox.is_listed = True
+            self._set.will_write(self)
+        if room < 0 and not (self._starting and self._starting.is_held):
             self._write_now()
 
     def _write_now(self) -> None:
-        self._set.write(self.id, self.take())
+        self._set.write(self.id, self.outbox.take())
+        self.outbox.is_listed = True  # still
         if self._set.unsent(self.id) > self._high:
             self.pause()  # at once, as asyncio: its receiver may be writing in a loop until it is told
 
@@ -131,11 +145,12 @@ class Connection:
         """Half-close: FIN behind what was written; receiving goes on (FAQ II.6)."""
         if not self._eof and not self._closing:
             self._eof = True
+            self.outbox.room = -1
             self._list()
 
     def get_write_buffer_size(self) -> int:
         """Return the bytes that were written and not yet taken by the kernel."""
-        return self._out_size + (0 if self._ended else self._set.unsent(self.id))
+        return self.outbox.size + (0 if self._ended else self._set.unsent(self.id))
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Set the water marks, in bytes; the defaults are asyncio's.
@@ -149,7 +164,7 @@ class Connection:
             low = high // 4
         if not 0 <= low <= high:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._high, self._low = high, low
+        self._high, self._low, self.outbox.room = high, low, -1
         if not self._ended:
             self._set.set_water(self.id, high, low)
 
@@ -158,27 +173,23 @@ class Connection:
         return self._low, self._high
 
     def _list(self) -> None:
-        if not self._listed:
-            self._listed = True
+        self.has_more = True
+        if not self.outbox.is_listed:
+            self.outbox.is_listed = True
             self._set.will_write(self)
-
-    def take(self) -> bytes:
-        """Hand over what was written (for the set)."""
-        out = self._out
-        block = out[0] if len(out) == 1 else b"".join(out)
-        self._out = []
-        self._out_size = 0
-        return block
 
     def flushed(self) -> None:
         """Do what was to come behind the output (for the set)."""
-        self._listed = False
-        if self._ended:
+        self.has_more = False
+        if self._receiver is None:
             return
         if self._closing:
             self._set.shut(self.id, self._reason)
         elif self._eof:
             self._set.shutdown(self.id)
+        elif self._starting is not None:
+            self.outbox.is_listed = True  # what is written from now on is not for everybody
+            self._starting.go_on()
 
     # ---- closing
 
@@ -201,6 +212,7 @@ class Connection:
     def _close(self, reason: CloseReason) -> None:
         if not self._closing:
             self._closing = True
+            self.outbox.room = -1
             self._reason = reason
             self._list()
 
@@ -208,7 +220,7 @@ class Connection:
         """End at once, unsent output is dropped; TCP sends RST (FAQ IV.6)."""
         if not self._ended:
             self._closing = True
-            self._out.clear()
+            self.outbox.clear()
             self._set.abort(self.id)
 
     @property
@@ -224,13 +236,17 @@ class Connection:
 
     def pause_reading(self) -> None:
         """Deliver nothing until resume_reading(); the peer is held up by TCP."""
-        if not self._paused and not self._closing:
+        if self._starting is not None:
+            self._starting.is_paused = True
+        elif not self._paused and not self._closing:
             self._paused = True
             self._set.pause(self.id, True)
 
     def resume_reading(self) -> None:
         """Deliver again, first what was received before the pause."""
-        if self._paused and not self._closing:
+        if self._starting is not None:
+            self._starting.is_paused = False
+        elif self._paused and not self._closing:
             self._paused = False
             self._set.pause(self.id, False)
 
@@ -252,6 +268,45 @@ class Connection:
             self._set.set_framing(self.id, framing)
         self._codec = codec
         self._ending = None
+
+    # ---- encryption
+
+    def start_tls(self, secured: Callable[[], object] | None = None, *, unread: bytes = b"") -> None:
+        """Go on encrypted, once what was written in this turn has left: the answer to a STARTTLS (RFC 3207).
+
+        Nothing is delivered until the handshake is done.  If it fails, or if the peer has sent anything behind
+        what is answered, the connection ends.
+
+        Args:
+            secured: called once it is done.
+            unread: what the handler itself has of such input.
+
+        Raises:
+            RuntimeError: the connection is encrypted or will be, is closing, or its listener has no
+                `tls = { ..., starttls = true }`.
+        """
+        if self._starting is not None:
+            raise RuntimeError("start_tls(): it was called already")
+        from sockd.net import starttls  # here, for it takes OpenSSL along
+
+        handshakes = starttls.handshakes_for(self, self._set)
+        told = partial(self._guard, secured) if secured else lambda: None
+        starting = starttls.StartTls(self, self._set, self._loop, handshakes, self._started_tls, told, unread)
+        starting.is_paused = self._paused
+        self.pause_reading()
+        self._starting = starting
+        self._list()
+
+    def _started_tls(self) -> None:
+        """Go on: the row has another descriptor, or the connection is closing."""
+        assert self._starting is not None
+        self._paused, self._starting, self.outbox.is_listed = self._starting.is_paused, None, False
+        if self._closing:
+            self.outbox.clear()
+        elif not self._paused:
+            self._set.pause(self.id, False)
+        if self.outbox.pieces or self._closing or self._eof:
+            self._list()
 
     # ---- who is spoken to, and when
 
@@ -298,49 +353,11 @@ class Connection:
         Where the connection is encrypted, also `ssl_object`, `sslcontext`, `peercert`, `cipher` and `compression`.
 
         `peercred` is (pid, uid, gid) of the process at the other end of a Unix socket (SO_PEERCRED, unix(7));
-
         `peerhost` is the peer's confirmed name, if the listener has `names` on and it is known by now;
         `proxied` what a PROXY header told (sockd.net.proxied.Proxied).
         """
-        if self._ended:
-            return default
-        if name == "peername":
-            info = self._set.info(self.id)
-            return packed.unpack(info.peer, info.fd)[1]
-        if name == "peercred":
-            return self._peer_credentials() or default
-        if name == "peerhost":
-            return self._set.name_of(packed.host(self._set.info(self.id).peer)) or default
-        if name == "proxied":
-            return self._set.proxied(self.id) or default
-        if name in TLS_NAMES:
-            return self._of_tls(name, default)
-        if name == "sockname":
-            return self.socket.getsockname() if (near := self._set.tls(self.id)) is None else near.getsockname()
-        if name == "socket":
-            return self.socket
-        return default
-
-    def _of_tls(self, name: str, default: Any) -> Any:
-        near = self._set.tls(self.id)
-        if near is None:
-            return default
-        tls = near.ssl_object
-        told: dict[str, Callable[[], Any]] = {
-            "ssl_object": lambda: tls,
-            "sslcontext": lambda: tls.context,
-            "peercert": tls.getpeercert,
-            "cipher": tls.cipher,
-            "compression": tls.compression,
-        }
-        return told[name]()
-
-    def _peer_credentials(self) -> tuple[int, int, int] | None:
-        option = getattr(socket, "SO_PEERCRED", None)
-        if option is None or self.socket.family != socket.AF_UNIX:
-            return None
-        pid, uid, gid = struct.unpack("3i", self.socket.getsockopt(socket.SOL_SOCKET, option, 12))
-        return pid, uid, gid
+        told = None if self._ended else extra_info(self, self._set, name)
+        return default if told is None else told
 
     @property
     def socket(self) -> socket.socket:
@@ -413,7 +430,7 @@ class Connection:
         receiver = self._receiver
         self._closing = True
         self._reason = reason
-        self._out.clear()
+        self.outbox.clear()
         for timer in self._timers or ():
             timer.cancel()
         exc = OSError(error, os.strerror(error)) if error else self._error
@@ -428,7 +445,7 @@ class Connection:
     def snapshot(self) -> Snapshot | None:
         """Return what another process needs to go on; None where only the handler knows how."""
         protocol, handler = self._protocol, None
-        if self._receiver is None or self._closing:
+        if self._receiver is None or self._closing or self._starting is not None:
             return None
         if hasattr(protocol, "snapshot") and hasattr(protocol, "restore"):
             handler = self._guard(protocol.snapshot)
@@ -453,7 +470,7 @@ class Connection:
         """Do nothing any more, and tell nobody: another process has the connection."""
         self._closing = True
         self._receiver = None
-        self._out.clear()
+        self.outbox.clear()
         for timer in self._timers or ():
             timer.cancel()
         if self._socket is not None:
@@ -481,9 +498,3 @@ class Connection:
         if not self._closing:
             self._error = error
         self._close(CloseReason.HANDLER_ERROR)
-
-
-def _as_bytes(data: object) -> bytes:
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise TypeError(f"data: expected a bytes-like object, not {type(data).__name__}")
-    return bytes(data)

@@ -132,6 +132,6 @@ def log_end(service: str, connections: ConnectionSet, id: int, reason: CloseReas
         event["via"] = proxied.via
     if info.unsent:
         event["unsent"] = info.unsent
-    if info.peer and connections.tls(id) is None and (waiting := unacknowledged(info.fd)):
+    if info.peer and connections.tls.of(id) is None and (waiting := unacknowledged(info.fd)):
         event["unacknowledged"] = waiting
     logger.info("closed", extra={"event": event})

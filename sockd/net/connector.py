@@ -106,8 +106,11 @@ class Race:
 
 def interleaved(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
     """Alternate between the families, beginning with the first one's (RFC 8305, section 4)."""
+    every = list(endpoints)
+    if len(every) == 1:
+        return every
     families: dict[int, deque[Endpoint]] = {}
-    for endpoint in endpoints:
+    for endpoint in every:
         families.setdefault(endpoint.family, deque()).append(endpoint)
     ordered: list[Endpoint] = []
     while any(families.values()):
@@ -223,7 +226,7 @@ class _Attempts:
 
     def _settle(self, sock: socket.socket, endpoint: Endpoint, code: int) -> bool:
         """Tell whether the attempt has won; close the socket if not."""
-        if code == 0 and met_itself(sock):
+        if code == 0 and met_itself(sock, endpoint):
             code = errno.ECONNREFUSED
         if code == 0:
             return True
@@ -267,12 +270,13 @@ def new_socket(endpoint: Endpoint, source: str | None = None) -> socket.socket:
     return sock
 
 
-def met_itself(sock: socket.socket) -> bool:
+def met_itself(sock: socket.socket, endpoint: Endpoint) -> bool:
     """Tell a TCP socket that connected to its own ephemeral port: simultaneous open, RFC 9293, 3.5."""
-    if sock.family == socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
+    if endpoint.family == socket.AF_UNIX or endpoint.type != socket.SOCK_STREAM:
         return False
     try:
-        return bool(sock.getsockname() == sock.getpeername())
+        own = sock.getsockname()
+        return own[1] == endpoint.sockaddr[1] and bool(own == sock.getpeername())
     except OSError:
         return False
 

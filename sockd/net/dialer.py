@@ -90,7 +90,7 @@ class Dial:
         self._go_on()
 
     def _settle(self, sock: socket.socket, endpoint: Endpoint, code: int) -> None:
-        if code == 0 and met_itself(sock):
+        if code == 0 and met_itself(sock, endpoint):
             code = errno.ECONNREFUSED
         if code == 0:
             self.winner = endpoint

@@ -25,7 +25,7 @@ class Taker(Protocol):
     """Serves connections by itself."""
 
     def take(self, sock: socket.socket, peer: SockAddr, done: WhenDone) -> None:
-        """Own a connected socket from now on; done() is called once, when it is served."""
+        """Own a connected, non-blocking socket from now on; done() is called once, when it is served."""
 
 
 class Handover:
@@ -43,8 +43,7 @@ class Handover:
 
     def give(self, sock: socket.socket, peer: SockAddr, done: WhenDone) -> None:
         """Hand one over, at once or when its names are known."""
-        local = sock.getsockname()
-        if self._resolver is None or isinstance(peer, str) or isinstance(local, str):
+        if self._resolver is None or isinstance(peer, str) or isinstance(local := sock.getsockname(), str):
             self._taker.take(sock, peer, done)
             return
         hosts = {peer[0], local[0]}

@@ -171,6 +171,7 @@ class Listener:
         proxies = settings.proxy_protocol
         self._headers = ProxyHeaders(proxies, str(listening), loop) if proxies else None
         self._handshakes = _handshakes(tls, str(listening), loop) if tls else None
+        self._is_encrypted = tls is not None and not tls.settings.starttls
         self._pause = FIRST_PAUSE_SECONDS
         self._logged: dict[str, float] = {}
         self._deferred = False
@@ -181,6 +182,8 @@ class Listener:
             self._admission.take_over(former._admission)
         if handover is None:
             connections.when_ended(group, self._ended)
+        if not self._is_encrypted:
+            connections.tls.offer(group, self._handshakes)
 
     def __str__(self) -> str:
         return str(self._listening)
@@ -239,8 +242,8 @@ class Listener:
     def _accept_some(self) -> bool:
         """Accept up to a turn's worth; False when there is no more, or no more is wanted now."""
         room = min(one.room for one in self._quotas)
-        steps = (self._admission, self._headers, self._handshakes, self._handover)
-        plain = all(step is None for step in steps)
+        steps = (self._admission, self._headers, self._handover)
+        plain = all(step is None for step in steps) and not self._is_encrypted
         if plain and self._settings.at_limit == "defer" and not self._settings.names:
             if room <= 0:
                 self._defer("max_connections")
@@ -302,7 +305,7 @@ class Listener:
             verdict = self._admission.judge("" if isinstance(peer, str) else peer[0])
         if full or verdict is not Verdict.ADMITTED:
             self._refuse(sock, peer, "max_connections" if full else verdict.value)
-        elif self._handshakes is not None:
+        elif self._handshakes is not None and self._is_encrypted:
             self._hold(1)  # it has its place while its handshake goes on
             self._handshakes.take(sock, peer, partial(self._secured, peer, proxied))
         else:
@@ -332,7 +335,7 @@ class Listener:
         else:
             self._count(1)
             if near is not None:
-                self._set.secured(id, near)
+                self._set.tls.note(id, near)
             if proxied is not None or (near is not None and not isinstance(peer, str)):
                 self._set.name_peer(id, packed.pack_peer(peer), proxied)
             if self._settings.names and not isinstance(peer, str):

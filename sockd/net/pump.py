@@ -44,6 +44,7 @@ class Pairs:
             ffi.buffer(lib.sb_relay_counts_of(self._relay), ffi.sizeof("sb_relay_counts"))  # where they stay
         ).cast("q")
         self._ends = memoryview(ffi.buffer(lib.sb_relay_ends(self._relay), PAIRS * END.size))
+        self._about = ffi.new("sb_relay_pair *")
         self._pumps: dict[int, Pump] = {}
         self._timer: Timer | None = None
         self._due = -1
@@ -65,18 +66,13 @@ class Pairs:
         Returns:
             The pair's number, or a negative one when they cannot be had: then they are the caller's still.
         """
-        first, second = (ffi.from_buffer("char[]", data) for data in leftovers)
-        about = {
-            "one": sockets[0].fileno(),
-            "other": sockets[1].fileno(),
-            "first": first,
-            "first_size": len(leftovers[0]),
-            "second": second,
-            "second_size": len(leftovers[1]),
-            "idle_ms": _milliseconds(timeouts[0]),
-            "half_ms": _milliseconds(timeouts[1]),
-        }
-        number = int(lib.sb_relay_add(self._relay, ffi.new("sb_relay_pair *", about)))
+        first, second = leftovers
+        about = self._about
+        about.one, about.other = sockets[0].fileno(), sockets[1].fileno()
+        about.first, about.first_size = ffi.from_buffer("char[]", first) if first else ffi.NULL, len(first)
+        about.second, about.second_size = ffi.from_buffer("char[]", second) if second else ffi.NULL, len(second)
+        about.idle_ms, about.half_ms = _milliseconds(timeouts[0]), _milliseconds(timeouts[1])
+        number = int(lib.sb_relay_add(self._relay, about))
         if number >= 0:
             for sock in sockets:
                 sock.detach()
@@ -143,8 +139,8 @@ class Pump:
         leftovers: what was received of one and of the other before, and goes first, to the other and to one.
         half_close_timeout: seconds; once one way has ended, how long the other may move nothing.
         idle_timeout: seconds that both may move nothing before that; 0 for ever.
-        on_end: is called once in the loop, with why, as `str(CloseReason)` has it: "eof", "reset", "unreachable",
-            "idle-timeout", "half-close-timeout", "limit" or "shutdown".
+        on_end: is called once in the loop, with why: EOF, RESET, UNREACHABLE, IDLE_TIMEOUT, HALF_CLOSE_TIMEOUT, LIMIT
+            or SHUTDOWN.
 
     Attributes:
         error, side: errno of a reset or unreachable side, and which of the two it was; 0 for none.
@@ -159,11 +155,11 @@ class Pump:
         leftovers: tuple[bytes, bytes] = (b"", b""),
         half_close_timeout: float,
         idle_timeout: float = 0,
-        on_end: Callable[[str], None],
+        on_end: Callable[[CloseReason], None],
     ) -> None:
         self.error = 0
         self.side = 0
-        self._on_end: Callable[[str], None] | None = on_end
+        self._on_end: Callable[[CloseReason], None] | None = on_end
         self._moved = (0, 0)
         self._pairs = loop.one_of(Pairs)
         self._number = self._pairs.add(self, (one, other), leftovers, (idle_timeout, half_close_timeout))
@@ -187,7 +183,7 @@ class Pump:
         self._moved, self.error, self.side = moved, error, side
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
-            on_end(str(reason))
+            on_end(reason)
 
 
 def _milliseconds(seconds: float) -> int:

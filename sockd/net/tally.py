@@ -28,7 +28,8 @@ class Tally(Generic[T]):
 
     def __init__(self) -> None:
         self._open: set[T] = set()
-        self._ended = Totals()
+        self._came = self._received = self._sent = 0
+        self._reasons = [0] * REASONS
 
     def __len__(self) -> int:
         """Return how many are open."""
@@ -45,16 +46,22 @@ class Tally(Generic[T]):
     def end(self, connection: T, reason: CloseReason) -> None:
         """Count one that has ended."""
         self._open.discard(connection)
-        reasons = [0] * REASONS
-        reasons[reason] = 1
         received, sent = connection.moved
-        self._ended += Totals(came=1, received=received, sent=sent, reasons=tuple(reasons))
+        self._came += 1
+        self._received += received
+        self._sent += sent
+        self._reasons[reason] += 1
 
     def totals(self) -> Totals:
         """Return what all of them have done, those included that are open."""
         moved = [connection.moved for connection in self._open]
-        received, sent = sum(one for one, _ in moved), sum(other for _, other in moved)
-        return self._ended + Totals(came=len(moved), open=len(moved), received=received, sent=sent)
+        return Totals(
+            came=self._came + len(moved),
+            open=len(moved),
+            received=self._received + sum(one for one, _ in moved),
+            sent=self._sent + sum(other for _, other in moved),
+            reasons=tuple(self._reasons),
+        )
 
 
 __all__ = ["Counted", "Tally"]

@@ -14,13 +14,14 @@ Source: RFC 8446, 6.1; ssl(3), SSL_shutdown(3).
 from __future__ import annotations
 
 import logging
+import select
 import selectors
 import socket
 import ssl
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sockd.net.endpoint import format_peer
 from sockd.net.kernel import unacknowledged
@@ -41,7 +42,7 @@ RECEIVE_BYTES = 65_536
 MOST_PENDING_BYTES = 65_536
 """Of each way that one side has not taken; the other is not read meanwhile."""
 LINGER_SECONDS = 10.0
-"""For a peer to end its side when ours has ended."""
+"""For a peer to take something more, or to end its side, when ours has ended."""
 LOOK_SECONDS = 0.005
 """How often it is looked whether the service has taken all."""
 RESET = struct.pack("ii", 1, 0)
@@ -50,36 +51,56 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 class Secured(socket.socket):
-    """The service's end of a connection whose handshake is done.
+    """The service's end of an encrypted connection.
 
     Attributes:
-        ssl_object: for what it tells of the connection.
+        outer: the connection itself.
         local: our address, of the connection itself.
+        ssl_object: for what it tells of the connection; None until the handshake is done.
         on_lost: called when the peer's data was cut off, with all of it delivered (True), or the connection was lost
             (False); returns whether the service was told.
+        abort: ends the connection as a reset does.
     """
 
-    ssl_object: ssl.SSLObject
+    outer: socket.socket
     local: SockAddr
+    ssl_object: ssl.SSLObject | None
     on_lost: Callable[[bool], bool]
+    abort: Callable[[], None]
 
     def getsockname(self) -> SockAddr:
         """Return the address of the connection itself."""
         return self.local
+
+    def getsockopt(self, *arguments: int) -> Any:  # noqa: ANN401 - as socket
+        """Ask the connection itself: of its other end the kernel would tell us of ourselves (SO_PEERCRED)."""
+        return self.outer.getsockopt(*arguments)
+
+
+class Ends(NamedTuple):
+    """Of a socket pair: the service's, and ours."""
+
+    near: Secured
+    far: socket.socket
 
 
 def _not_told(_is_cut: bool) -> bool:
     return False
 
 
-def pair() -> tuple[Secured, socket.socket]:
-    """Make a socket pair: the service's end, and ours."""
+def _nothing() -> None:
+    return None
+
+
+def pair(outer: socket.socket) -> Ends:
+    """Make a socket pair for a connection."""
     one, far = socket.socketpair()
     near = Secured(fileno=one.detach())
-    near.on_lost = _not_told
+    near.outer, near.local = outer, outer.getsockname()
+    near.ssl_object, near.on_lost, near.abort = None, _not_told, _nothing
     for sock in (near, far):
         sock.setblocking(False)
-    return near, far
+    return Ends(near, far)
 
 
 class Wire:
@@ -92,12 +113,14 @@ class Wire:
     Attributes:
         has_ended: the peer's FIN has come.
         is_done: the handshake is.
+        sent: bytes that the kernel has taken.
     """
 
     def __init__(self, sock: socket.socket, begin: Callable[[ssl.MemoryBIO, ssl.MemoryBIO], ssl.SSLObject]) -> None:
         self.socket = sock
         self.fd = sock.fileno()
         self.has_ended = self.is_done = False
+        self.sent = 0
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._left = b""
         self.tls = begin(self._incoming, self._outgoing)
@@ -133,9 +156,11 @@ class Wire:
         while self._left or self._outgoing.pending:
             self._left = self._left or self._outgoing.read(MOST_PENDING_BYTES)
             try:
-                self._left = self._left[self.socket.send(self._left) :]
+                size = self.socket.send(self._left)
             except BlockingIOError:
                 return
+            self.sent += size
+            self._left = self._left[size:]
 
 
 @dataclass
@@ -144,6 +169,7 @@ class _Waiting:
     peer: SockAddr
     done: WhenDone
     timer: Timer
+    ends: Ends | None
 
 
 class Handshakes:
@@ -165,23 +191,24 @@ class Handshakes:
         """Return how many are under way."""
         return len(self._waiting)
 
-    def take(self, sock: socket.socket, peer: SockAddr, done: WhenDone) -> None:
+    def take(self, sock: socket.socket, peer: SockAddr, done: WhenDone, ends: Ends | None = None) -> None:
         """Own a connection until it is secured.
 
         Args:
             sock: connected, non-blocking.
             done: is called once: with the service's end, or with None when no handshake came about; the
                 connection is closed then.
+            ends: of a service that is there already; unset: a pair is made once the handshake is done.
         """
         if len(self._waiting) >= self._context.settings.max_handshakes:
-            sock.close()
             self._tell(logging.WARNING, peer, f"{len(self._waiting)} are under way already (tls.max_handshakes)")
+            _close(sock, ends)
             done(None)
             return
         wire = Wire(sock, self._context.wrap)
         fd, seconds = wire.fd, self._context.settings.handshake_timeout
         timer = self._loop.call_later(seconds, lambda: self._drop(fd, f"not done after {seconds:g} s"))
-        self._waiting[fd] = _Waiting(wire, peer, done, timer)
+        self._waiting[fd] = _Waiting(wire, peer, done, timer, ends)
         self._loop.watch_fd(fd, READ, lambda: self._ready(fd))
 
     def _ready(self, fd: int) -> None:
@@ -212,13 +239,16 @@ class Handshakes:
                 one, f"no name of its certificate is in tls.client_names: {', '.join(names_of(certificate or {}))}"
             )
             return
-        local = one.wire.socket.getsockname()
-        near, far = pair()
-        near.ssl_object, near.local = tls, local
-        Carrier(one.wire, far, near, self._loop).start()
+        try:
+            ends = one.ends or pair(one.wire.socket)
+        except OSError as error:  # no descriptors
+            self._end(one, _words(error))
+            return
+        ends.near.ssl_object = tls
+        Carrier(one.wire, ends, self._loop).start()
         event = {"address": self._address, "peer": format_peer(one.peer), "version": tls.version()}
         logger.debug("secured", extra={"event": event | {"cipher": (tls.cipher() or ("",))[0]}})
-        one.done(near)
+        one.done(ends.near)
 
     def _leave(self, fd: int) -> _Waiting:
         one = self._waiting.pop(fd)
@@ -230,8 +260,8 @@ class Handshakes:
         self._end(self._leave(fd), why)
 
     def _end(self, one: _Waiting, why: str) -> None:
-        one.wire.socket.close()
         self._tell(logging.INFO, one.peer, why)
+        _close(one.wire.socket, one.ends)
         one.done(None)
 
     def _tell(self, level: int, peer: SockAddr, why: str) -> None:
@@ -242,6 +272,19 @@ class Handshakes:
         """Let no handshake go on."""
         for fd in list(self._waiting):
             self._drop(fd, "stopping")
+
+
+def _close(sock: socket.socket, ends: Ends | None) -> None:
+    sock.close()
+    if ends is not None:
+        ends.far.close()
+
+
+def has_hung_up(sock: socket.socket) -> bool:
+    """Tell whether the other end is closed, also where it is not read up to there (POLLHUP, poll(2))."""
+    poll = select.poll()
+    poll.register(sock, 0)
+    return any(events & select.POLLHUP for _, events in poll.poll(0))
 
 
 def _words(error: OSError) -> str:
@@ -255,26 +298,19 @@ class Carrier:
 
     Args:
         wire: the connection.
-        far: our end of the pair.
-        near: the service's end.
+        ends: of the pair.
         loop: in which all happens.
         ended: called once, when all is carried.
     """
 
-    def __init__(
-        self,
-        wire: Wire,
-        far: socket.socket,
-        near: Secured,
-        loop: EventLoop,
-        ended: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, wire: Wire, ends: Ends, loop: EventLoop, ended: Callable[[], None] = lambda: None) -> None:
         self._wire = wire
-        self._far = far
-        self._far_fd = far.fileno()
-        self._near = near
+        self._near, self._far = ends
+        self._far_fd = self._far.fileno()
         self._loop = loop
         self._ended = ended
+        self._seen = 0
+        self._near.abort = lambda: self._close(abort=True)
         self._plain = b""
         self._peer_ended = self._is_cut = self._far_shut = False
         self._service_ended = self._is_closed = False
@@ -392,12 +428,27 @@ class Carrier:
 
     def _finish(self) -> None:
         """Close, once both sides have ended and all is sent; give the peer a while for its part."""
-        if self._is_closed or not self._service_ended or self._wire.is_full:
+        if self._is_closed or not (self._service_ended or self._wire.is_full):
             return
-        if self._peer_ended:
+        if self._service_ended and self._peer_ended and not self._wire.is_full:
             self._close()
         elif self._timer is None:
-            self._timer = self._loop.call_later(LINGER_SECONDS, self._close)
+            self._linger()
+
+    def _linger(self) -> None:
+        self._seen = self._wire.sent
+        self._timer = self._loop.call_later(LINGER_SECONDS, self._lingered)
+
+    def _lingered(self) -> None:
+        """Go on waiting for a peer that takes something, or whose service is there still and has its own deadlines."""
+        self._timer = None
+        is_moving = self._wire.sent > self._seen
+        if self._service_ended and not self._wire.is_full:
+            self._close()
+        elif self._wire.is_full and (is_moving or not has_hung_up(self._far)):
+            self._linger()
+        elif self._wire.is_full:
+            self._close(abort=True)
 
     def _cut(self) -> None:
         """End the service's connection: there is no way to the peer any more, or none that can be trusted."""

@@ -90,10 +90,11 @@ class TlsConnection:
             if not wire.is_done:
                 sock.close()
         sock.setblocking(False)
-        self.socket, far = pair()
+        ends = pair(sock)
+        self.socket = ends.near
         self.socket.on_lost = self._lost
         self._loop = EventLoop(selectors.DefaultSelector(), time.monotonic)
-        Carrier(wire, far, self.socket, self._loop, self._loop.stop).start()
+        Carrier(wire, ends, self._loop, self._loop.stop).start()
         self._thread = threading.Thread(target=self._loop.run, name="tls", daemon=True)
         self._thread.start()
 

@@ -27,13 +27,12 @@ if TYPE_CHECKING:
 def group_of(spec: ServiceSpec) -> Group:
     """Return what the connections of a service have in common."""
     is_plain = spec.function is not None and not spec.wants_connection and not spec.blocking
-    has_connections = not is_plain and spec.batch is None and not spec.serve and not spec.blocking
     limits = spec.limits
     return Group(
         framing=spec.framing,
         serve=spec.serve,
         merge=is_plain and not isinstance(spec.framing, Raw),
-        announce=has_connections,
+        announce=spec.has_connections,
         wire=_is_wire(spec),
         high_water=limits.high_water,
         max_buffer=limits.max_buffer,

@@ -46,21 +46,38 @@ class ProtocolReceiver:
         TypeError: it has none of them.
     """
 
-    __slots__ = ("connection_lost", "connection_made", "eof_received", "frame", "pause_writing", "resume_writing")
+    __slots__ = ("_protocol", "frame")
 
     def __init__(self, protocol: object) -> None:
+        self._protocol = protocol
         for name in ("frame_received", "line_received", "data_received"):
             frame = getattr(protocol, name, None)
             if frame is not None:
                 break
         else:
             frame = _filler(protocol)
-        self.frame: Callable[[Any], None] = frame
-        self.connection_made: Callable[[Connection], None] = getattr(protocol, "connection_made", _nothing)
-        self.eof_received: Callable[[], bool | None] = getattr(protocol, "eof_received", _nothing)
-        self.pause_writing: Callable[[], None] = getattr(protocol, "pause_writing", _nothing)
-        self.resume_writing: Callable[[], None] = getattr(protocol, "resume_writing", _nothing)
-        self.connection_lost: Callable[[Exception | None], None] = getattr(protocol, "connection_lost", _nothing)
+        self.frame: Callable[[Any], None] = frame  # the others are called once or seldom, and looked up then
+
+    def connection_made(self, transport: Connection) -> None:
+        """Pass on."""
+        getattr(self._protocol, "connection_made", _nothing)(transport)
+
+    def eof_received(self) -> bool | None:
+        """Pass on."""
+        is_kept: bool | None = getattr(self._protocol, "eof_received", _nothing)()
+        return is_kept
+
+    def pause_writing(self) -> None:
+        """Pass on."""
+        getattr(self._protocol, "pause_writing", _nothing)()
+
+    def resume_writing(self) -> None:
+        """Pass on."""
+        getattr(self._protocol, "resume_writing", _nothing)()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Pass on."""
+        getattr(self._protocol, "connection_lost", _nothing)(exc)
 
 
 class FunctionReceiver:

@@ -258,6 +258,12 @@ class ServiceSpec:
     trace: bool = False
 
     @property
+    def has_connections(self) -> bool:
+        """Whether its handler has the Connection of whom it speaks to."""
+        speaks = self.protocol is not None or self.session is not None or self.wants_connection
+        return speaks and not self.blocking
+
+    @property
     def most(self) -> int | None:
         """How many connections may be served at once; None for no limit of the service."""
         return self.program.max_instances if self.program else self.limits.max_connections

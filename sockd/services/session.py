@@ -16,7 +16,7 @@ from sockd.net.connection import Connection
 from sockd.net.connection_sink import log_end
 from sockd.net.sink import Sink
 from sockd.services.receiver import ProtocolReceiver
-from sockd.services.streams import StreamReader, StreamWriter
+from sockd.services.streams import Drained, StreamReader, StreamWriter
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Session:
         function: the coroutine function.
         codec: of the service's framing.
         loop: of the coroutine.
+        drained: of the loop.
         ended: told once the coroutine has ended.
     """
 
@@ -68,6 +69,7 @@ class Session:
         connection: Connection,
         codec: Codec,
         loop: asyncio.AbstractEventLoop,
+        drained: Drained,
         ended: Callable[[Session], None],
     ) -> None:
         self._service = service
@@ -80,7 +82,7 @@ class Session:
         self._reason = CloseReason.CLOSED
         self.peer = ""
         self.reader = StreamReader(connection, codec.framing, loop)
-        self.writer = StreamWriter(connection, self.reader, loop)
+        self.writer = StreamWriter(connection, self.reader, loop, drained)
 
     # ---- the coroutine
 
@@ -195,6 +197,7 @@ class SessionSink(Sink):
         self._high_water = high_water
         self._set = connections
         self._loop = loop
+        self._drained = Drained(loop.asyncio)
         self._live: dict[int, Session] = {}
         self._running: set[Session] = set()
 
@@ -202,7 +205,9 @@ class SessionSink(Sink):
         """Begin the coroutine; it runs in this turn."""
         connection = Connection(id, self._set, self._codec, self._high_water, self._loop, ProtocolReceiver)
         ended = self._running.discard
-        session = Session(self._service, self._function, connection, self._codec, self._loop.asyncio, ended)
+        session = Session(
+            self._service, self._function, connection, self._codec, self._loop.asyncio, self._drained, ended
+        )
         self._live[id] = session
         self._running.add(session)
         connection.start(session)

@@ -132,6 +132,11 @@ class Negotiation:
         read = _READERS.get(self.state)
         return read(self) if read else None
 
+    @property
+    def has_rest(self) -> bool:
+        """Whether something came behind the last message."""
+        return bool(self._buffer)
+
     def take_rest(self) -> bytes:
         """Take what came behind the request; it is the destination's."""
         rest = bytes(self._buffer)

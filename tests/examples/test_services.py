@@ -13,16 +13,25 @@ from watching import _script
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = {path.stem: path.read_text() for path in EXAMPLES.glob("*.py")}
 README = (EXAMPLES / "README.md").read_text()
+CONFIGURED = re.findall(r"^\| `sockd --foreground -c (\w+)\.toml`", README, re.M)
 LISTENS = re.findall(r"--listen (\S+?)=(\w+):(\w+)", README)
+LISTENS += [
+    re.search(r'address = "(\S+)"\nservice = "(\w+):(\w+)"', (EXAMPLES / f"{name}.toml").read_text()).groups()
+    for name in CONFIGURED
+]
 
 
 def test_the_tables_are_whole():
     assert {f"{name}.py" for name in FILES} == set(re.findall(r"^\| \[(\w+\.py)\]", README, re.M))
     assert {name for _, name, _ in LISTENS} == set(FILES)
+    assert {path.stem for path in EXAMPLES.glob("*.toml")} == set(CONFIGURED)
 
 
 def test_each_file_says_the_same():
     for address, name, attribute in LISTENS:
+        if name in CONFIGURED:
+            assert f"sockd --foreground -c {name}.toml\n" in FILES[name]
+            continue
         port = address.rpartition(":")[2]
         assert re.search(rf":{port}={name}:{attribute}\b", FILES[name]), name
 

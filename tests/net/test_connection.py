@@ -50,8 +50,9 @@ class Set:
     def flush(self):
         dirty, self.dirty = self.dirty, []
         for writer in dirty:
-            self.asked.append(("write", writer.take()))
-            writer.flushed()
+            self.asked.append(("write", writer.outbox.take()))
+            if writer.has_more:
+                writer.flushed()
 
     def info(self, id):
         return self.Info

@@ -17,6 +17,7 @@ from sockd.net import connection_info
 from sockd.net import connection_set as module
 from sockd.net.connection_info import Which
 from sockd.net.connection_set import ConnectionSet, Group
+from sockd.net.outbox import Outbox
 from sockd.net.selector import choose
 from sockd.net.sink import Sink as BaseSink
 from sockd.wire.framing import Line, Raw
@@ -209,13 +210,10 @@ def test_quiet_is_not_who_has_something_to_say_and_nothing_written_is_lost(house
 
     class Writer:
         id = 3
+        outbox = Outbox()
+        has_more = False
 
-        def take(self):
-            return b"words"
-
-        def flushed(self):
-            pass
-
+    Writer.outbox.pieces.append(b"words")
     h.set.will_write(Writer())
     h.set.flush()
     assert h.set.ids(Which.OPEN) == [0, 1, 2, 3]

@@ -48,7 +48,7 @@ class Line:
         self.server, other = pair(kind)
         self.why = []
         arguments = {"half_close_timeout": 60, **arguments}
-        self.pump = Pump(loop, one, other, on_end=self.why.append, **arguments)
+        self.pump = Pump(loop, one, other, on_end=lambda reason: self.why.append(str(reason)), **arguments)
 
     def until(self, condition, seconds=10):
         deadline = time.monotonic() + seconds

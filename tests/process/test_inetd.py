@@ -2,7 +2,8 @@
 
 Each test gives `sockd --inetd` its descriptors as inetd would, all three of them the same.
 Seen failing, each once: with `take_standard_streams` leaving 1 and 2 alone (nothing but the service's bytes),
-with the flags not put back, with `name_peer` left out, with `kind_of` taking every socket for a connection.
+with the flags not put back, with `name_peer` left out, with `kind_of` taking every socket for a connection, with
+the socket of a relay left blocking.
 """
 
 from __future__ import annotations
@@ -536,3 +537,28 @@ def test_a_terminal_is_told_what_is_wrong(sockd_script, tmp_path):
     os.close(master)
     assert done.returncode == 64
     assert 'did you mean "upper"?' in text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_relay_and_a_socks_server(inetd, sockets, kind):
+    """Both ways, whoever speaks first; what inetd hands over blocks, and does so no more."""
+    with socket.create_server(("127.0.0.1", 0)) as target:
+        target.settimeout(LIMIT_S)
+        port = target.getsockname()[1]
+        for service, table in (
+            ("front", f'relay = {{ to = ["tcp://127.0.0.1:{port}"] }}'),
+            ("proxy", 'socks = { allow = ["loopback"] }'),
+        ):
+            client, theirs = sockets(kind)
+            inetd(service, theirs, config=f"[service.{service}]\n{table}\n")
+            if service == "proxy":
+                client.sendall(b"\5\1\0")
+                assert client.recv(2, socket.MSG_WAITALL) == b"\5\0"
+                client.sendall(b"\5\1\0\1\x7f\0\0\1" + port.to_bytes(2, "big"))
+                assert client.recv(10, socket.MSG_WAITALL)[:2] == b"\5\0"
+            with target.accept()[0] as other:
+                other.sendall(b"first\n")
+                assert client.recv(6, socket.MSG_WAITALL) == b"first\n"
+                client.sendall(b"second\n")
+                assert other.recv(7, socket.MSG_WAITALL) == b"second\n"
+                assert not os.get_blocking(theirs.fileno())

@@ -40,6 +40,16 @@ async def verbs(reader, writer):
                 writer.write(b"%d" % reader.at_eof())
             case b"lines":
                 writer.writelines([b"1\n", b"2\n"])
+            case b"drain":  # in every way that asyncio's can be called
+                writer.write(b"drain")
+                await asyncio.wait_for(writer.drain(), 10)
+                await asyncio.create_task(writer.drain())
+                writer.write(b" to")
+                await asyncio.gather(writer.drain(), writer.drain())
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(writer.drain())
+                writer.write(b" %d" % asyncio.iscoroutine(first := writer.drain()))
+                await first
             case b"boom":
                 raise RuntimeError("told to")
             case b"close":

@@ -36,6 +36,7 @@ CONVERSATIONS = [
     b"x\npartial 9\nshort",
     b"eof\neof\n",
     b"lines\nlines\nafter\n",
+    b"drain\ndrain\nafter\n",
     b"overrun\n" + b"o" * 70_000 + b"$\nafter\n",
 ]
 

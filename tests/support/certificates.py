@@ -27,6 +27,8 @@ def make(
     new += ["-keyout", made.key, "-out", made.path, "-days", str(days), "-subj", f"/CN={name}"]
     new += ["-addext", f"subjectAltName=DNS:{name},IP:127.0.0.1,IP:::1"]
     new += ["-addext", f"basicConstraints=critical,CA:{str(ca).upper()}"]
+    if ca:  # without it, Python 3.13 does not trust it (RFC 5280, 4.2.1.3)
+        new += ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
     if issuer is not None:
         new += ["-CA", issuer.path, "-CAkey", issuer.key]
     subprocess.run(list(map(str, new)), check=True, capture_output=True)

@@ -29,7 +29,7 @@ def mark(line: bytes) -> bytes:
     return line.upper()
 
 def info(line, connection):
-    names = ("peername", "sockname", "cipher", "peercert")
+    names = ("peername", "sockname", "cipher", "peercert", "peercred")
     told = [connection.get_extra_info(name) for name in names]
     return repr([*told, connection.get_extra_info("ssl_object").selected_alpn_protocol()]).encode()
 
@@ -156,10 +156,11 @@ def test_a_programs_and_a_relays_clients(house, client, daemon):
 def test_what_a_handler_is_told(house, client):
     one = house("app:info", tls=', alpn = ["line/2", "line/1"]')
     sock = client(one, setting=lambda context: context.set_alpn_protocols(["line/1", "other"]))
-    peer, own, cipher, certificate, protocol = eval(ask(sock, b"?"))  # our own handler's repr
+    peer, own, cipher, certificate, credentials, protocol = eval(ask(sock, b"?"))  # our own handler's repr
     assert (peer, own) == (sock.getsockname(), sock.getpeername())
     assert cipher == sock.cipher()
     assert certificate is None
+    assert credentials is None  # those of the pair would be the daemon's own
     assert protocol == sock.selected_alpn_protocol() == "line/1"
 
 

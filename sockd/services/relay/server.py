@@ -104,8 +104,7 @@ class Relay:
             target.leave_aside(seconds, outcome.why)
 
     def take(self, sock: socket.socket, peer: SockAddr, done: Callable[[], None]) -> None:
-        """Serve a connected socket, which is the relay's from now on; done() is called when that has ended."""
-        sock.setblocking(False)
+        """Serve a connected, non-blocking socket, which is the relay's from now on; done() is called at its end."""
         session = Session(self, sock, peer, done)
         self._sessions.add(session)
         session.start()

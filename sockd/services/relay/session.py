@@ -114,11 +114,11 @@ class Session:
 
     # ---- the end
 
-    def _pumped(self, why: str) -> None:
+    def _pumped(self, reason: CloseReason) -> None:
         assert self._pump is not None
         assert self._target is not None
         self._target.active -= 1
-        self._end(CloseReason[why.upper().replace("-", "_")])
+        self._end(reason)
 
     def abort(self) -> None:
         """End at once."""

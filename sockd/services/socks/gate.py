@@ -134,7 +134,7 @@ class Gate:
         done: Callable[[socket.socket | Refusal], None],
         *,
         since: float,
-    ) -> Cancels:
+    ) -> Dial:
         """Connect to the first address that answers.
 
         Args:

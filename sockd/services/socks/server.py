@@ -71,8 +71,7 @@ class Server:
         return None if self._file is None else self._file.users
 
     def take(self, sock: socket.socket, peer: SockAddr, done: Callable[[], None]) -> None:
-        """Serve a connected socket, which is the server's from now on; done() is called when that has ended."""
-        sock.setblocking(False)
+        """Serve a connected, non-blocking socket, which is the server's from now on; done() is called at its end."""
         self._sessions.add(Session(self, sock, peer, done))
 
     def ended(self, session: Session, reason: CloseReason) -> None:

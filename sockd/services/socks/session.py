@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import selectors
 import socket
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sockd.net.endpoint import format_peer
@@ -63,7 +62,9 @@ class Session:
         self._association: Association | None = None
         self._pump: Pump | None = None
         self._began = self._loop.clock()
-        self._event: dict[str, object] = {"service": server.name, "peer": format_peer(peer)}
+        self._peer = peer
+        self._reached: SockAddr | None = None
+        self._event: dict[str, object] = {}
         timeout = float(server.settings.negotiation_timeout)
         self._timer = self._loop.call_later(timeout, lambda: self._late(timeout))
         self._watch(self._readable)
@@ -122,7 +123,8 @@ class Session:
         method = Method.NONE if self._server.users is None else Method.PASSWORD
         if method in greeting.methods:
             self._send(self._negotiation.choose(method))
-            self._feed(b"")
+            if self._negotiation.has_rest:
+                self._feed(b"")
             return
         offered = ", ".join(f"0x{one:02x}" for one in greeting.methods) or "none"
         why = f"methods offered: {offered}; wanted: 0x{method:02x}"
@@ -161,8 +163,6 @@ class Session:
     def _serve(self, request: Request) -> None:
         self._timer.cancel()
         self._request = request
-        self._event |= {"version": request.version, "command": request.command.name.lower().replace("_", "-")}
-        self._event["destination"] = str(request.destination)
         self._began_request = self._loop.clock()
         settings = self._server.settings
         if self._server.users is not None and self._user is None:
@@ -177,7 +177,7 @@ class Session:
         elif request.command is Command.UDP_ASSOCIATE and settings.udp and self._source is not None:
             self._associate(self._source)
         else:
-            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, f"{self._event['command']} is not served here"))
+            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, f"{_word(request.command)} is not served here"))
 
     def _find(self, then: Callable[[list[IPAddress]], None]) -> None:
         assert self._request is not None
@@ -216,11 +216,10 @@ class Session:
                 self._fail(answer)
                 return
             host, local_port = answer.getsockname()[:2]
-            with suppress(OSError):  # it has gone already, which the pump will notice
-                self._event["address"] = format_peer(answer.getpeername())
+            self._reached = dial.winner.sockaddr if dial.winner else None
             self._relay(answer, host, local_port)
 
-        self._under_way = self._server.gate.connect(addresses, port, connected, since=self._began_request)
+        dial = self._under_way = self._server.gate.connect(addresses, port, connected, since=self._began_request)
 
     def _bind(self, wanted: list[IPAddress]) -> None:
         asked = Asked(self._source, self._user, None)
@@ -231,7 +230,7 @@ class Session:
                 self._fail(answer)
                 return
             sock, address, port = answer
-            self._event["address"] = format_peer((str(address), port))
+            self._reached = str(address), port
             self._relay(sock, str(address), port)
 
         local = self._socket.getsockname()
@@ -275,11 +274,8 @@ class Session:
             leftovers=(self._negotiation.take_rest(), rest),
             idle_timeout=float(self._server.settings.idle_timeout),
             half_close_timeout=float(self._server.settings.half_close_timeout),
-            on_end=self._pumped,
+            on_end=self._end,
         )
-
-    def _pumped(self, why: str) -> None:
-        self._end(CloseReason[why.upper().replace("-", "_")])
 
     @property
     def moved(self) -> tuple[int, int]:
@@ -301,7 +297,7 @@ class Session:
         self._try_to_send(data)
 
     def _fail(self, refusal: Refusal) -> None:
-        self._event["reply"] = refusal.reply.name.lower().replace("_", "-")
+        self._event["reply"] = _word(refusal.reply)
         is_denied = refusal.reply in (Reply.NOT_ALLOWED, Reply.COMMAND_NOT_SUPPORTED)
         reason = CloseReason.REFUSED if is_denied else CloseReason.UNREACHABLE
         self._refuse(self._negotiation.reply(refusal.reply), reason, refusal.why)
@@ -345,17 +341,33 @@ class Session:
         if self._pump is None:
             self._watch(None)
             self._socket.close()
-        self._event["reason"] = str(reason)
-        if why:
-            self._event["why"] = why
-        if self._association is not None or self._pump is not None:
-            self._event["received"], self._event["sent"] = self.moved
-        if self._association is not None:
-            self._event["dropped"] = self._association.dropped
-        self._event["seconds"] = round(self._loop.clock() - self._began, 3)
-        logger.log(level, "closed", extra={"event": self._event})
+        if logger.isEnabledFor(level):
+            logger.log(level, "closed", extra={"event": self._told(reason, why)})
         self._server.ended(self, reason)
         self._done()
+
+    def _told(self, reason: CloseReason, why: str) -> dict[str, object]:
+        """Say who it was, what was wanted, and what came of it."""
+        event: dict[str, object] = {"service": self._server.name, "peer": format_peer(self._peer)}
+        if (request := self._request) is not None:
+            event |= {"version": request.version, "command": _word(request.command)}
+            event["destination"] = str(request.destination)
+        event |= self._event
+        if self._reached is not None:
+            event["address"] = format_peer(self._reached)
+        event["reason"] = str(reason)
+        if why:
+            event["why"] = why
+        if self._association is not None or self._pump is not None:
+            event["received"], event["sent"] = self.moved
+        if self._association is not None:
+            event["dropped"] = self._association.dropped
+        event["seconds"] = round(self._loop.clock() - self._began, 3)
+        return event
+
+
+def _word(one: Command | Reply) -> str:
+    return one.name.lower().replace("_", "-")
 
 
 __all__ = ["Session"]

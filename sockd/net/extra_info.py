@@ -1,0 +1,80 @@
+"""What a transport tells of its connection by name, as those of asyncio do."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import TYPE_CHECKING, Any
+
+from sockd.net import packed
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from sockd.net.connection import Connection
+    from sockd.net.connection_set import ConnectionSet
+    from sockd.net.endpoint import SockAddr
+    from sockd.net.proxied import Proxied
+
+UCRED = struct.Struct("3i")
+"""struct ucred of unix(7): pid, uid, gid."""
+
+
+def extra_info(connection: Connection, connections: ConnectionSet, name: str) -> Any:  # noqa: ANN401 - as asyncio
+    """Answer Connection.get_extra_info(); None for what there is not."""
+    if name in _TOLD:
+        return _TOLD[name](connection, connections)
+    near = connections.tls.of(connection.id)
+    if name in _TOLD_OF_TLS and near is not None and near.ssl_object is not None:
+        return _TOLD_OF_TLS[name](near.ssl_object)
+    return None
+
+
+def _peername(connection: Connection, connections: ConnectionSet) -> SockAddr:
+    info = connections.info(connection.id)
+    return packed.unpack(info.peer, info.fd)[1]
+
+
+def _peerhost(connection: Connection, connections: ConnectionSet) -> str | None:
+    return connections.name_of(packed.host(connections.info(connection.id).peer))
+
+
+def _socket(connection: Connection, connections: ConnectionSet) -> socket.socket:
+    near = connections.tls.of(connection.id)
+    return connection.socket if near is None else near.outer
+
+
+def _sockname(connection: Connection, connections: ConnectionSet) -> SockAddr:
+    name: SockAddr = _socket(connection, connections).getsockname()
+    return name
+
+
+def _peercred(connection: Connection, connections: ConnectionSet) -> tuple[int, int, int] | None:
+    option = getattr(socket, "SO_PEERCRED", None)
+    sock = _socket(connection, connections)
+    if option is None or sock.family != socket.AF_UNIX:
+        return None
+    pid, uid, gid = UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, option, UCRED.size))
+    return pid, uid, gid
+
+
+def _proxied(connection: Connection, connections: ConnectionSet) -> Proxied | None:
+    return connections.proxied(connection.id)
+
+
+_TOLD: dict[str, Callable[[Connection, ConnectionSet], Any]] = {
+    "peername": _peername,
+    "sockname": _sockname,
+    "socket": _socket,
+    "peercred": _peercred,
+    "peerhost": _peerhost,
+    "proxied": _proxied,
+}
+_TOLD_OF_TLS: dict[str, Callable[[ssl.SSLObject], Any]] = {
+    "ssl_object": lambda tls: tls,
+    "sslcontext": lambda tls: tls.context,
+    "peercert": lambda tls: tls.getpeercert(),
+    "cipher": lambda tls: tls.cipher(),
+    "compression": lambda tls: tls.compression(),
+}

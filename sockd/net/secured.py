@@ -1,0 +1,106 @@
+"""Which connections of a set are encrypted, and which may come to be (sockd.net.tls does the rest)."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from sockd._sockbuf import lib
+from sockd.wire.state import CloseReason
+
+if TYPE_CHECKING:
+    from sockd.net.connection_set import ConnectionSet
+    from sockd.net.tls import Handshakes, Secured
+
+
+class UnreadError(Exception):
+    """A peer has sent more before its connection is encrypted."""
+
+    def __init__(self) -> None:
+        super().__init__("the peer did not wait for the answer, and what it sent meanwhile is not protected")
+
+
+class SecuredRows:
+    """The rows of a set that are one end of a socket pair, at whose other end bytes are encrypted and decrypted.
+
+    Args:
+        connections: the set.
+    """
+
+    def __init__(self, connections: ConnectionSet) -> None:
+        self._set = connections
+        self._ends: dict[int, Secured] = {}
+        self._offers: dict[int, Handshakes] = {}
+
+    def note(self, id: int, near: Secured) -> None:
+        """Note that a connection is encrypted, and end it when it is lost: its socket does not tell."""
+        self._ends[id] = near
+
+        def lost(is_cut: bool) -> bool:
+            if self._ends.get(id) is not near:
+                return True  # it has ended
+            if not is_cut:
+                self._set.abort(id, CloseReason.RESET)
+            elif self._set.info(id).unframed:
+                self._set.abort(id, CloseReason.TRUNCATED)
+            else:
+                return False
+            return True
+
+        near.on_lost = lost
+
+    def of(self, id: int) -> Secured | None:
+        """Return what is known of a connection's encryption, None for one that has none."""
+        return self._ends.get(id)
+
+    def count(self, group: int) -> int:
+        """Count the connections of a group that are encrypted."""
+        return sum(self._set.info(id).group == group for id in self._ends)
+
+    def ended(self, id: int) -> None:
+        """Forget a connection that has just ended; what was not all sent does not look as if it were."""
+        near = self._ends.pop(id, None)
+        if near is not None and (self._set.info(id).reason is CloseReason.ABORTED or self._set.unsent(id)):
+            near.abort()
+
+    # ---- STARTTLS
+
+    def offer(self, group: int, handshakes: Handshakes | None) -> None:
+        """Let the connections of a group ask for TLS; None: not any more, for the number is another group's."""
+        if handshakes is None:
+            self._offers.pop(group, None)
+        else:
+            self._offers[group] = handshakes
+
+    def offered(self, id: int) -> Handshakes | None:
+        """Return what a connection's handshake would be made by; None where it cannot ask for TLS."""
+        return self._offers.get(self._set.info(id).group)
+
+    def swap(self, id: int, near: Secured) -> int:
+        """Have a connection, which is paused, go on by another socket, which is the set's from now on.
+
+        Returns:
+            The descriptor until now, which is the caller's.
+
+        Raises:
+            BlockingIOError: not all that was written has left.
+            UnreadError: there is input that was not handed out.
+            ConnectionError: its end has begun.
+            OSError: the socket cannot be watched.
+        """
+        before = int(lib.sb_set_swap(self._set.handle, id, near.fileno()))
+        if before == lib.SB_ERR_AGAIN:
+            raise BlockingIOError
+        if before == lib.SB_ERR_MALFORMED:
+            raise UnreadError
+        if before == lib.SB_ERR_LIMIT:
+            raise ConnectionError("it has ended")
+        if before < 0:
+            number = lib.sb_set_errno(self._set.handle)
+            raise OSError(number, os.strerror(number))
+        near.detach()
+        self.note(id, near)
+        return before
+
+
+__all__ = ["SecuredRows", "UnreadError"]
