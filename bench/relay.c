@@ -1,7 +1,8 @@
 /* Load for relays: clients on one side of it, the server on the other, both in this one process.
  *
- *     relay bulk|ping CONNECTIONS SECONDS SERVER_PORT RELAY_PORT
+ *     relay bulk|ping CONNECTIONS SECONDS SERVER_PORT RELAY_PORT [socks]
  *
+ * socks: the relay is a SOCKS 5 server, which is asked for the server.
  * bulk: every client sends as fast as it can, the server throws away what comes, without copying it.
  * ping: every client has one message of 64 bytes on its way, which the server sends back; each is compared.
  * Prints bytes or round trips, seconds, and its own share of a processor; the first 0.3 s do not count.
@@ -133,17 +134,37 @@ static void bulk_ready(struct end *end)
         moved += (uint64_t)n;
 }
 
+static void exchange(int fd, const unsigned char *said, size_t size, size_t answer_size)
+{
+    unsigned char answer[16];
+    if (send(fd, said, size, MSG_NOSIGNAL) != (ssize_t)size || recv(fd, answer, answer_size, MSG_WAITALL) != (ssize_t)answer_size
+        || answer[1] != 0)
+        die("socks");
+}
+
+/* Have a SOCKS 5 server connect to a port of this host (RFC 1928). */
+static void ask_for(int fd, const char *port)
+{
+    int number = atoi(port);
+    unsigned char request[] = {5, 1, 0, 1, 127, 0, 0, 1, (unsigned char)(number >> 8), (unsigned char)number};
+    exchange(fd, (const unsigned char[]){5, 1, 0}, 3, 2);
+    exchange(fd, request, sizeof request, sizeof request);
+}
+
 int main(int argc, char **argv)
 {
-    if (argc != 6) {
-        fprintf(stderr, "usage: relay bulk|ping CONNECTIONS SECONDS SERVER_PORT RELAY_PORT\n");
+    if (argc != 6 && argc != 7) {
+        fprintf(stderr, "usage: relay bulk|ping CONNECTIONS SECONDS SERVER_PORT RELAY_PORT [socks]\n");
         return 64;
     }
     bulk = strcmp(argv[1], "bulk") == 0;
     int count = atoi(argv[2]), epoll = epoll_create1(EPOLL_CLOEXEC), listener = listen_on(argv[4]);
     double lasts = atof(argv[3]);
     for (int i = 0; i < count; i++) {
-        int client = connect_to(argv[5]), server = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+        int client = connect_to(argv[5]);
+        if (argc == 7)
+            ask_for(client, argv[4]);
+        int server = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
         if (server < 0)
             die("accept");
         watch(epoll, server, 0);

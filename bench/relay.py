@@ -2,6 +2,7 @@
 
     python bench/relay.py                                  # every case, every relay, 5 rounds of 3 s
     python bench/relay.py --case one --relay sockd --relay haproxy-splice --rounds 2 --seconds 1
+    python bench/relay.py --socks                          # through SOCKS servers: sockd, Dante's, microsocks
 
 Each round starts every relay afresh, one after the other; only ratios within a run mean anything. The relay has one
 core, the generator, which is client and server in one, the other. A relay that is not installed is left out and named.
@@ -10,7 +11,6 @@ core, the generator, which is client and server in one, the other. A relay that 
 import argparse
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from servers import BUILD, HERE, MissingPeerError, PeerError, find_sockd, pinned, wait_for
+import socks
+from servers import BUILD, HERE, MissingPeerError, PeerError, find_sockd, free_port, pinned, wait_for
 
 CFLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wstrict-prototypes"]
 START_S = 10.0
@@ -110,10 +111,12 @@ def command(name: str, folder: Path, port: int, server: int) -> list[str]:
 RELAYS = ("sockd", "haproxy-splice", "haproxy", "nginx", "socat")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def socks_command(name: str, folder: Path, port: int) -> list[str]:
+    """Tell how a SOCKS server is started."""
+    words = socks.command_of(name, folder, port)
+    if words is None:
+        raise MissingPeerError(f"no {name} here")
+    return words
 
 
 def answers(port: int) -> bool:
@@ -133,12 +136,14 @@ def cpu_seconds(pid: int) -> float:
     return total
 
 
-def measure(name: str, case: Case, seconds: float, cores: tuple[int, int]) -> tuple[float, float, float]:
+def measure(
+    name: str, case: Case, seconds: float, cores: tuple[int, int], *, by_socks: bool
+) -> tuple[float, float, float]:
     """One round of one relay: what it moved a second, and the shares of a core of the relay and of the generator."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sockd-bench-")))
         port, server = free_port(), free_port()
-        words = command(name, folder, port, server)
+        words = socks_command(name, folder, port) if by_socks else command(name, folder, port, server)
         with pinned(cores[0]), (folder / "errors").open("wb") as errors:
             relay = subprocess.Popen(words, stdout=errors, stderr=errors)
         stack.callback(relay.wait)
@@ -146,7 +151,7 @@ def measure(name: str, case: Case, seconds: float, cores: tuple[int, int]) -> tu
         wait_for(lambda: answers(port) or relay.poll() is not None, START_S, f"{name} listening")
         if relay.poll() is not None:
             raise PeerError(f"{name}: {(folder / 'errors').read_text()[-400:]}")
-        load = [BUILD / "relay", case.mode, case.connections, seconds, server, port]
+        load = [BUILD / "relay", case.mode, case.connections, seconds, server, port, *(["socks"] if by_socks else [])]
         with pinned(cores[1]):
             generator = subprocess.Popen([*map(str, load)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         warm = generator.stdout.readline()
@@ -172,7 +177,8 @@ def measure(name: str, case: Case, seconds: float, cores: tuple[int, int]) -> tu
 def main() -> None:
     parser = argparse.ArgumentParser(description="Relays side by side.")
     parser.add_argument("--case", choices=CASES, action="append")
-    parser.add_argument("--relay", choices=RELAYS, action="append")
+    parser.add_argument("--relay", choices=sorted({*RELAYS, *socks.SERVERS}), action="append")
+    parser.add_argument("--socks", action="store_true", help="through SOCKS servers")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0)
     arguments = parser.parse_args()
@@ -183,7 +189,8 @@ def main() -> None:
     compiler = os.environ.get("CC", "cc")
     subprocess.run([compiler, *CFLAGS, "-o", BUILD / "relay", HERE / "relay.c"], check=True)
     for key in arguments.case or CASES:
-        table(CASES[key], list(arguments.relay or RELAYS), arguments, (cores[0], cores[1]))
+        relays = arguments.relay or (socks.SERVERS if arguments.socks else RELAYS)
+        table(CASES[key], list(relays), arguments, (cores[0], cores[1]))
 
 
 def table(case: Case, relays: list[str], arguments: argparse.Namespace, cores: tuple[int, int]) -> None:
@@ -194,7 +201,7 @@ def table(case: Case, relays: list[str], arguments: argparse.Namespace, cores: t
             if name not in seen:
                 continue
             try:
-                seen[name].append(measure(name, case, arguments.seconds, cores))
+                seen[name].append(measure(name, case, arguments.seconds, cores, by_socks=arguments.socks))
             except MissingPeerError as missing:
                 print(f"left out: {missing}")
                 del seen[name]

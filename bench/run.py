@@ -69,8 +69,9 @@ class Bench:
         print(f"{label}: left out: {reason}", file=sys.stderr)
 
     def as_json(self) -> str:
+        system = f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}"
         document = {
-            "machine": {"system": platform.platform(), "python": platform.python_version(), "cores": os.cpu_count()},
+            "machine": {"system": system, "python": platform.python_version(), "cores": os.cpu_count()},
             "rounds": self.rounds,
             "seconds": self.seconds,
             "scenarios": {name: asdict(SCENARIOS[name]) for name in self.figures},

@@ -160,6 +160,9 @@ PEERS: dict[str, Peer] = {
         "sockd, Python protocol class", SOCKD, services={"upper": "sockd_app:Upper"}, announces=False
     ),
     "sockd-session": Peer("sockd, coroutine", SOCKD, services={"upper": "sockd_app:session"}, announces=False),
+    "sockd-draining": Peer(
+        "sockd, coroutine with drain()", SOCKD, services={"upper": "sockd_app:draining"}, announces=False
+    ),
     "sockd-beside": Peer("sockd, Python function beside a coroutine", BESIDE, services=HANDLERS, announces=False),
     "sockd-builtin": Peer("sockd, built-in", SOCKD, services=BUILTINS, announces=False),
     "libevent": Peer("libevent bufferevent", ("{build}/libevent", "{address}", "{service}")),

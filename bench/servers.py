@@ -156,8 +156,9 @@ def look_for(peer: Peer) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody has now, for a server that cannot take 0."""
+    """A port that nobody listens on now, for a server that cannot take 0; sessions may hold it in TIME_WAIT."""
     with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 

@@ -21,11 +21,12 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from servers import BUILD, HERE, find_sockd, pinned
+from servers import BUILD, HERE, find_sockd, free_port, pinned
 
 CFLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra"]
 START_S = 10.0
 SESSIONS = 32
+SERVERS = ("sockd", "danted", "microsocks")
 SOCKD = """
 [daemon]
 {user}
@@ -69,14 +70,6 @@ def command_of(name, folder, port):
     return [program, "-f", str(folder / "danted.conf")]
 
 
-def free_port():
-    """A port of the kernel's, also one that sessions of the last round still hold in TIME_WAIT."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @contextmanager
 def running(command, port, core):
     """A server that listens, in a group of its own, on its core."""
@@ -104,7 +97,7 @@ def running(command, port, core):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server", action="append", choices=("sockd", "danted", "microsocks"))
+    parser.add_argument("--server", action="append", choices=SERVERS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3)
     given = parser.parse_args()
@@ -118,7 +111,7 @@ def main():
         echo = free_port()
         with running(sockd(folder, echo, "echo"), echo, cores[-1]):
             for _ in range(given.rounds):
-                for server in given.server or ("sockd", "danted", "microsocks"):
+                for server in given.server or SERVERS:
                     port = free_port()
                     command = command_of(server, folder, port)
                     if command is None:

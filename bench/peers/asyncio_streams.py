@@ -31,7 +31,6 @@ def protocol(service: str) -> Callable[[], asyncio.Protocol]:
             while line := await reader.readline():
                 if reply := answer(line):
                     writer.write(reply)
-                    await writer.drain()
         except ConnectionError:
             pass
         finally:

@@ -37,6 +37,11 @@ count.frames(COUNTER.all)
 async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     async for line in reader:
         writer.write(line.upper())
+
+
+async def draining(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async for line in reader:
+        writer.write(line.upper())
         await writer.drain()
 
 
