@@ -171,7 +171,6 @@ class Inetd(Daemon):
         assert self._plan is not None
         spec = self._plan.service
         told = peer_of(os.environ)
-        sock.setblocking(False)
         known = self._connections.name_of
         self._connections.name_of = lambda host: (told.name if host == told.host else None) or known(host)
         peer = _peer(sock)
@@ -183,6 +182,7 @@ class Inetd(Daemon):
             taker.take(sock, (told.host, told.port) if not peer and told.host else peer, self._served)
             return
         if (server := self._forwarding.server(spec)) is not None:
+            sock.setblocking(False)  # splice(2) cannot be told call by call not to wait for a socket
             server.take(sock, (told.host, told.port) if not peer and told.host else peer, self._served)
             return
         group = self._connections.add_group(group_of(spec), sink_of(spec, self._connections, self._loop, self._pool))

@@ -6,8 +6,8 @@ Descriptors 0, 1 and 2 of inetd are all the client's, so the first thing that ha
 that they are moved away, before anything could be printed to whoever is connected.
 
 Descriptions are shared with the parent, and so is their O_NONBLOCK: it is set where accept(2)
-and recvmsg(2) need it, and taken back at the end; elsewhere it is left alone, for nothing here
-waits in a read (MSG_DONTWAIT; sockd.net.client asks first).
+and recvmsg(2) need it, and taken back at the end, and where splice(2) moves a connection's bytes;
+elsewhere it is left alone, for nothing here waits in a read (MSG_DONTWAIT; sockd.net.client asks first).
 Source: inetd(8), xinetd.conf(5), systemd.socket(5), http://cr.yp.to/proto/ucspi.txt.
 """
 

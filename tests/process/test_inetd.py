@@ -3,7 +3,7 @@
 Each test gives `sockd --inetd` its descriptors as inetd would, all three of them the same.
 Seen failing, each once: with `take_standard_streams` leaving 1 and 2 alone (nothing but the service's bytes),
 with the flags not put back, with `name_peer` left out, with `kind_of` taking every socket for a connection, with
-the socket of a relay left blocking.
+the socket of a relay left blocking, with O_NONBLOCK set for every service.
 """
 
 from __future__ import annotations
@@ -147,9 +147,10 @@ def ask(address, data):
 def test_one_connection_is_served_to_its_end(inetd, sockets, kind, service, log):
     peer, given = sockets(kind)
     process = inetd(service, given)
-    given.close()
     peer.sendall(b"hello\n")
     assert peer.recv(100) == b"HELLO\n"
+    assert os.get_blocking(given.fileno())  # the parent shares it
+    given.close()
     peer.sendall(b"one\ntwo\nhalf")
     peer.shutdown(socket.SHUT_WR)
     assert read_all(peer) == b"ONE\nTWO\n"
