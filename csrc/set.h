@@ -187,6 +187,11 @@ int sb__tell_epoll(sb_set *set, struct row *row, int operation, int interest);
 /* set_accept.c: a row for a descriptor, which is waited for from now on */
 int sb__enter(sb_set *set, int fd, int group, struct row **entered);
 
+/* A descriptor, non-blocking; or nobody is there, or comes in any more, for *stopped, an errno;
+ * or one was lost on the way, which is its own affair. */
+enum { SB_NOBODY = -1, SB_LOST = -2 };
+int sb__accept(int listener, struct sockaddr_storage *peer, socklen_t *size, int *stopped);
+
 /* set_frame.c */
 void sb__frame_arena(sb_set *set, struct row *row, size_t tail, size_t n);
 void sb__frame_buffer(sb_set *set, struct row *row);

@@ -145,6 +145,22 @@ static int is_shortage(int error)
     return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
+int sb__accept(int listener, struct sockaddr_storage *peer, socklen_t *size, int *stopped)
+{
+    peer->ss_family = AF_UNSPEC;
+    *size = sizeof *peer;
+    int fd = accept_one(listener, peer, size);
+    if (fd >= 0)
+        return fd;
+    if (is_none_waiting(errno))
+        return SB_NOBODY;
+    if (is_shortage(errno) || errno == EBADF || errno == EINVAL || errno == ENOTSOCK) {
+        *stopped = errno;
+        return SB_NOBODY;
+    }
+    return SB_LOST; /* ECONNABORTED, EPROTO, EPERM and kin */
+}
+
 int sb_set_accept(sb_set *set, int listener, int group, int most, int *stopped)
 {
     int came = 0;
@@ -155,17 +171,15 @@ int sb_set_accept(sb_set *set, int listener, int group, int most, int *stopped)
             *stopped = SB_ERR_FULL;
             break;
         }
-        struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
-        socklen_t size = sizeof peer;
-        int fd = accept_one(listener, &peer, &size);
-        if (fd < 0 && is_none_waiting(errno))
-            break;
-        if (fd < 0 && (is_shortage(errno) || errno == EBADF || errno == EINVAL || errno == ENOTSOCK)) {
-            *stopped = set->error = errno;
+        struct sockaddr_storage peer;
+        socklen_t size;
+        int fd = sb__accept(listener, &peer, &size, stopped);
+        if (fd == SB_NOBODY) {
+            set->error = *stopped != 0 ? *stopped : set->error;
             break;
         }
-        if (fd < 0)
-            continue; /* that connection's own error: ECONNABORTED, EPROTO, EPERM and kin */
+        if (fd == SB_LOST)
+            continue;
         if (add(set, fd, group, &peer, size) < 0) {
             *stopped = set->error;
             close(fd);

@@ -682,7 +682,9 @@ typedef struct sb_relay_end {
 /* Numbers that change with every call; the struct stays where it is. */
 typedef struct sb_relay_counts {
     int64_t pairs;
-    int64_t ends;   /* pairs that have ended in the last call */
+    int64_t ends;     /* pairs that have ended in the last call */
+    int64_t requests; /* of clients that wait for sb_relay_answer */
+    int64_t returned; /* clients that are the caller's again */
     int64_t due_ms; /* when sb_relay_run must be called (CLOCK_MONOTONIC); -1: not before it is readable */
 } sb_relay_counts;
 
@@ -713,6 +715,69 @@ void sb_relay_abort(sb_relay *relay, int id, int reason);
 
 /* Bytes moved so far from this side to the other. */
 int64_t sb_relay_moved(const sb_relay *relay, int id, int side);
+
+/*
+ * A relay may also begin with one side: a client of a SOCKS 5 server (RFC 1928)
+ * that says where to.  It hears a greeting and a request that come whole, each in
+ * a piece of its own, offer to do without a login, and name an address for
+ * CONNECT; asks its caller; connects; replies; and the two are a pair.  All other
+ * clients are the caller's again, with what was read of them.
+ */
+
+/* What the clients of a listener have in common. */
+typedef struct sb_relay_door {
+    int32_t group;          /* told with each client */
+    int64_t negotiation_ms; /* from accept(2) to the request; 0 for ever, as all of them */
+    int64_t connect_ms;
+    int64_t idle_ms;        /* as of a pair */
+    int64_t half_ms;
+} sb_relay_door;
+
+/* A client asks to be connected. */
+typedef struct sb_relay_request {
+    int32_t id;         /* its pair's */
+    int32_t group;
+    int32_t allowed;    /* 0; the caller's to write */
+    int32_t peer_size;  /* 16 or 28; 0: the client has no address */
+    int64_t began_ms;   /* when it was accepted (CLOCK_MONOTONIC) */
+    char peer[28];      /* struct sockaddr_in or sockaddr_in6 */
+    char target[28];    /* the same; no IPv4-mapped address */
+} sb_relay_request;
+
+enum sb_returned {
+    SB_RETURNED_NEW,        /* it has not been answered */
+    SB_RETURNED_GREETED,    /* its greeting was answered: no login */
+    SB_RETURNED_CONNECTING  /* its request was allowed, and could not be carried out */
+};
+
+/* A client that is the caller's again, with its descriptor. */
+typedef struct sb_relay_returned {
+    int32_t id;        /* its pair's until now */
+    int32_t group;
+    int32_t fd;
+    int32_t state;     /* enum sb_returned */
+    int32_t error;     /* errno of recv(2); of socket(2), connect(2) for CONNECTING, there 0: the client has gone */
+    int32_t peer_size;
+    int32_t size;      /* of data */
+    int32_t was_asked; /* whether a request of its was in sb_relay_requests */
+    int64_t began_ms;
+    char peer[28];
+    char data[68];     /* what was read of it and not answered */
+} sb_relay_returned;
+
+/* Accept clients, up to so many.  Returns how many came; *stopped as that of sb_set_accept. */
+int sb_relay_accept(sb_relay *relay, int listener, const sb_relay_door *door, int most, int *stopped) SB_MUST_CHECK;
+
+/* At the same place as long as it lives; how many: see the counts. */
+sb_relay_request *sb_relay_requests(sb_relay *relay);
+const sb_relay_returned *sb_relay_returned_ones(const sb_relay *relay);
+
+/* Connect the clients of all requests that are allowed, and return those of the
+ * others: to be called after each call that leaves requests.  Returned ones are added. */
+void sb_relay_answer(sb_relay *relay);
+
+/* Return every client of a group that is not one of a pair yet. */
+void sb_relay_take_back(sb_relay *relay, int group);
 
 /* </cffi> */
 

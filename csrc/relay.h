@@ -1,0 +1,111 @@
+/*
+ * relay.h - what the files of the relay have in common
+ *
+ *   relay.c         a pair: its two ways, its end, its deadlines
+ *   relay_client.c  how a pair begins with a client of a SOCKS server, whose request names the other side
+ *
+ * Reading order: struct pair, then relay.c, go_on().
+ */
+#ifndef RELAY_H
+#define RELAY_H
+
+#include "set.h"
+
+#ifdef __linux__
+
+#include <signal.h>
+
+enum {
+    RELAY_CHUNK = 65536,        /* bytes copied at once */
+    RELAY_SPLICE = 1 << 20,     /* bytes asked of one splice; the slots of the pipe are the bound */
+    RELAY_PIPE = 262144,        /* 64 slots: a slot holds a segment of the network, however short */
+    RELAY_PIPES = 64,           /* 4,096 pages: a quarter of what a user has without rights (pipe(7)) */
+    RELAY_BUDGET = 1 << 20,     /* bytes that one way moves before the others' turn */
+    RELAY_ROUNDS = 8,           /* times that epoll is asked in one call */
+    RELAY_BATCH = 256,          /* ready descriptors taken from epoll at once */
+    RELAY_MUCH = 16384,         /* a read that brought so much speaks for splice ... */
+    RELAY_BULK = 2,             /* ... two of them decide, and so many more are outweighed: */
+    RELAY_BULK_MOST = 8,
+    RELAY_PAIRS = 1 << 22       /* an id and a side are numbered with 32 bits */
+};
+
+/* From one socket to the other. */
+struct way {
+    int32_t out, in;   /* ends of the pipe; -1: none is lent */
+    size_t inside;     /* bytes in the pipe */
+    char *rest;        /* bytes received and not taken, before those in the pipe; NULL: none */
+    size_t at, size;   /* of them, rest[at] to rest[size - 1] are left */
+    int64_t moved;
+    int32_t bulk;      /* reads that brought much, less those that did not */
+    int32_t ended;     /* the end of file has come, and was passed on */
+};
+
+enum phase {
+    PHASE_PAIR,       /* both sides are there; as every pair begins that sb_relay_add makes */
+    PHASE_GREETING,   /* a client's greeting is awaited */
+    PHASE_REQUEST,    /* its request is */
+    PHASE_ASKED,      /* the caller is asked whether it is allowed */
+    PHASE_CONNECTING
+};
+
+/* A client of a SOCKS server until both sides are there. */
+struct client {
+    int32_t group;
+    int32_t peer_size;
+    int32_t is_ahead; /* it has sent more than its request, which is left in its socket */
+    int64_t began_ms, due_ms; /* due: -1 never */
+    int64_t connect_ms;
+    char peer[28], target[28];
+};
+
+struct pair {
+    int32_t fd[2];       /* fd[0] -1: no pair; fd[1] -1: none yet */
+    int32_t next;        /* in the free list */
+    uint8_t interest[2]; /* what epoll has been told */
+    uint8_t parked[2];   /* taken out of epoll: it would go on reporting a hang-up */
+    uint8_t phase;
+    struct way way[2];   /* way[i] is from fd[i] */
+    int64_t moved_ms;    /* the last byte, or end of file */
+    int64_t idle_ms, half_ms;
+    struct client client;
+};
+
+struct lent {
+    int32_t out, in;
+};
+
+struct sb_relay {
+    int epoll;
+    int32_t size, used, free;
+    struct pair *pairs;
+    sb_relay_end *ends;
+    sb_relay_request *requests;
+    sb_relay_returned *returned;
+    sb_relay_counts counts;
+    int64_t now_ms;
+    struct lent pipes[RELAY_PIPES]; /* empty ones */
+    int pipe_count, pipes_made;
+    int failed_side; /* of the pair that a move failed for */
+    int is_masked;   /* SIGPIPE is blocked in this thread until the end of the call */
+    int was_pending;
+    sigset_t mask_before;
+    char chunk[RELAY_CHUNK];
+};
+
+/* relay.c */
+void sb__relay_now(sb_relay *relay);
+struct pair *sb__relay_enter(sb_relay *relay, struct pair about); /* NULL: full */
+void sb__relay_leave(sb_relay *relay, struct pair *pair);         /* its place is free; nothing is closed */
+void sb__relay_end(sb_relay *relay, struct pair *pair, int reason, int error, int side);
+void sb__relay_note_deadline(sb_relay *relay, const struct pair *pair);
+int sb__relay_hold(struct way *way, const char *data, size_t size);
+int sb__relay_watch(sb_relay *relay, struct pair *pair, int side, int operation);
+void sb__relay_watch_both(sb_relay *relay, struct pair *pair);
+
+/* relay_client.c */
+uint32_t sb__client_wants(const struct pair *pair, int side);
+void sb__client_ready(sb_relay *relay, struct pair *pair, int side);
+void sb__client_late(sb_relay *relay, struct pair *pair);
+
+#endif
+#endif
