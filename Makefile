@@ -7,7 +7,7 @@
 #   make interop    the tests with real programs
 #   make multiplexers   tests/faq and tests/hostile under auto, epoll, poll and select
 #   make soak       these two, the pid file and relays with the large counts: an hour; SOCKD_MULTIPLEXER=poll for another than auto
-#   make fuzz       the framings of csrc under libFuzzer, and the parsers of SOCKS and PROXY: 10^7 runs each (RUNS=n)
+#   make fuzz       framings and SOCKS clients of csrc under libFuzzer, and the parsers of SOCKS and PROXY: 10^7 runs each (RUNS=n)
 #   make lint       ruff, mypy --strict, import layers, C warnings
 #   make bench      peers side by side
 #   make install    PREFIX=/usr/local DESTDIR=: package, commands, manual pages, completions, examples, C library;
@@ -61,7 +61,7 @@ soak: $(VENV)/.installed $(VENV)/.test
 
 RUNS ?= 10000000
 fuzz: $(VENV)/.installed
-	$(MAKE) -C csrc fuzz RUNS=$(RUNS)
+	$(MAKE) -C csrc fuzz fuzz-client RUNS=$(RUNS)
 	$(BIN)/python tests/fuzz/parsers.py --runs $(RUNS)
 
 lint: $(VENV)/.lint

@@ -112,7 +112,9 @@ class Forwarding:
     def handover(self, spec: ServiceSpec, resolver: Resolver, *, names: bool) -> Handover | None:
         """Return what a listener hands its connections to; None for other services."""
         server = self.server(spec)
-        return None if server is None else Handover(server, resolver if names else None)
+        if server is None:
+            return None
+        return Handover(server, resolver if names else None, server.door if isinstance(server, Server) else None)
 
     def settle(self, wanted: Iterable[ServiceSpec]) -> bool:
         """Let go of servers that have no listener any more: they check nothing, and go with their last client.

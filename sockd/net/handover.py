@@ -28,18 +28,34 @@ class Taker(Protocol):
         """Own a connected, non-blocking socket from now on; done() is called once, when it is served."""
 
 
+class Accepts(Protocol):
+    """Accepts connections by itself, many at once."""
+
+    def accept(self, listener: int, most: int) -> tuple[int, int]:
+        """Accept up to so many; returns as ConnectionSet.accept."""
+
+
 class Handover:
     """Hands the connections of one listener over.
 
     Args:
         taker: gets them.
         resolver: asked for the names of both ends first; None where nobody wants them.
+        door: makes what accepts in place of the listener, from what it calls for each connection that has
+            ended; None where each is accepted by itself.
     """
 
-    def __init__(self, taker: Taker, resolver: Resolver | None) -> None:
+    def __init__(
+        self, taker: Taker, resolver: Resolver | None, door: Callable[[WhenDone], Accepts | None] | None = None
+    ) -> None:
         self._taker = taker
         self._resolver = resolver
+        self._door = door
         self._waiting: dict[socket.socket, tuple[SockAddr, WhenDone, set[str]]] = {}
+
+    def door(self, done: WhenDone) -> Accepts | None:
+        """Return what accepts by itself; None: each connection is to be given."""
+        return None if self._door is None or self._resolver is not None else self._door(done)
 
     def give(self, sock: socket.socket, peer: SockAddr, done: WhenDone) -> None:
         """Hand one over, at once or when its names are known."""

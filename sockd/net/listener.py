@@ -13,7 +13,7 @@ Where proxies are believed, a connection of theirs waits for its PROXY header fi
 and the rules are then held against the client that it names.
 
 A listener whose service takes connections over (a program for each) accepts one by one
-as well, and hands them on in place of the set: see sockd.net.handover.
+as well, and hands them on in place of the set, or has the service accept: see sockd.net.handover.
 """
 
 from __future__ import annotations
@@ -172,6 +172,13 @@ class Listener:
         self._headers = ProxyHeaders(proxies, str(listening), loop) if proxies else None
         self._handshakes = _handshakes(tls, str(listening), loop) if tls else None
         self._is_encrypted = tls is not None and not tls.settings.starttls
+        steps = (self._admission, self._headers, tls if self._is_encrypted else None)
+        is_plain = all(step is None for step in steps) and settings.at_limit == "defer" and not settings.names
+        self._accept_batch: Callable[[int, int], tuple[int, int]] | None = None
+        if is_plain and handover is None:
+            self._accept_batch = lambda fd, most: connections.accept(fd, group, most)
+        elif is_plain and handover is not None and (door := handover.door(self._passed)) is not None:
+            self._accept_batch = door.accept
         self._pause = FIRST_PAUSE_SECONDS
         self._logged: dict[str, float] = {}
         self._deferred = False
@@ -241,17 +248,15 @@ class Listener:
 
     def _accept_some(self) -> bool:
         """Accept up to a turn's worth; False when there is no more, or no more is wanted now."""
+        if self._accept_batch is None:
+            return self._accept_each()
         room = min(one.room for one in self._quotas)
-        steps = (self._admission, self._headers, self._handover)
-        plain = all(step is None for step in steps) and not self._is_encrypted
-        if plain and self._settings.at_limit == "defer" and not self._settings.names:
-            if room <= 0:
-                self._defer("max_connections")
-                return False
-            came, stopped = self._set.accept(self._fd, self.group, min(room, self._accepts_a_turn))
-            self._count(came)
-            return self._after(stopped, came) and came == self._accepts_a_turn
-        return self._accept_each()
+        if room <= 0:
+            self._defer("max_connections")
+            return False
+        came, stopped = self._accept_batch(self._fd, min(room, self._accepts_a_turn))
+        self._count(came)
+        return self._after(stopped, came) and came == self._accepts_a_turn
 
     def _accept_each(self) -> bool:
         for came in range(self._accepts_a_turn):
@@ -414,8 +419,11 @@ class Listener:
 
     def _served(self, peer: SockAddr) -> None:
         """Count a connection that was handed over as ended, and go on if that is what was waited for."""
-        self._count(-1)
         self._release(peer)
+        self._passed()
+
+    def _passed(self) -> None:
+        self._count(-1)
         self._wake()
 
     def _ended(self, id: int) -> None:

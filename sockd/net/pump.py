@@ -7,10 +7,13 @@ last byte, and a reset as a reset.
 
 from __future__ import annotations
 
+import enum
+import itertools
 import os
 import struct
 import time
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd._sockbuf import ffi, lib
 from sockd.wire.state import CloseReason
@@ -24,8 +27,66 @@ if TYPE_CHECKING:
 PAIRS = 1 << 17
 """At once; more than any table of descriptors holds in practice, and memory is touched as they come."""
 END = struct.Struct("=iiiiqq")
+REQUEST = struct.Struct("=iiiiq28s28s")
+RETURNED = struct.Struct("=8iq28s68s")
 
-_ENDS, _DUE = 1, 2  # of sb_relay_counts
+_ENDS, _REQUESTS, _RETURNED, _DUE = 1, 2, 3, 4  # of sb_relay_counts
+_ALLOWED_AT = 8  # in sb_relay_request
+
+
+class Told(Protocol):
+    """Is told when its pair has ended."""
+
+    def ended(self, reason: CloseReason, error: int, side: int, moved: tuple[int, int]) -> None:
+        """The sockets are closed.
+
+        Args:
+            error, side: errno of a reset or unreachable side, and which of the two it was; 0 for none.
+            moved: bytes of each way.
+        """
+
+
+class Stage(enum.IntEnum):
+    """How far the relay has come with a client (enum sb_returned)."""
+
+    NEW = 0
+    GREETED = 1
+    CONNECTING = 2
+
+
+@dataclass(frozen=True)
+class Returned:
+    """A client that the relay does not go on with.
+
+    Attributes:
+        fd: its socket.
+        stage: its greeting is not answered, its request is not, or its target could not be reached.
+        error: errno of the failure to read or to reach; 0 for CONNECTING: the client has gone.
+        began: when it was accepted, seconds of the loop's clock.
+        peer: packed; empty where it has no address.
+        data: what was read of it and not answered.
+    """
+
+    fd: int
+    stage: Stage
+    error: int
+    began: float
+    peer: bytes
+    data: bytes
+
+
+class Doorkeeper(Protocol):
+    """Says which clients may go where, and goes on with those that the relay returns."""
+
+    def judge(self, number: int, peer: bytes, target: bytes, began_ms: int) -> Told | None:
+        """Return who is told of the pair; None when the client may not be connected to its target.
+
+        Args:
+            peer, target: packed; peer is 28 zeros where the client has no address.
+        """
+
+    def take(self, returned: Returned, told: Told | None) -> None:
+        """Go on with a client; `told` is what judge() had returned for it."""
 
 
 class Pairs:
@@ -44,8 +105,13 @@ class Pairs:
             ffi.buffer(lib.sb_relay_counts_of(self._relay), ffi.sizeof("sb_relay_counts"))  # where they stay
         ).cast("q")
         self._ends = memoryview(ffi.buffer(lib.sb_relay_ends(self._relay), PAIRS * END.size))
+        self._requests = memoryview(ffi.buffer(lib.sb_relay_requests(self._relay), PAIRS * REQUEST.size)).cast("B")
+        self._returned = memoryview(ffi.buffer(lib.sb_relay_returned_ones(self._relay), PAIRS * RETURNED.size))
+        self._stopped = ffi.new("int *")
+        self._keepers: dict[int, Doorkeeper] = {}
+        self._groups = itertools.count()
         self._about = ffi.new("sb_relay_pair *")
-        self._pumps: dict[int, Pump] = {}
+        self._pumps: dict[int, Told] = {}
         self._timer: Timer | None = None
         self._due = -1
         self._fd = int(lib.sb_relay_fileno(self._relay))
@@ -53,7 +119,7 @@ class Pairs:
 
     def add(
         self,
-        pump: Pump,
+        pump: Told,
         sockets: tuple[socket.socket, socket.socket],
         leftovers: tuple[bytes, bytes],
         timeouts: tuple[float, float],
@@ -89,17 +155,87 @@ class Pairs:
         lib.sb_relay_abort(self._relay, number, reason)
         self._tell()
 
+    # ---- pairs that begin with a client of a SOCKS server
+
+    def door(self, negotiation: float, connect: float, idle: float, half: float) -> Door:
+        """Return what clients of one listener are let in with; all in seconds."""
+        about = ffi.new("sb_relay_door *")
+        about.group = next(self._groups)
+        about.negotiation_ms, about.connect_ms = _milliseconds(negotiation), _milliseconds(connect)
+        about.idle_ms, about.half_ms = _milliseconds(idle), _milliseconds(half)
+        return Door(int(about.group), about)
+
+    def accept(self, listener: int, door: Door, keeper: Doorkeeper, most: int) -> tuple[int, int]:
+        """Accept clients.
+
+        Returns:
+            As ConnectionSet.accept.
+        """
+        came = int(lib.sb_relay_accept(self._relay, listener, door.about, most, self._stopped))
+        if came:
+            self._keepers[door.group] = keeper
+        if self._counts[_DUE] != self._due:
+            self._arm()
+        stopped = int(self._stopped[0])
+        return came, -1 if stopped == lib.SB_ERR_FULL else stopped
+
+    def take_back(self, door: Door) -> None:
+        """Have every client of a door returned that is not one of a pair yet."""
+        lib.sb_relay_take_back(self._relay, door.group)
+        self._tell_returned()
+
+    def forget(self, door: Door) -> None:
+        """Let go of the keeper of a door that has no clients."""
+        self._keepers.pop(door.group, None)
+
+    def _ask(self) -> None:
+        """Have the requests of this turn judged, and carried out."""
+        size = self._counts[_REQUESTS] * REQUEST.size
+        at = _ALLOWED_AT
+        for number, group, _, _, began_ms, peer, target in REQUEST.iter_unpack(self._requests[:size]):
+            told = self._keepers[group].judge(number, peer, target, began_ms)
+            if told is not None:
+                self._requests[at] = 1
+                self._pumps[number] = told
+            at += REQUEST.size
+        lib.sb_relay_answer(self._relay)
+
+    def _tell_returned(self) -> None:
+        size = self._counts[_RETURNED] * RETURNED.size
+        found = [
+            (
+                self._keepers[group],
+                Returned(fd, Stage(state), error, began_ms / 1000, peer[:peer_size], data[:data_size]),
+                self._pumps.pop(number, None),
+            )
+            for number, group, fd, state, error, peer_size, data_size, _, began_ms, peer, data in RETURNED.iter_unpack(
+                self._returned[:size]
+            )
+        ]
+        for keeper, returned, told in found:
+            keeper.take(returned, told)
+
+    # ---- a turn
+
     def _run(self) -> None:
         lib.sb_relay_run(self._relay)
-        if self._counts[_ENDS]:
-            self._tell()
+        if self._counts[_REQUESTS]:
+            self._ask()
+        ended = self._ended() if self._counts[_ENDS] else ()
+        if self._counts[_RETURNED]:
+            self._tell_returned()
+        for pump, (reason, error, side, *moved) in ended:
+            pump.ended(CloseReason(reason), error, side, (moved[0], moved[1]))
         if self._counts[_DUE] != self._due:
             self._arm()
 
-    def _tell(self) -> None:
+    def _ended(self) -> list[tuple[Told, list[int]]]:
+        """Take those that have ended; whoever is told may begin a pair of the same number."""
         size = self._counts[_ENDS] * END.size
-        ended = [(self._pumps.pop(number), about) for number, *about in END.iter_unpack(self._ends[:size])]
-        for pump, (reason, error, side, *moved) in ended:  # whoever is told may begin a pair of the same number
+        return [(self._pumps.pop(number), about) for number, *about in END.iter_unpack(self._ends[:size])]
+
+    def _tell(self) -> None:
+        for pump, (reason, error, side, *moved) in self._ended():
             pump.ended(CloseReason(reason), error, side, (moved[0], moved[1]))
 
     def _arm(self) -> None:
@@ -125,9 +261,19 @@ class Pairs:
         self._loop.remove_reader(self._fd)
         self._counts.release()
         self._ends.release()
+        self._requests.release()
+        self._returned.release()
         lib.sb_relay_free(self._relay)
         self._relay = ffi.NULL
         self._pumps.clear()
+
+
+@dataclass(frozen=True)
+class Door:
+    """The clients of one listener, as sb_relay_accept wants to know them."""
+
+    group: int
+    about: Any
 
 
 class Pump:
@@ -190,4 +336,4 @@ def _milliseconds(seconds: float) -> int:
     return max(1, round(seconds * 1000)) if seconds > 0 else 0
 
 
-__all__ = ["Pairs", "Pump"]
+__all__ = ["Door", "Doorkeeper", "Pairs", "Pump", "Returned", "Stage", "Told"]

@@ -43,6 +43,10 @@ class Tally(Generic[T]):
         """Count one that has come."""
         self._open.add(connection)
 
+    def drop(self, connection: T) -> None:
+        """Forget one that another goes on for."""
+        self._open.discard(connection)
+
     def end(self, connection: T, reason: CloseReason) -> None:
         """Count one that has ended."""
         self._open.discard(connection)

@@ -143,6 +143,11 @@ class Negotiation:
         self._buffer.clear()
         return rest
 
+    def go_on(self) -> None:
+        """Begin behind a greeting of SOCKS 5 that another has answered: no login."""
+        self.version = 5
+        self.state = State.REQUEST_5
+
     # ---- answers
 
     def choose(self, method: Method) -> bytes:

@@ -144,7 +144,7 @@ class Gate:
         """
 
         def dialed(sock: socket.socket | None, codes: list[int]) -> None:
-            done(sock if sock is not None else Refusal(reply_of(codes), _all(codes)))
+            done(sock if sock is not None else refusal_of(codes))
 
         left = max(0.0, since + self.timeout - self.loop.clock())
         endpoints = [endpoint_of(address, port, socket.SOCK_STREAM) for address in addresses]
@@ -163,8 +163,9 @@ def _reason(error: BaseException) -> str:
     return str(error.strerror) if isinstance(error, OSError) and error.strerror else str(error)
 
 
-def _all(codes: list[int]) -> str:
-    return ", ".join(dict.fromkeys(errno.errorcode.get(code, str(code)) for code in codes))
+def refusal_of(codes: list[int]) -> Refusal:
+    """Say why no attempt to connect succeeded, from their errnos."""
+    return Refusal(reply_of(codes), ", ".join(dict.fromkeys(errno.errorcode.get(code, str(code)) for code in codes)))
 
 
-__all__ = ["Cancels", "Gate", "LookUp", "Refusal", "endpoint_of", "look_up"]
+__all__ = ["Cancels", "Gate", "LookUp", "Refusal", "endpoint_of", "look_up", "refusal_of"]

@@ -171,6 +171,10 @@ class Rules:
                     return f"{form} is {kind}, and no rule names it"
         return "" if matching or not self._allow else "no rule allows it"
 
+    def is_settled(self, address: IPAddress) -> bool:
+        """Tell whether the rules will say of an address tomorrow what they say now: the kernel is not asked for it."""
+        return not any(_ANYBODYS.isdisjoint(_kinds_of(form)) for form in forms(plain(address)))
+
     def _kinds(self, address: IPAddress) -> tuple[str, ...]:
         kinds = _kinds_of(address)
         if _ANYBODYS.isdisjoint(kinds) and self._is_own(address):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sockd.net.connection_info import Totals
+from sockd.net.pump import Pairs
 from sockd.net.tally import Tally
 from sockd.net.workers import Workers
+from sockd.services.socks.door import Door, Passage
 from sockd.services.socks.gate import Gate, look_up
 from sockd.services.socks.rules import Rules
 from sockd.services.socks.session import Session
@@ -14,7 +17,6 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from sockd.net.connection_info import Totals
     from sockd.net.endpoint import SockAddr
     from sockd.net.loop import EventLoop
     from sockd.services.socks.gate import LookUp
@@ -51,7 +53,9 @@ class Server:
         self.hashers = Workers(loop, "hash", most=HASHES, waiting=HASHES_WAITING)
         self._resolvers = Workers(loop, "look-up", most=LOOK_UPS, waiting=LOOK_UPS_WAITING)
         self._file = file
-        self._sessions: Tally[Session] = Tally()
+        self._loop = loop
+        self._sessions: Tally[Session | Passage] = Tally()
+        self._doors: set[Door] = set()
         self.gate = Gate(
             Rules(settings.allow, settings.deny),
             self._resolvers,
@@ -63,7 +67,12 @@ class Server:
 
     def __len__(self) -> int:
         """Return how many clients there are."""
-        return len(self._sessions)
+        return len(self._sessions) + self._waiting
+
+    @property
+    def _waiting(self) -> int:
+        """Clients that have not come to a request yet."""
+        return sum(door.waiting for door in self._doors)
 
     @property
     def users(self) -> Users | None:
@@ -74,16 +83,47 @@ class Server:
         """Serve a connected, non-blocking socket, which is the server's from now on; done() is called at its end."""
         self._sessions.add(Session(self, sock, peer, done))
 
-    def ended(self, session: Session, reason: CloseReason) -> None:
+    def door(self, done: Callable[[], None]) -> Door | None:
+        """Return what accepts clients that need nothing of a session's; None where every client does.
+
+        Args:
+            done: is called at the end of each.
+        """
+        if self._file is not None or self.settings.source is not None:
+            return None
+        try:
+            return Door(self, self._loop.one_of(Pairs), done)
+        except OSError:  # ENOSYS: there is no epoll
+            return None
+
+    def begin(self, client: Session | Passage) -> None:
+        """Count a client."""
+        self._sessions.add(client)
+
+    def drop(self, passage: Passage) -> None:
+        """Forget a client that a session goes on with."""
+        self._sessions.drop(passage)
+
+    def opened(self, door: Door) -> None:
+        """Know a door that has clients."""
+        self._doors.add(door)
+
+    def closed(self, door: Door) -> None:
+        """Forget a door, for it has no clients any more."""
+        self._doors.discard(door)
+
+    def ended(self, session: Session | Passage, reason: CloseReason) -> None:
         """Forget a client that is served."""
         self._sessions.end(session, reason)
 
     def totals(self) -> Totals:
         """Return what its clients have done."""
-        return self._sessions.totals()
+        return self._sessions.totals() + Totals(came=self._waiting, open=self._waiting)
 
     def abort(self) -> None:
         """End what is left."""
+        for door in tuple(self._doors):
+            door.take_back()
         for session in self._sessions:
             session.abort()
 

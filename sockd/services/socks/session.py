@@ -13,9 +13,9 @@ import socket
 from typing import TYPE_CHECKING
 
 from sockd.net.endpoint import format_peer
-from sockd.net.pump import Pump
+from sockd.net.pump import Pump, Stage
 from sockd.services.socks.bind import Bind
-from sockd.services.socks.gate import Refusal
+from sockd.services.socks.gate import Refusal, refusal_of
 from sockd.services.socks.rules import Asked, address_of
 from sockd.services.socks.udp import Association
 from sockd.wire.socks import Command, Greeting, Login, Method, Negotiation, Request, State
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.net.endpoint import SockAddr
+    from sockd.net.pump import Returned
     from sockd.services.socks.gate import Cancels
     from sockd.services.socks.rules import IPAddress
     from sockd.services.socks.server import Server
@@ -47,9 +48,17 @@ class Session:
         sock: connected; the session's from now on.
         peer: who the client is.
         done: is called once, when it is served.
+        returned: what the relay has had to do with it until now.
     """
 
-    def __init__(self, server: Server, sock: socket.socket, peer: SockAddr, done: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        server: Server,
+        sock: socket.socket,
+        peer: SockAddr,
+        done: Callable[[], None],
+        returned: Returned | None = None,
+    ) -> None:
         self._server = server
         self._loop = server.gate.loop
         self._socket = sock
@@ -61,12 +70,13 @@ class Session:
         self._under_way: Cancels | None = None
         self._association: Association | None = None
         self._pump: Pump | None = None
-        self._began = self._loop.clock()
+        self._began = self._loop.clock() if returned is None else returned.began
         self._peer = peer
         self._reached: SockAddr | None = None
         self._event: dict[str, object] = {}
         timeout = float(server.settings.negotiation_timeout)
-        self._timer = self._loop.call_later(timeout, lambda: self._late(timeout))
+        left = max(0.0, self._began + timeout - self._loop.clock())
+        self._timer = self._loop.call_later(left, lambda: self._late(timeout))
         self._watch(self._readable)
 
     def _watch(self, callback: Callable[[], None] | None) -> None:
@@ -76,6 +86,26 @@ class Session:
     def _late(self, timeout: float) -> None:
         due = self._negotiation.state
         self._end(CloseReason.FRAME_TIMEOUT, f"no {due.value} within {timeout:g} s", level=logging.WARNING)
+
+    def go_on(self, returned: Returned) -> None:
+        """Go on where the relay has given it up."""
+        if returned.stage is not Stage.NEW:
+            self._negotiation.go_on()
+        if returned.stage is Stage.CONNECTING:
+            request = self._negotiation.feed(returned.data)
+            assert isinstance(request, Request)  # the relay has read it
+            self._request = request
+            self._unreached(returned.error)
+        elif returned.error:
+            self._end(CloseReason.RESET)
+        elif returned.data:
+            self._feed(returned.data)
+
+    def _unreached(self, code: int) -> None:
+        if code:
+            self._fail(refusal_of([code]))
+        else:
+            self._end(CloseReason.EOF, "the client did not wait")
 
     # ---- negotiation
 
@@ -202,7 +232,7 @@ class Session:
         except OSError:
             gone = True
         if gone:
-            self._end(CloseReason.EOF, "the client did not wait")
+            self._unreached(0)
         else:
             self._watch(None)
 

@@ -1,0 +1,105 @@
+/*
+ * fuzz_client - a client of a SOCKS server is asked for, or is the caller's again with all that was read of it
+ *
+ * DESCRIPTION
+ *   The first byte of an input is where it is cut in two, the rest is what a
+ *   client sends.  No request is allowed, so each client comes back: with the
+ *   bytes that it sent, but for a greeting that was answered and for the reserved
+ *   byte of a request, which is not kept.
+ */
+#include "sockbuf.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { HEARD = 64, RESERVED = 2 };
+
+static sb_relay *relay;
+static int listener;
+static struct sockaddr name = {.sa_family = AF_UNIX};
+static socklen_t name_size = sizeof name;
+
+static void require(int is_true)
+{
+    if (!is_true)
+        abort();
+}
+
+static void begin(void)
+{
+    relay = sb_relay_new(8);
+    listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    require(relay != NULL && listener >= 0);
+    require(bind(listener, &name, sizeof name.sa_family) == 0 && listen(listener, 8) == 0); /* autobind, unix(7) */
+    require(getsockname(listener, &name, &name_size) == 0);
+}
+
+/* Send, and let it be heard.  The client, when it has come back. */
+static const sb_relay_returned *say(int client, const uint8_t *data, size_t size)
+{
+    if (size > 0)
+        require(send(client, data, size, MSG_NOSIGNAL) == (ssize_t)size);
+    sb_relay_run(relay);
+    const sb_relay_counts *counts = sb_relay_counts_of(relay);
+    if (counts->requests > 0)
+        sb_relay_answer(relay);
+    require(counts->returned <= 1 && counts->ends == 0 && counts->requests == 0);
+    return counts->returned ? sb_relay_returned_ones(relay) : NULL;
+}
+
+static size_t lesser(size_t one, size_t other)
+{
+    return one < other ? one : other;
+}
+
+/* It came back with what it had sent last, as far as that was read. */
+static void compare(const sb_relay_returned *back, const uint8_t *sent, size_t size)
+{
+    char wanted[HEARD] = {0};
+    size = lesser(size, HEARD);
+    require((size_t)back->size == size);
+    memcpy(wanted, sent, size);
+    if (back->was_asked)
+        wanted[RESERVED] = 0;
+    require(memcmp(back->data, wanted, size) == 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    sb_relay_door door = {.group = 1};
+    int stopped;
+    if (relay == NULL)
+        begin();
+    if (size < 2 || size > 512)
+        return 0;
+    size_t cut = lesser(data[0] & 15, size - 1), rest = size - 1 - cut;
+    int client = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    require(connect(client, &name, name_size) == 0);
+    require(sb_relay_accept(relay, listener, &door, 1, &stopped) == 1);
+    const uint8_t *last = data + 1;
+    size_t last_size = cut;
+    const sb_relay_returned *back = say(client, last, cut);
+    if (back == NULL && rest > 0) {
+        last += cut;
+        last_size = rest;
+        back = say(client, last, rest);
+    } else if (back == NULL) {
+        last_size = 0;
+    }
+    int was_heard = back != NULL;
+    if (back == NULL) {
+        shutdown(client, SHUT_WR);
+        back = say(client, last, 0);
+    }
+    require(back != NULL && back->group == 1 && back->error == 0);
+    require(back->was_asked ? back->state == SB_RETURNED_GREETED : back->state != SB_RETURNED_CONNECTING);
+    compare(back, last, was_heard ? last_size : 0);
+    close(back->fd);
+    close(client);
+    return 0;
+}
