@@ -636,33 +636,4 @@ int64_t sb_relay_moved(const sb_relay *relay, int id, int side)
     return 0;
 }
 
-int sb_relay_accept(sb_relay *relay, int listener, const sb_relay_door *door, int most, int *stopped)
-{
-    (void)relay, (void)listener, (void)door, (void)most;
-    *stopped = ENOSYS;
-    return 0;
-}
-
-sb_relay_request *sb_relay_requests(sb_relay *relay)
-{
-    (void)relay;
-    return NULL;
-}
-
-const sb_relay_returned *sb_relay_returned_ones(const sb_relay *relay)
-{
-    (void)relay;
-    return NULL;
-}
-
-void sb_relay_answer(sb_relay *relay)
-{
-    (void)relay;
-}
-
-void sb_relay_take_back(sb_relay *relay, int group)
-{
-    (void)relay, (void)group;
-}
-
 #endif

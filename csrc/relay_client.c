@@ -58,6 +58,7 @@ static size_t put_address(char *out, const struct sockaddr_storage *name)
 /* Read an address with its kind before it.  Returns where it ends, 0: it is another kind, or not whole. */
 static size_t take_address(const char *data, size_t size, char *target)
 {
+    static const char mapped[12] = {[10] = (char)0xFF, [11] = (char)0xFF}; /* RFC 4291, 2.5.5.2 */
     struct sockaddr_in in = {.sin_family = AF_INET};
     struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
     if (size >= IPV4_BYTES && data[0] == IPV4) {
@@ -71,7 +72,7 @@ static size_t take_address(const char *data, size_t size, char *target)
     memcpy(&in6.sin6_addr, data + 1, 16);
     memcpy(&in6.sin6_port, data + 17, 2);
     memcpy(target, &in6, sizeof in6);
-    return IN6_IS_ADDR_V4MAPPED(&in6.sin6_addr) ? 0 : IPV6_BYTES;
+    return memcmp(data + 1, mapped, sizeof mapped) == 0 ? 0 : IPV6_BYTES;
 }
 
 static struct sockaddr_storage target_of(const struct pair *pair)
@@ -81,14 +82,14 @@ static struct sockaddr_storage target_of(const struct pair *pair)
     return target;
 }
 
-static socklen_t size_of(const struct sockaddr_storage *name)
+static socklen_t name_size_of(const struct sockaddr_storage *name)
 {
     return name->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
 }
 
 /* ---- the caller's again */
 
-static sb_relay_returned *give_back(sb_relay *relay, struct pair *pair, int state, int error)
+static sb_relay_returned *return_client(sb_relay *relay, struct pair *pair, int state, int error)
 {
     const struct client *client = &pair->client;
     sb_relay_returned *one = &relay->returned[relay->counts.returned++];
@@ -119,15 +120,7 @@ static sb_relay_returned *give_back(sb_relay *relay, struct pair *pair, int stat
     return one;
 }
 
-static void give_back_unanswered(sb_relay *relay, struct pair *pair, const char *data, size_t size)
-{
-    int state = pair->phase == PHASE_GREETING ? SB_RETURNED_NEW : SB_RETURNED_GREETED;
-    sb_relay_returned *one = give_back(relay, pair, state, 0);
-    memcpy(one->data, data, size);
-    one->size = (int32_t)size;
-}
-
-static int state_of(const struct pair *pair)
+static int stage_of(const struct pair *pair)
 {
     switch (pair->phase) {
     case PHASE_GREETING:
@@ -141,7 +134,7 @@ static int state_of(const struct pair *pair)
 
 void sb__client_late(sb_relay *relay, struct pair *pair)
 {
-    give_back(relay, pair, state_of(pair), pair->phase == PHASE_CONNECTING ? ETIMEDOUT : 0);
+    return_client(relay, pair, stage_of(pair), pair->phase == PHASE_CONNECTING ? ETIMEDOUT : 0);
 }
 
 /* ---- its greeting and its request */
@@ -191,13 +184,16 @@ static void hear(sb_relay *relay, struct pair *pair)
     if (n == SB_ERR_AGAIN)
         return;
     if (n < 0) { /* an end is read again by whoever goes on with it, an error is not */
-        give_back(relay, pair, state_of(pair), n == SB_ERR_END ? 0 : errno);
+        return_client(relay, pair, stage_of(pair), n == SB_ERR_END ? 0 : errno);
         return;
     }
     int was_taken = pair->phase == PHASE_GREETING ? take_greeting(pair, data, (size_t)n)
                                                   : take_request(relay, pair, data, (size_t)n);
-    if (!was_taken)
-        give_back_unanswered(relay, pair, data, (size_t)n);
+    if (!was_taken) {
+        sb_relay_returned *one = return_client(relay, pair, stage_of(pair), 0);
+        memcpy(one->data, data, (size_t)n);
+        one->size = (int32_t)n;
+    }
 }
 
 /* ---- its target */
@@ -205,13 +201,14 @@ static void hear(sb_relay *relay, struct pair *pair)
 /* A connection to a port of this host's that nobody listens at may be one to itself (RFC 9293, 3.5). */
 static int is_itself(const struct sockaddr_storage *name, const struct sockaddr_storage *target)
 {
-    char one[IPV6_BYTES], other[IPV6_BYTES];
-    size_t size = put_address(one, name);
-    return put_address(other, target) == size && memcmp(one, other, size) == 0;
+    char one[IPV6_BYTES] = {0}, other[IPV6_BYTES] = {0};
+    put_address(one, name);
+    put_address(other, target);
+    return memcmp(one, other, sizeof one) == 0;
 }
 
 /* Reply, and be a pair.  0, or the errno for which it cannot be one; its end may have come already. */
-static int join(sb_relay *relay, struct pair *pair, int operation)
+static int pair_up(sb_relay *relay, struct pair *pair, int operation)
 {
     struct sockaddr_storage name = {.ss_family = AF_INET}, target = target_of(pair);
     socklen_t name_size = sizeof name;
@@ -241,16 +238,18 @@ static int join(sb_relay *relay, struct pair *pair, int operation)
 static int reach(sb_relay *relay, struct pair *pair)
 {
     struct sockaddr_storage target = target_of(pair), peer;
-    socklen_t size = size_of(&target), peer_size = sizeof peer;
+    socklen_t size = name_size_of(&target), peer_size = sizeof peer;
     int on = 1, fd = socket(target.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return errno;
     pair->fd[1] = fd;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (connect(fd, (struct sockaddr *)&target, size) < 0 && errno != EINPROGRESS)
+    errno = EINPROGRESS; /* as it stays when that is done */
+    (void)connect(fd, (struct sockaddr *)&target, size);
+    if (errno != EINPROGRESS)
         return errno;
     if (getpeername(fd, (struct sockaddr *)&peer, &peer_size) == 0)
-        return join(relay, pair, EPOLL_CTL_ADD);
+        return pair_up(relay, pair, EPOLL_CTL_ADD);
     return sb__relay_watch(relay, pair, 1, EPOLL_CTL_ADD) < 0 ? errno : 0;
 }
 
@@ -260,9 +259,9 @@ static void connected(sb_relay *relay, struct pair *pair)
     socklen_t size = sizeof error;
     getsockopt(pair->fd[1], SOL_SOCKET, SO_ERROR, &error, &size);
     if (error == 0)
-        error = join(relay, pair, EPOLL_CTL_MOD);
+        error = pair_up(relay, pair, EPOLL_CTL_MOD);
     if (error != 0)
-        give_back(relay, pair, SB_RETURNED_CONNECTING, error);
+        return_client(relay, pair, SB_RETURNED_CONNECTING, error);
 }
 
 /* While it waits, its end is noticed; what it sends ahead stays where it is, and is looked at no more. */
@@ -273,7 +272,7 @@ static void peek(sb_relay *relay, struct pair *pair)
     if (n < 0 && sb__class_of(errno) == SB_ERR_AGAIN)
         return;
     if (n <= 0) {
-        give_back(relay, pair, SB_RETURNED_CONNECTING, 0);
+        return_client(relay, pair, SB_RETURNED_CONNECTING, 0);
         return;
     }
     pair->client.is_ahead = 1;
@@ -319,8 +318,8 @@ static int let_in(sb_relay *relay, int fd, const sb_relay_door *door, const stru
         },
     });
     if (peer->ss_family == AF_INET || peer->ss_family == AF_INET6) {
-        pair->client.peer_size = (int32_t)size_of(peer);
-        memcpy(pair->client.peer, peer, size_of(peer));
+        pair->client.peer_size = (int32_t)name_size_of(peer);
+        memcpy(pair->client.peer, peer, name_size_of(peer));
     }
     if (sb__relay_watch(relay, pair, 0, EPOLL_CTL_ADD) < 0) {
         int error = errno;
@@ -372,14 +371,14 @@ void sb_relay_answer(sb_relay *relay)
     for (int64_t i = 0; i < requests; i++) {
         struct pair *pair = &relay->pairs[relay->requests[i].id];
         if (!relay->requests[i].allowed) {
-            give_back(relay, pair, SB_RETURNED_GREETED, 0);
+            return_client(relay, pair, SB_RETURNED_GREETED, 0);
             continue;
         }
         pair->phase = PHASE_CONNECTING;
         pair->client.due_ms = within(relay, pair->client.connect_ms);
         int error = reach(relay, pair);
         if (error != 0)
-            give_back(relay, pair, SB_RETURNED_CONNECTING, error);
+            return_client(relay, pair, SB_RETURNED_CONNECTING, error);
         else if (pair->phase == PHASE_CONNECTING)
             sb__relay_note_deadline(relay, pair);
     }
@@ -390,9 +389,43 @@ void sb_relay_take_back(sb_relay *relay, int group)
     relay->counts.returned = 0;
     for (int32_t i = 0; i < relay->used; i++) {
         struct pair *pair = &relay->pairs[i];
-        if (pair->fd[0] >= 0 && pair->phase != PHASE_PAIR && pair->client.group == group)
-            give_back(relay, pair, state_of(pair), 0);
+        int is_unasked = pair->phase == PHASE_GREETING || pair->phase == PHASE_REQUEST;
+        if (pair->fd[0] >= 0 && is_unasked && pair->client.group == group)
+            return_client(relay, pair, stage_of(pair), 0);
     }
+}
+
+#else
+
+#include <errno.h>
+
+int sb_relay_accept(sb_relay *relay, int listener, const sb_relay_door *door, int most, int *stopped)
+{
+    (void)relay, (void)listener, (void)door, (void)most;
+    *stopped = ENOSYS;
+    return 0;
+}
+
+sb_relay_request *sb_relay_requests(sb_relay *relay)
+{
+    (void)relay;
+    return NULL;
+}
+
+const sb_relay_returned *sb_relay_returned_ones(const sb_relay *relay)
+{
+    (void)relay;
+    return NULL;
+}
+
+void sb_relay_answer(sb_relay *relay)
+{
+    (void)relay;
+}
+
+void sb_relay_take_back(sb_relay *relay, int group)
+{
+    (void)relay, (void)group;
 }
 
 #endif

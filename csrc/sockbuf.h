@@ -776,7 +776,7 @@ const sb_relay_returned *sb_relay_returned_ones(const sb_relay *relay);
  * others: to be called after each call that leaves requests.  Returned ones are added. */
 void sb_relay_answer(sb_relay *relay);
 
-/* Return every client of a group that is not one of a pair yet. */
+/* Return every client of a group whose request has not come. */
 void sb_relay_take_back(sb_relay *relay, int group);
 
 /* </cffi> */

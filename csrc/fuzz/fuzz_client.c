@@ -55,13 +55,14 @@ static size_t lesser(size_t one, size_t other)
     return one < other ? one : other;
 }
 
-/* It came back with what it had sent last, as far as that was read. */
-static void compare(const sb_relay_returned *back, const uint8_t *sent, size_t size)
+/* It came back with what it had sent behind its greeting, or with that, as far as it was read. */
+static void compare(const sb_relay_returned *back, const uint8_t *stream, size_t sent)
 {
     char wanted[HEARD] = {0};
-    size = lesser(size, HEARD);
+    size_t start = back->state == SB_RETURNED_NEW ? 0 : 2u + stream[1];
+    size_t size = lesser(sent - start, HEARD);
     require((size_t)back->size == size);
-    memcpy(wanted, sent, size);
+    memcpy(wanted, stream + start, size);
     if (back->was_asked)
         wanted[RESERVED] = 0;
     require(memcmp(back->data, wanted, size) == 0);
@@ -81,24 +82,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int client = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
     require(connect(client, &name, name_size) == 0);
     require(sb_relay_accept(relay, listener, &door, 1, &stopped) == 1);
-    const uint8_t *last = data + 1;
-    size_t last_size = cut;
-    const sb_relay_returned *back = say(client, last, cut);
+    const sb_relay_returned *back = say(client, data + 1, cut);
+    size_t sent = cut;
     if (back == NULL && rest > 0) {
-        last += cut;
-        last_size = rest;
-        back = say(client, last, rest);
-    } else if (back == NULL) {
-        last_size = 0;
+        back = say(client, data + 1 + cut, rest);
+        sent += rest;
     }
-    int was_heard = back != NULL;
-    if (back == NULL) {
+    if (back == NULL) { /* it waits for more: all that came is answered */
         shutdown(client, SHUT_WR);
-        back = say(client, last, 0);
+        back = say(client, data, 0);
     }
     require(back != NULL && back->group == 1 && back->error == 0);
     require(back->was_asked ? back->state == SB_RETURNED_GREETED : back->state != SB_RETURNED_CONNECTING);
-    compare(back, last, was_heard ? last_size : 0);
+    compare(back, data + 1, sent);
     close(back->fd);
     close(client);
     return 0;

@@ -144,6 +144,27 @@ static size_t capped(enum call call, size_t size)
     return plans[call].cap > 0 && plans[call].cap < size ? plans[call].cap : size;
 }
 
+int __real_socket(int family, int type, int protocol);
+int __wrap_socket(int family, int type, int protocol);
+int __wrap_socket(int family, int type, int protocol)
+{
+    return fails(CALL_SOCKET) ? -1 : __real_socket(family, type, protocol);
+}
+
+int __real_connect(int fd, const struct sockaddr *name, socklen_t size);
+int __wrap_connect(int fd, const struct sockaddr *name, socklen_t size);
+int __wrap_connect(int fd, const struct sockaddr *name, socklen_t size)
+{
+    return fails(CALL_CONNECT) ? -1 : __real_connect(fd, name, size);
+}
+
+int __real_getpeername(int fd, struct sockaddr *name, socklen_t *size);
+int __wrap_getpeername(int fd, struct sockaddr *name, socklen_t *size);
+int __wrap_getpeername(int fd, struct sockaddr *name, socklen_t *size)
+{
+    return fails(CALL_GETPEERNAME) ? -1 : __real_getpeername(fd, name, size);
+}
+
 void *__real_malloc(size_t size);
 void *__wrap_malloc(size_t size);
 void *__wrap_malloc(size_t size)
@@ -374,7 +395,7 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++)
         soaking |= strcmp(argv[i], "soak") == 0;
     const struct test *const all[] = {buffer_tests, newline_tests, line_tests, frame_tests,
-                                      encode_tests, stream_tests,  set_tests,  relay_tests};
+                                      encode_tests, stream_tests,  set_tests,  relay_tests,  relay_client_tests};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         run(all[i], argc, argv);
     printf("1..%d\n%d passed, %d failed\n", number, passed, failed);

@@ -23,7 +23,7 @@ struct test {
 };
 
 extern const struct test buffer_tests[], newline_tests[], line_tests[], frame_tests[], encode_tests[], stream_tests[],
-    set_tests[], relay_tests[];
+    set_tests[], relay_tests[], relay_client_tests[];
 
 #define CHECK(condition) check((condition) != 0, #condition, __FILE__, __LINE__)
 #define CHECK_EQ(got, want) check_number((long long)(got), (long long)(want), #got, __FILE__, __LINE__)
@@ -70,6 +70,9 @@ enum call {
     CALL_EPOLL_WAIT,
     CALL_SPLICE,
     CALL_PIPE,
+    CALL_SOCKET,
+    CALL_CONNECT,
+    CALL_GETPEERNAME,
     CALLS
 };
 

@@ -588,7 +588,7 @@ static void no_relay(void)
     CHECK(sb_relay_new(0) == NULL);
     CHECK(sb_relay_new(INT32_MAX) == NULL);
     CHECK_EQ(errno, EINVAL);
-    for (int nth = 1; nth <= 3; nth++) {
+    for (int nth = 1; nth <= 5; nth++) {
         fail_nth(CALL_ALLOCATE, nth, ENOMEM);
         CHECK(sb_relay_new(8) == NULL);
         CHECK_EQ(errno, ENOMEM);

@@ -180,7 +180,7 @@ class Pairs:
         return came, -1 if stopped == lib.SB_ERR_FULL else stopped
 
     def take_back(self, door: Door) -> None:
-        """Have every client of a door returned that is not one of a pair yet."""
+        """Have every client of a door returned whose request has not come."""
         lib.sb_relay_take_back(self._relay, door.group)
         self._tell_returned()
 

@@ -37,3 +37,14 @@ def test_what_has_ended_is_kept():
         CloseReason.RESET,
     }
     assert len(tally) == 0
+
+
+def test_one_that_another_goes_on_for_is_not_counted():
+    tally = Tally()
+    one, other = Connection(1, 20), Connection(300, 4000)
+    tally.add(one)
+    tally.drop(one)
+    tally.add(other)
+    tally.end(other, CloseReason.EOF)
+    totals = tally.totals()
+    assert (totals.came, totals.open, totals.received, totals.sent) == (1, 0, 300, 4000)

@@ -51,10 +51,14 @@ def one_for_many(tmp_path_factory):
         server.end()
 
 
-@pytest.fixture
-def proxy(serve, one_for_many):
+@pytest.fixture(params=["a segment each", "in one segment"])
+def proxy(serve, one_for_many, request):
+    """Starts servers; greeting and request come to them apart, as the C core takes them, or together, as a session does."""
+
     def start(*arguments, **keywords):
-        return serve(config=config(*arguments, **keywords)) if arguments or keywords else one_for_many
+        server = serve(config=config(*arguments, **keywords)) if arguments or keywords else one_for_many
+        server.in_one_segment = request.param == "in one segment"
+        return server
 
     return start
 
@@ -99,8 +103,13 @@ def reply_to(client):
 
 def ask(server, where, command=1, **options):
     client = server.connect(**options)
-    client.send(GREETING + request(where, command))
-    assert exactly(client, 2) == b"\5\0"
+    if getattr(server, "in_one_segment", False):
+        client.send(GREETING + request(where, command))
+        assert exactly(client, 2) == b"\5\0"
+    else:
+        client.send(GREETING)
+        assert exactly(client, 2) == b"\5\0"
+        client.send(request(where, command))
     return client
 
 

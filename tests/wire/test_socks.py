@@ -232,6 +232,14 @@ def test_answers_that_refuse():
     assert other.feed(NAMED) is None
 
 
+def test_a_greeting_that_another_has_answered():
+    negotiation = Negotiation()
+    negotiation.go_on()
+    request = negotiation.feed(b"\5\1\0\1\x7f\0\0\1\0\x50early")
+    assert (request.version, str(request.destination)) == (5, "127.0.0.1:80")
+    assert negotiation.take_rest() == b"early"
+
+
 def test_answers_of_version_4():
     assert encode_reply(4, Reply.SUCCEEDED, "192.0.2.7", 1080) == bytes.fromhex("005a 0438 c0000207")
     assert encode_reply(4, Reply.SUCCEEDED, "2001:db8::7", 1080) == bytes.fromhex("005a 0438 00000000")

@@ -53,7 +53,6 @@ class Server:
         self.hashers = Workers(loop, "hash", most=HASHES, waiting=HASHES_WAITING)
         self._resolvers = Workers(loop, "look-up", most=LOOK_UPS, waiting=LOOK_UPS_WAITING)
         self._file = file
-        self._loop = loop
         self._sessions: Tally[Session | Passage] = Tally()
         self._doors: set[Door] = set()
         self.gate = Gate(
@@ -92,7 +91,7 @@ class Server:
         if self._file is not None or self.settings.source is not None:
             return None
         try:
-            return Door(self, self._loop.one_of(Pairs), done)
+            return Door(self, self.gate.loop.one_of(Pairs), done)
         except OSError:  # ENOSYS: there is no epoll
             return None
 

@@ -1,7 +1,7 @@
 """The address matrix: what is judged, address by address, and rule by rule.
 
 Seen failing with plain() left out, with forms() yielding the address alone, with the kinds asked of no rule, with
-`deny` held against the first form alone, and with a name opening a kind.
+`deny` held against the first form alone, with a name opening a kind, and with every address called settled.
 """
 
 from __future__ import annotations
@@ -172,3 +172,16 @@ def test_parts_of_a_rule():
     assert parse_rule(":25").ports == parse_rule("*:25").ports == (25, 25)
     assert str(parse_rule("2001:db8::/32").network) == "2001:db8::/32"
     assert parse_rule("private:22").kind == "private"
+
+
+def test_a_verdict_is_settled_unless_the_kernel_is_asked_for_it():
+    asked = []
+    rules = Rules(["loopback", "multicast", "reserved", "*"], [], is_own=lambda one: bool(asked.append(one)))
+    every = [*PUBLIC, *HIDDEN, *(text for texts in INNER.values() for text in texts)]
+    for address in map(ipaddress.ip_address, every):
+        asked.clear()
+        rules.forbids(SOMEBODY, address, 80)
+        if asked:
+            assert not rules.is_settled(address), address
+    assert rules.is_settled(ipaddress.ip_address("127.0.0.1"))
+    assert not rules.is_settled(ipaddress.ip_address("8.8.8.8"))
