@@ -53,7 +53,7 @@ def one_for_many(tmp_path_factory):
 
 @pytest.fixture(params=["a segment each", "in one segment"])
 def proxy(serve, one_for_many, request):
-    """Starts servers; greeting and request come to them apart, as the C core takes them, or together, as a session does."""
+    """Starts servers; greeting and request come to them apart, for the C core, or together, for a session."""
 
     def start(*arguments, **keywords):
         server = serve(config=config(*arguments, **keywords)) if arguments or keywords else one_for_many

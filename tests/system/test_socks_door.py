@@ -1,8 +1,8 @@
-"""SOCKS clients that the C core hears and those that sessions hear are not told apart, neither by themselves nor by the log.
+"""SOCKS clients that the C core hears are served as those that sessions hear, byte by byte and in the log.
 
-tests/system/test_socks.py runs its tests both ways; here one way is held against the other.  Seen failing with the early
-data left out of what is given back, with a verdict remembered without the client's address, with the errno
-of a connection dropped, and with take_back() left out.
+tests/system/test_socks.py runs its tests both ways; here one way is held against the other.  Seen failing with a
+verdict remembered without the client's address, with the errno of a connection dropped, and with
+take_back() left out.
 """
 
 from __future__ import annotations
