@@ -108,11 +108,10 @@ def main():
     found = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        echo = free_port()
+        echo, port = free_port(), free_port()  # before sessions in TIME_WAIT have taken every port
         with running(sockd(folder, echo, "echo"), echo, cores[-1]):
             for _ in range(given.rounds):
                 for server in given.server or SERVERS:
-                    port = free_port()
                     command = command_of(server, folder, port)
                     if command is None:
                         found.setdefault(server, [])
