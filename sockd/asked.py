@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd import log
 from sockd.errors import Refused, UsageError
-from sockd.net import packed
 from sockd.net.connection_info import Totals, Which
 from sockd.net.kernel import time_wait_sockets
 from sockd.wire.state import CloseReason
@@ -101,6 +100,7 @@ class Asked:
             "connections": self._serving.connections,
             "programs": self._serving.programs,
             "memory": self._serving.memory,
+            "defects": self._serving.defects,
             "descriptors": dict(sorted(self._serving.descriptors().items())),
             "time_wait": time_wait_sockets(),
             "listeners": [self._listener(served) for served in self._serving.listeners],
@@ -126,10 +126,11 @@ class Asked:
         rows = []
         for id in connections.ids(Which.LIVE):
             info = connections.info(id)
+            peer = connections.peers.of(id, info)
             served = self._serving.of_group(info.group)
             row: dict[str, object] = {
                 "id": id,
-                "peer": packed.text(info.peer, info.fd),
+                "peer": str(peer),
                 "service": served.run.spec.name if served else "",
                 "listener": str(served) if served else "",
                 "state": "open" if info.open else "closing",
@@ -140,7 +141,7 @@ class Asked:
                 "unframed": info.unframed,
                 "seconds": round(info.elapsed, 3),
             }
-            if name := connections.name_of(packed.host(info.peer)):
+            if name := connections.name_of(peer.host):
                 row["name"] = name
             rows.append(row)
         return rows
@@ -148,17 +149,17 @@ class Asked:
     # ---- told
 
     def _close(self, words: Words) -> object:
-        id = words.get("id")
+        id = words["id"]
         connections = self._serving.tools.connections
-        if not isinstance(id, int) or id not in connections.ids(Which.LIVE):
+        if id not in connections.ids(Which.LIVE):
             raise UsageError(f"no connection {id}; sockctl connections lists them")
-        peer = packed.text(connections.info(id).peer, connections.info(id).fd)
+        peer = str(connections.peers.of(id))
         connections.shut(id, CloseReason.SHUTDOWN)
         return {"closing": peer}
 
     def _drain(self, words: Words) -> object:
         self._generations.check()
-        name = words.get("listener")
+        name = words["listener"]
         found = [one for one in self._serving.listeners if name in (str(one), str(one.address))]
         if not found:
             known = ", ".join(map(str, self._serving.listeners)) or "none"
@@ -174,17 +175,14 @@ class Asked:
         return outcome(result)
 
     def _plan(self, words: Words) -> object:
-        text, name = words.get("text"), words.get("name")
-        if not isinstance(text, str) or not isinstance(name, str):
-            raise UsageError("plan: text and name are missing")
-        return asdict(self._reloading.compare(self._daemon.read(text, name)))
+        return asdict(self._reloading.compare(self._daemon.read(words["text"], words["name"])))
 
     def _stop(self, _words: Words) -> object:
         self._daemon.stop()
         return {"stopping": True}
 
     def _log_level(self, words: Words) -> object:
-        level = words.get("level")
+        level = words["level"]
         if level not in log.LEVELS:
             raise UsageError(f"{level} is no level; they are {', '.join(log.LEVELS)}")
         self._root.setLevel(log.LEVELS[level])

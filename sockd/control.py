@@ -15,16 +15,18 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any
 
-from sockd.errors import EX_NOPERM, EX_OSERR, EX_USAGE, SockdError, fault
+from sockd.errors import EX_NOPERM, EX_OSERR, EX_SOFTWARE, EX_USAGE, SockdError, fault
 from sockd.net.address import Address
+from sockd.net.deadline import Deadline
 from sockd.net.sockets import Listening, open_listener
 from sockd.settings import ListenSettings
-from sockd.wire.control import MAX_QUESTION_BYTES, Answer, ControlError, Question, read_question
+from sockd.wire.control import MAX_QUESTION_BYTES, Answer, ControlError, Question, read_question, read_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import ExitStack
 
+    from sockd.net.defects import Defects
     from sockd.net.loop import EventLoop
 
     Verb = Callable[[dict[str, Any]], object]
@@ -84,7 +86,8 @@ class Control:
         listening: of listen().
         loop: in which all happens.
         users: uids that may ask.
-        verbs: by name; a SockdError that one raises is the answer, and a Later has it.
+        verbs: by name; a SockdError that one raises is the answer, and a Later has it; whatever else is raised
+            is a defect, and costs the question its answer.
     """
 
     def __init__(self, listening: Listening, loop: EventLoop, users: frozenset[int], verbs: Mapping[str, Verb]) -> None:
@@ -141,7 +144,7 @@ class Control:
                 logger.info("control", extra={"event": {"verb": question.verb, "uid": user}})
         except ControlError as error:
             return Answer(error=str(error), exit_code=EX_USAGE)
-        return answer(question, self._verbs)
+        return answer(question, self._verbs, self._loop.defects)
 
     def leave(self) -> None:
         """Close, in a process that was forked, what the one it was forked from goes on with."""
@@ -167,18 +170,18 @@ class Control:
         self._listening.close()
 
 
-def answer_to(line: bytes, verbs: Mapping[str, Verb]) -> Answer:
-    """Answer a line that only these verbs may be in, at once."""
+def answer_to(line: bytes, verbs: Mapping[str, Verb], defects: Defects) -> Answer:
+    """Answer a line of another process of ours that only these verbs may be in, at once."""
     try:
-        said = answer(read_question(line, tuple(verbs)), verbs)
+        said = answer(read_trusted(line, tuple(verbs)), verbs, defects)
     except ControlError as error:
         return Answer(error=str(error), exit_code=EX_USAGE)
     assert isinstance(said, Answer)
     return said
 
 
-def answer(question: Question, verbs: Mapping[str, Verb]) -> Answer | Later:
-    """Do what is asked; errors are answers."""
+def answer(question: Question, verbs: Mapping[str, Verb], defects: Defects) -> Answer | Later:
+    """Do what is asked; errors are answers, whatever they are."""
     try:
         result = verbs[question.verb](question.words)
         return result if isinstance(result, Later) else Answer(result)
@@ -186,6 +189,11 @@ def answer(question: Question, verbs: Mapping[str, Verb]) -> Answer | Later:
         return Answer(error=str(error), exit_code=error.exit_code)
     except OSError as error:  # such as: no descriptor is left
         return Answer(error=str(fault(error, question.verb)), exit_code=EX_OSERR)
+    except BaseException as error:
+        defects.report(error)
+        return Answer(
+            error=f"{question.verb}: internal error, see the log: {type(error).__name__}", exit_code=EX_SOFTWARE
+        )
 
 
 def _user_of(sock: socket.socket) -> int | None:
@@ -211,8 +219,8 @@ class _Asking:
         self._ended = ended
         self._came = bytearray()
         self._left = memoryview(b"")
-        self._timer = loop.call_later(SECONDS, self.close)
-        loop.add_reader(sock.fileno(), self._readable)
+        self._deadline = Deadline(loop, SECONDS, self.close)
+        loop.add_reader(sock.fileno(), loop.guarded(self._readable, self.close))
 
     def _readable(self) -> None:
         try:
@@ -228,7 +236,7 @@ class _Asking:
             self._loop.remove_reader(self._socket.fileno())
             answer = self._answer(self._socket, bytes(self._came))
             if isinstance(answer, Later):
-                self._timer.cancel()
+                self._deadline.cancel()
                 answer.then(self._say)
             else:
                 self._say(answer)
@@ -236,10 +244,10 @@ class _Asking:
     def _say(self, answer: Answer) -> None:
         if self._socket.fileno() < 0:
             return
-        self._timer.cancel()
-        self._timer = self._loop.call_later(SECONDS, self.close)
+        self._deadline.cancel()
+        self._deadline = Deadline(self._loop, SECONDS, self.close)
         self._left = memoryview(answer.encode())
-        self._loop.add_writer(self._socket.fileno(), self._writable)
+        self._loop.add_writer(self._socket.fileno(), self._loop.guarded(self._writable, self.close))
 
     def _writable(self) -> None:
         try:
@@ -259,7 +267,7 @@ class _Asking:
         """End it; again does nothing."""
         if self._socket.fileno() < 0:
             return
-        self._timer.cancel()
+        self._deadline.cancel()
         self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
         self._ended(self)

@@ -31,9 +31,11 @@ from sockd.forwarding import Forwarding
 from sockd.generations import Generations
 from sockd.net import selector
 from sockd.net.address import known_services
-from sockd.net.connection_set import ConnectionSet, Group
-from sockd.net.listener import Refusals
+from sockd.net.connection_set import ConnectionSet
+from sockd.net.defects import Defects
+from sockd.net.group import Group
 from sockd.net.loop import EventLoop, loop_class
+from sockd.net.overload import Refusals
 from sockd.net.reserve import Reserve
 from sockd.net.resolver import Resolver
 from sockd.pages import Pages, read_status_page
@@ -222,13 +224,17 @@ class Daemon:
     def _build(self, stack: ExitStack) -> None:
         name = self._settings.daemon.multiplexer
         self._capacity = self._room()
+        defects = Defects(time.monotonic)
         self._connections = ConnectionSet(
-            size=self._capacity, memory=self._settings.daemon.max_memory, epoll=selector.waits_in_set(name)
+            size=self._capacity,
+            memory=self._settings.daemon.max_memory,
+            epoll=selector.waits_in_set(name),
+            defects=defects,
         )
         stack.callback(self._connections.close)
         chosen = selector.choose(name, self._connections)
         stack.callback(chosen.close)
-        self._loop: EventLoop = self._loop_class(chosen, time.monotonic)
+        self._loop: EventLoop = self._loop_class(chosen, time.monotonic, defects)
         stack.callback(self._loop.close)
         self._pool = Pool(self._settings.daemon.threads, self._loop)
         stack.callback(self._pool.close)

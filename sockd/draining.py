@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-from sockd.net import packed
 from sockd.net.connection_info import Which
 from sockd.wire.state import CloseReason
 
@@ -128,7 +127,7 @@ class Drain:
             info = self._set.info(id)
             event: dict[str, object] = {
                 "service": self._behind.service(info.group),
-                "peer": packed.text(info.peer, info.fd),
+                "peer": str(self._set.peers.of(id, info)),
                 "why": why,
                 "unframed": info.unframed,
                 "unsent": info.unsent,

@@ -13,6 +13,7 @@ from typing import Any
 
 EX_OK = 0
 EX_USAGE = 64
+EX_SOFTWARE = 70
 EX_OSERR = 71
 EX_TEMPFAIL = 75
 EX_NOPERM = 77
@@ -102,3 +103,12 @@ class Close(Exception):
             raise TypeError(f"last_words: expected a bytes-like object, not {type(last_words).__name__}")
         super().__init__(last_words)
         self.last_words = last_words if last_words is None or isinstance(last_words, tuple) else bytes(last_words)
+
+
+def as_exception(error: BaseException) -> Exception:
+    """Return what connection_lost() may be told of a handler's failure; StopIteration means something else there."""
+    if isinstance(error, Exception) and not isinstance(error, (StopIteration, StopAsyncIteration)):
+        return error
+    told = RuntimeError(f"the handler raised {type(error).__name__}")
+    told.__cause__ = error
+    return told

@@ -14,7 +14,7 @@ from sockd.net.balance import Balance
 from sockd.net.connection_info import Totals
 from sockd.net.datagram import DatagramCounts
 from sockd.net.lent import Lent
-from sockd.net.listener import Quota
+from sockd.net.overload import Quota
 from sockd.net.sink import Sink
 from sockd.numbers import Numbers
 from sockd.services.http import Http
@@ -140,6 +140,11 @@ class Fleet(Serving):
     def memory(self) -> int:
         """How many bytes unfinished frames and unsent output take, everywhere."""
         return super().memory + self._sum.memory
+
+    @property
+    def defects(self) -> int:
+        """How many failures of sockd itself were survived, in all processes."""
+        return super().defects + self._sum.defects
 
     @property
     def programs(self) -> int:

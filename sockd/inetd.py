@@ -18,11 +18,11 @@ from sockd import log, log_targets
 from sockd.daemon import Daemon
 from sockd.errors import HandlerError, SockdError, SystemFault, fault
 from sockd.log import OwnHandler
-from sockd.net import packed
 from sockd.net.address import Address
 from sockd.net.bridge import Bridge
 from sockd.net.endpoint import Endpoint
 from sockd.net.options import set_inherited
+from sockd.net.socket_address import SocketAddress
 from sockd.net.sockets import Listening
 from sockd.process.inetd import Kind, StandardStreams, peer_of
 from sockd.services import hooks
@@ -173,27 +173,27 @@ class Inetd(Daemon):
         told = peer_of(os.environ)
         known = self._connections.name_of
         self._connections.name_of = lambda host: (told.name if host == told.host else None) or known(host)
-        peer = _peer(sock)
+        peer = SocketAddress.of_peer(sock.fileno())
+        if not peer.host and not peer.name and told.host:
+            peer = SocketAddress.told(told.host, told.port)
         if sock.family != socket.AF_UNIX:
             endpoint = Endpoint(socket.AddressFamily(sock.family), sock.type, sock.proto, _name(sock.getsockname()))
             set_inherited(sock, endpoint, self._plan.settings)
         if spec.program is not None:
             taker = self._executor.programs(spec, self._connections.name_of)
-            taker.take(sock, (told.host, told.port) if not peer and told.host else peer, self._served)
+            taker.take(sock, peer, self._served)
             return
         if (server := self._forwarding.server(spec)) is not None:
             sock.setblocking(False)  # splice(2) cannot be told call by call not to wait for a socket
-            server.take(sock, (told.host, told.port) if not peer and told.host else peer, self._served)
+            server.take(sock, peer, self._served)
             return
         group = self._connections.add_group(group_of(spec), sink_of(spec, self._connections, self._loop, self._pool))
         self._connections.when_ended(group, lambda _: self._served())
         try:
-            id = self._connections.add(sock, group)
+            id = self._connections.add(sock, group, peer)
         except OSError as error:
             raise fault(error, "--inetd: standard input") from None
         assert id is not None  # the table is empty
-        if not peer and told.host:
-            self._connections.name_peer(id, packed.pack(told.host, told.port))
 
     def _served(self) -> None:
         """The connection has ended; what is on its way to a pipe or a terminal still goes there."""
@@ -215,14 +215,6 @@ class Inetd(Daemon):
     def _drain(self) -> None:
         if not self._is_served:
             super()._drain()
-
-
-def _peer(sock: socket.socket) -> SockAddr:
-    """Ask the kernel who is connected; empty where it does not know, as for a socket pair."""
-    try:
-        return _name(sock.getpeername())
-    except OSError:  # ENOTCONN: it has gone already
-        return ""
 
 
 def _name(name: SockAddr | bytes) -> SockAddr:

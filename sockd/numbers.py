@@ -26,7 +26,7 @@ class Numbers:
     """Counts of one process, or of several.
 
     Attributes:
-        connections, programs, memory: as of Serving.
+        connections, programs, memory, defects: as of Serving.
         totals: of each service.
         came, open: of each listener, by its address.
         descriptors: of each service.
@@ -46,6 +46,7 @@ class Numbers:
     turns: Histogram = field(default_factory=Histogram)
     usage: Counter[str] = field(default_factory=Counter)
     descriptors: Counter[str] = field(default_factory=Counter)
+    defects: int = 0
 
     @classmethod
     def of(cls, serving: Serving, usage: Mapping[str, float]) -> Numbers:
@@ -54,6 +55,7 @@ class Numbers:
         numbers = cls(serving.connections, serving.programs, serving.memory, serving.totals())
         numbers.handlers, numbers.turns = handlers, turns
         numbers.usage.update(usage)
+        numbers.defects = serving.defects
         numbers.descriptors = serving.descriptors()
         for served in serving.every():
             listener = served.listener
@@ -80,6 +82,7 @@ class Numbers:
             "turns": _of_histogram(self.turns),
             "usage": self.usage,
             "descriptors": self.descriptors,
+            "defects": self.defects,
         }
 
     @classmethod
@@ -97,6 +100,7 @@ class Numbers:
             _histogram(table["turns"]),
             Counter(table["usage"]),
             Counter(table["descriptors"]),
+            table["defects"],
         )
 
     # ---- added up
@@ -114,6 +118,7 @@ class Numbers:
             _sum(self.turns, other.turns),
             self.usage + other.usage,
             self.descriptors + other.descriptors,
+            self.defects + other.defects,
         )
 
     def past(self) -> Numbers:
@@ -125,6 +130,7 @@ class Numbers:
             handlers=self.handlers,
             turns=self.turns,
             usage=Counter({name: value for name, value in self.usage.items() if name in GROWING}),
+            defects=self.defects,
         )
 
 

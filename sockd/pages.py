@@ -107,6 +107,8 @@ class Pages:
         yield from self._of_listeners()
         yield _one("sockd_max_connections", "Connections that may be open at once", self._most)
         yield _one("sockd_buffer_bytes", "Memory of unfinished frames and unsent output", self._serving.memory)
+        text = "Failures of sockd itself that were survived, each with a line in the log; 0 is right"
+        yield Family("sockd_defects_total", "counter", text, [({}, self._serving.defects)])
         yield _one("sockd_programs", "Programs that run", self._serving.programs)
         held: Samples = [({"service": name}, count) for name, count in sorted(self._serving.descriptors().items())]
         yield Family("sockd_descriptors", "gauge", "Descriptors of listeners, connections and what these need", held)

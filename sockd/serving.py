@@ -22,8 +22,9 @@ from sockd.net.connection_info import Totals
 from sockd.net.datagram import DatagramListener
 from sockd.net.datagram_rules import DatagramRules
 from sockd.net.last_calls import SETTLE_SECONDS
-from sockd.net.listener import ACCEPTS_A_TURN, Listener, Quota
+from sockd.net.listener import ACCEPTS_A_TURN, Listener
 from sockd.net.options import set_inherited
+from sockd.net.overload import Quota
 from sockd.net.timed import Timed
 from sockd.services import hooks
 from sockd.services.attach import group_of, sink_of
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from sockd.net.connection_set import ConnectionSet
     from sockd.net.handover import Handover
     from sockd.net.lent import Lent
-    from sockd.net.listener import Refusals
     from sockd.net.loop import EventLoop
+    from sockd.net.overload import Refusals
     from sockd.net.reserve import Reserve
     from sockd.net.resolver import Resolver
     from sockd.net.sink import Sink
@@ -311,9 +312,13 @@ class Serving:
 
     def _look(self) -> None:
         self._is_looking = False
-        self._former = [served for served in self._former if not self._has_ended(served)]
-        if self._settle() or self._former:
-            self._look_later()
+        is_wanted = True  # again, if this look fails
+        try:
+            self._former = [served for served in self._former if not self._has_ended(served)]
+            is_wanted = self._settle() or bool(self._former)
+        finally:
+            if is_wanted:
+                self._look_later()
 
     def _settle(self) -> bool:
         """Let go of relays and SOCKS servers that no listener has; tell whether some have clients still."""
@@ -378,6 +383,11 @@ class Serving:
     def memory(self) -> int:
         """How many bytes unfinished frames and unsent output take."""
         return self.tools.connections.memory
+
+    @property
+    def defects(self) -> int:
+        """How many failures of sockd itself were survived."""
+        return self.tools.loop.defects.count
 
     @property
     def programs(self) -> int:

@@ -175,8 +175,8 @@ class Supervisor(Daemon):
         ]
 
     def _close_one(self, words: Words) -> object:
-        id = words.get("id")
-        number, own = divmod(id, OF_A_WORKER) if isinstance(id, int) else (0, 0)
+        id = words["id"]
+        number, own = divmod(id, OF_A_WORKER)
         found = self._crew.ask("close", [one for one in self._crew if one.number == number], id=own)
         if not found:
             raise UsageError(f"no connection {id}; sockctl connections lists them")
@@ -290,7 +290,7 @@ class Worker(Daemon):
         verbs: dict[str, Verb] = {name: of_daemon[name] for name in ("connections", "close", "log-level")}
         verbs |= {"begin": self._accept, "numbers": self._numbers, "apply": self._apply_words}
         verbs |= {"retire": self._retire, "leave": self._leave}
-        return answer_to(line, verbs)
+        return answer_to(line, verbs, self._loop.defects)
 
     def _is_ahead(self) -> bool:
         """Whether others have fewer connections."""

@@ -22,9 +22,11 @@ from contextlib import ExitStack
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
-from sockd.net import packed, selector
+from sockd.net import selector
 from sockd.net.connection_set import ConnectionSet
+from sockd.net.defects import Defects
 from sockd.net.loop import loop_class
+from sockd.net.socket_address import SocketAddress
 from sockd.services import handler, hooks, registry
 from sockd.services.attach import group_of, sink_of
 from sockd.services.pool import Pool
@@ -70,6 +72,14 @@ def answer(found: object, data: bytes, *, sizes: Iterable[int] = ()) -> bytes:
         return peer.received()
 
 
+class _Raised(Defects):
+    """Lets a test see a defect of sockd."""
+
+    def report(self, error: BaseException) -> None:
+        """Raise it."""
+        raise error
+
+
 class Peer:
     """The client's side of a connection to a handler; a context manager.
 
@@ -85,12 +95,13 @@ class Peer:
         self._came = bytearray()
         self._ended = False
         self._stack = ExitStack()
+        defects = _Raised(time.monotonic)
         with ExitStack() as stack:
-            self._set = ConnectionSet(size=1, memory=MEMORY_BYTES, epoll=selector.waits_in_set("auto"))
+            self._set = ConnectionSet(size=1, memory=MEMORY_BYTES, epoll=selector.waits_in_set("auto"), defects=defects)
             stack.callback(self._set.close)
             chosen = selector.choose("auto", self._set)
             stack.callback(chosen.close)
-            self._loop = loop_class(asyncio=self._spec.session is not None)(chosen, time.monotonic)
+            self._loop = loop_class(asyncio=self._spec.session is not None)(chosen, time.monotonic, defects)
             stack.callback(self._loop.close)
             self._pool = Pool(THREADS, self._loop)
             stack.callback(self._pool.close)
@@ -105,7 +116,7 @@ class Peer:
             assert id is not None  # it is the first one
             self._id = id
             if client is not None:
-                self._set.name_peer(id, packed.pack(*client))
+                self._set.peers.name(id, SocketAddress.told(*client))
             self._settle()
             self._stack = stack.pop_all()
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from _typeshed import FileDescriptorLike
 
+    from sockd.net.defects import Defects
+
     Ready = list[tuple[selectors.SelectorKey, int]]
 
 logger = logging.getLogger("sockd.loop")
@@ -78,6 +80,7 @@ class AsyncioLoop(EventLoop):
     Args:
         selector: of sockd.net.selector; asyncio's descriptors are watched beside sockd's own.
         clock: seconds, never going back.
+        defects: as for EventLoop.
 
     Attributes:
         asyncio: the loop of coroutines.
@@ -85,8 +88,13 @@ class AsyncioLoop(EventLoop):
 
     serves_coroutines = True
 
-    def __init__(self, selector: selectors.BaseSelector, clock: Callable[[], float]) -> None:
-        super().__init__(selector, clock)
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        clock: Callable[[], float],
+        defects: Defects | None = None,
+    ) -> None:
+        super().__init__(selector, clock, defects)
         self._most: float | None = None
         self._is_single = False
         self._is_busy = False
@@ -135,9 +143,20 @@ class AsyncioLoop(EventLoop):
 
     def _run(self) -> None:
         try:
-            self.asyncio.run_forever()
+            while not self._run_until_stopped():
+                if self._is_single or not self._running:
+                    return
         finally:
             self._rest()
+
+    def _run_until_stopped(self) -> bool:
+        """Run asyncio's loop; False where a handler's own task has ended it by what asyncio does not catch."""
+        try:
+            self.asyncio.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:
+            logger.error("handler failed", exc_info=error)
+            return False
+        return True
 
     def _rest(self) -> None:
         if self._is_working:
@@ -152,13 +171,10 @@ class AsyncioLoop(EventLoop):
             timeout = self._most
         ready = self._wait(timeout)
         self._is_working = True
-        others: Ready = []
-        for one in ready:
-            callback = one[0].data
-            if type(callback) is tuple:  # (reader, writer) of asyncio.selector_events
-                others.append(one)
-            else:
-                callback()
+        others: Ready = [one for one in ready if type(one[0].data) is tuple]  # (reader, writer), asyncio's own
+        if others:
+            ready = [one for one in ready if type(one[0].data) is not tuple]
+        self._run_ready(ready)
         self._run_due()
         if self._is_single or not self._running:
             self.asyncio.stop()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sockd._sockbuf import ffi, lib
 from sockd.buffer.send import encode
-from sockd.net.connection_set import describe
+from sockd.net.group import describe
 from sockd.wire.framing import Delimiter, DotBlock, Line, Raw, Record
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sockd.errors import Close
-from sockd.net import packed
+from sockd.errors import Close, as_exception
 from sockd.net.codec import bytes_of, codec_of
 from sockd.net.extra_info import extra_info
 from sockd.net.outbox import Outbox, as_bytes
@@ -334,15 +333,15 @@ class Connection:
             A timer with cancel().
         """
 
+        timers = self._timers = self._timers or set()
+
         def due() -> None:
-            assert self._timers is not None
-            self._timers.discard(timer)
+            timers.discard(timer)
             self._guard(callback, *args)
 
         timer = self._loop.call_later(delay, due)
-        if self._timers is None:
-            self._timers = set()
-        self._timers.add(timer)
+        timer.when_cancelled = timers.discard
+        timers.add(timer)
         return timer
 
     # ---- what a handler may ask
@@ -371,8 +370,7 @@ class Connection:
         """The peer's address as text (FAQ IV.9)."""
         if self._ended:
             return ""
-        info = self._set.info(self.id)
-        return packed.text(info.peer, info.fd)
+        return str(self._set.peers.of(self.id))
 
     # ---- the sink's side
 
@@ -396,7 +394,7 @@ class Connection:
                     self._ending = endings[taken - 1] if endings else None
                 try:
                     receive(frame)
-                except Exception as error:
+                except BaseException as error:
                     self._failed(error, codec.size_of(frame))
                 if self._paused or self._closing or self._codec is not codec or self._receiver is not receiver:
                     break
@@ -431,7 +429,7 @@ class Connection:
         self._closing = True
         self._reason = reason
         self.outbox.clear()
-        for timer in self._timers or ():
+        for timer in tuple(self._timers or ()):
             timer.cancel()
         exc = OSError(error, os.strerror(error)) if error else self._error
         if receiver is not None:
@@ -471,7 +469,7 @@ class Connection:
         self._closing = True
         self._receiver = None
         self.outbox.clear()
-        for timer in self._timers or ():
+        for timer in tuple(self._timers or ()):
             timer.cancel()
         if self._socket is not None:
             self._socket.detach()
@@ -479,16 +477,16 @@ class Connection:
     def _guard(self, callback: Callable[..., Any], *args: Any) -> Any:
         try:
             return callback(*args)
-        except Exception as error:
+        except BaseException as error:
             self._failed(error, 0)
             return None
 
-    def _failed(self, error: Exception, frame_size: int) -> None:
+    def _failed(self, error: BaseException, frame_size: int) -> None:
         if isinstance(error, Close):
             try:
                 if error.last_words is not None:
                     self.reply(error.last_words)
-            except Exception as raised:  # what they are is the handler's doing
+            except BaseException as raised:  # what they are is the handler's doing
                 error = raised
             else:
                 self._close(CloseReason.CLOSED)
@@ -496,5 +494,5 @@ class Connection:
         event = {"peer": self.peer, "frame_bytes": frame_size}
         logger.error("handler failed", exc_info=error, extra={"event": event})
         if not self._closing:
-            self._error = error
+            self._error = as_exception(error)
         self._close(CloseReason.HANDLER_ERROR)

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from array import array
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd._sockbuf import ffi, lib
-from sockd.buffer.core import description
 from sockd.net.connection_info import Info, Totals, Which
+from sockd.net.defects import Defects
+from sockd.net.group import Group, describe, described
+from sockd.net.peers import Peers
 from sockd.net.secured import SecuredRows
-from sockd.wire.framing import Fixed, Record
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from sockd.net.outbox import Outbox
     from sockd.net.proxied import Proxied
     from sockd.net.sink import Sink
+    from sockd.net.socket_address import SocketAddress
     from sockd.wire.framing import Framing
 
 EVENT = struct.Struct("=iiiiqqq")
@@ -39,6 +41,7 @@ EVENT_SIZE = EVENT.size
 EVENTS_A_ROW = 8
 
 _EVENTS, _READY, _CHANGES, _CONNECTIONS, _CLOSED = range(5)
+_EVENT_CLOSED: int = lib.SB_EVENT_CLOSED
 
 
 class Writer(Protocol):
@@ -52,38 +55,6 @@ class Writer(Protocol):
         """Do what was to come behind it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """What connections of one service have in common; times in seconds, sizes in bytes.
-
-    Attributes:
-        merge: frames of several connections may come in one event.
-        announce: what is not frames is told of as well.
-        wire: lines come with the CR that they had.
-    """
-
-    framing: Framing
-    serve: int
-    merge: bool
-    announce: bool
-    wire: bool = False
-    high_water: int
-    max_buffer: int
-    idle_timeout: float
-    frame_timeout: float
-    write_timeout: float
-    linger_timeout: float
-
-
-def describe(framing: Framing) -> Any:  # noqa: ANN401 - a cffi pointer
-    """Describe a framing to the C core; a record's tuples are Python's business.
-
-    Raises:
-        ValueError: the limit is more than memory can be.
-    """
-    return description(Fixed(framing.size) if isinstance(framing, Record) else framing)
-
-
 class ConnectionSet:
     """Every stream connection of the process.
 
@@ -91,9 +62,11 @@ class ConnectionSet:
         size: connections at most.
         memory: bytes that all unfinished frames and unsent replies may take.
         epoll: whether the set waits by itself (Linux), or is told what is ready.
+        defects: told of what a sink raises.
     """
 
-    def __init__(self, *, size: int, memory: int, epoll: bool) -> None:
+    def __init__(self, *, size: int, memory: int, epoll: bool, defects: Defects | None = None) -> None:
+        self._defects = defects or Defects(time.monotonic)
         self._set = lib.sb_set_new(size, epoll)
         if self._set == ffi.NULL:
             raise OSError(ffi.errno, os.strerror(ffi.errno))
@@ -110,7 +83,7 @@ class ConnectionSet:
         self._size = size
         self._sinks: list[Sink] = []
         self._hooks: list[Callable[[int], None] | None] = []
-        self._proxied: dict[int, Proxied] = {}
+        self.peers = Peers(self)
         self.tls = SecuredRows(self)
         self._handled = 0
         self._dirty: list[Writer] = []
@@ -145,25 +118,7 @@ class ConnectionSet:
         Raises:
             ValueError: its framing cannot be served so.
         """
-        flags = (lib.SB_GROUP_MERGE if group.merge else 0) | (lib.SB_GROUP_ANNOUNCE if group.announce else 0)
-        flags |= lib.SB_GROUP_WIRE if group.wire else 0
-        number = lib.sb_set_group(
-            self._set,
-            ffi.new(
-                "sb_group *",
-                {
-                    "framing": describe(group.framing)[0],
-                    "serve": group.serve,
-                    "flags": flags,
-                    "high_water": group.high_water,
-                    "max_unsent": group.max_buffer,
-                    "idle_ms": max(1, round(group.idle_timeout * 1000)),
-                    "frame_ms": max(1, round(group.frame_timeout * 1000)),
-                    "stall_ms": max(1, round(group.write_timeout * 1000)),
-                    "linger_ms": round(group.linger_timeout * 1000),
-                },
-            ),
-        )
+        number = lib.sb_set_group(self._set, described(group))
         if number == lib.SB_ERR_INVALID:
             raise ValueError(f"no stream can be cut by {group.framing!r}, or not for a service of the C core")
         if number < 0:
@@ -253,7 +208,21 @@ class ConnectionSet:
         return self._handled < self._counts[_EVENTS]
 
     def dispatch(self) -> None:
-        """Tell the sinks of every event, also of those that come of it."""
+        """Tell the sinks of every event, also of those that come of it; a failure costs the event's connection."""
+        while self._handled < self._counts[_EVENTS]:
+            try:
+                self._dispatch()
+            except BaseException as error:
+                self._failed(error, self._handled - 1)
+
+    def _failed(self, error: BaseException, index: int) -> None:
+        self._defects.report(error)
+        kind, id, _, first, _, _, count = EVENT.unpack_from(self._events, index * EVENT_SIZE)
+        if kind != _EVENT_CLOSED:
+            for one in [id] if id >= 0 else [id for id, _ in self.parts(first, count)]:
+                self.abort(one)
+
+    def _dispatch(self) -> None:
         counts, events, sinks, unpack = self._counts, self._events, self._sinks, EVENT.unpack_from
         while (index := self._handled) < counts[_EVENTS]:
             kind, id, group, detail, offset, size, count = unpack(events, index * EVENT_SIZE)
@@ -272,16 +241,27 @@ class ConnectionSet:
                 self._closed(group, id, CloseReason(detail))
 
     def _closed(self, group: int, id: int, reason: CloseReason) -> None:
-        self._sinks[group].closed(id, reason)
-        hook = self._hooks[group]
-        if hook is not None:
-            hook(id)
-        if self._proxied:
-            self._proxied.pop(id, None)
+        """Tell of an end; whoever fails to hear it keeps nobody else from it, for all of them count."""
+        try:
+            self._sinks[group].closed(id, reason)
+        finally:
+            try:
+                hook = self._hooks[group]
+                if hook is not None:
+                    hook(id)
+            finally:
+                self._forget(id)
+
+    def _forget(self, id: int) -> None:
+        """Drop what is kept beside a row, and wake whoever waits for one."""
+        self.peers.ended(id)
         self.tls.ended(id)
         waiting, self._waiting = self._waiting, []
         for callback in waiting:
-            callback()
+            try:
+                callback()
+            except BaseException as error:
+                self._defects.report(error)
 
     # ---- frames in, replies out
 
@@ -361,7 +341,14 @@ class ConnectionSet:
             )
             for writer in dirty:
                 if writer.has_more:
-                    writer.flushed()
+                    self._flushed(writer)
+
+    def _flushed(self, writer: Writer) -> None:
+        try:
+            writer.flushed()
+        except BaseException as error:
+            self._defects.report(error)
+            self.abort(writer.id)
 
     # ---- connections
 
@@ -375,8 +362,14 @@ class ConnectionSet:
         stopped = self._stopped[0]
         return came, -1 if stopped == lib.SB_ERR_FULL else stopped
 
-    def add(self, sock: socket.socket, group: int) -> int | None:
+    def add(
+        self, sock: socket.socket, group: int, peer: SocketAddress | None = None, proxied: Proxied | None = None
+    ) -> int | None:
         """Take a connected, non-blocking socket over; return its id, None when the set is full.
+
+        Args:
+            peer: who it is; None to ask the kernel.
+            proxied: what a proxy told of the connection.
 
         Raises:
             OSError: it cannot be watched.
@@ -387,18 +380,9 @@ class ConnectionSet:
         if id < 0:
             raise self._error()
         sock.detach()
+        if peer is not None:
+            self.peers.name(id, peer, proxied)
         return id
-
-    def name_peer(self, id: int, peer: bytes, proxied: Proxied | None = None) -> None:
-        """Name a peer that the kernel cannot name, by a packed sockaddr (sockd.net.packed), and the way it came."""
-        if lib.sb_set_peer(self._set, id, peer, len(peer)) < 0:
-            raise LookupError(f"no connection {id}")
-        if proxied is not None:
-            self._proxied[id] = proxied
-
-    def proxied(self, id: int) -> Proxied | None:
-        """Return what a proxy told of a connection, None for one that came by itself."""
-        return self._proxied.get(id)
 
     @property
     def memory(self) -> int:

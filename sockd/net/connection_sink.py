@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import convert
 
-from sockd.net import packed
 from sockd.net.connection import Connection
 from sockd.net.kernel import unacknowledged
 from sockd.net.sink import Sink
@@ -63,7 +62,7 @@ class ConnectionSink(Sink):
         self._live[id] = connection
         try:
             receiver, protocol = self._make()
-        except Exception as error:
+        except BaseException as error:
             logger.error("handler failed", exc_info=error, extra={"event": {"service": self._service}})
             self._set.shut(id, CloseReason.HANDLER_ERROR)
             return
@@ -95,7 +94,7 @@ class ConnectionSink(Sink):
         try:
             receiver, protocol = self._make()
             connection.restore(receiver, protocol, convert(snapshot, Snapshot))
-        except Exception as error:
+        except BaseException as error:
             logger.error("handler failed", exc_info=error, extra={"event": {"service": self._service}})
             connection.leave()
             return False
@@ -117,21 +116,22 @@ def log_end(service: str, connections: ConnectionSet, id: int, reason: CloseReas
     if not logger.isEnabledFor(logging.INFO):
         return
     info = connections.info(id)
+    peer = connections.peers.of(id, info)
     event: dict[str, object] = {
         "service": service,
-        "peer": packed.text(info.peer, info.fd),
+        "peer": str(peer),
         "reason": str(reason),
         "frames": info.frames,
         "received": info.received,
         "sent": info.sent,
         "seconds": round(info.elapsed, 3),
     }
-    if name := connections.name_of(packed.host(info.peer)):
+    if name := connections.name_of(peer.host):
         event["name"] = name
-    if proxied := connections.proxied(id):
+    if proxied := connections.peers.proxied(id):
         event["via"] = proxied.via
     if info.unsent:
         event["unsent"] = info.unsent
-    if info.peer and connections.tls.of(id) is None and (waiting := unacknowledged(info.fd)):
+    if peer.host and connections.tls.of(id) is None and (waiting := unacknowledged(info.fd)):
         event["unacknowledged"] = waiting
     logger.info("closed", extra={"event": event})

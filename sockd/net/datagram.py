@@ -4,7 +4,8 @@ A frame has 0 to 65,507 bytes.  A longer one arrives cut (MSG_TRUNC) and is drop
 a frame is handed to nobody.  A sender without an address (a Unix socket that was not
 bound) is not answered.  An answer that the kernel does not take at once is dropped, as
 UDP may; so is one that is too long, with a line in the log.  What is answered at all is
-decided in sockd.net.datagram_rules.  A condition that lasts is one line in LOG_INTERVAL_SECONDS.
+decided in sockd.net.datagram_rules.  A condition that lasts, a handler that fails included, is one line in an interval:
+anybody can send datagrams, and a line with its traceback is a hundred times as long.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from sockd.errors import Close
 from sockd.net.endpoint import SockAddr, format_sockaddr
 from sockd.net.local_address import ANCILLARY_BYTES, Ancillary, answer_from, tell
+from sockd.net.log_limit import LogLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from sockd.net.loop import EventLoop
     from sockd.net.sockets import Listening
 
-    Outcome = tuple[Reply, Exception | None]
+    Outcome = tuple[Reply, BaseException | None]
 
 logger = logging.getLogger("sockd.datagram")
 
@@ -37,7 +40,6 @@ DATAGRAMS_AT_CLOSE = 4096
 """More than a receive buffer of the default size holds, and an end when they keep coming."""
 MAX_DATAGRAM_BYTES = 65_507
 """What IPv4 leaves of 65,535 for UDP's payload (RFC 791, RFC 768); the same on every kind of socket."""
-LOG_INTERVAL_SECONDS = 5.0
 PAUSE_SECONDS = 0.05
 """After a shortage, which is over when others give back, not by asking again."""
 SHORTAGES = (errno.ENOBUFS, errno.ENOMEM)
@@ -53,8 +55,8 @@ class Threads(Protocol):
     def when_free(self, callback: Callable[[], None]) -> None:
         """Call back once, when one has not."""
 
-    def submit(self, service: str, work: Callable[[], Outcome], done: Callable[[Outcome], None]) -> None:
-        """Run work in a thread, then done with its result in the loop."""
+    def submit(self, service: str, work: Callable[[], Outcome], done: Callable[[Outcome], None]) -> bool:
+        """Run work in a thread, then done with its result in the loop; False where there is no thread to be had."""
 
 
 @dataclass
@@ -103,7 +105,7 @@ class DatagramListener:
         self._is_closed = False
         self._buffer = memoryview(bytearray(MAX_DATAGRAM_BYTES))
         self._ancillary_bytes = ANCILLARY_BYTES if tell(listening.socket) else 0
-        self._logged: dict[str, float] = {}
+        self._log_limit = LogLimit(loop.clock)
         self._is_detached = False
         self.service = service
         self.counts: DatagramCounts = former.counts if former else DatagramCounts()
@@ -197,20 +199,24 @@ class DatagramListener:
                 self._listening.close()
 
         self._unanswered += 1
-        self._pool.submit(self.service, lambda: self._call(datagram), done)
+        if not self._pool.submit(self.service, lambda: self._call(datagram), done):
+            self._unanswered -= 1
+            self.counts.failed += 1
 
     def _call(self, datagram: bytes) -> Outcome:
         try:
-            return self._answer(datagram), None
-        except Exception as error:
+            try:
+                return _checked(self._answer(datagram)), None
+            except Close as close:  # there is nothing to close, and its last words are an answer
+                return _checked(close.last_words), None
+        except BaseException as error:
             return None, error
 
     def _answered(self, size: int, sender: SockAddr | None, ancillary: Ancillary, outcome: Outcome) -> None:
         reply, error = outcome
         if error is not None:
             self.counts.failed += 1
-            event = {"service": self.service, **self._of(sender), "frame_bytes": size}
-            logger.error("handler failed", exc_info=error, extra={"event": event})
+            self._log(logging.ERROR, "handler failed", self._of(sender) | {"frame_bytes": size}, error)
             return
         if reply is None or not sender:
             return
@@ -243,12 +249,12 @@ class DatagramListener:
     def _of(self, sender: SockAddr | None) -> dict[str, object]:
         return {"peer": format_sockaddr(self._socket.family, socket.SOCK_DGRAM, sender)}
 
-    def _log(self, level: int, message: str, event: Mapping[str, object]) -> None:
-        now, key = self._loop.clock(), f"{level} {message}"
-        if now - self._logged.get(key, -LOG_INTERVAL_SECONDS) >= LOG_INTERVAL_SECONDS:
-            self._logged[key] = now
+    def _log(self, level: int, message: str, event: Mapping[str, object], error: BaseException | None = None) -> None:
+        held_back = self._log_limit.admit((level, message))
+        if held_back is not None:
             about = {"service": self.service, "address": str(self), **event}
-            logger.log(level, message, extra={"event": about})
+            about |= {"held_back": held_back} if held_back else {}
+            logger.log(level, message, exc_info=error, extra={"event": about})
 
     def hand_over(self) -> None:
         """Receive no more, for another process goes on with the socket; answers that are being made are dropped."""
@@ -264,3 +270,14 @@ class DatagramListener:
         self._receive_some(DATAGRAMS_AT_CLOSE)
         if not self._unanswered:
             self._listening.close()
+
+
+def _checked(reply: object) -> Reply:
+    """Return what a handler has returned, if it can be sent.
+
+    Raises:
+        TypeError: it is neither None nor bytes-like.
+    """
+    if reply is None or isinstance(reply, (bytes, bytearray, memoryview)):
+        return reply
+    raise TypeError(f"the handler returned {type(reply).__name__}, not bytes or None")

@@ -6,8 +6,6 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any
 
-from sockd.net import packed
-
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
@@ -31,13 +29,12 @@ def extra_info(connection: Connection, connections: ConnectionSet, name: str) ->
     return None
 
 
-def _peername(connection: Connection, connections: ConnectionSet) -> SockAddr:
-    info = connections.info(connection.id)
-    return packed.unpack(info.peer, info.fd)[1]
+def _peername(connection: Connection, connections: ConnectionSet) -> SockAddr | bytes | None:
+    return connections.peers.of(connection.id).sockaddr
 
 
 def _peerhost(connection: Connection, connections: ConnectionSet) -> str | None:
-    return connections.name_of(packed.host(connections.info(connection.id).peer))
+    return connections.name_of(connections.peers.of(connection.id).host)
 
 
 def _socket(connection: Connection, connections: ConnectionSet) -> socket.socket:
@@ -45,8 +42,8 @@ def _socket(connection: Connection, connections: ConnectionSet) -> socket.socket
     return connection.socket if near is None else near.outer
 
 
-def _sockname(connection: Connection, connections: ConnectionSet) -> SockAddr:
-    name: SockAddr = _socket(connection, connections).getsockname()
+def _sockname(connection: Connection, connections: ConnectionSet) -> SockAddr | bytes:
+    name: SockAddr | bytes = _socket(connection, connections).getsockname()
     return name
 
 
@@ -60,7 +57,7 @@ def _peercred(connection: Connection, connections: ConnectionSet) -> tuple[int, 
 
 
 def _proxied(connection: Connection, connections: ConnectionSet) -> Proxied | None:
-    return connections.proxied(connection.id)
+    return connections.peers.proxied(connection.id)
 
 
 _TOLD: dict[str, Callable[[Connection, ConnectionSet], Any]] = {

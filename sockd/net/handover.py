@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from sockd.net.socket_address import SocketAddress
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from sockd.net.endpoint import SockAddr
     from sockd.net.resolver import Resolver
 
     WhenDone = Callable[[], None]
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class Taker(Protocol):
     """Serves connections by itself."""
 
-    def take(self, sock: socket.socket, peer: SockAddr, done: WhenDone) -> None:
+    def take(self, sock: socket.socket, peer: SocketAddress, done: WhenDone) -> None:
         """Own a connected, non-blocking socket from now on; done() is called once, when it is served."""
 
 
@@ -51,18 +52,19 @@ class Handover:
         self._taker = taker
         self._resolver = resolver
         self._door = door
-        self._waiting: dict[socket.socket, tuple[SockAddr, WhenDone, set[str]]] = {}
+        self._waiting: dict[socket.socket, tuple[SocketAddress, WhenDone, set[str]]] = {}
 
     def door(self, done: WhenDone) -> Accepts | None:
         """Return what accepts by itself; None: each connection is to be given."""
         return None if self._door is None or self._resolver is not None else self._door(done)
 
-    def give(self, sock: socket.socket, peer: SockAddr, done: WhenDone) -> None:
+    def give(self, sock: socket.socket, peer: SocketAddress, done: WhenDone) -> None:
         """Hand one over, at once or when its names are known."""
-        if self._resolver is None or isinstance(peer, str) or isinstance(local := sock.getsockname(), str):
+        local = SocketAddress.of(sock.getsockname()) if self._resolver is not None and peer.host else None
+        if self._resolver is None or local is None or not local.host:
             self._taker.take(sock, peer, done)
             return
-        hosts = {peer[0], local[0]}
+        hosts = {peer.host, local.host}
         self._waiting[sock] = peer, done, hosts
         for host in tuple(hosts):
             self._resolver.ask(host, lambda _name, host=host: self._answered(sock, host))  # type: ignore[misc]

@@ -27,25 +27,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sockd.net import packed
 from sockd.net.admission import Admission, Verdict
 from sockd.net.balance import MOMENT_SECONDS
-from sockd.net.connection_sink import log_end
-from sockd.net.endpoint import format_peer
 from sockd.net.kernel import accept_queue
 from sockd.net.last_calls import take_no_more
+from sockd.net.log_limit import LogLimit
+from sockd.net.overload import Quota
 from sockd.net.proxied import ProxyHeaders
-from sockd.net.sink import Sink
-from sockd.wire.state import CloseReason
+from sockd.net.socket_address import SocketAddress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from sockd.net.connection_set import ConnectionSet, Group
-    from sockd.net.endpoint import SockAddr
+    from sockd.net.connection_set import ConnectionSet
     from sockd.net.handover import Handover
     from sockd.net.kernel import AcceptQueue
     from sockd.net.loop import EventLoop
+    from sockd.net.overload import Refusals
     from sockd.net.proxied import Proxied
     from sockd.net.reserve import Reserve
     from sockd.net.resolver import Resolver
@@ -61,53 +59,30 @@ ACCEPTS_A_TURN = 128
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 0.8
 """A shortage is over when others close, not by asking again; service is back within a second."""
-LOG_INTERVAL_SECONDS = 5.0
-"""A condition that lasts is one line in this time."""
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 RESET = struct.pack("ii", 1, 0)
 """struct linger, on and 0 seconds: close() sends RST (socket(7), FAQ IV.6)."""
 
 
-@dataclass
-class Quota:
-    """Connections open at once, and how many may be; shared by the listeners of a service."""
+@dataclass(eq=False)
+class _Arrival:
+    """A connection on its way from accept() to whoever serves it, and what it holds of the listener's.
 
-    most: int | None
-    count: int = 0
-
-    @property
-    def room(self) -> int:
-        """How many more may come."""
-        return 2**31 - 1 if self.most is None else self.most - self.count
-
-
-class Refusals(Sink):
-    """Connections that were not let in, while they are told so; what they say is discarded.
-
-    Args:
-        limits: of the group that they go into.
-        most: how many may be told at once, so that they leave room for those that are let in.
+    Attributes:
+        sock: the connection; behind a handshake its service's end.
+        accepted: the address that accept() gave.
+        client: who it is: the same, or what a PROXY header has named.
+        has_place: it counts among the connections that are open.
+        source: the host that it counts for among the connections of one source; empty for none.
     """
 
-    def __init__(self, connections: ConnectionSet, limits: Group, most: int) -> None:
-        self._set = connections
-        self._quota = Quota(most)
-        self._group = connections.add_group(limits, self)
-
-    def take(self, sock: socket.socket, banner: bytes) -> None:
-        """Say the banner, then close in order; past `most` of them, at once."""
-        id = self._set.add(sock, self._group) if self._quota.room > 0 else None
-        if id is None:
-            sock.close()
-            return
-        self._quota.count += 1
-        self._set.write(id, banner)
-        self._set.shut(id, CloseReason.REFUSED)
-
-    def closed(self, id: int, reason: CloseReason) -> None:
-        """Log the end."""
-        self._quota.count -= 1
-        log_end("", self._set, id, reason)
+    sock: socket.socket
+    accepted: SocketAddress
+    client: SocketAddress
+    proxied: Proxied | None = None
+    secured: Secured | None = None
+    has_place: bool = False
+    source: str = ""
 
 
 class Listener:
@@ -180,7 +155,8 @@ class Listener:
         elif is_plain and handover is not None and (door := handover.door(self._passed)) is not None:
             self._accept_batch = door.accept
         self._pause = FIRST_PAUSE_SECONDS
-        self._logged: dict[str, float] = {}
+        self._log_limit = LogLimit(loop.clock)
+        self._sources: dict[int, str] = {}
         self._deferred = False
         self._successor: Listener | None = None
         self.service = service
@@ -265,7 +241,7 @@ class Listener:
                 self._defer("max_connections")
                 return False
             try:
-                sock, peer = self._socket.accept()
+                sock, name = self._socket.accept()
             except BlockingIOError:
                 return False
             except OSError as error:
@@ -274,20 +250,57 @@ class Listener:
                 continue  # that connection's own: ECONNABORTED, EPROTO, EPERM and kin (accept(2))
             self._pause = FIRST_PAUSE_SECONDS
             sock.setblocking(False)
-            if self._headers is not None and not full and self._headers.expects(peer):
-                self._hold(1)  # it has its place while its header is waited for
-                self._headers.take(sock, peer, partial(self._introduced, sock))
-            else:
-                self._take(sock, peer, full, None)
+            address = SocketAddress.of(name)
+            self._take(_Arrival(sock, address, address), partial(self._introduce, full=full))
         return True
 
-    def _introduced(self, sock: socket.socket, peer: SockAddr | None, proxied: Proxied | None) -> None:
-        """Go on with a connection whose PROXY header has come; no peer: it has not, and the socket is closed."""
-        self._hold(-1)
-        if peer is not None:
-            self._take(sock, peer, False, proxied)
+    # ---- on the way: PROXY header, rules, handshake, service
+
+    def _take(self, one: _Arrival, step: Callable[[_Arrival], None]) -> None:
+        """Take a connection a step further; whatever fails costs it alone."""
+        try:
+            step(one)
+        except OSError as error:
+            self._log(logging.ERROR, "take", "connection dropped", {"address": str(self), "error": str(error)})
+            self._drop(one)
+        except BaseException as error:
+            self._loop.defects.report(error)
+            self._drop(one)
+
+    def _drop(self, one: _Arrival) -> None:
+        """Close a connection that is not served, if it is not closed, and go on if a place is what is waited for."""
+        one.sock.close()
+        self._give_back(one)
+        self._wake()
+
+    def _give_back(self, one: _Arrival) -> None:
+        """Give back what a connection holds; again does nothing."""
+        if one.has_place:
+            one.has_place = False
+            self._hold(-1)
+        if one.source and self._admission is not None:
+            self._admission.release(one.source)
+            one.source = ""
+
+    def _hold_place(self, one: _Arrival) -> None:
+        if not one.has_place:
+            one.has_place = True
+            self._hold(1)
+
+    def _introduce(self, one: _Arrival, full: bool) -> None:
+        if self._headers is not None and not full and self._headers.expects(one.accepted):
+            self._hold_place(one)  # while its header is waited for
+            self._headers.take(one.sock, one.accepted, partial(self._introduced, one))
         else:
-            self._wake()
+            self._judge(one, full)
+
+    def _introduced(self, one: _Arrival, client: SocketAddress | None, proxied: Proxied | None) -> None:
+        """Go on with a connection whose PROXY header has come; no client: it has not, and the socket is closed."""
+        if client is None:
+            self._drop(one)
+            return
+        one.client, one.proxied = client, proxied
+        self._take(one, self._judge)
 
     def _wake(self) -> None:
         """Go on, or have who goes on with the socket do it, if that waits for a place."""
@@ -297,63 +310,59 @@ class Listener:
         if accepting._deferred:
             accepting._go_on()
 
-    def _take(self, sock: socket.socket, peer: SockAddr, full: bool, proxied: Proxied | None) -> None:
-        try:
-            self._judge(sock, peer, full, proxied)
-        except OSError as error:
-            self._log(logging.ERROR, "take", "connection dropped", {"address": str(self), "error": str(error)})
-            sock.close()
-
-    def _judge(self, sock: socket.socket, peer: SockAddr, full: bool, proxied: Proxied | None) -> None:
+    def _judge(self, one: _Arrival, full: bool = False) -> None:
         verdict = Verdict.ADMITTED
         if self._admission is not None and not full:
-            verdict = self._admission.judge("" if isinstance(peer, str) else peer[0])
+            # What a header names without an address (a Unix socket) is judged by the proxy's own.
+            host = one.client.host or one.accepted.host
+            verdict = self._admission.judge(host)
+            one.source = host if verdict is Verdict.ADMITTED else ""
         if full or verdict is not Verdict.ADMITTED:
-            self._refuse(sock, peer, "max_connections" if full else verdict.value)
+            self._refuse(one, "max_connections" if full else verdict.value)
         elif self._handshakes is not None and self._is_encrypted:
-            self._hold(1)  # it has its place while its handshake goes on
-            self._handshakes.take(sock, peer, partial(self._secured, peer, proxied))
+            self._hold_place(one)  # while its handshake goes on
+            self._handshakes.take(one.sock, one.client, partial(self._secured, one))
         else:
-            self._admit(sock, peer, proxied)
+            self._admit(one)
 
-    def _secured(self, peer: SockAddr, proxied: Proxied | None, near: Secured | None) -> None:
+    def _secured(self, one: _Arrival, near: Secured | None) -> None:
         """Go on with a connection whose handshake is done, by its service's end; None: it is not, and is closed."""
-        self._hold(-1)
         if near is None:
-            self._release(peer)
-            self._wake()
+            self._drop(one)
             return
-        try:
-            self._admit(near, peer, proxied, near)
-        except OSError as error:
-            self._log(logging.ERROR, "take", "connection dropped", {"address": str(self), "error": str(error)})
-            near.close()
+        one.sock = one.secured = near
+        self._take(one, self._admit)
 
-    def _admit(self, sock: socket.socket, peer: SockAddr, proxied: Proxied | None, near: Secured | None = None) -> None:
+    def _admit(self, one: _Arrival) -> None:
         """Hand a connection to whoever serves it."""
         if self._handover is not None:
-            self._count(1)
-            self._handover.give(sock, peer, lambda: self._served(peer))
-        elif (id := self._set.add(sock, self.group)) is None:
-            self._release(peer)
-            self._refuse(sock, peer, "max_connections of the daemon")
+            self._let_in(one)
+            self._handover.give(one.sock, one.client, partial(self._served, one))
+        elif (id := self._set.add(one.sock, self.group, one.client, one.proxied)) is None:
+            self._refuse(one, "max_connections of the daemon")
         else:
-            self._count(1)
-            if near is not None:
-                self._set.tls.note(id, near)
-            if proxied is not None or (near is not None and not isinstance(peer, str)):
-                self._set.name_peer(id, packed.pack_peer(peer), proxied)
-            if self._settings.names and not isinstance(peer, str):
-                self._resolver.ask(peer[0], lambda name: None)  # remembered until somebody wants it
+            self._let_in(one)
+            if one.source:
+                self._sources[id] = one.source
+            if one.secured is not None:
+                self._set.tls.note(id, one.secured)
+            if self._settings.names and one.client.host:
+                self._resolver.ask(one.client.host, lambda name: None)  # remembered until somebody wants it
 
-    def _refuse(self, sock: socket.socket, peer: SockAddr, why: str) -> None:
-        event = {"address": str(self), "peer": format_peer(peer), "why": why}
+    def _let_in(self, one: _Arrival) -> None:
+        self.came += 1
+        self._hold_place(one)
+
+    def _refuse(self, one: _Arrival, why: str) -> None:
+        self._give_back(one)
+        event = {"address": str(self), "peer": str(one.client), "why": why}
         self._log(logging.WARNING, f"refused: {why}", "refused", event)
         if self._settings.at_limit == "reset":
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            sock.close()
+            one.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            one.sock.close()
             return
-        self._refusals.take(sock, self._settings.banner.encode() + b"\n" if self._settings.banner else b"")
+        banner = self._settings.banner.encode() + b"\n" if self._settings.banner else b""
+        self._refusals.take(one.sock, one.client, banner)
 
     # ---- pausing
 
@@ -402,10 +411,10 @@ class Listener:
             self._loop.call_later(LONGEST_PAUSE_SECONDS, self._go_on)
 
     def _log(self, level: int, key: str, message: str, event: Mapping[str, object]) -> None:
-        now = self._loop.clock()
-        if now - self._logged.get(key, -LOG_INTERVAL_SECONDS) >= LOG_INTERVAL_SECONDS:
-            self._logged[key] = now
-            logger.log(level, message, extra={"event": event})
+        held_back = self._log_limit.admit(key)
+        if held_back is not None:
+            about = {**event, "held_back": held_back} if held_back else event
+            logger.log(level, message, extra={"event": about})
 
     # ---- counting
 
@@ -417,32 +426,31 @@ class Listener:
         for quota in self._quotas:
             quota.count += places
 
-    def _served(self, peer: SockAddr) -> None:
+    def _served(self, one: _Arrival) -> None:
         """Count a connection that was handed over as ended, and go on if that is what was waited for."""
-        self._release(peer)
-        self._passed()
+        self._give_back(one)
+        self._wake()
 
     def _passed(self) -> None:
-        self._count(-1)
+        """Count a connection as ended that the service has accepted itself."""
+        self._hold(-1)
         self._wake()
 
     def _ended(self, id: int) -> None:
-        self._count(-1)
-        if self._admission is not None:
-            self._release(packed.unpack(self._set.info(id).peer)[1])
+        self._hold(-1)
+        source = self._sources.pop(id, "")
+        if source and self._admission is not None:
+            self._admission.release(source)
 
     def adopt(self, id: int) -> None:
         """Count a connection that another process let in."""
         self._hold(1)
-        host = packed.host(self._set.info(id).peer)
-        if self._admission is not None:
+        host = self._set.peers.source_host(id)
+        if self._admission is not None and host:
             self._admission.count(host)
-        if self._settings.names and host:
-            self._resolver.ask(host, lambda name: None)
-
-    def _release(self, peer: SockAddr) -> None:
-        if self._admission is not None and not isinstance(peer, str):
-            self._admission.release(peer[0])
+            self._sources[id] = host
+        if self._settings.names and (client := self._set.peers.of(id).host):
+            self._resolver.ask(client, lambda name: None)
 
     # ---- the end
 

@@ -1,12 +1,16 @@
 """The event loop: a selector, timers and a wake-up; it knows no connection and no service.
 
-A key's data is the callback, called with nothing.  Callbacks that raise are a
-defect of sockd and end the loop; handlers are guarded where they are called.
+A key's data is the callback, called with nothing.  Handlers are guarded where they are called, so
+whatever a callback raises is a defect of sockd: it is reported, and costs the callback's own
+descriptor.  What that means the owner says with `guarded`; a descriptor that has no such owner rests for
+REST_SECONDS.  A callback runs only while what it was found ready for is still registered:
+an earlier callback of the same turn may have ended it, and its descriptor's number may be another's by then.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import heapq
 import itertools
 import logging
@@ -16,28 +20,48 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from sockd.net.defects import Defects
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+
+    Callback = Callable[[], None]
 
 logger = logging.getLogger("sockd.loop")
 
 FAILURES = 100
 """Failures of the wait in a row after which something is broken for good."""
 FAILURE_PAUSE_SECONDS = 0.01
+REST_SECONDS = 1.0
+"""For a descriptor whose callback has raised, and would raise again at once."""
+MIN_COMPACTED = 64
+"""Cancelled timers are swept out of the heap when there are so many, and more of them than of others."""
 
 
 class Timer:
-    """A callback to come; cancel() takes it back."""
+    """A callback to come; cancel() takes it back.
 
-    __slots__ = ("callback", "when")
+    Attributes:
+        when: by the loop's clock.
+        callback: None once it was called or taken back.
+        when_cancelled: told that it was taken back, for whoever keeps it; None for nobody.
+    """
 
-    def __init__(self, when: float, callback: Callable[[], None]) -> None:
+    __slots__ = ("_loop", "callback", "when", "when_cancelled")
+
+    def __init__(self, when: float, callback: Callback, loop: EventLoop) -> None:
         self.when = when
-        self.callback: Callable[[], None] | None = callback
+        self.callback: Callback | None = callback
+        self.when_cancelled: Callable[[Timer], None] | None = None
+        self._loop = loop
 
     def cancel(self) -> None:
         """Take it back; harmless when it has been called."""
-        self.callback = None
+        if self.callback is not None:
+            self.callback = None
+            self._loop.timer_cancelled()
+            if self.when_cancelled is not None:
+                self.when_cancelled(self)
 
 
 class Watch(Protocol):
@@ -66,8 +90,10 @@ class EventLoop:
     Args:
         selector: its keys' data are callbacks.
         clock: seconds, never going back.
+        defects: told of what callbacks raise; its own by default.
 
     Attributes:
+        defects: see above.
         watch: told of every turn, None for nobody.
         observe: told how long each turn worked, in seconds; None for nobody.
         unfinished: what had better come to its end before the loop does.
@@ -76,12 +102,20 @@ class EventLoop:
 
     serves_coroutines = False
 
-    def __init__(self, selector: selectors.BaseSelector, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        clock: Callable[[], float],
+        defects: Defects | None = None,
+    ) -> None:
         self._selector = selector
         self.clock = clock
+        self.defects = defects or Defects(clock)
         self._timers: list[tuple[float, int, Timer]] = []
+        self._cancelled = 0
+        self._resting: dict[int, Timer] = {}
         self._order = itertools.count()
-        self._soon: deque[Callable[[], None]] = deque()
+        self._soon: deque[Callback] = deque()
         self._running = False
         self._failures = 0
         self._own: dict[Callable[[EventLoop], Any], Any] = {}
@@ -118,20 +152,23 @@ class EventLoop:
         own: C = self._own[kind]
         return own
 
-    def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
+    def add_reader(self, fd: int, callback: Callback) -> None:
         """Call back whenever the descriptor is readable."""
+        self._rests_no_more(fd)
         self._selector.register(fd, selectors.EVENT_READ, callback)
 
-    def add_writer(self, fd: int, callback: Callable[[], None]) -> None:
+    def add_writer(self, fd: int, callback: Callback) -> None:
         """Call back whenever the descriptor is writable; for one that is not read."""
+        self._rests_no_more(fd)
         self._selector.register(fd, selectors.EVENT_WRITE, callback)
 
     def remove_reader(self, fd: int) -> None:
         """Call back no more; harmless when it was not watched."""
+        self._rests_no_more(fd)
         if fd in self._selector.get_map():
             self._selector.unregister(fd)
 
-    def watch_fd(self, fd: int, events: int, callback: Callable[[], None]) -> None:
+    def watch_fd(self, fd: int, events: int, callback: Callback) -> None:
         """Call back whenever the descriptor is ready for one of the events.
 
         Args:
@@ -142,23 +179,51 @@ class EventLoop:
         elif fd in self._selector.get_map():
             self._selector.modify(fd, events, callback)
         else:
+            self._rests_no_more(fd)
             self._selector.register(fd, events, callback)
 
-    def call_soon(self, callback: Callable[[], None]) -> None:
+    def call_soon(self, callback: Callback) -> None:
         """Call back once, in this turn or the next."""
         self._soon.append(callback)
 
-    def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
+    def call_soon_threadsafe(self, callback: Callback) -> None:
         """Call back once in the loop, from whichever thread this is called."""
         self._soon.append(callback)
         with contextlib.suppress(OSError):  # full: it is awake; closed: nobody listens
             self._writer.send(b"\0")
 
-    def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
+    def call_later(self, delay: float, callback: Callback) -> Timer:
         """Call back once, `delay` seconds from now."""
-        timer = Timer(self.clock() + delay, callback)
+        timer = Timer(self.clock() + delay, callback, self)
         heapq.heappush(self._timers, (timer.when, next(self._order), timer))
         return timer
+
+    def timer_cancelled(self) -> None:
+        """Count a cancelled timer (for Timer); a heap of which most are cancelled is swept."""
+        self._cancelled += 1
+        if self._cancelled > MIN_COMPACTED and 2 * self._cancelled > len(self._timers):
+            self._timers = [row for row in self._timers if row[2].callback is not None]
+            heapq.heapify(self._timers)
+            self._cancelled = 0
+
+    def guarded(self, callback: Callback, abort: Callback) -> Callback:
+        """Return a callback whose failure is reported, and then costs what `abort` ends; nothing is raised.
+
+        Args:
+            callback: of a descriptor, a timer or call_soon().
+            abort: ends the descriptor that the callback is about, at once.
+        """
+        return functools.partial(self._call_guarded, callback, abort)
+
+    def _call_guarded(self, callback: Callback, abort: Callback) -> None:
+        try:
+            callback()
+        except BaseException as error:
+            self.defects.report(error)
+            try:
+                abort()
+            except BaseException as another:
+                self.defects.report(another)
 
     @property
     def is_busy(self) -> bool:
@@ -186,8 +251,7 @@ class EventLoop:
 
     def run_once(self, timeout: float | None) -> None:
         """Run one turn, waiting at most `timeout` seconds (None: until something happens)."""
-        for key, _ in self._wait(timeout):
-            key.data()
+        self._run_ready(self._wait(timeout))
         self._run_due()
         self._turn_over()
 
@@ -214,11 +278,43 @@ class EventLoop:
                 watch.arm()
         return ready
 
+    def _run_ready(self, ready: list[tuple[selectors.SelectorKey, int]]) -> None:
+        """Call back for the descriptors that are ready, but for those that are not registered any more as they were."""
+        registered = self._selector.get_map().get
+        for key, _ in ready:
+            if key.fd < 0 or registered(key.fd) is key:  # negative: the selector's own
+                try:
+                    key.data()
+                except BaseException as error:
+                    self.defects.report(error)
+                    self._suspend(key)
+
+    def _suspend(self, key: selectors.SelectorKey) -> None:
+        """Watch a descriptor no more for a while, unless its callback has ended that itself."""
+        if key.fd >= 0 and self._selector.get_map().get(key.fd) is key:
+            self._selector.unregister(key.fd)
+            self._resting[key.fd] = self.call_later(REST_SECONDS, functools.partial(self._resume, key))
+
+    def _resume(self, key: selectors.SelectorKey) -> None:
+        del self._resting[key.fd]
+        self._selector.register(key.fd, key.events, key.data)
+
+    def _rests_no_more(self, fd: int) -> None:
+        """Forget a rest: the descriptor is watched anew, or is to be closed."""
+        if fd in self._resting:
+            self._resting.pop(fd).cancel()
+
     def _run_due(self) -> None:
         if self._timers:
             self._run_timers()
         for _ in range(len(self._soon)):
-            self._soon.popleft()()
+            self._call(self._soon.popleft())
+
+    def _call(self, callback: Callback) -> None:
+        try:
+            callback()
+        except BaseException as error:
+            self.defects.report(error)
 
     def _select(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait; a failure of the wait itself (ENOMEM, say) is survived as long as it does not last."""
@@ -239,8 +335,10 @@ class EventLoop:
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]
             callback, timer.callback = timer.callback, None
-            if callback is not None:
-                callback()
+            if callback is None:
+                self._cancelled -= 1
+            else:
+                self._call(callback)
 
 
 def loop_class(*, asyncio: bool) -> type[EventLoop]:

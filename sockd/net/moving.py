@@ -15,6 +15,7 @@ from sockd.net.proxied import Proxied  # noqa: TC001 - msgspec reads annotations
 
 if TYPE_CHECKING:
     from sockd.net.connection_set import ConnectionSet
+    from sockd.net.socket_address import SocketAddress
 
 NUMBERS = (
     "flags", "high", "low", "received", "sent", "frames", "opened_ms", "moved_ms", "framing_ms", "leaving_ms",
@@ -27,7 +28,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         listener: number of the listening socket that it came through.
         numbers: of a struct sb_moved, by name.
-        peer: a packed sockaddr; empty where the kernel knows, as of a Unix socket.
+        peer: who it is.
         unframed: input that was not handed out.
         unsent: output that the kernel has not taken.
         snapshot: of its sink.
@@ -36,7 +37,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     listener: int
     numbers: dict[str, int]
-    peer: bytes
+    peer: SocketAddress
     unframed: bytes
     unsent: bytes
     snapshot: Any
@@ -56,11 +57,11 @@ def export(connections: ConnectionSet, id: int, listener: int, snapshot: object)
     return Row(
         listener=listener,
         numbers={name: getattr(moved, name) for name in NUMBERS},
-        peer=ffi.unpack(moved.peer, moved.peer_size),
+        peer=connections.peers.of(id),
         unframed=ffi.unpack(data[0], moved.in_size) if moved.in_size else b"",
         unsent=ffi.unpack(data[1], moved.out_size) if moved.out_size else b"",
         snapshot=snapshot,
-        proxied=connections.proxied(id),
+        proxied=connections.peers.proxied(id),
     )
 
 
@@ -74,13 +75,10 @@ def take(connections: ConnectionSet, row: Row, fd: int, group: int) -> int | Non
         Its id; None where there is no room for it, or no memory.
     """
     moved = ffi.new("sb_moved *", {**row.numbers, "in_size": len(row.unframed), "out_size": len(row.unsent)})
-    moved.peer_size = len(row.peer)
-    ffi.memmove(moved.peer, row.peer, len(row.peer))
     id = int(lib.sb_set_import(connections.handle, fd, group, moved, row.unframed, row.unsent))
     if id < 0:
         return None
-    if row.proxied is not None:
-        connections.name_peer(id, row.peer, row.proxied)
+    connections.peers.name(id, row.peer, row.proxied)
     return id
 
 

@@ -10,19 +10,22 @@ from __future__ import annotations
 import logging
 import socket
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.net.admission import Networks
-from sockd.net.endpoint import format_peer
+from sockd.net.deadline import Deadline
+from sockd.net.socket_address import SocketAddress
 from sockd.wire import proxy
 from sockd.wire.proxy import Header, ProxyError  # an upgrade reads the annotations of Proxied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sockd.net.endpoint import SockAddr
-    from sockd.net.loop import EventLoop, Timer
+    from sockd.net.loop import EventLoop
     from sockd.settings import ProxyProtocolSettings
+
+    WhenDone = Callable[["SocketAddress | None", "Proxied | None"], None]
 
 logger = logging.getLogger("sockd.proxy")
 
@@ -38,20 +41,25 @@ class Proxied:
     """A connection that came through a proxy.
 
     Attributes:
-        via: the proxy's own address, as text.
+        proxy: the proxy's own address, as accept() gave it.
         header: what it said.
     """
 
-    via: str
+    proxy: SocketAddress
     header: Header
+
+    @property
+    def via(self) -> str:
+        """The proxy's own address, as text."""
+        return str(self.proxy)
 
 
 @dataclass
 class _Waiting:
     sock: socket.socket
-    via: str
-    done: Callable[[SockAddr | None, Proxied | None], None]
-    timer: Timer
+    proxy: SocketAddress
+    done: WhenDone
+    deadline: Deadline
     head: bytes = b""
 
 
@@ -76,32 +84,33 @@ class ProxyHeaders:
         """Return how many connections wait for theirs."""
         return len(self._waiting)
 
-    def expects(self, peer: SockAddr) -> bool:
+    def expects(self, peer: SocketAddress) -> bool:
         """Tell whether a connection of this peer begins with a header; from anybody else it is the client's own."""
-        if isinstance(peer, str):
+        if peer.family == socket.AF_UNIX:
             return self._unix
-        return self._networks is not None and self._networks.admit(peer[0])
+        return bool(peer.host) and self._networks is not None and self._networks.admit(peer.host)
 
-    def take(
-        self, sock: socket.socket, peer: SockAddr, done: Callable[[SockAddr | None, Proxied | None], None]
-    ) -> None:
+    def take(self, sock: socket.socket, peer: SocketAddress, done: WhenDone) -> None:
         """Own a connection until its header is there.
 
         Args:
             sock: connected, non-blocking.
             done: is called once: with the client's address and what is known of its way, or with None twice
                 when no header came; the socket is closed then.
+
+        Raises:
+            OSError: the socket cannot be watched; it is the caller's still, and done() is not called.
         """
-        via = format_peer(peer)
         if len(self._waiting) >= MOST_WAITING:
             sock.close()
-            self._log(logging.WARNING, via, f"{MOST_WAITING} wait for theirs already")
+            self._log(logging.WARNING, peer, f"{MOST_WAITING} wait for theirs already")
             done(None, None)
             return
         fd = sock.fileno()
-        timer = self._loop.call_later(self._timeout, lambda: self._drop(fd, f"not whole after {self._timeout:g} s"))
-        self._waiting[fd] = _Waiting(sock, via, lambda client, way: done(client or peer if way else None, way), timer)
-        self._loop.add_reader(fd, lambda: self._readable(fd))
+        abort = partial(self._drop, fd, "internal error")
+        self._loop.add_reader(fd, self._loop.guarded(partial(self._readable, fd), abort))
+        late = partial(self._drop, fd, f"not whole after {self._timeout:g} s")
+        self._waiting[fd] = _Waiting(sock, peer, done, Deadline(self._loop, self._timeout, late, abort))
 
     def _readable(self, fd: int) -> None:
         one = self._waiting[fd]
@@ -126,24 +135,27 @@ class ProxyHeaders:
     def _known(self, fd: int, header: Header) -> None:
         one = self._leave(fd)
         if header.local:
-            logger.debug("proxy's own connection", extra={"event": {"address": self._address, "via": one.via}})
-        one.done(_sockaddr(header), Proxied(one.via, header))
+            event = {"address": self._address, "via": str(one.proxy)}
+            logger.debug("proxy's own connection", extra={"event": event})
+        one.done(_client(header) or one.proxy, Proxied(one.proxy, header))
 
     def _drop(self, fd: int, why: str) -> None:
         """Close without an answer (section 2 of the protocol); quietly where nothing was sent, as health checks do."""
+        if fd not in self._waiting:
+            return
         one = self._leave(fd)
         one.sock.close()
-        self._log(logging.WARNING if why else logging.DEBUG, one.via, why or "none came")
+        self._log(logging.WARNING if why else logging.DEBUG, one.proxy, why or "none came")
         one.done(None, None)
 
     def _leave(self, fd: int) -> _Waiting:
         one = self._waiting.pop(fd)
-        one.timer.cancel()
+        one.deadline.cancel()
         self._loop.remove_reader(fd)
         return one
 
-    def _log(self, level: int, via: str, why: str) -> None:
-        event = {"address": self._address, "via": via, "why": why}
+    def _log(self, level: int, proxy: SocketAddress, why: str) -> None:
+        event = {"address": self._address, "via": str(proxy), "why": why}
         logger.log(level, "no PROXY header", extra={"event": event})
 
     def close(self) -> None:
@@ -152,11 +164,10 @@ class ProxyHeaders:
             self._drop(fd, "")
 
 
-def _sockaddr(header: Header) -> SockAddr | None:
-    """Return the client's address for the socket module, None where the header tells none."""
+def _client(header: Header) -> SocketAddress | None:
+    """Return the client's address, None where the header tells none."""
     if header.source is None:
         return None
     if isinstance(header.source, str):
-        return header.source
-    host, port = header.source
-    return (host, port, 0, 0) if ":" in host else (host, port)
+        return SocketAddress.of(header.source)
+    return SocketAddress.told(*header.source)

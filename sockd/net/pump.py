@@ -193,12 +193,19 @@ class Pairs:
         size = self._counts[_REQUESTS] * REQUEST.size
         at = _ALLOWED_AT
         for number, group, _, _, began_ms, peer, target in REQUEST.iter_unpack(self._requests[:size]):
-            told = self._keepers[group].judge(number, peer, target, began_ms)
+            told = self._judged(group, number, peer, target, began_ms)
             if told is not None:
                 self._requests[at] = 1
                 self._pumps[number] = told
             at += REQUEST.size
         lib.sb_relay_answer(self._relay)
+
+    def _judged(self, group: int, number: int, peer: bytes, target: bytes, began_ms: int) -> Told | None:
+        try:
+            return self._keepers[group].judge(number, peer, target, began_ms)
+        except BaseException as error:
+            self._loop.defects.report(error)
+            return None  # a session judges it again, by itself
 
     def _tell_returned(self) -> None:
         size = self._counts[_RETURNED] * RETURNED.size
@@ -213,7 +220,10 @@ class Pairs:
             )
         ]
         for keeper, returned, told in found:
-            keeper.take(returned, told)
+            try:
+                keeper.take(returned, told)
+            except BaseException as error:
+                self._loop.defects.report(error)
 
     # ---- a turn
 
@@ -224,10 +234,17 @@ class Pairs:
         ended = self._ended() if self._counts[_ENDS] else ()
         if self._counts[_RETURNED]:
             self._tell_returned()
-        for pump, (reason, error, side, *moved) in ended:
-            pump.ended(CloseReason(reason), error, side, (moved[0], moved[1]))
+        for pump, about in ended:
+            self._tell_end(pump, about)
         if self._counts[_DUE] != self._due:
             self._arm()
+
+    def _tell_end(self, pump: Told, about: list[int]) -> None:
+        reason, code, side, *moved = about
+        try:
+            pump.ended(CloseReason(reason), code, side, (moved[0], moved[1]))
+        except BaseException as error:
+            self._loop.defects.report(error)
 
     def _ended(self) -> list[tuple[Told, list[int]]]:
         """Take those that have ended; whoever is told may begin a pair of the same number."""
@@ -235,8 +252,8 @@ class Pairs:
         return [(self._pumps.pop(number), about) for number, *about in END.iter_unpack(self._ends[:size])]
 
     def _tell(self) -> None:
-        for pump, (reason, error, side, *moved) in self._ended():
-            pump.ended(CloseReason(reason), error, side, (moved[0], moved[1]))
+        for pump, about in self._ended():
+            self._tell_end(pump, about)
 
     def _arm(self) -> None:
         """Run at the deadline that comes first."""

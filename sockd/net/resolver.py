@@ -12,6 +12,7 @@ import queue
 import socket
 import threading
 from collections import OrderedDict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.net.admission import plain
@@ -97,8 +98,13 @@ class Resolver:
 
     def _start(self, host: str) -> None:
         if self._workers < WORKERS:
-            self._workers += 1
-            threading.Thread(target=self._work, name=f"resolver-{self._workers}", daemon=True).start()
+            try:
+                threading.Thread(target=self._work, name=f"resolver-{self._workers + 1}", daemon=True).start()
+                self._workers += 1
+            except (RuntimeError, MemoryError):  # EAGAIN of pthread_create(3)
+                if not self._workers:
+                    self._loop.call_soon(lambda: self._tell(host, None))
+                    return
         self._queue.put(host)
 
     def _work(self) -> None:
@@ -115,7 +121,7 @@ class Resolver:
 
     def _tell(self, host: str, name: str | None) -> None:
         for answer in self._asked.pop(host, []):
-            answer(name)
+            self._loop.call_soon(partial(answer, name))
 
     def close(self) -> None:
         """Let the workers end when their look-up does."""

@@ -15,7 +15,6 @@ import logging
 import socket
 from typing import TYPE_CHECKING
 
-from sockd.net import packed
 from sockd.net.secured import UnreadError
 from sockd.net.tls import pair
 from sockd.wire.state import CloseReason
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from sockd.net.connection import Connection
     from sockd.net.connection_set import ConnectionSet
     from sockd.net.loop import EventLoop
+    from sockd.net.socket_address import SocketAddress
     from sockd.net.tls import Ends, Handshakes, Secured
 
 logger = logging.getLogger("sockd.tls")
@@ -102,18 +102,19 @@ class StartTls:
         if self._unread:
             raise UnreadError
         ends = pair(self._connection.socket)
+        peer = self._set.peers.of(self._connection.id)
         try:
             before = self._set.tls.swap(self._connection.id, ends.near)
         except BaseException:
             ends.near.close()
             ends.far.close()
             raise
-        self._shake(before, ends)
+        self._set.peers.name(self._connection.id, peer)  # the kernel's answer would be the pair's
+        self._shake(before, ends, peer)
 
-    def _shake(self, fd: int, ends: Ends) -> None:
-        id, info = self._connection.id, self._set.info(self._connection.id)
+    def _shake(self, fd: int, ends: Ends, peer: SocketAddress) -> None:
+        id = self._connection.id
         outer = ends.near.outer = socket.socket(fileno=fd)
-        peer = packed.unpack(info.peer, fd)[1]
         self._went_on()
         self._handshakes.take(outer, peer, lambda near: self._shaken(id, ends.near, near), ends)
 

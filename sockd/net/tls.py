@@ -23,7 +23,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sockd.net.endpoint import format_peer
 from sockd.net.kernel import unacknowledged
 from sockd.net.tls_context import names_of
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from sockd.net.endpoint import SockAddr
     from sockd.net.loop import EventLoop, Timer
+    from sockd.net.socket_address import SocketAddress
     from sockd.net.tls_context import TlsContext
 
     WhenDone = Callable[["Secured | None"], None]
@@ -166,7 +166,7 @@ class Wire:
 @dataclass
 class _Waiting:
     wire: Wire
-    peer: SockAddr
+    peer: SocketAddress
     done: WhenDone
     timer: Timer
     ends: Ends | None
@@ -191,7 +191,7 @@ class Handshakes:
         """Return how many are under way."""
         return len(self._waiting)
 
-    def take(self, sock: socket.socket, peer: SockAddr, done: WhenDone, ends: Ends | None = None) -> None:
+    def take(self, sock: socket.socket, peer: SocketAddress, done: WhenDone, ends: Ends | None = None) -> None:
         """Own a connection until it is secured.
 
         Args:
@@ -246,7 +246,7 @@ class Handshakes:
             return
         ends.near.ssl_object = tls
         Carrier(one.wire, ends, self._loop).start()
-        event = {"address": self._address, "peer": format_peer(one.peer), "version": tls.version()}
+        event = {"address": self._address, "peer": str(one.peer), "version": tls.version()}
         logger.debug("secured", extra={"event": event | {"cipher": (tls.cipher() or ("",))[0]}})
         one.done(ends.near)
 
@@ -264,8 +264,8 @@ class Handshakes:
         _close(one.wire.socket, one.ends)
         one.done(None)
 
-    def _tell(self, level: int, peer: SockAddr, why: str) -> None:
-        event = {"address": self._address, "peer": format_peer(peer), "why": why}
+    def _tell(self, level: int, peer: SocketAddress, why: str) -> None:
+        event = {"address": self._address, "peer": str(peer), "why": why}
         logger.log(level, "no TLS", extra={"event": event})
 
     def close(self) -> None:

@@ -95,11 +95,21 @@ class Workers:
                 value = error
             self._loop.call_soon_threadsafe(lambda: question.answer(value))
 
-        self._queue.put(work)
-        if self._threads < self._most and self._queue.qsize() > self._idle:
-            self._threads += 1
-            threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
+        if self._threads < self._most and self._queue.qsize() >= self._idle:
+            self._start()
+        if self._threads:
+            self._queue.put(work)
+        else:
+            self._loop.call_soon(lambda: question.answer(NoAnswer("no thread can be started")))
         return question
+
+    def _start(self) -> None:
+        name = f"{self._name}-{self._threads + 1}"
+        try:
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+        except (RuntimeError, MemoryError):  # EAGAIN of pthread_create(3); those that are there do it
+            return
+        self._threads += 1
 
     def _work(self) -> None:
         while True:

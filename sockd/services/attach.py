@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from sockd.net.codec import codec_of
 from sockd.net.connection import Connection
-from sockd.net.connection_set import Group
 from sockd.net.connection_sink import ConnectionSink
+from sockd.net.group import Group
 from sockd.services.batch import BatchSink
 from sockd.services.blocking import BlockingSink
 from sockd.services.function import sink_of as function_sink_of

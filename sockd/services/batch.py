@@ -10,7 +10,6 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import Close
-from sockd.net import packed
 from sockd.net.codec import bytes_of
 from sockd.net.connection_sink import log_end
 from sockd.net.sink import Sink
@@ -79,9 +78,8 @@ class BatchSink(Sink):
                 self._set.write(id, encode([close.last_words], self._codec, 1, endings and endings[-1:]))
                 self._set.shut(id, CloseReason.CLOSED)
                 return
-        except Exception as error:
-            info = self._set.info(id)
-            event = {"service": self._service, "peer": packed.text(info.peer, info.fd), "frame_bytes": size}
+        except BaseException as error:
+            event = {"service": self._service, "peer": str(self._set.peers.of(id)), "frame_bytes": size}
             logger.error("handler failed", exc_info=error, extra={"event": event | {"frames": count}})
             self._set.shut(id, CloseReason.HANDLER_ERROR)
         else:

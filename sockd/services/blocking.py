@@ -14,7 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import Close
-from sockd.net import packed
 from sockd.net.codec import bytes_of
 from sockd.net.connection_sink import log_end
 from sockd.net.sink import Sink
@@ -122,7 +121,9 @@ class BlockingSink(Sink):
         self._jobs[id].is_last = now
 
     def _submit(self, job: Job) -> None:
-        self._pool.submit(self._service, partial(self._answer, job), partial(self._answered, job))
+        if not self._pool.submit(self._service, partial(self._answer, job), partial(self._answered, job)):
+            del self._jobs[job.id]
+            self._set.abort(job.id, CloseReason.LIMIT)
 
     # ---- in a thread
 
@@ -159,7 +160,7 @@ class BlockingSink(Sink):
     def _close(self, job: Job, close: Close, answers: Answers) -> None:
         try:
             answers.frames.append(self._encode(close.last_words, job))
-        except Exception as error:  # what they are is the handler's doing
+        except BaseException as error:  # what they are is the handler's doing
             answers.error = error
         else:
             answers.error = close
@@ -191,7 +192,6 @@ class BlockingSink(Sink):
         if isinstance(error, Close):
             self._set.shut(job.id, CloseReason.CLOSED)
             return
-        info = self._set.info(job.id)
-        event = {"service": self._service, "peer": packed.text(info.peer, info.fd), "frame_bytes": frame_bytes}
+        event = {"service": self._service, "peer": str(self._set.peers.of(job.id)), "frame_bytes": frame_bytes}
         logger.error("handler failed", exc_info=error, extra={"event": event})
         self._set.shut(job.id, CloseReason.HANDLER_ERROR)

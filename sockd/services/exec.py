@@ -9,7 +9,6 @@ It is started by what is passed in; here is decided what it gets, and told how i
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import socket
 import struct
@@ -18,14 +17,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd.errors import fault
-from sockd.net.endpoint import format_peer
+from sockd.net.socket_address import SocketAddress
 from sockd.program import Command
 from sockd.services.error_lines import ErrorLines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from sockd.net.endpoint import SockAddr
     from sockd.net.loop import EventLoop, Timer
     from sockd.program import Child, Ended, Identity, Spawn
 
@@ -91,10 +89,10 @@ class Programs:
         self._name_of = name_of
         self._common = tuple(_allowed(program.environment, environment))
 
-    def take(self, sock: socket.socket, peer: SockAddr, done: Callable[[], None]) -> None:
+    def take(self, sock: socket.socket, peer: SocketAddress, done: Callable[[], None]) -> None:
         """Start the program on a connected socket, which is closed here; done() is called when it has ended."""
-        about = {"service": self._service, "peer": format_peer(peer)}
-        if not isinstance(peer, str) and (name := self._name_of(peer[0])):
+        about = {"service": self._service, "peer": str(peer)}
+        if peer.host and (name := self._name_of(peer.host)):
             about["name"] = name
         with sock:
             try:
@@ -105,7 +103,7 @@ class Programs:
                 logger.error("program not started", extra={"event": {**about, "error": words}})
                 done()
 
-    def _start(self, sock: socket.socket, peer: SockAddr, about: dict[str, str], done: Callable[[], None]) -> None:
+    def _start(self, sock: socket.socket, peer: SocketAddress, about: dict[str, str], done: Callable[[], None]) -> None:
         lines = ErrorLines(self._loop, about) if self._program.stderr == "log" else None
         error = lines.writer if lines else self._stderr() if self._stderr else sock.fileno()
         command = Command(
@@ -186,13 +184,13 @@ def _allowed(entries: tuple[str, ...], environment: Mapping[str, str]) -> Iterat
 
 
 def environment_of(
-    sock: socket.socket, peer: SockAddr, name_of: Callable[[str], str | None] = lambda host: None
+    sock: socket.socket, peer: SocketAddress, name_of: Callable[[str], str | None] = lambda host: None
 ) -> tuple[str, ...]:
     """Describe a connection for a program.
 
     Args:
         sock: connected.
-        peer: as accept() gave it; also an IP address of a Unix socket's, where the parent has told one.
+        peer: as accept() gave it, or a proxy or the parent has told.
         name_of: the confirmed name of a numeric address, if it is known.
 
     Returns:
@@ -201,22 +199,21 @@ def environment_of(
 
     Source: http://cr.yp.to/ucspi-tcp/environment.html, the UNIX protocol of ucspi-unix, systemd.socket(5).
     """
-    local = sock.getsockname()
-    is_unix = sock.family == socket.AF_UNIX and isinstance(peer, str)
+    local = SocketAddress.of(sock.getsockname())
+    is_unix = sock.family == socket.AF_UNIX and not peer.host
     pairs = _unix(sock, local, peer) if is_unix else _tcp(local, peer, name_of)
     return tuple(f"{name}={value}" for name, value in pairs.items())
 
 
-def _tcp(local: SockAddr, peer: SockAddr, name_of: Callable[[str], str | None]) -> dict[str, str]:
+def _tcp(local: SocketAddress, peer: SocketAddress, name_of: Callable[[str], str | None]) -> dict[str, str]:
     pairs = {"PROTO": "TCP"}
-    for end, sockaddr in (("LOCAL", local), ("REMOTE", peer)):
-        if isinstance(sockaddr, str):  # not known
+    for end, address in (("LOCAL", local), ("REMOTE", peer)):
+        if not address.host:  # not known
             continue
-        host, port = _plain(sockaddr[0]), sockaddr[1]
-        pairs |= {f"TCP{end}IP": host, f"TCP{end}PORT": str(port)}
-        if name := name_of(sockaddr[0]):
+        pairs |= {f"TCP{end}IP": _plain(address.host), f"TCP{end}PORT": str(address.port)}
+        if name := name_of(address.host):
             pairs[f"TCP{end}HOST"] = name.lower()
-    if not isinstance(peer, str):
+    if peer.host:
         pairs |= {"REMOTE_ADDR": pairs["TCPREMOTEIP"], "REMOTE_PORT": pairs["TCPREMOTEPORT"]}
     return pairs
 
@@ -225,9 +222,9 @@ def _plain(host: str) -> str:
     return host[7:] if host.startswith("::ffff:") and "." in host else host
 
 
-def _unix(sock: socket.socket, local: SockAddr, peer: SockAddr) -> dict[str, str]:
-    pairs = {"PROTO": "UNIX", "UNIXLOCALPATH": _path(local)}
-    if path := _path(peer):
+def _unix(sock: socket.socket, local: SocketAddress, peer: SocketAddress) -> dict[str, str]:
+    pairs = {"PROTO": "UNIX", "UNIXLOCALPATH": local.unix_name}
+    if path := peer.unix_name:
         pairs |= {"UNIXREMOTEPATH": path, "REMOTE_ADDR": path}
     if hasattr(socket, "SO_PEERCRED"):
         with suppress(OSError):
@@ -236,8 +233,3 @@ def _unix(sock: socket.socket, local: SockAddr, peer: SockAddr) -> dict[str, str
             )
             pairs |= {"UNIXREMOTEPID": str(pid), "UNIXREMOTEEUID": str(uid), "UNIXREMOTEEGID": str(gid)}
     return pairs
-
-
-def _path(name: SockAddr | bytes) -> str:
-    text = os.fsdecode(name) if isinstance(name, (str, bytes)) else ""
-    return "@" + text[1:].replace("\0", "@") if text.startswith("\0") else text

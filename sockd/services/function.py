@@ -14,7 +14,6 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import Close
-from sockd.net import packed
 from sockd.net.codec import LF, bytes_of
 from sockd.net.connection_sink import log_end
 from sockd.net.sink import Sink
@@ -58,13 +57,13 @@ class FunctionSink(Sink):
             return
         self._settle(index, self._parts(id, part, count), frames, done, error)
 
-    def _answer(self, frames: list[Any], done: list[Reply]) -> Exception | None:
+    def _answer(self, frames: list[Any], done: list[Reply]) -> BaseException | None:
         """Add the replies to `done`; return what the frame behind the last of them raised."""
         try:
             done.extend(map(self._function, frames))  # keeps what came before an exception
-        except Exception as raised:
+        except BaseException as raised:
             return raised
-        return None
+        return None if len(done) == len(frames) else StopIteration()  # which map() takes for an end
 
     def _parts(self, id: int, part: int, count: int) -> list[tuple[int, int]]:
         return [(id, count)] if id >= 0 else list(self._set.parts(part, count))
@@ -75,7 +74,7 @@ class FunctionSink(Sink):
         parts: list[tuple[int, int]],
         frames: list[Any],
         done: list[Reply],
-        error: Exception | None,
+        error: BaseException | None,
         endings: list[bytes] | None = None,
     ) -> None:
         """Answer connection by connection.
@@ -96,7 +95,7 @@ class FunctionSink(Sink):
                     if i == len(done) and error is not None:
                         raise error
                     replies.append(self._encode(done[i] if i < len(done) else self._function(frames[i]), ending))
-                except Exception as raised:
+                except BaseException as raised:
                     words, reason = self._end(raised, id, frames[i], ending)
                     replies.append(words)
                     ends.append((id, reason))
@@ -112,19 +111,15 @@ class FunctionSink(Sink):
             return b""
         return self._codec.encode(reply) if ending is None else bytes_of(reply) + ending
 
-    def _end(self, error: Exception, id: int, frame: Frame, ending: bytes | None) -> tuple[bytes, CloseReason]:
+    def _end(self, error: BaseException, id: int, frame: Frame, ending: bytes | None) -> tuple[bytes, CloseReason]:
         """Return the last words to a connection, and why it ends."""
         if isinstance(error, Close):
             try:
                 return self._encode(error.last_words, ending), CloseReason.CLOSED
-            except Exception as raised:  # what they are is the handler's doing
+            except BaseException as raised:  # what they are is the handler's doing
                 error = raised
-        info = self._set.info(id)
-        event = {
-            "service": self._service,
-            "peer": packed.text(info.peer, info.fd),
-            "frame_bytes": self._codec.size_of(frame),
-        }
+        peer = str(self._set.peers.of(id))
+        event = {"service": self._service, "peer": peer, "frame_bytes": self._codec.size_of(frame)}
         logger.error("handler failed", exc_info=error, extra={"event": event})
         return b"", CloseReason.HANDLER_ERROR
 
@@ -154,11 +149,11 @@ class LineSink(FunctionSink):
             self._many(index, id, part, self._codec.cut(offset, size, count))
 
     def _one(self, index: int, id: int, part: int, line: bytes) -> None:
-        error: Exception | None = None
+        error: BaseException | None = None
         done: list[Reply] = []
         try:
             reply = self._function(line)
-        except Exception as raised:
+        except BaseException as raised:
             error = raised
         else:
             if type(reply) is bytes:

@@ -53,7 +53,7 @@ def _import(name: str, text: str) -> ModuleType:
         raise HandlerError(f"{text}: importing {name!r} failed at {place_of(error)}") from error
 
 
-def place_of(error: Exception) -> str:
+def place_of(error: BaseException) -> str:
     """Return `file:line: Kind: message` of the innermost line that is not the import machinery's."""
     said = f"{type(error).__name__}: {error}"
     if isinstance(error, SyntaxError):

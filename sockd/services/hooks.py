@@ -31,7 +31,7 @@ def start(services: Sequence[ServiceSpec], stack: ExitStack, loop: EventLoop) ->
         for hook in service.startup:
             try:
                 _call(hook, loop)
-            except Exception as error:
+            except BaseException as error:
                 raise HandlerError(f"service {service.name}: its startup failed at {place_of(error)}") from error
 
 
@@ -45,5 +45,5 @@ def _call(hook: Hook, loop: EventLoop) -> None:
 def _shut_down(service: str, hook: Hook, loop: EventLoop) -> None:
     try:
         _call(hook, loop)
-    except Exception as error:
+    except BaseException as error:
         logger.error("shutdown hook failed", exc_info=error, extra={"event": {"service": service}})

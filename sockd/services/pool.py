@@ -13,6 +13,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sockd.net.log_limit import LogLimit
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -46,6 +48,7 @@ class Pool:
         self._running: dict[int, str] = {}
         self._waiting: list[Callable[[], None]] = []
         self._interval = sys.getswitchinterval()
+        self._log_limit = LogLimit(loop.clock)
         self.at_work = 0
         """Pieces of work that were given and whose results were not taken yet."""
 
@@ -65,26 +68,39 @@ class Pool:
         """Call back once, when a result was taken."""
         self._waiting.append(callback)
 
-    def submit(self, service: str, work: Callable[[], T], done: Callable[[T], None]) -> None:
+    def submit(self, service: str, work: Callable[[], T], done: Callable[[T], None]) -> bool:
         """Run `work` in a thread, then `done` with what it returned in the loop.
 
         Args:
             service: whose work it is, for the log.
             work: raises nothing.
             done: called in the loop.
+
+        Returns:
+            False where there is no thread and none can be started; then nothing is done.
         """
-        self.at_work += 1
-        if len(self._threads) < min(self._size, self.at_work):
+        if len(self._threads) < min(self._size, self.at_work + 1):
             self._start()
+        if not self._threads:
+            return False
+        self.at_work += 1
         self._work.put((service, work, done))
+        return True
 
     def _start(self) -> None:
-        if not self._threads:
-            sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
         name = f"blocking-{len(self._threads)}"
         thread = threading.Thread(target=self._run, name=name, daemon=True)  # a stop does not wait past its bound
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError) as error:  # EAGAIN of pthread_create(3): a limit on processes, or memory
+            held_back = self._log_limit.admit("start")
+            if held_back is not None:
+                event = {"threads": len(self._threads), "error": str(error)}
+                logger.error("no thread can be started", extra={"event": event})
+            return
+        if not self._threads:
+            sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
         self._threads.append(thread)
-        thread.start()
 
     def _run(self) -> None:
         own = threading.get_ident()
@@ -97,10 +113,10 @@ class Pool:
 
     def _done(self, done: Callable[[Any], None], result: object) -> None:
         self.at_work -= 1
+        for callback in self._waiting:
+            self._loop.call_soon(callback)
+        self._waiting.clear()
         done(result)
-        waiting, self._waiting = self._waiting, []
-        for callback in waiting:
-            callback()
 
     def tell_unfinished(self) -> None:
         """Name in the log what runs still, for nobody waits for it any longer."""

@@ -8,6 +8,7 @@ what they do then in `finally` has the rest of it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ from sockd.services.streams import Drained, StreamReader, StreamWriter
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Coroutine
 
     from sockd.net.asyncio_loop import AsyncioLoop
@@ -94,7 +94,11 @@ class Session:
     async def _run(self) -> None:
         try:
             await self._function(self.reader, self.writer)
-        except Exception as error:
+        except asyncio.CancelledError as error:
+            if self.task.cancelling():
+                raise
+            self._reason = self._failed(error)  # nobody has cancelled it: the handler has raised it
+        except BaseException as error:
             self._reason = self._failed(error)
         else:
             if self.reader.at_eof():
@@ -106,13 +110,13 @@ class Session:
         self.connection.close_for(self._reason)
         self._ended(self)
 
-    def _failed(self, error: Exception) -> CloseReason:
+    def _failed(self, error: BaseException) -> CloseReason:
         """Tell of an exception, unless it is the end of the connection, which has a line of its own."""
         if isinstance(error, Close):
             try:
                 if error.last_words is not None:
                     self.connection.reply(error.last_words)
-            except Exception as raised:  # what they are is the handler's doing
+            except BaseException as raised:  # what they are is the handler's doing
                 error = raised
             else:
                 return CloseReason.CLOSED

@@ -11,11 +11,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 MAX_QUESTION_BYTES = 20 * 1024 * 1024
 """`plan` sends a configuration, which has 16 MiB at most (sockd.config), escaped for JSON."""
 VERBS = ("status", "connections", "close", "drain", "reload", "plan", "upgrade", "stop", "log-level")
+WORDS: Mapping[str, Mapping[str, type]] = {
+    "close": {"id": int},
+    "drain": {"listener": str},
+    "plan": {"text": str, "name": str},
+    "log-level": {"level": str},
+}
+"""What goes with a verb, all of it, and of which type; nothing with the others."""
+_TYPES = {int: "a number", str: "a text"}
+SHOWN = 60
+"""Characters of a value in a message."""
 
 
 class ControlError(ValueError):
@@ -39,16 +49,37 @@ class Question:
         return _line({"verb": self.verb, **self.words})
 
 
-def read_question(line: bytes, verbs: Sequence[str] = VERBS) -> Question:
-    """Read a question.
+def read_question(line: bytes) -> Question:
+    """Read a question that anybody may have written.
+
+    Raises:
+        ControlError: it is none, its verb is unknown, or its words are not those of the verb.
+    """
+    question = read_trusted(line, VERBS)
+    wanted = WORDS.get(question.verb, {})
+    for name, value in question.words.items():
+        if name not in wanted:
+            raise ControlError(
+                f"{question.verb}: there is no {_shown(name)}; its words are: {', '.join(wanted) or 'none'}"
+            )
+        if type(value) is not wanted[name]:
+            raise ControlError(f"{question.verb}: {name}: {_shown(value)} is not {_TYPES[wanted[name]]}")
+    for name in wanted:
+        if name not in question.words:
+            raise ControlError(f"{question.verb}: {name} is missing")
+    return question
+
+
+def read_trusted(line: bytes, verbs: Sequence[str]) -> Question:
+    """Read a question of another process of ours, whose words are taken as they are.
 
     Raises:
         ControlError: it is none, or its verb is unknown.
     """
     table = _table(line)
     verb = table.pop("verb", None)
-    if verb not in verbs:
-        raise ControlError(f"verb: {json.dumps(verb)} is none of {', '.join(verbs)}")
+    if not isinstance(verb, str) or verb not in verbs:
+        raise ControlError(f"verb: {_shown(verb)} is none of {', '.join(verbs)}")
     return Question(verb, table)
 
 
@@ -82,6 +113,11 @@ def read_answer(line: bytes) -> Answer:
     return Answer(error=error, exit_code=code)
 
 
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
 def _line(table: dict[str, Any]) -> bytes:
     return json.dumps(table).encode("ascii") + b"\n"
 
@@ -91,6 +127,8 @@ def _table(line: bytes) -> dict[str, Any]:
         table = json.loads(line)
     except ValueError as error:
         raise ControlError(f"not JSON: {error}") from None
+    except RecursionError:
+        raise ControlError("JSON that is nested too deeply") from None
     if not isinstance(table, dict):
         raise ControlError("not a JSON object")
     return table

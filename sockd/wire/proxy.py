@@ -41,7 +41,7 @@ _SSL_FIXED_BYTES = 5  # section 2.2.6: client (1), verify (4), then TLVs
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Endpoint = tuple[str, int] | str
-"""A numeric address and a port; the path of a Unix socket."""
+"""A numeric address and a port; the path of a Unix socket, or NUL and its abstract name."""
 
 
 class ProxyError(ValueError):
@@ -191,12 +191,17 @@ def _check_command(byte: int) -> None:
 def _endpoints(block: bytes, family: int) -> tuple[Endpoint, Endpoint]:
     if family == 3:
         paths = block[:_UNIX_PATH_BYTES], block[_UNIX_PATH_BYTES:]
-        source, destination = (path.partition(b"\0")[0].decode("utf-8", "surrogateescape") for path in paths)
+        source, destination = (_unix_name(path).decode("utf-8", "surrogateescape") for path in paths)
         return source, destination
     width = 4 if family == 1 else 16
     source, destination = (_text(ipaddress.ip_address(block[at : at + width])) for at in (0, width))
     ports = _PORTS.unpack_from(block, 2 * width)
     return (source, ports[0]), (destination, ports[1])
+
+
+def _unix_name(block: bytes) -> bytes:
+    """Return the path that a block holds, or NUL and an abstract name, whose own end is not told apart from padding."""
+    return block.rstrip(b"\0") if block[:1] == b"\0" else block.partition(b"\0")[0]
 
 
 def _tlvs(block: bytes, offset: int) -> tuple[tuple[int, bytes], ...]:

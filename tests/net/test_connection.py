@@ -14,6 +14,7 @@ from sockd import Close, CloseReason, Connection
 from sockd._sockbuf import ffi
 from sockd.net.codec import LineCodec, codec_of
 from sockd.net.loop import Timer
+from sockd.net.socket_address import UNKNOWN
 from sockd.wire.framing import Line, Netstring, Raw
 
 
@@ -25,10 +26,15 @@ class Set:
         unframed = 0
         peer = b""
 
+    class Peers:
+        def of(self, id):
+            return UNKNOWN
+
     def __init__(self):
         self.asked = []
         self.dirty = []
         self.memory = b""
+        self.peers = self.Peers()
 
     def receive(self, connection, *lines):
         """As if these lines had come in one turn."""
@@ -71,8 +77,11 @@ class Loop:
         self.later = []
 
     def call_later(self, delay, callback):
-        self.later.append(Timer(delay, callback))
+        self.later.append(Timer(delay, callback, self))
         return self.later[-1]
+
+    def timer_cancelled(self):
+        pass
 
 
 class Receiver:

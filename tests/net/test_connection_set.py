@@ -16,7 +16,8 @@ from sockd._sockbuf import ffi, lib
 from sockd.net import connection_info
 from sockd.net import connection_set as module
 from sockd.net.connection_info import Which
-from sockd.net.connection_set import ConnectionSet, Group
+from sockd.net.connection_set import ConnectionSet
+from sockd.net.group import Group
 from sockd.net.outbox import Outbox
 from sockd.net.selector import choose
 from sockd.net.sink import Sink as BaseSink

@@ -7,10 +7,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from sockd.net import datagram
+from sockd.errors import Close
 from sockd.net.address import Address
-from sockd.net.datagram import DATAGRAMS_A_TURN, MAX_DATAGRAM_BYTES, DatagramListener
+from sockd.net.datagram import DATAGRAMS_A_TURN, MAX_DATAGRAM_BYTES, PAUSE_SECONDS, DatagramListener
 from sockd.net.datagram_rules import HEADER_BYTES, DatagramRules
+from sockd.net.log_limit import INTERVAL_SECONDS
 from sockd.net.loop import EventLoop
 from sockd.net.sockets import open_listener
 from sockd.settings import DEFAULT_DATAGRAM_BUDGET, ListenSettings, Size
@@ -126,7 +127,7 @@ def test_a_longer_one_is_dropped_whole_and_logged_once_in_an_interval(bench, kin
     assert listener.counts.truncated == 3
     assert messages(caplog) == ["datagram dropped: too long"]
     assert caplog.records[0].event["max_bytes"] == 65_507
-    bench.now += datagram.LOG_INTERVAL_SECONDS
+    bench.now += INTERVAL_SECONDS
     client.sendto(bytes(size), name(listener))
     bench.until_quiet()
     assert messages(caplog) == ["datagram dropped: too long"] * 2
@@ -169,8 +170,49 @@ def test_a_failing_handler_fails_one_datagram(bench, kinds, caplog):
     bench.until_quiet()
     assert received(client) == [b"2"]
     assert listener.counts.failed == 2
-    assert messages(caplog) == ["handler failed"] * 2
-    assert caplog.records[0].exc_info
+    (record,) = caplog.records  # anybody can send datagrams: a line in an interval
+    assert (record.getMessage(), record.event["service"]) == ("handler failed", "test")
+    assert record.exc_info
+    bench.now += INTERVAL_SECONDS
+    client.sendto(b"0", name(listener))
+    bench.until_quiet()
+    assert [one.event.get("held_back") for one in caplog.records] == [None, 1]
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration])
+def test_whatever_a_handler_raises_costs_its_datagram(bench, kinds, caplog, error):
+    def answer(frame):
+        if frame == b"raise":
+            raise error
+        return frame
+
+    listener, client = kinds("udp4", answer)
+    for frame in (b"raise", b"after"):
+        client.sendto(frame, name(listener))
+    bench.until_quiet()
+    assert received(client) == [b"after"]
+    assert listener.counts.failed == 1
+    assert messages(caplog) == ["handler failed"]
+
+
+@pytest.mark.parametrize("words", [b"bye", None])
+def test_close_says_its_last_words_and_is_no_failure(bench, kinds, caplog, words):
+    def answer(frame):
+        raise Close(words)
+
+    listener, client = kinds("udp4", answer)
+    client.sendto(b"x", name(listener))
+    bench.until_quiet()
+    assert received(client) == ([words] if words else [])
+    assert (listener.counts.failed, messages(caplog)) == (0, [])
+
+
+def test_an_answer_that_is_no_bytes_is_a_failure(bench, kinds, caplog):
+    listener, client = kinds("udp4", lambda frame: "text")
+    client.sendto(b"x", name(listener))
+    bench.until_quiet()
+    assert (received(client), listener.counts.failed) == ([], 1)
+    assert "returned str" in str(caplog.records[0].exc_info[1])
 
 
 # ---- to the sender
@@ -258,7 +300,7 @@ def test_a_shortage_pauses_and_is_over(bench, kinds):
     assert bench.until_quiet() == 1
     for _ in range(2):
         assert received(client) == []
-        bench.now += datagram.PAUSE_SECONDS
+        bench.now += PAUSE_SECONDS
         bench.loop.run_once(0)
         bench.until_quiet()
     assert received(client) == [b"x"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from sockd.wire.control import Answer, ControlError, Question, read_answer, read_question
 
 
 def test_what_is_asked_comes_back():
-    question = Question("close", {"id": 7, "text": "line\nfeed \udcff"})
+    question = Question("plan", {"name": "7", "text": "line\nfeed \udcff"})
     line = question.encode()
     assert line.count(b"\n") == 1
     assert line.isascii()
@@ -38,7 +40,26 @@ def test_what_is_no_answer(line):
         read_answer(line)
 
 
-@pytest.mark.parametrize("line", [b"\xff\n", b"[]\n", b'{"verb": []}\n', b'{"verb": "fly"}\n'])
-def test_what_is_no_question(line):
-    with pytest.raises(ControlError):
+NO_QUESTIONS = {
+    b"\xff\n": "not JSON",
+    b"[]\n": "not a JSON object",
+    b'{"verb": []}\n': "verb: [] is none of status, ",
+    b'{"verb": "fly"}\n': 'verb: "fly" is none of status, ',
+    b"[" * 100_000 + b"\n": "nested too deeply",
+    b'{"verb":' * 100_000 + b"\n": "nested too deeply",
+    b'{"verb": "log-level", "level": []}\n': "log-level: level: [] is not a text",
+    b'{"verb": "log-level"}\n': "log-level: level is missing",
+    b'{"verb": "close", "id": true}\n': "close: id: true is not a number",
+    b'{"verb": "close", "id": {"a": 1}}\n': 'close: id: {"a": 1} is not a number',
+    b'{"verb": "drain", "listener": 1}\n': "drain: listener: 1 is not a text",
+    b'{"verb": "plan", "text": "", "name": null}\n': "plan: name: null is not a text",
+    b'{"verb": "status", "id": 1}\n': 'status: there is no "id"; its words are: none',
+    b'{"verb": "plan", "text": 1%s, "name": ""}\n' % (b"0" * 100): "0... is not a text",
+    b'{"verb": "close", "id": %s}\n' % (b"1" * 5000): "not JSON",
+}
+
+
+@pytest.mark.parametrize(("line", "words"), NO_QUESTIONS.items(), ids=range(len(NO_QUESTIONS)))
+def test_what_is_no_question(line, words):
+    with pytest.raises(ControlError, match=re.escape(words)):
         read_question(line)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sockd.net.connection_info import Totals
-    from sockd.net.endpoint import SockAddr
     from sockd.net.loop import EventLoop
+    from sockd.net.socket_address import SocketAddress
     from sockd.services.relay.reach import Reached
     from sockd.settings import RelaySettings
     from sockd.wire.state import CloseReason
@@ -103,7 +103,7 @@ class Relay:
         for target in targets:
             target.leave_aside(seconds, outcome.why)
 
-    def take(self, sock: socket.socket, peer: SockAddr, done: Callable[[], None]) -> None:
+    def take(self, sock: socket.socket, peer: SocketAddress, done: Callable[[], None]) -> None:
         """Serve a connected, non-blocking socket, which is the relay's from now on; done() is called at its end."""
         session = Session(self, sock, peer, done)
         self._sessions.add(session)

@@ -10,8 +10,8 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING
 
-from sockd.net.endpoint import format_peer
 from sockd.net.pump import Pump
+from sockd.net.socket_address import SocketAddress
 from sockd.services.relay.reach import Failed, Reach
 from sockd.wire import proxy
 from sockd.wire.state import CloseReason
@@ -19,7 +19,6 @@ from sockd.wire.state import CloseReason
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sockd.net.endpoint import SockAddr
     from sockd.services.relay.reach import Reached
     from sockd.services.relay.server import Relay
     from sockd.services.relay.target import Target
@@ -40,7 +39,7 @@ class Session:
         done: is called once, when it is served.
     """
 
-    def __init__(self, relay: Relay, sock: socket.socket, peer: SockAddr, done: Callable[[], None]) -> None:
+    def __init__(self, relay: Relay, sock: socket.socket, peer: SocketAddress, done: Callable[[], None]) -> None:
         self._relay = relay
         self._loop = relay.loop
         self._socket = sock
@@ -106,7 +105,7 @@ class Session:
         version = self._relay.header_version
         if version is None:
             return True
-        header = proxy.encode(version, _plain(self._peer), _plain(self._socket.getsockname()))
+        header = proxy.encode(version, _plain(self._peer), _plain(SocketAddress.of(self._socket.getsockname())))
         try:
             return sock.send(header) == len(header)  # on a new connection there is room for it
         except OSError:
@@ -128,7 +127,7 @@ class Session:
             self._end(CloseReason.SHUTDOWN)
 
     def _end(self, reason: CloseReason, *, why: str = "") -> None:
-        event: dict[str, object] = {"service": self._relay.name, "peer": format_peer(self._peer)}
+        event: dict[str, object] = {"service": self._relay.name, "peer": str(self._peer)}
         if self._pump is None:
             if self._reach is not None:
                 self._reach.cancel()
@@ -152,12 +151,12 @@ class Session:
             done()
 
 
-def _plain(sockaddr: SockAddr) -> tuple[str, int] | None:
-    """Return what a PROXY header tells of an address: an IPv4-mapped one as IPv4; None for a Unix socket's."""
-    if isinstance(sockaddr, str):
+def _plain(address: SocketAddress) -> tuple[str, int] | None:
+    """Return what a PROXY header tells of an address: an IPv4-mapped one as IPv4; None where there is none."""
+    if not address.host:
         return None
-    address = ipaddress.ip_address(sockaddr[0].partition("%")[0])
-    return str(getattr(address, "ipv4_mapped", None) or address), sockaddr[1]
+    host = ipaddress.ip_address(address.host)
+    return str(getattr(host, "ipv4_mapped", None) or host), address.port
 
 
 __all__ = ["Session"]

@@ -11,8 +11,7 @@ import logging
 import socket
 from typing import TYPE_CHECKING
 
-from sockd.net import packed
-from sockd.net.endpoint import format_peer
+from sockd.net.socket_address import SocketAddress
 from sockd.services.socks.rules import Asked, address_of
 from sockd.services.socks.session import Session, logger
 from sockd.wire.socks_address import Destination
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 REMEMBERED = 4096
 """Verdicts that hold as long as the rules do, by the addresses of client and target."""
-
-_NAMELESS = bytes(28)
 
 
 class Door:
@@ -76,10 +73,9 @@ class Door:
 
     def _is_allowed(self, key: bytes, peer: bytes, target: bytes) -> bool:
         rules = self.server.gate.rules
-        _, where = packed.unpack(target)
-        host = packed.host(b"" if peer == _NAMELESS else peer)
-        address = address_of(where[0])
-        if rules.forbids(Asked(address_of(host) if host else None, None, None), address, int(where[1])):
+        where, host = SocketAddress.unpack(target), SocketAddress.unpack(peer).host
+        address = address_of(where.host)
+        if rules.forbids(Asked(address_of(host) if host else None, None, None), address, where.port):
             return False
         if rules.is_settled(address):
             if len(self._allowed) == REMEMBERED:
@@ -94,8 +90,8 @@ class Door:
         else:
             self._one_less()
         self.left()
-        family, peer = packed.unpack(returned.peer, returned.fd)
-        sock = socket.socket(family, socket.SOCK_STREAM, fileno=returned.fd)
+        peer = SocketAddress.unpack(returned.peer) if returned.peer else SocketAddress.of_peer(returned.fd)
+        sock = socket.socket(fileno=returned.fd)
         session = Session(self.server, sock, peer, self._done, returned)
         self.server.begin(session)
         session.go_on(returned)
@@ -158,14 +154,14 @@ class Passage:
     def _told(self, reason: CloseReason, moved: tuple[int, int]) -> dict[str, object]:
         """Say what a session says of such a client."""
         server = self._door.server
-        where = packed.unpack(self._target)[1]
+        where = SocketAddress.unpack(self._target)
         return {
             "service": server.name,
-            "peer": format_peer(packed.unpack(b"" if self._peer == _NAMELESS else self._peer)[1]),
+            "peer": str(SocketAddress.unpack(self._peer)),
             "version": 5,
             "command": "connect",
-            "destination": str(Destination(str(where[0]), int(where[1]))),
-            "address": format_peer(where),
+            "destination": str(Destination(where.host, where.port)),
+            "address": str(where),
             "reason": str(reason),
             "received": moved[0],
             "sent": moved[1],

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from sockd.net.endpoint import SockAddr
     from sockd.net.loop import EventLoop
+    from sockd.net.socket_address import SocketAddress
     from sockd.services.socks.gate import LookUp
     from sockd.services.socks.users import Users, UsersFile
     from sockd.settings import SocksSettings
@@ -78,7 +78,7 @@ class Server:
         """Who may log in; None: everybody is served."""
         return None if self._file is None else self._file.users
 
-    def take(self, sock: socket.socket, peer: SockAddr, done: Callable[[], None]) -> None:
+    def take(self, sock: socket.socket, peer: SocketAddress, done: Callable[[], None]) -> None:
         """Serve a connected, non-blocking socket, which is the server's from now on; done() is called at its end."""
         self._sessions.add(Session(self, sock, peer, done))
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from sockd.net.endpoint import SockAddr
     from sockd.net.pump import Returned
+    from sockd.net.socket_address import SocketAddress
     from sockd.services.socks.gate import Cancels
     from sockd.services.socks.rules import IPAddress
     from sockd.services.socks.server import Server
@@ -55,7 +56,7 @@ class Session:
         self,
         server: Server,
         sock: socket.socket,
-        peer: SockAddr,
+        peer: SocketAddress,
         done: Callable[[], None],
         returned: Returned | None = None,
     ) -> None:
@@ -64,7 +65,7 @@ class Session:
         self._socket = sock
         self._done = done
         self._negotiation = Negotiation()
-        self._source = None if isinstance(peer, str) else address_of(peer[0])
+        self._source = address_of(peer.host) if peer.host else None
         self._user: str | None = None
         self._request: Request | None = None
         self._under_way: Cancels | None = None
@@ -378,7 +379,7 @@ class Session:
 
     def _told(self, reason: CloseReason, why: str) -> dict[str, object]:
         """Say who it was, what was wanted, and what came of it."""
-        event: dict[str, object] = {"service": self._server.name, "peer": format_peer(self._peer)}
+        event: dict[str, object] = {"service": self._server.name, "peer": str(self._peer)}
         if (request := self._request) is not None:
             event |= {"version": request.version, "command": _word(request.command)}
             event["destination"] = str(request.destination)

@@ -1,0 +1,68 @@
+"""What the connections of one service have in common, as the C set is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sockd._sockbuf import ffi, lib
+from sockd.buffer.core import description
+from sockd.wire.framing import Fixed, Record
+
+if TYPE_CHECKING:
+    from sockd.wire.framing import Framing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """What connections of one service have in common; times in seconds, sizes in bytes.
+
+    Attributes:
+        merge: frames of several connections may come in one event.
+        announce: what is not frames is told of as well.
+        wire: lines come with the CR that they had.
+    """
+
+    framing: Framing
+    serve: int
+    merge: bool
+    announce: bool
+    wire: bool = False
+    high_water: int
+    max_buffer: int
+    idle_timeout: float
+    frame_timeout: float
+    write_timeout: float
+    linger_timeout: float
+
+
+def describe(framing: Framing) -> Any:  # noqa: ANN401 - a cffi pointer
+    """Describe a framing to the C core; a record's tuples are Python's business.
+
+    Raises:
+        ValueError: the limit is more than memory can be.
+    """
+    return description(Fixed(framing.size) if isinstance(framing, Record) else framing)
+
+
+def described(group: Group) -> Any:  # noqa: ANN401 - a cffi pointer
+    """Describe a group to the C core; raises ValueError as describe()."""
+    flags = (lib.SB_GROUP_MERGE if group.merge else 0) | (lib.SB_GROUP_ANNOUNCE if group.announce else 0)
+    flags |= lib.SB_GROUP_WIRE if group.wire else 0
+    return ffi.new(
+        "sb_group *",
+        {
+            "framing": describe(group.framing)[0],
+            "serve": group.serve,
+            "flags": flags,
+            "high_water": group.high_water,
+            "max_unsent": group.max_buffer,
+            "idle_ms": max(1, round(group.idle_timeout * 1000)),
+            "frame_ms": max(1, round(group.frame_timeout * 1000)),
+            "stall_ms": max(1, round(group.write_timeout * 1000)),
+            "linger_ms": round(group.linger_timeout * 1000),
+        },
+    )
+
+
+__all__ = ["Group", "describe", "described"]

@@ -1,0 +1,44 @@
+"""A condition that lasts is one log line in an interval, and that line says how many were held back.
+
+Pure bookkeeping: no logger, and the clock is passed in.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+INTERVAL_SECONDS = 5.0
+MAX_KEYS = 1024
+"""Conditions remembered at once; keys are places and kinds, which are few, so past this the oldest is forgotten."""
+
+
+class LogLimit:
+    """Decides which lines of a recurring condition are written.
+
+    Args:
+        clock: seconds, never going back.
+        interval: seconds between two lines of one key.
+    """
+
+    def __init__(self, clock: Callable[[], float], interval: float = INTERVAL_SECONDS) -> None:
+        self._clock = clock
+        self._interval = interval
+        self._rows: dict[Hashable, tuple[float, int]] = {}
+
+    def admit(self, key: Hashable) -> int | None:
+        """Return how many lines of this key were held back since the last written one; None: hold this one back."""
+        now = self._clock()
+        at, held_back = self._rows.get(key, (-self._interval, 0))
+        if now - at < self._interval:
+            self._rows[key] = at, held_back + 1
+            return None
+        if key not in self._rows and len(self._rows) >= MAX_KEYS:
+            del self._rows[next(iter(self._rows))]
+        self._rows[key] = now, 0
+        return held_back
+
+
+__all__ = ["INTERVAL_SECONDS", "LogLimit"]
