@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 EX_OK = 0
 EX_USAGE = 64
@@ -107,8 +107,13 @@ class Close(Exception):
 
 def as_exception(error: BaseException) -> Exception:
     """Return what connection_lost() may be told of a handler's failure; StopIteration means something else there."""
-    if isinstance(error, Exception) and not isinstance(error, (StopIteration, StopAsyncIteration)):
-        return error
+    if issubclass(type(error), Exception) and not issubclass(type(error), (StopIteration, StopAsyncIteration)):
+        return cast("Exception", error)
     told = RuntimeError(f"the handler raised {type(error).__name__}")
     told.__cause__ = error
     return told
+
+
+def is_close(error: BaseException) -> TypeGuard[Close]:
+    """Tell whether a handler has raised Close; its class decides, whatever it says of that (`__class__`) itself."""
+    return issubclass(type(error), Close)

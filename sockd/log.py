@@ -16,6 +16,7 @@ import logging
 import math
 import os
 import re
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
@@ -34,6 +35,7 @@ _COLOURS = {2: "1;31", 3: "31", 4: "33", 6: "32", 7: "2"}  # by severity: red, y
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII without blank, quote, equals sign, backslash
 _NO_KEY = re.compile(r"[^A-Za-z0-9_.-]")
 _encode = json.JSONEncoder(allow_nan=False).encode  # json.dumps would make one for every line
+_SUBSTITUTE = "sockd.log"
 _FIXED_KEYS = ("time", "level", "logger", "message", "traceback")
 
 
@@ -42,6 +44,17 @@ class OwnHandler(logging.Handler):
 
     def reopen(self) -> None:
         """Open anew what can be renamed under us; most targets cannot."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - as logging.Handler
+        """Write one line in place of a record that cannot be written, such as one with arguments for another text."""
+        if record.name == _SUBSTITUTE:  # not even that
+            return
+        kind = sys.exc_info()[0]
+        event = {"logger": record.name, "at": f"{record.pathname}:{record.lineno}", "error": kind and kind.__name__}
+        words = "log record cannot be written"
+        substitute = logging.LogRecord(_SUBSTITUTE, logging.ERROR, record.pathname, record.lineno, words, (), None)
+        substitute.event = event
+        self.emit(substitute)
 
 
 class _StreamHandler(OwnHandler, logging.StreamHandler[TextIO]):
@@ -198,7 +211,14 @@ def event_fields(record: logging.LogRecord) -> Mapping[object, object]:
 
 
 def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    trace = formatter.formatException(record.exc_info) if record.exc_info else ""
+    trace = ""
+    if record.exc_info:
+        try:
+            trace = formatter.formatException(record.exc_info)
+        except BaseException as error:  # the exception is a handler's, and so is what its attributes do
+            kind, _, last = record.exc_info
+            at = f", raised at {last.tb_frame.f_code.co_filename}:{last.tb_lineno}" if last else ""
+            trace = f"{kind and kind.__name__}{at}; its traceback cannot be printed: {type(error).__name__}"
     return "\n".join(part for part in (trace, record.stack_info) if part)
 
 

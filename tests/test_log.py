@@ -236,3 +236,44 @@ def test_configured_twice_writes_once_and_only_to_the_second(root):
 def test_timestamp(seconds, text):
     assert timestamp(seconds) == text
     assert datetime.fromisoformat(text).utcoffset() == timedelta(0)
+
+
+class Odd(Exception):
+    """An exception whose own attributes raise."""
+
+    @property
+    def __class__(self):
+        raise SystemExit
+
+
+def nested(levels):
+    error = ValueError()
+    for _ in range(levels):
+        error = ExceptionGroup("one more", [error])
+    return error
+
+
+@pytest.mark.parametrize("make", [Odd, lambda: nested(2000)], ids=["its class raises", "2000 groups"])
+@pytest.mark.parametrize("kind", ["text", "json"])
+def test_an_exception_that_cannot_be_printed_is_named(make, kind, root):
+    stream = io.StringIO()
+    handler = configure(LogSettings(format=kind), stream)
+    root.handlers[:] = [handler]
+    error = make()
+    try:
+        raise error
+    except BaseException as raised:
+        logging.getLogger("a").error("failed", exc_info=(type(error), raised, raised.__traceback__))
+    handler.flush()
+    said = stream.getvalue()
+    assert "its traceback cannot be printed" in said or make is not Odd
+    assert type(error).__name__ in said
+
+
+def test_a_record_that_cannot_be_written_is_one_line(capsys, root):
+    stream = io.StringIO()
+    root.handlers[:] = [configure(LogSettings(format="text"), stream)]
+    logging.getLogger("app").info("%d of them", "no number")
+    (line,) = stream.getvalue().splitlines()
+    assert "error log record cannot be written logger=app at=" in line
+    assert capsys.readouterr().err == ""

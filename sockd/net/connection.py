@@ -14,7 +14,7 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sockd.errors import Close, as_exception
+from sockd.errors import as_exception, is_close
 from sockd.net.codec import bytes_of, codec_of
 from sockd.net.extra_info import extra_info
 from sockd.net.outbox import Outbox, as_bytes
@@ -482,7 +482,7 @@ class Connection:
             return None
 
     def _failed(self, error: BaseException, frame_size: int) -> None:
-        if isinstance(error, Close):
+        if is_close(error):
             try:
                 if error.last_words is not None:
                     self.reply(error.last_words)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sockd.errors import Close
+from sockd.net.defects import place_of
 from sockd.net.endpoint import SockAddr, format_sockaddr
 from sockd.net.local_address import ANCILLARY_BYTES, Ancillary, answer_from, tell
 from sockd.net.log_limit import LogLimit
@@ -250,7 +251,8 @@ class DatagramListener:
         return {"peer": format_sockaddr(self._socket.family, socket.SOCK_DGRAM, sender)}
 
     def _log(self, level: int, message: str, event: Mapping[str, object], error: BaseException | None = None) -> None:
-        held_back = self._log_limit.admit((level, message))
+        kind = None if error is None else (type(error), place_of(error))
+        held_back = self._log_limit.admit((level, message, kind))
         if held_back is not None:
             about = {"service": self.service, "address": str(self), **event}
             about |= {"held_back": held_back} if held_back else {}

@@ -37,23 +37,23 @@ class Defects:
 
         That there is no memory is nobody's defect: it has a line, and is not counted.
         """
-        self.count += not isinstance(error, MemoryError)
+        self.count += not issubclass(type(error), MemoryError)
         with suppress(BaseException):  # the log itself fails: to count and to go on is what is left
             self._log(error)
 
     def _log(self, error: BaseException) -> None:
-        place = _place(error)
+        place = place_of(error)
         held_back = self._limit.admit((place, type(error)))
         if held_back is None:
             return
         event: dict[str, object] = {"at": place, "total": self.count}
         if held_back:
             event["held_back"] = held_back
-        message = "out of memory" if isinstance(error, MemoryError) else "defect"
+        message = "out of memory" if issubclass(type(error), MemoryError) else "defect"
         logger.error(message, exc_info=error, extra={"event": event})
 
 
-def _place(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
     """Return where an exception was raised: `file:line name` of its innermost frame."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
@@ -64,4 +64,4 @@ def _place(error: BaseException) -> str:
     return f"{code.co_filename}:{trace.tb_lineno} {code.co_qualname}"
 
 
-__all__ = ["Defects"]
+__all__ = ["Defects", "place_of"]

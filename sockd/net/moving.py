@@ -12,10 +12,10 @@ import msgspec
 
 from sockd._sockbuf import ffi, lib
 from sockd.net.proxied import Proxied  # noqa: TC001 - msgspec reads annotations
+from sockd.net.socket_address import SocketAddress  # noqa: TC001 - likewise
 
 if TYPE_CHECKING:
     from sockd.net.connection_set import ConnectionSet
-    from sockd.net.socket_address import SocketAddress
 
 NUMBERS = (
     "flags", "high", "low", "received", "sent", "frames", "opened_ms", "moved_ms", "framing_ms", "leaving_ms",

@@ -13,7 +13,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sockd.errors import Close
+from sockd.errors import Close, is_close
 from sockd.net.codec import bytes_of
 from sockd.net.connection_sink import log_end
 from sockd.net.sink import Sink
@@ -189,7 +189,7 @@ class BlockingSink(Sink):
             self._set.pause(job.id, False)
 
     def _end(self, job: Job, error: BaseException, frame_bytes: int) -> None:
-        if isinstance(error, Close):
+        if is_close(error):
             self._set.shut(job.id, CloseReason.CLOSED)
             return
         event = {"service": self._service, "peer": str(self._set.peers.of(job.id)), "frame_bytes": frame_bytes}

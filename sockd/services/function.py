@@ -13,7 +13,7 @@ import logging
 from array import array
 from typing import TYPE_CHECKING, Any
 
-from sockd.errors import Close
+from sockd.errors import is_close
 from sockd.net.codec import LF, bytes_of
 from sockd.net.connection_sink import log_end
 from sockd.net.sink import Sink
@@ -113,7 +113,7 @@ class FunctionSink(Sink):
 
     def _end(self, error: BaseException, id: int, frame: Frame, ending: bytes | None) -> tuple[bytes, CloseReason]:
         """Return the last words to a connection, and why it ends."""
-        if isinstance(error, Close):
+        if is_close(error):
             try:
                 return self._encode(error.last_words, ending), CloseReason.CLOSED
             except BaseException as raised:  # what they are is the handler's doing

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from sockd.errors import Close
+from sockd.errors import is_close
 from sockd.net.connection import Connection
 from sockd.net.connection_sink import log_end
 from sockd.net.sink import Sink
@@ -112,7 +112,7 @@ class Session:
 
     def _failed(self, error: BaseException) -> CloseReason:
         """Tell of an exception, unless it is the end of the connection, which has a line of its own."""
-        if isinstance(error, Close):
+        if is_close(error):
             try:
                 if error.last_words is not None:
                     self.connection.reply(error.last_words)
@@ -120,7 +120,7 @@ class Session:
                 error = raised
             else:
                 return CloseReason.CLOSED
-        if not (self._lost and isinstance(error, type(self._lost))):
+        if not (self._lost and issubclass(type(error), type(self._lost))):
             event = {"service": self._service, "peer": self.peer or self.connection.peer}
             logger.error("handler failed", exc_info=error, extra={"event": event})
         return CloseReason.HANDLER_ERROR

@@ -36,10 +36,16 @@ class Unprintable(Exception):
     __repr__ = __str__
 
 
+class Odd(Exception):
+    @property
+    def __class__(self):
+        raise SystemExit
+
+
 ERRORS = {
     "SystemExit": SystemExit(2), "KeyboardInterrupt": KeyboardInterrupt(), "GeneratorExit": GeneratorExit(),
     "CancelledError": asyncio.CancelledError(), "StopIteration": StopIteration(), "Own": Own(),
-    "MemoryError": MemoryError(), "RecursionError": RecursionError(), "Unprintable": Unprintable(),
+    "MemoryError": MemoryError(), "RecursionError": RecursionError(), "Unprintable": Unprintable(), "Odd": Odd(),
     "ValueError": ValueError(), "Close": sockd.Close(("no", "bytes")),
 }
 calls = []
@@ -153,7 +159,7 @@ def cmd(line):
 """
 NAMES = [
     "SystemExit", "KeyboardInterrupt", "GeneratorExit", "CancelledError", "StopIteration", "Own", "MemoryError",
-    "RecursionError", "Unprintable", "ValueError", "Close",
+    "RecursionError", "Unprintable", "Odd", "ValueError", "Close",
 ]  # fmt: skip
 KINDS = ["act", "with_connection", "batch", "blocking", "blocking_batch", "Protocol", "Buffered", "coroutine", "task"]
 
@@ -278,7 +284,7 @@ def test_datagrams(serve, app):
             client.send(b"raise " + name.encode())
         client.send(b"calls")
         assert client.recv(100) == b"%d" % (20 * len(NAMES))
-    assert len(server.having("handler failed")) == 1  # and the rest is counted
+    assert len(server.having("handler failed")) == len(NAMES)  # a line for each kind, and the rest is counted
 
 
 # ---- whoever the peer is

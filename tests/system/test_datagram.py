@@ -96,13 +96,21 @@ def test_none_and_discard_answer_nothing(talk, family):
         discard.recv(100)
 
 
-@pytest.mark.parametrize("verb", [b"boom", b"wrong type", b"number 5", b"close"])
+@pytest.mark.parametrize("verb", [b"boom", b"wrong type"])
 def test_a_failure_is_logged_and_the_next_one_is_served(shared, talk, family, verb):
     sock = talk("act", family)
     sock.send(verb)
     assert ask(sock, b"next") == b"next"
     failed = shared.wait_for("handler failed", service="act", peer=name_of(sock))
     assert failed["frame_bytes"] == len(verb)
+
+
+def test_close_says_its_last_words_and_is_no_failure(shared, talk, family):
+    sock = talk("act", family)
+    sock.send(b"close")
+    assert ask(sock, b"words bye") == b"bye"
+    assert ask(sock, b"next") == b"next"
+    assert not shared.having("handler failed", service="act", peer=name_of(sock))
 
 
 def test_an_answer_that_is_too_large_is_dropped_and_said(shared, talk, family):
