@@ -107,8 +107,12 @@ class ConnectionSink(Sink):
 
     def closed(self, id: int, reason: CloseReason) -> None:
         """Log the end and tell the receiver."""
-        log_end(self._service, self._set, id, reason)
-        self._live.pop(id).lost(reason, self._set.info(id).error)
+        connection = self._live.pop(id, None)  # none where it was not even made
+        try:
+            log_end(self._service, self._set, id, reason)
+        finally:
+            if connection is not None:
+                connection.lost(reason, self._set.info(id).error)
 
 
 def log_end(service: str, connections: ConnectionSet, id: int, reason: CloseReason) -> None:

@@ -64,6 +64,10 @@ class Timer:
                 self.when_cancelled(self)
 
 
+class _AbortFailedError(Exception):
+    """What ends a descriptor has failed as well: nothing is left but to watch it no more."""
+
+
 class Watch(Protocol):
     """Is told when the loop works; `turn` is odd then."""
 
@@ -207,11 +211,12 @@ class EventLoop:
             self._cancelled = 0
 
     def guarded(self, callback: Callback, abort: Callback) -> Callback:
-        """Return a callback whose failure is reported, and then costs what `abort` ends; nothing is raised.
+        """Return a callback whose failure is reported, and then costs what `abort` ends.
 
         Args:
             callback: of a descriptor, a timer or call_soon().
-            abort: ends the descriptor that the callback is about, at once.
+            abort: ends the descriptor that the callback is about, at once; where that fails as well, the loop
+                watches the descriptor no more.
         """
         return functools.partial(self._call_guarded, callback, abort)
 
@@ -224,6 +229,7 @@ class EventLoop:
                 abort()
             except BaseException as another:
                 self.defects.report(another)
+                raise _AbortFailedError from None
 
     @property
     def is_busy(self) -> bool:
@@ -285,6 +291,8 @@ class EventLoop:
             if key.fd < 0 or registered(key.fd) is key:  # negative: the selector's own
                 try:
                     key.data()
+                except _AbortFailedError:
+                    self.remove_reader(key.fd)
                 except BaseException as error:
                     self.defects.report(error)
                     self._suspend(key)
@@ -313,6 +321,8 @@ class EventLoop:
     def _call(self, callback: Callback) -> None:
         try:
             callback()
+        except _AbortFailedError:
+            pass  # it was reported
         except BaseException as error:
             self.defects.report(error)
 

@@ -103,10 +103,10 @@ class BlockingSink(Sink):
 
     def closed(self, id: int, reason: CloseReason) -> None:
         """Log the end; what its frames would have been answered is dropped."""
-        log_end(self._service, self._set, id, reason)
         job = self._jobs.pop(id, None)
         if job is not None:
             job.lost = True
+        log_end(self._service, self._set, id, reason)
 
     def snapshot(self, id: int) -> object:
         """Let a connection go unless frames of it are with the pool."""

@@ -234,8 +234,12 @@ class SessionSink(Sink):
 
     def closed(self, id: int, reason: CloseReason) -> None:
         """Log the end and tell the session, whose coroutine may go on for a while."""
-        log_end(self._service, self._set, id, reason)
-        self._live.pop(id).connection.lost(reason, self._set.info(id).error)
+        session = self._live.pop(id, None)  # none where it was not even made
+        try:
+            log_end(self._service, self._set, id, reason)
+        finally:
+            if session is not None:
+                session.connection.lost(reason, self._set.info(id).error)
 
     # ---- at a stop
 

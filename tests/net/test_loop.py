@@ -250,10 +250,14 @@ def test_an_owner_ends_what_failed(loop, pipes):
     assert (ended, loop.defects.count) == ([True], 1)
 
 
-def test_an_owner_that_fails_as_well_is_survived(loop, pipes):
-    loop.call_soon(loop.guarded(lambda: 1 / 0, lambda: raise_(SystemExit)))
-    loop.run_once(0)
-    assert loop.defects.count == 2
+def test_an_owner_that_fails_as_well_is_survived_and_its_descriptor_is_watched_no_more(loop, pipes, clock):
+    failing = loop.guarded(lambda: 1 / 0, lambda: raise_(SystemExit))
+    loop.call_soon(failing)
+    loop.add_reader(pipes(), failing)
+    for _ in range(5):
+        clock.now += REST_SECONDS
+        loop.run_once(0)
+    assert loop.defects.count == 4
 
 
 # ---- what is not registered any more
