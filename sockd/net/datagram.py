@@ -56,8 +56,14 @@ class Threads(Protocol):
     def when_free(self, callback: Callable[[], None]) -> None:
         """Call back once, when one has not."""
 
-    def submit(self, service: str, work: Callable[[], Outcome], done: Callable[[Outcome], None]) -> bool:
-        """Run work in a thread, then done with its result in the loop; False where there is no thread to be had."""
+    def submit(
+        self,
+        service: str,
+        work: Callable[[], Outcome],
+        done: Callable[[Outcome], None],
+        abort: Callable[[], None],
+    ) -> bool:
+        """Run work in a thread, then done with its result in the loop; False where no thread can be had."""
 
 
 @dataclass
@@ -194,15 +200,20 @@ class DatagramListener:
             return
 
         def done(outcome: Outcome) -> None:
-            self._unanswered -= 1
-            self._answered(len(datagram), sender, ancillary, outcome)
-            if self._is_closed and not self._unanswered:
-                self._listening.close()
+            try:
+                self._answered(len(datagram), sender, ancillary, outcome)
+            finally:
+                self._one_less()
 
         self._unanswered += 1
-        if not self._pool.submit(self.service, lambda: self._call(datagram), done):
-            self._unanswered -= 1
+        if not self._pool.submit(self.service, lambda: self._call(datagram), done, lambda: None):
+            self._one_less()
             self.counts.failed += 1
+
+    def _one_less(self) -> None:
+        self._unanswered -= 1
+        if self._is_closed and not self._unanswered:
+            self._listening.close()
 
     def _call(self, datagram: bytes) -> Outcome:
         try:

@@ -121,9 +121,14 @@ class BlockingSink(Sink):
         self._jobs[id].is_last = now
 
     def _submit(self, job: Job) -> None:
-        if not self._pool.submit(self._service, partial(self._answer, job), partial(self._answered, job)):
-            del self._jobs[job.id]
-            self._set.abort(job.id, CloseReason.LIMIT)
+        answer, answered = partial(self._answer, job), partial(self._answered, job)
+        if not self._pool.submit(self._service, answer, answered, partial(self._abort, job, CloseReason.ABORTED)):
+            self._abort(job, CloseReason.LIMIT)
+
+    def _abort(self, job: Job, reason: CloseReason) -> None:
+        if not job.lost:
+            self._jobs.pop(job.id, None)
+            self._set.abort(job.id, reason)
 
     # ---- in a thread
 

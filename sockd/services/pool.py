@@ -11,6 +11,7 @@ import logging
 import queue
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sockd.net.log_limit import LogLimit
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from sockd.net.loop import EventLoop
 
-    Work = tuple[str, Callable[[], Any], Callable[[Any], None]]
+    Work = tuple[str, Callable[[], Any], Callable[[Any], None], Callable[[], None]]
 
 T = TypeVar("T")
 
@@ -68,13 +69,14 @@ class Pool:
         """Call back once, when a result was taken."""
         self._waiting.append(callback)
 
-    def submit(self, service: str, work: Callable[[], T], done: Callable[[T], None]) -> bool:
+    def submit(self, service: str, work: Callable[[], T], done: Callable[[T], None], abort: Callable[[], None]) -> bool:
         """Run `work` in a thread, then `done` with what it returned in the loop.
 
         Args:
             service: whose work it is, for the log.
             work: raises nothing.
             done: called in the loop.
+            abort: ends what the result is for, if done() fails; see EventLoop.guarded.
 
         Returns:
             False where there is no thread and none can be started; then nothing is done.
@@ -84,7 +86,7 @@ class Pool:
         if not self._threads:
             return False
         self.at_work += 1
-        self._work.put((service, work, done))
+        self._work.put((service, work, done, abort))
         return True
 
     def _start(self) -> None:
@@ -105,11 +107,11 @@ class Pool:
     def _run(self) -> None:
         own = threading.get_ident()
         while (given := self._work.get()) is not None:
-            service, work, done = given
+            service, work, done, abort = given
             self._running[own] = service
             result = work()
             del self._running[own]
-            self._loop.call_soon_threadsafe(lambda done=done, result=result: self._done(done, result))  # type: ignore[misc] # mypy cannot infer a lambda's defaults
+            self._loop.call_soon_threadsafe(self._loop.guarded(partial(self._done, done, result), abort))
 
     def _done(self, done: Callable[[Any], None], result: object) -> None:
         self.at_work -= 1
