@@ -24,7 +24,7 @@ from sockd import config
 from sockd.daemon import Daemon
 from sockd.errors import EX_OK, EX_USAGE, ConfigurationError, SockdError, UsageError, fault
 from sockd.inetd import Inetd, of_inetd, open_log
-from sockd.log import ERROR_SEVERITY, is_journal
+from sockd.log import ERROR_SEVERITY, is_journal, printable
 from sockd.net.address import Address, known_services
 from sockd.planning import plan
 from sockd.predecessor import Predecessor
@@ -123,8 +123,8 @@ def _reporting(work: Callable[[], int]) -> int:
         return work()
     except SockdError as error:
         mark = f"<{ERROR_SEVERITY}>" if is_journal(sys.stderr) else ""
-        for line in str(error).splitlines():
-            sys.stderr.write(f"{mark}sockd: {line}\n")  # in one piece: other processes may write there, too
+        for line in str(error).split("\n"):
+            sys.stderr.write(f"{mark}sockd: {printable(line)}\n")  # in one piece: other processes may write there, too
         return error.exit_code
 
 

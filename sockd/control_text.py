@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sockd.log import printable
 from sockd.units import format_duration
 
 if TYPE_CHECKING:
@@ -13,6 +14,17 @@ if TYPE_CHECKING:
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 STEP = 1024
+
+
+def printable_answer(result: Any) -> Any:  # noqa: ANN401 - what JSON holds
+    """Return an answer whose texts a terminal can show: names of peers are chosen by them, paths by anybody."""
+    if isinstance(result, str):
+        return "\n".join(map(printable, result.split("\n")))
+    if isinstance(result, list):
+        return [printable_answer(one) for one in result]
+    if isinstance(result, dict):
+        return {printable(key): printable_answer(value) for key, value in result.items()}
+    return result
 
 
 def text_of(verb: str, result: Any) -> str:  # noqa: ANN401 - what JSON holds

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from sockd import ctl_control
 from sockd.errors import EX_OK, EX_USAGE, AddressError, ConfigurationError, SockdError, UsageError, fault
+from sockd.log import printable
 from sockd.net.address import Address
 from sockd.net.client import converse
 from sockd.net.connector import connect
@@ -62,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse: --help, --version and usage errors
         return stop.code if isinstance(stop.code, int) else EX_OK
     except SockdError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        for line in str(error).split("\n"):
+            print(f"{PROGRAM}: {printable(line)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return EX_INTERRUPTED

@@ -106,7 +106,10 @@ def run(arguments: argparse.Namespace) -> int:
         return EX_OK
     seconds = LONGEST_UPGRADE_SECONDS if arguments.verb == "upgrade" else SECONDS
     result = ask(path, _question(arguments), seconds=seconds)
-    text = json.dumps(result, indent=2) + "\n" if arguments.json else control_text.text_of(arguments.verb, result)
+    if arguments.json:
+        text = json.dumps(result, indent=2) + "\n"
+    else:
+        text = control_text.text_of(arguments.verb, control_text.printable_answer(result))
     try:
         print(text, end="", flush=True)
     except BrokenPipeError:  # whoever reads has seen enough

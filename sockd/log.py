@@ -127,10 +127,10 @@ class TextFormatter(logging.Formatter):
         if self._coloured:
             level = f"\x1b[{_COLOURS[severity(record)]}m{level}\x1b[0m"
         words = [timestamp(record.created), level] if self._stamped else []
-        words.append(_escape(record.getMessage()))
+        words.append(printable(record.getMessage()))
         words += [f"{_NO_KEY.sub('_', str(key))}={_text(value)}" for key, value in event_fields(record).items()]
         trace = _traceback(self, record)
-        return "\n".join([" ".join(words), *(INDENT + _escape(line) for line in trace.split("\n") if line)])
+        return "\n".join([" ".join(words), *(INDENT + printable(line) for line in trace.split("\n") if line)])
 
 
 class JsonFormatter(logging.Formatter):
@@ -234,10 +234,11 @@ def _text(value: object) -> str:
 
 
 def _quotable(mark: str) -> str:
-    return "\\" + mark if mark in '"\\' else _escape(mark)
+    return "\\" + mark if mark in '"\\' else printable(mark)
 
 
-def _escape(text: str) -> str:
+def printable(text: str) -> str:
+    """Write what cannot be printed in a line as Python's escapes: a terminal must not obey what a peer has sent."""
     return text if text.isprintable() else "".join(mark if mark.isprintable() else _code(mark) for mark in text)
 
 

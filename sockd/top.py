@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sockd.control_text import duration, size
+from sockd.control_text import duration, printable_answer, size
 from sockd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ def run(ask: Callable[[str], Any], *, interval: float, times: int | None = None)
 
 def _look(ask: Callable[[str], Any]) -> Look:
     began = time.monotonic()
-    status = ask("status")
+    status = printable_answer(ask("status"))
     seconds = time.monotonic() - began
-    return Look(status, ask("connections"), seconds)
+    return Look(status, printable_answer(ask("connections")), seconds)
 
 
 def _screen(before: Look, now: Look, height: int) -> RenderableType:
@@ -99,6 +99,13 @@ def _table(*heads: str) -> Table:
     return table
 
 
+def _add(table: Table, *cells: str) -> None:
+    """Add a row of texts that mean nothing to rich: `[::1]` is no markup."""
+    from rich.text import Text
+
+    table.add_row(*map(Text, cells))
+
+
 def _listeners(before: Look, now: Look, seconds: float) -> Table:
     table = _table("LISTENER", "SERVICE", "CAME/S", "OPEN", "QUEUE", "OVERFLOWS")
     came = {row["address"]: row["came"] for row in before.status["listeners"]}
@@ -107,7 +114,7 @@ def _listeners(before: Look, now: Look, seconds: float) -> Table:
         rate = (row["came"] - came.get(row["address"], 0)) / seconds
         waiting = f"{queue['length']}/{queue['limit']}" if queue else "-"
         overflows = str(queue.get("overflows", "-"))
-        table.add_row(row["address"], row["service"], f"{rate:.1f}", str(row.get("open", "-")), waiting, overflows)
+        _add(table, row["address"], row["service"], f"{rate:.1f}", str(row.get("open", "-")), waiting, overflows)
     return table
 
 
@@ -116,7 +123,7 @@ def _services(before: Look, now: Look, seconds: float) -> Table:
     for name, row in now.status["services"].items():
         former = before.status["services"].get(name, dict.fromkeys(row, 0))
         frames, received, sent = ((row[key] - former[key]) / seconds for key in ("frames", "received", "sent"))
-        table.add_row(name, str(row["open"]), f"{frames:.1f}", size(received), size(sent), size(row["unsent"]))
+        _add(table, name, str(row["open"]), f"{frames:.1f}", size(received), size(sent), size(row["unsent"]))
     return table
 
 
@@ -134,7 +141,7 @@ def _connections(before: Look, now: Look, seconds: float, most: int) -> Table:
     table = _table("PEER", "SERVICE", "AGE", "FRAMES/S", "RECEIVED/S", "SENT/S", "UNSENT")
     for row in sorted(now.connections, key=moved, reverse=True)[:most]:
         rates = (f"{rate(row, 'frames'):.1f}", size(rate(row, "received")), size(rate(row, "sent")))
-        table.add_row(row["peer"], row["service"], duration(row["seconds"]), *rates, size(row["unsent"]))
+        _add(table, row["peer"], row["service"], duration(row["seconds"]), *rates, size(row["unsent"]))
     return table
 
 
