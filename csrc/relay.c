@@ -217,6 +217,10 @@ static int move(sb_relay *relay, struct pair *pair, int from)
         is_readable = 0;
         if (n == 0)
             n = take_copied(relay, pair, way, source, sink, &side);
+        if (n == SB_ERR_END && pair->lost[from] != 0) {
+            errno = pair->lost[from];
+            n = sb__class_of(errno);
+        }
         if (n == SB_ERR_END) { /* nothing is held: it would not have been read */
             way->ended = 1;
             pair->moved_ms = relay->now_ms;
@@ -358,6 +362,8 @@ static void end_or_park(sb_relay *relay, struct pair *pair, int side)
     int error = 0;
     socklen_t size = sizeof error;
     getsockopt(pair->fd[side], SOL_SOCKET, SO_ERROR, &error, &size);
+    if (error == 0)
+        error = pair->lost[side];
     if (error != 0) {
         sb__relay_end(relay, pair, why_of(sb__class_of(error)), error, side);
         return;
@@ -576,6 +582,13 @@ void sb_relay_abort(sb_relay *relay, int id, int reason)
         sb__relay_end(relay, pair, reason, 0, 0);
 }
 
+void sb_relay_lost(sb_relay *relay, int id, int side, int error)
+{
+    struct pair *pair = pair_of(relay, id);
+    if (pair != NULL)
+        pair->lost[side != 0] = error;
+}
+
 int64_t sb_relay_moved(const sb_relay *relay, int id, int side)
 {
     const struct pair *pair = pair_of(relay, id);
@@ -628,6 +641,11 @@ void sb_relay_run(sb_relay *relay)
 void sb_relay_abort(sb_relay *relay, int id, int reason)
 {
     (void)relay, (void)id, (void)reason;
+}
+
+void sb_relay_lost(sb_relay *relay, int id, int side, int error)
+{
+    (void)relay, (void)id, (void)side, (void)error;
 }
 
 int64_t sb_relay_moved(const sb_relay *relay, int id, int side)

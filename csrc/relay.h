@@ -65,6 +65,7 @@ struct pair {
     uint8_t parked[2];   /* taken out of epoll: it would go on reporting a hang-up */
     uint8_t phase;
     struct way way[2];   /* way[i] is from fd[i] */
+    int32_t lost[2];     /* errno of what is behind fd[i] (sb_relay_lost); 0: nothing is known of it */
     int64_t moved_ms;    /* the last byte, or end of file */
     int64_t idle_ms, half_ms;
     struct client client;

@@ -179,6 +179,13 @@ void sb_set_abort(sb_set *set, int id, int reason)
     sb__kill(set, row, reason, 0);
 }
 
+void sb_set_lost(sb_set *set, int id, int error)
+{
+    struct row *row = sb__row(set, id);
+    if (row != NULL && row->state != ROW_CLOSED)
+        row->error = error;
+}
+
 void sb_set_shutdown(sb_set *set, int id)
 {
     struct row *row = sb__row(set, id);

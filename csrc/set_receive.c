@@ -36,7 +36,9 @@ static void input_ended(sb_set *set, struct row *row)
 
 static void receive_failed(sb_set *set, struct row *row, long code)
 {
-    if (code == SB_ERR_END)
+    if (code == SB_ERR_END && row->error != 0) /* sb_set_lost */
+        sb__kill_for(set, row, sb__class_of(row->error), row->error);
+    else if (code == SB_ERR_END)
         input_ended(set, row);
     else if (code != SB_ERR_AGAIN)
         sb__kill_for(set, row, code, errno);
@@ -116,6 +118,8 @@ static void hang_up(sb_set *set, struct row *row, int ready)
     socklen_t size = sizeof error;
     if (ready & READY_ERROR)
         getsockopt(row->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+    if (error == 0)
+        error = row->error; /* sb_set_lost */
     if (error != 0)
         sb__kill_for(set, row, sb__class_of(error), error);
     else

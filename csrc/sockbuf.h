@@ -563,6 +563,13 @@ void sb_set_close_all(sb_set *set, int reason);
 /* End at once; TCP sends RST. */
 void sb_set_abort(sb_set *set, int id, int reason);
 
+/* What is behind the descriptor of a connection is lost, for an errno that the
+ * kernel cannot tell of this descriptor: it is one end of a socket pair, say,
+ * whose other end somebody carries on to a network.  Input that lies in it is
+ * handed out still; its end of file, or its hang-up where the connection is not
+ * read, ends the connection as that errno of recv(2) would. */
+void sb_set_lost(sb_set *set, int id, int error);
+
 /* Give back frames of this turn that were not taken, size bytes of them as they
  * were handed out (SB_GROUP_WIRE, where they are lines).  They are framed once
  * more, before all that came behind them, in the next turn in which the
@@ -712,6 +719,10 @@ void sb_relay_run(sb_relay *relay);
 
 /* End a pair at once, with RST; one that has ended already is passed over. */
 void sb_relay_abort(sb_relay *relay, int id, int reason);
+
+/* What is behind the socket of a side is lost, as of sb_set_lost: what lies in
+ * the socket goes on to the other side, and its end of file is a reset. */
+void sb_relay_lost(sb_relay *relay, int id, int side, int error);
 
 /* Bytes moved so far from this side to the other. */
 int64_t sb_relay_moved(const sb_relay *relay, int id, int side);

@@ -414,6 +414,33 @@ static void a_reset_of_a_side_that_waits(void)
     }
 }
 
+/* A side whose socket is one end of a pair, with its network lost behind the other: told where it ends, and not before. */
+static void a_side_is_lost(void)
+{
+    for (int side = 0; side < 2; side++) {
+        struct line line = line_of(unix_pair, 1);
+        int lost = side ? line.server : line.client, other = side ? line.client : line.server;
+        say(lost, "before");
+        sb_relay_lost(line.relay, line.id, side, ECONNRESET);
+        sb_relay_lost(line.relay, 99, side, ECONNRESET);
+        CHECK_TEXT(turn(line.relay), "");
+        CHECK_TEXT(heard(other), "before");
+        shutdown(lost, SHUT_WR);
+        CHECK_TEXT(turn(line.relay), "0:3 ");
+        CHECK_EQ(sb_relay_ends(line.relay)->error, ECONNRESET);
+        CHECK_EQ(sb_relay_ends(line.relay)->side, side);
+        end_of(line);
+    }
+    struct line line = line_of(unix_pair, 1); /* while it is not read */
+    fill(&line);
+    sb_relay_lost(line.relay, line.id, 0, ETIMEDOUT);
+    close(line.client);
+    line.client = dup(line.server);
+    CHECK_TEXT(turn(line.relay), "0:4 ");
+    CHECK_EQ(sb_relay_ends(line.relay)->error, ETIMEDOUT);
+    end_of(line);
+}
+
 static void last_words_before_a_reset(void)
 {
     struct line line = line_of(tcp_pair, 1);
@@ -614,6 +641,7 @@ const struct test relay_tests[] = {
     {"relay: pipes are few", pipes_are_few},
     {"relay: a reset is a reset of both", resets},
     {"relay: a reset of a side that waits", a_reset_of_a_side_that_waits},
+    {"relay: a side is lost", a_side_is_lost},
     {"relay: last words before a reset", last_words_before_a_reset},
     {"relay: a hang-up is looked at once", a_hang_up_is_looked_at_once},
     {"relay: errors have reasons", errors_have_reasons},
@@ -637,6 +665,7 @@ static void not_here(void)
     CHECK_EQ(sb_relay_add(NULL, NULL), SB_ERR_FAULT);
     sb_relay_run(NULL);
     sb_relay_abort(NULL, 0, 0);
+    sb_relay_lost(NULL, 0, 0, 0);
     CHECK_EQ(sb_relay_moved(NULL, 0, 0), 0);
 }
 
