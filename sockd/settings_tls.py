@@ -46,6 +46,15 @@ class TlsSettings:
         help="connections begin in plain text, and a handler that calls start_tls() has them encrypted",
         source="RFC 3207",
     )
+    session_tickets: int = setting(
+        0,
+        help="sent to each client of TLS 1.3, which can go on with one of them next time without a whole handshake; "
+        "any but 0 has clients of TLS 1.2 get one as well, which is part of their handshake",
+        source="RFC 8446, 4.6.1; RFC 2525, 2.17: a client that closes with a ticket unread resets what it has sent",
+        unit="tickets",
+        low=0,
+        high=16,
+    )
     handshake_timeout: Duration = setting(
         Duration(10),
         help="for the whole handshake",

@@ -35,6 +35,7 @@ from sockd.net.log_limit import LogLimit
 from sockd.net.overload import Quota
 from sockd.net.proxied import ProxyHeaders
 from sockd.net.socket_address import SocketAddress
+from sockd.net.tls_pair import Secured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from sockd.net.reserve import Reserve
     from sockd.net.resolver import Resolver
     from sockd.net.sockets import Listening
-    from sockd.net.tls import Handshakes, Secured
+    from sockd.net.tls import Handshakes
     from sockd.net.tls_context import TlsContext
     from sockd.settings import ListenSettings
 
@@ -358,7 +359,10 @@ class Listener:
         event = {"address": str(self), "peer": str(one.client), "why": why}
         self._log(logging.WARNING, f"refused: {why}", "refused", event)
         if self._settings.at_limit == "reset":
-            one.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            if isinstance(one.sock, Secured):
+                one.sock.abort()
+            else:
+                one.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             one.sock.close()
             return
         banner = self._settings.banner.encode() + b"\n" if self._settings.banner else b""

@@ -13,9 +13,11 @@ import os
 import struct
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd._sockbuf import ffi, lib
+from sockd.net.tls_pair import Secured
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
@@ -154,6 +156,10 @@ class Pairs:
         """End a pair at once, with a reset."""
         lib.sb_relay_abort(self._relay, number, reason)
         self._tell()
+
+    def lost(self, number: int, side: int, error: int) -> None:
+        """Have the end of file of a side be a reset."""
+        lib.sb_relay_lost(self._relay, number, side, error)
 
     # ---- pairs that begin with a client of a SOCKS server
 
@@ -325,7 +331,10 @@ class Pump:
         self._on_end: Callable[[CloseReason], None] | None = on_end
         self._moved = (0, 0)
         self._pairs = loop.one_of(Pairs)
+        self._secured = [(side, sock) for side, sock in enumerate((one, other)) if isinstance(sock, Secured)]
         self._number = self._pairs.add(self, (one, other), leftovers, (idle_timeout, half_close_timeout))
+        for side, near in self._secured:
+            near.on_lost = partial(self._lost, side)
         if self._number < 0:
             one.close()
             other.close()
@@ -341,9 +350,17 @@ class Pump:
         if self._on_end is not None and self._number >= 0:
             self._pairs.abort(self._number, CloseReason.SHUTDOWN)
 
+    def _lost(self, side: int, error: int) -> None:
+        """Have a side that is encrypted end as a reset, behind what had come: its own socket does not tell."""
+        if self._on_end is not None and self._number >= 0:
+            self._pairs.lost(self._number, side, error)
+
     def ended(self, reason: CloseReason, error: int, side: int, moved: tuple[int, int]) -> None:
         """Be told by the relay that the sockets are closed."""
         self._moved, self.error, self.side = moved, error, side
+        if reason is not CloseReason.EOF:
+            for _, near in self._secured:
+                near.abort()  # a socket pair has no RST, and half an answer must not look like a whole one
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end(reason)

@@ -1,4 +1,4 @@
-"""Which connections of a set are encrypted, and which may come to be (sockd.net.tls does the rest)."""
+"""Which connections of a set are encrypted, and which may come to be (sockd.net.tls and tls_carrier do the rest)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import os
 from typing import TYPE_CHECKING
 
 from sockd._sockbuf import lib
+from sockd.net.tls_pair import Input
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
     from sockd.net.connection_set import ConnectionSet
-    from sockd.net.tls import Handshakes, Secured
+    from sockd.net.tls import Handshakes
+    from sockd.net.tls_pair import Secured
 
 
 class UnreadError(Exception):
@@ -33,21 +35,19 @@ class SecuredRows:
         self._offers: dict[int, Handshakes] = {}
 
     def note(self, id: int, near: Secured) -> None:
-        """Note that a connection is encrypted, and end it when it is lost: its socket does not tell."""
+        """Note that a connection is encrypted; when it is lost, its row is told, for its socket does not tell."""
         self._ends[id] = near
 
-        def lost(is_cut: bool) -> bool:
-            if self._ends.get(id) is not near:
-                return True  # it has ended
-            if not is_cut:
-                self._set.abort(id, CloseReason.RESET)
-            elif self._set.info(id).unframed:
-                self._set.abort(id, CloseReason.TRUNCATED)
-            else:
-                return False
-            return True
+        def lost(error: int) -> None:
+            if self._ends.get(id) is near:  # else it has ended
+                lib.sb_set_lost(self._set.handle, id, error)
 
         near.on_lost = lost
+
+    def is_cut(self, id: int) -> bool:
+        """Tell whether a connection whose input has ended may have been cut off in the middle of a frame."""
+        near = self._ends.get(id)
+        return near is not None and near.input in (Input.CUT, Input.LOST)
 
     def of(self, id: int) -> Secured | None:
         """Return what is known of a connection's encryption, None for one that has none."""

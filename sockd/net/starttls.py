@@ -16,7 +16,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from sockd.net.secured import UnreadError
-from sockd.net.tls import pair
+from sockd.net.tls_pair import pair
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from sockd.net.connection_set import ConnectionSet
     from sockd.net.loop import EventLoop
     from sockd.net.socket_address import SocketAddress
-    from sockd.net.tls import Ends, Handshakes, Secured
+    from sockd.net.tls import Handshakes
+    from sockd.net.tls_pair import Ends, Secured
 
 logger = logging.getLogger("sockd.tls")
 

@@ -10,9 +10,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from sockd.errors import ConfigurationError, SystemFault, TemporaryFault, fault
+from sockd.errors import ConfigurationError, SystemFault, TemporaryFault, UsageError, fault
 from sockd.net.loop import EventLoop
-from sockd.net.tls import Carrier, Wire, pair
+from sockd.net.tls_carrier import Carrier
+from sockd.net.tls_pair import Input, pair
+from sockd.net.tls_wire import Wire, words
 
 if TYPE_CHECKING:
     import socket
@@ -64,14 +66,18 @@ class TlsConnection:
         socket: in place of the connection's own, non-blocking; the caller's to close.
 
     Raises:
+        UsageError: there is no such name.
         SystemFault: the certificate is not the server's, or the server does not like ours; names the reason.
         TemporaryFault: the server does not answer, or speaks no TLS.
     """
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, name: str, subject: str, timeout: float) -> None:
         self._subject = subject
-        self._is_cut = False
-        wire = Wire(sock, lambda one, other: context.wrap_bio(one, other, server_hostname=name or None))
+        try:
+            wire = Wire(sock, lambda one, other: context.wrap_bio(one, other, server_hostname=name or None))
+        except ValueError as error:  # a dot in front, a label that is too long
+            sock.close()
+            raise UsageError(f"{subject}: {name!r} cannot be the name in a certificate: {error}") from None
         try:
             _shake(wire, time.monotonic() + timeout)
         except ssl.SSLCertVerificationError as error:
@@ -79,9 +85,7 @@ class TlsConnection:
                 f"{subject}: its certificate: {error.verify_message}; --ca names who vouches for it"
             ) from None
         except ssl.SSLError as error:
-            raise TemporaryFault(
-                f"{subject}: no TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
-            ) from None
+            raise TemporaryFault(f"{subject}: no TLS: {words(error)}") from None
         except TimeoutError:
             raise TemporaryFault(f"timed out after {timeout:g} s: {subject}: the TLS handshake") from None
         except OSError as error:
@@ -92,15 +96,10 @@ class TlsConnection:
         sock.setblocking(False)
         ends = pair(sock)
         self.socket = ends.near
-        self.socket.on_lost = self._lost
         self._loop = EventLoop(selectors.DefaultSelector(), time.monotonic)
         Carrier(wire, ends, self._loop, self._loop.stop).start()
         self._thread = threading.Thread(target=self._loop.run, name="tls", daemon=True)
         self._thread.start()
-
-    def _lost(self, _is_cut: bool) -> bool:
-        self._is_cut = True
-        return False
 
     def finish(self) -> None:
         """Wait until all has left.
@@ -109,7 +108,7 @@ class TlsConnection:
             TemporaryFault: the server ended the connection without saying that this is the end (RFC 8446, 6.1).
         """
         self._thread.join(CLOSING_SECONDS)
-        if self._is_cut:
+        if self.socket.input in (Input.CUT, Input.LOST):
             raise TemporaryFault(f"connection cut: {self._subject} (it ended without close_notify; there may be more)")
 
 
@@ -117,8 +116,8 @@ def _shake(wire: Wire, deadline: float) -> None:
     while not wire.step():
         wire.socket.settimeout(max(0.001, deadline - time.monotonic()))
         wire.receive()
-        if wire.has_ended:
-            raise ConnectionResetError(errno.ECONNRESET, "the server ended the connection")
+        if wire.error or wire.has_ended:
+            raise wire.error or ConnectionResetError(errno.ECONNRESET, "the server ended the connection")
 
 
 __all__ = ["TlsConnection", "context"]

@@ -102,7 +102,7 @@ class Session:
             self._reason = self._failed(error)
         else:
             if self.reader.at_eof():
-                self._reason = CloseReason.EOF
+                self._reason = CloseReason.TRUNCATED if self.reader.has_left_out else CloseReason.EOF
 
     def _done(self, _task: asyncio.Task[None]) -> None:
         if self._is_cancelled and self._reason is not CloseReason.HANDLER_ERROR:
@@ -221,8 +221,8 @@ class SessionSink(Sink):
         self._live[id].reader.feed(self._set.block(offset, size), count)
 
     def ended(self, id: int) -> None:
-        """Hand the rest to the reader, and the end of file."""
-        self._live[id].reader.feed_eof(self._set.unfinished(id))
+        """Hand the rest to the reader, and the end of file; of a line that may have been cut off nothing."""
+        self._live[id].reader.feed_eof(self._set.unfinished(id), is_cut=self._set.tls.is_cut(id))
 
     def pause(self, id: int) -> None:
         """Pass on."""

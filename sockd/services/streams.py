@@ -38,11 +38,14 @@ class StreamReader:
         connection: whose input it is.
         framing: of the service; lines, or what has arrived.
         loop: of the coroutine.
+
+    Attributes:
+        has_left_out: the end of file cut off a line, which nobody gets.
     """
 
     __slots__ = (
-        "_buffer", "_connection", "_eof", "_exception", "_framing", "_in_lines", "_is_full", "_limit", "_lines",
-        "_loop", "_size", "_waiter",
+        "_buffer", "_connection", "_eof", "_exception", "_framing", "_in_lines", "_is_cut", "_is_full", "_limit",
+        "_lines", "_loop", "_size", "_waiter", "has_left_out",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, framing: Framing, loop: asyncio.AbstractEventLoop) -> None:
@@ -55,7 +58,7 @@ class StreamReader:
         self._buffer = bytearray()
         self._size = 0
         self._is_full = False
-        self._eof = False
+        self._eof = self._is_cut = self.has_left_out = False
         self._exception: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -101,7 +104,8 @@ class StreamReader:
         try:
             return await self._until(LF)
         except asyncio.IncompleteReadError as error:
-            return error.partial
+            self.has_left_out = self._is_cut
+            return b"" if self._is_cut else error.partial
         except asyncio.LimitOverrunError as error:
             found = self._buffer.startswith(LF, error.consumed)
             self._take(error.consumed + 1 if found else len(self._buffer))
@@ -231,9 +235,17 @@ class StreamReader:
             self._is_full = True
             self._connection.pause_reading()  # until more is waited for
 
-    def feed_eof(self, unfinished: bytes = b"") -> None:
-        """Take what has come of a line that the end of file has cut off, and the end of file."""
-        self._buffer += unfinished
+    def feed_eof(self, unfinished: bytes = b"", *, is_cut: bool = False) -> None:
+        """Take what has come of a line that the end of file has cut off, and the end of file.
+
+        Args:
+            is_cut: the peer may not have meant it to end there (TLS without close_notify): such a line is left out.
+        """
+        self._is_cut = is_cut
+        if is_cut and self._in_lines:
+            self.has_left_out = bool(unfinished)
+        else:
+            self._buffer += unfinished
         self._eof = True
         self._wake()
 

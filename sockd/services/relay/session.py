@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sockd.net.pump import Pump
 from sockd.net.socket_address import SocketAddress
+from sockd.net.tls_pair import Secured
 from sockd.services.relay.reach import Failed, Reach
 from sockd.wire import proxy
 from sockd.wire.state import CloseReason
@@ -131,8 +132,10 @@ class Session:
         if self._pump is None:
             if self._reach is not None:
                 self._reach.cancel()
-            if self._socket.family != socket.AF_UNIX:
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)  # nobody has heard the client
+            if isinstance(self._socket, Secured):
+                self._socket.abort()  # nobody has heard the client
+            elif self._socket.family != socket.AF_UNIX:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             self._socket.close()
         else:
             event["target"] = str(self._target)

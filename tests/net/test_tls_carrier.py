@@ -13,8 +13,10 @@ import time
 
 import pytest
 
-from sockd.net import tls
+from sockd.net import tls_carrier
 from sockd.net.loop import EventLoop
+from sockd.net.tls_pair import pair
+from sockd.net.tls_wire import Wire
 
 CUT_OFF = (ConnectionResetError, ssl.SSLEOFError)
 
@@ -22,7 +24,7 @@ CUT_OFF = (ConnectionResetError, ssl.SSLEOFError)
 @pytest.fixture
 def carried(certificates, monkeypatch):
     """A loop, the service's end, and a client whose handshake is done."""
-    monkeypatch.setattr(tls, "LINGER_SECONDS", 0.5)
+    monkeypatch.setattr(tls_carrier, "LINGER_SECONDS", 0.5)
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(certificates.server.path, certificates.server.key)
     context = ssl.create_default_context(cafile=certificates.ca)
@@ -34,14 +36,14 @@ def carried(certificates, monkeypatch):
         target=lambda: clients.append(context.wrap_socket(raw, server_hostname="localhost")), daemon=True
     )
     shaking.start()
-    wire = tls.Wire(sock, lambda incoming, outgoing: server.wrap_bio(incoming, outgoing, server_side=True))
+    wire = Wire(sock, lambda incoming, outgoing: server.wrap_bio(incoming, outgoing, server_side=True))
     while not wire.step():
         wire.receive()
     shaking.join()
     sock.setblocking(False)
     loop = EventLoop(selectors.DefaultSelector(), time.monotonic)
-    ends = tls.pair(sock)
-    tls.Carrier(wire, ends, loop, loop.stop).start()
+    ends = pair(sock)
+    tls_carrier.Carrier(wire, ends, loop, loop.stop).start()
     clients[0].suppress_ragged_eofs = False
     yield loop, ends.near, clients[0]
     clients[0].close()
