@@ -294,12 +294,15 @@ static int why_of(int code)
     }
 }
 
-/* What the side that failed had said before goes first: a server may answer and close without reading on. */
+/* What the side that failed had said before goes first: a server may answer and close without reading on.  To the
+ * sender the kernel has told the error, and tells the reader of an end of file behind it, which is none. */
 static void fail(sb_relay *relay, struct pair *pair, int code, int error, int from)
 {
     int side = relay->failed_side;
-    if (side != from)
+    if (side != from) {
+        pair->lost[side] = error;
         (void)move(relay, pair, side);
+    }
     sb__relay_end(relay, pair, why_of(code), error, side);
 }
 

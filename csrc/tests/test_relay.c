@@ -462,6 +462,20 @@ static void last_words_before_a_reset(void)
     end_of(line);
 }
 
+/* Noticed by sending: the kernel has told its error then, and reading finds an end of file. */
+static void a_reset_that_sending_finds(void)
+{
+    struct line line = line_of(tcp_pair, 1);
+    say(line.server, "answer");
+    await(line.server); /* it is ready before the client is reset */
+    reset(line.client);
+    CHECK_TEXT(turn(line.relay), "0:3 ");
+    CHECK_EQ(sb_relay_ends(line.relay)->side, 0);
+    CHECK_TEXT(heard(line.server), "!");
+    line.client = dup(line.server);
+    end_of(line);
+}
+
 /* The end of a client that is not read at the time is reported all the time. */
 static void a_hang_up_is_looked_at_once(void)
 {
@@ -643,6 +657,7 @@ const struct test relay_tests[] = {
     {"relay: a reset of a side that waits", a_reset_of_a_side_that_waits},
     {"relay: a side is lost", a_side_is_lost},
     {"relay: last words before a reset", last_words_before_a_reset},
+    {"relay: a reset that sending finds", a_reset_that_sending_finds},
     {"relay: a hang-up is looked at once", a_hang_up_is_looked_at_once},
     {"relay: errors have reasons", errors_have_reasons},
     {"relay: without memory", nothing_is_lost_without_memory},

@@ -1,0 +1,229 @@
+"""A stream that ends anywhere: behind TLS as many lines are handled, and as much is answered, as in plain text.
+
+Each client is seen twice, by the same service in plain text and encrypted, and ends in each way at many points:
+
+- FIN, with a close_notify before it or alone: every whole line is handled once, in order, and every answer comes
+  whole; the part of a line is left out.  Where plain text hands such a part out (a coroutine gets it as its last
+  line), a close_notify has it handed out, and a FIN alone does not.
+- RST, of a client whose bytes have all been acknowledged, so that the kernel has them: a service that goes on
+  reading handles every whole line in both.  One that was not reading at that moment (it paused, it works in a thread,
+  its target holds it up) loses in plain text what it had not taken, and how much is a matter of time; so both are
+  held against the same bounds: no fewer lines than it had handled before the RST was sent, no more than whole ones,
+  none twice and none out of order.  The reason is `reset` in both, also at a relay's target.
+- Answers: whatever had not left when the RST came is nobody's; what the client had read by then is the answer's
+  beginning, in both.
+
+Seen to fail: with session tickets; with a connection that is cut off as soon as its peer is, or has its output
+dropped then; with what was decrypted thrown away when the connection is reset.
+"""
+
+from __future__ import annotations
+
+import itertools
+import ssl
+
+import pytest
+from encrypted import ENDS, Encrypted, Plain, context_of
+from watching import SOAK, _until
+
+LINES = 5_000
+LINE_BYTES = 100
+ANSWER_BYTES = 4_000_000
+POINTS = 50 if SOAK else 5
+APP = """
+import sockd
+
+LINE_BYTES = 99
+BIG = b"".join(b"%07d," % i for i in range(500_000))
+handled, parts, wrong = {}, {}, []
+
+def take(line):
+    client, _, rest = line.partition(b" ")
+    if len(line) != LINE_BYTES:
+        parts[client] = line
+    elif handled.get(client, 0) != int(rest[:5]):
+        wrong.append(line)
+    else:
+        handled[client] = handled.get(client, 0) + 1
+
+def function(line):
+    if line == b"?":
+        return BIG
+    take(line)
+
+def count(client):
+    return b"%d %d %d" % (handled.get(client, 0), client in parts, len(wrong))
+
+class Protocol(sockd.LineProtocol):
+    def line_received(self, line):
+        if (answer := function(line)) is not None:
+            self.send_line(answer)
+
+class Pausing(Protocol):
+    def line_received(self, line):
+        super().line_received(line)
+        self.transport.pause_reading()
+        self.transport.call_later(0, self.transport.resume_reading)
+
+async def coroutine(reader, writer):
+    async for line in reader:
+        if (answer := function(line.removesuffix(b"\\n"))) is not None:
+            writer.write(answer + b"\\n")
+            await writer.drain()
+
+batch = sockd.Service()
+
+@batch.frames
+def all_of_them(lines):
+    return [function(line) for line in lines]
+
+blocking = sockd.Service(blocking=True)
+blocking.frame(function)
+"""
+SERVICES = ("function", "protocol", "pausing", "coroutine", "batch", "blocking", "relay")
+HANDLERS = {"pausing": "Pausing", "protocol": "Protocol"}
+READS_ON = ("function", "protocol", "coroutine", "batch")
+"""Whatever happens; the others may have to wait before they read."""
+names = map("%03d".__mod__, itertools.count())
+
+
+class House:
+    """A daemon that serves one kind of service, and the one that handles its lines: another where it is a relay.
+
+    Attributes:
+        one: encrypted on its listener 0, in plain text on 1.
+        handling: says on its listener 2 what was handled; of a relay's, 1 is the target.
+    """
+
+    def __init__(self, daemon, own, service) -> None:
+        self.service = service
+        tls = f'tls = {{ certificate = "{own.path}", key = "{own.key}" }}\n'
+        name = f"app:{HANDLERS.get(service, service)}"
+        if service != "relay":
+            self.one = self.handling = daemon(toml=_listen(name, tls) + _listen(name) + _listen("app:count"), app=APP)
+            return
+        self.handling = daemon(toml=_listen("upper") + _listen("app:function") + _listen("app:count"), app=APP)
+        relay = f'[service.far]\nrelay = {{ to = ["{self.handling.address(1)}"] }}\n'
+        self.one = daemon(toml=_listen("far", tls) + _listen("far") + relay)
+
+    def since(self):
+        return len(self.one.lines), len(self.handling.lines)
+
+    def ends(self, name, since):
+        """The reasons of a client's end, of a relay's also at its target."""
+        reasons = [self.one.closed(peer=name, since=since[0])["reason"]]
+        if self.service == "relay":
+            reasons.append(self.handling.closed(service="app:function", since=since[1])["reason"])
+        return reasons
+
+
+def _listen(service, tls=""):
+    return f'[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "{service}"\n{tls}'
+
+
+@pytest.fixture
+def house(daemon, certificates):
+    """`house(service)`: see House."""
+    return lambda service: House(daemon, certificates.server, service)
+
+
+class Told:
+    """What came of one client.
+
+    Attributes:
+        lines: handled.
+        has_part: the part of a line was.
+        reasons: of its end.
+    """
+
+    def __init__(self, house, client) -> None:
+        lines, part, wrong = map(int, house.handling.ask(client + b"\n", 2).split())
+        assert not wrong
+        self.lines, self.has_part = lines, bool(part)
+
+    def __repr__(self) -> str:
+        return repr(vars(self))
+
+
+def connect(house, context):
+    """A client: encrypted, or without a context in plain text."""
+    return Plain(house.one.connect(1)) if context is None else Encrypted(house.one.connect(0), context)
+
+
+def stream(house, context, how, size, name_of):
+    """Send the first bytes of the stream, end it so, and return what came of it."""
+    client, since = next(names).encode(), house.since()
+    peer = connect(house, context)
+    name = name_of(peer.sock)
+    text = b"".join(b"%s %05d %s\n" % (client, number, b"." * 89) for number in range(LINES))[:size]
+    assert len(text) == size
+    peer.send(text)
+    confirmed = min(20, size // LINE_BYTES) if how == "reset" and house.service not in READS_ON else 0
+    _until(lambda: Told(house, client).lines >= confirmed)
+    peer.end(how)
+    if how != "reset":
+        assert peer.to_end() == b""
+    reasons = house.ends(name, since)
+    told = Told(house, client)
+    told.reasons = reasons
+    assert confirmed <= told.lines <= size // LINE_BYTES
+    return told
+
+
+def points(total):
+    """Where it ends: at the edges, and between them in the middle of a line as a rule."""
+    return [min(total, total * i // (POINTS - 1) + 37 * (i % 3)) for i in range(POINTS)]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_stream_that_ends_anywhere(house, certificates, name_of, service, version):
+    house, context = house(service), context_of(certificates.ca, version)
+    for how, size in itertools.product(ENDS, points(LINES * LINE_BYTES)):
+        plain = stream(house, None, how, size, name_of)
+        told = stream(house, context, how, size, name_of)
+        whole, part = divmod(size, LINE_BYTES)
+        if how != "reset" or service in READS_ON:
+            assert told.lines == plain.lines == whole, (how, size)
+        is_left_out = service == "coroutine" and how == "alone" and part > 0
+        assert told.has_part == (plain.has_part and not is_left_out), (how, size)
+        assert told.reasons == (["truncated"] if is_left_out else plain.reasons), (how, size)
+        if how == "reset":
+            assert set(told.reasons) == {"reset"}, size
+
+
+def question(house, context, how, size, name_of):
+    """Ask, read so much of the answer, end it so, and return all of the answer that came, and the reasons of the end."""
+    client, since = next(names).encode(), house.since()
+    peer = connect(house, context)
+    name = name_of(peer.sock)
+    peer.send(b"?\n" + b"%s %05d %s\n" % (client, 0, b"." * 89) + client + b" part")
+    came = bytearray()
+    while len(came) < size:
+        came += peer.read()
+    peer.end(how)
+    if how != "reset":
+        came += peer.to_end()
+        assert context is None or peer.was_notified
+    return bytes(came), house.ends(name, since), client
+
+
+BIG = b"".join(b"%07d," % i for i in range(ANSWER_BYTES // 8)) + b"\n"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("service", SERVICES)
+def test_an_answer_that_is_still_leaving(house, certificates, name_of, service, version):
+    house, context = house(service), context_of(certificates.ca, version)
+    for how, size in itertools.product(ENDS, points(ANSWER_BYTES // 2)):
+        plain, reasons, client = question(house, None, how, size, name_of)
+        told, reasons_told, client_told = question(house, context, how, size, name_of)
+        if how == "reset":
+            assert BIG.startswith(plain) and BIG.startswith(told) and min(len(plain), len(told)) >= size
+            assert reasons_told == reasons and set(reasons) == {"reset"}, size
+        else:
+            assert plain == BIG and told == BIG, (how, size, len(plain), len(told))
+            assert Told(house, client_told).lines == Told(house, client).lines == 1
+            is_left_out = service == "coroutine" and how == "alone"
+            assert Told(house, client_told).has_part == (Told(house, client).has_part and not is_left_out)
+            assert reasons_told == (["truncated"] if is_left_out else reasons)
