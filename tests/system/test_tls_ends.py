@@ -84,7 +84,7 @@ SERVICES = ("function", "protocol", "pausing", "coroutine", "batch", "blocking",
 HANDLERS = {"pausing": "Pausing", "protocol": "Protocol"}
 READS_ON = ("function", "protocol", "coroutine", "batch")
 """Whatever happens; the others may have to wait before they read."""
-names = map("%03d".__mod__, itertools.count())
+names = map("%04d".__mod__, itertools.count())
 
 
 class House:
@@ -98,20 +98,20 @@ class House:
     def __init__(self, daemon, own, service) -> None:
         self.service = service
         tls = f'tls = {{ certificate = "{own.path}", key = "{own.key}" }}\n'
-        name = f"app:{HANDLERS.get(service, service)}"
+        self.name = name = "far" if service == "relay" else f"app:{HANDLERS.get(service, service)}"
         if service != "relay":
             self.one = self.handling = daemon(toml=_listen(name, tls) + _listen(name) + _listen("app:count"), app=APP)
             return
         self.handling = daemon(toml=_listen("upper") + _listen("app:function") + _listen("app:count"), app=APP)
         relay = f'[service.far]\nrelay = {{ to = ["{self.handling.address(1)}"] }}\n'
-        self.one = daemon(toml=_listen("far", tls) + _listen("far") + relay)
+        self.one = daemon(toml=_listen(name, tls) + _listen(name) + relay)
 
     def since(self):
         return len(self.one.lines), len(self.handling.lines)
 
     def ends(self, name, since):
         """The reasons of a client's end, of a relay's also at its target."""
-        reasons = [self.one.closed(peer=name, since=since[0])["reason"]]
+        reasons = [self.one.closed(peer=name, service=self.name, since=since[0])["reason"]]
         if self.service == "relay":
             reasons.append(self.handling.closed(service="app:function", since=since[1])["reason"])
         return reasons
@@ -155,7 +155,7 @@ def stream(house, context, how, size, name_of):
     client, since = next(names).encode(), house.since()
     peer = connect(house, context)
     name = name_of(peer.sock)
-    text = b"".join(b"%s %05d %s\n" % (client, number, b"." * 89) for number in range(LINES))[:size]
+    text = b"".join(b"%s %05d %s\n" % (client, number, b"." * 88) for number in range(LINES))[:size]
     assert len(text) == size
     peer.send(text)
     confirmed = min(20, size // LINE_BYTES) if how == "reset" and house.service not in READS_ON else 0
@@ -197,7 +197,7 @@ def question(house, context, how, size, name_of):
     client, since = next(names).encode(), house.since()
     peer = connect(house, context)
     name = name_of(peer.sock)
-    peer.send(b"?\n" + b"%s %05d %s\n" % (client, 0, b"." * 89) + client + b" part")
+    peer.send(b"?\n" + b"%s %05d %s\n" % (client, 0, b"." * 88) + client + b" part")
     came = bytearray()
     while len(came) < size:
         came += peer.read()
