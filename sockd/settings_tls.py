@@ -48,8 +48,8 @@ class TlsSettings:
     )
     session_tickets: int = setting(
         0,
-        help="sent to each client of TLS 1.3, which can go on with one of them next time without a whole handshake; "
-        "any but 0 has clients of TLS 1.2 get one as well, which is part of their handshake",
+        help="that a client of TLS 1.3 is sent behind its handshake, so that its next one is shorter; any but 0 also "
+        "gives clients of TLS 1.2 theirs, which is part of the handshake",
         source="RFC 8446, 4.6.1; RFC 2525, 2.17: a client that closes with a ticket unread resets what it has sent",
         unit="tickets",
         low=0,

@@ -1,0 +1,149 @@
+"""Certificates of clients, whatever is in them: read once, by bounds, and judged by names that are text.
+
+Seen to fail: UnicodeDecodeError, TypeError (a common name of bytes) and ssl.SSLError come out of the check where
+getpeercert() and its values are taken for what they are as a rule.
+"""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+import time
+
+import pytest
+from odd_certificates import ODD, UTF8, Authority, name, tlv
+
+from sockd.errors import ConfigurationError
+from sockd.net.tls_context import CertificateError, TlsContext, best_match, names_of
+from sockd.net.tls_wire import FAILURES, words
+from sockd.settings_tls import TlsSettings
+
+NAMES = ("alice.example", "*.hosts.example", "kate")
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory, certificates):
+    return Authority(tmp_path_factory.mktemp("odd"))
+
+
+@pytest.fixture(scope="module")
+def context(authority, certificates):
+    own = certificates.server
+    return TlsContext(
+        TlsSettings(certificate=str(own.path), key=str(own.key), client_ca=str(authority.ca), client_names=NAMES), "tls"
+    )
+
+
+def shaken(context, ca, own=None, version=None):
+    """The server's side of a handshake that is done."""
+    client = ssl.create_default_context(cafile=ca)
+    if version is not None:
+        client.maximum_version = version
+    if own is not None:
+        client.load_cert_chain(*own)
+    here, there = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = context.wrap(there, here)
+    ends = client.wrap_bio(here, there, server_hostname="localhost"), server
+    for _ in range(6):
+        for end in ends:
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+    return server
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("kind", ODD)
+def test_whatever_a_certificate_holds(context, authority, certificates, kind, version):
+    what, refused = ODD[kind]
+    own = authority.issue(*what)
+    began = time.monotonic()
+    said = None
+    try:
+        context.check(shaken(context, certificates.ca, own, version))
+    except (CertificateError, *FAILURES) as error:
+        said = words(error)
+    assert time.monotonic() - began < 2
+    assert said is None if refused is None else said.startswith(refused), said
+    assert len(said or "") < 1_000
+
+
+def test_a_certificate_of_our_own_that_python_does_not_read(authority, tmp_path):
+    odd = authority.issue(*ODD["a DNS name"][0])
+    TlsContext(TlsSettings(certificate=str(odd.path), key=str(odd.key)), "tls")
+
+
+def test_a_key_with_a_password_is_refused(certificates, tmp_path):
+    locked = tmp_path / "locked.key"
+    subprocess.run(
+        ["openssl", "pkey", "-in", certificates.server.key, "-aes128", "-passout", "pass:secret", "-out", locked],
+        check=True,
+    )
+    settings = TlsSettings(certificate=str(certificates.server.path), key=str(locked))
+    with pytest.raises(ConfigurationError, match=r"tls\.key: it is encrypted"):
+        TlsContext(settings, "tls")
+
+
+@pytest.mark.parametrize(
+    ("one", "pattern"),
+    [
+        ("alice.example", "alice.example"),
+        ("a.hosts.example", "*.hosts.example"),
+        ("a.b.hosts.example", ""),
+        (".hosts.example", ""),
+        ("hosts.example", ""),
+        ("example", ""),
+        ("", ""),
+    ],
+)
+def test_one_label(one, pattern):
+    assert best_match(one, set(NAMES)) == pattern
+
+
+def test_names_are_text():
+    certificate = {
+        "subject": ((("commonName", "One"),), (("commonName", b"\xff"), ("commonName", "two\n"))),
+        "subjectAltName": (("DNS", "TWO.Example"), ("URI", "x"), ("IP Address", "::1"), ("DNS", "a\0b")),
+    }
+    assert names_of(certificate) == ["two.example", "::1", "one"]
+    assert names_of({}) == []
+
+
+def tickets_of(certificates, number, version):
+    """How many a client has got that reads, and whether a second handshake goes on with one."""
+    own = certificates.server
+    context = TlsContext(TlsSettings(certificate=str(own.path), key=str(own.key), session_tickets=number), "tls")
+    client = ssl.create_default_context(cafile=certificates.ca)
+    client.maximum_version = version
+    found, session = [], None
+    for _ in range(2):
+        here, there = ssl.MemoryBIO(), ssl.MemoryBIO()
+        server, end = context.wrap(there, here), None
+        end = client.wrap_bio(here, there, server_hostname="localhost", session=session)
+        for _ in range(4):
+            for one in (end, server):
+                try:
+                    one.do_handshake()
+                except ssl.SSLWantReadError:
+                    pass
+        waiting = here.pending
+        with pytest.raises(ssl.SSLWantReadError):
+            end.read(100)
+        session = end.session
+        found.append((waiting, session is not None and session.has_ticket, end.session_reused))
+    return found
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_no_tickets_unless_asked_for(certificates, version):
+    assert [(waiting, has_ticket) for waiting, has_ticket, _ in tickets_of(certificates, 0, version)] == [(0, False)] * 2
+    first, second = tickets_of(certificates, 2, version)
+    assert (first[1], first[2], second[2]) == (True, False, True)
+    assert (first[0] > 0) == (version is ssl.TLSVersion.TLSv1_3)  # unread behind the handshake
+
+
+def test_a_certificate_past_openssls_own_bound(context, authority, certificates):
+    own = authority.issue(name(tlv(UTF8, b"x" * 200_000)))  # SSL_CTX_set_max_cert_list(3): 100 KB
+    with pytest.raises(ssl.SSLError):
+        shaken(context, certificates.ca, own)
