@@ -14,8 +14,10 @@ from __future__ import annotations
 import logging
 import selectors
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+from sockd.net.deadline import Deadline
 from sockd.net.tls_carrier import Carrier
 from sockd.net.tls_context import CertificateError
 from sockd.net.tls_pair import pair
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from sockd.net.loop import EventLoop, Timer
+    from sockd.net.loop import EventLoop
     from sockd.net.socket_address import SocketAddress
     from sockd.net.tls_context import TlsContext
     from sockd.net.tls_pair import Ends, Secured
@@ -35,8 +37,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sockd.tls")
 
 GRACE_SECONDS = 1.0
-"""For a peer of which something has come since so short a time before its deadline: after a stall of ours it may be
+"""For a peer of which something has come so short a time before its deadline, or since: where we stood still it may be
 answering what we have only just read and answered.  Once for each handshake."""
+DEFECT = "a defect, which the log tells of"
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
@@ -47,7 +50,7 @@ class _Waiting:
     done: WhenDone
     ends: Ends | None
     until: float
-    timer: Timer
+    deadline: Deadline
     heard: float
     """When something last came of it."""
     has_grace: bool = False
@@ -96,16 +99,22 @@ class Handshakes:
     def _begin(self, sock: socket.socket, peer: SocketAddress, done: WhenDone, ends: Ends | None) -> None:
         wire = Wire(sock, self._context.wrap)
         fd, seconds, now = wire.fd, self._context.settings.handshake_timeout, self._loop.clock()
-        self._loop.watch_fd(fd, READ, lambda: self._ready(fd))
-        timer = self._loop.call_later(seconds, lambda: self._late(fd))
-        self._waiting[fd] = _Waiting(wire, peer, done, ends, now + seconds, timer, now - seconds)
+        self._watch(fd, READ)
+        deadline = self._deadline(fd, seconds)
+        self._waiting[fd] = _Waiting(wire, peer, done, ends, now + seconds, deadline, now - seconds)
+
+    def _watch(self, fd: int, events: int) -> None:
+        self._loop.watch_fd(fd, events, self._loop.guarded(partial(self._ready, fd), partial(self._drop, fd, DEFECT)))
+
+    def _deadline(self, fd: int, seconds: float) -> Deadline:
+        return Deadline(self._loop, seconds, partial(self._late, fd), partial(self._drop, fd, DEFECT))
 
     def _ready(self, fd: int) -> None:
         one = self._waiting[fd]
         try:
             is_done = self._shake(one)
             if not is_done:
-                self._loop.watch_fd(fd, READ | (WRITE if one.wire.is_full else 0), lambda: self._ready(fd))
+                self._watch(fd, READ | (WRITE if one.wire.is_full else 0))
         except FAILURES as error:
             one.wire.send()  # the alert
             self._drop(fd, words(error))
@@ -130,7 +139,7 @@ class Handshakes:
             return
         if one.heard > one.until - GRACE_SECONDS and not one.has_grace:
             one.has_grace = True
-            one.timer = self._loop.call_later(GRACE_SECONDS, lambda: self._late(fd))
+            one.deadline = self._deadline(fd, GRACE_SECONDS)
         else:
             self._drop(fd, f"not done after {self._context.settings.handshake_timeout:g} s")
 
@@ -151,12 +160,13 @@ class Handshakes:
 
     def _leave(self, fd: int) -> _Waiting:
         one = self._waiting.pop(fd)
-        one.timer.cancel()
+        one.deadline.cancel()
         self._loop.watch_fd(fd, 0, lambda: None)
         return one
 
     def _drop(self, fd: int, why: str) -> None:
-        self._end(self._leave(fd), why)
+        if fd in self._waiting:
+            self._end(self._leave(fd), why)
 
     def _end(self, one: _Waiting, why: str) -> None:
         self._tell(logging.INFO, one.peer, why)

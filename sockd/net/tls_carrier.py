@@ -20,6 +20,7 @@ import socket
 import ssl
 import struct
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.net.tls_pair import Input
@@ -70,14 +71,16 @@ class Carrier:
         self._input = Input.OPEN
         self._is_told = self._has_service_ended = self._is_closed = False
         self._timer: Timer | None = None
+        self._wire_ready = self._guarded(partial(self._step, self._from_wire))
+        self._far_ready = self._guarded(partial(self._step, self._from_far))
+
+    def _guarded(self, callback: Callable[[], None]) -> Callable[[], None]:
+        return self._loop.guarded(callback, self._near.abort)
 
     def start(self) -> None:
         """Carry from now on; the loop does not end before."""
         self._loop.unfinished.add(self)
-        self._loop.call_soon(self._begin)
-
-    def _begin(self) -> None:
-        self._step(self._decrypt)
+        self._loop.call_soon(self._guarded(partial(self._step, self._decrypt)))
 
     # ---- what is ready
 
@@ -90,12 +93,6 @@ class Carrier:
         far = (READ if wants_far else 0) | (WRITE if self._plain else 0)
         self._loop.watch_fd(self._wire.fd, wire, self._wire_ready)
         self._loop.watch_fd(self._far_fd, far, self._far_ready)
-
-    def _wire_ready(self) -> None:
-        self._step(self._from_wire)
-
-    def _far_ready(self) -> None:
-        self._step(self._from_far)
 
     def _step(self, move: Callable[[], None]) -> None:
         """Move, send, tell of what has ended, and wait for more; whatever fails is the end of this connection alone."""
@@ -212,7 +209,7 @@ class Carrier:
 
     def _linger(self) -> None:
         self._seen = self._wire.sent
-        self._timer = self._loop.call_later(LINGER_SECONDS, self._lingered)
+        self._timer = self._loop.call_later(LINGER_SECONDS, self._guarded(self._lingered))
 
     def _lingered(self) -> None:
         """Go on waiting for a peer that takes something, or whose service is there still and has its own deadlines."""

@@ -119,7 +119,8 @@ def words(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        return (error.reason or str(error)).replace("_", " ").lower()
+        reason: str | None = getattr(error, "reason", None)
+        return reason.replace("_", " ").lower() if reason else str(error)
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return str(error) or type(error).__name__

@@ -9,8 +9,10 @@ from __future__ import annotations
 import ssl
 import subprocess
 import time
+from contextlib import suppress
 
 import pytest
+from encrypted import context_of
 from odd_certificates import ODD, UTF8, Authority, name, tlv
 
 from sockd.errors import ConfigurationError
@@ -34,23 +36,22 @@ def context(authority, certificates):
     )
 
 
-def shaken(context, ca, own=None, version=None):
-    """The server's side of a handshake that is done."""
-    client = ssl.create_default_context(cafile=ca)
-    if version is not None:
-        client.maximum_version = version
-    if own is not None:
-        client.load_cert_chain(*own)
+def shake(context, client, **more):
+    """Both sides of a handshake, as far as it goes, and how much lies unread before the client then."""
     here, there = ssl.MemoryBIO(), ssl.MemoryBIO()
-    server = context.wrap(there, here)
-    ends = client.wrap_bio(here, there, server_hostname="localhost"), server
+    server, end = context.wrap(there, here), client.wrap_bio(here, there, server_hostname="localhost", **more)
     for _ in range(6):
-        for end in ends:
-            try:
-                end.do_handshake()
-            except ssl.SSLWantReadError:
-                pass
-    return server
+        for one in (end, server):
+            with suppress(ssl.SSLWantReadError):
+                one.do_handshake()
+    return server, end, here.pending
+
+
+def shaken(context, ca, own, version=None):
+    """The server's side, of a client with a certificate of its own."""
+    client = context_of(ca, version)
+    client.load_cert_chain(*own)
+    return shake(context, client)[0]
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -110,37 +111,19 @@ def test_names_are_text():
     assert names_of({}) == []
 
 
-def tickets_of(certificates, number, version):
-    """How many a client has got that reads, and whether a second handshake goes on with one."""
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("number", [0, 2])
+def test_no_tickets_unless_asked_for(certificates, version, number):
     own = certificates.server
     context = TlsContext(TlsSettings(certificate=str(own.path), key=str(own.key), session_tickets=number), "tls")
-    client = ssl.create_default_context(cafile=certificates.ca)
-    client.maximum_version = version
-    found, session = [], None
-    for _ in range(2):
-        here, there = ssl.MemoryBIO(), ssl.MemoryBIO()
-        server, end = context.wrap(there, here), None
-        end = client.wrap_bio(here, there, server_hostname="localhost", session=session)
-        for _ in range(4):
-            for one in (end, server):
-                try:
-                    one.do_handshake()
-                except ssl.SSLWantReadError:
-                    pass
-        waiting = here.pending
-        with pytest.raises(ssl.SSLWantReadError):
-            end.read(100)
-        session = end.session
-        found.append((waiting, session is not None and session.has_ticket, end.session_reused))
-    return found
-
-
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_no_tickets_unless_asked_for(certificates, version):
-    assert [(waiting, has_ticket) for waiting, has_ticket, _ in tickets_of(certificates, 0, version)] == [(0, False)] * 2
-    first, second = tickets_of(certificates, 2, version)
-    assert (first[1], first[2], second[2]) == (True, False, True)
-    assert (first[0] > 0) == (version is ssl.TLSVersion.TLSv1_3)  # unread behind the handshake
+    client = context_of(certificates.ca, version)
+    _, end, unread = shake(context, client)
+    assert (unread > 0) == (number > 0 and version is ssl.TLSVersion.TLSv1_3)
+    with pytest.raises(ssl.SSLWantReadError):
+        end.read(1)
+    assert end.session.has_ticket == (number > 0)
+    _, again, _ = shake(context, client, session=end.session)
+    assert again.session_reused or number == 0
 
 
 def test_a_certificate_past_openssls_own_bound(context, authority, certificates):

@@ -1,7 +1,7 @@
 """Peers of a stream, in plain text and encrypted, that end it in each of the ways that there are.
 
-`end("notified")` is a close_notify (RFC 8446, 6.1) and TCP's FIN, `end("alone")` the FIN alone, `end("reset")` RST, sent
-once the other host's kernel has acknowledged all that went before.  In plain text the first two are one.
+`end("notified")` is a close_notify (RFC 8446, 6.1) and TCP's FIN, `end("alone")` the FIN alone, `end("reset")` RST,
+sent once the other host's kernel has acknowledged all that went before.  In plain text the first two are one.
 """
 
 from __future__ import annotations

@@ -137,12 +137,12 @@ def test_a_name_that_no_host_has(house, certificates, tmp_path, version):
     both = tmp_path / "both.pem"
     both.write_bytes(certificates.other.path.read_bytes() + certificates.other.key.read_bytes())
     one = house(f'others = ["other.example={both}"]')
-    for count, name in enumerate((b"loc\xffl\xfeost", b"\xc3\xa9calhost", b"l\0calhost"), 1):
+    for count, odd in enumerate((b"loc\xffl\xfeost", b"\xc3\xa9calhost", b"l\0calhost"), 1):
         with pytest.raises((OSError, ssl.SSLError)):
             Altered(
                 one.connect(),
                 context_of(certificates.ca, version),
-                lambda text, name=name: text.replace(b"localhost", name[:9]),
+                lambda text, odd=odd: text.replace(b"localhost", odd[:9]),
             )
         one.wait_for("no TLS", count=count)
     assert {line["why"] for line in one.logged("no TLS")} == {"callback failed", "bad extension"}
