@@ -20,6 +20,7 @@ dropped then; with what was decrypted thrown away when the connection is reset.
 from __future__ import annotations
 
 import itertools
+import socket
 import ssl
 
 import pytest
@@ -31,7 +32,7 @@ LINE_BYTES = 100
 ANSWER_BYTES = 4_000_000
 POINTS = 50 if SOAK else 5
 APP = """
-import sockd
+import asyncio, sockd
 
 LINE_BYTES = 99
 BIG = b"".join(b"%07d," % i for i in range(500_000))
@@ -79,11 +80,27 @@ def all_of_them(lines):
 
 blocking = sockd.Service(blocking=True)
 blocking.frame(function)
+
+def last_words(line):
+    raise sockd.Close(BIG)
+
+async def works(reader, writer):
+    lines = [line async for line in reader]
+    await asyncio.sleep(0.2)
+    writer.write(b"%d lines " % len(lines) + BIG)
+
+async def bytes_and_lines(reader, writer):
+    head = await reader.readexactly(4)
+    lines = []
+    while line := await reader.readline():
+        lines.append(line)
+    writer.write(head + b"|" + b"|".join(lines))
 """
 SERVICES = ("function", "protocol", "pausing", "coroutine", "batch", "blocking", "relay")
 HANDLERS = {"pausing": "Pausing", "protocol": "Protocol"}
 READS_ON = ("function", "protocol", "coroutine", "batch")
 """Whatever happens; the others may have to wait before they read."""
+BIG = b"".join(b"%07d," % i for i in range(ANSWER_BYTES // 8)) + b"\n"
 names = map("%04d".__mod__, itertools.count())
 
 
@@ -208,9 +225,6 @@ def question(house, context, how, size, name_of):
     return bytes(came), house.ends(name, since), client
 
 
-BIG = b"".join(b"%07d," % i for i in range(ANSWER_BYTES // 8)) + b"\n"
-
-
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("service", SERVICES)
 def test_an_answer_that_is_still_leaving(house, certificates, name_of, service, version):
@@ -229,3 +243,123 @@ def test_an_answer_that_is_still_leaving(house, certificates, name_of, service, 
             is_left_out = service == "coroutine" and how == "alone"
             assert Told(house, client_told).has_part == (Told(house, client).has_part and not is_left_out)
             assert reasons_told == (["truncated"] if is_left_out else reasons)
+
+
+# ---- a service that has something to say when its client has ended
+
+
+ASKED = b"one\ntwo\nthr"
+
+
+@pytest.mark.parametrize("how", ["notified", "alone"])
+@pytest.mark.parametrize(
+    ("service", "notified", "alone"),
+    [
+        ("app:last_words", BIG, BIG),
+        ("app:works", b"3 lines " + BIG[:-1], b"2 lines " + BIG[:-1]),  # its last one had no end
+        ("app:bytes_and_lines", b"one\n|two\n|thr", b"one\n|two\n"),
+    ],
+)
+def test_it_says_it(daemon, certificates, service, notified, alone, how):
+    own = certificates.server
+    tls = f'tls = {{ certificate = "{own.path}", key = "{own.key}" }}\n'
+    one = daemon(toml=_listen(service, tls), app=APP)
+    peer = Encrypted(one.connect(), context_of(certificates.ca))
+    peer.send(ASKED)
+    peer.end(how)
+    assert peer.to_end() == (notified if how == "notified" else alone)
+    assert peer.was_notified
+    is_left_out = how == "alone" and service != "app:last_words"
+    one.closed("closed" if service == "app:last_words" else "truncated" if is_left_out else "eof")
+
+
+@pytest.mark.parametrize("how", ["notified", "alone"])
+@pytest.mark.parametrize("reads", ["all", "a line"])
+def test_a_program_says_it(daemon, certificates, reads, how):
+    """Also when it ends with input unread, of which a client in plain text would hear by a reset."""
+    own = certificates.server
+    tls = f'tls = {{ certificate = "{own.path}", key = "{own.key}" }}\n'
+    command = "wc -l" if reads == "all" else "read line; echo $line"
+    program = f'[service.count]\nexec = ["/bin/sh", "-c", "{command}"]\nuser = "root"\n'
+    one = daemon(toml=_listen("count", tls) + program)
+    peer = Encrypted(one.connect(), context_of(certificates.ca))
+    peer.send(b"line\n" * 20_000)
+    peer.end(how)
+    assert peer.to_end() == (b"20000\n" if reads == "all" else b"line\n")
+    assert peer.was_notified
+
+
+# ---- clients that only send
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("service", ["function", "pausing"])
+def test_clients_that_send_and_close(house, certificates, service, version):
+    """As most do: nothing is read, and nothing said before TCP's FIN."""
+    made, context = house(service), context_of(certificates.ca, version)
+    for _ in range(20 if SOAK else 5):
+        client = next(names).encode()
+        peer = Encrypted(made.one.connect(), context)
+        peer.send(b"".join(b"%s %05d %s\n" % (client, number, b"." * 88) for number in range(LINES)))
+        peer.sock.close()
+        _until(lambda client=client: Told(made, client).lines == LINES)
+
+
+# ---- what a relay's client is told
+
+
+@pytest.fixture
+def target():
+    """A listening socket: a relay's target, which the test plays."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
+        yield listener
+
+
+def relayed(daemon, certificates, port):
+    own = certificates.server
+    tls = f'tls = {{ certificate = "{own.path}", key = "{own.key}" }}\n'
+    relay = f'[service.far]\nrelay = {{ to = ["tcp://127.0.0.1:{port}"], connect_timeout = "2s" }}\n'
+    one = daemon(toml=_listen("far", tls) + relay)
+    return one, Encrypted(one.connect(), context_of(certificates.ca))
+
+
+def test_half_an_answer_of_a_target_does_not_look_whole(daemon, certificates, target, reset):
+    one, peer = relayed(daemon, certificates, target.getsockname()[1])
+    peer.send(b"question")
+    there, _ = target.accept()
+    assert there.recv(100) == b"question"
+    there.sendall(b"half an ")
+    assert peer.read() == b"half an "
+    reset(there)
+    with pytest.raises(ConnectionResetError):
+        peer.to_end()
+    one.closed("reset")
+
+
+def test_a_target_that_is_not_there_is_no_empty_answer(daemon, certificates, target):
+    port = target.getsockname()[1]
+    target.close()
+    one, peer = relayed(daemon, certificates, port)
+    with pytest.raises(ConnectionResetError):
+        peer.to_end()
+    one.closed("unreachable")
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_target_hears_how_its_client_has_ended(daemon, certificates, target, how):
+    _, peer = relayed(daemon, certificates, target.getsockname()[1])
+    peer.send(b"half a")
+    there, _ = target.accept()
+    assert there.recv(100) == b"half a"
+    peer.end(how)
+    with there:
+        if how == "reset":
+            with pytest.raises(ConnectionResetError):
+                there.recv(100)
+        else:
+            assert there.recv(100) == b""
+            there.sendall(b"answer")
+            there.close()
+            assert peer.to_end() == b"answer"
+            assert peer.was_notified
