@@ -21,7 +21,7 @@ from controlling import Sockctl
 from watching import SOAK, _until
 
 APP = """
-import sockd
+import time, sockd
 
 def mark(line: bytes) -> bytes:
     with open("handled", "ab") as file:
@@ -37,6 +37,12 @@ async def session(reader, writer):
     async for line in reader:
         writer.write(line.upper())
         await writer.drain()
+
+def hold(line):
+    if line == b"accepted":
+        return line
+    open("holding", "w").close()
+    time.sleep(float(line))  # of the whole loop
 
 big = sockd.Service()
 
@@ -223,6 +229,28 @@ def test_handshakes_that_are_not_finished_hold_up_nobody(house, client):
     assert [sock.recv(10) for sock in silent] == [b""] * 100
     assert time.monotonic() - begun > 0.8
     one.wait_for("no TLS", why="not done after 1 s", count=100)
+
+
+@pytest.mark.parametrize("held", [b"0.7\n", b"0.4\n"])
+def test_a_handshake_is_not_late_when_the_daemon_is(house, certificates, held):
+    """Its bytes came while a handler held everything up, past the deadline; a silent client goes all the same."""
+    one = house(
+        tls=', handshake_timeout = "300ms"', more='[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "app:hold"\n'
+    )
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = ssl.create_default_context(cafile=certificates.ca).wrap_bio(incoming, outgoing, server_hostname="localhost")
+    holding = one.connect(1)
+    raw, silent = one.connect(), one.connect()
+    assert one.ask(b"accepted\n", 1) == b"accepted\n"  # the others were, too: in that turn, or before
+    holding.sendall(held)
+    _until((one.folder / "holding").exists)
+    _handshake(raw, tls, incoming, outgoing)
+    tls.write(b"in time\n")
+    raw.sendall(outgoing.read())
+    assert raw.recv(100)
+    assert silent.recv(10) == b""
+    one.wait_for("no TLS", why="not done after 0.3 s")
+    assert len(one.logged("no TLS")) == 1
 
 
 def test_so_many_at_once_and_no_more(house, client):
