@@ -145,6 +145,7 @@ class Handshakes:
 
     def _secured(self, fd: int) -> None:
         one = self._leave(fd)
+        one.wire.acknowledge()
         tls = one.wire.tls
         try:
             self._context.check(tls)

@@ -71,6 +71,7 @@ class Carrier:
         self._input = Input.OPEN
         self._is_told = self._has_service_ended = self._is_closed = False
         self._timer: Timer | None = None
+        self._watched_wire = self._watched_far = 0
         self._wire_ready = self._guarded(partial(self._step, self._from_wire))
         self._far_ready = self._guarded(partial(self._step, self._from_far))
 
@@ -91,8 +92,12 @@ class Carrier:
         wire = (READ if wants_wire else 0) | (WRITE if self._wire.is_full else 0)
         wants_far = not self._has_service_ended and not self._wire.is_full and self._wire.error is None
         far = (READ if wants_far else 0) | (WRITE if self._plain else 0)
-        self._loop.watch_fd(self._wire.fd, wire, self._wire_ready)
-        self._loop.watch_fd(self._far_fd, far, self._far_ready)
+        if wire != self._watched_wire:
+            self._loop.watch_fd(self._wire.fd, wire, self._wire_ready)
+            self._watched_wire = wire
+        if far != self._watched_far:
+            self._loop.watch_fd(self._far_fd, far, self._far_ready)
+            self._watched_far = far
 
     def _step(self, move: Callable[[], None]) -> None:
         """Move, send, tell of what has ended, and wait for more; whatever fails is the end of this connection alone."""

@@ -112,6 +112,18 @@ def test_every_kind_of_service_in_both_versions(house, client, service, version)
     one.closed("eof")
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_first_line_does_not_wait_for_an_acknowledgement(house, client, version):
+    """With Nagle's algorithm at the client and no session tickets it would wait for 40 ms (TCP_DELACK_MIN)."""
+    one, times = house(), []
+    for _ in range(20):
+        sock = client(one, setting=lambda context: setattr(context, "maximum_version", version))
+        began = time.monotonic()
+        assert ask(sock, b"x") == b"X"
+        times.append(time.monotonic() - began)
+    assert sorted(times)[5] < 0.03
+
+
 def test_descriptors_of_the_pair_count(house, client, tmp_path):
     one = house(options=f'control = "{tmp_path}/control.sock"')
     assert ask(client(one), b"x") == b"X"
