@@ -21,8 +21,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import socket
-import struct
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -35,9 +33,10 @@ from sockd.net.log_limit import LogLimit
 from sockd.net.overload import Quota
 from sockd.net.proxied import ProxyHeaders
 from sockd.net.socket_address import SocketAddress
-from sockd.net.tls_pair import Secured
+from sockd.net.tls_pair import close_with_reset
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Mapping
 
     from sockd.net.connection_set import ConnectionSet
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from sockd.net.sockets import Listening
     from sockd.net.tls import Handshakes
     from sockd.net.tls_context import TlsContext
+    from sockd.net.tls_pair import Secured
     from sockd.settings import ListenSettings
 
 logger = logging.getLogger("sockd.listener")
@@ -61,8 +61,6 @@ FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 0.8
 """A shortage is over when others close, not by asking again; service is back within a second."""
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-RESET = struct.pack("ii", 1, 0)
-"""struct linger, on and 0 seconds: close() sends RST (socket(7), FAQ IV.6)."""
 
 
 @dataclass(eq=False)
@@ -359,11 +357,7 @@ class Listener:
         event = {"address": str(self), "peer": str(one.client), "why": why}
         self._log(logging.WARNING, f"refused: {why}", "refused", event)
         if self._settings.at_limit == "reset":
-            if isinstance(one.sock, Secured):
-                one.sock.abort()
-            else:
-                one.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            one.sock.close()
+            close_with_reset(one.sock)
             return
         banner = self._settings.banner.encode() + b"\n" if self._settings.banner else b""
         self._refusals.take(one.sock, one.client, banner)

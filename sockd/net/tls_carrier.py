@@ -18,12 +18,11 @@ import select
 import selectors
 import socket
 import ssl
-import struct
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sockd.net.tls_pair import Input
+from sockd.net.tls_pair import RESET, Input
 from sockd.net.tls_wire import FAILURES, RECEIVE_BYTES, words
 
 if TYPE_CHECKING:
@@ -37,8 +36,6 @@ logger = logging.getLogger("sockd.tls")
 
 LINGER_SECONDS = 10.0
 """For a peer to take something more, or to end its side, when the service has gone."""
-RESET = struct.pack("ii", 1, 0)
-"""struct linger, on and 0 seconds: close() sends RST (socket(7), FAQ IV.6)."""
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 

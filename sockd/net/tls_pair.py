@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import socket
+import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.net.endpoint import SockAddr
+
+
+RESET = struct.pack("ii", 1, 0)
+"""struct linger, on and 0 seconds: close() sends RST (socket(7), FAQ IV.6)."""
 
 
 class Input(enum.Enum):
@@ -88,4 +93,13 @@ def pair(outer: socket.socket) -> Ends:
     return Ends(near, far)
 
 
-__all__ = ["Ends", "Input", "Secured", "pair"]
+def close_with_reset(sock: socket.socket) -> None:
+    """Close a connection that was accepted, encrypted or not, so that its peer hears of a reset where there is one."""
+    if isinstance(sock, Secured):
+        sock.abort()
+    else:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    sock.close()
+
+
+__all__ = ["RESET", "Ends", "Input", "Secured", "close_with_reset", "pair"]

@@ -5,19 +5,18 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
-import socket
-import struct
 from collections import deque
 from typing import TYPE_CHECKING
 
 from sockd.net.pump import Pump
 from sockd.net.socket_address import SocketAddress
-from sockd.net.tls_pair import Secured
+from sockd.net.tls_pair import close_with_reset
 from sockd.services.relay.reach import Failed, Reach
 from sockd.wire import proxy
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from sockd.services.relay.reach import Reached
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
     from sockd.services.relay.target import Target
 
 logger = logging.getLogger("sockd.relay")
-
-RESET = struct.pack("ii", 1, 0)
-"""struct linger, on and 0 seconds: close() sends RST (socket(7), FAQ IV.6)."""
 
 
 class Session:
@@ -132,11 +128,7 @@ class Session:
         if self._pump is None:
             if self._reach is not None:
                 self._reach.cancel()
-            if isinstance(self._socket, Secured):
-                self._socket.abort()  # nobody has heard the client
-            elif self._socket.family != socket.AF_UNIX:
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            self._socket.close()
+            close_with_reset(self._socket)  # nobody has heard the client
         else:
             event["target"] = str(self._target)
             event["received"], event["sent"] = self.moved
