@@ -101,7 +101,7 @@ def test_it_may_come_byte_by_byte(proxied, header):
 
 
 @pytest.mark.parametrize(
-    "header", [LOCAL, b"PROXY UNKNOWN\r\n", UNKNOWN, UNSPEC], ids=["local", "unknown", "unknown with addresses", "unspec"]
+    "header", [LOCAL, b"PROXY UNKNOWN\r\n", UNKNOWN, UNSPEC], ids=["local", "unknown", "with addresses", "unspec"]
 )
 def test_a_proxy_that_names_nobody_is_the_peer(proxied, header):
     server = proxied()
