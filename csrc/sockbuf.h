@@ -756,7 +756,7 @@ typedef struct sb_relay_returned {
     int32_t group;
     int32_t fd;
     int32_t state;     /* enum sb_returned */
-    int32_t error;     /* errno of recv(2); of socket(2), connect(2) for CONNECTING, there 0: the client has gone */
+    int32_t error;     /* errno of recv(2); of socket(2), connect(2) for CONNECTING, there 0: the client was reset */
     int32_t peer_size;
     int32_t size;      /* of data */
     int32_t was_asked; /* whether a request of its was in sb_relay_requests */

@@ -1,8 +1,8 @@
 """PROXY headers, good and bad: whole, byte by byte, and every prefix of them.
 
 The bytes are written out here, after the text of the protocol, and never made by sockd.wire.proxy.
-Seen failing with TLVs cut by a function that calls itself, with UNSPEC's block read as TLVs, with _check_sum() left out,
-with `len(data) < size` left out, and with `words[1] == b"UNKNOWN"` left out.
+Seen failing with TLVs cut by a function that calls itself, with the block of UNSPEC read as TLVs, with _check_sum() or
+`len(data) < size` left out, and with `words[1] == b"UNKNOWN"` left out.
 """
 
 from __future__ import annotations

@@ -8,8 +8,10 @@ import os
 import socket
 import struct
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from sockd.net.gone import Lookout, is_gone
 from sockd.net.pump import Pump
 from sockd.net.socket_address import SocketAddress
 from sockd.services.relay.reach import Failed, Reach
@@ -51,10 +53,15 @@ class Session:
         self._target: Target | None = None
         self._pump: Pump | None = None
         self._faults: list[str] = []
+        self._lookout: Lookout | None = None
 
     def start(self) -> None:
-        """Find a target."""
+        """Find a target; nothing of the client is read meanwhile, also its end of file waits for whom it is meant."""
+        self._lookout = Lookout(self._loop, self._socket, self._gone)
         self._try_next()
+
+    def _gone(self) -> None:
+        self._end(CloseReason.RESET)
 
     @property
     def moved(self) -> tuple[int, int]:
@@ -64,6 +71,9 @@ class Session:
     # ---- a target
 
     def _try_next(self) -> None:
+        if self._faults and is_gone(self._socket):
+            self._gone()
+            return
         left = self._began + self._relay.connect_timeout - self._loop.clock()
         if not self._candidates or left <= 0:
             self._end(CloseReason.UNREACHABLE, why="; ".join(self._faults) or "no time was left for a target")
@@ -83,11 +93,16 @@ class Session:
         self._reach = Reach(self._loop, targets, self._relay.way, timeout=share, done=answered)
 
     def _connected(self, reached: Reached) -> None:
+        if is_gone(self._socket):
+            reached.sock.close()
+            self._gone()
+            return
         if not self._introduce(reached.sock):
             reached.sock.close()
             self._faults.append(f"{reached.target}: gone before the PROXY header")
             self._try_next()
             return
+        self._look_no_more()
         self._target = reached.target
         self._target.active += 1
         self._pump = Pump(
@@ -126,13 +141,19 @@ class Session:
         elif self._done is not None:
             self._end(CloseReason.SHUTDOWN)
 
+    def _look_no_more(self) -> None:
+        if self._lookout is not None:
+            self._lookout.cancel()
+
     def _end(self, reason: CloseReason, *, why: str = "") -> None:
+        self._look_no_more()
         event: dict[str, object] = {"service": self._relay.name, "peer": str(self._peer)}
         if self._pump is None:
             if self._reach is not None:
                 self._reach.cancel()
             if self._socket.family != socket.AF_UNIX:
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)  # nobody has heard the client
+                with suppress(OSError):  # EINVAL on BSDs, where it is reset already
+                    self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)  # nobody has heard the client
             self._socket.close()
         else:
             event["target"] = str(self._target)

@@ -1,8 +1,8 @@
 """One client of a SOCKS server, from its first byte to its last.
 
 Negotiation, one request, and then the client's bytes are another's: a pump's, or an association's.  Every
-phase has a deadline.  While something is under way for it, a client that goes is noticed, and
-whatever it has sent ahead stays in its socket until there is somebody to send it to.
+phase has a deadline.  While something is under way for it, a client that is gone is noticed (sockd.net.gone), and
+whatever it has sent ahead, its end of file included, stays in its socket until there is somebody to send it to.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import socket
 from typing import TYPE_CHECKING
 
 from sockd.net.endpoint import format_peer
-from sockd.net.pump import Pump, Stage
+from sockd.net.gone import Lookout, is_gone
+from sockd.net.pump import Pairs, Pump, Stage
 from sockd.services.socks.bind import Bind
 from sockd.services.socks.gate import Refusal, refusal_of
 from sockd.services.socks.rules import Asked, address_of
@@ -48,8 +49,7 @@ class Session:
         server: whose client it is.
         sock: connected; the session's from now on.
         peer: who the client is.
-        done: is called once, when it is served.
-        returned: what the relay has had to do with it until now.
+        done: is called once, when it is served, after start().
     """
 
     def __init__(
@@ -58,12 +58,11 @@ class Session:
         sock: socket.socket,
         peer: SocketAddress,
         done: Callable[[], None],
-        returned: Returned | None = None,
     ) -> None:
         self._server = server
         self._loop = server.gate.loop
         self._socket = sock
-        self._done = done
+        self._done: Callable[[], None] | None = done
         self._negotiation = Negotiation()
         self._source = address_of(peer.host) if peer.host else None
         self._user: str | None = None
@@ -71,42 +70,69 @@ class Session:
         self._under_way: Cancels | None = None
         self._association: Association | None = None
         self._pump: Pump | None = None
-        self._began = self._loop.clock() if returned is None else returned.began
+        self._lookout: Lookout | None = None
+        self._began = self._loop.clock()
         self._peer = peer
         self._reached: SockAddr | None = None
         self._event: dict[str, object] = {}
-        timeout = float(server.settings.negotiation_timeout)
+
+    def start(self, returned: Returned | None = None) -> None:
+        """Hear the client.
+
+        Args:
+            returned: what the relay has had to do with it until now, and gives up.
+        """
+        if returned is not None:
+            self._began = returned.began
+        timeout = float(self._server.settings.negotiation_timeout)
         left = max(0.0, self._began + timeout - self._loop.clock())
         self._timer = self._loop.call_later(left, lambda: self._late(timeout))
-        self._watch(self._readable)
+        if self._watch(self._readable) and returned is not None:
+            self._go_on(returned)
 
-    def _watch(self, callback: Callable[[], None] | None) -> None:
-        events = 0 if callback is None else selectors.EVENT_READ
-        self._loop.watch_fd(self._socket.fileno(), events, callback or self._readable)
+    def _watch(self, callback: Callable[[], None]) -> bool:
+        """Call back when the client has sent something; False: it cannot be watched, and has ended."""
+        self._look_away()
+        try:
+            self._loop.watch_fd(self._socket.fileno(), selectors.EVENT_READ, callback)
+        except OSError as error:  # epoll_ctl(2): ENOMEM, ENOSPC
+            self._end(CloseReason.LIMIT, f"it cannot be watched: {error.strerror}", level=logging.WARNING)
+            return False
+        return True
+
+    def _look_away(self) -> None:
+        if self._lookout is not None:
+            self._lookout.cancel()
+            self._lookout = None
+        self._loop.watch_fd(self._socket.fileno(), 0, self._readable)
+
+    def _only_look(self) -> None:
+        """Read nothing of the client for now, and notice that it is gone."""
+        self._look_away()
+        self._lookout = Lookout(self._loop, self._socket, self._gone)
+
+    def _gone(self) -> None:
+        self._end(CloseReason.RESET, "the client did not wait")
 
     def _late(self, timeout: float) -> None:
         due = self._negotiation.state
         self._end(CloseReason.FRAME_TIMEOUT, f"no {due.value} within {timeout:g} s", level=logging.WARNING)
 
-    def go_on(self, returned: Returned) -> None:
-        """Go on where the relay has given it up."""
+    def _go_on(self, returned: Returned) -> None:
         if returned.stage is not Stage.NEW:
             self._negotiation.go_on()
         if returned.stage is Stage.CONNECTING:
             request = self._negotiation.feed(returned.data)
             assert isinstance(request, Request)  # the relay has read it
             self._request = request
-            self._unreached(returned.error)
+            if returned.error:
+                self._fail(refusal_of([returned.error]))
+            else:
+                self._gone()
         elif returned.error:
             self._end(CloseReason.RESET)
         elif returned.data:
             self._feed(returned.data)
-
-    def _unreached(self, code: int) -> None:
-        if code:
-            self._fail(refusal_of([code]))
-        else:
-            self._end(CloseReason.EOF, "the client did not wait")
 
     # ---- negotiation
 
@@ -168,7 +194,10 @@ class Session:
         if users.remembers(login.user, login.password):
             self._logged_in(login, is_right=True)
             return
-        self._watch(None)  # whatever comes waits
+        if is_gone(self._socket):
+            self._gone()
+            return
+        self._only_look()  # whatever comes waits
         deadline = float(self._server.settings.negotiation_timeout)
 
         def checked(answer: bool | BaseException) -> None:
@@ -186,8 +215,8 @@ class Session:
             return
         self._user = login.user.decode(errors="surrogateescape")
         self._send(answer)
-        self._watch(self._readable)
-        self._feed(b"")
+        if self._watch(self._readable):
+            self._feed(b"")
 
     # ---- the request
 
@@ -212,11 +241,16 @@ class Session:
 
     def _find(self, then: Callable[[list[IPAddress]], None]) -> None:
         assert self._request is not None
+        if self._request.destination.is_name and is_gone(self._socket):
+            self._gone()
+            return
 
         def found(answer: list[IPAddress] | Refusal) -> None:
             self._under_way = None
             if isinstance(answer, Refusal):
                 self._fail(answer)
+            elif is_gone(self._socket):
+                self._gone()
             else:
                 then(answer)
 
@@ -225,17 +259,15 @@ class Session:
             self._under_way = under_way
 
     def _peek(self) -> None:
-        """Notice that the client has gone; what it sends ahead stays where it is, and is looked at no more."""
+        """Leave what the client sends ahead where it is, also its end of file: it has half-closed and waits."""
         try:
-            gone = not self._socket.recv(1, socket.MSG_PEEK)
+            self._socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return
         except OSError:
-            gone = True
-        if gone:
-            self._unreached(0)
-        else:
-            self._watch(None)
+            self._gone()
+            return
+        self._only_look()
 
     def _connect(self, addresses: list[IPAddress]) -> None:
         assert self._request is not None
@@ -281,21 +313,27 @@ class Session:
         assert self._request is not None
         try:
             association = Association(
-                self._server.gate, client, self._request.destination.port, self._socket.getsockname(), self._user
+                self._server.gate, client, self._request.destination, self._socket.getsockname(), self._user
             )
         except OSError as error:
             self._fail(Refusal(reply_of([error.errno or 0]), str(error)))
             return
         self._association = self._under_way = association
-        self._watch(self._receive_nothing)
-        self._send(self._negotiation.reply(Reply.SUCCEEDED, *association.name))
+        if self._watch(self._receive_nothing):
+            self._send(self._negotiation.reply(Reply.SUCCEEDED, *association.name))
 
     def _receive_nothing(self) -> None:
         self._receive()  # it has nothing to say any more; its end is the association's
 
     def _relay(self, other: socket.socket, host: str, port: int) -> None:
         """Reply, then move bytes; what the socket does not take of the reply goes before the other's first byte."""
-        self._watch(None)
+        try:
+            self._loop.one_of(Pairs)
+        except OSError as error:  # ENOSYS: there is no epoll; EMFILE, ENOMEM
+            other.close()
+            self._fail(Refusal(Reply.GENERAL_FAILURE, f"nothing moves its bytes: {error.strerror}"))
+            return
+        self._look_away()
         reply = self._negotiation.reply(Reply.SUCCEEDED, host, port)
         rest = reply[self._try_to_send(reply) :]
         self._pump = Pump(
@@ -366,16 +404,19 @@ class Session:
             self._end(CloseReason.SHUTDOWN)
 
     def _end(self, reason: CloseReason, why: str = "", *, level: int = logging.INFO) -> None:
+        done, self._done = self._done, None
+        if done is None:
+            return
         self._timer.cancel()
         if self._under_way is not None:
             self._under_way.cancel()
         if self._pump is None:
-            self._watch(None)
+            self._look_away()
             self._socket.close()
         if logger.isEnabledFor(level):
             logger.log(level, "closed", extra={"event": self._told(reason, why)})
         self._server.ended(self, reason)
-        self._done()
+        done()
 
     def _told(self, reason: CloseReason, why: str) -> dict[str, object]:
         """Say who it was, what was wanted, and what came of it."""
@@ -387,7 +428,7 @@ class Session:
         if self._reached is not None:
             event["address"] = format_peer(self._reached)
         event["reason"] = str(reason)
-        if why:
+        if why := why or (self._association.why if self._association is not None else ""):
             event["why"] = why
         if self._association is not None or self._pump is not None:
             event["received"], event["sent"] = self.moved
