@@ -9,6 +9,7 @@ import socket
 import struct
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.net.gone import Lookout, is_gone
@@ -90,7 +91,10 @@ class Session:
                 outcome.target.was_reached()
                 self._connected(outcome)
 
-        self._reach = Reach(self._loop, targets, self._relay.way, timeout=share, done=answered)
+        def guarded(outcome: Reached | Failed) -> None:
+            self._loop.guarded(partial(answered, outcome), self.abort)()
+
+        self._reach = Reach(self._loop, targets, self._relay.way, timeout=share, done=guarded)
 
     def _connected(self, reached: Reached) -> None:
         if is_gone(self._socket):

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import selectors
 import socket
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from sockd.net.endpoint import format_peer
 from sockd.net.gone import Lookout, is_gone
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from sockd.wire.socks import Event
 
 logger = logging.getLogger("sockd.socks")
+T = TypeVar("T")
 
 RECEIVE_BYTES = 4096
 """More than all messages of a negotiation together."""
@@ -86,7 +88,7 @@ class Session:
             self._began = returned.began
         timeout = float(self._server.settings.negotiation_timeout)
         left = max(0.0, self._began + timeout - self._loop.clock())
-        self._timer = self._loop.call_later(left, lambda: self._late(timeout))
+        self._timer = self._loop.call_later(left, self._guarded(lambda: self._late(timeout)))
         if self._watch(self._readable) and returned is not None:
             self._go_on(returned)
 
@@ -94,11 +96,23 @@ class Session:
         """Call back when the client has sent something; False: it cannot be watched, and has ended."""
         self._look_away()
         try:
-            self._loop.watch_fd(self._socket.fileno(), selectors.EVENT_READ, callback)
+            self._loop.watch_fd(self._socket.fileno(), selectors.EVENT_READ, self._guarded(callback))
         except OSError as error:  # epoll_ctl(2): ENOMEM, ENOSPC
             self._end(CloseReason.LIMIT, f"it cannot be watched: {error.strerror}", level=logging.WARNING)
             return False
         return True
+
+    def _guarded(self, callback: Callable[[], None]) -> Callable[[], None]:
+        return self._loop.guarded(callback, self.abort)
+
+    def _told_of(self, step: Callable[[T], None]) -> Callable[[T], None]:
+        """Return what is called once with what was under way for the client, and guarded."""
+
+        def told(answer: T) -> None:
+            self._under_way = None
+            self._guarded(partial(step, answer))()
+
+        return told
 
     def _look_away(self) -> None:
         if self._lookout is not None:
@@ -109,7 +123,7 @@ class Session:
     def _only_look(self) -> None:
         """Read nothing of the client for now, and notice that it is gone."""
         self._look_away()
-        self._lookout = Lookout(self._loop, self._socket, self._gone)
+        self._lookout = Lookout(self._loop, self._socket, self._guarded(self._gone))
 
     def _gone(self) -> None:
         self._end(CloseReason.RESET, "the client did not wait")
@@ -201,12 +215,13 @@ class Session:
         deadline = float(self._server.settings.negotiation_timeout)
 
         def checked(answer: bool | BaseException) -> None:
-            self._under_way = None
             if answer is True:
                 users.remember(login.user, login.password)
             self._logged_in(login, is_right=answer is True)
 
-        self._under_way = self._server.hashers.ask(lambda: users.check(login.user, login.password), checked, deadline)
+        self._under_way = self._server.hashers.ask(
+            lambda: users.check(login.user, login.password), self._told_of(checked), deadline
+        )
 
     def _logged_in(self, login: Login, *, is_right: bool) -> None:
         answer = self._negotiation.logged_in(well=is_right)
@@ -246,7 +261,6 @@ class Session:
             return
 
         def found(answer: list[IPAddress] | Refusal) -> None:
-            self._under_way = None
             if isinstance(answer, Refusal):
                 self._fail(answer)
             elif is_gone(self._socket):
@@ -254,7 +268,8 @@ class Session:
             else:
                 then(answer)
 
-        under_way = self._server.gate.find(self._request.destination, self._source, self._user, found)
+        told = self._told_of(found)
+        under_way = self._server.gate.find(self._request.destination, self._source, self._user, told)
         if under_way is not None:
             self._under_way = under_way
 
@@ -274,7 +289,6 @@ class Session:
         port = self._request.destination.port
 
         def connected(answer: socket.socket | Refusal) -> None:
-            self._under_way = None
             if isinstance(answer, Refusal):
                 self._fail(answer)
                 return
@@ -282,13 +296,13 @@ class Session:
             self._reached = dial.winner.sockaddr if dial.winner else None
             self._relay(answer, host, local_port)
 
-        dial = self._under_way = self._server.gate.connect(addresses, port, connected, since=self._began_request)
+        dial = self._server.gate.connect(addresses, port, self._told_of(connected), since=self._began_request)
+        self._under_way = dial
 
     def _bind(self, wanted: list[IPAddress]) -> None:
         asked = Asked(self._source, self._user, None)
 
         def accepted(answer: tuple[socket.socket, IPAddress, int] | Refusal) -> None:
-            self._under_way = None
             if isinstance(answer, Refusal):
                 self._fail(answer)
                 return
@@ -302,7 +316,7 @@ class Session:
             return
         ours = wanted[0] if isinstance(local, (str, bytes)) else address_of(local[0])
         try:
-            bind = Bind(self._server.gate, asked, wanted, ours, accepted)
+            bind = Bind(self._server.gate, asked, wanted, ours, self._told_of(accepted))
         except OSError as error:
             self._fail(Refusal(reply_of([error.errno or 0]), str(error)))
             return
@@ -381,7 +395,8 @@ class Session:
         except OSError:
             self._end(reason, why, level=logging.WARNING)
             return
-        self._timer = self._loop.call_later(FAREWELL_SECONDS, lambda: self._end(reason, why, level=logging.WARNING))
+        end = partial(self._end, reason, why, level=logging.WARNING)
+        self._timer = self._loop.call_later(FAREWELL_SECONDS, self._guarded(end))
         self._watch(lambda: self._discard(reason, why))
 
     def _discard(self, reason: CloseReason, why: str) -> None:
