@@ -111,6 +111,23 @@ def test_over_a_unix_socket_who_has_closed_is_gone(serve, tmp_path):
     assert len(server.having("program started")) == 1
 
 
+def test_no_handshake_is_begun_with_who_is_gone(serve, certificates):
+    tls = LISTENS["tls"].format(certificate=certificates.server)
+    text = f'[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "upper"\n{tls}'
+    server = serve(config=text)
+    hold_still(server)
+    for _ in range(COUNT):
+        server.connect().reset()
+    last = server.connect()
+    server.signal(signal.SIGCONT)
+    context = ssl.create_default_context(cafile=certificates.ca)
+    with context.wrap_socket(last.sock, server_hostname="localhost") as sock:
+        sock.sendall(b"abc\n")
+        assert sock.recv(100) == b"ABC\n"
+    server.wait_for("gone before it was served")
+    assert not server.having("no TLS")
+
+
 # ---- counts
 
 KINDS = {
