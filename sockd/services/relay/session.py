@@ -97,10 +97,6 @@ class Session:
         self._reach = Reach(self._loop, targets, self._relay.way, timeout=share, done=guarded)
 
     def _connected(self, reached: Reached) -> None:
-        if is_gone(self._socket):
-            reached.sock.close()
-            self._gone()
-            return
         if not self._introduce(reached.sock):
             reached.sock.close()
             self._faults.append(f"{reached.target}: gone before the PROXY header")
