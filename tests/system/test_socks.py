@@ -11,9 +11,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import ssl
 import struct
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 from serving import Server
@@ -355,6 +356,50 @@ def test_a_source_address(proxy, target):
     far.close()
     six = ask(server, ("::1", 9))
     assert reply_to(six)[0] == 3  # no address of its family
+
+
+@pytest.mark.parametrize("way", ["close_notify", "FIN alone"])
+def test_who_half_closes_behind_tls_is_served(proxy, busy, certificates, way):
+    more = f'tls = {{ certificate = "{certificates.server.path}", key = "{certificates.server.key}" }}'
+    server = proxy(more=more)
+    context = ssl.create_default_context(cafile=certificates.ca)
+    wire = server.connect().sock
+    come, go = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(come, go, server_hostname="localhost")
+
+    def send():
+        if data := go.read():
+            wire.sendall(data)
+
+    def until(step):
+        while True:
+            try:
+                return step()
+            except ssl.SSLWantReadError:
+                send()
+                data = wire.recv(65536)
+                come.write(data) if data else come.write_eof()
+
+    until(tls.do_handshake)
+    tls.write(GREETING + request(("localhost", busy.name[1])) + b"question")
+    if way == "close_notify":
+        with suppress(ssl.SSLWantReadError):
+            tls.unwrap()
+    send()
+    if way != "close_notify":
+        wire.shutdown(socket.SHUT_WR)
+    far = busy.accept()
+    assert to_end(far) == b"question"
+    far.sendall(b"answer")
+    far.close()
+    if way == "close_notify":  # it reads no more by TLS's own rules; that its side went on is what the target saw
+        return
+    heard = b""
+    with suppress(ssl.SSLError):
+        while piece := until(lambda: tls.read(4096)):
+            heard += piece
+    assert heard.startswith(b"\5\0\5\0\0\1")
+    assert heard.endswith(b"answer")
 
 
 # ---- who may, and where to
