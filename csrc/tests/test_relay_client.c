@@ -477,6 +477,20 @@ static void who_leaves_is_noticed(void)
     }
 }
 
+static void an_error_of_receiving_is_told(void)
+{
+    char wanted[100];
+    open_house(AF_INET, 1);
+    int client = visitor();
+    say(client, greeting, sizeof greeting);
+    fail_nth(CALL_RECV, 1, ETIMEDOUT);
+    snprintf(wanted, sizeof wanted, "0<%d,%d, ", SB_RETURNED_NEW, ETIMEDOUT);
+    CHECK_TEXT(turn(), wanted);
+    CHECK_EQ(faults_clear(), 1);
+    close(client);
+    close_house();
+}
+
 static void nobody_is_connected_for_who_was_reset(void)
 {
     char wanted[100];
@@ -760,6 +774,7 @@ const struct test relay_client_tests[] = {
     {"relay client: who sends ahead waits", who_sends_ahead_waits},
     {"relay client: who leaves is noticed", who_leaves_is_noticed},
     {"relay client: who leaves while connecting", who_leaves_while_connecting},
+    {"relay client: an error of receiving is told", an_error_of_receiving_is_told},
     {"relay client: nobody is connected for who was reset", nobody_is_connected_for_who_was_reset},
     {"relay client: who half-closes is served", who_half_closes_is_served},
     {"relay client: who half-closes while connecting is served", who_half_closes_while_connecting_is_served},
