@@ -396,7 +396,7 @@ static int go_on(sb_relay *relay, struct pair *pair, int from)
 static void pair_ready(sb_relay *relay, struct pair *pair, int side, uint32_t events)
 {
     if (pair->phase != PHASE_PAIR) {
-        sb__client_ready(relay, pair, side);
+        sb__client_ready(relay, pair, side, events);
         return;
     }
     uint32_t asked = pair->interest[side];

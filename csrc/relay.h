@@ -52,7 +52,7 @@ enum phase {
 struct client {
     int32_t group;
     int32_t peer_size;
-    int32_t is_ahead; /* it has sent more than its request, which is left in its socket */
+    int32_t is_ahead; /* it has sent more than its request, or its end of file, which is left in its socket */
     int64_t began_ms, due_ms; /* due: -1 never */
     int64_t connect_ms;
     char peer[28], target[28];
@@ -105,7 +105,7 @@ void sb__relay_watch_both(sb_relay *relay, struct pair *pair);
 
 /* relay_client.c */
 uint32_t sb__client_wants(const struct pair *pair, int side);
-void sb__client_ready(sb_relay *relay, struct pair *pair, int side);
+void sb__client_ready(sb_relay *relay, struct pair *pair, int side, uint32_t events);
 void sb__client_late(sb_relay *relay, struct pair *pair);
 
 #endif

@@ -264,14 +264,15 @@ static void connected(sb_relay *relay, struct pair *pair)
         return_client(relay, pair, SB_RETURNED_CONNECTING, error);
 }
 
-/* While it waits, its end is noticed; what it sends ahead stays where it is, and is looked at no more. */
+/* While it waits, what it sends ahead stays where it is, its end of file too, for it may have half-closed; and is
+ * looked at no more.  From then on it is ready by an error or a hang-up alone: it is gone. */
 static void peek(sb_relay *relay, struct pair *pair)
 {
     char byte;
-    ssize_t n = pair->client.is_ahead ? 0 : recv(pair->fd[0], &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    if (n < 0 && sb__class_of(errno) == SB_ERR_AGAIN)
+    ssize_t n = pair->client.is_ahead ? -1 : recv(pair->fd[0], &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (n < 0 && !pair->client.is_ahead && sb__class_of(errno) == SB_ERR_AGAIN)
         return;
-    if (n <= 0) {
+    if (n < 0) {
         return_client(relay, pair, SB_RETURNED_CONNECTING, 0);
         return;
     }
@@ -286,9 +287,11 @@ uint32_t sb__client_wants(const struct pair *pair, int side)
     return pair->client.is_ahead ? 0 : (uint32_t)EPOLLIN;
 }
 
-void sb__client_ready(sb_relay *relay, struct pair *pair, int side)
+void sb__client_ready(sb_relay *relay, struct pair *pair, int side, uint32_t events)
 {
-    if (pair->phase != PHASE_CONNECTING)
+    if (pair->phase != PHASE_CONNECTING && events & EPOLLERR)
+        return_client(relay, pair, stage_of(pair), ECONNRESET); /* nobody waits for what it has said before */
+    else if (pair->phase != PHASE_CONNECTING)
         hear(relay, pair);
     else if (side == 1)
         connected(relay, pair);

@@ -208,8 +208,8 @@ int sb_set_fileno(const sb_set *set)
 /* ---- events and buffers */
 
 /* There is room for every event of a turn: a row is accepted once, hands out
- * frames once, ends its input once, resumes once (in receiving only), can
- * pause again after that, and closes once. */
+ * frames once, is found wrong once, ends its input once, resumes once (in
+ * receiving only), can pause again after that, and closes once. */
 void sb__event(sb_set *set, int kind, int id, int detail)
 {
     sb_event *event = &set->events[set->counts.events++];

@@ -119,19 +119,45 @@ static int reason_of(int code)
     return code == SB_ERR_MALFORMED ? SB_REASON_MALFORMED : SB_REASON_FRAME_TOO_LONG;
 }
 
-/* No frame goes before this error: end at once. */
+static int is_told(const sb_set *set, const struct row *row)
+{
+    return set->groups[row->group].flags & SB_GROUP_ANNOUNCE;
+}
+
+/* What comes next is no frame: the connection ends in the next turn, or, where the
+ * caller pauses it because frames before are not answered yet, after it is read again. */
+static void doom(sb_set *set, struct row *row, int code)
+{
+    row->flags |= FLAG_DOOMED;
+    row->reason = (uint8_t)reason_of(code);
+    set->doomed[set->doomed_count++] = (int32_t)(row - set->rows);
+    if (is_told(set, row))
+        sb__event(set, SB_EVENT_WRONG, (int)(row - set->rows), row->reason);
+}
+
+/* No frame of this turn goes before the error, which lies in the row's buffer where
+ * somebody is told of it, who may have frames of before; else this ends at once. */
 static void frame_wrong(sb_set *set, struct row *row, int code)
 {
+    if (is_told(set, row)) {
+        doom(set, row, code);
+        return;
+    }
     drop_tail(set, row);
     sb__begin_close(set, row, reason_of(code));
 }
 
 /* The frames before the error have been answered; else it has ended, and another
- * has its row, or it goes on by another framing. */
+ * has its row, or it goes on by another framing, or the caller is not so far. */
 void sb__doom(sb_set *set, struct row *row)
 {
     if (!(row->flags & FLAG_DOOMED))
         return;
+    if (row->flags & FLAG_PAUSED) {
+        row->flags &= (uint8_t)~FLAG_DOOMED;
+        row->again |= AGAIN_WANTED;
+        return;
+    }
     drop_tail(set, row);
     sb__begin_close(set, row, row->reason);
 }
@@ -148,9 +174,7 @@ static void take_rest(sb_set *set, struct row *row, const char *rest, size_t siz
     if (keep_tail(set, row, rest, size, scan) < 0) {
         sb__kill(set, row, SB_REASON_LIMIT, 0);
     } else if (code < 0) {
-        row->flags |= FLAG_DOOMED;
-        row->reason = (uint8_t)reason_of(code);
-        set->doomed[set->doomed_count++] = (int32_t)(row - set->rows);
+        doom(set, row, code);
     }
 }
 
@@ -171,11 +195,13 @@ void sb__frame_arena(sb_set *set, struct row *row, size_t tail, size_t n)
     sb_scan scan = scan_of(row);
     sb_lines found;
     int frames = find(sb__framing_of(set, row), base, size, &scan, &found);
-    if (frames < 0) {
+    if (frames < 0 && !is_told(set, row)) {
         frame_wrong(set, row, frames);
-    } else if (frames == 0) {
+    } else if (frames <= 0) {
         if (keep_tail(set, row, base + tail, n, &scan) < 0)
             sb__kill(set, row, SB_REASON_LIMIT, 0);
+        else if (frames < 0)
+            frame_wrong(set, row, frames);
     } else {
         drop_tail(set, row);
         size_t whole = finish(set, row, base, &found);

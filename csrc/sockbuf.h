@@ -335,7 +335,7 @@ enum sb_serve {
 };
 
 #define SB_GROUP_MERGE 1    /* frames of several connections in one event, told apart by parts */
-#define SB_GROUP_ANNOUNCE 2 /* events for accepted, end of input, pause and resume of writing */
+#define SB_GROUP_ANNOUNCE 2 /* events for accepted, end of input, no frame, pause and resume of writing */
 #define SB_GROUP_WIRE 4     /* lines are handed out as they came, a CR before LF included */
 
 /* What connections of one service have in common. */
@@ -378,7 +378,9 @@ enum sb_kind {
     SB_EVENT_END = 3,      /* the peer of id sends no more; detail: bytes of an unfinished frame */
     SB_EVENT_PAUSE = 4,    /* id has more than high_water unsent bytes */
     SB_EVENT_RESUME = 5,   /* id is down to a quarter of it */
-    SB_EVENT_CLOSED = 6    /* id has ended; detail: enum sb_reason */
+    SB_EVENT_CLOSED = 6,   /* id has ended; detail: enum sb_reason */
+    SB_EVENT_WRONG = 7     /* what id sends next is no frame; detail: enum sb_reason.  It ends in the next turn; if it is
+                            * paused by then, it is told once more and ends so when it is read again */
 };
 
 typedef struct sb_event {
@@ -767,7 +769,7 @@ typedef struct sb_relay_returned {
     int32_t group;
     int32_t fd;
     int32_t state;     /* enum sb_returned */
-    int32_t error;     /* errno of recv(2); of socket(2), connect(2) for CONNECTING, there 0: the client has gone */
+    int32_t error;     /* errno of recv(2); of socket(2), connect(2) for CONNECTING, there 0: the client was reset */
     int32_t peer_size;
     int32_t size;      /* of data */
     int32_t was_asked; /* whether a request of its was in sb_relay_requests */

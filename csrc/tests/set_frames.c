@@ -333,6 +333,70 @@ static void wrong_no_more(void)
     end_of(w);
 }
 
+/* Whoever has frames at work pauses, and what is no frame is judged when it is read again. */
+static void wrong_behind_frames_at_work(void)
+{
+    for (int at_once = 0; at_once < 2; at_once++) {
+        sb_group group = lines_group();
+        group.flags = SB_GROUP_WIRE | SB_GROUP_ANNOUNCE;
+        group.framing = line(5);
+        struct world *w = world_of(4, group);
+        int id = join(w, 0);
+        say(w, id, at_once ? "a\nb\n1234567" : "a\nb\n");
+        CHECK_TEXT(turn(w), at_once ? "0:a|b| 0 wrong 6 " : "0:a|b| ");
+        if (!at_once) {
+            say(w, id, "1234567");
+            CHECK_TEXT(turn(w), "0 wrong 6 ");
+        }
+        sb_set_pause(w->set, id, 1);
+        CHECK_TEXT(turn(w), "");
+        say(w, id, "more\n");
+        CHECK_TEXT(turn(w), "");
+        answer(w, id, "A\nB\n", 4);
+        sb_set_pause(w->set, id, 0);
+        CHECK_TEXT(turn(w), "0 wrong 6 ");
+        sb_set_pause(w->set, id, 1); /* there is more to be answered */
+        CHECK_TEXT(turn(w), "");
+        answer(w, id, "C\n", 2);
+        sb_set_pause(w->set, id, 0);
+        CHECK_TEXT(turn(w), "0 wrong 6 ");
+        answer(w, id, "D\n", 2);
+        CHECK_TEXT(turn(w), "");
+        CHECK_EQ(reason_of(w, id), SB_REASON_FRAME_TOO_LONG);
+        answer(w, id, "E\n", 2); /* too late */
+        CHECK_TEXT(heard(w, id), "A\nB\nC\nD\n");
+        end_of(w);
+    }
+}
+
+/* The same without anybody to be told: who pauses is waited for. */
+static void wrong_while_paused(void)
+{
+    sb_group group = lines_group();
+    group.flags = SB_GROUP_WIRE;
+    group.framing = line(5);
+    struct world *w = world_of(4, group);
+    int id = join(w, 0);
+    say(w, id, "a\n1234567");
+    CHECK_TEXT(turn(w), "0:a| ");
+    sb_set_pause(w->set, id, 1);
+    CHECK_TEXT(turn(w), "");
+    sb_framing seven = fixed(7);
+    CHECK_EQ(sb_set_framing(w->set, id, &seven), 0); /* what is wrong for one may be right for the next */
+    sb_set_pause(w->set, id, 0);
+    CHECK_TEXT(turn(w), "0:1234567 ");
+    sb_framing five = line(5);
+    CHECK_EQ(sb_set_framing(w->set, id, &five), 0);
+    say(w, id, "b\n1234567");
+    CHECK_TEXT(turn(w), "0:b| ");
+    sb_set_pause(w->set, id, 1);
+    CHECK_TEXT(turn(w), "");
+    sb_set_pause(w->set, id, 0);
+    turn(w);
+    CHECK_EQ(reason_of(w, id), SB_REASON_FRAME_TOO_LONG);
+    end_of(w);
+}
+
 /* Doomed by what was unread, and ready in the same turn. */
 static void doomed_and_ready(void)
 {
@@ -401,6 +465,8 @@ const struct test set_frames_tests[] = {
     {"another framing", another_framing},
     {"wrong no more", wrong_no_more},
     {"doomed and ready", doomed_and_ready},
+    {"wrong behind frames at work", wrong_behind_frames_at_work},
+    {"wrong while paused", wrong_while_paused},
     {"many again", many_again},
     {"no memory for unread", no_memory_for_unread},
     {NULL, NULL},

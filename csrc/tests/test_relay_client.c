@@ -477,9 +477,85 @@ static void who_leaves_is_noticed(void)
     }
 }
 
+static void an_error_of_receiving_is_told(void)
+{
+    char wanted[100];
+    open_house(AF_INET, 1);
+    int client = visitor();
+    say(client, greeting, sizeof greeting);
+    fail_nth(CALL_RECV, 1, ETIMEDOUT);
+    snprintf(wanted, sizeof wanted, "0<%d,%d, ", SB_RETURNED_NEW, ETIMEDOUT);
+    CHECK_TEXT(turn(), wanted);
+    CHECK_EQ(faults_clear(), 1);
+    close(client);
+    close_house();
+}
+
+static void nobody_is_connected_for_who_was_reset(void)
+{
+    char wanted[100];
+    open_house(AF_INET, 1);
+    int client = greeted();
+    ask(client, AF_INET, port_of(house.target), "early");
+    reset(client);
+    snprintf(wanted, sizeof wanted, "0<%d,%d, ", SB_RETURNED_GREETED, ECONNRESET);
+    CHECK_TEXT(turn(), wanted);
+    CHECK_EQ(is_ready(house.target, 0), 0);
+    close_house();
+}
+
+static void who_half_closes_is_served(void)
+{
+    open_house(AF_INET, 1);
+    int client = greeted();
+    ask(client, AF_INET, port_of(house.target), "early");
+    shutdown(client, SHUT_WR);
+    CHECK_TEXT(turn(), "");
+    int server = reached();
+    check_reply(client, AF_INET, server);
+    turn_until(server);
+    CHECK_TEXT(heard(server), hex("early", 5));
+    turn_until(server);
+    CHECK_TEXT(heard(server), "$");
+    say(server, "answer", 6);
+    turn_until(client);
+    CHECK_TEXT(heard(client), hex("answer", 6));
+    close(server);
+    CHECK_TEXT(turn(), "0:1 ");
+    close(client);
+    close_house();
+}
+
+/* The busy target has room at once; the kernel tries again a second later (RFC 6298). */
+static void who_half_closes_while_connecting_is_served(void)
+{
+    int first;
+    open_house(AF_INET, 1);
+    int port = busy_target(&first), client = greeted();
+    ask(client, AF_INET, port, "early");
+    shutdown(client, SHUT_WR);
+    CHECK_TEXT(turn(), "");
+    CHECK_TEXT(turn_now(), "");
+    CHECK_EQ(is_ready(sb_relay_fileno(house.relay), 0), 0); /* nothing spins */
+    close(reached());
+    turn_until(house.target);
+    int server = reached();
+    turn_until(client);
+    check_reply(client, AF_INET, server);
+    turn_until(server);
+    CHECK_TEXT(heard(server), hex("early", 5));
+    turn_until(server);
+    CHECK_TEXT(heard(server), "$");
+    close(server);
+    CHECK_TEXT(turn(), "0:1 ");
+    close(first);
+    close(client);
+    close_house();
+}
+
 static void who_leaves_while_connecting(void)
 {
-    enum { LEAVES, RESETS, AHEAD, IS_SLOW, WAYS };
+    enum { HALF_CLOSES, RESETS, AHEAD, IS_SLOW, WAYS };
     for (int how = 0; how < WAYS; how++) {
         int first;
         open_house(AF_INET, 1);
@@ -490,9 +566,13 @@ static void who_leaves_while_connecting(void)
             say(client, "ahead", 5);
             CHECK_TEXT(turn(), "");
         }
+        if (how == HALF_CLOSES) {
+            shutdown(client, SHUT_WR);
+            CHECK_TEXT(turn(), "");
+        }
         if (how == IS_SLOW)
             fail_nth(CALL_RECV, 1, EAGAIN); /* reported again, and then it has gone */
-        leave(client, how == RESETS || how == AHEAD);
+        reset(client);
         check_failed(turn(), 0, port);
         CHECK_EQ(faults_clear(), how == IS_SLOW);
         close(first);
@@ -694,6 +774,10 @@ const struct test relay_client_tests[] = {
     {"relay client: who sends ahead waits", who_sends_ahead_waits},
     {"relay client: who leaves is noticed", who_leaves_is_noticed},
     {"relay client: who leaves while connecting", who_leaves_while_connecting},
+    {"relay client: an error of receiving is told", an_error_of_receiving_is_told},
+    {"relay client: nobody is connected for who was reset", nobody_is_connected_for_who_was_reset},
+    {"relay client: who half-closes is served", who_half_closes_is_served},
+    {"relay client: who half-closes while connecting is served", who_half_closes_while_connecting_is_served},
     {"relay client: deadlines", deadlines},
     {"relay client: a request is not late", a_request_is_not_late},
     {"relay client: memory that is not there", memory_that_is_not_there},

@@ -107,7 +107,7 @@ static void log_frames(struct world *w, const sb_event *event)
 
 static void log_events(struct world *w)
 {
-    static const char *const names[] = {"", "", "accepted", "end", "pause", "resume", "closed"};
+    static const char *const names[] = {"", "", "accepted", "end", "pause", "resume", "closed", "wrong"};
     const sb_event *events = sb_set_events(w->set);
     for (int i = 0; i < sb_set_counts(w->set)->events; i++) {
         if (events[i].kind == SB_EVENT_FRAMES)

@@ -237,8 +237,10 @@ class ConnectionSet:
                 sinks[group].pause(id)
             elif kind == 5:
                 sinks[group].resume(id)
-            else:
+            elif kind == 6:
                 self._closed(group, id, CloseReason(detail))
+            else:
+                sinks[group].wrong(id, CloseReason(detail))
 
     def _closed(self, group: int, id: int, reason: CloseReason) -> None:
         """Tell of an end; whoever fails to hear it keeps nobody else from it, for all of them count."""

@@ -77,11 +77,18 @@ class Dial:
         if code == errno.EINPROGRESS and _is_connected(sock):  # at once, on this host
             code = 0
         if code == errno.EINPROGRESS:
-            fd = sock.fileno()
-            self._open[fd] = sock, endpoint
-            self._loop.watch_fd(fd, selectors.EVENT_WRITE, lambda: self._ready(fd))
+            self._wait_for(sock, endpoint)
         else:
             self._settle(sock, endpoint, code)
+
+    def _wait_for(self, sock: socket.socket, endpoint: Endpoint) -> None:
+        fd = sock.fileno()
+        try:
+            self._loop.watch_fd(fd, selectors.EVENT_WRITE, lambda: self._ready(fd))
+        except OSError as error:  # epoll_ctl(2): ENOMEM, ENOSPC
+            self._settle(sock, endpoint, error.errno or errno.EIO)
+            return
+        self._open[fd] = sock, endpoint
 
     def _ready(self, fd: int) -> None:
         sock, endpoint = self._open.pop(fd)

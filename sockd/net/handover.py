@@ -4,13 +4,16 @@ A listener whose service is a program hands its connections over here instead of
 set.  They never have a row of the table: the row's epoll would go on reporting a descriptor
 that a child still holds, and its close would shut down a socket that is not ours any more.
 Where clients' names are wanted, a connection waits for its own, no longer than the resolver's
-deadline; others are not held up by it.
+deadline; others are not held up by it.  A client that is gone by then, or was before it was accepted, gets nothing:
+no name, no program, no target.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Protocol
 
+from sockd.net.gone import is_gone
 from sockd.net.socket_address import SocketAddress
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from sockd.net.resolver import Resolver
 
     WhenDone = Callable[[], None]
+
+logger = logging.getLogger("sockd.listener")
 
 
 class Taker(Protocol):
@@ -60,6 +65,9 @@ class Handover:
 
     def give(self, sock: socket.socket, peer: SocketAddress, done: WhenDone) -> None:
         """Hand one over, at once or when its names are known."""
+        if is_gone(sock):
+            _drop(sock, peer, done)
+            return
         local = SocketAddress.of(sock.getsockname()) if self._resolver is not None and peer.host else None
         if self._resolver is None or local is None or not local.host:
             self._taker.take(sock, peer, done)
@@ -79,9 +87,18 @@ class Handover:
 
     def _release(self, sock: socket.socket) -> None:
         peer, done, _ = self._waiting.pop(sock)
-        self._taker.take(sock, peer, done)
+        if is_gone(sock):
+            _drop(sock, peer, done)
+        else:
+            self._taker.take(sock, peer, done)
 
     def close(self) -> None:
         """Wait for no name any more."""
         for sock in list(self._waiting):
             self._release(sock)
+
+
+def _drop(sock: socket.socket, peer: SocketAddress, done: WhenDone) -> None:
+    sock.close()
+    logger.info("gone before it was served", extra={"event": {"peer": str(peer)}})
+    done()

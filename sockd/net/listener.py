@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from sockd.net.admission import Admission, Verdict
 from sockd.net.balance import MOMENT_SECONDS
+from sockd.net.gone import is_gone
 from sockd.net.kernel import accept_queue
 from sockd.net.last_calls import take_no_more
 from sockd.net.log_limit import LogLimit
@@ -318,6 +319,9 @@ class Listener:
             one.source = host if verdict is Verdict.ADMITTED else ""
         if full or verdict is not Verdict.ADMITTED:
             self._refuse(one, "max_connections" if full else verdict.value)
+        elif self._is_encrypted and is_gone(one.sock):
+            self._log(logging.INFO, "gone", "gone before it was served", {"peer": str(one.client)})
+            self._drop(one)
         elif self._handshakes is not None and self._is_encrypted:
             self._hold_place(one)  # while its handshake goes on
             self._handshakes.take(one.sock, one.client, partial(self._secured, one))

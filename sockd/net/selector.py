@@ -169,9 +169,14 @@ class KeyedSelector(_Keys):
         return key
 
     def modify(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
-        """Change what is waited for."""
-        key = self._selector.modify(fileobj, events, data)
-        self._keys[key.fd] = key
+        """Change what is waited for; where that fails, nothing is any more, as in selectors."""
+        fd = self._map.fd(fileobj)
+        try:
+            key = self._selector.modify(fileobj, events, data)
+        except OSError:
+            self._keys.pop(fd, None)
+            raise
+        self._keys[fd] = key
         return key
 
     def _apply_changes(self) -> None:

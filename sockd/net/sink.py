@@ -25,6 +25,12 @@ class Sink:
     def ended(self, id: int) -> None:
         """The peer sends no more."""
 
+    def wrong(self, id: int, reason: CloseReason) -> None:
+        """What the peer has sent behind the frames so far is none; the connection ends in the next turn.
+
+        Where it is paused by then, this is told again when it is read again.
+        """
+
     def pause(self, id: int) -> None:
         """More than high water is unsent."""
 

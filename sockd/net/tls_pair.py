@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import socket
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ def close_with_reset(sock: socket.socket) -> None:
     if isinstance(sock, Secured):
         sock.abort()
     else:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        with suppress(OSError):  # EINVAL on BSDs, where it is reset already
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     sock.close()
 
 

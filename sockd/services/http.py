@@ -1,27 +1,32 @@
 """A few pages over HTTP/1.1, for the daemon to tell of itself: GET and HEAD, no body, one answer after the other.
 
 What a page holds is asked for at the moment it is wanted.  A request that is wrong gets its answer, and the
-connection ends.  Source: RFC 9110, RFC 9112.
+connection ends.  Of requests that come together one is answered a turn of the loop, and none while more than
+high_water of answers is unsent, so that nobody is held up by a client who asks for everything at once.
+
+What comes to a loopback address is answered only under a name that leads there: a browser must not be led to these
+pages under a name of somebody else's (sockd.wire.http, is_of_loopback).  Source: RFC 9110, RFC 9112.
 """
 
 from __future__ import annotations
 
-import re
+import socket
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sockd.services.service import Protocol
+from sockd.wire.http import BLANK_LINES, RequestError, is_loopback, is_of_loopback, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.net.connection import Connection
+    from sockd.wire.http import Request
 
     Pages = Callable[[str], "Page | None"]
 
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (\S+) HTTP/1\.([0-9])")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
+ALLOWED = ("GET", "HEAD")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
 """Nothing from elsewhere, and nothing from here but the page itself and its numbers."""
 
@@ -44,37 +49,65 @@ class Http(Protocol):
 
     def __init__(self, pages: Pages = lambda _path: None) -> None:
         self._pages = pages
+        self._blank = 0
 
     def connection_made(self, transport: Connection) -> None:
         """Keep the transport."""
         self._transport = transport
 
     def frame_received(self, head: bytes) -> None:
-        """Answer one request, whose head this is."""
-        lines = head.replace(b"\r\n", b"\n").lstrip(b"\n").split(b"\n")
-        request = _REQUEST_LINE.fullmatch(lines[0])
-        fields = [_FIELD.fullmatch(line) for line in lines[1:] if line]
-        if request is None or None in fields:
-            self._refuse(HTTPStatus.BAD_REQUEST)
-            return
-        given = {field[1].lower(): field[2] for field in fields if field is not None}
-        method, target, minor = request[1], request[2].decode("latin-1"), int(request[3])
-        if b"transfer-encoding" in given or given.get(b"content-length", b"0") != b"0":
-            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-            return
-        if method not in (b"GET", b"HEAD"):
-            self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "Allow: GET, HEAD")
-            return
-        wish = given.get(b"connection", b"").lower()
-        keep = b"close" not in wish if minor else b"keep-alive" in wish
-        page = self._pages(target.partition("?")[0]) or Page("there is no such page\n", status=HTTPStatus.NOT_FOUND)
-        self._answer(page, "Connection: keep-alive" if keep else "Connection: close", with_body=method == b"GET")
+        """Answer one request, whose head this is; the next one is looked at in another turn."""
+        try:
+            if self._is_blank(head):
+                return
+            self._serve(parse(head))
+        except RequestError as error:
+            fields = [f"Allow: {', '.join(ALLOWED)}"] if error.status is HTTPStatus.METHOD_NOT_ALLOWED else []
+            page = Page(f"{error}\n", status=error.status)
+            self._answer(page, "Connection: close", *fields, with_body=not head.startswith(b"HEAD "))
+            self._transport.close()
+        else:
+            self._transport.pause_reading()
+            self._transport.call_later(0, self._transport.resume_reading)
+
+    def _is_blank(self, head: bytes) -> bool:
+        self._blank = 0 if head else self._blank + 1
+        if self._blank > BLANK_LINES:
+            raise RequestError(HTTPStatus.BAD_REQUEST, "blank lines in place of a request")
+        return not head
+
+    def _serve(self, request: Request) -> None:
+        self._check(request)
+        words = request.words("connection")
+        keep = "close" not in words if request.minor else "keep-alive" in words
+        page = self._pages(request.path) or Page("there is no such page\n", status=HTTPStatus.NOT_FOUND)
+        self._answer(page, f"Connection: {'keep-alive' if keep else 'close'}", with_body=request.method == "GET")
         if not keep:
             self._transport.close()
 
-    def _refuse(self, status: HTTPStatus, *fields: str) -> None:
-        self._answer(Page(f"{status.phrase}\n", status=status), "Connection: close", *fields, with_body=True)
-        self._transport.close()
+    def _check(self, request: Request) -> None:
+        """Raise RequestError for what is not served."""
+        if request.method not in ALLOWED:
+            raise RequestError(HTTPStatus.METHOD_NOT_ALLOWED, f"only {' and '.join(ALLOWED)} are served")
+        if request.values("transfer-encoding") or set(request.values("content-length")) - {"0"}:
+            raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "a request has no body here")
+        if not request.path:
+            raise RequestError(HTTPStatus.BAD_REQUEST, "no path in the target")
+        if self._is_on_loopback() and not is_of_loopback(request.host, socket.gethostname()):
+            raise RequestError(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "on loopback Host has to be localhost, a loopback address or the name of this machine",
+            )
+
+    def _is_on_loopback(self) -> bool:
+        """Tell whether it came to a loopback address, from whoever names the server by himself.
+
+        A proxy that began with a PROXY header is no browser; nor has one come here that was shown our certificate.
+        """
+        about = self._transport.get_extra_info
+        local = about("sockname")
+        is_ours = about("proxied") is not None or about("ssl_object") is not None
+        return isinstance(local, tuple) and not is_ours and is_loopback(local[0])
 
     def _answer(self, page: Page, *fields: str, with_body: bool) -> None:
         body = page.body.encode("utf-8", "replace")

@@ -55,6 +55,7 @@ class Session:
         "_lost",
         "_reason",
         "_service",
+        "_wrong",
         "connection",
         "peer",
         "reader",
@@ -80,6 +81,7 @@ class Session:
         self._is_cancelled = False
         self._lost: Exception | None = None
         self._reason = CloseReason.CLOSED
+        self._wrong: CloseReason | None = None
         self.peer = ""
         self.reader = StreamReader(connection, codec.framing, loop)
         self.writer = StreamWriter(connection, self.reader, loop, drained)
@@ -107,6 +109,8 @@ class Session:
     def _done(self, _task: asyncio.Task[None]) -> None:
         if self._is_cancelled and self._reason is not CloseReason.HANDLER_ERROR:
             self._reason = CloseReason.SHUTDOWN
+        if self._wrong is not None and self._reason is CloseReason.CLOSED:
+            self._reason = self._wrong
         self.connection.close_for(self._reason)
         self._ended(self)
 
@@ -123,7 +127,8 @@ class Session:
         if not (self._lost and issubclass(type(error), type(self._lost))):
             event = {"service": self._service, "peer": self.peer or self.connection.peer}
             logger.error("handler failed", exc_info=error, extra={"event": event})
-        return CloseReason.HANDLER_ERROR
+            return CloseReason.HANDLER_ERROR
+        return self._wrong or CloseReason.HANDLER_ERROR
 
     @property
     def is_waiting(self) -> bool:
@@ -151,6 +156,13 @@ class Session:
     def eof_received(self) -> bool | None:
         """Keep our side open: the coroutine may still have something to say."""
         return True
+
+    def wrong(self, reason: CloseReason) -> None:
+        """Tell whoever waits for a line that there is none; before that all is read that came before it."""
+        if not self.reader.hold():
+            self._wrong = reason
+            self._lost = ValueError("the line is longer than max_frame")
+            self.reader.set_exception(self._lost)
 
     def pause_writing(self) -> None:
         """Let drain() wait."""
@@ -223,6 +235,10 @@ class SessionSink(Sink):
     def ended(self, id: int) -> None:
         """Hand the rest to the reader, and the end of file; of a line that may have been cut off nothing."""
         self._live[id].reader.feed_eof(self._set.unfinished(id), is_cut=self._set.tls.is_cut(id))
+
+    def wrong(self, id: int, reason: CloseReason) -> None:
+        """Tell the session."""
+        self._live[id].wrong(reason)
 
     def pause(self, id: int) -> None:
         """Pass on."""

@@ -4,6 +4,9 @@ Lines come whole from the C core, many in one call, and `readline` and `async fo
 only take them from a queue.  A call that is not about lines (`read`, `readexactly`,
 `readuntil` of something else) has the connection go on without framing, from the
 byte it has come to; `readline` goes back to framed lines once nothing is left over.
+
+What has come is read before anything is said of a loss: a line that is too long, or a reset, is raised where there is
+nothing left that would do.  asyncio's own reader raises a loss at the next call, whatever has come.
 """
 
 from __future__ import annotations
@@ -94,9 +97,9 @@ class StreamReader:
             OSError: the connection was lost.
         """
         while self._lines or not self._buffer:
-            self._check()
             if self._lines:
                 return self._lines.popleft()
+            self._check()
             if self._eof:
                 return b""
             self._to_lines()
@@ -135,7 +138,6 @@ class StreamReader:
     async def _until(self, separator: bytes) -> bytes:
         searched = 0
         while True:
-            self._check()
             at = self._buffer.find(separator, searched)
             if at > self._limit:
                 raise asyncio.LimitOverrunError("Separator is found, but chunk is longer than limit", at)
@@ -144,6 +146,7 @@ class StreamReader:
             searched = max(0, len(self._buffer) - len(separator) + 1)
             if searched > self._limit:
                 raise asyncio.LimitOverrunError("Separator is not found, and chunk exceed the limit", searched)
+            self._check()
             if self._eof:
                 raise asyncio.IncompleteReadError(self._take(len(self._buffer)), None)
             await self._more()
@@ -154,25 +157,30 @@ class StreamReader:
         Raises:
             OSError: the connection was lost.
         """
-        self._check()
         if n == 0:
             return b""
         self._to_bytes()
         if n < 0:
             return await self._all()
         if not self._buffer and not self._eof:
+            self._check()
             await self._more()
-        self._check()
+        if not self._buffer:
+            self._check()
         return self._take(n)
 
     async def _all(self) -> bytes:
         pieces = []
-        while True:
-            self._check()
-            pieces.append(self._take(len(self._buffer)))
-            if self._eof:
-                return b"".join(pieces)
-            await self._more()
+        try:
+            while True:
+                pieces.append(self._take(len(self._buffer)))
+                self._check()
+                if self._eof:
+                    return b"".join(pieces)
+                await self._more()
+        except BaseException:  # of a loss, or of a cancelled wait: it is there to be read by another call
+            self._buffer[:0] = b"".join(pieces)
+            raise
 
     async def readexactly(self, n: int) -> bytes:
         """Return n bytes.
@@ -184,15 +192,14 @@ class StreamReader:
         """
         if n < 0:
             raise ValueError("readexactly size can not be less than zero")
-        self._check()
         if n == 0:
             return b""
         self._to_bytes()
         while len(self._buffer) < n:
+            self._check()
             if self._eof:
                 raise asyncio.IncompleteReadError(self._take(len(self._buffer)), n)
             await self._more()
-            self._check()
         return self._take(n)
 
     # ---- state
@@ -249,11 +256,17 @@ class StreamReader:
         self._eof = True
         self._wake()
 
+    def hold(self) -> bool:
+        """Have nothing more come until all that has come is read; False: there is nothing, and more is waited for."""
+        if self.is_waiting:
+            return False
+        self._is_full = True
+        self._connection.pause_reading()
+        return True
+
     def set_exception(self, error: BaseException) -> None:
-        """Take the loss of the connection."""
+        """Take the loss of the connection; what has come is read first."""
         self._exception = error
-        self._lines.clear()
-        self._buffer.clear()
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_exception(error)

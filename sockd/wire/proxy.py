@@ -2,7 +2,8 @@
 
 `parse` takes what has come so far and says how much of it is the header, that
 more is needed, or that it is none.  It never guesses: a connection either has a
-header from its first byte on, or is refused.
+header from its first byte on, or is refused.  Its time grows with the header's
+size and no faster, whatever is in it.
 
 Source: The PROXY protocol, versions 1 & 2, HAProxy Technologies, 2020/03/05
 (doc/proxy-protocol.txt of HAProxy); "section" below means of this text.
@@ -37,7 +38,9 @@ SSL = 0x20
 SSL_CN = 0x22
 NETNS = 0x30
 UNIQUE_ID_MAX_BYTES = 128
+MOST_TLVS = 128  # those within SSL included; the protocol names 12 types, and leaves 32 to be agreed on
 _SSL_FIXED_BYTES = 5  # section 2.2.6: client (1), verify (4), then TLVs
+_SUM_BYTES = 4
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Endpoint = tuple[str, int] | str
@@ -56,9 +59,11 @@ class Header:
         size: bytes of the header; what follows is the client's.
         version: 1 or 2.
         source: the client; None where the proxy speaks for itself (LOCAL) or does not know (UNKNOWN, UNSPEC, UDP).
+            An abstract name of a Unix socket begins with NUL, that of an unnamed one is empty.
         destination: whom the client had connected to; None as source.
         local: the proxy's own connection, a health check as a rule.
-        tlvs: (type, value) of version 2, in their order; those inside SSL are listed behind it.
+        tlvs: (type, value) of version 2, in their order; those inside SSL are listed behind it.  None of LOCAL and
+            UNSPEC, where it cannot be known what of the block is an address.
     """
 
     size: int
@@ -170,12 +175,12 @@ def _parse_v2(data: bytes) -> Header | None:
         raise ProxyError(f"a length of {length} bytes is too short for the {addresses} of its addresses")
     if len(data) < size:
         return None
-    if local:
-        # section 2.2: the receiver must skip the whole block, the family included.
-        return Header(size, 2, local=True)
-    tlvs = _tlvs(data[V2_FIXED_BYTES + addresses : size], V2_FIXED_BYTES + addresses)
-    _check_sum(data[:size], V2_FIXED_BYTES + addresses)
-    if protocol != _STREAM or family == 0:
+    if local or family == 0:
+        # section 2.2: of LOCAL the receiver must skip the whole block, the family included; of UNSPEC it must
+        # ignore whatever addresses there are, whose size nobody tells
+        return Header(size, 2, local=local)
+    tlvs = _tlvs(data[:size], V2_FIXED_BYTES + addresses)
+    if protocol != _STREAM:
         return Header(size, 2, tlvs=tlvs)
     source, destination = _endpoints(data[V2_FIXED_BYTES : V2_FIXED_BYTES + addresses], family)
     return Header(size, 2, source, destination, tlvs=tlvs)
@@ -204,42 +209,50 @@ def _unix_name(block: bytes) -> bytes:
     return block.rstrip(b"\0") if block[:1] == b"\0" else block.partition(b"\0")[0]
 
 
-def _tlvs(block: bytes, offset: int) -> tuple[tuple[int, bytes], ...]:
-    """Cut a block into (type, value); `offset` is where it begins in the header."""
+def _tlvs(header: bytes, at: int) -> tuple[tuple[int, bytes], ...]:
+    """Cut the end of a header into (type, value), in one pass; those within an SSL TLV lie behind its fixed part."""
     found: list[tuple[int, bytes]] = []
-    at = 0
-    while at < len(block):
-        if len(block) - at < _TLV.size:
-            raise ProxyError(f"{len(block) - at} bytes at {offset + at} are no TLV")
-        kind, length = _TLV.unpack_from(block, at)
-        begin = at + _TLV.size
-        at = begin + length
-        if at > len(block):
-            raise ProxyError(f"the TLV at {offset + begin - _TLV.size} is longer than the header")
-        value = block[begin:at]
-        found.append((kind, value))
-        if kind == UNIQUE_ID and length > UNIQUE_ID_MAX_BYTES:
-            raise ProxyError(f"a unique id of {length} bytes, {UNIQUE_ID_MAX_BYTES} are allowed")
-        if kind == SSL:
-            if length < _SSL_FIXED_BYTES:
-                raise ProxyError(f"an SSL TLV of {length} bytes, {_SSL_FIXED_BYTES} are needed")
-            found += _tlvs(value[_SSL_FIXED_BYTES:], offset + begin + _SSL_FIXED_BYTES)
+    ssl_end = sum_at = 0
+    while at < len(header):
+        is_inside = at < ssl_end
+        kind, begin, end = _tlv(header, at, ssl_end if is_inside else len(header))
+        if len(found) == MOST_TLVS:
+            raise ProxyError(f"more than {MOST_TLVS} TLVs, the next one at {at}")
+        if kind == SSL and is_inside:
+            raise ProxyError(f"the SSL TLV at {at} lies within another")
+        if kind == CRC32C and not is_inside:
+            if sum_at or end - begin != _SUM_BYTES:
+                raise ProxyError(f"the CRC32C at {at} is the second one, or not of {_SUM_BYTES} bytes")
+            sum_at = begin
+        found.append((kind, header[begin:end]))
+        ssl_end = end if kind == SSL else ssl_end
+        at = begin + _SSL_FIXED_BYTES if kind == SSL else end
+    if sum_at:
+        _check_sum(header, sum_at)
     return tuple(found)
+
+
+def _tlv(header: bytes, at: int, limit: int) -> tuple[int, int, int]:
+    """Return the type of a TLV, and where its value begins and ends."""
+    if limit - at < _TLV.size:
+        raise ProxyError(f"{limit - at} bytes at {at} are no TLV")
+    kind, length = _TLV.unpack_from(header, at)
+    begin = at + _TLV.size
+    if begin + length > limit:
+        raise ProxyError(f"the TLV at {at} is longer than what it lies in")
+    if kind == UNIQUE_ID and length > UNIQUE_ID_MAX_BYTES:
+        raise ProxyError(f"a unique id of {length} bytes, {UNIQUE_ID_MAX_BYTES} are allowed")
+    if kind == SSL and length < _SSL_FIXED_BYTES:
+        raise ProxyError(f"an SSL TLV of {length} bytes, {_SSL_FIXED_BYTES} are needed")
+    return kind, begin, begin + length
 
 
 def _check_sum(header: bytes, at: int) -> None:
     """Compare the CRC32C of the whole header, its own value taken as zero (section 2.2.3)."""
-    while at < len(header):
-        kind, length = _TLV.unpack_from(header, at)
-        begin = at + _TLV.size
-        if kind == CRC32C:
-            if length != 4:
-                raise ProxyError(f"a CRC32C of {length} bytes, not 4")
-            said = int.from_bytes(header[begin : begin + 4], "big")
-            computed = crc32c(header[:begin] + bytes(4) + header[begin + 4 :])
-            if said != computed:
-                raise ProxyError(f"the CRC32C is 0x{said:08x}, not 0x{computed:08x}")
-        at = begin + length
+    said = int.from_bytes(header[at : at + _SUM_BYTES], "big")
+    computed = crc32c(header[:at] + bytes(_SUM_BYTES) + header[at + _SUM_BYTES :])
+    if said != computed:
+        raise ProxyError(f"the CRC32C is 0x{said:08x}, not 0x{computed:08x}")
 
 
 def _crc_of_byte(byte: int) -> int:

@@ -55,6 +55,8 @@ SEEDS = {
         SIGNATURE + bytes.fromhex("21110013") + INET + bytes.fromhex("03 0004 00000000"),
         SIGNATURE + bytes.fromhex("2111001f") + INET + bytes.fromhex("200010 01 00000000 210007") + b"TLSv1.3\4",
         SIGNATURE + bytes.fromhex("21110011") + INET + bytes.fromhex("01 0002") + b"h2",
+        SIGNATURE + bytes.fromhex("2111001c") + INET + bytes.fromhex("20000d 00 00000000 200005 00 00000000"),
+        SIGNATURE + bytes.fromhex("2100000c") + INET,
     ),
     "datagram": tuple(bytes(3) + request[3:] + b"payload" for request in REQUESTS),
     "name": (b"127.0.0.1", b"0x7f.1", b"017700000001", b"2130706433", b"1.2.3.4", b"0", b"1.2.65535"),

@@ -9,6 +9,7 @@ cut to what was asked for.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import selectors
 import socket
@@ -164,6 +165,26 @@ def test_a_descriptor_used_again_is_a_new_one(selector):
         selector.unregister(reader)
         os.close(reader)
         os.close(writer)
+
+
+def test_a_change_that_fails_leaves_nothing_behind(selector):
+    """EBADF of epoll_ctl(2) for ENOMEM; poll and select notice nothing.  It can be ended and be watched anew."""
+    one, other = socket.socketpair()
+    fd = one.fileno()
+    selector.register(fd, READ, 1)
+    one.close()
+    with contextlib.suppress(OSError):
+        selector.modify(fd, READ | WRITE, 2)
+    if fd in selector.get_map():
+        selector.unregister(fd)
+    assert fd not in selector.get_map()
+    other.close()
+    one, other = socket.socketpair()
+    with one, other:
+        assert fd in (one.fileno(), other.fileno())
+        selector.register(fd, WRITE, 3)
+        assert [(key.fd, key.data) for key, _ in selector.select(1)] == [(fd, 3)]
+        selector.unregister(fd)
 
 
 def test_asyncio_runs_on_it(selector):

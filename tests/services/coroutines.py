@@ -1,6 +1,7 @@
 """Coroutine handlers of the tests: they run under sockd and, the same code, under asyncio.start_server."""
 
 import asyncio
+import time
 
 import sockd
 
@@ -142,4 +143,65 @@ async def database(reader, writer):
 
 
 def callback(line):
+    return line.upper()
+
+
+async def slow(reader, writer):
+    """Await something for each line, as a database does."""
+    async for line in reader:
+        await asyncio.sleep(0.02)
+        writer.write(line.upper())
+        await writer.drain()
+
+
+async def slow_readline(reader, writer):
+    while line := await reader.readline():
+        await asyncio.sleep(0.02)
+        writer.write(line.upper())
+
+
+async def patient(reader, writer):
+    """Say something of a line that is too long, and end."""
+    try:
+        while line := await reader.readline():
+            await asyncio.sleep(0.02)
+            writer.write(line.upper())
+    except ValueError as error:
+        writer.write(b"sorry: %s\n" % str(error).encode())
+
+
+async def headed(reader, writer):
+    """Read a line, and then bytes, whatever their size; the one before is answered slowly."""
+    line = await reader.readline()
+    await asyncio.sleep(0.05)
+    writer.write(line + b"%d\n" % len(await reader.readexactly(int(line))))
+
+
+async def diary(reader, writer):
+    """Note every line, slowly, and how it ended."""
+    with open("diary", "w", buffering=1) as file:
+        try:
+            writer.write(b"go\n")
+            await asyncio.sleep(0.3)
+            while line := await reader.readline():
+                await asyncio.sleep(0.02)
+                file.write(line.decode())
+            file.write("end\n")
+        except OSError as error:
+            file.write(f"{type(error).__name__} {await leftover(reader)}\n")
+
+
+async def leftover(reader):
+    try:
+        return (await reader.read(100)).decode()
+    except OSError as error:
+        return type(error).__name__
+
+
+threads = sockd.Service(blocking=True)
+
+
+@threads.frame
+def blocks(line):
+    time.sleep(0.02)
     return line.upper()

@@ -158,10 +158,11 @@ def served(serve, tmp_path):
     """Serve handlers of coroutines.py, each on a port of its own."""
     shutil.copy(Path(coroutines.__file__), tmp_path / "coroutines.py")
 
-    def start(*names, multiplexer="auto", more="", linger="5s"):
+    def start(*names, multiplexer="auto", more="", linger="5s", frame=65_536):
         listens = "".join(
             f'[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "{name}"\n'
             f'[service.{name}]\nhandler = "coroutines:{name}"\nlinger_timeout = "{linger}"\n'
+            f"max_frame = {frame}\n"
             for name in names
         )
         return serve(config=f'[daemon]\nmultiplexer = "{multiplexer}"\n{more}\n{listens}')
@@ -210,6 +211,62 @@ def test_an_over_long_line_ends_the_connection(served):
     assert peer.line() == b"A\n"
     assert peer.to_end() == b""
     assert server.end_of(peer)["reason"] == "frame-too-long"
+    assert not server.having("handler failed")
+
+
+LONG = b"x" * 70_000
+
+
+@pytest.mark.parametrize("multiplexer", MULTIPLEXERS)
+@pytest.mark.parametrize("frame", [100, 65_536], ids=["in one turn", "in two"])
+@pytest.mark.parametrize("name", ["slow", "slow_readline", "threads"])
+def test_good_lines_are_answered_before_one_that_is_too_long_ends_the_connection(served, name, frame, multiplexer):
+    """All in one send, and each answer takes its time; then again with the long one sent meanwhile."""
+    server = served(name, linger="200ms", multiplexer=multiplexer, frame=frame)
+    for later in (False, True):
+        peer = server.connect()
+        peer.send(b"one\ntwo\nthree\n" + (b"" if later else LONG))
+        if later:
+            assert peer.line() == b"ONE\n"
+            peer.send(LONG)
+            assert peer.lines(2) == [b"TWO\n", b"THREE\n"]
+        else:
+            assert peer.lines(3) == [b"ONE\n", b"TWO\n", b"THREE\n"]
+        assert peer.to_end() == b""
+        assert server.end_of(peer)["reason"] == "frame-too-long"
+    assert not server.having("handler failed")
+
+
+def test_who_is_told_of_a_line_that_is_too_long_may_say_so(served):
+    server = served("patient", linger="200ms")
+    for before in (b"", b"one\n"):
+        peer = server.connect()
+        peer.send(before + LONG)
+        assert peer.to_end() == before.upper() + b"sorry: the line is longer than max_frame\n"
+        assert server.end_of(peer)["reason"] == "frame-too-long"
+    assert not server.having("handler failed")
+
+
+def test_what_is_no_line_may_be_read_as_bytes(served):
+    server = served("headed")
+    peer = server.connect()
+    peer.send(b"70000\n" + LONG)
+    assert peer.lines(2) == [b"70000\n", b"70000\n"]
+    assert peer.to_end() == b""
+
+
+@pytest.mark.parametrize("multiplexer", MULTIPLEXERS)
+def test_what_came_before_a_reset_is_read(served, tmp_path, until, multiplexer):
+    server = served("diary", multiplexer=multiplexer)
+    peer = server.connect()
+    assert peer.line() == b"go\n"
+    peer.send(b"one\ntwo\nthree\nfo")
+    peer.reset()
+    until(lambda: (tmp_path / "diary").read_text().count("\n") == 4)
+    *lines, end = (tmp_path / "diary").read_text().splitlines()
+    assert lines == ["one", "two", "three"]
+    assert end == "ConnectionResetError ConnectionResetError"
+    assert server.end_of(peer)["reason"] == "reset"
     assert not server.having("handler failed")
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import socket
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +60,47 @@ def target():
             return made
 
         yield make
+
+
+class Busy:
+    """A listener whose queue is full: it answers no SYN until it accepts; the kernel then tries again within 1 s."""
+
+    def __init__(self):
+        self.listener = socket.socket()
+        self.listener.settimeout(LIMIT_S)
+        self.listener.bind(("127.0.0.1", 0))
+        self.listener.listen(0)
+        self.name = self.listener.getsockname()
+        self.address = f"tcp://127.0.0.1:{self.name[1]}"
+        self.before = [socket.socket() for _ in range(2)]
+        for one in self.before:
+            one.setblocking(False)
+            assert one.connect_ex(self.name) == errno.EINPROGRESS
+
+    def wait_for_attempts(self, count):
+        """Wait until so many are trying, those that were there before included (proc(5), state SYN_SENT)."""
+        wanted = f"0100007F:{self.name[1]:04X} 02 "
+        until = time.monotonic() + LIMIT_S
+        while Path("/proc/net/tcp").read_text().count(wanted) < count:
+            assert time.monotonic() < until
+
+    def accept(self):
+        """The connection that came behind those that were there before."""
+        ours = [one.getsockname() for one in self.before]
+        for _ in range(3):
+            sock, peer = self.listener.accept()
+            if peer not in ours:
+                sock.settimeout(LIMIT_S)
+                return sock
+            sock.close()
+        raise AssertionError("nobody else came")
+
+    def close(self):
+        for one in (self.listener, *self.before):
+            one.close()
+
+
+@pytest.fixture
+def busy():
+    with closing(Busy()) as one:
+        yield one

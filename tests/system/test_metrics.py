@@ -147,37 +147,6 @@ def test_the_page_needs_nothing_from_elsewhere(house):
     assert status["process"]["cpu_seconds_total"] > 0
 
 
-@pytest.mark.parametrize(
-    ("request_", "status", "stays"),
-    [
-        (b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n", 200, True),
-        (b"GET /live?x=1 HTTP/1.1\nHost: x\n\n", 200, True),
-        (b"GET /live HTTP/1.0\r\n\r\n", 200, False),
-        (b"GET /live HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 200, True),
-        (b"GET /live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 200, False),
-        (b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n", 404, True),
-        (b"POST /live HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody", 413, False),
-        (b"DELETE /live HTTP/1.1\r\nHost: x\r\n\r\n", 405, False),
-        (b"GET /live HTTP/1.1\r\nHost : x\r\n\r\n", 400, False),
-        (b"nonsense\r\n\r\n", 400, False),
-    ],
-)
-def test_requests(house, request_, status, stays):
-    server = house()
-    peer = server.connect(server.addresses[0])
-    peer.send(request_)
-    assert peer.line().startswith(b"HTTP/1.1 %d " % status)
-    head = dict(line.rstrip(b"\r\n").split(b": ", 1) for line in iter(peer.line, b"\r\n"))
-    body = peer.file.read(int(head[b"Content-Length"]))
-    assert body
-    if stays:
-        peer.send(b"HEAD /live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        assert peer.line() == b"HTTP/1.1 200 OK\r\n"
-        assert peer.to_end().endswith(b"\r\n\r\n")
-    else:
-        assert peer.to_end() == b""
-
-
 def test_over_a_unix_socket(serve, tmp_path):
     server = serve(f"unix:{tmp_path}/metrics=metrics")
     peer = server.connect()

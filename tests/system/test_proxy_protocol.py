@@ -23,6 +23,10 @@ V2_SIX = (
     + struct.pack("!HH", 40000, 25)
 )  # fmt: skip
 LOCAL = SIGNATURE + bytes.fromhex("20000000")
+UNSPEC = SIGNATURE + bytes.fromhex("2100000c") + V2[16:]
+UNKNOWN = b"PROXY UNKNOWN 192.0.2.7 10.0.0.1 40000 25\r\n"
+NESTED = b"".join(struct.pack("!BH5x", 0x20, 8 * left + 5) for left in range(999, -1, -1))
+V2_NESTED = SIGNATURE + bytes.fromhex("2111") + struct.pack("!H", 12 + len(NESTED)) + V2[16:] + NESTED
 AS = 'user = "root"' if os.geteuid() == 0 else ""
 CLIENT = "tcp://192.0.2.7:40000"
 MULTIPLEXERS = ("auto", "epoll", "poll", "select")
@@ -96,7 +100,9 @@ def test_it_may_come_byte_by_byte(proxied, header):
     assert peer.line() == b"ABC\n"
 
 
-@pytest.mark.parametrize("header", [LOCAL, b"PROXY UNKNOWN\r\n"], ids=["local", "unknown"])
+@pytest.mark.parametrize(
+    "header", [LOCAL, b"PROXY UNKNOWN\r\n", UNKNOWN, UNSPEC], ids=["local", "unknown", "with addresses", "unspec"]
+)
 def test_a_proxy_that_names_nobody_is_the_peer(proxied, header):
     server = proxied()
     peer = server.connect()
@@ -131,6 +137,7 @@ def test_who_is_no_proxy_speaks_for_himself(proxied):
         (V1.replace(b"TCP4", b"TCP5"), "is not TCP4, TCP6 or UNKNOWN"),
         (SIGNATURE + bytes.fromhex("3111000c"), "version 3"),
         (b"PROXY UNKNOWN " + b"x" * 200, "no CR LF within 107 bytes"),
+        (V2_NESTED, "lies within another"),
     ],
 )
 def test_what_is_no_header_is_answered_by_closing(proxied, sent, why):

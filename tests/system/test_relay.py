@@ -111,6 +111,33 @@ def test_memory_is_bounded_when_targets_do_not_read(relay, target):
         assert size == sent[index]
 
 
+def test_who_half_closes_before_the_target_is_reached_is_served(relay, busy):
+    server = relay(busy)
+    client = server.connect()
+    client.send(b"question")
+    client.half_close()
+    busy.wait_for_attempts(2)
+    other = busy.accept()
+    assert received(other, 100) == b"question"  # and its end
+    other.send(b"answer")
+    other.close()
+    assert client.to_end() == b"answer"
+    assert server.end_of(client)["reason"] == "eof"
+
+
+@pytest.mark.parametrize("before", ["at once", "half-closed"])
+def test_who_is_reset_before_the_target_is_reached_takes_the_attempt_along(relay, busy, before):
+    server = relay(busy, more=', connect_timeout = "60s"')
+    client = server.connect()
+    client.send(b"question")
+    busy.wait_for_attempts(2)
+    if before == "half-closed":
+        client.half_close()
+    client.reset()
+    assert server.wait_for("closed")["reason"] == "reset"
+    assert server.connect().name  # it goes on
+
+
 @pytest.mark.parametrize("side", ["client", "target"])
 def test_a_reset_is_a_reset_of_both(relay, target, side):
     back = target()

@@ -1,6 +1,7 @@
 """A SOCKS server from outside: replies, deadlines, rules, passwords, BIND and UDP, byte by byte where it matters.
 
-Seen failing with the reply sent behind the first bytes of the destination, with _peek() left out, with the
+Seen failing with the reply sent behind the first bytes of the destination, with _peek() left out, with an end of file
+taken for the client's going, with a DST of somebody else's held to, with the
 negotiation's timer left out, with the port of an association's client not held to, with hosts
 that were never sent to let through, and with a BIND that takes whoever comes.
 """
@@ -10,9 +11,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import ssl
 import struct
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 from serving import Server
@@ -298,17 +300,53 @@ def test_a_silent_address_has_its_deadline(proxy):
         assert 0.4 <= time.monotonic() - began < 5
 
 
-def test_a_client_that_goes_takes_its_attempt_along(proxy):
+@pytest.mark.parametrize("before", ["at once", "ahead", "half-closed"])
+def test_a_client_that_is_reset_takes_its_attempt_along(proxy, busy, before):
     server = proxy('allow = ["loopback"], connect_timeout = "60s"')
-    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        for one in (first, second):
-            one.setblocking(False)
-            one.connect_ex(full.getsockname())
-        client = ask(server, full.getsockname())
-        client.close()
-        assert server.wait_for("closed")["why"] == "the client did not wait"
+    client = ask(server, busy.name)
+    busy.wait_for_attempts(2)
+    if before == "ahead":
+        client.send(b"ahead")
+    if before == "half-closed":
+        client.half_close()
+    client.reset()
+    closed = server.wait_for("closed")
+    assert (closed["reason"], closed["why"]) == ("reset", "the client did not wait")
+
+
+@pytest.mark.parametrize("how", ["by address", "by name", "SOCKS 4a", "over a Unix socket"])
+def test_who_half_closes_while_it_waits_is_served(proxy, busy, tmp_path, how):
+    """All it has to say comes in one segment with its FIN; its target answers a second later."""
+    keywords = {"address": f"unix:{tmp_path}/s"} if "Unix" in how else {}
+    server = proxy(**keywords)
+    if how == "SOCKS 4a":
+        client = server.connect()
+        client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        client.send(b"\4\1" + struct.pack("!H", busy.name[1]) + b"\0\0\0\1\0localhost\0question")
+    else:
+        where = ("localhost" if how == "by name" else busy.name[0], busy.name[1])
+        client = server.connect()
+        if not server.in_one_segment:
+            client.send(GREETING)
+            assert exactly(client, 2) == b"\5\0"
+        if "Unix" not in how:
+            client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)  # the FIN goes along
+        client.send((GREETING if server.in_one_segment else b"") + request(where) + b"question")
+    client.half_close()
+    far = busy.accept()
+    assert to_end(far) == b"question"
+    far.sendall(b"answer")
+    far.close()
+    if how != "SOCKS 4a":
+        if server.in_one_segment:
+            assert exactly(client, 2) == b"\5\0"
+        assert reply_to(client)[0] == 0
+    else:
+        assert exactly(client, 8)[:2] == b"\0\x5a"
+    assert client.to_end() == b"answer"
+    if "Unix" not in how:
+        event = server.end_of(client)
+        assert (event["reason"], event["received"], event["sent"]) == ("eof", 8, 6)
 
 
 def test_a_source_address(proxy, target):
@@ -318,6 +356,50 @@ def test_a_source_address(proxy, target):
     far.close()
     six = ask(server, ("::1", 9))
     assert reply_to(six)[0] == 3  # no address of its family
+
+
+@pytest.mark.parametrize("way", ["close_notify", "FIN alone"])
+def test_who_half_closes_behind_tls_is_served(proxy, busy, certificates, way):
+    more = f'tls = {{ certificate = "{certificates.server.path}", key = "{certificates.server.key}" }}'
+    server = proxy(more=more)
+    context = ssl.create_default_context(cafile=certificates.ca)
+    wire = server.connect().sock
+    come, go = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(come, go, server_hostname="localhost")
+
+    def send():
+        if data := go.read():
+            wire.sendall(data)
+
+    def until(step):
+        while True:
+            try:
+                return step()
+            except ssl.SSLWantReadError:
+                send()
+                data = wire.recv(65536)
+                come.write(data) if data else come.write_eof()
+
+    until(tls.do_handshake)
+    tls.write(GREETING + request(("localhost", busy.name[1])) + b"question")
+    if way == "close_notify":
+        with suppress(ssl.SSLWantReadError):
+            tls.unwrap()
+    send()
+    if way != "close_notify":
+        wire.shutdown(socket.SHUT_WR)
+    far = busy.accept()
+    assert to_end(far) == b"question"
+    far.sendall(b"answer")
+    far.close()
+    if way == "close_notify":  # it reads no more by TLS's own rules; that its side went on is what the target saw
+        return
+    heard = b""
+    with suppress(ssl.SSLError):
+        while piece := until(lambda: tls.read(4096)):
+            heard += piece
+    assert heard.startswith(b"\5\0\5\0\0\1")
+    assert heard.endswith(b"answer")
 
 
 # ---- who may, and where to
@@ -438,6 +520,35 @@ def test_all_of_it_in_one_segment(with_users, target):
     far.close()
 
 
+def test_who_logs_in_and_half_closes_is_served(with_users, busy):
+    server = with_users()
+    client = server.connect()
+    client.send(b"\5\1\2" + b"\1\5alice\6secret" + request(busy.name) + b"question")
+    client.half_close()
+    far = busy.accept()
+    assert to_end(far) == b"question"
+    far.sendall(b"answer")
+    far.close()
+    assert exactly(client, 4) == b"\5\2\1\0"
+    assert reply_to(client)[0] == 0
+    assert client.to_end() == b"answer"
+
+
+def test_who_is_reset_while_its_hash_waits_is_gone(proxy, tmp_path):
+    """Two threads hash for seconds; a client that waits behind them is reset, and that is noticed before its turn."""
+    slow = Scrypt(15, 8, 12, b"salt" * 4, bytes(32))
+    (tmp_path / "users").write_text(f"alice:{slow}\n")
+    (tmp_path / "users").chmod(0o600)
+    server = proxy(f'users = "{tmp_path}/users", negotiation_timeout = "60s"')
+    clients = [server.connect() for _ in range(4)]
+    for client in clients:
+        client.send(b"\5\1\2\1\5alice\5wrong")
+        assert exactly(client, 2) == b"\5\2"
+    name = clients[-1].name
+    clients[-1].reset()
+    assert server.wait_for("closed", peer=name)["reason"] == "reset"
+
+
 def test_rules_of_users(with_users, target):
     server = with_users('allow = ["user bob to loopback"]')
     client = server.connect()
@@ -491,6 +602,30 @@ def test_bind(proxy):
         assert far.recv(100) == b"thanks"
     client.half_close()
     assert client.to_end() == b"data"
+
+
+def test_bind_for_who_half_closes(proxy):
+    server = proxy()
+    client = ask(server, ("127.0.0.1", 20), command=2)
+    client.half_close()
+    code, where = reply_to(client)
+    assert code == 0
+    with socket.create_connection(where, LIMIT_S) as far:
+        assert reply_to(client) == (0, far.getsockname())
+        far.sendall(b"data")
+        assert far.recv(1) == b""
+    assert client.to_end() == b"data"
+
+
+def test_bind_ends_with_who_is_reset(proxy):
+    server = proxy('allow = ["loopback"], connect_timeout = "60s"')
+    client = ask(server, ("127.0.0.1", 20), command=2)
+    _, where = reply_to(client)
+    client.half_close()
+    client.reset()
+    assert server.wait_for("closed", peer=client.name)["why"] == "the client did not wait"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(where, LIMIT_S)
 
 
 def test_bind_takes_whom_the_client_named_and_nobody_else(proxy):
@@ -625,6 +760,39 @@ def test_the_port_that_the_client_names_is_held_to(proxy, datagrams):
     assert far.recvfrom(100)[0] == b"mine"
 
 
+@pytest.mark.parametrize("where", [("8.8.8.8", 53), ("127.0.0.9", 53), ("::1", 53), ("0.0.0.0", 53), ("host.test", 53)])
+def test_whom_the_client_will_send_to_says_nothing_of_where_from(proxy, datagrams, where):
+    """Its address is its connection's, its port that of its first datagram."""
+    server = proxy()
+    mine, other, far = datagrams(), datagrams(), datagrams()
+    control, relay = associate(server, where)
+    datagrams("127.0.0.3").sendto(header(far) + b"not the client's address", relay)
+    mine.sendto(header(far) + b"mine", relay)
+    other.sendto(header(far) + b"not the client's port", relay)
+    assert far.recvfrom(100)[0] == b"mine"
+    mine.sendto(header(far) + b"more", relay)
+    data, back = far.recvfrom(100)
+    assert data == b"more"
+    far.sendto(b"answer", back)
+    assert mine.recvfrom(100)[0] == header(far) + b"answer"
+    event = server.end_of(control)
+    assert (event["received"], event["sent"], event["dropped"]) == (8, 6, 2)
+    assert "why" not in event
+
+
+def test_that_nothing_came_from_where_the_client_has_named_is_said(proxy, datagrams):
+    server = proxy()
+    mine, named = datagrams(), datagrams()
+    control, relay = associate(server, named.getsockname())
+    for _ in range(2):
+        mine.sendto(header(named) + b"x", relay)
+    assert reply_to(ask(server, ("10.0.0.1", 20)))[0] == 2  # another has been answered since
+    event = server.end_of(control)
+    assert (event["reason"], event["dropped"], event["received"]) == ("eof", 2, 0)
+    ports = mine.getsockname()[1], named.getsockname()[1]
+    assert event["why"] == "datagrams came from port {}, and the client has named {}".format(*ports)
+
+
 # ---- the daemon around it
 
 
@@ -674,7 +842,9 @@ def test_no_descriptor_is_left(proxy, target):
         client.finish()
         server.end_of(client)
         server.end_of(associate(server)[0])
-        server.end_of(ask(server, ("127.0.0.1", 20), command=2))
+        waits = ask(server, ("127.0.0.1", 20), command=2)
+        waits.reset()  # who only closes may have half-closed, and is waited with
+        server.end_of(waits)
         server.end_of(ask(server, ("10.0.0.1", 20)))
 
     use()

@@ -1,15 +1,18 @@
 """PROXY headers, good and bad: whole, byte by byte, and every prefix of them.
 
 The bytes are written out here, after the text of the protocol, and never made by sockd.wire.proxy.
-Seen failing with _check_sum() left out, with `len(data) < size` left out, and with `words[1] == b"UNKNOWN"` left out.
+Seen failing with TLVs cut by a function that calls itself, with the block of UNSPEC read as TLVs, with _check_sum() or
+`len(data) < size` left out, and with `words[1] == b"UNKNOWN"` left out.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 import struct
 
 import pytest
+from effort import MOST_GROWTH, steps
 
 from sockd.wire import proxy
 from sockd.wire.proxy import ProxyError, crc32c, encode, parse
@@ -29,6 +32,14 @@ def v2(command, family, block=b"", *, length=None, signature=SIGNATURE):
 
 def tlv(kind, value):
     return struct.pack("!BH", kind, len(value)) + value
+
+
+def nested(depth):
+    """SSL TLVs, each within the one before."""
+    block = b""
+    for _ in range(depth):
+        block = tlv(0x20, bytes(5) + block)
+    return block
 
 
 def with_sum(block, *, wrong=0):
@@ -68,18 +79,33 @@ GOOD = {
     "v2 unix": (v2(0x21, 0x31, UNIX), "/run/a.sock", "/run/b.sock"),
     "v2 unspec": (v2(0x21, 0x00), None, None),
     "v2 unspec with a block": (v2(0x21, 0x00, tlv(4, b"pad")), None, None),
+    "v2 unspec with addresses": (v2(0x21, 0x00, V4), None, None),
+    "v2 unspec with addresses of IPv6": (v2(0x21, 0x00, V6), None, None),
+    "v2 unspec with bytes that are no tlv": (v2(0x21, 0x00, b"\x01"), None, None),
+    "v2 unspec, longest": (v2(0x21, 0x00, b"\xff" * 0xFFFF), None, None),
+    "v2 unspec with a sum that is wrong": (v2(0x21, 0x00, tlv(3, b"none")), None, None),
+    "v2 unspec of tcp": (v2(0x21, 0x01, V4), None, None),
+    "v2 unix, abstract": (v2(0x21, 0x31, b"\0a\0b".ljust(108, b"\0") + b"\0c".ljust(108, b"\0")), "\0a\0b", "\0c"),
+    "v2 unix, unnamed": (v2(0x21, 0x31, bytes(108) + b"/run/b.sock".ljust(108, b"\0")), "", "/run/b.sock"),
+    "v2 unix, longest": (v2(0x21, 0x31, b"/" * 108 + b"\0" + b"a" * 107), "/" * 108, "\0" + "a" * 107),
     "v2 udp4": (v2(0x21, 0x12, V4), None, None),
     "v2 udp6": (v2(0x21, 0x22, V6), None, None),
     "v2 unspec of inet": (v2(0x21, 0x10, V4), None, None),
     "v2 local": (v2(0x20, 0x00), None, None),
     "v2 local with addresses": (v2(0x20, 0x11, V4), None, None),
     "v2 local of a family that is none": (v2(0x20, 0xF5, b"whatever"), None, None),
+    "v2 local of a transport that is none": (v2(0x20, 0x1F, b""), None, None),
+    "v2 local, too short for its family": (v2(0x20, 0x21, b"short"), None, None),
     "v2 local with bytes that are no tlv": (v2(0x20, 0x11, b"\x01"), None, None),
     "v2 alpn": (v2(0x21, 0x11, V4 + tlv(1, b"h2")), FROM4, TO4),
     "v2 authority": (v2(0x21, 0x21, V6 + tlv(2, b"example.org")), FROM6, TO6),
     "v2 no-ops": (v2(0x21, 0x11, V4 + tlv(4, b"") + tlv(4, b"x" * 300)), FROM4, TO4),
     "v2 unique id": (v2(0x21, 0x11, V4 + tlv(5, b"i" * 128)), FROM4, TO4),
     "v2 ssl": (v2(0x21, 0x11, V4 + SSL), FROM4, TO4),
+    "v2 ssl of nothing": (v2(0x21, 0x11, V4 + tlv(0x20, bytes(5))), FROM4, TO4),
+    "v2 two of ssl": (v2(0x21, 0x11, V4 + SSL + tlv(4, b"") + SSL), FROM4, TO4),
+    "v2 as many as there may be": (v2(0x21, 0x11, V4 + tlv(4, b"") * 128), FROM4, TO4),
+    "v2 a sum within ssl": (v2(0x21, 0x11, V4 + tlv(0x20, bytes(5) + tlv(3, b"x"))), FROM4, TO4),
     "v2 netns": (v2(0x21, 0x11, V4 + tlv(0x30, b"blue")), FROM4, TO4),
     "v2 of others": (v2(0x21, 0x11, V4 + tlv(0xEA, b"vpce-1") + tlv(0xE0, b"custom")), FROM4, TO4),
     "v2 with its sum": (with_sum(V4), FROM4, TO4),
@@ -147,6 +173,15 @@ BAD = {
     "v2 unique id": (v2(0x21, 0x11, V4 + tlv(5, b"i" * 129)), None),
     "v2 ssl too short": (v2(0x21, 0x11, V4 + tlv(0x20, b"\x01\0\0\0")), None),
     "v2 tlv in ssl too long": (v2(0x21, 0x11, V4 + tlv(0x20, bytes(5) + b"\x21\x00\x09v")), None),
+    "v2 tlv of two bytes in ssl": (v2(0x21, 0x11, V4 + tlv(0x20, bytes(5) + b"\x21\0")), None),
+    "v2 ssl in ssl": (v2(0x21, 0x11, V4 + nested(2)), None),
+    "v2 ssl in ssl, behind others": (v2(0x21, 0x11, V4 + tlv(0x20, bytes(5) + tlv(4, b"") + nested(1))), None),
+    "v2 ssl in ssl, a thousand": (v2(0x21, 0x11, V4 + nested(1000)), None),
+    "v2 ssl in ssl, as deep as it goes": (v2(0x21, 0x11, V4 + nested(8100)), None),
+    "v2 one too many": (v2(0x21, 0x11, V4 + tlv(4, b"") * 129), None),
+    "v2 one too many in ssl": (v2(0x21, 0x11, V4 + tlv(0x20, bytes(5) + tlv(4, b"") * 128)), None),
+    "v2 two sums": (with_sum(V4 + tlv(3, bytes(4))), None),
+    "v2 unspec of transport 3": (v2(0x21, 0x03), None),
     "v2 sum": (with_sum(V4, wrong=1), None),
     "v2 sum behind others": (with_sum(V4 + SSL, wrong=1 << 31), None),
     "v2 sum of two bytes": (v2(0x21, 0x11, V4 + tlv(3, b"ab")), None),
@@ -202,6 +237,38 @@ def test_what_a_proxy_tells_beside():
     assert header.tlv(proxy.SSL_CN) == b"client.example"
     assert header.tlv(proxy.ALPN) is None
     assert parse(GOOD["v2 of others"][0]).tlvs == ((0xEA, b"vpce-1"), (0xE0, b"custom"))
+
+
+@pytest.mark.parametrize(
+    ("block", "why"),
+    [
+        (nested(1000), "the SSL TLV at 36 lies within another"),
+        (tlv(4, b"") * 200, "more than 128 TLVs, the next one at 412"),
+        (tlv(3, bytes(4)) * 2, "the CRC32C at 35 is the second one, or not of 4 bytes"),
+    ],
+    ids=["depth", "number", "sums"],
+)
+def test_a_bound_is_named(block, why):
+    with pytest.raises(ProxyError) as raised:
+        parse(v2(0x21, 0x11, V4 + block))
+    assert str(raised.value) == why
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: nested(n // 8),
+        lambda n: tlv(4, b"") * (n // 3),
+        lambda n: tlv(4, bytes(n)),
+        lambda n: tlv(3, bytes(4)) * (n // 7),
+        lambda n: tlv(0x20, bytes(5) + tlv(4, bytes(250)) * (n // 253)),
+        lambda n: tlv(3, bytes(4)) + tlv(4, bytes(n)),
+    ],
+    ids=["nested", "many", "long", "sums", "within ssl", "a sum of much"],
+)
+def test_twice_the_header_is_no_more_than_twice_the_work(make):
+    counts = [steps(parse, v2(0x21, 0x11, V4 + make(size))) for size in (2000, 4000, 8000, 16000, 32000)]
+    assert all(more <= MOST_GROWTH * fewer for fewer, more in itertools.pairwise(counts)), counts
 
 
 @pytest.mark.parametrize(

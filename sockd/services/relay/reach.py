@@ -112,7 +112,11 @@ class Reach:
         else:
             target = self._targets[0]
             left = max(0.0, self._deadline - self._loop.clock())
-            self._request = _Request(self._loop, sock, target, self._way, left, self._answered)
+            try:
+                self._request = _Request(self._loop, sock, target, self._way, left, self._answered)
+            except OSError as error:
+                sock.close()
+                self._fail(f"{target} via {self._way.server}: {error.strerror}")
 
     def _answered(self, answer: Reached | Failed) -> None:
         self._end(answer)
@@ -135,7 +139,11 @@ class Reach:
 
 
 class _Request:
-    """The conversation with a SOCKS server, up to its reply."""
+    """The conversation with a SOCKS server, up to its reply.
+
+    Raises:
+        OSError: the connection cannot be watched; it is the caller's still.
+    """
 
     def __init__(
         self,
@@ -153,10 +161,10 @@ class _Request:
         self._done: Callable[[Reached | Failed], None] = done
         address = target.address
         self._client = SocksClient(address.host, address.port_number(), user=way.user, password=way.password)
+        loop.watch_fd(sock.fileno(), selectors.EVENT_READ, self._readable)
         self._timer = loop.call_later(
             timeout, lambda: self._fail(f"no answer: {self._client.phase.value} did not come")
         )
-        loop.watch_fd(sock.fileno(), selectors.EVENT_READ, self._readable)
         self._send(self._client.begin())
 
     def _send(self, message: bytes) -> None:

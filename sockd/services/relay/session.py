@@ -6,8 +6,10 @@ import ipaddress
 import logging
 import os
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
+from sockd.net.gone import Lookout, is_gone
 from sockd.net.pump import Pump
 from sockd.net.socket_address import SocketAddress
 from sockd.net.tls_pair import close_with_reset
@@ -48,10 +50,15 @@ class Session:
         self._target: Target | None = None
         self._pump: Pump | None = None
         self._faults: list[str] = []
+        self._lookout: Lookout | None = None
 
     def start(self) -> None:
-        """Find a target."""
+        """Find a target; nothing of the client is read meanwhile, also its end of file waits for whom it is meant."""
+        self._lookout = Lookout(self._loop, self._socket, self._gone)
         self._try_next()
+
+    def _gone(self) -> None:
+        self._end(CloseReason.RESET)
 
     @property
     def moved(self) -> tuple[int, int]:
@@ -61,6 +68,9 @@ class Session:
     # ---- a target
 
     def _try_next(self) -> None:
+        if self._faults and is_gone(self._socket):
+            self._gone()
+            return
         left = self._began + self._relay.connect_timeout - self._loop.clock()
         if not self._candidates or left <= 0:
             self._end(CloseReason.UNREACHABLE, why="; ".join(self._faults) or "no time was left for a target")
@@ -77,7 +87,10 @@ class Session:
                 outcome.target.was_reached()
                 self._connected(outcome)
 
-        self._reach = Reach(self._loop, targets, self._relay.way, timeout=share, done=answered)
+        def guarded(outcome: Reached | Failed) -> None:
+            self._loop.guarded(partial(answered, outcome), self.abort)()
+
+        self._reach = Reach(self._loop, targets, self._relay.way, timeout=share, done=guarded)
 
     def _connected(self, reached: Reached) -> None:
         if not self._introduce(reached.sock):
@@ -85,6 +98,7 @@ class Session:
             self._faults.append(f"{reached.target}: gone before the PROXY header")
             self._try_next()
             return
+        self._look_no_more()
         self._target = reached.target
         self._target.active += 1
         self._pump = Pump(
@@ -123,7 +137,12 @@ class Session:
         elif self._done is not None:
             self._end(CloseReason.SHUTDOWN)
 
+    def _look_no_more(self) -> None:
+        if self._lookout is not None:
+            self._lookout.cancel()
+
     def _end(self, reason: CloseReason, *, why: str = "") -> None:
+        self._look_no_more()
         event: dict[str, object] = {"service": self._relay.name, "peer": str(self._peer)}
         if self._pump is None:
             if self._reach is not None:

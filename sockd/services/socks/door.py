@@ -92,9 +92,9 @@ class Door:
         self.left()
         peer = SocketAddress.unpack(returned.peer) if returned.peer else SocketAddress.of_peer(returned.fd)
         sock = socket.socket(fileno=returned.fd)
-        session = Session(self.server, sock, peer, self._done, returned)
+        session = Session(self.server, sock, peer, self._done)
         self.server.begin(session)
-        session.go_on(returned)
+        session.start(returned)
 
     def _one_less(self) -> None:
         self.waiting -= 1

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+_RESERVED_AND_ASSIGNED = ("192.88.99.0/24", "198.18.0.0/15", "2001:2::/48", "100::/64")
+"""Relays of 6to4 (RFC 7526), benchmarks (RFC 2544, RFC 5180), discard (RFC 6666): a host may have such an address."""
+
 KINDS: dict[str, tuple[Network, ...]] = {
     kind: tuple(ipaddress.ip_network(text) for text in texts)
     for kind, texts in {
@@ -35,13 +38,14 @@ KINDS: dict[str, tuple[Network, ...]] = {
         "multicast": ("224.0.0.0/4", "ff00::/8"),
         # RFC 6890: this network, which Linux takes for this host, and its IPv6 form; protocol assignments;
         # what was never given out, with the limited broadcast
-        "reserved": ("0.0.0.0/8", "::/128", "192.0.0.0/24", "240.0.0.0/4"),
+        "reserved": ("0.0.0.0/8", "::/128", "192.0.0.0/24", "240.0.0.0/4", *_RESERVED_AND_ASSIGNED),
     }.items()
 }
 """Not connected to unless a rule names them; "own" is the sixth kind, and the kernel's to know."""
 
 _ANYBODYS = frozenset(("loopback", "multicast", "reserved"))
-"""Every host has these; they are not called own besides."""
+"""Every host has these; they are not called own besides, unless they are among ..."""
+_ASSIGNED = tuple(map(ipaddress.ip_network, _RESERVED_AND_ASSIGNED))
 
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")  # RFC 4291, 2.5.5.2
 _LAST_32_BITS = tuple(
@@ -87,6 +91,10 @@ def address_of(host: str) -> IPAddress:
 @lru_cache(REMEMBERED)
 def _kinds_of(address: IPAddress) -> tuple[str, ...]:
     return tuple(kind for kind, networks in KINDS.items() if any(_is_in(address, network) for network in networks))
+
+
+def _may_be_own(address: IPAddress) -> bool:
+    return _ANYBODYS.isdisjoint(_kinds_of(address)) or any(_is_in(address, network) for network in _ASSIGNED)
 
 
 def plain(address: IPAddress) -> IPAddress:
@@ -173,11 +181,11 @@ class Rules:
 
     def is_settled(self, address: IPAddress) -> bool:
         """Tell whether the rules will say of an address tomorrow what they say now: the kernel is not asked for it."""
-        return not any(_ANYBODYS.isdisjoint(_kinds_of(form)) for form in forms(plain(address)))
+        return not any(_may_be_own(form) for form in forms(plain(address)))
 
     def _kinds(self, address: IPAddress) -> tuple[str, ...]:
         kinds = _kinds_of(address)
-        if _ANYBODYS.isdisjoint(kinds) and self._is_own(address):
+        if _may_be_own(address) and self._is_own(address):
             return (*kinds, "own")
         return kinds
 

@@ -80,7 +80,9 @@ class Server:
 
     def take(self, sock: socket.socket, peer: SocketAddress, done: Callable[[], None]) -> None:
         """Serve a connected, non-blocking socket, which is the server's from now on; done() is called at its end."""
-        self._sessions.add(Session(self, sock, peer, done))
+        session = Session(self, sock, peer, done)
+        self._sessions.add(session)
+        session.start()
 
     def door(self, done: Callable[[], None]) -> Door | None:
         """Return what accepts clients that need nothing of a session's; None where every client does.

@@ -1,8 +1,8 @@
 """One client of a SOCKS server, from its first byte to its last.
 
 Negotiation, one request, and then the client's bytes are another's: a pump's, or an association's.  Every
-phase has a deadline.  While something is under way for it, a client that goes is noticed, and
-whatever it has sent ahead stays in its socket until there is somebody to send it to.
+phase has a deadline.  While something is under way for it, a client that is gone is noticed (sockd.net.gone), and
+whatever it has sent ahead, its end of file included, stays in its socket until there is somebody to send it to.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 import selectors
 import socket
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from sockd.net.endpoint import format_peer
-from sockd.net.pump import Pump, Stage
+from sockd.net.gone import Lookout, is_gone
+from sockd.net.pump import Pairs, Pump, Stage
 from sockd.services.socks.bind import Bind
 from sockd.services.socks.gate import Refusal, refusal_of
 from sockd.services.socks.rules import Asked, address_of
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from sockd.wire.socks import Event
 
 logger = logging.getLogger("sockd.socks")
+T = TypeVar("T")
 
 RECEIVE_BYTES = 4096
 """More than all messages of a negotiation together."""
@@ -48,8 +51,7 @@ class Session:
         server: whose client it is.
         sock: connected; the session's from now on.
         peer: who the client is.
-        done: is called once, when it is served.
-        returned: what the relay has had to do with it until now.
+        done: is called once, when it is served, after start().
     """
 
     def __init__(
@@ -58,12 +60,11 @@ class Session:
         sock: socket.socket,
         peer: SocketAddress,
         done: Callable[[], None],
-        returned: Returned | None = None,
     ) -> None:
         self._server = server
         self._loop = server.gate.loop
         self._socket = sock
-        self._done = done
+        self._done: Callable[[], None] | None = done
         self._negotiation = Negotiation()
         self._source = address_of(peer.host) if peer.host else None
         self._user: str | None = None
@@ -71,42 +72,81 @@ class Session:
         self._under_way: Cancels | None = None
         self._association: Association | None = None
         self._pump: Pump | None = None
-        self._began = self._loop.clock() if returned is None else returned.began
+        self._lookout: Lookout | None = None
+        self._began = self._loop.clock()
         self._peer = peer
         self._reached: SockAddr | None = None
         self._event: dict[str, object] = {}
-        timeout = float(server.settings.negotiation_timeout)
-        left = max(0.0, self._began + timeout - self._loop.clock())
-        self._timer = self._loop.call_later(left, lambda: self._late(timeout))
-        self._watch(self._readable)
 
-    def _watch(self, callback: Callable[[], None] | None) -> None:
-        events = 0 if callback is None else selectors.EVENT_READ
-        self._loop.watch_fd(self._socket.fileno(), events, callback or self._readable)
+    def start(self, returned: Returned | None = None) -> None:
+        """Hear the client.
+
+        Args:
+            returned: what the relay has had to do with it until now, and gives up.
+        """
+        if returned is not None:
+            self._began = returned.began
+        timeout = float(self._server.settings.negotiation_timeout)
+        left = max(0.0, self._began + timeout - self._loop.clock())
+        self._timer = self._loop.call_later(left, self._guarded(lambda: self._late(timeout)))
+        if self._watch(self._readable) and returned is not None:
+            self._go_on(returned)
+
+    def _watch(self, callback: Callable[[], None]) -> bool:
+        """Call back when the client has sent something; False: it cannot be watched, and has ended."""
+        self._look_away()
+        try:
+            self._loop.watch_fd(self._socket.fileno(), selectors.EVENT_READ, self._guarded(callback))
+        except OSError as error:  # epoll_ctl(2): ENOMEM, ENOSPC
+            self._end(CloseReason.LIMIT, f"it cannot be watched: {error.strerror}", level=logging.WARNING)
+            return False
+        return True
+
+    def _guarded(self, callback: Callable[[], None]) -> Callable[[], None]:
+        return self._loop.guarded(callback, self.abort)
+
+    def _told_of(self, step: Callable[[T], None]) -> Callable[[T], None]:
+        """Return what is called once with what was under way for the client, and guarded."""
+
+        def told(answer: T) -> None:
+            self._under_way = None
+            self._guarded(partial(step, answer))()
+
+        return told
+
+    def _look_away(self) -> None:
+        if self._lookout is not None:
+            self._lookout.cancel()
+            self._lookout = None
+        self._loop.watch_fd(self._socket.fileno(), 0, self._readable)
+
+    def _only_look(self) -> None:
+        """Read nothing of the client for now, and notice that it is gone."""
+        self._look_away()
+        self._lookout = Lookout(self._loop, self._socket, self._guarded(self._gone))
+
+    def _gone(self) -> None:
+        self._end(CloseReason.RESET, "the client did not wait")
 
     def _late(self, timeout: float) -> None:
         due = self._negotiation.state
         self._end(CloseReason.FRAME_TIMEOUT, f"no {due.value} within {timeout:g} s", level=logging.WARNING)
 
-    def go_on(self, returned: Returned) -> None:
-        """Go on where the relay has given it up."""
+    def _go_on(self, returned: Returned) -> None:
         if returned.stage is not Stage.NEW:
             self._negotiation.go_on()
         if returned.stage is Stage.CONNECTING:
             request = self._negotiation.feed(returned.data)
             assert isinstance(request, Request)  # the relay has read it
             self._request = request
-            self._unreached(returned.error)
+            if returned.error:
+                self._fail(refusal_of([returned.error]))
+            else:
+                self._gone()
         elif returned.error:
             self._end(CloseReason.RESET)
         elif returned.data:
             self._feed(returned.data)
-
-    def _unreached(self, code: int) -> None:
-        if code:
-            self._fail(refusal_of([code]))
-        else:
-            self._end(CloseReason.EOF, "the client did not wait")
 
     # ---- negotiation
 
@@ -168,16 +208,20 @@ class Session:
         if users.remembers(login.user, login.password):
             self._logged_in(login, is_right=True)
             return
-        self._watch(None)  # whatever comes waits
+        if is_gone(self._socket):
+            self._gone()
+            return
+        self._only_look()  # whatever comes waits
         deadline = float(self._server.settings.negotiation_timeout)
 
         def checked(answer: bool | BaseException) -> None:
-            self._under_way = None
             if answer is True:
                 users.remember(login.user, login.password)
             self._logged_in(login, is_right=answer is True)
 
-        self._under_way = self._server.hashers.ask(lambda: users.check(login.user, login.password), checked, deadline)
+        self._under_way = self._server.hashers.ask(
+            lambda: users.check(login.user, login.password), self._told_of(checked), deadline
+        )
 
     def _logged_in(self, login: Login, *, is_right: bool) -> None:
         answer = self._negotiation.logged_in(well=is_right)
@@ -186,8 +230,8 @@ class Session:
             return
         self._user = login.user.decode(errors="surrogateescape")
         self._send(answer)
-        self._watch(self._readable)
-        self._feed(b"")
+        if self._watch(self._readable):
+            self._feed(b"")
 
     # ---- the request
 
@@ -212,37 +256,39 @@ class Session:
 
     def _find(self, then: Callable[[list[IPAddress]], None]) -> None:
         assert self._request is not None
+        if self._request.destination.is_name and is_gone(self._socket):
+            self._gone()
+            return
 
         def found(answer: list[IPAddress] | Refusal) -> None:
-            self._under_way = None
             if isinstance(answer, Refusal):
                 self._fail(answer)
+            elif is_gone(self._socket):
+                self._gone()
             else:
                 then(answer)
 
-        under_way = self._server.gate.find(self._request.destination, self._source, self._user, found)
+        told = self._told_of(found)
+        under_way = self._server.gate.find(self._request.destination, self._source, self._user, told)
         if under_way is not None:
             self._under_way = under_way
 
     def _peek(self) -> None:
-        """Notice that the client has gone; what it sends ahead stays where it is, and is looked at no more."""
+        """Leave what the client sends ahead where it is, also its end of file: it has half-closed and waits."""
         try:
-            gone = not self._socket.recv(1, socket.MSG_PEEK)
+            self._socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return
         except OSError:
-            gone = True
-        if gone:
-            self._unreached(0)
-        else:
-            self._watch(None)
+            self._gone()
+            return
+        self._only_look()
 
     def _connect(self, addresses: list[IPAddress]) -> None:
         assert self._request is not None
         port = self._request.destination.port
 
         def connected(answer: socket.socket | Refusal) -> None:
-            self._under_way = None
             if isinstance(answer, Refusal):
                 self._fail(answer)
                 return
@@ -250,13 +296,13 @@ class Session:
             self._reached = dial.winner.sockaddr if dial.winner else None
             self._relay(answer, host, local_port)
 
-        dial = self._under_way = self._server.gate.connect(addresses, port, connected, since=self._began_request)
+        dial = self._server.gate.connect(addresses, port, self._told_of(connected), since=self._began_request)
+        self._under_way = dial
 
     def _bind(self, wanted: list[IPAddress]) -> None:
         asked = Asked(self._source, self._user, None)
 
         def accepted(answer: tuple[socket.socket, IPAddress, int] | Refusal) -> None:
-            self._under_way = None
             if isinstance(answer, Refusal):
                 self._fail(answer)
                 return
@@ -270,7 +316,7 @@ class Session:
             return
         ours = wanted[0] if isinstance(local, (str, bytes)) else address_of(local[0])
         try:
-            bind = Bind(self._server.gate, asked, wanted, ours, accepted)
+            bind = Bind(self._server.gate, asked, wanted, ours, self._told_of(accepted))
         except OSError as error:
             self._fail(Refusal(reply_of([error.errno or 0]), str(error)))
             return
@@ -281,21 +327,27 @@ class Session:
         assert self._request is not None
         try:
             association = Association(
-                self._server.gate, client, self._request.destination.port, self._socket.getsockname(), self._user
+                self._server.gate, client, self._request.destination, self._socket.getsockname(), self._user
             )
         except OSError as error:
             self._fail(Refusal(reply_of([error.errno or 0]), str(error)))
             return
         self._association = self._under_way = association
-        self._watch(self._receive_nothing)
-        self._send(self._negotiation.reply(Reply.SUCCEEDED, *association.name))
+        if self._watch(self._receive_nothing):
+            self._send(self._negotiation.reply(Reply.SUCCEEDED, *association.name))
 
     def _receive_nothing(self) -> None:
         self._receive()  # it has nothing to say any more; its end is the association's
 
     def _relay(self, other: socket.socket, host: str, port: int) -> None:
         """Reply, then move bytes; what the socket does not take of the reply goes before the other's first byte."""
-        self._watch(None)
+        try:
+            self._loop.one_of(Pairs)
+        except OSError as error:  # ENOSYS: there is no epoll; EMFILE, ENOMEM
+            other.close()
+            self._fail(Refusal(Reply.GENERAL_FAILURE, f"nothing moves its bytes: {error.strerror}"))
+            return
+        self._look_away()
         reply = self._negotiation.reply(Reply.SUCCEEDED, host, port)
         rest = reply[self._try_to_send(reply) :]
         self._pump = Pump(
@@ -343,7 +395,8 @@ class Session:
         except OSError:
             self._end(reason, why, level=logging.WARNING)
             return
-        self._timer = self._loop.call_later(FAREWELL_SECONDS, lambda: self._end(reason, why, level=logging.WARNING))
+        end = partial(self._end, reason, why, level=logging.WARNING)
+        self._timer = self._loop.call_later(FAREWELL_SECONDS, self._guarded(end))
         self._watch(lambda: self._discard(reason, why))
 
     def _discard(self, reason: CloseReason, why: str) -> None:
@@ -366,16 +419,19 @@ class Session:
             self._end(CloseReason.SHUTDOWN)
 
     def _end(self, reason: CloseReason, why: str = "", *, level: int = logging.INFO) -> None:
+        done, self._done = self._done, None
+        if done is None:
+            return
         self._timer.cancel()
         if self._under_way is not None:
             self._under_way.cancel()
         if self._pump is None:
-            self._watch(None)
+            self._look_away()
             self._socket.close()
         if logger.isEnabledFor(level):
             logger.log(level, "closed", extra={"event": self._told(reason, why)})
         self._server.ended(self, reason)
-        self._done()
+        done()
 
     def _told(self, reason: CloseReason, why: str) -> dict[str, object]:
         """Say who it was, what was wanted, and what came of it."""
@@ -387,7 +443,7 @@ class Session:
         if self._reached is not None:
             event["address"] = format_peer(self._reached)
         event["reason"] = str(reason)
-        if why:
+        if why := why or (self._association.why if self._association is not None else ""):
             event["why"] = why
         if self._association is not None or self._pump is not None:
             event["received"], event["sent"] = self.moved

@@ -1,6 +1,8 @@
 """UDP ASSOCIATE: datagrams of one client, for as long as its TCP connection lives (RFC 1928, section 7).
 
 The client's come in on a port of their own, from its address alone and, once it has sent one, from its port alone.
+With its request it may say where it will send from (RFC 1928, section 4), and is held to that; many clients say where
+they will send to, or nothing, which is told from the former by the address that is not theirs.
 What leaves is judged datagram by datagram as connections are; what comes back is passed on from hosts that the
 client has sent to.  Fragments are dropped, as the RFC allows.  Like UDP itself this loses what does
 not fit, and says so nowhere but in its counts.
@@ -42,23 +44,25 @@ class Association:
     Args:
         gate: judges.
         client: the address of its TCP connection.
-        port: from which it says it will send; 0 when it does not know yet.
+        named: where it says it will send from, if it is its own address.
         local: our address of that connection, as getsockname() gives it.
         user: that has logged in.
 
     Attributes:
         sent, received: bytes that left for hosts, and that were passed on to the client.
         dropped: datagrams.
+        why: nothing was passed on, where what the client has named is the reason; else empty.
 
     Raises:
         OSError: there is no socket to be had.
     """
 
-    def __init__(self, gate: Gate, client: IPAddress, port: int, local: SockAddr, user: str | None) -> None:
+    def __init__(self, gate: Gate, client: IPAddress, named: Destination, local: SockAddr, user: str | None) -> None:
         self._gate = gate
         self._user = user
         self._client = client
-        self._port = port
+        self._port = named.port if not named.is_name and address_of(named.host) == client else 0
+        self.why = ""
         self._client_name: SockAddr | None = None
         self._known: OrderedDict[Destination, tuple[float, IPAddress | None]] = OrderedDict()
         self._asked: dict[Destination, tuple[Cancels | None, list[bytes]]] = {}
@@ -106,9 +110,12 @@ class Association:
         if isinstance(name, str) or address_of(name[0]) != self._client:
             return False
         if self._port not in (0, name[1]):
+            if self._client_name is None:
+                self.why = f"datagrams came from port {name[1]}, and the client has named {self._port}"
             return False
         self._port = name[1]
         self._client_name = name
+        self.why = ""
         return True
 
     def _take(self, data: bytes) -> None:

@@ -31,14 +31,26 @@ INNER = {
         "fec0::1",
     ],
     "multicast": ["224.0.0.1", "239.255.255.250", "ff02::1"],
-    "reserved": ["0.0.0.0", "0.1.2.3", "255.255.255.255", "240.0.0.1", "192.0.0.8", "::"],
+    "reserved": [
+        "0.0.0.0",
+        "0.1.2.3",
+        "255.255.255.255",
+        "240.0.0.1",
+        "192.0.0.8",
+        "192.88.99.1",
+        "198.18.0.1",
+        "198.19.255.254",
+        "2001:2::1",
+        "100::1",
+        "::",
+    ],
     "own": ["203.0.113.5", "2001:db8::5"],
 }
 HIDDEN = [  # an address of the house within another one
     "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:0.0.0.0", "::ffff:203.0.113.5",  # mapped
     "::127.0.0.1", "::10.0.0.1",  # compatible
     "::ffff:0:127.0.0.1",  # translated
-    "2002:7f00:1::", "2002:a00:1::1", "2002:c0a8:101::",  # 6to4
+    "2002:7f00:1::", "2002:a00:1::1", "2002:c0a8:101::", "2002:c058:6301::", "2002:c612:1::",  # 6to4
     "64:ff9b::127.0.0.1", "64:ff9b::10.0.0.1", "64:ff9b::169.254.169.254", "64:ff9b:1::10.0.0.1",  # NAT64
     "2001:0:7f00:1::", "2001:0:808:808:0:0:80ff:fffe",  # Teredo: the server's; the client's, inverted: 127.0.0.1
     "2001:db8::5efe:127.0.0.1", "2001:db8::200:5efe:10.0.0.1",  # ISATAP
@@ -172,6 +184,15 @@ def test_parts_of_a_rule():
     assert parse_rule(":25").ports == parse_rule("*:25").ports == (25, 25)
     assert str(parse_rule("2001:db8::/32").network) == "2001:db8::/32"
     assert parse_rule("private:22").kind == "private"
+
+
+def test_what_a_host_may_have_been_given_is_its_own_though_it_is_reserved():
+    own = ipaddress.ip_address("198.18.0.5")
+    for allow, verdict in ((["198.18.0.0/15"], "own"), (["198.18.0.5"], ""), (["198.18.0.0/15", "own"], "")):
+        why = Rules(allow, [], is_own=lambda one: one == own).forbids(SOMEBODY, own, 80)
+        assert why == (verdict and f"198.18.0.5 is {verdict}, and no rule names it")
+    other = Rules(["198.18.0.0/15"], [], is_own=lambda one: one == own)
+    assert other.forbids(SOMEBODY, ipaddress.ip_address("198.18.0.6"), 80) == ""
 
 
 def test_a_verdict_is_settled_unless_the_kernel_is_asked_for_it():
