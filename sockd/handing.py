@@ -75,14 +75,17 @@ def rows(connections: ConnectionSet, served: Served, number: int) -> Iterator[tu
         if connections.tls.of(id) is not None:
             continue  # its keys are in this process
         snapshot = served.run.sink.snapshot(id)
-        if snapshot is not None and _can_be_told(snapshot, served.run.spec.name):
-            yield id, moving.export(connections, id, number, snapshot)
+        if snapshot is not None:
+            row = moving.export(connections, id, number, snapshot)
+            if _can_be_told(row, served.run.spec.name):
+                yield id, row
 
 
-def _can_be_told(snapshot: object, service: str) -> bool:
+def _can_be_told(row: Row, service: str) -> bool:
+    """Tell whether a message can hold a row, above all what its handler's snapshot() has returned."""
     try:
-        msgspec.msgpack.encode(snapshot)
-    except (TypeError, ValueError, OverflowError) as error:
+        msgspec.msgpack.encode(row.snapshot)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         event = {"service": service, "error": str(error)}
         logger.warning("connection stays: snapshot() returned what no message can hold", extra={"event": event})
         return False

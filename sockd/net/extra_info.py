@@ -42,8 +42,14 @@ def _socket(connection: Connection, connections: ConnectionSet) -> socket.socket
     return connection.socket if near is None else near.outer
 
 
-def _sockname(connection: Connection, connections: ConnectionSet) -> SockAddr | bytes:
-    name: SockAddr | bytes = _socket(connection, connections).getsockname()
+def _sockname(connection: Connection, connections: ConnectionSet) -> SockAddr | bytes | None:
+    near = connections.tls.of(connection.id)
+    if near is not None:
+        return near.local
+    try:
+        name: SockAddr | bytes = connection.socket.getsockname()
+    except OSError:  # EINVAL on BSDs, once it was reset
+        return None
     return name
 
 

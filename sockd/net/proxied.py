@@ -168,6 +168,6 @@ def _client(header: Header) -> SocketAddress | None:
     """Return the client's address, None where the header tells none."""
     if header.source is None:
         return None
-    if isinstance(header.source, str):
-        return SocketAddress.of(header.source)
+    if isinstance(header.source, bytes):
+        return SocketAddress(socket.AF_UNIX, name=header.source)
     return SocketAddress.told(*header.source)

@@ -43,8 +43,8 @@ _SSL_FIXED_BYTES = 5  # section 2.2.6: client (1), verify (4), then TLVs
 _SUM_BYTES = 4
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-Endpoint = tuple[str, int] | str
-"""A numeric address and a port; the path of a Unix socket, or NUL and its abstract name."""
+Endpoint = tuple[str, int] | bytes
+"""A numeric address and a port; the name of a Unix socket as the kernel has it: a path, or NUL and an abstract one."""
 
 
 class ProxyError(ValueError):
@@ -196,8 +196,7 @@ def _check_command(byte: int) -> None:
 def _endpoints(block: bytes, family: int) -> tuple[Endpoint, Endpoint]:
     if family == 3:
         paths = block[:_UNIX_PATH_BYTES], block[_UNIX_PATH_BYTES:]
-        source, destination = (_unix_name(path).decode("utf-8", "surrogateescape") for path in paths)
-        return source, destination
+        return _unix_name(paths[0]), _unix_name(paths[1])
     width = 4 if family == 1 else 16
     source, destination = (_text(ipaddress.ip_address(block[at : at + width])) for at in (0, width))
     ports = _PORTS.unpack_from(block, 2 * width)

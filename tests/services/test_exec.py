@@ -301,7 +301,7 @@ def test_no_zombie_and_no_descriptor_is_left(daemon, until):
             peer.shutdown(socket.SHUT_WR)
             assert read_all(peer) == b"x" * 1000
         one.wait_for("program ended", count=count)
-    assert until(lambda: one.descriptors() == before)
+    assert until(lambda: one.descriptors() <= before)  # the pipe of the first one may have been open still
     assert Path(f"/proc/{one.pid}/task/{one.pid}/children").read_text() == ""
 
 

@@ -13,6 +13,7 @@ import pwd
 import random
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -397,6 +398,32 @@ def test_clients_behind_a_proxy_keep_their_names(house, tmp_path):
     assert before.startswith(b"tcp://192.0.2.7:1234 ('192.0.2.7', 1234) ")
     house.upgrade()
     assert client.ask(b"a") == before
+
+
+@pytest.mark.parametrize("name", [b"/run/client", b"/\xff\xfe", b"\0abstract\xff"])
+def test_clients_of_any_name_go_along(house, tmp_path, name):
+    """A Unix socket's name is bytes, which are not always text; named by the kernel or by a header."""
+    listen = '[[listen]]\naddress = "unix:{}/way.sock"\nservice = "mine:pid"\nproxy_protocol = {{ from = ["unix:"] }}\n'
+    listen += '[[listen]]\naddress = "unix:{}/plain.sock"\nservice = "mine:pid"\n'
+    house.start(more=listen.format(tmp_path, tmp_path))
+    header = b"\r\n\r\n\0\r\nQUIT\n\x21\x31" + struct.pack("!H", 216) + name.ljust(108, b"\0") + bytes(108)
+    with socket.socket(socket.AF_UNIX) as told, socket.socket(socket.AF_UNIX) as named:
+        told.connect(f"{tmp_path}/way.sock")
+        told.sendall(header)
+        named.bind(name if name[:1] == b"\0" else os.fsencode(tmp_path) + name.replace(b"/run", b""))
+        named.connect(f"{tmp_path}/plain.sock")
+        before = []
+        for sock in (told, named):
+            sock.settimeout(30)
+            sock.sendall(b"a\n")
+            before.append(sock.recv(100))
+        house.upgrade()
+        for sock, old in zip((told, named), before, strict=True):
+            sock.sendall(b"a\n")
+            assert sock.recv(100) not in (b"", old)
+        peers = [row["peer"] for row in house.ask("connections")]
+    assert len(peers) == 2
+    assert all(peer.startswith("unix:") for peer in peers)
 
 
 def test_limits_count_on(house):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sockd.net.endpoint import format_peer
 from sockd.net.gone import Lookout, is_gone
 from sockd.net.pump import Pairs, Pump, Stage
+from sockd.net.socket_address import SocketAddress
 from sockd.services.socks.bind import Bind
 from sockd.services.socks.gate import Refusal, refusal_of
 from sockd.services.socks.rules import Asked, address_of
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from sockd.net.endpoint import SockAddr
     from sockd.net.pump import Returned
-    from sockd.net.socket_address import SocketAddress
     from sockd.services.socks.gate import Cancels
     from sockd.services.socks.rules import IPAddress
     from sockd.services.socks.server import Server
@@ -310,11 +310,11 @@ class Session:
             self._reached = str(address), port
             self._relay(sock, str(address), port)
 
-        local = self._socket.getsockname()
-        if isinstance(local, (str, bytes)) and not wanted:
+        local = SocketAddress.of(self._socket.getsockname())
+        if not local.host and not wanted:
             self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, "no address to wait on"))
             return
-        ours = wanted[0] if isinstance(local, (str, bytes)) else address_of(local[0])
+        ours = address_of(local.host) if local.host else wanted[0]
         try:
             bind = Bind(self._server.gate, asked, wanted, ours, self._told_of(accepted))
         except OSError as error:
@@ -325,10 +325,12 @@ class Session:
 
     def _associate(self, client: IPAddress) -> None:
         assert self._request is not None
+        local = SocketAddress.of(self._socket.getsockname())
+        if not local.host:
+            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, "no address to wait on"))
+            return
         try:
-            association = Association(
-                self._server.gate, client, self._request.destination, self._socket.getsockname(), self._user
-            )
+            association = Association(self._server.gate, client, self._request.destination, local, self._user)
         except OSError as error:
             self._fail(Refusal(reply_of([error.errno or 0]), str(error)))
             return

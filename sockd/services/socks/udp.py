@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.net.endpoint import SockAddr
+    from sockd.net.socket_address import SocketAddress
     from sockd.services.socks.gate import Cancels, Gate, Refusal
     from sockd.services.socks.rules import IPAddress
     from sockd.wire.socks_address import Destination
@@ -45,7 +46,7 @@ class Association:
         gate: judges.
         client: the address of its TCP connection.
         named: where it says it will send from, if it is its own address.
-        local: our address of that connection, as getsockname() gives it.
+        local: our address of that connection; it has a host.
         user: that has logged in.
 
     Attributes:
@@ -57,7 +58,9 @@ class Association:
         OSError: there is no socket to be had.
     """
 
-    def __init__(self, gate: Gate, client: IPAddress, named: Destination, local: SockAddr, user: str | None) -> None:
+    def __init__(
+        self, gate: Gate, client: IPAddress, named: Destination, local: SocketAddress, user: str | None
+    ) -> None:
         self._gate = gate
         self._user = user
         self._client = client
@@ -69,8 +72,8 @@ class Association:
         self._hosts: OrderedDict[IPAddress, None] = OrderedDict()
         self._outer: dict[int, socket.socket] = {}
         self.sent = self.received = self.dropped = 0
-        inner = address_of(local[0])
-        name = (str(inner), 0) if inner.version == 4 else (str(inner), 0, 0, *local[3:])
+        inner = address_of(local.host)
+        name = (str(inner), 0) if inner.version == 4 else (str(inner), 0, 0, local.scope)
         self._inner = self._open(inner.version, name, self._from_client)
 
     def _open(self, version: int, name: tuple[object, ...], readable: Callable[[], None]) -> socket.socket:
