@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from sockd.net.loop import EventLoop
 
 LATE_SECONDS = 0.25
-"""A timer that fires so much too late tells of a loop that stood still; StallWatch's own measure is of this kind."""
+LATE_SHARE = 0.5
+"""A timer that fires later than both, the second of its own time, tells of a loop that stood still for so long that the
+peer has had no fair part of it."""
 MAX_EXTENSIONS = 3
 
 
@@ -40,7 +42,7 @@ class Deadline:
 
     def _due(self) -> None:
         lateness = self._loop.clock() - self._timer.when
-        if lateness > LATE_SECONDS and self._extensions < MAX_EXTENSIONS:
+        if lateness > max(LATE_SECONDS, LATE_SHARE * self._seconds) and self._extensions < MAX_EXTENSIONS:
             self._extensions += 1
             self._timer = self._loop.call_later(self._seconds, self._due)
         else:

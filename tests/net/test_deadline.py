@@ -9,7 +9,7 @@ import selectors
 
 import pytest
 
-from sockd.net.deadline import LATE_SECONDS, MAX_EXTENSIONS, Deadline
+from sockd.net.deadline import LATE_SHARE, MAX_EXTENSIONS, Deadline
 from sockd.net.loop import EventLoop
 
 
@@ -41,8 +41,8 @@ def test_a_loop_that_turns_judges_in_time(bench):
     bench.deadline(1)
     bench.at(0.99)
     assert bench.passed == []
-    bench.at(1 + LATE_SECONDS)
-    assert bench.passed == [1 + LATE_SECONDS]
+    bench.at(1 + LATE_SHARE)
+    assert bench.passed == [1 + LATE_SHARE]
 
 
 def test_a_loop_that_stood_still_gives_the_whole_time_anew(bench):
