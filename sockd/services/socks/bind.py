@@ -10,6 +10,7 @@ import selectors
 import socket
 from typing import TYPE_CHECKING
 
+from sockd.net.deadline import Deadline
 from sockd.services.socks.gate import Refusal, endpoint_of
 from sockd.services.socks.rules import address_of
 from sockd.wire.socks_address import Reply, reply_of
@@ -61,7 +62,7 @@ class Bind:
             self._socket.close()
             raise
         late = Refusal(Reply.TTL_EXPIRED, f"nobody came within {gate.timeout:g} s")
-        self._timer = gate.loop.call_later(gate.timeout, lambda: self._end(late))
+        self._timer = Deadline(gate.loop, gate.timeout, lambda: self._end(late))
 
     @property
     def name(self) -> tuple[str, int]:

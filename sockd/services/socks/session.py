@@ -13,6 +13,7 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from sockd.net.deadline import Deadline
 from sockd.net.endpoint import format_peer
 from sockd.net.gone import Lookout, is_gone
 from sockd.net.pump import Pairs, Pump, Stage
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.net.endpoint import SockAddr
+    from sockd.net.loop import Timer
     from sockd.net.pump import Returned
     from sockd.services.socks.gate import Cancels
     from sockd.services.socks.rules import IPAddress
@@ -86,9 +88,8 @@ class Session:
         """
         if returned is not None:
             self._began = returned.began
-        timeout = float(self._server.settings.negotiation_timeout)
-        left = max(0.0, self._began + timeout - self._loop.clock())
-        self._timer = self._loop.call_later(left, self._guarded(lambda: self._late(timeout)))
+        timeout = float(self._server.settings.negotiation_timeout)  # anew for who comes from the relay, once
+        self._timer: Deadline | Timer = Deadline(self._loop, timeout, lambda: self._late(timeout), self.abort)
         if self._watch(self._readable) and returned is not None:
             self._go_on(returned)
 
