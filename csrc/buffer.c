@@ -9,11 +9,8 @@
  */
 #include "set.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { SMALLEST = 256 };
 
 struct sb_buffer {
     char *memory;
@@ -23,8 +20,10 @@ struct sb_buffer {
 sb_buffer *sb_buffer_new(size_t limit)
 {
     sb_buffer *b = calloc(1, sizeof *b);
-    if (b != NULL)
-        b->limit = limit;
+    if (b == NULL)
+        return NULL;
+    b->memory = (char *)(uintptr_t)""; /* no bytes, but a place: nobody reads or writes there */
+    b->limit = limit;
     return b;
 }
 
@@ -32,7 +31,8 @@ void sb_buffer_free(sb_buffer *b)
 {
     if (b == NULL)
         return;
-    free(b->memory);
+    if (b->size > 0)
+        free(b->memory);
     free(b);
 }
 
@@ -51,18 +51,23 @@ static void move_to_front(sb_buffer *b)
     b->read = 0;
 }
 
-/* To twice the size, or as often twice as is needed; size < most. */
-static void grow(sb_buffer *b, size_t need, size_t most)
+static void resize(sb_buffer *b, size_t size)
 {
-    size_t size = b->size < SMALLEST / 2 ? SMALLEST / 2 : b->size;
-    do
-        size = size > most / 2 ? most : size * 2;
-    while (size < need);
-    char *memory = realloc(b->memory, size);
+    char *memory = realloc(b->size > 0 ? b->memory : NULL, size);
     if (memory == NULL)
         return;
     b->memory = memory;
     b->size = size;
+}
+
+/* To twice the size, or as often twice as is needed; size < most. */
+static void grow(sb_buffer *b, size_t need, size_t most)
+{
+    size_t size = b->size < SB_SMALLEST / 2 ? SB_SMALLEST / 2 : b->size;
+    do
+        size = size > most / 2 ? most : size * 2;
+    while (size < need);
+    resize(b, size);
 }
 
 int sb__buffer_reserve(sb_buffer *b, size_t want, size_t most, char **room)
@@ -86,10 +91,19 @@ int sb_buffer_reserve(sb_buffer *b, size_t want, char **room)
     return sb__buffer_reserve(b, want, b->limit, room);
 }
 
+size_t sb__buffer_room(const sb_buffer *b)
+{
+    return b->size - b->write;
+}
+
+static size_t lesser(size_t one, size_t other)
+{
+    return one < other ? one : other;
+}
+
 void sb_buffer_commit(sb_buffer *b, size_t n)
 {
-    assert(n <= b->size - b->write);
-    b->write += n;
+    b->write += lesser(n, b->size - b->write);
 }
 
 int sb_buffer_append(sb_buffer *b, const char *data, size_t n)
@@ -107,12 +121,23 @@ int sb_buffer_append(sb_buffer *b, const char *data, size_t n)
 
 void sb_buffer_consume(sb_buffer *b, size_t n)
 {
-    assert(n <= b->write - b->read);
-    b->read += n;
+    b->read += lesser(n, b->write - b->read);
     if (b->scanned < b->read)
         b->scanned = b->read;
     if (b->read == b->write)
         b->read = b->scanned = b->write = 0;
+}
+
+/* Bytes that are copied here have been paid for by a quarter of them at least that were consumed before. */
+void sb__buffer_shrink(sb_buffer *b)
+{
+    size_t data = b->write - b->read, size = SB_SMALLEST;
+    while (size < data)
+        size *= 2;
+    if (b->size / 2 < data || b->size <= size || b->read < data / 4)
+        return;
+    move_to_front(b);
+    resize(b, size);
 }
 
 const char *sb_buffer_data(const sb_buffer *b)
@@ -137,6 +162,5 @@ size_t sb_buffer_scanned(const sb_buffer *b)
 
 void sb_buffer_set_scanned(sb_buffer *b, size_t scanned)
 {
-    assert(scanned <= b->write - b->read);
-    b->scanned = b->read + scanned;
+    b->scanned = b->read + lesser(scanned, b->write - b->read);
 }

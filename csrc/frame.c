@@ -9,14 +9,13 @@
  */
 #include "frame.h"
 
-#include <assert.h>
 #include <limits.h>
 #include <string.h>
 
 int sb__found(size_t start, size_t end, size_t next, sb_scan *scan, sb_frame *frame)
 {
     *frame = (sb_frame){.start = start, .end = end, .next = next, .dots = scan->dots};
-    *scan = (sb_scan){.searched = 0};
+    scan->searched = scan->dots = scan->need = 0; /* it knows nothing, by whichever framing */
     return 1;
 }
 
@@ -44,9 +43,8 @@ static int datagram_find(const sb_framing *framing, size_t size, sb_scan *scan, 
     return size > framing->limit ? SB_ERR_TOO_LONG : sb__found(0, size, size, scan, frame);
 }
 
-int sb_frame_find(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_frame *frame)
+int sb__frame_find(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_frame *frame)
 {
-    assert(scan->searched <= size && !scan->discarding);
     if (framing->kind == SB_FRAMING_DATAGRAM)
         return datagram_find(framing, size, scan, frame);
     if (size == 0)
@@ -69,6 +67,46 @@ int sb_frame_find(const sb_framing *framing, const char *data, size_t size, sb_s
     }
 }
 
+/* ---- scans: what is known of a frame, for one framing and these bytes alone */
+
+/* Never 0, as in a scan that knows nothing. */
+static int32_t kind_of(const sb_framing *framing)
+{
+    return framing->kind + 1 + (framing->kind == SB_FRAMING_DELIMITER ? framing->width * 256 : 0);
+}
+
+static int is_about(const sb_scan *scan, const sb_framing *framing)
+{
+    return scan->kind == kind_of(framing)
+        && memcmp(scan->delimiter, framing->delimiter, sizeof scan->delimiter) == 0;
+}
+
+/* What was found out by another framing, or about more bytes, is forgotten. */
+static int begin_scan(sb_scan *scan, const sb_framing *framing, size_t size)
+{
+    if (!sb__is_framing(framing) || scan->discarding)
+        return SB_ERR_INVALID;
+    if (!is_about(scan, framing) || scan->searched > size)
+        *scan = (sb_scan){.searched = 0};
+    return 0;
+}
+
+static int end_scan(sb_scan *scan, const sb_framing *framing, int code)
+{
+    scan->kind = kind_of(framing);
+    memcpy(scan->delimiter, framing->delimiter, sizeof scan->delimiter);
+    return code;
+}
+
+int sb_frame_find(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_frame *frame)
+{
+    int code = begin_scan(scan, framing, size);
+    if (code < 0)
+        return code;
+    code = sb__frame_find(framing, data, size, scan, frame);
+    return code > 0 ? code : end_scan(scan, framing, code);
+}
+
 /* Frames of any kind, one call of the finder for each. */
 static int any_batch(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_span *spans,
                      size_t most, size_t *next)
@@ -77,7 +115,7 @@ static int any_batch(const sb_framing *framing, const char *data, size_t size, s
     int code = 0;
     while (n < most && (at < size || n == 0)) {
         sb_frame frame;
-        code = sb_frame_find(framing, data + at, size - at, scan, &frame);
+        code = sb__frame_find(framing, data + at, size - at, scan, &frame);
         if (code <= 0)
             break;
         spans[n++] = (sb_span){.start = at + frame.start, .end = at + frame.end};
@@ -92,12 +130,16 @@ static int any_batch(const sb_framing *framing, const char *data, size_t size, s
 int sb_frames_find(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_span *spans,
                    size_t most, size_t *next)
 {
-    assert(most > 0 && scan->searched <= size && !scan->discarding);
+    int code = begin_scan(scan, framing, size);
+    if (code < 0 || most == 0)
+        return SB_ERR_INVALID;
     if (most > INT_MAX)
         most = INT_MAX;
     if (framing->kind == SB_FRAMING_LINE || (framing->kind == SB_FRAMING_DELIMITER && framing->width == 1))
-        return sb__bytes_batch(framing, data, size, scan, spans, most, next);
-    return any_batch(framing, data, size, scan, spans, most, next);
+        code = sb__bytes_batch(framing, data, size, scan, spans, most, next);
+    else
+        code = any_batch(framing, data, size, scan, spans, most, next);
+    return end_scan(scan, framing, code);
 }
 
 int sb_frame_end(const sb_framing *framing, size_t size, const sb_scan *scan)
@@ -148,6 +190,8 @@ static int discard_to_blank(const char *data, size_t size, sb_scan *scan, size_t
 int sb_frame_discard(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, size_t *drop)
 {
     int kind = framing->kind;
+    if (!sb__is_framing(framing))
+        return SB_ERR_INVALID;
     if (kind == SB_FRAMING_OCTET_MIXED && !scan->discarding && (size == 0 || (data[0] >= '0' && data[0] <= '9')))
         return SB_ERR_INVALID;
     if (!(kind == SB_FRAMING_LINE || kind == SB_FRAMING_CRLF || kind == SB_FRAMING_DELIMITER

@@ -23,6 +23,12 @@ enum {
     SB_ENDS = SB_STRIDE + 8
 };
 
+/* Whether it is as the sb_framing_* functions make them. */
+int sb__is_framing(const sb_framing *framing);
+
+/* As sb_frame_find, of a framing that is one, with a scan of its own. */
+int sb__frame_find(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_frame *frame);
+
 /* Frames that one kind of finder knows.  As sb_frame_find, size > 0. */
 int sb__line_find(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_frame *frame);
 int sb__crlf_find(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_frame *frame);

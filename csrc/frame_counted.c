@@ -6,7 +6,7 @@
  *   sum here can overflow.  Headers are short and looked at anew each time.
  *
  *   netstring    http://cr.yp.to/proto/netstrings.txt; "0:,", never "00:,"
- *   octet count  RFC 6587 3.4.1; "0 " is accepted, the RFC has no empty frame
+ *   octet count  RFC 6587 3.4.1: MSG-LEN = NONZERO-DIGIT *DIGIT, so "0 " is none
  *   mixed        RFC 6587 3.4.2; the first byte decides
  */
 #include "frame.h"
@@ -25,6 +25,8 @@ static int decimal(const sb_framing *framing, const char *data, size_t size, cha
                    size_t *length)
 {
     size_t number = 0;
+    if (sign == ' ' && data[0] == '0')
+        return sb__malformed(0, scan);
     for (size_t i = 0; i < size; i++) {
         unsigned digit = (unsigned)(unsigned char)data[i] - '0';
         if (data[i] == sign && i > 0) {

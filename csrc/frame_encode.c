@@ -132,10 +132,15 @@ static int wrap_of(const sb_framing *framing, const char *payload, size_t n, str
         put_decimal(wrap, n, ':');
         put_tail(wrap, ",", 1);
         return 0;
-    case SB_FRAMING_OCTET_COUNT:
     case SB_FRAMING_OCTET_MIXED:
-        put_decimal(wrap, n, ' ');
+        if (n == 0)
+            put_tail(wrap, "\n", 1);
+        else
+            put_decimal(wrap, n, ' ');
         return 0;
+    case SB_FRAMING_OCTET_COUNT:
+        put_decimal(wrap, n, ' ');
+        return n == 0 ? SB_ERR_MALFORMED : 0;
     case SB_FRAMING_PREFIX:
         put_integer(wrap, framing, (uint64_t)n + (framing->includes_header ? (uint64_t)framing->width : 0));
         return 0;
@@ -163,6 +168,8 @@ int sb_frame_encode(const sb_framing *framing, const char *payload, size_t n, sb
 {
     struct wrap wrap = {.head_size = 0};
     char *room;
+    if (!sb__is_framing(framing))
+        return SB_ERR_INVALID;
     if (n > framing->limit && framing->kind != SB_FRAMING_RAW)
         return SB_ERR_TOO_LONG;
     int code = wrap_of(framing, payload, n, &wrap);

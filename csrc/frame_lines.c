@@ -63,7 +63,7 @@ int sb__bytes_batch(const sb_framing *framing, const char *data, size_t size, sb
     }
     if (count == 0) {
         sb_frame none; /* what is to be said about the first frame, the finder of one says */
-        return sb_frame_find(framing, data, size, scan, &none);
+        return sb__frame_find(framing, data, size, scan, &none);
     }
     *scan = (sb_scan){.searched = is_stopped ? 0 : size - start};
     *next = start;

@@ -2,9 +2,10 @@
  * framing - how a stream is cut, as a value
  *
  * DESCRIPTION
- *   What is wrong with a framing is found when it is made, so that the finders
- *   need not ask: limits leave room for header and delimiter in a size_t, and a
- *   decimal number up to the limit can take one digit more without overflow.
+ *   What is wrong with a framing is found when it is made, or where it comes in,
+ *   so that the finders need not ask: limits leave room for header and delimiter
+ *   in a size_t, and a decimal number up to the limit can take one digit more
+ *   without overflow.
  */
 #include "frame.h"
 
@@ -76,11 +77,39 @@ static size_t expressible(int width, size_t own, size_t limit)
     return limit < most ? limit : most;
 }
 
+static int is_width(int32_t width)
+{
+    return width == 1 || width == 2 || width == 3 || width == 4 || width == 8;
+}
+
+static int is_order(int32_t order)
+{
+    return order == SB_ORDER_BIG || order == SB_ORDER_LITTLE;
+}
+
+int sb__is_framing(const sb_framing *framing)
+{
+    int kind = framing->kind;
+    if (framing->limit > LIMIT_MAX || kind < SB_FRAMING_RAW || kind > SB_FRAMING_DATAGRAM)
+        return 0;
+    switch (kind) {
+    case SB_FRAMING_RAW:
+    case SB_FRAMING_FIXED:
+        return framing->limit > 0;
+    case SB_FRAMING_CRLF:
+        return framing->width == 2;
+    case SB_FRAMING_DELIMITER:
+        return framing->width >= 1 && framing->width <= SB_DELIMITER_MAX;
+    case SB_FRAMING_PREFIX:
+        return is_width(framing->width) && is_order(framing->order);
+    default:
+        return 1;
+    }
+}
+
 int sb_framing_prefix(int width, int order, int includes_header, size_t limit, sb_framing *framing)
 {
-    if (!(width == 1 || width == 2 || width == 3 || width == 4 || width == 8))
-        return SB_ERR_INVALID;
-    if ((order != SB_ORDER_BIG && order != SB_ORDER_LITTLE) || make(SB_FRAMING_PREFIX, limit, framing) < 0)
+    if (!is_width(width) || !is_order(order) || make(SB_FRAMING_PREFIX, limit, framing) < 0)
         return SB_ERR_INVALID;
     framing->width = width;
     framing->order = order;
@@ -130,6 +159,8 @@ static size_t digits(size_t number)
 size_t sb_framing_room(const sb_framing *framing)
 {
     size_t limit = framing->limit;
+    if (!sb__is_framing(framing))
+        return 0;
     switch (framing->kind) {
     case SB_FRAMING_LINE:
         return limit + 2;

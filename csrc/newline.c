@@ -22,7 +22,7 @@
 #include <immintrin.h>
 #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
 #include <sys/platform/x86.h>
-#define HAS(feature, name) CPU_FEATURE_ACTIVE(feature) /* kept by the dynamic linker */
+#define HAS(feature, name) (int)CPU_FEATURE_ACTIVE(feature) /* kept by the dynamic linker */
 #else
 #define HAS(feature, name) (__builtin_cpu_supports(name) != 0) /* kept by the compiler's run-time support */
 #endif

@@ -2,13 +2,7 @@
  * relay - bytes from one socket to another and back
  *
  * DESCRIPTION
- *   Each of the two ways of a pair moves by itself.  Small pieces are copied: one
- *   recv(2), one send(2).  A way whose reads bring much goes over to splice(2)
- *   through a pipe, so that its bytes never come here; it goes back when they
- *   become few again.  A pipe is lent to a way only while bytes are in it.
- *
- *   What the receiver does not take now is held, 64 KiB or one pipe at most, and
- *   its sender is not read until it has left: TCP holds the sender up.
+ *   Each of the two ways of a pair moves by itself (relay_move.c).
  *
  *   Waits in an epoll of its own, which the caller's loop watches as one
  *   descriptor, so that a turn of the loop is one call for all pairs.
@@ -26,218 +20,12 @@
 
 #ifdef __linux__
 
-#include <fcntl.h>
-#include <pthread.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <time.h>
 #include <unistd.h>
 
 void sb__relay_now(sb_relay *relay)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    relay->now_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-/* ---- SIGPIPE: splice(2) to a socket whose peer is gone raises it, and no flag forbids that */
-
-static void mask(sb_relay *relay)
-{
-    sigset_t pipe_only, pending;
-    if (relay->is_masked)
-        return;
-    sigemptyset(&pipe_only);
-    sigaddset(&pipe_only, SIGPIPE);
-    sigemptyset(&pending);
-    sigpending(&pending);
-    relay->was_pending = sigismember(&pending, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &pipe_only, &relay->mask_before);
-    relay->is_masked = 1;
-}
-
-static void unmask(sb_relay *relay)
-{
-    sigset_t pipe_only, pending;
-    struct timespec at_once = {0, 0};
-    if (!relay->is_masked)
-        return;
-    sigemptyset(&pipe_only);
-    sigaddset(&pipe_only, SIGPIPE);
-    sigemptyset(&pending);
-    sigpending(&pending);
-    if (!relay->was_pending && sigismember(&pending, SIGPIPE))
-        sigtimedwait(&pipe_only, NULL, &at_once);
-    pthread_sigmask(SIG_SETMASK, &relay->mask_before, NULL);
-    relay->is_masked = 0;
-}
-
-/* ---- pipes: to make and to close one costs more than to move a small piece */
-
-static int lend(sb_relay *relay, struct way *way)
-{
-    int ends[2];
-    if (way->in >= 0)
-        return 1;
-    if (relay->pipe_count > 0) {
-        struct lent *empty = &relay->pipes[--relay->pipe_count];
-        way->out = empty->out;
-        way->in = empty->in;
-        return 1;
-    }
-    if (relay->pipes_made == RELAY_PIPES || pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
-        return 0;
-    (void)fcntl(ends[1], F_SETPIPE_SZ, RELAY_PIPE); /* refused past a user's share (pipe(7)): then it has fewer slots */
-    way->out = ends[0];
-    way->in = ends[1];
-    relay->pipes_made++;
-    return 1;
-}
-
-static void give_back(sb_relay *relay, struct way *way)
-{
-    if (way->in < 0)
-        return;
-    if (way->inside == 0) {
-        relay->pipes[relay->pipe_count++] = (struct lent){.out = way->out, .in = way->in};
-    } else {
-        close(way->out);
-        close(way->in);
-        relay->pipes_made--;
-    }
-    way->out = way->in = -1;
-    way->inside = 0;
-}
-
-/* ---- one way */
-
-static int holds(const struct way *way)
-{
-    return way->rest != NULL || way->inside > 0;
-}
-
-static void count(sb_relay *relay, struct pair *pair, struct way *way, size_t n)
-{
-    way->moved += (int64_t)n;
-    pair->moved_ms = relay->now_ms;
-}
-
-int sb__relay_hold(struct way *way, const char *data, size_t size)
-{
-    way->rest = malloc(size);
-    if (way->rest == NULL)
-        return SB_ERR_NOMEM;
-    memcpy(way->rest, data, size);
-    way->at = 0;
-    way->size = size;
-    return 0;
-}
-
-/* Give the receiver what is held.  1: all of it; 0: it takes no more now; or why it takes nothing any more. */
-static long give(sb_relay *relay, struct pair *pair, struct way *way, int sink)
-{
-    while (way->rest != NULL) {
-        long n = sb_send(sink, way->rest + way->at, way->size - way->at);
-        if (n < 0)
-            return n == SB_ERR_AGAIN ? 0 : n;
-        count(relay, pair, way, (size_t)n);
-        way->at += (size_t)n;
-        if (way->at == way->size) {
-            free(way->rest);
-            way->rest = NULL;
-        }
-    }
-    while (way->inside > 0) {
-        mask(relay);
-        ssize_t n = splice(way->out, NULL, sink, NULL, way->inside, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
-        if (n < 0) {
-            int code = sb__class_of(errno);
-            return code == SB_ERR_AGAIN ? 0 : code;
-        }
-        count(relay, pair, way, (size_t)n);
-        way->inside -= (size_t)n;
-    }
-    return 1;
-}
-
-static void learn(struct way *way, size_t n)
-{
-    if (n < RELAY_MUCH)
-        way->bulk -= way->bulk > 0;
-    else
-        way->bulk += way->bulk < RELAY_BULK_MOST;
-}
-
-/* Receive into the pipe.  0: not so; it is to be copied. */
-static long take_spliced(struct way *way, int source, int is_readable)
-{
-    ssize_t n = splice(source, NULL, way->in, NULL, RELAY_SPLICE, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
-    if (n > 0) {
-        way->inside = (size_t)n;
-        learn(way, (size_t)n);
-        return (long)n;
-    }
-    if (n == 0)
-        return SB_ERR_END;
-    int code = sb__class_of(errno);
-    if (errno != EINVAL && !(code == SB_ERR_AGAIN && is_readable))
-        return code;
-    way->bulk = 0; /* a kind of socket that cannot be spliced; or readable, but urgent data is in front: recv takes it */
-    return 0;
-}
-
-/* Receive and send at once; what is not taken is held. */
-static long take_copied(sb_relay *relay, struct pair *pair, struct way *way, int source, int sink, int *side)
-{
-    long n = sb_receive(source, relay->chunk, RELAY_CHUNK);
-    if (n < 0)
-        return n;
-    learn(way, (size_t)n);
-    long sent = sb_send(sink, relay->chunk, (size_t)n);
-    if (sent < 0 && sent != SB_ERR_AGAIN) {
-        *side = 1 - *side;
-        return sent;
-    }
-    sent = sent < 0 ? 0 : sent;
-    count(relay, pair, way, (size_t)sent);
-    if (sent < n && sb__relay_hold(way, relay->chunk + sent, (size_t)(n - sent)) < 0)
-        return SB_ERR_NOMEM;
-    return n;
-}
-
-/* Move what there is of one way, a budget's worth.  0, or why the pair ends (relay->failed_side tells where). */
-static int move(sb_relay *relay, struct pair *pair, int from)
-{
-    struct way *way = &pair->way[from];
-    int source = pair->fd[from], sink = pair->fd[1 - from], side = from;
-    int is_readable = !holds(way); /* else it is the receiver that is ready */
-    long n = RELAY_CHUNK, code = give(relay, pair, way, sink);
-    for (long left = RELAY_BUDGET; code > 0 && !way->ended && left > 0 && n >= RELAY_CHUNK; left -= n) {
-        n = way->bulk >= RELAY_BULK && lend(relay, way) ? take_spliced(way, source, is_readable) : 0;
-        is_readable = 0;
-        if (n == 0)
-            n = take_copied(relay, pair, way, source, sink, &side);
-        if (n == SB_ERR_END && pair->lost[from] != 0) {
-            errno = pair->lost[from];
-            n = sb__class_of(errno);
-        }
-        if (n == SB_ERR_END) { /* nothing is held: it would not have been read */
-            way->ended = 1;
-            pair->moved_ms = relay->now_ms;
-            shutdown(sink, SHUT_WR); /* ENOTCONN: it was reset, which is noticed on its own way */
-        } else if (n < 0 && n != SB_ERR_AGAIN) {
-            relay->failed_side = side;
-            return (int)n;
-        }
-        code = way->rest != NULL ? 0 : give(relay, pair, way, sink); /* 0: it has just not taken all */
-    }
-    if (code < 0) {
-        relay->failed_side = 1 - from;
-        return (int)code;
-    }
-    if (way->inside == 0)
-        give_back(relay, way);
-    return 0;
+    relay->now_ms = sb__clock_ms();
 }
 
 /* ---- the end of a pair */
@@ -245,6 +33,11 @@ static int move(sb_relay *relay, struct pair *pair, int from)
 static int has_ended(const struct pair *pair)
 {
     return pair->fd[0] < 0;
+}
+
+static int32_t number_of(const sb_relay *relay, const struct pair *pair)
+{
+    return (int32_t)(pair - relay->pairs);
 }
 
 static void close_one(int fd, int reason)
@@ -260,15 +53,15 @@ void sb__relay_leave(sb_relay *relay, struct pair *pair)
     free(pair->way[0].rest);
     free(pair->way[1].rest);
     pair->fd[0] = pair->fd[1] = -1;
-    pair->next = relay->free;
-    relay->free = (int32_t)(pair - relay->pairs);
+    sb__wheel_take_down(&relay->wheel, number_of(relay, pair));
+    sb__slot_free(&relay->slots, number_of(relay, pair));
     relay->counts.pairs--;
 }
 
 void sb__relay_end(sb_relay *relay, struct pair *pair, int reason, int error, int side)
 {
     relay->ends[relay->counts.ends++] = (sb_relay_end){
-        .id = (int32_t)(pair - relay->pairs),
+        .id = pair->slot.id,
         .reason = reason,
         .error = error,
         .side = side,
@@ -277,7 +70,7 @@ void sb__relay_end(sb_relay *relay, struct pair *pair, int reason, int error, in
     for (int i = 0; i < 2; i++) {
         if (pair->fd[i] >= 0)
             close_one(pair->fd[i], reason);
-        give_back(relay, &pair->way[i]);
+        sb__relay_give_back(relay, &pair->way[i]);
     }
     sb__relay_leave(relay, pair);
 }
@@ -301,18 +94,12 @@ static void fail(sb_relay *relay, struct pair *pair, int code, int error, int fr
     int side = relay->failed_side;
     if (side != from) {
         pair->lost[side] = error;
-        (void)move(relay, pair, side);
+        (void)sb__relay_move(relay, pair, side);
     }
     sb__relay_end(relay, pair, why_of(code), error, side);
 }
 
 /* ---- what is waited for */
-
-static void due_at(sb_relay *relay, int64_t at_ms)
-{
-    if (relay->counts.due_ms < 0 || at_ms < relay->counts.due_ms)
-        relay->counts.due_ms = at_ms;
-}
 
 static int64_t deadline_of(const struct pair *pair)
 {
@@ -325,8 +112,10 @@ static int64_t deadline_of(const struct pair *pair)
 void sb__relay_note_deadline(sb_relay *relay, const struct pair *pair)
 {
     int64_t at_ms = deadline_of(pair);
-    if (at_ms >= 0)
-        due_at(relay, at_ms);
+    if (at_ms < 0)
+        return;
+    sb__wheel_sooner(&relay->wheel, number_of(relay, pair), at_ms);
+    relay->counts.due_ms = sb__wheel_due(&relay->wheel);
 }
 
 static uint32_t wanted(const struct pair *pair, int side)
@@ -334,14 +123,14 @@ static uint32_t wanted(const struct pair *pair, int side)
     if (pair->phase != PHASE_PAIR)
         return sb__client_wants(pair, side);
     const struct way *going = &pair->way[side], *coming = &pair->way[1 - side];
-    return (!going->ended && !holds(going) ? (uint32_t)EPOLLIN : 0) | (holds(coming) ? (uint32_t)EPOLLOUT : 0);
+    return (!going->ended && !sb__relay_holds(going) ? (uint32_t)EPOLLIN : 0) | (sb__relay_holds(coming) ? (uint32_t)EPOLLOUT : 0);
 }
 
 int sb__relay_watch(sb_relay *relay, struct pair *pair, int side, int operation)
 {
     uint32_t events = wanted(pair, side);
     struct epoll_event event = {.events = events, .data = {.u64 = 0}};
-    event.data.u64 = (uint64_t)(pair - relay->pairs) * 2 + (unsigned)side;
+    event.data.u64 = (uint64_t)pair->slot.id * 2 + (unsigned)side;
     if (pair->parked[side]) {
         operation = EPOLL_CTL_ADD;
         pair->parked[side] = 0;
@@ -379,7 +168,7 @@ static void end_or_park(sb_relay *relay, struct pair *pair, int side)
 static int go_on(sb_relay *relay, struct pair *pair, int from)
 {
     int had_ended = pair->way[from].ended;
-    int code = move(relay, pair, from);
+    int code = sb__relay_move(relay, pair, from);
     if (code < 0) {
         fail(relay, pair, code, errno, from);
         return 0;
@@ -411,24 +200,49 @@ static void pair_ready(sb_relay *relay, struct pair *pair, int side, uint32_t ev
         end_or_park(relay, pair, side);
 }
 
+/* ---- deadlines: nobody is late for what the kernel has already */
+
+static void judge_pair(sb_relay *relay, struct pair *pair)
+{
+    for (int from = 0; from < 2; from++)
+        if (!go_on(relay, pair, from))
+            return;
+    sb__relay_watch_both(relay, pair);
+    if (has_ended(pair) || deadline_of(pair) > relay->now_ms)
+        return;
+    int is_half = pair->way[0].ended || pair->way[1].ended;
+    sb__relay_end(relay, pair, is_half ? SB_REASON_HALF_CLOSE_TIMEOUT : SB_REASON_IDLE_TIMEOUT, 0, 0);
+}
+
+static void judge_one(sb_relay *relay, struct pair *pair)
+{
+    if (pair->phase == PHASE_PAIR)
+        judge_pair(relay, pair);
+    else
+        sb__client_judge(relay, pair);
+}
+
 static void run_deadlines(sb_relay *relay)
 {
-    if (relay->counts.due_ms < 0 || relay->now_ms < relay->counts.due_ms)
+    int64_t due_ms = relay->counts.due_ms, now_ms = relay->now_ms;
+    if (due_ms < 0 || now_ms < due_ms)
         return;
-    relay->counts.due_ms = -1;
-    for (int32_t i = 0; i < relay->used; i++) {
-        struct pair *pair = &relay->pairs[i];
-        int64_t at_ms = has_ended(pair) ? -1 : deadline_of(pair);
-        if (at_ms < 0)
-            continue;
-        int is_half = pair->way[0].ended || pair->way[1].ended;
-        if (at_ms <= relay->now_ms && pair->phase != PHASE_PAIR)
-            sb__client_late(relay, pair);
-        else if (at_ms <= relay->now_ms)
-            sb__relay_end(relay, pair, is_half ? SB_REASON_HALF_CLOSE_TIMEOUT : SB_REASON_IDLE_TIMEOUT, 0, 0);
+    int is_patient = sb__is_patient(&relay->stall, now_ms - due_ms);
+    for (int budget = is_patient ? 0 : RELAY_DEADLINES; budget > 0; budget--) {
+        int32_t number = sb__wheel_next(&relay->wheel, now_ms);
+        if (number < 0)
+            break;
+        struct pair *pair = &relay->pairs[number];
+        int64_t at_ms = deadline_of(pair);
+        if (at_ms >= 0 && at_ms <= now_ms)
+            judge_one(relay, pair);
         else
-            due_at(relay, at_ms);
+            budget++;
+        if (!has_ended(pair))
+            sb__relay_note_deadline(relay, pair);
     }
+    due_ms = sb__wheel_due(&relay->wheel);
+    relay->counts.due_ms = is_patient && due_ms >= 0 && due_ms <= now_ms ? now_ms + SB_QUICK_MS : due_ms;
 }
 
 /* ---- from outside */
@@ -442,9 +256,8 @@ sb_relay *sb_relay_new(int32_t pairs)
     sb_relay *relay = calloc(1, sizeof *relay);
     if (relay == NULL)
         return NULL;
-    relay->size = pairs;
-    relay->free = -1;
     relay->counts.due_ms = -1;
+    sb__slots_init(&relay->slots, pairs);
     relay->pairs = calloc((size_t)pairs, sizeof *relay->pairs);
     relay->ends = calloc((size_t)pairs, sizeof *relay->ends);
     relay->requests = calloc((size_t)pairs, sizeof *relay->requests);
@@ -457,6 +270,9 @@ sb_relay *sb_relay_new(int32_t pairs)
         errno = error;
         return NULL;
     }
+    sb__relay_now(relay);
+    sb__slots_lie(&relay->slots, &relay->pairs[0].slot, sizeof *relay->pairs);
+    sb__wheel_init(&relay->wheel, &relay->pairs[0].hook, sizeof *relay->pairs, relay->now_ms);
     return relay;
 }
 
@@ -464,7 +280,7 @@ void sb_relay_free(sb_relay *relay)
 {
     if (relay == NULL)
         return;
-    for (int32_t i = 0; i < relay->used; i++)
+    for (int32_t i = 0; i < relay->slots.used; i++)
         if (!has_ended(&relay->pairs[i])) {
             relay->counts.ends = 0;
             sb__relay_end(relay, &relay->pairs[i], SB_REASON_SHUTDOWN, 0, 0);
@@ -498,24 +314,20 @@ const sb_relay_end *sb_relay_ends(const sb_relay *relay)
     return relay->ends;
 }
 
-static struct pair *pair_of(const sb_relay *relay, int id)
+struct pair *sb__relay_pair(const sb_relay *relay, int32_t id)
 {
-    if (id < 0 || id >= relay->used || has_ended(&relay->pairs[id]))
-        return NULL;
-    return &relay->pairs[id];
+    int32_t number = sb__slot_of(&relay->slots, id);
+    return number < 0 || has_ended(&relay->pairs[number]) ? NULL : &relay->pairs[number];
 }
 
 struct pair *sb__relay_enter(sb_relay *relay, struct pair about)
 {
-    struct pair *pair;
-    if (relay->free >= 0) {
-        pair = &relay->pairs[relay->free];
-        relay->free = pair->next;
-    } else if (relay->used < relay->size) {
-        pair = &relay->pairs[relay->used++];
-    } else {
+    int32_t number = sb__slot_take(&relay->slots);
+    if (number < 0)
         return NULL;
-    }
+    struct pair *pair = &relay->pairs[number];
+    about.slot = pair->slot;
+    about.hook.slot = -1;
     *pair = about;
     for (int i = 0; i < 2; i++)
         pair->way[i].out = pair->way[i].in = -1;
@@ -542,6 +354,8 @@ static int begin(sb_relay *relay, struct pair *pair, const sb_relay_pair *about)
 
 int sb_relay_add(sb_relay *relay, const sb_relay_pair *about)
 {
+    if (about->one < 0 || about->other < 0)
+        return SB_ERR_INVALID;
     sb__relay_now(relay);
     struct pair *pair = sb__relay_enter(relay, (struct pair){
         .fd = {about->one, about->other},
@@ -557,7 +371,7 @@ int sb_relay_add(sb_relay *relay, const sb_relay_pair *about)
         return code;
     }
     sb__relay_note_deadline(relay, pair);
-    return (int)(pair - relay->pairs);
+    return pair->slot.id;
 }
 
 void sb_relay_run(sb_relay *relay)
@@ -568,33 +382,33 @@ void sb_relay_run(sb_relay *relay)
         n = epoll_wait(relay->epoll, ready, RELAY_BATCH, 0);
         sb__relay_now(relay);
         for (int i = 0; i < n; i++) {
-            struct pair *pair = &relay->pairs[ready[i].data.u64 / 2];
-            if (!has_ended(pair))
+            struct pair *pair = sb__relay_pair(relay, (int32_t)(ready[i].data.u64 / 2));
+            if (pair != NULL)
                 pair_ready(relay, pair, (int)(ready[i].data.u64 % 2), ready[i].events);
         }
     }
-    unmask(relay);
     run_deadlines(relay);
+    sb__relay_unmask(relay);
 }
 
 void sb_relay_abort(sb_relay *relay, int id, int reason)
 {
-    struct pair *pair = pair_of(relay, id);
+    struct pair *pair = sb__relay_pair(relay, id);
     relay->counts.ends = 0;
     if (pair != NULL)
-        sb__relay_end(relay, pair, reason, 0, 0);
+        sb__relay_end(relay, pair, sb__reason_or(reason, SB_REASON_ABORTED), 0, 0);
 }
 
 void sb_relay_lost(sb_relay *relay, int id, int side, int error)
 {
-    struct pair *pair = pair_of(relay, id);
+    struct pair *pair = sb__relay_pair(relay, id);
     if (pair != NULL)
         pair->lost[side != 0] = error;
 }
 
 int64_t sb_relay_moved(const sb_relay *relay, int id, int side)
 {
-    const struct pair *pair = pair_of(relay, id);
+    const struct pair *pair = sb__relay_pair(relay, id);
     return pair == NULL ? 0 : pair->way[side != 0].moved;
 }
 

@@ -1,10 +1,11 @@
 /*
  * relay.h - what the files of the relay have in common
  *
- *   relay.c         a pair: its two ways, its end, its deadlines
+ *   relay.c         a pair: its end, its deadlines
+ *   relay_move.c    its two ways
  *   relay_client.c  how a pair begins with a client of a SOCKS server, whose request names the other side
  *
- * Reading order: struct pair, then relay.c, go_on().
+ * Reading order: struct pair, then relay.c, go_on(); relay_move.c, sb__relay_move().
  */
 #ifndef RELAY_H
 #define RELAY_H
@@ -26,7 +27,8 @@ enum {
     RELAY_MUCH = 16384,         /* a read that brought so much speaks for splice ... */
     RELAY_BULK = 2,             /* ... two of them decide, and so many more are outweighed: */
     RELAY_BULK_MOST = 8,
-    RELAY_PAIRS = 1 << 22       /* an id and a side are numbered with 32 bits */
+    RELAY_DEADLINES = 8,        /* pairs judged at their deadline in one call: to end one takes some 7 us */
+    RELAY_PAIRS = 1 << 22       /* so that ids come again late (slots.h) */
 };
 
 /* From one socket to the other. */
@@ -60,7 +62,8 @@ struct client {
 
 struct pair {
     int32_t fd[2];       /* fd[0] -1: no pair; fd[1] -1: none yet */
-    int32_t next;        /* in the free list */
+    struct slot slot;
+    struct hook hook;    /* in the wheel */
     uint8_t interest[2]; /* what epoll has been told */
     uint8_t parked[2];   /* taken out of epoll: it would go on reporting a hang-up */
     uint8_t phase;
@@ -77,13 +80,15 @@ struct lent {
 
 struct sb_relay {
     int epoll;
-    int32_t size, used, free;
+    struct slots slots;  /* of pairs */
     struct pair *pairs;
     sb_relay_end *ends;
     sb_relay_request *requests;
     sb_relay_returned *returned;
     sb_relay_counts counts;
     int64_t now_ms;
+    struct stall stall;
+    struct wheel wheel;
     struct lent pipes[RELAY_PIPES]; /* empty ones */
     int pipe_count, pipes_made;
     int failed_side; /* of the pair that a move failed for */
@@ -99,14 +104,21 @@ struct pair *sb__relay_enter(sb_relay *relay, struct pair about); /* NULL: full 
 void sb__relay_leave(sb_relay *relay, struct pair *pair);         /* its place is free; nothing is closed */
 void sb__relay_end(sb_relay *relay, struct pair *pair, int reason, int error, int side);
 void sb__relay_note_deadline(sb_relay *relay, const struct pair *pair);
-int sb__relay_hold(struct way *way, const char *data, size_t size);
+struct pair *sb__relay_pair(const sb_relay *relay, int32_t id); /* NULL: it has ended */
 int sb__relay_watch(sb_relay *relay, struct pair *pair, int side, int operation);
 void sb__relay_watch_both(sb_relay *relay, struct pair *pair);
+
+/* relay_move.c */
+int sb__relay_hold(struct way *way, const char *data, size_t size);
+int sb__relay_holds(const struct way *way);
+int sb__relay_move(sb_relay *relay, struct pair *pair, int from); /* 0, or why it ends; failed_side tells where */
+void sb__relay_give_back(sb_relay *relay, struct way *way);
+void sb__relay_unmask(sb_relay *relay);
 
 /* relay_client.c */
 uint32_t sb__client_wants(const struct pair *pair, int side);
 void sb__client_ready(sb_relay *relay, struct pair *pair, int side, uint32_t events);
-void sb__client_late(sb_relay *relay, struct pair *pair);
+void sb__client_judge(sb_relay *relay, struct pair *pair);
 
 #endif
 #endif

@@ -25,6 +25,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -94,7 +95,7 @@ static sb_relay_returned *return_client(sb_relay *relay, struct pair *pair, int 
     const struct client *client = &pair->client;
     sb_relay_returned *one = &relay->returned[relay->counts.returned++];
     *one = (sb_relay_returned){
-        .id = (int32_t)(pair - relay->pairs),
+        .id = pair->slot.id,
         .group = client->group,
         .fd = pair->fd[0],
         .state = state,
@@ -132,11 +133,6 @@ static int stage_of(const struct pair *pair)
     }
 }
 
-void sb__client_late(sb_relay *relay, struct pair *pair)
-{
-    return_client(relay, pair, stage_of(pair), pair->phase == PHASE_CONNECTING ? ETIMEDOUT : 0);
-}
-
 /* ---- its greeting and its request */
 
 static int take_greeting(struct pair *pair, const char *data, size_t size)
@@ -167,7 +163,7 @@ static int take_request(sb_relay *relay, struct pair *pair, const char *data, si
     client->due_ms = -1;
     sb_relay_request *request = &relay->requests[relay->counts.requests++];
     *request = (sb_relay_request){
-        .id = (int32_t)(pair - relay->pairs),
+        .id = pair->slot.id,
         .group = client->group,
         .peer_size = client->peer_size,
         .began_ms = client->began_ms,
@@ -299,6 +295,28 @@ void sb__client_ready(sb_relay *relay, struct pair *pair, int side, uint32_t eve
         peek(relay, pair);
 }
 
+static int is_connected(const struct pair *pair)
+{
+    struct pollfd target = {.fd = pair->fd[1], .events = POLLOUT};
+    return poll(&target, 1, 0) > 0;
+}
+
+/* Its time is over: what the kernel has of it is heard before that is said. */
+void sb__client_judge(sb_relay *relay, struct pair *pair)
+{
+    int phase = pair->phase;
+    if (phase != PHASE_CONNECTING)
+        hear(relay, pair);
+    else if (is_connected(pair))
+        connected(relay, pair);
+    if (pair->fd[0] < 0)
+        return;
+    if (phase == PHASE_GREETING && pair->phase == PHASE_REQUEST)
+        sb__client_judge(relay, pair); /* it may have sent both */
+    else if (pair->phase == phase)
+        return_client(relay, pair, stage_of(pair), phase == PHASE_CONNECTING ? ETIMEDOUT : 0);
+}
+
 /* ---- from outside */
 
 static int64_t within(const sb_relay *relay, int64_t ms)
@@ -342,7 +360,7 @@ int sb_relay_accept(sb_relay *relay, int listener, const sb_relay_door *door, in
     for (int i = 0; i < most && *stopped == 0; i++) {
         struct sockaddr_storage peer;
         socklen_t size;
-        if (relay->counts.pairs == relay->size) {
+        if (relay->counts.pairs == relay->slots.size) {
             *stopped = SB_ERR_FULL;
             break;
         }
@@ -371,8 +389,11 @@ void sb_relay_answer(sb_relay *relay)
 {
     int64_t requests = relay->counts.requests;
     relay->counts.requests = 0;
+    sb__relay_now(relay); /* the caller has judged since */
     for (int64_t i = 0; i < requests; i++) {
-        struct pair *pair = &relay->pairs[relay->requests[i].id];
+        struct pair *pair = sb__relay_pair(relay, relay->requests[i].id);
+        if (pair == NULL)
+            continue; /* aborted meanwhile */
         if (!relay->requests[i].allowed) {
             return_client(relay, pair, SB_RETURNED_GREETED, 0);
             continue;
@@ -390,7 +411,7 @@ void sb_relay_answer(sb_relay *relay)
 void sb_relay_take_back(sb_relay *relay, int group)
 {
     relay->counts.returned = 0;
-    for (int32_t i = 0; i < relay->used; i++) {
+    for (int32_t i = 0; i < relay->slots.used; i++) {
         struct pair *pair = &relay->pairs[i];
         int is_unasked = pair->phase == PHASE_GREETING || pair->phase == PHASE_REQUEST;
         if (pair->fd[0] >= 0 && is_unasked && pair->client.group == group)

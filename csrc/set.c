@@ -2,9 +2,9 @@
  * set - the table of connections
  *
  * DESCRIPTION
- *   Rows are found by number, free ones hang in a list.  A connection that has
- *   ended keeps its row and its descriptor until the turn is settled, so that
- *   the caller can still ask about it and no number is used again under it.
+ *   Rows are found by their ids (slots.c).  A connection that has ended keeps its
+ *   row and its descriptor until its end was told and the turn is settled, so that
+ *   the caller can still ask about it.
  *
  * BUGS
  *   A descriptor that a forked child still holds stays in epoll after close(2);
@@ -27,9 +27,7 @@ _Static_assert(sizeof(struct sockaddr_in6) <= sizeof((struct row *)0)->peer, "a 
 
 void sb__now(sb_set *set)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    set->now_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    set->now_ms = sb__clock_ms();
 }
 
 _Static_assert((uint64_t)SB_ROWS * SB_EVENTS_A_ROW * sizeof(sb_event) < SIZE_MAX, "the largest table can be addressed");
@@ -49,17 +47,17 @@ static void unmap(void *memory, size_t count, size_t size)
 
 static size_t events_size(const sb_set *set)
 {
-    return (size_t)set->rows_size * SB_EVENTS_A_ROW;
+    return (size_t)set->slots.size * SB_EVENTS_A_ROW;
 }
 
 static size_t readies_size(const sb_set *set)
 {
-    return (size_t)set->rows_size + SB_BATCH;
+    return (size_t)set->slots.size + SB_BATCH;
 }
 
 static int make_tables(sb_set *set)
 {
-    size_t rows = (size_t)set->rows_size;
+    size_t rows = (size_t)set->slots.size;
     set->rows = map(rows, sizeof *set->rows);
     set->events = map(events_size(set), sizeof *set->events);
     set->parts = map(rows, sizeof *set->parts);
@@ -94,22 +92,24 @@ sb_set *sb_set_new(int32_t rows, int epoll)
     if (set == NULL)
         return NULL;
     set->epoll = -1;
-    set->rows_size = rows;
-    set->free_rows = set->dead_rows = set->run = set->next_first = -1;
+    sb__slots_init(&set->slots, rows);
+    set->dead_rows = set->told_dead = set->run = set->next_first = -1;
     sb__now(set);
-    sb__wheel_init(&set->wheel, set->now_ms);
+    set->looked_ms = set->now_ms;
     if (!make_tables(set) || (epoll && (set->epoll = open_epoll()) < 0)) {
         int error = errno;
         sb_set_free(set);
         errno = error;
         return NULL;
     }
+    sb__slots_lie(&set->slots, &set->rows[0].slot, sizeof *set->rows);
+    sb__wheel_init(&set->wheel, &set->rows[0].hook, sizeof *set->rows, set->now_ms);
     return set;
 }
 
 static void free_tables(sb_set *set)
 {
-    size_t rows = (size_t)set->rows_size;
+    size_t rows = (size_t)set->slots.size;
     unmap(set->rows, rows, sizeof *set->rows);
     unmap(set->events, events_size(set), sizeof *set->events);
     unmap(set->parts, rows, sizeof *set->parts);
@@ -126,7 +126,7 @@ void sb_set_free(sb_set *set)
 {
     if (set == NULL)
         return;
-    for (int32_t i = 0; i < set->rows_used; i++) {
+    for (int32_t i = 0; i < set->slots.used; i++) {
         struct row *row = &set->rows[i];
         if (row->state != ROW_FREE)
             close(row->fd);
@@ -135,34 +135,13 @@ void sb_set_free(sb_set *set)
     }
     while (set->held_count > 0)
         sb_buffer_free(set->held[--set->held_count]);
-    while (set->pool_count > 0)
-        sb_buffer_free(set->pool[--set->pool_count]);
+    sb__free_pools(set);
     if (set->epoll >= 0)
         close(set->epoll);
     free_tables(set);
     free(set->groups);
     free(set->tallies);
     free(set);
-}
-
-/* A datagram is none of a stream's pieces; a record of a fixed size has no smaller limit. */
-int sb__can_frame(const sb_framing *framing)
-{
-    return framing->kind != SB_FRAMING_DATAGRAM && !(framing->kind == SB_FRAMING_FIXED && framing->limit > SB_FRAME_MAX);
-}
-
-/* How a row is cut: as its group, or by a framing of its own. */
-const sb_framing *sb__framing_of(const sb_set *set, const struct row *row)
-{
-    return row->flags & FLAG_FRAMED ? &set->framings[row - set->rows] : &set->groups[row->group].framing;
-}
-
-sb_framing sb__bounded(const sb_framing *framing)
-{
-    sb_framing bounded = *framing;
-    if (bounded.limit > SB_FRAME_MAX)
-        bounded.limit = SB_FRAME_MAX;
-    return bounded;
 }
 
 const sb_counts *sb_set_counts(const sb_set *set)
@@ -205,99 +184,78 @@ int sb_set_fileno(const sb_set *set)
     return set->epoll;
 }
 
-/* ---- events and buffers */
+/* ---- events, and who is told of them */
 
 /* There is room for every event of a turn: a row is accepted once, hands out
- * frames once, is found wrong once, ends its input once, resumes once (in
- * receiving only), can pause again after that, and closes once. */
-void sb__event(sb_set *set, int kind, int id, int detail)
+ * frames once and is found wrong once or ends its input, resumes once (in a turn
+ * only), can pause before and after that, and closes once. */
+void sb__event(sb_set *set, int kind, const struct row *row, int detail)
 {
     sb_event *event = &set->events[set->counts.events++];
-    *event = (sb_event){.kind = kind, .id = id, .group = set->rows[id].group, .detail = detail};
+    *event = (sb_event){.kind = kind, .id = row->slot.id, .group = row->group, .detail = detail};
 }
 
-/* What lent buffers may own beside what they own now. */
-static size_t memory_left(const sb_set *set)
+static void free_row(sb_set *set, int32_t number)
 {
-    int64_t left = set->memory_limit - set->counts.memory;
-    if (set->memory_limit <= 0)
-        return PTRDIFF_MAX;
-    return left > 0 ? (size_t)sb__lesser(left, PTRDIFF_MAX) : 0;
+    struct row *row = &set->rows[number];
+    close(row->fd);
+    sb__give_back(set, row->in);
+    sb__give_back(set, row->out);
+    row->in = row->out = NULL;
+    row->state = ROW_FREE;
+    sb__slot_free(&set->slots, number);
+    set->counts.connections--;
+    set->counts.closed--;
 }
 
-/* An empty buffer; its limit is the caller's business (rows have limits).  What
- * a lent buffer owns counts as memory of the set, what waits in the pool not. */
-sb_buffer *sb__lend(sb_set *set)
+/* The rows whose end was told are free. */
+static void free_told(sb_set *set)
 {
-    if (set->pool_count == 0 || sb_buffer_capacity(set->pool[set->pool_count - 1]) > memory_left(set))
-        return sb_buffer_new(PTRDIFF_MAX);
-    sb_buffer *buffer = set->pool[--set->pool_count];
-    set->counts.memory += (int64_t)sb_buffer_capacity(buffer);
-    return buffer;
+    int32_t *link = &set->dead_rows, number;
+    while (*link != set->told_dead)
+        link = &set->rows[*link].slot.next;
+    number = set->told_dead;
+    *link = set->told_dead = -1;
+    while (number >= 0) {
+        int32_t next = set->rows[number].slot.next;
+        free_row(set, number);
+        number = next;
+    }
 }
 
-void sb__give_back(sb_set *set, sb_buffer *buffer)
+/* What came between two turns, such as who was accepted, is told by the next one. */
+void sb__begin_events(sb_set *set)
 {
-    if (buffer == NULL)
-        return;
-    set->counts.memory -= (int64_t)sb_buffer_capacity(buffer);
-    sb_buffer_consume(buffer, sb_buffer_size(buffer));
-    if (set->pool_count < SB_POOL && sb_buffer_capacity(buffer) <= SB_POOL_BYTES)
-        set->pool[set->pool_count++] = buffer;
-    else
-        sb_buffer_free(buffer);
+    int32_t untold = set->counts.events - set->told;
+    memmove(set->events, set->events + set->told, (size_t)untold * sizeof *set->events);
+    set->counts.events = untold;
+    set->told = 0;
+    free_told(set);
 }
 
-int sb__reserve(sb_set *set, sb_buffer *buffer, size_t want, char **room)
+void sb__end_events(sb_set *set)
 {
-    size_t before = sb_buffer_capacity(buffer);
-    int code = sb__buffer_reserve(buffer, want, before + memory_left(set), room);
-    set->counts.memory += (int64_t)(sb_buffer_capacity(buffer) - before);
-    return code;
-}
-
-int sb__append(sb_set *set, sb_buffer *buffer, const char *data, size_t size)
-{
-    char *room;
-    int code = sb__reserve(set, buffer, size, &room);
-    if (code < 0)
-        return code;
-    memcpy(room, data, size);
-    sb_buffer_commit(buffer, size);
-    return 0;
-}
-
-void sb_set_memory(sb_set *set, int64_t most)
-{
-    set->memory_limit = most;
+    set->told = set->counts.events;
+    set->told_dead = set->dead_rows;
 }
 
 void sb_set_settle(sb_set *set)
 {
-    set->counts.events = 0; /* of a row that is used again there would be more than there is room for */
-    while (set->dead_rows >= 0) {
-        int32_t id = set->dead_rows;
-        struct row *row = &set->rows[id];
-        set->dead_rows = row->next;
-        close(row->fd);
-        sb__give_back(set, row->in);
-        sb__give_back(set, row->out);
-        row->in = row->out = NULL;
-        row->state = ROW_FREE;
-        row->next = set->free_rows;
-        set->free_rows = id;
-        set->counts.connections--;
-        set->counts.closed--;
-    }
+    sb__end_events(set);
+    sb__begin_events(set);
 }
 
 /* ---- questions */
 
 struct row *sb__row(const sb_set *set, int id)
 {
-    if (id < 0 || id >= set->rows_used || set->rows[id].state == ROW_FREE)
-        return NULL;
-    return &set->rows[id];
+    int32_t number = sb__slot_of(&set->slots, id);
+    return number < 0 || set->rows[number].state == ROW_FREE ? NULL : &set->rows[number];
+}
+
+int sb_set_row(const sb_set *set, int id)
+{
+    return sb__slot_number(&set->slots, id);
 }
 
 int64_t sb_set_unsent(const sb_set *set, int id)
@@ -311,6 +269,7 @@ int sb_set_info(const sb_set *set, int id, sb_info *info)
     const struct row *row = sb__row(set, id);
     if (row == NULL)
         return SB_ERR_LIMIT;
+    int64_t now_ms = sb__clock_ms(); /* a handler may have run since the turn began */
     *info = (sb_info){
         .fd = row->fd,
         .group = row->group,
@@ -323,7 +282,7 @@ int sb_set_info(const sb_set *set, int id, sb_info *info)
         .frames = row->frames,
         .unsent = sb_set_unsent(set, id),
         .unframed = row->in == NULL ? 0 : (int64_t)sb_buffer_size(row->in),
-        .elapsed_ms = set->now_ms - row->opened_ms,
+        .elapsed_ms = now_ms - row->opened_ms,
     };
     memcpy(info->peer, row->peer, sizeof row->peer);
     return 0;

@@ -2,21 +2,24 @@
  * set.h - what the parts of sb_set know of each other; not installed
  *
  *   state.c         the life of a connection, as one table
- *   set.c           the table of connections, its events and its lent buffers
+ *   set.c           the table of connections, and its events
+ *   set_buffers.c   buffers, lent to what is not whole and to what is not sent
  *   set_accept.c    how a connection begins
  *   set_life.c      how it goes on and ends
+ *   set_late.c      when it is late
  *   set_receive.c   a turn: wait, receive
  *   set_frame.c     what was received, cut into frames and handed out
  *   set_move.c      a connection that goes on in another set, or by another descriptor
  *   set_unread.c    frames given back, and another framing in mid-connection
  *   set_groups.c    groups, what their connections have done, and which these are
  *   set_send.c      replies, and output that the kernel did not take
- *   deadline.c      a timing wheel over the rows
  */
 #ifndef SOCKBUF_SET_H
 #define SOCKBUF_SET_H
 
+#include "slots.h"
 #include "sockbuf.h"
+#include "wheel.h"
 
 #include <sys/socket.h>
 
@@ -25,19 +28,17 @@ enum {
     SB_SMALL_TAIL = 2048,   /* an unfinished frame this small is copied into the arena again */
     SB_OWN_EVENT = 8192,    /* a single frame from this size on is not merged */
     SB_HELD = 64,           /* blocks of lent buffers handed out in one turn */
-    SB_POOL = 64,           /* buffers kept for the next to need one ... */
-    SB_POOL_BYTES = 262144, /* ... unless they grew past this */
+    SB_POOL = 64,           /* buffers of each size kept for the next to need one: as many as are held in a turn */
+    SB_POOL_SIZES = 13,     /* of 64 bytes, and doubled up to 256 KiB; larger ones are freed */
     SB_EVENTS_A_ROW = 8,    /* a row makes fewer events in a turn: see event() */
     SB_GROUPS = 65535,
     SB_ROWS = 1 << 23,      /* the tables of so many can be addressed with 32 bits */
-    SB_FRAME_MAX = INT32_MAX - 1, /* payload of a frame; an unfinished line is one byte longer at most */
+    SB_FRAME_MAX = (int)(SIZE_MAX / 16 < INT32_MAX - 1 ? SIZE_MAX / 16 : INT32_MAX - 1), /* payload of a frame; an
+                             * unfinished line is one byte longer at most; SIZE_MAX / 16 as in framing.c */
     SB_BATCH = 512,         /* ready descriptors taken from epoll in one turn */
-    SB_WHEEL = 256,         /* slots of the wheel, 64 s in all */
-    SB_TICK_MS = 250,
-    SB_DEADLINES = 256      /* connections let go at their deadline in one turn */
+    SB_SMALLEST = 64,       /* bytes of a buffer */
+    SB_DEADLINES = 256      /* connections judged at their deadline in one turn */
 };
-
-#define SB_FOREVER_MS (INT64_MAX / 4)
 
 /* The life of a connection; the table is in state.c. */
 enum state {
@@ -64,7 +65,8 @@ enum {
     FLAG_PARKED = 8,   /* taken out of epoll: nothing is wanted, yet it would report a hang-up */
     FLAG_CHANGED = 16, /* is in the list of changes, also when the row is used again */
     FLAG_DOOMED = 32,  /* ends in the next turn, after the replies of this one */
-    FLAG_FRAMED = 64   /* has a framing of its own, in set->framings */
+    FLAG_FRAMED = 64,  /* has a framing of its own, in set->framings */
+    FLAG_READY = 128   /* is in set->items */
 };
 
 enum {
@@ -74,7 +76,7 @@ enum {
 
 struct row {
     int32_t fd;
-    int32_t next;         /* in the free list or the list of the dead */
+    struct slot slot;     /* its `next` is also that of the list of the dead, which are no free ones yet */
     int32_t error;
     uint16_t group;
     uint8_t state;
@@ -83,9 +85,9 @@ struct row {
     uint8_t interest;     /* what epoll or the caller has been told */
     uint8_t peer_size;
     uint8_t again;
-    int32_t before, after; /* neighbours in the wheel; -1: none */
-    int16_t slot;          /* of the wheel; -1: in none */
-    int32_t high, low;     /* water marks */
+    struct hook hook;     /* in the wheel */
+    int32_t high, low;    /* water marks */
+    uint32_t judged_at;   /* bytes to have been received, modulo 2^32, before it is late; 0: none waited when it was due */
     sb_buffer *in, *out;
     int64_t received, sent, frames;
     int64_t opened_ms;
@@ -99,7 +101,7 @@ struct row {
 
 /* A ready connection of this turn; ready 0: looked at. */
 struct item {
-    int32_t id;
+    int32_t number;       /* of its row */
     uint16_t group;
     uint16_t ready;
 };
@@ -110,23 +112,30 @@ struct tally {
     sb_totals ended;
 };
 
-struct wheel {
-    int32_t head[SB_WHEEL];
-    uint64_t used[SB_WHEEL / 64]; /* a bit for each slot that is not empty */
-    int64_t tick;                 /* everything before this tick was looked at */
+/* Buffers of one size, or up to twice that. */
+struct pool {
+    sb_buffer *kept[SB_POOL];
+    int count;
 };
 
 struct sb_set {
     int epoll;
     int error;
-    int32_t rows_size, rows_used, free_rows, dead_rows;
+    struct slots slots;   /* of rows */
+    int32_t dead_rows;    /* the last one first ... */
+    int32_t told_dead;    /* ... and from here on those whose end the caller was told */
+    int32_t told;         /* events that the last turn has told; behind them are those that came since */
     struct row *rows;
     sb_group *groups;
     struct tally *tallies; /* one for each group */
     int group_count;
     int given_up; /* groups whose number is free */
     int64_t memory_limit;
+    int64_t pooled;       /* bytes of buffers that nobody has */
     int64_t now_ms;
+    int64_t looked_ms;    /* when deadlines were looked at the last time ... */
+    int64_t wait_ms;      /* ... and how long the caller was to wait since then; -1: for ever */
+    struct stall stall;
     int32_t run;          /* index of the merged event that may still grow; -1: none */
     int32_t part_count;
     int32_t next_first;   /* id to begin with, because the arena was full before it */
@@ -145,18 +154,35 @@ struct sb_set {
     sb_counts counts;
     sb_buffer *held[SB_HELD];
     int held_count;
-    sb_buffer *pool[SB_POOL];
-    int pool_count;
+    struct pool pools[SB_POOL_SIZES];
     struct wheel wheel;
 };
 
 /* buffer.c: as sb_buffer_reserve; the buffer owns no more than most bytes
  * (which are no fewer than it owns now) in place of its limit. */
 int sb__buffer_reserve(sb_buffer *buffer, size_t want, size_t most, char **room);
+size_t sb__buffer_room(const sb_buffer *buffer); /* behind the data */
+void sb__buffer_shrink(sb_buffer *buffer);       /* to what the data need, when that pays */
 
 /* state.c */
 enum state sb__next(enum state state, enum state_event event);
 int sb__may(const struct row *row, int what);
+
+static inline int32_t sb__number(const sb_set *set, const struct row *row)
+{
+    return (int32_t)(row - set->rows);
+}
+
+/* Of an id in an event of this turn: it is there. */
+static inline struct row *sb__row_of(const sb_set *set, int32_t id)
+{
+    return &set->rows[sb__slot_number(&set->slots, id)];
+}
+
+static inline int sb__reason_or(int reason, int otherwise)
+{
+    return reason > SB_REASON_NONE && reason < SB_REASONS ? reason : otherwise;
+}
 
 static inline int64_t sb__lesser(int64_t number, int64_t most)
 {
@@ -165,15 +191,20 @@ static inline int64_t sb__lesser(int64_t number, int64_t most)
 
 /* set.c */
 void sb__now(sb_set *set);
-int sb__can_frame(const sb_framing *framing);
-sb_framing sb__bounded(const sb_framing *framing);
 struct row *sb__row(const sb_set *set, int id);
-void sb__event(sb_set *set, int kind, int id, int detail);
-sb_buffer *sb__lend(sb_set *set);
+void sb__event(sb_set *set, int kind, const struct row *row, int detail);
+void sb__begin_events(sb_set *set);
+void sb__end_events(sb_set *set);
+
+/* set_buffers.c: a buffer with room for size bytes and no more than twice that, or NULL and why not */
+sb_buffer *sb__lend(sb_set *set, size_t size, int *code);
 void sb__give_back(sb_set *set, sb_buffer *buffer);
-int sb__reserve(sb_set *set, sb_buffer *buffer, size_t want, char **room);
-int sb__append(sb_set *set, sb_buffer *buffer, const char *data, size_t size);
-const sb_framing *sb__framing_of(const sb_set *set, const struct row *row);
+void sb__free_pools(sb_set *set);
+int sb__room(sb_set *set, sb_buffer **buffer, size_t want, char **room); /* behind the data, which may move to another */
+int sb__append(sb_set *set, sb_buffer **buffer, const char *data, size_t size);
+void sb__consume(sb_set *set, sb_buffer *buffer, size_t size);
+
+/* set_life.c */
 int sb__wanted(const struct row *row);
 void sb__update_interest(sb_set *set, struct row *row);
 void sb__bury(sb_set *set, struct row *row);
@@ -184,8 +215,14 @@ void sb__begin_close(sb_set *set, struct row *row, int reason);
 void sb__park(sb_set *set, struct row *row); /* with epoll, as the next */
 int sb__tell_epoll(sb_set *set, struct row *row, int operation, int interest);
 
+/* set_late.c */
+void sb__deadline_sooner(sb_set *set, struct row *row);
+void sb__deadlines_run(sb_set *set);
+void sb__frame_goes_on(sb_set *set, struct row *row);
+
 /* set_accept.c: a row for a descriptor, which is waited for from now on */
 int sb__enter(sb_set *set, int fd, int group, struct row **entered);
+int sb__is_name(const char *peer, size_t size); /* a sockaddr_in or sockaddr_in6, or none */
 
 /* A descriptor, non-blocking; or nobody is there, or comes in any more, for *stopped, an errno;
  * or one was lost on the way, which is its own affair. */
@@ -196,9 +233,14 @@ int sb__accept(int listener, struct sockaddr_storage *peer, socklen_t *size, int
 void sb__frame_arena(sb_set *set, struct row *row, size_t tail, size_t n);
 void sb__frame_buffer(sb_set *set, struct row *row);
 void sb__frame_raw(sb_set *set, struct row *row, size_t n);
+void sb__drop_tail(sb_set *set, struct row *row);
 void sb__doom(sb_set *set, struct row *row);
 
 /* set_groups.c */
+int sb__can_frame(const sb_framing *framing);
+sb_framing sb__bounded(const sb_framing *framing);
+const sb_framing *sb__framing_of(const sb_set *set, const struct row *row);
+int sb__is_group(const sb_set *set, int group);
 void sb__count_end(sb_set *set, const struct row *row);
 
 /* set_unread.c */
@@ -207,20 +249,12 @@ void sb__run_again(sb_set *set);
 
 /* stream.c */
 int sb__class_of(int error);
+size_t sb__waiting(int fd);   /* bytes that can be received at once; 0: none, or it cannot be known */
+int sb__has_come(int fd);     /* whether there are some, or the end, or an error */
 
 /* set_send.c */
 void sb__send(sb_set *set, struct row *row, const char *data, size_t size);
 void sb__send_more(sb_set *set, struct row *row);
 void sb__output_done(sb_set *set, struct row *row);
-
-/* deadline.c */
-void sb__wheel_init(struct wheel *wheel, int64_t now_ms);
-void sb__deadline_set(sb_set *set, struct row *row, int64_t deadline_ms);
-void sb__deadline_sooner(sb_set *set, struct row *row);
-void sb__deadline_clear(sb_set *set, struct row *row);
-void sb__deadlines_run(sb_set *set);
-int64_t sb__deadline_of(const sb_set *set, const struct row *row);
-void sb__deadline_reached(sb_set *set, struct row *row);
-void sb__frame_goes_on(sb_set *set, struct row *row);
 
 #endif

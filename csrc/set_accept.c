@@ -19,23 +19,6 @@
 
 /* ---- birth */
 
-static struct row *new_row(sb_set *set)
-{
-    if (set->free_rows >= 0) {
-        struct row *row = &set->rows[set->free_rows];
-        set->free_rows = row->next;
-        return row;
-    }
-    return set->rows_used < set->rows_size ? &set->rows[set->rows_used++] : NULL;
-}
-
-static void forget_row(sb_set *set, struct row *row)
-{
-    row->state = ROW_FREE;
-    row->next = set->free_rows;
-    set->free_rows = (int32_t)(row - set->rows);
-}
-
 static int start(sb_set *set, struct row *row)
 {
     row->interest = 0;
@@ -55,20 +38,23 @@ static int start(sb_set *set, struct row *row)
 
 int sb__enter(sb_set *set, int fd, int group, struct row **entered)
 {
-    struct row *row = new_row(set);
-    if (row == NULL)
+    if (fd < 0 || !sb__is_group(set, group))
+        return SB_ERR_INVALID;
+    int32_t number = sb__slot_take(&set->slots);
+    if (number < 0)
         return SB_ERR_FULL;
+    struct row *row = &set->rows[number];
     uint8_t listed = row->flags & FLAG_CHANGED;
     uint8_t again = row->again & AGAIN_LISTED;
-    *row = (struct row){.fd = fd, .group = (uint16_t)group, .state = ROW_OPEN, .flags = listed, .again = again};
-    row->slot = -1;
-    row->next = -1;
+    *row = (struct row){.fd = fd, .slot = row->slot, .group = (uint16_t)group, .state = ROW_OPEN, .flags = listed, .again = again};
+    row->hook.slot = -1;
     row->opened_ms = row->moved_ms = set->now_ms;
     int64_t high = set->groups[group].high_water;
     row->high = high > INT32_MAX ? INT32_MAX : (int32_t)high;
     row->low = row->high / 4;
     if (start(set, row) < 0) {
-        forget_row(set, row);
+        row->state = ROW_FREE;
+        sb__slot_free(&set->slots, number);
         return SB_ERR_FAULT;
     }
     set->counts.connections++;
@@ -82,16 +68,15 @@ static int add(sb_set *set, int fd, int group, const struct sockaddr_storage *pe
     int code = sb__enter(set, fd, group, &row);
     if (code < 0)
         return code;
-    if (peer_size <= sizeof row->peer && peer->ss_family != AF_UNIX) {
+    if (peer_size > 0 && sb__is_name((const char *)peer, peer_size)) {
         memcpy(row->peer, peer, peer_size);
         row->peer_size = (uint8_t)peer_size;
     }
     set->tallies[group].ended.came++;
     sb__deadline_sooner(set, row);
-    int id = (int)(row - set->rows);
     if (set->groups[group].flags & SB_GROUP_ANNOUNCE)
-        sb__event(set, SB_EVENT_ACCEPTED, id, 0);
-    return id;
+        sb__event(set, SB_EVENT_ACCEPTED, row, 0);
+    return row->slot.id;
 }
 
 int sb_set_add(sb_set *set, int fd, int group)
@@ -104,12 +89,24 @@ int sb_set_add(sb_set *set, int fd, int group)
     return add(set, fd, group, &peer, size);
 }
 
+int sb__is_name(const char *peer, size_t size)
+{
+    struct sockaddr head = {.sa_family = AF_UNSPEC};
+    if (size == 0)
+        return 1;
+    if (size != sizeof(struct sockaddr_in) && size != sizeof(struct sockaddr_in6))
+        return 0;
+    memcpy(&head, peer, sizeof head);
+    return head.sa_family == (size == sizeof(struct sockaddr_in) ? AF_INET : AF_INET6);
+}
+
 int sb_set_peer(sb_set *set, int id, const char *peer, size_t size)
 {
     struct row *row = sb__row(set, id);
-    if (row == NULL || size > sizeof row->peer)
+    if (row == NULL || !sb__is_name(peer, size))
         return SB_ERR_LIMIT;
-    memcpy(row->peer, peer, size);
+    if (size > 0)
+        memcpy(row->peer, peer, size);
     row->peer_size = (uint8_t)size;
     return 0;
 }
@@ -164,10 +161,12 @@ int sb__accept(int listener, struct sockaddr_storage *peer, socklen_t *size, int
 int sb_set_accept(sb_set *set, int listener, int group, int most, int *stopped)
 {
     int came = 0;
+    if (!sb__is_group(set, group))
+        return SB_ERR_INVALID;
     *stopped = 0;
     sb__now(set);
     for (int i = 0; i < most; i++) {
-        if (set->counts.connections == set->rows_size) {
+        if (set->counts.connections == set->slots.size) {
             *stopped = SB_ERR_FULL;
             break;
         }

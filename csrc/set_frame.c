@@ -6,6 +6,7 @@
  *   from the arena or from the buffer of their connection, which then is held
  *   until the next turn.  Only what is behind them is kept.
  */
+#include "frame.h"
 #include "set.h"
 
 #include <string.h>
@@ -18,11 +19,10 @@ static void hand_out(sb_set *set, struct row *row, int64_t offset, size_t size, 
 {
     size_t frames = found->frames;
     const sb_group *group = &set->groups[row->group];
-    int32_t id = (int32_t)(row - set->rows);
     row->frames += (int64_t)frames;
     int merge = group->flags & SB_GROUP_MERGE && offset >= 0 && !(frames == 1 && size >= SB_OWN_EVENT);
     if (!merge) {
-        sb__event(set, SB_EVENT_FRAMES, id, (int)found->returns);
+        sb__event(set, SB_EVENT_FRAMES, row, (int)found->returns);
         sb_event *event = &set->events[set->counts.events - 1];
         event->offset = offset;
         event->size = (int64_t)size;
@@ -31,12 +31,12 @@ static void hand_out(sb_set *set, struct row *row, int64_t offset, size_t size, 
     }
     if (set->run < 0 || set->events[set->run].group != row->group
         || set->events[set->run].offset + set->events[set->run].size != offset) {
-        sb__event(set, SB_EVENT_FRAMES, id, set->part_count);
+        sb__event(set, SB_EVENT_FRAMES, row, set->part_count);
         set->run = set->counts.events - 1;
         set->events[set->run].id = -1;
         set->events[set->run].offset = offset;
     }
-    set->parts[set->part_count++] = (sb_part){.id = id, .frames = (int32_t)frames, .size = (int64_t)size};
+    set->parts[set->part_count++] = (sb_part){.id = row->slot.id, .frames = (int32_t)frames, .size = (int64_t)size};
     set->events[set->run].size += (int64_t)size;
     set->events[set->run].frames += (int64_t)frames;
 }
@@ -70,7 +70,7 @@ static int find(const sb_framing *framing, const char *data, size_t size, sb_sca
         return code;
     }
     while (whole.end < size
-           && (code = sb_frame_find(framing, data + whole.end, size - whole.end, scan, &frame)) > 0) {
+           && (code = sb__frame_find(framing, data + whole.end, size - whole.end, scan, &frame)) > 0) {
         whole.frames++;
         whole.end += frame.next;
     }
@@ -93,10 +93,10 @@ static void keep_scan(struct row *row, const sb_scan *scan)
 
 static int keep_tail(sb_set *set, struct row *row, const char *data, size_t size, const sb_scan *scan)
 {
-    int first = row->in == NULL;
-    if (first && (row->in = sb__lend(set)) == NULL)
-        return SB_ERR_NOMEM;
-    int code = sb__append(set, row->in, data, size);
+    int code = 0, first = row->in == NULL;
+    if (first && (row->in = sb__lend(set, size, &code)) == NULL)
+        return code;
+    code = sb__append(set, &row->in, data, size);
     if (code < 0)
         return code;
     keep_scan(row, scan);
@@ -107,7 +107,7 @@ static int keep_tail(sb_set *set, struct row *row, const char *data, size_t size
     return 0;
 }
 
-static void drop_tail(sb_set *set, struct row *row)
+void sb__drop_tail(sb_set *set, struct row *row)
 {
     sb__give_back(set, row->in);
     row->in = NULL;
@@ -130,9 +130,9 @@ static void doom(sb_set *set, struct row *row, int code)
 {
     row->flags |= FLAG_DOOMED;
     row->reason = (uint8_t)reason_of(code);
-    set->doomed[set->doomed_count++] = (int32_t)(row - set->rows);
+    set->doomed[set->doomed_count++] = sb__number(set, row);
     if (is_told(set, row))
-        sb__event(set, SB_EVENT_WRONG, (int)(row - set->rows), row->reason);
+        sb__event(set, SB_EVENT_WRONG, row, row->reason);
 }
 
 /* No frame of this turn goes before the error, which lies in the row's buffer where
@@ -143,7 +143,7 @@ static void frame_wrong(sb_set *set, struct row *row, int code)
         doom(set, row, code);
         return;
     }
-    drop_tail(set, row);
+    sb__drop_tail(set, row);
     sb__begin_close(set, row, reason_of(code));
 }
 
@@ -158,7 +158,7 @@ void sb__doom(sb_set *set, struct row *row)
         row->again |= AGAIN_WANTED;
         return;
     }
-    drop_tail(set, row);
+    sb__drop_tail(set, row);
     sb__begin_close(set, row, row->reason);
 }
 
@@ -181,7 +181,7 @@ static void take_rest(sb_set *set, struct row *row, const char *rest, size_t siz
 /* Frames as they are handed out.  Returns their size. */
 static size_t finish(const sb_set *set, const struct row *row, char *data, const sb_lines *found)
 {
-    int strip = found->returns > 0 && !(set->groups[row->group].flags & SB_GROUP_WIRE);
+    int strip = found->returns > 0 && set->groups[row->group].flags & SB_GROUP_LF;
     return strip ? sb_lines_strip(data, found->end) : found->end;
 }
 
@@ -203,7 +203,7 @@ void sb__frame_arena(sb_set *set, struct row *row, size_t tail, size_t n)
         else if (frames < 0)
             frame_wrong(set, row, frames);
     } else {
-        drop_tail(set, row);
+        sb__drop_tail(set, row);
         size_t whole = finish(set, row, base, &found);
         if (!serve(set, row, base, whole, found.frames)) {
             hand_out(set, row, (int64_t)set->arena_used, whole, &found);

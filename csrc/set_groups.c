@@ -7,8 +7,34 @@
  */
 #include "set.h"
 
+#include "frame.h"
+
 #include <stdlib.h>
-#include <sys/ioctl.h>
+
+/* A datagram is none of a stream's pieces; a record of a fixed size has no smaller limit. */
+int sb__can_frame(const sb_framing *framing)
+{
+    sb_framing bounded = sb__bounded(framing);
+    if (framing->kind == SB_FRAMING_DATAGRAM || (framing->kind == SB_FRAMING_FIXED && framing->limit > SB_FRAME_MAX))
+        return 0;
+    return sb__is_framing(&bounded);
+}
+
+sb_framing sb__bounded(const sb_framing *framing)
+{
+    sb_framing bounded = *framing;
+    if (bounded.limit > SB_FRAME_MAX)
+        bounded.limit = SB_FRAME_MAX;
+    return bounded;
+}
+
+/* How a row is cut: as its group, or by a framing of its own. */
+const sb_framing *sb__framing_of(const sb_set *set, const struct row *row)
+{
+    return row->flags & FLAG_FRAMED ? &set->framings[sb__number(set, row)] : &set->groups[row->group].framing;
+}
+
+/* ---- groups */
 
 /* Twice the room whenever their number is a power of two. */
 static int grow_groups(sb_set *set)
@@ -43,31 +69,46 @@ static int free_group(sb_set *set)
     return set->group_count++;
 }
 
+static int is_known(const sb_group *group)
+{
+    int kind = group->framing.kind;
+    if (group->serve < SB_SERVE_CALLER || group->serve > SB_SERVE_UPPER)
+        return 0;
+    if (group->serve != SB_SERVE_CALLER && kind != SB_FRAMING_RAW && kind != SB_FRAMING_LINE)
+        return 0;
+    return !(group->flags & ~(SB_GROUP_MERGE | SB_GROUP_ANNOUNCE | SB_GROUP_WIRE | SB_GROUP_LF));
+}
+
+static int64_t or_default(int64_t number, int64_t otherwise)
+{
+    return number == 0 ? otherwise : sb__lesser(number, PTRDIFF_MAX);
+}
+
 /* "For ever" and "any size" are often said by the largest number there is: sums
  * with what is kept here do not overflow, and sizes fit in a size_t. */
 int sb_set_group(sb_set *set, const sb_group *group)
 {
-    int kind = group->framing.kind;
-    if (!sb__can_frame(&group->framing))
-        return SB_ERR_INVALID;
-    if (group->serve != SB_SERVE_CALLER && kind != SB_FRAMING_RAW && kind != SB_FRAMING_LINE)
+    sb_group kept = *group;
+    if (kept.framing.kind == SB_FRAMING_RAW)
+        kept.framing.limit = kept.framing.limit == 0 ? SB_RECEIVE : kept.framing.limit;
+    if (!sb__can_frame(&kept.framing) || !is_known(&kept) || kept.high_water < 0 || kept.max_unsent < 0)
         return SB_ERR_INVALID;
     int number = free_group(set);
     if (number < 0)
         return number;
-    sb_group *kept = &set->groups[number];
-    *kept = *group;
-    kept->framing = sb__bounded(&group->framing);
-    kept->max_unsent = sb__lesser(group->max_unsent, PTRDIFF_MAX);
-    kept->idle_ms = sb__lesser(group->idle_ms, SB_FOREVER_MS);
-    kept->frame_ms = sb__lesser(group->frame_ms, SB_FOREVER_MS);
-    kept->stall_ms = sb__lesser(group->stall_ms, SB_FOREVER_MS);
-    kept->linger_ms = sb__lesser(group->linger_ms, SB_FOREVER_MS);
+    kept.framing = sb__bounded(&kept.framing);
+    kept.high_water = or_default(kept.high_water, SB_HIGH_WATER);
+    kept.max_unsent = or_default(kept.max_unsent, SB_MAX_UNSENT);
+    kept.idle_ms = sb__lesser(kept.idle_ms, SB_FOREVER_MS);
+    kept.frame_ms = sb__lesser(kept.frame_ms, SB_FOREVER_MS);
+    kept.stall_ms = sb__lesser(kept.stall_ms, SB_FOREVER_MS);
+    kept.linger_ms = sb__lesser(kept.linger_ms, SB_FOREVER_MS);
+    set->groups[number] = kept;
     set->tallies[number] = (struct tally){0};
     return number;
 }
 
-static int is_group(const sb_set *set, int group)
+int sb__is_group(const sb_set *set, int group)
 {
     return group >= 0 && group < set->group_count && !set->tallies[group].given_up;
 }
@@ -75,10 +116,10 @@ static int is_group(const sb_set *set, int group)
 int sb_set_ungroup(sb_set *set, int group)
 {
     int left = 0;
-    if (!is_group(set, group))
+    if (!sb__is_group(set, group))
         return SB_ERR_LIMIT;
-    for (int32_t id = 0; id < set->rows_used; id++)
-        left += set->rows[id].state != ROW_FREE && set->rows[id].group == group;
+    for (int32_t i = 0; i < set->slots.used; i++)
+        left += set->rows[i].state != ROW_FREE && set->rows[i].group == group;
     set->tallies[group].given_up = left == 0;
     set->given_up += left == 0;
     return left;
@@ -107,15 +148,15 @@ static int is_live(const struct row *row)
 
 int sb_set_totals(const sb_set *set, int group, sb_totals *totals)
 {
-    if (!is_group(set, group))
+    if (!sb__is_group(set, group))
         return SB_ERR_LIMIT;
     *totals = set->tallies[group].ended;
-    for (int32_t id = 0; id < set->rows_used; id++) {
-        const struct row *row = &set->rows[id];
+    for (int32_t i = 0; i < set->slots.used; i++) {
+        const struct row *row = &set->rows[i];
         if (row->group != group || !is_live(row))
             continue;
         totals->open++;
-        totals->unsent += sb_set_unsent(set, id);
+        totals->unsent += sb_set_unsent(set, row->slot.id);
         add_row(totals, row);
     }
     return 0;
@@ -125,9 +166,7 @@ int sb_set_totals(const sb_set *set, int group, sb_totals *totals)
 
 static int is_quiet(const struct row *row)
 {
-    int waiting = 0;
-    ioctl(row->fd, FIONREAD, &waiting); /* 0 where it cannot be known */
-    return row->in == NULL && waiting == 0;
+    return row->in == NULL && sb__waiting(row->fd) == 0;
 }
 
 static int is_listed(const struct row *row, int which)
@@ -140,10 +179,10 @@ static int is_listed(const struct row *row, int which)
 int sb_set_list(const sb_set *set, int group, int which, int32_t *ids)
 {
     int n = 0;
-    for (int32_t id = 0; id < set->rows_used; id++) {
-        const struct row *row = &set->rows[id];
+    for (int32_t i = 0; i < set->slots.used; i++) {
+        const struct row *row = &set->rows[i];
         if ((group < 0 || row->group == group) && is_listed(row, which))
-            ids[n++] = id;
+            ids[n++] = row->slot.id;
     }
     return n;
 }

@@ -2,13 +2,12 @@
  * set_life - how a connection goes on and ends
  *
  * DESCRIPTION
- *   What is waited for, how closing proceeds and which deadline comes next are
- *   read from the state alone (state.c).  Every way to end leads through
+ *   What is waited for and how closing proceeds are read from the state alone
+ *   (state.c).  Every way to end leads through
  *   sb__kill, which gives the one reason.
  */
 #include "set.h"
 
-#include <assert.h>
 #include <errno.h>
 #ifdef __linux__
 #include <sys/epoll.h>
@@ -27,7 +26,7 @@ int sb__wanted(const struct row *row)
 #ifdef __linux__
 int sb__tell_epoll(sb_set *set, struct row *row, int operation, int interest)
 {
-    struct epoll_event event = {.events = 0, .data = {.u64 = (uint64_t)(row - set->rows)}};
+    struct epoll_event event = {.events = 0, .data = {.u64 = (uint64_t)row->slot.id}};
     event.events = (interest & SB_READ ? (uint32_t)EPOLLIN : 0) | (interest & SB_WRITE ? (uint32_t)EPOLLOUT : 0);
     return epoll_ctl(set->epoll, operation, row->fd, &event);
 }
@@ -66,7 +65,7 @@ void sb__update_interest(sb_set *set, struct row *row)
 #endif
     if (!(row->flags & FLAG_CHANGED)) {
         row->flags |= FLAG_CHANGED;
-        set->changed[set->counts.changes++] = (int32_t)(row - set->rows);
+        set->changed[set->counts.changes++] = sb__number(set, row);
     }
 }
 
@@ -79,7 +78,7 @@ int sb_set_changes(sb_set *set)
         row->flags &= (uint8_t)~FLAG_CHANGED;
         if (interest == row->interest)
             continue;
-        set->readies[n++] = (sb_ready){.id = set->changed[i], .fd = row->fd, .had = row->interest, .mask = interest};
+        set->readies[n++] = (sb_ready){.id = row->slot.id, .fd = row->fd, .had = row->interest, .mask = interest};
         row->interest = (uint8_t)interest;
     }
     set->counts.changes = 0;
@@ -92,22 +91,21 @@ int sb_set_changes(sb_set *set)
 void sb__bury(sb_set *set, struct row *row)
 {
     row->state = ROW_CLOSED;
-    sb__deadline_clear(set, row);
+    sb__wheel_take_down(&set->wheel, sb__number(set, row));
     sb__update_interest(set, row);
-    row->next = set->dead_rows;
-    set->dead_rows = (int32_t)(row - set->rows);
+    row->slot.next = set->dead_rows;
+    set->dead_rows = sb__number(set, row);
     set->counts.closed++;
 }
 
 void sb__kill(sb_set *set, struct row *row, int reason, int error)
 {
-    assert(row->state != ROW_FREE && row->state != ROW_CLOSED);
     if (row->state != ROW_LINGERING) /* then all was sent: the first reason stands */
         row->reason = (uint8_t)reason;
     row->error = error;
     sb__count_end(set, row);
     sb__bury(set, row);
-    sb__event(set, SB_EVENT_CLOSED, set->dead_rows, row->reason);
+    sb__event(set, SB_EVENT_CLOSED, row, row->reason);
 }
 
 void sb__kill_for(sb_set *set, struct row *row, long code, int error)
@@ -145,11 +143,14 @@ void sb__step(sb_set *set, struct row *row, enum state_event event)
     sb__update_interest(set, row);
 }
 
+/* Nothing is handed out from now on: what is not whole goes. */
 void sb__begin_close(sb_set *set, struct row *row, int reason)
 {
     if (!sb__may(row, MAY_CLOSE))
         return;
     row->reason = (uint8_t)reason;
+    row->again &= (uint8_t)~AGAIN_WANTED;
+    sb__drop_tail(set, row);
     sb__step(set, row, EVENT_CLOSE);
     if (row->out == NULL)
         sb__step(set, row, EVENT_FLUSHED);
@@ -158,14 +159,16 @@ void sb__begin_close(sb_set *set, struct row *row, int reason)
 void sb_set_close(sb_set *set, int id, int reason)
 {
     struct row *row = sb__row(set, id);
+    sb__now(set); /* a handler may have run since the turn began; so in all that is called from outside */
     if (row != NULL)
-        sb__begin_close(set, row, reason);
+        sb__begin_close(set, row, sb__reason_or(reason, SB_REASON_CLOSED));
 }
 
 void sb_set_close_all(sb_set *set, int reason)
 {
-    for (int32_t id = 0; id < set->rows_used; id++)
-        sb_set_close(set, id, reason);
+    sb__now(set);
+    for (int32_t i = 0; i < set->slots.used; i++)
+        sb__begin_close(set, &set->rows[i], sb__reason_or(reason, SB_REASON_CLOSED));
 }
 
 void sb_set_abort(sb_set *set, int id, int reason)
@@ -175,8 +178,8 @@ void sb_set_abort(sb_set *set, int id, int reason)
         return;
     struct linger reset = {.l_onoff = 1, .l_linger = 0};
     setsockopt(row->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-    row->reason = (uint8_t)reason;
-    sb__kill(set, row, reason, 0);
+    row->reason = (uint8_t)sb__reason_or(reason, SB_REASON_ABORTED);
+    sb__kill(set, row, row->reason, 0);
 }
 
 void sb_set_lost(sb_set *set, int id, int error)
@@ -189,6 +192,7 @@ void sb_set_lost(sb_set *set, int id, int error)
 void sb_set_shutdown(sb_set *set, int id)
 {
     struct row *row = sb__row(set, id);
+    sb__now(set);
     if (row == NULL || !sb__may(row, MAY_WRITE))
         return;
     row->flags |= FLAG_SHUTDOWN;
@@ -201,6 +205,7 @@ void sb_set_pause(sb_set *set, int id, int paused)
     struct row *row = sb__row(set, id);
     if (row == NULL)
         return;
+    sb__now(set);
     int was_paused = row->flags & FLAG_PAUSED;
     row->flags = (uint8_t)(paused ? row->flags | FLAG_PAUSED : row->flags & ~FLAG_PAUSED);
     if (was_paused && !paused)
@@ -211,63 +216,9 @@ void sb_set_pause(sb_set *set, int id, int paused)
 int sb_set_water(sb_set *set, int id, int64_t high, int64_t low)
 {
     struct row *row = sb__row(set, id);
-    if (low < 0 || low > high)
+    if (row == NULL || low < 0 || low > high)
         return SB_ERR_LIMIT;
-    if (row != NULL) {
-        row->high = high > INT32_MAX ? INT32_MAX : (int32_t)high;
-        row->low = low > INT32_MAX ? INT32_MAX : (int32_t)low;
-    }
+    row->high = high > INT32_MAX ? INT32_MAX : (int32_t)high;
+    row->low = low > INT32_MAX ? INT32_MAX : (int32_t)low;
     return 0;
-}
-
-/* ---- deadlines of a row, from its state alone */
-
-struct due {
-    int64_t at_ms;
-    int reason; /* what is said when it comes to that */
-};
-
-static struct due sooner(struct due due, int64_t since_ms, int64_t after_ms, int reason)
-{
-    return after_ms > 0 && since_ms + after_ms < due.at_ms ? (struct due){since_ms + after_ms, reason} : due;
-}
-
-static struct due due_of(const sb_set *set, const struct row *row)
-{
-    const sb_group *group = &set->groups[row->group];
-    struct due due = {INT64_MAX, SB_REASON_NONE};
-    if (row->state == ROW_LINGERING)
-        return (struct due){row->deadline_ms, row->reason};
-    if (sb__may(row, MAY_SEND) && row->out != NULL)
-        due = sooner(due, row->leaving_ms, group->stall_ms, SB_REASON_WRITE_STALL);
-    /* A peer that is not read because it does not read cannot end its frame. */
-    if (sb__may(row, MAY_DELIVER) && row->in != NULL && !(row->flags & (FLAG_HIGH | FLAG_PAUSED)))
-        due = sooner(due, row->framing_ms, group->frame_ms, SB_REASON_FRAME_TIMEOUT);
-    if (sb__may(row, MAY_CLOSE))
-        due = sooner(due, row->moved_ms, group->idle_ms, SB_REASON_IDLE_TIMEOUT);
-    return due;
-}
-
-/* The next deadline of a row, 0 for none. */
-int64_t sb__deadline_of(const sb_set *set, const struct row *row)
-{
-    int64_t at_ms = due_of(set, row).at_ms;
-    return at_ms == INT64_MAX ? 0 : at_ms;
-}
-
-/* A connection that was held up is read again: its frame has all of its time. */
-void sb__frame_goes_on(sb_set *set, struct row *row)
-{
-    row->framing_ms = set->now_ms;
-    sb__deadline_sooner(set, row);
-    sb__look_again(set, row);
-}
-
-/* The peer had its time.  What it is owed has left or cannot leave: an end in
- * order would wait for it once more, so this closes at once; close(2) sends
- * FIN, or RST when input was not read. */
-void sb__deadline_reached(sb_set *set, struct row *row)
-{
-    row->reason = (uint8_t)due_of(set, row).reason;
-    sb__kill(set, row, row->reason, 0);
 }

@@ -19,6 +19,10 @@
 #include <sys/epoll.h>
 #endif
 
+enum {
+    SB_MOVED_ALL = SB_MOVED_ENDED | SB_MOVED_FINISHED | SB_MOVED_SHUTDOWN | SB_MOVED_PAUSED | SB_MOVED_HIGH | SB_MOVED_FRAMED
+};
+
 static const uint8_t state_of[] = {
     [0] = ROW_OPEN,
     [SB_MOVED_ENDED] = ROW_HALF_REMOTE,
@@ -75,10 +79,50 @@ int sb_set_export(const sb_set *set, int id, sb_moved *moved, const char **in, c
 /* A lent buffer with these bytes; none where there are none. */
 static int fill(sb_set *set, sb_buffer **buffer, const char *data, int64_t size)
 {
+    int code = 0;
     if (size == 0)
         return 0;
-    *buffer = sb__lend(set);
-    return *buffer == NULL ? SB_ERR_NOMEM : sb__append(set, *buffer, data, (size_t)size);
+    if (data == NULL || size > PTRDIFF_MAX)
+        return SB_ERR_INVALID;
+    *buffer = sb__lend(set, (size_t)size, &code);
+    return *buffer == NULL ? code : sb__append(set, buffer, data, (size_t)size);
+}
+
+/* A time of the other process's clock, which is ours. */
+static int is_time(const sb_set *set, int64_t ms)
+{
+    return ms >= 0 && ms <= set->now_ms;
+}
+
+static int is_count(int64_t number)
+{
+    return number >= 0 && number <= INT64_MAX / 2;
+}
+
+/* What waits for the output has some: else it would wait for ever. */
+static int can_be_flags(const sb_moved *moved)
+{
+    int32_t flags = moved->flags, finished = flags & SB_MOVED_FINISHED;
+    if (flags & ~SB_MOVED_ALL)
+        return 0;
+    if (moved->out_size > 0)
+        return !finished;
+    return !(flags & SB_MOVED_HIGH) && (finished || !(flags & SB_MOVED_SHUTDOWN));
+}
+
+/* Another process wrote it, perhaps of another version: nothing of it is taken on trust. */
+static int can_be(const sb_set *set, const sb_moved *moved)
+{
+    const int64_t counts[] = {moved->received, moved->sent, moved->frames, moved->in_size, moved->out_size};
+    const int64_t times[] = {moved->opened_ms, moved->moved_ms, moved->framing_ms, moved->leaving_ms};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
+        if (!is_count(counts[i]))
+            return 0;
+    for (size_t i = 0; i < sizeof times / sizeof times[0]; i++)
+        if (!is_time(set, times[i]))
+            return 0;
+    return can_be_flags(moved) && moved->low >= 0 && moved->low <= moved->high
+        && sb__is_name(moved->peer, moved->peer_size);
 }
 
 static void restore(struct row *row, const sb_moved *moved)
@@ -105,6 +149,8 @@ int sb_set_import(sb_set *set, int fd, int group, const sb_moved *moved, const c
     sb_buffer *input = NULL, *output = NULL;
     struct row *row = NULL;
     sb__now(set);
+    if (!can_be(set, moved) || !sb__is_group(set, group))
+        return SB_ERR_INVALID;
     int code = fill(set, &input, in, moved->in_size);
     if (code == 0)
         code = fill(set, &output, out, moved->out_size);
@@ -123,12 +169,14 @@ int sb_set_import(sb_set *set, int fd, int group, const sb_moved *moved, const c
     sb__deadline_sooner(set, row);
     sb__update_interest(set, row);
     sb__look_again(set, row);
-    return (int)(row - set->rows);
+    return row->slot.id;
 }
 
 /* Nothing is on its way, and nobody waits for the descriptor but for its end. */
-static int can_swap(const struct row *row)
+static int can_swap(const struct row *row, int fd)
 {
+    if (fd < 0)
+        return SB_ERR_INVALID;
     if (row == NULL || row->state != ROW_OPEN || row->flags & FLAG_SHUTDOWN)
         return SB_ERR_LIMIT;
     if (row->in != NULL)
@@ -139,7 +187,7 @@ static int can_swap(const struct row *row)
 int sb_set_swap(sb_set *set, int id, int fd)
 {
     struct row *row = sb__row(set, id);
-    int code = can_swap(row);
+    int code = can_swap(row, fd);
     if (code < 0)
         return code;
     int before = row->fd;

@@ -11,7 +11,6 @@
  */
 #include "set.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #ifdef __linux__
@@ -28,8 +27,9 @@ static void input_ended(sb_set *set, struct row *row)
     if (!was_open || row->state == ROW_CLOSED)
         return;
     size_t unframed = row->in == NULL ? 0 : sb_buffer_size(row->in);
+    row->moved_ms = set->now_ms;
     if (group->flags & SB_GROUP_ANNOUNCE)
-        sb__event(set, SB_EVENT_END, (int)(row - set->rows), (int)unframed);
+        sb__event(set, SB_EVENT_END, row, (int)unframed);
     else
         sb__begin_close(set, row, unframed > 0 ? SB_REASON_TRUNCATED : SB_REASON_EOF);
 }
@@ -74,15 +74,18 @@ static void receive_in_arena(sb_set *set, struct row *row, size_t tail)
     sb__frame_arena(set, row, tail, (size_t)n);
 }
 
-/* The unfinished frame is large: receive behind it in its own buffer. */
+/* The unfinished frame is large: receive behind it in its own buffer, which grows
+ * by what has come, not by what may come. */
 static void receive_in_buffer(sb_set *set, struct row *row)
 {
     char *room;
-    if (sb__reserve(set, row->in, SB_RECEIVE, &room) < 0) {
+    size_t waiting = sb__waiting(row->fd), want = waiting == 0 ? 1 : waiting < SB_RECEIVE ? waiting : SB_RECEIVE;
+    if (sb__room(set, &row->in, want, &room) < 0) {
         sb__kill(set, row, SB_REASON_LIMIT, 0);
         return;
     }
-    long n = sb_receive(row->fd, room, SB_RECEIVE);
+    size_t most = sb__buffer_room(row->in);
+    long n = sb_receive(row->fd, room, most < SB_RECEIVE ? most : SB_RECEIVE);
     if (n < 0) {
         receive_failed(set, row, n);
         return;
@@ -169,7 +172,7 @@ static void run_items(sb_set *set, int n)
     struct item *items = set->items;
     int first = 0;
     for (int i = 0; set->next_first >= 0 && i < n; i++)
-        if (items[i].id == set->next_first)
+        if (items[i].number == set->next_first)
             first = i;
     set->next_first = -1;
     for (int i = 0; i < n; i++) {
@@ -180,37 +183,52 @@ static void run_items(sb_set *set, int n)
             if (!item->ready || item->group != group)
                 continue;
             if (is_arena_full(set)) {
-                set->next_first = item->id;
+                set->next_first = item->number;
                 return;
             }
             int ready = item->ready;
             if (item != head)
                 item->ready = 0;
-            row_ready(set, &set->rows[item->id], ready);
+            row_ready(set, &set->rows[item->number], ready);
         }
     }
 }
 
+/* An id that stands twice in a list is taken once. */
 static int add_item(sb_set *set, int n, int32_t id, int ready)
 {
-    if (id < 0 || id >= set->rows_used || set->rows[id].state == ROW_FREE || set->rows[id].state == ROW_CLOSED)
+    struct row *row = sb__row(set, id);
+    if (row == NULL || row->state == ROW_CLOSED || row->flags & FLAG_READY)
         return n;
-    assert(n < set->rows_size); /* no id twice */
-    set->items[n] = (struct item){.id = id, .group = set->rows[id].group, .ready = (uint16_t)ready};
+    row->flags |= FLAG_READY;
+    set->items[n] = (struct item){.number = sb__number(set, row), .group = row->group, .ready = (uint16_t)ready};
     return n + 1;
 }
 
 static void begin_turn(sb_set *set)
 {
-    sb_set_settle(set);
+    sb__begin_events(set);
     while (set->held_count > 0)
         sb__give_back(set, set->held[--set->held_count]);
     set->counts.ready = set->part_count = 0;
     set->run = -1;
     set->arena_used = 0;
+    if (set->doomed_count > 0)
+        sb__now(set);
     for (int i = 0; i < set->doomed_count; i++)
         sb__doom(set, &set->rows[set->doomed[i]]);
     set->doomed_count = 0;
+}
+
+/* What was received goes before the judgement of who has sent nothing. */
+static void run_turn(sb_set *set, int n)
+{
+    for (int i = 0; i < n; i++)
+        set->rows[set->items[i].number].flags &= (uint8_t)~FLAG_READY;
+    run_items(set, n);
+    sb__run_again(set);
+    sb__deadlines_run(set);
+    sb__end_events(set);
 }
 
 int sb_set_receive(sb_set *set, const int32_t *ids, const int32_t *masks, int n)
@@ -218,11 +236,9 @@ int sb_set_receive(sb_set *set, const int32_t *ids, const int32_t *masks, int n)
     int count = 0;
     begin_turn(set);
     sb__now(set);
-    sb__deadlines_run(set);
     for (int i = 0; i < n; i++)
         count = add_item(set, count, ids[i], masks[i] & (SB_READ | SB_WRITE));
-    run_items(set, count);
-    sb__run_again(set);
+    run_turn(set, count);
     return set->counts.events;
 }
 
@@ -261,13 +277,13 @@ int sb_set_wait(sb_set *set, int timeout_ms)
     int due = timeout_ms == 0 ? 0 : sb_set_timeout(set);
     if (due >= 0 && (timeout_ms < 0 || due < timeout_ms))
         timeout_ms = due;
-    int n = epoll_wait(set->epoll, ready, SB_BATCH, set->counts.events > 0 ? 0 : timeout_ms);
+    set->wait_ms = timeout_ms;
+    int n = epoll_wait(set->epoll, ready, SB_BATCH, timeout_ms);
     if (n < 0 && errno != EINTR) {
         set->error = errno;
         return SB_ERR_FAULT;
     }
     sb__now(set);
-    sb__deadlines_run(set);
     int count = 0;
     for (int i = 0; i < n; i++) {
         if (ready[i].data.u64 & WATCHED)
@@ -275,8 +291,7 @@ int sb_set_wait(sb_set *set, int timeout_ms)
         else
             count = add_item(set, count, (int32_t)ready[i].data.u64, ready_of(ready[i].events));
     }
-    run_items(set, count);
-    sb__run_again(set);
+    run_turn(set, count);
     return set->counts.events + set->counts.ready;
 }
 #else

@@ -16,12 +16,11 @@ static void keep(sb_set *set, struct row *row, const char *data, size_t size)
 {
     const sb_group *group = &set->groups[row->group];
     int code = 0, first = row->out == NULL;
-    if (first && (row->out = sb__lend(set)) == NULL)
-        code = SB_ERR_NOMEM;
-    else if (size > (size_t)group->max_unsent || sb_buffer_size(row->out) > (size_t)group->max_unsent - size)
+    size_t had = first ? 0 : sb_buffer_size(row->out);
+    if (size > (size_t)group->max_unsent || had > (size_t)group->max_unsent - size)
         code = SB_ERR_LIMIT;
-    else
-        code = sb__append(set, row->out, data, size);
+    else if (!first || (row->out = sb__lend(set, size, &code)) != NULL)
+        code = sb__append(set, &row->out, data, size);
     if (code < 0) {
         sb__kill_for(set, row, code, 0);
         return;
@@ -33,7 +32,7 @@ static void keep(sb_set *set, struct row *row, const char *data, size_t size)
     if (sb_buffer_size(row->out) > (size_t)row->high && !(row->flags & FLAG_HIGH)) {
         row->flags |= FLAG_HIGH;
         if (group->flags & SB_GROUP_ANNOUNCE)
-            sb__event(set, SB_EVENT_PAUSE, (int)(row - set->rows), 0);
+            sb__event(set, SB_EVENT_PAUSE, row, 0);
     }
     sb__update_interest(set, row);
 }
@@ -104,12 +103,12 @@ void sb__send_more(sb_set *set, struct row *row)
     }
     row->sent += n;
     row->moved_ms = row->leaving_ms = set->now_ms;
-    sb_buffer_consume(row->out, (size_t)n);
+    sb__consume(set, row->out, (size_t)n);
     if (row->flags & FLAG_HIGH && sb_buffer_size(row->out) <= (size_t)row->low) {
         row->flags &= (uint8_t)~FLAG_HIGH;
         sb__frame_goes_on(set, row);
         if (set->groups[row->group].flags & SB_GROUP_ANNOUNCE && sb__may(row, MAY_WRITE))
-            sb__event(set, SB_EVENT_RESUME, (int)(row - set->rows), 0);
+            sb__event(set, SB_EVENT_RESUME, row, 0);
     }
     if (sb_buffer_size(row->out) == 0) {
         sb__give_back(set, row->out);
@@ -166,8 +165,10 @@ static size_t end_of_lines(struct walk *walk, size_t count)
     return walk->base + walk->ends[walk->at - 1] + 1;
 }
 
-static const sb_event *frames_event(const sb_set *set, int index)
+/* The time is taken anew: what is sent now is timed from now on, not from before a handler ran. */
+static const sb_event *frames_event(sb_set *set, int index)
 {
+    sb__now(set);
     if (index < 0 || index >= set->counts.events || set->events[index].kind != SB_EVENT_FRAMES)
         return NULL;
     return &set->events[index];
@@ -179,7 +180,7 @@ int sb_set_reply_lines(sb_set *set, int index, const char *block, size_t size)
     if (event == NULL || !is_lines(block, size, event->frames))
         return SB_ERR_MISMATCH;
     if (event->id >= 0) {
-        sb__send(set, &set->rows[event->id], block, size);
+        sb__send(set, sb__row_of(set, event->id), block, size);
         return 0;
     }
     struct walk walk; /* not all of it is cleared: 8 KiB */
@@ -190,7 +191,7 @@ int sb_set_reply_lines(sb_set *set, int index, const char *block, size_t size)
     size_t begin = 0;
     for (const sb_part *part = &set->parts[event->detail]; left > 0; part++) {
         size_t end = left == part->frames ? size : end_of_lines(&walk, (size_t)part->frames);
-        sb__send(set, &set->rows[part->id], block + begin, end - begin);
+        sb__send(set, sb__row_of(set, part->id), block + begin, end - begin);
         begin = end;
         left -= part->frames;
     }
@@ -203,7 +204,7 @@ int sb_set_reply_line(sb_set *set, int index, const char *line, size_t size, con
     const sb_event *event = frames_event(set, index);
     if (event == NULL || event->frames != 1 || ending_size > sizeof copy)
         return SB_ERR_MISMATCH;
-    struct row *row = &set->rows[event->id >= 0 ? event->id : set->parts[event->detail].id];
+    struct row *row = sb__row_of(set, event->id >= 0 ? event->id : set->parts[event->detail].id);
     if (size > sizeof copy - ending_size) {
         send_both(set, row, (sb_piece){.data = line, .size = size}, (sb_piece){.data = ending, .size = ending_size});
         return 0;
@@ -225,7 +226,7 @@ int sb_set_reply_lengths(sb_set *set, int index, const char *block, size_t size,
     if (total != size)
         return SB_ERR_MISMATCH;
     if (event->id >= 0) {
-        sb__send(set, &set->rows[event->id], block, size);
+        sb__send(set, sb__row_of(set, event->id), block, size);
         return 0;
     }
     int64_t left = event->frames;
@@ -233,7 +234,7 @@ int sb_set_reply_lengths(sb_set *set, int index, const char *block, size_t size,
         size_t bytes = 0;
         for (int32_t i = 0; i < part->frames; i++)
             bytes += *lengths++;
-        sb__send(set, &set->rows[part->id], block, bytes);
+        sb__send(set, sb__row_of(set, part->id), block, bytes);
         block += bytes;
         left -= part->frames;
     }
@@ -242,9 +243,11 @@ int sb_set_reply_lengths(sb_set *set, int index, const char *block, size_t size,
 
 void sb_set_write(sb_set *set, int n, const int32_t *ids, const int64_t *sizes, const char *block)
 {
-    for (int i = 0; i < n; i++) {
-        if (ids[i] >= 0 && ids[i] < set->rows_used)
-            sb__send(set, &set->rows[ids[i]], block, (size_t)sizes[i]);
+    sb__now(set);
+    for (int i = 0; i < n && sizes[i] >= 0; i++) {
+        struct row *row = sb__row(set, ids[i]);
+        if (row != NULL)
+            sb__send(set, row, block, (size_t)sizes[i]);
         block += sizes[i];
     }
 }

@@ -14,7 +14,7 @@ void sb__look_again(sb_set *set, struct row *row)
     if (!(row->again & AGAIN_WANTED) || row->again & AGAIN_LISTED || !(sb__wanted(row) & SB_READ))
         return;
     row->again |= AGAIN_LISTED;
-    set->again[set->again_count++] = (int32_t)(row - set->rows);
+    set->again[set->again_count++] = sb__number(set, row);
 }
 
 /* What was known of the bytes in `in` is not true any more. */
@@ -27,13 +27,18 @@ static void forget_scan(sb_set *set, struct row *row)
     sb__frame_goes_on(set, row);
 }
 
-/* A buffer with data, and behind them what the row has. */
-static int join(sb_set *set, struct row *row, sb_buffer *joint, const char *data, size_t size)
+/* A buffer with data, and behind them what the row has; NULL without memory. */
+static sb_buffer *join(sb_set *set, const struct row *row, const char *data, size_t size)
 {
-    int code = sb__append(set, joint, data, size);
-    if (code < 0 || row->in == NULL)
-        return code;
-    return sb__append(set, joint, sb_buffer_data(row->in), sb_buffer_size(row->in));
+    int code;
+    size_t had = row->in == NULL ? 0 : sb_buffer_size(row->in);
+    sb_buffer *joint = sb__lend(set, size + had, &code);
+    if (joint == NULL)
+        return NULL;
+    (void)sb__append(set, &joint, data, size);
+    if (had > 0)
+        (void)sb__append(set, &joint, sb_buffer_data(row->in), had);
+    return joint;
 }
 
 void sb_set_unread(sb_set *set, int id, const char *data, size_t size, int64_t frames)
@@ -41,9 +46,9 @@ void sb_set_unread(sb_set *set, int id, const char *data, size_t size, int64_t f
     struct row *row = sb__row(set, id);
     if (row == NULL || !sb__may(row, MAY_DELIVER) || size == 0)
         return;
-    sb_buffer *joint = sb__lend(set);
-    if (joint == NULL || join(set, row, joint, data, size) < 0) {
-        sb__give_back(set, joint);
+    sb__now(set);
+    sb_buffer *joint = join(set, row, data, size);
+    if (joint == NULL) {
         sb__kill(set, row, SB_REASON_LIMIT, 0);
         return;
     }
@@ -69,9 +74,10 @@ int sb_set_framing(sb_set *set, int id, const sb_framing *framing)
     struct row *row = sb__row(set, id);
     if (!sb__can_frame(framing))
         return SB_ERR_INVALID;
-    if (row == NULL)
+    if (row == NULL || !sb__may(row, MAY_CLOSE))
         return SB_ERR_LIMIT;
-    set->framings[id] = sb__bounded(framing);
+    sb__now(set);
+    set->framings[sb__number(set, row)] = sb__bounded(framing);
     row->flags |= FLAG_FRAMED;
     if (row->in != NULL)
         forget_scan(set, row);

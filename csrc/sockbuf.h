@@ -22,8 +22,10 @@
  *
  * DIAGNOSTICS
  *   > 0 found, 0 need more (or: done), < 0 one of SB_ERR_*.  Outputs are
- *   untouched on failure.  The library writes no log, raises no SIGPIPE,
- *   changes no signal and has no global state.
+ *   untouched on failure.  Numbers that make no sense are SB_ERR_INVALID, or do
+ *   nothing where there is no code to return; a pointer to an object, or to as
+ *   many bytes as are said, is taken at its word.  The library writes no log,
+ *   raises no SIGPIPE, changes no signal and has no global state.
  */
 #ifndef SOCKBUF_H
 #define SOCKBUF_H
@@ -62,7 +64,7 @@ extern "C" {
 #define SB_ERR_MISMATCH (-9)    /* a reply block is not one line for each frame */
 #define SB_ERR_FULL (-10)       /* every row of the set is in use */
 #define SB_ERR_MALFORMED (-11)  /* bytes that are no frame, or a payload that cannot be one */
-#define SB_ERR_INVALID (-12)    /* arguments that describe no framing; the caller's mistake */
+#define SB_ERR_INVALID (-12)    /* arguments that make no sense; the caller's mistake */
 #define SB_ERR_TRUNCATED (-13)  /* the stream ended within a frame */
 
 /*
@@ -79,29 +81,30 @@ sb_buffer *sb_buffer_new(size_t limit);
 /* Free it and its data; NULL is allowed. */
 void sb_buffer_free(sb_buffer *buffer);
 
-/* Make room for want more bytes after the data, and say where it is.
+/* Make room for want more bytes after the data, and say where it is (never NULL).
  * May move the data: pointers from sb_buffer_data end here.
  * Returns 0, SB_ERR_LIMIT (data + want > limit) or SB_ERR_NOMEM. */
 int sb_buffer_reserve(sb_buffer *buffer, size_t want, char **room) SB_MUST_CHECK;
 
-/* Count n bytes, written into the room that was reserved, as data. */
+/* Count n bytes, written into the room that was reserved, as data; what is more
+ * than the room is not counted. */
 void sb_buffer_commit(sb_buffer *buffer, size_t n);
 
 /* Copy n bytes behind the data.  Returns as sb_buffer_reserve. */
 int sb_buffer_append(sb_buffer *buffer, const char *data, size_t n) SB_MUST_CHECK;
 
-/* Drop the first n bytes of the data (n <= size). */
+/* Drop the first n bytes of the data, all of them if there are no more. */
 void sb_buffer_consume(sb_buffer *buffer, size_t n);
 
 /* First byte and number of bytes of the data; the pointer ends with the next
- * reserve, append or free. */
+ * reserve, append or free, and is never NULL. */
 const char *sb_buffer_data(const sb_buffer *buffer);
 size_t sb_buffer_size(const sb_buffer *buffer);
 
 /* Bytes of memory it owns for data now. */
 size_t sb_buffer_capacity(const sb_buffer *buffer);
 
-/* How many of the data's first bytes are known to hold no delimiter. */
+/* How many of the data's first bytes are known to hold no delimiter; all at most. */
 size_t sb_buffer_scanned(const sb_buffer *buffer);
 void sb_buffer_set_scanned(sb_buffer *buffer, size_t scanned);
 
@@ -136,11 +139,13 @@ void sb_upper(char *data, size_t size);
  * A framing is a value: made by one of the sb_framing_* functions, copied by
  * assignment, read by nobody else.  Every one has a limit in bytes of payload;
  * delimiter and header never count.  Where a frame ends and whether it is too
- * long does not depend on how the bytes arrived.  Empty frames are legal.
+ * long does not depend on how the bytes arrived.  Empty frames are legal, but for
+ * octet counts.  A framing that was made by hand and is none is SB_ERR_INVALID
+ * wherever it is used.
  */
 enum sb_framing_kind {
     SB_FRAMING_RAW = 0,         /* what has arrived is the frame */
-    SB_FRAMING_LINE = 1,        /* LF, a CR before it not counted; the set hands it out ended by LF alone */
+    SB_FRAMING_LINE = 1,        /* LF, one CR before it not counted */
     SB_FRAMING_CRLF = 2,        /* CR LF; either alone is malformed */
     SB_FRAMING_DELIMITER = 3,   /* 1 to 8 bytes of the caller's */
     SB_FRAMING_NETSTRING = 4,   /* 3:abc, */
@@ -191,7 +196,8 @@ int sb_framing_prefix(int width, int order, int includes_header, size_t limit, s
  * as by the decoders of Protocol Buffers, up to 5 bytes. */
 int sb_framing_varint(size_t limit, sb_framing *framing) SB_MUST_CHECK;
 
-/* mixed 1: the first byte of each frame decides, digit or not. */
+/* A count has no leading zero and is not 0 (RFC 6587: MSG-LEN = NONZERO-DIGIT
+ * *DIGIT).  mixed 1: the first byte of each frame decides, digit or not. */
 int sb_framing_octet_count(int mixed, size_t limit, sb_framing *framing) SB_MUST_CHECK;
 
 /* Every frame has size bytes (invalid: 0), which is also the limit. */
@@ -210,7 +216,7 @@ int sb_framing_blank_line(size_t limit, sb_framing *framing) SB_MUST_CHECK;
 size_t sb_framing_limit_max(void);
 
 /* The most bytes that a frame has on the wire, header and delimiter included:
- * a buffer of this size never gets in the way. */
+ * a buffer of this size never gets in the way.  0: it is no framing. */
 size_t sb_framing_room(const sb_framing *framing);
 
 /*
@@ -218,13 +224,15 @@ size_t sb_framing_room(const sb_framing *framing);
  */
 
 /* What is known of the unfinished frame at the start of the data.  {0} before
- * the first byte of a frame; may be thrown away, then bytes are looked at twice. */
+ * the first byte of a frame; may be thrown away, then bytes are looked at twice.
+ * That is done here when it is given with another framing, or with fewer bytes. */
 typedef struct sb_scan {
     size_t searched; /* so many bytes were looked at; after SB_ERR_MALFORMED: where it is */
     size_t dots;     /* of them, dots that stuffing added */
     size_t need;     /* the frame has at least so many bytes in all */
     int32_t discarding;
-    int32_t reserved;
+    int32_t kind;      /* of the framing by which all this was found out ... */
+    char delimiter[8]; /* ... and its delimiter */
 } sb_scan;
 
 /* Payload data[start] to data[end - 1]. */
@@ -249,11 +257,12 @@ typedef struct sb_frame {
  * SB_ERR_TOO_LONG: its payload is or must become longer than the limit.
  * SB_ERR_MALFORMED: scan->searched is the offset of the first byte that cannot be.
  * Both errors stand: the same bytes give the same answer, however many follow.
+ * SB_ERR_INVALID: no framing, or a frame is being discarded.
  * A length is checked as soon as it is declared; nothing is allocated. */
 int sb_frame_find(const sb_framing *framing, const char *data, size_t size, sb_scan *scan,
                   sb_frame *frame) SB_MUST_CHECK;
 
-/* Find up to most frames (most > 0) from the start of data on.
+/* Find up to most frames (none: SB_ERR_INVALID) from the start of data on.
  * Returns their number: spans filled in, the rest of the data begins at *next,
  *   and *scan is about the unfinished frame there; consume up to *next first.
  * 0 and errors: as sb_frame_find, about the first frame.  An error behind whole
@@ -273,11 +282,12 @@ int sb_frame_discard(const sb_framing *framing, const char *data, size_t size, s
 int sb_frame_end(const sb_framing *framing, size_t size, const sb_scan *scan) SB_MUST_CHECK;
 
 /* Append one frame with n bytes of payload to out: all of it or nothing.
- * The payload must not lie in out.  LINE ends in LF, OCTET_MIXED counts octets,
- * DOT_BLOCK and BLANK_LINE end an unended last line.
+ * The payload must not lie in out.  LINE ends in LF, OCTET_MIXED counts octets (of
+ * none it makes an empty line), DOT_BLOCK and BLANK_LINE end an unended last line.
  * Returns 0; SB_ERR_TOO_LONG: beyond the limit; SB_ERR_MALFORMED: a payload that
  *   would not come back as it is (it holds the delimiter; LINE: it ends in CR;
- *   FIXED: it is too short); or as sb_buffer_reserve. */
+ *   FIXED: it is too short; OCTET_COUNT: it is empty);
+ *   SB_ERR_INVALID: no framing; or as sb_buffer_reserve. */
 int sb_frame_encode(const sb_framing *framing, const char *payload, size_t n, sb_buffer *out) SB_MUST_CHECK;
 
 /* Copy the payload of a DOT_BLOCK without its stuffing to out, which has room
@@ -290,8 +300,8 @@ size_t sb_dot_unstuff(const char *data, size_t size, char *out);
 
 /* recv(2) without waiting; read(2) where fd is no socket but a pipe, a terminal
  * or a file, which is asked with poll(2) first and so does not wait either.
- * Returns the bytes received (> 0; size > 0 is asked for) or SB_ERR_AGAIN, _END,
- * _RESET, _UNREACHABLE, _FAULT; errno is the system call's. */
+ * Returns the bytes received (> 0) or SB_ERR_AGAIN, _END, _RESET, _UNREACHABLE,
+ * _FAULT; errno is the system call's.  SB_ERR_INVALID: size 0. */
 long sb_receive(int fd, char *room, size_t size) SB_MUST_CHECK;
 
 /* send(2) without waiting and without SIGPIPE; write(2) where fd is no socket.
@@ -313,17 +323,29 @@ long sb_send_gather(int fd, const sb_piece *pieces, size_t count) SB_MUST_CHECK;
 /*
  * ---- set: many connections
  *
- * A connection is a row of one table; the row's number is its id.  An idle
- * connection owns its row and nothing else: input is received into an arena
- * shared by all, and a buffer is lent only to an unfinished frame or to output
- * that the kernel did not take.
+ * A connection is a row of one table; its id is the row's number and, above it,
+ * how often the row was used, so that an id that was kept reaches nobody else's
+ * connection: it comes again after 2^31 connections at best, after some 250,000
+ * in the largest table.  An idle connection owns its row and nothing else: input
+ * is received into an arena shared by all, and a buffer is lent only to an
+ * unfinished frame or to output that the kernel did not take.
  *
  * A turn:   sb_set_wait      waits, receives, frames; fills the event array
  *           (the caller looks at the events and answers)
  *           sb_set_reply_*, sb_set_write   send; may append further events
  *
- * Events, parts, the arena and the rows and descriptors of closed connections
- * stay as they are until the next sb_set_wait or sb_set_settle.
+ * What was appended, by these or by sb_set_accept, sb_set_add, sb_set_close and
+ * the others, stands in front of the events of the next turn, which is not waited
+ * for then.  Who has looked at it says so by sb_set_settle.
+ *
+ * Events, parts, the arena and the rows and descriptors of connections whose end
+ * was told stay as they are until the next sb_set_wait, sb_set_receive or
+ * sb_set_settle.
+ *
+ * Deadlines are those of the kernel's bytes, not of the caller's time: what has
+ * come is received before anybody is late, and after a time in which the caller
+ * itself was held up a few turns pass first.  They are kept by sb_set_wait and
+ * sb_set_receive, in ticks of 250 ms.
  */
 typedef struct sb_set sb_set;
 
@@ -336,19 +358,24 @@ enum sb_serve {
 
 #define SB_GROUP_MERGE 1    /* frames of several connections in one event, told apart by parts */
 #define SB_GROUP_ANNOUNCE 2 /* events for accepted, end of input, no frame, pause and resume of writing */
-#define SB_GROUP_WIRE 4     /* lines are handed out as they came, a CR before LF included */
+#define SB_GROUP_WIRE 0     /* as they came is how frames are handed out, unless: */
+#define SB_GROUP_LF 8       /* lines are handed out ended by LF alone, to be cut there and not by sb_frames_find */
 
-/* What connections of one service have in common. */
+#define SB_HIGH_WATER 65536     /* asyncio's */
+#define SB_MAX_UNSENT 268435456 /* a large reply, not a leak */
+
+/* What connections of one service have in common.  {0}: what has arrived is
+ * handed out, no deadline, and what stands at each. */
 typedef struct sb_group {
-    sb_framing framing; /* any but DATAGRAM; a limit above 2 GiB is one of 2 GiB */
+    sb_framing framing; /* any but DATAGRAM; a limit above 2 GiB is one of 2 GiB; RAW's 0 is 64 KiB */
     int32_t serve;      /* enum sb_serve; all but CALLER need RAW or LINE */
     int32_t flags;      /* SB_GROUP_* */
-    int64_t high_water; /* unsent bytes at which reading stops; it goes on at a quarter of it */
-    int64_t max_unsent; /* unsent bytes at which the connection is given up: SB_REASON_LIMIT */
+    int64_t high_water; /* unsent bytes past which reading stops; it goes on at a quarter of it; 0: SB_HIGH_WATER */
+    int64_t max_unsent; /* unsent bytes past which the connection is given up: SB_REASON_LIMIT; 0: SB_MAX_UNSENT */
     int64_t idle_ms;    /* nothing moved for so long: SB_REASON_IDLE_TIMEOUT; 0 never */
     int64_t frame_ms;   /* a frame not whole so long after its first byte: SB_REASON_FRAME_TIMEOUT; 0 never */
     int64_t stall_ms;   /* unsent bytes of which none left for so long: SB_REASON_WRITE_STALL; 0 never */
-    int64_t linger_ms;  /* after our FIN, discard the peer's bytes for so long at most */
+    int64_t linger_ms;  /* after our FIN, discard the peer's bytes for so long at most; 0: not at all */
 } sb_group;
 
 /* Why a connection ended: exactly one for each. */
@@ -389,7 +416,7 @@ typedef struct sb_event {
     int32_t group;
     int32_t detail; /* of FRAMES of one id: lines that ended in CR LF */
     int64_t offset; /* of the frames in the arena; < 0: held block number -1 - offset */
-    int64_t size;   /* bytes of the frames as on the wire, but every line ended by LF alone (see SB_GROUP_WIRE) */
+    int64_t size;   /* bytes of the frames, as they came (see SB_GROUP_LF) */
     int64_t frames; /* how many: sb_frames_find finds these */
 } sb_event;
 
@@ -418,7 +445,8 @@ typedef struct sb_counts {
     int32_t connections;
     int32_t closed; /* of these, ended but not settled */
     int32_t reserved;
-    int64_t memory; /* bytes that lent buffers own */
+    int64_t memory; /* bytes that lent buffers own: 64, and twice of what lies in one, at most; where a peer
+                     * takes its output slowly, up to two and a half times that */
 } sb_counts;
 
 typedef struct sb_info {
@@ -463,7 +491,8 @@ sb_set *sb_set_new(int32_t rows, int epoll);
 void sb_set_free(sb_set *set);
 
 /* Add a group.  Returns its number (>= 0) or SB_ERR_NOMEM, SB_ERR_LIMIT; or
- * SB_ERR_INVALID: a framing that no stream can have, or not with what serves it. */
+ * SB_ERR_INVALID: a framing that is none, that no stream can have, or not with
+ * what serves it; flags, or what serves it, that are none; a size below 0. */
 int sb_set_group(sb_set *set, const sb_group *group) SB_MUST_CHECK;
 
 /* Give a group up: its number may be the next group's.  Returns 0, or how many
@@ -507,17 +536,22 @@ int sb_set_watch(sb_set *set, int fd, int mask) SB_MUST_CHECK;
 
 /* Accept up to most connections from a listening descriptor into group.
  * Connections that died in the queue are passed over (accept(2)).
- * Returns how many came.  *stopped: 0, or the errno for which the listener had
+ * Returns how many came, or SB_ERR_INVALID: no such group.  *stopped: 0, or the errno for which the listener had
  * better pause (EMFILE, ENFILE, ENOBUFS, ENOMEM), or SB_ERR_FULL. */
 int sb_set_accept(sb_set *set, int listener, int group, int most, int *stopped) SB_MUST_CHECK;
 
 /* Take over a connected, non-blocking descriptor.  Returns its id (>= 0), or
- * SB_ERR_FULL, SB_ERR_FAULT: the descriptor then still is the caller's. */
+ * SB_ERR_FULL, SB_ERR_FAULT, SB_ERR_INVALID (no such group, a descriptor below 0):
+ * the descriptor then still is the caller's. */
 int sb_set_add(sb_set *set, int fd, int group) SB_MUST_CHECK;
+
+/* The number of an id's row: 0 to rows - 1, another one for each connection that
+ * has not been settled, as an index of a table of the caller's. */
+int sb_set_row(const sb_set *set, int id);
 
 /* Name the peer of a connection whose name the kernel does not know, such as a
  * pipe's or one behind a proxy: size bytes of struct sockaddr_in or _in6, 0 for
- * no name.  Returns 0, or SB_ERR_LIMIT: no such connection, or too many bytes. */
+ * no name.  Returns 0, or SB_ERR_LIMIT: no such connection, or no such name. */
 int sb_set_peer(sb_set *set, int id, const char *peer, size_t size) SB_MUST_CHECK;
 
 /* One turn, with epoll: settle, wait up to timeout_ms (-1: for ever), then
@@ -525,17 +559,19 @@ int sb_set_peer(sb_set *set, int id, const char *peer, size_t size) SB_MUST_CHEC
 int sb_set_wait(sb_set *set, int timeout_ms) SB_MUST_CHECK;
 
 /* One turn, without epoll: settle, then receive and frame from these n ready
- * connections (id, mask).  Returns the number of events. */
+ * connections (id, mask).  Whoever waits before it asks sb_set_timeout first, and
+ * waits no longer.  Returns the number of events. */
 int sb_set_receive(sb_set *set, const int32_t *ids, const int32_t *masks, int n) SB_MUST_CHECK;
 
 /* Without epoll: what the caller must watch from now on, in sb_set_readies;
  * clears the list.  Returns how many. */
 int sb_set_changes(sb_set *set);
 
-/* Close the descriptors and forget the rows of connections that have ended. */
+/* Close the descriptors and forget the rows of connections that have ended, and
+ * every event: the caller has looked at all of them. */
 void sb_set_settle(sb_set *set);
 
-/* Milliseconds until a deadline is due; -1: none. */
+/* Milliseconds until a turn has something to do, such as a deadline; -1: nothing. */
 int sb_set_timeout(sb_set *set);
 
 /* Answer an event of FRAMES with a block of exactly one line for each frame.
@@ -551,18 +587,19 @@ int sb_set_reply_line(sb_set *set, int event, const char *line, size_t size, con
 int sb_set_reply_lengths(sb_set *set, int event, const char *block, size_t size, const uint32_t *lengths) SB_MUST_CHECK;
 
 /* Send to n connections: sizes[i] bytes of block for ids[i], one after the
- * other.  What the kernel does not take is kept.  Ids that have ended are
- * passed over. */
+ * other, up to a size below 0.  What the kernel does not take is kept.  Ids that
+ * have ended are passed over. */
 void sb_set_write(sb_set *set, int n, const int32_t *ids, const int64_t *sizes, const char *block);
 
 /* End in order: what was written leaves, then FIN, then the peer's bytes are
- * discarded until its FIN or linger_ms.  Nothing is handed out any more. */
+ * discarded until its FIN or linger_ms.  Nothing is handed out any more, and what
+ * was given back or is not whole is dropped.  A reason that is none: _CLOSED. */
 void sb_set_close(sb_set *set, int id, int reason);
 
 /* End every open connection in order. */
 void sb_set_close_all(sb_set *set, int reason);
 
-/* End at once; TCP sends RST. */
+/* End at once; TCP sends RST.  A reason that is none: _ABORTED. */
 void sb_set_abort(sb_set *set, int id, int reason);
 
 /* What is behind the descriptor of a connection is lost, for an errno that the
@@ -573,7 +610,7 @@ void sb_set_abort(sb_set *set, int id, int reason);
 void sb_set_lost(sb_set *set, int id, int error);
 
 /* Give back frames of this turn that were not taken, size bytes of them as they
- * were handed out (SB_GROUP_WIRE, where they are lines).  They are framed once
+ * were handed out (without SB_GROUP_LF, where they are lines).  They are framed once
  * more, before all that came behind them, in the next turn in which the
  * connection is read.  Without memory for them: SB_REASON_LIMIT. */
 void sb_set_unread(sb_set *set, int id, const char *data, size_t size, int64_t frames);
@@ -585,7 +622,8 @@ const char *sb_set_unfinished(const sb_set *set, int id, size_t *size);
 /* From now on, cut the connection's input by another framing than its group's,
  * beginning with what is unfinished; frames that were handed out already are
  * first given back.  What was wrong by the framing until now is wrong no more.
- * Returns 0, SB_ERR_INVALID as sb_set_group, or SB_ERR_LIMIT: no such connection. */
+ * Returns 0, SB_ERR_INVALID as sb_set_group, or SB_ERR_LIMIT: no such connection,
+ * or it is being closed. */
 int sb_set_framing(sb_set *set, int id, const sb_framing *framing) SB_MUST_CHECK;
 
 #define SB_MOVED_ENDED 1    /* the peer's FIN has come */
@@ -619,7 +657,9 @@ int sb_set_export(const sb_set *set, int id, sb_moved *moved, const char **in, c
 /* Take a connection over that was read out of another set: as sb_set_add, but it
  * is not told of, and has not come in the sense of sb_totals.  What is not framed
  * is framed in the next turn.  Returns its id (>= 0), or SB_ERR_FULL, SB_ERR_FAULT,
- * SB_ERR_NOMEM, SB_ERR_LIMIT: the descriptor then still is the caller's. */
+ * SB_ERR_NOMEM, SB_ERR_LIMIT (memory), SB_ERR_INVALID (what sb_set_export would not
+ * write; a descriptor or group as for sb_set_add): the descriptor then still is
+ * the caller's. */
 int sb_set_import(sb_set *set, int fd, int group, const sb_moved *moved, const char *in, const char *out) SB_MUST_CHECK;
 
 /* Have a connection go on by another descriptor, which is non-blocking: what it
@@ -628,7 +668,8 @@ int sb_set_import(sb_set *set, int fd, int group, const sb_moved *moved, const c
  * descriptor until now, which is the caller's, or SB_ERR_AGAIN: something is
  * unsent, or the caller of sb_set_changes still has to be told of the pause;
  * SB_ERR_MALFORMED: there is input that was not handed out; SB_ERR_LIMIT: no such
- * connection, or one whose end has begun; SB_ERR_FAULT: see sb_set_errno. */
+ * connection, or one whose end has begun; SB_ERR_INVALID: a descriptor below 0;
+ * SB_ERR_FAULT: see sb_set_errno. */
 int sb_set_swap(sb_set *set, int id, int fd) SB_MUST_CHECK;
 
 /* Close a connection without a shutdown, for it goes on elsewhere: there is no
@@ -643,7 +684,7 @@ void sb_set_pause(sb_set *set, int id, int paused);
 
 /* Water marks for one connection in place of its group's: at more than high
  * unsent bytes reading stops, at low or fewer it goes on.
- * Returns 0, or SB_ERR_LIMIT unless 0 <= low <= high. */
+ * Returns 0, or SB_ERR_LIMIT: no such connection, or not 0 <= low <= high. */
 int sb_set_water(sb_set *set, int id, int64_t high, int64_t low) SB_MUST_CHECK;
 
 /* Bytes written for id that the kernel has not taken yet. */
@@ -694,7 +735,8 @@ typedef struct sb_relay_counts {
     int64_t ends;     /* pairs that have ended in the last call */
     int64_t requests; /* of clients that wait for sb_relay_answer */
     int64_t returned; /* clients that are the caller's again */
-    int64_t due_ms; /* when sb_relay_run must be called (CLOCK_MONOTONIC); -1: not before it is readable */
+    int64_t due_ms; /* when sb_relay_run must be called (CLOCK_MONOTONIC, a tick of 250 ms after a deadline at most);
+                     * -1: not before it is readable */
 } sb_relay_counts;
 
 /* Make a relay of at most this many pairs; memory is touched as they come.
@@ -712,14 +754,17 @@ const sb_relay_counts *sb_relay_counts_of(const sb_relay *relay);
 const sb_relay_end *sb_relay_ends(const sb_relay *relay);
 
 /* Take two sockets over.  Returns the pair's id (>= 0), or SB_ERR_FULL,
- * SB_ERR_NOMEM, SB_ERR_FAULT (errno): they are the caller's still. */
+ * SB_ERR_NOMEM, SB_ERR_FAULT (errno), SB_ERR_INVALID (a descriptor below 0): they
+ * are the caller's still. */
 int sb_relay_add(sb_relay *relay, const sb_relay_pair *pair) SB_MUST_CHECK;
 
-/* Move what can be moved without waiting, and end pairs whose deadline is due.
- * Ids of pairs that ended may be given again by the next sb_relay_add. */
+/* Move what can be moved without waiting, and end pairs whose deadline is due: as
+ * in a set, not before what the kernel has was moved, nor at once when the caller
+ * came late.  An id is given again late, as that of a connection. */
 void sb_relay_run(sb_relay *relay);
 
-/* End a pair at once, with RST; one that has ended already is passed over. */
+/* End a pair at once, with RST; one that has ended already is passed over.  A
+ * reason that is none: _ABORTED. */
 void sb_relay_abort(sb_relay *relay, int id, int reason);
 
 /* What is behind the socket of a side is lost, as of sb_set_lost: what lies in

@@ -24,6 +24,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -87,12 +88,25 @@ static size_t at_most(size_t size)
 
 long sb_receive(int fd, char *room, size_t size)
 {
+    if (size == 0)
+        return SB_ERR_INVALID; /* recv(2) would say 0, as at the end */
     ssize_t n = recv(fd, room, at_most(size), MSG_DONTWAIT);
     if (n < 0 && errno == ENOTSOCK)
         n = is_ready(fd, POLLIN) < 0 ? -1 : read(fd, room, at_most(size));
     if (n > 0)
         return (long)n;
     return n == 0 ? SB_ERR_END : sb__class_of(errno);
+}
+
+size_t sb__waiting(int fd)
+{
+    int waiting = 0;
+    return ioctl(fd, FIONREAD, &waiting) < 0 ? 0 : (size_t)waiting;
+}
+
+int sb__has_come(int fd)
+{
+    return is_ready(fd, POLLIN) > 0; /* recv(2) with MSG_PEEK would take an error away */
 }
 
 /* write(2) while SIGPIPE is blocked in this thread.  One that it raised is for

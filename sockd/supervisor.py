@@ -51,8 +51,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sockd.daemon")
 
-OF_A_WORKER = 10_000_000
-"""Numbers of connections of worker n begin at n times this; a table has no more than 1 << 23 rows."""
+OF_A_WORKER = 10_000_000_000
+"""Numbers of connections of worker n begin at n times this; ids of the table have 31 bits (csrc/slots.h)."""
 STOP_MARGIN_SECONDS = 5.0
 """Behind stop_timeout; a worker that has not ended then is killed."""
 PAGES_WITH_NUMBERS = ("/metrics", "/status.json")

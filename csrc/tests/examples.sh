@@ -20,11 +20,15 @@ same prefix "$(printf 'ab\n\n' | $cat -e prefix:4:little:whole line | $cat prefi
 same dot "$(printf 'a\r\n..\r\n.\r\n' | $cat dot)" "6 a\\x0d\\x0a.\\x0d\\x0a"
 same octet "$(printf '3 a\nb<1>x\n' | $cat mixed)" "3 a\\x0ab
 4 <1>x"
-for framing in line crlf nul 'delimiter:;' netstring prefix:1 prefix:8 varint octet mixed; do
+for framing in line crlf nul 'delimiter:;' netstring prefix:1 prefix:8 varint mixed; do
     same "there and back: $framing" "$(printf 'one\n\nthree\n' | $cat -e "$framing" line | $cat -e line "$framing")" "one
 
 three"
 done
+same "there and back: octet" "$(printf 'one\nthree\n' | $cat -e octet line | $cat -e line octet)" "one
+three"
+printf 'one\n\n' | $cat -e octet line >/dev/null 2>&1
+same "an octet count of 0" $? 1
 same blank "$(printf 'one\n\nthree\n' | $cat -e blank line | $cat blank)" "4 one\\x0a
 0 
 6 three\\x0a"

@@ -242,11 +242,39 @@ ssize_t __wrap_write(int fd, const void *data, size_t size)
     return fails(CALL_WRITE) ? -1 : __real_write(fd, data, capped(CALL_WRITE, size));
 }
 
+static int64_t clock_offset_ms, passing_ms;
+
+void clock_advance(int64_t ms)
+{
+    clock_offset_ms += ms;
+}
+
+void clock_pass(int64_t ms)
+{
+    passing_ms = ms;
+}
+
+int64_t clock_left(void)
+{
+    return passing_ms;
+}
+
+/* What is really waited. */
+static int waited(int timeout)
+{
+    if (passing_ms == 0 || timeout == 0)
+        return timeout;
+    int64_t step = timeout > 0 && timeout < passing_ms ? timeout : passing_ms;
+    clock_offset_ms += step;
+    passing_ms -= step;
+    return 0;
+}
+
 int __real_poll(struct pollfd *fds, nfds_t count, int timeout);
 int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout);
 int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout)
 {
-    return fails(CALL_POLL) ? -1 : __real_poll(fds, count, timeout);
+    return fails(CALL_POLL) ? -1 : __real_poll(fds, count, waited(timeout));
 }
 
 int __real_shutdown(int fd, int how);
@@ -254,13 +282,6 @@ int __wrap_shutdown(int fd, int how);
 int __wrap_shutdown(int fd, int how)
 {
     return fails(CALL_SHUTDOWN) ? -1 : __real_shutdown(fd, how);
-}
-
-static int64_t clock_offset_ms;
-
-void clock_advance(int64_t ms)
-{
-    clock_offset_ms += ms;
 }
 
 int __real_clock_gettime(clockid_t clock, struct timespec *now);
@@ -275,6 +296,13 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *now)
         now->tv_sec++;
     }
     return code;
+}
+
+int64_t clock_now(void)
+{
+    struct timespec now;
+    __wrap_clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 int __real_accept4(int fd, struct sockaddr *peer, socklen_t *size, int flags);
@@ -331,7 +359,7 @@ int __real_epoll_wait(int epoll, struct epoll_event *events, int most, int timeo
 int __wrap_epoll_wait(int epoll, struct epoll_event *events, int most, int timeout);
 int __wrap_epoll_wait(int epoll, struct epoll_event *events, int most, int timeout)
 {
-    return fails(CALL_EPOLL_WAIT) ? -1 : __real_epoll_wait(epoll, events, most, timeout);
+    return fails(CALL_EPOLL_WAIT) ? -1 : __real_epoll_wait(epoll, events, most, waited(timeout));
 }
 
 ssize_t __real_splice(int in, off64_t *in_at, int out, off64_t *out_at, size_t size, unsigned flags);
@@ -395,7 +423,8 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++)
         soaking |= strcmp(argv[i], "soak") == 0;
     const struct test *const all[] = {buffer_tests, newline_tests, line_tests, frame_tests,
-                                      encode_tests, stream_tests,  set_tests,  relay_tests,  relay_client_tests};
+                                      encode_tests, stream_tests,  set_tests,  relay_tests,  relay_client_tests,
+                                      framing_tests, relay_late_tests};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         run(all[i], argc, argv);
     printf("1..%d\n%d passed, %d failed\n", number, passed, failed);

@@ -23,7 +23,7 @@ struct test {
 };
 
 extern const struct test buffer_tests[], newline_tests[], line_tests[], frame_tests[], encode_tests[], stream_tests[],
-    set_tests[], relay_tests[], relay_client_tests[];
+    set_tests[], relay_tests[], relay_client_tests[], framing_tests[], relay_late_tests[];
 
 #define CHECK(condition) check((condition) != 0, #condition, __FILE__, __LINE__)
 #define CHECK_EQ(got, want) check_number((long long)(got), (long long)(want), #got, __FILE__, __LINE__)
@@ -85,7 +85,15 @@ void cap_size(enum call call, size_t size);
 /* What was planned is forgotten.  Returns whether a planned failure took place. */
 int faults_clear(void);
 
-/* The clock that the library sees goes on by so many milliseconds. */
+/* The clock that the library sees goes on by so many milliseconds, in which its caller was busy. */
 void clock_advance(int64_t ms);
+
+/* The same while somebody waits: epoll_wait(2) and poll(2) return at once, and take
+ * what they were to wait off this time. */
+void clock_pass(int64_t ms);
+int64_t clock_left(void);
+
+/* What the library sees, in milliseconds. */
+int64_t clock_now(void);
 
 #endif

@@ -185,11 +185,18 @@ static void named_by_the_caller(void)
     struct world *w = world_of(4, lines_group());
     int id = join(w, 0);
     sb_info info;
-    CHECK_EQ(sb_set_peer(w->set, id, "0123456789abcdef", 16), 0);
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = 7};
+    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = 8};
+    struct { struct sockaddr_in6 in6; char more; } longer = {.in6 = in6};
+    CHECK_EQ(sb_set_peer(w->set, id, (char *)&in, sizeof in), 0);
     CHECK_EQ(sb_set_info(w->set, id, &info), 0);
     CHECK_EQ(info.peer_size, 16);
-    CHECK_EQ(memcmp(info.peer, "0123456789abcdef", 16), 0);
-    CHECK_EQ(sb_set_peer(w->set, id, "0123456789abcdef0123456789abc", 29), SB_ERR_LIMIT);
+    CHECK_EQ(memcmp(info.peer, &in, sizeof in), 0);
+    CHECK_EQ(sb_set_peer(w->set, id, (char *)&in6, sizeof in6), 0);
+    CHECK_EQ(sb_set_peer(w->set, id, (char *)&longer, sizeof in6 + 1), SB_ERR_LIMIT);
+    CHECK_EQ(sb_set_peer(w->set, id, (char *)&in6, 16), SB_ERR_LIMIT); /* half of a name */
+    CHECK_EQ(sb_set_peer(w->set, id, "0123456789abcdef", 16), SB_ERR_LIMIT);
+    CHECK_EQ(sb_set_peer(w->set, id, "0", 1), SB_ERR_LIMIT);
     CHECK_EQ(sb_set_peer(w->set, 3, "", 0), SB_ERR_LIMIT);
     CHECK_EQ(sb_set_peer(w->set, id, "", 0), 0);
     CHECK_EQ(sb_set_info(w->set, id, &info), 0);

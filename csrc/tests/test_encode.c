@@ -48,7 +48,8 @@ static void each_framing(void)
     ENCODES("prefix4whole", 9, "abc", "\7\0\0\0abc");
     ENCODES("varint", 9, "abc", "\3abc");
     ENCODES("octet", 20, "hello world!", "12 hello world!");
-    ENCODES("octet", 9, "", "0 ");
+    ENCODES("octet", 9, "0", "1 0");
+    ENCODES("mixed", 9, "", "\n");
     ENCODES("mixed", 9, "<1>a\n", "5 <1>a\n");
     ENCODES("fixed", 3, "abc", "abc");
     ENCODES("dot", 99, "", ".\r\n");
@@ -102,6 +103,7 @@ static void what_would_not_come_back(void)
     refuses("blank", 9, "a\n\r\nb\n", SB_ERR_MALFORMED);
     refuses("blank", 9, "a\n\r", SB_ERR_MALFORMED); /* with the LF that ends it: an empty line */
     refuses("blank", 1, "a", SB_ERR_TOO_LONG);
+    refuses("octet", 9, "", SB_ERR_MALFORMED);
     refuses("datagram", 2, "abc", SB_ERR_TOO_LONG);
     refuses("netstring", 2, "abc", SB_ERR_TOO_LONG);
 }

@@ -28,7 +28,9 @@ static void over_a_socket(void)
     char room[10];
     pair(fds);
     CHECK_EQ(sb_receive(fds[0], room, sizeof room), SB_ERR_AGAIN);
+    CHECK_EQ(sb_receive(fds[0], room, 0), SB_ERR_INVALID); /* not its end */
     CHECK_EQ(sb_send(fds[1], "abc", 3), 3);
+    CHECK_EQ(sb_receive(fds[0], room, 0), SB_ERR_INVALID);
     CHECK_EQ(sb_receive(fds[0], room, sizeof room), 3);
     CHECK(memcmp(room, "abc", 3) == 0);
     char *much = calloc(1, 1 << 20);

@@ -22,7 +22,7 @@ static void note(struct world *w, const char *format, ...)
 
 sb_group lines_group(void)
 {
-    return (sb_group){.framing = {.kind = SB_FRAMING_LINE, .limit = 1000}, .high_water = 1 << 16, .max_unsent = 1 << 22, .linger_ms = 1000};
+    return (sb_group){.framing = {.kind = SB_FRAMING_LINE, .limit = 1000}, .flags = SB_GROUP_LF, .high_water = 1 << 16, .max_unsent = 1 << 22, .linger_ms = 1000};
 }
 
 struct world *world_of(int rows, sb_group group)
@@ -40,9 +40,9 @@ struct world *world_of(int rows, sb_group group)
 
 void hang_up(struct world *w, int id)
 {
-    if (w->peer[id] >= 0)
-        close(w->peer[id]);
-    w->peer[id] = -1;
+    if (w->peer[sb_set_row(w->set, id)] >= 0)
+        close(w->peer[sb_set_row(w->set, id)]);
+    w->peer[sb_set_row(w->set, id)] = -1;
 }
 
 void end_of(struct world *w)
@@ -63,19 +63,19 @@ int join(struct world *w, int group)
         close(fds[1]);
         return id;
     }
-    w->peer[id] = fds[1];
+    w->peer[sb_set_row(w->set, id)] = fds[1];
     return id;
 }
 
 void say(struct world *w, int id, const char *text)
 {
-    CHECK_EQ(send(w->peer[id], text, strlen(text), MSG_NOSIGNAL), strlen(text));
+    CHECK_EQ(send(w->peer[sb_set_row(w->set, id)], text, strlen(text), MSG_NOSIGNAL), strlen(text));
 }
 
 const char *heard(struct world *w, int id)
 {
     static char text[201];
-    ssize_t n = recv(w->peer[id], text, 200, 0);
+    ssize_t n = recv(w->peer[sb_set_row(w->set, id)], text, 200, 0);
     text[n > 0 ? n : 0] = '\0';
     return n > 0 ? text : n == 0 ? "$" : errno == EAGAIN ? "-" : "!";
 }
@@ -122,8 +122,10 @@ void learn_changes(struct world *w)
     int n = sb_set_changes(w->set);
     for (int i = 0; i < n; i++) {
         const sb_ready *change = &sb_set_readies(w->set)[i];
-        CHECK_EQ(change->had, w->interest[change->id]);
-        w->interest[change->id] = change->mask;
+        int row = sb_set_row(w->set, change->id);
+        CHECK_EQ(change->had, w->interest[row]);
+        w->interest[row] = change->mask;
+        w->id[row] = change->id;
     }
 }
 
@@ -133,13 +135,13 @@ static int turn_by_poll(struct world *w, int timeout_ms)
     int32_t ids[PEERS], masks[PEERS];
     int count = 0, n = 0;
     learn_changes(w);
-    for (int id = 0; id < PEERS; id++) {
+    for (int row = 0; row < PEERS; row++) {
         sb_info info;
-        if (!w->interest[id] || sb_set_info(w->set, id, &info) < 0)
+        if (!w->interest[row] || sb_set_info(w->set, w->id[row], &info) < 0)
             continue;
         fds[count] = (struct pollfd){.fd = info.fd};
-        fds[count].events = (short)((w->interest[id] & SB_READ ? POLLIN : 0) | (w->interest[id] & SB_WRITE ? POLLOUT : 0));
-        ids[count++] = id;
+        fds[count].events = (short)((w->interest[row] & SB_READ ? POLLIN : 0) | (w->interest[row] & SB_WRITE ? POLLOUT : 0));
+        ids[count++] = w->id[row];
     }
     int due = sb_set_timeout(w->set);
     if (due >= 0 && due < timeout_ms)
@@ -147,7 +149,7 @@ static int turn_by_poll(struct world *w, int timeout_ms)
     CHECK(poll(fds, (nfds_t)count, timeout_ms) >= 0);
     for (int i = 0; i < count; i++) {
         int mask = (fds[i].revents & (POLLIN | POLLHUP | POLLERR) ? SB_READ : 0) | (fds[i].revents & POLLOUT ? SB_WRITE : 0);
-        mask &= w->interest[ids[i]];
+        mask &= w->interest[sb_set_row(w->set, ids[i])];
         if (mask) {
             ids[n] = ids[i];
             masks[n++] = mask;
@@ -161,16 +163,38 @@ const char *events_of(struct world *w)
     w->logged = 0;
     w->log[0] = '\0';
     log_events(w);
+    w->looked_at = sb_set_counts(w->set)->events;
     return w->log;
+}
+
+static void wait_for(struct world *w, int timeout_ms)
+{
+    if (w->looked_at == sb_set_counts(w->set)->events)
+        sb_set_settle(w->set);
+    if (w->epoll)
+        CHECK(sb_set_wait(w->set, timeout_ms) >= 0);
+    else
+        turn_by_poll(w, timeout_ms);
 }
 
 const char *turn(struct world *w)
 {
-    if (w->epoll)
-        CHECK(sb_set_wait(w->set, 0) >= 0);
-    else
-        turn_by_poll(w, 0);
+    wait_for(w, 0);
     return events_of(w);
+}
+
+const char *after(struct world *w, int64_t ms)
+{
+    w->logged = 0;
+    w->log[0] = '\0';
+    clock_pass(ms);
+    for (int i = 0; i < 5000 && clock_left() > 0; i++) {
+        wait_for(w, (int)clock_left());
+        log_events(w);
+        w->looked_at = sb_set_counts(w->set)->events;
+    }
+    CHECK_EQ(clock_left(), 0);
+    return w->log;
 }
 
 char *big_block(size_t size)
@@ -185,7 +209,7 @@ size_t drain(struct world *w, int id, const char *block, size_t at)
 {
     static char room[65536];
     ssize_t n;
-    while ((n = recv(w->peer[id], room, sizeof room, 0)) > 0) {
+    while ((n = recv(w->peer[sb_set_row(w->set, id)], room, sizeof room, 0)) > 0) {
         CHECK(memcmp(room, block + at, (size_t)n) == 0);
         at += (size_t)n;
     }

@@ -18,8 +18,9 @@ struct world {
     sb_set *set;
     int epoll;
     int group;
-    int peer[PEERS]; /* of id; -1: none */
-    int interest[PEERS];
+    int peer[PEERS]; /* of the row of an id; -1: none */
+    int interest[PEERS], id[PEERS];
+    int looked_at; /* events */
     char log[8192];
     size_t logged;
 };
@@ -29,7 +30,7 @@ extern int with_epoll; /* how world_of makes the set */
 /* Tests of the set, each a list that ends in NULL. */
 extern const struct test set_input_tests[], set_output_tests[], set_ends_tests[], set_deadlines_tests[],
     set_accepts_tests[], set_memory_tests[], set_frames_tests[], set_replies_tests[], set_counts_tests[],
-    set_moves_tests[];
+    set_moves_tests[], set_late_tests[], set_contract_tests[];
 
 /* Lines of up to 1,000 bytes, handed out; 1 s of lingering, no other deadline. */
 sb_group lines_group(void);
@@ -50,7 +51,10 @@ void hang_up(struct world *w, int id);
 /* One turn; its events as text: "0:abc|d| 1 closed 2 ". */
 const char *turn(struct world *w);
 
-/* The events so far, also those that answers brought. */
+/* Turns until so much time has passed in waiting, and their events; who is busy meanwhile is the tests' clock_advance. */
+const char *after(struct world *w, int64_t ms);
+
+/* The events so far, also those that answers brought; the next turn does not tell them again. */
 const char *events_of(struct world *w);
 
 /* Take note of what the set wants watched, as turn does (without epoll). */

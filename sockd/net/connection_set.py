@@ -86,6 +86,7 @@ class ConnectionSet:
         self.peers = Peers(self)
         self.tls = SecuredRows(self)
         self._handled = 0
+        self._told = 0
         self._dirty: list[Writer] = []
         self._waiting: list[Callable[[], None]] = []
         self.epoll = epoll
@@ -164,10 +165,13 @@ class ConnectionSet:
             self.flush()
         if self._handled < self._counts[_EVENTS]:
             return 1
+        if self._handled > self._told:  # what came since the last turn was dispatched: not to be told once more
+            lib.sb_set_settle(self._set)
         self._handled = 0
         turn: int = lib.sb_set_wait(self._set, timeout_ms)
         if turn < 0:
             raise self._error()
+        self._told = self._counts[_EVENTS]
         return turn
 
     def receive(self, ids: array[int], masks: array[int]) -> int:
@@ -195,8 +199,9 @@ class ConnectionSet:
         return READY.iter_unpack(self._readies[: count * READY.size])
 
     def settle(self) -> None:
-        """Close the descriptors of connections that have ended."""
+        """Close the descriptors of connections that have ended; every event was dispatched."""
         lib.sb_set_settle(self._set)
+        self._handled = self._told = 0
 
     def timeout_ms(self) -> int:
         """Return the time until a deadline, -1 for none."""

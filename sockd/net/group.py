@@ -48,7 +48,7 @@ def describe(framing: Framing) -> Any:  # noqa: ANN401 - a cffi pointer
 def described(group: Group) -> Any:  # noqa: ANN401 - a cffi pointer
     """Describe a group to the C core; raises ValueError as describe()."""
     flags = (lib.SB_GROUP_MERGE if group.merge else 0) | (lib.SB_GROUP_ANNOUNCE if group.announce else 0)
-    flags |= lib.SB_GROUP_WIRE if group.wire else 0
+    flags |= 0 if group.wire else lib.SB_GROUP_LF
     return ffi.new(
         "sb_group *",
         {

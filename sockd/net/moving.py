@@ -6,6 +6,7 @@ neither receives or sends a byte.
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -72,14 +73,30 @@ def take(connections: ConnectionSet, row: Row, fd: int, group: int) -> int | Non
         fd: the set's from now on, if there is room.
 
     Returns:
-        Its id; None where there is no room for it, or no memory.
+        Its id; None where there is no room for it, or no memory, or where no connection can be as the row says:
+        another process wrote it, perhaps of another version.
     """
-    moved = ffi.new("sb_moved *", {**row.numbers, "in_size": len(row.unframed), "out_size": len(row.unsent)})
+    moved = _moved(row)
+    if moved is None:
+        return None
     id = int(lib.sb_set_import(connections.handle, fd, group, moved, row.unframed, row.unsent))
     if id < 0:
         return None
     connections.peers.name(id, row.peer, row.proxied)
     return id
+
+
+def _moved(row: Row) -> Any:  # noqa: ANN401 - a cffi pointer
+    """Make a struct sb_moved of a row; None where its numbers or its peer fit in none. What they say C judges."""
+    numbers = {name: row.numbers[name] for name in NUMBERS if name in row.numbers}
+    sizes = {"in_size": len(row.unframed), "out_size": len(row.unsent)}
+    try:
+        peer = row.peer.packed()
+        moved = ffi.new("sb_moved *", numbers | sizes | {"peer_size": len(peer)})
+    except (OSError, ValueError, OverflowError, struct.error):
+        return None
+    ffi.memmove(moved.peer, peer, len(peer))
+    return moved
 
 
 def forget(connections: ConnectionSet, id: int) -> None:

@@ -1,7 +1,7 @@
 """How a stream is cut into frames: values that name a framing and its hard limit.
 
 Limits count payload alone, never a delimiter or a header, and a declared length
-is compared with them before anything is allocated.  Empty frames are legal.
+is compared with them before anything is allocated.  Empty frames are legal, but for octet counts.
 The cutting itself is done by the C core (csrc/frame*.c): in a service by the
 set of connections, elsewhere by `sockd.buffer`.  `datagram_frame` says what a
 line is in one datagram.
@@ -121,6 +121,9 @@ class Varint(_Bounded):
 @dataclass(frozen=True)
 class OctetCount(_Bounded):
     """`3 abc`: decimal length, space, payload; syslog over TCP.
+
+    A length has no leading zero and is not 0: MSG-LEN = NONZERO-DIGIT *DIGIT.  So an empty payload cannot be sent,
+    but for `mixed`, where it is an empty line.
 
     Args:
         max_bytes: longest payload.

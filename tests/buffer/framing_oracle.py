@@ -101,7 +101,9 @@ def delimited(data, delimiter, limit):
 
 
 def counted(data, sign, trailer, limit):
-    """Decimal number, sign, payload, trailer; netstrings forbid leading zeros."""
+    """Decimal number, sign, payload, trailer; leading zeros are forbidden, and RFC 6587 has no count of 0 at all."""
+    if sign == b" " and data.startswith(b"0"):
+        return Malformed(0)
     if sign not in data:
         if not data[-1:].isdigit():
             return Malformed(len(data) - 1)
@@ -228,8 +230,8 @@ def encoded(framing, payload):
             return payload + b"\0", payload
         case Netstring():
             return b"%d:%b," % (len(payload), payload), payload
-        case OctetCount():
-            return b"%d %b" % (len(payload), payload), payload
+        case OctetCount(_, mixed):
+            return (b"\n" if mixed and not payload else b"%d %b" % (len(payload), payload)), payload
         case Prefix(_, width, order, includes_header):
             length = len(payload) + (width if includes_header else 0)
             return length.to_bytes(width, order) + payload, payload

@@ -66,7 +66,7 @@ STREAMS = {
         b"\xc9\1",
         b"\x82",
     ],
-    OctetCount(12): [b"3 abc0 1  ", b"03 abc", b"13 a", b"1 a12 abcdef", b" a", b"1a ", b"3 ab", b"2,ab"],
+    OctetCount(12): [b"3 abc0 1  ", b"3 abc1  10 ", b"03 abc", b"0 ", b"13 a", b"1 a12 abcdef", b" a", b"1a ", b"3 ab"],
     OctetCount(5, mixed=True): [
         b"3 abcab\r\n1 \n\n",
         b"<1>ab\n2 ab",
@@ -74,6 +74,8 @@ STREAMS = {
         b"6 abc",
         b"2 abx\n1",
         b"3x\n1 a",
+        b"1 a0 \n",
+        b"\n0",
     ],
     Fixed(3): [b"abcabcab", b"abc", b"ab", b"a\nbc\0d"],
     DotBlock(6): [

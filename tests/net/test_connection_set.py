@@ -8,6 +8,7 @@ rows in sb_set_timeout the last turn of the over-long line waits for ever.
 from __future__ import annotations
 
 import socket
+import time
 from array import array
 
 import pytest
@@ -309,3 +310,93 @@ def test_a_group_is_given_up_with_its_last_connection(house):
     assert h.set.remove_group(h.group)
     with pytest.raises(LookupError, match="no group"):
         h.set.totals(h.group)
+
+
+# ---- ids, events and deadlines
+
+
+def test_an_id_that_was_kept_reaches_nobody_else(house):
+    h = house(size=1)
+    (alice,) = h.connect()
+    alice.close()
+    assert h.turn(1) == [("closed", 0, CloseReason.EOF)]
+    h.turn(0)
+    (bob,) = h.connect()
+    (id,) = h.set.ids(Which.LIVE)
+    assert id != 0
+    h.set.write(0, b"Alice's password")
+    h.set.shut(0)
+    h.set.abort(0)
+    h.set.pause(0, True)
+    with pytest.raises(LookupError):
+        h.set.info(0)
+    bob.send(b"hello\n")
+    assert h.turn(1) == [("frames", [(id, 1)], b"hello\n")]
+    h.set.write(id, b"to Bob")
+    assert bob.recv(100) == b"to Bob"
+
+
+def test_each_event_is_told_once_whenever_it_comes(house):
+    h = house(announce=True)
+    told = []
+    for i in range(3):
+        h.connect()
+        told += h.turn(0)
+        h.set.abort(h.set.ids(Which.LIVE)[0]) if i else None
+        told += [*h.turn(0), *h.turn(0)]
+    accepted = [id for what, id, *_ in told if what == "accepted"]
+    assert accepted == sorted(set(accepted))
+    assert len(accepted) == 3
+    assert len([one for one in told if one[0] == "closed"]) == 2
+
+
+def test_what_came_while_a_handler_ran_is_not_late(house):
+    h = house(idle_timeout=0.3, frame_timeout=0.3)
+    idle, part, silent, busy = h.connect(4)
+    part.send(b"par")
+    assert h.turn(1) == []
+    busy.send(b"go\n")
+    assert h.turn(1) == [("frames", [(3, 1)], b"go\n")]
+    idle.send(b"idle\n")
+    part.send(b"t\n")
+    time.sleep(0.8)  # the handler
+    told = []
+    while len(told) < 4:
+        told += h.turn(1)
+    frames = [one for one in told if one[0] == "frames"]
+    assert b"".join(sorted(b"".join(one[2] for one in frames).splitlines(True))) == b"idle\npart\n"
+    assert ("closed", 2, CloseReason.IDLE_TIMEOUT) in told
+    assert silent.recv(10) == b""
+
+
+def test_a_write_is_timed_from_its_begin(house):
+    h = house(write_timeout=0.5)
+    (peer,) = h.connect()
+    peer.send(b"go\n")
+    assert h.turn(1) == [("frames", [(0, 1)], b"go\n")]
+    time.sleep(0.8)  # the handler
+    h.set.write(0, b"x" * 2_000_000)
+    assert h.set.unsent(0) > 0
+    for _ in range(8):
+        assert h.turn(0) == []
+    told = []
+    while not told:
+        told = h.turn(1)
+    assert told == [("closed", 0, CloseReason.WRITE_STALL)]
+
+
+def test_memory_is_what_peers_have_sent(house):
+    h = house(framing=Line(65_536), size=129)
+    h.set.limit_memory(1 << 20)
+    peers = [*h.connect(64), *h.connect(64)]
+    for part in (b"x" * 2050, b"x"):
+        for peer in peers:
+            peer.send(part)
+        for _ in range(3):
+            assert h.turn(0) == []
+    assert 128 * 2051 <= h.set.memory <= 2 * 128 * 2051
+    (victim,) = h.connect()
+    victim.send(b"hel")
+    assert h.turn(1) == []
+    victim.send(b"lo\n")
+    assert h.turn(1) == [("frames", [(128, 1)], b"hello\n")]

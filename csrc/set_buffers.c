@@ -1,0 +1,163 @@
+/*
+ * set_buffers - buffers, lent to what is not whole and to what is not sent
+ *
+ * DESCRIPTION
+ *   A buffer is lent with room for what is to lie in it, and no more than twice
+ *   that: so a peer makes the set own twice of what it has sent, at most.  Those
+ *   that are given back wait in pools, one for each size, for the next who needs
+ *   one of that size: to allocate and free 64 KiB anew for each frame costs a
+ *   factor of two, for malloc(3) returns it to the system each time.
+ *
+ *   What is lent counts as memory of the set.  What waits in the pools does not,
+ *   but it is freed before both together pass the limit.
+ */
+#include "set.h"
+
+#include <string.h>
+
+/* What lent buffers may own beside what they own now. */
+static size_t memory_left(const sb_set *set)
+{
+    int64_t left = set->memory_limit - set->counts.memory;
+    if (set->memory_limit <= 0)
+        return PTRDIFF_MAX;
+    return left > 0 ? (size_t)sb__lesser(left, PTRDIFF_MAX) : 0;
+}
+
+/* ---- pools */
+
+/* The pool whose buffers have room for so many bytes; SB_POOL_SIZES: none has. */
+static int pool_for(size_t size)
+{
+    int pool = 0;
+    while (pool < SB_POOL_SIZES && (size_t)SB_SMALLEST << pool < size)
+        pool++;
+    return pool;
+}
+
+static sb_buffer *take_from(sb_set *set, struct pool *pool)
+{
+    sb_buffer *buffer = pool->kept[--pool->count];
+    set->pooled -= (int64_t)sb_buffer_capacity(buffer);
+    return buffer;
+}
+
+static sb_buffer *pooled(sb_set *set, size_t size)
+{
+    int number = pool_for(size);
+    struct pool *pool = &set->pools[number];
+    if (number == SB_POOL_SIZES || pool->count == 0)
+        return NULL;
+    size_t capacity = sb_buffer_capacity(pool->kept[pool->count - 1]);
+    if (capacity > memory_left(set))
+        return NULL;
+    set->counts.memory += (int64_t)capacity;
+    return take_from(set, pool);
+}
+
+static int is_over_limit(const sb_set *set)
+{
+    return set->memory_limit > 0 && set->pooled > 0 && set->counts.memory + set->pooled > set->memory_limit;
+}
+
+/* Until they are within the limit together with what is lent: the largest first. */
+static void shorten_pools(sb_set *set)
+{
+    for (int i = SB_POOL_SIZES - 1; is_over_limit(set); i--)
+        while (set->pools[i].count > 0 && is_over_limit(set))
+            sb_buffer_free(take_from(set, &set->pools[i]));
+}
+
+void sb__free_pools(sb_set *set)
+{
+    for (int i = 0; i < SB_POOL_SIZES; i++)
+        while (set->pools[i].count > 0)
+            sb_buffer_free(take_from(set, &set->pools[i]));
+}
+
+void sb_set_memory(sb_set *set, int64_t most)
+{
+    set->memory_limit = most;
+    shorten_pools(set);
+}
+
+/* ---- lent ones */
+
+static int reserve(sb_set *set, sb_buffer *buffer, size_t want, char **room)
+{
+    size_t before = sb_buffer_capacity(buffer);
+    int code = sb__buffer_reserve(buffer, want, before + memory_left(set), room);
+    set->counts.memory += (int64_t)(sb_buffer_capacity(buffer) - before);
+    shorten_pools(set);
+    return code;
+}
+
+/* Its limit is the caller's business: rows have limits. */
+sb_buffer *sb__lend(sb_set *set, size_t size, int *code)
+{
+    char *room;
+    sb_buffer *buffer = pooled(set, size);
+    if (buffer != NULL)
+        return buffer;
+    buffer = sb_buffer_new(PTRDIFF_MAX);
+    *code = buffer == NULL ? SB_ERR_NOMEM : reserve(set, buffer, size, &room);
+    if (*code == 0)
+        return buffer;
+    sb_buffer_free(buffer);
+    return NULL;
+}
+
+void sb__give_back(sb_set *set, sb_buffer *buffer)
+{
+    if (buffer == NULL)
+        return;
+    size_t capacity = sb_buffer_capacity(buffer);
+    int number = pool_for(capacity);
+    number -= number == SB_POOL_SIZES || (size_t)SB_SMALLEST << number > capacity; /* of a size in between: the smaller one */
+    set->counts.memory -= (int64_t)capacity;
+    sb_buffer_consume(buffer, sb_buffer_size(buffer));
+    if (number < 0 || capacity >= (size_t)SB_SMALLEST << SB_POOL_SIZES || set->pools[number].count == SB_POOL) {
+        sb_buffer_free(buffer);
+        return;
+    }
+    set->pools[number].kept[set->pools[number].count++] = buffer;
+    set->pooled += (int64_t)capacity;
+}
+
+/* A copy is what realloc(3) would make as well; but the larger one is here already. */
+static void move_to_larger(sb_set *set, sb_buffer **buffer, size_t want)
+{
+    sb_buffer *small = *buffer, *large = pooled(set, sb_buffer_size(small) + want);
+    if (large == NULL)
+        return;
+    (void)!sb_buffer_append(large, sb_buffer_data(small), sb_buffer_size(small));
+    sb_buffer_set_scanned(large, sb_buffer_scanned(small));
+    sb__give_back(set, small);
+    *buffer = large;
+}
+
+int sb__room(sb_set *set, sb_buffer **buffer, size_t want, char **room)
+{
+    if (sb_buffer_capacity(*buffer) - sb_buffer_size(*buffer) < want)
+        move_to_larger(set, buffer, want);
+    return reserve(set, *buffer, want, room);
+}
+
+int sb__append(sb_set *set, sb_buffer **buffer, const char *data, size_t size)
+{
+    char *room;
+    int code = sb__room(set, buffer, size, &room);
+    if (code < 0)
+        return code;
+    memcpy(room, data, size);
+    sb_buffer_commit(*buffer, size);
+    return 0;
+}
+
+void sb__consume(sb_set *set, sb_buffer *buffer, size_t size)
+{
+    size_t before = sb_buffer_capacity(buffer);
+    sb_buffer_consume(buffer, size);
+    sb__buffer_shrink(buffer);
+    set->counts.memory -= (int64_t)(before - sb_buffer_capacity(buffer));
+}
