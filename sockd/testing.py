@@ -139,7 +139,7 @@ class Peer:
 
     # ---- what a client does
 
-    def send(self, data: bytes, *, sizes: Iterable[int] = ()) -> None:
+    def send(self, data: bytes | bytearray | memoryview, *, sizes: Iterable[int] = ()) -> None:
         """Have bytes arrive at the handler, and the handler do what it does of it.
 
         Args:
@@ -148,6 +148,7 @@ class Peer:
         Raises:
             BrokenPipeError: the handler's side is closed.
         """
+        data = bytes(data)
         given = [*sizes]
         at = 0
         for size in chain(given, repeat(given[-1] if given else PIECE_BYTES)):

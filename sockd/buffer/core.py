@@ -28,6 +28,8 @@ from sockd.wire.framing import (
 if TYPE_CHECKING:
     from sockd.wire.framing import AnyFraming
 
+    Data = bytes | bytearray | memoryview
+
 _OF_LIMIT = {
     Raw: lib.sb_framing_raw,
     Datagram: lib.sb_framing_datagram,
@@ -76,6 +78,16 @@ def _fill(framing: AnyFraming, made: Any) -> int:  # noqa: ANN401
             return int(make(framing.max_bytes, made))
 
 
+def plain(data: Data) -> bytes | memoryview:
+    """Return bytes-like data as what len() counts the bytes of: an array's elements may have several.
+
+    Raises:
+        TypeError: they are not bytes-like.
+    """
+    view = memoryview(data)
+    return view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
+
+
 def receive(descriptor: int, size: int) -> bytes:
     """Read up to `size` bytes from a descriptor of any kind, without waiting.
 
@@ -95,7 +107,7 @@ def receive(descriptor: int, size: int) -> bytes:
     raise _system_error()
 
 
-def send(descriptor: int, data: bytes | memoryview) -> int:
+def send(descriptor: int, data: Data) -> int:
     """Write to a descriptor of any kind, without waiting and without SIGPIPE.
 
     Returns:
@@ -105,6 +117,8 @@ def send(descriptor: int, data: bytes | memoryview) -> int:
         BlockingIOError: none can be taken now.
         OSError: as send(2) and write(2).
     """
+    if type(data) is not bytes:
+        data = plain(data)
     n = int(lib.sb_send(descriptor, ffi.from_buffer(data), len(data)))
     if n < 0:
         raise _system_error()

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd._sockbuf import ffi, lib
-from sockd.buffer.core import description, send
+from sockd.buffer.core import description, plain, send
 from sockd.buffer.errors import BufferFull, PayloadError
 from sockd.wire.framing import Line
 
@@ -97,7 +97,10 @@ class SendBuffer:
                 back as it is: it holds the delimiter, or has not the fixed size.
             BufferFull: there is no room; nothing was added.
         """
-        source = payload if type(payload) is bytes else ffi.from_buffer(payload)
+        source = payload
+        if type(payload) is not bytes:
+            payload = plain(payload)
+            source = ffi.from_buffer(payload)
         if type(self._framing) is Line and self._framing.ending == b"\r\n":
             self._append_line(bytes(payload))
         elif self._kept:  # the C buffer alone cannot know whether there is room
@@ -122,7 +125,7 @@ class SendBuffer:
         if code < 0:
             raise MemoryError
 
-    def extend(self, payloads: Iterable[bytes]) -> None:
+    def extend(self, payloads: Iterable[Data]) -> None:
         """Add a frame for each payload; lines are checked and added in one call of the C core.
 
         Raises:
@@ -142,6 +145,8 @@ class SendBuffer:
         Raises:
             BufferFull: there is no room; nothing was added.
         """
+        if type(data) is not bytes:
+            data = plain(data)
         size = len(data)
         if size > self._max_bytes - len(self):
             raise BufferFull(self._max_bytes)
@@ -235,10 +240,10 @@ def encode(framing: AnyFraming, payload: Data) -> bytes:
     Raises:
         PayloadError: as SendBuffer.append.
     """
-    return encode_all(framing, [bytes(payload)])
+    return encode_all(framing, [plain(payload)])
 
 
-def encode_all(framing: AnyFraming, payloads: Iterable[bytes]) -> bytes:
+def encode_all(framing: AnyFraming, payloads: Iterable[Data]) -> bytes:
     """Make frames of all payloads, one behind the other.
 
     Raises:
@@ -254,11 +259,14 @@ def encode_all(framing: AnyFraming, payloads: Iterable[bytes]) -> bytes:
     return buffer.take()
 
 
-def _lines(framing: AnyFraming, payloads: list[bytes]) -> bytes | None:
+def _lines(framing: AnyFraming, payloads: list[Data]) -> bytes | None:
     """Make lines of all payloads at once; None when they are no lines, or one of them cannot be one."""
     if type(framing) is not Line or framing.ending == b"\r\n":
         return None
-    block = b"\n".join([*payloads, b""])
+    try:
+        block = b"\n".join([*payloads, b""])
+    except TypeError:  # not bytes-like, or not in one piece
+        return None
     size, count = len(block), len(payloads)
     if size - count <= framing.max_bytes:  # all of them together are not too long
         return block if block.count(b"\n") == count and b"\r\n" not in block else None

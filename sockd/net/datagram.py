@@ -291,6 +291,8 @@ def _checked(reply: object) -> Reply:
     Raises:
         TypeError: it is neither None nor bytes-like.
     """
-    if reply is None or isinstance(reply, (bytes, bytearray, memoryview)):
-        return reply
+    if reply is None:
+        return None
+    if isinstance(reply, (bytes, bytearray, memoryview)):
+        return bytes(reply)  # also of a view that is not in one piece
     raise TypeError(f"the handler returned {type(reply).__name__}, not bytes or None")

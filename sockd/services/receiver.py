@@ -24,7 +24,7 @@ def _filler(protocol: object) -> Callable[[bytes], None]:
     def fill(data: bytes) -> None:
         at = 0
         while at < len(data):
-            with memoryview(get_buffer(len(data) - at)) as buffer:
+            with memoryview(get_buffer(len(data) - at)) as given, given.cast("B") as buffer:
                 size = min(len(buffer), len(data) - at)
                 if not size:
                     raise RuntimeError("get_buffer() returned an empty buffer")

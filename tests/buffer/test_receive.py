@@ -2,9 +2,13 @@
 
 import gc
 import os
+import random
 import socket
 import subprocess
 import sys
+import time
+from array import array
+from itertools import islice
 
 import pytest
 
@@ -23,6 +27,7 @@ from sockd.buffer import (
     StrictLine,
     TooLong,
     Truncated,
+    encode_all,
 )
 from sockd.buffer.receive import BATCH_FRAMES
 
@@ -296,15 +301,27 @@ class Counted(ReceiveBuffer):
     looked = 0
     copied = 0
 
-    def _cut(self, data):
-        before = self._scan.searched
-        found = super()._cut(data)
-        self.looked += len(data) - before
+    def _cut(self):
+        before, size = self._scan.searched, len(self._data) - self._begin
+        found = super()._cut()
+        self.looked += size - before
         return found
 
     def feed(self, data):
         before = self._data
         super().feed(data)
+        if self._data is not before:
+            self.copied += len(self._data)
+
+    def _move_on(self, n):
+        before = self._data
+        super()._move_on(n)
+        if self._data is not before:
+            self.copied += len(self._data)
+
+    def _join(self):
+        before = self._data
+        super()._join()
         if self._data is not before:
             self.copied += len(self._data)
 
@@ -331,6 +348,95 @@ def test_a_small_piece_behind_a_large_one_is_not_copied_with_it_each_time():
     assert buffer.copied <= 2_000_000
     buffer.feed(b",")
     assert buffer.pop() == b"x" * 1_000_000
+
+
+@pytest.mark.parametrize("framing", [Line(100), Netstring(100), Fixed(8)], ids=str)
+def test_what_waits_is_not_copied_with_each_batch(framing):
+    wire = encode_all(framing, [b"abcdefgh"] * 1_000_000)
+    buffer = Counted(framing, max_bytes=2**31 - 1)
+    buffer.feed(wire)
+    buffer.copied = 0
+    assert sum(1 for _ in buffer) == 1_000_000
+    assert buffer.copied <= 2 * len(wire)
+    buffer.feed(wire)
+    buffer.copied = 0
+    assert sum(map(len, buffer.views())) == 8_000_000
+    assert buffer.copied <= 2 * len(wire)
+
+
+def test_what_waits_is_not_copied_with_each_piece_that_is_fed():
+    buffer = Counted(Line(100), max_bytes=2**31 - 1)
+    lines = (b"%07d\n" % number for number in range(1_000_000))
+    fed = taken = 0
+    while piece := b"".join(islice(lines, 8192)):
+        buffer.feed(piece)
+        fed += len(piece)
+        for line in islice(buffer, 3):  # much less than comes
+            assert int(line) == taken
+            taken += 1
+        assert buffer.held == fed - 8 * taken
+        assert buffer.offset == 8 * taken
+    assert [int(line) for line in buffer] == list(range(taken, 1_000_000))
+    assert buffer.copied <= 4 * fed
+    assert buffer.held == 0
+
+
+def test_the_time_for_a_frame_does_not_grow_with_what_waits():
+    def seconds_of_one(mebibytes):
+        buffer = ReceiveBuffer(Line(100), max_bytes=2**31 - 1)
+        buffer.feed(b"abcdefg\n" * (mebibytes * 131_072))
+        begun = time.process_time()
+        count = sum(1 for _ in buffer)
+        return (time.process_time() - begun) / count
+
+    assert min(seconds_of_one(48) for _ in range(3)) < 2 * min(seconds_of_one(4) for _ in range(5))  # 3.5 if it did
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_pieces_of_any_size_are_taken_in_any_portions(seed):
+    chance = random.Random(seed)
+    lines = [b"x" * chance.choice((0, 1, 20, 300, 3000)) + b"%d" % number for number in range(3000)]
+    stream = b"".join(line + chance.choice((b"\n", b"\r\n")) for line in lines)
+    buffer = ReceiveBuffer(Line(4000), max_bytes=2**31 - 1)
+    found, views, at = [], [], 0
+    while at < len(stream):
+        size = chance.choice((1, 10, 1000, 100_000, 1_000_000))
+        piece = stream[at : at + size]
+        at += len(piece)
+        buffer.feed(chance.choice((bytes, bytearray, memoryview))(piece))
+        for _ in range(chance.randint(0, 3)):
+            kind = chance.randrange(4)
+            if kind == 0:
+                buffer.feed(buffer.unread())
+            elif kind == 1:
+                buffer.framing = Line(4000 + chance.randrange(3))
+            elif kind == 2:
+                views.append((len(found), list(islice(buffer.views(), chance.choice((1, 5, 1000))))))
+                found += map(bytes, views[-1][1])
+            else:
+                found += islice(buffer, chance.choice((1, 5, 1000)))
+    found += buffer
+    assert found == lines
+    assert buffer.held == 0
+    for begin, some in views:
+        assert [bytes(view) for view in some] == lines[begin : begin + len(some)]  # still
+
+
+@pytest.mark.parametrize("kind", ["I", "h", "d"])
+def test_what_is_fed_counts_in_bytes(kind):
+    numbers = array(kind, range(100))
+    buffer = ReceiveBuffer(Raw())
+    for data in (memoryview(numbers), memoryview(numbers)[::2], memoryview(numbers)[::-1]):
+        buffer.feed(data)
+        assert buffer.held == data.nbytes
+        assert buffer.unread() == data.tobytes()
+        buffer.feed(b"behind others ")
+        buffer.feed(data)
+        assert buffer.unread() == b"behind others " + data.tobytes()
+    full = ReceiveBuffer(Fixed(10), max_bytes=numbers.itemsize * 100 - 1)
+    with pytest.raises(BufferFull):
+        full.feed(memoryview(numbers))
+    assert full.held == 0
 
 
 def test_an_idle_buffer_holds_no_piece_that_was_received():

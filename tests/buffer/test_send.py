@@ -4,6 +4,8 @@ import os
 import random
 import socket
 import ssl
+from array import array
+from dataclasses import replace
 
 import pytest
 from framing_oracle import encoded, events
@@ -15,14 +17,17 @@ from sockd.buffer import (
     Fixed,
     Line,
     Netstring,
+    OctetCount,
     PayloadError,
     Prefix,
     Raw,
     ReceiveBuffer,
     SendBuffer,
+    core,
     encode,
     encode_all,
 )
+from sockd.buffer.send import KEPT_BYTES
 
 TRIES = 20_000 if os.environ.get("SOCKD_SOAK") == "1" else 400
 FRAMINGS = [*STREAMS, Line(3, b"\r\n")]
@@ -230,3 +235,72 @@ def test_a_tls_socket_takes_piece_by_piece():
     while buffer:
         buffer.send_to(target)
     assert target.got == b"a\n" + bytes(70_000) + b"b\n"
+
+
+# ---- data count in bytes, whatever their elements are
+
+
+@pytest.mark.parametrize("kind", ["B", "b", "h", "I", "d"])
+@pytest.mark.parametrize("framing", [one for one in FRAMINGS if not isinstance(one, Fixed)], ids=str)
+def test_elements_of_several_bytes_are_sent_whole(framing, kind):
+    framing = replace(framing, max_bytes=200)
+    numbers = array(kind, [65 + i for i in range(6)])
+    buffer = SendBuffer(framing)
+    for data in (memoryview(numbers), memoryview(numbers)[::2], memoryview(numbers)[:0], memoryview(numbers.tobytes())):
+        payload = data.tobytes()
+        try:
+            wire = encode(framing, payload)
+        except PayloadError:
+            with pytest.raises(PayloadError):
+                encode(framing, data)
+            continue
+        buffer.append(data)
+        assert buffer.take() == wire
+        buffer.extend([payload, data])
+        assert buffer.take() == wire * 2
+        assert encode(framing, data) == wire
+        assert encode_all(framing, [data, data]) == wire * 2
+        buffer.write(data)
+        assert len(buffer) == data.nbytes
+        assert buffer.take() == payload
+        buffer.write(b"x" * KEPT_BYTES)  # is kept as it is, and frames go behind it
+        buffer.append(data)
+        assert buffer.take() == b"x" * KEPT_BYTES + wire
+
+
+def test_limits_count_bytes_too():
+    numbers = memoryview(array("I", [1, 2, 3]))
+    assert encode(Fixed(12), numbers) == numbers.tobytes()
+    with pytest.raises(PayloadError):
+        SendBuffer(Netstring(11)).append(numbers)
+    full = SendBuffer(Raw(), max_bytes=11)
+    for add in (full.append, full.write):
+        with pytest.raises(BufferFull):
+            add(numbers)
+    assert len(full) == 0
+
+
+@pytest.mark.parametrize("data", ["text", 5, None, [1, 2]])
+def test_what_is_not_bytes_like_is_refused(data):
+    buffer = SendBuffer(Netstring(100))
+    for add in (buffer.append, buffer.write, lambda data: buffer.extend([data]), lambda data: encode(Raw(), data)):
+        with pytest.raises(TypeError):
+            add(data)
+    assert len(buffer) == 0
+
+
+def test_a_descriptor_is_sent_whole_elements():
+    reading, writing = os.pipe()
+    numbers = memoryview(array("I", [1, 2, 3]))
+    try:
+        assert core.send(writing, numbers) == 12
+        assert os.read(reading, 100) == numbers.tobytes()
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_an_octet_count_of_nothing_cannot_be():
+    with pytest.raises(PayloadError):
+        encode(OctetCount(10), b"")
+    assert encode(OctetCount(10, mixed=True), b"") == b"\n"
