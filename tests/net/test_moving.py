@@ -6,9 +6,12 @@ import socket
 import msgspec
 import pytest
 
-from sockd.net import moving, packed
-from sockd.net.connection_set import ConnectionSet, Group
+from sockd._sockbuf import ffi, lib
+from sockd.net import moving
+from sockd.net.connection_set import ConnectionSet
+from sockd.net.group import Group
 from sockd.net.sink import Sink
+from sockd.net.socket_address import SocketAddress
 from sockd.wire.framing import Line
 
 
@@ -48,7 +51,7 @@ def row(house):
     near.setblocking(False)
     with far:
         id = connections.add(near, 0)
-        connections.name_peer(id, packed.pack("::1", 4242))
+        connections.peers.name(id, SocketAddress.told("::1", 4242))
         far.send(b"one\npart")
         assert connections.wait(1000) == 1
         connections.dispatch()
@@ -70,7 +73,7 @@ def test_a_row_goes_on(house, row):
     told = msgspec.msgpack.decode(msgspec.msgpack.encode(row), type=moving.Row)
     id, far = other_end(connections, told)
     with far:
-        assert connections.info(id).peer == row.peer
+        assert connections.peers.of(id) == row.peer == SocketAddress.told("::1", 4242)
         far.send(b"ed\n")
         for _ in range(10):
             connections.wait(0)
@@ -89,21 +92,39 @@ def test_numbers_of_another_version_are_left_out(house, row):
         assert connections.info(id).frames == 0
 
 
-@pytest.mark.parametrize("size", [1, 15, 17, 27, 29, 32, 33, 100, 256, 1 << 20])
-def test_a_peer_of_no_size_that_a_name_has_is_refused(house, row, size):
+WRONG = [
+    SocketAddress(socket.AF_INET, "::1", 1),
+    SocketAddress(socket.AF_INET6, "127.0.0.1", 1),
+    SocketAddress(socket.AF_INET, "x" * 1000, 1),
+    SocketAddress(socket.AF_INET, "127.0.0.1\0", 1),
+    SocketAddress(socket.AF_INET, "127.0.0.1", 65_536),
+    SocketAddress(socket.AF_INET, "127.0.0.1", -1),
+    SocketAddress(socket.AF_INET6, "::1", 1, 1 << 32),
+    SocketAddress(socket.AF_INET6, "::1", 1, 0, -1),
+]
+
+
+@pytest.mark.parametrize("peer", WRONG, ids=repr)
+def test_a_peer_that_is_none_is_refused(house, row, peer):
     connections, _ = house()
-    id, far = other_end(connections, msgspec.structs.replace(row, peer=(row.peer * 40_000)[:size]))
+    id, far = other_end(connections, msgspec.structs.replace(row, peer=peer))
     far.close()
     assert id is None
     assert len(connections) == 0
 
 
-def test_a_name_of_another_size_than_its_family_has_is_refused(house, row):
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 27, 29, 32, 33, 100, 256, 1 << 31])
+def test_a_name_of_no_size_that_a_name_has_is_refused(house, row, size):
     connections, _ = house()
-    for peer in (row.peer[:16], packed.pack("127.0.0.1", 1) + bytes(12), bytes(16), bytes(28)):
-        id, far = other_end(connections, msgspec.structs.replace(row, peer=peer))
-        far.close()
-        assert id is None
+    near, far = socket.socketpair()
+    with near, far:
+        near.setblocking(False)
+        peer = row.peer.packed()
+        moved = ffi.new("sb_moved *", {"peer_size": size})
+        ffi.memmove(moved.peer, peer, len(peer))
+        code = lib.sb_set_import(connections.handle, near.fileno(), 0, moved, ffi.NULL, ffi.NULL)
+        assert code == lib.SB_ERR_INVALID
+    assert len(connections) == 0
 
 
 @pytest.mark.parametrize("number", [-1, -(2**63), 2**63 - 1, 2**63, 2**64, -(2**64)])
