@@ -71,6 +71,23 @@ def test_connections_and_close(house):
     assert (done.returncode, done.stderr) == (64, "sockctl: no connection 77; sockctl connections lists them\n")
 
 
+def test_a_number_that_was_read_earlier_ends_nobody_else(house):
+    server = house()
+    for _ in range(3):
+        gone = server.connect()
+        assert gone.ask(b"a") == b"A"
+        (row,) = server.sockctl.ask("connections")
+        server.end_of(gone)
+        newcomer = server.connect()
+        assert newcomer.ask(b"b") == b"B"
+        for number in (row["id"], 2**31 - 1, 2**40):
+            done = server.sockctl.run("close", number)
+            assert done.returncode == 64
+            assert f"no connection {number};" in done.stderr
+        assert newcomer.ask(b"c") == b"C"
+        server.end_of(newcomer)
+
+
 def test_many_connections_are_one_answer(house):
     """More than the socket's buffer takes at once."""
     server = house()
