@@ -26,10 +26,12 @@
 enum {
     SB_RECEIVE = 65536,     /* bytes asked of one connection in one turn */
     SB_SMALL_TAIL = 2048,   /* an unfinished frame this small is copied into the arena again */
+    SB_ROOM_ENOUGH = 32768, /* so much room in its buffer is received into, without asking how much there is */
     SB_OWN_EVENT = 8192,    /* a single frame from this size on is not merged */
     SB_HELD = 64,           /* blocks of lent buffers handed out in one turn */
     SB_POOL = 64,           /* buffers of each size kept for the next to need one: as many as are held in a turn */
-    SB_POOL_SIZES = 13,     /* of 64 bytes, and doubled up to 256 KiB; larger ones are freed */
+    SB_POOL_SIZES = 17,     /* of 64 bytes, and doubled up to 4 MiB; larger ones are freed */
+    SB_POOLED = 16 << 20,   /* bytes of all that are kept: past these the largest are freed */
     SB_EVENTS_A_ROW = 8,    /* a row makes fewer events in a turn: see event() */
     SB_GROUPS = 65535,
     SB_ROWS = 1 << 23,      /* the tables of so many can be addressed with 32 bits */
@@ -235,6 +237,9 @@ void sb__frame_buffer(sb_set *set, struct row *row);
 void sb__frame_raw(sb_set *set, struct row *row, size_t n);
 void sb__drop_tail(sb_set *set, struct row *row);
 void sb__doom(sb_set *set, struct row *row);
+
+/* set_receive.c: what can be received behind so many bytes of a frame, and what it is worth to have room for */
+size_t sb__expected(const struct row *row, size_t tail);
 
 /* set_groups.c */
 int sb__can_frame(const sb_framing *framing);

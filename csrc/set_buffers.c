@@ -48,23 +48,22 @@ static sb_buffer *pooled(sb_set *set, size_t size)
     struct pool *pool = &set->pools[number];
     if (number == SB_POOL_SIZES || pool->count == 0)
         return NULL;
-    size_t capacity = sb_buffer_capacity(pool->kept[pool->count - 1]);
-    if (capacity > memory_left(set))
-        return NULL;
-    set->counts.memory += (int64_t)capacity;
-    return take_from(set, pool);
+    sb_buffer *buffer = take_from(set, pool);
+    set->counts.memory += (int64_t)sb_buffer_capacity(buffer); /* within the limit, as all that is kept was */
+    return buffer;
 }
 
-static int is_over_limit(const sb_set *set)
+static int is_too_much(const sb_set *set)
 {
-    return set->memory_limit > 0 && set->pooled > 0 && set->counts.memory + set->pooled > set->memory_limit;
+    int is_over_limit = set->memory_limit > 0 && set->counts.memory + set->pooled > set->memory_limit;
+    return set->pooled > SB_POOLED || (is_over_limit && set->pooled > 0);
 }
 
-/* Until they are within the limit together with what is lent: the largest first. */
+/* Until they are no more than is kept, and within the limit together with what is lent: the largest first. */
 static void shorten_pools(sb_set *set)
 {
-    for (int i = SB_POOL_SIZES - 1; is_over_limit(set); i--)
-        while (set->pools[i].count > 0 && is_over_limit(set))
+    for (int i = SB_POOL_SIZES - 1; is_too_much(set); i--)
+        while (set->pools[i].count > 0 && is_too_much(set))
             sb_buffer_free(take_from(set, &set->pools[i]));
 }
 
@@ -122,6 +121,7 @@ void sb__give_back(sb_set *set, sb_buffer *buffer)
     }
     set->pools[number].kept[set->pools[number].count++] = buffer;
     set->pooled += (int64_t)capacity;
+    shorten_pools(set);
 }
 
 /* A copy is what realloc(3) would make as well; but the larger one is here already. */

@@ -91,10 +91,19 @@ static void keep_scan(struct row *row, const sb_scan *scan)
     row->dots = (int32_t)scan->dots;
 }
 
+/* A buffer for the beginning of a frame; when as much has come as was asked for, also for what waits behind it: to ask
+ * is cheaper than to move to a larger one at once. */
+static sb_buffer *lend_for(sb_set *set, const struct row *row, size_t size, int *code)
+{
+    size_t more = size < SB_RECEIVE ? 0 : sb__expected(row, size);
+    sb_buffer *buffer = more == 0 ? NULL : sb__lend(set, size + more, code);
+    return buffer != NULL ? buffer : sb__lend(set, size, code);
+}
+
 static int keep_tail(sb_set *set, struct row *row, const char *data, size_t size, const sb_scan *scan)
 {
     int code = 0, first = row->in == NULL;
-    if (first && (row->in = sb__lend(set, size, &code)) == NULL)
+    if (first && (row->in = lend_for(set, row, size, &code)) == NULL)
         return code;
     code = sb__append(set, &row->in, data, size);
     if (code < 0)

@@ -74,13 +74,19 @@ static void receive_in_arena(sb_set *set, struct row *row, size_t tail)
     sb__frame_arena(set, row, tail, (size_t)n);
 }
 
+size_t sb__expected(const struct row *row, size_t tail)
+{
+    size_t waiting = sb__waiting(row->fd), most = 2 * tail < SB_RECEIVE ? SB_RECEIVE : 2 * tail;
+    return waiting < most ? waiting : most;
+}
+
 /* The unfinished frame is large: receive behind it in its own buffer, which grows
  * by what has come, not by what may come. */
 static void receive_in_buffer(sb_set *set, struct row *row)
 {
     char *room;
-    size_t waiting = sb__waiting(row->fd), want = waiting == 0 ? 1 : waiting < SB_RECEIVE ? waiting : SB_RECEIVE;
-    if (sb__room(set, &row->in, want, &room) < 0) {
+    size_t want = sb__buffer_room(row->in) >= SB_ROOM_ENOUGH ? 1 : sb__expected(row, sb_buffer_size(row->in));
+    if (sb__room(set, &row->in, want == 0 ? 1 : want, &room) < 0) { /* 0: its end, as a rule */
         sb__kill(set, row, SB_REASON_LIMIT, 0);
         return;
     }

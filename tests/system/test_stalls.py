@@ -1,7 +1,7 @@
 """A daemon that was held up, by a handler of its own or by being stopped: what peers sent in time is in time.
 
-Seen to fail: without the question to the kernel (csrc/set_late.c) and the turns behind a stall, clients whose lines wait
-are ended with idle-timeout or frame-timeout; with the turn's clock a large reply is a write-stall at once.
+Seen to fail: without the question to the kernel (csrc/set_late.c) and the turns behind a stall, clients whose lines
+wait are ended with idle-timeout or frame-timeout; with the turn's clock a large reply is a write-stall at once.
 """
 
 from __future__ import annotations
