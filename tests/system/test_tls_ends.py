@@ -216,7 +216,7 @@ def question(house, context, how, size, name_of):
     name = name_of(peer.sock)
     peer.send(b"?\n" + b"%s %05d %s\n" % (client, 0, b"." * 88) + client + b" part")
     came = bytearray()
-    while len(came) < size:
+    while len(came) < max(1, size):  # who is reset before the first byte may be gone before it is served
         came += peer.read()
     peer.end(how)
     if how != "reset":
