@@ -29,20 +29,31 @@ class Deadline:
         seconds: from now on.
         passed: called once, unless cancel() comes first.
         abort: ends the peer's descriptor if `passed` fails; see EventLoop.guarded.
+        began: when the time began, if that was earlier, by the loop's clock.
     """
 
     def __init__(
-        self, loop: EventLoop, seconds: float, passed: Callable[[], None], abort: Callable[[], None] | None = None
+        self,
+        loop: EventLoop,
+        seconds: float,
+        passed: Callable[[], None],
+        abort: Callable[[], None] | None = None,
+        *,
+        began: float | None = None,
     ) -> None:
         self._loop = loop
         self._seconds = seconds
         self._passed = passed if abort is None else loop.guarded(passed, abort)
         self._extensions = 0
-        self._timer = loop.call_later(seconds, self._due)
+        now = loop.clock()
+        left = seconds if began is None else began + seconds - now
+        self._timer = loop.call_later(seconds if self._is_unfair(-left) else max(0.0, left), self._due)
+
+    def _is_unfair(self, lateness: float) -> bool:
+        return lateness > max(LATE_SECONDS, LATE_SHARE * self._seconds)
 
     def _due(self) -> None:
-        lateness = self._loop.clock() - self._timer.when
-        if lateness > max(LATE_SECONDS, LATE_SHARE * self._seconds) and self._extensions < MAX_EXTENSIONS:
+        if self._is_unfair(self._loop.clock() - self._timer.when) and self._extensions < MAX_EXTENSIONS:
             self._extensions += 1
             self._timer = self._loop.call_later(self._seconds, self._due)
         else:

@@ -64,6 +64,20 @@ def test_a_loop_that_is_always_late_judges_in_the_end(bench):
     assert len(bench.passed) == 1
 
 
+@pytest.mark.parametrize(
+    ("began", "passes"), [(99.5, 100.5), (99.0, 100.0), (98.6, 100.0), (98.4, 101.0), (50.0, 101.0)]
+)
+def test_time_that_began_earlier(bench, began, passes):
+    """Whoever comes from elsewhere has the rest, and all of it anew when most of it was lost there."""
+    bench.now = 100.0
+    bench.deadline(1, began=began)
+    if passes > bench.now:
+        bench.at(passes - 0.01)
+        assert bench.passed == []
+    bench.at(passes + 0.01)
+    assert len(bench.passed) == 1
+
+
 def test_it_can_be_taken_back_at_any_time(bench):
     first, second = bench.deadline(1), bench.deadline(1)
     first.cancel()

@@ -88,8 +88,9 @@ class Session:
         """
         if returned is not None:
             self._began = returned.began
-        timeout = float(self._server.settings.negotiation_timeout)  # anew for who comes from the relay, once
-        self._timer: Deadline | Timer = Deadline(self._loop, timeout, lambda: self._late(timeout), self.abort)
+        timeout = float(self._server.settings.negotiation_timeout)
+        late = partial(self._late, timeout)
+        self._timer: Deadline | Timer = Deadline(self._loop, timeout, late, self.abort, began=self._began)
         if self._watch(self._readable) and returned is not None:
             self._go_on(returned)
 
