@@ -8,7 +8,6 @@ what is cut here are frames that it has found.
 from __future__ import annotations
 
 import pickle
-import struct
 from array import array
 from typing import TYPE_CHECKING, Any
 
@@ -38,13 +37,15 @@ _room_for = ffi.new_allocator(should_clear_after_alloc=False)
 
 
 def bytes_of(reply: object) -> bytes:
-    """Return a reply as bytes.
+    """Return a reply as bytes: what lies in its memory, whatever methods its class may have of its own.
 
     Raises:
         TypeError: it is not bytes-like.
     """
+    if type(reply) is bytes:
+        return reply
     if isinstance(reply, (bytes, bytearray, memoryview)):
-        return bytes(reply)
+        return bytes(memoryview(reply))
     raise TypeError(f"the handler returned {type(reply).__name__}, not bytes or None")
 
 
@@ -118,9 +119,11 @@ class Codec:
         """Answer an event with a frame for each of its own; False when one of them is none, and nothing was sent."""
         try:
             block = b"".join(replies)
-        except TypeError:
+            lengths = array("I", map(len, replies))
+        except BaseException:  # None; or what a reply's own class does, which is found out one by one
             return False
-        lengths = array("I", map(len, replies))
+        if sum(lengths) != len(block):
+            return False
         if self._out is None:
             self._out = ffi.gc(lib.sb_buffer_new(MOST_BYTES), lib.sb_buffer_free)
         out = self._out
@@ -179,7 +182,7 @@ class LineCodec(Codec):
         """Put it behind each; all at once where none is None."""
         try:
             return self._ending.join([*replies, b""])  # type: ignore[list-item] # what is no bytes: below
-        except TypeError:
+        except BaseException:
             return super().encode_each(replies)
 
 
@@ -233,7 +236,7 @@ class RecordCodec(Codec):
         """Answer with a record for each."""
         try:
             block = b"".join(map(self._record.pack, replies))
-        except (TypeError, struct.error):
+        except BaseException:  # no tuple; or what a reply's own class does
             return False
         self._set.reply_lengths(index, block, array("I", (self._record.size,)) * len(replies))
         return True

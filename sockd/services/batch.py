@@ -38,7 +38,7 @@ def encode(replies: BatchReply, codec: Codec, frames: int, endings: list[bytes] 
         TypeError, ValueError: the replies are neither, or not as many.
     """
     if isinstance(replies, (bytes, bytearray, memoryview)):
-        return bytes(replies)
+        return bytes_of(replies)
     if replies is None:
         return b""
     if not isinstance(replies, list):

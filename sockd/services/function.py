@@ -168,7 +168,7 @@ class LineSink(FunctionSink):
         if error is None:
             try:
                 block = self._ending.join(done) + self._ending  # type: ignore[arg-type] # None: settled below
-            except TypeError:
+            except BaseException:  # None; or what a reply's own class does, which is found out one by one
                 block = b""
             if self._set.reply_lines(index, block):
                 return

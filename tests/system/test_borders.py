@@ -200,6 +200,59 @@ def test_whatever_a_handler_raises_ends_its_connection_alone(serve, app, kind):
     assert not server.having("defect")
 
 
+LIES = """
+class Lies(bytes):
+    def __len__(self):
+        raise SystemExit
+
+    __bytes__ = __iter__ = __len__
+
+
+class Less(bytes):
+    def __len__(self):
+        return -1
+
+
+class Row(tuple):
+    def __iter__(self):
+        raise SystemExit
+
+
+def lie(frame):
+    if isinstance(frame, tuple):
+        return Row(frame) if frame[0] == 7 else frame
+    return {b"lies": Lies, b"less": Less}.get(frame, bytes)(frame)
+
+
+records = sockd.Service(framing=sockd.Record("!H"))
+records.frame(lie)
+lying_netstring = sockd.Service(framing=sockd.Netstring(max_bytes=1000))
+lying_netstring.frame(lie)
+lying_batch = sockd.Service()
+lying_batch.frames(lambda lines: [lie(line) for line in lines])
+"""
+
+
+def test_a_reply_whose_class_lies_of_itself_is_its_bytes_or_a_failure_of_its_handler(serve, app):
+    (app / "borders.py").write_text(APP + LIES)
+    services = ["borders:lie", "borders:lying_batch", "borders:lying_netstring", "borders:records"]
+    server = serve(config=listeners(*services))
+    for service in services[:2]:
+        honest, peer = server.connect(where(server, service)), server.connect(where(server, service))
+        peer.send(b"lies\nless\nhonest\n")
+        assert peer.lines(3) == [b"lies\n", b"less\n", b"honest\n"], service
+        assert honest.ask(b"x") == b"x"
+    peer = server.connect(where(server, services[2]))
+    peer.send(b"4:lies,4:less,6:honest,")
+    peer.half_close()
+    assert peer.to_end() == b"4:lies,4:less,6:honest,"
+    peer = server.connect(where(server, services[3]))
+    peer.send(b"\0\1\0\7\0\2")
+    assert peer.to_end() == b"\0\1"
+    assert server.end_of(peer)["reason"] == "handler-error"
+    assert not server.having("defect")
+
+
 @pytest.mark.parametrize("kind", ["act", "blocking"])
 @pytest.mark.parametrize("name", ["SystemExit", "StopIteration", "ValueError"])
 def test_frames_before_it_are_answered_and_none_is_handed_out_twice(serve, app, kind, name):
