@@ -96,7 +96,7 @@ class Http(Protocol):
         if self._is_on_loopback() and not is_of_loopback(request.host, socket.gethostname()):
             raise RequestError(
                 HTTPStatus.MISDIRECTED_REQUEST,
-                "on loopback Host has to be localhost, a loopback address or the name of this machine",
+                "on loopback Host is localhost, a loopback address, the name of this machine, or one without a dot",
             )
 
     def _is_on_loopback(self) -> bool:
