@@ -5,12 +5,17 @@ Run by setuptools through ``cffi_modules``; paths are relative to the root of th
 
 import os
 import re
+import sys
 from pathlib import Path
 
 from cffi import FFI
 
 CSRC = Path("csrc")
-PARTS = [Path("sockd/buffer/batch.c"), Path("sockd/process/spawn.c")]  # of the extension alone
+PROCESS = Path("sockd/process")
+PARTS = [  # of the extension alone
+    Path("sockd/buffer/batch.c"),
+    *(PROCESS / name for name in ("spawn.c", "last_words.h", "last_words.c", "stop_bound.c")),
+]
 SOURCES = sorted(path.name for path in CSRC.glob("*.c"))
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes"]
 
@@ -30,14 +35,15 @@ def words(variable: str) -> list[str]:
 
 ffibuilder = FFI()
 ffibuilder.cdef(declarations((CSRC / "sockbuf.h").read_text(encoding="utf-8")))
-for part in PARTS:
-    ffibuilder.cdef(declarations(part.read_text(encoding="utf-8")))
+for text in (part.read_text(encoding="utf-8") for part in PARTS):
+    if "<cffi>" in text:
+        ffibuilder.cdef(declarations(text))
 ffibuilder.set_source(
     "sockd._sockbuf",
     '#include "sockbuf.h"\n' + "".join(part.read_text(encoding="utf-8") for part in PARTS),
     sources=[str(CSRC / name) for name in SOURCES],
-    include_dirs=[str(CSRC)],
-    depends=[str(path) for path in CSRC.glob("*.h")],
+    include_dirs=[str(CSRC), str(PROCESS)],
+    depends=[str(path) for path in (*CSRC.glob("*.h"), *PARTS)],
     define_macros=[("_GNU_SOURCE", "1")],
     extra_compile_args=[
         "-std=c11",
@@ -46,5 +52,6 @@ ffibuilder.set_source(
         *WARNINGS,
         *os.environ.get("SOCKD_CFLAGS", "").split(),
     ],
+    libraries=["rt"] if sys.platform == "linux" else [],  # timer_create(2), before glibc 2.34
     extra_link_args=words("SOCKD_LDFLAGS"),
 )
