@@ -84,10 +84,6 @@ ffibuilder.set_source(
         *accepted(HARDENING),
         *os.environ.get("SOCKD_CFLAGS", "").split(),
     ],
-<<<<<<< HEAD
-    libraries=["rt"] if sys.platform == "linux" else [],  # timer_create(2), before glibc 2.34
-    extra_link_args=words("SOCKD_LDFLAGS"),
-=======
     extra_link_args=[*accepted(HARDENED_LINK), *words("SOCKD_LDFLAGS")],
->>>>>>> main
+    libraries=["rt"] if sys.platform == "linux" else [],  # timer_create(2), before glibc 2.34
 )
