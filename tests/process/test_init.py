@@ -90,10 +90,10 @@ def test_signals_reach_the_daemon(contained):
     one.connect(3).sendall(b"x\n")
     one.wait_for("loop stalled")
     ends = stuck.Ends(one.init)
-    stuck.send(one.init, signal.SIGTERM, _until)
     os.kill(one.init, signal.SIGTERM)
+    os.kill(one.init, signal.SIGINT)  # of two of a kind the kernel may make one, on the second half of their way
     assert ends.wait(10) < 1.0 + stuck.SLACK_S
-    assert one.process.wait(10) == 128 + signal.SIGTERM
+    assert one.process.wait(10) in (128 + signal.SIGTERM, 128 + signal.SIGINT)
     assert one.wait_for("ended by force")["at"].endswith(("app.py:28", "app.py:29"))
 
 
