@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import os
+import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 FORMS = "a handler is a function from line to reply, a coroutine function, a protocol class or a sockd.Service"
 PROTOCOL_METHODS = ("data_received", "frame_received", "line_received", "buffer_updated")
+STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 RAW_METHODS = ("data_received", "buffer_updated")
 
 
@@ -30,8 +33,17 @@ def find(text: str) -> Service:
         text: `module:attribute`, dots allowed on both sides.
 
     Raises:
-        HandlerError: it cannot be imported, or is no handler.
+        HandlerError: it cannot be imported, or is no handler; also where its module ends the program (SystemExit).
     """
+    try:
+        return _find(text)
+    except HandlerError:
+        raise
+    except BaseException as error:  # such as of a property, or of a signature that cannot be read
+        raise HandlerError(f"{text}: failed at {place_of(error)}") from error
+
+
+def _find(text: str) -> Service:
     module_name, _, attribute = text.partition(":")
     found: Any = _import(module_name, text)
     for part in attribute.split("."):
@@ -45,16 +57,21 @@ def find(text: str) -> Service:
 def _import(name: str, text: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except BaseException as error:  # also SystemExit: whoever imports a handler's module is not ended by it
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
-            raise HandlerError(
-                f"{text}: there is no module {error.name!r} in the current folder or among the installed packages"
-            ) from None
+            raise HandlerError(f"{text}: {_not_there(error.name)}") from None
         raise HandlerError(f"{text}: importing {name!r} failed at {place_of(error)}") from error
 
 
+def _not_there(module: str) -> str:
+    folder = sys.path[0]
+    if folder and os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):
+        return f"there is no module {module!r} that may be read: {folder} is closed to uid {os.geteuid()}"
+    return f"there is no module {module!r} in the current folder or among the installed packages"
+
+
 def place_of(error: BaseException) -> str:
-    """Return `file:line: Kind: message` of the innermost line that is not the import machinery's."""
+    """Return `file:line: Kind: message` of the innermost line that is not Python's own, such as argparse's."""
     said = f"{type(error).__name__}: {error}"
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
@@ -63,7 +80,14 @@ def place_of(error: BaseException) -> str:
         for frame in traceback.extract_tb(error.__traceback__)
         if not frame.filename.startswith("<frozen") and frame.filename not in (__file__, importlib.__file__)
     ]
-    return f"{frames[-1].filename}:{frames[-1].lineno}: {said}" if frames else said
+    place = next(
+        (frame for frame in reversed(frames) if not _is_pythons(frame.filename)), frames[-1] if frames else None
+    )
+    return said if place is None else f"{place.filename}:{place.lineno}: {said}"
+
+
+def _is_pythons(file: str) -> bool:
+    return file.startswith(STANDARD_LIBRARY) and "site-packages" not in file and "dist-packages" not in file
 
 
 def _missing(text: str, owner: object, attribute: str) -> str:
