@@ -360,6 +360,9 @@ int sb_sources_open(const sb_sources *sources, const char *peer, size_t size);
 /* How often sb_sources_enter has said no. */
 uint64_t sb_sources_refused(const sb_sources *sources);
 
+/* Which source was past the limit the last time: 16 bytes, as an address of IPv6.  Returns the bits of its prefix. */
+int sb_sources_refused_last(const sb_sources *sources, char *key);
+
 /*
  * ---- set: many connections
  *

@@ -24,6 +24,7 @@ struct source {
 struct sb_sources {
     sb_sources_rule rule;
     uint64_t refused;
+    unsigned char last[16]; /* who was refused last */
     size_t places, taken; /* places: a power of two */
     struct source *table;
 };
@@ -157,8 +158,10 @@ static int count_one(sb_sources *sources, const char *peer, size_t size, int32_t
     if (!key_of(sources, peer, size, key))
         return 0;
     struct source *one = place_of(sources, key);
-    if (one->count >= most)
+    if (one->count >= most) {
+        memcpy(sources->last, key, sizeof key);
         return SB_ERR_LIMIT;
+    }
     if (one->count == 0) {
         if (make_room(sources) < 0)
             return SB_ERR_NOMEM;
@@ -204,6 +207,12 @@ int sb_sources_open(const sb_sources *sources, const char *peer, size_t size)
 {
     unsigned char key[16];
     return key_of(sources, peer, size, key) ? place_of(sources, key)->count : 0;
+}
+
+int sb_sources_refused_last(const sb_sources *sources, char *key)
+{
+    memcpy(key, sources->last, sizeof sources->last);
+    return is_mapped(sources->last) ? sources->rule.prefix4 : sources->rule.prefix6;
 }
 
 uint64_t sb_sources_refused(const sb_sources *sources)

@@ -59,6 +59,9 @@ static void a_limit(void)
     CHECK_EQ(enter(sources, "192.0.2.1"), SB_ERR_LIMIT);
     CHECK_EQ(enter(sources, "192.0.2.2"), 1);
     CHECK_EQ(sb_sources_refused(sources), 1);
+    char key[16], text[INET6_ADDRSTRLEN];
+    CHECK_EQ(sb_sources_refused_last(sources, key), 32);
+    CHECK_TEXT(inet_ntop(AF_INET6, key, text, sizeof text), "::ffff:192.0.2.1");
     struct peer peer = of("192.0.2.1");
     CHECK_EQ(sb_sources_add(sources, peer.bytes, peer.size), 1); /* was let in elsewhere */
     CHECK_EQ(open_of(sources, "192.0.2.1"), 3);
@@ -82,6 +85,9 @@ static void a_site(void)
     CHECK_EQ(enter(sources, "2001:db8:0:1::1"), 1);
     CHECK_EQ(enter(sources, "2001:db8:0:1:ffff::"), 1);
     CHECK_EQ(enter(sources, "2001:db8:0:1::2"), SB_ERR_LIMIT);
+    char key[16], text[INET6_ADDRSTRLEN];
+    CHECK_EQ(sb_sources_refused_last(sources, key), 64);
+    CHECK_TEXT(inet_ntop(AF_INET6, key, text, sizeof text), "2001:db8:0:1::");
     CHECK_EQ(enter(sources, "2001:db8:0:2::1"), 1);
     sb_sources_free(sources);
     sb_sources_rule rule = {.most = 1, .prefix4 = 12, .prefix6 = 0, .loopback = 1, .seed = 1};

@@ -14,6 +14,7 @@ import errno
 import logging
 import os
 import socket
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -123,6 +124,11 @@ class DatagramListener:
 
     def __str__(self) -> str:
         return str(self._listening)
+
+    @property
+    def refused(self) -> Counter[str]:
+        """Nobody connects; what became of datagrams is in the counts."""
+        return Counter()
 
     @property
     def came(self) -> int:
