@@ -67,6 +67,8 @@ void sb__relay_end(sb_relay *relay, struct pair *pair, int reason, int error, in
         .side = side,
         .moved = {pair->way[0].moved, pair->way[1].moved},
     };
+    if (pair->client.sources != NULL)
+        sb_sources_leave(pair->client.sources, pair->client.peer, (size_t)pair->client.peer_size);
     for (int i = 0; i < 2; i++) {
         if (pair->fd[i] >= 0)
             close_one(pair->fd[i], reason);

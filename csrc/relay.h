@@ -55,6 +55,7 @@ struct client {
     int32_t group;
     int32_t peer_size;
     int32_t is_ahead; /* it has sent more than its request, or its end of file, which is left in its socket */
+    sb_sources *sources; /* in which it counts; NULL: in none */
     int64_t began_ms, due_ms; /* due: -1 never */
     int64_t connect_ms;
     char peer[28], target[28];

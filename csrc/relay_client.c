@@ -102,6 +102,7 @@ static sb_relay_returned *return_client(sb_relay *relay, struct pair *pair, int 
         .error = error,
         .peer_size = client->peer_size,
         .was_asked = pair->phase >= PHASE_ASKED,
+        .counted = client->sources != NULL,
         .began_ms = client->began_ms,
     };
     memcpy(one->peer, client->peer, sizeof one->peer);
@@ -324,7 +325,8 @@ static int64_t within(const sb_relay *relay, int64_t ms)
     return ms > 0 ? relay->now_ms + sb__lesser(ms, SB_FOREVER_MS) : -1;
 }
 
-static int let_in(sb_relay *relay, int fd, const sb_relay_door *door, const struct sockaddr_storage *peer)
+/* 0, or the errno for which nobody can be let in. */
+static int let_in(sb_relay *relay, int fd, const sb_relay_door *door, const struct sockaddr_storage *peer, int counted)
 {
     struct pair *pair = sb__relay_enter(relay, (struct pair){
         .fd = {fd, -1},
@@ -333,6 +335,7 @@ static int let_in(sb_relay *relay, int fd, const sb_relay_door *door, const stru
         .half_ms = sb__lesser(door->half_ms, SB_FOREVER_MS),
         .client = {
             .group = door->group,
+            .sources = counted ? door->sources : NULL,
             .began_ms = relay->now_ms,
             .due_ms = within(relay, door->negotiation_ms),
             .connect_ms = door->connect_ms,
@@ -345,6 +348,8 @@ static int let_in(sb_relay *relay, int fd, const sb_relay_door *door, const stru
     if (sb__relay_watch(relay, pair, 0, EPOLL_CTL_ADD) < 0) {
         int error = errno;
         close(fd);
+        if (counted)
+            sb_sources_leave(door->sources, pair->client.peer, (size_t)pair->client.peer_size);
         sb__relay_leave(relay, pair);
         return error;
     }
@@ -369,7 +374,10 @@ int sb_relay_accept(sb_relay *relay, int listener, const sb_relay_door *door, in
             break;
         if (fd == SB_LOST)
             continue;
-        *stopped = let_in(relay, fd, door, &peer);
+        int counted = sb__enters(door->sources, fd, &peer, size);
+        if (counted < 0)
+            continue;
+        *stopped = let_in(relay, fd, door, &peer, counted);
         came += *stopped == 0;
     }
     return came;

@@ -73,7 +73,8 @@ enum {
 
 enum {
     AGAIN_WANTED = 1, /* `in` has bytes that its framing has not seen */
-    AGAIN_LISTED = 2  /* is in set->again, also when the row is used again */
+    AGAIN_LISTED = 2, /* is in set->again, also when the row is used again */
+    AGAIN_COUNTED = 4 /* nothing of framing, for which there was no bit left: it counts in its group's sources */
 };
 
 struct row {
@@ -111,6 +112,7 @@ struct item {
 /* What the connections of a group have done that have ended; given_up: its number is free. */
 struct tally {
     int given_up;
+    sb_sources *sources; /* in which connections that are accepted count; NULL: none */
     sb_totals ended;
 };
 
@@ -231,6 +233,9 @@ int sb__is_name(const char *peer, size_t size); /* a sockaddr_in or sockaddr_in6
 enum { SB_NOBODY = -1, SB_LOST = -2 };
 int sb__accept(int listener, struct sockaddr_storage *peer, socklen_t *size, int *stopped);
 
+/* Count it where it comes from: 1, 0 where nobody counts; < 0: it is one too many, and is closed. */
+int sb__enters(sb_sources *sources, int fd, const struct sockaddr_storage *peer, socklen_t size);
+
 /* set_frame.c */
 void sb__frame_arena(sb_set *set, struct row *row, size_t tail, size_t n);
 void sb__frame_buffer(sb_set *set, struct row *row);
@@ -247,6 +252,7 @@ sb_framing sb__bounded(const sb_framing *framing);
 const sb_framing *sb__framing_of(const sb_set *set, const struct row *row);
 int sb__is_group(const sb_set *set, int group);
 void sb__count_end(sb_set *set, const struct row *row);
+void sb__leave_source(sb_set *set, struct row *row); /* counted there or not */
 
 /* set_unread.c */
 void sb__look_again(sb_set *set, struct row *row);

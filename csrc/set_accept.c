@@ -4,7 +4,8 @@
  * DESCRIPTION
  *   A batch of accept(2), each connection into a row.  An error that belongs to
  *   one connection (ECONNABORTED, EPROTO, EPERM and kin) passes it over; one
- *   that belongs to the system stops the batch and is told.
+ *   that belongs to the system stops the batch and is told.  Who is past the limit
+ *   of his source is closed.
  */
 #include "set.h"
 
@@ -105,6 +106,7 @@ int sb_set_peer(sb_set *set, int id, const char *peer, size_t size)
     struct row *row = sb__row(set, id);
     if (row == NULL || !sb__is_name(peer, size))
         return SB_ERR_LIMIT;
+    sb__leave_source(set, row); /* of which it is not any more */
     if (size > 0)
         memcpy(row->peer, peer, size);
     row->peer_size = (uint8_t)size;
@@ -158,12 +160,21 @@ int sb__accept(int listener, struct sockaddr_storage *peer, socklen_t *size, int
     return SB_LOST; /* ECONNABORTED, EPROTO, EPERM and kin */
 }
 
+int sb__enters(sb_sources *sources, int fd, const struct sockaddr_storage *peer, socklen_t size)
+{
+    int counted = sources == NULL ? 0 : sb_sources_enter(sources, (const char *)peer, size);
+    if (counted < 0)
+        close(fd);
+    return counted;
+}
+
 int sb_set_accept(sb_set *set, int listener, int group, int most, int *stopped)
 {
     int came = 0;
     if (!sb__is_group(set, group))
         return SB_ERR_INVALID;
     *stopped = 0;
+    sb_sources *sources = set->tallies[group].sources;
     sb__now(set);
     for (int i = 0; i < most; i++) {
         if (set->counts.connections == set->slots.size) {
@@ -179,11 +190,18 @@ int sb_set_accept(sb_set *set, int listener, int group, int most, int *stopped)
         }
         if (fd == SB_LOST)
             continue;
-        if (add(set, fd, group, &peer, size) < 0) {
+        int counted = sb__enters(sources, fd, &peer, size);
+        if (counted < 0)
+            continue;
+        int id = add(set, fd, group, &peer, size);
+        if (id < 0) {
             *stopped = set->error;
             close(fd);
+            if (counted)
+                sb_sources_leave(sources, (const char *)&peer, size);
             break;
         }
+        sb__row_of(set, id)->again |= counted ? AGAIN_COUNTED : 0;
         came++;
     }
     return came;

@@ -141,6 +141,19 @@ void sb__count_end(sb_set *set, const struct row *row)
     ended->reasons[row->reason]++;
 }
 
+void sb_set_sources(sb_set *set, int group, sb_sources *sources)
+{
+    if (sb__is_group(set, group))
+        set->tallies[group].sources = sources;
+}
+
+void sb__leave_source(sb_set *set, struct row *row)
+{
+    if (row->again & AGAIN_COUNTED)
+        sb_sources_leave(set->tallies[row->group].sources, row->peer, row->peer_size);
+    row->again &= (uint8_t)~AGAIN_COUNTED;
+}
+
 static int is_live(const struct row *row)
 {
     return row->state != ROW_FREE && row->state != ROW_CLOSED;

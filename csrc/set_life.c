@@ -91,6 +91,7 @@ int sb_set_changes(sb_set *set)
 void sb__bury(sb_set *set, struct row *row)
 {
     row->state = ROW_CLOSED;
+    sb__leave_source(set, row);
     sb__wheel_take_down(&set->wheel, sb__number(set, row));
     sb__update_interest(set, row);
     row->slot.next = set->dead_rows;

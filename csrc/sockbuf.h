@@ -15,6 +15,7 @@
  *     sb_set      many connections: one call a turn waits, receives and
  *                 frames; one call sends the replies of a turn
  *     sb_relay    pairs of sockets, the bytes of each sent on to the other
+ *     sb_sources  how many connections are open from where, and no more
  *
  *   Spans are offsets.  A pointer handed out is valid until the next call that
  *   changes its buffer or set; each contract below says which calls those are.
@@ -321,6 +322,48 @@ typedef struct sb_piece {
 long sb_send_gather(int fd, const sb_piece *pieces, size_t count) SB_MUST_CHECK;
 
 /*
+ * ---- sources: how many connections are open from where
+ *
+ * A source is an address cut to a prefix, for a site has a whole /64 of IPv6 (RFC
+ * 6177); ::ffff:a.b.c.d is the IPv4 address.  A table lives longer than whatever
+ * counts in it.  peer, here: a struct sockaddr_in or sockaddr_in6, by its size; any other is not counted.
+ */
+typedef struct sb_sources sb_sources;
+
+typedef struct sb_sources_rule {
+    int32_t most;             /* open at once from one source, 1 or more */
+    int32_t prefix4, prefix6; /* bits that make up a source */
+    int32_t loopback;         /* whether 127.0.0.0/8 and ::1 count as well */
+    uint64_t seed;            /* random, so that nobody can choose addresses that lie in one place */
+} sb_sources_rule;
+
+/* NULL: no memory, or a number that makes no sense. */
+sb_sources *sb_sources_new(const sb_sources_rule *rule) SB_MUST_CHECK;
+void sb_sources_free(sb_sources *sources); /* NULL does nothing */
+
+/* Count one more.  Returns 1; 0: it is not counted; or, nothing counted, SB_ERR_LIMIT: as many as may be are open,
+ * SB_ERR_NOMEM: and so it had better not be let in. */
+int sb_sources_enter(sb_sources *sources, const char *peer, size_t size) SB_MUST_CHECK;
+
+/* The same past the limit, of one that was let in elsewhere; never SB_ERR_LIMIT. */
+int sb_sources_add(sb_sources *sources, const char *peer, size_t size) SB_MUST_CHECK;
+
+/* Count one less, of one that was counted. */
+void sb_sources_leave(sb_sources *sources, const char *peer, size_t size);
+
+/* Another limit, 1 or more; those that are open stay. */
+void sb_sources_limit(sb_sources *sources, int32_t most);
+
+/* How many are open from there. */
+int sb_sources_open(const sb_sources *sources, const char *peer, size_t size);
+
+/* How often sb_sources_enter has said no. */
+uint64_t sb_sources_refused(const sb_sources *sources);
+
+/* Which source was past the limit the last time: 16 bytes, as an address of IPv6.  Returns the bits of its prefix. */
+int sb_sources_refused_last(const sb_sources *sources, char *key);
+
+/*
  * ---- set: many connections
  *
  * A connection is a row of one table; its id is the row's number and, above it,
@@ -533,6 +576,11 @@ int sb_set_fileno(const sb_set *set);
 /* With epoll: report a descriptor of the caller's in sb_set_readies when it is
  * ready for mask; mask 0 ends that.  Returns 0 or SB_ERR_FAULT. */
 int sb_set_watch(sb_set *set, int fd, int mask) SB_MUST_CHECK;
+
+/* What sb_set_accept accepts into a group counts in a table of sources until it ends, is forgotten or gets another
+ * peer; who is past the limit there is closed at once.  Once for a group, before anything is accepted into it; the
+ * table has to live as long as the group. */
+void sb_set_sources(sb_set *set, int group, sb_sources *sources);
 
 /* Accept up to most connections from a listening descriptor into group.
  * Connections that died in the queue are passed over (accept(2)).
@@ -789,6 +837,7 @@ typedef struct sb_relay_door {
     int64_t connect_ms;
     int64_t idle_ms;        /* as of a pair */
     int64_t half_ms;
+    sb_sources *sources;    /* in which they count until their end; who is past the limit there is closed; NULL: none */
 } sb_relay_door;
 
 /* A client asks to be connected. */
@@ -818,6 +867,7 @@ typedef struct sb_relay_returned {
     int32_t peer_size;
     int32_t size;      /* of data */
     int32_t was_asked; /* whether a request of its was in sb_relay_requests */
+    int32_t counted;   /* it counts in the door's sources still, and is the caller's to count less */
     int64_t began_ms;
     char peer[28];
     char data[68];     /* what was read of it and not answered */

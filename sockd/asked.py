@@ -121,7 +121,7 @@ class Asked:
         if listener.counts is not None:
             return row | {"datagrams": asdict(listener.counts)}
         queue = listener.queue
-        row |= {"open": listener.open}
+        row |= {"open": listener.open, "refused": dict(sorted(listener.refused.items()))}
         return row | {"queue": asdict(queue)} if queue is not None else row
 
     def connections(self, _words: Words) -> list[dict[str, object]]:

@@ -6,6 +6,7 @@ workers that are ready to serve by it; to start it is to have them accept, and t
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,6 @@ from sockd.wire.control import Question
 
 if TYPE_CHECKING:
     import socket
-    from collections import Counter
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sockd.crew import Crew
@@ -234,6 +234,7 @@ class Fleet(Serving):
             if isinstance(served.listener, Lent):
                 served.listener.came = self._sum.came[str(served)]
                 served.listener.open = self._sum.open[str(served)]
+                served.listener.refused = Counter(self._sum.refused.get(str(served)))
                 if served.listener.counts is not None:
                     served.listener.counts = DatagramCounts(**dict(self._sum.datagrams.get(str(served)) or {}))
 

@@ -31,6 +31,7 @@ class Numbers:
         came, open: of each listener, by its address.
         descriptors: of each service.
         datagrams: what became of them, of each listener.
+        refused: connections that were not let in, of each listener, by the reason.
         handlers, turns: times.
         usage: of the process, as Prometheus names it.
     """
@@ -47,6 +48,7 @@ class Numbers:
     usage: Counter[str] = field(default_factory=Counter)
     descriptors: Counter[str] = field(default_factory=Counter)
     defects: int = 0
+    refused: dict[str, Counter[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, serving: Serving, usage: Mapping[str, float]) -> Numbers:
@@ -64,6 +66,7 @@ class Numbers:
                 numbers.datagrams[str(served)] = Counter(asdict(listener.counts))
             else:
                 numbers.open[str(served)] = listener.open
+                numbers.refused[str(served)] = Counter(listener.refused)
         return numbers
 
     # ---- told
@@ -83,6 +86,7 @@ class Numbers:
             "usage": self.usage,
             "descriptors": self.descriptors,
             "defects": self.defects,
+            "refused": self.refused,
         }
 
     @classmethod
@@ -101,6 +105,7 @@ class Numbers:
             Counter(table["usage"]),
             Counter(table["descriptors"]),
             table["defects"],
+            {name: Counter(one) for name, one in table.get("refused", {}).items()},
         )
 
     # ---- added up
@@ -119,6 +124,7 @@ class Numbers:
             self.usage + other.usage,
             self.descriptors + other.descriptors,
             self.defects + other.defects,
+            _joined(self.refused, other.refused, Counter.__add__),
         )
 
     def past(self) -> Numbers:
@@ -131,6 +137,7 @@ class Numbers:
             turns=self.turns,
             usage=Counter({name: value for name, value in self.usage.items() if name in GROWING}),
             defects=self.defects,
+            refused=self.refused,
         )
 
 

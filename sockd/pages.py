@@ -144,6 +144,12 @@ class Pages:
         yield Family("sockd_accept_queue_connections", "gauge", "Connections that wait to be accepted", length)
         yield Family("sockd_accept_queue_limit", "gauge", "How many may wait", limit)
         yield Family("sockd_accept_queue_overflows_total", "counter", "Packets dropped for a full queue", drops)
+        refused: Samples = [
+            ({**_where(served), "reason": why}, count)
+            for served in listeners
+            for why, count in sorted(served.listener.refused.items())
+        ]
+        yield Family("sockd_refused_total", "counter", "Connections that were not let in", refused)
         yield Family("sockd_datagrams_total", "counter", "What became of datagrams", [*_datagrams(listeners)])
 
     def _of_time(self) -> Iterator[Family]:

@@ -168,10 +168,10 @@ class ListenSettings:
     )
     max_connections_per_source: int | None = setting(
         None,
-        help="open at once from one source",
+        help="open at once from one source; unset: 50, and no limit for 127.0.0.0/8 and ::1; 0: no limit",
         source="Postfix smtpd_client_connection_count_limit",
         unit="connections",
-        low=1,
+        low=0,
         high=1_000_000,
     )
     source_prefix_ipv4: int = setting(32, help="bits that make up a source", source="", unit="bits", low=8, high=32)

@@ -65,7 +65,7 @@ class TlsSettings:
     )
     max_handshakes: int = setting(
         1024,
-        help="handshakes under way at once; past them a new connection is closed",
+        help="handshakes under way at once; a source may have as many as are free, its oldest silent one makes room",
         source="what a second of a busy server has",
         unit="handshakes",
         low=1,

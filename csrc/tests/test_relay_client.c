@@ -778,7 +778,44 @@ static void accepting(void)
     close_house();
 }
 
+/* Each source so many; those that are the caller's again count until it says so. */
+static void a_share_for_each_source(void)
+{
+    static const sb_sources_rule rule = {.most = 2, .prefix4 = 32, .prefix6 = 64, .loopback = 1, .seed = 1};
+    open_house(AF_INET, MOST);
+    struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    sb_sources *sources = house.door.sources = sb_sources_new(&rule);
+    int clients[] = {come(), come(), come()}, stopped;
+    CHECK_EQ(let_in(MOST), 2);
+    CHECK_TEXT(heard(clients[2]), "$");
+    CHECK_EQ(sb_sources_refused(sources), 1);
+    sb_relay_take_back(house.relay, house.door.group);
+    CHECK_EQ(sb_relay_counts_of(house.relay)->returned, 2);
+    CHECK_EQ(sb_relay_returned_ones(house.relay)[0].counted, 1);
+    CHECK_EQ(sb_sources_open(sources, (char *)&own, sizeof own), 2);
+    for (int i = 0; i < 2; i++) {
+        close(sb_relay_returned_ones(house.relay)[i].fd);
+        sb_sources_leave(sources, (char *)&own, sizeof own);
+    }
+    int ends = come(), fails = come();
+    CHECK_EQ(let_in(1), 1);
+    fail_nth(CALL_EPOLL_CTL, 1, ENOSPC);
+    CHECK_EQ(sb_relay_accept(house.relay, house.listener, &house.door, 1, &stopped), 0);
+    CHECK_EQ(sb_sources_open(sources, (char *)&own, sizeof own), 1);
+    CHECK(faults_clear());
+    for (int32_t id = 0; id < MOST; id++)
+        sb_relay_abort(house.relay, id, SB_REASON_ABORTED);
+    CHECK_EQ(sb_sources_open(sources, (char *)&own, sizeof own), 0);
+    for (int i = 0; i < 3; i++)
+        close(clients[i]);
+    close(ends);
+    close(fails);
+    close_house();
+    sb_sources_free(sources);
+}
+
 const struct test relay_client_tests[] = {
+    {"relay client: a share for each source", a_share_for_each_source},
     {"relay client: from the first byte to the last", from_the_first_byte_to_the_last},
     {"relay client: whoever does otherwise is given back", whoever_does_otherwise_is_given_back},
     {"relay client: who may not is given back with the request", who_may_not_is_given_back_with_the_request},

@@ -1,8 +1,8 @@
 """Who is let in: networks, connections at once, and a token bucket for each source.
 
 Pure bookkeeping: no socket, and the clock is passed in.  A source is an address
-cut to its prefix, for a host has a whole /64 of IPv6 (RFC 6177).  A listener
-without any rule has no Admission, and accepts in C.
+cut to its prefix, for a host has a whole /64 of IPv6 (RFC 6177).  Connections of a
+source are counted in sockd.net.sources, where the C core counts as well.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sockd.errors import ConfigurationError
 from sockd.net.bucket import Buckets
+from sockd.net.sources import Sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
     Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+SOURCE_LIMIT = "max_connections_per_source"
 
 
 class Verdict(enum.Enum):
@@ -85,38 +89,34 @@ def source_of(host: str, settings: ListenSettings) -> int:
 
 
 class Admission:
-    """Judges the new connections of one listener.
+    """Judges the new connections of one listener, and counts those that it has let in, each once, until their end.
 
     Args:
         settings: its rules.
         clock: seconds, never going back.
+        former: whose socket it is now: its counts stay where sources are the same, its buckets where rates are.
+
+    Attributes:
+        sources: the connections that are open, by their source; None where there is no limit for one.
+        looks_at_each: whether there is a rule that the C core does not know.
     """
 
-    def __init__(self, settings: ListenSettings, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: ListenSettings, clock: Callable[[], float], former: Admission | None = None) -> None:
         self._networks = Networks(settings.allow, settings.deny)
         self._settings = settings
-        self._most = settings.max_connections_per_source
         rate = settings.rate
         self._buckets = None if rate is None else Buckets(rate.burst, rate.connections / rate.per, clock)
-        self._open: dict[int, int] = {}
-
-    def take_over(self, former: Admission) -> None:
-        """Go on where another stopped: with its counts where sources are the same, with its buckets where rates are."""
-        old, new = former._settings, self._settings
-        if (old.source_prefix_ipv4, old.source_prefix_ipv6) != (new.source_prefix_ipv4, new.source_prefix_ipv6):
-            return
-        self._open = former._open
-        if old.rate == new.rate:
+        if former is not None and former._is_alike(settings):
             self._buckets = former._buckets
+        self.sources: Sources | None = Sources.of(settings, former.sources if former else None)
+        self._told = self.sources.refused if self.sources else 0
+        self.looks_at_each = bool(settings.allow or settings.deny or rate)
+        self._counted: dict[int, str] = {}
 
-    @staticmethod
-    def wanted(settings: ListenSettings) -> bool:
-        """Tell whether a listener has any rule."""
-        return bool(settings.allow or settings.deny or settings.max_connections_per_source or settings.rate)
-
-    def source(self, host: str) -> int:
-        """Return a number that all addresses of one source share."""
-        return source_of(host, self._settings)
+    def _is_alike(self, new: ListenSettings) -> bool:
+        old = self._settings
+        prefixes = (old.source_prefix_ipv4, old.source_prefix_ipv6) == (new.source_prefix_ipv4, new.source_prefix_ipv6)
+        return prefixes and old.rate == new.rate
 
     def judge(self, host: str) -> Verdict:
         """Decide on a new connection, and count it when it is let in.
@@ -128,30 +128,39 @@ class Admission:
             return Verdict.ADMITTED
         if not self._networks.admit(host):
             return Verdict.DENIED
-        source = self.source(host)
-        if self._most is not None and self._open.get(source, 0) >= self._most:
+        if self.sources is not None and not self.sources.enter(host):
             return Verdict.TOO_MANY
-        if self._buckets is not None and not self._buckets.take(source):
+        if self._buckets is not None and not self._buckets.take(source_of(host, self._settings)):
+            self.release(host)
             return Verdict.TOO_FAST
-        self.count(host)
         return Verdict.ADMITTED
 
-    def count(self, host: str) -> None:
-        """Count a connection that was let in already, elsewhere or just now."""
-        if host and self._most is not None:
-            source = self.source(host)
-            self._open[source] = self._open.get(source, 0) + 1
+    def note(self, id: int, host: str) -> None:
+        """Remember that a connection of the set counts for a host, which it does already; empty: for none."""
+        if host and self.sources is not None:
+            self._counted[id] = host
+
+    def adopt(self, id: int, host: str) -> None:
+        """Count a connection that was let in elsewhere."""
+        if self.sources is not None and host:
+            self.sources.add(host)
+            self._counted[id] = host
+
+    def refused_in_c(self) -> tuple[str, int] | None:
+        """Return which source was past its limit, and how often one was since the last call, nobody asked."""
+        if self.sources is None or (count := self.sources.refused) == self._told:
+            return None
+        told, self._told = self._told, count
+        return self.sources.refused_last, count - told
+
+    def ended(self, id: int) -> None:
+        """Count a connection of the set as ended, if it was noted; those that the C core counted, it counts itself."""
+        self.release(self._counted.pop(id, ""))
 
     def release(self, host: str) -> None:
         """Count a connection as ended."""
-        if not host or self._most is None:
-            return
-        source = self.source(host)
-        left = self._open.get(source, 0) - 1
-        if left > 0:
-            self._open[source] = left
-        else:
-            self._open.pop(source, None)
+        if host and self.sources is not None:
+            self.sources.leave(host)
 
 
 def _is_in(address: IPAddress, networks: Iterable[Network]) -> bool:

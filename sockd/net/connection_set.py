@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sockd.net.proxied import Proxied
     from sockd.net.sink import Sink
     from sockd.net.socket_address import SocketAddress
+    from sockd.net.sources import Sources
     from sockd.wire.framing import Framing
 
 EVENT = struct.Struct("=iiiiqqq")
@@ -83,6 +84,7 @@ class ConnectionSet:
         self._size = size
         self._sinks: list[Sink] = []
         self._hooks: list[Callable[[int], None] | None] = []
+        self._sources: dict[int, Sources | None] = {}
         self.peers = Peers(self)
         self.tls = SecuredRows(self)
         self._handled = 0
@@ -128,6 +130,12 @@ class ConnectionSet:
         self._hooks[number:] = [None, *self._hooks[number + 1 :]]
         self.tls.offer(number, None)
         return int(number)
+
+    def count_sources(self, group: int, sources: Sources | None) -> None:
+        """Have what is accepted into a group count by its source, and closed where that has too many."""
+        if sources is not None:
+            lib.sb_set_sources(self._set, group, sources.handle)
+        self._sources[group] = sources  # lives as long as the group
 
     def remove_group(self, group: int) -> bool:
         """Give a group up, whose number may then be another's; False as long as connections of it are there."""

@@ -14,14 +14,16 @@ import errno
 import logging
 import os
 import socket
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sockd.errors import Close
+from sockd.net.datagram_loops import Loops
 from sockd.net.defects import place_of
 from sockd.net.endpoint import SockAddr, format_sockaddr
 from sockd.net.kernel import is_hung_up
-from sockd.net.local_address import ANCILLARY_BYTES, Ancillary, answer_from, tell
+from sockd.net.local_address import ANCILLARY_BYTES, Ancillary, answer_from, asked_address, tell
 from sockd.net.log_limit import LogLimit
 
 if TYPE_CHECKING:
@@ -118,11 +120,19 @@ class DatagramListener:
         self._ancillary_bytes = ANCILLARY_BYTES if tell(listening.socket) else 0
         self._log_limit = LogLimit(loop.clock)
         self._is_detached = False
+        self._name = listening.socket.getsockname()
+        self._loops = Loops(loop.clock)
+        self._last_answered: SockAddr | None = None
         self.service = service
         self.counts: DatagramCounts = former.counts if former else DatagramCounts()
 
     def __str__(self) -> str:
         return str(self._listening)
+
+    @property
+    def refused(self) -> Counter[str]:
+        """Nobody connects; what became of datagrams is in the counts."""
+        return Counter()
 
     @property
     def came(self) -> int:
@@ -152,6 +162,7 @@ class DatagramListener:
     def _receive(self) -> None:
         if not self._is_detached:  # else a reload in this very turn has put another in its place
             self._receive_some(DATAGRAMS_A_TURN)
+            self._look_for_loops()
 
     def _receive_some(self, most: int) -> None:
         for came in range(most):
@@ -172,10 +183,10 @@ class DatagramListener:
                     return
                 continue
             self.counts.received += 1
-            if self._is_wanted(size, flags, sender):
+            if self._is_wanted(size, flags, sender, ancillary):
                 self._serve(bytes(self._buffer[:size]), sender, ancillary)
 
-    def _is_wanted(self, size: int, flags: int, sender: SockAddr | None) -> bool:
+    def _is_wanted(self, size: int, flags: int, sender: SockAddr | None, ancillary: Ancillary) -> bool:
         if not self._rules.admit(sender):
             self.counts.denied += 1
             self._log(logging.WARNING, "refused: denied", self._of(sender))
@@ -183,12 +194,21 @@ class DatagramListener:
             self.counts.truncated += 1
             event = self._of(sender) | {"max_bytes": MAX_DATAGRAM_BYTES}
             self._log(logging.WARNING, "datagram dropped: too long", event)
+        elif self._is_ours(sender, ancillary):
+            self.counts.service_port += 1
+            self._log(logging.WARNING, "not answered: our own address", self._of(sender))
         elif self._rules.is_service_port(sender):
             self.counts.service_port += 1
             self._log(logging.WARNING, "not answered: a port of services", self._of(sender))
         else:
             return True
         return False
+
+    def _is_ours(self, sender: SockAddr | None, ancillary: Ancillary) -> bool:
+        """Tell whether a datagram has the name of this very socket, which sends itself none."""
+        if not isinstance(sender, tuple) or sender[1] != self._name[1]:
+            return False
+        return sender[0] == (asked_address(ancillary) or self._name[0])
 
     def _die(self) -> None:
         """Let go of a socket that others have shut down: it is ready for ever, and nothing can come (udp(7))."""
@@ -249,6 +269,8 @@ class DatagramListener:
         size = memoryview(reply).nbytes
         if size > MAX_DATAGRAM_BYTES:
             self._drop(logging.WARNING, sender, size, os.strerror(errno.EMSGSIZE))
+        elif self._loops.is_silent(sender):
+            self.counts.over_budget += 1
         elif not self._rules.spend(sender, size):
             self.counts.over_budget += 1
             self._log(logging.WARNING, "not answered: budget of the source is spent", self._of(sender))
@@ -265,6 +287,14 @@ class DatagramListener:
             self._drop(logging.WARNING if error.errno == errno.EMSGSIZE else logging.DEBUG, sender, size, str(error))
         else:
             self.counts.answered += 1
+            self._last_answered = sender
+
+    def _look_for_loops(self) -> None:
+        """Note who was answered last in this turn: whoever is answered for ever is the last one sooner or later."""
+        sender, self._last_answered = self._last_answered, None
+        if sender is not None and not self._rules.has_budget and self._loops.answered(sender):
+            event = self._of(sender) | {"why": "it was answered for some seconds without a pause"}
+            self._log(logging.WARNING, "not answered for a moment, which ends a loop", event)
 
     def _drop(self, level: int, sender: SockAddr, size: int, error: str) -> None:
         self.counts.dropped += 1

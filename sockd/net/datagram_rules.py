@@ -5,7 +5,8 @@ third party has sent it one datagram in the other's name; and it is a mirror for
 sends in the name of a victim.  Hence two rules for the small services that come with sockd:
 they answer no port on which services answer, and only so many bytes for each source,
 which come back only while that source is quiet.  So a loop between two of them ends by
-itself, for it has no pauses.  Pure bookkeeping: no socket, and the clock is passed in.
+itself, for it has no pauses.  Handlers, which may have a client that asks all the time, have a budget where it is
+set; else their loops are ended by sockd.net.datagram_loops.  Pure bookkeeping: no socket, and the clock is passed in.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from sockd.net.admission import Networks, source_of
 from sockd.net.bucket import Buckets
+from sockd.net.datagram_loops import REFLECTING_PORTS
 from sockd.settings import DEFAULT_DATAGRAM_BUDGET
 
 if TYPE_CHECKING:
@@ -64,9 +66,11 @@ class DatagramRules:
         return not isinstance(sender, tuple) or self._networks.admit(sender[0])
 
     def is_service_port(self, sender: SockAddr | bytes | None) -> bool:
-        """Tell whether a small service is asked by what may be a service itself."""
-        if not self._small or not isinstance(sender, tuple):
+        """Tell whether a service is asked by what answers anything; a small one, by what may be a service itself."""
+        if not isinstance(sender, tuple):
             return False
+        if not self._small:
+            return sender[1] in REFLECTING_PORTS
         return sender[1] in WELL_KNOWN_PORTS or sender[1] in OTHER_SERVICE_PORTS
 
     def spend(self, sender: SockAddr | bytes, size: int) -> bool:
@@ -75,3 +79,8 @@ class DatagramRules:
             return True
         source: Hashable = source_of(sender[0], self._settings) if isinstance(sender, tuple) else sender
         return self._buckets.take(source, size + HEADER_BYTES)
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether a loop ends by the budget of its source."""
+        return self._buckets is not None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.net.resolver import Resolver
+    from sockd.net.sources import Sources
 
     WhenDone = Callable[[], None]
 
@@ -48,20 +49,23 @@ class Handover:
         taker: gets them.
         resolver: asked for the names of both ends first; None where nobody wants them.
         door: makes what accepts in place of the listener, from what it calls for each connection that has
-            ended; None where each is accepted by itself.
+            ended and where connections count; None where each is accepted by itself.
     """
 
     def __init__(
-        self, taker: Taker, resolver: Resolver | None, door: Callable[[WhenDone], Accepts | None] | None = None
+        self,
+        taker: Taker,
+        resolver: Resolver | None,
+        door: Callable[[WhenDone, Sources | None], Accepts | None] | None = None,
     ) -> None:
         self._taker = taker
         self._resolver = resolver
         self._door = door
         self._waiting: dict[socket.socket, tuple[SocketAddress, WhenDone, set[str]]] = {}
 
-    def door(self, done: WhenDone) -> Accepts | None:
+    def door(self, done: WhenDone, sources: Sources | None) -> Accepts | None:
         """Return what accepts by itself; None: each connection is to be given."""
-        return None if self._door is None or self._resolver is not None else self._door(done)
+        return None if self._door is None or self._resolver is not None else self._door(done, sources)
 
     def give(self, sock: socket.socket, peer: SocketAddress, done: WhenDone) -> None:
         """Hand one over, at once or when its names are known."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from sockd.net.datagram import DatagramCounts
@@ -21,7 +22,7 @@ class Lent:
         listening: closed by close(); who comes meanwhile waits in its queue, whatever becomes of the others.
 
     Attributes:
-        came, open, counts: what the others tell.
+        came, open, refused, counts: what the others tell.
     """
 
     is_idle = True
@@ -29,6 +30,7 @@ class Lent:
     def __init__(self, listening: Listening) -> None:
         self._listening = listening
         self.came = self.open = 0
+        self.refused: Counter[str] = Counter()
         is_stream = listening.endpoint.type == socket.SOCK_STREAM
         self.counts: DatagramCounts | None = None if is_stream else DatagramCounts()
 

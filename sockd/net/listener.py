@@ -22,10 +22,11 @@ import errno
 import logging
 import os
 import socket
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sockd.net.admission import Admission, Verdict
+from sockd.net.admission import SOURCE_LIMIT, Admission, Verdict
 from sockd.net.arrival import Arrival, handshakes
 from sockd.net.balance import MOMENT_SECONDS
 from sockd.net.gone import is_gone
@@ -85,6 +86,7 @@ class Listener:
     Attributes:
         group: see above.
         came: connections that were let in, since the start.
+        refused: those that were not, by the reason.
     """
 
     def __init__(
@@ -125,29 +127,29 @@ class Listener:
         self._reserve = reserve
         self._loop = loop
         self._resolver = resolver
-        self._admission = Admission(settings, loop.clock) if Admission.wanted(settings) else None
+        self._admission: Admission = Admission(settings, loop.clock, former._admission if former else None)
         proxies = settings.proxy_protocol
         self._headers = ProxyHeaders(proxies, str(listening), loop) if proxies else None
         self._handshakes = handshakes(tls, str(listening), loop) if tls else None
         self._is_encrypted = tls is not None and not tls.settings.starttls
-        steps = (self._admission, self._headers, tls if self._is_encrypted else None)
-        is_plain = all(step is None for step in steps) and settings.at_limit == "defer" and not settings.names
+        is_plain = settings.at_limit == "defer" and self._headers is None and not self._is_encrypted
+        is_plain = is_plain and not (self._admission.looks_at_each or settings.names or settings.banner)
         self._accept_batch: Callable[[int, int], tuple[int, int]] | None = None
         if is_plain and handover is None:
             self._accept_batch = lambda fd, most: connections.accept(fd, group, most)
-        elif is_plain and handover is not None and (door := handover.door(self._passed)) is not None:
-            self._accept_batch = door.accept
+        elif is_plain and handover is not None:
+            door = handover.door(self._passed, self._admission.sources)
+            self._accept_batch = door.accept if door is not None else None
         self._pause = FIRST_PAUSE_SECONDS
         self._log_limit = LogLimit(loop.clock)
-        self._sources: dict[int, str] = {}
         self._deferred = False
         self._successor: Listener | None = None
         self.service = service
         self.came: int = former.came if former else 0
-        if former is not None and former._admission is not None and self._admission is not None:
-            self._admission.take_over(former._admission)
+        self.refused: Counter[str] = former.refused if former else Counter()
         if handover is None:
             connections.when_ended(group, self._ended)
+            connections.count_sources(group, self._admission.sources)
         if not self._is_encrypted:
             connections.tls.offer(group, self._handshakes)
 
@@ -262,9 +264,8 @@ class Listener:
         if one.has_place:
             one.has_place = False
             self._hold(-1)
-        if one.source and self._admission is not None:
-            self._admission.release(one.source)
-            one.source = ""
+        self._admission.release(one.source)
+        one.source = ""
 
     def _hold_place(self, one: Arrival) -> None:
         if not one.has_place:
@@ -296,7 +297,7 @@ class Listener:
 
     def _judge(self, one: Arrival, full: bool = False) -> None:
         verdict = Verdict.ADMITTED
-        if self._admission is not None and not full:
+        if not full:
             # What a header names without an address (a Unix socket) is judged by the proxy's own.
             host = one.client.host or one.accepted.host
             verdict = self._admission.judge(host)
@@ -329,8 +330,7 @@ class Listener:
             self._refuse(one, "max_connections of the daemon")
         else:
             self._let_in(one)
-            if one.source:
-                self._sources[id] = one.source
+            self._admission.note(id, one.source)
             if one.secured is not None:
                 self._set.tls.note(id, one.secured)
             if self._settings.names and one.client.host:
@@ -342,13 +342,16 @@ class Listener:
 
     def _refuse(self, one: Arrival, why: str) -> None:
         self._give_back(one)
-        event = {"address": str(self), "peer": str(one.client), "why": why}
-        self._log(logging.WARNING, f"refused: {why}", "refused", event)
+        self._say_refused(why, {"peer": str(one.client)})
         if self._settings.at_limit == "reset":
             close_with_reset(one.sock)
             return
         banner = self._settings.banner.encode() + b"\n" if self._settings.banner else b""
         self._refusals.take(one.sock, one.client, banner)
+
+    def _say_refused(self, why: str, event: Mapping[str, object], count: int = 1) -> None:
+        self.refused[why] += count
+        self._log(logging.WARNING, f"refused: {why}", "refused", {"address": str(self), **event, "why": why})
 
     # ---- pausing
 
@@ -429,6 +432,8 @@ class Listener:
     def _count(self, came: int) -> None:
         self.came += max(0, came)
         self._hold(came)
+        if found := self._admission.refused_in_c():
+            self._say_refused(Verdict.TOO_MANY.value, {"source": found[0], "limit": SOURCE_LIMIT}, found[1])
 
     def _hold(self, places: int) -> None:
         for quota in self._quotas:
@@ -446,17 +451,12 @@ class Listener:
 
     def _ended(self, id: int) -> None:
         self._hold(-1)
-        source = self._sources.pop(id, "")
-        if source and self._admission is not None:
-            self._admission.release(source)
+        self._admission.ended(id)
 
     def adopt(self, id: int) -> None:
         """Count a connection that another process let in."""
         self._hold(1)
-        host = self._set.peers.source_host(id)
-        if self._admission is not None and host:
-            self._admission.count(host)
-            self._sources[id] = host
+        self._admission.adopt(id, self._set.peers.source_host(id))
         if self._settings.names and (client := self._set.peers.of(id).host):
             self._resolver.ask(client, lambda name: None)
 

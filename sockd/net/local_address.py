@@ -39,6 +39,16 @@ def tell(sock: socket.socket) -> bool:
     return host in ("0.0.0.0", "::")  # noqa: S104
 
 
+def asked_address(ancillary: Ancillary) -> str:
+    """Return the local address that a datagram was sent to, in numbers; empty where the kernel does not tell."""
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.IPPROTO_IP, IP_PKTINFO) and len(data) >= _IPV4.size:
+            return socket.inet_ntop(socket.AF_INET, _IPV4.unpack_from(data)[1])
+        if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO) and len(data) >= _IPV6.size:
+            return socket.inet_ntop(socket.AF_INET6, _IPV6.unpack_from(data)[0])
+    return ""
+
+
 def answer_from(ancillary: Ancillary) -> Ancillary:
     """Turn what came with a datagram into what goes with its answer; empty where the kernel shall choose.
 

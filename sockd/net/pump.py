@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.net.loop import EventLoop, Timer
+    from sockd.net.sources import Sources
 
 PAIRS = 1 << 17
 """At once; more than any table of descriptors holds in practice, and memory is touched as they come."""
 END = struct.Struct("=iiiiqq")
 REQUEST = struct.Struct("=iiiiq28s28s")
-RETURNED = struct.Struct("=8iq28s68s")
+RETURNED = struct.Struct("=9i4xq28s68s")
 
 _ENDS, _REQUESTS, _RETURNED, _DUE = 1, 2, 3, 4  # of sb_relay_counts
 _ALLOWED_AT = 8  # in sb_relay_request
@@ -67,6 +68,7 @@ class Returned:
         began: when it was accepted, seconds of the loop's clock.
         peer: packed; empty where it has no address.
         data: what was read of it and not answered.
+        counted: whether it counts in the door's sources still.
     """
 
     fd: int
@@ -75,6 +77,7 @@ class Returned:
     began: float
     peer: bytes
     data: bytes
+    counted: bool = False
 
 
 class Doorkeeper(Protocol):
@@ -163,12 +166,20 @@ class Pairs:
 
     # ---- pairs that begin with a client of a SOCKS server
 
-    def door(self, negotiation: float, connect: float, idle: float, half: float) -> Door:
-        """Return what clients of one listener are let in with; all in seconds."""
+    def door(
+        self, negotiation: float, connect: float, idle: float, half: float, sources: Sources | None = None
+    ) -> Door:
+        """Return what clients of one listener are let in with; all in seconds.
+
+        Args:
+            sources: where they count until their end, which has to live as long as they.
+        """
         about = ffi.new("sb_relay_door *")
         about.group = next(self._groups)
         about.negotiation_ms, about.connect_ms = _milliseconds(negotiation), _milliseconds(connect)
         about.idle_ms, about.half_ms = _milliseconds(idle), _milliseconds(half)
+        if sources is not None:
+            about.sources = sources.handle
         return Door(int(about.group), about)
 
     def accept(self, listener: int, door: Door, keeper: Doorkeeper, most: int) -> tuple[int, int]:
@@ -218,11 +229,11 @@ class Pairs:
         found = [
             (
                 self._keepers[group],
-                Returned(fd, Stage(state), error, began_ms / 1000, peer[:peer_size], data[:data_size]),
+                Returned(fd, Stage(state), error, began_ms / 1000, peer[:peer_size], data[:data_size], bool(counted)),
                 self._pumps.pop(number, None),
             )
-            for number, group, fd, state, error, peer_size, data_size, _, began_ms, peer, data in RETURNED.iter_unpack(
-                self._returned[:size]
+            for number, group, fd, state, error, peer_size, data_size, _, counted, began_ms, peer, data in (
+                RETURNED.iter_unpack(self._returned[:size])
             )
         ]
         for keeper, returned, told in found:

@@ -8,27 +8,26 @@ it any name.
 
 from __future__ import annotations
 
-import queue
 import socket
-import threading
 from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.net.admission import plain
+from sockd.net.shares import source_of
+from sockd.net.workers import Overloaded, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.net.loop import EventLoop
 
-WORKERS = 4
-"""Look-ups under way at once; a resolver that hangs holds up these and nothing else."""
-WAITING = 1024
-"""Look-ups that may wait for a worker; more are not made."""
+WORKERS, WAITING = 4, 1024
+"""Look-ups under way, and those that may wait for a thread; more are not made (sockd.net.workers: a share for each
+source, so that a resolver that hangs for one holds up a part of these and nothing else)."""
 DEADLINE_SECONDS = 5.0
 """resolv.conf(5): one try of the stub resolver."""
-KEPT_SECONDS = 600.0
+KEPT_SECONDS, KEPT_FAILURE_SECONDS = 600.0, 60.0
 KEPT = 10_000
 
 
@@ -69,8 +68,7 @@ class Resolver:
         self._deadline = deadline
         self._known: OrderedDict[str, tuple[float, str | None]] = OrderedDict()
         self._asked: dict[str, list[Callable[[str | None], None]]] = {}
-        self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._workers = 0
+        self._workers = Workers(loop, "resolver", most=WORKERS, waiting=WAITING)
 
     def known(self, host: str) -> str | None:
         """Return the name if it is known by now."""
@@ -89,41 +87,31 @@ class Resolver:
             answer(name)
         elif host in self._asked:
             self._asked[host].append(answer)
-        elif len(self._asked) >= WAITING:
-            answer(None)
         else:
             self._asked[host] = [answer]
-            self._loop.call_later(self._deadline, lambda: self._tell(host, None))
-            self._start(host)
+            self._workers.ask(partial(self._find, host), partial(self._found, host), self._deadline, source_of(host))
 
-    def _start(self, host: str) -> None:
-        if self._workers < WORKERS:
-            try:
-                threading.Thread(target=self._work, name=f"resolver-{self._workers + 1}", daemon=True).start()
-                self._workers += 1
-            except (RuntimeError, MemoryError):  # EAGAIN of pthread_create(3)
-                if not self._workers:
-                    self._loop.call_soon(lambda: self._tell(host, None))
-                    return
-        self._queue.put(host)
+    def _find(self, host: str) -> str | None:
+        """Look up (in a thread), and have it remembered also when it is too late for whoever asked."""
+        name = self._look_up(host)
+        self._loop.call_soon_threadsafe(partial(self._learn, host, name))
+        return name
 
-    def _work(self) -> None:
-        while (host := self._queue.get()) is not None:
-            name = self._look_up(host)
-            self._loop.call_soon_threadsafe(lambda host=host, name=name: self._learn(host, name))  # type: ignore[misc]
+    def _found(self, host: str, answer: str | BaseException | None) -> None:
+        if isinstance(answer, BaseException):
+            if not isinstance(answer, Overloaded):
+                self._learn(host, None)
+            answer = None
+        for one in self._asked.pop(host, []):
+            self._loop.call_soon(partial(one, answer))
 
     def _learn(self, host: str, name: str | None) -> None:
-        self._known[host] = (self._loop.clock() + KEPT_SECONDS, name)
+        kept = KEPT_SECONDS if name is not None else KEPT_FAILURE_SECONDS
+        self._known[host] = (self._loop.clock() + kept, name)
         self._known.move_to_end(host)
         if len(self._known) > KEPT:
             self._known.popitem(last=False)
-        self._tell(host, name)
-
-    def _tell(self, host: str, name: str | None) -> None:
-        for answer in self._asked.pop(host, []):
-            self._loop.call_soon(partial(answer, name))
 
     def close(self) -> None:
-        """Let the workers end when their look-up does."""
-        for _ in range(self._workers):
-            self._queue.put(None)
+        """Let the threads end when their look-up does."""
+        self._workers.close()

@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.net.deadline import Deadline
+from sockd.net.shares import Shares, source_of
 from sockd.net.tls_carrier import Carrier
 from sockd.net.tls_context import CertificateError
 from sockd.net.tls_pair import pair
@@ -25,7 +26,7 @@ from sockd.net.tls_wire import FAILURES, Wire, words
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from sockd.net.loop import EventLoop
     from sockd.net.socket_address import SocketAddress
@@ -54,6 +55,7 @@ class _Waiting:
     heard: float
     """When something last came of it."""
     has_grace: bool = False
+    is_silent: bool = True
 
 
 class Handshakes:
@@ -70,6 +72,8 @@ class Handshakes:
         self._address = address
         self._loop = loop
         self._waiting: dict[int, _Waiting] = {}
+        self._shares = Shares(context.settings.max_handshakes)
+        self._of_source: dict[Hashable, dict[int, None]] = {}  # the oldest first
 
     def __len__(self) -> int:
         """Return how many are under way."""
@@ -84,17 +88,22 @@ class Handshakes:
                 connection is closed then.
             ends: of a service that is there already; unset: a pair is made once the handshake is done.
         """
-        if len(self._waiting) >= self._context.settings.max_handshakes:
-            self._tell(logging.WARNING, peer, f"{len(self._waiting)} are under way already (tls.max_handshakes)")
-        else:
-            try:
-                self._begin(sock, peer, done, ends)
-            except FAILURES as error:  # no memory for it
-                self._tell(logging.INFO, peer, words(error))
-            else:
-                return
-        _close(sock, ends)
-        done(None)
+        source = source_of(peer.host)
+        if not self._shares.may(source):
+            self._make_room(source)
+        try:
+            self._begin(sock, peer, done, ends)
+        except FAILURES as error:  # no memory for it
+            self._tell(logging.INFO, peer, words(error))
+            _close(sock, ends)
+            done(None)
+
+    def _make_room(self, source: Hashable) -> None:
+        """End a handshake of a source that has its share, else of the one that has most: the oldest silent one."""
+        whose = source if self._shares.has(source) else self._shares.largest()
+        fds = self._of_source[whose]
+        fd = next((fd for fd in fds if self._waiting[fd].is_silent), next(iter(fds)))
+        self._drop(fd, f"{len(self._waiting)} are under way, {len(fds)} of this source (tls.max_handshakes)")
 
     def _begin(self, sock: socket.socket, peer: SocketAddress, done: WhenDone, ends: Ends | None) -> None:
         wire = Wire(sock, self._context.wrap)
@@ -102,6 +111,9 @@ class Handshakes:
         self._watch(fd, READ)
         deadline = self._deadline(fd, seconds)
         self._waiting[fd] = _Waiting(wire, peer, done, ends, now + seconds, deadline, now - seconds)
+        source = source_of(peer.host)
+        self._shares.take(source)
+        self._of_source.setdefault(source, {})[fd] = None
 
     def _watch(self, fd: int, events: int) -> None:
         self._loop.watch_fd(fd, events, self._loop.guarded(partial(self._ready, fd), partial(self._drop, fd, DEFECT)))
@@ -125,7 +137,7 @@ class Handshakes:
     def _shake(self, one: _Waiting) -> bool:
         wire = one.wire
         if not wire.is_full and wire.receive():
-            one.heard = self._loop.clock()
+            one.heard, one.is_silent = self._loop.clock(), False
         is_done = wire.step()
         if not is_done and (wire.has_ended or wire.error):
             raise wire.error or ConnectionAbortedError("the connection ended within it")
@@ -161,6 +173,11 @@ class Handshakes:
 
     def _leave(self, fd: int) -> _Waiting:
         one = self._waiting.pop(fd)
+        source = source_of(one.peer.host)
+        self._shares.give_back(source)
+        self._of_source[source].pop(fd)
+        if not self._of_source[source]:
+            del self._of_source[source]
         one.deadline.cancel()
         self._loop.watch_fd(fd, 0, lambda: None)
         return one

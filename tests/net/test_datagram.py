@@ -324,14 +324,59 @@ def test_who_is_denied_is_not_handed_on(bench, caplog):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="to send from port 7 needs root")
-@pytest.mark.parametrize("small", [True, False])
-def test_a_small_service_does_not_answer_port_7(bench, caplog, small):
+@pytest.mark.parametrize(("small", "port"), [(True, 7), (False, 7), (True, 123), (False, 123)])
+def test_ports_of_services_are_not_answered(bench, caplog, small, port):
+    """A handler answers those alone that do not answer anything: an ntp client has port 123."""
     listener = bench.serve("udp://127.0.0.1:0", small=small)
-    client = bench.client(("127.0.0.9", 7))
+    client = bench.client(("127.0.0.9", port))
     client.sendto(b"storm", name(listener))
     bench.until_quiet()
-    assert received(client) == ([] if small else [b"storm"])
-    assert messages(caplog) == (["not answered: a port of services"] if small else [])
+    is_answered = not small and port == 123
+    assert received(client) == ([b"storm"] if is_answered else [])
+    assert messages(caplog) == ([] if is_answered else ["not answered: a port of services"])
+
+
+@pytest.mark.parametrize("text", ["udp://127.0.0.1:0", "udp://0.0.0.0:0", "udp://[::1]:0", "udp://[::]:0"])
+def test_nobody_is_answered_who_has_our_own_address(bench, caplog, text, has_ipv6):
+    if "[" in text and not has_ipv6:
+        pytest.skip("this host has no IPv6")
+    listener = bench.serve(text)
+    port = name(listener)[1]
+    host = "::1" if "[" in text else "127.0.0.1"
+    listener._socket.sendto(b"storm", (host, port))  # as if a third party had sent it in our name
+    assert bench.until_quiet() < 5
+    assert listener.counts.answered == 0
+    assert messages(caplog) == ["not answered: our own address"]
+
+
+def test_two_handlers_pointed_at_each_other_end_without_a_budget(bench, caplog):
+    a, b = (bench.serve("udp://127.0.0.1:0") for _ in range(2))
+    client = bench.client(("127.0.0.1", 0))
+    b._socket.sendto(b"storm", name(a))
+    turns = 0
+    while bench.loop._selector.select(0):
+        bench.now += 0.05  # each way
+        bench.loop.run_once(0)
+        turns += 1
+        assert turns < 1000
+    assert a.counts.over_budget + b.counts.over_budget == 1
+    assert messages(caplog).count("not answered for a moment, which ends a loop") in (1, 2)
+    client.sendto(b"hello", name(a))
+    bench.until_quiet()
+    assert received(client) == [b"hello"]
+
+
+def test_a_client_that_asks_without_a_pause_is_answered_but_for_a_moment(bench):
+    listener = bench.serve("udp://127.0.0.1:0")
+    client = bench.client(("127.0.0.1", 0))
+    answers = []
+    for _ in range(1200):  # two minutes
+        client.sendto(b"x", name(listener))
+        bench.until_quiet()
+        answers.append(len(received(client)))
+        bench.now += 0.1
+    assert answers.count(0) <= 2 * 5
+    assert sum(answers) >= 0.99 * len(answers)
 
 
 @pytest.mark.parametrize("kind", ["udp", "unixgram"])

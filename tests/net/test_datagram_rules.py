@@ -22,7 +22,8 @@ def spent(one, sender, size):
 def test_a_small_service_answers_no_port_of_a_service(port):
     assert rules().is_service_port(("192.0.2.1", port))
     assert rules().is_service_port(("2001:db8::1", port, 0, 0))
-    assert not rules(small=False).is_service_port(("192.0.2.1", port))
+    reflects = port in (0, 7, 11, 13, 17, 19, 37)  # whatever comes
+    assert rules(small=False).is_service_port(("192.0.2.1", port)) is reflects
 
 
 @pytest.mark.parametrize("sender", [("192.0.2.1", 1024), ("::1", 65_535, 0, 0), "/run/echo", b"\0echo", None])

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from sockd.net.loop import EventLoop
-from sockd.net.workers import NoAnswer, Workers
+from sockd.net.workers import NoAnswer, Overloaded, Workers
 
 LIMIT_S = 30
 
@@ -87,3 +87,75 @@ def test_a_question_can_be_taken_back(loop, workers):
     workers.ask(lambda: "second", told.append, LIMIT_S)
     until(loop, lambda: told)
     assert told == ["second"]
+
+
+def test_a_source_that_asks_for_what_never_comes_leaves_threads_to_others(loop):
+    """40 slow ones of one source; those of others are answered at once, as long as there are not very many others."""
+    one = Workers(loop, "test", most=16, waiting=64)
+    go, slow, quick = threading.Event(), [], []
+    for _ in range(40):
+        one.ask(lambda: go.wait(LIMIT_S), slow.append, LIMIT_S, "slow")
+    for source in ("a", "b", "c"):
+        one.ask(lambda: "quick", quick.append, LIMIT_S, source)
+    until(loop, lambda: len(quick) == 3)
+    assert quick == ["quick"] * 3
+    assert len(slow) == 0
+    go.set()
+    until(loop, lambda: len(slow) == 40)
+    assert slow == [True] * 40
+    one.close()
+
+
+def test_a_source_that_fills_its_places_is_told_so_and_others_wait(loop):
+    one = Workers(loop, "test", most=2, waiting=8)
+    go, bad, good = threading.Event(), [], []
+    for source in ("bad", "good"):
+        one.ask(lambda: go.wait(LIMIT_S), lambda answer: None, LIMIT_S, source)
+    for _ in range(100):
+        one.ask(lambda: "bad", bad.append, LIMIT_S, "bad")
+    for _ in range(2):
+        one.ask(lambda: "good", good.append, LIMIT_S, "good")
+    until(loop, lambda: len(bad) == 96)
+    assert all(isinstance(answer, Overloaded) for answer in bad)
+    assert good == []
+    go.set()
+    until(loop, lambda: len(bad) == 100 and len(good) == 2)
+    assert bad[96:] == ["bad"] * 4
+    assert good == ["good"] * 2
+    one.close()
+
+
+def test_sources_are_asked_in_turn(loop):
+    one, go, asked = Workers(loop, "test", most=1, waiting=64), threading.Event(), []
+    one.ask(lambda: go.wait(LIMIT_S), asked.append, LIMIT_S)
+    for _ in range(5):
+        one.ask(lambda: "many", asked.append, LIMIT_S, "many")
+    one.ask(lambda: "few", asked.append, LIMIT_S, "few")
+    go.set()
+    until(loop, lambda: len(asked) == 7)
+    assert asked[1:3] == ["many", "few"]
+    one.close()
+
+
+def test_a_source_that_rests_waits_and_others_do_not(loop):
+    one, told = Workers(loop, "test", most=4, waiting=64), []
+    one.rest("bad", 0.2)
+    begun = time.monotonic()
+    one.ask(lambda: "bad", told.append, LIMIT_S, "bad")
+    one.ask(lambda: "good", told.append, LIMIT_S, "good")
+    until(loop, lambda: len(told) == 2)
+    assert told == ["good", "bad"]
+    assert time.monotonic() - begun >= 0.2
+    one.close()
+
+
+def test_a_question_that_is_taken_back_gives_its_place_back(loop):
+    one, go, told = Workers(loop, "test", most=2, waiting=8), threading.Event(), []
+    one.ask(lambda: go.wait(LIMIT_S), told.append, LIMIT_S)
+    for _ in range(50):
+        one.ask(lambda: "never", told.append, LIMIT_S).cancel()
+    one.ask(lambda: "last", told.append, LIMIT_S)
+    go.set()
+    until(loop, lambda: len(told) == 2)
+    assert told == [True, "last"]
+    one.close()

@@ -247,7 +247,7 @@ def test_a_stop_does_not_wait_for_headers(proxied):
 
 
 def test_a_thousand_at_once(proxied, files):
-    server = proxied(service="upper")
+    server = proxied("max_connections_per_source = 0", service="upper")  # the headers name one client
     peers = [server.connect() for _ in range(1000)]
     for peer in peers:
         peer.send(V1 + b"abc\n")

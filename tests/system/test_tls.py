@@ -79,12 +79,17 @@ def client(certificates):
     """Connect and shake hands: `client(one, ...)`."""
     with ExitStack() as stack:
 
-        def connect(one, *, name="localhost", index=0, setting=lambda context: None):
+        def connect(one, *, name="localhost", index=0, setting=lambda context: None, source=None):
             context = ssl.create_default_context(cafile=certificates.ca)
             setting(context)
-            return stack.enter_context(context.wrap_socket(one.connect(index), server_hostname=name))
+            sock = coming_from(one, source) if source else one.connect(index)
+            return stack.enter_context(context.wrap_socket(sock, server_hostname=name))
 
         yield connect
+
+
+def coming_from(one, source):
+    return socket.create_connection(one.sockaddr()[2], timeout=30, source_address=(source, 0))
 
 
 def ask(sock, line):
@@ -232,7 +237,7 @@ def test_a_reset_is_one(house, client, reset):
 
 
 def test_handshakes_that_are_not_finished_hold_up_nobody(house, client):
-    one = house(tls=', handshake_timeout = "1s", max_handshakes = 150')
+    one = house(tls=', handshake_timeout = "1s", max_handshakes = 300')
     silent = [one.connect() for _ in range(100)]
     begun = time.monotonic()
     for _ in range(20):
@@ -268,10 +273,22 @@ def test_a_handshake_is_not_late_when_the_daemon_is(house, certificates, held):
 def test_so_many_at_once_and_no_more(house, client):
     one = house(tls=", max_handshakes = 5")
     silent = [one.connect() for _ in range(8)]
-    one.wait_for("no TLS", count=3)
-    silent[0].close()
-    one.wait_for("no TLS", count=4)
+    one.wait_for("no TLS", count=5)  # a source has as many as are free: three of five
+    assert [sock.recv(10) for sock in silent[:5]] == [b""] * 5
     assert ask(client(one), b"x") == b"X"
+
+
+def test_silent_handshakes_of_one_source_leave_room_for_another(house, client):
+    """More than there may be, from one address; the clients of another are served as if they were not there."""
+    one = house(tls=", max_handshakes = 64")
+    silent = [coming_from(one, "127.0.0.66") for _ in range(200)]
+    for _ in range(20):
+        begun = time.monotonic()
+        assert ask(client(one), b"x") == b"X"
+        assert time.monotonic() - begun < 1.0
+    assert ask(client(one, source="127.0.0.66"), b"x") == b"X"  # also another one of that source
+    for sock in silent:
+        sock.close()
 
 
 def test_a_slow_reader_holds_the_service_up_and_loses_nothing(house, client):

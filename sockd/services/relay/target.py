@@ -68,7 +68,7 @@ class Target:
             return
         self._asked.append(done)
         if len(self._asked) == 1:
-            self._workers.ask(lambda: self.address.endpoints(passive=False), self._found, timeout)
+            self._workers.ask(lambda: self.address.endpoints(passive=False), self._found, timeout, self.address)
 
     def _found(self, answer: list[Endpoint] | BaseException) -> None:
         if isinstance(answer, BaseException):

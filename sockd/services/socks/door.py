@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.net.socket_address import SocketAddress
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.net.pump import Pairs, Returned, Told
+    from sockd.net.sources import Sources
     from sockd.services.socks.server import Server
 
 REMEMBERED = 4096
@@ -32,24 +34,27 @@ class Door:
 
     Args:
         done: is called at the end of each client.
+        sources: where clients count until their end; None: nowhere.
 
     Attributes:
         waiting: clients that have not come to a request yet.
     """
 
-    def __init__(self, server: Server, pairs: Pairs, done: Callable[[], None]) -> None:
+    def __init__(self, server: Server, pairs: Pairs, done: Callable[[], None], sources: Sources | None) -> None:
         settings = server.settings
         self.server = server
         self.pairs = pairs
         self.waiting = 0
         self._open = 0
         self._done = done
+        self._sources = sources
         self._allowed: set[bytes] = set()
         self._door = pairs.door(
             float(settings.negotiation_timeout),
             server.gate.timeout,
             float(settings.idle_timeout),
             float(settings.half_close_timeout),
+            sources,
         )
 
     def accept(self, listener: int, most: int) -> tuple[int, int]:
@@ -92,9 +97,15 @@ class Door:
         self.left()
         peer = SocketAddress.unpack(returned.peer) if returned.peer else SocketAddress.of_peer(returned.fd)
         sock = socket.socket(fileno=returned.fd)
-        session = Session(self.server, sock, peer, self._done)
+        done = partial(self._done_counted, returned.peer) if returned.counted else self._done
+        session = Session(self.server, sock, peer, done)
         self.server.begin(session)
         session.start(returned)
+
+    def _done_counted(self, peer: bytes) -> None:
+        if self._sources is not None:
+            self._sources.leave_packed(peer)
+        self._done()
 
     def _one_less(self) -> None:
         self.waiting -= 1

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from sockd.net.dialer import Dial
 from sockd.net.endpoint import Endpoint
+from sockd.net.failures import Failures
+from sockd.net.shares import site_of
+from sockd.net.workers import Overloaded
 from sockd.services.socks.rules import Asked, IPAddress, address_of
 from sockd.wire.socks_address import Destination, Reply, reply_of
 
@@ -82,6 +85,7 @@ class Gate:
         self.timeout = timeout
         self._workers = workers
         self._names = names
+        self._failed = Failures(loop.clock)
 
     def find(
         self,
@@ -103,18 +107,25 @@ class Gate:
             asked = Asked(source, user, None)
             done(self._judged([address_of(destination.host)], asked, port))
             return None
-        asked = Asked(source, user, destination.host)
+        name = destination.host
+        asked = Asked(source, user, name)
         if why := self.rules.forbids_name(asked, port):
             done(Refusal(Reply.NOT_ALLOWED, why))
             return None
 
+        if failed := self._failed.get(name):
+            done(Refusal(Reply.HOST_UNREACHABLE, f"{name}: {failed}"))
+            return None
+
         def answered(found: Sequence[str] | BaseException) -> None:
             if isinstance(found, BaseException):
-                done(Refusal(Reply.HOST_UNREACHABLE, f"{destination.host}: {_reason(found)}"))
+                if not isinstance(found, Overloaded):
+                    self._failed.put(name, _reason(found))
+                done(Refusal(Reply.HOST_UNREACHABLE, f"{name}: {_reason(found)}"))
             else:
                 done(self._judged([address_of(text) for text in found], asked, port))
 
-        return self._workers.ask(lambda: self._names(destination.host), answered, self.timeout)
+        return self._workers.ask(lambda: self._names(name), answered, self.timeout, site_of(source))
 
     def _judged(self, addresses: list[IPAddress], asked: Asked, port: int) -> list[IPAddress] | Refusal:
         verdicts = [(address, self.rules.forbids(asked, address, port)) for address in addresses]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from sockd.net.loop import EventLoop
     from sockd.net.socket_address import SocketAddress
+    from sockd.net.sources import Sources
     from sockd.services.socks.gate import LookUp
     from sockd.services.socks.users import Users, UsersFile
     from sockd.settings import SocksSettings
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 LOOK_UPS, LOOK_UPS_WAITING = 16, 1024
 """Names under way at once; a resolver that hangs holds up these and nothing else."""
 HASHES, HASHES_WAITING = 2, 64
-"""Each takes a processor and some tens of MiB."""
+"""Each takes a processor and some tens of MiB; of these one source has one, and half of those that wait."""
 
 
 class Server:
@@ -84,16 +85,17 @@ class Server:
         self._sessions.add(session)
         session.start()
 
-    def door(self, done: Callable[[], None]) -> Door | None:
+    def door(self, done: Callable[[], None], sources: Sources | None) -> Door | None:
         """Return what accepts clients that need nothing of a session's; None where every client does.
 
         Args:
             done: is called at the end of each.
+            sources: where they count until their end.
         """
         if self._file is not None or self.settings.source is not None:
             return None
         try:
-            return Door(self, self.gate.loop.one_of(Pairs), done)
+            return Door(self, self.gate.loop.one_of(Pairs), done, sources)
         except OSError:  # ENOSYS: there is no epoll
             return None
 

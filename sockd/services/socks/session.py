@@ -17,6 +17,7 @@ from sockd.net.deadline import Deadline
 from sockd.net.endpoint import format_peer
 from sockd.net.gone import Lookout, is_gone
 from sockd.net.pump import Pairs, Pump, Stage
+from sockd.net.shares import site_of
 from sockd.net.socket_address import SocketAddress
 from sockd.services.socks.bind import Bind
 from sockd.services.socks.gate import Refusal, refusal_of
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sockd.socks")
 T = TypeVar("T")
+
+WRONG_SECONDS = 1.0
+"""Postfix smtpd_error_sleep_time: who guesses has one try a second, from however many connections."""
 
 RECEIVE_BYTES = 4096
 """More than all messages of a negotiation together."""
@@ -219,11 +223,23 @@ class Session:
         def checked(answer: bool | BaseException) -> None:
             if answer is True:
                 users.remember(login.user, login.password)
-            self._logged_in(login, is_right=answer is True)
+                self._logged_in(login, is_right=True)
+            elif answer is False:
+                self._was_wrong(login)
+            else:  # no verdict, so that none is told: RFC 1929 knows right and wrong alone
+                self._end(CloseReason.LIMIT, f"the password was not checked: {answer}", level=logging.WARNING)
 
+        source = site_of(self._source)
         self._under_way = self._server.hashers.ask(
-            lambda: users.check(login.user, login.password), self._told_of(checked), deadline
+            lambda: users.check(login.user, login.password), self._told_of(checked), deadline, source
         )
+
+    def _was_wrong(self, login: Login) -> None:
+        """Let the client wait for its answer, and its source for its next hash."""
+        self._server.hashers.rest(site_of(self._source), WRONG_SECONDS)
+        self._timer.cancel()
+        told = self._guarded(partial(self._logged_in, login, is_right=False))
+        self._timer = self._loop.call_later(WRONG_SECONDS, told)
 
     def _logged_in(self, login: Login, *, is_right: bool) -> None:
         answer = self._negotiation.logged_in(well=is_right)
