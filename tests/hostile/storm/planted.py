@@ -1,0 +1,1 @@
+"""A defect of our own in sockd, planted from outside: filled in below."""
