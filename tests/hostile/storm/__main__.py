@@ -31,6 +31,7 @@ def arguments():
     parser.add_argument("--only", type=int, nargs="+", default=[])
     parser.add_argument("--rows", default="", help="hostile clients go to listeners whose names contain this pattern")
     parser.add_argument("--tame", nargs="+", default=[], choices=TAME, help="what hostile clients leave out")
+    parser.add_argument("--go-on", action="store_true", help="also behind a fault")
     parser.add_argument("--no-trouble", action="store_true")
     return parser.parse_args()
 
@@ -48,6 +49,7 @@ def main() -> int:
         rows=told.rows,
         tame=tuple(told.tame),
         troubles=not told.no_trouble,
+        goes_on=told.go_on,
     ) as storm:
         storm.run()
     for fault in storm.faults:

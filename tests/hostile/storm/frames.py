@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from framing_oracle import encoded
 
-from sockd.wire.framing import Fixed, Line, Raw, Record
+from sockd.wire.framing import Fixed, Line, Prefix, Raw, Record
 from storm.raises import RAISED
 from storm.verbs import CALLBACKS, VERBS
 
@@ -23,6 +23,8 @@ def wire_of(framing, payload: bytes) -> bytes:
         case Record():
             number = int(payload[1:3]) if payload[1:3].isdigit() else 0
             return framing.packer.pack(payload[0] if payload else 0, number, payload[3:17].ljust(14))
+        case Prefix(_, width) if len(payload) >> 8 * width - 1:
+            payload = payload[:100]
         case Line(_, "same"):
             return payload + (b"\r\n" if len(payload) % 2 else b"\n")
     return encoded(framing, payload)[0]

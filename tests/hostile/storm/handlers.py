@@ -317,7 +317,9 @@ async def obey(frame, writer):
         case "i":
             repr([writer.get_extra_info(name) for name in INFO])
         case "y":
+            writer.write(frame)
             await writer.start_tls()
+            return None
         case "d":
             use_ended()
             ended.append(writer.transport)

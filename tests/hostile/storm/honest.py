@@ -46,9 +46,13 @@ class Conversation:
         self.talk = opened(listener, BOUND_S)
         try:
             self._introduce()
-        except BaseException:
+        except (OSError, Wrong) as error:
             self.talk.close()
-            raise
+            raise Wrong(f"introduction{self.said}: {type(error).__name__}: {error}") from error
+
+    @property
+    def said(self) -> str:
+        return f" behind {self.header!r}" if self.header else ""
 
     def _introduce(self) -> None:
         talk, way = self.talk, self.listener.way
@@ -219,8 +223,7 @@ class Honest:
                 self._timed(listener, lambda at=at: one.ask(b"s00 honest %d" % (count * 10 + at)))
         except (OSError, Wrong) as error:
             one.talk.close()
-            header = f" behind {one.header!r}" if one.header else ""
-            raise Wrong(f"question {one.asked}{header}: {type(error).__name__}: {error}") from error
+            raise Wrong(f"question {one.asked}{one.said}: {type(error).__name__}: {error}") from error
         stays = one.is_kept and not {"rules"} & listener.way and listener.kind not in ("exec", "metrics")
         if stays and chance.random() < 0.3:
             kept.append(one)

@@ -27,13 +27,14 @@ COPIED = {"handlers.py": "app.py", "raises.py": "raises.py", "verbs.py": "verbs.
 ASK_S = 20.0
 START_S = 20.0
 KEPT_LINES = 60
+MOST_TEXT = 100
 HANDLERS_OWN = ("handler failed", "asyncio", "shutdown hook failed")
 """Messages with a traceback that is a handler's."""
 OF_HANDLERS = re.compile(r'File "[^"]*/(app|raises|verbs)\.py", line')
 REFUSED_REPLIES = re.compile(
     r"(handler returned|last_words: expected|replies to|PayloadError|struct\.error|expected a bytes-like|released "
     r"memoryview|not a sockd\.|has no frame_received|get_buffer\(\) returned|surrogates not allowed|not in plain text"
-    r"|no stream can be cut|start_tls\(\)|BufferError|cannot be a frame|memoryview: |NotImplemented|UnicodeDecodeError"
+    r"|no stream can be cut|start_tls\(\)|BufferError|cannot be a frame|memoryview: |NotImplemented|UnicodeDecodeError|StopIteration"
     r"|a bytes-like object is required|must be bytes-like|data argument must be|write\(\) after write_eof)"
 )
 """What sockd says to replies and calls that are wrong."""
@@ -45,6 +46,7 @@ class Judge:
     Attributes:
         counts: lines by message.
         faults: what is wrong with the log, the first of each kind.
+        text: lines that are none of the log.
         last: the last lines, for reports.
     """
 
@@ -53,6 +55,7 @@ class Judge:
         self.faults: list[str] = []
         self.last: deque = deque(maxlen=KEPT_LINES)
         self._kinds: set[str] = set()
+        self.text: list[str] = []
 
     def take(self, text: str) -> None:
         self.last.append(text[:3000])
@@ -60,12 +63,16 @@ class Judge:
             line = json.loads(text)
             message = line["message"]
         except (ValueError, TypeError, KeyError):
-            if not text.startswith("Ctrl-C"):
-                self._fault(f"text:{text[:20]}", f"no log line: {text[:1500]}")
+            self._text(text)
             return
         self.counts[message] += 1
         if trace := line.get("traceback"):
             self._trace(message, line, trace)
+
+    def _text(self, text: str) -> None:
+        """Keep what is no log line, all of it as one fault."""
+        if len(self.text) < MOST_TEXT:
+            self.text.append(text[:300])
 
     def _trace(self, message: str, line: dict, trace: str) -> None:
         own = message in HANDLERS_OWN
@@ -178,6 +185,17 @@ class Watched:
                     with suppress(OSError):
                         counts[re.sub(r"\d+", "N", os.readlink(f"/proc/{one.pid}/fd/{fd}").partition(" ")[0])] += 1
         return dict(counts)
+
+    def connections(self, but=()) -> list[str]:
+        """Return what sockets of connections there are, for reports."""
+        told: Counter = Counter()
+        for one in self.processes(but):
+            with suppress(psutil.Error):
+                for sock in one.net_connections("all"):
+                    if sock.status not in ("LISTEN",) and (sock.raddr or sock.status != "NONE"):
+                        told[f"{one.pid} {sock.family.name} {sock.laddr} {sock.raddr} {sock.status}"] += 1
+                told[f"{one.pid} has {one.num_fds()} descriptors: {' '.join(one.cmdline()[-3:])}"] += 1
+        return [f"{count} x {what}" for what, count in told.items()]
 
     def memory(self, but=()) -> int:
         total = 0
