@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -31,6 +32,7 @@ def arguments():
     parser.add_argument("--only", type=int, nargs="+", default=[])
     parser.add_argument("--rows", default="", help="hostile clients go to listeners whose names contain this pattern")
     parser.add_argument("--tame", nargs="+", default=[], choices=TAME, help="what hostile clients leave out")
+    parser.add_argument("--spared", default="", help="a pattern of names of raises.RAISED that become a ValueError")
     parser.add_argument("--go-on", action="store_true", help="also behind a fault")
     parser.add_argument("--no-trouble", action="store_true")
     return parser.parse_args()
@@ -39,6 +41,7 @@ def arguments():
 def main() -> int:
     told = arguments()
     faulthandler.dump_traceback_later(told.seconds + HANGS_S, exit=True)
+    os.environ["STORM_SPARED"] = told.spared
     with run.Storm(
         told.seconds,
         told.seed,

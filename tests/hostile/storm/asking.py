@@ -42,7 +42,7 @@ TROUBLES = {
     "no log": 1,
     "plan": 1,
 }
-HONEST_PEERS = ("127.0.0.1:", "[::1]", "192.0.2.", "[2001:db8::", "unix:")
+HONEST_PEERS = ("127.0.0.1:", "[::1]", "192.0.2.", "[2001:db8::", "[fe80::", "unix:")
 """Whom nobody closes: `close` is for those that are hostile for sure."""
 WRONG_TOML = ("[daemon", "nonsense = 1\n", '[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "app:nothing"\n')
 WRONG_APP = ("import nothing_at_all\n", "raise SystemExit(3)\n", "def answer(:\n", "raise KeyboardInterrupt\n")

@@ -15,7 +15,6 @@ from contextlib import suppress
 
 from storm import frames, headers
 from storm.peers import SEND_S, Talk, World, bind_odd, end_with_reset, forget_path
-from storm.raises import RAISED
 from storm.services import FRAMINGS
 
 READ_S = 0.15
@@ -40,7 +39,7 @@ class Client:
         self._world = world
         self._chance = chance
         self._kept = kept
-        self._made = 0 if "raises" in world.tame else chance.randrange(len(RAISED))
+        self._made = chance.choice(world.raised)
         self._targets = world.targets
         self.did: list[str] = []
 
@@ -114,7 +113,7 @@ class Client:
 
     def _frames(self) -> bytes:
         spoil = not self._is_tame("spoiled")
-        return frames.stream_of(self._chance, self._framing, spoil=spoil, raises=not self._is_tame("raises"))
+        return frames.stream_of(self._chance, self._framing, spoil=spoil, raised=self._world.raised)
 
     @property
     def _framing(self):
@@ -123,7 +122,7 @@ class Client:
     def _header(self) -> bytes:
         chance = self._chance
         if chance.random() < 0.4 or self._is_tame("headers"):
-            return chance.choice(headers.honest_headers(chance.randrange(10_000)))
+            return headers.right_header(chance)
         header = headers.odd_header(chance, self._made)
         return frames.spoiled(chance, header) if chance.random() < 0.1 else header
 
@@ -195,6 +194,7 @@ class Client:
         if chance.random() < 0.3:
             self._pieces(talk, b"".join(messages) + data)
             return
+        answer = b""
         for message in messages:
             self._pieces(talk, frames.spoiled(chance, message) if chance.random() < 0.1 else message)
             if chance.random() < 0.7:
@@ -267,7 +267,7 @@ class Client:
     def _burst_words(self) -> bytes:
         chance = self._chance
         if "proxy" in self.listener.way:
-            return chance.choice(headers.honest_headers(chance.randrange(1000)))
+            return headers.right_header(chance)
         if "tls" in self.listener.way:
             return b"\x16\3\1"
         if self.listener.kind.startswith("socks"):
@@ -302,7 +302,7 @@ class Client:
             return b""
         if luck < 0.2:
             return b"s00" * chance.choice((100, 20_000, 21_835, 21_836, 40_000))
-        payload = frames.command(chance, raises=not self._is_tame("raises"))
+        payload = frames.command(chance, self._world.raised)
         if chance.random() < 0.3:
             payload = frames.wire_of(self._framing, payload)
         return frames.spoiled(chance, payload) if luck < 0.4 else payload

@@ -106,7 +106,6 @@ def use_ended():
             lambda one=one: one.resume_reading(),
             lambda one=one: one.set_framing(FRAMINGS[0]),
             lambda one=one: one.set_write_buffer_limits(10, 1),
-            lambda one=one: one.set_protocol(Lines()),
             lambda one=one: one.call_later(0.001, raised, 0),
             lambda one=one: one.start_tls(),
             lambda one=one: one.write_eof(),

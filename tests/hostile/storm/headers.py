@@ -47,10 +47,10 @@ def checked(header: bytes) -> bytes:
     return whole[:-4] + struct.pack("!I", crc32c(whole))
 
 
-def honest_headers(number: int) -> list[bytes]:
-    """Headers that every server has to take, from clients of our own numbering."""
-    v4 = (f"192.0.2.{number % 250 + 1}", 1024 + number % 60_000)
-    v6 = (f"2001:db8::{number % 9999:x}", v4[1])
+def honest_headers(number: int, net4: str = "192.0.2", net6: str = "2001:db8:") -> list[bytes]:
+    """Headers that every server has to take, from clients of our own numbering in networks for documents (RFC 5737)."""
+    v4 = (f"{net4}.{number % 250 + 1}", 1024 + number % 60_000)
+    v6 = (f"{net6}:{number % 9999:x}", v4[1])
     to4, to6 = ("192.0.2.254", 80), ("2001:db8::ffff", 80)
     return [
         f"PROXY TCP4 {v4[0]} {to4[0]} {v4[1]} 80\r\n".encode(),
@@ -72,6 +72,11 @@ def honest_headers(number: int) -> list[bytes]:
         v2(0x11, block_of(INET, v4, to4) + tlv(4, bytes(50)) + nested(1) + tlv(2, b"localhost")),
         v2(0x12, block_of(INET, v4, to4)),
     ]
+
+
+def right_header(chance) -> bytes:
+    """Return a right one of a hostile client, whose networks are others than those of honest ones."""
+    return chance.choice(honest_headers(chance.randrange(10_000), "198.51.100", "2001:db8:66:"))
 
 
 def odd_header(chance, made: int) -> bytes:

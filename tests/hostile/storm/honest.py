@@ -24,7 +24,7 @@ BOUND_S = 5.0
 """From a question to its answer: a turn of the loop takes milliseconds, a reload of 290 listeners a fifth of a second."""
 QUESTIONS = 4
 """On one connection, one after the other."""
-KEPT = 40
+KEPT = 12
 """Connections that each honest thread comes back to."""
 
 
@@ -190,7 +190,7 @@ class Honest:
     def _run(self, number: int) -> None:
         chance = random.Random(f"{self._seed} honest {number}")
         count = number * 1_000_000
-        served = [one for one in self._world.listeners if one.kind not in MUTE]
+        served = [one for one in self._world.listeners if _is_for_honest(one)]
         while True:
             kept: deque = deque()
             with self.gate:
@@ -260,6 +260,11 @@ class Honest:
     def percentile(self, share: float) -> float:
         waits = sorted(self.waits)
         return waits[int(share * (len(waits) - 1))] if waits else 0.0
+
+
+def _is_for_honest(listener: Listener) -> bool:
+    """Tell whether an honest client is to be answered; by IPv6 it would share its source's limits with hostile ones."""
+    return listener.kind not in MUTE and not ("rules" in listener.way and listener.scheme == "tcp6")
 
 
 DATAGRAM_TRIES = 5

@@ -11,8 +11,10 @@ import struct
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
+
+from storm.raises import RAISED
 
 IP_BIND_ADDRESS_NO_PORT = 24
 RESET = struct.pack("ii", 1, 0)
@@ -94,6 +96,13 @@ class World:
     def targets(self) -> list[Listener]:
         """Return the listeners that hostile clients go to."""
         return [one for one in self.listeners if re.search(self.rows, one.name)]
+
+    @cached_property
+    def raised(self) -> list[int]:
+        """Return the numbers of raises.RAISED that hostile clients ask for."""
+        if "raises" in self.tame:
+            return [0]
+        return [*range(len(RAISED))]
 
     def table(self) -> dict:
         rows = [vars(one) | {"way": sorted(one.way)} for one in self.listeners]

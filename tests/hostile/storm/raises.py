@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import array
 import asyncio
+import os
+import re
 import ssl
 import sys
 
 import sockd
 from sockd import errors
+
+
+SPARED = os.environ.get("STORM_SPARED")
+"""A pattern of names: these are left out, to see what comes behind them."""
 
 
 class OwnBase(BaseException):
@@ -270,6 +276,8 @@ RAISED = (
     close_without,
 )
 """Every class of exception, and every oddity of one."""
+if SPARED:
+    RAISED = tuple(RAISED[0] if re.search(SPARED, one.__name__) else one for one in RAISED)
 
 
 def released():

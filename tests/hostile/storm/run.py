@@ -23,7 +23,7 @@ from storm.watched import Watched
 
 HERE = Path(__file__).parent
 CROWDS, THREADS = 2, 16
-SETTLE_S = 25.0
+SETTLE_S = 40.0
 """Above every deadline of storm.services.TIMES, and what waits for two of them."""
 LOOK_S = 0.1
 STOP_S = 15.0
@@ -136,7 +136,8 @@ class Storm:
             for row, said in zip(self.plan.rows, told, strict=True)
         ]
         peers = str(self.folder / "peers")
-        return World(listeners, peers, shown, str(made.ca), self.target.port, self.daemon.control, self._rows, self._tame)
+        what = self._rows, self._tame
+        return World(listeners, peers, shown, str(made.ca), self.target.port, self.daemon.control, *what)
 
     # ---- the storm
 
@@ -235,10 +236,10 @@ class Storm:
         self._played = sum(one["played"] for one in told)
         recent = sorted(one for crowd in told for one in crowd["did"])
         self.figures["clients of the last second"] = [
-            f"{number} at {started - when:.3f} s: {did}"
+            f"{number} at {started - when:.3f} s: {did:.400}"
             for started, number, did in recent
-            if when - started < 3
-        ][-40:]
+            if LOOK_S < when - started < 3
+        ][-MOST_TOLD:]
 
     # ---- before and after
 
@@ -344,6 +345,7 @@ class Storm:
             "p50, p99, longest ms": [round(honest.percentile(share) * 1000, 1) for share in (0.5, 0.99, 1)],
             "slowest": {kind: round(took, 2) for kind, took in sorted(honest.slowest.items(), key=lambda one: -one[1])[:6]},
             "troubles": dict(self.troubles.made),
+            "errors": [*self.daemon.judge.samples.values()],
             "log": dict(self.daemon.judge.counts.most_common(12)),
         }
         if has_died:

@@ -58,7 +58,7 @@ BY_ONE = {
 }
 MUTE = ("unmade", "oddly-made")
 """Kinds that answer nobody."""
-TIMES = """idle_timeout = "6s"
+TIMES = """idle_timeout = "15s"
 linger_timeout = "1s"
 write_timeout = "3s"
 frame_timeout = "3s"
@@ -175,7 +175,7 @@ def _ways(plan: Plan) -> None:
     tls = f'certificate = "{made.server.path}", key = "{made.server.key}", handshake_timeout = "3s"'
     proxy = 'proxy_protocol = { from = ["127.0.0.0/8", "::1", "unix:"], timeout = "3s" }\n'
     rules = (
-        'allow = ["127.0.0.0/8", "192.0.2.0/24", "::1", "2001:db8::/32"]\nmax_connections_per_source = 5\n'
+        'allow = ["127.0.0.0/8", "192.0.2.0/24", "198.51.100.0/24", "::1", "2001:db8::/32"]\nmax_connections_per_source = 5\n'
         'rate = { connections = 2000, per = "1s", burst = 2000 }\n'
     )
     served = [
@@ -208,14 +208,14 @@ def _ways(plan: Plan) -> None:
 def _others(plan: Plan) -> None:
     target = plan.folder / "target"
     echo = next(plan.address(row) for row in plan.rows if row.service == "echo" and row.scheme == "unix")
-    times = 'idle_timeout = "6s"'
+    times = 'idle_timeout = "15s"'
     relay = f'half_close_timeout = "2s", connect_timeout = "2s", retry_after = "100ms", to = ["{echo}"'
     plan.table("relay", f'{times}\nrelay = {{ {relay}, "unix:{plan.folder}/nobody"] }}', timed=False)
     plan.table("relay-rude", f'{times}\nrelay = {{ {relay.replace(echo, f"unix:{target}")}] }}', timed=False)
     headed = relay.replace(echo, f"unix:{target}") + '], proxy_header = "v2"'
     plan.table("relay-headed", f"{times}\nrelay = {{ {headed} }}", timed=False)
     socks = (
-        'negotiation_timeout = "2s", connect_timeout = "2s", idle_timeout = "6s", half_close_timeout = "2s", '
+        'negotiation_timeout = "2s", connect_timeout = "2s", idle_timeout = "15s", half_close_timeout = "2s", '
         'allow = ["loopback", "own", "*"]'
     )
     plan.table("socks", f"socks = {{ {socks} }}", timed=False)

@@ -46,6 +46,7 @@ class Judge:
     Attributes:
         counts: lines by message.
         faults: what is wrong with the log, the first of each kind.
+        samples: of errors, by message.
         text: lines that are none of the log.
         last: the last lines, for reports.
     """
@@ -55,6 +56,7 @@ class Judge:
         self.faults: list[str] = []
         self.last: deque = deque(maxlen=KEPT_LINES)
         self._kinds: set[str] = set()
+        self.samples: dict[str, str] = {}
         self.text: list[str] = []
 
     def take(self, text: str) -> None:
@@ -66,6 +68,8 @@ class Judge:
             self._text(text)
             return
         self.counts[message] += 1
+        if line["level"] == "error" and message not in HANDLERS_OWN:
+            self.samples[message] = text[:500]
         if trace := line.get("traceback"):
             self._trace(message, line, trace)
 
