@@ -20,6 +20,7 @@ sys.path[:] = [str(TESTS / name) for name in ("hostile", "support", "buffer")] +
 
 from storm import run  # noqa: E402 - its place is known from here on
 from storm.peers import TAME  # noqa: E402 - likewise
+from storm.planted import PLACES  # noqa: E402 - likewise
 
 
 def arguments():
@@ -33,6 +34,7 @@ def arguments():
     parser.add_argument("--rows", default="", help="hostile clients go to listeners whose names contain this pattern")
     parser.add_argument("--tame", nargs="+", default=[], choices=TAME, help="what hostile clients leave out")
     parser.add_argument("--spared", default="", help="a pattern of names of raises.RAISED that become a ValueError")
+    parser.add_argument("--planted", default="", choices=["", *PLACES], help="a defect that sockd is to have")
     parser.add_argument("--go-on", action="store_true", help="also behind a fault")
     parser.add_argument("--no-trouble", action="store_true")
     return parser.parse_args()
@@ -53,6 +55,7 @@ def main() -> int:
         tame=tuple(told.tame),
         troubles=not told.no_trouble,
         goes_on=told.go_on,
+        planted=told.planted,
     ) as storm:
         storm.run()
     for fault in storm.faults:

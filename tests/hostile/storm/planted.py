@@ -1,1 +1,110 @@
-"""A defect of our own in sockd, planted from outside: filled in below."""
+"""A defect of sockd's own, planted from outside: one internal function raises, once, for one victim.
+
+STORM_PLANTED in the daemon's environment names a row of PLACES.  Handlers import this module, so that it is done before
+the first byte; what is installed stays as it is.  A function that has another name by now ends the start, so that
+a test cannot pass by planting nothing.
+
+The victim is whoever comes from VICTIM, or sends WORD or NUMBER where there is no connection.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+from contextlib import suppress
+
+VICTIM = "127.66.0.1"
+WORD = b"planted"
+NUMBER = 66_066
+
+
+class Planted(Exception):
+    """What the planted defect raises."""
+
+
+def _is_victim(fd: int) -> bool:
+    with suppress(OSError), socket.socket(fileno=os.dup(fd)) as sock:
+        name = sock.getpeername()
+        return isinstance(name, tuple) and name[0] == VICTIM
+    return False
+
+
+def by_descriptor(_self, fd, *_):
+    return _is_victim(fd)
+
+
+def by_row(self, id, *_):
+    return _is_victim(self._set.info(id).fd)
+
+
+def by_event(self, _index, id, part, _offset, _size, count):
+    """Frames of the victim, and of nobody else in the same event: that would cost all of them."""
+    rows = [id] if id >= 0 else [row for row, _ in self._set.parts(part, count)]
+    return all(by_row(self, row) for row in rows)
+
+
+def by_arrival(_self, arrival, *_):
+    return _is_victim(arrival.sock.fileno())
+
+
+def by_wire(self, *_):
+    return _is_victim(self._wire.fd)
+
+
+def by_socket(self, *_):
+    return self._socket.fileno() >= 0 and _is_victim(self._socket.fileno())
+
+
+def by_words(_self, words, *_):
+    return words.get("id") == NUMBER
+
+
+def by_datagram(_self, datagram, *_):
+    return WORD in datagram
+
+
+def by_frames(_self, job, *_):
+    return any(WORD in frame for frame in job.frames)
+
+
+PLACES = {
+    "header": ("sockd.net.proxied", "ProxyHeaders", "_readable", by_descriptor),
+    "timer": ("sockd.net.proxied", "ProxyHeaders", "_drop", by_descriptor),
+    "rules": ("sockd.net.listener", "Listener", "_judge", by_arrival),
+    "handshake": ("sockd.net.tls", "Handshakes", "_ready", by_descriptor),
+    "tunnel": ("sockd.net.tls", "Carrier", "_from_wire", by_wire),
+    "accepted": ("sockd.net.connection_sink", "ConnectionSink", "accepted", by_row),
+    "frames": ("sockd.net.connection_sink", "ConnectionSink", "frames", by_event),
+    "closed": ("sockd.net.connection_sink", "ConnectionSink", "closed", by_row),
+    "function": ("sockd.services.function", "LineSink", "frames", by_event),
+    "session": ("sockd.services.session", "SessionSink", "frames", by_event),
+    "pool": ("sockd.services.blocking", "BlockingSink", "_answered", by_frames),
+    "socks": ("sockd.services.socks.session", "Session", "_readable", by_socket),
+    "verb": ("sockd.asked", "Asked", "_close", by_words),
+    "datagram": ("sockd.net.datagram", "DatagramListener", "_serve", by_datagram),
+}
+"""By name: module, class and function, and which of its calls is the victim's."""
+
+
+def plant(name: str) -> None:
+    """Have the function of a place raise, the first time that it is called for the victim."""
+    module, owner, function, is_victims = PLACES[name]
+    kind = getattr(importlib.import_module(module), owner)
+    right = getattr(kind, function)
+    if hasattr(right, "left"):
+        return  # handlers are imported again by a reload
+    left = [1]
+
+    def wrong(self, *arguments, **more):
+        if left and is_victims(self, *arguments):
+            left.clear()
+            raise Planted(name)
+        return right(self, *arguments, **more)
+
+    wrong.left = left
+    setattr(kind, function, wrong)
+
+
+if name := os.environ.get("STORM_PLANTED"):
+    plant(name)

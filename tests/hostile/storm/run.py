@@ -12,7 +12,7 @@ import traceback
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from storm import certificates
+from storm import certificates, victims
 from storm.asking import Troubles
 from storm.honest import Honest
 from storm.machine import become_reaper, leave_network
@@ -77,10 +77,11 @@ class Storm:
         rows, tame: of the World.
         troubles: whether storm.asking makes some.
         goes_on: whether a fault does not end it, to see what comes behind.
+        planted: a place of storm.planted where sockd has a defect; its victim comes in mid-storm.
     """
 
     def __init__(
-        self, seconds: float, seed: str, *, workers=1, multiplexer="auto", upgrades=True, only=(), rows="", tame=(), troubles=True, goes_on=False, environment=None
+        self, seconds: float, seed: str, *, workers=1, multiplexer="auto", upgrades=True, only=(), rows="", tame=(), troubles=True, goes_on=False, planted=""
     ) -> None:
         self._seconds = seconds
         self.seed = seed
@@ -90,9 +91,10 @@ class Storm:
         self._only = only
         self._rows, self._tame, self._trouble = rows, tame, troubles
         self._goes_on = goes_on
-        self._given = environment or {}
+        self._planted = planted
         self.faults: list[str] = []
         self.figures: dict[str, object] = {}
+        self._had_victim = False
         self._stack = ExitStack()
         self._played = 0
 
@@ -107,9 +109,9 @@ class Storm:
         (self.folder / "sockd.toml").write_text(toml_of(self.plan, **self._configured))
         self.target = Target(str(self.folder / "target"), self.seed)
         self._stack.callback(self.target.close)
-        self.daemon = Watched(
-            self.folder, words=["-c", "sockd.toml", "--multiplexer", self._multiplexer], environment=self._given
-        )
+        environment = {"STORM_PLANTED": self._planted} if self._planted else {}
+        words = ["-c", "sockd.toml", "--multiplexer", self._multiplexer]
+        self.daemon = Watched(self.folder, words=words, environment=environment)
         self._stack.callback(self.daemon.kill)
         self.world = self._world(made)
         (self.folder / "peers").mkdir()
@@ -188,6 +190,8 @@ class Storm:
         lives = self._alive_for(seconds / 2)
         if lives and upgrade:
             self._upgrade()
+        if lives and self._planted and not self._had_victim:
+            self._have_victim()
         lives = lives and self._alive_for(seconds / 2)
         if not lives:
             return False
@@ -225,6 +229,11 @@ class Storm:
         self.daemon.pid = answer["result"]["pid"]
         if self._trouble:
             self.troubles.gate.go()
+
+    def _have_victim(self) -> None:
+        self._had_victim = True
+        if wrong := victims.play(self._planted, self.world, self.daemon):
+            self.faults.append(f"the victim of {self._planted}: {wrong}")
 
     def _dead(self) -> None:
         when = time.time()
@@ -298,7 +307,7 @@ class Storm:
                         self._let_in(listener, f"127.88.0.{at}")
         defects = self._defects()
         self.figures["defects"] = defects
-        if defects:
+        if defects != (1 if self._planted else 0):
             self.faults.append(f"sockd_defects_total is {defects}")
 
     def _let_in(self, listener: Listener, source: str) -> None:
@@ -333,7 +342,10 @@ class Storm:
     def _judge(self) -> None:
         has_died = "in the end" in self.figures
         most = 2 if has_died else MOST_TOLD  # what follows an end says nothing of it
-        self.faults += [f"log: {text}" for text in self.daemon.judge.faults]
+        judge = self.daemon.judge
+        if len(judge.planted) != (1 if self._planted else 0):
+            self.faults.append(f"{len(judge.planted)} lines of the planted defect: {judge.planted[:2]}")
+        self.faults += [f"log: {text}" for text in judge.faults]
         if self.daemon.judge.text:
             self.faults.append("no log lines:\n    " + "\n    ".join(self.daemon.judge.text))
         self.faults += [f"honest: {text}" for text in self.honest.wrong[:most]]

@@ -46,6 +46,7 @@ class Judge:
     Attributes:
         counts: lines by message.
         faults: what is wrong with the log, the first of each kind.
+        planted: lines of the defect that storm.planted has put there.
         samples: of errors, by message.
         text: lines that are none of the log.
         last: the last lines, for reports.
@@ -56,6 +57,7 @@ class Judge:
         self.faults: list[str] = []
         self.last: deque = deque(maxlen=KEPT_LINES)
         self._kinds: set[str] = set()
+        self.planted: list[str] = []
         self.samples: dict[str, str] = {}
         self.text: list[str] = []
 
@@ -83,6 +85,9 @@ class Judge:
         places = re.findall(r'File "([^"]*)", line (\d+)', trace)
         last = ":".join(places[-1]) if places else trace[-100:]
         if own and (OF_HANDLERS.search(trace) or REFUSED_REPLIES.search(trace[-3000:]) or len(trace) > 100_000):
+            return
+        if "Planted: " in trace[-100:] and message == "defect":
+            self.planted.append(str(line)[:2000])
             return
         rest = {key: value for key, value in line.items() if key not in ("traceback", "time", "level")}
         self._fault(f"{message} {last}", f"{rest}\n{trace[-3000:]}")
