@@ -19,6 +19,7 @@ sys.path[:] = [str(TESTS / name) for name in ("hostile", "support", "buffer")] +
 ]
 
 from storm import run  # noqa: E402 - its place is known from here on
+from storm.asking import TROUBLES  # noqa: E402 - likewise
 from storm.peers import TAME  # noqa: E402 - likewise
 from storm.planted import PLACES  # noqa: E402 - likewise
 
@@ -32,11 +33,12 @@ def arguments():
     parser.add_argument("--no-upgrade", action="store_true")
     parser.add_argument("--only", type=int, nargs="+", default=[])
     parser.add_argument("--rows", default="", help="hostile clients go to listeners whose names contain this pattern")
+    parser.add_argument("--honest", default="", help="the same for honest clients")
     parser.add_argument("--tame", nargs="+", default=[], choices=TAME, help="what hostile clients leave out")
     parser.add_argument("--spared", default="", help="a pattern of names of raises.RAISED that become a ValueError")
     parser.add_argument("--planted", default="", choices=["", *PLACES], help="a defect that sockd is to have")
     parser.add_argument("--go-on", action="store_true", help="also behind a fault")
-    parser.add_argument("--no-trouble", action="store_true")
+    parser.add_argument("--troubles", nargs="*", default=[*TROUBLES], choices=TROUBLES, help="what befalls the daemon")
     return parser.parse_args()
 
 
@@ -52,8 +54,9 @@ def main() -> int:
         upgrades=not told.no_upgrade,
         only=told.only,
         rows=told.rows,
+        honest_rows=told.honest,
         tame=tuple(told.tame),
-        troubles=not told.no_trouble,
+        troubles=tuple(told.troubles),
         goes_on=told.go_on,
         planted=told.planted,
     ) as storm:

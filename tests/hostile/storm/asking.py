@@ -55,15 +55,15 @@ class Troubles:
         daemon: whom it is made for.
         plan: what it serves.
         configured: of toml_of, by name.
-        but: kinds that are left out.
+        only: kinds of TROUBLES that are made; all of them by default.
     """
 
-    def __init__(self, daemon: Watched, plan: Plan, seed: str, configured: dict, but=()) -> None:
+    def __init__(self, daemon: Watched, plan: Plan, seed: str, configured: dict, only=()) -> None:
         self._daemon = daemon
         self._served = plan
         self._chance = random.Random(f"{seed} troubles")
         self._configured = configured
-        self._names = [name for name in TROUBLES if name not in but]
+        self._names = [name for name in TROUBLES if name in (only or TROUBLES)]
         self._weights = [TROUBLES[name] for name in self._names]
         self.gate = Gate()
         self.made: Counter = Counter()

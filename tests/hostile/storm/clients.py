@@ -113,7 +113,13 @@ class Client:
 
     def _frames(self) -> bytes:
         spoil = not self._is_tame("spoiled")
-        return frames.stream_of(self._chance, self._framing, spoil=spoil, raised=self._world.raised)
+        return frames.stream_of(
+            self._chance, self._framing, spoil=spoil, raised=self._world.raised, only=self._only_letter
+        )
+
+    @property
+    def _only_letter(self) -> str:
+        return "s" if self._is_tame("commands") else ""
 
     @property
     def _framing(self):
@@ -302,7 +308,7 @@ class Client:
             return b""
         if luck < 0.2:
             return b"s00" * chance.choice((100, 20_000, 21_835, 21_836, 40_000))
-        payload = frames.command(chance, self._world.raised)
+        payload = frames.command(chance, self._world.raised, only=self._only_letter)
         if chance.random() < 0.3:
             payload = frames.wire_of(self._framing, payload)
         return frames.spoiled(chance, payload) if luck < 0.4 else payload

@@ -35,9 +35,9 @@ def answer_of(kind: str, framing, payload: bytes) -> bytes:
     return sent.upper() if kind == "upper" else sent
 
 
-def command(chance, raised: list[int]) -> bytes:
-    """Return one of the commands, at random."""
-    letter = chance.choice(OFTEN) if chance.random() < 0.6 else chance.choice(LETTERS)
+def command(chance, raised: list[int], *, only: str = "") -> bytes:
+    """Return one of the commands, at random; `only` names the letter where it has to be that."""
+    letter = only or (chance.choice(OFTEN) if chance.random() < 0.6 else chance.choice(LETTERS))
     number = chance.randrange(100) if letter not in "zg" else chance.choice((0, 1, 2, 5, 20, 90))
     if letter in "bla":
         number = chance.choice(raised)
@@ -68,14 +68,14 @@ def spoiled(chance, stream: bytes) -> bytes:
             return stream + stream[:at]
 
 
-def stream_of(chance, framing, *, raised: list[int], spoil: bool = True) -> bytes:
+def stream_of(chance, framing, *, raised: list[int], spoil: bool = True, only: str = "") -> bytes:
     """Return some frames, now and then far too many, too long or spoiled."""
     luck = chance.random()
     if luck < 0.03:
         return wire_of(framing, b"s00") * chance.choice((500, 500, 500, 3000, 20_000))
     if luck < 0.05:
         return wire_of(framing, b"s00" + b"y" * 5000)[:20_000]
-    stream = b"".join(wire_of(framing, command(chance, raised)) for _ in range(chance.choice((1, 1, 2, 3, 8))))
+    stream = b"".join(wire_of(framing, command(chance, raised, only=only)) for _ in range(chance.choice((1, 1, 2, 3, 8))))
     return spoiled(chance, stream) if luck < 0.25 and spoil else stream
 
 

@@ -190,7 +190,8 @@ class Honest:
     def _run(self, number: int) -> None:
         chance = random.Random(f"{self._seed} honest {number}")
         count = number * 1_000_000
-        served = [one for one in self._world.listeners if _is_for_honest(one)]
+        pattern = self._world.honest_rows
+        served = [one for one in self._world.listeners if _is_for_honest(one) and re.search(pattern, one.name)]
         while True:
             kept: deque = deque()
             with self.gate:

@@ -21,7 +21,7 @@ RESET = struct.pack("ii", 1, 0)
 SEND_S = 1.0
 """A daemon that reads nothing of a client for so long does not want it."""
 DATAGRAMS = ("udp4", "udp6", "unixgram")
-TAME = ("raises", "names", "headers", "certificates", "bursts", "spoiled")
+TAME = ("commands", "raises", "names", "headers", "certificates", "bursts", "spoiled")
 _numbers = itertools.count()
 
 
@@ -74,6 +74,7 @@ class World:
         target: port of a server of ours, for SOCKS.
         control: path of the control socket.
         rows: a pattern that names of listeners have to contain, for hostile clients.
+        honest_rows: the same, for honest ones.
         tame: of TAME: what hostile clients leave out, to find out what a fault needs.
     """
 
@@ -84,6 +85,7 @@ class World:
     target: int
     control: str
     rows: str = ""
+    honest_rows: str = ""
     tame: tuple[str, ...] = ()
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -106,7 +108,7 @@ class World:
 
     def table(self) -> dict:
         rows = [vars(one) | {"way": sorted(one.way)} for one in self.listeners]
-        keys = ("folder", "certificates", "ca", "target", "control", "rows", "tame")
+        keys = ("folder", "certificates", "ca", "target", "control", "rows", "honest_rows", "tame")
         return {"listeners": rows} | {key: getattr(self, key) for key in keys}
 
     def context(self, certificate: str | None = None) -> ssl.SSLContext:

@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from storm import certificates, victims
-from storm.asking import Troubles
+from storm.asking import TROUBLES, Troubles
 from storm.honest import Honest
 from storm.machine import become_reaper, leave_network
 from storm.peers import Listener, World, opened
@@ -74,14 +74,14 @@ class Storm:
         multiplexer: of the daemon.
         upgrades: whether it goes on as another process now and then.
         only: numbers of clients; these alone are played, and nothing else happens.
-        rows, tame: of the World.
-        troubles: whether storm.asking makes some.
+        rows, honest_rows, tame: of the World.
+        troubles: kinds of storm.asking that are made.
         goes_on: whether a fault does not end it, to see what comes behind.
         planted: a place of storm.planted where sockd has a defect; its victim comes in mid-storm.
     """
 
     def __init__(
-        self, seconds: float, seed: str, *, workers=1, multiplexer="auto", upgrades=True, only=(), rows="", tame=(), troubles=True, goes_on=False, planted=""
+        self, seconds: float, seed: str, *, workers=1, multiplexer="auto", upgrades=True, only=(), rows="", honest_rows="", tame=(), troubles=tuple(TROUBLES), goes_on=False, planted=""
     ) -> None:
         self._seconds = seconds
         self.seed = seed
@@ -89,7 +89,7 @@ class Storm:
         self._multiplexer = multiplexer
         self._upgrades = upgrades
         self._only = only
-        self._rows, self._tame, self._trouble = rows, tame, troubles
+        self._rows, self._honest_rows, self._tame, self._trouble = rows, honest_rows, tame, troubles
         self._goes_on = goes_on
         self._planted = planted
         self.faults: list[str] = []
@@ -123,7 +123,7 @@ class Storm:
             self.daemon.ask("reload")
         self._resting = self._held()
         self.honest = Honest(self.world, self.seed, may_end=self._workers > 1)
-        self.troubles = Troubles(self.daemon, self.plan, self.seed, self._configured)
+        self.troubles = Troubles(self.daemon, self.plan, self.seed, self._configured, self._trouble)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -138,7 +138,7 @@ class Storm:
             for row, said in zip(self.plan.rows, told, strict=True)
         ]
         peers = str(self.folder / "peers")
-        what = self._rows, self._tame
+        what = self._rows, self._honest_rows, self._tame
         return World(listeners, peers, shown, str(made.ca), self.target.port, self.daemon.control, *what)
 
     # ---- the storm
