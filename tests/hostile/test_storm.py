@@ -1,7 +1,7 @@
 """A storm of hostile clients against every kind of service, and what it must not cost (the package `storm`).
 
-The daemon lives, honest clients beside the storm are answered in time, its descriptors and its memory are as before, and it
-has counted no defect of its own.  With one planted in it that costs one connection, one line and one count.
+The daemon lives, honest clients beside the storm are answered in time, its descriptors and its memory are as before,
+and it has counted no defect of its own.  With one planted in it that costs one connection, one line and one count.
 SOCKD_SOAK=1: ten minutes, every multiplexer; SOCKD_SEED=N plays the same clients again.
 Seen to fail: storm/__init__.py says for which faults, and how soon.
 """
@@ -43,7 +43,9 @@ def storm(figure):
         done = subprocess.run(
             [*map(str, command)], capture_output=True, text=True, errors="replace", timeout=seconds + SPARE_SECONDS
         )
-        figure(" ".join(map(str, command[2:])), " ".join(line for line in done.stdout.splitlines() if line[:7] in FIGURES))
+        figure(
+            " ".join(map(str, command[2:])), " ".join(line for line in done.stdout.splitlines() if line[:7] in FIGURES)
+        )
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\nagain: {' '.join(map(str, command))}"
 
     return blow

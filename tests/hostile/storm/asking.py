@@ -1,4 +1,4 @@
-"""What befalls the daemon itself in a storm: reloads, upgrades, signals, questions right and wrong, a log that nobody reads."""
+"""What befalls the daemon itself in a storm: reloads, signals, questions right and wrong, a log that nobody reads."""
 
 from __future__ import annotations
 
@@ -151,10 +151,13 @@ class Troubles:
         os.kill(self._daemon.pid, signal.SIGHUP)
 
     def _another_configuration(self) -> None:
-        """Other limits for all, and one hostile listener more, that goes with the next reload."""
+        """One listener more, that is drained, or goes with the next reload."""
         extra = '[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "function-nul"\n'
         self._write(extra=extra)
         self._told(self._daemon.ask("reload"))
+        if self._chance.random() < 0.5:
+            last = self._told(self._daemon.ask("status"))["result"]["listeners"][-1]
+            self._told(self._daemon.ask("drain", listener=last["address"]))
 
     def _wrong_configuration(self) -> None:
         """One that cannot be served: all stays as it is."""

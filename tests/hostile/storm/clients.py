@@ -10,12 +10,15 @@ import socket
 import ssl
 import struct
 import time
-from collections import deque
 from contextlib import suppress
 
 from storm import frames, headers
 from storm.peers import SEND_S, Talk, World, bind_odd, end_with_reset, forget_path
 from storm.services import FRAMINGS
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections import deque
 
 READ_S = 0.15
 LINGER_S = 0.6
@@ -136,7 +139,7 @@ class Client:
         chance, world = self._chance, self._world
         names = ("",) if self._is_tame("certificates") else (*world.certificates, "")
         name = chance.choice(names) if "client-ca" in self.listener.way else None
-        context = world.context(name)
+        context = world.context(name, newest=chance.random() < 0.6)
         luck = chance.random()
         if luck < 0.15:
             hello = frames.spoiled(chance, talk.hello(context))
@@ -205,8 +208,8 @@ class Client:
             self._pieces(talk, frames.spoiled(chance, message) if chance.random() < 0.1 else message)
             if chance.random() < 0.7:
                 answer = self._answer(talk)
-        if messages[-1][:2] == b"\5\3" and len(answer) == 10:
-            self._associated(answer)
+        if len(answer) == 10 and answer[:2] == b"\5\0":
+            self._told_where(messages[-1][1:2], answer)
         talk.send(data)
 
     def _answer(self, talk: Talk) -> bytes:
@@ -215,8 +218,15 @@ class Client:
         talk.sock.settimeout(SEND_S)
         return answer
 
-    def _associated(self, answer: bytes) -> None:
+    def _told_where(self, command: bytes, answer: bytes) -> None:
+        """Go where a BIND or a UDP ASSOCIATE says."""
         host, port = socket.inet_ntoa(answer[4:8]), struct.unpack("!H", answer[8:])[0]
+        if command == b"\2":
+            with suppress(OSError), socket.create_connection((host, port), SEND_S) as sock:
+                sock.sendall(b"s from the other side")
+            return
+        if command != b"\3":
+            return
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             for _ in range(3):
                 with suppress(OSError):

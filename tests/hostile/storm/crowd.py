@@ -1,8 +1,8 @@
 """A process full of hostile clients: `crowd.py WORLD SEED FIRST STEP THREADS [NUMBER...]`.
 
-Plays FIRST, FIRST + STEP, FIRST + 2 STEP, ... in THREADS threads, from a line `go` until a line `rest`, and says how many
-that were; with numbers it plays these alone, one after the other, and ends.  What clients have been doing lately is told on
-`tell`.  Each answer is a line of JSON.
+Plays FIRST, FIRST + STEP, FIRST + 2 STEP, ... in THREADS threads, from a line `go` until a line `rest`, and says how
+many that were; with numbers it plays these alone, one after the other, and ends.  What clients have been doing lately
+is told on `tell`.  Each answer is a line of JSON.
 """
 
 from __future__ import annotations

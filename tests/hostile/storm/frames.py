@@ -75,7 +75,9 @@ def stream_of(chance, framing, *, raised: list[int], spoil: bool = True, only: s
         return wire_of(framing, b"s00") * chance.choice((500, 500, 500, 3000, 20_000))
     if luck < 0.05:
         return wire_of(framing, b"s00" + b"y" * 5000)[:20_000]
-    stream = b"".join(wire_of(framing, command(chance, raised, only=only)) for _ in range(chance.choice((1, 1, 2, 3, 8))))
+    stream = b"".join(
+        wire_of(framing, command(chance, raised, only=only)) for _ in range(chance.choice((1, 1, 2, 3, 8)))
+    )
     return spoiled(chance, stream) if luck < 0.25 and spoil else stream
 
 

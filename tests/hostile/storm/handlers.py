@@ -115,7 +115,7 @@ def use_ended():
         ):
             try:
                 use()
-            except Exception:  # noqa: PERF203 - to be told that it cannot be done is right
+            except Exception:  # to be told that it cannot be done is right
                 continue
 
 

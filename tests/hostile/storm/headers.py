@@ -154,8 +154,10 @@ def socks_address(host, port: int) -> bytes:
     if isinstance(host, bytes):
         return b"\3" + bytes([len(host)]) + host + struct.pack("!H", port)
     six = ":" in host
-    return (b"\4" if six else b"\1") + socket.inet_pton(socket.AF_INET6 if six else socket.AF_INET, host) + struct.pack(
-        "!H", port
+    return (
+        (b"\4" if six else b"\1")
+        + socket.inet_pton(socket.AF_INET6 if six else socket.AF_INET, host)
+        + struct.pack("!H", port)
     )
 
 
@@ -187,10 +189,14 @@ def odd_socks(chance, port: int, *, users: bool) -> list[bytes]:
         address = host if ":" not in host else chance.choice(("127.0.0.1", "0.0.0.1", "0.0.0.0"))
         name = chance.choice(NAMES) + b"\0" if address == "0.0.0.1" else b""
         return [socks4(address, port, command, b"u" * chance.choice((0, 5, 300, 70_000))) + name]
-    methods = chance.choice((b"\5\1\0", b"\5\2\0\2", b"\5\1\2", b"\5\0", b"\5\xff" + bytes(255), b"\5\1\xff", b"\6\1\0"))
+    methods = chance.choice(
+        (b"\5\1\0", b"\5\2\0\2", b"\5\1\2", b"\5\0", b"\5\xff" + bytes(255), b"\5\1\xff", b"\6\1\0")
+    )
     messages = [methods]
     if users or b"\2" in methods[2:]:
-        name, word = chance.choice(((b"alice", b"secret"), (b"alice", b"wrong"), (b"\xff", b""), (b"x" * 255, b"y" * 255)))
+        name, word = chance.choice(
+            ((b"alice", b"secret"), (b"alice", b"wrong"), (b"\xff", b""), (b"x" * 255, b"y" * 255))
+        )
         messages.append(login(name, word))
     where = chance.choice(NAMES) if chance.random() < 0.5 else host
     request = socks5(where, port, command)
@@ -252,8 +258,8 @@ def odd_http(chance) -> bytes:
 
 VERBS = ("status", "connections", "close", "drain", "reload", "plan", "upgrade", "stop", "log-level")
 VALUES = (
-    None, True, False, 0, -1, 1.5, 2**31, 2**63, 2**64, 10**400, "", "x", "\0", "\udc80", "x" * 100_000, [], [1], {}, {"id": 1},
-    [[[[]]]], "1", "info", "../..", "nan", float("nan"), float("inf"),
+    None, True, False, 0, -1, 1.5, 2**31, 2**63, 2**64, 10**400, "", "x", "\0", "\udc80", "x" * 100_000, [], [1], {},
+    {"id": 1}, [[[[]]]], "1", "info", "../..", "nan", float("nan"), float("inf"),
 )  # fmt: skip
 HARMLESS = ("status", "connections", "close", "drain", "plan", "log-level")
 """Verbs whose words may be anything."""
@@ -294,6 +300,8 @@ MALFORMED = (
     b'{"verb":"plan","text":"' + b"a." * 5000 + b'a=1","name":"x"}\n',
     b"\0" * 1000 + b"\n",
     b"x" * 300_000 + b"\n",
+    b'{"verb":"plan","name":"x","text":"' + b"x" * 3_000_000 + b'"}\n',
+    b'{"verb":"plan","name":"x","text":"' + b"\\n[[listen]]" * 1_000 + b'"}\n',
     b"no end of line",
     b"",
 )

@@ -1,4 +1,4 @@
-"""Honest clients beside the storm: each asks over every listener, compares every answer, and waits no longer than BOUND_S.
+"""Honest clients beside the storm: they ask over every listener, compare every answer, and wait no longer than BOUND_S.
 
 A connection is asked several times; some stay for as long as the storm lasts.  Where a program is upgraded or workers
 change, a connection that ends in order between two questions is made anew; one that ends behind a question, or with a
@@ -21,7 +21,7 @@ from storm.peers import Listener, Talk, World, opened
 from storm.services import FRAMINGS, MUTE, PASSWORD, USER
 
 BOUND_S = 5.0
-"""From a question to its answer: a turn of the loop takes milliseconds, a reload of 290 listeners a fifth of a second."""
+"""From a question to its answer; a reload of 290 listeners takes a fifth of a second, and the machine may be busy."""
 QUESTIONS = 4
 """On one connection, one after the other."""
 KEPT = 12
@@ -244,7 +244,9 @@ class Honest:
             except (OSError, Wrong) as error:
                 kept.remove(one)
                 one.talk.close()
-                raise Wrong(f"{one.listener.name}, kept, question {one.asked}: {type(error).__name__}: {error}") from error
+                raise Wrong(
+                    f"{one.listener.name}, kept, question {one.asked}: {type(error).__name__}: {error}"
+                ) from error
         while len(kept) > KEPT:
             self._timed(kept[0].listener, kept.popleft().finish)
 

@@ -111,16 +111,18 @@ class World:
         keys = ("folder", "certificates", "ca", "target", "control", "rows", "honest_rows", "tame")
         return {"listeners": rows} | {key: getattr(self, key) for key in keys}
 
-    def context(self, certificate: str | None = None) -> ssl.SSLContext:
-        """Return what a client makes a handshake with, showing a certificate by its name here."""
+    def context(self, certificate: str | None = None, *, newest: bool = True) -> ssl.SSLContext:
+        """Return what a client makes a handshake with, showing a certificate by its name here; TLS 1.3 or 1.2."""
         path, key = self.certificates[certificate] if certificate is not None else (None, None)
         with self.lock:
-            return _context(self.ca, path, key)
+            return _context(self.ca, path, key, newest)
 
 
 @cache
-def _context(ca, path, key):
+def _context(ca, path, key, newest):
     context = ssl.create_default_context(cafile=ca)
+    if not newest:
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = False
     if path is not None:
         context.load_cert_chain(path, key)
@@ -157,8 +159,8 @@ def bind_odd(sock: socket.socket, listener: Listener, chance, world: World, made
         sock.bind(name or "")
         return f"from {name!r:.60}"
     if listener.family == socket.AF_INET and chance.random() < 0.9:
-        near = "127.88.0.%d" % chance.randrange(1, 5) if "rules" in listener.way else None
-        source = near or chance.choice(("127.99.%d.1" % made, "127.77.%d.%d" % (made, chance.randrange(1, 255))))
+        near = f"127.88.0.{chance.randrange(1, 5)}" if "rules" in listener.way else None
+        source = near or chance.choice((f"127.99.{made}.1", f"127.77.{made}.{chance.randrange(1, 255)}"))
         sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
         sock.bind((source, 0))
         return f"from {source}"

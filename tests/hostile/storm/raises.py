@@ -16,7 +16,6 @@ import sys
 import sockd
 from sockd import errors
 
-
 SPARED = os.environ.get("STORM_SPARED")
 """A pattern of names: these are left out, to see what comes behind them."""
 
@@ -78,7 +77,7 @@ class OddBytes(bytes):
     """Bytes that say wrong things of themselves."""
 
     def __len__(self):
-        return -1
+        return -1  # noqa: PLE0303 - that is what is odd
 
     def __add__(self, other):
         raise RuntimeError("not added")

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from sockd.services.socks.users import Scrypt
 from sockd.wire import framing as wire
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LIMIT = 4096
 FRAMINGS = {
@@ -175,7 +178,8 @@ def _ways(plan: Plan) -> None:
     tls = f'certificate = "{made.server.path}", key = "{made.server.key}", handshake_timeout = "3s"'
     proxy = 'proxy_protocol = { from = ["127.0.0.0/8", "::1", "unix:"], timeout = "3s" }\n'
     rules = (
-        'allow = ["127.0.0.0/8", "192.0.2.0/24", "198.51.100.0/24", "::1", "2001:db8::/32"]\nmax_connections_per_source = 5\n'
+        'allow = ["127.0.0.0/8", "192.0.2.0/24", "198.51.100.0/24", "::1", "2001:db8::/32"]\n'
+        "max_connections_per_source = 5\n"
         'rate = { connections = 2000, per = "1s", burst = 2000 }\n'
     )
     served = [
@@ -211,7 +215,7 @@ def _others(plan: Plan) -> None:
     times = 'idle_timeout = "15s"'
     relay = f'half_close_timeout = "2s", connect_timeout = "2s", retry_after = "100ms", to = ["{echo}"'
     plan.table("relay", f'{times}\nrelay = {{ {relay}, "unix:{plan.folder}/nobody"] }}', timed=False)
-    plan.table("relay-rude", f'{times}\nrelay = {{ {relay.replace(echo, f"unix:{target}")}] }}', timed=False)
+    plan.table("relay-rude", f"{times}\nrelay = {{ {relay.replace(echo, f'unix:{target}')}] }}", timed=False)
     headed = relay.replace(echo, f"unix:{target}") + '], proxy_header = "v2"'
     plan.table("relay-headed", f"{times}\nrelay = {{ {headed} }}", timed=False)
     socks = (
@@ -220,7 +224,9 @@ def _others(plan: Plan) -> None:
     )
     plan.table("socks", f"socks = {{ {socks} }}", timed=False)
     plan.table("socks-users", f'socks = {{ {socks}, users = "{plan.folder}/users" }}', timed=False)
-    plan.table("exec", f'exec = ["/bin/cat"]\nmax_instances = 32\n{USER_OF_PROGRAMS}limits = {{ wall = "20s" }}', timed=False)
+    plan.table(
+        "exec", f'exec = ["/bin/cat"]\nmax_instances = 32\n{USER_OF_PROGRAMS}limits = {{ wall = "20s" }}', timed=False
+    )
     plan.table("metrics", f"metrics = true\n{TIMES}", timed=False)
     for service in ("relay", "relay-rude", "relay-headed"):
         plan.add(service, service, "line", "tcp4", "tcp6", "unix")
