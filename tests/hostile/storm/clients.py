@@ -11,11 +11,11 @@ import ssl
 import struct
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from storm import frames, headers
 from storm.peers import SEND_S, Talk, World, bind_odd, end_with_reset, forget_path
 from storm.services import FRAMINGS
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections import deque

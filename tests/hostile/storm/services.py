@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sockd.services.socks.users import Scrypt
 from sockd.wire import framing as wire
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
