@@ -61,7 +61,7 @@ BY_ONE = {
 }
 MUTE = ("unmade", "oddly-made")
 """Kinds that answer nobody."""
-TIMES = """idle_timeout = "15s"
+TIMES = """idle_timeout = "30s"
 linger_timeout = "1s"
 write_timeout = "3s"
 frame_timeout = "3s"
@@ -212,14 +212,14 @@ def _ways(plan: Plan) -> None:
 def _others(plan: Plan) -> None:
     target = plan.folder / "target"
     echo = next(plan.address(row) for row in plan.rows if row.service == "echo" and row.scheme == "unix")
-    times = 'idle_timeout = "15s"'
+    times = 'idle_timeout = "30s"'
     relay = f'half_close_timeout = "2s", connect_timeout = "2s", retry_after = "100ms", to = ["{echo}"'
     plan.table("relay", f'{times}\nrelay = {{ {relay}, "unix:{plan.folder}/nobody"] }}', timed=False)
     plan.table("relay-rude", f"{times}\nrelay = {{ {relay.replace(echo, f'unix:{target}')}] }}", timed=False)
     headed = relay.replace(echo, f"unix:{target}") + '], proxy_header = "v2"'
     plan.table("relay-headed", f"{times}\nrelay = {{ {headed} }}", timed=False)
     socks = (
-        'negotiation_timeout = "2s", connect_timeout = "2s", idle_timeout = "15s", half_close_timeout = "2s", '
+        'negotiation_timeout = "2s", connect_timeout = "2s", idle_timeout = "30s", half_close_timeout = "2s", '
         'allow = ["loopback", "own", "*"]'
     )
     plan.table("socks", f"socks = {{ {socks} }}", timed=False)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from storm.peers import Listener, World
     from storm.watched import Judge, Watched
 
-SETTLE_S = 40.0
+SETTLE_S = 60.0
 """Above every deadline of storm.services.TIMES, and what waits for two of them."""
 LOOK_S = 0.1
 MOST_TOLD = 15

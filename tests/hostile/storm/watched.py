@@ -28,6 +28,7 @@ ASK_S = 20.0
 START_S = 20.0
 KEPT_LINES = 60
 MOST_TEXT = 100
+LONG_TEXT = 1000
 HANDLERS_OWN = ("handler failed", "asyncio", "shutdown hook failed")
 """Messages with a traceback that is a handler's."""
 OF_HANDLERS = re.compile(r'File "[^"]*/(app|raises|verbs)\.py", line')
@@ -88,7 +89,7 @@ class Judge:
 
         Lines of two processes get into each other where they are longer than a pipe takes at once (PIPE_BUF, pipe(7)).
         """
-        if text.startswith('{"time"') or "\\n  File " in text or text.endswith('"}'):
+        if text.startswith('{"time"') or "\\n  File " in text or text.endswith('"}') or len(text) > LONG_TEXT:
             self.cut += 1
             return
         if len(self.text) < MOST_TEXT:
