@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter, deque
 
-from storm import frames, headers
+from storm import at_once, frames, headers
 from storm.gate import Gate
 from storm.peers import Listener, Talk, World, opened
 from storm.services import FRAMINGS, MUTE, PASSWORD, USER
@@ -24,6 +24,8 @@ BOUND_S = 5.0
 """From a question to its answer; a reload of 290 listeners takes a fifth of a second, and the machine may be busy."""
 QUESTIONS = 4
 """On one connection, one after the other."""
+AT_ONCE_SHARE = 0.3
+"""Of the connections: those whose client says all at once, and ends."""
 KEPT = 12
 """Connections that each honest thread comes back to."""
 
@@ -217,6 +219,10 @@ class Honest:
     def _visit(self, listener: Listener, chance, count: int, kept: deque) -> None:
         if listener.type == socket.SOCK_DGRAM:
             self._timed(listener, lambda: _datagram(self._world, listener, count))
+            return
+        if at_once.is_for(listener) and chance.random() < AT_ONCE_SHARE:
+            if wrong := self._timed(listener, lambda: at_once.ask(self._world, listener, chance, count, BOUND_S)):
+                raise Wrong(wrong)
             return
         one = self._timed(listener, lambda: Conversation(self._world, listener, chance, count))
         try:

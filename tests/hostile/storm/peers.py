@@ -251,12 +251,16 @@ class Talk:
             except ssl.SSLZeroReturnError:
                 return b""
 
+    def farewell(self) -> bytes:
+        """Return our close_notify as it goes over the wire."""
+        with suppress(ssl.SSLError):
+            self._tls.unwrap()
+        return self._outgoing.read()
+
     def end(self) -> None:
         """End our side: close_notify where there is TLS, then FIN."""
         if self._tls is not None:
-            with suppress(ssl.SSLError):
-                self._tls.unwrap()
-            self.raw(self._outgoing.read())
+            self.raw(self.farewell())
         self.sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
