@@ -20,7 +20,7 @@ from storm.gate import Gate
 from storm.peers import Listener, Talk, World, opened
 from storm.services import FRAMINGS, MUTE, PASSWORD, USER
 
-BOUND_S = 5.0
+BOUND_S = 10.0
 """From a question to its answer; a reload of 290 listeners takes a fifth of a second, and the machine may be busy."""
 QUESTIONS = 4
 """On one connection, one after the other."""

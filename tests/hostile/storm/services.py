@@ -213,13 +213,13 @@ def _others(plan: Plan) -> None:
     target = plan.folder / "target"
     echo = next(plan.address(row) for row in plan.rows if row.service == "echo" and row.scheme == "unix")
     times = 'idle_timeout = "30s"'
-    relay = f'half_close_timeout = "2s", connect_timeout = "2s", retry_after = "100ms", to = ["{echo}"'
+    relay = f'half_close_timeout = "4s", connect_timeout = "10s", retry_after = "100ms", to = ["{echo}"'
     plan.table("relay", f'{times}\nrelay = {{ {relay}, "unix:{plan.folder}/nobody"] }}', timed=False)
     plan.table("relay-rude", f"{times}\nrelay = {{ {relay.replace(echo, f'unix:{target}')}] }}", timed=False)
     headed = relay.replace(echo, f"unix:{target}") + '], proxy_header = "v2"'
     plan.table("relay-headed", f"{times}\nrelay = {{ {headed} }}", timed=False)
     socks = (
-        'negotiation_timeout = "2s", connect_timeout = "2s", idle_timeout = "30s", half_close_timeout = "2s", '
+        'negotiation_timeout = "4s", connect_timeout = "10s", idle_timeout = "30s", half_close_timeout = "4s", '
         'allow = ["loopback", "own", "*"]'
     )
     plan.table("socks", f"socks = {{ {socks} }}", timed=False)
