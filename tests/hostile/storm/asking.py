@@ -156,8 +156,8 @@ class Troubles:
         self._write(extra=extra)
         self._told(self._daemon.ask("reload"))
         if self._chance.random() < 0.5:
-            last = self._told(self._daemon.ask("status"))["result"]["listeners"][-1]
-            self._told(self._daemon.ask("drain", listener=last["address"]))
+            for last in self._told(self._daemon.ask("status"))["result"]["listeners"][len(self._served.rows) :]:
+                self._told(self._daemon.ask("drain", listener=last["address"]))
 
     def _wrong_configuration(self) -> None:
         """One that cannot be served: all stays as it is."""

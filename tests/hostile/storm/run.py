@@ -19,7 +19,7 @@ from storm.machine import become_reaper, leave_network
 from storm.peers import Listener, World
 from storm.rude import Target
 from storm.services import plan_of, toml_of, users_text
-from storm.watched import Watched
+from storm.watched import START_S, Watched
 
 CROWDS, THREADS = 2, 16
 LOOK_S = 0.1
@@ -139,7 +139,7 @@ class Storm:
     def _world(self, made) -> World:
         shown = {"": (str(made.client.path), str(made.client.key))}
         shown |= {name: (str(one.path), str(one.key)) for name, one in made.odd.items()}
-        told = self.daemon.status()["listeners"]
+        told = self._listeners()
         listeners = [
             Listener(row.service, row.kind, row.framing, row.scheme, row.way, said["address"])
             for row, said in zip(self.plan.rows, told, strict=True)
@@ -147,6 +147,13 @@ class Storm:
         peers = self.folder / "peers"
         peers.mkdir()
         return World(listeners, str(peers), shown, str(made.ca), self.target.port, self.daemon.control, **self._wish)
+
+    def _listeners(self) -> list[dict]:
+        """Return what listens, once there are as many as there have to be: workers that have just begun may not answer."""
+        end = time.monotonic() + START_S
+        while len(told := self.daemon.status()["listeners"]) < len(self.plan.rows) and time.monotonic() < end:
+            time.sleep(LOOK_S)
+        return told
 
     def _gathered(self) -> list[Crowd]:
         self._world_file = self.folder / "world.json"
