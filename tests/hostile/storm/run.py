@@ -149,7 +149,7 @@ class Storm:
         return World(listeners, str(peers), shown, str(made.ca), self.target.port, self.daemon.control, **self._wish)
 
     def _listeners(self) -> list[dict]:
-        """Return what listens, once there are as many as there have to be: workers that have just begun may not answer."""
+        """Return what listens, once all of it does: workers that have just begun may not answer."""
         end = time.monotonic() + START_S
         while len(told := self.daemon.status()["listeners"]) < len(self.plan.rows) and time.monotonic() < end:
             time.sleep(LOOK_S)

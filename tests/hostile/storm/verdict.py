@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SETTLE_S = 60.0
 """Above every deadline of storm.services.TIMES, and what waits for two of them."""
 LOOK_S = 0.1
+REST_S = 0.3
 MOST_TOLD = 15
 MEMORY_GROWTH_BYTES = 96 << 20
 """In an epoch: handlers of former configurations are circles that wait for the collector; 90 reloads take 75 MB."""
@@ -43,7 +44,16 @@ class Holdings:
         self._memories: list[int] = []
         for _ in range(2):  # what a first reload leaves open, if it is to
             daemon.ask("reload")
-        self._resting = self._descriptors()
+        self._resting = self._rested()
+
+    def _rested(self) -> dict[str, int]:
+        """Return the descriptors of a daemon that nobody has been connected to, once they change no more."""
+        end = time.monotonic() + SETTLE_S
+        held: dict[str, int] = {}
+        while any(self._busy()) or held != (held := self._descriptors()):
+            assert time.monotonic() < end, f"it does not come to rest: {self._busy()}, {held}"
+            time.sleep(REST_S)
+        return held
 
     def _descriptors(self) -> dict[str, int]:
         """Return them by kind, but for the pipes that relays keep for the next to need one (csrc/relay.c)."""

@@ -89,7 +89,13 @@ class Judge:
 
         Lines of two processes get into each other where they are longer than a pipe takes at once (PIPE_BUF, pipe(7)).
         """
-        if text.startswith('{"time"') or "\\n  File " in text or text.endswith('"}') or len(text) > LONG_TEXT:
+        if (
+            not text
+            or text.startswith('{"time"')
+            or "\\n  File " in text
+            or text.endswith('"}')
+            or len(text) > LONG_TEXT
+        ):
             self.cut += 1
             return
         if len(self.text) < MOST_TEXT:
