@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 READ_S = 0.15
 LINGER_S = 0.6
-KEPT = 24
-"""Connections that each thread leaves open behind it."""
 BURST = 24
 
 
@@ -255,7 +253,7 @@ class Client:
                         talk.send(frames.wire_of(self._framing, b"g90"))
         if how in ("kept", "half-kept", "deaf"):
             self._kept.append(talk.sock)
-            if len(self._kept) > KEPT:
+            if len(self._kept) > self._world.kept:
                 chance.choice((end_with_reset, socket.socket.close))(self._kept.popleft())
         elif how == "reset":
             end_with_reset(talk.sock)

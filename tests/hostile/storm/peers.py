@@ -73,6 +73,7 @@ class World:
         ca: the authority's certificate.
         target: port of a server of ours, for SOCKS.
         control: path of the control socket.
+        kept: connections that each thread of hostile clients leaves open behind it.
         rows: a pattern that names of listeners have to contain, for hostile clients.
         honest_rows: the same, for honest ones.
         tame: of TAME: what hostile clients leave out, to find out what a fault needs.
@@ -84,6 +85,7 @@ class World:
     ca: str
     target: int
     control: str
+    kept: int = 24
     rows: str = ""
     honest_rows: str = ""
     tame: tuple[str, ...] = ()
@@ -108,7 +110,7 @@ class World:
 
     def table(self) -> dict:
         rows = [vars(one) | {"way": sorted(one.way)} for one in self.listeners]
-        keys = ("folder", "certificates", "ca", "target", "control", "rows", "honest_rows", "tame")
+        keys = ("folder", "certificates", "ca", "target", "control", "kept", "rows", "honest_rows", "tame")
         return {"listeners": rows} | {key: getattr(self, key) for key in keys}
 
     def context(self, certificate: str | None = None, *, newest: bool = True) -> ssl.SSLContext:

@@ -21,7 +21,9 @@ from storm.rude import Target
 from storm.services import plan_of, toml_of, users_text
 from storm.watched import START_S, Watched
 
-CROWDS, THREADS = 2, 16
+CROWDS, THREADS, KEPT = 2, 16, 24
+FEW_THREADS, FEW_KEPT = 4, 2
+"""Where select(2) waits for 1,024 descriptors at most, 300 of which are listeners'."""
 LOOK_S = 0.1
 STOP_S = 15.0
 WARM_SHARE, WARM_LEAST_S = 0.25, 4.0
@@ -34,8 +36,8 @@ SHOWN_S = 3.0
 class Crowd:
     """A process of storm.crowd."""
 
-    def __init__(self, world_file: Path, seed: str, first: int, numbers=()) -> None:
-        words = [sys.executable, "-P", "-m", "storm.crowd", world_file, seed, first, CROWDS, THREADS, *numbers]
+    def __init__(self, world_file: Path, seed: str, first: int, threads: int, numbers=()) -> None:
+        words = [sys.executable, "-P", "-m", "storm.crowd", world_file, seed, first, CROWDS, threads, *numbers]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
         self.process = subprocess.Popen(
             [*map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -100,7 +102,9 @@ class Storm:
         self._multiplexer = multiplexer
         self._upgrades = upgrades
         self._only = only
-        self._wish = {"rows": rows, "honest_rows": honest_rows, "tame": tame}
+        few = multiplexer == "select"
+        self._threads = FEW_THREADS if few else THREADS
+        self._wish = {"kept": FEW_KEPT if few else KEPT, "rows": rows, "honest_rows": honest_rows, "tame": tame}
         self._kinds_of_trouble = troubles
         self._goes_on = goes_on
         self._planted = planted
@@ -160,7 +164,7 @@ class Storm:
         self._world_file.write_text(json.dumps(self.world.table()))
         if self._only or not self.world.targets:
             return []
-        crowds = [Crowd(self._world_file, self.seed, at) for at in range(CROWDS)]
+        crowds = [Crowd(self._world_file, self.seed, at, self._threads) for at in range(CROWDS)]
         for crowd in crowds:
             self._stack.callback(crowd.end)
         return crowds
@@ -184,7 +188,7 @@ class Storm:
         self._judge()
 
     def _replay(self) -> None:
-        crowd = Crowd(self._world_file, self.seed, 0, self._only)
+        crowd = Crowd(self._world_file, self.seed, 0, 0, self._only)
         self._stack.callback(crowd.end)
         told = crowd.hear()
         self.figures["did"] = [did for _, _, did in told["did"]]
