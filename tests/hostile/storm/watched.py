@@ -37,7 +37,8 @@ REFUSED_REPLIES = re.compile(
         (
             "handler returned", "last_words: expected", "replies to", "PayloadError", r"struct\.error", "not a sockd",
             "expected a bytes-like", "must be bytes-like", "a bytes-like object is required", "data argument must be",
-            "released memoryview", "memoryview: ", "memoryview assignment: ", "BufferError", "read-only", "has no frame_received",
+            "released memoryview", "memoryview: ", "memoryview assignment: ", "BufferError", "read-only",
+            "has no frame_received",
             r"get_buffer\(\) returned", "surrogates not allowed", "UnicodeDecodeError", "cannot be a frame",
             "no stream can be cut", r"start_tls\(\)", "not in plain text", r"write\(\) after write_eof",
             "NotImplemented", "StopIteration", "its traceback cannot be printed",
