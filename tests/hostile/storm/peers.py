@@ -223,6 +223,10 @@ class Talk:
             OSError, ssl.SSLError: it did not come about.
         """
         self.raw(self.hello(context))
+        self.complete()
+
+    def complete(self) -> None:
+        """Go on with a handshake whose hello is sent, to its end."""
         while True:
             try:
                 self._tls.do_handshake()
