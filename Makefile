@@ -13,6 +13,7 @@
 #   make bench      peers side by side
 #   make install    PREFIX=/usr/local DESTDIR=: package, commands, manual pages, completions, examples, C library;
 #                   packaging/install says what else can be set
+#   make sbom       what the wheel consists of and needs, as CycloneDX, beside the wheel: build/wheel/sockd.cdx.json
 #   make generated  what manual pages and completions have from the program, after its options or keys have changed
 #   make clean
 
@@ -78,6 +79,15 @@ PREFIX ?= /usr/local
 install: build/.wheel
 	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" PYTHON="$(PYTHON)" PIP="$(BIN)/python -m pip" MAKE="$(MAKE)" packaging/install
 
+# An environment of the wheel and what it needs alone, as it would be installed.
+sbom: build/.wheel $(VENV)/.release
+	rm -rf build/sbom && $(PYTHON) -m venv --without-pip build/sbom
+	$(PIP) --python build/sbom/bin/python install build/wheel/*.whl
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate \
+	  -o build/wheel/sockd.cdx.json build/sbom/bin/python
+	$(BIN)/python -c 'import json; made = json.load(open("build/wheel/sockd.cdx.json")); \
+	  print("SBOM valid:", made["metadata"]["component"]["name"], *sorted(one["name"] for one in made["components"]))'
+
 generated: $(VENV)/.installed
 	$(BIN)/python packaging/generate
 
@@ -98,7 +108,7 @@ $(VENV)/.installed: build/.wheel
 	$(PIP) install --no-deps --force-reinstall build/wheel/*.whl
 	touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.test $(VENV)/.lint $(VENV)/.bench $(VENV)/.release: $(VENV)/.%: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"][sys.argv[1]], sep="\n")' $* > $(VENV)/$*.txt
 	$(PIP) install -r $(VENV)/$*.txt
 	touch $@
@@ -106,4 +116,4 @@ $(VENV)/.test $(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: pyproject.toml | $(VENV)
 clean:
 	rm -rf build dist *.egg-info bench/build csrc/build $(VENV) $(VENV)-sanitized
 
-.PHONY: run test fuzz sanitize versions interop multiplexers soak lint bench install generated clean
+.PHONY: run test fuzz sanitize versions interop multiplexers soak lint bench install sbom generated clean
