@@ -10,6 +10,7 @@ import difflib
 import importlib
 import inspect
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import HandlerError
@@ -32,6 +33,15 @@ def find(text: str) -> Service:
     Raises:
         HandlerError: it cannot be imported, or is no handler.
     """
+    try:
+        return as_service(_found(text), text)
+    except HandlerError:
+        raise
+    except BaseException as error:  # what a module's own __getattr__ raises, or an object that is asked what it is
+        raise HandlerError(f"{text}: {place_of(error)}") from error
+
+
+def _found(text: str) -> object:
     module_name, _, attribute = text.partition(":")
     found: Any = _import(module_name, text)
     for part in attribute.split("."):
@@ -39,24 +49,28 @@ def find(text: str) -> Service:
             found = getattr(found, part)
         except AttributeError:
             raise HandlerError(_missing(text, found, part)) from None
-    return as_service(found, text)
+    return found
 
 
 def _import(name: str, text: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+    except BaseException as error:  # a module that calls sys.exit() cannot be imported, and ends nobody else
+        absent = error.name if type(error) is ModuleNotFoundError else None
+        if absent and f"{name}.".startswith(f"{absent}."):
             raise HandlerError(
-                f"{text}: there is no module {error.name!r} in the current folder or among the installed packages"
+                f"{text}: there is no module {absent!r} in the current folder or among the installed packages"
             ) from None
         raise HandlerError(f"{text}: importing {name!r} failed at {place_of(error)}") from error
 
 
 def place_of(error: BaseException) -> str:
     """Return `file:line: Kind: message` of the innermost line that is not the import machinery's."""
-    said = f"{type(error).__name__}: {error}"
-    if isinstance(error, SyntaxError):
+    said = type(error).__name__
+    with suppress(BaseException):  # its text is its author's
+        said = f"{said}: {error}"
+    if issubclass(type(error), SyntaxError):  # isinstance() alone would ask the exception, and that is its author's
+        assert isinstance(error, SyntaxError)
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
     frames = [
         frame

@@ -52,10 +52,16 @@ SOURCES = Path(find_spec("sockd").origin).parent
 
 
 def is_named(node, above):
-    """Tell whether what from_buffer() returns outlives a call; of `from_buffer(data) + begin` the address alone does."""
-    while isinstance(above[node], ast.IfExp):
+    """Tell whether what from_buffer() returns outlives the call that it is for.
+
+    Of a sum (`from_buffer(data) + begin`) and in a member of a struct there is the address alone.
+    """
+    while isinstance(above[node], (ast.IfExp, ast.Tuple)):
         node = above[node]
-    return not isinstance(above[node], (ast.Call, ast.BinOp))
+    around = above[node]
+    target = around.targets[0] if isinstance(around, ast.Assign) else None
+    first = target.elts[0] if isinstance(target, ast.Tuple) else target
+    return not isinstance(around, (ast.Call, ast.BinOp)) and not isinstance(first, ast.Attribute)
 
 
 def is_iterated(node):
