@@ -21,7 +21,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(if 
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check -q
-SOURCES = setup.py pyproject.toml README.md $(wildcard csrc/*.[ch] csrc/*.py) $(shell find sockd -name '*.py' -o -name '*.pyi' -o -name '*.c' -o -name py.typed)
+SOURCES = setup.py pyproject.toml README.md $(wildcard csrc/*.[ch] csrc/*.py) $(shell find sockd -name '*.py' -o -name '*.pyi' -o -name '*.[ch]' -o -name py.typed)
 PYTEST_ARGS ?=
 # Most of a test is waiting; what brings crowds of clients (tests/hostile) has the machine to itself.
 SIDE_BY_SIDE = -n 2 --dist loadfile
@@ -44,7 +44,7 @@ sanitize: $(VENV)/.test
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PATH="$(CURDIR)/$(VENV)-sanitized/bin:$$PATH" \
 	  $(VENV)-sanitized/bin/pytest -q -p no:faulthandler $(SIDE_BY_SIDE) $(SANITIZED_TESTS) $(PYTEST_ARGS)
-SANITIZED_TESTS = tests/net/test_connection_set.py tests/system/test_framing.py tests/system/test_handlers.py tests/system/test_socks_door.py tests/services/test_exec.py
+SANITIZED_TESTS = tests/net/test_connection_set.py tests/system/test_framing.py tests/system/test_handlers.py tests/system/test_socks_door.py tests/services/test_exec.py tests/process/test_last_words.py
 
 versions: build/.wheel
 	VERSIONS_TESTS="$(VERSIONS_TESTS)" packaging/test-wheel

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import sysconfig
 import tempfile
 from pathlib import Path
@@ -14,7 +15,11 @@ from pathlib import Path
 from cffi import FFI
 
 CSRC = Path("csrc")
-PARTS = [Path("sockd/buffer/batch.c"), Path("sockd/process/spawn.c")]  # of the extension alone
+PROCESS = Path("sockd/process")
+PARTS = [  # of the extension alone
+    Path("sockd/buffer/batch.c"),
+    *(PROCESS / name for name in ("spawn.c", "last_words.h", "last_words.c", "stop_bound.c")),
+]
 SOURCES = sorted(path.name for path in CSRC.glob("*.c"))
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes"]
 
@@ -61,14 +66,15 @@ def accepted(flags: list[str]) -> list[str]:
 
 ffibuilder = FFI()
 ffibuilder.cdef(declarations((CSRC / "sockbuf.h").read_text(encoding="utf-8")))
-for part in PARTS:
-    ffibuilder.cdef(declarations(part.read_text(encoding="utf-8")))
+for text in (part.read_text(encoding="utf-8") for part in PARTS):
+    if "<cffi>" in text:
+        ffibuilder.cdef(declarations(text))
 ffibuilder.set_source(
     "sockd._sockbuf",
     '#include "sockbuf.h"\n' + "".join(part.read_text(encoding="utf-8") for part in PARTS),
     sources=[str(CSRC / name) for name in SOURCES],
-    include_dirs=[str(CSRC)],
-    depends=[str(path) for path in CSRC.glob("*.h")],
+    include_dirs=[str(CSRC), str(PROCESS)],
+    depends=[str(path) for path in (*CSRC.glob("*.h"), *PARTS)],
     define_macros=[("_GNU_SOURCE", "1")],
     extra_compile_args=[
         "-std=c11",
@@ -79,4 +85,5 @@ ffibuilder.set_source(
         *os.environ.get("SOCKD_CFLAGS", "").split(),
     ],
     extra_link_args=[*accepted(HARDENED_LINK), *words("SOCKD_LDFLAGS")],
+    libraries=["rt"] if sys.platform == "linux" else [],  # timer_create(2), before glibc 2.34
 )

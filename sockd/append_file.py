@@ -2,7 +2,7 @@
 
 Root may open it, in a folder where others write, so it is opened with care: no link is
 followed, nothing with a second name is taken, no FIFO is waited for.  It is found again
-after a rotation, a chroot and a change of folder, for the descriptor of its folder is kept.
+after a rotation, a chroot and a change of folder (sockd.kept_folder).
 Source: open(2), O_NOFOLLOW and O_PATH; logrotate(8).
 """
 
@@ -14,6 +14,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from sockd.errors import SystemFault, fault
+from sockd.kept_folder import KeptFolder
 
 if TYPE_CHECKING:
     from sockd.errors import SockdError
@@ -21,10 +22,9 @@ if TYPE_CHECKING:
 FILE_MODE = 0o640
 """Addresses of clients, and what programs say, are not everybody's business."""
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
-_O_PATH = getattr(os, "O_PATH", os.O_RDONLY)
 _HINTS = {
     errno.EACCES: "the user that serves must be able to write it (logrotate: create 0640 USER GROUP)",
-    errno.ELOOP: "it is a symbolic link; name the file itself",
+    errno.ELOOP: "it is a symbolic link, which is not followed, for others may change it; name the file itself",
     errno.ENOENT: "its folder does not exist",
     errno.ENXIO: "it is a FIFO that nobody reads, or a socket; name a file",
     errno.EISDIR: "it is a folder; name a file in it",
@@ -39,25 +39,35 @@ class AppendFile:
         place: what messages begin with, such as "daemon.log.to".
         owner: uid and gid of a file that root makes here, so that whoever serves can open it again.
         blocking: whether write(2) waits, where the file is one that can have it wait.
+        rooted: the path will lead elsewhere, behind chroot(2).
 
     Raises:
         SystemFault, PermissionFault: it cannot be opened, or is no file that may be written to.
     """
 
-    def __init__(self, path: str, place: str, *, owner: tuple[int, int] | None = None, blocking: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        place: str,
+        *,
+        owner: tuple[int, int] | None = None,
+        blocking: bool = False,
+        rooted: bool = False,
+    ) -> None:
         self.path = path
         self._place = place
         self._owner = owner if os.geteuid() == 0 else None
         self._blocking = blocking
+        self._rooted = rooted
         folder, self._name = os.path.split(path)
         try:
-            self._folder = os.open(folder, _O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._folder = KeptFolder(folder)
         except OSError as error:
             raise self._unusable(error) from None
         try:
             self._fd = self._open()
         except BaseException:
-            os.close(self._folder)
+            self._folder.close()
             raise
 
     def _open(self) -> int:
@@ -71,9 +81,9 @@ class AppendFile:
 
     def _made_or_found(self) -> int:
         try:
-            made = os.open(self._name, _FLAGS | os.O_CREAT | os.O_EXCL, FILE_MODE, dir_fd=self._folder)
+            made = os.open(self._name, _FLAGS | os.O_CREAT | os.O_EXCL, FILE_MODE, dir_fd=self._folder.fileno())
         except FileExistsError:
-            return os.open(self._name, _FLAGS, dir_fd=self._folder)
+            return os.open(self._name, _FLAGS, dir_fd=self._folder.fileno())
         if self._owner:
             try:
                 os.fchown(made, *self._owner)
@@ -104,8 +114,11 @@ class AppendFile:
         """Open the file that has the name by now, if it is another one; keep the old one if that fails.
 
         Raises:
-            SystemFault, PermissionFault: as the constructor; what is written goes on into the old one.
+            SystemFault, PermissionFault: as the constructor, or its folder has gone; what is written goes on into the
+                old one.
         """
+        if not self._rooted and (why := self._folder.renew()):
+            raise SystemFault(f"{self._place}: {self.path}: {why}")
         old, found = self._fd, self._standing()
         if found is not None and os.path.samestat(found, os.fstat(old)):
             return
@@ -114,16 +127,16 @@ class AppendFile:
 
     def _standing(self) -> os.stat_result | None:
         try:
-            return os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
+            return os.stat(self._name, dir_fd=self._folder.fileno(), follow_symlinks=False)
         except OSError:
             return None
 
     def close(self) -> None:
         """Close the file and its folder; nothing the second time."""
-        for fd in (self._fd, self._folder):
-            if fd >= 0:
-                os.close(fd)
-        self._fd = self._folder = -1
+        self._folder.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 __all__ = ["FILE_MODE", "AppendFile"]

@@ -11,9 +11,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd import log
-from sockd.errors import Refused, UsageError
+from sockd.control import Later
+from sockd.errors import UsageError
 from sockd.net.connection_info import Totals, Which
 from sockd.net.kernel import time_wait_sockets
+from sockd.wire.control import Answer
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
@@ -34,8 +36,8 @@ class Daemon(Protocol):
     def state(self) -> str:
         """Return serving, not-ready or stopping."""
 
-    def reload(self) -> Outcome:
-        """Reload."""
+    def reload(self, then: Callable[[Outcome], None]) -> None:
+        """Reload, and tell how it went; raises TemporaryFault."""
 
     def stop(self) -> None:
         """Stop in order."""
@@ -112,8 +114,10 @@ class Asked:
         }
 
     def _listener(self, served: Served) -> dict[str, object]:
-        listener = served.listener
+        listener, problem = served.listener, self._reloading.problem(served)
         row: dict[str, object] = {"address": str(served), "service": served.run.spec.name, "came": listener.came}
+        if problem:
+            row["problem"] = problem if served.listening.passed else f"{problem}; a reload binds it anew"
         if listener.counts is not None:
             return row | {"datagrams": asdict(listener.counts)}
         queue = listener.queue
@@ -159,6 +163,7 @@ class Asked:
 
     def _drain(self, words: Words) -> object:
         self._generations.check()
+        self._reloading.check()
         name = words["listener"]
         found = [one for one in self._serving.listeners if name in (str(one), str(one.address))]
         if not found:
@@ -169,10 +174,14 @@ class Asked:
         return {"draining": [str(served) for served in found]}
 
     def _reload(self, _words: Words) -> object:
-        result = self._daemon.reload()
-        if result.error:
-            raise Refused(result.error, result.exit_code)
-        return outcome(result)
+        answer = Later()
+
+        def done(result: Outcome) -> None:
+            said = Answer(outcome(result))
+            answer.settle(Answer(error=result.error, exit_code=result.exit_code) if result.error else said)
+
+        self._daemon.reload(done)
+        return answer
 
     def _plan(self, words: Words) -> object:
         return asdict(self._reloading.compare(self._daemon.read(words["text"], words["name"])))

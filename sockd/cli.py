@@ -6,10 +6,10 @@ sysexits(3).  Nothing below this module exits the process.
 
 from __future__ import annotations
 
-import argparse
 import io
 import logging
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -21,31 +21,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sockd import config
+from sockd.conflicts import conflicts
 from sockd.daemon import Daemon
 from sockd.errors import EX_OK, EX_USAGE, ConfigurationError, SockdError, UsageError, fault
 from sockd.inetd import Inetd, of_inetd, open_log
-from sockd.log import ERROR_SEVERITY, is_journal, printable
+from sockd.kept_folder import KeptFolder, current_folder
+from sockd.log import ERROR_SEVERITY, for_a_start, is_journal, printable
 from sockd.net.address import Address, known_services
 from sockd.planning import plan
 from sockd.predecessor import Predecessor
-from sockd.process import systemd
+from sockd.process import init, systemd
 from sockd.process.daemonize import in_background
 from sockd.process.descriptors import close_others, fill_standard_streams
 from sockd.process.inetd import take_standard_streams
-from sockd.process.privileges import check_folder, look_up
-from sockd.process.reloader import Reloader, report
-from sockd.process.systemd import Given
+from sockd.process.privileges import check_folder, look_up, why_unreadable
+from sockd.process.reloader import Reloader, end_with_watcher, report
+from sockd.process.signals import settle
+from sockd.process.stop_bound import take_over
 from sockd.process.upgrade import Command
+from sockd.screen import Parser, give_up_output, tell, with_output
+from sockd.services.fresh import authors_files
 from sockd.settings import ListenSettings, LogSettings, Settings
 from sockd.storing import Stored
 from sockd.supervisor import Supervisor
 from sockd.surroundings import Surroundings
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterable, Iterator
 
     from sockd.net.address import Services
     from sockd.planning import Plan
+    from sockd.process.daemonize import Starter
+    from sockd.settings import DaemonSettings
 
 logger = logging.getLogger("sockd.cli")
 
@@ -56,7 +64,7 @@ EXAMPLE_ADDRESS = "127.0.0.1:7007"
 _TRY = "write one, or try the built-in example: sockd --foreground"
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         self.exit(EX_USAGE, f"{self.prog}: {message}\n")
@@ -108,13 +116,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 64 usage, 71 system, 75 temporary, 77 permission, 78 configuration.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    words = sys.argv[1:] if arguments is None else arguments
+    return with_output("sockd", lambda: _main(words))
+
+
+def _main(arguments: Sequence[str]) -> int:
     if any(word.partition("=")[0] == "--inetd" for word in arguments):
         return _reporting(lambda: _inetd(arguments))  # before a word can go to standard output: it is the client's
     fill_standard_streams()
     options = make_parser().parse_args(arguments)
-    sys.path.insert(0, os.getcwd())  # handlers stand beside the configuration, as app.py
+    settle()
+    _find_handlers()
     return _reporting(lambda: _run(options, arguments))
+
+
+def _find_handlers() -> None:
+    """Look for handlers beside the configuration, as app.py; by the name of the folder, which may be a link by then."""
+    folder = current_folder()
+    if folder is not None:
+        sys.path.insert(0, folder)
 
 
 def _reporting(work: Callable[[], int]) -> int:
@@ -124,7 +144,7 @@ def _reporting(work: Callable[[], int]) -> int:
     except SockdError as error:
         mark = f"<{ERROR_SEVERITY}>" if is_journal(sys.stderr) else ""
         for line in str(error).split("\n"):
-            sys.stderr.write(f"{mark}sockd: {printable(line)}\n")  # in one piece: other processes may write there, too
+            tell(f"{mark}sockd: {printable(line)}")
         return error.exit_code
 
 
@@ -134,58 +154,80 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.reload:
         if not options.foreground:
             raise UsageError("--reload is for development; use it with --foreground")
+        init.stand_before()
         child = [sys.executable, "-P", "-m", "sockd", *(word for word in arguments if word != "--reload")]
         return Reloader(child, lambda words: print(f"sockd: {words}", file=sys.stderr)).run()
-    serves = not (options.check or options.show)
-    predecessor = Predecessor.of(os.environ) if serves else None
+    if options.check or options.show:
+        return _look(options)
+    predecessor = Predecessor.of(os.environ)
     if predecessor is not None:
         with predecessor.told():
             return _go_on(predecessor, options)
-    given = systemd.take(os.environ, os.getpid()) if serves else Given()
-    if serves and not options.foreground:
+    return _start(options)
+
+
+def _look(options: argparse.Namespace) -> int:
+    """Check, or print what is in effect, and serve nothing."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # else a module that is being imported seems to have failed
+    source = _settings(options)
+    if options.check and not options.show:
+        return _check(source)
+    plan(source.settings)
+    print(config.dump(source.settings), end="")
+    return EX_OK
+
+
+def _start(options: argparse.Namespace) -> int:
+    """Serve, in the foreground or in the background."""
+    given = systemd.take(os.environ, os.getpid())
+    if os.getpid() == init.FIRST and not options.foreground:
+        raise UsageError("process 1 has to stay, for all others end with it; use --foreground")
+    contained = init.stand_before()
+    signals = take_over(for_a_start(sys.stderr)) if options.foreground else None  # behind what was passed
+    if not options.foreground:
         close_others(fd for _, fd in given.descriptors)
     given, stored = Stored.of(given)
-    command = Command.of_this_process()
+    command, dropped = Command.of_this_process(), end_with_watcher()
     try:
         source = _settings(options)
     except SockdError:
         report([str(options.config or config.LOCAL_FILE)])
         raise
-    if options.show:
-        plan(source.settings)
-        print(config.dump(source.settings), end="")
-        return EX_OK
-    if options.check:
-        return _check(source)
+    common = Surroundings(
+        ready=lambda _: None, given=given, command=command, stored=stored, dropped=dropped, contained=contained
+    )
     if options.foreground:
         head = f"sockd {version('sockd')} serves, by {source.name}:"  # now, for chroot(2) hides what it is read from
         greet = (lambda _: None) if given.notify else lambda listeners: _greet(listeners, head)
-        return _serve(source, given, ready=greet, background=False, trace=options.trace, command=command, stored=stored)
+        return _serve(source, replace(common, ready=greet, trace=options.trace, signals=signals))
     if source.name == EXAMPLE:
         files = f"neither {config.LOCAL_FILE} nor {config.SYSTEM_FILE} is there"
         raise ConfigurationError(f"no configuration: {files}; {_TRY}")
-    return in_background(
-        lambda ready: _reporting(
-            lambda: _serve(source, given, ready=lambda _: ready(), background=True, command=command, stored=stored)
-        )
-    )
+    return in_background(lambda starter: _reporting(lambda: _serve(source, _of_starter(common, starter))))
+
+
+def _of_starter(common: Surroundings, starter: Starter) -> Surroundings:
+    """Add who waits for a daemon in the background."""
+    return replace(common, ready=lambda _: starter.ready(), let_go=starter.let_go, background=True)
 
 
 def _go_on(predecessor: Predecessor, options: argparse.Namespace) -> int:
     """Serve in place of the process before us, as which we were started: in the foreground or not."""
+    signals = take_over(for_a_start(sys.stderr))
     command = Command.of_this_process()
     source = _settings(options)
     if not options.foreground:
         os.chdir("/")
-    return _serve(
-        source,
-        predecessor.given,
+    surroundings = Surroundings(
         ready=lambda _: None,
         background=not options.foreground,
+        given=predecessor.given,
         trace=options.trace,
         command=command,
         predecessor=predecessor,
+        signals=signals,
     )
+    return _serve(source, surroundings)
 
 
 def _inetd(arguments: Sequence[str]) -> int:
@@ -198,7 +240,7 @@ def _inetd(arguments: Sequence[str]) -> int:
         open_log(LogSettings())
     try:
         options = _parse_quietly(arguments)
-        sys.path.insert(0, os.getcwd())
+        _find_handlers()
         Inetd(of_inetd(_inetd_settings(options), options.inetd), given).run()
     except SockdError as error:
         for line in str(error).splitlines():
@@ -226,7 +268,7 @@ def _parse_quietly(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _inetd_settings(options: argparse.Namespace) -> Settings:
     return config.from_command_line(
-        base=_loader(Path(options.config), listens=False)(_check_address) if options.config else None,
+        base=_inetd_base(Path(options.config)) if options.config else None,
         multiplexer=options.multiplexer,
         log_level=options.log_level,
         log_format=options.log_format,
@@ -237,6 +279,10 @@ def _inetd_settings(options: argparse.Namespace) -> Settings:
     )
 
 
+def _inetd_base(path: Path) -> Settings:
+    return _loader(path, _folder_of(path), listens=False)(_check_address)
+
+
 def _check(source: Source) -> int:
     settings, daemon = source.settings, source.settings.daemon
     plans = plan(settings)
@@ -244,13 +290,25 @@ def _check(source: Source) -> int:
         look_up(daemon.user, daemon.group)
     if daemon.chroot is not None:
         check_folder(daemon.chroot)
-    notes = list(_port_notes(plans))
+    if found := [*conflicts(plans)]:
+        raise ConfigurationError("\n".join(f"{source.name}: {text}" for text in found))
+    notes = [*_port_notes(plans), *_unreadable(daemon)]
     if daemon.user is None and source.check is not None and os.geteuid() == 0:
         notes.append('daemon.user is not set: started by root it is refused; write user = "nobody" or user = "root"')
     for note in notes:
         print(f"sockd: {source.name}: note: {note}", file=sys.stderr)
     print(f"sockd: {source.name}: in order, {len(settings.listen)} listeners", file=sys.stderr)
     return EX_OK
+
+
+def _unreadable(daemon: DaemonSettings) -> Iterator[str]:
+    """Point out modules of handlers that who serves may not read: they are imported by root, and not at a reload."""
+    if daemon.user is None or daemon.chroot is not None or os.geteuid() != 0:
+        return
+    account = look_up(daemon.user, daemon.group)
+    for path in authors_files():
+        if reason := why_unreadable(path, account):
+            yield f"{path}: {reason}; the daemon serves as {account.user}, and a reload cannot import it"
 
 
 def _port_notes(plans: Iterable[Plan]) -> Iterator[str]:
@@ -264,36 +322,20 @@ def _port_notes(plans: Iterable[Plan]) -> Iterator[str]:
                 yield f"{address}: {text}"
 
 
-def _serve(
-    source: Source,
-    given: Given,
-    *,
-    ready: Ready,
-    background: bool,
-    command: Command,
-    trace: bool = False,
-    predecessor: Predecessor | None = None,
-    stored: Stored | None = None,
-) -> int:
-    surroundings = Surroundings(
-        ready=ready,
+def _serve(source: Source, surroundings: Surroundings) -> int:
+    surroundings = replace(
+        surroundings,
         imported=lambda: report(_files(source.settings, source.name)),
         check=source.check,
         parse=source.parse,
-        background=background,
-        root_may_stay=not background and source.check is None,
-        given=given,
-        trace=trace,
-        command=command,
-        predecessor=predecessor,
-        stored=stored,
+        root_may_stay=not surroundings.background and source.check is None,
     )
     kind = Supervisor if source.settings.daemon.workers > 1 else Daemon
     daemon = kind(source.settings, surroundings)
     try:
         daemon.run()
     except SockdError as error:
-        if background and logging.getLogger().handlers:  # the terminal may be nobody's; the log is read later
+        if surroundings.background and logging.getLogger().handlers:  # the log is read later, the terminal perhaps not
             logger.error("not serving", extra={"event": {"error": str(error)}})
         raise
     except Exception:
@@ -331,7 +373,8 @@ def _settings(options: argparse.Namespace) -> Source:
     path = Path(options.config) if options.config else None
     if path is None and not options.listen:
         path = config.find()
-    load = _loader(path) if path else None
+    folder = _folder_of(path) if path else None
+    load = _loader(path, folder) if path and folder else None
     base = load(_check_address) if load else Settings() if options.listen else _example()
 
     def over(base: Settings, check_address: config.CheckAddress) -> Settings:
@@ -352,24 +395,33 @@ def _settings(options: argparse.Namespace) -> Source:
     services = known_services() if settings.daemon.chroot else None
     later = partial(_check_address, services=services)
     name = str(path) if path else "the command line" if options.listen else EXAMPLE
-    if load is None:
+    if load is None or folder is None:
         return Source(settings, name, None, None)
+
+    def again() -> Settings:
+        if settings.daemon.chroot is None and (why := folder.renew()):
+            logger.warning("reading the configuration that was there before", extra={"event": {"why": why}})
+        return over(load(later), later)
 
     def parse(text: str, name: str) -> Settings:
         return over(config.loads(text, name=name, check_address=later), later)
 
-    return Source(settings, name, lambda: over(load(later), later), parse)
+    return Source(settings, name, again, parse)
 
 
-def _loader(path: Path, *, listens: bool = True) -> Callable[[config.CheckAddress], Settings]:
-    """Return what reads the file, now and after chroot(2) and chdir(2)."""
+def _folder_of(path: Path) -> KeptFolder:
+    """Return the folder of a configuration, to be found again."""
     try:
-        folder = os.open(path.parent, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
+        return KeptFolder(str((current_folder() or os.sep) / path.parent))
     except OSError as error:
         raise ConfigurationError(str(fault(error, str(path)))) from None
 
+
+def _loader(path: Path, folder: KeptFolder, *, listens: bool = True) -> Callable[[config.CheckAddress], Settings]:
+    """Return what reads the file, now and after chroot(2) and chdir(2)."""
+
     def opener(_path: str, flags: int) -> int:
-        return os.open(path.name, flags, dir_fd=folder)
+        return os.open(path.name, flags, dir_fd=folder.fileno())
 
     return lambda check_address: config.load(path, check_address=check_address, opener=opener, listens=listens)
 
@@ -383,10 +435,12 @@ def _example() -> Settings:
 def _greet(listeners: Sequence[tuple[str, str]], head: str) -> None:
     """Say on the screen what is served and how to talk to it."""
     width = max(len(address) for address, _ in listeners)
-    print(head, flush=True)
-    for address, service in listeners:
-        print(f"  {service} on {address:<{width}}   sockctl connect {address}", flush=True)
-    print("Ctrl-C stops it.", flush=True)
+    lines = [f"  {service} on {address:<{width}}   sockctl connect {address}" for address, service in listeners]
+    try:
+        for line in (head, *lines, "Ctrl-C stops it."):
+            print(line, flush=True)
+    except OSError:  # nobody reads it: no reason not to serve
+        give_up_output()
 
 
 if __name__ == "__main__":

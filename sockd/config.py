@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from sockd.config_framing import check_framing
 from sockd.config_relay import check_relay
 from sockd.config_socks import check_socks
 from sockd.config_tls import check_tls
-from sockd.config_values import Problem, choice, read, show, suggest
+from sockd.config_values import MOST_PROBLEMS, Problem, choice, read, show, suggest
 from sockd.errors import AddressError, ConfigurationError, UsageError, fault
 from sockd.settings import DaemonSettings, ListenSettings, LogSettings, ServiceSettings, Settings
 from sockd.toml_text import KeyPath, parse, quote, quote_key
@@ -112,12 +113,17 @@ def loads(text: str | bytes, *, name: str, check_address: CheckAddress | None = 
     """
     document, lines = parse(text, name=name)
     settings, problems = read(document)
-    problems += [problem for problem in _check(settings, check_address, listens) if not _explained(problem, problems)]
+    if len(problems) < MOST_PROBLEMS:
+        more = (one for one in _check(settings, check_address, listens) if not _explained(one, problems))
+        problems += [*islice(more, MOST_PROBLEMS - len(problems))]
     if not problems:
         return settings
     found = [(lines.find(problem.path, problem.value), problem) for problem in problems]
     found.sort(key=lambda pair: pair[0] or 0)
-    raise ConfigurationError("\n".join(_message(name, line, problem) for line, problem in found))
+    texts = [_message(name, line, problem) for line, problem in found]
+    if len(problems) == MOST_PROBLEMS:
+        texts.append(f"{name}: there may be more mistakes than these {MOST_PROBLEMS}")
+    raise ConfigurationError("\n".join(texts))
 
 
 def from_command_line(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from sockd.settings import DaemonSettings
 
+OUTPUTS = ("/dev/stdout", "/dev/stderr", "/dev/fd/1", "/dev/fd/2", "/proc/self/fd/1", "/proc/self/fd/2")
 LOG_TARGETS = ("stderr", "syslog", "journal")
 
 
@@ -54,6 +55,9 @@ def check_daemon(daemon: DaemonSettings) -> Iterator[Problem]:
     if to is not None and to.startswith("udp://"):
         if not _is_collector(to):
             yield Problem(("daemon", "log", "to"), f"{show(to)} is no collector; write udp://host:port", to)
+    elif to in OUTPUTS:
+        text = f'{show(to)} is not opened but inherited; write "stderr", and use --foreground'
+        yield Problem(("daemon", "log", "to"), text, to)
     elif to is not None and to not in LOG_TARGETS and not os.path.isabs(to):
         text = f"{show(to)} is neither {', '.join(LOG_TARGETS)}, udp://host:port nor an absolute path"
         text += suggest(to, LOG_TARGETS)

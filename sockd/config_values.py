@@ -86,6 +86,8 @@ _EXAMPLES = {
     "socks": 'socks = { users = "/etc/sockd/users" }',
     "rate": 'rate = { connections = 10, per = "1s", burst = 20 }',
 }
+MOST_PROBLEMS = 100
+"""Named at once."""
 _WRONG = object()  # stands for a value that was reported
 
 
@@ -103,17 +105,35 @@ class Problem:
     missing: tuple[str, ...] = ()
 
 
-def read(document: Mapping[str, object]) -> tuple[Settings, list[Problem]]:
+class TooManyProblems(Exception):
+    """More mistakes than anybody reads; each costs a search for what was meant."""
+
+
+class Problems(list[Problem]):
+    """The mistakes that are named."""
+
+    def append(self, problem: Problem) -> None:
+        """Take one more; raises TooManyProblems."""
+        if len(self) >= MOST_PROBLEMS:
+            raise TooManyProblems
+        super().append(problem)
+
+
+def read(document: Mapping[str, object]) -> tuple[Settings, Problems]:
     """Convert a whole document.
 
     Args:
         document: what the TOML parser gave.
 
     Returns:
-        The settings, with the default in the place of each wrong value, and the problems.
+        The settings, with the default in the place of each wrong value, and the problems; of too many, those that
+        came first, and nothing of the settings.
     """
-    problems: list[Problem] = []
-    return _read_table(Settings, document, (), problems), problems
+    problems = Problems()
+    try:
+        return _read_table(Settings, document, (), problems), problems
+    except TooManyProblems:
+        return Settings(), problems
 
 
 def choice(kind: type[DataclassInstance], key: str, value: str) -> Problem | None:

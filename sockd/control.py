@@ -146,6 +146,13 @@ class Control:
             return Answer(error=str(error), exit_code=EX_USAGE)
         return answer(question, self._verbs, self._loop.defects)
 
+    def renew(self, listening: Listening) -> None:
+        """Answer on another socket from now on, for nobody can find this one."""
+        self._loop.remove_reader(self._socket.fileno())
+        self._listening.close()
+        self._listening, self._socket = listening, listening.socket
+        self._loop.add_reader(self._socket.fileno(), self._accept)
+
     def leave(self) -> None:
         """Close, in a process that was forked, what the one it was forked from goes on with."""
         self._socket.close()

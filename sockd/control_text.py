@@ -94,6 +94,9 @@ def _status(result: Table) -> Iterator[str]:
         numbers = (queue.get("length", "-"), queue.get("limit", "-"), queue.get("overflows", "-"))
         rows.append((row["address"], row["service"], row["came"], row.get("open", "-"), *numbers))
     yield from columns(rows, right=range(2, 7))
+    for row in result["listeners"]:
+        if "problem" in row:
+            yield f"{row['address']}  {row['problem']}"
     for address in result["leaving"]:
         yield f"{address}  being emptied"
     yield ""

@@ -1,7 +1,8 @@
-"""Worker processes: forked, waited for until they serve, replaced when they die, ended.
+"""Worker processes: forked, heard of when they serve, replaced when they die, ended.
 
 A generation is what one configuration has made: so many processes that serve the same listening sockets.  The next
 one is there, and serves, before the one before is told to accept no more; that one ends with its connections.
+Nobody is waited for: what a worker answers, and that it serves or has died, comes in the supervisor's loop.
 """
 
 from __future__ import annotations
@@ -11,98 +12,80 @@ import os
 import signal
 import socket
 from contextlib import suppress
-from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sockd.errors import SockdError, TemporaryFault
-from sockd.process.channel import Asking
+from sockd.errors import Refused, SockdError, TemporaryFault
+from sockd.member import FIRST_PAUSE_SECONDS, LAST, Generation, Member
+from sockd.process.channel import HAS_ENDED, Asking
 from sockd.process.fork import fork, how_it_ended
+from sockd.process.stop_bound import WORKER_SECONDS
 from sockd.wire.control import Question
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from sockd.net.loop import EventLoop
+    from sockd.net.loop import EventLoop, Timer
+    from sockd.process.signals import Signals
     from sockd.wire.control import Answer
+
+    Results = list[tuple[Member, Any]]
 
 logger = logging.getLogger("sockd.daemon")
 
 START_SECONDS = 60.0
 """For a worker to serve: startup hooks may connect to something."""
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 0.8
 """For an answer; a worker whose loop stands still for that long has none."""
-STEADY_SECONDS = 10.0
-"""What dies younger than this is not replaced at once again and again."""
-FIRST_PAUSE_SECONDS = 1.0
-LONGEST_PAUSE_SECONDS = 60.0
+KILL_SECONDS = WORKER_SECONDS + 0.15
+"""After QUIT: a worker whose handler hangs has said where by then, and ended."""
 
 
-LAST = "last"
-"""The key of what a worker says unasked, when it ends in order."""
-
-
-@dataclass(eq=False)
-class Generation:
-    """What one configuration has made.
+class Hiring:
+    """A generation that is on its way: until all of it serves, or one of it cannot.
 
     Args:
-        size: how many processes.
-        work: what one does: called there with its place, its number and its end of the channel, returns the exit code.
-        left: told the place of one that has ended.
+        then: called once, with what one could not do, when nothing of the generation is left then, or None.
     """
 
-    size: int
-    work: Callable[[int, int, socket.socket], int]
-    left: Callable[[int], None]
-    members: list[Member] = field(default_factory=list)
-    is_retired: bool = False
+    def __init__(self, generation: Generation, then: Callable[[SockdError | None], None]) -> None:
+        self.generation = generation
+        self._then = then
+        self.error: SockdError | None = None
+        self.timer: Timer | None = None
 
     @property
-    def free_place(self) -> int:
-        """A place, from 0 to size - 1, that is nobody's."""
-        return min(set(range(self.size)) - {member.place for member in self.members})
+    def is_over(self) -> bool:
+        """Whether all serve, or none is left."""
+        generation = self.generation
+        return not generation.members if self.error else all(one.is_ready for one in generation.members)
+
+    def end(self) -> None:
+        """Tell how it went."""
+        if self.timer is not None:
+            self.timer.cancel()
+        self._then(self.error)
 
 
-@dataclass(eq=False)
-class Member:
-    """One process.
+class Asked:
+    """A question to several: until all have answered, or have had time to."""
 
-    Args:
-        number: counted from 1, and never given twice.
-        place: in its generation; that of one that has ended is given again.
-        began: by the loop's clock.
-        last: what it said when it ended; None before, and for one that was killed.
-        owed: questions that it has not answered yet.
-    """
+    def __init__(self, verb: str, members: Iterable[Member], then: Callable[[Results], None]) -> None:
+        self.verb = verb
+        self.left = set(members)
+        self.results: Results = []
+        self._then: Callable[[Results], None] | None = then
 
-    number: int
-    place: int
-    pid: int
-    asking: Asking
-    generation: Generation
-    began: float
-    last: Any = None
-    owed: int = 0
+    def end(self) -> None:
+        """Go on with those that have answered; again does nothing."""
+        then, self._then = self._then, None
+        if then is not None:
+            then(self.results)
 
-    def send(self, question: Question) -> None:
-        """Ask; receive() is to follow; raises TemporaryFault as Asking.send."""
-        self.asking.send(question)
-        self.owed += 1
-
-    def receive(self, seconds: float) -> Answer:
-        """Wait for the answer to the last question; those that come too late, to ones before it, are passed over.
-
-        Raises:
-            TemporaryFault: there is none, also of one that has ended in order.
-        """
-        while True:
-            answer = self.asking.receive(seconds)
-            if isinstance(answer.result, dict) and LAST in answer.result:
-                self.last = answer.result[LAST]
-                raise TemporaryFault(f"worker {self.number}: has ended")
-            is_late, self.owed = self.owed > 1, max(0, self.owed - 1)
-            if not is_late:
-                return answer
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits any more."""
+        return self._then is None
 
 
 class Crew:
@@ -110,20 +93,20 @@ class Crew:
 
     Args:
         loop: of the process that they are forked from.
-        handled: signals that this process has handlers for.
+        signals: of this process.
         lost: told of one that has ended, before it is forgotten.
 
     Attributes:
         current: the generation that accepts.
     """
 
-    def __init__(self, loop: EventLoop, *, handled: Iterable[signal.Signals], lost: Callable[[Member], None]) -> None:
+    def __init__(self, loop: EventLoop, *, signals: Signals, lost: Callable[[Member], None]) -> None:
         self._loop = loop
-        self._handled = tuple(handled)
+        self._signals = signals
         self._lost = lost
         self._count = 0
         self._members: dict[int, Member] = {}
-        self._young = 0
+        self._hiring: Hiring | None = None
         self._is_ending = False
         self.current: Generation | None = None
 
@@ -138,82 +121,130 @@ class Crew:
 
     # ---- begun
 
-    def hire(self, generation: Generation) -> None:
-        """Fork a generation, and wait until all of it serves; where one cannot, none of it is left.
-
-        Raises:
-            SockdError: what one could not do, with its exit code.
-        """
+    def hire(self, generation: Generation, then: Callable[[SockdError | None], None]) -> None:
+        """Fork a generation, and call `then` when all of it serves, or nothing of it is left since one could not."""
+        hiring = self._hiring = Hiring(generation, then)
+        hiring.timer = self._loop.call_later(START_SECONDS, lambda: self._fail(hiring, TemporaryFault(_LATE)))
         try:
             for _ in range(generation.size):
                 self._fork(generation)
-            for member in generation.members:
-                _await(member)
-        except BaseException:
-            self.dismiss(generation)
-            raise
+        except SockdError as error:
+            self._loop.call_soon(partial(self._fail, hiring, error))
+
+    def give_up(self, error: SockdError) -> None:
+        """End a generation that is on its way."""
+        if self._hiring is not None:
+            self._fail(self._hiring, error)
 
     def _fork(self, generation: Generation) -> Member:
         ours, theirs = socket.socketpair()
         self._count += 1
-        number, place = self._count, generation.free_place
+        taken = {member.place for member in generation.members}
+        number, place = self._count, min(set(range(generation.size)) - taken)
 
-        def live() -> int:
+        def live(signals: Signals) -> int:
             ours.close()
             for other in self:
-                other.asking.close()  # else nobody would learn of our parent's end
-            return generation.work(place, number, theirs)
+                other.asking.leave()  # else nobody would learn of our parent's end
+            return generation.work(place, number, theirs, signals)
 
         with theirs:
             try:
-                pid = fork(live, self._handled)
+                pid = fork(live, self._signals)
             except BaseException:
                 ours.close()
                 raise
-        member = Member(number, place, pid, Asking(ours, f"worker {number}"), generation, self._loop.clock())
+        member = Member(number, place, pid, generation, self._loop.clock())
+        member.asking = Asking(ours, self._loop, member.unasked)
+        member.asking.expect(partial(self._began, member))
         generation.members.append(member)
         self._members[pid] = member
+        self._signals.bound.children(self._members)
         return member
 
+    def _began(self, member: Member, answer: Answer) -> None:
+        """See that one serves, or cannot; then it says why, and ends."""
+        generation, hiring = member.generation, self._hiring
+        if not answer.error:
+            member.is_ready, member.ready_at = True, self._loop.clock()
+            if generation is self.current and not self._is_ending:
+                self.ask("begin", [member])
+            self._look(hiring)
+        elif answer is HAS_ENDED:
+            return  # reap() knows more
+        elif hiring is not None and hiring.generation is generation:
+            self._fail(hiring, Refused(answer.error, answer.exit_code))
+        elif not self._is_ending:
+            event = {"error": answer.error, "worker": member.number}
+            logger.error("worker did not start", extra={"event": event})
+            _kill(member)  # and its end brings the next one
+
+    def _fail(self, hiring: Hiring, error: SockdError) -> None:
+        """Let nothing of it be left; what is told is what came first."""
+        if hiring is not self._hiring:
+            return
+        hiring.error = hiring.error or error
+        self.dismiss(hiring.generation)
+        self._look(hiring)
+
+    def _look(self, hiring: Hiring | None) -> None:
+        if hiring is not None and hiring is self._hiring and hiring.is_over:
+            self._hiring = None
+            hiring.end()
+
     def dismiss(self, generation: Generation) -> None:
-        """End processes that have not served yet, and wait for their end."""
+        """End processes that have not served yet."""
+        generation.is_dismissed = True
         for member in list(generation.members):
-            os.kill(member.pid, signal.SIGKILL)
-            os.waitpid(member.pid, 0)
-            self._forget(member)
+            _kill(member)
 
     def take_over(self, generation: Generation | None) -> Generation | None:
         """Let a generation be the current one, or none, for another process serves; return the one before."""
         before, self.current = self.current, generation
-        self._young = 0
         return before
 
     # ---- asked
 
-    def ask(self, verb: str, members: Iterable[Member] | None = None, **words: object) -> list[tuple[Member, Any]]:
-        """Ask several at the same time, all of them if nothing is said.
+    def ask(
+        self,
+        verb: str,
+        members: Iterable[Member] | None = None,
+        then: Callable[[Results], None] = lambda results: None,
+        words: Mapping[str, object] = {},
+    ) -> None:
+        """Ask several at the same time, all that serve if nothing is said.
 
-        Returns:
-            Each that answered, with its result; who did not, or answered with an error, is in the log.
+        Args:
+            then: called once, when all have answered or ANSWER_SECONDS are over, with each that answered and its
+                result; who did not, or answered with an error, is in the log.
         """
-        asked, results = [], []
-        for member in self if members is None else list(members):
-            try:
-                member.send(Question(verb, words))
-                asked.append(member)
-            except TemporaryFault as error:
-                _tell(member, verb, str(error))
-        for member in asked:
-            try:
-                answer = member.receive(ANSWER_SECONDS)
-            except TemporaryFault as error:
-                _tell(member, verb, str(error))
-                continue
-            if answer.error:
-                _tell(member, verb, answer.error)
-            else:
-                results.append((member, answer.result))
-        return results
+        everybody = (one for one in self if one.is_ready) if members is None else members
+        asked = Asked(verb, everybody, then)
+        if not asked.left:
+            self._loop.call_soon(asked.end)
+            return
+        for member in sorted(asked.left, key=lambda one: one.number):
+            member.asking.ask(Question(verb, dict(words)), partial(self._answered, asked, member))
+        self._loop.call_later(ANSWER_SECONDS, partial(self._late, asked))
+
+    def _answered(self, asked: Asked, member: Member, answer: Answer) -> None:
+        asked.left.discard(member)
+        member.is_silent = False
+        if answer.error:
+            _tell(member, asked.verb, answer.error)
+        else:
+            asked.results.append((member, answer.result))
+        if not asked.left:
+            asked.end()
+
+    def _late(self, asked: Asked) -> None:
+        if asked.is_over:
+            return
+        for member in asked.left:
+            if not member.is_silent:
+                member.is_silent = True
+                _tell(member, asked.verb, f"did not answer within {ANSWER_SECONDS:g} s")
+        asked.end()
 
     # ---- ended
 
@@ -225,60 +256,69 @@ class Crew:
     def reap(self) -> None:
         """See who has ended, and replace who should not have."""
         for member in self:
-            pid, status = os.waitpid(member.pid, os.WNOHANG)
-            if pid == 0:
+            if os.waitid(os.P_PID, member.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 continue
+            status = self._wait_for(member)
+            generation = member.generation
+            generation.note_death(member, self._loop.clock())
             self._forget(member)
-            how = how_it_ended(status)
-            due = self._is_ending or member.generation.is_retired
-            level = logging.INFO if due and status == 0 else logging.ERROR
-            logger.log(level, "worker ended", extra={"event": {"worker": member.number, "pid": pid, **how}})
-            if member.generation is self.current and not self._is_ending:
+            if generation.is_dismissed:
+                self._look(self._hiring)
+                continue
+            self._tell_end(member, status)
+            if generation is self.current and not self._is_ending:
                 self._replace(member)
+            elif self._hiring is not None and self._hiring.generation is generation:
+                self._fail(self._hiring, TemporaryFault(f"worker {member.number}: {_words(status)}"))
+
+    def _wait_for(self, member: Member) -> int:
+        """Reap one that ends; its number may be another's from then on, so nothing is sent to it any more."""
+        del self._members[member.pid]
+        self._signals.bound.children(self._members)
+        return os.waitpid(member.pid, 0)[1]
+
+    def _tell_end(self, member: Member, status: int) -> None:
+        due = self._is_ending or member.generation.is_retired
+        level = logging.INFO if due and status == 0 else logging.ERROR
+        event = {"worker": member.number, "pid": member.pid, **how_it_ended(status)}
+        logger.log(level, "worker ended", extra={"event": event})
 
     def _forget(self, member: Member) -> None:
-        with suppress(TemporaryFault):
-            while True:  # behind answers that came too late there may be its last words
-                member.receive(0)
-        self._lost(member)
-        member.asking.close()
         member.generation.members.remove(member)
-        member.generation.left(member.place)
-        del self._members[member.pid]
+        member.asking.close()  # which hears its last words
+        self._lost(member)
 
     def _replace(self, member: Member) -> None:
-        """Have another in its place: at once, and ever later when more than there are have died young."""
-        self._young = self._young + 1 if self._loop.clock() - member.began < STEADY_SECONDS else 0
-        self._loop.call_later(self._pause, lambda: self._replaced(member.generation))
-
-    @property
-    def _pause(self) -> float:
-        """How long the next one that is missing stays so, in seconds."""
-        too_many = self._young - (self.current.size if self.current else 0)
-        return 0.0 if too_many <= 0 else min(FIRST_PAUSE_SECONDS * 2.0 ** min(too_many - 1, 30), LONGEST_PAUSE_SECONDS)
+        """Have another in its place: at once, and later where one after the other dies without having served."""
+        generation, place = member.generation, member.place
+        pause = generation.pause(place)
+        if pause:
+            event = {"worker": member.number, "again_seconds": pause}
+            logger.error("workers die as soon as they begin", extra={"event": event})
+        self._loop.call_later(pause, lambda: self._replaced(generation))
 
     def _replaced(self, generation: Generation) -> None:
         if generation is not self.current or self._is_ending:
             return
-        member = None
         try:
             member = self._fork(generation)
-            _await(member)
-            self.ask("begin", [member])
         except SockdError as error:
-            logger.error("worker did not start", extra={"event": {"error": str(error), "again_seconds": self._pause}})
-            self._young += 1
-            if member is None:
-                self._loop.call_later(self._pause, lambda: self._replaced(generation))
-            else:
-                os.kill(member.pid, signal.SIGKILL)  # and its end brings the next one
+            logger.error("worker did not start", extra={"event": {"error": str(error)}})
+            self._loop.call_later(FIRST_PAUSE_SECONDS, lambda: self._replaced(generation))
+            return
+        self._loop.call_later(START_SECONDS, lambda: self._not_begun(member))
+
+    def _not_begun(self, member: Member) -> None:
+        if member in self and not member.is_ready and not self._is_ending:
+            logger.error("worker did not start", extra={"event": {"error": _LATE, "worker": member.number}})
+            _kill(member)
 
     def end(self, number: signal.Signals, seconds: float, is_urgent: Callable[[], bool]) -> int:
         """End all, by a signal, and by KILL who has not ended in time; return how many those were.
 
         Args:
             seconds: until then.
-            is_urgent: whether it shall be fast now; they get QUIT then.
+            is_urgent: whether it shall be fast now; they get QUIT then, and KILL_SECONDS.
         """
         self._is_ending = True
         self.send(number)
@@ -287,27 +327,25 @@ class Crew:
             if is_urgent() and not was_urgent:
                 was_urgent = True
                 self.send(signal.SIGQUIT)
+                end = min(end, self._loop.clock() + KILL_SECONDS)
             self._loop.run_once(left)
         killed = len(self._members)
         for member in self:
             logger.error("worker did not end in time", extra={"event": {"worker": member.number, "pid": member.pid}})
-            os.kill(member.pid, signal.SIGKILL)
-            os.waitpid(member.pid, 0)
+            _kill(member)
+            self._wait_for(member)
             self._forget(member)
         return killed
 
 
-def _await(member: Member) -> None:
-    """Wait until a process serves.
+def _kill(member: Member) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(member.pid, signal.SIGKILL)
 
-    Raises:
-        SockdError: it does not; with the words and the exit code that it gave.
-    """
-    answer = member.receive(START_SECONDS)
-    if answer.error:
-        error = SockdError(answer.error)
-        error.exit_code = answer.exit_code
-        raise error
+
+def _words(status: int) -> str:
+    how = how_it_ended(status)
+    return f"ended with exit code {how['exit_code']}" if "exit_code" in how else f"ended by signal {how['signal']}"
 
 
 def _tell(member: Member, verb: str, error: str) -> None:
@@ -315,4 +353,6 @@ def _tell(member: Member, verb: str, error: str) -> None:
     logger.warning("worker gave no answer", extra={"event": event})
 
 
-__all__ = ["Crew", "Generation", "Member"]
+_LATE = f"a worker did not serve within {START_SECONDS:g} s"
+
+__all__ = ["LAST", "Crew", "Generation", "Hiring", "Member"]

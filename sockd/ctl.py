@@ -20,6 +20,7 @@ from sockd.net.address import Address
 from sockd.net.client import converse
 from sockd.net.connector import connect
 from sockd.process.descriptors import fill_standard_streams
+from sockd.screen import Parser, with_output
 from sockd.units import parse_duration
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ EX_FAILED = 1  # a check of selftest
 EX_INTERRUPTED = 130  # 128 + SIGINT, as the shell reports it
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     """argparse with the exit code of sysexits(3) for a wrong command line."""
 
     def error(self, message: str) -> NoReturn:
@@ -56,12 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 a check failed, 64 usage, 71 system, 75 temporary, 77 permission,
         78 configuration, 130 interrupted.
     """
+    return with_output(PROGRAM, lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     try:
         fill_standard_streams()
         words, program = _split_program(sys.argv[1:] if argv is None else argv)
         return _run(make_parser().parse_args([*words], argparse.Namespace(program=program)))
-    except SystemExit as stop:  # argparse: --help, --version and usage errors
-        return stop.code if isinstance(stop.code, int) else EX_OK
     except SockdError as error:
         for line in str(error).split("\n"):
             print(f"{PROGRAM}: {printable(line)}", file=sys.stderr)

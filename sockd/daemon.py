@@ -11,102 +11,59 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
+import selectors
 import signal
 import socket
 import sys
 import time
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from sockd import log, log_targets
 from sockd.asked import Asked
+from sockd.capacity import REFUSED, REFUSED_SHARE, room
 from sockd.control import Control
 from sockd.draining import Drain
 from sockd.errors import ConfigurationError, SockdError, TemporaryFault
-from sockd.executor import Executor
+from sockd.executor import KILLED_SECONDS, Executor
 from sockd.forwarding import Forwarding
 from sockd.generations import Generations
 from sockd.net import selector
 from sockd.net.address import known_services
 from sockd.net.connection_set import ConnectionSet
 from sockd.net.defects import Defects
-from sockd.net.group import Group
 from sockd.net.loop import EventLoop, loop_class
 from sockd.net.overload import Refusals
 from sockd.net.reserve import Reserve
 from sockd.net.resolver import Resolver
 from sockd.pages import Pages, read_status_page
-from sockd.planning import Plan, check_datagrams, plan
+from sockd.phases import Bound, Unprivileged
+from sockd.planning import check_datagrams, plan
 from sockd.process import preload, privileges, systemd
+from sockd.process.children import KILL_SECONDS
 from sockd.process.passed import PassedSockets
-from sockd.process.signals import Signals, settle
 from sockd.process.stall import StallWatch
+from sockd.process.stop_bound import take_over
 from sockd.process.systemd import Notifier
 from sockd.reloading import Outcome, Reloading
-from sockd.services.builtin import DISCARD
 from sockd.services.pool import Pool
 from sockd.serving import Serving, Tools
-from sockd.wire.framing import Raw
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from sockd.control import Verb
     from sockd.log import OwnHandler
-    from sockd.net.address import Address
-    from sockd.net.sockets import Listening
-    from sockd.process.privileges import Dropped, Prepared, Wanted
-    from sockd.services.http import Page
+    from sockd.phases import Opened
+    from sockd.planning import Plan
+    from sockd.process.privileges import Wanted
+    from sockd.services.http import Later, Page
     from sockd.settings import Settings
     from sockd.surroundings import Surroundings
 
 logger = logging.getLogger("sockd.daemon")
-
-OWN_DESCRIPTORS = 64
-"""Kept free of connections: listeners, logs, what handlers open."""
-SELECT_DESCRIPTORS = 1024
-"""FD_SETSIZE of select(2); a descriptor past it cannot be waited for, so none is opened, by handlers neither."""
-
-REFUSED = Group(
-    framing=Raw(),
-    serve=DISCARD,
-    merge=False,
-    announce=False,
-    high_water=65_536,
-    max_buffer=65_536,
-    idle_timeout=1,
-    frame_timeout=1,
-    write_timeout=1,
-    linger_timeout=1,
-)
-"""For connections that are not let in: a second to take the banner, and to be told apart from a reset."""
-REFUSED_SHARE = 8
-"""One connection in so many may be of those that are being refused; a source that is past its limit fills no more."""
-
-
-Opened: TypeAlias = "tuple[Address, Listening, Plan]"
-"""An address as written, a socket that it became, and what it shall serve."""
-
-
-@dataclass(frozen=True)
-class Bound:
-    """What the first phase made with the rights that the second one drops."""
-
-    log: OwnHandler
-    listening: list[Opened]
-    rights: Prepared
-
-
-@dataclass(frozen=True)
-class Unprivileged:
-    """What the third phase serves with."""
-
-    log: OwnHandler
-    listening: list[Opened]
-    dropped: Dropped
 
 
 class Daemon:
@@ -126,8 +83,8 @@ class Daemon:
         self._version = version("sockd")  # these two now: chroot(2) hides what they are read from
         self._status_page = read_status_page()
         self._at_once = False
+        self._is_wanted_again = False
         self._controlling: Control | None = None
-        self._files = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def run(self) -> None:
         """Bind, drop rights, serve, and return once everything is closed.
@@ -137,7 +94,9 @@ class Daemon:
             SystemFault, PermissionFault, TemporaryFault: an address, the log or the pid file cannot be had,
                 or rights cannot be dropped.
         """
-        settle()
+        self._signals = self._surroundings.signals or take_over(log.for_a_start(sys.stderr))
+        self._bound = self._signals.bound
+        self._allow_stop(self._settings)
         with ExitStack() as stack:
             self._serve(self._drop(self._bind(stack)), stack)
 
@@ -151,17 +110,20 @@ class Daemon:
         )
         handler = self._open_log(wanted)
         stack.callback(handler.flush)
+        self._bound.tell(handler)
         self._manager = systemd.connect(self._surroundings.given.notify)
         if self._manager is not None:
             stack.callback(self._manager.close)
         rights = privileges.prepare(wanted)
         try:
-            plans = plan(self._settings)
+            with self._kept_from_handlers():
+                plans = plan(self._settings)
         finally:
             self._surroundings.imported()
         if daemon.pidfile is not None:
             self._generations.lock(daemon.pidfile, stack, keeps_root=wanted.account is None or wanted.account.uid == 0)
-        self._executor = Executor((one.service for one in plans), wanted.owner, stack)
+        rooted = wanted.chroot is not None
+        self._executor = Executor((one.service for one in plans), wanted.owner, stack, rooted=rooted)
         self._loop_class = loop_class(asyncio=any(one.service.session for one in plans))
         self._forwarding = Forwarding((one.service for one in plans), stack)
         self._passed = PassedSockets(self._surroundings.given)
@@ -173,11 +135,26 @@ class Daemon:
             preload.load()
         return Bound(handler, listening, rights)
 
+    @contextmanager
+    def _kept_from_handlers(self) -> Iterator[None]:
+        """Keep signals and the log ours, whatever handlers do to them in the body: when they are imported, in hooks."""
+        try:
+            with log.kept():
+                yield
+        finally:
+            self._signals.reclaim()
+
+    def _allow_stop(self, settings: Settings) -> None:
+        """Let a stop in order take as long as the configuration says, from the first TERM on."""
+        self._bound.allow(settings.daemon.pre_drain + settings.daemon.stop_timeout)
+
     def _open_log(self, wanted: Wanted) -> OwnHandler:
         settings = self._settings.daemon.log
         to = settings.to or ("syslog" if self._surroundings.background else "stderr")
         if to != "stderr":
-            return log_targets.open_target(replace(settings, to=to), owner=wanted.owner)
+            return log_targets.open_target(
+                replace(settings, to=to), owner=wanted.owner, rooted=wanted.chroot is not None
+            )
         if self._surroundings.background:
             text = '"stderr" leads nowhere in the background; write "syslog", "journal" or a file'
             raise ConfigurationError(f"daemon.log.to: {text}, or use --foreground")
@@ -197,6 +174,7 @@ class Daemon:
     def _drop(self, bound: Bound) -> Unprivileged:
         """Give up what serving does not need, for good; raises if that cannot be proven."""
         dropped = privileges.drop(bound.rights)
+        self._surroundings.dropped()
         account = dropped.account
         if account is not None and account.uid != 0:
             event = {"user": account.user, "uid": account.uid, "gid": account.gid, "groups": list(account.groups)}
@@ -218,12 +196,13 @@ class Daemon:
         self._notifier.ready(self._status())
         self._notifier.watch(self._surroundings.given.watchdog, self._status)
         self._surroundings.ready([(str(served), served.run.spec.name) for served in self._serving.listeners])
+        self._act_on_signals(self._actions())  # not before it serves: what came meanwhile is acted on in order
         self._loop.run()
         self._drain()
 
     def _build(self, stack: ExitStack) -> None:
         name = self._settings.daemon.multiplexer
-        self._capacity = self._room()
+        self._capacity = room(self._settings, programs=self._executor.most, forwarded=self._forwarding.most)
         defects = Defects(time.monotonic)
         self._connections = ConnectionSet(
             size=self._capacity,
@@ -243,15 +222,16 @@ class Daemon:
             stack.callback(watch.close)
             self._loop.watch = watch
         self._notifier = Notifier(self._manager, self._loop)
-        self._executor.begin(self._loop, self._files)
+        self._executor.begin(self._loop, self._generations.files)
         self._forwarding.begin(self._loop)
         self._resolver = Resolver(self._loop)
         stack.callback(self._resolver.close)
         self._connections.name_of = self._resolver.known
-        self._signals = Signals(self._actions())
-        stack.callback(self._signals.close)
-        self._signals.install()
-        self._loop.add_reader(self._signals.fileno(), self._signals.handle)
+
+    def _act_on_signals(self, actions: Mapping[signal.Signals, Callable[[], None]]) -> None:
+        """Have what came, and comes, acted on in the loop."""
+        self._signals.act(actions)
+        self._loop.watch_fd(self._signals.fileno(), selectors.EVENT_READ, self._signals.handle)
 
     def _actions(self) -> dict[signal.Signals, Callable[[], None]]:
         """Say what is done on each signal."""
@@ -264,33 +244,6 @@ class Daemon:
             signal.SIGINT: self._stop_at_once,
             signal.SIGQUIT: self._stop_at_once,
         }
-
-    def _room(self) -> int:
-        """Return max_connections, or what select(2) can wait for."""
-        wanted = self._settings.daemon.max_connections
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        selects = self._settings.daemon.multiplexer == "select"
-        soft = SELECT_DESCRIPTORS if selects and not 0 <= hard < SELECT_DESCRIPTORS else hard  # RLIM_INFINITY is -1
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        forwarded = self._forwarding.most
-        own = OWN_DESCRIPTORS + self._executor.most
-        own += (
-            min(forwarded, SELECT_DESCRIPTORS // 2) if selects else forwarded
-        )  # with select() they share what there is
-        own += sum(len(listen.addresses) or 1 for listen in self._settings.listen)
-        if hard != resource.RLIM_INFINITY and hard < wanted + own:
-            event = {"max_connections": wanted, "descriptors": hard, "own": own}
-            logger.warning("fewer descriptors than max_connections may need", extra={"event": event})
-        if not selects or wanted + own <= SELECT_DESCRIPTORS:
-            return wanted
-        if own >= SELECT_DESCRIPTORS:
-            raise ConfigurationError(
-                f'daemon.multiplexer: "select" waits for {SELECT_DESCRIPTORS} descriptors (FD_SETSIZE), '
-                f"{own - OWN_DESCRIPTORS} listeners leave none for a connection; use auto, epoll or poll"
-            )
-        event = {"max_connections": wanted, "connections": SELECT_DESCRIPTORS - own, "descriptors": SELECT_DESCRIPTORS}
-        logger.warning("select() cannot wait for as many connections; use another multiplexer", extra={"event": event})
-        return SELECT_DESCRIPTORS - own
 
     def _attach(self, bound: list[Opened], stack: ExitStack) -> None:
         """Make the listeners, start what services start, and accept."""
@@ -306,6 +259,7 @@ class Daemon:
             read=self._surroundings.check,
             services=self._services,
             apply=self._apply,
+            guarded=self._kept_from_handlers,
         )
         self._asked = Asked(self, self._serving, self._reloading, self._generations, self._version, logging.getLogger())
         self._pages = Pages(
@@ -321,8 +275,9 @@ class Daemon:
             users = frozenset((0, self._generations.starter))
             self._controlling = Control(self._control, self._loop, users, self._verbs())
             stack.callback(self._controlling.close)
+        reloading = self._reloading
         self._generations.begin(
-            self._serving, self._notifier, self._controlling, self._reloading.drain, self._count, self._stop
+            self._serving, self._notifier, self._controlling, reloading.drain, self._count, self._stop, reloading.check
         )
         stack.callback(self._generations.let_go)
         self._begin(bound)
@@ -359,12 +314,14 @@ class Daemon:
 
     def _begin(self, bound: list[Opened]) -> None:
         """Accept."""
-        for served in self._serving.begin(bound):
+        with self._kept_from_handlers():  # in their startup hooks
+            begun = self._serving.begin(bound)
+        for served in begun:
             event = {"address": str(served), "service": served.run.spec.name}
             event |= {"passed": served.listening.passed} if served.listening.passed else {}
             logger.info("listening", extra={"event": event})
 
-    def _page(self, path: str) -> Page | None:
+    def _page(self, path: str) -> Page | Later | None:
         return self._pages.page(path)
 
     # ---- while it serves
@@ -379,6 +336,7 @@ class Daemon:
             logger.error("log not reopened, going on with the old one", extra={"event": {"error": str(error)}})
         else:
             logger.info("log reopened")
+        self._bound.tell(self._log)
 
     def _status(self) -> str:
         """Say in words how it goes, for systemctl status."""
@@ -394,14 +352,21 @@ class Daemon:
 
     def _hang_up(self) -> None:
         """Do what SIGHUP is for: open the log anew, and serve by the configuration as it is now."""
-        if self._surroundings.check is not None and not self._stopping:
-            with suppress(TemporaryFault):  # the new process of an upgrade reads it by itself
-                self.reload()
-            return
-        with self._notifier.reloading(self._status):
-            self._reopen_log()
         if self._surroundings.check is None:
+            self._notifier.reload_begins()
+            self._reopen_log()
+            self._notifier.reload_ends(self._status())
             logger.info("no configuration file to read again")
+        elif not self._stopping:
+            with suppress(TemporaryFault):  # the new process of an upgrade reads it by itself
+                self._reload_again()
+
+    def _reload_again(self) -> None:
+        """Reload; when that is under way already, once more behind it, for the file may have been read before."""
+        if self._reloading.is_under_way:
+            self._is_wanted_again = True
+        else:
+            self.reload(lambda result: None)
 
     # ---- what sockctl asks for
 
@@ -409,18 +374,32 @@ class Daemon:
         """Return serving, not-ready (it serves still, but not for long) or stopping."""
         return "stopping" if self._is_draining else "not-ready" if self._stopping else "serving"
 
-    def reload(self) -> Outcome:
+    def reload(self, then: Callable[[Outcome], None]) -> None:
         """Open the log anew, and serve by the configuration as it is now, or as before where that is wrong.
 
+        Args:
+            then: called once with how it went.
+
         Raises:
-            TemporaryFault: it is too late for that.
+            TemporaryFault: it is not the time for that.
         """
         if self._stopping:
             raise TemporaryFault("the daemon is stopping, and reloads no more")
         self._generations.check()
-        with self._notifier.reloading(self._status):
-            self._reopen_log()
-            return self._reloading.reload()
+        self._reloading.check()
+        self._notifier.reload_begins()
+        self._reopen_log()
+        self._generations.renew_control()
+
+        def done(result: Outcome) -> None:
+            if not self._stopping:
+                self._notifier.reload_ends(self._status())
+            then(result)
+            if self._is_wanted_again:
+                self._is_wanted_again = False
+                self._hang_up()
+
+        self._reloading.reload(done)
 
     def stop(self) -> None:
         """Stop in order, behind the answer to whoever asked."""
@@ -437,6 +416,7 @@ class Daemon:
         self._connections.limit_memory(settings.daemon.max_memory)
         logging.getLogger().setLevel(log.LEVELS[settings.daemon.log.level])
         self._settings = settings
+        self._allow_stop(settings)
         self._generations.daemon = settings.daemon
 
     # ---- stop
@@ -448,7 +428,9 @@ class Daemon:
             return
         self._stopping = True
         self._generations.give_up("the daemon is stopping")
+        self._serving.give_up(TemporaryFault("the daemon is stopping"))
         daemon = self._settings.daemon
+        self._bound.within(daemon.pre_drain + daemon.stop_timeout)
         self._notifier.stopping("stopping", daemon.pre_drain + daemon.stop_timeout)
         if not daemon.pre_drain:
             self._loop.stop()
@@ -458,6 +440,7 @@ class Daemon:
 
     def _stop_at_once(self) -> None:
         self._at_once = True
+        self._bound.at_once()
         self._loop.stop()
 
     def _drain(self) -> None:
@@ -465,6 +448,7 @@ class Daemon:
         self._is_draining = True
         self._generations.let_go()
         seconds = self._settings.daemon.stop_timeout
+        self._bound.within(seconds)
         programs = {"programs": len(self._executor)} if len(self._executor) else {}
         logger.info("stopping", extra={"event": {"connections": len(self._connections), **programs}})
         if not self._stopping:
@@ -482,7 +466,11 @@ class Daemon:
             self._loop.run_once(max(0.0, end - self._loop.clock()))
         self._connections.tell_unfinished()
         self._pool.tell_unfinished()
+        if len(self._executor):
+            self._bound.within(KILL_SECONDS + KILLED_SECONDS)
+            self._notifier.stopping("ending programs", KILL_SECONDS + KILLED_SECONDS)
         self._executor.end(lambda: self._at_once)
+        self._bound.within(end - self._loop.clock())  # for hooks, threads, and what runs at Python's end
         self._forwarding.end()
         left = max(drain.left, len(self._connections))
         logger.info("stopped", extra={"event": {"connections_left": left} if left else {}})

@@ -76,14 +76,18 @@ class Executor:
     Args:
         specs: of all services; those without a program are passed over.
         owner: uid and gid of files that are made here.
+        rooted: whether the root folder will change.
         stack: closes them.
 
     Raises:
         SystemFault, PermissionFault: a file for standard error cannot be opened.
     """
 
-    def __init__(self, specs: Iterable[ServiceSpec], owner: tuple[int, int] | None, stack: ExitStack) -> None:
+    def __init__(
+        self, specs: Iterable[ServiceSpec], owner: tuple[int, int] | None, stack: ExitStack, *, rooted: bool = False
+    ) -> None:
         self._owner = owner
+        self._rooted = rooted
         self._files: dict[str, AppendFile] = {}
         self._programs: dict[str, tuple[ServiceSpec, Programs]] = {}
         self._children: Children | None = None
@@ -120,7 +124,8 @@ class Executor:
         if path:
             known = self._files.get(spec.name)
             if known is None or known.path != path:
-                known = AppendFile(path, f"service.{spec.name}.stderr", owner=self._owner, blocking=True)
+                place = f"service.{spec.name}.stderr"
+                known = AppendFile(path, place, owner=self._owner, blocking=True, rooted=self._rooted)
             yield spec.name, known
 
     def adopt(self, renewal: Renewal) -> None:

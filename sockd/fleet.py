@@ -7,9 +7,10 @@ workers that are ready to serve by it; to start it is to have them accept, and t
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sockd.crew import Generation
+from sockd.crew import ANSWER_SECONDS
+from sockd.member import Generation
 from sockd.net.balance import Balance
 from sockd.net.connection_info import Totals
 from sockd.net.datagram import DatagramCounts
@@ -19,22 +20,47 @@ from sockd.net.sink import Sink
 from sockd.numbers import Numbers
 from sockd.services.http import Http
 from sockd.serving import Run, Served, Serving
+from sockd.wire.control import Question
 
 if TYPE_CHECKING:
     import socket
     from collections import Counter
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from sockd.crew import Crew, Member
+    from sockd.crew import Crew
+    from sockd.errors import SockdError
+    from sockd.member import Member
     from sockd.metrics import Histogram
     from sockd.net.address import Address
     from sockd.net.sockets import Listening
     from sockd.planning import Plan
+    from sockd.process.signals import Signals
     from sockd.services.http import Pages
     from sockd.serving import Tools
+    from sockd.wire.control import Answer
 
     Opened = tuple[Address, Listening, Plan]
-    Work = Callable[[Sequence[Opened], Sequence[Listening], Balance, int, int, socket.socket], int]
+    Work = Callable[[Sequence[Opened], Sequence[Listening], Balance, int, int, socket.socket, Signals], int]
+
+
+class Look:
+    """Somebody who waits for the numbers of several."""
+
+    def __init__(self, left: set[Member], then: Callable[[], None]) -> None:
+        self.left = left
+        self._then: Callable[[], None] | None = then
+
+    def answered(self, member: Member) -> None:
+        """One has told them."""
+        self.left.discard(member)
+        if not self.left:
+            self.end()
+
+    def end(self) -> None:
+        """Go on with what has been told; again does nothing."""
+        then, self._then = self._then, None
+        if then is not None:
+            then()
 
 
 class Fleet(Serving):
@@ -53,28 +79,64 @@ class Fleet(Serving):
         self._size = size
         self._work = work
         self._next: Generation | None = None
+        self._then: Callable[[SockdError | None], None] | None = None
+        self._error: SockdError | None = None
+        self._is_waiting = self._is_starting = False
+        self._then_started: Callable[[], None] = lambda: None
         self._numbers: dict[Member, Numbers] = {}
+        self._unsure: set[Member] = set()
+        self._looks: dict[Member, list[Look]] = {}
         self._ended = self._sum = Numbers()
 
+    def begin(self, opened: Iterable[Opened]) -> list[Served]:
+        """Serve on these sockets, at a start; signals are acted on meanwhile; raises as prepare() and when_ready()."""
+        made = self.prepare((address, listening, plan, None) for address, listening, plan in opened)
+        told: list[SockdError | None] = []
+        self.when_ready(made, told.append)
+        while not told:
+            self.tools.loop.run_once(None)
+        if told[0] is not None:
+            self.discard(made)
+            raise told[0]
+        self.start(made)
+        while self._is_starting:
+            self.tools.loop.run_once(None)
+        return made
+
     def prepare(self, wanted: Iterable[tuple[Address, Listening, Plan, Served | None]]) -> list[Served]:
-        """Have a generation of workers; raises as Serving.prepare, or what one of them could not do."""
+        """Begin to have a generation of workers; raises as Serving.prepare, and more is told by when_ready()."""
         wanted = list(wanted)
         own = [one for one in wanted if is_page(one[2])]
         lent = [(address, listening, plan) for address, listening, plan, _ in wanted if not is_page(plan)]
         balance = Balance(self._size)
         pages = [listening for _, listening, _, _ in own]
-        generation = Generation(self._size, partial(self._work, lent, pages, balance), balance.leave)
-        self._crew.hire(generation)
-        try:
-            made = super().prepare(own)
-        except BaseException:
-            self._crew.dismiss(generation)
-            raise
-        self._next = generation
+        made = super().prepare(own)
+        self._next = Generation(self._size, partial(self._work, lent, pages, balance), balance.leave)
+        self._then, self._error, self._is_waiting = None, None, True
+        self._crew.hire(self._next, self._hired)
         runs = {id(plan.service): Run(plan.service, Sink(), Quota(None), b"") for _, _, plan in lent}
         made += [Served(*one, runs[id(one[2].service)], Lent(one[1])) for one in lent]
         order = {id(listening): place for place, (_, listening, _, _) in enumerate(wanted)}
         return sorted(made, key=lambda served: order[id(served.listening)])
+
+    def _hired(self, error: SockdError | None) -> None:
+        self._error, self._is_waiting = error, False
+        if error is not None:
+            self._next = None
+        then, self._then = self._then, None
+        if then is not None:
+            then(error)
+
+    def when_ready(self, made: Sequence[Served], then: Callable[[SockdError | None], None]) -> None:
+        """Call back when the workers are there, or with what one of them could not do."""
+        if self._is_waiting:
+            self._then = then
+        else:
+            then(self._error)
+
+    def give_up(self, error: SockdError) -> None:
+        """End the workers that are on their way."""
+        self._crew.give_up(error)
 
     def start(self, made: Sequence[Served], replaced: dict[Served, Served] | None = None) -> None:
         """Have the new generation accept, and the one before no more; it goes on with the connections that it has."""
@@ -82,26 +144,53 @@ class Fleet(Serving):
         if self._next is None:
             return
         begun, before, self._next = self._next, self._crew.take_over(self._next), None
-        self._crew.ask("begin", begun.members)
-        if before is not None:
-            kept = [str(served) for served in replaced or ()]
-            before.is_retired = True
-            self._crew.ask("retire", before.members, kept=kept)
+        kept = [str(served) for served in replaced or ()]
+        self._is_starting = True
+
+        def retire(_: object) -> None:
+            if before is None:
+                self._started()
+            else:
+                self._retire_members(before.members, kept, self._started)
+
+        self._crew.ask("begin", begun.members, retire)
+
+    def _started(self) -> None:
+        self._is_starting = False
+        then, self._then_started = self._then_started, lambda: None
+        then()
+
+    def when_started(self, then: Callable[[], None]) -> None:
+        """Call back when the workers have done so, or have had time to."""
+        if self._is_starting:
+            self._then_started = then
+        else:
+            then()
+
+    def _retire_members(self, members: Sequence[Member], kept: Sequence[str], then: Callable[[], None]) -> None:
+        for member in members:
+            member.generation.is_retired = True
+        self._unsure.update(members)  # clients may have come since they were asked; until they say so, they have some
+        self._crew.ask("retire", members, partial(self._retired, then), {"kept": kept})
+
+    def _retired(self, then: Callable[[], None], results: Sequence[tuple[Member, Mapping[str, Any]]]) -> None:
+        for member, table in results:
+            self._numbers[member] = Numbers.from_table(table)
+            self._unsure.discard(member)
+        self._add_up()
+        then()
 
     def remove(self, served: Served, then: Callable[[], None]) -> None:
         """Take a listener out, of every process."""
         super().remove(served, then)
         if isinstance(served.listener, Lent):
-            self._crew.ask("leave", listener=str(served))
+            self._crew.ask("leave", words={"listener": str(served)})
 
     def hand_over(self, handed: Sequence[Served]) -> None:
         """Have the workers accept no more on what another process has; they end with the connections that they have."""
-        kept = [str(served) for served in handed]
-        members = [member for member in self._crew if not member.generation.is_retired]
-        for member in members:
-            member.generation.is_retired = True
         self._crew.take_over(None)  # who ends from now on is not replaced
-        self._crew.ask("retire", members, kept=kept)
+        members = [member for member in self._crew if not member.generation.is_retired]
+        self._retire_members(members, [str(served) for served in handed], lambda: None)
         super().hand_over(handed)
 
     def beside(self, lent: Sequence[Opened]) -> list[Listening]:
@@ -111,10 +200,35 @@ class Fleet(Serving):
 
     # ---- what the workers have counted
 
-    def look(self) -> None:
-        """Ask the workers; what is told of numbers from now on is of all of them."""
-        for member, table in self._crew.ask("numbers"):
-            self._numbers[member] = Numbers.from_table(table)
+    def look(self, then: Callable[[], None] = lambda: None) -> None:
+        """Ask the workers; what is told of numbers is of all of them once `then` is called, or of when they last said.
+
+        Args:
+            then: called when all have answered, or have had time to.
+        """
+        look = Look({member for member in self._crew if member.is_ready}, then)
+        if not look.left:
+            self._add_up()
+            self.tools.loop.call_soon(look.end)
+            return
+        for member in look.left:
+            if member in self._looks:  # it has been asked, and answers for all
+                self._looks[member].append(look)
+            else:
+                self._looks[member] = [look]
+                member.asking.ask(Question("numbers"), partial(self._told, member))
+        self.tools.loop.call_later(ANSWER_SECONDS, look.end)
+
+    def _told(self, member: Member, answer: Answer) -> None:
+        member.is_silent = False
+        if not answer.error:
+            self._numbers[member] = Numbers.from_table(answer.result)
+            self._unsure.discard(member)
+        self._add_up()
+        for look in self._looks.pop(member, []):
+            look.answered(member)
+
+    def _add_up(self) -> None:
         self._sum = sum((one for member, one in self._numbers.items() if member in self._crew), self._ended)
         for served in self.listeners:
             if isinstance(served.listener, Lent):
@@ -123,18 +237,25 @@ class Fleet(Serving):
                 if served.listener.counts is not None:
                     served.listener.counts = DatagramCounts(**dict(self._sum.datagrams.get(str(served)) or {}))
 
+    def is_silent(self, member: Member) -> bool:
+        """Whether a worker has been asked and not answered yet: its numbers are those of before."""
+        return member in self._looks
+
     def lost(self, member: Member) -> None:
         """Keep of a worker that has ended what it told last: at its end, or when it was asked before that."""
         numbers = self._numbers.pop(member, None)
+        self._unsure.discard(member)
         if member.last is not None:
             numbers = Numbers.from_table(member.last)
         if numbers is not None:
             self._ended += numbers.past()
+        self._add_up()
 
     @property
     def connections(self) -> int:
         """How many connections are open or closing, everywhere."""
-        return super().connections + self._sum.connections
+        unsure = sum(1 for one in self._unsure if not self._numbers.get(one, Numbers()).connections)
+        return super().connections + self._sum.connections + unsure
 
     @property
     def memory(self) -> int:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from sockd import control
@@ -21,7 +23,6 @@ from sockd.upgrading import Belongings, Upgrading, answer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import ExitStack
 
     from sockd.control import Control
     from sockd.net.sockets import Listening
@@ -49,6 +50,7 @@ class Generations:
     Attributes:
         starter: uid that started the first of them, and may control them all.
         started: when that was, in seconds since 1970.
+        files: RLIMIT_NOFILE then.
     """
 
     def __init__(self, daemon: DaemonSettings, origin: Surroundings) -> None:
@@ -57,10 +59,13 @@ class Generations:
         self._command = origin.command
         self._predecessor = predecessor
         self._stored = origin.stored
+        self._is_contained = origin.contained
         self.daemon = daemon
         self._is_stopping = False
         self.starter = predecessor.hello.starter if predecessor else os.geteuid()
         self.started = predecessor.hello.started if predecessor else time.time()
+        handed = predecessor.hello.files if predecessor else None
+        self.files = handed or resource.getrlimit(resource.RLIMIT_NOFILE)
         self._pidfile: PidFile | None = None
         self._control: Listening | None = None
         self._upgrading: Upgrading | None = None
@@ -83,6 +88,25 @@ class Generations:
         self._control = handed or control.listen(path, stack)
         return self._control
 
+    def renew_control(self) -> None:
+        """Bind the control socket anew where its path has gone; not after chroot(2)."""
+        if self._control is None or self._answering is None or self.daemon.chroot is not None:
+            return
+        problem = self._control.problem()
+        if not problem:
+            return
+        path = str(self._control.endpoint.sockaddr)
+        with ExitStack() as undo:
+            try:
+                self._control = control.listen(path, undo)
+            except SockdError as error:
+                event = {"address": path, "why": problem, "error": str(error)}
+                logger.error("cannot be found by its clients, and not be bound anew", extra={"event": event})
+                return
+            undo.pop_all()
+        self._answering.renew(self._control)
+        logger.warning("bound anew", extra={"event": {"address": path, "why": problem}})
+
     def begin(
         self,
         serving: Serving,
@@ -91,6 +115,7 @@ class Generations:
         drain: Callable[[Served], None],
         count: Callable[[], int],
         stop: Callable[[], None],
+        refuse: Callable[[], None],
     ) -> None:
         """Be ready for an upgrade.
 
@@ -99,6 +124,7 @@ class Generations:
             drain: takes a listener out of service.
             count: how many connections there are, whoever serves them.
             stop: ends the process in order.
+            refuse: raises where something else is under way.
         """
         self._loop = serving.tools.loop
         self._serving = serving
@@ -107,6 +133,7 @@ class Generations:
         self._drain = drain
         self._count = count
         self._stop = stop
+        self._refuse = refuse
         self._elders = Elders(self._loop)
         if self._command is not None:
             self._upgrading = Upgrading(self._command, serving, self._belongings, notifier, count, self._left)
@@ -152,9 +179,14 @@ class Generations:
     def _begin(self, tell: Callable[[Result], None]) -> None:
         if self._upgrading is None:
             raise SystemFault("this daemon runs within another program, which has to be restarted")
+        if self._is_contained:
+            text = "process 1 of this container ends with this process, and a new one would end with it"
+            raise SystemFault(f"{text}; start a new container")
         if self.daemon.chroot is not None:
             text = "the program cannot be started from within the root folder (daemon.chroot)"
             raise SystemFault(f"{text} {self.daemon.chroot}; restart the daemon")
+        self._refuse()
+        self._count()  # workers are asked, and have answered by the time that it is told
         self._upgrading.begin(tell, float(self.daemon.upgrade_timeout))
 
     def check(self) -> None:
@@ -179,7 +211,7 @@ class Generations:
 
     def _belongings(self) -> Belongings:
         elders = self._elders.channels
-        return Belongings(self._given, self._control, self._pidfile, self.starter, self.started, elders)
+        return Belongings(self._given, self._control, self._pidfile, self.starter, self.started, elders, self.files)
 
     # ---- this process has left
 

@@ -33,8 +33,8 @@ from sockd.surroundings import Surroundings
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
-    from sockd.daemon import Opened
     from sockd.net.endpoint import SockAddr
+    from sockd.phases import Opened
     from sockd.planning import Plan
     from sockd.process.privileges import Wanted
     from sockd.settings import LogSettings, Settings

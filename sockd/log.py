@@ -17,11 +17,15 @@ import math
 import os
 import re
 import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
+from sockd.outlet import LineWriter, Outlet
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from sockd.settings import LogSettings
 
@@ -39,8 +43,31 @@ _SUBSTITUTE = "sockd.log"
 _FIXED_KEYS = ("time", "level", "logger", "message", "traceback")
 
 
+@dataclass(frozen=True)
+class Raw:
+    """A record as it goes to the log's keeper.
+
+    Args:
+        fd: where it is written.
+        data: what is.
+        is_socket: it is sent, in one piece.
+        is_quoted: values that are no plain words stand in double quotes, escaped by backslashes.
+    """
+
+    fd: int
+    data: bytes
+    is_socket: bool = False
+    is_quoted: bool = True
+
+
 class OwnHandler(logging.Handler):
-    """A class of our own, by which install knows what it installed."""
+    """A class of our own, by which install knows what it installed.
+
+    Attributes:
+        is_kept: close() does nothing now; see kept().
+    """
+
+    is_kept = False
 
     def reopen(self) -> None:
         """Open anew what can be renamed under us; most targets cannot."""
@@ -56,9 +83,118 @@ class OwnHandler(logging.Handler):
         substitute.event = event
         self.emit(substitute)
 
+    def raw(self, record: logging.LogRecord) -> Raw | None:
+        """Return what would be written for a record, for who writes when no Python runs; None: nowhere."""
+        return None
 
-class _StreamHandler(OwnHandler, logging.StreamHandler[TextIO]):
-    """Standard error, or whatever the caller holds open."""
+    def close(self) -> None:
+        """Close what was opened, unless it is kept."""
+        if not self.is_kept:
+            self.end()
+            super().close()
+
+    def end(self) -> None:
+        """Close what was opened."""
+
+
+class Lossy(OwnHandler):
+    """Writes a record at once or not at all, and tells later how many it could not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, after the number of those that were lost before it."""
+        try:
+            if self._lost:
+                self.send(_lost(self._lost))
+                self._lost = 0
+            self.send(record)
+        except OSError:
+            self._lost += 1
+        except Exception:
+            self.handleError(record)
+
+    def send(self, record: logging.LogRecord) -> None:
+        """Write one record; OSError when it cannot be done now."""
+        raise NotImplementedError
+
+
+class _StreamHandler(Lossy):
+    """Standard error, or whatever the caller holds open; nobody is waited for who does not read it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self.stream = stream
+        self._outlet = _outlet(stream)
+        self._lines = LineWriter(self._outlet.write) if self._outlet is not None else None
+
+    def _bytes(self, record: logging.LogRecord) -> bytes:
+        return (self.format(record) + "\n").encode(self.stream.encoding or "utf-8", "backslashreplace")
+
+    def send(self, record: logging.LogRecord) -> None:
+        """Write its lines."""
+        if self._lines is None:  # memory
+            self.stream.write(self.format(record) + "\n")
+        else:
+            self._lines.line(self._bytes(record))
+
+    def raw(self, record: logging.LogRecord) -> Raw | None:
+        """Return what would be written for a record."""
+        if self._outlet is None:
+            return None
+        return Raw(self._outlet.fileno(), self._bytes(record), is_socket=self._outlet.is_socket)
+
+    def end(self) -> None:
+        """Close what is not the caller's."""
+        if self._outlet is not None:
+            self._outlet.close()
+
+
+def _outlet(stream: TextIO) -> Outlet | None:
+    try:
+        return Outlet(stream.fileno())
+    except (OSError, ValueError):  # no file behind it
+        return None
+
+
+def _lost(count: int) -> logging.LogRecord:
+    record = logging.LogRecord("sockd.log", logging.WARNING, __file__, 0, "log records lost", (), None)
+    record.event = {"count": count}
+    return record
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Whatever the body does to logging (dictConfig, basicConfig, disable), have our own log go on behind it as before.
+
+    Handlers and loggers that it adds of its own stay.  Source: logging.config, which closes every handler and disables
+    every logger that there is.
+    """
+    root = logging.getLogger()
+    own = [handler for handler in root.handlers if isinstance(handler, OwnHandler)]
+    level, disabled = root.level, root.manager.disable
+    loggers = {one: (one.disabled, one.level, one.propagate) for one in _own_loggers()}
+    for handler in own:
+        handler.is_kept = True
+    try:
+        yield
+    finally:
+        for handler in own:
+            handler.is_kept = False
+            if handler not in root.handlers:
+                root.addHandler(handler)
+        root.setLevel(level)
+        logging.disable(disabled)
+        for one in _own_loggers():
+            one.disabled, known, one.propagate = loggers.get(one, (False, logging.NOTSET, True))
+            one.setLevel(known)
+
+
+def _own_loggers() -> list[logging.Logger]:
+    known = logging.Logger.manager.loggerDict.items()
+    return [one for name, one in known if name.partition(".")[0] == "sockd" and isinstance(one, logging.Logger)]
 
 
 def configure(settings: LogSettings, stream: TextIO) -> OwnHandler:
@@ -78,6 +214,13 @@ def configure(settings: LogSettings, stream: TextIO) -> OwnHandler:
     text = TextFormatter(stamped=not journal, coloured=coloured)
     formatter = JsonFormatter() if settings.format == "json" else text
     return install(settings, _StreamHandler(stream), PriorityFormatter(formatter) if journal else formatter)
+
+
+def for_a_start(stream: TextIO) -> OwnHandler:
+    """Return what would write to a stream as long as no log has been opened; it is not installed."""
+    handler = _StreamHandler(stream)
+    handler.setFormatter(TextFormatter())
+    return handler
 
 
 def install(settings: LogSettings, handler: OwnHandler, formatter: logging.Formatter | None = None) -> OwnHandler:

@@ -12,7 +12,6 @@ import array
 import codecs
 import errno
 import fcntl
-import logging
 import os
 import socket
 import struct
@@ -21,9 +20,12 @@ from urllib.parse import urlsplit
 
 from sockd.append_file import AppendFile
 from sockd.errors import SystemFault, fault
-from sockd.log import JsonFormatter, OwnHandler, TextFormatter, event_fields, install, severity, timestamp
+from sockd.log import JsonFormatter, Lossy, OwnHandler, Raw, TextFormatter, event_fields, install, severity, timestamp
+from sockd.outlet import LineWriter
 
 if TYPE_CHECKING:
+    import logging
+
     from sockd.settings import LogSettings
 
 SYSLOG_SOCKET = "/dev/log"
@@ -37,12 +39,13 @@ COLLECTOR = "udp://"
 MAX_FIELD_NAME = 64  # of the journal
 
 
-def open_target(settings: LogSettings, *, owner: tuple[int, int] | None = None) -> OwnHandler:
+def open_target(settings: LogSettings, *, owner: tuple[int, int] | None = None, rooted: bool = False) -> OwnHandler:
     """Open the log that settings.to names, and send the records of all loggers there.
 
     Args:
         settings: `to` is "syslog", "journal", udp://host:port or the absolute path of a file.
         owner: uid and gid that a log file gets when it is made here, so that whoever serves can open it again.
+        rooted: whether the root folder will change.
 
     Returns:
         The handler that was installed; its reopen() opens a file anew.
@@ -60,31 +63,7 @@ def open_target(settings: LogSettings, *, owner: tuple[int, int] | None = None) 
     if settings.to.startswith(COLLECTOR):
         target = CollectorHandler(settings.to)
         return install(settings, target, JsonFormatter() if settings.format == "json" else TextFormatter(stamped=False))
-    return install(settings, FileHandler(settings.to, owner=owner))
-
-
-class Lossy(OwnHandler):
-    """Writes a record at once or not at all, and tells later how many it could not."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lost = 0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, after the number of those that were lost before it."""
-        try:
-            if self._lost:
-                self.send(_lost(self._lost))
-                self._lost = 0
-            self.send(record)
-        except OSError:
-            self._lost += 1
-        except Exception:
-            self.handleError(record)
-
-    def send(self, record: logging.LogRecord) -> None:
-        """Write one record; OSError when it cannot be done now."""
-        raise NotImplementedError
+    return install(settings, FileHandler(settings.to, owner=owner, rooted=rooted))
 
 
 class FileHandler(Lossy):
@@ -93,11 +72,13 @@ class FileHandler(Lossy):
     Args:
         path: absolute; the file itself, no link to one.
         owner: uid and gid of a file that is made here.
+        rooted: whether the root folder will change.
     """
 
-    def __init__(self, path: str, *, owner: tuple[int, int] | None = None) -> None:
+    def __init__(self, path: str, *, owner: tuple[int, int] | None = None, rooted: bool = False) -> None:
         super().__init__()
-        self._file = AppendFile(path, "daemon.log.to", owner=owner)
+        self._file = AppendFile(path, "daemon.log.to", owner=owner, rooted=rooted)
+        self._lines = LineWriter(lambda data: os.write(self._file.fileno(), data))
 
     def fileno(self) -> int:
         """Return the descriptor that is written to."""
@@ -113,14 +94,18 @@ class FileHandler(Lossy):
 
     def send(self, record: logging.LogRecord) -> None:
         """Append its lines in one write(2), so that those of several writers do not mix."""
-        line = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
-        while line:  # a short write leaves half a line: the rest belongs behind it
-            line = line[os.write(self._file.fileno(), line) :]
+        self._lines.line(self._bytes(record))
 
-    def close(self) -> None:
+    def _bytes(self, record: logging.LogRecord) -> bytes:
+        return (self.format(record) + "\n").encode("utf-8", "backslashreplace")
+
+    def raw(self, record: logging.LogRecord) -> Raw:
+        """Return what would be appended for a record."""
+        return Raw(self._file.fileno(), self._bytes(record))
+
+    def end(self) -> None:
         """Close the file."""
         self._file.close()
-        super().close()
 
 
 class _SocketHandler(Lossy):
@@ -148,10 +133,9 @@ class _SocketHandler(Lossy):
             self._socket.connect(self._socket_path)
             self._socket.send(data)
 
-    def close(self) -> None:
+    def end(self) -> None:
         """Close the socket."""
         self._socket.close()
-        super().close()
 
 
 class SyslogHandler(_SocketHandler):
@@ -162,15 +146,21 @@ class SyslogHandler(_SocketHandler):
 
     def send(self, record: logging.LogRecord) -> None:
         """Send each line of the record as a message of its own."""
-        head = f"<{FACILITY_DAEMON | severity(record)}>{IDENT}[{os.getpid()}]: ".encode()
-        for line in self.format(record).split("\n"):
-            message = head + line.encode("utf-8", "backslashreplace")
+        for message in self._messages(record):
             try:
                 self.deliver(message)
             except OSError as error:
                 if error.errno != errno.EMSGSIZE:
                     raise
                 self.deliver(message[:MAX_SYSLOG_BYTES])
+
+    def _messages(self, record: logging.LogRecord) -> list[bytes]:
+        head = f"<{FACILITY_DAEMON | severity(record)}>{IDENT}[{os.getpid()}]: ".encode()
+        return [head + line.encode("utf-8", "backslashreplace") for line in self.format(record).split("\n")]
+
+    def raw(self, record: logging.LogRecord) -> Raw:
+        """Return the message of a record."""
+        return Raw(self._socket.fileno(), self._messages(record)[0], is_socket=True)
 
 
 class CollectorHandler(Lossy):
@@ -198,22 +188,28 @@ class CollectorHandler(Lossy):
 
     def send(self, record: logging.LogRecord) -> None:
         """Send each line of the record as a message of its own."""
-        head = (
-            f"<{FACILITY_DAEMON | severity(record)}>1 {timestamp(record.created)} {self._host} {IDENT} {os.getpid()} "
-        )
-        head += f"{_header_word(record.name, MAX_MSGID)} - "
-        for line in self.format(record).split("\n"):
-            message = head.encode() + codecs.BOM_UTF8 + line.encode("utf-8", "backslashreplace")
+        for message in self._messages(record):
             whole = message if len(message) <= MAX_SYSLOG_BYTES else _cut(message)
             try:
                 self._socket.send(whole)
             except ConnectionRefusedError:  # the answer to an earlier one (udp(7)); somebody may listen again
                 self._socket.send(whole)
 
-    def close(self) -> None:
+    def _messages(self, record: logging.LogRecord) -> list[bytes]:
+        head = (
+            f"<{FACILITY_DAEMON | severity(record)}>1 {timestamp(record.created)} {self._host} {IDENT} {os.getpid()} "
+        )
+        head += f"{_header_word(record.name, MAX_MSGID)} - "
+        begin = head.encode() + codecs.BOM_UTF8
+        return [begin + line.encode("utf-8", "backslashreplace") for line in self.format(record).split("\n")]
+
+    def raw(self, record: logging.LogRecord) -> Raw:
+        """Return the message of a record."""
+        return Raw(self._socket.fileno(), self._messages(record)[0], is_socket=True)
+
+    def end(self) -> None:
         """Close the socket."""
         self._socket.close()
-        super().close()
 
 
 def _header_word(text: str, most: int) -> str:
@@ -234,6 +230,19 @@ class JournalHandler(_SocketHandler):
 
     def send(self, record: logging.LogRecord) -> None:
         """Send one entry; one that is too long for a datagram goes in a sealed file of memory."""
+        entry = self._entry(record)
+        try:
+            self.deliver(entry)
+        except OSError as error:
+            if error.errno not in (errno.EMSGSIZE, errno.ENOBUFS):
+                raise
+            self._deliver_in_memory(entry)
+
+    def raw(self, record: logging.LogRecord) -> Raw:
+        """Return the entry of a record; its fields are not quoted."""
+        return Raw(self._socket.fileno(), self._entry(record), is_socket=True, is_quoted=False)
+
+    def _entry(self, record: logging.LogRecord) -> bytes:
         fields = {
             "MESSAGE": self.format(record),
             "PRIORITY": str(severity(record)),
@@ -242,13 +251,7 @@ class JournalHandler(_SocketHandler):
             "SOCKD_LOGGER": record.name,
             **{f"SOCKD_{_field_name(key)}": str(value) for key, value in event_fields(record).items()},
         }
-        entry = b"".join(_journal_field(name, value) for name, value in fields.items())
-        try:
-            self.deliver(entry)
-        except OSError as error:
-            if error.errno not in (errno.EMSGSIZE, errno.ENOBUFS):
-                raise
-            self._deliver_in_memory(entry)
+        return b"".join(_journal_field(name, value) for name, value in fields.items())
 
     def _deliver_in_memory(self, entry: bytes) -> None:
         """Pass the entry as a descriptor, which the journal takes when it can no longer change."""
@@ -264,12 +267,6 @@ class JournalHandler(_SocketHandler):
 
 
 _FILE_EXAMPLE = '"/var/log/sockd.log"'
-
-
-def _lost(count: int) -> logging.LogRecord:
-    record = logging.LogRecord("sockd.log", logging.WARNING, __file__, 0, "log records lost", (), None)
-    record.event = {"count": count}
-    return record
 
 
 def _field_name(key: object) -> str:

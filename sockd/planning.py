@@ -73,7 +73,10 @@ def addresses_of(listen: ListenSettings, *, services: Services | None = None) ->
         AddressError: one is not well formed.
     """
     texts = listen.addresses or ((listen.address,) if listen.address else ())
-    return tuple(Address.parse(text, services=services) for text in texts)
+    addresses = tuple(Address.parse(text, services=services) for text in texts)
+    for address in addresses:
+        address.check_bindable()
+    return addresses
 
 
 def check_datagrams(address: Address, spec: ServiceSpec) -> None:

@@ -94,7 +94,7 @@ class Predecessor:
         except SockdError as error:
             self._tell(str(error), error.exit_code)
             raise
-        except Exception as error:
+        except BaseException as error:
             self._tell("".join(traceback.format_exception_only(error)).strip(), EX_OSERR)
             raise
 

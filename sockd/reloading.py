@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from sockd.draining import Drain
-from sockd.errors import EX_OSERR, ConfigurationError, SockdError
+from sockd.errors import EX_OSERR, ConfigurationError, SockdError, TemporaryFault
 from sockd.net import bindable
 from sockd.planning import addresses_of, check_datagrams, plan
 from sockd.process.passed import stored_name
 from sockd.services.fresh import imported_anew
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sockd.executor import Renewal
     from sockd.net.address import Address, Services
@@ -76,6 +76,21 @@ class Outcome:
     exit_code: int = EX_OSERR
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What is to be served, once all that can fail has been done.
+
+    Attributes:
+        renewed: sockets that take the place of those that nobody can find.
+    """
+
+    settings: Settings
+    stands: list[Stand | None]
+    made: list[Served]
+    renewal: Renewal
+    renewed: dict[Served, Listening]
+
+
 class Reloading:
     """Carries reloads out.
 
@@ -84,6 +99,7 @@ class Reloading:
         read: reads the configuration again; None where there is no file.
         services: as for Address.parse.
         apply: makes those keys of [daemon] that can be changed take effect.
+        guarded: what code of handlers is called within.
 
     Attributes:
         settings: that are served now.
@@ -101,6 +117,7 @@ class Reloading:
         read: Callable[[], Settings] | None,
         services: Services | None,
         apply: Callable[[Settings], None],
+        guarded: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.settings = settings
         self.last: Outcome | None = None
@@ -111,6 +128,8 @@ class Reloading:
         self._read = read
         self._services = services
         self._apply = apply
+        self._guarded = guarded
+        self._under_way: ExitStack | None = None
         self._drains: set[Drain] = set()
 
     # ---- compared
@@ -172,15 +191,48 @@ class Reloading:
 
     # ---- carried out
 
-    def reload(self) -> Outcome:
-        """Serve by the configuration as it stands on the disk from now on, or leave all as it is."""
-        try:
-            changes = self._reload()
-        except SockdError as error:
-            return self._failed(str(error), error.exit_code)
-        except Exception as error:
-            logger.error("reload failed by a defect", exc_info=error)
-            return self._failed(f"{type(error).__name__}: {error}")
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a new configuration is waited for."""
+        return self._under_way is not None
+
+    def reload(self, then: Callable[[Outcome], None]) -> None:
+        """Serve by the configuration as it stands on the disk from now on, or leave all as it is.
+
+        Args:
+            then: called once it is known how that went: at once, unless other processes have to be waited for.
+        """
+        with ExitStack() as undo:
+            try:
+                prepared = self._prepare(undo)
+            except BaseException as error:
+                undo.__exit__(type(error), error, error.__traceback__)
+                then(self._failed_by(error))
+                return
+            self._under_way = undo.pop_all()
+
+        def ready(error: SockdError | None) -> None:
+            under_way, self._under_way = self._under_way, None
+            assert under_way is not None
+            if error is not None:
+                under_way.__exit__(type(error), error, error.__traceback__)
+                then(self._failed_by(error))
+            else:
+                under_way.pop_all()
+                self._commit(prepared, lambda changes: then(self._done(changes)))
+
+        self._serving.when_ready(prepared.made, ready)
+
+    def check(self) -> None:
+        """Refuse to change what is listened on while a reload waits.
+
+        Raises:
+            TemporaryFault: says so.
+        """
+        if self.is_under_way:
+            raise TemporaryFault("a reload is under way; try again when it is done")
+
+    def _done(self, changes: Changes) -> Outcome:
         self.count[True] += 1
         self.last = Outcome(time.time(), changes)
         numbers = {"kept": len(changes.kept), "added": len(changes.added), "removed": len(changes.removed)}
@@ -189,6 +241,12 @@ class Reloading:
             logger.warning("takes effect at the next start", extra={"event": {"what": text}})
         return self.last
 
+    def _failed_by(self, error: BaseException) -> Outcome:
+        if isinstance(error, SockdError):
+            return self._failed(str(error), error.exit_code)
+        logger.error("reload failed by a defect", exc_info=error)
+        return self._failed(f"{type(error).__name__}: {error}")
+
     def _failed(self, words: str, exit_code: int = EX_OSERR) -> Outcome:
         self.count[False] += 1
         self.last = Outcome(time.time(), None, words, exit_code)
@@ -196,26 +254,54 @@ class Reloading:
             logger.error("configuration is wrong, going on with the old one", extra={"event": {"error": line}})
         return self.last
 
-    def _reload(self) -> Changes:
+    def _prepare(self, undo: ExitStack) -> Prepared:
+        """Do all that can fail."""
         if self._read is None:
             raise ConfigurationError("no configuration file: what is served stands on the command line")
         settings = self._read()
         rooted = self.settings.daemon.chroot is not None
         handlers = [table.handler for table in settings.service.values() if table.handler]
         handlers += [listen.service for listen in settings.listen if ":" in listen.service]
-        with ExitStack() as undo, nullcontext() if rooted else imported_anew(handlers):
+        undo.enter_context(nullcontext() if rooted else imported_anew(handlers))
+        with self._guarded():
             plans = plan(settings, services=self._services)
-            wanted = [(address, one) for one in plans for address in one.addresses]
-            stands = self._match([(address, one.service.name) for address, one in wanted])
-            self._make_room(stands, wanted)
-            opened = self._open(wanted, stands, undo)
-            renewal = self._serving.tools.executor.prepare([one.service for one in plans])
-            undo.callback(renewal.close)
-            self._serving.tools.executor.adopt(renewal)
-            undo.callback(self._serving.tools.executor.give_back, renewal)
-            made = self._serving.prepare([*_going_on(wanted, stands), *opened])
-            undo.pop_all()
-        return self._commit(settings, stands, made, renewal)
+        wanted = [(address, one) for one in plans for address in one.addresses]
+        stands = self._match([(address, one.service.name) for address, one in wanted])
+        self._make_room(stands, wanted)
+        renewed = self._renew(wanted, stands, undo)
+        opened = self._open(wanted, stands, undo)
+        renewal = self._serving.tools.executor.prepare([one.service for one in plans])
+        undo.callback(renewal.close)
+        self._serving.tools.executor.adopt(renewal)
+        undo.callback(self._serving.tools.executor.give_back, renewal)
+        with self._guarded():
+            made = self._serving.prepare([*_going_on(wanted, stands, renewed), *opened])
+        undo.callback(self._serving.discard, made)
+        return Prepared(settings, stands, made, renewal, renewed)
+
+    def problem(self, served: Served) -> str:
+        """Say why no client can find a listener, though it listens; empty when all is well."""
+        return "" if self.settings.daemon.chroot is not None else served.listening.problem()
+
+    def _renew(
+        self, wanted: Sequence[tuple[Address, Plan]], stands: Sequence[Stand | None], undo: ExitStack
+    ) -> dict[Served, Listening]:
+        """Bind those Unix sockets anew that we have bound and that nobody can find any more; or say why not."""
+        renewed: dict[Served, Listening] = {}
+        for (address, one), stand in zip(wanted, stands, strict=True):
+            for served in stand.served if stand is not None else ():
+                problem = self.problem(served)
+                if not problem or served.listening.passed:
+                    continue
+                try:
+                    (renewed[served],) = self._passed.open(address, one.settings)
+                except SockdError as error:
+                    event = {"address": str(served), "why": problem, "error": str(error)}
+                    logger.error("cannot be found by its clients, and not be bound anew", extra={"event": event})
+                else:
+                    undo.callback(renewed[served].close)
+                    logger.warning("bound anew", extra={"event": {"address": str(served), "why": problem}})
+        return renewed
 
     def _make_room(self, stands: Sequence[Stand | None], wanted: Sequence[tuple[Address, Plan]]) -> None:
         leaving = {served.address for served in self._serving.leaving}
@@ -238,13 +324,12 @@ class Reloading:
                     check_datagrams(address, one.service)
         return opened
 
-    def _commit(
-        self, settings: Settings, stands: Sequence[Stand | None], made: list[Served], renewal: Renewal
-    ) -> Changes:
+    def _commit(self, ready: Prepared, then: Callable[[Changes], None]) -> None:
         """Change over; nothing here fails."""
-        serving = self._serving
-        removed = self._not_in(stands)
+        serving, settings, made = self._serving, ready.settings, ready.made
+        removed = self._not_in(ready.stands)
         sockets = {served.listening: served for served in serving.listeners}
+        sockets |= {listening: served for served, listening in ready.renewed.items()}
         replaced = {one: sockets[one.listening] for one in made if one.listening in sockets}
         kept = tuple((str(one), one.plan.service.name) for one in made if one in replaced)
         added = tuple((str(one), one.plan.service.name) for one in made if one not in replaced)
@@ -257,11 +342,11 @@ class Reloading:
                 logger.info("listening", extra={"event": event})
         for served in removed:
             self.drain(served)
-        renewal.finish()
+        ready.renewal.finish()
         self._apply(settings)
         self.settings = settings
         self._keep(removed)
-        return Changes(kept, added, gone, later)
+        serving.when_started(lambda: then(Changes(kept, added, gone, later)))
 
     def _keep(self, removed: Sequence[Served]) -> None:
         """Have a manager keep what is served now over a restart, and no more what is not."""
@@ -290,11 +375,11 @@ class Reloading:
 
 
 def _going_on(
-    wanted: Sequence[tuple[Address, Plan]], stands: Sequence[Stand | None]
+    wanted: Sequence[tuple[Address, Plan]], stands: Sequence[Stand | None], renewed: Mapping[Served, Listening]
 ) -> Iterator[tuple[Address, Listening, Plan, Served]]:
     for (address, one), stand in zip(wanted, stands, strict=True):
         for served in stand.served if stand is not None else ():
-            yield address, served.listening, one, served
+            yield address, renewed.get(served, served.listening), one, served
 
 
 def _later(place: str, old: Any, new: Any) -> Iterator[str]:  # noqa: ANN401 - two tables of one kind

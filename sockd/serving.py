@@ -34,6 +34,7 @@ from sockd.services.trace import traced
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from sockd.errors import SockdError
     from sockd.executor import Executor
     from sockd.forwarding import Forwarding
     from sockd.net.address import Address
@@ -169,6 +170,19 @@ class Serving:
             raise
         return made
 
+    def when_ready(self, made: Sequence[Served], then: Callable[[SockdError | None], None]) -> None:
+        """Call back when what prepare() has made can serve, or with what it could not do: here, at once."""
+        then(None)
+
+    def give_up(self, error: SockdError) -> None:
+        """Have nothing of prepare() that is waited for come to anything: here, nothing is."""
+
+    def discard(self, made: Sequence[Served]) -> None:
+        """Undo prepare()."""
+        for run in {id(served.run): served.run for served in made}.values():
+            self._forget(run)
+        self._settle()
+
     def measure(self) -> None:
         """Take the time of handlers and turns from now on: numbers are served somewhere."""
         self._is_measuring = True
@@ -197,7 +211,8 @@ class Serving:
             assert before is None or isinstance(before, DatagramListener)
             rules = DatagramRules(plan.settings, tools.loop.clock, small=spec.small)
             pool = tools.pool if spec.blocking else None
-            answering = DatagramListener(listening, spec.datagram, tools.loop, spec.name, rules, before, pool)
+            died = partial(self._died, listening)
+            answering = DatagramListener(listening, spec.datagram, tools.loop, spec.name, rules, before, pool, died)
             return Served(address, listening, plan, run, answering)
         assert before is None or isinstance(before, Listener)
         group = tools.connections.add_group(group_of(run.spec), run.sink)
@@ -218,6 +233,7 @@ class Serving:
             accepts_a_turn=tools.accepts_a_turn,
             is_ahead=tools.is_ahead,
             tls=plan.tls,
+            died=partial(self._died, listening),
         )
         return Served(address, listening, plan, run, accepting)
 
@@ -232,7 +248,7 @@ class Serving:
 
         Args:
             made: of prepare().
-            replaced: from one that is made to the one whose socket it goes on with.
+            replaced: from one that is made to the one whose place it takes, mostly on the same socket.
         """
         for served in made:
             served.run.quota.most = served.run.spec.most
@@ -243,8 +259,16 @@ class Serving:
                 self.listeners.append(served)
             served.listener.start()
 
+    def when_started(self, then: Callable[[], None]) -> None:
+        """Call back when it is so, everywhere: here, at once."""
+        then()
+
     def _replace(self, former: Served, served: Served) -> None:
+        if served.listening is not former.listening and isinstance(former.listener, Listener):
+            former.listener.accept_rest()  # its path has gone, so nobody else will come
         former.listener.detach(served.listener)  # type: ignore[arg-type]  # of one socket, so both are of one kind
+        if served.listening is not former.listening:
+            former.listening.close()
         settings = served.plan.settings
         if settings != former.plan.settings:
             set_inherited(served.listening.socket, served.listening.endpoint, settings)
@@ -254,6 +278,12 @@ class Serving:
                     served.listening.socket.listen(settings.backlog)
         self.listeners[self.listeners.index(former)] = served
         self._retire(former)
+
+    def _died(self, listening: Listening) -> None:
+        """Forget a listener whose socket was shut down by somebody else; its connections go on."""
+        for served in [one for one in self.listeners if one.listening is listening]:
+            self.listeners.remove(served)
+            self._retire(served)
 
     # ---- taken out of service
 

@@ -15,18 +15,23 @@ from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from sockd.control import answer_to
-from sockd.crew import LAST, Crew
-from sockd.daemon import Daemon, Unprivileged
-from sockd.errors import EX_OK, EX_OSERR, SockdError, UsageError
+from sockd.control import Later, answer_to
+from sockd.crew import Crew
+from sockd.daemon import Daemon
+from sockd.errors import EX_OK, EX_OSERR, EX_USAGE, SockdError
+from sockd.executor import KILLED_SECONDS
 from sockd.fleet import Fleet
 from sockd.generations import Generations
+from sockd.member import LAST
 from sockd.net.balance import Share
 from sockd.net.connection_info import Which
 from sockd.net.loop import EventLoop, loop_class
 from sockd.numbers import Numbers
+from sockd.phases import Unprivileged
 from sockd.process.channel import Answering
+from sockd.process.children import KILL_SECONDS
 from sockd.process.passed import PassedSockets
+from sockd.process.stop_bound import MARGIN_SECONDS
 from sockd.process.systemd import Given
 from sockd.setting import Duration, Size
 from sockd.surroundings import Surroundings
@@ -37,11 +42,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from sockd.control import Verb
-    from sockd.crew import Member
+    from sockd.crew import Results
+    from sockd.member import Member
     from sockd.net.address import Address
     from sockd.net.balance import Balance
     from sockd.net.sockets import Listening
     from sockd.planning import Plan
+    from sockd.process.signals import Signals
+    from sockd.services.http import Later as LaterPage
     from sockd.services.http import Page
     from sockd.serving import Serving, Tools
     from sockd.settings import Settings
@@ -53,8 +61,8 @@ logger = logging.getLogger("sockd.daemon")
 
 OF_A_WORKER = 10_000_000_000
 """Numbers of connections of worker n begin at n times this; ids of the table have 31 bits (csrc/slots.h)."""
-STOP_MARGIN_SECONDS = 5.0
-"""Behind stop_timeout; a worker that has not ended then is killed."""
+STOP_MARGIN_SECONDS = KILL_SECONDS + KILLED_SECONDS + MARGIN_SECONDS + 0.5
+"""Behind stop_timeout, for programs and the end of a worker; one that has not ended then is killed."""
 PAGES_WITH_NUMBERS = ("/metrics", "/status.json")
 LOOK_SECONDS = 0.1
 """How often a worker that accepts no more looks whether its last connection has ended."""
@@ -65,6 +73,7 @@ class Supervisor(Daemon):
 
     def _serve(self, start: Unprivileged, stack: ExitStack) -> None:
         self._dropped = start.dropped
+        self._parent = os.getpid()  # of workers
         self._loop_class = EventLoop  # coroutines are the workers' alone
         super()._serve(start, stack)
 
@@ -75,7 +84,7 @@ class Supervisor(Daemon):
         self._crew.reap()
 
     def _serving_with(self, tools: Tools) -> Serving:
-        self._crew = Crew(self._loop, handled=self._actions(), lost=self._lost)
+        self._crew = Crew(self._loop, signals=self._signals, lost=self._lost)
         self._fleet = Fleet(tools, self._page, self._crew, self._settings.daemon.workers, self._work)
         return self._fleet
 
@@ -85,6 +94,12 @@ class Supervisor(Daemon):
     @property
     def _most(self) -> int:
         return self._settings.daemon.max_connections
+
+    def _begin(self, bound: list[Opened]) -> None:
+        """Wait for workers, and meanwhile for their ends and ours."""
+        urgent = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+        self._act_on_signals({number: act for number, act in self._actions().items() if number in urgent})
+        super()._begin(bound)
 
     # ---- in a new process
 
@@ -96,17 +111,18 @@ class Supervisor(Daemon):
         place: int,
         number: int,
         channel: socket.socket,
+        signals: Signals,
     ) -> int:
         """Serve, in a process that was just forked.
 
         Args:
             lent: what on.
             own: sockets that are the supervisor's alone.
-            balance, place, number, channel: of the worker.
+            balance, place, number, channel, signals: of the worker.
         """
         self._abandon([*own, *self._fleet.beside(lent)])
         share = Share(balance, place)
-        return Worker(self, number, channel, share, is_measuring=bool(own)).work(lent)
+        return Worker(self, number, channel, share, signals, is_measuring=bool(own)).work(lent)
 
     def _abandon(self, own: Sequence[Listening]) -> None:
         """Close what is the supervisor's own, without a word to what it shares with it (epoll(7))."""
@@ -122,7 +138,6 @@ class Supervisor(Daemon):
             os.close(self._connections.info(id).fd)
         self._generations.abandon()
         self._loop.leave()
-        self._signals.leave()
 
     # ---- told, and asked
 
@@ -134,7 +149,8 @@ class Supervisor(Daemon):
         super()._apply(settings)
         share = _share(settings).daemon
         words = {"stop_timeout": share.stop_timeout, "max_memory": share.max_memory, "level": share.log.level}
-        self._crew.ask("apply", [one for one in self._crew if not one.generation.is_retired], **words)
+        members = [one for one in self._crew if one.is_ready and not one.generation.is_retired]
+        self._crew.ask("apply", members, words=words)
 
     def _verbs(self) -> dict[str, Verb]:
         verbs: dict[str, Verb] = {
@@ -145,16 +161,20 @@ class Supervisor(Daemon):
         }
         return super()._verbs() | verbs
 
-    def _page(self, path: str) -> Page | None:
-        if path in PAGES_WITH_NUMBERS:
-            self._fleet.look()
-        return super()._page(path)
+    def _page(self, path: str) -> Page | LaterPage | None:
+        if path not in PAGES_WITH_NUMBERS:
+            return super()._page(path)
+        return lambda then: self._fleet.look(lambda: then(self._pages.page(path)))
 
     def _usage_of_others(self) -> Mapping[str, float]:
         return self._fleet.usage
 
     def _status_of_all(self, words: Words) -> object:
-        self._fleet.look()
+        answer = Later()
+        self._fleet.look(lambda: answer.settle(Answer(self._status_of(words))))
+        return answer
+
+    def _status_of(self, words: Words) -> object:
         workers = [
             {
                 "worker": member.number,
@@ -162,33 +182,47 @@ class Supervisor(Daemon):
                 "seconds": round(self._loop.clock() - member.began, 3),
                 "connections": self._fleet.connections_of(member),
                 "accepts": not member.generation.is_retired,
+                "answers": member.is_ready and not self._fleet.is_silent(member),
             }
             for member in self._crew
         ]
         return {**self._asked.status(words), "workers": workers}
 
     def _connections_of_all(self, _words: Words) -> object:
-        return [
-            row | {"id": member.number * OF_A_WORKER + row["id"], "worker": member.number}
-            for member, rows in self._crew.ask("connections")
-            for row in rows
-        ]
+        answer = Later()
+
+        def answered(results: Results) -> None:
+            rows = [
+                row | {"id": member.number * OF_A_WORKER + row["id"], "worker": member.number}
+                for member, table in sorted(results, key=lambda one: one[0].number)
+                for row in table
+            ]
+            answer.settle(Answer(rows))
+
+        self._crew.ask("connections", then=answered)
+        return answer
 
     def _close_one(self, words: Words) -> object:
         id = words["id"]
         number, own = divmod(id, OF_A_WORKER)
-        found = self._crew.ask("close", [one for one in self._crew if one.number == number], id=own)
-        if not found:
-            raise UsageError(f"no connection {id}; sockctl connections lists them")
-        return found[0][1]
+        answer = Later()
+
+        def answered(results: Results) -> None:
+            error = f"no connection {id}; sockctl connections lists them"
+            answer.settle(Answer(results[0][1]) if results else Answer(error=error, exit_code=EX_USAGE))
+
+        self._crew.ask(
+            "close", [one for one in self._crew if one.number == number and one.is_ready], answered, {"id": own}
+        )
+        return answer
 
     def _log_level_of_all(self, words: Words) -> object:
         result = self._asked.verbs()["log-level"](words)
-        self._crew.ask("log-level", **words)
+        self._crew.ask("log-level", words=words)
         return result
 
     def _count(self) -> int:
-        self._fleet.look()
+        self._fleet.look()  # for the next time
         return self._fleet.connections
 
     # ---- stop
@@ -198,9 +232,9 @@ class Supervisor(Daemon):
         self._is_draining = True
         seconds = self._settings.daemon.stop_timeout
         logger.info("stopping workers", extra={"event": {"workers": len(self._crew)}})
-        if not self._stopping:
-            self._notifier.stopping("stopping", seconds)
-            self._stopping = True
+        self._notifier.stopping("stopping", seconds + STOP_MARGIN_SECONDS)
+        self._stopping = True
+        self._bound.within(seconds + STOP_MARGIN_SECONDS)
         self._fleet.shut()
         first = signal.SIGQUIT if self._at_once else signal.SIGTERM
         self._crew.end(first, seconds + STOP_MARGIN_SECONDS, lambda: self._at_once)
@@ -215,17 +249,28 @@ class Worker(Daemon):
         number: of the worker, for its log.
         channel: on which the supervisor asks; ours from now on.
         share: of the connections.
+        signals: of this process.
         is_measuring: whether anybody is told how long handlers take.
     """
 
     def __init__(
-        self, supervisor: Supervisor, number: int, channel: socket.socket, share: Share, *, is_measuring: bool
+        self,
+        supervisor: Supervisor,
+        number: int,
+        channel: socket.socket,
+        share: Share,
+        signals: Signals,
+        *,
+        is_measuring: bool,
     ) -> None:
-        trace = supervisor._surroundings.trace
+        before = supervisor._surroundings
         vars(self).update(vars(supervisor))
         self._settings = _share(supervisor._settings)
-        self._surroundings = Surroundings(ready=lambda _: None, trace=trace)
+        self._surroundings = Surroundings(ready=lambda _: None, trace=before.trace, let_go=before.let_go)
+        self._signals, self._bound = signals, signals.bound
+        self._parent = supervisor._parent
         self._generations = Generations(self._settings.daemon, self._surroundings)
+        self._generations.files = supervisor._generations.files
         self._passed = PassedSockets(Given())
         self._control = self._manager = None
         self._dropped = supervisor._dropped
@@ -241,6 +286,11 @@ class Worker(Daemon):
     def work(self, opened: Sequence[Opened]) -> int:
         """Serve until told to stop; return the exit code."""
         self._log.addFilter(self._mark)
+        self._bound.tell(self._log)
+        self._allow_stop(self._settings)
+        sockets = [one.socket.fileno() for _, one, _ in opened]
+        if not self._bound.orphaned(sockets, self._parent):
+            return EX_OSERR  # it died in this moment
         self._loop_class = loop_class(asyncio=any(one.service.session for _, _, one in opened))
         shared = [(address, replace(one, path=None, is_ours=False), what) for address, one, what in opened]
         try:
@@ -249,7 +299,7 @@ class Worker(Daemon):
         except SockdError as error:
             self._fail(str(error), error.exit_code)
             return error.exit_code
-        except Exception as error:
+        except BaseException as error:
             logger.critical("ended by a defect", exc_info=True)
             self._fail(f"{type(error).__name__}: {error}", EX_OSERR)
             return EX_OSERR
@@ -272,7 +322,9 @@ class Worker(Daemon):
         """Have all that can fail done, and wait for the word to accept."""
         if self._is_measuring:
             self._serving.measure()
-        self._made = self._serving.prepare((*one, None) for one in bound)
+        with self._kept_from_handlers():  # in their startup hooks
+            self._made = self._serving.prepare((*one, None) for one in bound)
+        self._surroundings.let_go()
         self._channel.sendall(Answer(result={"ready": True}).encode())
         self._is_ready = True
         Answering(self._channel, self._loop, self._answer, self._alone)
@@ -319,7 +371,7 @@ class Worker(Daemon):
             if str(served) in self._kept:
                 served.listener.detach(None)
         self._look()
-        return {}
+        return self._numbers({})
 
     def _look(self) -> None:
         serving = self._serving

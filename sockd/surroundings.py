@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sockd.predecessor import Predecessor
+    from sockd.process.signals import Signals
     from sockd.process.upgrade import Command
     from sockd.settings import Settings
     from sockd.storing import Stored
@@ -32,6 +33,10 @@ class Surroundings:
         command: how this process was started, for an upgrade; None where it cannot be started again.
         predecessor: the process before us, in an upgrade.
         stored: connections of the process before us, in a restart.
+        contained: process 1 of the namespace, which ends with this one, stands before it.
+        dropped: called once rights are dropped.
+        let_go: lets go of whoever waits for the start, in a process that was forked from this one.
+        signals: taken over already; None: the daemon does so itself.
     """
 
     ready: Callable[[Sequence[tuple[str, str]]], None]
@@ -45,3 +50,7 @@ class Surroundings:
     command: Command | None = None
     predecessor: Predecessor | None = None
     stored: Stored | None = None
+    contained: bool = False
+    dropped: Callable[[], None] = lambda: None
+    let_go: Callable[[], None] = lambda: None
+    signals: Signals | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from bisect import bisect_right
 
 from sockd.errors import ConfigurationError
 
@@ -19,6 +20,9 @@ _KEY = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
 _DOTTED = rf"{_KEY}(?:[ \t]*\.[ \t]*{_KEY})*"
 _HEADER = re.compile(rf"[ \t]*(?P<open>\[\[?)[ \t]*(?P<keys>{_DOTTED})[ \t]*\]")
 _ENTRY = re.compile(rf"[ \t]*(?P<keys>{_DOTTED})[ \t]*=")
+MAX_KEY_PARTS = 32
+"""Of a dotted key; tomllib takes the square of their number, and no setting lies deeper than 5."""
+_DEEP = re.compile(rf"(?:^|[\[{{,])[ \t]*{_KEY}(?:[ \t]*\.[ \t]*{_KEY}){{{MAX_KEY_PARTS}}}", re.MULTILINE)
 _BARE = re.compile(r"=[ \t]*(?P<value>[A-Za-z0-9./:][\w./: +-]*?)[ \t]*(?:#.*)?$")
 _BARE_WORDS = re.compile(r"true|false|[-+0-9._eE]+|inf|nan")
 _PLACE = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.DOTALL)
@@ -39,6 +43,7 @@ class Lines:
     def __init__(self, text: str) -> None:
         self._text = text.split("\n")
         self._lines = _scan(self._text)
+        self._starts = sorted(self._lines.values())
 
     def find(self, path: KeyPath, value: object = None) -> int | None:
         """Find the line of a key.
@@ -58,9 +63,11 @@ class Lines:
 
     def _within(self, start: int, value: object) -> int:
         if isinstance(value, str):
-            end = min((line for line in self._lines.values() if line > start), default=len(self._text) + 1)
+            place = bisect_right(self._starts, start)
+            end = self._starts[place] if place < len(self._starts) else len(self._text) + 1
+            forms = (quote(value), f"'{value}'")
             for line in range(start, end):
-                if quote(value) in self._text[line - 1] or f"'{value}'" in self._text[line - 1]:
+                if any(form in self._text[line - 1] for form in forms):
                     return line
         return start
 
@@ -79,6 +86,9 @@ def parse(data: str | bytes, *, name: str) -> tuple[dict[str, object], Lines]:
         ConfigurationError: not UTF-8 or not TOML; names document, line, column and what to do.
     """
     text = _decode(data, name) if isinstance(data, bytes) else data
+    if deep := _DEEP.search(text):
+        line = text.count("\n", 0, deep.start() + 1) + 1
+        raise ConfigurationError(f"{name}:{line}: a key has more than {MAX_KEY_PARTS} parts; no setting has")
     try:
         return tomllib.loads(text), Lines(text)
     except tomllib.TOMLDecodeError as error:

@@ -31,6 +31,7 @@ class Hello(Message):
         starter: uid that started the daemon, which may control it.
         started: when, in seconds since 1970.
         pid: of the old process.
+        files: RLIMIT_NOFILE, soft and hard, as the first process was started with it; programs get it back.
     """
 
     names: list[str]
@@ -44,6 +45,7 @@ class Hello(Message):
     starter: int
     started: float
     pid: int
+    files: tuple[int, int] | None = None
 
 
 class Taken(Message):

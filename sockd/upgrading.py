@@ -55,6 +55,7 @@ class Belongings:
         starter: uid that started the daemon.
         started: when, in seconds since 1970.
         elders: channels to processes that have left before.
+        files: RLIMIT_NOFILE at the start.
     """
 
     given: Given
@@ -63,6 +64,7 @@ class Belongings:
     starter: int
     started: float
     elders: list[Channel]
+    files: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,7 @@ class Upgrading:
             starter=own.starter,
             started=own.started,
             pid=os.getpid(),
+            files=own.files,
         )
         return hello, descriptors
 

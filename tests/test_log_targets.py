@@ -19,7 +19,7 @@ import pytest
 from watching import _until
 
 from sockd.errors import SystemFault
-from sockd.log import TextFormatter
+from sockd.log import TextFormatter, kept
 from sockd.log_targets import CollectorHandler, FileHandler, JournalHandler, SyslogHandler, open_target
 from sockd.settings import LogSettings
 
@@ -320,3 +320,43 @@ def test_a_collector_that_comes_again(collector):
 def test_a_collector_that_cannot_be_found():
     with pytest.raises(SystemFault, match=r"daemon\.log\.to: udp://no\.such\.host\.invalid:514: "):
         CollectorHandler("udp://no.such.host.invalid:514")
+
+
+# ---- for who writes when no Python runs
+
+
+@pytest.mark.parametrize("kind", [SyslogHandler, JournalHandler])
+def test_what_is_written_is_told_beforehand(keeper, kind):
+    handler = kind(keeper.path)
+    handler.setFormatter(TextFormatter(stamped=False))
+    one = record("ended by force", logging.ERROR, at="a b")
+    raw = handler.raw(one)
+    handler.handle(one)
+    assert (raw.data, raw.is_socket, raw.fd) == (keeper.message(), True, handler._socket.fileno())
+    assert raw.is_quoted == (kind is SyslogHandler)
+    handler.close()
+
+
+def test_what_a_collector_gets_is_told_beforehand():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as collector:
+        collector.bind(("127.0.0.1", 0))
+        collector.settimeout(10)
+        handler = CollectorHandler(f"udp://127.0.0.1:{collector.getsockname()[1]}")
+        handler.setFormatter(TextFormatter(stamped=False))
+        one = record("ended by force", logging.ERROR, at="a b")
+        raw = handler.raw(one)
+        handler.handle(one)
+        assert (raw.data, raw.is_socket) == (collector.recv(1000), True)
+        handler.close()
+
+
+def test_a_file_that_is_kept_is_not_closed(root, tmp_path):
+    """logging.config closes every handler that it finds"""
+    handler = open_target(LogSettings(to=str(tmp_path / "log")))
+    with kept():
+        logging.shutdown([lambda: handler])
+        root.handlers.clear()
+    write(handler, "still")
+    assert handler in root.handlers
+    handler.close()
+    assert "still" in (tmp_path / "log").read_text()

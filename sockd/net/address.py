@@ -12,7 +12,8 @@ import ipaddress
 import os
 import re
 import socket
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
@@ -92,6 +93,17 @@ class Address:
         if self.name:
             return f"{self.scheme}:{self.name}"
         return f"{self.scheme}://{bracket(self.host)}:{self.port}"
+
+    def check_bindable(self) -> None:
+        """Refuse what can be connected to and not be listened on.
+
+        Raises:
+            AddressError: an IPv4 address within an IPv6 one (RFC 4291, 2.5.5.2): a socket of IPv6 alone has none.
+        """
+        inner = ipaddress.IPv6Address(self.host).ipv4_mapped if ":" in self.host else None
+        if inner is not None:
+            text = f"{self.host} is an IPv4 address within an IPv6 one, and is listened on as {inner}"
+            raise _bad(str(self), "host", f"{text}; write {replace(self, host=str(inner))}")
 
     def port_number(self) -> int:
         """Look the port up when it is a service name.
@@ -185,11 +197,17 @@ def _guess(text: str) -> str:
 
 
 def _check_path(text: str, scheme: Scheme, path: str) -> str:
-    size = len(os.fsencode(path))
+    try:
+        size = len(os.fsencode(path))
+    except UnicodeEncodeError:
+        encoding = sys.getfilesystemencoding()
+        raise _bad(text, "path", f"{path!r} cannot be written in {encoding}; set LC_ALL=C.UTF-8") from None
     if not path:
         reason = f"empty; write {scheme}:/PATH"
     elif path.startswith("//"):
         reason = f"begins with two slashes; did you mean {scheme}:/{path.lstrip('/')}"
+    elif path.startswith("@"):
+        reason = f"{path!r} is relative, or an abstract name, which has no owner: anybody may take it; begin it with /"
     elif not path.startswith("/"):
         reason = f"{path!r} is relative, and a daemon changes its folder; begin it with /"
     elif path.endswith("/"):

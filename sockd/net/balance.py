@@ -27,16 +27,21 @@ class Balance:
 
     Attributes:
         counts: of each, by its place.
+        accepted: whether each has accepted anybody.
     """
 
     def __init__(self, size: int) -> None:
-        self.counts = memoryview(mmap.mmap(-1, size * _INT_BYTES)).cast("i")
+        memory = memoryview(mmap.mmap(-1, 2 * size * _INT_BYTES)).cast("i")
+        self.counts = memory[:size]
+        self.accepted = memory[size:]
         for place in range(size):
             self.leave(place)
 
-    def leave(self, place: int) -> None:
-        """Note that one does not accept any more."""
-        self.counts[place] = ABSENT
+    def leave(self, place: int) -> bool:
+        """Note that one does not accept any more; tell whether it has accepted anybody."""
+        had_client = bool(self.accepted[place])
+        self.counts[place], self.accepted[place] = ABSENT, 0
+        return had_client
 
 
 class Share:
@@ -56,13 +61,15 @@ class Share:
 
     def end(self) -> None:
         """Accept no more."""
-        self._balance.leave(self._place)
+        self._balance.counts[self._place] = ABSENT
 
     def is_ahead(self, own: int) -> bool:
         """Tell whether a new connection had better go to another one; `own` connections are here."""
         counts = self._balance.counts
         counts[self._place] = own
-        return own > min(counts) + SLACK + own // SHARE
+        is_ahead = own > min(counts) + SLACK + own // SHARE
+        self._balance.accepted[self._place] |= not is_ahead
+        return is_ahead
 
 
 __all__ = ["MOMENT_SECONDS", "Balance", "Share"]

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 from sockd.errors import Close
 from sockd.net.defects import place_of
 from sockd.net.endpoint import SockAddr, format_sockaddr
+from sockd.net.kernel import is_hung_up
 from sockd.net.local_address import ANCILLARY_BYTES, Ancillary, answer_from, tell
 from sockd.net.log_limit import LogLimit
 
@@ -90,6 +91,7 @@ class DatagramListener:
         rules: which datagrams are answered.
         former: who answered on the same socket until now; what it counted is counted on.
         pool: calls `answer` in threads; None to call it here.
+        died: called when the socket has been shut down by whoever passed it, and is closed.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class DatagramListener:
         rules: DatagramRules,
         former: DatagramListener | None = None,
         pool: Threads | None = None,
+        died: Callable[[], None] = lambda: None,
     ) -> None:
         self._listening = listening
         self._socket = listening.socket
@@ -108,6 +111,7 @@ class DatagramListener:
         self._loop = loop
         self._rules = rules
         self._pool = pool
+        self._died = died
         self._unanswered = 0
         self._is_closed = False
         self._buffer = memoryview(bytearray(MAX_DATAGRAM_BYTES))
@@ -150,7 +154,7 @@ class DatagramListener:
             self._receive_some(DATAGRAMS_A_TURN)
 
     def _receive_some(self, most: int) -> None:
-        for _ in range(most):
+        for came in range(most):
             if self._pool is not None and self._pool.is_full:
                 self._loop.remove_reader(self._socket.fileno())
                 self._pool.when_free(self._go_on)  # until then the kernel keeps some, and drops the rest
@@ -158,6 +162,8 @@ class DatagramListener:
             try:
                 size, ancillary, flags, sender = self._socket.recvmsg_into([self._buffer], self._ancillary_bytes)
             except BlockingIOError:
+                if not came and is_hung_up(self._socket):
+                    self._die()
                 return
             except OSError as error:  # the ICMP answer to an earlier datagram, as ECONNREFUSED
                 self._log(logging.DEBUG, "receive failed", {"error": str(error)})
@@ -183,6 +189,14 @@ class DatagramListener:
         else:
             return True
         return False
+
+    def _die(self) -> None:
+        """Let go of a socket that others have shut down: it is ready for ever, and nothing can come (udp(7))."""
+        self._log(logging.ERROR, "shut down by somebody else, no longer listening", {})
+        self._loop.remove_reader(self._socket.fileno())
+        self._is_detached = True
+        self._listening.close()
+        self._died()
 
     def _pause(self) -> None:
         self._loop.remove_reader(self._socket.fileno())

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MAX_COMMAND_CHARS = 120  # a message stays readable; ps(1) has the rest
 MAX_NAMED = 3  # of the workers that share one socket
 ANY: Final = ("::", "0.0.0.0")  # noqa: S104 - compared with, never bound
+ITSELF = "it listens there already, or at every address ([::] takes IPv4 clients, too, unless ipv6_only = true)"
 UNSEEN = "held by a process that cannot be seen from here (look as root)"
 
 # Connections that outlive their process, whose port is taken all the same (RFC 9293); psutil's names.
@@ -37,7 +38,7 @@ class Bound(NamedTuple):
 def describe_process(pid: int) -> str:
     """Name a process: `pid 123 (nc), command line: nc -l 7000`."""
     if pid == os.getpid():
-        return f"pid {pid}, this very process (the address is listed twice)"
+        return f"pid {pid}, this very process: {ITSELF}"
     import psutil
 
     try:

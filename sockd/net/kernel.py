@@ -7,7 +7,9 @@ documentation; FAQ II.7, III.3.
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import select
 import socket
 import struct
 import sys
@@ -20,6 +22,8 @@ SO_MEMINFO = 55
 TCP_LISTEN = 10
 TIME_WAIT = "06"
 """States of include/net/tcp_states.h, the second as /proc/net/tcp prints it."""
+DEAD = (errno.EINVAL, errno.EBADF, errno.ENOTSOCK, errno.EOPNOTSUPP)
+"""Of accept(2): the socket does not listen any more, whoever passed it has shut it down (shutdown(2))."""
 SOCKSTAT = Path("/proc/net/sockstat")
 TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 
@@ -125,3 +129,10 @@ def unacknowledged(sock: socket.socket | int) -> int | None:
     except (OSError, ValueError):
         return None
     return int(_OUTQ.unpack(answer)[0])
+
+
+def is_hung_up(sock: socket.socket) -> bool:
+    """Tell whether a socket has been shut down: it is ready for ever, and nothing comes (poll(2), POLLHUP)."""
+    asked = select.poll()
+    asked.register(sock, select.POLLIN)
+    return any(events & select.POLLHUP for _, events in asked.poll(0))

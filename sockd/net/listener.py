@@ -21,14 +21,15 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from dataclasses import dataclass
+import socket
 from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.net.admission import Admission, Verdict
+from sockd.net.arrival import Arrival, handshakes
 from sockd.net.balance import MOMENT_SECONDS
 from sockd.net.gone import is_gone
-from sockd.net.kernel import accept_queue
+from sockd.net.kernel import DEAD, accept_queue, is_hung_up
 from sockd.net.last_calls import take_no_more
 from sockd.net.log_limit import LogLimit
 from sockd.net.overload import Quota
@@ -37,7 +38,6 @@ from sockd.net.socket_address import SocketAddress
 from sockd.net.tls_pair import close_with_reset
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Mapping
 
     from sockd.net.connection_set import ConnectionSet
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from sockd.net.reserve import Reserve
     from sockd.net.resolver import Resolver
     from sockd.net.sockets import Listening
-    from sockd.net.tls import Handshakes
     from sockd.net.tls_context import TlsContext
     from sockd.net.tls_pair import Secured
     from sockd.settings import ListenSettings
@@ -62,27 +61,6 @@ FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 0.8
 """A shortage is over when others close, not by asking again; service is back within a second."""
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
-
-@dataclass(eq=False)
-class _Arrival:
-    """A connection on its way from accept() to whoever serves it, and what it holds of the listener's.
-
-    Attributes:
-        sock: the connection; behind a handshake its service's end.
-        accepted: the address that accept() gave.
-        client: who it is: the same, or what a PROXY header has named.
-        has_place: it counts among the connections that are open.
-        source: the host that it counts for among the connections of one source; empty for none.
-    """
-
-    sock: socket.socket
-    accepted: SocketAddress
-    client: SocketAddress
-    proxied: Proxied | None = None
-    secured: Secured | None = None
-    has_place: bool = False
-    source: str = ""
 
 
 class Listener:
@@ -100,6 +78,7 @@ class Listener:
         service: its name, for the log.
         accepts_a_turn: before others have their turn.
         is_ahead: whether other processes had better accept now; None where there are none.
+        died: called when the socket has been shut down by whoever passed it, and is closed.
         tls: what handshakes are made with; None where connections are not encrypted.
         former: who accepted from the same socket until now, by other settings; what it counted is counted on.
 
@@ -126,12 +105,16 @@ class Listener:
         accepts_a_turn: int = ACCEPTS_A_TURN,
         is_ahead: Callable[[], bool] | None = None,
         tls: TlsContext | None = None,
+        died: Callable[[], None] = lambda: None,
     ) -> None:
         self._listening = listening
         self._socket = listening.socket
         self._fd = listening.socket.fileno()
         self._accepts_a_turn = accepts_a_turn
         self._is_ahead = is_ahead
+        self._died = died
+        self._is_unix = listening.endpoint.family == socket.AF_UNIX
+        self._is_shut = self._is_dead = False
         self._settings = settings
         self._handover = handover
         self._set = connections
@@ -145,7 +128,7 @@ class Listener:
         self._admission = Admission(settings, loop.clock) if Admission.wanted(settings) else None
         proxies = settings.proxy_protocol
         self._headers = ProxyHeaders(proxies, str(listening), loop) if proxies else None
-        self._handshakes = _handshakes(tls, str(listening), loop) if tls else None
+        self._handshakes = handshakes(tls, str(listening), loop) if tls else None
         self._is_encrypted = tls is not None and not tls.settings.starttls
         steps = (self._admission, self._headers, tls if self._is_encrypted else None)
         is_plain = all(step is None for step in steps) and settings.at_limit == "defer" and not settings.names
@@ -243,20 +226,21 @@ class Listener:
             try:
                 sock, name = self._socket.accept()
             except BlockingIOError:
+                self._after(0, came)
                 return False
             except OSError as error:
-                if error.errno in SHORTAGES:
-                    return self._after(error.errno, came)
+                if error.errno in SHORTAGES or error.errno in DEAD:
+                    return self._after(error.errno or 0, came)
                 continue  # that connection's own: ECONNABORTED, EPROTO, EPERM and kin (accept(2))
             self._pause = FIRST_PAUSE_SECONDS
             sock.setblocking(False)
             address = SocketAddress.of(name)
-            self._take(_Arrival(sock, address, address), partial(self._introduce, full=full))
+            self._take(Arrival(sock, address, address), partial(self._introduce, full=full))
         return True
 
     # ---- on the way: PROXY header, rules, handshake, service
 
-    def _take(self, one: _Arrival, step: Callable[[_Arrival], None]) -> None:
+    def _take(self, one: Arrival, step: Callable[[Arrival], None]) -> None:
         """Take a connection a step further; whatever fails costs it alone."""
         try:
             step(one)
@@ -267,13 +251,13 @@ class Listener:
             self._loop.defects.report(error)
             self._drop(one)
 
-    def _drop(self, one: _Arrival) -> None:
+    def _drop(self, one: Arrival) -> None:
         """Close a connection that is not served, if it is not closed, and go on if a place is what is waited for."""
         one.sock.close()
         self._give_back(one)
         self._wake()
 
-    def _give_back(self, one: _Arrival) -> None:
+    def _give_back(self, one: Arrival) -> None:
         """Give back what a connection holds; again does nothing."""
         if one.has_place:
             one.has_place = False
@@ -282,19 +266,19 @@ class Listener:
             self._admission.release(one.source)
             one.source = ""
 
-    def _hold_place(self, one: _Arrival) -> None:
+    def _hold_place(self, one: Arrival) -> None:
         if not one.has_place:
             one.has_place = True
             self._hold(1)
 
-    def _introduce(self, one: _Arrival, full: bool) -> None:
+    def _introduce(self, one: Arrival, full: bool) -> None:
         if self._headers is not None and not full and self._headers.expects(one.accepted):
             self._hold_place(one)  # while its header is waited for
             self._headers.take(one.sock, one.accepted, partial(self._introduced, one))
         else:
             self._judge(one, full)
 
-    def _introduced(self, one: _Arrival, client: SocketAddress | None, proxied: Proxied | None) -> None:
+    def _introduced(self, one: Arrival, client: SocketAddress | None, proxied: Proxied | None) -> None:
         """Go on with a connection whose PROXY header has come; no client: it has not, and the socket is closed."""
         if client is None:
             self._drop(one)
@@ -310,7 +294,7 @@ class Listener:
         if accepting._deferred:
             accepting._go_on()
 
-    def _judge(self, one: _Arrival, full: bool = False) -> None:
+    def _judge(self, one: Arrival, full: bool = False) -> None:
         verdict = Verdict.ADMITTED
         if self._admission is not None and not full:
             # What a header names without an address (a Unix socket) is judged by the proxy's own.
@@ -328,7 +312,7 @@ class Listener:
         else:
             self._admit(one)
 
-    def _secured(self, one: _Arrival, near: Secured | None) -> None:
+    def _secured(self, one: Arrival, near: Secured | None) -> None:
         """Go on with a connection whose handshake is done, by its service's end; None: it is not, and is closed."""
         if near is None:
             self._drop(one)
@@ -336,7 +320,7 @@ class Listener:
         one.sock = one.secured = near
         self._take(one, self._admit)
 
-    def _admit(self, one: _Arrival) -> None:
+    def _admit(self, one: Arrival) -> None:
         """Hand a connection to whoever serves it."""
         if self._handover is not None:
             self._let_in(one)
@@ -352,11 +336,11 @@ class Listener:
             if self._settings.names and one.client.host:
                 self._resolver.ask(one.client.host, lambda name: None)  # remembered until somebody wants it
 
-    def _let_in(self, one: _Arrival) -> None:
+    def _let_in(self, one: Arrival) -> None:
         self.came += 1
         self._hold_place(one)
 
-    def _refuse(self, one: _Arrival, why: str) -> None:
+    def _refuse(self, one: Arrival, why: str) -> None:
         self._give_back(one)
         event = {"address": str(self), "peer": str(one.client), "why": why}
         self._log(logging.WARNING, f"refused: {why}", "refused", event)
@@ -376,8 +360,13 @@ class Listener:
         """
         if came or not stopped:
             self._pause = FIRST_PAUSE_SECONDS
+        if not stopped and not came and self._is_unix and is_hung_up(self._socket):
+            stopped = errno.EINVAL  # which accept(2) of a Unix socket says only where it may wait
         if not stopped:
             return True
+        if stopped in DEAD:
+            self._die(stopped)
+            return False
         if stopped < 0:
             self._defer("max_connections of the daemon")
             return False
@@ -390,6 +379,23 @@ class Listener:
         self._set.when_room(self._go_on)  # a descriptor is free sooner when one of ours has ended
         self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
         return False
+
+    def _die(self, error: int) -> None:
+        """Let go of a socket that is ready for ever and lets nobody in: shut down by others, or to empty its queue."""
+        self._loop.remove_reader(self._fd)
+        if self._is_shut:
+            return
+        self._fd, self._is_dead = -1, True
+        self._listening.close()
+        if self._is_ahead is None:
+            event = {"address": str(self), "service": self.service, "error": os.strerror(error)}
+            logger.error("shut down by somebody else, no longer listening", extra={"event": event})
+            self._died()
+
+    def accept_rest(self) -> None:
+        """Accept who waits in the queue."""
+        while self._fd >= 0 and self._accept_some():
+            pass
 
     def _defer(self, what: str) -> None:
         event = {"address": str(self), "limit": what}
@@ -428,7 +434,7 @@ class Listener:
         for quota in self._quotas:
             quota.count += places
 
-    def _served(self, one: _Arrival) -> None:
+    def _served(self, one: Arrival) -> None:
         """Count a connection that was handed over as ended, and go on if that is what was waited for."""
         self._give_back(one)
         self._wake()
@@ -466,6 +472,7 @@ class Listener:
         if self._listening.path is not None:
             self._listening.path.unlink_if_ours()
         if self._listening.is_ours:
+            self._is_shut = True
             take_no_more(self._socket)
 
     def hand_over(self) -> None:
@@ -476,24 +483,18 @@ class Listener:
 
     def close(self) -> None:
         """Take no more, accept what has completed already, and listen no more."""
-        if self._fd < 0:
+        if self._fd < 0 and not self._is_dead:
             return
         self.take_no_more()
         self._loop.remove_reader(self._fd)
-        while self._accept_some():
-            pass
+        self.accept_rest()
         if self._headers is not None:
             self._headers.close()
         if self._handshakes is not None:
             self._handshakes.close()
         if self._handover is not None:
             self._handover.close()
-        self._loop.remove_reader(self._fd)
-        self._fd = -1
-        self._listening.close()
-
-
-def _handshakes(tls: TlsContext, address: str, loop: EventLoop) -> Handshakes:
-    from sockd.net.tls import Handshakes  # here, for it takes OpenSSL along
-
-    return Handshakes(tls, address, loop)
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            self._listening.close()
+        self._fd, self._is_dead = -1, False

@@ -9,6 +9,7 @@ To open blocks: names are looked up, and a failure reads every process of the ho
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -53,6 +54,24 @@ class Listening:
 
     def __str__(self) -> str:
         return str(self.endpoint)
+
+    def problem(self) -> str:
+        """Say why no client can find it: its path has gone, or is another's; empty when all is well.
+
+        Where the path cannot be looked at, as behind a drop of rights, it is taken for well.
+        """
+        path = self.endpoint.sockaddr
+        if not isinstance(path, str) or not path.startswith("/"):
+            return ""
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            return "its path has been removed"
+        except OSError:
+            return ""
+        if self.path is None or (found.st_dev, found.st_ino) == (self.path.device, self.path.inode):
+            return ""
+        return "its path is another's"
 
     def close(self) -> None:
         """Remove the path if it still is ours, then close the socket; again does nothing."""

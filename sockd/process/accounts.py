@@ -19,6 +19,10 @@ from sockd.program import Identity
 if TYPE_CHECKING:
     from sockd.settings import DaemonSettings
 
+HEAD_BYTES = 256
+"""As much of the first line as the kernel reads: BINPRM_BUF_SIZE, execve(2)."""
+TEXT = frozenset(b"\t\n\r" + bytes(range(32, 256)))
+
 
 def identity_of(place: str, user: str | None, group: str | None, daemon: DaemonSettings) -> Identity | None:
     """Decide whom a program runs as.
@@ -67,3 +71,26 @@ def check_executable(place: str, path: str) -> None:
     if not stat.S_ISREG(mode) or not mode & 0o111:
         what = "may not be executed; chmod +x it" if stat.S_ISREG(mode) else "is no file"
         raise ConfigurationError(f"{place}exec: {show(path)} {what}")
+    if reason := _not_executed(path):
+        raise ConfigurationError(f"{place}exec: {show(path)} {reason}")
+
+
+def _not_executed(path: str) -> str:
+    """Say why execve(2) would refuse what is in a file; empty where it would not, or that cannot be told."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:  # it may be executed and not read
+        return ""
+    if not head.startswith(b"#!"):
+        is_text = bool(head) and not set(head) - TEXT
+        return "has no first line that says what runs it, such as #!/bin/sh; add one" if is_text else ""
+    words = head[2:].split(b"\n")[0].strip(b" \t").split(None, 1)
+    interpreter = os.fsdecode(words[0] if words else b"")
+    if head.split(b"\n")[0].endswith(b"\r"):
+        return "has lines that end with CR LF, and the kernel takes the CR for a part of the name; end them with LF"
+    if not os.path.isabs(interpreter):
+        return f"is run by {show(interpreter)}, by its first line; that is no absolute path"
+    if not os.path.exists(interpreter):
+        return f"is run by {show(interpreter)}, by its first line, and there is no such program"
+    return ""

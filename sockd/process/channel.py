@@ -1,81 +1,125 @@
 """Questions and answers between two processes of one daemon, over a socket pair.
 
-Both are lines of sockd.wire.control.  The one that asks waits, for a bounded time, and looks at nothing else
-meanwhile; the one that answers does so from inside its loop, and keeps what the other has not taken yet.
+Both are lines of sockd.wire.control.  Neither end waits: each works from inside its loop, and keeps what the other
+has not taken yet; for how long an answer is wanted is for those who ask.
 """
 
 from __future__ import annotations
 
 import selectors
+from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from sockd.errors import TemporaryFault
-from sockd.wire.control import Answer, ControlError, Question, read_answer
+from sockd.errors import EX_OSERR, EX_TEMPFAIL
+from sockd.wire.control import Answer, ControlError, read_answer
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
     from sockd.net.loop import EventLoop
+    from sockd.wire.control import Question
 
 RECEIVE_BYTES = 1 << 18
+HAS_ENDED = Answer(error="has ended", exit_code=EX_TEMPFAIL)
+"""The answer of one that will give none."""
 
 
 class Asking:
-    """The end that asks.
+    """The end that asks; answers come in the order of the questions.
 
     Args:
-        sock: one of a pair of stream sockets, blocking; closed by close().
-        who: for messages.
+        sock: one of a pair of stream sockets; closed by close().
+        loop: in which answers come.
+        unasked: is given each answer first, and says whether it was one to no question.
     """
 
-    def __init__(self, sock: socket.socket, who: str) -> None:
+    def __init__(self, sock: socket.socket, loop: EventLoop, unasked: Callable[[Answer], bool]) -> None:
         self._socket = sock
-        self._who = who
+        self._loop = loop
+        self._unasked = unasked
+        self._waiting: deque[Callable[[Answer], None]] = deque()
         self._came = b""
+        self._left = b""
+        sock.setblocking(False)
+        self._watch()
 
-    def ask(self, question: Question, seconds: float) -> Answer:
-        """Ask, and wait for the answer; raises TemporaryFault as the two steps of it."""
-        self.send(question)
-        return self.receive(seconds)
+    def __len__(self) -> int:
+        """Return how many questions have not been answered."""
+        return len(self._waiting)
 
-    def send(self, question: Question) -> None:
-        """Ask; receive() is to follow.
+    def expect(self, then: Callable[[Answer], None]) -> None:
+        """Have the next answer told to `then`; one that says HAS_ENDED where none will come."""
+        self._waiting.append(then)
 
-        Raises:
-            TemporaryFault: the other has ended, or is too busy to be asked.
-        """
+    def ask(self, question: Question, then: Callable[[Answer], None]) -> None:
+        """Ask, and call `then` with the answer, later."""
+        self._waiting.append(then)
+        self._left += question.encode()
+        self._watch()
+
+    def _watch(self) -> None:
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._left else 0)
+        self._loop.watch_fd(self._socket.fileno(), events, self._ready)
+
+    def _ready(self) -> None:
         try:
-            self._socket.sendall(question.encode())
-        except OSError as error:
-            raise TemporaryFault(f"{self._who}: {error.strerror or error}") from None
+            if self._left:
+                self._left = self._left[self._socket.send(self._left) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._left = b""  # it has ended, which is seen by its last words
+        if self._receive() and self._socket.fileno() >= 0:
+            self._watch()
 
-    def receive(self, seconds: float) -> Answer:
-        """Wait for an answer, `seconds` for each of its pieces.
+    def _receive(self) -> bool:
+        """Take what has come; False when no more will."""
+        try:
+            piece = self._socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return True
+        except OSError:
+            piece = b""
+        if not piece:
+            self._loop.watch_fd(self._socket.fileno(), 0, self._ready)
+            self._give_up()
+            return False
+        self._hear(piece)
+        return True
 
-        Raises:
-            TemporaryFault: it did not come; the other has ended, or is busy with something else.
-        """
-        self._socket.settimeout(seconds)
+    def _hear(self, piece: bytes) -> None:
+        *lines, self._came = (self._came + piece).split(b"\n")
+        for line in lines:
+            self._take(line)
+
+    def _take(self, line: bytes) -> None:
         try:
-            while b"\n" not in self._came:
-                piece = self._socket.recv(RECEIVE_BYTES)
-                if not piece:
-                    raise TemporaryFault(f"{self._who}: has ended")
-                self._came += piece
-        except TimeoutError:
-            raise TemporaryFault(f"{self._who}: did not answer within {seconds:g} s") from None
-        except OSError as error:
-            raise TemporaryFault(f"{self._who}: {error.strerror or error}") from None
-        line, _, self._came = self._came.partition(b"\n")
-        try:
-            return read_answer(line)
+            answer = read_answer(line)
         except ControlError as error:
-            raise TemporaryFault(f"{self._who}: {error}") from None
+            answer = Answer(error=str(error), exit_code=EX_OSERR)
+        if not self._unasked(answer) and self._waiting:
+            self._waiting.popleft()(answer)
+
+    def _give_up(self) -> None:
+        while self._waiting:
+            self._waiting.popleft()(HAS_ENDED)
+
+    def leave(self) -> None:
+        """Close it, in a process that was forked, and leave it to the one that goes on with it."""
+        self._socket.close()
 
     def close(self) -> None:
-        """End it: the other learns that nobody asks any more."""
+        """Hear what the other has said, and end it: the other learns that nobody asks any more."""
+        if self._socket.fileno() < 0:
+            return
+        with suppress(OSError):  # of which one says that there is no more
+            while piece := self._socket.recv(RECEIVE_BYTES):
+                self._hear(piece)
+        self._loop.watch_fd(self._socket.fileno(), 0, self._ready)
         self._socket.close()
+        self._give_up()
 
 
 class Answering:

@@ -44,6 +44,13 @@ class Starter:
         except BrokenPipeError:
             raise SystemFault("the process that was started did not wait for the daemon; not serving") from None
 
+    def let_go(self) -> None:
+        """Let go of the terminal in a process that was forked from the daemon, which tells the rest."""
+        if self._pipe >= 0:  # else that was done before the fork
+            standard_streams_to(self._null)
+            os.close(self._pipe)
+            self._pipe = -1
+
     def ended(self, code: int) -> None:
         """Tell the exit code of a daemon that ended; nothing when it had begun to serve."""
         if self._pipe >= 0:
@@ -58,11 +65,11 @@ class Starter:
             os.close(pipe)
 
 
-def in_background(serve: Callable[[Callable[[], None]], int]) -> int:
+def in_background(serve: Callable[[Starter], int]) -> int:
     """Run a daemon, and return in both processes: where it was started from, and in the daemon at its end.
 
     Args:
-        serve: runs the daemon; called with what it calls once it serves; returns the exit code.
+        serve: runs the daemon, which tells the starter that it serves; returns the exit code.
 
     Returns:
         Where it was started: 0 once the daemon serves, else the daemon's exit code.  In the daemon: its exit code.
@@ -95,10 +102,10 @@ def _wait(reader: int, child: int) -> int:
     raise SystemFault("the daemon was killed before it served")
 
 
-def _run(serve: Callable[[Callable[[], None]], int], starter: Starter) -> int:
+def _run(serve: Callable[[Starter], int], starter: Starter) -> int:
     code = EX_OSERR
     try:
-        code = serve(starter.ready)
+        code = serve(starter)
     except Exception:
         traceback.print_exc()  # now, for the terminal's prompt comes back with the next line
     finally:

@@ -1,4 +1,4 @@
-"""A process forked from one that serves already: it begins with no signal and no wake-up of its parent's.
+"""A process forked from one that serves already: it begins with handlers of signals of its own.
 
 Source: fork(2), signal(7); PEP 475, signal.set_wakeup_fd.
 """
@@ -16,26 +16,28 @@ from sockd.errors import TemporaryFault
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from sockd.process.signals import Signals
 
-def fork(run: Callable[[], int], handled: Iterable[signal.Signals]) -> int:
+
+def fork(run: Callable[[Signals], int], signals: Signals) -> int:
     """Fork; return the new process's pid.
 
     Args:
-        run: called in the new process, which ends with the exit code that it returns.
-        handled: signals that the parent has handlers for; they have none in the new process.
+        run: called in the new process, which ends with the exit code that it returns; with the signals of that process,
+            which are noted from its first moment on.
+        signals: of the parent.
 
     Raises:
         TemporaryFault: no process can be had.
     """
-    handled = set(handled)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     gc.freeze()  # what is there now is shared, as long as no collector marks it
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, handled)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os.fork()
         if pid == 0:
-            _live(run, handled, before)
+            _live(run, signals, before)
     except OSError as error:
         raise TemporaryFault(f"fork(2): {error.strerror}") from None
     finally:
@@ -44,15 +46,13 @@ def fork(run: Callable[[], int], handled: Iterable[signal.Signals]) -> int:
     return pid
 
 
-def _live(run: Callable[[], int], handled: Iterable[signal.Signals], mask: Iterable[int]) -> None:
+def _live(run: Callable[[Signals], int], signals: Signals, mask: Iterable[int]) -> None:
     """Run, and end without a word to what the parent has on its stack."""
     code = 1
     try:
-        signal.set_wakeup_fd(-1)
-        for number in handled:
-            signal.signal(number, signal.SIG_DFL)
+        own = signals.anew()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        code = run()
+        code = run(own)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
     finally:

@@ -170,9 +170,12 @@ def peer_of(environment: Mapping[str, str]) -> PeerName:
 
 
 def _is_numeric(host: str) -> bool:
+    bare, _, scope = host.partition("%")
     try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
+        ipaddress.ip_address(bare)
+        if scope and not scope.isdecimal():
+            socket.if_nametoindex(scope)  # whoever has another name for the interface tells nothing
+    except (ValueError, OSError):
         return False
     return True
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import stat
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -164,6 +165,24 @@ def check_folder(chroot: str) -> None:
     if not os.path.isdir(chroot):
         what = "is no folder" if os.path.lexists(chroot) else "is not there"
         raise ConfigurationError(f"daemon.chroot: {show(chroot)} {what}; make one: install -d -m 755 {chroot}")
+
+
+def why_unreadable(path: str, account: Account) -> str:
+    """Say which part of a path keeps an account from reading a file; empty when none does, as far as modes tell."""
+    folder = os.path.dirname(path)
+    way = [folder]
+    while folder != os.path.dirname(folder):
+        folder = os.path.dirname(folder)
+        way.append(folder)
+    for name, bits in (*((one, 1) for one in reversed(way)), (path, 4)):
+        try:
+            found = os.stat(name)
+        except OSError as error:
+            return f"{name}: {error.strerror}"
+        shift = 6 if found.st_uid == account.uid else 3 if found.st_gid in account.groups else 0
+        if account.uid != 0 and not found.st_mode >> shift & bits:
+            return f"{name} has mode {stat.S_IMODE(found.st_mode):o} and is uid {found.st_uid}'s"
+    return ""
 
 
 # ---- the drop

@@ -7,6 +7,9 @@ A child that fails waits for the next edit.
 No edit is overlooked.  How a file stood is noted by whoever comes first: by the watcher
 before the child can have read it, where it is known from the child before, else by the
 child, before it serves; never later, for the watcher may be slow to be told.
+
+Watcher and child end together: signals are passed on, and the kernel ends a child whose watcher has died.
+A child that does not end in time, whatever its handlers do, is told a second time (sockd.process.stop_bound).
 """
 
 from __future__ import annotations
@@ -17,10 +20,14 @@ import signal
 import subprocess
 import sys
 import sysconfig
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+
+from sockd.errors import SystemFault
+from sockd.process.syscalls import end_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -29,6 +36,11 @@ REPORT_VARIABLE = "SOCKD_RELOAD_FD"
 """Number of the descriptor on which a child tells of its files; set by Reloader alone."""
 POLL_SECONDS = 0.3
 """How often the files are looked at: an edit is served by the time the hand is off the keys."""
+RESTART_SECONDS = 2.0
+"""For a child to end in order before the next one; who edits does not wait for stop_timeout."""
+
+SIGNALLED = 128
+"""Added to the number of a signal that ended a child, as shells do."""
 
 Stamps = dict[str, tuple[int, int] | None]
 """Of each file its time of change in ns and its size; None for one that is not there."""
@@ -50,8 +62,26 @@ def report(extra: Iterable[str]) -> None:
         name = getattr(module, "__file__", None)
         if name and not name.startswith(installed):
             files.add(os.path.abspath(name))
-    with os.fdopen(int(number), "wb") as pipe:
-        pipe.write(msgspec.json.encode(_stamps(files)))
+    try:
+        with os.fdopen(int(number), "wb") as pipe:
+            pipe.write(msgspec.json.encode(_stamps(files)))
+    except BrokenPipeError:
+        raise SystemFault("--reload: the process that watches has ended; not serving") from None
+
+
+def end_with_watcher() -> Callable[[], None]:
+    """Have a watcher's child end with its watcher; return what is to be called once rights are dropped."""
+    if REPORT_VARIABLE not in os.environ:
+        return lambda: None
+    watcher = os.getppid()
+    end_with_parent(signal.SIGTERM)  # if it has ended before, there is nobody to report() to
+
+    def again() -> None:
+        end_with_parent(signal.SIGTERM)
+        if os.getppid() != watcher:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return again
 
 
 def _stamps(files: Iterable[str]) -> Stamps:
@@ -85,12 +115,15 @@ class Reloader:
         """Run, and run again after each change.
 
         Returns:
-            The exit code of the last child.
+            The exit code of the last child, 128 and its signal where one ended it.
         """
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._pass_on)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup(1)
+                signal.signal(number, self._pass_on)
         while True:
             code = self._run_child()
+            if code is not None and code < 0:
+                code = SIGNALLED - code
             if self._stopped or code == 0:
                 return code or 0
             if code is not None:
@@ -103,26 +136,39 @@ class Reloader:
     def _pass_on(self, number: int, _frame: object) -> None:
         self._stopped = True
         if self._child is not None:
-            self._child.send_signal(number)
+            self._child.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)  # the terminal has gone
 
     def _run_child(self) -> int | None:
-        """Return the child's exit code, or None when it was stopped because of a change."""
+        """Return the child's exit code, or None when it was stopped because of a change, or never began."""
+        if self._stopped:
+            return None
         before = _stamps(self._stamps)
         reader, writer = os.pipe()
         environment = {**os.environ, REPORT_VARIABLE: str(writer)}
         with os.fdopen(reader, "rb") as pipe:
             self._child = subprocess.Popen(self._command, env=environment, pass_fds=[writer])
             os.close(writer)
+            if self._stopped:  # before there was a child to tell
+                self._child.terminate()
             self._stamps = _oldest(pipe.read(), before)
         while not self._stopped:
             try:
                 return self._child.wait(POLL_SECONDS)
             except subprocess.TimeoutExpired:
                 if self._changed():
-                    self._child.terminate()
-                    self._child.wait()
+                    self._end(self._child)
                     return None
         return self._child.wait()
+
+    def _end(self, child: subprocess.Popen[bytes]) -> None:
+        """End a child: in order, or else by a second TERM, whatever it is at."""
+        for _ in range(2):
+            child.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(RESTART_SECONDS)
+                return
+        child.kill()
+        child.wait()
 
     def _changed(self) -> bool:
         return _stamps(self._stamps) != self._stamps
@@ -144,4 +190,4 @@ def _oldest(told: bytes, before: Stamps) -> Stamps:
     return {name: before.get(name, stamp) for name, stamp in stamps.items()}
 
 
-__all__ = ["POLL_SECONDS", "REPORT_VARIABLE", "Reloader", "report"]
+__all__ = ["POLL_SECONDS", "REPORT_VARIABLE", "Reloader", "end_with_watcher", "report"]

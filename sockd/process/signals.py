@@ -5,27 +5,51 @@ counts once, and no kind is ever lost.  The wake-up is a socket pair: the kernel
 writes to it at once, in whichever thread it runs (signal.set_wakeup_fd), and Python's writes
 again behind having noted the kind.  So when the pair is full the loop is awake anyhow,
 and what it reads from it is of no importance.
+
+They are taken over before anything else is done, and what is to be done on each is said once the
+loop is there: a signal that comes while handlers are imported waits for it.  What an import, or a
+hook, has put in their place is undone by reclaim().
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import threading
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import FrameType
+
+    from sockd.process.stop_bound import StopBound
 
     Previous = Callable[[int, FrameType | None], object] | int | None
 
 DRAIN_BYTES = 65_536  # more than a socket pair of the smallest buffer holds; the rest wakes again
+HANDLED = (
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGCHLD,
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+)
+"""What a daemon acts on, in the order in which it does when several came."""
 
 
 def settle() -> None:
-    """Begin as a daemon should, whatever was inherited: no signal blocked, SIGPIPE ignored."""
+    """Begin as a daemon should, whatever was inherited: no signal blocked, SIGPIPE ignored, children waited for.
+
+    Where SIGCHLD is ignored the kernel reaps children, and how they ended nobody learns (waitpid(2), NOTES).
+    """
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
@@ -41,27 +65,52 @@ class Signals:
     """Handles signals inside the loop.
 
     Args:
-        actions: what to do on each signal, in the order in which they are done when several came.
+        bound: holds a stop to its time; begun behind install().
+        handled: which.
+
+    Attributes:
+        bound: holds a stop to its time.
     """
 
-    def __init__(self, actions: Mapping[signal.Signals, Callable[[], None]]) -> None:
-        self._actions = actions
+    def __init__(self, bound: StopBound, handled: Iterable[signal.Signals] = HANDLED) -> None:
+        self._handled = tuple(handled)
+        self.bound = bound
+        self._actions: Mapping[signal.Signals, Callable[[], None]] = {}
         self._came: set[int] = set()
+        self._previous: dict[signal.Signals, Previous] = {}
+        self._previous_fd = -1
+        self._make_pair()
+
+    def _make_pair(self) -> None:
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
-        self._previous: dict[signal.Signals, Previous] = {}
-        self._previous_fd = -1
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when a signal came."""
         return self._reader.fileno()
 
+    def act(self, actions: Mapping[signal.Signals, Callable[[], None]]) -> None:
+        """Say what is done on each, in the order in which it is done when several came; what is not there waits."""
+        self._actions = actions
+        with suppress(OSError):
+            self._writer.send(b"\0")  # for those that came before
+
     def install(self) -> None:
         """Take the signals over."""
         self._previous_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        for number in self._actions:
+        for number in self._handled:
             self._previous[number] = signal.signal(number, self._note)
+        _forget_in_children(self)
+
+    def reclaim(self) -> None:
+        """Take them over again, from whoever has them now: a handler's module, its hooks, what these imported."""
+        settle()
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in self._handled:
+            if signal.getsignal(number) != self._note:
+                signal.signal(number, self._note)
+        self.bound.reclaim()
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self._came.add(number)
@@ -72,15 +121,28 @@ class Signals:
         """Act on the signals that came, once on each kind."""
         with suppress(OSError):  # what is left wakes again
             self._reader.recv(DRAIN_BYTES)
-        came, self._came = self._came, set()
-        for number, action in self._actions.items():
-            if number in came:
+        for number, action in list(self._actions.items()):
+            if number in self._came:
+                self._came.discard(number)
                 action()
 
-    def leave(self) -> None:
-        """Close, in a process that was forked, what the one it was forked from goes on with."""
+    # ---- in a process that was forked
+
+    def forget(self) -> None:
+        """Have no handlers any more, and leave the pair to the process that this one was forked from."""
+        signal.set_wakeup_fd(-1)
+        for number in self._handled:
+            if signal.getsignal(number) == self._note:
+                signal.signal(number, signal.SIG_DFL)
         self._reader.close()
         self._writer.close()
+
+    def anew(self) -> Signals:
+        """Return one for this process, which was forked; installed."""
+        fresh = Signals(self.bound.anew(), self._handled)
+        fresh.install()
+        fresh.bound.begin()
+        return fresh
 
     def close(self) -> None:
         """Give the signals back."""
@@ -90,3 +152,26 @@ class Signals:
         signal.set_wakeup_fd(self._previous_fd)
         self._reader.close()
         self._writer.close()
+
+
+def _forget_in_children(signals: Signals) -> None:
+    """Let a process that a handler forks, by multiprocessing say, be ended by TERM like any other, and wake nobody."""
+    known = weakref.ref(signals)
+    own = threading.local()  # masks are of threads
+
+    def hold() -> None:
+        own.mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+
+    def go_on() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, own.mask)
+
+    def forget() -> None:
+        one = known()
+        if one is not None:
+            one.forget()
+        go_on()
+
+    os.register_at_fork(before=hold, after_in_parent=go_on, after_in_child=forget)
+
+
+__all__ = ["HANDLED", "Signals", "give_back", "settle"]

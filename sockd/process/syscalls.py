@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
@@ -95,6 +96,12 @@ class Syscalls:
     def _prctl(option: int, value: int, *, allowed: Sequence[int] = ()) -> None:
         words = (ctypes.c_ulong(word) for word in (value, 0, 0, 0))
         _check(_libc().prctl(ctypes.c_int(option), *words), allowed)
+
+
+def end_with_parent(number: int) -> None:
+    """Have a signal sent to this process when its parent dies; a change of user takes that back (prctl(2))."""
+    if sys.platform == "linux":
+        Syscalls._prctl(PR_SET_PDEATHSIG, number)
 
 
 def _libc() -> ctypes.CDLL:

@@ -18,7 +18,6 @@ import select
 import socket
 import time
 from collections import deque
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,7 @@ from sockd.errors import ConfigurationError
 from sockd.process.descriptors import FIRST_OTHER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 
     from sockd.net.loop import EventLoop
 
@@ -39,6 +38,7 @@ MICROSECONDS = 1_000_000
 RETRY_SECONDS = 0.1  # a manager that is busy takes what waits within milliseconds
 MOST_UNSENT = 1024
 MOST_FDS_AT_ONCE = 128  # the kernel takes 253 in a message (SCM_MAX_FD)
+RELOAD_SECONDS = 120.0  # for a manager to wait while handlers are imported
 STOP_MARGIN_SECONDS = 5.0  # between the end of our own stop_timeout and the manager's patience
 
 VARIABLES = (
@@ -201,6 +201,7 @@ class Notifier:
         self._unsent: deque[tuple[bytes, socket.socket | None]] = deque()
         self._waiting = False
         self._is_other = False
+        self._watchdog = 0.0
 
     def hand_over(self, pid: int) -> None:
         """Say that another process is the main one from now on, and nothing any more behind that."""
@@ -216,20 +217,21 @@ class Notifier:
         """Say that this process serves."""
         self._say("READY=1", f"MAINPID={os.getpid()}", f"STATUS={status}")
 
-    @contextmanager
-    def reloading(self, status: Callable[[], str]) -> Iterator[None]:
-        """Say that the body reloads, and behind it that this process serves as before.
-
-        Args:
-            status: asked behind the body.
-        """
+    def reload_begins(self) -> None:
+        """Say that this process reloads, and that its loop may stand still meanwhile: handlers are imported in it."""
         # Compared with the time at which the manager sent SIGHUP (Type=notify-reload).
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000 if hasattr(time, "CLOCK_MONOTONIC") else 0
-        self._say("RELOADING=1", f"MONOTONIC_USEC={now}", "STATUS=reloading")
-        try:
-            yield
-        finally:
-            self.ready(status())
+        patience = round(RELOAD_SECONDS * MICROSECONDS)
+        longer = [f"WATCHDOG_USEC={patience}", "WATCHDOG=1"] if 0 < self._watchdog < RELOAD_SECONDS else []
+        self._say("RELOADING=1", f"MONOTONIC_USEC={now}", f"EXTEND_TIMEOUT_USEC={patience}", "STATUS=reloading")
+        if longer:
+            self._say(*longer)
+
+    def reload_ends(self, status: str) -> None:
+        """Say that this process serves, as before or by the new configuration."""
+        if 0 < self._watchdog < RELOAD_SECONDS:
+            self._say(f"WATCHDOG_USEC={round(self._watchdog * MICROSECONDS)}", "WATCHDOG=1")
+        self.ready(status)
 
     def stopping(self, status: str, seconds: float) -> None:
         """Say that this process stops, and how long that may take."""
@@ -245,6 +247,7 @@ class Notifier:
         """
         if not seconds or self._socket is None:
             return
+        self._watchdog = seconds
 
         def ping() -> None:
             if not self._unsent:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar, Union
 import msgspec
 
 from sockd.errors import SystemFault, TemporaryFault, fault
+from sockd.kept_folder import current_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping, Sequence
@@ -146,7 +147,7 @@ class Command:
     @classmethod
     def of_this_process(cls) -> Command:
         """Remember it; before the environment, the folder or the root folder changes."""
-        return cls((sys.executable, *sys.orig_argv[1:]), dict(os.environ), os.getcwd())
+        return cls((sys.executable, *sys.orig_argv[1:]), dict(os.environ), current_folder() or os.sep)
 
     def start(self) -> Successor:
         """Start the program.

@@ -52,6 +52,12 @@ def imported_anew(handlers: Iterable[str]) -> Iterator[None]:
         raise
 
 
+def authors_files() -> list[str]:
+    """Name the files of the modules that an author edits: those that are neither Python's, nor installed, nor ours."""
+    modules = [(name, module) for name, module in list(sys.modules.items()) if _is_authors(name, module, set())]
+    return sorted({file for _, module in modules if (file := getattr(module, "__file__", None))})
+
+
 def _is_authors(name: str, module: ModuleType | None, packages: set[str]) -> bool:
     top = name.partition(".")[0]
     if top in KEPT:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import os
+import sys
 import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 FORMS = "a handler is a function from line to reply, a coroutine function, a protocol class or a sockd.Service"
 PROTOCOL_METHODS = ("data_received", "frame_received", "line_received", "buffer_updated")
+STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 RAW_METHODS = ("data_received", "buffer_updated")
 
 
@@ -31,17 +34,17 @@ def find(text: str) -> Service:
         text: `module:attribute`, dots allowed on both sides.
 
     Raises:
-        HandlerError: it cannot be imported, or is no handler.
+        HandlerError: it cannot be imported, or is no handler; also where its module ends the program (SystemExit).
     """
     try:
-        return as_service(_found(text), text)
+        return _find(text)
     except HandlerError:
         raise
-    except BaseException as error:  # what a module's own __getattr__ raises, or an object that is asked what it is
-        raise HandlerError(f"{text}: {place_of(error)}") from error
+    except BaseException as error:  # such as of a property, or of a signature that cannot be read
+        raise HandlerError(f"{text}: failed at {place_of(error)}") from error
 
 
-def _found(text: str) -> object:
+def _find(text: str) -> Service:
     module_name, _, attribute = text.partition(":")
     found: Any = _import(module_name, text)
     for part in attribute.split("."):
@@ -49,27 +52,32 @@ def _found(text: str) -> object:
             found = getattr(found, part)
         except AttributeError:
             raise HandlerError(_missing(text, found, part)) from None
-    return found
+    return as_service(found, text)
 
 
 def _import(name: str, text: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except BaseException as error:  # a module that calls sys.exit() cannot be imported, and ends nobody else
+    except BaseException as error:  # also SystemExit: whoever imports a handler's module is not ended by it
         absent = error.name if type(error) is ModuleNotFoundError else None
         if absent and f"{name}.".startswith(f"{absent}."):
-            raise HandlerError(
-                f"{text}: there is no module {absent!r} in the current folder or among the installed packages"
-            ) from None
+            raise HandlerError(f"{text}: {_not_there(absent)}") from None
         raise HandlerError(f"{text}: importing {name!r} failed at {place_of(error)}") from error
 
 
+def _not_there(module: str) -> str:
+    folder = sys.path[0]
+    if folder and os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):
+        return f"there is no module {module!r} that may be read: {folder} is closed to uid {os.geteuid()}"
+    return f"there is no module {module!r} in the current folder or among the installed packages"
+
+
 def place_of(error: BaseException) -> str:
-    """Return `file:line: Kind: message` of the innermost line that is not the import machinery's."""
+    """Return `file:line: Kind: message` of the innermost line that is not Python's own, such as argparse's."""
     said = type(error).__name__
     with suppress(BaseException):  # its text is its author's
         said = f"{said}: {error}"
-    if issubclass(type(error), SyntaxError):  # isinstance() alone would ask the exception, and that is its author's
+    if issubclass(type(error), SyntaxError):  # isinstance() alone would ask the exception, which is its author's too
         assert isinstance(error, SyntaxError)
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
     frames = [
@@ -77,7 +85,14 @@ def place_of(error: BaseException) -> str:
         for frame in traceback.extract_tb(error.__traceback__)
         if not frame.filename.startswith("<frozen") and frame.filename not in (__file__, importlib.__file__)
     ]
-    return f"{frames[-1].filename}:{frames[-1].lineno}: {said}" if frames else said
+    place = next(
+        (frame for frame in reversed(frames) if not _is_pythons(frame.filename)), frames[-1] if frames else None
+    )
+    return said if place is None else f"{place.filename}:{place.lineno}: {said}"
+
+
+def _is_pythons(file: str) -> bool:
+    return file.startswith(STANDARD_LIBRARY) and "site-packages" not in file and "dist-packages" not in file
 
 
 def _missing(text: str, owner: object, attribute: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from sockd.net.connection import Connection
     from sockd.wire.http import Request
 
-    Pages = Callable[[str], "Page | None"]
+    Later = Callable[[Callable[["Page | None"], None]], None]
+    Pages = Callable[[str], "Page | Later | None"]
 
 ALLOWED = ("GET", "HEAD")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
@@ -44,12 +46,14 @@ class Http(Protocol):
     """One connection.
 
     Args:
-        pages: gives the page of a path, None where there is none.
+        pages: gives the page of a path, None where there is none; a function is called with what is to be told it,
+            later, and until then nothing more is read.
     """
 
     def __init__(self, pages: Pages = lambda _path: None) -> None:
         self._pages = pages
         self._blank = 0
+        self._has_ended = False
 
     def connection_made(self, transport: Connection) -> None:
         """Keep the transport."""
@@ -66,9 +70,6 @@ class Http(Protocol):
             page = Page(f"{error}\n", status=error.status)
             self._answer(page, "Connection: close", *fields, with_body=not head.startswith(b"HEAD "))
             self._transport.close()
-        else:
-            self._transport.pause_reading()
-            self._transport.call_later(0, self._transport.resume_reading)
 
     def _is_blank(self, head: bytes) -> bool:
         self._blank = 0 if head else self._blank + 1
@@ -80,9 +81,27 @@ class Http(Protocol):
         self._check(request)
         words = request.words("connection")
         keep = "close" not in words if request.minor else "keep-alive" in words
-        page = self._pages(request.path) or Page("there is no such page\n", status=HTTPStatus.NOT_FOUND)
-        self._answer(page, f"Connection: {'keep-alive' if keep else 'close'}", with_body=request.method == "GET")
-        if not keep:
+        deliver = partial(self._deliver, keep=keep, with_body=request.method == "GET")
+        self._transport.pause_reading()
+        page = self._pages(request.path)
+        if callable(page):
+            page(deliver)
+        else:
+            deliver(page)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Answer no more."""
+        self._has_ended = True
+
+    def _deliver(self, page: Page | None, *, keep: bool, with_body: bool) -> None:
+        """Answer, and go on with the next request, if there is one, in another turn."""
+        if self._has_ended:
+            return
+        page = page or Page("there is no such page\n", status=HTTPStatus.NOT_FOUND)
+        self._answer(page, f"Connection: {'keep-alive' if keep else 'close'}", with_body=with_body)
+        if keep:
+            self._transport.call_later(0, self._transport.resume_reading)
+        else:
             self._transport.close()
 
     def _check(self, request: Request) -> None:
@@ -96,7 +115,7 @@ class Http(Protocol):
         if self._is_on_loopback() and not is_of_loopback(request.host, socket.gethostname()):
             raise RequestError(
                 HTTPStatus.MISDIRECTED_REQUEST,
-                "on loopback Host has to be localhost, a loopback address or the name of this machine",
+                "on loopback Host is localhost, a loopback address, the name of this machine, or one without a dot",
             )
 
     def _is_on_loopback(self) -> bool:

@@ -147,16 +147,17 @@ def is_of_loopback(host: str, machine: str) -> bool:
     """Tell whether a request that came to a loopback address names this machine by it.
 
     A browser that is shown a page of `evil.example` may be led to connect to 127.0.0.1 under that name (DNS
-    rebinding), and would let the page read what is answered; it cannot be had to say another name.
+    rebinding), and would let the page read what is answered; it cannot be had to say another name.  A name without a
+    dot is nobody's in the public DNS (RFC 7085): a health check's own word, or a name of the local network.
 
     Args:
         host: of host_of(); an empty one is no browser's.
         machine: its name, as gethostname(2) gives it.
     """
-    name = host.removesuffix(".")
-    if name in ("", "localhost") or name.endswith(".localhost"):  # RFC 6761, 6.3
+    if "." not in host and ":" not in host:
         return True
-    if name in (machine.lower(), machine.lower().partition(".")[0]):
+    name = host.removesuffix(".")
+    if name in ("localhost", machine.lower()) or name.endswith(".localhost"):  # RFC 6761, 6.3
         return True
     return is_loopback(name.removeprefix("[").removesuffix("]"))
 

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import stuck
 from watching import SOAK
 
 UNITS = ("sockd.service", "sockd.socket", "sockd-activated.service", "sockd@accept.socket", "sockd@.service")
@@ -153,6 +154,92 @@ def test_the_watchdog_kills_a_loop_that_stands_still_and_the_listener_is_kept(ma
     text = machine.journal("-u", "sockd.service")
     assert "Watchdog timeout" in text
     assert "passed=tcp%3A//127.0.0.1%3A7007" in text
+
+
+STUCK = [(kind, how) for kind in stuck.KINDS for how in ("TERM", "INT")]
+STUCK_SHARE = [("python", "TERM"), ("c_with_lock", "TERM"), ("lock", "INT"), ("blocking", "TERM")]
+
+
+class Since:
+    """What the unit's journal has had since this was made."""
+
+    def __init__(self, machine):
+        self._machine = machine
+        text = machine.run("journalctl", "-n", "0", "--show-cursor", "--no-pager")
+        self._cursor = text.rpartition("-- cursor: ")[2].strip()
+
+    def lines(self, priority=None):
+        """Messages; what journalctl makes of a cursor and of -p at once leaves the first one out."""
+        command = ["journalctl", "-u", "sockd.service", "-o", "json", "--no-pager", f"--after-cursor={self._cursor}"]
+        rows = [json.loads(row) for row in self._machine.run(*command, check=False).splitlines()]
+        return [row["MESSAGE"] for row in rows if priority in (None, row["PRIORITY"])]
+
+    def wait_for(self, words):
+        return self._machine._until(lambda: [row for row in self.lines() if row.startswith(words)], words)
+
+
+@pytest.fixture
+def hanging(machine, unit):
+    """A unit whose handler hangs, with a client in it: its main process, and what the journal has had since."""
+    clients = []
+
+    def start(kind, *, workers=1, stop_timeout="60s"):
+        since = Since(machine)
+        toml = stuck.toml(kind, "tcp://127.0.0.1:7007", f"workers = {workers}").replace('"60s"', f'"{stop_timeout}"')
+        unit("sockd.service", toml=toml, app=stuck.APP)
+        peer = client(machine, "tcp://127.0.0.1:7007").__enter__()
+        clients.append(peer)
+        peer.process.stdin.write("x\n")
+        peer.process.stdin.flush()
+        since.wait_for("entered")
+        return machine.show("sockd.service", "MainPID"), since
+
+    yield start
+    for peer in clients:
+        peer.__exit__()
+
+
+@pytest.mark.parametrize(("kind", "how"), STUCK if SOAK else STUCK_SHARE)
+@pytest.mark.parametrize("workers", [1, 2] if SOAK else [1])
+def test_a_handler_that_never_returns_holds_up_no_stop(machine, hanging, kind, how, workers):
+    """The second TERM, or one INT, within a second; the journal says at what, as an error."""
+    pid, since = hanging(kind, workers=workers)
+    for number in ("TERM", "TERM") if how == "TERM" else ("INT",):
+        machine.run("systemctl", "kill", "--kill-whom=main", f"--signal={number}", "sockd.service")
+    began = time.monotonic()
+    machine._until(lambda: machine.show("sockd.service", "MainPID") != pid, "the end")
+    assert time.monotonic() - began < 1.0 + 1.0  # and some calls of systemctl
+    forced = machine._until(lambda: [row for row in since.lines("3") if " at=" in row], "the last line")
+    assert re.search(r'at="?/etc/sockd/app\.py:(\d+)', forced[-1]), since.lines()
+    assert int(re.search(r"app\.py:(\d+)", forced[-1])[1]) in stuck.lines_of(kind)
+    assert machine.show("sockd.service", "Result") == "success"  # TERM and INT are clean ends (systemd.service(5))
+
+
+def test_a_stop_of_a_unit_whose_handler_hangs_is_no_kill_of_the_managers(machine, hanging):
+    """fails without a bound of the first TERM: "State 'stop-sigterm' timed out. Killing." """
+    _, since = hanging("c_with_lock", stop_timeout="1s")
+    began = time.monotonic()
+    machine.stop("sockd.service")
+    assert time.monotonic() - began < 1 + 2 + 3
+    assert since.wait_for("ended by force signal=TERM")
+    assert machine.show("sockd.service", "Result") == "success"
+
+
+def test_a_reload_that_imports_for_long_is_not_killed_by_the_watchdog(machine, unit):
+    """fails without WATCHDOG_USEC=: killed while the module is imported"""
+    slow = "import os, time\nif os.path.exists('/run/sockd/slow'):\n    time.sleep(4)\n"
+    app = slow + "def answer(line):\n    return line\n"
+    toml = listen("tcp://127.0.0.1:7007", service="app:answer")
+    unit("sockd.service", toml=toml, app=app, drop_in="[Service]\nWatchdogSec=1s\n")
+    first = machine.show("sockd.service", "MainPID")
+    machine.run("touch", "/run/sockd/slow")
+    machine.run("systemctl", "reload", "sockd.service")
+    _until(machine, "reloaded kept=1")
+    machine.run("rm", "/run/sockd/slow")
+    assert machine.show("sockd.service", "MainPID") == first
+    assert machine.show("sockd.service", "NRestarts") == "0"
+    machine.run("kill", "-STOP", first)  # the watchdog's own time is back
+    machine._until(lambda: machine.show("sockd.service", "MainPID") not in (first, "0"), "the next one")
 
 
 def test_a_restart_loses_nobody(machine, unit):

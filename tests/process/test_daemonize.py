@@ -81,7 +81,7 @@ def test_an_address_in_use_is_told_in_the_shell(background):
     [
         ("1 / 0\n", 78, "ZeroDivisionError"),
         ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n", 71, "was killed before it served"),
-        ("raise SystemExit(5)\n", 71, ""),
+        ("raise SystemExit(5)\n", 78, "app.py:1: SystemExit: 5"),
         ("import os\nos._exit(0)\n", 71, "was killed before it served"),
     ],
 )

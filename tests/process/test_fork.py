@@ -12,36 +12,56 @@ import signal
 import pytest
 
 from sockd.process.fork import fork, how_it_ended
+from sockd.process.signals import Signals
+from sockd.process.stop_bound import StopBound
 
 
-def _status_of(run, handled=()):
-    return how_it_ended(os.waitpid(fork(run, handled), 0)[1])
+@pytest.fixture
+def signals():
+    """Signals as a daemon has them, for the two that are of no interest to pytest."""
+    one = Signals(StopBound(), [signal.SIGTERM, signal.SIGUSR1])
+    one.install()
+    yield one
+    one.close()
 
 
-def test_it_ends_with_the_exit_code():
-    assert _status_of(lambda: 7) == {"exit_code": 7}
+def _status_of(run, signals):
+    return how_it_ended(os.waitpid(fork(run, signals), 0)[1])
 
 
-def test_what_it_raises_reaches_nothing_on_the_parents_stack():
-    def fails():
+def test_it_ends_with_the_exit_code(signals):
+    assert _status_of(lambda _: 7, signals) == {"exit_code": 7}
+
+
+def test_what_it_raises_reaches_nothing_on_the_parents_stack(signals):
+    def fails(_):
         raise SystemExit(0)
 
-    assert _status_of(fails) == {"exit_code": 1}
+    assert _status_of(fails, signals) == {"exit_code": 1}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_signal_is_told_by_its_name(number):
-    def kill():
-        os.kill(os.getpid(), number)
+def test_a_signal_is_told_by_its_name(signals):
+    def kill(_):
+        os.kill(os.getpid(), signal.SIGKILL)
         return 0
 
-    before = signal.signal(signal.SIGTERM, lambda *_: None)
-    try:
-        assert _status_of(kill, [signal.SIGTERM]) == {"signal": number.name.removeprefix("SIG")}
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    assert _status_of(kill, signals) == {"signal": "KILL"}
 
 
-def test_garbage_is_collected_in_the_parent_afterwards():
-    assert _status_of(lambda: 0 if gc.get_freeze_count() else 1) == {"exit_code": 0}
+def test_signals_are_noted_from_its_first_moment_on(signals):
+    """fails with default handlers until it has its own: TERM ends it"""
+
+    def noted(own):
+        os.kill(os.getpid(), signal.SIGTERM)
+        came = []
+        own.act({signal.SIGTERM: lambda: came.append(1)})
+        own.handle()
+        return len(came)
+
+    assert _status_of(noted, signals) == {"exit_code": 1}
+    assert signal.getsignal(signal.SIGTERM) == signals._note
+
+
+def test_garbage_is_collected_in_the_parent_afterwards(signals):
+    assert _status_of(lambda _: 0 if gc.get_freeze_count() else 1, signals) == {"exit_code": 0}
     assert gc.get_freeze_count() == 0

@@ -15,6 +15,7 @@ import signal
 
 import psutil
 import pytest
+import stuck
 from watching import _until
 
 LISTEN = "tcp://127.0.0.1:0=app:answer"
@@ -44,9 +45,9 @@ def served(server, turn):
 
 @pytest.fixture
 def reloading(launch, edit):
-    def start(*words):
+    def start(*words, **options):
         edit(app(b"one"))
-        return launch("-f", "--reload", "--log-format", "json", *words)
+        return launch("-f", "--reload", "--log-format", "json", *words, **options)
 
     return start
 
@@ -197,3 +198,52 @@ def test_a_signal_ends_it_while_it_waits(reloading, edit):
     server.wait_until(lambda: any("exit code 78; it starts again after" in w for w in server.words), "the refusal")
     server.signal()
     assert server.wait() == 78
+
+
+# ---- watcher and child end together
+
+STUCK = "import time\ndef answer(line):\n    open('entered', 'w').close()\n    while True:\n        pass\n"
+
+
+def child_of(server):
+    (child,) = psutil.Process(server.process.pid).children()
+    return child.pid
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL, signal.SIGTERM, signal.SIGQUIT])
+@pytest.mark.parametrize("words", [[], ["-u", "nobody"]])
+def test_whatever_ends_the_watcher_ends_the_child(reloading, number, words, open_path, tmp_path):
+    """fails without end_with_watcher(): behind HUP and KILL the child serves on, and holds the port"""
+    if words and os.geteuid() != 0:
+        pytest.skip("root becomes somebody")
+    tmp_path.chmod(0o755)
+    server = reloading("-l", LISTEN, *words)
+    assert served(server, 1) == b"one"
+    ends = stuck.Ends(server.process.pid, child_of(server))
+    server.signal(number)
+    ends.wait(10)
+
+
+def test_a_watcher_that_nohup_started_lives_on(reloading):
+    server = reloading("-l", LISTEN, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    assert served(server, 1) == b"one"
+    server.signal(signal.SIGHUP)
+    assert served(server, 1) == b"one"
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+
+
+def test_a_child_that_hangs_gives_way_to_the_next_one(reloading, edit, tmp_path):
+    """fails with a watcher that waits for the first TERM: nothing is served anew"""
+    server = reloading("-l", LISTEN)
+    assert served(server, 1) == b"one"
+    edit(STUCK)
+    server.wait_for("listening", count=2)
+    peer = server.connect(server.addresses[-1])
+    peer.send(b"?\n")
+    _until((tmp_path / "entered").exists)
+    edit(app(b"after"))
+    assert served(server, 3) == b"after"
+    (line,) = server.having("ended by force")
+    assert line["at"].endswith(("app.py:4", "app.py:5"))
+    server.stop()

@@ -112,7 +112,7 @@ def test_what_is_allowed_is_said(pages):
     ("host", "status"),
     [
         (b"localhost", 200), (b"LocalHost:9700", 200), (b"127.0.0.1:1", 200), (b"127.1.2.3", 200), (b"[::1]", 200),
-        (b"sub.localhost", 200), (b"", 200), (socket.gethostname().encode(), 200),
+        (b"sub.localhost", 200), (b"", 200), (socket.gethostname().encode(), 200), (b"sockd", 200),
         (b"evil.example", 421), (b"127.0.0.1.evil.example:80", 421), (b"192.0.2.1", 421),
         (b"localhost.evil.example", 421),
     ],

@@ -106,7 +106,7 @@ def test_fields():
         ("[::1]", True), ("[::ffff:127.0.0.1]", True), ("", True), ("box", True), ("box.example.org", True),
         ("box.example.org.", True), ("example.org", False), ("box.example.com", False), ("evil.example", False),
         ("localhost.evil.example", False), ("127.0.0.1.evil.example", False), ("192.0.2.1", False),
-        ("[2001:db8::1]", False), ("0.0.0.0", False), ("127.1", False),
+        ("[2001:db8::1]", False), ("0.0.0.0", False), ("127.1", False), ("sockd", True), ("evil.", False),
     ],
 )  # fmt: skip
 def test_names_of_this_machine(host, is_ours):

@@ -1,0 +1,488 @@
+/*
+ * stop_bound - a stop ends in time, whatever the interpreter is at
+ *
+ * DESCRIPTION
+ *   Python's own handlers of TERM, INT and QUIT note the signal, and the loop acts on
+ *   it.  A loop that is held up, by a handler that never returns, by C code that keeps
+ *   the interpreter's lock, by a lock that nobody gives back, acts never.  So handlers
+ *   of ours are put before Python's: they call these, and set a timer of the kernel's.
+ *   The first TERM allows an orderly stop its time, the second one, an INT and a QUIT
+ *   0.8 s.  Nothing takes the timer back: who ends before is not there any more.
+ *
+ *   When it fires, faulthandler dumps where every thread is, into a pipe; one line is
+ *   made of that (last_words.c) and written where the log goes; and the process ends
+ *   by the signal that asked for it.  All of that is safe within a signal handler.
+ *
+ *   A worker whose supervisor has died (sockd_stop_orphaned) lets go of the listening
+ *   sockets by the same timer, for as long as one is open nobody else can bind.
+ *
+ * BUGS
+ *   Without POSIX timers (macOS, OpenBSD) there is no such bound.  Where they cannot be
+ *   sent to one thread (NetBSD) another one may be taken for the main thread.
+ *
+ * SOURCE
+ *   signal-safety(7), timer_create(2), sigaction(2), prctl(2), pid_namespaces(7)
+ */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <time.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#endif
+
+#include "last_words.h"
+
+/* <cffi> */
+enum sockd_target { SOCKD_TARGET_NONE = 0, SOCKD_TARGET_STREAM = 1, SOCKD_TARGET_SOCKET = 2 };
+
+/* Begin, in the main thread; again in a process that was forked.  TERM, INT and QUIT have handlers of Python's.
+ *
+ * alarm, dumping, orphaned: signals of ours: the timer's, the one on which faulthandler dumps, the one by which a
+ * parent's end is told.  dump: what faulthandler writes comes out here.  urgent, allowed: seconds after a second
+ * signal, and after the first TERM.  Returns 0, or -1 and errno: there is no timer. */
+int32_t sockd_stop_begin(int32_t alarm, int32_t dumping, int32_t orphaned, int32_t dump, double urgent, double allowed);
+
+/* Be the first handler of TERM, INT and QUIT again, before whatever is it now. */
+void sockd_stop_reclaim(void);
+
+/* These are children that are bound as well: a second signal is passed on to them at once, as QUIT.  A process is to be
+ * taken out before it is waited for, lest its number is another's.  Returns 0, or -1: there are too many. */
+int32_t sockd_stop_children(const int32_t *children, int32_t count);
+
+/* What the first TERM, or the end of the parent, allows: seconds. */
+void sockd_stop_allow(double seconds);
+
+/* End by force in so many seconds from now, in place of what was set before, unless a second signal has come. */
+void sockd_stop_within(double seconds);
+
+/* As if a second signal had come. */
+void sockd_stop_at_once(void);
+
+/* Where the last line goes, a descriptor, and how it is written; all is copied but the template's two file names.
+ * Returns 0, or -1: the template is too long. */
+int32_t sockd_stop_tell(int32_t fd, int32_t target, const sockd_template *how);
+
+/* Have the end of the parent told, and replace these listening sockets by another descriptor if they are open
+ * `patience` seconds later.  Returns 0, or -1: the parent has ended already, or nobody tells. */
+int32_t sockd_stop_orphaned(const int32_t *sockets, int32_t count, int32_t other, int32_t parent, double patience);
+/* </cffi> */
+
+enum { TEXT_BYTES = 4000, LINE_BYTES = 4096, DUMP_BYTES = 32768, MOST_SOCKETS = 1024, MOST_CHILDREN = 4096 };
+
+static const int ASKING[] = {SIGTERM, SIGINT, SIGQUIT};
+static const int FAULTS[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+enum { ASKING_COUNT = 3, FAULTS_COUNT = 5 };
+
+struct kept {
+    int fd;
+    dev_t device;
+    ino_t inode;
+};
+
+static struct {
+    pid_t owner;
+    int alarm, dumping, orphaned;
+    void (*volatile python[ASKING_COUNT])(int);
+    volatile sig_atomic_t asked;     /* the last signal that did */
+    volatile sig_atomic_t has_come;  /* whether a TERM has */
+    volatile sig_atomic_t is_urgent;
+    volatile sig_atomic_t is_ending;
+    volatile double urgent, allowed;
+    volatile int64_t end_at, let_go_at; /* by the monotonic clock, in nanoseconds; 0 for never */
+    double patience;
+    int dump;
+    int target_fd, target;
+    sockd_template how;
+    char text[TEXT_BYTES];
+    int other, kept_count;
+    struct kept kept[MOST_SOCKETS];
+    int child_count;
+    pid_t children[MOST_CHILDREN];
+#ifdef _POSIX_TIMERS
+    timer_t timer;
+#endif
+} bound;
+
+/* ---- time */
+
+static int64_t nanoseconds(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Set the timer to what is due first. */
+static void set_timer(void)
+{
+#ifdef _POSIX_TIMERS
+    int64_t end = bound.end_at, let_go = bound.let_go_at;
+    int64_t due = end == 0 || (let_go != 0 && let_go < end) ? let_go : end;
+    struct itimerspec when = {.it_value = {.tv_sec = (time_t)(due / 1000000000), .tv_nsec = (long)(due % 1000000000)}};
+    timer_settime(bound.timer, TIMER_ABSTIME, &when, NULL);
+#endif
+}
+
+static int64_t from_now(double seconds)
+{
+    return nanoseconds(CLOCK_MONOTONIC) + (int64_t)(seconds * 1e9);
+}
+
+static void end_within(double seconds)
+{
+    int64_t end = from_now(seconds);
+    if (bound.end_at == 0 || end < bound.end_at)
+        bound.end_at = end;
+    set_timer();
+}
+
+/* ---- the end */
+
+static const char *name_of(int number)
+{
+    return number == SIGINT ? "INT" : number == SIGQUIT ? "QUIT" : "TERM";
+}
+
+/* Die by the signal, without a core; where that does not kill, as process 1 of a namespace, by the exit code. */
+static void end(int number)
+{
+    struct sigaction plain = {.sa_handler = SIG_DFL};
+    sigset_t one;
+    sigemptyset(&plain.sa_mask);
+    sigemptyset(&one);
+    sigaddset(&one, number);
+#ifdef __linux__
+    prctl(PR_SET_DUMPABLE, 0UL, 0UL, 0UL, 0UL);
+#endif
+    struct rlimit none = {0, 0};
+    setrlimit(RLIMIT_CORE, &none);
+    sigaction(number, &plain, NULL);
+    pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+    raise(number);
+    _exit(128 + number);
+}
+
+static int asked_for(void)
+{
+    return bound.asked != 0 ? (int)bound.asked : SIGTERM;
+}
+
+static void on_fault(int number)
+{
+    (void)number;
+    end(asked_for()); /* other threads run on while they are dumped */
+}
+
+static void guard(void)
+{
+    struct sigaction action = {.sa_handler = on_fault};
+    sigemptyset(&action.sa_mask);
+    for (int i = 0; i < FAULTS_COUNT; i++)
+        sigaction(FAULTS[i], &action, NULL);
+}
+
+/* Have faulthandler write, if its handler is there; returns how much there is. */
+static int32_t dump_into(char *text, size_t room)
+{
+    struct sigaction found;
+    if (sigaction(bound.dumping, NULL, &found) < 0 || found.sa_handler == SIG_DFL || found.sa_handler == SIG_IGN)
+        return 0;
+    sigset_t one;
+    sigemptyset(&one);
+    sigaddset(&one, bound.dumping);
+    pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+    raise(bound.dumping);
+    size_t used = 0;
+    while (used < room) {
+        ssize_t got = read(bound.dump, text + used, room - used); /* which does not wait */
+        if (got <= 0)
+            break;
+        used += (size_t)got;
+    }
+    return (int32_t)used;
+}
+
+/* Write, unless that would have to wait. */
+static void write_line(const char *line, size_t size)
+{
+    if (bound.target == SOCKD_TARGET_SOCKET) {
+        send(bound.target_fd, line, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        return;
+    }
+    struct pollfd one = {.fd = bound.target_fd, .events = POLLOUT};
+    if (poll(&one, 1, 0) == 1 && (one.revents & POLLOUT) && write(bound.target_fd, line, size) < 0)
+        return; /* there is nobody to tell */
+}
+
+static void tell(void)
+{
+    static char dump[DUMP_BYTES], line[LINE_BYTES];
+    if (bound.target == SOCKD_TARGET_NONE)
+        return;
+    int32_t dumped = dump_into(dump, sizeof dump);
+    int64_t now = nanoseconds(CLOCK_REALTIME) / 1000000;
+    int32_t size = sockd_last_words(&bound.how, dump, dumped, name_of(asked_for()), now, line, (int32_t)sizeof line);
+    if (bound.target == SOCKD_TARGET_STREAM && size > 0)
+        line[size - 1] = '\n'; /* also of one that was cut */
+    write_line(line, (size_t)size);
+}
+
+/* ---- signals */
+
+/* Put another descriptor in the place of the listening sockets that are open still: a number is not used anew. */
+static void let_go(void)
+{
+    for (int i = 0; i < bound.kept_count; i++) {
+        struct stat found;
+        const struct kept *one = &bound.kept[i];
+        if (fstat(one->fd, &found) == 0 && found.st_dev == one->device && found.st_ino == one->inode)
+            dup2(bound.other, one->fd);
+    }
+}
+
+static void on_alarm(int number)
+{
+    (void)number;
+    int error = errno;
+    if (getpid() != bound.owner)
+        return;
+    int64_t now = nanoseconds(CLOCK_MONOTONIC);
+    if (bound.let_go_at != 0 && now >= bound.let_go_at) {
+        bound.let_go_at = 0;
+        let_go();
+    }
+    if (bound.end_at == 0 || now < bound.end_at) {
+        set_timer();
+        errno = error;
+        return;
+    }
+    if (!bound.is_ending) {
+        bound.is_ending = 1;
+        guard();
+        tell();
+    }
+    end(asked_for());
+}
+
+/* Once: allow no more than what a second signal does, here and in the children. */
+static void be_urgent(void)
+{
+    if (bound.is_urgent)
+        return;
+    bound.is_urgent = 1;
+    for (int i = 0; i < bound.child_count; i++)
+        kill(bound.children[i], SIGQUIT);
+    end_within(bound.urgent);
+}
+
+static void on_orphaned(int number)
+{
+    (void)number;
+    int error = errno;
+    if (getpid() == bound.owner) {
+        bound.let_go_at = from_now(bound.patience);
+        if (bound.has_come)
+            be_urgent(); /* it was told to stop, and has not waited for us: neither does anybody else */
+        else
+            end_within(bound.allowed);
+    }
+    errno = error;
+}
+
+static void on_asked(int number)
+{
+    int error = errno;
+    if (getpid() != bound.owner) { /* a process that a handler has forked: nobody there acts on what is noted */
+        signal(number, SIG_DFL);
+        raise(number);
+        return;
+    }
+    bound.asked = number;
+    if (number == SIGTERM && !bound.has_come && !bound.is_urgent) {
+        bound.has_come = 1;
+        end_within(bound.allowed);
+    } else {
+        be_urgent();
+    }
+    for (int i = 0; i < ASKING_COUNT; i++)
+        if (ASKING[i] == number && bound.python[i] != NULL)
+            bound.python[i](number);
+    errno = error;
+}
+
+/* ---- set up */
+
+static int handle(int number, void (*handler)(int))
+{
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    return sigaction(number, &action, NULL);
+}
+
+/* Keep our handlers from running while what they read is written: those that matter run in this thread. */
+static void hold(sigset_t *before)
+{
+    sigset_t ours;
+    sigemptyset(&ours);
+    for (int i = 0; i < ASKING_COUNT; i++)
+        sigaddset(&ours, ASKING[i]);
+    sigaddset(&ours, bound.alarm);
+    sigaddset(&ours, bound.orphaned);
+    pthread_sigmask(SIG_BLOCK, &ours, before);
+}
+
+static void go_on(const sigset_t *before)
+{
+    pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
+static int make_timer(int number)
+{
+#ifdef _POSIX_TIMERS
+    struct sigevent event;
+    memset(&event, 0, sizeof event);
+    event.sigev_signo = number;
+#if defined(__linux__) && defined(SIGEV_THREAD_ID)
+#ifndef sigev_notify_thread_id
+#define sigev_notify_thread_id _sigev_un._tid
+#endif
+    event.sigev_notify = SIGEV_THREAD_ID;
+    event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
+#else
+    event.sigev_notify = SIGEV_SIGNAL;
+#endif
+    return timer_create(CLOCK_MONOTONIC, &event, &bound.timer);
+#else
+    (void)number;
+    errno = ENOSYS;
+    return -1;
+#endif
+}
+
+int32_t sockd_stop_begin(int32_t alarm, int32_t dumping, int32_t orphaned, int32_t dump, double urgent, double allowed)
+{
+    memset(&bound, 0, sizeof bound); /* of the parent, in a process that was forked */
+    bound.alarm = alarm;
+    bound.dumping = dumping;
+    bound.orphaned = orphaned;
+    bound.dump = dump;
+    bound.urgent = urgent;
+    bound.allowed = allowed;
+    if (make_timer(alarm) < 0)
+        return -1;
+    bound.owner = getpid();
+    handle(alarm, on_alarm);
+    sockd_stop_reclaim();
+    return 0;
+}
+
+void sockd_stop_reclaim(void)
+{
+    sigset_t before;
+    if (bound.owner != getpid())
+        return;
+    hold(&before);
+    for (int i = 0; i < ASKING_COUNT; i++) {
+        struct sigaction found;
+        if (sigaction(ASKING[i], NULL, &found) < 0 || found.sa_handler == on_asked)
+            continue;
+        int is_other = found.sa_handler != SIG_DFL && found.sa_handler != SIG_IGN && !(found.sa_flags & SA_SIGINFO);
+        bound.python[i] = is_other ? found.sa_handler : NULL;
+        handle(ASKING[i], on_asked);
+    }
+    handle(bound.alarm, on_alarm);
+    go_on(&before);
+}
+
+void sockd_stop_allow(double seconds)
+{
+    bound.allowed = seconds;
+}
+
+void sockd_stop_within(double seconds)
+{
+    sigset_t before;
+    if (bound.owner != getpid())
+        return;
+    hold(&before);
+    if (!bound.is_urgent) {
+        bound.end_at = from_now(seconds);
+        set_timer();
+    }
+    go_on(&before);
+}
+
+void sockd_stop_at_once(void)
+{
+    sigset_t before;
+    if (bound.owner != getpid())
+        return;
+    hold(&before);
+    be_urgent();
+    go_on(&before);
+}
+
+int32_t sockd_stop_children(const int32_t *children, int32_t count)
+{
+    sigset_t before;
+    if (bound.owner != getpid())
+        return 0;
+    if (count < 0 || count > MOST_CHILDREN)
+        return -1;
+    hold(&before);
+    for (int i = 0; i < count; i++)
+        bound.children[i] = (pid_t)children[i];
+    bound.child_count = count;
+    go_on(&before);
+    return 0;
+}
+
+int32_t sockd_stop_tell(int32_t fd, int32_t target, const sockd_template *how)
+{
+    sigset_t before;
+    if (how->size < 0 || how->size > TEXT_BYTES)
+        return -1;
+    hold(&before);
+    bound.target_fd = fd;
+    bound.target = target;
+    memcpy(bound.text, how->text, (size_t)how->size);
+    bound.how = *how;
+    bound.how.text = bound.text;
+    go_on(&before);
+    return 0;
+}
+
+int32_t sockd_stop_orphaned(const int32_t *sockets, int32_t count, int32_t other, int32_t parent, double patience)
+{
+    sigset_t before;
+    if (bound.owner != getpid())
+        return -1;
+    hold(&before);
+    bound.other = other;
+    bound.patience = patience;
+    bound.kept_count = 0;
+    for (int i = 0; i < count && bound.kept_count < MOST_SOCKETS; i++) {
+        struct stat found;
+        if (fstat(sockets[i], &found) == 0)
+            bound.kept[bound.kept_count++] = (struct kept){sockets[i], found.st_dev, found.st_ino};
+    }
+    handle(bound.orphaned, on_orphaned);
+    go_on(&before);
+#ifdef __linux__
+    if (prctl(PR_SET_PDEATHSIG, (unsigned long)bound.orphaned, 0UL, 0UL, 0UL) == 0 && getppid() == (pid_t)parent)
+        return 0;
+#else
+    (void)parent;
+#endif
+    return -1;
+}

@@ -1,0 +1,174 @@
+"""A stop ends in time, whatever holds it up, and the log says what that was.
+
+Signals are only noted (sockd.process.signals), so a loop that does not turn would never act on them.
+Behind TERM, INT and QUIT stands a timer of the kernel's and a handler in C (stop_bound.c), which need
+neither the loop nor the interpreter: the first TERM allows an orderly stop its time, a second one, an
+INT or a QUIT 0.8 s.  The line that is written then is prepared here, by the log's own formatter.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import signal
+import socket
+import sysconfig
+import threading
+from typing import TYPE_CHECKING
+
+from sockd._sockbuf import ffi, lib
+from sockd.log import timestamp
+from sockd.process.signals import Signals, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sockd.log import OwnHandler
+
+logger = logging.getLogger("sockd.daemon")
+
+URGENT_SECONDS = 0.8
+"""After a second signal; with what it takes to start a timer and to die the process has ended within a second."""
+WORKER_SECONDS = 0.5
+"""The same for a worker, which has to say where it was before its supervisor is gone."""
+MARGIN_SECONDS = 2.0
+"""Beyond stop_timeout: for hooks, for files, for threads that are ending."""
+DEFAULT_SECONDS = 10.0 + MARGIN_SECONDS
+"""As long as the configuration has not been read."""
+LET_GO_SECONDS = 0.1
+"""For a worker without supervisor to close its listening sockets in order; a new daemon needs longer to start."""
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+LIBRARY = sysconfig.get_path("stdlib") + os.sep
+
+_SLOTS = {
+    "signal": (b"SIGNAL-OF-THE-END", lib.SOCKD_SLOT_SIGNAL),
+    "at": (b"the place of the end", lib.SOCKD_SLOT_PLACE),  # blanks have it quoted
+    "stack": (b"the stack of the end", lib.SOCKD_SLOT_STACK),
+}
+
+
+class StopBound:
+    """Holds this process's stop to its time; one a process.
+
+    Args:
+        urgent: seconds after a second signal.
+    """
+
+    def __init__(self, urgent: float = URGENT_SECONDS) -> None:
+        self._urgent = urgent
+        self._handler: OwnHandler | None = None
+        self._reader = self._writer = -1
+        self._other: socket.socket | None = None
+        self._names = [ffi.new("char[]", os.fsencode(name)) for name in (PACKAGE, LIBRARY)]  # C goes on to read them
+
+    def begin(self) -> None:
+        """Begin, in the main thread, behind Signals.install(); where there is no timer, there is no bound."""
+        numbers = _numbers()
+        if numbers is None or threading.current_thread() is not threading.main_thread():
+            return
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        alarm, dumping, orphaned = numbers
+        if lib.sockd_stop_begin(alarm, dumping, orphaned, self._reader, self._urgent, DEFAULT_SECONDS) < 0:
+            logger.warning("no timer, so a stop has no bound", extra={"event": {"error": os.strerror(ffi.errno)}})
+            return
+        faulthandler.register(dumping, file=self._writer, all_threads=True, chain=False)
+
+    def anew(self) -> StopBound:
+        """Return one for this process, a worker, which was forked; to be begun."""
+        for fd in (self._reader, self._writer):
+            if fd >= 0:
+                os.close(fd)
+        self._reader = self._writer = -1
+        return StopBound(WORKER_SECONDS)
+
+    def reclaim(self) -> None:
+        """Be the first to handle signals again, in front of handlers that were installed just now."""
+        lib.sockd_stop_reclaim()
+
+    # ---- how long
+
+    def allow(self, seconds: float) -> None:
+        """Allow a stop so many seconds from the first TERM on; MARGIN_SECONDS are added."""
+        lib.sockd_stop_allow(seconds + MARGIN_SECONDS)
+
+    def within(self, seconds: float) -> None:
+        """Allow so many seconds from now on, and MARGIN_SECONDS; a second signal allows less."""
+        lib.sockd_stop_within(max(0.0, seconds) + MARGIN_SECONDS)
+
+    def at_once(self) -> None:
+        """Do as on a second signal."""
+        lib.sockd_stop_at_once()
+
+    def orphaned(self, sockets: Iterable[int], parent: int) -> bool:
+        """Have listening sockets closed, and a stop begin, when the parent dies; tell whether it lives.
+
+        Args:
+            sockets: that are shared with others of its children.
+            parent: its number.
+        """
+        numbers = list(sockets)
+        self._other = self._other or socket.socket(socket.AF_UNIX)  # not bound: accept(2) and recv(2) fail on it
+        kept = ffi.new("int32_t[]", numbers)
+        result = lib.sockd_stop_orphaned(kept, len(numbers), self._other.fileno(), parent, LET_GO_SECONDS)
+        return bool(result == 0) or os.getppid() == parent
+
+    def children(self, pids: Iterable[int]) -> None:
+        """Have a second signal passed on to workers; each is taken out before it is waited for."""
+        numbers = list(pids)
+        lib.sockd_stop_children(ffi.new("int32_t[]", numbers), len(numbers))
+
+    # ---- told
+
+    def tell(self, handler: OwnHandler) -> None:
+        """Have the last line go where the log goes; again when that has another descriptor.
+
+        Args:
+            handler: the one before, if that was another, is closed.
+        """
+        before, self._handler = self._handler, handler
+        record = logging.LogRecord("sockd.daemon", logging.ERROR, __file__, 0, "ended by force", (), None)
+        record.created = 0.0
+        record.event = {name: word.decode() for name, (word, _) in _SLOTS.items()}
+        if not handler.filter(record):
+            return
+        raw = handler.raw(record)
+        if raw is None:
+            return
+        text = raw.data.replace(timestamp(0).encode(), bytes([lib.SOCKD_SLOT_TIME]))
+        for word, slot in _SLOTS.values():
+            text = text.replace(word, bytes([slot]))
+        kept = ffi.from_buffer("char[]", text)
+        how = {"text": kept, "size": len(text), "is_quoted": raw.is_quoted}
+        how |= {"package": self._names[0], "library": self._names[1]}
+        target = lib.SOCKD_TARGET_SOCKET if raw.is_socket else lib.SOCKD_TARGET_STREAM
+        lib.sockd_stop_tell(raw.fd, target, ffi.new("sockd_template *", how))
+        if before is not None and before is not handler:
+            before.close()
+
+
+def _numbers() -> tuple[int, int, int] | None:
+    """Return three signals that are nobody's: real-time ones; None where there are none."""
+    if not hasattr(signal, "SIGRTMAX") or not hasattr(faulthandler, "register"):
+        return None
+    last = int(signal.SIGRTMAX)
+    return last - 1, last - 2, last - 3
+
+
+def take_over(handler: OwnHandler) -> Signals:
+    """Take the signals over, and hold stops to their time, before anything else is done.
+
+    Args:
+        handler: of the log, as long as there is no other.
+    """
+    settle()
+    signals = Signals(StopBound())
+    signals.install()
+    signals.bound.begin()
+    signals.bound.tell(handler)
+    return signals
+
+
+__all__ = ["MARGIN_SECONDS", "URGENT_SECONDS", "StopBound", "take_over"]
