@@ -681,6 +681,11 @@ void sb_set_rest(sb_set *set, int id, int resting);
  * event, and it is not counted as one that has ended. */
 void sb_set_forget(sb_set *set, int id);
 
+/* In a process that was forked: close the descriptors of all connections, also of
+ * those that have just ended, without a word, for the process it was forked from
+ * goes on with them.  The set can only be freed then. */
+void sb_set_leave(sb_set *set);
+
 /* FIN after what was written; receiving goes on. */
 void sb_set_shutdown(sb_set *set, int id);
 

@@ -100,6 +100,10 @@ class ConnectionSet:
             lib.sb_set_free(self._set)
             self._set = ffi.NULL
 
+    def leave(self) -> None:
+        """Close the connections' sockets without a word, in a process that was forked; only close() may follow."""
+        lib.sb_set_leave(self._set)
+
     def fileno(self) -> int:
         """Return the epoll descriptor, or -1."""
         return int(lib.sb_set_fileno(self._set))

@@ -56,7 +56,7 @@ def is_named(node, above):
 
     Of a sum (`from_buffer(data) + begin`) and in a member of a struct there is the address alone.
     """
-    while isinstance(above[node], (ast.IfExp, ast.Tuple)):
+    while isinstance(above[node], (ast.IfExp, ast.Tuple, ast.Dict)):
         node = above[node]
     around = above[node]
     target = around.targets[0] if isinstance(around, ast.Assign) else None
