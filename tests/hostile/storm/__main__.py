@@ -36,7 +36,7 @@ def arguments():
     parser.add_argument("--honest", default="", help="the same for honest clients")
     parser.add_argument("--tame", nargs="+", default=[], choices=TAME, help="what hostile clients leave out")
     parser.add_argument("--spared", default="", help="a pattern of names of raises.RAISED that become a ValueError")
-    parser.add_argument("--planted", default="", choices=["", *PLACES], help="a defect that sockd is to have")
+    parser.add_argument("--planted", nargs="+", default=[], choices=PLACES, help="defects that sockd is to have")
     parser.add_argument("--go-on", action="store_true", help="also behind a fault")
     parser.add_argument("--troubles", nargs="*", default=[*TROUBLES], choices=TROUBLES, help="what befalls the daemon")
     return parser.parse_args()
@@ -58,7 +58,7 @@ def main() -> int:
         tame=tuple(told.tame),
         troubles=tuple(told.troubles),
         goes_on=told.go_on,
-        planted=told.planted,
+        planted=tuple(told.planted),
     ) as storm:
         storm.run()
     for fault in storm.faults:

@@ -97,9 +97,9 @@ def last_questions(world: World, defects: int, figures: dict) -> list[str]:
     for listener in world.listeners:
         if "rules" in listener.way and listener.scheme == "tcp4" and "proxy" not in listener.way:
             faults += filter(None, (_refused(listener, source) for source in HOSTILE))
-    counted = figures["defects"] = _counted(world)
-    if counted != defects:
-        faults.append(f"sockd_defects_total is {counted}")
+    found = figures["defects"] = counted(world)
+    if found != defects:
+        faults.append(f"sockd_defects_total is {found}")
     return faults
 
 
@@ -118,7 +118,7 @@ def _refused(listener: Listener, source: str) -> str:
     return f"{listener.name} does not let {source} in any more: {said}"
 
 
-def _counted(world: World) -> float | None:
+def counted(world: World) -> float | None:
     """Return sockd_defects_total; None where there is no such metric."""
     page = next(one for one in world.listeners if one.kind == "metrics" and not one.way)
     talk = opened(page, 20)
@@ -136,7 +136,8 @@ def _counted(world: World) -> float | None:
 
 def of_log(judge: Judge, planted: int) -> list[str]:
     faults = [f"log: {text}" for text in judge.faults]
-    if len(judge.planted) != planted:
+    is_whole = not judge.counts["log records lost"]  # what is not read in time is dropped
+    if len(judge.planted) > planted or (is_whole and len(judge.planted) < planted):
         faults.append(f"{len(judge.planted)} lines of the planted defect: {judge.planted[:2]}")
     if judge.text:
         faults.append("no log lines:\n    " + "\n    ".join(judge.text))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from storm import frames, headers
 from storm.peers import Listener, Talk, World
-from storm.planted import NUMBER, VICTIM, WORD
+from storm.planted import NUMBER, WORD, victim_of
 from storm.services import FRAMINGS
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def play(place: str, world: World, daemon: Watched) -> str:
     listener = next(one for one in world.listeners if one.name == ROWS[place])
     with socket.socket(listener.family, listener.type) as sock:
         sock.settimeout(WITHIN_S)
-        sock.bind((VICTIM, 0))
+        sock.bind((victim_of(place), 0))
         sock.connect(listener.sockaddr)
         if place == "datagram":
             return _datagram(sock)
@@ -58,7 +58,7 @@ def _come_to_it(place: str, world: World, listener: Listener, talk: Talk) -> str
     if place == "timer":
         return _ends(talk)
     if "proxy" in listener.way:
-        talk.raw(b"PROXY TCP4 %b 192.0.2.1 1 1\r\n" % VICTIM.encode())
+        talk.raw(b"PROXY TCP4 %b 192.0.2.1 1 1\r\n" % victim_of(place).encode())
     if "tls" in listener.way:
         talk.secure(world.context())
     if place == "socks":
