@@ -143,7 +143,7 @@ def _reporting(work: Callable[[], int]) -> int:
         return work()
     except SockdError as error:
         mark = f"<{ERROR_SEVERITY}>" if is_journal(sys.stderr) else ""
-        for line in str(error).split("\n"):
+        for line in str(error).split("\n") if not error.is_told else ():
             tell(f"{mark}sockd: {printable(line)}")
         return error.exit_code
 
@@ -335,8 +335,11 @@ def _serve(source: Source, surroundings: Surroundings) -> int:
     try:
         daemon.run()
     except SockdError as error:
-        if surroundings.background and logging.getLogger().handlers:  # the log is read later, the terminal perhaps not
-            logger.error("not serving", extra={"event": {"error": str(error)}})
+        log = source.settings.daemon.log
+        if logging.getLogger().handlers:  # else the log has not been opened yet
+            error.is_told = not surroundings.background and log.to in (None, "stderr") and log.format == "json"
+            if error.is_told or surroundings.background:  # the log is read later, the terminal perhaps not
+                logger.error("not serving", extra={"event": {"error": str(error)}})
         raise
     except Exception:
         logger.critical("ended by a defect", exc_info=True)  # in the background nobody sees the traceback

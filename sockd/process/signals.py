@@ -13,6 +13,7 @@ hook, has put in their place is undone by reclaim().
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import socket
@@ -34,10 +35,10 @@ HANDLED = (
     signal.SIGHUP,
     signal.SIGUSR1,
     signal.SIGUSR2,
-    signal.SIGCHLD,
     signal.SIGTERM,
     signal.SIGINT,
     signal.SIGQUIT,
+    signal.SIGCHLD,
 )
 """What a daemon acts on, in the order in which it does when several came."""
 
@@ -102,6 +103,7 @@ class Signals:
         for number in self._handled:
             self._previous[number] = signal.signal(number, self._note)
         _forget_in_children(self)
+        _ignore_at_the_end()
 
     def reclaim(self) -> None:
         """Take them over again, from whoever has them now: a handler's module, its hooks, what these imported."""
@@ -152,6 +154,22 @@ class Signals:
         signal.set_wakeup_fd(self._previous_fd)
         self._reader.close()
         self._writer.close()
+
+
+def _ignore_at_the_end() -> None:
+    """Have what comes in a process's last moments not end it, which has stopped in order.
+
+    What has a handler in Python gets the default action while the interpreter is taken down (_PySignal_Fini of
+    CPython's signal module), and what is ignored stays so.  Functions of atexit run before, behind all threads, and
+    this one last: it is the first to be registered.
+    """
+
+    def ignore() -> None:
+        for number in HANDLED:
+            if callable(signal.getsignal(number)):
+                signal.signal(number, signal.SIG_IGN)
+
+    atexit.register(ignore)
 
 
 def _forget_in_children(signals: Signals) -> None:

@@ -148,8 +148,7 @@ def test_workers_that_wait_for_something_hold_up_no_stop(held):
     assert ends.wait(10) < 5
     one.kill()
     assert one.process.returncode == 75
-    assert one.other == ["sockd: the daemon is stopping\n"]
-    one.other.clear()
+    assert [line["error"] for line in one.logged("not serving")] == ["the daemon is stopping"]
 
 
 def test_what_a_supervisor_passes_on_ends_no_worker_that_begins(held, tmp_path):
