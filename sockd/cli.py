@@ -125,7 +125,6 @@ def _main(arguments: Sequence[str]) -> int:
         return _reporting(lambda: _inetd(arguments))  # before a word can go to standard output: it is the client's
     fill_standard_streams()
     options = make_parser().parse_args(arguments)
-    settle()
     _find_handlers()
     return _reporting(lambda: _run(options, arguments))
 
@@ -168,6 +167,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 def _look(options: argparse.Namespace) -> int:
     """Check, or print what is in effect, and serve nothing."""
+    settle()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # else a module that is being imported seems to have failed
     source = _settings(options)
     if options.check and not options.show:
@@ -185,6 +185,7 @@ def _start(options: argparse.Namespace) -> int:
     contained = init.stand_before()
     signals = take_over(for_a_start(sys.stderr)) if options.foreground else None  # behind what was passed
     if not options.foreground:
+        settle()
         close_others(fd for _, fd in given.descriptors)
     given, stored = Stored.of(given)
     command, dropped = Command.of_this_process(), end_with_watcher()
