@@ -326,6 +326,7 @@ class Upgrading:
             ],
             moved=moved,
             stay=stay,
+            defects=self._serving.defects,
         )
 
     # ---- when it comes to nothing

@@ -324,3 +324,23 @@ def test_the_defects_of_a_worker_count_when_it_has_ended(house):
     assert one.sockctl.run("reload").returncode == 0
     one.wait_for("worker ended", pid=pid)
     assert "sockd_defects_total 1\n" in page(one, "/metrics")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_defects_count_on_behind_an_upgrade(house, workers):
+    """fails without Numbers.defects: 0"""
+    one = house(LISTEN.format("tcp://127.0.0.1:0", "app:defect"), app=DEFECT, workers=workers, may_die=True)
+    assert one.ask(b"x\n")
+    one.wait_for("defect")
+    assert one.sockctl.ask("status")["defects"] == 1  # workers are asked for it
+    one.let_clients_go()
+    pid = one.sockctl.ask("upgrade")["pid"]
+    assert one.sockctl.ask("status")["defects"] == 1
+    assert one.ask(b"x\n")
+    one.wait_for("defect", count=2)
+    assert one.sockctl.ask("status")["defects"] == 2
+    one.let_clients_go()
+    ends = stuck.Ends(pid)
+    one.sockctl.run("stop")
+    ends.wait(10)
+    one.process.wait(10)
