@@ -36,7 +36,7 @@ from sockd.process.descriptors import close_others, fill_standard_streams
 from sockd.process.inetd import take_standard_streams
 from sockd.process.privileges import check_folder, look_up, why_unreadable
 from sockd.process.reloader import Reloader, end_with_watcher, report
-from sockd.process.signals import settle
+from sockd.process.signals import leave_with, settle
 from sockd.process.stop_bound import take_over
 from sockd.process.upgrade import Command
 from sockd.screen import Parser, give_up_output, tell, with_output
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 64 usage, 71 system, 75 temporary, 77 permission, 78 configuration.
     """
     words = sys.argv[1:] if arguments is None else arguments
-    return with_output("sockd", lambda: _main(words))
+    return leave_with(with_output("sockd", lambda: _main(words)))
 
 
 def _main(arguments: Sequence[str]) -> int:

@@ -22,6 +22,8 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from sockd._sockbuf import lib
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import FrameType
@@ -156,6 +158,16 @@ class Signals:
         self._writer.close()
 
 
+_exit_code: int | None = None
+
+
+def leave_with(code: int) -> int:
+    """Note the exit code of this process, and return it: it is its own also if the interpreter takes long to end."""
+    global _exit_code  # noqa: PLW0603 - of the process
+    _exit_code = code
+    return code
+
+
 def _ignore_at_the_end() -> None:
     """Have what comes in a process's last moments not end it, which has stopped in order.
 
@@ -168,6 +180,8 @@ def _ignore_at_the_end() -> None:
         for number in HANDLED:
             if callable(signal.getsignal(number)):
                 signal.signal(number, signal.SIG_IGN)
+        if _exit_code is not None:
+            lib.sockd_stop_over(_exit_code)
 
     atexit.register(ignore)
 
@@ -192,4 +206,4 @@ def _forget_in_children(signals: Signals) -> None:
     os.register_at_fork(before=hold, after_in_parent=go_on, after_in_child=forget)
 
 
-__all__ = ["HANDLED", "Signals", "give_back", "settle"]
+__all__ = ["HANDLED", "Signals", "give_back", "leave_with", "settle"]

@@ -286,6 +286,30 @@ def test_what_comes_in_its_last_moments_changes_nothing(daemon, tmp_path, worker
     assert (tmp_path / "sent").read_text() == "all sent"
 
 
+SLOW_END = """
+import builtins, time
+
+class Slow:
+    def __del__(self, sleep=time.sleep):
+        sleep(5)
+
+builtins.slow = Slow()  # what there is until the interpreter itself ends
+
+def answer(line):
+    return line
+"""
+
+
+def test_an_interpreter_that_is_slow_to_end_was_stopped_in_order(daemon):
+    """fails where the bound ends it by the signal that asked: -2"""
+    one = daemon(toml='[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "app:answer"\n', app=SLOW_END)
+    one.let_clients_go()
+    began = time.monotonic()
+    os.kill(one.process.pid, signal.SIGINT)
+    assert one.process.wait(10) == 0
+    assert time.monotonic() - began < 3
+
+
 # ---- where the last line goes
 
 
