@@ -36,20 +36,24 @@ ByteOrder = Literal["big", "little"]
 class KeepaliveSettings:
     """keepalive = { ... } of a listener (tcp(7), FAQ II.8, IV.7)."""
 
-    on: bool = setting(True, help="whether silent peers are probed at all", source="SO_KEEPALIVE")
+    on: bool = setting(True, help="send keepalive probes to idle peers", source="SO_KEEPALIVE")
     idle: Duration = setting(
         Duration(120),
-        help="silence before the first probe",
-        source="RFC 9293 asks for 2 hours at least as a default; a service wants to know sooner; TCP_KEEPIDLE",
+        help="idle time before the first probe",
+        source="TCP_KEEPIDLE; RFC 9293 requires a default of at least 2 hours, too long for a service",
         unit="seconds",
         low=1,
         high=32_767,
     )
     interval: Duration = setting(
-        Duration(30), help="between probes", source="TCP_KEEPINTVL", unit="seconds", low=1, high=32_767
+        Duration(30), help="time between probes", source="TCP_KEEPINTVL", unit="seconds", low=1, high=32_767
     )
     count: int = setting(
-        4, help="probes without an answer until the peer is unreachable", source="TCP_KEEPCNT", low=1, high=127
+        4,
+        help="unanswered probes after which the peer is considered unreachable",
+        source="TCP_KEEPCNT",
+        low=1,
+        high=127,
     )
 
 
@@ -57,11 +61,15 @@ class KeepaliveSettings:
 class RateSettings:
     """rate = { ... } of a listener: a token bucket for each source."""
 
-    connections: int = setting(10, help="connections that one source may open", source="", low=1, high=1_000_000)
-    per: Duration = setting(
-        Duration(1), help="in this time, on average", source="", unit="seconds", low=0.001, high=86_400
+    connections: int = setting(
+        10, help="connections that one source may open per interval, on average", source="", low=1, high=1_000_000
     )
-    burst: int = setting(20, help="at once, after a silence", source="", low=1, high=1_000_000)
+    per: Duration = setting(
+        Duration(1), help="length of the interval", source="", unit="seconds", low=0.001, high=86_400
+    )
+    burst: int = setting(
+        20, help="connections that one source may open at once, after a pause", source="", low=1, high=1_000_000
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +78,13 @@ class ProxyProtocolSettings:
 
     from_: tuple[str, ...] = setting(
         (),
-        help='networks whose connections begin with a PROXY header; "unix:" for whoever connects over a Unix socket',
-        source="never guessed: everybody else speaks for himself",
+        help='networks of the proxies, whose connections begin with a PROXY header; "unix:": all Unix socket clients',
+        source="never detected automatically: a header from any other address is not interpreted",
     )
     timeout: Duration = setting(
         Duration(5),
-        help="until the header is whole",
-        source="3 seconds at least: a lost SYN is repeated after 1 and 3 (proxy-protocol.txt, section 2)",
+        help="time limit for the complete header",
+        source="at least 3 s: a lost SYN is retransmitted after 1 and 3 s (proxy-protocol.txt, section 2)",
         unit="seconds",
         low=3,
         high=600,
@@ -88,14 +96,16 @@ class ListenSettings:
     """[[listen]]: one service on one address, or on several."""
 
     address: str | None = setting(
-        None, help="tcp://host:port, udp://, unix:/path, unixgram:/path, fd:name (passed to us)", source="FAQ II.2"
+        None,
+        help="tcp://host:port, udp://, unix:/path, unixgram:/path, or fd:name (inherited socket)",
+        source="FAQ II.2",
     )
-    addresses: tuple[str, ...] = setting((), help="the same for several addresses", source="FAQ IV.4")
-    service: str = setting("", help="a [service] table, a built-in, or module:attribute", source="")
+    addresses: tuple[str, ...] = setting((), help="several addresses, in place of address", source="FAQ IV.4")
+    service: str = setting("", help="a [service.NAME] table, a built-in service, or module:attribute", source="")
     backlog: int = setting(
         4096,
-        help="completed connections that may wait for accept",
-        source="net.core.somaxconn of Linux 5.4 and later, which caps it; listen(2), FAQ III.3",
+        help="length of the accept queue: established connections waiting for accept",
+        source="default of net.core.somaxconn since Linux 5.4, which caps the value; listen(2), FAQ III.3",
         unit="connections",
         low=1,
         high=65_535,
@@ -103,26 +113,28 @@ class ListenSettings:
     nodelay: bool = setting(
         True,
         help="TCP_NODELAY on every accepted connection",
-        source="replies are gathered before they are sent, so Nagle would only delay; FAQ II.16",
+        source="replies are batched before they are sent, so Nagle's algorithm would only delay them; FAQ II.16",
     )
     reuse_address: bool | None = setting(
         None,
-        help="SO_REUSEADDR; unset: on for tcp, so that a restart need not wait for TIME_WAIT, off for udp",
+        help="SO_REUSEADDR; unset: on for tcp, so that a restart does not wait for TIME_WAIT; off for udp",
         source="FAQ IV.5",
     )
-    reuse_port: bool = setting(False, help="SO_REUSEPORT: several processes share the port", source="FAQ IV.12")
-    keepalive: KeepaliveSettings = setting(KeepaliveSettings, help="probes to a silent peer", source="FAQ II.8, IV.7")
+    reuse_port: bool = setting(False, help="SO_REUSEPORT: share the port with other processes", source="FAQ IV.12")
+    keepalive: KeepaliveSettings = setting(
+        KeepaliveSettings, help="TCP keepalive probes to idle peers", source="FAQ II.8, IV.7"
+    )
     user_timeout: Duration = setting(
         Duration(240),
-        help="sent data that is not acknowledged for so long makes the peer unreachable; 0: the system's own",
-        source="as long as the keepalive probes take; TCP_USER_TIMEOUT, RFC 5482",
+        help="how long sent data may stay unacknowledged before the peer counts as unreachable; 0: system default",
+        source="TCP_USER_TIMEOUT, RFC 5482; the same time as the keepalive probes take",
         unit="seconds",
         low=0,
         high=86_400,
     )
     linger: Duration | None = setting(
         None,
-        help="SO_LINGER for this time; unset: off, close() returns at once and the kernel delivers",
+        help="SO_LINGER timeout; unset: off, close() returns at once and the kernel delivers pending data",
         source="FAQ IV.6",
         unit="seconds",
         low=1,
@@ -130,7 +142,7 @@ class ListenSettings:
     )
     receive_buffer: Size | None = setting(
         None,
-        help="SO_RCVBUF; unset: the kernel's own, which grows",
+        help="SO_RCVBUF; unset: sized automatically by the kernel",
         source="socket(7)",
         unit="bytes",
         low=256,
@@ -138,7 +150,7 @@ class ListenSettings:
     )
     send_buffer: Size | None = setting(
         None,
-        help="SO_SNDBUF; unset: the kernel's own, which grows",
+        help="SO_SNDBUF; unset: sized automatically by the kernel",
         source="socket(7)",
         unit="bytes",
         low=256,
@@ -146,65 +158,70 @@ class ListenSettings:
     )
     defer_accept: Duration | None = setting(
         None,
-        help="wake up only when the peer has spoken, or after this time",
-        source="TCP_DEFER_ACCEPT, tcp(7); not for services that greet first",
+        help="accept a connection only when the client has sent data, or after this time",
+        source="TCP_DEFER_ACCEPT, tcp(7); not for services that send first",
         unit="seconds",
         low=1,
         high=600,
     )
     fast_open: int | None = setting(
-        None, help="TCP_FASTOPEN queue", source="RFC 7413, tcp(7)", unit="connections", low=1, high=65_535
+        None, help="length of the TCP_FASTOPEN queue", source="RFC 7413, tcp(7)", unit="connections", low=1, high=65_535
     )
     free_bind: bool = setting(
-        False, help="IP_FREEBIND: bind an address that the host does not have yet", source="ip(7)"
+        False, help="IP_FREEBIND: bind an address even if the host does not have it yet", source="ip(7)"
     )
     ipv6_only: bool | None = setting(
         None, help="IPV6_V6ONLY; unset: off for [::], which then serves both families", source="ipv6(7)"
     )
-    interface: str | None = setting(None, help="SO_BINDTODEVICE: only this interface", source="socket(7)")
-    mark: int | None = setting(None, help="SO_MARK of every packet", source="socket(7)", low=0, high=2**32 - 1)
+    interface: str | None = setting(None, help="SO_BINDTODEVICE: use only this network interface", source="socket(7)")
+    mark: int | None = setting(
+        None, help="SO_MARK: mark of every packet sent", source="socket(7)", low=0, high=2**32 - 1
+    )
     max_connections: int | None = setting(
-        None, help="open at once through this listener", source="", unit="connections", low=1, high=1_000_000
+        None, help="maximum open connections of this listener", source="", unit="connections", low=1, high=1_000_000
     )
     max_connections_per_source: int | None = setting(
         None,
-        help="open at once from one source; unset: 50, and no limit for 127.0.0.0/8 and ::1; 0: no limit",
+        help="maximum open connections per source; unset: 50, and no limit for 127.0.0.0/8 and ::1; 0: no limit",
         source="Postfix smtpd_client_connection_count_limit",
         unit="connections",
         low=0,
         high=1_000_000,
     )
-    source_prefix_ipv4: int = setting(32, help="bits that make up a source", source="", unit="bits", low=8, high=32)
+    source_prefix_ipv4: int = setting(
+        32, help="IPv4 prefix length that defines one source", source="", unit="bits", low=8, high=32
+    )
     source_prefix_ipv6: int = setting(
         64,
-        help="bits that make up a source",
-        source="RFC 6177: a site has a /64 at least",
+        help="IPv6 prefix length that defines one source",
+        source="RFC 6177: a site has at least a /64",
         unit="bits",
         low=16,
         high=128,
     )
-    rate: RateSettings | None = setting(None, help="connections of one source in a time", source="")
+    rate: RateSettings | None = setting(None, help="limit on the connection rate of each source", source="")
     at_limit: AtLimit = setting(
         "defer",
-        help="past max_connections: wait in the backlog (sources: refuse), say banner and close, or send RST",
+        help='above max_connections: "defer" leaves clients in the backlog (per-source excess is refused), '
+        '"refuse" sends banner and closes, "reset" sends RST',
         source="",
     )
-    banner: str = setting("", help="sent to whom is refused, ended by a newline", source="")
+    banner: str = setting("", help="line sent to refused clients; a newline is appended", source="")
     names: bool = setting(
         False,
-        help="look the names of clients up, for the log and for handlers that ask; nothing waits for them",
+        help="resolve client names for the log, handlers and programs; only starting a program waits for it, up to 5 s",
         source="FAQ IV.10",
     )
-    allow: tuple[str, ...] = setting((), help="only these networks are let in", source="tcpd: hosts_access(5)")
-    deny: tuple[str, ...] = setting((), help="these networks are not let in", source="tcpd: hosts_access(5)")
-    tls: TlsSettings | None = setting(None, help="connections are encrypted", source="RFC 8446, RFC 5246")
+    allow: tuple[str, ...] = setting((), help="accept clients from these networks only", source="tcpd: hosts_access(5)")
+    deny: tuple[str, ...] = setting((), help="refuse clients from these networks", source="tcpd: hosts_access(5)")
+    tls: TlsSettings | None = setting(None, help="encrypt connections with TLS", source="RFC 8446, RFC 5246")
     proxy_protocol: ProxyProtocolSettings | None = setting(
-        None, help="the client's address comes from a PROXY header", source="HAProxy, proxy-protocol.txt"
+        None, help="take the client's address from a PROXY header", source="HAProxy, proxy-protocol.txt"
     )
     datagram_budget: Size | None = setting(
         None,
-        help="bytes of answers to datagrams of one source, whole again after a minute of its silence",
-        source="default 1 MiB for built-in services, so that two of them cannot loop; none for handlers",
+        help="bytes of replies to one source; fully restored after one minute without datagrams from it",
+        source="default 1 MiB for built-in services, so that two of them cannot loop; no limit for handlers",
         unit="bytes",
         low=64 * KIB,
         high=1024 * 1024 * MIB,
@@ -217,7 +234,7 @@ class ProgramLimits:
 
     cpu: Duration | None = setting(
         None,
-        help="processor time of one process; then XCPU, and KILL a second later",
+        help="CPU time of one process; at the limit SIGXCPU, and SIGKILL one second later",
         source="RLIMIT_CPU",
         unit="seconds",
         low=1,
@@ -236,19 +253,24 @@ class ProgramLimits:
     )
     processes: int | None = setting(
         None,
-        help="processes of the program's user, all together; root has no limit",
+        help="total processes of the program's user; no limit for root",
         source="RLIMIT_NPROC",
         unit="processes",
         low=1,
         high=1_000_000,
     )
     file_size: Size | None = setting(
-        None, help="the largest file it may write", source="RLIMIT_FSIZE", unit="bytes", low=0, high=1024 * 1024 * MIB
+        None,
+        help="maximum size of a file that it writes",
+        source="RLIMIT_FSIZE",
+        unit="bytes",
+        low=0,
+        high=1024 * 1024 * MIB,
     )
     wall: Duration | None = setting(
         None,
-        help="time until its process group gets TERM, and KILL 5 seconds later",
-        source="xinetd has none; systemd.service(5), RuntimeMaxSec",
+        help="run time after which its process group gets SIGTERM, and SIGKILL 5 seconds later",
+        source="systemd.service(5), RuntimeMaxSec; xinetd has no such limit",
         unit="seconds",
         low=0.001,
         high=7 * 86_400,
@@ -259,10 +281,10 @@ class ProgramLimits:
 class FramingSettings:
     """[service.NAME] framing = { ... }; which key goes with which type is sockd.config_framing's business."""
 
-    type: FramingName | None = setting(None, help="its name", source="")
+    type: FramingName | None = setting(None, help="type of framing", source="")
     max: Size | None = setting(
         None,
-        help="longest payload, in the place of max_frame",
+        help="maximum payload size; replaces max_frame",
         source="",
         unit="bytes",
         low=1,
@@ -270,64 +292,66 @@ class FramingSettings:
     )
     ending: LineEnding | None = setting(
         None,
-        help="line: what replies end in; same answers each line in kind",
+        help='line: line ending of replies; "same" repeats the ending of the line received',
         source="default lf: RFC 9112 2.2",
     )
-    delimiter: str | None = setting(None, help="delimiter: what ends a frame, 1 to 8 bytes of UTF-8", source="")
+    delimiter: str | None = setting(None, help="delimiter: text that ends a frame, 1 to 8 bytes of UTF-8", source="")
     width: int | None = setting(
-        None, help="prefix: bytes of the length, 1, 2, 3, 4 or 8", source="", unit="bytes", low=1, high=8
+        None, help="prefix: size of the length field, 1, 2, 3, 4 or 8", source="", unit="bytes", low=1, high=8
     )
     order: ByteOrder | None = setting(
-        None, help="prefix: which byte of the length comes first", source="default big: network byte order"
+        None, help="prefix: byte order of the length field", source="default big: network byte order"
     )
-    includes_header: bool | None = setting(None, help="prefix: the length counts its own bytes", source="")
+    includes_header: bool | None = setting(None, help="prefix: the length includes the length field itself", source="")
     mixed: bool | None = setting(
-        None, help="octet-count: a frame that begins with no digit is a line", source="RFC 6587 3.4.2"
+        None, help="octet-count: a frame that does not begin with a digit is a line", source="RFC 6587 3.4.2"
     )
     size: Size | None = setting(
-        None, help="fixed: bytes of every frame", source="", unit="bytes", low=1, high=1024 * MIB
+        None, help="fixed: size of every frame", source="", unit="bytes", low=1, high=1024 * MIB
     )
-    format: str | None = setting(None, help='record: as of Python\'s struct module, such as "!IHd"', source="FAQ II.15")
+    format: str | None = setting(
+        None, help='record: format of Python\'s struct module, such as "!IHd"', source="FAQ II.15"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceSettings:
     """[service.NAME]; None means: as the handler's own Service says, else the default."""
 
-    handler: str | None = setting(None, help="module:attribute", source="")
+    handler: str | None = setting(None, help="Python handler, as module:attribute", source="")
     builtin: str | None = setting(
         None,
-        help="upper, echo, discard, chargen, qotd, systat, daytime, time or metrics",
+        help="built-in service: upper, echo, discard, chargen, qotd, systat, daytime, time or metrics",
         source="FAQ App. A, RFC 862 to RFC 868",
     )
     exec: tuple[str, ...] | None = setting(
-        None, help="a program and its arguments, started for each connection", source="inetd(8), nowait"
+        None, help="program and arguments, started for each connection", source="inetd(8), nowait"
     )
     user: str | None = setting(
-        None, help="whom a program runs as; only a daemon that stays root has a choice", source=""
+        None, help="user that the program runs as; only a daemon that stays root can switch users", source=""
     )
-    group: str | None = setting(None, help="its group, in place of the user's own", source="")
+    group: str | None = setting(None, help="group that the program runs as; unset: the user's own", source="")
     environment: tuple[str, ...] | None = setting(
         None,
-        help="what a program gets besides the connection's variables: NAME is kept, NAME=value is set",
-        source="default PATH alone: the daemon's environment is nobody else's business",
+        help="environment of a program besides the connection's variables: NAME is passed on, NAME=value is set",
+        source="default PATH only: the daemon's environment is not for programs to see",
     )
     stderr: str | None = setting(
         None,
-        help="where a program's standard error goes: log, socket, null or the absolute path of a file",
-        source="default log: inetd's own, the socket, shows errors to the client",
+        help="destination of the program's standard error: log, socket, null or the absolute path of a file",
+        source="default log: the default of inetd, the socket, shows errors to the client",
     )
-    limits: ProgramLimits | None = setting(None, help="limits of a program", source="")
-    relay: RelaySettings | None = setting(None, help="each connection is connected to a target", source="FAQ III.5")
+    limits: ProgramLimits | None = setting(None, help="resource limits of the program", source="")
+    relay: RelaySettings | None = setting(None, help="forward each connection to a target", source="FAQ III.5")
     socks: SocksSettings | None = setting(
-        None, help="a SOCKS server, which connects on behalf of its clients", source="RFC 1928, RFC 1929, FAQ III.2"
+        None, help="SOCKS server, which connects on behalf of its clients", source="RFC 1928, RFC 1929, FAQ III.2"
     )
     metrics: bool | None = setting(
-        None, help='true: the daemon\'s numbers, as pages over HTTP; the same as builtin = "metrics"', source=""
+        None, help='true: serve the daemon\'s metrics over HTTP; the same as builtin = "metrics"', source=""
     )
     max_instances: int | None = setting(
         None,
-        help="programs that run at once, for all listeners; then it is as at_limit says",
+        help="maximum programs running at once, for all listeners; at the maximum, at_limit applies to new connections",
         source="default 64: systemd.socket(5), MaxConnections",
         unit="programs",
         low=1,
@@ -335,15 +359,15 @@ class ServiceSettings:
     )
     blocking: bool | None = setting(
         None,
-        help="the handler, a function, may block: it runs in one of [daemon] threads",
-        source="default false: a function is called in the loop",
+        help="the handler is a function that may block: run it in one of the [daemon] threads",
+        source="default false: a function is called in the event loop",
     )
     framing: FramingName | FramingSettings | None = setting(
-        None, help="how the stream is cut into frames: a name, or a table with more", source=""
+        None, help="how the stream is split into frames: a name, or a table with options", source=""
     )
     max_frame: Size | None = setting(
         None,
-        help="longest frame, its delimiter not counted; longer ones end the connection",
+        help="maximum frame size, without delimiter; a longer frame closes the connection",
         source="default 64 KiB: asyncio's StreamReader limit",
         unit="bytes",
         low=1,
@@ -351,7 +375,7 @@ class ServiceSettings:
     )
     idle_timeout: Duration | None = setting(
         None,
-        help="a connection on which nothing moves for so long is closed",
+        help="close a connection after this time without traffic",
         source="default 15 minutes: FAQ II.8",
         unit="seconds",
         low=0.001,
@@ -359,7 +383,7 @@ class ServiceSettings:
     )
     frame_timeout: Duration | None = setting(
         None,
-        help="a frame that is not whole so long after its first byte ends the connection",
+        help="close a connection if a frame is not complete this long after its first byte",
         source="default 1 minute: nginx client_header_timeout",
         unit="seconds",
         low=0.001,
@@ -367,7 +391,7 @@ class ServiceSettings:
     )
     write_timeout: Duration | None = setting(
         None,
-        help="unsent bytes of which the peer takes none for so long end the connection",
+        help="close a connection if the peer takes none of the pending output for this time",
         source="default 1 minute: nginx send_timeout",
         unit="seconds",
         low=0.001,
@@ -375,7 +399,7 @@ class ServiceSettings:
     )
     linger_timeout: Duration | None = setting(
         None,
-        help="after our last byte, how long the peer's bytes are discarded until its end of file",
+        help="after the last byte sent, how long to discard input while waiting for the peer's end of file",
         source="default 5 seconds: nginx lingering_timeout; FAQ II.5",
         unit="seconds",
         low=0,
@@ -383,12 +407,12 @@ class ServiceSettings:
     )
     goodbye: str | None = setting(
         None,
-        help="a last frame for every connection that a stop, or a listener's removal, ends",
-        source="421 of RFC 5321, 3.8; default none",
+        help="last frame sent to each connection that a graceful stop, or removal of its listener, closes",
+        source="RFC 5321, 3.8, reply 421; default none",
     )
     high_water: Size | None = setting(
         None,
-        help="unsent bytes at which a connection is no longer read",
+        help="pending output at which reading from a connection pauses",
         source="default 64 KiB: asyncio's transports",
         unit="bytes",
         low=1,
@@ -396,14 +420,14 @@ class ServiceSettings:
     )
     max_buffer: Size | None = setting(
         None,
-        help="unsent bytes of one connection past which it is closed",
-        source="default 256 MiB: a large reply, not a leak",
+        help="pending output above which a connection is closed",
+        source="default 256 MiB: enough for a large reply, but stops a leak",
         unit="bytes",
         low=1,
         high=1024 * 1024 * MIB,
     )
     max_connections: int | None = setting(
-        None, help="open at once, through all listeners", source="", unit="connections", low=1, high=1_000_000
+        None, help="maximum open connections, for all listeners", source="", unit="connections", low=1, high=1_000_000
     )
 
     @property

@@ -75,7 +75,8 @@ def test_a_program_has_defaults_of_its_own():
 
 def test_each_key_is_explained_once():
     text = dump(Settings(listen=ONE.listen * 3))
-    assert text.count("# completed connections that may wait for accept\n# 1 to 65535 connections; ") == 1
+    explained = "# length of the accept queue: established connections waiting for accept\n# 1 to 65535 connections; "
+    assert text.count(explained) == 1
     assert text.count("backlog = 4096\n") == 3
 
 
@@ -83,7 +84,7 @@ def test_a_table_of_a_listener_stands_in_one_line_and_is_explained():
     rate = RateSettings(connections=3, per=Duration(0.5), burst=7)
     text = dump(Settings(listen=(ListenSettings(address="tcp://:1", service="upper", rate=rate),)))
     assert '\nrate = { connections = 3, per = "500ms", burst = 7 }\n' in text
-    assert "\n#   burst: at once, after a silence; 1 to 1000000\nrate = " in text
+    assert "\n#   burst: connections that one source may open at once, after a pause; 1 to 1000000\nrate = " in text
 
 
 def test_texts_that_need_care_read_back():
