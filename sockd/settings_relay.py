@@ -19,8 +19,8 @@ class CheckSettings:
 
     interval: Duration = setting(
         Duration(10),
-        help="between two connections of a check to the same target, which are closed as soon as they stand",
-        source="HAProxy, inter, has 2 s; nginx asks only its clients' connections",
+        help="time between two checks of a target; each check connects and closes at once",
+        source="HAProxy, inter, has 2 s; nginx checks targets only by its clients' connections",
         unit="seconds",
         low=0.1,
         high=86_400,
@@ -32,37 +32,39 @@ class RelaySettings:
     """relay = { ... } of a service: each connection is connected to a target."""
 
     to: tuple[str, ...] = setting(
-        (), help="the targets: tcp://host:port or unix:/path; all addresses of a name are tried", source="FAQ III.5"
+        (),
+        help="list of targets: tcp://host:port or unix:/path; all addresses of a host name are tried",
+        source="FAQ III.5",
     )
     balance: Balance = setting(
         "round-robin",
-        help="which target is first: the next one, the one with the fewest connections, or whichever answers first",
+        help="which target to try first: the next in turn, the one with the fewest connections, or the first to answer",
         source="RFC 8305 for the race",
     )
     proxy_header: HeaderVersion | None = setting(
         None,
-        help="tell the target the client's address, before the client's first byte, by a PROXY header",
+        help="send the client's address to the target in a PROXY header, before the client's first byte",
         source="doc/proxy-protocol.txt of HAProxy",
     )
     via: str | None = setting(
-        None, help="reach the targets through a SOCKS server: socks5://host:port or socks5://user@host:port", source=""
+        None, help="connect to targets through a SOCKS server: socks5://host:port or socks5://user@host:port", source=""
     )
     via_password: str | None = setting(
         None,
-        help="absolute path of a file whose first line is the user's password there; read before rights are dropped",
+        help="absolute path of a file with the SOCKS password in its first line; read before privileges are dropped",
         source="RFC 1929",
     )
     connect_timeout: Duration = setting(
         Duration(10),
-        help="for everything from the client's connection to the target's, all targets that are tried together",
-        source="a SYN is repeated after 1, 3 and 7 s (tcp(7))",
+        help="time limit for connecting to a target, counted from the client's connection, for all attempts together",
+        source="a SYN is retransmitted after 1, 3 and 7 s (tcp(7))",
         unit="seconds",
         low=0.1,
         high=600,
     )
     half_close_timeout: Duration = setting(
         Duration(60),
-        help="once one side has sent its end of file, how long the other may say nothing",
+        help="after an end of file from one side, how long the other side may be idle",
         source="FAQ II.6; HAProxy, timeout client-fin and server-fin",
         unit="seconds",
         low=0.1,
@@ -70,13 +72,13 @@ class RelaySettings:
     )
     retry_after: Duration = setting(
         Duration(10),
-        help="how long a target that could not be connected to is left aside; with check, until a check reaches it",
+        help="how long to skip a target after a failed connection attempt; with check, until a check succeeds",
         source="nginx, fail_timeout",
         unit="seconds",
         low=0.1,
         high=86_400,
     )
-    check: CheckSettings | None = setting(None, help="connect to each target from time to time", source="")
+    check: CheckSettings | None = setting(None, help="check each target periodically, by connecting to it", source="")
 
 
 DEFAULT_MAX_RELAYED = 4096
