@@ -15,58 +15,60 @@ class SocksSettings:
 
     users: str | None = setting(
         None,
-        help="absolute path of the users' file, NAME:HASH a line; with it every client must log in, which only "
-        "SOCKS 5 can; unset: nobody needs to",
-        source="RFC 1929; sockctl password makes a line",
+        help="absolute path of a user file with lines NAME:HASH; if set, every client must log in, which only SOCKS 5 "
+        "supports; unset: no login",
+        source="RFC 1929; sockctl password prints such a line",
     )
     allow: tuple[str, ...] = setting(
         (),
-        help='only what one of these rules matches is connected to: "[from NETWORK] [user NAME] [to] WHERE[:PORTS]"; '
-        "unset: everything that is public",
+        help='rules that allow a destination: "[from NETWORK] [user NAME] [to] WHERE[:PORTS]"; all others are refused; '
+        "unset: all public addresses",
         source="docs/socks.md",
     )
     deny: tuple[str, ...] = setting(
-        (), help="what one of these rules matches is not, whatever allows it", source="docs/socks.md"
+        (),
+        help="rules that deny a destination, in the same form; deny takes precedence over allow",
+        source="docs/socks.md",
     )
     source: str | None = setting(
         None,
-        help="our own address that connections leave from; unset: the system's choice",
+        help="local source address of outgoing connections; unset: chosen by the system",
         source="FAQ III.6",
     )
     negotiation_timeout: Duration = setting(
         Duration(10),
-        help="from the connection to the whole request, password included",
-        source="a few round trips of a slow network, and what a hash takes",
+        help="time limit from the connection to the complete request, including login",
+        source="a few round trips on a slow network, plus the time of a password hash",
         unit="seconds",
         low=0.1,
         high=600,
     )
     connect_timeout: Duration = setting(
         Duration(30),
-        help="for the name's look-up and all attempts to connect together; for the peer of a BIND as well",
-        source="FAQ III.5; the four SYNs of Linux that come within it",
+        help="time limit for name resolution and all connection attempts together; also for the peer of a BIND",
+        source="FAQ III.5; Linux retransmits a SYN four times in this time",
         unit="seconds",
         low=0.1,
         high=600,
     )
     idle_timeout: Duration = setting(
         Duration(3600),
-        help="a connection that was made for a client and on which nothing moves for so long is closed",
-        source="HAProxy, timeout tunnel: people leave their shells open",
+        help="close a connection made for a client after this time without traffic",
+        source="HAProxy, timeout tunnel; interactive shells stay open while idle",
         unit="seconds",
         low=0.1,
         high=7 * 86_400,
     )
     half_close_timeout: Duration = setting(
         Duration(60),
-        help="once one side has sent its end of file, how long the other may say nothing",
+        help="after an end of file from one side, how long the other side may be idle",
         source="FAQ II.6; HAProxy, timeout client-fin",
         unit="seconds",
         low=0.1,
         high=86_400,
     )
-    udp: bool = setting(True, help="whether UDP ASSOCIATE is served", source="RFC 1928, section 7")
-    bind: bool = setting(True, help="whether BIND is served", source="RFC 1928, section 4")
+    udp: bool = setting(True, help="serve UDP ASSOCIATE", source="RFC 1928, section 7")
+    bind: bool = setting(True, help="serve BIND", source="RFC 1928, section 4")
 
 
 DEFAULT_MAX_CLIENTS = 4096
