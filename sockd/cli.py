@@ -74,38 +74,38 @@ def make_parser() -> argparse.ArgumentParser:
     """Make the parser of the command line; the man pages and the completions are made from it."""
     parser = _Parser(
         prog="sockd",
-        description="Serve small network services: a function answers a line.",
-        epilog="Runs in the background, and returns once it serves. Without --config: ./sockd.toml, else "
-        "/etc/sockd/sockd.toml, else, with --foreground, a built-in example.",
+        description="Serve small network services: a function returns the reply to a line.",
+        epilog="Without --foreground, sockd goes to the background and the command returns once it serves. Without "
+        "--config, it reads ./sockd.toml, else /etc/sockd/sockd.toml, else, with --foreground, a built-in example.",
         allow_abbrev=False,
     )
     add = parser.add_argument
     add("-c", "--config", metavar="FILE", help="read this configuration")
     add("-f", "--foreground", action="store_true", help="stay in the foreground and log to standard error")
-    add("-u", "--user", metavar="USER", help="serve as this user once everything is bound")
-    add("-g", "--group", metavar="GROUP", help="and as this group, in place of the user's own")
-    add("--chroot", metavar="FOLDER", help="have this folder for the whole file system while serving")
-    add("--pidfile", metavar="FILE", help="lock this file against a second daemon, and put the pid into it")
+    add("-u", "--user", metavar="USER", help="switch to this user after binding")
+    add("-g", "--group", metavar="GROUP", help="switch to this group instead of the user's own")
+    add("--chroot", metavar="DIR", help="use this directory as the root directory while serving (chroot(2))")
+    add("--pidfile", metavar="FILE", help="write the pid to this file and lock it against a second daemon")
     add(
         "-l",
         "--listen",
         metavar="ADDRESS=SERVICE",
         action="append",
         default=[],
-        help="serve SERVICE (a built-in or module:attribute) on ADDRESS; repeatable, needs no file",
+        help="serve SERVICE (a built-in service or module:attribute) on ADDRESS; repeatable, no configuration needed",
     )
     add(
         "--inetd",
         metavar="SERVICE",
-        help="serve what standard input is: a connection, a listening socket, a datagram socket, a pipe, a terminal",
+        help="serve standard input: a connection, a listening socket, a datagram socket, a pipe or a terminal",
     )
-    add("-t", "--check", action="store_true", help="check the configuration and the handlers, bind nothing")
-    add("-T", "--print", dest="show", action="store_true", help="check, and print the effective configuration")
-    add("--multiplexer", metavar="NAME", help="auto, epoll, poll or select")
-    add("--log-level", metavar="LEVEL", help="debug, info, warning or error")
-    add("--log-format", metavar="FORMAT", help="text or json")
-    add("--reload", action="store_true", help="start again when a source file changes (development)")
-    add("--trace", action="store_true", help="log each frame as it passes, with its content (development)")
+    add("-t", "--check", action="store_true", help="check the configuration and the handlers without binding anything")
+    add("-T", "--print", dest="show", action="store_true", help="check, then print the effective configuration")
+    add("--multiplexer", metavar="NAME", help="I/O multiplexer: auto, epoll, poll or select")
+    add("--log-level", metavar="LEVEL", help="minimum severity to log: debug, info, warning or error")
+    add("--log-format", metavar="FORMAT", help="format of the log: text or json")
+    add("--reload", action="store_true", help="restart when a source file changes (development)")
+    add("--trace", action="store_true", help="log each frame with its content (development)")
     add("-V", "--version", action="version", version=f"sockd {version('sockd')}")
     return parser
 
