@@ -132,7 +132,7 @@ def _import(arguments: argparse.Namespace) -> int:
     sys.stdout.flush()
     for note in result.notes:
         print(f"{PROGRAM}: {_printable(note)}", file=sys.stderr)
-    counts = f"{result.served} services; as comments {result.left_out} left out, {result.disabled} disabled"
+    counts = f"{result.served} services; commented out: {result.left_out} left out, {result.disabled} disabled"
     print(f"{PROGRAM}: {counts}", file=sys.stderr)
     if not result.served:
         remedy = "; --all takes what is disabled" if result.disabled else ""
@@ -236,15 +236,15 @@ def _introduce(sock: socket.socket, address: Address, *, version: int) -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of the command line; the man pages and the completions are made from it."""
-    parser = _Parser(prog=PROGRAM, description="The tool beside sockd.", allow_abbrev=False)
+    parser = _Parser(prog=PROGRAM, description="Client and administration tool for sockd.", allow_abbrev=False)
     parser.add_argument("-V", "--version", action=_Version, nargs=0, help="print the version and exit")
     verbs = parser.add_subparsers(metavar="VERB", required=True, dest="verb")
     verb = verbs.add_parser(
         "connect",
-        help="talk to a service: standard input to it, its answers to standard output",
-        description="Connect to ADDRESS and copy standard input to it and what it sends to standard output. "
-        "A stream's sending side is shut down at the end of input and the answer read to its end. "
-        "For udp and unixgram each line is one datagram, and an answer to each is waited for.",
+        help="connect standard input and output to a service",
+        description="Connect to ADDRESS, send standard input to it, and write its replies to standard output. "
+        "On a stream, the sending side is shut down at the end of input, and replies are read until end of file. "
+        "For udp and unixgram, each line is one datagram, and a reply to each is awaited.",
         allow_abbrev=False,
     )
     verb.add_argument(
@@ -258,44 +258,48 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="TIME",
         type=_timeout,
         default=DEFAULT_TIMEOUT,
-        help="to connect, all addresses of a name together, and for udp and unixgram also for the last answers "
-        "(%(default)s)",
+        help="time limit for connecting, for all addresses of a name together; for udp and unixgram, also for the last "
+        "replies (%(default)s)",
     )
     verb.add_argument(
         "--proxy-header",
         choices=("v1", "v2"),
-        help="begin with a PROXY header of this version, as a proxy does",
+        help="send a PROXY header of this version first, as a proxy does",
     )
     verb.add_argument(
         "--via",
         metavar="SERVER",
         type=_via,
-        help="connect through a SOCKS server, socks5://host:port or socks5://user@host:port, which looks the name up",
+        help="connect through this SOCKS server, socks5://host:port or socks5://user@host:port; it resolves the name",
     )
     verb.add_argument(
         "--via-password",
         metavar="FILE",
-        help=f"whose first line is the user's password there (else {PASSWORD_VARIABLE} in the environment, "
-        "else it is asked for)",
+        help=f"read the SOCKS password from the first line of FILE (default: {PASSWORD_VARIABLE} in the environment, "
+        "else prompt for it)",
     )
-    verb.add_argument("--tls", action="store_true", help="encrypt, and check the server's certificate and its name")
-    verb.add_argument("--ca", metavar="FILE", help="who vouches for it (PEM), in place of the system's authorities")
-    verb.add_argument("--server-name", metavar="NAME", help="the name in its certificate, if not that in ADDRESS")
-    verb.add_argument("--cert", metavar="FILE", help="our own certificate (PEM), for a server that wants one")
-    verb.add_argument("--key", metavar="FILE", help="its key, where it has a file of its own")
-    verb.add_argument("--insecure", action="store_true", help="take any certificate for the server's: test alone")
+    verb.add_argument("--tls", action="store_true", help="use TLS, and verify the server's certificate and its name")
+    verb.add_argument("--ca", metavar="FILE", help="CA certificates (PEM) to trust instead of the system's")
+    verb.add_argument(
+        "--server-name",
+        metavar="NAME",
+        help="name expected in the server's certificate, if it differs from the host in ADDRESS",
+    )
+    verb.add_argument("--cert", metavar="FILE", help="client certificate (PEM), for a server that requires one")
+    verb.add_argument("--key", metavar="FILE", help="private key of the client certificate, if in a separate file")
+    verb.add_argument("--insecure", action="store_true", help="do not verify the server's certificate (testing only)")
     verb.add_argument(
         "--source",
         metavar="HOST",
         type=_host,
-        help="connect from this address of ours, in numbers; the port stays the system's to choose",
+        help="local IP address to connect from; the system chooses the port",
     )
     verb = verbs.add_parser(
         "selftest",
-        help="try on this host what the socket FAQ asks of a server",
-        description="Start a daemon on loopback, try each question of the Unix socket FAQ that needs no root against "
-        "it, and print one line a question: what was seen, and ok, failed or skipped. Takes about ten seconds. "
-        "The exit code is 1 when a check failed.",
+        help="test on this host what the Unix socket FAQ requires of a server",
+        description="Start a daemon on loopback and test it against each question of the Unix socket FAQ that does not "
+        "need root. Print one line per question: the observation, and ok, failed or skipped. Takes about ten seconds. "
+        "The exit code is 1 if a check failed.",
         allow_abbrev=False,
     )
     verb.add_argument(
@@ -303,7 +307,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="QUESTION",
         nargs="*",
         type=_row,
-        help="only these, such as II.17 or IV.4; all of them if none is given",
+        help="run only these checks, such as II.17 or IV.4; default: all",
     )
     _add_bind(verbs)
     _add_import(verbs)
@@ -315,24 +319,28 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_bind(verbs: argparse._SubParsersAction[_Parser]) -> None:
     verb = verbs.add_parser(
         "bind",
-        help="bind addresses, drop root's rights, and execute a program with the sockets",
-        usage="sockctl bind [--user USER] [--group GROUP] [--chroot FOLDER] [--stdin]\n"
-        "                    [NAME=]ADDRESS... -- PROGRAM [WORD...]",
-        description="Bind every ADDRESS, take on USER for good, and execute PROGRAM in place of this process: the "
-        "sockets are its descriptors from 3 on, as sd_listen_fds(3) has them (LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES), "
-        "or with --stdin the only one is its standard input.",
+        help="bind addresses, drop root privileges, and execute a program with the sockets",
+        usage="sockctl bind [--user USER] [--group GROUP] [--chroot DIR] [--stdin]\n"
+        "                    [NAME=]ADDRESS... -- PROGRAM [ARG...]",
+        description="Bind every ADDRESS, switch to USER permanently, and replace this process with PROGRAM. It "
+        "inherits the sockets as descriptors 3 and up, as in sd_listen_fds(3) (LISTEN_FDS, LISTEN_PID, "
+        "LISTEN_FDNAMES); with --stdin, it gets the only socket as standard input.",
         allow_abbrev=False,
     )
-    verb.add_argument("-u", "--user", metavar="USER", help="name or number; root stays root only with --user root")
-    verb.add_argument("-g", "--group", metavar="GROUP", help="in place of the user's own")
-    verb.add_argument("--chroot", metavar="FOLDER", help="the program's root folder, in which it is looked for")
-    verb.add_argument("--stdin", action="store_true", help="pass the one socket as standard input")
+    verb.add_argument(
+        "-u", "--user", metavar="USER", help="user to switch to, by name or number; to stay root, give --user root"
+    )
+    verb.add_argument("-g", "--group", metavar="GROUP", help="group to switch to, instead of the user's own")
+    verb.add_argument(
+        "--chroot", metavar="DIR", help="root directory for PROGRAM (chroot(2)), which is looked up inside it"
+    )
+    verb.add_argument("--stdin", action="store_true", help="pass the only socket as standard input")
     verb.add_argument(
         "addresses",
         metavar="[NAME=]ADDRESS",
         type=_named_address,
         nargs="+",
-        help="tcp://host:port, udp://host:port, unix:/path or unixgram:/path; NAME is its LISTEN_FDNAMES",
+        help="tcp://host:port, udp://host:port, unix:/path or unixgram:/path; NAME is its name in LISTEN_FDNAMES",
     )
 
 
@@ -341,35 +349,35 @@ def _add_import(verbs: argparse._SubParsersAction[_Parser]) -> None:
 
     verb = verbs.add_parser(
         "import",
-        help="print the sockd.toml that does what inetd.conf or xinetd.conf does",
-        description="Read inetd.conf, xinetd.conf and folders of them, print the sockd.toml that does the same, and "
-        "name on standard error, with file and line, what has no equivalent; there it is a comment too. Run it on the "
-        "host that shall serve: a service that sockd would not take there becomes a comment. "
-        "The exit code is 78 when nothing is left to serve.",
+        help="convert inetd.conf or xinetd.conf to sockd.toml",
+        description="Read inetd.conf, xinetd.conf or directories of such files, and print an equivalent sockd.toml. "
+        "Settings without an equivalent are reported on standard error with file and line, and written as comments. "
+        "Run it on the host that will serve: services that sockd would not accept there become comments. "
+        "The exit code is 78 if no service is left.",
         allow_abbrev=False,
     )
     verb.add_argument(
-        "files", metavar="FILE", nargs="+", help="a file, or a folder such as /etc/xinetd.d; includes are followed"
+        "files", metavar="FILE", nargs="+", help="a file, or a directory such as /etc/xinetd.d; includes are followed"
     )
     verb.add_argument(
         "--format",
         choices=FORMATS,
         default="auto",
-        help="whose inetd.conf it is, which decides the families of tcp and udp: openbsd (Debian), inetutils or bsd "
-        "(FreeBSD, NetBSD); or xinetd (auto: xinetd by its words, else openbsd)",
+        help="dialect of inetd.conf, which defines the address families of tcp and udp: openbsd (Debian), inetutils or "
+        "bsd (FreeBSD, NetBSD); or xinetd (auto: xinetd if its keywords are found, else openbsd)",
     )
-    verb.add_argument("--all", action="store_true", help="also serve what is disabled")
+    verb.add_argument("--all", action="store_true", help="also convert disabled services")
 
 
 def _add_password(verbs: argparse._SubParsersAction[_Parser]) -> None:
     verb = verbs.add_parser(
         "password",
-        help="make a line of the file of users that a SOCKS server reads",
-        description="Ask for a password, twice on a terminal, else on one line of standard input, and print "
-        "USER:HASH, by scrypt with a salt of its own, for the file that socks = { users = ... } names.",
+        help="create a line for the user file of a SOCKS server",
+        description="Read a password, on a terminal twice, else from one line of standard input, and print "
+        "USER:HASH for the file named by socks = { users = ... }. The hash is scrypt with a random salt.",
         allow_abbrev=False,
     )
-    verb.add_argument("user", metavar="USER", help="the name with which a client logs in")
+    verb.add_argument("user", metavar="USER", help="name that the client logs in with")
 
 
 class _Version(argparse.Action):

@@ -66,7 +66,7 @@ def no_access_rules():
 
 
 def counts(text):
-    return text.replace(" served, ", " services; as comments ")
+    return text.replace(" served, ", " services; commented out: ")
 
 
 def as_seen(text, path):

@@ -23,7 +23,7 @@ def test_what_xinetd_ships(run, sockctl, sockd, tmp_path):
         pytest.skip("package xinetd is missing; tests/interop/install unpacks it")
     as_shipped = run(sockctl, "import", SHIPPED)
     assert as_shipped.returncode == EX_CONFIG  # everything is disabled
-    assert b"as comments 0 left out, 17 disabled" in as_shipped.stderr
+    assert b"commented out: 0 left out, 17 disabled" in as_shipped.stderr
     done = run(sockctl, "import", "--all", SHIPPED)
     assert done.returncode == 0
     toml = tomllib.loads(done.stdout.decode())
@@ -56,7 +56,7 @@ def test_what_an_inetd_makes_where_none_was(run, sockctl, sockd, tmp_path, packa
     path.write_text(written)
     as_shipped = run(sockctl, "import", path)
     assert as_shipped.returncode == EX_CONFIG
-    assert f"as comments 0 left out, {len(services)} disabled".encode() in as_shipped.stderr
+    assert f"commented out: 0 left out, {len(services)} disabled".encode() in as_shipped.stderr
     done = run(sockctl, "import", "--all", path)
     assert done.returncode == 0
     assert [listen["address"] for listen in tomllib.loads(done.stdout.decode())["listen"]] == services
