@@ -31,16 +31,16 @@ LONGEST_INTERVAL_SECONDS = 3600
 LEVELS = ("debug", "info", "warning", "error")
 
 _HELP = {
-    "status": "print how the daemon does: listeners, services, the last reload",
+    "status": "print the state of the daemon: listeners, services, last reload",
     "connections": "list the connections",
-    "close": "end a connection in order",
-    "drain": "take a listener out of service: its queue is emptied, its connections end in order",
-    "reload": "have the daemon serve by its configuration as it is now",
-    "plan": "tell what a reload with this configuration would keep, add and remove, and what cannot be",
-    "upgrade": "start the program anew, and have the new process go on with listeners and connections",
-    "stop": "stop the daemon in order",
-    "top": "show what goes on, again and again: listeners, services, the busiest connections (needs sockd[top])",
-    "log-level": "set the least severe event that is logged, until the next start",
+    "close": "close a connection gracefully",
+    "drain": "drain a listener: accept queued clients, then close it and its connections gracefully",
+    "reload": "reload the configuration",
+    "plan": "show what a reload with this configuration would keep, add and remove, and what is impossible",
+    "upgrade": "start a new process and hand listeners and connections over to it",
+    "stop": "stop the daemon gracefully",
+    "top": "show a live view of listeners, services and the busiest connections (needs sockd[top])",
+    "log-level": "set the minimum severity to log, until the next reload or start",
 }
 VERBS = tuple(_HELP)
 
@@ -50,19 +50,21 @@ def add_verbs(verbs: argparse._SubParsersAction[Any]) -> None:
     for name, text in _HELP.items():
         verb = verbs.add_parser(name, help=text, description=_description(name, text), allow_abbrev=False)
         verb.add_argument(
-            "--control", metavar="PATH", help=f"the daemon's control socket (the configuration's, else {DEFAULT_PATH})"
+            "--control",
+            metavar="PATH",
+            help=f"the daemon's control socket (default: from the configuration, else {DEFAULT_PATH})",
         )
         if name != "top":
-            verb.add_argument("--json", action="store_true", help="print the answer as JSON, for programs")
+            verb.add_argument("--json", action="store_true", help="print the result as JSON")
         if name == "close":
-            verb.add_argument("id", metavar="ID", type=int, help="of sockctl connections")
+            verb.add_argument("id", metavar="ID", type=int, help="connection id, as in sockctl connections")
         elif name == "top":
-            verb.add_argument("--interval", metavar="TIME", type=_interval, default="2s", help="between looks (2s)")
-            verb.add_argument("--times", metavar="COUNT", type=int, help="look so many times (until Ctrl-C)")
+            verb.add_argument("--interval", metavar="TIME", type=_interval, default="2s", help="refresh interval (2s)")
+            verb.add_argument("--times", metavar="COUNT", type=int, help="number of refreshes (until Ctrl-C)")
         elif name == "drain":
-            verb.add_argument("listener", metavar="LISTENER", help="its address, as sockctl status prints it")
+            verb.add_argument("listener", metavar="LISTENER", help="address of the listener, as in sockctl status")
         elif name == "plan":
-            verb.add_argument("file", metavar="FILE", help="a configuration")
+            verb.add_argument("file", metavar="FILE", help="configuration to compare with")
         elif name == "log-level":
             verb.add_argument("level", metavar="LEVEL", choices=LEVELS, help=", ".join(LEVELS))
 
@@ -79,12 +81,12 @@ def _interval(text: str) -> float:
 
 def _description(name: str, text: str) -> str:
     more = {
-        "drain": " The next reload binds it again, if the configuration still has it.",
-        "reload": " A configuration that is wrong changes nothing; the reasons are printed, and "
+        "drain": " The next reload binds the address again if the configuration still has it.",
+        "reload": " If the configuration has errors, nothing changes; the errors are printed, and "
         "the exit code is that of the first one.",
-        "upgrade": " A new process that cannot start, or is not ready in time, changes nothing: the old one serves on, "
+        "upgrade": " If the new process cannot start or is not ready in time, the old one keeps serving; "
         "the reason is printed, and the exit code is that of the new process.",
-        "plan": " Handlers are imported here, not in the daemon. The exit code is 78 when something stands in the way.",
+        "plan": " Handlers are imported by sockctl, not by the daemon. The exit code is 78 if something is impossible.",
     }
     return text[0].upper() + text[1:] + "." + more.get(name, "")
 
