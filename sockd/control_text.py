@@ -36,7 +36,7 @@ def text_of(verb: str, result: Any) -> str:  # noqa: ANN401 - what JSON holds
     if verb == "reload":
         return "\n".join(["reloaded", *_changes(result["changes"])]) + "\n"
     if verb == "upgrade":
-        return f"upgraded: process {result['pid']} serves\n{_moved(result)}\n"
+        return f"upgraded: process {result['pid']} is now serving\n{_moved(result)}\n"
     if verb == "status":
         return "\n".join(_status(result)) + "\n"
     return "\n".join(f"{key.replace('_', ' ')} {_plain(value)}".rstrip() for key, value in result.items()) + "\n"
@@ -44,8 +44,8 @@ def text_of(verb: str, result: Any) -> str:  # noqa: ANN401 - what JSON holds
 
 def _moved(result: Table) -> str:
     moved, stay = result["moved"], result["stay"]
-    text = f"  {moved} connection{'s'[: moved != 1]} went along"
-    return f"{text}, {stay} end{'s'[: stay == 1]} in the old process" if stay else text
+    text = f"  {moved} connection{'s'[: moved != 1]} moved to it"
+    return f"{text}, {stay} stay{'s'[: stay == 1]} in the old process" if stay else text
 
 
 def _plain(value: object) -> str:
@@ -82,12 +82,12 @@ def _status(result: Table) -> Iterator[str]:
     yield f"sockd {result['version']}, pid {result['pid']}, {result['state']} for {duration(result['seconds'])}"
     programs = f", {result['programs']} programs" if result["programs"] else ""
     connections = f"{result['connections']} connection{'s'[: result['connections'] != 1]}"
-    yield f"{connections}{programs}, {size(result['memory'])} in unfinished frames and output"
+    yield f"{connections}{programs}, {size(result['memory'])} buffered"
     yield from _descriptors(result)
     yield from _last_reload(result)
     yield from _last_upgrade(result)
     yield ""
-    head = ("LISTENER", "SERVICE", "CAME", "OPEN", "QUEUE", "LIMIT", "OVERFLOWS")
+    head = ("LISTENER", "SERVICE", "ACCEPTED", "OPEN", "QUEUE", "LIMIT", "OVERFLOWS")
     rows: list[Sequence[object]] = [head]
     for row in result["listeners"]:
         queue = row.get("queue") or {}
@@ -98,9 +98,9 @@ def _status(result: Table) -> Iterator[str]:
         if "problem" in row:
             yield f"{row['address']}  {row['problem']}"
     for address in result["leaving"]:
-        yield f"{address}  being emptied"
+        yield f"{address}  draining"
     yield ""
-    rows = [("SERVICE", "OPEN", "CAME", "FRAMES", "RECEIVED", "SENT", "UNSENT", "ENDED")]
+    rows = [("SERVICE", "OPEN", "ACCEPTED", "FRAMES", "RECEIVED", "SENT", "UNSENT", "CLOSED")]
     for name, one in result["services"].items():
         ended = ", ".join(f"{reason} {count}" for reason, count in one["reasons"].items())
         numbers = (one["open"], one["came"], one["frames"])
@@ -119,9 +119,9 @@ def _last_reload(result: Table) -> Iterator[str]:
     if last is None:
         yield "not reloaded yet"
     elif last["ok"]:
-        yield f"reloaded {last['when']} ({counts['succeeded']} times, {counts['failed']} failed)"
+        yield f"reloaded {last['when']} ({counts['succeeded']} succeeded, {counts['failed']} failed)"
     else:
-        yield f"reload failed {last['when']}; serving by the configuration before it:"
+        yield f"reload failed {last['when']}; the previous configuration stays in effect:"
         for line in last["error"].splitlines():
             yield f"  {line}"
 
@@ -129,17 +129,17 @@ def _last_reload(result: Table) -> Iterator[str]:
 def _last_upgrade(result: Table) -> Iterator[str]:
     last, elders = result["upgrade"], result["elders"]
     if last is not None and not last["ok"]:
-        yield f"upgrade failed {last['when']}; serving on as before:"
+        yield f"upgrade failed {last['when']}; the old process keeps serving:"
         for line in last["error"].splitlines():
             yield f"  {line}"
     if elders:
-        many = elders != 1
-        yield f"{elders} process{'es' if many else ''} of before {'live' if many else 'lives'} on for their connections"
+        text = "processes are still serving their" if elders != 1 else "process is still serving its"
+        yield f"{elders} previous {text} connections"
 
 
 def _connections(result: Sequence[Table]) -> Iterator[str]:
     rows: list[Sequence[object]] = [
-        ("ID", "PEER", "SERVICE", "LISTENER", "STATE", "AGE", "FRAMES", "RECEIVED", "SENT", "UNSENT", "UNFRAMED")
+        ("ID", "PEER", "SERVICE", "LISTENER", "STATE", "AGE", "FRAMES", "RECEIVED", "SENT", "UNSENT", "UNPARSED")
     ]
     for one in result:
         numbers = (one["frames"], size(one["received"]), size(one["sent"]), size(one["unsent"]), size(one["unframed"]))
@@ -157,4 +157,4 @@ def _changes(result: Table) -> Iterator[str]:
     for text in result["impossible"]:
         yield f"  cannot be done     {text}"
     if not rows:
-        yield "  nothing listens"
+        yield "  no listeners"
