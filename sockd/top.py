@@ -81,7 +81,7 @@ def _screen(before: Look, now: Look, height: int) -> RenderableType:
     load = f"{status['connections']} connections  {size(status['memory'])} buffered"
     load += f"  answered in {now.seconds * 1000:.1f} ms"
     last = status["reload"]
-    note = Text("reload failed; sockctl status tells why", style="bold red") if last and not last["ok"] else Text("")
+    note = Text("reload failed; see sockctl status", style="bold red") if last and not last["ok"] else Text("")
     listeners, services = _listeners(before, now, seconds), _services(before, now, seconds)
     used = OWN_LINES + listeners.row_count + services.row_count
     connections = _connections(before, now, seconds, max(FEWEST_ROWS, height - used))
@@ -107,7 +107,7 @@ def _add(table: Table, *cells: str) -> None:
 
 
 def _listeners(before: Look, now: Look, seconds: float) -> Table:
-    table = _table("LISTENER", "SERVICE", "CAME/S", "OPEN", "QUEUE", "OVERFLOWS")
+    table = _table("LISTENER", "SERVICE", "ACCEPTED/S", "OPEN", "QUEUE", "OVERFLOWS")
     came = {row["address"]: row["came"] for row in before.status["listeners"]}
     for row in now.status["listeners"]:
         queue = row.get("queue") or {}
