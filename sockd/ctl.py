@@ -135,7 +135,7 @@ def _import(arguments: argparse.Namespace) -> int:
     counts = f"{result.served} services; commented out: {result.left_out} left out, {result.disabled} disabled"
     print(f"{PROGRAM}: {counts}", file=sys.stderr)
     if not result.served:
-        remedy = "; --all takes what is disabled" if result.disabled else ""
+        remedy = "; use --all to convert disabled services" if result.disabled else ""
         raise ConfigurationError(f"nothing to serve{remedy}")
     return EX_OK
 
@@ -159,7 +159,7 @@ def _connect(arguments: argparse.Namespace) -> int:
     if source is not None and address.path:
         raise UsageError(f"--source {source}: a Unix socket has no source address")
     if arguments.proxy_header is not None and address.scheme in ("udp", "unixgram"):
-        raise UsageError(f"--proxy-header {arguments.proxy_header}: a datagram has no PROXY header")
+        raise UsageError(f"--proxy-header {arguments.proxy_header}: datagrams cannot carry a PROXY header")
     _check_tls(address, arguments)
     if arguments.via is None:
         sock = connect(address, timeout=timeout, source=source)
@@ -183,13 +183,13 @@ def _connect(arguments: argparse.Namespace) -> int:
 def _check_tls(address: Address, arguments: argparse.Namespace) -> None:
     given = [name for name in TLS_OPTIONS if getattr(arguments, name.replace("-", "_"))]
     if given and not arguments.tls:
-        raise UsageError(f"--{given[0]} has a meaning with --tls alone; add it")
+        raise UsageError(f"--{given[0]} requires --tls")
     if arguments.tls and address.scheme in ("udp", "unixgram"):
-        raise UsageError(f"--tls: {address} takes datagrams, and TLS is for streams")
+        raise UsageError(f"--tls: {address} is a datagram address; TLS requires a stream")
     if arguments.tls and address.path and not (arguments.server_name or arguments.insecure):
-        raise UsageError(f"--tls: {address} has no name that a certificate could have; write --server-name NAME")
+        raise UsageError(f"--tls: {address} has no host name to verify; add --server-name NAME")
     if arguments.key and not arguments.cert:
-        raise UsageError("--key: of which certificate? write --cert FILE as well")
+        raise UsageError("--key requires --cert")
 
 
 def _connect_via(address: Address, arguments: argparse.Namespace) -> socket.socket:
@@ -198,12 +198,14 @@ def _connect_via(address: Address, arguments: argparse.Namespace) -> socket.sock
 
     via: Via = arguments.via
     if address.scheme != "tcp":
-        raise UsageError(f"{address}: a SOCKS server connects to tcp:// alone; remove --via")
+        raise UsageError(f"{address}: --via supports only tcp:// addresses")
     password = None
     if via.user is not None:
         password = _password_of(via, arguments.via_password)
     elif arguments.via_password is not None:
-        raise UsageError(f"--via-password {arguments.via_password}: nobody's; write --via socks5://user@host:port")
+        raise UsageError(
+            f"--via-password {arguments.via_password} needs a user in --via, as in socks5://user@host:port"
+        )
     return connect_via(via, address, timeout=arguments.timeout, source=arguments.source, password=password)
 
 
@@ -215,8 +217,8 @@ def _password_of(via: Via, path: str | None) -> str:
     if PASSWORD_VARIABLE in os.environ:
         return os.environ[PASSWORD_VARIABLE]
     if not sys.stdin.isatty():
-        words = f"write --via-password FILE, or set {PASSWORD_VARIABLE}"
-        raise UsageError(f"--via: no password for {via.user}, and no terminal to ask for it; {words}")
+        words = f"use --via-password FILE or set {PASSWORD_VARIABLE}"
+        raise UsageError(f"--via: no password for {via.user}, and no terminal to prompt on; {words}")
     import getpass
 
     return getpass.getpass(f"password of {via.user} at {via.address}: ")
@@ -396,7 +398,9 @@ def _address(text: str) -> Address:
     except AddressError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     if address.scheme == "fd":
-        raise argparse.ArgumentTypeError(f"{text!r}: a descriptor is for sockd to listen on; name what it is bound to")
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: fd: addresses are for sockd listeners only; give the address that the socket is bound to"
+        )
     return address
 
 
@@ -427,7 +431,7 @@ def _host(text: str) -> str:
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no address in numbers") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a numeric IP address") from None
 
 
 def _row(text: str) -> str:
@@ -435,7 +439,7 @@ def _row(text: str) -> str:
 
     rows = [check.row for check in CHECKS]
     if text not in rows:
-        raise argparse.ArgumentTypeError(f"{text!r} is no question; they are {', '.join(rows)}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a question; choose from {', '.join(rows)}")
     return text
 
 

@@ -190,11 +190,11 @@ def ask(path: str, question: Question, *, seconds: float = SECONDS) -> Any:  # n
         except TimeoutError:
             raise TemporaryFault(f"{path}: the daemon did not answer within {seconds:g} s") from None
         except OSError as error:
-            remedy = 'is it running, with [daemon] control = "..."? --control names another socket'
+            remedy = 'is it running, with [daemon] control = "..."? use --control for another socket'
             cause = fault(error, path)
             raise type(cause)(f"{cause}; {remedy}") from None
         except ControlError as error:
-            raise TemporaryFault(f"{path}: {error}; the daemon ended, or something else listens there") from None
+            raise TemporaryFault(f"{path}: {error}; the daemon exited, or another program listens there") from None
     return _result(answer)
 
 

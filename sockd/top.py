@@ -51,7 +51,7 @@ def run(ask: Callable[[str], Any], *, interval: float, times: int | None = None)
         from rich.console import Console
         from rich.live import Live
     except ImportError:
-        raise UsageError("top needs rich, which is not installed; install the extra sockd[top]") from None
+        raise UsageError("top requires the package rich; install sockd[top]") from None
     console = Console()
     before = _look(ask)
     with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:

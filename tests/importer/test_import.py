@@ -199,7 +199,7 @@ def test_nothing_to_serve(tmp_path):
     (tmp_path / "inetd.conf").write_text("#echo stream tcp nowait root internal\n")
     done = run(BIN / "sockctl", "import", "inetd.conf", cwd=tmp_path)
     assert done.returncode == EX_CONFIG
-    assert done.stderr.endswith("nothing to serve; --all takes what is disabled\n")
+    assert done.stderr.endswith("nothing to serve; use --all to convert disabled services\n")
     assert "#service" in done.stdout
 
 

@@ -103,9 +103,9 @@ def test_what_it_says_is_said(socks, steps, words):
     [
         (["--via", "socks4://h:1", "tcp://h:1"], "is no SOCKS server"),
         (["--via", "socks5://alice:secret@h:1", "tcp://h:1"], "has a password, which everybody could read"),
-        (["--via", "socks5://h:1", "unix:/x"], "remove --via"),
+        (["--via", "socks5://h:1", "unix:/x"], "--via supports only tcp://"),
         (["--via", "socks5://alice@h:1", "tcp://h:1"], "no password for alice, and no terminal"),
-        (["--via", "socks5://h:1", "--via-password", "/x", "tcp://h:1"], "nobody's"),
+        (["--via", "socks5://h:1", "--via-password", "/x", "tcp://h:1"], "needs a user in --via"),
         (["--via", "socks5://h:99999", "tcp://h:1"], "99999"),
     ],
 )
