@@ -179,6 +179,7 @@ static void left_behind(void)
     sb_info info;
     sb_set_abort(w->set, gone, SB_REASON_CLOSED);
     CHECK_TEXT(turn(w), "0 closed 2 ");
+    CHECK_TEXT(turn(w), ""); /* its row is free from now on */
     sb_set_abort(w->set, closed, SB_REASON_CLOSED);
     for (int i = 0; i < 2; i++) {
         CHECK_EQ(sb_set_info(w->set, i == 0 ? id : closed, &info), 0);
