@@ -44,8 +44,9 @@ enum {
     SB_TURN_US = 5000,      /* of the caller's time with frames in one turn, for all groups together */
     SB_UNITS = 8192,        /* frames of one group in one turn, however fast its caller was with others */
     SB_UNIT_BYTES = 256,    /* so many bytes count as a frame */
-    SB_FRAME_GUESS = 512,   /* bytes of a frame: what is received for so many frames ... */
+    SB_FRAME_GUESS = 512,   /* bytes of a frame, until some have come: twice as much is received as a connection's share has ... */
     SB_LEAST_RECEIVE = 4096, /* ... but no less than this */
+    SB_REMEMBERED = 65536,  /* frames of which the mean size is known */
     SB_LEAST_RAW = 64,      /* where nothing is framed, a byte may be a frame to the caller */
     SB_SERVED = 4 << 20     /* bytes of what needs no caller in one turn */
 };
@@ -125,6 +126,7 @@ struct share {
     int64_t told_ns;      /* what the caller told of one last */
     int64_t left;         /* units of this turn */
     int64_t units;        /* handed out, until the caller has told what they took */
+    int64_t frames, size; /* of those handed out lately: how many, their bytes */
     int32_t each;         /* frames of one connection in this turn */
     int32_t ready;        /* connections of this turn; 0: the group has none in it */
     int32_t bytes;        /* received for these frames from one connection */
@@ -262,6 +264,8 @@ static inline void sb__share_take(struct share *share, size_t frames, size_t byt
     int64_t units = (int64_t)(frames + bytes / SB_UNIT_BYTES);
     share->units += units;
     share->left -= units;
+    share->frames += (int64_t)frames;
+    share->size += (int64_t)bytes;
 }
 
 /* set_late.c */

@@ -37,12 +37,25 @@ static int count_in(sb_set *set, int group)
     return 1;
 }
 
+/* The mean size of frames; those of long ago count less. */
+static int64_t frame_size(struct share *share)
+{
+    if (share->frames == 0)
+        return SB_FRAME_GUESS;
+    int64_t size = share->size / share->frames + 1;
+    if (share->frames > SB_REMEMBERED) {
+        share->frames /= 2;
+        share->size /= 2;
+    }
+    return size;
+}
+
 static void divide(struct share *share, int groups)
 {
     share->units = 0;
     share->left = within(turn_ns / groups / share->cost_ns, 1, SB_UNITS);
     share->each = (int32_t)within(share->left / share->ready, 1, SB_UNITS);
-    share->bytes = (int32_t)within((int64_t)share->each * SB_FRAME_GUESS, SB_LEAST_RECEIVE, SB_RECEIVE);
+    share->bytes = (int32_t)within(2 * share->each * frame_size(share), SB_LEAST_RECEIVE, SB_RECEIVE);
     share->raw_bytes = (int32_t)within(share->left * SB_UNIT_BYTES / share->ready, SB_LEAST_RAW, SB_RECEIVE);
 }
 
