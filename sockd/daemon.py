@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from sockd import log, log_targets
 from sockd.asked import Asked
-from sockd.capacity import REFUSED, REFUSED_SHARE, room
+from sockd.capacity import PAGE_CONNECTIONS, REFUSED, REFUSED_SHARE, room
 from sockd.control import Control
 from sockd.draining import Drain
 from sockd.errors import ConfigurationError, SockdError, TemporaryFault
@@ -206,7 +206,8 @@ class Daemon:
         self._capacity = room(self._settings, programs=self._executor.most, forwarded=self._forwarding.most)
         defects = Defects(time.monotonic)
         self._connections = ConnectionSet(
-            size=self._capacity,
+            size=self._capacity + PAGE_CONNECTIONS,
+            kept=PAGE_CONNECTIONS,
             memory=self._settings.daemon.max_memory,
             epoll=selector.waits_in_set(name),
             defects=defects,
@@ -232,7 +233,7 @@ class Daemon:
     def _act_on_signals(self, actions: Mapping[signal.Signals, Callable[[], None]]) -> None:
         """Have what came, and comes, acted on in the loop; an action that fails keeps no other from being taken."""
         self._signals.act({number: partial(self._loop.attempt, act) for number, act in actions.items()})
-        self._loop.watch_fd(self._signals.fileno(), selectors.EVENT_READ, self._signals.handle)
+        self._loop.watch_fd(self._signals.fileno(), selectors.EVENT_READ, self._signals.handle, urgent=True)
 
     def _actions(self) -> dict[signal.Signals, Callable[[], None]]:
         """Say what is done on each signal."""
