@@ -41,6 +41,7 @@ from sockd.process.stop_bound import take_over
 from sockd.process.upgrade import Command
 from sockd.screen import Parser, give_up_output, tell, with_output
 from sockd.services.fresh import authors_files
+from sockd.services.handlers_path import look_in
 from sockd.settings import ListenSettings, LogSettings, Settings
 from sockd.storing import Stored
 from sockd.supervisor import Supervisor
@@ -75,8 +76,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="sockd",
         description="Serve small network services: a function answers a line.",
-        epilog="Runs in the background, and returns once it serves. Without --config: ./sockd.toml, else "
-        "/etc/sockd/sockd.toml, else, with --foreground, a built-in example.",
+        epilog="Runs in the background, and returns once it serves. Without --config: ./sockd.toml, but not for root, "
+        "else /etc/sockd/sockd.toml, else, with --foreground, a built-in example.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -126,15 +127,7 @@ def _main(arguments: Sequence[str]) -> int:
     fill_standard_streams()
     options = make_parser().parse_args(arguments)
     settle()
-    _find_handlers()
     return _reporting(lambda: _run(options, arguments))
-
-
-def _find_handlers() -> None:
-    """Look for handlers beside the configuration, as app.py; by the name of the folder, which may be a link by then."""
-    folder = current_folder()
-    if folder is not None:
-        sys.path.insert(0, folder)
 
 
 def _reporting(work: Callable[[], int]) -> int:
@@ -191,7 +184,7 @@ def _start(options: argparse.Namespace) -> int:
     try:
         source = _settings(options)
     except SockdError:
-        report([str(options.config or config.LOCAL_FILE)])
+        report([str(options.config or config.candidates()[0])])
         raise
     common = Surroundings(
         ready=lambda _: None, given=given, command=command, stored=stored, dropped=dropped, contained=contained
@@ -201,7 +194,10 @@ def _start(options: argparse.Namespace) -> int:
         greet = (lambda _: None) if given.notify else lambda listeners: _greet(listeners, head)
         return _serve(source, replace(common, ready=greet, trace=options.trace, signals=signals))
     if source.name == EXAMPLE:
-        files = f"neither {config.LOCAL_FILE} nor {config.SYSTEM_FILE} is there"
+        *others, last = config.candidates()
+        files = (
+            f"neither {others[0]} nor {last} is there" if others else f"{last} is not there (root names others by -c)"
+        )
         raise ConfigurationError(f"no configuration: {files}; {_TRY}")
     return in_background(lambda starter: _reporting(lambda: _serve(source, _of_starter(common, starter))))
 
@@ -240,7 +236,8 @@ def _inetd(arguments: Sequence[str]) -> int:
         open_log(LogSettings())
     try:
         options = _parse_quietly(arguments)
-        _find_handlers()
+        if not options.config:
+            look_in(current_folder())
         Inetd(of_inetd(_inetd_settings(options), options.inetd), given).run()
     except SockdError as error:
         for line in str(error).splitlines():
@@ -374,6 +371,8 @@ def _settings(options: argparse.Namespace) -> Source:
     if path is None and not options.listen:
         path = config.find()
     folder = _folder_of(path) if path else None
+    if folder is None:
+        look_in(current_folder())
     load = _loader(path, folder) if path and folder else None
     base = load(_check_address) if load else Settings() if options.listen else _example()
 
@@ -410,11 +409,13 @@ def _settings(options: argparse.Namespace) -> Source:
 
 
 def _folder_of(path: Path) -> KeptFolder:
-    """Return the folder of a configuration, to be found again."""
+    """Return the folder of a configuration, to be found again; there are its handlers, too."""
     try:
-        return KeptFolder(str((current_folder() or os.sep) / path.parent))
+        folder = KeptFolder(str((current_folder() or os.sep) / path.parent))
     except OSError as error:
         raise ConfigurationError(str(fault(error, str(path)))) from None
+    look_in(folder.path)
+    return folder
 
 
 def _loader(path: Path, folder: KeptFolder, *, listens: bool = True) -> Callable[[config.CheckAddress], Settings]:

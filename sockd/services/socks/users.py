@@ -17,7 +17,6 @@ import hashlib
 import hmac
 import os
 import re
-import stat
 import threading
 from collections import OrderedDict
 from contextlib import suppress
@@ -26,6 +25,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from sockd.errors import ConfigurationError, fault
+from sockd.trusted import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -162,14 +162,11 @@ class UsersFile:
 
     def _read(self) -> Users:
         subject = f"{self._place}: {self._path}"
-        try:
-            fd = os.open(self._name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=self._folder)
-        except OSError as error:
-            raise fault(error, subject) from None
-        with os.fdopen(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise ConfigurationError(f"{subject}: is no regular file")
-            text = file.read(MAX_FILE_BYTES + 1)
+
+        def opener(_path: str, flags: int) -> int:
+            return os.open(self._name, flags, dir_fd=self._folder)
+
+        text = read(self._path, subject, MAX_FILE_BYTES + 1, opener)
         if len(text) > MAX_FILE_BYTES:
             raise ConfigurationError(f"{subject}: larger than {MAX_FILE_BYTES} bytes")
         return Users(text, subject)
