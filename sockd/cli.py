@@ -38,6 +38,7 @@ from sockd.process.privileges import check_folder, look_up, why_unreadable
 from sockd.process.reloader import Reloader, end_with_watcher, report
 from sockd.process.signals import settle
 from sockd.process.stop_bound import take_over
+from sockd.process.syscalls import close_to_others
 from sockd.process.upgrade import Command
 from sockd.screen import Parser, give_up_output, tell, with_output
 from sockd.services.fresh import authors_files
@@ -172,6 +173,7 @@ def _look(options: argparse.Namespace) -> int:
 
 def _start(options: argparse.Namespace) -> int:
     """Serve, in the foreground or in the background."""
+    close_to_others()
     given = systemd.take(os.environ, os.getpid())
     if os.getpid() == init.FIRST and not options.foreground:
         raise UsageError("process 1 has to stay, for all others end with it; use --foreground")
@@ -209,6 +211,7 @@ def _of_starter(common: Surroundings, starter: Starter) -> Surroundings:
 
 def _go_on(predecessor: Predecessor, options: argparse.Namespace) -> int:
     """Serve in place of the process before us, as which we were started: in the foreground or not."""
+    close_to_others()
     signals = take_over(for_a_start(sys.stderr))
     command = Command.of_this_process()
     source = _settings(options)
@@ -228,6 +231,7 @@ def _go_on(predecessor: Predecessor, options: argparse.Namespace) -> int:
 
 def _inetd(arguments: Sequence[str]) -> int:
     """Serve what inetd gave; everything that goes wrong is told to syslog, and to a terminal if there is one."""
+    close_to_others()
     systemd.forget(os.environ)  # Accept=yes passes the connection a second time, as descriptor 3
     close_others()
     try:

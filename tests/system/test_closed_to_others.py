@@ -1,0 +1,106 @@
+"""What a program or another process of the daemon's own user can see of the daemon: nothing, however it was started.
+
+Seen failing without PR_SET_DUMPABLE: started as a user that is not root, and behind an upgrade of one that was root's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from background import status_of
+from controlling import Sockctl
+
+PROBE = """
+import ctypes, json, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.prctl(47, 4, 0, 0, 0)  # PR_CAP_AMBIENT_CLEAR_ALL
+libc.capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)())
+pid = os.getppid()
+told = {}
+for name in ("mem", "environ", "maps", "fd", "cwd", "root", "exe", "task", "auxv", "syscall", "stack"):
+    path = f"/proc/{pid}/{name}"
+    try:
+        if name in ("fd", "task"):
+            os.listdir(path) if name == "fd" else None
+        elif name in ("cwd", "root", "exe"):
+            os.readlink(path)
+        else:
+            open(path, "rb").read(16)
+        told[name] = "open"
+    except OSError as error:
+        told[name] = error.strerror
+told["ptrace"] = "open" if libc.ptrace(16, pid, None, None) == 0 else os.strerror(ctypes.get_errno())
+print(json.dumps({"uid": os.getuid(), "daemon": pid, "told": told}), flush=True)
+"""
+CLOSED = ("mem", "environ", "maps", "fd", "cwd", "root", "exe", "auxv", "ptrace")
+
+PYTHON = "/usr/bin/python3"  # which another user may run
+WALKS = ["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]  # to the Python of these tests
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="to be another user"),
+    pytest.mark.skipif(not os.path.exists(PYTHON), reason="there is no /usr/bin/python3"),
+    pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed"),
+]
+
+
+def probe(address):
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    with socket.create_connection((host, int(port)), 30) as sock:
+        return json.loads(sock.makefile("rb").readline())
+
+
+def check(told, uid):
+    assert told["uid"] == uid
+    refused = {name: told["told"][name] for name in CLOSED}
+    assert set(refused.values()) <= {"Permission denied", "Operation not permitted"}, refused
+
+
+@pytest.fixture
+def toml(open_path):
+    script = open_path / "probe.py"
+    script.write_text(PROBE)
+    script.chmod(0o644)
+    return f"""
+    [daemon]
+    control = "{open_path}/run/control.sock"
+    upgrade_timeout = "30s"
+    {{daemon}}
+    [[listen]]
+    address = "tcp://127.0.0.1:0"
+    service = "probe"
+    [service.probe]
+    exec = ["{PYTHON}", "-I", "{script}"]
+    """
+
+
+@pytest.mark.parametrize("start", ["as root", "as the user"])
+def test_before_and_after_an_upgrade(launch, open_path, toml, start):
+    uid = 65534
+    (open_path / "run").mkdir()
+    os.chown(open_path / "run", uid, uid)
+    (open_path / "sockd.toml").write_text(toml.format(daemon='user = "nobody"' if start == "as root" else ""))
+    words = ["--foreground", "--log-format", "json", "-c", open_path / "sockd.toml"]
+    if start == "as root":
+        server = launch(*words, "--user", "nobody").ready()
+    else:
+        as_user = ["--reuid", uid, "--regid", pwd.getpwuid(uid).pw_gid, "--clear-groups", *WALKS]
+        sockd = Path(sys.executable).with_name("sockd")
+        server = launch(*as_user, sockd, *words, executable=shutil.which("setpriv")).ready()
+    address = server.addresses[0]
+    check(probe(address), uid)
+    pid = server.process.pid
+    assert status_of(pid)["Uid"][0] == str(uid)
+    if start == "as root":
+        return  # nobody may run the Python of these tests, so that there is no upgrade
+    Sockctl(open_path / "run").say("upgrade")
+    after = probe(address)
+    assert after["daemon"] != pid
+    check(after, uid)
