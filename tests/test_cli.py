@@ -81,7 +81,12 @@ def test_a_wrong_command_line_exits_64(run, words, said):
         (["-f", "-l", "udp://127.0.0.1:0=app:Upper"], "cannot answer datagrams"),
         (["-f", "-c", "nothing.toml"], "nothing.toml"),
         (["-f", "-c", "/no/where/nothing.toml"], "/no/where/nothing.toml"),
-        ([], "/etc/sockd/sockd.toml is not there (root" if ROOT else "neither sockd.toml nor /etc/sockd/sockd.toml is there"),
+        (
+            [],
+            "/etc/sockd/sockd.toml is not there (root"
+            if ROOT
+            else "neither sockd.toml nor /etc/sockd/sockd.toml is there",
+        ),
         (["-t", "-l", "tcp://127.0.0.1:0=upper", "-u", "nobdy"], 'daemon.user: "nobdy" is no user of this host'),
         (["-t", "-c", "broken.toml"], "broken.toml:1"),
         (["-t", "-l", "tcp://127.0.0.1:0=app:uper"], "did you mean 'upper'"),
@@ -130,8 +135,8 @@ def test_what_the_system_refuses_exits_71(run, address, said):
 
 
 def test_what_may_go_another_time_exits_75(run, tmp_path):
-    """The folder of the path is locked by another process."""
-    fd = os.open(tmp_path, os.O_RDONLY)
+    """The path is locked by another process of ours."""
+    fd = os.open(tmp_path / ".s.lock", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(fd, fcntl.LOCK_EX)
     try:
         code, _, errors = run("-f", "-l", f"unix:{tmp_path}/s=upper")

@@ -14,6 +14,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Protocol
 
+from sockd.errors import fault
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -109,10 +111,17 @@ def close_to_others() -> None:
     """Have no other process of our user look into this one: its memory, its environment, its descriptors, ptrace(2).
 
     A change of user does so as well, and execve(2) takes it back; so each start does it, and an upgrade, which is
-    one.  Programs that are started are as they always are.  There are no core files then (PR_SET_DUMPABLE, prctl(2)).
+    one.  Programs that are started are as they always are.  There are no core files then.
+
+    Raises:
+        SystemFault, PermissionFault: the kernel refuses.
     """
-    if sys.platform == "linux":
+    if sys.platform != "linux":
+        return
+    try:
         Syscalls._prctl(PR_SET_DUMPABLE, 0)
+    except OSError as error:
+        raise fault(error, "not closed to others, not serving: prctl(PR_SET_DUMPABLE)") from None
 
 
 def _libc() -> ctypes.CDLL:
