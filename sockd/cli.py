@@ -6,9 +6,11 @@ sysexits(3).  Nothing below this module exits the process.
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING, NoReturn
 from sockd import config
 from sockd.conflicts import conflicts
 from sockd.daemon import Daemon
-from sockd.errors import EX_OK, EX_USAGE, ConfigurationError, SockdError, UsageError, fault
+from sockd.errors import EX_OK, EX_USAGE, ConfigurationError, SockdError, SystemFault, UsageError, fault
 from sockd.inetd import Inetd, of_inetd, open_log
 from sockd.kept_folder import KeptFolder, current_folder
 from sockd.log import ERROR_SEVERITY, for_a_start, is_journal, printable
@@ -63,6 +65,7 @@ Ready = Callable[[Sequence[tuple[str, str]]], None]
 
 EXAMPLE = "the built-in example"
 EXAMPLE_ADDRESS = "127.0.0.1:7007"
+SHORTAGES = (errno.EMFILE, errno.ENFILE)
 _TRY = "write one, or try the built-in example: sockd --foreground"
 
 
@@ -134,12 +137,23 @@ def _main(arguments: Sequence[str]) -> int:
 def _reporting(work: Callable[[], int]) -> int:
     """Return the exit code of the work; what it raises becomes lines on standard error."""
     try:
-        return work()
+        return _without_shortage(work)
     except SockdError as error:
         mark = f"<{ERROR_SEVERITY}>" if is_journal(sys.stderr) else ""
         for line in str(error).split("\n"):
             tell(f"{mark}sockd: {printable(line)}")
         return error.exit_code
+
+
+def _without_shortage(work: Callable[[], int]) -> int:
+    """Do the work; where a start fails for want of descriptors, say so in one line, for it may fail anywhere."""
+    try:
+        return work()
+    except OSError as error:
+        if error.errno not in SHORTAGES:
+            raise
+        limit = f"RLIMIT_NOFILE is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}"
+        raise SystemFault(f"{os.strerror(error.errno)}: {limit}; raise it: ulimit -n, LimitNOFILE= of a unit") from None
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -335,8 +349,11 @@ def _serve(source: Source, surroundings: Surroundings) -> int:
     daemon = kind(source.settings, surroundings)
     try:
         daemon.run()
-    except SockdError as error:
-        if surroundings.background and logging.getLogger().handlers:  # the log is read later, the terminal perhaps not
+    except (SockdError, OSError) as error:
+        is_told = isinstance(error, SockdError) or error.errno in SHORTAGES
+        if not is_told:
+            logger.critical("ended by a defect", exc_info=True)
+        elif surroundings.background and logging.getLogger().handlers:  # read later, the terminal perhaps not
             logger.error("not serving", extra={"event": {"error": str(error)}})
         raise
     except Exception:

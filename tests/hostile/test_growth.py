@@ -214,7 +214,7 @@ CASES = {
     "control: an answer": (
         read_answer,
         lambda n: b'{"ok": true, "result": [' + b"[]," * n + b"1]}",
-        doubling(4096, MIB),
+        doubling(1024, 32768),
     ),
     # certificates: 1,000 names
     "certificate: names": (names, certificate, doubling(64, 32768)),

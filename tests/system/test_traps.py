@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -227,3 +228,22 @@ def test_what_is_no_file_is_refused_and_not_waited_for(trusted, kind):
     code, said = run()
     assert code == 78
     assert f"{path}: is a {kind}, not a file" in said
+
+
+@pytest.mark.parametrize("limit", range(4, 17))
+@pytest.mark.parametrize("where", ["-f", "-t"])
+def test_with_very_few_descriptors_it_serves_or_says_so_in_one_line(tmp_path, limit, where):
+    (tmp_path / "sockd.toml").write_text(SAFE + "at_limit = 'refuse'\n")
+
+    def few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+
+    words = ["timeout", "-s", "TERM", "1", BIN / "sockd", where, "-c", tmp_path / "sockd.toml"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL, preexec_fn=few)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("sockd: ")]
+    if done.returncode == 71:
+        assert len(lines) == 1
+        assert f"Too many open files: RLIMIT_NOFILE is {limit}; raise it" in lines[0] or "(EMFILE)" in lines[0]
+    if limit > 8:  # Python itself has come so far
+        assert done.returncode in (0, 71, 78, 124)
+        assert "Traceback" not in done.stderr
