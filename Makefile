@@ -6,7 +6,8 @@
 #   make versions   the same wheel under every supported Python that is here
 #   make interop    the tests with real programs
 #   make multiplexers   tests/faq and tests/hostile under auto, epoll, poll and select
-#   make soak       these two, the pid file and relays with the large counts: an hour; SOCKD_MULTIPLEXER=poll for another than auto
+#   make soak       these two, the pid file and relays with the large counts, ten minutes of storm (tests/hostile/storm) among
+#                   them: an hour and a half; SOCKD_MULTIPLEXER=poll for another than auto
 #   make fuzz       framings and SOCKS clients of csrc under libFuzzer, and the parsers of SOCKS and PROXY: 10^7 runs each (RUNS=n)
 #   make lint       ruff, mypy --strict, import layers, C warnings
 #   make bench      peers side by side

@@ -42,6 +42,8 @@ enum {
     SB_DEADLINES = 256      /* connections judged at their deadline in one turn */
 };
 
+#define SB_NEVER INT64_MAX
+
 /* The life of a connection; the table is in state.c. */
 enum state {
     ROW_FREE,         /* no connection */
@@ -97,7 +99,7 @@ struct row {
     int64_t moved_ms;    /* the last byte in or out */
     int64_t framing_ms;  /* the first byte of the unfinished frame in `in` */
     int64_t leaving_ms;  /* the last progress of the output in `out` */
-    int64_t deadline_ms; /* of lingering */
+    int64_t deadline_ms; /* of lingering; SB_NEVER before that: there is none, see sb_set_rest */
     char peer[28];
     int32_t dots;        /* sb_scan.dots of the unfinished frame; sb_buffer_scanned of `in` is its searched */
 };

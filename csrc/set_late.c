@@ -28,9 +28,11 @@ static struct due sooner(struct due due, int64_t since_ms, int64_t after_ms, int
 static struct due due_of(const sb_set *set, const struct row *row)
 {
     const sb_group *group = &set->groups[row->group];
-    struct due due = {INT64_MAX, SB_REASON_NONE};
+    struct due due = {SB_NEVER, SB_REASON_NONE};
     if (row->state == ROW_LINGERING)
         return (struct due){row->deadline_ms, row->reason};
+    if (row->deadline_ms == SB_NEVER)
+        return due;
     if (sb__may(row, MAY_SEND) && row->out != NULL)
         due = sooner(due, row->leaving_ms, group->stall_ms, SB_REASON_WRITE_STALL);
     /* A peer that is not read because it does not read cannot end its frame. */
@@ -44,7 +46,7 @@ static struct due due_of(const sb_set *set, const struct row *row)
 void sb__deadline_sooner(sb_set *set, struct row *row)
 {
     int64_t at_ms = due_of(set, row).at_ms;
-    if (at_ms != INT64_MAX)
+    if (at_ms != SB_NEVER)
         sb__wheel_sooner(&set->wheel, sb__number(set, row), at_ms);
 }
 
@@ -54,6 +56,17 @@ void sb__frame_goes_on(sb_set *set, struct row *row)
     row->framing_ms = set->now_ms;
     sb__deadline_sooner(set, row);
     sb__look_again(set, row);
+}
+
+void sb_set_rest(sb_set *set, int id, int resting)
+{
+    struct row *row = sb__row(set, id);
+    if (row == NULL || row->state == ROW_LINGERING)
+        return;
+    sb__now(set);
+    row->deadline_ms = resting ? SB_NEVER : 0;
+    row->moved_ms = row->framing_ms = row->leaving_ms = set->now_ms;
+    sb__deadline_sooner(set, row);
 }
 
 /* ---- judging */

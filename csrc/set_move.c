@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 #ifdef __linux__
 #include <sys/epoll.h>
 #endif
@@ -220,4 +221,13 @@ void sb_set_forget(sb_set *set, int id)
         (void)sb__tell_epoll(set, row, EPOLL_CTL_DEL, 0);
 #endif
     sb__bury(set, row);
+}
+
+void sb_set_leave(sb_set *set)
+{
+    for (int32_t i = 0; i < set->slots.used; i++)
+        if (set->rows[i].state != ROW_FREE) {
+            close(set->rows[i].fd);
+            set->rows[i].fd = -1;
+        }
 }

@@ -720,9 +720,19 @@ int sb_set_import(sb_set *set, int fd, int group, const sb_moved *moved, const c
  * SB_ERR_FAULT: see sb_set_errno. */
 int sb_set_swap(sb_set *set, int id, int fd) SB_MUST_CHECK;
 
+/* Judge a connection by no deadline but that of its closing (resting 1), for its
+ * peer cannot be heard: somebody else has it meanwhile, who has a deadline of his
+ * own; or by all of them again (0), which begin anew. */
+void sb_set_rest(sb_set *set, int id, int resting);
+
 /* Close a connection without a shutdown, for it goes on elsewhere: there is no
  * event, and it is not counted as one that has ended. */
 void sb_set_forget(sb_set *set, int id);
+
+/* In a process that was forked: close the descriptors of all connections, also of
+ * those that have just ended, without a word, for the process it was forked from
+ * goes on with them.  The set can only be freed then. */
+void sb_set_leave(sb_set *set);
 
 /* FIN after what was written; receiving goes on. */
 void sb_set_shutdown(sb_set *set, int id);

@@ -24,7 +24,6 @@ from sockd.fleet import Fleet
 from sockd.generations import Generations
 from sockd.member import LAST
 from sockd.net.balance import Share
-from sockd.net.connection_info import Which
 from sockd.net.loop import EventLoop, loop_class
 from sockd.numbers import Numbers
 from sockd.phases import Unprivileged
@@ -134,8 +133,7 @@ class Supervisor(Daemon):
             self._control.socket.close()
         if self._manager is not None:
             self._manager.close()
-        for id in self._connections.ids(Which.LIVE):
-            os.close(self._connections.info(id).fd)
+        self._connections.leave()
         self._generations.abandon()
         self._loop.leave()
 

@@ -116,6 +116,31 @@ static void frame_deadline_and_pauses(void)
     end_of(w);
 }
 
+/* Somebody else has its peer: nothing can come of it, and it is not late; then all begins anew. */
+static void who_rests_is_not_judged(void)
+{
+    sb_group group = lines_group();
+    group.idle_ms = 2000;
+    group.linger_ms = 1000;
+    struct world *w = world_of(8, group);
+    int id = join(w, 0), closing = join(w, 0);
+    CHECK_TEXT(after(w, 1500), "");
+    sb_set_rest(w->set, id, 1);
+    sb_set_rest(w->set, closing, 1);
+    CHECK_TEXT(after(w, 5000), "");
+    sb_set_close(w->set, closing, SB_REASON_CLOSED);
+    CHECK_TEXT(turn(w), "");
+    sb_set_rest(w->set, closing, 0); /* it is being closed, whoever says what */
+    CHECK_TEXT(after(w, 1500), "1 closed 2 ");
+    sb_set_rest(w->set, id, 0);
+    CHECK_TEXT(after(w, 1500), "");
+    CHECK_TEXT(after(w, 1000), "0 closed 7 ");
+    sb_set_rest(w->set, id, 1);
+    sb_set_rest(w->set, -1, 0);
+    CHECK_TEXT(after(w, 5000), "");
+    end_of(w);
+}
+
 static void the_reason_is_the_deadline_that_came(void)
 {
     sb_group group = lines_group();
@@ -286,6 +311,7 @@ const struct test set_deadlines_tests[] = {
     {"waits no longer than a deadline", waits_no_longer_than_a_deadline},
     {"frame deadline", frame_deadline},
     {"frame deadline and pauses", frame_deadline_and_pauses},
+    {"who rests is not judged", who_rests_is_not_judged},
     {"the reason is the deadline that came", the_reason_is_the_deadline_that_came},
     {"frame deadline past high water", frame_deadline_past_high_water},
     {"no deadline is left", no_deadline_is_left},

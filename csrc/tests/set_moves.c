@@ -171,6 +171,28 @@ static void what_was_due_on_the_way_ends(void)
     end_of(new);
 }
 
+/* As in a process that was forked: its copies are closed, of those too whose end was not told yet; nobody hears of it. */
+static void left_behind(void)
+{
+    struct world *w = world_of(8, lines_group());
+    int id = join(w, 0), closed = join(w, 0), kept[2];
+    sb_info info;
+    sb_set_abort(w->set, closed, SB_REASON_CLOSED);
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQ(sb_set_info(w->set, i == 0 ? id : closed, &info), 0);
+        kept[i] = dup(info.fd);
+        CHECK(kept[i] >= 0);
+    }
+    sb_set_leave(w->set);
+    CHECK_EQ(sb_set_info(w->set, id, &info), 0);
+    CHECK_EQ(info.fd, -1);
+    CHECK_TEXT(heard(w, id), "-");
+    close(kept[0]);
+    CHECK_TEXT(heard(w, id), "$");
+    close(kept[1]);
+    end_of(w);
+}
+
 static void pause_reading(struct world *w, int id, int paused)
 {
     sb_set_pause(w->set, id, paused);
@@ -309,6 +331,7 @@ const struct test set_moves_tests[] = {
     {"halves go along", halves_go_along},
     {"framing is told", framing_is_told},
     {"what was due on the way ends", what_was_due_on_the_way_ends},
+    {"left behind", left_behind},
     {"another descriptor", another_descriptor},
     {"another descriptor for one that was hung up", another_descriptor_for_one_that_was_hung_up},
     {"another descriptor is refused", another_descriptor_is_refused},

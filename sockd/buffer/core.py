@@ -81,9 +81,15 @@ def _fill(framing: AnyFraming, made: Any) -> int:  # noqa: ANN401
 def plain(data: Data) -> bytes | memoryview:
     """Return bytes-like data as what len() counts the bytes of: an array's elements may have several.
 
+    Who lends it to C does so within the call, `lib.f(ffi.from_buffer(data))`, and gives that no name.  In a frame that
+    a traceback keeps, collecting a circle may clear the memoryview before what has borrowed from it, and CPython before
+    3.12.4 then ends by SIGSEGV (https://github.com/python/cpython/issues/77894).
+
     Raises:
         TypeError: they are not bytes-like.
     """
+    if type(data) is bytes:
+        return data
     view = memoryview(data)
     return view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
 

@@ -421,10 +421,9 @@ class ReceiveBuffer:
         """Leave out what is there of a frame that is not wanted; False when its end cannot be known."""
         self._join()
         drop = ffi.new("size_t *")
-        source = ffi.from_buffer(self._data)
         size = len(self._data) - self._begin
-        code = lib.sb_frame_discard(self._description, source + self._begin, size, self._scan, drop)
-        del source
+        source = ffi.from_buffer(self._data) + self._begin
+        code = lib.sb_frame_discard(self._description, source, size, self._scan, drop)
         if code < 0:
             return False
         self._move_on(drop[0])

@@ -97,16 +97,18 @@ class SendBuffer:
                 back as it is: it holds the delimiter, or has not the fixed size.
             BufferFull: there is no room; nothing was added.
         """
-        source = payload
         if type(payload) is not bytes:
             payload = plain(payload)
-            source = ffi.from_buffer(payload)
         if type(self._framing) is Line and self._framing.ending == b"\r\n":
             self._append_line(bytes(payload))
         elif self._kept:  # the C buffer alone cannot know whether there is room
             self.write(encode(self._framing, payload))
         else:
-            self._check(lib.sb_frame_encode(self._description, source, len(payload), self._buffer), payload)
+            lent = type(payload) is not bytes
+            code = lib.sb_frame_encode(
+                self._description, ffi.from_buffer(payload) if lent else payload, len(payload), self._buffer
+            )
+            self._check(code, payload)
 
     def _append_line(self, line: bytes) -> None:
         if len(line) > self._description.limit:
@@ -155,8 +157,9 @@ class SendBuffer:
             self._pieces.append(memoryview(data))
             self._kept += size
         else:
-            source = data if type(data) is bytes else ffi.from_buffer(data)
-            self._check(lib.sb_buffer_append(self._buffer, source, size), data)
+            lent = type(data) is not bytes
+            code = lib.sb_buffer_append(self._buffer, ffi.from_buffer(data) if lent else data, size)
+            self._check(code, data)
 
     def _seal(self) -> None:
         """Move what the C buffer has behind the pieces."""

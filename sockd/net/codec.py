@@ -127,8 +127,9 @@ class Codec:
         if self._out is None:
             self._out = ffi.gc(lib.sb_buffer_new(MOST_BYTES), lib.sb_buffer_free)
         out = self._out
-        sizes = ffi.from_buffer("uint32_t[]", lengths)
-        made = lib.sockd_encode(self._description, block, len(block), sizes, len(replies), out)
+        made = lib.sockd_encode(
+            self._description, block, len(block), ffi.from_buffer("uint32_t[]", lengths), len(replies), out
+        )
         size = lib.sb_buffer_size(out)
         if made == len(replies):
             self._set.reply_from(index, lib.sb_buffer_data(out) if size else b"", size, lengths)

@@ -102,6 +102,10 @@ class ConnectionSet:
             lib.sb_set_free(self._set)
             self._set = ffi.NULL
 
+    def leave(self) -> None:
+        """Close the connections' sockets without a word, in a process that was forked; only close() may follow."""
+        lib.sb_set_leave(self._set)
+
     def fileno(self) -> int:
         """Return the epoll descriptor, or -1."""
         return int(lib.sb_set_fileno(self._set))
@@ -194,7 +198,7 @@ class ConnectionSet:
     def watched(self) -> list[tuple[int, int]]:
         """Return (descriptor, mask) of the watched descriptors that wait() found ready."""
         count = self._counts[_READY]
-        return [(fd, mask) for _, fd, _, mask in READY.iter_unpack(self._readies[: count * READY.size])]
+        return [(fd, mask) for _, fd, _, mask in READY.iter_unpack(self._readies[: count * READY.size].tobytes())]
 
     def watch(self, fd: int, mask: int) -> None:
         """Have wait() report a descriptor; mask 0 ends that."""
@@ -204,7 +208,7 @@ class ConnectionSet:
     def changes(self) -> Iterator[tuple[int, int, int, int]]:
         """Return (id, fd, interest until now, interest wanted) since the last call."""
         count = lib.sb_set_changes(self._set) if self._counts[_CHANGES] else 0
-        return READY.iter_unpack(self._readies[: count * READY.size])
+        return READY.iter_unpack(self._readies[: count * READY.size].tobytes())
 
     def settle(self) -> None:
         """Close the descriptors of connections that have ended; every event was dispatched."""

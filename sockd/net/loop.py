@@ -17,6 +17,7 @@ import logging
 import selectors
 import socket
 import time
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -85,6 +86,13 @@ class Closes(Protocol):
         """Be closed with the loop."""
 
 
+class Leaves(Protocol):
+    """Keeps sockets."""
+
+    def leave(self) -> None:
+        """Close them, in a process that was forked, without a word: the one it was forked from goes on with them."""
+
+
 C = TypeVar("C", bound=Closes)
 
 
@@ -101,6 +109,7 @@ class EventLoop:
         watch: told of every turn, None for nobody.
         observe: told how long each turn worked, in seconds; None for nobody.
         unfinished: what had better come to its end before the loop does.
+        keepers: of sockets that are no connection yet, or not one alone.
         serves_coroutines: whether there is asyncio's loop beside it.
     """
 
@@ -124,6 +133,7 @@ class EventLoop:
         self._failures = 0
         self._own: dict[Callable[[EventLoop], Any], Any] = {}
         self.unfinished: set[object] = set()
+        self.keepers: weakref.WeakSet[Leaves] = weakref.WeakSet()
         self.watch: Watch | None = None
         self.observe: Callable[[float], None] | None = None
         self._began = clock()
@@ -142,6 +152,8 @@ class EventLoop:
 
     def leave(self) -> None:
         """Close, in a process that was forked, what is this loop's; the one it was forked from goes on with it."""
+        for one in list(self.keepers):
+            one.leave()
         self._reader.close()
         self._writer.close()
 

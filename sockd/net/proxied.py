@@ -81,6 +81,7 @@ class ProxyHeaders:
         self._address = address
         self._loop = loop
         self._waiting: dict[int, _Waiting] = {}
+        loop.keepers.add(self)
 
     def __len__(self) -> int:
         """Return how many connections wait for theirs."""
@@ -173,6 +174,11 @@ class ProxyHeaders:
         """Wait for no header any more."""
         for fd in list(self._waiting):
             self._drop(fd, "")
+
+    def leave(self) -> None:
+        """Close the sockets alone, in a process that was forked."""
+        for one in self._waiting.values():
+            one.sock.close()
 
 
 def _client(header: Header) -> SocketAddress | None:

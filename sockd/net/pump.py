@@ -209,7 +209,7 @@ class Pairs:
         """Have the requests of this turn judged, and carried out."""
         size = self._counts[_REQUESTS] * REQUEST.size
         at = _ALLOWED_AT
-        for number, group, _, _, began_ms, peer, target in REQUEST.iter_unpack(self._requests[:size]):
+        for number, group, _, _, began_ms, peer, target in REQUEST.iter_unpack(self._requests[:size].tobytes()):
             told = self._judged(group, number, peer, target, began_ms)
             if told is not None:
                 self._requests[at] = 1
@@ -233,7 +233,7 @@ class Pairs:
                 self._pumps.pop(number, None),
             )
             for number, group, fd, state, error, peer_size, data_size, _, counted, began_ms, peer, data in (
-                RETURNED.iter_unpack(self._returned[:size])
+                RETURNED.iter_unpack(self._returned[:size].tobytes())
             )
         ]
         for keeper, returned, told in found:
@@ -266,7 +266,7 @@ class Pairs:
     def _ended(self) -> list[tuple[Told, list[int]]]:
         """Take those that have ended; whoever is told may begin a pair of the same number."""
         size = self._counts[_ENDS] * END.size
-        return [(self._pumps.pop(number), about) for number, *about in END.iter_unpack(self._ends[:size])]
+        return [(self._pumps.pop(number), about) for number, *about in END.iter_unpack(self._ends[:size].tobytes())]
 
     def _tell(self) -> None:
         for pump, about in self._ended():

@@ -79,6 +79,8 @@ class SecuredRows:
     def swap(self, id: int, near: Secured) -> int:
         """Have a connection, which is paused, go on by another socket, which is the set's from now on.
 
+        No deadline of the set counts until goes_on(), for nothing can come by that socket before.
+
         Returns:
             The descriptor until now, which is the caller's.
 
@@ -100,7 +102,12 @@ class SecuredRows:
             raise OSError(number, os.strerror(number))
         near.detach()
         self.note(id, near)
+        lib.sb_set_rest(self._set.handle, id, 1)
         return before
+
+    def goes_on(self, id: int) -> None:
+        """Say that a connection is encrypted now which was not at first; its deadlines begin."""
+        lib.sb_set_rest(self._set.handle, id, 0)
 
 
 __all__ = ["SecuredRows", "UnreadError"]

@@ -125,6 +125,7 @@ class StartTls:
         if near is None:
             self._set.abort(id, CloseReason.REFUSED)
         else:
+            self._set.tls.goes_on(id)
             self._secured()
 
     def _refuse(self, why: str) -> None:

@@ -74,6 +74,7 @@ class Handshakes:
         self._waiting: dict[int, _Waiting] = {}
         self._shares = Shares(context.settings.max_handshakes)
         self._of_source: dict[Hashable, dict[int, None]] = {}  # the oldest first
+        loop.keepers.add(self)
 
     def __len__(self) -> int:
         """Return how many are under way."""
@@ -199,6 +200,11 @@ class Handshakes:
         """Let no handshake go on."""
         for fd in list(self._waiting):
             self._drop(fd, "stopping")
+
+    def leave(self) -> None:
+        """Close the sockets alone, in a process that was forked."""
+        for one in self._waiting.values():
+            _close(one.wire.socket, one.ends)
 
 
 def _close(sock: socket.socket, ends: Ends | None) -> None:

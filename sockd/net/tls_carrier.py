@@ -78,6 +78,7 @@ class Carrier:
     def start(self) -> None:
         """Carry from now on; the loop does not end before."""
         self._loop.unfinished.add(self)
+        self._loop.keepers.add(self)
         self._loop.call_soon(self._guarded(partial(self._step, self._decrypt)))
 
     # ---- what is ready
@@ -223,6 +224,11 @@ class Carrier:
             self._linger()
         else:
             self._close(abort=self._wire.is_full)
+
+    def leave(self) -> None:
+        """Close the sockets alone, in a process that was forked."""
+        self._far.close()
+        self._wire.socket.close()
 
     def _close(self, *, abort: bool = False) -> None:
         if self._is_closed:

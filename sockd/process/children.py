@@ -100,8 +100,9 @@ class Children:
             OSError: it cannot be started; `filename` is what failed: the path, or a system call.
         """
         limits = (self._files, *command.limits)  # a later one of the same kind goes before
+        began = self._loop.clock()  # it may be running before we are told its number
         pid = self._start(command, limits)
-        child = RunningChild(pid, self._loop.clock(), ended, self._loop)
+        child = RunningChild(pid, began, ended, self._loop)
         self._running[pid] = child
         return child
 

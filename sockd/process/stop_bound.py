@@ -140,11 +140,11 @@ class StopBound:
         text = raw.data.replace(timestamp(0).encode(), bytes([lib.SOCKD_SLOT_TIME]))
         for word, slot in _SLOTS.values():
             text = text.replace(word, bytes([slot]))
-        kept = ffi.from_buffer("char[]", text)
-        how = {"text": kept, "size": len(text), "is_quoted": raw.is_quoted}
+        how = {"size": len(text), "is_quoted": raw.is_quoted}
         how |= {"package": self._names[0], "library": self._names[1]}
         target = lib.SOCKD_TARGET_SOCKET if raw.is_socket else lib.SOCKD_TARGET_STREAM
-        lib.sockd_stop_tell(raw.fd, target, ffi.new("sockd_template *", how))
+        made = ffi.new("sockd_template *", how | {"text": ffi.from_buffer("char[]", text)})
+        lib.sockd_stop_tell(raw.fd, target, made)
         if before is not None and before is not handler:
             before.close()
 

@@ -11,6 +11,7 @@ import importlib
 import inspect
 import os
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import HandlerError
@@ -59,8 +60,9 @@ def _import(name: str, text: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except BaseException as error:  # also SystemExit: whoever imports a handler's module is not ended by it
-        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
-            raise HandlerError(f"{text}: {_not_there(error.name)}") from None
+        absent = error.name if type(error) is ModuleNotFoundError else None
+        if absent and f"{name}.".startswith(f"{absent}."):
+            raise HandlerError(f"{text}: {_not_there(absent)}") from None
         raise HandlerError(f"{text}: importing {name!r} failed at {place_of(error)}") from error
 
 
@@ -75,8 +77,11 @@ def _not_there(module: str) -> str:
 
 def place_of(error: BaseException) -> str:
     """Return `file:line: Kind: message` of the innermost line that is not Python's own, such as argparse's."""
-    said = f"{type(error).__name__}: {error}"
-    if isinstance(error, SyntaxError):
+    said = type(error).__name__
+    with suppress(BaseException):  # its text is its author's
+        said = f"{said}: {error}"
+    if issubclass(type(error), SyntaxError):  # isinstance() alone would ask the exception, which is its author's too
+        assert isinstance(error, SyntaxError)
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
     frames = [
         frame

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gc
 import os
 import socket
 
@@ -27,6 +28,7 @@ def descriptors():
 
 @pytest.fixture(autouse=True)
 def _nothing_leaks():
+    gc.collect()  # what earlier tests left must not be collected in between
     before = descriptors()
     yield
     assert descriptors() == before

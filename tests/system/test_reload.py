@@ -40,6 +40,12 @@ def note(text):
     with open("notes", "a") as file:
         file.write(text + "\\n")
 """
+LIES = """
+class Lies(BaseException):
+    __class__ = __str__ = property(lambda self: 1 / 0)
+
+raise Lies
+"""
 LISTEN = '[[listen]]\naddress = "{}"\nservice = "{}"\n'
 
 
@@ -105,18 +111,24 @@ def test_kept_added_removed(house, tmp_path):
     [
         (LISTEN.format("tpc://127.0.0.1:0", "upper"), "sockd.toml:8: listen[1].address: not an address"),
         (LISTEN.format("tcp://127.0.0.1:0", "broken:handler"), "importing 'broken' failed at"),
+        (LISTEN.format("tcp://127.0.0.1:0", "leaves:handler"), "importing 'leaves' failed at"),
+        (LISTEN.format("tcp://127.0.0.1:0", "lies:handler"), "importing 'lies' failed at"),
+        (LISTEN.format("tcp://127.0.0.1:0", "interrupted:handler"), "interrupted.py:3: KeyboardInterrupt"),
         (LISTEN.format("tcp://127.0.0.1:{taken}", "upper"), "Address already in use (EADDRINUSE)"),
         (LISTEN.format("fd:nothing", "upper"), "descriptors are passed at a start only"),
         (LISTEN.format("unix:/nowhere/s", "upper"), "its folder does not exist"),
         (LISTEN.format("tcp://127.0.0.1:0", "failing:service"), "its startup failed at"),
     ],
-    ids=["text", "import", "bind", "descriptor", "folder", "startup"],
+    ids=["text", "import", "exit", "lies", "attribute", "bind", "descriptor", "folder", "startup"],
 )
 def test_a_wrong_one_leaves_all_as_it_is(house, tmp_path, text, told):
     house.handler("one")
     first = LISTEN.format("tcp://127.0.0.1:0", "mine:service")
     server = house.start(first)
     (tmp_path / "broken.py").write_text("import mine\nraise ValueError(1)\n")
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(3)\n")
+    (tmp_path / "lies.py").write_text(LIES)
+    (tmp_path / "interrupted.py").write_text("\ndef __getattr__(name):\n    raise KeyboardInterrupt\n")
     (tmp_path / "failing.py").write_text(HANDLER.replace('note("up WORD")', "1 / 0").replace("WORD", "bad"))
     known = server.connect()
     assert known.ask(b"a") == b"one a"

@@ -218,6 +218,19 @@ def test_half_handshakes(house, secure):
     assert one.closed("refused")
 
 
+def test_a_slow_handshake_has_its_own_time(house, secure):
+    """The service hears nothing meanwhile, so that its deadlines are none of the client's; then they begin."""
+    one = house("slow", options='[service.slow]\nhandler = "app:answer"\nidle_timeout = "300ms"')
+    raw = one.connect()
+    assert ask(raw, b"STARTTLS\n") == b"go ahead\n"
+    for _ in range(2):
+        assert rest_of(one.connect()) == b""  # they come later, say nothing, and go
+    sock = secure(raw)
+    assert ask(sock, b"x\n") == b"secure x\n"
+    assert rest_of(sock) == b""
+    assert one.closed("idle-timeout", count=3)["frames"] == 2
+
+
 @pytest.mark.parametrize("size", [0, 15_000_000])
 def test_what_was_written_before_is_plain_and_nothing_behind(house, secure, size):
     raw = house("app:Later", size=size).connect()

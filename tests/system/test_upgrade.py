@@ -460,7 +460,7 @@ def test_datagrams_and_sockets_that_were_passed(house, tmp_path):
 
 
 def test_reload_waits_for_the_end_of_an_upgrade(house):
-    server = house.start("upper", daemon='upgrade_timeout = "2s"')
+    server = house.start("upper", daemon='upgrade_timeout = "60s"')
     (house.folder / "mine.py").write_text("import time; time.sleep(99)")
     house.write(["upper", "pid"])
     server.signal(signal.SIGUSR2)

@@ -15,6 +15,7 @@ import pwd
 import random
 import signal
 import socket
+import ssl
 import sys
 import threading
 import urllib.request
@@ -256,6 +257,34 @@ def test_a_passed_socket_of_no_listener_is_open_nowhere(house):
     assert _is_refused(int((one.folder / "port").read_text()))
 
 
+def test_what_the_supervisor_serves_is_open_in_no_worker(house, certificates, tmp_path):
+    """Pages are its own: what waits for its PROXY header, is in a handshake or behind TLS, or is asked for a page."""
+    own = certificates.server
+    tls = f'tls = {{ certificate = "{own.path}", key = "{own.key}" }}'
+    proxy = 'proxy_protocol = { from = ["127.0.0.0/8"], timeout = "60s" }'
+    text = LISTEN.format("tcp://127.0.0.1:0", "app:pid")
+    text += "".join(LISTEN.format("tcp://127.0.0.1:0", "page") + way + "\n" for way in ("", tls, proxy))
+    one = house(text + "[service.page]\nmetrics = true\n", workers=2, listeners=4)
+    one.write(text + "[service.page]\nmetrics = true\n")
+
+    def held():
+        assert one.sockctl.ask("reload")["ok"]
+        _until(lambda: len(workers := one.workers()) == 2 and all(worker["accepts"] for worker in workers))
+        return [len(os.listdir(f"/proc/{worker['pid']}/fd")) for worker in one.workers()]
+
+    before = held()
+    clients = [one.connect(place) for place in (1, 2, 3) for _ in range(20)]
+    for client in clients:
+        client.sendall(b"\x16\x03" if client in clients[20:40] else b"PROXY " if client in clients[40:] else b"GET")
+    context = ssl.create_default_context(cafile=certificates.ca)
+    secured = [context.wrap_socket(one.connect(2), server_hostname="localhost") for _ in range(20)]
+    assert held() == before
+    for client in secured:
+        client.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 200")
+        client.close()
+
+
 def test_nobody_is_refused_while_it_reloads(house, tmp_path):
     text = LISTEN.format("tcp://127.0.0.1:0", "app:pid")
     comes_and_goes = LISTEN.format(f"unix:{tmp_path}/more", "app:pid")
@@ -395,7 +424,8 @@ def test_killed_at_random_under_load_only_their_own_are_lost(house, soak):
                 lost += 1
             client.sock.close()
         one.wait_for("worker ended", pid=victim)
-    assert answered > lost > 0
+    assert answered > 0
+    assert lost > 0
 
 
 def _metric(one, name):
