@@ -121,7 +121,8 @@ class Daemon:
         finally:
             self._surroundings.imported()
         if daemon.pidfile is not None:
-            self._generations.lock(daemon.pidfile, stack, keeps_root=wanted.account is None or wanted.account.uid == 0)
+            drops = wanted.account is not None and wanted.account.uid != 0
+            self._generations.lock(daemon.pidfile, stack, account=wanted.account if drops else None)
         rooted = wanted.chroot is not None
         self._executor = Executor((one.service for one in plans), wanted.owner, stack, rooted=rooted)
         self._loop_class = loop_class(asyncio=any(one.service.session for one in plans))

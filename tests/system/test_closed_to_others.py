@@ -5,17 +5,22 @@ Seen failing without PR_SET_DUMPABLE: started as a user that is not root, and be
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
 import shutil
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from background import status_of
 from controlling import Sockctl
+
+from sockd.process.pid_keeper import PidKeeper
+from sockd.process.privileges import look_up
 
 PROBE = """
 import ctypes, json, os, sys
@@ -104,3 +109,62 @@ def test_before_and_after_an_upgrade(launch, open_path, toml, start):
     after = probe(address)
     assert after["daemon"] != pid
     check(after, uid)
+
+
+HANDLER = """
+import fcntl, json, os
+
+def probe(line):
+    told = []
+    for fd in range(3, 256):
+        try:
+            name, flags = os.readlink(f"/proc/self/fd/{fd}"), fcntl.fcntl(fd, fcntl.F_GETFL)
+        except OSError:
+            continue
+        if name.endswith(".pid") and flags & os.O_ACCMODE != os.O_RDONLY:
+            told.append(name)
+    return json.dumps(told).encode()
+"""
+
+
+def text_of(path, wanted, limit=10):
+    end = time.monotonic() + limit
+    while path.read_text() != wanted and time.monotonic() < end:
+        time.sleep(0.01)
+    return path.read_text()
+
+
+def test_no_descriptor_of_the_pid_file_can_be_written_behind_the_drop(launch, open_path):
+    """And yet its number is right, and goes at the end."""
+    (open_path / "run").mkdir()
+    (open_path / "app.py").write_text(HANDLER)
+    pidfile = open_path / "run/sockd.pid"
+    (open_path / "sockd.toml").write_text(
+        f'[daemon]\nuser = "nobody"\npidfile = "{pidfile}"\n'
+        '[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "app:probe"\n'
+    )
+    server = launch("-f", "--log-format", "json", "-c", open_path / "sockd.toml", "--user", "nobody").ready()
+    pid = server.process.pid
+    assert pidfile.read_text() == f"{pid}\n"
+    assert server.connect().ask(b"x") == b"[]"
+    server.stop()
+    assert text_of(pidfile, "") == ""
+
+
+def test_a_keeper_writes_the_pid_of_who_asks_and_nothing_else(tmp_path):
+    path = tmp_path / "pid"
+    path.write_text("")
+    keeper = PidKeeper.begin(os.open(path, os.O_WRONLY), look_up("nobody", None))
+    keeper.write()
+    assert path.read_text() == f"{os.getpid()}\n"
+    sock = socket.socket(fileno=os.dup(keeper.fileno()))
+    for message in (b"-1\n", b"", b"pid 1", b"pidpid"):
+        with contextlib.suppress(TimeoutError):
+            sock.settimeout(0.2)
+            if message:
+                sock.send(message)
+                assert sock.recv(10) != b"done" or path.read_text() == f"{os.getpid()}\n"
+    assert path.read_text() == f"{os.getpid()}\n"
+    sock.close()
+    keeper.end()
+    assert path.read_text() == ""
