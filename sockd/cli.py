@@ -435,6 +435,7 @@ def _folder_of(path: Path) -> KeptFolder:
         folder = KeptFolder(str((current_folder() or os.sep) / path.parent))
     except OSError as error:
         raise ConfigurationError(str(fault(error, str(path)))) from None
+    folder.allow(path.name)
     look_in(folder.path)
     return folder
 
@@ -443,7 +444,7 @@ def _loader(path: Path, folder: KeptFolder, *, listens: bool = True) -> Callable
     """Return what reads the file, now and after chroot(2) and chdir(2)."""
 
     def opener(_path: str, flags: int) -> int:
-        return os.open(path.name, flags, dir_fd=folder.fileno())
+        return folder.open(path.name, flags)
 
     return lambda check_address: config.load(path, check_address=check_address, opener=opener, listens=listens)
 

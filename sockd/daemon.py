@@ -26,7 +26,7 @@ from sockd.asked import Asked
 from sockd.capacity import REFUSED, REFUSED_SHARE, room
 from sockd.control import Control
 from sockd.draining import Drain
-from sockd.errors import ConfigurationError, SockdError, TemporaryFault
+from sockd.errors import ConfigurationError, SockdError, TemporaryFault, fault
 from sockd.executor import KILLED_SECONDS, Executor
 from sockd.forwarding import Forwarding
 from sockd.generations import Generations
@@ -43,6 +43,7 @@ from sockd.phases import Bound, Unprivileged
 from sockd.planning import check_datagrams, plan
 from sockd.process import preload, privileges, systemd
 from sockd.process.children import KILL_SECONDS
+from sockd.process.folder_keeper import hold_outside
 from sockd.process.passed import PassedSockets
 from sockd.process.stall import StallWatch
 from sockd.process.stop_bound import take_over
@@ -174,6 +175,12 @@ class Daemon:
 
     def _drop(self, bound: Bound) -> Unprivileged:
         """Give up what serving does not need, for good; raises if that cannot be proven."""
+        wanted = bound.rights.wanted
+        if wanted.chroot is not None and wanted.account is not None and wanted.account.uid != 0:
+            try:
+                hold_outside(wanted.account)
+            except OSError as error:
+                raise fault(error, f"daemon.chroot: {wanted.chroot}: nobody holds the folders outside") from None
         dropped = privileges.drop(bound.rights)
         self._surroundings.dropped()
         account = dropped.account

@@ -142,10 +142,16 @@ def _modules_in(folder: str) -> Iterator[str]:
         for entry in entries:
             if entry.name.endswith(MODULES) and os.path.exists(entry.path):
                 yield entry.path
-            elif entry.name.isidentifier() and entry.is_dir():
-                yield entry.path
-                if not entry.is_symlink() and not os.path.exists(os.path.join(entry.path, "pyvenv.cfg")):
-                    yield from _modules_in(entry.path)
+            elif entry.name.isidentifier() and entry.is_dir() and not _is_elsewhere(entry.path):
+                below = [*_modules_in(entry.path)]
+                if below:  # else a folder of data, which may be of whoever serves
+                    yield entry.path
+                yield from below
+
+
+def _is_elsewhere(folder: str) -> bool:
+    """Whether it is a link, or an environment with modules of its own, of which none is found from here."""
+    return os.path.islink(folder) or os.path.exists(os.path.join(folder, "pyvenv.cfg"))
 
 
 __all__ = ["open_file", "open_regular", "read", "remedy", "who_may_write", "why_not_imported"]

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 import socket
 import struct
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.errors import SystemFault
-from sockd.process import privileges
-from sockd.process.syscalls import close_to_others
+from sockd.process import apart
 
 if TYPE_CHECKING:
     from sockd.process.privileges import Account
@@ -29,8 +28,6 @@ NAME = "sockd-pidfile"
 """Of the process: ps(1), top(1); 15 bytes at most (proc(5))."""
 WRITE, DONE = b"pid", b"done"
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
-_STANDARD = 3
-_SO_PASSCRED = getattr(socket, "SO_PASSCRED", 16)
 
 
 class PidKeeper:
@@ -51,21 +48,10 @@ class PidKeeper:
         Raises:
             OSError: there is no process, or no socket.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            theirs.setsockopt(socket.SOL_SOCKET, _SO_PASSCRED, 1)
-            child = os.fork()
-            if child == 0:
-                _leave(theirs, fd, account)
-            with suppress(ChildProcessError):  # where SIGCHLD is ignored
-                os.waitpid(child, 0)  # its own child goes on
-        except BaseException:
-            ours.close()
-            raise
+            return cls(apart.begin(NAME, [fd], account, partial(_keep, account.uid), credentials=True))
         finally:
-            theirs.close()
             os.close(fd)
-        return cls(ours)
 
     def fileno(self) -> int:
         """Return the descriptor of its socket, for a process that goes on in our place."""
@@ -101,27 +87,8 @@ class PidKeeper:
 # ---- the keeper
 
 
-def _leave(sock: socket.socket, fd: int, account: Account) -> None:
-    """Be a process of nobody's, which whoever waits for the daemon's children does not meet; never returns."""
-    code = 1
-    try:
-        if os.fork() == 0:
-            for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
-                with suppress(OSError, ValueError):
-                    signal.signal(number, signal.SIG_IGN)  # it ends with the daemon, in order
-            signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            _keep(sock, fd, account)
-        code = 0
-    finally:
-        os._exit(code)
-
-
-def _keep(sock: socket.socket, fd: int, account: Account) -> None:
-    sock, fd = _only(sock.detach(), fd)
-    with suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as name:
-        name.write(NAME)
-    privileges.drop(privileges.Prepared(privileges.Wanted(account, None), -1))
-    close_to_others()
+def _keep(user: int, sock: socket.socket, descriptors: list[int]) -> None:
+    (fd,) = descriptors
     while True:
         data, ancillary, _, _ = sock.recvmsg(len(WRITE), socket.CMSG_SPACE(_CREDENTIALS.size))
         if not data:
@@ -129,26 +96,13 @@ def _keep(sock: socket.socket, fd: int, account: Account) -> None:
         for level, kind, told in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
                 pid, uid, _ = _CREDENTIALS.unpack(told)
-                if uid in (0, account.uid) and pid > 0 and data == WRITE:
+                if uid in (0, user) and pid > 0 and data == WRITE:
                     os.ftruncate(fd, 0)
                     os.pwrite(fd, b"%d\n" % pid, 0)
                     sock.send(DONE)
     with suppress(OSError):
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # else another daemon has it, and its number is in it
         os.ftruncate(fd, 0)
-
-
-def _only(sock: int, fd: int) -> tuple[socket.socket, int]:
-    """Keep these two descriptors, as 3 and 4; the standard ones are nobody's."""
-    os.chdir("/")
-    high = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 64) for one in (sock, fd)]
-    null = os.open(os.devnull, os.O_RDWR)
-    for number in range(_STANDARD):
-        os.dup2(null, number)
-    for place, one in enumerate(high, _STANDARD):
-        os.dup2(one, place, inheritable=False)
-    os.closerange(_STANDARD + len(high), os.sysconf("SC_OPEN_MAX"))
-    return socket.socket(fileno=_STANDARD), _STANDARD + 1
 
 
 __all__ = ["PidKeeper"]

@@ -10,6 +10,7 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import socket
 import sys
 import time
@@ -21,6 +22,7 @@ from controlling import Sockctl
 
 from sockd.process.pid_keeper import PidKeeper
 from sockd.process.privileges import look_up
+from sockd.services.socks.users import hash_password
 
 PROBE = """
 import ctypes, json, os, sys
@@ -168,3 +170,62 @@ def test_a_keeper_writes_the_pid_of_who_asks_and_nothing_else(tmp_path):
     sock.close()
     keeper.end()
     assert path.read_text() == ""
+
+
+FOLDERS = """
+import json, os, stat
+
+def probe(line):
+    told = []
+    for fd in range(3, 256):
+        try:
+            if stat.S_ISDIR(os.fstat(fd).st_mode):
+                told.append(fd)
+        except OSError:
+            continue
+    return json.dumps(told).encode()
+"""
+
+
+def test_no_descriptor_of_a_folder_leads_out_of_a_chroot(launch, open_path):
+    """And yet the configuration is read again, the log opened anew, and the users read."""
+    (open_path / "empty").mkdir()
+    (open_path / "var").mkdir()
+    os.chown(open_path / "var", 65534, pwd.getpwuid(65534).pw_gid)
+    (open_path / "app.py").write_text(FOLDERS)
+    (open_path / "users").write_text(f"alice:{hash_password(b'secret')}\n")
+    (open_path / "users").chmod(0o644)
+    log, users = open_path / "var/log", open_path / "users"
+    toml = (
+        f'[daemon]\nuser = "nobody"\nchroot = "{open_path}/empty"\nlog = {{ to = "{log}", format = "json" }}\n'
+        '[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "app:probe"\n'
+        f'[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "s"\n[service.s.socks]\nusers = "{users}"\n'
+    )
+    (open_path / "sockd.toml").write_text(toml)
+    server = launch("-f", "-c", open_path / "sockd.toml", "--user", "nobody").ready(quiet=True)
+
+    def lines(message):
+        found = (
+            [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")] if log.exists() else []
+        )
+        return [one for one in found if one["message"] == message]
+
+    def until(condition):
+        end = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < end, log.read_text()
+            time.sleep(0.01)
+
+    until(lambda: len(lines("listening")) == 2)
+    address = lines("listening")[0]["address"]
+    assert server.connect(address).ask(b"x") == b"[]"
+    users.write_text(f"alice:{hash_password(b'secret')}\nbob:{hash_password(b'secret')}\n")
+    (open_path / "sockd.toml").write_text(toml.replace('format = "json"', 'format = "json", level = "debug"'))
+    server.signal(signal.SIGHUP)
+    until(lambda: lines("users read") and lines("reloaded"))
+    assert lines("users read")[0]["users"] == 2
+    log.rename(open_path / "var/log.1")
+    server.signal(signal.SIGUSR1)
+    until(lambda: lines("log reopened"))
+    assert server.connect(address).ask(b"x") == b"[]"
+    server.stop()

@@ -133,6 +133,14 @@ def test_on_the_command_line_they_lie_in_the_current_folder(house):
     assert check("-l", "tcp://127.0.0.1:0=app:greet", cwd=house).returncode == 0
 
 
+def package_that_others_write(house):
+    (house / "package").mkdir()
+    (house / "package/__init__.py").touch()
+    (house / "package").chmod(0o777)
+    (house / "data").mkdir()
+    (house / "data").chmod(0o777)  # nothing is imported from there
+
+
 @pytest.mark.parametrize(
     ("spoil", "named"),
     [
@@ -141,7 +149,7 @@ def test_on_the_command_line_they_lie_in_the_current_folder(house):
         (lambda house: house.chmod(0o777), "etc"),
         (lambda house: os.chown(house, 65534, 0), "etc"),
         (lambda house: (house / "other.so").touch() or (house / "other.so").chmod(0o602), "other.so"),
-        (lambda house: (house / "package").mkdir() or (house / "package").chmod(0o777), "package"),
+        (package_that_others_write, "package"),
         (lambda house: os.chown(house.parent, 65534, 65534), "is above it"),
     ],
     ids=["file", "owner", "folder", "folder's owner", "another file", "a package", "above"],

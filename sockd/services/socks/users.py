@@ -25,6 +25,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from sockd.errors import ConfigurationError, fault
+from sockd.kept_folder import KeptFolder
 from sockd.trusted import read
 
 if TYPE_CHECKING:
@@ -151,20 +152,21 @@ class UsersFile:
         self._place = place
         folder, self._name = os.path.split(path)
         try:
-            self._folder = os.open(folder, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._folder = KeptFolder(folder)
         except OSError as error:
             raise fault(error, f"{place}: {path}") from None
+        self._folder.allow(self._name)
         try:
             self.users = self._read()
         except BaseException:
-            os.close(self._folder)
+            self._folder.close()
             raise
 
     def _read(self) -> Users:
         subject = f"{self._place}: {self._path}"
 
         def opener(_path: str, flags: int) -> int:
-            return os.open(self._name, flags, dir_fd=self._folder)
+            return self._folder.open(self._name, flags)
 
         text = read(self._path, subject, MAX_FILE_BYTES + 1, opener)
         if len(text) > MAX_FILE_BYTES:
@@ -181,7 +183,7 @@ class UsersFile:
 
     def close(self) -> None:
         """Close its folder."""
-        os.close(self._folder)
+        self._folder.close()
 
 
 # ---- kinds of hashes
