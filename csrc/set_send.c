@@ -26,7 +26,8 @@ static void keep(sb_set *set, struct row *row, const char *data, size_t size)
         return;
     }
     if (first) {
-        row->leaving_ms = set->now_ms;
+        sb__now(set); /* it may have been stopped since it was asked, at others' megabytes too; this is no hot path */
+        row->moved_ms = row->leaving_ms = set->now_ms;
         sb__deadline_sooner(set, row);
     }
     if (sb_buffer_size(row->out) > (size_t)row->high && !(row->flags & FLAG_HIGH)) {

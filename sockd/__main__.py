@@ -2,6 +2,6 @@
 
 import sys
 
-from sockd.cli import main
+from sockd.start import main
 
 sys.exit(main())

@@ -38,7 +38,7 @@ from sockd.process.descriptors import close_others, fill_standard_streams
 from sockd.process.inetd import take_standard_streams
 from sockd.process.privileges import check_folder, look_up, why_unreadable
 from sockd.process.reloader import Reloader, end_with_watcher, report
-from sockd.process.signals import settle
+from sockd.process.signals import leave_with, settle
 from sockd.process.stop_bound import take_over
 from sockd.process.syscalls import close_to_others
 from sockd.process.upgrade import Command
@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 64 usage, 71 system, 75 temporary, 77 permission, 78 configuration.
     """
     words = sys.argv[1:] if arguments is None else arguments
-    return with_output("sockd", lambda: _main(words))
+    return leave_with(with_output("sockd", lambda: _main(words)))
 
 
 def _main(arguments: Sequence[str]) -> int:
@@ -130,7 +130,6 @@ def _main(arguments: Sequence[str]) -> int:
         return _reporting(lambda: _inetd(arguments))  # before a word can go to standard output: it is the client's
     fill_standard_streams()
     options = make_parser().parse_args(arguments)
-    settle()
     return _reporting(lambda: _run(options, arguments))
 
 
@@ -140,7 +139,7 @@ def _reporting(work: Callable[[], int]) -> int:
         return _without_shortage(work)
     except SockdError as error:
         mark = f"<{ERROR_SEVERITY}>" if is_journal(sys.stderr) else ""
-        for line in str(error).split("\n"):
+        for line in str(error).split("\n") if not error.is_told else ():
             tell(f"{mark}sockd: {printable(line)}")
         return error.exit_code
 
@@ -176,6 +175,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 def _look(options: argparse.Namespace) -> int:
     """Check, or print what is in effect, and serve nothing."""
+    settle()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # else a module that is being imported seems to have failed
     source = _settings(options)
     if options.check and not options.show:
@@ -194,6 +194,7 @@ def _start(options: argparse.Namespace) -> int:
     contained = init.stand_before()
     signals = take_over(for_a_start(sys.stderr)) if options.foreground else None  # behind what was passed
     if not options.foreground:
+        settle()
         close_others(fd for _, fd in given.descriptors)
     given, stored = Stored.of(given)
     command, dropped = Command.of_this_process(), end_with_watcher()
@@ -349,12 +350,15 @@ def _serve(source: Source, surroundings: Surroundings) -> int:
     daemon = kind(source.settings, surroundings)
     try:
         daemon.run()
-    except (SockdError, OSError) as error:
-        is_told = isinstance(error, SockdError) or error.errno in SHORTAGES
-        if not is_told:
+    except SockdError as error:
+        log = source.settings.daemon.log
+        if logging.getLogger().handlers:  # else the log has not been opened yet
+            error.is_told = not surroundings.background and log.to in (None, "stderr") and log.format == "json"
+            if error.is_told or surroundings.background:  # the log is read later, the terminal perhaps not
+                logger.error("not serving", extra={"event": {"error": str(error)}})
+    except OSError as error:
+        if error.errno not in SHORTAGES:
             logger.critical("ended by a defect", exc_info=True)
-        elif surroundings.background and logging.getLogger().handlers:  # read later, the terminal perhaps not
-            logger.error("not serving", extra={"event": {"error": str(error)}})
         raise
     except Exception:
         logger.critical("ended by a defect", exc_info=True)  # in the background nobody sees the traceback

@@ -137,7 +137,10 @@ class Crew:
             self._fail(self._hiring, error)
 
     def _fork(self, generation: Generation) -> Member:
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:  # out of descriptors
+            raise TemporaryFault(f"socketpair(2): {error.strerror}") from None
         self._count += 1
         taken = {member.place for member in generation.members}
         number, place = self._count, min(set(range(generation.size)) - taken)
@@ -261,7 +264,7 @@ class Crew:
             status = self._wait_for(member)
             generation = member.generation
             generation.note_death(member, self._loop.clock())
-            self._forget(member)
+            self._loop.attempt(partial(self._forget, member))  # whatever its last words are, it is replaced
             if generation.is_dismissed:
                 self._look(self._hiring)
                 continue
@@ -295,7 +298,11 @@ class Crew:
         if pause:
             event = {"worker": member.number, "again_seconds": pause}
             logger.error("workers die as soon as they begin", extra={"event": event})
-        self._loop.call_later(pause, lambda: self._replaced(generation))
+        self._replace_in(pause, generation)
+
+    def _replace_in(self, seconds: float, generation: Generation) -> None:
+        again = partial(self._replace_in, FIRST_PAUSE_SECONDS, generation)
+        self._loop.call_later(seconds, self._loop.guarded(partial(self._replaced, generation), again))
 
     def _replaced(self, generation: Generation) -> None:
         if generation is not self.current or self._is_ending:
@@ -304,7 +311,7 @@ class Crew:
             member = self._fork(generation)
         except SockdError as error:
             logger.error("worker did not start", extra={"event": {"error": str(error)}})
-            self._loop.call_later(FIRST_PAUSE_SECONDS, lambda: self._replaced(generation))
+            self._replace_in(FIRST_PAUSE_SECONDS, generation)
             return
         self._loop.call_later(START_SECONDS, lambda: self._not_begun(member))
 
@@ -312,6 +319,10 @@ class Crew:
         if member in self and not member.is_ready and not self._is_ending:
             logger.error("worker did not start", extra={"event": {"error": _LATE, "worker": member.number}})
             _kill(member)
+
+    def replace_no_more(self) -> None:
+        """Take the end of each from now on for what is wanted."""
+        self._is_ending = True
 
     def end(self, number: signal.Signals, seconds: float, is_urgent: Callable[[], bool]) -> int:
         """End all, by a signal, and by KILL who has not ended in time; return how many those were.

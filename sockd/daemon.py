@@ -18,6 +18,7 @@ import sys
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -237,8 +238,8 @@ class Daemon:
         self._connections.name_of = self._resolver.known
 
     def _act_on_signals(self, actions: Mapping[signal.Signals, Callable[[], None]]) -> None:
-        """Have what came, and comes, acted on in the loop."""
-        self._signals.act(actions)
+        """Have what came, and comes, acted on in the loop; an action that fails keeps no other from being taken."""
+        self._signals.act({number: partial(self._loop.attempt, act) for number, act in actions.items()})
         self._loop.watch_fd(self._signals.fileno(), selectors.EVENT_READ, self._signals.handle)
 
     def _actions(self) -> dict[signal.Signals, Callable[[], None]]:
@@ -247,10 +248,10 @@ class Daemon:
             signal.SIGHUP: self._hang_up,
             signal.SIGUSR1: self._reopen_log,
             signal.SIGUSR2: self._generations.upgrade_by_signal,
-            signal.SIGCHLD: self._executor.reap,
             signal.SIGTERM: self._stop,
             signal.SIGINT: self._stop_at_once,
             signal.SIGQUIT: self._stop_at_once,
+            signal.SIGCHLD: self._executor.reap,  # behind these: workers may have ended because of them
         }
 
     def _attach(self, bound: list[Opened], stack: ExitStack) -> None:

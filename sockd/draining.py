@@ -69,10 +69,18 @@ class Drain:
 
     def start(self) -> None:
         """Begin; done() may be called at once."""
-        self._finish()
+        self._guarded(self._finish)()
 
     def _again(self, step: Callable[[], None], until: float) -> None:
-        self._loop.call_later(max(0.0, min(LOOK_SECONDS, until - self._loop.clock())), step)
+        self._loop.call_later(max(0.0, min(LOOK_SECONDS, until - self._loop.clock())), self._guarded(step))
+
+    def _guarded(self, step: Callable[[], None]) -> Callable[[], None]:
+        return self._loop.guarded(step, self._be_done)  # a step that fails is the last one
+
+    def _be_done(self) -> None:
+        """Be done, once."""
+        done, self._done = self._done, lambda: None
+        done()
 
     def _ids(self, which: Which) -> list[int]:
         return [id for group in self._groups for id in self._set.ids(which, group)]
@@ -120,7 +128,7 @@ class Drain:
         self._name(stuck, "stopping does not wait any longer until its output is taken")
         for id in stuck:
             self._set.abort(id, CloseReason.SHUTDOWN)
-        self._done()
+        self._be_done()
 
     def _name(self, ids: list[int], why: str) -> None:
         for id in ids[:MOST_NAMED]:

@@ -21,9 +21,14 @@ EX_CONFIG = 78
 
 
 class SockdError(Exception):
-    """Base of every error that sockd raises itself; str() is the message."""
+    """Base of every error that sockd raises itself; str() is the message.
+
+    Attributes:
+        is_told: it is in the log on standard error already.
+    """
 
     exit_code = EX_OSERR
+    is_told = False
 
 
 class UsageError(SockdError):

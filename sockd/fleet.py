@@ -220,13 +220,15 @@ class Fleet(Serving):
         self.tools.loop.call_later(ANSWER_SECONDS, look.end)
 
     def _told(self, member: Member, answer: Answer) -> None:
-        member.is_silent = False
-        if not answer.error:
-            self._numbers[member] = Numbers.from_table(answer.result)
-            self._unsure.discard(member)
-        self._add_up()
-        for look in self._looks.pop(member, []):
-            look.answered(member)
+        member.is_silent, looks = False, self._looks.pop(member, [])
+        try:
+            if not answer.error:
+                self._numbers[member] = Numbers.from_table(answer.result)
+                self._unsure.discard(member)
+            self._add_up()
+        finally:  # else it would count as silent for ever
+            for look in looks:
+                look.answered(member)
 
     def _add_up(self) -> None:
         self._sum = sum((one for member, one in self._numbers.items() if member in self._crew), self._ended)

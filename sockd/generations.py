@@ -234,9 +234,8 @@ class Generations:
             self._stop()
 
     def _end_when_empty(self) -> None:
-        if self._count() or self._serving.leaving or (self._answering is not None and len(self._answering)):
-            self._loop.call_later(LOOK_SECONDS, self._end_when_empty)
-        else:
+        self._loop.call_later(LOOK_SECONDS, self._end_when_empty)  # first: a look that fails is not the last one
+        if not (self._count() or self._serving.leaving or (self._answering is not None and len(self._answering))):
             self._loop.stop()
 
     # ---- over a restart

@@ -124,14 +124,13 @@ class Inetd(Daemon):
 
         def look() -> None:
             nonlocal seen, quiet
+            self._loop.call_later(pause, look)
             came = sum(served.listener.came for served in self._serving.listeners)
             busy = came != seen or self._count()
             seen, quiet = came, 0 if busy else quiet + 1
             if quiet >= LOOKS_A_TIMEOUT:
                 logger.info("idle", extra={"event": {"seconds": self._settings.daemon.inetd_timeout, "served": came}})
                 self._loop.stop()
-            else:
-                self._loop.call_later(pause, look)
 
         look()
 
@@ -204,13 +203,12 @@ class Inetd(Daemon):
             self._watch_output()
 
     def _watch_output(self) -> None:
+        self._loop.call_later(OUTPUT_LOOK_SECONDS, self._watch_output)
         assert self._bridge is not None
         assert self._plan is not None
         if self._bridge.idle_seconds > self._plan.service.limits.write_timeout:
             logger.warning("standard output takes no more, what is left is dropped")
             self._loop.stop()
-        else:
-            self._loop.call_later(OUTPUT_LOOK_SECONDS, self._watch_output)
 
     def _drain(self) -> None:
         if not self._is_served:

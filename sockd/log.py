@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
-from sockd.outlet import LineWriter, Outlet
+from sockd.log_line import shortened
+from sockd.outlet import PIECE_BYTES, LineWriter, Outlet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -87,6 +88,9 @@ class OwnHandler(logging.Handler):
         """Return what would be written for a record, for who writes when no Python runs; None: nowhere."""
         return None
 
+    def share(self) -> None:
+        """Keep each record in one piece from now on: other processes write there as well."""
+
     def close(self) -> None:
         """Close what was opened, unless it is kept."""
         if not self.is_kept:
@@ -129,8 +133,20 @@ class _StreamHandler(Lossy):
         self.stream = stream
         self._outlet = _outlet(stream)
         self._lines = LineWriter(self._outlet.write) if self._outlet is not None else None
+        self._most: int | None = None
+
+    def share(self) -> None:
+        """Write no more at once than what a pipe takes in one piece."""
+        if self._outlet is not None and self._outlet.is_pipe:
+            self._most = PIECE_BYTES
 
     def _bytes(self, record: logging.LogRecord) -> bytes:
+        data = self._line(record)
+        if self._most is None or len(data) <= self._most or self.formatter is None:
+            return data
+        return shortened(record, _traceback(self.formatter, record), self._most, self._line)
+
+    def _line(self, record: logging.LogRecord) -> bytes:
         return (self.format(record) + "\n").encode(self.stream.encoding or "utf-8", "backslashreplace")
 
     def send(self, record: logging.LogRecord) -> None:

@@ -49,17 +49,22 @@ class Outlet:
 
     Args:
         fd: stays the caller's.
+
+    Attributes:
+        is_pipe: whether it is one.
     """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._own = -1
         self._socket: socket.socket | None = None
+        self.is_pipe = False
         mode = os.fstat(fd).st_mode
         if stat.S_ISSOCK(mode):
             self._socket = socket.socket(fileno=os.dup(fd))
         elif stat.S_ISFIFO(mode) or os.isatty(fd):
             self._own = _opened_anew(fd)
+            self.is_pipe = stat.S_ISFIFO(mode)
 
     def fileno(self) -> int:
         """Return the descriptor that is written to."""

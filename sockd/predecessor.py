@@ -192,6 +192,7 @@ class Elders:
 
 
 def _count_on(serving: Serving, taken: dict[int, Served], counted: Numbers) -> None:
+    serving.tools.loop.defects.count += counted.defects
     for name, (came, received, sent, frames, *reasons) in counted.totals.items():
         serving.add_past(name, Totals(came, 0, received, sent, frames, 0, tuple(reasons)))
     for number, served in taken.items():

@@ -72,6 +72,7 @@ class Supervisor(Daemon):
 
     def _serve(self, start: Unprivileged, stack: ExitStack) -> None:
         self._dropped = start.dropped
+        start.log.share()  # with the workers
         self._parent = os.getpid()  # of workers
         self._loop_class = EventLoop  # coroutines are the workers' alone
         super()._serve(start, stack)
@@ -225,6 +226,10 @@ class Supervisor(Daemon):
 
     # ---- stop
 
+    def _stop_at_once(self) -> None:
+        self._crew.replace_no_more()  # they have been told as well (stop_bound.c), and end
+        super()._stop_at_once()
+
     def _drain(self) -> None:
         """End the workers in order, then what the supervisor serves itself."""
         self._is_draining = True
@@ -325,13 +330,12 @@ class Worker(Daemon):
         self._surroundings.let_go()
         self._channel.sendall(Answer(result={"ready": True}).encode())
         self._is_ready = True
-        Answering(self._channel, self._loop, self._answer, self._alone)
+        self._answering = Answering(self._channel, self._loop, self._answer, self._alone)
 
     def _drain(self) -> None:
         super()._drain()
         with suppress(OSError):  # the supervisor may have ended before
-            self._channel.setblocking(True)
-            self._channel.sendall(Answer({LAST: self._numbers({})}).encode())
+            self._answering.end_with(Answer({LAST: self._numbers({})}))
 
     # ---- asked by the supervisor
 
@@ -372,13 +376,12 @@ class Worker(Daemon):
         return self._numbers({})
 
     def _look(self) -> None:
+        self._loop.call_later(LOOK_SECONDS, self._look)  # first: a worker whose look fails would stay for ever
         serving = self._serving
         gone = not serving.leaving and all(str(served) in self._kept for served in serving.listeners)
         idle = all(served.listener.is_idle for served in serving.every())
         if gone and idle and not self._count() and not self._is_at_work:
             self._loop.stop()
-        else:
-            self._loop.call_later(LOOK_SECONDS, self._look)
 
     def _leave(self, words: Words) -> object:
         """Take a listener out that is no more."""

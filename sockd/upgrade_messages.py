@@ -103,12 +103,14 @@ class Numbers(Message):
         came: by listening socket, connections that were let in, or the counts of datagrams.
         moved: connections that go on in the new process.
         stay: connections that end in the old one.
+        defects: failures of sockd itself that were survived.
     """
 
     totals: dict[str, list[int]]
     came: list[list[int]]
     moved: int
     stay: int
+    defects: int = 0
 
 
 __all__ = ["Failed", "Go", "Hello", "Kept", "Numbers", "Ready", "Row", "Rows", "Taken"]

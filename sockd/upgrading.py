@@ -329,6 +329,7 @@ class Upgrading:
             ],
             moved=moved,
             stay=stay,
+            defects=self._serving.defects,
         )
 
     # ---- when it comes to nothing
@@ -362,11 +363,11 @@ class Upgrading:
         self._note(Result(time.time(), why, exit_code))
 
     def _reap(self, successor: Successor, until: float) -> None:
+        again = self._loop.call_later(LOOK_SECONDS, lambda: self._reap(successor, until))
         if successor.ended():
-            return
-        if self._loop.clock() >= until:
+            again.cancel()
+        elif self._loop.clock() >= until:
             successor.process.kill()
-        self._loop.call_later(LOOK_SECONDS, lambda: self._reap(successor, until))
 
     def _note(self, result: Result) -> None:
         self.last = result

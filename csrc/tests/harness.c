@@ -103,6 +103,8 @@ char *at_an_edge(const void *data, size_t size)
     return times++ & 1 ? at_edge(data, size) : behind_edge(data, size);
 }
 
+static int64_t clock_offset_ms, passing_ms, sending_ms;
+
 /* ---- faults */
 
 static struct plan {
@@ -204,6 +206,7 @@ ssize_t __wrap_send(int fd, const void *data, size_t size, int flags);
 ssize_t __wrap_send(int fd, const void *data, size_t size, int flags)
 {
     check((flags & MSG_NOSIGNAL) != 0, "send with MSG_NOSIGNAL", __FILE__, __LINE__);
+    clock_offset_ms += sending_ms;
     return fails(CALL_SEND) ? -1 : __real_send(fd, data, capped(CALL_SEND, size), flags);
 }
 
@@ -242,11 +245,14 @@ ssize_t __wrap_write(int fd, const void *data, size_t size)
     return fails(CALL_WRITE) ? -1 : __real_write(fd, data, capped(CALL_WRITE, size));
 }
 
-static int64_t clock_offset_ms, passing_ms;
-
 void clock_advance(int64_t ms)
 {
     clock_offset_ms += ms;
+}
+
+void clock_of_send(int64_t ms)
+{
+    sending_ms = ms;
 }
 
 void clock_pass(int64_t ms)

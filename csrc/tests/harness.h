@@ -87,6 +87,7 @@ int faults_clear(void);
 
 /* The clock that the library sees goes on by so many milliseconds, in which its caller was busy. */
 void clock_advance(int64_t ms);
+void clock_of_send(int64_t ms); /* passes with each send(2) from now on */
 
 /* The same while somebody waits: epoll_wait(2) and poll(2) return at once, and take
  * what they were to wait off this time. */

@@ -340,6 +340,28 @@ static void a_write_is_timed_from_its_begin(void)
     end_of(w);
 }
 
+/* SIGSTOP comes in the middle of the system call, of a block for several. */
+static void stopped_while_it_sends(void)
+{
+    enum { SIZE = 1 << 20 };
+    sb_group group = lines_group();
+    group.stall_ms = group.idle_ms = 1000;
+    struct world *w = world_of(8, group);
+    char *block = big_block(2 * SIZE);
+    int ids[] = {join(w, 0), join(w, 0)};
+    const int64_t sizes[] = {SIZE, SIZE};
+    turn(w);
+    clock_of_send(4000);
+    sb_set_write(w->set, 2, ids, sizes, block);
+    clock_of_send(0);
+    CHECK(sb_set_unsent(w->set, ids[0]) > 0 && sb_set_unsent(w->set, ids[1]) > 0);
+    CHECK_TEXT(turns(w, QUICK + 2), "0 closed 8 "); /* it had four seconds, while the other one was sent to */
+    CHECK_TEXT(after(w, 800), "");
+    CHECK_TEXT(after(w, 700), "1 closed 8 ");
+    free(block);
+    end_of(w);
+}
+
 static void a_reply_is_movement(void)
 {
     struct world *w = world_of(8, limits(1000, 0));
@@ -454,6 +476,7 @@ const struct test set_late_tests[] = {
     {"a lingering peer is read first", a_lingering_peer_is_read_first},
     {"what was given back is not late", what_was_given_back_is_not_late},
     {"a write is timed from its begin", a_write_is_timed_from_its_begin},
+    {"stopped while it sends", stopped_while_it_sends},
     {"a reply is movement", a_reply_is_movement},
     {"an end is movement", an_end_is_movement},
     {"lingering begins with the end", lingering_begins_with_the_end},

@@ -48,10 +48,10 @@ class Lookout:
         self._timer = loop.call_later(LOOK_SECONDS, self._look)
 
     def _look(self) -> None:
+        self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
         if is_gone(self._socket):
+            self._timer.cancel()
             self._gone()
-        else:
-            self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
 
     def cancel(self) -> None:
         """Look no more."""

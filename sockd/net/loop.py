@@ -328,9 +328,10 @@ class EventLoop:
         if self._timers:
             self._run_timers()
         for _ in range(len(self._soon)):
-            self._call(self._soon.popleft())
+            self.attempt(self._soon.popleft())
 
-    def _call(self, callback: Callback) -> None:
+    def attempt(self, callback: Callback) -> None:
+        """Call back now; a failure is reported, and costs nothing else: what comes behind is done."""
         try:
             callback()
         except _AbortFailedError:
@@ -360,7 +361,7 @@ class EventLoop:
             if callback is None:
                 self._cancelled -= 1
             else:
-                self._call(callback)
+                self.attempt(callback)
 
 
 def loop_class(*, asyncio: bool) -> type[EventLoop]:

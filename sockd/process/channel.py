@@ -9,6 +9,7 @@ from __future__ import annotations
 import selectors
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.errors import EX_OSERR, EX_TEMPFAIL
@@ -92,7 +93,7 @@ class Asking:
     def _hear(self, piece: bytes) -> None:
         *lines, self._came = (self._came + piece).split(b"\n")
         for line in lines:
-            self._take(line)
+            self._loop.attempt(partial(self._take, line))  # else those behind it would be answers to other questions
 
     def _take(self, line: bytes) -> None:
         try:
@@ -104,7 +105,7 @@ class Asking:
 
     def _give_up(self) -> None:
         while self._waiting:
-            self._waiting.popleft()(HAS_ENDED)
+            self._loop.attempt(partial(self._waiting.popleft(), HAS_ENDED))
 
     def leave(self) -> None:
         """Close it, in a process that was forked, and leave it to the one that goes on with it."""
@@ -172,6 +173,16 @@ class Answering:
         *lines, self._came = (self._came + piece).split(b"\n")
         for line in lines:
             self._left += self._answer(line).encode()
+
+    def end_with(self, last: Answer) -> None:
+        """Say a last thing, behind what has been answered; BLOCKS.
+
+        Raises:
+            OSError: nobody hears it.
+        """
+        self._socket.setblocking(True)
+        self._socket.sendall(self._left + last.encode())
+        self._left = b""
 
     def close(self) -> None:
         """Answer no more; again does nothing."""

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sockd.errors import SystemFault
+from sockd.process.signals import settle
 from sockd.process.syscalls import end_with_parent
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class Reloader:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup(1)
                 signal.signal(number, self._pass_on)
+        settle()
         while True:
             code = self._run_child()
             if code is not None and code < 0:

@@ -13,6 +13,7 @@ hook, has put in their place is undone by reclaim().
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import socket
@@ -20,6 +21,8 @@ import threading
 import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from sockd._sockbuf import lib
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -34,10 +37,10 @@ HANDLED = (
     signal.SIGHUP,
     signal.SIGUSR1,
     signal.SIGUSR2,
-    signal.SIGCHLD,
     signal.SIGTERM,
     signal.SIGINT,
     signal.SIGQUIT,
+    signal.SIGCHLD,
 )
 """What a daemon acts on, in the order in which it does when several came."""
 
@@ -102,6 +105,7 @@ class Signals:
         for number in self._handled:
             self._previous[number] = signal.signal(number, self._note)
         _forget_in_children(self)
+        _ignore_at_the_end()
 
     def reclaim(self) -> None:
         """Take them over again, from whoever has them now: a handler's module, its hooks, what these imported."""
@@ -154,6 +158,34 @@ class Signals:
         self._writer.close()
 
 
+_exit_code: int | None = None
+
+
+def leave_with(code: int) -> int:
+    """Note the exit code of this process, and return it: it is its own also if the interpreter takes long to end."""
+    global _exit_code  # noqa: PLW0603 - of the process
+    _exit_code = code
+    return code
+
+
+def _ignore_at_the_end() -> None:
+    """Have what comes in a process's last moments not end it, which has stopped in order.
+
+    What has a handler in Python gets the default action while the interpreter is taken down (_PySignal_Fini of
+    CPython's signal module), and what is ignored stays so.  Functions of atexit run before, behind all threads, and
+    this one last: it is the first to be registered.
+    """
+
+    def ignore() -> None:
+        for number in HANDLED:
+            if callable(signal.getsignal(number)):
+                signal.signal(number, signal.SIG_IGN)
+        if _exit_code is not None:
+            lib.sockd_stop_over(_exit_code)
+
+    atexit.register(ignore)
+
+
 def _forget_in_children(signals: Signals) -> None:
     """Let a process that a handler forks, by multiprocessing say, be ended by TERM like any other, and wake nobody."""
     known = weakref.ref(signals)
@@ -174,4 +206,4 @@ def _forget_in_children(signals: Signals) -> None:
     os.register_at_fork(before=hold, after_in_parent=go_on, after_in_child=forget)
 
 
-__all__ = ["HANDLED", "Signals", "give_back", "settle"]
+__all__ = ["HANDLED", "Signals", "give_back", "leave_with", "settle"]

@@ -68,6 +68,10 @@ void sockd_stop_within(double seconds);
 /* As if a second signal had come. */
 void sockd_stop_at_once(void);
 
+/* Nothing is left but the end of the interpreter itself: what was stopped in order exits with this code when its time
+ * is over, for it was not held up by anything of ours. */
+void sockd_stop_over(int32_t code);
+
 /* Where the last line goes, a descriptor, and how it is written; all is copied but the template's two file names.
  * Returns 0, or -1: the template is too long. */
 int32_t sockd_stop_tell(int32_t fd, int32_t target, const sockd_template *how);
@@ -97,6 +101,7 @@ static struct {
     volatile sig_atomic_t has_come;  /* whether a TERM has */
     volatile sig_atomic_t is_urgent;
     volatile sig_atomic_t is_ending;
+    volatile sig_atomic_t is_over, code;
     volatile double urgent, allowed;
     volatile int64_t end_at, let_go_at; /* by the monotonic clock, in nanoseconds; 0 for never */
     double patience;
@@ -266,6 +271,8 @@ static void on_alarm(int number)
         errno = error;
         return;
     }
+    if (bound.is_over)
+        _exit((int)bound.code);
     if (!bound.is_ending) {
         bound.is_ending = 1;
         guard();
@@ -430,6 +437,12 @@ void sockd_stop_at_once(void)
     hold(&before);
     be_urgent();
     go_on(&before);
+}
+
+void sockd_stop_over(int32_t code)
+{
+    bound.code = code;
+    bound.is_over = 1;
 }
 
 int32_t sockd_stop_children(const int32_t *children, int32_t count)

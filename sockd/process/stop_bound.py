@@ -163,11 +163,11 @@ def take_over(handler: OwnHandler) -> Signals:
     Args:
         handler: of the log, as long as there is no other.
     """
-    settle()
     signals = Signals(StopBound())
     signals.install()
     signals.bound.begin()
     signals.bound.tell(handler)
+    settle()  # now, for what has come since sockd.start is delivered here
     return signals
 
 

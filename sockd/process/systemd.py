@@ -250,9 +250,9 @@ class Notifier:
         self._watchdog = seconds
 
         def ping() -> None:
+            self._loop.call_later(seconds / 2, ping)  # first: the manager kills who fails to say it once
             if not self._unsent:
                 self._say("WATCHDOG=1", f"STATUS={status()}")
-            self._loop.call_later(seconds / 2, ping)
 
         ping()
 

@@ -20,7 +20,7 @@ from storm.planted import PLACES
 from watching import SOAK
 
 STORM = Path(__file__).with_name("storm")
-SECONDS = 600 if SOAK else 20
+SECONDS = 600 if SOAK else 30
 SHORT_SECONDS = 120 if SOAK else 10
 PLANTED_SECONDS = 60 if SOAK else 6
 SPARE_SECONDS = 300

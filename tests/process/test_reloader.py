@@ -71,7 +71,7 @@ def test_a_module_that_the_handler_imports_counts(reloading, edit, tmp_path):
     (tmp_path / "parts").mkdir()
     edit("word = b'old'\n", "parts/words.py")
     server = reloading("-l", "tcp://127.0.0.1:0=user:answer")
-    server.wait_until(lambda: any("no module 'user'" in w for w in server.words), "the missing module")
+    server.wait_until(lambda: any("no module 'user'" in e["error"] for e in server.having("not serving")), "its word")
     edit("from parts import words\ndef answer(line):\n    return words.word\n", "user.py")
     assert served(server, 1) == b"old"
     edit("word = b'newer'\n", "parts/words.py")

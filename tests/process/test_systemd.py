@@ -446,6 +446,34 @@ def test_the_loop_itself_pings_at_half_the_time(managed, bound, receiver, tmp_pa
     unit.end()
 
 
+FAILS = """
+from sockd.daemon import Daemon
+
+status, calls = Daemon._status, []
+
+def planted(self):
+    calls.append(self)
+    if len(calls) == 3:
+        raise RuntimeError("planted")
+    return status(self)
+
+Daemon._status = planted
+
+def answer(line):
+    return line
+"""
+
+
+def test_a_ping_that_fails_is_not_the_last(managed, bound, receiver, tmp_path):
+    """fails with the next one set behind it: the manager kills the daemon"""
+    (tmp_path / "app.py").write_text(FAILS)
+    unit = managed(
+        "fd:web=app:answer", sockets=[("web", bound("tcp"))], receiver=receiver, environment={"WATCHDOG_USEC": "200000"}
+    )
+    receiver.wait_for("WATCHDOG", count=4)
+    unit.end()
+
+
 def test_the_watchdog_of_another_process_is_not_ours(managed, receiver):
     launcher = "import os, sys; os.environ['WATCHDOG_PID'] = '1'; os.execv(sys.argv[1], sys.argv[1:])"
     words = [sys.executable, "-S", "-c", launcher, _script("sockd"), *STAY_ROOT]

@@ -133,7 +133,7 @@ def install(upper: Path) -> None:
     (commands.parent / "pyvenv.cfg").write_text(f"home = {PYTHON / 'bin'}\n")
     scripts = upper / "usr/local/bin"
     scripts.mkdir(parents=True)
-    for name, module in (("sockd", "sockd.cli"), ("sockctl", "sockd.ctl")):
+    for name, module in (("sockd", "sockd.start"), ("sockctl", "sockd.ctl")):
         (scripts / name).write_text(SCRIPT.format(python=VENV / "bin/python", module=module))
         (scripts / name).chmod(0o755)
     library = upper / "usr/local/lib"

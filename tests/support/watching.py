@@ -337,7 +337,8 @@ def _end(one: Daemon, may_die: bool) -> None:
         code = one.stop(signal.SIGQUIT) if alive else one.process.returncode
     finally:
         one.kill()
-    if not may_die:
+    is_slow = alive and code == -signal.SIGQUIT and one.logged("stopped")  # a busy machine: Python's end took too long
+    if not may_die and not is_slow:
         assert code == 0, f"exit code {code}: {one.lines[-20:]} {one.other[-20:]}"
     assert one.other == []
 

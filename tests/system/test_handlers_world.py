@@ -87,8 +87,8 @@ class Odd:
     call = call()
 odd = Odd()
 """
-    one = launch("-f", "-l", f"tcp://127.0.0.1:0=app:odd.{attribute}")
-    (tmp_path / "app.py").write_text(app)
+    (tmp_path / "strange.py").write_text(app)
+    one = launch("-f", "-l", f"tcp://127.0.0.1:0=strange:odd.{attribute}")
     assert one.wait() == 78
     assert "SystemExit: 3" in one.said()
 

@@ -98,3 +98,39 @@ def names():
     """File names that hold every byte but the slash, which parts them, and NUL, which ends them."""
     some = bytes(byte for byte in EVERY if byte not in b"\0/")
     return [some[at : at + PATH_BYTES] for at in range(0, len(some), PATH_BYTES)]
+
+
+LONG = """
+def fail(line):
+    raise ValueError(line.decode() + "x" * 9000)
+"""
+
+
+def test_lines_of_workers_stay_in_one_piece_in_a_pipe(daemon):
+    """fails with lines as long as they are: above PIPE_BUF those of two processes get into each other (pipe(7))"""
+    toml = '[daemon]\nworkers = 4\n[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "app:fail"\n'
+    one = daemon(toml=toml, app=LONG)
+    for turn in range(10):
+        peers = [one.connect() for _ in range(40)]
+        for number, peer in enumerate(peers):
+            peer.sendall(b"%d.%d\n" % (turn, number))
+        for peer in peers:
+            assert peer.recv(10) == b""
+    one.let_clients_go()
+    assert one.stop() == 0
+    lines = one.logged("handler failed")
+    assert len(lines) + sum(line["count"] for line in one.logged("log records lost")) <= 400
+    assert len({line["worker"] for line in lines}) > 1
+    for line in lines:
+        assert len(json.dumps(line)) < 4096
+        assert line["traceback"].startswith("Traceback (most recent call last):")
+        assert " [...] " in line["traceback"]
+        assert line["traceback"].endswith("x")
+
+
+def test_what_one_process_writes_is_whole(daemon):
+    one = daemon("tcp://127.0.0.1:0=app:fail", app=LONG)
+    with one.connect() as peer:
+        peer.sendall(b"x\n")
+        assert peer.recv(10) == b""
+    assert "x" * 9000 in one.wait_for("handler failed")["traceback"]

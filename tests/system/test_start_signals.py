@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
@@ -110,6 +111,20 @@ def test_all_that_came_is_done_once_it_serves(held, place, top):
     assert one.stop() == 0
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_comes_while_sockd_itself_is_imported_waits(daemon, workers):
+    """fails without sockd.start: HUP ends it"""
+    toml = f'[daemon]\nworkers = {workers}\n[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "upper"\n'
+    one = daemon(toml=toml, listeners=0, may_die=True)
+    _until(lambda: "_sockbuf" in Path(f"/proc/{one.pid}/maps").read_text(), 20)
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        os.kill(one.pid, number)
+    one.wait_for("reloaded", within=20)
+    assert one.ask(b"a\n") == b"A\n"
+    one.let_clients_go()
+    assert one.stop() == 0
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_term_stops_it_in_order(held, place):
     one = held(place)
@@ -148,8 +163,7 @@ def test_workers_that_wait_for_something_hold_up_no_stop(held):
     assert ends.wait(10) < 5
     one.kill()
     assert one.process.returncode == 75
-    assert one.other == ["sockd: the daemon is stopping\n"]
-    one.other.clear()
+    assert [line["error"] for line in one.logged("not serving")] == ["the daemon is stopping"]
 
 
 def test_what_a_supervisor_passes_on_ends_no_worker_that_begins(held, tmp_path):

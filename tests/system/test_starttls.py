@@ -323,5 +323,5 @@ def test_services_that_cannot_ask(daemon, certificates, service):
     one = daemon(toml=toml, app="def plain(line): return line\n", listeners=0, may_die=True)
     assert one.process.wait(20) == 78
     one.kill()
-    assert f"listen[0].tls.starttls: true: service {service} cannot call start_tls()" in one.other[0]
-    one.other.clear()
+    (line,) = one.logged("not serving")
+    assert f"listen[0].tls.starttls: true: service {service} cannot call start_tls()" in line["error"]

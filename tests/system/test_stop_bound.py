@@ -252,6 +252,64 @@ def answer(line):
     assert (tmp_path / "done").exists()
 
 
+LAST = """
+import os
+import signal
+
+kinds = [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]
+
+
+class Last:  # modules are taken down behind everything else that Python runs at its end
+    def __del__(self, pid=os.getpid(), kill=os.kill, kinds=kinds, write=os.write, fd=os.open({!r}, os.O_WRONLY)):
+        for number in kinds:
+            kill(pid, number)
+        write(fd, b"all sent")
+
+
+last = Last()
+
+
+def answer(line):
+    return line
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_comes_in_its_last_moments_changes_nothing(daemon, tmp_path, workers):
+    """fails with handlers of Python's until the end, which CPython sets to their defaults: HUP ends it, not 0"""
+    (tmp_path / "sent").touch()
+    toml = f'[daemon]\nworkers = {workers}\n[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "app:answer"\n'
+    one = daemon(toml=toml, app=LAST.format(str(tmp_path / "sent")))
+    assert one.ask(b"x\n") == b"x\n"
+    one.let_clients_go()
+    assert one.stop() == 0
+    assert (tmp_path / "sent").read_text() == "all sent"
+
+
+SLOW_END = """
+import builtins, time
+
+class Slow:
+    def __del__(self, sleep=time.sleep):
+        sleep(5)
+
+builtins.slow = Slow()  # what there is until the interpreter itself ends
+
+def answer(line):
+    return line
+"""
+
+
+def test_an_interpreter_that_is_slow_to_end_was_stopped_in_order(daemon):
+    """fails where the bound ends it by the signal that asked: -2"""
+    one = daemon(toml='[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "app:answer"\n', app=SLOW_END)
+    one.let_clients_go()
+    began = time.monotonic()
+    os.kill(one.process.pid, signal.SIGINT)
+    assert one.process.wait(10) == 0
+    assert time.monotonic() - began < 3
+
+
 # ---- where the last line goes
 
 

@@ -342,6 +342,18 @@ def test_a_new_process_that_fails_changes_nothing(house, what):
     assert counts.ask(b"a") == b"%d 1 a" % second
 
 
+def test_a_new_process_that_gives_up_says_so_in_a_line_of_the_log(daemon, tmp_path):
+    """log.format is JSON: fails with plain text between its lines"""
+    control = tmp_path / "control.sock"
+    toml = f'[daemon]\ncontrol = "{control}"\n[[listen]]\naddress = "unix:{tmp_path}/s"\nservice = "upper"\n'
+    one = daemon(toml=toml)
+    wrong = toml + '[[listen]]\naddress = "unix:/no/s"\nservice = "upper"\n'
+    (one.folder / "sockd.toml").write_text(wrong)
+    assert Sockctl(tmp_path).run("upgrade").returncode == 71
+    assert "its folder does not exist" in one.wait_for("not serving")["error"]
+    assert one.other == []
+
+
 def test_a_new_process_that_dies_while_it_takes_over(house):
     """It has some of the connections then; the old one has them all, and has read no byte less."""
     house.start("upper", "Counts")

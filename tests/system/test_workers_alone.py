@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 import urllib.request
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import psutil
 import pytest
@@ -256,6 +257,90 @@ def test_programs_have_the_limit_of_the_start_also_behind_an_upgrade(house, work
         assert one.ask(b"") == b"500\n"
     one.let_clients_go()
     ends = stuck.Ends(pids[-1])
+    one.sockctl.run("stop")
+    ends.wait(10)
+    one.process.wait(10)
+
+
+def sockets_of(pid) -> int:
+    return sum(one.startswith("socket:") for one in map(os.readlink, links_of(pid)))
+
+
+def links_of(pid) -> list[str]:
+    folder = f"/proc/{pid}/fd"
+    return [f"{folder}/{name}" for name in os.listdir(folder)]
+
+
+def generation(one) -> list[int]:
+    return [worker["pid"] for worker in one.sockctl.ask("status")["workers"] if worker["accepts"]]
+
+
+def test_workers_hold_nobody_whom_their_supervisor_serves(house, certificates):
+    """In a handshake, behind it, before a PROXY header: fails without leave(): 20 sockets more in each worker"""
+    own = certificates.server
+    tls = f'tls = {{ certificate = "{own.path}", key = "{own.key}" }}\n'
+    proxied = 'proxy_protocol = { from = ["127.0.0.1"], timeout = "3s" }\n'
+    texts = [LISTEN.format("tcp://127.0.0.1:0", "app:pid")]
+    texts += [LISTEN.format("tcp://127.0.0.1:0", "metrics") + more for more in ("", tls, proxied)]
+    one = house("".join(texts))
+    assert one.sockctl.run("reload").returncode == 0
+    before = max(map(sockets_of, generation(one)))
+    context = ssl.create_default_context(cafile=certificates.ca)
+    with ExitStack() as peers:
+        for _ in range(5):
+            one.connect(1).sendall(b"GET ")
+            one.connect(2).sendall(b"\x16\x03")
+            secured = context.wrap_socket(one.connect(2), server_hostname="localhost")
+            peers.enter_context(secured).sendall(b"GET ")
+        waiting = [one.connect(3) for _ in range(5)]
+        for peer in waiting:
+            peer.sendall(b"PROXY ")
+        _until(lambda: one.descriptors() >= 5 * 5)
+        workers = generation(one)
+        assert one.sockctl.run("reload").returncode == 0
+        assert not set(workers) & set(generation(one))
+        assert max(map(sockets_of, generation(one))) == before
+        assert [peer.recv(100) for peer in waiting] == [b""] * 5  # ended by close(2) alone, once their time is over
+
+
+DEFECT = (
+    APP
+    + """
+def defect(line, connection):
+    connection._loop.call_soon(lambda: 1 / 0)
+    return b"%d" % os.getpid()
+"""
+)
+
+
+def test_the_defects_of_a_worker_count_when_it_has_ended(house):
+    """fails with a sum of those that are there: 1, then 0 behind a reload"""
+    text = LISTEN.format("tcp://127.0.0.1:0", "app:defect") + LISTEN.format("tcp://127.0.0.1:0", "metrics")
+    one = house(text, app=DEFECT)
+    pid = int(one.ask(b"x\n"))
+    one.wait_for("defect")
+    assert "sockd_defects_total 1\n" in page(one, "/metrics")
+    one.let_clients_go()
+    assert one.sockctl.run("reload").returncode == 0
+    one.wait_for("worker ended", pid=pid)
+    assert "sockd_defects_total 1\n" in page(one, "/metrics")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_defects_count_on_behind_an_upgrade(house, workers):
+    """fails without Numbers.defects: 0"""
+    one = house(LISTEN.format("tcp://127.0.0.1:0", "app:defect"), app=DEFECT, workers=workers, may_die=True)
+    assert one.ask(b"x\n")
+    one.wait_for("defect")
+    assert one.sockctl.ask("status")["defects"] == 1  # workers are asked for it
+    one.let_clients_go()
+    pid = one.sockctl.ask("upgrade")["pid"]
+    assert one.sockctl.ask("status")["defects"] == 1
+    assert one.ask(b"x\n")
+    one.wait_for("defect", count=2)
+    assert one.sockctl.ask("status")["defects"] == 2
+    one.let_clients_go()
+    ends = stuck.Ends(pid)
     one.sockctl.run("stop")
     ends.wait(10)
     one.process.wait(10)

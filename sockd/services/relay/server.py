@@ -144,11 +144,17 @@ class _Check:
         self._reach: Reach | None = None
         self._timer = relay.loop.call_later(0, self._begin)
 
+    def _again(self, seconds: float) -> None:
+        self._timer.cancel()
+        self._timer = self._relay.loop.call_later(seconds, self._begin)
+
     def _begin(self) -> None:
         timeout = self._relay.connect_timeout
+        self._again(timeout + self._interval)  # first: a check that fails to begin is not the last one
         self._reach = Reach(self._relay.loop, (self._target,), self._relay.way, timeout=timeout, done=self._answered)
 
     def _answered(self, outcome: Reached | Failed) -> None:
+        self._again(self._interval)
         if isinstance(outcome, Failed):
             self._relay.failed((self._target,), outcome)
         else:
@@ -157,7 +163,6 @@ class _Check:
             with outcome.sock as sock, suppress(OSError):  # it may be gone already, which says nothing against it
                 if version is not None:
                     sock.send(proxy.encode_local(version))
-        self._timer = self._relay.loop.call_later(self._interval, self._begin)
 
     def close(self) -> None:
         self._timer.cancel()

@@ -1,0 +1,68 @@
+"""A record's line that is longer than it may be, made shorter.
+
+Where several processes write to one pipe, what is written at once stays in one piece up to PIPE_BUF bytes (pipe(7)),
+and a longer line may have another's in its middle.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable
+
+LEFT_OUT = " [...] "
+LEAST = 64
+"""Characters of a part that is not cut any more."""
+
+
+def shortened(record: logging.LogRecord, trace: str, most: int, write: Callable[[logging.LogRecord], bytes]) -> bytes:
+    """Return a record's line, in at most so many bytes: the middle of what is longest in it is left out.
+
+    Args:
+        trace: its traceback, as text.
+        most: bytes, with the newline.
+        write: from a record to the bytes of its line.
+    """
+    short = copy.copy(record)
+    short.msg, short.args = record.getMessage(), None
+    short.exc_info, short.stack_info = None, trace or None
+    event = getattr(record, "event", None)
+    if isinstance(event, dict):
+        short.event = event = dict(event)
+    while len(data := write(short)) > most:
+        if not _cut_longest(short, event if isinstance(event, dict) else {}):
+            return data[: most - 1] + b"\n"
+    return data
+
+
+def _cut_longest(record: logging.LogRecord, event: dict[object, object]) -> bool:
+    """Halve the longest part; False when all are short."""
+    texts = {key: text for key, value in event.items() if len(text := _text(value)) > LEAST}
+    key = max(texts, key=lambda one: len(texts[one]), default=None)
+    longest = len(texts[key]) if key in texts else 0
+    trace, message = record.stack_info or "", record.msg
+    if max(longest, len(trace), len(message)) <= LEAST:
+        return False
+    if longest >= max(len(trace), len(message)):
+        event[key] = _cut(texts[key])
+    elif len(trace) >= len(message):
+        record.stack_info = _cut(trace)
+    else:
+        record.msg = _cut(message)
+    return True
+
+
+def _text(value: object) -> str:
+    return bytes(value).decode("utf-8", "backslashreplace") if isinstance(value, (bytes, bytearray)) else str(value)
+
+
+def _cut(text: str) -> str:
+    """Leave out the middle: how a traceback begins, and what was raised at its end, tells most."""
+    quarter = len(text) // 4
+    return text[:quarter].removesuffix(LEFT_OUT) + LEFT_OUT + text[-quarter:]
+
+
+__all__ = ["shortened"]
