@@ -356,6 +356,7 @@ def _serve(source: Source, surroundings: Surroundings) -> int:
             error.is_told = not surroundings.background and log.to in (None, "stderr") and log.format == "json"
             if error.is_told or surroundings.background:  # the log is read later, the terminal perhaps not
                 logger.error("not serving", extra={"event": {"error": str(error)}})
+        raise
     except OSError as error:
         if error.errno not in SHORTAGES:
             logger.critical("ended by a defect", exc_info=True)
