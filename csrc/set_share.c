@@ -16,14 +16,14 @@
 
 static const int64_t turn_ns = (int64_t)SB_TURN_US * 1000;
 
-static int64_t within(int64_t number, int64_t least, int64_t most)
+static int64_t clamp(int64_t number, int64_t least, int64_t most)
 {
     return number < least ? least : sb__lesser(number, most);
 }
 
 struct share sb__share_new(const sb_group *group)
 {
-    return (struct share){.cost_ns = within(group->cost_ns, 1, turn_ns), .next = -1};
+    return (struct share){.cost_ns = clamp(group->cost_ns, 1, turn_ns), .next = -1};
 }
 
 /* One more connection of a group in this turn.  True: it is the group's first. */
@@ -53,10 +53,10 @@ static int64_t frame_size(struct share *share)
 static void divide(struct share *share, int groups)
 {
     share->units = 0;
-    share->left = within(turn_ns / groups / share->cost_ns, 1, SB_UNITS);
-    share->each = (int32_t)within(share->left / share->ready, 1, SB_UNITS);
-    share->bytes = (int32_t)within(2 * share->each * frame_size(share), SB_LEAST_RECEIVE, SB_RECEIVE);
-    share->raw_bytes = (int32_t)within(share->left * SB_UNIT_BYTES / share->ready, SB_LEAST_RAW, SB_RECEIVE);
+    share->left = clamp(turn_ns / groups / share->cost_ns, 1, SB_UNITS);
+    share->each = (int32_t)clamp(share->left / share->ready, 1, SB_UNITS);
+    share->bytes = (int32_t)clamp(2 * share->each * frame_size(share), SB_LEAST_RECEIVE, SB_RECEIVE);
+    share->raw_bytes = (int32_t)clamp(share->left * SB_UNIT_BYTES / share->ready, SB_LEAST_RAW, SB_RECEIVE);
 }
 
 void sb__shares_begin(sb_set *set, int n)
@@ -91,5 +91,5 @@ void sb_set_spent(sb_set *set, int group, int64_t ns)
         cost_ns = sure_ns;
     else if (told_ns < cost_ns)
         cost_ns = told_ns + (cost_ns - told_ns) / 2;
-    share->cost_ns = within(cost_ns, 1, turn_ns);
+    share->cost_ns = clamp(cost_ns, 1, turn_ns);
 }
