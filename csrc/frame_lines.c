@@ -36,6 +36,23 @@ int sb__lines_find(const char *data, size_t size, size_t scanned, size_t limit, 
     return (int)lines.frames;
 }
 
+void sb__lines_first(const char *data, size_t most, sb_lines *found)
+{
+    uint32_t ends[SB_ENDS];
+    sb_lines lines = {.frames = 0};
+    size_t looked;
+    for (size_t base = 0; lines.frames < most; base += looked) {
+        size_t n = sb__ends(data + base, found->end - base, '\n', ends, &looked);
+        for (size_t i = 0; i < n && lines.frames < most; i++) {
+            size_t at = base + ends[i];
+            lines.returns += at > lines.end && data[at - 1] == '\r';
+            lines.frames++;
+            lines.end = at + 1;
+        }
+    }
+    *found = lines;
+}
+
 int sb_lines_find(const char *data, size_t size, size_t scanned, size_t limit, sb_lines *found)
 {
     return sb__lines_find(data, size, scanned, limit, found, INT_MAX - SB_STRIDE);

@@ -380,7 +380,11 @@ void sb_relay_run(sb_relay *relay)
 {
     struct epoll_event ready[RELAY_BATCH];
     relay->counts.ends = relay->counts.requests = relay->counts.returned = 0;
-    for (int round = 0, n = 1; round < RELAY_ROUNDS && n > 0 && !relay->counts.requests; round++) {
+    sb__relay_now(relay);
+    int64_t end_ms = relay->now_ms + RELAY_TURN_MS;
+    int n = 1;
+    for (int round = 0; round < RELAY_ROUNDS && n > 0 && !relay->counts.requests && relay->now_ms < end_ms;
+         round += n < RELAY_BATCH) {
         n = epoll_wait(relay->epoll, ready, RELAY_BATCH, 0);
         sb__relay_now(relay);
         for (int i = 0; i < n; i++) {

@@ -22,8 +22,9 @@ enum {
     RELAY_PIPE = 262144,        /* 64 slots: a slot holds a segment of the network, however short */
     RELAY_PIPES = 64,           /* 4,096 pages: a quarter of what a user has without rights (pipe(7)) */
     RELAY_BUDGET = 1 << 20,     /* bytes that one way moves before the others' turn */
-    RELAY_ROUNDS = 8,           /* times that epoll is asked in one call */
-    RELAY_BATCH = 256,          /* ready descriptors taken from epoll at once */
+    RELAY_ROUNDS = 8,           /* times that epoll is asked for what has come meanwhile, in one call ... */
+    RELAY_TURN_MS = 4,          /* ... as long as so much time has not passed: others wait for the caller */
+    RELAY_BATCH = 16,           /* ready descriptors taken from epoll at once: it tells those last the next time */
     RELAY_MUCH = 16384,         /* a read that brought so much speaks for splice ... */
     RELAY_BULK = 2,             /* ... two of them decide, and so many more are outweighed: */
     RELAY_BULK_MOST = 8,

@@ -93,7 +93,7 @@ sb_set *sb_set_new(int32_t rows, int epoll)
         return NULL;
     set->epoll = -1;
     sb__slots_init(&set->slots, rows);
-    set->dead_rows = set->told_dead = set->run = set->next_first = -1;
+    set->dead_rows = set->told_dead = set->run = set->next_first = set->sharing = -1;
     sb__now(set);
     set->looked_ms = set->now_ms;
     if (!make_tables(set) || (epoll && (set->epoll = open_epoll()) < 0)) {

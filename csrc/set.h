@@ -8,6 +8,7 @@
  *   set_life.c      how it goes on and ends
  *   set_late.c      when it is late
  *   set_receive.c   a turn: wait, receive
+ *   set_share.c     how much of a turn is whose
  *   set_frame.c     what was received, cut into frames and handed out
  *   set_move.c      a connection that goes on in another set, or by another descriptor
  *   set_unread.c    frames given back, and another framing in mid-connection
@@ -39,7 +40,15 @@ enum {
                              * unfinished line is one byte longer at most; SIZE_MAX / 16 as in framing.c */
     SB_BATCH = 512,         /* ready descriptors taken from epoll in one turn */
     SB_SMALLEST = 64,       /* bytes of a buffer */
-    SB_DEADLINES = 256      /* connections judged at their deadline in one turn */
+    SB_DEADLINES = 256,     /* connections judged at their deadline in one turn */
+    SB_TURN_US = 5000,      /* of the caller's time with frames in one turn, for all groups together */
+    SB_UNITS = 8192,        /* frames of one group in one turn, however fast its caller was with others */
+    SB_UNIT_BYTES = 256,    /* so many bytes count as a frame */
+    SB_FRAME_GUESS = 512,   /* bytes of a frame, until some have come: twice as much is received as a connection's share has ... */
+    SB_LEAST_RECEIVE = 4096, /* ... but no less than this */
+    SB_REMEMBERED = 65536,  /* frames of which the mean size is known */
+    SB_LEAST_RAW = 64,      /* where nothing is framed, a byte may be a frame to the caller */
+    SB_SERVED = 4 << 20     /* bytes of what needs no caller in one turn */
 };
 
 #define SB_NEVER INT64_MAX
@@ -111,11 +120,27 @@ struct item {
     uint16_t ready;
 };
 
+/* What a group may hand out in a turn: units, which are frames, or SB_UNIT_BYTES of them. */
+struct share {
+    int64_t cost_ns;      /* of a unit */
+    int64_t told_ns;      /* what the caller told of one last */
+    int64_t left;         /* units of this turn */
+    int64_t units;        /* handed out, until the caller has told what they took */
+    int64_t frames, size; /* of those handed out lately: how many, their bytes */
+    int32_t each;         /* frames of one connection in this turn */
+    int32_t ready;        /* connections of this turn; 0: the group has none in it */
+    int32_t bytes;        /* received for these frames from one connection */
+    int32_t raw_bytes;    /* the same where they are cut by nothing */
+    int32_t next;         /* row that had to wait first; -1: none */
+    int32_t link;         /* the next group of this turn */
+};
+
 /* What the connections of a group have done that have ended; given_up: its number is free. */
 struct tally {
     int given_up;
     sb_sources *sources; /* in which connections that are accepted count; NULL: none */
     sb_totals ended;
+    struct share share;
 };
 
 /* Buffers of one size, or up to twice that. */
@@ -136,6 +161,7 @@ struct sb_set {
     struct tally *tallies; /* one for each group */
     int group_count;
     int given_up; /* groups whose number is free */
+    int32_t kept_rows;    /* for groups with SB_GROUP_KEPT */
     int64_t memory_limit;
     int64_t pooled;       /* bytes of buffers that nobody has */
     int64_t now_ms;
@@ -144,7 +170,9 @@ struct sb_set {
     struct stall stall;
     int32_t run;          /* index of the merged event that may still grow; -1: none */
     int32_t part_count;
-    int32_t next_first;   /* id to begin with, because the arena was full before it */
+    int32_t next_first;   /* row to begin with, because the arena was full before it */
+    int32_t sharing;      /* the first group of this turn; -1: none */
+    size_t served;        /* bytes in this turn of what needs no caller */
     int32_t doomed_count; /* connections that end after the replies of this turn */
     size_t arena_used;
     char *arena;
@@ -153,7 +181,7 @@ struct sb_set {
     sb_ready *readies;
     int32_t *changed;
     int32_t *doomed;
-    int32_t *again;       /* connections whose `in` is framed in the next turn */
+    int32_t *again;       /* connections whose `in` is framed in the next turn, without their being ready */
     int32_t again_count;
     sb_framing *framings; /* of rows with FLAG_FRAMED */
     struct item *items;
@@ -221,6 +249,25 @@ void sb__begin_close(sb_set *set, struct row *row, int reason);
 void sb__park(sb_set *set, struct row *row); /* with epoll, as the next */
 int sb__tell_epoll(sb_set *set, struct row *row, int operation, int interest);
 
+/* set_share.c */
+void sb__shares_begin(sb_set *set, int n); /* of the first n items */
+void sb__shares_end(sb_set *set);
+struct share sb__share_new(const sb_group *group);
+
+static inline struct share *sb__share_of(const sb_set *set, const struct row *row)
+{
+    return &set->tallies[row->group].share;
+}
+
+static inline void sb__share_take(struct share *share, size_t frames, size_t bytes)
+{
+    int64_t units = (int64_t)(frames + bytes / SB_UNIT_BYTES);
+    share->units += units;
+    share->left -= units;
+    share->frames += (int64_t)frames;
+    share->size += (int64_t)bytes;
+}
+
 /* set_late.c */
 void sb__deadline_sooner(sb_set *set, struct row *row);
 void sb__deadlines_run(sb_set *set);
@@ -229,6 +276,8 @@ void sb__frame_goes_on(sb_set *set, struct row *row);
 /* set_accept.c: a row for a descriptor, which is waited for from now on */
 int sb__enter(sb_set *set, int fd, int group, struct row **entered);
 int sb__is_name(const char *peer, size_t size); /* a sockaddr_in or sockaddr_in6, or none */
+
+int sb__has_room(const sb_set *set, int group);
 
 /* A descriptor, non-blocking; or nobody is there, or comes in any more, for *stopped, an errno;
  * or one was lost on the way, which is its own affair. */
@@ -241,6 +290,7 @@ int sb__enters(sb_sources *sources, int fd, const struct sockaddr_storage *peer,
 /* set_frame.c */
 void sb__frame_arena(sb_set *set, struct row *row, size_t tail, size_t n);
 void sb__frame_buffer(sb_set *set, struct row *row);
+void sb__frame_again(sb_set *set, struct row *row);
 void sb__frame_raw(sb_set *set, struct row *row, size_t n);
 void sb__drop_tail(sb_set *set, struct row *row);
 void sb__doom(sb_set *set, struct row *row);
@@ -258,7 +308,6 @@ void sb__leave_source(sb_set *set, struct row *row); /* counted there or not */
 
 /* set_unread.c */
 void sb__look_again(sb_set *set, struct row *row);
-void sb__run_again(sb_set *set);
 
 /* stream.c */
 int sb__class_of(int error);

@@ -37,11 +37,22 @@ static int start(sb_set *set, struct row *row)
     return 0;
 }
 
+void sb_set_keep_rows(sb_set *set, int32_t rows)
+{
+    set->kept_rows = rows;
+}
+
+int sb__has_room(const sb_set *set, int group)
+{
+    int32_t kept = set->groups[group].flags & SB_GROUP_KEPT ? 0 : set->kept_rows;
+    return set->counts.connections < set->slots.size - kept;
+}
+
 int sb__enter(sb_set *set, int fd, int group, struct row **entered)
 {
     if (fd < 0 || !sb__is_group(set, group))
         return SB_ERR_INVALID;
-    int32_t number = sb__slot_take(&set->slots);
+    int32_t number = sb__has_room(set, group) ? sb__slot_take(&set->slots) : -1;
     if (number < 0)
         return SB_ERR_FULL;
     struct row *row = &set->rows[number];
@@ -177,7 +188,7 @@ int sb_set_accept(sb_set *set, int listener, int group, int most, int *stopped)
     sb_sources *sources = set->tallies[group].sources;
     sb__now(set);
     for (int i = 0; i < most; i++) {
-        if (set->counts.connections == set->slots.size) {
+        if (!sb__has_room(set, group)) {
             *stopped = SB_ERR_FULL;
             break;
         }

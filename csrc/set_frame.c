@@ -4,7 +4,8 @@
  * DESCRIPTION
  *   Whole frames are handed out as they lie on the wire, one behind the other,
  *   from the arena or from the buffer of their connection, which then is held
- *   until the next turn.  Only what is behind them is kept.
+ *   until the next turn.  What is behind them is kept: an unfinished frame, and
+ *   frames that are more than the connection's share of the turn.
  */
 #include "frame.h"
 #include "set.h"
@@ -20,6 +21,7 @@ static void hand_out(sb_set *set, struct row *row, int64_t offset, size_t size, 
     size_t frames = found->frames;
     const sb_group *group = &set->groups[row->group];
     row->frames += (int64_t)frames;
+    sb__share_take(sb__share_of(set, row), frames, size);
     int merge = group->flags & SB_GROUP_MERGE && offset >= 0 && !(frames == 1 && size >= SB_OWN_EVENT);
     if (!merge) {
         sb__event(set, SB_EVENT_FRAMES, row, (int)found->returns);
@@ -48,6 +50,7 @@ static int serve(sb_set *set, struct row *row, char *data, size_t size, size_t f
     if (how == SB_SERVE_CALLER)
         return 0;
     row->frames += (int64_t)frames;
+    set->served += size;
     if (how == SB_SERVE_UPPER)
         sb_upper(data, size);
     if (how != SB_SERVE_DISCARD)
@@ -57,19 +60,21 @@ static int serve(sb_set *set, struct row *row, char *data, size_t size, size_t f
 
 /* ---- finding */
 
-/* As sb_lines_find, for any framing; the scan is about the frame that begins
- * behind those found, or that could not be found. */
-static int find(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_lines *found)
+/* As sb_lines_find, for any framing, and no more than so many frames; the scan is
+ * about the frame that begins behind those found, or that could not be found. */
+static int find(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_lines *found, size_t most)
 {
     sb_lines whole = {.frames = 0};
     sb_frame frame;
     int code = 0;
     if (framing->kind == SB_FRAMING_LINE) {
-        code = sb_lines_find(data, size, scan->searched, framing->limit, found);
+        code = sb__lines_find(data, size, scan->searched, framing->limit, found, most);
+        if (code > 0 && found->frames > most)
+            sb__lines_first(data, most, found);
         scan->searched = code > 0 ? size - found->end : size;
         return code;
     }
-    while (whole.end < size
+    while (whole.end < size && whole.frames < most
            && (code = sb__frame_find(framing, data + whole.end, size - whole.end, scan, &frame)) > 0) {
         whole.frames++;
         whole.end += frame.next;
@@ -78,6 +83,12 @@ static int find(const sb_framing *framing, const char *data, size_t size, sb_sca
         return code;
     *found = whole;
     return (int)whole.frames;
+}
+
+/* How many frames of a connection are found in this turn.  What needs no caller is not counted by frames. */
+static size_t most_of(const sb_set *set, const struct row *row)
+{
+    return set->groups[row->group].serve == SB_SERVE_CALLER ? (size_t)sb__share_of(set, row)->each : SB_RECEIVE;
 }
 
 static sb_scan scan_of(const struct row *row)
@@ -171,20 +182,31 @@ void sb__doom(sb_set *set, struct row *row)
     sb__begin_close(set, row, row->reason);
 }
 
-/* What is behind whole frames is kept.  When it is found to be no frame already,
+/* There may be whole frames: they wait their turn, which is the next one. */
+static void wait_turn(sb_set *set, struct row *row)
+{
+    keep_scan(row, &(sb_scan){.searched = 0});
+    row->again |= AGAIN_WANTED;
+    set->counts.left = 1;
+    sb__look_again(set, row);
+}
+
+/* What is behind so many whole frames is kept.  When it is found to be no frame already,
  * the connection ends as soon as the frames before it have been answered, unless
  * one of these brings another framing. */
-static void take_rest(sb_set *set, struct row *row, const char *rest, size_t size, sb_scan *scan)
+static void take_rest(sb_set *set, struct row *row, const char *rest, size_t size, sb_scan *scan, size_t frames)
 {
     sb_lines none;
     if (size == 0 || !sb__may(row, MAY_DELIVER))
         return;
-    int code = find(sb__framing_of(set, row), rest, size, scan, &none);
-    if (keep_tail(set, row, rest, size, scan) < 0) {
+    int is_more = frames >= most_of(set, row);
+    int code = is_more ? 0 : find(sb__framing_of(set, row), rest, size, scan, &none, 1);
+    if (keep_tail(set, row, rest, size, scan) < 0)
         sb__kill(set, row, SB_REASON_LIMIT, 0);
-    } else if (code < 0) {
+    else if (is_more)
+        wait_turn(set, row);
+    else if (code < 0)
         doom(set, row, code);
-    }
 }
 
 /* Frames as they are handed out.  Returns their size. */
@@ -203,7 +225,7 @@ void sb__frame_arena(sb_set *set, struct row *row, size_t tail, size_t n)
     size_t size = tail + n;
     sb_scan scan = scan_of(row);
     sb_lines found;
-    int frames = find(sb__framing_of(set, row), base, size, &scan, &found);
+    int frames = find(sb__framing_of(set, row), base, size, &scan, &found, most_of(set, row));
     if (frames < 0 && !is_told(set, row)) {
         frame_wrong(set, row, frames);
     } else if (frames <= 0) {
@@ -218,33 +240,64 @@ void sb__frame_arena(sb_set *set, struct row *row, size_t tail, size_t n)
             hand_out(set, row, (int64_t)set->arena_used, whole, &found);
             set->arena_used += whole;
         }
-        take_rest(set, row, base + found.end, size - found.end, &scan);
+        take_rest(set, row, base + found.end, size - found.end, &scan, found.frames);
     }
+}
+
+/* Hand the whole buffer out, up to the end of its last frame; what is behind them moves to another. */
+static void hold_buffer(sb_set *set, struct row *row, const sb_lines *found, sb_scan *scan)
+{
+    char *data = (char *)sb_buffer_data(row->in); /* ours, and about to be held */
+    size_t size = sb_buffer_size(row->in);
+    set->held[set->held_count++] = row->in;
+    row->in = NULL;
+    row->dots = 0;
+    size_t whole = finish(set, row, data, found);
+    if (!serve(set, row, data, whole, found->frames))
+        hand_out(set, row, -(int64_t)set->held_count, whole, found);
+    take_rest(set, row, data + found->end, size - found->end, scan, found->frames);
+}
+
+/* Hand a copy of the first frames out: more than they are stays. */
+static void copy_from_buffer(sb_set *set, struct row *row, const sb_lines *found)
+{
+    char *base = set->arena + set->arena_used;
+    memcpy(base, sb_buffer_data(row->in), found->end);
+    sb__consume(set, row->in, found->end);
+    size_t whole = finish(set, row, base, found);
+    if (!serve(set, row, base, whole, found->frames)) {
+        hand_out(set, row, (int64_t)set->arena_used, whole, found);
+        set->arena_used += whole;
+    }
+    if (sb__may(row, MAY_DELIVER)) /* what serves it may have ended it */
+        wait_turn(set, row);
 }
 
 /* What its buffer has. */
 void sb__frame_buffer(sb_set *set, struct row *row)
 {
-    char *data = (char *)sb_buffer_data(row->in); /* ours, and about to be held */
-    size_t size = sb_buffer_size(row->in);
+    size_t size = sb_buffer_size(row->in), most = most_of(set, row);
     sb_scan scan = scan_of(row);
     sb_lines found;
-    int frames = find(sb__framing_of(set, row), data, size, &scan, &found);
-    if (frames < 0) {
+    int frames = find(sb__framing_of(set, row), sb_buffer_data(row->in), size, &scan, &found, most);
+    if (frames < 0)
         frame_wrong(set, row, frames);
-        return;
-    }
-    if (frames == 0) {
+    else if (frames == 0)
         keep_scan(row, &scan);
-        return;
-    }
-    set->held[set->held_count++] = row->in;
-    row->in = NULL;
-    row->dots = 0;
-    size_t whole = finish(set, row, data, &found);
-    if (!serve(set, row, data, whole, found.frames))
-        hand_out(set, row, -(int64_t)set->held_count, whole, &found);
-    take_rest(set, row, data + found.end, size - found.end, &scan);
+    else if (found.frames == most && found.end < size / 2 && found.end <= SB_RECEIVE)
+        copy_from_buffer(set, row, &found);
+    else
+        hold_buffer(set, row, &found, &scan);
+}
+
+/* What lies in its buffer since an earlier turn; a frame that is not whole has all of its time from now on. */
+void sb__frame_again(sb_set *set, struct row *row)
+{
+    row->again &= (uint8_t)~AGAIN_WANTED;
+    row->framing_ms = set->now_ms;
+    sb__frame_buffer(set, row);
+    if (row->in != NULL)
+        sb__deadline_sooner(set, row);
 }
 
 /* n bytes in the arena, which are one frame. */

@@ -76,7 +76,7 @@ static int is_known(const sb_group *group)
         return 0;
     if (group->serve != SB_SERVE_CALLER && kind != SB_FRAMING_RAW && kind != SB_FRAMING_LINE)
         return 0;
-    return !(group->flags & ~(SB_GROUP_MERGE | SB_GROUP_ANNOUNCE | SB_GROUP_WIRE | SB_GROUP_LF));
+    return !(group->flags & ~(SB_GROUP_MERGE | SB_GROUP_ANNOUNCE | SB_GROUP_WIRE | SB_GROUP_KEPT | SB_GROUP_LF));
 }
 
 static int64_t or_default(int64_t number, int64_t otherwise)
@@ -91,7 +91,8 @@ int sb_set_group(sb_set *set, const sb_group *group)
     sb_group kept = *group;
     if (kept.framing.kind == SB_FRAMING_RAW)
         kept.framing.limit = kept.framing.limit == 0 ? SB_RECEIVE : kept.framing.limit;
-    if (!sb__can_frame(&kept.framing) || !is_known(&kept) || kept.high_water < 0 || kept.max_unsent < 0)
+    if (!sb__can_frame(&kept.framing) || !is_known(&kept) || kept.high_water < 0 || kept.max_unsent < 0
+        || kept.cost_ns < 0)
         return SB_ERR_INVALID;
     int number = free_group(set);
     if (number < 0)
@@ -104,7 +105,7 @@ int sb_set_group(sb_set *set, const sb_group *group)
     kept.stall_ms = sb__lesser(kept.stall_ms, SB_FOREVER_MS);
     kept.linger_ms = sb__lesser(kept.linger_ms, SB_FOREVER_MS);
     set->groups[number] = kept;
-    set->tallies[number] = (struct tally){0};
+    set->tallies[number] = (struct tally){.share = sb__share_new(&kept)};
     return number;
 }
 

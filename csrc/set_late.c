@@ -35,8 +35,9 @@ static struct due due_of(const sb_set *set, const struct row *row)
         return due;
     if (sb__may(row, MAY_SEND) && row->out != NULL)
         due = sooner(due, row->leaving_ms, group->stall_ms, SB_REASON_WRITE_STALL);
-    /* A peer that is not read because it does not read cannot end its frame. */
-    if (sb__may(row, MAY_DELIVER) && row->in != NULL && !(row->flags & (FLAG_HIGH | FLAG_PAUSED)))
+    /* A peer that is not read, because it does not read or has more than its share, cannot end its frame. */
+    int waits_for_us = row->flags & (FLAG_HIGH | FLAG_PAUSED) || row->again & AGAIN_WANTED;
+    if (sb__may(row, MAY_DELIVER) && row->in != NULL && !waits_for_us)
         due = sooner(due, row->framing_ms, group->frame_ms, SB_REASON_FRAME_TIMEOUT);
     if (sb__may(row, MAY_CLOSE))
         due = sooner(due, row->moved_ms, group->idle_ms, SB_REASON_IDLE_TIMEOUT);

@@ -7,7 +7,8 @@
  *   frames of many connections lie side by side there; a large one grows in the
  *   buffer lent to it.
  *
- *   When the arena is full the rest stays in the kernel until the next turn.
+ *   When the arena is full, or a group's share of the turn is spent, the rest stays
+ *   in the kernel until the next turn, which begins with it.
  */
 #include "set.h"
 
@@ -64,7 +65,7 @@ static void receive_in_arena(sb_set *set, struct row *row, size_t tail)
     char *base = set->arena + set->arena_used;
     if (tail > 0)
         memcpy(base, sb_buffer_data(row->in), tail);
-    long n = sb_receive(row->fd, base + tail, SB_RECEIVE);
+    long n = sb_receive(row->fd, base + tail, (size_t)sb__share_of(set, row)->bytes);
     if (n < 0) {
         receive_failed(set, row, n);
         return;
@@ -104,8 +105,8 @@ static void receive_in_buffer(sb_set *set, struct row *row)
 
 static void receive_raw(sb_set *set, struct row *row)
 {
-    size_t most = sb__framing_of(set, row)->limit;
-    long n = sb_receive(row->fd, set->arena + set->arena_used, most < SB_RECEIVE ? most : SB_RECEIVE);
+    size_t limit = sb__framing_of(set, row)->limit, most = (size_t)sb__share_of(set, row)->raw_bytes;
+    long n = sb_receive(row->fd, set->arena + set->arena_used, limit < most ? limit : most);
     if (n < 0) {
         receive_failed(set, row, n);
         return;
@@ -136,13 +137,25 @@ static void hang_up(sb_set *set, struct row *row, int ready)
 }
 #endif
 
+/* Its group's share is spent: the next turn begins with the first of those. */
+static void postpone(sb_set *set, struct row *row)
+{
+    struct share *share = sb__share_of(set, row);
+    set->counts.left = 1;
+    sb__look_again(set, row); /* now, so that the order is that in which they wait */
+    if (share->next < 0)
+        share->next = sb__number(set, row);
+}
+
 static void receive(sb_set *set, struct row *row)
 {
     size_t tail = row->in == NULL ? 0 : sb_buffer_size(row->in);
     if (!sb__may(row, MAY_DELIVER))
         discard(set, row);
+    else if (sb__share_of(set, row)->left <= 0)
+        postpone(set, row);
     else if (row->again & AGAIN_WANTED)
-        return; /* what came before is looked at first; one event of frames a turn, for it may be given back */
+        sb__frame_again(set, row); /* and no more of it in this turn, for it may be given back */
     else if (sb__framing_of(set, row)->kind == SB_FRAMING_RAW)
         receive_raw(set, row);
     else if (tail > SB_SMALL_TAIL)
@@ -153,15 +166,14 @@ static void receive(sb_set *set, struct row *row)
 
 static int is_arena_full(const sb_set *set)
 {
-    int held = set->again_count > 0 ? SB_HELD / 2 : SB_HELD; /* the others are for what was given back */
-    return set->arena_used > SB_ARENA - SB_RECEIVE - SB_SMALL_TAIL || set->held_count >= held;
+    return set->arena_used > SB_ARENA - SB_RECEIVE - SB_SMALL_TAIL || set->held_count >= SB_HELD || set->served > SB_SERVED;
 }
 
 static void row_ready(sb_set *set, struct row *row, int ready)
 {
     if (ready & READY_WRITE && row->out != NULL)
         sb__send_more(set, row);
-    if (row->state == ROW_CLOSED || !(ready & ~READY_WRITE))
+    if (row->state == ROW_CLOSED || !(ready & ~READY_WRITE || row->again & AGAIN_WANTED))
         return;
     if (sb__wanted(row) & SB_READ)
         receive(set, row);
@@ -171,33 +183,63 @@ static void row_ready(sb_set *set, struct row *row, int ready)
 #endif
 }
 
+static int place_of(const sb_set *set, int n, int32_t number, int otherwise)
+{
+    for (int i = 0; number >= 0 && i < n; i++)
+        if (set->items[i].number == number)
+            return i;
+    return otherwise;
+}
+
+/* The next in the circle of n items. */
+static int behind(int place, int n)
+{
+    return place + 1 < n ? place + 1 : 0;
+}
+
+/* The arena is full: the next turn begins with a group that this one has not come to, and this group where it is now. */
+static void stop_at(sb_set *set, int n, int place)
+{
+    const struct item *item = &set->items[place];
+    set->tallies[item->group].share.next = set->next_first = item->number;
+    for (int i = behind(place, n); i != place; i = behind(i, n))
+        if (set->items[i].ready && set->items[i].group != item->group) {
+            set->next_first = set->items[i].number;
+            return;
+        }
+}
+
+/* The ready connections of a group, beginning with the one that had to wait in the last turn.  False: the arena is full. */
+static int run_group(sb_set *set, int n, int head)
+{
+    uint16_t group = set->items[head].group;
+    struct share *share = &set->tallies[group].share;
+    int place = place_of(set, n, share->next, head);
+    share->next = -1;
+    for (int i = 0; i < n; i++, place = behind(place, n)) {
+        struct item *item = &set->items[place];
+        if (!item->ready || item->group != group)
+            continue;
+        if (is_arena_full(set)) {
+            stop_at(set, n, place);
+            return 0;
+        }
+        int ready = item->ready;
+        item->ready = 0;
+        row_ready(set, &set->rows[item->number], ready);
+    }
+    return 1;
+}
+
 /* Ready connections group by group, so that one service's frames lie together,
  * beginning with the one before which the arena was full last time. */
 static void run_items(sb_set *set, int n)
 {
-    struct item *items = set->items;
-    int first = 0;
-    for (int i = 0; set->next_first >= 0 && i < n; i++)
-        if (items[i].number == set->next_first)
-            first = i;
+    int place = place_of(set, n, set->next_first, 0);
     set->next_first = -1;
-    for (int i = 0; i < n; i++) {
-        struct item *head = &items[i + first < n ? i + first : i + first - n];
-        uint16_t group = head->group;
-        for (int j = i; head->ready && j < n; j++) {
-            struct item *item = &items[j + first < n ? j + first : j + first - n];
-            if (!item->ready || item->group != group)
-                continue;
-            if (is_arena_full(set)) {
-                set->next_first = item->number;
-                return;
-            }
-            int ready = item->ready;
-            if (item != head)
-                item->ready = 0;
-            row_ready(set, &set->rows[item->number], ready);
-        }
-    }
+    for (int i = 0; i < n; i++, place = behind(place, n))
+        if (set->items[place].ready && !run_group(set, n, place))
+            return;
 }
 
 /* An id that stands twice in a list is taken once. */
@@ -211,12 +253,33 @@ static int add_item(sb_set *set, int n, int32_t id, int ready)
     return n + 1;
 }
 
+/* Connections of which something lies here already. */
+static int add_again(sb_set *set, int n)
+{
+    for (int32_t i = 0; i < set->again_count; i++) {
+        struct row *row = &set->rows[set->again[i]];
+        row->again &= (uint8_t)~AGAIN_LISTED;
+        if (row->again & AGAIN_WANTED && sb__wanted(row) & SB_READ)
+            n = add_item(set, n, row->slot.id, READY_READ);
+    }
+    set->again_count = 0;
+    return n;
+}
+
+/* What could not be framed in this turn is not forgotten: the kernel does not tell of it. */
+static void keep_again(sb_set *set, int n)
+{
+    for (int i = 0; i < n; i++)
+        sb__look_again(set, &set->rows[set->items[i].number]);
+}
+
 static void begin_turn(sb_set *set)
 {
     sb__begin_events(set);
     while (set->held_count > 0)
         sb__give_back(set, set->held[--set->held_count]);
-    set->counts.ready = set->part_count = 0;
+    set->counts.ready = set->counts.left = set->part_count = 0;
+    set->served = 0;
     set->run = -1;
     set->arena_used = 0;
     if (set->doomed_count > 0)
@@ -227,12 +290,16 @@ static void begin_turn(sb_set *set)
 }
 
 /* What was received goes before the judgement of who has sent nothing. */
-static void run_turn(sb_set *set, int n)
+static void run_turn(sb_set *set, int ready)
 {
+    int had_again = set->again_count > 0, n = add_again(set, ready);
     for (int i = 0; i < n; i++)
         set->rows[set->items[i].number].flags &= (uint8_t)~FLAG_READY;
+    sb__shares_begin(set, n);
     run_items(set, n);
-    sb__run_again(set);
+    if (had_again)
+        keep_again(set, n);
+    sb__shares_end(set);
     sb__deadlines_run(set);
     sb__end_events(set);
 }

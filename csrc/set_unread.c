@@ -3,9 +3,11 @@
  *
  * DESCRIPTION
  *   What is not framed yet lies in the row's buffer, in the order of the stream.
- *   It is looked at in the next turn, without waiting for the peer: one framing
- *   a turn, so that a connection that changes with every frame holds up no other.
+ *   It is looked at in the next turn, without waiting for the peer, as the frames
+ *   that were more than a connection's share (set_share.c) are: one framing a turn,
+ *   so that a connection that changes with every frame holds up no other.
  */
+#include "frame.h"
 #include "set.h"
 
 /* Put the row on the list of those that are framed in the next turn, if it is read. */
@@ -41,12 +43,10 @@ static sb_buffer *join(sb_set *set, const struct row *row, const char *data, siz
     return joint;
 }
 
-void sb_set_unread(sb_set *set, int id, const char *data, size_t size, int64_t frames)
+static void give_back(sb_set *set, struct row *row, const char *data, size_t size, int64_t frames)
 {
-    struct row *row = sb__row(set, id);
     if (row == NULL || !sb__may(row, MAY_DELIVER) || size == 0)
         return;
-    sb__now(set);
     sb_buffer *joint = join(set, row, data, size);
     if (joint == NULL) {
         sb__kill(set, row, SB_REASON_LIMIT, 0);
@@ -56,6 +56,66 @@ void sb_set_unread(sb_set *set, int id, const char *data, size_t size, int64_t f
     row->in = joint;
     row->frames -= frames;
     forget_scan(set, row);
+}
+
+void sb_set_unread(sb_set *set, int id, const char *data, size_t size, int64_t frames)
+{
+    sb__now(set);
+    give_back(set, sb__row(set, id), data, size, frames);
+}
+
+/* ---- part of an event given back */
+
+/* Bytes of the first so many of a connection's whole frames, where there are more. */
+static size_t size_of_first(const sb_set *set, const struct row *row, const char *data, size_t size, int64_t frames)
+{
+    const sb_framing *framing = sb__framing_of(set, row);
+    sb_lines lines = {.end = size};
+    sb_scan scan = {.searched = 0};
+    sb_frame frame;
+    size_t end = 0;
+    if (framing->kind == SB_FRAMING_LINE) {
+        sb__lines_first(data, (size_t)frames, &lines);
+        return lines.end;
+    }
+    for (int64_t i = 0; i < frames && sb__frame_find(framing, data + end, size - end, &scan, &frame) > 0; i++)
+        end += frame.next;
+    return end;
+}
+
+/* Frames of one connection, of which so many stay.  Returns the bytes of these. */
+static int64_t cut_part(sb_set *set, int32_t id, const char *data, int64_t size, int64_t frames, int64_t kept)
+{
+    struct row *row = sb__row_of(set, id);
+    size_t end = (size_t)size;
+    if (kept >= frames)
+        return size;
+    end = size_of_first(set, row, data, (size_t)size, kept);
+    give_back(set, sb__row(set, id), data + end, (size_t)size - end, frames - kept);
+    return (int64_t)end;
+}
+
+int sb_set_cut(sb_set *set, int index, int64_t frames)
+{
+    sb_event *event = index < 0 || index >= set->counts.events ? NULL : &set->events[index];
+    if (event == NULL || event->kind != SB_EVENT_FRAMES || frames < 0 || frames > event->frames)
+        return SB_ERR_MISMATCH;
+    sb__now(set);
+    const char *data = event->offset >= 0 ? set->arena + event->offset : sb_set_held(set, -1 - event->offset);
+    int64_t left = event->frames, kept = frames, size = 0;
+    if (event->id >= 0)
+        size = cut_part(set, event->id, data, event->size, left, kept);
+    for (sb_part *part = &set->parts[event->detail]; event->id < 0 && left > 0; part++) {
+        int64_t here = sb__lesser(part->frames, kept);
+        left -= part->frames;
+        size += cut_part(set, part->id, data, part->size, part->frames, here);
+        data += part->size;
+        kept -= here;
+        part->frames = (int32_t)here;
+    }
+    event->frames = frames;
+    event->size = size;
+    return 0;
 }
 
 const char *sb_set_unfinished(const sb_set *set, int id, size_t *size)
@@ -82,23 +142,4 @@ int sb_set_framing(sb_set *set, int id, const sb_framing *framing)
     if (row->in != NULL)
         forget_scan(set, row);
     return 0;
-}
-
-/* Connections that wait for it, as long as there is room for what they hand out. */
-void sb__run_again(sb_set *set)
-{
-    int32_t count = set->again_count, left = 0;
-    for (int32_t i = 0; i < count; i++) {
-        struct row *row = &set->rows[set->again[i]];
-        if (set->held_count == SB_HELD) {
-            set->again[left++] = set->again[i];
-            continue;
-        }
-        row->again &= (uint8_t)~AGAIN_LISTED;
-        if (!(row->again & AGAIN_WANTED) || !(sb__wanted(row) & SB_READ))
-            continue;
-        row->again = 0;
-        sb__frame_buffer(set, row);
-    }
-    set->again_count = left;
 }

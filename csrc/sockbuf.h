@@ -402,6 +402,7 @@ enum sb_serve {
 #define SB_GROUP_MERGE 1    /* frames of several connections in one event, told apart by parts */
 #define SB_GROUP_ANNOUNCE 2 /* events for accepted, end of input, no frame, pause and resume of writing */
 #define SB_GROUP_WIRE 0     /* as they came is how frames are handed out, unless: */
+#define SB_GROUP_KEPT 4     /* may have the rows that sb_set_keep_rows keeps */
 #define SB_GROUP_LF 8       /* lines are handed out ended by LF alone, to be cut there and not by sb_frames_find */
 
 #define SB_HIGH_WATER 65536     /* asyncio's */
@@ -419,6 +420,7 @@ typedef struct sb_group {
     int64_t frame_ms;   /* a frame not whole so long after its first byte: SB_REASON_FRAME_TIMEOUT; 0 never */
     int64_t stall_ms;   /* unsent bytes of which none left for so long: SB_REASON_WRITE_STALL; 0 never */
     int64_t linger_ms;  /* after our FIN, discard the peer's bytes for so long at most; 0: not at all */
+    int64_t cost_ns;    /* what the caller is thought to take for a frame, until sb_set_spent */
 } sb_group;
 
 /* Why a connection ended: exactly one for each. */
@@ -487,7 +489,7 @@ typedef struct sb_counts {
     int32_t changes;
     int32_t connections;
     int32_t closed; /* of these, ended but not settled */
-    int32_t reserved;
+    int32_t left;   /* 1: the share of a group was spent in this turn before all it had was handed out */
     int64_t memory; /* bytes that lent buffers own: 64, and twice of what lies in one, at most; where a peer
                      * takes its output slowly, up to two and a half times that */
 } sb_counts;
@@ -554,6 +556,10 @@ int sb_set_list(const sb_set *set, int group, int which, int32_t *ids) SB_MUST_C
 /* The most bytes of memory that buffers lent to all connections may own; the
  * connection that would need more is given up: SB_REASON_LIMIT.  0: no limit. */
 void sb_set_memory(sb_set *set, int64_t most);
+
+/* Keep some rows for connections of groups with SB_GROUP_KEPT: to the others the
+ * set is full without them. */
+void sb_set_keep_rows(sb_set *set, int32_t rows);
 
 #define SB_ARENA 524288 /* bytes received in one turn from all */
 
@@ -622,6 +628,13 @@ void sb_set_settle(sb_set *set);
 /* Milliseconds until a turn has something to do, such as a deadline; -1: nothing. */
 int sb_set_timeout(sb_set *set);
 
+/* Tell how long the caller was busy with what a group handed out in this turn: ns
+ * nanoseconds.  The next turns hand out as much as takes 5 ms, groups and
+ * connections in equal shares, and 8,192 frames of a group at most; the rest waits
+ * its turn.  256 bytes count as a frame.  It need not be told where sb_counts.left
+ * is 0 and 5 ms are far. */
+void sb_set_spent(sb_set *set, int group, int64_t ns);
+
 /* Answer an event of FRAMES with a block of exactly one line for each frame.
  * Returns 0, or SB_ERR_MISMATCH when it is not that (nothing was sent). */
 int sb_set_reply_lines(sb_set *set, int event, const char *block, size_t size) SB_MUST_CHECK;
@@ -662,6 +675,11 @@ void sb_set_lost(sb_set *set, int id, int error);
  * more, before all that came behind them, in the next turn in which the
  * connection is read.  Without memory for them: SB_REASON_LIMIT. */
 void sb_set_unread(sb_set *set, int id, const char *data, size_t size, int64_t frames);
+
+/* Answer no more than the first so many frames of an event of this turn: the
+ * others are given back, each to its connection.  The event then is of these
+ * frames alone.  Returns 0, or SB_ERR_MISMATCH: it has not so many. */
+int sb_set_cut(sb_set *set, int event, int64_t frames) SB_MUST_CHECK;
 
 /* The unfinished frame of a connection: *size bytes, NULL and 0 when there is
  * none.  Valid until the next turn, sb_set_unread or sb_set_framing. */

@@ -108,7 +108,7 @@ static size_t home_of(const sb_sources *sources, const unsigned char *key)
 }
 
 /* Where a key lies, or the free place where it would. */
-static struct source *place_of(const sb_sources *sources, const unsigned char *key)
+static struct source *slot_of(const sb_sources *sources, const unsigned char *key)
 {
     size_t at = home_of(sources, key);
     while (sources->table[at].count > 0 && memcmp(sources->table[at].key, key, 16) != 0)
@@ -129,7 +129,7 @@ static int make_room(sb_sources *sources)
     sources->places = 2 * places;
     for (size_t i = 0; i < places; i++)
         if (old[i].count > 0)
-            *place_of(sources, old[i].key) = old[i];
+            *slot_of(sources, old[i].key) = old[i];
     free(old);
     return 0;
 }
@@ -157,7 +157,7 @@ static int count_one(sb_sources *sources, const char *peer, size_t size, int32_t
     unsigned char key[16];
     if (!key_of(sources, peer, size, key))
         return 0;
-    struct source *one = place_of(sources, key);
+    struct source *one = slot_of(sources, key);
     if (one->count >= most) {
         memcpy(sources->last, key, sizeof key);
         return SB_ERR_LIMIT;
@@ -165,7 +165,7 @@ static int count_one(sb_sources *sources, const char *peer, size_t size, int32_t
     if (one->count == 0) {
         if (make_room(sources) < 0)
             return SB_ERR_NOMEM;
-        one = place_of(sources, key);
+        one = slot_of(sources, key);
         memcpy(one->key, key, sizeof key);
         sources->taken++;
     }
@@ -190,7 +190,7 @@ void sb_sources_leave(sb_sources *sources, const char *peer, size_t size)
     unsigned char key[16];
     if (!key_of(sources, peer, size, key))
         return;
-    struct source *one = place_of(sources, key);
+    struct source *one = slot_of(sources, key);
     if (one->count > 1)
         one->count--;
     else if (one->count == 1)
@@ -206,7 +206,7 @@ void sb_sources_limit(sb_sources *sources, int32_t most)
 int sb_sources_open(const sb_sources *sources, const char *peer, size_t size)
 {
     unsigned char key[16];
-    return key_of(sources, peer, size, key) ? place_of(sources, key)->count : 0;
+    return key_of(sources, peer, size, key) ? slot_of(sources, key)->count : 0;
 }
 
 int sb_sources_refused_last(const sb_sources *sources, char *key)

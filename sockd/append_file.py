@@ -64,6 +64,7 @@ class AppendFile:
             self._folder = KeptFolder(folder)
         except OSError as error:
             raise self._unusable(error) from None
+        self._folder.allow(self._name)
         try:
             self._fd = self._open()
         except BaseException:
@@ -81,9 +82,9 @@ class AppendFile:
 
     def _made_or_found(self) -> int:
         try:
-            made = os.open(self._name, _FLAGS | os.O_CREAT | os.O_EXCL, FILE_MODE, dir_fd=self._folder.fileno())
+            made = self._folder.open(self._name, _FLAGS | os.O_CREAT | os.O_EXCL, FILE_MODE)
         except FileExistsError:
-            return os.open(self._name, _FLAGS, dir_fd=self._folder.fileno())
+            return self._folder.open(self._name, _FLAGS)
         if self._owner:
             try:
                 os.fchown(made, *self._owner)
@@ -127,7 +128,7 @@ class AppendFile:
 
     def _standing(self) -> os.stat_result | None:
         try:
-            return os.stat(self._name, dir_fd=self._folder.fileno(), follow_symlinks=False)
+            return self._folder.lstat(self._name)
         except OSError:
             return None
 

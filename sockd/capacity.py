@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sockd.daemon")
 
+PAGE_CONNECTIONS = 16
+"""Of the metrics service, beside max_connections: a daemon that is full is the one whose health is asked for."""
 OWN_DESCRIPTORS = 64
 """Kept free of connections: listeners, logs, what handlers open."""
 SELECT_DESCRIPTORS = 1024

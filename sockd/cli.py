@@ -6,9 +6,11 @@ sysexits(3).  Nothing below this module exits the process.
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING, NoReturn
 from sockd import config
 from sockd.conflicts import conflicts
 from sockd.daemon import Daemon
-from sockd.errors import EX_OK, EX_USAGE, ConfigurationError, SockdError, UsageError, fault
+from sockd.errors import EX_OK, EX_USAGE, ConfigurationError, SockdError, SystemFault, UsageError, fault
 from sockd.inetd import Inetd, of_inetd, open_log
 from sockd.kept_folder import KeptFolder, current_folder
 from sockd.log import ERROR_SEVERITY, for_a_start, is_journal, printable
@@ -38,9 +40,11 @@ from sockd.process.privileges import check_folder, look_up, why_unreadable
 from sockd.process.reloader import Reloader, end_with_watcher, report
 from sockd.process.signals import leave_with, settle
 from sockd.process.stop_bound import take_over
+from sockd.process.syscalls import close_to_others
 from sockd.process.upgrade import Command
 from sockd.screen import Parser, give_up_output, tell, with_output
 from sockd.services.fresh import authors_files
+from sockd.services.handlers_path import look_in
 from sockd.settings import ListenSettings, LogSettings, Settings
 from sockd.storing import Stored
 from sockd.supervisor import Supervisor
@@ -61,6 +65,7 @@ Ready = Callable[[Sequence[tuple[str, str]]], None]
 
 EXAMPLE = "the built-in example"
 EXAMPLE_ADDRESS = "127.0.0.1:7007"
+SHORTAGES = (errno.EMFILE, errno.ENFILE)
 _TRY = "write one, or try the built-in example: sockd --foreground"
 
 
@@ -76,7 +81,8 @@ def make_parser() -> argparse.ArgumentParser:
         prog="sockd",
         description="Serve small network services: a function returns the reply to a line.",
         epilog="Without --foreground, sockd goes to the background and the command returns once it serves. Without "
-        "--config, it reads ./sockd.toml, else /etc/sockd/sockd.toml, else, with --foreground, a built-in example.",
+        "--config, it reads ./sockd.toml (not as root), else /etc/sockd/sockd.toml, else, with --foreground, serves a "
+        "built-in example.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -125,26 +131,29 @@ def _main(arguments: Sequence[str]) -> int:
         return _reporting(lambda: _inetd(arguments))  # before a word can go to standard output: it is the client's
     fill_standard_streams()
     options = make_parser().parse_args(arguments)
-    _find_handlers()
     return _reporting(lambda: _run(options, arguments))
-
-
-def _find_handlers() -> None:
-    """Look for handlers beside the configuration, as app.py; by the name of the folder, which may be a link by then."""
-    folder = current_folder()
-    if folder is not None:
-        sys.path.insert(0, folder)
 
 
 def _reporting(work: Callable[[], int]) -> int:
     """Return the exit code of the work; what it raises becomes lines on standard error."""
     try:
-        return work()
+        return _without_shortage(work)
     except SockdError as error:
         mark = f"<{ERROR_SEVERITY}>" if is_journal(sys.stderr) else ""
         for line in str(error).split("\n") if not error.is_told else ():
             tell(f"{mark}sockd: {printable(line)}")
         return error.exit_code
+
+
+def _without_shortage(work: Callable[[], int]) -> int:
+    """Do the work; where a start fails for want of descriptors, say so in one line, for it may fail anywhere."""
+    try:
+        return work()
+    except OSError as error:
+        if error.errno not in SHORTAGES:
+            raise
+        limit = f"RLIMIT_NOFILE is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}"
+        raise SystemFault(f"{os.strerror(error.errno)}: {limit}; raise it: ulimit -n, LimitNOFILE= of a unit") from None
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -179,6 +188,7 @@ def _look(options: argparse.Namespace) -> int:
 
 def _start(options: argparse.Namespace) -> int:
     """Serve, in the foreground or in the background."""
+    close_to_others()
     given = systemd.take(os.environ, os.getpid())
     if os.getpid() == init.FIRST and not options.foreground:
         raise UsageError("process 1 has to stay, for all others end with it; use --foreground")
@@ -192,7 +202,7 @@ def _start(options: argparse.Namespace) -> int:
     try:
         source = _settings(options)
     except SockdError:
-        report([str(options.config or config.LOCAL_FILE)])
+        report([str(options.config or config.candidates()[0])])
         raise
     common = Surroundings(
         ready=lambda _: None, given=given, command=command, stored=stored, dropped=dropped, contained=contained
@@ -202,7 +212,10 @@ def _start(options: argparse.Namespace) -> int:
         greet = (lambda _: None) if given.notify else lambda listeners: _greet(listeners, head)
         return _serve(source, replace(common, ready=greet, trace=options.trace, signals=signals))
     if source.name == EXAMPLE:
-        files = f"neither {config.LOCAL_FILE} nor {config.SYSTEM_FILE} is there"
+        *others, last = config.candidates()
+        files = (
+            f"neither {others[0]} nor {last} is there" if others else f"{last} is not there (root names others by -c)"
+        )
         raise ConfigurationError(f"no configuration: {files}; {_TRY}")
     return in_background(lambda starter: _reporting(lambda: _serve(source, _of_starter(common, starter))))
 
@@ -214,6 +227,7 @@ def _of_starter(common: Surroundings, starter: Starter) -> Surroundings:
 
 def _go_on(predecessor: Predecessor, options: argparse.Namespace) -> int:
     """Serve in place of the process before us, as which we were started: in the foreground or not."""
+    close_to_others()
     signals = take_over(for_a_start(sys.stderr))
     command = Command.of_this_process()
     source = _settings(options)
@@ -233,6 +247,7 @@ def _go_on(predecessor: Predecessor, options: argparse.Namespace) -> int:
 
 def _inetd(arguments: Sequence[str]) -> int:
     """Serve what inetd gave; everything that goes wrong is told to syslog, and to a terminal if there is one."""
+    close_to_others()
     systemd.forget(os.environ)  # Accept=yes passes the connection a second time, as descriptor 3
     close_others()
     try:
@@ -241,7 +256,8 @@ def _inetd(arguments: Sequence[str]) -> int:
         open_log(LogSettings())
     try:
         options = _parse_quietly(arguments)
-        _find_handlers()
+        if not options.config:
+            look_in(current_folder())
         Inetd(of_inetd(_inetd_settings(options), options.inetd), given).run()
     except SockdError as error:
         for line in str(error).splitlines():
@@ -342,6 +358,10 @@ def _serve(source: Source, surroundings: Surroundings) -> int:
             if error.is_told or surroundings.background:  # the log is read later, the terminal perhaps not
                 logger.error("not serving", extra={"event": {"error": str(error)}})
         raise
+    except OSError as error:
+        if error.errno not in SHORTAGES:
+            logger.critical("ended by a defect", exc_info=True)
+        raise
     except Exception:
         logger.critical("ended by a defect", exc_info=True)  # in the background nobody sees the traceback
         raise
@@ -378,6 +398,8 @@ def _settings(options: argparse.Namespace) -> Source:
     if path is None and not options.listen:
         path = config.find()
     folder = _folder_of(path) if path else None
+    if folder is None:
+        look_in(current_folder())
     load = _loader(path, folder) if path and folder else None
     base = load(_check_address) if load else Settings() if options.listen else _example()
 
@@ -414,18 +436,21 @@ def _settings(options: argparse.Namespace) -> Source:
 
 
 def _folder_of(path: Path) -> KeptFolder:
-    """Return the folder of a configuration, to be found again."""
+    """Return the folder of a configuration, to be found again; there are its handlers, too."""
     try:
-        return KeptFolder(str((current_folder() or os.sep) / path.parent))
+        folder = KeptFolder(str((current_folder() or os.sep) / path.parent))
     except OSError as error:
         raise ConfigurationError(str(fault(error, str(path)))) from None
+    folder.allow(path.name)
+    look_in(folder.path)
+    return folder
 
 
 def _loader(path: Path, folder: KeptFolder, *, listens: bool = True) -> Callable[[config.CheckAddress], Settings]:
     """Return what reads the file, now and after chroot(2) and chdir(2)."""
 
     def opener(_path: str, flags: int) -> int:
-        return os.open(path.name, flags, dir_fd=folder.fileno())
+        return folder.open(path.name, flags)
 
     return lambda check_address: config.load(path, check_address=check_address, opener=opener, listens=listens)
 

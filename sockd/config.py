@@ -9,7 +9,6 @@ imports a handler, or looks beyond the text.
 
 from __future__ import annotations
 
-import errno
 import ipaddress
 import keyword
 import os
@@ -20,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from sockd import trusted
 from sockd.config_daemon import check_daemon
 from sockd.config_dump import dump
 from sockd.config_exec import check_program
@@ -28,7 +28,7 @@ from sockd.config_relay import check_relay
 from sockd.config_socks import check_socks
 from sockd.config_tls import check_tls
 from sockd.config_values import MOST_PROBLEMS, Problem, choice, read, show, suggest
-from sockd.errors import AddressError, ConfigurationError, UsageError, fault
+from sockd.errors import AddressError, ConfigurationError, PermissionFault, SockdError, UsageError
 from sockd.settings import DaemonSettings, ListenSettings, LogSettings, ServiceSettings, Settings
 from sockd.toml_text import KeyPath, parse, quote, quote_key
 from sockd.units import nearest
@@ -56,10 +56,15 @@ def find() -> Path | None:
     """Find the configuration file that is read when none is named.
 
     Returns:
-        ./sockd.toml, else /etc/sockd/sockd.toml, else None.  A link that leads nowhere counts,
-        so that it is reported and not passed over.
+        One of candidates(), else None.  A link that leads nowhere counts, so that it is reported and not
+        passed over.
     """
-    return next((path for path in (LOCAL_FILE, SYSTEM_FILE) if os.path.lexists(path)), None)
+    return next((path for path in candidates() if os.path.lexists(path)), None)
+
+
+def candidates() -> tuple[Path, ...]:
+    """Return where a configuration is looked for: root has none of the current folder, which may be anybody's."""
+    return (SYSTEM_FILE,) if os.geteuid() == 0 else (LOCAL_FILE, SYSTEM_FILE)
 
 
 def load(
@@ -86,12 +91,11 @@ def load(
     """
     name = os.fspath(path)
     try:
-        with open(path, "rb", opener=opener) as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM):
-            raise fault(error, name) from None
-        raise ConfigurationError(str(fault(error, name))) from None
+        data = trusted.read(name, name, MAX_FILE_BYTES + 1, opener or os.open)
+    except PermissionFault:
+        raise
+    except SockdError as error:
+        raise ConfigurationError(str(error)) from None
     if len(data) > MAX_FILE_BYTES:
         raise ConfigurationError(f"{name}: larger than {MAX_FILE_BYTES} bytes; this is no configuration")
     return loads(data, name=name, check_address=check_address, listens=listens)

@@ -99,7 +99,7 @@ class Control:
         self._open: set[_Asking] = set()
         self._spare: socket.socket | None = None
         self._keep_spare()
-        loop.add_reader(self._socket.fileno(), self._accept)
+        loop.add_reader(self._socket.fileno(), self._accept, urgent=True)
 
     def _keep_spare(self) -> None:
         if self._spare is None:
@@ -129,7 +129,7 @@ class Control:
 
     def _ended(self, asking: _Asking) -> None:
         if len(self._open) == MOST_AT_ONCE and self._socket.fileno() >= 0:
-            self._loop.add_reader(self._socket.fileno(), self._accept)
+            self._loop.add_reader(self._socket.fileno(), self._accept, urgent=True)
         self._open.discard(asking)
         self._keep_spare()
 
@@ -227,7 +227,7 @@ class _Asking:
         self._came = bytearray()
         self._left = memoryview(b"")
         self._deadline = Deadline(loop, SECONDS, self.close)
-        loop.add_reader(sock.fileno(), loop.guarded(self._readable, self.close))
+        loop.add_reader(sock.fileno(), loop.guarded(self._readable, self.close), urgent=True)
 
     def _readable(self) -> None:
         try:
@@ -254,7 +254,7 @@ class _Asking:
         self._deadline.cancel()
         self._deadline = Deadline(self._loop, SECONDS, self.close)
         self._left = memoryview(answer.encode())
-        self._loop.add_writer(self._socket.fileno(), self._loop.guarded(self._writable, self.close))
+        self._loop.add_writer(self._socket.fileno(), self._loop.guarded(self._writable, self.close), urgent=True)
 
     def _writable(self) -> None:
         try:

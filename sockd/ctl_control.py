@@ -12,13 +12,15 @@ import os
 import socket
 import sys
 import tomllib
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sockd import config, control_text
+from sockd import config, control_text, trusted
 from sockd.errors import EX_OK, ConfigurationError, SockdError, TemporaryFault, fault
 from sockd.units import parse_duration
 from sockd.wire.control import Answer, ControlError, Question, read_answer
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DEFAULT_PATH = "/run/sockd/control.sock"
 SECONDS = 60.0
@@ -137,14 +139,13 @@ def _question(arguments: argparse.Namespace) -> Question:
 def _text_of(file: str) -> str:
     """Read a configuration, and import its handlers here: in the daemon that would run their code."""
     from sockd.planning import plan  # here, for the other verbs have no use for it and shall start fast
+    from sockd.services.handlers_path import look_in
 
     try:
-        text = Path(file).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(str(fault(error, file))) from None
+        text = trusted.read(file, file, config.MAX_FILE_BYTES + 1).decode()
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{file}: not UTF-8: {error}") from None
-    sys.path.insert(0, "")
+    look_in(os.path.dirname(os.path.abspath(file)))
     plan(config.loads(text, name=file))
     return text
 
@@ -160,8 +161,9 @@ def path_of(given: str | None) -> str:
 def _written_in(file: Path) -> str | None:
     """Read `control` alone: a configuration with mistakes elsewhere must not keep people from asking about them."""
     try:
-        daemon = tomllib.loads(file.read_text(encoding="utf-8")).get("daemon")
-    except (OSError, ValueError):
+        text = trusted.read(str(file), str(file), config.MAX_FILE_BYTES).decode()
+        daemon = tomllib.loads(text).get("daemon")
+    except (SockdError, ValueError, RecursionError):
         return None
     path = daemon.get("control") if isinstance(daemon, dict) else None
     return path if isinstance(path, str) else None

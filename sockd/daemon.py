@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING
 
 from sockd import log, log_targets
 from sockd.asked import Asked
-from sockd.capacity import REFUSED, REFUSED_SHARE, room
+from sockd.capacity import PAGE_CONNECTIONS, REFUSED, REFUSED_SHARE, room
 from sockd.control import Control
 from sockd.draining import Drain
-from sockd.errors import ConfigurationError, SockdError, TemporaryFault
+from sockd.errors import ConfigurationError, SockdError, TemporaryFault, fault
 from sockd.executor import KILLED_SECONDS, Executor
 from sockd.forwarding import Forwarding
 from sockd.generations import Generations
@@ -44,6 +44,7 @@ from sockd.phases import Bound, Unprivileged
 from sockd.planning import check_datagrams, plan
 from sockd.process import preload, privileges, systemd
 from sockd.process.children import KILL_SECONDS
+from sockd.process.folder_keeper import hold_outside
 from sockd.process.passed import PassedSockets
 from sockd.process.stall import StallWatch
 from sockd.process.stop_bound import take_over
@@ -122,7 +123,8 @@ class Daemon:
         finally:
             self._surroundings.imported()
         if daemon.pidfile is not None:
-            self._generations.lock(daemon.pidfile, stack, keeps_root=wanted.account is None or wanted.account.uid == 0)
+            drops = wanted.account is not None and wanted.account.uid != 0
+            self._generations.lock(daemon.pidfile, stack, account=wanted.account if drops else None)
         rooted = wanted.chroot is not None
         self._executor = Executor((one.service for one in plans), wanted.owner, stack, rooted=rooted)
         self._loop_class = loop_class(asyncio=any(one.service.session for one in plans))
@@ -174,6 +176,12 @@ class Daemon:
 
     def _drop(self, bound: Bound) -> Unprivileged:
         """Give up what serving does not need, for good; raises if that cannot be proven."""
+        wanted = bound.rights.wanted
+        if wanted.chroot is not None and wanted.account is not None and wanted.account.uid != 0:
+            try:
+                hold_outside(wanted.account)
+            except OSError as error:
+                raise fault(error, f"daemon.chroot: {wanted.chroot}: nobody holds the folders outside") from None
         dropped = privileges.drop(bound.rights)
         self._surroundings.dropped()
         account = dropped.account
@@ -206,7 +214,8 @@ class Daemon:
         self._capacity = room(self._settings, programs=self._executor.most, forwarded=self._forwarding.most)
         defects = Defects(time.monotonic)
         self._connections = ConnectionSet(
-            size=self._capacity,
+            size=self._capacity + PAGE_CONNECTIONS,
+            kept=PAGE_CONNECTIONS,
             memory=self._settings.daemon.max_memory,
             epoll=selector.waits_in_set(name),
             defects=defects,
@@ -232,7 +241,7 @@ class Daemon:
     def _act_on_signals(self, actions: Mapping[signal.Signals, Callable[[], None]]) -> None:
         """Have what came, and comes, acted on in the loop; an action that fails keeps no other from being taken."""
         self._signals.act({number: partial(self._loop.attempt, act) for number, act in actions.items()})
-        self._loop.watch_fd(self._signals.fileno(), selectors.EVENT_READ, self._signals.handle)
+        self._loop.watch_fd(self._signals.fileno(), selectors.EVENT_READ, self._signals.handle, urgent=True)
 
     def _actions(self) -> dict[signal.Signals, Callable[[], None]]:
         """Say what is done on each signal."""

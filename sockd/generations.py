@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from sockd.control import Control
     from sockd.net.sockets import Listening
+    from sockd.process.privileges import Account
     from sockd.process.systemd import Notifier
     from sockd.process.upgrade import Channel
     from sockd.serving import Served, Serving
@@ -72,14 +73,14 @@ class Generations:
 
     # ---- at a start
 
-    def lock(self, path: str, stack: ExitStack, *, keeps_root: bool) -> None:
+    def lock(self, path: str, stack: ExitStack, *, account: Account | None) -> None:
         """Hold the pid file, as sockd.process.pidfile; its number is written by take_over(), if it was handed over.
 
         Raises:
             SystemFault, PermissionFault: as PidFile.
         """
-        held = self._predecessor.pidfile(path) if self._predecessor else None
-        self._pidfile = PidFile(path, removable=keeps_root, held=held)
+        held, keeper = self._predecessor.pidfile(path) if self._predecessor else (None, None)
+        self._pidfile = PidFile(path, account=account, held=held, keeper=keeper)
         stack.callback(self._pidfile.leave if self._pidfile.is_handed_over else self._pidfile.release)
 
     def listen(self, path: str, stack: ExitStack) -> Listening:

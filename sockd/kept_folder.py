@@ -10,9 +10,24 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Ask = Callable[[str, int, int], int]
 
 _O_PATH = getattr(os, "O_PATH", os.O_RDONLY)
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+_living: WeakSet[KeptFolder] = WeakSet()
+
+
+def living() -> list[KeptFolder]:
+    """Return the folders that are kept by a descriptor."""
+    return [one for one in _living if one.fileno() >= 0]
 
 
 class KeptFolder:
@@ -21,6 +36,9 @@ class KeptFolder:
     Args:
         path: absolute.
 
+    Attributes:
+        names: of allow().
+
     Raises:
         OSError: it is not there, or may not be entered.
     """
@@ -28,10 +46,39 @@ class KeptFolder:
     def __init__(self, path: str) -> None:
         self.path = path
         self._fd = _open(path)
+        self.names: set[str] = set()
+        self._ask: Ask | None = None
+        _living.add(self)
 
     def fileno(self) -> int:
         """Return its descriptor; another one after renew()."""
         return self._fd
+
+    def allow(self, name: str) -> None:
+        """Say that a file of this name will be opened, also by who holds the folder outside chroot(2)."""
+        self.names.add(name)
+
+    def move_out(self, ask: Ask) -> None:
+        """Have files opened by another process from now on, and let go of the folder."""
+        self._ask = ask
+        os.close(self._fd)
+        self._fd = -1
+
+    def open(self, name: str, flags: int, mode: int = 0o600) -> int:
+        """Open a file in it; raises as os.open()."""
+        if self._ask is not None:
+            return self._ask(name, flags, mode)
+        return os.open(name, flags, mode, dir_fd=self._fd)
+
+    def lstat(self, name: str) -> os.stat_result:
+        """Return what stands at a name in it; raises as os.lstat()."""
+        if self._ask is None:
+            return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        fd = self._ask(name, _O_PATH | os.O_NOFOLLOW, 0)
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
 
     def renew(self) -> str:
         """Have the folder that the path leads to now; not after chroot(2).
@@ -39,6 +86,8 @@ class KeptFolder:
         Returns:
             Why it is the one of before, though that is not there any more; empty where all is well.
         """
+        if self._ask is not None:
+            return ""
         try:
             fd = _open(self.path)
         except OSError as error:
@@ -71,4 +120,4 @@ def current_folder() -> str | None:
     return None
 
 
-__all__ = ["KeptFolder", "current_folder"]
+__all__ = ["KeptFolder", "current_folder", "living"]

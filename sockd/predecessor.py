@@ -21,6 +21,7 @@ from sockd.net.datagram import DatagramListener
 from sockd.net.sockets import Listening
 from sockd.net.unix_path import LentPath
 from sockd.process.passed import examine
+from sockd.process.pid_keeper import PidKeeper
 from sockd.process.systemd import Given
 from sockd.process.upgrade import Channel, channel_of
 from sockd.upgrade_messages import Failed, Go, Hello, Kept, Numbers, Ready, Rows, Taken
@@ -54,6 +55,7 @@ class Predecessor:
         self._listening = [left.pop(0) for _ in hello.names]
         self._control = left.pop(0) if hello.control is not None else None
         self._pidfile = left.pop(0) if hello.pidfile is not None else None
+        self._keeper = PidKeeper(socket.socket(fileno=left.pop(0))) if hello.keeper else None
         self.elders = [Channel(socket.socket(fileno=fd)) for fd in left]
         self.given = Given(
             descriptors=tuple(zip(hello.names, self._listening, strict=True)),
@@ -118,9 +120,12 @@ class Predecessor:
         owned = LentPath(*self.hello.control_path, self._is_lent) if self.hello.control_path else None
         return Listening(one.socket, one.endpoint, owned)
 
-    def pidfile(self, path: str) -> int | None:
-        """Return a descriptor of the pid file at this path, with its lock."""
-        return self._pidfile if path == self.hello.pidfile else None
+    def pidfile(self, path: str) -> tuple[int | None, PidKeeper | None]:
+        """Return a descriptor of the pid file at this path, with its lock, and who writes it."""
+        if path != self.hello.pidfile:
+            return None, None
+        keeper, self._keeper = self._keeper, None
+        return self._pidfile, keeper
 
     # ---- in its place
 
@@ -154,6 +159,8 @@ class Predecessor:
         for left in (self._control if not self._has_control else None, self._pidfile):
             if left is not None:
                 os.close(left)
+        if self._keeper is not None:
+            self._keeper.close()
 
 
 class Elders:

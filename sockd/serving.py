@@ -230,6 +230,7 @@ class Serving:
             service=spec.name,
             handover=self._handover(plan),
             former=before,
+            urgent=spec.pages,
             accepts_a_turn=tools.accepts_a_turn,
             is_ahead=tools.is_ahead,
             tls=plan.tls,

@@ -26,6 +26,7 @@ class Hello(Message):
         control: path of the control socket, the next descriptor; None for none.
         control_path: path, device and inode, if it is removed at the end.
         pidfile: path of the pid file, whose descriptor is the next; None for none.
+        keeper: whether who writes that file is the next one.
             All other descriptors are channels to processes that have left before.
         notify, watchdog, store: as in sockd.process.systemd.Given.
         starter: uid that started the daemon, which may control it.
@@ -46,6 +47,7 @@ class Hello(Message):
     started: float
     pid: int
     files: tuple[int, int] | None = None
+    keeper: bool = False
 
 
 class Taken(Message):

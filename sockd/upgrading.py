@@ -201,6 +201,8 @@ class Upgrading:
             descriptors.append(own.control.socket.fileno())
         if own.pidfile is not None:
             descriptors.append(own.pidfile.fileno())
+        keeper = own.pidfile.keeper if own.pidfile is not None else None
+        descriptors += [keeper.fileno()] if keeper is not None else []
         descriptors += [elder.fileno() for elder in own.elders]
         hello = Hello(
             names=[handing.name_of(served) for served in self._handed],
@@ -217,6 +219,7 @@ class Upgrading:
             started=own.started,
             pid=os.getpid(),
             files=own.files,
+            keeper=keeper is not None,
         )
         return hello, descriptors
 

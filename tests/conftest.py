@@ -2,7 +2,7 @@
 
 `serve` and `client` to talk to a daemon, `daemon` to watch one from outside, `background` for one in the background,
 `managed` for one that a service manager started, `machine` for a whole systemd, `talk` for programs of others, `target`
-for a relay's, `network` for addresses that are not this host's own.
+for a relay's, `elsewhere` for addresses that are not this host's own.
 """
 
 pytest_plugins = [

@@ -1017,17 +1017,16 @@ def test_load_names_a_file_that_is_not_there(tmp_path):
 
 
 def test_load_names_a_folder(tmp_path):
-    with pytest.raises(ConfigurationError, match=r"Is a directory \(EISDIR\)"):
+    with pytest.raises(ConfigurationError, match="is a folder, not a file"):
         load(tmp_path)
 
 
-def test_load_tells_missing_rights_apart(tmp_path, monkeypatch):
-    def refuse(path, mode, **_):
+def test_load_tells_missing_rights_apart(tmp_path):
+    def refuse(path, flags):
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(PermissionFault, match="EACCES") as caught:
-        load(tmp_path / "a.toml")
+        load(tmp_path / "a.toml", opener=refuse)
     assert caught.value.exit_code == EX_NOPERM
 
 
@@ -1045,7 +1044,10 @@ def test_find(tmp_path, monkeypatch):
     (tmp_path / "etc.toml").touch()
     assert config.find() == tmp_path / "etc.toml"
     os.symlink("nowhere", tmp_path / "sockd.toml")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert config.find() == config.LOCAL_FILE
+    monkeypatch.setattr(os, "geteuid", lambda: 0)  # nothing of the current folder
+    assert config.find() == tmp_path / "etc.toml"
 
 
 def test_command_line():

@@ -173,6 +173,10 @@ def test_it_is_found_by_the_configuration(house, tmp_path):
     server = house()
     (tmp_path / "sockd.toml").write_text((tmp_path / "sockd.toml").read_text() + "[wrong]\n")
     done = subprocess.run([SOCKCTL, "status"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    if os.geteuid() == 0:  # which asks nothing that a configuration in the current folder names
+        assert done.returncode == 71
+        assert done.stderr.startswith("sockctl: /run/sockd/control.sock: ")
+        return
     assert done.returncode == 0, done.stderr
     assert f"pid {server.process.pid}" in done.stdout
 

@@ -265,9 +265,37 @@ int64_t clock_left(void)
     return passing_ms;
 }
 
+int __real_clock_gettime(clockid_t clock, struct timespec *now);
+
+/* How long a wait takes; the clock of the tests stands still but for this, so that a busy machine makes nobody late. */
+static int64_t passed_ns;
+static struct timespec began;
+
+static int64_t ns_between(const struct timespec *from, const struct timespec *to)
+{
+    return ((int64_t)to->tv_sec - from->tv_sec) * 1000000000 + to->tv_nsec - from->tv_nsec;
+}
+
+static void wait_began(void)
+{
+    __real_clock_gettime(CLOCK_MONOTONIC, &began);
+}
+
+static int wait_ended(int result, int timeout)
+{
+    struct timespec now;
+    int error = errno;
+    __real_clock_gettime(CLOCK_MONOTONIC, &now);
+    int64_t took = ns_between(&began, &now), most = (int64_t)timeout * 1000000;
+    passed_ns += timeout >= 0 && (result == 0 || took > most) ? most : took;
+    errno = error;
+    return result;
+}
+
 /* What is really waited. */
 static int waited(int timeout)
 {
+    wait_began();
     if (passing_ms == 0 || timeout == 0)
         return timeout;
     int64_t step = timeout > 0 && timeout < passing_ms ? timeout : passing_ms;
@@ -280,7 +308,10 @@ int __real_poll(struct pollfd *fds, nfds_t count, int timeout);
 int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout);
 int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout)
 {
-    return fails(CALL_POLL) ? -1 : __real_poll(fds, count, waited(timeout));
+    if (fails(CALL_POLL))
+        return -1;
+    int left = waited(timeout);
+    return wait_ended(__real_poll(fds, count, left), left);
 }
 
 int __real_shutdown(int fd, int how);
@@ -290,18 +321,18 @@ int __wrap_shutdown(int fd, int how)
     return fails(CALL_SHUTDOWN) ? -1 : __real_shutdown(fd, how);
 }
 
-int __real_clock_gettime(clockid_t clock, struct timespec *now);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *now);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *now)
 {
-    int code = __real_clock_gettime(clock, now);
-    now->tv_sec += (time_t)(clock_offset_ms / 1000);
-    now->tv_nsec += (long)(clock_offset_ms % 1000) * 1000000;
-    if (now->tv_nsec >= 1000000000) {
-        now->tv_nsec -= 1000000000;
-        now->tv_sec++;
-    }
-    return code;
+    static struct timespec first;
+    if (clock != CLOCK_MONOTONIC)
+        return __real_clock_gettime(clock, now);
+    if (first.tv_sec == 0)
+        __real_clock_gettime(clock, &first);
+    int64_t ns = first.tv_nsec + passed_ns + clock_offset_ms * 1000000;
+    now->tv_sec = first.tv_sec + (time_t)(ns / 1000000000);
+    now->tv_nsec = (long)(ns % 1000000000);
+    return 0;
 }
 
 int64_t clock_now(void)
@@ -365,7 +396,10 @@ int __real_epoll_wait(int epoll, struct epoll_event *events, int most, int timeo
 int __wrap_epoll_wait(int epoll, struct epoll_event *events, int most, int timeout);
 int __wrap_epoll_wait(int epoll, struct epoll_event *events, int most, int timeout)
 {
-    return fails(CALL_EPOLL_WAIT) ? -1 : __real_epoll_wait(epoll, events, most, waited(timeout));
+    if (fails(CALL_EPOLL_WAIT))
+        return -1;
+    int left = waited(timeout);
+    return wait_ended(__real_epoll_wait(epoll, events, most, left), left);
 }
 
 ssize_t __real_splice(int in, off64_t *in_at, int out, off64_t *out_at, size_t size, unsigned flags);

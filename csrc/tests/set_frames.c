@@ -429,8 +429,8 @@ static void many_again(void)
     CHECK_EQ(sb_set_counts(w->set)->events, 64);
     CHECK_EQ(sb_set_timeout(w->set), 0);
     turn(w);
-    CHECK_EQ(sb_set_counts(w->set)->events, 36);
-    CHECK_TEXT(turn(w), "99:b| ");
+    CHECK_EQ(sb_set_counts(w->set)->events, 37); /* the one that was ready besides was among the first */
+    CHECK_TEXT(turn(w), "");
     end_of(w);
 }
 

@@ -400,7 +400,9 @@ static void who_had_to_wait_is_first(void)
     enum { SIZE = 60000, COUNT = 12 };
     struct world *w = world_of(COUNT, lines_group());
     char *block = malloc(SIZE + 1);
-    memset(block, '\n', SIZE);
+    memset(block, 'x', SIZE);
+    for (int i = 999; i < SIZE; i += 1000)
+        block[i] = '\n';
     block[SIZE] = '\0';
     for (int i = 0; i < COUNT; i++)
         say(w, join(w, 0), block);

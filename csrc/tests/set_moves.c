@@ -175,8 +175,11 @@ static void what_was_due_on_the_way_ends(void)
 static void left_behind(void)
 {
     struct world *w = world_of(8, lines_group());
-    int id = join(w, 0), closed = join(w, 0), kept[2];
+    int gone = join(w, 0), id = join(w, 0), closed = join(w, 0), kept[2];
     sb_info info;
+    sb_set_abort(w->set, gone, SB_REASON_CLOSED);
+    CHECK_TEXT(turn(w), "0 closed 2 ");
+    CHECK_TEXT(turn(w), ""); /* its row is free from now on */
     sb_set_abort(w->set, closed, SB_REASON_CLOSED);
     for (int i = 0; i < 2; i++) {
         CHECK_EQ(sb_set_info(w->set, i == 0 ? id : closed, &info), 0);

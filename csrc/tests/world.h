@@ -30,7 +30,7 @@ extern int with_epoll; /* how world_of makes the set */
 /* Tests of the set, each a list that ends in NULL. */
 extern const struct test set_input_tests[], set_output_tests[], set_ends_tests[], set_deadlines_tests[],
     set_accepts_tests[], set_memory_tests[], set_frames_tests[], set_replies_tests[], set_counts_tests[],
-    set_moves_tests[], set_late_tests[], set_contract_tests[], set_pools_tests[];
+    set_moves_tests[], set_late_tests[], set_contract_tests[], set_pools_tests[], set_shares_tests[];
 
 /* Lines of up to 1,000 bytes, handed out; 1 s of lingering, no other deadline. */
 sb_group lines_group(void);

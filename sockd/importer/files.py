@@ -16,6 +16,7 @@ from sockd.errors import ConfigurationError, fault
 from sockd.importer.inetd_conf import FAMILIES
 from sockd.importer.model import Note, Place
 from sockd.importer.xinetd_conf import Include, Item, parse
+from sockd.trusted import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -111,7 +112,7 @@ class _Reader:
 
 def _text(path: str) -> str:
     try:
-        with open(path, "rb") as file:
+        with os.fdopen(open_regular(path, path), "rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise fault(error, path) from None

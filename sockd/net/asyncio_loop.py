@@ -14,7 +14,7 @@ import logging
 import selectors
 from typing import TYPE_CHECKING, Any
 
-from sockd.net.loop import EventLoop
+from sockd.net.loop import TURN_SECONDS, EventLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -99,6 +99,7 @@ class AsyncioLoop(EventLoop):
         self._is_single = False
         self._is_busy = False
         self._is_working = False
+        self._until = 0.0
         self.asyncio = _Loop(_Shared(selector, self._turn))
         self.asyncio.set_exception_handler(_log)
 
@@ -141,6 +142,10 @@ class AsyncioLoop(EventLoop):
         finally:
             self._rest()
 
+    def is_over(self) -> bool:
+        """Tell whether coroutines have had their time of this turn: who has something left waits for the next."""
+        return self.clock() >= self._until
+
     def _run(self) -> None:
         try:
             while not self._run_until_stopped():
@@ -178,6 +183,7 @@ class AsyncioLoop(EventLoop):
         self._run_due()
         if self._is_single or not self._running:
             self.asyncio.stop()
+        self._until = self.clock() + TURN_SECONDS / 2  # the other half goes to those who have something left by then
         return others
 
 

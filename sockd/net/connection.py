@@ -19,6 +19,7 @@ from sockd.net.codec import bytes_of, codec_of
 from sockd.net.extra_info import extra_info
 from sockd.net.outbox import Outbox, as_bytes
 from sockd.net.snapshot import Snapshot
+from sockd.net.turn import FRAMES_A_LOOK
 from sockd.wire.framing import framing_of, spell
 from sockd.wire.state import CloseReason
 
@@ -389,7 +390,8 @@ class Connection:
         if not self._paused:
             endings = codec.endings(offset, size) if codec.is_in_kind else None
             receive = receiver.frame
-            for taken, frame in enumerate(codec.cut(offset, size, count), 1):
+            frames = codec.cut(offset, size, count)
+            for taken, frame in enumerate(frames if count <= FRAMES_A_LOOK else self._set.turn.in_time(frames), 1):
                 if endings or self._ending:
                     self._ending = endings[taken - 1] if endings else None
                 try:

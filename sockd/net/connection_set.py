@@ -22,6 +22,7 @@ from sockd.net.defects import Defects
 from sockd.net.group import Group, describe, described
 from sockd.net.peers import Peers
 from sockd.net.secured import SecuredRows
+from sockd.net.turn import EACH_LOOK, EVENT, EVENT_SIZE, PART, Turn
 from sockd.wire.state import CloseReason
 
 if TYPE_CHECKING:
@@ -35,14 +36,11 @@ if TYPE_CHECKING:
     from sockd.net.sources import Sources
     from sockd.wire.framing import Framing
 
-EVENT = struct.Struct("=iiiiqqq")
-PART = struct.Struct("=iiq")
 READY = struct.Struct("=iiii")
-EVENT_SIZE = EVENT.size
 EVENTS_A_ROW = 8
-
 _EVENTS, _READY, _CHANGES, _CONNECTIONS, _CLOSED = range(5)
 _EVENT_CLOSED: int = lib.SB_EVENT_CLOSED
+_EVENT_WRONG: int = lib.SB_EVENT_WRONG
 
 
 class Writer(Protocol):
@@ -61,21 +59,24 @@ class ConnectionSet:
 
     Args:
         size: connections at most.
+        kept: of these, for groups that may have them.
         memory: bytes that all unfinished frames and unsent replies may take.
         epoll: whether the set waits by itself (Linux), or is told what is ready.
         defects: told of what a sink raises.
     """
 
-    def __init__(self, *, size: int, memory: int, epoll: bool, defects: Defects | None = None) -> None:
+    def __init__(self, *, size: int, memory: int, epoll: bool, kept: int = 0, defects: Defects | None = None) -> None:
         self._defects = defects or Defects(time.monotonic)
         self._set = lib.sb_set_new(size, epoll)
         if self._set == ffi.NULL:
             raise OSError(ffi.errno, os.strerror(ffi.errno))
         lib.sb_set_memory(self._set, memory)
+        lib.sb_set_keep_rows(self._set, kept)
         self._counts = memoryview(ffi.buffer(lib.sb_set_counts(self._set), ffi.sizeof("sb_counts"))).cast("i")
         self._events = memoryview(ffi.buffer(lib.sb_set_events(self._set), size * EVENTS_A_ROW * EVENT.size))
         self._parts = memoryview(ffi.buffer(lib.sb_set_parts(self._set), size * PART.size))
         self._readies = memoryview(ffi.buffer(lib.sb_set_readies(self._set), size * READY.size))
+        self.turn = Turn(self._set, self._counts, self._events, self._parts)
         self._arena = lib.sb_set_arena(self._set)
         self._received = ffi.buffer(self._arena, lib.SB_ARENA)
         self._stopped = ffi.new("int *")
@@ -231,20 +232,28 @@ class ConnectionSet:
                 self._dispatch()
             except BaseException as error:
                 self._failed(error, self._handled - 1)
+        if self.turn.group >= 0:
+            self.turn.of(-1)
 
     def _failed(self, error: BaseException, index: int) -> None:
         self._defects.report(error)
         kind, id, _, first, _, _, count = EVENT.unpack_from(self._events, index * EVENT_SIZE)
         if kind != _EVENT_CLOSED:
-            for one in [id] if id >= 0 else [id for id, _ in self.parts(first, count)]:
+            for one in [id] if id >= 0 else [id for id, _ in self.turn.parts(first, count)]:
                 self.abort(one)
 
     def _dispatch(self) -> None:
         counts, events, sinks, unpack = self._counts, self._events, self._sinks, EVENT.unpack_from
+        turn, busy = self.turn, -1
         while (index := self._handled) < counts[_EVENTS]:
             kind, id, group, detail, offset, size, count = unpack(events, index * EVENT_SIZE)
             self._handled = index + 1
             if kind == 1:
+                if group != busy:
+                    busy = turn.of(group)
+                elif not index & EACH_LOOK and turn.is_late:
+                    turn.put_off(index)
+                    continue
                 sinks[group].frames(index, id, detail, offset, size, count)
             elif kind == 2:
                 sinks[group].accepted(id)
@@ -256,7 +265,7 @@ class ConnectionSet:
                 sinks[group].resume(id)
             elif kind == 6:
                 self._closed(group, id, CloseReason(detail))
-            else:
+            elif kind == _EVENT_WRONG:
                 sinks[group].wrong(id, CloseReason(detail))
 
     def _closed(self, group: int, id: int, reason: CloseReason) -> None:
@@ -307,14 +316,6 @@ class ConnectionSet:
         """
         if lib.sb_set_framing(self._set, id, describe(framing)) == lib.SB_ERR_INVALID:
             raise ValueError(f"no stream can be cut by {framing!r}")
-
-    def parts(self, first: int, count: int) -> Iterator[tuple[int, int]]:
-        """Yield (id, frames) of each connection whose frames make up a merged event."""
-        while count > 0:
-            id, frames, _ = PART.unpack_from(self._parts, first * PART.size)
-            yield id, frames
-            first += 1
-            count -= frames
 
     def reply_lines(self, index: int, block: bytes) -> bool:
         """Answer an event with one line for each frame; False when the block is not that."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import socket
 from collections import Counter
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sockd.datagram")
 
 DATAGRAMS_A_TURN = 64
+TURN_SECONDS = 0.005
+"""Of one turn for the datagrams of one socket; one of them at least is answered."""
 DATAGRAMS_AT_CLOSE = 4096
 """More than a receive buffer of the default size holds, and an end when they keep coming."""
 MAX_DATAGRAM_BYTES = 65_507
@@ -161,10 +164,10 @@ class DatagramListener:
 
     def _receive(self) -> None:
         if not self._is_detached:  # else a reload in this very turn has put another in its place
-            self._receive_some(DATAGRAMS_A_TURN)
+            self._receive_some(DATAGRAMS_A_TURN, self._loop.clock() + TURN_SECONDS)
             self._look_for_loops()
 
-    def _receive_some(self, most: int) -> None:
+    def _receive_some(self, most: int, end: float) -> None:
         for came in range(most):
             if self._pool is not None and self._pool.is_full:
                 self._loop.remove_reader(self._socket.fileno())
@@ -185,6 +188,8 @@ class DatagramListener:
             self.counts.received += 1
             if self._is_wanted(size, flags, sender, ancillary):
                 self._serve(bytes(self._buffer[:size]), sender, ancillary)
+            if self._loop.clock() >= end:
+                return
 
     def _is_wanted(self, size: int, flags: int, sender: SockAddr | None, ancillary: Ancillary) -> bool:
         if not self._rules.admit(sender):
@@ -324,7 +329,7 @@ class DatagramListener:
             return
         self._is_closed = True
         self._loop.remove_reader(self._socket.fileno())
-        self._receive_some(DATAGRAMS_AT_CLOSE)
+        self._receive_some(DATAGRAMS_AT_CLOSE, math.inf)
         if not self._unanswered:
             self._listening.close()
 

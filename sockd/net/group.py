@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from sockd._sockbuf import ffi, lib
 from sockd.buffer.core import description
-from sockd.wire.framing import Fixed, Record
+from sockd.wire.framing import Fixed, Raw, Record
 
 if TYPE_CHECKING:
     from sockd.wire.framing import Framing
+
+FIRST_COST_NS = 100_000
+"""What a handler is thought to take for a frame until that was measured: a first burst holds nobody up."""
+FIRST_PIECE_NS = 1_000_000
+"""The same for 256 bytes where nothing is framed, which may be many frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +26,7 @@ class Group:
         merge: frames of several connections may come in one event.
         announce: what is not frames is told of as well.
         wire: lines come with the CR that they had.
+        kept: they may have the rows that are kept from others.
     """
 
     framing: Framing
@@ -28,6 +34,7 @@ class Group:
     merge: bool
     announce: bool
     wire: bool = False
+    kept: bool = False
     high_water: int
     max_buffer: int
     idle_timeout: float
@@ -48,7 +55,7 @@ def describe(framing: Framing) -> Any:  # noqa: ANN401 - a cffi pointer
 def described(group: Group) -> Any:  # noqa: ANN401 - a cffi pointer
     """Describe a group to the C core; raises ValueError as describe()."""
     flags = (lib.SB_GROUP_MERGE if group.merge else 0) | (lib.SB_GROUP_ANNOUNCE if group.announce else 0)
-    flags |= 0 if group.wire else lib.SB_GROUP_LF
+    flags |= (0 if group.wire else lib.SB_GROUP_LF) | (lib.SB_GROUP_KEPT if group.kept else 0)
     return ffi.new(
         "sb_group *",
         {
@@ -61,6 +68,7 @@ def described(group: Group) -> Any:  # noqa: ANN401 - a cffi pointer
             "frame_ms": max(1, round(group.frame_timeout * 1000)),
             "stall_ms": max(1, round(group.write_timeout * 1000)),
             "linger_ms": round(group.linger_timeout * 1000),
+            "cost_ns": FIRST_PIECE_NS if isinstance(group.framing, Raw) else FIRST_COST_NS,
         },
     )
 

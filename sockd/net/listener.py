@@ -77,7 +77,7 @@ class Listener:
         reserve: the spare descriptor.
         resolver: asked for the names of clients where `names` is on.
         service: its name, for the log.
-        accepts_a_turn: before others have their turn.
+        urgent, accepts_a_turn: it accepts in each turn, whoever else is ready; so many before others have theirs.
         is_ahead: whether other processes had better accept now; None where there are none.
         died: called when the socket has been shut down by whoever passed it, and is closed.
         tls: what handshakes are made with; None where connections are not encrypted.
@@ -104,15 +104,15 @@ class Listener:
         service: str,
         handover: Handover | None = None,
         former: Listener | None = None,
+        urgent: bool = False,
         accepts_a_turn: int = ACCEPTS_A_TURN,
         is_ahead: Callable[[], bool] | None = None,
         tls: TlsContext | None = None,
         died: Callable[[], None] = lambda: None,
     ) -> None:
-        self._listening = listening
-        self._socket = listening.socket
+        self._listening, self._socket = listening, listening.socket
         self._fd = listening.socket.fileno()
-        self._accepts_a_turn = accepts_a_turn
+        self._accepts_a_turn, self._urgent = accepts_a_turn, urgent
         self._is_ahead = is_ahead
         self._died = died
         self._is_unix = listening.endpoint.family == socket.AF_UNIX
@@ -416,7 +416,7 @@ class Listener:
         self._deferred = False
         self._loop.remove_reader(self._fd)
         try:
-            self._loop.add_reader(self._fd, self._accept)
+            self._loop.add_reader(self._fd, self._accept, urgent=self._urgent)
         except OSError as error:  # epoll_ctl(2): ENOMEM, ENOSPC
             self._log(logging.ERROR, "watch", "accept paused", {"address": str(self), "error": str(error)})
             self._loop.call_later(LONGEST_PAUSE_SECONDS, self._go_on)

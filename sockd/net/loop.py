@@ -5,6 +5,9 @@ whatever a callback raises is a defect of sockd: it is reported, and costs the c
 descriptor.  What that means the owner says with `guarded`; a descriptor that has no such owner rests for
 REST_SECONDS.  A callback runs only while what it was found ready for is still registered:
 an earlier callback of the same turn may have ended it, and its descriptor's number may be another's by then.
+
+Where many are ready, a turn has a bound: those that were not called are the first of the next turn, but for what is
+urgent, which is called in each.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import functools
 import heapq
 import itertools
 import logging
+import math
 import selectors
 import socket
 import time
@@ -24,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from sockd.net.defects import Defects
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
     Callback = Callable[[], None]
 
@@ -35,6 +39,10 @@ FAILURES = 100
 FAILURE_PAUSE_SECONDS = 0.01
 REST_SECONDS = 1.0
 """For a descriptor whose callback has raised, and would raise again at once."""
+TURN_SECONDS = 0.005
+"""Of a turn for callbacks of descriptors, and as much for those that are to come soon; the others wait for the next."""
+FEW = 8
+"""Callbacks of one turn that are called without a look at the clock: each has a bound of its own."""
 MIN_COMPACTED = 64
 """Cancelled timers are swept out of the heap when there are so many, and more of them than of others."""
 
@@ -127,6 +135,8 @@ class EventLoop:
         self._timers: list[tuple[float, int, Timer]] = []
         self._cancelled = 0
         self._resting: dict[int, Timer] = {}
+        self._urgent: set[int] = set()
+        self._next = -1
         self._order = itertools.count()
         self._soon: deque[Callback] = deque()
         self._running = False
@@ -140,7 +150,7 @@ class EventLoop:
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
-        self.add_reader(self._reader.fileno(), self._woken)
+        self.add_reader(self._reader.fileno(), self._woken, urgent=True)
 
     def close(self) -> None:
         """Close the wake-up, and what it has one of; other threads' calls do nothing from now on."""
@@ -168,35 +178,44 @@ class EventLoop:
         own: C = self._own[kind]
         return own
 
-    def add_reader(self, fd: int, callback: Callback) -> None:
-        """Call back whenever the descriptor is readable."""
-        self._rests_no_more(fd)
-        self._selector.register(fd, selectors.EVENT_READ, callback)
+    def add_reader(self, fd: int, callback: Callback, *, urgent: bool = False) -> None:
+        """Call back whenever the descriptor is readable.
 
-    def add_writer(self, fd: int, callback: Callback) -> None:
+        Args:
+            urgent: in each turn, and before others: for what must be answered however many are ready.
+        """
+        self._register(fd, selectors.EVENT_READ, callback, urgent)
+
+    def add_writer(self, fd: int, callback: Callback, *, urgent: bool = False) -> None:
         """Call back whenever the descriptor is writable; for one that is not read."""
+        self._register(fd, selectors.EVENT_WRITE, callback, urgent)
+
+    def _register(self, fd: int, events: int, callback: Callback, urgent: bool) -> None:
         self._rests_no_more(fd)
-        self._selector.register(fd, selectors.EVENT_WRITE, callback)
+        self._selector.register(fd, events, callback)
+        if urgent:
+            self._urgent.add(fd)
 
     def remove_reader(self, fd: int) -> None:
         """Call back no more; harmless when it was not watched."""
         self._rests_no_more(fd)
+        self._urgent.discard(fd)
         if fd in self._selector.get_map():
             self._selector.unregister(fd)
 
-    def watch_fd(self, fd: int, events: int, callback: Callback) -> None:
+    def watch_fd(self, fd: int, events: int, callback: Callback, *, urgent: bool = False) -> None:
         """Call back whenever the descriptor is ready for one of the events.
 
         Args:
             events: selectors.EVENT_READ and EVENT_WRITE, in place of those of the last call; 0: call back no more.
+            urgent: as for add_reader().
         """
         if not events:
             self.remove_reader(fd)
         elif fd in self._selector.get_map():
             self._selector.modify(fd, events, callback)
         else:
-            self._rests_no_more(fd)
-            self._selector.register(fd, events, callback)
+            self._register(fd, events, callback, urgent)
 
     def call_soon(self, callback: Callback) -> None:
         """Call back once, in this turn or the next."""
@@ -299,7 +318,7 @@ class EventLoop:
     def _run_ready(self, ready: list[tuple[selectors.SelectorKey, int]]) -> None:
         """Call back for the descriptors that are ready, but for those that are not registered any more as they were."""
         registered = self._selector.get_map().get
-        for key, _ in ready:
+        for key, _ in ready if len(ready) <= FEW else self._in_turn(ready):
             if key.fd < 0 or registered(key.fd) is key:  # negative: the selector's own
                 try:
                     key.data()
@@ -308,6 +327,23 @@ class EventLoop:
                 except BaseException as error:
                     self.defects.report(error)
                     self._suspend(key)
+
+    def _in_turn(self, ready: list[tuple[selectors.SelectorKey, int]]) -> Iterator[tuple[selectors.SelectorKey, int]]:
+        """Yield what is urgent, then the others as long as there is time, beginning with who had to wait last time."""
+        end = self.clock() + TURN_SECONDS
+        others = []
+        for one in ready:
+            if one[0].fd < 0 or one[0].fd in self._urgent:
+                yield one
+            else:
+                others.append(one)
+        first = next((place for place, (key, _) in enumerate(others) if key.fd == self._next), 0)
+        for place in range(first, first + len(others)):
+            one = others[place % len(others)]
+            if place > first and self.clock() >= end:
+                self._next = one[0].fd
+                return
+            yield one
 
     def _suspend(self, key: selectors.SelectorKey) -> None:
         """Watch a descriptor no more for a while, unless its callback has ended that itself."""
@@ -327,8 +363,12 @@ class EventLoop:
     def _run_due(self) -> None:
         if self._timers:
             self._run_timers()
-        for _ in range(len(self._soon)):
+        count = len(self._soon)
+        end = self.clock() + TURN_SECONDS if count > FEW else math.inf
+        for _ in range(count):
             self.attempt(self._soon.popleft())
+            if count > FEW and self.clock() >= end:
+                return
 
     def attempt(self, callback: Callback) -> None:
         """Call back now; a failure is reported, and costs nothing else: what comes behind is done."""

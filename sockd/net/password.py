@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from sockd.errors import ConfigurationError, fault
+from sockd.trusted import open_file
 
 MAX_BYTES = 255  # RFC 1929
 
@@ -14,11 +17,11 @@ def read_password(path: str, place: str) -> str:
         place: what messages begin with.
 
     Raises:
-        ConfigurationError: it is empty, too long, or no text.
+        ConfigurationError: it is empty, too long, or no text, or others may write it.
         SystemFault, PermissionFault: it cannot be read.
     """
     try:
-        with open(path, "rb") as file:
+        with os.fdopen(open_file(path, f"{place}: {path}"), "rb") as file:
             line = file.readline(MAX_BYTES + 2).rstrip(b"\r\n")
         password = line.decode("utf-8")
     except OSError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -60,7 +60,9 @@ class _Waiting:
     proxy: SocketAddress
     done: WhenDone
     deadline: Deadline
-    head: bytes = b""
+    head: bytearray = field(default_factory=bytearray)
+    least: int = 0
+    """Bytes of the header at least: with fewer nothing is parsed anew, however small the pieces of it are."""
 
 
 class ProxyHeaders:
@@ -117,7 +119,7 @@ class ProxyHeaders:
         one = self._waiting[fd]
         try:
             seen = one.sock.recv(PEEK_BYTES, socket.MSG_PEEK)
-            header = proxy.parse(one.head + seen)
+            header = self._parsed(one, seen)
             taken = len(seen) if header is None else header.size - len(one.head)
             one.head += one.sock.recv(taken) if taken else b""
         except BlockingIOError:
@@ -132,6 +134,15 @@ class ProxyHeaders:
             self._drop(fd, "the connection ended within it" if one.head else "")
         elif header is not None:
             self._known(fd, header)
+
+    def _parsed(self, one: _Waiting, seen: bytes) -> Header | None:
+        """Return the header, None if it is not whole; raises ProxyError."""
+        if not seen or len(one.head) + len(seen) >= one.least:
+            data = bytes(one.head) + seen
+            header = proxy.parse(data)
+            one.least = proxy.least(data)
+            return header
+        return None
 
     def _known(self, fd: int, header: Header) -> None:
         one = self._leave(fd)

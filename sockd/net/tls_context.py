@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from sockd.errors import ConfigurationError
+from sockd.trusted import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -96,8 +97,7 @@ class TlsContext:
 
     def _check_readable(self, path: str, name: str) -> None:
         try:
-            with open(path, "rb"):
-                pass
+            os.close(open_file(path, f"{self._place}.{name}: {path}"))
         except OSError as error:
             user = f"; it is read as uid {os.geteuid()}" if isinstance(error, PermissionError) else ""
             words = f"{path}: {os.strerror(error.errno or 0)}{user}"

@@ -1,12 +1,12 @@
 """The path of a Unix socket: taken without robbing anybody, given back only if ours.
 
 Rules.  Nothing is removed from a path but a socket on which nobody answers.  While a
-path is examined, bound and listened on, its folder is locked with flock(2), which
-needs no file of its own and ends with the process; so of two daemons that start at
-once on one stale path the second finds the first one answering.  Where the folder
-cannot be locked, nothing is replaced.  What was bound is known by device and inode;
-the kernel keeps that inode as long as the socket lives, so `unlink_if_ours` comes
-before the close.  Source: unix(7), flock(2), FAQ II.4.
+path is examined, bound and listened on, a file of our own beside it is locked with
+flock(2); so of two daemons that start at once on one stale path the second finds the first
+one answering.  The folder itself would do, but whoever can read that can lock it as well,
+and hold up a start or a reload.  Where nothing can be locked, nothing is replaced.
+What was bound is known by device and inode; the kernel keeps that inode as long as the
+socket lives, so `unlink_if_ours` comes before the close.  Source: unix(7), flock(2), FAQ II.4.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
     from sockd.net.endpoint import Endpoint
 
-LOCK_TIMEOUT_S = 2.0  # a holder needs microseconds; anybody who can read the folder can hold it for long
+LOCK_TIMEOUT_S = 2.0  # a holder needs microseconds, and is of our own user
 LOCK_RETRY_S = 0.01
+LOCK_TRIES = 100  # the file goes with its lock, and may be somebody else's by the time that we have it
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.EISDIR, errno.ENXIO)
 
 # What connect() says when somebody lives there although no connection came of it: a
 # full backlog, a socket of another type, a datagram socket that has a peer (unix(7)).
@@ -97,47 +99,90 @@ def claimed(endpoint: Endpoint) -> Iterator[None]:
     Raises:
         SystemFault: a server still answers there (named), or it is no socket.
         PermissionFault: it cannot be told, or the stale path cannot be removed.
-        TemporaryFault: another process holds the folder's lock for too long.
+        TemporaryFault: another process of our user holds the lock for too long.
         OSError: the folder does not exist or cannot be searched.
     """
     path = str(endpoint.sockaddr)
-    with _locked_folder(path) as locked:
+    with _locked(path) as locked:
         found = _lstat(path)
         if found is not None:
             _refuse_unless_stale(endpoint, found)
             if not locked:
-                raise PermissionFault(f"{endpoint}: stale, but its folder cannot be locked; remove {path} by hand")
+                raise PermissionFault(f"{endpoint}: stale, but it cannot be locked; remove {path} by hand")
             _remove_stale(endpoint, found)
         yield
 
 
 @contextmanager
-def _locked_folder(path: str) -> Iterator[bool]:
-    folder = os.path.dirname(path)
-    fd = -1
-    with suppress(PermissionError):  # a folder that may be entered but not read
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _locked(path: str) -> Iterator[bool]:
+    folder, name = os.path.split(path)
+    lock = os.path.join(folder, f".{name}.lock")
+    fd = _take(lock)
     try:
-        yield fd >= 0 and _flock(fd, folder)
+        yield fd >= 0
     finally:
         if fd >= 0:
+            with suppress(OSError):
+                os.unlink(lock)  # as long as it is held: whoever waits for it sees that
             os.close(fd)
 
 
-def _flock(fd: int, folder: str) -> bool:
+def _take(lock: str) -> int:
+    """Make the file and lock it; -1 where it cannot be had: it is another user's, or locks are not known here (NFS)."""
     deadline = time.monotonic() + LOCK_TIMEOUT_S
-    while True:
+    for _ in range(LOCK_TRIES + int(LOCK_TIMEOUT_S / LOCK_RETRY_S)):
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                text = f"{folder}: locked by another process for more than {LOCK_TIMEOUT_S:g} s"
-                raise TemporaryFault(text) from None
-            time.sleep(LOCK_RETRY_S)
-        except OSError:
-            return False  # a file system without locks on folders, such as NFS
-        else:
+            fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno not in NOT_OURS or not _remove_as_root(lock):
+                if error.errno in NOT_OURS:
+                    return -1
+                raise
+            continue
+        try:
+            if _is_locked(fd, lock, deadline):
+                return fd
+        except OSError:  # ENOLCK, EBADF: no locks here
+            os.unlink(lock)
+            os.close(fd)
+            return -1
+        except TemporaryFault:
+            os.close(fd)
+            raise
+        os.close(fd)
+    return -1
+
+
+def _is_locked(fd: int, lock: str, deadline: float) -> bool:
+    """Lock the file, if it is one of ours that nobody else can open, and the one that has the name still.
+
+    Raises:
+        OSError: there are no locks here.
+        TemporaryFault: another process has had it for too long.
+    """
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        _remove_as_root(lock)
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if time.monotonic() >= deadline:
+            text = f"{lock}: locked by another process for more than {LOCK_TIMEOUT_S:g} s"
+            raise TemporaryFault(text) from None
+        time.sleep(LOCK_RETRY_S)
+        return False
+    standing = _lstat(lock)
+    return standing is not None and os.path.samestat(standing, found)
+
+
+def _remove_as_root(lock: str) -> bool:
+    """Remove what another user has put there: root, whom nobody holds up."""
+    with suppress(OSError):
+        if os.geteuid() == 0:
+            os.unlink(lock)
             return True
+    return False
 
 
 def _lstat(path: str) -> os.stat_result | None:

@@ -16,10 +16,14 @@ import os
 import stat
 import time
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sockd.errors import PermissionFault, SystemFault, fault
 from sockd.net.holders import describe_process
+from sockd.process.pid_keeper import PidKeeper
+
+if TYPE_CHECKING:
+    from sockd.process.privileges import Account
 
 PLACE = "daemon.pidfile"
 FILE_MODE = 0o644
@@ -41,18 +45,27 @@ class PidFile:
 
     Args:
         path: absolute.
-        removable: whether it can be removed at the end: not by a daemon that has dropped root's rights,
-            which empties it instead.  The folder stays open only for that.
+        account: who serves, where root's rights are about to be dropped: then a keeper has the descriptor that can
+            be written (sockd.process.pid_keeper), and empties the file at the end, which it could not remove.
         held: a descriptor of the file with its lock, of the process before us, which is taken over if the path
             still leads to that file; its number stays in it until write().
+        keeper: of that process.
 
     Raises:
         SystemFault: a daemon holds it (named), or it is no plain file, or its folder is not there.
         PermissionFault: the file or a folder is open to others, or may not be written.
     """
 
-    def __init__(self, path: str, *, removable: bool = True, held: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        account: Account | None = None,
+        held: int | None = None,
+        keeper: PidKeeper | None = None,
+    ) -> None:
         self.path = path
+        self._keeper = keeper
         parent, self._name = os.path.split(path)
         self._folder = _open_folder(parent, path)
         try:
@@ -60,15 +73,20 @@ class PidFile:
             if held is not None and self.is_handed_over:
                 self._fd = os.dup(held)
             else:
+                if keeper is not None:  # of another file
+                    keeper.close()
+                    self._keeper = None
                 self._fd = self._take()
-                self.write()
+                self._write_directly()
+                if account is not None:
+                    self._keeper = PidKeeper.begin(self._open_to_write(), account)
         except OSError as error:
             os.close(self._folder)
             raise fault(error, f"{PLACE}: {path}") from None
         except BaseException:
             os.close(self._folder)
             raise
-        if not removable:
+        if self._keeper is not None:
             self._close_folder()
 
     def _take(self) -> int:
@@ -77,7 +95,7 @@ class PidFile:
             found = self._standing()
             if found is not None:
                 self._refuse_unless_ours(found)
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            flags = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
             fd = os.open(self._name, flags, FILE_MODE, dir_fd=self._folder)
             try:
                 opened = os.fstat(fd)
@@ -85,7 +103,7 @@ class PidFile:
                 self._lock(fd)
                 standing = self._standing()
                 if standing is not None and os.path.samestat(standing, opened):
-                    return fd
+                    return fd  # a lock needs no right to write, which nobody who has the descriptor shall have
             except BaseException:
                 os.close(fd)
                 raise
@@ -124,26 +142,61 @@ class PidFile:
         """Return the descriptor that has the lock."""
         return self._fd
 
+    @property
+    def keeper(self) -> PidKeeper | None:
+        """Who writes it, None where we do."""
+        return self._keeper
+
     def write(self) -> None:
-        """Put the number of this process into it."""
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+        """Put the number of this process into it.
+
+        Raises:
+            SystemFault: its keeper does not.
+        """
+        if self._keeper is not None:
+            self._keeper.write()
+        else:
+            self._write_directly()
+
+    def _open_to_write(self) -> int:
+        """Open the very file that is locked once more."""
+        flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        fd = os.open(self._name, flags, dir_fd=self._folder)
+        if os.path.samestat(os.fstat(fd), os.fstat(self._fd)):
+            return fd
+        os.close(fd)
+        raise SystemFault(f"{PLACE}: {self.path}: another file has its name by now")
+
+    def _write_directly(self, text: bytes | None = None) -> None:
+        fd = self._open_to_write()
+        try:
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, b"%d\n" % os.getpid() if text is None else text, 0)
+        finally:
+            os.close(fd)
 
     def release(self) -> None:
         """Remove the file if it still is ours, or else empty it, and give up the lock."""
         if self._fd < 0:
             return
-        with suppress(OSError):  # stale then, which the next start sees by the lock
-            os.ftruncate(self._fd, 0)
-            if self._folder >= 0 and self._is_standing(self._fd):
-                os.unlink(self._name, dir_fd=self._folder)
+        keeper, self._keeper = self._keeper, None
+        if keeper is None:
+            with suppress(OSError, SystemFault):  # stale then, which the next start sees by the lock
+                self._write_directly(b"")
+                if self._is_standing(self._fd):
+                    os.unlink(self._name, dir_fd=self._folder)
         self.leave()
+        if keeper is not None:
+            keeper.end()
 
     def leave(self) -> None:
         """Close it as it is: another process has the lock as well."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        if self._keeper is not None:
+            self._keeper.close()
+            self._keeper = None
         self._close_folder()
 
     def _close_folder(self) -> None:

@@ -14,10 +14,13 @@ import os
 import sys
 from typing import TYPE_CHECKING, Protocol
 
+from sockd.errors import fault
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
@@ -102,6 +105,23 @@ def end_with_parent(number: int) -> None:
     """Have a signal sent to this process when its parent dies; a change of user takes that back (prctl(2))."""
     if sys.platform == "linux":
         Syscalls._prctl(PR_SET_PDEATHSIG, number)
+
+
+def close_to_others() -> None:
+    """Have no other process of our user look into this one: its memory, its environment, its descriptors, ptrace(2).
+
+    A change of user does so as well, and execve(2) takes it back; so each start does it, and an upgrade, which is
+    one.  Programs that are started are as they always are.  There are no core files then.
+
+    Raises:
+        SystemFault, PermissionFault: the kernel refuses.
+    """
+    if sys.platform != "linux":
+        return
+    try:
+        Syscalls._prctl(PR_SET_DUMPABLE, 0)
+    except OSError as error:
+        raise fault(error, "not closed to others, not serving: prctl(PR_SET_DUMPABLE)") from None
 
 
 def _libc() -> ctypes.CDLL:

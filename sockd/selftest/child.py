@@ -57,7 +57,7 @@ class Child:
         file = folder / f"sockd-{time.monotonic_ns()}.toml"
         file.write_text(f"[daemon]\n{LOG}\n{daemon}\n{toml}", encoding="utf-8")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "sockd", "--foreground", "--config", str(file), *STAY_ROOT],
+            [sys.executable, "-P", "-m", "sockd", "--foreground", "--config", str(file), *STAY_ROOT],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -210,7 +210,7 @@ def _run(
     module: str, words: tuple[str, ...], input: bytes, stdin: IO[bytes] | None, folder: Path | None
 ) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [sys.executable, "-m", module, *words],
+        [sys.executable, "-P", "-m", module, *words],
         input=None if stdin else input,
         stdin=stdin,
         capture_output=True,

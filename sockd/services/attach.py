@@ -34,6 +34,7 @@ def group_of(spec: ServiceSpec) -> Group:
         merge=is_plain and not isinstance(spec.framing, Raw),
         announce=spec.has_connections,
         wire=_is_wire(spec),
+        kept=spec.pages,
         high_water=limits.high_water,
         max_buffer=limits.max_buffer,
         idle_timeout=limits.idle_timeout,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sockd.handler")
 
-SLICE_SECONDS = 0.02
+SLICE_SECONDS = 0.005
 """A thread's turn with one connection; a call that takes longer is a turn of its own."""
 
 

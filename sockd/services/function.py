@@ -17,6 +17,7 @@ from sockd.errors import is_close
 from sockd.net.codec import LF, bytes_of
 from sockd.net.connection_sink import log_end
 from sockd.net.sink import Sink
+from sockd.net.turn import FRAMES_A_LOOK
 from sockd.wire.framing import Line
 from sockd.wire.state import CloseReason
 
@@ -52,21 +53,38 @@ class FunctionSink(Sink):
         """Answer `count` frames, of one connection or of many."""
         frames = self._codec.cut(offset, size, count)
         done: list[Reply] = []
-        error = self._answer(frames, done)
+        error = self._answer(index, frames, done)
         if error is None and self._codec.reply(index, done):
             return
-        self._settle(index, self._parts(id, part, count), frames, done, error)
+        self._settle(index, self._parts(id, part, len(frames)), frames, done, error)
 
-    def _answer(self, frames: list[Any], done: list[Reply]) -> BaseException | None:
-        """Add the replies to `done`; return what the frame behind the last of them raised."""
+    def _answer(self, index: int, frames: list[Any], done: list[Reply]) -> BaseException | None:
+        """Add the replies to `done`; return what the frame behind the last of them raised.
+
+        Frames for which there is no time in this turn are taken out of the event, and out of `frames`.
+        """
+        if len(frames) <= FRAMES_A_LOOK:
+            return self._answer_some(frames, done)
+        for at in range(0, len(frames), FRAMES_A_LOOK):
+            if at and self._set.turn.is_late:
+                self._set.turn.cut(index, at)
+                del frames[at:]
+                break
+            error = self._answer_some(frames[at : at + FRAMES_A_LOOK], done)
+            if error is not None:
+                return error
+        return None
+
+    def _answer_some(self, frames: list[Any], done: list[Reply]) -> BaseException | None:
+        before = len(done)
         try:
             done.extend(map(self._function, frames))  # keeps what came before an exception
         except BaseException as raised:
             return raised
-        return None if len(done) == len(frames) else StopIteration()  # which map() takes for an end
+        return None if len(done) - before == len(frames) else StopIteration()  # which map() takes for an end
 
     def _parts(self, id: int, part: int, count: int) -> list[tuple[int, int]]:
-        return [(id, count)] if id >= 0 else list(self._set.parts(part, count))
+        return [(id, count)] if id >= 0 else list(self._set.turn.parts(part, count))
 
     def _settle(
         self,
@@ -164,7 +182,7 @@ class LineSink(FunctionSink):
 
     def _many(self, index: int, id: int, part: int, lines: list[bytes]) -> None:
         done: list[Reply] = []
-        error = self._answer(lines, done)
+        error = self._answer(index, lines, done)
         if error is None:
             try:
                 block = self._ending.join(done) + self._ending  # type: ignore[arg-type] # None: settled below
@@ -186,8 +204,8 @@ class InKindSink(LineSink):
             return
         lines = self._codec.cut(offset, size, count)
         done: list[Reply] = []
-        error = self._answer(lines, done)
-        self._settle(index, self._parts(id, part, count), lines, done, error, endings)
+        error = self._answer(index, lines, done)
+        self._settle(index, self._parts(id, part, len(lines)), lines, done, error, endings)
 
 
 def sink_of(service: str, function: Callable[[Any], Reply], codec: Codec, connections: ConnectionSet) -> FunctionSink:

@@ -10,12 +10,12 @@ import difflib
 import importlib
 import inspect
 import os
-import sys
 import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import HandlerError
+from sockd.services import handlers_path
 from sockd.services.service import Protocol, Service
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def _find(text: str) -> Service:
 
 
 def _import(name: str, text: str) -> ModuleType:
+    handlers_path.add()
     try:
         return importlib.import_module(name)
     except BaseException as error:  # also SystemExit: whoever imports a handler's module is not ended by it
@@ -66,10 +67,12 @@ def _import(name: str, text: str) -> ModuleType:
 
 
 def _not_there(module: str) -> str:
-    folder = sys.path[0]
+    folder, why_not = handlers_path.told()
+    if why_not:
+        return f"there is no module {module!r} that is installed, and root imports none of {folder}: {why_not}"
     if folder and os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):
         return f"there is no module {module!r} that may be read: {folder} is closed to uid {os.geteuid()}"
-    return f"there is no module {module!r} in the current folder or among the installed packages"
+    return f"there is no module {module!r} in {folder or 'the current folder'} or among the installed packages"
 
 
 def place_of(error: BaseException) -> str:

@@ -75,6 +75,7 @@ def _of_builtin(name: str, table: ServiceSettings, what: str) -> ServiceSpec:
         datagram=builtin.datagram,
         goodbye=_goodbye(table, None),
         small=True,
+        pages=what == "metrics",
     )
 
 

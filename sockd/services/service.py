@@ -235,6 +235,7 @@ class ServiceSpec:
         socks: the connection is a client of a SOCKS server.
         small: one that comes with sockd, whose datagrams must not make a loop or an amplifier.
         trace: each frame is a line of the log.
+        pages: the daemon's own, which are answered however many connections others have.
     """
 
     name: str
@@ -256,6 +257,7 @@ class ServiceSpec:
     socks: SocksSettings | None = None
     small: bool = False
     trace: bool = False
+    pages: bool = False
 
     @property
     def has_connections(self) -> bool:

@@ -42,7 +42,7 @@ class Session:
         service: its name, for the log.
         function: the coroutine function.
         codec: of the service's framing.
-        loop: of the coroutine.
+        own_loop: of the coroutine.
         drained: of the loop.
         ended: told once the coroutine has ended.
     """
@@ -69,10 +69,11 @@ class Session:
         function: SessionFunction,
         connection: Connection,
         codec: Codec,
-        loop: asyncio.AbstractEventLoop,
+        own_loop: AsyncioLoop,
         drained: Drained,
         ended: Callable[[Session], None],
     ) -> None:
+        loop = own_loop.asyncio
         self._service = service
         self._function = function
         self.connection = connection
@@ -83,7 +84,7 @@ class Session:
         self._reason = CloseReason.CLOSED
         self._wrong: CloseReason | None = None
         self.peer = ""
-        self.reader = StreamReader(connection, codec.framing, loop)
+        self.reader = StreamReader(connection, codec.framing, loop, own_loop.is_over)
         self.writer = StreamWriter(connection, self.reader, loop, drained)
 
     # ---- the coroutine
@@ -221,9 +222,7 @@ class SessionSink(Sink):
         """Begin the coroutine; it runs in this turn."""
         connection = Connection(id, self._set, self._codec, self._high_water, self._loop, ProtocolReceiver)
         ended = self._running.discard
-        session = Session(
-            self._service, self._function, connection, self._codec, self._loop.asyncio, self._drained, ended
-        )
+        session = Session(self._service, self._function, connection, self._codec, self._loop, self._drained, ended)
         self._live[id] = session
         self._running.add(session)
         connection.start(session)

@@ -7,6 +7,9 @@ byte it has come to; `readline` goes back to framed lines once nothing is left o
 
 What has come is read before anything is said of a loss: a line that is too long, or a reset, is raised where there is
 nothing left that would do.  asyncio's own reader raises a loss at the next call, whatever has come.
+
+Whoever reads what has come already does not wait, and would hold up all others as long as something is there: so a
+read gives the loop a turn once the coroutines have had their time of this one.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from sockd.wire.framing import Line, Raw
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from sockd.net.connection import Connection
     from sockd.wire.framing import Framing
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 LIMIT_BYTES = 64 * 1024
 """Of a line or of what is searched for a separator, where no framing says one (asyncio's own default)."""
+MOST_READS = 8
+"""Without a look at the clock; one where the turn was found to be over, and twice as many each time it was not."""
 FULL_LIMITS = 2
 """Limits of bytes that wait to be read, past which the peer is held up (asyncio's measure)."""
 LF = b"\n"
@@ -41,18 +46,27 @@ class StreamReader:
         connection: whose input it is.
         framing: of the service; lines, or what has arrived.
         loop: of the coroutine.
+        is_late: whether coroutines have had their time of this turn.
 
     Attributes:
         has_left_out: the end of file cut off a line, which nobody gets.
     """
 
     __slots__ = (
-        "_buffer", "_connection", "_eof", "_exception", "_framing", "_in_lines", "_is_cut", "_is_full", "_limit",
-        "_lines", "_loop", "_size", "_waiter", "has_left_out",
+        "_buffer", "_connection", "_eof", "_exception", "_framing", "_in_lines", "_is_cut", "_is_full", "_is_late",
+        "_left", "_limit", "_lines", "_loop", "_quantum", "_size", "_waiter", "has_left_out",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection, framing: Framing, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        framing: Framing,
+        loop: asyncio.AbstractEventLoop,
+        is_late: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._connection = connection
+        self._is_late = is_late
+        self._left = self._quantum = 1
         self._framing = framing
         self._loop = loop
         self._in_lines = isinstance(framing, Line)
@@ -81,6 +95,9 @@ class StreamReader:
         lines = self._lines
         while True:
             while lines:
+                self._left -= 1
+                if self._left < 0 and self._is_over():
+                    await asyncio.sleep(0)
                 yield lines.popleft()
             if self._in_lines and not self._eof and self._exception is None:
                 await self._more()
@@ -98,6 +115,9 @@ class StreamReader:
         """
         while self._lines or not self._buffer:
             if self._lines:
+                self._left -= 1
+                if self._left < 0 and self._is_over():
+                    await asyncio.sleep(0)
                 return self._lines.popleft()
             self._check()
             if self._eof:
@@ -136,6 +156,7 @@ class StreamReader:
         return await self._until(separator)
 
     async def _until(self, separator: bytes) -> bytes:
+        await self._turn()
         searched = 0
         while True:
             at = self._buffer.find(separator, searched)
@@ -160,6 +181,7 @@ class StreamReader:
         if n == 0:
             return b""
         self._to_bytes()
+        await self._turn()
         if n < 0:
             return await self._all()
         if not self._buffer and not self._eof:
@@ -195,6 +217,7 @@ class StreamReader:
         if n == 0:
             return b""
         self._to_bytes()
+        await self._turn()
         while len(self._buffer) < n:
             self._check()
             if self._eof:
@@ -272,6 +295,17 @@ class StreamReader:
             waiter.set_exception(error)
 
     # ---- within
+
+    def _is_over(self) -> bool:
+        """Look at the clock: whether to let the others go on.  It is asked again after some more reads."""
+        is_over = self._is_late()
+        self._left = self._quantum = 1 if is_over else min(2 * self._quantum, MOST_READS)
+        return is_over
+
+    async def _turn(self) -> None:
+        self._left -= 1
+        if self._left < 0 and self._is_over():
+            await asyncio.sleep(0)
 
     def _more(self) -> asyncio.Future[None]:
         """Return what is done when there is something new."""

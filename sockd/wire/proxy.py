@@ -94,6 +94,13 @@ def parse(data: bytes) -> Header | None:
     return _parse_v1(data)
 
 
+def least(data: bytes) -> int:
+    """Return how many bytes a header has at least that begins so, for whoever has these and parse() wants more."""
+    if data[:1] == V2_SIGNATURE[:1] and len(data) >= V2_FIXED_BYTES:
+        return V2_FIXED_BYTES + int(_V2_FIXED.unpack_from(data)[3])
+    return len(data) + 1
+
+
 def _expect(data: bytes, signature: bytes) -> bool:
     """Tell whether a whole signature is there; raise as soon as it cannot be one."""
     head = data[: len(signature)]

@@ -81,12 +81,12 @@ def test_the_effective_configuration_prints_them_the_same(sockd, tmp_path):
         "unixgram:/run/y.sock",
     ]
     (tmp_path / "sockd.toml").write_text(f"[[listen]]\naddresses = {addresses}\nservice = 'upper'\n")
-    done = sockd("-T")
+    done = sockd("-T", "-c", "sockd.toml")
     assert (done.returncode, done.stderr) == (0, "")
     for address in addresses:
         assert f'"{address}"' in done.stdout, done.stdout
     (tmp_path / "sockd.toml").write_text(done.stdout)
-    assert sockd("-T").stdout == done.stdout
+    assert sockd("-T", "-c", "sockd.toml").stdout == done.stdout
 
 
 def test_an_ipv6_address_with_its_scope(daemon, network, sockctl, until):
@@ -133,7 +133,7 @@ def test_bad_text_in_a_configuration_is_found_with_its_line(sockd, tmp_path):
         '[[listen]]\naddress = "tcp://127.0.0.1:7000"\nservice = "upper"\n\n'
         '[[listen]]\naddress = "tcp://::1:7000"\nservice = "upper"\n'
     )
-    done = sockd("--check")
+    done = sockd("--check", "-c", "sockd.toml")
     assert done.returncode == 78
     assert "sockd.toml" in done.stderr
     assert "listen[1].address" in done.stderr

@@ -131,7 +131,9 @@ def test_the_read_timeout_is_15_minutes_by_default(sockd_script, tmp_path):
     (tmp_path / "sockd.toml").write_text(
         '[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "s"\n[service.s]\nbuiltin = "upper"\n'
     )
-    done = subprocess.run([sockd_script, "-T"], capture_output=True, text=True, cwd=tmp_path, timeout=30)
+    done = subprocess.run(
+        [sockd_script, "-T", "-c", "sockd.toml"], capture_output=True, text=True, cwd=tmp_path, timeout=30
+    )
     assert done.returncode == 0
     assert 'idle_timeout = "15m"' in done.stdout.replace("# ", "")
 

@@ -37,7 +37,11 @@ def test_select_cannot_wait_for_as_many_and_says_so(sockd_script, tmp_path):
     listen = f'[[listen]]\naddresses = {["tcp://127.0.0.1:0"] * LISTENERS}\nservice = "upper"\n'
     (tmp_path / "sockd.toml").write_text('[daemon]\nmultiplexer = "select"\n' + listen)
     done = subprocess.run(
-        [sockd_script, *STAY_ROOT, "--foreground"], cwd=tmp_path, capture_output=True, text=True, timeout=20
+        [sockd_script, *STAY_ROOT, "--foreground", "-c", "sockd.toml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=20,
     )
     assert done.returncode == 78
     assert f"{LISTENERS} listeners leave none for a connection; use auto, epoll or poll" in done.stderr

@@ -6,10 +6,12 @@ WHAT is the name of a function below.  SOURCE is the address that they come from
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import selectors
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -95,6 +97,75 @@ def connect_and_reset(port: int, count: int, source: str) -> None:
         end_with_reset(sock)
     say(count)
     sys.stdin.read()
+
+
+def flood(port: int, count: int, source: str, frame: str, rate: str, most: str, *way: str) -> None:
+    """Send one frame again and again and read what is answered, from a line on until standard input ends.
+
+    Args:
+        frame: in hex.
+        rate: bytes a second in all; 0: as many as go.
+        most: bytes in all; 0: no end.
+        way: "udp", or "tls", or "socks" and the port of a target.
+    """
+    block = bytes.fromhex(frame)
+    block *= max(1, (1 if "udp" in way else 65_536) // len(block))
+    socks = [_talker(port, source, way) for _ in range(count)]
+    say(len(socks))
+    sys.stdin.readline()
+    say(_pour(socks, block, int(rate), int(most)))
+    sys.stdin.read()
+
+
+def _talker(port: int, source: str, way: tuple[str, ...]) -> socket.socket:
+    if "udp" in way:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.connect(("127.0.0.1", port))
+    else:
+        sock = connect(port, source)
+    if "tls" in way:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        sock = context.wrap_socket(sock)
+    if "socks" in way:
+        sock.sendall(b"\5\1\0" + b"\5\1\0\1\x7f\0\0\1" + int(way[-1]).to_bytes(2, "big"))
+        answer = b""
+        while len(answer) < 12:
+            answer += sock.recv(12 - len(answer))
+    sock.setblocking(False)
+    return sock
+
+
+def _pour(socks: list[socket.socket], block: bytes, rate: int, most: int) -> int:
+    ready = selectors.DefaultSelector()
+    both = selectors.EVENT_READ | selectors.EVENT_WRITE
+    for sock in socks:
+        ready.register(sock, selectors.EVENT_READ if rate else both)
+    ready.register(sys.stdin, selectors.EVENT_READ)
+    sent, begun = 0, time.monotonic()
+    while True:
+        for key, events in ready.select(0.02 if rate else None):
+            if key.fileobj is sys.stdin:
+                return sent
+            try:
+                if events & selectors.EVENT_READ and not key.fileobj.recv(65_536):
+                    ready.unregister(key.fileobj)
+                elif events & selectors.EVENT_WRITE and not rate:
+                    sent += key.fileobj.send(block)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError, ConnectionRefusedError):
+                pass
+            if most and sent >= most and events & selectors.EVENT_WRITE:
+                ready.modify(key.fileobj, selectors.EVENT_READ)
+        if rate:
+            sent += _drizzle(socks, block, int(rate * (time.monotonic() - begun)) - sent)
+
+
+def _drizzle(socks: list[socket.socket], block: bytes, due: int) -> int:
+    sent = 0
+    for sock in socks:
+        with contextlib.suppress(OSError):
+            sent += sock.send(block[: due // len(socks)]) if due >= len(socks) else 0
+    return sent
 
 
 def garbage(port: int, count: int, source: str, seed: str) -> None:

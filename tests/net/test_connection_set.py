@@ -36,7 +36,7 @@ class Sink(BaseSink):
 
     def frames(self, index, id, part, offset, size, count):
         block = self.set.block(offset, size)
-        parts = [(id, count)] if id >= 0 else list(self.set.parts(part, count))
+        parts = [(id, count)] if id >= 0 else list(self.set.turn.parts(part, count))
         self.told.append(("frames", parts, block))
         if self.answer:
             self.answer(index, block, count)

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -127,28 +128,49 @@ def test_of_many_that_start_at_once_on_a_stale_path_one_serves(tmp_path, scheme)
         os.unlink(tmp_path / "s")
 
 
-def test_a_folder_locked_by_another_is_waited_for_and_then_named(tmp_path, monkeypatch):
+def test_another_process_of_ours_is_waited_for_and_then_named(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 0.05)
-    folder = os.open(tmp_path, os.O_RDONLY)
+    lock = os.open(tmp_path / ".s.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        with pytest.raises(TemporaryFault, match=f"{tmp_path}: locked by another process"):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(TemporaryFault, match=f"{tmp_path}/.s.lock: locked by another process"):
             listen(f"unix:{tmp_path}/s")
-        fcntl.flock(folder, fcntl.LOCK_UN)
+        fcntl.flock(lock, fcntl.LOCK_UN)
         listen(f"unix:{tmp_path}/s").close()
     finally:
-        os.close(folder)
+        os.close(lock)
 
 
-def test_the_lock_is_gone_once_it_listens(tmp_path):
-    one = listen(f"unix:{tmp_path}/s")
+def test_who_holds_a_lock_on_the_folder_holds_up_nobody(tmp_path):
+    """Anybody who can read it can."""
     folder = os.open(tmp_path, os.O_RDONLY)
-    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    leave_stale(tmp_path / "s")
+    begun = time.monotonic()
+    listen(f"unix:{tmp_path}/s").close()
+    assert time.monotonic() - begun < module.LOCK_TIMEOUT_S / 2
     os.close(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="to be two users")
+def test_a_lock_that_another_user_has_put_there_holds_up_nobody(tmp_path):
+    (tmp_path / ".s.lock").touch()
+    os.chown(tmp_path / ".s.lock", 65534, 65534)
+    lock = os.open(tmp_path / ".s.lock", os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    leave_stale(tmp_path / "s")
+    listen(f"unix:{tmp_path}/s").close()
+    os.close(lock)
+
+
+def test_nothing_is_left_beside_the_path(tmp_path):
+    one = listen(f"unix:{tmp_path}/s")
+    assert os.listdir(tmp_path) == ["s"]
     one.close()
+    assert os.listdir(tmp_path) == []
 
 
-def test_where_the_folder_cannot_be_locked_nothing_is_replaced(tmp_path, monkeypatch):
+def test_where_nothing_can_be_locked_nothing_is_replaced(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(9, "no locks here")
 

@@ -198,7 +198,7 @@ LISTEN = '[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "upper"\n'
 @pytest.mark.parametrize("foreground", [False, True])
 def test_root_without_a_user_is_refused(tmp_path, sockd_script, foreground):
     (tmp_path / "sockd.toml").write_text(f'[daemon]\nlog = {{ to = "{tmp_path}/log" }}\n{LISTEN}')
-    words = [sockd_script, *(["--foreground"] if foreground else [])]
+    words = [sockd_script, "-c", "sockd.toml", *(["--foreground"] if foreground else [])]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert done.returncode == 78
     assert 'daemon.user: started by root, and no user to serve as; write user = "nobody"' in done.stderr

@@ -513,14 +513,18 @@ def test_mistakes_are_named_at_the_check(tmp_path, sockd_script, service, words)
     user = 'user = "root"' if IS_ROOT else ""
     text = f'[daemon]\n{user}\n[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "x"\n[service.x]\n{service}\n'
     (tmp_path / "sockd.toml").write_text(text)
-    done = subprocess.run([sockd_script, "--check"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [sockd_script, "--check", "-c", "sockd.toml"], cwd=tmp_path, capture_output=True, text=True, timeout=30
+    )
     assert done.returncode == 78, done.stderr
     assert words in done.stderr
 
 
 def test_datagrams_are_refused_at_the_check(tmp_path, sockd_script):
     (tmp_path / "sockd.toml").write_text(toml(["/bin/cat"], addresses='"udp://127.0.0.1:0"'))
-    done = subprocess.run([sockd_script, "--check"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [sockd_script, "--check", "-c", "sockd.toml"], cwd=tmp_path, capture_output=True, text=True, timeout=30
+    )
     assert (done.returncode, "a program is for tcp and unix" in done.stderr) == (78, True), done.stderr
 
 
@@ -536,7 +540,9 @@ def test_who_may_run_as_whom_is_judged_at_the_check(tmp_path, sockd_script, daem
     service = f'user = "{user}"' if user else "# no user"
     text = toml(["/bin/cat"], daemon=f'user = "{daemon_user}"', service=service)
     (tmp_path / "sockd.toml").write_text(text)
-    done = subprocess.run([sockd_script, "--check"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [sockd_script, "--check", "-c", "sockd.toml"], cwd=tmp_path, capture_output=True, text=True, timeout=30
+    )
     assert done.returncode == 78, done.stderr
     assert words in done.stderr
 
@@ -546,7 +552,9 @@ def test_the_effective_configuration_reads_back(tmp_path, sockd_script):
     (tmp_path / "sockd.toml").write_text(toml(["/bin/cat", "-u"], service=service))
     first, second = "", ""
     for _ in range(2):
-        done = subprocess.run([sockd_script, "-T"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            [sockd_script, "-T", "-c", "sockd.toml"], cwd=tmp_path, capture_output=True, text=True, timeout=30
+        )
         assert done.returncode == 0, done.stderr
         first, second = second, done.stdout
         (tmp_path / "sockd.toml").write_text(done.stdout)
@@ -557,7 +565,9 @@ def test_the_effective_configuration_reads_back(tmp_path, sockd_script):
 def test_a_bad_file_for_standard_error_is_named_at_the_start(tmp_path, sockd_script):
     (tmp_path / "link").symlink_to("elsewhere")
     (tmp_path / "sockd.toml").write_text(toml(["/bin/cat"], service=f'stderr = "{tmp_path}/link"'))
-    done = subprocess.run([sockd_script, "-f"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [sockd_script, "-f", "-c", "sockd.toml"], cwd=tmp_path, capture_output=True, text=True, timeout=30
+    )
     assert done.returncode == 71
     assert "service.program.stderr" in done.stderr
     assert "it is a symbolic link" in done.stderr

@@ -70,8 +70,8 @@ class Started:
 
     @property
     def pid(self) -> int:
-        """The daemon; there must be exactly one process."""
-        (one,) = processes_marked(self.mark)
+        """The daemon; there must be exactly one process, besides those that keep files for it."""
+        (one,) = (one for one in processes_marked(self.mark) if one.name() not in ("sockd-pidfile", "sockd-folders"))
         return one.pid
 
     @property

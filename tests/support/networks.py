@@ -1,6 +1,6 @@
 """A network of a test's own, with addresses that are not loopback's: clients from elsewhere, as a daemon sees them.
 
-`network` is made anew for each test and gone with it: a network namespace whose one interface has the addresses below.
+`elsewhere` is made anew for each test and gone with it: a network namespace whose interface has these addresses.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Network:
 
 
 @pytest.fixture
-def network():
+def elsewhere():
     name = f"sockd-{uuid.uuid4().hex[:8]}"
     if shutil.which("ip") is None or subprocess.run(["ip", "netns", "add", name], capture_output=True).returncode:
         pytest.skip("a network namespace cannot be made here")

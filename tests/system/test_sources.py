@@ -28,11 +28,11 @@ def port_of(address):
 class Visitors:
     """Clients from elsewhere, each bound to the address it comes from."""
 
-    def __init__(self, network, stack, port):
-        self.network, self.stack, self.port = network, stack, port
+    def __init__(self, elsewhere, stack, port):
+        self.elsewhere, self.stack, self.port = elsewhere, stack, port
 
     def come(self, source, server=SERVER):
-        sock = self.stack.enter_context(self.network.socket(source))
+        sock = self.stack.enter_context(self.elsewhere.socket(source))
         sock.connect((server, self.port))
         return sock
 
@@ -44,15 +44,15 @@ class Visitors:
 
 
 @pytest.fixture
-def come_to(network):
+def come_to(elsewhere):
     with ExitStack() as stack:
-        yield lambda port: Visitors(network, stack, port)
+        yield lambda port: Visitors(elsewhere, stack, port)
 
 
 @pytest.mark.parametrize("listen", [PLAIN, EACH], ids=["accepted in C", "one by one"])
-def test_a_source_has_fifty(serve, network, come_to, listen):
+def test_a_source_has_fifty(serve, elsewhere, come_to, listen):
     config = '[[listen]]\naddress = "tcp://192.0.2.1:0"\nservice = "metrics"\n' + listen
-    server = serve(config=config, preexec_fn=network.enter)
+    server = serve(config=config, preexec_fn=elsewhere.enter)
     pages, upper = (port_of(address) for address in server.addresses)
     visitors = come_to(upper)
     held = [visitors.come(BAD) for _ in range(MOST)]
@@ -64,7 +64,7 @@ def test_a_source_has_fifty(serve, network, come_to, listen):
     assert told["why"] == "too many of this source"
     if listen is PLAIN:
         assert (told["source"], told["limit"]) == (BAD, "max_connections_per_source")
-    text = scrape(network, pages)
+    text = scrape(elsewhere, pages)
     (line,) = [line for line in text.splitlines() if line.startswith("sockd_refused_total{")]
     assert f'"tcp://192.0.2.1:{upper}"' in line
     assert line.endswith('reason="too many of this source"} 10')
@@ -73,9 +73,9 @@ def test_a_source_has_fifty(serve, network, come_to, listen):
     server.wait_until(lambda: visitors.is_served(visitors.come(BAD)), "another one of the source")
 
 
-def scrape(network, port):
+def scrape(elsewhere, port):
     connection = HTTPConnection("192.0.2.1", port)
-    connection.sock = network.socket(OTHERS[3])
+    connection.sock = elsewhere.socket(OTHERS[3])
     connection.sock.connect((SERVER, port))
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
@@ -83,8 +83,8 @@ def scrape(network, port):
     return text
 
 
-def test_ipv6_counts_by_site(serve, network, come_to):
-    server = serve(config=PLAIN.replace("192.0.2.1", "[2001:db8::1]"), preexec_fn=network.enter)
+def test_ipv6_counts_by_site(serve, elsewhere, come_to):
+    server = serve(config=PLAIN.replace("192.0.2.1", "[2001:db8::1]"), preexec_fn=elsewhere.enter)
     visitors = come_to(port_of(server.addresses[0]))
     for number in range(MOST):
         assert visitors.is_served(visitors.come(OTHERS6[number % 2], SERVER6))
@@ -96,8 +96,8 @@ def test_ipv6_counts_by_site(serve, network, come_to):
 @pytest.mark.parametrize(
     ("asked", "most"), [("max_connections_per_source = 3", 3), ("max_connections_per_source = 0", None)]
 )
-def test_a_limit_that_is_set(serve, network, come_to, asked, most):
-    server = serve(config=PLAIN + asked, preexec_fn=network.enter)
+def test_a_limit_that_is_set(serve, elsewhere, come_to, asked, most):
+    server = serve(config=PLAIN + asked, preexec_fn=elsewhere.enter)
     visitors = come_to(port_of(server.addresses[0]))
     for _ in range(most or MOST + 20):
         assert visitors.is_served(visitors.come(BAD))
@@ -110,8 +110,8 @@ def test_this_host_has_none_where_none_is_set(serve):
     assert all(client.ask(b"hello") == b"HELLO" for client in clients)
 
 
-def test_a_reload_counts_on(serve, network, come_to, tmp_path):
-    server = serve(config=PLAIN, preexec_fn=network.enter)
+def test_a_reload_counts_on(serve, elsewhere, come_to, tmp_path):
+    server = serve(config=PLAIN, preexec_fn=elsewhere.enter)
     visitors = come_to(port_of(server.addresses[0]))
     held = [visitors.come(BAD) for _ in range(MOST)]
     assert all(visitors.is_served(one) for one in held)
@@ -123,11 +123,11 @@ def test_a_reload_counts_on(serve, network, come_to, tmp_path):
     server.wait_until(lambda: visitors.is_served(visitors.come(BAD)), "another one of the source")
 
 
-def test_clients_of_a_socks_server(serve, network, come_to):
+def test_clients_of_a_socks_server(serve, elsewhere, come_to):
     """In C until their request comes, some of them by a session from then on."""
-    server = serve(config=SOCKS, preexec_fn=network.enter)
+    server = serve(config=SOCKS, preexec_fn=elsewhere.enter)
     visitors = come_to(port_of(server.addresses[0]))
-    target = visitors.stack.enter_context(network.socket(SERVER))
+    target = visitors.stack.enter_context(elsewhere.socket(SERVER))
     target.listen(100)
     port = target.getsockname()[1]
     held = []

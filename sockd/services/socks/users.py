@@ -17,7 +17,6 @@ import hashlib
 import hmac
 import os
 import re
-import stat
 import threading
 from collections import OrderedDict
 from contextlib import suppress
@@ -26,6 +25,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from sockd.errors import ConfigurationError, fault
+from sockd.kept_folder import KeptFolder
+from sockd.trusted import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -151,25 +152,23 @@ class UsersFile:
         self._place = place
         folder, self._name = os.path.split(path)
         try:
-            self._folder = os.open(folder, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._folder = KeptFolder(folder)
         except OSError as error:
             raise fault(error, f"{place}: {path}") from None
+        self._folder.allow(self._name)
         try:
             self.users = self._read()
         except BaseException:
-            os.close(self._folder)
+            self._folder.close()
             raise
 
     def _read(self) -> Users:
         subject = f"{self._place}: {self._path}"
-        try:
-            fd = os.open(self._name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=self._folder)
-        except OSError as error:
-            raise fault(error, subject) from None
-        with os.fdopen(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise ConfigurationError(f"{subject}: is no regular file")
-            text = file.read(MAX_FILE_BYTES + 1)
+
+        def opener(_path: str, flags: int) -> int:
+            return self._folder.open(self._name, flags)
+
+        text = read(self._path, subject, MAX_FILE_BYTES + 1, opener)
         if len(text) > MAX_FILE_BYTES:
             raise ConfigurationError(f"{subject}: larger than {MAX_FILE_BYTES} bytes")
         return Users(text, subject)
@@ -184,7 +183,7 @@ class UsersFile:
 
     def close(self) -> None:
         """Close its folder."""
-        os.close(self._folder)
+        self._folder.close()
 
 
 # ---- kinds of hashes

@@ -121,7 +121,7 @@ def test_what_is_no_file(tmp_path):
     with pytest.raises(SystemFault, match="No such file"):
         UsersFile(str(tmp_path / "none"), "users")
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(ConfigurationError, match="is no regular file"):
+    with pytest.raises(ConfigurationError, match="is a FIFO, not a file"):
         UsersFile(str(tmp_path / "fifo"), "users")
     with pytest.raises(SystemFault, match="No such file"):
         UsersFile(str(tmp_path / "none" / "users"), "users")

@@ -1,0 +1,113 @@
+"""The share of a turn that handlers have: measured here, planned by the C core (csrc/set_share.c).
+
+The core hands out as many frames as it thinks take 5 ms, by what it was told of those before. A handler that is slow
+now and then is not known to be until it is: so the clock is looked at while frames are handled, and what is left
+when a turn is long over goes back to its connections, and waits for the next.
+"""
+
+from __future__ import annotations
+
+import struct
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+from sockd._sockbuf import lib
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SPENT_NS = 500_000
+"""With frames of one group, before the core is told: a tenth of the turn that it plans."""
+LATE_NS = 20_000_000
+"""With frames of one group, before the rest is put off: four times what the core plans."""
+FRAMES_A_LOOK = 256
+"""Frames that are handled between two looks at the clock, which cost 0.3 us."""
+EACH_LOOK = 15
+"""Of the place of an event: at every 16th the clock is looked at, for each may have a frame only."""
+EVENT = struct.Struct("=iiiiqqq")
+PART = struct.Struct("=iiq")
+EVENT_SIZE = EVENT.size
+
+_KIND = struct.Struct("=i")
+_EVENTS = 0
+_LEFT = 5
+_FRAMES: int = lib.SB_EVENT_FRAMES
+_WRONG: int = lib.SB_EVENT_WRONG
+
+
+class Turn:
+    """Measures what the frames of each group take.
+
+    Args:
+        handle: the C set.
+        counts: its sb_counts.
+        events: its events.
+        parts: and their parts.
+
+    Attributes:
+        group: whose frames are handled; -1: nobody's.
+    """
+
+    __slots__ = ("_counts", "_events", "_parts", "_set", "_since", "group")
+
+    def __init__(self, handle: Any, counts: memoryview, events: memoryview, parts: memoryview) -> None:  # noqa: ANN401
+        self._set = handle
+        self._counts = counts
+        self._events = events
+        self._parts = parts
+        self._since = 0
+        self.group = -1
+
+    def of(self, group: int) -> int:
+        """Begin to measure the frames of a group, whose events lie together; tell the core what those before took.
+
+        Returns:
+            The group.
+        """
+        now = perf_counter_ns()
+        spent = now - self._since
+        if self.group >= 0 and (spent >= SPENT_NS or self._counts[_LEFT]):
+            lib.sb_set_spent(self._set, self.group, spent)
+        self.group, self._since = group, now
+        return group
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the frames of this group have taken far more of the turn than was planned."""
+        return perf_counter_ns() - self._since >= LATE_NS
+
+    def in_time(self, frames: list[Any]) -> Iterator[Any]:
+        """Yield frames as long as there is time for them."""
+        for at in range(0, len(frames), FRAMES_A_LOOK):
+            if at and self.is_late:
+                return
+            yield from frames[at : at + FRAMES_A_LOOK]
+
+    def cut(self, index: int, frames: int) -> None:
+        """Handle no more than the first frames of an event; the others come again, in the next turn.
+
+        Raises:
+            ValueError: it has not so many.
+        """
+        if lib.sb_set_cut(self._set, index, frames) < 0:
+            raise ValueError("the event has not so many frames")
+
+    def put_off(self, index: int) -> None:
+        """Give back the frames of an event and of all that come behind it; nothing is told of them."""
+        given_back: set[int] = set()
+        for at in range(index, self._counts[_EVENTS]):
+            kind, id, _, first, _, _, count = EVENT.unpack_from(self._events, at * EVENT_SIZE)
+            if kind == _FRAMES:
+                given_back.update([id] if id >= 0 else [id for id, _ in self.parts(first, count)])
+                self.cut(at, 0)
+            elif not (kind == _WRONG and id in given_back):  # which is found once more, behind them
+                continue
+            _KIND.pack_into(self._events, at * EVENT_SIZE, 0)
+
+    def parts(self, first: int, count: int) -> Iterator[tuple[int, int]]:
+        """Yield (id, frames) of each connection whose frames make up a merged event."""
+        while count > 0:
+            id, frames, _ = PART.unpack_from(self._parts, first * PART.size)
+            yield id, frames
+            first += 1
+            count -= frames
