@@ -111,8 +111,9 @@ class Child:
 
     @property
     def words(self) -> str:
-        """What it said that is no log line: why it did not start."""
-        return "; ".join(self._said)
+        """Why it did not start: the reason that its log gives, and what is no log line."""
+        reasons = [str(one["error"]) for one in self._records if one["message"] == "not serving"]
+        return "; ".join([*reasons, *self._said])
 
     def record(self, message: str, **fields: object) -> Record:
         """Wait for a line of the log.
