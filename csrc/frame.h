@@ -52,7 +52,7 @@ size_t sb__delimiter_at(const char *data, size_t from, size_t size, const char *
  * SB_STRIDE bytes it is at, so that their number fits in an int. */
 int sb__lines_find(const char *data, size_t size, size_t scanned, size_t limit, sb_lines *found, size_t enough);
 
-/* The first of the lines that were found, most of them; there are more. */
+/* The first most of the lines in found->end bytes, or all of them where they are fewer. */
 void sb__lines_first(const char *data, size_t most, sb_lines *found);
 
 /* Lines, or frames ended by one other byte: as sb_frames_find. */

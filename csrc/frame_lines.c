@@ -41,7 +41,7 @@ void sb__lines_first(const char *data, size_t most, sb_lines *found)
     uint32_t ends[SB_ENDS];
     sb_lines lines = {.frames = 0};
     size_t looked;
-    for (size_t base = 0; lines.frames < most; base += looked) {
+    for (size_t base = 0; base < found->end && lines.frames < most; base += looked) {
         size_t n = sb__ends(data + base, found->end - base, '\n', ends, &looked);
         for (size_t i = 0; i < n && lines.frames < most; i++) {
             size_t at = base + ends[i];

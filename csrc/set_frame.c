@@ -290,11 +290,12 @@ void sb__frame_buffer(sb_set *set, struct row *row)
         hold_buffer(set, row, &found, &scan);
 }
 
-/* What lies in its buffer since an earlier turn; a frame that is not whole has all of its time from now on. */
+/* What lies in its buffer since an earlier turn: it is as if it had come now, for whoever answers a frame that waited
+ * has idle_ms for it as well, and a frame that is not whole has all of its time. */
 void sb__frame_again(sb_set *set, struct row *row)
 {
     row->again &= (uint8_t)~AGAIN_WANTED;
-    row->framing_ms = set->now_ms;
+    row->moved_ms = row->framing_ms = set->now_ms;
     sb__frame_buffer(set, row);
     if (row->in != NULL)
         sb__deadline_sooner(set, row);

@@ -678,7 +678,8 @@ void sb_set_unread(sb_set *set, int id, const char *data, size_t size, int64_t f
 
 /* Answer no more than the first so many frames of an event of this turn: the
  * others are given back, each to its connection.  The event then is of these
- * frames alone.  Returns 0, or SB_ERR_MISMATCH: it has not so many. */
+ * frames alone.  They are counted by the framing that the connection has now: cut
+ * first, then sb_set_framing.  Returns 0, or SB_ERR_MISMATCH: it has not so many. */
 int sb_set_cut(sb_set *set, int event, int64_t frames) SB_MUST_CHECK;
 
 /* The unfinished frame of a connection: *size bytes, NULL and 0 when there is

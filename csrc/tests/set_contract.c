@@ -298,16 +298,19 @@ static void groups_that_cannot_be(void)
         CHECK_EQ(sb_set_framing(w->set, id, &framings[i]), SB_ERR_INVALID);
     }
     sb_group serves[] = {lines_group(), lines_group()}, flags = lines_group(), high = lines_group(), most = lines_group();
+    sb_group cost = lines_group();
     serves[0].serve = -1;
     serves[1].serve = 4;
     flags.flags = 1 << 10;
     high.high_water = -1;
     most.max_unsent = -1;
+    cost.cost_ns = -1;
     CHECK_EQ(sb_set_group(w->set, &serves[0]), SB_ERR_INVALID);
     CHECK_EQ(sb_set_group(w->set, &serves[1]), SB_ERR_INVALID);
     CHECK_EQ(sb_set_group(w->set, &flags), SB_ERR_INVALID);
     CHECK_EQ(sb_set_group(w->set, &high), SB_ERR_INVALID);
     CHECK_EQ(sb_set_group(w->set, &most), SB_ERR_INVALID);
+    CHECK_EQ(sb_set_group(w->set, &cost), SB_ERR_INVALID);
     CHECK_EQ(sb_set_ungroup(w->set, 1), SB_ERR_LIMIT); /* nothing was left of them */
     end_of(w);
 }

@@ -5,27 +5,6 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MS = 1000000 };
-
-/* A set of one group whose caller takes so long for a frame. */
-static struct world *slow_world(int64_t cost_ns, int flags)
-{
-    sb_group group = lines_group();
-    group.cost_ns = cost_ns;
-    group.flags = flags;
-    return world_of(16, group);
-}
-
-/* A frame again and again, in one piece. */
-static void flood(struct world *w, int id, const char *frame, int count)
-{
-    char *block = calloc((size_t)count + 1, strlen(frame));
-    for (int i = 0; i < count; i++)
-        memcpy(block + strlen(frame) * (size_t)i, frame, strlen(frame));
-    say(w, id, block);
-    free(block);
-}
-
 /* Turns until nothing comes any more; the frames of one connection, or of all (-1). */
 static int64_t frames_of(struct world *w, int id, int turns)
 {

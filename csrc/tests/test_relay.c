@@ -286,6 +286,17 @@ static void a_turn_is_bounded(void)
     cap_size(CALL_RECV, 0);
     CHECK_TEXT(heard(line.server), "01234567");
     end_of(line);
+    line = line_of(unix_pair, 1);
+    say(line.client, "0123456789");
+    cap_size(CALL_RECV, 1);
+    clock_of_send(2); /* and 4 ms, which others would have to wait */
+    turn(line.relay);
+    clock_of_send(0);
+    cap_size(CALL_RECV, 0);
+    CHECK_TEXT(heard(line.server), "012");
+    turn(line.relay);
+    CHECK_TEXT(heard(line.server), "3456789");
+    end_of(line);
     line = line_of(tcp_pair, 1);
     size_t sent = fill(&line);
     CHECK_EQ(empty(&line, 0, sent), sent);

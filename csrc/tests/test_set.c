@@ -8,7 +8,7 @@ static void each(const char *how)
     const struct test *const all[] = {set_input_tests,     set_output_tests,  set_ends_tests,
                                       set_deadlines_tests, set_accepts_tests, set_memory_tests, set_frames_tests,
                                       set_replies_tests,   set_counts_tests,  set_moves_tests,  set_late_tests,
-                                      set_contract_tests, set_pools_tests, set_shares_tests};
+                                      set_contract_tests, set_pools_tests, set_shares_tests, set_turns_tests};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         for (const struct test *test = all[i]; test->name != NULL; test++) {
             int before = check_failures();

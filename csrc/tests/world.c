@@ -38,6 +38,14 @@ struct world *world_of(int rows, sb_group group)
     return w;
 }
 
+struct world *slow_world(int64_t cost_ns, int flags)
+{
+    sb_group group = lines_group();
+    group.cost_ns = cost_ns;
+    group.flags = flags;
+    return world_of(16, group);
+}
+
 void hang_up(struct world *w, int id)
 {
     if (w->peer[sb_set_row(w->set, id)] >= 0)
@@ -72,6 +80,15 @@ void say(struct world *w, int id, const char *text)
     CHECK_EQ(send(w->peer[sb_set_row(w->set, id)], text, strlen(text), MSG_NOSIGNAL), strlen(text));
 }
 
+void flood(struct world *w, int id, const char *frame, int count)
+{
+    char *block = calloc((size_t)count + 1, strlen(frame));
+    for (int i = 0; i < count; i++)
+        memcpy(block + strlen(frame) * (size_t)i, frame, strlen(frame));
+    say(w, id, block);
+    free(block);
+}
+
 const char *heard(struct world *w, int id)
 {
     static char text[201];
@@ -80,7 +97,7 @@ const char *heard(struct world *w, int id)
     return n > 0 ? text : n == 0 ? "$" : errno == EAGAIN ? "-" : "!";
 }
 
-static const char *block_of(const struct world *w, const sb_event *event)
+const char *block_of(const struct world *w, const sb_event *event)
 {
     return event->offset >= 0 ? sb_set_arena(w->set) + event->offset : sb_set_held(w->set, -1 - event->offset);
 }

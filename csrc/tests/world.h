@@ -12,7 +12,7 @@
 
 #include <netinet/in.h>
 
-enum { PEERS = 640 };
+enum { PEERS = 640, MS = 1000000 /* in nanoseconds */ };
 
 struct world {
     sb_set *set;
@@ -30,7 +30,7 @@ extern int with_epoll; /* how world_of makes the set */
 /* Tests of the set, each a list that ends in NULL. */
 extern const struct test set_input_tests[], set_output_tests[], set_ends_tests[], set_deadlines_tests[],
     set_accepts_tests[], set_memory_tests[], set_frames_tests[], set_replies_tests[], set_counts_tests[],
-    set_moves_tests[], set_late_tests[], set_contract_tests[], set_pools_tests[], set_shares_tests[];
+    set_moves_tests[], set_late_tests[], set_contract_tests[], set_pools_tests[], set_shares_tests[], set_turns_tests[];
 
 /* Lines of up to 1,000 bytes, handed out; 1 s of lingering, no other deadline. */
 sb_group lines_group(void);
@@ -38,6 +38,9 @@ sb_group lines_group(void);
 /* A set of so many rows with this group, its number 0. */
 struct world *world_of(int rows, sb_group group);
 void end_of(struct world *w);
+
+/* A set of one group of lines whose caller takes so long for a frame. */
+struct world *slow_world(int64_t cost_ns, int flags);
 
 /* A new connection over a socket pair: its id, or why there is none. */
 int join(struct world *w, int group);
@@ -48,6 +51,9 @@ void say(struct world *w, int id, const char *text);
 const char *heard(struct world *w, int id);
 void hang_up(struct world *w, int id);
 
+/* It sends a frame again and again, in one piece. */
+void flood(struct world *w, int id, const char *frame, int count);
+
 /* One turn; its events as text: "0:abc|d| 1 closed 2 ". */
 const char *turn(struct world *w);
 
@@ -56,6 +62,9 @@ const char *after(struct world *w, int64_t ms);
 
 /* The events so far, also those that answers brought; the next turn does not tell them again. */
 const char *events_of(struct world *w);
+
+/* Where the bytes of an event of frames are. */
+const char *block_of(const struct world *w, const sb_event *event);
 
 /* Take note of what the set wants watched, as turn does (without epoll). */
 void learn_changes(struct world *w);
