@@ -19,7 +19,7 @@ from sockd.net.codec import bytes_of, codec_of
 from sockd.net.extra_info import extra_info
 from sockd.net.outbox import Outbox, as_bytes
 from sockd.net.snapshot import Snapshot
-from sockd.net.turn import FRAMES_A_LOOK
+from sockd.net.turn import FIRST_LOOK
 from sockd.wire.framing import framing_of, spell
 from sockd.wire.state import CloseReason
 
@@ -391,7 +391,7 @@ class Connection:
             endings = codec.endings(offset, size) if codec.is_in_kind else None
             receive = receiver.frame
             frames = codec.cut(offset, size, count)
-            for taken, frame in enumerate(frames if count <= FRAMES_A_LOOK else self._set.turn.in_time(frames), 1):
+            for taken, frame in enumerate(frames if count <= FIRST_LOOK else self._set.turn.in_time(frames), 1):
                 if endings or self._ending:
                     self._ending = endings[taken - 1] if endings else None
                 try:

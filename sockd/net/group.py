@@ -12,7 +12,7 @@ from sockd.wire.framing import Fixed, Raw, Record
 if TYPE_CHECKING:
     from sockd.wire.framing import Framing
 
-FIRST_COST_NS = 100_000
+FIRST_COST_NS = 20_000
 """What a handler is thought to take for a frame until that was measured: a first burst holds nobody up."""
 FIRST_PIECE_NS = 1_000_000
 """The same for 256 bytes where nothing is framed, which may be many frames."""

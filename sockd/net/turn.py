@@ -8,6 +8,7 @@ when a turn is long over goes back to its connections, and waits for the next.
 from __future__ import annotations
 
 import struct
+from itertools import chain, repeat
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,10 @@ SPENT_NS = 500_000
 """With frames of one group, before the core is told: a tenth of the turn that it plans."""
 LATE_NS = 20_000_000
 """With frames of one group, before the rest is put off: four times what the core plans."""
-FRAMES_A_LOOK = 256
-"""Frames that are handled between two looks at the clock, which cost 0.3 us."""
+FIRST_LOOK = 64
+"""Frames that are handled before the clock is first looked at: so many milliseconds of a handler that takes one."""
+LATER_LOOKS = (256, 1024)
+"""And then, for a look costs 0.3 us, and the list a copy; the last number again and again."""
 EACH_LOOK = 15
 """Of the place of an event: at every 16th the clock is looked at, for each may have a frame only."""
 EVENT = struct.Struct("=iiiiqqq")
@@ -33,6 +36,16 @@ _EVENTS = 0
 _LEFT = 5
 _FRAMES: int = lib.SB_EVENT_FRAMES
 _WRONG: int = lib.SB_EVENT_WRONG
+
+
+def looks(count: int) -> Iterator[tuple[int, int]]:
+    """Yield the frames from one look at the clock to the next one, as (first, behind the last) of `count`."""
+    at, end = 0, FIRST_LOOK
+    for size in chain(LATER_LOOKS, repeat(LATER_LOOKS[-1])):
+        yield at, min(end, count)
+        if end >= count:
+            return
+        at, end = end, end + size
 
 
 class Turn:
@@ -78,10 +91,10 @@ class Turn:
 
     def in_time(self, frames: list[Any]) -> Iterator[Any]:
         """Yield frames as long as there is time for them."""
-        for at in range(0, len(frames), FRAMES_A_LOOK):
+        for at, end in looks(len(frames)):
             if at and self.is_late:
                 return
-            yield from frames[at : at + FRAMES_A_LOOK]
+            yield from frames[at:end]
 
     def cut(self, index: int, frames: int) -> None:
         """Handle no more than the first frames of an event; the others come again, in the next turn.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from sockd.net.endpoint import Endpoint
 
-LOCK_TIMEOUT_S = 2.0  # a holder needs microseconds, and is of our own user
+LOCK_TIMEOUT_S = 10.0  # a holder needs microseconds, and is of our own user
 LOCK_RETRY_S = 0.01
 LOCK_TRIES = 100  # the file goes with its lock, and may be somebody else's by the time that we have it
 NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.EISDIR, errno.ENXIO)

@@ -37,7 +37,10 @@ def address_in_use(house: House) -> str:
     endpoint = first.endpoint("last")
     again = configuration.replace("127.0.0.1:0", f"127.0.0.1:{endpoint.port}")
     held = _refused(house, again)
-    expect(f"held by pid {first.pid}" in held, f"while it runs: {held}")
+    # A daemon is not dumpable, so only root with its capabilities sees its descriptors (proc(5)).
+    known = (f"held by pid {first.pid}", "held by a process that cannot be seen from here")
+    holder = next((words for words in known if words in held), "")
+    expect(bool(holder), f"while it runs: {held}")
     with dial(endpoint) as sock:
         sock.sendall(b"1\n")
         read_all(sock)
@@ -45,7 +48,7 @@ def address_in_use(house: House) -> str:
     first.stop()
     waiting = _refused(house, again)
     expect("no process holds it: 1 connection in TIME_WAIT" in waiting, f"after it: {waiting}")
-    return f"held by pid {first.pid}; after it: 1 connection in TIME_WAIT"
+    return f"{holder}; after it: 1 connection in TIME_WAIT"
 
 
 def _refused(house: House, toml: str) -> str:

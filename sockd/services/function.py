@@ -17,7 +17,7 @@ from sockd.errors import is_close
 from sockd.net.codec import LF, bytes_of
 from sockd.net.connection_sink import log_end
 from sockd.net.sink import Sink
-from sockd.net.turn import FRAMES_A_LOOK
+from sockd.net.turn import FIRST_LOOK, looks
 from sockd.wire.framing import Line
 from sockd.wire.state import CloseReason
 
@@ -63,14 +63,14 @@ class FunctionSink(Sink):
 
         Frames for which there is no time in this turn are taken out of the event, and out of `frames`.
         """
-        if len(frames) <= FRAMES_A_LOOK:
+        if len(frames) <= FIRST_LOOK:
             return self._answer_some(frames, done)
-        for at in range(0, len(frames), FRAMES_A_LOOK):
+        for at, end in looks(len(frames)):
             if at and self._set.turn.is_late:
                 self._set.turn.cut(index, at)
                 del frames[at:]
                 break
-            error = self._answer_some(frames[at : at + FRAMES_A_LOOK], done)
+            error = self._answer_some(frames[at:end], done)
             if error is not None:
                 return error
         return None

@@ -76,6 +76,7 @@ async def coroutine(reader, writer):
 """
 KINDS = ("python", "sleep", "c_with_lock", "c_without_lock", "lock", "blocking", "coroutine")
 SLACK_S = 0.3
+AGAIN_S = 0.2
 """For a busy machine to tell us that a process has ended."""
 
 
@@ -110,13 +111,20 @@ class Ends:
     def __init__(self, *pids: int) -> None:
         self.fds = [os.pidfd_open(pid) for pid in pids]
 
-    def wait(self, seconds: float) -> float:
-        """Wait until all have ended, and return how long that took."""
+    def wait(self, seconds: float, again=None) -> float:
+        """Wait until all have ended, and return how long that took.
+
+        Args:
+            again: called now and then: two signals of one kind, close together, may be one (signal(7)).
+        """
         began = time.monotonic()
         left = set(self.fds)
         while left:
             rest = began + seconds - time.monotonic()
-            ready, _, _ = select.select(left, [], [], max(0, rest))
+            ready, _, _ = select.select(left, [], [], max(0, min(rest, AGAIN_S) if again else rest))
+            if again and not ready and rest > 0:
+                again()
+                continue
             assert ready, f"{len(left)} of {len(self.fds)} processes have not ended within {seconds} s"
             left -= set(ready)
         for fd in self.fds:

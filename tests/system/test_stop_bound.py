@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import time
+from functools import partial
 
 import psutil
 import pytest
@@ -97,7 +98,9 @@ def test_it_ends_within_a_second_and_says_at_what(house, kind, mode, how):
     if how == "TERM":
         stuck.send(one.main, signal.SIGTERM, _until)
     os.kill(one.main, getattr(signal, f"SIG{how}"))
-    assert ends.wait(10) < 1.0 + stuck.SLACK_S
+    is_passed_on = (how, mode) == ("TERM", "reload")
+    again = partial(os.kill, one.main, signal.SIGTERM) if is_passed_on else None
+    assert ends.wait(10, again) < 1.0 + stuck.SLACK_S
     assert_named(one, kind)
 
 
