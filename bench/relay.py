@@ -70,8 +70,8 @@ NGINX = """
 daemon off;
 master_process off;
 load_module {module};
-error_log {folder}/error.log;
-pid {folder}/pid;
+error_log {directory}/error.log;
+pid {directory}/pid;
 events {{ worker_connections 1024; }}
 stream {{
     server {{
@@ -83,7 +83,7 @@ stream {{
 NGINX_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
 
 
-def command(name: str, folder: Path, port: int, server: int) -> list[str]:
+def command(name: str, directory: Path, port: int, server: int) -> list[str]:
     """Write a relay's configuration and tell how it is started."""
     program = {"haproxy-splice": "haproxy"}.get(name, name)
     if program != "sockd" and not shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin"):
@@ -103,17 +103,17 @@ def command(name: str, folder: Path, port: int, server: int) -> list[str]:
     splice = "    option splice-auto" if name == "haproxy-splice" else ""
     if name == "haproxy-splice":
         splice = "    option splice-request\n    option splice-response"
-    file = folder / "configuration"
-    file.write_text(text.format(port=port, server=server, splice=splice, folder=folder, module=NGINX_MODULE))
+    file = directory / "configuration"
+    file.write_text(text.format(port=port, server=server, splice=splice, directory=directory, module=NGINX_MODULE))
     return [word.format(file=file) for word in words]
 
 
 RELAYS = ("sockd", "haproxy-splice", "haproxy", "nginx", "socat")
 
 
-def socks_command(name: str, folder: Path, port: int) -> list[str]:
+def socks_command(name: str, directory: Path, port: int) -> list[str]:
     """Tell how a SOCKS server is started."""
-    words = socks.command_of(name, folder, port)
+    words = socks.command_of(name, directory, port)
     if words is None:
         raise MissingPeerError(f"no {name} here")
     return words
@@ -141,16 +141,16 @@ def measure(
 ) -> tuple[float, float, float]:
     """One round of one relay: what it moved a second, and the shares of a core of the relay and of the generator."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sockd-bench-")))
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sockd-bench-")))
         port, server = free_port(), free_port()
-        words = socks_command(name, folder, port) if by_socks else command(name, folder, port, server)
-        with pinned(cores[0]), (folder / "errors").open("wb") as errors:
+        words = socks_command(name, directory, port) if by_socks else command(name, directory, port, server)
+        with pinned(cores[0]), (directory / "errors").open("wb") as errors:
             relay = subprocess.Popen(words, stdout=errors, stderr=errors)
         stack.callback(relay.wait)
         stack.callback(relay.terminate)
         wait_for(lambda: answers(port) or relay.poll() is not None, START_S, f"{name} listening")
         if relay.poll() is not None:
-            raise PeerError(f"{name}: {(folder / 'errors').read_text()[-400:]}")
+            raise PeerError(f"{name}: {(directory / 'errors').read_text()[-400:]}")
         load = [BUILD / "relay", case.mode, case.connections, seconds, server, port, *(["socks"] if by_socks else [])]
         with pinned(cores[1]):
             generator = subprocess.Popen([*map(str, load)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -142,10 +142,10 @@ CALLED: dict[Service, str] = {"upper": "handler", "long": "handler"}
 """A function of Python for each line, as sockd's handlers are."""
 SOCKD = ("{sockd}", "--foreground", "--log-level", "warning", "--listen", "{address}={service}")
 HANDLERS: dict[Service, str] = {name: f"sockd_app:{name}" for name in ("upper", "echo", "long", "pong", "count")}
-BESIDE = (*SOCKD, "--listen", "unix:{folder}/session=sockd_app:session")
+BESIDE = (*SOCKD, "--listen", "unix:{directory}/session=sockd_app:session")
 """The daemon with a coroutine service beside, so that asyncio's loop runs in it."""
 BUILTINS: dict[Service, str] = {"upper": "upper", "echo": "echo"}
-REDIS = ("redis-server", "--bind", "127.0.0.1", "--port", "{free_port}", "--save", "", "--dir", "{folder}")
+REDIS = ("redis-server", "--bind", "127.0.0.1", "--port", "{free_port}", "--save", "", "--dir", "{directory}")
 
 
 def python(program: str) -> tuple[str, ...]:

@@ -57,16 +57,16 @@ class Server:
     def __init__(self, peer: Peer, service: Service, transport: Transport, core: int) -> None:
         command = peer.command
         look_for(peer)
-        self._folder = tempfile.TemporaryDirectory(prefix="sockd-bench-")
-        self._path = Path(self._folder.name) / "socket"
-        self._errors = Path(self._folder.name) / "stderr"
+        self._directory = tempfile.TemporaryDirectory(prefix="sockd-bench-")
+        self._path = Path(self._directory.name) / "socket"
+        self._errors = Path(self._directory.name) / "stderr"
         words = {
             "address": "tcp://127.0.0.1:0" if transport == "tcp" else f"unix:{self._path}",
             "build": str(BUILD),
             "python": sys.executable,
             "sockd": find_sockd() if "{sockd}" in command else "",
             "service": peer.services[service],
-            "folder": self._folder.name,
+            "directory": self._directory.name,
             "free_port": str(free_port()),
         }
         with pinned(core), self._errors.open("wb") as errors:
@@ -142,7 +142,7 @@ class Server:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
-        self._folder.cleanup()
+        self._directory.cleanup()
 
 
 def look_for(peer: Peer) -> None:

@@ -51,23 +51,23 @@ socks pass {{ from: 127.0.0.0/8 to: 0.0.0.0/0 }}
 """
 
 
-def sockd(folder, port, service):
-    path = folder / f"{service}.toml"
+def sockd(directory, port, service):
+    path = directory / f"{service}.toml"
     path.write_text(SOCKD.format(port=port, service=service, user='user = "root"' if os.geteuid() == 0 else ""))
     return [find_sockd(), "--foreground", "-c", str(path)]
 
 
-def command_of(name, folder, port):
+def command_of(name, directory, port):
     """The command of a server; None where it is not installed."""
     if name == "sockd":
-        return sockd(folder, port, "proxy")
+        return sockd(directory, port, "proxy")
     program = os.environ.get(name.upper()) or shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         return None
     if name == "microsocks":
         return [program, "-i", "127.0.0.1", "-p", str(port)]
-    (folder / "danted.conf").write_text(DANTE.format(port=port))
-    return [program, "-f", str(folder / "danted.conf")]
+    (directory / "danted.conf").write_text(DANTE.format(port=port))
+    return [program, "-f", str(directory / "danted.conf")]
 
 
 @contextmanager
@@ -107,12 +107,12 @@ def main():
     cores = sorted(os.sched_getaffinity(0))[:2]
     found = {}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        directory = Path(name)
         echo, port = free_port(), free_port()  # before sessions in TIME_WAIT have taken every port
-        with running(sockd(folder, echo, "echo"), echo, cores[-1]):
+        with running(sockd(directory, echo, "echo"), echo, cores[-1]):
             for _ in range(given.rounds):
                 for server in given.server or SERVERS:
-                    command = command_of(server, folder, port)
+                    command = command_of(server, directory, port)
                     if command is None:
                         found.setdefault(server, [])
                         continue

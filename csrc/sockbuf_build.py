@@ -53,8 +53,8 @@ def accepted(flags: list[str]) -> list[str]:
     if "-fsanitize" in os.environ.get("SOCKD_CFLAGS", ""):
         return []
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-    with tempfile.TemporaryDirectory() as folder:
-        source, made = Path(folder, "try.c"), Path(folder, "try.so")
+    with tempfile.TemporaryDirectory() as directory:
+        source, made = Path(directory, "try.c"), Path(directory, "try.so")
         source.write_text("int tried(int n);\nint tried(int n) { return n; }\n", encoding="utf-8")
 
         def is_taken(flag: str) -> bool:

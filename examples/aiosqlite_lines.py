@@ -1,6 +1,6 @@
 """Counts in a SQLite file how often each line was said: a coroutine for each client, with the library aiosqlite.
 
-In this folder:
+In this directory:
 
     pip install aiosqlite
     sockd --foreground --listen tcp://127.0.0.1:7000=aiosqlite_lines:service

@@ -1,6 +1,6 @@
 """The first own service: a function from a line to its answer.
 
-In this folder:
+In this directory:
 
     sockd --foreground --reload --listen tcp://127.0.0.1:7000=app:greet
     echo world | sockctl connect tcp://127.0.0.1:7000

@@ -1,6 +1,6 @@
 """A chat between all who are connected.
 
-In this folder, then in several other terminals:
+In this directory, then in several other terminals:
 
     sockd --foreground --listen tcp://127.0.0.1:7000=chat:service
     sockctl connect tcp://127.0.0.1:7000

@@ -1,6 +1,6 @@
 """A dictionary server, by a part of the DICT protocol (RFC 2229): DEFINE, MATCH, SHOW, CLIENT, STATUS, QUIT.
 
-In this folder, then in another terminal:
+In this directory, then in another terminal:
 
     sockd --foreground --listen tcp://127.0.0.1:2628=dictionary:service
     dict -h 127.0.0.1 -p 2628 socket

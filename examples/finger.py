@@ -1,6 +1,6 @@
 """The Finger service (RFC 1288), without a program behind it: it tells what stands in a file, and nothing of this host.
 
-In this folder, as root for the port below 1024, which is the only one that finger(1) knows:
+In this directory, as root for the port below 1024, which is the only one that finger(1) knows:
 
     sockd --foreground --user nobody --listen tcp://127.0.0.1:finger=finger:service
     finger ann@127.0.0.1

@@ -1,12 +1,12 @@
-"""A Gopher server (RFC 1436) of the files below a folder.
+"""A Gopher server (RFC 1436) of the files below a directory.
 
-In this folder, then in another terminal:
+In this directory, then in another terminal:
 
     sockd --foreground --listen tcp://127.0.0.1:7070=gopher:service
     curl gopher://127.0.0.1:7070/
     curl gopher://127.0.0.1:7070/0/gopher.py
 
-The folder is the current one, or the one that $GOPHER_ROOT names.  What begins with a dot is neither shown nor sent.
+The directory is the current one, or the one that $GOPHER_ROOT names.  What begins with a dot is neither shown nor sent.
 """
 
 import os
@@ -40,9 +40,9 @@ def find(selector: str) -> Path:
     return path
 
 
-def items(folder: Path, host: str, port: int) -> Iterator[str]:
+def items(directory: Path, host: str, port: int) -> Iterator[str]:
     """Yield the items of a menu: type and name, selector, and where to ask for it (RFC 1436, 3.9)."""
-    for path in sorted(folder.iterdir()):
+    for path in sorted(directory.iterdir()):
         selector = f"/{path.relative_to(ROOT)}"
         if selector.isprintable() and not path.name.startswith("."):  # a tab or a line's end would forge items
             kind = "1" if path.is_dir() else TYPES.get(path.suffix, BINARY)
@@ -50,7 +50,7 @@ def items(folder: Path, host: str, port: int) -> Iterator[str]:
 
 
 def content(path: Path, host: str, port: int) -> bytes:
-    """Return the menu of a folder, or a file as it is: a client reads it to the end of the connection."""
+    """Return the menu of a directory, or a file as it is: a client reads it to the end of the connection."""
     if path.is_dir():
         return "".join(f"{item}\r\n" for item in [*items(path, host, port), "."]).encode()
     if path.stat().st_size > MAX_FILE_BYTES:

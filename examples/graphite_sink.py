@@ -1,6 +1,6 @@
 """A sink for Graphite's plaintext protocol, `PATH VALUE TIMESTAMP` a line, and a service that tells what came last.
 
-In this folder, with collectd's write_graphite (or anything else that speaks to a carbon-cache) pointed to port 2003:
+In this directory, with collectd's write_graphite (or anything else that speaks to a carbon-cache) pointed to port 2003:
 
     sockd --foreground --listen tcp://:2003=graphite_sink:sink --listen tcp://127.0.0.1:2004=graphite_sink:latest
     echo "servers.www.load $(cut -d' ' -f1 /proc/loadavg) $(date +%s)" | sockctl connect tcp://127.0.0.1:2003

@@ -1,6 +1,6 @@
 """An agent for HAProxy's agent-check: a word in a file drains a server and brings it back, its load gets it less.
 
-In this folder, on each server, then in haproxy.cfg:
+In this directory, on each server, then in haproxy.cfg:
 
     sockd --foreground --listen tcp://:9707=haproxy_agent:Agent
 

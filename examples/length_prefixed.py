@@ -1,6 +1,6 @@
 """Messages with their length before them, 4 bytes in network byte order, as Twisted's Int32StringReceiver speaks.
 
-In this folder:
+In this directory:
 
     sockd --foreground --listen tcp://127.0.0.1:7000=length_prefixed:service
 

@@ -1,13 +1,13 @@
 """Takes mails and keeps each as a file: the receiving side of SMTP (RFC 5321), with STARTTLS (RFC 3207).
 
-With mail_sink.toml, which has the listener and its certificate, in this folder; then in another terminal:
+With mail_sink.toml, which has the listener and its certificate, in this directory; then in another terminal:
 
     sockd --foreground -c mail_sink.toml
     curl --ssl-reqd --cacert /etc/ssl/localhost.pem smtp://localhost:2525 \\
         --mail-from ann@example.com --mail-rcpt bob@example.org --upload-file mail.txt
     openssl s_client -starttls smtp -connect localhost:2525 -CAfile /etc/ssl/localhost.pem
 
-The files are in the folder `mails`, or where $MAIL_SINK says. Mails are taken over encrypted connections alone.
+The files are in the directory `mails`, or where $MAIL_SINK says. Mails are taken over encrypted connections alone.
 """
 
 import itertools
@@ -29,7 +29,7 @@ numbers = itertools.count()
 
 @service.startup
 def prepare() -> None:
-    """Make the folder."""
+    """Make the directory."""
     MAILS.mkdir(exist_ok=True)
 
 

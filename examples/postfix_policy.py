@@ -1,6 +1,6 @@
 """A policy service for Postfix, by its SMTPD_POLICY_README: so many recipients an hour for each client.
 
-In this folder:
+In this directory:
 
     sockd --foreground --listen tcp://127.0.0.1:2527=postfix_policy:service
 

@@ -1,6 +1,6 @@
 """Look-up tables for Postfix, by its protocol socketmap_table(5): several named maps, in netstrings.
 
-In this folder, then in another terminal:
+In this directory, then in another terminal:
 
     sockd --foreground --listen tcp://127.0.0.1:2528=postfix_socketmap:service
     postmap -q postmaster@example.com socketmap:inet:127.0.0.1:2528:virtual

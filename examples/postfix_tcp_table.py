@@ -1,6 +1,6 @@
 """A lookup table for Postfix, by its protocol tcp_table(5): `get KEY` is answered from a file of keys.
 
-In this folder, then in another terminal:
+In this directory, then in another terminal:
 
     sockd --foreground --listen tcp://127.0.0.1:2526=postfix_tcp_table:lookup
     postmap -q postmaster@example.com tcp:127.0.0.1:2526

@@ -1,6 +1,6 @@
 """As much of Redis as its own programs need to measure a server: PING and ECHO, inline and in arrays.
 
-In this folder, then in another terminal:
+In this directory, then in another terminal:
 
     sockd --foreground --listen tcp://127.0.0.1:6380=redis_ping:service
     redis-benchmark -p 6380 -t ping_inline,ping_mbulk

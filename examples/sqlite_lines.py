@@ -1,6 +1,6 @@
 """Counts in a SQLite file how often each line was said: functions that block, in threads.
 
-In this folder:
+In this directory:
 
     sockd --foreground --listen tcp://127.0.0.1:7000=sqlite_lines:service
     printf 'milk\\nbread\\nmilk\\n' | sockctl connect tcp://127.0.0.1:7000

@@ -1,6 +1,6 @@
 """A sink for syslog messages, over TCP (RFC 6587), UDP (RFC 5426) and Unix sockets of both kinds.
 
-In this folder, then in another terminal:
+In this directory, then in another terminal:
 
     sockd --foreground -l tcp://127.0.0.1:5514=syslog_sink:service -l udp://127.0.0.1:5514=syslog_sink:service \\
         -l unix:/tmp/log.stream=syslog_sink:service -l unixgram:/tmp/log=syslog_sink:service

@@ -1,6 +1,6 @@
 """A whois server (RFC 3912): names as they are written, addresses by the smallest network that holds them.
 
-In this folder, then in another terminal:
+In this directory, then in another terminal:
 
     sockd --foreground --listen tcp://127.0.0.1:4343=whois:service
     whois -h 127.0.0.1 -p 4343 example.com

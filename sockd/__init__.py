@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sockd.errors import Close
-    from sockd.net.connection import Connection
-    from sockd.services.service import LineProtocol, Protocol, Service
+    from sockd.net.connection.connection import Connection
+    from sockd.services.api import LineProtocol, Protocol, Service
+    from sockd.wire.close_reason import CloseReason
     from sockd.wire.framing import (
         BlankLine,
         Delimiter,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
         StrictLine,
         Varint,
     )
-    from sockd.wire.state import CloseReason
 
 __all__ = [
     "BlankLine",
@@ -52,11 +52,11 @@ __all__ = [
 
 _HOMES = {
     "Close": "sockd.errors",
-    "CloseReason": "sockd.wire.state",
-    "Connection": "sockd.net.connection",
-    "LineProtocol": "sockd.services.service",
-    "Protocol": "sockd.services.service",
-    "Service": "sockd.services.service",
+    "CloseReason": "sockd.wire.close_reason",
+    "Connection": "sockd.net.connection.connection",
+    "LineProtocol": "sockd.services.api",
+    "Protocol": "sockd.services.api",
+    "Service": "sockd.services.api",
     **dict.fromkeys(
         (
             "BlankLine",

@@ -2,6 +2,6 @@
 
 import sys
 
-from sockd.start import main
+from sockd.cli.start import main
 
 sys.exit(main())

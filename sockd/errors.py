@@ -2,7 +2,7 @@
 
 Our caller's mistakes (usage, configuration) and the system's refusals are
 different types; what a peer does wrong is never an exception of this module,
-it is a close reason (see sockd.wire.state).
+it is a close reason (see sockd.wire.close_reason).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class TemporaryFault(SockdError):
     exit_code = EX_TEMPFAIL
 
 
-class Refused(SockdError):
+class RemoteError(SockdError):
     """Another process says why it does not, and with which exit code."""
 
     def __init__(self, words: str, exit_code: int) -> None:

@@ -22,15 +22,15 @@ from contextlib import ExitStack
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
-from sockd.net import selector
-from sockd.net.connection_set import ConnectionSet
-from sockd.net.defects import Defects
-from sockd.net.loop import loop_class
-from sockd.net.socket_address import SocketAddress
-from sockd.services import handler, hooks, registry
-from sockd.services.attach import group_of, sink_of
-from sockd.services.pool import Pool
-from sockd.wire.state import CloseReason
+from sockd.net.address.sockaddr import SocketAddress
+from sockd.net.connection import selector
+from sockd.net.connection.table import ConnectionTable
+from sockd.net.loop.defects import Defects
+from sockd.net.loop.loop import loop_class
+from sockd.net.loop.thread_pool import ThreadPool
+from sockd.services import hooks, loader, resolve
+from sockd.services.handlers import group_of, sink_of
+from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,21 +89,23 @@ class Peer:
 
     def __init__(self, found: object, client: tuple[str, int] | None) -> None:
         name = found if isinstance(found, str) else "the handler"
-        service = handler.find(found) if isinstance(found, str) else handler.as_service(found, name)
-        self._spec = registry.of_service(name, service)
+        service = loader.find(found) if isinstance(found, str) else loader.as_service(found, name)
+        self._spec = resolve.of_service(name, service)
         self.close_reason = CloseReason.NONE
-        self._came = bytearray()
+        self._accepted = bytearray()
         self._ended = False
         self._stack = ExitStack()
         defects = _Raised(time.monotonic)
         with ExitStack() as stack:
-            self._set = ConnectionSet(size=1, memory=MEMORY_BYTES, epoll=selector.waits_in_set("auto"), defects=defects)
+            self._set = ConnectionTable(
+                size=1, memory=MEMORY_BYTES, epoll=selector.waits_in_set("auto"), defects=defects
+            )
             stack.callback(self._set.close)
             chosen = selector.choose("auto", self._set)
             stack.callback(chosen.close)
             self._loop = loop_class(asyncio=self._spec.session is not None)(chosen, time.monotonic, defects)
             stack.callback(self._loop.close)
-            self._pool = Pool(THREADS, self._loop)
+            self._pool = ThreadPool(THREADS, self._loop)
             stack.callback(self._pool.close)
             hooks.start([self._spec], stack, self._loop)
             self._sock, theirs = socket.socketpair()
@@ -184,9 +186,9 @@ class Peer:
 
     def received(self) -> bytes:
         """Return, and forget, what the handler has sent."""
-        came = bytes(self._came)
-        self._came.clear()
-        return came
+        accepted = bytes(self._accepted)
+        self._accepted.clear()
+        return accepted
 
     @property
     def ended(self) -> bool:
@@ -204,9 +206,9 @@ class Peer:
 
     def _moved(self) -> tuple[int, ...]:
         if self.close_reason:
-            return len(self._came), self._ended
+            return len(self._accepted), self._ended
         info = self._set.info(self._id)
-        return info.received, info.sent, len(self._came), self._ended
+        return info.received, info.sent, len(self._accepted), self._ended
 
     def _settle(self) -> None:
         calm = 0
@@ -219,7 +221,7 @@ class Peer:
         try:
             while not self._ended:
                 piece = self._sock.recv(PIECE_BYTES)
-                self._came += piece
+                self._accepted += piece
                 self._ended = not piece
         except BlockingIOError:
             pass

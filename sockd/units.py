@@ -7,16 +7,11 @@ MiB, GiB powers of 1024, as in IEC 80000-13.  Ranges belong to sockd.settings.
 
 from __future__ import annotations
 
-import difflib
 import re
 from fractions import Fraction
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
-from sockd.settings import Duration, Size
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from sockd.text import nearest
 
 SIZE_UNITS = {
     "B": Fraction(1),
@@ -41,21 +36,6 @@ _NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,9})?"
 _UNIT = r"[A-Za-z\u00b5\u03bc]+"
 _SIZE = re.compile(rf"(?P<number>{_NUMBER}) *(?P<unit>{_UNIT})?")
 _PART = re.compile(rf"(?P<number>{_NUMBER}) *(?P<unit>{_UNIT})? *")
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Find the word that was probably meant.
-
-    Args:
-        word: what was written.
-        known: what could have been written.
-
-    Returns:
-        The nearest known word, letter case not counted; None when none is near.
-    """
-    lowered = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(word.lower(), lowered, n=1)
-    return lowered[close[0]] if close else None
 
 
 def parse_size(text: str | int) -> Size:
@@ -177,3 +157,14 @@ def _seconds(number: float) -> Duration:
     if not number < FOREVER:
         raise ValueError("is not a time that passes")
     return Duration(round(number, 9))
+
+
+class Size(int):
+    """A number of bytes; in TOML an integer or text such as "64 KiB" or "100 KB"."""
+
+
+class Duration(float):
+    """A number of seconds; in TOML a number or text such as "500ms" or "15m"."""
+
+
+__all__ = ["Duration", "Size"]

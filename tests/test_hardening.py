@@ -27,9 +27,9 @@ def made(request, tmp_path_factory):
         return importlib.util.find_spec("sockd._sockbuf").origin
     if not LIBRARY.is_dir():
         pytest.skip("csrc/ is not here")
-    folder = tmp_path_factory.mktemp("library")
-    subprocess.run(["make", "-C", LIBRARY, "-s", f"BUILD={folder}", "all"], check=True, capture_output=True)
-    return next(folder.glob("libsockbuf.so.*"))
+    directory = tmp_path_factory.mktemp("library")
+    subprocess.run(["make", "-C", LIBRARY, "-s", f"BUILD={directory}", "all"], check=True, capture_output=True)
+    return next(directory.glob("libsockbuf.so.*"))
 
 
 def test_every_relocation_is_done_at_the_start_and_read_only_then(made):

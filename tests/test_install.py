@@ -1,4 +1,4 @@
-"""`make install` into a folder: what is there works from there.
+"""`make install` into a directory: what is there works from there.
 
 Seen failing, each once: a page left out, --root left out (in a mount namespace of its own).
 """
@@ -27,13 +27,13 @@ def root(tmp_path_factory):
     """Everything below a DESTDIR, with PREFIX=/usr."""
     if shutil.which("make") is None or shutil.which("cc") is None:
         pytest.skip("needs make(1) and cc(1)")
-    folder = tmp_path_factory.mktemp("root")
-    words = ["make", "-s", "-C", ROOT, "install", f"DESTDIR={folder}", "PREFIX=/usr"]
+    directory = tmp_path_factory.mktemp("root")
+    words = ["make", "-s", "-C", ROOT, "install", f"DESTDIR={directory}", "PREFIX=/usr"]
     words += [f"VENV={sys.prefix}", f"PYTHON={sys.executable}"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_S, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    return folder
+    return directory
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import random
 import pytest
 
 from sockd.settings import Duration, Size
-from sockd.units import format_duration, format_size, nearest, parse_duration, parse_size
+from sockd.text import nearest
+from sockd.units import format_duration, format_size, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(

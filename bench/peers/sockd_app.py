@@ -1,6 +1,6 @@
 """The same services as sockd handlers.
 
-By hand, in this folder:
+By hand, in this directory:
 
     sockd --foreground --listen tcp://127.0.0.1:7000=sockd_app:upper
 """

@@ -6,7 +6,8 @@ import argparse
 from dataclasses import dataclass
 from typing import get_args
 
-from sockd import cli, ctl
+from sockd.cli.sockctl import make_parser as sockctl_parser
+from sockd.cli.sockd import make_parser as sockd_parser
 from sockd.settings import LogFormat, LogLevel, Multiplexer
 
 VALUES = {
@@ -38,11 +39,11 @@ class Command:
 
 
 def sockd() -> Command:
-    return _command("sockd", "", cli.make_parser())
+    return _command("sockd", "", sockd_parser())
 
 
 def sockctl() -> Command:
-    return _command("sockctl", "", ctl.make_parser())
+    return _command("sockctl", "", sockctl_parser())
 
 
 def _command(name: str, help_text: str, parser: argparse.ArgumentParser) -> Command:

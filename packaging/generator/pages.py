@@ -7,26 +7,13 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import TYPE_CHECKING, get_args, get_origin
 
 from generator import commands
-from sockd import settings as defaults
-from sockd.config_values import allowed, types_of
-from sockd.settings import (
-    DaemonSettings,
-    Duration,
-    FramingSettings,
-    KeepaliveSettings,
-    ListenSettings,
-    LogSettings,
-    ProgramLimits,
-    ProxyProtocolSettings,
-    RateSettings,
-    RelaySettings,
-    ServiceSettings,
-    Size,
-    SocksSettings,
-    key_of,
-)
-from sockd.settings_relay import CheckSettings
-from sockd.settings_tls import TlsSettings
+from sockd.config.convert import allowed, types_of
+from sockd.settings import DaemonSettings, Duration, LogSettings, RelaySettings, Size, SocksSettings, key_of
+from sockd.settings import service as defaults
+from sockd.settings.listen import KeepaliveSettings, ListenSettings, ProxyProtocolSettings, RateSettings
+from sockd.settings.relay import CheckSettings
+from sockd.settings.service import FramingSettings, ProgramLimits, ServiceSettings
+from sockd.settings.tls import TlsSettings
 from sockd.units import format_duration, format_size
 
 if TYPE_CHECKING:
@@ -52,7 +39,7 @@ TABLES = {
 }
 
 
-def all_pages(folder: Path) -> dict[Path, str]:
+def all_pages(directory: Path) -> dict[Path, str]:
     """Return the whole text of each page, its made parts as they should be."""
     tables = {f"keys {name}": list(_keys(table)) for name, table in TABLES.items()}
     sockctl = commands.sockctl()
@@ -62,7 +49,7 @@ def all_pages(folder: Path) -> dict[Path, str]:
         "sockctl.1": {"options": list(_options(sockctl.arguments)), **verbs},
         "sockd.toml.5": tables,
     }
-    return {folder / name: _filled(folder / name, given) for name, given in parts.items()}
+    return {directory / name: _filled(directory / name, given) for name, given in parts.items()}
 
 
 def _filled(path: Path, parts: dict[str, list[str]]) -> str:

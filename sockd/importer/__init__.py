@@ -6,7 +6,7 @@ comment where it belongs in the result.  A service whose clients could not be ke
 they were, or that sockd would not accept, is written as a comment and not left open.
 """
 
-from sockd.importer.convert import Result, convert
+from sockd.importer.convert import Conversion, convert
 from sockd.importer.files import FORMATS, access_rule, read
 
-__all__ = ["FORMATS", "Result", "access_rule", "convert", "read"]
+__all__ = ["FORMATS", "Conversion", "access_rule", "convert", "read"]

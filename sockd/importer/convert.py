@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError
 from sockd.importer import inetd_conf, xinetd
-from sockd.toml_text import quote
+from sockd.text import quote
 
 if TYPE_CHECKING:
-    from sockd.importer.files import Sources
-    from sockd.importer.model import Draft, Surroundings, Table, Value
+    from sockd.importer.files import SourceFiles
+    from sockd.importer.model import Draft, Host, Table, Value
 
 Try = Callable[[str], None]
 """Raises SockdError with what is wrong with the text of a sockd.toml."""
@@ -36,7 +36,7 @@ _PLACE = re.compile(r"^[^:\s]*(?::\d+)*: ")
 
 
 @dataclass(frozen=True)
-class Result:
+class Conversion:
     """What came of an import.
 
     Attributes:
@@ -52,7 +52,7 @@ class Result:
     left_out: int
 
 
-def convert(sources: Sources, host: Surroundings, accept: Try, *, with_disabled: bool = False) -> Result:
+def convert(sources: SourceFiles, host: Host, accept: Try, *, with_disabled: bool = False) -> Conversion:
     """Translate what was read.
 
     Args:
@@ -82,7 +82,7 @@ def convert(sources: Sources, host: Surroundings, accept: Try, *, with_disabled:
     if writer.active:
         accept(whole)
     lines = (*(f"{note.place}: {note.text}" for note in [*notes, *more]), *writer.notes)
-    return Result(whole, lines, len(writer.active), writer.disabled, writer.left_out)
+    return Conversion(whole, lines, len(writer.active), writer.disabled, writer.left_out)
 
 
 class _Writer:

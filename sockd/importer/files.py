@@ -1,4 +1,4 @@
-"""Reads what is to be imported: files, folders, and what xinetd includes.
+"""Reads what is to be imported: files, directories, and what xinetd includes.
 
 The only module of the importer that opens anything.  Bytes that are not UTF-8 stay in the
 text as lone surrogates, by which they are known later.
@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sockd.errors import ConfigurationError, fault
+from sockd.files.trusted import open_regular
 from sockd.importer.inetd_conf import FAMILIES
 from sockd.importer.model import Note, Place
 from sockd.importer.xinetd_conf import Include, Item, parse
-from sockd.trusted import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,7 +29,7 @@ _XINETD = re.compile(r"^[ \t]*(?:service[ \t]+[^\s{]+|defaults|include(?:dir)?[ 
 
 
 @dataclass
-class Sources:
+class SourceFiles:
     """What was read.
 
     Attributes:
@@ -45,11 +45,11 @@ class Sources:
     notes: list[Note] = field(default_factory=list)
 
 
-def read(paths: Iterable[str], *, form: str = "auto") -> Sources:
-    """Read files and folders.
+def read(paths: Iterable[str], *, form: str = "auto") -> SourceFiles:
+    """Read files and directories.
 
     Args:
-        paths: of a folder, all files whose names xinetd would take.
+        paths: of a directory, all files whose names xinetd would take.
         form: one of FORMATS; auto tells xinetd's files by their words, and takes others for openbsd's.
 
     Raises:
@@ -59,7 +59,7 @@ def read(paths: Iterable[str], *, form: str = "auto") -> Sources:
     reader = _Reader(form)
     for path in paths:
         if os.path.isdir(path):
-            reader.folder(path)
+            reader.directory(path)
         else:
             reader.file(path)
     return reader.sources
@@ -69,10 +69,10 @@ class _Reader:
     def __init__(self, form: str) -> None:
         self._form = form
         self._seen: set[str] = set()
-        self.sources = Sources(form if form in FAMILIES else "openbsd")
+        self.sources = SourceFiles(form if form in FAMILIES else "openbsd")
 
-    def folder(self, path: str) -> None:
-        """Read the files of a folder in the order of their bytes, as includedir does."""
+    def directory(self, path: str) -> None:
+        """Read the files of a directory in the order of their bytes, as includedir does."""
         try:
             names = sorted(os.listdir(path), key=os.fsencode)
         except OSError as error:
@@ -104,8 +104,8 @@ class _Reader:
     def _include(self, item: Include) -> None:
         if not os.path.exists(item.path):
             self.sources.notes.append(Note(item.place, f"{item.path} is not there"))
-        elif item.is_folder:
-            self.folder(item.path)
+        elif item.is_directory:
+            self.directory(item.path)
         else:
             self.file(item.path)
 

@@ -18,7 +18,7 @@ from sockd.importer.program import external, internal, take_socket
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sockd.importer.model import Surroundings
+    from sockd.importer.model import Host
 
 BOTH, ONLY_4, ONLY_6 = "", "0.0.0.0", "[::]"  # noqa: S104 - every address is what the file asks for
 FAMILIES = {
@@ -48,7 +48,7 @@ class Entry:
     disabled: bool
 
 
-def parse(text: str, file: str, dialect: str, host: Surroundings) -> tuple[list[Draft], list[Note]]:
+def parse(text: str, file: str, dialect: str, host: Host) -> tuple[list[Draft], list[Note]]:
     """Translate a file.
 
     Args:
@@ -113,7 +113,7 @@ def _split(line: str) -> tuple[tuple[str, ...], bool]:
     return tuple(words), quoted
 
 
-def _translate(entry: Entry, default: str, families: dict[str, str], host: Surroundings) -> Draft:
+def _translate(entry: Entry, default: str, families: dict[str, str], host: Host) -> Draft:
     where, kind, protocol, wait, user, path, *words = entry.words
     hosts, name = _split_hosts(where, default) if protocol != "unix" else ("", where)
     draft = Draft(place=entry.place, name=name, origin=" ".join(entry.words), disabled=entry.disabled)

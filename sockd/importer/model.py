@@ -79,7 +79,7 @@ class Draft:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
+class Host:
     """What a translation must know of the host.
 
     Attributes:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sockd.importer.model import Draft, Place, Surroundings
+    from sockd.importer.model import Draft, Host, Place
 
 SHELL = "/bin/sh"
-DAEMON_FOLDER = "/usr/sbin"
+DAEMON_DIRECTORY = "/usr/sbin"
 """REAL_DAEMON_DIR of tcpd(8) on Debian and most others."""
 BUILTINS = {
     "echo": "echo", "discard": "discard", "sink": "discard", "null": "discard", "chargen": "chargen",
@@ -36,7 +36,7 @@ def internal(draft: Draft, name: str, *, stream: bool) -> None:
 
 
 def external(
-    draft: Draft, path: str, words: Sequence[str], host: Surroundings, *, place: Place, steps: Sequence[str] = ()
+    draft: Draft, path: str, words: Sequence[str], host: Host, *, place: Place, steps: Sequence[str] = ()
 ) -> None:
     """Give a service its program.
 
@@ -50,7 +50,7 @@ def external(
     """
     name, *arguments = words or (os.path.basename(path),)
     if os.path.basename(path) == "tcpd":
-        path = name if os.path.isabs(name) else f"{DAEMON_FOLDER}/{name}"
+        path = name if os.path.isabs(name) else f"{DAEMON_DIRECTORY}/{name}"
         ask_access(draft, "tcpd(8)", host, place)
         if not host.access_rule:
             draft.lose("tcpd(8) is taken out: hosts.allow and hosts.deny have no rules; write allow and deny", place)
@@ -64,7 +64,7 @@ def external(
     draft.program |= {"exec": command, "stderr": "socket"}
 
 
-def ask_access(draft: Draft, who: str, host: Surroundings, place: Place) -> None:
+def ask_access(draft: Draft, who: str, host: Host, place: Place) -> None:
     """Leave a service out for which rules of hosts_access(5) were asked, if there are any."""
     if host.access_rule:
         text = f"{who} asked hosts_access(5), and there are rules ({host.access_rule}), which sockd does not read"

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from sockd.importer.model import Note
 from sockd.importer.xinetd_conf import Section
-from sockd.importer.xinetd_merge import Given, in_effect
+from sockd.importer.xinetd_merge import MergedAttribute, in_effect
 from sockd.importer.xinetd_service import translate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sockd.importer.model import Draft, Surroundings
+    from sockd.importer.model import Draft, Host
     from sockd.importer.xinetd_conf import Item
 
 
-def services(items: Sequence[Item], host: Surroundings) -> tuple[list[Draft], list[Note], str]:
+def services(items: Sequence[Item], host: Host) -> tuple[list[Draft], list[Note], str]:
     """Translate what stands in all files.
 
     Args:
@@ -29,7 +29,7 @@ def services(items: Sequence[Item], host: Surroundings) -> tuple[list[Draft], li
     """
     notes = [item for item in items if isinstance(item, Note)]
     sections = [item for item in items if isinstance(item, Section)]
-    defaults: dict[str, Given] = {}
+    defaults: dict[str, MergedAttribute] = {}
     of_all = [section for section in sections if section.kind == "defaults"]
     for first in of_all[:1]:
         defaults, ignored = in_effect(first, {})
@@ -46,7 +46,7 @@ def services(items: Sequence[Item], host: Surroundings) -> tuple[list[Draft], li
     return drafts, notes, to
 
 
-def _log_target(given: Given | None, notes: list[Note]) -> str:
+def _log_target(given: MergedAttribute | None, notes: list[Note]) -> str:
     if given is None:
         return ""
     kind, *rest = given.values or ("",)

@@ -43,11 +43,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Include:
-    """A file to read in this place, or a folder of files."""
+    """A file to read in this place, or a directory of files."""
 
     place: Place
     path: str
-    is_folder: bool
+    is_directory: bool
 
 
 Item: TypeAlias = Section | Include | Note

@@ -35,7 +35,7 @@ SYNONYMS = {"interface": "bind"}
 
 
 @dataclass(frozen=True)
-class Given:
+class MergedAttribute:
     """The value of an attribute, and where it stands; the last place for those that were put together."""
 
     place: Place
@@ -47,7 +47,9 @@ class Given:
         return " ".join(self.values)
 
 
-def in_effect(section: Section, defaults: Mapping[str, Given]) -> tuple[dict[str, Given], list[Note]]:
+def in_effect(
+    section: Section, defaults: Mapping[str, MergedAttribute]
+) -> tuple[dict[str, MergedAttribute], list[Note]]:
     """Put the attributes of a section together.
 
     Args:
@@ -57,7 +59,7 @@ def in_effect(section: Section, defaults: Mapping[str, Given]) -> tuple[dict[str
     Returns:
         The attributes by name, and notes on lines that xinetd ignores.
     """
-    found: dict[str, Given] = {}
+    found: dict[str, MergedAttribute] = {}
     notes: list[Note] = []
     for one in section.attributes:
         name = SYNONYMS.get(one.name, one.name)
@@ -67,7 +69,7 @@ def in_effect(section: Section, defaults: Mapping[str, Given]) -> tuple[dict[str
         elif name in SETS:
             found[name] = _added(one, found.get(name) or defaults.get(name), section.kind == "defaults")
         else:
-            found[name] = Given(one.place, one.values)
+            found[name] = MergedAttribute(one.place, one.values)
     rest = {name: given for name, given in defaults.items() if name not in found}
     return found | rest, notes
 
@@ -87,10 +89,10 @@ def _why_ignored(one: Attribute, name: str, in_defaults: bool, is_set: bool) -> 
     return "" if len(one.values) == wanted else f"takes {wanted} value{'s' * (wanted > 1)}, not {len(one.values)}"
 
 
-def _added(one: Attribute, before: Given | None, in_defaults: bool) -> Given:
+def _added(one: Attribute, before: MergedAttribute | None, in_defaults: bool) -> MergedAttribute:
     old = before.values if before else ()
     if one.operator == "-=":
-        return Given(one.place, tuple(value for value in old if value not in one.values))
+        return MergedAttribute(one.place, tuple(value for value in old if value not in one.values))
     if one.operator == "=" and not in_defaults:  # in defaults it adds, as += does
         old = ()
-    return Given(one.place, tuple(dict.fromkeys((*old, *one.values))))
+    return MergedAttribute(one.place, tuple(dict.fromkeys((*old, *one.values))))

@@ -17,9 +17,9 @@ from sockd.units import format_size
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sockd.importer.model import Place, Surroundings
+    from sockd.importer.model import Host, Place
     from sockd.importer.networks import Network
-    from sockd.importer.xinetd_merge import Given
+    from sockd.importer.xinetd_merge import MergedAttribute
 
 UMASK = 0o022
 """Of every program of sockd."""
@@ -40,7 +40,7 @@ _NO_EQUIVALENT = {
 
 
 def translate(
-    name: str, place: Place, found: Mapping[str, Given], host: Surroundings, listed: Mapping[str, Given]
+    name: str, place: Place, found: Mapping[str, MergedAttribute], host: Host, listed: Mapping[str, MergedAttribute]
 ) -> Draft:
     """Make a draft of a service.
 
@@ -58,7 +58,12 @@ class _Translation:
     """One service; `draft` is complete when the constructor returns."""
 
     def __init__(
-        self, name: str, place: Place, found: Mapping[str, Given], host: Surroundings, listed: Mapping[str, Given]
+        self,
+        name: str,
+        place: Place,
+        found: Mapping[str, MergedAttribute],
+        host: Host,
+        listed: Mapping[str, MergedAttribute],
     ) -> None:
         self._found = found
         self._host = host
@@ -112,7 +117,7 @@ class _Translation:
 
     # ---- parts
 
-    def _is_disabled(self, ident: str, listed: Mapping[str, Given]) -> bool:
+    def _is_disabled(self, ident: str, listed: Mapping[str, MergedAttribute]) -> bool:
         enabled, disabled = listed.get("enabled"), listed.get("disabled")
         return (
             self._text("disable") not in ("", "no")

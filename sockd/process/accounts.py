@@ -11,10 +11,10 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from sockd.config_values import show
 from sockd.errors import ConfigurationError
 from sockd.process.privileges import look_up
-from sockd.program import Identity
+from sockd.process.program import Identity
+from sockd.text import show
 
 if TYPE_CHECKING:
     from sockd.settings import DaemonSettings

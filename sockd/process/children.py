@@ -16,24 +16,24 @@ import signal
 from typing import TYPE_CHECKING
 
 from sockd._sockbuf import ffi, lib
-from sockd.program import Ended
+from sockd.process.program import ExitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sockd.net.loop import EventLoop, Timer
-    from sockd.program import Command, WhenEnded
+    from sockd.net.loop.loop import EventLoop, Timer
+    from sockd.process.program import SpawnCommand, WhenEnded
 
 KILL_SECONDS = 5.0
 """After TERM, until KILL: what a program may take to put its things away; half of systemd's shortest habit."""
 UMASK = 0o022
-FOLDER = "/"
+DIRECTORY = "/"
 
 STEPS = {
     lib.SOCKD_SPAWN_PROCESS: "vfork()",
     lib.SOCKD_SPAWN_SESSION: "setsid()",
     lib.SOCKD_SPAWN_DESCRIPTORS: "dup2()",
-    lib.SOCKD_SPAWN_FOLDER: f"chdir({FOLDER})",
+    lib.SOCKD_SPAWN_DIRECTORY: f"chdir({DIRECTORY})",
     lib.SOCKD_SPAWN_LIMIT: "setrlimit()",
     lib.SOCKD_SPAWN_GROUPS: "setgroups()",
     lib.SOCKD_SPAWN_GROUP: "setresgid()",
@@ -89,7 +89,7 @@ class Children:
         """Return how many run."""
         return len(self._running)
 
-    def spawn(self, command: Command, ended: WhenEnded) -> RunningChild:
+    def spawn(self, command: SpawnCommand, ended: WhenEnded) -> RunningChild:
         """Execute a program.
 
         Args:
@@ -106,17 +106,17 @@ class Children:
         self._running[pid] = child
         return child
 
-    def _start(self, command: Command, limits: Sequence[tuple[int, int, int]]) -> int:
+    def _start(self, command: SpawnCommand, limits: Sequence[tuple[int, int, int]]) -> int:
         identity = command.identity
         argv, environment = _texts(command.argv), _texts(command.environment)
         groups = ffi.new("uint32_t[]", sorted(identity.groups) if identity else [])
         found_groups = ffi.new("uint32_t[]", len(groups))
         rows = ffi.new("sockd_limit[]", [list(limit) for limit in limits])
-        folder = ffi.new("char[]", FOLDER.encode())
+        directory = ffi.new("char[]", DIRECTORY.encode())
         prepared = {
             "argv": argv[0],
             "environment": environment[0],
-            "folder": folder,
+            "directory": directory,
             "descriptors": list(command.descriptors),
             "umask": UMASK,
             "limit_count": len(limits),
@@ -152,7 +152,9 @@ class Children:
         del self._running[child.pid]
         by_signal = code is not None and code < 0
         seconds = self._loop.clock() - child.began
-        child.ended(Ended(None if by_signal else code, -code if code and by_signal else None, seconds, cpu_seconds))
+        child.ended(
+            ExitStatus(None if by_signal else code, -code if code and by_signal else None, seconds, cpu_seconds)
+        )
 
     def end_all(self) -> None:
         """Ask every one to end."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 UMASK = 0o022  # files that others may read and not write, as systemd's default
 
 
-class Starter:
+class StartupPipe:
     """The daemon's end of the pipe to the process that was started from the shell."""
 
     def __init__(self, pipe: int) -> None:
@@ -65,7 +65,7 @@ class Starter:
             os.close(pipe)
 
 
-def in_background(serve: Callable[[Starter], int]) -> int:
+def in_background(serve: Callable[[StartupPipe], int]) -> int:
     """Run a daemon, and return in both processes: where it was started from, and in the daemon at its end.
 
     Args:
@@ -90,7 +90,7 @@ def in_background(serve: Callable[[Starter], int]) -> int:
         os._exit(EX_OK)
     os.chdir("/")
     os.umask(UMASK)
-    return _run(serve, Starter(writer))
+    return _run(serve, StartupPipe(writer))
 
 
 def _wait(reader: int, child: int) -> int:
@@ -102,7 +102,7 @@ def _wait(reader: int, child: int) -> int:
     raise SystemFault("the daemon was killed before it served")
 
 
-def _run(serve: Callable[[Starter], int], starter: Starter) -> int:
+def _run(serve: Callable[[StartupPipe], int], starter: StartupPipe) -> int:
     code = EX_OSERR
     try:
         code = serve(starter)

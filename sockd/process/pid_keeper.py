@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.errors import SystemFault
-from sockd.process import apart
+from sockd.process import helper
 
 if TYPE_CHECKING:
     from sockd.process.privileges import Account
@@ -49,7 +49,7 @@ class PidKeeper:
             OSError: there is no process, or no socket.
         """
         try:
-            return cls(apart.begin(NAME, [fd], account, partial(_keep, account.uid), credentials=True))
+            return cls(helper.begin(NAME, [fd], account, partial(_keep, account.uid), credentials=True))
         finally:
             os.close(fd)
 

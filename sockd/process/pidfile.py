@@ -4,7 +4,7 @@ The lock (flock(2)) says whether a daemon lives, for it ends with the process, h
 that ends; the number is for people.  So a file that is not locked is stale, whatever number
 is in it, and is taken over; nothing is ever done to the process of that number.
 The path must be one that nobody but root and this process's user can bend: each
-folder on the way is theirs and closed to others, the last one even if it is sticky, and the
+directory on the way is theirs and closed to others, the last one even if it is sticky, and the
 file is a regular one, of one name, of this user.  Then there is no race to lose.
 """
 
@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from sockd.errors import PermissionFault, SystemFault, fault
-from sockd.net.holders import describe_process
+from sockd.net.listen.address_in_use import describe_process
 from sockd.process.pid_keeper import PidKeeper
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ NAME_PAUSE_S = 0.01  # a holder writes its number right behind the lock
 KINDS = {
     stat.S_IFLNK: "a symbolic link",
     stat.S_IFIFO: "a FIFO",
-    stat.S_IFDIR: "a folder",
+    stat.S_IFDIR: "a directory",
     stat.S_IFSOCK: "a socket",
 }
 _O_PATH = getattr(os, "O_PATH", os.O_RDONLY)
@@ -52,8 +52,8 @@ class PidFile:
         keeper: of that process.
 
     Raises:
-        SystemFault: a daemon holds it (named), or it is no plain file, or its folder is not there.
-        PermissionFault: the file or a folder is open to others, or may not be written.
+        SystemFault: a daemon holds it (named), or it is no plain file, or its directory is not there.
+        PermissionFault: the file or a directory is open to others, or may not be written.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class PidFile:
         self.path = path
         self._keeper = keeper
         parent, self._name = os.path.split(path)
-        self._folder = _open_folder(parent, path)
+        self._directory = _open_directory(parent, path)
         try:
             self.is_handed_over = held is not None and self._is_standing(held)
             if held is not None and self.is_handed_over:
@@ -81,13 +81,13 @@ class PidFile:
                 if account is not None:
                     self._keeper = PidKeeper.begin(self._open_to_write(), account)
         except OSError as error:
-            os.close(self._folder)
+            os.close(self._directory)
             raise fault(error, f"{PLACE}: {path}") from None
         except BaseException:
-            os.close(self._folder)
+            os.close(self._directory)
             raise
         if self._keeper is not None:
-            self._close_folder()
+            self._close_directory()
 
     def _take(self) -> int:
         """Open and lock the file that has the name; again when another process removed it in between."""
@@ -96,7 +96,7 @@ class PidFile:
             if found is not None:
                 self._refuse_unless_ours(found)
             flags = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-            fd = os.open(self._name, flags, FILE_MODE, dir_fd=self._folder)
+            fd = os.open(self._name, flags, FILE_MODE, dir_fd=self._directory)
             try:
                 opened = os.fstat(fd)
                 self._refuse_unless_ours(opened)
@@ -111,7 +111,7 @@ class PidFile:
 
     def _standing(self) -> os.stat_result | None:
         try:
-            return os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
+            return os.stat(self._name, dir_fd=self._directory, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
@@ -161,7 +161,7 @@ class PidFile:
     def _open_to_write(self) -> int:
         """Open the very file that is locked once more."""
         flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        fd = os.open(self._name, flags, dir_fd=self._folder)
+        fd = os.open(self._name, flags, dir_fd=self._directory)
         if os.path.samestat(os.fstat(fd), os.fstat(self._fd)):
             return fd
         os.close(fd)
@@ -184,7 +184,7 @@ class PidFile:
             with suppress(OSError, SystemFault):  # stale then, which the next start sees by the lock
                 self._write_directly(b"")
                 if self._is_standing(self._fd):
-                    os.unlink(self._name, dir_fd=self._folder)
+                    os.unlink(self._name, dir_fd=self._directory)
         self.leave()
         if keeper is not None:
             keeper.end()
@@ -197,30 +197,30 @@ class PidFile:
         if self._keeper is not None:
             self._keeper.close()
             self._keeper = None
-        self._close_folder()
+        self._close_directory()
 
-    def _close_folder(self) -> None:
-        if self._folder >= 0:
-            os.close(self._folder)
-            self._folder = -1
+    def _close_directory(self) -> None:
+        if self._directory >= 0:
+            os.close(self._directory)
+            self._directory = -1
 
 
-def _open_folder(parent: str, path: str) -> int:
-    """Walk down to a folder, refusing each one that others could change; return its descriptor."""
+def _open_directory(parent: str, path: str) -> int:
+    """Walk down to a directory, refusing each one that others could change; return its descriptor."""
     real = os.path.realpath(parent)  # /var/run is a link, made by root; what it leads to is what is checked
     fd = os.open("/", _O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     walked, words = "/", [word for word in real.split("/") if word]
     try:
-        _check_folder(fd, walked, path, last=not words)
+        _check_directory(fd, walked, path, last=not words)
         for index, word in enumerate(words):
             below = os.open(word, _O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
             os.close(fd)
             fd, walked = below, os.path.join(walked, word)
-            _check_folder(fd, walked, path, last=index == len(words) - 1)
+            _check_directory(fd, walked, path, last=index == len(words) - 1)
     except OSError as error:
         os.close(fd)
         missing = error.errno == errno.ENOENT
-        hint = f"; its folder is not there; make it: install -d -m 755 {parent}" if missing else ""
+        hint = f"; its directory is not there; make it: install -d -m 755 {parent}" if missing else ""
         cause = fault(error, f"{PLACE}: {path}")
         raise type(cause)(f"{cause}{hint}") from None
     except BaseException:
@@ -229,7 +229,7 @@ def _open_folder(parent: str, path: str) -> int:
     return fd
 
 
-def _check_folder(fd: int, folder: str, path: str, *, last: bool) -> None:
+def _check_directory(fd: int, directory: str, path: str, *, last: bool) -> None:
     found = os.fstat(fd)
     mode = stat.S_IMODE(found.st_mode)
     reason = ""
@@ -238,7 +238,7 @@ def _check_folder(fd: int, folder: str, path: str, *, last: bool) -> None:
     elif mode & OTHERS_WRITE and (last or not mode & stat.S_ISVTX):
         reason = f"can be written by others (mode {mode:o})"
     if reason:
-        text = f"its folder {folder} {reason}, who could put another file there; use one of root's, such as /run/sockd"
+        text = f"its directory {directory} {reason}, who could replace the file; use one of root's, such as /run/sockd"
         raise PermissionFault(f"{PLACE}: {path}: refused: {text}")
 
 

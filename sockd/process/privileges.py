@@ -3,7 +3,7 @@
 Three steps, each of which takes what the one before returned: `wanted()` says who shall
 serve, `prepare()` opens what the proof needs and forbids new rights before any handler
 is imported, `drop()` gives everything up in the one order that works - supplementary
-groups, group, root folder, folder, user, capabilities - and believes nobody: every thread's
+groups, group, root directory, directory, user, capabilities - and believes nobody: every thread's
 /proc status must show the new ids and no capability, and going back must fail.
 A step that fails raises, and whoever called does not serve.
 Source: credentials(7), capabilities(7), setresuid(2), nptl(7), "Setuid Demystified".
@@ -20,9 +20,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sockd.config_values import show, suggest
 from sockd.errors import ConfigurationError, PermissionFault, SystemFault, fault
 from sockd.process.syscalls import RightsCalls, Syscalls
+from sockd.text import show, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What shall become of the rights: an account if one is to be taken on, a root folder if it is to change."""
+    """What shall become of the rights: an account if one is to be taken on, a root directory if it is to change."""
 
     account: Account | None
     chroot: str | None
@@ -56,7 +56,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedDrop:
     """Rights that are about to be dropped; `tasks` is a descriptor of /proc/self/task, -1 where there is none."""
 
     wanted: Wanted
@@ -134,7 +134,7 @@ def wanted(user: str | None, group: str | None, chroot: str | None, *, root_may_
         root_may_stay: whether root may serve without having been told so: a try in the foreground.
 
     Raises:
-        ConfigurationError: no such user or group or folder, or root would serve without having been told so.
+        ConfigurationError: no such user or group or directory, or root would serve without having been told so.
         PermissionFault: only root could do it.
     """
     root = os.geteuid() == 0
@@ -142,9 +142,9 @@ def wanted(user: str | None, group: str | None, chroot: str | None, *, root_may_
         text = 'started by root, and no user to serve as; write user = "nobody", or user = "root" to stay root'
         raise ConfigurationError(f"daemon.user: {text}")
     if chroot is not None:
-        check_folder(chroot)
+        check_directory(chroot)
         if not root:
-            raise PermissionFault(f"daemon.chroot: {show(chroot)}: only root can change its root folder (chroot(2))")
+            raise PermissionFault(f"daemon.chroot: {show(chroot)}: only root can change its root directory (chroot(2))")
     account = look_up(user, group) if user is not None else None
     if account is None or root:
         stays = account is not None and account.uid == 0 and group is None
@@ -156,24 +156,24 @@ def wanted(user: str | None, group: str | None, chroot: str | None, *, root_may_
     return Wanted(None, None)
 
 
-def check_folder(chroot: str) -> None:
-    """Refuse a root folder that is not there.
+def check_directory(chroot: str) -> None:
+    """Refuse a root directory that is not there.
 
     Raises:
         ConfigurationError: names the path and the remedy.
     """
     if not os.path.isdir(chroot):
-        what = "is no folder" if os.path.lexists(chroot) else "is not there"
+        what = "is no directory" if os.path.lexists(chroot) else "is not there"
         raise ConfigurationError(f"daemon.chroot: {show(chroot)} {what}; make one: install -d -m 755 {chroot}")
 
 
 def why_unreadable(path: str, account: Account) -> str:
     """Say which part of a path keeps an account from reading a file; empty when none does, as far as modes tell."""
-    folder = os.path.dirname(path)
-    way = [folder]
-    while folder != os.path.dirname(folder):
-        folder = os.path.dirname(folder)
-        way.append(folder)
+    directory = os.path.dirname(path)
+    way = [directory]
+    while directory != os.path.dirname(directory):
+        directory = os.path.dirname(directory)
+        way.append(directory)
     for name, bits in (*((one, 1) for one in reversed(way)), (path, 4)):
         try:
             found = os.stat(name)
@@ -188,25 +188,25 @@ def why_unreadable(path: str, account: Account) -> str:
 # ---- the drop
 
 
-def prepare(wanted: Wanted, calls: RightsCalls | None = None) -> Prepared:
+def prepare(wanted: Wanted, calls: RightsCalls | None = None) -> PreparedDrop:
     """Get ready, with root's rights: no new ones from now on, in this thread and in those that it will start.
 
     Raises:
         SystemFault, PermissionFault: a call failed, or /proc is not there to prove the drop.
     """
     if wanted.account is None or wanted.account.uid == 0:
-        return Prepared(wanted, -1)
+        return PreparedDrop(wanted, -1)
     _step("prctl(PR_SET_NO_NEW_PRIVS)", (calls or Syscalls()).set_no_new_privileges)
     if sys.platform != "linux":
-        return Prepared(wanted, -1)
+        return PreparedDrop(wanted, -1)
     try:
-        return Prepared(wanted, os.open(TASKS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        return PreparedDrop(wanted, os.open(TASKS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     except OSError as error:
         text = "without it the drop of rights cannot be proven; mount /proc"
         raise SystemFault(f"{fault(error, TASKS)}; {text}") from None
 
 
-def drop(prepared: Prepared, calls: RightsCalls | None = None) -> Dropped:
+def drop(prepared: PreparedDrop, calls: RightsCalls | None = None) -> Dropped:
     """Give up everything but the wanted account, for good, and prove it.
 
     Args:
@@ -223,7 +223,7 @@ def drop(prepared: Prepared, calls: RightsCalls | None = None) -> Dropped:
             os.close(prepared.tasks)
 
 
-def _drop(prepared: Prepared, calls: RightsCalls) -> Dropped:
+def _drop(prepared: PreparedDrop, calls: RightsCalls) -> Dropped:
     account, chroot = prepared.wanted.account, prepared.wanted.chroot
     if account is not None:
         _step(f"setgroups({list(account.groups)})", lambda: calls.setgroups(account.groups))
@@ -297,4 +297,4 @@ def _prove_no_way_back(account: Account, calls: RightsCalls) -> None:
             raise SystemFault(f"rights not dropped, not serving: {name} still works after the drop to {account.user}")
 
 
-__all__ = ["Account", "Dropped", "Prepared", "Wanted", "check_folder", "drop", "look_up", "prepare", "wanted"]
+__all__ = ["Account", "Dropped", "PreparedDrop", "Wanted", "check_directory", "drop", "look_up", "prepare", "wanted"]

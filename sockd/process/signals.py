@@ -79,7 +79,7 @@ class Signals:
         self._handled = tuple(handled)
         self.bound = bound
         self._actions: Mapping[signal.Signals, Callable[[], None]] = {}
-        self._came: set[int] = set()
+        self._accepted: set[int] = set()
         self._previous: dict[signal.Signals, Previous] = {}
         self._previous_fd = -1
         self._make_pair()
@@ -117,7 +117,7 @@ class Signals:
         self.bound.reclaim()
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        self._came.add(number)
+        self._accepted.add(number)
         with suppress(OSError):  # full: the loop has not looked yet, and will
             self._writer.send(b"\0")
 
@@ -126,8 +126,8 @@ class Signals:
         with suppress(OSError):  # what is left wakes again
             self._reader.recv(DRAIN_BYTES)
         for number, action in list(self._actions.items()):
-            if number in self._came:
-                self._came.discard(number)
+            if number in self._accepted:
+                self._accepted.discard(number)
                 action()
 
     # ---- in a process that was forked

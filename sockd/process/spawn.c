@@ -49,7 +49,7 @@ enum sockd_spawn_step {
     SOCKD_SPAWN_PROCESS = 0,
     SOCKD_SPAWN_SESSION = 1,
     SOCKD_SPAWN_DESCRIPTORS = 2,
-    SOCKD_SPAWN_FOLDER = 3,
+    SOCKD_SPAWN_DIRECTORY = 3,
     SOCKD_SPAWN_LIMIT = 4,
     SOCKD_SPAWN_GROUPS = 5,
     SOCKD_SPAWN_GROUP = 6,
@@ -66,7 +66,7 @@ typedef struct sockd_limit {
 typedef struct sockd_command {
     char *const *argv; /* argv[0] is the path; ended by NULL, as the next one */
     char *const *environment;
-    const char *folder;     /* to run in */
+    const char *directory;     /* to run in */
     int32_t descriptors[3]; /* of the caller's, all above 2: they become 0, 1 and 2, everything else is closed */
     int32_t umask;
     int32_t limit_count;
@@ -80,7 +80,7 @@ typedef struct sockd_command {
 } sockd_command;
 
 /* Execute a program in a session of its own: signals default and unblocked,
- * umask, folder and limits as given.  Returns as said above. */
+ * umask, directory and limits as given.  Returns as said above. */
 int32_t sockd_spawn(const sockd_command *command, int32_t *step);
 /* </cffi> */
 
@@ -255,8 +255,8 @@ static enum sockd_spawn_step become(const sockd_command *command)
             return SOCKD_SPAWN_USER;
     }
     drop_ambient_capabilities();
-    if (chdir(command->folder) < 0)
-        return SOCKD_SPAWN_FOLDER;
+    if (chdir(command->directory) < 0)
+        return SOCKD_SPAWN_DIRECTORY;
     reset_signals();
     execve(command->argv[0], command->argv, command->environment);
     return SOCKD_SPAWN_PROGRAM;

@@ -18,13 +18,13 @@ import threading
 from typing import TYPE_CHECKING
 
 from sockd._sockbuf import ffi, lib
-from sockd.log import timestamp
+from sockd.log.format import timestamp
 from sockd.process.signals import Signals, settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sockd.log import OwnHandler
+    from sockd.log.format import OwnHandler
 
 logger = logging.getLogger("sockd.daemon")
 
@@ -167,7 +167,7 @@ def take_over(handler: OwnHandler) -> Signals:
     signals.install()
     signals.bound.begin()
     signals.bound.tell(handler)
-    settle()  # now, for what has come since sockd.start is delivered here
+    settle()  # now, for what has come since sockd.cli.start is delivered here
     return signals
 
 

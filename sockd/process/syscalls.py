@@ -40,10 +40,10 @@ class RightsCalls(Protocol):
         """Replace the real, effective and saved group (setresgid(2))."""
 
     def chroot(self, path: str) -> None:
-        """Make a folder the root (chroot(2))."""
+        """Make a directory the root (chroot(2))."""
 
     def chdir(self, path: str) -> None:
-        """Change the folder (chdir(2))."""
+        """Change the directory (chdir(2))."""
 
     def setuid(self, uid: int) -> None:
         """Replace the real, effective and saved user (setresuid(2))."""

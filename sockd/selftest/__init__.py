@@ -1,5 +1,5 @@
 """`sockctl selftest`: the rows of the FAQ that need no root, tried on loopback against a daemon of its own."""
 
-from sockd.selftest.table import CHECKS, Check, run
+from sockd.selftest.runner import CHECKS, Check, run
 
 __all__ = ["CHECKS", "Check", "run"]

@@ -9,10 +9,10 @@ import time
 from typing import TYPE_CHECKING
 
 from sockd.errors import AddressError
-from sockd.net.address import Address
+from sockd.net.address.address import Address
 from sockd.net.kernel import time_wait_count
-from sockd.selftest.child import Failed, run_sockd
-from sockd.selftest.house import listen
+from sockd.selftest.daemon_process import CheckFailed, run_sockd
+from sockd.selftest.fixture import listen
 from sockd.selftest.peer import (
     Skip,
     ask,
@@ -30,7 +30,7 @@ from sockd.selftest.peer import (
 from sockd.selftest.services import RECORD, pattern
 
 if TYPE_CHECKING:
-    from sockd.selftest.house import House
+    from sockd.selftest.fixture import Fixture
 
 REPLY_BYTES = 4 * 1024 * 1024
 HALF_CLOSED = 100
@@ -42,7 +42,7 @@ NAGLE_BOUND_SECONDS = 0.02
 """Between an answer on loopback, some 0.1 ms, and the shortest delayed acknowledgement, TCP_DELACK_MIN of 40 ms."""
 
 
-def kinds_of_sockets(house: House) -> str:
+def kinds_of_sockets(house: Fixture) -> str:
     """I.3: streams and datagrams over IPv4, IPv6 and Unix sockets answer."""
     answered = []
     for scheme in ("tcp", "udp", "unix", "unixgram"):
@@ -55,7 +55,7 @@ def kinds_of_sockets(house: House) -> str:
     return f"{len(answered)} listeners answered" + ("" if expected == 6 else " (no IPv6 here)")
 
 
-def partial_reads_and_writes(house: House) -> str:
+def partial_reads_and_writes(house: Fixture) -> str:
     """I.4: a line that comes byte by byte is one line, a large reply through small buffers is whole."""
     sock = house.dial("big")
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -68,7 +68,7 @@ def partial_reads_and_writes(house: House) -> str:
     return f"{len(got):,} bytes through the smallest send buffer, none lost or moved"
 
 
-def closed_on_the_other_end(house: House) -> str:
+def closed_on_the_other_end(house: Fixture) -> str:
     """II.1: end of file, reset, and an end inside a frame are three reasons."""
     seen = []
     for said, end in ((b"hello\n", socket.socket.close), (b"hello\n", reset), (b"hel", socket.socket.close)):
@@ -83,24 +83,24 @@ def closed_on_the_other_end(house: House) -> str:
     return ", ".join(seen)
 
 
-def address_structures(house: House) -> str:
+def address_structures(house: Fixture) -> str:
     """II.2: every address has one text, which is read and printed the same."""
     texts = ["tcp://127.0.0.1:7007", "udp://[::1]:53", "tcp://[fe80::1%lo]:25", "unix:/run/a.sock", "unixgram:/run/b"]
     for text in texts:
         expect(str(Address.parse(text)) == text, f"{text} is printed as {Address.parse(text)}")
-    bad = run_sockd("--check", "--listen", "tcp://::1:7007=upper", folder=house.folder)
+    bad = run_sockd("--check", "--listen", "tcp://::1:7007=upper", directory=house.directory)
     expect(bad.returncode == 64 and b"brackets" in bad.stderr, f"a bad one gave {bad.returncode}, {bad.stderr!r}")
     return f"{len(texts)} forms come back the same, a bad one is explained"
 
 
-def port_of_a_service(_house: House) -> str:
+def port_of_a_service(_house: Fixture) -> str:
     """II.3: a service name or a number from 0 to 65535."""
     for text in ("tcp://127.0.0.1:65536", "tcp://127.0.0.1:-1", "tcp://127.0.0.1:no-such-service"):
         try:
             Address.parse(text)
         except AddressError:
             continue
-        raise Failed(f"{text} was taken")
+        raise CheckFailed(f"{text} was taken")
     try:
         wanted = socket.getservbyname("domain", "udp")
     except OSError:
@@ -110,10 +110,10 @@ def port_of_a_service(_house: House) -> str:
     return f"domain is {found}; 65536, -1 and an unknown name are refused"
 
 
-def bind_failed(house: House) -> str:
+def bind_failed(house: Fixture) -> str:
     """II.4: the message names address, errno and holder."""
     text = house.main.addresses("upper")[0]
-    second = run_sockd("--foreground", "--listen", f"{text}=upper", folder=house.folder)
+    second = run_sockd("--foreground", "--listen", f"{text}=upper", directory=house.directory)
     words = second.stderr.decode()
     for needed in (text, "EADDRINUSE", f"pid {house.main.pid}"):
         expect(needed in words, f"{needed} is not in: {words.strip()}")
@@ -121,7 +121,7 @@ def bind_failed(house: House) -> str:
     return f"EADDRINUSE, held by pid {house.main.pid}, exit code 71"
 
 
-def proper_close(house: House) -> str:
+def proper_close(house: Fixture) -> str:
     """II.5: the reply before a close arrives although the peer is still sending."""
     sock = house.dial("last")
     sock.sendall(f"{REPLY_BYTES}\n".encode())
@@ -130,14 +130,14 @@ def proper_close(house: House) -> str:
     try:
         got = read_all(sock)
     except ConnectionResetError:
-        raise Failed("the peer that was still sending got RST, and the reply was lost") from None
+        raise CheckFailed("the peer that was still sending got RST, and the reply was lost") from None
     finally:
         sending.join()
     expect(len(got) == REPLY_BYTES + 1, f"{len(got)} of {REPLY_BYTES + 1} bytes came")
     return f"{len(got):,} bytes of reply came while {REPLY_BYTES:,} were on the way to the daemon, no RST"
 
 
-def half_close(house: House) -> str:
+def half_close(house: Fixture) -> str:
     """II.6: who sends and shuts down gets the whole answer."""
     for scheme in ("tcp", "unix"):
         sock = house.dial("upper", scheme)
@@ -148,7 +148,7 @@ def half_close(house: House) -> str:
     return "1,000 answers after shutdown(SHUT_WR), over tcp and unix"
 
 
-def time_wait(house: House) -> str:
+def time_wait(house: Fixture) -> str:
     """II.7: a restart on the same port works at once, with connections in TIME_WAIT there."""
     first = house.start(listen("last") + f'[service.last]\nhandler = "{__package__}.services:big_and_close"\n')
     port = first.port("last")
@@ -163,7 +163,7 @@ def time_wait(house: House) -> str:
     return f"started again on port {port} with {time_wait_count(port)} connections in TIME_WAIT"
 
 
-def peer_died(house: House) -> str:
+def peer_died(house: Fixture) -> str:
     """II.8: keepalive probes, TCP_USER_TIMEOUT and an idle timeout; the timers are read back."""
     sock = house.dial("hasty")
     begin = time.monotonic()
@@ -177,7 +177,7 @@ def peer_died(house: House) -> str:
     return f"idle-timeout after {took:.1f} s of 0.2; probes and TCP_USER_TIMEOUT are set"
 
 
-def readiness(house: House) -> str:
+def readiness(house: Fixture) -> str:
     """II.9: one thread serves many, and one that says half a line holds up nobody."""
     half = house.dial("upper")
     half.sendall(b"hel")
@@ -188,7 +188,7 @@ def readiness(house: House) -> str:
     return "50 clients answered beside one that had said half a line"
 
 
-def accept_survives(house: House) -> str:
+def accept_survives(house: Fixture) -> str:
     """II.10: connections that die in the accept queue end nothing."""
     child = house.start(listen("upper"))
     child.freeze()
@@ -199,18 +199,18 @@ def accept_survives(house: House) -> str:
     return "20 clients reset before accept(), the next one is answered"
 
 
-def one_send(house: House) -> str:
+def one_send(house: Fixture) -> str:
     """II.11: the replies to a batch leave in one segment."""
     sock = house.dial("upper")
     sock.sendall(b"hello\n" * 100)
     sock.shutdown(socket.SHUT_WR)
     expect(read_all(sock) == b"HELLO\n" * 100, "the replies are others")
-    came = data_segments_in(sock)
-    expect(came == 1, f"100 replies came in {came} segments")
+    accepted = data_segments_in(sock)
+    expect(accepted == 1, f"100 replies came in {accepted} segments")
     return "100 replies in 1 segment"
 
 
-def end_of_file(house: House) -> str:
+def end_of_file(house: Fixture) -> str:
     """II.13: a half-closed peer is no busy loop."""
     for _ in range(HALF_CLOSED):
         house.dial("stay").shutdown(socket.SHUT_WR)
@@ -221,7 +221,7 @@ def end_of_file(house: House) -> str:
     return f"{share:.0%} of a processor beside {HALF_CLOSED} half-closed peers"
 
 
-def multiplexers(house: House) -> str:
+def multiplexers(house: Fixture) -> str:
     """II.14: the same answers under select, poll and epoll."""
     import select
 
@@ -233,7 +233,7 @@ def multiplexers(house: House) -> str:
     return f"20 clients answered under {', '.join(there)} and auto"
 
 
-def binary(house: House) -> str:
+def binary(house: Fixture) -> str:
     """II.15: records in network byte order, and every byte value, pass unchanged."""
     sock = house.dial("records")
     sent = [(1, 2, 0.5), (2**32 - 2, 2**16 - 2, -1e300)]
@@ -248,14 +248,14 @@ def binary(house: House) -> str:
     return "records of !IHd answered, 256 byte values unchanged over tcp and udp"
 
 
-def nodelay(house: House) -> str:
+def nodelay(house: Fixture) -> str:
     """II.16: TCP_NODELAY as the listener says."""
     on, off = (json.loads(ask(house.dial(service)))["nodelay"] for service in ("options", "delayed"))
     expect(on and not off, f"TCP_NODELAY is {on} by default and {off} with nodelay = false")
     return "on by default, off with nodelay = false"
 
 
-def nagle(house: House) -> str:
+def nagle(house: Fixture) -> str:
     """II.17: the FAQ's two cases, their segments and times counted."""
     sock = house.dial("upper")
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
@@ -266,7 +266,7 @@ def nagle(house: House) -> str:
         text = f"case 1: {bytewise} segments, {slow * 1000:.1f} ms; case 2: {whole} segments, {fast * 1000:.2f} ms"
         if whole == 3 and bytewise in (5, 6) and fast < NAGLE_BOUND_SECONDS < slow:
             return text
-    raise Failed(text)
+    raise CheckFailed(text)
 
 
 def _count(sock: socket.socket, size: int) -> tuple[int, float]:

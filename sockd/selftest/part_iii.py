@@ -9,16 +9,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sockd.client.connect import connect, look_up
 from sockd.errors import SockdError, TemporaryFault
-from sockd.net.address import Address
-from sockd.net.connector import HEAD_START_S, IP_BIND_ADDRESS_NO_PORT, connect, look_up
-from sockd.selftest.child import PATIENCE_SECONDS, Failed, run_sockctl
-from sockd.selftest.house import listen
+from sockd.net.address.address import Address
+from sockd.net.connect.happy_eyeballs import HEAD_START_S, IP_BIND_ADDRESS_NO_PORT
+from sockd.selftest.daemon_process import PATIENCE_SECONDS, CheckFailed, run_sockctl
+from sockd.selftest.fixture import listen
 from sockd.selftest.peer import LISTEN, Skip, ask, dial, expect, has_ipv6, kernel_rows, read_line
 
 if TYPE_CHECKING:
-    from sockd.net.endpoint import Endpoint
-    from sockd.selftest.house import House
+    from sockd.net.address.sockaddr import Endpoint
+    from sockd.selftest.fixture import Fixture
 
 BACKLOG = 5
 TIMEOUT_SECONDS = 0.3
@@ -27,7 +28,7 @@ UNKNOWN = "no-such-host.invalid"
 """RFC 6761, 6.4: never exists."""
 
 
-def text_to_address(_house: House) -> str:
+def text_to_address(_house: Fixture) -> str:
     """III.1: numbers first and without a resolver; a name gives every address; an unknown one is said to be unknown."""
     numbers = [str(Address.parse(text).endpoints(passive=False)[0]) for text in ("tcp://127.0.0.1:1", "tcp://[::1]:1")]
     expect(numbers == ["tcp://127.0.0.1:1", "tcp://[::1]:1"], f"numbers became {numbers}")
@@ -39,11 +40,11 @@ def text_to_address(_house: House) -> str:
         took = time.monotonic() - begin
         expect(UNKNOWN in str(error) and took < 2, f"after {took:.1f} s: {error}")
     else:
-        raise Failed(f"{UNKNOWN} was found")
+        raise CheckFailed(f"{UNKNOWN} was found")
     return f"localhost has {len(found)} address{'es' * (len(found) > 1)}; {UNKNOWN} is not found, after {took:.1f} s"
 
 
-def firewalls(house: House) -> str:
+def firewalls(house: Fixture) -> str:
     """III.2: through a SOCKS server of each version to an address that a rule names, and to none without one."""
     port = house.main.port("upper").to_bytes(2, "big")
     requests = {
@@ -73,7 +74,7 @@ def _read(sock: socket.socket, size: int) -> bytes:
     return data
 
 
-def connect_before_accept(house: House) -> str:
+def connect_before_accept(house: Fixture) -> str:
     """III.3: connections complete while the daemon is stopped, and wait in a queue of known length."""
     child = house.start(listen("upper", f"backlog = {BACKLOG}"))
     port = child.port("upper")
@@ -88,7 +89,7 @@ def connect_before_accept(house: House) -> str:
     return f"{queued} connected while it was stopped, all answered afterwards"
 
 
-def several_hosts(_house: House) -> str:
+def several_hosts(_house: Fixture) -> str:
     """III.4: an answer is a value; a second look-up does not change the first."""
     texts = ["tcp://127.0.0.1:1", "tcp://127.0.0.2:2", "tcp://localhost:3"] * 10
     answers: dict[int, list[Endpoint]] = {}
@@ -109,7 +110,7 @@ def several_hosts(_house: House) -> str:
     return f"{len(texts)} look-ups at once, each with its own answer"
 
 
-def connect_timeout(house: House) -> str:
+def connect_timeout(house: Fixture) -> str:
     """III.5: connect ends at its deadline; a silent first address costs a head start only."""
     silent = _silent(house, socket.AF_INET, "127.0.0.1", 0)
     begin = time.monotonic()
@@ -119,11 +120,11 @@ def connect_timeout(house: House) -> str:
         took = time.monotonic() - begin
         expect("timed out" in str(error) and took < TIMEOUT_SECONDS + 1, f"after {took:.2f} s: {error}")
     else:
-        raise Failed("a listener whose queue is full was connected to")
+        raise CheckFailed("a listener whose queue is full was connected to")
     return f"gave up after {took:.2f} of {TIMEOUT_SECONDS} s; {_race(house)}"
 
 
-def _race(house: House) -> str:
+def _race(house: Fixture) -> str:
     if not has_ipv6():
         return "no second family to race here"
     port = house.main.port("upper")
@@ -136,7 +137,7 @@ def _race(house: House) -> str:
     return f"a silent ::1 cost {took:.2f} s"
 
 
-def _silent(house: House, family: socket.AddressFamily, host: str, port: int) -> int:
+def _silent(house: Fixture, family: socket.AddressFamily, host: str, port: int) -> int:
     """Make an address that answers no SYN: a listener whose queue is full (listen(2)); returns the port."""
     sock = house.keep(socket.socket(family, socket.SOCK_STREAM))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -154,7 +155,7 @@ def _silent(house: House, family: socket.AddressFamily, host: str, port: int) ->
     return int(sock.getsockname()[1])
 
 
-def clients_port(house: House) -> str:
+def clients_port(house: Fixture) -> str:
     """III.6: the client's port is the system's choice."""
     low, high = _port_range()
     address = Address.parse(house.main.addresses("upper")[0])
@@ -178,7 +179,7 @@ def _port_range() -> tuple[int, int]:
     return int(low), int(high)
 
 
-def connection_refused(_house: House) -> str:
+def connection_refused(_house: Fixture) -> str:
     """III.7: reported at once, with what was tried, exit code 75."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))  # and does not listen
@@ -191,7 +192,7 @@ def connection_refused(_house: House) -> str:
     return f"exit code 75 after {took:.1f} s, with what was tried"
 
 
-def transcript(house: House) -> str:
+def transcript(house: Fixture) -> str:
     """Appendix A: upper is the FAQ's server, sockctl connect its client, over TCP and UDP."""
     for scheme in ("tcp", "udp"):
         text = house.main.addresses("upper", scheme)[0]

@@ -6,10 +6,10 @@ import json
 import socket
 from typing import TYPE_CHECKING
 
-from sockd.net.address import Address
+from sockd.net.address.address import Address
 from sockd.net.kernel import time_wait_count
-from sockd.selftest.child import Child, Failed, run_sockd
-from sockd.selftest.house import MODULE, listen, table
+from sockd.selftest.daemon_process import CheckFailed, DaemonProcess, run_sockd
+from sockd.selftest.fixture import MODULE, listen, table
 from sockd.selftest.peer import (
     CLOSE_WAIT,
     FIN_WAIT2,
@@ -24,13 +24,13 @@ from sockd.selftest.peer import (
 )
 
 if TYPE_CHECKING:
-    from sockd.selftest.house import House
+    from sockd.selftest.fixture import Fixture
 
 LISTENERS = 200
 SHARED = 50
 
 
-def address_in_use(house: House) -> str:
+def address_in_use(house: Fixture) -> str:
     """IV.1: the message tells TIME_WAIT from a live holder."""
     configuration = listen("last", "reuse_address = false") + table("last", f'handler = "{MODULE}:big_and_close"')
     first = house.start(configuration)
@@ -51,16 +51,16 @@ def address_in_use(house: House) -> str:
     return f"{holder}; after it: 1 connection in TIME_WAIT"
 
 
-def _refused(house: House, toml: str) -> str:
+def _refused(house: Fixture, toml: str) -> str:
     """Start a daemon that cannot bind; returns what it says."""
     try:
-        Child(toml, house.folder).stop()
-    except Failed as error:
+        DaemonProcess(toml, house.directory).stop()
+    except CheckFailed as error:
         return str(error)
-    raise Failed("a second daemon was let on the port")
+    raise CheckFailed("a second daemon was let on the port")
 
 
-def sockets_close(house: House) -> str:
+def sockets_close(house: Fixture) -> str:
     """IV.2: after clients that end in every way nothing is left half closed."""
     child = house.start(listen("upper"))
     port = child.port("upper")
@@ -81,9 +81,9 @@ def _shut_and_read(sock: socket.socket) -> None:
         read_all(sock)
 
 
-def many_ports(house: House) -> str:
+def many_ports(house: Fixture) -> str:
     """IV.4: any number of listeners in one process and loop."""
-    texts = [f"unix:{house.folder}/{number}" for number in range(LISTENERS)]
+    texts = [f"unix:{house.directory}/{number}" for number in range(LISTENERS)]
     house.start(f"[[listen]]\naddresses = {texts}\nservice = 'upper'\n")
     for text in texts:
         with dial(Address.parse(text).endpoints(passive=False)[0]) as sock:
@@ -91,7 +91,7 @@ def many_ports(house: House) -> str:
     return f"{LISTENERS} listeners in one process, each answered"
 
 
-def reuse_address(house: House) -> str:
+def reuse_address(house: Fixture) -> str:
     """IV.5: on for TCP, off for UDP; a second daemon on the same port is refused."""
     on = json.loads(ask(house.dial("options")))["reuse_address"]
     expect(on, "SO_REUSEADDR is off for TCP")
@@ -102,7 +102,7 @@ def reuse_address(house: House) -> str:
     return "on for TCP; a second daemon is refused on TCP and on UDP"
 
 
-def linger(house: House) -> str:
+def linger(house: Fixture) -> str:
     """IV.6: RST when an abort was asked for, and only then."""
     told = json.loads(ask(house.dial("options")))
     expect(not told["linger"], "SO_LINGER is set on an accepted connection")
@@ -115,10 +115,10 @@ def linger(house: House) -> str:
         rest = aborted.recv(100)
     except ConnectionResetError:
         return "abort() is RST, close() is not; SO_LINGER is off"
-    raise Failed(f"an abort came as {rest!r}")
+    raise CheckFailed(f"an abort came as {rest!r}")
 
 
-def keepalive(house: House) -> str:
+def keepalive(house: Fixture) -> str:
     """IV.7: the probes' timers, read back from an accepted connection."""
     told = json.loads(ask(house.dial("options")))
     found = {key: told[key] for key in ("keepalive", "idle", "interval", "count") if key in told}
@@ -127,7 +127,7 @@ def keepalive(house: House) -> str:
     return f"after {told.get('idle', '?')} s, every {told['interval']} s, {told['count']} times"
 
 
-def clients_address(house: House) -> str:
+def clients_address(house: Fixture) -> str:
     """IV.9: the client's address, to the handler and in the log."""
     sock = house.dial("peer")
     told = ask(sock).decode().strip()
@@ -139,7 +139,7 @@ def clients_address(house: House) -> str:
     return f"{told}, the same in the log; an unnamed Unix peer is {unnamed}"
 
 
-def clients_name(house: House) -> str:
+def clients_name(house: Fixture) -> str:
     """IV.10: a name is looked up beside the connection, which does not wait for it."""
     sock = house.dial("named")
     expect(ask(sock).decode().strip() == name(sock), "the first answer is another")
@@ -149,17 +149,17 @@ def clients_name(house: House) -> str:
     return "answered at once; " + (f"its name is {found}" if found else "its name was not known when it ended")
 
 
-def choosing_a_port(house: House) -> str:
+def choosing_a_port(house: Fixture) -> str:
     """IV.11: a port can be given by the name of its service."""
-    by_name = run_sockd("--check", "--listen", "tcp://127.0.0.1:smtp=upper", folder=house.folder)
+    by_name = run_sockd("--check", "--listen", "tcp://127.0.0.1:smtp=upper", directory=house.directory)
     expect(by_name.returncode == 0, f"smtp as a port: {by_name.stderr.decode().strip()}")
-    by_number = run_sockd("--check", "--listen", "tcp://127.0.0.1:25=upper", folder=house.folder)
+    by_number = run_sockd("--check", "--listen", "tcp://127.0.0.1:25=upper", directory=house.directory)
     words = by_number.stderr.decode().strip()
     expect(by_number.returncode == 0 and "smtp" in words, f"port 25 is not pointed out: {words}")
     return "smtp is taken as a port; port 25 is pointed out as that of smtp"
 
 
-def reuse_port(house: House) -> str:
+def reuse_port(house: Fixture) -> str:
     """IV.12: with SO_REUSEPORT two daemons share a port, and both get connections."""
     shared = [house.start(listen("upper", "reuse_port = true"))]
     port = shared[0].port("upper")

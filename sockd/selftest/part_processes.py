@@ -6,31 +6,31 @@ import os
 import tempfile
 from typing import TYPE_CHECKING
 
-from sockd.selftest.child import run_sockd
-from sockd.selftest.house import listen, table
+from sockd.selftest.daemon_process import run_sockd
+from sockd.selftest.fixture import listen, table
 from sockd.selftest.peer import ask, expect, read_all, reset
 
 if TYPE_CHECKING:
-    from sockd.selftest.house import House
+    from sockd.selftest.fixture import Fixture
 
 TWICE = b"read() and recv()\n"
 
 
-def read_and_recv(house: House) -> str:
+def read_and_recv(house: Fixture) -> str:
     """II.18: a service runs on a pipe and on a file as standard input."""
-    done = run_sockd("--inetd", "upper", folder=house.folder, input=TWICE)
+    done = run_sockd("--inetd", "upper", directory=house.directory, input=TWICE)
     expect(
         done.returncode == 0 and done.stdout == TWICE.upper(), f"a pipe: {done.stdout!r}, exit code {done.returncode}"
     )
-    with tempfile.TemporaryFile(dir=house.folder) as file:
+    with tempfile.TemporaryFile(dir=house.directory) as file:
         file.write(TWICE * 1000)
         file.seek(0)
-        done = run_sockd("--inetd", "upper", folder=house.folder, stdin=file)
+        done = run_sockd("--inetd", "upper", directory=house.directory, stdin=file)
     expect(done.stdout == TWICE.upper() * 1000, f"a file: {len(done.stdout)} bytes, exit code {done.returncode}")
     return f"a pipe and a file of {len(done.stdout):,} bytes served"
 
 
-def sigpipe(house: House) -> str:
+def sigpipe(house: Fixture) -> str:
     """II.19: the daemon survives a peer that is gone in mid-write, a program gets SIGPIPE back."""
     user = ["user = 'root'"] if os.geteuid() == 0 else []
     script = "exec = ['/bin/sh', '-c', 'kill -PIPE $$; echo ignored']"

@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from sockd.net.endpoint import format_sockaddr
-from sockd.selftest.child import PATIENCE_SECONDS, Failed
+from sockd.net.address.sockaddr import format_sockaddr
+from sockd.selftest.daemon_process import PATIENCE_SECONDS, CheckFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sockd.net.endpoint import Endpoint
+    from sockd.net.address.sockaddr import Endpoint
 
 RESET = struct.pack("ii", 1, 0)
 """struct linger: close() sends RST."""
@@ -49,7 +49,7 @@ class Segments(NamedTuple):
 def expect(true: object, saw: str) -> None:
     """Raise Failed with what was seen, unless it is as it should be."""
     if not true:
-        raise Failed(saw)
+        raise CheckFailed(saw)
 
 
 def until(true: Callable[[], object], what: str) -> None:
@@ -57,7 +57,7 @@ def until(true: Callable[[], object], what: str) -> None:
     end = time.monotonic() + PATIENCE_SECONDS
     while not true():
         if time.monotonic() > end:
-            raise Failed(f"{what}, {PATIENCE_SECONDS:g} s long")
+            raise CheckFailed(f"{what}, {PATIENCE_SECONDS:g} s long")
         time.sleep(STEP_SECONDS)
 
 
@@ -141,7 +141,7 @@ def tcp_info(sock: socket.socket) -> bytes:
     return info
 
 
-class Row(NamedTuple):
+class TcpRow(NamedTuple):
     """A line of /proc/net/tcp."""
 
     local_port: int
@@ -152,7 +152,7 @@ class Row(NamedTuple):
 LISTEN, FIN_WAIT2, TIME_WAIT, CLOSE_WAIT = "0A", "05", "06", "08"
 
 
-def kernel_rows(port: int) -> list[Row]:
+def kernel_rows(port: int) -> list[TcpRow]:
     """List the TCP sockets of a local port; of a listening one the receive queue is its accept queue.
 
     Raises:
@@ -164,7 +164,7 @@ def kernel_rows(port: int) -> list[Row]:
             continue
         for line in table.read_text(encoding="ascii").splitlines()[1:]:
             words = line.split()
-            row = Row(int(words[1].rpartition(":")[2], 16), words[3], int(words[4].rpartition(":")[2], 16))
+            row = TcpRow(int(words[1].rpartition(":")[2], 16), words[3], int(words[4].rpartition(":")[2], 16))
             rows += [row] if row.local_port == port else []
     if not Path("/proc/net/tcp").exists():
         raise Skip("this system has no /proc/net/tcp")

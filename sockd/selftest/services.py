@@ -8,10 +8,10 @@ import struct
 from typing import TYPE_CHECKING
 
 from sockd.errors import Close
-from sockd.services.service import Protocol
+from sockd.services.api import Protocol
 
 if TYPE_CHECKING:
-    from sockd.net.connection import Connection
+    from sockd.net.connection.connection import Connection
 
 RECORD = struct.Struct("!IHd")
 """Network byte order, no padding: 14 bytes on every machine (FAQ II.15)."""

@@ -7,14 +7,15 @@ import logging
 from typing import TYPE_CHECKING
 
 from sockd.errors import HandlerError
-from sockd.services.handler import place_of
+from sockd.services.loader import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import ExitStack
 
-    from sockd.net.loop import EventLoop
-    from sockd.services.service import Hook, ServiceSpec
+    from sockd.net.loop.loop import EventLoop
+    from sockd.services.api import Hook
+    from sockd.services.spec import ServiceSpec
 
 logger = logging.getLogger("sockd.handler")
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MAX_QUESTION_BYTES = 20 * 1024 * 1024
-"""`plan` sends a configuration, which has 16 MiB at most (sockd.config), escaped for JSON."""
+"""`plan` sends a configuration, which has 16 MiB at most (sockd.config.load), escaped for JSON."""
 VERBS = ("status", "connections", "close", "drain", "reload", "plan", "upgrade", "stop", "log-level")
 WORDS: Mapping[str, Mapping[str, type]] = {
     "close": {"id": int},
@@ -33,7 +33,7 @@ class ControlError(ValueError):
 
 
 @dataclass(frozen=True)
-class Question:
+class ControlRequest:
     """What is asked.
 
     Args:
@@ -49,7 +49,7 @@ class Question:
         return _line({"verb": self.verb, **self.words})
 
 
-def read_question(line: bytes) -> Question:
+def read_question(line: bytes) -> ControlRequest:
     """Read a question that anybody may have written.
 
     Raises:
@@ -70,7 +70,7 @@ def read_question(line: bytes) -> Question:
     return question
 
 
-def read_trusted(line: bytes, verbs: Sequence[str]) -> Question:
+def read_trusted(line: bytes, verbs: Sequence[str]) -> ControlRequest:
     """Read a question of another process of ours, whose words are taken as they are.
 
     Raises:
@@ -80,11 +80,11 @@ def read_trusted(line: bytes, verbs: Sequence[str]) -> Question:
     verb = table.pop("verb", None)
     if not isinstance(verb, str) or verb not in verbs:
         raise ControlError(f"verb: {_shown(verb)} is none of {', '.join(verbs)}")
-    return Question(verb, table)
+    return ControlRequest(verb, table)
 
 
 @dataclass(frozen=True)
-class Answer:
+class ControlResponse:
     """What is answered: a result, or an error and the exit code that goes with it."""
 
     result: Any = None
@@ -98,7 +98,7 @@ class Answer:
         return _line({"ok": True, "result": self.result})
 
 
-def read_answer(line: bytes) -> Answer:
+def read_answer(line: bytes) -> ControlResponse:
     """Read an answer.
 
     Raises:
@@ -106,11 +106,11 @@ def read_answer(line: bytes) -> Answer:
     """
     table = _table(line)
     if table.get("ok") is True:
-        return Answer(table.get("result"))
+        return ControlResponse(table.get("result"))
     error, code = table.get("error"), table.get("exit")
     if not isinstance(error, str) or not isinstance(code, int):
         raise ControlError("an answer without result and without error")
-    return Answer(error=error, exit_code=code)
+    return ControlResponse(error=error, exit_code=code)
 
 
 def _shown(value: object) -> str:

@@ -41,7 +41,7 @@ class RequestError(ValueError):
 
 
 @dataclass(frozen=True)
-class Request:
+class HttpRequest:
     """A head that is whole and right.
 
     Attributes:
@@ -67,7 +67,7 @@ class Request:
         return {word.strip(" \t").lower() for value in self.values(name) for word in value.split(",")}
 
 
-def parse(head: bytes) -> Request:
+def parse(head: bytes) -> HttpRequest:
     """Read a head: its lines, the last one ended as all are, without the blank line behind them.
 
     Raises:
@@ -85,7 +85,7 @@ def parse(head: bytes) -> Request:
         raise _bad(f"{len(named)} Host fields")
     host = host_of(named[0]) if named else ""
     authority, path = _target(target)
-    return Request(method, path, minor, host if authority is None else host_of(authority), fields)
+    return HttpRequest(method, path, minor, host if authority is None else host_of(authority), fields)
 
 
 def _bad(why: str) -> RequestError:
@@ -171,4 +171,4 @@ def is_loopback(address: str) -> bool:
     return (getattr(found, "ipv4_mapped", None) or found).is_loopback
 
 
-__all__ = ["BLANK_LINES", "FIELDS", "LINE_BYTES", "Request", "RequestError", "host_of", "is_of_loopback", "parse"]
+__all__ = ["BLANK_LINES", "FIELDS", "LINE_BYTES", "HttpRequest", "RequestError", "host_of", "is_of_loopback", "parse"]

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "examples" / "embedding"
+DIRECTORY = Path(__file__).resolve().parents[2] / "examples" / "embedding"
 LIMIT_S = 30
 
 
 @contextmanager
 def serving(name):
     """Start an example; gives a function that sends bytes, ends, and returns all that is answered."""
-    command = [sys.executable, str(FOLDER / name)]
-    with subprocess.Popen(command, cwd=FOLDER, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, str(DIRECTORY / name)]
+    with subprocess.Popen(command, cwd=DIRECTORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             word, port = process.stdout.readline().split()
             assert word == "listening"
@@ -64,13 +64,13 @@ def test_blocking_mail():
 
 @pytest.mark.skipif(shutil.which("cc") is None or shutil.which("make") is None, reason="no C compiler, or no make")
 def test_two_c_files_beside_a_program(tmp_path):
-    csrc = FOLDER.parents[1] / "csrc"
+    csrc = DIRECTORY.parents[1] / "csrc"
     if not csrc.exists():
         pytest.skip("needs csrc/")
     subprocess.run(["make", "-s", "-C", str(csrc), "dist", f"BUILD={tmp_path}/build"], check=True)
     for name in ("sockbuf.c", "sockbuf.h"):
         shutil.copy(tmp_path / "build" / "dist" / name, tmp_path)
-    shutil.copy(FOLDER / "netstrings.c", tmp_path)
+    shutil.copy(DIRECTORY / "netstrings.c", tmp_path)
     subprocess.run(["cc", "netstrings.c", "sockbuf.c", "-o", "netstrings"], check=True, cwd=tmp_path)
     run = subprocess.run([tmp_path / "netstrings"], input=b"5:hello,0:,5:world,", capture_output=True, check=True)
     assert run.stdout == b"hello\n\nworld\n"

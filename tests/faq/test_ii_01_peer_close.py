@@ -113,7 +113,7 @@ def test_rst_while_an_answer_is_in_flight(daemon, reset):
     sock.sendall(b"go\n")
     assert sock.recv(1) == b"x"
     reset(sock)
-    assert one.closed("reset")["unsent"] > 0
+    assert one.closed("reset")["output_pending_bytes"] > 0
 
 
 def test_a_protocol_is_told_each_end_once(daemon, reset):

@@ -44,7 +44,7 @@ def sockctl(sockctl_script):
 
 @pytest.fixture
 def sockd(sockd_script, tmp_path):
-    """Run it to its end in a folder of its own."""
+    """Run it to its end in a directory of its own."""
 
     def run(*words):
         return subprocess.run([sockd_script, *words], capture_output=True, text=True, cwd=tmp_path, timeout=30)
@@ -141,10 +141,10 @@ def test_bad_text_in_a_configuration_is_found_with_its_line(sockd, tmp_path):
 
 
 def test_the_longest_path_that_the_kernel_takes(daemon, tmp_path):
-    folder = str(tmp_path)
-    if len(folder) > 100:
-        pytest.skip("the temporary folder has too long a name")
-    path = f"{folder}/{'x' * (106 - len(folder))}"
+    directory = str(tmp_path)
+    if len(directory) > 100:
+        pytest.skip("the temporary directory has too long a name")
+    path = f"{directory}/{'x' * (106 - len(directory))}"
     one = daemon(f"unix:{path}=upper")
     assert one.sockaddr() == (socket.AF_UNIX, socket.SOCK_STREAM, path)
     assert one.ask(b"hello\n") == b"HELLO\n"

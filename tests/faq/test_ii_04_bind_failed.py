@@ -12,9 +12,9 @@ import sys
 import pytest
 
 from sockd.errors import SystemFault
-from sockd.net.address import Address
-from sockd.net.sockets import open_listener
-from sockd.settings import ListenSettings
+from sockd.net.address.address import Address
+from sockd.net.listen.bind import open_listener
+from sockd.settings.listen import ListenSettings
 
 HOLDER = """
 import socket, sys
@@ -85,7 +85,7 @@ def test_an_address_that_the_host_does_not_have(fails):
     assert "no interface of this host has it" in words
 
 
-def test_a_folder_that_does_not_exist(fails, tmp_path):
+def test_a_directory_that_does_not_exist(fails, tmp_path):
     code, words = fails(f"unix:{tmp_path}/nowhere/s=upper")
     assert code == 71
     assert f"unix:{tmp_path}/nowhere/s" in words

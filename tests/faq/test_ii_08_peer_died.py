@@ -152,4 +152,4 @@ def test_a_peer_that_does_not_read_is_let_go(daemon):
     sock.sendall(b"go\n")
     line = one.closed("write-stall")
     assert 1 <= line["seconds"] <= 3
-    assert line["unsent"] > 0
+    assert line["output_pending_bytes"] > 0

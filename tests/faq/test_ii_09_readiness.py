@@ -29,11 +29,11 @@ def big(line):
 
 
 def links(one):
-    folder = f"/proc/{one.pid}/fd"
+    directory = f"/proc/{one.pid}/fd"
     found = {}
-    for fd in os.listdir(folder):
+    for fd in os.listdir(directory):
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            found[int(fd)] = os.readlink(f"{folder}/{fd}")
+            found[int(fd)] = os.readlink(f"{directory}/{fd}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""II.20: chroot() - an empty folder for the whole file system, and everything goes on.
+"""II.20: chroot() - an empty directory for the whole file system, and everything goes on.
 
 Seen to fail: with no codec loaded before, with the spare descriptor opened by the path of /dev/null, with
 the configuration read by its path.
@@ -36,7 +36,7 @@ def answer(line):
 
 @pytest.fixture
 def jailed(background, open_path, as_root):
-    """A daemon in an empty folder, which belongs to root."""
+    """A daemon in an empty directory, which belongs to root."""
     empty = open_path / "empty"
     empty.mkdir(mode=0o755)
 

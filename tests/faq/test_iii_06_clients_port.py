@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sockd.net.address import Address
-from sockd.net.connector import IP_BIND_ADDRESS_NO_PORT, connect
+from sockd.client.connect import connect
+from sockd.net.address.address import Address
+from sockd.net.connect.happy_eyeballs import IP_BIND_ADDRESS_NO_PORT
 
 APP = """
 def peer(line, connection):

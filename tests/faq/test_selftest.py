@@ -12,7 +12,7 @@ import pytest
 
 from sockd.errors import SystemFault
 from sockd.selftest import CHECKS, Check, run
-from sockd.selftest.child import Failed
+from sockd.selftest.daemon_process import CheckFailed
 from sockd.selftest.peer import Skip
 
 ROWS = [
@@ -77,7 +77,7 @@ def raises(error):
 @pytest.mark.parametrize(
     ("error", "result", "well"),
     [
-        (Failed("saw\nsomething else"), "failed   saw something else", False),
+        (CheckFailed("saw\nsomething else"), "failed   saw something else", False),
         (ConnectionResetError(104, "reset"), "failed   ConnectionResetError: [Errno 104] reset", False),
         (SystemFault("no such host"), "failed   no such host", False),
         (Skip("no such thing here"), "skipped  no such thing here", True),
@@ -93,10 +93,11 @@ def test_a_check_that_raises_is_a_line_and_the_next_one_is_made(error, result, w
 
 
 def test_a_failed_check_is_exit_code_1(monkeypatch):
-    from sockd import ctl, selftest
+    from sockd import selftest
+    from sockd.cli import sockctl
 
     monkeypatch.setattr(selftest, "run", lambda rows: False)
-    assert ctl.main(["selftest"]) == 1
+    assert sockctl.main(["selftest"]) == 1
 
 
 def test_each_check_names_its_row():

@@ -16,8 +16,8 @@ import sys
 import time
 
 from sockd.wire import proxy
-from sockd.wire.socks import Greeting, Login, Method, Negotiation, Request, State
 from sockd.wire.socks_address import SocksError, literal, parse_datagram
+from sockd.wire.socks_server import Greeting, Login, Method, Negotiation, SocksRequest, State
 
 LONGEST = 1024  # bytes of an input
 LONGEST_SOCKS_MESSAGE = 8 + 256 + 256  # the head of SOCKS 4, a user id and a name with their NULs
@@ -126,7 +126,7 @@ def answer(negotiation, event):
     elif isinstance(event, Login):
         negotiation.logged_in(well=event.password != b"wrong")
     else:
-        assert isinstance(event, Request)
+        assert isinstance(event, SocksRequest)
         assert event.destination.host
         negotiation.reply(0)
 

@@ -42,10 +42,10 @@ class Kind:
         self.expect(self.answer)
 
     def expect(self, answer):
-        came = b""
-        while len(came) < len(answer) and (piece := self.talk.receive()):
-            came += piece
-        assert came == answer, f"{self.name}: {came[:100]!r} ({len(came)})"
+        accepted = b""
+        while len(accepted) < len(answer) and (piece := self.talk.receive()):
+            accepted += piece
+        assert accepted == answer, f"{self.name}: {accepted[:100]!r} ({len(accepted)})"
 
 
 class Function(Kind):
@@ -232,17 +232,17 @@ class Reading(Kind):
     before = b"0123456789\n"
 
     def go_on(self):
-        self.came = 0
+        self.accepted = 0
         self.sock.settimeout(0.2)
         with suppress(TimeoutError):
             while piece := self.sock.recv(1 << 20):
-                self.came += len(piece)
+                self.accepted += len(piece)
         self.sock.settimeout(ANSWER_S)
 
     def finish(self):
-        while self.came < BIG + 1 and (piece := self.sock.recv(1 << 20)):
-            self.came += len(piece)
-        assert self.came == BIG + 1, f"{self.name}: {self.came} bytes"
+        while self.accepted < BIG + 1 and (piece := self.sock.recv(1 << 20)):
+            self.accepted += len(piece)
+        assert self.accepted == BIG + 1, f"{self.name}: {self.accepted} bytes"
 
 
 KINDS = (

@@ -15,10 +15,10 @@ import time
 import pytest
 
 from sockd.buffer import BufferFull, FrameError, ReceiveBuffer
-from sockd.config import loads
+from sockd.config.load import loads
+from sockd.config.toml import parse as parse_toml
 from sockd.errors import ConfigurationError
-from sockd.net.tls_context import MOST_NAMES, best_match, lower, names_of
-from sockd.toml_text import parse as parse_toml
+from sockd.net.tls.context import MOST_NAMES, best_match, lower, names_of
 from sockd.wire import http, proxy
 from sockd.wire.control import ControlError, read_answer, read_question
 from sockd.wire.framing import (
@@ -34,8 +34,8 @@ from sockd.wire.framing import (
     StrictLine,
     Varint,
 )
-from sockd.wire.socks import Negotiation
 from sockd.wire.socks_address import SocksError, literal
+from sockd.wire.socks_server import Negotiation
 
 MOST = 2.2
 FLOOR_S = 0.001
@@ -113,13 +113,13 @@ def nested(depth):
 
 def byte_by_byte(data):
     """As ProxyHeaders receives one."""
-    came, least = bytearray(), 0
+    accepted, least = bytearray(), 0
     for at in range(len(data)):
-        came += data[at : at + 1]
-        if len(came) >= least:
-            if proxy.parse(bytes(came)) is not None:
+        accepted += data[at : at + 1]
+        if len(accepted) >= least:
+            if proxy.parse(bytes(accepted)) is not None:
                 return
-            least = proxy.least(bytes(came))
+            least = proxy.least(bytes(accepted))
 
 
 def negotiate(data):

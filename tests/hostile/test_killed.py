@@ -19,26 +19,26 @@ SECOND = 1.0
 
 
 def test_it_starts_again_after_every_kill(background, tmp_path, figure):
-    folder = tmp_path / "run"
-    folder.mkdir(mode=0o755)
+    directory = tmp_path / "run"
+    directory.mkdir(mode=0o755)
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    toml = f'[[listen]]\naddresses = ["tcp://127.0.0.1:{port}", "unix:{folder}/s"]\nservice = "upper"\n'
+    toml = f'[[listen]]\naddresses = ["tcp://127.0.0.1:{port}", "unix:{directory}/s"]\nservice = "upper"\n'
     over = threading.Event()
-    askers = [threading.Thread(target=ask_on, args=(port, f"{folder}/s", over)) for _ in range(3)]
+    askers = [threading.Thread(target=ask_on, args=(port, f"{directory}/s", over)) for _ in range(3)]
     for asker in askers:
         asker.start()
     dice, starts = random.Random(9), []
     try:
         for _ in range(TIMES):
             began = time.monotonic()
-            one = background(daemon=f'pidfile = "{folder}/pid"', toml=toml)
+            one = background(daemon=f'pidfile = "{directory}/pid"', toml=toml)
             assert one.code == 0, one.words
             for index in (0, 1):
                 assert one.ask(b"alive", index) == b"ALIVE\n"
             starts.append(time.monotonic() - began)
-            pid = int((folder / "pid").read_text())
+            pid = int((directory / "pid").read_text())
             assert pid == one.pid
             over.wait(dice.uniform(0, 0.05))
             os.kill(pid, signal.SIGKILL)

@@ -60,7 +60,7 @@ async def session(reader, writer):
 TIMES = "".join(f'{name}_timeout = "1s"\n' for name in ("idle", "frame", "write", "linger"))
 
 
-def toml_of(folder, certificates, target, workers):
+def toml_of(directory, certificates, target, workers):
     tls = f'certificate = "{certificates.server.path}", key = "{certificates.server.key}", handshake_timeout = "1s"'
     ways = {
         "proxy": 'proxy_protocol = { from = ["127.0.0.0/8"], timeout = "3s" }\n',
@@ -85,9 +85,9 @@ def toml_of(folder, certificates, target, workers):
         "exec": f'exec = ["/bin/cat"]\nmax_instances = 200\n{USER_OF_PROGRAMS}',
         "relay": f'idle_timeout = "1s"\nrelay = {{ {relay} }}',
         "socks": f"socks = {{ {socks} }}",
-        "socks-users": f'socks = {{ {socks}, users = "{folder}/users" }}',
+        "socks-users": f'socks = {{ {socks}, users = "{directory}/users" }}',
     }
-    text = [f'[daemon]\nworkers = {workers}\ncontrol = "{folder}/control.sock"\nstall_time = 0\n']
+    text = [f'[daemon]\nworkers = {workers}\ncontrol = "{directory}/control.sock"\nstall_time = 0\n']
     services = list(dict.fromkeys(kind.service for kind in KINDS))
     for service in services:
         name, _, way = service.partition("+")

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from sockd.importer import convert, read
-from sockd.importer.model import Surroundings
+from sockd.importer.model import Host
 
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.conf"))
 BIN = Path(sys.executable).parent
@@ -100,7 +100,7 @@ def test_what_is_disabled_can_be_had(path, imported):
     assert counts(wanted(path, "expect-all")[0]) in said
 
 
-HOST = Surroundings(access_rule="", sockctl="/usr/bin/sockctl")
+HOST = Host(access_rule="", sockctl="/usr/bin/sockctl")
 
 
 def converted(path, host=HOST, **options):
@@ -145,7 +145,7 @@ def test_rules_of_hosts_access_keep_wrapped_services_out(tmp_path):
         "service b\n{\ntype=UNLISTED\nport=7003\nsocket_type=stream\nwait=no\nuser=nobody\nserver=/bin/cat\n"
         "flags=NOLIBWRAP\n}\n"
     )
-    ruled = Surroundings(access_rule="/etc/hosts.deny:3", sockctl="/usr/bin/sockctl")
+    ruled = Host(access_rule="/etc/hosts.deny:3", sockctl="/usr/bin/sockctl")
     assert converted(tmp_path / "inetd.conf", ruled).left_out == 1
     result = converted(tmp_path / "xinetd.conf", ruled)
     assert (result.served, result.left_out) == (1, 1)
@@ -166,26 +166,26 @@ def test_rules_of_hosts_access_are_found(tmp_path, imported):
     assert "hosts_access(5), and there are rules (/etc/hosts.deny:3)" in done.stderr
 
 
-# ---- files and folders
+# ---- files and directories
 
 
-def test_folders_and_includes(tmp_path, imported):
+def test_directories_and_includes(tmp_path, imported):
     entry = "service {0}\n{{\ntype = UNLISTED\nport = {1}\nsocket_type = stream\nwait = no\n"
     entry += "user = root\nserver = /bin/cat\n}}\n"
-    folder = tmp_path / "xinetd.d"
-    folder.mkdir()
-    (folder / "two").write_text(entry.format("two", 7002))
-    (folder / "one").write_text(entry.format("one", 7001))
-    (folder / "three.dpkg-dist").write_text(entry.format("three", 7003))
+    directory = tmp_path / "xinetd.d"
+    directory.mkdir()
+    (directory / "two").write_text(entry.format("two", 7002))
+    (directory / "one").write_text(entry.format("one", 7001))
+    (directory / "three.dpkg-dist").write_text(entry.format("three", 7003))
     (tmp_path / "four").write_text(entry.format("four", 7004))
     (tmp_path / "xinetd.conf").write_text(
-        f"defaults\n{{\ninstances = 3\n}}\nincludedir {folder}\n"
+        f"defaults\n{{\ninstances = 3\n}}\nincludedir {directory}\n"
         f"include {tmp_path}/four\ninclude {tmp_path}/xinetd.conf\n"
     )
-    toml, said = imported("xinetd.conf", folder)
+    toml, said = imported("xinetd.conf", directory)
     assert re.findall(r"^service = \"(\w+)\"", toml, re.M) == ["one", "two", "four"]
     assert toml.count("max_instances = 3") == 3
-    assert f"{folder}/three.dpkg-dist:1: passed over" in said
+    assert f"{directory}/three.dpkg-dist:1: passed over" in said
 
 
 def test_a_file_that_is_not_there(tmp_path):

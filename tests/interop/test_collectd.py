@@ -10,8 +10,8 @@ from programs import needs, port_of
 COLLECTD = """
 Hostname "tests"
 FQDNLookup false
-BaseDir "{folder}"
-PIDFile "{folder}/pid"
+BaseDir "{directory}"
+PIDFile "{directory}/pid"
 Interval 0.01
 ReadThreads 1
 WriteThreads 1
@@ -37,7 +37,7 @@ def daemon(serve_example):
 @needs("collectd", "collectd-core")
 def test_collectd(daemon, talk, until, tmp_path):
     sink, latest = daemon.addresses
-    (tmp_path / "collectd.conf").write_text(COLLECTD.format(folder=tmp_path, port=port_of(sink)))
+    (tmp_path / "collectd.conf").write_text(COLLECTD.format(directory=tmp_path, port=port_of(sink)))
     talk("collectd", "-f", "-C", tmp_path / "collectd.conf")
     asking = daemon.connect(latest)
     uptime, at = until(lambda: asking.ask(b"machines.tests.uptime.uptime").split())  # sent once a segment is full

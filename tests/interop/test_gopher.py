@@ -27,17 +27,17 @@ ERROR = b"3There is no such thing here\t\terror.host\t1\r\n.\r\n"
 
 @pytest.fixture
 def root(tmp_path):
-    folder = tmp_path / "root"
-    (folder / "sub").mkdir(parents=True)
-    (folder / "text.txt").write_bytes(b"Gr\xc3\xbc\xc3\x9fe\n.\nbehind the dot\n")
-    (folder / "large.bin").write_bytes(os.urandom(3_000_000))
-    (folder / "huge.bin").touch()
-    os.truncate(folder / "huge.bin", 9_000_000)
-    (folder / ".hidden").write_text("hidden")
-    (folder / "ta\tb").touch()
-    (folder / "sub" / "page.html").write_text("<p>")
-    (folder / "out").symlink_to("/etc")
-    return folder
+    directory = tmp_path / "root"
+    (directory / "sub").mkdir(parents=True)
+    (directory / "text.txt").write_bytes(b"Gr\xc3\xbc\xc3\x9fe\n.\nbehind the dot\n")
+    (directory / "large.bin").write_bytes(os.urandom(3_000_000))
+    (directory / "huge.bin").touch()
+    os.truncate(directory / "huge.bin", 9_000_000)
+    (directory / ".hidden").write_text("hidden")
+    (directory / "ta\tb").touch()
+    (directory / "sub" / "page.html").write_text("<p>")
+    (directory / "out").symlink_to("/etc")
+    return directory
 
 
 @pytest.fixture

@@ -18,14 +18,14 @@ from haproxy_agent import Agent
 """
 CONFIG = """
 global
-    stats socket {folder}/stats level admin
+    stats socket {directory}/stats level admin
 defaults
     mode tcp
     timeout connect 5s
     timeout client 30s
     timeout server 30s
 frontend front
-    bind {folder}/front
+    bind {directory}/front
     default_backend back
 backend back
     balance roundrobin
@@ -45,7 +45,7 @@ def proxy(serve_example, haproxy, tmp_path, until):
     (tmp_path / "two_servers.py").write_text(APP)
     server = serve_example("haproxy_agent:Agent", "two_servers:one", "two_servers:two")
     agent, one, two = (address.removeprefix("tcp://") for address in server.addresses)
-    started = haproxy(CONFIG.format(folder=tmp_path, one=one, two=two, agent_port=port_of(agent)), "back")
+    started = haproxy(CONFIG.format(directory=tmp_path, one=one, two=two, agent_port=port_of(agent)), "back")
     until(lambda: started.status("one") == "UP" and "L7OK" in started.fields("one")["agent_status"])
     yield started
     assert [event for event in server.events if event["level"] == "error"] == []

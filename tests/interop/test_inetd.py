@@ -30,8 +30,8 @@ INETDS = ("xinetd", "openbsd-inetd", "inetutils-inetd")
 
 def program(name, package):
     """Where a program is: unpacked by tests/interop/install, or installed."""
-    folders = [UNPACKED / package / place for place in ("usr/sbin", "usr/bin")]
-    found = shutil.which(name, path=os.pathsep.join(map(str, folders))) or shutil.which(name)
+    directories = [UNPACKED / package / place for place in ("usr/sbin", "usr/bin")]
+    found = shutil.which(name, path=os.pathsep.join(map(str, directories))) or shutil.which(name)
     if found is None:
         pytest.skip(f"package {package} is missing")
     return found
@@ -46,12 +46,12 @@ def free_port(kind=socket.SOCK_STREAM):
 class World:
     """Where sockd is started from: its configuration, its log, the ports."""
 
-    def __init__(self, folder, sockd) -> None:
-        self.folder = folder
+    def __init__(self, directory, sockd) -> None:
+        self.directory = directory
         self.sockd = sockd
         self.ports = {"7007 tcp": free_port(), "7008 tcp": free_port(), "7007 udp": free_port(socket.SOCK_DGRAM)}
-        self.config = folder / "sockd.toml"
-        log = f'log = {{ to = "{folder}/log", format = "json" }}'
+        self.config = directory / "sockd.toml"
+        log = f'log = {{ to = "{directory}/log", format = "json" }}'
         self.config.write_text(f'[daemon]\ninetd_timeout = "1s"\n{log}\n')
 
     @property
@@ -59,7 +59,7 @@ class World:
         return [self.sockd, "-c", str(self.config), "--inetd", "upper"]
 
     def events(self, message):
-        lines = (self.folder / "log").read_text().splitlines() if (self.folder / "log").exists() else []
+        lines = (self.directory / "log").read_text().splitlines() if (self.directory / "log").exists() else []
         return [event for event in map(json.loads, lines) if event["message"] == message]
 
     def inetd_conf(self):

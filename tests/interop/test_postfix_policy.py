@@ -26,10 +26,10 @@ inet_protocols = ipv4
 mynetworks =
 smtpd_peername_lookup = no
 alias_maps =
-queue_directory = {folder}/queue
-data_directory = {folder}/data
-maillog_file = {folder}/log
-maillog_file_prefixes = {folder}
+queue_directory = {directory}/queue
+data_directory = {directory}/data
+maillog_file = {directory}/log
+maillog_file_prefixes = {directory}
 smtpd_recipient_restrictions = reject_unauth_destination, check_policy_service inet:127.0.0.1:{policy_port}
 smtpd_policy_service_retry_delay = 1
 """
@@ -52,9 +52,9 @@ QUEUES = "active bounce corrupt defer deferred flush hold incoming private saved
 class Postfix:
     """A running one, seen by a client of its SMTP port."""
 
-    def __init__(self, port, folder):
+    def __init__(self, port, directory):
         self._port = port
-        self.log = folder / "log"
+        self.log = directory / "log"
 
     def send(self, source, *recipients):
         """Send a mail from an address of this host; returns (code, text) of those recipients that it refuses."""
@@ -71,16 +71,18 @@ def start_postfix(as_root, open_path, until):
     running = []
 
     def start(policy):
-        folder, port = open_path / "postfix", free_port()
-        make_queue(folder)
-        (folder / "main.cf").write_text(MAIN_CF.format(folder=folder, policy_port=port_of(policy)))
-        (folder / "master.cf").write_text(MASTER_CF.format(port=port))
+        directory, port = open_path / "postfix", free_port()
+        make_queue(directory)
+        (directory / "main.cf").write_text(MAIN_CF.format(directory=directory, policy_port=port_of(policy)))
+        (directory / "master.cf").write_text(MASTER_CF.format(port=port))
         for name in ("main.cf", "master.cf"):
-            os.utime(folder / name, (0, 0))  # Postfix waits two seconds for a younger file to settle
+            os.utime(directory / name, (0, 0))  # Postfix waits two seconds for a younger file to settle
         master = path_of("smtpd").replace("smtpd", "master")
-        running.append(subprocess.Popen([master, "-c", folder, "-d"], stdin=subprocess.DEVNULL, start_new_session=True))
+        running.append(
+            subprocess.Popen([master, "-c", directory, "-d"], stdin=subprocess.DEVNULL, start_new_session=True)
+        )
         until(lambda: is_answered(port))
-        return Postfix(port, folder)
+        return Postfix(port, directory)
 
     yield start
     for process in running:
@@ -88,15 +90,15 @@ def start_postfix(as_root, open_path, until):
         process.wait(30)
 
 
-def make_queue(folder):
+def make_queue(directory):
     """Make what `postfix check` would, by its /etc/postfix/postfix-files."""
     for name in ("data", *(f"queue/{name}" for name in QUEUES.split())):
-        (folder / name).mkdir(parents=True)
-        shutil.chown(folder / name, "postfix")
+        (directory / name).mkdir(parents=True)
+        shutil.chown(directory / name, "postfix")
     for name in ("maildrop", "public"):
-        (folder / "queue" / name).mkdir()
-        shutil.chown(folder / "queue" / name, "postfix", "postdrop")
-    (folder / "queue" / "pid").mkdir()
+        (directory / "queue" / name).mkdir()
+        shutil.chown(directory / "queue" / name, "postfix", "postdrop")
+    (directory / "queue" / "pid").mkdir()
 
 
 @postfix

@@ -42,7 +42,7 @@ daemon off;
 master_process off;
 load_module {module};
 error_log stderr;
-pid {folder}/nginx.pid;
+pid {directory}/nginx.pid;
 events {{ }}
 stream {{
     server {{
@@ -112,7 +112,7 @@ def test_haproxy_knows_the_client(serve, start, has_ipv6, version, listen):
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_nginx_knows_the_client(serve, start, tmp_path, version):
     bind = _free()
-    text = NGINX_CONFIG.format(bind=f"127.0.0.1:{bind[1]}", module=NGINX_MODULE, folder=tmp_path)
+    text = NGINX_CONFIG.format(bind=f"127.0.0.1:{bind[1]}", module=NGINX_MODULE, directory=tmp_path)
     start(NGINX, text, bind)
     server = serve(
         config=AS + CONFIG.format(listen="tcp://127.0.0.1:0", to=f"tcp://127.0.0.1:{bind[1]}", version=version)

@@ -54,26 +54,26 @@ def changed(text, changes):
 class House:
     """Two daemons, with HAProxy before them."""
 
-    def __init__(self, folder, packaging, launch):
-        self._folder = folder
+    def __init__(self, directory, packaging, launch):
+        self._directory = directory
         self._launch = launch
         self._packaged = (packaging / "sockd.toml").read_text()
         self.ports = {name: [free_port() for _ in range(3)] for name in SERVERS}
         self.running = {}
         self.upgraded = {}
-        (folder / "app.py").write_text(APP)
+        (directory / "app.py").write_text(APP)
         for name in SERVERS:
             self.start(name)
 
     def _seen(self, name):
-        return self._folder / f"{name}.seen"
+        return self._directory / f"{name}.seen"
 
     def _control(self, name):
-        return self._folder / f"{name}.sock"
+        return self._directory / f"{name}.sock"
 
     def state(self, name):
         """The file of its agent."""
-        return self._folder / f"{name}.state"
+        return self._directory / f"{name}.state"
 
     def start(self, name):
         lines, metrics, agent = self.ports[name]
@@ -87,7 +87,7 @@ class House:
             "app:greet": "app:answer",
             "192.0.2.10": "127.0.0.1",
         }
-        (self._folder / f"{name}.toml").write_text(changed(self._packaged, own))
+        (self._directory / f"{name}.toml").write_text(changed(self._packaged, own))
         environment = {"NAME": name, "SEEN": str(self._seen(name)), "HAPROXY_AGENT_STATE": str(self.state(name))}
         words = ("--foreground", "--log-format", "json", "-c", f"{name}.toml")
         self.running[name] = self._launch(*words, environment=environment).ready()

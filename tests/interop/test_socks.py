@@ -66,23 +66,25 @@ def network(tmp_path_factory):
     """A daemon in a network of its own, and what runs a program beside it."""
     from serving import Server  # the fixtures' own daemon, one for all clients
 
-    folder = tmp_path_factory.mktemp("socks")
-    (folder / "app.py").write_text(APP)
-    (folder / "users").write_text(USERS)
-    (folder / "sockd.toml").write_text(CONFIG % folder)
+    directory = tmp_path_factory.mktemp("socks")
+    (directory / "app.py").write_text(APP)
+    (directory / "users").write_text(USERS)
+    (directory / "sockd.toml").write_text(CONFIG % directory)
     shell = f'ip link set lo up && ip address add {HOST}/32 dev lo && exec "$@"'
     sockd = shutil.which("sockd", path=str(sys.executable).rpartition("/")[0])
     words = ["-rn", "sh", "-c", shell, "sh", sockd, "--foreground", "--log-format", "json", "--user", "root"]
-    server = Server([*words, "-c", "sockd.toml"], folder, executable=shutil.which("unshare"))
+    server = Server([*words, "-c", "sockd.toml"], directory, executable=shutil.which("unshare"))
     try:
         server.ready()
         inside = ["nsenter", "-t", str(server.process.pid), "-U", "-n", "--preserve-credentials"]
 
         def run(*words, input=b"", environment=None):
             where = ["env", *(f"{name}={value}" for name, value in (environment or {}).items())]
-            return subprocess.run([*inside, *where, *words], input=input, capture_output=True, timeout=60, cwd=folder)
+            return subprocess.run(
+                [*inside, *where, *words], input=input, capture_output=True, timeout=60, cwd=directory
+            )
 
-        run.folder = folder
+        run.directory = directory
         run.server = server
         yield run
         server.stop()
@@ -170,7 +172,7 @@ def test_socat(network, address):
     "entry", ["socks4 127.0.0.1 1080", "socks5 127.0.0.1 1080", "socks5 127.0.0.1 1081 alice secret"]
 )
 def test_proxychains(network, entry):
-    conf = network.folder / "proxychains.conf"
+    conf = network.directory / "proxychains.conf"
     conf.write_text(f"strict_chain\nproxy_dns\ntcp_read_time_out 15000\n[ProxyList]\n{entry}\n")
     done = network("proxychains4", "-q", "-f", str(conf), "curl", "-sS", f"http://{HOST}:8080/")
     assert (done.returncode, done.stdout) == (0, b"hello\n")
@@ -180,7 +182,7 @@ def test_proxychains(network, entry):
 @needs("curl", "curl")
 @pytest.mark.parametrize("version", ["4", "5"])
 def test_tsocks(network, version):
-    conf = network.folder / "tsocks.conf"
+    conf = network.directory / "tsocks.conf"
     conf.write_text(f"server = 127.0.0.1\nserver_port = {OPEN}\nserver_type = {version}\n")
     done = network(
         "tsocks", "curl", "-sS", "-m", "20", f"http://{HOST}:8080/", environment={"TSOCKS_CONF_FILE": str(conf)}
@@ -195,7 +197,7 @@ def test_tsocks(network, version):
     [("socks_v4", OPEN, "none"), ("socks_v5", OPEN, "none"), ("socks_v5", LOGIN, "username")],
 )
 def test_socksify(network, protocol, port, method):
-    conf = network.folder / "socks.conf"
+    conf = network.directory / "socks.conf"
     conf.write_text(
         "resolveprotocol: fake\n"
         f"route {{ from: 0.0.0.0/0 to: {HOST}/32 via: 127.0.0.1 port = {port}\n"

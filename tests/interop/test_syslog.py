@@ -15,9 +15,9 @@ WAYS = {
     "tcp, octet count": "--tcp --octet-count -n 127.0.0.1 -P {tcp}",
     "tcp, octet count, BSD": "--tcp --octet-count --rfc3164 -n 127.0.0.1 -P {tcp}",
     "udp": "--udp -n 127.0.0.1 -P {udp}",
-    "unix stream": "-u {folder}/stream",
-    "unix stream, octet count": "--octet-count -u {folder}/stream",
-    "unix datagram": "-u {folder}/datagram",
+    "unix stream": "-u {directory}/stream",
+    "unix stream, octet count": "--octet-count -u {directory}/stream",
+    "unix datagram": "-u {directory}/datagram",
 }
 
 
@@ -27,7 +27,7 @@ def sink(serve_example, tmp_path):
     addresses = ("tcp://127.0.0.1:0", "udp://127.0.0.1:0", f"unix:{tmp_path}/stream", f"unixgram:{tmp_path}/datagram")
     server = serve_example(*[f"{address}={SERVICE}" for address in addresses])
     ports = {address[:3]: port_of(address) for address in server.addresses}
-    server.words = lambda way: ["logger", *WAYS[way].format(folder=tmp_path, **ports).split()]
+    server.words = lambda way: ["logger", *WAYS[way].format(directory=tmp_path, **ports).split()]
     server.kept = (tmp_path / "messages").read_text
     return server
 

@@ -9,10 +9,10 @@ from contextlib import ExitStack
 import pytest
 
 from sockd.net import kernel
-from sockd.net.address import Address
+from sockd.net.address.address import Address
 from sockd.net.kernel import AcceptQueue, accept_queue, dropped_datagrams, time_wait_count, unacknowledged
-from sockd.net.sockets import open_listener
-from sockd.settings import ListenSettings
+from sockd.net.listen.bind import open_listener
+from sockd.settings.listen import ListenSettings
 
 
 @pytest.fixture

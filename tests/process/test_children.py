@@ -16,9 +16,9 @@ import time
 import psutil
 import pytest
 
-from sockd.net.loop import EventLoop
+from sockd.net.loop.loop import EventLoop
 from sockd.process.children import Children
-from sockd.program import Command, Identity
+from sockd.process.program import Identity, SpawnCommand
 
 FILES = resource.getrlimit(resource.RLIMIT_NOFILE)
 
@@ -41,7 +41,7 @@ def null():
 @pytest.fixture
 def command(null):
     def make(*argv, **more):
-        return Command(argv=argv, environment=(), descriptors=(null, null, null), **more)
+        return SpawnCommand(argv=argv, environment=(), descriptors=(null, null, null), **more)
 
     return make
 

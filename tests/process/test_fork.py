@@ -53,10 +53,10 @@ def test_signals_are_noted_from_its_first_moment_on(signals):
 
     def noted(own):
         os.kill(os.getpid(), signal.SIGTERM)
-        came = []
-        own.act({signal.SIGTERM: lambda: came.append(1)})
+        accepted = []
+        own.act({signal.SIGTERM: lambda: accepted.append(1)})
         own.handle()
-        return len(came)
+        return len(accepted)
 
     assert _status_of(noted, signals) == {"exit_code": 1}
     assert signal.getsignal(signal.SIGTERM) == signals._note

@@ -12,10 +12,10 @@ import time
 import pytest
 
 from sockd._sockbuf import ffi, lib
-from sockd.log import timestamp
+from sockd.log.format import timestamp
 
 PACKAGE, LIBRARY = "/lib/python3/site-packages/sockd/", "/lib/python3/"
-LOOP = ["/lib/python3/site-packages/sockd/net/loop.py:200 run_once", "/bin/sockd:8 <module>"]
+LOOP = ["/lib/python3/site-packages/sockd/net/loop/loop.py:200 run_once", "/bin/sockd:8 <module>"]
 IDLE = ["/lib/python3/concurrent/futures/thread.py:81 _worker", "/lib/python3/threading.py:1002 _bootstrap"]
 
 
@@ -68,12 +68,15 @@ def test_an_import_is_named_by_what_is_imported():
 
 
 def test_our_own_handler_on_top_hides_nothing():
-    tick = ["/lib/python3/logging/__init__.py:9 emit", "/lib/python3/site-packages/sockd/process/stall.py:80 _tick"]
+    tick = [
+        "/lib/python3/logging/__init__.py:9 emit",
+        "/lib/python3/site-packages/sockd/process/stall_detector.py:80 _tick",
+    ]
     assert place([*tick, "/x/app.py:3 hang", *LOOP]) == ["/x/app.py:3", "/x/app.py:3 hang"]
 
 
 def test_an_idle_main_thread_leaves_it_to_the_others():
-    pool = ["/x/app.py:9 slow", "/lib/python3/site-packages/sockd/services/pool.py:99 _run"]
+    pool = ["/x/app.py:9 slow", "/lib/python3/site-packages/sockd/net/loop/thread_pool.py:99 _run"]
     own = ["/x/app.py:50 of_its_own", "/lib/python3/threading.py:1002 _bootstrap"]
     assert place(IDLE, own, pool, LOOP)[0] == "/x/app.py:9"  # which sockd has called
     assert place(IDLE, own, LOOP)[0] == "/x/app.py:50"

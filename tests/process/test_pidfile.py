@@ -1,7 +1,7 @@
 """The pid file: one daemon, whatever stands at the path ("Shows" 5, FAQ IV.3).
 
 Seen to fail: with the flock() left out two starts serve; with the kind of the file not looked at a
-FIFO is taken, with its links not counted a hard link; with the sticky bit excusing the last folder it is
+FIFO is taken, with its links not counted a hard link; with the sticky bit excusing the last directory it is
 taken; with unlink() left out the file stays.
 """
 
@@ -23,9 +23,9 @@ OTHER = 65534  # nobody
 
 @pytest.fixture
 def place(tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir(mode=0o755)
-    return folder / "sockd.pid"
+    directory = tmp_path / "run"
+    directory.mkdir(mode=0o755)
+    return directory / "sockd.pid"
 
 
 @pytest.fixture
@@ -109,9 +109,9 @@ def fifo(place, _victim):
     return 71, "a FIFO"
 
 
-def folder(place, _victim):
+def directory(place, _victim):
     place.mkdir()
-    return 71, "a folder"
+    return 71, "a directory"
 
 
 def device(place, _victim):
@@ -135,7 +135,7 @@ def writable(place, _victim):
     return 77, "others can write it (mode 666)"
 
 
-@pytest.mark.parametrize("attack", [link, dangling, hard_link, fifo, folder, device, foreign, writable])
+@pytest.mark.parametrize("attack", [link, dangling, hard_link, fifo, directory, device, foreign, writable])
 def test_what_is_no_file_of_ours_is_refused_and_left(start, place, attack, tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("precious\n")
@@ -150,24 +150,24 @@ def test_what_is_no_file_of_ours_is_refused_and_left(start, place, attack, tmp_p
 @pytest.mark.parametrize(
     ("mode", "said"), [(0o1777, "mode 1777"), (0o777, "mode 777"), (0o775, "mode 775"), (0o757, "mode 757")]
 )
-def test_a_folder_open_to_others_is_refused(start, place, mode, said):
+def test_a_directory_open_to_others_is_refused(start, place, mode, said):
     place.parent.chmod(mode)
     refused(start(), 77, str(place.parent), "can be written by others", said)
     assert not place.exists()
 
 
-def test_a_folder_on_the_way_that_is_open_is_refused(start, place):
-    """Whoever can rename a folder can put another one there."""
+def test_a_directory_on_the_way_that_is_open_is_refused(start, place):
+    """Whoever can rename a directory can put another one there."""
     place.parent.parent.chmod(0o777)
     refused(start(), 77, str(place.parent.parent), "can be written by others")
 
 
-def test_a_folder_of_another_user_is_refused(start, place, as_root):
+def test_a_directory_of_another_user_is_refused(start, place, as_root):
     os.chown(place.parent, OTHER, OTHER)
     refused(start(), 77, f"belongs to uid {OTHER}")
 
 
-def test_a_link_that_leads_to_a_foreign_folder_is_refused(start, place, as_root, tmp_path):
+def test_a_link_that_leads_to_a_foreign_directory_is_refused(start, place, as_root, tmp_path):
     target = tmp_path / "theirs"
     target.mkdir()
     os.chown(target, OTHER, OTHER)
@@ -177,9 +177,9 @@ def test_a_link_that_leads_to_a_foreign_folder_is_refused(start, place, as_root,
     assert not list(target.iterdir())
 
 
-def test_a_folder_that_is_not_there_is_told_with_the_remedy(start, place):
+def test_a_directory_that_is_not_there_is_told_with_the_remedy(start, place):
     place.parent.rmdir()
-    refused(start(), 71, "its folder is not there", f"install -d -m 755 {place.parent}")
+    refused(start(), 71, "its directory is not there", f"install -d -m 755 {place.parent}")
 
 
 def test_one_that_was_replaced_is_not_removed(start, place):

@@ -176,7 +176,7 @@ def test_the_greedy_client_would_have_been_answered(background, free_port):
         ('user = "4294967295"\ngroup = "nogroup"', 78, "is no user of this host"),
         ('user = "nobody"\ngroup = "root"', 78, "is root's group"),
         ('user = "nobody"\nchroot = "/no/where"', 78, 'daemon.chroot: "/no/where" is not there; make one: install -d'),
-        ('user = "nobody"\nchroot = "/etc/passwd"', 78, 'daemon.chroot: "/etc/passwd" is no folder'),
+        ('user = "nobody"\nchroot = "/etc/passwd"', 78, 'daemon.chroot: "/etc/passwd" is no directory'),
     ],
 )
 def test_who_cannot_serve_is_named_with_the_remedy(background, daemon, code, said):
@@ -220,7 +220,7 @@ def test_root_may_try_in_the_foreground(tmp_path, sockd_script):
     [
         (("daemon", None, None), 'daemon.user: "daemon": only root can become another; this process is uid 65534'),
         (("nobody", "daemon", None), 'daemon.group: "daemon": only root can become another'),
-        (("nobody", None, "/"), 'daemon.chroot: "/": only root can change its root folder'),
+        (("nobody", None, "/"), 'daemon.chroot: "/": only root can change its root directory'),
     ],
 )
 def test_who_is_not_root_cannot_become_another(words, said):
@@ -263,7 +263,7 @@ ACCOUNT = privileges.Account("someone", 1000, 1001, (1001, 1002))
 
 
 def dropping(kernel, account=ACCOUNT, chroot="/var/empty"):
-    return privileges.drop(privileges.Prepared(privileges.Wanted(account, chroot), -1), kernel)
+    return privileges.drop(privileges.PreparedDrop(privileges.Wanted(account, chroot), -1), kernel)
 
 
 def test_the_order():

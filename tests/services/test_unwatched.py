@@ -17,14 +17,14 @@ import time
 
 import pytest
 
-from sockd.net.loop import EventLoop
-from sockd.net.pump import Pairs
-from sockd.net.socket_address import SocketAddress
-from sockd.services.relay.server import Relay
-from sockd.services.socks.server import Server
+from sockd.net.address.sockaddr import SocketAddress
+from sockd.net.loop.loop import EventLoop
+from sockd.net.relay.relay_table import RelayTable
+from sockd.services.relay.server import RelayService
+from sockd.services.socks.server import SocksService
 from sockd.services.socks.users import Scrypt, UsersFile
-from sockd.settings_relay import RelaySettings
-from sockd.settings_socks import SocksSettings
+from sockd.settings.relay import RelaySettings
+from sockd.settings.socks import SocksSettings
 
 LIMIT_S = 30
 HIGH = 40
@@ -66,16 +66,18 @@ class House:
         self.target.setblocking(False)
         self.name = self.target.getsockname()
         self.ends = 0
-        self.loop.one_of(Pairs)
+        self.loop.one_of(RelayTable)
         users = tmp_path / "users"
         users.write_text(f"alice:{Scrypt(4, 8, 1, CHEAP.salt, CHEAP.of(b'secret'))}\n")
         users.chmod(0o600)
         settings = SocksSettings(allow=("loopback",), users=str(users))
         self.file = UsersFile(str(users), "proxy")
-        self.socks = Server("proxy", SocksSettings(allow=("loopback",)), self.loop, names=lambda name: ["127.0.0.1"])
-        self.closed = Server("closed", settings, self.loop, file=self.file)
+        self.socks = SocksService(
+            "proxy", SocksSettings(allow=("loopback",)), self.loop, names=lambda name: ["127.0.0.1"]
+        )
+        self.closed = SocksService("closed", settings, self.loop, file=self.file)
         to = "tcp://{}:{}".format(*self.name)
-        self.relay = Relay("relay", RelaySettings(to=(to,)), self.loop, idle_timeout=LIMIT_S)
+        self.relay = RelayService("relay", RelaySettings(to=(to,)), self.loop, idle_timeout=LIMIT_S)
 
     def close(self):
         for service in (self.socks, self.closed, self.relay):
@@ -130,7 +132,9 @@ class House:
 
 @pytest.fixture
 def house(tmp_path, monkeypatch):
-    monkeypatch.setattr("sockd.net.dialer._is_connected", lambda sock: False)  # as to other hosts: it is waited for
+    monkeypatch.setattr(
+        "sockd.net.connect.dialer._is_connected", lambda sock: False
+    )  # as to other hosts: it is waited for
     one = House(tmp_path)
     yield one
     one.close()
@@ -197,7 +201,7 @@ def test_through_a_socks_server(house):
     """A relay whose targets are reached through another's SOCKS server, which answers as far as it is asked."""
     with socket.create_server(("127.0.0.1", 0)) as via:
         to, way = "tcp://{}:{}".format(*house.name), "socks5://{}:{}".format(*via.getsockname())
-        relay = Relay("relay", RelaySettings(to=(to,), via=way), house.loop, idle_timeout=LIMIT_S)
+        relay = RelayService("relay", RelaySettings(to=(to,), via=way), house.loop, idle_timeout=LIMIT_S)
         via.setblocking(False)
 
         def answer_for_it():
@@ -245,7 +249,7 @@ proxy_protocol = {{ from = ["127.0.0.1"] }}
 address = "tcp://127.0.0.1:0"
 service = "front"
 [service.login]
-socks = {{ users = "{folder}/users", allow = ["loopback"] }}
+socks = {{ users = "{directory}/users", allow = ["loopback"] }}
 [service.proxied]
 builtin = "upper"
 [service.front]
@@ -259,7 +263,7 @@ def test_a_daemon_out_of_watches_goes_on(daemon, inject, tmp_path, multiplexer):
         pytest.skip(f"{multiplexer} has no watches")
     (tmp_path / "users").write_text(f"alice:{Scrypt(4, 8, 1, CHEAP.salt, CHEAP.of(b'secret'))}\n")
     (tmp_path / "users").chmod(0o600)
-    one = daemon(toml=SERVED.format(folder=tmp_path))
+    one = daemon(toml=SERVED.format(directory=tmp_path))
     ports = [int(line["address"].rpartition(":")[2]) for line in one.logged("listening")]
     login = LOGIN + request(("127.0.0.1", ports[0])) + b"abc\n"
     said = {ports[1]: (login, b"ABC\n"), ports[2]: (b"PROXY UNKNOWN\r\nabc\n", b"ABC\n"), ports[3]: (b"x", b"")}

@@ -26,7 +26,7 @@ from watching import WITHIN_S, _until
 MARK = "SOCKD_TEST_MARK"
 START_S = 30
 PYTESTS = ("pytest-", "popen-gw")
-"""How the folders begin that pytest and pytest-xdist make above tmp_path, of mode 0700."""
+"""How the directories begin that pytest and pytest-xdist make above tmp_path, of mode 0700."""
 USER = 'user = "root"' if os.geteuid() == 0 else ""
 
 
@@ -71,7 +71,7 @@ class Started:
     @property
     def pid(self) -> int:
         """The daemon; there must be exactly one process, besides those that keep files for it."""
-        (one,) = (one for one in processes_marked(self.mark) if one.name() not in ("sockd-pidfile", "sockd-folders"))
+        (one,) = (one for one in processes_marked(self.mark) if one.name() not in ("sockd-pidfile", "sockd-files"))
         return one.pid
 
     @property
@@ -134,7 +134,7 @@ def background(tmp_path, sockd_script):
         wait: False to return while the command still runs.
         environment, options: for the process.
     """
-    folders = itertools.count()
+    directories = itertools.count()
     started: list[Started] = []
     shared = tmp_path / "shared"  # where a daemon that has dropped rights can still look
     shared.mkdir(mode=0o755)
@@ -152,19 +152,19 @@ def background(tmp_path, sockd_script):
         environment=None,
         **options,
     ) -> Started:
-        folder = shared / f"background{next(folders)}"
-        folder.mkdir()
-        log, mark = folder / "log", uuid.uuid4().hex
+        directory = shared / f"background{next(directories)}"
+        directory.mkdir()
+        log, mark = directory / "log", uuid.uuid4().hex
         if not re.search("^user =", daemon, re.M):
             daemon += "\n" + USER
         rest = toml or f'[[listen]]\naddress = "{listen}"\nservice = "{service}"\n'
         own = "" if re.search("^log =", daemon, re.M) else f'log = {{ to = "{log}", format = "json" }}'
-        (folder / "sockd.toml").write_text(f"[daemon]\n{daemon}\n{own}\n{rest}")
+        (directory / "sockd.toml").write_text(f"[daemon]\n{daemon}\n{own}\n{rest}")
         if app:
-            (folder / "app.py").write_text(app)
+            (directory / "app.py").write_text(app)
         process = subprocess.Popen(
             [*prefix, sockd_script, "-c", "sockd.toml", *words],
-            cwd=folder,
+            cwd=directory,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", MARK: mark, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -195,22 +195,22 @@ def as_root():
 
 @pytest.fixture
 def open_path(tmp_path):
-    """Let another user walk down to tmp_path, whose upper folders pytest makes for us alone."""
+    """Let another user walk down to tmp_path, whose upper directories pytest makes for us alone."""
     with ExitStack() as stack:
-        for folder in (tmp_path, *tmp_path.parents):
-            mode = folder.stat().st_mode & 0o7777
-            if folder.name.startswith(PYTESTS):
-                stack.enter_context(_opened_with_others(folder))
-            elif not mode & 0o001 and folder.stat().st_uid == os.geteuid():
-                folder.chmod(mode | 0o011)
-                stack.callback(folder.chmod, mode)
+        for directory in (tmp_path, *tmp_path.parents):
+            mode = directory.stat().st_mode & 0o7777
+            if directory.name.startswith(PYTESTS):
+                stack.enter_context(_opened_with_others(directory))
+            elif not mode & 0o001 and directory.stat().st_uid == os.geteuid():
+                directory.chmod(mode | 0o011)
+                stack.callback(directory.chmod, mode)
         yield tmp_path
 
 
 @contextmanager
-def _opened_with_others(folder):
-    """Have a folder of pytest's open, which tests that run side by side share: the last one closes it again."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _opened_with_others(directory):
+    """Have a directory of pytest's open, which tests that run side by side share: the last one closes it again."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH)
         os.fchmod(fd, 0o711)

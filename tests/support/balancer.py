@@ -16,18 +16,18 @@ class HAProxy:
     """A running one, asked by its Unix sockets: `stats`, and `front` where its configuration has that.
 
     Args:
-        folder: that the two are in.
+        directory: that the two are in.
         backend: whose servers are asked about.
     """
 
-    def __init__(self, folder, backend):
-        self._folder = folder
+    def __init__(self, directory, backend):
+        self._directory = directory
         self._backend = backend
 
     def _ask(self, name, words):
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(10)
-            sock.connect(str(self._folder / name))
+            sock.connect(str(self._directory / name))
             sock.sendall(words + b"\n")
             sock.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: sock.recv(65536), b"")).decode()

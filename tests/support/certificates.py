@@ -20,9 +20,9 @@ class Certificate(NamedTuple):
 
 
 def make(
-    folder: Path, name: str, *, issuer: Certificate | None = None, days: int = 30, ca: bool = False
+    directory: Path, name: str, *, issuer: Certificate | None = None, days: int = 30, ca: bool = False
 ) -> Certificate:
-    made = Certificate(folder / f"{name}.pem", folder / f"{name}.key")
+    made = Certificate(directory / f"{name}.pem", directory / f"{name}.key")
     new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     new += ["-keyout", made.key, "-out", made.path, "-days", str(days), "-subj", f"/CN={name}"]
     new += ["-addext", f"subjectAltName=DNS:{name},IP:127.0.0.1,IP:::1"]
@@ -40,17 +40,17 @@ def certificates(tmp_path_factory):
     """One authority, a server's certificate, another name's and a client's."""
     if shutil.which("openssl") is None:
         pytest.skip("package openssl is missing")
-    folder = tmp_path_factory.mktemp("certificates")
-    authority = make(folder, "authority", ca=True)
+    directory = tmp_path_factory.mktemp("certificates")
+    authority = make(directory, "authority", ca=True)
 
     class Made:
         ca = authority.path
-        server = make(folder, "localhost", issuer=authority)
-        other = make(folder, "other.example", issuer=authority)
-        client = make(folder, "alice.example", issuer=authority)
+        server = make(directory, "localhost", issuer=authority)
+        other = make(directory, "other.example", issuer=authority)
+        client = make(directory, "alice.example", issuer=authority)
 
         @staticmethod
-        def new(name="localhost", where=folder, **more):
+        def new(name="localhost", where=directory, **more):
             return make(where, name, issuer=authority, **more)
 
     return Made

@@ -11,20 +11,20 @@ SOCKCTL = Path(sys.executable).with_name("sockctl")
 
 
 class Sockctl:
-    """Calls sockctl in a folder, with the control socket that lies there."""
+    """Calls sockctl in a directory, with the control socket that lies there."""
 
-    def __init__(self, folder):
-        self.folder = folder
-        self.path = folder / "control.sock"
+    def __init__(self, directory):
+        self.directory = directory
+        self.path = directory / "control.sock"
 
     def run(self, verb, *words):
         command = [SOCKCTL, verb, "--control", self.path, *map(str, words)]
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=30)
+        return subprocess.run(command, cwd=self.directory, capture_output=True, text=True, timeout=30)
 
     def talk(self, verb, *words, said):
         """Call it with something on its standard input, and without the control socket."""
         command = [SOCKCTL, verb, *map(str, words)]
-        return subprocess.run(command, cwd=self.folder, input=said, capture_output=True, text=True, timeout=30)
+        return subprocess.run(command, cwd=self.directory, input=said, capture_output=True, text=True, timeout=30)
 
     def say(self, verb, *words):
         """Its standard output, for people; it must succeed."""

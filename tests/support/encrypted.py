@@ -99,8 +99,8 @@ class Encrypted(Plain):
 
     def read(self) -> bytes:
         self._decrypt()
-        while not self._read and not self.was_notified and (came := self.sock.recv(PIECE)):
-            self._incoming.write(came)
+        while not self._read and not self.was_notified and (accepted := self.sock.recv(PIECE)):
+            self._incoming.write(accepted)
             self._decrypt()
         piece, self._read = self._read, b""
         return piece

@@ -35,7 +35,7 @@ class Machine:
     """A booted systemd.
 
     Attributes:
-        root: its root folder, seen from outside; what is written there is there.
+        root: its root directory, seen from outside; what is written there is there.
     """
 
     def __init__(self, process: subprocess.Popen, console: Path) -> None:
@@ -118,7 +118,7 @@ def _is_systemd(pid: str) -> bool:
 
 
 def install(upper: Path) -> None:
-    """Put into a root folder what the wheel, its dependencies and the packaging install."""
+    """Put into a root directory what the wheel, its dependencies and the packaging install."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     packages = upper / VENV.relative_to("/") / "lib" / version / "site-packages"
     packages.mkdir(parents=True)
@@ -133,7 +133,7 @@ def install(upper: Path) -> None:
     (commands.parent / "pyvenv.cfg").write_text(f"home = {PYTHON / 'bin'}\n")
     scripts = upper / "usr/local/bin"
     scripts.mkdir(parents=True)
-    for name, module in (("sockd", "sockd.start"), ("sockctl", "sockd.ctl")):
+    for name, module in (("sockd", "sockd.cli.start"), ("sockctl", "sockd.cli.sockctl")):
         (scripts / name).write_text(SCRIPT.format(python=VENV / "bin/python", module=module))
         (scripts / name).chmod(0o755)
     library = upper / "usr/local/lib"
@@ -174,8 +174,8 @@ def machine(tmp_path_factory):
 
         mount("-t", "tmpfs", "-o", "size=1g", "tmpfs", on=room)
         upper, work, root = room / "upper", room / "work", room / "root"
-        for folder in (upper, work, root):
-            folder.mkdir()
+        for directory in (upper, work, root):
+            directory.mkdir()
         install(upper)
         mount("-t", "overlay", "overlay", "-o", f"lowerdir=/,upperdir={upper},workdir={work}", on=root)
         console = room / "console"

@@ -70,8 +70,8 @@ class Receiver:
             return [message for message in self.messages if message.get(key) == value]
 
         with self._news:
-            came = self._news.wait_for(lambda: len(found()) >= count, LIMIT_S)
-        assert came, f"no {key}={value} came, but {self.messages}"
+            accepted = self._news.wait_for(lambda: len(found()) >= count, LIMIT_S)
+        assert accepted, f"no {key}={value} came, but {self.messages}"
         return found()[count - 1]
 
     def close(self) -> None:

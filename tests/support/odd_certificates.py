@@ -75,19 +75,19 @@ class Authority:
     """Signs whatever it is given.
 
     Args:
-        folder: of its files.
+        directory: of its files.
 
     Attributes:
         ca: its certificate.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.ca, self._key = folder / "odd-ca.pem", folder / "odd-ca.key"
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.ca, self._key = directory / "odd-ca.pem", directory / "odd-ca.key"
         new = ["openssl", "req", "-x509", "-newkey", "ec", *EC, "-nodes", "-days", "30", "-subj", "/CN=odd authority"]
         new += ["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign"]
         _run(*new, "-keyout", self._key, "-out", self.ca)
-        self._own = folder / "odd.key"
+        self._own = directory / "odd.key"
         _run("openssl", "genpkey", "-algorithm", "EC", *EC, "-out", self._own)
         self._public = _run("openssl", "pkey", "-in", self._own, "-pubout", "-outform", "DER")
 
@@ -106,10 +106,10 @@ class Authority:
             self._public,
             *((tlv(0xA3, sequence(*also)),) if also else ()),
         )
-        signed = self._folder / "to-be-signed"
+        signed = self._directory / "to-be-signed"
         signed.write_bytes(body)
         signature = _run("openssl", "dgst", "-sha256", "-sign", self._key, signed)
-        path = self._folder / f"odd{sum(1 for _ in self._folder.iterdir())}.pem"
+        path = self._directory / f"odd{sum(1 for _ in self._directory.iterdir())}.pem"
         path.write_text(ssl.DER_cert_to_PEM_cert(sequence(body, algorithm, tlv(0x03, b"\0", signature))))
         return Issued(path, self._own)
 

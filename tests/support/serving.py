@@ -137,13 +137,13 @@ class Client:
 class Server:
     """A `sockd` process and everything it says."""
 
-    def __init__(self, words, folder, environment=None, **options):
+    def __init__(self, words, directory, environment=None, **options):
         stay = () if "executable" in options else STAY_ROOT  # another program's words are its own
         command = [shutil.which("sockd", path=os.path.dirname(sys.executable)), *stay, *map(str, words)]
         assert command[0], "sockd is not installed beside this Python"
         self.process = subprocess.Popen(
             command,
-            cwd=folder,
+            cwd=directory,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -328,21 +328,21 @@ def has_ipv6():
 @pytest.fixture(scope="session", params=MULTIPLEXERS)
 def shared(request, tmp_path_factory, has_ipv6):
     """One daemon for each multiplexer, with every service on every family."""
-    folder = tmp_path_factory.mktemp(request.param)
-    shutil.copy(APP, folder / "app.py")
+    directory = tmp_path_factory.mktemp(request.param)
+    shutil.copy(APP, directory / "app.py")
     config = [f'[daemon]\nmultiplexer = "{request.param}"\n']
     for name, table in SERVICES.items():
         tcp6 = '"tcp://[::1]:0", ' if has_ipv6 else ""
-        addresses = f'["tcp://127.0.0.1:0", {tcp6}"unix:{folder}/{name}"]'
+        addresses = f'["tcp://127.0.0.1:0", {tcp6}"unix:{directory}/{name}"]'
         config.append(f'[[listen]]\naddresses = {addresses}\nservice = "{name}"\n')
         if name in DATAGRAMS:
             udp6 = tcp6.replace("tcp", "udp")
-            addresses = f'["udp://127.0.0.1:0", {udp6}"unixgram:{folder}/{name}.dgram"]'
+            addresses = f'["udp://127.0.0.1:0", {udp6}"unixgram:{directory}/{name}.dgram"]'
             config.append(f'[[listen]]\naddresses = {addresses}\nservice = "{name}"\n')
         linger = "" if "linger" in table else 'linger_timeout = "60s"\n'
         config.append(f"[service.{name}]\n{table}\n{linger}")
-    (folder / "sockd.toml").write_text("\n".join(config))
-    server = Server(["-f", "--log-format", "json", "-c", "sockd.toml"], folder)
+    (directory / "sockd.toml").write_text("\n".join(config))
+    server = Server(["-f", "--log-format", "json", "-c", "sockd.toml"], directory)
     try:
         server.ready()
         server.multiplexer = request.param
@@ -383,8 +383,8 @@ def asking(client):
 class Fifo:
     """Holds the daemon's loop still: app.py's `hold` reads from it until release()."""
 
-    def __init__(self, folder):
-        name = folder / "fifo"
+    def __init__(self, directory):
+        name = directory / "fifo"
         os.mkfifo(name)
         self.path = os.fsencode(name)
         self._fd = -1

@@ -69,12 +69,12 @@ class Daemon:
     Attributes:
         lines: every log line so far, as dicts, in order; only ever appended to.
         other: lines of standard error that are no log lines.
-        folder: where it runs, with app.py and sockd.toml.
+        directory: where it runs, with app.py and sockd.toml.
         process: the Popen object; its standard output is at `printed`.
     """
 
-    def __init__(self, command, folder, *, listeners, environment, before) -> None:
-        self.folder = folder
+    def __init__(self, command, directory, *, listeners, environment, before) -> None:
+        self.directory = directory
         self.lines: list[dict] = []
         self.other: list[str] = []
         self.printed: list[str] = []
@@ -83,7 +83,7 @@ class Daemon:
         self._clients = ExitStack()
         self.process = subprocess.Popen(
             command,
-            cwd=folder,
+            cwd=directory,
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -288,7 +288,7 @@ def daemon(tmp_path, sockd_script, multiplexer):
         may_die: whether the test itself ends it, or it may fail.
     """
     default_multiplexer = multiplexer
-    folders = itertools.count()
+    directories = itertools.count()
     with ExitStack() as stack:
 
         def start(
@@ -303,14 +303,14 @@ def daemon(tmp_path, sockd_script, multiplexer):
             environment=None,
             may_die: bool = False,
         ) -> Daemon:
-            folder = tmp_path / f"daemon{next(folders)}"
-            folder.mkdir()
+            directory = tmp_path / f"daemon{next(directories)}"
+            directory.mkdir()
             command = [*prefix, sockd_script, *STAY_ROOT, "--foreground", "--log-format", "json"]
             command += ["--multiplexer", multiplexer or default_multiplexer]
             if app:
-                (folder / "app.py").write_text(app)
+                (directory / "app.py").write_text(app)
             if toml:
-                (folder / "sockd.toml").write_text(toml)
+                (directory / "sockd.toml").write_text(toml)
                 command += ["--config", "sockd.toml"]
             for one in listen:
                 command += ["--listen", one]
@@ -323,7 +323,7 @@ def daemon(tmp_path, sockd_script, multiplexer):
                 if descriptors is not None:
                     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
-            one = Daemon(command, folder, listeners=listeners, environment=environment or {}, before=limit)
+            one = Daemon(command, directory, listeners=listeners, environment=environment or {}, before=limit)
             stack.callback(_end, one, may_die)
             return one
 

@@ -166,7 +166,7 @@ KINDS = ["act", "with_connection", "batch", "blocking", "blocking_batch", "Proto
 
 @pytest.fixture
 def app(launch, tmp_path):
-    """The folder of the daemon, with the handlers; launch() puts the other tests' there first."""
+    """The directory of the daemon, with the handlers; launch() puts the other tests' there first."""
     (tmp_path / "borders.py").write_text(APP)
     return tmp_path
 
@@ -361,7 +361,7 @@ relay = {{ to = ["{plain}"] }}
 [service.introduced]
 relay = {{ to = ["{introduced}"], proxy_header = "v2" }}
 [service.socks]
-socks = {{ users = "{folder}/users" }}
+socks = {{ users = "{directory}/users" }}
 """
 
 
@@ -397,7 +397,7 @@ def test_a_unix_client_of_any_name_is_served_by_every_service(serve, app, unix_c
     (tmp_path / "users").chmod(0o600)
     names = ["upper", "borders:with_connection", "borders:coroutine", "program", "relay", "introduced", "socks"]
     config = UNIX_SERVICES.format(
-        plain=plain, introduced=introduced, folder=tmp_path, as_root='user = "root"' if os.geteuid() == 0 else ""
+        plain=plain, introduced=introduced, directory=tmp_path, as_root='user = "root"' if os.geteuid() == 0 else ""
     )
     for number, name in enumerate([*names, "tls", "proxied"]):
         more = (

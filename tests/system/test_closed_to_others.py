@@ -172,7 +172,7 @@ def test_a_keeper_writes_the_pid_of_who_asks_and_nothing_else(tmp_path):
     assert path.read_text() == ""
 
 
-FOLDERS = """
+DIRECTORYS = """
 import json, os, stat
 
 def probe(line):
@@ -187,12 +187,12 @@ def probe(line):
 """
 
 
-def test_no_descriptor_of_a_folder_leads_out_of_a_chroot(launch, open_path):
+def test_no_descriptor_of_a_directory_leads_out_of_a_chroot(launch, open_path):
     """And yet the configuration is read again, the log opened anew, and the users read."""
     (open_path / "empty").mkdir()
     (open_path / "var").mkdir()
     os.chown(open_path / "var", 65534, pwd.getpwuid(65534).pw_gid)
-    (open_path / "app.py").write_text(FOLDERS)
+    (open_path / "app.py").write_text(DIRECTORYS)
     (open_path / "users").write_text(f"alice:{hash_password(b'secret')}\n")
     (open_path / "users").chmod(0o644)
     log, users = open_path / "var/log", open_path / "users"

@@ -81,10 +81,10 @@ def test_who_blocks_it_is_named(serve):
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
     first, second = server.having("ended before it was done")
-    assert (first["peer"], first["unframed"], first["service"]) == (unfinished.name, 10, "app:act")
+    assert (first["peer"], first["input_pending_bytes"], first["service"]) == (unfinished.name, 10, "app:act")
     assert "the end of its frame" in first["why"]
     assert second["peer"] == deaf.name
-    assert second["unsent"] > 1 << 20
+    assert second["output_pending_bytes"] > 1 << 20
     assert "until its output is taken" in second["why"]
     with pytest.raises(ConnectionResetError):  # half an answer does not look like a whole one
         deaf.to_end()

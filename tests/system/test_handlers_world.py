@@ -28,9 +28,9 @@ ENDS = {
 WORKERS = "[daemon]\nworkers = 2\n"
 
 
-def write(folder, app, toml=LISTEN):
-    (folder / "app.py").write_text(app)
-    (folder / "sockd.toml").write_text(toml)
+def write(directory, app, toml=LISTEN):
+    (directory / "app.py").write_text(app)
+    (directory / "sockd.toml").write_text(toml)
 
 
 # ---- it ends the program
@@ -59,12 +59,12 @@ def test_it_is_refused_in_the_background(background, how):
 @pytest.mark.parametrize("top", ["", WORKERS])
 def test_a_reload_of_it_leaves_all_as_it_is(daemon, how, top):
     one = daemon(toml=top + LISTEN, app=ANSWER)
-    (one.folder / "app.py").write_text(ENDS[how] + ANSWER)
+    (one.directory / "app.py").write_text(ENDS[how] + ANSWER)
     one.process.send_signal(signal.SIGHUP)
     told = one.wait_for("configuration is wrong, going on with the old one")
     assert "app.py:" in told["error"]
     assert one.ask(b"still\n") == b"STILL\n"
-    (one.folder / "app.py").write_text(ANSWER.replace("upper", "title"))
+    (one.directory / "app.py").write_text(ANSWER.replace("upper", "title"))
     one.process.send_signal(signal.SIGHUP)
     one.wait_for("reloaded")
     assert one.ask(b"anew\n") == b"Anew\n"
@@ -142,7 +142,7 @@ def test_a_second_term_is_ours_as_well(daemon):
     one.process.send_signal(signal.SIGHUP)
     one.wait_for("reloaded")
     one.connect().sendall(b"x\n")
-    _until((one.folder / "in").exists)
+    _until((one.directory / "in").exists)
     assert one.stop(signal.SIGINT, within=3) == -signal.SIGINT
     assert one.logged("ended by force")
 

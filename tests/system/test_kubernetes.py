@@ -55,19 +55,19 @@ def test_the_times_fit():
 
 @pytest.fixture
 def mounted(tmp_path):
-    """Lay the ConfigMap into a folder as a kubelet does, anew with other data, all at once."""
-    folder = tmp_path / "etc"
-    folder.mkdir()
+    """Lay the ConfigMap into a directory as a kubelet does, anew with other data, all at once."""
+    directory = tmp_path / "etc"
+    directory.mkdir()
 
     def lay(number, data):
-        (folder / f"..{number}").mkdir()
+        (directory / f"..{number}").mkdir()
         for name, text in data.items():
-            (folder / f"..{number}" / name).write_text(text)
-            if not (folder / name).is_symlink():
-                (folder / name).symlink_to(f"..data/{name}")
-        (folder / "..next").symlink_to(f"..{number}")
-        os.replace(folder / "..next", folder / "..data")
-        return folder
+            (directory / f"..{number}" / name).write_text(text)
+            if not (directory / name).is_symlink():
+                (directory / name).symlink_to(f"..data/{name}")
+        (directory / "..next").symlink_to(f"..{number}")
+        os.replace(directory / "..next", directory / "..data")
+        return directory
 
     return lay
 
@@ -86,11 +86,11 @@ def data(tmp_path):
 
 @pytest.fixture
 def pod(mounted, data):
-    folder = mounted(1, data)
+    directory = mounted(1, data)
     program, *words = CONTAINER["command"]
     assert program == "sockd"
-    words = [word.replace(CONTAINER["workingDir"], str(folder)) for word in words]
-    server = Server(words, folder)
+    words = [word.replace(CONTAINER["workingDir"], str(directory)) for word in words]
+    server = Server(words, directory)
     try:
         server.ready()
         server.lines, server.metrics = server.addresses

@@ -18,7 +18,7 @@ from serving import Client
 
 EVERY = bytes(range(256))
 PATH_BYTES = 90
-"""What sun_path leaves beside the folder's own name (unix(7))."""
+"""What sun_path leaves beside the directory's own name (unix(7))."""
 HANDLER = """
 def fail(frame):
     raise ValueError(bytes(frame).decode("latin-1"))

@@ -85,7 +85,7 @@ def test_what_is_counted(house, tmp_path):
     assert of(numbers, "sockd_handler_seconds_bucket", service="app:upper", le="+Inf") == 1
     assert of(numbers, "sockd_loop_turn_seconds_count") > of(before, "sockd_loop_turn_seconds_count") > 0
     address = server.addresses[1]
-    assert of(numbers, "sockd_listener_came_total", service="upper", address=address) == 1
+    assert of(numbers, "sockd_listener_accepted_total", service="upper", address=address) == 1
     assert of(numbers, "sockd_accept_queue_connections", service="upper", address=address) == 0
     assert of(numbers, "sockd_accept_queue_overflows_total", service="upper", address=address) == 0
     place = {"service": "echo", "address": server.addresses[4]}

@@ -1,7 +1,7 @@
-"""Folders, files and sockets that are replaced under a daemon: found again at a reload, or told.
+"""Directories, files and sockets that are replaced under a daemon: found again at a reload, or told.
 
-Seen to fail: with the folder resolved at the start the old release is served on; with a descriptor alone the moved
-folder's configuration and log go on in silence; with a listener kept whose path is gone, clients find nobody.
+Seen to fail: with the directory resolved at the start the old release is served on; with a descriptor alone the moved
+directory's configuration and log go on in silence; with a listener kept whose path is gone, clients find nobody.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ LISTEN = '[[listen]]\naddress = "{}"\nservice = "app:answer"\n'
 APP = "def answer(line):\n    return b'{} ' + line\n"
 
 
-def release(folder, name, address="tcp://127.0.0.1:0", top=""):
-    folder.mkdir(exist_ok=True)
-    (folder / "app.py").write_text(APP.format(name))
-    (folder / "sockd.toml").write_text(top + LISTEN.format(address))
+def release(directory, name, address="tcp://127.0.0.1:0", top=""):
+    directory.mkdir(exist_ok=True)
+    (directory / "app.py").write_text(APP.format(name))
+    (directory / "sockd.toml").write_text(top + LISTEN.format(address))
 
 
 @pytest.fixture
@@ -93,10 +93,10 @@ def ask(path):
         return sock.recv(100)
 
 
-# ---- folders
+# ---- directories
 
 
-def test_a_folder_that_was_made_anew_is_read(daemon, tmp_path):
+def test_a_directory_that_was_made_anew_is_read(daemon, tmp_path):
     etc = tmp_path / "etc"
     release(etc, "old")
     one = daemon(arguments=["-c", f"{etc}/sockd.toml"], prefix=["env", "-C", str(etc)], listeners=1)
@@ -107,7 +107,7 @@ def test_a_folder_that_was_made_anew_is_read(daemon, tmp_path):
     assert one.ask(b"x\n") == b"new x\n"
 
 
-def test_a_folder_that_has_gone_is_told(daemon, tmp_path):
+def test_a_directory_that_has_gone_is_told(daemon, tmp_path):
     etc = tmp_path / "etc"
     release(etc, "old")
     one = daemon(arguments=["-c", f"{etc}/sockd.toml"], prefix=["env", "-C", str(etc)], listeners=1)
@@ -119,22 +119,22 @@ def test_a_folder_that_has_gone_is_told(daemon, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["moved", "mounted over", "removed"])
-def test_the_logs_folder_is_found_again(background, tmp_path, how, as_root):
-    folder = tmp_path / "logs"
-    folder.mkdir(mode=0o755)
-    log = folder / "log"
+def test_the_logs_directory_is_found_again(background, tmp_path, how, as_root):
+    directory = tmp_path / "logs"
+    directory.mkdir(mode=0o755)
+    log = directory / "log"
     own = f'log = {{ to = "{log}", format = "json" }}\n'
     one = background(daemon=own)
     one.log = log
     assert one.logged("listening")
     if how == "moved":
-        os.rename(folder, tmp_path / "logs.before")
-        folder.mkdir(mode=0o755)
+        os.rename(directory, tmp_path / "logs.before")
+        directory.mkdir(mode=0o755)
     elif how == "removed":
         log.unlink()
-        folder.rmdir()
-        folder.mkdir(mode=0o755)
-    elif subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True).returncode:
+        directory.rmdir()
+        directory.mkdir(mode=0o755)
+    elif subprocess.run(["mount", "-t", "tmpfs", "tmpfs", directory], capture_output=True).returncode:
         pytest.skip("cannot mount here")
     try:
         one.send(signal.SIGUSR1)
@@ -143,21 +143,21 @@ def test_the_logs_folder_is_found_again(background, tmp_path, how, as_root):
     finally:
         if how == "mounted over":
             one.stop()
-            subprocess.run(["umount", "-l", folder], check=True)
+            subprocess.run(["umount", "-l", directory], check=True)
 
 
-def test_a_logs_folder_that_is_not_there_is_told(daemon, tmp_path):
-    folder = tmp_path / "logs"
-    folder.mkdir()
-    log = folder / "log"
+def test_a_logs_directory_that_is_not_there_is_told(daemon, tmp_path):
+    directory = tmp_path / "logs"
+    directory.mkdir()
+    log = directory / "log"
     toml = f'[daemon]\nlog = {{ to = "{log}" }}\n' + LISTEN.format(f"unix:{tmp_path}/s")
     one = daemon(toml=toml, app=APP.format("a"), listeners=0)
     _until((tmp_path / "s").exists, 20)
-    os.rename(folder, tmp_path / "logs.before")
+    os.rename(directory, tmp_path / "logs.before")
     one.process.send_signal(signal.SIGUSR1)
     before = tmp_path / "logs.before" / "log"
     _until(lambda: "log not reopened" in before.read_text())
-    assert f"its folder {folder} is not there any more" in before.read_text()
+    assert f"its directory {directory} is not there any more" in before.read_text()
 
 
 # ---- sockets

@@ -50,7 +50,7 @@ def page(one, path):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_action_on_a_signal_that_fails_keeps_no_other_from_being_taken(daemon, workers):
-    app = ONCE + "import sockd.log\nsockd.log.OwnHandler.reopen = once(sockd.log.OwnHandler.reopen)\n"
+    app = ONCE + "import sockd.log.format\nsockd.log.OwnHandler.reopen = once(sockd.log.OwnHandler.reopen)\n"
     one = daemon(toml=f"[daemon]\nworkers = {workers}\n" + PID, app=app)
     one.process.send_signal(signal.SIGSTOP)
     for number in (signal.SIGUSR1, signal.SIGTERM):
@@ -64,7 +64,7 @@ def test_an_action_on_a_signal_that_fails_keeps_no_other_from_being_taken(daemon
 
 
 def test_a_drain_whose_step_fails_is_over(daemon):
-    app = ONCE + "import sockd.serving\nsockd.serving.Serving.goodbye = once(sockd.serving.Serving.goodbye)\n"
+    app = ONCE + "import sockd.daemon.listeners\nsockd.serving.Serving.goodbye = once(sockd.serving.Serving.goodbye)\n"
     one = daemon(toml='[daemon]\nstop_timeout = "30s"\n' + PID, app=app)
     peer = one.connect()
     peer.sendall(b"x\n")
@@ -74,7 +74,7 @@ def test_a_drain_whose_step_fails_is_over(daemon):
 
 
 def test_a_worker_that_cannot_be_forked_is_forked_later(daemon, tmp_path):
-    app = ONCE + "import sockd.crew\nsockd.crew.fork = once(sockd.crew.fork, free=2)\n"
+    app = ONCE + "import sockd.daemon.workers.pool\nsockd.crew.fork = once(sockd.daemon.workers.pool.fork, free=2)\n"
     one = daemon(toml=f'[daemon]\nworkers = 2\ncontrol = "{tmp_path}/control.sock"\n' + PID, app=app)
     os.kill(Sockctl(tmp_path).ask("status")["workers"][0]["pid"], signal.SIGKILL)
     _until(lambda: one.logged("defect"))
@@ -84,7 +84,7 @@ def test_a_worker_that_cannot_be_forked_is_forked_later(daemon, tmp_path):
 
 def test_a_worker_whose_numbers_cannot_be_taken_is_asked_again(daemon, tmp_path):
     """fails with the question left open: that worker counts as silent, and its numbers as they were, for ever"""
-    app = ONCE + "import sockd.fleet\nreal = sockd.fleet.Numbers.from_table\n"
+    app = ONCE + "import sockd.daemon.workers.listeners\nreal = sockd.fleet.Numbers.from_table\n"
     app += "sockd.fleet.Numbers.from_table = staticmethod(once(real))\n"
     top = f'[daemon]\nworkers = 2\ncontrol = "{tmp_path}/control.sock"\n'
     one = daemon(toml=top + PID + METRICS, app=app)
@@ -96,7 +96,10 @@ def test_a_worker_whose_numbers_cannot_be_taken_is_asked_again(daemon, tmp_path)
 
 
 def test_a_retired_worker_whose_look_fails_ends(daemon, tmp_path):
-    app = ONCE + "from sockd.net.listener import Listener\nListener.is_idle = property(once(Listener.is_idle.fget))\n"
+    app = (
+        ONCE
+        + "from sockd.net.listen.listener import Listener\nListener.is_idle = property(once(Listener.is_idle.fget))\n"
+    )
     one = daemon(toml=f'[daemon]\nworkers = 2\ncontrol = "{tmp_path}/control.sock"\n' + PID, app=app)
     assert Sockctl(tmp_path).run("reload").returncode == 0
     one.wait_for("worker ended", count=2, exit_code=0)

@@ -41,13 +41,13 @@ def house(serve, tmp_path):
     return House(tmp_path)
 
 
-def came(target):
+def accepted(target):
     """Whether somebody has connected who was not taken."""
     return bool(select.select([target.listener], [], [], 0)[0])
 
 
 def take_all(target):
-    while came(target):
+    while accepted(target):
         target.take()
 
 
@@ -71,7 +71,7 @@ def test_who_is_connected_keeps_the_target(house, target):
     assert client.to_end() == b""
     closed = house.server.wait_for("closed", target=old.address)
     assert (closed["reason"], closed["received"], closed["sent"]) == ("eof", 5, 3)
-    assert not came(old)
+    assert not accepted(old)
 
 
 def test_times_and_headers_are_those_of_when_it_began(house, target):
@@ -104,7 +104,7 @@ def test_what_is_known_of_targets_stays_where_the_relay_does(house, target):
     house.connect()
     back.take()
     first = house.server.wait_for("target left aside")
-    house.reload(down, back, other=OTHER.replace("unix:", f"unix:{house.folder}/"))
+    house.reload(down, back, other=OTHER.replace("unix:", f"unix:{house.directory}/"))
     for _ in range(4):
         house.connect()
         back.take()
@@ -128,7 +128,7 @@ def test_checks_of_a_former_relay_end(house, target):
     take_all(old)
     for _ in range(5):
         new.take()
-    assert not came(old)
+    assert not accepted(old)
     other.send(b"here")
     assert received(client.sock, 4) == b"here"
 
@@ -148,7 +148,7 @@ def test_a_reload_that_fails_connects_to_nobody(house, target, tmp_path):
     client = house.connect()
     client.send(b"mine")
     next(sock for sock in iter(old.take, None) if sock.recv(4) == b"mine")
-    assert not came(new)
+    assert not accepted(new)
 
 
 def test_a_relay_whose_listener_is_removed_goes_with_its_last_client(house, target, tmp_path):
@@ -235,7 +235,7 @@ def test_status_counts_on(house, target):
     assert received(other, 8) == b"question"
     other.send(b"yes")
     assert received(first.sock, 3) == b"yes"
-    assert counts(house) == {"open": 2, "came": 2, "received": 8, "sent": 3, "reasons": {}}
+    assert counts(house) == {"open": 2, "accepted": 2, "received": 8, "sent": 3, "reasons": {}}
     house.reload(back, more=', proxy_header = "v1"')
     first.half_close()
     other.close()
@@ -244,11 +244,11 @@ def test_status_counts_on(house, target):
     third = house.connect()
     third.send(b"more")
     assert received(back.take(), 19) == b"PROXY UNKNOWN\r\nmore"
-    assert counts(house) == {"open": 2, "came": 3, "received": 12, "sent": 3, "reasons": {"eof": 1}}
+    assert counts(house) == {"open": 2, "accepted": 3, "received": 12, "sent": 3, "reasons": {"eof": 1}}
 
 
 def counts(house):
     status = house.ask("status")
     service = status["services"]["back"]
     assert status["connections"] == status["listeners"][0]["open"] == service["open"]
-    return {name: service[name] for name in ("open", "came", "received", "sent", "reasons")}
+    return {name: service[name] for name in ("open", "accepted", "received", "sent", "reasons")}

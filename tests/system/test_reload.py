@@ -83,8 +83,8 @@ def test_kept_added_removed(house, tmp_path):
     kept, gone, new = (LISTEN.format(f"unix:{tmp_path}/{name}", "mine:service") for name in ("kept", "gone", "new"))
     server = house.start(kept + gone)
     old = server.connect(f"unix:{tmp_path}/kept")
-    leaving = server.connect(f"unix:{tmp_path}/gone")
-    assert (old.ask(b"a"), leaving.ask(b"a")) == (b"one a", b"one a")
+    draining = server.connect(f"unix:{tmp_path}/gone")
+    assert (old.ask(b"a"), draining.ask(b"a")) == (b"one a", b"one a")
     inode = (tmp_path / "kept").stat().st_ino
     house.handler("two")
     house.write(kept + new)
@@ -96,8 +96,8 @@ def test_kept_added_removed(house, tmp_path):
     for name in ("kept", "new"):
         assert server.connect(f"unix:{tmp_path}/{name}").ask(b"c") == b"two c"
     assert (tmp_path / "kept").stat().st_ino == inode
-    assert leaving.to_end() == b""
-    leaving.close()
+    assert draining.to_end() == b""
+    draining.close()
     assert not (tmp_path / "gone").exists()
     assert house.notes() == ["up one", "up two"]
     old.close()
@@ -116,10 +116,10 @@ def test_kept_added_removed(house, tmp_path):
         (LISTEN.format("tcp://127.0.0.1:0", "interrupted:handler"), "interrupted.py:3: KeyboardInterrupt"),
         (LISTEN.format("tcp://127.0.0.1:{taken}", "upper"), "Address already in use (EADDRINUSE)"),
         (LISTEN.format("fd:nothing", "upper"), "descriptors are passed at a start only"),
-        (LISTEN.format("unix:/nowhere/s", "upper"), "its folder does not exist"),
+        (LISTEN.format("unix:/nowhere/s", "upper"), "its directory does not exist"),
         (LISTEN.format("tcp://127.0.0.1:0", "failing:service"), "its startup failed at"),
     ],
-    ids=["text", "import", "exit", "lies", "attribute", "bind", "descriptor", "folder", "startup"],
+    ids=["text", "import", "exit", "lies", "attribute", "bind", "descriptor", "directory", "startup"],
 )
 def test_a_wrong_one_leaves_all_as_it_is(house, tmp_path, text, told):
     house.handler("one")
@@ -290,10 +290,10 @@ def test_a_listener_that_comes_again_at_once(house, tmp_path):
     assert old.ask(b"a") == b"A"
     house.write(LISTEN.format("tcp://127.0.0.1:0", "upper"))
     house.say("reload")
-    assert house.ask("status")["leaving"] == [f"unix:{tmp_path}/s"]
+    assert house.ask("status")["draining"] == [f"unix:{tmp_path}/s"]
     house.write(both)
     house.say("reload")
-    assert house.ask("status")["leaving"] == []
+    assert house.ask("status")["draining"] == []
     assert old.to_end() == b""
     assert server.connect(f"unix:{tmp_path}/s").ask(b"b") == b"B"
 

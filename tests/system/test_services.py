@@ -246,8 +246,8 @@ def test_hooks_are_called_once_around_everything(serve, tmp_path):
         options = ["--user", "nobody"]
         (tmp_path / "diary").touch()
         (tmp_path / "diary").chmod(0o666)
-        for folder in (tmp_path, *tmp_path.parents[:2]):
-            folder.chmod(folder.stat().st_mode | 0o711)
+        for directory in (tmp_path, *tmp_path.parents[:2]):
+            directory.chmod(directory.stat().st_mode | 0o711)
     server = serve(*["tcp://127.0.0.1:0=svc:hooked"] * 2, options=options)
     assert server.connect().ask(b"line") == b"line"
     server.signal()

@@ -43,9 +43,9 @@ def config(table='allow = ["loopback"]', *, address="tcp://127.0.0.1:0", more=""
 @pytest.fixture(scope="module")
 def one_for_many(tmp_path_factory):
     """One daemon for the tests that need nothing of their own."""
-    folder = tmp_path_factory.mktemp("socks")
-    (folder / "sockd.toml").write_text(config())
-    server = Server(["-f", "--log-format", "json", "-c", "sockd.toml"], folder)
+    directory = tmp_path_factory.mktemp("socks")
+    (directory / "sockd.toml").write_text(config())
+    server = Server(["-f", "--log-format", "json", "-c", "sockd.toml"], directory)
     try:
         yield server.ready()
         server.stop()

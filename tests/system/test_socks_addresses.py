@@ -42,7 +42,8 @@ SHELL = " ".join(
         "ip link set lo up;",
         *(f"ip route add local {network} dev lo;" for network in LOCAL),
         *(f"ip -6 route add local {network} dev lo;" for network in LOCAL_SIX),
-        "mount --bind {folder}/resolv.conf /etc/resolv.conf; mount --bind {folder}/nsswitch.conf /etc/nsswitch.conf;",
+        "mount --bind {directory}/resolv.conf /etc/resolv.conf;",
+        "mount --bind {directory}/nsswitch.conf /etc/nsswitch.conf;",
         'exec "$@"',
     ]
 )
@@ -124,16 +125,16 @@ def house(tmp_path_factory):
     probe = "ip link set lo up && ip route add local 10.0.0.0/8 dev lo && mount --bind /etc/hosts /etc/hosts"
     if subprocess.run(["unshare", "-rnm", "sh", "-c", probe], capture_output=True).returncode:
         pytest.skip("no right to a network and mounts of our own, or no package iproute2")
-    folder = tmp_path_factory.mktemp("socks")
-    (folder / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:5 attempts:1\n")
-    (folder / "nsswitch.conf").write_text("hosts: files dns\n")
-    (folder / "sockd.toml").write_text(CONFIG % folder)
+    directory = tmp_path_factory.mktemp("socks")
+    (directory / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:5 attempts:1\n")
+    (directory / "nsswitch.conf").write_text("hosts: files dns\n")
+    (directory / "sockd.toml").write_text(CONFIG % directory)
     sockd = shutil.which("sockd", path=str(sys.executable).rpartition("/")[0])
     words = [
         "-rnm",
         "sh",
         "-c",
-        SHELL.format(folder=folder),
+        SHELL.format(directory=directory),
         "sh",
         sockd,
         "-f",
@@ -142,7 +143,7 @@ def house(tmp_path_factory):
         "--user",
         "root",
     ]
-    server = Server([*words, "-c", "sockd.toml"], folder, executable=shutil.which("unshare"))
+    server = Server([*words, "-c", "sockd.toml"], directory, executable=shutil.which("unshare"))
     helper = None
     try:
         server.ready()

@@ -64,12 +64,12 @@ def connect(house, number, certificates, stack):
 
 
 def line_of(sock):
-    came = b""
-    while not came.endswith(b"\n"):
+    accepted = b""
+    while not accepted.endswith(b"\n"):
         piece = sock.recv(1)
-        assert piece, came
-        came += piece
-    return came
+        assert piece, accepted
+        accepted += piece
+    return accepted
 
 
 def hold_up(house, how, sock):
@@ -104,10 +104,10 @@ def test_a_reply_is_timed_from_when_it_is_written(house, certificates):
     with ExitStack() as stack:
         sock = connect(house, 0, certificates, stack)
         sock.sendall(b"large\n")
-        came = sock.recv(1)
+        accepted = sock.recv(1)
         time.sleep(0.5)  # it does not read, for half of write_timeout
-        while not came.endswith(b"\n"):
+        while not accepted.endswith(b"\n"):
             piece = sock.recv(1 << 20)
-            assert piece, len(came)
-            came += piece
-        assert len(came) == 20_000_001
+            assert piece, len(accepted)
+            accepted += piece
+        assert len(accepted) == 20_000_001

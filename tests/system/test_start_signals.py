@@ -113,7 +113,7 @@ def test_all_that_came_is_done_once_it_serves(held, place, top):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_comes_while_sockd_itself_is_imported_waits(daemon, workers):
-    """fails without sockd.start: HUP ends it"""
+    """fails without sockd.cli.start: HUP ends it"""
     toml = f'[daemon]\nworkers = {workers}\n[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "upper"\n'
     one = daemon(toml=toml, listeners=0, may_die=True)
     _until(lambda: "_sockbuf" in Path(f"/proc/{one.pid}/maps").read_text(), 20)

@@ -133,22 +133,22 @@ def ask(sock, line):
 
 
 def read_line(sock):
-    came = b""
-    while not came.endswith(b"\n"):
+    accepted = b""
+    while not accepted.endswith(b"\n"):
         piece = sock.recv(1)
-        assert piece, came
-        came += piece
-    return came
+        assert piece, accepted
+        accepted += piece
+    return accepted
 
 
 def rest_of(sock):
-    came = b""
+    accepted = b""
     try:
         while piece := sock.recv(65536):
-            came += piece
+            accepted += piece
     except ConnectionResetError:
         pass
-    return came
+    return accepted
 
 
 def test_a_function(house, secure):
@@ -240,10 +240,10 @@ def test_what_was_written_before_is_plain_and_nothing_behind(house, secure, size
 
 
 def read_line_of(sock, size):
-    came = bytearray()
-    while len(came) < size:
-        came += sock.recv(size - len(came))
-    return bytes(came)
+    accepted = bytearray()
+    while len(accepted) < size:
+        accepted += sock.recv(size - len(accepted))
+    return bytes(accepted)
 
 
 def test_called_again(house, secure):

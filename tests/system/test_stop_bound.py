@@ -38,11 +38,11 @@ class House:
 
     Attributes:
         main: whom signals are sent to.
-        folder: with `entered`, and `log` in the background.
+        directory: with `entered`, and `log` in the background.
     """
 
-    def __init__(self, main, folder, said, address) -> None:
-        self.main, self.folder, self.said, self.address = main, folder, said, address
+    def __init__(self, main, directory, said, address) -> None:
+        self.main, self.directory, self.said, self.address = main, directory, said, address
         self._clients = []
 
     def get_stuck(self) -> None:
@@ -50,7 +50,9 @@ class House:
         client = socket.create_connection((host, int(port)), timeout=20)
         self._clients.append(client)
         client.sendall(b"x\n")
-        _until(lambda: (self.folder / "entered").exists() and (self.folder / "entered").read_text().endswith("\n"))
+        _until(
+            lambda: (self.directory / "entered").exists() and (self.directory / "entered").read_text().endswith("\n")
+        )
 
     def processes(self) -> list[int]:
         return [self.main, *(one.pid for one in psutil.Process(self.main).children(recursive=True))]
@@ -81,7 +83,7 @@ def house(daemon, background, launch, tmp_path):
             houses.append(House(server.process.pid, tmp_path, lambda: server.events, server.addresses[-1]))
         else:
             one = daemon(toml=toml, app=app, may_die=True)
-            houses.append(House(one.pid, one.folder, lambda: one.lines, one.address()))
+            houses.append(House(one.pid, one.directory, lambda: one.lines, one.address()))
         return houses[-1]
 
     yield start
@@ -110,7 +112,7 @@ def assert_named(one, kind):
         return [line["at"] for line in lines if "app.py:" in line.get("at", "")]
 
     at = _until(told)[0]
-    assert at.startswith(f"{one.folder.resolve()}/app.py:"), at
+    assert at.startswith(f"{one.directory.resolve()}/app.py:"), at
     assert int(at.rpartition("app.py:")[2].split()[0]) in stuck.lines_of(kind), at
 
 
@@ -121,7 +123,7 @@ def test_quit_does_the_same_and_leaves_no_core(house):
     os.kill(one.main, signal.SIGQUIT)
     assert ends.wait(10) < 1.0 + stuck.SLACK_S
     assert_named(one, "python")
-    assert list(one.folder.glob("core*")) == []
+    assert list(one.directory.glob("core*")) == []
 
 
 def test_a_first_term_leaves_an_orderly_stop_its_time(house):
@@ -138,7 +140,7 @@ def test_a_first_term_leaves_an_orderly_stop_its_time(house):
 def test_a_handler_that_hangs_holds_up_the_first_term_no_longer_than_stop_timeout(house):
     one = house("python", "foreground", "", app=stuck.APP)
     toml = stuck.toml("python").replace('"60s"', '"500ms"')
-    (one.folder / "sockd.toml").write_text(toml)
+    (one.directory / "sockd.toml").write_text(toml)
     os.kill(one.main, signal.SIGHUP)
     _until(lambda: [line for line in one.said() if line["message"] == "reloaded"])
     one.get_stuck()
@@ -156,7 +158,7 @@ def test_its_places_are_found_by_the_next_start_as_after_a_kill(daemon, tmp_path
     one = daemon(toml=toml, app=stuck.APP, may_die=True)
     peer = one.connect()
     peer.sendall(b"x\n")
-    _until((one.folder / "entered").exists)
+    _until((one.directory / "entered").exists)
     pids = [one.pid, *(child.pid for child in psutil.Process(one.pid).children())]
     ends = stuck.Ends(*pids)
     os.kill(one.pid, signal.SIGINT)

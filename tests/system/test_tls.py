@@ -98,12 +98,12 @@ def ask(sock, line):
 
 
 def read_line(sock):
-    came = b""
-    while not came.endswith(b"\n"):
+    accepted = b""
+    while not accepted.endswith(b"\n"):
         piece = sock.recv(65536)
-        assert piece, came
-        came += piece
-    return came[:-1]
+        assert piece, accepted
+        accepted += piece
+    return accepted[:-1]
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -148,17 +148,17 @@ def test_half_closed_by_close_notify(house, certificates):
     with suppress(ssl.SSLWantReadError):
         tls.unwrap()
     raw.sendall(outgoing.read())
-    came = b""
+    accepted = b""
     with suppress(ssl.SSLZeroReturnError):
         while True:
             try:
                 piece = tls.read(100)
                 if not piece:
                     break
-                came += piece
+                accepted += piece
             except ssl.SSLWantReadError:
                 incoming.write(raw.recv(65536))
-    assert came == b"LAST\n"
+    assert accepted == b"LAST\n"
     assert raw.recv(10) == b""
     one.closed("eof")
 
@@ -201,7 +201,7 @@ def test_nothing_that_is_not_protected_reaches_a_handler(house, client, certific
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     sock = client(one)
     assert ask(sock, b"only this") == b"ONLY THIS"
-    assert (one.folder / "handled").read_bytes() == b"only this\n"
+    assert (one.directory / "handled").read_bytes() == b"only this\n"
 
 
 def test_what_is_cut_off_is_no_frame(house, client):
@@ -212,7 +212,7 @@ def test_what_is_cut_off_is_no_frame(house, client):
     raw = socket.socket(fileno=sock.detach())  # FIN without close_notify
     raw.close()
     assert one.closed()["reason"] == "truncated"
-    assert (one.folder / "handled").read_bytes() == b"whole\n"
+    assert (one.directory / "handled").read_bytes() == b"whole\n"
 
 
 def test_an_end_without_close_notify_is_one_behind_whole_frames(house, client):
@@ -225,7 +225,7 @@ def test_an_end_without_close_notify_is_one_behind_whole_frames(house, client):
     assert len(raw.recv(4096)) > 20  # the answer, in a record
     raw.close()
     one.closed("eof")
-    assert (one.folder / "handled").read_bytes() == b"whole\n"
+    assert (one.directory / "handled").read_bytes() == b"whole\n"
 
 
 def test_a_reset_is_one(house, client, reset):
@@ -260,7 +260,7 @@ def test_a_handshake_is_not_late_when_the_daemon_is(house, certificates, held):
     raw, silent = one.connect(), one.connect()
     assert one.ask(b"accepted\n", 1) == b"accepted\n"  # the others were, too: in that turn, or before
     holding.sendall(held)
-    _until((one.folder / "holding").exists)
+    _until((one.directory / "holding").exists)
     _handshake(raw, tls, incoming, outgoing)
     tls.write(b"in time\n")
     raw.sendall(outgoing.read())
@@ -348,7 +348,7 @@ def test_clients_have_certificates_of_the_right_name(house, client, certificates
         with pytest.raises((OSError, AssertionError)):
             ask(setting(), b"not handed out")
     assert "mallory" in one.wait_for("no TLS", count=2)["why"] + one.wait_for("no TLS")["why"]
-    assert (one.folder / "handled").read_bytes() == b"x\n"
+    assert (one.directory / "handled").read_bytes() == b"x\n"
 
 
 def test_too_old_a_version_gets_an_alert(house, client):
@@ -389,7 +389,7 @@ def test_a_new_certificate_under_load(daemon, client, certificates, tmp_path):
     for thread in threads:
         thread.start()
     for number in range(50 if SOAK else 4):
-        put(certificates.new(where=_folder(tmp_path, number)))
+        put(certificates.new(where=_directory(tmp_path, number)))
         assert Sockctl(tmp_path).run("reload").returncode == 0
         wanted = client(one).getpeercert()["serialNumber"]
         assert wanted != serial
@@ -478,7 +478,7 @@ def _handshake(raw, tls, incoming, outgoing):
             incoming.write(raw.recv(65536))
 
 
-def _folder(tmp_path, number):
-    folder = tmp_path / str(number)
-    folder.mkdir()
-    return folder
+def _directory(tmp_path, number):
+    directory = tmp_path / str(number)
+    directory.mkdir()
+    return directory

@@ -73,7 +73,7 @@ def test_whatever_a_certificate_holds(house, certificates, authority):
     assert len(one.logged("no TLS")) == refused
     good = authority.issue(text_name("alice.example"))
     assert ask(one, certificates, good, b"still") == b"STILL\n"
-    handled = (one.folder / "handled").read_bytes().splitlines()
+    handled = (one.directory / "handled").read_bytes().splitlines()
     assert handled == [b"line %d" % i for i, (_, said) in enumerate(ODD.values()) if not said] + [b"still"]
 
 
@@ -97,7 +97,7 @@ def test_bytes_by_chance_in_a_name(house, certificates, authority):
         with suppress(ssl.SSLError):  # OpenSSL does not load it here
             ask(one, certificates, authority.issue(text_name("x") if subject is good else subject, kind), b"no")
     assert ask(one, certificates, good, b"still") == b"STILL\n"
-    assert (one.folder / "handled").read_bytes() == b"still\n"
+    assert (one.directory / "handled").read_bytes() == b"still\n"
 
 
 class Altered(Encrypted):

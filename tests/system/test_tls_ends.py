@@ -215,14 +215,14 @@ def question(house, context, how, size, name_of):
     peer = connect(house, context)
     name = name_of(peer.sock)
     peer.send(b"?\n" + b"%s %05d %s\n" % (client, 0, b"." * 88) + client + b" part")
-    came = bytearray()
-    while len(came) < max(1, size):  # who is reset before the first byte may be gone before it is served
-        came += peer.read()
+    accepted = bytearray()
+    while len(accepted) < max(1, size):  # who is reset before the first byte may be gone before it is served
+        accepted += peer.read()
     peer.end(how)
     if how != "reset":
-        came += peer.to_end()
+        accepted += peer.to_end()
         assert context is None or peer.was_notified
-    return bytes(came), house.ends(name, since), client
+    return bytes(accepted), house.ends(name, since), client
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

@@ -25,10 +25,10 @@ def test_each_frame_is_a_line_either_way(serve, service, answer):
     server = serve(f"tcp://127.0.0.1:0={service}", options=["--trace"])
     client = server.connect()
     assert client.ask(SECRET) == answer
-    came = server.wait_for("frame", direction="in")
+    accepted = server.wait_for("frame", direction="in")
     went = server.wait_for("frame", direction="out")
-    assert (came["peer"], came["bytes"], came["frame"]) == (client.name, len(SECRET), SECRET.decode())
-    assert (went["connection"], went["frame"]) == (came["connection"], answer.decode() + "\n")
+    assert (accepted["peer"], accepted["bytes"], accepted["frame"]) == (client.name, len(SECRET), SECRET.decode())
+    assert (went["connection"], went["frame"]) == (accepted["connection"], answer.decode() + "\n")
 
 
 def test_without_it_no_content_is_logged_not_even_of_a_failure(serve, tmp_path):

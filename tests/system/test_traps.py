@@ -1,7 +1,7 @@
-"""Root in a folder of somebody else's: nothing of it is read or run, whatever the command; files that others may write.
+"""Root in a directory of another user: nothing of it is read or run, whatever the command; files that others may write.
 
-Seen failing with the current folder at the head of sys.path (stringprep.py ran), with ./sockd.toml before /etc/sockd,
-and with a selftest that starts its daemons where it stands.
+Seen failing with the current directory at the head of sys.path (stringprep.py ran), with ./sockd.toml before
+/etc/sockd, and with a selftest that starts its daemons where it stands.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from sockd.trusted import why_not_imported
+from sockd.files.trusted import why_not_imported
 
 BIN = Path(sys.executable).parent
 MODULES = ("stringprep", "psutil", "msgspec", "app", "sitecustomize", "usercustomize", "json", "ssl", "sockd")
@@ -29,29 +29,31 @@ strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is no
 
 @pytest.fixture
 def traps(tmp_path):
-    """A folder of somebody else's, with all that a program might look for."""
-    folder = tmp_path / "traps"
-    folder.mkdir()
+    """A directory of somebody else's, with all that a program might look for."""
+    directory = tmp_path / "traps"
+    directory.mkdir()
     for name in MODULES:
-        (folder / f"{name}.py").write_text("raise SystemExit('trapped')\n")
+        (directory / f"{name}.py").write_text("raise SystemExit('trapped')\n")
     for name in PACKAGES:
-        (folder / name).mkdir()
-        (folder / name / "__init__.py").write_text("raise SystemExit('trapped')\n")
+        (directory / name).mkdir()
+        (directory / name / "__init__.py").write_text("raise SystemExit('trapped')\n")
     for name in ("sockd.toml", "inetd.conf", "openssl.cnf", ".env", "pyvenv.cfg"):
-        (folder / name).write_text("trapped = true\n")
-    for path in (folder, *folder.rglob("*")):
+        (directory / name).write_text("trapped = true\n")
+    for path in (directory, *directory.rglob("*")):
         os.chown(path, 65534, 65534)
-    return folder
+    return directory
 
 
-def touched(folder, words, tmp_path, limit=60):
-    """The files below the folder that a command looked at, and what it said."""
+def touched(directory, words, tmp_path, limit=60):
+    """The files below the directory that a command looked at, and what it said."""
     log = tmp_path / "trace"
     command = ["strace", "-f", "-qq", "-e", "trace=%file", "-o", log, *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=limit, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        command, cwd=directory, capture_output=True, text=True, timeout=limit, stdin=subprocess.DEVNULL
+    )
     paths = re.findall(r'\w+\((?:AT_FDCWD, )?"([^"]*)"', log.read_text(errors="replace"))
-    below = [os.path.normpath(folder / path) for path in paths]
-    return sorted({path for path in below if path.startswith(f"{folder}/")}), done
+    below = [os.path.normpath(directory / path) for path in paths]
+    return sorted({path for path in below if path.startswith(f"{directory}/")}), done
 
 
 @strace
@@ -77,7 +79,7 @@ def touched(folder, words, tmp_path, limit=60):
     ],
     ids=" ".join,
 )
-def test_nothing_of_the_current_folder_is_read(traps, tmp_path, words):
+def test_nothing_of_the_current_directory_is_read(traps, tmp_path, words):
     safe = tmp_path / "safe.toml"
     safe.write_text(SAFE)
     found, done = touched(traps, [BIN / words[0], *(word.format(safe=safe) for word in words[1:])], tmp_path)
@@ -116,11 +118,11 @@ def check(*words, cwd, **options):
 
 @pytest.fixture
 def house(tmp_path):
-    folder = tmp_path / "etc"
-    folder.mkdir()
-    (folder / "app.py").write_text(HANDLER)
-    (folder / "sockd.toml").write_text('[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "app:greet"\n')
-    return folder
+    directory = tmp_path / "etc"
+    directory.mkdir()
+    (directory / "app.py").write_text(HANDLER)
+    (directory / "sockd.toml").write_text('[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "app:greet"\n')
+    return directory
 
 
 def test_handlers_lie_beside_the_configuration_wherever_one_stands(house):
@@ -129,7 +131,7 @@ def test_handlers_lie_beside_the_configuration_wherever_one_stands(house):
     assert check("-c", house / "sockd.toml", cwd="/").returncode == 0
 
 
-def test_on_the_command_line_they_lie_in_the_current_folder(house):
+def test_on_the_command_line_they_lie_in_the_current_directory(house):
     assert check("-l", "tcp://127.0.0.1:0=app:greet", cwd=house).returncode == 0
 
 
@@ -152,7 +154,7 @@ def package_that_others_write(house):
         (package_that_others_write, "package"),
         (lambda house: os.chown(house.parent, 65534, 65534), "is above it"),
     ],
-    ids=["file", "owner", "folder", "folder's owner", "another file", "a package", "above"],
+    ids=["file", "owner", "directory", "directory's owner", "another file", "a package", "above"],
 )
 def test_root_imports_none_that_others_may_write(house, spoil, named):
     spoil(house)
@@ -223,13 +225,13 @@ def test_what_others_may_write_is_refused(trusted, spoil, why):
     assert f"{path}: refused: {why}; chown root:root {path}; chmod go-w {path}" in said
 
 
-@pytest.mark.parametrize("kind", ["FIFO", "folder", "device"])
+@pytest.mark.parametrize("kind", ["FIFO", "directory", "device"])
 def test_what_is_no_file_is_refused_and_not_waited_for(trusted, kind):
     path, run = trusted
     path.unlink()
     if kind == "FIFO":
         os.mkfifo(path)
-    elif kind == "folder":
+    elif kind == "directory":
         path.mkdir()
     else:
         path.symlink_to("/dev/zero")

@@ -193,10 +193,10 @@ def test_connections_go_on_in_the_new_process(house, multiplexer):
     status = house.ask("status")
     assert status["pid"] == pid
     assert status["connections"] == 12
-    assert [row["came"] for row in status["listeners"]] == [2, 4, 2, 2, 2]
+    assert [row["accepted"] for row in status["listeners"]] == [2, 4, 2, 2, 2]
     assert status["services"]["upper"]["frames"] == 3
-    assert status["services"]["upper"]["came"] == 2
-    _until(lambda: house.ask("status")["elders"] == 0)
+    assert status["services"]["upper"]["accepted"] == 2
+    _until(lambda: house.ask("status")["previous_processes"] == 0)
     _until(lambda: house.server.process.poll() == 0)
 
 
@@ -214,7 +214,7 @@ def test_output_that_was_not_taken_goes_along(house):
     house.start("block")
     client = house.connect("block")
     client.send(b"x\nnext")  # 4 MB wait in the daemon, and half a line behind them
-    _until(lambda: house.ask("connections")[0]["unsent"] > 1_000_000)
+    _until(lambda: house.ask("connections")[0]["output_pending_bytes"] > 1_000_000)
     house.upgrade()
     assert client.file.read(4_000_001) == b"x" * 4_000_000 + b"\n"
     client.half_close()
@@ -277,13 +277,13 @@ def test_what_cannot_move_stays_until_it_has_ended(house, tmp_path):
     assert unwilling.ask(b"c") == b"%d 14 c" % first
     assert refused.ask(b"c") == b"%d 100 c" % first
     assert [e["traceback"].splitlines()[-1] for e in server.having("handler failed")] == ["ValueError: not this one"]
-    assert house.ask("status")["elders"] == 1
+    assert house.ask("status")["previous_processes"] == 1
     third = house.upgrade()
-    _until(lambda: house.ask("status")["elders"] == 1)  # the second had nothing to stay for
+    _until(lambda: house.ask("status")["previous_processes"] == 1)  # the second had nothing to stay for
     for client in (*stay.values(), unwilling, refused, at_work):
         client.close()
     assert server.process.wait(30) == 0
-    _until(lambda: house.ask("status")["elders"] == 0)
+    _until(lambda: house.ask("status")["previous_processes"] == 0)
     assert asked(moves, b"d") == (third, b"d")
 
 
@@ -298,20 +298,20 @@ def test_a_stop_ends_those_that_stayed_as_well(house):
 
 
 BROKEN = {
-    "configuration": (lambda house: (house.folder / "sockd.toml").write_text("[daemon"), 78, "sockd.toml"),
-    "handler": (lambda house: (house.folder / "mine.py").write_text("1 / 0"), 78, "importing 'mine' failed at"),
+    "configuration": (lambda house: (house.directory / "sockd.toml").write_text("[daemon"), 78, "sockd.toml"),
+    "handler": (lambda house: (house.directory / "mine.py").write_text("1 / 0"), 78, "importing 'mine' failed at"),
     "killed": (
-        lambda house: (house.folder / "mine.py").write_text("import os; os.kill(os.getpid(), 9)"),
+        lambda house: (house.directory / "mine.py").write_text("import os; os.kill(os.getpid(), 9)"),
         71,
         "signal 9",
     ),
-    "hang": (lambda house: (house.folder / "mine.py").write_text("import time; time.sleep(99)"), 75, "within 0.7 s"),
+    "hang": (lambda house: (house.directory / "mine.py").write_text("import time; time.sleep(99)"), 75, "within 0.7 s"),
     "address": (
-        lambda house: (house.folder / "sockd.toml").write_text(
-            (house.folder / "sockd.toml").read_text() + '[[listen]]\naddress = "unix:/no/s"\nservice = "upper"\n'
+        lambda house: (house.directory / "sockd.toml").write_text(
+            (house.directory / "sockd.toml").read_text() + '[[listen]]\naddress = "unix:/no/s"\nservice = "upper"\n'
         ),
         71,
-        "its folder does not exist",
+        "its directory does not exist",
     ),
 }
 
@@ -321,7 +321,7 @@ def test_a_new_process_that_fails_changes_nothing(house, what):
     server = house.start("upper", "Counts", daemon='upgrade_timeout = "700ms"' if what == "hang" else "")
     pid, client, counts = house.pid(), house.connect("upper"), house.connect("Counts")
     client.send(b"ha")
-    before = (house.folder / "sockd.toml").read_text()
+    before = (house.directory / "sockd.toml").read_text()
     breaks, code, words = BROKEN[what]
     breaks(house)
     returned, said = house.fail()
@@ -334,8 +334,8 @@ def test_a_new_process_that_fails_changes_nothing(house, what):
     assert client.ask(b"lf") == b"HALF"
     assert house.connect("upper").ask(b"new") == b"NEW"
     assert counts.line() == b"hello\n"
-    (house.folder / "mine.py").write_text(APP)
-    (house.folder / "sockd.toml").write_text(before.replace("700ms", "30s"))
+    (house.directory / "mine.py").write_text(APP)
+    (house.directory / "sockd.toml").write_text(before.replace("700ms", "30s"))
     house.ask("reload")
     server.words.clear()  # what the new process said on standard error
     second = house.upgrade()
@@ -348,9 +348,9 @@ def test_a_new_process_that_gives_up_says_so_in_a_line_of_the_log(daemon, tmp_pa
     toml = f'[daemon]\ncontrol = "{control}"\n[[listen]]\naddress = "unix:{tmp_path}/s"\nservice = "upper"\n'
     one = daemon(toml=toml)
     wrong = toml + '[[listen]]\naddress = "unix:/no/s"\nservice = "upper"\n'
-    (one.folder / "sockd.toml").write_text(wrong)
+    (one.directory / "sockd.toml").write_text(wrong)
     assert Sockctl(tmp_path).run("upgrade").returncode == 71
-    assert "its folder does not exist" in one.wait_for("not serving")["error"]
+    assert "its directory does not exist" in one.wait_for("not serving")["error"]
     assert one.other == []
 
 
@@ -372,33 +372,33 @@ def test_a_new_process_that_dies_while_it_takes_over(house):
     assert house.ask("upgrade")["moved"] == 201
 
 
-def test_a_folder_that_is_gone(house, tmp_path):
+def test_a_directory_that_is_gone(house, tmp_path):
     """The program is started where it was started before."""
     house.start("upper")
     client = house.connect("upper")
     away = Sockctl(tmp_path.with_name("away"))
-    tmp_path.rename(away.folder)
+    tmp_path.rename(away.directory)
     try:
         done = away.run("upgrade")
         assert (done.returncode, f"cannot be started: {tmp_path}: No such file" in done.stderr) == (71, True), done
         assert client.ask(b"a") == b"A"
     finally:
-        away.folder.rename(tmp_path)
+        away.directory.rename(tmp_path)
 
 
 def test_listeners_come_and_go(house):
     server = house.start("upper", "pid")
-    kept, leaving = house.connect("upper"), house.connect("pid")
-    assert (kept.ask(b"a"), asked(leaving, b"a")[0]) == (b"A", house.pid())
+    kept, draining = house.connect("upper"), house.connect("pid")
+    assert (kept.ask(b"a"), asked(draining, b"a")[0]) == (b"A", house.pid())
     house.write(["upper", "batch"])
     result = house.ask("upgrade")
     assert result["moved"] == 1
-    assert leaving.to_end() == b""
+    assert draining.to_end() == b""
     assert kept.ask(b"b") == b"B"
     assert asked(house.connect("batch"), b"c") == (result["pid"], b"c")
-    leaving.close()
+    draining.close()
     assert server.process.wait(30) == 0
-    assert not (house.folder / "pid.sock").exists()
+    assert not (house.directory / "pid.sock").exists()
 
 
 def test_clients_behind_a_proxy_keep_their_names(house, tmp_path):
@@ -473,7 +473,7 @@ def test_datagrams_and_sockets_that_were_passed(house, tmp_path):
 
 def test_reload_waits_for_the_end_of_an_upgrade(house):
     server = house.start("upper", daemon='upgrade_timeout = "60s"')
-    (house.folder / "mine.py").write_text("import time; time.sleep(99)")
+    (house.directory / "mine.py").write_text("import time; time.sleep(99)")
     house.write(["upper", "pid"])
     server.signal(signal.SIGUSR2)
     server.wait_for("upgrading")
@@ -493,7 +493,7 @@ def program_of_nobody(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(sockd.__file__).parents[1]))
     for program in (sys.executable, "/usr/bin/python3"):
         with suppress(OSError):
-            words = [program, "-c", "import sockd.cli"]
+            words = [program, "-c", "import sockd.cli.sockd"]
             if not subprocess.run(words, user="nobody", group="nogroup", cwd="/", capture_output=True).returncode:
                 return program
     pytest.skip("no Python here can be started by nobody")
@@ -541,12 +541,12 @@ def test_workers_keep_their_connections(house):
     assert [asked(client, b"b")[0] in first for client in clients] == [True] * 6
     second = {asked(house.connect("pid"), b"c")[0] for _ in range(6)}
     assert not first & second
-    assert house.ask("status")["elders"] == 1
+    assert house.ask("status")["previous_processes"] == 1
     for client in clients:
         client.close()
     assert server.process.wait(30) == 0
-    _until(lambda: house.ask("status")["elders"] == 0)
-    (house.folder / "mine.py").write_text("1 / 0")
+    _until(lambda: house.ask("status")["previous_processes"] == 0)
+    (house.directory / "mine.py").write_text("1 / 0")
     assert house.fail()[0] == 78
     server.words.clear()
     assert asked(house.connect("pid"), b"d")[0] in second

@@ -74,8 +74,8 @@ def house(daemon, tmp_path):
         one.sockctl = Sockctl(tmp_path)
 
         def write(text, word="two"):
-            (one.folder / "app.py").write_text(APP.replace("WORD", word))
-            (one.folder / "sockd.toml").write_text(top + text)
+            (one.directory / "app.py").write_text(APP.replace("WORD", word))
+            (one.directory / "sockd.toml").write_text(top + text)
 
         one.write = write
         one.workers = lambda: one.sockctl.ask("status")["workers"]
@@ -93,13 +93,13 @@ class Client:
         return self.line()
 
     def line(self):
-        came = b""
-        while not came.endswith(b"\n"):
+        accepted = b""
+        while not accepted.endswith(b"\n"):
             piece = self.sock.recv(4096)
             if not piece:
                 raise EOFError
-            came += piece
-        return came[:-1]
+            accepted += piece
+        return accepted[:-1]
 
     def pid(self):
         return int(self.ask().split()[1])
@@ -170,8 +170,8 @@ def test_a_reload_serves_anew_and_old_connections_go_on(house, tmp_path):
         for where in (f"unix:{tmp_path}/kept", f"tcp://127.0.0.1:{port}", f"unix:{tmp_path}/new")
     )
     one = house(kept + gone)
-    old, leaving = Client(one, 0), Client(one, 1)
-    assert (old.ask()[:4], leaving.ask()[:4]) == (b"one ", b"one ")
+    old, draining = Client(one, 0), Client(one, 1)
+    assert (old.ask()[:4], draining.ask()[:4]) == (b"one ", b"one ")
     one.write(kept + new)
     changes = one.sockctl.ask("reload")["changes"]
     assert [changes[kind][0][0] for kind in ("kept", "added", "removed")] == [
@@ -179,8 +179,8 @@ def test_a_reload_serves_anew_and_old_connections_go_on(house, tmp_path):
         f"unix:{tmp_path}/new",
         f"tcp://127.0.0.1:{port}",
     ]
-    assert leaving.sock.recv(100) == b""  # drained
-    leaving.sock.close()
+    assert draining.sock.recv(100) == b""  # drained
+    draining.sock.close()
     assert old.ask()[:4] == b"one "
     assert Client(one, 0).ask()[:4] == b"two "
     with socket.socket(socket.AF_UNIX) as sock:
@@ -217,7 +217,7 @@ def test_a_generation_of_which_one_fails_leaves_nobody_behind(house):
         return
     raise"""
     text = BROKEN.replace("raise", only_the_first).replace("import sockd", "import os\nimport sockd")
-    (one.folder / "app.py").write_text(text)
+    (one.directory / "app.py").write_text(text)
     done = one.sockctl.run("reload")
     assert (done.returncode, "no database" in done.stderr) == (78, True)
     assert {process.pid for process in psutil.Process(one.pid).children()} == pids
@@ -254,7 +254,7 @@ def test_the_pid_files_lock_ends_with_the_supervisor(house, tmp_path):
 def test_a_passed_socket_of_no_listener_is_open_nowhere(house):
     one = house(prefix=[sys.executable, "-c", PASSES])
     assert Client(one).ask().startswith(b"one ")
-    assert _is_refused(int((one.folder / "port").read_text()))
+    assert _is_refused(int((one.directory / "port").read_text()))
 
 
 def test_what_the_supervisor_serves_is_open_in_no_worker(house, certificates, tmp_path):
@@ -349,7 +349,7 @@ def test_numbers_are_of_the_whole_and_never_go_down(house):
     assert len({row["id"] for row in rows}) == len(rows) == 20
     status = one.sockctl.ask("status")
     assert (status["connections"], status["services"]["app:pid"]["frames"]) == (20, 20)
-    assert (status["listeners"][0]["came"], status["listeners"][0]["open"]) == (20, 20)
+    assert (status["listeners"][0]["accepted"], status["listeners"][0]["open"]) == (20, 20)
     assert _metric(one, 'sockd_frames_total{service="app:pid"}') == 20
     assert _metric(one, 'sockd_open_connections{service="app:pid"}') == 20
     assert _metric(one, 'sockd_descriptors{service="app:pid"}') == 20 + 3  # the socket is open in three processes

@@ -93,12 +93,12 @@ def test_workers_that_die_as_soon_as_they_begin_are_replaced_ever_later(house):
     app = APP + "import sockd\nservice = sockd.Service()\nservice.frame(pid)\n"
     app += "@service.startup\ndef up():\n    if os.path.exists('broken'):\n        os._exit(7)\n"
     one = house(LISTEN.format("tcp://127.0.0.1:0", "app:service"), app=app)
-    (one.folder / "broken").touch()
+    (one.directory / "broken").touch()
     os.kill(one.sockctl.ask("status")["workers"][0]["pid"], signal.SIGKILL)
     one.wait_for("workers die as soon as they begin", again_seconds=2.0, within=20)
     assert len(one.logged("worker ended", exit_code=7)) in (3, 4)  # the one that was killed may count
     assert one.ask(b"x\n")  # by the other one
-    (one.folder / "broken").unlink()
+    (one.directory / "broken").unlink()
     _until(lambda: len(one.sockctl.ask("status")["workers"]) == 2)
 
 
@@ -138,12 +138,12 @@ def test_a_page_is_answered_while_others_are_waited_for(house):
         slow.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\nGET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
         _, seconds = timed(lambda: page(one, "/live"))
         assert seconds < 0.4
-        came = b""
-        while b"live\n" not in came:
+        accepted = b""
+        while b"live\n" not in accepted:
             piece = slow.recv(65536)
             assert piece
-            came += piece
-        assert came.index(b"sockd_build_info") < came.index(b"live\n")
+            accepted += piece
+        assert accepted.index(b"sockd_build_info") < accepted.index(b"live\n")
     for worker in psutil.Process(one.pid).children():
         worker.resume()
 
@@ -154,9 +154,9 @@ def test_a_successor_whose_hook_hangs_holds_nobody_up(house):
     app += "        time.sleep(3600)\n"
     text = LISTEN.format("tcp://127.0.0.1:0", "app:service") + LISTEN.format("tcp://127.0.0.1:0", "metrics")
     one = house(text, app=app, options='stop_timeout = "1s"', may_die=True)
-    (one.folder / "hang").touch()
+    (one.directory / "hang").touch()
     os.kill(one.sockctl.ask("status")["workers"][0]["pid"], signal.SIGKILL)
-    _until((one.folder / "hanging").exists)
+    _until((one.directory / "hanging").exists)
     status, seconds = timed(lambda: one.sockctl.ask("status"))
     assert seconds < 1.5
     assert sorted(worker["answers"] for worker in status["workers"]) == [False, True]
@@ -267,8 +267,8 @@ def sockets_of(pid) -> int:
 
 
 def links_of(pid) -> list[str]:
-    folder = f"/proc/{pid}/fd"
-    return [f"{folder}/{name}" for name in os.listdir(folder)]
+    directory = f"/proc/{pid}/fd"
+    return [f"{directory}/{name}" for name in os.listdir(directory)]
 
 
 def generation(one) -> list[int]:

@@ -67,7 +67,7 @@ def test_nobody_is_refused_or_reset_while_it_is_upgraded(house):
     assert failures == []
     assert len(pids) == UPGRADES
     assert len(set(asked)) > UPGRADES  # workers of many generations have answered
-    _until(lambda: house.ask("status")["elders"] == 0)
+    _until(lambda: house.ask("status")["previous_processes"] == 0)
 
 
 def test_old_workers_end_with_their_last_connection_and_are_not_replaced(house):
@@ -93,14 +93,14 @@ def test_a_program_that_fails_leaves_supervisor_and_workers(house):
     before = house.ask("status")
     client = house.server.connect(house.tcp)
     pid = _pid(client)
-    (house.folder / "mine.py").write_text("1 / 0")
+    (house.directory / "mine.py").write_text("1 / 0")
     done = house.run("upgrade")
     assert (done.returncode, "division by zero" in done.stderr) == (78, True)
     status = house.ask("status")
     assert (status["pid"], status["upgrade"]["ok"]) == (before["pid"], False)
     assert [worker["pid"] for worker in status["workers"]] == [worker["pid"] for worker in before["workers"]]
     assert _pid(client) == pid
-    (house.folder / "mine.py").write_text(APP)
+    (house.directory / "mine.py").write_text(APP)
     house.server.words.clear()  # what the new process said on standard error
     assert house.ask("upgrade")["pid"] != before["pid"]
     assert os.path.exists(house.path)

@@ -50,8 +50,8 @@ class Side:
         return json.loads((self.diaries / name).read_text())
 
 
-def asyncio_side(folder, wanted, environment, stack):
-    words = [f"{name}={'unix:' + str(folder / name) if kind == 'unix' else 'tcp:'}" for name, kind in wanted]
+def asyncio_side(directory, wanted, environment, stack):
+    words = [f"{name}={'unix:' + str(directory / name) if kind == 'unix' else 'tcp:'}" for name, kind in wanted]
     process = subprocess.Popen(
         [sys.executable, str(HERE / "by_asyncio.py"), *words],
         env={**os.environ, **environment},
@@ -65,12 +65,12 @@ def asyncio_side(folder, wanted, environment, stack):
     return {key: process.stdout.readline().split()[1] for key in wanted}
 
 
-def sockd_side(folder, wanted, environment, stack):
+def sockd_side(directory, wanted, environment, stack):
     listens = []
     for name, kind in wanted:
-        address = f"unix:{folder}/{name}" if kind == "unix" else "tcp://127.0.0.1:0"
+        address = f"unix:{directory}/{name}" if kind == "unix" else "tcp://127.0.0.1:0"
         listens += ["--listen", f"{address}=protocols:{name}"]
-    server = Server(["--foreground", "--log-format", "json", *listens], folder, environment)
+    server = Server(["--foreground", "--log-format", "json", *listens], directory, environment)
     stack.callback(server.end)
     server.ready()
     found = {}
@@ -87,12 +87,12 @@ def sides(tmp_path_factory):
     with ExitStack() as stack:
         made = {}
         for side, start in (("sockd", sockd_side), ("asyncio", asyncio_side)):
-            folder = tmp_path_factory.mktemp(side)
-            shutil.copy(HERE / "protocols.py", folder)
-            diaries = folder / "diaries"
+            directory = tmp_path_factory.mktemp(side)
+            shutil.copy(HERE / "protocols.py", directory)
+            diaries = directory / "diaries"
             diaries.mkdir()
-            environment = {"DIARY": str(diaries), "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-            made[side] = Side(start(folder, wanted, environment, stack), diaries)
+            environment = {"DIARY": str(diaries), "PYTHONPATH": str(directory), "PYTHONDONTWRITEBYTECODE": "1"}
+            made[side] = Side(start(directory, wanted, environment, stack), diaries)
         yield made
 
 

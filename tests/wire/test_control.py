@@ -6,18 +6,21 @@ import re
 
 import pytest
 
-from sockd.wire.control import Answer, ControlError, Question, read_answer, read_question
+from sockd.wire.control import ControlError, ControlRequest, ControlResponse, read_answer, read_question
 
 
 def test_what_is_asked_comes_back():
-    question = Question("plan", {"name": "7", "text": "line\nfeed \udcff"})
+    question = ControlRequest("plan", {"name": "7", "text": "line\nfeed \udcff"})
     line = question.encode()
     assert line.count(b"\n") == 1
     assert line.isascii()
     assert read_question(line) == question
 
 
-@pytest.mark.parametrize("answer", [Answer({"a": [1, None, "ü\n"]}), Answer(None), Answer(error="no", exit_code=77)])
+@pytest.mark.parametrize(
+    "answer",
+    [ControlResponse({"a": [1, None, "ü\n"]}), ControlResponse(None), ControlResponse(error="no", exit_code=77)],
+)
 def test_what_is_answered_comes_back(answer):
     line = answer.encode()
     assert line.count(b"\n") == 1

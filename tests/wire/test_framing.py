@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from sockd.setting import Size
+from sockd.units import Size
 from sockd.wire.framing import (
     BlankLine,
     Delimiter,

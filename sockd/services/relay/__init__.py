@@ -1,5 +1,5 @@
 """A relay as a service: each connection is connected to a target, and the bytes are moved both ways (FAQ III.5)."""
 
-from sockd.services.relay.server import Relay
+from sockd.services.relay.server import RelayService
 
-__all__ = ["Relay"]
+__all__ = ["RelayService"]

@@ -6,33 +6,33 @@ import math
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from sockd.config_relay import parse_via
 from sockd.errors import SystemFault
-from sockd.net.address import Address
-from sockd.net.pump import Pairs
-from sockd.net.tally import Tally
-from sockd.net.workers import Workers
-from sockd.services.relay.reach import Failed, Reach, Way
-from sockd.services.relay.session import Session
+from sockd.net.address.address import Address
+from sockd.net.loop.blocking_calls import BlockingCalls
+from sockd.net.relay.relay_table import RelayTable
+from sockd.net.relay.tally import ConnectionCounts
+from sockd.services.relay.client import RelaySession
+from sockd.services.relay.connect import ConnectFailed, TargetConnect, UpstreamSocks
 from sockd.services.relay.target import Target
+from sockd.settings.relay import parse_via
 from sockd.wire import proxy
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
-    from sockd.net.connection_info import Totals
-    from sockd.net.loop import EventLoop
-    from sockd.net.socket_address import SocketAddress
-    from sockd.services.relay.reach import Reached
+    from sockd.net.address.sockaddr import SocketAddress
+    from sockd.net.connection.info import Totals
+    from sockd.net.loop.loop import EventLoop
+    from sockd.services.relay.connect import Connected
     from sockd.settings import RelaySettings
-    from sockd.wire.state import CloseReason
+    from sockd.wire.close_reason import CloseReason
 
 LOOK_UPS, LOOK_UPS_WAITING = 4, 256
 """Names under way at once; a resolver that hangs holds up these and nothing else."""
 
 
-class Relay:
+class RelayService:
     """Serves the connections of one service.
 
     Args:
@@ -60,18 +60,18 @@ class Relay:
         self.half_close_timeout = float(settings.half_close_timeout)
         self.header_version = None if settings.proxy_header is None else int(settings.proxy_header[1:])
         self._settings = settings
-        self._workers = Workers(loop, "look-up", most=LOOK_UPS, waiting=LOOK_UPS_WAITING)
-        self._sessions: Tally[Session] = Tally()
+        self._workers = BlockingCalls(loop, "look-up", most=LOOK_UPS, waiting=LOOK_UPS_WAITING)
+        self._sessions: ConnectionCounts[RelaySession] = ConnectionCounts()
         self._next = 0
         try:
-            loop.one_of(Pairs)
+            loop.one_of(RelayTable)
         except OSError as error:
             raise SystemFault(f"service.{name}.relay: cannot be served here: {error.strerror}") from None
         self._targets = [self._target(text) for text in settings.to]
-        self.way: Way | None = None
+        self.way: UpstreamSocks | None = None
         if settings.via is not None:
             via = parse_via(settings.via)
-            self.way = Way(self._target(via.address), via.user, password)
+            self.way = UpstreamSocks(self._target(via.address), via.user, password)
         self._checks: list[_Check] = []
         if settings.check is not None:
             self._checks = [_Check(self, one, float(settings.check.interval)) for one in self._targets]
@@ -95,7 +95,7 @@ class Relay:
             return [group for group in (up, aside) if group]
         return [(target,) for target in (*up, *aside)]
 
-    def failed(self, targets: Sequence[Target], outcome: Failed) -> None:
+    def failed(self, targets: Sequence[Target], outcome: ConnectFailed) -> None:
         """Leave targets aside that could not be reached."""
         if not outcome.is_theirs:
             return
@@ -105,11 +105,11 @@ class Relay:
 
     def take(self, sock: socket.socket, peer: SocketAddress, done: Callable[[], None]) -> None:
         """Serve a connected, non-blocking socket, which is the relay's from now on; done() is called at its end."""
-        session = Session(self, sock, peer, done)
+        session = RelaySession(self, sock, peer, done)
         self._sessions.add(session)
         session.start()
 
-    def ended(self, session: Session, reason: CloseReason) -> None:
+    def ended(self, session: RelaySession, reason: CloseReason) -> None:
         """Forget a client that is served."""
         self._sessions.end(session, reason)
 
@@ -137,11 +137,11 @@ class Relay:
 class _Check:
     """Connects to one target from time to time."""
 
-    def __init__(self, relay: Relay, target: Target, interval: float) -> None:
+    def __init__(self, relay: RelayService, target: Target, interval: float) -> None:
         self._relay = relay
         self._target = target
         self._interval = interval
-        self._reach: Reach | None = None
+        self._reach: TargetConnect | None = None
         self._timer = relay.loop.call_later(0, self._begin)
 
     def _again(self, seconds: float) -> None:
@@ -151,11 +151,13 @@ class _Check:
     def _begin(self) -> None:
         timeout = self._relay.connect_timeout
         self._again(timeout + self._interval)  # first: a check that fails to begin is not the last one
-        self._reach = Reach(self._relay.loop, (self._target,), self._relay.way, timeout=timeout, done=self._answered)
+        self._reach = TargetConnect(
+            self._relay.loop, (self._target,), self._relay.way, timeout=timeout, done=self._answered
+        )
 
-    def _answered(self, outcome: Reached | Failed) -> None:
+    def _answered(self, outcome: Connected | ConnectFailed) -> None:
         self._again(self._interval)
-        if isinstance(outcome, Failed):
+        if isinstance(outcome, ConnectFailed):
             self._relay.failed((self._target,), outcome)
         else:
             self._target.was_reached()
@@ -170,4 +172,4 @@ class _Check:
             self._reach.cancel()
 
 
-__all__ = ["Relay"]
+__all__ = ["RelayService"]

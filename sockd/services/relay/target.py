@@ -8,15 +8,15 @@ import math
 from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError
-from sockd.net.address import WILDCARDS
+from sockd.net.address.address import WILDCARDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sockd.net.address import Address
-    from sockd.net.endpoint import Endpoint
-    from sockd.net.loop import EventLoop
-    from sockd.net.workers import Workers
+    from sockd.net.address.address import Address
+    from sockd.net.address.sockaddr import Endpoint
+    from sockd.net.loop.blocking_calls import BlockingCalls
+    from sockd.net.loop.loop import EventLoop
 
     Found = Callable[[list[Endpoint] | str], None]
 
@@ -37,7 +37,7 @@ class Target:
         active: connections that it has through us.
     """
 
-    def __init__(self, service: str, address: Address, loop: EventLoop, workers: Workers) -> None:
+    def __init__(self, service: str, address: Address, loop: EventLoop, workers: BlockingCalls) -> None:
         self.address = address
         self.active = 0
         self._service = service

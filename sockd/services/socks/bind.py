@@ -10,16 +10,16 @@ import selectors
 import socket
 from typing import TYPE_CHECKING
 
-from sockd.net.deadline import Deadline
-from sockd.services.socks.gate import Refusal, endpoint_of
+from sockd.net.loop.deadline import Deadline
+from sockd.services.socks.egress import Refusal, endpoint_of
 from sockd.services.socks.rules import address_of
 from sockd.wire.socks_address import Reply, reply_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sockd.services.socks.gate import Gate
-    from sockd.services.socks.rules import Asked, IPAddress
+    from sockd.services.socks.egress import Egress
+    from sockd.services.socks.rules import AccessRequest, IPAddress
 
 BACKLOG = 8
 _DISCARD_PORT = 9  # nothing is sent; connect(2) of a datagram socket only chooses the route
@@ -40,8 +40,8 @@ class Bind:
 
     def __init__(
         self,
-        gate: Gate,
-        asked: Asked,
+        gate: Egress,
+        asked: AccessRequest,
         wanted: list[IPAddress],
         local: IPAddress,
         done: Callable[[tuple[socket.socket, IPAddress, int] | Refusal], None],

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
-from sockd.config_socks import Rule, parse_rule
+from sockd.settings.socks import Rule, parse_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from sockd.config_socks import Network
+    from sockd.settings.socks import Network
 
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -64,7 +64,7 @@ _LOW = 0xFFFF_FFFF
 
 
 @dataclass(frozen=True)
-class Asked:
+class AccessRequest:
     """Who asks, and for what.
 
     Attributes:
@@ -152,7 +152,7 @@ class Rules:
         self._deny = [parse_rule(text) for text in deny]
         self._is_own = is_own
 
-    def forbids_name(self, asked: Asked, port: int) -> str:
+    def forbids_name(self, asked: AccessRequest, port: int) -> str:
         """Say why a name need not even be looked up, empty when it must be."""
         for rule in self._deny:
             if rule.network is None and rule.kind is None and _suits(rule, asked, port):
@@ -161,7 +161,7 @@ class Rules:
             return "no rule allows it"
         return ""
 
-    def forbids(self, asked: Asked, address: IPAddress, port: int) -> str:
+    def forbids(self, asked: AccessRequest, address: IPAddress, port: int) -> str:
         """Say why an address is not to be connected to, empty when it may be.
 
         Args:
@@ -195,7 +195,7 @@ class Rules:
         return rule.network is None or _is_in(address, rule.network)
 
 
-def _suits(rule: Rule, asked: Asked, port: int) -> bool:
+def _suits(rule: Rule, asked: AccessRequest, port: int) -> bool:
     """Tell whether all of a rule matches but the address."""
     if rule.ports is not None and not rule.ports[0] <= port <= rule.ports[1]:
         return False
@@ -235,4 +235,4 @@ def _is_in(address: IPAddress, network: Network) -> bool:
     return address.version == network.version and address in network
 
 
-__all__ = ["KINDS", "Asked", "IPAddress", "Rules", "address_of", "forms", "is_own", "plain"]
+__all__ = ["KINDS", "AccessRequest", "IPAddress", "Rules", "address_of", "forms", "is_own", "plain"]

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sockd.net.connection_info import Totals
-from sockd.net.pump import Pairs
-from sockd.net.tally import Tally
-from sockd.net.workers import Workers
-from sockd.services.socks.door import Door, Passage
-from sockd.services.socks.gate import Gate, look_up
+from sockd.net.connection.info import Totals
+from sockd.net.loop.blocking_calls import BlockingCalls
+from sockd.net.relay.relay_table import RelayTable
+from sockd.net.relay.tally import ConnectionCounts
+from sockd.services.socks.client import SocksSession
+from sockd.services.socks.egress import Egress, look_up
+from sockd.services.socks.fast_path import FastConnection, SocksAcceptor
 from sockd.services.socks.rules import Rules
-from sockd.services.socks.session import Session
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from sockd.net.loop import EventLoop
-    from sockd.net.socket_address import SocketAddress
-    from sockd.net.sources import Sources
-    from sockd.services.socks.gate import LookUp
+    from sockd.net.address.sockaddr import SocketAddress
+    from sockd.net.connection.sources import Sources
+    from sockd.net.loop.loop import EventLoop
+    from sockd.services.socks.egress import LookUp
     from sockd.services.socks.users import Users, UsersFile
     from sockd.settings import SocksSettings
-    from sockd.wire.state import CloseReason
+    from sockd.wire.close_reason import CloseReason
 
 LOOK_UPS, LOOK_UPS_WAITING = 16, 1024
 """Names under way at once; a resolver that hangs holds up these and nothing else."""
@@ -31,7 +31,7 @@ HASHES, HASHES_WAITING = 2, 64
 """Each takes a processor and some tens of MiB; of these one source has one, and half of those that wait."""
 
 
-class Server:
+class SocksService:
     """Serves the connections of one service.
 
     Args:
@@ -51,12 +51,12 @@ class Server:
     ) -> None:
         self.name = name
         self.settings = settings
-        self.hashers = Workers(loop, "hash", most=HASHES, waiting=HASHES_WAITING)
-        self._resolvers = Workers(loop, "look-up", most=LOOK_UPS, waiting=LOOK_UPS_WAITING)
+        self.hashers = BlockingCalls(loop, "hash", most=HASHES, waiting=HASHES_WAITING)
+        self._resolvers = BlockingCalls(loop, "look-up", most=LOOK_UPS, waiting=LOOK_UPS_WAITING)
         self._file = file
-        self._sessions: Tally[Session | Passage] = Tally()
-        self._doors: set[Door] = set()
-        self.gate = Gate(
+        self._sessions: ConnectionCounts[SocksSession | FastConnection] = ConnectionCounts()
+        self._doors: set[SocksAcceptor] = set()
+        self.gate = Egress(
             Rules(settings.allow, settings.deny),
             self._resolvers,
             loop,
@@ -81,11 +81,11 @@ class Server:
 
     def take(self, sock: socket.socket, peer: SocketAddress, done: Callable[[], None]) -> None:
         """Serve a connected, non-blocking socket, which is the server's from now on; done() is called at its end."""
-        session = Session(self, sock, peer, done)
+        session = SocksSession(self, sock, peer, done)
         self._sessions.add(session)
         session.start()
 
-    def door(self, done: Callable[[], None], sources: Sources | None) -> Door | None:
+    def door(self, done: Callable[[], None], sources: Sources | None) -> SocksAcceptor | None:
         """Return what accepts clients that need nothing of a session's; None where every client does.
 
         Args:
@@ -95,33 +95,33 @@ class Server:
         if self._file is not None or self.settings.source is not None:
             return None
         try:
-            return Door(self, self.gate.loop.one_of(Pairs), done, sources)
+            return SocksAcceptor(self, self.gate.loop.one_of(RelayTable), done, sources)
         except OSError:  # ENOSYS: there is no epoll
             return None
 
-    def begin(self, client: Session | Passage) -> None:
+    def begin(self, client: SocksSession | FastConnection) -> None:
         """Count a client."""
         self._sessions.add(client)
 
-    def drop(self, passage: Passage) -> None:
+    def drop(self, passage: FastConnection) -> None:
         """Forget a client that a session goes on with."""
         self._sessions.drop(passage)
 
-    def opened(self, door: Door) -> None:
+    def opened(self, door: SocksAcceptor) -> None:
         """Know a door that has clients."""
         self._doors.add(door)
 
-    def closed(self, door: Door) -> None:
+    def closed(self, door: SocksAcceptor) -> None:
         """Forget a door, for it has no clients any more."""
         self._doors.discard(door)
 
-    def ended(self, session: Session | Passage, reason: CloseReason) -> None:
+    def ended(self, session: SocksSession | FastConnection, reason: CloseReason) -> None:
         """Forget a client that is served."""
         self._sessions.end(session, reason)
 
     def totals(self) -> Totals:
         """Return what its clients have done."""
-        return self._sessions.totals() + Totals(came=self._waiting, open=self._waiting)
+        return self._sessions.totals() + Totals(accepted=self._waiting, open=self._waiting)
 
     def abort(self) -> None:
         """End what is left."""
@@ -139,4 +139,4 @@ class Server:
         self._resolvers.close()
 
 
-__all__ = ["Server"]
+__all__ = ["SocksService"]

@@ -25,8 +25,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from sockd.errors import ConfigurationError, fault
-from sockd.kept_folder import KeptFolder
-from sockd.trusted import read
+from sockd.files.kept_directory import KeptDirectory
+from sockd.files.trusted import open_file, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -133,7 +133,7 @@ class Users:
 
 
 class UsersFile:
-    """The file, found again after chroot(2) and a change of folder.
+    """The file, found again after chroot(2) and a change of directory.
 
     Args:
         path: absolute.
@@ -150,23 +150,23 @@ class UsersFile:
     def __init__(self, path: str, place: str) -> None:
         self._path = path
         self._place = place
-        folder, self._name = os.path.split(path)
+        directory, self._name = os.path.split(path)
         try:
-            self._folder = KeptFolder(folder)
+            self._directory = KeptDirectory(directory)
         except OSError as error:
             raise fault(error, f"{place}: {path}") from None
-        self._folder.allow(self._name)
+        self._directory.allow(self._name)
         try:
             self.users = self._read()
         except BaseException:
-            self._folder.close()
+            self._directory.close()
             raise
 
     def _read(self) -> Users:
         subject = f"{self._place}: {self._path}"
 
         def opener(_path: str, flags: int) -> int:
-            return self._folder.open(self._name, flags)
+            return self._directory.open(self._name, flags)
 
         text = read(self._path, subject, MAX_FILE_BYTES + 1, opener)
         if len(text) > MAX_FILE_BYTES:
@@ -182,8 +182,8 @@ class UsersFile:
         self.users = self._read()
 
     def close(self) -> None:
-        """Close its folder."""
-        self._folder.close()
+        """Close its directory."""
+        self._directory.close()
 
 
 # ---- kinds of hashes
@@ -275,4 +275,30 @@ def _system_crypt() -> _Crypt | None:
         return None
 
 
-__all__ = ["Scrypt", "Users", "UsersFile", "hash_password"]
+MAX_BYTES = 255  # RFC 1929
+
+
+def read_password(path: str, place: str) -> str:
+    """Read the first line of a file, without its end.
+
+    Args:
+        place: what messages begin with.
+
+    Raises:
+        ConfigurationError: it is empty, too long, or no text, or others may write it.
+        SystemFault, PermissionFault: it cannot be read.
+    """
+    try:
+        with os.fdopen(open_file(path, f"{place}: {path}"), "rb") as file:
+            line = file.readline(MAX_BYTES + 2).rstrip(b"\r\n")
+        password = line.decode("utf-8")
+    except OSError as error:
+        raise fault(error, f"{place}: {path}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{place}: {path}: its first line is not UTF-8") from None
+    if not 1 <= len(line) <= MAX_BYTES:
+        raise ConfigurationError(f"{place}: {path}: its first line has {len(line)} bytes; 1 to {MAX_BYTES} are needed")
+    return password
+
+
+__all__ = ["Scrypt", "Users", "UsersFile", "hash_password", "read_password"]

@@ -100,9 +100,9 @@ class Troubles:
         return answer
 
     def _write(self, **more) -> None:
-        new = self._daemon.folder / "new"
+        new = self._daemon.directory / "new"
         new.write_text(toml_of(self._served, **(self._configured | more)))
-        os.replace(new, self._daemon.folder / "sockd.toml")
+        os.replace(new, self._daemon.directory / "sockd.toml")
 
     # ---- questions
 
@@ -162,10 +162,10 @@ class Troubles:
     def _wrong_configuration(self) -> None:
         """One that cannot be served: all stays as it is."""
         if self._chance.random() < 0.5:
-            (self._daemon.folder / "sockd.toml").write_text(self._chance.choice(WRONG_TOML))
+            (self._daemon.directory / "sockd.toml").write_text(self._chance.choice(WRONG_TOML))
             self._told(self._daemon.ask("reload"), ok=False)
         else:
-            app = self._daemon.folder / "app.py"
+            app = self._daemon.directory / "app.py"
             right = app.read_text()
             app.write_text(self._chance.choice(WRONG_APP))
             try:

@@ -47,14 +47,14 @@ def ask(world: World, listener: Listener, chance: random.Random, number: int, bo
         else:
             talk.sock.sendall(header + said, socket.MSG_MORE)  # so that FIN is in the same segment
             talk.sock.shutdown(socket.SHUT_WR)
-        came = _all(talk, len(answer))
+        accepted = _all(talk, len(answer))
     except OSError as error:
-        came = repr(error).encode()
+        accepted = repr(error).encode()
     finally:
         talk.close()
-    if _is(came, answer):
+    if _is(accepted, answer):
         return ""
-    return f"{came!r:.200} came in place of {answer!r:.200}, all of it asked at once behind {header!r}"
+    return f"{accepted!r:.200} came in place of {answer!r:.200}, all of it asked at once behind {header!r}"
 
 
 def _conversation(world: World, listener: Listener, chance: random.Random, number: int) -> tuple[bytes, bytes]:
@@ -83,17 +83,19 @@ def _request(world: World, chance: random.Random) -> bytes:
 
 def _all(talk: Talk, size: int) -> bytes:
     """Take what comes, up to the end, or up to more than is right."""
-    came = b""
-    while len(came) <= size and (piece := talk.receive()):
-        came += piece
-    return came
+    accepted = b""
+    while len(accepted) <= size and (piece := talk.receive()):
+        accepted += piece
+    return accepted
 
 
-def _is(came: bytes, answer: bytes) -> bool:
+def _is(accepted: bytes, answer: bytes) -> bool:
     """Compare, but for the address that a SOCKS server tells."""
     at = answer.find(BOUND)
     if at < 0:
-        return came == answer
+        return accepted == answer
     return (
-        len(came) == len(answer) and came[:at] == answer[:at] and came[at + len(BOUND) :] == answer[at + len(BOUND) :]
+        len(accepted) == len(answer)
+        and accepted[:at] == answer[:at]
+        and accepted[at + len(BOUND) :] == answer[at + len(BOUND) :]
     )

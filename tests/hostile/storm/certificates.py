@@ -24,8 +24,8 @@ ODD_NAMES = {
     "object": "DER:30:04:88:02:2a:03",
     "empty-object": "DER:30:02:88:00",
     "other-name": "otherName:1.2.3.4;UTF8:odd",
-    "folder": "DER:30:16:a4:14:30:12:31:10:30:0e:06:03:55:04:03:1e:07:d8:00:00:41:00:00:ff",
-    "bad-folder": "DER:30:06:a4:04:30:02:31:00",
+    "directory": "DER:30:16:a4:14:30:12:31:10:30:0e:06:03:55:04:03:1e:07:d8:00:00:41:00:00:ff",
+    "bad-directory": "DER:30:06:a4:04:30:02:31:00",
     "no-sequence": "DER:04:02:61:62",
     "long": "DER:30:82:01:30:82:82:01:2c:" + ":".join(["61"] * 300),
     "many": ",".join(f"DNS:{number}.example" for number in range(500)),
@@ -49,25 +49,25 @@ class Certificates:
     odd: dict[str, Certificate] = field(default_factory=dict)
 
 
-def all_of(folder: Path) -> Certificates:
-    """Make them in a folder."""
-    authority = make(folder, "authority", ca=True)
-    stranger = make(folder, "stranger", ca=True)
+def all_of(directory: Path) -> Certificates:
+    """Make them in a directory."""
+    authority = make(directory, "authority", ca=True)
+    stranger = make(directory, "stranger", ca=True)
     made = Certificates(
         authority.path,
-        make(folder, "localhost", issuer=authority),
-        make(folder, "alice.example", issuer=authority),
-        {"of-a-stranger": make(folder, "mallory.example", issuer=stranger), "self": stranger},
+        make(directory, "localhost", issuer=authority),
+        make(directory, "alice.example", issuer=authority),
+        {"of-a-stranger": make(directory, "mallory.example", issuer=stranger), "self": stranger},
     )
     for name, names in ODD_NAMES.items():
-        made.odd[name] = _odd(folder, name, authority, f"/CN={name}", f"subjectAltName={names}")
+        made.odd[name] = _odd(directory, name, authority, f"/CN={name}", f"subjectAltName={names}")
     for name, subject in ODD_SUBJECTS.items():
-        made.odd[name] = _odd(folder, name, authority, subject, "subjectAltName=DNS:alice.example")
+        made.odd[name] = _odd(directory, name, authority, subject, "subjectAltName=DNS:alice.example")
     return made
 
 
-def _odd(folder: Path, name: str, authority: Certificate, subject: str, extension: str) -> Certificate:
-    made = Certificate(folder / f"{name}.pem", folder / f"{name}.key")
+def _odd(directory: Path, name: str, authority: Certificate, subject: str, extension: str) -> Certificate:
+    made = Certificate(directory / f"{name}.pem", directory / f"{name}.key")
     if extension.startswith("subjectAltName=DER:"):
         extension = "2.5.29.17=" + extension.partition("=")[2]
     words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"]

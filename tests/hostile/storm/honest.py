@@ -42,7 +42,7 @@ class Conversation:
         self._world = world
         self._chance = chance
         self._number = number
-        self._came = b""
+        self._accepted = b""
         self.asked = 0
         self.header = b""
         self.talk = opened(listener, BOUND_S)
@@ -93,18 +93,18 @@ class Conversation:
         self._expect(answer)
 
     def _take(self, size: int) -> bytes:
-        while len(self._came) < size:
+        while len(self._accepted) < size:
             piece = self.talk.receive()
             if not piece:
-                raise Wrong(f"an end after {self._came!r:.200}, where {size} bytes were to come")
-            self._came += piece
-        taken, self._came = self._came[:size], self._came[size:]
+                raise Wrong(f"an end after {self._accepted!r:.200}, where {size} bytes were to come")
+            self._accepted += piece
+        taken, self._accepted = self._accepted[:size], self._accepted[size:]
         return taken
 
     def _expect(self, answer: bytes) -> None:
-        came = self._take(len(answer))
-        if came != answer:
-            raise Wrong(f"{came + self._came!r:.200} came in place of {answer!r:.200}")
+        accepted = self._take(len(answer))
+        if accepted != answer:
+            raise Wrong(f"{accepted + self._accepted!r:.200} came in place of {answer!r:.200}")
 
     # ---- questions
 
@@ -159,7 +159,7 @@ class Conversation:
         """Tell whether the daemon has ended it in order, with nothing said."""
         self.talk.sock.setblocking(False)
         try:
-            return self._came == b"" and not self.talk.sock.recv(1, socket.MSG_PEEK)
+            return self._accepted == b"" and not self.talk.sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return False
         except OSError:

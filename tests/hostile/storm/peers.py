@@ -68,7 +68,7 @@ class World:
 
     Attributes:
         listeners: of the daemon.
-        folder: for paths of their own.
+        directory: for paths of their own.
         certificates: (path, key) by name; "" is the honest one.
         ca: the authority's certificate.
         target: port of a server of ours, for SOCKS.
@@ -80,7 +80,7 @@ class World:
     """
 
     listeners: list[Listener]
-    folder: str
+    directory: str
     certificates: dict[str, tuple[str, str]]
     ca: str
     target: int
@@ -110,7 +110,7 @@ class World:
 
     def table(self) -> dict:
         rows = [vars(one) | {"way": sorted(one.way)} for one in self.listeners]
-        keys = ("folder", "certificates", "ca", "target", "control", "kept", "rows", "honest_rows", "tame")
+        keys = ("directory", "certificates", "ca", "target", "control", "kept", "rows", "honest_rows", "tame")
         return {"listeners": rows} | {key: getattr(self, key) for key in keys}
 
     def context(self, certificate: str | None = None, *, newest: bool = True) -> ssl.SSLContext:
@@ -134,10 +134,10 @@ def _context(ca, path, key, newest):
 # ---- names
 
 
-def odd_path_name(chance, folder: str, made: int) -> bytes:
+def odd_path_name(chance, directory: str, made: int) -> bytes:
     """Return what a Unix client binds: empty for the kernel's choice of an abstract name (unix(7))."""
     number = next(_numbers)
-    base = os.fsencode(folder) + b"/%d-%d" % (os.getpid(), number)
+    base = os.fsencode(directory) + b"/%d-%d" % (os.getpid(), number)
     return chance.choice(
         (
             b"",
@@ -157,7 +157,7 @@ def bind_odd(sock: socket.socket, listener: Listener, chance, world: World, made
     if listener.family == socket.AF_UNIX:
         if chance.random() < 0.3 or "names" in world.tame:
             return "unnamed"
-        name = odd_path_name(chance, world.folder, made)
+        name = odd_path_name(chance, world.directory, made)
         sock.bind(name or "")
         return f"from {name!r:.60}"
     if listener.family == socket.AF_INET and chance.random() < 0.9:

@@ -68,20 +68,20 @@ def by_frames(_victim, _self, job, *_):
 
 
 PLACES = {
-    "header": ("sockd.net.proxied", "ProxyHeaders", "_readable", by_descriptor),
-    "timer": ("sockd.net.proxied", "ProxyHeaders", "_drop", by_descriptor),
-    "rules": ("sockd.net.listener", "Listener", "_judge", by_arrival),
-    "handshake": ("sockd.net.tls", "Handshakes", "_ready", by_descriptor),
-    "tunnel": ("sockd.net.tls", "Carrier", "_from_wire", by_wire),
-    "accepted": ("sockd.net.connection_sink", "ConnectionSink", "accepted", by_row),
-    "frames": ("sockd.net.connection_sink", "ConnectionSink", "frames", by_event),
-    "closed": ("sockd.net.connection_sink", "ConnectionSink", "closed", by_row),
-    "function": ("sockd.services.function", "LineSink", "frames", by_event),
-    "session": ("sockd.services.session", "SessionSink", "frames", by_event),
-    "pool": ("sockd.services.blocking", "BlockingSink", "_answered", by_frames),
-    "socks": ("sockd.services.socks.session", "Session", "_readable", by_socket),
-    "verb": ("sockd.asked", "Asked", "_close", by_words),
-    "datagram": ("sockd.net.datagram", "DatagramListener", "_serve", by_datagram),
+    "header": ("sockd.net.listen.proxy_protocol", "ProxyHeaders", "_readable", by_descriptor),
+    "timer": ("sockd.net.listen.proxy_protocol", "ProxyHeaders", "_drop", by_descriptor),
+    "rules": ("sockd.net.listen.listener", "Listener", "_judge", by_arrival),
+    "handshake": ("sockd.net.tls.handshake", "Handshakes", "_ready", by_descriptor),
+    "tunnel": ("sockd.net.tls.handshake", "Carrier", "_from_wire", by_wire),
+    "accepted": ("sockd.services.handlers.connection", "ConnectionSink", "accepted", by_row),
+    "frames": ("sockd.services.handlers.connection", "ConnectionSink", "frames", by_event),
+    "closed": ("sockd.services.handlers.connection", "ConnectionSink", "closed", by_row),
+    "function": ("sockd.services.handlers.function", "LineSink", "frames", by_event),
+    "session": ("sockd.services.handlers.coroutine", "SessionSink", "frames", by_event),
+    "pool": ("sockd.services.handlers.blocking", "BlockingSink", "_answered", by_frames),
+    "socks": ("sockd.services.socks.client", "Session", "_readable", by_socket),
+    "verb": ("sockd.daemon.control.commands", "Asked", "_close", by_words),
+    "datagram": ("sockd.net.udp.listener", "DatagramListener", "_serve", by_datagram),
 }
 """By name: module, class and function, and which of its calls is the victim's."""
 

@@ -118,17 +118,17 @@ class Storm:
     def __enter__(self) -> Storm:
         become_reaper()
         scope = leave_network()
-        self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="storm")))
-        made = certificates.all_of(self.folder)
+        self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="storm")))
+        made = certificates.all_of(self.directory)
         configured = {"workers": self._workers}
-        self.plan = plan_of(self.folder, made, scope)
-        (self.folder / "users").write_text(users_text())
-        (self.folder / "sockd.toml").write_text(toml_of(self.plan, **configured))
-        self.target = Target(str(self.folder / "target"), self.seed)
+        self.plan = plan_of(self.directory, made, scope)
+        (self.directory / "users").write_text(users_text())
+        (self.directory / "sockd.toml").write_text(toml_of(self.plan, **configured))
+        self.target = Target(str(self.directory / "target"), self.seed)
         self._stack.callback(self.target.close)
         environment = {"STORM_PLANTED": " ".join(self._planted)}
         words = ["-c", "sockd.toml", "--multiplexer", self._multiplexer]
-        self.daemon = Watched(self.folder, words=words, environment=environment)
+        self.daemon = Watched(self.directory, words=words, environment=environment)
         self._stack.callback(self.daemon.kill)
         self.world = self._world(made)
         self.crowds = self._gathered()
@@ -149,7 +149,7 @@ class Storm:
             Listener(row.service, row.kind, row.framing, row.scheme, row.way, said["address"])
             for row, said in zip(self.plan.rows, told, strict=True)
         ]
-        peers = self.folder / "peers"
+        peers = self.directory / "peers"
         peers.mkdir()
         return World(listeners, str(peers), shown, str(made.ca), self.target.port, self.daemon.control, **self._wish)
 
@@ -161,7 +161,7 @@ class Storm:
         return told
 
     def _gathered(self) -> list[Crowd]:
-        self._world_file = self.folder / "world.json"
+        self._world_file = self.directory / "world.json"
         self._world_file.write_text(json.dumps(self.world.table()))
         if self._only or not self.world.targets:
             return []

@@ -107,12 +107,12 @@ class Plan:
     """Rows and the tables of their services.
 
     Args:
-        folder: of the daemon, for Unix paths; short, for sun_path has 108 bytes.
+        directory: of the daemon, for Unix paths; short, for sun_path has 108 bytes.
         certificates: of storm.certificates.
         scope: an interface with a link-local address; empty for none.
     """
 
-    folder: Path
+    directory: Path
     certificates: object
     scope: str = ""
     rows: list[Row] = field(default_factory=list)
@@ -125,7 +125,7 @@ class Plan:
         self.tables[name] = text + ("\n" + TIMES if timed else "")
 
     def path(self, row: Row) -> str:
-        return f"{self.folder}/{self.rows.index(row)}"
+        return f"{self.directory}/{self.rows.index(row)}"
 
     def address(self, row: Row) -> str:
         """Return the address to bind; ports are the kernel's choice."""
@@ -139,8 +139,8 @@ class Plan:
         return f"{row.scheme[:3]}://{PEER_ADDRESS}:0"
 
 
-def plan_of(folder: Path, certificates, scope: str = "") -> Plan:
-    plan = Plan(folder, certificates, scope)
+def plan_of(directory: Path, certificates, scope: str = "") -> Plan:
+    plan = Plan(directory, certificates, scope)
     _handlers(plan)
     _ways(plan)
     _others(plan)
@@ -210,11 +210,11 @@ def _ways(plan: Plan) -> None:
 
 
 def _others(plan: Plan) -> None:
-    target = plan.folder / "target"
+    target = plan.directory / "target"
     echo = next(plan.address(row) for row in plan.rows if row.service == "echo" and row.scheme == "unix")
     times = 'idle_timeout = "30s"'
     relay = f'half_close_timeout = "4s", connect_timeout = "10s", retry_after = "100ms", to = ["{echo}"'
-    plan.table("relay", f'{times}\nrelay = {{ {relay}, "unix:{plan.folder}/nobody"] }}', timed=False)
+    plan.table("relay", f'{times}\nrelay = {{ {relay}, "unix:{plan.directory}/nobody"] }}', timed=False)
     plan.table("relay-rude", f"{times}\nrelay = {{ {relay.replace(echo, f'unix:{target}')}] }}", timed=False)
     headed = relay.replace(echo, f"unix:{target}") + '], proxy_header = "v2"'
     plan.table("relay-headed", f"{times}\nrelay = {{ {headed} }}", timed=False)
@@ -223,7 +223,7 @@ def _others(plan: Plan) -> None:
         'allow = ["loopback", "own", "*"]'
     )
     plan.table("socks", f"socks = {{ {socks} }}", timed=False)
-    plan.table("socks-users", f'socks = {{ {socks}, users = "{plan.folder}/users" }}', timed=False)
+    plan.table("socks-users", f'socks = {{ {socks}, users = "{plan.directory}/users" }}', timed=False)
     plan.table(
         "exec", f'exec = ["/bin/cat"]\nmax_instances = 32\n{USER_OF_PROGRAMS}limits = {{ wall = "20s" }}', timed=False
     )
@@ -246,7 +246,7 @@ def toml_of(plan: Plan, *, workers: int = 1, level: str = "warning", without: in
         extra: TOML behind it.
     """
     text = [
-        f'[daemon]\ncontrol = "{plan.folder}/control.sock"\nworkers = {workers}\nmax_connections = 4000\n'
+        f'[daemon]\ncontrol = "{plan.directory}/control.sock"\nworkers = {workers}\nmax_connections = 4000\n'
         f'stop_timeout = "5s"\nstall_time = "10s"\nthreads = 8\nmax_memory = "256 MiB"\n'
         f'log = {{ format = "json", level = "{level}" }}\n'
     ]

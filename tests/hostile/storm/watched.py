@@ -124,23 +124,23 @@ class Watched:
     """A daemon that serves storm.services' plan.
 
     Args:
-        folder: its own, with sockd.toml.
+        directory: its own, with sockd.toml.
         words: more of the command line.
         environment: variables added.
     """
 
-    def __init__(self, folder: Path, *, words=(), environment=None) -> None:
-        self.folder = folder
-        self.control = str(folder / "control.sock")
+    def __init__(self, directory: Path, *, words=(), environment=None) -> None:
+        self.directory = directory
+        self.control = str(directory / "control.sock")
         self.judge = Judge()
         self._reading = threading.Event()
         self._reading.set()
         for name, copy in COPIED.items():
-            shutil.copy(HERE / name, folder / copy)
+            shutil.copy(HERE / name, directory / copy)
         command = [Path(sys.executable).with_name("sockd"), *STAY_ROOT, "--foreground", *words]
         self.process = subprocess.Popen(
             [*map(str, command)],
-            cwd=folder,
+            cwd=directory,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

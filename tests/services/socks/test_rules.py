@@ -10,11 +10,11 @@ import ipaddress
 
 import pytest
 
-from sockd.config_socks import parse_rule
-from sockd.services.socks.rules import Asked, Rules, forms, is_own, plain
+from sockd.services.socks.rules import AccessRequest, Rules, forms, is_own, plain
+from sockd.settings.socks import parse_rule
 
 OWN = ipaddress.ip_address("203.0.113.5"), ipaddress.ip_address("10.9.9.9"), ipaddress.ip_address("2001:db8::5")
-SOMEBODY = Asked(ipaddress.ip_address("198.51.100.1"), None, None)
+SOMEBODY = AccessRequest(ipaddress.ip_address("198.51.100.1"), None, None)
 
 PUBLIC = ["192.0.2.7", "8.8.8.8", "1.1.1.1", "2001:db8::7", "2606:4700::1111", "64:ff9b::808:808", "2002:808:808::1"]
 INNER = {
@@ -111,7 +111,7 @@ def test_a_network_of_a_kind_opens_no_own_address():
 
 
 def named(name):
-    return Asked(ipaddress.ip_address("198.51.100.1"), None, name)
+    return AccessRequest(ipaddress.ip_address("198.51.100.1"), None, name)
 
 
 def test_names():
@@ -139,8 +139,8 @@ def test_a_name_that_is_denied_is_not_even_looked_up():
 
 
 def test_sources_and_users():
-    alice = Asked(ipaddress.ip_address("10.0.0.1"), "alice", None)
-    unix = Asked(None, "alice", None)
+    alice = AccessRequest(ipaddress.ip_address("10.0.0.1"), "alice", None)
+    unix = AccessRequest(None, "alice", None)
     rule = ["from 10.0.0.0/8 user alice to 192.0.2.0/24:80-443"]
     assert judge("192.0.2.7", allow=rule, asked=alice, port=443) == ""
     assert judge("192.0.2.7", allow=rule, asked=alice, port=444) == "no rule allows it"

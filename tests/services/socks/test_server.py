@@ -13,9 +13,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from sockd.net.loop import EventLoop
-from sockd.net.socket_address import SocketAddress
-from sockd.services.socks.server import Server
+from sockd.net.address.sockaddr import SocketAddress
+from sockd.net.loop.loop import EventLoop
+from sockd.services.socks.server import SocksService
 from sockd.services.socks.users import Scrypt, Users
 from sockd.settings import SocksSettings
 
@@ -32,7 +32,7 @@ class House:
         selector = stack.enter_context(selectors.DefaultSelector())
         self.loop = EventLoop(selector, time.monotonic)
         stack.callback(self.loop.close)
-        self.server = Server("proxy", settings, self.loop, **options)
+        self.server = SocksService("proxy", settings, self.loop, **options)
         stack.callback(self.server.close)
         stack.callback(self.server.abort)
         self._stack = stack

@@ -1,0 +1,195 @@
+"""Development: run a command, and run it again whenever one of its source files changes.
+
+The command runs in a child; the child says which files it is made of (`report`),
+so that an edit of any imported module counts and the watcher imports nothing.
+A child that fails waits for the next edit.
+
+No edit is overlooked.  How a file stood is noted by whoever comes first: by the watcher
+before the child can have read it, where it is known from the child before, else by the
+child, before it serves; never later, for the watcher may be slow to be told.
+
+Watcher and child end together: signals are passed on, and the kernel ends a child whose watcher has died.
+A child that does not end in time, whatever its handlers do, is told a second time (sockd.process.stop_bound).
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import sysconfig
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sockd.errors import SystemFault
+from sockd.process.signals import settle
+from sockd.process.syscalls import end_with_parent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+REPORT_VARIABLE = "SOCKD_RELOAD_FD"
+"""Number of the descriptor on which a child tells of its files; set by Reloader alone."""
+POLL_SECONDS = 0.3
+"""How often the files are looked at: an edit is served by the time the hand is off the keys."""
+RESTART_SECONDS = 2.0
+"""For a child to end in order before the next one; who edits does not wait for stop_timeout."""
+
+SIGNALLED = 128
+"""Added to the number of a signal that ended a child, as shells do."""
+
+Stamps = dict[str, tuple[int, int] | None]
+"""Of each file its time of change in ns and its size; None for one that is not there."""
+
+
+def report(extra: Iterable[str]) -> None:
+    """Tell, in the child, which files make it up and how they stand; nothing when nobody watches.
+
+    Args:
+        extra: files besides the imported modules, such as the configuration.
+    """
+    number = os.environ.pop(REPORT_VARIABLE, None)
+    if number is None:
+        return
+    installed = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib"))
+    files = {os.path.abspath(name) for name in extra}
+    files.update(str(path.absolute()) for path in Path().glob("*.py"))
+    for module in list(sys.modules.values()):
+        name = getattr(module, "__file__", None)
+        if name and not name.startswith(installed):
+            files.add(os.path.abspath(name))
+    try:
+        with os.fdopen(int(number), "wb") as pipe:
+            pipe.write(msgspec.json.encode(_stamps(files)))
+    except BrokenPipeError:
+        raise SystemFault("--reload: the process that watches has ended; not serving") from None
+
+
+def end_with_watcher() -> Callable[[], None]:
+    """Have a watcher's child end with its watcher; return what is to be called once rights are dropped."""
+    if REPORT_VARIABLE not in os.environ:
+        return lambda: None
+    watcher = os.getppid()
+    end_with_parent(signal.SIGTERM)  # if it has ended before, there is nobody to report() to
+
+    def again() -> None:
+        end_with_parent(signal.SIGTERM)
+        if os.getppid() != watcher:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return again
+
+
+def _stamps(files: Iterable[str]) -> Stamps:
+    stamps: Stamps = {}
+    for name in files:
+        try:
+            about = os.stat(name)
+        except OSError:
+            stamps[name] = None
+        else:
+            stamps[name] = (about.st_mtime_ns, about.st_size)
+    return stamps
+
+
+class AutoReloader:
+    """Runs the command until it is told to stop.
+
+    Args:
+        command: of the child.
+        tell: is told of each restart, in words.
+    """
+
+    def __init__(self, command: Sequence[str], tell: Callable[[str], None]) -> None:
+        self._command = list(command)
+        self._tell = tell
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+        self._stamps: Stamps = {}
+
+    def run(self) -> int:
+        """Run, and run again after each change.
+
+        Returns:
+            The exit code of the last child, 128 and its signal where one ended it.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup(1)
+                signal.signal(number, self._pass_on)
+        settle()
+        while True:
+            code = self._run_child()
+            if code is not None and code < 0:
+                code = SIGNALLED - code
+            if self._stopped or code == 0:
+                return code or 0
+            if code is not None:
+                self._tell(f"ended with exit code {code}; it starts again after the next change")
+                self._wait_for_change()
+                if self._stopped:
+                    return code
+            self._tell("a source file has changed, starting again")
+
+    def _pass_on(self, number: int, _frame: object) -> None:
+        self._stopped = True
+        if self._child is not None:
+            self._child.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)  # the terminal has gone
+
+    def _run_child(self) -> int | None:
+        """Return the child's exit code, or None when it was stopped because of a change, or never began."""
+        if self._stopped:
+            return None
+        before = _stamps(self._stamps)
+        reader, writer = os.pipe()
+        environment = {**os.environ, REPORT_VARIABLE: str(writer)}
+        with os.fdopen(reader, "rb") as pipe:
+            self._child = subprocess.Popen(self._command, env=environment, pass_fds=[writer])
+            os.close(writer)
+            if self._stopped:  # before there was a child to tell
+                self._child.terminate()
+            self._stamps = _oldest(pipe.read(), before)
+        while not self._stopped:
+            try:
+                return self._child.wait(POLL_SECONDS)
+            except subprocess.TimeoutExpired:
+                if self._changed():
+                    self._end(self._child)
+                    return None
+        return self._child.wait()
+
+    def _end(self, child: subprocess.Popen[bytes]) -> None:
+        """End a child: in order, or else by a second TERM, whatever it is at."""
+        for _ in range(2):
+            child.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(RESTART_SECONDS)
+                return
+        child.kill()
+        child.wait()
+
+    def _changed(self) -> bool:
+        return _stamps(self._stamps) != self._stamps
+
+    def _wait_for_change(self) -> None:
+        with selectors.DefaultSelector() as nothing:
+            while not self._stopped and not self._changed():
+                nothing.select(POLL_SECONDS)
+
+
+def _oldest(told: bytes, before: Stamps) -> Stamps:
+    """Return how the files stood when, at the latest, the child began to read them.
+
+    A child that died before it could tell is taken to be made of the files of the one before.
+    """
+    if not told:
+        return before
+    stamps = msgspec.json.decode(told, type=Stamps)
+    return {name: before.get(name, stamp) for name, stamp in stamps.items()}
+
+
+__all__ = ["POLL_SECONDS", "REPORT_VARIABLE", "AutoReloader", "end_with_watcher", "report"]

@@ -1,0 +1,132 @@
+"""Where the settings of a run come from: a file, the command line, the built-in example."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sockd.config.command_line import from_command_line
+from sockd.config.load import find, load, loads
+from sockd.errors import ConfigurationError, fault
+from sockd.files.kept_directory import KeptDirectory, current_directory
+from sockd.net.address.address import Address, known_services
+from sockd.services.handlers_path import look_in
+from sockd.settings import Settings
+from sockd.settings.listen import ListenSettings
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from sockd.config.check_listen import CheckAddress
+    from sockd.net.address.address import Services
+
+
+logger = logging.getLogger("sockd.cli")
+
+
+EXAMPLE = "the built-in example"
+
+
+EXAMPLE_ADDRESS = "127.0.0.1:7007"
+
+
+def _files(settings: Settings, source: str) -> list[str]:
+    """Name what is worth watching besides the imported modules: a handler's file counts before it exists."""
+    names = [listen.service for listen in settings.listen]
+    names += [table.handler for table in settings.service.values() if table.handler]
+    modules = {name.partition(":")[0] for name in names if ":" in name}
+    return [source, *(name.replace(".", os.sep) + ".py" for name in modules)]
+
+
+def _check_address(text: str, services: Services | None = None) -> Address | None:
+    address = Address.parse(text, services=services)
+    if address.scheme in ("tcp", "udp") and address.port == 0:
+        return None
+    return address  # the kernel chooses a port for each
+
+
+@dataclass(frozen=True)
+class Source:
+    """Settings, and where they came from; `check` reads them again, `parse` a text; None where there is no file."""
+
+    settings: Settings
+    name: str
+    check: Callable[[], Settings] | None
+    parse: Callable[[str, str], Settings] | None
+
+
+def _settings(options: argparse.Namespace) -> Source:
+    path = Path(options.config) if options.config else None
+    if path is None and not options.listen:
+        path = find()
+    directory = _directory_of(path) if path else None
+    if directory is None:
+        look_in(current_directory())
+    read = _loader(path, directory) if path and directory else None
+    base = read(_check_address) if read else Settings() if options.listen else _example()
+
+    def over(base: Settings, check_address: CheckAddress) -> Settings:
+        return from_command_line(
+            options.listen,
+            base=base,
+            multiplexer=options.multiplexer,
+            log_level=options.log_level,
+            log_format=options.log_format,
+            user=options.user,
+            group=options.group,
+            chroot=options.chroot,
+            pidfile=options.pidfile,
+            check_address=check_address,
+        )
+
+    settings = over(base, _check_address)
+    services = known_services() if settings.daemon.chroot else None
+    later = partial(_check_address, services=services)
+    name = str(path) if path else "the command line" if options.listen else EXAMPLE
+    if read is None or directory is None:
+        return Source(settings, name, None, None)
+
+    def again() -> Settings:
+        if settings.daemon.chroot is None and (why := directory.renew()):
+            logger.warning("reading the configuration that was there before", extra={"event": {"why": why}})
+        return over(read(later), later)
+
+    def parse(text: str, name: str) -> Settings:
+        return over(loads(text, name=name, check_address=later), later)
+
+    return Source(settings, name, again, parse)
+
+
+def _directory_of(path: Path) -> KeptDirectory:
+    """Return the directory of a configuration, to be found again; there are its handlers, too."""
+    try:
+        directory = KeptDirectory(str((current_directory() or os.sep) / path.parent))
+    except OSError as error:
+        raise ConfigurationError(str(fault(error, str(path)))) from None
+    directory.allow(path.name)
+    look_in(directory.path)
+    return directory
+
+
+def _loader(path: Path, directory: KeptDirectory, *, listens: bool = True) -> Callable[[CheckAddress], Settings]:
+    """Return what reads the file, now and after chroot(2) and chdir(2)."""
+
+    def opener(_path: str, flags: int) -> int:
+        return directory.open(path.name, flags)
+
+    return lambda check_address: load(path, check_address=check_address, opener=opener, listens=listens)
+
+
+def _example() -> Settings:
+    directory = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    addresses = (f"tcp://{EXAMPLE_ADDRESS}", f"udp://{EXAMPLE_ADDRESS}", f"unix:{directory}/sockd-example.sock")
+    return Settings(listen=(ListenSettings(addresses=addresses, service="upper"),))
+
+
+__all__ = ["EXAMPLE", "EXAMPLE_ADDRESS", "Source"]

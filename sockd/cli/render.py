@@ -1,0 +1,168 @@
+"""Answers of the daemon as text for people: tables that fit a terminal, numbers with their units."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sockd.log.format import printable
+from sockd.units import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    Table = dict[str, Any]
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+STEP = 1024
+
+
+def printable_answer(result: Any) -> Any:  # noqa: ANN401 - what JSON holds
+    """Return an answer whose texts a terminal can show: names of peers are chosen by them, paths by anybody."""
+    if isinstance(result, str):
+        return "\n".join(map(printable, result.split("\n")))
+    if isinstance(result, list):
+        return [printable_answer(one) for one in result]
+    if isinstance(result, dict):
+        return {printable(key): printable_answer(value) for key, value in result.items()}
+    return result
+
+
+def text_of(verb: str, result: Any) -> str:  # noqa: ANN401 - what JSON holds
+    """Write the answer to a verb, ended by a newline."""
+    if verb == "connections":
+        return "\n".join(_connections(result)) + "\n"
+    if verb == "plan":
+        return "\n".join(_changes(result)) + "\n"
+    if verb == "reload":
+        return "\n".join(["reloaded", *_changes(result["changes"])]) + "\n"
+    if verb == "upgrade":
+        return f"upgraded: process {result['pid']} is now serving\n{_moved(result)}\n"
+    if verb == "status":
+        return "\n".join(_status(result)) + "\n"
+    return "\n".join(f"{key.replace('_', ' ')} {_plain(value)}".rstrip() for key, value in result.items()) + "\n"
+
+
+def _moved(result: Table) -> str:
+    moved, stay = result["moved"], result["stay"]
+    text = f"  {moved} connection{'s'[: moved != 1]} moved to it"
+    return f"{text}, {stay} stay{'s'[: stay == 1]} in the old process" if stay else text
+
+
+def _plain(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else "" if value is True else str(value)
+
+
+def size(number: float) -> str:
+    """Write a number of bytes as people read it: 1.5 MiB."""
+    for unit in UNITS:
+        if number < STEP or unit == UNITS[-1]:
+            return f"{number:.0f} {unit}" if unit == "B" or number >= 10 * STEP else f"{number:.1f} {unit}"
+        number /= STEP
+    raise AssertionError("unreachable")  # pragma: no cover
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people read it: 3m20s."""
+    return format_duration(round(seconds) if seconds >= 1 else round(seconds, 3))
+
+
+def columns(rows: Iterable[Sequence[object]], right: Sequence[int] = ()) -> Iterator[str]:
+    """Write rows in columns; those whose number is in `right` stand at their right edge."""
+    texts = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in texts) for i in range(len(texts[0]))] if texts else []
+    for row in texts:
+        cells = (
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  ".join(cells).rstrip()
+
+
+def _status(result: Table) -> Iterator[str]:
+    yield f"sockd {result['version']}, pid {result['pid']}, {result['state']} for {duration(result['seconds'])}"
+    programs = f", {result['programs']} programs" if result["programs"] else ""
+    connections = f"{result['connections']} connection{'s'[: result['connections'] != 1]}"
+    yield f"{connections}{programs}, {size(result['memory'])} buffered"
+    yield from _descriptors(result)
+    yield from _last_reload(result)
+    yield from _last_upgrade(result)
+    yield ""
+    head = ("LISTENER", "SERVICE", "ACCEPTED", "OPEN", "QUEUE", "LIMIT", "OVERFLOWS")
+    rows: list[Sequence[object]] = [head]
+    for row in result["listeners"]:
+        queue = row.get("queue") or {}
+        numbers = (queue.get("length", "-"), queue.get("limit", "-"), queue.get("overflows", "-"))
+        rows.append((row["address"], row["service"], row["accepted"], row.get("open", "-"), *numbers))
+    yield from columns(rows, right=range(2, 7))
+    for row in result["listeners"]:
+        if "problem" in row:
+            yield f"{row['address']}  {row['problem']}"
+    for address in result["draining"]:
+        yield f"{address}  draining"
+    yield ""
+    rows = [("SERVICE", "OPEN", "ACCEPTED", "FRAMES", "RECEIVED", "SENT", "UNSENT", "CLOSED")]
+    for name, one in result["services"].items():
+        ended = ", ".join(f"{reason} {count}" for reason, count in one["reasons"].items())
+        numbers = (one["open"], one["accepted"], one["frames"])
+        rows.append(
+            (name, *numbers, size(one["received"]), size(one["sent"]), size(one["output_pending_bytes"]), ended)
+        )
+    yield from columns(rows, right=range(1, 7))
+
+
+def _descriptors(result: Table) -> Iterator[str]:
+    held = ", ".join(f"{name} {count}" for name, count in result["descriptors"].items())
+    waiting = "" if result["time_wait"] is None else f"; {result['time_wait']} TCP sockets of this host in TIME_WAIT"
+    yield f"descriptors: {held or 'none'}{waiting}"
+
+
+def _last_reload(result: Table) -> Iterator[str]:
+    last, counts = result["reload"], result["reloads"]
+    if last is None:
+        yield "not reloaded yet"
+    elif last["ok"]:
+        yield f"reloaded {last['when']} ({counts['succeeded']} succeeded, {counts['failed']} failed)"
+    else:
+        yield f"reload failed {last['when']}; the previous configuration stays in effect:"
+        for line in last["error"].splitlines():
+            yield f"  {line}"
+
+
+def _last_upgrade(result: Table) -> Iterator[str]:
+    last, previous_processes = result["upgrade"], result["previous_processes"]
+    if last is not None and not last["ok"]:
+        yield f"upgrade failed {last['when']}; the old process keeps serving:"
+        for line in last["error"].splitlines():
+            yield f"  {line}"
+    if previous_processes:
+        text = "processes are still serving their" if previous_processes != 1 else "process is still serving its"
+        yield f"{previous_processes} previous {text} connections"
+
+
+def _connections(result: Sequence[Table]) -> Iterator[str]:
+    rows: list[Sequence[object]] = [
+        ("ID", "PEER", "SERVICE", "LISTENER", "STATE", "AGE", "FRAMES", "RECEIVED", "SENT", "UNSENT", "UNPARSED")
+    ]
+    for one in result:
+        numbers = (
+            one["frames"],
+            size(one["received"]),
+            size(one["sent"]),
+            size(one["output_pending_bytes"]),
+            size(one["input_pending_bytes"]),
+        )
+        peer = f"{one['peer']} ({one['name']})" if "name" in one else one["peer"]
+        age = duration(one["seconds"])
+        rows.append((one["id"], peer, one["service"], one["listener"], one["state"], age, *numbers))
+    yield from columns(rows, right=(0, *range(5, 11)))
+
+
+def _changes(result: Table) -> Iterator[str]:
+    rows = [(f"  {word}", *row) for word in ("kept", "added", "removed") for row in result[word]]
+    yield from columns(rows)
+    for text in result["later"]:
+        yield f"  at the next start  {text}"
+    for text in result["impossible"]:
+        yield f"  cannot be done     {text}"
+    if not rows:
+        yield "  no listeners"

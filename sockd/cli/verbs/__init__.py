@@ -1,0 +1,1 @@
+"""The verbs of sockctl and of sockd, one module each."""

@@ -1,0 +1,220 @@
+"""The verbs of sockctl that speak with a running daemon, over its control socket.
+
+A person gets text, a program the daemon's own answer with --json.  Which socket it is: --control, else `control` of
+the configuration that sockd would read, else the place that packages use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import sys
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+from sockd.cli import render
+from sockd.config import load
+from sockd.errors import EX_OK, ConfigurationError, SockdError, TemporaryFault, fault
+from sockd.files import trusted
+from sockd.units import parse_duration
+from sockd.wire.control import ControlError, ControlRequest, ControlResponse, read_answer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DEFAULT_PATH = "/run/sockd/control.sock"
+SECONDS = 60.0
+"""For an answer: a reload imports handlers, and looks names up."""
+LONGEST_UPGRADE_SECONDS = 3700.0
+"""For an upgrade the daemon has a deadline of its own: upgrade_timeout."""
+RECEIVE_BYTES = 1 << 20
+SHORTEST_INTERVAL_SECONDS = 0.1
+LONGEST_INTERVAL_SECONDS = 3600
+LEVELS = ("debug", "info", "warning", "error")
+
+_HELP = {
+    "status": "print the state of the daemon: listeners, services, last reload",
+    "connections": "list the connections",
+    "close": "close a connection gracefully",
+    "drain": "drain a listener: accept queued clients, then close it and its connections gracefully",
+    "reload": "reload the configuration",
+    "plan": "show what a reload with this configuration would keep, add and remove, and what is impossible",
+    "upgrade": "start a new process and hand listeners and connections over to it",
+    "stop": "stop the daemon gracefully",
+    "top": "show a live view of listeners, services and the busiest connections (needs sockd[top])",
+    "log-level": "set the minimum severity to log, until the next reload or start",
+}
+VERBS = tuple(_HELP)
+
+
+def add_verbs(verbs: argparse._SubParsersAction[Any]) -> None:
+    """Add the verbs to the parser of sockctl."""
+    for name, text in _HELP.items():
+        verb = verbs.add_parser(name, help=text, description=_description(name, text), allow_abbrev=False)
+        verb.add_argument(
+            "--control",
+            metavar="PATH",
+            help=f"the daemon's control socket (default: from the configuration, else {DEFAULT_PATH})",
+        )
+        if name != "top":
+            verb.add_argument("--json", action="store_true", help="print the result as JSON")
+        if name == "close":
+            verb.add_argument("id", metavar="ID", type=int, help="connection id, as in sockctl connections")
+        elif name == "top":
+            verb.add_argument("--interval", metavar="TIME", type=_interval, default="2s", help="refresh interval (2s)")
+            verb.add_argument("--times", metavar="COUNT", type=int, help="number of refreshes (until Ctrl-C)")
+        elif name == "drain":
+            verb.add_argument("listener", metavar="LISTENER", help="address of the listener, as in sockctl status")
+        elif name == "plan":
+            verb.add_argument("file", metavar="FILE", help="configuration to compare with")
+        elif name == "log-level":
+            verb.add_argument("level", metavar="LEVEL", choices=LEVELS, help=", ".join(LEVELS))
+
+
+def _interval(text: str) -> float:
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+    if not SHORTEST_INTERVAL_SECONDS <= seconds <= LONGEST_INTERVAL_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be 100ms to 1h")
+    return seconds
+
+
+def _description(name: str, text: str) -> str:
+    more = {
+        "drain": " The next reload binds the address again if the configuration still has it.",
+        "reload": " If the configuration has errors, nothing changes; the errors are printed, and "
+        "the exit code is that of the first one.",
+        "upgrade": " If the new process cannot start or is not ready in time, the old one keeps serving; "
+        "the reason is printed, and the exit code is that of the new process.",
+        "plan": " Handlers are imported by sockctl, not by the daemon. The exit code is 78 if something is impossible.",
+    }
+    return text[0].upper() + text[1:] + "." + more.get(name, "")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask, and print the answer.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        SockdError: the daemon cannot be asked, or refuses.
+    """
+    path = path_of(arguments.control)
+    if arguments.verb == "top":
+        from sockd.cli.verbs import top  # here, for the other verbs have no use for it and shall start fast
+
+        top.run(lambda verb: ask(path, ControlRequest(verb)), interval=arguments.interval, times=arguments.times)
+        return EX_OK
+    seconds = LONGEST_UPGRADE_SECONDS if arguments.verb == "upgrade" else SECONDS
+    result = ask(path, _question(arguments), seconds=seconds)
+    if arguments.json:
+        text = json.dumps(result, indent=2) + "\n"
+    else:
+        text = render.text_of(arguments.verb, render.printable_answer(result))
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:  # whoever reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if arguments.verb == "plan" and result["impossible"]:
+        return ConfigurationError.exit_code
+    return EX_OK
+
+
+def _question(arguments: argparse.Namespace) -> ControlRequest:
+    words: dict[str, Any] = {}
+    if arguments.verb == "close":
+        words = {"id": arguments.id}
+    elif arguments.verb == "drain":
+        words = {"listener": arguments.listener}
+    elif arguments.verb == "log-level":
+        words = {"level": arguments.level}
+    elif arguments.verb == "plan":
+        words = {"text": _text_of(arguments.file), "name": arguments.file}
+    return ControlRequest(arguments.verb, words)
+
+
+def _text_of(file: str) -> str:
+    """Read a configuration, and import its handlers here: in the daemon that would run their code."""
+    from sockd.daemon.plan import plan  # here, for the other verbs have no use for it and shall start fast
+    from sockd.services.handlers_path import look_in
+
+    try:
+        text = trusted.read(file, file, load.MAX_FILE_BYTES + 1).decode()
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{file}: not UTF-8: {error}") from None
+    look_in(os.path.dirname(os.path.abspath(file)))
+    plan(load.loads(text, name=file))
+    return text
+
+
+def path_of(given: str | None) -> str:
+    """Return where the control socket is."""
+    if given is not None:
+        return given
+    found = load.find()
+    return (None if found is None else _written_in(found)) or DEFAULT_PATH
+
+
+def _written_in(file: Path) -> str | None:
+    """Read `control` alone: a configuration with mistakes elsewhere must not keep people from asking about them."""
+    try:
+        text = trusted.read(str(file), str(file), load.MAX_FILE_BYTES).decode()
+        daemon = tomllib.loads(text).get("daemon")
+    except (SockdError, ValueError, RecursionError):
+        return None
+    path = daemon.get("control") if isinstance(daemon, dict) else None
+    return path if isinstance(path, str) else None
+
+
+def ask(path: str, question: ControlRequest, *, seconds: float = SECONDS) -> Any:  # noqa: ANN401 - what JSON holds
+    """Ask a daemon.
+
+    Args:
+        path: of its control socket.
+        question: what.
+        seconds: for the whole answer to come.
+
+    Returns:
+        The result.
+
+    Raises:
+        SockdError: nobody answers there, or the daemon refuses; with the exit code that it says.
+    """
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(seconds)
+        try:
+            sock.connect(path)
+            sock.sendall(question.encode())
+            answer = read_answer(_all_of(sock))
+        except TimeoutError:
+            raise TemporaryFault(f"{path}: the daemon did not answer within {seconds:g} s") from None
+        except OSError as error:
+            remedy = 'is it running, with [daemon] control = "..."? use --control for another socket'
+            cause = fault(error, path)
+            raise type(cause)(f"{cause}; {remedy}") from None
+        except ControlError as error:
+            raise TemporaryFault(f"{path}: {error}; the daemon exited, or another program listens there") from None
+    return _result(answer)
+
+
+def _all_of(sock: socket.socket) -> bytes:
+    accepted = bytearray()
+    while piece := sock.recv(RECEIVE_BYTES):
+        accepted += piece
+    return bytes(accepted)
+
+
+def _result(answer: ControlResponse) -> Any:  # noqa: ANN401 - what JSON holds
+    if not answer.error:
+        return answer.result
+    error = SockdError(answer.error)
+    error.exit_code = answer.exit_code
+    raise error
+
+
+__all__ = ["VERBS", "add_verbs", "ask", "path_of", "run"]

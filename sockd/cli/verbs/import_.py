@@ -1,0 +1,51 @@
+"""sockctl import: inetd.conf and xinetd.conf to sockd.toml."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+from sockd.errors import EX_OK, ConfigurationError
+from sockd.net.address.address import Address
+
+if TYPE_CHECKING:
+    import argparse
+
+PROGRAM = "sockctl"
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from sockd import importer  # here, for connect has no use for it and shall start fast
+    from sockd.importer.model import Host
+
+    sources = importer.read(arguments.files, form=arguments.format)
+    sockctl = shutil.which(sys.argv[0]) or shutil.which(PROGRAM) or f"/usr/bin/{PROGRAM}"
+    host = Host(access_rule=importer.access_rule(), sockctl=os.path.abspath(sockctl))
+    result = importer.convert(sources, host, _accept, with_disabled=arguments.all)
+    print(result.text, end="")
+    sys.stdout.flush()
+    for note in result.notes:
+        print(f"{PROGRAM}: {_printable(note)}", file=sys.stderr)
+    counts = f"{result.served} services; commented out: {result.left_out} left out, {result.disabled} disabled"
+    print(f"{PROGRAM}: {counts}", file=sys.stderr)
+    if not result.served:
+        remedy = "; use --all to convert disabled services" if result.disabled else ""
+        raise ConfigurationError(f"nothing to serve{remedy}")
+    return EX_OK
+
+
+def _accept(text: str) -> None:
+    """Raise what `sockd --check` would say of a configuration."""
+    from sockd.config.load import loads
+    from sockd.daemon.plan import plan
+
+    plan(loads(text, name="result", check_address=Address.parse))
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+__all__ = ["PROGRAM"]

@@ -1,0 +1,156 @@
+"""`sockctl top`: the daemon as it is now, a table that is drawn again and again (needs the extra `sockd[top]`: rich).
+
+Everything shown comes from the control socket; rates are differences between two answers, by the daemon's own clock.
+How long the daemon took to answer is how long its loop keeps anybody waiting.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sockd.cli.render import duration, printable_answer, size
+from sockd.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    Row = dict[str, Any]
+
+OWN_LINES = 10
+"""Of the screen, for what is no row."""
+FEWEST_ROWS = 3
+
+
+@dataclass(frozen=True)
+class TopSample:
+    """What was seen at one time: the status, the connections, and the seconds until the answer came."""
+
+    status: Row
+    connections: list[Row]
+    seconds: float
+
+
+def run(ask: Callable[[str], Any], *, interval: float, times: int | None = None) -> None:
+    """Draw until Ctrl-C, or so many times.
+
+    Args:
+        ask: asks the daemon a question without words.
+        interval: seconds between two looks.
+        times: None for ever.
+
+    Raises:
+        UsageError: rich is not installed.
+        SockdError: the daemon does not answer.
+    """
+    try:
+        from rich.console import Console
+        from rich.live import Live
+    except ImportError:
+        raise UsageError("top requires the package rich; install sockd[top]") from None
+    console = Console()
+    before = _look(ask)
+    with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
+        count = 0
+        while times is None or count < times:
+            time.sleep(interval)  # nothing else is waited for
+            now = _look(ask)
+            live.update(_screen(before, now, console.height), refresh=True)
+            before = now
+            count += 1
+
+
+def _look(ask: Callable[[str], Any]) -> TopSample:
+    began = time.monotonic()
+    status = printable_answer(ask("status"))
+    seconds = time.monotonic() - began
+    return TopSample(status, printable_answer(ask("connections")), seconds)
+
+
+def _screen(before: TopSample, now: TopSample, height: int) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    status = now.status
+    seconds = max(status["seconds"] - before.status["seconds"], 0.001)
+    head = f"sockd {status['version']}  pid {status['pid']}  {status['state']}  up {duration(status['seconds'])}"
+    load = f"{status['connections']} connections  {size(status['memory'])} buffered"
+    load += f"  answered in {now.seconds * 1000:.1f} ms"
+    last = status["reload"]
+    note = Text("reload failed; see sockctl status", style="bold red") if last and not last["ok"] else Text("")
+    listeners, services = _listeners(before, now, seconds), _services(before, now, seconds)
+    used = OWN_LINES + listeners.row_count + services.row_count
+    connections = _connections(before, now, seconds, max(FEWEST_ROWS, height - used))
+    return Group(Text(head, style="bold"), Text(load), note, listeners, services, connections)
+
+
+def _table(*heads: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
+    for head in heads:
+        is_text = head in ("LISTENER", "SERVICE", "PEER", "THROUGH")
+        table.add_column(head, justify="left" if is_text else "right", no_wrap=True, overflow="ellipsis")
+    return table
+
+
+def _add(table: Table, *cells: str) -> None:
+    """Add a row of texts that mean nothing to rich: `[::1]` is no markup."""
+    from rich.text import Text
+
+    table.add_row(*map(Text, cells))
+
+
+def _listeners(before: TopSample, now: TopSample, seconds: float) -> Table:
+    table = _table("LISTENER", "SERVICE", "ACCEPTED/S", "OPEN", "QUEUE", "OVERFLOWS")
+    accepted = {row["address"]: row["accepted"] for row in before.status["listeners"]}
+    for row in now.status["listeners"]:
+        queue = row.get("queue") or {}
+        rate = (row["accepted"] - accepted.get(row["address"], 0)) / seconds
+        waiting = f"{queue['length']}/{queue['limit']}" if queue else "-"
+        overflows = str(queue.get("overflows", "-"))
+        _add(table, row["address"], row["service"], f"{rate:.1f}", str(row.get("open", "-")), waiting, overflows)
+    return table
+
+
+def _services(before: TopSample, now: TopSample, seconds: float) -> Table:
+    table = _table("SERVICE", "OPEN", "FRAMES/S", "RECEIVED/S", "SENT/S", "UNSENT")
+    for name, row in now.status["services"].items():
+        former = before.status["services"].get(name, dict.fromkeys(row, 0))
+        frames, received, sent = ((row[key] - former[key]) / seconds for key in ("frames", "received", "sent"))
+        _add(
+            table,
+            name,
+            str(row["open"]),
+            f"{frames:.1f}",
+            size(received),
+            size(sent),
+            size(row["output_pending_bytes"]),
+        )
+    return table
+
+
+def _connections(before: TopSample, now: TopSample, seconds: float, most: int) -> Table:
+    """Show those that move most."""
+    former = {(row["id"], row["peer"]): row for row in before.connections}
+
+    def rate(row: Row, key: str) -> float:
+        was: float = former.get((row["id"], row["peer"]), row)[key]
+        return float(row[key] - was) / seconds
+
+    def moved(row: Row) -> tuple[float, float]:
+        return rate(row, "received") + rate(row, "sent"), row["output_pending_bytes"]
+
+    table = _table("PEER", "SERVICE", "AGE", "FRAMES/S", "RECEIVED/S", "SENT/S", "UNSENT")
+    for row in sorted(now.connections, key=moved, reverse=True)[:most]:
+        rates = (f"{rate(row, 'frames'):.1f}", size(rate(row, "received")), size(rate(row, "sent")))
+        _add(table, row["peer"], row["service"], duration(row["seconds"]), *rates, size(row["output_pending_bytes"]))
+    return table
+
+
+__all__ = ["run"]

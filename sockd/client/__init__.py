@@ -1,0 +1,1 @@
+"""The far side of a socket: sockctl connect."""

@@ -1,0 +1,47 @@
+"""Readiness of descriptors that may be anything: a socket, a terminal, a pipe or a file.
+
+For programs that copy standard input and output (FAQ II.18); the daemon's own
+connections are not waited for here.
+"""
+
+from __future__ import annotations
+
+import selectors
+
+
+class Poller:
+    """A selector that also takes what epoll(7) refuses: files, which are always ready."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._files: dict[int, int] = {}
+
+    def close(self) -> None:
+        """Close the selector."""
+        self._selector.close()
+
+    def is_file(self, fd: int) -> bool:
+        """Tell whether the descriptor was refused, so that it never blocks for long."""
+        return fd in self._files
+
+    def want(self, fd: int, events: int) -> None:
+        """Set what is waited for on a descriptor; 0 for nothing, not even a hang-up."""
+        if fd in self._files:
+            self._files[fd] = events
+            return
+        now = self._selector.get_map().get(fd)
+        if now is None and events:
+            try:
+                self._selector.register(fd, events)
+            except PermissionError:  # EPERM of epoll_ctl(2): a file or a directory
+                self._files[fd] = events
+        elif now is not None and not events:
+            self._selector.unregister(fd)
+        elif now is not None and now.events != events:
+            self._selector.modify(fd, events)
+
+    def wait(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Wait up to so many seconds, None for ever; give descriptors with their events."""
+        ready = [(fd, events) for fd, events in self._files.items() if events]
+        selected = self._selector.select(0 if ready else timeout)
+        return ready + [(key.fd, events) for key, events in selected]

@@ -1,0 +1,80 @@
+"""Connecting through a SOCKS 5 server: for the client tool.  BLOCKS.
+
+The destination's name goes to the server, and is looked up there.  Its reply is received byte by byte, so that not
+one of the destination's is taken.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from sockd.client.connect import connect
+from sockd.errors import TemporaryFault, UsageError, fault
+from sockd.net.address.address import Address
+from sockd.wire.socks_client import Phase, SocksClient, SocksRefusal
+
+if TYPE_CHECKING:
+    import socket
+
+    from sockd.settings.relay import SocksUrl
+
+
+def connect_via(
+    via: SocksUrl, address: Address, *, timeout: float, source: str | None = None, password: str | None = None
+) -> socket.socket:
+    """Connect to an address through a SOCKS server.
+
+    Args:
+        address: of tcp.
+        timeout: seconds, for the server and what it does together.
+        source: our own address towards the server, in numbers.
+        password: of the user that `via` names.
+
+    Returns:
+        As connect().
+
+    Raises:
+        UsageError: the name, the user or the password does not fit in a message of SOCKS.
+        TemporaryFault: the server cannot be reached, or does not connect us.
+        SystemFault, PermissionFault: as connect().
+
+    Source: RFC 1928, RFC 1929.
+    """
+    deadline = time.monotonic() + timeout
+    subject = f"{address} via {via.address}"
+    try:
+        client = SocksClient(address.host, address.port_number(), user=via.user, password=password)
+    except ValueError as error:
+        raise UsageError(f"{subject}: {error}") from None
+    sock = connect(Address.parse(via.address), timeout=timeout, source=source)
+    try:
+        _ask(sock, client, deadline)
+    except BaseException as error:
+        sock.close()
+        if isinstance(error, TimeoutError):
+            text = f"timed out after {timeout:g} s: {subject}: {client.phase.value} did not come"
+            raise TemporaryFault(text) from None
+        if isinstance(error, OSError):
+            raise fault(error, subject) from None
+        if isinstance(error, SocksRefusal):
+            raise TemporaryFault(f"{subject}: {error}") from None
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def _ask(sock: socket.socket, client: SocksClient, deadline: float) -> None:
+    sock.setblocking(True)
+    answer = client.begin()
+    while client.phase is not Phase.CONNECTED:
+        sock.settimeout(max(0.001, deadline - time.monotonic()))
+        if answer:
+            sock.sendall(answer)
+        byte = sock.recv(1)
+        if not byte:
+            raise SocksRefusal(f"it closed, and {client.phase.value} had not come")
+        answer = client.feed(byte)
+
+
+__all__ = ["connect_via"]

@@ -1,0 +1,123 @@
+"""TLS for the client tool: a handshake, then a thread between the connection and a socket pair.  BLOCKS."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import selectors
+import ssl
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from sockd.errors import ConfigurationError, SystemFault, TemporaryFault, UsageError, fault
+from sockd.net.loop.loop import EventLoop
+from sockd.net.tls.socket_pair import Input, pair
+from sockd.net.tls.tunnel import TlsTunnel
+from sockd.net.tls.wire import TlsWire, words
+
+if TYPE_CHECKING:
+    import socket
+
+logger = logging.getLogger("sockd.tls")
+
+CLOSING_SECONDS = 10.0
+"""For the last bytes to leave when the conversation is over."""
+
+
+def context(*, ca: str | None, certificate: str | None, key: str | None, insecure: bool) -> ssl.SSLContext:
+    """Make what a client's handshake is made with.
+
+    Args:
+        ca: PEM file of authorities in place of the system's.
+        certificate: PEM file of our own certificate.
+        key: of its key, where it has a file of its own.
+        insecure: take every certificate for everybody's.
+
+    Raises:
+        ConfigurationError: a file cannot be read, or has not what it should.
+    """
+    made = ssl.create_default_context()
+    try:
+        if ca is not None:
+            made = ssl.create_default_context(cafile=ca)
+        if certificate is not None:
+            made.load_cert_chain(certificate, key)
+    except OSError as error:  # ssl.SSLError is one
+        words = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigurationError(f"{certificate or ca}: {words or error}") from None
+    if insecure:
+        made.check_hostname = False
+        made.verify_mode = ssl.CERT_NONE
+    return made
+
+
+class TlsConnection:
+    """A connection that is encrypted.
+
+    Args:
+        sock: connected; owned from now on.
+        context: of context().
+        name: that the server's certificate is to have.
+        subject: for messages.
+        timeout: seconds for the handshake.
+
+    Attributes:
+        socket: in place of the connection's own, non-blocking; the caller's to close.
+
+    Raises:
+        UsageError: there is no such name.
+        SystemFault: the certificate is not the server's, or the server does not like ours; names the reason.
+        TemporaryFault: the server does not answer, or speaks no TLS.
+    """
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, name: str, subject: str, timeout: float) -> None:
+        self._subject = subject
+        try:
+            wire = TlsWire(sock, lambda one, other: context.wrap_bio(one, other, server_hostname=name or None))
+        except ValueError as error:  # a dot in front, a label that is too long
+            sock.close()
+            raise UsageError(f"{subject}: {name!r} cannot be the name in a certificate: {error}") from None
+        try:
+            _shake(wire, time.monotonic() + timeout)
+        except ssl.SSLCertVerificationError as error:
+            raise SystemFault(
+                f"{subject}: its certificate: {error.verify_message}; --ca names who vouches for it"
+            ) from None
+        except ssl.SSLError as error:
+            raise TemporaryFault(f"{subject}: no TLS: {words(error)}") from None
+        except TimeoutError:
+            raise TemporaryFault(f"timed out after {timeout:g} s: {subject}: the TLS handshake") from None
+        except OSError as error:
+            raise fault(error, subject) from None
+        finally:
+            if not wire.is_done:
+                sock.close()
+        sock.setblocking(False)
+        ends = pair(sock)
+        self.socket = ends.near
+        self._loop = EventLoop(selectors.DefaultSelector(), time.monotonic)
+        TlsTunnel(wire, ends, self._loop, self._loop.stop).start()
+        self._thread = threading.Thread(target=self._loop.run, name="tls", daemon=True)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Wait until all has left.
+
+        Raises:
+            TemporaryFault: the server ended the connection without saying that this is the end (RFC 8446, 6.1).
+        """
+        self._thread.join(CLOSING_SECONDS)
+        if self.socket.input in (Input.CUT, Input.LOST):
+            raise TemporaryFault(f"connection cut: {self._subject} (it ended without close_notify; there may be more)")
+
+
+def _shake(wire: TlsWire, deadline: float) -> None:
+    while not wire.step():
+        wire.socket.settimeout(max(0.001, deadline - time.monotonic()))
+        wire.receive()
+        if wire.error or wire.has_ended:
+            raise wire.error or ConnectionResetError(errno.ECONNRESET, "the server ended the connection")
+
+
+__all__ = ["TlsConnection", "context"]

@@ -1,0 +1,1 @@
+"""TOML and command line to Settings: every rule, every message with its line."""

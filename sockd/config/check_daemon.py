@@ -1,0 +1,73 @@
+"""Rules between the keys of [daemon]: what the text alone can tell.
+
+Whether a user exists or a directory is there is the host's to say; sockd.process asks it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from sockd.config.convert import Problem
+from sockd.text import show, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sockd.settings import DaemonSettings
+
+OUTPUTS = ("/dev/stdout", "/dev/stderr", "/dev/fd/1", "/dev/fd/2", "/proc/self/fd/1", "/proc/self/fd/2")
+LOG_TARGETS = ("stderr", "syslog", "journal")
+
+
+def check_daemon(daemon: DaemonSettings) -> Iterator[Problem]:
+    """Check [daemon] beyond its single values.
+
+    Args:
+        daemon: as read.
+
+    Returns:
+        The problems, each with the path of its key.
+    """
+    for key in ("user", "group"):
+        name = getattr(daemon, key)
+        if name is not None and (not name or not name.isprintable() or ":" in name):
+            text = f'cannot be a {key}; write a name such as "nobody", or a number' if key == "user" else ""
+            text = text or 'cannot be a group; write a name such as "nogroup", or a number'
+            yield Problem(("daemon", key), f"{show(name)} {text}", name)
+    if daemon.group is not None and daemon.user is None:
+        text = f'{show(daemon.group)} stands without a user; add user = "nobody", or whoever shall serve'
+        yield Problem(("daemon", "group"), text, daemon.group)
+    for key, example in (
+        ("chroot", "/var/empty"),
+        ("pidfile", "/run/sockd/sockd.pid"),
+        ("control", "/run/sockd/control.sock"),
+    ):
+        path = getattr(daemon, key)
+        if path is not None and not os.path.isabs(path):
+            text = f"{show(path)} is no absolute path, and a daemon changes its directory; write one, such as {example}"
+            yield Problem(("daemon", key), text, path)
+    for key in ("pidfile", "control"):
+        path = getattr(daemon, key)
+        if path is not None and os.path.isabs(path) and not os.path.basename(path):
+            yield Problem(("daemon", key), f"{show(path)} is a directory; name a file in it", path)
+    to = daemon.log.to
+    if to is not None and to.startswith("udp://"):
+        if not _is_collector(to):
+            yield Problem(("daemon", "log", "to"), f"{show(to)} is no collector; write udp://host:port", to)
+    elif to in OUTPUTS:
+        text = f'{show(to)} is not opened but inherited; write "stderr", and use --foreground'
+        yield Problem(("daemon", "log", "to"), text, to)
+    elif to is not None and to not in LOG_TARGETS and not os.path.isabs(to):
+        text = f"{show(to)} is neither {', '.join(LOG_TARGETS)}, udp://host:port nor an absolute path"
+        text += suggest(to, LOG_TARGETS)
+        yield Problem(("daemon", "log", "to"), text, to)
+
+
+def _is_collector(to: str) -> bool:
+    try:
+        where = urlsplit(to)
+        return bool(where.hostname) and where.port != 0 and not where.path
+    except ValueError:  # of the port
+        return False

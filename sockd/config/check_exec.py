@@ -1,0 +1,98 @@
+"""Rules of a service that executes a program: what the text alone can tell.
+
+Whether the program, its user or its file is there is the host's to say.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from typing import TYPE_CHECKING
+
+from sockd.config.convert import Problem
+from sockd.text import show, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sockd.config.toml import KeyPath
+    from sockd.settings.service import ServiceSettings
+
+ERROR_TARGETS = ("log", "socket", "null")
+ONLY_PROGRAMS = ("user", "group", "environment", "stderr", "limits", "max_instances")
+NEVER_PROGRAMS = (
+    "blocking", "framing", "max_frame", "idle_timeout", "frame_timeout", "write_timeout", "linger_timeout",
+    "high_water", "max_buffer", "max_connections", "goodbye",
+)  # fmt: skip
+OWN_VARIABLES = re.compile(r"PROTO|REMOTE_(ADDR|PORT)|(TCP|UNIX)(LOCAL|REMOTE)[A-Z]+")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # POSIX, 8.1: what a shell can name as well
+
+
+def check_program(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
+    """Check the keys of programs, there and where they do not belong.
+
+    Args:
+        path: of the table.
+        service: as read.
+
+    Returns:
+        The problems, each with the path of its key.
+    """
+    if service.exec is None:
+        for key in ONLY_PROGRAMS:
+            if getattr(service, key) is not None:
+                yield Problem((*path, key), 'belongs to a service that executes a program; add exec = ["/path"]')
+        return
+    for key in NEVER_PROGRAMS:
+        if getattr(service, key) is not None:
+            instead = "; write max_instances" if key == "max_connections" else ", which reads and writes by itself"
+            yield Problem((*path, key), f"has no meaning for a program{instead}")
+    yield from _check_words(path, service.exec)
+    yield from _check_account(path, service)
+    yield from _check_environment(path, service.environment or ())
+    to = service.stderr
+    if to is not None and to not in ERROR_TARGETS and not os.path.isabs(to):
+        text = f"{show(to)} is neither {', '.join(ERROR_TARGETS)} nor an absolute path{suggest(to, ERROR_TARGETS)}"
+        yield Problem((*path, "stderr"), text, to)
+
+
+def _check_words(path: KeyPath, words: tuple[str, ...]) -> Iterator[Problem]:
+    if not words:
+        yield Problem((*path, "exec"), 'is empty; write exec = ["/path/of/program", "argument"]')
+        return
+    for index, word in enumerate(words):
+        if "\0" in word:
+            yield Problem((*path, "exec", index), f"{show(word)} has a NUL, which ends a C string; remove it", word)
+    if not os.path.isabs(words[0]):
+        found = shutil.which(words[0]) or f"/usr/bin/{words[0]}"
+        text = f"{show(words[0])} is no absolute path, and no PATH is searched; write {show(os.path.abspath(found))}"
+        yield Problem((*path, "exec", 0), text, words[0])
+
+
+def _check_account(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
+    for key in ("user", "group"):
+        name = getattr(service, key)
+        if name is not None and (not name or not name.isprintable() or ":" in name):
+            yield Problem((*path, key), f"{show(name)} cannot be a {key}; write a name or a number", name)
+    if service.group is not None and service.user is None:
+        text = f'{show(service.group)} stands without a user; add user = "nobody", or whoever shall run it'
+        yield Problem((*path, "group"), text, service.group)
+
+
+def _check_environment(path: KeyPath, entries: tuple[str, ...]) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, entry in enumerate(entries):
+        name, _, value = entry.partition("=")
+        if not _NAME.fullmatch(name):
+            text = "has no name of a variable; write NAME to keep the daemon's, or NAME=value"
+        elif OWN_VARIABLES.fullmatch(name):
+            text = "is set by sockd for each connection; remove it"
+        elif name in seen:
+            text = f"names {name} a second time; remove one"
+        elif "\0" in value:
+            text = "has a NUL, which ends a C string; remove it"
+        else:
+            seen.add(name)
+            continue
+        yield Problem((*path, "environment", index), f"{show(entry)} {text}", entry)

@@ -1,0 +1,170 @@
+"""Rules of a [[listen]] table."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from sockd.config.check_service import BUILTIN_SERVICES, not_handler
+from sockd.config.convert import Problem
+from sockd.config.toml import KeyPath, dotted
+from sockd.errors import AddressError
+from sockd.text import nearest, quote, show, suggest
+
+if TYPE_CHECKING:
+    from sockd.settings.listen import ListenSettings
+
+CheckAddress = Callable[[str], Hashable]
+"""Raises AddressError with the reason; gives equal results for equal addresses, None for one that is never taken."""
+
+
+_MAX_INTERFACE_BYTES = 15  # IFNAMSIZ of if.h is 16 with the NUL; the kernel would cut a longer name
+
+
+_MAPPED_BITS = 96  # RFC 4291: ::ffff:0:0/96 holds the IPv4 addresses
+
+
+EXAMPLE = 'address = "tcp://127.0.0.1:7007" and service = "upper"'
+
+
+def check_listeners(
+    listeners: Iterable[ListenSettings], services: Iterable[str], check_address: CheckAddress | None
+) -> Iterator[Problem]:
+    seen: dict[Hashable, str] = {}
+    for index, listen in enumerate(listeners):
+        path: KeyPath = ("listen", index)
+        if listen.address is None and not listen.addresses:
+            yield Problem(path, f"has no address; write {EXAMPLE}", missing=("address", "addresses"))
+        if listen.address is not None and listen.addresses:
+            yield Problem((*path, "addresses"), "stands beside address; a listener has exactly one of the two")
+        for where, text in _addresses(path, listen):
+            try:
+                address = check_address(text) if check_address else text
+            except AddressError as error:
+                yield Problem(where, str(error), text)
+                continue
+            first = dotted(where) if address is None else seen.setdefault(address, dotted(where))
+            if first != dotted(where):
+                yield Problem(where, f"{show(text)} stands twice; it is {first} already", text)
+        if not listen.service:
+            text = 'has no service; write service = "upper", a table of [service], or "module:attribute"'
+            yield Problem(path, text, missing=("service",))
+        elif reason := _not_service(listen.service, services):
+            yield Problem((*path, "service"), f"{show(listen.service)} {reason}", listen.service)
+        yield from _check_admission(path, listen)
+        yield from _check_proxies(path, listen)
+        yield from check_tls(path, listen)
+        if listen.interface is not None and (reason := _not_interface(listen.interface)):
+            yield Problem((*path, "interface"), f"{show(listen.interface)} {reason}", listen.interface)
+
+
+def _check_admission(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
+    for key in ("allow", "deny"):
+        for index, text in enumerate(getattr(listen, key)):
+            if reason := _not_network(text):
+                yield Problem((*path, key, index), f"{show(text)} {reason}", text)
+    if listen.banner and listen.at_limit == "reset":
+        text = 'is never sent, for at_limit is "reset"; write at_limit = "refuse", or remove it'
+        yield Problem((*path, "banner"), f"{show(listen.banner)} {text}", listen.banner)
+    if any(not character.isprintable() for character in listen.banner):
+        text = "has a character that is not printable; a banner is one line, and its newline is added"
+        yield Problem((*path, "banner"), f"{show(listen.banner)} {text}", listen.banner)
+
+
+def _check_proxies(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
+    """Hold the networks of proxies, of which one at least is needed, against the addresses, which are to be streams."""
+    if listen.proxy_protocol is None:
+        return
+    here = (*path, "proxy_protocol")
+    if not listen.proxy_protocol.from_:
+        text = 'names no proxy that is believed; write from = ["10.0.0.1"], or "unix:" for Unix sockets'
+        yield Problem((*here, "from"), text, missing=("from",))
+    for index, text in enumerate(listen.proxy_protocol.from_):
+        if text != "unix:" and (reason := _not_network(text)):
+            yield Problem((*here, "from", index), f"{show(text)} {reason}", text)
+    for where, text in _addresses(path, listen):
+        if text.startswith(("udp:", "unixgram:")):
+            reason = "takes datagrams, which have no PROXY header; give it a [[listen]] of its own"
+            yield Problem(where, f"{show(text)} {reason}", text)
+
+
+def _not_network(text: str) -> str:
+    """Say why a text is no network; empty when it is one."""
+    if "%" in text:
+        return "names an interface, and a source is matched without; remove the % and what follows"
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return 'is no network; write an address or a prefix, such as "192.0.2.7", "10.0.0.0/8" or "2001:db8::/32"'
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is not None and network.prefixlen >= _MAPPED_BITS:
+        meant = ipaddress.ip_network((mapped, network.prefixlen - _MAPPED_BITS))
+        return f'never matches, for IPv4 clients are known as IPv4; write "{meant}"'
+    if network.network_address != ipaddress.ip_interface(text).ip:
+        return f'has bits behind its prefix; write "{network}", or the address alone'
+    return ""
+
+
+def _not_interface(name: str) -> str:
+    """Say why a text cannot be the name of an interface; empty when it can."""
+    size = len(os.fsencode(name))
+    if not 1 <= size <= _MAX_INTERFACE_BYTES:
+        return f"has {size} bytes; the name of an interface has 1 to {_MAX_INTERFACE_BYTES} (IFNAMSIZ)"
+    wrong = re.search(r"[\s/:]", name)
+    return f"has {show(wrong[0])}, which the name of an interface cannot have" if wrong else ""
+
+
+def _addresses(path: KeyPath, listen: ListenSettings) -> Iterator[tuple[KeyPath, str]]:
+    if listen.address is not None:
+        yield (*path, "address"), listen.address
+    yield from (((*path, "addresses", index), text) for index, text in enumerate(listen.addresses))
+
+
+def _not_service(name: str, tables: Iterable[str]) -> str:
+    known = [*tables, *(builtin for builtin in BUILTIN_SERVICES if builtin not in tables)]
+    if name in known:
+        return ""
+    if ":" in name:
+        return not_handler(name)
+    module, dot, attribute = name.rpartition(".")
+    if dot and not nearest(name, known):
+        return f"is no service; did you mean {quote(f'{module}:{attribute}')}? (a handler is module:attribute)"
+    return f"is no service; known are {', '.join(known)}{suggest(name, known)}"
+
+
+MAX_ALPN_BYTES = 255
+"""RFC 7301, 3.1: opaque ProtocolName<1..2^8-1>."""
+
+
+def check_tls(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
+    """Look at what can be seen before any file is read."""
+    tls, here = listen.tls, (*path, "tls")
+    if tls is None:
+        return
+    if not tls.certificate:
+        yield Problem((*here, "certificate"), 'is missing; write certificate = "/path"', missing=("certificate",))
+    files = {"certificate": tls.certificate, "key": tls.key, "client_ca": tls.client_ca}
+    for key, file in files.items():
+        if file and not os.path.isabs(file):
+            yield Problem((*here, key), f"{show(file)} is no absolute path", file)
+    for index, text in enumerate(tls.others):
+        name, _, file = text.partition("=")
+        if not name or not os.path.isabs(file):
+            problem = f'{show(text)} is not NAME=/path, such as "www.example.com=/etc/ssl/www.pem"'
+            yield Problem((*here, "others", index), problem, text)
+    if tls.client_names and tls.client_ca is None:
+        text = "says which certificates of clients are let in, and nobody vouches for them; add client_ca"
+        yield Problem((*here, "client_names"), text)
+    for index, text in enumerate(tls.alpn):
+        if not (text.isascii() and 0 < len(text) <= MAX_ALPN_BYTES):
+            yield Problem((*here, "alpn", index), f"{show(text)} is not 1 to {MAX_ALPN_BYTES} ASCII characters", text)
+    for address in (*listen.addresses, *((listen.address,) if listen.address else ())):
+        if address.startswith(("udp:", "unixgram:")):
+            text = f"is for streams, and {show(address)} takes datagrams; give it a [[listen]] of its own"
+            yield Problem(here, text)
+
+
+__all__ = ["MAX_ALPN_BYTES", "CheckAddress", "check_tls"]

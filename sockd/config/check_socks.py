@@ -1,0 +1,76 @@
+"""Rules of a SOCKS server as people write them, and what the text alone can tell of its other keys.
+
+A rule is `[from NETWORK] [user NAME] [to] WHERE[:PORTS]`, and matches what all of its parts match.  WHERE is
+`*`, a network, the name of a host (`*.example.com` for all below it), or a kind of address; PORTS one number, or
+two with a dash between.  To hold rules against addresses is the business of sockd.services.socks.rules.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from typing import TYPE_CHECKING
+
+from sockd.config.convert import Problem
+from sockd.settings.socks import parse_rule
+from sockd.text import show
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sockd.config.toml import KeyPath
+    from sockd.settings.service import ServiceSettings
+
+
+NEVER_SOCKS = (
+    "framing", "max_frame", "idle_timeout", "frame_timeout", "write_timeout", "linger_timeout", "high_water",
+    "max_buffer",
+)  # fmt: skip
+
+
+def check_socks(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
+    """Check the keys of a SOCKS server.
+
+    Args:
+        path: of the service's table.
+        service: as read.
+    """
+    if service.socks is None:
+        return
+    for key in NEVER_SOCKS:
+        if getattr(service, key) is not None:
+            yield Problem((*path, key), "has no meaning for a SOCKS server; what it has stands in socks = { ... }")
+    here = (*path, "socks")
+    for key in ("allow", "deny"):
+        for index, text in enumerate(getattr(service.socks, key)):
+            try:
+                rule = parse_rule(text)
+            except ValueError as error:
+                yield Problem((*here, key, index), f"{show(text)} {error}", text)
+                continue
+            if rule.user is not None and service.socks.users is None:
+                reason = "names a user, and nobody logs in; add users, or remove the user"
+                yield Problem((*here, key, index), f"{show(text)} {reason}", text)
+    yield from _check_texts(here, service.socks.users, service.socks.source)
+
+
+def _check_texts(here: KeyPath, users: str | None, source: str | None) -> Iterator[Problem]:
+    if users is not None and (not os.path.isabs(users) or users.endswith("/") or "\0" in users):
+        reason = (
+            "is no absolute path of a file, and a daemon changes its directory; write one, such as /etc/sockd/users"
+        )
+        yield Problem((*here, "users"), f"{show(users)} {reason}", users)
+    if source is not None:
+        try:
+            address = ipaddress.ip_address(source)
+        except ValueError:
+            address = None
+        if address is None or address.is_multicast or "%" in source:
+            reason = 'is no address of a host; write one of ours in numbers, such as "192.0.2.1"'
+            yield Problem((*here, "source"), f"{show(source)} {reason}", source)
+
+
+# ---- the parts of a rule
+
+
+__all__ = ["NEVER_SOCKS", "check_socks"]

@@ -1,0 +1,89 @@
+"""Settings from options of the command line, over those of a file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from sockd.config.check_daemon import check_daemon
+from sockd.config.check_listen import CheckAddress, _not_service, check_listeners
+from sockd.config.convert import choice
+from sockd.config.load import _index
+from sockd.errors import UsageError
+from sockd.settings import DaemonSettings, LogSettings, Settings
+from sockd.settings.listen import ListenSettings
+from sockd.text import show
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def from_command_line(
+    listen: Sequence[str] = (),
+    *,
+    base: Settings | None = None,
+    multiplexer: str | None = None,
+    log_level: str | None = None,
+    log_format: str | None = None,
+    user: str | None = None,
+    group: str | None = None,
+    chroot: str | None = None,
+    pidfile: str | None = None,
+    inetd: str | None = None,
+    check_address: CheckAddress | None = None,
+) -> Settings:
+    """Make settings from the command line, alone or over those of a file.
+
+    Args:
+        listen: ADDRESS=SERVICE texts, split at the last "="; when there are any they take
+            the place of the listeners of `base`, and may name its services.
+        base: what the options are laid over; None is every default and no listener.
+        multiplexer: [daemon] multiplexer, None to leave it.
+        log_level: [daemon] log.level, None to leave it.
+        log_format: [daemon] log.format, None to leave it.
+        user: [daemon] user, None to leave it; group, chroot and pidfile likewise.
+        inetd: the service of --inetd, checked as that of a listener.
+        check_address: as for load.
+
+    Returns:
+        The settings, checked as those of a file are.
+
+    Raises:
+        UsageError: an argument is wrong; one line for each mistake, beginning with the argument.
+    """
+    base = base or Settings()
+    errors = [
+        f"{option} {problem.text}"
+        for option, kind, key, value in (
+            ("--multiplexer", DaemonSettings, "multiplexer", multiplexer),
+            ("--log-level", LogSettings, "level", log_level),
+            ("--log-format", LogSettings, "format", log_format),
+        )
+        if value is not None and (problem := choice(kind, key, value))
+    ]
+    if inetd is not None and (reason := _not_service(inetd, base.service)):
+        errors.append(f"--inetd {show(inetd)} {reason}")
+    split = [argument.rpartition("=") for argument in listen]
+    for argument, (address, _, service) in zip(listen, split, strict=True):
+        if not address or not service:
+            errors.append(f"--listen {show(argument)}: write ADDRESS=SERVICE, such as tcp://127.0.0.1:7007=upper")
+    if errors:
+        raise UsageError("\n".join(errors))
+    listeners = tuple(ListenSettings(address=address, service=service) for address, _, service in split)
+    problems = list(check_listeners(listeners, base.service, check_address))
+    if problems:
+        raise UsageError("\n".join(f"--listen {show(listen[_index(p.path)])}: {p.text}" for p in problems))
+    log = {"level": log_level, "format": log_format}
+    process = {"user": user, "group": group, "chroot": chroot, "pidfile": pidfile}
+    given = {"multiplexer": multiplexer, "log": replace(base.daemon.log, **_given(log)), **process}
+    daemon = replace(base.daemon, **_given(given))
+    if wrong := list(check_daemon(daemon)):
+        raise UsageError("\n".join(f"--{problem.path[-1]} {problem.text}" for problem in wrong))
+    return replace(base, daemon=daemon, listen=listeners or base.listen)
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+__all__ = ["from_command_line"]

@@ -1,0 +1,283 @@
+"""Tables of TOML -> the dataclasses of sockd.settings, value by value.
+
+Rules: a wrong value is a Problem and its default takes its place, so that one reading
+finds them all.  msgspec converts each value strictly (no number from text, no integer from
+true); what is allowed comes from the fields themselves.  Rules between several keys
+belong to sockd.config.load.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from sockd.config.toml import KeyPath  # noqa: TC001 - of a dataclass
+from sockd.settings import DaemonSettings, Duration, LogSettings, RelaySettings, Settings, Size, SocksSettings, key_of
+from sockd.settings.listen import KeepaliveSettings, ListenSettings, ProxyProtocolSettings, RateSettings
+from sockd.settings.relay import CheckSettings
+from sockd.settings.service import FramingSettings, ProgramLimits, ServiceSettings
+from sockd.settings.tls import TlsSettings
+from sockd.text import _KINDS, quote, quote_key, show, suggest
+from sockd.units import format_duration, format_size, parse_duration, parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from _typeshed import DataclassInstance
+
+    Table = TypeVar("Table", bound=DataclassInstance)
+
+
+_HEADERS: dict[type, str] = {
+    DaemonSettings: "[daemon]",
+    LogSettings: "daemon.log",
+    ListenSettings: "[[listen]]",
+    KeepaliveSettings: "keepalive",
+    RateSettings: "rate",
+    ServiceSettings: "[service.NAME]",
+    ProgramLimits: "limits",
+    FramingSettings: "framing",
+    ProxyProtocolSettings: "proxy_protocol",
+    TlsSettings: "tls",
+    RelaySettings: "relay",
+    CheckSettings: "check",
+    SocksSettings: "socks",
+    Settings: "the file",
+}
+_EXAMPLES = {
+    "listen": "[[listen]]",
+    "service": "[service.NAME]",
+    "daemon": "[daemon]",
+    "log": 'log = { level = "info" }',
+    "keepalive": 'keepalive = { idle = "2m", interval = "30s", count = 4 }',
+    "framing": 'framing = { type = "prefix", width = 4 }',
+    "limits": 'limits = { cpu = "10s", memory = "64 MiB", wall = "1m" }',
+    "proxy_protocol": 'proxy_protocol = { from = ["10.0.0.1"] }',
+    "tls": 'tls = { certificate = "/etc/ssl/my.pem", key = "/etc/ssl/my.key" }',
+    "relay": 'relay = { to = ["tcp://10.0.0.5:25"] }',
+    "check": 'check = { interval = "10s" }',
+    "socks": 'socks = { users = "/etc/sockd/users" }',
+    "rate": 'rate = { connections = 10, per = "1s", burst = 20 }',
+}
+MOST_PROBLEMS = 100
+"""Named at once."""
+_WRONG = object()  # stands for a value that was reported
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: where, what and the remedy; `value` helps to find its line.
+
+    `missing` names the keys of which one is wanted; such a problem is void when one of
+    them stands there misspelt or with a wrong value, which is a problem of its own.
+    """
+
+    path: KeyPath
+    text: str
+    value: object = None
+    missing: tuple[str, ...] = ()
+
+
+class TooManyProblems(Exception):
+    """More mistakes than anybody reads; each costs a search for what was meant."""
+
+
+class Problems(list[Problem]):
+    """The mistakes that are named."""
+
+    def append(self, problem: Problem) -> None:
+        """Take one more; raises TooManyProblems."""
+        if len(self) >= MOST_PROBLEMS:
+            raise TooManyProblems
+        super().append(problem)
+
+
+def read(document: Mapping[str, object]) -> tuple[Settings, Problems]:
+    """Convert a whole document.
+
+    Args:
+        document: what the TOML parser gave.
+
+    Returns:
+        The settings, with the default in the place of each wrong value, and the problems; of too many, those that
+        came first, and nothing of the settings.
+    """
+    problems = Problems()
+    try:
+        return _read_table(Settings, document, (), problems), problems
+    except TooManyProblems:
+        return Settings(), problems
+
+
+def choice(kind: type[DataclassInstance], key: str, value: str) -> Problem | None:
+    """Check one text that did not come from a file, such as an option of the command line.
+
+    Args:
+        kind: a class of sockd.settings.
+        key: one of its fields.
+        value: what it shall be.
+
+    Returns:
+        The problem, None when there is none.
+    """
+    problems: list[Problem] = []
+    _read_table(kind, {key: value}, (), problems)
+    return problems[0] if problems else None
+
+
+@cache
+def types_of(kind: type[DataclassInstance]) -> dict[str, object]:
+    """Resolve the types of the fields, None taken away: what a file can hold.
+
+    Args:
+        kind: a class of sockd.settings.
+
+    Returns:
+        The type by key.
+    """
+    return {key_of(name): _without_none(hint) for name, hint in get_type_hints(kind).items()}
+
+
+def allowed(hint: object, about: Mapping[str, Any]) -> str:
+    """Say what a value may be.
+
+    Args:
+        hint: the field's type, from types_of.
+        about: the field's metadata.
+
+    Returns:
+        Such as "1 to 65535 connections", '"text" or "json"', "1ms to 7d".
+    """
+    if get_origin(hint) is Union:
+        return f"{allowed(get_args(hint)[0], about)}, or a table"
+    if get_origin(hint) is Literal:
+        *others, last = (quote(name) for name in get_args(hint))
+        return f"{', '.join(others)} or {last}" if others else last
+    if hint is bool:
+        return "true or false"
+    if hint in (int, Size, Duration):
+        unit = f" {about['unit']}" if hint is int and about.get("unit") else ""
+        low, high = (_number(hint, about.get(end)) for end in ("low", "high"))
+        return (f"{low} to {high}" if high else f"{low} or more" if low else "a number") + unit
+    return "a list of texts" if get_origin(hint) is tuple else "text"
+
+
+def _read_table(kind: type[Table], raw: Mapping[str, object], path: KeyPath, problems: list[Problem]) -> Table:
+    values: dict[str, Any] = {}
+    known = {key_of(field.name): field for field in fields(kind)}
+    for key, value in raw.items():
+        here = (*path, key)
+        if key not in known:
+            problems.append(Problem(here, _unknown_key(kind, key, list(known))))
+            continue
+        result = _read_value(types_of(kind)[key], known[key].metadata, value, here, problems)
+        if result is not _WRONG:
+            values[known[key].name] = result
+    return kind(**values)
+
+
+def _read_value(hint: object, about: Mapping[str, Any], raw: object, path: KeyPath, problems: list[Problem]) -> object:
+    if get_origin(hint) is Union:  # a word, or a table that says more
+        word, table = get_args(hint)
+        return _read_value(table if isinstance(raw, dict) else word, about, raw, path, problems)
+    many = get_origin(hint)
+    element = get_args(hint)[0] if many is tuple else get_args(hint)[1] if many is dict else hint
+    if not (isinstance(element, type) and is_dataclass(element)):
+        return _read_scalar(hint, about, raw, path, problems)
+    if isinstance(raw, list) and many is tuple:
+        return tuple(_read_element(element, item, (*path, index), problems) for index, item in enumerate(raw))
+    if isinstance(raw, dict) and many is dict:
+        return {name: _read_element(element, item, (*path, name), problems) for name, item in raw.items()}
+    if isinstance(raw, dict) and many is None:
+        return _read_table(element, raw, path, problems)
+    inside_service = len(path) == 2 and path[0] == "service"
+    wanted = f"[service.{quote_key(str(path[1]))}]" if inside_service else _EXAMPLES.get(str(path[-1]), "a table")
+    problems.append(Problem(path, f"{_describe(raw)} cannot stand here; write {wanted}", raw))
+    return _WRONG
+
+
+def _read_element(
+    kind: type[DataclassInstance], raw: object, path: KeyPath, problems: list[Problem]
+) -> DataclassInstance:
+    """Convert one table of many; a wrong one counts all the same, as a listener and as the name of a service."""
+    value = _read_value(kind, {}, raw, path, problems)
+    return kind() if value is _WRONG else cast("DataclassInstance", value)
+
+
+def _read_scalar(hint: object, about: Mapping[str, Any], raw: object, path: KeyPath, problems: list[Problem]) -> object:
+    if get_origin(hint) is tuple and isinstance(raw, list):
+        found = [_read_scalar(get_args(hint)[0], {}, item, (*path, i), problems) for i, item in enumerate(raw)]
+        return tuple(item for item in found if item is not _WRONG)
+    try:
+        value = msgspec.convert(raw, hint, dec_hook=_convert_unit)
+    except msgspec.ValidationError as error:
+        reason = _reason(hint, raw, error)
+    else:
+        reason = _out_of_range(value, about)
+        if not reason:
+            return value
+    what, meant, near = reason.rpartition("; did you mean")
+    text = f"{show(raw)} {what or near}; allowed is {allowed(hint, about)}{meant}{near if meant else ''}"
+    problems.append(Problem(path, text, raw))
+    return _WRONG
+
+
+def _convert_unit(kind: type, raw: object) -> object:
+    if kind is Size:
+        return parse_size(cast("str | int", raw))
+    if kind is Duration:
+        return parse_duration(cast("str | float", raw))
+    raise NotImplementedError(kind)
+
+
+def _reason(hint: object, raw: object, error: msgspec.ValidationError) -> str:
+    if isinstance(error.__cause__, ValueError):
+        return str(error.__cause__)
+    if get_origin(hint) is Literal and isinstance(raw, str):
+        return f"is no choice{suggest(raw, get_args(hint))}"
+    if isinstance(raw, (list, dict)):
+        return "cannot stand here"
+    return f"is {_KINDS.get(type(raw), 'a date or time')}"
+
+
+def _out_of_range(value: object, about: Mapping[str, Any]) -> str:
+    if not isinstance(value, (int, float)):
+        return ""
+    low, high = about.get("low"), about.get("high")
+    if low is not None and value < low:
+        return "is too small"
+    return "is too large" if high is not None and value > high else ""
+
+
+def _unknown_key(kind: type, key: str, known: list[str]) -> str:
+    homes = [header for other, header in _HEADERS.items() if other is not kind and key in types_of(other)]
+    if homes:
+        return f"unknown key; {quote_key(key)} belongs to {homes[0]}"
+    near = suggest(key, known)
+    if near:
+        return f"unknown key{near}"
+    return f"unknown key; the keys of {_HEADERS[kind]} are {', '.join(known)}"
+
+
+def _describe(raw: object) -> str:
+    shown = show(raw)
+    return shown if shown.startswith("a ") else f"{shown}, {_KINDS.get(type(raw), 'a date or time')},"
+
+
+def _number(hint: object, number: float | None) -> str:
+    if number is None:
+        return ""
+    if hint is int:
+        return str(int(number))
+    return format_size(int(number)) if hint is Size else format_duration(number)
+
+
+def _without_none(hint: object) -> object:
+    if NoneType not in get_args(hint):
+        return hint
+    kinds = tuple(kind for kind in get_args(hint) if kind is not NoneType)
+    return kinds[0] if len(kinds) == 1 else Union[kinds]  # noqa: UP007 - of as many as there are

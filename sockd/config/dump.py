@@ -1,0 +1,128 @@
+"""Settings -> TOML that reads back as equal Settings, every default and its reason shown.
+
+Rules: the keys in the order of sockd.settings; each kind of table explains its keys where
+it first stands, later ones of the kind only show values; a table within a listener stands
+in one line.  What is not set and has a default stands as a comment, its "#" right before the
+key.  Reading is the business of sockd.config.load.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_origin
+
+from sockd.config.check_exec import NEVER_PROGRAMS, ONLY_PROGRAMS
+from sockd.config.check_relay import NEVER_RELAY
+from sockd.config.check_socks import NEVER_SOCKS
+from sockd.config.convert import allowed, types_of
+from sockd.errors import ConfigurationError
+from sockd.settings import Duration, LogSettings, Settings, Size, key_of
+from sockd.settings import service as defaults
+from sockd.settings.service import ServiceSettings
+from sockd.text import quote, quote_key
+from sockd.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from _typeshed import DataclassInstance
+
+
+def dump(settings: Settings) -> str:
+    """Write settings as TOML.
+
+    Args:
+        settings: the effective settings.
+
+    Returns:
+        The text of a configuration file; sockd.config.load.loads gives equal settings back.
+
+    Raises:
+        ConfigurationError: an address or a name is not UTF-8, which TOML cannot hold.
+    """
+    seen: set[type] = set()
+    blocks = ["\n".join(_table(settings.daemon, "[daemon]", seen))]
+    blocks += ["\n".join(_table(settings.daemon.log, "[daemon.log]", seen))]
+    blocks += ["\n".join(_table(listen, "[[listen]]", seen)) for listen in settings.listen]
+    for name, service in settings.service.items():
+        blocks.append("\n".join(_table(service, f"[service.{quote_key(name)}]", seen)))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _table(table: DataclassInstance, header: str, seen: set[type]) -> Iterator[str]:
+    kind = type(table)
+    explain = kind not in seen
+    seen.add(kind)
+    yield header
+    for field in fields(kind):
+        key = key_of(field.name)
+        value = getattr(table, field.name)
+        line = _line(key, value, has_default=_belongs(table, key))
+        if line and explain:
+            yield from _explain(types_of(kind)[key], field.metadata)
+            if is_dataclass(value) and not isinstance(value, type):
+                yield from _explain_parts(type(value))
+        if line:
+            yield line
+
+
+def _belongs(table: DataclassInstance, key: str) -> bool:
+    """Tell whether a key has a meaning for this table: a program has no frames, a handler no user."""
+    if not isinstance(table, ServiceSettings):
+        return True
+    if table.socks is not None and key in NEVER_SOCKS:
+        return False
+    if table.relay is not None and key in NEVER_RELAY:
+        return False
+    return key not in (ONLY_PROGRAMS if table.exec is None else NEVER_PROGRAMS)
+
+
+def _line(key: str, value: object, *, has_default: bool) -> str:
+    """Give the line of one key; empty for a table with a header, and for what is not set and has no default."""
+    if isinstance(value, LogSettings):
+        return ""
+    if value is not None and value != ():
+        return f"{key} = {_value(value)}"
+    default = getattr(defaults, f"DEFAULT_{key.upper()}", None)
+    return f"#{key} = {_value(default)}" if has_default and default is not None else ""
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Size):
+        return quote(format_size(value))
+    if isinstance(value, Duration):
+        return quote(format_duration(value))
+    if isinstance(value, tuple):
+        return f"[{', '.join(_value(item) for item in value)}]"
+    if is_dataclass(value):
+        given = ((key_of(field.name), getattr(value, field.name)) for field in fields(value))
+        return f"{{ {', '.join(f'{name} = {_value(one)}' for name, one in given if one is not None)} }}"
+    return _text(value) if isinstance(value, str) else str(value)
+
+
+def _text(value: str) -> str:
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ConfigurationError(f"{quote(value)} is not UTF-8, which a TOML file cannot hold")
+    return quote(value)
+
+
+def _explain_parts(kind: type[DataclassInstance]) -> Iterator[str]:
+    """Explain the keys of a table that stands in one line."""
+    for field in fields(kind):
+        key = key_of(field.name)
+        reasons = (field.metadata["help"], *_limits(types_of(kind)[key], field.metadata))
+        yield f"#   {key}: {'; '.join(reasons)}"
+
+
+def _explain(hint: object, about: Mapping[str, Any]) -> Iterator[str]:
+    yield f"# {about['help']}"
+    reason = "; ".join(_limits(hint, about))
+    if reason:
+        yield f"# {reason}"
+
+
+def _limits(hint: object, about: Mapping[str, Any]) -> list[str]:
+    limits = allowed(hint, about) if hint in (int, Size, Duration) or get_origin(hint) is Literal else ""
+    return [text for text in (limits, about["source"]) if text]

@@ -1,0 +1,142 @@
+"""TOML and command line -> Settings; every mistake named at once, each on its own line.
+
+A message has the form of a compiler's: `file:line: key.path: value and what is wrong; what
+is allowed; did you mean ...?`.  This module finds and reads the file and holds the rules
+between several keys; single values belong to sockd.config.convert.  What an address is
+belongs to the layer above, which passes it in as `check_address`.  Nothing here binds,
+imports a handler, or looks beyond the text.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sockd.config.check_daemon import check_daemon
+from sockd.config.check_listen import EXAMPLE, CheckAddress, check_listeners
+from sockd.config.check_relay import check_relay
+from sockd.config.check_service import check_service
+from sockd.config.convert import MOST_PROBLEMS, Problem, read
+from sockd.config.dump import dump
+from sockd.config.toml import KeyPath, dotted, parse
+from sockd.errors import ConfigurationError, PermissionFault, SockdError
+from sockd.files import trusted
+from sockd.text import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from sockd.settings import Settings
+
+__all__ = ["dump", "find", "load", "loads"]
+
+
+LOCAL_FILE = Path("sockd.toml")
+SYSTEM_FILE = Path("/etc/sockd/sockd.toml")
+MAX_FILE_BYTES = 16 * 1024 * 1024  # some 100,000 listeners; a device or a log given by mistake is larger
+
+
+def find() -> Path | None:
+    """Find the configuration file that is read when none is named.
+
+    Returns:
+        One of candidates(), else None.  A link that leads nowhere counts, so that it is reported and not
+        passed over.
+    """
+    return next((path for path in candidates() if os.path.lexists(path)), None)
+
+
+def candidates() -> tuple[Path, ...]:
+    """Return where a configuration is looked for: root has none of the current directory, which may be anybody's."""
+    return (SYSTEM_FILE,) if os.geteuid() == 0 else (LOCAL_FILE, SYSTEM_FILE)
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    check_address: CheckAddress | None = None,
+    opener: Callable[[str, int], int] | None = None,
+    listens: bool = True,
+) -> Settings:
+    """Read and check a configuration file.
+
+    Args:
+        path: the file, at most MAX_FILE_BYTES.
+        opener: as for open(): how the file is found where the path no longer leads to it, as after chroot(2).
+        check_address: checks the text of each address; None leaves them unchecked.
+        listens: whether a file without a listener is wrong.
+
+    Returns:
+        Settings in which everything that one can see without sockets and imports is right.
+
+    Raises:
+        ConfigurationError: it is not there, or wrong; one line for each mistake.
+        PermissionFault: it may not be read.
+    """
+    name = os.fspath(path)
+    try:
+        data = trusted.read(name, name, MAX_FILE_BYTES + 1, opener or os.open)
+    except PermissionFault:
+        raise
+    except SockdError as error:
+        raise ConfigurationError(str(error)) from None
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigurationError(f"{name}: larger than {MAX_FILE_BYTES} bytes; this is no configuration")
+    return loads(data, name=name, check_address=check_address, listens=listens)
+
+
+def loads(text: str | bytes, *, name: str, check_address: CheckAddress | None = None, listens: bool = True) -> Settings:
+    """Read and check the text of a configuration.
+
+    Args:
+        text: TOML; bytes are UTF-8.
+        name: what messages call the text, commonly the path of its file.
+        check_address: as for load; listens likewise.
+
+    Returns:
+        As load.
+
+    Raises:
+        ConfigurationError: it is wrong; one line for each mistake, in the order of the text.
+    """
+    document, lines = parse(text, name=name)
+    settings, problems = read(document)
+    if len(problems) < MOST_PROBLEMS:
+        more = (one for one in _check(settings, check_address, listens) if not _explained(one, problems))
+        problems += [*islice(more, MOST_PROBLEMS - len(problems))]
+    if not problems:
+        return settings
+    found = [(lines.find(problem.path, problem.value), problem) for problem in problems]
+    found.sort(key=lambda pair: pair[0] or 0)
+    texts = [_message(name, line, problem) for line, problem in found]
+    if len(problems) == MOST_PROBLEMS:
+        texts.append(f"{name}: there may be more mistakes than these {MOST_PROBLEMS}")
+    raise ConfigurationError("\n".join(texts))
+
+
+def _check(settings: Settings, check_address: CheckAddress | None, listens: bool) -> Iterator[Problem]:
+    if listens and not settings.listen:
+        yield Problem((), f"nothing to serve; add [[listen]] with {EXAMPLE}", missing=("listen",))
+    yield from check_daemon(settings.daemon)
+    for name, service in settings.service.items():
+        yield from check_service(name, service)
+        yield from check_relay(("service", name), service, check_address)
+    yield from check_listeners(settings.listen, settings.service, check_address)
+
+
+def _explained(problem: Problem, others: Iterable[Problem]) -> bool:
+    """Tell whether a missing key stands there after all, misspelt or wrong, as may be the whole table."""
+    depth = len(problem.path)
+    near = [other.path[depth:] for other in others if other.path[:depth] == problem.path]
+    return any(not rest or nearest(str(rest[0]), problem.missing) for rest in near)
+
+
+def _message(name: str, line: int | None, problem: Problem) -> str:
+    parts = (f"{name}:{line}" if line else name, dotted(problem.path), problem.text)
+    return ": ".join(part for part in parts if part)
+
+
+def _index(path: KeyPath) -> int:
+    return int(path[1])

@@ -1,0 +1,117 @@
+"""What differs between two configurations, and what a reload can do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from sockd.errors import EX_OSERR
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from sockd.daemon.listeners import ActiveListener
+    from sockd.daemon.plan import ListenerPlan
+    from sockd.daemon.programs import StderrFiles
+    from sockd.net.address.address import Address
+    from sockd.net.listen.bind import ServerSocket
+    from sockd.settings import Settings
+    from sockd.settings.listen import ListenSettings
+
+
+AT_ONCE = ("stop_timeout", "pre_drain", "upgrade_timeout", "store_connections", "max_memory")
+"""Of [daemon]; every other key is for the next start, but for the level of the log."""
+
+
+BEFORE_BIND = ("reuse_address", "reuse_port", "free_bind", "ipv6_only", "interface", "defer_accept", "fast_open")
+"""Of [[listen]]: what is set on a listening socket before it is bound, or once."""
+
+
+@dataclass(frozen=True)
+class BoundAddress:
+    """An address of the running configuration, and the sockets that it became."""
+
+    address: Address
+    service: str
+    served: tuple[ActiveListener, ...]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a configuration would change, as texts for people.
+
+    Attributes:
+        kept, added, removed: (address, service).
+        later: what takes effect at the next start only.
+        impossible: what stands in the way.
+    """
+
+    kept: tuple[tuple[str, str], ...]
+    added: tuple[tuple[str, str], ...]
+    removed: tuple[tuple[str, str], ...]
+    later: tuple[str, ...]
+    impossible: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReloadResult:
+    """How a reload went: when (seconds since 1970), what it changed, or why it did nothing."""
+
+    when: float
+    changes: Changes | None
+    error: str = ""
+    exit_code: int = EX_OSERR
+
+
+@dataclass(frozen=True)
+class PreparedReload:
+    """What is to be served, once all that can fail has been done.
+
+    Attributes:
+        renewed: sockets that take the place of those that nobody can find.
+    """
+
+    settings: Settings
+    stands: list[BoundAddress | None]
+    made: list[ActiveListener]
+    renewal: StderrFiles
+    renewed: dict[ActiveListener, ServerSocket]
+
+
+def _going_on(
+    wanted: Sequence[tuple[Address, ListenerPlan]],
+    stands: Sequence[BoundAddress | None],
+    renewed: Mapping[ActiveListener, ServerSocket],
+) -> Iterator[tuple[Address, ServerSocket, ListenerPlan, ActiveListener]]:
+    for (address, one), stand in zip(wanted, stands, strict=True):
+        for served in stand.served if stand is not None else ():
+            yield address, renewed.get(served, served.listening), one, served
+
+
+def _later(place: str, old: Any, new: Any) -> Iterator[str]:  # noqa: ANN401 - two tables of one kind
+    for field in fields(old):
+        if field.name in AT_ONCE or getattr(old, field.name) == getattr(new, field.name):
+            continue
+        if field.name == "log":
+            yield from _later("daemon.log", old.log, new.log)
+        elif (place, field.name) != ("daemon.log", "level"):
+            yield f"{place}.{field.name}"
+
+
+def _later_of(kept: Sequence[tuple[ListenSettings, BoundAddress]]) -> Iterator[str]:
+    for listen, stand in kept:
+        yield from _bound_before(str(stand.address), stand.served[0].plan.settings, listen)
+
+
+def _later_of_made(replaced: dict[ActiveListener, ActiveListener]) -> Iterator[str]:
+    for new, old in replaced.items():
+        yield from _bound_before(str(new), old.plan.settings, new.plan.settings)
+
+
+def _bound_before(address: str, old: ListenSettings, new: ListenSettings) -> Iterator[str]:
+    changed = [key for key in BEFORE_BIND if getattr(old, key) != getattr(new, key)]
+    if changed:
+        yield f"{address}: {', '.join(changed)}"
+
+
+__all__ = ["Changes", "ReloadResult"]

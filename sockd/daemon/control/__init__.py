@@ -1,0 +1,1 @@
+"""The control socket and the pages: what a running daemon is asked and told."""

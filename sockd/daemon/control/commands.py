@@ -1,0 +1,218 @@
+"""What the verbs of the control socket answer: the daemon as a table of numbers and texts.
+
+Nothing is kept here: every answer is read from those who know at the moment it is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sockd.daemon.control.server import Deferred
+from sockd.errors import UsageError
+from sockd.log import format as log_format
+from sockd.net.connection.info import ConnectionFilter, Totals
+from sockd.net.kernel import time_wait_sockets
+from sockd.wire.close_reason import CloseReason
+from sockd.wire.control import ControlResponse
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable
+
+    from sockd.daemon.config_diff import ReloadResult
+    from sockd.daemon.lineage import Lineage
+    from sockd.daemon.listeners import ActiveListener, ListenerRegistry
+    from sockd.daemon.reload import Reload
+    from sockd.settings import Settings
+
+    Words = dict[str, Any]
+
+
+class DaemonControl(Protocol):
+    """What the verbs need of the daemon."""
+
+    def state(self) -> str:
+        """Return serving, not-ready or stopping."""
+
+    def reload(self, then: Callable[[ReloadResult], None]) -> None:
+        """Reload, and tell how it went; raises TemporaryFault."""
+
+    def stop(self) -> None:
+        """Stop in order."""
+
+    def read(self, text: str, name: str) -> Settings:
+        """Read a configuration; raises ConfigurationError."""
+
+
+class ControlCommands:
+    """Answers questions.
+
+    Args:
+        version: of sockd.
+        root: the logger whose level is the log's.
+    """
+
+    def __init__(
+        self,
+        daemon: DaemonControl,
+        serving: ListenerRegistry,
+        reloading: Reload,
+        generations: Lineage,
+        version: str,
+        root: logging.Logger,
+    ) -> None:
+        self._daemon = daemon
+        self._serving = serving
+        self._reloading = reloading
+        self._generations = generations
+        self.version = version
+        self._root = root
+
+    @property
+    def state(self) -> str:
+        """Return serving, not-ready or stopping."""
+        return self._daemon.state()
+
+    def verbs(self) -> dict[str, Callable[[Words], object]]:
+        """Return what answers each verb."""
+        return {
+            "status": self.status,
+            "connections": self.connections,
+            "close": self._close,
+            "drain": self._drain,
+            "reload": self._reload,
+            "plan": self._plan,
+            "upgrade": lambda _words: self._generations.upgrade(),
+            "stop": self._stop,
+            "log-level": self._log_level,
+        }
+
+    # ---- asked
+
+    def status(self, _words: Words) -> dict[str, object]:
+        """Return how it goes: the process, its listeners, its services, the last reload."""
+        last = self._reloading.last
+        return {
+            "version": self.version,
+            "pid": os.getpid(),
+            "state": self._daemon.state(),
+            "seconds": round(time.time() - self._generations.started, 3),
+            "connections": self._serving.connections,
+            "programs": self._serving.programs,
+            "memory": self._serving.memory,
+            "defects": self._serving.defects,
+            "descriptors": dict(sorted(self._serving.descriptors().items())),
+            "time_wait": time_wait_sockets(),
+            "listeners": [self._listener(served) for served in self._serving.listeners],
+            "draining": [str(served) for served in self._serving.draining],
+            "services": {name: _numbers(totals) for name, totals in sorted(self._serving.totals().items())},
+            "reloads": {"succeeded": self._reloading.count[True], "failed": self._reloading.count[False]},
+            "reload": None if last is None else outcome(last),
+            **self._generations.table(),
+        }
+
+    def _listener(self, served: ActiveListener) -> dict[str, object]:
+        listener, problem = served.listener, self._reloading.problem(served)
+        row: dict[str, object] = {
+            "address": str(served),
+            "service": served.run.spec.name,
+            "accepted": listener.accepted,
+        }
+        if problem:
+            row["problem"] = problem if served.listening.passed else f"{problem}; a reload binds it anew"
+        if listener.counts is not None:
+            return row | {"datagrams": asdict(listener.counts)}
+        queue = listener.queue
+        row |= {"open": listener.open, "refused": dict(sorted(listener.refused.items()))}
+        return row | {"queue": asdict(queue)} if queue is not None else row
+
+    def connections(self, _words: Words) -> list[dict[str, object]]:
+        """Return every connection that has not ended."""
+        connections = self._serving.tools.connections
+        rows = []
+        for id in connections.ids(ConnectionFilter.LIVE):
+            info = connections.info(id)
+            peer = connections.peers.of(id, info)
+            served = self._serving.of_group(info.group)
+            row: dict[str, object] = {
+                "id": id,
+                "peer": str(peer),
+                "service": served.run.spec.name if served else "",
+                "listener": str(served) if served else "",
+                "state": "open" if info.open else "closing",
+                "frames": info.frames,
+                "received": info.received,
+                "sent": info.sent,
+                "output_pending_bytes": info.output_pending_bytes,
+                "input_pending_bytes": info.input_pending_bytes,
+                "seconds": round(info.elapsed, 3),
+            }
+            if name := connections.name_of(peer.host):
+                row["name"] = name
+            rows.append(row)
+        return rows
+
+    # ---- told
+
+    def _close(self, words: Words) -> object:
+        id = words["id"]
+        connections = self._serving.tools.connections
+        if id not in connections.ids(ConnectionFilter.LIVE):
+            raise UsageError(f"no connection {id}; sockctl connections lists them")
+        peer = str(connections.peers.of(id))
+        connections.shut(id, CloseReason.SHUTDOWN)
+        return {"closing": peer}
+
+    def _drain(self, words: Words) -> object:
+        self._generations.check()
+        self._reloading.check()
+        name = words["listener"]
+        found = [one for one in self._serving.listeners if name in (str(one), str(one.address))]
+        if not found:
+            known = ", ".join(map(str, self._serving.listeners)) or "none"
+            raise UsageError(f"no listener {name}; there are {known}")
+        for served in found:
+            self._reloading.drain(served)
+        return {"draining": [str(served) for served in found]}
+
+    def _reload(self, _words: Words) -> object:
+        answer = Deferred()
+
+        def done(result: ReloadResult) -> None:
+            said = ControlResponse(outcome(result))
+            answer.settle(ControlResponse(error=result.error, exit_code=result.exit_code) if result.error else said)
+
+        self._daemon.reload(done)
+        return answer
+
+    def _plan(self, words: Words) -> object:
+        return asdict(self._reloading.compare(self._daemon.read(words["text"], words["name"])))
+
+    def _stop(self, _words: Words) -> object:
+        self._daemon.stop()
+        return {"stopping": True}
+
+    def _log_level(self, words: Words) -> object:
+        level = words["level"]
+        if level not in log_format.LEVELS:
+            raise UsageError(f"{level} is no level; they are {', '.join(log_format.LEVELS)}")
+        self._root.setLevel(log_format.LEVELS[level])
+        return {"level": level}
+
+
+def outcome(last: ReloadResult) -> dict[str, object]:
+    """Return how a reload went, for JSON."""
+    return {
+        "when": log_format.timestamp(last.when),
+        "ok": not last.error,
+        "error": last.error,
+        "changes": asdict(last.changes) if last.changes is not None else None,
+    }
+
+
+def _numbers(totals: Totals) -> dict[str, object]:
+    reasons = {str(CloseReason(number)): count for number, count in enumerate(totals.reasons) if count}
+    return {**asdict(totals), "reasons": reasons}

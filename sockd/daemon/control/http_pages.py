@@ -1,0 +1,241 @@
+"""The pages of the `metrics` service: numbers for Prometheus, a status page for people, and readiness."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from contextlib import suppress
+from dataclasses import fields
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from sockd.daemon.metrics import CONTENT_TYPE, Family, exposition
+from sockd.net.kernel import time_wait_sockets
+from sockd.services.builtin.http import Page
+from sockd.wire.close_reason import CloseReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from sockd.daemon.control.commands import ControlCommands
+    from sockd.daemon.listeners import ActiveListener, ListenerRegistry
+    from sockd.daemon.metrics import Histogram, Labels
+    from sockd.daemon.reload import Reload
+    from sockd.net.connection.info import Totals
+
+    Samples = Sequence[tuple[Labels, float | Histogram]]
+
+STATUS_PAGE = Path(__file__).with_name("status.html")
+
+
+def read_status_page() -> str:
+    """Return the text of the page for people."""
+    return STATUS_PAGE.read_text(encoding="utf-8")
+
+
+class MetricsPages:
+    """Gives the page of a path.
+
+    Args:
+        asked: knows the status.
+        status_page: of read_status_page(), before chroot(2) hides it.
+        most: connections that may be open at once.
+        started: seconds since 1970.
+        others: what processes take that serve beside this one.
+    """
+
+    def __init__(
+        self,
+        asked: ControlCommands,
+        serving: ListenerRegistry,
+        reloading: Reload,
+        *,
+        status_page: str,
+        most: int,
+        started: float,
+        others: Callable[[], Mapping[str, float]] = dict,
+    ) -> None:
+        self._asked = asked
+        self._serving = serving
+        self._reloading = reloading
+        self._most = most
+        self._started = started
+        self._status_page = status_page
+        self._others = others
+
+    def page(self, path: str) -> Page | None:
+        """Return a page; None where there is none."""
+        match path:
+            case "/":
+                return Page(self._status_page, "text/html; charset=utf-8")
+            case "/metrics":
+                return Page(exposition([*self._families()]), CONTENT_TYPE)
+            case "/status.json":
+                return Page(json.dumps(self._status()), "application/json")
+            case "/live":
+                return Page("live\n")
+            case "/ready":
+                if self._is_ready():
+                    return Page("ready\n")
+                return Page("not ready\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
+        return None
+
+    def _is_ready(self) -> bool:
+        return self._asked.state == "serving"
+
+    def _status(self) -> dict[str, Any]:
+        _, turns = self._serving.times()
+        seconds = {"count": turns.count, "sum": turns.sum}
+        return self._asked.status({}) | {
+            "max_connections": self._most,
+            "turns": seconds,
+            "process": self._usage_of_all(),
+        }
+
+    # ---- for Prometheus
+
+    def _families(self) -> Iterator[Family]:
+        version = {"version": self._asked.version, "python": sys.version.partition(" ")[0]}
+        yield Family("sockd_build_info", "gauge", "Which sockd this is", [(version, 1)])
+        yield _one("sockd_ready", "1 while new clients are welcome", int(self._is_ready()))
+        yield from self._of_services()
+        yield from self._of_listeners()
+        yield _one("sockd_max_connections", "Connections that may be open at once", self._most)
+        yield _one("sockd_buffer_bytes", "Memory of unfinished frames and unsent output", self._serving.memory)
+        text = "Failures of sockd itself that were survived, each with a line in the log; 0 is right"
+        yield Family("sockd_defects_total", "counter", text, [({}, self._serving.defects)])
+        yield _one("sockd_programs", "Programs that run", self._serving.programs)
+        held: Samples = [({"service": name}, count) for name, count in sorted(self._serving.descriptors().items())]
+        yield Family("sockd_descriptors", "gauge", "Descriptors of listeners, connections and what these need", held)
+        if (waiting := time_wait_sockets()) is not None:
+            yield _one("sockd_time_wait_sockets", "TCP sockets of this host, or its namespace, in TIME_WAIT", waiting)
+        yield from self._of_time()
+        yield from self._of_reloads()
+        yield from self._of_process()
+
+    def _of_services(self) -> Iterator[Family]:
+        totals = self._serving.totals()
+
+        def each(value: str) -> Samples:
+            return [({"service": name}, getattr(one, value)) for name, one in sorted(totals.items())]
+
+        yield Family("sockd_open_connections", "gauge", "Connections that are open", each("open"))
+        yield Family("sockd_connections_total", "counter", "Connections that came", each("accepted"))
+        yield Family("sockd_connections_closed_total", "counter", "Connections that ended", [*_endings(totals)])
+        yield Family("sockd_frames_total", "counter", "Frames that came", each("frames"))
+        yield Family("sockd_received_bytes_total", "counter", "Bytes received", each("received"))
+        yield Family("sockd_sent_bytes_total", "counter", "Bytes sent", each("sent"))
+        yield Family(
+            "sockd_output_pending_bytes", "gauge", "Bytes that wait for their peers", each("output_pending_bytes")
+        )
+
+    def _of_listeners(self) -> Iterator[Family]:
+        listeners = self._serving.listeners
+        queues = [(_where(served), queue) for served in listeners if (queue := served.listener.queue) is not None]
+        accepted: Samples = [(_where(served), served.listener.accepted) for served in listeners]
+        name = "sockd_listener_accepted_total"
+        yield Family(name, "counter", "Connections and datagrams that came through a listener", accepted)
+        length: Samples = [(where, queue.length) for where, queue in queues]
+        limit: Samples = [(where, queue.limit) for where, queue in queues]
+        drops: Samples = [(where, queue.overflows) for where, queue in queues if queue.overflows is not None]
+        yield Family("sockd_accept_queue_connections", "gauge", "Connections that wait to be accepted", length)
+        yield Family("sockd_accept_queue_limit", "gauge", "How many may wait", limit)
+        yield Family("sockd_accept_queue_overflows_total", "counter", "Packets dropped for a full queue", drops)
+        refused: Samples = [
+            ({**_where(served), "reason": why}, count)
+            for served in listeners
+            for why, count in sorted(served.listener.refused.items())
+        ]
+        yield Family("sockd_refused_total", "counter", "Connections that were not let in", refused)
+        yield Family("sockd_datagrams_total", "counter", "What became of datagrams", [*_datagrams(listeners)])
+
+    def _of_time(self) -> Iterator[Family]:
+        of_handlers, turns = self._serving.times()
+        handlers: Samples = [({"service": name}, one) for name, one in sorted(of_handlers.items())]
+        text = "Time that handlers took for what was handed to them at once; of services that are called for each "
+        text += "connection a share is measured"
+        yield Family("sockd_handler_seconds", "histogram", text, handlers)
+        text = "Time that the loop worked between two waits"
+        yield Family("sockd_loop_turn_seconds", "histogram", text, [({}, turns)])
+
+    def _of_reloads(self) -> Iterator[Family]:
+        count, last = self._reloading.count, self._reloading.last
+        results: Samples = [({"result": "success"}, count[True]), ({"result": "failure"}, count[False])]
+        yield Family("sockd_reloads_total", "counter", "Reloads", results)
+        text = "1 unless the last reload failed"
+        yield _one("sockd_last_reload_success", text, int(last is None or not last.error))
+        when = self._started if last is None else last.when
+        yield _one("sockd_last_reload_timestamp_seconds", "When the last reload, or the start, was", when)
+
+    def _of_process(self) -> Iterator[Family]:
+        usage = self._usage_of_all()
+        for key, (kind, text) in _PROCESS.items():
+            if key in usage:
+                samples: Samples = [({}, usage[key])]
+                yield Family(f"process_{key}", "counter" if kind == "counter" else "gauge", text, samples)
+
+    def _usage_of_all(self) -> dict[str, float]:
+        usage = self.usage()
+        for name, value in self._others().items():
+            if name in ADDED:
+                usage[name] = usage.get(name, 0) + value
+        return usage
+
+    def usage(self) -> dict[str, float]:
+        """Return what the process takes; what /proc tells is missing where there is none, as after chroot(2)."""
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        usage: dict[str, float] = {
+            "cpu_seconds_total": used.ru_utime + used.ru_stime,
+            "max_fds": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            "start_time_seconds": self._started,
+        }
+        with suppress(psutil.Error, OSError):
+            memory = psutil.Process().memory_info()
+            usage |= {"resident_memory_bytes": memory.rss, "virtual_memory_bytes": memory.vms}
+        with suppress(OSError):
+            usage["open_fds"] = len(os.listdir("/proc/self/fd"))
+        return usage
+
+
+ADDED = ("cpu_seconds_total", "open_fds", "resident_memory_bytes", "virtual_memory_bytes")
+"""Of several processes; a limit and a time are the first one's."""
+_PROCESS = {
+    "cpu_seconds_total": ("counter", "Processor time, of user and system"),
+    "open_fds": ("gauge", "Open descriptors"),
+    "max_fds": ("gauge", "How many may be open"),
+    "resident_memory_bytes": ("gauge", "Resident memory"),
+    "virtual_memory_bytes": ("gauge", "Virtual memory"),
+    "start_time_seconds": ("gauge", "When the process started, since 1970"),
+}
+"""As the client libraries of Prometheus name them."""
+
+
+def _one(name: str, text: str, value: float) -> Family:
+    return Family(name, "gauge", text, [({}, value)])
+
+
+def _where(served: ActiveListener) -> Labels:
+    return {"address": str(served), "service": served.run.spec.name}
+
+
+def _endings(totals: dict[str, Totals]) -> Iterator[tuple[Labels, float]]:
+    for name, one in sorted(totals.items()):
+        for reason in CloseReason:
+            if reason is not CloseReason.NONE:
+                yield {"service": name, "reason": str(reason)}, one.reasons[reason]
+
+
+def _datagrams(listeners: Sequence[ActiveListener]) -> Iterator[tuple[Labels, float]]:
+    for served in listeners:
+        counts = served.listener.counts
+        if counts is not None:
+            for field in fields(counts):
+                yield {**_where(served), "result": field.name}, getattr(counts, field.name)
+
+
+__all__ = ["MetricsPages"]

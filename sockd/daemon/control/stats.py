@@ -1,0 +1,169 @@
+"""What one process has counted, as a value: told to another process, and added up there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sockd.daemon.metrics import Histogram
+from sockd.net.connection.info import Totals
+from sockd.net.udp.listener import DatagramListener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sockd.daemon.listeners import ListenerRegistry
+
+K = TypeVar("K")
+V = TypeVar("V")
+GROWING = ("cpu_seconds_total",)
+"""Of `usage`: what was used stays used when a process has ended."""
+
+
+@dataclass
+class ProcessStats:
+    """Counts of one process, or of several.
+
+    Attributes:
+        connections, programs, memory, defects: as of ListenerRegistry.
+        totals: of each service.
+        came, open: of each listener, by its address.
+        descriptors: of each service.
+        datagrams: what became of them, of each listener.
+        refused: connections that were not let in, of each listener, by the reason.
+        handlers, turns: times.
+        usage: of the process, as Prometheus names it.
+    """
+
+    connections: int = 0
+    programs: int = 0
+    memory: int = 0
+    totals: dict[str, Totals] = field(default_factory=dict)
+    accepted: Counter[str] = field(default_factory=Counter)
+    open: Counter[str] = field(default_factory=Counter)
+    datagrams: dict[str, Counter[str]] = field(default_factory=dict)
+    handlers: dict[str, Histogram] = field(default_factory=dict)
+    turns: Histogram = field(default_factory=Histogram)
+    usage: Counter[str] = field(default_factory=Counter)
+    descriptors: Counter[str] = field(default_factory=Counter)
+    defects: int = 0
+    refused: dict[str, Counter[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, serving: ListenerRegistry, usage: Mapping[str, float]) -> ProcessStats:
+        """Read what a process has counted."""
+        handlers, turns = serving.times()
+        numbers = cls(serving.connections, serving.programs, serving.memory, serving.totals())
+        numbers.handlers, numbers.turns = handlers, turns
+        numbers.usage.update(usage)
+        numbers.defects = serving.defects
+        numbers.descriptors = serving.descriptors()
+        for served in serving.every():
+            listener = served.listener
+            numbers.accepted[str(served)] = max(numbers.accepted[str(served)], listener.accepted)
+            if isinstance(listener, DatagramListener):
+                numbers.datagrams[str(served)] = Counter(asdict(listener.counts))
+            else:
+                numbers.open[str(served)] = listener.open
+                numbers.refused[str(served)] = Counter(listener.refused)
+        return numbers
+
+    # ---- told
+
+    def as_table(self) -> dict[str, Any]:
+        """Return it as what JSON can hold."""
+        return {
+            "connections": self.connections,
+            "programs": self.programs,
+            "memory": self.memory,
+            "totals": {name: asdict(one) for name, one in self.totals.items()},
+            "accepted": self.accepted,
+            "open": self.open,
+            "datagrams": self.datagrams,
+            "handlers": {name: _of_histogram(one) for name, one in self.handlers.items()},
+            "turns": _of_histogram(self.turns),
+            "usage": self.usage,
+            "descriptors": self.descriptors,
+            "defects": self.defects,
+            "refused": self.refused,
+        }
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> ProcessStats:
+        """Undo as_table()."""
+        return cls(
+            table["connections"],
+            table["programs"],
+            table["memory"],
+            {name: Totals(**(one | {"reasons": tuple(one["reasons"])})) for name, one in table["totals"].items()},
+            Counter(table["accepted"]),
+            Counter(table["open"]),
+            {name: Counter(one) for name, one in table["datagrams"].items()},
+            {name: _histogram(one) for name, one in table["handlers"].items()},
+            _histogram(table["turns"]),
+            Counter(table["usage"]),
+            Counter(table["descriptors"]),
+            table["defects"],
+            {name: Counter(one) for name, one in table.get("refused", {}).items()},
+        )
+
+    # ---- added up
+
+    def __add__(self, other: ProcessStats) -> ProcessStats:
+        return ProcessStats(
+            self.connections + other.connections,
+            self.programs + other.programs,
+            self.memory + other.memory,
+            _joined(self.totals, other.totals, Totals.__add__),
+            self.accepted + other.accepted,
+            self.open + other.open,
+            _joined(self.datagrams, other.datagrams, Counter.__add__),
+            _joined(self.handlers, other.handlers, _sum),
+            _sum(self.turns, other.turns),
+            self.usage + other.usage,
+            self.descriptors + other.descriptors,
+            self.defects + other.defects,
+            _joined(self.refused, other.refused, Counter.__add__),
+        )
+
+    def past(self) -> ProcessStats:
+        """Return what is left of it when the process has ended: what only grows."""
+        return ProcessStats(
+            totals={
+                name: Totals(**(asdict(one) | {"open": 0, "output_pending_bytes": 0}))
+                for name, one in self.totals.items()
+            },
+            accepted=self.accepted,
+            datagrams=self.datagrams,
+            handlers=self.handlers,
+            turns=self.turns,
+            usage=Counter({name: value for name, value in self.usage.items() if name in GROWING}),
+            defects=self.defects,
+            refused=self.refused,
+        )
+
+
+def _joined(one: Mapping[K, V], other: Mapping[K, V], add: Callable[[V, V], V]) -> dict[K, V]:
+    joined = {**other, **one}
+    return joined | {key: add(one[key], other[key]) for key in one.keys() & other.keys()}
+
+
+def _sum(one: Histogram, other: Histogram) -> Histogram:
+    both = Histogram()
+    for each in (one, other):
+        both.add(each.counts, each.sum)
+    return both
+
+
+def _of_histogram(one: Histogram) -> dict[str, Any]:
+    return {"counts": one.counts, "sum": one.sum}
+
+
+def _histogram(table: Mapping[str, Any]) -> Histogram:
+    one = Histogram()
+    one.add(table["counts"], table["sum"])
+    return one
+
+
+__all__ = ["ProcessStats"]

@@ -1,0 +1,146 @@
+"""An end in order for many connections: each finishes its frame, is told goodbye, and closes (FAQ II.5).
+
+Two steps, each with half of the time.  First who is in the middle of nothing is ended, again and again, until nobody is
+left; whoever is not done by then is named and ended where it stands.  Then what was written leaves, and
+peers close their side; whoever has not taken its output at the end is named and reset, for half an answer must
+not look like a whole one.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from sockd.net.connection.info import ConnectionFilter
+from sockd.wire.close_reason import CloseReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from sockd.net.connection.events import ConnectionEvents
+    from sockd.net.connection.table import ConnectionTable
+    from sockd.net.loop.loop import EventLoop, Timer
+
+logger = logging.getLogger("sockd.daemon")
+
+LOOK_SECONDS = 0.05
+MOST_NAMED = 20
+"""Lines of one step; how many more there were is one line."""
+
+
+class Behind(Protocol):
+    """What is behind a group of connections."""
+
+    def goodbye(self, group: int) -> bytes:
+        """Return the last words of the service."""
+
+    def service(self, group: int) -> str:
+        """Return its name."""
+
+
+class Drain:
+    """Ends connections in order.
+
+    Args:
+        groups: of these; None: of all.
+        behind: tells of groups.
+        seconds: for both steps together.
+        done: called once, when none is left, or the time is over.
+    """
+
+    def __init__(
+        self,
+        connections: ConnectionTable,
+        loop: EventLoop,
+        groups: Collection[int] | None,
+        behind: Behind,
+        seconds: float,
+        done: Callable[[], None],
+    ) -> None:
+        self._set = connections
+        self._loop = loop
+        self._groups = (-1,) if groups is None else tuple(groups)
+        self._behind = behind
+        self._half = loop.clock() + seconds / 2
+        self._end = loop.clock() + seconds
+        self._done = done
+        self._timer: Timer | None = None
+        self.left = 0
+
+    def start(self) -> None:
+        """Begin; done() may be called at once."""
+        self._guarded(self._finish)()
+
+    def _again(self, step: Callable[[], None], until: float) -> None:
+        self._loop.call_later(max(0.0, min(LOOK_SECONDS, until - self._loop.clock())), self._guarded(step))
+
+    def _guarded(self, step: Callable[[], None]) -> Callable[[], None]:
+        return self._loop.guarded(step, self._be_done)  # a step that fails is the last one
+
+    def _be_done(self) -> None:
+        """Be done, once."""
+        done, self._done = self._done, lambda: None
+        done()
+
+    def _ids(self, which: ConnectionFilter) -> list[int]:
+        return [id for group in self._groups for id in self._set.ids(which, group)]
+
+    def _finish(self) -> None:
+        """First step: frames are finished."""
+        self._set.flush()
+        self._shut([id for id in self._ids(ConnectionFilter.QUIET) if not self._is_busy(id)])
+        self._stop_busy(now=False)
+        unfinished = self._ids(ConnectionFilter.OPEN)
+        if unfinished and self._loop.clock() < self._half:
+            self._again(self._finish, self._half)
+            return
+        self._name(unfinished, "stopping does not wait any longer for the end of its frame or its answer")
+        self._shut([id for id in unfinished if not self._is_busy(id)])
+        self._stop_busy(now=True)
+        self._leave()
+
+    def _sink(self, id: int) -> ConnectionEvents:
+        return self._set.sink(self._set.info(id).group)
+
+    def _is_busy(self, id: int) -> bool:
+        return self._sink(id).is_busy(id)
+
+    def _stop_busy(self, *, now: bool) -> None:
+        for id in self._ids(ConnectionFilter.OPEN):
+            if self._is_busy(id):
+                self._sink(id).stop(id, now=now)
+
+    def _shut(self, ids: list[int]) -> None:
+        for id in ids:
+            words = self._behind.goodbye(self._set.info(id).group)
+            if words:
+                self._set.write(id, words)
+            self._set.shut(id, CloseReason.SHUTDOWN)
+
+    def _leave(self) -> None:
+        """Second step: output leaves, and peers close."""
+        live = self._ids(ConnectionFilter.LIVE)
+        if live and self._loop.clock() < self._end:
+            self._again(self._leave, self._end)
+            return
+        self.left = len(live)
+        stuck = [id for id in live if self._set.output_pending_bytes(id) or self._is_busy(id)]
+        self._name(stuck, "stopping does not wait any longer until its output is taken")
+        for id in stuck:
+            self._set.abort(id, CloseReason.SHUTDOWN)
+        self._be_done()
+
+    def _name(self, ids: list[int], why: str) -> None:
+        for id in ids[:MOST_NAMED]:
+            info = self._set.info(id)
+            event: dict[str, object] = {
+                "service": self._behind.service(info.group),
+                "peer": str(self._set.peers.of(id, info)),
+                "why": why,
+                "input_pending_bytes": info.input_pending_bytes,
+                "output_pending_bytes": info.output_pending_bytes,
+                "seconds": round(info.elapsed, 3),
+            }
+            logger.warning("ended before it was done", extra={"event": event})
+        if len(ids) > MOST_NAMED:
+            logger.warning("ended before they were done", extra={"event": {"more": len(ids) - MOST_NAMED, "why": why}})

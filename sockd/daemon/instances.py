@@ -1,0 +1,113 @@
+"""Services as they run: handlers, limits and totals of each."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from sockd.net.connection.codec import codec_of
+from sockd.net.connection.events import ConnectionEvents
+from sockd.net.listen.listener import ACCEPTS_A_TURN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sockd.daemon.metrics import Histogram
+    from sockd.daemon.programs import ProgramRunner
+    from sockd.daemon.proxies import ProxyServers
+    from sockd.net.connect.reverse_dns import ReverseDns
+    from sockd.net.connection.table import ConnectionTable
+    from sockd.net.listen.overload import Quota, RejectedConnections, SpareDescriptor
+    from sockd.net.loop.loop import EventLoop
+    from sockd.net.loop.thread_pool import ThreadPool
+    from sockd.services.spec import ServiceSpec
+    from sockd.wire.close_reason import CloseReason
+
+
+@dataclass
+class ServiceInstance:
+    """A service as of one configuration."""
+
+    spec: ServiceSpec
+    sink: ConnectionEvents
+    quota: Quota
+    goodbye: bytes
+    hooks: ExitStack = field(default_factory=ExitStack)
+    groups: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What every listener is made with."""
+
+    connections: ConnectionTable
+    loop: EventLoop
+    pool: ThreadPool
+    resolver: ReverseDns
+    executor: ProgramRunner
+    forwarding: ProxyServers
+    refusals: RejectedConnections
+    reserve: SpareDescriptor
+    trace: bool = False
+    """Each frame is a line of the log."""
+    accepts_a_turn: int = ACCEPTS_A_TURN
+    is_ahead: Callable[[], bool] | None = None
+    """Whether other processes that accept from the same sockets had better do so now; None where there are none."""
+
+
+def goodbye_of(spec: ServiceSpec, connections: ConnectionTable) -> bytes:
+    """Return what connections of a service are told before they are closed for a stop, framed."""
+    return codec_of(spec.framing, connections, wire=False).encode(spec.goodbye) if spec.goodbye else b""
+
+
+class TimedEvents(ConnectionEvents):
+    """Tells another sink all that it is told, and measures every `every`-th time that frames are handed to it.
+
+    Args:
+        sink: the service's.
+        histogram: of seconds.
+        every: 1 where a whole turn's frames come at once.
+    """
+
+    def __init__(self, sink: ConnectionEvents, histogram: Histogram, every: int) -> None:
+        self._histogram = histogram
+        self._every = every
+        self._left = 1
+        self._frames = sink.frames
+        self.accepted = sink.accepted  # type: ignore[method-assign]  # no frame of ours between: all but frames goes by
+        self.ended = sink.ended  # type: ignore[method-assign]  # likewise
+        self.pause = sink.pause  # type: ignore[method-assign]  # likewise
+        self.resume = sink.resume  # type: ignore[method-assign]  # likewise
+        self.snapshot = sink.snapshot  # type: ignore[method-assign]  # likewise
+        self.restore = sink.restore  # type: ignore[method-assign]  # likewise
+        self.forget = sink.forget  # type: ignore[method-assign]  # likewise
+        self.is_busy = sink.is_busy  # type: ignore[method-assign]  # likewise
+        self.stop = sink.stop  # type: ignore[method-assign]  # likewise
+        self.tell_unfinished = sink.tell_unfinished  # type: ignore[method-assign]  # likewise
+        self._closed = sink.closed
+        self._sink = sink
+
+    @property
+    def at_work(self) -> int:
+        """Ask it."""
+        return self._sink.at_work
+
+    def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
+        """Hand on, and measure it when it is time to."""
+        self._left -= 1
+        if self._left:
+            self._frames(index, id, part, offset, size, count)
+            return
+        self._left = self._every
+        began = perf_counter()
+        self._frames(index, id, part, offset, size, count)
+        self._histogram.observe(perf_counter() - began)
+
+    def closed(self, id: int, reason: CloseReason) -> None:
+        """Hand on."""
+        self._closed(id, reason)
+
+
+__all__ = ["Runtime", "ServiceInstance", "TimedEvents"]

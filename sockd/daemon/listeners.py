@@ -1,0 +1,441 @@
+"""What serves now: listeners, the services behind them, and what is left of those that a reload replaced.
+
+A service as of one configuration is a `Run`.  Its connections keep it until the last of them has ended; then its
+group's number is free, and its shutdown hooks are called.  A listener that stays keeps its socket: the new one
+accepts from it from then on, and counts on what the old one counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sockd.daemon.instances import Runtime, ServiceInstance, TimedEvents, goodbye_of
+from sockd.daemon.metrics import Histogram
+from sockd.errors import HandlerError, SystemFault
+from sockd.net.connection.info import Totals
+from sockd.net.listen.listener import Listener
+from sockd.net.listen.options import set_inherited
+from sockd.net.listen.overload import Quota
+from sockd.net.listen.syn_filter import SETTLE_SECONDS
+from sockd.net.udp.listener import DatagramListener
+from sockd.net.udp.rules import DatagramRules
+from sockd.services import hooks
+from sockd.services.builtin.http import HttpProtocol
+from sockd.services.handlers import group_of, sink_of
+from sockd.services.handlers.trace import traced
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from sockd.daemon.plan import ListenerPlan
+    from sockd.daemon.shared_listener import SharedListener
+    from sockd.errors import SockdError
+    from sockd.net.address.address import Address
+    from sockd.net.listen.bind import ServerSocket
+    from sockd.net.listen.handoff import Handoff
+    from sockd.services.builtin.http import Pages
+    from sockd.services.spec import ServiceSpec
+
+logger = logging.getLogger("sockd.daemon")
+
+MEASURED_SHARE = 16
+"""One in so many calls of a handler is measured, where each connection has one of its own."""
+LOOK_SECONDS = 0.5
+"""How often it is looked whether the last connection of a former service has ended."""
+
+
+@dataclass(frozen=True, eq=False)
+class ActiveListener:
+    """A socket that is listened on, and who does."""
+
+    address: Address
+    listening: ServerSocket
+    plan: ListenerPlan
+    run: ServiceInstance
+    listener: Listener | DatagramListener | SharedListener
+
+    def __str__(self) -> str:
+        return str(self.listening)
+
+
+class ListenerRegistry:
+    """Every listener of the process, and every service that has connections.
+
+    Args:
+        tools: see there.
+        pages: of services that tell of the daemon itself.
+
+    Attributes:
+        handlers: how long the handlers of each service take, measured from when on numbers are served somewhere.
+        turns: how long the turns of the loop take, likewise.
+        listeners: that accept or receive.
+        leaving: that were taken out and are being emptied, with what is done once they are closed.
+    """
+
+    def __init__(self, tools: Runtime, pages: Pages) -> None:
+        self.tools = tools
+        self.handlers: dict[str, Histogram] = {}
+        self.turns = Histogram()
+        self._pages = pages
+        self._is_measuring = False
+        self.listeners: list[ActiveListener] = []
+        self.draining: dict[ActiveListener, Callable[[], None]] = {}
+        self._former: list[ActiveListener] = []
+        self._quotas: dict[str, Quota] = {}
+        self._past: dict[str, Totals] = {}
+        self._is_looking = False
+
+    # ---- made, and taken into service
+
+    def begin(self, opened: Iterable[tuple[Address, ServerSocket, ListenerPlan]]) -> list[ActiveListener]:
+        """Serve on these sockets, at a start; raises as prepare()."""
+        made = self.prepare((address, listening, plan, None) for address, listening, plan in opened)
+        self.start(made)
+        return made
+
+    def prepare(
+        self, wanted: Iterable[tuple[Address, ServerSocket, ListenerPlan, ActiveListener | None]]
+    ) -> list[ActiveListener]:
+        """Make a listener for each socket; nothing is accepted yet, and those that are there go on.
+
+        Args:
+            wanted: for each its address as written, the socket, what it shall serve, and who does so now.
+
+        Raises:
+            SystemFault: there are more groups of connections than can be; HandlerError: a startup hook failed.
+        """
+        made: list[ActiveListener] = []
+        runs: dict[int, ServiceInstance] = {}
+        wanted = list(wanted)
+        if any(plan.service.protocol is HttpProtocol for _, _, plan, _ in wanted):
+            self.measure()
+        try:
+            for address, listening, plan, former in wanted:
+                if id(plan.service) not in runs:
+                    runs[id(plan.service)] = self._run(plan.service)
+                made.append(self._make(address, listening, plan, runs[id(plan.service)], former))
+            for run in runs.values():
+                hooks.start([run.spec], run.hooks, self.tools.loop)
+        except BaseException as error:
+            for run in runs.values():
+                self._forget(run)
+            self._settle()
+            if isinstance(error, MemoryError):
+                raise SystemFault(str(error)) from None
+            raise
+        return made
+
+    def when_ready(self, made: Sequence[ActiveListener], then: Callable[[SockdError | None], None]) -> None:
+        """Call back when what prepare() has made can serve, or with what it could not do: here, at once."""
+        then(None)
+
+    def give_up(self, error: SockdError) -> None:
+        """Have nothing of prepare() that is waited for come to anything: here, nothing is."""
+
+    def discard(self, made: Sequence[ActiveListener]) -> None:
+        """Undo prepare()."""
+        for run in {id(served.run): served.run for served in made}.values():
+            self._forget(run)
+        self._settle()
+
+    def measure(self) -> None:
+        """Take the time of handlers and turns from now on: numbers are served somewhere."""
+        self._is_measuring = True
+        self.tools.loop.observe = self.turns.observe
+
+    def _run(self, spec: ServiceSpec) -> ServiceInstance:
+        tools = self.tools
+        quota = self._quotas.setdefault(spec.name, Quota(spec.most))
+        if spec.protocol is HttpProtocol:
+            spec = replace(spec, protocol=partial(HttpProtocol, self._pages))
+        if tools.trace:
+            spec = traced(spec)
+        if spec.session is not None and not tools.loop.serves_coroutines:
+            raise HandlerError(f"service {spec.name}: coroutines need a restart, for no service was one at the start")
+        sink = sink_of(spec, tools.connections, tools.loop, tools.pool)
+        if self._is_measuring and not spec.serve and spec.program is None:
+            every = 1 if group_of(spec).merge else MEASURED_SHARE
+            sink = TimedEvents(sink, self.handlers.setdefault(spec.name, Histogram()), every)
+        return ServiceInstance(spec, sink, quota, goodbye_of(spec, tools.connections))
+
+    def _make(
+        self,
+        address: Address,
+        listening: ServerSocket,
+        plan: ListenerPlan,
+        run: ServiceInstance,
+        former: ActiveListener | None,
+    ) -> ActiveListener:
+        tools, spec = self.tools, plan.service
+        before = former.listener if former else None
+        if listening.endpoint.type == socket.SOCK_DGRAM:
+            assert spec.datagram is not None
+            assert before is None or isinstance(before, DatagramListener)
+            rules = DatagramRules(plan.settings, tools.loop.clock, small=spec.small)
+            pool = tools.pool if spec.blocking else None
+            died = partial(self._died, listening)
+            answering = DatagramListener(listening, spec.datagram, tools.loop, spec.name, rules, before, pool, died)
+            return ActiveListener(address, listening, plan, run, answering)
+        assert before is None or isinstance(before, Listener)
+        group = tools.connections.add_group(group_of(run.spec), run.sink)
+        run.groups.add(group)
+        accepting = Listener(
+            listening,
+            plan.settings,
+            connections=tools.connections,
+            group=group,
+            refusals=tools.refusals,
+            quota=run.quota,
+            reserve=tools.reserve,
+            loop=tools.loop,
+            resolver=tools.resolver,
+            service=spec.name,
+            handover=self._handover(plan),
+            former=before,
+            urgent=spec.pages,
+            accepts_a_turn=tools.accepts_a_turn,
+            is_ahead=tools.is_ahead,
+            tls=plan.tls,
+            died=partial(self._died, listening),
+        )
+        return ActiveListener(address, listening, plan, run, accepting)
+
+    def _handover(self, plan: ListenerPlan) -> Handoff | None:
+        """Return what takes the connections of a program's service, of a relay or of a SOCKS server."""
+        tools, names = self.tools, plan.settings.names
+        taker = tools.executor.handover(plan.service, tools.resolver, names=names)
+        return taker or tools.forwarding.handover(plan.service, tools.resolver, names=names)
+
+    def start(
+        self, made: Sequence[ActiveListener], replaced: dict[ActiveListener, ActiveListener] | None = None
+    ) -> None:
+        """Serve by these from now on.
+
+        Args:
+            made: of prepare().
+            replaced: from one that is made to the one whose place it takes, mostly on the same socket.
+        """
+        for served in made:
+            served.run.quota.most = served.run.spec.most
+            former = (replaced or {}).get(served)
+            if former is not None:
+                self._replace(former, served)
+            else:
+                self.listeners.append(served)
+            served.listener.start()
+
+    def when_started(self, then: Callable[[], None]) -> None:
+        """Call back when it is so, everywhere: here, at once."""
+        then()
+
+    def _replace(self, former: ActiveListener, served: ActiveListener) -> None:
+        if served.listening is not former.listening and isinstance(former.listener, Listener):
+            former.listener.accept_rest()  # its path has gone, so nobody else will come
+        former.listener.detach(served.listener)  # type: ignore[arg-type]  # of one socket, so both are of one kind
+        if served.listening is not former.listening:
+            former.listening.close()
+        settings = served.plan.settings
+        if settings != former.plan.settings:
+            set_inherited(served.listening.socket, served.listening.endpoint, settings)
+            is_stream = served.listening.endpoint.type == socket.SOCK_STREAM
+            if is_stream and settings.backlog != former.plan.settings.backlog:
+                with suppress(OSError):  # it goes on with the old one
+                    served.listening.socket.listen(settings.backlog)
+        self.listeners[self.listeners.index(former)] = served
+        self._retire(former)
+
+    def _died(self, listening: ServerSocket) -> None:
+        """Forget a listener whose socket was shut down by somebody else; its connections go on."""
+        for served in [one for one in self.listeners if one.listening is listening]:
+            self.listeners.remove(served)
+            self._retire(served)
+
+    # ---- taken out of service
+
+    def remove(self, served: ActiveListener, then: Callable[[], None]) -> None:
+        """Take a listener out: no new client, those on their way in still come, then it is closed.
+
+        Args:
+            then: called once it is closed.
+        """
+        self.listeners.remove(served)
+        self.draining[served] = then
+        event = {"address": str(served), "service": served.plan.service.name}
+        logger.info("no longer listening", extra={"event": event})
+        if isinstance(served.listener, DatagramListener):
+            self._close(served)
+            return
+        served.listener.take_no_more()
+        self.tools.loop.call_later(SETTLE_SECONDS, lambda: self._close(served))
+
+    def _close(self, served: ActiveListener) -> None:
+        then = self.draining.pop(served, None)
+        if then is None:
+            return
+        served.listener.close()
+        self._retire(served)
+        then()
+
+    def close_draining(self) -> None:
+        """Close those that are on their way out at once: their address is wanted, or the daemon stops."""
+        for served in list(self.draining):
+            self._close(served)
+
+    def close_listeners(self) -> None:
+        """Close every listener, once its queue is empty."""
+        self.close_draining()
+        for served in self.listeners:
+            served.listener.close()
+
+    def hand_over(self, handed: Sequence[ActiveListener]) -> None:
+        """Listen there no more, for another process does; their connections that stay here go on."""
+        for served in handed:
+            self.listeners.remove(served)
+            served.listener.hand_over()
+            self._retire(served)
+
+    # ---- what is left of former ones
+
+    def _retire(self, served: ActiveListener) -> None:
+        self._former.append(served)
+        self._look_later()
+
+    def _look_later(self) -> None:
+        if not self._is_looking:
+            self._is_looking = True
+            self.tools.loop.call_later(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._is_looking = False
+        is_wanted = True  # again, if this look fails
+        try:
+            self._former = [served for served in self._former if not self._has_ended(served)]
+            is_wanted = self._settle() or bool(self._former)
+        finally:
+            if is_wanted:
+                self._look_later()
+
+    def _settle(self) -> bool:
+        """Let go of relays and SOCKS servers that no listener has; tell whether some have clients still."""
+        return self.tools.forwarding.settle(served.plan.service for served in (*self.listeners, *self.draining))
+
+    def _has_ended(self, served: ActiveListener) -> bool:
+        listener = served.listener
+        if not listener.is_idle:
+            return False
+        if isinstance(listener, Listener) and not self._remove_group(served.run, listener.group):
+            return False
+        if not served.run.groups and not self._is_serving(served.run):
+            served.run.hooks.close()
+        return True
+
+    def _is_serving(self, run: ServiceInstance) -> bool:
+        return any(served.run is run for served in (*self.listeners, *self.draining))
+
+    def _remove_group(self, run: ServiceInstance, group: int) -> bool:
+        connections, name = self.tools.connections, run.spec.name
+        totals = connections.totals(group)
+        if not connections.remove_group(group):
+            return False
+        run.groups.discard(group)
+        self._past[name] = self._past.get(name, Totals()) + totals
+        return True
+
+    def _forget(self, run: ServiceInstance) -> None:
+        """Undo a run that never served."""
+        for group in run.groups:
+            self.tools.connections.remove_group(group)
+        run.hooks.close()
+
+    def close(self) -> None:
+        """Close what is listened on, and call the shutdown hooks of every service that has not ended."""
+        for run in {id(served.run): served.run for served in (*self._former, *self.draining, *self.listeners)}.values():
+            run.hooks.close()
+        for served in (*self.draining, *self.listeners):
+            served.listening.close()
+
+    # ---- asked
+
+    def every(self) -> Iterator[ActiveListener]:
+        """Yield every listener whose connections are there still."""
+        yield from self._former
+        yield from self.draining
+        yield from self.listeners
+
+    def of_group(self, group: int) -> ActiveListener | None:
+        """Return the listener through which the connections of a group came; None for those that are refused."""
+        for served in self.every():
+            if isinstance(served.listener, Listener) and served.listener.group == group:
+                return served
+        return None
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open or closing."""
+        return len(self.tools.connections) + len(self.tools.forwarding)
+
+    @property
+    def memory(self) -> int:
+        """How many bytes unfinished frames and unsent output take."""
+        return self.tools.connections.memory
+
+    @property
+    def defects(self) -> int:
+        """How many failures of sockd itself were survived."""
+        return self.tools.loop.defects.count
+
+    @property
+    def programs(self) -> int:
+        """How many programs run."""
+        return len(self.tools.executor)
+
+    def descriptors(self) -> Counter[str]:
+        """Count the descriptors of each service: listening sockets, connections, and what these need besides."""
+        held: Counter[str] = Counter(served.plan.service.name for served in (*self.listeners, *self.draining))
+        connections = self.tools.connections
+        for served in self.every():
+            if isinstance(served.listener, Listener):
+                group = served.listener.group
+                held[served.plan.service.name] += connections.totals(group).open + 2 * connections.tls.count(group)
+        for name, totals in self.tools.forwarding.totals().items():
+            held[name] += 2 * totals.open
+        return held
+
+    def times(self) -> tuple[dict[str, Histogram], Histogram]:
+        """Return how long the handlers of each service take, and the turns of the loop."""
+        return self.handlers, self.turns
+
+    def goodbye(self, group: int) -> bytes:
+        """Return the last words of the service of a group."""
+        served = self.of_group(group)
+        return served.run.goodbye if served else b""
+
+    def service(self, group: int) -> str:
+        """Return the name of the service of a group."""
+        served = self.of_group(group)
+        return served.run.spec.name if served else ""
+
+    def add_past(self, name: str, totals: Totals) -> None:
+        """Count on what a service has done in another process."""
+        self._past[name] = self._past.get(name, Totals()) + totals
+
+    def totals(self) -> dict[str, Totals]:
+        """Return what the connections of each service have done since the start, by its name."""
+        found = dict(self._past)
+        for served in self.every():
+            name = served.plan.service.name
+            found.setdefault(name, Totals())
+            if isinstance(served.listener, Listener):
+                found[name] += self.tools.connections.totals(served.listener.group)
+        for name, totals in self.tools.forwarding.totals().items():
+            found[name] = found.get(name, Totals()) + totals
+        return found
+
+
+__all__ = ["ActiveListener", "ListenerRegistry"]

@@ -1,0 +1,91 @@
+"""From settings to what is to be served where: services resolved, addresses read, nothing bound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sockd.daemon.programs import identified
+from sockd.errors import ConfigurationError, HandlerError
+from sockd.net.address.address import Address
+from sockd.services import resolve
+
+if TYPE_CHECKING:
+    from sockd.net.address.address import Services
+    from sockd.net.tls.context import TlsContext
+    from sockd.services.spec import ServiceSpec
+    from sockd.settings import Settings
+    from sockd.settings.listen import ListenSettings
+
+__all__ = ["ListenerPlan", "check_datagrams", "plan"]
+
+
+@dataclass(frozen=True)
+class ListenerPlan:
+    """One [[listen]], resolved: its addresses and its service."""
+
+    settings: ListenSettings
+    addresses: tuple[Address, ...]
+    service: ServiceSpec
+    tls: TlsContext | None = None
+
+
+def plan(settings: Settings, *, services: Services | None = None) -> list[ListenerPlan]:
+    """Resolve every service and address; nothing is bound.
+
+    Args:
+        settings: checked.
+        services: as for Address.parse.
+
+    Raises:
+        ConfigurationError: a handler cannot be imported or is none, an address
+            is not well formed, a service cannot answer datagrams, or a certificate cannot be used.
+    """
+    specs: dict[str, ServiceSpec] = {}
+    plans = []
+    for index, listen in enumerate(settings.listen):
+        if listen.service not in specs:
+            specs[listen.service] = identified(resolve.resolve(listen.service, settings.service), settings.daemon)
+        addresses = addresses_of(listen, services=services)
+        spec = specs[listen.service]
+        for address in addresses:
+            if address.scheme in ("udp", "unixgram"):
+                check_datagrams(address, spec)
+        plans.append(ListenerPlan(listen, addresses, spec, _tls(listen, f"listen[{index}].tls", spec)))
+    return plans
+
+
+def _tls(listen: ListenSettings, place: str, spec: ServiceSpec) -> TlsContext | None:
+    if listen.tls is None:
+        return None
+    if listen.tls.starttls and not spec.has_connections:
+        who = "a protocol class, a coroutine or a function with the connection as its second argument"
+        text = f"service {spec.name} cannot call start_tls(), {who} can; without it TLS begins at once"
+        raise ConfigurationError(f"{place}.starttls: true: {text}")
+    from sockd.net.tls.context import TlsContext  # here, for it takes OpenSSL along
+
+    return TlsContext(listen.tls, place)
+
+
+def addresses_of(listen: ListenSettings, *, services: Services | None = None) -> tuple[Address, ...]:
+    """Read the addresses of a [[listen]].
+
+    Raises:
+        AddressError: one is not well formed.
+    """
+    texts = listen.addresses or ((listen.address,) if listen.address else ())
+    addresses = tuple(Address.parse(text, services=services) for text in texts)
+    for address in addresses:
+        address.check_bindable()
+    return addresses
+
+
+def check_datagrams(address: Address, spec: ServiceSpec) -> None:
+    """Refuse a service that cannot answer the datagrams of an address.
+
+    Raises:
+        HandlerError: names both.
+    """
+    if spec.datagram is None:
+        other = "a program is for tcp and unix" if spec.program else "a function of one argument can"
+        raise HandlerError(f"{address}: service {spec.name} cannot answer datagrams; {other}")

@@ -1,0 +1,199 @@
+"""The daemon's part for services that execute programs: what each phase of a start makes for them.
+
+Before rights are dropped their files are opened and their users found; once the loop is
+there they are executed, reaped and, at a stop, ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from sockd.errors import SockdError
+from sockd.log.append_file import AppendFile
+from sockd.net.listen.handoff import Handoff
+from sockd.process.accounts import check_executable, identity_of
+from sockd.process.children import KILL_SECONDS, Children
+from sockd.services.exec.service import ProgramService
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import ExitStack
+
+    from sockd.net.connect.reverse_dns import ReverseDns
+    from sockd.net.loop.loop import EventLoop
+    from sockd.services.spec import ServiceSpec
+    from sockd.settings import DaemonSettings
+
+logger = logging.getLogger("sockd.exec")
+
+KILLED_SECONDS = 1.0
+"""After KILL, until a child is reaped; one in uninterruptible sleep is left to init."""
+
+
+def identified(spec: ServiceSpec, daemon: DaemonSettings) -> ServiceSpec:
+    """Find whom a service's program runs as, and the program itself where its directory will not change.
+
+    Raises:
+        ConfigurationError: there is no such program, user or group, or the daemon cannot become it.
+    """
+    if spec.program is None:
+        return spec
+    place = f"service.{spec.name}."
+    if daemon.chroot is None:
+        check_executable(place, spec.program.argv[0])
+    identity = identity_of(place, spec.program.user, spec.program.group, daemon)
+    return replace(spec, program=replace(spec.program, identity=identity))
+
+
+@dataclass
+class StderrFiles:
+    """Files for standard error: those of a new configuration, and those of the one before."""
+
+    before: dict[str, AppendFile]
+    most_before: int
+    most: int
+    files: dict[str, AppendFile] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Close what was opened for nothing."""
+        for file in self.files.values():
+            if file not in self.before.values():
+                file.close()
+
+    def finish(self) -> None:
+        """Close what nobody writes to any more; a program that runs has its own descriptor."""
+        for file in self.before.values():
+            if file not in self.files.values():
+                file.close()
+
+
+class ProgramRunner:
+    """The programs of one daemon.
+
+    Args:
+        specs: of all services; those without a program are passed over.
+        owner: uid and gid of files that are made here.
+        rooted: whether the root directory will change.
+        stack: closes them.
+
+    Raises:
+        SystemFault, PermissionFault: a file for standard error cannot be opened.
+    """
+
+    def __init__(
+        self, specs: Iterable[ServiceSpec], owner: tuple[int, int] | None, stack: ExitStack, *, rooted: bool = False
+    ) -> None:
+        self._owner = owner
+        self._rooted = rooted
+        self._files: dict[str, AppendFile] = {}
+        self._programs: dict[str, tuple[ServiceSpec, ProgramService]] = {}
+        self._children: Children | None = None
+        self.most = 0
+        stack.callback(self._close)
+        self.adopt(self.prepare(specs))
+
+    def _close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+    # ---- before they are executed, at a start and at a reload
+
+    def prepare(self, specs: Iterable[ServiceSpec]) -> StderrFiles:
+        """Open the files of services that have none open yet; those that are not in use any more stay open.
+
+        Raises:
+            SystemFault, PermissionFault: one cannot be opened.
+        """
+        programs = {spec.name: spec for spec in specs if spec.program is not None}
+        most = sum(spec.program.max_instances for spec in programs.values() if spec.program)
+        renewal = StderrFiles(self._files, self.most, most)
+        try:
+            for spec in programs.values():
+                renewal.files.update(self._opened(spec))
+        except BaseException:
+            renewal.close()
+            raise
+        return renewal
+
+    def _opened(self, spec: ServiceSpec) -> Iterator[tuple[str, AppendFile]]:
+        assert spec.program is not None
+        path = {"null": os.devnull, "log": "", "socket": ""}.get(spec.program.stderr, spec.program.stderr)
+        if path:
+            known = self._files.get(spec.name)
+            if known is None or known.path != path:
+                place = f"service.{spec.name}.stderr"
+                known = AppendFile(path, place, owner=self._owner, blocking=True, rooted=self._rooted)
+            yield spec.name, known
+
+    def adopt(self, renewal: StderrFiles) -> None:
+        """Execute by these from now on."""
+        self._files, self.most = renewal.files, renewal.most
+
+    def give_back(self, renewal: StderrFiles) -> None:
+        """Execute by what was there before."""
+        self._files, self.most = renewal.before, renewal.most_before
+
+    def __len__(self) -> int:
+        """Return how many programs run."""
+        return len(self._children or ())
+
+    def begin(self, loop: EventLoop, files: tuple[int, int]) -> None:
+        """Be ready to execute; `files` is RLIMIT_NOFILE as the daemon was started with."""
+        self._loop = loop
+        self._children = Children(loop, files)
+
+    def programs(self, spec: ServiceSpec, name_of: Callable[[str], str | None]) -> ProgramService:
+        """Return what executes a service's program, one for all of its listeners."""
+        assert spec.program is not None
+        assert self._children is not None
+        known, programs = self._programs.get(spec.name, (None, None))
+        if programs is None or known is None or known.program != spec.program:
+            file = self._files.get(spec.name)
+            programs = ProgramService(
+                spec.name,
+                spec.program,
+                stderr=file.fileno if file else None,
+                spawn=self._children.spawn,
+                loop=self._loop,
+                name_of=name_of,
+                environment=os.environ,
+            )
+            self._programs[spec.name] = spec, programs
+        return programs
+
+    def handover(self, spec: ServiceSpec, resolver: ReverseDns, *, names: bool) -> Handoff | None:
+        """Return what a listener hands its connections to; None for a service without a program."""
+        if spec.program is None:
+            return None
+        return Handoff(self.programs(spec, resolver.known), resolver if names else None)
+
+    def reap(self) -> None:
+        """Collect the programs that have ended."""
+        if self._children is not None:
+            self._children.reap()
+
+    def reopen(self) -> None:
+        """Open the files for standard error anew; the old one is kept where that fails."""
+        for file in self._files.values():
+            try:
+                file.reopen()
+            except SockdError as error:
+                event = {"error": str(error)}
+                logger.error("standard error not reopened, going on with the old file", extra={"event": event})
+
+    def end(self, is_urgent: Callable[[], bool]) -> None:
+        """End the programs that run still: TERM, then KILL; at once when it is or becomes urgent."""
+        if self._children is None or not len(self._children):
+            return
+        logger.warning("ending programs", extra={"event": {"programs": len(self._children)}})
+        self._children.end_all()
+        end = self._loop.clock() + KILL_SECONDS + KILLED_SECONDS
+        while len(self._children) and self._loop.clock() < end:
+            if is_urgent():
+                self._children.kill_all()
+                end = min(end, self._loop.clock() + KILLED_SECONDS)
+            self._loop.run_once(max(0.0, end - self._loop.clock()))
+        self._loop.run_once(0)  # their last words

@@ -1,0 +1,330 @@
+"""A new configuration while connections are served: compared, checked whole, and only then put in the old one's place.
+
+Until everything that can fail has been done nothing is changed: the configuration is read, handlers are imported,
+programs looked for, new addresses bound, groups made, startup hooks called.  What stays of the old one is then
+what was served: listeners keep their sockets, connections their settings.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import TYPE_CHECKING
+
+from sockd.daemon.config_diff import (
+    BoundAddress,
+    Changes,
+    PreparedReload,
+    ReloadResult,
+    _going_on,
+    _later,
+    _later_of,
+    _later_of_made,
+)
+from sockd.daemon.drain import Drain
+from sockd.daemon.plan import addresses_of, check_datagrams, plan
+from sockd.errors import EX_OSERR, ConfigurationError, SockdError, TemporaryFault
+from sockd.net.listen.bind import bind_problem
+from sockd.process.inherited_sockets import stored_name
+from sockd.services.reimport import imported_anew
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from sockd.daemon.listeners import ActiveListener, ListenerRegistry
+    from sockd.daemon.plan import ListenerPlan
+    from sockd.net.address.address import Address, Services
+    from sockd.net.listen.bind import ServerSocket
+    from sockd.process.inherited_sockets import InheritedSockets
+    from sockd.process.sd_notify import Notifier
+    from sockd.settings import Settings
+    from sockd.settings.listen import ListenSettings
+
+logger = logging.getLogger("sockd.daemon")
+
+
+class Reload:
+    """Carries reloads out.
+
+    Args:
+        settings: that are served.
+        read: reads the configuration again; None where there is no file.
+        services: as for Address.parse.
+        apply: makes those keys of [daemon] that can be changed take effect.
+        guarded: what code of handlers is called within.
+
+    Attributes:
+        settings: that are served now.
+        last: how the last reload went; None before the first one.
+        count: how many succeeded, and how many failed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        serving: ListenerRegistry,
+        passed: InheritedSockets,
+        notifier: Notifier,
+        *,
+        read: Callable[[], Settings] | None,
+        services: Services | None,
+        apply: Callable[[Settings], None],
+        guarded: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self.settings = settings
+        self.last: ReloadResult | None = None
+        self.count = {True: 0, False: 0}
+        self._serving = serving
+        self._passed = passed
+        self._notifier = notifier
+        self._read = read
+        self._services = services
+        self._apply = apply
+        self._guarded = guarded
+        self._under_way: ExitStack | None = None
+        self._drains: set[Drain] = set()
+
+    # ---- compared
+
+    def compare(self, settings: Settings) -> Changes:
+        """Say what a configuration would change; nothing is imported, and every new address is tried without listening.
+
+        Raises:
+            AddressError: an address is not well formed.
+        """
+        wanted = [(address, listen) for listen in settings.listen for address in self._addresses(listen)]
+        stands = self._match([(address, listen.service) for address, listen in wanted])
+        pairs = list(zip(wanted, stands, strict=True))
+        kept = [(listen, stand) for (_, listen), stand in pairs if stand is not None]
+        added = [(address, listen) for (address, listen), stand in pairs if stand is None]
+        return Changes(
+            kept=tuple((str(served), listen.service) for listen, stand in kept for served in stand.served),
+            added=tuple((str(address), listen.service) for address, listen in added),
+            removed=tuple((str(served), served.plan.service.name) for served in self._not_in(stands)),
+            later=(*_later("daemon", self.settings.daemon, settings.daemon), *_later_of(kept)),
+            impossible=tuple(text for address, listen in added if (text := self._why_not(address, listen))),
+        )
+
+    def _addresses(self, listen: ListenSettings) -> tuple[Address, ...]:
+        return addresses_of(listen, services=self._services)
+
+    def _why_not(self, address: Address, listen: ListenSettings) -> str:
+        if address.scheme == "fd":
+            return f"{address}: descriptors are passed at a start only; restart"
+        own = self.settings.daemon.chroot
+        if address.path and own is not None:
+            return f"{address}: the root directory is {own} now (daemon.chroot), and paths are below it; restart"
+        return bind_problem(address, listen)
+
+    def _match(self, wanted: Sequence[tuple[Address, str]]) -> list[BoundAddress | None]:
+        """Find for each wanted address the stand that it is; of several with port 0, one with the same service."""
+        left = list(self._stands())
+        found: list[BoundAddress | None] = [None] * len(wanted)
+        for is_same_service in (True, False):
+            for index, (address, service) in enumerate(wanted):
+                if found[index] is None:
+                    fits = (one for one in left if one.address == address)
+                    stand = next((one for one in fits if not is_same_service or one.service == service), None)
+                    if stand is not None:
+                        left.remove(stand)
+                        found[index] = stand
+        return found
+
+    def _stands(self) -> Iterator[BoundAddress]:
+        rows: dict[int, list[ActiveListener]] = {}
+        for served in self._serving.listeners:
+            rows.setdefault(id(served.address), []).append(served)  # each that was written is an object of its own
+        for row in rows.values():
+            yield BoundAddress(row[0].address, row[0].plan.service.name, tuple(row))
+
+    def _not_in(self, stands: Sequence[BoundAddress | None]) -> list[ActiveListener]:
+        kept = {id(served) for stand in stands if stand is not None for served in stand.served}
+        return [served for served in self._serving.listeners if id(served) not in kept]
+
+    # ---- carried out
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a new configuration is waited for."""
+        return self._under_way is not None
+
+    def reload(self, then: Callable[[ReloadResult], None]) -> None:
+        """Serve by the configuration as it stands on the disk from now on, or leave all as it is.
+
+        Args:
+            then: called once it is known how that went: at once, unless other processes have to be waited for.
+        """
+        with ExitStack() as undo:
+            try:
+                prepared = self._prepare(undo)
+            except BaseException as error:
+                undo.__exit__(type(error), error, error.__traceback__)
+                then(self._failed_by(error))
+                return
+            self._under_way = undo.pop_all()
+
+        def ready(error: SockdError | None) -> None:
+            under_way, self._under_way = self._under_way, None
+            assert under_way is not None
+            if error is not None:
+                under_way.__exit__(type(error), error, error.__traceback__)
+                then(self._failed_by(error))
+            else:
+                under_way.pop_all()
+                self._commit(prepared, lambda changes: then(self._done(changes)))
+
+        self._serving.when_ready(prepared.made, ready)
+
+    def check(self) -> None:
+        """Refuse to change what is listened on while a reload waits.
+
+        Raises:
+            TemporaryFault: says so.
+        """
+        if self.is_under_way:
+            raise TemporaryFault("a reload is under way; try again when it is done")
+
+    def _done(self, changes: Changes) -> ReloadResult:
+        self.count[True] += 1
+        self.last = ReloadResult(time.time(), changes)
+        numbers = {"kept": len(changes.kept), "added": len(changes.added), "removed": len(changes.removed)}
+        logger.info("reloaded", extra={"event": numbers})
+        for text in changes.later:
+            logger.warning("takes effect at the next start", extra={"event": {"what": text}})
+        return self.last
+
+    def _failed_by(self, error: BaseException) -> ReloadResult:
+        if isinstance(error, SockdError):
+            return self._failed(str(error), error.exit_code)
+        logger.error("reload failed by a defect", exc_info=error)
+        return self._failed(f"{type(error).__name__}: {error}")
+
+    def _failed(self, words: str, exit_code: int = EX_OSERR) -> ReloadResult:
+        self.count[False] += 1
+        self.last = ReloadResult(time.time(), None, words, exit_code)
+        for line in words.splitlines():
+            logger.error("configuration is wrong, going on with the old one", extra={"event": {"error": line}})
+        return self.last
+
+    def _prepare(self, undo: ExitStack) -> PreparedReload:
+        """Do all that can fail."""
+        if self._read is None:
+            raise ConfigurationError("no configuration file: what is served stands on the command line")
+        settings = self._read()
+        rooted = self.settings.daemon.chroot is not None
+        handlers = [table.handler for table in settings.service.values() if table.handler]
+        handlers += [listen.service for listen in settings.listen if ":" in listen.service]
+        undo.enter_context(nullcontext() if rooted else imported_anew(handlers))
+        with self._guarded():
+            plans = plan(settings, services=self._services)
+        wanted = [(address, one) for one in plans for address in one.addresses]
+        stands = self._match([(address, one.service.name) for address, one in wanted])
+        self._make_room(stands, wanted)
+        renewed = self._renew(wanted, stands, undo)
+        opened = self._open(wanted, stands, undo)
+        renewal = self._serving.tools.executor.prepare([one.service for one in plans])
+        undo.callback(renewal.close)
+        self._serving.tools.executor.adopt(renewal)
+        undo.callback(self._serving.tools.executor.give_back, renewal)
+        with self._guarded():
+            made = self._serving.prepare([*_going_on(wanted, stands, renewed), *opened])
+        undo.callback(self._serving.discard, made)
+        return PreparedReload(settings, stands, made, renewal, renewed)
+
+    def problem(self, served: ActiveListener) -> str:
+        """Say why no client can find a listener, though it listens; empty when all is well."""
+        return "" if self.settings.daemon.chroot is not None else served.listening.problem()
+
+    def _renew(
+        self, wanted: Sequence[tuple[Address, ListenerPlan]], stands: Sequence[BoundAddress | None], undo: ExitStack
+    ) -> dict[ActiveListener, ServerSocket]:
+        """Bind those Unix sockets anew that we have bound and that nobody can find any more; or say why not."""
+        renewed: dict[ActiveListener, ServerSocket] = {}
+        for (address, one), stand in zip(wanted, stands, strict=True):
+            for served in stand.served if stand is not None else ():
+                problem = self.problem(served)
+                if not problem or served.listening.passed:
+                    continue
+                try:
+                    (renewed[served],) = self._passed.open(address, one.settings)
+                except SockdError as error:
+                    event = {"address": str(served), "why": problem, "error": str(error)}
+                    logger.error("cannot be found by its clients, and not be bound anew", extra={"event": event})
+                else:
+                    undo.callback(renewed[served].close)
+                    logger.warning("bound anew", extra={"event": {"address": str(served), "why": problem}})
+        return renewed
+
+    def _make_room(self, stands: Sequence[BoundAddress | None], wanted: Sequence[tuple[Address, ListenerPlan]]) -> None:
+        draining = {served.address for served in self._serving.draining}
+        if any(stand is None and address in draining for stand, (address, _) in zip(stands, wanted, strict=True)):
+            self._serving.close_draining()
+
+    def _open(
+        self, wanted: Sequence[tuple[Address, ListenerPlan]], stands: Sequence[BoundAddress | None], undo: ExitStack
+    ) -> list[tuple[Address, ServerSocket, ListenerPlan, None]]:
+        opened: list[tuple[Address, ServerSocket, ListenerPlan, None]] = []
+        for (address, one), stand in zip(wanted, stands, strict=True):
+            if stand is not None:
+                continue
+            if address.scheme == "fd" or (address.path and self.settings.daemon.chroot is not None):
+                raise ConfigurationError(self._why_not(address, one.settings))
+            for listening in self._passed.open(address, one.settings):
+                undo.callback(listening.close)
+                opened.append((address, listening, one, None))
+                if address.scheme in ("udp", "unixgram"):
+                    check_datagrams(address, one.service)
+        return opened
+
+    def _commit(self, ready: PreparedReload, then: Callable[[Changes], None]) -> None:
+        """Change over; nothing here fails."""
+        serving, settings, made = self._serving, ready.settings, ready.made
+        removed = self._not_in(ready.stands)
+        sockets = {served.listening: served for served in serving.listeners}
+        sockets |= {listening: served for served, listening in ready.renewed.items()}
+        replaced = {one: sockets[one.listening] for one in made if one.listening in sockets}
+        kept = tuple((str(one), one.plan.service.name) for one in made if one in replaced)
+        added = tuple((str(one), one.plan.service.name) for one in made if one not in replaced)
+        later = (*_later("daemon", self.settings.daemon, settings.daemon), *_later_of_made(replaced))
+        gone = tuple((str(served), served.plan.service.name) for served in removed)
+        serving.start(made, replaced)
+        for served in made:
+            if served not in replaced:
+                event = {"address": str(served), "service": served.plan.service.name}
+                logger.info("listening", extra={"event": event})
+        for served in removed:
+            self.drain(served)
+        ready.renewal.finish()
+        self._apply(settings)
+        self.settings = settings
+        self._keep(removed)
+        serving.when_started(lambda: then(Changes(kept, added, gone, later)))
+
+    def _keep(self, removed: Sequence[ActiveListener]) -> None:
+        """Have a manager keep what is served now over a restart, and no more what is not."""
+        names = {stored_name(served.address) for served in removed}
+        gone = [name for name, _ in self._passed.kept if name in names]
+        self._passed.kept = [(name, sock) for name, sock in self._passed.kept if name not in names]
+        self._notifier.keep(self._passed.kept, not_any_more=gone)
+
+    # ---- taken out of service
+
+    def drain(self, served: ActiveListener) -> None:
+        """Take a listener out of service: its queue is emptied, and its connections end in order."""
+        group = getattr(served.listener, "group", None)
+        self._serving.remove(served, lambda: self._drain_group(group))
+
+    def _drain_group(self, group: int | None) -> None:
+        if group is None:
+            return
+        tools = self._serving.tools
+        seconds = self.settings.daemon.stop_timeout
+        drain = Drain(
+            tools.connections, tools.loop, [group], self._serving, seconds, lambda: self._drains.discard(drain)
+        )
+        self._drains.add(drain)
+        drain.start()
+
+
+__all__ = ["Reload"]

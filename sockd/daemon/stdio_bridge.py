@@ -1,0 +1,67 @@
+"""Joins what is no socket to a connection: a pipe, a terminal or a file becomes one end of a socket pair.
+
+Rows of the C table are sockets: they are shut down one way, wait in epoll (which refuses
+files) and have one descriptor for both directions.  So the service gets a socket like every other,
+with its framing, its deadlines and its orderly close, and a thread carries bytes between
+its other end and the two descriptors, with the client's pump, which leaves their
+O_NONBLOCK as it is (FAQ II.18).
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from sockd.client.pumps import StdioPump
+from sockd.errors import SockdError
+from sockd.net.address.address import Address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger("sockd.inetd")
+
+
+class Bridge:
+    """Carries bytes until both directions have ended.
+
+    Args:
+        source: descriptor to read.
+        sink: descriptor to write.
+        timeout: seconds for the service to take what is left once it has ended its side.
+        ended: called once, in the thread, when all is carried.
+
+    Attributes:
+        socket: the service's end, the caller's to close.
+    """
+
+    def __init__(self, source: int, sink: int, *, timeout: float, ended: Callable[[], None]) -> None:
+        self.socket, self._far = socket.socketpair()
+        self.socket.setblocking(False)
+        self._far.setblocking(False)
+        about = Address("unix", path="standard input and output")  # for messages alone
+        self._pump = StdioPump(self._far, about, timeout=timeout, source=source, sink=sink)
+        self._ended = ended
+        self._thread = threading.Thread(target=self._run, name="bridge", daemon=True)
+
+    def start(self) -> None:
+        """Carry from now on."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            with self._far:
+                self._pump.run()
+        except SockdError as error:
+            logger.info("input or output failed", extra={"event": {"error": str(error)}})
+        except Exception:
+            logger.critical("ended by a defect", exc_info=True)
+        self._ended()
+
+    @property
+    def idle_seconds(self) -> float:
+        """For how long nothing has moved."""
+        return time.monotonic() - self._pump.moved_at

@@ -1,0 +1,1 @@
+"""One process hands over to the next."""

@@ -1,0 +1,159 @@
+"""What two processes say to each other when one takes over what the other serves (sockd.daemon.upgrade.sender,
+sockd.daemon.upgrade.receiver).
+
+    old: Hello     listening sockets, control socket, lock of the pid file, and processes that have left before
+    new: Ready     everything that can fail has been done; or Failed
+    old: Rows      connections, again and again
+    new: Kept      which of these it has now
+    old: Go        the new one serves; the old one accepts no more, and forgets the connections
+    old: Numbers   what was counted so far
+
+Until Go the new process receives and sends not a byte, so that the old one can go on at any moment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sockd.daemon.upgrade.channel import Message
+from sockd.log import format as log_format
+from sockd.net.connection.transfer import ConnectionState
+from sockd.process.socket_activation import Owner  # noqa: TC001 - msgspec reads annotations
+
+
+class Hello(Message):
+    """What the new process gets.
+
+    Args:
+        names: of the listening sockets, as for PassedSockets; these are the first descriptors.
+        owners: of each of these.
+        control: path of the control socket, the next descriptor; None for none.
+        control_path: path, device and inode, if it is removed at the end.
+        pidfile: path of the pid file, whose descriptor is the next; None for none.
+        keeper: whether who writes that file is the next one.
+            All other descriptors are channels to processes that have left before.
+        notify, watchdog, store: as in sockd.process.socket_activation.Given.
+        starter: uid that started the daemon, which may control it.
+        started: when, in seconds since 1970.
+        pid: of the old process.
+        files: RLIMIT_NOFILE, soft and hard, as the first process was started with it; programs get it back.
+    """
+
+    names: list[str]
+    owners: list[Owner]
+    control: str | None
+    control_path: tuple[str, int, int] | None
+    pidfile: str | None
+    notify: str
+    watchdog: float
+    store: int
+    starter: int
+    started: float
+    pid: int
+    files: tuple[int, int] | None = None
+    keeper: bool = False
+
+
+class AcceptedListener(Message):
+    """A listening socket that goes on being served.
+
+    Args:
+        number: its place in Hello.names.
+        service: what serves there.
+        way: see sockd.daemon.upgrade.transfer.way_of().
+    """
+
+    number: int
+    service: str
+    way: str
+
+
+class Ready(Message):
+    """The new process can serve; what it has of what was handed to it."""
+
+    taken: list[AcceptedListener]
+    has_control: bool
+    has_pidfile: bool
+
+
+class UpgradeFailed(Message):
+    """The new process cannot serve."""
+
+    error: str
+    exit_code: int
+
+
+class Connections(Message):
+    """Connections, each with a descriptor."""
+
+    rows: list[ConnectionState]
+
+
+class Adopted(Message):
+    """For each of these, whether the new process has it now."""
+
+    kept: list[bool]
+
+
+class Commit(Message):
+    """Serve."""
+
+
+class Counters(Message):
+    """What was counted until now.
+
+    Args:
+        totals: by service, came, received, sent and frames of sockd.net.connection.info.Totals, and its reasons.
+        came: by listening socket, connections that were let in, or the counts of datagrams.
+        moved: connections that go on in the new process.
+        stay: connections that end in the old one.
+        defects: failures of sockd itself that were survived.
+    """
+
+    totals: dict[str, list[int]]
+    accepted: list[list[int]]
+    moved: int
+    stay: int
+    defects: int = 0
+
+
+@dataclass(frozen=True)
+class UpgradeResult:
+    """How an upgrade went.
+
+    Args:
+        when: seconds since 1970.
+        error: why it came to nothing; empty when it did not.
+        exit_code: of the error.
+        pid: of the other process.
+        moved: connections that go on there.
+        stay: connections that go on here.
+    """
+
+    when: float
+    error: str = ""
+    exit_code: int = 0
+    pid: int = 0
+    moved: int = 0
+    stay: int = 0
+
+    def table(self) -> dict[str, object]:
+        """Return it for JSON."""
+        known = {"when": log_format.timestamp(self.when), "ok": not self.error}
+        if self.error:
+            return known | {"error": self.error}
+        return known | {"pid": self.pid, "moved": self.moved, "stay": self.stay}
+
+
+__all__ = [
+    "AcceptedListener",
+    "Adopted",
+    "Commit",
+    "ConnectionState",
+    "Connections",
+    "Counters",
+    "Hello",
+    "Ready",
+    "UpgradeFailed",
+    "UpgradeResult",
+]

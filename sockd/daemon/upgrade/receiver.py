@@ -1,0 +1,217 @@
+"""The new process of an upgrade: what the one before us hands over, and when we go on in its place.
+
+See sockd.daemon.upgrade.messages for the order of things.  Whatever fails here is told to the old process, which then
+goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import traceback
+from contextlib import contextmanager
+from dataclasses import fields
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sockd.daemon.upgrade import transfer
+from sockd.daemon.upgrade.channel import Channel, channel_of
+from sockd.daemon.upgrade.messages import (
+    AcceptedListener,
+    Adopted,
+    Commit,
+    Connections,
+    Counters,
+    Hello,
+    Ready,
+    UpgradeFailed,
+)
+from sockd.errors import EX_OSERR, SockdError, TemporaryFault
+from sockd.net.connection.info import Totals
+from sockd.net.listen.bind import ServerSocket
+from sockd.net.listen.unix_path import InheritedPath
+from sockd.net.udp.listener import DatagramListener
+from sockd.process.inherited_sockets import examine
+from sockd.process.pid_keeper import PidKeeper
+from sockd.process.socket_activation import Inherited
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, MutableMapping
+
+    from sockd.daemon.listeners import ActiveListener, ListenerRegistry
+    from sockd.net.loop.loop import EventLoop
+
+
+class UpgradeReceiver:
+    """The process before us.
+
+    Args:
+        channel: to it.
+        hello: what it said first.
+        descriptors: that it sent along.
+
+    Attributes:
+        hello: see above.
+        given: the listening sockets, and what a manager had told that process.
+        elders: channels to processes that had left before it.
+        moved: connections that came along; set by take_over().
+    """
+
+    def __init__(self, channel: Channel, hello: Hello, descriptors: list[int]) -> None:
+        self.channel = channel
+        self.hello = hello
+        left = list(descriptors)
+        self._listening = [left.pop(0) for _ in hello.names]
+        self._control = left.pop(0) if hello.control is not None else None
+        self._pidfile = left.pop(0) if hello.pidfile is not None else None
+        self._keeper = PidKeeper(socket.socket(fileno=left.pop(0))) if hello.keeper else None
+        self.previous_processes = [Channel(socket.socket(fileno=fd)) for fd in left]
+        self.given = Inherited(
+            descriptors=tuple(zip(hello.names, self._listening, strict=True)),
+            notify=hello.notify,
+            watchdog=hello.watchdog,
+            store=hello.store,
+            owners=dict(zip(self._listening, hello.owners, strict=True)),
+            is_lent=self._is_lent,
+        )
+        self.moved = 0
+        self._has_gone = False
+        self._has_control = False
+
+    @classmethod
+    def of(cls, environment: MutableMapping[str, str]) -> UpgradeReceiver | None:
+        """Return the process before us; None for a start.
+
+        Raises:
+            SockdError: it said nothing.
+        """
+        channel = channel_of(environment)
+        if channel is None:
+            return None
+        try:
+            hello, descriptors = channel.receive(Hello)
+        except EOFError:
+            raise TemporaryFault("the process before this one has ended") from None
+        return cls(channel, hello, descriptors)
+
+    def _is_lent(self) -> bool:
+        return not self._has_gone
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Tell it what fails in the body, as long as it waits for us."""
+        try:
+            yield
+        except SockdError as error:
+            self._tell(str(error), error.exit_code)
+            raise
+        except BaseException as error:
+            self._tell("".join(traceback.format_exception_only(error)).strip(), EX_OSERR)
+            raise
+
+    def _tell(self, error: str, exit_code: int) -> None:
+        if not self._has_gone:
+            try:
+                self.channel.send(UpgradeFailed(error=error, exit_code=exit_code))
+            except TemporaryFault:
+                return  # nobody waits
+
+    # ---- what is taken at a start
+
+    def control(self, path: str) -> ServerSocket | None:
+        """Return the control socket, if it is at this path."""
+        if self._control is None or path != self.hello.control:
+            return None
+        one = examine("control", self._control)
+        assert one.socket is not None
+        assert one.endpoint is not None
+        self._has_control = True
+        owned = InheritedPath(*self.hello.control_path, self._is_lent) if self.hello.control_path else None
+        return ServerSocket(one.socket, one.endpoint, owned)
+
+    def pidfile(self, path: str) -> tuple[int | None, PidKeeper | None]:
+        """Return a descriptor of the pid file at this path, with its lock, and who writes it."""
+        if path != self.hello.pidfile:
+            return None, None
+        keeper, self._keeper = self._keeper, None
+        return self._pidfile, keeper
+
+    # ---- in its place
+
+    def take_over(self, serving: ListenerRegistry, *, has_pidfile: bool) -> None:
+        """Say that we are ready, take its connections, and return once it serves no more.
+
+        Raises:
+            TemporaryFault: it goes on itself.
+        """
+        numbers = {fd: number for number, fd in enumerate(self._listening)}
+        taken = {numbers[fd]: one for one in serving.listeners if (fd := one.listening.socket.fileno()) in numbers}
+        connections = serving.tools.connections
+        rows = [
+            AcceptedListener(number=number, service=one.run.spec.name, way=transfer.way_at(one))
+            for number, one in taken.items()
+        ]
+        try:
+            self.channel.send(Ready(taken=rows, has_control=self._has_control, has_pidfile=has_pidfile))
+            while True:
+                said, descriptors = self.channel.receive(Connections, Commit)
+                if not isinstance(said, Connections):
+                    break
+                pairs = zip(said.rows, descriptors, strict=True)
+                kept = [transfer.take(connections, taken[row.listener], row, fd) for row, fd in pairs]
+                self.channel.send(Adopted(kept=kept))
+            self._has_gone = True
+            counted, _ = self.channel.receive(Counters)
+        except EOFError:
+            raise TemporaryFault("the process before this one goes on by itself") from None
+        self.moved = counted.moved
+        _count_on(serving, taken, counted)
+        for left in (self._control if not self._has_control else None, self._pidfile):
+            if left is not None:
+                os.close(left)
+        if self._keeper is not None:
+            self._keeper.close()
+
+
+class PreviousProcesses:
+    """Processes that have left, and live on for connections that could not move; they end when we do."""
+
+    def __init__(self, loop: EventLoop) -> None:
+        self._loop = loop
+        self.channels: list[Channel] = []
+
+    def __len__(self) -> int:
+        """Return how many have not ended."""
+        return len(self.channels)
+
+    def watch(self, predecessor: UpgradeReceiver) -> None:
+        """Take note of a process that has left, and of those that had left before it."""
+        for channel in (predecessor.channel, *predecessor.previous_processes):
+            self.channels.append(channel)
+            self._loop.add_reader(channel.fileno(), partial(self._ended, channel))
+
+    def _ended(self, channel: Channel) -> None:
+        self.channels.remove(channel)
+        self._loop.remove_reader(channel.fileno())
+        channel.close()
+
+    def close(self) -> None:
+        """Let them end their connections in order, unless another process has the channels as well."""
+        for channel in list(self.channels):
+            self._ended(channel)
+
+
+def _count_on(serving: ListenerRegistry, taken: dict[int, ActiveListener], counted: Counters) -> None:
+    serving.tools.loop.defects.count += counted.defects
+    for name, (accepted, received, sent, frames, *reasons) in counted.totals.items():
+        serving.add_past(name, Totals(accepted, 0, received, sent, frames, 0, tuple(reasons)))
+    for number, served in taken.items():
+        listener, numbers = served.listener, counted.accepted[number]
+        if isinstance(listener, DatagramListener):
+            for field, value in zip(fields(listener.counts), numbers, strict=False):
+                setattr(listener.counts, field.name, value)
+        else:
+            listener.accepted = numbers[0]
+
+
+__all__ = ["PreviousProcesses", "UpgradeReceiver"]

@@ -1,0 +1,82 @@
+"""The program started anew: its command line, and the process that comes of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sockd.daemon.upgrade.channel import VARIABLE, Channel
+from sockd.errors import fault
+from sockd.files.kept_directory import current_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class StartCommand:
+    """How this process was started, to be started so again.
+
+    Args:
+        words: the program and its arguments.
+        environment: of the start, without what was meant for this process alone.
+        directory: in which it was started.
+    """
+
+    words: tuple[str, ...]
+    environment: Mapping[str, str]
+    directory: str
+
+    @classmethod
+    def of_this_process(cls) -> StartCommand:
+        """Remember it; before the environment, the directory or the root directory changes."""
+        return cls((sys.executable, *sys.orig_argv[1:]), dict(os.environ), current_directory() or os.sep)
+
+    def start(self) -> ChildProcess:
+        """Start the program.
+
+        Raises:
+            SystemFault, PermissionFault: it cannot be; the reason is the kernel's.
+        """
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:  # no descriptor is left
+            raise fault(error, "no way to a new process") from None
+        environment = {**self.environment, VARIABLE: str(theirs.fileno())}
+        try:
+            process = subprocess.Popen(
+                self.words, cwd=self.directory, env=environment, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
+            )
+        except OSError as error:
+            ours.close()
+            raise fault(error, f"cannot be started: {error.filename or self.words[0]}") from None
+        finally:
+            theirs.close()
+        return ChildProcess(process, Channel(ours))
+
+
+@dataclass
+class ChildProcess:
+    """The process that is to go on; ours to end until it has taken over."""
+
+    process: subprocess.Popen[bytes]
+    channel: Channel
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self.process.pid
+
+    def ended(self) -> str:
+        """Say how it ended, and reap it; empty while it lives."""
+        code = self.process.poll()
+        if code is None:
+            return ""
+        return f"it ended with exit code {code}" if code >= 0 else f"it was ended by signal {-code}"
+
+
+__all__ = ["ChildProcess", "StartCommand"]

@@ -1,0 +1,121 @@
+"""Connections that go on in another process: which can, and how one is taken over.
+
+A connection can go where its listening socket is served by a service of the same name, kind and framing, if its sink
+gives it away; what is done with it until then is others' business (sockd.daemon.upgrade.sender,
+sockd.daemon.upgrade.fdstore).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sockd.net.connection import transfer
+from sockd.net.connection.info import ConnectionFilter
+from sockd.net.listen.listener import Listener
+from sockd.process.inherited_sockets import stored_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sockd.daemon.listeners import ActiveListener
+    from sockd.net.connection.table import ConnectionTable
+    from sockd.net.connection.transfer import ConnectionState
+    from sockd.services.spec import ServiceSpec
+
+logger = logging.getLogger("sockd.daemon")
+
+
+def way_of(spec: ServiceSpec) -> str:
+    """Say how a service is spoken to: its kind and its framing."""
+    kinds = {
+        "program": spec.program,
+        "relay": spec.relay,
+        "socks": spec.socks,
+        "coroutine": spec.session,
+        "core": spec.serve,
+        "protocol": spec.protocol,
+        "batch": spec.batch,
+    }
+    kind = next((name for name, is_so in kinds.items() if is_so), "function")
+    words = [kind, "blocking" if spec.blocking else "", "connection" if spec.wants_connection else ""]
+    return " ".join([*filter(None, words), repr(spec.framing)])
+
+
+def way_at(served: ActiveListener) -> str:
+    """Say how the service of a listener is spoken to; where others accept from it, no connection can go there."""
+    return way_of(served.plan.service) if isinstance(served.listener, Listener) else "lent"
+
+
+def name_of(served: ActiveListener) -> str:
+    """Return the name under which PassedSockets finds a socket for the address that it was opened for."""
+    address = served.address
+    return address.name if address.scheme == "fd" else served.listening.passed or stored_name(address)
+
+
+def settle(connections: ConnectionTable) -> None:
+    """Send what is to be sent, and tell of every event, so that connections can be read out."""
+    connections.flush()
+    while connections.pending:
+        connections.dispatch()
+        connections.flush()
+
+
+def rows(connections: ConnectionTable, served: ActiveListener, number: int) -> Iterator[tuple[int, ConnectionState]]:
+    """Yield the connections of a listener that can go, with their ids; behind settle().
+
+    Args:
+        number: of the listening socket, for the rows.
+    """
+    if not isinstance(served.listener, Listener):
+        return
+    for id in connections.ids(ConnectionFilter.OPEN, served.listener.group):
+        if connections.tls.of(id) is not None:
+            continue  # its keys are in this process
+        snapshot = served.run.sink.snapshot(id)
+        if snapshot is not None:
+            row = transfer.export(connections, id, number, snapshot)
+            if _can_be_told(row, served.run.spec.name):
+                yield id, row
+
+
+def _can_be_told(row: ConnectionState, service: str) -> bool:
+    """Tell whether a message can hold a row, above all what its handler's snapshot() has returned."""
+    try:
+        msgspec.msgpack.encode(row.snapshot)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        event = {"service": service, "error": str(error)}
+        logger.warning("connection stays: snapshot() returned what no message can hold", extra={"event": event})
+        return False
+    return True
+
+
+def forget(connections: ConnectionTable, id: int) -> None:
+    """Let go of a connection that another process has."""
+    connections.sink(connections.info(id).group).forget(id)
+    transfer.forget(connections, id)
+
+
+def take(connections: ConnectionTable, served: ActiveListener, row: ConnectionState, fd: int) -> bool:
+    """Go on with a connection of another process; False when it cannot be, and the descriptor is closed.
+
+    Args:
+        served: who serves its listening socket here.
+        fd: its descriptor.
+    """
+    assert isinstance(served.listener, Listener)
+    id = transfer.take(connections, row, fd, served.listener.group)
+    if id is None:
+        os.close(fd)
+        return False
+    if not served.run.sink.restore(id, row.snapshot):
+        transfer.forget(connections, id)
+        return False
+    served.listener.adopt(id)
+    return True
+
+
+__all__ = ["forget", "name_of", "rows", "settle", "take", "way_at", "way_of"]

@@ -1,0 +1,1 @@
+"""Several processes that serve, and their supervisor."""

@@ -1,0 +1,325 @@
+"""What a supervisor serves: its sockets are lent to worker processes, but for those of the pages, which it serves.
+
+For a start and a reload this is a Serving like any other.  To prepare a configuration is to have a generation of
+workers that are ready to serve by it; to start it is to have them accept, and the generation before accept no more.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from sockd.daemon.control.stats import ProcessStats
+from sockd.daemon.instances import ServiceInstance
+from sockd.daemon.listeners import ActiveListener, ListenerRegistry
+from sockd.daemon.shared_listener import SharedListener
+from sockd.daemon.workers.balance import SharedConnectionCounts
+from sockd.daemon.workers.member import WorkerGeneration
+from sockd.daemon.workers.pool import ANSWER_SECONDS
+from sockd.net.connection.events import ConnectionEvents
+from sockd.net.connection.info import Totals
+from sockd.net.listen.overload import Quota
+from sockd.net.udp.listener import DatagramCounts
+from sockd.services.builtin.http import HttpProtocol
+from sockd.wire.control import ControlRequest
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from sockd.daemon.instances import Runtime
+    from sockd.daemon.metrics import Histogram
+    from sockd.daemon.plan import ListenerPlan
+    from sockd.daemon.workers.member import WorkerHandle
+    from sockd.daemon.workers.pool import WorkerPool
+    from sockd.errors import SockdError
+    from sockd.net.address.address import Address
+    from sockd.net.listen.bind import ServerSocket
+    from sockd.process.signals import Signals
+    from sockd.services.builtin.http import Pages
+    from sockd.wire.control import ControlResponse
+
+    Opened = tuple[Address, ServerSocket, ListenerPlan]
+    Work = Callable[
+        [Sequence[Opened], Sequence[ServerSocket], SharedConnectionCounts, int, int, socket.socket, Signals], int
+    ]
+
+
+class StatsRequest:
+    """Somebody who waits for the numbers of several."""
+
+    def __init__(self, left: set[WorkerHandle], then: Callable[[], None]) -> None:
+        self.left = left
+        self._then: Callable[[], None] | None = then
+
+    def answered(self, member: WorkerHandle) -> None:
+        """One has told them."""
+        self.left.discard(member)
+        if not self.left:
+            self.end()
+
+    def end(self) -> None:
+        """Go on with what has been told; again does nothing."""
+        then, self._then = self._then, None
+        if then is not None:
+            then()
+
+
+class WorkerListeners(ListenerRegistry):
+    """Every socket of the supervisor.
+
+    Args:
+        tools, pages: as of ListenerRegistry, for what the supervisor serves itself.
+        crew: the workers.
+        size: how many there shall be.
+        work: what one does with the sockets that are lent to it.
+    """
+
+    def __init__(self, tools: Runtime, pages: Pages, worker_pool: WorkerPool, size: int, work: Work) -> None:
+        super().__init__(tools, pages)
+        self._worker_pool = worker_pool
+        self._size = size
+        self._work = work
+        self._next: WorkerGeneration | None = None
+        self._then: Callable[[SockdError | None], None] | None = None
+        self._error: SockdError | None = None
+        self._is_waiting = self._is_starting = False
+        self._then_started: Callable[[], None] = lambda: None
+        self._numbers: dict[WorkerHandle, ProcessStats] = {}
+        self._unsure: set[WorkerHandle] = set()
+        self._looks: dict[WorkerHandle, list[StatsRequest]] = {}
+        self._ended = self._sum = ProcessStats()
+
+    def begin(self, opened: Iterable[Opened]) -> list[ActiveListener]:
+        """Serve on these sockets, at a start; signals are acted on meanwhile; raises as prepare() and when_ready()."""
+        made = self.prepare((address, listening, plan, None) for address, listening, plan in opened)
+        told: list[SockdError | None] = []
+        self.when_ready(made, told.append)
+        while not told:
+            self.tools.loop.run_once(None)
+        if told[0] is not None:
+            self.discard(made)
+            raise told[0]
+        self.start(made)
+        while self._is_starting:
+            self.tools.loop.run_once(None)
+        return made
+
+    def prepare(
+        self, wanted: Iterable[tuple[Address, ServerSocket, ListenerPlan, ActiveListener | None]]
+    ) -> list[ActiveListener]:
+        """Start a generation of workers; raises as ListenerRegistry.prepare; when_ready() reports the rest."""
+        wanted = list(wanted)
+        own = [one for one in wanted if is_page(one[2])]
+        lent = [(address, listening, plan) for address, listening, plan, _ in wanted if not is_page(plan)]
+        balance = SharedConnectionCounts(self._size)
+        pages = [listening for _, listening, _, _ in own]
+        made = super().prepare(own)
+        self._next = WorkerGeneration(self._size, partial(self._work, lent, pages, balance), balance.leave)
+        self._then, self._error, self._is_waiting = None, None, True
+        self._worker_pool.hire(self._next, self._hired)
+        runs = {
+            id(plan.service): ServiceInstance(plan.service, ConnectionEvents(), Quota(None), b"") for _, _, plan in lent
+        }
+        made += [ActiveListener(*one, runs[id(one[2].service)], SharedListener(one[1])) for one in lent]
+        order = {id(listening): place for place, (_, listening, _, _) in enumerate(wanted)}
+        return sorted(made, key=lambda served: order[id(served.listening)])
+
+    def _hired(self, error: SockdError | None) -> None:
+        self._error, self._is_waiting = error, False
+        if error is not None:
+            self._next = None
+        then, self._then = self._then, None
+        if then is not None:
+            then(error)
+
+    def when_ready(self, made: Sequence[ActiveListener], then: Callable[[SockdError | None], None]) -> None:
+        """Call back when the workers are there, or with what one of them could not do."""
+        if self._is_waiting:
+            self._then = then
+        else:
+            then(self._error)
+
+    def give_up(self, error: SockdError) -> None:
+        """End the workers that are on their way."""
+        self._worker_pool.give_up(error)
+
+    def start(
+        self, made: Sequence[ActiveListener], replaced: dict[ActiveListener, ActiveListener] | None = None
+    ) -> None:
+        """Have the new generation accept, and the one before no more; it goes on with the connections that it has."""
+        super().start(made, replaced)
+        if self._next is None:
+            return
+        begun, before, self._next = self._next, self._worker_pool.take_over(self._next), None
+        kept = [str(served) for served in replaced or ()]
+        self._is_starting = True
+
+        def retire(_: object) -> None:
+            if before is None:
+                self._started()
+            else:
+                self._retire_members(before.members, kept, self._started)
+
+        self._worker_pool.ask("begin", begun.members, retire)
+
+    def _started(self) -> None:
+        self._is_starting = False
+        then, self._then_started = self._then_started, lambda: None
+        then()
+
+    def when_started(self, then: Callable[[], None]) -> None:
+        """Call back when the workers have done so, or have had time to."""
+        if self._is_starting:
+            self._then_started = then
+        else:
+            then()
+
+    def _retire_members(self, members: Sequence[WorkerHandle], kept: Sequence[str], then: Callable[[], None]) -> None:
+        for member in members:
+            member.generation.is_retired = True
+        self._unsure.update(members)  # clients may have come since they were asked; until they say so, they have some
+        self._worker_pool.ask("retire", members, partial(self._retired, then), {"kept": kept})
+
+    def _retired(self, then: Callable[[], None], results: Sequence[tuple[WorkerHandle, Mapping[str, Any]]]) -> None:
+        for member, table in results:
+            self._numbers[member] = ProcessStats.from_table(table)
+            self._unsure.discard(member)
+        self._add_up()
+        then()
+
+    def remove(self, served: ActiveListener, then: Callable[[], None]) -> None:
+        """Take a listener out, of every process."""
+        super().remove(served, then)
+        if isinstance(served.listener, SharedListener):
+            self._worker_pool.ask("leave", words={"listener": str(served)})
+
+    def hand_over(self, handed: Sequence[ActiveListener]) -> None:
+        """Have the workers accept no more on what another process has; they end with the connections that they have."""
+        self._worker_pool.take_over(None)  # who ends from now on is not replaced
+        members = [member for member in self._worker_pool if not member.generation.is_retired]
+        self._retire_members(members, [str(served) for served in handed], lambda: None)
+        super().hand_over(handed)
+
+    def beside(self, lent: Sequence[Opened]) -> list[ServerSocket]:
+        """Return the sockets that are there and not among those that are lent."""
+        given = {id(listening) for _, listening, _ in lent}
+        return [served.listening for served in self.every() if id(served.listening) not in given]
+
+    # ---- what the workers have counted
+
+    def look(self, then: Callable[[], None] = lambda: None) -> None:
+        """Ask the workers; what is told of numbers is of all of them once `then` is called, or of when they last said.
+
+        Args:
+            then: called when all have answered, or have had time to.
+        """
+        look = StatsRequest({member for member in self._worker_pool if member.is_ready}, then)
+        if not look.left:
+            self._add_up()
+            self.tools.loop.call_soon(look.end)
+            return
+        for member in look.left:
+            if member in self._looks:  # it has been asked, and answers for all
+                self._looks[member].append(look)
+            else:
+                self._looks[member] = [look]
+                member.asking.ask(ControlRequest("numbers"), partial(self._told, member))
+        self.tools.loop.call_later(ANSWER_SECONDS, look.end)
+
+    def _told(self, member: WorkerHandle, answer: ControlResponse) -> None:
+        member.is_silent, looks = False, self._looks.pop(member, [])
+        try:
+            if not answer.error:
+                self._numbers[member] = ProcessStats.from_table(answer.result)
+                self._unsure.discard(member)
+            self._add_up()
+        finally:  # else it would count as silent for ever
+            for look in looks:
+                look.answered(member)
+
+    def _add_up(self) -> None:
+        self._sum = sum((one for member, one in self._numbers.items() if member in self._worker_pool), self._ended)
+        for served in self.listeners:
+            if isinstance(served.listener, SharedListener):
+                served.listener.accepted = self._sum.accepted[str(served)]
+                served.listener.open = self._sum.open[str(served)]
+                served.listener.refused = Counter(self._sum.refused.get(str(served)))
+                if served.listener.counts is not None:
+                    served.listener.counts = DatagramCounts(**dict(self._sum.datagrams.get(str(served)) or {}))
+
+    def is_silent(self, member: WorkerHandle) -> bool:
+        """Whether a worker has been asked and not answered yet: its numbers are those of before."""
+        return member in self._looks
+
+    def lost(self, member: WorkerHandle) -> None:
+        """Keep of a worker that has ended what it told last: at its end, or when it was asked before that."""
+        numbers = self._numbers.pop(member, None)
+        self._unsure.discard(member)
+        if member.last is not None:
+            numbers = ProcessStats.from_table(member.last)
+        if numbers is not None:
+            self._ended += numbers.past()
+        self._add_up()
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open or closing, everywhere."""
+        unsure = sum(1 for one in self._unsure if not self._numbers.get(one, ProcessStats()).connections)
+        return super().connections + self._sum.connections + unsure
+
+    @property
+    def memory(self) -> int:
+        """How many bytes unfinished frames and unsent output take, everywhere."""
+        return super().memory + self._sum.memory
+
+    @property
+    def defects(self) -> int:
+        """How many failures of sockd itself were survived, in all processes."""
+        return super().defects + self._sum.defects
+
+    @property
+    def programs(self) -> int:
+        """How many programs run."""
+        return self._sum.programs
+
+    def descriptors(self) -> Counter[str]:
+        """Count the descriptors of each service, in all processes."""
+        return super().descriptors() + self._sum.descriptors
+
+    @property
+    def usage(self) -> Mapping[str, float]:
+        """What the workers take, as Prometheus names it."""
+        return self._sum.usage
+
+    def connections_of(self, member: WorkerHandle) -> int:
+        """How many connections one worker has."""
+        numbers = self._numbers.get(member)
+        return 0 if numbers is None else numbers.connections
+
+    def times(self) -> tuple[dict[str, Histogram], Histogram]:
+        """Return how long the handlers of each service take, and the turns of all loops."""
+        return {**self.handlers, **self._sum.handlers}, self._sum.turns
+
+    def totals(self) -> dict[str, Totals]:
+        """Return what the connections of each service have done since the start, by its name."""
+        own = super().totals()
+        return own | {name: own.get(name, Totals()) + one for name, one in self._sum.totals.items()}
+
+    # ---- at a stop
+
+    def shut(self) -> None:
+        """Let nobody new in anywhere; who is on the way in is accepted still."""
+        self.close_draining()
+        for served in self.listeners:
+            if isinstance(served.listener, SharedListener):
+                served.listener.take_no_more()
+
+
+def is_page(plan: ListenerPlan) -> bool:
+    """Tell whether a listener is for pages about the daemon."""
+    return plan.service.protocol is HttpProtocol
+
+
+__all__ = ["WorkerListeners"]

@@ -1,0 +1,89 @@
+"""A worker as its supervisor sees it, and the generation that it is of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from sockd.daemon.workers.ipc import RequestChannel
+    from sockd.process.signals import Signals
+    from sockd.wire.control import ControlResponse
+
+LAST = "last"
+"""The key of what a worker says unasked, when it ends in order."""
+AT_ONCE_SECONDS = 0.2
+"""What dies younger than this, and has accepted nobody, has died at once."""
+FREE_DEATHS = 2
+"""So many in a row at one place are replaced without a pause."""
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
+
+
+@dataclass(eq=False)
+class WorkerGeneration:
+    """What one configuration has made.
+
+    Args:
+        size: how many processes.
+        work: what one does: called there with its place, its number, its end of the channel and its signals; returns
+            the exit code.
+        left: told the place of one that has ended, returns whether that one had accepted a client.
+        deaths: by place, how many have died at once in a row.
+    """
+
+    size: int
+    work: Callable[[int, int, socket.socket, Signals], int]
+    left: Callable[[int], bool]
+    members: list[WorkerHandle] = field(default_factory=list)
+    deaths: dict[int, int] = field(default_factory=dict)
+    is_retired: bool = False
+    is_dismissed: bool = False
+
+    def pause(self, place: int) -> float:
+        """Say how long a place stays empty, in seconds."""
+        too_many = self.deaths.get(place, 0) - FREE_DEATHS
+        return 0.0 if too_many <= 0 else min(FIRST_PAUSE_SECONDS * 2.0 ** min(too_many - 1, 30), LONGEST_PAUSE_SECONDS)
+
+    def note_death(self, member: WorkerHandle, now: float) -> None:
+        """Count one that has ended though it should not have."""
+        had_client = self.left(member.place)
+        has_served = member.is_ready and (had_client or now - member.ready_at >= AT_ONCE_SECONDS)
+        self.deaths[member.place] = 0 if has_served else self.deaths.get(member.place, 0) + 1
+
+
+@dataclass(eq=False)
+class WorkerHandle:
+    """One process.
+
+    Args:
+        number: counted from 1, and never given twice.
+        place: in its generation; that of one that has ended is given again.
+        began: by the loop's clock; `ready_at` is when it could serve.
+        last: what it said when it ended; None before, and for one that was killed.
+        is_silent: it has not answered in time, and that is in the log.
+    """
+
+    number: int
+    place: int
+    pid: int
+    generation: WorkerGeneration
+    began: float
+    ready_at: float = 0.0
+    last: Any = None
+    is_ready: bool = False
+    is_silent: bool = False
+    asking: RequestChannel = field(init=False)
+
+    def unasked(self, answer: ControlResponse) -> bool:
+        """Keep what it says at its end."""
+        if isinstance(answer.result, dict) and LAST in answer.result:
+            self.last = answer.result[LAST]
+            return True
+        return False
+
+
+__all__ = ["LAST", "WorkerGeneration", "WorkerHandle"]

@@ -1,0 +1,369 @@
+"""Worker processes: forked, heard of when they serve, replaced when they die, ended.
+
+A generation is what one configuration has made: so many processes that serve the same listening sockets.  The next
+one is there, and serves, before the one before is told to accept no more; that one ends with its connections.
+Nobody is waited for: what a worker answers, and that it serves or has died, comes in the supervisor's loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from sockd.daemon.workers.ipc import HAS_ENDED, RequestChannel
+from sockd.daemon.workers.member import FIRST_PAUSE_SECONDS, LAST, WorkerGeneration, WorkerHandle
+from sockd.errors import RemoteError, SockdError, TemporaryFault
+from sockd.process.fork import fork, how_it_ended
+from sockd.process.stop_bound import WORKER_SECONDS
+from sockd.wire.control import ControlRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from sockd.net.loop.loop import EventLoop, Timer
+    from sockd.process.signals import Signals
+    from sockd.wire.control import ControlResponse
+
+    Results = list[tuple[WorkerHandle, Any]]
+
+logger = logging.getLogger("sockd.daemon")
+
+START_SECONDS = 60.0
+"""For a worker to serve: startup hooks may connect to something."""
+ANSWER_SECONDS = 0.8
+"""For an answer; a worker whose loop stands still for that long has none."""
+KILL_SECONDS = WORKER_SECONDS + 0.15
+"""After QUIT: a worker whose handler hangs has said where by then, and ended."""
+
+
+class GenerationStart:
+    """A generation that is on its way: until all of it serves, or one of it cannot.
+
+    Args:
+        then: called once, with what one could not do, when nothing of the generation is left then, or None.
+    """
+
+    def __init__(self, generation: WorkerGeneration, then: Callable[[SockdError | None], None]) -> None:
+        self.generation = generation
+        self._then = then
+        self.error: SockdError | None = None
+        self.timer: Timer | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all serve, or none is left."""
+        generation = self.generation
+        return not generation.members if self.error else all(one.is_ready for one in generation.members)
+
+    def end(self) -> None:
+        """Tell how it went."""
+        if self.timer is not None:
+            self.timer.cancel()
+        self._then(self.error)
+
+
+class BroadcastRequest:
+    """A question to several: until all have answered, or have had time to."""
+
+    def __init__(self, verb: str, members: Iterable[WorkerHandle], then: Callable[[Results], None]) -> None:
+        self.verb = verb
+        self.left = set(members)
+        self.results: Results = []
+        self._then: Callable[[Results], None] | None = then
+
+    def end(self) -> None:
+        """Go on with those that have answered; again does nothing."""
+        then, self._then = self._then, None
+        if then is not None:
+            then(self.results)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits any more."""
+        return self._then is None
+
+
+class WorkerPool:
+    """All worker processes.
+
+    Args:
+        loop: of the process that they are forked from.
+        signals: of this process.
+        lost: told of one that has ended, before it is forgotten.
+
+    Attributes:
+        current: the generation that accepts.
+    """
+
+    def __init__(self, loop: EventLoop, *, signals: Signals, lost: Callable[[WorkerHandle], None]) -> None:
+        self._loop = loop
+        self._signals = signals
+        self._lost = lost
+        self._count = 0
+        self._members: dict[int, WorkerHandle] = {}
+        self._hiring: GenerationStart | None = None
+        self._is_ending = False
+        self.current: WorkerGeneration | None = None
+
+    def __iter__(self) -> Iterator[WorkerHandle]:
+        return iter(list(self._members.values()))
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __contains__(self, member: WorkerHandle) -> bool:
+        return member.pid in self._members
+
+    # ---- begun
+
+    def hire(self, generation: WorkerGeneration, then: Callable[[SockdError | None], None]) -> None:
+        """Fork a generation, and call `then` when all of it serves, or nothing of it is left since one could not."""
+        hiring = self._hiring = GenerationStart(generation, then)
+        hiring.timer = self._loop.call_later(START_SECONDS, lambda: self._fail(hiring, TemporaryFault(_LATE)))
+        try:
+            for _ in range(generation.size):
+                self._fork(generation)
+        except SockdError as error:
+            self._loop.call_soon(partial(self._fail, hiring, error))
+
+    def give_up(self, error: SockdError) -> None:
+        """End a generation that is on its way."""
+        if self._hiring is not None:
+            self._fail(self._hiring, error)
+
+    def _fork(self, generation: WorkerGeneration) -> WorkerHandle:
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:  # out of descriptors
+            raise TemporaryFault(f"socketpair(2): {error.strerror}") from None
+        self._count += 1
+        taken = {member.place for member in generation.members}
+        number, place = self._count, min(set(range(generation.size)) - taken)
+
+        def live(signals: Signals) -> int:
+            ours.close()
+            for other in self:
+                other.asking.leave()  # else nobody would learn of our parent's end
+            return generation.work(place, number, theirs, signals)
+
+        with theirs:
+            try:
+                pid = fork(live, self._signals)
+            except BaseException:
+                ours.close()
+                raise
+        member = WorkerHandle(number, place, pid, generation, self._loop.clock())
+        member.asking = RequestChannel(ours, self._loop, member.unasked)
+        member.asking.expect(partial(self._began, member))
+        generation.members.append(member)
+        self._members[pid] = member
+        self._signals.bound.children(self._members)
+        return member
+
+    def _began(self, member: WorkerHandle, answer: ControlResponse) -> None:
+        """See that one serves, or cannot; then it says why, and ends."""
+        generation, hiring = member.generation, self._hiring
+        if not answer.error:
+            member.is_ready, member.ready_at = True, self._loop.clock()
+            if generation is self.current and not self._is_ending:
+                self.ask("begin", [member])
+            self._look(hiring)
+        elif answer is HAS_ENDED:
+            return  # reap() knows more
+        elif hiring is not None and hiring.generation is generation:
+            self._fail(hiring, RemoteError(answer.error, answer.exit_code))
+        elif not self._is_ending:
+            event = {"error": answer.error, "worker": member.number}
+            logger.error("worker did not start", extra={"event": event})
+            _kill(member)  # and its end brings the next one
+
+    def _fail(self, hiring: GenerationStart, error: SockdError) -> None:
+        """Let nothing of it be left; what is told is what came first."""
+        if hiring is not self._hiring:
+            return
+        hiring.error = hiring.error or error
+        self.dismiss(hiring.generation)
+        self._look(hiring)
+
+    def _look(self, hiring: GenerationStart | None) -> None:
+        if hiring is not None and hiring is self._hiring and hiring.is_over:
+            self._hiring = None
+            hiring.end()
+
+    def dismiss(self, generation: WorkerGeneration) -> None:
+        """End processes that have not served yet."""
+        generation.is_dismissed = True
+        for member in list(generation.members):
+            _kill(member)
+
+    def take_over(self, generation: WorkerGeneration | None) -> WorkerGeneration | None:
+        """Let a generation be the current one, or none, for another process serves; return the one before."""
+        before, self.current = self.current, generation
+        return before
+
+    # ---- asked
+
+    def ask(
+        self,
+        verb: str,
+        members: Iterable[WorkerHandle] | None = None,
+        then: Callable[[Results], None] = lambda results: None,
+        words: Mapping[str, object] = {},
+    ) -> None:
+        """Ask several at the same time, all that serve if nothing is said.
+
+        Args:
+            then: called once, when all have answered or ANSWER_SECONDS are over, with each that answered and its
+                result; who did not, or answered with an error, is in the log.
+        """
+        everybody = (one for one in self if one.is_ready) if members is None else members
+        asked = BroadcastRequest(verb, everybody, then)
+        if not asked.left:
+            self._loop.call_soon(asked.end)
+            return
+        for member in sorted(asked.left, key=lambda one: one.number):
+            member.asking.ask(ControlRequest(verb, dict(words)), partial(self._answered, asked, member))
+        self._loop.call_later(ANSWER_SECONDS, partial(self._late, asked))
+
+    def _answered(self, asked: BroadcastRequest, member: WorkerHandle, answer: ControlResponse) -> None:
+        asked.left.discard(member)
+        member.is_silent = False
+        if answer.error:
+            _tell(member, asked.verb, answer.error)
+        else:
+            asked.results.append((member, answer.result))
+        if not asked.left:
+            asked.end()
+
+    def _late(self, asked: BroadcastRequest) -> None:
+        if asked.is_over:
+            return
+        for member in asked.left:
+            if not member.is_silent:
+                member.is_silent = True
+                _tell(member, asked.verb, f"did not answer within {ANSWER_SECONDS:g} s")
+        asked.end()
+
+    # ---- ended
+
+    def send(self, number: signal.Signals) -> None:
+        """Send all a signal."""
+        for member in self:
+            os.kill(member.pid, number)  # not reaped yet, so its number is nobody else's
+
+    def reap(self) -> None:
+        """See who has ended, and replace who should not have."""
+        for member in self:
+            if os.waitid(os.P_PID, member.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                continue
+            status = self._wait_for(member)
+            generation = member.generation
+            generation.note_death(member, self._loop.clock())
+            self._loop.attempt(partial(self._forget, member))  # whatever its last words are, it is replaced
+            if generation.is_dismissed:
+                self._look(self._hiring)
+                continue
+            self._tell_end(member, status)
+            if generation is self.current and not self._is_ending:
+                self._replace(member)
+            elif self._hiring is not None and self._hiring.generation is generation:
+                self._fail(self._hiring, TemporaryFault(f"worker {member.number}: {_words(status)}"))
+
+    def _wait_for(self, member: WorkerHandle) -> int:
+        """Reap one that ends; its number may be another's from then on, so nothing is sent to it any more."""
+        del self._members[member.pid]
+        self._signals.bound.children(self._members)
+        return os.waitpid(member.pid, 0)[1]
+
+    def _tell_end(self, member: WorkerHandle, status: int) -> None:
+        due = self._is_ending or member.generation.is_retired
+        level = logging.INFO if due and status == 0 else logging.ERROR
+        event = {"worker": member.number, "pid": member.pid, **how_it_ended(status)}
+        logger.log(level, "worker ended", extra={"event": event})
+
+    def _forget(self, member: WorkerHandle) -> None:
+        member.generation.members.remove(member)
+        member.asking.close()  # which hears its last words
+        self._lost(member)
+
+    def _replace(self, member: WorkerHandle) -> None:
+        """Have another in its place: at once, and later where one after the other dies without having served."""
+        generation, place = member.generation, member.place
+        pause = generation.pause(place)
+        if pause:
+            event = {"worker": member.number, "again_seconds": pause}
+            logger.error("workers die as soon as they begin", extra={"event": event})
+        self._replace_in(pause, generation)
+
+    def _replace_in(self, seconds: float, generation: WorkerGeneration) -> None:
+        again = partial(self._replace_in, FIRST_PAUSE_SECONDS, generation)
+        self._loop.call_later(seconds, self._loop.guarded(partial(self._replaced, generation), again))
+
+    def _replaced(self, generation: WorkerGeneration) -> None:
+        if generation is not self.current or self._is_ending:
+            return
+        try:
+            member = self._fork(generation)
+        except SockdError as error:
+            logger.error("worker did not start", extra={"event": {"error": str(error)}})
+            self._replace_in(FIRST_PAUSE_SECONDS, generation)
+            return
+        self._loop.call_later(START_SECONDS, lambda: self._not_begun(member))
+
+    def _not_begun(self, member: WorkerHandle) -> None:
+        if member in self and not member.is_ready and not self._is_ending:
+            logger.error("worker did not start", extra={"event": {"error": _LATE, "worker": member.number}})
+            _kill(member)
+
+    def replace_no_more(self) -> None:
+        """Take the end of each from now on for what is wanted."""
+        self._is_ending = True
+
+    def end(self, number: signal.Signals, seconds: float, is_urgent: Callable[[], bool]) -> int:
+        """End all, by a signal, and by KILL who has not ended in time; return how many those were.
+
+        Args:
+            seconds: until then.
+            is_urgent: whether it shall be fast now; they get QUIT then, and KILL_SECONDS.
+        """
+        self._is_ending = True
+        self.send(number)
+        end, was_urgent = self._loop.clock() + seconds, False
+        while self._members and (left := end - self._loop.clock()) > 0:
+            if is_urgent() and not was_urgent:
+                was_urgent = True
+                self.send(signal.SIGQUIT)
+                end = min(end, self._loop.clock() + KILL_SECONDS)
+            self._loop.run_once(left)
+        killed = len(self._members)
+        for member in self:
+            logger.error("worker did not end in time", extra={"event": {"worker": member.number, "pid": member.pid}})
+            _kill(member)
+            self._wait_for(member)
+            self._forget(member)
+        return killed
+
+
+def _kill(member: WorkerHandle) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(member.pid, signal.SIGKILL)
+
+
+def _words(status: int) -> str:
+    how = how_it_ended(status)
+    return f"ended with exit code {how['exit_code']}" if "exit_code" in how else f"ended by signal {how['signal']}"
+
+
+def _tell(member: WorkerHandle, verb: str, error: str) -> None:
+    event = {"worker": member.number, "pid": member.pid, "verb": verb, "error": error}
+    logger.warning("worker gave no answer", extra={"event": event})
+
+
+_LATE = f"a worker did not serve within {START_SECONDS:g} s"
+
+__all__ = ["LAST", "GenerationStart", "WorkerGeneration", "WorkerHandle", "WorkerPool"]

@@ -1,0 +1,1 @@
+"""Files and directories: who may write them, and how they are found again."""

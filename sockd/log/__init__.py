@@ -1,0 +1,1 @@
+"""Formats and targets of the log."""

@@ -1,0 +1,1 @@
+"""Addresses: their text, their sockaddr."""

@@ -1,0 +1,1 @@
+"""Connecting out: names, races, dialling."""

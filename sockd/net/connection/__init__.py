@@ -1,0 +1,1 @@
+"""The table of connections and what each of them is."""

@@ -1,0 +1,83 @@
+"""What a transport tells of its connection by name, as those of asyncio do."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from sockd.net.address.sockaddr import SockAddr
+    from sockd.net.connection.connection import Connection
+    from sockd.net.connection.peers import ProxyInfo
+    from sockd.net.connection.table import ConnectionTable
+
+UCRED = struct.Struct("3i")
+"""struct ucred of unix(7): pid, uid, gid."""
+
+
+def extra_info(connection: Connection, connections: ConnectionTable, name: str) -> Any:  # noqa: ANN401 - as asyncio
+    """Answer Connection.get_extra_info(); None for what there is not."""
+    if name in _TOLD:
+        return _TOLD[name](connection, connections)
+    near = connections.tls.of(connection.id)
+    if name in _TOLD_OF_TLS and near is not None and near.ssl_object is not None:
+        return _TOLD_OF_TLS[name](near.ssl_object)
+    return None
+
+
+def _peername(connection: Connection, connections: ConnectionTable) -> SockAddr | bytes | None:
+    return connections.peers.of(connection.id).sockaddr
+
+
+def _peerhost(connection: Connection, connections: ConnectionTable) -> str | None:
+    return connections.name_of(connections.peers.of(connection.id).host)
+
+
+def _socket(connection: Connection, connections: ConnectionTable) -> socket.socket:
+    near = connections.tls.of(connection.id)
+    return connection.socket if near is None else near.outer
+
+
+def _sockname(connection: Connection, connections: ConnectionTable) -> SockAddr | bytes | None:
+    near = connections.tls.of(connection.id)
+    if near is not None:
+        return near.local
+    try:
+        name: SockAddr | bytes = connection.socket.getsockname()
+    except OSError:  # EINVAL on BSDs, once it was reset
+        return None
+    return name
+
+
+def _peercred(connection: Connection, connections: ConnectionTable) -> tuple[int, int, int] | None:
+    option = getattr(socket, "SO_PEERCRED", None)
+    sock = _socket(connection, connections)
+    if option is None or sock.family != socket.AF_UNIX:
+        return None
+    pid, uid, gid = UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, option, UCRED.size))
+    return pid, uid, gid
+
+
+def _proxied(connection: Connection, connections: ConnectionTable) -> ProxyInfo | None:
+    return connections.peers.proxied(connection.id)
+
+
+_TOLD: dict[str, Callable[[Connection, ConnectionTable], Any]] = {
+    "peername": _peername,
+    "sockname": _sockname,
+    "socket": _socket,
+    "peercred": _peercred,
+    "peerhost": _peerhost,
+    "proxied": _proxied,
+}
+_TOLD_OF_TLS: dict[str, Callable[[ssl.SSLObject], Any]] = {
+    "ssl_object": lambda tls: tls,
+    "sslcontext": lambda tls: tls.context,
+    "peercert": lambda tls: tls.getpeercert(),
+    "cipher": lambda tls: tls.cipher(),
+    "compression": lambda tls: tls.compression(),
+}

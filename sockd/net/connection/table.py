@@ -1,0 +1,477 @@
+"""The C set seen from Python: a batch of frames in, a batch of replies out.
+
+One instance holds every stream connection of the process.  A group is what
+connections of one service have in common; its sink is told of their events.
+The set knows no service, writes no log and reads no clock.
+
+An idle connection has no Python object: a `Connection` is made for sinks that
+ask for one, when its connection first speaks or is announced.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from array import array
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sockd._sockbuf import ffi, lib
+from sockd.net.connection.group import GroupOptions, describe, described
+from sockd.net.connection.info import ConnectionFilter, ConnectionInfo, Totals
+from sockd.net.connection.peers import Peers
+from sockd.net.connection.turn import EACH_LOOK, EVENT, EVENT_SIZE, PART, Turn
+from sockd.net.loop.defects import Defects
+from sockd.net.tls.rows import TlsConnections
+from sockd.wire.close_reason import CloseReason
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterable, Iterator
+
+    from sockd.net.address.sockaddr import SocketAddress
+    from sockd.net.connection.events import ConnectionEvents
+    from sockd.net.connection.peers import ProxyInfo
+    from sockd.net.connection.sources import Sources
+    from sockd.net.connection.write_buffer import WriteBuffer
+    from sockd.wire.framing import Framing
+
+READY = struct.Struct("=iiii")
+EVENTS_A_ROW = 8
+_EVENTS, _READY, _CHANGES, _CONNECTIONS, _CLOSED = range(5)
+_EVENT_CLOSED: int = lib.SB_EVENT_CLOSED
+_EVENT_WRONG: int = lib.SB_EVENT_WRONG
+
+
+class Writer(Protocol):
+    """Has output to be sent at the end of the turn."""
+
+    id: int
+    outbox: WriteBuffer
+    has_more: bool
+
+    def flushed(self) -> None:
+        """Do what was to come behind it."""
+
+
+class ConnectionTable:
+    """Every stream connection of the process.
+
+    Args:
+        size: connections at most.
+        kept: of these, for groups that may have them.
+        memory: bytes that all unfinished frames and unsent replies may take.
+        epoll: whether the set waits by itself (Linux), or is told what is ready.
+        defects: told of what a sink raises.
+    """
+
+    def __init__(self, *, size: int, memory: int, epoll: bool, kept: int = 0, defects: Defects | None = None) -> None:
+        self._defects = defects or Defects(time.monotonic)
+        self._set = lib.sb_set_new(size, epoll)
+        if self._set == ffi.NULL:
+            raise OSError(ffi.errno, os.strerror(ffi.errno))
+        lib.sb_set_memory(self._set, memory)
+        lib.sb_set_keep_rows(self._set, kept)
+        self._counts = memoryview(ffi.buffer(lib.sb_set_counts(self._set), ffi.sizeof("sb_counts"))).cast("i")
+        self._events = memoryview(ffi.buffer(lib.sb_set_events(self._set), size * EVENTS_A_ROW * EVENT.size))
+        self._parts = memoryview(ffi.buffer(lib.sb_set_parts(self._set), size * PART.size))
+        self._readies = memoryview(ffi.buffer(lib.sb_set_readies(self._set), size * READY.size))
+        self.turn = Turn(self._set, self._counts, self._events, self._parts)
+        self._arena = lib.sb_set_arena(self._set)
+        self._received = ffi.buffer(self._arena, lib.SB_ARENA)
+        self._stopped = ffi.new("int *")
+        self._info = ffi.new("sb_info *")
+        self._totals = ffi.new("sb_totals *")
+        self._size = size
+        self._sinks: list[ConnectionEvents] = []
+        self._hooks: list[Callable[[int], None] | None] = []
+        self._sources: dict[int, Sources | None] = {}
+        self.peers = Peers(self)
+        self.tls = TlsConnections(self)
+        self._handled = 0
+        self._told = 0
+        self._dirty: list[Writer] = []
+        self._waiting: list[Callable[[], None]] = []
+        self.epoll = epoll
+        self.name_of: Callable[[str], str | None] = lambda host: None
+
+    def close(self) -> None:
+        """Close every connection at once and free the set."""
+        if self._set != ffi.NULL:
+            for view in (self._counts, self._events, self._parts, self._readies):
+                view.release()
+            lib.sb_set_free(self._set)
+            self._set = ffi.NULL
+
+    def leave(self) -> None:
+        """Close the connections' sockets without a word, in a process that was forked; only close() may follow."""
+        lib.sb_set_leave(self._set)
+
+    def fileno(self) -> int:
+        """Return the epoll descriptor, or -1."""
+        return int(lib.sb_set_fileno(self._set))
+
+    @property
+    def handle(self) -> Any:  # noqa: ANN401 - a cffi pointer
+        """The set as C knows it, for sockd.net.connection.transfer."""
+        return self._set
+
+    def __len__(self) -> int:
+        """Return how many connections are open or closing."""
+        return self._counts[_CONNECTIONS] - self._counts[_CLOSED]
+
+    def add_group(self, group: GroupOptions, sink: ConnectionEvents) -> int:
+        """Add a group and return its number.
+
+        Raises:
+            ValueError: its framing cannot be served so.
+        """
+        number = lib.sb_set_group(self._set, described(group))
+        if number == lib.SB_ERR_INVALID:
+            raise ValueError(f"no stream can be cut by {group.framing!r}, or not for a service of the C core")
+        if number < 0:
+            raise MemoryError("no room for another group of connections")
+        self._sinks[number:] = [sink, *self._sinks[number + 1 :]]
+        self._hooks[number:] = [None, *self._hooks[number + 1 :]]
+        self.tls.offer(number, None)
+        return int(number)
+
+    def count_sources(self, group: int, sources: Sources | None) -> None:
+        """Have what is accepted into a group count by its source, and closed where that has too many."""
+        if sources is not None:
+            lib.sb_set_sources(self._set, group, sources.handle)
+        self._sources[group] = sources  # lives as long as the group
+
+    def remove_group(self, group: int) -> bool:
+        """Give a group up, whose number may then be another's; False as long as connections of it are there."""
+        return int(lib.sb_set_ungroup(self._set, group)) == 0
+
+    def totals(self, group: int) -> Totals:
+        """Return what the connections of a group have done."""
+        if lib.sb_set_totals(self._set, group, self._totals) < 0:
+            raise LookupError(f"no group {group}")
+        return Totals.unpack(ffi.buffer(self._totals))
+
+    def ids(self, which: ConnectionFilter, group: int = -1) -> list[int]:
+        """Return the connections of a group, -1 for those of all."""
+        found = array("i", bytes(4 * self._size))
+        count = lib.sb_set_list(self._set, group, int(which), ffi.from_buffer("int32_t[]", found))
+        return found[:count].tolist()
+
+    def sink(self, group: int) -> ConnectionEvents:
+        """Return who is told of a group's events."""
+        return self._sinks[group]
+
+    def when_ended(self, group: int, hook: Callable[[int], None]) -> None:
+        """Call hook(id) whenever a connection of the group has ended."""
+        self._hooks[group] = hook
+
+    # ---- a turn
+
+    def wait(self, timeout_ms: int) -> int:
+        """Send what is to be sent, then wait, receive and frame in one call.
+
+        Returns:
+            The number of events and of watched descriptors that are ready; 1 at once when sending made events.
+        """
+        if self._dirty:
+            self.flush()
+        if self._handled < self._counts[_EVENTS]:
+            return 1
+        if self._handled > self._told:  # what came since the last turn was dispatched: not to be told once more
+            lib.sb_set_settle(self._set)
+        self._handled = 0
+        turn: int = lib.sb_set_wait(self._set, timeout_ms)
+        if turn < 0:
+            raise self._error()
+        self._told = self._counts[_EVENTS]
+        return turn
+
+    def receive(self, ids: array[int], masks: array[int]) -> int:
+        """Receive and frame from connections that a selector found ready; return the number of events."""
+        self._handled = 0
+        return int(
+            lib.sb_set_receive(
+                self._set, ffi.from_buffer("int32_t[]", ids), ffi.from_buffer("int32_t[]", masks), len(ids)
+            )
+        )
+
+    def watched(self) -> list[tuple[int, int]]:
+        """Return (descriptor, mask) of the watched descriptors that wait() found ready."""
+        count = self._counts[_READY]
+        return [(fd, mask) for _, fd, _, mask in READY.iter_unpack(self._readies[: count * READY.size].tobytes())]
+
+    def watch(self, fd: int, mask: int) -> None:
+        """Have wait() report a descriptor; mask 0 ends that."""
+        if lib.sb_set_watch(self._set, fd, mask) < 0:
+            raise self._error()
+
+    def changes(self) -> Iterator[tuple[int, int, int, int]]:
+        """Return (id, fd, interest until now, interest wanted) since the last call."""
+        count = lib.sb_set_changes(self._set) if self._counts[_CHANGES] else 0
+        return READY.iter_unpack(self._readies[: count * READY.size].tobytes())
+
+    def settle(self) -> None:
+        """Close the descriptors of connections that have ended; every event was dispatched."""
+        lib.sb_set_settle(self._set)
+        self._handled = self._told = 0
+
+    def timeout_ms(self) -> int:
+        """Return the time until a deadline, -1 for none."""
+        return int(lib.sb_set_timeout(self._set))
+
+    @property
+    def pending(self) -> bool:
+        """Whether dispatch() has something to do."""
+        return self._handled < self._counts[_EVENTS]
+
+    def dispatch(self) -> None:
+        """Tell the sinks of every event, also of those that come of it; a failure costs the event's connection."""
+        while self._handled < self._counts[_EVENTS]:
+            try:
+                self._dispatch()
+            except BaseException as error:
+                self._failed(error, self._handled - 1)
+        if self.turn.group >= 0:
+            self.turn.of(-1)
+
+    def _failed(self, error: BaseException, index: int) -> None:
+        self._defects.report(error)
+        kind, id, _, first, _, _, count = EVENT.unpack_from(self._events, index * EVENT_SIZE)
+        if kind != _EVENT_CLOSED:
+            for one in [id] if id >= 0 else [id for id, _ in self.turn.parts(first, count)]:
+                self.abort(one)
+
+    def _dispatch(self) -> None:
+        counts, events, sinks, unpack = self._counts, self._events, self._sinks, EVENT.unpack_from
+        turn, busy = self.turn, -1
+        while (index := self._handled) < counts[_EVENTS]:
+            kind, id, group, detail, offset, size, count = unpack(events, index * EVENT_SIZE)
+            self._handled = index + 1
+            if kind == 1:
+                if group != busy:
+                    busy = turn.of(group)
+                elif not index & EACH_LOOK and turn.is_late:
+                    turn.put_off(index)
+                    continue
+                sinks[group].frames(index, id, detail, offset, size, count)
+            elif kind == 2:
+                sinks[group].accepted(id)
+            elif kind == 3:
+                sinks[group].ended(id)
+            elif kind == 4:
+                sinks[group].pause(id)
+            elif kind == 5:
+                sinks[group].resume(id)
+            elif kind == 6:
+                self._closed(group, id, CloseReason(detail))
+            elif kind == _EVENT_WRONG:
+                sinks[group].wrong(id, CloseReason(detail))
+
+    def _closed(self, group: int, id: int, reason: CloseReason) -> None:
+        """Tell of an end; whoever fails to hear it keeps nobody else from it, for all of them count."""
+        try:
+            self._sinks[group].closed(id, reason)
+        finally:
+            try:
+                hook = self._hooks[group]
+                if hook is not None:
+                    hook(id)
+            finally:
+                self._forget(id)
+
+    def _forget(self, id: int) -> None:
+        """Drop what is kept beside a row, and wake whoever waits for one."""
+        self.peers.ended(id)
+        self.tls.ended(id)
+        waiting, self._waiting = self._waiting, []
+        for callback in waiting:
+            try:
+                callback()
+            except BaseException as error:
+                self._defects.report(error)
+
+    # ---- frames in, replies out
+
+    def block(self, offset: int, size: int) -> bytes:
+        """Copy `size` bytes of frames out of the arena, or out of a held block."""
+        if offset >= 0:
+            piece: bytes = self._received[offset : offset + size]  # takes half of what ffi.unpack() does
+            return piece
+        return ffi.unpack(lib.sb_set_held(self._set, -1 - offset), size)  # type: ignore[no-any-return]
+
+    def pointer(self, offset: int) -> Any:  # noqa: ANN401 - a cffi pointer
+        """Return where the frames of an event lie, until the next turn."""
+        return self._arena + offset if offset >= 0 else lib.sb_set_held(self._set, -1 - offset)
+
+    def unread(self, id: int, source: Any, size: int, frames: int) -> None:  # noqa: ANN401
+        """Give frames of this turn back, `size` bytes from a pointer on, until the connection is read."""
+        lib.sb_set_unread(self._set, id, source, size, frames)
+
+    def set_framing(self, id: int, framing: Framing) -> None:
+        """Cut a connection's input by another framing, beginning with what is unfinished or unread.
+
+        Raises:
+            ValueError: no stream can be cut by it.
+        """
+        if lib.sb_set_framing(self._set, id, describe(framing)) == lib.SB_ERR_INVALID:
+            raise ValueError(f"no stream can be cut by {framing!r}")
+
+    def reply_lines(self, index: int, block: bytes) -> bool:
+        """Answer an event with one line for each frame; False when the block is not that."""
+        return lib.sb_set_reply_lines(self._set, index, block, len(block)) == 0  # type: ignore[no-any-return]
+
+    def reply_line(self, index: int, line: bytes, ending: bytes) -> None:
+        """Answer an event of one frame with bytes and an ending behind them."""
+        if lib.sb_set_reply_line(self._set, index, line, len(line), ending, len(ending)) < 0:
+            raise ValueError("the event is not of one frame")
+
+    def reply_lengths(self, index: int, block: bytes, lengths: array[int]) -> None:
+        """Answer an event with lengths[i] bytes for frame i."""
+        self.reply_from(index, block, len(block), lengths)
+
+    def reply_from(self, index: int, source: Any, size: int, lengths: array[int]) -> None:  # noqa: ANN401
+        """Do the same with `size` bytes of memory of C's."""
+        if lib.sb_set_reply_lengths(self._set, index, source, size, ffi.from_buffer("uint32_t[]", lengths)) < 0:
+            raise ValueError("the lengths do not add up to the block")
+
+    def write(self, id: int, data: bytes) -> None:
+        """Send to one connection; what the kernel does not take is kept."""
+        size = array("q", (len(data),))
+        ids = array("i", (id,))
+        lib.sb_set_write(self._set, 1, ffi.from_buffer("int32_t[]", ids), ffi.from_buffer("int64_t[]", size), data)
+
+    def will_write(self, writer: Writer) -> None:
+        """Have the writer's output sent before the next wait."""
+        self._dirty.append(writer)
+
+    def flush(self) -> None:
+        """Send the output of every writer that asked for it, in one call."""
+        while self._dirty:
+            dirty, self._dirty = self._dirty, []
+            blocks = [writer.outbox.take() for writer in dirty]
+            ids = array("i", [writer.id for writer in dirty])
+            sizes = array("q", map(len, blocks))
+            lib.sb_set_write(
+                self._set,
+                len(dirty),
+                ffi.from_buffer("int32_t[]", ids),
+                ffi.from_buffer("int64_t[]", sizes),
+                blocks[0] if len(blocks) == 1 else b"".join(blocks),
+            )
+            for writer in dirty:
+                if writer.has_more:
+                    self._flushed(writer)
+
+    def _flushed(self, writer: Writer) -> None:
+        try:
+            writer.flushed()
+        except BaseException as error:
+            self._defects.report(error)
+            self.abort(writer.id)
+
+    # ---- connections
+
+    def accept(self, listener: int, group: int, most: int) -> tuple[int, int]:
+        """Accept into a group.
+
+        Returns:
+            (number accepted, errno for which the listener had better pause; 0 none, -1 the set is full).
+        """
+        accepted = lib.sb_set_accept(self._set, listener, group, most, self._stopped)
+        stopped = self._stopped[0]
+        return accepted, -1 if stopped == lib.SB_ERR_FULL else stopped
+
+    def add(
+        self, sock: socket.socket, group: int, peer: SocketAddress | None = None, proxied: ProxyInfo | None = None
+    ) -> int | None:
+        """Take a connected, non-blocking socket over; return its id, None when the set is full.
+
+        Args:
+            peer: who it is; None to ask the kernel.
+            proxied: what a proxy told of the connection.
+
+        Raises:
+            OSError: it cannot be watched.
+        """
+        id = int(lib.sb_set_add(self._set, sock.fileno(), group))
+        if id == lib.SB_ERR_FULL:
+            return None
+        if id < 0:
+            raise self._error()
+        sock.detach()
+        if peer is not None:
+            self.peers.name(id, peer, proxied)
+        return id
+
+    @property
+    def memory(self) -> int:
+        """How many bytes unfinished frames and unsent output take."""
+        return int(lib.sb_set_counts(self._set).memory)
+
+    def limit_memory(self, most: int) -> None:
+        """Set how many they may take."""
+        lib.sb_set_memory(self._set, most)
+
+    @property
+    def is_settling(self) -> bool:
+        """Tell whether connections have ended whose rows are free in the next turn only."""
+        return bool(self._counts[_CLOSED])
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Call back once, when a connection has ended."""
+        self._waiting.append(callback)
+
+    def shut(self, id: int, reason: CloseReason = CloseReason.CLOSED) -> None:
+        """End a connection in order (FAQ II.5)."""
+        lib.sb_set_close(self._set, id, int(reason))
+
+    @property
+    def at_work(self) -> int:
+        """How many calls of handlers have begun that end outside of dispatch()."""
+        return sum(sink.at_work for sink in self._own_sinks())
+
+    def tell_unfinished(self) -> None:
+        """Name in the log what is at work still."""
+        for sink in self._own_sinks():
+            sink.tell_unfinished()
+
+    def _own_sinks(self) -> Iterable[ConnectionEvents]:
+        """Each sink once: several groups may have the same."""
+        return {id(sink): sink for sink in self._sinks}.values()
+
+    def unfinished(self, id: int) -> bytes:
+        """Return what has come of a frame that is not whole."""
+        size = ffi.new("size_t *")
+        data = lib.sb_set_unfinished(self._set, id, size)
+        return ffi.unpack(data, size[0]) if size[0] else b""
+
+    def abort(self, id: int, reason: CloseReason = CloseReason.ABORTED) -> None:
+        """End a connection at once, with RST on TCP."""
+        lib.sb_set_abort(self._set, id, int(reason))
+
+    def shutdown(self, id: int) -> None:
+        """Send FIN behind the output; receiving goes on."""
+        lib.sb_set_shutdown(self._set, id)
+
+    def pause(self, id: int, paused: bool) -> None:
+        """Stop receiving from a connection, or go on."""
+        lib.sb_set_pause(self._set, id, paused)
+
+    def set_water(self, id: int, high: int, low: int) -> None:
+        """Set the water marks of one connection."""
+        lib.sb_set_water(self._set, id, high, low)
+
+    def output_pending_bytes(self, id: int) -> int:
+        """Return the bytes that the kernel has not taken yet."""
+        return int(lib.sb_set_unsent(self._set, id))
+
+    def info(self, id: int) -> ConnectionInfo:
+        """Return what is known of a connection, also when it has just ended."""
+        if lib.sb_set_info(self._set, id, self._info) < 0:
+            raise LookupError(f"no connection {id}")
+        return ConnectionInfo.unpack(ffi.buffer(self._info))
+
+    def _error(self) -> OSError:
+        number = lib.sb_set_errno(self._set)
+        return OSError(number, os.strerror(number))

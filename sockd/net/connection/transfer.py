@@ -1,0 +1,129 @@
+"""Connections that go on in another process: a row of the set as a value, and a row made of one (csrc/set_move.c).
+
+The descriptor goes along by itself; until the other process has the row, and this one has forgotten it,
+neither receives or sends a byte.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from sockd._sockbuf import ffi, lib
+from sockd.net.address.sockaddr import SocketAddress  # noqa: TC001 - likewise
+from sockd.net.connection.peers import ProxyInfo  # noqa: TC001 - msgspec reads annotations
+
+if TYPE_CHECKING:
+    from sockd.net.connection.table import ConnectionTable
+
+NUMBERS = (
+    "flags", "high", "low", "received", "sent", "frames", "opened_ms", "moved_ms", "framing_ms", "leaving_ms",
+)  # fmt: skip
+
+
+class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
+    """A connection.
+
+    Args:
+        listener: number of the listening socket that it came through.
+        numbers: of a struct sb_moved, by name.
+        peer: who it is.
+        unframed: input that was not handed out.
+        unsent: output that the kernel has not taken.
+        snapshot: of its sink.
+        proxied: what a proxy told of it.
+    """
+
+    listener: int
+    numbers: dict[str, int]
+    peer: SocketAddress
+    input_pending_bytes: bytes
+    output_pending_bytes: bytes
+    snapshot: Any
+    proxied: ProxyInfo | None
+
+
+def export(connections: ConnectionTable, id: int, listener: int, snapshot: object) -> ConnectionState:
+    """Read a connection out; between two turns, with every event dispatched.
+
+    Raises:
+        LookupError: there is none, or it is being closed.
+    """
+    moved, data = ffi.new("sb_moved *"), ffi.new("char *[2]")
+    into = ffi.cast("const char **", data)
+    if lib.sb_set_export(connections.handle, id, moved, into, into + 1) < 0:
+        raise LookupError(f"no connection {id} that could go on elsewhere")
+    return ConnectionState(
+        listener=listener,
+        numbers={name: getattr(moved, name) for name in NUMBERS},
+        peer=connections.peers.of(id),
+        input_pending_bytes=ffi.unpack(data[0], moved.in_size) if moved.in_size else b"",
+        output_pending_bytes=ffi.unpack(data[1], moved.out_size) if moved.out_size else b"",
+        snapshot=snapshot,
+        proxied=connections.peers.proxied(id),
+    )
+
+
+def take(connections: ConnectionTable, row: ConnectionState, fd: int, group: int) -> int | None:
+    """Make a connection of a row.
+
+    Args:
+        fd: the set's from now on, if there is room.
+
+    Returns:
+        Its id; None where there is no room for it, or no memory, or where no connection can be as the row says:
+        another process wrote it, perhaps of another version.
+    """
+    moved = _moved(row)
+    if moved is None:
+        return None
+    id = int(lib.sb_set_import(connections.handle, fd, group, moved, row.input_pending_bytes, row.output_pending_bytes))
+    if id < 0:
+        return None
+    connections.peers.name(id, row.peer, row.proxied)
+    return id
+
+
+def _moved(row: ConnectionState) -> Any:  # noqa: ANN401 - a cffi pointer
+    """Make a struct sb_moved of a row; None where its numbers or its peer fit in none. What they say C judges."""
+    numbers = {name: row.numbers[name] for name in NUMBERS if name in row.numbers}
+    sizes = {"in_size": len(row.input_pending_bytes), "out_size": len(row.output_pending_bytes)}
+    try:
+        peer = row.peer.packed()
+        moved = ffi.new("sb_moved *", numbers | sizes | {"peer_size": len(peer)})
+    except (OSError, ValueError, OverflowError, struct.error):
+        return None
+    ffi.memmove(moved.peer, peer, len(peer))
+    return moved
+
+
+def forget(connections: ConnectionTable, id: int) -> None:
+    """Close a connection without a shutdown and without an event: it goes on in another process."""
+    lib.sb_set_forget(connections.handle, id)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A connection between two of its events.
+
+    Args:
+        is_paused: its handler wants no input now.
+        is_finishing: write_eof() was called.
+        is_high: its handler was told to pause writing, and not to resume yet.
+        water: low and high water mark, in bytes.
+        framing: as sockd.wire.framing.spell says it.
+        handler: what its protocol's snapshot() returned; None for a function.
+    """
+
+    is_paused: bool
+    is_finishing: bool
+    is_high: bool
+    water: tuple[int, int]
+    framing: tuple[str, list[Any]]
+    handler: Any
+
+
+__all__ = ["ConnectionState", "Snapshot", "export", "forget", "take"]

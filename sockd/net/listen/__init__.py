@@ -1,0 +1,1 @@
+"""Accepting: listeners, admission, PROXY headers, overload."""

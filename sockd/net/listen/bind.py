@@ -1,0 +1,265 @@
+"""Server sockets: made, bound and named when it fails (FAQ II.4, IV.1, IV.5).
+
+Every socket is non-blocking and close-on-exec, has its protocol named (never 0) and
+its options set before bind(); none is left open by a failure.  Who may take a Unix
+path is decided in sockd.net.listen.unix_path, who holds an address in sockd.net.listen.address_in_use.
+To open blocks: names are looked up, and a failure reads every process of the host.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from sockd.errors import SockdError, SystemFault, fault
+from sockd.net.listen.address_in_use import describe_holder
+from sockd.net.listen.options import set_options
+from sockd.net.listen.unix_path import UnixPath, claimed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sockd.net.address.address import Address
+    from sockd.net.address.sockaddr import Endpoint
+    from sockd.settings.listen import ListenSettings
+
+
+SHARED_PORT_TRIES = 32  # a port the kernel chose for one address is seldom taken on the next one
+NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # an IPv6 address of a host whose IPv6 is off
+HINTS = {
+    errno.EADDRNOTAVAIL: "no interface of this host has it",
+    errno.EAFNOSUPPORT: "this host has no such family",
+    errno.ENOENT: "its directory does not exist",
+    errno.ENOTDIR: "its directory is not a directory",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSocket:
+    """An open server socket, where it is bound (the real port), the path it owns, the name it was passed under.
+
+    One that is not ours alone is held by whoever passed it, who goes on with it when we end.
+    """
+
+    socket: socket.socket
+    endpoint: Endpoint
+    path: UnixPath | None = None
+    passed: str = ""
+    is_ours: bool = True
+
+    def __str__(self) -> str:
+        return str(self.endpoint)
+
+    def problem(self) -> str:
+        """Say why no client can find it: its path has gone, or is another's; empty when all is well.
+
+        Where the path cannot be looked at, as behind a drop of rights, it is taken for well.
+        """
+        path = self.endpoint.sockaddr
+        if not isinstance(path, str) or not path.startswith("/"):
+            return ""
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            return "its path has been removed"
+        except OSError:
+            return ""
+        if self.path is None or (found.st_dev, found.st_ino) == (self.path.device, self.path.inode):
+            return ""
+        return "its path is another's"
+
+    def close(self) -> None:
+        """Remove the path if it still is ours, then close the socket; again does nothing."""
+        if self.path is not None and self.socket.fileno() >= 0:
+            self.path.unlink_if_ours()
+        self.socket.close()
+
+
+def listen_stream(endpoint: Endpoint, settings: ListenSettings) -> socket.socket:
+    """Open a listening TCP or Unix stream socket.
+
+    Args:
+        endpoint: of SOCK_STREAM.
+        settings: the backlog, which the kernel caps (listen(2), FAQ III.3), and the options.
+
+    Raises:
+        PermissionFault: EACCES or EPERM, of bind() or of an option.
+        TemporaryFault: a Unix path whose directory another process keeps locked.
+        SystemFault: everything else; an address in use is named with its holder.
+
+    Source: listen(2), sockd.net.listen.options, FAQ II.4, III.3.
+    """
+    return _named(endpoint, settings).socket
+
+
+def bind_datagram(endpoint: Endpoint, settings: ListenSettings) -> socket.socket:
+    """Open a bound UDP or Unix datagram socket.
+
+    Args:
+        endpoint: of SOCK_DGRAM.
+        settings: the options.
+
+    Raises:
+        PermissionFault: EACCES or EPERM, of bind() or of an option.
+        TemporaryFault: a Unix path whose directory another process keeps locked.
+        SystemFault: everything else; an address in use is named with its holder.
+
+    Source: socket(7), udp(7), FAQ II.4, IV.5: SO_REUSEADDR would let two share a UDP port.
+    """
+    return _named(endpoint, settings).socket
+
+
+def open_listener(
+    address: Address, settings: ListenSettings, *, beside: Sequence[ServerSocket] = ()
+) -> list[ServerSocket]:
+    """Open every endpoint of an address, or none.  BLOCKS while a name is looked up.
+
+    Args:
+        address: with port 0 the kernel chooses one port, the same for all endpoints.
+        settings: the backlog and the options; those that do not apply to the kind of socket are passed over.
+        beside: sockets of this address that are open already; their endpoints are left alone.
+
+    Returns:
+        At least one, with those beside.  An IPv6 address that this host does not have is left out when
+        the name has others (`::1 localhost` in /etc/hosts of a host without IPv6).
+
+    Raises:
+        PermissionFault, SystemFault, TemporaryFault: as for `listen_stream`, or the
+            name is unknown; whatever had been opened is closed.
+    """
+    endpoints = address.endpoints(passive=True)
+    for left in reversed(range(SHARED_PORT_TRIES)):
+        with ExitStack() as opened:
+            try:
+                listening = _open_all(endpoints, opened, settings, beside)
+            except _PortTaken as taken:
+                if left:
+                    continue
+                raise explain(taken.error, taken.endpoint) from None
+            opened.pop_all()
+            return listening
+    raise AssertionError("unreachable")  # pragma: no cover
+
+
+class _PortTaken(Exception):
+    """The port that the kernel chose for the first endpoint is in use on a later one."""
+
+    def __init__(self, error: OSError, endpoint: Endpoint) -> None:
+        super().__init__(str(endpoint))
+        self.error = error
+        self.endpoint = endpoint
+
+
+def _open_all(
+    endpoints: list[Endpoint], opened: ExitStack, settings: ListenSettings, beside: Sequence[ServerSocket]
+) -> list[ServerSocket]:
+    listening = list(beside)
+    there = [(one.endpoint.family, one.endpoint.sockaddr) for one in beside]
+    missing: OSError | None = None
+    for written in endpoints:
+        chosen = written.port == 0 and bool(listening)
+        endpoint = written.with_port(listening[0].endpoint.port) if chosen else written
+        if (endpoint.family, endpoint.sockaddr) in there:
+            continue
+        try:
+            one = _open(endpoint, settings)
+        except OSError as error:
+            if chosen and error.errno == errno.EADDRINUSE:
+                raise _PortTaken(error, endpoint) from None
+            if not _left_out(error, endpoint, endpoints):
+                raise explain(error, endpoint) from None
+            missing = error
+            continue
+        opened.callback(one.close)
+        listening.append(one)
+    if not listening and missing is not None:
+        raise explain(missing, endpoints[0])
+    return listening[len(beside) :]
+
+
+def _left_out(error: OSError, endpoint: Endpoint, endpoints: list[Endpoint]) -> bool:
+    return endpoint.family == socket.AF_INET6 and error.errno in NOT_HERE and len(endpoints) > 1
+
+
+def _named(endpoint: Endpoint, settings: ListenSettings) -> ServerSocket:
+    try:
+        return _open(endpoint, settings)
+    except OSError as error:
+        raise explain(error, endpoint) from None
+
+
+def _open(endpoint: Endpoint, settings: ListenSettings) -> ServerSocket:
+    sock = socket.socket(endpoint.family, endpoint.type, endpoint.proto)  # close-on-exec: PEP 446
+    try:
+        sock.setblocking(False)
+        endpoint = set_options(sock, endpoint, settings)
+        if endpoint.family == socket.AF_UNIX:
+            return _open_path(sock, endpoint, settings.backlog)
+        sock.bind(endpoint.sockaddr)
+        if endpoint.type == socket.SOCK_STREAM:
+            sock.listen(settings.backlog)
+        return ServerSocket(sock, replace(endpoint, sockaddr=sock.getsockname()))
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _open_path(sock: socket.socket, endpoint: Endpoint, backlog: int) -> ServerSocket:
+    path = str(endpoint.sockaddr)
+    with claimed(endpoint):
+        sock.bind(path)
+        owned = UnixPath.of(path)
+        try:
+            if endpoint.type == socket.SOCK_STREAM:
+                sock.listen(backlog)
+        except BaseException:
+            owned.unlink_if_ours()
+            raise
+    return ServerSocket(sock, endpoint, owned)
+
+
+def explain(error: OSError, endpoint: Endpoint) -> SockdError:
+    """Turn a refusal into words: the address, the errno, and who holds it or what to do."""
+    cause = fault(error, str(endpoint))
+    code = error.errno or 0
+    if code == errno.EADDRINUSE:
+        return SystemFault(f"{cause}; {describe_holder(endpoint)}")
+    if code == errno.EACCES and 0 < endpoint.port < 1024:
+        return type(cause)(f"{cause}; ports below 1024 need root or CAP_NET_BIND_SERVICE (capabilities(7))")
+    return type(cause)(f"{cause}; {HINTS[code]}") if code in HINTS else cause
+
+
+def bind_problem(address: Address, settings: ListenSettings) -> str:
+    """Say what stands in the way of an address; empty when nothing does.  BLOCKS while a name is looked up."""
+    try:
+        for endpoint in address.endpoints(passive=True):
+            if isinstance(endpoint.sockaddr, str):
+                _try_path(endpoint.sockaddr, endpoint)
+            else:
+                _try(endpoint, settings)
+    except OSError as error:
+        return str(explain(error, endpoint))
+    except SockdError as error:
+        return str(error)
+    return ""
+
+
+def _try(endpoint: Endpoint, settings: ListenSettings) -> None:
+    with socket.socket(endpoint.family, endpoint.type, endpoint.proto) as sock:
+        endpoint = set_options(sock, endpoint, settings)
+        sock.bind(endpoint.sockaddr)
+
+
+def _try_path(path: str, endpoint: Endpoint) -> None:
+    directory = os.path.dirname(path) or "."
+    if not os.path.isdir(directory):
+        raise FileNotFoundError(2, "No such file or directory")
+    if not os.access(directory, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise PermissionError(13, "Permission denied")
+
+
+__all__ = ["ServerSocket", "UnixPath", "bind_datagram", "bind_problem", "explain", "listen_stream", "open_listener"]

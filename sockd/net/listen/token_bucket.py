@@ -1,0 +1,64 @@
+"""Token buckets, one for each source, with a bound on how many are remembered.
+
+Pure bookkeeping: no socket, and the clock is passed in.  The source that was
+heard of longest ago is forgotten first: its bucket has had the most time to fill.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+BUCKETS = 65_536
+"""Sources remembered at once; some 16 MB."""
+
+
+class TokenBuckets:
+    """Allow each source `burst` tokens at once and `speed` a second.
+
+    Args:
+        burst: what a bucket holds, and starts with.
+        speed: tokens a second that fill it.
+        clock: seconds, never going back.
+        grace: the first seconds of a silence, which fill nothing.  With a grace
+            a bucket fills only while its source is quiet, so that a conversation
+            without pauses comes to an end whatever the speed.
+    """
+
+    def __init__(self, burst: float, speed: float, clock: Callable[[], float], *, grace: float = 0) -> None:
+        self._burst = burst
+        self._speed = speed
+        self._clock = clock
+        self._grace = grace
+        self._rows: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def take(self, source: Hashable, tokens: float = 1) -> bool:
+        """Take tokens from a source's bucket; False, and nothing taken, when it has fewer."""
+        now = self._clock()
+        row = self._rows.get(source)
+        level = self._burst if row is None else self._filled(row, now)
+        enough = level >= tokens
+        self._rows[source] = (level - tokens if enough else level, now)
+        self._rows.move_to_end(source)
+        self._forget(now)
+        return enough
+
+    def _filled(self, row: tuple[float, float], now: float) -> float:
+        level, at = row
+        return min(self._burst, level + max(0.0, now - at - self._grace) * self._speed)
+
+    def _forget(self, now: float) -> None:
+        """Forget up to two of the oldest: more than come, at a constant cost."""
+        for _ in range(2):
+            oldest = next(iter(self._rows))
+            if len(self._rows) <= BUCKETS and self._filled(self._rows[oldest], now) < self._burst:
+                return
+            del self._rows[oldest]
+            if not self._rows:
+                return

@@ -1,0 +1,239 @@
+"""The path of a Unix socket: taken without robbing anybody, given back only if ours.
+
+Rules.  Nothing is removed from a path but a socket on which nobody answers.  While a
+path is examined, bound and listened on, a file of our own beside it is locked with
+flock(2); so of two daemons that start at once on one stale path the second finds the first
+one answering.  The directory itself would do, but whoever can read that can lock it as well,
+and hold up a start or a reload.  Where nothing can be locked, nothing is replaced.
+What was bound is known by device and inode; the kernel keeps that inode as long as the
+socket lives, so `unlink_if_ours` comes before the close.  Source: unix(7), flock(2), FAQ II.4.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import stat
+import struct
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sockd.errors import PermissionFault, SystemFault, TemporaryFault, fault
+from sockd.net.listen.address_in_use import describe_pids, describe_process, path_pids
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sockd.net.address.sockaddr import Endpoint
+
+LOCK_TIMEOUT_S = 10.0  # a holder needs microseconds, and is of our own user
+LOCK_RETRY_S = 0.01
+LOCK_TRIES = 100  # the file goes with its lock, and may be somebody else's by the time that we have it
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.EISDIR, errno.ENXIO)
+
+# What connect() says when somebody lives there although no connection came of it: a
+# full backlog, a socket of another type, a datagram socket that has a peer (unix(7)).
+OCCUPIED = (errno.EAGAIN, errno.EINPROGRESS, errno.EPROTOTYPE, errno.EPERM, errno.EISCONN)
+
+
+@dataclass(frozen=True, slots=True)
+class UnixPath:
+    """A path that this process bound, known by device and inode."""
+
+    path: str
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: str) -> UnixPath:
+        """Remember what stands at the path now; call it with the directory locked, right after bind()."""
+        found = os.lstat(path)
+        return cls(path, found.st_dev, found.st_ino)
+
+    def is_ours(self) -> bool:
+        """Tell whether the path still is the inode that was bound; the socket must still be open."""
+        try:
+            found = os.lstat(self.path)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == (self.device, self.inode)
+
+    def unlink_if_ours(self) -> bool:
+        """Remove the path unless somebody replaced or removed it; before the socket is closed.
+
+        Returns:
+            Whether it was removed.  A path that may not be removed (chroot, dropped
+            rights) stays: the next start finds it stale and replaces it.
+        """
+        if not self.is_ours():
+            return False
+        try:
+            os.unlink(self.path)
+        except OSError:
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class InheritedPath(UnixPath):
+    """A path that another process bound, which stays that one's as long as `is_lent` says so."""
+
+    is_lent: Callable[[], bool]
+
+    def unlink_if_ours(self) -> bool:
+        """Remove the path, once it is ours."""
+        return not self.is_lent() and UnixPath.unlink_if_ours(self)
+
+
+@contextmanager
+def claimed(endpoint: Endpoint) -> Iterator[None]:
+    """Hold the path free for the body, which binds it and, for a stream, listens.
+
+    Args:
+        endpoint: of AF_UNIX.
+
+    Raises:
+        SystemFault: a server still answers there (named), or it is no socket.
+        PermissionFault: it cannot be told, or the stale path cannot be removed.
+        TemporaryFault: another process of our user holds the lock for too long.
+        OSError: the directory does not exist or cannot be searched.
+    """
+    path = str(endpoint.sockaddr)
+    with _locked(path) as locked:
+        found = _lstat(path)
+        if found is not None:
+            _refuse_unless_stale(endpoint, found)
+            if not locked:
+                raise PermissionFault(f"{endpoint}: stale, but it cannot be locked; remove {path} by hand")
+            _remove_stale(endpoint, found)
+        yield
+
+
+@contextmanager
+def _locked(path: str) -> Iterator[bool]:
+    directory, name = os.path.split(path)
+    lock = os.path.join(directory, f".{name}.lock")
+    fd = _take(lock)
+    try:
+        yield fd >= 0
+    finally:
+        if fd >= 0:
+            with suppress(OSError):
+                os.unlink(lock)  # as long as it is held: whoever waits for it sees that
+            os.close(fd)
+
+
+def _take(lock: str) -> int:
+    """Make the file and lock it; -1 where it cannot be had: it is another user's, or locks are not known here (NFS)."""
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    for _ in range(LOCK_TRIES + int(LOCK_TIMEOUT_S / LOCK_RETRY_S)):
+        try:
+            fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno not in NOT_OURS or not _remove_as_root(lock):
+                if error.errno in NOT_OURS:
+                    return -1
+                raise
+            continue
+        try:
+            if _is_locked(fd, lock, deadline):
+                return fd
+        except OSError:  # ENOLCK, EBADF: no locks here
+            os.unlink(lock)
+            os.close(fd)
+            return -1
+        except TemporaryFault:
+            os.close(fd)
+            raise
+        os.close(fd)
+    return -1
+
+
+def _is_locked(fd: int, lock: str, deadline: float) -> bool:
+    """Lock the file, if it is one of ours that nobody else can open, and the one that has the name still.
+
+    Raises:
+        OSError: there are no locks here.
+        TemporaryFault: another process has had it for too long.
+    """
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        _remove_as_root(lock)
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if time.monotonic() >= deadline:
+            text = f"{lock}: locked by another process for more than {LOCK_TIMEOUT_S:g} s"
+            raise TemporaryFault(text) from None
+        time.sleep(LOCK_RETRY_S)
+        return False
+    standing = _lstat(lock)
+    return standing is not None and os.path.samestat(standing, found)
+
+
+def _remove_as_root(lock: str) -> bool:
+    """Remove what another user has put there: root, whom nobody holds up."""
+    with suppress(OSError):
+        if os.geteuid() == 0:
+            os.unlink(lock)
+            return True
+    return False
+
+
+def _lstat(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except FileNotFoundError:
+        return None
+
+
+def _refuse_unless_stale(endpoint: Endpoint, found: os.stat_result) -> None:
+    if not stat.S_ISSOCK(found.st_mode):
+        raise SystemFault(f"refused: {endpoint} is {_kind(found.st_mode)}, not a socket; it is left as it is")
+    with socket.socket(socket.AF_UNIX, endpoint.type) as probe:
+        probe.setblocking(False)
+        code = probe.connect_ex(str(endpoint.sockaddr))
+        if code in (errno.ECONNREFUSED, errno.ENOENT):
+            return
+        if code and code not in OCCUPIED:
+            raise fault(OSError(code, ""), f"{endpoint}: whether a server answers there cannot be told")
+        raise SystemFault(f"refused: {endpoint} is {_served_by(endpoint, probe)}")
+
+
+def _served_by(endpoint: Endpoint, probe: socket.socket) -> str:
+    pids: list[int] = path_pids(str(endpoint.sockaddr))
+    if pids:
+        return describe_pids(pids).replace("held", "served", 1)
+    pid = _peer_pid(probe)
+    return f"served by {describe_process(pid)}" if pid else "served by a process that cannot be seen from here"
+
+
+def _peer_pid(probe: socket.socket) -> int:
+    """Ask for the pid that called listen(): SO_PEERCRED, struct ucred of unix(7); 0 if it is hidden."""
+    try:
+        row = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    except OSError:
+        return 0
+    return int(struct.unpack("3i", row)[0])
+
+
+def _remove_stale(endpoint: Endpoint, found: os.stat_result) -> None:
+    path = str(endpoint.sockaddr)
+    if UnixPath(path, found.st_dev, found.st_ino).is_ours():
+        try:
+            os.unlink(path)
+        except OSError as error:
+            raise fault(error, f"{endpoint}: stale, but it belongs to uid {found.st_uid}") from None
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISLNK(mode):
+        return "a symbolic link"
+    if stat.S_ISDIR(mode):
+        return "a directory"
+    return "a regular file" if stat.S_ISREG(mode) else "a device or a pipe"

@@ -1,0 +1,1 @@
+"""The event loop, its timers and threads, and what guards it."""

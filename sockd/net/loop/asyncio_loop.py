@@ -1,0 +1,194 @@
+"""The event loop where coroutines are served: asyncio's own loop, running on sockd's selector.
+
+asyncio waits in `select()` of the selector that it is given.  Here that is a turn of
+sockd's loop: it flushes, waits, receives, frames and calls what sockd has to call, and
+returns to asyncio the keys that are asyncio's.  So there is one wait and one thread, a
+coroutine that is woken in a turn runs in it, and what it writes leaves in the next wait.
+Nothing here is needed by services without coroutines, and nothing is imported for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import selectors
+from typing import TYPE_CHECKING, Any
+
+from sockd.net.loop.loop import TURN_SECONDS, EventLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from _typeshed import FileDescriptorLike
+
+    from sockd.net.loop.defects import Defects
+
+    Ready = list[tuple[selectors.SelectorKey, int]]
+
+logger = logging.getLogger("sockd.loop")
+
+CLOSING_TURNS = 100
+"""In which tasks that are cancelled at the end may clean up, as long as they wait for nothing."""
+
+
+class _Shared(selectors.BaseSelector):
+    """Lets asyncio register with sockd's selector, and wait by a turn of sockd's loop."""
+
+    def __init__(self, selector: selectors.BaseSelector, turn: Callable[[float | None], Ready]) -> None:
+        self._selector = selector
+        self._turn = turn
+
+    def register(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
+        """Watch a descriptor."""
+        return self._selector.register(fileobj, events, data)
+
+    def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
+        """Watch it no more."""
+        return self._selector.unregister(fileobj)
+
+    def modify(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
+        """Change what is waited for."""
+        return self._selector.modify(fileobj, events, data)
+
+    def select(self, timeout: float | None = None) -> Ready:
+        """Run a turn of sockd's loop; return what is asyncio's."""
+        return self._turn(timeout)
+
+    def close(self) -> None:
+        """Nothing: the selector belongs to who made it."""
+
+    def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
+        """Return the keys by file object or descriptor."""
+        return self._selector.get_map()
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """asyncio's, but for signals, which wake the daemon's loop."""
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: object) -> None:
+        """Refuse: asyncio would take the wake-up of all signals away from the daemon.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError("signals belong to the daemon; what is to be done at its end is for Service.shutdown")
+
+
+class AsyncioLoop(EventLoop):
+    """An EventLoop whose turns are asyncio's waits.
+
+    Args:
+        selector: of sockd.net.connection.selector; asyncio's descriptors are watched beside sockd's own.
+        clock: seconds, never going back.
+        defects: as for EventLoop.
+
+    Attributes:
+        asyncio: the loop of coroutines.
+    """
+
+    serves_coroutines = True
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        clock: Callable[[], float],
+        defects: Defects | None = None,
+    ) -> None:
+        super().__init__(selector, clock, defects)
+        self._most: float | None = None
+        self._is_single = False
+        self._is_busy = False
+        self._is_working = False
+        self._until = 0.0
+        self.asyncio = _Loop(_Shared(selector, self._turn))
+        self.asyncio.set_exception_handler(_log)
+
+    def close(self) -> None:
+        """Cancel what still runs, let it clean up as long as that needs no waiting, and close both loops."""
+        for _ in range(CLOSING_TURNS):
+            tasks = asyncio.all_tasks(self.asyncio)
+            if not tasks:
+                break
+            for task in tasks:
+                if not task.cancelling():
+                    task.cancel()
+            self.run_once(0)
+        self.asyncio.close()
+        super().close()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is to be called without a wait."""
+        return self._is_busy or super().is_busy
+
+    def run(self) -> None:
+        """Run until stop()."""
+        self._running = True
+        self._run()
+
+    def run_once(self, timeout: float | None) -> None:
+        """Run one turn, waiting at most `timeout` seconds (None: until something happens)."""
+        self._most, self._is_single = timeout, True
+        try:
+            self._run()
+        finally:
+            self._most, self._is_single = None, False
+
+    def run_until_complete(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run until a coroutine has ended; what it raises is raised."""
+        self._running = True
+        try:
+            self.asyncio.run_until_complete(coroutine)
+        finally:
+            self._rest()
+
+    def is_over(self) -> bool:
+        """Tell whether coroutines have had their time of this turn: who has something left waits for the next."""
+        return self.clock() >= self._until
+
+    def _run(self) -> None:
+        try:
+            while not self._run_until_stopped():
+                if self._is_single or not self._running:
+                    return
+        finally:
+            self._rest()
+
+    def _run_until_stopped(self) -> bool:
+        """Run asyncio's loop; False where a handler's own task has ended it by what asyncio does not catch."""
+        try:
+            self.asyncio.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:
+            logger.error("handler failed", exc_info=error)
+            return False
+        return True
+
+    def _rest(self) -> None:
+        if self._is_working:
+            self._is_working = False
+            self._turn_over()
+
+    def _turn(self, timeout: float | None) -> Ready:
+        """Wait and call what is sockd's; asyncio calls the rest, up to the next wait."""
+        self._rest()
+        self._is_busy = timeout is not None and timeout <= 0
+        if self._most is not None and (timeout is None or timeout > self._most):
+            timeout = self._most
+        ready = self._wait(timeout)
+        self._is_working = True
+        others: Ready = [one for one in ready if type(one[0].data) is tuple]  # (reader, writer), asyncio's own
+        if others:
+            ready = [one for one in ready if type(one[0].data) is not tuple]
+        self._run_ready(ready)
+        self._run_due()
+        if self._is_single or not self._running:
+            self.asyncio.stop()
+        self._until = self.clock() + TURN_SECONDS / 2  # the other half goes to those who have something left by then
+        return others
+
+
+def _log(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Write what asyncio tells of tasks and callbacks of handlers that nobody waits for."""
+    error = context.get("exception")
+    event = {"error": context.get("message", "")} | ({"task": repr(context["task"])} if "task" in context else {})
+    logger.error("asyncio", exc_info=error, extra={"event": event})

@@ -1,0 +1,198 @@
+"""Threads for what blocks, so that the loop does not: look-ups of names, hashes of passwords.
+
+Each answer comes in the loop, and at its deadline at the latest; one that comes later is dropped, and its
+thread goes on with the next question.  A function that hangs holds up one thread, and when all are held
+up, questions are answered by their deadlines.
+
+Threads and waiting places are shared by those who ask (sockd.net.loop.shares): a source that asks for very much, or for
+what never comes, has half of them at most, and the questions of the others are next in rotation.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from sockd.net.loop.shares import Shares
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from sockd.net.loop.loop import EventLoop, Timer
+
+    Work = Callable[[], None]
+
+T = TypeVar("T")
+
+
+class NoAnswer(Exception):
+    """There was no answer in time."""
+
+
+class Overloaded(NoAnswer):
+    """Too many questions wait already, so that this one was not asked: it says nothing of the answer."""
+
+
+class Task(Generic[T]):
+    """One question on its way; cancel() takes it back."""
+
+    def __init__(self, done: Callable[[T | BaseException], None]) -> None:
+        self._done: Callable[[T | BaseException], None] | None = done
+        self.timer: Timer | None = None
+        self.when_closed: Callable[[], None] | None = None
+        """Gives back the place where it waits, if it does."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody waits for the answer still."""
+        return self._done is not None
+
+    def cancel(self) -> None:
+        """Take it back: nobody is told."""
+        self._done = None
+        if self.timer is not None:
+            self.timer.cancel()
+        when_closed, self.when_closed = self.when_closed, None
+        if when_closed is not None:
+            when_closed()
+
+    def answer(self, value: T | BaseException) -> None:
+        """Tell the answer, the first one only (in the loop)."""
+        done = self._done
+        self.cancel()
+        if done is not None:
+            done(value)
+
+
+class BlockingCalls:
+    """A few threads of one kind, started when they are first needed.
+
+    Args:
+        loop: told of answers; its clock measures.
+        name: of the threads.
+        most: threads.
+        waiting: questions that may wait for a thread; more are answered by Overloaded at once.
+    """
+
+    def __init__(self, loop: EventLoop, name: str, *, most: int, waiting: int) -> None:
+        self._loop = loop
+        self._name = name
+        self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._threads = 0
+        self._running = Shares(most)
+        self._places = Shares(waiting)
+        self._waiting: dict[Hashable, deque[tuple[Task[object], Work]]] = {}  # whose turn is first
+        self._resting: dict[Hashable, Timer] = {}
+
+    def ask(
+        self,
+        function: Callable[[], T],
+        done: Callable[[T | BaseException], None],
+        deadline: float,
+        source: Hashable = None,
+    ) -> Task[T]:
+        """Call a function in a thread.
+
+        Args:
+            function: blocks.
+            done: is called once in the loop, never before this method has returned, with what the function returned
+                or raised, or with NoAnswer.
+            deadline: seconds from now.
+            source: for whom; who has more than a share of threads or places waits for his own.
+        """
+        question: Task[T] = Task(done)
+        if not self._places.may(source):
+            full = Overloaded(f"{self._places.has(source)} of this source wait already, {len(self._places)} in all")
+            self._loop.call_soon(lambda: question.answer(full))
+            return question
+        late = NoAnswer(f"no answer within {deadline:g} s")
+        question.timer = self._loop.call_later(deadline, lambda: question.answer(late))
+
+        def work() -> None:
+            try:
+                value: T | BaseException = function()
+            except BaseException as error:  # whatever it is, it is the asker's to hear
+                value = error
+            self._loop.call_soon_threadsafe(lambda: self._answered(question, value, source))
+
+        self._places.take(source)
+        question.when_closed = lambda: self._places.give_back(source)
+        self._waiting.setdefault(source, deque()).append((question, work))  # type: ignore[arg-type]  # whatever is asked
+        self._go_on()
+        return question
+
+    def rest(self, source: Hashable, seconds: float) -> None:
+        """Begin no question of a source for so long."""
+        if source in self._resting:
+            self._resting[source].cancel()
+        self._resting[source] = self._loop.call_later(seconds, lambda: self._rested(source))
+
+    def _rested(self, source: Hashable) -> None:
+        del self._resting[source]
+        self._go_on()
+
+    # ---- who is next
+
+    def _go_on(self) -> None:
+        """Begin what may begin, one of each source in turn."""
+        while (source := self._next()) is not None:
+            self._begin(*source)
+
+    def _next(self) -> tuple[Hashable] | None:
+        for source, waiting in list(self._waiting.items()):
+            while waiting and not waiting[0][0].is_open:
+                waiting.popleft()
+            if not waiting:
+                del self._waiting[source]
+            elif source not in self._resting and self._running.may(source):
+                return (source,)  # None is a source as well
+        return None
+
+    def _begin(self, source: Hashable) -> None:
+        waiting = self._waiting.pop(source)
+        question, work = waiting.popleft()
+        if waiting:
+            self._waiting[source] = waiting  # behind the others
+        given_back, question.when_closed = question.when_closed, None
+        if given_back is not None:
+            given_back()
+        if len(self._running) >= self._threads:
+            self._start()
+        if not self._threads:
+            self._loop.call_soon(lambda: question.answer(Overloaded("no thread can be started")))
+            return
+        self._running.take(source)
+        self._work.put(work)
+
+    def _answered(self, question: Task[T], value: T | BaseException, source: Hashable) -> None:
+        self._running.give_back(source)
+        question.answer(value)
+        self._go_on()
+
+    # ---- threads
+
+    def _start(self) -> None:
+        name = f"{self._name}-{self._threads + 1}"
+        try:
+            threading.Thread(target=self._run, name=name, daemon=True).start()
+        except (RuntimeError, MemoryError):  # EAGAIN of pthread_create(3); those that are there do it
+            return
+        self._threads += 1
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
+    def close(self) -> None:
+        """Let the threads end when what they do does."""
+        for _ in range(self._threads):
+            self._work.put(None)
+        self._threads = 0  # a question that comes nevertheless gets a thread of its own
+        for timer in self._resting.values():
+            timer.cancel()
+        self._resting.clear()
+
+
+__all__ = ["BlockingCalls", "NoAnswer", "Overloaded", "Task"]

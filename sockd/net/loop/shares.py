@@ -1,0 +1,85 @@
+"""A share for each source of what all have together: threads, waiting places, handshakes.
+
+Pure bookkeeping.  A source may have as many as are free for the others, so that one alone has half of all, the next
+one half of what is left, and there is always something for whoever comes from elsewhere (the dynamic threshold of
+Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998, with alpha = 1).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from sockd.net.address.sockaddr import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from sockd.net.address.sockaddr import IPAddress
+
+SITE_BITS = 64
+"""Of IPv6: RFC 6177."""
+
+
+def source_of(host: str) -> Hashable:
+    """Return what all addresses of one source share: an IPv4 address, a /64 of IPv6, or this host's Unix sockets.
+
+    Args:
+        host: an address in numbers; empty for a Unix socket.
+    """
+    return site_of(plain(host) if host else None)
+
+
+def site_of(address: IPAddress | None) -> Hashable:
+    """Return the same of an address that is read already; None for a Unix socket."""
+    if address is None:
+        return None
+    return address if address.version == 4 else int(address) >> SITE_BITS
+
+
+class Shares:
+    """Who has how many of a number of places.
+
+    Args:
+        most: places.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken: Counter[Hashable] = Counter()
+        self._sum = 0
+
+    def __len__(self) -> int:
+        return self._sum
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing is left for anybody."""
+        return self._sum >= self._most
+
+    def has(self, source: Hashable) -> int:
+        """Return how many places a source has."""
+        return self._taken[source]
+
+    def may(self, source: Hashable) -> bool:
+        """Tell whether a source may have one more."""
+        return self._taken[source] < self._most - self._sum
+
+    def take(self, source: Hashable) -> None:
+        """Take a place."""
+        self._taken[source] += 1
+        self._sum += 1
+
+    def give_back(self, source: Hashable) -> None:
+        """Give a place back."""
+        self._sum -= 1
+        self._taken[source] -= 1
+        if not self._taken[source]:
+            del self._taken[source]
+
+    def largest(self) -> Hashable:
+        """Return the source that has most; there is one."""
+        return self._taken.most_common(1)[0][0]
+
+
+__all__ = ["Shares", "site_of", "source_of"]

@@ -1,0 +1,1 @@
+"""Pairs of connections whose bytes pass through."""

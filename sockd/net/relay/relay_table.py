@@ -1,0 +1,316 @@
+"""Pumps: the bytes of two connected sockets, each sent on to the other until both have ended.
+
+The C core moves them (csrc/relay.c): large ones inside the kernel, and all pairs that are ready in one
+call a turn.  What one side does not take holds the other up; an end of file is passed on as one, behind the
+last byte, and a reset as a reset.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import os
+import struct
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sockd._sockbuf import ffi, lib
+from sockd.wire.close_reason import CloseReason
+
+if TYPE_CHECKING:
+    import socket
+
+    from sockd.net.connection.sources import Sources
+    from sockd.net.loop.loop import EventLoop, Timer
+
+PAIRS = 1 << 17
+"""At once; more than any table of descriptors holds in practice, and memory is touched as they come."""
+END = struct.Struct("=iiiiqq")
+REQUEST = struct.Struct("=iiiiq28s28s")
+RETURNED = struct.Struct("=9i4xq28s68s")
+
+_ENDS, _REQUESTS, _RETURNED, _DUE = 1, 2, 3, 4  # of sb_relay_counts
+_ALLOWED_AT = 8  # in sb_relay_request
+
+
+class RelayObserver(Protocol):
+    """Is told when its pair has ended."""
+
+    def ended(self, reason: CloseReason, error: int, side: int, moved: tuple[int, int]) -> None:
+        """The sockets are closed.
+
+        Args:
+            error, side: errno of a reset or unreachable side, and which of the two it was; 0 for none.
+            moved: bytes of each way.
+        """
+
+
+class HandshakeStage(enum.IntEnum):
+    """How far the relay has come with a client (enum sb_returned)."""
+
+    NEW = 0
+    GREETED = 1
+    CONNECTING = 2
+
+
+@dataclass(frozen=True)
+class FallbackClient:
+    """A client that the relay does not go on with.
+
+    Attributes:
+        fd: its socket.
+        stage: its greeting is not answered, its request is not, or its target could not be reached.
+        error: errno of the failure to read or to reach; 0 for CONNECTING: the client has gone.
+        began: when it was accepted, seconds of the loop's clock.
+        peer: packed; empty where it has no address.
+        data: what was read of it and not answered.
+        counted: whether it counts in the door's sources still.
+    """
+
+    fd: int
+    stage: HandshakeStage
+    error: int
+    began: float
+    peer: bytes
+    data: bytes
+    counted: bool = False
+
+
+class SocksFastPath(Protocol):
+    """Says which clients may go where, and goes on with those that the relay returns."""
+
+    def judge(self, number: int, peer: bytes, target: bytes, began_ms: int) -> RelayObserver | None:
+        """Return who is told of the pair; None when the client may not be connected to its target.
+
+        Args:
+            peer, target: packed; peer is 28 zeros where the client has no address.
+        """
+
+    def take(self, returned: FallbackClient, told: RelayObserver | None) -> None:
+        """Go on with a client; `told` is what judge() had returned for it."""
+
+
+class RelayTable:
+    """The relay of one loop.
+
+    Raises:
+        OSError: ENOSYS, where there is no epoll; EMFILE, ENOMEM.
+    """
+
+    def __init__(self, loop: EventLoop) -> None:
+        self._loop = loop
+        self._relay = lib.sb_relay_new(PAIRS)
+        if self._relay == ffi.NULL:
+            raise OSError(ffi.errno, os.strerror(ffi.errno))
+        self._counts = memoryview(
+            ffi.buffer(lib.sb_relay_counts_of(self._relay), ffi.sizeof("sb_relay_counts"))  # where they stay
+        ).cast("q")
+        self._ends = memoryview(ffi.buffer(lib.sb_relay_ends(self._relay), PAIRS * END.size))
+        self._requests = memoryview(ffi.buffer(lib.sb_relay_requests(self._relay), PAIRS * REQUEST.size)).cast("B")
+        self._returned = memoryview(ffi.buffer(lib.sb_relay_returned_ones(self._relay), PAIRS * RETURNED.size))
+        self._stopped = ffi.new("int *")
+        self._keepers: dict[int, SocksFastPath] = {}
+        self._groups = itertools.count()
+        self._about = ffi.new("sb_relay_pair *")
+        self._pumps: dict[int, RelayObserver] = {}
+        self._timer: Timer | None = None
+        self._due = -1
+        self._fd = int(lib.sb_relay_fileno(self._relay))
+        loop.add_reader(self._fd, self._run)
+
+    def add(
+        self,
+        pump: RelayObserver,
+        sockets: tuple[socket.socket, socket.socket],
+        leftovers: tuple[bytes, bytes],
+        timeouts: tuple[float, float],
+    ) -> int:
+        """Take two sockets over, and tell the pump when they have ended.
+
+        Args:
+            timeouts: seconds, while both sides are open, and once one has ended; 0 for none.
+
+        Returns:
+            The pair's number, or a negative one when they cannot be had: then they are the caller's still.
+        """
+        first, second = leftovers
+        about = self._about
+        about.one, about.other = sockets[0].fileno(), sockets[1].fileno()
+        about.first, about.first_size = ffi.from_buffer("char[]", first) if first else ffi.NULL, len(first)
+        about.second, about.second_size = ffi.from_buffer("char[]", second) if second else ffi.NULL, len(second)
+        about.idle_ms, about.half_ms = _milliseconds(timeouts[0]), _milliseconds(timeouts[1])
+        number = int(lib.sb_relay_add(self._relay, about))
+        if number >= 0:
+            for sock in sockets:
+                sock.detach()
+            self._pumps[number] = pump
+            self._arm()
+        return number
+
+    def moved(self, number: int) -> tuple[int, int]:
+        """Return the bytes of a pair so far, each way."""
+        return int(lib.sb_relay_moved(self._relay, number, 0)), int(lib.sb_relay_moved(self._relay, number, 1))
+
+    def abort(self, number: int, reason: CloseReason) -> None:
+        """End a pair at once, with a reset."""
+        lib.sb_relay_abort(self._relay, number, reason)
+        self._tell()
+
+    def lost(self, number: int, side: int, error: int) -> None:
+        """Have the end of file of a side be a reset."""
+        lib.sb_relay_lost(self._relay, number, side, error)
+
+    # ---- pairs that begin with a client of a SOCKS server
+
+    def door(
+        self, negotiation: float, connect: float, idle: float, half: float, sources: Sources | None = None
+    ) -> AcceptorHandle:
+        """Return what clients of one listener are let in with; all in seconds.
+
+        Args:
+            sources: where they count until their end, which has to live as long as they.
+        """
+        about = ffi.new("sb_relay_door *")
+        about.group = next(self._groups)
+        about.negotiation_ms, about.connect_ms = _milliseconds(negotiation), _milliseconds(connect)
+        about.idle_ms, about.half_ms = _milliseconds(idle), _milliseconds(half)
+        if sources is not None:
+            about.sources = sources.handle
+        return AcceptorHandle(int(about.group), about)
+
+    def accept(self, listener: int, door: AcceptorHandle, keeper: SocksFastPath, most: int) -> tuple[int, int]:
+        """Accept clients.
+
+        Returns:
+            As ConnectionSet.accept.
+        """
+        accepted = int(lib.sb_relay_accept(self._relay, listener, door.about, most, self._stopped))
+        if accepted:
+            self._keepers[door.group] = keeper
+        if self._counts[_DUE] != self._due:
+            self._arm()
+        stopped = int(self._stopped[0])
+        return accepted, -1 if stopped == lib.SB_ERR_FULL else stopped
+
+    def take_back(self, door: AcceptorHandle) -> None:
+        """Have every client of a door returned whose request has not come."""
+        lib.sb_relay_take_back(self._relay, door.group)
+        self._tell_returned()
+
+    def forget(self, door: AcceptorHandle) -> None:
+        """Let go of the keeper of a door that has no clients."""
+        self._keepers.pop(door.group, None)
+
+    def _ask(self) -> None:
+        """Have the requests of this turn judged, and carried out."""
+        size = self._counts[_REQUESTS] * REQUEST.size
+        at = _ALLOWED_AT
+        for number, group, _, _, began_ms, peer, target in REQUEST.iter_unpack(self._requests[:size].tobytes()):
+            told = self._judged(group, number, peer, target, began_ms)
+            if told is not None:
+                self._requests[at] = 1
+                self._pumps[number] = told
+            at += REQUEST.size
+        lib.sb_relay_answer(self._relay)
+
+    def _judged(self, group: int, number: int, peer: bytes, target: bytes, began_ms: int) -> RelayObserver | None:
+        try:
+            return self._keepers[group].judge(number, peer, target, began_ms)
+        except BaseException as error:
+            self._loop.defects.report(error)
+            return None  # a session judges it again, by itself
+
+    def _tell_returned(self) -> None:
+        size = self._counts[_RETURNED] * RETURNED.size
+        found = [
+            (
+                self._keepers[group],
+                FallbackClient(
+                    fd, HandshakeStage(state), error, began_ms / 1000, peer[:peer_size], data[:data_size], bool(counted)
+                ),
+                self._pumps.pop(number, None),
+            )
+            for number, group, fd, state, error, peer_size, data_size, _, counted, began_ms, peer, data in (
+                RETURNED.iter_unpack(self._returned[:size].tobytes())
+            )
+        ]
+        for keeper, returned, told in found:
+            try:
+                keeper.take(returned, told)
+            except BaseException as error:
+                self._loop.defects.report(error)
+
+    # ---- a turn
+
+    def _run(self) -> None:
+        lib.sb_relay_run(self._relay)
+        if self._counts[_REQUESTS]:
+            self._ask()
+        ended = self._ended() if self._counts[_ENDS] else ()
+        if self._counts[_RETURNED]:
+            self._tell_returned()
+        for pump, about in ended:
+            self._tell_end(pump, about)
+        if self._counts[_DUE] != self._due:
+            self._arm()
+
+    def _tell_end(self, pump: RelayObserver, about: list[int]) -> None:
+        reason, code, side, *moved = about
+        try:
+            pump.ended(CloseReason(reason), code, side, (moved[0], moved[1]))
+        except BaseException as error:
+            self._loop.defects.report(error)
+
+    def _ended(self) -> list[tuple[RelayObserver, list[int]]]:
+        """Take those that have ended; whoever is told may begin a pair of the same number."""
+        size = self._counts[_ENDS] * END.size
+        return [(self._pumps.pop(number), about) for number, *about in END.iter_unpack(self._ends[:size].tobytes())]
+
+    def _tell(self) -> None:
+        for pump, about in self._ended():
+            self._tell_end(pump, about)
+
+    def _arm(self) -> None:
+        """Run at the deadline that comes first."""
+        due = self._counts[_DUE]
+        if due == self._due:
+            return
+        self._due = due
+        if self._timer is not None:
+            self._timer.cancel()
+        if due >= 0:
+            self._timer = self._loop.call_later(max(0.0, due / 1000 - time.monotonic()), self._is_due)
+
+    def _is_due(self) -> None:
+        self._due = -1
+        self._run()
+        self._arm()
+
+    def close(self) -> None:
+        """End every pair at once; nobody is told."""
+        if self._relay == ffi.NULL:
+            return
+        self._loop.remove_reader(self._fd)
+        self._counts.release()
+        self._ends.release()
+        self._requests.release()
+        self._returned.release()
+        lib.sb_relay_free(self._relay)
+        self._relay = ffi.NULL
+        self._pumps.clear()
+
+
+@dataclass(frozen=True)
+class AcceptorHandle:
+    """The clients of one listener, as sb_relay_accept wants to know them."""
+
+    group: int
+    about: Any
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000)) if seconds > 0 else 0
+
+
+__all__ = ["AcceptorHandle", "FallbackClient", "HandshakeStage", "RelayObserver", "RelayTable", "SocksFastPath"]

@@ -1,0 +1,71 @@
+"""What the connections that have no row of the set have done: counted here as the set counts its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from sockd.net.connection.info import REASONS, Totals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sockd.wire.close_reason import CloseReason
+
+
+class ByteCounter(Protocol):
+    """A connection that knows what it has moved."""
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Bytes received from the client, and sent to it."""
+
+
+T = TypeVar("T", bound=ByteCounter)
+
+
+class ConnectionCounts(Generic[T]):
+    """The connections of one service that are open, and the sum of those that have ended."""
+
+    def __init__(self) -> None:
+        self._open: set[T] = set()
+        self._accepted = self._received = self._sent = 0
+        self._reasons = [0] * REASONS
+
+    def __len__(self) -> int:
+        """Return how many are open."""
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[T]:
+        """Yield those that are open; they may end meanwhile."""
+        yield from tuple(self._open)
+
+    def add(self, connection: T) -> None:
+        """Count one that has come."""
+        self._open.add(connection)
+
+    def drop(self, connection: T) -> None:
+        """Forget one that another goes on for."""
+        self._open.discard(connection)
+
+    def end(self, connection: T, reason: CloseReason) -> None:
+        """Count one that has ended."""
+        self._open.discard(connection)
+        received, sent = connection.moved
+        self._accepted += 1
+        self._received += received
+        self._sent += sent
+        self._reasons[reason] += 1
+
+    def totals(self) -> Totals:
+        """Return what all of them have done, those included that are open."""
+        moved = [connection.moved for connection in self._open]
+        return Totals(
+            accepted=self._accepted + len(moved),
+            open=len(moved),
+            received=self._received + sum(one for one, _ in moved),
+            sent=self._sent + sum(other for _, other in moved),
+            reasons=tuple(self._reasons),
+        )
+
+
+__all__ = ["ByteCounter", "ConnectionCounts"]

@@ -1,0 +1,1 @@
+"""TLS: contexts, handshakes, and what carries bytes in and out."""

@@ -1,0 +1,212 @@
+"""Certificates and keys, read and checked: what a listener's handshakes are made with.
+
+They are read while a configuration is, at a start with the rights of whoever starts the daemon, so that a key
+may be root's alone; at a reload with the daemon's own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+import time
+from typing import TYPE_CHECKING
+
+from sockd.errors import ConfigurationError
+from sockd.files.trusted import open_file
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from sockd.settings.tls import TlsSettings
+
+logger = logging.getLogger("sockd.tls")
+
+VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+HANDSHAKE_TURNS = 4
+WARNED_SECONDS = 14 * 86_400
+"""A certificate that ends so soon is worth a line; authorities renew a month before."""
+MOST_NAMES = 1000
+"""Of a client's certificate; those of hosts have some tens, and OpenSSL lets more than 10,000 through."""
+TOLD_NAMES, TOLD_CHARACTERS = 5, 100
+"""Of a certificate that is refused, in the log."""
+
+_LOWER = str.maketrans({chr(code): chr(code + 32) for code in range(ord("A"), ord("Z") + 1)})
+"""Of ASCII alone (RFC 4343): str.lower() has letters of other scripts become a, k and s."""
+
+
+class CertificateError(Exception):
+    """A client's certificate is not one that it is let in with."""
+
+
+class TlsContext:
+    """What the handshakes of a listener are made with.
+
+    Args:
+        settings: checked.
+        place: of the settings, for messages.
+
+    Raises:
+        ConfigurationError: a file cannot be read, has no certificate or key, or these do not fit together.
+    """
+
+    def __init__(self, settings: TlsSettings, place: str) -> None:
+        self.settings = settings
+        self._place = place
+        self._others: dict[str, ssl.SSLContext] = {}
+        self._main = self._context("certificate", settings.certificate, settings.key)
+        for index, text in enumerate(settings.others):
+            name, _, path = text.partition("=")
+            self._others[lower(name)] = self._context(f"others[{index}]", path, None)
+        if self._others:
+            self._main.sni_callback = self._choose
+        self._wanted = {lower(name) for name in settings.client_names}
+
+    def _context(self, key: str, certificate: str, private: str | None) -> ssl.SSLContext:
+        settings = self.settings
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = VERSIONS[settings.minimum]
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+        # A client of TLS 1.3 that only sends never reads its tickets, and what lies unread when it closes makes its
+        # kernel send RST, which destroys what it had sent (RFC 2525, 2.17): tcp_close() of Linux.
+        context.num_tickets = settings.session_tickets
+        if not settings.session_tickets:
+            context.options |= ssl.OP_NO_TICKET
+        for path, name in ((certificate, key), (private, "key"), (settings.client_ca, "client_ca")):
+            if path is not None:
+                self._check_readable(path, name)
+        try:
+            context.load_cert_chain(certificate, private, self._ask)
+        except ssl.SSLError as error:
+            raise ConfigurationError(f"{self._place}.{key}: {certificate}: {_why(error, private)}") from None
+        self._check_time(key, certificate, context)
+        if settings.client_ca is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            try:
+                context.load_verify_locations(settings.client_ca)
+            except ssl.SSLError:
+                text = "has no certificate of an authority (PEM, -----BEGIN CERTIFICATE-----)"
+                raise ConfigurationError(f"{self._place}.client_ca: {settings.client_ca}: {text}") from None
+        if settings.alpn:
+            context.set_alpn_protocols(list(settings.alpn))
+        return context
+
+    def _ask(self) -> str:
+        """Have nobody asked for a password: OpenSSL would ask the terminal, and wait."""
+        raise ConfigurationError(f"{self._place}.key: it is encrypted, and nobody is there to be asked for a password")
+
+    def _check_readable(self, path: str, name: str) -> None:
+        try:
+            os.close(open_file(path, f"{self._place}.{name}: {path}"))
+        except OSError as error:
+            user = f"; it is read as uid {os.geteuid()}" if isinstance(error, PermissionError) else ""
+            words = f"{path}: {os.strerror(error.errno or 0)}{user}"
+            raise ConfigurationError(f"{self._place}.{name}: {words}") from None
+
+    def _check_time(self, key: str, path: str, context: ssl.SSLContext) -> None:
+        """Warn of a certificate that is over, or soon will be: to refuse it would end a service that still works."""
+        try:
+            until = _valid_until(path, context)
+        except (UnicodeDecodeError, ssl.SSLError):
+            return  # there is something in it that Python does not read; clients may
+        left = ssl.cert_time_to_seconds(until) - time.time() if until else 0
+        if left < WARNED_SECONDS:
+            event = {"file": path, "key": f"{self._place}.{key}"} | ({"until": until} if until else {})
+            logger.warning("certificate ends soon" if until else "certificate has ended", extra={"event": event})
+
+    def _choose(self, sslobj: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:
+        """Take the certificate of the name that the client asks for; the main one where there is none."""
+        if name is not None and (other := self._others.get(best_match(lower(name), self._others))):
+            sslobj.context = other
+        return None
+
+    def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+        """Begin a handshake."""
+        return self._main.wrap_bio(incoming, outgoing, server_side=True)
+
+    def check(self, tls: ssl.SSLObject) -> None:
+        """Judge the certificate of a client, once its handshake is done.
+
+        Raises:
+            CertificateError: it cannot be read, has too many names, or none of client_names.
+        """
+        if self.settings.client_ca is None:
+            return  # none was asked for
+        names = names_of(_certificate(tls))
+        if len(names) > MOST_NAMES:
+            raise CertificateError(f"its certificate has {len(names)} names, more than {MOST_NAMES}")
+        if self._wanted and not any(best_match(name, self._wanted) for name in names):
+            raise CertificateError(f"no name of its certificate is in tls.client_names: {_told(names)}")
+
+
+def _certificate(tls: ssl.SSLObject) -> dict[str, object]:
+    try:
+        return tls.getpeercert() or {}  # type: ignore[return-value]  # the stub is narrower
+    except UnicodeDecodeError:  # of a name, or of an address where an authority publishes something
+        raise CertificateError("its certificate cannot be read: there are bytes in it that are not UTF-8") from None
+    except (ssl.SSLError, ValueError) as error:
+        raise CertificateError(f"its certificate cannot be read: {error}") from None
+
+
+def _told(names: list[str]) -> str:
+    some = ", ".join(name[:TOLD_CHARACTERS] for name in names[:TOLD_NAMES])
+    return f"{some}, and {len(names) - TOLD_NAMES} more" if len(names) > TOLD_NAMES else some or "it has none"
+
+
+def _why(error: ssl.SSLError, private: str | None) -> str:
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return f"the key in {private or 'it'} is that of another certificate"
+    if private is None:
+        return 'has no certificate and key (PEM); write key = "/path" where the key has a file of its own'
+    return f"it and {private} are no certificate and key (PEM): {error.reason or error}"
+
+
+def _valid_until(path: str, context: ssl.SSLContext) -> str:
+    """Return the last day of a certificate, as a client is told it; "" for one that is not valid now."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the certificate is its own root here
+    client.load_verify_locations(path)
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = client.wrap_bio(to_client, to_server), context.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(HANDSHAKE_TURNS):
+        for end in ends:
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLError:
+                return ""
+    return str((ends[0].getpeercert() or {}).get("notAfter", ""))
+
+
+def lower(name: str) -> str:
+    """Return a name with the letters of ASCII in lower case."""
+    return name.translate(_LOWER)
+
+
+def names_of(certificate: dict[str, object]) -> list[str]:
+    """Return the names of a certificate: DNS names and addresses, then the subject's common name; in lower case.
+
+    What is not text that can be printed is none: a common name may be bytes, and any name have NUL in it.
+    """
+    found: list[object] = []
+    alternative = certificate.get("subjectAltName", ())
+    assert isinstance(alternative, tuple)
+    found += [value for kind, value in alternative if kind in ("DNS", "IP Address")]
+    subject = certificate.get("subject", ())
+    assert isinstance(subject, tuple)
+    found += [value for part in subject for key, value in part if key == "commonName"]
+    return [lower(name) for name in found if isinstance(name, str) and name.isprintable()]
+
+
+def best_match(name: str, patterns: Container[str]) -> str:
+    """Return the pattern that a name is matched by, itself before *.domain; "" for none."""
+    if name in patterns:
+        return name
+    label, _, domain = name.partition(".")
+    wild = f"*.{domain}"
+    return wild if label and domain and wild in patterns else ""
+
+
+__all__ = ["CertificateError", "TlsContext", "best_match", "lower", "names_of"]

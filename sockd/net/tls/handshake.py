@@ -1,0 +1,216 @@
+"""TLS: the handshakes of a listener.
+
+A handshake waits beside the listener, with a deadline of its own, and holds up nobody.  Once it is done, a socket
+pair is made: one end goes to the service as any accepted socket does, so that a function, a program or a relay
+behind TLS is served by the same code as without; between the other end and the connection bytes are encrypted
+and decrypted through memory (sockd.net.tls.tunnel).  So no service sees a byte that came before the handshake was
+done, or that was not protected by it.
+
+What a peer can bring a handshake to is one line of the log and the end of its connection: nothing of it is raised.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sockd.net.loop.deadline import Deadline
+from sockd.net.loop.shares import Shares, source_of
+from sockd.net.tls.context import CertificateError
+from sockd.net.tls.socket_pair import pair
+from sockd.net.tls.tunnel import TlsTunnel
+from sockd.net.tls.wire import FAILURES, TlsWire, words
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Hashable
+
+    from sockd.net.address.sockaddr import SocketAddress
+    from sockd.net.loop.loop import EventLoop
+    from sockd.net.tls.context import TlsContext
+    from sockd.net.tls.socket_pair import SocketPair, TlsSocket
+
+    WhenDone = Callable[[TlsSocket | None], None]
+
+logger = logging.getLogger("sockd.tls")
+
+GRACE_SECONDS = 1.0
+"""For a peer of which something has come so short a time before its deadline, or since: where we stood still it may be
+answering what we have only just read and answered.  Once for each handshake."""
+DEFECT = "a defect, which the log tells of"
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+
+@dataclass
+class _Waiting:
+    wire: TlsWire
+    peer: SocketAddress
+    done: WhenDone
+    ends: SocketPair | None
+    until: float
+    deadline: Deadline
+    heard: float
+    """When something last came of it."""
+    has_grace: bool = False
+    is_silent: bool = True
+
+
+class Handshakes:
+    """The handshakes of one listener that are under way.
+
+    Args:
+        context: certificates and rules.
+        address: the listener's, for the log.
+        loop: in which all happens.
+    """
+
+    def __init__(self, context: TlsContext, address: str, loop: EventLoop) -> None:
+        self._context = context
+        self._address = address
+        self._loop = loop
+        self._waiting: dict[int, _Waiting] = {}
+        self._shares = Shares(context.settings.max_handshakes)
+        self._of_source: dict[Hashable, dict[int, None]] = {}  # the oldest first
+        loop.keepers.add(self)
+
+    def __len__(self) -> int:
+        """Return how many are under way."""
+        return len(self._waiting)
+
+    def take(self, sock: socket.socket, peer: SocketAddress, done: WhenDone, ends: SocketPair | None = None) -> None:
+        """Own a connection until it is secured.
+
+        Args:
+            sock: connected, non-blocking.
+            done: is called once: with the service's end, or with None when no handshake came about; the
+                connection is closed then.
+            ends: of a service that is there already; unset: a pair is made once the handshake is done.
+        """
+        source = source_of(peer.host)
+        if not self._shares.may(source):
+            self._make_room(source)
+        try:
+            self._begin(sock, peer, done, ends)
+        except FAILURES as error:  # no memory for it
+            self._tell(logging.INFO, peer, words(error))
+            _close(sock, ends)
+            done(None)
+
+    def _make_room(self, source: Hashable) -> None:
+        """End a handshake of a source that has its share, else of the one that has most: the oldest silent one."""
+        whose = source if self._shares.has(source) else self._shares.largest()
+        fds = self._of_source[whose]
+        fd = next((fd for fd in fds if self._waiting[fd].is_silent), next(iter(fds)))
+        self._drop(fd, f"{len(self._waiting)} are under way, {len(fds)} of this source (tls.max_handshakes)")
+
+    def _begin(self, sock: socket.socket, peer: SocketAddress, done: WhenDone, ends: SocketPair | None) -> None:
+        wire = TlsWire(sock, self._context.wrap)
+        fd, seconds, now = wire.fd, self._context.settings.handshake_timeout, self._loop.clock()
+        self._watch(fd, READ)
+        deadline = self._deadline(fd, seconds)
+        self._waiting[fd] = _Waiting(wire, peer, done, ends, now + seconds, deadline, now - seconds)
+        source = source_of(peer.host)
+        self._shares.take(source)
+        self._of_source.setdefault(source, {})[fd] = None
+
+    def _watch(self, fd: int, events: int) -> None:
+        self._loop.watch_fd(fd, events, self._loop.guarded(partial(self._ready, fd), partial(self._drop, fd, DEFECT)))
+
+    def _deadline(self, fd: int, seconds: float) -> Deadline:
+        return Deadline(self._loop, seconds, partial(self._late, fd), partial(self._drop, fd, DEFECT))
+
+    def _ready(self, fd: int) -> None:
+        one = self._waiting[fd]
+        try:
+            is_done = self._shake(one)
+            if not is_done:
+                self._watch(fd, READ | (WRITE if one.wire.is_full else 0))
+        except FAILURES as error:
+            one.wire.send()  # the alert
+            self._drop(fd, words(error))
+            return
+        if is_done:
+            self._secured(fd)
+
+    def _shake(self, one: _Waiting) -> bool:
+        wire = one.wire
+        if not wire.is_full and wire.receive():
+            one.heard, one.is_silent = self._loop.clock(), False
+        is_done = wire.step()
+        if not is_done and (wire.has_ended or wire.error):
+            raise wire.error or ConnectionAbortedError("the connection ended within it")
+        return is_done
+
+    def _late(self, fd: int) -> None:
+        """Judge a handshake whose time is up, once what has come of it by now is read."""
+        one = self._waiting[fd]
+        self._ready(fd)
+        if self._waiting.get(fd) is not one:
+            return
+        if one.heard > one.until - GRACE_SECONDS and not one.has_grace:
+            one.has_grace = True
+            one.deadline = self._deadline(fd, GRACE_SECONDS)
+        else:
+            self._drop(fd, f"not done after {self._context.settings.handshake_timeout:g} s")
+
+    def _secured(self, fd: int) -> None:
+        one = self._leave(fd)
+        one.wire.acknowledge()
+        tls = one.wire.tls
+        try:
+            self._context.check(tls)
+            ends = one.ends or pair(one.wire.socket)
+        except (CertificateError, *FAILURES) as error:  # the latter: no descriptors, no memory
+            self._end(one, words(error))
+            return
+        ends.near.ssl_object = tls
+        TlsTunnel(one.wire, ends, self._loop).start()
+        event = {"address": self._address, "peer": str(one.peer), "version": tls.version()}
+        logger.debug("secured", extra={"event": event | {"cipher": (tls.cipher() or ("",))[0]}})
+        one.done(ends.near)
+
+    def _leave(self, fd: int) -> _Waiting:
+        one = self._waiting.pop(fd)
+        source = source_of(one.peer.host)
+        self._shares.give_back(source)
+        self._of_source[source].pop(fd)
+        if not self._of_source[source]:
+            del self._of_source[source]
+        one.deadline.cancel()
+        self._loop.watch_fd(fd, 0, lambda: None)
+        return one
+
+    def _drop(self, fd: int, why: str) -> None:
+        if fd in self._waiting:
+            self._end(self._leave(fd), why)
+
+    def _end(self, one: _Waiting, why: str) -> None:
+        self._tell(logging.INFO, one.peer, why)
+        _close(one.wire.socket, one.ends)
+        one.done(None)
+
+    def _tell(self, level: int, peer: SocketAddress, why: str) -> None:
+        event = {"address": self._address, "peer": str(peer), "why": why}
+        logger.log(level, "no TLS", extra={"event": event})
+
+    def close(self) -> None:
+        """Let no handshake go on."""
+        for fd in list(self._waiting):
+            self._drop(fd, "stopping")
+
+    def leave(self) -> None:
+        """Close the sockets alone, in a process that was forked."""
+        for one in self._waiting.values():
+            _close(one.wire.socket, one.ends)
+
+
+def _close(sock: socket.socket, ends: SocketPair | None) -> None:
+    sock.close()
+    if ends is not None:
+        ends.far.close()
+
+
+__all__ = ["Handshakes"]

@@ -1,0 +1,137 @@
+"""STARTTLS: a connection that began in plain text goes on encrypted, because its handler says so.
+
+What the handler has written by then leaves in plain text, and the connection is not read meanwhile.  Then its row
+of the set goes on by one end of a socket pair, and the handshake takes place at the other, as for a connection that
+is encrypted from its first byte (sockd.net.tls.handshake).
+
+What the peer has sent behind the frame that asked for TLS came before the handshake, when anybody could put it
+there: it is not handed out, neither before nor after, and the connection ends.
+Source: RFC 3207, 4.2 (the client waits for the answer); CVE-2011-0411 (what follows where the server serves the rest).
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+from sockd.net.tls.rows import UnreadError
+from sockd.net.tls.socket_pair import pair
+from sockd.wire.close_reason import CloseReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sockd.net.address.sockaddr import SocketAddress
+    from sockd.net.connection.connection import Connection
+    from sockd.net.connection.table import ConnectionTable
+    from sockd.net.loop.loop import EventLoop
+    from sockd.net.tls.handshake import Handshakes
+    from sockd.net.tls.socket_pair import SocketPair, TlsSocket
+
+logger = logging.getLogger("sockd.tls")
+
+LOOK_SECONDS = 0.005
+"""How often it is looked whether the peer has taken what was written before."""
+
+
+def handshakes_for(connection: Connection, connections: ConnectionTable) -> Handshakes:
+    """Return what the handshake of a connection is made by.
+
+    Raises:
+        RuntimeError: it can have none.
+    """
+    if connection.is_closing():
+        raise RuntimeError("start_tls(): the connection is closing")
+    if connections.tls.of(connection.id) is not None:
+        raise RuntimeError("start_tls(): the connection is encrypted already")
+    handshakes = connections.tls.offered(connection.id)
+    if handshakes is None:
+        raise RuntimeError("start_tls(): its [[listen]] has no tls = { certificate = ..., starttls = true }")
+    return handshakes
+
+
+class StartTlsUpgrade:
+    """The way of one connection from plain text to TLS.
+
+    Args:
+        connection: is not read.
+        handshakes: of its listener.
+        went_on: called once its row has another descriptor, or will have none because it is closing.
+        secured: called once the handshake is done.
+        unread: of the peer's input.
+
+    Attributes:
+        is_held: what is written has to wait.
+        is_paused: the handler wants nothing to be delivered, then either.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        connections: ConnectionTable,
+        loop: EventLoop,
+        handshakes: Handshakes,
+        went_on: Callable[[], None],
+        secured: Callable[[], object],
+        unread: bytes,
+    ) -> None:
+        self._connection = connection
+        self._set = connections
+        self._loop = loop
+        self._handshakes = handshakes
+        self._went_on = went_on
+        self._secured = secured
+        self._unread = unread
+        self.is_held = self.is_paused = False
+
+    def go_on(self) -> None:
+        """Begin the handshake as soon as all that was written before has left."""
+        self.is_held = True
+        connection = self._connection
+        if connection.is_closing():
+            self._went_on()
+            return
+        try:
+            self._swap()
+        except BlockingIOError:
+            self._loop.call_later(LOOK_SECONDS, self.go_on)
+        except (OSError, UnreadError) as error:
+            self._refuse(str(error))
+
+    def _swap(self) -> None:
+        if self._unread:
+            raise UnreadError
+        ends = pair(self._connection.socket)
+        peer = self._set.peers.of(self._connection.id)
+        try:
+            before = self._set.tls.swap(self._connection.id, ends.near)
+        except BaseException:
+            ends.near.close()
+            ends.far.close()
+            raise
+        self._set.peers.name(self._connection.id, peer)  # the kernel's answer would be the pair's
+        self._shake(before, ends, peer)
+
+    def _shake(self, fd: int, ends: SocketPair, peer: SocketAddress) -> None:
+        id = self._connection.id
+        outer = ends.near.outer = socket.socket(fileno=fd)
+        self._went_on()
+        self._handshakes.take(outer, peer, lambda near: self._shaken(id, ends.near, near), ends)
+
+    def _shaken(self, id: int, mine: TlsSocket, near: TlsSocket | None) -> None:
+        if self._set.tls.of(id) is not mine:
+            return  # the connection has ended
+        if near is None:
+            self._set.abort(id, CloseReason.REFUSED)
+        else:
+            self._set.tls.goes_on(id)
+            self._secured()
+
+    def _refuse(self, why: str) -> None:
+        event = {"peer": self._connection.peer, "why": why}
+        logger.warning("no TLS", extra={"event": event})
+        self._set.abort(self._connection.id, CloseReason.REFUSED)
+
+
+__all__ = ["StartTlsUpgrade"]

@@ -1,0 +1,140 @@
+"""An encrypted connection, and what of it is in memory: bytes as they are on the network go in and out here."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RECEIVE_BYTES = 65_536
+MOST_PENDING_BYTES = 65_536
+"""Of each way that one side has not taken; the other is not read meanwhile."""
+
+FAILURES = (OSError, ValueError, MemoryError)
+"""What a peer, or a machine that is short of memory, can bring calls into ssl to raise: ssl.SSLError is an OSError,
+and ValueError is raised where bytes of the peer are no text (UnicodeDecodeError)."""
+
+
+class TlsWire:
+    """The connection, and what of it is in memory.
+
+    Failures of the network are noted here, and not raised: what had come before them is still to be read.
+
+    Args:
+        sock: connected, non-blocking.
+        begin: makes the TLS side of two memories.
+
+    Attributes:
+        has_ended: nothing more comes.
+        error: why, where that is no FIN of the peer; or why nothing can be sent any more.
+        is_done: the handshake is.
+        sent: bytes that the kernel has taken.
+    """
+
+    def __init__(self, sock: socket.socket, begin: Callable[[ssl.MemoryBIO, ssl.MemoryBIO], ssl.SSLObject]) -> None:
+        self.socket = sock
+        self.fd = sock.fileno()
+        self.has_ended = self.is_done = False
+        self.error: OSError | None = None
+        self.sent = 0
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._left = b""
+        self.tls = begin(self._incoming, self._outgoing)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the peer has not taken what was sent."""
+        return bool(self._left)
+
+    def receive(self) -> bool:
+        """Take what has come; return whether something has."""
+        try:
+            piece = self.socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            self.has_ended = self.error is not None  # a failure to send was noted, and all that had come is read
+            return False
+        except OSError as error:
+            self.error = self.error or error
+            piece = b""
+        if piece:
+            self._incoming.write(piece)
+        else:
+            self.has_ended = True  # not told to TLS, which would write no more
+        return bool(piece)
+
+    def step(self) -> bool:
+        """Go on with the handshake; return whether it is done.
+
+        Raises:
+            ssl.SSLError, ValueError, MemoryError: it fails; an alert for the peer may be there to be sent.
+        """
+        before, sys.unraisablehook = sys.unraisablehook, _past(sys.unraisablehook)
+        try:
+            self.tls.do_handshake()
+            self.is_done = True
+        except ssl.SSLWantReadError:
+            pass
+        finally:
+            sys.unraisablehook = before
+        self.send()
+        return self.is_done
+
+    def send(self) -> None:
+        """Send what TLS has to say, as far as the kernel takes it; once it has failed, nowhere."""
+        while self._left or self._outgoing.pending:
+            self._left = self._left or self._outgoing.read(MOST_PENDING_BYTES)
+            if self.error is not None:
+                self._left = b""
+                continue
+            try:
+                size = self.socket.send(self._left)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self.error = error
+                continue
+            self.sent += size
+            self._left = self._left[size:]
+
+    def acknowledge(self) -> None:
+        """Have the kernel acknowledge what has come, where it would wait up to 40 ms for an answer to go with it.
+
+        Many a client sends its first line behind its part of the handshake, in a piece of its own, which waits for
+        that (Nagle's algorithm, FAQ II.17): with no session tickets there is nothing that would say so before.
+        """
+        if hasattr(socket, "TCP_QUICKACK"):
+            with suppress(OSError):  # no TCP
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+
+def _past(hook: Callable[[Any], object]) -> Callable[[Any], object]:
+    """Keep quiet of the name that a client asks for, where it is no text: the handshake fails, which is told.
+
+    ssl calls sni_callback with it as ASCII, and has a failure of that printed to standard error, traceback and all.
+    """
+
+    def told(unraisable: Any) -> None:  # noqa: ANN401 - sys.UnraisableHookArgs is a name for type checkers alone
+        if unraisable.exc_type is not UnicodeDecodeError:
+            hook(unraisable)
+
+    return told
+
+
+def words(error: BaseException) -> str:
+    """Say what a failure is, for the log."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        reason: str | None = getattr(error, "reason", None)
+        return reason.replace("_", " ").lower() if reason else str(error)
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error) or type(error).__name__
+
+
+__all__ = ["FAILURES", "TlsWire", "words"]

@@ -1,0 +1,347 @@
+"""Answers datagrams: one datagram is one frame, the answer goes to its sender.
+
+A frame has 0 to 65,507 bytes.  A longer one arrives cut (MSG_TRUNC) and is dropped: half
+a frame is handed to nobody.  A sender without an address (a Unix socket that was not
+bound) is not answered.  An answer that the kernel does not take at once is dropped, as
+UDP may; so is one that is too long, with a line in the log.  What is answered at all is
+decided in sockd.net.udp.rules.  A condition that lasts, a handler that fails included, is one line in an interval:
+anybody can send datagrams, and a line with its traceback is a hundred times as long.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import os
+import socket
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from sockd.errors import Close
+from sockd.log.rate_limit import LogLimit
+from sockd.net.address.sockaddr import SockAddr, format_sockaddr
+from sockd.net.kernel import is_hung_up
+from sockd.net.loop.defects import place_of
+from sockd.net.udp.loops import Loops
+from sockd.net.udp.pktinfo import ANCILLARY_BYTES, Ancillary, answer_from, asked_address, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Reply = bytes | bytearray | memoryview | None
+
+    from sockd.net.listen.bind import ServerSocket
+    from sockd.net.loop.loop import EventLoop
+    from sockd.net.udp.rules import DatagramRules
+
+    Outcome = tuple[Reply, BaseException | None]
+
+logger = logging.getLogger("sockd.datagram")
+
+DATAGRAMS_A_TURN = 64
+TURN_SECONDS = 0.005
+"""Of one turn for the datagrams of one socket; one of them at least is answered."""
+DATAGRAMS_AT_CLOSE = 4096
+"""More than a receive buffer of the default size holds, and an end when they keep coming."""
+MAX_DATAGRAM_BYTES = 65_507
+"""What IPv4 leaves of 65,535 for UDP's payload (RFC 791, RFC 768); the same on every kind of socket."""
+PAUSE_SECONDS = 0.05
+"""After a shortage, which is over when others give back, not by asking again."""
+SHORTAGES = (errno.ENOBUFS, errno.ENOMEM)
+
+
+class Threads(Protocol):
+    """Where handlers run that block."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every thread has something to do."""
+
+    def when_free(self, callback: Callable[[], None]) -> None:
+        """Call back once, when one has not."""
+
+    def submit(
+        self,
+        service: str,
+        work: Callable[[], Outcome],
+        done: Callable[[Outcome], None],
+        abort: Callable[[], None],
+    ) -> bool:
+        """Run work in a thread, then done with its result in the loop; False where no thread can be had."""
+
+
+@dataclass
+class DatagramCounts:
+    """What became of the datagrams, since the start; each counts in `received` and once below at most."""
+
+    received: int = 0
+    answered: int = 0
+    truncated: int = 0
+    denied: int = 0
+    service_port: int = 0
+    over_budget: int = 0
+    failed: int = 0
+    dropped: int = 0
+
+
+class DatagramListener:
+    """One datagram socket.
+
+    Args:
+        listening: bound, non-blocking; closed by close().
+        answer: from a datagram to its answer; None answers nothing.
+        service: its name, for the log.
+        rules: which datagrams are answered.
+        former: who answered on the same socket until now; what it counted is counted on.
+        pool: calls `answer` in threads; None to call it here.
+        died: called when the socket has been shut down by whoever passed it, and is closed.
+    """
+
+    def __init__(
+        self,
+        listening: ServerSocket,
+        answer: Callable[[bytes], Reply],
+        loop: EventLoop,
+        service: str,
+        rules: DatagramRules,
+        former: DatagramListener | None = None,
+        pool: Threads | None = None,
+        died: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._listening = listening
+        self._socket = listening.socket
+        self._answer = answer
+        self._loop = loop
+        self._rules = rules
+        self._pool = pool
+        self._died = died
+        self._unanswered = 0
+        self._is_closed = False
+        self._buffer = memoryview(bytearray(MAX_DATAGRAM_BYTES))
+        self._ancillary_bytes = ANCILLARY_BYTES if tell(listening.socket) else 0
+        self._log_limit = LogLimit(loop.clock)
+        self._is_detached = False
+        self._name = listening.socket.getsockname()
+        self._loops = Loops(loop.clock)
+        self._last_answered: SockAddr | None = None
+        self.service = service
+        self.counts: DatagramCounts = former.counts if former else DatagramCounts()
+
+    def __str__(self) -> str:
+        return str(self._listening)
+
+    @property
+    def refused(self) -> Counter[str]:
+        """Nobody connects; what became of datagrams is in the counts."""
+        return Counter()
+
+    @property
+    def accepted(self) -> int:
+        """How many datagrams have come, since the start."""
+        return self.counts.received
+
+    def start(self) -> None:
+        """Receive from now on."""
+        self._loop.add_reader(self._socket.fileno(), self._receive)
+
+    def detach(self, _successor: DatagramListener | None) -> None:
+        """Receive no more, for another goes on with the socket."""
+        self._loop.remove_reader(self._socket.fileno())
+        self._is_detached = True
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether nothing is on its way."""
+        return not self._unanswered
+
+    @property
+    def queue(self) -> None:
+        """There is no accept queue."""
+
+    # ---- receiving
+
+    def _receive(self) -> None:
+        if not self._is_detached:  # else a reload in this very turn has put another in its place
+            self._receive_some(DATAGRAMS_A_TURN, self._loop.clock() + TURN_SECONDS)
+            self._look_for_loops()
+
+    def _receive_some(self, most: int, end: float) -> None:
+        for accepted in range(most):
+            if self._pool is not None and self._pool.is_full:
+                self._loop.remove_reader(self._socket.fileno())
+                self._pool.when_free(self._go_on)  # until then the kernel keeps some, and drops the rest
+                return
+            try:
+                size, ancillary, flags, sender = self._socket.recvmsg_into([self._buffer], self._ancillary_bytes)
+            except BlockingIOError:
+                if not accepted and is_hung_up(self._socket):
+                    self._die()
+                return
+            except OSError as error:  # the ICMP answer to an earlier datagram, as ECONNREFUSED
+                self._log(logging.DEBUG, "receive failed", {"error": str(error)})
+                if error.errno in SHORTAGES:
+                    self._pause()
+                    return
+                continue
+            self.counts.received += 1
+            if self._is_wanted(size, flags, sender, ancillary):
+                self._serve(bytes(self._buffer[:size]), sender, ancillary)
+            if self._loop.clock() >= end:
+                return
+
+    def _is_wanted(self, size: int, flags: int, sender: SockAddr | None, ancillary: Ancillary) -> bool:
+        if not self._rules.admit(sender):
+            self.counts.denied += 1
+            self._log(logging.WARNING, "refused: denied", self._of(sender))
+        elif flags & socket.MSG_TRUNC:
+            self.counts.truncated += 1
+            event = self._of(sender) | {"max_bytes": MAX_DATAGRAM_BYTES}
+            self._log(logging.WARNING, "datagram dropped: too long", event)
+        elif self._is_ours(sender, ancillary):
+            self.counts.service_port += 1
+            self._log(logging.WARNING, "not answered: our own address", self._of(sender))
+        elif self._rules.is_service_port(sender):
+            self.counts.service_port += 1
+            self._log(logging.WARNING, "not answered: a port of services", self._of(sender))
+        else:
+            return True
+        return False
+
+    def _is_ours(self, sender: SockAddr | None, ancillary: Ancillary) -> bool:
+        """Tell whether a datagram has the name of this very socket, which sends itself none."""
+        if not isinstance(sender, tuple) or sender[1] != self._name[1]:
+            return False
+        return sender[0] == (asked_address(ancillary) or self._name[0])
+
+    def _die(self) -> None:
+        """Let go of a socket that others have shut down: it is ready for ever, and nothing can come (udp(7))."""
+        self._log(logging.ERROR, "shut down by somebody else, no longer listening", {})
+        self._loop.remove_reader(self._socket.fileno())
+        self._is_detached = True
+        self._listening.close()
+        self._died()
+
+    def _pause(self) -> None:
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.call_later(PAUSE_SECONDS, self._go_on)
+
+    def _go_on(self) -> None:
+        if self._socket.fileno() >= 0 and not self._is_detached and not self._is_closed:
+            self.start()
+
+    # ---- answering
+
+    def _serve(self, datagram: bytes, sender: SockAddr | None, ancillary: Ancillary) -> None:
+        if self._pool is None:
+            self._answered(len(datagram), sender, ancillary, self._call(datagram))
+            return
+
+        def done(outcome: Outcome) -> None:
+            try:
+                self._answered(len(datagram), sender, ancillary, outcome)
+            finally:
+                self._one_less()
+
+        self._unanswered += 1
+        if not self._pool.submit(self.service, lambda: self._call(datagram), done, lambda: None):
+            self._one_less()
+            self.counts.failed += 1
+
+    def _one_less(self) -> None:
+        self._unanswered -= 1
+        if self._is_closed and not self._unanswered:
+            self._listening.close()
+
+    def _call(self, datagram: bytes) -> Outcome:
+        try:
+            try:
+                return _checked(self._answer(datagram)), None
+            except Close as close:  # there is nothing to close, and its last words are an answer
+                return _checked(close.last_words), None
+        except BaseException as error:
+            return None, error
+
+    def _answered(self, size: int, sender: SockAddr | None, ancillary: Ancillary, outcome: Outcome) -> None:
+        reply, error = outcome
+        if error is not None:
+            self.counts.failed += 1
+            self._log(logging.ERROR, "handler failed", self._of(sender) | {"frame_bytes": size}, error)
+            return
+        if reply is None or not sender:
+            return
+        size = memoryview(reply).nbytes
+        if size > MAX_DATAGRAM_BYTES:
+            self._drop(logging.WARNING, sender, size, os.strerror(errno.EMSGSIZE))
+        elif self._loops.is_silent(sender):
+            self.counts.over_budget += 1
+        elif not self._rules.spend(sender, size):
+            self.counts.over_budget += 1
+            self._log(logging.WARNING, "not answered: budget of the source is spent", self._of(sender))
+        else:
+            self._send(reply, size, sender, ancillary)
+
+    def _send(self, reply: bytes | bytearray | memoryview, size: int, sender: SockAddr, ancillary: Ancillary) -> None:
+        try:
+            if ancillary:
+                self._socket.sendmsg([reply], answer_from(ancillary), 0, sender)
+            else:
+                self._socket.sendto(reply, sender)
+        except OSError as error:
+            self._drop(logging.WARNING if error.errno == errno.EMSGSIZE else logging.DEBUG, sender, size, str(error))
+        else:
+            self.counts.answered += 1
+            self._last_answered = sender
+
+    def _look_for_loops(self) -> None:
+        """Note who was answered last in this turn: whoever is answered for ever is the last one sooner or later."""
+        sender, self._last_answered = self._last_answered, None
+        if sender is not None and not self._rules.has_budget and self._loops.answered(sender):
+            event = self._of(sender) | {"why": "it was answered for some seconds without a pause"}
+            self._log(logging.WARNING, "not answered for a moment, which ends a loop", event)
+
+    def _drop(self, level: int, sender: SockAddr, size: int, error: str) -> None:
+        self.counts.dropped += 1
+        self._log(level, "answer dropped", self._of(sender) | {"bytes": size, "error": error})
+
+    # ---- telling
+
+    def _of(self, sender: SockAddr | None) -> dict[str, object]:
+        return {"peer": format_sockaddr(self._socket.family, socket.SOCK_DGRAM, sender)}
+
+    def _log(self, level: int, message: str, event: Mapping[str, object], error: BaseException | None = None) -> None:
+        kind = None if error is None else (type(error), place_of(error))
+        held_back = self._log_limit.admit((level, message, kind))
+        if held_back is not None:
+            about = {"service": self.service, "address": str(self), **event}
+            about |= {"held_back": held_back} if held_back else {}
+            logger.log(level, message, exc_info=error, extra={"event": about})
+
+    def hand_over(self) -> None:
+        """Receive no more, for another process goes on with the socket; answers that are being made are dropped."""
+        self.detach(self)
+        self._socket.close()
+
+    def close(self) -> None:
+        """Answer what has arrived already, and receive no more."""
+        if self._socket.fileno() < 0 or self._is_detached or self._is_closed:
+            return
+        self._is_closed = True
+        self._loop.remove_reader(self._socket.fileno())
+        self._receive_some(DATAGRAMS_AT_CLOSE, math.inf)
+        if not self._unanswered:
+            self._listening.close()
+
+
+def _checked(reply: object) -> Reply:
+    """Return what a handler has returned, if it can be sent.
+
+    Raises:
+        TypeError: it is neither None nor bytes-like.
+    """
+    if reply is None:
+        return None
+    if isinstance(reply, (bytes, bytearray, memoryview)):
+        return bytes(reply)  # also of a view that is not in one piece
+    raise TypeError(f"the handler returned {type(reply).__name__}, not bytes or None")

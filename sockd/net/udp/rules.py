@@ -1,0 +1,86 @@
+"""Which datagrams are answered: networks, ports of other services, a budget for each source.
+
+A service that answers whatever comes answers another one of its kind for ever, once a
+third party has sent it one datagram in the other's name; and it is a mirror for whoever
+sends in the name of a victim.  Hence two rules for the small services that come with sockd:
+they answer no port on which services answer, and only so many bytes for each source,
+which come back only while that source is quiet.  So a loop between two of them ends by
+itself, for it has no pauses.  Handlers, which may have a client that asks all the time, have a budget where it is
+set; else their loops are ended by sockd.net.udp.loops.  Pure bookkeeping: no socket, and the clock is passed in.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sockd.net.listen.admission import Networks, source_of
+from sockd.net.listen.token_bucket import TokenBuckets
+from sockd.net.udp.loops import REFLECTING_PORTS
+from sockd.settings.service import DEFAULT_DATAGRAM_BUDGET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from sockd.net.address.sockaddr import SockAddr
+    from sockd.settings.listen import ListenSettings
+
+WELL_KNOWN_PORTS = range(1024)
+"""The system ports of RFC 6335, section 6, where inetd's own services draw the line as well.  Those that answer
+anybody are echo 7 (RFC 862), systat 11 (RFC 866), daytime 13 (RFC 867), qotd 17 (RFC 865), chargen 19 (RFC 864),
+time 37 (RFC 868), domain 53 (RFC 1035), tftp 69 (RFC 1350), sunrpc 111 (RFC 1833), ntp 123 (RFC 5905),
+netbios-ns 137 (RFC 1002), snmp 161 (RFC 3417), cldap 389 (RFC 1798), isakmp 500 (RFC 7296), rip 520 (RFC 2453).
+Port 0 wants no answer (RFC 768)."""
+OTHER_SERVICE_PORTS = frozenset({1900, 2049, 3702, 5353, 5683, 11211})
+"""Those above: ssdp (UPnP device architecture), nfs (RFC 7530), ws-discovery (OASIS), mdns (RFC 6762),
+coap (RFC 7252), memcached (its protocol.txt)."""
+
+BUDGET_SECONDS = 60.0
+"""Of silence, until a budget is whole again."""
+GRACE_SECONDS = 1.0
+"""Of silence that give nothing back: longer than any round trip, so that a loop lives on its budget alone."""
+HEADER_BYTES = 28
+"""IPv4 and UDP (RFC 791, RFC 768): what an empty answer costs, for empty ones loop as well."""
+
+
+class DatagramRules:
+    """The rules of one datagram listener.
+
+    Args:
+        settings: allow, deny, the prefixes of a source, datagram_budget.
+        clock: seconds, never going back.
+        small: it is one of the small services: ports of services are not answered,
+            and there is a budget although none is set.
+    """
+
+    def __init__(self, settings: ListenSettings, clock: Callable[[], float], *, small: bool) -> None:
+        self._settings = settings
+        self._networks = Networks(settings.allow, settings.deny)
+        self._small = small
+        budget = settings.datagram_budget or (DEFAULT_DATAGRAM_BUDGET if small else None)
+        self._buckets = None
+        if budget is not None:
+            self._buckets = TokenBuckets(budget, budget / BUDGET_SECONDS, clock, grace=GRACE_SECONDS)
+
+    def admit(self, sender: SockAddr | bytes | None) -> bool:
+        """Tell whether datagrams of a sender are looked at; over Unix sockets the path's mode decides."""
+        return not isinstance(sender, tuple) or self._networks.admit(sender[0])
+
+    def is_service_port(self, sender: SockAddr | bytes | None) -> bool:
+        """Tell whether a service is asked by what answers anything; a small one, by what may be a service itself."""
+        if not isinstance(sender, tuple):
+            return False
+        if not self._small:
+            return sender[1] in REFLECTING_PORTS
+        return sender[1] in WELL_KNOWN_PORTS or sender[1] in OTHER_SERVICE_PORTS
+
+    def spend(self, sender: SockAddr | bytes, size: int) -> bool:
+        """Take an answer of `size` bytes from the sender's budget; False when it is spent."""
+        if self._buckets is None:
+            return True
+        source: Hashable = source_of(sender[0], self._settings) if isinstance(sender, tuple) else sender
+        return self._buckets.take(source, size + HEADER_BYTES)
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether a loop ends by the budget of its source."""
+        return self._buckets is not None

@@ -1,0 +1,288 @@
+"""Sockets that whoever started sockd opened for it, and how a listener finds its own.
+
+`fd:NAME` is found by its name in LISTEN_FDNAMES, `fd:NUMBER` by its number; every other
+address also takes a passed socket that getsockname(2) says is bound there, and is bound by
+us only where none is.  What is taken is examined by the kernel's own answers and put right:
+it does not block, no child inherits it, connections get the listener's options.  Its address,
+its backlog and a Unix path belong to who bound it: the path is never removed.
+
+A manager that keeps descriptors over a restart (FDSTORE) is given the sockets that we bind
+ourselves, under the text of their address, and passes them to the next sockd of this unit, so
+that who connects meanwhile waits in the backlog.
+Source: sd_listen_fds(3), systemd.socket(5), getsockopt(2), socket(7).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import socket
+import stat
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from sockd.errors import SystemFault
+from sockd.net.address.address import WILDCARDS
+from sockd.net.address.sockaddr import Endpoint
+from sockd.net.listen.bind import ServerSocket, open_listener
+from sockd.net.listen.options import set_inherited
+from sockd.net.listen.unix_path import InheritedPath
+from sockd.process.descriptors import FIRST_OTHER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sockd.net.address.address import Address
+    from sockd.process.socket_activation import Inherited
+    from sockd.settings.listen import ListenSettings
+
+logger = logging.getLogger("sockd.systemd")
+
+EVERY_HOST = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+MAX_NAME = 255  # of a descriptor: sd_pid_notify_with_fds(3), FDNAME
+QUOTED_SAFE = "/[]@!$&'()*+,;=~ "  # printable and neither colon nor percent sign
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A descriptor that was passed, and what the kernel says of it.
+
+    Args:
+        name: of LISTEN_FDNAMES.
+        fd: its number.
+        socket: None when it is no socket.
+        endpoint: where it is bound; None when it is of no family that is served.
+        problem: why it cannot be served; empty when it can.
+    """
+
+    name: str
+    fd: int
+    socket: socket.socket | None = None
+    endpoint: Endpoint | None = None
+    problem: str = ""
+
+    def __str__(self) -> str:
+        where = f", {self.endpoint}" if self.endpoint is not None else ""
+        return f"descriptor {self.fd} ({self.name}{where})"
+
+    def close(self) -> None:
+        """Close it; again does nothing."""
+        if self.socket is not None:
+            self.socket.close()
+        else:
+            os.close(self.fd)
+
+
+def examine(name: str, fd: int) -> Passed:
+    """Ask the kernel what was passed.
+
+    Source: fstat(2), getsockname(2); SO_TYPE, SO_PROTOCOL and SO_ACCEPTCONN of socket(7).
+    """
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISSOCK(mode):
+        return Passed(name, fd, problem=f"is {_kind(mode)}, not a socket")
+    sock = socket.socket(fileno=fd)
+    sock.set_inheritable(False)
+    kind = sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
+    if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+        return Passed(name, fd, sock, problem=f"is of family {_name_of(sock.family)}, which is not served")
+    if kind not in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        text = f"is of type {_name_of(sock.type)}; streams (SOCK_STREAM) and datagrams (SOCK_DGRAM) are served"
+        return Passed(name, fd, sock, problem=text)
+    where = sock.getsockname()
+    bound = os.fsdecode(where) if isinstance(where, bytes) else where
+    endpoint = Endpoint(socket.AddressFamily(sock.family), socket.SocketKind(kind), sock.proto, bound)
+    return Passed(name, fd, sock, endpoint, _problem(sock, endpoint))
+
+
+def _problem(sock: socket.socket, endpoint: Endpoint) -> str:
+    stream = endpoint.type == socket.SOCK_STREAM
+    expected = 0 if endpoint.family == socket.AF_UNIX else socket.IPPROTO_TCP if stream else socket.IPPROTO_UDP
+    found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL) if hasattr(socket, "SO_PROTOCOL") else expected
+    if found != expected:
+        text = f"TCP ({socket.IPPROTO_TCP}) and UDP ({socket.IPPROTO_UDP}) are served"
+        return f"speaks protocol {found} (SO_PROTOCOL); {text}"
+    if stream:
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return ""
+        return "does not listen (SO_ACCEPTCONN is 0); a connection is what sockd --inetd serves"
+    bound = bool(endpoint.sockaddr) if isinstance(endpoint.sockaddr, str) else endpoint.port != 0
+    return "" if bound else "is not bound, so nothing can come"
+
+
+def stored_name(address: Address) -> str:
+    """Name a socket of ours in the manager's store: the address, without the colons that a name cannot have."""
+    return quote(str(address), safe=QUOTED_SAFE)[:MAX_NAME]
+
+
+class InheritedSockets:
+    """What was passed, until each has found its listener.
+
+    Args:
+        given: by the environment.
+
+    Attributes:
+        kept: (name, socket) of what the manager shall keep over a restart.
+    """
+
+    def __init__(self, given: Inherited) -> None:
+        self._given = given
+        self._all = [examine(name, fd) for name, fd in given.descriptors]
+        self._taken: dict[int, Address] = {}
+        self.kept: list[tuple[str, socket.socket]] = []
+
+    def close(self) -> None:
+        """Close everything that was passed; again does nothing."""
+        for one in self._all:
+            if one.socket is not None:
+                one.close()
+
+    def open(self, address: Address, settings: ListenSettings) -> list[ServerSocket]:
+        """Take what was passed for an address, and bind the rest of it.  BLOCKS while a name is looked up.
+
+        Args:
+            address: of a [[listen]].
+            settings: its own; on a passed socket the options of connections are set.
+
+        Returns:
+            At least one.
+
+        Raises:
+            SystemFault: nothing was passed under this name or number, or what was cannot be served.
+            PermissionFault, SystemFault, TemporaryFault: as sockd.net.listen.bind.open_listener.
+        """
+        if address.scheme == "fd":
+            return [self._take(one, address, settings) for one in self._named(address)]
+        taken = [self._take(one, address, settings) for one in self._bound_at(address)]
+        if taken and not address.path and address.host in WILDCARDS:
+            return taken  # every address is as many sockets as whoever passed them thought right
+        return taken + [self._kept(one, address) for one in open_listener(address, settings, beside=taken)]
+
+    def close_rest(self) -> list[str]:
+        """Close what no listener took, and name it in the log; whoever connects there would wait for nobody.
+
+        Returns:
+            The names.
+        """
+        rest = [one for one in self._all if one.fd not in self._taken]
+        for one in rest:
+            event = {"descriptor": one.fd, "name": one.name, "is": one.problem or str(one.endpoint)}
+            logger.warning("passed socket is no listener's, closed", extra={"event": event})
+            one.close()
+            self._all.remove(one)
+        return [one.name for one in rest]
+
+    def _take(self, one: Passed, address: Address, settings: ListenSettings) -> ServerSocket:
+        if one.fd in self._taken:
+            raise SystemFault(f"{address}: {one} is served as {self._taken[one.fd]} already; remove one of the two")
+        if one.problem or one.socket is None or one.endpoint is None:
+            raise SystemFault(f"{address}: {one} {one.problem}")
+        self._taken[one.fd] = address
+        one.socket.setblocking(False)
+        set_inherited(one.socket, one.endpoint, settings)
+        if one.name == stored_name(address):
+            self.kept.append((one.name, one.socket))
+        owner = self._given.owners.get(one.fd)
+        if owner is not None:
+            path = InheritedPath(*owner.path, self._given.is_lent) if owner.path else None
+            return ServerSocket(one.socket, one.endpoint, path, owner.passed, owner.is_ours)
+        return ServerSocket(one.socket, one.endpoint, passed=one.name, is_ours=False)
+
+    def _kept(self, one: ServerSocket, address: Address) -> ServerSocket:
+        """Note a socket for the manager's store; its path lives as long as it does there."""
+        if len(self.kept) >= self._given.store:
+            return one
+        self.kept.append((stored_name(address), one.socket))
+        return replace(one, path=None, is_ours=False)
+
+    # ---- by name and by number
+
+    def _named(self, address: Address) -> list[Passed]:
+        found = list(self._with_name(address.name))
+        if found:
+            return found
+        if not address.name.isdecimal():
+            raise SystemFault(f"{address}: nothing was passed under this name; {self._remedy()}")
+        one = self._inherited(address, int(address.name))
+        self._all.append(one)
+        return [one]
+
+    def _with_name(self, name: str) -> Iterator[Passed]:
+        for one in self._all:
+            numbered = name.isdecimal() and one.fd not in self._given.owners
+            if name == (str(one.fd) if numbered else one.name):
+                yield one
+
+    def _remedy(self) -> str:
+        if self._all:
+            return f"passed were {', '.join(map(str, self._all))}; FileDescriptorName= of the socket unit names them"
+        return f"{self._given.why_none}; start it by its socket unit, systemd-socket-activate or sockctl bind"
+
+    def _inherited(self, address: Address, fd: int) -> Passed:
+        """Take a descriptor that a shell, say, left open for us; what we opened ourselves is close-on-exec."""
+        try:
+            ours = fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+        except OSError:
+            ours = fcntl.FD_CLOEXEC
+        if ours:
+            raise SystemFault(f"{address}: no such descriptor was passed; {self._remedy()}")
+        if fd >= FIRST_OTHER:
+            return examine("inherited", fd)
+        one = examine("standard input", fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_OTHER))
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(null, fd)
+        os.close(null)
+        return one
+
+    # ---- by where it is bound
+
+    def _bound_at(self, address: Address) -> list[Passed]:
+        free = [one for one in self._all if one.fd not in self._taken and one.endpoint is not None]
+        if not free:
+            return []
+        endpoints = address.endpoints(passive=True)
+        found: list[Passed] = []
+        for endpoint in endpoints:
+            found += [one for one in free if one not in found and _is_at(one, endpoint, address)][:1]
+        if address.host in WILDCARDS and not address.path:
+            found += [one for one in free if one not in found and _is_everywhere(one, endpoints[0])]
+        return found
+
+
+def _is_at(one: Passed, wanted: Endpoint, address: Address) -> bool:
+    """Tell whether a socket is bound where one would be bound for the address."""
+    found = one.endpoint
+    if found is None or (found.family, found.type) != (wanted.family, wanted.type):
+        return False
+    stored = one.name == stored_name(address)
+    if isinstance(found.sockaddr, str) or isinstance(wanted.sockaddr, str):
+        return found.sockaddr == wanted.sockaddr and not (stored and _is_gone(found))
+    same_host = (found.sockaddr[0], found.sockaddr[3:]) == (wanted.sockaddr[0], wanted.sockaddr[3:])
+    return same_host and (found.port == wanted.port or (stored and wanted.port == 0))
+
+
+def _is_gone(bound: Endpoint) -> bool:
+    """Tell whether the path of a Unix socket leads nowhere, as after its directory was made anew."""
+    return not os.path.exists(str(bound.sockaddr))
+
+
+def _is_everywhere(one: Passed, wanted: Endpoint) -> bool:
+    """Tell whether a socket is bound to every address of one family: systemd may have one for each."""
+    found = one.endpoint
+    if found is None or isinstance(found.sockaddr, str) or found.type != wanted.type:
+        return False
+    return found.sockaddr[0] in EVERY_HOST and found.port == wanted.port
+
+
+def _kind(mode: int) -> str:
+    names = ((stat.S_ISREG, "a regular file"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISDIR, "a directory"))
+    return next((name for test, name in names if test(mode)), "a device or something else")
+
+
+def _name_of(value: int) -> str:
+    return getattr(value, "name", str(int(value)))
+
+
+__all__ = ["InheritedSockets", "Passed", "examine", "stored_name"]

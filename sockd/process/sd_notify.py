@@ -1,0 +1,212 @@
+"""Notices to the service manager.  Source: sd_notify(3), systemd.exec(5)."""
+
+from __future__ import annotations
+
+import array
+import logging
+import os
+import select
+import socket
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from sockd.net.loop.loop import EventLoop
+
+
+logger = logging.getLogger("sockd.systemd")
+
+
+UNKNOWN = "unknown"  # the name of what has none: sd_listen_fds_with_names(3)
+
+
+MICROSECONDS = 1_000_000
+
+
+RETRY_SECONDS = 0.1  # a manager that is busy takes what waits within milliseconds
+
+
+MAX_QUEUED = 1024
+
+
+MOST_FDS_AT_ONCE = 128  # the kernel takes 253 in a message (SCM_MAX_FD)
+
+
+RELOAD_SECONDS = 120.0  # for a manager to wait while handlers are imported
+
+
+STOP_MARGIN_SECONDS = 5.0  # between the end of our own stop_timeout and the manager's patience
+
+
+def connect(address: str) -> socket.socket | None:
+    """Open the way to the manager, with the rights and the root directory that it needs.
+
+    Args:
+        address: of NOTIFY_SOCKET: a path, or @ and an abstract name (unix(7)).
+
+    Returns:
+        A connected datagram socket, non-blocking; None without a manager, or, with a
+        warning in the log, where it cannot be reached.
+    """
+    if not address:
+        return None
+    reason = "only a path and @NAME are supported, vsock is not"
+    if address[0] in "/@" and len(address) > 1:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            sock.setblocking(False)
+            sock.connect("\0" + address[1:] if address[0] == "@" else address)
+        except OSError as error:  # also of a path that is too long, which has no errno
+            sock.close()
+            reason = str(error)
+        else:
+            return sock
+    logger.warning("the manager is not told", extra={"event": {"notify_socket": address, "why": reason}})
+    return None
+
+
+class Notifier:
+    """Tells the service manager how it goes.
+
+    Args:
+        sock: as connect() returns it; None tells nobody.
+        loop: in which what was not taken is said again.
+    """
+
+    def __init__(self, sock: socket.socket | None, loop: EventLoop) -> None:
+        self._socket = sock
+        self._loop = loop
+        self._output_pending_bytes: deque[tuple[bytes, socket.socket | None]] = deque()
+        self._waiting = False
+        self._is_other = False
+        self._watchdog = 0.0
+
+    def hand_over(self, pid: int) -> None:
+        """Say that another process is the main one from now on, and nothing any more behind that."""
+        self._say(f"MAINPID={pid}")
+        self._is_other = True
+
+    def stay(self) -> None:
+        """Take that back: it came to nothing."""
+        self._is_other = False
+        self._say(f"MAINPID={os.getpid()}")
+
+    def ready(self, status: str) -> None:
+        """Say that this process serves."""
+        self._say("READY=1", f"MAINPID={os.getpid()}", f"STATUS={status}")
+
+    def reload_begins(self) -> None:
+        """Say that this process reloads, and that its loop may stand still meanwhile: handlers are imported in it."""
+        # Compared with the time at which the manager sent SIGHUP (Type=notify-reload).
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000 if hasattr(time, "CLOCK_MONOTONIC") else 0
+        patience = round(RELOAD_SECONDS * MICROSECONDS)
+        longer = [f"WATCHDOG_USEC={patience}", "WATCHDOG=1"] if 0 < self._watchdog < RELOAD_SECONDS else []
+        self._say("RELOADING=1", f"MONOTONIC_USEC={now}", f"EXTEND_TIMEOUT_USEC={patience}", "STATUS=reloading")
+        if longer:
+            self._say(*longer)
+
+    def reload_ends(self, status: str) -> None:
+        """Say that this process serves, as before or by the new configuration."""
+        if 0 < self._watchdog < RELOAD_SECONDS:
+            self._say(f"WATCHDOG_USEC={round(self._watchdog * MICROSECONDS)}", "WATCHDOG=1")
+        self.ready(status)
+
+    def stopping(self, status: str, seconds: float) -> None:
+        """Say that this process stops, and how long that may take."""
+        patience = round((seconds + STOP_MARGIN_SECONDS) * MICROSECONDS)
+        self._say("STOPPING=1", f"EXTEND_TIMEOUT_USEC={patience}", f"STATUS={status}")
+
+    def watch(self, seconds: float, status: Callable[[], str]) -> None:
+        """Say every half of the watchdog's time that the loop turns.
+
+        Args:
+            seconds: of WATCHDOG_USEC; 0 for no watchdog.
+            status: what else to say.
+        """
+        if not seconds or self._socket is None:
+            return
+        self._watchdog = seconds
+
+        def ping() -> None:
+            self._loop.call_later(seconds / 2, ping)  # first: the manager kills who fails to say it once
+            if not self._output_pending_bytes:
+                self._say("WATCHDOG=1", f"STATUS={status()}")
+
+        ping()
+
+    def keep(self, sockets: Iterable[tuple[str, socket.socket]], not_any_more: Iterable[str]) -> None:
+        """Have the manager keep sockets over a restart; it knows what it has already.
+
+        Args:
+            sockets: (name, socket).
+            not_any_more: names of what it shall close.
+        """
+        for name in dict.fromkeys(not_any_more):
+            self._say("FDSTOREREMOVE=1", f"FDNAME={name}")
+        for name, sock in sockets:
+            self._say("FDSTORE=1", f"FDNAME={name}", sock=sock)
+
+    def store(self, descriptors: Mapping[str, Sequence[int]], seconds: float) -> bool:
+        """Have the manager keep descriptors over a restart, and wait until it has them; BLOCKS.
+
+        Args:
+            descriptors: by the name that they get.
+            seconds: to wait at most.
+
+        Returns:
+            Whether it has; there may be no manager.
+        """
+        if self._socket is None or self._output_pending_bytes:
+            return False
+        reader, writer = os.pipe()
+        try:
+            self._socket.settimeout(seconds)
+            for name, all_of_it in descriptors.items():
+                for first in range(0, len(all_of_it), MOST_FDS_AT_ONCE):
+                    self._send_with(f"FDSTORE=1\nFDNAME={name}", all_of_it[first : first + MOST_FDS_AT_ONCE])
+            self._send_with("BARRIER=1", [writer])
+            os.close(writer)
+            writer = -1
+            return bool(select.select([reader], [], [], seconds)[0])  # closed by the manager as well
+        except OSError as error:
+            logger.warning("the manager is not told", extra={"event": {"error": str(error)}})
+            return False
+        finally:
+            self._socket.settimeout(0)
+            for fd in (reader, writer):
+                if fd >= 0:
+                    os.close(fd)
+
+    def _send_with(self, text: str, descriptors: Sequence[int]) -> None:
+        assert self._socket is not None
+        self._socket.sendmsg([text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
+
+    def _say(self, *fields: str, sock: socket.socket | None = None) -> None:
+        if self._socket is None or self._is_other:
+            return
+        if len(self._output_pending_bytes) < MAX_QUEUED:
+            self._output_pending_bytes.append(("\n".join(fields).encode("utf-8", "backslashreplace"), sock))
+        if not self._waiting:
+            self._send()
+
+    def _send(self) -> None:
+        self._waiting = False
+        assert self._socket is not None
+        while self._output_pending_bytes:
+            text, sock = self._output_pending_bytes[0]
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [sock.fileno()]))] if sock else []
+            try:
+                self._socket.sendmsg([text], rights)
+            except BlockingIOError:
+                self._waiting = True
+                self._loop.call_later(RETRY_SECONDS, self._send)
+                return
+            except OSError as error:  # it has gone; a new one has another socket
+                logger.warning("the manager is not told", extra={"event": {"error": str(error)}})
+            self._output_pending_bytes.popleft()
+
+
+__all__ = ["Notifier", "connect"]

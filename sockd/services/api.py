@@ -1,0 +1,200 @@
+"""A service as its author writes it, and the protocol classes to build on."""
+
+from __future__ import annotations
+
+import codecs
+import inspect
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from sockd.wire.framing import Framing, Line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from sockd.net.connection.connection import Connection
+
+    Reply = bytes | bytearray | memoryview | tuple[Any, ...] | None
+    LineFunction = Callable[[Any], Reply]
+    FrameFunction = Callable[[Any, Connection], Reply]
+    BatchReply = Reply | list[Reply]
+    BatchFunction = Callable[[list[Any]], BatchReply]
+    Hook = Callable[[], object]
+    SessionFunction = Callable[[Any, Any], Coroutine[Any, Any, object]]
+
+F = TypeVar("F", bound="LineFunction | FrameFunction")
+B = TypeVar("B", bound="Callable[..., object]")
+H = TypeVar("H", bound="Hook")
+P = TypeVar("P", bound="type[Protocol]")
+S = TypeVar("S", bound="SessionFunction")
+
+
+class Service:
+    """What a listener serves, with the limits its author gives it.
+
+    What is None here is as the configuration says, else the default of
+    sockd.toml; what the configuration says goes before what stands here.
+
+    Args:
+        framing: how the stream is cut; lines by default, what has arrived for
+            a protocol class with data_received.
+        idle_timeout: seconds without a byte after which a connection is closed.
+        frame_timeout: seconds for a whole frame, from its first byte.
+        write_timeout: seconds without progress of unsent output.
+        linger_timeout: seconds for the peer to close after us (FAQ II.5).
+        high_water: unsent bytes at which a connection is no longer read.
+        max_buffer: unsent bytes at which a connection is closed.
+        max_connections: open at once.
+        goodbye: payload of a last frame for every connection that a stop, or a listener's removal, ends.
+        blocking: the function may block: it runs in one of [daemon] threads, several at a time.
+        text: an encoding; functions then take and return str, and a frame that is not of it ends its connection.
+
+    Raises:
+        ValueError: a limit is not positive, or there is no such encoding.
+    """
+
+    def __init__(
+        self,
+        *,
+        framing: Framing | None = None,
+        idle_timeout: float | None = None,
+        frame_timeout: float | None = None,
+        write_timeout: float | None = None,
+        linger_timeout: float | None = None,
+        high_water: int | None = None,
+        max_buffer: int | None = None,
+        max_connections: int | None = None,
+        goodbye: bytes | None = None,
+        blocking: bool | None = None,
+        text: str | None = None,
+    ) -> None:
+        if not isinstance(framing, Framing | None):
+            raise ValueError(f"a service is framed by one of sockd's framings of streams, not {framing!r}")
+        if isinstance(framing, Line) and framing.max_bytes < 1:
+            raise ValueError(f"max_bytes must be positive, not {framing.max_bytes}")
+        positive = {
+            "idle_timeout": idle_timeout,
+            "frame_timeout": frame_timeout,
+            "write_timeout": write_timeout,
+            "high_water": high_water,
+            "max_buffer": max_buffer,
+            "max_connections": max_connections,
+        }
+        for name, value in positive.items():
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be positive, not {value}")
+        if linger_timeout is not None and linger_timeout < 0:
+            raise ValueError(f"linger_timeout must not be negative, not {linger_timeout}")
+        try:
+            self.text = None if text is None else codecs.lookup(text).name
+        except LookupError:
+            raise ValueError(f"text must be an encoding such as utf-8, not {text!r}") from None
+        self.framing = framing
+        self.goodbye = goodbye
+        self.blocking = blocking
+        self.limits: dict[str, float | None] = {**positive, "linger_timeout": linger_timeout}
+        self.function: LineFunction | FrameFunction | None = None
+        self.batch: BatchFunction | None = None
+        self.protocol: Callable[[], object] | None = None
+        self.coroutine: SessionFunction | None = None
+        self.at_startup: list[Hook] = []
+        self.at_shutdown: list[Hook] = []
+
+    def frame(self, function: F) -> F:
+        """Decorate the function that answers a frame: `f(frame)` or `f(frame, connection)`."""
+        self._set_once()
+        self.function = function
+        return function
+
+    def frames(self, function: B) -> B:
+        """Decorate the function that answers all frames of a connection that came together.
+
+        It takes a list of bytes, and returns a list with a reply for each (None: nothing), or bytes that are
+        sent as they are.
+        """
+        self._set_once()
+        self.batch = cast("BatchFunction", function)
+        return function
+
+    def session(self, function: S) -> S:
+        """Decorate the coroutine function `async def f(reader, writer)` that serves a connection.
+
+        Reader and writer have the methods of asyncio's streams; the connection ends when the coroutine does.
+
+        Raises:
+            ValueError: it is no coroutine function, or the service has its handler.
+        """
+        if not inspect.iscoroutinefunction(function):
+            raise ValueError(f"a session is a coroutine function (async def), not {function!r}")
+        self._set_once()
+        self.coroutine = function
+        return function
+
+    def startup(self, hook: H) -> H:
+        """Decorate what is called once rights are dropped, before the first byte; an exception ends the start.
+
+        Beside a session it may be a coroutine function, and runs in the loop of the sessions.
+        """
+        self.at_startup.append(hook)
+        return hook
+
+    def shutdown(self, hook: H) -> H:
+        """Decorate what is called once, after the last connection has ended."""
+        self.at_shutdown.append(hook)
+        return hook
+
+    def connect(self, protocol: P) -> P:
+        """Decorate the protocol class (or any callable) that makes one object a connection."""
+        self._set_once()
+        self.protocol = protocol
+        return protocol
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has its handler."""
+        handlers = (self.function, self.batch, self.protocol, self.coroutine)
+        return any(handler is not None for handler in handlers)
+
+    def _set_once(self) -> None:
+        if self.is_complete:
+            raise ValueError("a Service has one handler, and this one has it already")
+
+
+class Protocol:
+    """Base of protocol classes, with asyncio's names; every method may be left out.
+
+    `data_received(data)` makes a class one of unframed bytes,
+    `frame_received(frame)` one of frames, `line_received(line)` one of lines.
+    """
+
+    def connection_made(self, transport: Connection) -> None:
+        """Called once, first."""
+
+    def eof_received(self) -> bool | None:
+        """Called when the peer sends no more; return true to keep our side open."""
+
+    def pause_writing(self) -> None:
+        """Called when more than the high-water mark is unsent."""
+
+    def resume_writing(self) -> None:
+        """Called when no more than the low-water mark is."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called once, last; exc is None for an end in order."""
+
+
+class LineProtocol(Protocol):
+    """Base of line protocols, with Twisted's name for the one method to write."""
+
+    transport: Connection
+
+    def connection_made(self, transport: Connection) -> None:
+        """Keep the transport."""
+        self.transport = transport
+
+    def line_received(self, line: bytes) -> None:
+        """Take one line, without its ending."""
+        raise NotImplementedError
+
+    def send_line(self, line: bytes) -> None:
+        """Write a line with its ending."""
+        self.transport.reply(line)

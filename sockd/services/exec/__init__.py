@@ -1,0 +1,1 @@
+"""A program per connection."""

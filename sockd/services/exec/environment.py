@@ -1,0 +1,71 @@
+"""The environment of a program: what UCSPI and inetd programs look for.  Source: tcp-environ(5), CGI/1.1."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from sockd.net.address.sockaddr import SocketAddress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+_CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid (unix(7))
+
+
+def environment_of(
+    sock: socket.socket, peer: SocketAddress, name_of: Callable[[str], str | None] = lambda host: None
+) -> tuple[str, ...]:
+    """Describe a connection for a program.
+
+    Args:
+        sock: connected.
+        peer: as accept() gave it, or a proxy or the parent has told.
+        name_of: the confirmed name of a numeric address, if it is known.
+
+    Returns:
+        NAME=value of PROTO, TCP* or UNIX*, REMOTE_ADDR and REMOTE_PORT; an IPv4 client of a socket
+        for both families has its IPv4 address.
+
+    Source: http://cr.yp.to/ucspi-tcp/environment.html, the UNIX protocol of ucspi-unix, systemd.socket(5).
+    """
+    local = SocketAddress.of(sock.getsockname())
+    is_unix = sock.family == socket.AF_UNIX and not peer.host
+    pairs = _unix(sock, local, peer) if is_unix else _tcp(local, peer, name_of)
+    return tuple(f"{name}={value}" for name, value in pairs.items())
+
+
+def _tcp(local: SocketAddress, peer: SocketAddress, name_of: Callable[[str], str | None]) -> dict[str, str]:
+    pairs = {"PROTO": "TCP"}
+    for end, address in (("LOCAL", local), ("REMOTE", peer)):
+        if not address.host:  # not known
+            continue
+        pairs |= {f"TCP{end}IP": _plain(address.host), f"TCP{end}PORT": str(address.port)}
+        if name := name_of(address.host):
+            pairs[f"TCP{end}HOST"] = name.lower()
+    if peer.host:
+        pairs |= {"REMOTE_ADDR": pairs["TCPREMOTEIP"], "REMOTE_PORT": pairs["TCPREMOTEPORT"]}
+    return pairs
+
+
+def _plain(host: str) -> str:
+    return host[7:] if host.startswith("::ffff:") and "." in host else host
+
+
+def _unix(sock: socket.socket, local: SocketAddress, peer: SocketAddress) -> dict[str, str]:
+    pairs = {"PROTO": "UNIX", "UNIXLOCALPATH": local.unix_name}
+    if path := peer.unix_name:
+        pairs |= {"UNIXREMOTEPATH": path, "REMOTE_ADDR": path}
+    if hasattr(socket, "SO_PEERCRED"):
+        with suppress(OSError):
+            pid, uid, gid = _CREDENTIALS.unpack(
+                sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            )
+            pairs |= {"UNIXREMOTEPID": str(pid), "UNIXREMOTEEUID": str(uid), "UNIXREMOTEEGID": str(gid)}
+    return pairs
+
+
+__all__ = ["environment_of"]

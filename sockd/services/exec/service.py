@@ -1,0 +1,155 @@
+"""A program for each connection, as inetd's nowait has it (FAQ II.19, IV.9).
+
+The program has the socket as its standard input and output, and learns of the connection
+from its environment, by the names of ucspi-tcp, of ucspi-unix and of systemd.  What it
+gets and how it is ended is documented in docs/migrating-from-inetd.md, to the letter.
+It is started by what is passed in; here is decided what it gets, and told how it ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from typing import TYPE_CHECKING
+
+from sockd.errors import fault
+from sockd.process.program import SpawnCommand
+from sockd.services.exec.environment import environment_of
+from sockd.services.exec.stderr_lines import ErrorLines
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator, Mapping
+
+    from sockd.net.address.sockaddr import SocketAddress
+    from sockd.net.loop.loop import EventLoop, Timer
+    from sockd.process.program import Child, ExitStatus, Spawn
+    from sockd.services.spec import Program
+
+logger = logging.getLogger("sockd.exec")
+
+
+class ProgramService:
+    """Executes a program for each connection that it takes.
+
+    Args:
+        service: its name, for the log.
+        program: what is executed.
+        stderr: gives the descriptor of standard error for every instance; None: the socket, or a pipe to the log.
+        spawn: executes.
+        loop: for the wall limit and the pipes.
+        name_of: the confirmed name of a numeric address, if it is known.
+        environment: the daemon's, from which is kept what the program names.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        program: Program,
+        *,
+        stderr: Callable[[], int] | None,
+        spawn: Spawn,
+        loop: EventLoop,
+        name_of: Callable[[str], str | None],
+        environment: Mapping[str, str],
+    ) -> None:
+        self._service = service
+        self._program = program
+        self._stderr = stderr
+        self._spawn = spawn
+        self._loop = loop
+        self._name_of = name_of
+        self._common = tuple(_allowed(program.environment, environment))
+
+    def take(self, sock: socket.socket, peer: SocketAddress, done: Callable[[], None]) -> None:
+        """Start the program on a connected socket, which is closed here; done() is called when it has ended."""
+        about = {"service": self._service, "peer": str(peer)}
+        if peer.host and (name := self._name_of(peer.host)):
+            about["name"] = name
+        with sock:
+            try:
+                sock.setblocking(True)  # what a program that knows nothing of sockets expects
+                self._start(sock, peer, about, done)
+            except OSError as error:
+                words = str(fault(error, str(error.filename or self._program.argv[0])))
+                logger.error("program not started", extra={"event": {**about, "error": words}})
+                done()
+
+    def _start(self, sock: socket.socket, peer: SocketAddress, about: dict[str, str], done: Callable[[], None]) -> None:
+        lines = ErrorLines(self._loop, about) if self._program.stderr == "log" else None
+        error = lines.writer if lines else self._stderr() if self._stderr else sock.fileno()
+        command = SpawnCommand(
+            argv=self._program.argv,
+            environment=(*self._common, *environment_of(sock, peer, self._name_of)),
+            descriptors=(sock.fileno(), sock.fileno(), error),
+            identity=self._program.identity,
+            limits=self._program.limits,
+        )
+        run = _Run(about, self._program.wall, self._loop, done)
+        try:
+            child = self._spawn(command, run.ended)
+        except OSError:
+            if lines:
+                lines.close()
+            raise
+        if lines:
+            lines.start(child.pid)
+        run.started(child)
+
+
+class _Run:
+    """One program from its start to its end."""
+
+    def __init__(self, about: dict[str, str], wall: float | None, loop: EventLoop, done: Callable[[], None]) -> None:
+        self._about = about
+        self._wall = wall
+        self._loop = loop
+        self._done = done
+        self._child: Child | None = None
+        self._timer: Timer | None = None
+        self._is_overdue = False
+
+    def started(self, child: Child) -> None:
+        self._child = child
+        if self._wall is not None:
+            self._timer = self._loop.call_later(self._wall, self._overdue)
+        logger.info("program started", extra={"event": {**self._about, "pid": child.pid}})
+
+    def _overdue(self) -> None:
+        self._is_overdue = True
+        if self._child is not None:
+            self._child.end()
+
+    def ended(self, how: ExitStatus) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        event: dict[str, object] = {**self._about, "pid": self._child.pid if self._child else 0}
+        if how.signal is not None:
+            event["signal"] = signal_name(how.signal)
+        else:
+            event["exit_code"] = how.exit_code
+        event |= {"seconds": round(how.seconds, 3), "cpu_seconds": round(how.cpu_seconds, 3)}
+        if self._is_overdue:
+            event["limit"] = "wall"
+        level = logging.INFO if how.exit_code == 0 else logging.WARNING
+        logger.log(level, "program ended", extra={"event": event})
+        self._done()
+
+
+def signal_name(number: int) -> str:
+    """Name a signal without its SIG, as kill(1) does."""
+    try:
+        return signal.Signals(number).name.removeprefix("SIG")
+    except ValueError:  # a real-time one between the first and the last
+        return str(number)
+
+
+# ---- the environment
+
+
+def _allowed(entries: tuple[str, ...], environment: Mapping[str, str]) -> Iterator[str]:
+    for entry in entries:
+        if "=" in entry:
+            yield entry
+        elif entry in environment:
+            yield f"{entry}={environment[entry]}"

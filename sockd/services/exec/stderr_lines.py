@@ -1,0 +1,88 @@
+"""What a program writes to its standard error, line by line into the log.
+
+One pipe for each program.  It is read a little in each turn of the loop, so that a program
+that writes without end holds up nobody: the pipe fills, and the program waits.  A line that
+is too long is cut into several records; what a program sends into its own log is data,
+and is escaped there as what peers send.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sockd.net.loop.loop import EventLoop
+
+logger = logging.getLogger("sockd.exec")
+
+READ_BYTES = 4096
+"""A turn; PIPE_BUF of Linux, what a program writes in one piece."""
+LINE_BYTES = 1024
+"""Of one record: what RFC 3164 allows a line of syslog."""
+
+
+class ErrorLines:
+    """The pipe of one program.
+
+    Args:
+        loop: reads it.
+        about: fields of every record.
+
+    Attributes:
+        writer: the program's end.
+
+    Raises:
+        OSError: no pipe can be had.
+    """
+
+    def __init__(self, loop: EventLoop, about: Mapping[str, object]) -> None:
+        self._loop = loop
+        self._about = dict(about)
+        self._rest = b""
+        self._reader, self.writer = os.pipe()
+        os.set_blocking(self._reader, False)
+
+    def start(self, pid: int) -> None:
+        """Read from now on, until every process that has the other end has closed it."""
+        self._about["pid"] = pid
+        self._close_writer()
+        try:
+            self._loop.add_reader(self._reader, self._read)
+        except OSError as error:  # epoll_ctl(2): ENOMEM, ENOSPC; the program gets EPIPE
+            logger.error("standard error not read", extra={"event": {**self._about, "error": str(error)}})
+            self.close()
+
+    def _close_writer(self) -> None:
+        if self.writer >= 0:
+            os.close(self.writer)
+        self.writer = -1
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._reader, READ_BYTES)
+        except BlockingIOError:
+            return
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._tell(line)
+        while len(self._rest) > LINE_BYTES:
+            self._tell(self._rest[:LINE_BYTES])
+            self._rest = self._rest[LINE_BYTES:]
+        if not data:
+            self._tell(self._rest)
+            self._loop.remove_reader(self._reader)
+            self.close()
+
+    def _tell(self, line: bytes) -> None:
+        for start in range(0, len(line), LINE_BYTES):
+            text = line[start : start + LINE_BYTES].decode("utf-8", "backslashreplace")
+            logger.info("program said", extra={"event": {**self._about, "text": text}})
+
+    def close(self) -> None:
+        """Close both ends."""
+        self._close_writer()
+        os.close(self._reader)

@@ -1,0 +1,95 @@
+"""Serves all frames of one connection that came together by one call of a function.
+
+A batch never holds frames of two connections, so that an exception ends no other
+connection than the one whose frames were handed out.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from sockd.errors import Close
+from sockd.net.connection.codec import bytes_of
+from sockd.net.connection.events import ConnectionEvents
+from sockd.net.connection.info import log_end
+from sockd.wire.close_reason import CloseReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sockd.net.connection.codec import Codec
+    from sockd.net.connection.table import ConnectionTable
+    from sockd.services.api import BatchReply
+
+logger = logging.getLogger("sockd.handler")
+
+
+def encode(replies: BatchReply, codec: Codec, frames: int, endings: list[bytes] | None = None) -> bytes:
+    """Return the bytes of a batch's replies.
+
+    Args:
+        replies: bytes are sent as they are; a list has one reply for each frame, None for nothing.
+        codec: makes a frame of each reply of a list.
+        frames: how many were asked.
+        endings: what ended each line, where it is answered in kind.
+
+    Raises:
+        TypeError, ValueError: the replies are neither, or not as many.
+    """
+    if isinstance(replies, (bytes, bytearray, memoryview)):
+        return bytes_of(replies)
+    if replies is None:
+        return b""
+    if not isinstance(replies, list):
+        raise TypeError(f"the handler returned {type(replies).__name__}, not bytes or a list")
+    if len(replies) != frames:
+        raise ValueError(f"the handler returned {len(replies)} replies to {frames} frames")
+    if endings is None:
+        return codec.encode_each(replies)
+    pairs = zip(replies, endings, strict=True)
+    return b"".join(bytes_of(one) + ending for one, ending in pairs if one is not None)
+
+
+class BatchHandler(ConnectionEvents):
+    """Hands what came of a connection in one turn to a function, and sends what it returns.
+
+    Args:
+        service: its name, for the log.
+        function: answers a list of frames.
+        codec: cuts frames, and makes them of replies.
+    """
+
+    def __init__(
+        self, service: str, function: Callable[[list[Any]], BatchReply], codec: Codec, connections: ConnectionTable
+    ) -> None:
+        self._service = service
+        self._function = function
+        self._codec = codec
+        self._set = connections
+
+    def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
+        """Answer the frames of one connection."""
+        frames, endings = self._codec.cut(offset, size, count), self._codec.endings(offset, size)
+        try:
+            try:
+                reply = encode(self._function(frames), self._codec, count, endings)
+            except Close as close:
+                self._set.write(id, encode([close.last_words], self._codec, 1, endings and endings[-1:]))
+                self._set.shut(id, CloseReason.CLOSED)
+                return
+        except BaseException as error:
+            event = {"service": self._service, "peer": str(self._set.peers.of(id)), "frame_bytes": size}
+            logger.error("handler failed", exc_info=error, extra={"event": event | {"frames": count}})
+            self._set.shut(id, CloseReason.HANDLER_ERROR)
+        else:
+            if reply:
+                self._set.write(id, reply)
+
+    def snapshot(self, id: int) -> object:
+        """Let every connection go: a function keeps nothing of it."""
+        return True
+
+    def closed(self, id: int, reason: CloseReason) -> None:
+        """Log the end."""
+        log_end(self._service, self._set, id, reason)

@@ -1,0 +1,115 @@
+"""Makes a Connection and a receiver for each connection of a service, and writes the line of its end."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from msgspec import convert
+
+from sockd.net.connection.connection import Connection
+from sockd.net.connection.events import ConnectionEvents
+from sockd.net.connection.info import log_end
+from sockd.net.connection.transfer import Snapshot
+from sockd.wire.close_reason import CloseReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sockd.net.connection.codec import Codec
+    from sockd.net.connection.events import FrameProtocol
+    from sockd.net.connection.table import ConnectionTable
+    from sockd.net.loop.loop import EventLoop
+
+logger = logging.getLogger("sockd.connection")
+
+
+class PerConnectionHandler(ConnectionEvents):
+    """Makes a Connection and a receiver for each connection of a service.
+
+    Args:
+        service: its name, for the log.
+        make: called once for each connection; returns the receiver, and the protocol object if there is one.
+        receive: makes a receiver for a protocol object.
+        codec: of the service's framing.
+        kind: the class of its connections.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        make: Callable[[], tuple[FrameProtocol, Any]],
+        receive: Callable[[Any], FrameProtocol],
+        codec: Codec,
+        high_water: int,
+        connections: ConnectionTable,
+        loop: EventLoop,
+        kind: type[Connection] = Connection,
+    ) -> None:
+        self._kind = kind
+        self._service = service
+        self._make = make
+        self._codec = codec
+        self._high_water = high_water
+        self._set = connections
+        self._receive = receive
+        self._loop = loop
+        self._live: dict[int, Connection] = {}
+
+    def accepted(self, id: int) -> None:
+        """Make the connection and tell its receiver."""
+        connection = self._kind(id, self._set, self._codec, self._high_water, self._loop, self._receive)
+        self._live[id] = connection
+        try:
+            receiver, protocol = self._make()
+        except BaseException as error:
+            logger.error("handler failed", exc_info=error, extra={"event": {"service": self._service}})
+            self._set.shut(id, CloseReason.HANDLER_ERROR)
+            return
+        connection.start(receiver, protocol)
+
+    def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
+        """Pass on."""
+        self._live[id].deliver(offset, size, count)
+
+    def ended(self, id: int) -> None:
+        """Pass on."""
+        self._live[id].end()
+
+    def pause(self, id: int) -> None:
+        """Pass on."""
+        self._live[id].pause()
+
+    def resume(self, id: int) -> None:
+        """Pass on."""
+        self._live[id].resume()
+
+    def snapshot(self, id: int) -> object:
+        """Ask the connection."""
+        return self._live[id].snapshot()
+
+    def restore(self, id: int, snapshot: object) -> bool:
+        """Make the connection and the receiver, which goes on from where the other was."""
+        connection = self._kind(id, self._set, self._codec, self._high_water, self._loop, self._receive)
+        try:
+            receiver, protocol = self._make()
+            connection.restore(receiver, protocol, convert(snapshot, Snapshot))
+        except BaseException as error:
+            logger.error("handler failed", exc_info=error, extra={"event": {"service": self._service}})
+            connection.leave()
+            return False
+        self._live[id] = connection
+        return True
+
+    def forget(self, id: int) -> None:
+        """Let go of the connection and its receiver."""
+        self._live.pop(id).leave()
+
+    def closed(self, id: int, reason: CloseReason) -> None:
+        """Log the end and tell the receiver."""
+        connection = self._live.pop(id, None)  # none where it was not even made
+        try:
+            log_end(self._service, self._set, id, reason)
+        finally:
+            if connection is not None:
+                connection.lost(reason, self._set.info(id).error)

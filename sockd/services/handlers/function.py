@@ -1,0 +1,227 @@
+"""Serves frames by a function of one argument: a batch of many connections in, their replies out.
+
+The whole of a turn's frames is one block of bytes: one call cuts it, one map
+answers, one call makes frames of the replies, and one sends every connection its
+part.  A connection has no Python object here.  Whatever is not that plain case -
+None, a reply of several lines, an exception, Close - is settled connection by
+connection, and no frame is ever handed to the function twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from array import array
+from typing import TYPE_CHECKING, Any
+
+from sockd.errors import is_close
+from sockd.net.connection.codec import LF, bytes_of
+from sockd.net.connection.events import ConnectionEvents
+from sockd.net.connection.info import log_end
+from sockd.net.connection.turn import FIRST_LOOK, looks
+from sockd.wire.close_reason import CloseReason
+from sockd.wire.framing import Line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sockd.net.connection.codec import Codec
+    from sockd.net.connection.table import ConnectionTable
+    from sockd.services.api import Reply
+    from sockd.wire.framing import Frame
+
+logger = logging.getLogger("sockd.handler")
+
+
+class FunctionHandler(ConnectionEvents):
+    """Hands frames to a function and its replies to the set; pausing and closing the set does by itself.
+
+    Args:
+        service: its name, for the log.
+        function: answers one frame; None answers nothing.
+        codec: cuts frames, and makes them of replies.
+    """
+
+    def __init__(
+        self, service: str, function: Callable[[Any], Reply], codec: Codec, connections: ConnectionTable
+    ) -> None:
+        self._service = service
+        self._function = function
+        self._codec = codec
+        self._set = connections
+
+    def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
+        """Answer `count` frames, of one connection or of many."""
+        frames = self._codec.cut(offset, size, count)
+        done: list[Reply] = []
+        error = self._answer(index, frames, done)
+        if error is None and self._codec.reply(index, done):
+            return
+        self._settle(index, self._parts(id, part, len(frames)), frames, done, error)
+
+    def _answer(self, index: int, frames: list[Any], done: list[Reply]) -> BaseException | None:
+        """Add the replies to `done`; return what the frame behind the last of them raised.
+
+        Frames for which there is no time in this turn are taken out of the event, and out of `frames`.
+        """
+        if len(frames) <= FIRST_LOOK:
+            return self._answer_some(frames, done)
+        for at, end in looks(len(frames)):
+            if at and self._set.turn.is_late:
+                self._set.turn.cut(index, at)
+                del frames[at:]
+                break
+            error = self._answer_some(frames[at:end], done)
+            if error is not None:
+                return error
+        return None
+
+    def _answer_some(self, frames: list[Any], done: list[Reply]) -> BaseException | None:
+        before = len(done)
+        try:
+            done.extend(map(self._function, frames))  # keeps what came before an exception
+        except BaseException as raised:
+            return raised
+        return None if len(done) - before == len(frames) else StopIteration()  # which map() takes for an end
+
+    def _parts(self, id: int, part: int, count: int) -> list[tuple[int, int]]:
+        return [(id, count)] if id >= 0 else list(self._set.turn.parts(part, count))
+
+    def _settle(
+        self,
+        index: int,
+        parts: list[tuple[int, int]],
+        frames: list[Any],
+        done: list[Reply],
+        error: BaseException | None,
+        endings: list[bytes] | None = None,
+    ) -> None:
+        """Answer connection by connection.
+
+        Args:
+            parts: (id, number of frames) of each connection.
+            done: the replies to the first frames that are known already.
+            error: what the frame after these raised.
+            endings: what ended each line, where it is answered in kind.
+        """
+        replies: list[bytes] = []
+        ends: list[tuple[int, CloseReason]] = []
+        at = 0
+        for id, count in parts:
+            for i in range(at, at + count):
+                ending = endings[i] if endings else None
+                try:
+                    if i == len(done) and error is not None:
+                        raise error
+                    replies.append(self._encode(done[i] if i < len(done) else self._function(frames[i]), ending))
+                except BaseException as raised:
+                    words, reason = self._end(raised, id, frames[i], ending)
+                    replies.append(words)
+                    ends.append((id, reason))
+                    replies += [b""] * (at + count - i - 1)
+                    break
+            at += count
+        self._set.reply_lengths(index, b"".join(replies), array("I", map(len, replies)))
+        for id, reason in ends:
+            self._set.shut(id, reason)
+
+    def _encode(self, reply: Reply, ending: bytes | None) -> bytes:
+        if reply is None:
+            return b""
+        return self._codec.encode(reply) if ending is None else bytes_of(reply) + ending
+
+    def _end(self, error: BaseException, id: int, frame: Frame, ending: bytes | None) -> tuple[bytes, CloseReason]:
+        """Return the last words to a connection, and why it ends."""
+        if is_close(error):
+            try:
+                return self._encode(error.last_words, ending), CloseReason.CLOSED
+            except BaseException as raised:  # what they are is the handler's doing
+                error = raised
+        peer = str(self._set.peers.of(id))
+        event = {"service": self._service, "peer": peer, "frame_bytes": self._codec.size_of(frame)}
+        logger.error("handler failed", exc_info=error, extra={"event": event})
+        return b"", CloseReason.HANDLER_ERROR
+
+    def snapshot(self, id: int) -> object:
+        """Let every connection go: a function keeps nothing of it."""
+        return True
+
+    def closed(self, id: int, reason: CloseReason) -> None:
+        """Log the end."""
+        log_end(self._service, self._set, id, reason)
+
+
+class LineHandler(FunctionHandler):
+    """Does the same for lines, whose replies are lines: one split, one join, and no codec where nothing is special."""
+
+    def __init__(
+        self, service: str, function: Callable[[Any], Reply], ending: bytes, codec: Codec, connections: ConnectionTable
+    ) -> None:
+        super().__init__(service, function, codec, connections)
+        self._ending = ending
+
+    def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
+        """Answer `count` lines, of one connection or of many."""
+        if count == 1:
+            self._one(index, id, part, self._set.block(offset, size - 1))
+        else:
+            self._many(index, id, part, self._codec.cut(offset, size, count))
+
+    def _one(self, index: int, id: int, part: int, line: bytes) -> None:
+        error: BaseException | None = None
+        done: list[Reply] = []
+        try:
+            reply = self._function(line)
+        except BaseException as raised:
+            error = raised
+        else:
+            if type(reply) is bytes:
+                self._set.reply_line(index, reply, self._ending)
+                return
+            done.append(reply)
+        self._settle(index, self._parts(id, part, 1), [line], done, error)
+
+    def _many(self, index: int, id: int, part: int, lines: list[bytes]) -> None:
+        done: list[Reply] = []
+        error = self._answer(index, lines, done)
+        if error is None:
+            try:
+                block = self._ending.join(done) + self._ending  # type: ignore[arg-type] # None: settled below
+            except BaseException:  # None; or what a reply's own class does, which is found out one by one
+                block = b""
+            if self._set.reply_lines(index, block):
+                return
+        self._settle(index, self._parts(id, part, len(lines)), lines, done, error)
+
+
+class SameEndingHandler(LineHandler):
+    """Ends each reply as the line was ended that it answers."""
+
+    def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
+        """Answer `count` lines; where all end in LF, as for every line service."""
+        endings = self._codec.endings(offset, size)
+        if endings is None:
+            super().frames(index, id, part, offset, size, count)
+            return
+        lines = self._codec.cut(offset, size, count)
+        done: list[Reply] = []
+        error = self._answer(index, lines, done)
+        self._settle(index, self._parts(id, part, len(lines)), lines, done, error, endings)
+
+
+def sink_of(
+    service: str, function: Callable[[Any], Reply], codec: Codec, connections: ConnectionTable
+) -> FunctionHandler:
+    """Return the sink of a function.
+
+    Args:
+        service: its name, for the log.
+        function: answers one frame; None answers nothing.
+        codec: of the service's framing.
+        connections: where frames come from.
+    """
+    framing = codec.framing
+    if not isinstance(framing, Line):
+        return FunctionHandler(service, function, codec, connections)
+    if isinstance(framing.ending, bytes):
+        return LineHandler(service, function, framing.ending, codec, connections)
+    return SameEndingHandler(service, function, LF, codec, connections)

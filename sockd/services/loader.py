@@ -1,0 +1,205 @@
+"""Finds a handler by `module:attribute` and says what it is: a function, a protocol class, a Service.
+
+An import that fails names the file and the line; an attribute that is no
+handler is refused with what one looks like.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import traceback
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from sockd.errors import HandlerError
+from sockd.services import handlers_path
+from sockd.services.api import Protocol, Service
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+FORMS = "a handler is a function from line to reply, a coroutine function, a protocol class or a sockd.Service"
+PROTOCOL_METHODS = ("data_received", "frame_received", "line_received", "buffer_updated")
+STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
+RAW_METHODS = ("data_received", "buffer_updated")
+
+
+def find(text: str) -> Service:
+    """Import a handler and wrap it into a Service if it is none.
+
+    Args:
+        text: `module:attribute`, dots allowed on both sides.
+
+    Raises:
+        HandlerError: it cannot be imported, or is no handler; also where its module ends the program (SystemExit).
+    """
+    try:
+        return _find(text)
+    except HandlerError:
+        raise
+    except BaseException as error:  # such as of a property, or of a signature that cannot be read
+        raise HandlerError(f"{text}: failed at {place_of(error)}") from error
+
+
+def _find(text: str) -> Service:
+    module_name, _, attribute = text.partition(":")
+    found: Any = _import(module_name, text)
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise HandlerError(_missing(text, found, part)) from None
+    return as_service(found, text)
+
+
+def _import(name: str, text: str) -> ModuleType:
+    handlers_path.add()
+    try:
+        return importlib.import_module(name)
+    except BaseException as error:  # also SystemExit: whoever imports a handler's module is not ended by it
+        absent = error.name if type(error) is ModuleNotFoundError else None
+        if absent and f"{name}.".startswith(f"{absent}."):
+            raise HandlerError(f"{text}: {_not_there(absent)}") from None
+        raise HandlerError(f"{text}: importing {name!r} failed at {place_of(error)}") from error
+
+
+def _not_there(module: str) -> str:
+    directory, why_not = handlers_path.told()
+    if why_not:
+        return f"there is no module {module!r} that is installed, and root imports none of {directory}: {why_not}"
+    if directory and os.path.isdir(directory) and not os.access(directory, os.R_OK | os.X_OK):
+        return f"there is no module {module!r} that may be read: {directory} is closed to uid {os.geteuid()}"
+    return f"there is no module {module!r} in {directory or 'the current directory'} or among the installed packages"
+
+
+def place_of(error: BaseException) -> str:
+    """Return `file:line: Kind: message` of the innermost line that is not Python's own, such as argparse's."""
+    said = type(error).__name__
+    with suppress(BaseException):  # its text is its author's
+        said = f"{said}: {error}"
+    if issubclass(type(error), SyntaxError):  # isinstance() alone would ask the exception, which is its author's too
+        assert isinstance(error, SyntaxError)
+        return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen") and frame.filename not in (__file__, importlib.__file__)
+    ]
+    place = next(
+        (frame for frame in reversed(frames) if not _is_pythons(frame.filename)), frames[-1] if frames else None
+    )
+    return said if place is None else f"{place.filename}:{place.lineno}: {said}"
+
+
+def _is_pythons(file: str) -> bool:
+    return file.startswith(STANDARD_LIBRARY) and "site-packages" not in file and "dist-packages" not in file
+
+
+def _missing(text: str, owner: object, attribute: str) -> str:
+    where = getattr(owner, "__file__", None) or getattr(owner, "__name__", type(owner).__name__)
+    names = [name for name in vars(owner) if not name.startswith("_")] if hasattr(owner, "__dict__") else []
+    near = difflib.get_close_matches(attribute, names, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{text}: {where} has no {attribute!r}{hint}"
+
+
+def as_service(found: object, text: str) -> Service:
+    """Wrap a function or a protocol class; check a Service.
+
+    Raises:
+        HandlerError: it is neither.
+    """
+    if isinstance(found, Service):
+        if not found.is_complete:
+            raise HandlerError(
+                f"{text}: this Service has no handler yet; decorate one with .frame, .frames, .session or .connect"
+            )
+        if found.function is not None:
+            wants_connection(found.function, text)
+        if found.batch is not None and wants_connection(found.batch, text):
+            raise HandlerError(f"{text}: a batch is a function of one argument, the list of frames")
+        if found.coroutine is not None:
+            check_session(found.coroutine, text)
+        return found
+    service = Service()
+    if isinstance(found, type):
+        if not has_protocol_methods(found):
+            raise HandlerError(f"{text}: class {found.__name__} has none of {', '.join(PROTOCOL_METHODS)}; {FORMS}")
+        service.protocol = found
+    elif inspect.iscoroutinefunction(found):
+        check_session(found, text)
+        service.coroutine = found
+    elif callable(found):
+        wants_connection(found, text)
+        service.function = found
+    else:
+        raise HandlerError(f"{text} is {_a(found)}; {FORMS}")
+    return service
+
+
+def _a(found: object) -> str:
+    kind = type(found).__name__
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def has_protocol_methods(kind: type) -> bool:
+    """Tell whether a class takes data, frames or lines."""
+    return any(callable(getattr(kind, name, None)) for name in PROTOCOL_METHODS)
+
+
+def takes_raw_data(protocol: object) -> bool:
+    """Tell whether a protocol class takes unframed bytes."""
+    return isinstance(protocol, type) and not any(
+        hasattr(protocol, name) for name in PROTOCOL_METHODS if name not in RAW_METHODS
+    )
+
+
+def check_session(function: object, text: str) -> None:
+    """See that a coroutine function takes a reader and a writer.
+
+    Raises:
+        HandlerError: it does not.
+    """
+    assert callable(function)
+    signature = inspect.signature(function)
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        raise HandlerError(f"{text}{signature} cannot be called with a reader and a writer") from None
+
+
+def wants_connection(function: object, text: str) -> bool:
+    """Tell whether a function takes (frame, connection) rather than (frame).
+
+    Raises:
+        HandlerError: it takes something else, or is a coroutine function.
+    """
+    assert callable(function)
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise HandlerError(f"{text} is a coroutine function; {FORMS}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return False  # a function of C: one argument, as bytes.upper
+    for wants in (False, True):
+        try:
+            signature.bind(*([None] * (1 + wants)))
+        except TypeError:
+            continue
+        return wants
+    raise HandlerError(f"{text}{signature} cannot be called with a line, nor with a line and its connection")
+
+
+__all__ = [
+    "Protocol",
+    "as_service",
+    "check_session",
+    "find",
+    "has_protocol_methods",
+    "place_of",
+    "takes_raw_data",
+    "wants_connection",
+]

@@ -1,0 +1,481 @@
+"""One client of a SOCKS server, from its first byte to its last.
+
+Negotiation, one request, and then the client's bytes are another's: a pump's, or an association's.  Every
+phase has a deadline.  While something is under way for it, a client that is gone is noticed
+(sockd.net.connection.peer_gone), and whatever it has sent ahead, its end of file included, stays in its socket until
+there is somebody to send it to.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from sockd.net.address.sockaddr import SocketAddress, format_peer
+from sockd.net.connection.peer_gone import PeerWatch, is_gone
+from sockd.net.loop.deadline import Deadline
+from sockd.net.loop.shares import site_of
+from sockd.net.relay.pump import RelayPump
+from sockd.net.relay.relay_table import HandshakeStage, RelayTable
+from sockd.services.socks.bind import Bind
+from sockd.services.socks.egress import Refusal, refusal_of
+from sockd.services.socks.rules import AccessRequest, address_of
+from sockd.services.socks.udp_associate import Association
+from sockd.wire.close_reason import CloseReason
+from sockd.wire.socks_address import Reply, SocksError, reply_of
+from sockd.wire.socks_server import Greeting, Login, Method, Negotiation, SocksCommand, SocksRequest, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sockd.net.address.sockaddr import SockAddr
+    from sockd.net.loop.loop import Timer
+    from sockd.net.relay.relay_table import FallbackClient
+    from sockd.services.socks.egress import Cancellable
+    from sockd.services.socks.rules import IPAddress
+    from sockd.services.socks.server import SocksService
+    from sockd.wire.socks_server import Event
+
+logger = logging.getLogger("sockd.socks")
+T = TypeVar("T")
+
+WRONG_SECONDS = 1.0
+"""Postfix smtpd_error_sleep_time: who guesses has one try a second, from however many connections."""
+
+RECEIVE_BYTES = 4096
+"""More than all messages of a negotiation together."""
+FAREWELL_SECONDS = 2.0
+"""For the client to take the last reply; what it sends is discarded, lest a reset destroys the reply (FAQ II.5)."""
+
+
+class SocksSession:
+    """Serves one client.
+
+    Args:
+        server: whose client it is.
+        sock: connected; the session's from now on.
+        peer: who the client is.
+        done: is called once, when it is served, after start().
+    """
+
+    def __init__(
+        self,
+        server: SocksService,
+        sock: socket.socket,
+        peer: SocketAddress,
+        done: Callable[[], None],
+    ) -> None:
+        self._server = server
+        self._loop = server.gate.loop
+        self._socket = sock
+        self._done: Callable[[], None] | None = done
+        self._negotiation = Negotiation()
+        self._source = address_of(peer.host) if peer.host else None
+        self._user: str | None = None
+        self._request: SocksRequest | None = None
+        self._under_way: Cancellable | None = None
+        self._association: Association | None = None
+        self._pump: RelayPump | None = None
+        self._lookout: PeerWatch | None = None
+        self._began = self._loop.clock()
+        self._peer = peer
+        self._reached: SockAddr | None = None
+        self._event: dict[str, object] = {}
+
+    def start(self, returned: FallbackClient | None = None) -> None:
+        """Hear the client.
+
+        Args:
+            returned: what the relay has had to do with it until now, and gives up.
+        """
+        if returned is not None:
+            self._began = returned.began
+        timeout = float(self._server.settings.negotiation_timeout)
+        late = partial(self._late, timeout)
+        self._timer: Deadline | Timer = Deadline(self._loop, timeout, late, self.abort, began=self._began)
+        if self._watch(self._readable) and returned is not None:
+            self._go_on(returned)
+
+    def _watch(self, callback: Callable[[], None]) -> bool:
+        """Call back when the client has sent something; False: it cannot be watched, and has ended."""
+        self._look_away()
+        try:
+            self._loop.watch_fd(self._socket.fileno(), selectors.EVENT_READ, self._guarded(callback))
+        except OSError as error:  # epoll_ctl(2): ENOMEM, ENOSPC
+            self._end(CloseReason.LIMIT, f"it cannot be watched: {error.strerror}", level=logging.WARNING)
+            return False
+        return True
+
+    def _guarded(self, callback: Callable[[], None]) -> Callable[[], None]:
+        return self._loop.guarded(callback, self.abort)
+
+    def _told_of(self, step: Callable[[T], None]) -> Callable[[T], None]:
+        """Return what is called once with what was under way for the client, and guarded."""
+
+        def told(answer: T) -> None:
+            self._under_way = None
+            self._guarded(partial(step, answer))()
+
+        return told
+
+    def _look_away(self) -> None:
+        if self._lookout is not None:
+            self._lookout.cancel()
+            self._lookout = None
+        self._loop.watch_fd(self._socket.fileno(), 0, self._readable)
+
+    def _only_look(self) -> None:
+        """Read nothing of the client for now, and notice that it is gone."""
+        self._look_away()
+        self._lookout = PeerWatch(self._loop, self._socket, self._guarded(self._gone))
+
+    def _gone(self) -> None:
+        self._end(CloseReason.RESET, "the client did not wait")
+
+    def _late(self, timeout: float) -> None:
+        due = self._negotiation.state
+        self._end(CloseReason.FRAME_TIMEOUT, f"no {due.value} within {timeout:g} s", level=logging.WARNING)
+
+    def _go_on(self, returned: FallbackClient) -> None:
+        if returned.stage is not HandshakeStage.NEW:
+            self._negotiation.go_on()
+        if returned.stage is HandshakeStage.CONNECTING:
+            request = self._negotiation.feed(returned.data)
+            assert isinstance(request, SocksRequest)  # the relay has read it
+            self._request = request
+            if returned.error:
+                self._fail(refusal_of([returned.error]))
+            else:
+                self._gone()
+        elif returned.error:
+            self._end(CloseReason.RESET)
+        elif returned.data:
+            self._feed(returned.data)
+
+    # ---- negotiation
+
+    def _receive(self) -> bytes | None:
+        """Return what has come; None for nothing, or when it was the end."""
+        try:
+            data = self._socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError:
+            self._end(CloseReason.RESET)
+            return None
+        if not data:
+            at_once = self._negotiation.state is State.VERSION or self._association is not None
+            self._end(CloseReason.EOF if at_once else CloseReason.TRUNCATED)
+        return data or None
+
+    def _readable(self) -> None:
+        if self._request is not None:
+            self._peek()
+            return
+        data = self._receive()
+        if data is not None:
+            self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            event = self._negotiation.feed(data)
+        except SocksError as error:
+            answer = b"" if error.reply is None else self._negotiation.reply(error.reply)
+            self._refuse(answer, CloseReason.MALFORMED, str(error))
+            return
+        if event is not None:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Greeting):
+            self._choose(event)
+        elif isinstance(event, Login):
+            self._log_in(event)
+        else:
+            self._serve(event)
+
+    def _choose(self, greeting: Greeting) -> None:
+        method = Method.NONE if self._server.users is None else Method.PASSWORD
+        if method in greeting.methods:
+            self._send(self._negotiation.choose(method))
+            if self._negotiation.has_rest:
+                self._feed(b"")
+            return
+        offered = ", ".join(f"0x{one:02x}" for one in greeting.methods) or "none"
+        why = f"methods offered: {offered}; wanted: 0x{method:02x}"
+        self._refuse(self._negotiation.choose(Method.NO_ACCEPTABLE), CloseReason.REFUSED, why)
+
+    def _log_in(self, login: Login) -> None:
+        users = self._server.users
+        assert users is not None  # else the method was not chosen
+        self._event["user"] = login.user.decode(errors="replace")
+        if users.remembers(login.user, login.password):
+            self._logged_in(login, is_right=True)
+            return
+        if is_gone(self._socket):
+            self._gone()
+            return
+        self._only_look()  # whatever comes waits
+        deadline = float(self._server.settings.negotiation_timeout)
+
+        def checked(answer: bool | BaseException) -> None:
+            if answer is True:
+                users.remember(login.user, login.password)
+                self._logged_in(login, is_right=True)
+            elif answer is False:
+                self._was_wrong(login)
+            else:  # no verdict, so that none is told: RFC 1929 knows right and wrong alone
+                self._end(CloseReason.LIMIT, f"the password was not checked: {answer}", level=logging.WARNING)
+
+        source = site_of(self._source)
+        self._under_way = self._server.hashers.ask(
+            lambda: users.check(login.user, login.password), self._told_of(checked), deadline, source
+        )
+
+    def _was_wrong(self, login: Login) -> None:
+        """Let the client wait for its answer, and its source for its next hash."""
+        self._server.hashers.rest(site_of(self._source), WRONG_SECONDS)
+        self._timer.cancel()
+        told = self._guarded(partial(self._logged_in, login, is_right=False))
+        self._timer = self._loop.call_later(WRONG_SECONDS, told)
+
+    def _logged_in(self, login: Login, *, is_right: bool) -> None:
+        answer = self._negotiation.logged_in(well=is_right)
+        if not is_right:
+            self._refuse(answer, CloseReason.REFUSED, "wrong user or password")
+            return
+        self._user = login.user.decode(errors="surrogateescape")
+        self._send(answer)
+        if self._watch(self._readable):
+            self._feed(b"")
+
+    # ---- the request
+
+    def _serve(self, request: SocksRequest) -> None:
+        self._timer.cancel()
+        self._request = request
+        self._began_request = self._loop.clock()
+        settings = self._server.settings
+        if self._server.users is not None and self._user is None:
+            self._fail(Refusal(Reply.NOT_ALLOWED, "SOCKS 4 cannot log in"))
+        elif request.command is SocksCommand.CONNECT:
+            self._find(self._connect)
+        elif request.command is SocksCommand.BIND and settings.bind:
+            if request.destination.is_name or not address_of(request.destination.host).is_unspecified:
+                self._find(self._bind)
+            else:
+                self._bind([])
+        elif request.command is SocksCommand.UDP_ASSOCIATE and settings.udp and self._source is not None:
+            self._associate(self._source)
+        else:
+            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, f"{_word(request.command)} is not served here"))
+
+    def _find(self, then: Callable[[list[IPAddress]], None]) -> None:
+        assert self._request is not None
+        if self._request.destination.is_name and is_gone(self._socket):
+            self._gone()
+            return
+
+        def found(answer: list[IPAddress] | Refusal) -> None:
+            if isinstance(answer, Refusal):
+                self._fail(answer)
+            elif is_gone(self._socket):
+                self._gone()
+            else:
+                then(answer)
+
+        told = self._told_of(found)
+        under_way = self._server.gate.find(self._request.destination, self._source, self._user, told)
+        if under_way is not None:
+            self._under_way = under_way
+
+    def _peek(self) -> None:
+        """Leave what the client sends ahead where it is, also its end of file: it has half-closed and waits."""
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._gone()
+            return
+        self._only_look()
+
+    def _connect(self, addresses: list[IPAddress]) -> None:
+        assert self._request is not None
+        port = self._request.destination.port
+
+        def connected(answer: socket.socket | Refusal) -> None:
+            if isinstance(answer, Refusal):
+                self._fail(answer)
+                return
+            host, local_port = answer.getsockname()[:2]
+            self._reached = dial.winner.sockaddr if dial.winner else None
+            self._relay(answer, host, local_port)
+
+        dial = self._server.gate.connect(addresses, port, self._told_of(connected), since=self._began_request)
+        self._under_way = dial
+
+    def _bind(self, wanted: list[IPAddress]) -> None:
+        asked = AccessRequest(self._source, self._user, None)
+
+        def accepted(answer: tuple[socket.socket, IPAddress, int] | Refusal) -> None:
+            if isinstance(answer, Refusal):
+                self._fail(answer)
+                return
+            sock, address, port = answer
+            self._reached = str(address), port
+            self._relay(sock, str(address), port)
+
+        local = SocketAddress.of(self._socket.getsockname())
+        if not local.host and not wanted:
+            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, "no address to wait on"))
+            return
+        ours = address_of(local.host) if local.host else wanted[0]
+        try:
+            bind = Bind(self._server.gate, asked, wanted, ours, self._told_of(accepted))
+        except OSError as error:
+            self._fail(Refusal(reply_of([error.errno or 0]), str(error)))
+            return
+        self._under_way = bind
+        self._send(self._negotiation.reply(Reply.SUCCEEDED, *bind.name))
+
+    def _associate(self, client: IPAddress) -> None:
+        assert self._request is not None
+        local = SocketAddress.of(self._socket.getsockname())
+        if not local.host:
+            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, "no address to wait on"))
+            return
+        try:
+            association = Association(self._server.gate, client, self._request.destination, local, self._user)
+        except OSError as error:
+            self._fail(Refusal(reply_of([error.errno or 0]), str(error)))
+            return
+        self._association = self._under_way = association
+        if self._watch(self._receive_nothing):
+            self._send(self._negotiation.reply(Reply.SUCCEEDED, *association.name))
+
+    def _receive_nothing(self) -> None:
+        self._receive()  # it has nothing to say any more; its end is the association's
+
+    def _relay(self, other: socket.socket, host: str, port: int) -> None:
+        """Reply, then move bytes; what the socket does not take of the reply goes before the other's first byte."""
+        try:
+            self._loop.one_of(RelayTable)
+        except OSError as error:  # ENOSYS: there is no epoll; EMFILE, ENOMEM
+            other.close()
+            self._fail(Refusal(Reply.GENERAL_FAILURE, f"nothing moves its bytes: {error.strerror}"))
+            return
+        self._look_away()
+        reply = self._negotiation.reply(Reply.SUCCEEDED, host, port)
+        rest = reply[self._try_to_send(reply) :]
+        self._pump = RelayPump(
+            self._loop,
+            self._socket,
+            other,
+            leftovers=(self._negotiation.take_rest(), rest),
+            idle_timeout=float(self._server.settings.idle_timeout),
+            half_close_timeout=float(self._server.settings.half_close_timeout),
+            on_end=self._end,
+        )
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Bytes received from the client, and sent to it, of what it came for."""
+        if self._association is not None:
+            return self._association.sent, self._association.received
+        return (0, 0) if self._pump is None else self._pump.moved
+
+    # ---- answers
+
+    def _try_to_send(self, data: bytes) -> int:
+        try:
+            return self._socket.send(data)
+        except OSError:  # full, which it cannot be before it has taken a reply; or gone, which reading will tell
+            return 0
+
+    def _send(self, data: bytes) -> None:
+        """Send a few bytes, which an unused send buffer always takes."""
+        self._try_to_send(data)
+
+    def _fail(self, refusal: Refusal) -> None:
+        self._event["reply"] = _word(refusal.reply)
+        is_denied = refusal.reply in (Reply.NOT_ALLOWED, Reply.COMMAND_NOT_SUPPORTED)
+        reason = CloseReason.REFUSED if is_denied else CloseReason.UNREACHABLE
+        self._refuse(self._negotiation.reply(refusal.reply), reason, refusal.why)
+
+    def _refuse(self, answer: bytes, reason: CloseReason, why: str) -> None:
+        """Say so, send FIN, and wait a little for the client's."""
+        self._timer.cancel()
+        if answer:
+            self._send(answer)
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._end(reason, why, level=logging.WARNING)
+            return
+        end = partial(self._end, reason, why, level=logging.WARNING)
+        self._timer = self._loop.call_later(FAREWELL_SECONDS, self._guarded(end))
+        self._watch(lambda: self._discard(reason, why))
+
+    def _discard(self, reason: CloseReason, why: str) -> None:
+        try:
+            gone = not self._socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            gone = True
+        if gone:
+            self._end(reason, why, level=logging.WARNING)
+
+    # ---- the end
+
+    def abort(self) -> None:
+        """End at once."""
+        if self._pump is not None:
+            self._pump.abort()
+        else:
+            self._end(CloseReason.SHUTDOWN)
+
+    def _end(self, reason: CloseReason, why: str = "", *, level: int = logging.INFO) -> None:
+        done, self._done = self._done, None
+        if done is None:
+            return
+        self._timer.cancel()
+        if self._under_way is not None:
+            self._under_way.cancel()
+        if self._pump is None:
+            self._look_away()
+            self._socket.close()
+        if logger.isEnabledFor(level):
+            logger.log(level, "closed", extra={"event": self._told(reason, why)})
+        self._server.ended(self, reason)
+        done()
+
+    def _told(self, reason: CloseReason, why: str) -> dict[str, object]:
+        """Say who it was, what was wanted, and what came of it."""
+        event: dict[str, object] = {"service": self._server.name, "peer": str(self._peer)}
+        if (request := self._request) is not None:
+            event |= {"version": request.version, "command": _word(request.command)}
+            event["destination"] = str(request.destination)
+        event |= self._event
+        if self._reached is not None:
+            event["address"] = format_peer(self._reached)
+        event["reason"] = str(reason)
+        if why := why or (self._association.why if self._association is not None else ""):
+            event["why"] = why
+        if self._association is not None or self._pump is not None:
+            event["received"], event["sent"] = self.moved
+        if self._association is not None:
+            event["dropped"] = self._association.dropped
+        event["seconds"] = round(self._loop.clock() - self._began, 3)
+        return event
+
+
+def _word(one: SocksCommand | Reply) -> str:
+    return one.name.lower().replace("_", "-")
+
+
+__all__ = ["SocksSession"]

@@ -1,0 +1,213 @@
+"""Settings of a listener: options, admission, PROXY protocol, TLS."""
+
+# ruff: noqa: RUF009, TC001 - setting() is a field specifier, typed and used like dataclasses.field; annotations are read
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sockd.settings.field import KIB, MIB, setting
+from sockd.settings.tls import TlsSettings
+from sockd.units import Duration, Size
+
+AtLimit = Literal["defer", "refuse", "reset"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepaliveSettings:
+    """keepalive = { ... } of a listener (tcp(7), FAQ II.8, IV.7)."""
+
+    on: bool = setting(True, help="send keepalive probes to idle peers", source="SO_KEEPALIVE")
+    idle: Duration = setting(
+        Duration(120),
+        help="idle time before the first probe",
+        source="TCP_KEEPIDLE; RFC 9293 requires a default of at least 2 hours, too long for a service",
+        unit="seconds",
+        low=1,
+        high=32_767,
+    )
+    interval: Duration = setting(
+        Duration(30), help="time between probes", source="TCP_KEEPINTVL", unit="seconds", low=1, high=32_767
+    )
+    count: int = setting(
+        4,
+        help="unanswered probes after which the peer is considered unreachable",
+        source="TCP_KEEPCNT",
+        low=1,
+        high=127,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateSettings:
+    """rate = { ... } of a listener: a token bucket for each source."""
+
+    connections: int = setting(
+        10, help="connections that one source may open per interval, on average", source="", low=1, high=1_000_000
+    )
+    per: Duration = setting(
+        Duration(1), help="length of the interval", source="", unit="seconds", low=0.001, high=86_400
+    )
+    burst: int = setting(
+        20, help="connections that one source may open at once, after a pause", source="", low=1, high=1_000_000
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxyProtocolSettings:
+    """proxy_protocol = { ... } of a listener: proxies that tell who their client is."""
+
+    from_: tuple[str, ...] = setting(
+        (),
+        help='networks of the proxies, whose connections begin with a PROXY header; "unix:": all Unix socket clients',
+        source="never detected automatically: a header from any other address is not interpreted",
+    )
+    timeout: Duration = setting(
+        Duration(5),
+        help="time limit for the complete header",
+        source="at least 3 s: a lost SYN is retransmitted after 1 and 3 s (proxy-protocol.txt, section 2)",
+        unit="seconds",
+        low=3,
+        high=600,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListenSettings:
+    """[[listen]]: one service on one address, or on several."""
+
+    address: str | None = setting(
+        None,
+        help="tcp://host:port, udp://, unix:/path, unixgram:/path, or fd:name (inherited socket)",
+        source="FAQ II.2",
+    )
+    addresses: tuple[str, ...] = setting((), help="several addresses, in place of address", source="FAQ IV.4")
+    service: str = setting("", help="a [service.NAME] table, a built-in service, or module:attribute", source="")
+    backlog: int = setting(
+        4096,
+        help="length of the accept queue: established connections waiting for accept",
+        source="default of net.core.somaxconn since Linux 5.4, which caps the value; listen(2), FAQ III.3",
+        unit="connections",
+        low=1,
+        high=65_535,
+    )
+    nodelay: bool = setting(
+        True,
+        help="TCP_NODELAY on every accepted connection",
+        source="replies are batched before they are sent, so Nagle's algorithm would only delay them; FAQ II.16",
+    )
+    reuse_address: bool | None = setting(
+        None,
+        help="SO_REUSEADDR; unset: on for tcp, so that a restart does not wait for TIME_WAIT; off for udp",
+        source="FAQ IV.5",
+    )
+    reuse_port: bool = setting(False, help="SO_REUSEPORT: share the port with other processes", source="FAQ IV.12")
+    keepalive: KeepaliveSettings = setting(
+        KeepaliveSettings, help="TCP keepalive probes to idle peers", source="FAQ II.8, IV.7"
+    )
+    user_timeout: Duration = setting(
+        Duration(240),
+        help="how long sent data may stay unacknowledged before the peer counts as unreachable; 0: system default",
+        source="TCP_USER_TIMEOUT, RFC 5482; the same time as the keepalive probes take",
+        unit="seconds",
+        low=0,
+        high=86_400,
+    )
+    linger: Duration | None = setting(
+        None,
+        help="SO_LINGER timeout; unset: off, close() returns at once and the kernel delivers pending data",
+        source="FAQ IV.6",
+        unit="seconds",
+        low=1,
+        high=600,
+    )
+    receive_buffer: Size | None = setting(
+        None,
+        help="SO_RCVBUF; unset: sized automatically by the kernel",
+        source="socket(7)",
+        unit="bytes",
+        low=256,
+        high=1024 * MIB,
+    )
+    send_buffer: Size | None = setting(
+        None,
+        help="SO_SNDBUF; unset: sized automatically by the kernel",
+        source="socket(7)",
+        unit="bytes",
+        low=256,
+        high=1024 * MIB,
+    )
+    defer_accept: Duration | None = setting(
+        None,
+        help="accept a connection only when the client has sent data, or after this time",
+        source="TCP_DEFER_ACCEPT, tcp(7); not for services that send first",
+        unit="seconds",
+        low=1,
+        high=600,
+    )
+    fast_open: int | None = setting(
+        None, help="length of the TCP_FASTOPEN queue", source="RFC 7413, tcp(7)", unit="connections", low=1, high=65_535
+    )
+    free_bind: bool = setting(
+        False, help="IP_FREEBIND: bind an address even if the host does not have it yet", source="ip(7)"
+    )
+    ipv6_only: bool | None = setting(
+        None, help="IPV6_V6ONLY; unset: off for [::], which then serves both families", source="ipv6(7)"
+    )
+    interface: str | None = setting(None, help="SO_BINDTODEVICE: use only this network interface", source="socket(7)")
+    mark: int | None = setting(
+        None, help="SO_MARK: mark of every packet sent", source="socket(7)", low=0, high=2**32 - 1
+    )
+    max_connections: int | None = setting(
+        None, help="maximum open connections of this listener", source="", unit="connections", low=1, high=1_000_000
+    )
+    max_connections_per_source: int | None = setting(
+        None,
+        help="maximum open connections per source; unset: 50, and no limit for 127.0.0.0/8 and ::1; 0: no limit",
+        source="Postfix smtpd_client_connection_count_limit",
+        unit="connections",
+        low=0,
+        high=1_000_000,
+    )
+    source_prefix_ipv4: int = setting(
+        32, help="IPv4 prefix length that defines one source", source="", unit="bits", low=8, high=32
+    )
+    source_prefix_ipv6: int = setting(
+        64,
+        help="IPv6 prefix length that defines one source",
+        source="RFC 6177: a site has at least a /64",
+        unit="bits",
+        low=16,
+        high=128,
+    )
+    rate: RateSettings | None = setting(None, help="limit on the connection rate of each source", source="")
+    at_limit: AtLimit = setting(
+        "defer",
+        help='above max_connections: "defer" leaves clients in the backlog (per-source excess is refused), '
+        '"refuse" sends banner and closes, "reset" sends RST',
+        source="",
+    )
+    banner: str = setting("", help="line sent to refused clients; a newline is appended", source="")
+    names: bool = setting(
+        False,
+        help="resolve client names for the log, handlers and programs; only starting a program waits for it, up to 5 s",
+        source="FAQ IV.10",
+    )
+    allow: tuple[str, ...] = setting((), help="accept clients from these networks only", source="tcpd: hosts_access(5)")
+    deny: tuple[str, ...] = setting((), help="refuse clients from these networks", source="tcpd: hosts_access(5)")
+    tls: TlsSettings | None = setting(None, help="encrypt connections with TLS", source="RFC 8446, RFC 5246")
+    proxy_protocol: ProxyProtocolSettings | None = setting(
+        None, help="take the client's address from a PROXY header", source="HAProxy, proxy-protocol.txt"
+    )
+    datagram_budget: Size | None = setting(
+        None,
+        help="bytes of replies to one source; fully restored after one minute without datagrams from it",
+        source="default 1 MiB for built-in services, so that two of them cannot loop; no limit for handlers",
+        unit="bytes",
+        low=64 * KIB,
+        high=1024 * 1024 * MIB,
+    )
+
+
+__all__ = ["KeepaliveSettings", "ListenSettings", "ProxyProtocolSettings", "RateSettings"]

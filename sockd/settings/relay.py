@@ -1,0 +1,128 @@
+"""What can be set of a relay."""
+
+# ruff: noqa: RUF009 - setting() is a field specifier, typed and used like dataclasses.field
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from sockd.settings.field import setting
+from sockd.units import Duration
+
+Balance = Literal["round-robin", "least-connections", "race"]
+HeaderVersion = Literal["v1", "v2"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckSettings:
+    """check = { ... } of a relay: whether a target takes connections, asked from time to time."""
+
+    interval: Duration = setting(
+        Duration(10),
+        help="time between two checks of a target; each check connects and closes at once",
+        source="HAProxy, inter, has 2 s; nginx checks targets only by its clients' connections",
+        unit="seconds",
+        low=0.1,
+        high=86_400,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelaySettings:
+    """relay = { ... } of a service: each connection is connected to a target."""
+
+    to: tuple[str, ...] = setting(
+        (),
+        help="list of targets: tcp://host:port or unix:/path; all addresses of a host name are tried",
+        source="FAQ III.5",
+    )
+    balance: Balance = setting(
+        "round-robin",
+        help="which target to try first: the next in turn, the one with the fewest connections, or the first to answer",
+        source="RFC 8305 for the race",
+    )
+    proxy_header: HeaderVersion | None = setting(
+        None,
+        help="send the client's address to the target in a PROXY header, before the client's first byte",
+        source="doc/proxy-protocol.txt of HAProxy",
+    )
+    via: str | None = setting(
+        None, help="connect to targets through a SOCKS server: socks5://host:port or socks5://user@host:port", source=""
+    )
+    via_password: str | None = setting(
+        None,
+        help="absolute path of a file with the SOCKS password in its first line; read before privileges are dropped",
+        source="RFC 1929",
+    )
+    connect_timeout: Duration = setting(
+        Duration(10),
+        help="time limit for connecting to a target, counted from the client's connection, for all attempts together",
+        source="a SYN is retransmitted after 1, 3 and 7 s (tcp(7))",
+        unit="seconds",
+        low=0.1,
+        high=600,
+    )
+    half_close_timeout: Duration = setting(
+        Duration(60),
+        help="after an end of file from one side, how long the other side may be idle",
+        source="FAQ II.6; HAProxy, timeout client-fin and server-fin",
+        unit="seconds",
+        low=0.1,
+        high=86_400,
+    )
+    retry_after: Duration = setting(
+        Duration(10),
+        help="how long to skip a target after a failed connection attempt; with check, until a check succeeds",
+        source="nginx, fail_timeout",
+        unit="seconds",
+        low=0.1,
+        high=86_400,
+    )
+    check: CheckSettings | None = setting(None, help="check each target periodically, by connecting to it", source="")
+
+
+DEFAULT_MAX_RELAYED = 4096
+"""Of a relay without max_connections; each holds two descriptors."""
+
+
+MAX_USER_BYTES = 255  # RFC 1929
+
+
+DEFAULT_PORT = 1080  # RFC 1928, section 3
+
+
+_VIA = re.compile(r"socks5://(?:(?P<user>[^@]*)@)?(?P<host>\[[^\]]*\]|[^:@/\[\]]+)(?::(?P<port>[^:@/]*))?/?")
+
+
+_FORM = "socks5://host:port or socks5://user@host:port"
+
+
+@dataclass(frozen=True)
+class SocksUrl:
+    """A SOCKS server on the way; `address` is tcp://host:port."""
+
+    address: str
+    user: str | None = None
+
+
+def parse_via(text: str) -> SocksUrl:
+    """Read socks5://user@host:port; without a port it is 1080.
+
+    Raises:
+        ValueError: it is none; the message is to stand behind the text.
+    """
+    found = _VIA.fullmatch(text)
+    if found is None:
+        raise ValueError(f"is no SOCKS server; write {_FORM}")
+    user: str | None = found["user"]
+    if user is not None and ":" in user:
+        raise ValueError("has a password, which everybody could read; write user@ alone")
+    if user is not None and not 1 <= len(os.fsencode(user)) <= MAX_USER_BYTES:
+        raise ValueError(f"has a user of {len(os.fsencode(user))} bytes; it has 1 to {MAX_USER_BYTES} (RFC 1929)")
+    return SocksUrl(f"tcp://{found['host']}:{found['port'] or DEFAULT_PORT}", user)
+
+
+__all__ = ["SocksUrl", "parse_via"]

@@ -1,0 +1,111 @@
+"""Values and names as messages show them: quoted, shortened, with the nearest known name."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from datetime import date, time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+LONGEST_SHOWN = 60  # characters of a wrong value in a message, so that it stays one line of a terminal
+
+
+def show(value: object) -> str:
+    """Write a value for a message: as TOML does, on one line, long ones cut.
+
+    Args:
+        value: any value of a TOML document.
+
+    Returns:
+        The text of a scalar; "a list" and "a table" for these.
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"an integer of {value.bit_length()} bits"
+    if isinstance(value, (list, dict)):
+        return _KINDS[type(value)]
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if not isinstance(value, str):
+        return str(value)
+    return quote(value if len(value) <= LONGEST_SHOWN else value[:LONGEST_SHOWN] + "...")
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Name the word that was probably meant.
+
+    Args:
+        word: what was written.
+        known: what could have been written.
+
+    Returns:
+        The end of a message, empty when nothing is near.
+    """
+    near = nearest(word, known)
+    return f"; did you mean {quote(near)}?" if near else ""
+
+
+_BARE = re.compile(r"=[ \t]*(?P<value>[A-Za-z0-9./:][\w./: +-]*?)[ \t]*(?:#.*)?$")
+
+
+def quote(text: str) -> str:
+    """Write text as a TOML basic string of printable characters.
+
+    Args:
+        text: any text; lone surrogates come out as escapes that TOML does not read back.
+
+    Returns:
+        The string in double quotes, on one line, without control characters.
+    """
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(mark if mark.isprintable() else _escape(ord(mark)) for mark in quoted)
+
+
+def quote_key(key: str) -> str:
+    """Write one key: bare where TOML allows it, else quoted.
+
+    Args:
+        key: any text.
+
+    Returns:
+        The key as it stands in a path such as service."a b".handler.
+    """
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else quote(key)
+
+
+def _escape(code: int) -> str:
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Find the word that was probably meant.
+
+    Args:
+        word: what was written.
+        known: what could have been written.
+
+    Returns:
+        The nearest known word, letter case not counted; None when none is near.
+    """
+    lowered = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), lowered, n=1)
+    return lowered[close[0]] if close else None
+
+
+_KINDS: dict[type, str] = {
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number with a fraction",
+    str: "text",
+    list: "a list",
+    dict: "a table",
+}
+
+
+__all__ = ["LONGEST_SHOWN", "nearest", "quote", "quote_key", "show", "suggest"]

@@ -1,0 +1,444 @@
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+from contextlib import ExitStack
+
+import pytest
+
+from sockd.errors import Close
+from sockd.log.rate_limit import INTERVAL_SECONDS
+from sockd.net.address.address import Address
+from sockd.net.listen.bind import open_listener
+from sockd.net.loop.loop import EventLoop
+from sockd.net.udp.listener import DATAGRAMS_A_TURN, MAX_DATAGRAM_BYTES, PAUSE_SECONDS, DatagramListener
+from sockd.net.udp.rules import HEADER_BYTES, DatagramRules
+from sockd.settings import Size
+from sockd.settings.listen import ListenSettings
+from sockd.settings.service import DEFAULT_DATAGRAM_BUDGET
+
+BIG = Size(1 << 20)
+
+
+class Bench:
+    """A loop whose clock stands unless it is moved, and what is opened in it."""
+
+    def __init__(self, stack):
+        self.now = 1000.0
+        self.stack = stack
+        selector = stack.enter_context(selectors.DefaultSelector())
+        self.loop = EventLoop(selector, lambda: self.now)
+        stack.callback(self.loop.close)
+
+    def serve(self, text, answer=lambda datagram: datagram, *, small=False, **settings):
+        rules = ListenSettings(**settings)
+        (listening,) = open_listener(Address.parse(text), rules)
+        one = DatagramListener(listening, answer, self.loop, "test", DatagramRules(rules, self.loop.clock, small=small))
+        self.stack.callback(one.close)
+        one.start()
+        return one
+
+    def client(self, bound=None, family=socket.AF_INET):
+        sock = self.stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BIG)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BIG)
+        if bound is not None:
+            sock.bind(bound)
+        return sock
+
+    def until_quiet(self):
+        """Run turns until nothing is ready any more, and count them."""
+        turns = 0
+        while self.loop._selector.select(0):
+            self.loop.run_once(0)
+            turns += 1
+        return turns
+
+
+@pytest.fixture
+def bench():
+    before = sorted(os.listdir("/proc/self/fd"))
+    with ExitStack() as stack:
+        yield Bench(stack)
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def name(listener):
+    return listener._socket.getsockname()
+
+
+def received(sock):
+    found = []
+    while True:
+        try:
+            found.append(sock.recv(MAX_DATAGRAM_BYTES + 100))
+        except BlockingIOError:
+            return found
+
+
+def messages(caplog):
+    return [record.getMessage() for record in caplog.records]
+
+
+@pytest.fixture
+def kinds(bench, tmp_path):
+    """Open a listener and a client of it by the name of the kind."""
+
+    def make(kind, answer=lambda datagram: datagram, **settings):
+        if kind == "unixgram":
+            listener = bench.serve(f"unixgram:{tmp_path}/s", answer, send_buffer=BIG, **settings)
+            return listener, bench.client(f"{tmp_path}/c", socket.AF_UNIX)
+        host = {"udp4": "127.0.0.1", "udp6": "[::1]"}[kind]
+        listener = bench.serve(f"udp://{host}:0", answer, receive_buffer=BIG, send_buffer=BIG, **settings)
+        return listener, bench.client(("127.0.0.1" if kind == "udp4" else "::1", 0), listener._socket.family)
+
+    return make
+
+
+KINDS = ["udp4", "udp6", "unixgram"]
+
+# ---- one datagram is one frame
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [0, 1, 1472, 65_506, 65_507])
+def test_a_frame_has_0_to_65507_bytes(bench, kinds, kind, size):
+    seen = []
+    listener, client = kinds(kind, lambda frame: seen.append(frame) or frame)
+    frame = os.urandom(size)
+    client.sendto(frame, name(listener))
+    bench.until_quiet()
+    assert seen == [frame]
+    assert received(client) == [frame]
+    assert listener.counts.answered == 1
+
+
+@pytest.mark.parametrize("kind", ["udp6", "unixgram"])
+@pytest.mark.parametrize("size", [65_508, 65_527])
+def test_a_longer_one_is_dropped_whole_and_logged_once_in_an_interval(bench, kinds, caplog, kind, size):
+    seen = []
+    listener, client = kinds(kind, lambda frame: seen.append(frame) or frame)
+    for _ in range(3):
+        client.sendto(bytes(size), name(listener))
+    client.sendto(b"after", name(listener))
+    bench.until_quiet()
+    assert seen == [b"after"]
+    assert received(client) == [b"after"]
+    assert listener.counts.truncated == 3
+    assert messages(caplog) == ["datagram dropped: too long"]
+    assert caplog.records[0].event["max_bytes"] == 65_507
+    bench.now += INTERVAL_SECONDS
+    client.sendto(bytes(size), name(listener))
+    bench.until_quiet()
+    assert messages(caplog) == ["datagram dropped: too long"] * 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_of_65508_bytes_is_dropped_with_a_warning(bench, kinds, caplog, kind):
+    listener, client = kinds(kind, lambda frame: bytes(int(frame)))
+    for size in (65_508, 65_507, 65_508):
+        client.sendto(b"%d" % size, name(listener))
+        bench.until_quiet()
+    assert [len(frame) for frame in received(client)] == [65_507]
+    assert listener.counts.dropped == 2
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == "answer dropped"
+    assert record.event["bytes"] == 65_508
+
+
+def test_answers_of_any_buffer_are_measured_in_bytes(bench, kinds):
+    wide = memoryview(bytes(40_000)).cast("H")
+    listener, client = kinds("udp4", lambda frame: wide)
+    client.sendto(b"", name(listener))
+    bench.until_quiet()
+    assert received(client) == [bytes(40_000)]
+
+
+def test_none_answers_nothing(bench, kinds):
+    listener, client = kinds("udp4", lambda frame: None)
+    client.sendto(b"x", name(listener))
+    bench.until_quiet()
+    assert received(client) == []
+    assert (listener.counts.received, listener.counts.answered) == (1, 0)
+
+
+def test_a_failing_handler_fails_one_datagram(bench, kinds, caplog):
+    listener, client = kinds("udp4", lambda frame: b"%d" % (10 // int(frame)))
+    for frame in (b"0", b"0", b"5"):
+        client.sendto(frame, name(listener))
+    bench.until_quiet()
+    assert received(client) == [b"2"]
+    assert listener.counts.failed == 2
+    (record,) = caplog.records  # anybody can send datagrams: a line in an interval
+    assert (record.getMessage(), record.event["service"]) == ("handler failed", "test")
+    assert record.exc_info
+    bench.now += INTERVAL_SECONDS
+    client.sendto(b"0", name(listener))
+    bench.until_quiet()
+    assert [one.event.get("held_back") for one in caplog.records] == [None, 1]
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration])
+def test_whatever_a_handler_raises_costs_its_datagram(bench, kinds, caplog, error):
+    def answer(frame):
+        if frame == b"raise":
+            raise error
+        return frame
+
+    listener, client = kinds("udp4", answer)
+    for frame in (b"raise", b"after"):
+        client.sendto(frame, name(listener))
+    bench.until_quiet()
+    assert received(client) == [b"after"]
+    assert listener.counts.failed == 1
+    assert messages(caplog) == ["handler failed"]
+
+
+@pytest.mark.parametrize("words", [b"bye", None])
+def test_close_says_its_last_words_and_is_no_failure(bench, kinds, caplog, words):
+    def answer(frame):
+        raise Close(words)
+
+    listener, client = kinds("udp4", answer)
+    client.sendto(b"x", name(listener))
+    bench.until_quiet()
+    assert received(client) == ([words] if words else [])
+    assert (listener.counts.failed, messages(caplog)) == (0, [])
+
+
+def test_an_answer_that_is_no_bytes_is_a_failure(bench, kinds, caplog):
+    listener, client = kinds("udp4", lambda frame: "text")
+    client.sendto(b"x", name(listener))
+    bench.until_quiet()
+    assert (received(client), listener.counts.failed) == ([], 1)
+    assert "returned str" in str(caplog.records[0].exc_info[1])
+
+
+# ---- to the sender
+
+
+def test_an_abstract_sender_is_answered(bench, tmp_path):
+    listener = bench.serve(f"unixgram:{tmp_path}/s")
+    client = bench.client(b"\0sockd-test-%d" % os.getpid(), socket.AF_UNIX)
+    client.sendto(b"hello", name(listener))
+    bench.until_quiet()
+    assert received(client) == [b"hello"]
+
+
+def test_a_sender_without_address_is_served_and_not_answered(bench, tmp_path, caplog):
+    seen = []
+    listener = bench.serve(f"unixgram:{tmp_path}/s", lambda frame: seen.append(frame) or frame)
+    bench.client(family=socket.AF_UNIX).sendto(b"hello", name(listener))
+    bench.until_quiet()
+    assert seen == [b"hello"]
+    assert listener.counts.answered == 0
+    assert not caplog.records
+
+
+def test_a_sender_that_has_gone_harms_nobody(bench, tmp_path):
+    listener = bench.serve(f"unixgram:{tmp_path}/s")
+    gone, here = (bench.client(f"{tmp_path}/{which}", socket.AF_UNIX) for which in ("gone", "here"))
+    for client in (gone, here):
+        client.sendto(b"x", name(listener))
+    gone.close()
+    bench.until_quiet()
+    assert received(here) == [b"x"]
+    assert listener.counts.dropped == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [("udp://0.0.0.0:0", "127.0.0.77"), ("udp://:0", "127.0.0.77"), ("udp://[::]:0", "::1")],
+)
+def test_an_answer_leaves_from_the_address_that_was_asked(bench, text, asked):
+    listener = bench.serve(text)
+    client = bench.client(family=socket.AF_INET6 if ":" in asked else socket.AF_INET)
+    client.connect((asked, name(listener)[1]))  # takes no answer from elsewhere
+    client.send(b"hello")
+    bench.until_quiet()
+    assert received(client) == [b"hello"]
+
+
+# ---- many at once
+
+
+def test_a_turn_serves_a_bounded_number(bench, kinds):
+    listener, client = kinds("udp4")
+    for number in range(2 * DATAGRAMS_A_TURN + 1):
+        client.sendto(b"%d" % number, name(listener))
+    bench.loop.run_once(0)
+    assert listener.counts.received == DATAGRAMS_A_TURN
+    assert bench.until_quiet() == 2
+    assert received(client) == [b"%d" % number for number in range(2 * DATAGRAMS_A_TURN + 1)]
+
+
+def test_what_has_arrived_is_answered_before_the_close(bench, kinds):
+    listener, client = kinds("udp4")
+    for number in range(200):
+        client.sendto(b"%d" % number, name(listener))
+    listener.close()
+    listener.close()
+    assert len(received(client)) == 200
+
+
+def test_a_shortage_pauses_and_is_over(bench, kinds):
+    listener, client = kinds("udp4")
+    honest, failures = listener._socket, [105, 105]
+
+    class Short:
+        def __getattr__(self, key):
+            return getattr(honest, key)
+
+        def recvmsg_into(self, *arguments):
+            if failures:
+                raise OSError(failures.pop(), "no buffer space")
+            return honest.recvmsg_into(*arguments)
+
+    listener._socket = Short()
+    client.sendto(b"x", name(listener))
+    assert bench.until_quiet() == 1
+    for _ in range(2):
+        assert received(client) == []
+        bench.now += PAUSE_SECONDS
+        bench.loop.run_once(0)
+        bench.until_quiet()
+    assert received(client) == [b"x"]
+
+
+# ---- who is answered
+
+
+def test_who_is_denied_is_not_handed_on(bench, caplog):
+    seen = []
+    listener = bench.serve("udp://127.0.0.1:0", lambda frame: seen.append(frame) or frame, deny=("127.0.0.2",))
+    denied, allowed = (bench.client((host, 0)) for host in ("127.0.0.2", "127.0.0.3"))
+    for client in (denied, denied, allowed):
+        client.sendto(client.getsockname()[0].encode(), name(listener))
+    bench.until_quiet()
+    assert seen == [b"127.0.0.3"]
+    assert received(denied) == []
+    assert received(allowed) == [b"127.0.0.3"]
+    assert listener.counts.denied == 2
+    assert messages(caplog) == ["refused: denied"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="to send from port 7 needs root")
+@pytest.mark.parametrize(("small", "port"), [(True, 7), (False, 7), (True, 123), (False, 123)])
+def test_ports_of_services_are_not_answered(bench, caplog, small, port):
+    """A handler answers those alone that do not answer anything: an ntp client has port 123."""
+    listener = bench.serve("udp://127.0.0.1:0", small=small)
+    client = bench.client(("127.0.0.9", port))
+    client.sendto(b"storm", name(listener))
+    bench.until_quiet()
+    is_answered = not small and port == 123
+    assert received(client) == ([b"storm"] if is_answered else [])
+    assert messages(caplog) == ([] if is_answered else ["not answered: a port of services"])
+
+
+@pytest.mark.parametrize("text", ["udp://127.0.0.1:0", "udp://0.0.0.0:0", "udp://[::1]:0", "udp://[::]:0"])
+def test_nobody_is_answered_who_has_our_own_address(bench, caplog, text, has_ipv6):
+    if "[" in text and not has_ipv6:
+        pytest.skip("this host has no IPv6")
+    listener = bench.serve(text)
+    port = name(listener)[1]
+    host = "::1" if "[" in text else "127.0.0.1"
+    listener._socket.sendto(b"storm", (host, port))  # as if a third party had sent it in our name
+    assert bench.until_quiet() < 5
+    assert listener.counts.answered == 0
+    assert messages(caplog) == ["not answered: our own address"]
+
+
+def test_two_handlers_pointed_at_each_other_end_without_a_budget(bench, caplog):
+    a, b = (bench.serve("udp://127.0.0.1:0") for _ in range(2))
+    client = bench.client(("127.0.0.1", 0))
+    b._socket.sendto(b"storm", name(a))
+    turns = 0
+    while bench.loop._selector.select(0):
+        bench.now += 0.05  # each way
+        bench.loop.run_once(0)
+        turns += 1
+        assert turns < 1000
+    assert a.counts.over_budget + b.counts.over_budget == 1
+    assert messages(caplog).count("not answered for a moment, which ends a loop") in (1, 2)
+    client.sendto(b"hello", name(a))
+    bench.until_quiet()
+    assert received(client) == [b"hello"]
+
+
+def test_a_client_that_asks_without_a_pause_is_answered_but_for_a_moment(bench):
+    listener = bench.serve("udp://127.0.0.1:0")
+    client = bench.client(("127.0.0.1", 0))
+    answers = []
+    for _ in range(1200):  # two minutes
+        client.sendto(b"x", name(listener))
+        bench.until_quiet()
+        answers.append(len(received(client)))
+        bench.now += 0.1
+    assert answers.count(0) <= 2 * 5
+    assert sum(answers) >= 0.99 * len(answers)
+
+
+@pytest.mark.parametrize("kind", ["udp", "unixgram"])
+@pytest.mark.parametrize("size", [0, 8, 1000])
+def test_two_echo_services_pointed_at_each_other_end_by_themselves(bench, tmp_path, caplog, kind, size):
+    texts = ["udp://127.0.0.1:0"] * 2 if kind == "udp" else [f"unixgram:{tmp_path}/{which}" for which in "ab"]
+    a, b = (bench.serve(text, small=True, datagram_budget=Size(65_536)) for text in texts)
+    most = 65_536 // (size + HEADER_BYTES)
+    b._socket.sendto(bytes(size), name(a))  # as if a third party had sent it in the name of b
+    bench.until_quiet()
+    assert (a.counts.answered, b.counts.answered) == (most, most)
+    assert a.counts.over_budget + b.counts.over_budget == 1
+    assert messages(caplog) == ["not answered: budget of the source is spent"]
+
+
+def test_a_loop_with_a_long_round_trip_ends_as_well(bench):
+    a, b = (bench.serve("udp://127.0.0.1:0", small=True, datagram_budget=Size(65_536)) for _ in range(2))
+    b._socket.sendto(b"", name(a))
+    rounds = 0
+    while bench.loop._selector.select(0):
+        bench.now += 0.45  # each way: a satellite and more
+        bench.loop.run_once(0)
+        rounds += 1
+    assert a.counts.answered == b.counts.answered == 65_536 // HEADER_BYTES
+    assert rounds < 5000
+
+
+def test_many_datagrams_that_loop_at_once_end_as_well(bench):
+    a, b = (bench.serve("udp://127.0.0.1:0", small=True, datagram_budget=Size(65_536)) for _ in range(2))
+    for _ in range(50):
+        b._socket.sendto(b"12345678", name(a))
+    bench.until_quiet()
+    assert a.counts.answered == b.counts.answered == 65_536 // (8 + HEADER_BYTES)
+    assert a.counts.over_budget + b.counts.over_budget == 50
+
+
+def test_a_budget_comes_back_in_silence(bench):
+    listener = bench.serve("udp://127.0.0.1:0", small=True, datagram_budget=Size(65_536))
+    client, other = bench.client(("127.0.0.1", 0)), bench.client(("127.0.0.2", 0))
+
+    def answered(sock):
+        sock.sendto(bytes(40_000), name(listener))
+        bench.until_quiet()
+        return len(received(sock))
+
+    assert [answered(client), answered(client), answered(other)] == [1, 0, 1]
+    bench.now += 0.9
+    assert answered(client) == 0
+    bench.now += 61
+    assert answered(client) == 1
+
+
+def test_by_default_ten_thousand_short_datagrams_are_answered(bench):
+    listener = bench.serve("udp://127.0.0.1:0", small=True)
+    client = bench.client(("127.0.0.1", 0))
+    answered = 0
+    for _ in range(100):
+        for _ in range(100):
+            client.sendto(b"0123456789", name(listener))
+        bench.until_quiet()
+        answered += len(received(client))
+    assert answered == 10_000
+    assert DEFAULT_DATAGRAM_BUDGET > 10_000 * (10 + HEADER_BYTES)
