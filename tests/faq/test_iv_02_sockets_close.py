@@ -39,6 +39,8 @@ def talk(line, connection):
         connection.abort()
     if line == b"fail":
         raise RuntimeError("as asked")
+    if line == b"huge":
+        return b"x" * 2_000_000
     return b"x" * 900_000 if line == b"large" else line.upper()
 """
 
@@ -77,7 +79,7 @@ def too_long(client):
 
 
 def never_reads(client):
-    client.sendall(b"large\n" * 3)
+    client.sendall(b"huge\n")
     return "limit"
 
 

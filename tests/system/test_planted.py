@@ -50,7 +50,7 @@ def page(one, path):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_action_on_a_signal_that_fails_keeps_no_other_from_being_taken(daemon, workers):
-    app = ONCE + "import sockd.log.format\nsockd.log.OwnHandler.reopen = once(sockd.log.OwnHandler.reopen)\n"
+    app = ONCE + "from sockd.log.format import OwnHandler\nOwnHandler.reopen = once(OwnHandler.reopen)\n"
     one = daemon(toml=f"[daemon]\nworkers = {workers}\n" + PID, app=app)
     one.process.send_signal(signal.SIGSTOP)
     for number in (signal.SIGUSR1, signal.SIGTERM):
@@ -64,7 +64,7 @@ def test_an_action_on_a_signal_that_fails_keeps_no_other_from_being_taken(daemon
 
 
 def test_a_drain_whose_step_fails_is_over(daemon):
-    app = ONCE + "import sockd.daemon.listeners\nsockd.serving.Serving.goodbye = once(sockd.serving.Serving.goodbye)\n"
+    app = ONCE + "from sockd.daemon.listeners import ListenerRegistry as kind\nkind.goodbye = once(kind.goodbye)\n"
     one = daemon(toml='[daemon]\nstop_timeout = "30s"\n' + PID, app=app)
     peer = one.connect()
     peer.sendall(b"x\n")
@@ -74,7 +74,7 @@ def test_a_drain_whose_step_fails_is_over(daemon):
 
 
 def test_a_worker_that_cannot_be_forked_is_forked_later(daemon, tmp_path):
-    app = ONCE + "import sockd.daemon.workers.pool\nsockd.crew.fork = once(sockd.daemon.workers.pool.fork, free=2)\n"
+    app = ONCE + "import sockd.daemon.workers.pool as pool\npool.fork = once(pool.fork, free=2)\n"
     one = daemon(toml=f'[daemon]\nworkers = 2\ncontrol = "{tmp_path}/control.sock"\n' + PID, app=app)
     os.kill(Sockctl(tmp_path).ask("status")["workers"][0]["pid"], signal.SIGKILL)
     _until(lambda: one.logged("defect"))
@@ -84,8 +84,8 @@ def test_a_worker_that_cannot_be_forked_is_forked_later(daemon, tmp_path):
 
 def test_a_worker_whose_numbers_cannot_be_taken_is_asked_again(daemon, tmp_path):
     """fails with the question left open: that worker counts as silent, and its numbers as they were, for ever"""
-    app = ONCE + "import sockd.daemon.workers.listeners\nreal = sockd.fleet.Numbers.from_table\n"
-    app += "sockd.fleet.Numbers.from_table = staticmethod(once(real))\n"
+    app = ONCE + "from sockd.daemon.workers.listeners import ProcessStats\nreal = ProcessStats.from_table\n"
+    app += "ProcessStats.from_table = staticmethod(once(real))\n"
     top = f'[daemon]\nworkers = 2\ncontrol = "{tmp_path}/control.sock"\n'
     one = daemon(toml=top + PID + METRICS, app=app)
     assert one.ask(b"x\n")
@@ -107,7 +107,7 @@ def test_a_retired_worker_whose_look_fails_ends(daemon, tmp_path):
 
 
 def test_a_check_of_a_target_that_fails_to_begin_is_not_the_last(daemon, target):
-    app = ONCE + "import sockd.services.relay.server as server\nserver.Reach = once(server.Reach)\n"
+    app = ONCE + "import sockd.services.relay.server as server\nserver.TargetConnect = once(server.TargetConnect)\n"
     there = target()
     toml = PID + LISTEN.format("tcp://127.0.0.1:0", "there")
     check = 'connect_timeout = "1s", check = { interval = "100ms" }'

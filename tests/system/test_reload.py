@@ -289,11 +289,11 @@ def test_a_listener_that_comes_again_at_once(house, tmp_path):
     old = server.connect(f"unix:{tmp_path}/s")
     assert old.ask(b"a") == b"A"
     house.write(LISTEN.format("tcp://127.0.0.1:0", "upper"))
-    house.say("reload")
-    assert house.ask("status")["draining"] == [f"unix:{tmp_path}/s"]
+    house.ask_directly("reload")
+    assert house.ask_directly("status")["draining"] == [f"unix:{tmp_path}/s"]
     house.write(both)
-    house.say("reload")
-    assert house.ask("status")["draining"] == []
+    house.ask_directly("reload")
+    assert house.ask_directly("status")["draining"] == []
     assert old.to_end() == b""
     assert server.connect(f"unix:{tmp_path}/s").ask(b"b") == b"B"
 

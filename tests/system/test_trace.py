@@ -1,6 +1,6 @@
 """`sockd --foreground --trace`: a line of the log for each frame, and none without it; the log's colours.
 
-Not part of it: how a field is escaped (tests/test_log.py).
+Not part of it: how a field is escaped (tests/log/test_format.py).
 
 Seen to fail: with TracedReceiver showing nothing; with NO_COLOR not asked for.
 """
@@ -51,8 +51,8 @@ def test_it_is_for_the_foreground(launch):
 @pytest.mark.parametrize(("no_color", "is_coloured"), [("", True), ("1", False)])
 def test_levels_have_colours_on_a_terminal_unless_it_is_not_wanted(no_color, is_coloured):
     ours, theirs = pty.openpty()
-    program = "import sys, logging; from sockd import log; from sockd.settings import LogSettings\n"
-    program += "log.configure(LogSettings(), sys.stderr); logging.warning('here')"
+    program = "import sys, logging; from sockd.log import format; from sockd.settings import LogSettings\n"
+    program += "format.configure(LogSettings(), sys.stderr); logging.warning('here')"
     environment = {**os.environ, "NO_COLOR": no_color, "TERM": "xterm"}
     try:
         subprocess.run([sys.executable, "-P", "-c", program], stderr=theirs, env=environment, check=True)
