@@ -39,7 +39,7 @@ def by_row(victim, self, id, *_):
 
 def by_event(victim, self, _index, id, part, _offset, _size, count):
     """Frames of the victim, and of nobody else in the same event: that would cost all of them."""
-    rows = [id] if id >= 0 else [row for row, _ in self._set.parts(part, count)]
+    rows = [id] if id >= 0 else [row for row, _ in self._set.turn.parts(part, count)]
     return all(by_row(victim, self, row) for row in rows)
 
 
@@ -72,15 +72,15 @@ PLACES = {
     "timer": ("sockd.net.listen.proxy_protocol", "ProxyHeaders", "_drop", by_descriptor),
     "rules": ("sockd.net.listen.listener", "Listener", "_judge", by_arrival),
     "handshake": ("sockd.net.tls.handshake", "Handshakes", "_ready", by_descriptor),
-    "tunnel": ("sockd.net.tls.handshake", "Carrier", "_from_wire", by_wire),
-    "accepted": ("sockd.services.handlers.connection", "ConnectionSink", "accepted", by_row),
-    "frames": ("sockd.services.handlers.connection", "ConnectionSink", "frames", by_event),
-    "closed": ("sockd.services.handlers.connection", "ConnectionSink", "closed", by_row),
-    "function": ("sockd.services.handlers.function", "LineSink", "frames", by_event),
-    "session": ("sockd.services.handlers.coroutine", "SessionSink", "frames", by_event),
-    "pool": ("sockd.services.handlers.blocking", "BlockingSink", "_answered", by_frames),
-    "socks": ("sockd.services.socks.client", "Session", "_readable", by_socket),
-    "verb": ("sockd.daemon.control.commands", "Asked", "_close", by_words),
+    "tunnel": ("sockd.net.tls.tunnel", "TlsTunnel", "_from_wire", by_wire),
+    "accepted": ("sockd.services.handlers.connection", "PerConnectionHandler", "accepted", by_row),
+    "frames": ("sockd.services.handlers.connection", "PerConnectionHandler", "frames", by_event),
+    "closed": ("sockd.services.handlers.connection", "PerConnectionHandler", "closed", by_row),
+    "function": ("sockd.services.handlers.function", "LineHandler", "frames", by_event),
+    "session": ("sockd.services.handlers.coroutine", "CoroutineHandler", "frames", by_event),
+    "pool": ("sockd.services.handlers.blocking", "BlockingHandler", "_answered", by_frames),
+    "socks": ("sockd.services.socks.client", "SocksSession", "_readable", by_socket),
+    "verb": ("sockd.daemon.control.commands", "ControlCommands", "_close", by_words),
     "datagram": ("sockd.net.udp.listener", "DatagramListener", "_serve", by_datagram),
 }
 """By name: module, class and function, and which of its calls is the victim's."""
