@@ -39,9 +39,11 @@ def _import(arguments: argparse.Namespace) -> int:
 def _accept(text: str) -> None:
     """Raise what `sockd --check` would say of a configuration."""
     from sockd.config.load import loads
+    from sockd.daemon.conflicts import conflicts
     from sockd.daemon.plan import plan
 
-    plan(loads(text, name="result", check_address=Address.parse))
+    if found := [*conflicts(plan(loads(text, name="result", check_address=Address.parse)))]:
+        raise ConfigurationError("\n".join(found))
 
 
 def _printable(text: str) -> str:
