@@ -14,7 +14,8 @@
 #   make install    PREFIX=/usr/local DESTDIR=: package, commands, manual pages, completions, examples, C library;
 #                   packaging/install says what else can be set
 #   make sbom       what the wheel consists of and needs, as CycloneDX, beside the wheel: build/wheel/sockd.cdx.json
-#   make generated  what manual pages and completions have from the program, after its options or keys have changed
+#   make generated  what manual pages, completions and docs/log-events.md have from the program, after its options, keys
+#                   or log events have changed
 #   make clean
 
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(if $(shell $(p) -c 'import sys; print(int(sys.version_info >= (3, 11)))' 2>/dev/null | grep 1),$(p))))
