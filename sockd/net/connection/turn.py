@@ -23,8 +23,8 @@ LATE_NS = 20_000_000
 """With frames of one group, before the rest is put off: four times what the core plans."""
 FIRST_LOOK = 64
 """Frames that are handled before the clock is first looked at: so many milliseconds of a handler that takes one."""
-LATER_LOOKS = (256, 1024)
-"""And then, for a look costs 0.3 us, and the list a copy; the last number again and again."""
+LATER_LOOKS = (1024,)
+"""And then, for each look costs 0.3 us; the last number again and again."""
 EACH_LOOK = 15
 """Of the place of an event: at every 16th the clock is looked at, for each may have a frame only."""
 EVENT = struct.Struct("=iiiiqqq")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from array import array
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import is_close
@@ -22,7 +23,7 @@ from sockd.wire.close_reason import CloseReason
 from sockd.wire.framing import Line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from sockd.net.connection.codec import Codec
     from sockd.net.connection.table import ConnectionTable
@@ -64,24 +65,28 @@ class FunctionHandler(ConnectionEvents):
         Frames for which there is no time in this turn are taken out of the event, and out of `frames`.
         """
         if len(frames) <= FIRST_LOOK:
-            return self._answer_some(frames, done)
+            return self._answer_some(frames, len(frames), done)
+        left = iter(frames)
         for at, end in looks(len(frames)):
             if at and self._set.turn.is_late:
                 self._set.turn.cut(index, at)
                 del frames[at:]
                 break
-            error = self._answer_some(frames[at:end], done)
+            some = (
+                left if end == len(frames) else islice(left, end - at)
+            )  # the last ones, nearly all, cost nothing more
+            error = self._answer_some(some, end, done)
             if error is not None:
                 return error
         return None
 
-    def _answer_some(self, frames: list[Any], done: list[Reply]) -> BaseException | None:
-        before = len(done)
+    def _answer_some(self, frames: Iterable[Any], end: int, done: list[Reply]) -> BaseException | None:
+        """Answer frames, until there are `end` replies."""
         try:
             done.extend(map(self._function, frames))  # keeps what came before an exception
         except BaseException as raised:
             return raised
-        return None if len(done) - before == len(frames) else StopIteration()  # which map() takes for an end
+        return None if len(done) == end else StopIteration()  # which map() takes for an end
 
     def _parts(self, id: int, part: int, count: int) -> list[tuple[int, int]]:
         return [(id, count)] if id >= 0 else list(self._set.turn.parts(part, count))
