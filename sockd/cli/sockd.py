@@ -6,7 +6,6 @@ sysexits(3).  Nothing below this module exits the process.
 
 from __future__ import annotations
 
-import errno
 import io
 import logging
 import os
@@ -37,6 +36,7 @@ from sockd.daemon.workers.supervisor import Supervisor
 from sockd.errors import EX_OK, EX_USAGE, ConfigurationError, SockdError, SystemFault, UsageError
 from sockd.files.kept_directory import current_directory
 from sockd.log.format import ERROR_SEVERITY, for_a_start, is_journal, printable
+from sockd.net.kernel import NO_DESCRIPTOR
 from sockd.process import init, socket_activation
 from sockd.process.daemonize import in_background
 from sockd.process.descriptors import close_others, fill_standard_streams
@@ -61,7 +61,6 @@ logger = logging.getLogger("sockd.cli")
 
 Ready = Callable[[Sequence[tuple[str, str]]], None]
 
-SHORTAGES = (errno.EMFILE, errno.ENFILE)
 _TRY = "write one, or try the built-in example: sockd --foreground"
 
 
@@ -146,7 +145,7 @@ def _without_shortage(work: Callable[[], int]) -> int:
     try:
         return work()
     except OSError as error:
-        if error.errno not in SHORTAGES:
+        if error.errno not in NO_DESCRIPTOR:
             raise
         limit = f"RLIMIT_NOFILE is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}"
         raise SystemFault(f"{os.strerror(error.errno)}: {limit}; raise it: ulimit -n, LimitNOFILE= of a unit") from None
@@ -355,7 +354,7 @@ def _serve(source: Source, context: StartContext) -> int:
                 logger.error("not serving", extra={"event": {"error": str(error)}})
         raise
     except OSError as error:
-        if error.errno not in SHORTAGES:
+        if error.errno not in NO_DESCRIPTOR:
             logger.critical("ended by a defect", exc_info=True)
         raise
     except Exception:

@@ -24,6 +24,9 @@ TIME_WAIT = "06"
 """States of include/net/tcp_states.h, the second as /proc/net/tcp prints it."""
 DEAD = (errno.EINVAL, errno.EBADF, errno.ENOTSOCK, errno.EOPNOTSUPP)
 """Of accept(2): the socket does not listen any more, whoever passed it has shut it down (shutdown(2))."""
+NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
+SHORTAGES = (*NO_DESCRIPTOR, errno.ENOBUFS, errno.ENOMEM)
+"""Of accept(2): over when others close, not by asking again."""
 SOCKSTAT = Path("/proc/net/sockstat")
 TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 

@@ -1,7 +1,4 @@
-"""What a program or another process of the daemon's own user can see of the daemon: nothing, however it was started.
-
-Seen failing without PR_SET_DUMPABLE: started as a user that is not root, and behind an upgrade of one that was root's.
-"""
+"""What a program or another process of the daemon's own user can see of the daemon: nothing, however it was started."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""A limit for each source where none is set: 50 connections, none for this host; IPv6 by /64; told and counted.
-
-Seen failing without a default, with a row that does not count less at its end, with a client that the relay gives back
-and that is not counted any more, and with a table that a reload makes anew.
-"""
+"""A limit for each source where none is set: 50 connections, none for this host; IPv6 by /64; told and counted."""
 
 from __future__ import annotations
 

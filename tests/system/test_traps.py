@@ -1,8 +1,4 @@
-"""Root in a directory of another user: nothing of it is read or run, whatever the command; files that others may write.
-
-Seen failing with the current directory at the head of sys.path (stringprep.py ran), with ./sockd.toml before
-/etc/sockd, and with a selftest that starts its daemons where it stands.
-"""
+"""Root in a directory of another user: nothing of it is read or run, whatever the command; trusted files."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ a result.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import socket
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sockd.errors import EX_NOPERM, EX_OSERR, EX_SOFTWARE, EX_USAGE, SockdError, fault
 from sockd.net.address.address import Address
+from sockd.net.kernel import NO_DESCRIPTOR
 from sockd.net.listen.bind import ServerSocket, open_listener
 from sockd.net.loop.deadline import Deadline
 from sockd.settings.listen import ListenSettings
@@ -46,7 +46,6 @@ MOST_AT_ONCE = 16
 SECONDS = 10.0
 """For a question to come whole and its answer to be taken."""
 RECEIVE_BYTES = 1 << 18
-SHORTAGES = (errno.EMFILE, errno.ENFILE)
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred
 
 
@@ -121,7 +120,7 @@ class ControlServer:
         try:
             sock, _ = self._socket.accept()
         except OSError as error:
-            if error.errno not in SHORTAGES or self._spare is None:
+            if error.errno not in NO_DESCRIPTOR or self._spare is None:
                 return
             self._spare.close()
             self._spare = None

@@ -32,7 +32,7 @@ class Hello(Message):
         pidfile: path of the pid file, whose descriptor is the next; None for none.
         keeper: whether who writes that file is the next one.
             All other descriptors are channels to processes that have left before.
-        notify, watchdog, store: as in sockd.process.socket_activation.Given.
+        notify, watchdog, store: as in sockd.process.socket_activation.Inherited.
         starter: uid that started the daemon, which may control it.
         started: when, in seconds since 1970.
         pid: of the old process.

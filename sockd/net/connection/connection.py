@@ -354,7 +354,7 @@ class Connection:
 
         `peercred` is (pid, uid, gid) of the process at the other end of a Unix socket (SO_PEERCRED, unix(7));
         `peerhost` is the peer's confirmed name, if the listener has `names` on and it is known by now;
-        `proxied` what a PROXY header told (sockd.net.listen.proxy_protocol.Proxied).
+        `proxied` what a PROXY header told (sockd.net.connection.peers.ProxyInfo).
         """
         told = None if self._ended else extra_info(self, self._set, name)
         return default if told is None else told

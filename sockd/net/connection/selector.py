@@ -1,7 +1,7 @@
 """Readiness: the BaseSelector over the C set, and the choice of a multiplexer by name.
 
 Each of the two is a `selectors.BaseSelector` for Python's own descriptors.  The
-connections of a ConnectionSet are not among its keys: they are waited for,
+connections of a ConnectionTable are not among its keys: they are waited for,
 received from and framed inside select(), and when there is something to
 dispatch, one key comes back whose data is the set's own callback.
 """

@@ -39,7 +39,7 @@ class BatchAcceptor(Protocol):
     """Accepts connections by itself, many at once."""
 
     def accept(self, listener: int, most: int) -> tuple[int, int]:
-        """Accept up to so many; returns as ConnectionSet.accept."""
+        """Accept up to so many; returns as ConnectionTable.accept."""
 
 
 class Handoff:

@@ -29,10 +29,10 @@ from typing import TYPE_CHECKING
 from sockd.log.rate_limit import LogLimit
 from sockd.net.address.sockaddr import SocketAddress
 from sockd.net.connection.peer_gone import is_gone
-from sockd.net.kernel import DEAD, accept_queue, is_hung_up
+from sockd.net.kernel import DEAD, SHORTAGES, accept_queue, is_hung_up
 from sockd.net.listen.accepted import AcceptedConnection, handshakes
 from sockd.net.listen.admission import SOURCE_LIMIT, Admission, Verdict
-from sockd.net.listen.overload import Quota
+from sockd.net.listen.overload import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Quota
 from sockd.net.listen.proxy_protocol import ProxyHeaders
 from sockd.net.listen.syn_filter import take_no_more
 from sockd.net.tls.socket_pair import close_with_reset
@@ -56,10 +56,6 @@ logger = logging.getLogger("sockd.listener")
 
 ACCEPTS_A_TURN = 128
 """So that one listener's rush does not hold up the connections that are there."""
-FIRST_PAUSE_SECONDS = 0.05
-LONGEST_PAUSE_SECONDS = 0.8
-"""A shortage is over when others close, not by asking again; service is back within a second."""
-SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Listener:
@@ -254,8 +250,7 @@ class Listener:
     def _drop(self, one: AcceptedConnection) -> None:
         """Close a connection that is not served, if it is not closed, and go on if a place is what is waited for."""
         one.sock.close()
-        self._give_back(one)
-        self._wake()
+        self._served(one)
 
     def _give_back(self, one: AcceptedConnection) -> None:
         """Give back what a connection holds; again does nothing."""

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from sockd.net.connection.group import GroupOptions
     from sockd.net.connection.table import ConnectionTable
 
+FIRST_PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 0.8
+"""A shortage is over when others close, not by asking again; service is back within a second."""
+
 
 @dataclass
 class Quota:
@@ -102,4 +106,4 @@ class SpareDescriptor:
                 os.close(fd)
 
 
-__all__ = ["KIND", "Quota", "RejectedConnections", "SpareDescriptor"]
+__all__ = ["FIRST_PAUSE_SECONDS", "KIND", "LONGEST_PAUSE_SECONDS", "Quota", "RejectedConnections", "SpareDescriptor"]

@@ -183,7 +183,7 @@ class RelayTable:
         """Accept clients.
 
         Returns:
-            As ConnectionSet.accept.
+            As ConnectionTable.accept.
         """
         accepted = int(lib.sb_relay_accept(self._relay, listener, door.about, most, self._stopped))
         if accepted:

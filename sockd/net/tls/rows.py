@@ -1,5 +1,4 @@
-"""Which connections of a set are encrypted, and which may come to be (sockd.net.tls.handshake and tls_carrier do the
-rest)."""
+"""Which connections of a table are encrypted, and which may become so."""
 
 from __future__ import annotations
 

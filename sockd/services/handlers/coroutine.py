@@ -17,7 +17,8 @@ from sockd.net.connection.connection import Connection
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
 from sockd.services.handlers.adapters import ProtocolAdapter
-from sockd.services.handlers.streams import CompletedDrain, StreamReader, StreamWriter
+from sockd.services.handlers.stream_writer import CompletedDrain, StreamWriter
+from sockd.services.handlers.streams import StreamReader
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:

@@ -1,7 +1,4 @@
-"""What the clients of a SOCKS server share: a source that asks for very much, or for what never comes, has its part.
-
-Seen failing with one queue for all, with overload told as a wrong password, and without a memory for failures.
-"""
+"""What the clients of a SOCKS server share: a source that asks for very much, or for what never comes, has its part."""
 
 from __future__ import annotations
 
