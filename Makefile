@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # One target a job; README.md and .ci/run call these.
 #
 #   make run        environment, build, then the built-in example

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Builds sockd._sockbuf from csrc/ with cffi: one abi3 extension for CPython 3.11 and later."""
 
 from setuptools import setup

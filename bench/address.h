@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * address.h - the addresses of the bench's C programs, written as sockd writes them:
  * tcp://127.0.0.1:7000 (numeric IPv4, port 0 for one the kernel chooses) and unix:/path.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * c_epoll.c - the ceiling of the bench: a plain C epoll server.
  *

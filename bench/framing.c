@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * framing - how fast lines are found in memory, by the C core and by what it is measured against
  *

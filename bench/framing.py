@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Lines out of a stream, no sockets: sockd.buffer, its C core, and what Python programs use, side by side.
 
     python bench/framing.py [--rounds 5] [--mib 16]

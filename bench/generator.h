@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * generator.h - what the load generators have in common: they die with a reason, read clocks, connect.
  */

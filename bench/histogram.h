@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * histogram.h - latencies in a fixed table: 32 buckets to each doubling, so a percentile is at most
  * 1/32 (3 %) above the true value, and recording one is a few instructions and no allocation.

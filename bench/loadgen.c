@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * loadgen.c - the load generator of the bench: asks many lines at once, checks every byte of every answer.
  *

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One round of one peer: how each kind of scenario is measured, and what the programs of the bench are built from."""
 
 import csv

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The multiplexers of sockd side by side (FAQ II.9): the cost of a reply beside connections that never speak.
 
     python bench/multiplexers.py [--rounds 5] [--seconds 3]

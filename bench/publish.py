@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Figures of a run into docs/performance.md and docs/performance.svg.
 
     python bench/run.py --json figures.json && python bench/publish.py figures.json

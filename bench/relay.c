@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Load for relays: clients on one side of it, the server on the other, both in this one process.
  *
  *     relay bulk|ping CONNECTIONS SECONDS SERVER_PORT RELAY_PORT [socks]

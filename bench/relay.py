@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Relays side by side: sockd, HAProxy's TCP mode with and without its splicing, nginx stream, socat.
 
     python bench/relay.py                                  # every case, every relay, 5 rounds of 3 s

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Rounds of figures in, tables for people out. Ratios are taken round by round, then their median."""
 
 from collections.abc import Callable, Mapping, Sequence

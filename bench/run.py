@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The bench: servers that do the same with lines, side by side, every answer checked.
 
     python bench/run.py                                    # every scenario, every peer, 5 rounds of 3 s

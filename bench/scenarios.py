@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What is measured and who is measured: tables of data. A new scenario or peer is a new row here."""
 
 from collections.abc import Mapping

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One peer's process: start it on its core, learn where it listens, read its memory, stop it."""
 
 import importlib.util

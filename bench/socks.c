@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* SYNOPSIS
  *     socks PROXY_PORT TARGET_PORT SESSIONS SECONDS
  *

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """SOCKS servers side by side: sockd, Dante's and microsocks, sessions a second.
 
     python bench/socks.py                                  # every server, 5 rounds of 3 s

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * trickle.c - one long line, a byte with each send, and its answer in upper case; then one twice as long.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * upload.c - sends lines as fast as they are taken, then asks how many there were.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * visits.c - short connections: connect, one line, its answer, close; a number of them at once, again and again.
  *

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Counts in a SQLite file how often each line was said: a coroutine for each client, with the library aiosqlite.
 
 In this directory:

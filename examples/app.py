@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The first own service: a function from a line to its answer.
 
 In this directory:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A chat between all who are connected.
 
 In this directory, then in several other terminals:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A dictionary server, by a part of the DICT protocol (RFC 2229): DEFINE, MATCH, SHOW, CLIENT, STATUS, QUIT.
 
 In this directory, then in another terminal:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The Finger service (RFC 1288), without a program behind it: it tells what stands in a file, and nothing of this host.
 
 In this directory, as root for the port below 1024, which is the only one that finger(1) knows:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A Gopher server (RFC 1436) of the files below a directory.
 
 In this directory, then in another terminal:

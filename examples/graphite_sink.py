@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A sink for Graphite's plaintext protocol, `PATH VALUE TIMESTAMP` a line, and a service that tells what came last.
 
 In this directory, with collectd's write_graphite (or anything else that speaks to a carbon-cache) pointed to port 2003:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An agent for HAProxy's agent-check: a word in a file drains a server and brings it back, its load gets it less.
 
 In this directory, on each server, then in haproxy.cfg:

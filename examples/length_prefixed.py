@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Messages with their length before them, 4 bytes in network byte order, as Twisted's Int32StringReceiver speaks.
 
 In this directory:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Takes mails and keeps each as a file: the receiving side of SMTP (RFC 5321), with STARTTLS (RFC 3207).
 
 With mail_sink.toml, which has the listener and its certificate, in this directory; then in another terminal:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A policy service for Postfix, by its SMTPD_POLICY_README: so many recipients an hour for each client.
 
 In this directory:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Look-up tables for Postfix, by its protocol socketmap_table(5): several named maps, in netstrings.
 
 In this directory, then in another terminal:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A lookup table for Postfix, by its protocol tcp_table(5): `get KEY` is answered from a file of keys.
 
 In this directory, then in another terminal:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """As much of Redis as its own programs need to measure a server: PING and ECHO, inline and in arrays.
 
 In this directory, then in another terminal:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Counts in a SQLite file how often each line was said: functions that block, in threads.
 
 In this directory:

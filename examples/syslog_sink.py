@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A sink for syslog messages, over TCP (RFC 6587), UDP (RFC 5426) and Unix sockets of both kinds.
 
 In this directory, then in another terminal:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A whois server (RFC 3912): names as they are written, addresses by the smallest network that holds them.
 
 In this directory, then in another terminal:

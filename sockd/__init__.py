@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """sockd: the production home for small network services on Unix.
 
 A name is imported when it is first asked for, so that `import sockd.buffer`

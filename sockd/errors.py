@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Errors a person can act on, each with its exit code of sysexits(3).
 
 Our caller's mistakes (usage, configuration) and the system's refusals are

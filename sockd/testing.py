@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A peer for a handler's own tests: the real framing, buffers and connection, without an address and without a process.
 
     from sockd import testing

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Values and names as messages show them: quoted, shortened, with the nearest known name."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Sizes and durations as people write them: "64 KiB", "1h30m", and back again.
 
 Rules: exact arithmetic on the text, so that "100ms" is the float 0.1 and a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Fixtures of all tests.
 
 `serve` and `client` to talk to a daemon, `daemon` to watch one from outside, `background` for one in the background,

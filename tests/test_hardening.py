@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the compiler and the linker are asked for is in the installed extension, and in the library."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The tree in docs/architecture.md is the one on the disk, one line a file; a class has a name of its own.
 
 Seen failing with a file that is not in the document, with a line of a file that is gone, and with two classes `Raw`.
@@ -64,9 +65,9 @@ def test_retired_words_are_in_no_name():
 
 
 def test_the_house_is_no_heap():
-    """Few files at the top; no module is longer than what is read in one go."""
+    """Few files at the top; no module is longer than what is read in one go, its licence line not counted."""
     assert len([path for path in (ROOT / "sockd").iterdir() if path.is_file() and path.suffix in KINDS]) <= 8
     lines = {
         str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in sources() if path.suffix == ".py"
     }
-    assert {path: count for path, count in lines.items() if count > 500} == {}
+    assert {path: count for path, count in lines.items() if count - 1 > 500} == {}

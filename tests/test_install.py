@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`make install` into a directory: what is there works from there.
 
 Seen failing, each once: a page left out, --root left out (in a mount namespace of its own).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The catalogue of log events, docs/log-events.md: current, and with every event that the source can log.
 
 Seen failing, each once: the text of an event changed, a text taken out, a message that cannot be followed.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Manual pages: current, without a fault, and of one mind with --help and with the settings.
 
 Seen failing, each once: an option's help changed (the pages are not current), an entry taken out of a page.

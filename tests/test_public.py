@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The names that a service may import, and nothing else.
 
 Seen to fail: with a name taken out of sockd.__all__.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """sockd.testing as the author of a handler uses it.
 
 Seen to fail: with _settle() running one turn only; with name_peer() left out.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Sizes and durations: tables of texts and values."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A line in, the line in upper case out: sockd.buffer under an asyncio.Protocol.
 
 By hand: ``python asyncio_buffer.py tcp://127.0.0.1:0 upper``

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Lines with an asyncio.Protocol written for speed.
 
 By hand: ``python asyncio_protocol.py tcp://127.0.0.1:0 upper``

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Lines with asyncio's streams: what the tutorials show.
 
 By hand: ``python asyncio_streams.py tcp://127.0.0.1:0 upper``

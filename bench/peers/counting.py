@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Lines counted in the whole process; a line "?" is answered with their number."""
 
 

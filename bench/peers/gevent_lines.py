@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Lines with gevent: a greenlet for each connection, readline and sendall, as its own echo server has it.
 
 By hand: ``python gevent_lines.py tcp://127.0.0.1:0 upper``

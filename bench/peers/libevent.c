@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * libevent.c - lines with libevent's bufferevents, as its book shows.
  *

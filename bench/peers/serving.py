@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the four asyncio peers share: bind one address, say so, serve until killed.
 
 An address is written as for sockd: ``tcp://127.0.0.1:0`` or ``unix:/path``. The host goes through the loop's own

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The same services as sockd handlers.
 
 By hand, in this directory:

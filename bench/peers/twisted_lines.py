@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Lines with Twisted's LineReceiver.
 
 By hand: ``python twisted_lines.py tcp://127.0.0.1:0 upper``

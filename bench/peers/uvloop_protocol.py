@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """asyncio_protocol.py, the same code, under uvloop's loop.
 
 By hand: ``python uvloop_protocol.py tcp://127.0.0.1:0 upper``

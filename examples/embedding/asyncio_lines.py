@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """sockd.buffer under an asyncio.Protocol: each line comes back in upper case.
 
     python asyncio_lines.py [PORT]                  # prints "listening PORT"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """sockd.buffer under blocking sockets: the receiving end of SMTP, as far as its framing goes.
 
     python blocking_mail.py [PORT]                  # prints "listening PORT"

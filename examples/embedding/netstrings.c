@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Shows the netstrings of standard input, one a line.
  *
  *   make -C csrc dist && cp csrc/build/dist/sockbuf.[ch] . && cc netstrings.c sockbuf.c -o netstrings

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """sockd.buffer under a Twisted protocol: each netstring comes back in upper case.
 
     python twisted_netstrings.py [PORT]             # prints "listening PORT"

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """What packaging/generate writes, a module each."""

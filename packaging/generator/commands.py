@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The command lines of sockd and sockctl as values, read from their parsers."""
 
 from __future__ import annotations

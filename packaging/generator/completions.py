@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Completions for bash, zsh and fish, made whole from the parsers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What each log event means, and what to do: the last column of docs/log-events.md."""
 
 TEXTS = {

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The catalogue of log events, docs/log-events.md, made from the calls of the loggers in the source.
 
 A message, a level and the fields of an event are followed from the call to where they are written: through

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The parts of the manual pages that the program knows: options and keys, as mdoc(7)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Framing without the daemon: a stream's bytes in, frames out, and the way back.
 
 `ReceiveBuffer` cuts, `SendBuffer` collects, the framings are values.  They work

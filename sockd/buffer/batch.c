@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * batch - what the Python extension adds to libsockbuf
  *

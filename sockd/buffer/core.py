@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The C core seen from the buffers: framings as C values, errors of system calls.
 
 A `sb_framing` is filled in once and only read after that.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What can be wrong with a stream, and with what our caller does.
 
 `FrameError` and its kinds are the peer's doing; `BufferFull` and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Bytes in as they come, frames out.
 
 What has come is held in three places: the batch, frames that are cut and not

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Frames in, bytes out as the other side takes them.
 
 Frames are written by the C core into one buffer of its own, so that many small

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Development: run a command, and run it again whenever one of its source files changes.
 
 The command runs in a child; the child says which files it is made of (`report`),

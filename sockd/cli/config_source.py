@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where the settings of a run come from: a file, the command line, the built-in example."""
 
 from __future__ import annotations

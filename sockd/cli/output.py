@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Standard output and standard error of a command: whatever they are, one clear line, and no traceback.
 
 What they cannot write in their encoding, such as ü of a path in ASCII, is written as an escape.  An output that cannot

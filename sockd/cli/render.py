@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Answers of the daemon as text for people: tables that fit a terminal, numbers with their units."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """sockctl: argv -> one verb -> exit code of sysexits(3).
 
 Only the command line lives here; what a verb does is in sockd.net and below.

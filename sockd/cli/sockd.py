@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`sockd`: command line to Settings to Daemon.
 
 Errors end here: each becomes lines on standard error and an exit code of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The first thing that `sockd` does: signals wait until there is who notes them (sockd.process.signals).
 
 All else takes a tenth of a second to be imported, in which HUP, or a TERM from who has just started it, would end it by

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """The far side of a socket: sockctl connect."""

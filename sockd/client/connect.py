@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Outgoing connections: every address tried, raced with a head start (FAQ III.5, III.7).
 
 `Race` is the bookkeeping alone: it is told the time and what happened, opens nothing,

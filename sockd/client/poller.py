@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Readiness of descriptors that may be anything: a socket, a terminal, a pipe or a file.
 
 For programs that copy standard input and output (FAQ II.18); the daemon's own

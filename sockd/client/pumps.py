@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The client tool's conversation: standard input to the peer, the peer to standard output.
 
 One thread, one selector, bounded buffers both ways (FAQ II.6, App. A).  Standard

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Connecting through a SOCKS 5 server: for the client tool.  BLOCKS.
 
 The destination's name goes to the server, and is looked up there.  Its reply is received byte by byte, so that not

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """TLS for the client tool: a handshake, then a thread between the connection and a socket pair.  BLOCKS."""
 
 from __future__ import annotations

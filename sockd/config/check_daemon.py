@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Rules between the keys of [daemon]: what the text alone can tell.
 
 Whether a user exists or a directory is there is the host's to say; sockd.process asks it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Rules of a service that executes a program: what the text alone can tell.
 
 Whether the program, its user or its file is there is the host's to say.

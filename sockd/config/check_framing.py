@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Rules of [service.NAME] framing: which key goes with which type, and which a type cannot do without."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Rules of a [[listen]] table."""
 
 from __future__ import annotations

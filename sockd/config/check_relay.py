@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Rules of a relay: what the text alone can tell.
 
 Whether a target is there is the network's to say, when a client comes.

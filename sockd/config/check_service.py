@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Rules of a [[service]] table, and of the service that a listener names."""
 
 from __future__ import annotations

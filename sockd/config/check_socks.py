@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Rules of a SOCKS server as people write them, and what the text alone can tell of its other keys.
 
 A rule is `[from NETWORK] [user NAME] [to] WHERE[:PORTS]`, and matches what all of its parts match.  WHERE is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Settings from options of the command line, over those of a file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Tables of TOML -> the dataclasses of sockd.settings, value by value.
 
 Rules: a wrong value is a Problem and its default takes its place, so that one reading

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Settings -> TOML that reads back as equal Settings, every default and its reason shown.
 
 Rules: the keys in the order of sockd.settings; each kind of table explains its keys where

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """TOML and command line -> Settings; every mistake named at once, each on its own line.
 
 A message has the form of a compiler's: `file:line: key.path: value and what is wrong; what

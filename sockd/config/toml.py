@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """TOML as text: parsed together with the line of every key, and values quoted back.
 
 Rules: pure, opens nothing, knows no setting.  The lines come from a scan of their own,

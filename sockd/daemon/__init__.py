@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """One serving process: start, listeners, reload, drain."""

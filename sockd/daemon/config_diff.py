@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What differs between two configurations, and what a reload can do about it."""
 
 from __future__ import annotations

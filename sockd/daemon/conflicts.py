@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Addresses of one configuration that cannot be bound beside each other, found before anything is bound.
 
 Source: socket(7), ipv6(7): the wildcard excludes every address of its family, and [::] takes IPv4 clients as well

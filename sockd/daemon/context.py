@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where a daemon runs, where it comes from, and whom it tells what."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The composition root: settings in, a serving process out.
 
 Start-up has three phases, and none can be gone round, for each takes what only

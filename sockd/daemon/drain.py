@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An end in order for many connections: each finishes its frame, is told goodbye, and closes (FAQ II.5).
 
 Two steps, each with half of the time.  First who is in the middle of nothing is ended, again and again, until nobody is

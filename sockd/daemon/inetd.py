@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """inetd mode: a daemon that serves what it was given on standard input (FAQ IV.3).
 
 nowait: one connection, to its end.  wait: the listening or datagram socket, until nobody has

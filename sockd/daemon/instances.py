@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Services as they run: handlers, limits and totals of each."""
 
 from __future__ import annotations

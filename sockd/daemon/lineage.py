@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a daemon has to do with the processes before and behind it, whose connections and name it shares.
 
 In an upgrade (sockd.daemon.upgrade.sender) a process goes on where another stops; the other one lives on for

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What serves now: listeners, the services behind them, and what is left of those that a reload replaced.
 
 A service as of one configuration is a `Run`.  Its connections keep it until the last of them has ended; then its

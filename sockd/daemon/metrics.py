@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Numbers for Prometheus: histograms, and the text in which a scrape is answered.
 
 Source: "Exposition formats" of the Prometheus documentation, version 0.0.4.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """From settings to what is to be served where: services resolved, addresses read, nothing bound."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The daemon's part for services that execute programs: what each phase of a start makes for them.
 
 Before rights are dropped their files are opened and their users found; once the loop is

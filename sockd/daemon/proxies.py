@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The daemon's part for services that take connections over to forward them: relays and SOCKS servers.
 
 Before rights are dropped their files are read; once the loop is there they are made; one that has no listener

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A new configuration while connections are served: compared, checked whole, and only then put in the old one's place.
 
 Until everything that can fail has been done nothing is changed: the configuration is read, handlers are imported,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A listening socket that other processes accept from, or receive on, while this one keeps it open."""
 
 from __future__ import annotations

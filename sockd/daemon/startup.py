@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The phases of a start, and what a process can hold."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Joins what is no socket to a connection: a pipe, a terminal or a file becomes one end of a socket pair.
 
 Rows of the C table are sockets: they are shut down one way, wait in epoll (which refuses

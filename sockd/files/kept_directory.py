@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A directory that is found again: by its path, which may lead to another one by now, or else by a descriptor.
 
 Behind chroot(2), and behind a drop of rights, a path leads elsewhere or nowhere, so a descriptor is kept from the

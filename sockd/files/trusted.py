@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Files that say what sockd does and whom it trusts: a configuration, handlers, users, passwords, keys.
 
 They are opened without waiting, a FIFO or a device is none, and one that others may write is refused: as everybody;

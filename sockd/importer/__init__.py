@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """inetd.conf and xinetd.conf -> sockd.toml, and the names of what has no equivalent.
 
 Rules: text in, text out; only sockd.importer.files opens anything, and only to read.  What a

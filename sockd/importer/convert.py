@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Drafts -> the text of sockd.toml, each service tried before it is written as one that serves."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Reads what is to be imported: files, directories, and what xinetd includes.
 
 The only module of the importer that opens anything.  Bytes that are not UTF-8 stay in the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """inetd.conf -> drafts: the forms of OpenBSD (Debian's openbsd-inetd), inetutils, FreeBSD and NetBSD.
 
 They agree but for one thing: which families "tcp" and "tcp6" are.  An entry is a line, and

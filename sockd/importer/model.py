@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What is between the two formats: services as sockd would have them, and notes on what is lost.
 
 Knows neither inetd nor xinetd, and no TOML but the names of keys.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Clients as xinetd writes them -> networks, and only_from with no_access -> allow with deny.
 
 Pure; no name is looked up, for a name that is an address today is another one tomorrow.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Programs of inetd and xinetd as the exec service executes them, and the services they had within.
 
 The exec service gives a program its path as argv[0], a umask of 022 and four of the limits;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The files of xinetd, all together -> drafts, and what defaults says of the daemon."""
 
 from __future__ import annotations

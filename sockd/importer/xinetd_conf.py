@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """xinetd.conf as text -> entries with their attributes; what the attributes mean is elsewhere.
 
 Reads as xinetd does: a line is a comment if "#" is its first letter, "{" and "}" have lines of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What is in effect for a service of xinetd: its own attributes over those of defaults.
 
 The operators are done here, and what xinetd ignores is named.

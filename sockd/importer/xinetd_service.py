@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A service of xinetd -> a draft: what each attribute comes to.
 
 Source: xinetd.conf(5).

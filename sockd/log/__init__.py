@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """Formats and targets of the log."""

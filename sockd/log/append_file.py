@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A file at whose end lines are put: the log, and the standard error of programs.
 
 Root may open it, in a directory where others write, so it is opened with care: no link is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The log: one event, one line, whatever bytes its fields hold.
 
 A message is a fixed text; what varies, above all what a peer sent, goes into fields:

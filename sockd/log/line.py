@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A record's line that is longer than it may be, made shorter.
 
 Where several processes write to one pipe, what is written at once stays in one piece up to PIPE_BUF bytes (pipe(7)),

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Lines to a descriptor that is somebody else's, such as standard error: written at once or not at all.
 
 O_NONBLOCK belongs to the open file description, which the shell and other processes share (fcntl(2)), so it is not

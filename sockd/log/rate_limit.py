@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A condition that lasts is one log line in an interval, and that line says how many were held back.
 
 Pure bookkeeping: no logger, and the clock is passed in.

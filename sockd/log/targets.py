@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where the log goes besides standard error: a file, syslog, a collector, the journal.
 
 Rules.  Everything is opened before rights are dropped and the root changes.  A line that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the kernel knows about a socket and a port, for status and metrics.
 
 Nothing here changes anything, and what this kernel does not tell is None, never an

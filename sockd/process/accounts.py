@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whom programs run as: found, and judged against whom the daemon serves as, before anything is bound.
 
 Only root becomes another.  So a daemon that takes on a user, or was started by one, executes

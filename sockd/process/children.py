@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Children: programs that were started, until they are reaped and what became of them is told.
 
 Each has a session and so a process group of its own, to which signals go: what a program

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Into the background, in a way that tells the shell how it went (FAQ IV.3).
 
 The daemon is the grandchild: fork, setsid (no terminal any more), fork (never to get one

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Descriptors that a process was started with: the three standard ones are there, others are not kept by accident."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Directories outside chroot(2), for files that are opened again: held by a process of its own (sockd.process.helper).
 
 A descriptor of a directory leads out of a chroot, for whoever has it.  So behind one the daemon has none: the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A process forked from one that serves already: it begins with handlers of signals of its own.
 
 Source: fork(2), signal(7); PEP 475, signal.set_wakeup_fd.

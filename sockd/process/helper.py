@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A process of the daemon that holds what no handler shall have: forked before the drop, of the same rights.
 
 It has its descriptors and a socket, nothing else, and ends with the last process that has the other end of that.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What inetd gives: standard input, which is the service's, and a few variables about its peer.
 
 Standard input may be a connection (nowait), a listening or a datagram socket (wait), or what

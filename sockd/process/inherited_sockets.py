@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Sockets that whoever started sockd opened for it, and how a listener finds its own.
 
 `fd:NAME` is found by its name in LISTEN_FDNAMES, `fd:NUMBER` by its number; every other

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Process 1, where that is sockd: a small init before the daemon, as in a container.
 
 Orphans of the whole namespace become children of process 1, which has to wait for them; a daemon that did would take

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * last_words - the line of a process that is ended by force, without the interpreter
  *

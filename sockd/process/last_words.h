@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What last_words.c writes, and from what; see there. */
 #ifndef SOCKD_LAST_WORDS_H
 #define SOCKD_LAST_WORDS_H

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Who writes the pid file of a daemon that has dropped root's rights: a process of its own, which has the descriptor.
 
 A descriptor that can be written is one that a handler could write: whoever sends a signal to the number in the file

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The pid file: a lock with a number in it (FAQ IV.3).
 
 The lock (flock(2)) says whether a daemon lives, for it ends with the process, however

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Load, before chroot(2), what would be loaded from files later (FAQ II.20).
 
 In an empty root there is no module, no codec, no time zone and no shared library to be

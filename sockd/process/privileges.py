@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Rights: who shall serve, the drop that cannot be undone, and the proof that it was done (FAQ IV.8).
 
 Three steps, each of which takes what the one before returned: `wanted()` says who shall

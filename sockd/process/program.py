@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A program that serves a connection, as values: what it is given, and how it ended.
 
 Services say what shall be executed (sockd.services.exec.service), sockd.process.children executes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Notices to the service manager.  Source: sd_notify(3), systemd.exec(5)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Signals: a handler notes the kind and wakes the loop, the loop acts (FAQ II.9, II.19).
 
 Kinds are kept as the kernel keeps them: what came several times before the loop looked

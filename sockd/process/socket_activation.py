@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What systemd says to a service by its environment, and what a service says to systemd.
 
 `take()` reads the variables once, before anything else is opened, and removes them, so that no

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Tells of a handler that holds up the loop, while it does: its name, its line, the stack.
 
 An interval timer (setitimer(2), SIGALRM) ticks as long as the loop is busy.  A tick that finds the loop in the

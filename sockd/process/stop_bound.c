@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * stop_bound - a stop ends in time, whatever the interpreter is at
  *

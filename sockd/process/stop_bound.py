@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A stop ends in time, whatever holds it up, and the log says what that was.
 
 Signals are only noted (sockd.process.signals), so a loop that does not turn would never act on them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The seam to the kernel: each system call by which a process gives up rights, as one method.
 
 Policy, order and messages belong to sockd.process.privileges.  Tests put an object in the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The daemon under test: `python -m sockd` as a child, known by its log alone.
 
 Its log is JSON, read by a thread as it comes, so that nobody waits for a full pipe.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a check works with: the daemon that most of them share, further ones, and sockets that are closed behind it."""
 
 from __future__ import annotations

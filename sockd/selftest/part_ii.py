@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Parts I and II of the FAQ: what a client and a server both must get right."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Part III of the FAQ: clients."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Part IV of the FAQ: servers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """II.18 and II.19: standard input that is no socket, and SIGPIPE, in the daemon and in programs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The client's side: connecting, asking, and what the kernel counts about it."""
 
 from __future__ import annotations

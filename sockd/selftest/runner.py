@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The table of checks, and the table that is printed: one line a question."""
 
 from __future__ import annotations

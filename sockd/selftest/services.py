@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the daemon under test serves: handlers that show one behaviour each."""
 
 from __future__ import annotations

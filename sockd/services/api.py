@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A service as its author writes it, and the protocol classes to build on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where modules of handlers are looked for besides Python's own path: one directory, behind all others.
 
 It is the directory of the configuration; where there is none, the current one.  It is behind, so that nothing in it

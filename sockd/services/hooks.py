@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What services do before the first byte and after the last connection (Service.startup, Service.shutdown)."""
 
 from __future__ import annotations

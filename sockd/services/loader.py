@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Finds a handler by `module:attribute` and says what it is: a function, a protocol class, a Service.
 
 An import that fails names the file and the line; an attribute that is no

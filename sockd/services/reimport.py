@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Handlers imported anew, for a reload: their code as it stands on the disk now, or, if that fails, all as it was.
 
 What is forgotten are the modules of the handlers' own packages, and all others that are

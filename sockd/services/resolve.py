@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """From a name in the configuration to a service as it will run.
 
 A name is a [service] table, a built-in, or `module:attribute`.  A limit is what

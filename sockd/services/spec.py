@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What is to be served, as the daemon has it: resolved from settings, options and handler."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What can be set: frozen dataclasses, each field with unit, default and source.
 
 The names of the fields are the keys of sockd.toml.  Reading and checking a file

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What can be set of the process: [daemon], and its log."""
 
 # ruff: noqa: RUF009 - setting() is a field specifier, typed and used like dataclasses.field

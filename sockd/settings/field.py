@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How a setting is declared: its kind, its unit, its default, where that comes from, and what it may be.
 
 The settings themselves are in sockd.settings and beside it, table by table.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Settings of a listener: options, admission, PROXY protocol, TLS."""
 
 # ruff: noqa: RUF009, TC001 - setting() is a field specifier, typed and used like dataclasses.field; annotations are read

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Settings of a service: handler or program, framing, limits, deadlines."""
 
 # ruff: noqa: RUF009, TC001 - setting() is a field specifier, typed and used like dataclasses.field; annotations are read

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Why a connection ended: a closed list, exactly one reason for each connection.
 
 The numbers are those of `enum sb_reason` in csrc/sockbuf.h, where the states

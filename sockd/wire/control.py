@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The control socket's protocol: a JSON object in one line asks, a JSON object in one line answers, and that is all.
 
 A question is {"verb": "close", ...}; an answer {"ok": true, "result": ...}, or {"ok": false, "error": "...",

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How a stream is cut into frames: values that name a framing and its hard limit.
 
 Limits count payload alone, never a delimiter or a header, and a declared length

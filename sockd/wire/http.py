@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The head of an HTTP/1.1 request: read strictly, for what two programs can read in two ways is refused.
 
 One pass over lines of bounded length and number.  A bare LF ends a line as CR LF does (RFC 9112, 2.2: a recipient

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The PROXY protocol, versions 1 and 2: what a proxy says of the client, before the client's first byte.
 
 `parse` takes what has come so far and says how much of it is the header, that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What SOCKS messages have in common: destinations, replies, and the header of a datagram.
 
 What stands in a name's place and is an address, in whichever of inet_aton(3)'s notations, comes out as

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """SOCKS 5, the client's side of CONNECT: bytes in, bytes out.
 
 The destination's name goes to the server as it is, so that it is looked up there.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """SOCKS 4, 4a and 5, the server's side: bytes in, events out.
 
 `Negotiation` takes what has come, however it was cut, and gives each message when it is whole;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What every framing means, in plain Python, written from its specification and not from the C core.
 
 `judge` is asked about the first 1, 2, 3, ... bytes of a frame and answers at the

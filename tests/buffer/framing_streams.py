@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Streams for every framing, and ways to have them cut."""
 
 from sockd._sockbuf import ffi, lib

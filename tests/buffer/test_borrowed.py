@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Memory that is lent to C, and failures that keep hold of the frames in which it was.
 
 CPython before 3.12.4 ends by SIGSEGV where a memoryview is cleared before what has borrowed from it, as collecting a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """ReceiveBuffer as its users have it."""
 
 import gc

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Frames on their way out: encoders against the oracle, partial sends, water marks."""
 
 import os

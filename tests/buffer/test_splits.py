@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A stream means the same however it arrives, and its frames are known as soon as they can be."""
 
 import os

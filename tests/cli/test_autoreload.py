@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`sockd --reload`: an edit is served, a broken one waits for the next one.
 
 Files are replaced by rename, as editors do.  Seen to fail: with _changed() always

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Completions: the shells themselves are asked, and offer every option of --help.
 
 Seen failing, each once: an option taken out of the parser's list in each of the three files.

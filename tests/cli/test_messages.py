@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Messages that name the cause and the cure, at --check where it can be known.
 
 Seen to fail: `--check` said "in order", or the message named something else than the cause; see FAQ IV.1 for addresses.

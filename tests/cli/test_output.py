@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Standard streams of any kind: one clear line, or it goes on; never a traceback, never a silent end.
 
 Seen to fail: a greeting that nobody reads ended the daemon; `-T > /dev/full` was a traceback; ü of a path in ASCII too.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """sockctl from outside: a process, real sockets, its exit code and what it prints."""
 
 from __future__ import annotations

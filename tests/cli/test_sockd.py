@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The command line of sockd: what it prints and how it exits (sysexits(3)).
 
 Seen to fail: with EX_NOPERM another number; with plan() left out of --check, so that a

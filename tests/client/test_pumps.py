@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The conversation in one process, where a test from outside cannot choose the moment."""
 
 from __future__ import annotations

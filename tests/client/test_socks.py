@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """sockctl connect --via: through a SOCKS server, with the header of a proxy behind it, and what goes wrong."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """[service.NAME] framing: what is wrong is named with its place and the remedy; the right ones are in tests/system.
 
 Seen to fail: with OPTIONAL emptied in sockd.config.check_framing, and with _DELIMITER_MAX_BYTES at 9.

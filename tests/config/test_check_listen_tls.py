@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tls = { ... } of a listener: what is wrong is named before a file is read.
 
 Seen to fail: with check_tls not called.

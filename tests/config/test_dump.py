@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What is dumped reads back as equal settings."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The table of wrong configurations, and the right ones."""
 
 import os

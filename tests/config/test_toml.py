@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The lines of keys, and text quoted so that it reads back."""
 
 import sys

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Numbers as Prometheus reads them, held against its own parser."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The servers of examples/embedding run and answer."""
 
 import shutil

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Every service of examples/ is in its README.md, and starts by the command that stands there and in its own text."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon whose upper answers in the case that it was asked in.
 """FAQ, appendix A: `upper` over TCP and UDP is the sample server, `sockctl connect` the sample client."""
 

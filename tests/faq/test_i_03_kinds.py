@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon whose datagram sockets are never read (every datagram test), and one whose wildcard is
 # 0.0.0.0 alone (the last test).
 """I.3, kinds of sockets: streams and datagrams, over IPv4, IPv6 and Unix sockets."""

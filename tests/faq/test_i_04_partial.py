@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that forgets what the kernel did not take of a reply (both large replies, the preloaded
 # calls), and one that forgets an unfinished frame (bytes one by one, every place to split, the preloaded calls).
 """I.4, partial reads and writes: a service never sees one, and no byte is lost, doubled or reordered."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that calls an end within a frame eof (function, upper), one for which ETIMEDOUT is like
 # every other error (unreachable becomes reset), and one that takes RST for an end of file (every test with one).
 """II.1, closed on the other end: end of file, reset and unreachable differ; half a frame is handed to nobody."""

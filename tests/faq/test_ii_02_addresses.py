@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that prints IPv6 without brackets (round trip, scope, peers), and one whose message on
 # bad text has neither place nor reason (all of these).
 """II.2, the address structures: one text form for each, printed back the same; bad text gets place and reason."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon whose ports end at 5000, as in the FAQ's example, and one that looks names up without
 # their protocol (a name of the other one is then taken).
 """II.3, the port of a service: a name or a number 0 to 65535, and a name knows its protocol."""

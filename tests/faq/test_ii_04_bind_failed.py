@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that keeps the socket of a failed bind() (descriptors left open), and one that does not
 # look for the holder (the message does not name it).
 """II.4, bind() failed: nothing leaks, and the message names the address, the errno and the holder."""

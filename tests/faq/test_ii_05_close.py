@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that closes right after its last byte, without discarding (the whole answer; a stop in
 # order), and one that waits for the end of the peer without a bound.
 """II.5, a proper close: all that was written arrives, whatever the peer is still sending; closing has an end."""

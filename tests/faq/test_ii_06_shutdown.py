@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that closes at once when the peer has shut down (an answer that is leaving is lost), and
 # one that throws away what it receives after its own shutdown().
 """II.6, shutdown(): half-close both ways; who sends and shuts down gets the whole answer."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon without SO_REUSEADDR (both restarts), and one that sets SO_LINGER to 0 seconds before
 # every close() (RST in place of the last acknowledgements).
 """II.7, TIME_WAIT: never cut short, left to the client where it may close first, and no hindrance to a restart."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon without SO_KEEPALIVE (the idle peer stays), one without TCP_USER_TIMEOUT (the one with
 # an answer in flight stays), and one without idle and write deadlines (the last tests).
 """II.8, a peer that died: let go within the configured time, be it idle or an answer on its way."""

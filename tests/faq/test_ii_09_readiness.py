@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that uses its own epoll whatever is named, one whose listening socket blocks (it hangs
 # in accept() with the first client), and one whose accepted sockets block.
 """II.9, select(), non-blocking I/O and SIGIO: readiness with non-blocking sockets, by the multiplexer that is named."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that neither sheds nor pauses (CPU time), one that takes every error for a shortage, one
 # that logs each shortage, one that lets an error of accept() through, and one whose pauses stay long.
 """II.10, EPROTO and its kin: accept() survives; out of descriptors one is shed, the listener pauses, nothing spins."""

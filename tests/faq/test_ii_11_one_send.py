@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon whose Connection.write() sends at once instead of gathering (50 segments), and one whose
 # upper answers a line at a time (100 segments).
 """FAQ II.11: a reply, and all replies to one batch, leave in one send; small writes are gathered."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a library whose sb_lines_find() counts a line for every byte.
 """FAQ II.12: the C library alone, in a C program, without Python and without the daemon."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that goes on reading a connection after its end of file (state.c: MAY_RECEIVE for
 # ROW_HALF_REMOTE): 100 % of a processor.
 """FAQ II.13: readable, and read returns 0, is an end of file, never a busy loop."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that under select() accepts as many as max_connections says (it dies of "filedescriptor
 # out of range in select()"), and one whose selectors are not told of the wish to write (the large reply never ends).
 """FAQ II.14: select, poll, epoll, auto: the same answers; select pauses accept at FD_SETSIZE, and says so."""

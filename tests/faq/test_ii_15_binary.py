@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that takes CR out of raw bytes as it does of lines, and one that cuts raw bytes into
 # lines.
 """FAQ II.15: binary data in network byte order, from a C client and a Python client; no byte is changed on its way."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that leaves TCP_NODELAY to the kernel.
 """FAQ II.16: TCP_NODELAY is an option per listener, on by default."""
 

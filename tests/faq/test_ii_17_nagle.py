@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that sends the first byte of a reply by itself (five segments in case 2).
 """FAQ II.17: the two cases of the Nagle diagram, counted on the wire and by both ends."""
 

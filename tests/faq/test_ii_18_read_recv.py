@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing: the terminal against a bridge that sets O_NONBLOCK; the file against one that waits for it in epoll.
 """FAQ II.18: read() and recv() differ in what they read from; a service also runs on a pipe, a terminal or a file."""
 

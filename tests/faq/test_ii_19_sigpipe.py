@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing: the first and the last against a daemon with SIGPIPE at its default or with its mask as inherited; the
 # program with reset_signals() left out of sockd/process/spawn.c.
 """FAQ II.19: SIGPIPE is ignored by the daemon, never raised by the C core, and given back to programs."""

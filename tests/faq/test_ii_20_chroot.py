@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """II.20: chroot() - an empty directory for the whole file system, and everything goes on.
 
 Seen to fail: with no codec loaded before, with the spare descriptor opened by the path of /dev/null, with

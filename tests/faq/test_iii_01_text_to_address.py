@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a client that looks up in the thread that waits (it hangs for the resolver's 30 seconds), one
 # that tries the first address only, and a daemon that looks names of clients up while it accepts.
 """FAQ III.1: numeric first, then names, never blocking the loop, every address tried."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a server that answers 0x5b to every request of SOCKS 4, one that asks nobody for a password, and
 # one without the kinds of addresses (rules.KINDS empty): loopback was connected to.
 """FAQ III.2: a SOCKS 4, 4a and 5 server as a service, with rules and passwords, under the programs that people have."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that listens with the backlog of the system, whatever the configuration says.
 """FAQ III.3: connect() succeeds before accept(); the backlog is an option, and the queue can be seen."""
 

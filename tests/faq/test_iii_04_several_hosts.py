@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that keeps one answer of the resolver for all: every client gets the name of the last.
 """FAQ III.4: a resolver's answer is a value, never shared: two names at once."""
 

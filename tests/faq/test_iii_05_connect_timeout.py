@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a client that gives the next address no turn before the first has failed (HEAD_START_S of an
 # hour), and one that ignores --timeout.
 """FAQ III.5: a non-blocking connect with a deadline; all addresses are raced with a head start (RFC 8305)."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a client that binds its source address without IP_BIND_ADDRESS_NO_PORT: the second connection
 # finds no port.
 """FAQ III.6: the client's port is the system's choice; a source address can be given without using up a port."""

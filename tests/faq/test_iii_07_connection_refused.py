@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a client that does not say what it tried, and one that goes on trying until its time is over.
 """FAQ III.7: connection refused is reported at once, with what was tried."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon whose message ends with the errno.
 """FAQ IV.1: address already in use: the message tells a live holder from TIME_WAIT."""
 

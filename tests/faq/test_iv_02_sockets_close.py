@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that keeps a connection open after the peer's end of file (CLOSE_WAIT), and one whose
 # closing connections wait for the peer's FIN for ever.
 """FAQ IV.2: every connection ends with one close reason, and every phase of closing has a bound."""

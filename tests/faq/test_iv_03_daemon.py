@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """IV.3: how can I make my server a daemon? - the shell's side and /proc's; details are in tests/process.
 
 Seen to fail: with the second fork left out.

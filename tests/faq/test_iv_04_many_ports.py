@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that listens on the first address of each table only, and one whose listener at its
 # limit overlooks a connection that ended in the same turn: it waits for another end, for ever.
 """FAQ IV.4: any number of listeners in one process, one loop."""

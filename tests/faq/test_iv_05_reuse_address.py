@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that sets SO_REUSEADDR on every socket: a second one shares the UDP port.
 """FAQ IV.5: SO_REUSEADDR is on for TCP, off for UDP, and an option; a second daemon on the same port is refused."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon whose connections have SO_LINGER of 0 seconds, and one whose abort() closes in order.
 """FAQ IV.6: an abort (RST) happens when it is asked for, and only then."""
 

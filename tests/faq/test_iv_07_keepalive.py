@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that sets SO_KEEPALIVE and leaves the timers to the system (7200, 75, 9).
 """FAQ IV.7: SO_KEEPALIVE with timers per connection, read back; what they do is II.8."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """IV.8: how can my server bind a port below 1024? - as root, and it serves as nobody, with no way back.
 
 In a network namespace of its own, so that the port is free.  Seen to fail: with setresuid left out.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that tells the same port, and the same path, of every client.
 """FAQ IV.9: the client's address: on the connection, and in the log."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that looks names up while it accepts, one that believes a name without looking up its
 # addresses, and one that forgets what it has learned.
 """FAQ IV.10: the client's name: on request, never on the accept path, confirmed forward, cached, logged."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that takes numbers alone for ports, and a check that says nothing of services(5).
 """FAQ IV.11: a port by the name of its service; --check points out one that another service has registered."""
 

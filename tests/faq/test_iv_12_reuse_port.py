@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that never sets SO_REUSEPORT (the second one is refused), and one that always does.
 """FAQ IV.12: SO_REUSEPORT, where it is asked for, lets several daemons share a port; SO_REUSEADDR does not."""
 

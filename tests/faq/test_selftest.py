@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a selftest whose exit code is always 0; each of its checks was seen failing against a daemon
 # without the behaviour, as the tests beside this one were.
 """`sockctl selftest`: the rows that need no root, on loopback, one line a question."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Mutated input for the parsers of sockd.wire that see bytes of strangers: SOCKS and PROXY.
 
     python tests/fuzz/parsers.py [--runs N] [--seed N] [socks | proxy | datagram | name]...

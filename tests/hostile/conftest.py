@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Crowds of clients in processes of their own, what the kernel tells of a port, and the figures that were measured.
 
 SOCKD_SOAK=1 asks for the large counts (make soak); without it the same tests run with a small share of them.

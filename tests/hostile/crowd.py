@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Many clients in one process: crowd.py WHAT PORT COUNT SOURCE [...]
 
 WHAT is the name of a function below.  SOURCE is the address that they come from, 127.0.0.x, for one address has

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Clients that are in the middle of something when the daemon is stopped, and go on in time, while it stands still."""
 
 from __future__ import annotations

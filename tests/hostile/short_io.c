@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * short_io - a preloaded library that makes reading and writing as bad as POSIX allows
  *

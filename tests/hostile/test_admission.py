@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against an Admission that never releases, a bucket that never fills and one that those who are turned
 # away make emptier, a judge that lets denied ones in, a Listener that resets where it should refuse, and one whose
 # refusals may take all the room.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon that does not linger (csrc/set_life.c, sb__step): close() with unread input sends RST,
 # and not one of 20 answers was whole.
 """A peer that is still sending 10 MiB when the answer and the close come gets the whole answer, always (FAQ II.5)."""

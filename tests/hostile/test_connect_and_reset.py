@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a set that does not close what has ended (descriptors), and one that never waits for longer than
 # 0 ms (59 % of a CPU while idle).
 """Clients that connect and reset: descriptors as before, and no CPU time once they are gone."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against an accept batch that takes every error for a shortage (csrc/set_accept.c), a class_of() that
 # knows no EINTR (csrc/stream.c), a loop whose _select catches no OSError (the daemon dies), a connection kept although
 # epoll_ctl failed, a KeyedSelector that lets an error of register() pass (others are never served), and a set that

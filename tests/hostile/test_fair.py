@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a turn without a budget: beside one write of 64 KiB of newlines the same service answered after
 # 1.2 s, beside 35 MB of them after 37 s; another service got nothing meanwhile.
 """Whoever asks for very much costs the others nothing that they notice: three shapes of it, at every kind of handler.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a set that loses the last byte behind whole frames (wrong transcripts), one that lingers without
 # a bound, and one without a deadline for output that nobody takes (sockets are left behind).
 """2,000 connections of garbage: the daemon lives, the others' answers are right, and no socket is left behind."""

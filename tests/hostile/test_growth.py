@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How the time of each parser of strangers' bytes grows: inputs that double, up to its limit, take twice as long."""
 
 from __future__ import annotations

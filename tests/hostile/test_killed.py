@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """kill -9 in the middle of work, and a start again: it serves within a second ("Shows" 7).
 
 SOCKD_SOAK=1 does it a thousand times.  Seen to fail: with a stale Unix path left as it is the second start is refused.

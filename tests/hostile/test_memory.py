@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a set that knows no limit of memory, and one that gives up the oldest connection in place of the
 # one that needs more.
 """max_memory reached closes the one connection that needs more, and not the others."""

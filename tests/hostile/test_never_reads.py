@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a Connection.write that leaves pause_writing() to the next turn (the whole answer lies in
 # memory), and a set that goes on reading past high water in csrc/set_life.c (memory grows until the peer is let go).
 """A peer that does not read costs no more memory than its high-water mark, and gets everything when it reads."""

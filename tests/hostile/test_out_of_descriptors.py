@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a Listener._after that neither sheds nor pauses (CPU 100 %), a _log that writes every time under
 # pauses of 50 ms (91 lines), and pauses of 3 to 8 s that no end of a connection cuts short (back after 11 s).
 """Out of descriptors (64, and 200 clients): no spinning, few log lines, serving again within a second (FAQ II.10)."""

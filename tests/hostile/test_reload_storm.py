@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Reload after reload while clients connect without pause ("Shows" 3).
 
 None is refused on a listener that stays, and no completed handshake is reset on one that goes: every client that was

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a daemon under select() that leaves RLIMIT_NOFILE at its hard limit: what the handler opens
 # pushes a connection past descriptor 1,023, and select(2) refuses to wait at all: the daemon ends with a ValueError.
 """select() past its limit says so and keeps serving, also when others come, reset, and use up descriptors."""

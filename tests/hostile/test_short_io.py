@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a set that takes a short send for a whole one (csrc/set_send.c: bytes are lost), and a class_of()
 # that knows no EINTR (csrc/stream.c: connections are reset).
 """Short reads and writes, EINTR and EAGAIN, preloaded under the daemon: the same answers (FAQ I.4)."""

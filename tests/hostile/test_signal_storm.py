@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Signals in the middle of work: no answer is lost, no descriptor either ("Shows" 8).
 
 SOCKD_SOAK=1 sends ten thousand.  Seen to fail: with reopen() not closing the old file the descriptors grow.

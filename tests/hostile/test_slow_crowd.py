@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Seen failing against a set in which every byte moves framing_ms (none of 1,000 was let go), a loop that dawdles 60 ms
 # a turn, one that lets all go in one turn (19,000 connections: the last 1.4 s late), and, for the slow client within
 # the limits, a deadline that counts from the connection's beginning.

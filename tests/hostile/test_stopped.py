@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """SIGSTOP while every deadline is a second: whoever sent what was due meanwhile is answered behind SIGCONT.
 
 Silent ones go in time all the same.  The daemon is stopped for STOPPED_S (SOCKD_SOAK=1: 90 s); a container that is

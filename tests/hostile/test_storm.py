@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A storm of hostile clients against every kind of service, and what it must not cost (the package `storm`).
 
 The daemon lives, honest clients beside the storm are answered in time, its descriptors and its memory are as before,

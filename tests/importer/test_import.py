@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`sockctl import` from outside: its TOML goes through `sockd --check`, and nothing is lost in silence.
 
 Each of samples/ says at its head what is expected: `expect:` the counts, `names:` words of standard error, `has:`

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Programs of others, and the examples under the daemon of tests/conftest.py."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The asyncio.Protocol classes of Python's own documentation, as they stand there, served by sockd.
 
 Taken out of Debian's python3-doc when the tests run; nothing of it is kept here.

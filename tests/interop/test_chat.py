@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """examples/chat.py with nc, socat and sockctl connect in one room."""
 
 from __future__ import annotations

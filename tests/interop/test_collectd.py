@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """examples/graphite_sink.py told by a real collectd, and by lines that it never sends."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """examples/dictionary.py asked by dict(1) and curl."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """examples/finger.py asked by the real finger(1), which knows port 79 alone: of a daemon that has no rights left.
 
 In a network namespace of its own.  What /proc tells of the daemon is printed (pytest -s, -rP).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What other implementations write, cut by ReceiveBuffer; what SendBuffer writes, cut by them.
 
 Packages: bsdutils (logger), erlang-base (erl); Twisted comes with the test dependencies.

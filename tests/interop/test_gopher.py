@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """examples/gopher.py asked by curl."""
 
 from __future__ import annotations

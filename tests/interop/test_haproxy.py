@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A real HAProxy in front of sockd: its PROXY headers of every kind, and its health check.
 
 Seen failing with the CRC32C computed over the addresses alone, and with LOCAL taken for an error.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """examples/haproxy_agent.py drains a server of a real HAProxy and brings it back, as its stats socket tells."""
 
 from __future__ import annotations

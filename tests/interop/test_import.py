@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`sockctl import` on the files that Debian's inetds ship or make; those of others are in tests/importer/samples/.
 
 Seen failing with services whose `disable = yes` was taken although --all was not given, and with `#name` lines that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """sockd under the inetds that exist: xinetd, openbsd-inetd, inetutils-inetd, tcpserver, systemd-socket-activate, socat.
 
 The packages of the inetds exclude each other, so they are unpacked, not installed (tests/interop/install); each

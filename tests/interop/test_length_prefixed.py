@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """examples/length_prefixed.py with a client of Twisted's Int32StringReceiver."""
 
 from __future__ import annotations

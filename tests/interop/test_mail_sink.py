@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """examples/mail_sink.py given mails by curl, and by openssl(1) and Python's smtplib over STARTTLS.
 
 Seen to fail: with a sink that takes mails in plain text, curl without --ssl delivers; with dots not taken out, the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The FAQ's server under the clients that everybody has: nc, socat, and sockctl connect.
 
 Seen failing, each once: `upper` replaced by `echo` in the fixture (all that use it), `echo` on port 7007 in place of

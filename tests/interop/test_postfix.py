@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """examples/postfix_tcp_table.py against the real postmap, and against requests that it never sends.
 
 Seen failing, each once, with the example broken: values sent without quoting (escaped_value, batch), keys not

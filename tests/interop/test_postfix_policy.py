@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """examples/postfix_policy.py asked by a real Postfix, which accepts one mail and refuses another.
 
 The whole of Postfix runs, with a configuration and a queue of its own; what it accepts goes to its discard(8).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """examples/postfix_socketmap.py asked by the real postmap."""
 
 from __future__ import annotations

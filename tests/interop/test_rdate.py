@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The time service asked by the real rdate, daytime by nc, over TCP and UDP."""
 
 from __future__ import annotations

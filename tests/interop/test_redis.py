@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """examples/redis_ping.py under redis-benchmark and redis-cli.
 
 Seen failing with `PING` answered `+PING`, and with the array's words counted one too few.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Real proxies behind a relay: HAProxy and nginx read the PROXY headers that it sends, and say who the client is.
 
 Seen failing with source and destination of the header exchanged, and without a header.

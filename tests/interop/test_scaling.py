@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Two sockd behind a real HAProxy, by the files of packaging/haproxy: one is restarted or upgraded under load.
 
 Each line that is handled is noted by the handler; at the end each that was answered has been handled once, by either.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The SOCKS server under the clients that people have, in a network of its own.
 
 Every client reaches an HTTP server and an echo server through it: by address and by name, with a user and without.

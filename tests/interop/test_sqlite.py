@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """examples/sqlite_lines.py and aiosqlite_lines.py: many clients at once, and what sqlite3(1) then finds in the file."""
 
 from __future__ import annotations

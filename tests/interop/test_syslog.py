@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """examples/syslog_sink.py told by logger(1), over every kind of socket that it knows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """sockd under a real systemd, in every form of unit that packaging/systemd/ has, inside their sandboxes.
 
 Seen to fail: with READY=1 not sent the start times out; without FDSTORE the client of the watchdog's test is refused;

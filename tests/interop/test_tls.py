@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """TLS with real clients: openssl, curl, ncat and socat."""
 
 from __future__ import annotations

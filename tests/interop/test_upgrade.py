@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Upgrades and reloads under the real postmap: every key is answered, and not one line is on its standard error.
 
 Seen to fail: with no connection that goes along.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """examples/whois.py asked by whois(1)."""
 
 from __future__ import annotations

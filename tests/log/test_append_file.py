@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A file for the log and for programs: what is taken for one, whose it is, what is left open.
 
 Seen to fail: with O_NOFOLLOW left out the link's target is written to; without the look at the

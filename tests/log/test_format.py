@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One event, one line, whatever bytes its fields hold."""
 
 import io

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A line that is too long is shortened in the middle of its longest part, and stays what it is: a line, an object.
 
 Seen to fail: with the bytes of a line cut, JSON is none any more.

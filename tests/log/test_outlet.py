@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Lines to a descriptor of somebody else's, who may not read them: never waited for, never joined to one that was cut.
 
 Seen to fail: with a log that waits for the reader of standard error the daemon stands still, and TERM is not acted on.

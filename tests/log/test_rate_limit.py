@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One line in an interval for each condition."""
 
 from __future__ import annotations

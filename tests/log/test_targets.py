@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The log in a file, at syslog, in the journal: what arrives there, and after rotation.
 
 Seen to fail: with reopen() doing nothing the renamed file grows; without the count of lost

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Children without a daemon: started, told of once, and what could not be started (sockd.process.children).
 
 Seen failing: with the children of others waited for as well (waitpid(-1)), and with `step` not told by spawn.c.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`sockd` without --foreground: what the shell gets, and what the daemon has left of it (FAQ IV.3).
 
 Seen to fail: with the second fork left out the daemon leads its session; with ready() in place of

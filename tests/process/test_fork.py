@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A process that is forked from one that serves.
 
 Seen to fail: with what is frozen left so, garbage in the parent is never collected.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """inetd mode as a parent sees it: what is on 0 is served, and nothing else is ever said (FAQ II.18, IV.3).
 
 Each test gives `sockd --inetd` its descriptors as inetd would, all three of them the same.

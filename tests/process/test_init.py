@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """sockd as process 1 of a PID namespace, as in a container: orphans are reaped, an upgrade is refused.
 
 Seen to fail without the init: orphans stay as zombies; `sockctl upgrade` says "upgraded", and everything ends.

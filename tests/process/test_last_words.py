@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The line of a process that is ended by force, made in C from a template and from what faulthandler has dumped.
 
 Seen to fail: with sockd's own frames at the top (the handler of a tick) taken for all there is, the user's code was not

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The pid file: one daemon, whatever stands at the path ("Shows" 5, FAQ IV.3).
 
 Seen to fail: with the flock() left out two starts serve; with the kind of the file not looked at a

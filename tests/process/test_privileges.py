@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Rights: what is dropped, in which order, and that nothing is served when a step fails ("Shows" 4, FAQ IV.8).
 
 Seen to fail: with setgroups left out; with the threads' status not looked at, a kernel that only pretends

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Signals reach the loop as readiness of a descriptor, and are given back.
 
 Seen to fail: with close() not restoring the handlers; with the kinds taken from the bytes of the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The protocols of systemd, from outside: passed sockets, notifications, the watchdog, the store, the journal.
 
 Seen to fail: with the variables left in the environment a child sees them; with set_inheritable() left out of

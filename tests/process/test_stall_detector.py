@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A handler that holds up the loop is named while it does.
 
 Seen to fail: with the timer never armed; with `_next` not doubled, which floods the log.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Descriptors that cannot be watched (epoll_ctl(2): ENOMEM, ENOSPC): one client's end, and nobody else's.
 
 Each conversation is held again and again: in the first round its first registration fails, then its second, and so

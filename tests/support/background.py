@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A daemon in the background, as `sockd` without --foreground makes it, and what /proc tells of it.
 
 `background(toml=...)` runs the command to its end and returns a `Started`: its exit code and

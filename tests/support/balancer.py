@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A real HAProxy, and what it tells of its servers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Certificates made by openssl(1) while tests run; nothing of them is kept."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`sockctl` as a person or a program calls it, for tests of the control socket."""
 
 from __future__ import annotations

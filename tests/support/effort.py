@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What work costs, so that a test can say that twice the input costs no more than twice the work."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Peers of a stream, in plain text and encrypted, that end it in each of the ways that there are.
 
 `end("notified")` is a close_notify (RFC 8446, 6.1) and TCP's FIN, `end("alone")` the FIN alone, `end("reset")` RST,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A real systemd: booted by systemd-nspawn over an overlay of this host's root, with sockd installed in it.
 
 Nothing of it outlives the tests and nothing of the host is changed: what is written goes to a

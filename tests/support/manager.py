@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A service manager as systemd is one, for tests: a receiver of its own for NOTIFY_SOCKET, sockets that it passes.
 
 `managed(...)` starts `sockd --foreground` with the environment of a unit and returns a `Unit`.

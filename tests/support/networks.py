@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A network of a test's own, with addresses that are not loopback's: clients from elsewhere, as a daemon sees them.
 
 `elsewhere` is made anew for each test and gone with it: a network namespace whose interface has these addresses.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Certificates with anything in them: DER is written here, and signed by openssl(1).
 
 Source: RFC 5280, 4.1 and 4.2.1.6; X.690 for DER.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Programs of others that tests talk to: whether they are here, how they are started, what they say meanwhile."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A daemon as its users have it: a process, its log, real sockets.
 
 `serve` starts one for a test, `shared` is one for each multiplexer that many

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Handlers that never return, each in another way, and how long a daemon takes to end in spite of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Servers of the tests' own, to which relays and SOCKS servers connect."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A daemon as a person starts it, watched from outside: its log, its sockets, what /proc tells of it.
 
 `daemon(...)` starts one and returns a `Daemon`; at the end of the test each is stopped, and one

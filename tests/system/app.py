@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The handlers of the tests; the fixtures copy this file beside the daemon's configuration."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What comes from outside costs its own connection at most, whatever handlers raise, peers are and questions hold.
 
 Seen to fail before the borders had guards: each test but those of ordinary exceptions ended the daemon or a worker.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a program or another process of the daemon's own user can see of the daemon: nothing, however it was started."""
 
 from __future__ import annotations

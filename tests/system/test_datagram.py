@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Datagrams over UDP and Unix sockets: one is one frame, its ending is put back (FAQ I.3, App. A).
 
 Seen to fail: with the ending left out of `answer_line` the endings are missing; with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The stop in order: not ready first, frames finished, goodbye said, and whoever blocks it named (docs/operations.md).
 
 Seen to fail: with pre_drain passed over, a new client is refused; with shut() before the goodbye is written it does

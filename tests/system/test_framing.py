@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The same bytes get the same answers, however they are split (FAQ I.4).
 
 Every stream goes to every service in many splittings at once, one connection for

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Clients that are gone before they are served get nothing, and whatever ends when, the counts are what they were.
 
 Seen failing with a program started, and a target connected to, for each client that was reset in the queue; with an end

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a handler may return, raise and do, seen from the peer and in the log.
 
 Seen to fail: with shut() left out of FunctionSink._settle the connection of a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a handler's module does to the process it is imported in: ends it, takes its signals, its log, its wake-up.
 
 Seen to fail: SystemExit at import ended a daemon that reloaded, and gave `--check` and a start exit 0 in silence; a

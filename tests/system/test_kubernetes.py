@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """packaging/kubernetes: its parts fit together, and its very command serves, is ready, is told of changes and drains.
 
 Where a kubelet would lay the ConfigMap, with symbolic links as it makes them; its probes are asked as it asks.

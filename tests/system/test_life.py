@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Start, stop, restart: signals, addresses, paths (FAQ II.7, IV.1; "Commands" and "Daemon").
 
 Seen to fail: with _drain() left out of Daemon.run what was sent is not answered; with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One event is one line, whatever a peer or a program sends: all 256 byte values through every field that they reach.
 
 The peer's own address (a Unix path), a handler's exception that quotes the frame, a PROXY header that is none, and the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The metrics service: what Prometheus scrapes, the page for people, readiness; HTTP as peers speak it.
 
 Seen to fail: with the totals of former groups left out a counter falls over a reload; with labels not escaped the
@@ -9,6 +10,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+from importlib.metadata import version
 
 import pytest
 from controlling import Sockctl
@@ -97,7 +99,7 @@ def test_what_is_counted(house, tmp_path):
     assert of(numbers, "process_resident_memory_bytes") > 1 << 20
     assert of(numbers, "process_cpu_seconds_total") > 0
     build = [dict(labels) for name, labels in numbers if name == "sockd_build_info"]
-    assert build[0]["version"] == "0.1.0"
+    assert build[0]["version"] == version("sockd")
 
 
 def test_counters_go_on_over_a_reload(house, tmp_path):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Directories, files and sockets that are replaced under a daemon: found again at a reload, or told.
 
 Seen to fail: with the directory resolved at the start the old release is served on; with a descriptor alone the moved

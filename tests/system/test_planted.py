@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A failure of sockd's own, planted by a handler's module, costs what it was about, and what comes behind it is done.
 
 Seen to fail, each: with actions on signals called one after the other, TERM behind a USR1 whose action fails is acted

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """PROXY headers from outside: whose address counts, and what becomes of a connection without one.
 
 Seen failing with expects() always true, with MSG_PEEK left out, with name_peer() left out, and with the timer left out.

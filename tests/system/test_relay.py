@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A relay from outside: bytes and ends both ways, targets that are down, headers, a SOCKS server on the way."""
 
 from __future__ import annotations

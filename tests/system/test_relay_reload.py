@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Relays and SOCKS servers under a reload: who is connected stays, who comes goes by the new settings."""
 
 from __future__ import annotations

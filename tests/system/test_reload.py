@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A new configuration while connections are served: SIGHUP, `sockctl reload`, `sockctl plan`.
 
 Seen to fail: with listeners that stay bound anew, a connection between is refused; with handlers not forgotten, the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Every framing as a service has it: functions, batches and protocols, whole, byte by byte and in random pieces.
 
 Seen to fail: with Codec.encode returning the reply as it is; with keep_scan leaving out the dots; with

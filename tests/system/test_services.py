@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a Service may say beside its function: batches, text, hooks, timers, state; seen from the peer and in the log.
 
 Seen to fail: with the batch of two connections merged; with startup hooks called in plan(); with timers not cancelled.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Signals of the running daemon: HUP, USR1, CHLD, INT; the second TERM is in test_life.py.
 
 Seen to fail: with reload() not reading a wrong configuration is not told; with INT taken

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A SOCKS server from outside: replies, deadlines, rules, passwords, BIND and UDP, byte by byte where it matters.
 
 Seen failing with the reply sent behind the first bytes of the destination, with _peek() left out, with an end of file

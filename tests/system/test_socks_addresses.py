@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The address matrix of the SOCKS server: whatever is asked for, nothing that the rules deny is ever connected to.
 
 In a network of its own, where every address of the house leads to one listener that tells of each connection (local

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """SOCKS clients that the C core hears are served as those that sessions hear, byte by byte and in the log.
 
 tests/system/test_socks.py runs its tests both ways; here one way is held against the other.  Seen failing with a

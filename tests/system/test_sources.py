@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A limit for each source where none is set: 50 connections, none for this host; IPv6 by /64; told and counted."""
 
 from __future__ import annotations

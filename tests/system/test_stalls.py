@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A daemon that was held up, by a handler of its own or by being stopped: what peers sent in time is in time.
 
 Seen to fail: without the question to the kernel (csrc/set_late.c) and the turns behind a stall, clients whose lines

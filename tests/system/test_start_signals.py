@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A signal that comes at any moment of a start is noted, and acted on in order once it serves.
 
 A start is held at three places by a FIFO: while its module is imported, in a startup hook (when the pid stands in its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """STARTTLS from outside: plain text up to the answer, nothing of it behind, and the same service encrypted.
 
 Seen to fail: without the look at what is unread, what was sent behind STARTTLS is answered; with the descriptor

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A second TERM, or one INT or QUIT, ends the process within a second, whatever a handler does; the log says at what.
 
 Seen to fail before stop_bound.c: every one of the matrix ran on, and only KILL ended it; without the bound of the first

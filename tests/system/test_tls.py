@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """TLS from outside: handshakes, ends, certificates, and what never reaches a handler.
 
 Seen to fail: with the service's end half-closed at once when the peer is cut off, the unfinished line is answered;

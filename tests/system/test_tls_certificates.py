@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Certificates of clients, and names that they ask for, with anything in them: the daemon says why, and goes on.
 
 Seen to fail: a DNS name that is not UTF-8, a common name of bytes and a registered identifier that is long end the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A stream that ends anywhere: behind TLS as many lines are handled, and as much is answered, as in plain text.
 
 Each client is seen twice, by the same service in plain text and encrypted, and ends in each way at many points:

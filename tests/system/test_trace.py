@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`sockd --foreground --trace`: a line of the log for each frame, and none without it; the log's colours.
 
 Not part of it: how a field is escaped (tests/log/test_format.py).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Many peers at once, and one that takes a large answer slowly (FAQ I.3, I.4, II.13, II.14).
 
 Seen to fail: with the part sizes of sb_set_reply_lines (csrc/set_send.c) off by one

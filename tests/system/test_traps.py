@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Root in a directory of another user: nothing of it is read or run, whatever the command; trusted files."""
 
 from __future__ import annotations

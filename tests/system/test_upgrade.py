@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """On to a new process while connections are served: SIGUSR2, `sockctl upgrade`.
 
 Seen to fail: with input not carried over, half a frame is lost; with paths owned before Go, a new process that fails

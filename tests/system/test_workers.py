@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`workers = N`: several processes that serve, one that keeps them.
 
 Seen to fail: with workers not replaced, the second half of the clients gets no answer; with the sockets of a removed

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Workers that die, hang or are left alone: the supervisor waits for none of them.
 
 Seen to fail with questions that wait for their answers, one pause for all crashes, and workers that learn of their

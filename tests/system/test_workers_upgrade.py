@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An upgrade of a daemon with workers: a new supervisor with workers of its own, while clients come without pause."""
 
 from __future__ import annotations

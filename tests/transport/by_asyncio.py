@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Serves every protocol of protocols.py by asyncio's own loop: python by_asyncio.py NAME=ADDRESS..."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Protocols that both asyncio and sockd serve, unmodified; each writes what it was told into a diary.
 
 They import nothing of sockd and ask nothing of a loop but the transport. `SCENARIOS` names them.

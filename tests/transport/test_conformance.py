@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The same protocol classes under asyncio's transport and under sockd's are told the same, over TCP and Unix sockets.
 
 What differs on purpose is a table, with the reason.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Questions and answers of the control socket, as bytes."""
 
 from __future__ import annotations

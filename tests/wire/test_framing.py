@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Framings as name and arguments, as they go to another process.
 
 Seen to fail: with the arguments in another order than the fields, Delimiter gets its delimiter as a size.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Heads of HTTP requests, right and wrong, and which names are this machine's.
 
 Seen failing with the pattern of fields that the pages had before, whose time grew with the square of the blanks, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """PROXY headers, good and bad: whole, byte by byte, and every prefix of them.
 
 The bytes are written out here, after the text of the protocol, and never made by sockd.wire.proxy.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """SOCKS messages, good and bad: whole, byte by byte, and every prefix of them.
 
 The bytes are written out here, after RFC 1928, RFC 1929 and the texts of SOCKS 4 and 4a, and never made by

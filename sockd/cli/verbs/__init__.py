@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """The verbs of sockctl and of sockd, one module each."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The verbs of sockctl that speak with a running daemon, over its control socket.
 
 A person gets text, a program the daemon's own answer with --json.  Which socket it is: --control, else `control` of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`sockctl bind`: bind, drop, execute - the FAQ's small setuid helper, done right (FAQ IV.8).
 
 The program inherits its sockets and the standard streams, and nothing else by accident: no

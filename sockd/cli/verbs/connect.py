@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """sockctl connect: options, checks, and what is said of a connection."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """sockctl import: inetd.conf and xinetd.conf to sockd.toml."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`sockctl password NAME`: asks for a password, and gives the line of a users' file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`sockctl top`: the daemon as it is now, a table that is drawn again and again (needs the extra `sockd[top]`: rich).
 
 Everything shown comes from the control socket; rates are differences between two answers, by the daemon's own clock.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the verbs of the control socket answer: the daemon as a table of numbers and texts.
 
 Nothing is kept here: every answer is read from those who know at the moment it is asked for.

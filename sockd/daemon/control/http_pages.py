@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The pages of the `metrics` service: numbers for Prometheus, a status page for people, and readiness."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The control socket: who may ask, and how questions come and answers go, beside all that is served.
 
 It is a Unix socket of mode 0600, and whoever connects is root or the user that started the daemon, as the kernel

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What one process has counted, as a value: told to another process, and added up there."""
 
 from __future__ import annotations

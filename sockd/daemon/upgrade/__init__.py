@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """One process hands over to the next."""

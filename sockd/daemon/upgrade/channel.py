@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """From one process to the next: the program started anew, and messages with descriptors between the two.
 
 A message is one msgpack value behind its size; the descriptors that go with it follow in pieces, for

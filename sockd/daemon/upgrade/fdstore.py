@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Connections over a restart: kept by the manager between two processes (FDSTORE).
 
 At a stop each connection that can go on elsewhere goes to the manager's store, and one more descriptor, a memfd with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What two processes say to each other when one takes over what the other serves (sockd.daemon.upgrade.sender,
 sockd.daemon.upgrade.receiver).
 

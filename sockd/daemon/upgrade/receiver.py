@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The new process of an upgrade: what the one before us hands over, and when we go on in its place.
 
 See sockd.daemon.upgrade.messages for the order of things.  Whatever fails here is told to the old process, which then

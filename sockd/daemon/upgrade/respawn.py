@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The program started anew: its command line, and the process that comes of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The old process of an upgrade: starts the program anew, hands over what is served, and leaves.
 
 The new process does everything that can fail before it says that it is ready; then, between two turns of the loop, it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Connections that go on in another process: which can, and how one is taken over.
 
 A connection can go where its listening socket is served by a service of the same name, kind and framing, if its sink

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """Several processes that serve, and their supervisor."""

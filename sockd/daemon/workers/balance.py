@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Connections go to whoever has fewest, where several processes accept on one socket.
 
 The kernel wakes all that wait, and the first to come takes the connection: on an idle machine always the same one.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Questions and answers between two processes of one daemon, over a socket pair.
 
 Both are lines of sockd.wire.control.  Neither end waits: each works from inside its loop, and keeps what the other

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a supervisor serves: its sockets are lent to worker processes, but for those of the pages, which it serves.
 
 For a start and a reload this is a Serving like any other.  To prepare a configuration is to have a generation of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A worker as its supervisor sees it, and the generation that it is of."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Worker processes: forked, heard of when they serve, replaced when they die, ended.
 
 A generation is what one configuration has made: so many processes that serve the same listening sockets.  The next

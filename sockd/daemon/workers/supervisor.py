@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Several processes that serve, and one that keeps them (`workers` of [daemon]).
 
 The supervisor starts as every daemon does: it binds, it drops its rights, and then, in place of serving, it forks

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Addresses: one text form for each, to and from what the kernel wants (FAQ II.2, II.3).
 
 An Address is what a person wrote; an Endpoint is one thing that can be bound or

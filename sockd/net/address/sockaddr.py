@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The address of one end of a connection, as the kernel or a proxy names it: one value for every form.
 
 It is made where accept() returns, or where a PROXY header was read, and everything behind takes this value: nobody

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """Connecting out: names, races, dialling."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Outgoing connections of the loop: the race of sockd.client.connect, driven without blocking.
 
 It connects to addresses, never to names: whoever has looked a name up and judged what

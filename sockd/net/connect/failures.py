@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Names that could not be looked up lately, so that a slow one holds up a thread once, and not whoever asks again.
 
 Pure bookkeeping: the clock is passed in.

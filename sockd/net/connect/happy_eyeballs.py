@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Connecting to the first of several addresses that answers.  Source: RFC 8305."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Names of clients: looked up in threads, with a deadline, confirmed, and remembered (FAQ IV.10).
 
 Nothing waits for a name: a connection is served while its name is on the way,

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """The table of connections and what each of them is."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Frames in Python: cut from what the set hands out, made of what handlers return.
 
 A codec is what a service has of its framing; connections share it, for it keeps

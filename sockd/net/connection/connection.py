@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One peer: a transport with the methods of asyncio.Transport.
 
 What is written in a turn is gathered and leaves in one send at its end

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a service is told of its connections by the set of connections, and a receiver by its Connection."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a transport tells of its connection by name, as those of asyncio do."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the connections of one service have in common, as the C set is told."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the C core knows: of one connection, and of all connections of a group together."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whether a peer is gone, asked before anything costly is begun for it, and now and then while it waits.
 
 An end of file is no going: a client that has sent all it has to say may half-close, and waits for the answer

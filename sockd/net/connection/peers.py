@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Who the connections of a set are with: what their rows hold, what does not fit there, and what proxies told."""
 
 from __future__ import annotations

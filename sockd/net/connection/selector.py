@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Readiness: the BaseSelector over the C set, and the choice of a multiplexer by name.
 
 Each of the two is a `selectors.BaseSelector` for Python's own descriptors.  The

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How many connections are open from each source: the table of csrc/sources.c, where what is accepted in C counts.
 
 Whoever accepts one by one counts in the same table, so that a limit holds whichever way a connection has come.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The C set seen from Python: a batch of frames in, a batch of replies out.
 
 One instance holds every stream connection of the process.  A group is what

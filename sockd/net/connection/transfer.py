@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Connections that go on in another process: a row of the set as a value, and a row made of one (csrc/set_move.c).
 
 The descriptor goes along by itself; until the other process has the row, and this one has forgotten it,

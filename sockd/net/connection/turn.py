@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The share of a turn that handlers have: measured here, planned by the C core (csrc/set_share.c).
 
 The core hands out as many frames as it thinks take 5 ms, by what it was told of those before. A handler that is slow

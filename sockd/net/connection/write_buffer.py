@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What was written to a connection in this turn."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A connection between accept() and whoever serves it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Who holds an address that is in use: processes by name, or TIME_WAIT (FAQ II.4, IV.1).
 
 Only asked when bind() or listen() failed: reading every process of the host takes

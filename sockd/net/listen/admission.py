@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Who is let in: networks, connections at once, and a token bucket for each source.
 
 Pure bookkeeping: no socket, and the clock is passed in.  A source is an address

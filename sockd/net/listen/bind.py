@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Server sockets: made, bound and named when it fails (FAQ II.4, IV.1, IV.5).
 
 Every socket is non-blocking and close-on-exec, has its protocol named (never 0) and

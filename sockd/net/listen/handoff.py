@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Connections on their way out of sockd: accepted and let in, then another's.
 
 A listener whose service is a program hands its connections over here instead of to the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Accepts: a listening socket whose connections go into one group of the set.
 
 A listener without rules accepts in C, a batch a turn.  One with rules

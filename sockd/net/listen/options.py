@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Options of a server socket: which apply to its kind, and what to do when one is refused.
 
 One table, set before bind(): what TCP accepts inherits all of it on Linux.  A setting

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How many connections may be open at once, and what those are told that are not let in."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """PROXY headers: who a connection's client is, as a trusted proxy tells before the client's first byte.
 
 A connection waits here between accept and the rules of its listener.  Bytes are

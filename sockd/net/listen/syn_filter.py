@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A listening socket that lets nobody new in, while those who are on their way in still come.
 
 close(2) resets every connection that is in the queue, and a client whose handshake ends between the

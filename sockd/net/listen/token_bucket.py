@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Token buckets, one for each source, with a bound on how many are remembered.
 
 Pure bookkeeping: no socket, and the clock is passed in.  The source that was

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The path of a Unix socket: taken without robbing anybody, given back only if ours.
 
 Rules.  Nothing is removed from a path but a socket on which nobody answers.  While a

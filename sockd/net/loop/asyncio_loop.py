@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The event loop where coroutines are served: asyncio's own loop, running on sockd's selector.
 
 asyncio waits in `select()` of the selector that it is given.  Here that is a turn of

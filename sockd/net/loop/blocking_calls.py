@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Threads for what blocks, so that the loop does not: look-ups of names, hashes of passwords.
 
 Each answer comes in the loop, and at its deadline at the latest; one that comes later is dropped, and its

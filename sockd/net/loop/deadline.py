@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Deadlines of peers, which do not run while the loop itself stands still.
 
 A loop that was held up (a slow handler, SIGSTOP, a paused machine) has not looked at what its peers sent, nor

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Failures of sockd itself: counted, logged once per place and interval with their traceback, and survived.
 
 A failure of a handler is none of these; it is logged where the handler was called.  What is reported here was

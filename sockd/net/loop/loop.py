@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The event loop: a selector, timers and a wake-up; it knows no connection and no service.
 
 A key's data is the callback, called with nothing.  Handlers are guarded where they are called, so

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A share for each source of what all have together: threads, waiting places, handshakes.
 
 Pure bookkeeping.  A source may have as many as are free for the others, so that one alone has half of all, the next

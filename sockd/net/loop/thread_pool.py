@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Threads for handlers that block: a bounded number, and what they hand back to the loop.
 
 The pool takes what it is given and runs it in order; that no endless queue comes of

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """Pairs of connections whose bytes pass through."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The pump of a relay's bytes, as an event source of the loop."""
 
 from __future__ import annotations

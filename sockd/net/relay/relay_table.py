@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Pumps: the bytes of two connected sockets, each sent on to the other until both have ended.
 
 The C core moves them (csrc/relay.c): large ones inside the kernel, and all pairs that are ready in one

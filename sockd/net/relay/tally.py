@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the connections that have no row of the set have done: counted here as the set counts its own."""
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """TLS: contexts, handshakes, and what carries bytes in and out."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Certificates and keys, read and checked: what a listener's handshakes are made with.
 
 They are read while a configuration is, at a start with the rights of whoever starts the daemon, so that a key

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """TLS: the handshakes of a listener.
 
 A handshake waits beside the listener, with a deadline of its own, and holds up nobody.  Once it is done, a socket

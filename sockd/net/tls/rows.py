@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which connections of a table are encrypted, and which may become so."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The socket pair of an encrypted connection: one end is the service's, at the other bytes are encrypted and decrypted.
 
 OpenSSL is not needed for it, so that whoever is handed such a socket can ask what it is.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """STARTTLS: a connection that began in plain text goes on encrypted, because its handler says so.
 
 What the handler has written by then leaves in plain text, and the connection is not read meanwhile.  Then its row

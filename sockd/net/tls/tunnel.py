@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Carries bytes between a secured connection and its service's end, until both have ended.
 
 How the peer's data ends is told to the service behind the last byte of it, in the order of the stream:

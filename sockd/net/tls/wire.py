@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An encrypted connection, and what of it is in memory: bytes as they are on the network go in and out here."""
 
 from __future__ import annotations

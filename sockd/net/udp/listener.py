@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Answers datagrams: one datagram is one frame, the answer goes to its sender.
 
 A frame has 0 to 65,507 bytes.  A longer one arrives cut (MSG_TRUNC) and is dropped: half

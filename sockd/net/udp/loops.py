@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Loops of datagrams: two services that answer each other for ever, once one datagram had the other's name.
 
 A loop is broken by a moment of silence, for it lives on answers alone; a client that asks all the time asks again.

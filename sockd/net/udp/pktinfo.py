@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The address that a datagram was sent to, so that its answer leaves from there.
 
 A socket bound to every address has none of its own: the kernel would choose the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which datagrams are answered: networks, ports of other services, a budget for each source.
 
 A service that answers whatever comes answers another one of its kind for ever, once a

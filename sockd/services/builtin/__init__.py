@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The services that come with sockd.
 
 The C core serves upper, which is the server of the FAQ (appendix A), echo (RFC 862) and discard (RFC 863);

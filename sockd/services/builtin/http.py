@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A few pages over HTTP/1.1, for the daemon to tell of itself: GET and HEAD, no body, one answer after the other.
 
 What a page holds is asked for at the moment it is wanted.  A request that is wrong gets its answer, and the

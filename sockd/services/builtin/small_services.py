@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The small services of RFC 864 to 868, which speak without being asked a question.
 
 Over a stream each says what it has to say when somebody connects, whatever is received is discarded, and the

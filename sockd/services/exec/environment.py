@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The environment of a program: what UCSPI and inetd programs look for.  Source: tcp-environ(5), CGI/1.1."""
 
 from __future__ import annotations

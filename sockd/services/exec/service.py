@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A program for each connection, as inetd's nowait has it (FAQ II.19, IV.9).
 
 The program has the socket as its standard input and output, and learns of the connection

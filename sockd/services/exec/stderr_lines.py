@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a program writes to its standard error, line by line into the log.
 
 One pipe for each program.  It is read a little in each turn of the loop, so that a program

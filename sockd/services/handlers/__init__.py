@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """From a service as it will run to what the set of connections needs: its group, and the sink of its events."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Receivers: how a protocol object, or a function of two arguments, is spoken to."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Serves all frames of one connection that came together by one call of a function.
 
 A batch never holds frames of two connections, so that an exception ends no other

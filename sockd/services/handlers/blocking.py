@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Serves frames by a function that blocks, in threads: `Service(blocking=True)`.
 
 A connection whose frames are with the pool is not read and not ended by a stop, so

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Makes a Connection and a receiver for each connection of a service, and writes the line of its end."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Serves each connection by a coroutine: `async def session(reader, writer)`, one asyncio task a connection.
 
 The connection ends when its coroutine does.  A lost connection does not cancel its

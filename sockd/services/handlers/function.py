@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Serves frames by a function of one argument: a batch of many connections in, their replies out.
 
 The whole of a turn's frames is one block of bytes: one call cuts it, one map

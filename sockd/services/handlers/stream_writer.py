@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The writer of a coroutine service, with the methods of asyncio's."""
 
 from __future__ import annotations

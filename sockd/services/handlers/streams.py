@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a coroutine reads from and writes to: the methods, results and errors of asyncio's streams.
 
 Lines come whole from the C core, many in one call, and `readline` and `async for`

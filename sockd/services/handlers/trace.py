@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """--trace: one line of the log for each frame that passes, either way.
 
 For development alone: this is the only place where what a peer sent gets into the log.  A traced

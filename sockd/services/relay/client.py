@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One relayed connection: a target found for it, then the bytes are a pump's."""
 
 from __future__ import annotations

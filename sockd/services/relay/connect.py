@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The way to a target: its addresses raced, or a SOCKS server asked to connect to it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the connections of one relay share: its targets, and which of them is next."""
 
 from __future__ import annotations

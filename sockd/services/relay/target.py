@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A target: its addresses, how many connections it has, and whether it takes any."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """BIND: a port of ours on which the client's own server connects back to it (RFC 1928, section 4).
 
 One connection is taken, of whom the client has named; where it has named nobody (0.0.0.0), the rules are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One client of a SOCKS server, from its first byte to its last.
 
 Negotiation, one request, and then the client's bytes are another's: a pump's, or an association's.  Every

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The way out of a SOCKS server: a name is looked up once, what came of it is judged, and only that is connected to.
 
 Names are looked up in threads with a deadline.  There is no second look-up between judging and connecting, so an

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Clients that need nothing of a session: the C core hears them, connects them and moves their bytes.
 
 Nearly all do the same: no login, an address, CONNECT, each message whole (csrc/relay_client.c).  Here is said who may

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whether a client may be connected to an address: judged on the very address that is connected to.
 
 First what is denied, whatever allows it; then kinds of addresses that lead back into the house (loopback, private

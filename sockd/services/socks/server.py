@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the sessions of one SOCKS service share: its rules, its users, its way out."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """UDP ASSOCIATE: datagrams of one client, for as long as its TCP connection lives (RFC 1928, section 7).
 
 The client's come in on a port of their own, from its address alone and, once it has sent one, from its port alone.

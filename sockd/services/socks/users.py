@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The users of a SOCKS server: a file of NAME:HASH lines, and whether a password is right.
 
 Hashes: `$scrypt$ln=15,r=8,p=3$SALT$HASH` (base64 without padding, as the PHC string format has it), by

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`sockctl bind`: what the program that it becomes has, and has not (FAQ IV.8, II.19).
 
 Seen to fail: with give_back() left out SIGPIPE is ignored in the program; with close_others()

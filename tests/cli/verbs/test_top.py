@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`sockctl top`: what it draws, seen as text; the screen itself is rich's."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The control socket: who may ask, what is answered, and that it answers when nothing else can.
 
 Seen to fail: with the credentials not looked at, nobody is answered; without the spare descriptor, status is
@@ -12,6 +13,7 @@ import socket
 import stat
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 from controlling import SOCKCTL, Sockctl
@@ -47,7 +49,7 @@ def test_status(house):
     upper = server.sockctl.ask("status")["services"]["upper"]
     assert (upper["open"], upper["reasons"], upper["frames"]) == (0, {"eof": 1}, 1)
     text = server.sockctl.say("status")
-    assert text.startswith(f"sockd 0.1.0, pid {server.process.pid}, serving for ")
+    assert text.startswith(f"sockd {version('sockd')}, pid {server.process.pid}, serving for ")
     assert server.addresses[0] in text
     assert "descriptors: upper 1; " in text
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Messages with descriptors between two processes, and a program started anew.
 
 Seen to fail: with descriptors sent in one call, more than 253 of them are refused; with socket.recv_fds(), which passes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A storm: hostile clients of every kind against a daemon of every kind of service, and honest ones beside them.
 
     python tests/hostile/storm --seconds 60 --seed 7 --workers 2 --multiplexer poll

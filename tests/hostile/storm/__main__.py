@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`python tests/hostile/storm`: see the package."""
 
 from __future__ import annotations

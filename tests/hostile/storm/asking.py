@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What befalls the daemon itself in a storm: reloads, signals, questions right and wrong, a log that nobody reads."""
 
 from __future__ import annotations

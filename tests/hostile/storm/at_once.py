@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Honest clients that say all they have to say at once, their end with it: nothing of it is lost, and all is answered.
 
 Where there is TLS that is what comes behind the handshake; its end is FIN, with close_notify or without.

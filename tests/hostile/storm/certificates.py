@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Certificates of the storm: the server's, an honest client's, and clients' whose names are odd."""
 
 from __future__ import annotations

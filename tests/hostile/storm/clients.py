@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Hostile clients: each does what its number makes it do, at random from everything that a peer can send.
 
 `play(world, seed, number)` is one client, always the same one for the same seed and number.

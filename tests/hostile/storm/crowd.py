@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A process full of hostile clients: `crowd.py WORLD SEED FIRST STEP THREADS [NUMBER...]`.
 
 Plays FIRST, FIRST + STEP, FIRST + 2 STEP, ... in THREADS threads, from a line `go` until a line `rest`, and says how

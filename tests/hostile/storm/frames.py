@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Frames as clients send them: commands of storm.handlers in every framing, and what is no frame."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Threads that work between go() and rest(), and are waited for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The handlers of the storm: each frame says what is to be done about it.
 
 A frame begins with a letter and two digits, `b07...`: raise number 7 of raises.RAISED; verbs.VERBS says the letters.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """PROXY headers, SOCKS messages, HTTP requests and control questions: right ones, and every way to have them wrong."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Honest clients beside the storm: they ask over every listener, compare every answer, and wait no longer than BOUND_S.
 
 A connection is asked several times; some stay for as long as the storm lasts.  Where a program is upgraded or workers

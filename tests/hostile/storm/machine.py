@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The network and the processes of a storm: a namespace of its own where that can be had, and its orphans."""
 
 from __future__ import annotations

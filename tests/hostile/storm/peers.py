@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Sockets of clients: to every listener, from every kind of name; what they carry, in plain text or by TLS."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Defects of sockd's own, planted from outside: an internal function raises, once, for one victim.
 
 STORM_PLANTED in the daemon's environment names rows of PLACES.  Handlers import this module, so that it is done before

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What handlers of the storm raise, and what they return that is no reply; each by its number.
 
 Copied beside the daemon's configuration, and imported by its handlers as well as by clients, which name what is asked

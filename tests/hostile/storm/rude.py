@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The target of relays and SOCKS clients: takes connections and is rude to some; echoes to those who say "s" first."""
 
 from __future__ import annotations

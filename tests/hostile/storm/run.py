@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A storm from its beginning to its verdict."""
 
 from __future__ import annotations

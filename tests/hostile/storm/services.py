@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the storm's daemon serves: a row for each listener, and the text of sockd.toml.
 
 Every kind of handler by every framing, every built-in, programs, relays and SOCKS servers; each way to them that there

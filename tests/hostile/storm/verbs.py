@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What frames ask handlers of the storm for: a letter, and two digits for NN."""
 
 VERBS = {

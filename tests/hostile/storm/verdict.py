@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a storm must not have cost: descriptors, memory, a place for whoever comes next, a defect, a line of the log."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The client that a planted defect is meant for: does what leads to it, and tells what it cost."""
 
 from __future__ import annotations

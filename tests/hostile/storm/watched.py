@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The daemon of a storm, from outside: its process and those it started, its log, its control socket, /proc.
 
 The log is judged while it is read, for ten minutes of it are too much to keep: see Judge.

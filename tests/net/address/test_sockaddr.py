@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Addresses of both ends of a connection, in every form that the kernel has.
 
 Seen to fail: with text alone taken for the name of a Unix socket.

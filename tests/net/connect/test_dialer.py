@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The race in the loop: the first address that answers, within a time, and nothing left behind.
 
 Seen failing with the deadline left out, with the attempts that lost left open, and with the next address tried only

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The transport over a set that only writes down what it is asked.
 
 Seen to fail: with each write() handed on by itself; with write() after close() sent; with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One suite for every multiplexer: each is a selectors.BaseSelector for Python's own descriptors.
 
 What is asked is what the documentation of `selectors` promises.  Seen to fail: with

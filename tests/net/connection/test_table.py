@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The C set seen from Python, over real Unix sockets: events in, replies out.
 
 Seen to fail: with parts() giving the first part again and again; with flush() not

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Rows that come from another process: what one wrote goes on, what none would write is refused."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The door of a listening socket is shut, and those who are inside still come.
 
 Seen to fail: with take_no_more() doing nothing, the late client is connected.

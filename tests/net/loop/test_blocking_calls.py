@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Threads for what blocks: each answer once, in the loop, at its deadline at the latest.
 
 Seen failing with the timer left out (the hung ones), with the limit of those that wait left out, and with an

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Deadlines of peers, with a clock that the test moves.
 
 Seen to fail: with the deadline judged whenever it is due; with no bound on how often it is given anew.

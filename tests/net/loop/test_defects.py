@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Failures of sockd itself: counted, and one line for each place in an interval.
 
 Seen to fail: with the limit's key left at the type alone; with the log not guarded.

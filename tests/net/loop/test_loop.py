@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The event loop with a clock and a selector that the test moves.
 
 Seen to fail: with the timeout of run_once not cut to the next timer; with call_soon

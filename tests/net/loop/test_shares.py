@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A share for each source: half of all for one alone, and something left for whoever comes from elsewhere."""
 
 from __future__ import annotations

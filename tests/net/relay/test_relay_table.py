@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A pump between two peers: bytes, ends of file, resets and deadlines, each way."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Counting connections that have no row of the set."""
 
 from __future__ import annotations

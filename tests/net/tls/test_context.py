@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Certificates of clients, whatever is in them: read once, by bounds, and judged by names that are text.
 
 Seen to fail: UnicodeDecodeError, TypeError (a common name of bytes) and ssl.SSLError come out of the check where

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What is carried between a connection and its service's end: all of it, in its order, and how it ended behind it.
 
 Seen to fail: with a carrier that waits until all has left, the peer that takes nothing keeps it for ever; with one that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A connection whose peer resets it: what the kernel has of it is read, also where sending was what found out.
 
 Seen to fail: with the failure of a send raised, and the rest left in the kernel.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The pages as HTTP peers ask for them: real daemons, bytes as they are on the wire.
 
 Seen failing as these pages were first: a blank line before a request was no request, an absolute target no page, none

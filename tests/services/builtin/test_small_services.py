@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The services of RFC 864 to 868, over streams and as datagrams.
 
 Seen to fail: with close() left out of Teller; with pause_writing() doing nothing, which takes memory without end.

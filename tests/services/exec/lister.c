@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Lists what a program was given, one "key value" a line on descriptor 1: descriptors, environment, signals,
  * limits, ids, umask, directory, session.  A C program, for an interpreter changes some of it before it can look. */
 #include <dirent.h>

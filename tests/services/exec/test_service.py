@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A program for each connection: what it is given, how it is ended, and what the log tells (FAQ II.19, IV.8, IV.9).
 
 Seen failing, each once: with the socket left non-blocking; the descriptor limit left as raised; a signal to the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Blocking handlers of the tests."""
 
 import threading

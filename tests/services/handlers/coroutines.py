@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Coroutine handlers of the tests: they run under sockd and, the same code, under asyncio.start_server."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """blocking = true: handlers in threads, answers in order, the loop goes on.
 
 What is seen: answers in their order, no more calls at once than threads, peers held up, a stop that waits.

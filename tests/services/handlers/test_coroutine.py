@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Coroutine services: the streams against asyncio's own, and a daemon that serves them.
 
 What is seen: the same answers as asyncio's from the same coroutines, however the bytes arrive; then real daemons.

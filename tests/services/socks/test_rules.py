@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The address matrix: what is judged, address by address, and rule by rule.
 
 Seen failing with plain() left out, with forms() yielding the address alone, with the kinds asked of no rule, with

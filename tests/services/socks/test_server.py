@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the clients of a SOCKS server share: a source that asks for very much, or for what never comes, has its part."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Users and their hashes: what is right, what is wrong, and what of a file is refused.
 
 The vector is that of RFC 7914, section 12.  Seen failing with a digest that is never compared, with passwords
