@@ -12,8 +12,10 @@
 #   make fuzz       framings and SOCKS clients of csrc under libFuzzer, and the parsers of SOCKS and PROXY: 10^7 runs each (RUNS=n)
 #   make lint       ruff, mypy --strict, import layers, C warnings
 #   make bench      peers side by side
-#   make install    PREFIX=/usr/local DESTDIR=: package, commands, manual pages, completions, examples, C library;
-#                   packaging/install says what else can be set
+#   make build      the wheel in build/wheel, and wheels of what it needs in build/dependencies
+#   make install    PREFIX=/usr/local DESTDIR=: a private environment in PREFIX/lib/sockd, commands, manual pages, completions,
+#                   units, examples, C library; packaging/install says what else can be set
+#   make uninstall  removes all of these
 #   make sbom       what the wheel consists of and needs, as CycloneDX, beside the wheel: build/wheel/sockd.cdx.json
 #   make generated  what manual pages, completions and docs/log-events.md have from the program, after its options, keys
 #                   or log events have changed
@@ -81,8 +83,16 @@ lint: $(VENV)/.lint
 	done
 
 PREFIX ?= /usr/local
-install: build/.wheel
-	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" PYTHON="$(PYTHON)" PIP="$(BIN)/python -m pip" MAKE="$(MAKE)" packaging/install
+# The system's Python, which services can read and execute, before one in somebody's home directory.
+INSTALL_PYTHON = $(if $(filter command line environment,$(origin PYTHON)),$(PYTHON),$(or $(shell /usr/bin/python3 -c 'import sys; print(sys.executable if sys.version_info >= (3, 11) else "")' 2>/dev/null),$(PYTHON)))
+DEPENDENCIES := build/.dependencies-$(subst /,-,$(INSTALL_PYTHON))
+build: build/.wheel $(DEPENDENCIES)
+
+install: build
+	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" PYTHON="$(INSTALL_PYTHON)" PIP="$(BIN)/python -m pip" MAKE="$(MAKE)" packaging/install
+
+uninstall:
+	DESTDIR="$(DESTDIR)" packaging/place --remove "$(PREFIX)/lib/sockd"
 
 # An environment of the wheel and what it needs alone, as it would be installed.
 sbom: build/.wheel $(VENV)/.release
@@ -108,6 +118,14 @@ build/.wheel: $(SOURCES) | $(VENV)/bin/python
 	$(PIP) wheel --no-deps -w build/wheel .
 	touch $@
 
+# The wheels that the package needs, for the Python that it is installed for.
+$(DEPENDENCIES): pyproject.toml | $(VENV)/bin/python
+	rm -rf build/dependencies build/for build/.dependencies-*
+	$(INSTALL_PYTHON) -m venv --without-pip build/for
+	$(PIP) --python build/for/bin/python wheel -w build/dependencies \
+	  $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"])')
+	touch $@
+
 $(VENV)/.installed: build/.wheel
 	$(PIP) install build/wheel/*.whl
 	$(PIP) install --no-deps --force-reinstall build/wheel/*.whl
@@ -121,4 +139,4 @@ $(VENV)/.test $(VENV)/.lint $(VENV)/.bench $(VENV)/.release: $(VENV)/.%: pyproje
 clean:
 	rm -rf build dist *.egg-info bench/build csrc/build $(VENV) $(VENV)-sanitized
 
-.PHONY: run test fuzz sanitize versions interop multiplexers soak lint bench install sbom generated clean
+.PHONY: build run test fuzz sanitize versions interop multiplexers soak lint bench install uninstall sbom generated clean
