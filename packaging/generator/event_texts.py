@@ -2,6 +2,10 @@
 """What each log event means, and what to do: the last column of docs/log-events.md."""
 
 TEXTS = {
+    "a worker takes more than max_worker_memory from its start": (
+        "A worker was above the limit before it served anybody, so replacing it would not help. Raise "
+        "`max_worker_memory`."
+    ),
     "accept paused": (
         "The kernel had no memory to watch the listening socket, so accepting pauses for a moment. Check memory and "
         "`fs.epoll.max_user_watches`."
@@ -299,6 +303,10 @@ TEXTS = {
     "worker gave no answer": (
         "A worker did not answer a command, or answered with an error. See `error`; if it repeats, look for a handler"
         " that blocks."
+    ),
+    "worker exceeds max_worker_memory, replacing it": (
+        "A worker takes more memory than `max_worker_memory`: a successor is started, and then this one stops "
+        "gracefully. If it repeats, look for what the handlers keep."
     ),
     "workers die as soon as they begin": (
         "Workers exit shortly after their start, so the next one is started after `again_seconds`. Correct what their"

@@ -7,11 +7,13 @@ Whether a user exists or a directory is there is the host's to say; sockd.proces
 from __future__ import annotations
 
 import os
+from math import ceil
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from sockd.config.convert import Problem
 from sockd.text import show, suggest
+from sockd.units import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +55,7 @@ def check_daemon(daemon: DaemonSettings) -> Iterator[Problem]:
         path = getattr(daemon, key)
         if path is not None and os.path.isabs(path) and not os.path.basename(path):
             yield Problem(("daemon", key), f"{show(path)} is a directory; name a file in it", path)
+    yield from _check_workers(daemon)
     to = daemon.log.to
     if to is not None and to.startswith("udp://"):
         if not _is_collector(to):
@@ -64,6 +67,19 @@ def check_daemon(daemon: DaemonSettings) -> Iterator[Problem]:
         text = f"{show(to)} is neither {', '.join(LOG_TARGETS)}, udp://host:port nor an absolute path"
         text += suggest(to, LOG_TARGETS)
         yield Problem(("daemon", "log", "to"), text, to)
+
+
+def _check_workers(daemon: DaemonSettings) -> Iterator[Problem]:
+    most, where = daemon.max_worker_memory, ("daemon", "max_worker_memory")
+    if most is None:
+        return
+    share = ceil(daemon.max_memory / daemon.workers)
+    if daemon.workers == 1:
+        yield Problem(where, "without workers nobody replaces the process; set workers = 2 or more", most)
+    elif most <= share:
+        text = f"{format_size(most)} is no more than a worker's share of max_memory, {format_size(share)}, "
+        text += "which clients can fill; write more, or set max_memory lower"
+        yield Problem(where, text, most)
 
 
 def _is_collector(to: str) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sockd.settings.listen import ListenSettings
 
 
-AT_ONCE = ("stop_timeout", "pre_drain", "upgrade_timeout", "store_connections", "max_memory")
+AT_ONCE = ("stop_timeout", "pre_drain", "upgrade_timeout", "store_connections", "max_memory", "max_worker_memory")
 """Of [daemon]; every other key is for the next start, but for the level of the log."""
 
 

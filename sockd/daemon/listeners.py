@@ -32,7 +32,7 @@ from sockd.services.handlers import group_of, sink_of
 from sockd.services.handlers.trace import traced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from sockd.daemon.plan import ListenerPlan
     from sockd.daemon.shared_listener import SharedListener
@@ -390,6 +390,11 @@ class ListenerRegistry:
     def defects(self) -> int:
         """How many failures of sockd itself were survived."""
         return self.tools.loop.defects.count
+
+    @property
+    def replaced(self) -> Mapping[str, int]:
+        """How many processes were replaced, by the reason: of one that serves alone, none."""
+        return {}
 
     @property
     def programs(self) -> int:

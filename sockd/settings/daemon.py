@@ -82,6 +82,14 @@ class DaemonSettings:
         low=64 * KIB,
         high=1024 * 1024 * MIB,
     )
+    max_worker_memory: Size | None = setting(
+        None,
+        help="with workers: a worker that takes more memory is replaced, and ends in order; unset: no limit",
+        source="reload-on-rss of uWSGI; resident and swapped memory of proc_pid_status(5)",
+        unit="bytes",
+        low=16 * MIB,
+        high=1024 * 1024 * MIB,
+    )
     stall_time: Duration = setting(
         Duration(0.1),
         help="log a handler that blocks the event loop for longer than this, while it blocks; 0: off",

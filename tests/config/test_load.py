@@ -318,8 +318,8 @@ WRONG = [
         "key unlike any",
         LISTEN + '[daemon]\numask = "022"\n',
         ":5: daemon.umask: unknown key; the keys of [daemon] are user, group, chroot, pidfile, "
-        "multiplexer, workers, max_connections, max_memory, stall_time, threads, stop_timeout, pre_drain, "
-        "upgrade_timeout, store_connections, control, "
+        "multiplexer, workers, max_connections, max_memory, max_worker_memory, stall_time, threads, stop_timeout, "
+        "pre_drain, upgrade_timeout, store_connections, control, "
         "inetd_timeout, log",
     ),
     (

@@ -110,6 +110,8 @@ class MetricsPages:
         yield _one("sockd_buffer_bytes", "Memory of unfinished frames and unsent output", self._serving.memory)
         text = "Failures of sockd itself that were survived, each with a line in the log; 0 is right"
         yield Family("sockd_defects_total", "counter", text, [({}, self._serving.defects)])
+        replaced: Samples = [({"reason": why}, count) for why, count in self._serving.replaced.items()]
+        yield Family("sockd_workers_replaced_total", "counter", "Workers that were replaced", replaced)
         yield _one("sockd_programs", "Programs that run", self._serving.programs)
         held: Samples = [({"service": name}, count) for name, count in sorted(self._serving.descriptors().items())]
         yield Family("sockd_descriptors", "gauge", "Descriptors of listeners, connections and what these need", held)

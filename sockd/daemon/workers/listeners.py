@@ -114,7 +114,7 @@ class WorkerListeners(ListenerRegistry):
         wanted = list(wanted)
         own = [one for one in wanted if is_page(one[2])]
         lent = [(address, listening, plan) for address, listening, plan, _ in wanted if not is_page(plan)]
-        balance = SharedConnectionCounts(self._size)
+        balance = SharedConnectionCounts(2 * self._size)  # places of a generation
         pages = [listening for _, listening, _, _ in own]
         made = super().prepare(own)
         self._next = WorkerGeneration(self._size, partial(self._work, lent, pages, balance), balance.leave)
@@ -177,9 +177,17 @@ class WorkerListeners(ListenerRegistry):
         else:
             then()
 
+    def retire(self, member: WorkerHandle, then: Callable[[], None]) -> None:
+        """Have one worker accept no more; the others do, on the same sockets.
+
+        Args:
+            then: called when it has heard so, or has had time to.
+        """
+        self._retire_members([member], [str(served) for served in self.listeners], then)
+
     def _retire_members(self, members: Sequence[WorkerHandle], kept: Sequence[str], then: Callable[[], None]) -> None:
         for member in members:
-            member.generation.is_retired = True
+            member.is_retired = True
         self._unsure.update(members)  # clients may have come since they were asked; until they say so, they have some
         self._worker_pool.ask("retire", members, partial(self._retired, then), {"kept": kept})
 
@@ -199,7 +207,7 @@ class WorkerListeners(ListenerRegistry):
     def hand_over(self, handed: Sequence[ActiveListener]) -> None:
         """Have the workers accept no more on what another process has; they end with the connections that they have."""
         self._worker_pool.take_over(None)  # who ends from now on is not replaced
-        members = [member for member in self._worker_pool if not member.generation.is_retired]
+        members = [member for member in self._worker_pool if not member.is_retired]
         self._retire_members(members, [str(served) for served in handed], lambda: None)
         super().hand_over(handed)
 
@@ -279,6 +287,11 @@ class WorkerListeners(ListenerRegistry):
     def defects(self) -> int:
         """How many failures of sockd itself were survived, in all processes."""
         return super().defects + self._sum.defects
+
+    @property
+    def replaced(self) -> Mapping[str, int]:
+        """How many workers were replaced, by the reason."""
+        return self._worker_pool.replaced
 
     @property
     def programs(self) -> int:

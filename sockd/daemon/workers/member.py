@@ -41,8 +41,17 @@ class WorkerGeneration:
     left: Callable[[int], bool]
     members: list[WorkerHandle] = field(default_factory=list)
     deaths: dict[int, int] = field(default_factory=dict)
-    is_retired: bool = False
     is_dismissed: bool = False
+
+    @property
+    def places(self) -> int:
+        """How many there can be: as many as there shall be, and their successors."""
+        return 2 * self.size
+
+    def is_short(self) -> bool:
+        """Whether there are fewer than there shall be, those not counted that have a successor."""
+        alive = [member for member in self.members if not member.is_retired]
+        return sum(member.successor not in alive for member in alive) < self.size
 
     def pause(self, place: int) -> float:
         """Say how long a place stays empty, in seconds."""
@@ -66,6 +75,10 @@ class WorkerHandle:
         began: by the loop's clock; `ready_at` is when it could serve.
         last: what it said when it ended; None before, and for one that was killed.
         is_silent: it has not answered in time, and that is in the log.
+        is_retired: it accepts no more; is_stopping: it was told to end.
+        first_memory, memory: bytes that it took when it could serve, and when it was looked at last.
+        successor: who serves in its place as soon as possible.
+        accepts: called when it does, at the latest ANSWER_SECONDS later.
     """
 
     number: int
@@ -77,6 +90,12 @@ class WorkerHandle:
     last: Any = None
     is_ready: bool = False
     is_silent: bool = False
+    is_retired: bool = False
+    is_stopping: bool = False
+    first_memory: int = 0
+    memory: int = 0
+    successor: WorkerHandle | None = None
+    accepts: Callable[[], None] = lambda: None
     asking: RequestChannel = field(init=False)
 
     def unasked(self, answer: ControlResponse) -> bool:

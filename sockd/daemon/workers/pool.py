@@ -99,6 +99,7 @@ class WorkerPool:
 
     Attributes:
         current: the generation that accepts.
+        replaced: how many workers were, by the reason: "ended" by itself, "memory".
     """
 
     def __init__(self, loop: EventLoop, *, signals: Signals, lost: Callable[[WorkerHandle], None]) -> None:
@@ -110,6 +111,7 @@ class WorkerPool:
         self._hiring: GenerationStart | None = None
         self._is_ending = False
         self.current: WorkerGeneration | None = None
+        self.replaced = {"ended": 0, "memory": 0}
 
     def __iter__(self) -> Iterator[WorkerHandle]:
         return iter(list(self._members.values()))
@@ -144,7 +146,7 @@ class WorkerPool:
             raise TemporaryFault(f"socketpair(2): {error.strerror}") from None
         self._count += 1
         taken = {member.place for member in generation.members}
-        number, place = self._count, min(set(range(generation.size)) - taken)
+        number, place = self._count, min(set(range(generation.places)) - taken)
 
         def live(signals: Signals) -> int:
             ours.close()
@@ -171,8 +173,9 @@ class WorkerPool:
         generation, hiring = member.generation, self._hiring
         if not answer.error:
             member.is_ready, member.ready_at = True, self._loop.clock()
+            member.first_memory = member.memory = answer.result["memory"]
             if generation is self.current and not self._is_ending:
-                self.ask("begin", [member])
+                self.ask("begin", [member], lambda _: member.accepts())
             self._look(hiring)
         elif answer is HAS_ENDED:
             return  # reap() knows more
@@ -182,6 +185,24 @@ class WorkerPool:
             event = {"error": answer.error, "worker": member.number}
             logger.error("worker did not start", extra={"event": event})
             _kill(member)  # and its end brings the next one
+
+    def can_supersede(self, member: WorkerHandle) -> bool:
+        """Tell whether a worker can have a successor now; not while others are missing."""
+        generation = member.generation
+        return generation is self.current and not self._is_ending and not generation.is_short()
+
+    def supersede(self, member: WorkerHandle, then: Callable[[], None]) -> None:
+        """Fork a successor of a worker, which goes on until then.
+
+        Args:
+            then: called when the successor accepts; if it dies before, it never is.
+
+        Raises:
+            TemporaryFault: there can be no process.
+        """
+        successor = self._fork(member.generation)
+        member.successor, successor.accepts = successor, then
+        self._loop.call_later(START_SECONDS, lambda: self._not_begun(successor))
 
     def _fail(self, hiring: GenerationStart, error: SockdError) -> None:
         """Let nothing of it be left; what is told is what came first."""
@@ -271,7 +292,8 @@ class WorkerPool:
                 continue
             self._tell_end(member, status)
             if generation is self.current and not self._is_ending:
-                self._replace(member)
+                if generation.is_short():
+                    self._replace(member)
             elif self._hiring is not None and self._hiring.generation is generation:
                 self._fail(self._hiring, TemporaryFault(f"worker {member.number}: {_words(status)}"))
 
@@ -282,7 +304,7 @@ class WorkerPool:
         return os.waitpid(member.pid, 0)[1]
 
     def _tell_end(self, member: WorkerHandle, status: int) -> None:
-        due = self._is_ending or member.generation.is_retired
+        due = self._is_ending or member.is_retired
         level = logging.INFO if due and status == 0 else logging.ERROR
         event = {"worker": member.number, "pid": member.pid, **how_it_ended(status)}
         logger.log(level, "worker ended", extra={"event": event})
@@ -306,7 +328,7 @@ class WorkerPool:
         self._loop.call_later(seconds, self._loop.guarded(partial(self._replaced, generation), again))
 
     def _replaced(self, generation: WorkerGeneration) -> None:
-        if generation is not self.current or self._is_ending:
+        if generation is not self.current or self._is_ending or not generation.is_short():
             return
         try:
             member = self._fork(generation)
@@ -314,6 +336,7 @@ class WorkerPool:
             logger.error("worker did not start", extra={"event": {"error": str(error)}})
             self._replace_in(FIRST_PAUSE_SECONDS, generation)
             return
+        self.replaced["ended"] += 1
         self._loop.call_later(START_SECONDS, lambda: self._not_begun(member))
 
     def _not_begun(self, member: WorkerHandle) -> None:

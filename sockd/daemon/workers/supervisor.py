@@ -27,6 +27,7 @@ from sockd.daemon.workers.balance import WorkerSlot
 from sockd.daemon.workers.ipc import ResponseChannel
 from sockd.daemon.workers.listeners import WorkerListeners
 from sockd.daemon.workers.member import LAST
+from sockd.daemon.workers.memory import MemoryWatch, memory_of, own_memory
 from sockd.daemon.workers.pool import WorkerPool
 from sockd.errors import EX_OK, EX_OSERR, EX_USAGE, SockdError
 from sockd.net.loop.loop import EventLoop, loop_class
@@ -90,6 +91,7 @@ class Supervisor(Daemon):
         self._worker_listeners = WorkerListeners(
             tools, self._page, self._worker_pool, self._settings.daemon.workers, self._work
         )
+        self._memory = MemoryWatch(self._loop, self._worker_pool, self._worker_listeners)
         return self._worker_listeners
 
     def _lost(self, member: WorkerHandle) -> None:
@@ -104,6 +106,7 @@ class Supervisor(Daemon):
         urgent = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
         self._act_on_signals({number: act for number, act in self._actions().items() if number in urgent})
         super()._begin(bound)
+        self._memory.limit(self._settings.daemon.max_worker_memory)
 
     # ---- in a new process
 
@@ -150,9 +153,10 @@ class Supervisor(Daemon):
 
     def _apply(self, settings: Settings) -> None:
         super()._apply(settings)
+        self._memory.limit(settings.daemon.max_worker_memory)
         share = _share(settings).daemon
         words = {"stop_timeout": share.stop_timeout, "max_memory": share.max_memory, "level": share.log.level}
-        members = [one for one in self._worker_pool if one.is_ready and not one.generation.is_retired]
+        members = [one for one in self._worker_pool if one.is_ready and not one.is_retired]
         self._worker_pool.ask("apply", members, words=words)
 
     def _verbs(self) -> dict[str, Verb]:
@@ -184,7 +188,8 @@ class Supervisor(Daemon):
                 "pid": member.pid,
                 "seconds": round(self._loop.clock() - member.began, 3),
                 "connections": self._worker_listeners.connections_of(member),
-                "accepts": not member.generation.is_retired,
+                "memory": memory_of(member.pid) or member.memory,
+                "accepts": not member.is_retired,
                 "answers": member.is_ready and not self._worker_listeners.is_silent(member),
             }
             for member in self._worker_pool
@@ -334,7 +339,7 @@ class Worker(Daemon):
         with self._kept_from_handlers():  # in their startup hooks
             self._made = self._serving.prepare((*one, None) for one in bound)
         self._context.let_go()
-        self._channel.sendall(ControlResponse(result={"ready": True}).encode())
+        self._channel.sendall(ControlResponse(result={"memory": own_memory()}).encode())
         self._is_ready = True
         self._answering = ResponseChannel(self._channel, self._loop, self._answer, self._alone)
 
@@ -349,7 +354,7 @@ class Worker(Daemon):
         of_daemon = self._asked.verbs()
         verbs: dict[str, Verb] = {name: of_daemon[name] for name in ("connections", "close", "log-level")}
         verbs |= {"begin": self._accept, "numbers": self._numbers, "apply": self._apply_words}
-        verbs |= {"retire": self._retire, "leave": self._leave}
+        verbs |= {"retire": self._retire, "leave": self._leave, "memory": lambda _: own_memory()}
         return answer_to(line, verbs, self._loop.defects)
 
     def _is_ahead(self) -> bool:

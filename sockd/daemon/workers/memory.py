@@ -1,0 +1,160 @@
+"""Workers that have grown past `max_worker_memory`: found by the supervisor, and replaced one after the other.
+
+What a worker takes is asked of the kernel, so that one in a call without end is found as well; after chroot(2), where
+there is no /proc, the worker says it.  How often that is done depends on what was found: a worker that grows is looked
+at each second, workers that do not are looked at ever less often.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sockd.errors import SockdError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sockd.daemon.workers.listeners import WorkerListeners
+    from sockd.daemon.workers.member import WorkerHandle
+    from sockd.daemon.workers.pool import WorkerPool
+    from sockd.net.loop.loop import EventLoop
+
+logger = logging.getLogger("sockd.daemon")
+
+SHORTEST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 16.0
+"""Between two looks: what a leak of 10 MB/s makes of it is 160 MB."""
+LONGEST_AGAIN_SECONDS = 60.0
+"""Behind a successor that could not serve."""
+NO_GROWTH_SHARE = 64
+"""Who has grown by less than one in so many of the limit since the last look has not grown."""
+_FIELDS = (b"VmRSS:", b"VmSwap:")
+_KIB = 1024
+
+
+def memory_of(process: int | str) -> int | None:
+    """Return how many bytes a process takes, resident and swapped out; None where the kernel does not tell.
+
+    Source: proc_pid_status(5).
+    """
+    try:
+        with open(f"/proc/{process}/status", "rb") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return None
+    return sum(int(line.split()[1]) * _KIB for line in lines if line.startswith(_FIELDS))
+
+
+def own_memory() -> int:
+    """Return how many bytes this process takes; where there is no /proc, the most that it ever took (getrusage(2))."""
+    own = memory_of("self")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB if own is None else own
+
+
+class MemoryWatch:
+    """Looks at the workers of a pool now and then, while there is a limit.
+
+    Args:
+        loop: of the supervisor.
+        pool: whose workers.
+        listeners: which have a worker accept no more.
+
+    """
+
+    def __init__(self, loop: EventLoop, pool: WorkerPool, listeners: WorkerListeners) -> None:
+        self._loop = loop
+        self._pool = pool
+        self._listeners = listeners
+        self._limit: int | None = None
+        self._pause = SHORTEST_PAUSE_SECONDS
+        self._timer = loop.call_later(0, lambda: None)
+        self._replacing: WorkerHandle | None = None
+        self._has_told = False
+        self._again_at = 0.0
+        self._again_pause = SHORTEST_PAUSE_SECONDS
+
+    def limit(self, limit: int | None) -> None:
+        """Have workers replaced that take more than `limit` bytes from now on; None: however much they take."""
+        if limit == self._limit:
+            return
+        self._limit, self._has_told = limit, False
+        self._timer.cancel()
+        if limit is not None:
+            self._look_in(SHORTEST_PAUSE_SECONDS)
+
+    def _look_in(self, seconds: float) -> None:
+        self._pause = seconds
+        self._timer = self._loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        self._look_in(min(2 * self._pause, LONGEST_PAUSE_SECONDS))  # first: a look that fails is not the last one
+        found = {member: memory_of(member.pid) for member in self._pool if member.is_ready}
+        self._judge((member, used) for member, used in found.items() if used is not None)
+        if silent := [member for member, used in found.items() if used is None]:
+            self._pool.ask("memory", silent, self._judge)
+
+    def _judge(self, found: Iterable[tuple[WorkerHandle, int]]) -> None:
+        limit = self._limit
+        if limit is None:
+            return
+        for member, used in sorted(found, key=lambda one: one[1], reverse=True):
+            if used - member.memory >= limit // NO_GROWTH_SHARE and self._pause > SHORTEST_PAUSE_SECONDS:
+                self._timer.cancel()
+                self._look_in(SHORTEST_PAUSE_SECONDS)
+            member.memory = used
+            if used > limit:
+                self._exceeded(member, limit)
+
+    def _exceeded(self, member: WorkerHandle, limit: int) -> None:
+        event = {"worker": member.number, "pid": member.pid, "memory": member.memory, "max_worker_memory": limit}
+        if member.is_retired:
+            self._end(member)
+        elif member.first_memory > limit:
+            if not self._has_told:
+                logger.error("a worker takes more than max_worker_memory from its start", extra={"event": event})
+            self._has_told = True
+        elif self._is_next(member):
+            self._replace(member, event)
+
+    def _is_next(self, member: WorkerHandle) -> bool:
+        """Tell whether it is a worker's turn: one leaves at a time, and if a successor has died the next one waits."""
+        replacing = self._replacing
+        if replacing is not None and replacing in self._pool:
+            if replacing.is_retired or (replacing.successor is not None and replacing.successor in self._pool):
+                return False
+            self._replacing = None
+            self._again_at = self._loop.clock() + self._again_pause
+            self._again_pause = min(2 * self._again_pause, LONGEST_AGAIN_SECONDS)
+        return self._loop.clock() >= self._again_at and self._pool.can_supersede(member)
+
+    def _replace(self, member: WorkerHandle, event: dict[str, int]) -> None:
+        """Have a successor accept, then this one accept no more and end in order."""
+        logger.warning("worker exceeds max_worker_memory, replacing it", extra={"event": event})
+        try:
+            self._pool.supersede(member, partial(self._succeeded, member))
+        except SockdError as error:
+            logger.error("worker did not start", extra={"event": {"error": str(error)}})
+            return
+        self._replacing = member
+
+    def _succeeded(self, member: WorkerHandle) -> None:
+        self._pool.replaced["memory"] += 1
+        self._again_pause = SHORTEST_PAUSE_SECONDS
+        if member in self._pool:
+            self._listeners.retire(member, partial(self._end, member))
+
+    def _end(self, member: WorkerHandle) -> None:
+        """Have one stop in order, within stop_timeout (sockd.process.stop_bound), once."""
+        if member in self._pool and not member.is_stopping:
+            member.is_stopping = True
+            with suppress(ProcessLookupError):
+                os.kill(member.pid, signal.SIGTERM)
+
+
+__all__ = ["MemoryWatch", "memory_of", "own_memory"]
