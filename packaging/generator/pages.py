@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, get_args, get_origin
 from generator import commands
 from sockd.config.convert import allowed, types_of
 from sockd.settings import DaemonSettings, Duration, LogSettings, RelaySettings, Size, SocksSettings, key_of
-from sockd.settings import service as defaults
+from sockd.settings.framing import FramingSettings
 from sockd.settings.listen import KeepaliveSettings, ListenSettings, ProxyProtocolSettings, RateSettings
+from sockd.settings.program import ProgramLimits
 from sockd.settings.relay import CheckSettings
-from sockd.settings.service import FramingSettings, ProgramLimits, ServiceSettings
+from sockd.settings.service import ServiceSettings
 from sockd.settings.tls import TlsSettings
 from sockd.units import format_duration, format_size
 
@@ -95,7 +96,7 @@ def _keys(table: type) -> Iterator[str]:
         yield f".It Ic {key}"
         yield from _sentences(about["help"])
         yield from _sentences(_value(hint, about))
-        default = _default(table, field)
+        default = _default(field)
         if default:
             yield f"Default: {_text(default)}."
         if about["source"]:
@@ -113,12 +114,12 @@ def _value(hint: object, about: dict) -> str:
     return f"{kind}, {text}" if kind and text != "a number" else text
 
 
-def _default(table: type, field: object) -> str:
+def _default(field: object) -> str:
     value = field.default
     if value is MISSING:
         return ""
-    if value is None and table is ServiceSettings:
-        value = getattr(defaults, f"DEFAULT_{field.name.upper()}", None)
+    if value is None:
+        value = field.metadata["otherwise"]
     if value is None or value in ((), ""):
         return ""
     if isinstance(value, bool):

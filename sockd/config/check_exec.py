@@ -21,17 +21,12 @@ if TYPE_CHECKING:
     from sockd.settings.service import ServiceSettings
 
 ERROR_TARGETS = ("log", "socket", "null")
-ONLY_PROGRAMS = ("user", "group", "environment", "stderr", "limits", "max_instances")
-NEVER_PROGRAMS = (
-    "blocking", "framing", "max_frame", "idle_timeout", "frame_timeout", "write_timeout", "linger_timeout",
-    "high_water", "max_buffer", "max_connections", "goodbye",
-)  # fmt: skip
 OWN_VARIABLES = re.compile(r"PROTO|REMOTE_(ADDR|PORT)|(TCP|UNIX)(LOCAL|REMOTE)[A-Z]+")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # POSIX, 8.1: what a shell can name as well
 
 
 def check_program(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
-    """Check the keys of programs, there and where they do not belong.
+    """Check what a program is executed with.
 
     Args:
         path: of the table.
@@ -41,14 +36,7 @@ def check_program(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
         The problems, each with the path of its key.
     """
     if service.exec is None:
-        for key in ONLY_PROGRAMS:
-            if getattr(service, key) is not None:
-                yield Problem((*path, key), 'belongs to a service that executes a program; add exec = ["/path"]')
         return
-    for key in NEVER_PROGRAMS:
-        if getattr(service, key) is not None:
-            instead = "; write max_instances" if key == "max_connections" else ", which reads and writes by itself"
-            yield Problem((*path, key), f"has no meaning for a program{instead}")
     yield from _check_words(path, service.exec)
     yield from _check_account(path, service)
     yield from _check_environment(path, service.environment or ())

@@ -8,8 +8,9 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from sockd.config.convert import Problem
-from sockd.settings.service import FramingSettings
+from sockd.settings.framing import FRAMINGS, FramingSettings
 from sockd.text import quote, show
+from sockd.wire.framing import DELIMITER_MAX_BYTES, PREFIX_WIDTHS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,15 +18,7 @@ if TYPE_CHECKING:
     from sockd.config.toml import KeyPath
     from sockd.settings.service import ServiceSettings
 
-NEEDED = {"delimiter": "delimiter", "prefix": "width", "fixed": "size", "record": "format"}
-"""The key without which a type says too little."""
-OPTIONAL = {"line": ("ending",), "prefix": ("order", "includes_header"), "octet-count": ("mixed",)}
-UNBOUNDED = ("fixed", "record")
-"""Types whose size is their limit."""
 OF_BUILTINS = ("line", "raw")
-_EXAMPLES = {"delimiter": '";"', "width": "4", "size": "16", "format": '"!IHd"'}
-_WIDTHS = (1, 2, 3, 4, 8)
-_DELIMITER_MAX_BYTES = 8
 
 
 def check_framing(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
@@ -52,7 +45,7 @@ def check_framing(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
         yield Problem((*here, "type") if is_table else here, text, framing.type)
     yield from _check_keys(here, framing)
     yield from _check_values(here, framing)
-    if service.max_frame is not None and framing.type in UNBOUNDED:
+    if service.max_frame is not None and FRAMINGS[framing.type].is_sized:
         text = f"has no meaning for {quote(framing.type)}, which is of one size; remove it"
         yield Problem((*path, "max_frame"), text)
     elif service.max_frame is not None and framing.max is not None:
@@ -60,26 +53,26 @@ def check_framing(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
 
 
 def _check_keys(here: KeyPath, framing: FramingSettings) -> Iterator[Problem]:
-    kind = str(framing.type)
-    needed = NEEDED.get(kind)
-    known = {"type", *OPTIONAL.get(kind, ()), *([needed] if needed else []), *([] if kind in UNBOUNDED else ["max"])}
+    assert framing.type is not None
+    kind, form = framing.type, FRAMINGS[framing.type]
     for field in fields(framing):
-        if field.name not in known and getattr(framing, field.name) is not None:
-            keys = ", ".join(sorted(known - {"type"})) or "no other"
+        if field.name not in ("type", *form.keys) and getattr(framing, field.name) is not None:
+            keys = ", ".join(form.keys) or "no other"
             yield Problem((*here, field.name), f"has no meaning for {quote(kind)}, whose keys are {keys}")
-    if needed and getattr(framing, needed) is None:
-        text = f'{quote(kind)} needs {needed}; write {{ type = "{kind}", {needed} = {_EXAMPLES[needed]} }}'
-        yield Problem(here, text, kind, missing=(needed,))
+    if form.needs and getattr(framing, form.needs) is None:
+        text = f'{quote(kind)} needs {form.needs}; write {{ type = "{kind}", {form.needs} = {form.example} }}'
+        yield Problem(here, text, kind, missing=(form.needs,))
 
 
 def _check_values(here: KeyPath, framing: FramingSettings) -> Iterator[Problem]:
     if framing.delimiter is not None:
         size = len(framing.delimiter.encode())
-        if not 1 <= size <= _DELIMITER_MAX_BYTES:
-            text = f"{show(framing.delimiter)} has {size} bytes; a delimiter has 1 to {_DELIMITER_MAX_BYTES}"
+        if not 1 <= size <= DELIMITER_MAX_BYTES:
+            text = f"{show(framing.delimiter)} has {size} bytes; a delimiter has 1 to {DELIMITER_MAX_BYTES}"
             yield Problem((*here, "delimiter"), text, framing.delimiter)
-    if framing.width is not None and framing.width not in _WIDTHS:
-        text = f"{framing.width} is no width; a length has {', '.join(map(str, _WIDTHS[:-1]))} or {_WIDTHS[-1]} bytes"
+    if framing.width is not None and framing.width not in PREFIX_WIDTHS:
+        *others, last = PREFIX_WIDTHS
+        text = f"{framing.width} is no width; a length has {', '.join(map(str, others))} or {last} bytes"
         yield Problem((*here, "width"), text, framing.width)
     if framing.format is not None and (reason := _not_format(framing.format)):
         yield Problem((*here, "format"), f"{show(framing.format)} {reason}", framing.format)

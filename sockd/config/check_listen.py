@@ -9,10 +9,11 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from sockd.config.check_service import BUILTIN_SERVICES, not_handler
+from sockd.config.check_service import not_handler
 from sockd.config.convert import Problem
 from sockd.config.toml import KeyPath, dotted
 from sockd.errors import AddressError
+from sockd.settings.builtin import BUILTINS
 from sockd.text import nearest, quote, show, suggest
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _addresses(path: KeyPath, listen: ListenSettings) -> Iterator[tuple[KeyPath,
 
 
 def _not_service(name: str, tables: Iterable[str]) -> str:
-    known = [*tables, *(builtin for builtin in BUILTIN_SERVICES if builtin not in tables)]
+    known = [*tables, *(builtin for builtin in BUILTINS if builtin not in tables)]
     if name in known:
         return ""
     if ":" in name:

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from sockd.settings.relay import RelaySettings
     from sockd.settings.service import ServiceSettings
 
-NEVER_RELAY = (
-    "framing", "max_frame", "frame_timeout", "write_timeout", "linger_timeout", "high_water", "max_buffer",
-)  # fmt: skip
-
 
 def check_relay(
     path: KeyPath, service: ServiceSettings, check_address: Callable[[str], Hashable] | None
@@ -38,10 +34,6 @@ def check_relay(
     """
     if service.relay is None:
         return
-    for key in NEVER_RELAY:
-        if getattr(service, key) is not None:
-            text = "has no meaning for a relay, which looks into nothing; its own times stand in relay = { ... }"
-            yield Problem((*path, key), text)
     here = (*path, "relay")
     if not service.relay.to:
         yield Problem((*here, "to"), 'names no target; write to = ["tcp://10.0.0.5:25"]', missing=("to",))
@@ -102,4 +94,4 @@ def _check_via(
         yield Problem((*here, "via_password"), f"{show(password)} {reason}", password)
 
 
-__all__ = ["NEVER_RELAY", "check_relay"]
+__all__ = ["check_relay"]

@@ -23,12 +23,6 @@ if TYPE_CHECKING:
     from sockd.settings.service import ServiceSettings
 
 
-NEVER_SOCKS = (
-    "framing", "max_frame", "idle_timeout", "frame_timeout", "write_timeout", "linger_timeout", "high_water",
-    "max_buffer",
-)  # fmt: skip
-
-
 def check_socks(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
     """Check the keys of a SOCKS server.
 
@@ -38,9 +32,6 @@ def check_socks(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
     """
     if service.socks is None:
         return
-    for key in NEVER_SOCKS:
-        if getattr(service, key) is not None:
-            yield Problem((*path, key), "has no meaning for a SOCKS server; what it has stands in socks = { ... }")
     here = (*path, "socks")
     for key in ("allow", "deny"):
         for index, text in enumerate(getattr(service.socks, key)):
@@ -71,7 +62,4 @@ def _check_texts(here: KeyPath, users: str | None, source: str | None) -> Iterat
             yield Problem((*here, "source"), f"{show(source)} {reason}", source)
 
 
-# ---- the parts of a rule
-
-
-__all__ = ["NEVER_SOCKS", "check_socks"]
+__all__ = ["check_socks"]

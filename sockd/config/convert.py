@@ -18,9 +18,11 @@ import msgspec
 
 from sockd.config.toml import KeyPath  # noqa: TC001 - of a dataclass
 from sockd.settings import DaemonSettings, Duration, LogSettings, RelaySettings, Settings, Size, SocksSettings, key_of
+from sockd.settings.framing import FramingSettings
 from sockd.settings.listen import KeepaliveSettings, ListenSettings, ProxyProtocolSettings, RateSettings
+from sockd.settings.program import ProgramLimits
 from sockd.settings.relay import CheckSettings
-from sockd.settings.service import FramingSettings, ProgramLimits, ServiceSettings
+from sockd.settings.service import ServiceSettings
 from sockd.settings.tls import TlsSettings
 from sockd.text import _KINDS, quote, quote_key, show, suggest
 from sockd.units import format_duration, format_size, parse_duration, parse_size

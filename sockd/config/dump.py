@@ -12,14 +12,10 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_origin
 
-from sockd.config.check_exec import NEVER_PROGRAMS, ONLY_PROGRAMS
-from sockd.config.check_relay import NEVER_RELAY
-from sockd.config.check_socks import NEVER_SOCKS
 from sockd.config.convert import allowed, types_of
 from sockd.errors import ConfigurationError
 from sockd.settings import Duration, LogSettings, Settings, Size, key_of
-from sockd.settings import service as defaults
-from sockd.settings.service import ServiceSettings
+from sockd.settings.service import KINDS, ServiceSettings
 from sockd.text import quote, quote_key
 from sockd.units import format_duration, format_size
 
@@ -58,7 +54,8 @@ def _table(table: DataclassInstance, header: str, seen: set[type]) -> Iterator[s
     for field in fields(kind):
         key = key_of(field.name)
         value = getattr(table, field.name)
-        line = _line(key, value, has_default=_belongs(table, key))
+        default = field.metadata["otherwise"] if _belongs(table, key) else None
+        line = _line(key, value, default)
         if line and explain:
             yield from _explain(types_of(kind)[key], field.metadata)
             if is_dataclass(value) and not isinstance(value, type):
@@ -71,21 +68,17 @@ def _belongs(table: DataclassInstance, key: str) -> bool:
     """Tell whether a key has a meaning for this table: a program has no frames, a handler no user."""
     if not isinstance(table, ServiceSettings):
         return True
-    if table.socks is not None and key in NEVER_SOCKS:
-        return False
-    if table.relay is not None and key in NEVER_RELAY:
-        return False
-    return key not in (ONLY_PROGRAMS if table.exec is None else NEVER_PROGRAMS)
+    kind = next(iter(table.kinds), "handler")
+    return key in KINDS[kind].takes
 
 
-def _line(key: str, value: object, *, has_default: bool) -> str:
+def _line(key: str, value: object, default: object) -> str:
     """Give the line of one key; empty for a table with a header, and for what is not set and has no default."""
     if isinstance(value, LogSettings):
         return ""
     if value is not None and value != ():
         return f"{key} = {_value(value)}"
-    default = getattr(defaults, f"DEFAULT_{key.upper()}", None)
-    return f"#{key} = {_value(default)}" if has_default and default is not None else ""
+    return f"#{key} = {_value(default)}" if default is not None else ""
 
 
 def _value(value: object) -> str:

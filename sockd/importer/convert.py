@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError
 from sockd.importer import inetd_conf, xinetd
+from sockd.settings.builtin import BUILTINS
 from sockd.text import quote
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 Try = Callable[[str], None]
 """Raises SockdError with what is wrong with the text of a sockd.toml."""
 
-BUILTINS = ("upper", "echo", "discard", "chargen", "qotd", "systat", "daytime", "time")
 MAX_NAME = 64
 ROOTS = ("root", "0")
 _HEAD = """\

@@ -11,6 +11,8 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
+from sockd.settings.builtin import OF_INETD
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -19,20 +21,16 @@ if TYPE_CHECKING:
 SHELL = "/bin/sh"
 DAEMON_DIRECTORY = "/usr/sbin"
 """REAL_DAEMON_DIR of tcpd(8) on Debian and most others."""
-BUILTINS = {
-    "echo": "echo", "discard": "discard", "sink": "discard", "null": "discard", "chargen": "chargen",
-    "ttytst": "chargen", "daytime": "daytime", "time": "time", "timserver": "time",
-}  # fmt: skip
 
 
 def internal(draft: Draft, name: str, *, stream: bool) -> None:
     """Give a service that the old daemon had within its equivalent, or name that there is none."""
-    if name in BUILTINS:
-        draft.builtin = BUILTINS[name]
+    if name in OF_INETD:
+        draft.builtin = OF_INETD[name]
     else:
         kind = "stream" if stream else "dgram"
         draft.leave_out(
-            f"internal {name} ({kind}) has no equivalent; {', '.join(sorted({*BUILTINS.values()}))} have one"
+            f"internal {name} ({kind}) has no equivalent; {', '.join(sorted({*OF_INETD.values()}))} have one"
         )
 
 

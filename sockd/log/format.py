@@ -21,17 +21,18 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, get_args
 
 from sockd.log.line import shortened
 from sockd.log.outlet import PIECE_BYTES, LineWriter, Outlet
+from sockd.settings import LogLevel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from sockd.settings import LogSettings
 
-LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+LEVELS: dict[str, int] = {name: getattr(logging, name.upper()) for name in get_args(LogLevel)}
 INDENT = "    "  # before each line of a traceback
 ERROR_SEVERITY = 3  # LOG_ERR of syslog(3)
 SEVERITIES = ((logging.CRITICAL, 2), (logging.ERROR, ERROR_SEVERITY), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))

@@ -11,43 +11,31 @@ import math
 import resource
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, cast
 
 from sockd.errors import HandlerError
 from sockd.net.address.address import Address
 from sockd.net.connection.codec import bytes_of
 from sockd.services import loader
-from sockd.services.api import Service
-from sockd.services.builtin import BUILTINS
+from sockd.services.builtin import CODE
 from sockd.services.handlers.adapters import text_batch, text_function
-from sockd.services.spec import Limits, Program, ServiceSpec
-from sockd.settings import service as defaults
+from sockd.services.spec import Program, ServiceSpec
+from sockd.settings.builtin import BUILTINS
+from sockd.settings.field import otherwise_of
+from sockd.settings.framing import framing_of
+from sockd.settings.limits import decided
+from sockd.settings.program import ProgramLimits, ProgramSettings
 from sockd.settings.relay import DEFAULT_MAX_RELAYED
-from sockd.settings.service import FramingSettings, ProgramLimits, ServiceSettings
+from sockd.settings.service import ServiceSettings
 from sockd.settings.socks import DEFAULT_MAX_CLIENTS
-from sockd.wire.framing import (
-    BlankLine,
-    Delimiter,
-    DotBlock,
-    Fixed,
-    Line,
-    Netstring,
-    Nul,
-    OctetCount,
-    Prefix,
-    Raw,
-    Record,
-    StrictLine,
-    Varint,
-    datagram_frame,
-)
+from sockd.wire.framing import Line, Raw, Record, datagram_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from sockd.services.api import BatchFunction, Reply
+    from sockd.services.api import BatchFunction, Reply, Service
     from sockd.settings import RelaySettings, SocksSettings
-    from sockd.settings.service import FramingName
+    from sockd.settings.builtin import BuiltinName
     from sockd.wire.framing import Frame, Framing
 
 
@@ -65,7 +53,7 @@ def resolve(name: str, tables: Mapping[str, ServiceSettings]) -> ServiceSpec:
     if table is None:
         table = ServiceSettings(builtin=name) if name in BUILTINS else ServiceSettings(handler=name)
     if table.what is not None:
-        return _of_builtin(name, table, table.what)
+        return _of_builtin(name, table, cast("BuiltinName", table.what))
     if table.exec is not None:
         return _of_program(name, table, table.exec)
     if table.relay is not None:
@@ -81,12 +69,12 @@ def of_service(name: str, service: Service) -> ServiceSpec:
     return _of_handler(name, ServiceSettings(), service)
 
 
-def _of_builtin(name: str, table: ServiceSettings, what: str) -> ServiceSpec:
-    builtin = BUILTINS[what]
+def _of_builtin(name: str, table: ServiceSettings, what: BuiltinName) -> ServiceSpec:
+    builtin = CODE[what]
     return ServiceSpec(
         name=name,
-        framing=framing_of(table, None, builtin.framing),
-        limits=_limits(table, Service()),
+        framing=framing_of(table, None, BUILTINS[what].framing),
+        limits=decided(table, {}),
         serve=builtin.serve,
         protocol=builtin.protocol,
         datagram=builtin.datagram,
@@ -97,27 +85,27 @@ def _of_builtin(name: str, table: ServiceSettings, what: str) -> ServiceSpec:
 
 
 def _of_program(name: str, table: ServiceSettings, argv: tuple[str, ...]) -> ServiceSpec:
-    limits = table.limits or ProgramLimits()
+    limits, otherwise = table.limits or ProgramLimits(), partial(otherwise_of, ProgramSettings)
     program = Program(
         argv=argv,
         user=table.user,
         group=table.group,
-        environment=defaults.DEFAULT_ENVIRONMENT if table.environment is None else table.environment,
-        stderr=table.stderr or defaults.DEFAULT_STDERR,
+        environment=otherwise("environment") if table.environment is None else table.environment,
+        stderr=table.stderr or otherwise("stderr"),
         limits=tuple(_resource_limits(limits)),
         wall=limits.wall,
-        max_instances=table.max_instances or defaults.DEFAULT_MAX_INSTANCES,
+        max_instances=table.max_instances or otherwise("max_instances"),
     )
-    return ServiceSpec(name=name, framing=Raw(), limits=_limits(table, Service()), program=program)
+    return ServiceSpec(name=name, framing=Raw(), limits=decided(table, {}), program=program)
 
 
 def _of_socks(name: str, table: ServiceSettings, socks: SocksSettings) -> ServiceSpec:
-    limits = replace(_limits(table, Service()), max_connections=table.max_connections or DEFAULT_MAX_CLIENTS)
+    limits = replace(decided(table, {}), max_connections=table.max_connections or DEFAULT_MAX_CLIENTS)
     return ServiceSpec(name=name, framing=Raw(), limits=limits, socks=socks)
 
 
 def _of_relay(name: str, table: ServiceSettings, relay: RelaySettings) -> ServiceSpec:
-    limits = replace(_limits(table, Service()), max_connections=table.max_connections or DEFAULT_MAX_RELAYED)
+    limits = replace(decided(table, {}), max_connections=table.max_connections or DEFAULT_MAX_RELAYED)
     return ServiceSpec(
         name=name, framing=Raw(), limits=limits, relay=replace(relay, to=tuple(map(_numbered, relay.to)))
     )
@@ -163,7 +151,7 @@ def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceS
     return ServiceSpec(
         name=name,
         framing=framing,
-        limits=_limits(table, service),
+        limits=decided(table, service.limits),
         function=function,
         wants_connection=wants_connection,
         batch=batch,
@@ -204,25 +192,6 @@ def _batch_of_one(function: BatchFunction, frame: Frame) -> Reply:
     return replies[0]
 
 
-def _limits(table: ServiceSettings, service: Service) -> Limits:
-    def pick(key: str, default: float) -> float:
-        for value in (getattr(table, key), service.limits[key]):
-            if value is not None:
-                return float(value)
-        return default
-
-    most = int(pick("max_connections", 0))
-    return Limits(
-        idle_timeout=pick("idle_timeout", defaults.DEFAULT_IDLE_TIMEOUT),
-        frame_timeout=pick("frame_timeout", defaults.DEFAULT_FRAME_TIMEOUT),
-        write_timeout=pick("write_timeout", defaults.DEFAULT_WRITE_TIMEOUT),
-        linger_timeout=pick("linger_timeout", defaults.DEFAULT_LINGER_TIMEOUT),
-        high_water=int(pick("high_water", defaults.DEFAULT_HIGH_WATER)),
-        max_buffer=int(pick("max_buffer", defaults.DEFAULT_MAX_BUFFER)),
-        max_connections=most or None,
-    )
-
-
 def _datagram(function: Callable[..., Reply], framing: Framing) -> Callable[[bytes], bytes | None]:
     """One datagram is one frame: its payload alone, but a line's ending is taken off and put back."""
 
@@ -245,56 +214,4 @@ def _datagram(function: Callable[..., Reply], framing: Framing) -> Callable[[byt
     return answer_record if isinstance(framing, Record) else answer_payload
 
 
-_OF_LIMIT: dict[str, type[StrictLine | Nul | Netstring | Varint | DotBlock | BlankLine]] = {
-    "strict-line": StrictLine,
-    "nul": Nul,
-    "netstring": Netstring,
-    "varint": Varint,
-    "dot-block": DotBlock,
-    "blank-line": BlankLine,
-}
-
-
-_ENDINGS: dict[str, bytes | Literal["same"]] = {"lf": b"\n", "crlf": b"\r\n", "same": "same"}
-
-
-def framing_of(table: ServiceSettings, own: Framing | None, default: FramingName) -> Framing:
-    """Decide how a service's stream is cut.
-
-    Args:
-        table: of the service; sockd.config.load has checked it.
-        own: what the handler's Service says.
-        default: where neither says anything.
-    """
-    said = table.framing
-    if said is None and own is not None:
-        if table.max_frame is None or isinstance(own, Fixed | Record | Raw):
-            return own
-        return replace(own, max_bytes=table.max_frame)
-    given = said if isinstance(said, FramingSettings) else FramingSettings(type=said or default)
-    return _made(given, table.max_frame, own)
-
-
-def _made(given: FramingSettings, max_frame: int | None, own: Framing | None) -> Framing:
-    kind = given.type or defaults.DEFAULT_FRAMING
-    own_limit = own.max_bytes if own is not None and not isinstance(own, Fixed | Record | Raw) else None
-    limit = given.max or max_frame or own_limit or defaults.DEFAULT_MAX_FRAME
-    if kind == "raw":
-        return Raw(given.max) if given.max else Raw()
-    if kind == "line":
-        own_ending = own.ending if isinstance(own, Line) else b"\n"
-        return Line(limit, _ENDINGS[given.ending] if given.ending else own_ending)
-    if kind == "delimiter":
-        return Delimiter(limit, (given.delimiter or "").encode())
-    if kind == "prefix":
-        return Prefix(limit, given.width or 0, given.order or "big", bool(given.includes_header))
-    if kind == "octet-count":
-        return OctetCount(limit, mixed=bool(given.mixed))
-    if kind == "fixed":
-        return Fixed(given.size or 0)
-    if kind == "record":
-        return Record(given.format or "")
-    return _OF_LIMIT[kind](limit)
-
-
-__all__ = ["framing_of"]
+__all__ = ["of_service", "resolve"]

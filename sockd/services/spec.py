@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sockd.process.program import Identity
     from sockd.services.api import BatchFunction, Hook, Reply, SessionFunction
     from sockd.settings import RelaySettings, SocksSettings
+    from sockd.settings.limits import Limits
     from sockd.wire.framing import Framing
 
 
@@ -38,19 +39,6 @@ class Program:
     wall: float | None
     max_instances: int
     identity: Identity | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What every service has; times in seconds, sizes in bytes."""
-
-    idle_timeout: float
-    frame_timeout: float
-    write_timeout: float
-    linger_timeout: float
-    high_water: int
-    max_buffer: int
-    max_connections: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,4 +96,4 @@ class ServiceSpec:
         return self.program.max_instances if self.program else self.limits.max_connections
 
 
-__all__ = ["Limits", "Program", "ServiceSpec"]
+__all__ = ["Program", "ServiceSpec"]

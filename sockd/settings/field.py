@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How a setting is declared: its kind, its unit, its default, where that comes from, and what it may be.
+"""How a setting is declared: its unit, its default, where that comes from, and what it may be.
 
 The settings themselves are in sockd.settings and beside it, table by table.
 """
@@ -8,7 +8,7 @@ The settings themselves are in sockd.settings and beside it, table by table.
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import field, fields
 from typing import Any
 
 KIB = 1024
@@ -23,12 +23,25 @@ def setting(
     unit: str = "",
     low: float | None = None,
     high: float | None = None,
+    otherwise: Any = None,
+    rules: object = None,
 ) -> Any:
-    """Declare one setting; a callable default makes a fresh value each time."""
-    about = {"help": help, "source": source, "unit": unit, "low": low, "high": high}
+    """Declare one setting; a callable default makes a fresh value each time.
+
+    Args:
+        otherwise: what applies where the default is None, and nothing else says otherwise.
+        rules: of a key that says of which kind its table is (sockd.settings.service).
+    """
+    about: dict[str, Any] = {"help": help, "source": source, "unit": unit, "low": low, "high": high}
+    about |= {"otherwise": otherwise, "rules": rules}
     if callable(default):
         return field(default_factory=default, metadata=about)
     return field(default=default, metadata=about)
+
+
+def otherwise_of(table: type, name: str) -> Any:
+    """Return what applies where nothing is set: the one place of a default that a handler may replace."""
+    return next(one.metadata["otherwise"] for one in fields(table) if one.name == name)
 
 
 def key_of(name: str) -> str:

@@ -14,6 +14,9 @@ from sockd.units import Duration, Size
 
 AtLimit = Literal["defer", "refuse", "reset"]
 
+DEFAULT_DATAGRAM_BUDGET = Size(MIB)
+"""Of a built-in service."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class KeepaliveSettings:
@@ -205,10 +208,11 @@ class ListenSettings:
         None,
         help="bytes of replies to one source; fully restored after one minute without datagrams from it",
         source="default 1 MiB for built-in services, so that two of them cannot loop; no limit for handlers",
+        otherwise=DEFAULT_DATAGRAM_BUDGET,
         unit="bytes",
         low=64 * KIB,
         high=1024 * 1024 * MIB,
     )
 
 
-__all__ = ["KeepaliveSettings", "ListenSettings", "ProxyProtocolSettings", "RateSettings"]
+__all__ = ["DEFAULT_DATAGRAM_BUDGET", "KeepaliveSettings", "ListenSettings", "ProxyProtocolSettings", "RateSettings"]

@@ -16,14 +16,53 @@ if TYPE_CHECKING:
 
 MAX_QUESTION_BYTES = 20 * 1024 * 1024
 """`plan` sends a configuration, which has 16 MiB at most (sockd.config.load), escaped for JSON."""
-VERBS = ("status", "connections", "close", "drain", "reload", "plan", "upgrade", "stop", "log-level")
-WORDS: Mapping[str, Mapping[str, type]] = {
-    "close": {"id": int},
-    "drain": {"listener": str},
-    "plan": {"text": str, "name": str},
-    "log-level": {"level": str},
+
+
+@dataclass(frozen=True)
+class ControlVerb:
+    """A verb of the control socket.
+
+    Attributes:
+        help: what it does, as sockctl says it.
+        words: what goes with it, all of it: for each name its type, and what it is.
+        more: sentences for its own --help.
+    """
+
+    help: str
+    words: Mapping[str, tuple[type, str]] = field(default_factory=dict)
+    more: str = ""
+
+
+VERBS: Mapping[str, ControlVerb] = {
+    "status": ControlVerb("print the state of the daemon: listeners, services, last reload"),
+    "connections": ControlVerb("list the connections"),
+    "close": ControlVerb("close a connection gracefully", {"id": (int, "connection id, as in sockctl connections")}),
+    "drain": ControlVerb(
+        "drain a listener: accept queued clients, then close it and its connections gracefully",
+        {"listener": (str, "address of the listener, as in sockctl status")},
+        "The next reload binds the address again if the configuration still has it.",
+    ),
+    "reload": ControlVerb(
+        "reload the configuration",
+        more="If the configuration has errors, nothing changes; the errors are printed, and "
+        "the exit code is that of the first one.",
+    ),
+    "plan": ControlVerb(
+        "show what a reload with this configuration would keep, add and remove, and what is impossible",
+        {"text": (str, "of the configuration"), "name": (str, "that messages have for it")},
+        "Handlers are imported by sockctl, not by the daemon. The exit code is 78 if something is impossible.",
+    ),
+    "upgrade": ControlVerb(
+        "start a new process and hand listeners and connections over to it",
+        more="If the new process cannot start or is not ready in time, the old one keeps serving; "
+        "the reason is printed, and the exit code is that of the new process.",
+    ),
+    "stop": ControlVerb("stop the daemon gracefully"),
+    "log-level": ControlVerb(
+        "set the minimum severity to log, until the next reload or start", {"level": (str, "one of the log levels")}
+    ),
 }
-"""What goes with a verb, all of it, and of which type; nothing with the others."""
+"""Every verb, in the order in which people read of them."""
 _TYPES = {int: "a number", str: "a text"}
 SHOWN = 60
 """Characters of a value in a message."""
@@ -56,8 +95,8 @@ def read_question(line: bytes) -> ControlRequest:
     Raises:
         ControlError: it is none, its verb is unknown, or its words are not those of the verb.
     """
-    question = read_trusted(line, VERBS)
-    wanted = WORDS.get(question.verb, {})
+    question = read_trusted(line, tuple(VERBS))
+    wanted = {name: kind for name, (kind, _) in VERBS[question.verb].words.items()}
     for name, value in question.words.items():
         if name not in wanted:
             raise ControlError(

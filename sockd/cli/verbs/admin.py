@@ -13,14 +13,16 @@ import os
 import socket
 import sys
 import tomllib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from sockd.cli import render
 from sockd.config import load
 from sockd.errors import EX_OK, ConfigurationError, SockdError, TemporaryFault, fault
 from sockd.files import trusted
+from sockd.settings import LogLevel
 from sockd.units import parse_duration
-from sockd.wire.control import ControlError, ControlRequest, ControlResponse, read_answer
+from sockd.wire.control import VERBS as OF_DAEMON
+from sockd.wire.control import ControlError, ControlRequest, ControlResponse, ControlVerb, read_answer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,27 +35,16 @@ LONGEST_UPGRADE_SECONDS = 3700.0
 RECEIVE_BYTES = 1 << 20
 SHORTEST_INTERVAL_SECONDS = 0.1
 LONGEST_INTERVAL_SECONDS = 3600
-LEVELS = ("debug", "info", "warning", "error")
-
-_HELP = {
-    "status": "print the state of the daemon: listeners, services, last reload",
-    "connections": "list the connections",
-    "close": "close a connection gracefully",
-    "drain": "drain a listener: accept queued clients, then close it and its connections gracefully",
-    "reload": "reload the configuration",
-    "plan": "show what a reload with this configuration would keep, add and remove, and what is impossible",
-    "upgrade": "start a new process and hand listeners and connections over to it",
-    "stop": "stop the daemon gracefully",
-    "top": "show a live view of listeners, services and the busiest connections (needs sockd[top])",
-    "log-level": "set the minimum severity to log, until the next reload or start",
-}
-VERBS = tuple(_HELP)
+TOP = ControlVerb("show a live view of listeners, services and the busiest connections (needs sockd[top])")
+"""Of sockctl alone: it asks for the status again and again."""
+VERBS: dict[str, ControlVerb] = {**OF_DAEMON, "top": TOP}
 
 
 def add_verbs(verbs: argparse._SubParsersAction[Any]) -> None:
     """Add the verbs to the parser of sockctl."""
-    for name, text in _HELP.items():
-        verb = verbs.add_parser(name, help=text, description=_description(name, text), allow_abbrev=False)
+    for name, about in VERBS.items():
+        text = f"{about.help[0].upper()}{about.help[1:]}. {about.more}".rstrip()
+        verb = verbs.add_parser(name, help=about.help, description=text, allow_abbrev=False)
         verb.add_argument(
             "--control",
             metavar="PATH",
@@ -61,17 +52,17 @@ def add_verbs(verbs: argparse._SubParsersAction[Any]) -> None:
         )
         if name != "top":
             verb.add_argument("--json", action="store_true", help="print the result as JSON")
-        if name == "close":
-            verb.add_argument("id", metavar="ID", type=int, help="connection id, as in sockctl connections")
-        elif name == "top":
+        if name == "top":
             verb.add_argument("--interval", metavar="TIME", type=_interval, default="2s", help="refresh interval (2s)")
             verb.add_argument("--times", metavar="COUNT", type=int, help="number of refreshes (until Ctrl-C)")
-        elif name == "drain":
-            verb.add_argument("listener", metavar="LISTENER", help="address of the listener, as in sockctl status")
         elif name == "plan":
             verb.add_argument("file", metavar="FILE", help="configuration to compare with")
         elif name == "log-level":
-            verb.add_argument("level", metavar="LEVEL", choices=LEVELS, help=", ".join(LEVELS))
+            levels = get_args(LogLevel)
+            verb.add_argument("level", metavar="LEVEL", choices=levels, help=", ".join(levels))
+        else:
+            for word, (kind, meaning) in about.words.items():
+                verb.add_argument(word, metavar=word.upper(), type=kind, help=meaning)
 
 
 def _interval(text: str) -> float:
@@ -82,18 +73,6 @@ def _interval(text: str) -> float:
     if not SHORTEST_INTERVAL_SECONDS <= seconds <= LONGEST_INTERVAL_SECONDS:
         raise argparse.ArgumentTypeError(f"{text!r}: must be 100ms to 1h")
     return seconds
-
-
-def _description(name: str, text: str) -> str:
-    more = {
-        "drain": " The next reload binds the address again if the configuration still has it.",
-        "reload": " If the configuration has errors, nothing changes; the errors are printed, and "
-        "the exit code is that of the first one.",
-        "upgrade": " If the new process cannot start or is not ready in time, the old one keeps serving; "
-        "the reason is printed, and the exit code is that of the new process.",
-        "plan": " Handlers are imported by sockctl, not by the daemon. The exit code is 78 if something is impossible.",
-    }
-    return text[0].upper() + text[1:] + "." + more.get(name, "")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -127,15 +106,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _question(arguments: argparse.Namespace) -> ControlRequest:
-    words: dict[str, Any] = {}
-    if arguments.verb == "close":
-        words = {"id": arguments.id}
-    elif arguments.verb == "drain":
-        words = {"listener": arguments.listener}
-    elif arguments.verb == "log-level":
-        words = {"level": arguments.level}
-    elif arguments.verb == "plan":
+    if arguments.verb == "plan":
         words = {"text": _text_of(arguments.file), "name": arguments.file}
+    else:
+        words = {word: getattr(arguments, word) for word in OF_DAEMON[arguments.verb].words}
     return ControlRequest(arguments.verb, words)
 
 

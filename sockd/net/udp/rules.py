@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from sockd.net.listen.admission import Networks, source_of
 from sockd.net.listen.token_bucket import TokenBuckets
 from sockd.net.udp.loops import REFLECTING_PORTS
-from sockd.settings.service import DEFAULT_DATAGRAM_BUDGET
+from sockd.settings.listen import DEFAULT_DATAGRAM_BUDGET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable

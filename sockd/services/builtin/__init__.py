@@ -19,15 +19,14 @@ from sockd.services.builtin.http import HttpProtocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sockd.settings.service import FramingName
+    from sockd.settings.builtin import BuiltinName
 
 
 @dataclass(frozen=True)
 class Builtin:
-    """A built-in service: its number in the C core or its protocol class, its framing, its answer to a datagram."""
+    """What serves a built-in: its number in the C core or its protocol class, and its answer to a datagram."""
 
     serve: int
-    framing: FramingName
     datagram: Callable[[bytes], bytes | None] | None
     protocol: Callable[[], object] | None = None
 
@@ -44,17 +43,18 @@ def _nothing(_datagram: bytes) -> None:
 
 
 def _teller(say: Callable[[], bytes]) -> Builtin:
-    return Builtin(0, "raw", lambda _datagram: say(), partial(small_services.OneShot, say))
+    return Builtin(0, lambda _datagram: say(), partial(small_services.OneShot, say))
 
 
-BUILTINS: dict[str, Builtin] = {
-    "upper": Builtin(lib.SB_SERVE_UPPER, "line", bytes.upper),
-    "echo": Builtin(lib.SB_SERVE_ECHO, "raw", _same),
-    "discard": Builtin(lib.SB_SERVE_DISCARD, "raw", _nothing),
-    "chargen": Builtin(0, "raw", lambda _datagram: small_services.characters(), small_services.Chargen),
+CODE: dict[BuiltinName, Builtin] = {
+    "upper": Builtin(lib.SB_SERVE_UPPER, bytes.upper),
+    "echo": Builtin(lib.SB_SERVE_ECHO, _same),
+    "discard": Builtin(lib.SB_SERVE_DISCARD, _nothing),
+    "chargen": Builtin(0, lambda _datagram: small_services.characters(), small_services.Chargen),
     "qotd": _teller(small_services.quote),
     "systat": _teller(small_services.users),
     "daytime": _teller(small_services.daytime),
     "time": _teller(small_services.seconds),
-    "metrics": Builtin(0, "blank-line", None, HttpProtocol),
+    "metrics": Builtin(0, None, HttpProtocol),
 }
+"""Of each name in sockd.settings.builtin."""

@@ -16,8 +16,7 @@ from sockd.net.loop.loop import EventLoop
 from sockd.net.udp.listener import DATAGRAMS_A_TURN, MAX_DATAGRAM_BYTES, PAUSE_SECONDS, DatagramListener
 from sockd.net.udp.rules import HEADER_BYTES, DatagramRules
 from sockd.settings import Size
-from sockd.settings.listen import ListenSettings
-from sockd.settings.service import DEFAULT_DATAGRAM_BUDGET
+from sockd.settings.listen import DEFAULT_DATAGRAM_BUDGET, ListenSettings
 
 BIG = Size(1 << 20)
 

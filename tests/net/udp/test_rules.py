@@ -6,8 +6,7 @@ import pytest
 from sockd.errors import ConfigurationError
 from sockd.net.udp.rules import HEADER_BYTES, DatagramRules
 from sockd.settings import Size
-from sockd.settings.listen import ListenSettings
-from sockd.settings.service import DEFAULT_DATAGRAM_BUDGET
+from sockd.settings.listen import DEFAULT_DATAGRAM_BUDGET, ListenSettings
 
 
 def rules(*, small=True, **settings):
