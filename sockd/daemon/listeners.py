@@ -238,7 +238,7 @@ class ListenerRegistry:
     def _replace(self, former: ActiveListener, served: ActiveListener) -> None:
         if served.listening is not former.listening and isinstance(former.listener, Listener):
             former.listener.accept_rest()  # its path has gone, so nobody else will come
-        former.listener.detach(served.listener)  # type: ignore[arg-type]  # of one socket, so both are of one kind
+        former.listener.detach()
         if served.listening is not former.listening:
             former.listening.close()
         settings = served.plan.settings

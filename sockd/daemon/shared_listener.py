@@ -38,7 +38,7 @@ class SharedListener:
     def start(self) -> None:
         """Nothing: others accept."""
 
-    def detach(self, successor: SharedListener | None) -> None:
+    def detach(self) -> None:
         """Nothing: others know."""
 
     @property

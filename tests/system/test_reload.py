@@ -314,3 +314,41 @@ def test_a_socks_service_that_is_added_asks_for_its_users(house, tmp_path):
     client = server.connect(f"unix:{tmp_path}/proxy")
     client.send(b"\5\1\0")
     assert client.to_end() == b"\5\xff"  # nobody who has not logged in
+
+
+COUNTS = """
+import gc
+from sockd.net.listen.listener import Listener
+
+KEPT = []
+
+def answer(line, connection):
+    if line == b"fail":
+        KEPT.append(connection)
+        raise ValueError(line)
+    return b"%d" % sum(type(one) is Listener for one in gc.get_objects())
+"""
+
+
+def test_reloads_leave_nothing_behind_but_what_has_clients(house, tmp_path):
+    """One old client keeps one generation, and a handler that keeps an ended connection keeps none of others."""
+    (tmp_path / "counts.py").write_text(COUNTS)
+    listeners, reloads = 5, 12
+    server = house.start("".join(LISTEN.format(f"unix:{tmp_path}/{at}", "counts:answer") for at in range(listeners)))
+    connect = lambda: server.connect(f"unix:{tmp_path}/0")  # noqa: E731
+    old = connect()
+    old.ask(b"")
+    for _ in range(reloads):
+        failing = connect()
+        failing.finish_with(b"fail\n")
+        failing.close()
+        house.ask_directly("reload")
+
+    def count():
+        client = connect()
+        try:
+            return int(client.ask(b""))
+        finally:
+            client.close()
+
+    _until(lambda: count() <= listeners + 1)

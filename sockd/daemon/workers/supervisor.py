@@ -382,7 +382,7 @@ class Worker(Daemon):
         self._kept = frozenset(words["kept"])
         for served in self._serving.listeners:
             if str(served) in self._kept:
-                served.listener.detach(None)
+                served.listener.detach()
         self._look()
         return self._numbers({})
 

@@ -437,7 +437,7 @@ class Connection:
         exc = OSError(error, os.strerror(error)) if error else self._error
         if receiver is not None:
             self._guard(receiver.connection_lost, exc)
-        self._receiver = None
+        self._receiver = self._error = None  # its traceback holds the frames of a whole turn
         if self._socket is not None:
             self._socket.detach()  # the descriptor is the set's
 

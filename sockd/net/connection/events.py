@@ -68,6 +68,10 @@ class ConnectionEvents:
         """Name in the log what is at work still, for nobody waits for it any longer."""
 
 
+NO_EVENTS = ConnectionEvents()
+"""For a group that was removed."""
+
+
 class FrameProtocol(Protocol):
     """What a connection hands its input to; a service makes one for each connection."""
 

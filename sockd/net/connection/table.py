@@ -18,6 +18,7 @@ from array import array
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd._sockbuf import ffi, lib
+from sockd.net.connection.events import NO_EVENTS, ConnectionEvents
 from sockd.net.connection.group import GroupOptions, describe, described
 from sockd.net.connection.info import ConnectionFilter, ConnectionInfo, Totals
 from sockd.net.connection.peers import Peers
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from sockd.net.address.sockaddr import SocketAddress
-    from sockd.net.connection.events import ConnectionEvents
     from sockd.net.connection.peers import ProxyInfo
     from sockd.net.connection.sources import Sources
     from sockd.net.connection.write_buffer import WriteBuffer
@@ -85,6 +85,7 @@ class ConnectionTable:
         self._totals = ffi.new("sb_totals *")
         self._size = size
         self._sinks: list[ConnectionEvents] = []
+        self._removed_at_work: list[ConnectionEvents] = []
         self._hooks: list[Callable[[int], None] | None] = []
         self._sources: dict[int, Sources | None] = {}
         self.peers = Peers(self)
@@ -144,8 +145,18 @@ class ConnectionTable:
         self._sources[group] = sources  # lives as long as the group
 
     def remove_group(self, group: int) -> bool:
-        """Give a group up, whose number may then be another's; False as long as connections of it are there."""
-        return int(lib.sb_set_ungroup(self._set, group)) == 0
+        """Give a group up, whose number may then be another's; False as long as connections of it are there.
+
+        Its sink and hook hold a whole configuration and are released; a sink at work is kept until it is done.
+        """
+        if int(lib.sb_set_ungroup(self._set, group)) != 0:
+            return False
+        if self._sinks[group].at_work:
+            self._removed_at_work.append(self._sinks[group])
+        self._sinks[group], self._hooks[group] = NO_EVENTS, None
+        self._sources.pop(group, None)
+        self.tls.offer(group, None)
+        return True
 
     def totals(self, group: int) -> Totals:
         """Return what the connections of a group have done."""
@@ -438,8 +449,9 @@ class ConnectionTable:
             sink.tell_unfinished()
 
     def _own_sinks(self) -> Iterable[ConnectionEvents]:
-        """Each sink once: several groups may have the same."""
-        return {id(sink): sink for sink in self._sinks}.values()
+        """Each sink once, also of groups that were removed: several groups may have the same."""
+        self._removed_at_work = [sink for sink in self._removed_at_work if sink.at_work]
+        return {id(sink): sink for sink in (*self._sinks, *self._removed_at_work)}.values()
 
     def unfinished(self, id: int) -> bytes:
         """Return what has come of a frame that is not whole."""

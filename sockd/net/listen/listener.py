@@ -59,6 +59,17 @@ ACCEPTS_A_TURN = 128
 """So that one listener's rush does not hold up the connections that are there."""
 
 
+class Accepting:
+    """Which listener accepts from a socket now; shared by all that have done so, none of which keeps another.
+
+    Attributes:
+        listener: None until the first has started.
+    """
+
+    def __init__(self) -> None:
+        self.listener: Listener | None = None
+
+
 class Listener:
     """One listening socket.
 
@@ -138,7 +149,7 @@ class Listener:
         self._pause = FIRST_PAUSE_SECONDS
         self._log_limit = LogLimit(loop.clock)
         self._deferred = False
-        self._successor: Listener | None = None
+        self._accepting: Accepting = former._accepting if former else Accepting()
         self.service = service
         self.accepted: int = former.accepted if former else 0
         self.refused: Counter[str] = former.refused if former else Counter()
@@ -160,17 +171,13 @@ class Listener:
     def start(self) -> None:
         """Accept from now on."""
         self._own.most = self._settings.max_connections
+        self._accepting.listener = self
         self._go_on()
 
-    def detach(self, successor: Listener | None) -> None:
-        """Accept no more, for another goes on with the socket; connections that wait for their header still come.
-
-        Args:
-            successor: None when it is in another process.
-        """
+    def detach(self) -> None:
+        """Accept no more, for another listener or process does; connections that wait for their header still come."""
         self._loop.remove_reader(self._fd)
         self._fd = -1
-        self._successor = successor
 
     @property
     def is_idle(self) -> bool:
@@ -282,11 +289,9 @@ class Listener:
         self._take(one, self._judge)
 
     def _wake(self) -> None:
-        """Go on, or have who goes on with the socket do it, if that waits for a place."""
-        accepting = self
-        while accepting._successor is not None:
-            accepting = accepting._successor
-        if accepting._deferred:
+        """Resume accepting on the socket if its listener, this one or a successor, waits for a place."""
+        accepting = self._accepting.listener
+        if accepting is not None and accepting._deferred:
             accepting._go_on()
 
     def _judge(self, one: AcceptedConnection, full: bool = False) -> None:

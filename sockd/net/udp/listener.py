@@ -147,7 +147,7 @@ class DatagramListener:
         """Receive from now on."""
         self._loop.add_reader(self._socket.fileno(), self._receive)
 
-    def detach(self, _successor: DatagramListener | None) -> None:
+    def detach(self) -> None:
         """Receive no more, for another goes on with the socket."""
         self._loop.remove_reader(self._socket.fileno())
         self._is_detached = True
@@ -321,7 +321,7 @@ class DatagramListener:
 
     def hand_over(self) -> None:
         """Receive no more, for another process goes on with the socket; answers that are being made are dropped."""
-        self.detach(self)
+        self.detach()
         self._socket.close()
 
     def close(self) -> None:

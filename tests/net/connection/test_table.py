@@ -8,8 +8,10 @@ rows in sb_set_timeout the last turn of the over-long line waits for ever.
 
 from __future__ import annotations
 
+import gc
 import socket
 import time
+import weakref
 from array import array
 
 import pytest
@@ -407,3 +409,25 @@ def test_memory_is_what_peers_have_sent(house):
     assert h.turn(1) == []
     victim.send(b"lo\n")
     assert h.turn(1) == [("frames", [(128, 1)], b"hello\n")]
+
+
+def test_a_group_that_is_given_up_keeps_nothing(house):
+    """Neither its sink nor its hook, which hold a whole configuration; a sink at work is asked until it is done."""
+    h = house()
+
+    class Working(ConnectionEvents):
+        at_work = 1
+
+    sink, hook = Working(h.set), lambda id: None
+    kept = [weakref.ref(sink), weakref.ref(hook)]
+    usual = {"serve": 0, "merge": True, "announce": False, "high_water": 1000, "max_buffer": 1000}
+    times = {"idle_timeout": 1, "frame_timeout": 1, "write_timeout": 1, "linger_timeout": 1}
+    group = h.set.add_group(GroupOptions(framing=Raw(), **usual, **times), sink)
+    h.set.when_ended(group, hook)
+    assert h.set.remove_group(group)
+    assert h.set.at_work == 1
+    Working.at_work = 0
+    assert h.set.at_work == 0
+    del sink, hook
+    gc.collect()
+    assert [one() for one in kept] == [None, None]
