@@ -33,7 +33,7 @@ from sockd.net.connection.peer_gone import is_gone
 from sockd.net.kernel import DEAD, SHORTAGES, accept_queue, is_hung_up
 from sockd.net.listen.accepted import AcceptedConnection, handshakes
 from sockd.net.listen.admission import SOURCE_LIMIT, Admission, Verdict
-from sockd.net.listen.overload import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Quota
+from sockd.net.listen.overload import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Accepting, Quota
 from sockd.net.listen.proxy_protocol import ProxyHeaders
 from sockd.net.listen.syn_filter import take_no_more
 from sockd.net.tls.socket_pair import close_with_reset
@@ -57,17 +57,6 @@ logger = logging.getLogger("sockd.listener")
 
 ACCEPTS_A_TURN = 128
 """So that one listener's rush does not hold up the connections that are there."""
-
-
-class Accepting:
-    """Which listener accepts from a socket now; shared by all that have done so, none of which keeps another.
-
-    Attributes:
-        listener: None until the first has started.
-    """
-
-    def __init__(self) -> None:
-        self.listener: Listener | None = None
 
 
 class Listener:

@@ -19,10 +19,22 @@ if TYPE_CHECKING:
     from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.connection.group import GroupOptions
     from sockd.net.connection.table import ConnectionTable
+    from sockd.net.listen.listener import Listener
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 0.8
 """A shortage is over when others close, not by asking again; service is back within a second."""
+
+
+class Accepting:
+    """Which listener accepts from a socket now; shared by all that have done so, none of which keeps another.
+
+    Attributes:
+        listener: None until the first has started.
+    """
+
+    def __init__(self) -> None:
+        self.listener: Listener | None = None
 
 
 @dataclass
