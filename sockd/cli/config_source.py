@@ -7,7 +7,6 @@ import logging
 import os
 import tempfile
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from sockd.config.command_line import from_command_line
 from sockd.config.load import find, load, loads
 from sockd.errors import ConfigurationError, fault
 from sockd.files.kept_directory import KeptDirectory, current_directory
-from sockd.net.address.address import Address, known_services
+from sockd.net.address.address import known_services
 from sockd.services.handlers_path import look_in
 from sockd.settings import Settings
 from sockd.settings.listen import ListenSettings
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from sockd.config.check_listen import CheckAddress
     from sockd.net.address.address import Services
 
 
@@ -45,13 +43,6 @@ def _files(settings: Settings, source: str) -> list[str]:
     return [source, *(name.replace(".", os.sep) + ".py" for name in modules)]
 
 
-def _check_address(text: str, services: Services | None = None) -> Address | None:
-    address = Address.parse(text, services=services)
-    if address.scheme in ("tcp", "udp") and address.port == 0:
-        return None
-    return address  # the kernel chooses a port for each
-
-
 @dataclass(frozen=True)
 class Source:
     """Settings, and where they came from; `check` reads them again, `parse` a text; None where there is no file."""
@@ -70,9 +61,9 @@ def _settings(options: argparse.Namespace) -> Source:
     if directory is None:
         look_in(current_directory())
     read = _loader(path, directory) if path and directory else None
-    base = read(_check_address) if read else Settings() if options.listen else _example()
+    base = read(None) if read else Settings() if options.listen else _example()
 
-    def over(base: Settings, check_address: CheckAddress) -> Settings:
+    def over(base: Settings, services: Services | None) -> Settings:
         return from_command_line(
             options.listen,
             base=base,
@@ -83,12 +74,11 @@ def _settings(options: argparse.Namespace) -> Source:
             group=options.group,
             chroot=options.chroot,
             pidfile=options.pidfile,
-            check_address=check_address,
+            services=services,
         )
 
-    settings = over(base, _check_address)
+    settings = over(base, None)
     services = known_services() if settings.daemon.chroot else None
-    later = partial(_check_address, services=services)
     name = str(path) if path else "the command line" if options.listen else EXAMPLE
     if read is None or directory is None:
         return Source(settings, name, None, None)
@@ -96,10 +86,10 @@ def _settings(options: argparse.Namespace) -> Source:
     def again() -> Settings:
         if settings.daemon.chroot is None and (why := directory.renew()):
             logger.warning("reading the configuration that was there before", extra={"event": {"why": why}})
-        return over(read(later), later)
+        return over(read(services), services)
 
     def parse(text: str, name: str) -> Settings:
-        return over(loads(text, name=name, check_address=later), later)
+        return over(loads(text, name=name, services=services), services)
 
     return Source(settings, name, again, parse)
 
@@ -115,13 +105,13 @@ def _directory_of(path: Path) -> KeptDirectory:
     return directory
 
 
-def _loader(path: Path, directory: KeptDirectory, *, listens: bool = True) -> Callable[[CheckAddress], Settings]:
+def _loader(path: Path, directory: KeptDirectory, *, listens: bool = True) -> Callable[[Services | None], Settings]:
     """Return what reads the file, now and after chroot(2) and chdir(2)."""
 
     def opener(_path: str, flags: int) -> int:
         return directory.open(path.name, flags)
 
-    return lambda check_address: load(path, check_address=check_address, opener=opener, listens=listens)
+    return lambda services: load(path, services=services, opener=opener, listens=listens)
 
 
 def _example() -> Settings:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sockd.cli.autoreload import AutoReloader, end_with_watcher, report
-from sockd.cli.config_source import EXAMPLE, Source, _check_address, _directory_of, _files, _loader, _settings
+from sockd.cli.config_source import EXAMPLE, Source, _directory_of, _files, _loader, _settings
 from sockd.cli.output import Parser, give_up_output, tell, with_output
 from sockd.config.command_line import from_command_line
 from sockd.config.load import candidates, dump
@@ -293,7 +293,7 @@ def _inetd_settings(options: argparse.Namespace) -> Settings:
 
 
 def _inetd_base(path: Path) -> Settings:
-    return _loader(path, _directory_of(path), listens=False)(_check_address)
+    return _loader(path, _directory_of(path), listens=False)(None)
 
 
 def _check(source: Source) -> int:

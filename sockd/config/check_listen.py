@@ -6,22 +6,21 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from sockd.config.check_service import not_handler
 from sockd.config.convert import Problem
 from sockd.config.toml import KeyPath, dotted
 from sockd.errors import AddressError
+from sockd.net.address.address import Address
 from sockd.settings.builtin import BUILTINS
 from sockd.text import nearest, quote, show, suggest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from sockd.net.address.address import Services
     from sockd.settings.listen import ListenSettings
-
-CheckAddress = Callable[[str], Hashable]
-"""Raises AddressError with the reason; gives equal results for equal addresses, None for one that is never taken."""
-
 
 _MAX_INTERFACE_BYTES = 15  # IFNAMSIZ of if.h is 16 with the NUL; the kernel would cut a longer name
 
@@ -33,9 +32,19 @@ EXAMPLE = 'address = "tcp://127.0.0.1:7007" and service = "upper"'
 
 
 def check_listeners(
-    listeners: Iterable[ListenSettings], services: Iterable[str], check_address: CheckAddress | None
+    listeners: Iterable[ListenSettings], services: Iterable[str], known: Services | None
 ) -> Iterator[Problem]:
-    seen: dict[Hashable, str] = {}
+    """Check the listeners.
+
+    Args:
+        listeners: as read.
+        services: the names of the [service] tables.
+        known: as `services` of Address.parse.
+
+    Returns:
+        The problems, each with the path of its key.
+    """
+    seen: dict[Address, str] = {}
     for index, listen in enumerate(listeners):
         path: KeyPath = ("listen", index)
         if listen.address is None and not listen.addresses:
@@ -44,11 +53,12 @@ def check_listeners(
             yield Problem((*path, "addresses"), "stands beside address; a listener has exactly one of the two")
         for where, text in _addresses(path, listen):
             try:
-                address = check_address(text) if check_address else text
+                address = Address.parse(text, services=known)
             except AddressError as error:
                 yield Problem(where, str(error), text)
                 continue
-            first = dotted(where) if address is None else seen.setdefault(address, dotted(where))
+            is_chosen = address.scheme in ("tcp", "udp") and address.port == 0  # by the kernel, another one for each
+            first = dotted(where) if is_chosen else seen.setdefault(address, dotted(where))
             if first != dotted(where):
                 yield Problem(where, f"{show(text)} stands twice; it is {first} already", text)
         if not listen.service:
@@ -169,4 +179,4 @@ def check_tls(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
             yield Problem(here, text)
 
 
-__all__ = ["MAX_ALPN_BYTES", "CheckAddress", "check_tls"]
+__all__ = ["MAX_ALPN_BYTES", "check_listeners", "check_tls"]

@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING
 
 from sockd.config.convert import Problem
 from sockd.errors import AddressError
+from sockd.net.address.address import Address
 from sockd.settings.relay import SocksUrl, parse_via
 from sockd.text import show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Iterator
 
     from sockd.config.toml import KeyPath
+    from sockd.net.address.address import Services
     from sockd.settings.relay import RelaySettings
     from sockd.settings.service import ServiceSettings
 
 
-def check_relay(
-    path: KeyPath, service: ServiceSettings, check_address: Callable[[str], Hashable] | None
-) -> Iterator[Problem]:
+def check_relay(path: KeyPath, service: ServiceSettings, known: Services | None) -> Iterator[Problem]:
     """Check the keys of a relay.
 
     Args:
         path: of the service's table.
         service: as read.
-        check_address: raises AddressError; None leaves addresses unchecked.
+        known: as `services` of Address.parse.
     """
     if service.relay is None:
         return
@@ -40,19 +40,18 @@ def check_relay(
     seen: dict[str, int] = {}
     for index, text in enumerate(service.relay.to):
         first = seen.setdefault(text, index)
-        reason = _not_target(text, service.relay, check_address)
+        reason = _not_target(text, service.relay, known)
         if first != index:
             reason = f"stands twice; it is to[{first}] already"
         if reason:
             yield Problem((*here, "to", index), f"{show(text)} {reason}", text)
-    yield from _check_via(here, service.relay, check_address)
+    yield from _check_via(here, service.relay, known)
 
 
-def _not_target(text: str, relay: RelaySettings, check_address: Callable[[str], Hashable] | None) -> str:
+def _not_target(text: str, relay: RelaySettings, known: Services | None) -> str:
     """Say why nothing can be relayed to an address; empty when it can."""
     try:
-        if check_address is not None:
-            check_address(text)
+        Address.parse(text, services=known)
     except AddressError as error:
         return f"cannot be a target: {error}"
     if not text.startswith(("tcp:", "unix:")):
@@ -64,9 +63,7 @@ def _not_target(text: str, relay: RelaySettings, check_address: Callable[[str], 
     return ""
 
 
-def _check_via(
-    here: KeyPath, relay: RelaySettings, check_address: Callable[[str], Hashable] | None
-) -> Iterator[Problem]:
+def _check_via(here: KeyPath, relay: RelaySettings, known: Services | None) -> Iterator[Problem]:
     via: SocksUrl | None = None
     if relay.via is not None and relay.balance == "race":
         reason = "is for addresses that are connected to, and the SOCKS server connects; write round-robin"
@@ -74,8 +71,7 @@ def _check_via(
     if relay.via is not None:
         try:
             via = parse_via(relay.via)
-            if check_address is not None:
-                check_address(via.address)
+            Address.parse(via.address, services=known)
         except AddressError as error:
             yield Problem((*here, "via"), f"{show(relay.via)} is no SOCKS server: {error}", relay.via)
         except ValueError as error:

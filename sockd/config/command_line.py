@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sockd.config.check_daemon import check_daemon
-from sockd.config.check_listen import CheckAddress, _not_service, check_listeners
+from sockd.config.check_listen import _not_service, check_listeners
 from sockd.config.convert import choice
 from sockd.config.load import _index
 from sockd.errors import UsageError
@@ -17,6 +17,8 @@ from sockd.text import show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from sockd.net.address.address import Services
 
 
 def from_command_line(
@@ -31,7 +33,7 @@ def from_command_line(
     chroot: str | None = None,
     pidfile: str | None = None,
     inetd: str | None = None,
-    check_address: CheckAddress | None = None,
+    services: Services | None = None,
 ) -> Settings:
     """Make settings from the command line, alone or over those of a file.
 
@@ -44,7 +46,7 @@ def from_command_line(
         log_format: [daemon] log.format, None to leave it.
         user: [daemon] user, None to leave it; group, chroot and pidfile likewise.
         inetd: the service of --inetd, checked as that of a listener.
-        check_address: as for load.
+        services: as for load.
 
     Returns:
         The settings, checked as those of a file are.
@@ -71,7 +73,7 @@ def from_command_line(
     if errors:
         raise UsageError("\n".join(errors))
     listeners = tuple(ListenSettings(address=address, service=service) for address, _, service in split)
-    problems = list(check_listeners(listeners, base.service, check_address))
+    problems = list(check_listeners(listeners, base.service, services))
     if problems:
         raise UsageError("\n".join(f"--listen {show(listen[_index(p.path)])}: {p.text}" for p in problems))
     log = {"level": log_level, "format": log_format}

@@ -3,9 +3,8 @@
 
 A message has the form of a compiler's: `file:line: key.path: value and what is wrong; what
 is allowed; did you mean ...?`.  This module finds and reads the file and holds the rules
-between several keys; single values belong to sockd.config.convert.  What an address is
-belongs to the layer above, which passes it in as `check_address`.  Nothing here binds,
-imports a handler, or looks beyond the text.
+between several keys; single values belong to sockd.config.convert.  Nothing here binds,
+imports a handler, or looks beyond the text and services(5).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sockd.config.check_daemon import check_daemon
-from sockd.config.check_listen import EXAMPLE, CheckAddress, check_listeners
+from sockd.config.check_listen import EXAMPLE, check_listeners
 from sockd.config.check_relay import check_relay
 from sockd.config.check_service import check_service
 from sockd.config.convert import MOST_PROBLEMS, Problem, read
@@ -29,6 +28,7 @@ from sockd.text import nearest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from sockd.net.address.address import Services
     from sockd.settings import Settings
 
 __all__ = ["dump", "find", "load", "loads"]
@@ -57,7 +57,7 @@ def candidates() -> tuple[Path, ...]:
 def load(
     path: str | os.PathLike[str],
     *,
-    check_address: CheckAddress | None = None,
+    services: Services | None = None,
     opener: Callable[[str, int], int] | None = None,
     listens: bool = True,
 ) -> Settings:
@@ -66,7 +66,7 @@ def load(
     Args:
         path: the file, at most MAX_FILE_BYTES.
         opener: as for open(): how the file is found where the path no longer leads to it, as after chroot(2).
-        check_address: checks the text of each address; None leaves them unchecked.
+        services: the ports that have names, where services(5) can no longer be read, as after chroot(2).
         listens: whether a file without a listener is wrong.
 
     Returns:
@@ -85,16 +85,16 @@ def load(
         raise ConfigurationError(str(error)) from None
     if len(data) > MAX_FILE_BYTES:
         raise ConfigurationError(f"{name}: larger than {MAX_FILE_BYTES} bytes; this is no configuration")
-    return loads(data, name=name, check_address=check_address, listens=listens)
+    return loads(data, name=name, services=services, listens=listens)
 
 
-def loads(text: str | bytes, *, name: str, check_address: CheckAddress | None = None, listens: bool = True) -> Settings:
+def loads(text: str | bytes, *, name: str, services: Services | None = None, listens: bool = True) -> Settings:
     """Read and check the text of a configuration.
 
     Args:
         text: TOML; bytes are UTF-8.
         name: what messages call the text, commonly the path of its file.
-        check_address: as for load; listens likewise.
+        services: as for load; listens likewise.
 
     Returns:
         As load.
@@ -105,7 +105,7 @@ def loads(text: str | bytes, *, name: str, check_address: CheckAddress | None = 
     document, lines = parse(text, name=name)
     settings, problems = read(document)
     if len(problems) < MOST_PROBLEMS:
-        more = (one for one in _check(settings, check_address, listens) if not _explained(one, problems))
+        more = (one for one in _check(settings, services, listens) if not _explained(one, problems))
         problems += [*islice(more, MOST_PROBLEMS - len(problems))]
     if not problems:
         return settings
@@ -117,14 +117,14 @@ def loads(text: str | bytes, *, name: str, check_address: CheckAddress | None = 
     raise ConfigurationError("\n".join(texts))
 
 
-def _check(settings: Settings, check_address: CheckAddress | None, listens: bool) -> Iterator[Problem]:
+def _check(settings: Settings, services: Services | None, listens: bool) -> Iterator[Problem]:
     if listens and not settings.listen:
         yield Problem((), f"nothing to serve; add [[listen]] with {EXAMPLE}", missing=("listen",))
     yield from check_daemon(settings.daemon)
     for name, service in settings.service.items():
         yield from check_service(name, service)
-        yield from check_relay(("service", name), service, check_address)
-    yield from check_listeners(settings.listen, settings.service, check_address)
+        yield from check_relay(("service", name), service, services)
+    yield from check_listeners(settings.listen, settings.service, services)
 
 
 def _explained(problem: Problem, others: Iterable[Problem]) -> bool:

@@ -10,7 +10,6 @@ import pytest
 
 from sockd.config.load import loads
 from sockd.errors import ConfigurationError
-from sockd.net.address.address import Address
 
 HEAD = '[[listen]]\naddress = "tcp://127.0.0.1:7000"\nservice = "a"\n[service.a]\nhandler = "app:x"\nframing = '
 NAMES = (
@@ -60,7 +59,7 @@ WRONG = [
 
 def message_of(text):
     with pytest.raises(ConfigurationError) as caught:
-        loads(text, name="sockd.toml", check_address=Address.parse)
+        loads(text, name="sockd.toml")
     return str(caught.value)
 
 

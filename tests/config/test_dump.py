@@ -82,8 +82,11 @@ def test_a_table_of_a_listener_stands_in_one_line_and_is_explained():
 
 
 def test_texts_that_need_care_read_back():
-    path = 'unix:/tmp/"a"\\b\t\n\x1b\x7f\x85\u2028é\U0001f600'
-    settings = Settings(listen=(ListenSettings(addresses=(path, "tcp://:1"), service="upper"),))
+    path, odd = 'unix:/tmp/"a"\\bé\U0001f600', '"a"\\b\t\n\x1b\x7f\x85\u2028é\U0001f600'
+    settings = Settings(
+        listen=(ListenSettings(addresses=(path, "tcp://:1"), service="a"),),
+        service={"a": ServiceSettings(builtin="upper", goodbye=odd)},
+    )
     text = dump(settings)
     assert all(line.isprintable() for line in text.split("\n"))
     assert loads(text, name="x") == settings

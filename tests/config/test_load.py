@@ -11,7 +11,6 @@ from sockd.config import load as module
 from sockd.config.command_line import from_command_line
 from sockd.config.load import load, loads
 from sockd.errors import EX_CONFIG, EX_NOPERM, EX_USAGE, ConfigurationError, PermissionFault, UsageError
-from sockd.net.address.address import Address
 from sockd.settings import DaemonSettings, Duration, LogSettings, Settings, Size
 from sockd.settings.listen import KeepaliveSettings, ListenSettings, RateSettings
 from sockd.settings.service import ServiceSettings
@@ -765,7 +764,7 @@ WRONG_ADDRESSES = [
 
 def message_of(text):
     with pytest.raises(ConfigurationError) as caught:
-        loads(text, name="sockd.toml", check_address=Address.parse)
+        loads(text, name="sockd.toml")
     assert type(caught.value) is ConfigurationError
     assert caught.value.exit_code == EX_CONFIG
     return str(caught.value)
@@ -829,14 +828,21 @@ def test_a_wrong_list_element_has_its_own_line():
 
 def test_a_port_that_the_kernel_chooses_may_stand_many_times():
     text = '[[listen]]\naddresses = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0"]\nservice = "upper"\n'
-    assert loads(text + text, name="x", check_address=lambda text: None)
+    assert loads(text + text, name="x")
 
 
 def test_addresses_are_equal_as_addresses_not_as_texts():
-    text = '[[listen]]\naddresses = ["tcp://a:1", "tcp://b:1"]\nservice = "upper"\n'
-    assert loads(text, name="x", check_address=lambda text: text)
+    text = '[[listen]]\naddresses = ["tcp://127.0.0.1:7", "tcp://[::1]:7"]\nservice = "upper"\n'
+    assert loads(text, name="x")
     with pytest.raises(ConfigurationError, match="stands twice"):
-        loads(text, name="x", check_address=lambda text: 1)
+        loads(text.replace("[::1]", "127.0.0.1"), name="x")
+
+
+def test_ports_have_names_where_services_cannot_be_read():
+    text = LISTEN.replace("7000", "frobnicate")
+    assert loads(text, name="x", services=frozenset({("tcp", "frobnicate")}))
+    with pytest.raises(ConfigurationError, match="'frobnicate' is no tcp service"):
+        loads(text, name="x")
 
 
 def test_messages_hold_control_characters_escaped():
@@ -877,7 +883,7 @@ def test_every_option_of_a_listener_is_read():
         deny = ["10.1.0.0/16"]
         datagram_budget = "64 KiB"
     """
-    (listen,) = loads(textwrap.dedent(text), name="x", check_address=Address.parse).listen
+    (listen,) = loads(textwrap.dedent(text), name="x").listen
     assert listen == ListenSettings(
         address="tcp://127.0.0.1:7000",
         service="upper",
@@ -938,7 +944,7 @@ def test_a_whole_file():
         [service.unused]
         builtin = "discard"
     """
-    settings = loads(textwrap.dedent(text), name="sockd.toml", check_address=Address.parse)
+    settings = loads(textwrap.dedent(text), name="sockd.toml")
     assert settings == Settings(
         daemon=DaemonSettings(
             multiplexer="poll",
@@ -988,10 +994,6 @@ def test_the_ends_of_a_range_are_allowed(key, value, result):
 
 def test_a_byte_order_mark_is_skipped():
     assert loads(b"\xef\xbb\xbf" + LISTEN.encode(), name="x") == loads(LISTEN, name="x")
-
-
-def test_without_check_address_addresses_are_not_looked_at():
-    assert loads(LISTEN.replace("tcp://", "nonsense "), name="x").listen[0].address == "nonsense 127.0.0.1:7000"
 
 
 def test_load_reads_a_file_and_names_it(tmp_path):
@@ -1050,7 +1052,6 @@ def test_command_line():
         multiplexer="select",
         log_level="debug",
         log_format="json",
-        check_address=Address.parse,
     )
     assert settings == Settings(
         daemon=DaemonSettings(multiplexer="select", log=LogSettings(format="json", level="debug")),
@@ -1103,14 +1104,14 @@ def test_command_line_over_a_file():
 )
 def test_wrong_command_line(listen, options, expected):
     with pytest.raises(UsageError) as caught:
-        from_command_line(listen, check_address=Address.parse, **options)
+        from_command_line(listen, **options)
     assert str(caught.value) == expected
     assert caught.value.exit_code == EX_USAGE
 
 
 def test_wrong_address_on_the_command_line():
     with pytest.raises(UsageError, match=r'^--listen "tpc://:1=upper": .*did you mean tcp://:1'):
-        from_command_line(["tpc://:1=upper"], check_address=Address.parse)
+        from_command_line(["tpc://:1=upper"])
 
 
 def test_public_names():

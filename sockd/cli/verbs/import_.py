@@ -9,7 +9,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from sockd.errors import EX_OK, ConfigurationError
-from sockd.net.address.address import Address
 
 if TYPE_CHECKING:
     import argparse
@@ -43,7 +42,7 @@ def _accept(text: str) -> None:
     from sockd.daemon.conflicts import conflicts
     from sockd.daemon.plan import plan
 
-    if found := [*conflicts(plan(loads(text, name="result", check_address=Address.parse)))]:
+    if found := [*conflicts(plan(loads(text, name="result")))]:
         raise ConfigurationError("\n".join(found))
 
 
