@@ -126,7 +126,7 @@ class InetdDaemon(Daemon):
         def look() -> None:
             nonlocal seen, quiet
             self._loop.call_later(pause, look)
-            accepted = sum(served.listener.accepted for served in self._serving.listeners)
+            accepted = sum(served.listener.counts.accepted for served in self._serving.listeners)
             busy = accepted != seen or self._count()
             seen, quiet = accepted, 0 if busy else quiet + 1
             if quiet >= LOOKS_A_TIMEOUT:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sockd.net.connection.codec import codec_of
 from sockd.net.connection.events import ConnectionEvents
-from sockd.net.listen.listener import ACCEPTS_A_TURN
+from sockd.net.listen.stream_listener import ACCEPTS_A_TURN
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,10 +20,10 @@ from sockd.daemon.instances import Runtime, ServiceInstance, TimedEvents, goodby
 from sockd.daemon.metrics import Histogram
 from sockd.errors import HandlerError, SystemFault
 from sockd.net.connection.info import Totals
-from sockd.net.listen.listener import Listener
+from sockd.net.listen.delivery import Delivery
 from sockd.net.listen.options import set_inherited
 from sockd.net.listen.overload import Quota
-from sockd.net.listen.syn_filter import SETTLE_SECONDS
+from sockd.net.listen.stream_listener import StreamListener
 from sockd.net.udp.listener import DatagramListener
 from sockd.net.udp.rules import DatagramRules
 from sockd.services import hooks
@@ -35,13 +35,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from sockd.daemon.plan import ListenerPlan
-    from sockd.daemon.shared_listener import SharedListener
     from sockd.errors import SockdError
     from sockd.net.address.address import Address
     from sockd.net.listen.bind import ServerSocket
     from sockd.net.listen.handoff import Handoff
+    from sockd.net.listen.listener import Listener
     from sockd.services.builtin.http import Pages
     from sockd.services.spec import ServiceSpec
+
+    Renew = Callable[[ServerSocket, ListenerPlan, ServiceInstance], tuple[Listener, "Renew"]]
 
 logger = logging.getLogger("sockd.daemon")
 
@@ -53,13 +55,18 @@ LOOK_SECONDS = 0.5
 
 @dataclass(frozen=True, eq=False)
 class ActiveListener:
-    """A socket that is listened on, and who does."""
+    """A socket that is listened on, and who does.
+
+    Attributes:
+        renew: makes the listener that goes on in its place and counts on, by other settings, and what renews that.
+    """
 
     address: Address
     listening: ServerSocket
     plan: ListenerPlan
     run: ServiceInstance
-    listener: Listener | DatagramListener | SharedListener
+    listener: Listener
+    renew: Renew
 
     def __str__(self) -> str:
         return str(self.listening)
@@ -173,39 +180,35 @@ class ListenerRegistry:
         run: ServiceInstance,
         former: ActiveListener | None,
     ) -> ActiveListener:
+        renew = former.renew if former else self.first(listening)
+        return ActiveListener(address, listening, plan, run, *renew(listening, plan, run))
+
+    def first(self, listening: ServerSocket) -> Renew:
+        """Return what makes the first listener on a socket."""
+        kind = self._datagrams if listening.endpoint.type == socket.SOCK_DGRAM else self._streams
+        return partial(kind, None)
+
+    def _datagrams(
+        self, former: DatagramListener | None, listening: ServerSocket, plan: ListenerPlan, run: ServiceInstance
+    ) -> tuple[Listener, Renew]:
         tools, spec = self.tools, plan.service
-        before = former.listener if former else None
-        if listening.endpoint.type == socket.SOCK_DGRAM:
-            assert spec.datagram is not None
-            assert before is None or isinstance(before, DatagramListener)
-            rules = DatagramRules(plan.settings, tools.loop.clock, small=spec.small)
-            pool = tools.pool if spec.blocking else None
-            died = partial(self._died, listening)
-            answering = DatagramListener(listening, spec.datagram, tools.loop, spec.name, rules, before, pool, died)
-            return ActiveListener(address, listening, plan, run, answering)
-        assert before is None or isinstance(before, Listener)
+        assert spec.datagram is not None
+        rules = DatagramRules(plan.settings, tools.loop.clock, small=spec.small)
+        pool = tools.pool if spec.blocking else None
+        died = partial(self._died, listening)
+        one = DatagramListener(listening, spec.datagram, tools.loop, spec.name, rules, former, pool, died)
+        return one, partial(self._datagrams, one)
+
+    def _streams(
+        self, former: StreamListener | None, listening: ServerSocket, plan: ListenerPlan, run: ServiceInstance
+    ) -> tuple[Listener, Renew]:
+        tools, spec = self.tools, plan.service
         group = tools.connections.add_group(group_of(run.spec), run.sink)
         run.groups.add(group)
-        accepting = Listener(
-            listening,
-            plan.settings,
-            connections=tools.connections,
-            group=group,
-            refusals=tools.refusals,
-            quota=run.quota,
-            reserve=tools.reserve,
-            loop=tools.loop,
-            resolver=tools.resolver,
-            service=spec.name,
-            handover=self._handover(plan),
-            former=before,
-            urgent=spec.pages,
-            accepts_a_turn=tools.accepts_a_turn,
-            is_ahead=tools.is_ahead,
-            tls=plan.tls,
-            died=partial(self._died, listening),
-        )
-        return ActiveListener(address, listening, plan, run, accepting)
+        place = Delivery(spec.name, run.quota, group, self._handover(plan), plan.tls, is_urgent=spec.pages)
+        died = partial(self._died, listening)
+        one = StreamListener(listening, plan.settings, place, tools, former=former, died=died)
+        return one, partial(self._streams, one)
 
     def _handover(self, plan: ListenerPlan) -> Handoff | None:
         """Return what takes the connections of a program's service, of a relay or of a SOCKS server."""
@@ -236,7 +239,7 @@ class ListenerRegistry:
         then()
 
     def _replace(self, former: ActiveListener, served: ActiveListener) -> None:
-        if served.listening is not former.listening and isinstance(former.listener, Listener):
+        if served.listening is not former.listening:
             former.listener.accept_rest()  # its path has gone, so nobody else will come
         former.listener.detach()
         if served.listening is not former.listening:
@@ -269,11 +272,11 @@ class ListenerRegistry:
         self.draining[served] = then
         event = {"address": str(served), "service": served.plan.service.name}
         logger.info("no longer listening", extra={"event": event})
-        if isinstance(served.listener, DatagramListener):
+        seconds = served.listener.take_no_more()
+        if seconds > 0:
+            self.tools.loop.call_later(seconds, lambda: self._close(served))
+        else:
             self._close(served)
-            return
-        served.listener.take_no_more()
-        self.tools.loop.call_later(SETTLE_SECONDS, lambda: self._close(served))
 
     def _close(self, served: ActiveListener) -> None:
         then = self.draining.pop(served, None)
@@ -330,7 +333,7 @@ class ListenerRegistry:
         listener = served.listener
         if not listener.is_idle:
             return False
-        if isinstance(listener, Listener) and not self._remove_group(served.run, listener.group):
+        if not all(self._remove_group(served.run, group) for group in listener.groups):
             return False
         if not served.run.groups and not self._is_serving(served.run):
             served.run.hooks.close()
@@ -372,7 +375,7 @@ class ListenerRegistry:
     def of_group(self, group: int) -> ActiveListener | None:
         """Return the listener through which the connections of a group came; None for those that are refused."""
         for served in self.every():
-            if isinstance(served.listener, Listener) and served.listener.group == group:
+            if group in served.listener.groups:
                 return served
         return None
 
@@ -406,8 +409,7 @@ class ListenerRegistry:
         held: Counter[str] = Counter(served.plan.service.name for served in (*self.listeners, *self.draining))
         connections = self.tools.connections
         for served in self.every():
-            if isinstance(served.listener, Listener):
-                group = served.listener.group
+            for group in served.listener.groups:
                 held[served.plan.service.name] += connections.totals(group).open + 2 * connections.tls.count(group)
         for name, totals in self.tools.forwarding.totals().items():
             held[name] += 2 * totals.open
@@ -437,8 +439,8 @@ class ListenerRegistry:
         for served in self.every():
             name = served.plan.service.name
             found.setdefault(name, Totals())
-            if isinstance(served.listener, Listener):
-                found[name] += self.tools.connections.totals(served.listener.group)
+            for group in served.listener.groups:
+                found[name] += self.tools.connections.totals(group)
         for name, totals in self.tools.forwarding.totals().items():
             found[name] = found.get(name, Totals()) + totals
         return found

@@ -313,16 +313,16 @@ class Reload:
 
     def drain(self, served: ActiveListener) -> None:
         """Take a listener out of service: its queue is emptied, and its connections end in order."""
-        group = getattr(served.listener, "group", None)
-        self._serving.remove(served, lambda: self._drain_group(group))
+        groups = served.listener.groups
+        self._serving.remove(served, lambda: self._drain_groups(groups))
 
-    def _drain_group(self, group: int | None) -> None:
-        if group is None:
+    def _drain_groups(self, groups: Sequence[int]) -> None:
+        if not groups:
             return
         tools = self._serving.tools
         seconds = self.settings.daemon.stop_timeout
         drain = Drain(
-            tools.connections, tools.loop, [group], self._serving, seconds, lambda: self._drains.discard(drain)
+            tools.connections, tools.loop, groups, self._serving, seconds, lambda: self._drains.discard(drain)
         )
         self._drains.add(drain)
         drain.start()

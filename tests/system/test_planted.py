@@ -99,7 +99,8 @@ def test_a_worker_whose_numbers_cannot_be_taken_is_asked_again(daemon, tmp_path)
 def test_a_retired_worker_whose_look_fails_ends(daemon, tmp_path):
     app = (
         ONCE
-        + "from sockd.net.listen.listener import Listener\nListener.is_idle = property(once(Listener.is_idle.fget))\n"
+        + "from sockd.net.listen.stream_listener import StreamListener as One\n"
+        + "One.is_idle = property(once(One.is_idle.fget))\n"
     )
     one = daemon(toml=f'[daemon]\nworkers = 2\ncontrol = "{tmp_path}/control.sock"\n' + PID, app=app)
     assert Sockctl(tmp_path).run("reload").returncode == 0

@@ -116,19 +116,20 @@ class ControlCommands:
         }
 
     def _listener(self, served: ActiveListener) -> dict[str, object]:
-        listener, problem = served.listener, self._reloading.problem(served)
+        counts, problem = served.listener.counts, self._reloading.problem(served)
         row: dict[str, object] = {
             "address": str(served),
             "service": served.run.spec.name,
-            "accepted": listener.accepted,
+            "accepted": counts.accepted,
         }
         if problem:
             row["problem"] = problem if served.listening.passed else f"{problem}; a reload binds it anew"
-        if listener.counts is not None:
-            return row | {"datagrams": asdict(listener.counts)}
-        queue = listener.queue
-        row |= {"open": listener.open, "refused": dict(sorted(listener.refused.items()))}
-        return row | {"queue": asdict(queue)} if queue is not None else row
+        if counts.datagrams:
+            return row | {"datagrams": dict(counts.datagrams)}
+        row |= {"open": counts.open, "refused": dict(sorted(counts.refused.items()))}
+        for queue in served.listener.queues:
+            row["queue"] = asdict(queue)
+        return row
 
     def connections(self, _words: Words) -> list[dict[str, object]]:
         """Return every connection that has not ended."""

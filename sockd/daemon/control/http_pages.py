@@ -8,7 +8,6 @@ import os
 import resource
 import sys
 from contextlib import suppress
-from dataclasses import fields
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,8 +138,8 @@ class MetricsPages:
 
     def _of_listeners(self) -> Iterator[Family]:
         listeners = self._serving.listeners
-        queues = [(_where(served), queue) for served in listeners if (queue := served.listener.queue) is not None]
-        accepted: Samples = [(_where(served), served.listener.accepted) for served in listeners]
+        queues = [(_where(served), queue) for served in listeners for queue in served.listener.queues]
+        accepted: Samples = [(_where(served), served.listener.counts.accepted) for served in listeners]
         name = "sockd_listener_accepted_total"
         yield Family(name, "counter", "Connections and datagrams that came through a listener", accepted)
         length: Samples = [(where, queue.length) for where, queue in queues]
@@ -152,7 +151,7 @@ class MetricsPages:
         refused: Samples = [
             ({**_where(served), "reason": why}, count)
             for served in listeners
-            for why, count in sorted(served.listener.refused.items())
+            for why, count in sorted(served.listener.counts.refused.items())
         ]
         yield Family("sockd_refused_total", "counter", "Connections that were not let in", refused)
         yield Family("sockd_datagrams_total", "counter", "What became of datagrams", [*_datagrams(listeners)])
@@ -235,10 +234,8 @@ def _endings(totals: dict[str, Totals]) -> Iterator[tuple[Labels, float]]:
 
 def _datagrams(listeners: Sequence[ActiveListener]) -> Iterator[tuple[Labels, float]]:
     for served in listeners:
-        counts = served.listener.counts
-        if counts is not None:
-            for field in fields(counts):
-                yield {**_where(served), "result": field.name}, getattr(counts, field.name)
+        for result, count in served.listener.counts.datagrams.items():
+            yield {**_where(served), "result": result}, count
 
 
 __all__ = ["MetricsPages"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sockd.daemon.metrics import Histogram
 from sockd.net.connection.info import Totals
-from sockd.net.udp.listener import DatagramListener
+from sockd.net.listen.listener import ListenerCounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,14 +61,19 @@ class ProcessStats:
         numbers.defects = serving.defects
         numbers.descriptors = serving.descriptors()
         for served in serving.every():
-            listener = served.listener
-            numbers.accepted[str(served)] = max(numbers.accepted[str(served)], listener.accepted)
-            if isinstance(listener, DatagramListener):
-                numbers.datagrams[str(served)] = Counter(asdict(listener.counts))
+            counts = served.listener.counts
+            numbers.accepted[str(served)] = max(numbers.accepted[str(served)], counts.accepted)
+            if counts.datagrams:
+                numbers.datagrams[str(served)] = Counter(counts.datagrams)
             else:
-                numbers.open[str(served)] = listener.open
-                numbers.refused[str(served)] = Counter(listener.refused)
+                numbers.open[str(served)] = counts.open
+                numbers.refused[str(served)] = Counter(counts.refused)
         return numbers
+
+    def of_listener(self, address: str) -> ListenerCounts:
+        """Return what was counted of one."""
+        refused, datagrams = self.refused.get(address, Counter()), self.datagrams.get(address, Counter())
+        return ListenerCounts(self.accepted[address], self.open[address], refused, datagrams)
 
     # ---- told
 

@@ -11,7 +11,6 @@ import os
 import socket
 import traceback
 from contextlib import contextmanager
-from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,8 +29,8 @@ from sockd.daemon.upgrade.messages import (
 from sockd.errors import EX_OSERR, SockdError, TemporaryFault
 from sockd.net.connection.info import Totals
 from sockd.net.listen.bind import ServerSocket
+from sockd.net.listen.listener import ListenerCounts
 from sockd.net.listen.unix_path import InheritedPath
-from sockd.net.udp.listener import DatagramListener
 from sockd.process.inherited_sockets import examine
 from sockd.process.pid_keeper import PidKeeper
 from sockd.process.socket_activation import Inherited
@@ -207,12 +206,7 @@ def _count_on(serving: ListenerRegistry, taken: dict[int, ActiveListener], count
     for name, (accepted, received, sent, frames, *reasons) in counted.totals.items():
         serving.add_past(name, Totals(accepted, 0, received, sent, frames, 0, tuple(reasons)))
     for number, served in taken.items():
-        listener, numbers = served.listener, counted.accepted[number]
-        if isinstance(listener, DatagramListener):
-            for field, value in zip(fields(listener.counts), numbers, strict=False):
-                setattr(listener.counts, field.name, value)
-        else:
-            listener.accepted = numbers[0]
+        served.listener.count_on(ListenerCounts.from_numbers(counted.accepted[number]))
 
 
 __all__ = ["PreviousProcesses", "UpgradeReceiver"]

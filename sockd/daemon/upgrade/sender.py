@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd.daemon.upgrade import transfer
@@ -30,7 +30,6 @@ from sockd.daemon.upgrade.messages import (
     UpgradeResult,
 )
 from sockd.errors import EX_OSERR, EX_TEMPFAIL, RemoteError, SockdError, TemporaryFault
-from sockd.net.udp.listener import DatagramListener
 from sockd.process.socket_activation import Owner
 from sockd.wire.control import ControlResponse
 
@@ -306,12 +305,7 @@ class UpgradeSender:
     def _numbers(self, moved: int, stay: int) -> Counters:
         return Counters(
             totals={name: _told(totals) for name, totals in self._serving.totals().items()},
-            accepted=[
-                list(astuple(one.listener.counts))
-                if isinstance(one.listener, DatagramListener)
-                else [one.listener.accepted]
-                for one in self._handed
-            ],
+            accepted=[one.listener.counts.as_numbers() for one in self._handed],
             moved=moved,
             stay=stay,
             defects=self._serving.defects,

@@ -16,7 +16,6 @@ import msgspec
 
 from sockd.net.connection import transfer
 from sockd.net.connection.info import ConnectionFilter
-from sockd.net.listen.listener import Listener
 from sockd.process.inherited_sockets import stored_name
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def way_of(spec: ServiceSpec) -> str:
 
 def way_at(served: ActiveListener) -> str:
     """Say how the service of a listener is spoken to; where others accept from it, no connection can go there."""
-    return way_of(served.plan.service) if isinstance(served.listener, Listener) else "lent"
+    return way_of(served.plan.service) if served.listener.groups else "lent"
 
 
 def name_of(served: ActiveListener) -> str:
@@ -71,9 +70,8 @@ def rows(connections: ConnectionTable, served: ActiveListener, number: int) -> I
     Args:
         number: of the listening socket, for the rows.
     """
-    if not isinstance(served.listener, Listener):
-        return
-    for id in connections.ids(ConnectionFilter.OPEN, served.listener.group):
+    ids = [id for group in served.listener.groups for id in connections.ids(ConnectionFilter.OPEN, group)]
+    for id in ids:
         if connections.tls.of(id) is not None:
             continue  # its keys are in this process
         snapshot = served.run.sink.snapshot(id)
@@ -107,8 +105,8 @@ def take(connections: ConnectionTable, served: ActiveListener, row: ConnectionSt
         served: who serves its listening socket here.
         fd: its descriptor.
     """
-    assert isinstance(served.listener, Listener)
-    id = transfer.take(connections, row, fd, served.listener.group)
+    (group,) = served.listener.groups  # else way_at() says "lent", which no connection comes from
+    id = transfer.take(connections, row, fd, group)
     if id is None:
         os.close(fd)
         return False

@@ -7,7 +7,6 @@ workers that are ready to serve by it; to start it is to have them accept, and t
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +20,12 @@ from sockd.daemon.workers.pool import ANSWER_SECONDS
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import Totals
 from sockd.net.listen.overload import Quota
-from sockd.net.udp.listener import DatagramCounts
 from sockd.services.builtin.http import HttpProtocol
 from sockd.wire.control import ControlRequest
 
 if TYPE_CHECKING:
     import socket
+    from collections import Counter
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sockd.daemon.instances import Runtime
@@ -123,7 +122,9 @@ class WorkerListeners(ListenerRegistry):
         runs = {
             id(plan.service): ServiceInstance(plan.service, ConnectionEvents(), Quota(None), b"") for _, _, plan in lent
         }
-        made += [ActiveListener(*one, runs[id(one[2].service)], SharedListener(one[1])) for one in lent]
+        made += [
+            ActiveListener(*one, runs[id(one[2].service)], SharedListener(one[1]), self.first(one[1])) for one in lent
+        ]
         order = {id(listening): place for place, (_, listening, _, _) in enumerate(wanted)}
         return sorted(made, key=lambda served: order[id(served.listening)])
 
@@ -201,7 +202,7 @@ class WorkerListeners(ListenerRegistry):
     def remove(self, served: ActiveListener, then: Callable[[], None]) -> None:
         """Take a listener out, of every process."""
         super().remove(served, then)
-        if isinstance(served.listener, SharedListener):
+        if not is_page(served.plan):
             self._worker_pool.ask("leave", words={"listener": str(served)})
 
     def hand_over(self, handed: Sequence[ActiveListener]) -> None:
@@ -251,12 +252,8 @@ class WorkerListeners(ListenerRegistry):
     def _add_up(self) -> None:
         self._sum = sum((one for member, one in self._numbers.items() if member in self._worker_pool), self._ended)
         for served in self.listeners:
-            if isinstance(served.listener, SharedListener):
-                served.listener.accepted = self._sum.accepted[str(served)]
-                served.listener.open = self._sum.open[str(served)]
-                served.listener.refused = Counter(self._sum.refused.get(str(served)))
-                if served.listener.counts is not None:
-                    served.listener.counts = DatagramCounts(**dict(self._sum.datagrams.get(str(served)) or {}))
+            if not is_page(served.plan):
+                served.listener.count_on(self._sum.of_listener(str(served)))
 
     def is_silent(self, member: WorkerHandle) -> bool:
         """Whether a worker has been asked and not answered yet: its numbers are those of before."""
@@ -327,7 +324,7 @@ class WorkerListeners(ListenerRegistry):
         """Let nobody new in anywhere; who is on the way in is accepted still."""
         self.close_draining()
         for served in self.listeners:
-            if isinstance(served.listener, SharedListener):
+            if not is_page(served.plan):
                 served.listener.take_no_more()
 
 

@@ -4,37 +4,34 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sockd.log.rate_limit import LogLimit
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
+from sockd.net.listen.admission import Verdict
+from sockd.net.tls.socket_pair import close_with_reset
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections import Counter
+    from collections.abc import Callable, Mapping
 
     from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.connection.group import GroupOptions
     from sockd.net.connection.table import ConnectionTable
-    from sockd.net.listen.listener import Listener
+    from sockd.net.listen.pipeline import AcceptedConnection
+    from sockd.settings.listen import ListenSettings
+
+logger = logging.getLogger("sockd.listener")
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 0.8
 """A shortage is over when others close, not by asking again; service is back within a second."""
-
-
-class Accepting:
-    """Which listener accepts from a socket now; shared by all that have done so, none of which keeps another.
-
-    Attributes:
-        listener: None until the first has started.
-    """
-
-    def __init__(self) -> None:
-        self.listener: Listener | None = None
 
 
 @dataclass
@@ -79,6 +76,52 @@ class RejectedConnections(ConnectionEvents):
         log_end("", self._set, id, reason)
 
 
+class Refusing:
+    """How one listener refuses: counted by the reason, told in the log, and to the peer as `at_limit` says.
+
+    Args:
+        settings: `at_limit` and `banner`.
+        address: the listener's, for the log.
+        rejected: takes those that are told so.
+        refused: counts them, by the reason.
+        clock: seconds, never going back.
+    """
+
+    def __init__(
+        self,
+        settings: ListenSettings,
+        address: str,
+        rejected: RejectedConnections,
+        refused: Counter[str],
+        clock: Callable[[], float],
+    ) -> None:
+        self._is_reset = settings.at_limit == "reset"
+        self._banner = settings.banner.encode() + b"\n" if settings.banner else b""
+        self._address = address
+        self._rejected = rejected
+        self._refused = refused
+        self._log_limit = LogLimit(clock)
+
+    def refuse(self, one: AcceptedConnection) -> None:
+        """Refuse a connection for what its `refusal` says."""
+        self._tell(one.refusal, {"peer": str(one.client)})
+        if self._is_reset:
+            close_with_reset(one.sock)
+        else:
+            self._rejected.take(one.sock, one.client, self._banner)
+
+    def refused_by_source(self, source: str, limit: str, count: int) -> None:
+        """Count connections that the C core has refused: their source had too many."""
+        self._tell(Verdict.TOO_MANY.value, {"source": source, "limit": limit}, count)
+
+    def _tell(self, why: str, about: Mapping[str, object], count: int = 1) -> None:
+        self._refused[why] += count
+        held_back = self._log_limit.admit(f"refused: {why}")
+        if held_back is not None:
+            event = {"address": self._address, **about, "why": why} | ({"held_back": held_back} if held_back else {})
+            logger.warning("refused", extra={"event": event})
+
+
 KIND = socket.SOCK_DGRAM | getattr(socket, "SOCK_NONBLOCK", 0)
 
 
@@ -119,4 +162,12 @@ class SpareDescriptor:
                 os.close(fd)
 
 
-__all__ = ["FIRST_PAUSE_SECONDS", "KIND", "LONGEST_PAUSE_SECONDS", "Quota", "RejectedConnections", "SpareDescriptor"]
+__all__ = [
+    "FIRST_PAUSE_SECONDS",
+    "KIND",
+    "LONGEST_PAUSE_SECONDS",
+    "Quota",
+    "Refusing",
+    "RejectedConnections",
+    "SpareDescriptor",
+]

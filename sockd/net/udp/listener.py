@@ -16,23 +16,23 @@ import logging
 import math
 import os
 import socket
-from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sockd.errors import Close
 from sockd.log.rate_limit import LogLimit
 from sockd.net.address.sockaddr import SockAddr, format_sockaddr
 from sockd.net.kernel import is_hung_up
+from sockd.net.listen.listener import DatagramCounts, ListenerCounts
 from sockd.net.loop.defects import place_of
 from sockd.net.udp.loops import Loops
 from sockd.net.udp.pktinfo import ANCILLARY_BYTES, Ancillary, answer_from, asked_address, tell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     Reply = bytes | bytearray | memoryview | None
 
+    from sockd.net.kernel import AcceptQueue
     from sockd.net.listen.bind import ServerSocket
     from sockd.net.loop.loop import EventLoop
     from sockd.net.udp.rules import DatagramRules
@@ -71,20 +71,6 @@ class Threads(Protocol):
         abort: Callable[[], None],
     ) -> bool:
         """Run work in a thread, then done with its result in the loop; False where no thread can be had."""
-
-
-@dataclass
-class DatagramCounts:
-    """What became of the datagrams, since the start; each counts in `received` and once below at most."""
-
-    received: int = 0
-    answered: int = 0
-    truncated: int = 0
-    denied: int = 0
-    service_port: int = 0
-    over_budget: int = 0
-    failed: int = 0
-    dropped: int = 0
 
 
 class DatagramListener:
@@ -128,20 +114,10 @@ class DatagramListener:
         self._loops = Loops(loop.clock)
         self._last_answered: SockAddr | None = None
         self.service = service
-        self.counts: DatagramCounts = former.counts if former else DatagramCounts()
+        self.tally: DatagramCounts = former.tally if former else DatagramCounts()
 
     def __str__(self) -> str:
         return str(self._listening)
-
-    @property
-    def refused(self) -> Counter[str]:
-        """Nobody connects; what became of datagrams is in the counts."""
-        return Counter()
-
-    @property
-    def accepted(self) -> int:
-        """How many datagrams have come, since the start."""
-        return self.counts.received
 
     def start(self) -> None:
         """Receive from now on."""
@@ -152,14 +128,42 @@ class DatagramListener:
         self._loop.remove_reader(self._socket.fileno())
         self._is_detached = True
 
+    def accept_rest(self) -> None:
+        """Answer what has arrived."""
+        self._receive_some(DATAGRAMS_AT_CLOSE, math.inf)
+
     @property
     def is_idle(self) -> bool:
         """Tell whether nothing is on its way."""
         return not self._unanswered
 
     @property
-    def queue(self) -> None:
-        """There is no accept queue."""
+    def groups(self) -> Sequence[int]:
+        """None: there are no connections."""
+        return ()
+
+    @property
+    def counts(self) -> ListenerCounts:
+        """What became of the datagrams of its socket."""
+        return ListenerCounts.of_datagrams(self.tally)
+
+    def count_on(self, counts: ListenerCounts) -> None:
+        """Go on from what another process has counted."""
+        for name, value in counts.datagrams.items():
+            setattr(self.tally, name, value)
+
+    def adopt(self, id: int) -> None:
+        """Nothing can be adopted.
+
+        Raises:
+            LookupError: always.
+        """
+        raise LookupError(f"{self} has no connections, and not {id}")
+
+    @property
+    def queues(self) -> Sequence[AcceptQueue]:
+        """None: nobody is accepted."""
+        return ()
 
     # ---- receiving
 
@@ -186,7 +190,7 @@ class DatagramListener:
                     self._pause()
                     return
                 continue
-            self.counts.received += 1
+            self.tally.received += 1
             if self._is_wanted(size, flags, sender, ancillary):
                 self._serve(bytes(self._buffer[:size]), sender, ancillary)
             if self._loop.clock() >= end:
@@ -194,17 +198,17 @@ class DatagramListener:
 
     def _is_wanted(self, size: int, flags: int, sender: SockAddr | None, ancillary: Ancillary) -> bool:
         if not self._rules.admit(sender):
-            self.counts.denied += 1
+            self.tally.denied += 1
             self._log(logging.WARNING, "refused: denied", self._of(sender))
         elif flags & socket.MSG_TRUNC:
-            self.counts.truncated += 1
+            self.tally.truncated += 1
             event = self._of(sender) | {"max_bytes": MAX_DATAGRAM_BYTES}
             self._log(logging.WARNING, "datagram dropped: too long", event)
         elif self._is_ours(sender, ancillary):
-            self.counts.service_port += 1
+            self.tally.service_port += 1
             self._log(logging.WARNING, "not answered: our own address", self._of(sender))
         elif self._rules.is_service_port(sender):
-            self.counts.service_port += 1
+            self.tally.service_port += 1
             self._log(logging.WARNING, "not answered: a port of services", self._of(sender))
         else:
             return True
@@ -248,7 +252,7 @@ class DatagramListener:
         self._unanswered += 1
         if not self._pool.submit(self.service, lambda: self._call(datagram), done, lambda: None):
             self._one_less()
-            self.counts.failed += 1
+            self.tally.failed += 1
 
     def _one_less(self) -> None:
         self._unanswered -= 1
@@ -267,7 +271,7 @@ class DatagramListener:
     def _answered(self, size: int, sender: SockAddr | None, ancillary: Ancillary, outcome: Outcome) -> None:
         reply, error = outcome
         if error is not None:
-            self.counts.failed += 1
+            self.tally.failed += 1
             self._log(logging.ERROR, "handler failed", self._of(sender) | {"frame_bytes": size}, error)
             return
         if reply is None or not sender:
@@ -276,9 +280,9 @@ class DatagramListener:
         if size > MAX_DATAGRAM_BYTES:
             self._drop(logging.WARNING, sender, size, os.strerror(errno.EMSGSIZE))
         elif self._loops.is_silent(sender):
-            self.counts.over_budget += 1
+            self.tally.over_budget += 1
         elif not self._rules.spend(sender, size):
-            self.counts.over_budget += 1
+            self.tally.over_budget += 1
             self._log(logging.WARNING, "not answered: budget of the source is spent", self._of(sender))
         else:
             self._send(reply, size, sender, ancillary)
@@ -292,7 +296,7 @@ class DatagramListener:
         except OSError as error:
             self._drop(logging.WARNING if error.errno == errno.EMSGSIZE else logging.DEBUG, sender, size, str(error))
         else:
-            self.counts.answered += 1
+            self.tally.answered += 1
             self._last_answered = sender
 
     def _look_for_loops(self) -> None:
@@ -303,7 +307,7 @@ class DatagramListener:
             self._log(logging.WARNING, "not answered for a moment, which ends a loop", event)
 
     def _drop(self, level: int, sender: SockAddr, size: int, error: str) -> None:
-        self.counts.dropped += 1
+        self.tally.dropped += 1
         self._log(level, "answer dropped", self._of(sender) | {"bytes": size, "error": error})
 
     # ---- telling
@@ -319,6 +323,10 @@ class DatagramListener:
             about |= {"held_back": held_back} if held_back else {}
             logger.log(level, message, exc_info=error, extra={"event": about})
 
+    def take_no_more(self) -> float:
+        """Nothing is on its way in: a socket can be closed at once."""
+        return 0.0
+
     def hand_over(self) -> None:
         """Receive no more, for another process goes on with the socket; answers that are being made are dropped."""
         self.detach()
@@ -330,7 +338,7 @@ class DatagramListener:
             return
         self._is_closed = True
         self._loop.remove_reader(self._socket.fileno())
-        self._receive_some(DATAGRAMS_AT_CLOSE, math.inf)
+        self.accept_rest()
         if not self._unanswered:
             self._listening.close()
 

@@ -112,7 +112,7 @@ def test_a_frame_has_0_to_65507_bytes(bench, kinds, kind, size):
     bench.until_quiet()
     assert seen == [frame]
     assert received(client) == [frame]
-    assert listener.counts.answered == 1
+    assert listener.tally.answered == 1
 
 
 @pytest.mark.parametrize("kind", ["udp6", "unixgram"])
@@ -126,7 +126,7 @@ def test_a_longer_one_is_dropped_whole_and_logged_once_in_an_interval(bench, kin
     bench.until_quiet()
     assert seen == [b"after"]
     assert received(client) == [b"after"]
-    assert listener.counts.truncated == 3
+    assert listener.tally.truncated == 3
     assert messages(caplog) == ["datagram dropped: too long"]
     assert caplog.records[0].event["max_bytes"] == 65_507
     bench.now += INTERVAL_SECONDS
@@ -142,7 +142,7 @@ def test_an_answer_of_65508_bytes_is_dropped_with_a_warning(bench, kinds, caplog
         client.sendto(b"%d" % size, name(listener))
         bench.until_quiet()
     assert [len(frame) for frame in received(client)] == [65_507]
-    assert listener.counts.dropped == 2
+    assert listener.tally.dropped == 2
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert record.getMessage() == "answer dropped"
@@ -162,7 +162,7 @@ def test_none_answers_nothing(bench, kinds):
     client.sendto(b"x", name(listener))
     bench.until_quiet()
     assert received(client) == []
-    assert (listener.counts.received, listener.counts.answered) == (1, 0)
+    assert (listener.tally.received, listener.tally.answered) == (1, 0)
 
 
 def test_a_failing_handler_fails_one_datagram(bench, kinds, caplog):
@@ -171,7 +171,7 @@ def test_a_failing_handler_fails_one_datagram(bench, kinds, caplog):
         client.sendto(frame, name(listener))
     bench.until_quiet()
     assert received(client) == [b"2"]
-    assert listener.counts.failed == 2
+    assert listener.tally.failed == 2
     (record,) = caplog.records  # anybody can send datagrams: a line in an interval
     assert (record.getMessage(), record.event["service"]) == ("handler failed", "test")
     assert record.exc_info
@@ -193,7 +193,7 @@ def test_whatever_a_handler_raises_costs_its_datagram(bench, kinds, caplog, erro
         client.sendto(frame, name(listener))
     bench.until_quiet()
     assert received(client) == [b"after"]
-    assert listener.counts.failed == 1
+    assert listener.tally.failed == 1
     assert messages(caplog) == ["handler failed"]
 
 
@@ -206,14 +206,14 @@ def test_close_says_its_last_words_and_is_no_failure(bench, kinds, caplog, words
     client.sendto(b"x", name(listener))
     bench.until_quiet()
     assert received(client) == ([words] if words else [])
-    assert (listener.counts.failed, messages(caplog)) == (0, [])
+    assert (listener.tally.failed, messages(caplog)) == (0, [])
 
 
 def test_an_answer_that_is_no_bytes_is_a_failure(bench, kinds, caplog):
     listener, client = kinds("udp4", lambda frame: "text")
     client.sendto(b"x", name(listener))
     bench.until_quiet()
-    assert (received(client), listener.counts.failed) == ([], 1)
+    assert (received(client), listener.tally.failed) == ([], 1)
     assert "returned str" in str(caplog.records[0].exc_info[1])
 
 
@@ -234,7 +234,7 @@ def test_a_sender_without_address_is_served_and_not_answered(bench, tmp_path, ca
     bench.client(family=socket.AF_UNIX).sendto(b"hello", name(listener))
     bench.until_quiet()
     assert seen == [b"hello"]
-    assert listener.counts.answered == 0
+    assert listener.tally.answered == 0
     assert not caplog.records
 
 
@@ -246,7 +246,7 @@ def test_a_sender_that_has_gone_harms_nobody(bench, tmp_path):
     gone.close()
     bench.until_quiet()
     assert received(here) == [b"x"]
-    assert listener.counts.dropped == 1
+    assert listener.tally.dropped == 1
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_a_turn_serves_a_bounded_number(bench, kinds):
     for number in range(2 * DATAGRAMS_A_TURN + 1):
         client.sendto(b"%d" % number, name(listener))
     bench.loop.run_once(0)
-    assert listener.counts.received == DATAGRAMS_A_TURN
+    assert listener.tally.received == DATAGRAMS_A_TURN
     assert bench.until_quiet() == 2
     assert received(client) == [b"%d" % number for number in range(2 * DATAGRAMS_A_TURN + 1)]
 
@@ -321,7 +321,7 @@ def test_who_is_denied_is_not_handed_on(bench, caplog):
     assert seen == [b"127.0.0.3"]
     assert received(denied) == []
     assert received(allowed) == [b"127.0.0.3"]
-    assert listener.counts.denied == 2
+    assert listener.tally.denied == 2
     assert messages(caplog) == ["refused: denied"]
 
 
@@ -347,7 +347,7 @@ def test_nobody_is_answered_who_has_our_own_address(bench, caplog, text, has_ipv
     host = "::1" if "[" in text else "127.0.0.1"
     listener._socket.sendto(b"storm", (host, port))  # as if a third party had sent it in our name
     assert bench.until_quiet() < 5
-    assert listener.counts.answered == 0
+    assert listener.tally.answered == 0
     assert messages(caplog) == ["not answered: our own address"]
 
 
@@ -361,7 +361,7 @@ def test_two_handlers_pointed_at_each_other_end_without_a_budget(bench, caplog):
         bench.loop.run_once(0)
         turns += 1
         assert turns < 1000
-    assert a.counts.over_budget + b.counts.over_budget == 1
+    assert a.tally.over_budget + b.tally.over_budget == 1
     assert messages(caplog).count("not answered for a moment, which ends a loop") in (1, 2)
     client.sendto(b"hello", name(a))
     bench.until_quiet()
@@ -389,8 +389,8 @@ def test_two_echo_services_pointed_at_each_other_end_by_themselves(bench, tmp_pa
     most = 65_536 // (size + HEADER_BYTES)
     b._socket.sendto(bytes(size), name(a))  # as if a third party had sent it in the name of b
     bench.until_quiet()
-    assert (a.counts.answered, b.counts.answered) == (most, most)
-    assert a.counts.over_budget + b.counts.over_budget == 1
+    assert (a.tally.answered, b.tally.answered) == (most, most)
+    assert a.tally.over_budget + b.tally.over_budget == 1
     assert messages(caplog) == ["not answered: budget of the source is spent"]
 
 
@@ -402,7 +402,7 @@ def test_a_loop_with_a_long_round_trip_ends_as_well(bench):
         bench.now += 0.45  # each way: a satellite and more
         bench.loop.run_once(0)
         rounds += 1
-    assert a.counts.answered == b.counts.answered == 65_536 // HEADER_BYTES
+    assert a.tally.answered == b.tally.answered == 65_536 // HEADER_BYTES
     assert rounds < 5000
 
 
@@ -411,8 +411,8 @@ def test_many_datagrams_that_loop_at_once_end_as_well(bench):
     for _ in range(50):
         b._socket.sendto(b"12345678", name(a))
     bench.until_quiet()
-    assert a.counts.answered == b.counts.answered == 65_536 // (8 + HEADER_BYTES)
-    assert a.counts.over_budget + b.counts.over_budget == 50
+    assert a.tally.answered == b.tally.answered == 65_536 // (8 + HEADER_BYTES)
+    assert a.tally.over_budget + b.tally.over_budget == 50
 
 
 def test_a_budget_comes_back_in_silence(bench):

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+"""Where the connections of a listener go, and what all listeners of a process accept with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sockd.net.connect.reverse_dns import ReverseDns
+    from sockd.net.connection.table import ConnectionTable
+    from sockd.net.listen.handoff import Handoff
+    from sockd.net.listen.overload import Quota, RejectedConnections, SpareDescriptor
+    from sockd.net.loop.loop import EventLoop
+    from sockd.net.tls.context import TlsContext
+
+
+class AcceptTools(Protocol):
+    """What all listeners of a process accept with.
+
+    Attributes:
+        refusals: takes those that are not let in.
+        reserve: the spare descriptor.
+        resolver: asked for the names of clients where `names` is on.
+        accepts_a_turn: so many before others have theirs.
+        is_ahead: whether other processes had better accept now; None where there are none.
+    """
+
+    @property
+    def connections(self) -> ConnectionTable: ...  # noqa: D102 - each is said above
+    @property
+    def loop(self) -> EventLoop: ...  # noqa: D102
+    @property
+    def resolver(self) -> ReverseDns: ...  # noqa: D102
+    @property
+    def refusals(self) -> RejectedConnections: ...  # noqa: D102
+    @property
+    def reserve(self) -> SpareDescriptor: ...  # noqa: D102
+    @property
+    def accepts_a_turn(self) -> int: ...  # noqa: D102
+    @property
+    def is_ahead(self) -> Callable[[], bool] | None: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Where the connections of a listener go.
+
+    Attributes:
+        service: its name, for the log.
+        quota: of the service.
+        group: of the set, for what is accepted; this listener's own.
+        handover: takes what is accepted in place of the set.
+        tls: what handshakes are made with; None where connections are not encrypted.
+        is_urgent: it accepts in each turn, whoever else is ready.
+    """
+
+    service: str
+    quota: Quota
+    group: int
+    handover: Handoff | None = None
+    tls: TlsContext | None = None
+    is_urgent: bool = False
+
+
+__all__ = ["AcceptTools", "Delivery"]

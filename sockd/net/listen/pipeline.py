@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: MIT
+"""The way of a connection from accept() to whoever serves it: steps in a row, each of which decides about one thing.
+
+    room -> PROXY header -> admission -> TLS -> delivery        (sockd.net.listen.steps)
+
+A step answers with a `Passage`.  One that has to wait (for a header, for a handshake) answers WAIT, and calls go_on()
+or drop() later, once.  Whatever a step raises costs this connection alone: its socket is closed, and what it held
+of the listener's is given back.  A connection in the pipeline holds at most a place among those that are open, and one
+among those of its source; refused, dropped and ended connections give both back, and that twice does nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from sockd.log.rate_limit import LogLimit
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sockd.net.address.sockaddr import SocketAddress
+    from sockd.net.connection.peers import ProxyInfo
+    from sockd.net.listen.admission import Admission
+    from sockd.net.listen.overload import Quota
+    from sockd.net.loop.loop import EventLoop
+    from sockd.net.tls.socket_pair import TlsSocket
+
+logger = logging.getLogger("sockd.listener")
+
+
+@dataclass(eq=False)
+class AcceptedConnection:
+    """A connection on its way from accept() to whoever serves it, and what it holds of the listener's.
+
+    Attributes:
+        sock: the connection; behind a handshake its service's end.
+        accepted: the address that accept() gave.
+        client: who it is: the same, or what a PROXY header has named.
+        has_place: it counts among the connections that are open.
+        source: the host that it counts for among the connections of one source; empty for none.
+        refusal: why it is not let in; empty for no reason.
+        step: how many steps it has behind it.
+    """
+
+    sock: socket.socket
+    accepted: SocketAddress
+    client: SocketAddress
+    proxied: ProxyInfo | None = None
+    secured: TlsSocket | None = None
+    has_place: bool = False
+    source: str = ""
+    refusal: str = ""
+    step: int = 0
+
+
+class Passage(enum.Enum):
+    """What a step has decided about a connection."""
+
+    NEXT = "to the next step"
+    WAIT = "the step has it, and calls go_on() or drop()"
+    REFUSED = "it is not let in, and told so"
+    GONE = "it is closed: its peer is gone, or it was not what it has to be"
+    SERVED = "somebody serves it: the way is at its end"
+
+
+class AcceptStep(Protocol):
+    """Decides about one thing."""
+
+    def take(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
+        """Decide about a connection; behind Passage.WAIT, `way` is told how it goes on."""
+
+
+class Places:
+    """Places among the connections that may be open at once: of a listener, of its service, and of each source.
+
+    Args:
+        quotas: of which each has to have room.
+        admission: counts by source.
+    """
+
+    def __init__(self, quotas: Sequence[Quota], admission: Admission) -> None:
+        self._quotas = quotas
+        self._admission = admission
+
+    @property
+    def room(self) -> int:
+        """How many more may be open."""
+        return min(one.room for one in self._quotas)
+
+    def count(self, places: int) -> None:
+        """Count so many more, or less."""
+        for quota in self._quotas:
+            quota.count += places
+
+    def hold(self, one: AcceptedConnection) -> None:
+        """Have a connection count as open; again does nothing."""
+        if not one.has_place:
+            one.has_place = True
+            self.count(1)
+
+    def give_back(self, one: AcceptedConnection) -> None:
+        """Give back what a connection holds; again does nothing."""
+        if one.has_place:
+            one.has_place = False
+            self.count(-1)
+        self._admission.release(one.source)
+        one.source = ""
+
+
+class AcceptPipeline:
+    """Leads the connections of one listener through its steps.
+
+    Args:
+        steps: in their order; the last one serves.
+        places: see there.
+        refuse: tells a connection that it is not let in, and closes it.
+        free: called when a connection has given its place back.
+        address: the listener's, for the log.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[AcceptStep],
+        places: Places,
+        loop: EventLoop,
+        *,
+        refuse: Callable[[AcceptedConnection], None],
+        free: Callable[[], None],
+        address: str,
+    ) -> None:
+        self._steps = steps
+        self.places = places
+        self._loop = loop
+        self._refuse = refuse
+        self._free = free
+        self._address = address
+        self._log_limit = LogLimit(loop.clock)
+
+    def go_on(self, one: AcceptedConnection) -> None:
+        """Lead a connection through the steps that it has before it."""
+        try:
+            passage = Passage.NEXT
+            while passage is Passage.NEXT:
+                step = self._steps[one.step]
+                one.step += 1
+                passage = step.take(one, self)
+            if passage is Passage.REFUSED:
+                self.places.give_back(one)
+                self._refuse(one)
+            elif passage is Passage.GONE:
+                self.drop(one)
+        except OSError as error:
+            self._log(logging.ERROR, "take", "connection dropped", {"address": self._address, "error": str(error)})
+            self.drop(one)
+        except BaseException as error:
+            self._loop.defects.report(error)
+            self.drop(one)
+
+    def gone(self, one: AcceptedConnection) -> Passage:
+        """Tell of a connection whose peer did not wait."""
+        self._log(logging.INFO, "gone", "gone before it was served", {"peer": str(one.client)})
+        return Passage.GONE
+
+    def drop(self, one: AcceptedConnection) -> None:
+        """Close a connection that is not served, if it is not closed, and have who waits for a place go on."""
+        one.sock.close()
+        self.ended(one)
+
+    def ended(self, one: AcceptedConnection) -> None:
+        """Count a connection as ended."""
+        self.places.give_back(one)
+        self._free()
+
+    def _log(self, level: int, key: str, message: str, event: Mapping[str, object]) -> None:
+        held_back = self._log_limit.admit(key)
+        if held_back is not None:
+            about = {**event, "held_back": held_back} if held_back else event
+            logger.log(level, message, extra={"event": about})
+
+
+__all__ = ["AcceptPipeline", "AcceptStep", "AcceptedConnection", "Passage", "Places"]

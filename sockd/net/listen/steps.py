@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: MIT
+"""The steps from accept() to whoever serves a connection, each for one thing.
+
+Their order is in sockd.net.listen.pipeline.  Each knows what it decides by through a small Protocol,
+so that it can be tried without a socket.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from sockd.net.connection.peer_gone import is_gone
+from sockd.net.listen.admission import Verdict
+from sockd.net.listen.pipeline import AcceptedConnection, AcceptPipeline, Passage
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from sockd.net.address.sockaddr import SocketAddress
+    from sockd.net.connection.peers import ProxyInfo
+    from sockd.net.connection.table import ConnectionTable
+    from sockd.net.listen.admission import Admission
+    from sockd.net.listen.handoff import Handoff
+    from sockd.net.tls.socket_pair import TlsSocket
+
+FULL = "max_connections"
+TABLE_FULL = "max_connections of the daemon"
+
+
+class HeaderSource(Protocol):
+    """Receives PROXY headers (sockd.net.listen.proxy_protocol)."""
+
+    def expects(self, peer: SocketAddress) -> bool:
+        """Tell whether a connection of this peer begins with one."""
+
+    def take(
+        self, sock: socket.socket, peer: SocketAddress, done: Callable[[SocketAddress | None, ProxyInfo | None], None]
+    ) -> None:
+        """Own a connection until its header is there; None: it has not come, and the socket is closed."""
+
+
+class HandshakeSource(Protocol):
+    """Makes handshakes (sockd.net.tls.handshake)."""
+
+    def take(self, sock: socket.socket, peer: SocketAddress, done: Callable[[TlsSocket | None], None]) -> None:
+        """Own a connection until it is secured; None: it is not, and is closed."""
+
+
+class RoomStep:
+    """Refuses connections for which there is no place; where those wait in the backlog, nobody accepts them."""
+
+    def take(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
+        """Look for a place."""
+        if way.places.room > 0:
+            return Passage.NEXT
+        one.refusal = FULL
+        return Passage.REFUSED
+
+
+class HeaderStep:
+    """Waits for the PROXY header of a connection that has to have one."""
+
+    def __init__(self, headers: HeaderSource) -> None:
+        self._headers = headers
+
+    def take(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
+        """Have a header received, if one has to come."""
+        if not self._headers.expects(one.accepted):
+            return Passage.NEXT
+        way.places.hold(one)  # while its header is waited for
+        self._headers.take(one.sock, one.accepted, partial(self._told, one, way))
+        return Passage.WAIT
+
+    def _told(
+        self, one: AcceptedConnection, way: AcceptPipeline, client: SocketAddress | None, proxied: ProxyInfo | None
+    ) -> None:
+        if client is None:
+            way.drop(one)
+            return
+        one.client, one.proxied = client, proxied
+        way.go_on(one)
+
+
+class AdmissionStep:
+    """Holds the rules of the listener against a connection's client."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+
+    def take(self, one: AcceptedConnection, _way: AcceptPipeline) -> Passage:
+        """Judge a connection, and have it count for its source when it is let in."""
+        # What a header names without an address (a Unix socket) is judged by the proxy's own.
+        host = one.client.host or one.accepted.host
+        verdict = self._admission.judge(host)
+        if verdict is Verdict.ADMITTED:
+            one.source = host
+            return Passage.NEXT
+        one.refusal = verdict.value
+        return Passage.REFUSED
+
+
+class TlsStep:
+    """Waits for the handshake of a connection that is encrypted from its first byte."""
+
+    def __init__(self, handshakes: HandshakeSource, is_gone: Callable[[socket.socket], bool] = is_gone) -> None:
+        self._handshakes = handshakes
+        self._is_gone = is_gone
+
+    def take(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
+        """Have a handshake made, with who is there still."""
+        if self._is_gone(one.sock):
+            return way.gone(one)
+        way.places.hold(one)  # while its handshake goes on
+        self._handshakes.take(one.sock, one.client, partial(self._secured, one, way))
+        return Passage.WAIT
+
+    def _secured(self, one: AcceptedConnection, way: AcceptPipeline, near: TlsSocket | None) -> None:
+        """Go on by the service's end."""
+        if near is None:
+            way.drop(one)
+            return
+        one.sock = one.secured = near
+        way.go_on(one)
+
+
+class TableStep:
+    """Delivers a connection to the table, into the group of its listener.
+
+    Args:
+        let_in: called for each.
+        ask: told of the address of each client, where names are wanted, so that they are known when they are.
+    """
+
+    def __init__(
+        self,
+        connections: ConnectionTable,
+        group: int,
+        admission: Admission,
+        let_in: Callable[[], None],
+        ask: Callable[[str], None] | None,
+    ) -> None:
+        self._set = connections
+        self._group = group
+        self._admission = admission
+        self._let_in = let_in
+        self._ask = ask
+
+    def take(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
+        """Deliver one, if the table has room."""
+        id = self._set.add(one.sock, self._group, one.client, one.proxied)
+        if id is None:
+            one.refusal = TABLE_FULL
+            return Passage.REFUSED
+        self._let_in()
+        way.places.hold(one)
+        self._admission.note(id, one.source)
+        if one.secured is not None:
+            self._set.tls.note(id, one.secured)
+        if self._ask is not None and one.client.host:
+            self._ask(one.client.host)
+        return Passage.SERVED
+
+
+class OwnerStep:
+    """Delivers a connection to who takes it over: a program's service, a relay, a SOCKS server."""
+
+    def __init__(self, handover: Handoff, let_in: Callable[[], None]) -> None:
+        self._handover = handover
+        self._let_in = let_in
+
+    def take(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
+        """Deliver one."""
+        self._let_in()
+        way.places.hold(one)
+        self._handover.give(one.sock, one.client, partial(way.ended, one))
+        return Passage.SERVED
+
+
+__all__ = ["AdmissionStep", "HeaderStep", "OwnerStep", "RoomStep", "TableStep", "TlsStep"]

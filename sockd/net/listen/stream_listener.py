@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: MIT
+"""Accepts: a listening socket whose connections go into one group of the set.
+
+A listener without rules accepts in C, a batch a turn.  One with rules
+(`sockd.net.listen.admission`, or a limit at which it refuses) accepts one by one,
+and leads each through the steps of sockd.net.listen.pipeline.
+Whoever is not let in is told so as `at_limit` says: left in the backlog,
+closed in order after the banner, or reset.
+
+Out of descriptors or memory the listener pauses, each time longer, until
+accept works again; at every try that gets nobody in, one connection is shed with
+the spare descriptor.
+
+A listener whose service takes connections over (a program for each) accepts one by one
+as well, and hands them on in place of the set, or has the service accept: see sockd.net.listen.handoff.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sockd.log.rate_limit import LogLimit
+from sockd.net.address.sockaddr import SocketAddress
+from sockd.net.kernel import DEAD, SHORTAGES, accept_queue, is_hung_up
+from sockd.net.listen.admission import SOURCE_LIMIT, Admission
+from sockd.net.listen.listener import ListenerCounts
+from sockd.net.listen.overload import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Quota, Refusing
+from sockd.net.listen.pipeline import AcceptedConnection, AcceptPipeline, Places
+from sockd.net.listen.proxy_protocol import ProxyHeaders
+from sockd.net.listen.steps import FULL, TABLE_FULL, AdmissionStep, HeaderStep, OwnerStep, RoomStep, TableStep, TlsStep
+from sockd.net.listen.syn_filter import SETTLE_SECONDS, take_no_more
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sockd.net.kernel import AcceptQueue
+    from sockd.net.listen.bind import ServerSocket
+    from sockd.net.listen.delivery import AcceptTools, Delivery
+    from sockd.net.listen.pipeline import AcceptStep
+    from sockd.net.loop.loop import EventLoop
+    from sockd.net.tls.context import TlsContext
+    from sockd.net.tls.handshake import Handshakes
+    from sockd.settings.listen import ListenSettings
+
+logger = logging.getLogger("sockd.listener")
+
+ACCEPTS_A_TURN = 128
+"""So that one listener's rush does not hold up the connections that are there."""
+MOMENT_SECONDS = 0.002
+"""For other processes to accept; one that is busy for longer would not have been faster."""
+
+
+@dataclass
+class _Tally:
+    """What is counted on one socket, by whichever settings."""
+
+    quota: Quota
+    accepted: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    accepting: StreamListener | None = None
+    """Who accepts now; none of those that have done so keeps another."""
+
+
+class StreamListener:
+    """One listening socket.
+
+    Args:
+        listening: bound, non-blocking; closed by close().
+        settings: its rules and limits.
+        delivery, tools: see there.
+        former: who accepted from the same socket until now, by other settings; what it counted is counted on.
+        died: called when the socket has been shut down by whoever passed it, and is closed.
+    """
+
+    def __init__(
+        self,
+        listening: ServerSocket,
+        settings: ListenSettings,
+        delivery: Delivery,
+        tools: AcceptTools,
+        *,
+        former: StreamListener | None = None,
+        died: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._listening, self._socket = listening, listening.socket
+        self._fd = listening.socket.fileno()
+        self._tools, self._delivery = tools, delivery
+        self._set, self._loop = tools.connections, tools.loop
+        self._died = died
+        self._is_unix = listening.endpoint.family == socket.AF_UNIX
+        self._is_shut = self._is_dead = self._deferred = False
+        self._settings = settings
+        self._tally: _Tally = former._tally if former else _Tally(Quota(settings.max_connections))
+        self._admission: Admission = Admission(settings, self._loop.clock, former._admission if former else None)
+        self._places = Places((delivery.quota, self._tally.quota), self._admission)
+        self._refusing = Refusing(settings, str(listening), tools.refusals, self._tally.refused, self._loop.clock)
+        proxies, tls = settings.proxy_protocol, delivery.tls
+        self._headers = ProxyHeaders(proxies, str(listening), self._loop) if proxies else None
+        self._handshakes = _handshakes(tls, str(listening), self._loop) if tls else None
+        is_encrypted = tls is not None and not tls.settings.starttls
+        self._pipeline = AcceptPipeline(
+            self._steps(self._handshakes if is_encrypted else None),
+            self._places,
+            self._loop,
+            refuse=self._refusing.refuse,
+            free=self._wake,
+            address=str(listening),
+        )
+        is_plain = settings.at_limit == "defer" and self._headers is None and not is_encrypted
+        is_plain = is_plain and not (self._admission.looks_at_each or settings.names or settings.banner)
+        self._accept_batch = self._batches() if is_plain else None
+        self._pause = FIRST_PAUSE_SECONDS
+        self._log_limit = LogLimit(self._loop.clock)
+        if delivery.handover is None:
+            self._set.when_ended(delivery.group, self._ended)
+            self._set.count_sources(delivery.group, self._admission.sources)
+        if not is_encrypted:
+            self._set.tls.offer(delivery.group, self._handshakes)
+
+    def _steps(self, handshakes: Handshakes | None) -> list[AcceptStep]:
+        """Return the steps that connections of this listener have to take."""
+        steps: list[AcceptStep] = [RoomStep()]
+        if self._headers is not None:
+            steps.append(HeaderStep(self._headers))
+        steps.append(AdmissionStep(self._admission))
+        if handshakes is not None:
+            steps.append(TlsStep(handshakes))
+        group, handover = self._delivery.group, self._delivery.handover
+        if handover is not None:
+            return [*steps, OwnerStep(handover, self._let_in)]
+        ask = self._ask if self._settings.names else None
+        return [*steps, TableStep(self._set, group, self._admission, self._let_in, ask)]
+
+    def _batches(self) -> Callable[[int, int], tuple[int, int]] | None:
+        """Return what accepts many at once, without a look at each; None where each is to be handed over."""
+        connections, group, handover = self._set, self._delivery.group, self._delivery.handover
+        if handover is None:
+            return lambda fd, most: connections.accept(fd, group, most)
+        door = handover.door(self._passed, self._admission.sources)
+        return door.accept if door is not None else None
+
+    def __str__(self) -> str:
+        return str(self._listening)
+
+    # ---- accepting
+
+    def start(self) -> None:
+        """Accept from now on."""
+        self._tally.quota.most = self._settings.max_connections
+        self._tally.accepting = self
+        self._go_on()
+
+    def detach(self) -> None:
+        """Accept no more, for another listener or process does; connections that wait for their header still come."""
+        self._loop.remove_reader(self._fd)
+        self._fd = -1
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether nothing that was accepted is on its way to the group any more."""
+        return not self._headers and not self._handshakes
+
+    @property
+    def groups(self) -> Sequence[int]:
+        """The group of the set that its connections are in."""
+        return (self._delivery.group,)
+
+    @property
+    def counts(self) -> ListenerCounts:
+        """What came through its socket, also by former settings."""
+        return ListenerCounts(self._tally.accepted, self._tally.quota.count, self._tally.refused)
+
+    @property
+    def queues(self) -> Sequence[AcceptQueue]:
+        """The kernel's accept queue; none where it does not tell."""
+        queue = accept_queue(self._socket) if self._fd >= 0 else None
+        return () if queue is None else (queue,)
+
+    def _accept(self) -> None:
+        if self._fd < 0:  # a reload in this very turn has put another in its place
+            return
+        is_ahead = self._tools.is_ahead
+        if is_ahead is not None and is_ahead():
+            self._loop.remove_reader(self._fd)
+            self._loop.call_later(MOMENT_SECONDS, self._after_others)
+        else:
+            self._accept_some()
+
+    def _after_others(self) -> None:
+        """Go on, and take what the others have left."""
+        self._go_on()
+        if self._fd >= 0:
+            self._accept_some()
+
+    def _accept_some(self) -> bool:
+        """Accept up to a turn's worth; False when there is no more, or no more is wanted now."""
+        if self._accept_batch is None:
+            return self._accept_each()
+        room = self._places.room
+        if room <= 0:
+            self._defer(FULL)
+            return False
+        accepted, stopped = self._accept_batch(self._fd, min(room, self._tools.accepts_a_turn))
+        self._count(accepted)
+        return self._after(stopped, accepted) and accepted == self._tools.accepts_a_turn
+
+    def _accept_each(self) -> bool:
+        for accepted in range(self._tools.accepts_a_turn):
+            if self._settings.at_limit == "defer" and self._places.room <= 0:
+                self._defer(FULL)
+                return False
+            try:
+                sock, name = self._socket.accept()
+            except BlockingIOError:
+                self._after(0, accepted)
+                return False
+            except OSError as error:
+                if error.errno in SHORTAGES or error.errno in DEAD:
+                    return self._after(error.errno or 0, accepted)
+                continue  # that connection's own: ECONNABORTED, EPROTO, EPERM and kin (accept(2))
+            self._pause = FIRST_PAUSE_SECONDS
+            sock.setblocking(False)
+            address = SocketAddress.of(name)
+            self._pipeline.go_on(AcceptedConnection(sock, address, address))
+        return True
+
+    # ---- pausing
+
+    def _after(self, stopped: int, accepted: int) -> bool:
+        """Pause if accept said so; True when it did not.
+
+        Whoever came last has the last descriptor.  When the next try gets none either, the one in front is shed:
+        where others are ending, one that came in the meantime is served.
+        """
+        if accepted or not stopped:
+            self._pause = FIRST_PAUSE_SECONDS
+        if not stopped and not accepted and self._is_unix and is_hung_up(self._socket):
+            stopped = errno.EINVAL  # which accept(2) of a Unix socket says only where it may wait
+        if not stopped:
+            return True
+        if stopped in DEAD:
+            self._die(stopped)
+            return False
+        if stopped < 0:
+            self._defer(TABLE_FULL)
+            return False
+        if not accepted:
+            self._tools.reserve.shed(self._socket.accept)
+            event = {"address": str(self), "error": os.strerror(stopped), "pause_seconds": self._pause}
+            self._log(logging.ERROR, "shortage", "accept paused, one connection shed", event)
+        self._loop.remove_reader(self._fd)
+        self._loop.call_later(self._pause, self._go_on)
+        self._set.when_room(self._go_on)  # a descriptor is free sooner when one of ours has ended
+        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+        return False
+
+    def _die(self, error: int) -> None:
+        """Let go of a socket that is ready for ever and lets nobody in: shut down by others, or to empty its queue."""
+        self._loop.remove_reader(self._fd)
+        if self._is_shut:
+            return
+        self._fd, self._is_dead = -1, True
+        self._listening.close()
+        if self._tools.is_ahead is None:
+            event = {"address": str(self), "service": self._delivery.service, "error": os.strerror(error)}
+            logger.error("shut down by somebody else, no longer listening", extra={"event": event})
+            self._died()
+
+    def accept_rest(self) -> None:
+        """Accept who waits in the queue."""
+        while self._fd >= 0 and self._accept_some():
+            pass
+
+    def _defer(self, what: str) -> None:
+        event = {"address": str(self), "limit": what}
+        self._log(logging.WARNING, what, "limit reached, the next ones wait in the backlog", event)
+        self._loop.remove_reader(self._fd)
+        self._deferred = True
+        if self._set.is_settling:  # one that ended in this very turn has made room, which is there in the next
+            self._loop.call_soon(self._go_on)
+        else:
+            self._set.when_room(self._go_on)
+
+    def _wake(self) -> None:
+        """Have the listener that accepts from the socket, this one or a successor, resume if it waits for a place."""
+        accepting = self._tally.accepting
+        if accepting is not None and accepting._deferred:
+            accepting._go_on()
+
+    def _go_on(self) -> None:
+        if self._fd < 0:
+            return
+        self._deferred = False
+        self._loop.remove_reader(self._fd)
+        try:
+            self._loop.add_reader(self._fd, self._accept, urgent=self._delivery.is_urgent)
+        except OSError as error:  # epoll_ctl(2): ENOMEM, ENOSPC
+            self._log(logging.ERROR, "watch", "accept paused", {"address": str(self), "error": str(error)})
+            self._loop.call_later(LONGEST_PAUSE_SECONDS, self._go_on)
+
+    def _log(self, level: int, key: str, message: str, event: Mapping[str, object]) -> None:
+        held_back = self._log_limit.admit(key)
+        if held_back is not None:
+            about = {**event, "held_back": held_back} if held_back else event
+            logger.log(level, message, extra={"event": about})
+
+    # ---- counting
+
+    def _count(self, accepted: int) -> None:
+        self._tally.accepted += max(0, accepted)
+        self._places.count(accepted)
+        if found := self._admission.refused_in_c():
+            self._refusing.refused_by_source(found[0], SOURCE_LIMIT, found[1])
+
+    def _let_in(self) -> None:
+        self._tally.accepted += 1
+
+    def _ask(self, host: str) -> None:
+        self._tools.resolver.ask(host, lambda name: None)  # remembered until somebody wants it
+
+    def _passed(self) -> None:
+        """Count a connection as ended that the service has accepted itself."""
+        self._places.count(-1)
+        self._wake()
+
+    def _ended(self, id: int) -> None:
+        self._places.count(-1)
+        self._admission.ended(id)
+
+    def count_on(self, counts: ListenerCounts) -> None:
+        """Go on from what another process has counted."""
+        self._tally.accepted = counts.accepted
+
+    def adopt(self, id: int) -> None:
+        """Count a connection that another process let in."""
+        self._places.count(1)
+        self._admission.adopt(id, self._set.peers.source_host(id))
+        if self._settings.names and (client := self._set.peers.of(id).host):
+            self._ask(client)
+
+    # ---- the end
+
+    def take_no_more(self) -> float:
+        """Let no new client in, and remove its Unix path; those on their way in are accepted until close().
+
+        A socket that somebody else holds, too, stays open for the clients of whoever is next.
+
+        Returns:
+            Seconds, after which nobody is on the way.
+        """
+        if self._fd < 0:
+            return SETTLE_SECONDS
+        if self._listening.path is not None:
+            self._listening.path.unlink_if_ours()
+        if self._listening.is_ours:
+            self._is_shut = True
+            take_no_more(self._socket)
+        return SETTLE_SECONDS
+
+    def hand_over(self) -> None:
+        """Accept no more and close the socket, and nothing else: another process has it, and goes on with it."""
+        self._loop.remove_reader(self._fd)
+        self._fd = -1
+        self._listening.socket.close()
+
+    def close(self) -> None:
+        """Take no more, accept what has completed already, and listen no more."""
+        if self._fd < 0 and not self._is_dead:
+            return
+        self.take_no_more()
+        self._loop.remove_reader(self._fd)
+        self.accept_rest()
+        for waiting in (self._headers, self._handshakes, self._delivery.handover):
+            if waiting is not None:
+                waiting.close()
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            self._listening.close()
+        self._fd, self._is_dead = -1, False
+
+
+def _handshakes(tls: TlsContext, address: str, loop: EventLoop) -> Handshakes:
+    """Return what connections of a listener make their handshakes with."""
+    from sockd.net.tls.handshake import Handshakes  # here, for it takes OpenSSL along
+
+    return Handshakes(tls, address, loop)
+
+
+__all__ = ["ACCEPTS_A_TURN", "StreamListener"]
