@@ -78,8 +78,8 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	for f in csrc/*.c csrc/examples/*.c sockd/buffer/*.c sockd/process/*.c bench/*.c tests/hostile/*.c; do \
-	  $(CC) -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror -fsyntax-only -Icsrc -include csrc/sockbuf.h $$f || exit 1; \
+	for f in csrc/*.c csrc/examples/*.c sockd/buffer/*.c sockd/net/connection/*.c sockd/process/*.c bench/*.c tests/hostile/*.c; do \
+	  $(CC) -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror -fsyntax-only -Icsrc -include csrc/sockrelay.h $$f || exit 1; \
 	done
 
 PREFIX ?= /usr/local

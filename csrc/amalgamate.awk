@@ -1,8 +1,12 @@
-# Makes one C file of all of them: awk -f amalgamate.awk *.c
-# Headers of our own go in once, where they are first wanted; sockbuf.h stays a file.
+# Makes one C file of many: awk -v headers="sockbuf.h sockmux.h" -f amalgamate.awk *.c
+# Private headers go in once, where they are first wanted; the public ones, named here, stay files.
+# What is of the system's is asked for once, in front.
+# SPDX-License-Identifier: MIT
 function take(file,    line) {
     print "\n/* ---- " file " */\n"
     while ((getline line < file) > 0) {
+        if (line ~ /^\/\* SPDX/)
+            continue
         if (line ~ /^#include "/) {
             split(line, part, "\"")
             if (!(part[2] in seen)) {
@@ -15,10 +19,16 @@ function take(file,    line) {
     close(file)
 }
 BEGIN {
-    print "/* sockbuf as one file, made from its sources: cc -c sockbuf.c.  See sockbuf.h. */"
-    print "#ifndef _GNU_SOURCE\n#define _GNU_SOURCE\n#endif"
-    print "#include \"sockbuf.h\""
-    seen["sockbuf.h"] = 1
+    n = split(headers, public, " ")
+    name = public[n]
+    sub(/\.h$/, "", name)
+    print "/* SPDX-License-Identifier: MIT */"
+    print "/* " name " as one file, made from its sources: cc -c " name ".c.  See " name ".h. */"
+    seen["system.h"] = 1
+    take("system.h")
+    print "#include \"" public[n] "\""
+    for (i = 1; i <= n; i++)
+        seen[public[i]] = 1
     for (i = 1; i < ARGC; i++)
         take(ARGV[i])
     exit

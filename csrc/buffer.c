@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * buffer - a bounded byte buffer
  *
@@ -7,7 +8,7 @@
  *   twice the size: so a byte costs O(1) on its way through, however many wait,
  *   until the buffer is as large as its limit.
  */
-#include "set.h"
+#include "buffer.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -96,6 +97,16 @@ size_t sb__buffer_room(const sb_buffer *b)
     return b->size - b->write;
 }
 
+size_t sb__buffer_left(const sb_buffer *b)
+{
+    return b->limit - (b->write - b->read);
+}
+
+char *sb__buffer_data(sb_buffer *b)
+{
+    return b->memory + b->read;
+}
+
 static size_t lesser(size_t one, size_t other)
 {
     return one < other ? one : other;
@@ -155,12 +166,12 @@ size_t sb_buffer_capacity(const sb_buffer *b)
     return b->size;
 }
 
-size_t sb_buffer_scanned(const sb_buffer *b)
+size_t sb__buffer_scanned(const sb_buffer *b)
 {
     return b->scanned - b->read;
 }
 
-void sb_buffer_set_scanned(sb_buffer *b, size_t scanned)
+void sb__buffer_set_scanned(sb_buffer *b, size_t scanned)
 {
     b->scanned = b->read + lesser(scanned, b->write - b->read);
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * frame.h - what the parts of the frame finder know of each other; not installed
  *
@@ -7,7 +8,7 @@
  *   frame_counted.c    netstring, prefix, varint, octet count, fixed size
  *   frame_block.c      dot-stuffed block, blank-line block
  *   frame_encode.c     the way back
- *   frame_lines.c      whole blocks of lines, for the set
+ *   frame_lines.c      whole blocks of lines, for the mux
  *   newline.c          where a byte is, 64 at a time
  */
 #ifndef SOCKBUF_FRAME_H
@@ -54,6 +55,9 @@ int sb__lines_find(const char *data, size_t size, size_t scanned, size_t limit, 
 
 /* The first most of the lines in found->end bytes, or all of them where they are fewer. */
 void sb__lines_first(const char *data, size_t most, sb_lines *found);
+
+/* Take the CR out of every CR LF, in place.  Returns the new size. */
+size_t sb__lines_strip(char *data, size_t size);
 
 /* Lines, or frames ended by one other byte: as sb_frames_find. */
 int sb__bytes_batch(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_span *spans,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * frame_block - blocks of lines: up to a dot alone, up to an empty line
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * frame_delimited - frames that end where a delimiter stands
  *

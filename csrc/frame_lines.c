@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * frame_lines - whole blocks of lines, and frames ended by one byte
  *
@@ -89,7 +90,7 @@ int sb__bytes_batch(const sb_framing *framing, const char *data, size_t size, sb
 
 /* ---- lines changed in place */
 
-size_t sb_lines_strip(char *data, size_t size)
+size_t sb__lines_strip(char *data, size_t size)
 {
     size_t read = 0, write = 0;
     while (read < size) {
@@ -106,12 +107,4 @@ size_t sb_lines_strip(char *data, size_t size)
         }
     }
     return write;
-}
-
-void sb_upper(char *data, size_t size)
-{
-    for (size_t i = 0; i < size; i++) {
-        unsigned char c = (unsigned char)data[i];
-        data[i] = (char)(c - ((unsigned char)(c - 'a') < 26 ? 32 : 0));
-    }
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * newline - where a byte is, 64 at a time
  *
@@ -13,20 +14,21 @@
  *   A last block that is not full is copied aside: no byte behind the data is
  *   read, mapped or not.
  */
+#include "system.h"
 #include "frame.h"
 
 #include <string.h>
 
-#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
+#if SB_HAS_VECTORS && (defined(__x86_64__) || defined(__i386__))
 #define HAVE_X86 1
 #include <immintrin.h>
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
+#if SB_HAS_CPU_FEATURES
 #include <sys/platform/x86.h>
 #define HAS(feature, name) (int)CPU_FEATURE_ACTIVE(feature) /* kept by the dynamic linker */
 #else
 #define HAS(feature, name) (__builtin_cpu_supports(name) != 0) /* kept by the compiler's run-time support */
 #endif
-#elif defined(__GNUC__) && defined(__aarch64__)
+#elif SB_HAS_VECTORS
 #define HAVE_NEON 1
 #include <arm_neon.h>
 #endif

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * relay - bytes from one socket to another and back
  *
@@ -10,15 +11,12 @@
  * BUGS
  *   Needs epoll and splice: Linux.  Urgent data comes as any other.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include "relay.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-#ifdef __linux__
+#if SB_HAS_EPOLL
 
 #include <sys/epoll.h>
 #include <unistd.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * relay.h - what the files of the relay have in common
  *
@@ -10,9 +11,11 @@
 #ifndef RELAY_H
 #define RELAY_H
 
-#include "set.h"
+#include "base.h"
+#include "sockrelay.h"
+#include "stream.h"
 
-#ifdef __linux__
+#if SB_HAS_EPOLL
 
 #include <signal.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * relay_client - a pair that begins with a client of a SOCKS server
  *
@@ -15,12 +16,9 @@
  *
  *   Source: RFC 1928, sections 3 to 6.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include "relay.h"
 
-#ifdef __linux__
+#if SB_HAS_EPOLL
 
 #include <errno.h>
 #include <netinet/in.h>

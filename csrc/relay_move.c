@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * relay_move - one way of a pair: bytes from one socket to the other
  *
@@ -10,12 +11,9 @@
  *   What the receiver does not take now is held, 64 KiB or one pipe at most, and
  *   its sender is not read until it has left: TCP holds the sender up.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include "relay.h"
 
-#ifdef __linux__
+#if SB_HAS_EPOLL
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * slots - the places of a table, and ids that reach nobody else
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * slots.h - the places of a table, and ids that reach nobody else; not installed
  *

@@ -1,4 +1,4 @@
-"""Makes the extension sockd._sockbuf; the declarations are read from sockbuf.h, where alone they stand.
+"""Makes the extension sockd._sockbuf; the declarations are read from its headers, where alone they stand.
 
 Run by setuptools through ``cffi_modules``; paths are relative to the root of the checkout.
 """
@@ -18,8 +18,10 @@ CSRC = Path("csrc")
 PROCESS = Path("sockd/process")
 PARTS = [  # of the extension alone
     Path("sockd/buffer/batch.c"),
+    Path("sockd/net/connection/serve.c"),
     *(PROCESS / name for name in ("spawn.c", "last_words.h", "last_words.c", "stop_bound.c")),
 ]
+HEADERS = [CSRC / name for name in ("sockbuf.h", "sockmux.h", "sockrelay.h")]
 SOURCES = sorted(path.name for path in CSRC.glob("*.c"))
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes"]
 
@@ -65,13 +67,12 @@ def accepted(flags: list[str]) -> list[str]:
 
 
 ffibuilder = FFI()
-ffibuilder.cdef(declarations((CSRC / "sockbuf.h").read_text(encoding="utf-8")))
-for text in (part.read_text(encoding="utf-8") for part in PARTS):
+for text in (part.read_text(encoding="utf-8") for part in (*HEADERS, *PARTS)):
     if "<cffi>" in text:
         ffibuilder.cdef(declarations(text))
 ffibuilder.set_source(
     "sockd._sockbuf",
-    '#include "sockbuf.h"\n' + "".join(part.read_text(encoding="utf-8") for part in PARTS),
+    '#include "sockrelay.h"\n' + "".join(part.read_text(encoding="utf-8") for part in PARTS),
     sources=[str(CSRC / name) for name in SOURCES],
     include_dirs=[str(CSRC), str(PROCESS)],
     depends=[str(path) for path in (*CSRC.glob("*.h"), *PARTS)],

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * sources - how many connections are open from where
  *
@@ -7,7 +8,7 @@
  *   source lies depends on a seed, so that nobody can choose addresses that
  *   collide.  Twice the places whenever half of them are taken; it never shrinks.
  */
-#include "sockbuf.h"
+#include "sockmux.h"
 
 #include <netinet/in.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * state - the life of a connection, as one table
  *
@@ -18,7 +19,7 @@
  *   An error, an abort or a deadline leads from every state to CLOSED.  What a
  *   state means for input and output stands below, and nowhere else.
  */
-#include "set.h"
+#include "mux.h"
 
 #define STAY(s) [EVENT_END] = s, [EVENT_FIN] = s, [EVENT_CLOSE] = s, [EVENT_FLUSHED] = s
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * stream - one descriptor, one system call
  *
@@ -13,10 +14,8 @@
  *   Two readers of one blocking pipe: poll(2) may say yes to both, and one waits.
  *   A regular file is always ready, however slow its disk.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
-#include "set.h"
+#include "system.h"
+#include "stream.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * wheel - a timing wheel
  *
@@ -8,6 +9,7 @@
  *   So an idle connection costs one move for each turn of the wheel (64 s), and a
  *   busy one no more than that.
  */
+#include "system.h"
 #include "wheel.h"
 
 #include <time.h>
@@ -58,7 +60,7 @@ void sb__wheel_hang(struct wheel *w, int32_t number, int64_t deadline_ms)
     sb__wheel_take_down(w, number);
     int64_t tick = (deadline_ms + SB_TICK_MS - 1) / SB_TICK_MS;
     if (tick <= w->tick)
-        tick = w->tick + 1; /* it came from another set, and was due on the way */
+        tick = w->tick + 1; /* it came from another mux, and was due on the way */
     if (tick >= w->tick + SB_WHEEL)
         tick = w->tick + SB_WHEEL - 1;
     int slot = (int)(tick % SB_WHEEL);

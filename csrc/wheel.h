@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * wheel.h - deadlines of many, and when they are judged; not installed
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * epoll_upper - a whole server on buffers and frames: lines in upper case
  *
@@ -14,6 +15,7 @@
 #include "sockbuf.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,8 +64,7 @@ static int answer(struct peer *peer, const sb_framing *line)
         char text[LIMIT];
         size_t size = frame.end - frame.start;
         for (size_t i = 0; i < size; i++)
-            text[i] = sb_buffer_data(peer->in)[frame.start + i];
-        sb_upper(text, size);
+            text[i] = (char)toupper((unsigned char)sb_buffer_data(peer->in)[frame.start + i]);
         code = sb_frame_encode(line, text, size, peer->out);
         if (code < 0)
             return code;

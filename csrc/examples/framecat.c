@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * framecat - show the frames of standard input, one a line
  *

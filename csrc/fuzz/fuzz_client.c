@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * fuzz_client - a client of a SOCKS server is asked for, or is the caller's again with all that was read of it
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * fuzz_frames - any two splits of a stream agree, and little is held
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * fuzz_splits - where frames end does not depend on how the bytes arrived
  *

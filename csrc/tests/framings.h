@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* framings - framings by name, for the tests and the fuzzer */
 #ifndef FRAMINGS_H
 #define FRAMINGS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "harness.h"
 
 #include <errno.h>
@@ -12,7 +13,7 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
-#ifdef __linux__
+#if SB_HAS_EPOLL
 #include <sys/epoll.h>
 #endif
 
@@ -377,7 +378,7 @@ int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *siz
     return code;
 }
 
-#ifdef __linux__
+#if SB_HAS_EPOLL
 int __real_epoll_create1(int flags);
 int __wrap_epoll_create1(int flags);
 int __wrap_epoll_create1(int flags)
@@ -463,7 +464,7 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++)
         soaking |= strcmp(argv[i], "soak") == 0;
     const struct test *const all[] = {buffer_tests, newline_tests, line_tests, frame_tests,
-                                      encode_tests, stream_tests,  set_tests,  relay_tests,  relay_client_tests,
+                                      encode_tests, stream_tests,  mux_tests,  relay_tests,  relay_client_tests,
                                       framing_tests, relay_late_tests, sources_tests};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         run(all[i], argc, argv);

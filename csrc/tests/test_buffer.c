@@ -1,4 +1,7 @@
+/* SPDX-License-Identifier: MIT */
 #include "harness.h"
+
+#include "buffer.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -44,14 +47,14 @@ static void scanned_goes_along(void)
     char block[300];
     memset(block, 'x', sizeof block);
     CHECK_EQ(sb_buffer_append(b, block, 200), 0);
-    sb_buffer_set_scanned(b, 150);
-    CHECK_EQ(sb_buffer_scanned(b), 150);
+    sb__buffer_set_scanned(b, 150);
+    CHECK_EQ(sb__buffer_scanned(b), 150);
     sb_buffer_consume(b, 100);
-    CHECK_EQ(sb_buffer_scanned(b), 50);
+    CHECK_EQ(sb__buffer_scanned(b), 50);
     CHECK_EQ(sb_buffer_append(b, block, 300), 0); /* moves to the front and grows */
-    CHECK_EQ(sb_buffer_scanned(b), 50);
+    CHECK_EQ(sb__buffer_scanned(b), 50);
     sb_buffer_consume(b, 80);
-    CHECK_EQ(sb_buffer_scanned(b), 0);
+    CHECK_EQ(sb__buffer_scanned(b), 0);
     CHECK_EQ(sb_buffer_size(b), 320);
     sb_buffer_free(b);
 }
@@ -119,12 +122,12 @@ static void no_memory_loses_nothing(void)
     CHECK_EQ(sb_buffer_size(b), 0);
     CHECK_EQ(sb_buffer_append(b, "abc", 3), 0);
     sb_buffer_consume(b, 1);
-    sb_buffer_set_scanned(b, 1);
+    sb__buffer_set_scanned(b, 1);
     fail_nth(CALL_ALLOCATE, 1, ENOMEM);
     CHECK_EQ(sb_buffer_reserve(b, 5000, &room), SB_ERR_NOMEM);
     CHECK(room == NULL);
     CHECK_EQ(sb_buffer_size(b), 2);
-    CHECK_EQ(sb_buffer_scanned(b), 1);
+    CHECK_EQ(sb__buffer_scanned(b), 1);
     CHECK(memcmp(sb_buffer_data(b), "bc", 2) == 0);
     sb_buffer_free(b);
 }
@@ -256,12 +259,12 @@ static void numbers_are_bounded(void)
     CHECK_EQ(sb_buffer_size(b), capacity);
     sb_buffer_commit(b, SIZE_MAX);
     CHECK_EQ(sb_buffer_size(b), capacity);
-    sb_buffer_set_scanned(b, SIZE_MAX);
-    CHECK_EQ(sb_buffer_scanned(b), capacity);
+    sb__buffer_set_scanned(b, SIZE_MAX);
+    CHECK_EQ(sb__buffer_scanned(b), capacity);
     sb_buffer_consume(b, SIZE_MAX);
     CHECK_EQ(sb_buffer_size(b), 0);
-    sb_buffer_set_scanned(b, 1);
-    CHECK_EQ(sb_buffer_scanned(b), 0);
+    sb__buffer_set_scanned(b, 1);
+    CHECK_EQ(sb__buffer_scanned(b), 0);
     sb_buffer_free(b);
 }
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "framings.h"
 #include "harness.h"
 

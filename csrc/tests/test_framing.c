@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* test_framing - framings as values, and scans: what is known of a frame, by one framing */
 #include "framings.h"
 #include "harness.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* test_relay - pairs of sockets, seen from the peers of both */
 #include "harness.h"
 
@@ -12,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#ifdef __linux__
+#if SB_HAS_EPOLL
 
 enum { MUCH = 65536, DELIVERY_MS = 20 };
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* test_relay_client - clients of a SOCKS server, seen from themselves, from their targets, and from whoever judges */
 #include "harness.h"
 
@@ -11,7 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#ifdef __linux__
+#if SB_HAS_EPOLL
 
 enum { WAIT_MS = 5000, GROUP = 7, MOST = 8 };
 

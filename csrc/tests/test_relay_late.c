@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* test_relay_late - when a pair, or a client, is late; and ids that reach no other pair */
 #include "harness.h"
 
@@ -13,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#ifdef __linux__
+#if SB_HAS_EPOLL
 
 enum { QUICK = 4, DELIVERY_MS = 20 };
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* test_sources - how many connections are open from where */
 #include "world.h"
 
@@ -176,11 +177,11 @@ static void accepted_into_a_set(void)
     struct sockaddr_in address;
     int fd = listener(&address), stopped = 7;
     sb_sources *sources = sources_of(2, 1);
-    sb_set_sources(w->set, 9, sources); /* no such group */
-    sb_set_sources(w->set, 0, sources);
+    sb_mux_sources(w->mux, 9, sources); /* no such group */
+    sb_mux_sources(w->mux, 0, sources);
     for (int i = 0; i < 4; i++)
         w->peer[i] = dial(&address);
-    CHECK_EQ(sb_set_accept(w->set, fd, 0, 10, &stopped), 2);
+    CHECK_EQ(sb_mux_accept(w->mux, fd, 0, 10, &stopped), 2);
     CHECK_EQ(stopped, 0);
     CHECK_EQ(sb_sources_refused(sources), 2);
     CHECK_EQ(open_of(sources, "127.0.0.1"), 2);
@@ -191,14 +192,14 @@ static void accepted_into_a_set(void)
     turn(w);
     CHECK_EQ(open_of(sources, "127.0.0.1"), 1);
     struct peer other = of("192.0.2.1");
-    CHECK_EQ(sb_set_peer(w->set, 1, other.bytes, other.size), 0);
+    CHECK_EQ(sb_mux_peer(w->mux, 1, other.bytes, other.size), 0);
     CHECK_EQ(open_of(sources, "127.0.0.1"), 0);
     learn_changes(w);
-    sb_set_settle(w->set);
+    sb_mux_settle(w->mux);
     w->peer[0] = dial(&address);
     if (w->epoll)
         fail_nth(CALL_EPOLL_CTL, 1, ENOMEM);
-    CHECK_EQ(sb_set_accept(w->set, fd, 0, 10, &stopped), !w->epoll);
+    CHECK_EQ(sb_mux_accept(w->mux, fd, 0, 10, &stopped), !w->epoll);
     CHECK_EQ(open_of(sources, "127.0.0.1"), !w->epoll);
     close(fd);
     end_of(w);
@@ -207,7 +208,7 @@ static void accepted_into_a_set(void)
 
 static void over_epoll(void)
 {
-#ifdef __linux__
+#if SB_HAS_EPOLL
     with_epoll = 1;
     accepted_into_a_set();
 #endif
@@ -226,7 +227,7 @@ const struct test sources_tests[] = {
     {"sources: numbers that make no sense", numbers_that_make_no_sense},
     {"sources: many", many},
     {"sources: no memory", no_memory},
-    {"sources: accepted into a set, over epoll", over_epoll},
-    {"sources: accepted into a set, told what is ready", told_what_is_ready},
+    {"sources: accepted into a mux, over epoll", over_epoll},
+    {"sources: accepted into a mux, told what is ready", told_what_is_ready},
     {NULL, NULL},
 };

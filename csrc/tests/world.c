@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "world.h"
 
 #include <errno.h>
@@ -20,6 +21,25 @@ static void note(struct world *w, const char *format, ...)
     va_end(arguments);
 }
 
+size_t echo(char *data, size_t size)
+{
+    (void)data;
+    return size;
+}
+
+size_t discard(char *data, size_t size)
+{
+    (void)data, (void)size;
+    return 0;
+}
+
+size_t upper(char *data, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        data[i] = (char)(data[i] >= 'a' && data[i] <= 'z' ? data[i] - 'a' + 'A' : data[i]);
+    return size;
+}
+
 sb_group lines_group(void)
 {
     return (sb_group){.framing = {.kind = SB_FRAMING_LINE, .limit = 1000}, .flags = SB_GROUP_LF, .high_water = 1 << 16, .max_unsent = 1 << 22, .linger_ms = 1000};
@@ -29,11 +49,11 @@ struct world *world_of(int rows, sb_group group)
 {
     struct world *w = calloc(1, sizeof *w);
     w->epoll = with_epoll;
-    w->set = sb_set_new(rows, w->epoll);
-    CHECK(w->set != NULL);
+    w->mux = sb_mux_new(rows, w->epoll);
+    CHECK(w->mux != NULL);
     for (int i = 0; i < PEERS; i++)
         w->peer[i] = -1;
-    w->group = sb_set_group(w->set, &group);
+    w->group = sb_mux_group(w->mux, &group);
     CHECK_EQ(w->group, 0);
     return w;
 }
@@ -48,16 +68,16 @@ struct world *slow_world(int64_t cost_ns, int flags)
 
 void hang_up(struct world *w, int id)
 {
-    if (w->peer[sb_set_row(w->set, id)] >= 0)
-        close(w->peer[sb_set_row(w->set, id)]);
-    w->peer[sb_set_row(w->set, id)] = -1;
+    if (w->peer[sb_mux_row(w->mux, id)] >= 0)
+        close(w->peer[sb_mux_row(w->mux, id)]);
+    w->peer[sb_mux_row(w->mux, id)] = -1;
 }
 
 void end_of(struct world *w)
 {
     for (int i = 0; i < PEERS; i++)
         hang_up(w, i);
-    sb_set_free(w->set);
+    sb_mux_free(w->mux);
     free(w);
 }
 
@@ -65,19 +85,19 @@ int join(struct world *w, int group)
 {
     int fds[2];
     CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    int id = sb_set_add(w->set, fds[0], group);
+    int id = sb_mux_add(w->mux, fds[0], group);
     if (id < 0) {
         close(fds[0]);
         close(fds[1]);
         return id;
     }
-    w->peer[sb_set_row(w->set, id)] = fds[1];
+    w->peer[sb_mux_row(w->mux, id)] = fds[1];
     return id;
 }
 
 void say(struct world *w, int id, const char *text)
 {
-    CHECK_EQ(send(w->peer[sb_set_row(w->set, id)], text, strlen(text), MSG_NOSIGNAL), strlen(text));
+    CHECK_EQ(send(w->peer[sb_mux_row(w->mux, id)], text, strlen(text), MSG_NOSIGNAL), strlen(text));
 }
 
 void flood(struct world *w, int id, const char *frame, int count)
@@ -92,14 +112,14 @@ void flood(struct world *w, int id, const char *frame, int count)
 const char *heard(struct world *w, int id)
 {
     static char text[201];
-    ssize_t n = recv(w->peer[sb_set_row(w->set, id)], text, 200, 0);
+    ssize_t n = recv(w->peer[sb_mux_row(w->mux, id)], text, 200, 0);
     text[n > 0 ? n : 0] = '\0';
     return n > 0 ? text : n == 0 ? "$" : errno == EAGAIN ? "-" : "!";
 }
 
 const char *block_of(const struct world *w, const sb_event *event)
 {
-    return event->offset >= 0 ? sb_set_arena(w->set) + event->offset : sb_set_held(w->set, -1 - event->offset);
+    return event->offset >= 0 ? sb_mux_arena(w->mux) + event->offset : sb_mux_held(w->mux, -1 - event->offset);
 }
 
 static void log_frames(struct world *w, const sb_event *event)
@@ -110,7 +130,7 @@ static void log_frames(struct world *w, const sb_event *event)
         note(w, "%d:", event->id);
     } else {
         int64_t left = event->frames;
-        for (const sb_part *part = sb_set_parts(w->set) + event->detail; left > 0; part++) {
+        for (const sb_part *part = sb_mux_parts(w->mux) + event->detail; left > 0; part++) {
             note(w, "%d,", part->id);
             left -= part->frames;
         }
@@ -125,8 +145,8 @@ static void log_frames(struct world *w, const sb_event *event)
 static void log_events(struct world *w)
 {
     static const char *const names[] = {"", "", "accepted", "end", "pause", "resume", "closed", "wrong"};
-    const sb_event *events = sb_set_events(w->set);
-    for (int i = 0; i < sb_set_counts(w->set)->events; i++) {
+    const sb_event *events = sb_mux_events(w->mux);
+    for (int i = 0; i < sb_mux_counts(w->mux)->events; i++) {
         if (events[i].kind == SB_EVENT_FRAMES)
             log_frames(w, &events[i]);
         else
@@ -136,10 +156,10 @@ static void log_events(struct world *w)
 
 void learn_changes(struct world *w)
 {
-    int n = sb_set_changes(w->set);
+    int n = sb_mux_changes(w->mux);
     for (int i = 0; i < n; i++) {
-        const sb_ready *change = &sb_set_readies(w->set)[i];
-        int row = sb_set_row(w->set, change->id);
+        const sb_ready *change = &sb_mux_readies(w->mux)[i];
+        int row = sb_mux_row(w->mux, change->id);
         CHECK_EQ(change->had, w->interest[row]);
         w->interest[row] = change->mask;
         w->id[row] = change->id;
@@ -154,25 +174,25 @@ static int turn_by_poll(struct world *w, int timeout_ms)
     learn_changes(w);
     for (int row = 0; row < PEERS; row++) {
         sb_info info;
-        if (!w->interest[row] || sb_set_info(w->set, w->id[row], &info) < 0)
+        if (!w->interest[row] || sb_mux_info(w->mux, w->id[row], &info) < 0)
             continue;
         fds[count] = (struct pollfd){.fd = info.fd};
         fds[count].events = (short)((w->interest[row] & SB_READ ? POLLIN : 0) | (w->interest[row] & SB_WRITE ? POLLOUT : 0));
         ids[count++] = w->id[row];
     }
-    int due = sb_set_timeout(w->set);
+    int due = sb_mux_timeout(w->mux);
     if (due >= 0 && due < timeout_ms)
         timeout_ms = due;
     CHECK(poll(fds, (nfds_t)count, timeout_ms) >= 0);
     for (int i = 0; i < count; i++) {
         int mask = (fds[i].revents & (POLLIN | POLLHUP | POLLERR) ? SB_READ : 0) | (fds[i].revents & POLLOUT ? SB_WRITE : 0);
-        mask &= w->interest[sb_set_row(w->set, ids[i])];
+        mask &= w->interest[sb_mux_row(w->mux, ids[i])];
         if (mask) {
             ids[n] = ids[i];
             masks[n++] = mask;
         }
     }
-    return sb_set_receive(w->set, ids, masks, n);
+    return sb_mux_turn_of(w->mux, ids, masks, n);
 }
 
 const char *events_of(struct world *w)
@@ -180,16 +200,16 @@ const char *events_of(struct world *w)
     w->logged = 0;
     w->log[0] = '\0';
     log_events(w);
-    w->looked_at = sb_set_counts(w->set)->events;
+    w->looked_at = sb_mux_counts(w->mux)->events;
     return w->log;
 }
 
 static void wait_for(struct world *w, int timeout_ms)
 {
-    if (w->looked_at == sb_set_counts(w->set)->events)
-        sb_set_settle(w->set);
+    if (w->looked_at == sb_mux_counts(w->mux)->events)
+        sb_mux_settle(w->mux);
     if (w->epoll)
-        CHECK(sb_set_wait(w->set, timeout_ms) >= 0);
+        CHECK(sb_mux_turn(w->mux, timeout_ms) >= 0);
     else
         turn_by_poll(w, timeout_ms);
 }
@@ -208,7 +228,7 @@ const char *after(struct world *w, int64_t ms)
     for (int i = 0; i < 5000 && clock_left() > 0; i++) {
         wait_for(w, (int)clock_left());
         log_events(w);
-        w->looked_at = sb_set_counts(w->set)->events;
+        w->looked_at = sb_mux_counts(w->mux)->events;
     }
     CHECK_EQ(clock_left(), 0);
     return w->log;
@@ -226,7 +246,7 @@ size_t drain(struct world *w, int id, const char *block, size_t at)
 {
     static char room[65536];
     ssize_t n;
-    while ((n = recv(w->peer[sb_set_row(w->set, id)], room, sizeof room, 0)) > 0) {
+    while ((n = recv(w->peer[sb_mux_row(w->mux, id)], room, sizeof room, 0)) > 0) {
         CHECK(memcmp(room, block + at, (size_t)n) == 0);
         at += (size_t)n;
     }
@@ -236,7 +256,7 @@ size_t drain(struct world *w, int id, const char *block, size_t at)
 void answer(struct world *w, int id, const char *data, int64_t size)
 {
     int32_t to = id;
-    sb_set_write(w->set, 1, &to, &size, data);
+    sb_mux_write(w->mux, 1, &to, &size, data);
 }
 
 int listener(struct sockaddr_in *address)

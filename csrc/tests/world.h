@@ -1,8 +1,9 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * world - a set, the peers of its connections, and a log of its events
+ * world - a mux, the peers of its connections, and a log of its events
  *
  * DESCRIPTION
- *   A test of the set is written once and runs twice: over epoll, and told by
+ *   A test of the mux is written once and runs twice: over epoll, and told by
  *   poll(2) what is ready.
  */
 #ifndef WORLD_H
@@ -15,7 +16,7 @@
 enum { PEERS = 640, MS = 1000000 /* in nanoseconds */ };
 
 struct world {
-    sb_set *set;
+    sb_mux *mux;
     int epoll;
     int group;
     int peer[PEERS]; /* of the row of an id; -1: none */
@@ -25,21 +26,26 @@ struct world {
     size_t logged;
 };
 
-extern int with_epoll; /* how world_of makes the set */
+extern int with_epoll; /* how world_of makes the mux */
 
-/* Tests of the set, each a list that ends in NULL. */
-extern const struct test set_input_tests[], set_output_tests[], set_ends_tests[], set_deadlines_tests[],
-    set_accepts_tests[], set_memory_tests[], set_frames_tests[], set_replies_tests[], set_counts_tests[],
-    set_moves_tests[], set_late_tests[], set_contract_tests[], set_pools_tests[], set_shares_tests[], set_turns_tests[];
+/* Tests of the mux, each a list that ends in NULL. */
+extern const struct test mux_input_tests[], mux_output_tests[], mux_ends_tests[], mux_deadlines_tests[],
+    mux_accepts_tests[], mux_memory_tests[], mux_frames_tests[], mux_replies_tests[], mux_counts_tests[],
+    mux_moves_tests[], mux_late_tests[], mux_contract_tests[], mux_pools_tests[], mux_shares_tests[], mux_turns_tests[];
+
+/* Answers of services that need no caller: all of it, nothing, in upper case. */
+size_t echo(char *data, size_t size);
+size_t discard(char *data, size_t size);
+size_t upper(char *data, size_t size);
 
 /* Lines of up to 1,000 bytes, handed out; 1 s of lingering, no other deadline. */
 sb_group lines_group(void);
 
-/* A set of so many rows with this group, its number 0. */
+/* A mux of so many rows with this group, its number 0. */
 struct world *world_of(int rows, sb_group group);
 void end_of(struct world *w);
 
-/* A set of one group of lines whose caller takes so long for a frame. */
+/* A mux of one group of lines whose caller takes so long for a frame. */
 struct world *slow_world(int64_t cost_ns, int flags);
 
 /* A new connection over a socket pair: its id, or why there is none. */
@@ -66,7 +72,7 @@ const char *events_of(struct world *w);
 /* Where the bytes of an event of frames are. */
 const char *block_of(const struct world *w, const sb_event *event);
 
-/* Take note of what the set wants watched, as turn does (without epoll). */
+/* Take note of what the mux wants watched, as turn does (without epoll). */
 void learn_changes(struct world *w);
 
 /* size bytes; what the peer of id reads until nothing more comes is compared

@@ -8,7 +8,7 @@ then looked at the piece before, so that it does not see the two as one.
 Seen to fail: with the CR forgotten in sb__line_too_long the splits behind
 the CR at the limit end with frame-too-long; with `scanned` of receive_in_arena set
 to the whole size a split inside a line loses its LF; without the
-line on doomed rows in sb_set_timeout poll, select and epoll leave the peer waiting.
+line on doomed rows in sb_mux_timeout poll, select and epoll leave the peer waiting.
 """
 
 from __future__ import annotations

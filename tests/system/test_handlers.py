@@ -4,8 +4,8 @@
 Seen to fail: with shut() left out of FunctionSink._settle the connection of a
 handler that raised goes on; with `done` dropped there the lines before an exception
 are handed out twice; with `_held` not kept in Connection.deliver the lines behind a
-pause are lost; with SO_LINGER left out of sb_set_abort no RST comes; with discard()
-left out of receive() (csrc/set_receive.c) the 10 MiB meet an RST.
+pause are lost; with SO_LINGER left out of sb_mux_abort no RST comes; with discard()
+left out of receive() (csrc/mux_receive.c) the 10 MiB meet an RST.
 """
 
 from __future__ import annotations

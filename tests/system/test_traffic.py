@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Many peers at once, and one that takes a large answer slowly (FAQ I.3, I.4, II.13, II.14).
 
-Seen to fail: with the part sizes of sb_set_reply_lines (csrc/set_send.c) off by one
+Seen to fail: with the part sizes of sb_mux_reply_lines (csrc/mux_send.c) off by one
 replies cross; with output past the kernel's buffer dropped in keep() the 64 MiB fall
 short; with sb__park a no-op (auto), or FLAG_END forgotten in sb__wanted (the others),
 the idle processor time is a whole second.

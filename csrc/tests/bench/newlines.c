@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* newlines - how fast lines are found, beside memcpy and a memchr loop, from memory */
 #include "sockbuf.h"
 

@@ -61,7 +61,7 @@ def described(group: GroupOptions) -> Any:  # noqa: ANN401 - a cffi pointer
         "sb_group *",
         {
             "framing": describe(group.framing)[0],
-            "serve": group.serve,
+            "serve": lib.sockd_server(group.serve),
             "flags": flags,
             "high_water": group.high_water,
             "max_unsent": group.max_buffer,

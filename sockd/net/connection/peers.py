@@ -30,7 +30,7 @@ class Peers:
     def name(self, id: int, peer: SocketAddress, proxied: ProxyInfo | None = None) -> None:
         """Say who a connection's peer is, and by which way it came, in place of what the kernel says."""
         packed = peer.packed()
-        if lib.sb_set_peer(self._set.handle, id, packed, len(packed)) < 0:
+        if lib.sb_mux_peer(self._set.handle, id, packed, len(packed)) < 0:
             raise LookupError(f"no connection {id}")
         if not packed:
             self._named[id] = peer

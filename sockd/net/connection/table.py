@@ -68,17 +68,17 @@ class ConnectionTable:
 
     def __init__(self, *, size: int, memory: int, epoll: bool, kept: int = 0, defects: Defects | None = None) -> None:
         self._defects = defects or Defects(time.monotonic)
-        self._set = lib.sb_set_new(size, epoll)
+        self._set = lib.sb_mux_new(size, epoll)
         if self._set == ffi.NULL:
             raise OSError(ffi.errno, os.strerror(ffi.errno))
-        lib.sb_set_memory(self._set, memory)
-        lib.sb_set_keep_rows(self._set, kept)
-        self._counts = memoryview(ffi.buffer(lib.sb_set_counts(self._set), ffi.sizeof("sb_counts"))).cast("i")
-        self._events = memoryview(ffi.buffer(lib.sb_set_events(self._set), size * EVENTS_A_ROW * EVENT.size))
-        self._parts = memoryview(ffi.buffer(lib.sb_set_parts(self._set), size * PART.size))
-        self._readies = memoryview(ffi.buffer(lib.sb_set_readies(self._set), size * READY.size))
+        lib.sb_mux_memory(self._set, memory)
+        lib.sb_mux_keep_rows(self._set, kept)
+        self._counts = memoryview(ffi.buffer(lib.sb_mux_counts(self._set), ffi.sizeof("sb_counts"))).cast("i")
+        self._events = memoryview(ffi.buffer(lib.sb_mux_events(self._set), size * EVENTS_A_ROW * EVENT.size))
+        self._parts = memoryview(ffi.buffer(lib.sb_mux_parts(self._set), size * PART.size))
+        self._readies = memoryview(ffi.buffer(lib.sb_mux_readies(self._set), size * READY.size))
         self.turn = Turn(self._set, self._counts, self._events, self._parts)
-        self._arena = lib.sb_set_arena(self._set)
+        self._arena = lib.sb_mux_arena(self._set)
         self._received = ffi.buffer(self._arena, lib.SB_ARENA)
         self._stopped = ffi.new("int *")
         self._info = ffi.new("sb_info *")
@@ -102,16 +102,16 @@ class ConnectionTable:
         if self._set != ffi.NULL:
             for view in (self._counts, self._events, self._parts, self._readies):
                 view.release()
-            lib.sb_set_free(self._set)
+            lib.sb_mux_free(self._set)
             self._set = ffi.NULL
 
     def leave(self) -> None:
         """Close the connections' sockets without a word, in a process that was forked; only close() may follow."""
-        lib.sb_set_leave(self._set)
+        lib.sb_mux_leave(self._set)
 
     def fileno(self) -> int:
         """Return the epoll descriptor, or -1."""
-        return int(lib.sb_set_fileno(self._set))
+        return int(lib.sb_mux_fileno(self._set))
 
     @property
     def handle(self) -> Any:  # noqa: ANN401 - a cffi pointer
@@ -128,7 +128,7 @@ class ConnectionTable:
         Raises:
             ValueError: its framing cannot be served so.
         """
-        number = lib.sb_set_group(self._set, described(group))
+        number = lib.sb_mux_group(self._set, described(group))
         if number == lib.SB_ERR_INVALID:
             raise ValueError(f"no stream can be cut by {group.framing!r}, or not for a service of the C core")
         if number < 0:
@@ -141,7 +141,7 @@ class ConnectionTable:
     def count_sources(self, group: int, sources: Sources | None) -> None:
         """Have what is accepted into a group count by its source, and closed where that has too many."""
         if sources is not None:
-            lib.sb_set_sources(self._set, group, sources.handle)
+            lib.sb_mux_sources(self._set, group, sources.handle)
         self._sources[group] = sources  # lives as long as the group
 
     def remove_group(self, group: int) -> bool:
@@ -149,7 +149,7 @@ class ConnectionTable:
 
         Its sink and hook hold a whole configuration and are released; a sink at work is kept until it is done.
         """
-        if int(lib.sb_set_ungroup(self._set, group)) != 0:
+        if int(lib.sb_mux_ungroup(self._set, group)) != 0:
             return False
         if self._sinks[group].at_work:
             self._removed_at_work.append(self._sinks[group])
@@ -160,14 +160,14 @@ class ConnectionTable:
 
     def totals(self, group: int) -> Totals:
         """Return what the connections of a group have done."""
-        if lib.sb_set_totals(self._set, group, self._totals) < 0:
+        if lib.sb_mux_totals(self._set, group, self._totals) < 0:
             raise LookupError(f"no group {group}")
         return Totals.unpack(ffi.buffer(self._totals))
 
     def ids(self, which: ConnectionFilter, group: int = -1) -> list[int]:
         """Return the connections of a group, -1 for those of all."""
         found = array("i", bytes(4 * self._size))
-        count = lib.sb_set_list(self._set, group, int(which), ffi.from_buffer("int32_t[]", found))
+        count = lib.sb_mux_list(self._set, group, int(which), ffi.from_buffer("int32_t[]", found))
         return found[:count].tolist()
 
     def sink(self, group: int) -> ConnectionEvents:
@@ -191,9 +191,9 @@ class ConnectionTable:
         if self._handled < self._counts[_EVENTS]:
             return 1
         if self._handled > self._told:  # what came since the last turn was dispatched: not to be told once more
-            lib.sb_set_settle(self._set)
+            lib.sb_mux_settle(self._set)
         self._handled = 0
-        turn: int = lib.sb_set_wait(self._set, timeout_ms)
+        turn: int = lib.sb_mux_turn(self._set, timeout_ms)
         if turn < 0:
             raise self._error()
         self._told = self._counts[_EVENTS]
@@ -203,7 +203,7 @@ class ConnectionTable:
         """Receive and frame from connections that a selector found ready; return the number of events."""
         self._handled = 0
         return int(
-            lib.sb_set_receive(
+            lib.sb_mux_turn_of(
                 self._set, ffi.from_buffer("int32_t[]", ids), ffi.from_buffer("int32_t[]", masks), len(ids)
             )
         )
@@ -215,22 +215,22 @@ class ConnectionTable:
 
     def watch(self, fd: int, mask: int) -> None:
         """Have wait() report a descriptor; mask 0 ends that."""
-        if lib.sb_set_watch(self._set, fd, mask) < 0:
+        if lib.sb_mux_watch(self._set, fd, mask) < 0:
             raise self._error()
 
     def changes(self) -> Iterator[tuple[int, int, int, int]]:
         """Return (id, fd, interest until now, interest wanted) since the last call."""
-        count = lib.sb_set_changes(self._set) if self._counts[_CHANGES] else 0
+        count = lib.sb_mux_changes(self._set) if self._counts[_CHANGES] else 0
         return READY.iter_unpack(self._readies[: count * READY.size].tobytes())
 
     def settle(self) -> None:
         """Close the descriptors of connections that have ended; every event was dispatched."""
-        lib.sb_set_settle(self._set)
+        lib.sb_mux_settle(self._set)
         self._handled = self._told = 0
 
     def timeout_ms(self) -> int:
         """Return the time until a deadline, -1 for none."""
-        return int(lib.sb_set_timeout(self._set))
+        return int(lib.sb_mux_timeout(self._set))
 
     @property
     def pending(self) -> bool:
@@ -310,15 +310,15 @@ class ConnectionTable:
         if offset >= 0:
             piece: bytes = self._received[offset : offset + size]  # takes half of what ffi.unpack() does
             return piece
-        return ffi.unpack(lib.sb_set_held(self._set, -1 - offset), size)  # type: ignore[no-any-return]
+        return ffi.unpack(lib.sb_mux_held(self._set, -1 - offset), size)  # type: ignore[no-any-return]
 
     def pointer(self, offset: int) -> Any:  # noqa: ANN401 - a cffi pointer
         """Return where the frames of an event lie, until the next turn."""
-        return self._arena + offset if offset >= 0 else lib.sb_set_held(self._set, -1 - offset)
+        return self._arena + offset if offset >= 0 else lib.sb_mux_held(self._set, -1 - offset)
 
     def unread(self, id: int, source: Any, size: int, frames: int) -> None:  # noqa: ANN401
         """Give frames of this turn back, `size` bytes from a pointer on, until the connection is read."""
-        lib.sb_set_unread(self._set, id, source, size, frames)
+        lib.sb_mux_unread(self._set, id, source, size, frames)
 
     def set_framing(self, id: int, framing: Framing) -> None:
         """Cut a connection's input by another framing, beginning with what is unfinished or unread.
@@ -326,16 +326,16 @@ class ConnectionTable:
         Raises:
             ValueError: no stream can be cut by it.
         """
-        if lib.sb_set_framing(self._set, id, describe(framing)) == lib.SB_ERR_INVALID:
+        if lib.sb_mux_framing(self._set, id, describe(framing)) == lib.SB_ERR_INVALID:
             raise ValueError(f"no stream can be cut by {framing!r}")
 
     def reply_lines(self, index: int, block: bytes) -> bool:
         """Answer an event with one line for each frame; False when the block is not that."""
-        return lib.sb_set_reply_lines(self._set, index, block, len(block)) == 0  # type: ignore[no-any-return]
+        return lib.sb_mux_reply_lines(self._set, index, block, len(block)) == 0  # type: ignore[no-any-return]
 
     def reply_line(self, index: int, line: bytes, ending: bytes) -> None:
         """Answer an event of one frame with bytes and an ending behind them."""
-        if lib.sb_set_reply_line(self._set, index, line, len(line), ending, len(ending)) < 0:
+        if lib.sb_mux_reply_line(self._set, index, line, len(line), ending, len(ending)) < 0:
             raise ValueError("the event is not of one frame")
 
     def reply_lengths(self, index: int, block: bytes, lengths: array[int]) -> None:
@@ -344,14 +344,14 @@ class ConnectionTable:
 
     def reply_from(self, index: int, source: Any, size: int, lengths: array[int]) -> None:  # noqa: ANN401
         """Do the same with `size` bytes of memory of C's."""
-        if lib.sb_set_reply_lengths(self._set, index, source, size, ffi.from_buffer("uint32_t[]", lengths)) < 0:
+        if lib.sb_mux_reply_lengths(self._set, index, source, size, ffi.from_buffer("uint32_t[]", lengths)) < 0:
             raise ValueError("the lengths do not add up to the block")
 
     def write(self, id: int, data: bytes) -> None:
         """Send to one connection; what the kernel does not take is kept."""
         size = array("q", (len(data),))
         ids = array("i", (id,))
-        lib.sb_set_write(self._set, 1, ffi.from_buffer("int32_t[]", ids), ffi.from_buffer("int64_t[]", size), data)
+        lib.sb_mux_write(self._set, 1, ffi.from_buffer("int32_t[]", ids), ffi.from_buffer("int64_t[]", size), data)
 
     def will_write(self, writer: Writer) -> None:
         """Have the writer's output sent before the next wait."""
@@ -364,7 +364,7 @@ class ConnectionTable:
             blocks = [writer.outbox.take() for writer in dirty]
             ids = array("i", [writer.id for writer in dirty])
             sizes = array("q", map(len, blocks))
-            lib.sb_set_write(
+            lib.sb_mux_write(
                 self._set,
                 len(dirty),
                 ffi.from_buffer("int32_t[]", ids),
@@ -390,7 +390,7 @@ class ConnectionTable:
         Returns:
             (number accepted, errno for which the listener had better pause; 0 none, -1 the set is full).
         """
-        accepted = lib.sb_set_accept(self._set, listener, group, most, self._stopped)
+        accepted = lib.sb_mux_accept(self._set, listener, group, most, self._stopped)
         stopped = self._stopped[0]
         return accepted, -1 if stopped == lib.SB_ERR_FULL else stopped
 
@@ -406,7 +406,7 @@ class ConnectionTable:
         Raises:
             OSError: it cannot be watched.
         """
-        id = int(lib.sb_set_add(self._set, sock.fileno(), group))
+        id = int(lib.sb_mux_add(self._set, sock.fileno(), group))
         if id == lib.SB_ERR_FULL:
             return None
         if id < 0:
@@ -419,11 +419,11 @@ class ConnectionTable:
     @property
     def memory(self) -> int:
         """How many bytes unfinished frames and unsent output take."""
-        return int(lib.sb_set_counts(self._set).memory)
+        return int(lib.sb_mux_counts(self._set).memory)
 
     def limit_memory(self, most: int) -> None:
         """Set how many they may take."""
-        lib.sb_set_memory(self._set, most)
+        lib.sb_mux_memory(self._set, most)
 
     @property
     def is_settling(self) -> bool:
@@ -436,7 +436,7 @@ class ConnectionTable:
 
     def shut(self, id: int, reason: CloseReason = CloseReason.CLOSED) -> None:
         """End a connection in order (FAQ II.5)."""
-        lib.sb_set_close(self._set, id, int(reason))
+        lib.sb_mux_close(self._set, id, int(reason))
 
     @property
     def at_work(self) -> int:
@@ -456,35 +456,35 @@ class ConnectionTable:
     def unfinished(self, id: int) -> bytes:
         """Return what has come of a frame that is not whole."""
         size = ffi.new("size_t *")
-        data = lib.sb_set_unfinished(self._set, id, size)
+        data = lib.sb_mux_unfinished(self._set, id, size)
         return ffi.unpack(data, size[0]) if size[0] else b""
 
     def abort(self, id: int, reason: CloseReason = CloseReason.ABORTED) -> None:
         """End a connection at once, with RST on TCP."""
-        lib.sb_set_abort(self._set, id, int(reason))
+        lib.sb_mux_abort(self._set, id, int(reason))
 
     def shutdown(self, id: int) -> None:
         """Send FIN behind the output; receiving goes on."""
-        lib.sb_set_shutdown(self._set, id)
+        lib.sb_mux_shutdown(self._set, id)
 
     def pause(self, id: int, paused: bool) -> None:
         """Stop receiving from a connection, or go on."""
-        lib.sb_set_pause(self._set, id, paused)
+        lib.sb_mux_pause(self._set, id, paused)
 
     def set_water(self, id: int, high: int, low: int) -> None:
         """Set the water marks of one connection."""
-        lib.sb_set_water(self._set, id, high, low)
+        lib.sb_mux_water(self._set, id, high, low)
 
     def output_pending_bytes(self, id: int) -> int:
         """Return the bytes that the kernel has not taken yet."""
-        return int(lib.sb_set_unsent(self._set, id))
+        return int(lib.sb_mux_unsent(self._set, id))
 
     def info(self, id: int) -> ConnectionInfo:
         """Return what is known of a connection, also when it has just ended."""
-        if lib.sb_set_info(self._set, id, self._info) < 0:
+        if lib.sb_mux_info(self._set, id, self._info) < 0:
             raise LookupError(f"no connection {id}")
         return ConnectionInfo.unpack(ffi.buffer(self._info))
 
     def _error(self) -> OSError:
-        number = lib.sb_set_errno(self._set)
+        number = lib.sb_mux_errno(self._set)
         return OSError(number, os.strerror(number))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Connections that go on in another process: a row of the set as a value, and a row made of one (csrc/set_move.c).
+"""Connections that go on in another process: a row of the set as a value, and a row made of one (csrc/mux_move.c).
 
 The descriptor goes along by itself; until the other process has the row, and this one has forgotten it,
 neither receives or sends a byte.
@@ -55,7 +55,7 @@ def export(connections: ConnectionTable, id: int, listener: int, snapshot: objec
     """
     moved, data = ffi.new("sb_moved *"), ffi.new("char *[2]")
     into = ffi.cast("const char **", data)
-    if lib.sb_set_export(connections.handle, id, moved, into, into + 1) < 0:
+    if lib.sb_mux_export(connections.handle, id, moved, into, into + 1) < 0:
         raise LookupError(f"no connection {id} that could go on elsewhere")
     return ConnectionState(
         listener=listener,
@@ -81,7 +81,7 @@ def take(connections: ConnectionTable, row: ConnectionState, fd: int, group: int
     moved = _moved(row)
     if moved is None:
         return None
-    id = int(lib.sb_set_import(connections.handle, fd, group, moved, row.input_pending_bytes, row.output_pending_bytes))
+    id = int(lib.sb_mux_import(connections.handle, fd, group, moved, row.input_pending_bytes, row.output_pending_bytes))
     if id < 0:
         return None
     connections.peers.name(id, row.peer, row.proxied)
@@ -103,7 +103,7 @@ def _moved(row: ConnectionState) -> Any:  # noqa: ANN401 - a cffi pointer
 
 def forget(connections: ConnectionTable, id: int) -> None:
     """Close a connection without a shutdown and without an event: it goes on in another process."""
-    lib.sb_set_forget(connections.handle, id)
+    lib.sb_mux_forget(connections.handle, id)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The share of a turn that handlers have: measured here, planned by the C core (csrc/set_share.c).
+"""The share of a turn that handlers have: measured here, planned by the C core (csrc/mux_share.c).
 
 The core hands out as many frames as it thinks take 5 ms, by what it was told of those before. A handler that is slow
 now and then is not known to be until it is: so the clock is looked at while frames are handled, and what is left
@@ -81,7 +81,7 @@ class Turn:
         now = perf_counter_ns()
         spent = now - self._since
         if self.group >= 0 and (spent >= SPENT_NS or self._counts[_LEFT]):
-            lib.sb_set_spent(self._set, self.group, spent)
+            lib.sb_mux_spent(self._set, self.group, spent)
         self.group, self._since = group, now
         return group
 
@@ -103,7 +103,7 @@ class Turn:
         Raises:
             ValueError: it has not so many.
         """
-        if lib.sb_set_cut(self._set, index, frames) < 0:
+        if lib.sb_mux_cut(self._set, index, frames) < 0:
             raise ValueError("the event has not so many frames")
 
     def put_off(self, index: int) -> None:

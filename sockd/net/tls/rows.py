@@ -41,7 +41,7 @@ class TlsConnections:
 
         def lost(error: int) -> None:
             if self._ends.get(id) is near:  # else it has ended
-                lib.sb_set_lost(self._set.handle, id, error)
+                lib.sb_mux_lost(self._set.handle, id, error)
 
         near.on_lost = lost
 
@@ -93,7 +93,7 @@ class TlsConnections:
             ConnectionError: its end has begun.
             OSError: the socket cannot be watched.
         """
-        before = int(lib.sb_set_swap(self._set.handle, id, near.fileno()))
+        before = int(lib.sb_mux_swap(self._set.handle, id, near.fileno()))
         if before == lib.SB_ERR_AGAIN:
             raise BlockingIOError
         if before == lib.SB_ERR_MALFORMED:
@@ -101,16 +101,16 @@ class TlsConnections:
         if before == lib.SB_ERR_LIMIT:
             raise ConnectionError("it has ended")
         if before < 0:
-            number = lib.sb_set_errno(self._set.handle)
+            number = lib.sb_mux_errno(self._set.handle)
             raise OSError(number, os.strerror(number))
         near.detach()
         self.note(id, near)
-        lib.sb_set_rest(self._set.handle, id, 1)
+        lib.sb_mux_rest(self._set.handle, id, 1)
         return before
 
     def goes_on(self, id: int) -> None:
         """Say that a connection is encrypted now which was not at first; its deadlines begin."""
-        lib.sb_set_rest(self._set.handle, id, 0)
+        lib.sb_mux_rest(self._set.handle, id, 0)
 
 
 __all__ = ["TlsConnections", "UnreadError"]

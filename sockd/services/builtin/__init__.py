@@ -31,7 +31,7 @@ class Builtin:
     protocol: Callable[[], object] | None = None
 
 
-DISCARD: int = lib.SB_SERVE_DISCARD
+DISCARD: int = lib.SOCKD_SERVE_DISCARD
 
 
 def _same(datagram: bytes) -> bytes:
@@ -47,9 +47,9 @@ def _teller(say: Callable[[], bytes]) -> Builtin:
 
 
 CODE: dict[BuiltinName, Builtin] = {
-    "upper": Builtin(lib.SB_SERVE_UPPER, bytes.upper),
-    "echo": Builtin(lib.SB_SERVE_ECHO, _same),
-    "discard": Builtin(lib.SB_SERVE_DISCARD, _nothing),
+    "upper": Builtin(lib.SOCKD_SERVE_UPPER, bytes.upper),
+    "echo": Builtin(lib.SOCKD_SERVE_ECHO, _same),
+    "discard": Builtin(lib.SOCKD_SERVE_DISCARD, _nothing),
     "chargen": Builtin(0, lambda _datagram: small_services.characters(), small_services.Chargen),
     "qotd": _teller(small_services.quote),
     "systat": _teller(small_services.users),

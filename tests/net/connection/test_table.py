@@ -3,7 +3,7 @@
 
 Seen to fail: with parts() giving the first part again and again; with flush() not
 flushing first, what was written in the turn before is lost; without the line on doomed
-rows in sb_set_timeout the last turn of the over-long line waits for ever.
+rows in sb_mux_timeout the last turn of the over-long line waits for ever.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def test_a_name_of_no_size_that_a_name_has_is_refused(house, row, size):
         peer = row.peer.packed()
         moved = ffi.new("sb_moved *", {"peer_size": size})
         ffi.memmove(moved.peer, peer, len(peer))
-        code = lib.sb_set_import(connections.handle, near.fileno(), 0, moved, ffi.NULL, ffi.NULL)
+        code = lib.sb_mux_import(connections.handle, near.fileno(), 0, moved, ffi.NULL, ffi.NULL)
         assert code == lib.SB_ERR_INVALID
     assert len(connections) == 0
 

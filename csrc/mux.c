@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mux - the table of connections
+ *
+ * DESCRIPTION
+ *   Rows are found by their ids (slots.c).  A connection that has ended keeps its
+ *   row and its descriptor until its end was told and the turn is settled, so that
+ *   the caller can still ask about it.
+ *
+ * BUGS
+ *   A descriptor that a forked child still holds stays in epoll after close(2);
+ *   such a descriptor must be taken out before it is handed on.
+ */
+#include "mux.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+#if SB_HAS_EPOLL
+#include <sys/epoll.h>
+#endif
+
+_Static_assert(sizeof(struct sockaddr_in6) <= sizeof((struct row *)0)->peer, "a peer's address fits in its row");
+
+void sb__now(sb_mux *mux)
+{
+    mux->now_ms = sb__clock_ms();
+}
+
+_Static_assert((uint64_t)SB_ROWS * SB_EVENTS_A_ROW * sizeof(sb_event) < SIZE_MAX, "the largest table can be addressed");
+
+/* Zeroed pages that cost nothing until they are touched. */
+static void *map(size_t count, size_t size)
+{
+    void *memory = mmap(NULL, count * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+static void unmap(void *memory, size_t count, size_t size)
+{
+    if (memory != NULL)
+        munmap(memory, count * size);
+}
+
+static size_t events_size(const sb_mux *mux)
+{
+    return (size_t)mux->slots.size * SB_EVENTS_A_ROW;
+}
+
+static size_t readies_size(const sb_mux *mux)
+{
+    return (size_t)mux->slots.size + SB_BATCH;
+}
+
+static int make_tables(sb_mux *mux)
+{
+    size_t rows = (size_t)mux->slots.size;
+    mux->rows = map(rows, sizeof *mux->rows);
+    mux->events = map(events_size(mux), sizeof *mux->events);
+    mux->parts = map(rows, sizeof *mux->parts);
+    mux->readies = map(readies_size(mux), sizeof *mux->readies);
+    mux->changed = map(rows, sizeof *mux->changed);
+    mux->doomed = map(rows, sizeof *mux->doomed);
+    mux->again = map(rows, sizeof *mux->again);
+    mux->framings = map(rows, sizeof *mux->framings);
+    mux->items = map(readies_size(mux), sizeof *mux->items);
+    mux->arena = map(SB_ARENA, 1);
+    return mux->rows && mux->events && mux->parts && mux->readies && mux->changed && mux->doomed && mux->again
+        && mux->framings && mux->items && mux->arena;
+}
+
+static int open_epoll(void)
+{
+#if SB_HAS_EPOLL
+    return epoll_create1(EPOLL_CLOEXEC);
+#else
+    errno = ENOSYS;
+    return -1;
+#endif
+}
+
+sb_mux *sb_mux_new(int32_t rows, int epoll)
+{
+    if (rows < 1 || rows > SB_ROWS) {
+        errno = EINVAL;
+        return NULL;
+    }
+    sb_mux *mux = calloc(1, sizeof *mux);
+    if (mux == NULL)
+        return NULL;
+    mux->epoll = -1;
+    sb__slots_init(&mux->slots, rows);
+    mux->dead_rows = mux->told_dead = mux->run = mux->next_first = mux->sharing = -1;
+    sb__now(mux);
+    mux->looked_ms = mux->now_ms;
+    if (!make_tables(mux) || (epoll && (mux->epoll = open_epoll()) < 0)) {
+        int error = errno;
+        sb_mux_free(mux);
+        errno = error;
+        return NULL;
+    }
+    sb__slots_lie(&mux->slots, &mux->rows[0].slot, sizeof *mux->rows);
+    sb__wheel_init(&mux->wheel, &mux->rows[0].hook, sizeof *mux->rows, mux->now_ms);
+    return mux;
+}
+
+static void free_tables(sb_mux *mux)
+{
+    size_t rows = (size_t)mux->slots.size;
+    unmap(mux->rows, rows, sizeof *mux->rows);
+    unmap(mux->events, events_size(mux), sizeof *mux->events);
+    unmap(mux->parts, rows, sizeof *mux->parts);
+    unmap(mux->readies, readies_size(mux), sizeof *mux->readies);
+    unmap(mux->changed, rows, sizeof *mux->changed);
+    unmap(mux->doomed, rows, sizeof *mux->doomed);
+    unmap(mux->again, rows, sizeof *mux->again);
+    unmap(mux->framings, rows, sizeof *mux->framings);
+    unmap(mux->items, readies_size(mux), sizeof *mux->items);
+    unmap(mux->arena, SB_ARENA, 1);
+}
+
+void sb_mux_free(sb_mux *mux)
+{
+    if (mux == NULL)
+        return;
+    for (int32_t i = 0; i < mux->slots.used; i++) {
+        struct row *row = &mux->rows[i];
+        if (row->state != ROW_FREE)
+            close(row->fd);
+        sb_buffer_free(row->in);
+        sb_buffer_free(row->out);
+    }
+    while (mux->held_count > 0)
+        sb_buffer_free(mux->held[--mux->held_count]);
+    sb__free_pools(mux);
+    if (mux->epoll >= 0)
+        close(mux->epoll);
+    free_tables(mux);
+    free(mux->groups);
+    free(mux->tallies);
+    free(mux);
+}
+
+const sb_counts *sb_mux_counts(const sb_mux *mux)
+{
+    return &mux->counts;
+}
+
+const sb_event *sb_mux_events(const sb_mux *mux)
+{
+    return mux->events;
+}
+
+const sb_part *sb_mux_parts(const sb_mux *mux)
+{
+    return mux->parts;
+}
+
+const sb_ready *sb_mux_readies(const sb_mux *mux)
+{
+    return mux->readies;
+}
+
+const char *sb_mux_arena(const sb_mux *mux)
+{
+    return mux->arena;
+}
+
+const char *sb_mux_held(const sb_mux *mux, int64_t block)
+{
+    return block >= 0 && block < mux->held_count ? sb_buffer_data(mux->held[block]) : NULL;
+}
+
+int sb_mux_errno(const sb_mux *mux)
+{
+    return mux->error;
+}
+
+int sb_mux_fileno(const sb_mux *mux)
+{
+    return mux->epoll;
+}
+
+/* ---- events, and who is told of them */
+
+/* There is room for every event of a turn: a row is accepted once, hands out
+ * frames once and is found wrong once or ends its input, resumes once (in a turn
+ * only), can pause before and after that, and closes once. */
+void sb__event(sb_mux *mux, int kind, const struct row *row, int detail)
+{
+    sb_event *event = &mux->events[mux->counts.events++];
+    *event = (sb_event){.kind = kind, .id = row->slot.id, .group = row->group, .detail = detail};
+}
+
+static void free_row(sb_mux *mux, int32_t number)
+{
+    struct row *row = &mux->rows[number];
+    close(row->fd);
+    sb__give_back(mux, row->in);
+    sb__give_back(mux, row->out);
+    row->in = row->out = NULL;
+    row->state = ROW_FREE;
+    sb__slot_free(&mux->slots, number);
+    mux->counts.connections--;
+    mux->counts.closed--;
+}
+
+/* The rows whose end was told are free. */
+static void free_told(sb_mux *mux)
+{
+    int32_t *link = &mux->dead_rows, number;
+    while (*link != mux->told_dead)
+        link = &mux->rows[*link].slot.next;
+    number = mux->told_dead;
+    *link = mux->told_dead = -1;
+    while (number >= 0) {
+        int32_t next = mux->rows[number].slot.next;
+        free_row(mux, number);
+        number = next;
+    }
+}
+
+/* What came between two turns, such as who was accepted, is told by the next one. */
+void sb__begin_events(sb_mux *mux)
+{
+    int32_t untold = mux->counts.events - mux->told;
+    memmove(mux->events, mux->events + mux->told, (size_t)untold * sizeof *mux->events);
+    mux->counts.events = untold;
+    mux->told = 0;
+    free_told(mux);
+}
+
+void sb__end_events(sb_mux *mux)
+{
+    mux->told = mux->counts.events;
+    mux->told_dead = mux->dead_rows;
+}
+
+void sb_mux_settle(sb_mux *mux)
+{
+    sb__end_events(mux);
+    sb__begin_events(mux);
+}
+
+/* ---- questions */
+
+struct row *sb__row(const sb_mux *mux, int id)
+{
+    int32_t number = sb__slot_of(&mux->slots, id);
+    return number < 0 || mux->rows[number].state == ROW_FREE ? NULL : &mux->rows[number];
+}
+
+int sb_mux_row(const sb_mux *mux, int id)
+{
+    return sb__slot_number(&mux->slots, id);
+}
+
+int64_t sb_mux_unsent(const sb_mux *mux, int id)
+{
+    const struct row *row = sb__row(mux, id);
+    return row == NULL || row->out == NULL ? 0 : (int64_t)sb_buffer_size(row->out);
+}
+
+int sb_mux_info(const sb_mux *mux, int id, sb_info *info)
+{
+    const struct row *row = sb__row(mux, id);
+    if (row == NULL)
+        return SB_ERR_LIMIT;
+    int64_t now_ms = sb__clock_ms(); /* a handler may have run since the turn began */
+    *info = (sb_info){
+        .fd = row->fd,
+        .group = row->group,
+        .open = sb__may(row, MAY_WRITE) != 0,
+        .reason = row->reason,
+        .error = row->error,
+        .peer_size = row->peer_size,
+        .received = row->received,
+        .sent = row->sent,
+        .frames = row->frames,
+        .unsent = sb_mux_unsent(mux, id),
+        .unframed = row->in == NULL ? 0 : (int64_t)sb_buffer_size(row->in),
+        .elapsed_ms = now_ms - row->opened_ms,
+    };
+    memcpy(info->peer, row->peer, sizeof row->peer);
+    return 0;
+}

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mux_groups - groups, what their connections have done, and which these are
+ *
+ * DESCRIPTION
+ *   Nothing is counted while bytes move: a row knows what it has done, and its
+ *   end adds that to its group's tally.  So totals cost those who ask for them.
+ */
+#include "mux.h"
+
+#include "frame.h"
+
+#include <stdlib.h>
+
+/* A datagram is none of a stream's pieces; a record of a fixed size has no smaller limit. */
+int sb__can_frame(const sb_framing *framing)
+{
+    sb_framing bounded = sb__bounded(framing);
+    if (framing->kind == SB_FRAMING_DATAGRAM || (framing->kind == SB_FRAMING_FIXED && framing->limit > SB_FRAME_MAX))
+        return 0;
+    return sb__is_framing(&bounded);
+}
+
+sb_framing sb__bounded(const sb_framing *framing)
+{
+    sb_framing bounded = *framing;
+    if (bounded.limit > SB_FRAME_MAX)
+        bounded.limit = SB_FRAME_MAX;
+    return bounded;
+}
+
+/* How a row is cut: as its group, or by a framing of its own. */
+const sb_framing *sb__framing_of(const sb_mux *mux, const struct row *row)
+{
+    return row->flags & FLAG_FRAMED ? &mux->framings[sb__number(mux, row)] : &mux->groups[row->group].framing;
+}
+
+/* ---- groups */
+
+/* Twice the room whenever their number is a power of two. */
+static int grow_groups(sb_mux *mux)
+{
+    size_t count = (size_t)mux->group_count;
+    if ((count & (count - 1)) != 0)
+        return 0;
+    size_t room = 2 * count + (count == 0);
+    sb_group *groups = realloc(mux->groups, room * sizeof *groups);
+    if (groups == NULL)
+        return SB_ERR_NOMEM;
+    mux->groups = groups;
+    struct tally *tallies = realloc(mux->tallies, room * sizeof *tallies);
+    if (tallies == NULL)
+        return SB_ERR_NOMEM;
+    mux->tallies = tallies;
+    return 0;
+}
+
+/* The number of one that was given up, or a new one. */
+static int free_group(sb_mux *mux)
+{
+    for (int group = 0; mux->given_up > 0; group++)
+        if (mux->tallies[group].given_up) {
+            mux->given_up--;
+            return group;
+        }
+    if (mux->group_count == SB_GROUPS)
+        return SB_ERR_LIMIT;
+    if (grow_groups(mux) < 0)
+        return SB_ERR_NOMEM;
+    return mux->group_count++;
+}
+
+static int is_known(const sb_group *group)
+{
+    int kind = group->framing.kind;
+    if (group->serve != NULL && kind != SB_FRAMING_RAW && kind != SB_FRAMING_LINE)
+        return 0;
+    return !(group->flags & ~(SB_GROUP_MERGE | SB_GROUP_ANNOUNCE | SB_GROUP_WIRE | SB_GROUP_KEPT | SB_GROUP_LF));
+}
+
+static int64_t or_default(int64_t number, int64_t otherwise)
+{
+    return number == 0 ? otherwise : sb__lesser(number, PTRDIFF_MAX);
+}
+
+/* "For ever" and "any size" are often said by the largest number there is: sums
+ * with what is kept here do not overflow, and sizes fit in a size_t. */
+int sb_mux_group(sb_mux *mux, const sb_group *group)
+{
+    sb_group kept = *group;
+    if (kept.framing.kind == SB_FRAMING_RAW)
+        kept.framing.limit = kept.framing.limit == 0 ? SB_RECEIVE : kept.framing.limit;
+    if (!sb__can_frame(&kept.framing) || !is_known(&kept) || kept.high_water < 0 || kept.max_unsent < 0
+        || kept.cost_ns < 0)
+        return SB_ERR_INVALID;
+    int number = free_group(mux);
+    if (number < 0)
+        return number;
+    kept.framing = sb__bounded(&kept.framing);
+    kept.high_water = or_default(kept.high_water, SB_HIGH_WATER);
+    kept.max_unsent = or_default(kept.max_unsent, SB_MAX_UNSENT);
+    kept.idle_ms = sb__lesser(kept.idle_ms, SB_FOREVER_MS);
+    kept.frame_ms = sb__lesser(kept.frame_ms, SB_FOREVER_MS);
+    kept.stall_ms = sb__lesser(kept.stall_ms, SB_FOREVER_MS);
+    kept.linger_ms = sb__lesser(kept.linger_ms, SB_FOREVER_MS);
+    mux->groups[number] = kept;
+    mux->tallies[number] = (struct tally){.share = sb__share_new(&kept)};
+    return number;
+}
+
+int sb__is_group(const sb_mux *mux, int group)
+{
+    return group >= 0 && group < mux->group_count && !mux->tallies[group].given_up;
+}
+
+int sb_mux_ungroup(sb_mux *mux, int group)
+{
+    int left = 0;
+    if (!sb__is_group(mux, group))
+        return SB_ERR_LIMIT;
+    for (int32_t i = 0; i < mux->slots.used; i++)
+        left += mux->rows[i].state != ROW_FREE && mux->rows[i].group == group;
+    mux->tallies[group].given_up = left == 0;
+    mux->given_up += left == 0;
+    return left;
+}
+
+/* ---- what they have done */
+
+static void add_row(sb_totals *totals, const struct row *row)
+{
+    totals->received += row->received;
+    totals->sent += row->sent;
+    totals->frames += row->frames;
+}
+
+void sb__count_end(sb_mux *mux, const struct row *row)
+{
+    sb_totals *ended = &mux->tallies[row->group].ended;
+    add_row(ended, row);
+    ended->reasons[row->reason]++;
+}
+
+void sb_mux_sources(sb_mux *mux, int group, sb_sources *sources)
+{
+    if (sb__is_group(mux, group))
+        mux->tallies[group].sources = sources;
+}
+
+void sb__leave_source(sb_mux *mux, struct row *row)
+{
+    if (row->again & AGAIN_COUNTED)
+        sb_sources_leave(mux->tallies[row->group].sources, row->peer, row->peer_size);
+    row->again &= (uint8_t)~AGAIN_COUNTED;
+}
+
+static int is_live(const struct row *row)
+{
+    return row->state != ROW_FREE && row->state != ROW_CLOSED;
+}
+
+int sb_mux_totals(const sb_mux *mux, int group, sb_totals *totals)
+{
+    if (!sb__is_group(mux, group))
+        return SB_ERR_LIMIT;
+    *totals = mux->tallies[group].ended;
+    for (int32_t i = 0; i < mux->slots.used; i++) {
+        const struct row *row = &mux->rows[i];
+        if (row->group != group || !is_live(row))
+            continue;
+        totals->open++;
+        totals->unsent += sb_mux_unsent(mux, row->slot.id);
+        add_row(totals, row);
+    }
+    return 0;
+}
+
+/* ---- which they are */
+
+static int is_quiet(const struct row *row)
+{
+    return row->in == NULL && sb__waiting(row->fd) == 0;
+}
+
+static int is_listed(const struct row *row, int which)
+{
+    if (which == SB_LIST_LIVE)
+        return is_live(row);
+    return sb__may(row, MAY_CLOSE) && (which == SB_LIST_OPEN || is_quiet(row));
+}
+
+int sb_mux_list(const sb_mux *mux, int group, int which, int32_t *ids)
+{
+    int n = 0;
+    for (int32_t i = 0; i < mux->slots.used; i++) {
+        const struct row *row = &mux->rows[i];
+        if ((group < 0 || row->group == group) && is_listed(row, which))
+            ids[n++] = row->slot.id;
+    }
+    return n;
+}

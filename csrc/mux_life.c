@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mux_life - how a connection goes on and ends
+ *
+ * DESCRIPTION
+ *   What is waited for and how closing proceeds are read from the state alone
+ *   (state.c).  Every way to end leads through
+ *   sb__kill, which gives the one reason.
+ */
+#include "mux.h"
+
+#include <errno.h>
+#if SB_HAS_EPOLL
+#include <sys/epoll.h>
+#endif
+
+/* ---- interest: what is waited for, from the state alone */
+
+int sb__wanted(const struct row *row)
+{
+    int held_up = sb__may(row, MAY_DELIVER) && row->flags & (FLAG_PAUSED | FLAG_HIGH);
+    int receive = sb__may(row, MAY_RECEIVE) && !held_up;
+    int send = sb__may(row, MAY_SEND) && row->out != NULL;
+    return (receive ? SB_READ : 0) | (send ? SB_WRITE : 0);
+}
+
+#if SB_HAS_EPOLL
+int sb__tell_epoll(sb_mux *mux, struct row *row, int operation, int interest)
+{
+    struct epoll_event event = {.events = 0, .data = {.u64 = (uint64_t)row->slot.id}};
+    event.events = (interest & SB_READ ? (uint32_t)EPOLLIN : 0) | (interest & SB_WRITE ? (uint32_t)EPOLLOUT : 0);
+    return epoll_ctl(mux->epoll, operation, row->fd, &event);
+}
+
+static void update_epoll(sb_mux *mux, struct row *row, int interest)
+{
+    int operation = EPOLL_CTL_MOD;
+    if (row->state == ROW_CLOSED)
+        return; /* close(2) takes it out */
+    if (row->flags & FLAG_PARKED) {
+        operation = EPOLL_CTL_ADD;
+        row->flags &= (uint8_t)~FLAG_PARKED;
+    }
+    if (sb__tell_epoll(mux, row, operation, interest) < 0)
+        sb__kill(mux, row, SB_REASON_LIMIT, errno);
+}
+
+void sb__park(sb_mux *mux, struct row *row)
+{
+    if (sb__tell_epoll(mux, row, EPOLL_CTL_DEL, 0) == 0)
+        row->flags |= FLAG_PARKED;
+}
+#endif
+
+void sb__update_interest(sb_mux *mux, struct row *row)
+{
+    int interest = sb__wanted(row);
+    if (interest == row->interest)
+        return;
+#if SB_HAS_EPOLL
+    if (mux->epoll >= 0) {
+        row->interest = (uint8_t)interest;
+        update_epoll(mux, row, interest);
+        return;
+    }
+#endif
+    if (!(row->flags & FLAG_CHANGED)) {
+        row->flags |= FLAG_CHANGED;
+        mux->changed[mux->counts.changes++] = sb__number(mux, row);
+    }
+}
+
+int sb_mux_changes(sb_mux *mux)
+{
+    int n = 0;
+    for (int i = 0; i < mux->counts.changes; i++) {
+        struct row *row = &mux->rows[mux->changed[i]];
+        int interest = sb__wanted(row);
+        row->flags &= (uint8_t)~FLAG_CHANGED;
+        if (interest == row->interest)
+            continue;
+        mux->readies[n++] = (sb_ready){.id = row->slot.id, .fd = row->fd, .had = row->interest, .mask = interest};
+        row->interest = (uint8_t)interest;
+    }
+    mux->counts.changes = 0;
+    return n;
+}
+
+/* ---- the end of a connection */
+
+/* Row and descriptor stay until the turn is settled. */
+void sb__bury(sb_mux *mux, struct row *row)
+{
+    row->state = ROW_CLOSED;
+    sb__leave_source(mux, row);
+    sb__wheel_take_down(&mux->wheel, sb__number(mux, row));
+    sb__update_interest(mux, row);
+    row->slot.next = mux->dead_rows;
+    mux->dead_rows = sb__number(mux, row);
+    mux->counts.closed++;
+}
+
+void sb__kill(sb_mux *mux, struct row *row, int reason, int error)
+{
+    if (row->state != ROW_LINGERING) /* then all was sent: the first reason stands */
+        row->reason = (uint8_t)reason;
+    row->error = error;
+    sb__count_end(mux, row);
+    sb__bury(mux, row);
+    sb__event(mux, SB_EVENT_CLOSED, row, row->reason);
+}
+
+void sb__kill_for(sb_mux *mux, struct row *row, long code, int error)
+{
+    int reason = code == SB_ERR_UNREACHABLE ? SB_REASON_UNREACHABLE
+        : code == SB_ERR_NOMEM || code == SB_ERR_LIMIT ? SB_REASON_LIMIT
+                                                       : SB_REASON_RESET;
+    sb__kill(mux, row, reason, error);
+}
+
+/* Move on in the table, and do what a state begins with. */
+void sb__step(sb_mux *mux, struct row *row, enum state_event event)
+{
+    enum state next = sb__next(row->state, event);
+    if (next == row->state)
+        return;
+    if (next == ROW_CLOSED) {
+        sb__kill(mux, row, row->reason, 0);
+        return;
+    }
+    if (next == ROW_LINGERING) {
+        int64_t linger = mux->groups[row->group].linger_ms;
+        if (event == EVENT_FLUSHED && shutdown(row->fd, SHUT_WR) < 0) {
+            sb__kill_for(mux, row, SB_ERR_RESET, errno);
+            return;
+        }
+        if (linger <= 0) {
+            sb__kill(mux, row, row->reason, 0);
+            return;
+        }
+        row->deadline_ms = mux->now_ms + linger;
+    }
+    row->state = (uint8_t)next;
+    sb__deadline_sooner(mux, row);
+    sb__update_interest(mux, row);
+}
+
+/* Nothing is handed out from now on: what is not whole goes. */
+void sb__begin_close(sb_mux *mux, struct row *row, int reason)
+{
+    if (!sb__may(row, MAY_CLOSE))
+        return;
+    row->reason = (uint8_t)reason;
+    row->again &= (uint8_t)~AGAIN_WANTED;
+    sb__drop_tail(mux, row);
+    sb__step(mux, row, EVENT_CLOSE);
+    if (row->out == NULL)
+        sb__step(mux, row, EVENT_FLUSHED);
+}
+
+void sb_mux_close(sb_mux *mux, int id, int reason)
+{
+    struct row *row = sb__row(mux, id);
+    sb__now(mux); /* a handler may have run since the turn began; so in all that is called from outside */
+    if (row != NULL)
+        sb__begin_close(mux, row, sb__reason_or(reason, SB_REASON_CLOSED));
+}
+
+void sb_mux_close_all(sb_mux *mux, int reason)
+{
+    sb__now(mux);
+    for (int32_t i = 0; i < mux->slots.used; i++)
+        sb__begin_close(mux, &mux->rows[i], sb__reason_or(reason, SB_REASON_CLOSED));
+}
+
+void sb_mux_abort(sb_mux *mux, int id, int reason)
+{
+    struct row *row = sb__row(mux, id);
+    if (row == NULL || row->state == ROW_CLOSED)
+        return;
+    struct linger reset = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(row->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    row->reason = (uint8_t)sb__reason_or(reason, SB_REASON_ABORTED);
+    sb__kill(mux, row, row->reason, 0);
+}
+
+void sb_mux_lost(sb_mux *mux, int id, int error)
+{
+    struct row *row = sb__row(mux, id);
+    if (row != NULL && row->state != ROW_CLOSED)
+        row->error = error;
+}
+
+void sb_mux_shutdown(sb_mux *mux, int id)
+{
+    struct row *row = sb__row(mux, id);
+    sb__now(mux);
+    if (row == NULL || !sb__may(row, MAY_WRITE))
+        return;
+    row->flags |= FLAG_SHUTDOWN;
+    if (row->out == NULL)
+        sb__output_done(mux, row);
+}
+
+void sb_mux_pause(sb_mux *mux, int id, int paused)
+{
+    struct row *row = sb__row(mux, id);
+    if (row == NULL)
+        return;
+    sb__now(mux);
+    int was_paused = row->flags & FLAG_PAUSED;
+    row->flags = (uint8_t)(paused ? row->flags | FLAG_PAUSED : row->flags & ~FLAG_PAUSED);
+    if (was_paused && !paused)
+        sb__frame_goes_on(mux, row);
+    sb__update_interest(mux, row);
+}
+
+int sb_mux_water(sb_mux *mux, int id, int64_t high, int64_t low)
+{
+    struct row *row = sb__row(mux, id);
+    if (row == NULL || low < 0 || low > high)
+        return SB_ERR_LIMIT;
+    row->high = high > INT32_MAX ? INT32_MAX : (int32_t)high;
+    row->low = low > INT32_MAX ? INT32_MAX : (int32_t)low;
+    return 0;
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mux_share - how much of a turn is whose
+ *
+ * DESCRIPTION
+ *   A turn hands out what the caller can do in SB_TURN_US.  The groups that have
+ *   something in it get equal parts of that time, and so many frames as their
+ *   caller does in it; the connections of a group get equal parts of these
+ *   frames.  What is behind them stays where it is, in the kernel or in the row's
+ *   buffer, and whoever got nothing goes first in the next turn.
+ *
+ *   How long a frame takes is what the caller told two times in a row, where that
+ *   is longer than was thought: once is a page fault, or another process.  Shorter
+ *   it becomes by half of the difference, for a fast frame says nothing of the next.
+ */
+#include "mux.h"
+
+static const int64_t turn_ns = (int64_t)SB_TURN_US * 1000;
+
+static int64_t clamp(int64_t number, int64_t least, int64_t most)
+{
+    return number < least ? least : sb__lesser(number, most);
+}
+
+struct share sb__share_new(const sb_group *group)
+{
+    return (struct share){.cost_ns = clamp(group->cost_ns, 1, turn_ns), .next = -1};
+}
+
+/* One more connection of a group in this turn.  True: it is the group's first. */
+static int count_in(sb_mux *mux, int group)
+{
+    struct share *share = &mux->tallies[group].share;
+    if (share->ready++ > 0)
+        return 0;
+    share->link = mux->sharing;
+    mux->sharing = group;
+    return 1;
+}
+
+/* The mean size of frames; those of long ago count less. */
+static int64_t frame_size(struct share *share)
+{
+    if (share->frames == 0)
+        return SB_FRAME_GUESS;
+    int64_t size = share->size / share->frames + 1;
+    if (share->frames > SB_REMEMBERED) {
+        share->frames /= 2;
+        share->size /= 2;
+    }
+    return size;
+}
+
+static void divide(struct share *share, int groups)
+{
+    share->units = 0;
+    share->left = clamp(turn_ns / groups / share->cost_ns, 1, SB_UNITS);
+    share->each = (int32_t)clamp(share->left / share->ready, 1, SB_UNITS);
+    share->bytes = (int32_t)clamp(2 * share->each * frame_size(share), SB_LEAST_RECEIVE, SB_RECEIVE);
+    share->raw_bytes = (int32_t)clamp(share->left * SB_UNIT_BYTES / share->ready, SB_LEAST_RAW, SB_RECEIVE);
+}
+
+void sb__shares_begin(sb_mux *mux, int n)
+{
+    int groups = 0;
+    for (int i = 0; i < n; i++)
+        groups += count_in(mux, mux->items[i].group);
+    for (int group = mux->sharing; group >= 0; group = mux->tallies[group].share.link)
+        divide(&mux->tallies[group].share, groups);
+}
+
+void sb__shares_end(sb_mux *mux)
+{
+    while (mux->sharing >= 0) {
+        struct share *share = &mux->tallies[mux->sharing].share;
+        share->ready = 0;
+        mux->sharing = share->link;
+    }
+}
+
+void sb_mux_spent(sb_mux *mux, int group, int64_t ns)
+{
+    if (!sb__is_group(mux, group))
+        return;
+    struct share *share = &mux->tallies[group].share;
+    if (share->units == 0)
+        return;
+    int64_t told_ns = ns / share->units, sure_ns = sb__lesser(told_ns, share->told_ns), cost_ns = share->cost_ns;
+    share->units = 0; /* they are told of */
+    share->told_ns = told_ns;
+    if (sure_ns > cost_ns)
+        cost_ns = sure_ns;
+    else if (told_ns < cost_ns)
+        cost_ns = told_ns + (cost_ns - told_ns) / 2;
+    share->cost_ns = clamp(cost_ns, 1, turn_ns);
+}

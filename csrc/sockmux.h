@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sockmux - many connections at once
+ *
+ *     sb_mux      one call waits, receives and frames; one hands out what has happened
+ *     sb_sources  how many connections are open from where, and no more
+ */
+#ifndef SOCKMUX_H
+#define SOCKMUX_H
+
+#include "sockbuf.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifdef SB_SHARED
+#pragma GCC visibility push(default)
+#endif
+
+/* <cffi> from here to </cffi> the Python extension reads these declarations */
+
+/*
+ * ---- sources: how many connections are open from where
+ *
+ * A source is an address cut to a prefix, for a site has a whole /64 of IPv6 (RFC
+ * 6177); ::ffff:a.b.c.d is the IPv4 address.  A table lives longer than whatever
+ * counts in it.  peer, here: a struct sockaddr_in or sockaddr_in6, by its size; any other is not counted.
+ */
+typedef struct sb_sources sb_sources;
+
+typedef struct sb_sources_rule {
+    int32_t most;             /* open at once from one source, 1 or more */
+    int32_t prefix4, prefix6; /* bits that make up a source */
+    int32_t loopback;         /* whether 127.0.0.0/8 and ::1 count as well */
+    uint64_t seed;            /* random, so that nobody can choose addresses that lie in one place */
+} sb_sources_rule;
+
+/* NULL: no memory, or a number that makes no sense. */
+sb_sources *sb_sources_new(const sb_sources_rule *rule) SB_MUST_CHECK;
+void sb_sources_free(sb_sources *sources); /* NULL does nothing */
+
+/* Count one more.  Returns 1; 0: it is not counted; or, nothing counted, SB_ERR_LIMIT: as many as may be are open,
+ * SB_ERR_NOMEM: and so it had better not be let in. */
+int sb_sources_enter(sb_sources *sources, const char *peer, size_t size) SB_MUST_CHECK;
+
+/* The same past the limit, of one that was let in elsewhere; never SB_ERR_LIMIT. */
+int sb_sources_add(sb_sources *sources, const char *peer, size_t size) SB_MUST_CHECK;
+
+/* Count one less, of one that was counted. */
+void sb_sources_leave(sb_sources *sources, const char *peer, size_t size);
+
+/* Another limit, 1 or more; those that are open stay. */
+void sb_sources_limit(sb_sources *sources, int32_t most);
+
+/* How many are open from there. */
+int sb_sources_open(const sb_sources *sources, const char *peer, size_t size);
+
+/* How often sb_sources_enter has said no. */
+uint64_t sb_sources_refused(const sb_sources *sources);
+
+/* Which source was past the limit the last time: 16 bytes, as an address of IPv6.  Returns the bits of its prefix. */
+int sb_sources_refused_last(const sb_sources *sources, char *key);
+
+/*
+ * ---- mux: many connections
+ *
+ * A connection is a row of one table; its id is the row's number and, above it,
+ * how often the row was used, so that an id that was kept reaches nobody else's
+ * connection: it comes again after 2^31 connections at best, after some 250,000
+ * in the largest table.  An idle connection owns its row and nothing else: input
+ * is received into an arena shared by all, and a buffer is lent only to an
+ * unfinished frame or to output that the kernel did not take.
+ *
+ * A turn:   sb_mux_turn      waits, receives, frames; fills the event array
+ *           (the caller looks at the events and answers)
+ *           sb_mux_reply_*, sb_mux_write   send; may append further events
+ *
+ * What was appended, by these or by sb_mux_accept, sb_mux_add, sb_mux_close and
+ * the others, stands in front of the events of the next turn, which is not waited
+ * for then.  Who has looked at it says so by sb_mux_settle.
+ *
+ * Events, parts, the arena and the rows and descriptors of connections whose end
+ * was told stay as they are until the next sb_mux_turn, sb_mux_turn_of or
+ * sb_mux_settle.
+ *
+ * Deadlines are those of the kernel's bytes, not of the caller's time: what has
+ * come is received before anybody is late, and after a time in which the caller
+ * itself was held up a few turns pass first.  They are kept by sb_mux_turn and
+ * sb_mux_turn_of, in ticks of 250 ms.
+ */
+typedef struct sb_mux sb_mux;
+
+/* Answers whole frames of one connection without an event: size bytes of them, as they
+ * came, may be changed in place.  Returns how many of these bytes are the answer. */
+typedef size_t (*sb_serve)(char *data, size_t size);
+
+#define SB_GROUP_MERGE 1    /* frames of several connections in one event, told apart by parts */
+#define SB_GROUP_ANNOUNCE 2 /* events for accepted, end of input, no frame, pause and resume of writing */
+#define SB_GROUP_WIRE 0     /* as they came is how frames are handed out, unless: */
+#define SB_GROUP_KEPT 4     /* may have the rows that sb_mux_keep_rows keeps */
+#define SB_GROUP_LF 8       /* lines are handed out ended by LF alone, to be cut there and not by sb_frames_find */
+
+#define SB_HIGH_WATER 65536     /* asyncio's */
+#define SB_MAX_UNSENT 268435456 /* a large reply, not a leak */
+
+/* What connections of one service have in common.  {0}: what has arrived is
+ * handed out, no deadline, and what stands at each. */
+typedef struct sb_group {
+    sb_framing framing; /* any but DATAGRAM; a limit above 2 GiB is one of 2 GiB; RAW's 0 is 64 KiB */
+    sb_serve serve;     /* answers frames in place of the caller (RAW and LINE); NULL: they are events */
+    int32_t flags;      /* SB_GROUP_* */
+    int64_t high_water; /* unsent bytes past which reading stops; it goes on at a quarter of it; 0: SB_HIGH_WATER */
+    int64_t max_unsent; /* unsent bytes past which the connection is given up: SB_REASON_LIMIT; 0: SB_MAX_UNSENT */
+    int64_t idle_ms;    /* nothing moved for so long: SB_REASON_IDLE_TIMEOUT; 0 never */
+    int64_t frame_ms;   /* a frame not whole so long after its first byte: SB_REASON_FRAME_TIMEOUT; 0 never */
+    int64_t stall_ms;   /* unsent bytes of which none left for so long: SB_REASON_WRITE_STALL; 0 never */
+    int64_t linger_ms;  /* after our FIN, discard the peer's bytes for so long at most; 0: not at all */
+    int64_t cost_ns;    /* what the caller is thought to take for a frame, until sb_mux_spent */
+} sb_group;
+
+/* Why a connection ended: exactly one for each. */
+enum sb_reason {
+    SB_REASON_NONE = 0,
+    SB_REASON_EOF = 1,
+    SB_REASON_CLOSED = 2,
+    SB_REASON_RESET = 3,
+    SB_REASON_UNREACHABLE = 4,
+    SB_REASON_TRUNCATED = 5,
+    SB_REASON_FRAME_TOO_LONG = 6,
+    SB_REASON_IDLE_TIMEOUT = 7,
+    SB_REASON_WRITE_STALL = 8,
+    SB_REASON_LIMIT = 9,
+    SB_REASON_HANDLER_ERROR = 10,
+    SB_REASON_SHUTDOWN = 11,
+    SB_REASON_ABORTED = 12,
+    SB_REASON_FRAME_TIMEOUT = 13,
+    SB_REASON_MALFORMED = 14,
+    SB_REASON_REFUSED = 15,
+    SB_REASON_HALF_CLOSE_TIMEOUT = 16 /* of a relayed pair */
+};
+
+enum sb_kind {
+    SB_EVENT_FRAMES = 1,   /* frames of id, or of a merged run (id -1, parts from detail on) */
+    SB_EVENT_ACCEPTED = 2, /* id is new */
+    SB_EVENT_END = 3,      /* the peer of id sends no more; detail: bytes of an unfinished frame */
+    SB_EVENT_PAUSE = 4,    /* id has more than high_water unsent bytes */
+    SB_EVENT_RESUME = 5,   /* id is down to a quarter of it */
+    SB_EVENT_CLOSED = 6,   /* id has ended; detail: enum sb_reason */
+    SB_EVENT_WRONG = 7     /* what id sends next is no frame; detail: enum sb_reason.  It ends in the next turn; if it is
+                            * paused by then, it is told once more and ends so when it is read again */
+};
+
+typedef struct sb_event {
+    int32_t kind;
+    int32_t id;
+    int32_t group;
+    int32_t detail; /* of FRAMES of one id: lines that ended in CR LF */
+    int64_t offset; /* of the frames in the arena; < 0: held block number -1 - offset */
+    int64_t size;   /* bytes of the frames, as they came (see SB_GROUP_LF) */
+    int64_t frames; /* how many: sb_frames_find finds these */
+} sb_event;
+
+typedef struct sb_part {
+    int32_t id;
+    int32_t frames;
+    int64_t size;
+} sb_part;
+
+/* A descriptor watched for the caller, or (without epoll) an interest to be changed. */
+typedef struct sb_ready {
+    int32_t id;
+    int32_t fd;
+    int32_t had;  /* sb_mux_changes: interest until now */
+    int32_t mask; /* SB_READ | SB_WRITE */
+} sb_ready;
+
+#define SB_READ 1
+#define SB_WRITE 2
+
+/* Numbers that change with every call; the struct stays where it is. */
+typedef struct sb_counts {
+    int32_t events;
+    int32_t ready;
+    int32_t changes;
+    int32_t connections;
+    int32_t closed; /* of these, ended but not settled */
+    int32_t left;   /* 1: the share of a group was spent in this turn before all it had was handed out */
+    int64_t memory; /* bytes that lent buffers own: 64, and twice of what lies in one, at most; where a peer
+                     * takes its output slowly, up to two and a half times that */
+} sb_counts;
+
+typedef struct sb_info {
+    int32_t fd;
+    int32_t group;
+    int32_t open; /* 1 while the caller may write */
+    int32_t reason;
+    int32_t error; /* errno of a reset, unreachable or faulty connection */
+    uint32_t peer_size;
+    int64_t received; /* bytes */
+    int64_t sent;
+    int64_t frames;
+    int64_t unsent;
+    int64_t unframed;   /* bytes of an unfinished frame */
+    int64_t elapsed_ms; /* since it was accepted */
+    char peer[32];      /* struct sockaddr_in or _in6; peer_size 0: no name */
+} sb_info;
+
+#define SB_REASONS 17 /* how many of enum sb_reason there are */
+
+/* What a reason says, as "reset by the peer"; never NULL. */
+const char *sb_reason_text(int reason);
+
+/* What the connections of a group have done since it was made. */
+typedef struct sb_totals {
+    int64_t came;
+    int64_t open;     /* of these, not ended */
+    int64_t received; /* bytes; as sent and frames, also of those that have ended */
+    int64_t sent;
+    int64_t frames;
+    int64_t unsent;   /* bytes that wait for the kernel now */
+    int64_t reasons[SB_REASONS]; /* how many ended for each */
+} sb_totals;
+
+#define SB_LIST_LIVE 0  /* connections that have not ended */
+#define SB_LIST_OPEN 1  /* of these, those that are not being closed */
+#define SB_LIST_QUIET 2 /* of these, those from which nothing waits to be received and no frame is unfinished */
+
+/* Make a mux of at most rows connections.  The tables are mapped at once and
+ * touched as connections come.  epoll: 1 to wait here (Linux), 0 when the
+ * caller learns readiness itself and calls sb_mux_turn_of.  NULL: errno. */
+sb_mux *sb_mux_new(int32_t rows, int epoll);
+
+/* Close every descriptor the mux owns and free it; NULL is allowed. */
+void sb_mux_free(sb_mux *mux);
+
+/* Add a group.  Returns its number (>= 0) or SB_ERR_NOMEM, SB_ERR_LIMIT; or
+ * SB_ERR_INVALID: a framing that is none, that no stream can have, or not with
+ * what serves it; flags, or what serves it, that are none; a size below 0. */
+int sb_mux_group(sb_mux *mux, const sb_group *group) SB_MUST_CHECK;
+
+/* Give a group up: its number may be the next group's.  Returns 0, or how many
+ * of its connections have not ended, or not been settled: it stays then, and
+ * for the next try.  SB_ERR_LIMIT: no such group. */
+int sb_mux_ungroup(sb_mux *mux, int group) SB_MUST_CHECK;
+
+/* What a group's connections have done.  Reads every row.  Returns 0 or
+ * SB_ERR_LIMIT: no such group. */
+int sb_mux_totals(const sb_mux *mux, int group, sb_totals *totals) SB_MUST_CHECK;
+
+/* Connections of a group (-1: of all): which is one of SB_LIST_*; ids has room
+ * for as many as the mux has rows.  Returns how many. */
+int sb_mux_list(const sb_mux *mux, int group, int which, int32_t *ids) SB_MUST_CHECK;
+
+/* The most bytes of memory that buffers lent to all connections may own; the
+ * connection that would need more is given up: SB_REASON_LIMIT.  0: no limit. */
+void sb_mux_memory(sb_mux *mux, int64_t most);
+
+/* Keep some rows for connections of groups with SB_GROUP_KEPT: to the others the
+ * mux is full without them. */
+void sb_mux_keep_rows(sb_mux *mux, int32_t rows);
+
+#define SB_ARENA 524288 /* bytes received in one turn from all */
+
+/* Arrays and numbers of the mux, at the same place as long as it lives; SB_ARENA bytes are the arena's. */
+const sb_counts *sb_mux_counts(const sb_mux *mux);
+const sb_event *sb_mux_events(const sb_mux *mux);
+const sb_part *sb_mux_parts(const sb_mux *mux);
+const sb_ready *sb_mux_readies(const sb_mux *mux);
+const char *sb_mux_arena(const sb_mux *mux);
+
+/* A held block of this turn's events, valid until the next turn. */
+const char *sb_mux_held(const sb_mux *mux, int64_t block);
+
+/* errno of the last call that returned SB_ERR_FAULT (or stopped an accept). */
+int sb_mux_errno(const sb_mux *mux);
+
+/* The epoll descriptor, or -1: readable when sb_mux_turn would return. */
+int sb_mux_fileno(const sb_mux *mux);
+
+/* With epoll: report a descriptor of the caller's in sb_mux_readies when it is
+ * ready for mask; mask 0 ends that.  Returns 0 or SB_ERR_FAULT. */
+int sb_mux_watch(sb_mux *mux, int fd, int mask) SB_MUST_CHECK;
+
+/* What sb_mux_accept accepts into a group counts in a table of sources until it ends, is forgotten or gets another
+ * peer; who is past the limit there is closed at once.  Once for a group, before anything is accepted into it; the
+ * table has to live as long as the group. */
+void sb_mux_sources(sb_mux *mux, int group, sb_sources *sources);
+
+/* Accept up to most connections from a listening descriptor into group.
+ * Connections that died in the queue are passed over (accept(2)).
+ * Returns how many came, or SB_ERR_INVALID: no such group.  *stopped: 0, or the errno for which the listener had
+ * better pause (EMFILE, ENFILE, ENOBUFS, ENOMEM), or SB_ERR_FULL. */
+int sb_mux_accept(sb_mux *mux, int listener, int group, int most, int *stopped) SB_MUST_CHECK;
+
+/* Take over a connected, non-blocking descriptor.  Returns its id (>= 0), or
+ * SB_ERR_FULL, SB_ERR_FAULT, SB_ERR_INVALID (no such group, a descriptor below 0):
+ * the descriptor then still is the caller's. */
+int sb_mux_add(sb_mux *mux, int fd, int group) SB_MUST_CHECK;
+
+/* The number of an id's row: 0 to rows - 1, another one for each connection that
+ * has not been settled, as an index of a table of the caller's. */
+int sb_mux_row(const sb_mux *mux, int id);
+
+/* Name the peer of a connection whose name the kernel does not know, such as a
+ * pipe's or one behind a proxy: size bytes of struct sockaddr_in or _in6, 0 for
+ * no name.  Returns 0, or SB_ERR_LIMIT: no such connection, or no such name. */
+int sb_mux_peer(sb_mux *mux, int id, const char *peer, size_t size) SB_MUST_CHECK;
+
+/* One turn, with epoll: settle, wait up to timeout_ms (-1: for ever), then
+ * receive and frame.  Returns events + ready descriptors, or SB_ERR_FAULT. */
+int sb_mux_turn(sb_mux *mux, int timeout_ms) SB_MUST_CHECK;
+
+/* One turn, without epoll: settle, then receive and frame from these n ready
+ * connections (id, mask).  Whoever waits before it asks sb_mux_timeout first, and
+ * waits no longer.  Returns the number of events. */
+int sb_mux_turn_of(sb_mux *mux, const int32_t *ids, const int32_t *masks, int n) SB_MUST_CHECK;
+
+/* Without epoll: what the caller must watch from now on, in sb_mux_readies;
+ * clears the list.  Returns how many. */
+int sb_mux_changes(sb_mux *mux);
+
+/* Close the descriptors and forget the rows of connections that have ended, and
+ * every event: the caller has looked at all of them. */
+void sb_mux_settle(sb_mux *mux);
+
+/* Milliseconds until a turn has something to do, such as a deadline; -1: nothing. */
+int sb_mux_timeout(sb_mux *mux);
+
+/* Tell how long the caller was busy with what a group handed out in this turn: ns
+ * nanoseconds.  The next turns hand out as much as takes 5 ms, groups and
+ * connections in equal shares, and 8,192 frames of a group at most; the rest waits
+ * its turn.  256 bytes count as a frame.  It need not be told where sb_counts.left
+ * is 0 and 5 ms are far. */
+void sb_mux_spent(sb_mux *mux, int group, int64_t ns);
+
+/* Answer an event of FRAMES with a block of exactly one line for each frame.
+ * Returns 0, or SB_ERR_MISMATCH when it is not that (nothing was sent). */
+int sb_mux_reply_lines(sb_mux *mux, int event, const char *block, size_t size) SB_MUST_CHECK;
+
+/* Answer an event of one frame with size bytes and an ending, which is short, behind them.
+ * Returns 0, or SB_ERR_MISMATCH when it has another number of frames (nothing was sent). */
+int sb_mux_reply_line(sb_mux *mux, int event, const char *line, size_t size, const char *ending,
+                      size_t ending_size) SB_MUST_CHECK;
+
+/* The same with the size of each frame's reply: lengths has one for each. */
+int sb_mux_reply_lengths(sb_mux *mux, int event, const char *block, size_t size, const uint32_t *lengths) SB_MUST_CHECK;
+
+/* Send to n connections: sizes[i] bytes of block for ids[i], one after the
+ * other, up to a size below 0.  What the kernel does not take is kept.  Ids that
+ * have ended are passed over. */
+void sb_mux_write(sb_mux *mux, int n, const int32_t *ids, const int64_t *sizes, const char *block);
+
+/* End in order: what was written leaves, then FIN, then the peer's bytes are
+ * discarded until its FIN or linger_ms.  Nothing is handed out any more, and what
+ * was given back or is not whole is dropped.  A reason that is none: _CLOSED. */
+void sb_mux_close(sb_mux *mux, int id, int reason);
+
+/* End every open connection in order. */
+void sb_mux_close_all(sb_mux *mux, int reason);
+
+/* End at once; TCP sends RST.  A reason that is none: _ABORTED. */
+void sb_mux_abort(sb_mux *mux, int id, int reason);
+
+/* What is behind the descriptor of a connection is lost, for an errno that the
+ * kernel cannot tell of this descriptor: it is one end of a socket pair, say,
+ * whose other end somebody carries on to a network.  Input that lies in it is
+ * handed out still; its end of file, or its hang-up where the connection is not
+ * read, ends the connection as that errno of recv(2) would. */
+void sb_mux_lost(sb_mux *mux, int id, int error);
+
+/* Give back frames of this turn that were not taken, size bytes of them as they
+ * were handed out (without SB_GROUP_LF, where they are lines).  They are framed once
+ * more, before all that came behind them, in the next turn in which the
+ * connection is read.  Without memory for them: SB_REASON_LIMIT. */
+void sb_mux_unread(sb_mux *mux, int id, const char *data, size_t size, int64_t frames);
+
+/* Answer no more than the first so many frames of an event of this turn: the
+ * others are given back, each to its connection.  The event then is of these
+ * frames alone.  They are counted by the framing that the connection has now: cut
+ * first, then sb_mux_framing.  Returns 0, or SB_ERR_MISMATCH: it has not so many. */
+int sb_mux_cut(sb_mux *mux, int event, int64_t frames) SB_MUST_CHECK;
+
+/* The unfinished frame of a connection: *size bytes, NULL and 0 when there is
+ * none.  Valid until the next turn, sb_mux_unread or sb_mux_framing. */
+const char *sb_mux_unfinished(const sb_mux *mux, int id, size_t *size);
+
+/* From now on, cut the connection's input by another framing than its group's,
+ * beginning with what is unfinished; frames that were handed out already are
+ * first given back.  What was wrong by the framing until now is wrong no more.
+ * Returns 0, SB_ERR_INVALID as sb_mux_group, or SB_ERR_LIMIT: no such connection,
+ * or it is being closed. */
+int sb_mux_framing(sb_mux *mux, int id, const sb_framing *framing) SB_MUST_CHECK;
+
+#define SB_MOVED_ENDED 1    /* the peer's FIN has come */
+#define SB_MOVED_FINISHED 2 /* our FIN is sent */
+#define SB_MOVED_SHUTDOWN 4 /* our FIN goes behind what is unsent */
+#define SB_MOVED_PAUSED 8   /* sb_mux_pause */
+#define SB_MOVED_HIGH 16    /* not read until unsent bytes are down to low */
+#define SB_MOVED_FRAMED 32  /* sb_mux_framing was called: the caller calls it again */
+
+/* A connection on its way to another mux.  Times are those of CLOCK_MONOTONIC. */
+typedef struct sb_moved {
+    int32_t flags; /* SB_MOVED_* */
+    int32_t high, low;
+    uint32_t peer_size;
+    int64_t received, sent, frames;
+    int64_t opened_ms;
+    int64_t moved_ms;   /* the last byte in or out */
+    int64_t framing_ms; /* the first byte of what is not framed */
+    int64_t leaving_ms; /* the last progress of what is not sent */
+    int64_t in_size;    /* bytes that are not framed */
+    int64_t out_size;   /* bytes that are not sent */
+    char peer[32];      /* as in sb_info */
+} sb_moved;
+
+/* Read a connection out, which goes on all the same; its descriptor is that of
+ * sb_mux_info.  *in and *out are valid until the next turn.  Call it between two
+ * turns, with every event answered.  Returns 0, or SB_ERR_LIMIT: there is no
+ * such connection, or it is being closed. */
+int sb_mux_export(const sb_mux *mux, int id, sb_moved *moved, const char **in, const char **out) SB_MUST_CHECK;
+
+/* Take a connection over that was read out of another mux: as sb_mux_add, but it
+ * is not told of, and has not come in the sense of sb_totals.  What is not framed
+ * is framed in the next turn.  Returns its id (>= 0), or SB_ERR_FULL, SB_ERR_FAULT,
+ * SB_ERR_NOMEM, SB_ERR_LIMIT (memory), SB_ERR_INVALID (what sb_mux_export would not
+ * write; a descriptor or group as for sb_mux_add): the descriptor then still is
+ * the caller's. */
+int sb_mux_import(sb_mux *mux, int fd, int group, const sb_moved *moved, const char *in, const char *out) SB_MUST_CHECK;
+
+/* Have a connection go on by another descriptor, which is non-blocking: what it
+ * has received and sent stays with it, and so does its peer, if it was told.  The
+ * connection is paused, and all that it was to send is sent.  Returns the
+ * descriptor until now, which is the caller's, or SB_ERR_AGAIN: something is
+ * unsent, or the caller of sb_mux_changes still has to be told of the pause;
+ * SB_ERR_MALFORMED: there is input that was not handed out; SB_ERR_LIMIT: no such
+ * connection, or one whose end has begun; SB_ERR_INVALID: a descriptor below 0;
+ * SB_ERR_FAULT: see sb_mux_errno. */
+int sb_mux_swap(sb_mux *mux, int id, int fd) SB_MUST_CHECK;
+
+/* Judge a connection by no deadline but that of its closing (resting 1), for its
+ * peer cannot be heard: somebody else has it meanwhile, who has a deadline of his
+ * own; or by all of them again (0), which begin anew. */
+void sb_mux_rest(sb_mux *mux, int id, int resting);
+
+/* Close a connection without a shutdown, for it goes on elsewhere: there is no
+ * event, and it is not counted as one that has ended. */
+void sb_mux_forget(sb_mux *mux, int id);
+
+/* In a process that was forked: close the descriptors of all connections, also of
+ * those that have just ended, without a word, for the process it was forked from
+ * goes on with them.  The mux can only be freed then. */
+void sb_mux_leave(sb_mux *mux);
+
+/* FIN after what was written; receiving goes on. */
+void sb_mux_shutdown(sb_mux *mux, int id);
+
+/* Stop receiving from a connection (paused 1), or go on (0). */
+void sb_mux_pause(sb_mux *mux, int id, int paused);
+
+/* Water marks for one connection in place of its group's: at more than high
+ * unsent bytes reading stops, at low or fewer it goes on.
+ * Returns 0, or SB_ERR_LIMIT: no such connection, or not 0 <= low <= high. */
+int sb_mux_water(sb_mux *mux, int id, int64_t high, int64_t low) SB_MUST_CHECK;
+
+/* Bytes written for id that the kernel has not taken yet. */
+int64_t sb_mux_unsent(const sb_mux *mux, int id);
+
+/* What is known of a connection, also when it has just ended. */
+int sb_mux_info(const sb_mux *mux, int id, sb_info *info) SB_MUST_CHECK;
+
+/* </cffi> */
+
+#ifdef SB_SHARED
+#pragma GCC visibility pop
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stream.h - what the library knows of a descriptor beside its face; not installed
+ */
+#ifndef SOCKBUF_STREAM_H
+#define SOCKBUF_STREAM_H
+
+#include "sockbuf.h"
+
+int sb__class_of(int error); /* an errno as SB_ERR_* */
+size_t sb__waiting(int fd);  /* bytes that can be received at once; 0: none, or it cannot be known */
+int sb__has_come(int fd);    /* whether there are some, or the end, or an error */
+
+#endif

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+#include "world.h"
+
+#include <stdio.h>
+
+/* Ids as text: "0 2 ". */
+static const char *listed(struct world *w, int group, int which)
+{
+    static char text[200];
+    int32_t ids[16];
+    size_t at = 0;
+    int n = sb_mux_list(w->mux, group, which, ids);
+    text[0] = '\0';
+    for (int i = 0; i < n; i++)
+        at += (size_t)snprintf(text + at, sizeof text - at, "%d ", ids[i]);
+    return text;
+}
+
+static void which_connections_there_are(void)
+{
+    struct world *w = world_of(8, lines_group());
+    sb_group group = lines_group();
+    int other = sb_mux_group(w->mux, &group);
+    int quiet = join(w, 0), unread = join(w, 0), unfinished = join(w, 0), elsewhere = join(w, other);
+    say(w, unfinished, "ab");
+    CHECK_TEXT(turn(w), "");
+    say(w, unread, "x\n");
+    CHECK_TEXT(listed(w, -1, SB_LIST_LIVE), "0 1 2 3 ");
+    CHECK_TEXT(listed(w, 0, SB_LIST_OPEN), "0 1 2 ");
+    CHECK_TEXT(listed(w, other, SB_LIST_OPEN), "3 ");
+    CHECK_TEXT(listed(w, 0, SB_LIST_QUIET), "0 ");
+    CHECK_TEXT(listed(w, 9, SB_LIST_LIVE), "");
+    sb_mux_close(w->mux, quiet, SB_REASON_SHUTDOWN);
+    CHECK_TEXT(heard(w, quiet), "$");
+    sb_mux_abort(w->mux, elsewhere, SB_REASON_ABORTED);
+    CHECK_TEXT(listed(w, -1, SB_LIST_LIVE), "0 1 2 "); /* the first lingers */
+    CHECK_TEXT(listed(w, -1, SB_LIST_OPEN), "1 2 ");
+    sb_mux_settle(w->mux);
+    CHECK_TEXT(listed(w, -1, SB_LIST_LIVE), "0 1 2 ");
+    sb_mux_close_all(w->mux, SB_REASON_SHUTDOWN);
+    CHECK_TEXT(heard(w, unread), "$");
+    end_of(w);
+}
+
+static void what_they_have_done(void)
+{
+    struct world *w = world_of(8, lines_group());
+    sb_group group = lines_group();
+    sb_totals totals;
+    int other = sb_mux_group(w->mux, &group);
+    int ended = join(w, 0), open = join(w, 0), elsewhere = join(w, other);
+    say(w, ended, "a\nb\n");
+    say(w, open, "abc\n");
+    say(w, elsewhere, "zzzzzzzz\n");
+    turn(w);
+    answer(w, ended, "xyz", 3);
+    sb_mux_abort(w->mux, ended, SB_REASON_HANDLER_ERROR);
+    cap_size(CALL_SEND, 1);
+    answer(w, open, "12345", 5);
+    faults_clear();
+    CHECK_EQ(sb_mux_totals(w->mux, 0, &totals), 0);
+    CHECK_EQ(totals.came, 2);
+    CHECK_EQ(totals.open, 1);
+    CHECK_EQ(totals.received, 8);
+    CHECK_EQ(totals.frames, 3);
+    CHECK_EQ(totals.sent + totals.unsent, 8);
+    CHECK_EQ(totals.reasons[SB_REASON_HANDLER_ERROR], 1);
+    CHECK_EQ(totals.reasons[SB_REASON_EOF], 0);
+    sb_mux_settle(w->mux);
+    CHECK_EQ(sb_mux_totals(w->mux, 0, &totals), 0);
+    CHECK_EQ(totals.open, 1);
+    CHECK_EQ(sb_mux_totals(w->mux, other, &totals), 0);
+    CHECK_EQ(totals.received, 9);
+    CHECK_EQ(sb_mux_totals(w->mux, -1, &totals), SB_ERR_LIMIT);
+    CHECK_EQ(sb_mux_totals(w->mux, 2, &totals), SB_ERR_LIMIT);
+    end_of(w);
+}
+
+static void a_group_is_given_up(void)
+{
+    struct world *w = world_of(8, lines_group());
+    sb_group group = lines_group();
+    sb_totals totals;
+    int second = sb_mux_group(w->mux, &group), third = sb_mux_group(w->mux, &group);
+    int other = join(w, 0), id = join(w, second);
+    say(w, id, "a\n");
+    turn(w);
+    CHECK_EQ(sb_mux_ungroup(w->mux, second), 1);
+    sb_mux_abort(w->mux, id, SB_REASON_ABORTED);
+    CHECK_EQ(sb_mux_ungroup(w->mux, second), 1); /* its events name the group still */
+    sb_mux_settle(w->mux);
+    CHECK_EQ(sb_mux_ungroup(w->mux, second), 0);
+    CHECK_EQ(sb_mux_ungroup(w->mux, second), SB_ERR_LIMIT);
+    CHECK_EQ(sb_mux_ungroup(w->mux, 3), SB_ERR_LIMIT);
+    CHECK_EQ(sb_mux_ungroup(w->mux, -1), SB_ERR_LIMIT);
+    CHECK_EQ(sb_mux_totals(w->mux, second, &totals), SB_ERR_LIMIT);
+    CHECK_EQ(sb_mux_ungroup(w->mux, third), 0);
+    CHECK_EQ(sb_mux_group(w->mux, &group), second);
+    CHECK_EQ(sb_mux_totals(w->mux, second, &totals), 0);
+    CHECK_EQ(totals.came + totals.received, 0);
+    CHECK_EQ(sb_mux_group(w->mux, &group), third);
+    CHECK_EQ(sb_mux_group(w->mux, &group), 3);
+    CHECK_EQ(sb_mux_ungroup(w->mux, 0), 1);
+    sb_mux_abort(w->mux, other, SB_REASON_ABORTED);
+    end_of(w);
+}
+
+const struct test mux_counts_tests[] = {
+    {"which connections there are", which_connections_there_are},
+    {"what they have done", what_they_have_done},
+    {"a group is given up", a_group_is_given_up},
+    {NULL, NULL},
+};
