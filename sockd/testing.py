@@ -30,7 +30,7 @@ from sockd.net.loop.defects import Defects
 from sockd.net.loop.loop import loop_class
 from sockd.net.loop.thread_pool import ThreadPool
 from sockd.services import hooks, loader, resolve
-from sockd.services.handlers import group_of, sink_of
+from sockd.services.handlers import group_of, needs_asyncio, sink_of
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
@@ -82,17 +82,13 @@ class _Raised(Defects):
 
 
 class Peer:
-    """The client's side of a connection to a handler; a context manager.
-
-    Attributes:
-        close_reason: why the connection ended, NONE while it lives.
-    """
+    """The client's side of a connection to a handler; a context manager."""
 
     def __init__(self, found: object, client: tuple[str, int] | None) -> None:
         name = found if isinstance(found, str) else "the handler"
         service = loader.find(found) if isinstance(found, str) else loader.as_service(found, name)
         self._spec = resolve.of_service(name, service)
-        self.close_reason = CloseReason.NONE
+        self._reason = CloseReason.NONE
         self._accepted = bytearray()
         self._ended = False
         self._stack = ExitStack()
@@ -104,7 +100,7 @@ class Peer:
             stack.callback(self._set.close)
             chosen = selector.choose("auto", self._set)
             stack.callback(chosen.close)
-            self._loop = loop_class(asyncio=self._spec.session is not None)(chosen, time.monotonic, defects)
+            self._loop = loop_class(asyncio=needs_asyncio(self._spec))(chosen, time.monotonic, defects)
             stack.callback(self._loop.close)
             self._pool = ThreadPool(THREADS, self._loop)
             stack.callback(self._pool.close)
@@ -138,7 +134,7 @@ class Peer:
         self._stack.close()
 
     def _told_end(self, id: int) -> None:
-        self.close_reason = self._set.info(id).reason
+        self._reason = self._set.info(id).reason
 
     # ---- what a client does
 
@@ -192,6 +188,11 @@ class Peer:
         return accepted
 
     @property
+    def close_reason(self) -> CloseReason:
+        """Why the connection ended, NONE while it lives."""
+        return self._reason or (self._set.info(self._id).reason if self._ended else CloseReason.NONE)
+
+    @property
     def ended(self) -> bool:
         """Whether the handler's side has ended (its FIN came)."""
         return self._ended
@@ -206,7 +207,7 @@ class Peer:
         return bool(self._pool.at_work) or self._loop.is_busy or self._moved() != before
 
     def _moved(self) -> tuple[int, ...]:
-        if self.close_reason:
+        if self._reason:
             return len(self._accepted), self._ended
         info = self._set.info(self._id)
         return info.received, info.sent, len(self._accepted), self._ended

@@ -53,6 +53,7 @@ from sockd.process.inherited_sockets import InheritedSockets
 from sockd.process.sd_notify import Notifier
 from sockd.process.stall_detector import StallDetector
 from sockd.process.stop_bound import take_over
+from sockd.services.handlers import needs_asyncio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -127,7 +128,7 @@ class Daemon:
             self._generations.lock(daemon.pidfile, stack, account=wanted.account if drops else None)
         rooted = wanted.chroot is not None
         self._executor = ProgramRunner((one.service for one in plans), wanted.owner, stack, rooted=rooted)
-        self._loop_class = loop_class(asyncio=any(one.service.session for one in plans))
+        self._loop_class = loop_class(asyncio=any(needs_asyncio(one.service) for one in plans))
         self._forwarding = ProxyServers((one.service for one in plans), stack)
         self._passed = InheritedSockets(self._context.given)
         stack.callback(self._passed.close)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import codecs
+import functools
 import inspect
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -27,6 +28,16 @@ B = TypeVar("B", bound="Callable[..., object]")
 H = TypeVar("H", bound="Hook")
 P = TypeVar("P", bound="type[Protocol]")
 S = TypeVar("S", bound="SessionFunction")
+
+
+def is_async(function: object) -> bool:
+    """Tell whether a call gives a coroutine: also of an object, of a partial, or of what functools.wraps() marks."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if callable(function):
+        function = inspect.unwrap(function)
+    of_object = None if isinstance(function, type) else getattr(type(function), "__call__", None)  # noqa: B004
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(of_object)
 
 
 class Service:
@@ -124,7 +135,7 @@ class Service:
         Raises:
             ValueError: it is no coroutine function, or the service has its handler.
         """
-        if not inspect.iscoroutinefunction(function):
+        if not is_async(function):
             raise ValueError(f"a session is a coroutine function (async def), not {function!r}")
         self._set_once()
         self.coroutine = function

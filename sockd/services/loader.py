@@ -8,24 +8,28 @@ handler is refused with what one looks like.
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import inspect
 import os
 import traceback
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sockd.errors import HandlerError
 from sockd.services import handlers_path
-from sockd.services.api import Protocol, Service
+from sockd.services.api import Protocol, Service, is_async
+from sockd.services.handlers.adapters import ProtocolFactory, frame_method, takes_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
+
+    from sockd.services.api import SessionFunction
 
 FORMS = "a handler is a function from line to reply, a coroutine function, a protocol class or a sockd.Service"
 PROTOCOL_METHODS = ("data_received", "frame_received", "line_received", "buffer_updated")
 STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
-RAW_METHODS = ("data_received", "buffer_updated")
 
 
 def find(text: str) -> Service:
@@ -124,15 +128,18 @@ def as_service(found: object, text: str) -> Service:
             raise HandlerError(f"{text}: a batch is a function of one argument, the list of frames")
         if found.coroutine is not None:
             check_session(found.coroutine, text)
+        if isinstance(found.protocol, type):
+            _check_class(found.protocol, text)
         return found
     service = Service()
     if isinstance(found, type):
-        if not has_protocol_methods(found):
-            raise HandlerError(f"{text}: class {found.__name__} has none of {', '.join(PROTOCOL_METHODS)}; {FORMS}")
+        _check_class(found, text)
         service.protocol = found
-    elif inspect.iscoroutinefunction(found):
+    elif is_async(found):
         check_session(found, text)
-        service.coroutine = found
+        service.coroutine = cast("SessionFunction", found)
+    elif is_factory(found):
+        service.protocol = cast("Callable[[], object]", found)
     elif callable(found):
         wants_connection(found, text)
         service.function = found
@@ -141,21 +148,52 @@ def as_service(found: object, text: str) -> Service:
     return service
 
 
+def _check_class(kind: type, text: str) -> None:
+    if not frame_method(kind):
+        raise HandlerError(f"{text}: class {kind.__name__} has none of {', '.join(PROTOCOL_METHODS)}; {FORMS}")
+
+
 def _a(found: object) -> str:
     kind = type(found).__name__
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
-def has_protocol_methods(kind: type) -> bool:
-    """Tell whether a class takes data, frames or lines."""
-    return any(callable(getattr(kind, name, None)) for name in PROTOCOL_METHODS)
+def is_factory(found: object) -> bool:
+    """Tell whether a callable makes protocol objects, as for asyncio's create_server(): called without arguments."""
+    if _class_of(found) is not None:
+        return True
+    try:
+        inspect.signature(found).bind()  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return not _takes(found, 1)
+
+
+def _takes(function: object, count: int) -> bool:
+    assert callable(function)
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
+
+
+def _class_of(protocol: object) -> type | None:
+    """Return the class of which a protocol object is made, if that can be known: itself, or that of a partial."""
+    while isinstance(protocol, functools.partial):
+        protocol = protocol.func
+    return protocol if isinstance(protocol, type) and frame_method(protocol) else None
 
 
 def takes_raw_data(protocol: object) -> bool:
-    """Tell whether a protocol class takes unframed bytes."""
-    return isinstance(protocol, type) and not any(
-        hasattr(protocol, name) for name in PROTOCOL_METHODS if name not in RAW_METHODS
-    )
+    """Tell whether a protocol class, or a partial of one, takes unframed bytes."""
+    kind = _class_of(protocol)
+    return kind is not None and takes_bytes(kind)
+
+
+def known_or_made(protocol: Callable[[], object]) -> Callable[[], object]:
+    """Return what makes protocol objects, marked where only these tell what they take."""
+    return protocol if _class_of(protocol) is not None else ProtocolFactory(protocol)
 
 
 def check_session(function: object, text: str) -> None:
@@ -199,7 +237,8 @@ __all__ = [
     "as_service",
     "check_session",
     "find",
-    "has_protocol_methods",
+    "is_factory",
+    "known_or_made",
     "place_of",
     "takes_raw_data",
     "wants_connection",

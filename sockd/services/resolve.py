@@ -18,7 +18,7 @@ from sockd.net.address.address import Address
 from sockd.net.connection.codec import bytes_of
 from sockd.services import loader
 from sockd.services.builtin import CODE
-from sockd.services.handlers.adapters import text_batch, text_function
+from sockd.services.handlers.text import TextFactory, text_batch, text_function
 from sockd.services.spec import Program, ServiceSpec
 from sockd.settings.builtin import BUILTINS
 from sockd.settings.field import otherwise_of
@@ -138,6 +138,8 @@ def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceS
     framing = framing_of(table, service.framing, "raw" if raw else "line")
     if service.coroutine is not None and not isinstance(framing, Line | Raw):
         raise HandlerError(f"{text}: a coroutine reads lines or bytes, not frames of {type(framing).__name__}")
+    if service.text is not None:
+        _check_text(service, text, framing)
     wants_connection = service.function is not None and loader.wants_connection(service.function, text)
     function, batch = service.function, service.batch
     if service.text is not None:
@@ -155,7 +157,7 @@ def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceS
         function=function,
         wants_connection=wants_connection,
         batch=batch,
-        protocol=service.protocol,
+        protocol=_protocol(service, is_said=table.framing is not None or service.framing is not None),
         session=service.coroutine,
         blocking=_is_blocking(table, service, text, wants_connection=wants_connection),
         startup=tuple(service.at_startup),
@@ -163,6 +165,27 @@ def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceS
         datagram=datagram,
         goodbye=_goodbye(table, service.goodbye),
     )
+
+
+def _protocol(service: Service, *, is_said: bool) -> Callable[[], object] | None:
+    """Return what makes protocol objects; where no framing is said, what it makes may decide."""
+    made = service.protocol
+    if made is not None and service.text is not None:
+        return TextFactory(made, service.text)
+    return made if made is None or is_said else loader.known_or_made(made)
+
+
+def _check_text(service: Service, text: str, framing: Framing) -> None:
+    """See that there are frames which can be text.
+
+    Raises:
+        HandlerError: there are none.
+    """
+    said = f"{text}: text = {service.text!r} is for functions and for protocol classes with line_received"
+    if service.coroutine is not None:
+        raise HandlerError(f"{said}; a coroutine decodes what it reads, and encodes what it writes")
+    if service.protocol is not None and isinstance(framing, Raw):
+        raise HandlerError(f"{said} or frame_received; bytes as they come may end within a character")
 
 
 def _goodbye(table: ServiceSettings, own: bytes | None) -> bytes:

@@ -35,6 +35,7 @@ from sockd.process.children import KILL_SECONDS
 from sockd.process.inherited_sockets import InheritedSockets
 from sockd.process.socket_activation import Inherited
 from sockd.process.stop_bound import MARGIN_SECONDS
+from sockd.services.handlers import needs_asyncio
 from sockd.units import Duration, Size
 from sockd.wire.control import ControlResponse
 
@@ -305,7 +306,7 @@ class Worker(Daemon):
         sockets = [one.socket.fileno() for _, one, _ in opened]
         if not self._bound.orphaned(sockets, self._parent):
             return EX_OSERR  # it died in this moment
-        self._loop_class = loop_class(asyncio=any(one.service.session for _, _, one in opened))
+        self._loop_class = loop_class(asyncio=any(needs_asyncio(one.service) for _, _, one in opened))
         shared = [(address, replace(one, path=None, is_ours=False), what) for address, one, what in opened]
         try:
             with ExitStack() as stack:

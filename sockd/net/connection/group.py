@@ -18,6 +18,9 @@ FIRST_COST_NS = 20_000
 FIRST_PIECE_NS = 1_000_000
 """The same for 256 bytes where nothing is framed, which may be many frames."""
 
+QUEUED_COST_NS = 1_000
+"""And where it is only put aside."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GroupOptions:
@@ -28,6 +31,7 @@ class GroupOptions:
         announce: what is not frames is told of as well.
         wire: lines come with the CR that they had.
         kept: they may have the rows that are kept from others.
+        is_queued: what comes is only put aside, for coroutines: a turn's share is theirs to keep.
     """
 
     framing: Framing
@@ -36,6 +40,7 @@ class GroupOptions:
     announce: bool
     wire: bool = False
     kept: bool = False
+    is_queued: bool = False
     high_water: int
     max_buffer: int
     idle_timeout: float
@@ -51,6 +56,12 @@ def describe(framing: Framing) -> Any:  # noqa: ANN401 - a cffi pointer
         ValueError: the limit is more than memory can be.
     """
     return description(Fixed(framing.size) if isinstance(framing, Record) else framing)
+
+
+def _first_cost_ns(group: GroupOptions) -> int:
+    if group.is_queued:
+        return QUEUED_COST_NS
+    return FIRST_PIECE_NS if isinstance(group.framing, Raw) else FIRST_COST_NS
 
 
 def described(group: GroupOptions) -> Any:  # noqa: ANN401 - a cffi pointer
@@ -69,7 +80,7 @@ def described(group: GroupOptions) -> Any:  # noqa: ANN401 - a cffi pointer
             "frame_ms": max(1, round(group.frame_timeout * 1000)),
             "stall_ms": max(1, round(group.write_timeout * 1000)),
             "linger_ms": round(group.linger_timeout * 1000),
-            "cost_ns": FIRST_PIECE_NS if isinstance(group.framing, Raw) else FIRST_COST_NS,
+            "cost_ns": _first_cost_ns(group),
         },
     )
 

@@ -5,7 +5,9 @@ asyncio waits in `select()` of the selector that it is given.  Here that is a tu
 sockd's loop: it flushes, waits, receives, frames and calls what sockd has to call, and
 returns to asyncio the keys that are asyncio's.  So there is one wait and one thread, a
 coroutine that is woken in a turn runs in it, and what it writes leaves in the next wait.
-Nothing here is needed by services without coroutines, and nothing is imported for them.
+A protocol object may ask for asyncio's loop, too (`get_running_loop`, `create_task`, `call_later`).  As long as nobody
+has, sockd's loop runs alone, and costs no more than without; it is asyncio's from the first that is asked on.
+Nothing here is needed by services that do not know asyncio, and nothing is imported for them.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import selectors
+import threading
 from typing import TYPE_CHECKING, Any
 
 from sockd.net.loop.loop import TURN_SECONDS, EventLoop
@@ -97,7 +100,7 @@ class AsyncioLoop(EventLoop):
     ) -> None:
         super().__init__(selector, clock, defects)
         self._most: float | None = None
-        self._is_single = False
+        self._is_single = self._is_alone = self._is_asked = False
         self._is_busy = False
         self._is_working = False
         self._until = 0.0
@@ -125,10 +128,40 @@ class AsyncioLoop(EventLoop):
     def run(self) -> None:
         """Run until stop()."""
         self._running = True
-        self._run()
+        self._run_alone()
+        if self._running:
+            self._run()
+
+    def _run_alone(self) -> None:
+        """Run until stop(), or until asyncio's loop has something to do; who asks for that loop gets it."""
+        loop: Any = self.asyncio
+        asyncio._set_running_loop(loop)
+        loop._thread_id = threading.get_ident()  # it answers that it is running
+        try:
+            self._is_alone = True
+            while self._running and not (self._is_asked or loop._ready or loop._scheduled):
+                self.run_once(None)
+        finally:
+            self._is_alone = False
+            loop._thread_id = None
+            asyncio._set_running_loop(None)
+
+    def _run_ready(self, ready: Ready) -> None:
+        """Call back for what is sockd's; what is asyncio's is ready still when its loop runs."""
+        if self._is_alone and any(type(one[0].data) is tuple for one in ready):
+            self._is_asked = True
+            ready = [one for one in ready if type(one[0].data) is not tuple]
+        super()._run_ready(ready)
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """Return a future of asyncio's loop, whose own methods ask a transport's loop for some."""
+        return self.asyncio.create_future()
 
     def run_once(self, timeout: float | None) -> None:
         """Run one turn, waiting at most `timeout` seconds (None: until something happens)."""
+        if self._is_alone:
+            super().run_once(timeout)
+            return
         self._most, self._is_single = timeout, True
         try:
             self._run()

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.net.connection.connection import Connection
-    from sockd.services.api import BatchReply, Reply
     from sockd.wire.framing import Frame
 
 
@@ -17,32 +17,57 @@ def _nothing(*_: object) -> None:
     return None
 
 
-def _filler(protocol: object) -> Callable[[bytes], None]:
-    """Return what puts data into the buffers of an asyncio.BufferedProtocol."""
-    get_buffer, updated = getattr(protocol, "get_buffer", None), getattr(protocol, "buffer_updated", None)
-    if get_buffer is None or updated is None:
-        raise TypeError(f"{type(protocol).__name__} has no frame_received, line_received or data_received")
+def _is_asyncio(protocol: object, kind: str) -> bool:
+    """Tell whether an object, or a class, is one of asyncio's: where that was never imported, nothing is."""
+    asyncio: Any = sys.modules.get("asyncio")
+    wanted = getattr(asyncio, kind, ())
+    return issubclass(protocol, wanted) if isinstance(protocol, type) else isinstance(protocol, wanted)
 
-    def fill(data: bytes) -> None:
-        at = 0
-        while at < len(data):
-            with memoryview(get_buffer(len(data) - at)) as given, given.cast("B") as buffer:
-                size = min(len(buffer), len(data) - at)
-                if not size:
-                    raise RuntimeError("get_buffer() returned an empty buffer")
-                buffer[:size] = data[at : at + size]
-            updated(size)
-            at += size
 
-    return fill
+def frame_method(protocol: object) -> str:
+    """Return the name of the method by which a protocol object, or class, is given its input; empty if there is none.
+
+    A subclass of asyncio's own classes is given bytes as they came, whatever else it has methods for; but where
+    it leaves data_received as it is, it waits for frames.
+    """
+    if _is_asyncio(protocol, "BufferedProtocol"):
+        return "get_buffer"
+    if _is_asyncio(protocol, "Protocol"):
+        kind: Any = protocol if isinstance(protocol, type) else type(protocol)
+        if kind.data_received is not sys.modules["asyncio"].Protocol.data_received:
+            return "data_received"
+    for name in ("frame_received", "line_received", "data_received"):
+        if getattr(protocol, name, None) is not None:
+            return name
+    is_buffered = hasattr(protocol, "get_buffer") and hasattr(protocol, "buffer_updated")
+    return "get_buffer" if is_buffered else ""
+
+
+def takes_bytes(protocol: object) -> bool:
+    """Tell whether a protocol object, or class, is given bytes as they came."""
+    return frame_method(protocol) in ("data_received", "get_buffer")
+
+
+class ProtocolFactory:
+    """Makes protocol objects of which nobody knows yet whether they take bytes or frames.
+
+    Args:
+        make: called once for each connection, without arguments.
+    """
+
+    def __init__(self, make: Callable[[], object]) -> None:
+        self.make = make
+
+    def __call__(self) -> object:
+        """Make one."""
+        return self.make()
 
 
 class ProtocolAdapter:
     """Speaks to an object with asyncio's method names; what it lacks is not called.
 
     Args:
-        protocol: has one of frame_received, line_received and data_received,
-            looked for in this order, or is an asyncio.BufferedProtocol.
+        protocol: has one of frame_received, line_received and data_received (see frame_method).
 
     Raises:
         TypeError: it has none of them.
@@ -52,21 +77,35 @@ class ProtocolAdapter:
 
     def __init__(self, protocol: object) -> None:
         self._protocol = protocol
-        for name in ("frame_received", "line_received", "data_received"):
-            frame = getattr(protocol, name, None)
-            if frame is not None:
-                break
-        else:
-            frame = _filler(protocol)
-        self.frame: Callable[[Any], None] = frame  # the others are called once or seldom, and looked up then
+        name = frame_method(protocol)
+        if not name:
+            raise TypeError(f"{type(protocol).__name__} has no frame_received, line_received or data_received")
+        self.frame: Callable[[Any], None] = self._fill if name == "get_buffer" else getattr(protocol, name)
+        # the others are called once or seldom, and looked up then
+
+    def _fill(self, data: bytes) -> None:
+        """Put data into the buffers of an asyncio.BufferedProtocol."""
+        protocol: Any = self._protocol
+        at = 0
+        while at < len(data):
+            with memoryview(protocol.get_buffer(-1)) as given, given.cast("B") as buffer:
+                size = min(len(buffer), len(data) - at)
+                if not size:
+                    raise RuntimeError("get_buffer() returned an empty buffer")
+                buffer[:size] = data[at : at + size]
+            protocol.buffer_updated(size)
+            at += size
 
     def connection_made(self, transport: Connection) -> None:
         """Pass on."""
         getattr(self._protocol, "connection_made", _nothing)(transport)
 
     def eof_received(self) -> bool | None:
-        """Pass on."""
-        is_kept: bool | None = getattr(self._protocol, "eof_received", _nothing)()
+        """Pass on; asyncio has asked a BufferedProtocol for a buffer before it knows that there is no more."""
+        protocol: Any = self._protocol
+        if self.frame == self._fill and not len(protocol.get_buffer(-1)):
+            raise RuntimeError("get_buffer() returned an empty buffer")
+        is_kept: bool | None = getattr(protocol, "eof_received", _nothing)()
         return is_kept
 
     def pause_writing(self) -> None:
@@ -114,30 +153,4 @@ class FunctionAdapter:
         """Nothing to tell."""
 
 
-def _encoded(reply: Reply | str, encoding: str) -> Reply:
-    """Return bytes for text; what is none goes on as it is, and is judged where bytes are."""
-    return reply.encode(encoding) if isinstance(reply, str) else reply
-
-
-def text_function(of_text: Callable[..., Any], encoding: str) -> Callable[..., Reply]:
-    """Wrap a function that answers a frame of text; what follows the frame is passed on."""
-
-    def of_bytes(frame: bytes, *more: object) -> Reply:
-        return _encoded(of_text(frame.decode(encoding), *more), encoding)
-
-    return of_bytes
-
-
-def text_batch(of_texts: Callable[..., Any], encoding: str) -> Callable[[list[bytes]], BatchReply]:
-    """Wrap a function that answers a list of frames of text."""
-
-    def of_bytes(frames: list[bytes]) -> BatchReply:
-        replies = of_texts([frame.decode(encoding) for frame in frames])
-        if isinstance(replies, list):
-            return [_encoded(one, encoding) for one in replies]
-        return _encoded(replies, encoding)
-
-    return of_bytes
-
-
-__all__ = ["text_batch", "text_function"]
+__all__ = ["frame_method", "takes_bytes"]

@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import convert
 
-from sockd.net.connection.connection import Connection
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
 from sockd.net.connection.transfer import Snapshot
+from sockd.services.handlers.adapters import takes_bytes
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.net.connection.codec import Codec
+    from sockd.net.connection.connection import Connection
     from sockd.net.connection.events import FrameProtocol
     from sockd.net.connection.table import ConnectionTable
     from sockd.net.loop.loop import EventLoop
+    from sockd.wire.framing import Framing
 
 logger = logging.getLogger("sockd.connection")
 
@@ -32,8 +34,9 @@ class PerConnectionHandler(ConnectionEvents):
         service: its name, for the log.
         make: called once for each connection; returns the receiver, and the protocol object if there is one.
         receive: makes a receiver for a protocol object.
-        codec: of the service's framing.
+        codec: of the service's framing, or of bytes as they come.
         kind: the class of its connections.
+        framing: of those connections whose protocol object takes frames, where the others take bytes; None: of all.
     """
 
     def __init__(
@@ -45,8 +48,10 @@ class PerConnectionHandler(ConnectionEvents):
         high_water: int,
         connections: ConnectionTable,
         loop: EventLoop,
-        kind: type[Connection] = Connection,
+        kind: type[Connection],
+        framing: Framing | None = None,
     ) -> None:
+        self._framing = framing
         self._kind = kind
         self._service = service
         self._make = make
@@ -67,6 +72,9 @@ class PerConnectionHandler(ConnectionEvents):
             logger.error("handler failed", exc_info=error, extra={"event": {"service": self._service}})
             self._set.shut(id, CloseReason.HANDLER_ERROR)
             return
+        if self._framing is not None and not takes_bytes(protocol):
+            self._set.set_framing(id, self._framing)
+            connection.set_framing(self._framing)
         connection.start(receiver, protocol)
 
     def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:

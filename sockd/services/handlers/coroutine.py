@@ -14,13 +14,15 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import is_close
-from sockd.net.connection.connection import Connection
+from sockd.net.connection.codec import RawCodec
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
 from sockd.services.handlers.adapters import ProtocolAdapter
+from sockd.services.handlers.asyncio_transport import AsyncioTransport
 from sockd.services.handlers.stream_writer import CompletedDrain, StreamWriter
-from sockd.services.handlers.streams import StreamReader
+from sockd.services.handlers.streams import LIMIT_BYTES, StreamReader
 from sockd.wire.close_reason import CloseReason
+from sockd.wire.framing import Line, Raw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -37,68 +39,46 @@ TOLD_PLACES = 10
 """Where coroutines wait that did not end in time: so many are named."""
 
 
-class CoroutineSession:
-    """The receiver of one connection, and its coroutine.
+def _connected(_reader: object, _writer: object) -> None:
+    """Be there: by this asyncio knows a server's side."""
+
+
+class CoroutineSession(asyncio.StreamReaderProtocol):
+    """The protocol of one connection, which is asyncio's, and its coroutine.
 
     Args:
-        service: its name, for the log.
-        function: the coroutine function.
-        codec: of the service's framing.
-        own_loop: of the coroutine.
-        drained: of the loop.
-        ended: told once the coroutine has ended.
+        handler: whose session this is.
+        connection: its transport.
     """
 
-    __slots__ = (
-        "_ended",
-        "_function",
-        "_is_cancelled",
-        "_loop",
-        "_lost",
-        "_reason",
-        "_service",
-        "_wrong",
-        "connection",
-        "peer",
-        "reader",
-        "task",
-        "writer",
-    )  # fmt: skip
+    _closed: asyncio.Future[None]
+    _connection_lost: bool
+    _loop: asyncio.AbstractEventLoop
+    _over_ssl: bool
 
-    def __init__(
-        self,
-        service: str,
-        function: SessionFunction,
-        connection: Connection,
-        codec: Codec,
-        own_loop: AsyncioLoop,
-        drained: CompletedDrain,
-        ended: Callable[[CoroutineSession], None],
-    ) -> None:
-        loop = own_loop.asyncio
-        self._service = service
-        self._function = function
+    def __init__(self, handler: CoroutineHandler, connection: AsyncioTransport) -> None:
+        own_loop, loop = handler.loop, handler.loop.asyncio
+        self.reader = StreamReader(handler.limit, loop, own_loop.is_over, handler.frame_timeout, self._too_late)
+        super().__init__(self.reader, _connected, loop)
+        self._handler = handler
         self.connection = connection
-        self._loop = loop
-        self._ended = ended
         self._is_cancelled = False
-        self._lost: Exception | None = None
         self._reason = CloseReason.CLOSED
         self._wrong: CloseReason | None = None
-        self.peer = ""
-        self.reader = StreamReader(connection, codec.framing, loop, own_loop.is_over)
-        self.writer = StreamWriter(connection, self.reader, loop, drained)
+        self.writer = StreamWriter(connection, self, self.reader, loop, handler.drained)
 
     # ---- the coroutine
 
-    def connection_made(self, transport: Connection) -> None:
+    def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - as asyncio's
         """Begin."""
+        self._transport = transport
+        self.reader.set_transport(transport)
         self.task = self._loop.create_task(self._run())
         self.task.add_done_callback(self._done)
 
     async def _run(self) -> None:
         try:
-            await self._function(self.reader, self.writer)
+            await self._handler.function(self.reader, self.writer)
         except asyncio.CancelledError as error:
             if self.task.cancelling():
                 raise
@@ -112,26 +92,37 @@ class CoroutineSession:
     def _done(self, _task: asyncio.Task[None]) -> None:
         if self._is_cancelled and self._reason is not CloseReason.HANDLER_ERROR:
             self._reason = CloseReason.SHUTDOWN
-        if self._wrong is not None and self._reason is CloseReason.CLOSED:
-            self._reason = self._wrong
-        self.connection.close_for(self._reason)
-        self._ended(self)
+        if self._reason is CloseReason.CLOSED:
+            self._reason = self._wrong or (CloseReason.FRAME_TOO_LONG if self.reader.has_overrun else self._reason)
+        if self.writer.is_plain:
+            self.connection.close_for(self._reason)
+        else:
+            self.writer.close()  # asyncio's TLS is between, and says its goodbye first
+        self._handler.has_ended(self)
 
     def _failed(self, error: BaseException) -> CloseReason:
         """Tell of an exception, unless it is the end of the connection, which has a line of its own."""
         if is_close(error):
             try:
                 if error.last_words is not None:
-                    self.connection.reply(error.last_words)
+                    self.writer.write(self._handler.codec.encode(error.last_words))
             except BaseException as raised:  # what they are is the handler's doing
                 error = raised
             else:
                 return CloseReason.CLOSED
-        if not (self._lost and issubclass(type(error), type(self._lost))):
-            event = {"service": self._service, "peer": self.peer or self.connection.peer}
+        if self.reader.has_overrun and issubclass(type(error), ValueError):
+            return CloseReason.FRAME_TOO_LONG
+        lost = self.reader.exception() or (ConnectionResetError() if self._connection_lost else None)
+        if not (lost and issubclass(type(error), type(lost))):
+            event = {"service": self._handler.service, "peer": self.connection.peer}
             logger.error("handler failed", exc_info=error, extra={"event": event})
             return CloseReason.HANDLER_ERROR
         return self._wrong or CloseReason.HANDLER_ERROR
+
+    def _too_late(self) -> None:
+        """End the connection: what is said by who was told of it leaves before."""
+        self._wrong = CloseReason.FRAME_TIMEOUT
+        self._loop.call_soon(self.connection.close_for, self._wrong)
 
     @property
     def is_waiting(self) -> bool:
@@ -153,52 +144,47 @@ class CoroutineSession:
 
     # ---- the connection
 
-    def frame(self, frame: object) -> None:
-        """Nothing: the sink hands blocks to the reader."""
+    def frame(self, frame: Any) -> None:  # noqa: ANN401 - bytes
+        """Take what has come."""
+        self.reader.feed(frame)
 
-    def eof_received(self) -> bool | None:
-        """Keep our side open: the coroutine may still have something to say."""
-        return True
-
-    def wrong(self, reason: CloseReason) -> None:
-        """Tell whoever waits for a line that there is none; before that all is read that came before it."""
-        if not self.reader.hold():
-            self._wrong = reason
-            self._lost = ValueError("the line is longer than max_frame")
-            self.reader.set_exception(self._lost)
-
-    def pause_writing(self) -> None:
-        """Let drain() wait."""
-        self.writer.pause()
-
-    def resume_writing(self) -> None:
-        """Let drain() go on."""
-        self.writer.resume()
+    def eof_received(self) -> bool:
+        """Keep our side open, unless asyncio's own TLS is between: the coroutine may still have something to say."""
+        self.reader.feed_eof()
+        return not self._over_ssl
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever reads or writes."""
-        self.peer = self.connection.peer
-        self._lost = exc or ConnectionResetError("Connection lost")
-        if self.connection.close_reason is CloseReason.FRAME_TOO_LONG:
-            self._lost = ValueError("the line is longer than max_frame")
-            self.reader.set_exception(self._lost)
-        elif exc is None:
+        if exc is None:
             self.reader.feed_eof()
         else:
-            self.reader.set_exception(exc)
+            self.reader.lose(exc)
+        if not self._closed.done():
+            if exc is None:
+                self._closed.set_result(None)
+            else:
+                self._closed.set_exception(exc)
+                self._closed.exception()  # nobody may wait for it
+        asyncio.streams.FlowControlMixin.connection_lost(self, exc)
+        self._transport = None
         self.writer.lost(exc)
 
 
 class CoroutineHandler(ConnectionEvents):
-    """Makes a Session for each connection of a service.
+    """Makes a session for each connection of a service.
 
     Args:
         service: its name, for the log.
         function: the coroutine function.
-        codec: of the service's framing: lines, or what has arrived.
+        codec: of the service's framing: makes frames of last words.
         high_water: unsent bytes past which drain() waits.
-        connections: where lines come from.
+        frame_timeout: seconds for a line that is waited for.
+        connections: where bytes come from.
         loop: of the coroutines.
+
+    Attributes:
+        limit: bytes of a line.
+        drained: of the loop.
     """
 
     def __init__(
@@ -207,41 +193,46 @@ class CoroutineHandler(ConnectionEvents):
         function: SessionFunction,
         codec: Codec,
         high_water: int,
+        frame_timeout: float,
         connections: ConnectionTable,
         loop: AsyncioLoop,
     ) -> None:
-        self._service = service
-        self._function = function
-        self._codec = codec
+        self.service = service
+        self.function = function
+        self.codec = codec
+        self.frame_timeout = frame_timeout
+        self.loop = loop
+        self.limit = codec.framing.max_bytes if isinstance(codec.framing, Line) else LIMIT_BYTES
+        self.drained = CompletedDrain(loop.asyncio)
+        self._raw = RawCodec(Raw(), connections)
         self._high_water = high_water
         self._set = connections
-        self._loop = loop
-        self._drained = CompletedDrain(loop.asyncio)
         self._live: dict[int, CoroutineSession] = {}
         self._running: set[CoroutineSession] = set()
 
     def accepted(self, id: int) -> None:
         """Begin the coroutine; it runs in this turn."""
-        connection = Connection(id, self._set, self._codec, self._high_water, self._loop, ProtocolAdapter)
-        ended = self._running.discard
-        session = CoroutineSession(
-            self._service, self._function, connection, self._codec, self._loop, self._drained, ended
-        )
+        connection = AsyncioTransport(id, self._set, self._raw, self._high_water, self.loop, ProtocolAdapter)
+        session = CoroutineSession(self, connection)
         self._live[id] = session
         self._running.add(session)
-        connection.start(session)
+        connection.start(session, session)
 
     def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
-        """Hand a block of lines, or of bytes, to the reader."""
-        self._live[id].reader.feed(self._set.block(offset, size), count)
+        """Hand what has come to the reader."""
+        session = self._live[id]
+        if session.connection.is_switched:
+            session.connection.deliver(offset, size, count)
+        else:
+            session.reader.feed(self._set.block(offset, size))
 
     def ended(self, id: int) -> None:
-        """Hand the rest to the reader, and the end of file; of a line that may have been cut off nothing."""
-        self._live[id].reader.feed_eof(self._set.unfinished(id), is_cut=self._set.tls.is_cut(id))
-
-    def wrong(self, id: int, reason: CloseReason) -> None:
-        """Tell the session."""
-        self._live[id].wrong(reason)
+        """Tell of the end of file; of a line that may have been cut off nothing is read."""
+        session = self._live[id]
+        if session.connection.is_switched:
+            session.connection.end()
+        else:
+            session.reader.feed_eof(is_cut=self._set.tls.is_cut(id))
 
     def pause(self, id: int) -> None:
         """Pass on."""
@@ -255,10 +246,14 @@ class CoroutineHandler(ConnectionEvents):
         """Log the end and tell the session, whose coroutine may go on for a while."""
         session = self._live.pop(id, None)  # none where it was not even made
         try:
-            log_end(self._service, self._set, id, reason)
+            log_end(self.service, self._set, id, reason)
         finally:
             if session is not None:
                 session.connection.lost(reason, self._set.info(id).error)
+
+    def has_ended(self, session: CoroutineSession) -> None:
+        """Note that its coroutine has (for the session)."""
+        self._running.discard(session)
 
     # ---- at a stop
 
@@ -282,5 +277,5 @@ class CoroutineHandler(ConnectionEvents):
         """Name those that have not ended."""
         if self._running:
             at = sorted({session.place for session in self._running})[:TOLD_PLACES]
-            event = {"service": self._service, "count": len(self._running), "at": at}
+            event = {"service": self.service, "count": len(self._running), "at": at}
             logger.error("handlers did not end in time", extra={"event": event})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The writer of a coroutine service, with the methods of asyncio's."""
+"""The writer of a coroutine service: asyncio's StreamWriter, whose two calls for each line take a shorter way."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable
+from sockd.net.connection.write_buffer import WriteBuffer
 
-    from sockd.net.connection.connection import Connection
-    from sockd.services.handlers.streams import Data, StreamReader
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable
+
+    from sockd.services.handlers.asyncio_transport import AsyncioTransport
+    from sockd.services.handlers.streams import StreamReader
+
+    Data = bytes | bytearray | memoryview
 
 
 class CompletedDrain(asyncio.Future[None]):
@@ -39,34 +44,40 @@ class CompletedDrain(asyncio.Future[None]):
 Coroutine.register(CompletedDrain)
 
 
-class StreamWriter:
-    """What goes to the peer, as asyncio.StreamWriter has it.
+class StreamWriter(asyncio.StreamWriter):
+    """What goes to the peer.
 
     Args:
         connection: to whom.
+        protocol: of the connection, which waits for what is unsent.
         reader: whose loss of the connection drain() tells.
         loop: of the coroutine.
         drained: of this loop.
     """
 
-    __slots__ = ("_closed", "_connection", "_drained", "_loop", "_outbox", "_reader", "_resumed", "_secured")
+    _loop: asyncio.AbstractEventLoop
+    _transport: Any
 
     def __init__(
-        self, connection: Connection, reader: StreamReader, loop: asyncio.AbstractEventLoop, drained: CompletedDrain
+        self,
+        connection: AsyncioTransport,
+        protocol: asyncio.StreamReaderProtocol,
+        reader: StreamReader,
+        loop: asyncio.AbstractEventLoop,
+        drained: CompletedDrain,
     ) -> None:
+        super().__init__(connection, protocol, reader, loop)  # type: ignore[arg-type]  # it stands for one
         self._connection = connection
-        self._reader = reader
-        self._loop = loop
-        self._resumed: asyncio.Future[None] | None = None
-        self._secured: asyncio.Future[None] | None = None
-        self._closed: asyncio.Future[None] = loop.create_future()
+        self._flow: Any = protocol
+        self._input = reader
         self._outbox = connection.outbox
         self._drained = drained
+        self._secured: asyncio.Future[None] | None = None
 
     @property
-    def transport(self) -> Connection:
-        """The connection."""
-        return self._connection
+    def is_plain(self) -> bool:
+        """Whether it writes to the connection itself, and not to asyncio's TLS before it."""
+        return self._transport is self._connection
 
     def write(self, data: Data) -> None:
         """Send bytes behind all that was written before."""
@@ -75,102 +86,53 @@ class StreamWriter:
             outbox.room = room
             outbox.pieces.append(data)
         else:
-            self._connection.write_first(data)
+            self._transport.write(data)  # the connection, or asyncio's TLS before it
 
-    def writelines(self, data: Iterable[Data]) -> None:
-        """Send each of several."""
-        self._connection.writelines(data)
-
-    def drain(self) -> Awaitable[None]:
+    def drain(self) -> Awaitable[None]:  # type: ignore[override]  # it passes for a coroutine
         """Wait while more than high_water is unsent, until it is a quarter of that.
 
         Raises:
             ConnectionResetError: the connection has ended.
         """
-        if self._resumed is None and self._outbox.room >= 0:
+        if self._outbox.room >= 0 and not self._flow._paused:  # something was written, and nobody has to wait
             return self._drained
-        return self._drain()
+        return super().drain()
 
-    async def _drain(self) -> None:
-        if (error := self._reader.exception()) is not None:
-            raise error
-        if self._closed.done():
-            raise ConnectionResetError("Connection lost")
-        if self._connection.is_closing():
-            await asyncio.sleep(0)
-        if self._resumed is not None:
-            await asyncio.shield(self._resumed)
+    async def start_tls(self, sslcontext: ssl.SSLContext | None = None, **options: Any) -> None:  # noqa: ANN401
+        """Go on encrypted, behind what was written.
 
-    def can_write_eof(self) -> bool:
-        """Return True: every stream socket can be half-closed."""
-        return self._connection.can_write_eof()
-
-    def write_eof(self) -> None:
-        """Half-close: FIN behind what was written; reading goes on."""
-        self._connection.write_eof()
-
-    def close(self) -> None:
-        """End in order: what was written leaves, then FIN."""
-        self._connection.close()
-
-    def is_closing(self) -> bool:
-        """Tell whether close() was called, or the connection has ended."""
-        return self._connection.is_closing()
-
-    async def wait_closed(self) -> None:
-        """Wait until the connection has ended: the peer has closed, too, or linger_timeout has passed.
-
-        Raises:
-            OSError: the connection was lost.
-        """
-        await asyncio.shield(self._closed)
-
-    async def start_tls(self) -> None:
-        """Go on encrypted, behind what was written: the answer to a STARTTLS (RFC 3207), by its listener's certificate.
+        Args:
+            sslcontext: whose certificate is shown, as asyncio has it; None: that of the listener, the answer to a
+                STARTTLS (RFC 3207).
+            options: of asyncio's start_tls().
 
         Raises:
             RuntimeError: as Connection.start_tls().
             ConnectionError: the handshake failed, or the peer had sent more already; the connection has ended.
         """
+        if sslcontext is not None:
+            self._outbox = WriteBuffer()  # which never has room: what is written from now on is asyncio's to encrypt
+            await super().start_tls(sslcontext, **options)
+            return
         secured = self._loop.create_future()
 
         def done() -> None:
             if not secured.done():
                 secured.set_result(None)
 
-        self._connection.start_tls(done, unread=self._reader.unread)
+        self._connection.start_tls(done, unread=self._input.unread)
         self._secured = secured
         await secured
 
-    def get_extra_info(self, name: str, default: object = None) -> Any:  # noqa: ANN401 - as asyncio
-        """Answer as Connection.get_extra_info()."""
-        return self._connection.get_extra_info(name, default)
-
-    # ---- what happens (for the session)
-
-    def pause(self) -> None:
-        """Let drain() wait."""
-        if self._resumed is None:
-            self._resumed = self._loop.create_future()
-
-    def resume(self) -> None:
-        """Let drain() go on."""
-        resumed, self._resumed = self._resumed, None
-        if resumed is not None:
-            resumed.set_result(None)
-
     def lost(self, error: Exception | None) -> None:
-        """Let all go on that wait, and tell them of the end."""
-        resumed, self._resumed = self._resumed, None
-        for waiting in (resumed, self._secured):
-            if waiting is not None and not waiting.done():
-                waiting.set_exception(error or ConnectionResetError("Connection lost"))
-                waiting.exception()  # nobody may wait for it
-        if error is None:
-            self._closed.set_result(None)
-        else:
-            self._closed.set_exception(error)
-            self._closed.exception()
+        """Let go on who waits for a handshake (for the session)."""
+        secured = self._secured
+        if secured is not None and not secured.done():
+            secured.set_exception(error or ConnectionResetError("Connection lost"))
+            secured.exception()  # nobody may wait for it
+
+    def __del__(self) -> None:
+        """Close nothing, and warn of nothing: the connection ends when its coroutine does."""
 
 
 __all__ = ["CompletedDrain", "StreamWriter"]

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""What a coroutine reads from and writes to: the methods, results and errors of asyncio's streams.
+"""What a coroutine reads from: asyncio's StreamReader, with lines that were found many at once.
 
-Lines come whole from the C core, many in one call, and `readline` and `async for`
-only take them from a queue.  A call that is not about lines (`read`, `readexactly`,
-`readuntil` of something else) has the connection go on without framing, from the
-byte it has come to; `readline` goes back to framed lines once nothing is left over.
+The methods, their results and their errors are asyncio's own, of whichever Python runs: what is here is how lines get
+there.  As long as nothing but lines is asked for, a block that came is cut into lines in one go, and `readline` and
+`async for` take them from a queue.  Every other call puts what is left of the queue back into asyncio's buffer, and
+goes on there; lines are cut again once that is empty.
 
-What has come is read before anything is said of a loss: a line that is too long, or a reset, is raised where there is
-nothing left that would do.  asyncio's own reader raises a loss at the next call, whatever has come.
+Nobody is judged by a line that was not asked for: its length, age and end are looked at by whoever waits for it.
+
+What has come is read before anything is said of a loss, which is raised where there is nothing left that would do.
+asyncio's own reader raises a loss at the next call, whatever has come.
 
 Whoever reads what has come already does not wait, and would hold up all others as long as something is there: so a
 read gives the loop a turn once the coroutines have had their time of this one.
@@ -18,17 +20,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from io import BytesIO
-from typing import TYPE_CHECKING
-
-from sockd.wire.framing import Line, Raw
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
-    from sockd.net.connection.connection import Connection
-    from sockd.wire.framing import Framing
-
-    Data = bytes | bytearray | memoryview
+    from collections.abc import Callable
 
 LIMIT_BYTES = 64 * 1024
 """Of a line or of what is searched for a separator, where no framing says one (asyncio's own default)."""
@@ -39,191 +34,144 @@ FULL_LIMITS = 2
 LF = b"\n"
 
 
-class StreamReader:
-    """What the peer sends, as asyncio.StreamReader has it.
+class StreamReader(asyncio.StreamReader):
+    """What the peer sends.  Its buffer and its waiter are asyncio's, for its own methods work on them.
 
     Args:
-        connection: whose input it is.
-        framing: of the service; lines, or what has arrived.
+        limit: bytes of a line, or of what is searched for a separator.
         loop: of the coroutine.
         is_late: whether coroutines have had their time of this turn.
+        frame_timeout: seconds for a line that is waited for, once its first byte has come.
+        too_late: called when they have passed.
 
     Attributes:
         has_left_out: the end of file cut off a line, which nobody gets.
+        has_overrun: the last that was read was no line, because it is longer than the limit.
     """
 
-    __slots__ = (
-        "_buffer", "_connection", "_eof", "_exception", "_framing", "_in_lines", "_is_cut", "_is_full", "_is_late",
-        "_left", "_limit", "_lines", "_loop", "_quantum", "_size", "_waiter", "has_left_out",
-    )  # fmt: skip
+    _buffer: bytearray
+    _eof: bool
+    _exception: BaseException | None
+    _limit: int
+    _loop: asyncio.AbstractEventLoop
+    _paused: bool
+    _transport: Any
+    _waiter: asyncio.Future[None] | None
 
     def __init__(
         self,
-        connection: Connection,
-        framing: Framing,
+        limit: int,
         loop: asyncio.AbstractEventLoop,
-        is_late: Callable[[], bool] = lambda: False,
+        is_late: Callable[[], bool],
+        frame_timeout: float,
+        too_late: Callable[[], object],
     ) -> None:
-        self._connection = connection
+        super().__init__(limit, loop)
+        self._lines: deque[bytes] = deque()
+        self._size = 0  # of lines, or more: exact where reading is paused
+        self._is_by_line = True
+        self._loss: BaseException | None = None
         self._is_late = is_late
         self._left = self._quantum = 1
-        self._framing = framing
-        self._loop = loop
-        self._in_lines = isinstance(framing, Line)
-        self._limit = framing.max_bytes if isinstance(framing, Line) else LIMIT_BYTES
-        self._lines: deque[bytes] = deque()
-        self._buffer = bytearray()
-        self._size = 0
-        self._is_full = False
-        self._eof = self._is_cut = self.has_left_out = False
-        self._exception: BaseException | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._frame_timeout = frame_timeout
+        self._too_late = too_late
+        self._since: float | None = None  # the beginning of a line has come, and the rest is waited for
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_cut = self.has_left_out = self.has_overrun = False
 
     # ---- lines
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._iterate()
+    async def readline(self) -> bytes:
+        """Return the next line with its ending, without one at the end of file, b"" behind it; as asyncio's."""
+        if self._left > 0 and self._lines:
+            self._left -= 1
+            return self._lines.popleft()
+        return await self._next_line()
 
     async def __anext__(self) -> bytes:
         """Return the next line, with its ending."""
-        line = await self.readline()
+        if self._left > 0 and self._lines:  # as readline(), without its call
+            self._left -= 1
+            return self._lines.popleft()
+        line = await self._next_line()
         if not line:
             raise StopAsyncIteration
         return line
 
-    async def _iterate(self) -> AsyncIterator[bytes]:
-        lines = self._lines
-        while True:
-            while lines:
-                self._left -= 1
-                if self._left < 0 and self._is_over():
-                    await asyncio.sleep(0)
-                yield lines.popleft()
-            if self._in_lines and not self._eof and self._exception is None:
-                await self._more()
-            elif line := await self.readline():
-                yield line
-            else:
-                return
-
-    async def readline(self) -> bytes:
-        """Return a line with its ending; at the end of file what is left, which is b"" in the end.
-
-        Raises:
-            ValueError: the line is longer than max_frame.
-            OSError: the connection was lost.
-        """
-        while self._lines or not self._buffer:
+    async def _next_line(self) -> bytes:
+        """Give the others a turn if it is time to, and wait for a line, if need be."""
+        if self._lines and self._is_over():
+            await asyncio.sleep(0)
+        if not self._buffer and self._waiter is None:
+            self._is_by_line = True
+        while self._is_by_line:
             if self._lines:
-                self._left -= 1
-                if self._left < 0 and self._is_over():
-                    await asyncio.sleep(0)
-                return self._lines.popleft()
-            self._check()
+                return self._taken()
+            if self._exception is not None:
+                raise self._exception
             if self._eof:
-                return b""
-            self._to_lines()
-            await self._more()
-        try:
-            return await self._until(LF)
-        except asyncio.IncompleteReadError as error:
-            self.has_left_out = self._is_cut
-            return b"" if self._is_cut else error.partial
-        except asyncio.LimitOverrunError as error:
-            found = self._buffer.startswith(LF, error.consumed)
-            self._take(error.consumed + 1 if found else len(self._buffer))
-            raise ValueError(error.args[0]) from None
-
-    # ---- bytes
-
-    async def readuntil(self, separator: bytes = LF) -> bytes:
-        """Return all up to a separator, and with it.
-
-        Raises:
-            ValueError: the separator is empty.
-            asyncio.IncompleteReadError: the end of file came first; `partial` is what there was.
-            asyncio.LimitOverrunError: the separator is not among the first max_frame bytes, which stay to be read.
-            OSError: the connection was lost.
-        """
-        if not separator:
-            raise ValueError("Separator should be at least one-byte string")
-        if separator == LF and (self._lines or self._in_lines):
-            line = await self.readline()
-            if not line.endswith(LF):
-                raise asyncio.IncompleteReadError(line, None)
-            return line
-        self._to_bytes()
-        return await self._until(separator)
-
-    async def _until(self, separator: bytes) -> bytes:
+                return self._last_line()
+            if self._buffer:
+                self._begin_to_count()
+            if self._waiter is not None or self._paused or self._loss is not None:
+                await self._wait_for_data("readuntil")  # as asyncio, whose readline() calls it
+                continue
+            self.has_overrun = False
+            self._waiter = self._loop.create_future()  # _wait_for_data() without its two calls
+            try:
+                await self._waiter
+            finally:
+                self._waiter = self._since = None
         await self._turn()
-        searched = 0
-        while True:
-            at = self._buffer.find(separator, searched)
-            if at > self._limit:
-                raise asyncio.LimitOverrunError("Separator is found, but chunk is longer than limit", at)
-            if at >= 0:
-                return self._take(at + len(separator))
-            searched = max(0, len(self._buffer) - len(separator) + 1)
-            if searched > self._limit:
-                raise asyncio.LimitOverrunError("Separator is not found, and chunk exceed the limit", searched)
-            self._check()
-            if self._eof:
-                raise asyncio.IncompleteReadError(self._take(len(self._buffer)), None)
-            await self._more()
+        return await self._line_of_buffer()
+
+    async def _line_of_buffer(self) -> bytes:
+        try:
+            line = await super().readline()
+        except ValueError:
+            self.has_overrun = True
+            raise
+        if not line.endswith(LF) and self._is_cut:
+            self.has_left_out, line = bool(line), b""
+        return line
+
+    def _last_line(self) -> bytes:
+        line = bytes(self._buffer)
+        self._buffer.clear()
+        if self._is_cut:
+            self.has_left_out, line = bool(line), b""
+        return line
+
+    def _taken(self) -> bytes:
+        """Take a line, and have the peer send on once there is room again."""
+        line = self._lines.popleft()
+        if self._paused:
+            self._left = 0  # so that each is counted
+            self._size -= len(line)
+            self._maybe_resume_transport()
+        return line
+
+    # ---- bytes: asyncio's own, on its buffer
+
+    async def readuntil(self, separator: Any = LF) -> bytes:  # noqa: ANN401 - a tuple from 3.13 on
+        """Return all up to a separator, and with it; as asyncio's."""
+        if separator == LF and self._lines:
+            return await self.readline()
+        self._to_buffer()
+        await self._turn()
+        return await super().readuntil(separator)
 
     async def read(self, n: int = -1) -> bytes:
-        """Return up to n bytes, at least one of them before the end of file; -1: all, up to there.
-
-        Raises:
-            OSError: the connection was lost.
-        """
-        if n == 0:
-            return b""
-        self._to_bytes()
+        """Return up to n bytes, at least one of them before the end of file; -1: all, up to there."""
+        self._to_buffer()
         await self._turn()
-        if n < 0:
-            return await self._all()
-        if not self._buffer and not self._eof:
-            self._check()
-            await self._more()
-        if not self._buffer:
-            self._check()
-        return self._take(n)
-
-    async def _all(self) -> bytes:
-        pieces = []
-        try:
-            while True:
-                pieces.append(self._take(len(self._buffer)))
-                self._check()
-                if self._eof:
-                    return b"".join(pieces)
-                await self._more()
-        except BaseException:  # of a loss, or of a cancelled wait: it is there to be read by another call
-            self._buffer[:0] = b"".join(pieces)
-            raise
+        return await super().read(n)
 
     async def readexactly(self, n: int) -> bytes:
-        """Return n bytes.
-
-        Raises:
-            ValueError: n is negative.
-            asyncio.IncompleteReadError: the end of file came first; `partial` is what there was.
-            OSError: the connection was lost.
-        """
-        if n < 0:
-            raise ValueError("readexactly size can not be less than zero")
-        if n == 0:
-            return b""
-        self._to_bytes()
+        """Return n bytes; as asyncio's."""
+        self._to_buffer()
         await self._turn()
-        while len(self._buffer) < n:
-            self._check()
-            if self._eof:
-                raise asyncio.IncompleteReadError(self._take(len(self._buffer)), n)
-            await self._more()
-        return self._take(n)
+        return await super().readexactly(n)
 
     # ---- state
 
@@ -231,9 +179,9 @@ class StreamReader:
         """Tell whether the end of file has come and all before it was read."""
         return self._eof and not self._lines and not self._buffer
 
-    def exception(self) -> BaseException | None:
+    def exception(self) -> BaseException | None:  # type: ignore[override]  # typeshed: Exception
         """Return why the connection was lost, None if it was not or ended in order."""
-        return self._exception
+        return self._exception or self._loss
 
     @property
     def is_waiting(self) -> bool:
@@ -245,51 +193,73 @@ class StreamReader:
         """What has come and was not read."""
         return b"".join(self._lines) + self._buffer
 
-    # ---- what comes (for the sink)
+    # ---- what comes
 
-    def feed(self, block: bytes, count: int) -> None:
-        """Take `count` lines, or bytes where nothing is framed."""
-        if not self._in_lines:
+    def feed(self, block: bytes) -> None:
+        """Take what has come."""
+        if not self._is_by_line:
             self._buffer += block
-        elif count == 1:
-            self._lines.append(block)
-        else:
-            self._lines.extend(BytesIO(block))  # what iterating it gives are lines, found by memchr
-        self._size += len(block)
+        elif block.find(LF) == len(block) - 1 <= self._limit and not self._buffer:
+            self._lines.append(block)  # as nearly always where lines come one by one
+            self._size += len(block)
+        elif not self._cut(block):
+            return  # the beginning of a line, for which nobody is woken
         waiter = self._waiter
-        if waiter is not None:  # _wake() without its call: this is once for each line where lines come one by one
+        if waiter is not None:  # _wakeup_waiter() without its call
             self._waiter = None
             if not waiter.done():
                 waiter.set_result(None)
-        if self._size > FULL_LIMITS * self._limit:
-            self._is_full = True
-            self._connection.pause_reading()  # until more is waited for
+        if not self._paused and self._size + len(self._buffer) > FULL_LIMITS * self._limit:
+            self._weigh()
 
-    def feed_eof(self, unfinished: bytes = b"", *, is_cut: bool = False) -> None:
-        """Take what has come of a line that the end of file has cut off, and the end of file.
+    def feed_data(self, data: bytes) -> None:  # type: ignore[override]  # typeshed: Iterable[SupportsIndex]
+        """Take what has come; as asyncio's."""
+        assert not self._eof, "feed_data after feed_eof"
+        if data:
+            self.feed(bytes(data))
 
-        Args:
-            is_cut: the peer may not have meant it to end there (TLS without close_notify): such a line is left out.
-        """
-        self._is_cut = is_cut
-        if is_cut and self._in_lines:
-            self.has_left_out = bool(unfinished)
-        else:
-            self._buffer += unfinished
-        self._eof = True
-        self._wake()
-
-    def hold(self) -> bool:
-        """Have nothing more come until all that has come is read; False: there is nothing, and more is waited for."""
-        if self.is_waiting:
-            return False
-        self._is_full = True
-        self._connection.pause_reading()
+    def _cut(self, block: bytes) -> bool:
+        """Add lines to the queue, or all to the buffer if one of them is too long; False: no line is whole yet."""
+        buffer = self._buffer
+        if not block.count(LF):
+            buffer += block
+            if len(buffer) <= self._limit:
+                if self._waiter is not None:
+                    self._begin_to_count()
+                return False
+            self._to_buffer()
+            return True
+        if buffer:
+            block = bytes(buffer) + block
+            buffer.clear()
+        lines = BytesIO(block).readlines()  # found by memchr
+        buffer += b"" if block.endswith(LF) else lines.pop()
+        self._lines.extend(lines)
+        self._size += len(block) - len(buffer)
+        self._since = None
+        if len(buffer) > self._limit or (len(block) > self._limit and max(map(len, lines)) > self._limit + 1):
+            self._to_buffer()  # whoever asks for a line is told there
         return True
 
-    def set_exception(self, error: BaseException) -> None:
+    def feed_eof(self, *, is_cut: bool = False) -> None:
+        """Take the end of file.
+
+        Args:
+            is_cut: the peer may not have meant it to end there (TLS without close_notify): of a line that is not
+                whole nothing is read then.
+        """
+        self._is_cut = is_cut
+        self._since = None
+        super().feed_eof()
+
+    def set_exception(self, exc: Exception) -> None:
+        """Have every call raise this from now on; as asyncio's."""
+        self._to_buffer()
+        super().set_exception(exc)
+
+    def lose(self, error: BaseException) -> None:
         """Take the loss of the connection; what has come is read first."""
-        self._exception = error
+        self._loss = error
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_exception(error)
@@ -307,42 +277,50 @@ class StreamReader:
         if self._left < 0 and self._is_over():
             await asyncio.sleep(0)
 
-    def _more(self) -> asyncio.Future[None]:
-        """Return what is done when there is something new."""
-        if self._waiter is not None and not self._waiter.done():
-            raise RuntimeError("another coroutine is already waiting for incoming data")
-        self._size = len(self._buffer)
-        if self._is_full:
-            self._is_full = False
-            self._connection.resume_reading()
-        waiter: asyncio.Future[None] = asyncio.Future(loop=self._loop)
-        self._waiter = waiter
-        return waiter
+    async def _wait_for_data(self, func_name: str) -> None:
+        """Wait, for asyncio's own methods."""
+        if self._loss is not None:
+            raise self._loss
+        self.has_overrun = False
+        await super()._wait_for_data(func_name)  # type: ignore[misc]
 
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-    def _check(self) -> None:
-        if self._exception is not None:
-            raise self._exception
-
-    def _take(self, n: int) -> bytes:
-        taken = bytes(self._buffer[:n])
-        del self._buffer[:n]
-        return taken
-
-    def _to_bytes(self) -> None:
-        """Go on without framing, from what was not read yet."""
-        if self._in_lines:
-            self._in_lines = False
+    def _to_buffer(self) -> None:
+        """Go on by bytes, from what was not read yet."""
+        self._is_by_line = False
+        if self._lines:
             self._buffer[:0] = b"".join(self._lines)
             self._lines.clear()
-            self._connection.set_framing(Raw())
+            self._size = 0
 
-    def _to_lines(self) -> None:
-        """Go on by lines; nothing is left over of what came without framing."""
-        if not self._in_lines and isinstance(self._framing, Line):
-            self._in_lines = True
-            self._connection.set_framing(self._framing)
+    def _weigh(self) -> None:
+        """Hold the peer up, if as much waits to be read as there seems to be."""
+        self._size = sum(map(len, self._lines))
+        if self._transport is not None and self._size + len(self._buffer) > FULL_LIMITS * self._limit:
+            self._paused = True
+            self._left = 0
+            self._transport.pause_reading()
+
+    def _maybe_resume_transport(self) -> None:
+        if self._paused and self._size + len(self._buffer) <= self._limit:
+            self._paused = False
+            self._transport.resume_reading()
+
+    # ---- the time for a line
+
+    def _begin_to_count(self) -> None:
+        if self._since is None:
+            self._since = self._loop.time()
+            if self._timer is None:
+                self._timer = self._loop.call_later(self._frame_timeout, self._judge)
+
+    def _judge(self) -> None:
+        """See whether the line that was begun is still not whole; what had come in time was received before this."""
+        self._timer = None
+        if self._since is None or not self.is_waiting:
+            return
+        left = self._since + self._frame_timeout - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._judge)
+        else:
+            self.lose(TimeoutError("the line was not complete within frame_timeout"))
+            self._too_late()

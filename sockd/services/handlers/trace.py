@@ -13,11 +13,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sockd.net.connection.codec import bytes_of
-from sockd.net.connection.connection import Connection
+from sockd.services.handlers.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sockd.net.connection.connection import Connection
     from sockd.net.connection.events import FrameProtocol
     from sockd.services.spec import ServiceSpec
     from sockd.wire.framing import Frame
@@ -74,7 +75,7 @@ class TracedProtocol:
         self._receive(frame)
 
 
-class TracedConnection(Connection):
+class TracedConnection(Transport):
     """A connection that shows what is written to it, and what it delivers."""
 
     __slots__ = ()

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""The transport of handlers that are written for asyncio: for isinstance(), and for asyncio's loop, one of its own.
+
+`loop.start_tls()`, `loop.sendfile()` and whatever else of asyncio's works on transports asks for a few names that no
+document has; they are all here.
+"""
+
+from __future__ import annotations
+
+from asyncio import constants, transports, trsock
+from typing import TYPE_CHECKING, Any
+
+from sockd.services.handlers.transport import Transport
+
+if TYPE_CHECKING:
+    from sockd.net.connection.events import FrameProtocol
+
+
+class AsyncioTransport(Transport):
+    """A Transport for which `isinstance(transport, asyncio.Transport)` holds.
+
+    It cannot be a subclass: both have attributes in slots.  (And super() cannot be used, for it needs the name that
+    isinstance() asks for.)
+
+    Attributes:
+        is_switched: set_protocol() was called.
+    """
+
+    __slots__ = ("is_switched",)
+
+    _start_tls_compatible = True
+    _sendfile_compatible = constants._SendfileMode.FALLBACK
+
+    def start(self, receiver: FrameProtocol, protocol: object = None) -> None:
+        """Attach the receiver."""
+        self.is_switched = False
+        Transport.start(self, receiver, protocol)
+
+    def set_protocol(self, protocol: object) -> None:
+        """Speak to another protocol object from the next callback on."""
+        self.is_switched = True
+        Transport.set_protocol(self, protocol)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """What isinstance() asks where the type itself is not the one."""
+        return transports._FlowControlMixin  # an asyncio.Transport
+
+    @property
+    def _protocol_paused(self) -> bool:
+        return self._is_high
+
+    def _force_close(self, exc: Exception | None) -> None:
+        if self._error is None:
+            self._error = exc
+        self.abort()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - as asyncio
+        """Answer as Connection does; a socket is asyncio's TransportSocket."""
+        if name == "socket" and self._receiver is None and self._socket is not None:
+            return trsock.TransportSocket(self._socket)  # which is closed
+        told = Transport.get_extra_info(self, name, default)
+        return trsock.TransportSocket(told) if name == "socket" and told is not default else told
+
+
+__all__ = ["AsyncioTransport"]

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""Handlers of text: `Service(text="utf-8")` decodes what they are given, and encodes what they return.
+
+What is not of the encoding is the handler's error, as if it had decoded it itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sockd.services.handlers.adapters import ProtocolAdapter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sockd.services.api import BatchReply, Reply
+    from sockd.services.handlers.transport import Transport
+
+
+def _encoded(reply: Reply | str, encoding: str) -> Reply:
+    """Return bytes for text; what is none goes on as it is, and is judged where bytes are."""
+    return reply.encode(encoding) if isinstance(reply, str) else reply
+
+
+def text_function(of_text: Callable[..., Any], encoding: str) -> Callable[..., Reply]:
+    """Wrap a function that answers a frame of text; what follows the frame is passed on."""
+
+    def of_bytes(frame: bytes, *more: object) -> Reply:
+        return _encoded(of_text(frame.decode(encoding), *more), encoding)
+
+    return of_bytes
+
+
+def text_batch(of_texts: Callable[..., Any], encoding: str) -> Callable[[list[bytes]], BatchReply]:
+    """Wrap a function that answers a list of frames of text."""
+
+    def of_bytes(frames: list[bytes]) -> BatchReply:
+        replies = of_texts([frame.decode(encoding) for frame in frames])
+        if isinstance(replies, list):
+            return [_encoded(one, encoding) for one in replies]
+        return _encoded(replies, encoding)
+
+    return of_bytes
+
+
+class TextFactory:
+    """Makes protocol objects that are given text.
+
+    Args:
+        make: called once for each connection.
+        encoding: of their frames, and of what they reply.
+    """
+
+    def __init__(self, make: Callable[[], object], encoding: str) -> None:
+        self.make = make
+        self.encoding = encoding
+
+    def __call__(self) -> object:
+        """Make one."""
+        return self.make()
+
+    def receiver_of(self, protocol: object) -> TextAdapter:
+        """Return what speaks to a protocol object."""
+        return TextAdapter(protocol, self.encoding)
+
+    def transport_of(self, kind: type[Transport]) -> type[Transport]:
+        """Return a class of connections that take text as replies."""
+        encoding = self.encoding
+
+        def reply(self: Transport, frame: object) -> None:
+            kind.reply(self, frame.encode(encoding) if isinstance(frame, str) else frame)
+
+        made: Any = type(kind.__name__, (kind,), {"__slots__": (), "reply": reply})
+        return made  # type: ignore[no-any-return]
+
+
+class TextAdapter(ProtocolAdapter):
+    """Speaks to a protocol object that takes text."""
+
+    __slots__ = ()
+
+    def __init__(self, protocol: object, encoding: str) -> None:
+        super().__init__(protocol)
+        of_text = self.frame
+        self.frame = lambda frame: of_text(frame.decode(encoding))
+
+
+__all__ = ["TextFactory", "text_batch", "text_function"]

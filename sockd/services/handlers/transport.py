@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+"""The transport that a handler has of its peer: a Connection that tells of the end as soon as it is one.
+
+asyncio's transports call connection_lost() when what was written has left, and answer get_extra_info() for as long as
+anybody has them.  The row of the set goes on for a while then: it waits for the peer's FIN, so that no RST takes away
+what the peer has not read (FAQ II.5); that is nobody's concern but the set's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sockd.net.connection.connection import Connection
+from sockd.net.connection.extra_info import extra_info
+from sockd.net.connection.write_buffer import as_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sockd.net.address.sockaddr import SocketAddress
+    from sockd.wire.close_reason import CloseReason
+
+FIRST_LOOK_SECONDS = 0.001
+MOST_LOOK_SECONDS = 0.1
+"""Between two looks at output that the kernel has not taken when its connection is closed; each is twice as long."""
+KEPT = ("sockname", "sslcontext", "ssl_object", "cipher", "peercert", "compression")
+"""What is told of a connection that has ended, as asyncio does."""
+
+
+class Transport(Connection):
+    """A Connection as handlers have it."""
+
+    __slots__ = ("_kept", "_kept_peer")
+
+    _kept: dict[str, Any]
+    _kept_peer: SocketAddress
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Write them all, or nothing where one of them is no bytes."""
+        for data in [as_bytes(data) for data in list_of_data]:
+            self.write(data)
+
+    # ---- the end
+
+    def _close(self, reason: CloseReason) -> None:
+        if not self._closing:
+            super()._close(reason)
+            self._loop.call_soon(self._look)  # behind the flush of this turn
+
+    def _look(self, delay: float = FIRST_LOOK_SECONDS) -> None:
+        """Tell of the end if nothing is unsent, else look again."""
+        if self._receiver is None:
+            return
+        if self.has_more or self._starting is not None or self._set.output_pending_bytes(self.id):
+            self._loop.call_later(delay, lambda: self._look(min(2 * delay, MOST_LOOK_SECONDS)))
+        else:
+            self.lost(self._reason, 0)
+
+    def lost(self, reason: CloseReason, error: int) -> None:
+        """Tell of the end, once; what may still be asked for is kept."""
+        if self._receiver is not None:
+            self._kept_peer = peer = self._set.peers.of(self.id)
+            self._kept = {"peername": peer.sockaddr}
+            names = KEPT if self._set.tls.of(self.id) is not None else KEPT[:1]
+            self._kept |= {name: value for name in names if (value := extra_info(self, self._set, name)) is not None}
+            super().lost(reason, error)
+            self._protocol = None
+
+    # ---- what may be asked, also behind it
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - as asyncio
+        """Answer as Connection does; once the connection has ended, what asyncio's transports go on to tell."""
+        if self._receiver is None and hasattr(self, "_kept"):
+            return self._kept.get(name, default)
+        return super().get_extra_info(name, default)
+
+    @property
+    def peer(self) -> str:
+        """The peer's address as text (FAQ IV.9), also behind the end."""
+        if self._receiver is None and hasattr(self, "_kept"):
+            return str(self._kept_peer)
+        return super().peer
+
+
+__all__ = ["Transport"]
