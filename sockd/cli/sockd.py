@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`sockd`: command line to Settings to Daemon.
+"""`sockd`: command line to Settings to a daemon.
 
 Errors end here: each becomes lines on standard error and an exit code of
 sysexits(3).  Nothing below this module exits the process.
@@ -25,15 +25,15 @@ from sockd.cli.config_source import EXAMPLE, Source, _directory_of, _files, _loa
 from sockd.cli.output import Parser, give_up_output, tell, with_output
 from sockd.config.command_line import from_command_line
 from sockd.config.load import candidates, dump
+from sockd.daemon import daemon, inetd
 from sockd.daemon.conflicts import conflicts
 from sockd.daemon.context import StartContext
-from sockd.daemon.daemon import Daemon
-from sockd.daemon.inetd import InetdDaemon, of_inetd, open_log
+from sockd.daemon.inetd import of_inetd, open_log
 from sockd.daemon.plan import plan
 from sockd.daemon.upgrade.fdstore import StoredConnections
 from sockd.daemon.upgrade.receiver import UpgradeReceiver
 from sockd.daemon.upgrade.respawn import StartCommand
-from sockd.daemon.workers.supervisor import Supervisor
+from sockd.daemon.workers import supervisor
 from sockd.errors import EX_OK, EX_USAGE, ConfigurationError, SockdError, SystemFault, UsageError
 from sockd.files.kept_directory import current_directory
 from sockd.log.format import ERROR_SEVERITY, for_a_start, is_journal, printable
@@ -254,7 +254,7 @@ def _inetd(arguments: Sequence[str]) -> int:
         options = _parse_quietly(arguments)
         if not options.config:
             look_in(current_directory())
-        InetdDaemon(of_inetd(_inetd_settings(options), options.inetd), given).run()
+        inetd.run(of_inetd(_inetd_settings(options), options.inetd), given)
     except SockdError as error:
         for line in str(error).splitlines():
             logger.error("not serving", extra={"event": {"error": line}})
@@ -343,10 +343,9 @@ def _serve(source: Source, context: StartContext) -> int:
         parse=source.parse,
         root_may_stay=not context.background and source.check is None,
     )
-    kind = Supervisor if source.settings.daemon.workers > 1 else Daemon
-    daemon = kind(source.settings, context)
+    serve = supervisor.run if source.settings.daemon.workers > 1 else daemon.run
     try:
-        daemon.run()
+        serve(source.settings, context)
     except SockdError as error:
         log = source.settings.daemon.log
         if logging.getLogger().handlers:  # else the log has not been opened yet

@@ -12,12 +12,17 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from sockd.daemon import runtime
 from sockd.daemon.context import StartContext
 from sockd.daemon.daemon import Daemon
+from sockd.daemon.listeners import ListenerRegistry
+from sockd.daemon.startup import ServingProcess, Start
 from sockd.daemon.stdio_bridge import Bridge
+from sockd.daemon.worker_processes import NoWorkers
 from sockd.errors import HandlerError, SockdError, SystemFault, fault
 from sockd.log import format as log_format
 from sockd.log import targets
@@ -32,13 +37,14 @@ from sockd.services.handlers import group_of, sink_of
 from sockd.settings.listen import ListenSettings
 
 if TYPE_CHECKING:
-    from contextlib import ExitStack
+    from collections.abc import Callable
 
     from sockd.daemon.plan import ListenerPlan
     from sockd.daemon.startup import Opened
     from sockd.net.address.sockaddr import SockAddr
+    from sockd.process.inherited_sockets import InheritedSockets
     from sockd.process.privileges import Wanted
-    from sockd.settings import LogSettings, Settings
+    from sockd.settings import DaemonSettings, LogSettings, Settings
 
 logger = logging.getLogger("sockd.inetd")
 
@@ -76,80 +82,99 @@ def of_inetd(settings: Settings, service: str) -> Settings:
     return replace(settings, daemon=daemon, listen=(ListenSettings(service=service),))
 
 
-class InetdDaemon(Daemon):
-    """Serves what standard input is.
+class StandardInput:
+    """Standard input, as it is served.
 
     Args:
-        settings: as of_inetd() gives them.
-        streams: standard input and output; closed at the end.
+        streams: standard input and output.
     """
 
-    def __init__(self, settings: Settings, streams: StandardStreams) -> None:
-        if streams.kind in (StdinKind.CONNECTION, StdinKind.PLAIN):
-            settings = replace(settings, daemon=replace(settings.daemon, max_connections=1))
-        super().__init__(settings, StartContext(ready=lambda _: None, root_may_stay=True))
-        self._streams = streams
-        self._plan: ListenerPlan | None = None
-        self._bridge: Bridge | None = None
-        self._is_served = False
+    def __init__(self, streams: StandardStreams) -> None:
+        self.streams = streams
 
-    def _open_log(self, wanted: Wanted) -> OwnHandler:
-        return open_log(self._settings.daemon.log, wanted.owner)
+    @property
+    def is_one(self) -> bool:
+        """Whether it is one connection, or stands for one."""
+        return self.streams.kind in (StdinKind.CONNECTION, StdinKind.PLAIN)
 
-    # ---- wait
-
-    def _listen(self, plans: list[ListenerPlan], stack: ExitStack) -> list[Opened]:
+    def listen(self, plans: list[ListenerPlan], _passed: InheritedSockets, stack: ExitStack) -> list[Opened]:
         """Take the listening or datagram socket, which stays the parent's: only our descriptor of it is closed."""
-        self._plan = plans[0]
-        if self._streams.kind not in (StdinKind.LISTENER, StdinKind.DATAGRAMS):
+        plan, streams = plans[0], self.streams
+        if self.is_one:
             return []
-        stack.callback(self._streams.close)
-        spec = self._plan.service
-        if self._streams.kind is StdinKind.DATAGRAMS and spec.datagram is None:
+        stack.callback(streams.close)
+        spec = plan.service
+        if streams.kind is StdinKind.DATAGRAMS and spec.datagram is None:
             raise HandlerError(f"--inetd: standard input is a datagram socket, and service {spec.name} answers none")
-        fd = self._streams.source
+        fd = streams.source
         was_blocking = os.get_blocking(fd)
         sock = socket.socket(fileno=os.dup(fd))
         sock.setblocking(False)
         if was_blocking:
             stack.callback(os.set_blocking, fd, True)
         endpoint = Endpoint(socket.AddressFamily(sock.family), sock.type, sock.proto, _name(sock.getsockname()))
-        set_inherited(sock, endpoint, self._plan.settings)
+        set_inherited(sock, endpoint, plan.settings)
         listening = ServerSocket(sock, endpoint, is_ours=False)
         stack.callback(listening.close)
-        return [(INHERITED, listening, self._plan)]
+        return [(INHERITED, listening, plan)]
 
-    def _watch_idle(self) -> None:
-        pause = self._settings.daemon.inetd_timeout / LOOKS_A_TIMEOUT
-        seen, quiet = -1, 0
 
-        def look() -> None:
-            nonlocal seen, quiet
-            self._loop.call_later(pause, look)
-            accepted = sum(served.listener.counts.accepted for served in self._serving.listeners)
-            busy = accepted != seen or self._count()
-            seen, quiet = accepted, 0 if busy else quiet + 1
-            if quiet >= LOOKS_A_TIMEOUT:
-                logger.info(
-                    "idle", extra={"event": {"seconds": self._settings.daemon.inetd_timeout, "served": accepted}}
-                )
-                self._loop.stop()
+class IdleWatch:
+    """wait: ends a daemon that nobody has come to for a while.
 
-        look()
+    Args:
+        daemon: whose loop is stopped then.
+        seconds: without a client.
+    """
 
-    # ---- nowait
+    def __init__(self, daemon: Daemon, seconds: float) -> None:
+        self._serving = daemon.serving
+        self._loop = daemon.serving.tools.loop
+        self._seconds = seconds
+        self._seen = -1
+        self._quiet = 0
 
-    def _attach(self, bound: list[Opened], stack: ExitStack) -> None:
-        super()._attach(bound, stack)
-        if bound:
-            self._watch_idle()
-            return
-        assert self._plan is not None
+    def look(self) -> None:
+        """See whether somebody came, now and again."""
+        self._loop.call_later(self._seconds / LOOKS_A_TIMEOUT, self.look)
+        accepted = sum(served.listener.counts.accepted for served in self._serving.listeners)
+        busy = accepted != self._seen or self._serving.count()
+        self._seen, self._quiet = accepted, 0 if busy else self._quiet + 1
+        if self._quiet >= LOOKS_A_TIMEOUT:
+            logger.info("idle", extra={"event": {"seconds": self._seconds, "served": accepted}})
+            self._loop.stop()
+
+
+class OneConnection:
+    """nowait: serves one connection, or what stands for one, to its end.
+
+    Args:
+        daemon: that serves it.
+        plan: its service.
+        streams: standard input and output; closed when they are not needed any more.
+
+    Attributes:
+        is_served: it has ended.
+    """
+
+    def __init__(self, daemon: Daemon, plan: ListenerPlan, streams: StandardStreams) -> None:
+        self._tools = daemon.serving.tools
+        self._loop = self._tools.loop
+        self._plan = plan
+        self._streams = streams
+        self.is_served = False
+
+    def begin(self, stack: ExitStack) -> None:
+        """Start what the service starts, and serve.
+
+        Raises:
+            SystemFault: standard output is closed, or standard input cannot be served.
+        """
         hooks.start([self._plan.service], stack, self._loop)
         if self._streams.kind is StdinKind.CONNECTION:
             sock = socket.socket(fileno=os.dup(self._streams.source))
             self._streams.close()  # its end is seen by the peer when ours is the last one
-            self._connect(sock)
+            self._connect(sock, self._served)
         else:
             self._join()
 
@@ -157,24 +182,26 @@ class InetdDaemon(Daemon):
         """Serve a pipe, a terminal or a file."""
         if self._streams.sink < 0:
             raise SystemFault("--inetd: standard output is closed; the service's answers go there")
-        assert self._plan is not None
-        timeout = self._plan.service.limits.write_timeout
         loop = self._loop
-        self._bridge = Bridge(
+        bridge = Bridge(
             self._streams.source,
             self._streams.sink,
-            timeout=timeout,
+            timeout=self._plan.service.limits.write_timeout,
             ended=lambda: loop.call_soon_threadsafe(loop.stop),
         )
-        self._connect(self._bridge.socket)
-        self._bridge.start()
 
-    def _connect(self, sock: socket.socket) -> None:
-        assert self._plan is not None
-        spec = self._plan.service
+        def served() -> None:
+            self.is_served = True
+            self._watch_output(bridge)
+
+        self._connect(bridge.socket, served)
+        bridge.start()
+
+    def _connect(self, sock: socket.socket, served: Callable[[], None]) -> None:
+        spec, tools = self._plan.service, self._tools
         told = peer_of(os.environ)
-        known = self._connections.name_of
-        self._connections.name_of = lambda host: (told.name if host == told.host else None) or known(host)
+        known = tools.connections.name_of
+        tools.connections.name_of = lambda host: (told.name if host == told.host else None) or known(host)
         peer = SocketAddress.of_peer(sock.fileno())
         if not peer.host and not peer.name and told.host:
             peer = SocketAddress.told(told.host, told.port)
@@ -182,44 +209,68 @@ class InetdDaemon(Daemon):
             endpoint = Endpoint(socket.AddressFamily(sock.family), sock.type, sock.proto, _name(sock.getsockname()))
             set_inherited(sock, endpoint, self._plan.settings)
         if spec.program is not None:
-            taker = self._executor.programs(spec, self._connections.name_of)
-            taker.take(sock, peer, self._served)
+            taker = tools.executor.service(spec.name, spec.program, tools.connections.name_of)
+            taker.take(sock, peer, served)
             return
-        if (server := self._forwarding.server(spec)) is not None:
+        if (server := tools.forwarding.server(spec)) is not None:
             sock.setblocking(False)  # splice(2) cannot be told call by call not to wait for a socket
-            server.take(sock, peer, self._served)
+            server.take(sock, peer, served)
             return
-        group = self._connections.add_group(group_of(spec), sink_of(spec, self._connections, self._loop, self._pool))
-        self._connections.when_ended(group, lambda _: self._served())
+        group = tools.connections.add_group(group_of(spec), sink_of(spec, tools.connections, self._loop, tools.pool))
+        tools.connections.when_ended(group, lambda _: served())
         try:
-            id = self._connections.add(sock, group, peer)
+            tools.connections.add(sock, group, peer)  # the table is empty, so it has a place
         except OSError as error:
             raise fault(error, "--inetd: standard input") from None
-        assert id is not None  # the table is empty
 
     def _served(self) -> None:
-        """The connection has ended; what is on its way to a pipe or a terminal still goes there."""
-        self._is_served = True
-        if self._bridge is None:
-            self._loop.call_soon(self._loop.stop)
-        else:
-            self._watch_output()
+        self.is_served = True
+        self._loop.call_soon(self._loop.stop)
 
-    def _watch_output(self) -> None:
-        self._loop.call_later(OUTPUT_LOOK_SECONDS, self._watch_output)
-        assert self._bridge is not None
-        assert self._plan is not None
-        if self._bridge.idle_seconds > self._plan.service.limits.write_timeout:
+    def _watch_output(self, bridge: Bridge) -> None:
+        """What is on its way to a pipe or a terminal still goes there."""
+        self._loop.call_later(OUTPUT_LOOK_SECONDS, lambda: self._watch_output(bridge))
+        if bridge.idle_seconds > self._plan.service.limits.write_timeout:
             logger.warning("standard output takes no more, what is left is dropped")
             self._loop.stop()
 
-    def _drain(self) -> None:
-        if not self._is_served:
-            super()._drain()
+
+def run(settings: Settings, streams: StandardStreams) -> None:
+    """Serve what standard input is.
+
+    Args:
+        settings: as of_inetd() gives them.
+        streams: standard input and output; closed at the end.
+
+    Raises:
+        SockdError: as sockd.daemon.daemon.run(); or standard input, or output, cannot be served.
+    """
+    source = StandardInput(streams)
+    if source.is_one:
+        settings = replace(settings, daemon=replace(settings.daemon, max_connections=1))
+    process = ServingProcess.of(settings, StartContext(ready=lambda _: None, root_may_stay=True))
+
+    def log(daemon: DaemonSettings, wanted: Wanted) -> OwnHandler:
+        return open_log(daemon.log, wanted.owner)
+
+    with ExitStack() as stack:
+        start = Start(process, stack, log, source.listen).run()
+        daemon = Daemon(process, start, ListenerRegistry(runtime.make(process, start, stack)), NoWorkers(), stack)
+        daemon.begin()
+        if not source.is_one:
+            IdleWatch(daemon, settings.daemon.inetd_timeout).look()
+            daemon.serve()
+            daemon.drain()
+            return
+        connection = OneConnection(daemon, start.resources.plans[0], streams)
+        connection.begin(stack)
+        daemon.serve()
+        if not connection.is_served:
+            daemon.drain()
 
 
 def _name(name: SockAddr | bytes) -> SockAddr:
     return os.fsdecode(name) if isinstance(name, bytes) else name
 
 
-__all__ = ["InetdDaemon", "Silent", "of_inetd", "open_log"]
+__all__ = ["of_inetd", "open_log", "run"]

@@ -51,11 +51,23 @@ class Runtime:
     forwarding: ProxyServers
     refusals: RejectedConnections
     reserve: SpareDescriptor
+    capacity: int
+    """How many connections this process has room for."""
     trace: bool = False
     """Each frame is a line of the log."""
     accepts_a_turn: int = ACCEPTS_A_TURN
     is_ahead: Callable[[], bool] | None = None
     """Whether other processes that accept from the same sockets had better do so now; None where there are none."""
+
+    def count(self) -> int:
+        """Return how many connections and programs this process serves."""
+        return len(self.connections) + len(self.executor) + len(self.forwarding)
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether programs, what is forwarded, coroutines or threads have not ended."""
+        others = len(self.executor) + len(self.forwarding)
+        return bool(others or self.connections.at_work or self.pool.at_work or self.loop.unfinished)
 
 
 def goodbye_of(spec: ServiceSpec, connections: ConnectionTable) -> bytes:

@@ -77,20 +77,20 @@ class ListenerRegistry:
 
     Args:
         tools: see there.
-        pages: of services that tell of the daemon itself.
 
     Attributes:
+        pages: of services that tell of the daemon itself; none before it is there.
         handlers: how long the handlers of each service take, measured from when on numbers are served somewhere.
         turns: how long the turns of the loop take, likewise.
         listeners: that accept or receive.
         leaving: that were taken out and are being emptied, with what is done once they are closed.
     """
 
-    def __init__(self, tools: Runtime, pages: Pages) -> None:
+    def __init__(self, tools: Runtime) -> None:
         self.tools = tools
+        self.pages: Pages = lambda _path: None
         self.handlers: dict[str, Histogram] = {}
         self.turns = Histogram()
-        self._pages = pages
         self._is_measuring = False
         self.listeners: list[ActiveListener] = []
         self.draining: dict[ActiveListener, Callable[[], None]] = {}
@@ -161,7 +161,7 @@ class ListenerRegistry:
         tools = self.tools
         quota = self._quotas.setdefault(spec.name, Quota(spec.most))
         if spec.protocol is HttpProtocol:
-            spec = replace(spec, protocol=partial(HttpProtocol, self._pages))
+            spec = replace(spec, protocol=partial(HttpProtocol, self.pages))
         if tools.trace:
             spec = traced(spec)
         if spec.session is not None and not tools.loop.serves_coroutines:
@@ -383,6 +383,10 @@ class ListenerRegistry:
     def connections(self) -> int:
         """How many connections are open or closing."""
         return len(self.tools.connections) + len(self.tools.forwarding)
+
+    def count(self) -> int:
+        """Return how many connections and programs there are, whoever serves them."""
+        return self.connections + self.programs
 
     @property
     def memory(self) -> int:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sockd.net.connect.reverse_dns import ReverseDns
     from sockd.net.loop.loop import EventLoop
-    from sockd.services.spec import ServiceSpec
+    from sockd.services.spec import Program, ServiceSpec
     from sockd.settings import DaemonSettings
 
 logger = logging.getLogger("sockd.exec")
@@ -71,8 +71,8 @@ class StderrFiles:
                 file.close()
 
 
-class ProgramRunner:
-    """The programs of one daemon.
+class ProgramFiles:
+    """Files for the standard error of programs: opened before rights are dropped, and renewed by a reload.
 
     Args:
         specs: of all services; those without a program are passed over.
@@ -80,8 +80,11 @@ class ProgramRunner:
         rooted: whether the root directory will change.
         stack: closes them.
 
+    Attributes:
+        most: programs that may run at once.
+
     Raises:
-        SystemFault, PermissionFault: a file for standard error cannot be opened.
+        SystemFault, PermissionFault: one cannot be opened.
     """
 
     def __init__(
@@ -90,8 +93,6 @@ class ProgramRunner:
         self._owner = owner
         self._rooted = rooted
         self._files: dict[str, AppendFile] = {}
-        self._programs: dict[str, tuple[ServiceSpec, ProgramService]] = {}
-        self._children: Children | None = None
         self.most = 0
         stack.callback(self._close)
         self.adopt(self.prepare(specs))
@@ -99,6 +100,10 @@ class ProgramRunner:
     def _close(self) -> None:
         for file in self._files.values():
             file.close()
+
+    def of(self, name: str) -> AppendFile | None:
+        """Return the file of a service, by its name; None where its programs have none."""
+        return self._files.get(name)
 
     # ---- before they are executed, at a start and at a reload
 
@@ -108,26 +113,25 @@ class ProgramRunner:
         Raises:
             SystemFault, PermissionFault: one cannot be opened.
         """
-        programs = {spec.name: spec for spec in specs if spec.program is not None}
-        most = sum(spec.program.max_instances for spec in programs.values() if spec.program)
+        programs = {spec.name: spec.program for spec in specs if spec.program is not None}
+        most = sum(program.max_instances for program in programs.values())
         renewal = StderrFiles(self._files, self.most, most)
         try:
-            for spec in programs.values():
-                renewal.files.update(self._opened(spec))
+            for name, program in programs.items():
+                renewal.files.update(self._opened(name, program))
         except BaseException:
             renewal.close()
             raise
         return renewal
 
-    def _opened(self, spec: ServiceSpec) -> Iterator[tuple[str, AppendFile]]:
-        assert spec.program is not None
-        path = {"null": os.devnull, "log": "", "socket": ""}.get(spec.program.stderr, spec.program.stderr)
+    def _opened(self, name: str, program: Program) -> Iterator[tuple[str, AppendFile]]:
+        path = {"null": os.devnull, "log": "", "socket": ""}.get(program.stderr, program.stderr)
         if path:
-            known = self._files.get(spec.name)
+            known = self._files.get(name)
             if known is None or known.path != path:
-                place = f"service.{spec.name}.stderr"
+                place = f"service.{name}.stderr"
                 known = AppendFile(path, place, owner=self._owner, blocking=True, rooted=self._rooted)
-            yield spec.name, known
+            yield name, known
 
     def adopt(self, renewal: StderrFiles) -> None:
         """Execute by these from now on."""
@@ -136,45 +140,6 @@ class ProgramRunner:
     def give_back(self, renewal: StderrFiles) -> None:
         """Execute by what was there before."""
         self._files, self.most = renewal.before, renewal.most_before
-
-    def __len__(self) -> int:
-        """Return how many programs run."""
-        return len(self._children or ())
-
-    def begin(self, loop: EventLoop, files: tuple[int, int]) -> None:
-        """Be ready to execute; `files` is RLIMIT_NOFILE as the daemon was started with."""
-        self._loop = loop
-        self._children = Children(loop, files)
-
-    def programs(self, spec: ServiceSpec, name_of: Callable[[str], str | None]) -> ProgramService:
-        """Return what executes a service's program, one for all of its listeners."""
-        assert spec.program is not None
-        assert self._children is not None
-        known, programs = self._programs.get(spec.name, (None, None))
-        if programs is None or known is None or known.program != spec.program:
-            file = self._files.get(spec.name)
-            programs = ProgramService(
-                spec.name,
-                spec.program,
-                stderr=file.fileno if file else None,
-                spawn=self._children.spawn,
-                loop=self._loop,
-                name_of=name_of,
-                environment=os.environ,
-            )
-            self._programs[spec.name] = spec, programs
-        return programs
-
-    def handover(self, spec: ServiceSpec, resolver: ReverseDns, *, names: bool) -> Handoff | None:
-        """Return what a listener hands its connections to; None for a service without a program."""
-        if spec.program is None:
-            return None
-        return Handoff(self.programs(spec, resolver.known), resolver if names else None)
-
-    def reap(self) -> None:
-        """Collect the programs that have ended."""
-        if self._children is not None:
-            self._children.reap()
 
     def reopen(self) -> None:
         """Open the files for standard error anew; the old one is kept where that fails."""
@@ -185,9 +150,56 @@ class ProgramRunner:
                 event = {"error": str(error)}
                 logger.error("standard error not reopened, going on with the old file", extra={"event": event})
 
+
+class ProgramRunner:
+    """The programs of one daemon, once its loop is there.
+
+    Args:
+        files: for their standard error.
+        loop: in which their ends are seen.
+        limits: RLIMIT_NOFILE as the daemon was started with.
+    """
+
+    def __init__(self, files: ProgramFiles, loop: EventLoop, limits: tuple[int, int]) -> None:
+        self.files = files
+        self._loop = loop
+        self._programs: dict[str, tuple[Program, ProgramService]] = {}
+        self._children = Children(loop, limits)
+
+    def __len__(self) -> int:
+        """Return how many programs run."""
+        return len(self._children)
+
+    def service(self, name: str, program: Program, name_of: Callable[[str], str | None]) -> ProgramService:
+        """Return what executes a service's program, one for all of its listeners."""
+        known, programs = self._programs.get(name, (None, None))
+        if programs is None or known != program:
+            file = self.files.of(name)
+            programs = ProgramService(
+                name,
+                program,
+                stderr=file.fileno if file else None,
+                spawn=self._children.spawn,
+                loop=self._loop,
+                name_of=name_of,
+                environment=os.environ,
+            )
+            self._programs[name] = program, programs
+        return programs
+
+    def handover(self, spec: ServiceSpec, resolver: ReverseDns, *, names: bool) -> Handoff | None:
+        """Return what a listener hands its connections to; None for a service without a program."""
+        if spec.program is None:
+            return None
+        return Handoff(self.service(spec.name, spec.program, resolver.known), resolver if names else None)
+
+    def reap(self) -> None:
+        """Collect the programs that have ended."""
+        self._children.reap()
+
     def end(self, is_urgent: Callable[[], bool]) -> None:
         """End the programs that run still: TERM, then KILL; at once when it is or becomes urgent."""
-        if self._children is None or not len(self._children):
+        if not len(self._children):
             return
         logger.warning("ending programs", extra={"event": {"programs": len(self._children)}})
         self._children.end_all()

@@ -31,43 +31,84 @@ logger = logging.getLogger("sockd.socks")
 DESCRIPTORS_A_CLIENT = 2
 
 
-class ProxyServers:
-    """The forwarding services of one daemon.
+class ProxyFiles:
+    """Files of users and of passwords: read before rights are dropped, and then when a new service needs them.
 
     Args:
         specs: of all services; those that forward nothing are passed over.
         stack: closes what is opened.
 
     Attributes:
-        most: descriptors that they may need, all together.
+        most: descriptors that their services may need, all together.
 
     Raises:
         ConfigurationError, SystemFault, PermissionFault: a file of users or of a password cannot be read, or is wrong.
     """
 
     def __init__(self, specs: Iterable[ServiceSpec], stack: ExitStack) -> None:
-        self._files: dict[str, UsersFile] = {}
+        self._users: dict[str, UsersFile] = {}
         self._passwords: dict[str, str] = {}
-        self._known: list[_Known] = []
         self._read_before: set[str] = set()
-        self._past: dict[str, Totals] = {}
         self._stack = stack
         self.most = 0
         for spec in {spec.name: spec for spec in specs}.values():
             if spec.relay is not None or spec.socks is not None:
                 self.most += DESCRIPTORS_A_CLIENT * (spec.most or 0)
-                self._read_files(spec)
+                self._read(spec)
                 self._read_before.add(spec.name)
 
-    def _read_files(self, spec: ServiceSpec, *, again: bool = True) -> None:
+    def renew(self, spec: ServiceSpec) -> None:
+        """Read what a service needs: with rights that may be gone by now, unless a start has read it.
+
+        Raises:
+            ConfigurationError, SystemFault, PermissionFault: as when a daemon starts.
+        """
+        is_new = spec.name not in self._read_before
+        self._read_before.discard(spec.name)
+        self._read(spec, again=is_new)
+
+    def _read(self, spec: ServiceSpec, *, again: bool = True) -> None:
         via = spec.relay.via_password if spec.relay is not None else None
         if spec.relay is not None and via is not None and (again or via not in self._passwords):
             place = f"service.{spec.name}.relay.via_password"
             self._passwords[via] = read_password(via, place)
-        if spec.socks is not None and spec.socks.users is not None and spec.socks.users not in self._files:
+        if spec.socks is not None and spec.socks.users is not None and spec.socks.users not in self._users:
             file = UsersFile(spec.socks.users, f"service.{spec.name}.socks.users")
             self._stack.callback(file.close)
-            self._files[spec.socks.users] = file
+            self._users[spec.socks.users] = file
+
+    def password(self, path: str | None) -> str | None:
+        """Return what a file of a password says; None for no file."""
+        return self._passwords.get(path or "")
+
+    def users(self, path: str | None) -> UsersFile | None:
+        """Return the users of a file; None for no file."""
+        return self._users.get(path or "")
+
+    def reread(self) -> None:
+        """Read the users' files anew; the users stay as they are where that fails."""
+        for path, file in self._users.items():
+            try:
+                file.reread()
+            except SockdError as error:
+                logger.error("users not read, going on with the old ones", extra={"event": {"error": str(error)}})
+            else:
+                logger.info("users read", extra={"event": {"file": path, "users": len(file.users)}})
+
+
+class ProxyServers:
+    """The forwarding services of one daemon, once its loop is there.
+
+    Args:
+        files: that they need.
+        loop: in which they serve.
+    """
+
+    def __init__(self, files: ProxyFiles, loop: EventLoop) -> None:
+        self.files = files
+        self._loop = loop
+        self._known: list[_Known] = []
+        self._past: dict[str, Totals] = {}
 
     def __len__(self) -> int:
         """Return how many connections are being served."""
@@ -75,11 +116,6 @@ class ProxyServers:
 
     def _all(self) -> list[RelayService | SocksService]:
         return [known.server for known in self._known]
-
-    def begin(self, loop: EventLoop) -> None:
-        """Be ready to serve."""
-        self._loop = loop
-        self._stack.callback(self._close)
 
     def server(self, spec: ServiceSpec) -> RelayService | SocksService | None:
         """Return what serves a service's connections, one for all of its listeners; None for other services.
@@ -92,9 +128,7 @@ class ProxyServers:
         for known in self._known:
             if known.serves(spec) and not known.is_former:
                 return known.server
-        is_new = spec.name not in self._read_before
-        self._read_before.discard(spec.name)  # with rights that may be gone; a later one is read when it comes
-        self._read_files(spec, again=is_new)
+        self.files.renew(spec)
         made = self._made(spec)
         if made is not None:
             self._known.append(_Known(spec, made))
@@ -102,11 +136,11 @@ class ProxyServers:
 
     def _made(self, spec: ServiceSpec) -> RelayService | SocksService | None:
         if spec.relay is not None:
-            password = self._passwords.get(spec.relay.via_password or "")
+            password = self.files.password(spec.relay.via_password)
             idle_timeout = spec.limits.idle_timeout
             return RelayService(spec.name, spec.relay, self._loop, idle_timeout=idle_timeout, password=password)
         if spec.socks is not None:
-            file = self._files.get(spec.socks.users or "")
+            file = self.files.users(spec.socks.users)
             return SocksService(spec.name, spec.socks, self._loop, file=file)
         return None
 
@@ -145,22 +179,13 @@ class ProxyServers:
             found[known.spec.name] = found.get(known.spec.name, Totals()) + known.server.totals()
         return found
 
-    def reread(self) -> None:
-        """Read the users' files anew; the users stay as they are where that fails."""
-        for path, file in self._files.items():
-            try:
-                file.reread()
-            except SockdError as error:
-                logger.error("users not read, going on with the old ones", extra={"event": {"error": str(error)}})
-            else:
-                logger.info("users read", extra={"event": {"file": path, "users": len(file.users)}})
-
     def end(self) -> None:
         """End what is left, at once."""
         for server in self._all():
             server.abort()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close what they have."""
         for server in self._all():
             server.close()
 

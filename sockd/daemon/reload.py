@@ -33,6 +33,7 @@ from sockd.services.reimport import imported_anew
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from sockd.daemon.effective import EffectiveSettings
     from sockd.daemon.listeners import ActiveListener, ListenerRegistry
     from sockd.daemon.plan import ListenerPlan
     from sockd.net.address.address import Address, Services
@@ -49,31 +50,29 @@ class Reload:
     """Carries reloads out.
 
     Args:
-        settings: that are served.
+        settings: in effect; replaced by those of a reload.
         read: reads the configuration again; None where there is no file.
         services: as for Address.parse.
-        apply: makes those keys of [daemon] that can be changed take effect.
         guarded: what code of handlers is called within.
 
     Attributes:
-        settings: that are served now.
         last: how the last reload went; None before the first one.
         count: how many succeeded, and how many failed.
+        is_under_way: a new configuration is waited for.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        settings: EffectiveSettings,
         serving: ListenerRegistry,
         passed: InheritedSockets,
         notifier: Notifier,
         *,
         read: Callable[[], Settings] | None,
         services: Services | None,
-        apply: Callable[[Settings], None],
         guarded: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        self.settings = settings
+        self._settings = settings
         self.last: ReloadResult | None = None
         self.count = {True: 0, False: 0}
         self._serving = serving
@@ -81,9 +80,8 @@ class Reload:
         self._notifier = notifier
         self._read = read
         self._services = services
-        self._apply = apply
         self._guarded = guarded
-        self._under_way: ExitStack | None = None
+        self.is_under_way = False
         self._drains: set[Drain] = set()
 
     # ---- compared
@@ -103,7 +101,7 @@ class Reload:
             kept=tuple((str(served), listen.service) for listen, stand in kept for served in stand.served),
             added=tuple((str(address), listen.service) for address, listen in added),
             removed=tuple((str(served), served.plan.service.name) for served in self._not_in(stands)),
-            later=(*_later("daemon", self.settings.daemon, settings.daemon), *_later_of(kept)),
+            later=(*_later("daemon", self._settings.daemon, settings.daemon), *_later_of(kept)),
             impossible=tuple(text for address, listen in added if (text := self._why_not(address, listen))),
         )
 
@@ -113,7 +111,7 @@ class Reload:
     def _why_not(self, address: Address, listen: ListenSettings) -> str:
         if address.scheme == "fd":
             return f"{address}: descriptors are passed at a start only; restart"
-        own = self.settings.daemon.chroot
+        own = self._settings.daemon.chroot
         if address.path and own is not None:
             return f"{address}: the root directory is {own} now (daemon.chroot), and paths are below it; restart"
         return bind_problem(address, listen)
@@ -145,11 +143,6 @@ class Reload:
 
     # ---- carried out
 
-    @property
-    def is_under_way(self) -> bool:
-        """Whether a new configuration is waited for."""
-        return self._under_way is not None
-
     def reload(self, then: Callable[[ReloadResult], None]) -> None:
         """Serve by the configuration as it stands on the disk from now on, or leave all as it is.
 
@@ -163,11 +156,11 @@ class Reload:
                 undo.__exit__(type(error), error, error.__traceback__)
                 then(self._failed_by(error))
                 return
-            self._under_way = undo.pop_all()
+            under_way = undo.pop_all()
+        self.is_under_way = True
 
         def ready(error: SockdError | None) -> None:
-            under_way, self._under_way = self._under_way, None
-            assert under_way is not None
+            self.is_under_way = False
             if error is not None:
                 under_way.__exit__(type(error), error, error.__traceback__)
                 then(self._failed_by(error))
@@ -213,7 +206,7 @@ class Reload:
         if self._read is None:
             raise ConfigurationError("no configuration file: what is served stands on the command line")
         settings = self._read()
-        rooted = self.settings.daemon.chroot is not None
+        rooted = self._settings.daemon.chroot is not None
         handlers = [table.handler for table in settings.service.values() if table.handler]
         handlers += [listen.service for listen in settings.listen if ":" in listen.service]
         undo.enter_context(nullcontext() if rooted else imported_anew(handlers))
@@ -224,10 +217,11 @@ class Reload:
         self._make_room(stands, wanted)
         renewed = self._renew(wanted, stands, undo)
         opened = self._open(wanted, stands, undo)
-        renewal = self._serving.tools.executor.prepare([one.service for one in plans])
+        files = self._serving.tools.executor.files
+        renewal = files.prepare([one.service for one in plans])
         undo.callback(renewal.close)
-        self._serving.tools.executor.adopt(renewal)
-        undo.callback(self._serving.tools.executor.give_back, renewal)
+        files.adopt(renewal)
+        undo.callback(files.give_back, renewal)
         with self._guarded():
             made = self._serving.prepare([*_going_on(wanted, stands, renewed), *opened])
         undo.callback(self._serving.discard, made)
@@ -235,7 +229,7 @@ class Reload:
 
     def problem(self, served: ActiveListener) -> str:
         """Say why no client can find a listener, though it listens; empty when all is well."""
-        return "" if self.settings.daemon.chroot is not None else served.listening.problem()
+        return "" if self._settings.daemon.chroot is not None else served.listening.problem()
 
     def _renew(
         self, wanted: Sequence[tuple[Address, ListenerPlan]], stands: Sequence[BoundAddress | None], undo: ExitStack
@@ -269,7 +263,7 @@ class Reload:
         for (address, one), stand in zip(wanted, stands, strict=True):
             if stand is not None:
                 continue
-            if address.scheme == "fd" or (address.path and self.settings.daemon.chroot is not None):
+            if address.scheme == "fd" or (address.path and self._settings.daemon.chroot is not None):
                 raise ConfigurationError(self._why_not(address, one.settings))
             for listening in self._passed.open(address, one.settings):
                 undo.callback(listening.close)
@@ -287,7 +281,7 @@ class Reload:
         replaced = {one: sockets[one.listening] for one in made if one.listening in sockets}
         kept = tuple((str(one), one.plan.service.name) for one in made if one in replaced)
         added = tuple((str(one), one.plan.service.name) for one in made if one not in replaced)
-        later = (*_later("daemon", self.settings.daemon, settings.daemon), *_later_of_made(replaced))
+        later = (*_later("daemon", self._settings.daemon, settings.daemon), *_later_of_made(replaced))
         gone = tuple((str(served), served.plan.service.name) for served in removed)
         serving.start(made, replaced)
         for served in made:
@@ -297,8 +291,7 @@ class Reload:
         for served in removed:
             self.drain(served)
         ready.renewal.finish()
-        self._apply(settings)
-        self.settings = settings
+        self._settings.replace(settings)
         self._keep(removed)
         serving.when_started(lambda: then(Changes(kept, added, gone, later)))
 
@@ -320,7 +313,7 @@ class Reload:
         if not groups:
             return
         tools = self._serving.tools
-        seconds = self.settings.daemon.stop_timeout
+        seconds = self._settings.daemon.stop_timeout
         drain = Drain(
             tools.connections, tools.loop, groups, self._serving, seconds, lambda: self._drains.discard(drain)
         )

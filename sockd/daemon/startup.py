@@ -1,37 +1,126 @@
 # SPDX-License-Identifier: MIT
-"""The phases of a start, and what a process can hold."""
+"""A start, until the first byte may come: what needs the rights that the process was started with, then their drop.
+
+A start has three phases, and none can be gone round, for each takes what only the one before returns: `Bound` of the
+first (log, handlers, pid file and addresses are there), `Unprivileged` of the second (rights are dropped, with the
+proof); in the third one the first byte is received (sockd.daemon.runtime, sockd.daemon.daemon).
+"""
 
 from __future__ import annotations
 
 import logging
-import resource
-from dataclasses import dataclass
+import os
+import socket
+import sys
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeAlias
 
-from sockd.errors import ConfigurationError
-from sockd.net.connection.group import GroupOptions
-from sockd.services.builtin import DISCARD
-from sockd.wire.framing import Raw
+from sockd.daemon.control.http_pages import read_status_page
+from sockd.daemon.effective import EffectiveSettings
+from sockd.daemon.lineage import Lineage
+from sockd.daemon.plan import check_datagrams, plan
+from sockd.daemon.programs import ProgramFiles
+from sockd.daemon.proxies import ProxyFiles
+from sockd.errors import ConfigurationError, fault
+from sockd.log import format as log_format
+from sockd.log import targets
+from sockd.net.address.address import known_services
+from sockd.net.loop.loop import loop_class
+from sockd.process import preload, privileges, sd_notify
+from sockd.process.directory_keeper import hold_outside
+from sockd.process.inherited_sockets import InheritedSockets
+from sockd.process.stop_bound import take_over
+from sockd.services.handlers import needs_asyncio
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sockd.daemon.context import StartContext
     from sockd.daemon.plan import ListenerPlan
     from sockd.log.format import OwnHandler
-    from sockd.net.address.address import Address
+    from sockd.net.address.address import Address, Services
     from sockd.net.listen.bind import ServerSocket
-    from sockd.process.privileges import Dropped, PreparedDrop
-    from sockd.settings import Settings
+    from sockd.net.loop.loop import EventLoop
+    from sockd.process.privileges import Dropped, PreparedDrop, Wanted
+    from sockd.process.signals import Signals
+    from sockd.settings import DaemonSettings, Settings
 
+logger = logging.getLogger("sockd.daemon")
 
 Opened: TypeAlias = "tuple[Address, ServerSocket, ListenerPlan]"
 """An address as written, a socket that it became, and what it shall serve."""
 
 
 @dataclass(frozen=True)
+class ServingProcess:
+    """What is of the process itself, before anything is opened."""
+
+    context: StartContext
+    settings: EffectiveSettings
+    signals: Signals
+    lineage: Lineage
+
+    @classmethod
+    def of(cls, settings: Settings, context: StartContext) -> ServingProcess:
+        """Return this process, whose signals are taken over, and whose stops are held to their time."""
+        signals = context.signals or take_over(log_format.for_a_start(sys.stderr))
+        effective = EffectiveSettings(settings)
+        process = cls(context, effective, signals, Lineage(effective, context))
+        process.allow_stop(settings)
+        return process
+
+    def allow_stop(self, settings: Settings) -> None:
+        """Let a stop in order take as long as the configuration says, from the first TERM on."""
+        self.signals.bound.allow(settings.daemon.pre_drain + settings.daemon.stop_timeout)
+
+    @contextmanager
+    def kept_from_handlers(self) -> Iterator[None]:
+        """Keep signals and the log ours, whatever handlers do to them in the body: when they are imported, in hooks."""
+        try:
+            with log_format.kept():
+                yield
+        finally:
+            self.signals.reclaim()
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a start opens, and what is served with.
+
+    Attributes:
+        log: of the process.
+        plans: of what is to be served where.
+        listening: each address, and the socket that it is.
+        manager: way to the service manager; None without one.
+        programs, proxies: files of services that have some.
+        passed: sockets that whoever started the process had opened.
+        control: the control socket.
+        services: services(5), which chroot(2) hides; None where they can be looked up later.
+        loop_class: of the loop that these services need.
+        version: of sockd; it and the status page are read now, for chroot(2) hides what they are read from.
+    """
+
+    log: OwnHandler
+    plans: list[ListenerPlan]
+    listening: list[Opened]
+    manager: socket.socket | None
+    programs: ProgramFiles
+    proxies: ProxyFiles
+    passed: InheritedSockets
+    control: ServerSocket | None
+    services: Services | None
+    loop_class: type[EventLoop]
+    version: str
+    status_page: str
+
+
+@dataclass(frozen=True)
 class Bound:
     """What the first phase made with the rights that the second one drops."""
 
-    log: OwnHandler
-    listening: list[Opened]
+    resources: Resources
     rights: PreparedDrop
 
 
@@ -39,79 +128,157 @@ class Bound:
 class Unprivileged:
     """What the third phase serves with."""
 
-    log: OwnHandler
-    listening: list[Opened]
+    resources: Resources
     dropped: Dropped
 
 
-logger = logging.getLogger("sockd.daemon")
-
-
-PAGE_CONNECTIONS = 16
-"""Of the metrics service, beside max_connections: a daemon that is full is the one whose health is asked for."""
-
-
-OWN_DESCRIPTORS = 64
-"""Kept free of connections: listeners, logs, what handlers open."""
-
-
-SELECT_DESCRIPTORS = 1024
-"""FD_SETSIZE of select(2); a descriptor past it cannot be waited for, so none is opened, by handlers neither."""
-
-
-REFUSED = GroupOptions(
-    framing=Raw(),
-    serve=DISCARD,
-    merge=False,
-    announce=False,
-    high_water=65_536,
-    max_buffer=65_536,
-    idle_timeout=1,
-    frame_timeout=1,
-    write_timeout=1,
-    linger_timeout=1,
-)
-"""For connections that are not let in: a second to take the banner, and to be told apart from a reset."""
-
-
-REFUSED_SHARE = 8
-"""One connection in so many may be of those that are being refused; a source that is past its limit fills no more."""
-
-
-def room(settings: Settings, *, programs: int, forwarded: int) -> int:
-    """Raise the limit of descriptors as far as it goes, and return how many connections there is room for.
-
-    Args:
-        programs: that may run at once.
-        forwarded: descriptors that relays and SOCKS servers may need.
-
-    Returns:
-        max_connections, or what select(2) can wait for.
+def open_log(daemon: DaemonSettings, wanted: Wanted, *, background: bool) -> OwnHandler:
+    """Open the log of a daemon.
 
     Raises:
-        ConfigurationError: listeners leave select(2) no connection.
+        ConfigurationError: standard error leads nowhere.
+        SystemFault, PermissionFault: it cannot be had.
     """
-    wanted = settings.daemon.max_connections
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    selects = settings.daemon.multiplexer == "select"
-    soft = SELECT_DESCRIPTORS if selects and not 0 <= hard < SELECT_DESCRIPTORS else hard  # RLIM_INFINITY is -1
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    own = OWN_DESCRIPTORS + programs
-    own += min(forwarded, SELECT_DESCRIPTORS // 2) if selects else forwarded  # with select() they share what there is
-    own += sum(len(listen.addresses) or 1 for listen in settings.listen)
-    if hard != resource.RLIM_INFINITY and hard < wanted + own:
-        event = {"max_connections": wanted, "descriptors": hard, "own": own}
-        logger.warning("fewer descriptors than max_connections may need", extra={"event": event})
-    if not selects or wanted + own <= SELECT_DESCRIPTORS:
-        return wanted
-    if own >= SELECT_DESCRIPTORS:
-        raise ConfigurationError(
-            f'daemon.multiplexer: "select" waits for {SELECT_DESCRIPTORS} descriptors (FD_SETSIZE), '
-            f"{own - OWN_DESCRIPTORS} listeners leave none for a connection; use auto, epoll or poll"
+    settings = daemon.log
+    to = settings.to or ("syslog" if background else "stderr")
+    if to != "stderr":
+        return targets.open_target(replace(settings, to=to), owner=wanted.owner, rooted=wanted.chroot is not None)
+    if background:
+        text = '"stderr" leads nowhere in the background; write "syslog", "journal" or a file'
+        raise ConfigurationError(f"daemon.log.to: {text}, or use --foreground")
+    return log_format.configure(settings, sys.stderr)
+
+
+def listen(plans: list[ListenerPlan], passed: InheritedSockets, stack: ExitStack) -> list[Opened]:
+    """Open the address of every plan; the stack closes them.
+
+    Raises:
+        SystemFault, PermissionFault, TemporaryFault: one cannot be had.
+        HandlerError: a service cannot answer datagrams, and what was passed for it is a datagram socket.
+    """
+    listening = []
+    for one in plans:
+        for address in one.addresses:
+            for opened in passed.open(address, one.settings):
+                stack.callback(opened.close)
+                listening.append((address, opened, one))
+                if opened.endpoint.type == socket.SOCK_DGRAM:
+                    check_datagrams(address, one.service)
+    return listening
+
+
+class Start:
+    """The first two phases.
+
+    Args:
+        process: that starts.
+        stack: closes what is opened.
+        open_log: in place of the function here.
+        listen: likewise.
+    """
+
+    def __init__(
+        self,
+        process: ServingProcess,
+        stack: ExitStack,
+        open_log: Callable[[DaemonSettings, Wanted], OwnHandler] | None = None,
+        listen: Callable[[list[ListenerPlan], InheritedSockets, ExitStack], list[Opened]] = listen,
+    ) -> None:
+        self._process = process
+        self._stack = stack
+        self._open_log = open_log
+        self._listen = listen
+
+    def run(self) -> Unprivileged:
+        """Return what to serve with; raises as bind() and drop()."""
+        return self.drop(self.bind())
+
+    def bind(self) -> Bound:
+        """Do everything that may need root's rights.
+
+        Raises:
+            ConfigurationError: as plan(); no such user, group or directory; root without a user to become.
+            SystemFault, PermissionFault, TemporaryFault: an address, the log or the pid file cannot be had.
+        """
+        process, stack, context = self._process, self._stack, self._process.context
+        sockd_version, status_page = version("sockd"), read_status_page()
+        daemon = process.settings.daemon
+        wanted = privileges.wanted(daemon.user, daemon.group, daemon.chroot, root_may_stay=context.root_may_stay)
+        handler = self._opened_log(wanted)
+        stack.callback(handler.flush)
+        process.signals.bound.tell(handler)
+        manager = sd_notify.connect(context.given.notify)
+        if manager is not None:
+            stack.callback(manager.close)
+        rights = privileges.prepare(wanted)
+        plans = self._planned()
+        if daemon.pidfile is not None:
+            drops = wanted.account is not None and wanted.account.uid != 0
+            process.lineage.lock(daemon.pidfile, stack, account=wanted.account if drops else None)
+        rooted = wanted.chroot is not None
+        programs = ProgramFiles((one.service for one in plans), wanted.owner, stack, rooted=rooted)
+        asyncio = any(needs_asyncio(one.service) for one in plans)
+        proxies = ProxyFiles((one.service for one in plans), stack)
+        passed = InheritedSockets(context.given)
+        stack.callback(passed.close)
+        listening = self._listen(plans, passed, stack)
+        control = process.lineage.listen(daemon.control, stack) if daemon.control else None
+        services = known_services() if daemon.chroot else None
+        if rooted:
+            preload.load()
+        resources = Resources(
+            log=handler,
+            plans=plans,
+            listening=listening,
+            manager=manager,
+            programs=programs,
+            proxies=proxies,
+            passed=passed,
+            control=control,
+            services=services,
+            loop_class=loop_class(asyncio=asyncio),
+            version=sockd_version,
+            status_page=status_page,
         )
-    event = {"max_connections": wanted, "connections": SELECT_DESCRIPTORS - own, "descriptors": SELECT_DESCRIPTORS}
-    logger.warning("select() cannot wait for as many connections; use another multiplexer", extra={"event": event})
-    return SELECT_DESCRIPTORS - own
+        return Bound(resources, rights)
+
+    def _opened_log(self, wanted: Wanted) -> OwnHandler:
+        daemon = self._process.settings.daemon
+        if self._open_log is not None:
+            return self._open_log(daemon, wanted)
+        return open_log(daemon, wanted, background=self._process.context.background)
+
+    def _planned(self) -> list[ListenerPlan]:
+        try:
+            with self._process.kept_from_handlers():
+                return plan(self._process.settings.current)
+        finally:
+            self._process.context.imported()
+
+    def drop(self, bound: Bound) -> Unprivileged:
+        """Give up what serving does not need, for good.
+
+        Raises:
+            SystemFault, PermissionFault: that cannot be proven.
+        """
+        chroot = self._process.settings.daemon.chroot
+        wanted = bound.rights.wanted
+        if wanted.chroot is not None and wanted.account is not None and wanted.account.uid != 0:
+            try:
+                hold_outside(wanted.account)
+            except OSError as error:
+                raise fault(error, f"daemon.chroot: {wanted.chroot}: nobody holds the directories outside") from None
+        dropped = privileges.drop(bound.rights)
+        self._process.context.dropped()
+        account = dropped.account
+        if account is not None and account.uid != 0:
+            event = {"user": account.user, "uid": account.uid, "gid": account.gid, "groups": list(account.groups)}
+            event |= {"threads": dropped.threads}
+            event |= {"chroot": chroot} if chroot else {}
+            logger.info("rights dropped", extra={"event": event})
+        elif os.geteuid() == 0:
+            logger.warning("serving as root; set [daemon] user to serve as another")
+        return Unprivileged(bound.resources, dropped)
 
 
-__all__ = ["REFUSED", "REFUSED_SHARE", "Bound", "Opened", "Unprivileged", "room"]
+__all__ = ["Bound", "Opened", "Resources", "ServingProcess", "Start", "Unprivileged", "listen", "open_log"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sockd.daemon.control.server import Deferred
 from sockd.errors import UsageError
@@ -24,12 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.daemon.config_diff import ReloadResult
-    from sockd.daemon.lineage import Lineage
+    from sockd.daemon.control.server import Words
     from sockd.daemon.listeners import ActiveListener, ListenerRegistry
     from sockd.daemon.reload import Reload
+    from sockd.daemon.succession import Succession
     from sockd.settings import Settings
-
-    Words = dict[str, Any]
 
 
 class DaemonControl(Protocol):
@@ -61,14 +60,14 @@ class ControlCommands:
         daemon: DaemonControl,
         serving: ListenerRegistry,
         reloading: Reload,
-        generations: Lineage,
+        succession: Succession,
         version: str,
         root: logging.Logger,
     ) -> None:
         self._daemon = daemon
         self._serving = serving
         self._reloading = reloading
-        self._generations = generations
+        self._succession = succession
         self.version = version
         self._root = root
 
@@ -86,7 +85,7 @@ class ControlCommands:
             "drain": self._drain,
             "reload": self._reload,
             "plan": self._plan,
-            "upgrade": lambda _words: self._generations.upgrade(),
+            "upgrade": lambda _words: self._succession.upgrade(),
             "stop": self._stop,
             "log-level": self._log_level,
         }
@@ -100,7 +99,7 @@ class ControlCommands:
             "version": self.version,
             "pid": os.getpid(),
             "state": self._daemon.state(),
-            "seconds": round(time.time() - self._generations.started, 3),
+            "seconds": round(time.time() - self._succession.started, 3),
             "connections": self._serving.connections,
             "programs": self._serving.programs,
             "memory": self._serving.memory,
@@ -112,7 +111,7 @@ class ControlCommands:
             "services": {name: _numbers(totals) for name, totals in sorted(self._serving.totals().items())},
             "reloads": {"succeeded": self._reloading.count[True], "failed": self._reloading.count[False]},
             "reload": None if last is None else outcome(last),
-            **self._generations.table(),
+            **self._succession.table(),
         }
 
     def _listener(self, served: ActiveListener) -> dict[str, object]:
@@ -169,7 +168,7 @@ class ControlCommands:
         return {"closing": peer}
 
     def _drain(self, words: Words) -> object:
-        self._generations.check()
+        self._succession.check()
         self._reloading.check()
         name = words["listener"]
         found = [one for one in self._serving.listeners if name in (str(one), str(one.address))]

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from sockd.net.loop.defects import Defects
     from sockd.net.loop.loop import EventLoop
 
-    Verb = Callable[[dict[str, Any]], object]
+    Words = dict[str, Any]
+    Verb = Callable[[Words], object]
 
 logger = logging.getLogger("sockd.control")
 

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from sockd.net.address.address import Address
     from sockd.net.listen.bind import ServerSocket
     from sockd.process.signals import Signals
-    from sockd.services.builtin.http import Pages
     from sockd.wire.control import ControlResponse
 
     Opened = tuple[Address, ServerSocket, ListenerPlan]
@@ -70,14 +69,14 @@ class WorkerListeners(ListenerRegistry):
     """Every socket of the supervisor.
 
     Args:
-        tools, pages: as of ListenerRegistry, for what the supervisor serves itself.
-        crew: the workers.
+        tools: as of ListenerRegistry, for what the supervisor serves itself.
+        worker_pool: the workers.
         size: how many there shall be.
         work: what one does with the sockets that are lent to it.
     """
 
-    def __init__(self, tools: Runtime, pages: Pages, worker_pool: WorkerPool, size: int, work: Work) -> None:
-        super().__init__(tools, pages)
+    def __init__(self, tools: Runtime, worker_pool: WorkerPool, size: int, work: Work) -> None:
+        super().__init__(tools)
         self._worker_pool = worker_pool
         self._size = size
         self._work = work
@@ -274,6 +273,11 @@ class WorkerListeners(ListenerRegistry):
         """How many connections are open or closing, everywhere."""
         unsure = sum(1 for one in self._unsure if not self._numbers.get(one, ProcessStats()).connections)
         return super().connections + self._sum.connections + unsure
+
+    def count(self) -> int:
+        """Return how many connections and programs there are, as of when the workers last said so; they are asked."""
+        self.look()  # for the next time
+        return super().count()
 
     @property
     def memory(self) -> int:

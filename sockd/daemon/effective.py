@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""The settings in effect: one value for all parts of a process, which a reload replaces.
+
+Who has to act when they change says so once; all that reads them reads them here, at the moment of need, so no part can
+go on with those of before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sockd.settings import DaemonSettings, Settings
+
+
+class EffectiveSettings:
+    """What is served by.
+
+    Args:
+        settings: checked.
+
+    Attributes:
+        current: those in effect now.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.current = settings
+        self._told: list[Callable[[Settings], None]] = []
+
+    @property
+    def daemon(self) -> DaemonSettings:
+        """[daemon] of these."""
+        return self.current.daemon
+
+    def when_replaced(self, tell: Callable[[Settings], None]) -> None:
+        """Have it told, behind those that said so before, whenever others take effect."""
+        self._told.append(tell)
+
+    def replace(self, settings: Settings) -> None:
+        """Have others take effect: those keys of [daemon] that can be changed while it serves."""
+        self.current = settings
+        for tell in self._told:
+            tell(settings)
+
+
+__all__ = ["EffectiveSettings"]

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""What a process serves with, made once its rights are dropped: the table of connections, the loop, threads, names."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import time
+from typing import TYPE_CHECKING
+
+from sockd.daemon.instances import Runtime
+from sockd.daemon.programs import ProgramRunner
+from sockd.daemon.proxies import ProxyServers
+from sockd.errors import ConfigurationError
+from sockd.net.connect.reverse_dns import ReverseDns
+from sockd.net.connection import selector
+from sockd.net.connection.group import GroupOptions
+from sockd.net.connection.table import ConnectionTable
+from sockd.net.listen.overload import RejectedConnections, SpareDescriptor
+from sockd.net.loop.defects import Defects
+from sockd.net.loop.thread_pool import ThreadPool
+from sockd.process.stall_detector import StallDetector
+from sockd.services.builtin import DISCARD
+from sockd.wire.framing import Raw
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+    from sockd.daemon.startup import ServingProcess, Unprivileged
+    from sockd.settings import Settings
+
+logger = logging.getLogger("sockd.daemon")
+
+
+PAGE_CONNECTIONS = 16
+"""Of the metrics service, beside max_connections: a daemon that is full is the one whose health is asked for."""
+
+
+OWN_DESCRIPTORS = 64
+"""Kept free of connections: listeners, logs, what handlers open."""
+
+
+SELECT_DESCRIPTORS = 1024
+"""FD_SETSIZE of select(2); a descriptor past it cannot be waited for, so none is opened, by handlers neither."""
+
+
+REFUSED = GroupOptions(
+    framing=Raw(),
+    serve=DISCARD,
+    merge=False,
+    announce=False,
+    high_water=65_536,
+    max_buffer=65_536,
+    idle_timeout=1,
+    frame_timeout=1,
+    write_timeout=1,
+    linger_timeout=1,
+)
+"""For connections that are not let in: a second to take the banner, and to be told apart from a reset."""
+
+
+REFUSED_SHARE = 8
+"""One connection in so many may be of those that are being refused; a source that is past its limit fills no more."""
+
+
+def room(settings: Settings, *, programs: int, forwarded: int) -> int:
+    """Raise the limit of descriptors as far as it goes, and return how many connections there is room for.
+
+    Args:
+        programs: that may run at once.
+        forwarded: descriptors that relays and SOCKS servers may need.
+
+    Returns:
+        max_connections, or what select(2) can wait for.
+
+    Raises:
+        ConfigurationError: listeners leave select(2) no connection.
+    """
+    wanted = settings.daemon.max_connections
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    selects = settings.daemon.multiplexer == "select"
+    soft = SELECT_DESCRIPTORS if selects and not 0 <= hard < SELECT_DESCRIPTORS else hard  # RLIM_INFINITY is -1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    own = OWN_DESCRIPTORS + programs
+    own += min(forwarded, SELECT_DESCRIPTORS // 2) if selects else forwarded  # with select() they share what there is
+    own += sum(len(listen.addresses) or 1 for listen in settings.listen)
+    if hard != resource.RLIM_INFINITY and hard < wanted + own:
+        event = {"max_connections": wanted, "descriptors": hard, "own": own}
+        logger.warning("fewer descriptors than max_connections may need", extra={"event": event})
+    if not selects or wanted + own <= SELECT_DESCRIPTORS:
+        return wanted
+    if own >= SELECT_DESCRIPTORS:
+        raise ConfigurationError(
+            f'daemon.multiplexer: "select" waits for {SELECT_DESCRIPTORS} descriptors (FD_SETSIZE), '
+            f"{own - OWN_DESCRIPTORS} listeners leave none for a connection; use auto, epoll or poll"
+        )
+    event = {"max_connections": wanted, "connections": SELECT_DESCRIPTORS - own, "descriptors": SELECT_DESCRIPTORS}
+    logger.warning("select() cannot wait for as many connections; use another multiplexer", extra={"event": event})
+    return SELECT_DESCRIPTORS - own
+
+
+def make(
+    process: ServingProcess, start: Unprivileged, stack: ExitStack, clock: Callable[[], float] = time.monotonic
+) -> Runtime:
+    """Make what is served with; the stack closes it.
+
+    Args:
+        clock: of the loop.
+
+    Raises:
+        ConfigurationError: as room().
+        SystemFault: the table of connections cannot be had.
+    """
+    settings, resources = process.settings.current, start.resources
+    daemon = settings.daemon
+    capacity = room(settings, programs=resources.programs.most, forwarded=resources.proxies.most)
+    defects = Defects(clock)
+    connections = ConnectionTable(
+        size=capacity + PAGE_CONNECTIONS,
+        kept=PAGE_CONNECTIONS,
+        memory=daemon.max_memory,
+        epoll=selector.waits_in_set(daemon.multiplexer),
+        defects=defects,
+    )
+    stack.callback(connections.close)
+    chosen = selector.choose(daemon.multiplexer, connections)
+    stack.callback(chosen.close)
+    loop = resources.loop_class(chosen, clock, defects)
+    stack.callback(loop.close)
+    pool = ThreadPool(daemon.threads, loop)
+    stack.callback(pool.close)
+    if daemon.stall_time:
+        watch = StallDetector(daemon.stall_time, loop.clock)
+        stack.callback(watch.close)
+        loop.watch = watch
+    forwarding = ProxyServers(resources.proxies, loop)
+    stack.callback(forwarding.close)
+    resolver = ReverseDns(loop)
+    stack.callback(resolver.close)
+    connections.name_of = resolver.known
+    reserve = SpareDescriptor()
+    stack.callback(reserve.close)
+    return Runtime(
+        connections=connections,
+        loop=loop,
+        pool=pool,
+        resolver=resolver,
+        executor=ProgramRunner(resources.programs, loop, process.lineage.files),
+        forwarding=forwarding,
+        refusals=RejectedConnections(connections, REFUSED, max(1, capacity // REFUSED_SHARE)),
+        reserve=reserve,
+        capacity=capacity,
+        trace=process.context.trace,
+    )
+
+
+__all__ = ["make", "room"]

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: MIT
+"""What a daemon has to do with the processes before and behind it, while it serves.
+
+In an upgrade (sockd.daemon.upgrade.sender) a process goes on where another stops; the other one lives on for
+connections that could not move, and ends when they have, or when the process that serves ends.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from sockd.daemon.control.server import Deferred
+from sockd.daemon.upgrade.fdstore import put_away
+from sockd.daemon.upgrade.receiver import PreviousProcesses
+from sockd.daemon.upgrade.sender import UpgradeSender, answer_of
+from sockd.errors import SockdError, SystemFault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+    from sockd.daemon.control.server import ControlServer
+    from sockd.daemon.lineage import Lineage
+    from sockd.daemon.listeners import ListenerRegistry
+    from sockd.daemon.reload import Reload
+    from sockd.daemon.upgrade.channel import Channel
+    from sockd.daemon.upgrade.messages import Ready, UpgradeResult
+    from sockd.daemon.upgrade.sender import HandoffState
+    from sockd.process.sd_notify import Notifier
+
+logger = logging.getLogger("sockd.daemon")
+
+LOOK_SECONDS = 0.2
+"""How often a process that has left looks whether its last connection has ended."""
+
+
+class Succession:
+    """The process before this one, which it follows, and the one behind it.
+
+    Args:
+        lineage: where this process comes from.
+        serving: what is handed over, and what is served by whomever.
+        notifier: is told who the main process is.
+        answering: on the control socket; None where there is none.
+        reloading: takes listeners out of service; while a reload is under way, no upgrade begins.
+        stop: ends the process in order.
+    """
+
+    def __init__(
+        self,
+        lineage: Lineage,
+        serving: ListenerRegistry,
+        notifier: Notifier,
+        answering: ControlServer | None,
+        reloading: Reload,
+        stop: Callable[[], None],
+    ) -> None:
+        self._lineage = lineage
+        self._serving = serving
+        self._loop = serving.tools.loop
+        self._notifier = notifier
+        self._answering = answering
+        self._reloading = reloading
+        self._stop = stop
+        self._is_stopping = False
+        self._previous_processes = PreviousProcesses(self._loop)
+        self._sender: UpgradeSender | None = None
+        if lineage.command is not None:
+            self._sender = UpgradeSender(lineage.command, serving, self._handoff, notifier, serving.count, self._left)
+
+    @property
+    def started(self) -> float:
+        """When the first of these processes was started, in seconds since 1970."""
+        return self._lineage.started
+
+    def _handoff(self) -> HandoffState:
+        return self._lineage.handoff(self._previous_processes.channels)
+
+    def take_over(self, stack: ExitStack) -> None:
+        """Go on where the process before us stops, or has stopped, if there is one.
+
+        Raises:
+            TemporaryFault: it does not stop.
+        """
+        predecessor, pidfile = self._lineage.predecessor, self._lineage.pidfile
+        if predecessor is None:
+            if self._lineage.stored is not None:
+                self._lineage.stored.take(self._serving, self._notifier)
+            return
+        has_pidfile = pidfile is not None and pidfile.is_handed_over
+        predecessor.take_over(self._serving, has_pidfile=has_pidfile)
+        if pidfile is not None and has_pidfile:
+            pidfile.write()
+            stack.callback(pidfile.release)
+        self._previous_processes.watch(predecessor)
+        event = {"from": predecessor.hello.pid, "connections": predecessor.moved}
+        logger.info("taken over", extra={"event": event})
+
+    # ---- the process behind us
+
+    def upgrade(self) -> Deferred:
+        """Have a new process go on with what is served; the answer comes when it does.
+
+        Raises:
+            SockdError: none can be started.
+        """
+        answer = Deferred()
+        self._begin(lambda result: answer.settle(answer_of(result)))
+        return answer
+
+    def upgrade_by_signal(self) -> None:
+        """Do the same; what goes wrong is in the log."""
+        try:
+            self._begin(lambda result: None)
+        except SockdError as error:
+            logger.error("not upgraded, going on as before", extra={"event": {"error": str(error)}})
+
+    def _begin(self, tell: Callable[[UpgradeResult], None]) -> None:
+        if self._sender is None:
+            raise SystemFault("this daemon runs within another program, which has to be restarted")
+        if self._lineage.is_contained:
+            text = "process 1 of this container ends with this process, and a new one would end with it"
+            raise SystemFault(f"{text}; start a new container")
+        daemon = self._lineage.settings.daemon
+        if daemon.chroot is not None:
+            text = "the program cannot be started from within the root directory (daemon.chroot)"
+            raise SystemFault(f"{text} {daemon.chroot}; restart the daemon")
+        self._reloading.check()
+        self._serving.count()  # workers are asked, and have answered by the time that it is told
+        self._sender.begin(tell, float(daemon.upgrade_timeout))
+
+    def check(self) -> None:
+        """Refuse to change what is listened on while it is handed over, and once it is.
+
+        Raises:
+            TemporaryFault: says so.
+        """
+        if self._sender is not None:
+            self._sender.check()
+
+    def give_up(self, why: str) -> None:
+        """End a new process that is on its way, and start none: this one stops."""
+        self._is_stopping = True
+        if self._sender is not None:
+            self._sender.give_up(why)
+
+    def table(self) -> dict[str, object]:
+        """Return for JSON how the last upgrade went, and how many processes have left and not ended."""
+        last = self._sender.last if self._sender else None
+        return {"upgrade": last.table() if last else None, "previous_processes": len(self._previous_processes)}
+
+    # ---- this process has left
+
+    def _left(self, ready: Ready, channel: Channel) -> None:
+        """Live on for the connections that stay, as long as the new process does."""
+        if self._answering is not None:
+            (self._answering.hand_over if ready.has_control else self._answering.close)()
+        if self._lineage.pidfile is not None and ready.has_pidfile:
+            self._lineage.pidfile.leave()
+        self._previous_processes.close()
+        for served in list(self._serving.listeners):  # the new configuration does not have them
+            self._reloading.drain(served)
+        self._loop.add_reader(channel.fileno(), lambda: self._successor_ended(channel))
+        self._end_when_empty()
+
+    def _successor_ended(self, channel: Channel) -> None:
+        self._loop.remove_reader(channel.fileno())
+        if not self._is_stopping:
+            self._stop()
+
+    def _end_when_empty(self) -> None:
+        self._loop.call_later(LOOK_SECONDS, self._end_when_empty)  # first: a look that fails is not the last one
+        is_asked = self._answering is not None and len(self._answering)
+        if not (self._serving.count() or self._serving.draining or is_asked):
+            self._loop.stop()
+
+    # ---- over a restart
+
+    def put_away(self) -> None:
+        """At a stop, leave to the manager what the next process can go on with, if that is wanted."""
+        if self._lineage.settings.daemon.store_connections and self._lineage.given.store:
+            put_away(self._serving, self._notifier, self._lineage.given.store)
+
+    def abandon(self) -> None:
+        """Close, in a process that was forked, what the one it was forked from goes on with."""
+        if self._lineage.predecessor is not None:
+            self._lineage.predecessor.channel.close()
+        for channel in self._previous_processes.channels:
+            channel.close()
+        if self._sender is not None:
+            self._sender.abandon()
+        if self._lineage.pidfile is not None:
+            self._lineage.pidfile.leave()  # the lock is the supervisor's: it ends with that, though workers end later
+
+    def let_go(self) -> None:
+        """Let the processes that have left end their connections in order, for this one ends; again does nothing."""
+        self._previous_processes.close()
+
+
+__all__ = ["Succession"]

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""What a daemon has to do with processes that serve for it, and the part of one that serves alone.
+
+A supervisor (sockd.daemon.workers.supervisor) has such processes; in all else it is a daemon like any other.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sockd.daemon.control.commands import ControlCommands
+    from sockd.daemon.control.server import Verb
+    from sockd.services.builtin.http import Page, Pages
+    from sockd.settings import Settings
+
+
+class WorkerProcesses(Protocol):
+    """Processes that serve beside this one, which is told and asked for all of them."""
+
+    def reap(self) -> None:
+        """See who has ended (SIGCHLD)."""
+
+    def log_reopened(self) -> None:
+        """Have them open their logs anew, as this process has."""
+
+    def replaced(self, settings: Settings) -> None:
+        """Have others take effect there, as here."""
+
+    def verbs(self, own: ControlCommands) -> Mapping[str, Verb]:
+        """Return the verbs of the control socket that are answered for all, in place of this process's own."""
+
+    def pages(self, own: Callable[[str], Page | None]) -> Pages:
+        """Return pages that tell of all of them, from those of this process."""
+
+    def usage(self) -> Mapping[str, float]:
+        """Return what they take."""
+
+    def replace_no_more(self) -> None:
+        """Take the end of each from now on for what is wanted."""
+
+    def end(self, is_urgent: Callable[[], bool]) -> bool:
+        """End them in order, or fast once it is urgent; tell whether there were any."""
+
+
+class NoWorkers:
+    """Of a daemon that serves by itself."""
+
+    def reap(self) -> None:
+        """Nobody has ended."""
+
+    def log_reopened(self) -> None:
+        """Nobody is told."""
+
+    def replaced(self, settings: Settings) -> None:
+        """Nobody is told."""
+
+    def verbs(self, own: ControlCommands) -> Mapping[str, Verb]:
+        """Return none: the daemon's own tell all."""
+        return {}
+
+    def pages(self, own: Callable[[str], Page | None]) -> Pages:
+        """Return its own."""
+        return own
+
+    def usage(self) -> Mapping[str, float]:
+        """Return nothing."""
+        return {}
+
+    def replace_no_more(self) -> None:
+        """Nobody is replaced."""
+
+    def end(self, is_urgent: Callable[[], bool]) -> bool:
+        """Tell that there is nobody."""
+        return False
+
+
+__all__ = ["NoWorkers", "WorkerProcesses"]

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: MIT
+"""One of the processes that serve: it goes on with what its supervisor has made.
+
+Until it can serve it speaks on the channel by itself; from then on it answers what the supervisor asks.  It ends when
+it is told to, when it is retired and its last connection has ended, or when its supervisor has ended.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import TYPE_CHECKING
+
+from sockd.daemon import runtime
+from sockd.daemon.context import StartContext
+from sockd.daemon.control.server import answer_to
+from sockd.daemon.control.stats import ProcessStats
+from sockd.daemon.daemon import Daemon
+from sockd.daemon.effective import EffectiveSettings
+from sockd.daemon.lineage import Lineage
+from sockd.daemon.listeners import ListenerRegistry
+from sockd.daemon.worker_processes import NoWorkers
+from sockd.daemon.workers.ipc import ResponseChannel
+from sockd.daemon.workers.member import LAST
+from sockd.daemon.workers.memory import own_memory
+from sockd.errors import EX_OK, EX_OSERR, SockdError
+from sockd.net.loop.loop import loop_class
+from sockd.process.inherited_sockets import InheritedSockets
+from sockd.process.socket_activation import Inherited
+from sockd.services.handlers import needs_asyncio
+from sockd.units import Duration, Size
+from sockd.wire.control import ControlResponse
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
+    from sockd.daemon.control.server import Verb, Words
+    from sockd.daemon.instances import Runtime
+    from sockd.daemon.listeners import ActiveListener
+    from sockd.daemon.startup import Opened, Resources, ServingProcess, Unprivileged
+    from sockd.daemon.workers.balance import WorkerSlot
+    from sockd.settings import Settings
+
+logger = logging.getLogger("sockd.daemon")
+
+LOOK_SECONDS = 0.1
+"""How often a worker that accepts no more looks whether its last connection has ended."""
+
+
+@dataclass(frozen=True)
+class WorkerPlace:
+    """What a worker is among the others.
+
+    Args:
+        number: of the worker, for its log.
+        channel: on which the supervisor asks; the worker's from now on.
+        slot: its part of the shared counts.
+        parent: pid of the supervisor.
+        is_measuring: whether anybody is told how long handlers take.
+    """
+
+    number: int
+    channel: socket.socket
+    slot: WorkerSlot
+    parent: int
+    is_measuring: bool
+
+    def mark(self, record: logging.LogRecord) -> bool:
+        """Have a record of the log say which worker it is of."""
+        event: object = getattr(record, "event", {})
+        record.event = {**event, "worker": self.number} if isinstance(event, dict) else event
+        return True
+
+
+class Worker:
+    """A worker that can serve, and is asked by its supervisor.
+
+    Args:
+        daemon: that it is.
+        made: its listeners, which do not accept yet.
+        place: what it is among the others.
+    """
+
+    def __init__(self, daemon: Daemon, made: Sequence[ActiveListener], place: WorkerPlace) -> None:
+        self._daemon = daemon
+        self._serving = daemon.serving
+        self._tools = daemon.serving.tools
+        self._made = made
+        self._slot = place.slot
+        self._kept: frozenset[str] = frozenset()
+        own = daemon.commands.verbs()
+        self._verbs: dict[str, Verb] = {name: own[name] for name in ("connections", "close", "log-level")}
+        self._verbs |= {"begin": self._accept, "numbers": self._numbers, "apply": self._apply}
+        self._verbs |= {"retire": self._retire, "leave": self._leave, "memory": lambda _: own_memory()}
+        self._channel = ResponseChannel(place.channel, self._tools.loop, self._answer, self._alone)
+
+    def run(self) -> None:
+        """Serve until told to stop, and say at the end what was counted."""
+        self._daemon.serve()
+        self._daemon.drain()
+        with suppress(OSError):  # the supervisor may have ended before
+            self._channel.end_with(ControlResponse({LAST: self._numbers({})}))
+
+    # ---- asked by the supervisor
+
+    def _answer(self, line: bytes) -> ControlResponse:
+        return answer_to(line, self._verbs, self._tools.loop.defects)
+
+    def _accept(self, _words: Words) -> object:
+        self._slot.begin()
+        self._serving.start(self._made)
+        return {}
+
+    def _numbers(self, _words: Words) -> object:
+        return ProcessStats.of(self._serving, self._daemon.pages.usage()).as_table()
+
+    def _apply(self, words: Words) -> object:
+        settings = self._daemon.settings.current
+        log = replace(settings.daemon.log, level=words["level"])
+        daemon = replace(settings.daemon, stop_timeout=words["stop_timeout"], max_memory=words["max_memory"], log=log)
+        self._daemon.settings.replace(replace(settings, daemon=daemon))
+        return {}
+
+    def _retire(self, words: Words) -> object:
+        """Accept no more on what others accept on from now on, and end with the last connection."""
+        self._slot.end()
+        self._kept = frozenset(words["kept"])
+        for served in self._serving.listeners:
+            if str(served) in self._kept:
+                served.listener.detach()
+        self._look()
+        return self._numbers({})
+
+    def _look(self) -> None:
+        self._tools.loop.call_later(LOOK_SECONDS, self._look)  # first: a worker whose look fails would stay for ever
+        serving = self._serving
+        gone = not serving.draining and all(str(served) in self._kept for served in serving.listeners)
+        idle = all(served.listener.is_idle for served in serving.every())
+        if gone and idle and not self._tools.count() and not self._tools.is_at_work:
+            self._tools.loop.stop()
+
+    def _leave(self, words: Words) -> object:
+        """Take a listener out that is no more."""
+        for served in list(self._serving.listeners):
+            if str(served) == words["listener"]:
+                self._daemon.reloading.drain(served)
+        return {}
+
+    def _alone(self) -> None:
+        """Stop in order, for nobody would replace or stop us."""
+        if not self._daemon.shutdown.is_begun:
+            logger.error("the supervisor has ended")
+            self._daemon.shutdown.stop()
+
+
+def work(supervisor: ServingProcess, start: Unprivileged, opened: Sequence[Opened], place: WorkerPlace) -> int:
+    """Serve until told to stop, in a process that was just forked; return the exit code.
+
+    Args:
+        supervisor: what the process was that this one is forked from, with the signals of this one.
+        start: what that has.
+        opened: what is served, on sockets that are shared.
+        place: of the worker.
+    """
+    log, bound = start.resources.log, supervisor.signals.bound
+    log.addFilter(place.mark)
+    bound.tell(log)
+    process = _process(supervisor)
+    sockets = [one.socket.fileno() for _, one, _ in opened]
+    if not bound.orphaned(sockets, place.parent):
+        return EX_OSERR  # it died in this moment
+    is_ready = False
+
+    def fail(words: str, exit_code: int) -> int:
+        if is_ready:
+            logger.error("not serving", extra={"event": {"error": words}})
+        else:
+            place.channel.sendall(ControlResponse(error=words, exit_code=exit_code).encode())
+        return exit_code
+
+    try:
+        with ExitStack() as stack:
+            own = replace(start, resources=_own(start.resources, opened))
+            daemon = Daemon(process, own, ListenerRegistry(_tools(process, own, stack, place)), NoWorkers(), stack)
+            made = _prepare(process, daemon, own, place)
+            is_ready = True
+            Worker(daemon, made, place).run()
+    except SockdError as error:
+        return fail(str(error), error.exit_code)
+    except BaseException as error:
+        logger.critical("ended by a defect", exc_info=True)
+        return fail(f"{type(error).__name__}: {error}", EX_OSERR)
+    finally:
+        log.flush()
+    return EX_OK
+
+
+def _process(supervisor: ServingProcess) -> ServingProcess:
+    """Return what a worker is: no process is before it, and none comes behind."""
+    before = supervisor.context
+    settings = EffectiveSettings(share_of(supervisor.settings.current))
+    context = StartContext(ready=lambda _: None, trace=before.trace, let_go=before.let_go)
+    lineage = Lineage(settings, context, supervisor.lineage.files)
+    process = replace(supervisor, context=context, settings=settings, lineage=lineage)
+    process.allow_stop(settings.current)
+    return process
+
+
+def _own(supervisors: Resources, opened: Sequence[Opened]) -> Resources:
+    """Return what a worker has of what its supervisor has."""
+    return replace(
+        supervisors,
+        listening=[(address, replace(one, path=None, is_ours=False), what) for address, one, what in opened],
+        loop_class=loop_class(asyncio=any(needs_asyncio(one.service) for _, _, one in opened)),
+        passed=InheritedSockets(Inherited()),
+        control=None,
+        manager=None,
+    )
+
+
+def _prepare(process: ServingProcess, daemon: Daemon, start: Unprivileged, place: WorkerPlace) -> list[ActiveListener]:
+    """Have all that can fail done, say so, and wait for the word to accept."""
+    if place.is_measuring:
+        daemon.serving.measure()
+    with process.kept_from_handlers():  # in their startup hooks
+        made = daemon.serving.prepare((*one, None) for one in start.resources.listening)
+    process.context.let_go()
+    place.channel.sendall(ControlResponse(result={"memory": own_memory()}).encode())
+    return made
+
+
+def _tools(process: ServingProcess, start: Unprivileged, stack: ExitStack, place: WorkerPlace) -> Runtime:
+    alone = runtime.make(process, start, stack)
+    return replace(alone, accepts_a_turn=1, is_ahead=lambda: place.slot.is_ahead(alone.count()))
+
+
+def share_of(settings: Settings) -> Settings:
+    """Return what one worker has of limits that hold for the whole daemon."""
+    daemon, count = settings.daemon, settings.daemon.workers
+    most, memory = ceil(daemon.max_connections / count), ceil(daemon.max_memory / count)
+    daemon = replace(daemon, max_connections=most, max_memory=Size(memory), pre_drain=Duration(0))
+    return replace(settings, daemon=daemon)
+
+
+__all__ = ["Worker", "WorkerPlace", "share_of", "work"]
