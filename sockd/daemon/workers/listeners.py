@@ -262,8 +262,8 @@ class WorkerListeners(ListenerRegistry):
         """Keep of a worker that has ended what it told last: at its end, or when it was asked before that."""
         numbers = self._numbers.pop(member, None)
         self._unsure.discard(member)
-        if member.last is not None:
-            numbers = ProcessStats.from_table(member.last)
+        if member.last.counted is not None:
+            numbers = ProcessStats.from_table(member.last.counted)
         if numbers is not None:
             self._ended += numbers.past()
         self._add_up()

@@ -65,6 +65,24 @@ class WorkerGeneration:
         self.deaths[member.place] = 0 if has_served else self.deaths.get(member.place, 0) + 1
 
 
+class LastWords:
+    """What a worker says unasked, when it ends in order.
+
+    Attributes:
+        counted: what it had counted, as ProcessStats.as_table(); None before, and for one that was killed.
+    """
+
+    def __init__(self) -> None:
+        self.counted: dict[str, Any] | None = None
+
+    def hear(self, answer: ControlResponse) -> bool:
+        """Keep them; tell whether an answer was that."""
+        if isinstance(answer.result, dict) and LAST in answer.result:
+            self.counted = answer.result[LAST]
+            return True
+        return False
+
+
 @dataclass(eq=False)
 class WorkerHandle:
     """One process.
@@ -73,7 +91,8 @@ class WorkerHandle:
         number: counted from 1, and never given twice.
         place: in its generation; that of one that has ended is given again.
         began: by the loop's clock; `ready_at` is when it could serve.
-        last: what it said when it ended; None before, and for one that was killed.
+        asking: on which it is asked.
+        last: what it said when it ended.
         is_silent: it has not answered in time, and that is in the log.
         is_retired: it accepts no more; is_stopping: it was told to end.
         first_memory, memory: bytes that it took when it could serve, and when it was looked at last.
@@ -86,8 +105,9 @@ class WorkerHandle:
     pid: int
     generation: WorkerGeneration
     began: float
+    asking: RequestChannel
+    last: LastWords
     ready_at: float = 0.0
-    last: Any = None
     is_ready: bool = False
     is_silent: bool = False
     is_retired: bool = False
@@ -96,14 +116,6 @@ class WorkerHandle:
     memory: int = 0
     successor: WorkerHandle | None = None
     accepts: Callable[[], None] = lambda: None
-    asking: RequestChannel = field(init=False)
-
-    def unasked(self, answer: ControlResponse) -> bool:
-        """Keep what it says at its end."""
-        if isinstance(answer.result, dict) and LAST in answer.result:
-            self.last = answer.result[LAST]
-            return True
-        return False
 
 
-__all__ = ["LAST", "WorkerGeneration", "WorkerHandle"]
+__all__ = ["LAST", "LastWords", "WorkerGeneration", "WorkerHandle"]

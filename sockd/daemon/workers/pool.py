@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sockd.daemon.workers.ipc import HAS_ENDED, RequestChannel
-from sockd.daemon.workers.member import FIRST_PAUSE_SECONDS, LAST, WorkerGeneration, WorkerHandle
+from sockd.daemon.workers.member import FIRST_PAUSE_SECONDS, LastWords, WorkerGeneration, WorkerHandle
 from sockd.errors import RemoteError, SockdError, TemporaryFault
 from sockd.process.fork import fork, how_it_ended
 from sockd.process.stop_bound import WORKER_SECONDS
@@ -160,8 +160,9 @@ class WorkerPool:
             except BaseException:
                 ours.close()
                 raise
-        member = WorkerHandle(number, place, pid, generation, self._loop.clock())
-        member.asking = RequestChannel(ours, self._loop, member.unasked)
+        last = LastWords()
+        asking = RequestChannel(ours, self._loop, last.hear)
+        member = WorkerHandle(number, place, pid, generation, self._loop.clock(), asking, last)
         member.asking.expect(partial(self._began, member))
         generation.members.append(member)
         self._members[pid] = member
@@ -390,4 +391,4 @@ def _tell(member: WorkerHandle, verb: str, error: str) -> None:
 
 _LATE = f"a worker did not serve within {START_SECONDS:g} s"
 
-__all__ = ["LAST", "GenerationStart", "WorkerGeneration", "WorkerHandle", "WorkerPool"]
+__all__ = ["GenerationStart", "WorkerGeneration", "WorkerHandle", "WorkerPool"]
