@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Workers that have grown past `max_worker_memory`: found by the supervisor, and replaced one after the other.
 
 What a worker takes is asked of the kernel, so that one in a call without end is found as well; after chroot(2), where
