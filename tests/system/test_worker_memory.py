@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`max_worker_memory`: a worker that grows without end is replaced, and no client notices.
 
 Seen to fail: with the old one ended before a successor serves, four of these; with the worker asked in place of the
