@@ -89,7 +89,7 @@ def _settings(options: argparse.Namespace) -> Source:
         return over(read(services), services)
 
     def parse(text: str, name: str) -> Settings:
-        return over(loads(text, name=name, services=services), services)
+        return over(loads(text, name=name, services=services, directory=directory.path), services)
 
     return Source(settings, name, again, parse)
 
@@ -111,7 +111,9 @@ def _loader(path: Path, directory: KeptDirectory, *, listens: bool = True) -> Ca
     def opener(_path: str, flags: int) -> int:
         return directory.open(path.name, flags)
 
-    return lambda services: load(path, services=services, opener=opener, listens=listens)
+    return lambda services: load(
+        path, services=services, opener=opener, listens=listens, directory=directory.path
+    )
 
 
 def _example() -> Settings:

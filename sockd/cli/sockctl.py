@@ -59,7 +59,11 @@ def _main(argv: Sequence[str] | None) -> int:
     try:
         fill_standard_streams()
         words, program = _split_program(sys.argv[1:] if argv is None else argv)
-        return _run(make_parser().parse_args([*words], argparse.Namespace(program=program)))
+        parser = make_parser()
+        arguments = parser.parse_args([*words], argparse.Namespace(program=program))
+        if arguments.control is not None and arguments.verb not in admin.VERBS:
+            parser.error(f"--control: {arguments.verb} asks no daemon; remove it")
+        return _run(arguments)
     except SockdError as error:
         for line in str(error).split("\n"):
             print(f"{PROGRAM}: {printable(line)}", file=sys.stderr)
@@ -119,6 +123,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Make the parser of the command line; the man pages and the completions are made from it."""
     parser = _Parser(prog=PROGRAM, description="Client and administration tool for sockd.", allow_abbrev=False)
     parser.add_argument("-V", "--version", action=_Version, nargs=0, help="print the version and exit")
+    admin.add_control(parser, default=None)
     verbs = parser.add_subparsers(metavar="VERB", required=True, dest="verb")
     verb = verbs.add_parser(
         "connect",

@@ -68,6 +68,7 @@ def check_listeners(
             yield Problem((*path, "service"), f"{show(listen.service)} {reason}", listen.service)
         yield from _check_admission(path, listen)
         yield from _check_proxies(path, listen)
+        yield from _check_access(path, listen)
         yield from check_tls(path, listen)
         if listen.interface is not None and (reason := _not_interface(listen.interface)):
             yield Problem((*path, "interface"), f"{show(listen.interface)} {reason}", listen.interface)
@@ -101,6 +102,19 @@ def _check_proxies(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
         if text.startswith(("udp:", "unixgram:")):
             reason = "takes datagrams, which have no PROXY header; give it a [[listen]] of its own"
             yield Problem(where, f"{show(text)} {reason}", text)
+
+
+def _check_access(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
+    """Hold mode, owner and group, which only a Unix socket's path has, against the addresses."""
+    if listen.mode is not None and not re.fullmatch("0?[0-7]{3}", listen.mode):
+        text = 'is no mode in octal; write one such as "0660" (owner and group) or "0666" (everybody)'
+        yield Problem((*path, "mode"), f"{show(listen.mode)} {text}", listen.mode)
+    has_path = any(re.match(r"unix(gram)?:[^@]|fd:", text) for _, text in _addresses(path, listen))
+    for key in ("mode", "owner", "group"):
+        value = getattr(listen, key)
+        if value is not None and not has_path:
+            text = "is for the path of a Unix socket, and this listener has none; remove it"
+            yield Problem((*path, key), f"{show(value)} {text}", value)
 
 
 def _not_network(text: str) -> str:

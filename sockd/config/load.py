@@ -20,6 +20,7 @@ from sockd.config.check_relay import check_relay
 from sockd.config.check_service import check_service
 from sockd.config.convert import MOST_PROBLEMS, Problem, read
 from sockd.config.dump import dump
+from sockd.config.relative import with_absolute_paths
 from sockd.config.toml import KeyPath, dotted, parse
 from sockd.errors import ConfigurationError, PermissionFault, SockdError
 from sockd.files import trusted
@@ -60,6 +61,7 @@ def load(
     services: Services | None = None,
     opener: Callable[[str, int], int] | None = None,
     listens: bool = True,
+    directory: str | None = None,
 ) -> Settings:
     """Read and check a configuration file.
 
@@ -68,6 +70,7 @@ def load(
         opener: as for open(): how the file is found where the path no longer leads to it, as after chroot(2).
         services: the ports that have names, where services(5) can no longer be read, as after chroot(2).
         listens: whether a file without a listener is wrong.
+        directory: which paths of certificates are relative to; None is that of the path.
 
     Returns:
         Settings in which everything that one can see without sockets and imports is right.
@@ -85,16 +88,25 @@ def load(
         raise ConfigurationError(str(error)) from None
     if len(data) > MAX_FILE_BYTES:
         raise ConfigurationError(f"{name}: larger than {MAX_FILE_BYTES} bytes; this is no configuration")
-    return loads(data, name=name, services=services, listens=listens)
+    directory = directory or os.path.dirname(os.path.abspath(name))
+    return loads(data, name=name, services=services, listens=listens, directory=directory)
 
 
-def loads(text: str | bytes, *, name: str, services: Services | None = None, listens: bool = True) -> Settings:
+def loads(
+    text: str | bytes,
+    *,
+    name: str,
+    services: Services | None = None,
+    listens: bool = True,
+    directory: str | None = None,
+) -> Settings:
     """Read and check the text of a configuration.
 
     Args:
         text: TOML; bytes are UTF-8.
         name: what messages call the text, commonly the path of its file.
         services: as for load; listens likewise.
+        directory: as for load; None leaves relative paths as they are, which is wrong then.
 
     Returns:
         As load.
@@ -104,6 +116,7 @@ def loads(text: str | bytes, *, name: str, services: Services | None = None, lis
     """
     document, lines = parse(text, name=name)
     settings, problems = read(document)
+    settings = with_absolute_paths(settings, directory) if directory else settings
     if len(problems) < MOST_PROBLEMS:
         more = (one for one in _check(settings, services, listens) if not _explained(one, problems))
         problems += [*islice(more, MOST_PROBLEMS - len(problems))]

@@ -24,7 +24,10 @@ AT_ONCE = ("stop_timeout", "pre_drain", "upgrade_timeout", "store_connections", 
 """Of [daemon]; every other key is for the next start, but for the level of the log."""
 
 
-BEFORE_BIND = ("reuse_address", "reuse_port", "free_bind", "ipv6_only", "interface", "defer_accept", "fast_open")
+BEFORE_BIND = (
+    "reuse_address", "reuse_port", "free_bind", "ipv6_only", "interface", "defer_accept", "fast_open",
+    "mode", "owner", "group",
+)  # fmt: skip
 """Of [[listen]]: what is set on a listening socket before it is bound, or once."""
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sockd.daemon.programs import identified
 from sockd.errors import ConfigurationError, HandlerError
 from sockd.net.address.address import Address
+from sockd.net.listen.path_access import PathAccess
 from sockd.services import resolve
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def plan(settings: Settings, *, services: Services | None = None) -> list[Listen
         if listen.service not in specs:
             specs[listen.service] = identified(resolve.resolve(listen.service, settings.service), settings.daemon)
         addresses = addresses_of(listen, services=services)
+        PathAccess.of(listen)  # names that nobody has
         spec = specs[listen.service]
         for address in addresses:
             if address.scheme in ("udp", "unixgram"):

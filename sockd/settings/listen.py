@@ -96,6 +96,17 @@ class ListenSettings:
         low=1,
         high=65_535,
     )
+    mode: str | None = setting(
+        None,
+        help="mode of a Unix socket's path, in octal; a client needs write access; unset: 0777 less the umask",
+        source="unix(7)",
+    )
+    owner: str | None = setting(
+        None, help="user that owns a Unix socket's path; unset: the user that binds it", source="chown(2)"
+    )
+    group: str | None = setting(
+        None, help="group of a Unix socket's path; unset: that of the user that binds it", source="chown(2)"
+    )
     nodelay: bool = setting(
         True,
         help="TCP_NODELAY on every accepted connection",

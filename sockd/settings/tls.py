@@ -20,7 +20,8 @@ class TlsSettings:
 
     certificate: str = setting(
         "",
-        help="PEM file with the certificate chain, the server's own certificate first",
+        help="PEM file with the certificate chain, the server's own certificate first; TLS files may be given relative "
+        "to the directory of sockd.toml",
         source="RFC 8446, 4.4.2",
     )
     key: str | None = setting(

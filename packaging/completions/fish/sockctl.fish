@@ -3,6 +3,7 @@
 complete -c sockctl -f
 complete -c sockctl -n __fish_use_subcommand -s h -l help -d 'show this help message and exit'
 complete -c sockctl -n __fish_use_subcommand -s V -l version -d 'print the version and exit'
+complete -c sockctl -n __fish_use_subcommand -l control -x -d 'the daemon\'s control socket (default: from the configuration, else /run/sockd/control.sock)'
 complete -c sockctl -n __fish_use_subcommand -a connect -d 'connect standard input and output to a service'
 complete -c sockctl -n '__fish_seen_subcommand_from connect' -s h -l help -d 'show this help message and exit'
 complete -c sockctl -n '__fish_seen_subcommand_from connect' -l timeout -x -d 'time limit for connecting, for all addresses of a name together; for udp and unixgram, also for the last replies (10s)'

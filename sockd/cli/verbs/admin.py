@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from sockd.cli import render
 from sockd.config import load
-from sockd.errors import EX_OK, ConfigurationError, SockdError, TemporaryFault, fault
+from sockd.errors import EX_OK, ConfigurationError, PermissionFault, SockdError, TemporaryFault, fault
 from sockd.files import trusted
 from sockd.settings import LogLevel
 from sockd.units import parse_duration
@@ -45,11 +45,7 @@ def add_verbs(verbs: argparse._SubParsersAction[Any]) -> None:
     for name, about in VERBS.items():
         text = f"{about.help[0].upper()}{about.help[1:]}. {about.more}".rstrip()
         verb = verbs.add_parser(name, help=about.help, description=text, allow_abbrev=False)
-        verb.add_argument(
-            "--control",
-            metavar="PATH",
-            help=f"the daemon's control socket (default: from the configuration, else {DEFAULT_PATH})",
-        )
+        add_control(verb, default=argparse.SUPPRESS)  # or the one before the verb would be lost
         if name != "top":
             verb.add_argument("--json", action="store_true", help="print the result as JSON")
         if name == "top":
@@ -63,6 +59,16 @@ def add_verbs(verbs: argparse._SubParsersAction[Any]) -> None:
         else:
             for word, (kind, meaning) in about.words.items():
                 verb.add_argument(word, metavar=word.upper(), type=kind, help=meaning)
+
+
+def add_control(parser: argparse.ArgumentParser, *, default: str | None) -> None:
+    """Add the option that names the control socket; it may stand before the verb or behind it."""
+    parser.add_argument(
+        "--control",
+        metavar="PATH",
+        default=default,
+        help=f"the daemon's control socket (default: from the configuration, else {DEFAULT_PATH})",
+    )
 
 
 def _interval(text: str) -> float:
@@ -122,8 +128,9 @@ def _text_of(file: str) -> str:
         text = trusted.read(file, file, load.MAX_FILE_BYTES + 1).decode()
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{file}: not UTF-8: {error}") from None
-    look_in(os.path.dirname(os.path.abspath(file)))
-    plan(load.loads(text, name=file))
+    directory = os.path.dirname(os.path.abspath(file))
+    look_in(directory)
+    plan(load.loads(text, name=file, directory=directory))
     return text
 
 
@@ -168,6 +175,9 @@ def ask(path: str, question: ControlRequest, *, seconds: float = SECONDS) -> Any
             answer = read_answer(_all_of(sock))
         except TimeoutError:
             raise TemporaryFault(f"{path}: the daemon did not answer within {seconds:g} s") from None
+        except PermissionError as error:
+            remedy = "root and the user that the daemon runs as may use it: try sudo, or sudo -u USER"
+            raise PermissionFault(f"{fault(error, path)}; {remedy}") from None
         except OSError as error:
             remedy = 'is it running, with [daemon] control = "..."? use --control for another socket'
             cause = fault(error, path)
@@ -192,4 +202,4 @@ def _result(answer: ControlResponse) -> Any:  # noqa: ANN401 - what JSON holds
     raise error
 
 
-__all__ = ["VERBS", "add_verbs", "ask", "path_of", "run"]
+__all__ = ["VERBS", "add_control", "add_verbs", "ask", "path_of", "run"]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from sockd.errors import SockdError, SystemFault, fault
 from sockd.net.listen.address_in_use import describe_holder
 from sockd.net.listen.options import set_options
+from sockd.net.listen.path_access import PathAccess
 from sockd.net.listen.unix_path import UnixPath, claimed
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def _open(endpoint: Endpoint, settings: ListenSettings) -> ServerSocket:
         sock.setblocking(False)
         endpoint = set_options(sock, endpoint, settings)
         if endpoint.family == socket.AF_UNIX:
-            return _open_path(sock, endpoint, settings.backlog)
+            return _open_path(sock, endpoint, settings)
         sock.bind(endpoint.sockaddr)
         if endpoint.type == socket.SOCK_STREAM:
             sock.listen(settings.backlog)
@@ -209,14 +210,17 @@ def _open(endpoint: Endpoint, settings: ListenSettings) -> ServerSocket:
         raise
 
 
-def _open_path(sock: socket.socket, endpoint: Endpoint, backlog: int) -> ServerSocket:
-    path = str(endpoint.sockaddr)
+def _open_path(sock: socket.socket, endpoint: Endpoint, settings: ListenSettings) -> ServerSocket:
+    path, access = str(endpoint.sockaddr), PathAccess.of(settings)
     with claimed(endpoint):
+        mode = access.shut(sock) if access else 0
         sock.bind(path)
         owned = UnixPath.of(path)
         try:
+            if access:
+                access.apply(path, mode)
             if endpoint.type == socket.SOCK_STREAM:
-                sock.listen(backlog)
+                sock.listen(settings.backlog)
         except BaseException:
             owned.unlink_if_ours()
             raise
@@ -239,6 +243,7 @@ def bind_problem(address: Address, settings: ListenSettings) -> str:
     try:
         for endpoint in address.endpoints(passive=True):
             if isinstance(endpoint.sockaddr, str):
+                PathAccess.of(settings)
                 _try_path(endpoint.sockaddr, endpoint)
             else:
                 _try(endpoint, settings)

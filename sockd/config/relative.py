@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+"""Paths that are written relative to the configuration file: those of certificates and keys.
+
+They are made absolute when the file is read, for a daemon changes its directory, and a reload reads them again.
+The paths that a daemon makes itself (pid file, log, sockets) and the programs that it executes stay absolute: what
+is written there is to be the same wherever the file stands.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sockd.settings import Settings
+    from sockd.settings.tls import TlsSettings
+
+
+def with_absolute_paths(settings: Settings, directory: str) -> Settings:
+    """Return the settings with the paths of TLS files made absolute.
+
+    Args:
+        settings: as they were read; what is wrong in them stays as it is.
+        directory: of the configuration file, absolute.
+    """
+    listeners = (
+        replace(one, tls=_of_tls(one.tls, directory)) if one.tls is not None else one for one in settings.listen
+    )
+    return replace(settings, listen=tuple(listeners))
+
+
+def _of_tls(tls: TlsSettings, directory: str) -> TlsSettings:
+    def absolute(path: str) -> str:
+        return os.path.normpath(os.path.join(directory, path))
+
+    def of_other(text: str) -> str:
+        name, _, path = text.partition("=")
+        return f"{name}={absolute(path)}" if name and path else text
+
+    return replace(
+        tls,
+        certificate=absolute(tls.certificate) if tls.certificate else tls.certificate,
+        key=absolute(tls.key) if tls.key else tls.key,
+        client_ca=absolute(tls.client_ca) if tls.client_ca else tls.client_ca,
+        others=tuple(of_other(text) for text in tls.others),
+    )
+
+
+__all__ = ["with_absolute_paths"]

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+"""The source is built where the C library is musl, and where Python has no global lock.
+
+Seen failing before: `missing binary operator before token "("`; with the limited API asked for in every build.
+"""
+
+from __future__ import annotations
+
+import runpy
+import shutil
+import subprocess
+import sys
+import sysconfig
+import types
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(not (ROOT / "csrc").exists(), reason="the tests stand alone, without csrc/")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "csrc").glob("*.c")), ids=lambda path: path.name)
+def test_musl(path, tmp_path):
+    if shutil.which("musl-gcc") is None:
+        pytest.skip("needs musl-gcc")
+    words = ["musl-gcc", "-std=c11", "-D_GNU_SOURCE", "-O1", "-c", str(path), "-o", str(tmp_path / "made.o")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("is_free_threaded", "wanted"), [(0, "cp311"), (None, "cp311"), (1, None)])
+def test_the_stable_abi_is_asked_for_where_there_is_one(monkeypatch, is_free_threaded, wanted):
+    """PEP 703: setuptools refuses the limited API for a free-threaded Python (ValueError)."""
+    asked = {}
+    monkeypatch.setitem(sys.modules, "setuptools", types.SimpleNamespace(setup=asked.update))
+    of = sysconfig.get_config_var
+    monkeypatch.setattr(
+        sysconfig, "get_config_var", lambda name: is_free_threaded if name == "Py_GIL_DISABLED" else of(name)
+    )
+    runpy.run_path(str(ROOT / "setup.py"))
+    assert asked["options"].get("bdist_wheel", {}).get("py_limited_api") == wanted
