@@ -111,9 +111,7 @@ def _loader(path: Path, directory: KeptDirectory, *, listens: bool = True) -> Ca
     def opener(_path: str, flags: int) -> int:
         return directory.open(path.name, flags)
 
-    return lambda services: load(
-        path, services=services, opener=opener, listens=listens, directory=directory.path
-    )
+    return lambda services: load(path, services=services, opener=opener, listens=listens, directory=directory.path)
 
 
 def _example() -> Settings:
