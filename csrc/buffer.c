@@ -73,6 +73,8 @@ static void grow(sb_buffer *b, size_t need, size_t most)
 
 int sb__buffer_reserve(sb_buffer *b, size_t want, size_t most, char **room)
 {
+    if (b == NULL || room == NULL)
+        return SB_ERR_INVALID;
     size_t data = b->write - b->read;
     if (want > most || data > most - want)
         return SB_ERR_LIMIT;
@@ -89,7 +91,7 @@ int sb__buffer_reserve(sb_buffer *b, size_t want, size_t most, char **room)
 
 int sb_buffer_reserve(sb_buffer *b, size_t want, char **room)
 {
-    return sb__buffer_reserve(b, want, b->limit, room);
+    return sb__buffer_reserve(b, want, b == NULL ? 0 : b->limit, room);
 }
 
 size_t sb__buffer_room(const sb_buffer *b)
@@ -99,7 +101,7 @@ size_t sb__buffer_room(const sb_buffer *b)
 
 size_t sb__buffer_left(const sb_buffer *b)
 {
-    return b->limit - (b->write - b->read);
+    return b == NULL ? 0 : b->limit - (b->write - b->read);
 }
 
 char *sb__buffer_data(sb_buffer *b)
@@ -114,7 +116,8 @@ static size_t lesser(size_t one, size_t other)
 
 void sb_buffer_commit(sb_buffer *b, size_t n)
 {
-    b->write += lesser(n, b->size - b->write);
+    if (b != NULL)
+        b->write += lesser(n, b->size - b->write);
 }
 
 int sb_buffer_append(sb_buffer *b, const char *data, size_t n)
@@ -132,6 +135,8 @@ int sb_buffer_append(sb_buffer *b, const char *data, size_t n)
 
 void sb_buffer_consume(sb_buffer *b, size_t n)
 {
+    if (b == NULL)
+        return;
     b->read += lesser(n, b->write - b->read);
     if (b->scanned < b->read)
         b->scanned = b->read;
@@ -153,17 +158,17 @@ void sb__buffer_shrink(sb_buffer *b)
 
 const char *sb_buffer_data(const sb_buffer *b)
 {
-    return b->memory + b->read;
+    return b == NULL ? "" : b->memory + b->read;
 }
 
 size_t sb_buffer_size(const sb_buffer *b)
 {
-    return b->write - b->read;
+    return b == NULL ? 0 : b->write - b->read;
 }
 
 size_t sb_buffer_capacity(const sb_buffer *b)
 {
-    return b->size;
+    return b == NULL ? 0 : b->size;
 }
 
 size_t sb__buffer_scanned(const sb_buffer *b)

@@ -15,7 +15,7 @@ long sb_buffer_receive(sb_buffer *buffer, int fd, size_t most)
 {
     char *room;
     size_t left = sb__buffer_left(buffer), want = most < left ? most : left;
-    if (most > 0 && want == 0)
+    if (buffer != NULL && most > 0 && left == 0)
         return SB_ERR_LIMIT;
     int code = sb_buffer_reserve(buffer, want, &room);
     if (code < 0)
@@ -29,6 +29,8 @@ long sb_buffer_receive(sb_buffer *buffer, int fd, size_t most)
 int sb_buffer_next(sb_buffer *buffer, const sb_framing *framing, sb_scan *scan, sb_piece *payload)
 {
     sb_frame frame;
+    if (buffer == NULL || payload == NULL)
+        return SB_ERR_INVALID;
     char *data = sb__buffer_data(buffer);
     int code = sb_frame_find(framing, data, sb_buffer_size(buffer), scan, &frame);
     if (code <= 0)

@@ -85,7 +85,7 @@ static int is_about(const sb_scan *scan, const sb_framing *framing)
 /* What was found out by another framing, or about more bytes, is forgotten. */
 static int begin_scan(sb_scan *scan, const sb_framing *framing, size_t size)
 {
-    if (!sb__is_framing(framing) || scan->discarding)
+    if (!sb__is_framing(framing) || scan == NULL || scan->discarding)
         return SB_ERR_INVALID;
     if (!is_about(scan, framing) || scan->searched > size)
         *scan = (sb_scan){.searched = 0};
@@ -146,7 +146,7 @@ int sb_frames_find(const sb_framing *framing, const char *data, size_t size, sb_
 int sb_frame_end(const sb_framing *framing, size_t size, const sb_scan *scan)
 {
     (void)framing;
-    return size > 0 || scan->discarding ? SB_ERR_TRUNCATED : 0;
+    return size > 0 || (scan != NULL && scan->discarding) ? SB_ERR_TRUNCATED : 0;
 }
 
 /* ---- leaving out a frame: its delimiter alone matters */
@@ -190,9 +190,9 @@ static int discard_to_blank(const char *data, size_t size, sb_scan *scan, size_t
 
 int sb_frame_discard(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, size_t *drop)
 {
-    int kind = framing->kind;
-    if (!sb__is_framing(framing))
+    if (!sb__is_framing(framing) || scan == NULL)
         return SB_ERR_INVALID;
+    int kind = framing->kind;
     if (kind == SB_FRAMING_OCTET_MIXED && !scan->discarding && (size == 0 || (data[0] >= '0' && data[0] <= '9')))
         return SB_ERR_INVALID;
     if (!(kind == SB_FRAMING_LINE || kind == SB_FRAMING_CRLF || kind == SB_FRAMING_DELIMITER

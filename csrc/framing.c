@@ -90,6 +90,8 @@ static int is_order(int32_t order)
 
 int sb__is_framing(const sb_framing *framing)
 {
+    if (framing == NULL)
+        return 0;
     int kind = framing->kind;
     if (framing->limit > LIMIT_MAX || kind < SB_FRAMING_RAW || kind > SB_FRAMING_DATAGRAM)
         return 0;
@@ -159,9 +161,9 @@ static size_t digits(size_t number)
 
 size_t sb_framing_room(const sb_framing *framing)
 {
-    size_t limit = framing->limit;
     if (!sb__is_framing(framing))
         return 0;
+    size_t limit = framing->limit;
     switch (framing->kind) {
     case SB_FRAMING_LINE:
         return limit + 2;

@@ -147,42 +147,42 @@ void sb_mux_free(sb_mux *mux)
 
 const sb_counts *sb_mux_counts(const sb_mux *mux)
 {
-    return &mux->counts;
+    return mux == NULL ? NULL : &mux->counts;
 }
 
 const sb_event *sb_mux_events(const sb_mux *mux)
 {
-    return mux->events;
+    return mux == NULL ? NULL : mux->events;
 }
 
 const sb_part *sb_mux_parts(const sb_mux *mux)
 {
-    return mux->parts;
+    return mux == NULL ? NULL : mux->parts;
 }
 
 const sb_ready *sb_mux_readies(const sb_mux *mux)
 {
-    return mux->readies;
+    return mux == NULL ? NULL : mux->readies;
 }
 
 const char *sb_mux_arena(const sb_mux *mux)
 {
-    return mux->arena;
+    return mux == NULL ? NULL : mux->arena;
 }
 
 const char *sb_mux_held(const sb_mux *mux, int64_t block)
 {
-    return block >= 0 && block < mux->held_count ? sb_buffer_data(mux->held[block]) : NULL;
+    return mux != NULL && block >= 0 && block < mux->held_count ? sb_buffer_data(mux->held[block]) : NULL;
 }
 
 int sb_mux_errno(const sb_mux *mux)
 {
-    return mux->error;
+    return mux == NULL ? EINVAL : mux->error;
 }
 
 int sb_mux_fileno(const sb_mux *mux)
 {
-    return mux->epoll;
+    return mux == NULL ? -1 : mux->epoll;
 }
 
 /* ---- events, and who is told of them */
@@ -230,6 +230,7 @@ void sb__begin_events(sb_mux *mux)
     int32_t untold = mux->counts.events - mux->told;
     memmove(mux->events, mux->events + mux->told, (size_t)untold * sizeof *mux->events);
     mux->counts.events = untold;
+    mux->next = (struct next){.event = 0};
     mux->told = 0;
     free_told(mux);
 }
@@ -240,36 +241,55 @@ void sb__end_events(sb_mux *mux)
     mux->told_dead = mux->dead_rows;
 }
 
-void sb_mux_settle(sb_mux *mux)
+int sb_mux_settle(sb_mux *mux)
 {
+    if (mux == NULL)
+        return SB_ERR_INVALID;
     sb__end_events(mux);
     sb__begin_events(mux);
+    mux->counts.ready = 0;
+    return 0;
 }
 
 /* ---- questions */
 
 struct row *sb__row(const sb_mux *mux, int id)
 {
+    if (mux == NULL)
+        return NULL;
     int32_t number = sb__slot_of(&mux->slots, id);
     return number < 0 || mux->rows[number].state == ROW_FREE ? NULL : &mux->rows[number];
 }
 
+int sb__live(const sb_mux *mux, int id, struct row **row)
+{
+    *row = sb__row(mux, id);
+    return *row == NULL || (*row)->state == ROW_CLOSED ? SB_ERR_GONE : 0;
+}
+
+int sb__open(const sb_mux *mux, int id, struct row **row)
+{
+    int code = sb__live(mux, id, row);
+    return code < 0 ? code : sb__may(*row, MAY_CLOSE) ? 0 : SB_ERR_CLOSING;
+}
+
 int sb_mux_row(const sb_mux *mux, int id)
 {
-    return sb__slot_number(&mux->slots, id);
+    int32_t number = mux == NULL || id < 0 ? INT32_MAX : sb__slot_number(&mux->slots, id);
+    return number == INT32_MAX || number >= mux->slots.size ? SB_ERR_GONE : number;
 }
 
 int64_t sb_mux_unsent(const sb_mux *mux, int id)
 {
     const struct row *row = sb__row(mux, id);
-    return row == NULL || row->out == NULL ? 0 : (int64_t)sb_buffer_size(row->out);
+    return row == NULL ? SB_ERR_GONE : row->out == NULL ? 0 : (int64_t)sb_buffer_size(row->out);
 }
 
 int sb_mux_info(const sb_mux *mux, int id, sb_info *info)
 {
     const struct row *row = sb__row(mux, id);
     if (row == NULL)
-        return SB_ERR_LIMIT;
+        return SB_ERR_GONE;
     int64_t now_ms = sb__clock_ms(); /* a handler may have run since the turn began */
     *info = (sb_info){
         .fd = row->fd,

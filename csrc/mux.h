@@ -9,6 +9,7 @@
  *   mux_life.c      how it goes on and ends
  *   mux_late.c      when it is late
  *   mux_receive.c   a turn: wait, receive
+ *   mux_next.c      what has happened, handed out one by one
  *   mux_share.c     how much of a turn is whose
  *   mux_frame.c     what was received, cut into frames and handed out
  *   mux_move.c      a connection that goes on in another mux, or by another descriptor
@@ -83,7 +84,10 @@ enum {
 enum {
     AGAIN_WANTED = 1, /* `in` has bytes that its framing has not seen */
     AGAIN_LISTED = 2, /* is in mux->again, also when the row is used again */
-    AGAIN_COUNTED = 4 /* nothing of framing, for which there was no bit left: it counts in its group's sources */
+    /* and nothing of framing, for which there was no bit left: */
+    AGAIN_COUNTED = 4, /* it counts in its group's sources */
+    AGAIN_SILENT = 8,  /* the caller has closed it, and is told of its end alone */
+    AGAIN_RESTING = 16 /* see sb_mux_rest */
 };
 
 struct row {
@@ -105,8 +109,7 @@ struct row {
     int64_t opened_ms;
     int64_t moved_ms;    /* the last byte in or out */
     int64_t framing_ms;  /* the first byte of the unfinished frame in `in` */
-    int64_t leaving_ms;  /* the last progress of the output in `out` */
-    int64_t deadline_ms; /* of lingering; SB_NEVER before that: there is none, see sb_mux_rest */
+    int64_t leaving_ms;  /* the last progress of the output in `out`; of who lingers, when that ends */
     char peer[28];
     int32_t dots;        /* sb_scan.dots of the unfinished frame; sb__buffer_scanned of `in` is its searched */
 };
@@ -147,6 +150,13 @@ struct pool {
     int count;
 };
 
+/* What sb_mux_next takes next. */
+struct next {
+    int32_t event, ready;
+    int32_t part;          /* of a merged event */
+    int64_t offset, frames; /* of its parts before */
+};
+
 struct sb_mux {
     int epoll;
     int error;
@@ -154,6 +164,7 @@ struct sb_mux {
     int32_t dead_rows;    /* the last one first ... */
     int32_t told_dead;    /* ... and from here on those whose end the caller was told */
     int32_t told;         /* events that the last turn has told; behind them are those that came since */
+    struct next next;
     struct row *rows;
     sb_group *groups;
     struct tally *tallies; /* one for each group */
@@ -207,10 +218,17 @@ static inline struct row *sb__row_of(const sb_mux *mux, int32_t id)
 
 /* mux.c */
 void sb__now(sb_mux *mux);
-struct row *sb__row(const sb_mux *mux, int id);
+struct row *sb__row(const sb_mux *mux, int id); /* NULL: none; it may have ended */
+int sb__live(const sb_mux *mux, int id, struct row **row); /* 0, SB_ERR_GONE: none, or it has ended */
+int sb__open(const sb_mux *mux, int id, struct row **row); /* the same, SB_ERR_CLOSING: it is being closed */
 void sb__event(sb_mux *mux, int kind, const struct row *row, int detail);
 void sb__begin_events(sb_mux *mux);
 void sb__end_events(sb_mux *mux);
+
+static inline void sb__next_event(sb_mux *mux)
+{
+    mux->next = (struct next){.event = mux->next.event + 1, .ready = mux->next.ready};
+}
 
 /* mux_buffers.c: a buffer with room for size bytes and no more than twice that, or NULL and why not */
 sb_buffer *sb__lend(sb_mux *mux, size_t size, int *code);

@@ -38,9 +38,12 @@ static int start(sb_mux *mux, struct row *row)
     return 0;
 }
 
-void sb_mux_keep_rows(sb_mux *mux, int32_t rows)
+int sb_mux_keep_rows(sb_mux *mux, int32_t rows)
 {
+    if (mux == NULL || rows < 0)
+        return SB_ERR_INVALID;
     mux->kept_rows = rows;
+    return 0;
 }
 
 int sb__has_room(const sb_mux *mux, int group)
@@ -51,7 +54,9 @@ int sb__has_room(const sb_mux *mux, int group)
 
 int sb__enter(sb_mux *mux, int fd, int group, struct row **entered)
 {
-    if (fd < 0 || !sb__is_group(mux, group))
+    if (!sb__is_group(mux, group))
+        return SB_ERR_GONE;
+    if (fd < 0)
         return SB_ERR_INVALID;
     int32_t number = sb__has_room(mux, group) ? sb__slot_take(&mux->slots) : -1;
     if (number < 0)
@@ -96,6 +101,8 @@ int sb_mux_add(sb_mux *mux, int fd, int group)
 {
     struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
     socklen_t size = sizeof peer;
+    if (mux == NULL)
+        return SB_ERR_INVALID;
     if (getpeername(fd, (struct sockaddr *)&peer, &size) < 0)
         size = 0;
     sb__now(mux);
@@ -105,8 +112,10 @@ int sb_mux_add(sb_mux *mux, int fd, int group)
 int sb_mux_peer(sb_mux *mux, int id, const char *peer, size_t size)
 {
     struct row *row = sb__row(mux, id);
-    if (row == NULL || !sb__is_name(peer, size))
-        return SB_ERR_LIMIT;
+    if (row == NULL)
+        return SB_ERR_GONE;
+    if (!sb__is_name(peer, size))
+        return SB_ERR_INVALID;
     sb__leave_source(mux, row); /* of which it is not any more */
     if (size > 0)
         memcpy(row->peer, peer, size);
@@ -116,9 +125,10 @@ int sb_mux_peer(sb_mux *mux, int id, const char *peer, size_t size)
 
 int sb_mux_accept(sb_mux *mux, int listener, int group, int most, int *stopped)
 {
-    int came = 0;
+    int came = 0, untold;
     if (!sb__is_group(mux, group))
-        return SB_ERR_INVALID;
+        return SB_ERR_GONE;
+    stopped = stopped == NULL ? &untold : stopped;
     *stopped = 0;
     sb_sources *sources = mux->tallies[group].sources;
     sb__now(mux);

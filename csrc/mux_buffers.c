@@ -75,10 +75,13 @@ void sb__free_pools(sb_mux *mux)
             sb_buffer_free(take_from(mux, &mux->pools[i]));
 }
 
-void sb_mux_memory(sb_mux *mux, int64_t most)
+int sb_mux_memory(sb_mux *mux, int64_t most)
 {
+    if (mux == NULL || most < 0)
+        return SB_ERR_INVALID;
     mux->memory_limit = most;
     shorten_pools(mux);
+    return 0;
 }
 
 /* ---- lent ones */

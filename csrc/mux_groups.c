@@ -15,6 +15,8 @@
 /* A datagram is none of a stream's pieces; a record of a fixed size has no smaller limit. */
 int sb__can_frame(const sb_framing *framing)
 {
+    if (framing == NULL)
+        return 0;
     sb_framing bounded = sb__bounded(framing);
     if (framing->kind == SB_FRAMING_DATAGRAM || (framing->kind == SB_FRAMING_FIXED && framing->limit > SB_FRAME_MAX))
         return 0;
@@ -87,6 +89,8 @@ static int64_t or_default(int64_t number, int64_t otherwise)
  * with what is kept here do not overflow, and sizes fit in a size_t. */
 int sb_mux_group(sb_mux *mux, const sb_group *group)
 {
+    if (mux == NULL || group == NULL)
+        return SB_ERR_INVALID;
     sb_group kept = *group;
     if (kept.framing.kind == SB_FRAMING_RAW)
         kept.framing.limit = kept.framing.limit == 0 ? SB_RECEIVE : kept.framing.limit;
@@ -110,14 +114,14 @@ int sb_mux_group(sb_mux *mux, const sb_group *group)
 
 int sb__is_group(const sb_mux *mux, int group)
 {
-    return group >= 0 && group < mux->group_count && !mux->tallies[group].given_up;
+    return mux != NULL && group >= 0 && group < mux->group_count && !mux->tallies[group].given_up;
 }
 
 int sb_mux_ungroup(sb_mux *mux, int group)
 {
     int left = 0;
     if (!sb__is_group(mux, group))
-        return SB_ERR_LIMIT;
+        return SB_ERR_GONE;
     for (int32_t i = 0; i < mux->slots.used; i++)
         left += mux->rows[i].state != ROW_FREE && mux->rows[i].group == group;
     mux->tallies[group].given_up = left == 0;
@@ -141,10 +145,14 @@ void sb__count_end(sb_mux *mux, const struct row *row)
     ended->reasons[row->reason]++;
 }
 
-void sb_mux_sources(sb_mux *mux, int group, sb_sources *sources)
+int sb_mux_sources(sb_mux *mux, int group, sb_sources *sources)
 {
-    if (sb__is_group(mux, group))
-        mux->tallies[group].sources = sources;
+    if (!sb__is_group(mux, group))
+        return SB_ERR_GONE;
+    if (mux->tallies[group].ended.came > 0)
+        return SB_ERR_INVALID;
+    mux->tallies[group].sources = sources;
+    return 0;
 }
 
 void sb__leave_source(sb_mux *mux, struct row *row)
@@ -162,7 +170,7 @@ static int is_live(const struct row *row)
 int sb_mux_totals(const sb_mux *mux, int group, sb_totals *totals)
 {
     if (!sb__is_group(mux, group))
-        return SB_ERR_LIMIT;
+        return SB_ERR_GONE;
     *totals = mux->tallies[group].ended;
     for (int32_t i = 0; i < mux->slots.used; i++) {
         const struct row *row = &mux->rows[i];
@@ -189,10 +197,14 @@ static int is_listed(const struct row *row, int which)
     return sb__may(row, MAY_CLOSE) && (which == SB_LIST_OPEN || is_quiet(row));
 }
 
-int sb_mux_list(const sb_mux *mux, int group, int which, int32_t *ids)
+int sb_mux_list(const sb_mux *mux, int group, int which, int32_t *ids, int most)
 {
     int n = 0;
-    for (int32_t i = 0; i < mux->slots.used; i++) {
+    if (mux == NULL || which < SB_LIST_LIVE || which > SB_LIST_QUIET)
+        return SB_ERR_INVALID;
+    if (group >= 0 && !sb__is_group(mux, group))
+        return SB_ERR_GONE;
+    for (int32_t i = 0; i < mux->slots.used && n < most; i++) {
         const struct row *row = &mux->rows[i];
         if ((group < 0 || row->group == group) && is_listed(row, which))
             ids[n++] = row->slot.id;

@@ -31,8 +31,8 @@ static struct due due_of(const sb_mux *mux, const struct row *row)
     const sb_group *group = &mux->groups[row->group];
     struct due due = {SB_NEVER, SB_REASON_NONE};
     if (row->state == ROW_LINGERING)
-        return (struct due){row->deadline_ms, row->reason};
-    if (row->deadline_ms == SB_NEVER)
+        return (struct due){row->leaving_ms, row->reason};
+    if (row->again & AGAIN_RESTING)
         return due;
     if (sb__may(row, MAY_SEND) && row->out != NULL)
         due = sooner(due, row->leaving_ms, group->stall_ms, SB_REASON_WRITE_STALL);
@@ -60,15 +60,17 @@ void sb__frame_goes_on(sb_mux *mux, struct row *row)
     sb__look_again(mux, row);
 }
 
-void sb_mux_rest(sb_mux *mux, int id, int resting)
+int sb_mux_rest(sb_mux *mux, int id, int resting)
 {
-    struct row *row = sb__row(mux, id);
-    if (row == NULL || row->state == ROW_LINGERING)
-        return;
+    struct row *row;
+    int code = sb__live(mux, id, &row);
+    if (code < 0 || row->state == ROW_LINGERING)
+        return code < 0 ? code : SB_ERR_CLOSING;
     sb__now(mux);
-    row->deadline_ms = resting ? SB_NEVER : 0;
+    row->again = (uint8_t)(resting ? row->again | AGAIN_RESTING : row->again & ~AGAIN_RESTING);
     row->moved_ms = row->framing_ms = row->leaving_ms = mux->now_ms;
     sb__deadline_sooner(mux, row);
+    return 0;
 }
 
 /* ---- judging */
@@ -149,6 +151,8 @@ static int until_due(const sb_mux *mux)
 
 int sb_mux_timeout(sb_mux *mux)
 {
+    if (mux == NULL)
+        return SB_ERR_INVALID;
     int is_at_once = mux->doomed_count > 0 || mux->again_count > 0 || mux->counts.events > mux->told;
     if (!is_at_once)
         sb__now(mux);

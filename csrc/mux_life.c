@@ -73,6 +73,8 @@ void sb__update_interest(sb_mux *mux, struct row *row)
 int sb_mux_changes(sb_mux *mux)
 {
     int n = 0;
+    if (mux == NULL)
+        return SB_ERR_INVALID;
     for (int i = 0; i < mux->counts.changes; i++) {
         struct row *row = &mux->rows[mux->changed[i]];
         int interest = sb__wanted(row);
@@ -138,7 +140,7 @@ void sb__step(sb_mux *mux, struct row *row, enum state_event event)
             sb__kill(mux, row, row->reason, 0);
             return;
         }
-        row->deadline_ms = mux->now_ms + linger;
+        row->leaving_ms = mux->now_ms + linger;
     }
     row->state = (uint8_t)next;
     sb__deadline_sooner(mux, row);
@@ -158,68 +160,93 @@ void sb__begin_close(sb_mux *mux, struct row *row, int reason)
         sb__step(mux, row, EVENT_FLUSHED);
 }
 
-void sb_mux_close(sb_mux *mux, int id, int reason)
+/* By its caller, who hears of its end and of nothing else. */
+static void close_row(sb_mux *mux, struct row *row, int reason)
 {
-    struct row *row = sb__row(mux, id);
-    sb__now(mux); /* a handler may have run since the turn began; so in all that is called from outside */
-    if (row != NULL)
-        sb__begin_close(mux, row, sb__reason_or(reason, SB_REASON_CLOSED));
+    row->again |= AGAIN_SILENT;
+    sb__begin_close(mux, row, sb__reason_or(reason, SB_REASON_CLOSED));
 }
 
-void sb_mux_close_all(sb_mux *mux, int reason)
+int sb_mux_close(sb_mux *mux, int id, int reason)
 {
+    struct row *row;
+    int code = sb__open(mux, id, &row);
+    if (code < 0)
+        return code;
+    sb__now(mux); /* a handler may have run since the turn began; so in all that is called from outside */
+    close_row(mux, row, reason);
+    return 0;
+}
+
+int sb_mux_close_all(sb_mux *mux, int reason)
+{
+    if (mux == NULL)
+        return SB_ERR_INVALID;
     sb__now(mux);
     for (int32_t i = 0; i < mux->slots.used; i++)
-        sb__begin_close(mux, &mux->rows[i], sb__reason_or(reason, SB_REASON_CLOSED));
+        if (sb__may(&mux->rows[i], MAY_CLOSE))
+            close_row(mux, &mux->rows[i], reason);
+    return 0;
 }
 
-void sb_mux_abort(sb_mux *mux, int id, int reason)
+int sb_mux_abort(sb_mux *mux, int id, int reason)
 {
-    struct row *row = sb__row(mux, id);
-    if (row == NULL || row->state == ROW_CLOSED)
-        return;
+    struct row *row;
+    int code = sb__live(mux, id, &row);
+    if (code < 0)
+        return code;
+    row->again |= AGAIN_SILENT;
     struct linger reset = {.l_onoff = 1, .l_linger = 0};
     setsockopt(row->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     row->reason = (uint8_t)sb__reason_or(reason, SB_REASON_ABORTED);
     sb__kill(mux, row, row->reason, 0);
+    return 0;
 }
 
-void sb_mux_lost(sb_mux *mux, int id, int error)
+int sb_mux_lost(sb_mux *mux, int id, int error)
 {
-    struct row *row = sb__row(mux, id);
-    if (row != NULL && row->state != ROW_CLOSED)
+    struct row *row;
+    int code = sb__live(mux, id, &row);
+    if (code == 0)
         row->error = error;
+    return code;
 }
 
-void sb_mux_shutdown(sb_mux *mux, int id)
+int sb_mux_shutdown(sb_mux *mux, int id)
 {
-    struct row *row = sb__row(mux, id);
+    struct row *row;
+    int code = sb__open(mux, id, &row);
+    if (code < 0 || !sb__may(row, MAY_WRITE))
+        return code < 0 ? code : SB_ERR_CLOSING;
     sb__now(mux);
-    if (row == NULL || !sb__may(row, MAY_WRITE))
-        return;
     row->flags |= FLAG_SHUTDOWN;
     if (row->out == NULL)
         sb__output_done(mux, row);
+    return 0;
 }
 
-void sb_mux_pause(sb_mux *mux, int id, int paused)
+int sb_mux_pause(sb_mux *mux, int id, int paused)
 {
-    struct row *row = sb__row(mux, id);
-    if (row == NULL)
-        return;
+    struct row *row;
+    int code = sb__open(mux, id, &row);
+    if (code < 0)
+        return code;
     sb__now(mux);
     int was_paused = row->flags & FLAG_PAUSED;
     row->flags = (uint8_t)(paused ? row->flags | FLAG_PAUSED : row->flags & ~FLAG_PAUSED);
     if (was_paused && !paused)
         sb__frame_goes_on(mux, row);
     sb__update_interest(mux, row);
+    return 0;
 }
 
 int sb_mux_water(sb_mux *mux, int id, int64_t high, int64_t low)
 {
     struct row *row = sb__row(mux, id);
-    if (row == NULL || low < 0 || low > high)
-        return SB_ERR_LIMIT;
+    if (row == NULL)
+        return SB_ERR_GONE;
+    if (low < 0 || low > high)
+        return SB_ERR_INVALID;
     row->high = high > INT32_MAX ? INT32_MAX : (int32_t)high;
     row->low = low > INT32_MAX ? INT32_MAX : (int32_t)low;
     return 0;

@@ -52,9 +52,10 @@ static int64_t size_of(const sb_buffer *buffer)
 
 int sb_mux_export(const sb_mux *mux, int id, sb_moved *moved, const char **in, const char **out)
 {
-    const struct row *row = sb__row(mux, id);
-    if (row == NULL || !sb__may(row, MAY_CLOSE))
-        return SB_ERR_LIMIT;
+    struct row *row;
+    int code = sb__open(mux, id, &row);
+    if (code < 0)
+        return code;
     *moved = (sb_moved){
         .flags = halves_of(row) | moved_flag(row, FLAG_SHUTDOWN, SB_MOVED_SHUTDOWN)
             | moved_flag(row, FLAG_PAUSED, SB_MOVED_PAUSED) | moved_flag(row, FLAG_HIGH, SB_MOVED_HIGH)
@@ -150,8 +151,10 @@ int sb_mux_import(sb_mux *mux, int fd, int group, const sb_moved *moved, const c
 {
     sb_buffer *input = NULL, *output = NULL;
     struct row *row = NULL;
+    if (!sb__is_group(mux, group))
+        return SB_ERR_GONE;
     sb__now(mux);
-    if (!can_be(mux, moved) || !sb__is_group(mux, group))
+    if (!can_be(mux, moved))
         return SB_ERR_INVALID;
     int code = fill(mux, &input, in, moved->in_size);
     if (code == 0)
@@ -179,8 +182,8 @@ static int can_swap(const struct row *row, int fd)
 {
     if (fd < 0)
         return SB_ERR_INVALID;
-    if (row == NULL || row->state != ROW_OPEN || row->flags & FLAG_SHUTDOWN)
-        return SB_ERR_LIMIT;
+    if (row->state != ROW_OPEN || row->flags & FLAG_SHUTDOWN)
+        return SB_ERR_CLOSING;
     if (row->in != NULL)
         return SB_ERR_MALFORMED;
     return row->out != NULL || row->interest != 0 ? SB_ERR_AGAIN : 0;
@@ -188,8 +191,9 @@ static int can_swap(const struct row *row, int fd)
 
 int sb_mux_swap(sb_mux *mux, int id, int fd)
 {
-    struct row *row = sb__row(mux, id);
-    int code = can_swap(row, fd);
+    struct row *row;
+    int code = sb__live(mux, id, &row);
+    code = code < 0 ? code : can_swap(row, fd);
     if (code < 0)
         return code;
     int before = row->fd;
@@ -212,23 +216,29 @@ int sb_mux_swap(sb_mux *mux, int id, int fd)
     return before;
 }
 
-void sb_mux_forget(sb_mux *mux, int id)
+int sb_mux_forget(sb_mux *mux, int id)
 {
-    struct row *row = sb__row(mux, id);
-    if (row == NULL || row->state == ROW_CLOSED)
-        return;
+    struct row *row;
+    int code = sb__live(mux, id, &row);
+    if (code < 0)
+        return code;
+    row->again |= AGAIN_SILENT;
 #if SB_HAS_EPOLL
     if (mux->epoll >= 0) /* close(2) would not take it out, for the other process has it as well */
         (void)sb__tell_epoll(mux, row, EPOLL_CTL_DEL, 0);
 #endif
     sb__bury(mux, row);
+    return 0;
 }
 
-void sb_mux_leave(sb_mux *mux)
+int sb_mux_leave(sb_mux *mux)
 {
+    if (mux == NULL)
+        return SB_ERR_INVALID;
     for (int32_t i = 0; i < mux->slots.used; i++)
         if (mux->rows[i].state != ROW_FREE) {
             close(mux->rows[i].fd);
             mux->rows[i].fd = -1;
         }
+    return 0;
 }

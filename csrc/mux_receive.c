@@ -308,6 +308,8 @@ static void run_turn(sb_mux *mux, int ready)
 int sb_mux_turn_of(sb_mux *mux, const int32_t *ids, const int32_t *masks, int n)
 {
     int count = 0;
+    if (mux == NULL)
+        return SB_ERR_INVALID;
     begin_turn(mux);
     sb__now(mux);
     for (int i = 0; i < n; i++)
@@ -319,8 +321,20 @@ int sb_mux_turn_of(sb_mux *mux, const int32_t *ids, const int32_t *masks, int n)
 #if SB_HAS_EPOLL
 #define WATCHED ((uint64_t)1 << 32)
 
+/* What is watched no more is told no more. */
+static void forget_ready(sb_mux *mux, int fd)
+{
+    for (int32_t i = mux->next.ready; i < mux->counts.ready; i++)
+        if (mux->readies[i].fd == fd)
+            mux->readies[i].mask = 0;
+}
+
 int sb_mux_watch(sb_mux *mux, int fd, int mask)
 {
+    if (mux == NULL || fd < 0 || mask & ~(SB_READ | SB_WRITE))
+        return SB_ERR_INVALID;
+    if (mask == 0)
+        forget_ready(mux, fd);
     struct epoll_event event = {.events = 0, .data = {.u64 = WATCHED | (uint32_t)fd}};
     event.events = (mask & SB_READ ? (uint32_t)EPOLLIN : 0) | (mask & SB_WRITE ? (uint32_t)EPOLLOUT : 0);
     int done = epoll_ctl(mux->epoll, mask ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, fd, &event); /* most are new */
@@ -347,6 +361,8 @@ static int ready_of(uint32_t events)
 int sb_mux_turn(sb_mux *mux, int timeout_ms)
 {
     struct epoll_event ready[SB_BATCH];
+    if (mux == NULL)
+        return SB_ERR_INVALID;
     begin_turn(mux);
     int due = timeout_ms == 0 ? 0 : sb_mux_timeout(mux);
     if (due >= 0 && (timeout_ms < 0 || due < timeout_ms))
@@ -372,6 +388,8 @@ int sb_mux_turn(sb_mux *mux, int timeout_ms)
 int sb_mux_watch(sb_mux *mux, int fd, int mask)
 {
     (void)fd, (void)mask;
+    if (mux == NULL)
+        return SB_ERR_INVALID;
     mux->error = ENOSYS;
     return SB_ERR_FAULT;
 }
@@ -379,6 +397,8 @@ int sb_mux_watch(sb_mux *mux, int fd, int mask)
 int sb_mux_turn(sb_mux *mux, int timeout_ms)
 {
     (void)timeout_ms;
+    if (mux == NULL)
+        return SB_ERR_INVALID;
     mux->error = ENOSYS;
     return SB_ERR_FAULT;
 }

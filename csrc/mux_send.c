@@ -170,6 +170,8 @@ static size_t end_of_lines(struct walk *walk, size_t count)
 /* The time is taken anew: what is sent now is timed from now on, not from before a handler ran. */
 static const sb_event *frames_event(sb_mux *mux, int index)
 {
+    if (mux == NULL)
+        return NULL;
     sb__now(mux);
     if (index < 0 || index >= mux->counts.events || mux->events[index].kind != SB_EVENT_FRAMES)
         return NULL;
@@ -243,8 +245,23 @@ int sb_mux_reply_lengths(sb_mux *mux, int index, const char *block, size_t size,
     return 0;
 }
 
-void sb_mux_write(sb_mux *mux, int n, const int32_t *ids, const int64_t *sizes, const char *block)
+int64_t sb_mux_send(sb_mux *mux, int id, const char *data, size_t size)
 {
+    struct row *row;
+    int code = sb__open(mux, id, &row);
+    if (code < 0 || !can_send(row))
+        return code < 0 ? code : SB_ERR_CLOSING;
+    sb__now(mux);
+    sb__send(mux, row, data, size);
+    if (row->state != ROW_CLOSED)
+        return row->out == NULL ? 0 : (int64_t)sb_buffer_size(row->out);
+    return row->reason == SB_REASON_LIMIT ? SB_ERR_LIMIT : row->reason == SB_REASON_UNREACHABLE ? SB_ERR_UNREACHABLE : SB_ERR_RESET;
+}
+
+int sb_mux_write(sb_mux *mux, int n, const int32_t *ids, const int64_t *sizes, const char *block)
+{
+    if (mux == NULL)
+        return SB_ERR_INVALID;
     sb__now(mux);
     for (int i = 0; i < n && sizes[i] >= 0; i++) {
         struct row *row = sb__row(mux, ids[i]);
@@ -252,4 +269,5 @@ void sb_mux_write(sb_mux *mux, int n, const int32_t *ids, const int64_t *sizes, 
             sb__send(mux, row, block, (size_t)sizes[i]);
         block += sizes[i];
     }
+    return 0;
 }

@@ -78,13 +78,13 @@ void sb__shares_end(sb_mux *mux)
     }
 }
 
-void sb_mux_spent(sb_mux *mux, int group, int64_t ns)
+int sb_mux_spent(sb_mux *mux, int group, int64_t ns)
 {
     if (!sb__is_group(mux, group))
-        return;
+        return SB_ERR_GONE;
     struct share *share = &mux->tallies[group].share;
-    if (share->units == 0)
-        return;
+    if (ns < 0 || share->units == 0)
+        return ns < 0 ? SB_ERR_INVALID : 0;
     int64_t told_ns = ns / share->units, sure_ns = sb__lesser(told_ns, share->told_ns), cost_ns = share->cost_ns;
     share->units = 0; /* they are told of */
     share->told_ns = told_ns;
@@ -93,4 +93,5 @@ void sb_mux_spent(sb_mux *mux, int group, int64_t ns)
     else if (told_ns < cost_ns)
         cost_ns = told_ns + (cost_ns - told_ns) / 2;
     share->cost_ns = clamp(cost_ns, 1, turn_ns);
+    return 0;
 }

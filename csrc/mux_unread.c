@@ -44,25 +44,32 @@ static sb_buffer *join(sb_mux *mux, const struct row *row, const char *data, siz
     return joint;
 }
 
-static void give_back(sb_mux *mux, struct row *row, const char *data, size_t size, int64_t frames)
+static int give_back(sb_mux *mux, int id, const char *data, size_t size, int64_t frames)
 {
-    if (row == NULL || !sb__may(row, MAY_DELIVER) || size == 0)
-        return;
+    struct row *row;
+    int code = sb__open(mux, id, &row);
+    if (code < 0 || !sb__may(row, MAY_DELIVER))
+        return code < 0 ? code : SB_ERR_CLOSING;
+    if (size == 0)
+        return 0;
     sb_buffer *joint = join(mux, row, data, size);
     if (joint == NULL) {
         sb__kill(mux, row, SB_REASON_LIMIT, 0);
-        return;
+        return SB_ERR_LIMIT;
     }
     sb__give_back(mux, row->in);
     row->in = joint;
     row->frames -= frames;
     forget_scan(mux, row);
+    return 0;
 }
 
-void sb_mux_unread(sb_mux *mux, int id, const char *data, size_t size, int64_t frames)
+int sb_mux_unread(sb_mux *mux, int id, const char *data, size_t size, int64_t frames)
 {
+    if (mux == NULL || frames < 0)
+        return SB_ERR_INVALID;
     sb__now(mux);
-    give_back(mux, sb__row(mux, id), data, size, frames);
+    return give_back(mux, id, data, size, frames);
 }
 
 /* ---- part of an event given back */
@@ -92,13 +99,13 @@ static int64_t cut_part(sb_mux *mux, int32_t id, const char *data, int64_t size,
     if (kept >= frames)
         return size;
     end = size_of_first(mux, row, data, (size_t)size, kept);
-    give_back(mux, sb__row(mux, id), data + end, (size_t)size - end, frames - kept);
+    (void)give_back(mux, id, data + end, (size_t)size - end, frames - kept);
     return (int64_t)end;
 }
 
 int sb_mux_cut(sb_mux *mux, int index, int64_t frames)
 {
-    sb_event *event = index < 0 || index >= mux->counts.events ? NULL : &mux->events[index];
+    sb_event *event = mux == NULL || index < 0 || index >= mux->counts.events ? NULL : &mux->events[index];
     if (event == NULL || event->kind != SB_EVENT_FRAMES || frames < 0 || frames > event->frames)
         return SB_ERR_MISMATCH;
     sb__now(mux);
@@ -132,11 +139,12 @@ const char *sb_mux_unfinished(const sb_mux *mux, int id, size_t *size)
 
 int sb_mux_framing(sb_mux *mux, int id, const sb_framing *framing)
 {
-    struct row *row = sb__row(mux, id);
+    struct row *row;
+    int code = sb__open(mux, id, &row);
+    if (code < 0)
+        return code;
     if (!sb__can_frame(framing))
         return SB_ERR_INVALID;
-    if (row == NULL || !sb__may(row, MAY_CLOSE))
-        return SB_ERR_LIMIT;
     sb__now(mux);
     mux->framings[sb__number(mux, row)] = sb__bounded(framing);
     row->flags |= FLAG_FRAMED;

@@ -301,22 +301,22 @@ void sb_relay_free(sb_relay *relay)
 
 int sb_relay_fileno(const sb_relay *relay)
 {
-    return relay->epoll;
+    return relay == NULL ? -1 : relay->epoll;
 }
 
 const sb_relay_counts *sb_relay_counts_of(const sb_relay *relay)
 {
-    return &relay->counts;
+    return relay == NULL ? NULL : &relay->counts;
 }
 
 const sb_relay_end *sb_relay_ends(const sb_relay *relay)
 {
-    return relay->ends;
+    return relay == NULL ? NULL : relay->ends;
 }
 
 struct pair *sb__relay_pair(const sb_relay *relay, int32_t id)
 {
-    int32_t number = sb__slot_of(&relay->slots, id);
+    int32_t number = relay == NULL ? -1 : sb__slot_of(&relay->slots, id);
     return number < 0 || has_ended(&relay->pairs[number]) ? NULL : &relay->pairs[number];
 }
 
@@ -354,7 +354,7 @@ static int begin(sb_relay *relay, struct pair *pair, const sb_relay_pair *about)
 
 int sb_relay_add(sb_relay *relay, const sb_relay_pair *about)
 {
-    if (about->one < 0 || about->other < 0)
+    if (relay == NULL || about == NULL || about->one < 0 || about->other < 0)
         return SB_ERR_INVALID;
     sb__relay_now(relay);
     struct pair *pair = sb__relay_enter(relay, (struct pair){
@@ -374,9 +374,11 @@ int sb_relay_add(sb_relay *relay, const sb_relay_pair *about)
     return pair->slot.id;
 }
 
-void sb_relay_run(sb_relay *relay)
+int sb_relay_run(sb_relay *relay)
 {
     struct epoll_event ready[RELAY_BATCH];
+    if (relay == NULL)
+        return SB_ERR_INVALID;
     relay->counts.ends = relay->counts.requests = relay->counts.returned = 0;
     sb__relay_now(relay);
     int64_t end_ms = relay->now_ms + RELAY_TURN_MS;
@@ -393,30 +395,38 @@ void sb_relay_run(sb_relay *relay)
     }
     run_deadlines(relay);
     sb__relay_unmask(relay);
+    return 0;
 }
 
-void sb_relay_abort(sb_relay *relay, int id, int reason)
+int sb_relay_abort(sb_relay *relay, int id, int reason)
 {
     struct pair *pair = sb__relay_pair(relay, id);
-    relay->counts.ends = 0;
-    if (pair != NULL)
-        sb__relay_end(relay, pair, sb__reason_or(reason, SB_REASON_ABORTED), 0, 0);
+    if (relay != NULL)
+        relay->counts.ends = 0;
+    if (pair == NULL)
+        return SB_ERR_GONE;
+    sb__relay_end(relay, pair, sb__reason_or(reason, SB_REASON_ABORTED), 0, 0);
+    return 0;
 }
 
-void sb_relay_lost(sb_relay *relay, int id, int side, int error)
+int sb_relay_lost(sb_relay *relay, int id, int side, int error)
 {
     struct pair *pair = sb__relay_pair(relay, id);
-    if (pair != NULL)
-        pair->lost[side != 0] = error;
+    if (pair == NULL)
+        return SB_ERR_GONE;
+    pair->lost[side != 0] = error;
+    return 0;
 }
 
 int64_t sb_relay_moved(const sb_relay *relay, int id, int side)
 {
     const struct pair *pair = sb__relay_pair(relay, id);
-    return pair == NULL ? 0 : pair->way[side != 0].moved;
+    return pair == NULL ? SB_ERR_GONE : pair->way[side != 0].moved;
 }
 
 #else
+
+/* There is never a relay: whatever is asked of it is asked of none. */
 
 sb_relay *sb_relay_new(int32_t pairs)
 {
@@ -427,7 +437,7 @@ sb_relay *sb_relay_new(int32_t pairs)
 
 void sb_relay_free(sb_relay *relay)
 {
-    free(relay);
+    (void)relay;
 }
 
 int sb_relay_fileno(const sb_relay *relay)
@@ -451,28 +461,31 @@ const sb_relay_end *sb_relay_ends(const sb_relay *relay)
 int sb_relay_add(sb_relay *relay, const sb_relay_pair *about)
 {
     (void)relay, (void)about;
-    return SB_ERR_FAULT;
+    return SB_ERR_INVALID;
 }
 
-void sb_relay_run(sb_relay *relay)
+int sb_relay_run(sb_relay *relay)
 {
     (void)relay;
+    return SB_ERR_INVALID;
 }
 
-void sb_relay_abort(sb_relay *relay, int id, int reason)
+int sb_relay_abort(sb_relay *relay, int id, int reason)
 {
     (void)relay, (void)id, (void)reason;
+    return SB_ERR_GONE;
 }
 
-void sb_relay_lost(sb_relay *relay, int id, int side, int error)
+int sb_relay_lost(sb_relay *relay, int id, int side, int error)
 {
     (void)relay, (void)id, (void)side, (void)error;
+    return SB_ERR_GONE;
 }
 
 int64_t sb_relay_moved(const sb_relay *relay, int id, int side)
 {
     (void)relay, (void)id, (void)side;
-    return 0;
+    return SB_ERR_GONE;
 }
 
 #endif

@@ -357,7 +357,10 @@ static int let_in(sb_relay *relay, int fd, const sb_relay_door *door, const stru
 
 int sb_relay_accept(sb_relay *relay, int listener, const sb_relay_door *door, int most, int *stopped)
 {
-    int came = 0;
+    int came = 0, untold;
+    if (relay == NULL || door == NULL)
+        return SB_ERR_INVALID;
+    stopped = stopped == NULL ? &untold : stopped;
     *stopped = 0;
     sb__relay_now(relay);
     for (int i = 0; i < most && *stopped == 0; i++) {
@@ -383,16 +386,18 @@ int sb_relay_accept(sb_relay *relay, int listener, const sb_relay_door *door, in
 
 sb_relay_request *sb_relay_requests(sb_relay *relay)
 {
-    return relay->requests;
+    return relay == NULL ? NULL : relay->requests;
 }
 
 const sb_relay_returned *sb_relay_returned_ones(const sb_relay *relay)
 {
-    return relay->returned;
+    return relay == NULL ? NULL : relay->returned;
 }
 
-void sb_relay_answer(sb_relay *relay)
+int sb_relay_answer(sb_relay *relay)
 {
+    if (relay == NULL)
+        return SB_ERR_INVALID;
     int64_t requests = relay->counts.requests;
     relay->counts.requests = 0;
     sb__relay_now(relay); /* the caller has judged since */
@@ -412,10 +417,13 @@ void sb_relay_answer(sb_relay *relay)
         else if (pair->phase == PHASE_CONNECTING)
             sb__relay_note_deadline(relay, pair);
     }
+    return 0;
 }
 
-void sb_relay_take_back(sb_relay *relay, int group)
+int sb_relay_take_back(sb_relay *relay, int group)
 {
+    if (relay == NULL)
+        return SB_ERR_INVALID;
     relay->counts.returned = 0;
     for (int32_t i = 0; i < relay->slots.used; i++) {
         struct pair *pair = &relay->pairs[i];
@@ -423,17 +431,15 @@ void sb_relay_take_back(sb_relay *relay, int group)
         if (pair->fd[0] >= 0 && is_unasked && pair->client.group == group)
             return_client(relay, pair, stage_of(pair), 0);
     }
+    return 0;
 }
 
 #else
 
-#include <errno.h>
-
 int sb_relay_accept(sb_relay *relay, int listener, const sb_relay_door *door, int most, int *stopped)
 {
-    (void)relay, (void)listener, (void)door, (void)most;
-    *stopped = ENOSYS;
-    return 0;
+    (void)relay, (void)listener, (void)door, (void)most, (void)stopped;
+    return SB_ERR_INVALID;
 }
 
 sb_relay_request *sb_relay_requests(sb_relay *relay)
@@ -448,14 +454,16 @@ const sb_relay_returned *sb_relay_returned_ones(const sb_relay *relay)
     return NULL;
 }
 
-void sb_relay_answer(sb_relay *relay)
+int sb_relay_answer(sb_relay *relay)
 {
     (void)relay;
+    return SB_ERR_INVALID;
 }
 
-void sb_relay_take_back(sb_relay *relay, int group)
+int sb_relay_take_back(sb_relay *relay, int group)
 {
     (void)relay, (void)group;
+    return SB_ERR_INVALID;
 }
 
 #endif

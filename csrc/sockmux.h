@@ -50,8 +50,8 @@ int sb_sources_add(sb_sources *sources, const char *peer, size_t size) SB_MUST_C
 /* Count one less, of one that was counted. */
 void sb_sources_leave(sb_sources *sources, const char *peer, size_t size);
 
-/* Another limit, 1 or more; those that are open stay. */
-void sb_sources_limit(sb_sources *sources, int32_t most);
+/* Another limit, 1 or more (else SB_ERR_INVALID); those that are open stay. */
+int sb_sources_limit(sb_sources *sources, int32_t most);
 
 /* How many are open from there. */
 int sb_sources_open(const sb_sources *sources, const char *peer, size_t size);
@@ -65,6 +65,10 @@ int sb_sources_refused_last(const sb_sources *sources, char *key);
 /*
  * ---- mux: many connections
  *
+ *     while (sb_mux_wait(mux, -1) >= 0)              waits, receives, frames
+ *         while (sb_mux_next(mux, &event, &data) > 0)    hands out what has happened
+ *             ... sb_mux_send(mux, event.id, reply, size);
+ *
  * A connection is a row of one table; its id is the row's number and, above it,
  * how often the row was used, so that an id that was kept reaches nobody else's
  * connection: it comes again after 2^31 connections at best, after some 250,000
@@ -72,22 +76,18 @@ int sb_sources_refused_last(const sb_sources *sources, char *key);
  * is received into an arena shared by all, and a buffer is lent only to an
  * unfinished frame or to output that the kernel did not take.
  *
- * A turn:   sb_mux_turn      waits, receives, frames; fills the event array
- *           (the caller looks at the events and answers)
- *           sb_mux_reply_*, sb_mux_write   send; may append further events
+ * What is asked of a connection is answered by SB_ERR_GONE where there is none by
+ * that id, or it has ended, and by SB_ERR_CLOSING while it is being closed; of a
+ * group that is none, by SB_ERR_GONE.  Both, and SB_ERR_INVALID of a mux that is
+ * NULL, are not said again at each; where nothing else is said, the rest is 0.
  *
- * What was appended, by these or by sb_mux_accept, sb_mux_add, sb_mux_close and
- * the others, stands in front of the events of the next turn, which is not waited
- * for then.  Who has looked at it says so by sb_mux_settle.
- *
- * Events, parts, the arena and the rows and descriptors of connections whose end
- * was told stay as they are until the next sb_mux_turn, sb_mux_turn_of or
- * sb_mux_settle.
+ * Where the bytes of an event are stays valid until the next sb_mux_wait or
+ * sb_mux_receive that does not return at once because events are left.
  *
  * Deadlines are those of the kernel's bytes, not of the caller's time: what has
  * come is received before anybody is late, and after a time in which the caller
- * itself was held up a few turns pass first.  They are kept by sb_mux_turn and
- * sb_mux_turn_of, in ticks of 250 ms.
+ * itself was held up a few turns pass first.  They are kept while waiting and
+ * receiving, in ticks of 250 ms.
  */
 typedef struct sb_mux sb_mux;
 
@@ -147,16 +147,17 @@ enum sb_kind {
     SB_EVENT_PAUSE = 4,    /* id has more than high_water unsent bytes */
     SB_EVENT_RESUME = 5,   /* id is down to a quarter of it */
     SB_EVENT_CLOSED = 6,   /* id has ended; detail: enum sb_reason */
-    SB_EVENT_WRONG = 7     /* what id sends next is no frame; detail: enum sb_reason.  It ends in the next turn; if it is
+    SB_EVENT_WRONG = 7,    /* what id sends next is no frame; detail: enum sb_reason.  It ends in the next turn; if it is
                             * paused by then, it is told once more and ends so when it is read again */
+    SB_EVENT_READY = 8    /* of sb_mux_next alone: the watched descriptor detail is ready for size, SB_READ | SB_WRITE */
 };
 
 typedef struct sb_event {
     int32_t kind;
     int32_t id;
     int32_t group;
-    int32_t detail; /* of FRAMES of one id: lines that ended in CR LF */
-    int64_t offset; /* of the frames in the arena; < 0: held block number -1 - offset */
+    int32_t detail; /* of FRAMES in the block: lines that ended in CR LF; of a merged run its first part */
+    int64_t offset; /* of the frames in the arena; < 0: held block number -1 - offset (sb_mux_next says where) */
     int64_t size;   /* bytes of the frames, as they came (see SB_GROUP_LF) */
     int64_t frames; /* how many: sb_frames_find finds these */
 } sb_event;
@@ -228,7 +229,7 @@ typedef struct sb_totals {
 
 /* Make a mux of at most rows connections.  The tables are mapped at once and
  * touched as connections come.  epoll: 1 to wait here (Linux), 0 when the
- * caller learns readiness itself and calls sb_mux_turn_of.  NULL: errno. */
+ * caller learns readiness itself and calls sb_mux_receive.  NULL: errno. */
 sb_mux *sb_mux_new(int32_t rows, int epoll);
 
 /* Close every descriptor the mux owns and free it; NULL is allowed. */
@@ -241,61 +242,48 @@ int sb_mux_group(sb_mux *mux, const sb_group *group) SB_MUST_CHECK;
 
 /* Give a group up: its number may be the next group's.  Returns 0, or how many
  * of its connections have not ended, or not been settled: it stays then, and
- * for the next try.  SB_ERR_LIMIT: no such group. */
+ * for the next try. */
 int sb_mux_ungroup(sb_mux *mux, int group) SB_MUST_CHECK;
 
-/* What a group's connections have done.  Reads every row.  Returns 0 or
- * SB_ERR_LIMIT: no such group. */
+/* What a group's connections have done.  Reads every row.  Returns 0. */
 int sb_mux_totals(const sb_mux *mux, int group, sb_totals *totals) SB_MUST_CHECK;
 
-/* Connections of a group (-1: of all): which is one of SB_LIST_*; ids has room
- * for as many as the mux has rows.  Returns how many. */
-int sb_mux_list(const sb_mux *mux, int group, int which, int32_t *ids) SB_MUST_CHECK;
+/* Connections of a group (-1: of all): which is one of SB_LIST_*; most of them at
+ * most.  Returns how many. */
+int sb_mux_list(const sb_mux *mux, int group, int which, int32_t *ids, int most) SB_MUST_CHECK;
 
 /* The most bytes of memory that buffers lent to all connections may own; the
  * connection that would need more is given up: SB_REASON_LIMIT.  0: no limit. */
-void sb_mux_memory(sb_mux *mux, int64_t most);
+int sb_mux_memory(sb_mux *mux, int64_t most);
 
 /* Keep some rows for connections of groups with SB_GROUP_KEPT: to the others the
  * mux is full without them. */
-void sb_mux_keep_rows(sb_mux *mux, int32_t rows);
-
-#define SB_ARENA 524288 /* bytes received in one turn from all */
-
-/* Arrays and numbers of the mux, at the same place as long as it lives; SB_ARENA bytes are the arena's. */
-const sb_counts *sb_mux_counts(const sb_mux *mux);
-const sb_event *sb_mux_events(const sb_mux *mux);
-const sb_part *sb_mux_parts(const sb_mux *mux);
-const sb_ready *sb_mux_readies(const sb_mux *mux);
-const char *sb_mux_arena(const sb_mux *mux);
-
-/* A held block of this turn's events, valid until the next turn. */
-const char *sb_mux_held(const sb_mux *mux, int64_t block);
+int sb_mux_keep_rows(sb_mux *mux, int32_t rows);
 
 /* errno of the last call that returned SB_ERR_FAULT (or stopped an accept). */
 int sb_mux_errno(const sb_mux *mux);
 
-/* The epoll descriptor, or -1: readable when sb_mux_turn would return. */
+/* The epoll descriptor, or -1: readable when sb_mux_wait would return. */
 int sb_mux_fileno(const sb_mux *mux);
 
-/* With epoll: report a descriptor of the caller's in sb_mux_readies when it is
- * ready for mask; mask 0 ends that.  Returns 0 or SB_ERR_FAULT. */
+/* With epoll: report a descriptor of the caller's, such as a listening one, when it is
+ * ready for mask; mask 0 ends that.  Returns 0 or SB_ERR_FAULT, SB_ERR_INVALID. */
 int sb_mux_watch(sb_mux *mux, int fd, int mask) SB_MUST_CHECK;
 
 /* What sb_mux_accept accepts into a group counts in a table of sources until it ends, is forgotten or gets another
- * peer; who is past the limit there is closed at once.  Once for a group, before anything is accepted into it; the
- * table has to live as long as the group. */
-void sb_mux_sources(sb_mux *mux, int group, sb_sources *sources);
+ * peer; who is past the limit there is closed at once.  Before anything comes into the group (else SB_ERR_INVALID);
+ * the table has to live as long as the group. */
+int sb_mux_sources(sb_mux *mux, int group, sb_sources *sources);
 
 /* Accept up to most connections from a listening descriptor into group.
  * Connections that died in the queue are passed over (accept(2)).
- * Returns how many came, or SB_ERR_INVALID: no such group.  *stopped: 0, or the errno for which the listener had
- * better pause (EMFILE, ENFILE, ENOBUFS, ENOMEM), or SB_ERR_FULL. */
+ * Returns how many came.  *stopped (NULL: of no interest): 0, or the errno for which the listener had better pause
+ * (EMFILE, ENFILE, ENOBUFS, ENOMEM), or SB_ERR_FULL. */
 int sb_mux_accept(sb_mux *mux, int listener, int group, int most, int *stopped) SB_MUST_CHECK;
 
 /* Take over a connected, non-blocking descriptor.  Returns its id (>= 0), or
- * SB_ERR_FULL, SB_ERR_FAULT, SB_ERR_INVALID (no such group, a descriptor below 0):
- * the descriptor then still is the caller's. */
+ * SB_ERR_FULL, SB_ERR_FAULT, SB_ERR_INVALID (a descriptor below 0): the descriptor
+ * then still is the caller's. */
 int sb_mux_add(sb_mux *mux, int fd, int group) SB_MUST_CHECK;
 
 /* The number of an id's row: 0 to rows - 1, another one for each connection that
@@ -304,25 +292,33 @@ int sb_mux_row(const sb_mux *mux, int id);
 
 /* Name the peer of a connection whose name the kernel does not know, such as a
  * pipe's or one behind a proxy: size bytes of struct sockaddr_in or _in6, 0 for
- * no name.  Returns 0, or SB_ERR_LIMIT: no such connection, or no such name. */
+ * no name.  Returns 0, or SB_ERR_INVALID: no such name. */
 int sb_mux_peer(sb_mux *mux, int id, const char *peer, size_t size) SB_MUST_CHECK;
 
-/* One turn, with epoll: settle, wait up to timeout_ms (-1: for ever), then
- * receive and frame.  Returns events + ready descriptors, or SB_ERR_FAULT. */
-int sb_mux_turn(sb_mux *mux, int timeout_ms) SB_MUST_CHECK;
+/* Wait up to timeout_ms (-1: for ever), receive and frame; with epoll.  While
+ * sb_mux_next has something left it returns at once and receives nothing.  Returns
+ * how many things have happened, 0: none in time, or SB_ERR_FAULT. */
+int sb_mux_wait(sb_mux *mux, int timeout_ms) SB_MUST_CHECK;
 
-/* One turn, without epoll: settle, then receive and frame from these n ready
- * connections (id, mask).  Whoever waits before it asks sb_mux_timeout first, and
- * waits no longer.  Returns the number of events. */
-int sb_mux_turn_of(sb_mux *mux, const int32_t *ids, const int32_t *masks, int n) SB_MUST_CHECK;
+/* The same without epoll: of these n connections (id, mask), which are ready.
+ * Whoever waits before it asks sb_mux_timeout first, and waits no longer. */
+int sb_mux_receive(sb_mux *mux, const int32_t *ids, const int32_t *masks, int n) SB_MUST_CHECK;
+
+/* Take what has happened, each thing once: 1, *event is filled in and *data is where
+ * its frames are (NULL: it has none); 0: that was all.  Frames are those of one
+ * connection, and of one that the caller has closed there is nothing but
+ * SB_EVENT_CLOSED.  What sb_mux_accept, sb_mux_send and the others bring meanwhile
+ * comes behind. */
+int sb_mux_next(sb_mux *mux, sb_event *event, const char **data) SB_MUST_CHECK;
+
+/* Send to one connection.  Returns how many bytes of its output wait for the kernel
+ * now, 0: none; SB_ERR_CLOSING also behind sb_mux_shutdown; or why it has ended by
+ * this: SB_ERR_RESET, _UNREACHABLE, or _LIMIT (max_unsent, sb_mux_memory). */
+int64_t sb_mux_send(sb_mux *mux, int id, const char *data, size_t size) SB_MUST_CHECK;
 
 /* Without epoll: what the caller must watch from now on, in sb_mux_readies;
  * clears the list.  Returns how many. */
 int sb_mux_changes(sb_mux *mux);
-
-/* Close the descriptors and forget the rows of connections that have ended, and
- * every event: the caller has looked at all of them. */
-void sb_mux_settle(sb_mux *mux);
 
 /* Milliseconds until a turn has something to do, such as a deadline; -1: nothing. */
 int sb_mux_timeout(sb_mux *mux);
@@ -332,54 +328,31 @@ int sb_mux_timeout(sb_mux *mux);
  * connections in equal shares, and 8,192 frames of a group at most; the rest waits
  * its turn.  256 bytes count as a frame.  It need not be told where sb_counts.left
  * is 0 and 5 ms are far. */
-void sb_mux_spent(sb_mux *mux, int group, int64_t ns);
-
-/* Answer an event of FRAMES with a block of exactly one line for each frame.
- * Returns 0, or SB_ERR_MISMATCH when it is not that (nothing was sent). */
-int sb_mux_reply_lines(sb_mux *mux, int event, const char *block, size_t size) SB_MUST_CHECK;
-
-/* Answer an event of one frame with size bytes and an ending, which is short, behind them.
- * Returns 0, or SB_ERR_MISMATCH when it has another number of frames (nothing was sent). */
-int sb_mux_reply_line(sb_mux *mux, int event, const char *line, size_t size, const char *ending,
-                      size_t ending_size) SB_MUST_CHECK;
-
-/* The same with the size of each frame's reply: lengths has one for each. */
-int sb_mux_reply_lengths(sb_mux *mux, int event, const char *block, size_t size, const uint32_t *lengths) SB_MUST_CHECK;
-
-/* Send to n connections: sizes[i] bytes of block for ids[i], one after the
- * other, up to a size below 0.  What the kernel does not take is kept.  Ids that
- * have ended are passed over. */
-void sb_mux_write(sb_mux *mux, int n, const int32_t *ids, const int64_t *sizes, const char *block);
+int sb_mux_spent(sb_mux *mux, int group, int64_t ns);
 
 /* End in order: what was written leaves, then FIN, then the peer's bytes are
  * discarded until its FIN or linger_ms.  Nothing is handed out any more, and what
  * was given back or is not whole is dropped.  A reason that is none: _CLOSED. */
-void sb_mux_close(sb_mux *mux, int id, int reason);
+int sb_mux_close(sb_mux *mux, int id, int reason);
 
 /* End every open connection in order. */
-void sb_mux_close_all(sb_mux *mux, int reason);
+int sb_mux_close_all(sb_mux *mux, int reason);
 
 /* End at once; TCP sends RST.  A reason that is none: _ABORTED. */
-void sb_mux_abort(sb_mux *mux, int id, int reason);
+int sb_mux_abort(sb_mux *mux, int id, int reason);
 
 /* What is behind the descriptor of a connection is lost, for an errno that the
  * kernel cannot tell of this descriptor: it is one end of a socket pair, say,
  * whose other end somebody carries on to a network.  Input that lies in it is
  * handed out still; its end of file, or its hang-up where the connection is not
  * read, ends the connection as that errno of recv(2) would. */
-void sb_mux_lost(sb_mux *mux, int id, int error);
+int sb_mux_lost(sb_mux *mux, int id, int error);
 
 /* Give back frames of this turn that were not taken, size bytes of them as they
  * were handed out (without SB_GROUP_LF, where they are lines).  They are framed once
  * more, before all that came behind them, in the next turn in which the
  * connection is read.  Without memory for them: SB_REASON_LIMIT. */
-void sb_mux_unread(sb_mux *mux, int id, const char *data, size_t size, int64_t frames);
-
-/* Answer no more than the first so many frames of an event of this turn: the
- * others are given back, each to its connection.  The event then is of these
- * frames alone.  They are counted by the framing that the connection has now: cut
- * first, then sb_mux_framing.  Returns 0, or SB_ERR_MISMATCH: it has not so many. */
-int sb_mux_cut(sb_mux *mux, int event, int64_t frames) SB_MUST_CHECK;
+int sb_mux_unread(sb_mux *mux, int id, const char *data, size_t size, int64_t frames);
 
 /* The unfinished frame of a connection: *size bytes, NULL and 0 when there is
  * none.  Valid until the next turn, sb_mux_unread or sb_mux_framing. */
@@ -388,8 +361,7 @@ const char *sb_mux_unfinished(const sb_mux *mux, int id, size_t *size);
 /* From now on, cut the connection's input by another framing than its group's,
  * beginning with what is unfinished; frames that were handed out already are
  * first given back.  What was wrong by the framing until now is wrong no more.
- * Returns 0, SB_ERR_INVALID as sb_mux_group, or SB_ERR_LIMIT: no such connection,
- * or it is being closed. */
+ * Returns 0, or SB_ERR_INVALID as sb_mux_group. */
 int sb_mux_framing(sb_mux *mux, int id, const sb_framing *framing) SB_MUST_CHECK;
 
 #define SB_MOVED_ENDED 1    /* the peer's FIN has come */
@@ -416,8 +388,7 @@ typedef struct sb_moved {
 
 /* Read a connection out, which goes on all the same; its descriptor is that of
  * sb_mux_info.  *in and *out are valid until the next turn.  Call it between two
- * turns, with every event answered.  Returns 0, or SB_ERR_LIMIT: there is no
- * such connection, or it is being closed. */
+ * turns, with every event answered.  Returns 0. */
 int sb_mux_export(const sb_mux *mux, int id, sb_moved *moved, const char **in, const char **out) SB_MUST_CHECK;
 
 /* Take a connection over that was read out of another mux: as sb_mux_add, but it
@@ -433,34 +404,34 @@ int sb_mux_import(sb_mux *mux, int fd, int group, const sb_moved *moved, const c
  * connection is paused, and all that it was to send is sent.  Returns the
  * descriptor until now, which is the caller's, or SB_ERR_AGAIN: something is
  * unsent, or the caller of sb_mux_changes still has to be told of the pause;
- * SB_ERR_MALFORMED: there is input that was not handed out; SB_ERR_LIMIT: no such
- * connection, or one whose end has begun; SB_ERR_INVALID: a descriptor below 0;
+ * SB_ERR_MALFORMED: there is input that was not handed out; SB_ERR_CLOSING also
+ * when its peer's end has come; SB_ERR_INVALID: a descriptor below 0;
  * SB_ERR_FAULT: see sb_mux_errno. */
 int sb_mux_swap(sb_mux *mux, int id, int fd) SB_MUST_CHECK;
 
 /* Judge a connection by no deadline but that of its closing (resting 1), for its
  * peer cannot be heard: somebody else has it meanwhile, who has a deadline of his
  * own; or by all of them again (0), which begin anew. */
-void sb_mux_rest(sb_mux *mux, int id, int resting);
+int sb_mux_rest(sb_mux *mux, int id, int resting);
 
 /* Close a connection without a shutdown, for it goes on elsewhere: there is no
  * event, and it is not counted as one that has ended. */
-void sb_mux_forget(sb_mux *mux, int id);
+int sb_mux_forget(sb_mux *mux, int id);
 
 /* In a process that was forked: close the descriptors of all connections, also of
  * those that have just ended, without a word, for the process it was forked from
  * goes on with them.  The mux can only be freed then. */
-void sb_mux_leave(sb_mux *mux);
+int sb_mux_leave(sb_mux *mux);
 
 /* FIN after what was written; receiving goes on. */
-void sb_mux_shutdown(sb_mux *mux, int id);
+int sb_mux_shutdown(sb_mux *mux, int id);
 
 /* Stop receiving from a connection (paused 1), or go on (0). */
-void sb_mux_pause(sb_mux *mux, int id, int paused);
+int sb_mux_pause(sb_mux *mux, int id, int paused);
 
 /* Water marks for one connection in place of its group's: at more than high
  * unsent bytes reading stops, at low or fewer it goes on.
- * Returns 0, or SB_ERR_LIMIT: no such connection, or not 0 <= low <= high. */
+ * 0 is 0 here.  Returns 0, or SB_ERR_INVALID: not 0 <= low <= high. */
 int sb_mux_water(sb_mux *mux, int id, int64_t high, int64_t low) SB_MUST_CHECK;
 
 /* Bytes written for id that the kernel has not taken yet. */
@@ -468,6 +439,61 @@ int64_t sb_mux_unsent(const sb_mux *mux, int id);
 
 /* What is known of a connection, also when it has just ended. */
 int sb_mux_info(const sb_mux *mux, int id, sb_info *info) SB_MUST_CHECK;
+
+/*
+ * ---- the same for whoever reads events from memory
+ *
+ * An event of a merged run (SB_GROUP_MERGE) is of several connections, id -1, and
+ * told apart by parts.  Which events were read is not known here: those of a turn
+ * are over when the next one begins.  What sb_mux_accept, sb_mux_add, sb_mux_send,
+ * sb_mux_close and the others bring between two turns stands in front of the next
+ * turn's, which then does not wait; who has read it already says so by
+ * sb_mux_settle.  Events, parts, the arena and the rows and descriptors of
+ * connections whose end was told stay as they are until the next turn or
+ * sb_mux_settle.
+ */
+
+#define SB_ARENA 524288 /* bytes received in one turn from all */
+
+/* Arrays and numbers of the mux, at the same place as long as it lives; SB_ARENA bytes are the arena's. */
+const sb_counts *sb_mux_counts(const sb_mux *mux);
+const sb_event *sb_mux_events(const sb_mux *mux);
+const sb_part *sb_mux_parts(const sb_mux *mux);
+const sb_ready *sb_mux_readies(const sb_mux *mux);
+const char *sb_mux_arena(const sb_mux *mux);
+
+/* A held block of this turn's events, valid until the next turn. */
+const char *sb_mux_held(const sb_mux *mux, int64_t block);
+
+/* As sb_mux_wait and sb_mux_receive.  Returns events + ready descriptors. */
+int sb_mux_turn(sb_mux *mux, int timeout_ms) SB_MUST_CHECK;
+int sb_mux_turn_of(sb_mux *mux, const int32_t *ids, const int32_t *masks, int n) SB_MUST_CHECK;
+
+/* Every event has been read: the descriptors of connections that have ended are closed, and their rows are free. */
+int sb_mux_settle(sb_mux *mux);
+
+/* Answer an event of FRAMES with a block of exactly one line for each frame.
+ * Returns 0, or SB_ERR_MISMATCH when it is not that (nothing was sent). */
+int sb_mux_reply_lines(sb_mux *mux, int event, const char *block, size_t size) SB_MUST_CHECK;
+
+/* Answer an event of one frame with size bytes and an ending, which is short, behind them.
+ * Returns 0, or SB_ERR_MISMATCH when it has another number of frames (nothing was sent). */
+int sb_mux_reply_line(sb_mux *mux, int event, const char *line, size_t size, const char *ending,
+                      size_t ending_size) SB_MUST_CHECK;
+
+/* The same with the size of each frame's reply: lengths has one for each. */
+int sb_mux_reply_lengths(sb_mux *mux, int event, const char *block, size_t size, const uint32_t *lengths) SB_MUST_CHECK;
+
+/* Send to n connections: sizes[i] bytes of block for ids[i], one after the
+ * other, up to a size below 0.  What the kernel does not take is kept.  Ids that
+ * have ended are passed over. */
+int sb_mux_write(sb_mux *mux, int n, const int32_t *ids, const int64_t *sizes, const char *block);
+
+/* Answer no more than the first so many frames of an event of this turn: the
+ * others are given back, each to its connection.  The event then is of these
+ * frames alone.  They are counted by the framing that the connection has now: cut
+ * first, then sb_mux_framing.  Returns 0, or SB_ERR_MISMATCH: it has not so many. */
+int sb_mux_cut(sb_mux *mux, int event, int64_t frames) SB_MUST_CHECK;
 
 /* </cffi> */
 

@@ -28,6 +28,9 @@ extern "C" {
  *
  * Each way holds 64 KiB, or what is in one pipe, at most: what the receiver
  * does not take holds the sender up.
+ *
+ * What is asked of a pair that is none, or has ended, is answered by SB_ERR_GONE; of a
+ * relay that is NULL, by SB_ERR_INVALID; where nothing else is said, the rest is 0.
  */
 typedef struct sb_relay sb_relay;
 
@@ -85,15 +88,14 @@ int sb_relay_add(sb_relay *relay, const sb_relay_pair *pair) SB_MUST_CHECK;
 /* Move what can be moved without waiting, and end pairs whose deadline is due: as
  * in a mux, not before what the kernel has was moved, nor at once when the caller
  * came late.  An id is given again late, as that of a connection. */
-void sb_relay_run(sb_relay *relay);
+int sb_relay_run(sb_relay *relay);
 
-/* End a pair at once, with RST; one that has ended already is passed over.  A
- * reason that is none: _ABORTED. */
-void sb_relay_abort(sb_relay *relay, int id, int reason);
+/* End a pair at once, with RST.  A reason that is none: _ABORTED. */
+int sb_relay_abort(sb_relay *relay, int id, int reason);
 
 /* What is behind the socket of a side is lost, as of sb_mux_lost: what lies in
  * the socket goes on to the other side, and its end of file is a reset. */
-void sb_relay_lost(sb_relay *relay, int id, int side, int error);
+int sb_relay_lost(sb_relay *relay, int id, int side, int error);
 
 /* Bytes moved so far from this side to the other. */
 int64_t sb_relay_moved(const sb_relay *relay, int id, int side);
@@ -158,10 +160,10 @@ const sb_relay_returned *sb_relay_returned_ones(const sb_relay *relay);
 
 /* Connect the clients of all requests that are allowed, and return those of the
  * others: to be called after each call that leaves requests.  Returned ones are added. */
-void sb_relay_answer(sb_relay *relay);
+int sb_relay_answer(sb_relay *relay);
 
 /* Return every client of a group whose request has not come. */
-void sb_relay_take_back(sb_relay *relay, int group);
+int sb_relay_take_back(sb_relay *relay, int group);
 
 /* </cffi> */
 

@@ -32,7 +32,7 @@ struct sb_sources {
 
 sb_sources *sb_sources_new(const sb_sources_rule *rule)
 {
-    if (rule->most < 1 || rule->prefix4 < 0 || rule->prefix4 > 32 || rule->prefix6 < 0 || rule->prefix6 > 128)
+    if (rule == NULL || rule->most < 1 || rule->prefix4 < 0 || rule->prefix4 > 32 || rule->prefix6 < 0 || rule->prefix6 > 128)
         return NULL;
     sb_sources *sources = malloc(sizeof *sources);
     if (sources == NULL)
@@ -79,6 +79,8 @@ static int key_of(const sb_sources *sources, const char *peer, size_t size, unsi
 {
     struct sockaddr_in in;
     struct sockaddr_in6 in6;
+    if (sources == NULL)
+        return 0;
     if (size == sizeof in) {
         memcpy(&in, peer, sizeof in);
         memset(key, 0, 10);
@@ -198,10 +200,12 @@ void sb_sources_leave(sb_sources *sources, const char *peer, size_t size)
         close_up(sources, (size_t)(one - sources->table));
 }
 
-void sb_sources_limit(sb_sources *sources, int32_t most)
+int sb_sources_limit(sb_sources *sources, int32_t most)
 {
-    if (most > 0)
-        sources->rule.most = most;
+    if (sources == NULL || most < 1)
+        return SB_ERR_INVALID;
+    sources->rule.most = most;
+    return 0;
 }
 
 int sb_sources_open(const sb_sources *sources, const char *peer, size_t size)
@@ -212,11 +216,13 @@ int sb_sources_open(const sb_sources *sources, const char *peer, size_t size)
 
 int sb_sources_refused_last(const sb_sources *sources, char *key)
 {
+    if (sources == NULL || key == NULL)
+        return SB_ERR_INVALID;
     memcpy(key, sources->last, sizeof sources->last);
     return is_mapped(sources->last) ? sources->rule.prefix4 : sources->rule.prefix6;
 }
 
 uint64_t sb_sources_refused(const sb_sources *sources)
 {
-    return sources->refused;
+    return sources == NULL ? 0 : sources->refused;
 }
