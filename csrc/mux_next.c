@@ -30,8 +30,6 @@ static void take_part(sb_mux *mux, sb_event *event)
     event->size = part->size;
     mux->next.offset += part->size;
     mux->next.frames += part->frames;
-    if (mux->next.frames == event->frames)
-        sb__next_event(mux);
     event->frames = part->frames;
     event->detail = 0;
 }
@@ -46,7 +44,7 @@ static int take_event(sb_mux *mux, sb_event *taken, const char **data)
 {
     while (mux->next.event < mux->counts.events) {
         sb_event event = mux->events[mux->next.event];
-        if (event.kind == SB_EVENT_FRAMES && event.frames == 0) { /* sb_mux_cut */
+        if (event.kind == SB_EVENT_FRAMES && mux->next.frames >= event.frames) { /* all parts are taken, or cut off */
             sb__next_event(mux);
             continue;
         }
@@ -54,7 +52,7 @@ static int take_event(sb_mux *mux, sb_event *taken, const char **data)
             sb__next_event(mux);
         else
             take_part(mux, &event);
-        if (is_silent(mux, &event) || (event.kind == SB_EVENT_FRAMES && event.frames == 0))
+        if (is_silent(mux, &event))
             continue;
         *data = event.kind == SB_EVENT_FRAMES ? bytes_of(mux, event.offset) : NULL;
         *taken = event;

@@ -114,10 +114,11 @@ int sb_mux_cut(sb_mux *mux, int index, int64_t frames)
     if (event->id >= 0)
         size = cut_part(mux, event->id, data, event->size, left, kept);
     for (sb_part *part = &mux->parts[event->detail]; event->id < 0 && left > 0; part++) {
-        int64_t here = sb__lesser(part->frames, kept);
+        int64_t here = sb__lesser(part->frames, kept), had = part->size;
         left -= part->frames;
-        size += cut_part(mux, part->id, data, part->size, part->frames, here);
-        data += part->size;
+        part->size = cut_part(mux, part->id, data, had, part->frames, here);
+        size += part->size;
+        data += had;
         kept -= here;
         part->frames = (int32_t)here;
     }

@@ -25,6 +25,7 @@
 
 /* ---- SIGPIPE: splice(2) to a socket whose peer is gone raises it, and no flag forbids that */
 
+#if SB_HAS_SPLICE
 static void mask(sb_relay *relay)
 {
     sigset_t pipe_only, pending;
@@ -38,6 +39,7 @@ static void mask(sb_relay *relay)
     pthread_sigmask(SIG_BLOCK, &pipe_only, &relay->mask_before);
     relay->is_masked = 1;
 }
+#endif
 
 void sb__relay_unmask(sb_relay *relay)
 {
@@ -57,6 +59,7 @@ void sb__relay_unmask(sb_relay *relay)
 
 /* ---- pipes: to make and to close one costs more than to move a small piece */
 
+#if SB_HAS_SPLICE
 static int lend(sb_relay *relay, struct way *way)
 {
     int ends[2];
@@ -76,6 +79,7 @@ static int lend(sb_relay *relay, struct way *way)
     relay->pipes_made++;
     return 1;
 }
+#endif
 
 void sb__relay_give_back(sb_relay *relay, struct way *way)
 {
@@ -130,6 +134,7 @@ static long give(sb_relay *relay, struct pair *pair, struct way *way, int sink)
             way->rest = NULL;
         }
     }
+#if SB_HAS_SPLICE
     while (way->inside > 0) {
         mask(relay);
         ssize_t n = splice(way->out, NULL, sink, NULL, way->inside, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
@@ -140,6 +145,7 @@ static long give(sb_relay *relay, struct pair *pair, struct way *way, int sink)
         count(relay, pair, way, (size_t)n);
         way->inside -= (size_t)n;
     }
+#endif
     return 1;
 }
 
@@ -151,6 +157,7 @@ static void learn(struct way *way, size_t n)
         way->bulk += way->bulk < RELAY_BULK_MOST;
 }
 
+#if SB_HAS_SPLICE
 /* Receive into the pipe.  0: not so; it is to be copied. */
 static long take_spliced(struct way *way, int source, int is_readable)
 {
@@ -168,6 +175,18 @@ static long take_spliced(struct way *way, int source, int is_readable)
     way->bulk = 0; /* a kind of socket that cannot be spliced; or readable, but urgent data is in front: recv takes it */
     return 0;
 }
+
+static long take_by_pipe(sb_relay *relay, struct way *way, int source, int is_readable)
+{
+    return way->bulk >= RELAY_BULK && lend(relay, way) ? take_spliced(way, source, is_readable) : 0;
+}
+#else
+static long take_by_pipe(sb_relay *relay, struct way *way, int source, int is_readable)
+{
+    (void)relay, (void)way, (void)source, (void)is_readable;
+    return 0;
+}
+#endif
 
 /* Receive and send at once; what is not taken is held. */
 static long take_copied(sb_relay *relay, struct pair *pair, struct way *way, int source, int sink, int *side)
@@ -196,7 +215,7 @@ int sb__relay_move(sb_relay *relay, struct pair *pair, int from)
     int is_readable = !sb__relay_holds(way); /* else it is the receiver that is ready */
     long n = RELAY_CHUNK, code = give(relay, pair, way, sink);
     for (long left = RELAY_BUDGET; code > 0 && !way->ended && left > 0 && n >= RELAY_CHUNK; left -= n) {
-        n = way->bulk >= RELAY_BULK && lend(relay, way) ? take_spliced(way, source, is_readable) : 0;
+        n = take_by_pipe(relay, way, source, is_readable);
         is_readable = 0;
         if (n == 0)
             n = take_copied(relay, pair, way, source, sink, &side);

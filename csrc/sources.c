@@ -178,6 +178,8 @@ static int count_one(sb_sources *sources, const char *peer, size_t size, int32_t
 
 int sb_sources_enter(sb_sources *sources, const char *peer, size_t size)
 {
+    if (sources == NULL)
+        return 0;
     int code = count_one(sources, peer, size, sources->rule.most);
     sources->refused += code < 0;
     return code;

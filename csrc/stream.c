@@ -29,10 +29,6 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#ifndef MSG_NOSIGNAL
-#error "this system needs SO_NOSIGPIPE set on every socket; sb_send has no other way"
-#endif
-
 enum {
     PIECES = 64, /* handed to the kernel in one call; POSIX allows 16 at least, Linux and BSD 1024 */
 #ifdef PIPE_BUF
@@ -108,29 +104,72 @@ int sb__has_come(int fd)
     return is_ready(fd, POLLIN) > 0; /* recv(2) with MSG_PEEK would take an error away */
 }
 
-/* write(2) while SIGPIPE is blocked in this thread.  One that it raised is for
- * this thread alone and is taken back; one that was pending before stays. */
-static ssize_t write_quietly(int fd, const char *data, size_t size)
+/* SIGPIPE is blocked in this thread.  One that is raised meanwhile is for this thread
+ * alone and is taken back; one that was pending before stays. */
+struct quiet {
+    sigset_t before;
+    int was_pending;
+};
+
+static struct quiet begin_quiet(void)
 {
-    sigset_t pipe_only, before, pending;
+    struct quiet quiet;
+    sigset_t pipe_only, pending;
     sigemptyset(&pipe_only);
     sigaddset(&pipe_only, SIGPIPE);
     sigemptyset(&pending);
     sigpending(&pending);
-    int was_pending = sigismember(&pending, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &pipe_only, &before);
-    ssize_t n = write(fd, data, size);
-    int error = errno;
-    if (n < 0 && error == EPIPE && !was_pending) {
-        int taken;
+    quiet.was_pending = sigismember(&pending, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe_only, &quiet.before);
+    return quiet;
+}
+
+/* n and errno are what the call said, and stay so. */
+static ssize_t end_quiet(const struct quiet *quiet, ssize_t n)
+{
+    int error = errno, taken;
+    if (n < 0 && error == EPIPE && !quiet->was_pending) {
+        sigset_t pipe_only, pending;
+        sigemptyset(&pipe_only);
+        sigaddset(&pipe_only, SIGPIPE);
         sigpending(&pending); /* it is not, where what is ignored is dropped */
         if (sigismember(&pending, SIGPIPE))
             sigwait(&pipe_only, &taken);
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_sigmask(SIG_SETMASK, &quiet->before, NULL);
     errno = error;
     return n;
 }
+
+static ssize_t write_quietly(int fd, const char *data, size_t size)
+{
+    struct quiet quiet = begin_quiet();
+    return end_quiet(&quiet, write(fd, data, size));
+}
+
+#if SB_HAS_NOSIGNAL
+static ssize_t send_quietly(int fd, const char *data, size_t size)
+{
+    return send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static ssize_t gather_quietly(int fd, const struct msghdr *message)
+{
+    return sendmsg(fd, message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+#else
+static ssize_t send_quietly(int fd, const char *data, size_t size)
+{
+    struct quiet quiet = begin_quiet();
+    return end_quiet(&quiet, send(fd, data, size, MSG_DONTWAIT));
+}
+
+static ssize_t gather_quietly(int fd, const struct msghdr *message)
+{
+    struct quiet quiet = begin_quiet();
+    return end_quiet(&quiet, sendmsg(fd, message, MSG_DONTWAIT));
+}
+#endif
 
 static ssize_t write_now(int fd, const char *data, size_t size)
 {
@@ -143,7 +182,7 @@ static ssize_t write_now(int fd, const char *data, size_t size)
 
 long sb_send(int fd, const char *data, size_t size)
 {
-    ssize_t n = send(fd, data, at_most(size), MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t n = send_quietly(fd, data, at_most(size));
     if (n < 0 && errno == ENOTSOCK)
         n = write_now(fd, data, size);
     return n >= 0 ? (long)n : sb__class_of(errno);
@@ -163,7 +202,7 @@ long sb_send_gather(int fd, const sb_piece *pieces, size_t count)
     if (n == 0)
         return 0;
     message.msg_iovlen = n;
-    ssize_t sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t sent = gather_quietly(fd, &message);
     if (sent < 0 && errno == ENOTSOCK)
         sent = write_now(fd, pieces[first].data, pieces[first].size);
     return sent >= 0 ? (long)sent : sb__class_of(errno);

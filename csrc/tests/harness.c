@@ -465,7 +465,7 @@ int main(int argc, char **argv)
         soaking |= strcmp(argv[i], "soak") == 0;
     const struct test *const all[] = {buffer_tests, newline_tests, line_tests, frame_tests,
                                       encode_tests, stream_tests,  mux_tests,  relay_tests,  relay_client_tests,
-                                      framing_tests, relay_late_tests, sources_tests};
+                                      framing_tests, relay_late_tests, sources_tests, buffer_io_tests};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         run(all[i], argc, argv);
     printf("1..%d\n%d passed, %d failed\n", number, passed, failed);

@@ -25,7 +25,7 @@ struct test {
 };
 
 extern const struct test buffer_tests[], newline_tests[], line_tests[], frame_tests[], encode_tests[], stream_tests[],
-    mux_tests[], relay_tests[], relay_client_tests[], framing_tests[], relay_late_tests[], sources_tests[];
+    mux_tests[], relay_tests[], relay_client_tests[], framing_tests[], relay_late_tests[], sources_tests[], buffer_io_tests[];
 
 #define CHECK(condition) check((condition) != 0, #condition, __FILE__, __LINE__)
 #define CHECK_EQ(got, want) check_number((long long)(got), (long long)(want), #got, __FILE__, __LINE__)

@@ -55,7 +55,7 @@ static void accepts(void)
     sb_info info;
     CHECK_EQ(sb_mux_info(w->mux, 0, &info), 0);
     CHECK_EQ(info.peer_size, sizeof address);
-    CHECK_EQ(sb_mux_info(w->mux, 3, &info), SB_ERR_LIMIT);
+    CHECK_EQ(sb_mux_info(w->mux, 3, &info), SB_ERR_GONE);
     turn(w);
     sb_mux_abort(w->mux, 0, SB_REASON_ABORTED);
     sb_mux_settle(w->mux);

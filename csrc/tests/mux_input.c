@@ -195,11 +195,11 @@ static void named_by_the_caller(void)
     CHECK_EQ(info.peer_size, 16);
     CHECK_EQ(memcmp(info.peer, &in, sizeof in), 0);
     CHECK_EQ(sb_mux_peer(w->mux, id, (char *)&in6, sizeof in6), 0);
-    CHECK_EQ(sb_mux_peer(w->mux, id, (char *)&longer, sizeof in6 + 1), SB_ERR_LIMIT);
-    CHECK_EQ(sb_mux_peer(w->mux, id, (char *)&in6, 16), SB_ERR_LIMIT); /* half of a name */
-    CHECK_EQ(sb_mux_peer(w->mux, id, "0123456789abcdef", 16), SB_ERR_LIMIT);
-    CHECK_EQ(sb_mux_peer(w->mux, id, "0", 1), SB_ERR_LIMIT);
-    CHECK_EQ(sb_mux_peer(w->mux, 3, "", 0), SB_ERR_LIMIT);
+    CHECK_EQ(sb_mux_peer(w->mux, id, (char *)&longer, sizeof in6 + 1), SB_ERR_INVALID);
+    CHECK_EQ(sb_mux_peer(w->mux, id, (char *)&in6, 16), SB_ERR_INVALID); /* half of a name */
+    CHECK_EQ(sb_mux_peer(w->mux, id, "0123456789abcdef", 16), SB_ERR_INVALID);
+    CHECK_EQ(sb_mux_peer(w->mux, id, "0", 1), SB_ERR_INVALID);
+    CHECK_EQ(sb_mux_peer(w->mux, 3, "", 0), SB_ERR_GONE);
     CHECK_EQ(sb_mux_peer(w->mux, id, "", 0), 0);
     CHECK_EQ(sb_mux_info(w->mux, id, &info), 0);
     CHECK_EQ(info.peer_size, 0);

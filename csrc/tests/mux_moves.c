@@ -275,12 +275,12 @@ static void another_descriptor_is_refused(void)
         pause_reading(w, id, 1);
     CHECK_EQ(swap(w, full), SB_ERR_AGAIN);
     sb_mux_shutdown(w->mux, full); /* behind what is unsent */
-    CHECK_EQ(swap(w, full), SB_ERR_LIMIT);
+    CHECK_EQ(swap(w, full), SB_ERR_CLOSING);
     CHECK_EQ(swap(w, part), SB_ERR_MALFORMED);
     sb_mux_shutdown(w->mux, ended);
-    CHECK_EQ(swap(w, ended), SB_ERR_LIMIT);
-    CHECK_EQ(swap(w, 99), SB_ERR_LIMIT);
-    CHECK_EQ(sb_mux_swap(w->mux, 98, 0), SB_ERR_LIMIT);
+    CHECK_EQ(swap(w, ended), SB_ERR_CLOSING);
+    CHECK_EQ(swap(w, 99), SB_ERR_GONE);
+    CHECK_EQ(sb_mux_swap(w->mux, 98, 0), SB_ERR_GONE);
     free(block);
     end_of(w);
 }
@@ -308,9 +308,9 @@ static void refused(void)
     int id = join(old, 0), closing = join(old, 0);
     sb_moved moved;
     const char *in, *out;
-    CHECK_EQ(sb_mux_export(old->mux, 99, &moved, &in, &out), SB_ERR_LIMIT);
+    CHECK_EQ(sb_mux_export(old->mux, 99, &moved, &in, &out), SB_ERR_GONE);
     sb_mux_close(old->mux, closing, SB_REASON_CLOSED);
-    CHECK_EQ(sb_mux_export(old->mux, closing, &moved, &in, &out), SB_ERR_LIMIT);
+    CHECK_EQ(sb_mux_export(old->mux, closing, &moved, &in, &out), SB_ERR_CLOSING);
     say(old, id, "part");
     turn(old);
     for (int nth = 1; nth <= 2; nth++) {

@@ -167,10 +167,10 @@ static void water_marks(void)
     int32_t id = join(w, 0);
     int64_t size = 100;
     char block[100] = "";
-    CHECK_EQ(sb_mux_water(w->mux, id, 10, 20), SB_ERR_LIMIT);
-    CHECK_EQ(sb_mux_water(w->mux, id, 10, -1), SB_ERR_LIMIT);
+    CHECK_EQ(sb_mux_water(w->mux, id, 10, 20), SB_ERR_INVALID);
+    CHECK_EQ(sb_mux_water(w->mux, id, 10, -1), SB_ERR_INVALID);
     CHECK_EQ(sb_mux_water(w->mux, id, (int64_t)1 << 40, (int64_t)1 << 39), 0);
-    CHECK_EQ(sb_mux_water(w->mux, 99, 10, 5), SB_ERR_LIMIT);
+    CHECK_EQ(sb_mux_water(w->mux, 99, 10, 5), SB_ERR_GONE);
     CHECK_EQ(sb_mux_water(w->mux, id, 50, 40), 0);
     fail_nth(CALL_SEND, 1, EAGAIN);
     sb_mux_write(w->mux, 1, &id, &size, block);

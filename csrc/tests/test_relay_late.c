@@ -264,11 +264,36 @@ static void a_kept_id_reaches_no_other_pair(void)
     CHECK_TEXT(run_now(relay), "");
     sb_relay_abort(relay, id, SB_REASON_SHUTDOWN);
     CHECK_EQ(sb_relay_counts_of(relay)->pairs, 1);
-    CHECK_EQ(sb_relay_moved(relay, id, 0), 0);
+    CHECK_EQ(sb_relay_moved(relay, id, 0), SB_ERR_GONE);
     CHECK_EQ(sb_relay_moved(relay, other, 0), 3);
     close_both(others);
     CHECK_EQ(sb_relay_add(relay, &(sb_relay_pair){.one = -1, .other = 0}), SB_ERR_INVALID);
     CHECK_EQ(sb_relay_add(relay, &(sb_relay_pair){.one = 0, .other = -1}), SB_ERR_INVALID);
+    sb_relay_free(relay);
+}
+
+static void no_relay(void)
+{
+    sb_relay_door door = {.group = 0};
+    sb_relay_pair pair = {.one = 0, .other = 0};
+    CHECK_EQ(sb_relay_add(NULL, &pair), SB_ERR_INVALID);
+    CHECK_EQ(sb_relay_run(NULL), SB_ERR_INVALID);
+    CHECK_EQ(sb_relay_answer(NULL), SB_ERR_INVALID);
+    CHECK_EQ(sb_relay_take_back(NULL, 0), SB_ERR_INVALID);
+    CHECK_EQ(sb_relay_accept(NULL, 0, &door, 1, NULL), SB_ERR_INVALID);
+    CHECK_EQ(sb_relay_abort(NULL, 0, 0), SB_ERR_GONE);
+    CHECK_EQ(sb_relay_lost(NULL, 0, 0, 0), SB_ERR_GONE);
+    CHECK_EQ(sb_relay_moved(NULL, 0, 0), SB_ERR_GONE);
+    CHECK_EQ(sb_relay_fileno(NULL), -1);
+    CHECK(sb_relay_counts_of(NULL) == NULL && sb_relay_ends(NULL) == NULL);
+    CHECK(sb_relay_requests(NULL) == NULL && sb_relay_returned_ones(NULL) == NULL);
+    sb_relay_free(NULL);
+    sb_relay *relay = sb_relay_new(1);
+    CHECK_EQ(sb_relay_add(relay, NULL), SB_ERR_INVALID);
+    CHECK_EQ(sb_relay_accept(relay, 0, NULL, 1, NULL), SB_ERR_INVALID);
+    CHECK_EQ(sb_relay_accept(relay, 0, &door, 0, NULL), 0);
+    CHECK_EQ(sb_relay_abort(relay, 0, 0), SB_ERR_GONE);
+    CHECK_EQ(sb_relay_lost(relay, 0, 0, 0), SB_ERR_GONE);
     sb_relay_free(relay);
 }
 
@@ -440,6 +465,7 @@ static void no_deadline_is_left(void)
 }
 
 const struct test relay_late_tests[] = {
+    {"relay late: no relay", no_relay},
     {"relay late: no deadline is left", no_deadline_is_left},
     {"relay late: what came is moved first", what_came_is_moved_first},
     {"relay late: the kernel is asked", the_kernel_is_asked},

@@ -70,8 +70,8 @@ static void a_limit(void)
     leave(sources, "192.0.2.1");
     CHECK_EQ(enter(sources, "192.0.2.1"), 1);
     CHECK_EQ(enter(sources, "192.0.2.1"), SB_ERR_LIMIT);
-    sb_sources_limit(sources, 3);
-    sb_sources_limit(sources, 0); /* makes no sense */
+    CHECK_EQ(sb_sources_limit(sources, 3), 0);
+    CHECK_EQ(sb_sources_limit(sources, 0), SB_ERR_INVALID);
     CHECK_EQ(enter(sources, "192.0.2.1"), 1);
     for (int i = 0; i < 4; i++) /* once too often */
         leave(sources, "192.0.2.1");
@@ -220,7 +220,23 @@ static void told_what_is_ready(void)
     accepted_into_a_set();
 }
 
+static void no_table(void)
+{
+    char key[16];
+    CHECK(sb_sources_new(NULL) == NULL);
+    CHECK_EQ(sb_sources_enter(NULL, "", 0), 0);
+    CHECK_EQ(sb_sources_open(NULL, "", 0), 0);
+    CHECK_EQ(sb_sources_limit(NULL, 1), SB_ERR_INVALID);
+    CHECK_EQ(sb_sources_refused_last(NULL, key), SB_ERR_INVALID);
+    sb_sources *sources = sb_sources_new(&(sb_sources_rule){.most = 1});
+    CHECK_EQ(sb_sources_refused_last(sources, NULL), SB_ERR_INVALID);
+    sb_sources_free(sources);
+    CHECK_EQ(sb_sources_refused(NULL), 0);
+    sb_sources_leave(NULL, "", 0);
+}
+
 const struct test sources_tests[] = {
+    {"sources: no table", no_table},
     {"sources: a limit", a_limit},
     {"sources: a site", a_site},
     {"sources: who is not counted", who_is_not_counted},

@@ -68,15 +68,17 @@ struct world *slow_world(int64_t cost_ns, int flags)
 
 void hang_up(struct world *w, int id)
 {
-    if (w->peer[sb_mux_row(w->mux, id)] >= 0)
-        close(w->peer[sb_mux_row(w->mux, id)]);
-    w->peer[sb_mux_row(w->mux, id)] = -1;
+    int *peer = &w->peer[sb_mux_row(w->mux, id)];
+    if (*peer >= 0)
+        close(*peer);
+    *peer = -1;
 }
 
 void end_of(struct world *w)
 {
     for (int i = 0; i < PEERS; i++)
-        hang_up(w, i);
+        if (w->peer[i] >= 0)
+            close(w->peer[i]);
     sb_mux_free(w->mux);
     free(w);
 }

@@ -167,8 +167,8 @@ class ConnectionTable:
     def ids(self, which: ConnectionFilter, group: int = -1) -> list[int]:
         """Return the connections of a group, -1 for those of all."""
         found = array("i", bytes(4 * self._size))
-        count = lib.sb_mux_list(self._set, group, int(which), ffi.from_buffer("int32_t[]", found))
-        return found[:count].tolist()
+        count = lib.sb_mux_list(self._set, group, int(which), ffi.from_buffer("int32_t[]", found), self._size)
+        return found[: max(count, 0)].tolist()
 
     def sink(self, group: int) -> ConnectionEvents:
         """Return who is told of a group's events."""
@@ -349,9 +349,7 @@ class ConnectionTable:
 
     def write(self, id: int, data: bytes) -> None:
         """Send to one connection; what the kernel does not take is kept."""
-        size = array("q", (len(data),))
-        ids = array("i", (id,))
-        lib.sb_mux_write(self._set, 1, ffi.from_buffer("int32_t[]", ids), ffi.from_buffer("int64_t[]", size), data)
+        lib.sb_mux_send(self._set, id, data, len(data))
 
     def will_write(self, writer: Writer) -> None:
         """Have the writer's output sent before the next wait."""
@@ -477,7 +475,7 @@ class ConnectionTable:
 
     def output_pending_bytes(self, id: int) -> int:
         """Return the bytes that the kernel has not taken yet."""
-        return int(lib.sb_mux_unsent(self._set, id))
+        return max(int(lib.sb_mux_unsent(self._set, id)), 0)  # none of a connection that is gone
 
     def info(self, id: int) -> ConnectionInfo:
         """Return what is known of a connection, also when it has just ended."""

@@ -151,7 +151,8 @@ class RelayTable:
 
     def moved(self, number: int) -> tuple[int, int]:
         """Return the bytes of a pair so far, each way."""
-        return int(lib.sb_relay_moved(self._relay, number, 0)), int(lib.sb_relay_moved(self._relay, number, 1))
+        one, other = (int(lib.sb_relay_moved(self._relay, number, side)) for side in (0, 1))
+        return max(one, 0), max(other, 0)
 
     def abort(self, number: int, reason: CloseReason) -> None:
         """End a pair at once, with a reset."""

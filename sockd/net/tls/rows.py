@@ -98,7 +98,7 @@ class TlsConnections:
             raise BlockingIOError
         if before == lib.SB_ERR_MALFORMED:
             raise UnreadError
-        if before == lib.SB_ERR_LIMIT:
+        if before in (lib.SB_ERR_GONE, lib.SB_ERR_CLOSING):
             raise ConnectionError("it has ended")
         if before < 0:
             number = lib.sb_mux_errno(self._set.handle)
