@@ -476,6 +476,26 @@ static void no_mux(void)
     sb_mux_free(NULL);
 }
 
+/* What is wrong behind the last frame is found before the caller closes, and said of nobody then. */
+static void closed_before_it_is_found_wrong(void)
+{
+    sb_group group = announced();
+    group.framing.limit = 3;
+    struct world *w = world_of(4, group);
+    int id = join(w, 0);
+    CHECK_TEXT(taken(w, 9), "0 accepted 0 ");
+    say(w, id, "a\nmuch too long");
+    CHECK(await(w, 0) > 0);
+    CHECK_TEXT(taken(w, 1), "0:a|(1) ");
+    CHECK_EQ(sb_mux_close(w->mux, id, SB_REASON_HANDLER_ERROR), 0);
+    CHECK_TEXT(taken(w, 9), "");
+    for (int i = 0; i < 3; i++)
+        CHECK_TEXT(all_of(w), "");
+    hang_up(w, id);
+    CHECK_TEXT(all_of(w), "0 closed 10 ");
+    end_of(w);
+}
+
 static void nothing_to_write_to(void)
 {
     struct world *w = world_of(3, lines_group());
@@ -491,6 +511,11 @@ static void nothing_to_write_to(void)
     CHECK_EQ(sb_mux_unread(w->mux, id, "", 0, -1), SB_ERR_INVALID);
     CHECK_EQ(sb_mux_unread(w->mux, id, "", 0, 0), 0);
     CHECK_EQ(sb_mux_framing(w->mux, id, NULL), SB_ERR_INVALID);
+    CHECK_EQ(sb_mux_swap(w->mux, id, -1), SB_ERR_INVALID);
+    int32_t one = -1;
+    join(w, 0);
+    CHECK_EQ(sb_mux_list(w->mux, -1, SB_LIST_LIVE, &one, 1), 1);
+    CHECK_EQ(one, id);
     CHECK_EQ(sb_mux_row(w->mux, 3), SB_ERR_GONE); /* of a table of 3, though two bits are the row's */
     end_of(w);
 }
@@ -513,6 +538,7 @@ const struct test mux_outsider_tests[] = {
     {"what became of it is said", what_became_of_it_is_said},
     {"a peer that has our end", a_peer_that_has_our_end},
     {"no mux", no_mux},
+    {"closed before it is found wrong", closed_before_it_is_found_wrong},
     {"nothing to write to", nothing_to_write_to},
     {NULL, NULL},
 };
