@@ -164,7 +164,7 @@ class ListenerRegistry:
             spec = replace(spec, protocol=partial(HttpProtocol, self.pages))
         if tools.trace:
             spec = traced(spec)
-        if spec.session is not None and not tools.loop.serves_coroutines:
+        if (spec.session is not None or spec.is_async) and not tools.loop.serves_coroutines:
             raise HandlerError(f"service {spec.name}: coroutines need a restart, for no service was one at the start")
         sink = sink_of(spec, tools.connections, tools.loop, tools.pool)
         if self._is_measuring and not spec.serve and spec.program is None:

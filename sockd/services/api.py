@@ -58,6 +58,7 @@ class Service:
         max_connections: open at once.
         goodbye: payload of a last frame for every connection that a stop, or a listener's removal, ends.
         blocking: the function may block: it runs in one of [daemon] threads, several at a time.
+        max_in_flight: calls of `async def f(line)` that run at once for one connection; replies keep their order.
         text: an encoding; functions then take and return str, and a frame that is not of it ends its connection.
 
     Raises:
@@ -77,6 +78,7 @@ class Service:
         max_connections: int | None = None,
         goodbye: bytes | None = None,
         blocking: bool | None = None,
+        max_in_flight: int | None = None,
         text: str | None = None,
     ) -> None:
         if not isinstance(framing, Framing | None):
@@ -91,7 +93,7 @@ class Service:
             "max_buffer": max_buffer,
             "max_connections": max_connections,
         }
-        for name, value in positive.items():
+        for name, value in (*positive.items(), ("max_in_flight", max_in_flight)):
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be positive, not {value}")
         if linger_timeout is not None and linger_timeout < 0:
@@ -103,6 +105,7 @@ class Service:
         self.framing = framing
         self.goodbye = goodbye
         self.blocking = blocking
+        self.max_in_flight = max_in_flight
         self.limits: dict[str, float | None] = {**positive, "linger_timeout": linger_timeout}
         self.function: LineFunction | FrameFunction | None = None
         self.batch: BatchFunction | None = None
@@ -112,7 +115,7 @@ class Service:
         self.at_shutdown: list[Hook] = []
 
     def frame(self, function: F) -> F:
-        """Decorate the function that answers a frame: `f(frame)` or `f(frame, connection)`."""
+        """Decorate the function that answers a frame: `f(frame)` or `f(frame, connection)`, also with `async def`."""
         self._set_once()
         self.function = function
         return function

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from sockd.services.api import SessionFunction
+    from sockd.services.api import LineFunction, SessionFunction
 
 FORMS = "a handler is a function from line to reply, a coroutine function, a protocol class or a sockd.Service"
 PROTOCOL_METHODS = ("data_received", "frame_received", "line_received", "buffer_updated")
@@ -124,6 +124,8 @@ def as_service(found: object, text: str) -> Service:
             )
         if found.function is not None:
             wants_connection(found.function, text)
+        if found.batch is not None and is_async(found.batch):
+            raise HandlerError(f"{text}: a batch is a plain function; async def f(line) belongs to @service.frame")
         if found.batch is not None and wants_connection(found.batch, text):
             raise HandlerError(f"{text}: a batch is a function of one argument, the list of frames")
         if found.coroutine is not None:
@@ -135,6 +137,9 @@ def as_service(found: object, text: str) -> Service:
     if isinstance(found, type):
         _check_class(found, text)
         service.protocol = found
+    elif is_async(found) and answers_frames(found):
+        wants_connection(found, text)
+        service.function = cast("LineFunction", found)
     elif is_async(found):
         check_session(found, text)
         service.coroutine = cast("SessionFunction", found)
@@ -196,6 +201,21 @@ def known_or_made(protocol: Callable[[], object]) -> Callable[[], object]:
     return protocol if _class_of(protocol) is not None else ProtocolFactory(protocol)
 
 
+def answers_frames(function: object) -> bool:
+    """Tell by its parameters what a coroutine function is: not (reader, writer) but (line) or (line, connection).
+
+    Two parameters are a reader and a writer unless the second one is called `connection`, or is annotated so.
+    """
+    if not _takes(function, 2):
+        return _takes(function, 1)
+    parameters = [*inspect.signature(cast("Callable[..., object]", function)).parameters.values()]
+    if len(parameters) < 2:
+        return False
+    told = parameters[1].annotation
+    is_said = told == "Connection" or getattr(told, "__name__", "") == "Connection" or str(told).endswith(".Connection")
+    return parameters[1].name == "connection" or is_said
+
+
 def check_session(function: object, text: str) -> None:
     """See that a coroutine function takes a reader and a writer.
 
@@ -217,8 +237,8 @@ def wants_connection(function: object, text: str) -> bool:
         HandlerError: it takes something else, or is a coroutine function.
     """
     assert callable(function)
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise HandlerError(f"{text} is a coroutine function; {FORMS}")
+    if inspect.isasyncgenfunction(function):
+        raise HandlerError(f"{text} is an asynchronous generator, which has no reply to return; {FORMS}")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):

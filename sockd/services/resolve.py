@@ -17,8 +17,9 @@ from sockd.errors import HandlerError
 from sockd.net.address.address import Address
 from sockd.net.connection.codec import bytes_of
 from sockd.services import loader
+from sockd.services.api import is_async
 from sockd.services.builtin import CODE
-from sockd.services.handlers.text import TextFactory, text_batch, text_function
+from sockd.services.handlers.text import TextFactory, text_batch, text_coroutine, text_function
 from sockd.services.spec import Program, ServiceSpec
 from sockd.settings.builtin import BUILTINS
 from sockd.settings.field import otherwise_of
@@ -26,7 +27,7 @@ from sockd.settings.framing import framing_of
 from sockd.settings.limits import decided
 from sockd.settings.program import ProgramLimits, ProgramSettings
 from sockd.settings.relay import DEFAULT_MAX_RELAYED
-from sockd.settings.service import ServiceSettings
+from sockd.settings.service import HandlerSettings, ServiceSettings
 from sockd.settings.socks import DEFAULT_MAX_CLIENTS
 from sockd.wire.framing import Line, Raw, Record, datagram_frame
 
@@ -141,14 +142,15 @@ def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceS
     if service.text is not None:
         _check_text(service, text, framing)
     wants_connection = service.function is not None and loader.wants_connection(service.function, text)
-    function, batch = service.function, service.batch
+    function, batch, is_coroutine = service.function, service.batch, is_async(service.function)
     if service.text is not None:
-        function = None if function is None else text_function(function, service.text)
+        wrap = text_coroutine if is_async(function) else text_function
+        function = None if function is None else wrap(function, service.text)
         batch = None if batch is None else text_batch(batch, service.text)
     datagram = None
     if batch is not None:
         datagram = _datagram(partial(_batch_of_one, batch), framing)
-    elif function is not None and not wants_connection:
+    elif function is not None and not wants_connection and not is_coroutine:
         datagram = _datagram(function, framing)
     return ServiceSpec(
         name=name,
@@ -156,6 +158,8 @@ def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceS
         limits=decided(table, service.limits),
         function=function,
         wants_connection=wants_connection,
+        is_async=is_coroutine,
+        max_in_flight=_in_flight(table, service, text),
         batch=batch,
         protocol=_protocol(service, is_said=table.framing is not None or service.framing is not None),
         session=service.coroutine,
@@ -165,6 +169,13 @@ def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceS
         datagram=datagram,
         goodbye=_goodbye(table, service.goodbye),
     )
+
+
+def _in_flight(table: ServiceSettings, service: Service, text: str) -> int:
+    wanted = service.max_in_flight if table.max_in_flight is None else table.max_in_flight
+    if (wanted or 1) > 1 and not is_async(service.function):
+        raise HandlerError(f"{text}: max_in_flight is for async def f(line)")
+    return int(otherwise_of(HandlerSettings, "max_in_flight") if wanted is None else wanted)
 
 
 def _protocol(service: Service, *, is_said: bool) -> Callable[[], object] | None:
@@ -196,8 +207,9 @@ def _is_blocking(table: ServiceSettings, service: Service, text: str, *, wants_c
     wanted = service.blocking if table.blocking is None else table.blocking
     if not wanted:
         return False
-    if service.coroutine is not None or service.protocol is not None:
-        kind = "coroutine" if service.coroutine is not None else "protocol class"
+    is_coroutine = service.coroutine is not None or is_async(service.function)
+    if is_coroutine or service.protocol is not None:
+        kind = "coroutine" if is_coroutine else "protocol class"
         raise HandlerError(f"{text}: blocking = true is for functions; a {kind} is called in the loop")
     if wants_connection:
         raise HandlerError(

@@ -48,6 +48,7 @@ class ServiceSpec:
     Attributes:
         serve: number of a service of the C core (0: none, Python serves).
         function: answers a frame; `wants_connection` tells with how many arguments.
+        is_async: calling it gives a coroutine; `max_in_flight` of them are worked on at once for a connection.
         batch: answers a list of frames of one connection.
         protocol: makes one object a connection.
         session: serves a connection as a coroutine.
@@ -69,6 +70,8 @@ class ServiceSpec:
     serve: int = 0
     function: Callable[..., Reply] | None = None
     wants_connection: bool = False
+    is_async: bool = False
+    max_in_flight: int = 1
     batch: BatchFunction | None = None
     protocol: Callable[[], object] | None = None
     session: SessionFunction | None = None
@@ -87,7 +90,7 @@ class ServiceSpec:
     @property
     def has_connections(self) -> bool:
         """Whether its handler has the Connection of whom it speaks to."""
-        speaks = self.protocol is not None or self.session is not None or self.wants_connection
+        speaks = self.protocol is not None or self.session is not None or self.wants_connection or self.is_async
         return speaks and not self.blocking
 
     @property

@@ -23,6 +23,29 @@ PROGRAM_KEYS = tuple(field.name for field in fields(ProgramSettings))
 *_OTHERS, _LAST = BUILTINS
 
 
+@dataclass(frozen=True, kw_only=True)
+class HandlerSettings:
+    """The keys of [service.NAME] that only a handler has."""
+
+    blocking: bool | None = setting(
+        None,
+        help="the handler is a function that may block: run it in one of the [daemon] threads",
+        source="default false: a function is called in the event loop",
+    )
+    max_in_flight: int | None = setting(
+        None,
+        help="async def f(line): calls that run at the same time for one connection; replies keep their order",
+        source="default 1: a call begins when the one before has ended",
+        otherwise=1,
+        unit="calls",
+        low=1,
+        high=1000,
+    )
+
+
+HANDLER_KEYS = tuple(field.name for field in fields(HandlerSettings))
+
+
 @dataclass(frozen=True)
 class KindRules:
     """What a kind of service may be combined with.
@@ -48,7 +71,7 @@ class KindSettings:
         None,
         help="Python handler, as module:attribute",
         source="",
-        rules=KindRules("a handler", 'handler = "module:attribute"', (*FRAMED, "blocking", *LIMITS)),
+        rules=KindRules("a handler", 'handler = "module:attribute"', (*FRAMED, *HANDLER_KEYS, *LIMITS)),
     )
     builtin: str | None = setting(
         None,
@@ -100,18 +123,7 @@ KINDS: dict[str, KindRules] = {field.name: field.metadata["rules"] for field in 
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlockingSettings:
-    """The key of [service.NAME] that only a handler has."""
-
-    blocking: bool | None = setting(
-        None,
-        help="the handler is a function that may block: run it in one of the [daemon] threads",
-        source="default false: a function is called in the event loop",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServiceSettings(LimitSettings, FrameSettings, BlockingSettings, ProgramSettings, KindSettings):
+class ServiceSettings(LimitSettings, FrameSettings, HandlerSettings, ProgramSettings, KindSettings):
     """[service.NAME]; None means: as the handler's own Service says, else the default."""
 
     @property

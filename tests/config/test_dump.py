@@ -50,6 +50,7 @@ def test_a_default_in_a_comment_is_what_the_key_would_be():
     policy = loads(text, name="x").service["policy"]
     assert policy == ServiceSettings(
         handler="a:b",
+        max_in_flight=1,
         framing="line",
         max_frame=Size(65_536),
         idle_timeout=Duration(900),

@@ -19,6 +19,7 @@ from sockd.services.handlers.transport import Transport
 from sockd.wire.framing import Line, Raw
 
 if TYPE_CHECKING:
+    from sockd.net.connection.codec import Codec
     from sockd.net.connection.events import ConnectionEvents
     from sockd.net.connection.table import ConnectionTable
     from sockd.net.loop.loop import EventLoop
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 def needs_asyncio(spec: ServiceSpec) -> bool:
     """Tell whether a service's handler may ask for asyncio's loop."""
-    return spec.session is not None or _is_of_asyncio(spec)
+    return spec.session is not None or spec.is_async or _is_of_asyncio(spec)
 
 
 def _is_of_asyncio(spec: ServiceSpec) -> bool:
@@ -44,7 +45,7 @@ def _framing_of(spec: ServiceSpec) -> Framing:
 
 def group_of(spec: ServiceSpec) -> GroupOptions:
     """Return what the connections of a service have in common."""
-    is_plain = spec.function is not None and not spec.wants_connection and not spec.blocking
+    is_plain = spec.function is not None and not (spec.wants_connection or spec.blocking or spec.is_async)
     limits = spec.limits
     return GroupOptions(
         framing=_framing_of(spec),
@@ -66,7 +67,7 @@ def group_of(spec: ServiceSpec) -> GroupOptions:
 def _is_wire(spec: ServiceSpec) -> bool:
     """Tell whether lines are wanted as they came: a connection may go on by another framing, or is answered in kind."""
     in_kind = isinstance(spec.framing, Line) and spec.framing.ending == "same"
-    return in_kind or spec.protocol is not None or spec.session is not None or spec.wants_connection
+    return in_kind or spec.has_connections or spec.wants_connection
 
 
 def sink_of(spec: ServiceSpec, connections: ConnectionTable, loop: EventLoop, pool: ThreadPool) -> ConnectionEvents:
@@ -79,6 +80,8 @@ def sink_of(spec: ServiceSpec, connections: ConnectionTable, loop: EventLoop, po
         return BatchHandler(spec.name, spec.batch, codec, connections)
     if spec.session is not None:
         return _session_sink_of(spec, connections, loop)
+    if spec.is_async:
+        return _async_sink_of(spec, codec, connections, loop)
     if protocol is None and not spec.wants_connection:
         return function_sink_of(spec.name, function or bytes, codec, connections)
 
@@ -101,7 +104,7 @@ def sink_of(spec: ServiceSpec, connections: ConnectionTable, loop: EventLoop, po
 
 def _transport_of(spec: ServiceSpec) -> type[Transport]:
     """Return the class of a service's connections: one of asyncio's, where its handler can know the difference."""
-    if not _is_of_asyncio(spec):
+    if not spec.is_async and not _is_of_asyncio(spec):
         return TracedConnection if spec.trace else Transport
     from sockd.services.handlers.asyncio_transport import AsyncioTransport
 
@@ -109,6 +112,25 @@ def _transport_of(spec: ServiceSpec) -> type[Transport]:
         return AsyncioTransport
     traced: Any = type("TracedConnection", (TracedConnection, AsyncioTransport), {"__slots__": ()})
     return traced  # type: ignore[no-any-return]
+
+
+def _async_sink_of(spec: ServiceSpec, codec: Codec, connections: ConnectionTable, loop: EventLoop) -> ConnectionEvents:
+    from sockd.net.loop.asyncio_loop import AsyncioLoop
+    from sockd.services.handlers.async_function import AsyncFunctionHandler
+
+    assert spec.function is not None
+    assert isinstance(loop, AsyncioLoop)
+    return AsyncFunctionHandler(
+        spec.name,
+        spec.function,
+        codec,
+        spec.limits.high_water,
+        connections,
+        loop,
+        _transport_of(spec),
+        wants_connection=spec.wants_connection,
+        most_in_flight=spec.max_in_flight,
+    )
 
 
 def _session_sink_of(spec: ServiceSpec, connections: ConnectionTable, loop: EventLoop) -> ConnectionEvents:

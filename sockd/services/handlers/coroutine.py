@@ -275,7 +275,11 @@ class CoroutineHandler(ConnectionEvents):
 
     def tell_unfinished(self) -> None:
         """Name those that have not ended."""
-        if self._running:
-            at = sorted({session.place for session in self._running})[:TOLD_PLACES]
-            event = {"service": self.service, "count": len(self._running), "at": at}
-            logger.error("handlers did not end in time", extra={"event": event})
+        tell_unfinished(self.service, [session.place for session in self._running])
+
+
+def tell_unfinished(service: str, places: list[str]) -> None:
+    """Name coroutines that have not ended by where they wait."""
+    if places:
+        event = {"service": service, "count": len(places), "at": sorted(set(places))[:TOLD_PLACES]}
+        logger.error("handlers did not end in time", extra={"event": event})

@@ -6,6 +6,7 @@ What is not of the encoding is the handler's error, as if it had decoded it itse
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from sockd.services.handlers.adapters import ProtocolAdapter
@@ -27,6 +28,16 @@ def text_function(of_text: Callable[..., Any], encoding: str) -> Callable[..., R
 
     def of_bytes(frame: bytes, *more: object) -> Reply:
         return _encoded(of_text(frame.decode(encoding), *more), encoding)
+
+    return of_bytes
+
+
+def text_coroutine(of_text: Callable[..., Any], encoding: str) -> Callable[..., Any]:
+    """Wrap a coroutine function that answers a frame of text."""
+
+    async def of_bytes(frame: bytes, *more: object) -> Reply:
+        returned = of_text(frame.decode(encoding), *more)
+        return _encoded(await returned if inspect.isawaitable(returned) else returned, encoding)
 
     return of_bytes
 
@@ -85,4 +96,4 @@ class TextAdapter(ProtocolAdapter):
         self.frame = lambda frame: of_text(frame.decode(encoding))
 
 
-__all__ = ["TextFactory", "text_batch", "text_function"]
+__all__ = ["TextFactory", "text_batch", "text_coroutine", "text_function"]

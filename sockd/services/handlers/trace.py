@@ -51,7 +51,7 @@ def traced(spec: ServiceSpec) -> ServiceSpec:
                     connection.reply(reply)
 
         return replace(spec, trace=True, batch=None, function=answer_one, wants_connection=True)
-    if spec.function is not None and not spec.wants_connection:
+    if spec.function is not None and not spec.wants_connection and not spec.is_async:
         function = spec.function
         return replace(spec, trace=True, function=lambda frame, _: function(frame), wants_connection=True)
     return replace(spec, trace=True)

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 from sockd.net.connection.connection import Connection
 from sockd.net.connection.extra_info import extra_info
 from sockd.net.connection.write_buffer import as_bytes
+from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sockd.net.address.sockaddr import SocketAddress
-    from sockd.wire.close_reason import CloseReason
+    from sockd.net.connection.events import FrameProtocol
+    from sockd.wire.framing import Frame
 
 FIRST_LOOK_SECONDS = 0.001
 MOST_LOOK_SECONDS = 0.1
@@ -39,6 +41,35 @@ class Transport(Connection):
         """Write them all, or nothing where one of them is no bytes."""
         for data in [as_bytes(data) for data in list_of_data]:
             self.write(data)
+
+    # ---- answers that come later
+
+    @property
+    def receiver(self) -> FrameProtocol | None:
+        """Who is given its frames; None once it has ended."""
+        return self._receiver
+
+    @property
+    def reply_ending(self) -> bytes | None:
+        """What a reply to the frame that is handed out now ends with, where replies end in kind."""
+        return self._ending
+
+    def reply_with(self, reply: object, ending: bytes | None) -> None:
+        """Write a reply, to a frame whose reply_ending was this."""
+        self._ending, before = ending, self._ending
+        try:
+            self.reply(reply)
+        finally:
+            self._ending = before
+
+    def fail(self, error: BaseException, frame: Frame) -> None:
+        """End the connection: its handler has raised this for a frame."""
+        self._failed(error, self._codec.size_of(frame))
+
+    @property
+    def reason_of_eof(self) -> CloseReason:
+        """Why it ends where the peer's end of file ends it."""
+        return CloseReason.TRUNCATED if self._set.info(self.id).input_pending_bytes else CloseReason.EOF
 
     # ---- the end
 

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: MIT
+"""Serves frames by a coroutine function: `async def f(line)` or `async def f(line, connection)`.
+
+Frames of one connection are answered in their order.  `max_in_flight` of them are worked on at once; with 1, one task
+works through all that came.  What waits behind them is bounded, for the connection is not read meanwhile; where the
+function has the connection, it is not read at all while one is worked on, for its framing may be another one then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from sockd.services.handlers.connection import PerConnectionHandler
+from sockd.services.handlers.coroutine import tell_unfinished
+from sockd.wire.close_reason import CloseReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sockd.net.connection.codec import Codec
+    from sockd.net.connection.connection import Connection
+    from sockd.net.connection.table import ConnectionTable
+    from sockd.net.loop.asyncio_loop import AsyncioLoop
+    from sockd.services.handlers.transport import Transport
+    from sockd.wire.framing import Frame
+
+MOST_WAITING = 256
+"""Frames that came and are not worked on, past which the connection is not read; read again at half of them."""
+
+
+class AsyncAnswers:
+    """The receiver of one connection: its frames that are worked on, and those that wait.
+
+    Args:
+        handler: whose frames these are.
+    """
+
+    __slots__ = ("_connection", "_end", "_handler", "_held", "_is_lost", "_loop", "_most", "_tasks", "_waiting")
+
+    def __init__(self, handler: AsyncFunctionHandler) -> None:
+        self._handler = handler
+        self._loop = handler.loop.asyncio
+        self._most = 1 if handler.wants_connection else MOST_WAITING
+        self._waiting: deque[tuple[Frame, bytes | None]] = deque()
+        self._tasks: deque[tuple[asyncio.Task[Any], Frame, bytes | None]] = deque()  # with several in flight
+        self._held = self._is_lost = False
+        self._end: CloseReason | None = None  # why it ends once all is answered
+
+    # ---- what comes
+
+    def connection_made(self, transport: Connection) -> None:
+        """Keep the transport."""
+        self._connection: Transport = transport  # type: ignore[assignment]  # as the handler has made it
+
+    def frame(self, frame: Frame) -> None:
+        """Work on it, or put it aside."""
+        self._waiting.append((frame, self._connection.reply_ending))
+        if self._handler.most_in_flight > 1:
+            self._begin_more()
+        elif not self._tasks:
+            task = self._loop.create_task(self._work())
+            self._tasks.append((task, frame, None))
+            self._handler.running.add(self)
+        if len(self._waiting) + len(self._tasks) - 1 >= self._most or self._is_full:
+            self._hold()
+
+    @property
+    def _is_full(self) -> bool:
+        return self._handler.wants_connection and len(self._tasks) >= self._handler.most_in_flight
+
+    def eof_received(self) -> bool | None:
+        """Keep our side open as long as something is to be answered."""
+        if self._tasks:
+            self._end = self._connection.reason_of_eof
+            return True
+        return None
+
+    def pause_writing(self) -> None:
+        """Nothing: the set stops reading by itself."""
+
+    def resume_writing(self) -> None:
+        """Nothing: the set goes on reading by itself."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Drop what waits; what is worked on goes on, for it may be in the middle of something."""
+        self._is_lost = True
+        self._waiting.clear()
+
+    def hold(self) -> bool:
+        """Have nothing more come until all is answered; False: there is nothing to answer."""
+        if self._tasks:
+            self._hold()
+        return bool(self._tasks)
+
+    # ---- one after the other
+
+    async def _work(self) -> None:
+        """Answer what waits, until there is nothing."""
+        handler, waiting = self._handler, self._waiting
+        while waiting and not self._is_lost:
+            frame, ending = waiting.popleft()
+            try:
+                reply = await handler.call(frame, self._connection)
+            except BaseException as error:
+                self._failed(error, frame)
+                break
+            if reply is not None and not self._answer(reply, ending, frame):
+                break
+            if self._held and len(waiting) <= self._most // 2:
+                self._go_on()
+            if handler.loop.is_over():
+                await asyncio.sleep(0)
+        self._tasks.clear()
+        self._finished()
+
+    # ---- several at once
+
+    def _begin_more(self) -> None:
+        while self._waiting and len(self._tasks) < self._handler.most_in_flight and not self._is_lost:
+            frame, ending = self._waiting.popleft()
+            task = self._loop.create_task(self._handler.call(frame, self._connection))
+            self._tasks.append((task, frame, ending))
+            self._handler.running.add(self)
+            task.add_done_callback(self._one_done)
+
+    def _one_done(self, _task: asyncio.Task[Any]) -> None:
+        """Answer those that are done, as far as those before them are."""
+        while self._tasks and self._tasks[0][0].done():
+            task, frame, ending = self._tasks.popleft()
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            if self._is_lost:
+                continue
+            if error is not None:
+                self._failed(error, frame)
+            elif (reply := task.result()) is not None:
+                self._answer(reply, ending, frame)
+        self._begin_more()
+        if self._held and len(self._waiting) <= self._most // 2 and not self._is_full:
+            self._go_on()
+        if not self._tasks:
+            self._finished()
+
+    # ---- how it goes on
+
+    def _answer(self, reply: object, ending: bytes | None, frame: Frame) -> bool:
+        try:
+            self._connection.reply_with(reply, ending)
+        except BaseException as error:  # it is no reply
+            self._failed(error, frame)
+            return False
+        return True
+
+    def _failed(self, error: BaseException, frame: Frame) -> None:
+        self._waiting.clear()
+        if self._end is CloseReason.SHUTDOWN and isinstance(error, asyncio.CancelledError):
+            return
+        if not self._is_lost:
+            self._connection.fail(error, frame)
+        self._is_lost = True
+        for task, _, _ in self._tasks:
+            if task is not asyncio.current_task(self._loop):
+                task.cancel()
+
+    def _hold(self) -> None:
+        if not self._held and not self._connection.is_closing():
+            self._held = True
+            self._connection.pause_reading()
+
+    def _go_on(self) -> None:
+        if self._end is None:
+            self._held = False
+            self._connection.resume_reading()
+
+    def _finished(self) -> None:
+        """Read on, or end: all that came is answered."""
+        self._handler.running.discard(self)
+        if self._end is not None:
+            self._connection.close_for(self._end)
+        elif self._held:
+            self._go_on()
+
+    # ---- at a stop
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is worked on."""
+        return bool(self._tasks)
+
+    def stop(self, *, now: bool) -> None:
+        """Read no more, and end once all is answered; now: cancel what is worked on."""
+        self._end = CloseReason.SHUTDOWN
+        self._hold()
+        if now:
+            self._waiting.clear()
+            for task, _, _ in tuple(self._tasks):
+                task.cancel()
+
+    @property
+    def places(self) -> list[str]:
+        """Where the handler's own coroutines wait: `file:line name`."""
+        found = []
+        for task, _, _ in self._tasks:
+            coroutine: Any = task.get_coro()
+            while (inner := getattr(coroutine, "cr_await", None)) is not None and hasattr(inner, "cr_frame"):
+                coroutine = inner
+            frame = coroutine.cr_frame
+            if frame is not None:
+                found.append(f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}")
+        return found
+
+
+class AsyncFunctionHandler(PerConnectionHandler):
+    """Answers the frames of each connection by a coroutine function.
+
+    Args:
+        service: its name, for the log.
+        function: answers a frame; None answers nothing.
+        wants_connection: with the connection as its second argument.
+        most_in_flight: of one connection.
+        codec: of the service's framing.
+        high_water: unsent bytes past which a connection is not read.
+        connections: where frames come from.
+        loop: of the coroutines.
+        kind: the class of its connections.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        function: Callable[..., Any],
+        codec: Codec,
+        high_water: int,
+        connections: ConnectionTable,
+        loop: AsyncioLoop,
+        kind: type[Transport],
+        *,
+        wants_connection: bool,
+        most_in_flight: int,
+    ) -> None:
+        def make() -> tuple[AsyncAnswers, None]:
+            return AsyncAnswers(self), None
+
+        super().__init__(service, make, lambda protocol: protocol, codec, high_water, connections, loop, kind)
+        self.loop: AsyncioLoop = loop
+        self.wants_connection = wants_connection
+        self.most_in_flight = most_in_flight
+        self.running: set[AsyncAnswers] = set()
+        self._function = function
+        self._answers: dict[int, AsyncAnswers] = {}
+
+    async def call(self, frame: Frame, connection: Connection) -> Any:  # noqa: ANN401 - whatever it returns
+        """Call the function; what is behind a decorator may have answered at once."""
+        returned = self._function(frame, connection) if self.wants_connection else self._function(frame)
+        return await returned if inspect.isawaitable(returned) else returned
+
+    def wrong(self, id: int, reason: CloseReason) -> None:
+        """Answer what came before it first."""
+        self._of(id).hold()
+
+    def _of(self, id: int) -> AsyncAnswers:
+        receiver: AsyncAnswers = self._live[id].receiver  # type: ignore[attr-defined]
+        return receiver
+
+    # ---- at a stop
+
+    @property
+    def at_work(self) -> int:
+        """How many connections have something that is worked on, also those that have ended."""
+        return len(self.running)
+
+    def is_busy(self, id: int) -> bool:
+        """Tell whether something is worked on."""
+        return id in self._live and self._of(id).is_busy
+
+    def stop(self, id: int, *, now: bool) -> None:
+        """Pass on."""
+        self._of(id).stop(now=now)
+
+    def snapshot(self, id: int) -> object:
+        """Let a connection go that is in the middle of nothing."""
+        return None if self.is_busy(id) else super().snapshot(id)
+
+    def tell_unfinished(self) -> None:
+        """Name those that have not ended."""
+        tell_unfinished(self._service, [place for answers in self.running for place in answers.places])
+
+
+__all__ = ["AsyncFunctionHandler"]
