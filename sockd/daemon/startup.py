@@ -29,6 +29,7 @@ from sockd.log import targets
 from sockd.net.address.address import known_services
 from sockd.net.loop.loop import loop_class
 from sockd.process import preload, privileges, sd_notify
+from sockd.process.descriptors import standard_streams_kept
 from sockd.process.directory_keeper import hold_outside
 from sockd.process.inherited_sockets import InheritedSockets
 from sockd.process.stop_bound import take_over
@@ -79,7 +80,7 @@ class ServingProcess:
     def kept_from_handlers(self) -> Iterator[None]:
         """Keep signals and the log ours, whatever handlers do to them in the body: when they are imported, in hooks."""
         try:
-            with log_format.kept():
+            with standard_streams_kept(), log_format.kept():
                 yield
         finally:
             self.signals.reclaim()

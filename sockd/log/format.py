@@ -28,7 +28,7 @@ from sockd.log.outlet import PIECE_BYTES, LineWriter, Outlet
 from sockd.settings import LogLevel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from sockd.settings import LogSettings
 
@@ -187,12 +187,14 @@ def _lost(count: int) -> logging.LogRecord:
 def kept() -> Iterator[None]:
     """Whatever the body does to logging (dictConfig, basicConfig, disable), have our own log go on behind it as before.
 
+    A record factory that it sets makes the records from now on; where it fails, the plain one does.
+
     Handlers and loggers that it adds of its own stay.  Source: logging.config, which closes every handler and disables
     every logger that there is.
     """
     root = logging.getLogger()
     own = [handler for handler in root.handlers if isinstance(handler, OwnHandler)]
-    level, disabled = root.level, root.manager.disable
+    level, disabled, factory = root.level, root.manager.disable, logging.getLogRecordFactory()
     loggers = {one: (one.disabled, one.level, one.propagate) for one in _own_loggers()}
     for handler in own:
         handler.is_kept = True
@@ -205,9 +207,25 @@ def kept() -> Iterator[None]:
                 root.addHandler(handler)
         root.setLevel(level)
         logging.disable(disabled)
+        if logging.getLogRecordFactory() is not factory:
+            logging.setLogRecordFactory(_never_failing(logging.getLogRecordFactory()))
         for one in _own_loggers():
             one.disabled, known, one.propagate = loggers.get(one, (False, logging.NOTSET, True))
             one.setLevel(known)
+
+
+PLAIN: Callable[..., logging.LogRecord] = logging.LogRecord
+
+
+def _never_failing(factory: Callable[..., logging.LogRecord]) -> Callable[..., logging.LogRecord]:
+    def make(*args: object, **more: object) -> logging.LogRecord:
+        try:
+            record = factory(*args, **more)
+        except Exception:
+            return PLAIN(*args, **more)
+        return record if isinstance(record, logging.LogRecord) else PLAIN(*args, **more)
+
+    return make
 
 
 def _own_loggers() -> list[logging.Logger]:

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 FIRST_OTHER = 3
 MANY = 1 << 20  # where the limit is infinite; close_range(2) takes them in one call
@@ -24,6 +26,21 @@ def fill_standard_streams() -> None:
     # Python has no object for a stream that was closed, and print() would fall back on another one.
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - descriptors 1 and 2 are never closed
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+@contextmanager
+def standard_streams_kept() -> Iterator[None]:
+    """Open again those of 0, 1 and 2 that the body closes, as they were, lest a socket becomes standard error."""
+    copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_OTHER) for fd in range(FIRST_OTHER)]
+    try:
+        yield
+    finally:
+        for fd, copy in enumerate(copies):
+            try:
+                fcntl.fcntl(fd, fcntl.F_GETFD)
+            except OSError:
+                os.dup2(copy, fd)
+            os.close(copy)
 
 
 def close_others(keep: Iterable[int] = ()) -> None:

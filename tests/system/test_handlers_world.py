@@ -179,6 +179,9 @@ TAKES_THE_LOG = {
     "disable": "import logging\nlogging.disable()\n",
     "our own logger": 'import logging.config\nlogging.config.dictConfig({"version": 1, "loggers": '
     '{"sockd": {"level": "CRITICAL", "propagate": False}, "sockd.daemon": {"level": "CRITICAL"}}})\n',
+    "a record factory that fails": "import logging\nlogging.setLogRecordFactory(lambda *args, **more: 1 / 0)\n",
+    "a record factory that lies": "import logging\nlogging.setLogRecordFactory(lambda *args, **more: None)\n",
+    "closed standard streams": "import os\nfor fd in range(3):\n    os.close(fd)\n",
     "shutdown": "import logging\nlogging.shutdown()\nlogging.getLogger().handlers.clear()\n",
 }
 
