@@ -30,7 +30,7 @@ from sockd.net.loop.defects import Defects
 from sockd.net.loop.loop import loop_class
 from sockd.net.loop.thread_pool import ThreadPool
 from sockd.services import hooks, loader, resolve
-from sockd.services.handlers import group_of, needs_asyncio, sink_of
+from sockd.services.handlers import group_of, sink_of
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Peer:
             stack.callback(self._set.close)
             chosen = selector.choose("auto", self._set)
             stack.callback(chosen.close)
-            self._loop = loop_class(asyncio=needs_asyncio(self._spec))(chosen, time.monotonic, defects)
+            self._loop = loop_class(asyncio=self._spec.kind.may_use_asyncio)(chosen, time.monotonic, defects)
             stack.callback(self._loop.close)
             self._pool = ThreadPool(THREADS, self._loop)
             stack.callback(self._pool.close)

@@ -14,7 +14,7 @@ import os
 import socket
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from sockd.daemon import runtime
 from sockd.daemon.context import StartContext
@@ -33,6 +33,7 @@ from sockd.net.listen.bind import ServerSocket
 from sockd.net.listen.options import set_inherited
 from sockd.process.inetd_stdio import StandardStreams, StdinKind, peer_of
 from sockd.services import hooks
+from sockd.services.families import ProgramKind, ProxyKind, TableKind
 from sockd.services.handlers import group_of, sink_of
 from sockd.settings.listen import ListenSettings
 
@@ -104,7 +105,7 @@ class StandardInput:
             return []
         stack.callback(streams.close)
         spec = plan.service
-        if streams.kind is StdinKind.DATAGRAMS and spec.datagram is None:
+        if streams.kind is StdinKind.DATAGRAMS and not spec.kind.answers_datagrams:
             raise HandlerError(f"--inetd: standard input is a datagram socket, and service {spec.name} answers none")
         fd = streams.source
         was_blocking = os.get_blocking(fd)
@@ -208,14 +209,19 @@ class OneConnection:
         if sock.family != socket.AF_UNIX:
             endpoint = Endpoint(socket.AddressFamily(sock.family), sock.type, sock.proto, _name(sock.getsockname()))
             set_inherited(sock, endpoint, self._plan.settings)
-        if spec.program is not None:
-            taker = tools.executor.service(spec.name, spec.program, tools.connections.name_of)
-            taker.take(sock, peer, served)
-            return
-        if (server := tools.forwarding.server(spec)) is not None:
-            sock.setblocking(False)  # splice(2) cannot be told call by call not to wait for a socket
-            server.take(sock, peer, served)
-            return
+        match spec.kind:
+            case ProgramKind(program=program):
+                tools.executor.service(spec.name, program, tools.connections.name_of).take(sock, peer, served)
+            case ProxyKind():
+                sock.setblocking(False)  # splice(2) cannot be told call by call not to wait for a socket
+                tools.forwarding.server(spec, spec.kind).take(sock, peer, served)
+            case TableKind():
+                self._add(sock, peer, served)
+            case _:
+                assert_never(spec.kind)
+
+    def _add(self, sock: socket.socket, peer: SocketAddress, served: Callable[[], None]) -> None:
+        spec, tools = self._plan.service, self._tools
         group = tools.connections.add_group(group_of(spec), sink_of(spec, tools.connections, self._loop, tools.pool))
         tools.connections.when_ended(group, lambda _: served())
         try:

@@ -14,7 +14,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from sockd.daemon.instances import Runtime, ServiceInstance, TimedEvents, goodbye_of
 from sockd.daemon.metrics import Histogram
@@ -27,9 +27,10 @@ from sockd.net.listen.stream_listener import StreamListener
 from sockd.net.udp.listener import DatagramListener
 from sockd.net.udp.rules import DatagramRules
 from sockd.services import hooks
-from sockd.services.builtin.http import HttpProtocol
+from sockd.services.families import ProgramKind, ProxyKind, TableKind
 from sockd.services.handlers import group_of, sink_of
 from sockd.services.handlers.trace import traced
+from sockd.services.kinds import MetricsKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -121,7 +122,7 @@ class ListenerRegistry:
         made: list[ActiveListener] = []
         runs: dict[int, ServiceInstance] = {}
         wanted = list(wanted)
-        if any(plan.service.protocol is HttpProtocol for _, _, plan, _ in wanted):
+        if any(plan.service.kind.is_pages for _, _, plan, _ in wanted):
             self.measure()
         try:
             for address, listening, plan, former in wanted:
@@ -160,14 +161,14 @@ class ListenerRegistry:
     def _run(self, spec: ServiceSpec) -> ServiceInstance:
         tools = self.tools
         quota = self._quotas.setdefault(spec.name, Quota(spec.most))
-        if spec.protocol is HttpProtocol:
-            spec = replace(spec, protocol=partial(HttpProtocol, self.pages))
+        if spec.kind.is_pages:
+            spec = replace(spec, kind=MetricsKind(self.pages))
         if tools.trace:
             spec = traced(spec)
-        if (spec.session is not None or spec.is_async) and not tools.loop.serves_coroutines:
+        if spec.kind.needs_asyncio and not tools.loop.serves_coroutines:
             raise HandlerError(f"service {spec.name}: coroutines need a restart, for no service was one at the start")
         sink = sink_of(spec, tools.connections, tools.loop, tools.pool)
-        if self._is_measuring and not spec.serve and spec.program is None:
+        if self._is_measuring and spec.kind.is_measured:
             every = 1 if group_of(spec).merge else MEASURED_SHARE
             sink = TimedEvents(sink, self.handlers.setdefault(spec.name, Histogram()), every)
         return ServiceInstance(spec, sink, quota, goodbye_of(spec, tools.connections))
@@ -192,11 +193,11 @@ class ListenerRegistry:
         self, former: DatagramListener | None, listening: ServerSocket, plan: ListenerPlan, run: ServiceInstance
     ) -> tuple[Listener, Renew]:
         tools, spec = self.tools, plan.service
-        assert spec.datagram is not None
-        rules = DatagramRules(plan.settings, tools.loop.clock, small=spec.small)
-        pool = tools.pool if spec.blocking else None
+        rules = DatagramRules(plan.settings, tools.loop.clock, small=spec.kind.is_small)
+        pool = tools.pool if spec.kind.needs_threads else None
         died = partial(self._died, listening)
-        one = DatagramListener(listening, spec.datagram, tools.loop, spec.name, rules, former, pool, died)
+        answer = spec.kind.datagram(spec.framing)
+        one = DatagramListener(listening, answer, tools.loop, spec.name, rules, former, pool, died)
         return one, partial(self._datagrams, one)
 
     def _streams(
@@ -205,16 +206,23 @@ class ListenerRegistry:
         tools, spec = self.tools, plan.service
         group = tools.connections.add_group(group_of(run.spec), run.sink)
         run.groups.add(group)
-        place = Delivery(spec.name, run.quota, group, self._handover(plan), plan.tls, is_urgent=spec.pages)
+        place = Delivery(spec.name, run.quota, group, self._handover(plan), plan.tls, is_urgent=spec.kind.is_pages)
         died = partial(self._died, listening)
         one = StreamListener(listening, plan.settings, place, tools, former=former, died=died)
         return one, partial(self._streams, one)
 
     def _handover(self, plan: ListenerPlan) -> Handoff | None:
-        """Return what takes the connections of a program's service, of a relay or of a SOCKS server."""
-        tools, names = self.tools, plan.settings.names
-        taker = tools.executor.handover(plan.service, tools.resolver, names=names)
-        return taker or tools.forwarding.handover(plan.service, tools.resolver, names=names)
+        """Return what takes the connections of a service that has no rows of the table."""
+        tools, names, spec = self.tools, plan.settings.names, plan.service
+        match spec.kind:
+            case TableKind():
+                return None
+            case ProgramKind(program=program):
+                return tools.executor.handover(spec.name, program, tools.resolver, names=names)
+            case ProxyKind():
+                return tools.forwarding.handover(spec, spec.kind, tools.resolver, names=names)
+            case _:
+                assert_never(spec.kind)
 
     def start(
         self, made: Sequence[ActiveListener], replaced: dict[ActiveListener, ActiveListener] | None = None

@@ -61,7 +61,7 @@ def plan(settings: Settings, *, services: Services | None = None) -> list[Listen
 def _tls(listen: ListenSettings, place: str, spec: ServiceSpec) -> TlsContext | None:
     if listen.tls is None:
         return None
-    if listen.tls.starttls and not spec.has_connections:
+    if listen.tls.starttls and not spec.kind.speaks:
         who = "a protocol class, a coroutine or a function with the connection as its second argument"
         text = f"service {spec.name} cannot call start_tls(), {who} can; without it TLS begins at once"
         raise ConfigurationError(f"{place}.starttls: true: {text}")
@@ -89,6 +89,5 @@ def check_datagrams(address: Address, spec: ServiceSpec) -> None:
     Raises:
         HandlerError: names both.
     """
-    if spec.datagram is None:
-        other = "a program is for tcp and unix" if spec.program else "a function of one argument can"
-        raise HandlerError(f"{address}: service {spec.name} cannot answer datagrams; {other}")
+    if not spec.kind.answers_datagrams:
+        raise HandlerError(f"{address}: service {spec.name} cannot answer datagrams; {spec.kind.instead}")

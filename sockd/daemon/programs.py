@@ -18,6 +18,7 @@ from sockd.net.listen.handoff import Handoff
 from sockd.process.accounts import check_executable, identity_of
 from sockd.process.children import KILL_SECONDS, Children
 from sockd.services.exec.service import ProgramService
+from sockd.services.families import ProgramKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
     from sockd.net.connect.reverse_dns import ReverseDns
     from sockd.net.loop.loop import EventLoop
-    from sockd.services.spec import Program, ServiceSpec
+    from sockd.services.exec.program import Program
+    from sockd.services.spec import ServiceSpec
     from sockd.settings import DaemonSettings
 
 logger = logging.getLogger("sockd.exec")
@@ -40,13 +42,13 @@ def identified(spec: ServiceSpec, daemon: DaemonSettings) -> ServiceSpec:
     Raises:
         ConfigurationError: there is no such program, user or group, or the daemon cannot become it.
     """
-    if spec.program is None:
+    kind = spec.kind
+    if not isinstance(kind, ProgramKind):
         return spec
     place = f"service.{spec.name}."
     if daemon.chroot is None:
-        check_executable(place, spec.program.argv[0])
-    identity = identity_of(place, spec.program.user, spec.program.group, daemon)
-    return replace(spec, program=replace(spec.program, identity=identity))
+        check_executable(place, kind.program.argv[0])
+    return replace(spec, kind=kind.running_as(identity_of(place, kind.program.user, kind.program.group, daemon)))
 
 
 @dataclass
@@ -113,7 +115,7 @@ class ProgramFiles:
         Raises:
             SystemFault, PermissionFault: one cannot be opened.
         """
-        programs = {spec.name: spec.program for spec in specs if spec.program is not None}
+        programs = {spec.name: spec.kind.program for spec in specs if isinstance(spec.kind, ProgramKind)}
         most = sum(program.max_instances for program in programs.values())
         renewal = StderrFiles(self._files, self.most, most)
         try:
@@ -187,11 +189,9 @@ class ProgramRunner:
             self._programs[name] = program, programs
         return programs
 
-    def handover(self, spec: ServiceSpec, resolver: ReverseDns, *, names: bool) -> Handoff | None:
-        """Return what a listener hands its connections to; None for a service without a program."""
-        if spec.program is None:
-            return None
-        return Handoff(self.service(spec.name, spec.program, resolver.known), resolver if names else None)
+    def handover(self, name: str, program: Program, resolver: ReverseDns, *, names: bool) -> Handoff:
+        """Return what a listener hands its connections to."""
+        return Handoff(self.service(name, program, resolver.known), resolver if names else None)
 
     def reap(self) -> None:
         """Collect the programs that have ended."""

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from sockd.errors import SockdError
 from sockd.net.connection.info import Totals
 from sockd.net.listen.handoff import Handoff
+from sockd.services.families import ProxyKind
+from sockd.services.kinds import RelayKind, SocksKind
 from sockd.services.relay import RelayService
 from sockd.services.socks import SocksService, UsersFile
 from sockd.services.socks.users import read_password
+from sockd.settings import RelaySettings, SocksSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,7 +55,7 @@ class ProxyFiles:
         self._stack = stack
         self.most = 0
         for spec in {spec.name: spec for spec in specs}.values():
-            if spec.relay is not None or spec.socks is not None:
+            if isinstance(spec.kind, ProxyKind):
                 self.most += DESCRIPTORS_A_CLIENT * (spec.most or 0)
                 self._read(spec)
                 self._read_before.add(spec.name)
@@ -68,14 +71,16 @@ class ProxyFiles:
         self._read(spec, again=is_new)
 
     def _read(self, spec: ServiceSpec, *, again: bool = True) -> None:
-        via = spec.relay.via_password if spec.relay is not None else None
-        if spec.relay is not None and via is not None and (again or via not in self._passwords):
-            place = f"service.{spec.name}.relay.via_password"
-            self._passwords[via] = read_password(via, place)
-        if spec.socks is not None and spec.socks.users is not None and spec.socks.users not in self._users:
-            file = UsersFile(spec.socks.users, f"service.{spec.name}.socks.users")
-            self._stack.callback(file.close)
-            self._users[spec.socks.users] = file
+        match spec.kind:
+            case RelayKind(settings=RelaySettings(via_password=str(path))):
+                if again or path not in self._passwords:
+                    self._passwords[path] = read_password(path, f"service.{spec.name}.relay.via_password")
+            case SocksKind(settings=SocksSettings(users=str(path))):
+                if path not in self._users:
+                    self._users[path] = UsersFile(path, f"service.{spec.name}.socks.users")
+                    self._stack.callback(self._users[path].close)
+            case _:
+                pass  # it needs no file
 
     def password(self, path: str | None) -> str | None:
         """Return what a file of a password says; None for no file."""
@@ -117,8 +122,8 @@ class ProxyServers:
     def _all(self) -> list[RelayService | SocksService]:
         return [known.server for known in self._known]
 
-    def server(self, spec: ServiceSpec) -> RelayService | SocksService | None:
-        """Return what serves a service's connections, one for all of its listeners; None for other services.
+    def server(self, spec: ServiceSpec, kind: RelayKind | SocksKind) -> RelayService | SocksService:
+        """Return what serves a service's connections, one for all of its listeners.
 
         A reload that changes the service makes another; clients of the one before stay with it.
 
@@ -129,26 +134,23 @@ class ProxyServers:
             if known.serves(spec) and not known.is_former:
                 return known.server
         self.files.renew(spec)
-        made = self._made(spec)
-        if made is not None:
-            self._known.append(_Known(spec, made))
+        made = self._made(spec, kind)
+        self._known.append(_Known(spec, made))
         return made
 
-    def _made(self, spec: ServiceSpec) -> RelayService | SocksService | None:
-        if spec.relay is not None:
-            password = self.files.password(spec.relay.via_password)
-            idle_timeout = spec.limits.idle_timeout
-            return RelayService(spec.name, spec.relay, self._loop, idle_timeout=idle_timeout, password=password)
-        if spec.socks is not None:
-            file = self.files.users(spec.socks.users)
-            return SocksService(spec.name, spec.socks, self._loop, file=file)
-        return None
+    def _made(self, spec: ServiceSpec, kind: RelayKind | SocksKind) -> RelayService | SocksService:
+        match kind:
+            case RelayKind(settings=relay):
+                password, idle_timeout = self.files.password(relay.via_password), spec.limits.idle_timeout
+                return RelayService(spec.name, relay, self._loop, idle_timeout=idle_timeout, password=password)
+            case SocksKind(settings=socks):
+                return SocksService(spec.name, socks, self._loop, file=self.files.users(socks.users))
+            case _:
+                assert_never(kind)
 
-    def handover(self, spec: ServiceSpec, resolver: ReverseDns, *, names: bool) -> Handoff | None:
-        """Return what a listener hands its connections to; None for other services."""
-        server = self.server(spec)
-        if server is None:
-            return None
+    def handover(self, spec: ServiceSpec, kind: RelayKind | SocksKind, resolver: ReverseDns, *, names: bool) -> Handoff:
+        """Return what a listener hands its connections to."""
+        server = self.server(spec, kind)
         return Handoff(server, resolver if names else None, server.door if isinstance(server, SocksService) else None)
 
     def settle(self, wanted: Iterable[ServiceSpec]) -> bool:
@@ -201,4 +203,4 @@ class _Known:
     def serves(self, spec: ServiceSpec) -> bool:
         """Tell whether a service is just this."""
         mine = self.spec
-        return (mine.name, mine.relay, mine.socks, mine.limits) == (spec.name, spec.relay, spec.socks, spec.limits)
+        return (mine.name, mine.kind, mine.limits) == (spec.name, spec.kind, spec.limits)

@@ -33,7 +33,6 @@ from sockd.process.descriptors import standard_streams_kept
 from sockd.process.directory_keeper import hold_outside
 from sockd.process.inherited_sockets import InheritedSockets
 from sockd.process.stop_bound import take_over
-from sockd.services.handlers import needs_asyncio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -218,7 +217,7 @@ class Start:
             process.lineage.lock(daemon.pidfile, stack, account=wanted.account if drops else None)
         rooted = wanted.chroot is not None
         programs = ProgramFiles((one.service for one in plans), wanted.owner, stack, rooted=rooted)
-        asyncio = any(needs_asyncio(one.service) for one in plans)
+        asyncio = any(one.service.kind.may_use_asyncio for one in plans)
         proxies = ProxyFiles((one.service for one in plans), stack)
         passed = InheritedSockets(context.given)
         stack.callback(passed.close)

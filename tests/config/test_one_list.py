@@ -26,6 +26,7 @@ from sockd.net.connection.group import GroupOptions
 from sockd.services import resolve
 from sockd.services.api import Service
 from sockd.services.builtin import CODE
+from sockd.services.kinds import MetricsKind
 from sockd.settings import LogLevel, LogSettings, Settings, builtin
 from sockd.settings.framing import FRAMINGS, FramingName, FramingSettings, framing_of
 from sockd.settings.limits import LIMITS, Limits, LimitSettings
@@ -48,7 +49,7 @@ def problems(text):
 
 
 def test_each_builtin_has_its_code_and_its_name():
-    assert CODE.keys() == builtin.BUILTINS.keys() == set(get_args(builtin.BuiltinName))
+    assert {*CODE, MetricsKind.key} == builtin.BUILTINS.keys() == set(get_args(builtin.BuiltinName))
 
 
 @pytest.mark.parametrize("name", builtin.BUILTINS)

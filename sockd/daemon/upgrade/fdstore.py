@@ -117,7 +117,7 @@ def put_away(serving: ListenerRegistry, notifier: Notifier, room: int) -> None:
         listener, spec = transfer.name_of(served), served.plan.service
         for id, row in transfer.rows(connections, served, 0):
             inode = os.fstat(connections.info(id).fd).st_ino
-            rows[id] = StoredRow(inode, listener, spec.name, transfer.way_of(spec), row)
+            rows[id] = StoredRow(inode, listener, spec.name, spec.way, row)
     for id in list(rows)[max(0, room - len(serving.listeners) - 1) :]:
         del rows[id]
     if not rows:

@@ -61,7 +61,7 @@ class AcceptedListener(Message):
     Args:
         number: its place in Hello.names.
         service: what serves there.
-        way: see sockd.daemon.upgrade.transfer.way_of().
+        way: see sockd.services.spec.ServiceSpec.
     """
 
     number: int

@@ -280,7 +280,7 @@ class UpgradeSender:
         for served in list(self._serving.every()):
             number, spec = numbers.get(served.listening, -1), served.plan.service
             there = taken.get(number)
-            if there is not None and (there.service, there.way) == (spec.name, transfer.way_of(spec)):
+            if there is not None and (there.service, there.way) == (spec.name, spec.way):
                 yield from transfer.rows(connections, served, number)
 
     def _go(self, successor: ChildProcess, ready: Ready, moved: list[int]) -> None:

@@ -24,30 +24,13 @@ if TYPE_CHECKING:
     from sockd.daemon.listeners import ActiveListener
     from sockd.net.connection.table import ConnectionTable
     from sockd.net.connection.transfer import ConnectionState
-    from sockd.services.spec import ServiceSpec
 
 logger = logging.getLogger("sockd.daemon")
 
 
-def way_of(spec: ServiceSpec) -> str:
-    """Say how a service is spoken to: its kind and its framing."""
-    kinds = {
-        "program": spec.program,
-        "relay": spec.relay,
-        "socks": spec.socks,
-        "coroutine": spec.session,
-        "core": spec.serve,
-        "protocol": spec.protocol,
-        "batch": spec.batch,
-    }
-    kind = next((name for name, is_so in kinds.items() if is_so), "function")
-    words = [kind, "blocking" if spec.blocking else "", "connection" if spec.wants_connection else ""]
-    return " ".join([*filter(None, words), repr(spec.framing)])
-
-
 def way_at(served: ActiveListener) -> str:
     """Say how the service of a listener is spoken to; where others accept from it, no connection can go there."""
-    return way_of(served.plan.service) if served.listener.groups else "lent"
+    return served.plan.service.way if served.listener.groups else "lent"
 
 
 def name_of(served: ActiveListener) -> str:
@@ -117,4 +100,4 @@ def take(connections: ConnectionTable, served: ActiveListener, row: ConnectionSt
     return True
 
 
-__all__ = ["forget", "name_of", "rows", "settle", "take", "way_at", "way_of"]
+__all__ = ["forget", "name_of", "rows", "settle", "take", "way_at"]

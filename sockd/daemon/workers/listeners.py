@@ -20,7 +20,6 @@ from sockd.daemon.workers.pool import ANSWER_SECONDS
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import Totals
 from sockd.net.listen.overload import Quota
-from sockd.services.builtin.http import HttpProtocol
 from sockd.wire.control import ControlRequest
 
 if TYPE_CHECKING:
@@ -334,7 +333,7 @@ class WorkerListeners(ListenerRegistry):
 
 def is_page(plan: ListenerPlan) -> bool:
     """Tell whether a listener is for pages about the daemon."""
-    return plan.service.protocol is HttpProtocol
+    return plan.service.kind.is_pages
 
 
 __all__ = ["WorkerListeners"]

@@ -29,7 +29,6 @@ from sockd.errors import EX_OK, EX_OSERR, SockdError
 from sockd.net.loop.loop import loop_class
 from sockd.process.inherited_sockets import InheritedSockets
 from sockd.process.socket_activation import Inherited
-from sockd.services.handlers import needs_asyncio
 from sockd.units import Duration, Size
 from sockd.wire.control import ControlResponse
 
@@ -214,7 +213,7 @@ def _own(supervisors: Resources, opened: Sequence[Opened]) -> Resources:
     return replace(
         supervisors,
         listening=[(address, replace(one, path=None, is_ours=False), what) for address, one, what in opened],
-        loop_class=loop_class(asyncio=any(needs_asyncio(one.service) for _, _, one in opened)),
+        loop_class=loop_class(asyncio=any(one.service.kind.may_use_asyncio for _, _, one in opened)),
         passed=InheritedSockets(Inherited()),
         control=None,
         manager=None,

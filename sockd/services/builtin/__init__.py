@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from sockd._sockbuf import lib
 from sockd.services.builtin import small_services
-from sockd.services.builtin.http import HttpProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,12 +22,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Builtin:
-    """What serves a built-in: its number in the C core or its protocol class, and its answer to a datagram."""
+class CoreService:
+    """Served by the C core: its number there, and its answer to a datagram."""
 
-    serve: int
-    datagram: Callable[[bytes], bytes | None] | None
-    protocol: Callable[[], object] | None = None
+    number: int
+    answer: Callable[[bytes], bytes | None]
+
+
+@dataclass(frozen=True)
+class SpeakingService:
+    """Served by an object for each connection, and its answer to a datagram."""
+
+    protocol: Callable[[], object]
+    answer: Callable[[bytes], bytes | None]
 
 
 DISCARD: int = lib.SOCKD_SERVE_DISCARD
@@ -42,19 +48,18 @@ def _nothing(_datagram: bytes) -> None:
     return None
 
 
-def _teller(say: Callable[[], bytes]) -> Builtin:
-    return Builtin(0, lambda _datagram: say(), partial(small_services.OneShot, say))
+def _teller(say: Callable[[], bytes]) -> SpeakingService:
+    return SpeakingService(partial(small_services.OneShot, say), lambda _datagram: say())
 
 
-CODE: dict[BuiltinName, Builtin] = {
-    "upper": Builtin(lib.SOCKD_SERVE_UPPER, bytes.upper),
-    "echo": Builtin(lib.SOCKD_SERVE_ECHO, _same),
-    "discard": Builtin(lib.SOCKD_SERVE_DISCARD, _nothing),
-    "chargen": Builtin(0, lambda _datagram: small_services.characters(), small_services.Chargen),
+CODE: dict[BuiltinName, CoreService | SpeakingService] = {
+    "upper": CoreService(lib.SOCKD_SERVE_UPPER, bytes.upper),
+    "echo": CoreService(lib.SOCKD_SERVE_ECHO, _same),
+    "discard": CoreService(lib.SOCKD_SERVE_DISCARD, _nothing),
+    "chargen": SpeakingService(small_services.Chargen, lambda _datagram: small_services.characters()),
     "qotd": _teller(small_services.quote),
     "systat": _teller(small_services.users),
     "daytime": _teller(small_services.daytime),
     "time": _teller(small_services.seconds),
-    "metrics": Builtin(0, None, HttpProtocol),
 }
-"""Of each name in sockd.settings.builtin."""
+"""Of each name in sockd.settings.builtin, but for the pages, which are the daemon's."""

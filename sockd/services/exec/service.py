@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.loop.loop import EventLoop, Timer
     from sockd.process.program import Child, ExitStatus, Spawn
-    from sockd.services.spec import Program
+    from sockd.services.exec.program import Program
 
 logger = logging.getLogger("sockd.exec")
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.net.connection.codec import bytes_of
+from sockd.services.builtin import CoreService
 from sockd.services.handlers.transport import Transport
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from sockd.net.connection.connection import Connection
     from sockd.net.connection.events import FrameProtocol
+    from sockd.services.api import BatchFunction
     from sockd.services.spec import ServiceSpec
     from sockd.wire.framing import Frame
 
@@ -31,30 +34,33 @@ SHOWN_BYTES = 256
 
 def traced(spec: ServiceSpec) -> ServiceSpec:
     """Return a service whose frames are shown; those of programs, coroutines and threads stay unseen."""
-    if spec.program is not None or spec.session is not None or spec.blocking:
-        return spec
-    if spec.serve:
-        answer = spec.datagram
-        assert answer is not None  # what the C core serves also answers datagrams
-        return replace(spec, trace=True, serve=0, function=lambda frame, _: answer(frame), wants_connection=True)
-    if spec.batch is not None:
-        batch = spec.batch
+    # here, for kinds are made of what this package has
+    from sockd.services.families import ProgramKind
+    from sockd.services.kinds import BatchKind, BlockingKind, BuiltinKind, CoroutineKind, FunctionKind
 
-        def answer_one(frame: Frame, connection: Connection) -> None:
-            replies = batch([frame])
-            if not isinstance(replies, list):
-                if replies:
-                    connection.write(bytes_of(replies))
-                return
-            for reply in replies:
-                if reply is not None:
-                    connection.reply(reply)
+    match spec.kind:
+        case ProgramKind() | CoroutineKind() | BlockingKind():
+            return spec
+        case BuiltinKind(code=CoreService(answer=answer)):
+            kind = FunctionKind(lambda frame, _: answer(frame), wants_connection=True)
+        case BatchKind(batch=batch):
+            kind = FunctionKind(partial(_answer_one, batch), wants_connection=True)
+        case FunctionKind(function=function, wants_connection=False):
+            kind = FunctionKind(lambda frame, _: function(frame), wants_connection=True)
+        case _:
+            return replace(spec, trace=True)
+    return replace(spec, trace=True, kind=kind)
 
-        return replace(spec, trace=True, batch=None, function=answer_one, wants_connection=True)
-    if spec.function is not None and not spec.wants_connection and not spec.is_async:
-        function = spec.function
-        return replace(spec, trace=True, function=lambda frame, _: function(frame), wants_connection=True)
-    return replace(spec, trace=True)
+
+def _answer_one(batch: BatchFunction, frame: Frame, connection: Connection) -> None:
+    replies = batch([frame])
+    if not isinstance(replies, list):
+        if replies:
+            connection.write(bytes_of(replies))
+        return
+    for reply in replies:
+        if reply is not None:
+            connection.reply(reply)
 
 
 class TracedProtocol:

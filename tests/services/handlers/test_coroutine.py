@@ -127,12 +127,12 @@ def test_two_coroutines_cannot_read_at_once():
 
 
 def test_what_is_no_session_is_refused():
-    async def of_one(line): ...
+    async def of_three(reader, writer, more): ...
 
     def plain(reader, writer): ...
 
     with pytest.raises(HandlerError, match="cannot be called with a reader and a writer"):
-        testing.connect(of_one)
+        testing.connect(of_three)
     with pytest.raises(ValueError, match="coroutine function"):
         sockd.Service().session(plain)
     service = sockd.Service(framing=sockd.Netstring(100))

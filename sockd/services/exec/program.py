@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""A program as it will be executed: what the keys of its service come to."""
+
+from __future__ import annotations
+
+import math
+import resource
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sockd.settings.field import otherwise_of
+from sockd.settings.program import ProgramLimits, ProgramSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sockd.process.program import Identity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A program.
+
+    Attributes:
+        argv: the path and its arguments.
+        user, group: as written; `identity` is what they came to, None: as the daemon.
+        environment: NAME of what is kept, NAME=value of what is set.
+        stderr: log, socket, null or a path.
+        limits: (RLIMIT_*, soft, hard).
+        wall: seconds; None for no limit.
+        max_instances: that run at once.
+    """
+
+    argv: tuple[str, ...]
+    user: str | None
+    group: str | None
+    environment: tuple[str, ...]
+    stderr: str
+    limits: tuple[tuple[int, int, int], ...]
+    wall: float | None
+    max_instances: int
+    identity: Identity | None = None
+
+
+def program_of(table: ProgramSettings, argv: tuple[str, ...]) -> Program:
+    """Decide everything about a program but whom it runs as."""
+    limits, otherwise = table.limits or ProgramLimits(), partial(otherwise_of, ProgramSettings)
+    return Program(
+        argv=argv,
+        user=table.user,
+        group=table.group,
+        environment=otherwise("environment") if table.environment is None else table.environment,
+        stderr=table.stderr or otherwise("stderr"),
+        limits=tuple(_resource_limits(limits)),
+        wall=limits.wall,
+        max_instances=table.max_instances or otherwise("max_instances"),
+    )
+
+
+def _resource_limits(limits: ProgramLimits) -> Iterator[tuple[int, int, int]]:
+    """Yield (RLIMIT_*, soft, hard); processor time has a second between XCPU and KILL (setrlimit(2))."""
+    if limits.cpu is not None:
+        seconds = math.ceil(limits.cpu)
+        yield resource.RLIMIT_CPU, seconds, seconds + 1
+    for kind, most in (
+        (resource.RLIMIT_AS, limits.memory),
+        (resource.RLIMIT_NOFILE, limits.files),
+        (resource.RLIMIT_NPROC, limits.processes),
+        (resource.RLIMIT_FSIZE, limits.file_size),
+    ):
+        if most is not None:
+            yield kind, int(most), int(most)
+
+
+__all__ = ["Program", "program_of"]

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: MIT
+"""What sinks are made with, and the sinks of what is made for each connection: protocols, functions of two arguments.
+
+Which class its connections are depends on the handler: one of asyncio's can know the difference, and with --trace
+each shows what passes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sockd.services.handlers.adapters import FunctionAdapter, ProtocolAdapter, ProtocolFactory
+from sockd.services.handlers.connection import PerConnectionHandler
+from sockd.services.handlers.text import TextFactory
+from sockd.services.handlers.trace import TracedConnection
+from sockd.services.handlers.transport import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sockd.net.connection.codec import Codec
+    from sockd.net.connection.table import ConnectionTable
+    from sockd.net.loop.loop import EventLoop
+    from sockd.net.loop.thread_pool import ThreadPool
+    from sockd.services.api import Reply
+    from sockd.services.spec import ServiceSpec
+
+
+@dataclass(frozen=True)
+class SinkTools:
+    """What sinks are made with; `codec` is of the framing that the C core cuts by."""
+
+    codec: Codec
+    connections: ConnectionTable
+    loop: EventLoop
+    pool: ThreadPool
+
+
+def of_function(spec: ServiceSpec, function: Callable[..., Reply], tools: SinkTools) -> PerConnectionHandler:
+    """Serve each connection by a function that gets it as its second argument."""
+
+    def make() -> tuple[FunctionAdapter, None]:
+        return FunctionAdapter(function), None
+
+    kind, high_water = transport_of(spec), spec.limits.high_water
+    return PerConnectionHandler(
+        spec.name, make, ProtocolAdapter, tools.codec, high_water, tools.connections, tools.loop, kind
+    )
+
+
+def of_protocol(spec: ServiceSpec, protocol: Callable[[], object], tools: SinkTools) -> PerConnectionHandler:
+    """Serve each connection by an object of its own."""
+    receiver_of = protocol.receiver_of if isinstance(protocol, TextFactory) else ProtocolAdapter
+
+    def make() -> tuple[ProtocolAdapter, object]:
+        made = protocol()
+        return receiver_of(made), made
+
+    framing = spec.framing if isinstance(protocol, ProtocolFactory) else None
+    kind, high_water = transport_of(spec), spec.limits.high_water
+    if isinstance(protocol, TextFactory):
+        kind = protocol.transport_of(kind)
+    return PerConnectionHandler(
+        spec.name, make, receiver_of, tools.codec, high_water, tools.connections, tools.loop, kind, framing
+    )
+
+
+def transport_of(spec: ServiceSpec) -> type[Transport]:
+    """Return the class of a service's connections: one of asyncio's, where its handler can know the difference."""
+    if not spec.kind.may_use_asyncio:
+        return TracedConnection if spec.trace else Transport
+    from sockd.services.handlers.asyncio_transport import AsyncioTransport
+
+    if not spec.trace:
+        return AsyncioTransport
+    traced: Any = type("TracedConnection", (TracedConnection, AsyncioTransport), {"__slots__": ()})
+    return traced  # type: ignore[no-any-return]
+
+
+__all__ = ["SinkTools", "of_function", "of_protocol", "transport_of"]

@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: MIT
+"""The kinds of services: a closed set of frozen values, each of which says in one place all in which it differs.
+
+Its family (sockd.services.families) is all that the daemon tells apart.  Which key of [service.NAME] names a kind, and
+which other keys it takes, is sockd.settings.service's.  A further kind is a class here, in the union `Kind`, and a
+field there; a further family is named by the type checker at each place that has to know it.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias, assert_never, get_args
+
+from sockd.net.address.address import Address
+from sockd.net.connection.codec import codec_of
+from sockd.services.builtin import CODE, CoreService
+from sockd.services.builtin.http import HttpProtocol
+from sockd.services.exec.program import program_of
+from sockd.services.families import ProgramKind, ProxyKind, TableKind
+from sockd.services.handlers.adapters import ProtocolFactory
+from sockd.services.handlers.batch import BatchHandler
+from sockd.services.handlers.blocking import BlockingHandler
+from sockd.services.handlers.datagrams import answer_of, batch_of_one
+from sockd.services.handlers.function import sink_of as function_sink_of
+from sockd.services.handlers.sinks import of_function, of_protocol, transport_of
+from sockd.services.spec import ServiceSpec
+from sockd.settings.builtin import BUILTINS
+from sockd.settings.framing import framing_of
+from sockd.settings.limits import decided
+from sockd.settings.relay import DEFAULT_MAX_RELAYED
+from sockd.settings.socks import DEFAULT_MAX_CLIENTS
+from sockd.wire.framing import Raw
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sockd.net.connection.events import ConnectionEvents
+    from sockd.process.program import Identity
+    from sockd.services.api import BatchFunction, Reply, SessionFunction
+    from sockd.services.builtin import SpeakingService
+    from sockd.services.builtin.http import Pages
+    from sockd.services.exec.program import Program
+    from sockd.services.handlers.datagrams import Answer
+    from sockd.services.handlers.sinks import SinkTools
+    from sockd.settings import RelaySettings, SocksSettings
+    from sockd.settings.framing import FramingName
+    from sockd.settings.limits import Limits
+    from sockd.settings.service import ServiceSettings
+    from sockd.wire.framing import Framing
+
+
+# ---- connections that are rows of the table
+
+
+@dataclass(frozen=True)
+class FunctionKind(TableKind):
+    """`f(frame)`, or `f(frame, connection)`: answers a frame."""
+
+    function: Callable[..., Reply]
+    wants_connection: bool = False
+
+    @property
+    def way(self) -> str:  # type: ignore[override]  # a constant of the other kinds
+        """See ServiceKind."""
+        return "function connection" if self.wants_connection else "function"
+
+    @property
+    def speaks(self) -> bool:
+        """See ServiceKind."""
+        return self.wants_connection
+
+    @property
+    def answers_datagrams(self) -> bool:
+        """See ServiceKind."""
+        return not self.wants_connection
+
+    def datagram(self, framing: Framing) -> Answer:
+        """See ServiceKind."""
+        return super().datagram(framing) if self.wants_connection else answer_of(self.function, framing)
+
+    def merges(self, framing: Framing) -> bool:
+        """See ServiceKind."""
+        return not self.wants_connection and not isinstance(framing, Raw)
+
+    def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
+        """See ServiceKind."""
+        if not self.wants_connection:
+            return function_sink_of(spec.name, self.function, tools.codec, tools.connections)
+        return of_function(spec, self.function, tools)
+
+
+@dataclass(frozen=True)
+class AsyncFunctionKind(TableKind):
+    """`async def f(frame)`, or with the connection: answers a frame, `max_in_flight` of them at once."""
+
+    function: Callable[..., Reply]
+    wants_connection: bool
+    max_in_flight: int
+    speaks = True
+    needs_asyncio = True
+
+    @property
+    def way(self) -> str:  # type: ignore[override]  # a constant of the other kinds
+        """See ServiceKind."""
+        return "function connection" if self.wants_connection else "function"
+
+    def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
+        """See ServiceKind."""
+        from sockd.net.loop.asyncio_loop import AsyncioLoop
+        from sockd.services.handlers.async_function import AsyncFunctionHandler
+
+        assert isinstance(tools.loop, AsyncioLoop)
+        return AsyncFunctionHandler(
+            spec.name,
+            self.function,
+            tools.codec,
+            spec.limits.high_water,
+            tools.connections,
+            tools.loop,
+            transport_of(spec),
+            wants_connection=self.wants_connection,
+            most_in_flight=self.max_in_flight,
+        )
+
+
+@dataclass(frozen=True)
+class BatchKind(TableKind):
+    """`f(frames)`: answers the frames of one connection that came together."""
+
+    batch: BatchFunction
+    way = "batch"
+    answers_datagrams = True
+
+    def datagram(self, framing: Framing) -> Answer:
+        """See ServiceKind."""
+        return answer_of(partial(batch_of_one, self.batch), framing)
+
+    def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
+        """See ServiceKind."""
+        return BatchHandler(spec.name, self.batch, tools.codec, tools.connections)
+
+
+@dataclass(frozen=True)
+class BlockingKind(TableKind):
+    """A function of one argument, or a batch, that is called in threads."""
+
+    called: FunctionKind | BatchKind
+    needs_threads = True
+    answers_datagrams = True
+
+    @property
+    def way(self) -> str:  # type: ignore[override]  # a constant of the other kinds
+        """See ServiceKind."""
+        return f"{self.called.way} blocking"
+
+    def datagram(self, framing: Framing) -> Answer:
+        """See ServiceKind."""
+        return self.called.datagram(framing)
+
+    def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
+        """See ServiceKind."""
+        make = partial(BlockingHandler, spec.name, codec=tools.codec, connections=tools.connections, pool=tools.pool)
+        match self.called:
+            case FunctionKind(function=function):
+                return make(function=function, batch=None)
+            case BatchKind(batch=batch):
+                return make(function=None, batch=batch)
+            case _:
+                assert_never(self.called)
+
+
+@dataclass(frozen=True)
+class ProtocolKind(TableKind):
+    """A class, or any callable, that makes one object a connection."""
+
+    protocol: Callable[[], object]
+    way = "protocol"
+    speaks = True
+
+    @property
+    def may_use_asyncio(self) -> bool:
+        """See ServiceKind: no class is one of asyncio's where that was never imported."""
+        return "asyncio" in sys.modules
+
+    def core_framing(self, framing: Framing) -> Framing:
+        """See ServiceKind: where each object tells what it takes, nothing is cut before that."""
+        return Raw() if isinstance(self.protocol, ProtocolFactory) else framing
+
+    def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
+        """See ServiceKind."""
+        return of_protocol(spec, self.protocol, tools)
+
+
+@dataclass(frozen=True)
+class CoroutineKind(TableKind):
+    """`async def session(reader, writer)`: one task a connection."""
+
+    session: SessionFunction
+    way = "coroutine"
+    speaks = True
+    is_queued = True
+    needs_asyncio = True
+
+    def core_framing(self, framing: Framing) -> Framing:
+        """See ServiceKind: its reader cuts what it asks for."""
+        return Raw()
+
+    def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
+        """See ServiceKind."""
+        from sockd.net.loop.asyncio_loop import AsyncioLoop
+        from sockd.services.handlers.coroutine import CoroutineHandler
+
+        assert isinstance(tools.loop, AsyncioLoop)
+        codec, limits = codec_of(spec.framing, tools.connections, wire=True), spec.limits
+        times = (limits.high_water, limits.frame_timeout)
+        return CoroutineHandler(spec.name, self.session, codec, *times, tools.connections, tools.loop)
+
+
+@dataclass(frozen=True)
+class BuiltinKind(TableKind):
+    """A service that comes with sockd, but for the pages."""
+
+    code: CoreService | SpeakingService
+    key = "builtin"
+    is_small = True
+    answers_datagrams = True
+
+    @property
+    def way(self) -> str:  # type: ignore[override]  # a constant of the other kinds
+        """See ServiceKind."""
+        return "core" if isinstance(self.code, CoreService) else "protocol"
+
+    @property
+    def core(self) -> int:  # type: ignore[override]  # likewise
+        """See ServiceKind."""
+        return self.code.number if isinstance(self.code, CoreService) else 0
+
+    @property
+    def is_measured(self) -> bool:  # type: ignore[override]  # likewise
+        """See ServiceKind."""
+        return not isinstance(self.code, CoreService)
+
+    @property
+    def speaks(self) -> bool:
+        """See ServiceKind."""
+        return not isinstance(self.code, CoreService)
+
+    def datagram(self, framing: Framing) -> Answer:
+        """See ServiceKind."""
+        return self.code.answer
+
+    def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
+        """See ServiceKind."""
+        if isinstance(self.code, CoreService):
+            return function_sink_of(spec.name, bytes, tools.codec, tools.connections)
+        return of_protocol(spec, self.code.protocol, tools)
+
+    @classmethod
+    def spec(cls, name: str, table: ServiceSettings) -> ServiceSpec:
+        """See ServiceKind."""
+        if table.what == "metrics":
+            return MetricsKind.spec(name, table)
+        what = next(one for one in CODE if one == table.what)
+        return _framed(name, table, BUILTINS[what].framing, cls(CODE[what]))
+
+
+@dataclass(frozen=True)
+class MetricsKind(TableKind):
+    """The pages that tell of the daemon; `pages` makes them, and is the daemon's."""
+
+    pages: Pages = lambda _path: None
+    key = "metrics"
+    way = "protocol"
+    speaks = True
+    is_small = True
+    is_pages = True
+
+    def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
+        """See ServiceKind."""
+        return of_protocol(spec, partial(HttpProtocol, self.pages), tools)
+
+    @classmethod
+    def spec(cls, name: str, table: ServiceSettings) -> ServiceSpec:
+        """See ServiceKind."""
+        return _framed(name, table, BUILTINS["metrics"].framing, cls())
+
+
+# ---- connections that are given away
+
+
+@dataclass(frozen=True)
+class ExecKind(ProgramKind):
+    """A program for each connection, as inetd's nowait has it."""
+
+    program: Program
+    key = "exec"
+    way = "program"
+    instead = "a program is for tcp and unix"
+
+    def most(self, limits: Limits) -> int | None:
+        """See ServiceKind."""
+        return self.program.max_instances
+
+    def running_as(self, identity: Identity | None) -> Kind:
+        """See ProgramKind."""
+        return replace(self, program=replace(self.program, identity=identity))
+
+    @classmethod
+    def spec(cls, name: str, table: ServiceSettings) -> ServiceSpec:
+        """See ServiceKind."""
+        return ServiceSpec(
+            name=name, framing=Raw(), limits=decided(table, {}), kind=cls(program_of(table, table.exec or ()))
+        )
+
+
+@dataclass(frozen=True)
+class RelayKind(ProxyKind):
+    """Each connection is connected to a target; their ports are numbers."""
+
+    settings: RelaySettings
+    key = "relay"
+    way = "relay"
+
+    @classmethod
+    def spec(cls, name: str, table: ServiceSettings) -> ServiceSpec:
+        """See ServiceKind."""
+        assert table.relay is not None
+        limits = replace(decided(table, {}), max_connections=table.max_connections or DEFAULT_MAX_RELAYED)
+        kind = cls(replace(table.relay, to=tuple(map(_numbered, table.relay.to))))
+        return ServiceSpec(name=name, framing=Raw(), limits=limits, kind=kind)
+
+
+@dataclass(frozen=True)
+class SocksKind(ProxyKind):
+    """Each connection is a client of a SOCKS server."""
+
+    settings: SocksSettings
+    key = "socks"
+    way = "socks"
+
+    @classmethod
+    def spec(cls, name: str, table: ServiceSettings) -> ServiceSpec:
+        """See ServiceKind."""
+        assert table.socks is not None
+        limits = replace(decided(table, {}), max_connections=table.max_connections or DEFAULT_MAX_CLIENTS)
+        return ServiceSpec(name=name, framing=Raw(), limits=limits, kind=cls(table.socks))
+
+
+Kind: TypeAlias = (
+    FunctionKind | AsyncFunctionKind | BatchKind | ProtocolKind | CoroutineKind | BlockingKind | ExecKind | RelayKind
+    | SocksKind | BuiltinKind | MetricsKind
+)  # fmt: skip
+"""Every kind there is."""
+
+OF_KEY: dict[str, type[Kind]] = {kind.key: kind for kind in get_args(Kind) if kind.key}
+"""The kinds that a key of [service.NAME] names; `handler` is one of the others, as its code has it."""
+
+
+# ---- parts
+
+
+def _framed(name: str, table: ServiceSettings, framing: FramingName, kind: Kind) -> ServiceSpec:
+    """Decide everything about a service that has no handler of its own to say so."""
+    return ServiceSpec(
+        name=name,
+        framing=framing_of(table, None, framing),
+        limits=decided(table, {}),
+        kind=kind,
+        goodbye=goodbye_of(table, None),
+    )
+
+
+def goodbye_of(table: ServiceSettings, own: bytes | None) -> bytes:
+    """Return the payload of the last frame, as the table says, else as the handler's own Service does."""
+    return table.goodbye.encode("utf-8", "surrogateescape") if table.goodbye is not None else own or b""
+
+
+def _numbered(text: str) -> str:
+    """Look the port of an address up, while services(5) can be read."""
+    address = Address.parse(text)
+    return text if address.path else str(replace(address, port=address.port_number()))
+
+
+__all__ = ["OF_KEY", "Kind", "goodbye_of"]
