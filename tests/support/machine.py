@@ -144,7 +144,9 @@ def install(upper: Path) -> None:
     units.mkdir(parents=True)
     for unit in (*PACKAGING.glob("*.service"), *PACKAGING.glob("*.socket")):
         shutil.copy(unit, units)
-    shutil.copytree(PACKAGING / "drop-ins", upper / "usr/local/share/sockd/drop-ins")
+    examples = upper / "usr/local/share/doc/sockd/examples/systemd"
+    shutil.copytree(PACKAGING / "drop-ins", examples)
+    shutil.copy(PACKAGING / "sockd.toml", examples)
 
 
 def _needed() -> str:
