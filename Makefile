@@ -16,6 +16,8 @@
 #   make install    PREFIX=/usr/local DESTDIR=: a private environment in PREFIX/lib/sockd, commands, manual pages, completions,
 #                   units, examples, C library; packaging/install says what else can be set
 #   make uninstall  removes all of these
+#   make buffer     build/buffer: the wheel of sockd-buffer, which is sockd.buffer without the daemon
+#   make packages   build/packages: the Debian packages, the RPM and the container image, each tried in a clean root
 #   make sbom       what the wheel consists of and needs, as CycloneDX, beside the wheel: build/wheel/sockd.cdx.json
 #   make generated  what manual pages, completions and docs/log-events.md have from the program, after its options, keys
 #                   or log events have changed
@@ -91,6 +93,16 @@ build: build/.wheel $(DEPENDENCIES)
 install: build
 	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" PYTHON="$(INSTALL_PYTHON)" PIP="$(BIN)/python -m pip" MAKE="$(MAKE)" packaging/install
 
+# sockd.buffer without the daemon, from the same tree.
+buffer: $(VENV)/bin/python
+	packaging/buffer/source build/buffer/source
+	$(PIP) wheel --no-deps -w build/buffer build/buffer/source
+
+packages:
+	packaging/packages deb bookworm trixie
+	packaging/packages rpm
+	packaging/packages image
+
 uninstall:
 	DESTDIR="$(DESTDIR)" packaging/place --remove "$(PREFIX)/lib/sockd"
 
@@ -139,4 +151,4 @@ $(VENV)/.test $(VENV)/.lint $(VENV)/.bench $(VENV)/.release: $(VENV)/.%: pyproje
 clean:
 	rm -rf build dist *.egg-info bench/build csrc/build $(VENV) $(VENV)-sanitized
 
-.PHONY: build run test fuzz sanitize versions interop multiplexers soak lint bench install uninstall sbom generated clean
+.PHONY: build buffer packages run test fuzz sanitize versions interop multiplexers soak lint bench install uninstall sbom generated clean

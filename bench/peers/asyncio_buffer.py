@@ -27,6 +27,7 @@ class Upper(asyncio.Protocol):
         self.buffer.feed(data)
         try:
             answers = [line.upper() for line in self.buffer]
+            self.buffer.check()
         except FrameError:
             self.transport.abort()
             return

@@ -33,6 +33,7 @@ class Upper(asyncio.Protocol):
         while True:
             try:
                 answers.extend(line.upper() for line in self.buffer)
+                self.buffer.check()
                 break
             except TooLong as error:
                 answers.append(b"? a line has at most %d bytes" % error.limit)

@@ -30,6 +30,7 @@ def serve(connection: socket.socket) -> None:
                     if frame.upper() == b"QUIT" and received.framing is COMMANDS:
                         flush(connection, answers)
                         return
+                received.check()
             except FrameError as error:
                 answers.append(b"500 " + str(error).encode())
                 flush(connection, answers)

@@ -31,6 +31,7 @@ class Upper(protocol.Protocol):
         try:
             for request in self.received:
                 self.answers.append(request.upper())
+            self.received.check()
         except FrameError as error:
             print(f"{self.transport.getPeer().host}: {error}", file=sys.stderr)
             self.transport.loseConnection()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd._sockbuf import ffi, lib
 from sockd.buffer.core import description, plain, receive
-from sockd.buffer.errors import BufferFull, Malformed, TooLong, Truncated
+from sockd.buffer.errors import BufferFull, FrameError, Malformed, TooLong, Truncated
 from sockd.wire.framing import Datagram, Line
 
 if TYPE_CHECKING:
@@ -69,10 +69,10 @@ class ReceiveBuffer:
         list(buffer) == [b"one", b"two"]
 
     Iteration takes the frames that are whole and ends when none is; it can be
-    left at any frame and begun again.  Take frames with `for`: list() has none
-    to give when it ends in an exception.  What the peer did wrong is raised where
-    it stands, behind the last good frame, and again by every later attempt,
-    until `discard`, `framing` or `unread` changes what is next.
+    left at any frame and begun again.  What the peer did wrong ends it, too, behind
+    the last good frame, so that list() has these to give; the next attempt raises it
+    (`check`, `pop`, an iteration), and every later one, until `discard`, `framing` or
+    `unread` changes what is next.
 
     Args:
         framing: how the stream is cut; any but Datagram.
@@ -213,9 +213,9 @@ class ReceiveBuffer:
         """Take frames, as bytes, while they are whole.
 
         Raises:
-            TooLong: the next frame is, or must become, longer than its limit.
-            Malformed: the bytes are no frame.
-            Truncated: the stream ended within a frame.
+            TooLong: the first frame is, or must become, longer than its limit.
+            Malformed: the first bytes are no frame.
+            Truncated: the stream ended within the first frame.
         """
         return chain.from_iterable(self._batches(False))
 
@@ -238,6 +238,15 @@ class ReceiveBuffer:
             FrameError: as iteration.
         """
         return next(iter(self), None)
+
+    def check(self) -> None:
+        """Raise what the peer did wrong, if that is what comes next; after a loop over the frames.
+
+        Raises:
+            FrameError: as iteration.
+        """
+        if not length_hint(self._iterator):
+            self._fill(self._is_view)
 
     def unread(self) -> bytes:
         """Take every byte that is held, for another reader of the stream."""
@@ -269,8 +278,14 @@ class ReceiveBuffer:
         if is_view is not self._is_view:
             self._put_back()
             self._is_view = is_view
-        while length_hint(self._iterator) or self._fill(is_view):
-            yield self._iterator
+        has_taken = False
+        try:
+            while length_hint(self._iterator) or self._fill(is_view):
+                has_taken = True
+                yield self._iterator
+        except FrameError:
+            if not has_taken:
+                raise
 
     def _fill(self, is_view: bool) -> bool:
         """Cut the next batch; False when no frame is whole."""

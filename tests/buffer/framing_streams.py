@@ -166,6 +166,7 @@ class Cutter:
         try:
             for frame in self.buffer.views() if self.views else self.buffer:
                 self.events.append(("frame", bytes(frame)))
+            self.buffer.check()
         except TooLong as error:
             return self._failed("too long", error.offset)
         except Malformed as error:

@@ -142,6 +142,7 @@ def test_payloads_of_every_size_in_a_batch(size):
 
 def test_errors_stand_until_something_is_done():
     buffer = fed(Netstring(5), b"1:a,6:b")
+    assert list(buffer) == [b"a"]
     for _ in range(3):
         with pytest.raises(TooLong) as error:
             list(buffer)
@@ -155,11 +156,11 @@ def test_errors_stand_until_something_is_done():
 
 def test_frames_before_an_error_come_first():
     buffer = fed(StrictLine(5), b"a\r\nb\r\nc\nd\r\n")
-    frames = []
-    with pytest.raises(Malformed) as error:
-        frames.extend(buffer)
-    assert error.value.offset == 7
-    assert frames == [b"a", b"b"]
+    assert list(buffer) == [b"a", b"b"]
+    for attempt in (buffer.check, buffer.pop, lambda: list(buffer), lambda: list(buffer.views())):
+        with pytest.raises(Malformed) as error:
+            attempt()
+        assert error.value.offset == 7
     buffer.discard()
     assert list(buffer) == []
     buffer.feed(b"e\r\n")
@@ -189,9 +190,9 @@ def test_end_of_stream():
     buffer = fed(Line(10), b"a\nb\nc")
     buffer.eof()  # whole frames wait
     frames = iter(buffer)
-    assert [next(frames), next(frames)] == [b"a", b"b"]
+    assert list(frames) == [b"a", b"b"]
     with pytest.raises(Truncated) as error:
-        next(frames)
+        buffer.check()
     assert (error.value.offset, error.value.size) == (4, 1)
     assert buffer.unread() == b"c"
     assert list(buffer) == []
@@ -459,3 +460,31 @@ def test_nothing_of_the_daemon_comes_with_it():
         "assert sockd.Service and 'Service' in dir(sockd)\n"
     )
     subprocess.run([sys.executable, "-P", "-c", program], check=True)
+
+
+def test_check_says_nothing_while_frames_wait_or_nothing_is_wrong():
+    buffer = fed(Line(4), b"a\nb\ntoo long\n")
+    buffer.check()
+    assert next(iter(buffer)) == b"a"
+    buffer.check()
+    assert list(buffer) == [b"b"]
+    with pytest.raises(TooLong):
+        buffer.check()
+    buffer.discard()
+    buffer.check()
+    buffer.feed(b"un")
+    buffer.check()
+
+
+def test_a_line_costs_the_same_however_much_there_is():
+    """128 MiB of short lines: at most 1.3 times the time a line of 4 MiB; the fastest of three, in processor time."""
+
+    def cost(mebibytes):
+        buffer = ReceiveBuffer(Line(100), max_bytes=2**31 - 1)
+        buffer.feed(b"abcdefg\n" * (mebibytes * 131_072))
+        began = time.process_time()
+        count = sum(1 for _ in buffer)
+        return (time.process_time() - began) / count
+
+    few, many = (min(cost(size) for _ in range(3)) for size in (4, 128))
+    assert many <= 1.3 * few
