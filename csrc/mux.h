@@ -302,6 +302,8 @@ void sb__look_again(sb_mux *mux, struct row *row);
 /* mux_send.c */
 void sb__send(sb_mux *mux, struct row *row, const char *data, size_t size);
 void sb__send_more(sb_mux *mux, struct row *row);
+/* Stop receiving where more is unsent than high water, and say so once. */
+void sb__note_high(sb_mux *mux, struct row *row);
 void sb__output_done(sb_mux *mux, struct row *row);
 
 #endif

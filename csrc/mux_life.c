@@ -249,5 +249,7 @@ int sb_mux_water(sb_mux *mux, int id, int64_t high, int64_t low)
         return SB_ERR_INVALID;
     row->high = high > INT32_MAX ? INT32_MAX : (int32_t)high;
     row->low = low > INT32_MAX ? INT32_MAX : (int32_t)low;
+    if (sb__may(row, MAY_WRITE))
+        sb__note_high(mux, row);
     return 0;
 }

@@ -13,6 +13,16 @@
 #include <errno.h>
 #include <string.h>
 
+void sb__note_high(sb_mux *mux, struct row *row)
+{
+    if (row->out != NULL && sb_buffer_size(row->out) > (size_t)row->high && !(row->flags & FLAG_HIGH)) {
+        row->flags |= FLAG_HIGH;
+        if (mux->groups[row->group].flags & SB_GROUP_ANNOUNCE)
+            sb__event(mux, SB_EVENT_PAUSE, row, 0);
+    }
+    sb__update_interest(mux, row);
+}
+
 static void keep(sb_mux *mux, struct row *row, const char *data, size_t size)
 {
     const sb_group *group = &mux->groups[row->group];
@@ -31,12 +41,7 @@ static void keep(sb_mux *mux, struct row *row, const char *data, size_t size)
         row->moved_ms = row->leaving_ms = mux->now_ms;
         sb__deadline_sooner(mux, row);
     }
-    if (sb_buffer_size(row->out) > (size_t)row->high && !(row->flags & FLAG_HIGH)) {
-        row->flags |= FLAG_HIGH;
-        if (group->flags & SB_GROUP_ANNOUNCE)
-            sb__event(mux, SB_EVENT_PAUSE, row, 0);
-    }
-    sb__update_interest(mux, row);
+    sb__note_high(mux, row);
 }
 
 static int can_send(const struct row *row)

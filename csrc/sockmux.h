@@ -430,7 +430,8 @@ int sb_mux_shutdown(sb_mux *mux, int id);
 int sb_mux_pause(sb_mux *mux, int id, int paused);
 
 /* Water marks for one connection in place of its group's: at more than high
- * unsent bytes reading stops, at low or fewer it goes on.
+ * unsent bytes reading stops, at low or fewer it goes on.  Where more is unsent already
+ * it stops at once: with 0 and 0, SB_EVENT_RESUME comes as soon as nothing is unsent.
  * 0 is 0 here.  Returns 0, or SB_ERR_INVALID: not 0 <= low <= high. */
 int sb_mux_water(sb_mux *mux, int id, int64_t high, int64_t low) SB_MUST_CHECK;
 

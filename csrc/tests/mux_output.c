@@ -185,6 +185,54 @@ static void water_marks(void)
     end_of(w);
 }
 
+/* Marks set where more is unsent already: as if it were written now.  0 and 0 tell when nothing is. */
+static void water_below_what_is_unsent(void)
+{
+    sb_group group = lines_group();
+    group.flags = SB_GROUP_ANNOUNCE;
+    struct world *w = world_of(8, group);
+    int32_t id = join(w, 0);
+    int64_t size = 3;
+    turn(w);
+    CHECK_EQ(sb_mux_water(w->mux, id, 0, 0), 0);
+    CHECK_TEXT(events_of(w), "0 accepted 0 ");
+    CHECK_EQ(sb_mux_water(w->mux, id, 100, 50), 0);
+    fail_nth(CALL_SEND, 1, EAGAIN);
+    sb_mux_write(w->mux, 1, &id, &size, "abc");
+    CHECK_TEXT(events_of(w), "0 accepted 0 ");
+    CHECK_EQ(sb_mux_water(w->mux, id, 0, 0), 0);
+    CHECK_EQ(sb_mux_water(w->mux, id, 0, 0), 0);
+    CHECK_TEXT(events_of(w), "0 accepted 0 0 pause 0 ");
+    cap_size(CALL_SEND, 1);
+    CHECK(strstr(turn(w), "resume") == NULL);
+    CHECK(strstr(turn(w), "resume") == NULL);
+    CHECK(strstr(turn(w), "0 resume") != NULL);
+    CHECK_EQ(sb_mux_unsent(w->mux, id), 0);
+    cap_size(CALL_SEND, 0);
+    fail_nth(CALL_SEND, 1, EAGAIN);
+    sb_mux_write(w->mux, 1, &id, &size, "abc");
+    sb_mux_close(w->mux, id, SB_REASON_CLOSED);
+    turn(w);
+    end_of(w);
+}
+
+/* What is closing is not told of. */
+static void water_of_one_that_closes(void)
+{
+    sb_group group = lines_group();
+    group.flags = SB_GROUP_ANNOUNCE;
+    struct world *w = world_of(8, group);
+    int32_t id = join(w, 0);
+    int64_t size = 3;
+    turn(w);
+    fail_nth(CALL_SEND, 1, EAGAIN);
+    sb_mux_write(w->mux, 1, &id, &size, "abc");
+    sb_mux_close(w->mux, id, SB_REASON_CLOSED);
+    CHECK_EQ(sb_mux_water(w->mux, id, 0, 0), 0);
+    CHECK_TEXT(events_of(w), "0 accepted 0 ");
+    end_of(w);
+}
+
 static void closes_with_much_unsent(void)
 {
     enum { SIZE = 1 << 20 };
@@ -275,6 +323,8 @@ const struct test mux_output_tests[] = {
     {"FIN fails", fin_fails},
     {"pauses", pauses},
     {"water marks", water_marks},
+    {"water below what is unsent", water_below_what_is_unsent},
+    {"water of one that closes", water_of_one_that_closes},
     {"closes with much unsent", closes_with_much_unsent},
     {"too much more", too_much_more},
     {"closes behind a FIN", closes_behind_a_fin},

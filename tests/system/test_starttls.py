@@ -54,6 +54,12 @@ class Later(sockd.LineProtocol):
         self.transport.start_tls()
         self.transport.call_later(0.002, self.transport.write, b"secret\\n")
 
+class Leaves(sockd.LineProtocol):
+    def line_received(self, line):
+        self.transport.write(b"x" * {size} + b"go ahead\\n")
+        self.transport.start_tls()
+        self.transport.call_later(0.002, self.transport.close)
+
 class Twice(sockd.LineProtocol):
     def line_received(self, line):
         self.send_line(b"go ahead")
@@ -238,6 +244,15 @@ def test_what_was_written_before_is_plain_and_nothing_behind(house, secure, size
     raw.sendall(b"STARTTLS\n")
     assert read_line_of(raw, size + 9) == b"x" * size + b"go ahead\n"
     assert read_line(secure(raw)) == b"secret\n"
+
+
+def test_closed_while_its_output_is_waited_for(house):
+    one = house("app:Leaves", size=15_000_000)
+    with one.connect() as raw:
+        raw.sendall(b"STARTTLS\n")
+        assert read_line_of(raw, 15_000_009).endswith(b"xgo ahead\n")
+        assert rest_of(raw) == b""
+    assert one.closed("closed")
 
 
 def read_line_of(sock, size):

@@ -16,28 +16,31 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import as_exception, is_close
-from sockd.net.connection.codec import bytes_of, codec_of
+from sockd.net.connection.codec import codec_of
 from sockd.net.connection.extra_info import extra_info
+from sockd.net.connection.life import LIFE, READING, Life, Reading
 from sockd.net.connection.transfer import Snapshot
 from sockd.net.connection.turn import FIRST_LOOK
-from sockd.net.connection.write_buffer import WriteBuffer, as_bytes
+from sockd.net.connection.write_transport import WriteTransport
 from sockd.wire.close_reason import CloseReason
 from sockd.wire.framing import framing_of, spell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from sockd.net.connection.codec import Codec
     from sockd.net.connection.events import FrameProtocol
     from sockd.net.connection.table import ConnectionTable
     from sockd.net.loop.loop import EventLoop, Timer
-    from sockd.net.tls.starttls import StartTlsUpgrade
     from sockd.wire.framing import Framing
 
 logger = logging.getLogger("sockd.connection")
+OPEN, FINISHING, CLOSING, ENDED = Life.OPEN, Life.FINISHING, Life.CLOSING, Life.ENDED
+ON, PAUSED, OFF = Reading.ON, Reading.PAUSED, Reading.OFF
+"""By themselves, for they are looked at for each frame."""
 
 
-class Connection:
+class Connection(WriteTransport):
     """A transport: what a handler may ask of, and do to, the peer it talks to.
 
     Attributes:
@@ -48,9 +51,7 @@ class Connection:
     """
 
     __slots__ = (
-        "_closing", "_codec", "_ending", "_eof", "_error", "_high", "_is_high", "_loop", "_low", "_make",
-        "_paused", "_protocol", "_reason", "_receiver", "_set", "_socket", "_starting",
-        "_timers", "has_more", "id", "outbox", "state",
+        "_error", "_loop", "_make", "_protocol", "_reading", "_receiver", "_socket", "_timers", "state",
     )  # fmt: skip
 
     def __init__(
@@ -62,145 +63,25 @@ class Connection:
         loop: EventLoop,
         make: Callable[[Any], FrameProtocol],
     ) -> None:
-        self.id = id
+        super().__init__(id, connections, codec, high_water)
         self.state: Any = None
-        self._set = connections
-        self._codec = codec
-        self._ending: bytes | None = None
         self._loop = loop
         self._make = make
         self._receiver: FrameProtocol | None = None
         self._protocol: Any = None
+        self._reading = ON
         self._timers: set[Timer] | None = None
-        self.outbox = WriteBuffer()
-        self._high = high_water
-        self._low = high_water // 4
-        self.has_more = self._closing = self._eof = self._paused = self._is_high = False
-        self._reason = CloseReason.NONE
         self._error: Exception | None = None
         self._socket: socket.socket | None = None
-        self._starting: StartTlsUpgrade | None = None
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} {self.peer}>"
 
-    # ---- writing
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send bytes behind all that was written before; dropped once the connection is closing.
-
-        Raises:
-            TypeError: data is not bytes-like.
-            RuntimeError: write_eof() was called.
-        """
-        outbox = self.outbox
-        if type(data) is bytes and (room := outbox.room - len(data)) >= 0:
-            outbox.room = room
-            outbox.pieces.append(data)
-        else:
-            self.write_first(data)
-
-    def write_first(self, data: bytes | bytearray | memoryview) -> None:
-        """Do the same, where it is the first of a turn, too much, too late or not bytes."""
-        if type(data) is not bytes:
-            data = as_bytes(data)
-        if self._eof:
-            raise RuntimeError("write() after write_eof()")
-        if self._closing:
-            return
-        outbox = self.outbox
-        outbox.pieces.append(data)
-        outbox.room = room = self._high - (len(data) if len(outbox.pieces) == 1 else outbox.size)
-        if not outbox.is_listed:
-            outbox.is_listed = True
-            self._set.will_write(self)
-        if room < 0 and not (self._starting and self._starting.is_held):
-            self._write_now()
-
-    def _write_now(self) -> None:
-        self._set.write(self.id, self.outbox.take())
-        self.outbox.is_listed = True  # still
-        if self._set.output_pending_bytes(self.id) > self._high:
-            self.pause()  # at once, as asyncio: its receiver may be writing in a loop until it is told
-
-    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
-        """Write each of them."""
-        for data in list_of_data:
-            self.write(data)
-
-    def reply(self, frame: object) -> None:
-        """Write a frame, made of a payload by the framing: bytes, or a tuple where frames are records.
-
-        Raises:
-            TypeError: it is no payload.
-            sockd.buffer.PayloadError: it would not come back as it is, or is too long.
-        """
-        ending = self._ending
-        self.write(self._codec.encode(frame) if ending is None else bytes_of(frame) + ending)
-
-    def can_write_eof(self) -> bool:
-        """Return True: every stream socket can be half-closed."""
-        return True
-
-    def write_eof(self) -> None:
-        """Half-close: FIN behind what was written; receiving goes on (FAQ II.6)."""
-        if not self._eof and not self._closing:
-            self._eof = True
-            self.outbox.room = -1
-            self._list()
-
-    def get_write_buffer_size(self) -> int:
-        """Return the bytes that were written and not yet taken by the kernel."""
-        return self.outbox.size + (0 if self._ended else self._set.output_pending_bytes(self.id))
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Set the water marks, in bytes; the defaults are asyncio's.
-
-        Raises:
-            ValueError: unless 0 <= low <= high.
-        """
-        if high is None:
-            high = 64 * 1024 if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not 0 <= low <= high:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._high, self._low, self.outbox.room = high, low, -1
-        if not self._ended:
-            self._set.set_water(self.id, high, low)
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        """Return the water marks (low, high), in bytes."""
-        return self._low, self._high
-
-    def _list(self) -> None:
-        self.has_more = True
-        if not self.outbox.is_listed:
-            self.outbox.is_listed = True
-            self._set.will_write(self)
-
-    def flushed(self) -> None:
-        """Do what was to come behind the output (for the set)."""
-        self.has_more = False
-        if self._receiver is None:
-            return
-        if self._closing:
-            self._set.shut(self.id, self._reason)
-        elif self._eof:
-            self._set.shutdown(self.id)
-        elif self._starting is not None:
-            self.outbox.is_listed = True  # what is written from now on is not for everybody
-            self._starting.go_on()
-
     # ---- closing
-
-    @property
-    def _ended(self) -> bool:
-        return self._receiver is None
 
     def is_closing(self) -> bool:
         """Tell whether close() or abort() was called, or the connection has ended."""
-        return self._closing
+        return self._reading is OFF
 
     def close(self) -> None:
         """End in order: what was written leaves, then FIN (FAQ II.5)."""
@@ -211,16 +92,27 @@ class Connection:
         self._close(reason)
 
     def _close(self, reason: CloseReason) -> None:
-        if not self._closing:
-            self._closing = True
-            self.outbox.room = -1
-            self._reason = reason
+        if self._reading is OFF:
+            return
+        self._stop(CLOSING)
+        self.outbox.room = -1
+        self._reason = reason
+        if self._starting is not None and self._starting.is_held:
+            self._started_tls()  # which waits for its output, and need not any more
+        else:
             self._list()
+
+    def _stop(self, life: Life) -> None:
+        """Deliver nothing any more."""
+        self._life = LIFE.step(self._life, life)
+        if self._reading is not OFF:
+            self._reading = READING.step(self._reading, OFF)
 
     def abort(self) -> None:
         """End at once, unsent output is dropped; TCP sends RST (FAQ IV.6)."""
         if not self._ended:
-            self._closing = True
+            if self._reading is not OFF:
+                self._stop(CLOSING)
             self.outbox.clear()
             self._set.abort(self.id)
 
@@ -233,22 +125,22 @@ class Connection:
 
     def is_reading(self) -> bool:
         """Tell whether input is delivered."""
-        return not self._paused and not self._closing
+        return self._reading is ON
 
     def pause_reading(self) -> None:
         """Deliver nothing until resume_reading(); the peer is held up by TCP."""
         if self._starting is not None:
             self._starting.is_paused = True
-        elif not self._paused and not self._closing:
-            self._paused = True
+        elif self._reading is ON:
+            self._reading = READING.step(self._reading, PAUSED)
             self._set.pause(self.id, True)
 
     def resume_reading(self) -> None:
         """Deliver again, first what was received before the pause."""
         if self._starting is not None:
             self._starting.is_paused = False
-        elif self._paused and not self._closing:
-            self._paused = False
+        elif self._reading is PAUSED:
+            self._reading = READING.step(self._reading, ON)
             self._set.pause(self.id, False)
 
     @property
@@ -265,7 +157,7 @@ class Connection:
             ValueError: no stream can be cut by it.
         """
         codec = codec_of(framing, self._set, wire=True)
-        if not self._ended and not self._closing:
+        if not self._ended and self._reading is not OFF:
             self._set.set_framing(self.id, framing)
         self._codec = codec
         self._ending = None
@@ -293,20 +185,19 @@ class Connection:
         handshakes = starttls.handshakes_for(self, self._set)
         told = partial(self._guard, secured) if secured else lambda: None
         starting = starttls.StartTlsUpgrade(self, self._set, self._loop, handshakes, self._started_tls, told, unread)
-        starting.is_paused = self._paused
+        starting.is_paused = self._reading is PAUSED
         self.pause_reading()
         self._starting = starting
         self._list()
 
     def _started_tls(self) -> None:
         """Go on: the row has another descriptor, or the connection is closing."""
-        assert self._starting is not None
-        self._paused, self._starting, self.outbox.is_listed = self._starting.is_paused, None, False
-        if self._closing:
+        starting, self._starting, self.outbox.is_listed = self._starting, None, False
+        if self._reading is OFF:
             self.outbox.clear()
-        elif not self._paused:
-            self._set.pause(self.id, False)
-        if self.outbox.pieces or self._closing or self._eof:
+        elif starting is not None and not starting.is_paused:
+            self.resume_reading()
+        if self.outbox.pieces or self._life is not OPEN:
             self._list()
 
     # ---- who is spoken to, and when
@@ -378,6 +269,7 @@ class Connection:
 
     def start(self, receiver: FrameProtocol, protocol: Any = None) -> None:
         """Attach the receiver, which speaks to the protocol object if there is one, and tell it."""
+        self._life = LIFE.step(self._life, OPEN)
         self._receiver = receiver
         self._protocol = protocol
         self._guard(receiver.connection_made, self)
@@ -385,10 +277,10 @@ class Connection:
     def deliver(self, offset: int, size: int, count: int) -> None:
         """Hand frames of an event on, one by one, as long as they are wanted; give back what is not yet."""
         receiver, codec = self._receiver, self._codec
-        if receiver is None or self._closing:
+        if receiver is None or self._reading is OFF:
             return
         taken = 0
-        if not self._paused:
+        if self._reading is ON:
             endings = codec.endings(offset, size) if codec.is_in_kind else None
             receive = receiver.frame
             frames = codec.cut(offset, size, count)
@@ -399,15 +291,15 @@ class Connection:
                     receive(frame)
                 except BaseException as error:
                     self._failed(error, codec.size_of(frame))
-                if self._paused or self._closing or self._codec is not codec or self._receiver is not receiver:
+                if self._reading is not ON or self._codec is not codec or self._receiver is not receiver:
                     break
-        if taken < count and not self._closing:
+        if taken < count and self._reading is not OFF:
             codec.give_back(self.id, offset, size, taken, count)
 
     def end(self) -> None:
         """Tell of the peer's end of file; unless it is wanted otherwise, close in order."""
         receiver = self._receiver
-        if receiver is None or self._closing:
+        if receiver is None or self._reading is OFF:
             return
         input_pending_bytes = self._set.info(self.id).input_pending_bytes
         stay = self._guard(receiver.eof_received)
@@ -416,7 +308,7 @@ class Connection:
 
     def pause(self) -> None:
         """Tell that high water is passed, once."""
-        if self._receiver is not None and not self._is_high:
+        if self._receiver is not None and not self._is_high and not (self._starting and self._starting.is_held):
             self._is_high = True
             self._guard(self._receiver.pause_writing)
 
@@ -425,11 +317,13 @@ class Connection:
         if self._receiver is not None and self._is_high:
             self._is_high = False
             self._guard(self._receiver.resume_writing)
+        if self._starting is not None and self._starting.is_held:
+            self._starting.go_on()  # its output has left
 
     def lost(self, reason: CloseReason, error: int) -> None:
         """Tell of the end; nothing comes after it."""
         receiver = self._receiver
-        self._closing = True
+        self._stop(ENDED)
         self._reason = reason
         self.outbox.clear()
         for timer in tuple(self._timers or ()):
@@ -437,7 +331,7 @@ class Connection:
         exc = OSError(error, os.strerror(error)) if error else self._error
         if receiver is not None:
             self._guard(receiver.connection_lost, exc)
-        self._receiver = self._error = None  # its traceback holds the frames of a whole turn
+        self._receiver = self._starting = self._error = None  # its traceback holds the frames of a whole turn
         if self._socket is not None:
             self._socket.detach()  # the descriptor is the set's
 
@@ -446,19 +340,23 @@ class Connection:
     def snapshot(self) -> Snapshot | None:
         """Return what another process needs to go on; None where only the handler knows how."""
         protocol, handler = self._protocol, None
-        if self._receiver is None or self._closing or self._starting is not None:
+        if self._life not in (OPEN, FINISHING) or self._starting is not None:
             return None
         if hasattr(protocol, "snapshot") and hasattr(protocol, "restore"):
             handler = self._guard(protocol.snapshot)
-        if handler is None and (protocol or self.state is not None or self._timers or self._paused):
+        if handler is None and (protocol or self.state is not None or self._timers or self._reading is PAUSED):
             return None
         water = (int(self._low), int(self._high))
-        return Snapshot(self._paused, self._eof, self._is_high, water, spell(self.framing), handler)
+        is_paused, is_finishing = self._reading is PAUSED, self._life is FINISHING
+        return Snapshot(is_paused, is_finishing, self._is_high, water, spell(self.framing), handler)
 
     def restore(self, receiver: FrameProtocol, protocol: Any, snapshot: Snapshot) -> None:
         """Go on with what another process began; an exception of the handler's is raised."""
         self._receiver, self._protocol = receiver, protocol
-        self._paused, self._eof, self._is_high = snapshot.is_paused, snapshot.is_finishing, snapshot.is_high
+        self._life = LIFE.step(self._life, FINISHING if snapshot.is_finishing else OPEN)
+        if snapshot.is_paused:
+            self._reading = READING.step(self._reading, PAUSED)
+        self._is_high = snapshot.is_high
         self._low, self._high = snapshot.water
         if (framing := framing_of(*snapshot.framing)) != self.framing:
             self.set_framing(framing)
@@ -469,7 +367,7 @@ class Connection:
 
     def leave(self) -> None:
         """Do nothing any more, and tell nobody: another process has the connection."""
-        self._closing = True
+        self._stop(ENDED)
         self._receiver = None
         self.outbox.clear()
         for timer in tuple(self._timers or ()):
@@ -496,6 +394,6 @@ class Connection:
                 return
         event = {"peer": self.peer, "frame_bytes": frame_size}
         logger.error("handler failed", exc_info=error, extra={"event": event})
-        if not self._closing:
+        if self._reading is not OFF:
             self._error = as_exception(error)
         self._close(CloseReason.HANDLER_ERROR)

@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sockd.tls")
 
-LOOK_SECONDS = 0.005
-"""How often it is looked whether the peer has taken what was written before."""
-
 
 def handshakes_for(connection: Connection, connections: ConnectionTable) -> Handshakes:
     """Return what the handshake of a connection is made by.
@@ -87,7 +84,7 @@ class StartTlsUpgrade:
         self.is_held = self.is_paused = False
 
     def go_on(self) -> None:
-        """Begin the handshake as soon as all that was written before has left."""
+        """Begin the handshake if all that was written before has left; if not, this is called again once it has."""
         self.is_held = True
         connection = self._connection
         if connection.is_closing():
@@ -96,9 +93,16 @@ class StartTlsUpgrade:
         try:
             self._swap()
         except BlockingIOError:
-            self._loop.call_later(LOOK_SECONDS, self.go_on)
+            self._wait()
         except (OSError, UnreadError) as error:
             self._refuse(str(error))
+
+    def _wait(self) -> None:
+        """Have the set tell when no output is left, as of low water; or when it waits for nothing more of the row."""
+        if self._set.output_pending_bytes(self._connection.id):
+            self._set.set_water(self._connection.id, 0, 0)
+        else:
+            self._loop.call_soon(self.go_on)
 
     def _swap(self) -> None:
         if self._unread:
@@ -117,6 +121,7 @@ class StartTlsUpgrade:
     def _shake(self, fd: int, ends: SocketPair, peer: SocketAddress) -> None:
         id = self._connection.id
         outer = ends.near.outer = socket.socket(fileno=fd)
+        self._connection.apply_water()
         self._went_on()
         self._handshakes.take(outer, peer, lambda near: self._shaken(id, ends.near, near), ends)
 

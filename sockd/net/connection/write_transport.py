@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: MIT
+"""The writing side of a connection: what was written in a turn, and what is to be done behind it.
+
+Its methods are those of asyncio.WriteTransport, but for close() and abort(), which end the reading side as well
+(sockd.net.connection.connection).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sockd.net.connection.codec import bytes_of
+from sockd.net.connection.life import LIFE, Life
+from sockd.net.connection.write_buffer import WriteBuffer, as_bytes
+from sockd.wire.close_reason import CloseReason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sockd.net.connection.codec import Codec
+    from sockd.net.connection.table import ConnectionTable
+    from sockd.net.tls.starttls import StartTlsUpgrade
+
+NEW, OPEN, FINISHING, CLOSING, ENDED = Life
+
+
+class WriteTransport:
+    """Gathers what is written, until the set sends it at the end of the turn.
+
+    Attributes:
+        id: the connection's number while it lives.
+        outbox: what was written in this turn.
+        has_more: something is to be done behind it.
+    """
+
+    __slots__ = (
+        "_codec", "_ending", "_high", "_is_high", "_life", "_low", "_reason", "_set", "_starting",
+        "has_more", "id", "outbox",
+    )  # fmt: skip
+
+    def __init__(self, id: int, connections: ConnectionTable, codec: Codec, high_water: int) -> None:
+        self.id = id
+        self._set = connections
+        self._codec = codec
+        self._ending: bytes | None = None
+        self._life = Life.NEW
+        self._reason = CloseReason.NONE
+        self.outbox = WriteBuffer()
+        self._high = high_water
+        self._low = high_water // 4
+        self.has_more = self._is_high = False
+        self._starting: StartTlsUpgrade | None = None
+
+    @property
+    def _ended(self) -> bool:
+        return self._life is NEW or self._life is ENDED
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send bytes behind all that was written before; dropped once the connection is closing.
+
+        Raises:
+            TypeError: data is not bytes-like.
+            RuntimeError: write_eof() was called.
+        """
+        outbox = self.outbox
+        if type(data) is bytes and (room := outbox.room - len(data)) >= 0:
+            outbox.room = room
+            outbox.pieces.append(data)
+        else:
+            self.write_first(data)
+
+    def write_first(self, data: bytes | bytearray | memoryview) -> None:
+        """Do the same, where it is the first of a turn, too much, too late or not bytes."""
+        if type(data) is not bytes:
+            data = as_bytes(data)
+        if self._life is not OPEN:
+            if self._life is FINISHING:
+                raise RuntimeError("write() after write_eof()")
+            if self._life is not NEW:
+                return
+        outbox = self.outbox
+        outbox.pieces.append(data)
+        outbox.room = room = self._high - (len(data) if len(outbox.pieces) == 1 else outbox.size)
+        if not outbox.is_listed:
+            outbox.is_listed = True
+            self._set.will_write(self)
+        if room < 0 and not (self._starting and self._starting.is_held):
+            self._write_now()
+
+    def _write_now(self) -> None:
+        self._set.write(self.id, self.outbox.take())
+        self.outbox.is_listed = True  # still
+        if self._set.output_pending_bytes(self.id) > self._high:
+            self.pause()  # at once, as asyncio: its receiver may be writing in a loop until it is told
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Write each of them."""
+        for data in list_of_data:
+            self.write(data)
+
+    def reply(self, frame: object) -> None:
+        """Write a frame, made of a payload by the framing: bytes, or a tuple where frames are records.
+
+        Raises:
+            TypeError: it is no payload.
+            sockd.buffer.PayloadError: it would not come back as it is, or is too long.
+        """
+        ending = self._ending
+        self.write(self._codec.encode(frame) if ending is None else bytes_of(frame) + ending)
+
+    def can_write_eof(self) -> bool:
+        """Return True: every stream socket can be half-closed."""
+        return True
+
+    def write_eof(self) -> None:
+        """Half-close: FIN behind what was written; receiving goes on (FAQ II.6)."""
+        if self._life is OPEN:
+            self._life = LIFE.step(self._life, FINISHING)
+            self.outbox.room = -1
+            self._list()
+
+    def get_write_buffer_size(self) -> int:
+        """Return the bytes that were written and not yet taken by the kernel."""
+        return self.outbox.size + (0 if self._ended else self._set.output_pending_bytes(self.id))
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set the water marks, in bytes; the defaults are asyncio's.
+
+        Raises:
+            ValueError: unless 0 <= low <= high.
+        """
+        if high is None:
+            high = 64 * 1024 if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not 0 <= low <= high:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self._high, self._low, self.outbox.room = high, low, -1
+        self.apply_water()
+
+    def apply_water(self) -> None:
+        """Have the set tell by the water marks of this connection."""
+        if not self._ended:
+            self._set.set_water(self.id, self._high, self._low)
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """Return the water marks (low, high), in bytes."""
+        return self._low, self._high
+
+    def _list(self) -> None:
+        self.has_more = True
+        if not self.outbox.is_listed:
+            self.outbox.is_listed = True
+            self._set.will_write(self)
+
+    def flushed(self) -> None:
+        """Do what was to come behind the output (for the set)."""
+        self.has_more = False
+        if self._life is CLOSING:
+            self._set.shut(self.id, self._reason)
+        elif self._life is FINISHING:
+            self._set.shutdown(self.id)
+        elif self._life is OPEN and self._starting is not None:
+            self.outbox.is_listed = True  # what is written from now on is not for everybody
+            self._starting.go_on()
+
+    def pause(self) -> None:
+        """Tell that high water is passed, once."""
+        raise NotImplementedError
+
+
+__all__ = ["WriteTransport"]
