@@ -74,7 +74,7 @@ class Transport(Connection):
     # ---- the end
 
     def _close(self, reason: CloseReason) -> None:
-        if not self._closing:
+        if not self.is_closing():
             super()._close(reason)
             self._loop.call_soon(self._look)  # behind the flush of this turn
 
