@@ -132,6 +132,8 @@ class Daemon:
         self._unused = self._resources.passed.close_rest()  # before workers are forked, who would hold them open
         with self._process.kept_from_handlers():  # in their startup hooks
             begun = self.serving.begin(self._resources.listening)
+        self._resources.plans.clear()  # else the handlers of the start would stay, whatever is reloaded
+        self._resources.listening.clear()
         for served in begun:
             event = {"address": str(served), "service": served.run.spec.name}
             event |= {"passed": served.listening.passed} if served.listening.passed else {}

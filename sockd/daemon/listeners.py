@@ -8,6 +8,7 @@ accepts from it from then on, and counts on what the old one counted.
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 from collections import Counter
@@ -316,22 +317,25 @@ class ListenerRegistry:
 
     def _retire(self, served: ActiveListener) -> None:
         self._former.append(served)
-        self._look_later()
+        self._look_in(0)  # most have no connections, and reloads may follow one another fast
 
-    def _look_later(self) -> None:
+    def _look_in(self, seconds: float) -> None:
         if not self._is_looking:
             self._is_looking = True
-            self.tools.loop.call_later(LOOK_SECONDS, self._look)
+            self.tools.loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
         self._is_looking = False
         is_wanted = True  # again, if this look fails
         try:
+            former = len(self._former)
             self._former = [served for served in self._former if not self._has_ended(served)]
             is_wanted = self._settle() or bool(self._former)
+            if len(self._former) < former:
+                gc.collect()  # modules of handlers are cycles: those of before a reload would stay for hours
         finally:
             if is_wanted:
-                self._look_later()
+                self._look_in(LOOK_SECONDS)
 
     def _settle(self) -> bool:
         """Let go of relays and SOCKS servers that no listener has; tell whether some have clients still."""

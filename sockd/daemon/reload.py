@@ -28,7 +28,7 @@ from sockd.daemon.plan import addresses_of, check_datagrams, plan
 from sockd.errors import EX_OSERR, ConfigurationError, SockdError, TemporaryFault
 from sockd.net.listen.bind import bind_problem
 from sockd.process.inherited_sockets import stored_name
-from sockd.services.reimport import imported_anew
+from sockd.services.reimport import ImportedAnew
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -209,7 +209,7 @@ class Reload:
         rooted = self._settings.daemon.chroot is not None
         handlers = [table.handler for table in settings.service.values() if table.handler]
         handlers += [listen.service for listen in settings.listen if ":" in listen.service]
-        undo.enter_context(nullcontext() if rooted else imported_anew(handlers))
+        undo.enter_context(nullcontext() if rooted else ImportedAnew(handlers))
         with self._guarded():
             plans = plan(settings, services=self._services)
         wanted = [(address, one) for one in plans for address in one.addresses]

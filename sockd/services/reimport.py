@@ -13,12 +13,11 @@ import linecache
 import os
 import sys
 import sysconfig
-from contextlib import contextmanager
 from importlib.machinery import EXTENSION_SUFFIXES
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from types import ModuleType
 
 KEPT = ("sockd", "__main__", "__mp_main__")
@@ -26,31 +25,37 @@ INSTALLED = tuple(sysconfig.get_paths()[key] + os.sep for key in ("stdlib", "pla
 """Asked for at a start: whoever serves may not be allowed to read what the answer is made from."""
 
 
-@contextmanager
-def imported_anew(handlers: Iterable[str]) -> Iterator[None]:
-    """Have the body import handlers from the disk.
+class ImportedAnew:
+    """Has the body import handlers from the disk; what it raises leaves every module the one that it was.
+
+    An ExitStack that is given up, where all went well, leaves what was imported: so this is no generator, which its
+    end would close, as if something had been raised.
 
     Args:
         handlers: module:attribute texts.
-
-    Raises:
-        Exception: what the body raised; every module is then the one that it was.
     """
-    packages = {text.partition(":")[0].partition(".")[0] for text in handlers}
-    forgotten = {name: module for name, module in list(sys.modules.items()) if _is_authors(name, module, packages)}
-    for name in forgotten:
-        del sys.modules[name]
-    importlib.invalidate_caches()
-    linecache.checkcache()
-    known = set(sys.modules)
-    try:
-        yield
-    except BaseException:
-        for name in set(sys.modules) - known:
-            if _is_authors(name, sys.modules[name], packages):
+
+    def __init__(self, handlers: Iterable[str]) -> None:
+        self._packages = {text.partition(":")[0].partition(".")[0] for text in handlers}
+        self._forgotten: dict[str, ModuleType] = {}
+        self._known: set[str] = set()
+
+    def __enter__(self) -> None:
+        modules = list(sys.modules.items())
+        self._forgotten = {name: module for name, module in modules if _is_authors(name, module, self._packages)}
+        for name in self._forgotten:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        linecache.checkcache()
+        self._known = set(sys.modules)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is None:
+            return
+        for name in set(sys.modules) - self._known:
+            if _is_authors(name, sys.modules[name], self._packages):
                 del sys.modules[name]
-        sys.modules.update(forgotten)
-        raise
+        sys.modules.update(self._forgotten)
 
 
 def authors_files() -> list[str]:
