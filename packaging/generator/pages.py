@@ -105,9 +105,9 @@ def _keys(table: type) -> Iterator[str]:
 
 
 def _value(hint: object, about: dict) -> str:
-    if get_origin(hint) is tuple and is_dataclass(get_args(hint)[0]):
+    if get_origin(hint) is tuple and is_dataclass(get_args(hint)[0]) and not about["parse"]:
         return ""
-    if is_dataclass(hint):
+    if is_dataclass(hint) and not about["parse"]:
         return "A table, see below."
     kind = {Size: "a size", Duration: "a time", int: "a number"}.get(hint, "")
     text = allowed(hint, about)

@@ -14,16 +14,16 @@ from sockd.config.command_line import from_command_line
 from sockd.config.load import find, load, loads
 from sockd.errors import ConfigurationError, fault
 from sockd.files.kept_directory import KeptDirectory, current_directory
-from sockd.net.address.address import known_services
 from sockd.services.handlers_path import look_in
 from sockd.settings import Settings
+from sockd.settings.address import Address, known_services
 from sockd.settings.listen import ListenSettings
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from sockd.net.address.address import Services
+    from sockd.settings.address import Services
 
 
 logger = logging.getLogger("sockd.cli")
@@ -116,8 +116,8 @@ def _loader(path: Path, directory: KeptDirectory, *, listens: bool = True) -> Ca
 
 def _example() -> Settings:
     directory = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    addresses = (f"tcp://{EXAMPLE_ADDRESS}", f"udp://{EXAMPLE_ADDRESS}", f"unix:{directory}/sockd-example.sock")
-    return Settings(listen=(ListenSettings(addresses=addresses, service="upper"),))
+    texts = (f"tcp://{EXAMPLE_ADDRESS}", f"udp://{EXAMPLE_ADDRESS}", f"unix:{directory}/sockd-example.sock")
+    return Settings(listen=(ListenSettings(addresses=tuple(map(Address.parse, texts)), service="upper"),))
 
 
 __all__ = ["EXAMPLE", "EXAMPLE_ADDRESS", "Source"]

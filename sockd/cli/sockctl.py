@@ -299,16 +299,12 @@ def _named_address(text: str) -> tuple[str, Address]:
 
 
 def _via(text: str) -> SocksUrl:
-    from sockd.settings.relay import parse_via
+    from sockd.settings.relay import read_via
 
     try:
-        via = parse_via(text)
-        Address.parse(via.address)
-    except AddressError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+        return read_via(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
-    return via
 
 
 def _host(text: str) -> str:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from sockd.client.connect import connect
 from sockd.errors import TemporaryFault, UsageError, fault
-from sockd.net.address.address import Address
 from sockd.wire.socks_client import Phase, SocksClient, SocksRefusal
 
 if TYPE_CHECKING:
     import socket
 
+    from sockd.net.address.address import Address
     from sockd.settings.relay import SocksUrl
 
 
@@ -48,7 +48,7 @@ def connect_via(
         client = SocksClient(address.host, address.port_number(), user=via.user, password=password)
     except ValueError as error:
         raise UsageError(f"{subject}: {error}") from None
-    sock = connect(Address.parse(via.address), timeout=timeout, source=source)
+    sock = connect(via.address, timeout=timeout, source=source)
     try:
         _ask(sock, client, deadline)
     except BaseException as error:

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 from sockd.config.check_service import not_handler
 from sockd.config.convert import Problem
 from sockd.config.toml import KeyPath, dotted
-from sockd.errors import AddressError
-from sockd.net.address.address import Address
 from sockd.settings.builtin import BUILTINS
 from sockd.text import nearest, quote, show, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from sockd.net.address.address import Services
+    from sockd.settings.address import Address
     from sockd.settings.listen import ListenSettings
 
 _MAX_INTERFACE_BYTES = 15  # IFNAMSIZ of if.h is 16 with the NUL; the kernel would cut a longer name
@@ -31,15 +29,12 @@ _MAPPED_BITS = 96  # RFC 4291: ::ffff:0:0/96 holds the IPv4 addresses
 EXAMPLE = 'address = "tcp://127.0.0.1:7007" and service = "upper"'
 
 
-def check_listeners(
-    listeners: Iterable[ListenSettings], services: Iterable[str], known: Services | None
-) -> Iterator[Problem]:
+def check_listeners(listeners: Iterable[ListenSettings], services: Iterable[str]) -> Iterator[Problem]:
     """Check the listeners.
 
     Args:
         listeners: as read.
         services: the names of the [service] tables.
-        known: as `services` of Address.parse.
 
     Returns:
         The problems, each with the path of its key.
@@ -51,16 +46,11 @@ def check_listeners(
             yield Problem(path, f"has no address; write {EXAMPLE}", missing=("address", "addresses"))
         if listen.address is not None and listen.addresses:
             yield Problem((*path, "addresses"), "stands beside address; a listener has exactly one of the two")
-        for where, text in _addresses(path, listen):
-            try:
-                address = Address.parse(text, services=known)
-            except AddressError as error:
-                yield Problem(where, str(error), text)
-                continue
+        for where, address in _addresses(path, listen):
             is_chosen = address.scheme in ("tcp", "udp") and address.port == 0  # by the kernel, another one for each
             first = dotted(where) if is_chosen else seen.setdefault(address, dotted(where))
             if first != dotted(where):
-                yield Problem(where, f"{show(text)} stands twice; it is {first} already", text)
+                yield Problem(where, f"{show(str(address))} stands twice; it is {first} already", str(address))
         if not listen.service:
             text = 'has no service; write service = "upper", a table of [service], or "module:attribute"'
             yield Problem(path, text, missing=("service",))
@@ -98,10 +88,10 @@ def _check_proxies(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
     for index, text in enumerate(listen.proxy_protocol.from_):
         if text != "unix:" and (reason := _not_network(text)):
             yield Problem((*here, "from", index), f"{show(text)} {reason}", text)
-    for where, text in _addresses(path, listen):
-        if text.startswith(("udp:", "unixgram:")):
+    for where, address in _addresses(path, listen):
+        if address.scheme in ("udp", "unixgram"):
             reason = "takes datagrams, which have no PROXY header; give it a [[listen]] of its own"
-            yield Problem(where, f"{show(text)} {reason}", text)
+            yield Problem(where, f"{show(str(address))} {reason}", str(address))
 
 
 def _check_access(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
@@ -109,7 +99,7 @@ def _check_access(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
     if listen.mode is not None and not re.fullmatch("0?[0-7]{3}", listen.mode):
         text = 'is no mode in octal; write one such as "0660" (owner and group) or "0666" (everybody)'
         yield Problem((*path, "mode"), f"{show(listen.mode)} {text}", listen.mode)
-    has_path = any(re.match(r"unix(gram)?:[^@]|fd:", text) for _, text in _addresses(path, listen))
+    has_path = any(address.path or address.scheme == "fd" for address in listen.every)
     for key in ("mode", "owner", "group"):
         value = getattr(listen, key)
         if value is not None and not has_path:
@@ -143,10 +133,10 @@ def _not_interface(name: str) -> str:
     return f"has {show(wrong[0])}, which the name of an interface cannot have" if wrong else ""
 
 
-def _addresses(path: KeyPath, listen: ListenSettings) -> Iterator[tuple[KeyPath, str]]:
+def _addresses(path: KeyPath, listen: ListenSettings) -> Iterator[tuple[KeyPath, Address]]:
     if listen.address is not None:
         yield (*path, "address"), listen.address
-    yield from (((*path, "addresses", index), text) for index, text in enumerate(listen.addresses))
+    yield from (((*path, "addresses", index), one) for index, one in enumerate(listen.addresses))
 
 
 def _not_service(name: str, tables: Iterable[str]) -> str:
@@ -187,9 +177,9 @@ def check_tls(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
     for index, text in enumerate(tls.alpn):
         if not (text.isascii() and 0 < len(text) <= MAX_ALPN_BYTES):
             yield Problem((*here, "alpn", index), f"{show(text)} is not 1 to {MAX_ALPN_BYTES} ASCII characters", text)
-    for address in (*listen.addresses, *((listen.address,) if listen.address else ())):
-        if address.startswith(("udp:", "unixgram:")):
-            text = f"is for streams, and {show(address)} takes datagrams; give it a [[listen]] of its own"
+    for address in listen.every:
+        if address.scheme in ("udp", "unixgram"):
+            text = f"is for streams, and {show(str(address))} takes datagrams; give it a [[listen]] of its own"
             yield Problem(here, text)
 
 

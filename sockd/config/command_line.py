@@ -10,15 +10,16 @@ from sockd.config.check_daemon import check_daemon
 from sockd.config.check_listen import _not_service, check_listeners
 from sockd.config.convert import choice
 from sockd.config.load import _index
-from sockd.errors import UsageError
+from sockd.errors import AddressError, UsageError
 from sockd.settings import DaemonSettings, LogSettings, Settings
+from sockd.settings.address import Address
 from sockd.settings.listen import ListenSettings
 from sockd.text import show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sockd.net.address.address import Services
+    from sockd.settings.address import Services
 
 
 def from_command_line(
@@ -66,14 +67,19 @@ def from_command_line(
     ]
     if inetd is not None and (reason := _not_service(inetd, base.service)):
         errors.append(f"--inetd {show(inetd)} {reason}")
-    split = [argument.rpartition("=") for argument in listen]
-    for argument, (address, _, service) in zip(listen, split, strict=True):
+    listeners: list[ListenSettings] = []
+    for argument in listen:
+        address, _, service = argument.rpartition("=")
         if not address or not service:
             errors.append(f"--listen {show(argument)}: write ADDRESS=SERVICE, such as tcp://127.0.0.1:7007=upper")
+            continue
+        try:
+            listeners.append(ListenSettings(address=Address.parse(address, services=services), service=service))
+        except AddressError as error:
+            errors.append(f"--listen {show(argument)}: {error}")
     if errors:
         raise UsageError("\n".join(errors))
-    listeners = tuple(ListenSettings(address=address, service=service) for address, _, service in split)
-    problems = list(check_listeners(listeners, base.service, services))
+    problems = list(check_listeners(listeners, base.service))
     if problems:
         raise UsageError("\n".join(f"--listen {show(listen[_index(p.path)])}: {p.text}" for p in problems))
     log = {"level": log_level, "format": log_format}
@@ -82,7 +88,7 @@ def from_command_line(
     daemon = replace(base.daemon, **_given(given))
     if wrong := list(check_daemon(daemon)):
         raise UsageError("\n".join(f"--{problem.path[-1]} {problem.text}" for problem in wrong))
-    return replace(base, daemon=daemon, listen=listeners or base.listen)
+    return replace(base, daemon=daemon, listen=tuple(listeners) or base.listen)
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

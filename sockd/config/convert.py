@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, 
 import msgspec
 
 from sockd.config.toml import KeyPath  # noqa: TC001 - of a dataclass
+from sockd.errors import AddressError
 from sockd.settings import DaemonSettings, Duration, LogSettings, RelaySettings, Settings, Size, SocksSettings, key_of
 from sockd.settings.framing import FramingSettings
 from sockd.settings.listen import KeepaliveSettings, ListenSettings, ProxyProtocolSettings, RateSettings
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from _typeshed import DataclassInstance
+
+    from sockd.settings.address import Services
 
     Table = TypeVar("Table", bound=DataclassInstance)
 
@@ -90,7 +93,15 @@ class TooManyProblems(Exception):
 
 
 class Problems(list[Problem]):
-    """The mistakes that are named."""
+    """The mistakes that are named.
+
+    Args:
+        services: the ports that have names, for those who read an address; None: as services(5) says.
+    """
+
+    def __init__(self, services: Services | None = None) -> None:
+        super().__init__()
+        self.services = services
 
     def append(self, problem: Problem) -> None:
         """Take one more; raises TooManyProblems."""
@@ -99,17 +110,18 @@ class Problems(list[Problem]):
         super().append(problem)
 
 
-def read(document: Mapping[str, object]) -> tuple[Settings, Problems]:
+def read(document: Mapping[str, object], services: Services | None = None) -> tuple[Settings, Problems]:
     """Convert a whole document.
 
     Args:
         document: what the TOML parser gave.
+        services: as of Problems.
 
     Returns:
         The settings, with the default in the place of each wrong value, and the problems; of too many, those that
         came first, and nothing of the settings.
     """
-    problems = Problems()
+    problems = Problems(services)
     try:
         return _read_table(Settings, document, (), problems), problems
     except TooManyProblems:
@@ -127,7 +139,7 @@ def choice(kind: type[DataclassInstance], key: str, value: str) -> Problem | Non
     Returns:
         The problem, None when there is none.
     """
-    problems: list[Problem] = []
+    problems = Problems()
     _read_table(kind, {key: value}, (), problems)
     return problems[0] if problems else None
 
@@ -155,6 +167,8 @@ def allowed(hint: object, about: Mapping[str, Any]) -> str:
     Returns:
         Such as "1 to 65535 connections", '"text" or "json"', "1ms to 7d".
     """
+    if about.get("parse"):
+        return "a list of texts" if get_origin(hint) is tuple else "text"
     if get_origin(hint) is Union:
         return f"{allowed(get_args(hint)[0], about)}, or a table"
     if get_origin(hint) is Literal:
@@ -169,7 +183,7 @@ def allowed(hint: object, about: Mapping[str, Any]) -> str:
     return "a list of texts" if get_origin(hint) is tuple else "text"
 
 
-def _read_table(kind: type[Table], raw: Mapping[str, object], path: KeyPath, problems: list[Problem]) -> Table:
+def _read_table(kind: type[Table], raw: Mapping[str, object], path: KeyPath, problems: Problems) -> Table:
     values: dict[str, Any] = {}
     known = {key_of(field.name): field for field in fields(kind)}
     for key, value in raw.items():
@@ -183,7 +197,9 @@ def _read_table(kind: type[Table], raw: Mapping[str, object], path: KeyPath, pro
     return kind(**values)
 
 
-def _read_value(hint: object, about: Mapping[str, Any], raw: object, path: KeyPath, problems: list[Problem]) -> object:
+def _read_value(hint: object, about: Mapping[str, Any], raw: object, path: KeyPath, problems: Problems) -> object:
+    if about.get("parse"):
+        return _read_text(hint, about, raw, path, problems)
     if get_origin(hint) is Union:  # a word, or a table that says more
         word, table = get_args(hint)
         return _read_value(table if isinstance(raw, dict) else word, about, raw, path, problems)
@@ -203,15 +219,29 @@ def _read_value(hint: object, about: Mapping[str, Any], raw: object, path: KeyPa
     return _WRONG
 
 
-def _read_element(
-    kind: type[DataclassInstance], raw: object, path: KeyPath, problems: list[Problem]
-) -> DataclassInstance:
+def _read_text(hint: object, about: Mapping[str, Any], raw: object, path: KeyPath, problems: Problems) -> object:
+    """Read what a text says, or each text of a list."""
+    if get_origin(hint) is tuple and isinstance(raw, list):
+        found = [_read_text(str, about, item, (*path, index), problems) for index, item in enumerate(raw)]
+        return tuple(item for item in found if item is not _WRONG)
+    if get_origin(hint) is tuple or not isinstance(raw, str):
+        return _read_scalar(tuple[str, ...] if get_origin(hint) is tuple else str, {}, raw, path, problems)
+    try:
+        return about["parse"](raw, problems.services)
+    except AddressError as error:
+        problems.append(Problem(path, str(error), raw))
+    except ValueError as error:
+        problems.append(Problem(path, f"{show(raw)} {error}", raw))
+    return _WRONG
+
+
+def _read_element(kind: type[DataclassInstance], raw: object, path: KeyPath, problems: Problems) -> DataclassInstance:
     """Convert one table of many; a wrong one counts all the same, as a listener and as the name of a service."""
     value = _read_value(kind, {}, raw, path, problems)
     return kind() if value is _WRONG else cast("DataclassInstance", value)
 
 
-def _read_scalar(hint: object, about: Mapping[str, Any], raw: object, path: KeyPath, problems: list[Problem]) -> object:
+def _read_scalar(hint: object, about: Mapping[str, Any], raw: object, path: KeyPath, problems: Problems) -> object:
     if get_origin(hint) is tuple and isinstance(raw, list):
         found = [_read_scalar(get_args(hint)[0], {}, item, (*path, i), problems) for i, item in enumerate(raw)]
         return tuple(item for item in found if item is not _WRONG)

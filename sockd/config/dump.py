@@ -55,10 +55,10 @@ def _table(table: DataclassInstance, header: str, seen: set[type]) -> Iterator[s
         key = key_of(field.name)
         value = getattr(table, field.name)
         default = field.metadata["otherwise"] if _belongs(table, key) else None
-        line = _line(key, value, default)
+        line = _line(key, value, default, field.metadata)
         if line and explain:
             yield from _explain(types_of(kind)[key], field.metadata)
-            if is_dataclass(value) and not isinstance(value, type):
+            if is_dataclass(value) and not isinstance(value, type) and not field.metadata["parse"]:
                 yield from _explain_parts(type(value))
         if line:
             yield line
@@ -72,27 +72,30 @@ def _belongs(table: DataclassInstance, key: str) -> bool:
     return key in KINDS[kind].takes
 
 
-def _line(key: str, value: object, default: object) -> str:
+def _line(key: str, value: object, default: object, about: Mapping[str, Any]) -> str:
     """Give the line of one key; empty for a table with a header, and for what is not set and has no default."""
     if isinstance(value, LogSettings):
         return ""
     if value is not None and value != ():
-        return f"{key} = {_value(value)}"
-    return f"#{key} = {_value(default)}" if default is not None else ""
+        return f"{key} = {_value(value, about)}"
+    return f"#{key} = {_value(default, about)}" if default is not None else ""
 
 
-def _value(value: object) -> str:
+def _value(value: object, about: Mapping[str, Any]) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(_value(item, about) for item in value)}]"
+    if about.get("parse"):
+        return _text(str(value))
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Size):
         return quote(format_size(value))
     if isinstance(value, Duration):
         return quote(format_duration(value))
-    if isinstance(value, tuple):
-        return f"[{', '.join(_value(item) for item in value)}]"
     if is_dataclass(value):
-        given = ((key_of(field.name), getattr(value, field.name)) for field in fields(value))
-        return f"{{ {', '.join(f'{name} = {_value(one)}' for name, one in given if one is not None)} }}"
+        given = ((field, getattr(value, field.name)) for field in fields(value))
+        parts = (f"{key_of(field.name)} = {_value(one, field.metadata)}" for field, one in given if one is not None)
+        return f"{{ {', '.join(parts)} }}"
     return _text(value) if isinstance(value, str) else str(value)
 
 

@@ -29,8 +29,8 @@ from sockd.text import nearest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from sockd.net.address.address import Services
     from sockd.settings import Settings
+    from sockd.settings.address import Services
 
 __all__ = ["dump", "find", "load", "loads"]
 
@@ -115,10 +115,10 @@ def loads(
         ConfigurationError: it is wrong; one line for each mistake, in the order of the text.
     """
     document, lines = parse(text, name=name)
-    settings, problems = read(document)
+    settings, problems = read(document, services)
     settings = with_absolute_paths(settings, directory) if directory else settings
     if len(problems) < MOST_PROBLEMS:
-        more = (one for one in _check(settings, services, listens) if not _explained(one, problems))
+        more = (one for one in _check(settings, listens) if not _explained(one, problems))
         problems += [*islice(more, MOST_PROBLEMS - len(problems))]
     if not problems:
         return settings
@@ -130,21 +130,21 @@ def loads(
     raise ConfigurationError("\n".join(texts))
 
 
-def _check(settings: Settings, services: Services | None, listens: bool) -> Iterator[Problem]:
+def _check(settings: Settings, listens: bool) -> Iterator[Problem]:
     if listens and not settings.listen:
         yield Problem((), f"nothing to serve; add [[listen]] with {EXAMPLE}", missing=("listen",))
     yield from check_daemon(settings.daemon)
     for name, service in settings.service.items():
         yield from check_service(name, service)
-        yield from check_relay(("service", name), service, services)
-    yield from check_listeners(settings.listen, settings.service, services)
+        yield from check_relay(("service", name), service)
+    yield from check_listeners(settings.listen, settings.service)
 
 
 def _explained(problem: Problem, others: Iterable[Problem]) -> bool:
-    """Tell whether a missing key stands there after all, misspelt or wrong, as may be the whole table."""
+    """Tell whether a missing key stands there after all, misspelt or wrong, as may be the whole table, or its list."""
     depth = len(problem.path)
     near = [other.path[depth:] for other in others if other.path[:depth] == problem.path]
-    return any(not rest or nearest(str(rest[0]), problem.missing) for rest in near)
+    return any(not rest or isinstance(rest[0], int) or nearest(str(rest[0]), problem.missing) for rest in near)
 
 
 def _message(name: str, line: int | None, problem: Problem) -> str:

@@ -93,7 +93,6 @@ class Daemon:
             resources.passed,
             self.notifier,
             read=self._context.check,
-            services=resources.services,
             guarded=process.kept_from_handlers,
         )
         verbs: dict[str, Verb] = {}  # those that answer are made of what is answered on

@@ -3,20 +3,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sockd.daemon.programs import identified
 from sockd.errors import ConfigurationError, HandlerError
-from sockd.net.address.address import Address
 from sockd.net.listen.path_access import PathAccess
 from sockd.services import resolve
 
 if TYPE_CHECKING:
-    from sockd.net.address.address import Services
     from sockd.net.tls.context import TlsContext
     from sockd.services.spec import ServiceSpec
     from sockd.settings import Settings
+    from sockd.settings.address import Address
     from sockd.settings.listen import ListenSettings
 
 __all__ = ["ListenerPlan", "check_datagrams", "plan"]
@@ -32,23 +31,22 @@ class ListenerPlan:
     tls: TlsContext | None = None
 
 
-def plan(settings: Settings, *, services: Services | None = None) -> list[ListenerPlan]:
+def plan(settings: Settings) -> list[ListenerPlan]:
     """Resolve every service and address; nothing is bound.
 
     Args:
         settings: checked.
-        services: as for Address.parse.
 
     Raises:
         ConfigurationError: a handler cannot be imported or is none, an address
-            is not well formed, a service cannot answer datagrams, or a certificate cannot be used.
+            cannot be listened on, a service cannot answer datagrams, or a certificate cannot be used.
     """
     specs: dict[str, ServiceSpec] = {}
     plans = []
     for index, listen in enumerate(settings.listen):
         if listen.service not in specs:
             specs[listen.service] = identified(resolve.resolve(listen.service, settings.service), settings.daemon)
-        addresses = addresses_of(listen, services=services)
+        addresses = addresses_of(listen)
         PathAccess.of(listen)  # names that nobody has
         spec = specs[listen.service]
         for address in addresses:
@@ -70,17 +68,15 @@ def _tls(listen: ListenSettings, place: str, spec: ServiceSpec) -> TlsContext | 
     return TlsContext(listen.tls, place)
 
 
-def addresses_of(listen: ListenSettings, *, services: Services | None = None) -> tuple[Address, ...]:
-    """Read the addresses of a [[listen]].
+def addresses_of(listen: ListenSettings) -> tuple[Address, ...]:
+    """Return the addresses of a [[listen]], each a value of its own.
 
     Raises:
-        AddressError: one is not well formed.
+        AddressError: one cannot be listened on.
     """
-    texts = listen.addresses or ((listen.address,) if listen.address else ())
-    addresses = tuple(Address.parse(text, services=services) for text in texts)
-    for address in addresses:
+    for address in listen.every:
         address.check_bindable()
-    return addresses
+    return tuple(map(replace, listen.every))
 
 
 def check_datagrams(address: Address, spec: ServiceSpec) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sockd.daemon.effective import EffectiveSettings
     from sockd.daemon.listeners import ActiveListener, ListenerRegistry
     from sockd.daemon.plan import ListenerPlan
-    from sockd.net.address.address import Address, Services
+    from sockd.net.address.address import Address
     from sockd.net.listen.bind import ServerSocket
     from sockd.process.inherited_sockets import InheritedSockets
     from sockd.process.sd_notify import Notifier
@@ -52,7 +52,6 @@ class Reload:
     Args:
         settings: in effect; replaced by those of a reload.
         read: reads the configuration again; None where there is no file.
-        services: as for Address.parse.
         guarded: what code of handlers is called within.
 
     Attributes:
@@ -69,7 +68,6 @@ class Reload:
         notifier: Notifier,
         *,
         read: Callable[[], Settings] | None,
-        services: Services | None,
         guarded: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._settings = settings
@@ -79,7 +77,6 @@ class Reload:
         self._passed = passed
         self._notifier = notifier
         self._read = read
-        self._services = services
         self._guarded = guarded
         self.is_under_way = False
         self._drains: set[Drain] = set()
@@ -92,7 +89,7 @@ class Reload:
         Raises:
             AddressError: an address is not well formed.
         """
-        wanted = [(address, listen) for listen in settings.listen for address in self._addresses(listen)]
+        wanted = [(address, listen) for listen in settings.listen for address in addresses_of(listen)]
         stands = self._match([(address, listen.service) for address, listen in wanted])
         pairs = list(zip(wanted, stands, strict=True))
         kept = [(listen, stand) for (_, listen), stand in pairs if stand is not None]
@@ -104,9 +101,6 @@ class Reload:
             later=(*_later("daemon", self._settings.daemon, settings.daemon), *_later_of(kept)),
             impossible=tuple(text for address, listen in added if (text := self._why_not(address, listen))),
         )
-
-    def _addresses(self, listen: ListenSettings) -> tuple[Address, ...]:
-        return addresses_of(listen, services=self._services)
 
     def _why_not(self, address: Address, listen: ListenSettings) -> str:
         if address.scheme == "fd":
@@ -211,7 +205,7 @@ class Reload:
         handlers += [listen.service for listen in settings.listen if ":" in listen.service]
         undo.enter_context(nullcontext() if rooted else ImportedAnew(handlers))
         with self._guarded():
-            plans = plan(settings, services=self._services)
+            plans = plan(settings)
         wanted = [(address, one) for one in plans for address in one.addresses]
         stands = self._match([(address, one.service.name) for address, one in wanted])
         self._make_room(stands, wanted)

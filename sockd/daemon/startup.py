@@ -26,7 +26,6 @@ from sockd.daemon.proxies import ProxyFiles
 from sockd.errors import ConfigurationError, fault
 from sockd.log import format as log_format
 from sockd.log import targets
-from sockd.net.address.address import known_services
 from sockd.net.loop.loop import loop_class
 from sockd.process import preload, privileges, sd_notify
 from sockd.process.descriptors import standard_streams_kept
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from sockd.daemon.context import StartContext
     from sockd.daemon.plan import ListenerPlan
     from sockd.log.format import OwnHandler
-    from sockd.net.address.address import Address, Services
+    from sockd.net.address.address import Address
     from sockd.net.listen.bind import ServerSocket
     from sockd.net.loop.loop import EventLoop
     from sockd.process.privileges import Dropped, PreparedDrop, Wanted
@@ -97,7 +96,6 @@ class Resources:
         programs, proxies: files of services that have some.
         passed: sockets that whoever started the process had opened.
         control: the control socket.
-        services: services(5), which chroot(2) hides; None where they can be looked up later.
         loop_class: of the loop that these services need.
         version: of sockd; it and the status page are read now, for chroot(2) hides what they are read from.
     """
@@ -110,7 +108,6 @@ class Resources:
     proxies: ProxyFiles
     passed: InheritedSockets
     control: ServerSocket | None
-    services: Services | None
     loop_class: type[EventLoop]
     version: str
     status_page: str
@@ -223,7 +220,6 @@ class Start:
         stack.callback(passed.close)
         listening = self._listen(plans, passed, stack)
         control = process.lineage.listen(daemon.control, stack) if daemon.control else None
-        services = known_services() if daemon.chroot else None
         if rooted:
             preload.load()
         resources = Resources(
@@ -235,7 +231,6 @@ class Start:
             proxies=proxies,
             passed=passed,
             control=control,
-            services=services,
             loop_class=loop_class(asyncio=asyncio),
             version=sockd_version,
             status_page=status_page,

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from sockd.errors import SystemFault
-from sockd.net.address.address import WILDCARDS
+from sockd.net.address.address import WILDCARDS, endpoints_of
 from sockd.net.address.sockaddr import Endpoint
 from sockd.net.listen.bind import ServerSocket, open_listener
 from sockd.net.listen.options import set_inherited
@@ -243,7 +243,7 @@ class InheritedSockets:
         free = [one for one in self._all if one.fd not in self._taken and one.endpoint is not None]
         if not free:
             return []
-        endpoints = address.endpoints(passive=True)
+        endpoints = endpoints_of(address, passive=True)
         found: list[Passed] = []
         for endpoint in endpoints:
             found += [one for one in free if one not in found and _is_at(one, endpoint, address)][:1]

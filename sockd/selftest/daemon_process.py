@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from sockd.net.address.address import Address
+from sockd.net.address.address import Address, endpoints_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,7 +149,7 @@ class DaemonProcess:
 
     def endpoint(self, service: str, scheme: str = "tcp") -> Endpoint:
         """Return the first place where a service listens."""
-        return Address.parse(self.addresses(service, scheme)[0]).endpoints(passive=False)[0]
+        return endpoints_of(Address.parse(self.addresses(service, scheme)[0]), passive=False)[0]
 
     def port(self, service: str, scheme: str = "tcp") -> int:
         """Return the port of that place."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, assert_never, get_args
 
-from sockd.net.address.address import Address
 from sockd.net.connection.codec import codec_of
 from sockd.services.builtin import CODE, CoreService
 from sockd.services.builtin.http import HttpProtocol
@@ -328,7 +327,9 @@ class RelayKind(ProxyKind):
         """See ServiceKind."""
         assert table.relay is not None
         limits = replace(decided(table, {}), max_connections=table.max_connections or DEFAULT_MAX_RELAYED)
-        kind = cls(replace(table.relay, to=tuple(map(_numbered, table.relay.to))))
+        via = table.relay.via
+        via = None if via is None else replace(via, address=via.address.numbered())
+        kind = cls(replace(table.relay, to=tuple(one.numbered() for one in table.relay.to), via=via))
         return ServiceSpec(name=name, framing=Raw(), limits=limits, kind=kind)
 
 
@@ -375,12 +376,6 @@ def _framed(name: str, table: ServiceSettings, framing: FramingName, kind: Kind)
 def goodbye_of(table: ServiceSettings, own: bytes | None) -> bytes:
     """Return the payload of the last frame, as the table says, else as the handler's own Service does."""
     return table.goodbye.encode("utf-8", "surrogateescape") if table.goodbye is not None else own or b""
-
-
-def _numbered(text: str) -> str:
-    """Look the port of an address up, while services(5) can be read."""
-    address = Address.parse(text)
-    return text if address.path else str(replace(address, port=address.port_number()))
 
 
 __all__ = ["OF_KEY", "Kind", "goodbye_of"]

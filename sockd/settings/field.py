@@ -9,7 +9,10 @@ The settings themselves are in sockd.settings and beside it, table by table.
 from __future__ import annotations
 
 from dataclasses import field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -25,18 +28,27 @@ def setting(
     high: float | None = None,
     otherwise: Any = None,
     rules: object = None,
+    parse: Callable[[str, Any], object] | None = None,
 ) -> Any:
     """Declare one setting; a callable default makes a fresh value each time.
 
     Args:
         otherwise: what applies where the default is None, and nothing else says otherwise.
+        parse: reads its text, or each text of its list; gets the ports that have names, as `services` of
+            Address.parse.  Raises ValueError with what is to stand behind the text, AddressError with all of it.
+            What str() makes of the value is a text that reads back as it is.
         rules: of a key that says of which kind its table is (sockd.settings.service).
     """
     about: dict[str, Any] = {"help": help, "source": source, "unit": unit, "low": low, "high": high}
-    about |= {"otherwise": otherwise, "rules": rules}
+    about |= {"otherwise": otherwise, "rules": rules, "parse": parse}
     if callable(default):
         return field(default_factory=default, metadata=about)
     return field(default=default, metadata=about)
+
+
+def textual(parse: Callable[[str], object]) -> Callable[[str, object], object]:
+    """Return a `parse` of setting() that knows of no services."""
+    return lambda text, _services: parse(text)
 
 
 def otherwise_of(table: type, name: str) -> Any:

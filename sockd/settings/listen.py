@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from sockd.settings.address import Address
 from sockd.settings.field import KIB, MIB, setting
 from sockd.settings.tls import TlsSettings
 from sockd.units import Duration, Size
@@ -81,12 +82,15 @@ class ProxyProtocolSettings:
 class ListenSettings:
     """[[listen]]: one service on one address, or on several."""
 
-    address: str | None = setting(
+    address: Address | None = setting(
         None,
         help="tcp://host:port, udp://, unix:/path, unixgram:/path, or fd:name (inherited socket)",
         source="FAQ II.2",
+        parse=Address.read,
     )
-    addresses: tuple[str, ...] = setting((), help="several addresses, in place of address", source="FAQ IV.4")
+    addresses: tuple[Address, ...] = setting(
+        (), help="several addresses, in place of address", source="FAQ IV.4", parse=Address.read
+    )
     service: str = setting("", help="a [service.NAME] table, a built-in service, or module:attribute", source="")
     backlog: int = setting(
         4096,
@@ -224,6 +228,11 @@ class ListenSettings:
         low=64 * KIB,
         high=1024 * 1024 * MIB,
     )
+
+    @property
+    def every(self) -> tuple[Address, ...]:
+        """All of its addresses."""
+        return self.addresses or (() if self.address is None else (self.address,))
 
 
 __all__ = ["DEFAULT_DATAGRAM_BUDGET", "KeepaliveSettings", "ListenSettings", "ProxyProtocolSettings", "RateSettings"]

@@ -8,13 +8,80 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from sockd.errors import AddressError
+from sockd.settings.address import Address
 from sockd.settings.field import setting
 from sockd.units import Duration
 
+if TYPE_CHECKING:
+    from sockd.settings.address import Services
+
 Balance = Literal["round-robin", "least-connections", "race"]
 HeaderVersion = Literal["v1", "v2"]
+
+
+MAX_USER_BYTES = 255  # RFC 1929
+
+
+DEFAULT_PORT = 1080  # RFC 1928, section 3
+
+
+_VIA = re.compile(r"socks5://(?:(?P<user>[^@]*)@)?(?P<host>\[[^\]]*\]|[^:@/\[\]]+)(?::(?P<port>[^:@/]*))?/?")
+
+
+_FORM = "socks5://host:port or socks5://user@host:port"
+
+
+@dataclass(frozen=True)
+class SocksUrl:
+    """A SOCKS server on the way; `address` is one of tcp."""
+
+    address: Address
+    user: str | None = None
+
+    def __str__(self) -> str:
+        user = "" if self.user is None else f"{self.user}@"
+        return f"socks5://{user}{str(self.address).removeprefix('tcp://')}"
+
+
+def read_via(text: str, services: Services | None = None) -> SocksUrl:
+    """Read socks5://user@host:port; without a port it is 1080.
+
+    Raises:
+        ValueError: it is none; the message is to stand behind the text.
+    """
+    found = _VIA.fullmatch(text)
+    if found is None:
+        raise ValueError(f"is no SOCKS server; write {_FORM}")
+    user: str | None = found["user"]
+    if user is not None and ":" in user:
+        raise ValueError("has a password, which everybody could read; write user@ alone")
+    if user is not None and not 1 <= len(os.fsencode(user)) <= MAX_USER_BYTES:
+        raise ValueError(f"has a user of {len(os.fsencode(user))} bytes; it has 1 to {MAX_USER_BYTES} (RFC 1929)")
+    try:
+        address = Address.parse(f"tcp://{found['host']}:{found['port'] or DEFAULT_PORT}", services=services)
+    except AddressError as error:
+        raise ValueError(f"is no SOCKS server: {error}") from None
+    return SocksUrl(address, user)
+
+
+def read_target(text: str, services: Services | None = None) -> Address:
+    """Read the address of a target.
+
+    Raises:
+        ValueError: nothing can be relayed there; the message is to stand behind the text.
+    """
+    try:
+        address = Address.parse(text, services=services)
+    except AddressError as error:
+        raise ValueError(f"cannot be a target: {error}") from None
+    if address.scheme not in ("tcp", "unix"):
+        raise ValueError("cannot be a target; one is tcp://host:port or unix:/path")
+    if address.scheme == "tcp" and address.port == 0:
+        raise ValueError("has port 0, to which nobody can connect; write the target's")
+    return address
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +102,11 @@ class CheckSettings:
 class RelaySettings:
     """relay = { ... } of a service: each connection is connected to a target."""
 
-    to: tuple[str, ...] = setting(
+    to: tuple[Address, ...] = setting(
         (),
         help="list of targets: tcp://host:port or unix:/path; all addresses of a host name are tried",
         source="FAQ III.5",
+        parse=read_target,
     )
     balance: Balance = setting(
         "round-robin",
@@ -50,8 +118,11 @@ class RelaySettings:
         help="send the client's address to the target in a PROXY header, before the client's first byte",
         source="doc/proxy-protocol.txt of HAProxy",
     )
-    via: str | None = setting(
-        None, help="connect to targets through a SOCKS server: socks5://host:port or socks5://user@host:port", source=""
+    via: SocksUrl | None = setting(
+        None,
+        help="connect to targets through a SOCKS server: socks5://host:port or socks5://user@host:port",
+        source="",
+        parse=read_via,
     )
     via_password: str | None = setting(
         None,
@@ -89,41 +160,4 @@ DEFAULT_MAX_RELAYED = 4096
 """Of a relay without max_connections; each holds two descriptors."""
 
 
-MAX_USER_BYTES = 255  # RFC 1929
-
-
-DEFAULT_PORT = 1080  # RFC 1928, section 3
-
-
-_VIA = re.compile(r"socks5://(?:(?P<user>[^@]*)@)?(?P<host>\[[^\]]*\]|[^:@/\[\]]+)(?::(?P<port>[^:@/]*))?/?")
-
-
-_FORM = "socks5://host:port or socks5://user@host:port"
-
-
-@dataclass(frozen=True)
-class SocksUrl:
-    """A SOCKS server on the way; `address` is tcp://host:port."""
-
-    address: str
-    user: str | None = None
-
-
-def parse_via(text: str) -> SocksUrl:
-    """Read socks5://user@host:port; without a port it is 1080.
-
-    Raises:
-        ValueError: it is none; the message is to stand behind the text.
-    """
-    found = _VIA.fullmatch(text)
-    if found is None:
-        raise ValueError(f"is no SOCKS server; write {_FORM}")
-    user: str | None = found["user"]
-    if user is not None and ":" in user:
-        raise ValueError("has a password, which everybody could read; write user@ alone")
-    if user is not None and not 1 <= len(os.fsencode(user)) <= MAX_USER_BYTES:
-        raise ValueError(f"has a user of {len(os.fsencode(user))} bytes; it has 1 to {MAX_USER_BYTES} (RFC 1929)")
-    return SocksUrl(f"tcp://{found['host']}:{found['port'] or DEFAULT_PORT}", user)
-
-
-__all__ = ["SocksUrl", "parse_via"]
+__all__ = ["SocksUrl", "read_target", "read_via"]

@@ -10,10 +10,15 @@ from sockd.config.command_line import from_command_line
 from sockd.config.load import dump, loads
 from sockd.errors import ConfigurationError
 from sockd.settings import DaemonSettings, Duration, LogSettings, Settings, Size
+from sockd.settings.address import Address
 from sockd.settings.listen import KeepaliveSettings, ListenSettings, RateSettings
 from sockd.settings.service import ServiceSettings
 
-ONE = Settings(listen=(ListenSettings(address="tcp://127.0.0.1:7000", service="upper"),))
+ONE = Settings(listen=(ListenSettings(address=Address.parse("tcp://127.0.0.1:7000"), service="upper"),))
+
+
+def addresses(*texts):
+    return tuple(map(Address.parse, texts))
 
 
 def test_every_default_is_shown():
@@ -77,7 +82,7 @@ def test_each_key_is_explained_once():
 
 def test_a_table_of_a_listener_stands_in_one_line_and_is_explained():
     rate = RateSettings(connections=3, per=Duration(0.5), burst=7)
-    text = dump(Settings(listen=(ListenSettings(address="tcp://:1", service="upper", rate=rate),)))
+    text = dump(Settings(listen=(ListenSettings(address=Address.parse("tcp://:1"), service="upper", rate=rate),)))
     assert '\nrate = { connections = 3, per = "500ms", burst = 7 }\n' in text
     assert "\n#   burst: connections that one source may open at once, after a pause; 1 to 1000000\nrate = " in text
 
@@ -85,7 +90,7 @@ def test_a_table_of_a_listener_stands_in_one_line_and_is_explained():
 def test_texts_that_need_care_read_back():
     path, odd = 'unix:/tmp/"a"\\bé\U0001f600', '"a"\\b\t\n\x1b\x7f\x85\u2028é\U0001f600'
     settings = Settings(
-        listen=(ListenSettings(addresses=(path, "tcp://:1"), service="a"),),
+        listen=(ListenSettings(addresses=addresses(path, "tcp://:1"), service="a"),),
         service={"a": ServiceSettings(builtin="upper", goodbye=odd)},
     )
     text = dump(settings)
@@ -136,8 +141,8 @@ def test_random_settings_read_back():
             ),
             listen=tuple(
                 ListenSettings(
-                    address=None if port % 2 else f"tcp://:{port}",
-                    addresses=(f"tcp://:{port}", f"udp://:{port}") if port % 2 else (),
+                    address=None if port % 2 else Address.parse(f"tcp://:{port}"),
+                    addresses=addresses(f"tcp://:{port}", f"udp://:{port}") if port % 2 else (),
                     service=chance.choice(names),
                     backlog=chance.randint(1, 65_535),
                     nodelay=chance.random() < 0.5,

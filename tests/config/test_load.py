@@ -12,6 +12,7 @@ from sockd.config.command_line import from_command_line
 from sockd.config.load import load, loads
 from sockd.errors import EX_CONFIG, EX_NOPERM, EX_USAGE, ConfigurationError, PermissionFault, UsageError
 from sockd.settings import DaemonSettings, Duration, LogSettings, Settings, Size
+from sockd.settings.address import Address
 from sockd.settings.listen import KeepaliveSettings, ListenSettings, RateSettings
 from sockd.settings.service import ServiceSettings
 
@@ -762,6 +763,10 @@ WRONG_ADDRESSES = [
 ]
 
 
+def addresses(*texts):
+    return tuple(map(Address.parse, texts))
+
+
 def message_of(text):
     with pytest.raises(ConfigurationError) as caught:
         loads(text, name="sockd.toml")
@@ -885,7 +890,7 @@ def test_every_option_of_a_listener_is_read():
     """
     (listen,) = loads(textwrap.dedent(text), name="x").listen
     assert listen == ListenSettings(
-        address="tcp://127.0.0.1:7000",
+        address=Address.parse("tcp://127.0.0.1:7000"),
         service="upper",
         reuse_address=False,
         reuse_port=True,
@@ -953,8 +958,10 @@ def test_a_whole_file():
             log=LogSettings(format="json", level="debug"),
         ),
         listen=(
-            ListenSettings(address="tcp://127.0.0.1:7000", service="policy", backlog=10, nodelay=False),
-            ListenSettings(addresses=("udp://127.0.0.1:7000", "unix:/run/a.sock"), service="app.main:Handlers.greet"),
+            ListenSettings(address=Address.parse("tcp://127.0.0.1:7000"), service="policy", backlog=10, nodelay=False),
+            ListenSettings(
+                addresses=addresses("udp://127.0.0.1:7000", "unix:/run/a.sock"), service="app.main:Handlers.greet"
+            ),
         ),
         service={
             "policy": ServiceSettings(
@@ -977,7 +984,7 @@ def test_a_whole_file():
 
 def test_what_is_not_set_has_its_default():
     assert loads(LISTEN, name="x") == Settings(
-        listen=(ListenSettings(address="tcp://127.0.0.1:7000", service="upper"),)
+        listen=(ListenSettings(address=Address.parse("tcp://127.0.0.1:7000"), service="upper"),)
     )
 
 
@@ -1056,8 +1063,8 @@ def test_command_line():
     assert settings == Settings(
         daemon=DaemonSettings(multiplexer="select", log=LogSettings(format="json", level="debug")),
         listen=(
-            ListenSettings(address="tcp://127.0.0.1:7000", service="app:greet"),
-            ListenSettings(address="unix:/tmp/a=b.sock", service="upper"),
+            ListenSettings(address=Address.parse("tcp://127.0.0.1:7000"), service="app:greet"),
+            ListenSettings(address=Address.parse("unix:/tmp/a=b.sock"), service="upper"),
         ),
     )
 
@@ -1066,7 +1073,7 @@ def test_command_line_over_a_file():
     base = loads(POLICY + '[daemon]\nmultiplexer = "poll"\nlog.format = "json"\n', name="x")
     assert from_command_line(base=base) == base
     settings = from_command_line(["udp://127.0.0.1:1=policy"], base=base, log_level="error")
-    assert settings.listen == (ListenSettings(address="udp://127.0.0.1:1", service="policy"),)
+    assert settings.listen == (ListenSettings(address=Address.parse("udp://127.0.0.1:1"), service="policy"),)
     assert settings.service == base.service
     assert settings.daemon.multiplexer == "poll"
     assert settings.daemon.log == LogSettings(format="json", level="error")

@@ -15,6 +15,7 @@ from sockd.services.api import Protocol, Service
 from sockd.services.families import ProgramKind, ProxyKind, TableKind
 from sockd.services.kinds import OF_KEY, Kind
 from sockd.settings import RelaySettings, SocksSettings
+from sockd.settings.address import Address
 from sockd.settings.service import KINDS, ServiceSettings
 from sockd.wire.framing import Line, Netstring, Raw, Record
 
@@ -95,7 +96,7 @@ SPECS = {
     "metrics": (lambda: named(metrics=True), kinds.MetricsKind, "protocol"),
     "metrics by name": (lambda: named(builtin="metrics"), kinds.MetricsKind, "protocol"),
     "program": (lambda: named(exec=("/bin/cat",)), kinds.ExecKind, "program"),
-    "relay": (lambda: named(relay=RelaySettings(to=("tcp://127.0.0.1:7",))), kinds.RelayKind, "relay"),
+    "relay": (lambda: named(relay=RelaySettings(to=(Address.parse("tcp://127.0.0.1:7"),))), kinds.RelayKind, "relay"),
     "socks": (lambda: named(socks=SocksSettings()), kinds.SocksKind, "socks"),
 }
 """The words are those that other versions of sockd say: connections move by them."""

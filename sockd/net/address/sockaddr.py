@@ -15,6 +15,8 @@ import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from sockd.settings.address import bracket
+
 if TYPE_CHECKING:
     IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -210,15 +212,10 @@ def _printable_path(path: str | bytes | None) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def bracket(host: str) -> str:
-    """Put an IPv6 address into brackets (RFC 3986); leave every other host as it is."""
-    return f"[{host}]" if ":" in host else host
-
-
 def plain(host: str) -> IPAddress:
     """Return the address of a peer; an IPv4-mapped one (RFC 4291) as IPv4, without a scope."""
     address = ipaddress.ip_address(host.partition("%")[0])
     return getattr(address, "ipv4_mapped", None) or address
 
 
-__all__ = ["UNKNOWN", "Endpoint", "SockAddr", "SocketAddress", "bracket", "format_peer", "format_sockaddr", "plain"]
+__all__ = ["UNKNOWN", "Endpoint", "SockAddr", "SocketAddress", "format_peer", "format_sockaddr", "plain"]

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError, SystemFault, fault
+from sockd.net.address.address import endpoints_of
 from sockd.net.listen.address_in_use import describe_holder
 from sockd.net.listen.options import set_options
 from sockd.net.listen.path_access import PathAccess
@@ -133,7 +134,7 @@ def open_listener(
         PermissionFault, SystemFault, TemporaryFault: as for `listen_stream`, or the
             name is unknown; whatever had been opened is closed.
     """
-    endpoints = address.endpoints(passive=True)
+    endpoints = endpoints_of(address, passive=True)
     for left in reversed(range(SHARED_PORT_TRIES)):
         with ExitStack() as opened:
             try:
@@ -241,7 +242,7 @@ def explain(error: OSError, endpoint: Endpoint) -> SockdError:
 def bind_problem(address: Address, settings: ListenSettings) -> str:
     """Say what stands in the way of an address; empty when nothing does.  BLOCKS while a name is looked up."""
     try:
-        for endpoint in address.endpoints(passive=True):
+        for endpoint in endpoints_of(address, passive=True):
             if isinstance(endpoint.sockaddr, str):
                 PathAccess.of(settings)
                 _try_path(endpoint.sockaddr, endpoint)

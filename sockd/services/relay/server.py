@@ -8,14 +8,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sockd.errors import SystemFault
-from sockd.net.address.address import Address
 from sockd.net.loop.blocking_calls import BlockingCalls
 from sockd.net.relay.relay_table import RelayTable
 from sockd.net.relay.tally import ConnectionCounts
 from sockd.services.relay.client import RelaySession
 from sockd.services.relay.connect import ConnectFailed, TargetConnect, UpstreamSocks
 from sockd.services.relay.target import Target
-from sockd.settings.relay import parse_via
 from sockd.wire import proxy
 
 if TYPE_CHECKING:
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from sockd.net.loop.loop import EventLoop
     from sockd.services.relay.connect import Connected
     from sockd.settings import RelaySettings
+    from sockd.settings.address import Address
     from sockd.wire.close_reason import CloseReason
 
 LOOK_UPS, LOOK_UPS_WAITING = 4, 256
@@ -68,17 +67,16 @@ class RelayService:
             loop.one_of(RelayTable)
         except OSError as error:
             raise SystemFault(f"service.{name}.relay: cannot be served here: {error.strerror}") from None
-        self._targets = [self._target(text) for text in settings.to]
+        self._targets = [self._target(address) for address in settings.to]
         self.way: UpstreamSocks | None = None
         if settings.via is not None:
-            via = parse_via(settings.via)
-            self.way = UpstreamSocks(self._target(via.address), via.user, password)
+            self.way = UpstreamSocks(self._target(settings.via.address), settings.via.user, password)
         self._checks: list[_Check] = []
         if settings.check is not None:
             self._checks = [_Check(self, one, float(settings.check.interval)) for one in self._targets]
 
-    def _target(self, text: str) -> Target:
-        return Target(self.name, Address.parse(text), self.loop, self._workers)
+    def _target(self, address: Address) -> Target:
+        return Target(self.name, address, self.loop, self._workers)
 
     def __len__(self) -> int:
         """Return how many clients there are."""
