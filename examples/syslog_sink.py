@@ -9,8 +9,9 @@ In this directory, then in another terminal:
     logger --udp -n 127.0.0.1 -P 5514 -p mail.warning hello
     logger -u /tmp/log hello
 
-Each message becomes a line of the file `messages`, or of the one that $SYSLOG_SINK_FILE names, behind its facility and
-severity: `user.notice 1 2026-01-01T00:00:00Z ...`.  When the file is moved away, the next message begins a new one.
+Each message becomes a line of the file `messages`, or of the one that $SYSLOG_SINK_FILE names, behind its facility,
+severity and sender: `user.notice 192.0.2.1 1 2026-01-01T00:00:00Z ...`.  When the file is moved away, the next message
+begins a new one.
 """
 
 import logging
@@ -47,8 +48,8 @@ def open_file() -> None:
 
 
 @service.frame
-def keep(message: bytes) -> None:
-    """Keep one message: a frame of a stream, or a datagram.  Nobody is answered."""
+def keep(message: bytes, sender: sockd.Connection) -> None:
+    """Keep one message: a frame of a stream, or a datagram, and whom it is from.  Nobody is answered."""
     found = PRIORITY.match(message)
     priority = int(found[1]) if found else USER_NOTICE
     if priority >= 8 * len(FACILITIES):
@@ -57,4 +58,6 @@ def keep(message: bytes) -> None:
     text = message[found.end() if found else 0 :].decode(errors="backslashreplace").rstrip("\r\n\0")
     # What is sent must not look like lines of its own, nor drive the terminal of whoever reads them.
     text = CONTROL.sub(lambda char: f"#{ord(char[0]):03o}", text)
-    messages.warning("%s.%s %s", FACILITIES[facility], SEVERITIES[severity], text)
+    name = sender.get_extra_info("peername")
+    host = name[0] if isinstance(name, tuple) else "local"  # of a Unix socket: this host
+    messages.warning("%s.%s %s %s", FACILITIES[facility], SEVERITIES[severity], host, text)

@@ -25,8 +25,8 @@ AT_ONCE = ("stop_timeout", "pre_drain", "upgrade_timeout", "store_connections", 
 
 
 BEFORE_BIND = (
-    "reuse_address", "reuse_port", "free_bind", "ipv6_only", "interface", "defer_accept", "fast_open",
-    "mode", "owner", "group",
+    "reuse_address", "reuse_port", "free_bind", "ipv6_only", "interface", "multicast", "broadcast",
+    "defer_accept", "fast_open", "mode", "owner", "group",
 )  # fmt: skip
 """Of [[listen]]: what is set on a listening socket before it is bound, or once."""
 

@@ -30,6 +30,7 @@ from sockd.net.udp.rules import DatagramRules
 from sockd.services import hooks
 from sockd.services.families import ProgramKind, ProxyKind, TableKind
 from sockd.services.handlers import group_of, sink_of
+from sockd.services.handlers.datagrams import DatagramCodec
 from sockd.services.handlers.trace import traced
 from sockd.services.kinds import MetricsKind
 
@@ -197,7 +198,7 @@ class ListenerRegistry:
         rules = DatagramRules(plan.settings, tools.loop.clock, small=spec.kind.is_small)
         pool = tools.pool if spec.kind.needs_threads else None
         died = partial(self._died, listening)
-        answer = spec.kind.datagram(spec.framing)
+        answer = spec.kind.datagram(DatagramCodec(spec.framing, by_line=spec.datagram_lines))
         one = DatagramListener(listening, answer, tools.loop, spec.name, rules, former, pool, died)
         return one, partial(self._datagrams, one)
 

@@ -59,6 +59,7 @@ class Service:
         goodbye: payload of a last frame for every connection that a stop, or a listener's removal, ends.
         blocking: the function may block: it runs in one of [daemon] threads, several at a time.
         max_in_flight: calls of `async def f(line)` that run at once for one connection; replies keep their order.
+        datagram_lines: each line of a datagram is a frame, and their replies leave in one datagram.
         text: an encoding; functions then take and return str, and a frame that is not of it ends its connection.
 
     Raises:
@@ -79,6 +80,7 @@ class Service:
         goodbye: bytes | None = None,
         blocking: bool | None = None,
         max_in_flight: int | None = None,
+        datagram_lines: bool | None = None,
         text: str | None = None,
     ) -> None:
         if not isinstance(framing, Framing | None):
@@ -106,6 +108,7 @@ class Service:
         self.goodbye = goodbye
         self.blocking = blocking
         self.max_in_flight = max_in_flight
+        self.datagram_lines = datagram_lines
         self.limits: dict[str, float | None] = {**positive, "linger_timeout": linger_timeout}
         self.function: LineFunction | FrameFunction | None = None
         self.batch: BatchFunction | None = None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sockd.net.connection.events import ConnectionEvents
     from sockd.process.program import Identity
     from sockd.services.exec.program import Program
-    from sockd.services.handlers.datagrams import Answer
+    from sockd.services.handlers.datagrams import Answer, DatagramCodec
     from sockd.services.handlers.sinks import SinkTools
     from sockd.services.kinds import Kind
     from sockd.services.spec import ServiceSpec
@@ -46,6 +46,7 @@ class ServiceKind:
         needs_threads: it is called in [daemon] threads.
         needs_asyncio: it runs in asyncio's loop; it `may_use_asyncio` where it could ask for that.
         answers_datagrams: it serves udp and unixgram too; `instead` says what else can where it cannot.
+        serves_streams: it serves tcp and unix.
     """
 
     key = ""
@@ -57,7 +58,7 @@ class ServiceKind:
     is_queued = False
     needs_threads = False
     needs_asyncio = False
-    instead = "a function of one argument can"
+    instead = "a function or an asyncio.DatagramProtocol can"
 
     @property
     def speaks(self) -> bool:
@@ -70,6 +71,11 @@ class ServiceKind:
         return False
 
     @property
+    def serves_streams(self) -> bool:
+        """See there."""
+        return True
+
+    @property
     def may_use_asyncio(self) -> bool:
         """See there."""
         return self.needs_asyncio
@@ -78,9 +84,9 @@ class ServiceKind:
         """Return how the C core cuts the stream of a service of this framing."""
         return framing
 
-    def datagram(self, framing: Framing) -> Answer:
-        """Return what answers a datagram, for a service of this framing."""
-        raise AssertionError(f"{self.way} answers no datagrams, framed by {framing}")
+    def datagram(self, codec: DatagramCodec) -> Answer:
+        """Return what answers a datagram, for a service whose frames are cut so."""
+        raise AssertionError(f"{self.way} answers no datagrams: {codec}")
 
     def merges(self, framing: Framing) -> bool:
         """Tell whether frames of several connections may come at once."""

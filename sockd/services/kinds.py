@@ -18,10 +18,16 @@ from sockd.services.builtin import CODE, CoreService
 from sockd.services.builtin.http import HttpProtocol
 from sockd.services.exec.program import program_of
 from sockd.services.families import ProgramKind, ProxyKind, TableKind
-from sockd.services.handlers.adapters import ProtocolFactory
+from sockd.services.handlers.adapters import ProtocolFactory, frame_method, takes_datagrams
 from sockd.services.handlers.batch import BatchHandler
 from sockd.services.handlers.blocking import BlockingHandler
-from sockd.services.handlers.datagrams import answer_of, batch_of_one
+from sockd.services.handlers.datagrams import (
+    AsyncDatagrams,
+    PeerFunction,
+    ProtocolDatagrams,
+    answer_of,
+    answer_of_batch,
+)
 from sockd.services.handlers.function import sink_of as function_sink_of
 from sockd.services.handlers.sinks import of_function, of_protocol, transport_of
 from sockd.services.spec import ServiceSpec
@@ -41,7 +47,7 @@ if TYPE_CHECKING:
     from sockd.services.builtin import SpeakingService
     from sockd.services.builtin.http import Pages
     from sockd.services.exec.program import Program
-    from sockd.services.handlers.datagrams import Answer
+    from sockd.services.handlers.datagrams import Answer, DatagramCodec
     from sockd.services.handlers.sinks import SinkTools
     from sockd.settings import RelaySettings, SocksSettings
     from sockd.settings.framing import FramingName
@@ -59,6 +65,7 @@ class FunctionKind(TableKind):
 
     function: Callable[..., Reply]
     wants_connection: bool = False
+    answers_datagrams = True
 
     @property
     def way(self) -> str:  # type: ignore[override]  # a constant of the other kinds
@@ -70,14 +77,9 @@ class FunctionKind(TableKind):
         """See ServiceKind."""
         return self.wants_connection
 
-    @property
-    def answers_datagrams(self) -> bool:
+    def datagram(self, codec: DatagramCodec) -> Answer:
         """See ServiceKind."""
-        return not self.wants_connection
-
-    def datagram(self, framing: Framing) -> Answer:
-        """See ServiceKind."""
-        return super().datagram(framing) if self.wants_connection else answer_of(self.function, framing)
+        return PeerFunction(self.function, codec) if self.wants_connection else answer_of(self.function, codec)
 
     def merges(self, framing: Framing) -> bool:
         """See ServiceKind."""
@@ -99,11 +101,16 @@ class AsyncFunctionKind(TableKind):
     max_in_flight: int
     speaks = True
     needs_asyncio = True
+    answers_datagrams = True
 
     @property
     def way(self) -> str:  # type: ignore[override]  # a constant of the other kinds
         """See ServiceKind."""
         return "function connection" if self.wants_connection else "function"
+
+    def datagram(self, codec: DatagramCodec) -> Answer:
+        """See ServiceKind."""
+        return AsyncDatagrams(self.function, codec, wants_peer=self.wants_connection)
 
     def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
         """See ServiceKind."""
@@ -132,9 +139,9 @@ class BatchKind(TableKind):
     way = "batch"
     answers_datagrams = True
 
-    def datagram(self, framing: Framing) -> Answer:
+    def datagram(self, codec: DatagramCodec) -> Answer:
         """See ServiceKind."""
-        return answer_of(partial(batch_of_one, self.batch), framing)
+        return answer_of_batch(self.batch, codec)
 
     def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
         """See ServiceKind."""
@@ -154,9 +161,9 @@ class BlockingKind(TableKind):
         """See ServiceKind."""
         return f"{self.called.way} blocking"
 
-    def datagram(self, framing: Framing) -> Answer:
+    def datagram(self, codec: DatagramCodec) -> Answer:
         """See ServiceKind."""
-        return self.called.datagram(framing)
+        return self.called.datagram(codec)
 
     def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
         """See ServiceKind."""
@@ -182,6 +189,20 @@ class ProtocolKind(TableKind):
     def may_use_asyncio(self) -> bool:
         """See ServiceKind: no class is one of asyncio's where that was never imported."""
         return "asyncio" in sys.modules
+
+    @property
+    def answers_datagrams(self) -> bool:  # type: ignore[override]  # a constant of the other kinds
+        """See ServiceKind."""
+        return takes_datagrams(self.protocol)
+
+    @property
+    def serves_streams(self) -> bool:
+        """See ServiceKind."""
+        return not isinstance(self.protocol, type) or bool(frame_method(self.protocol))
+
+    def datagram(self, codec: DatagramCodec) -> Answer:
+        """See ServiceKind."""
+        return ProtocolDatagrams(self.protocol)
 
     def core_framing(self, framing: Framing) -> Framing:
         """See ServiceKind: where each object tells what it takes, nothing is cut before that."""
@@ -246,7 +267,7 @@ class BuiltinKind(TableKind):
         """See ServiceKind."""
         return not isinstance(self.code, CoreService)
 
-    def datagram(self, framing: Framing) -> Answer:
+    def datagram(self, codec: DatagramCodec) -> Answer:
         """See ServiceKind."""
         return self.code.answer
 

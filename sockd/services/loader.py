@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sockd.services.api import LineFunction, SessionFunction
 
 FORMS = "a handler is a function from line to reply, a coroutine function, a protocol class or a sockd.Service"
-PROTOCOL_METHODS = ("data_received", "frame_received", "line_received", "buffer_updated")
+PROTOCOL_METHODS = ("data_received", "frame_received", "line_received", "buffer_updated", "datagram_received")
 STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 
 
@@ -154,7 +154,7 @@ def as_service(found: object, text: str) -> Service:
 
 
 def _check_class(kind: type, text: str) -> None:
-    if not frame_method(kind):
+    if not frame_method(kind) and not hasattr(kind, "datagram_received"):
         raise HandlerError(f"{text}: class {kind.__name__} has none of {', '.join(PROTOCOL_METHODS)}; {FORMS}")
 
 
@@ -187,7 +187,8 @@ def _class_of(protocol: object) -> type | None:
     """Return the class of which a protocol object is made, if that can be known: itself, or that of a partial."""
     while isinstance(protocol, functools.partial):
         protocol = protocol.func
-    return protocol if isinstance(protocol, type) and frame_method(protocol) else None
+    is_known = isinstance(protocol, type) and (frame_method(protocol) or hasattr(protocol, "datagram_received"))
+    return cast("type", protocol) if is_known else None
 
 
 def takes_raw_data(protocol: object) -> bool:

@@ -80,6 +80,7 @@ def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceS
         startup=tuple(service.at_startup),
         shutdown=tuple(service.at_shutdown),
         goodbye=goodbye_of(table, service.goodbye),
+        datagram_lines=bool(service.datagram_lines if table.datagram_lines is None else table.datagram_lines),
     )
 
 

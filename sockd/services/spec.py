@@ -21,6 +21,7 @@ class ServiceSpec:
         kind: what serves, and with that everything in which services differ (sockd.services.kinds).
         startup, shutdown: called before the first byte, and after the last.
         goodbye: payload of the last frame before a stop ends a connection; empty for none.
+        datagram_lines: each line of a datagram is a frame.
         trace: each frame is a line of the log.
     """
 
@@ -31,6 +32,7 @@ class ServiceSpec:
     startup: tuple[Hook, ...] = ()
     shutdown: tuple[Hook, ...] = ()
     goodbye: bytes = b""
+    datagram_lines: bool = False
     trace: bool = False
 
     @property

@@ -175,6 +175,16 @@ class ListenSettings:
         None, help="IPV6_V6ONLY; unset: off for [::], which then serves both families", source="ipv6(7)"
     )
     interface: str | None = setting(None, help="SO_BINDTODEVICE: use only this network interface", source="socket(7)")
+    multicast: tuple[str, ...] = setting(
+        (),
+        help="multicast groups to join, each with its interface: 239.1.2.3%eth0, ff15::1234%eth0; for udp",
+        source="ip(7), ipv6(7)",
+    )
+    broadcast: bool = setting(
+        False,
+        help="SO_BROADCAST: handlers may send to broadcast addresses; for udp over IPv4",
+        source="receiving needs no option; ip(7)",
+    )
     mark: int | None = setting(
         None, help="SO_MARK: mark of every packet sent", source="socket(7)", low=0, high=2**32 - 1
     )

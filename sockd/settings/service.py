@@ -41,6 +41,11 @@ class HandlerSettings:
         low=1,
         high=1000,
     )
+    datagram_lines: bool | None = setting(
+        None,
+        help="each line of a datagram is a frame, and their replies leave in one datagram",
+        source="default false: a datagram is one frame",
+    )
 
 
 HANDLER_KEYS = tuple(field.name for field in fields(HandlerSettings))

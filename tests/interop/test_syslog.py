@@ -39,9 +39,10 @@ def test_logger(sink, run, until, way):
     assert run(*sink.words(way), "-t", "tests", "-p", "mail.warning", "Grüße").stderr == b""
     assert run(*sink.words(way), "-t", "tests", "9 bottles").stderr == b""
     first, second = until(lambda: len(lines := sink.kept().splitlines()) == 2 and lines)
-    assert first.startswith("mail.warning ")
+    host = "local" if "directory" in WAYS[way] else "127.0.0.1"
+    assert first.startswith(f"mail.warning {host} ")
     assert first.endswith("Grüße")
-    assert second.startswith("user.notice ")
+    assert second.startswith(f"user.notice {host} ")
     assert second.endswith("9 bottles")
     assert "<" not in first + second
 
@@ -56,12 +57,12 @@ def test_many_in_one_connection(sink, run, way):
 
 
 BECOMES = [
-    (b"no priority", "user.notice no priority"),
-    (b"<0>a", "kern.emerg a"),
-    (b"<191>a", "local7.debug a"),
-    (b"<192>a", "user.notice <192>a"),
-    (b"<13>two\nlines \x1b[2J\n", "user.notice two#012lines #033[2J"),
-    (b"<13>\xff", "user.notice \\xff"),
+    (b"no priority", "user.notice 127.0.0.1 no priority"),
+    (b"<0>a", "kern.emerg 127.0.0.1 a"),
+    (b"<191>a", "local7.debug 127.0.0.1 a"),
+    (b"<192>a", "user.notice 127.0.0.1 <192>a"),
+    (b"<13>two\nlines \x1b[2J\n", "user.notice 127.0.0.1 two#012lines #033[2J"),
+    (b"<13>\xff", "user.notice 127.0.0.1 \\xff"),
 ]
 
 
@@ -81,6 +82,6 @@ def test_a_file_that_was_moved_away_begins_anew(sink, tmp_path):
         sink.end_of(client)
         (tmp_path / "messages").rename(tmp_path / f"messages.{number}")
     assert [(tmp_path / f"messages.{number}").read_text() for number in (1, 2)] == [
-        "user.notice 1\n",
-        "user.notice 2\n",
+        "user.notice 127.0.0.1 1\n",
+        "user.notice 127.0.0.1 2\n",
     ]

@@ -27,10 +27,12 @@ class Network:
     """The namespace by its name.
 
     Attributes:
+        name: of the namespace, for `ip -n`.
         enter: for `preexec_fn`: a process begins in it.
     """
 
     def __init__(self, name):
+        self.name = name
         self._path = f"/run/netns/{name}"
         self._libc = ctypes.CDLL(None, use_errno=True)
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError, SystemFault, fault
+from sockd.net.listen.multicast import join
 from sockd.settings.listen import ListenSettings
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def table(settings: ListenSettings, endpoint: Endpoint) -> list[Option]:
         Option("free_bind", "IP_FREEBIND", SocketKind.V4, settings.free_bind or None),
         Option("free_bind", "IPV6_FREEBIND", SocketKind.V6, settings.free_bind or None),
         Option("interface", "SO_BINDTODEVICE", SocketKind.INET, _text(settings.interface)),
+        Option("broadcast", "SO_BROADCAST", SocketKind.UDP4, settings.broadcast or None),
         Option("mark", "SO_MARK", SocketKind.INET, None if settings.mark is None else struct.pack("=I", settings.mark)),
         Option("receive_buffer", "SO_RCVBUF", SocketKind.INET | SocketKind.UNIXGRAM, settings.receive_buffer),
         Option("send_buffer", "SO_SNDBUF", SocketKind.INET | SocketKind.UNIXGRAM, settings.send_buffer),
@@ -141,6 +143,7 @@ def set_options(sock: socket.socket, endpoint: Endpoint, settings: ListenSetting
     for option in table(settings, endpoint):
         if kind in option.kinds and option.value is not None:
             _set(sock, endpoint, option, settings)
+    join(sock, endpoint, settings.multicast)
     if settings.ipv6_only is None or kind not in SocketKind.V6:
         return endpoint
     return replace(endpoint, dual_stack=not settings.ipv6_only and endpoint.sockaddr[0] == "::")

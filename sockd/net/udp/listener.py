@@ -16,6 +16,7 @@ import logging
 import math
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from sockd.errors import Close
@@ -26,6 +27,7 @@ from sockd.net.listen.listener import DatagramCounts, ListenerCounts
 from sockd.net.loop.defects import place_of
 from sockd.net.udp.loops import Loops
 from sockd.net.udp.pktinfo import ANCILLARY_BYTES, Ancillary, answer_from, asked_address, tell
+from sockd.net.udp.source import DatagramSource, SourcedAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -78,7 +80,7 @@ class DatagramListener:
 
     Args:
         listening: bound, non-blocking; closed by close().
-        answer: from a datagram to its answer; None answers nothing.
+        answer: from a datagram to its answer, None answers nothing; or who is told where datagrams are from.
         service: its name, for the log.
         rules: which datagrams are answered.
         former: who answered on the same socket until now; what it counted is counted on.
@@ -89,7 +91,7 @@ class DatagramListener:
     def __init__(
         self,
         listening: ServerSocket,
-        answer: Callable[[bytes], Reply],
+        answer: Callable[[bytes], Reply] | SourcedAnswer,
         loop: EventLoop,
         service: str,
         rules: DatagramRules,
@@ -98,8 +100,10 @@ class DatagramListener:
         died: Callable[[], None] = lambda: None,
     ) -> None:
         self._listening = listening
-        self._socket = listening.socket
+        self._socket = self.socket = listening.socket
+        self._sourced = answer.bind(self) if isinstance(answer, SourcedAnswer) else None
         self._answer = answer
+        self._is_started = False
         self._loop = loop
         self._rules = rules
         self._pool = pool
@@ -122,11 +126,27 @@ class DatagramListener:
     def start(self) -> None:
         """Receive from now on."""
         self._loop.add_reader(self._socket.fileno(), self._receive)
+        if self._sourced is not None and not self._is_started:
+            self._is_started = True
+            self._attempt(self._sourced.started)
 
     def detach(self) -> None:
         """Receive no more, for another goes on with the socket."""
         self._loop.remove_reader(self._socket.fileno())
         self._is_detached = True
+        self._tell_closed()
+
+    def _tell_closed(self) -> None:
+        if self._sourced is not None and self._is_started:
+            self._is_started = False
+            self._attempt(self._sourced.closed)
+
+    def _attempt(self, callback: Callable[..., object], *arguments: object) -> None:
+        """Call a handler, whose failure ends nothing."""
+        try:
+            callback(*arguments)
+        except BaseException as error:
+            self._log(logging.ERROR, "handler failed", {}, error)
 
     def accept_rest(self) -> None:
         """Answer what has arrived."""
@@ -174,9 +194,10 @@ class DatagramListener:
 
     def _receive_some(self, most: int, end: float) -> None:
         for accepted in range(most):
-            if self._pool is not None and self._pool.is_full:
+            gate = self._pool if self._sourced is None else self._sourced
+            if gate is not None and gate.is_full:
                 self._loop.remove_reader(self._socket.fileno())
-                self._pool.when_free(self._go_on)  # until then the kernel keeps some, and drops the rest
+                gate.when_free(self._go_on)  # until then the kernel keeps some, and drops the rest
                 return
             try:
                 size, ancillary, flags, sender = self._socket.recvmsg_into([self._buffer], self._ancillary_bytes)
@@ -186,6 +207,8 @@ class DatagramListener:
                 return
             except OSError as error:  # the ICMP answer to an earlier datagram, as ECONNREFUSED
                 self._log(logging.DEBUG, "receive failed", {"error": str(error)})
+                if self._sourced is not None:
+                    self._attempt(self._sourced.failed, error)
                 if error.errno in SHORTAGES:
                     self._pause()
                     return
@@ -239,6 +262,11 @@ class DatagramListener:
     # ---- answering
 
     def _serve(self, datagram: bytes, sender: SockAddr | None, ancillary: Ancillary) -> None:
+        if self._sourced is not None:
+            source = DatagramSource(self, sender, ancillary, len(datagram))
+            outcome = self._outcome(partial(self._sourced.answer, datagram, source))
+            self._answered(len(datagram), sender, ancillary, outcome)
+            return
         if self._pool is None:
             self._answered(len(datagram), sender, ancillary, self._call(datagram))
             return
@@ -254,15 +282,48 @@ class DatagramListener:
             self._one_less()
             self.tally.failed += 1
 
+    def one_more(self) -> None:
+        """Note that an answer is being made, for which a stop waits (for a source)."""
+        self._unanswered += 1
+        self._loop.unfinished.add(self)
+
+    def answer_later(
+        self, size: int, sender: SockAddr | None, ancillary: Ancillary, reply: object, error: BaseException | None
+    ) -> None:
+        """Send an answer that was being made, or tell why there is none (for a source)."""
+
+        def outcome() -> object:
+            if error is not None:
+                raise error
+            return reply
+
+        try:
+            if self._socket.fileno() >= 0:
+                self._answered(size, sender, ancillary, self._outcome(outcome))
+        finally:
+            self._one_less()
+
+    def send(self, data: bytes, receiver: SockAddr | None, ancillary: Ancillary) -> None:
+        """Send a datagram to anybody; the rules for answers apply (for a source)."""
+        if self._socket.fileno() >= 0:
+            self._answered(0, receiver, ancillary, (data, None))
+
     def _one_less(self) -> None:
         self._unanswered -= 1
+        if not self._unanswered:
+            self._loop.unfinished.discard(self)
         if self._is_closed and not self._unanswered:
             self._listening.close()
 
     def _call(self, datagram: bytes) -> Outcome:
+        assert not isinstance(self._answer, SourcedAnswer)
+        return self._outcome(partial(self._answer, datagram))
+
+    @staticmethod
+    def _outcome(call: Callable[[], object]) -> Outcome:
         try:
             try:
-                return _checked(self._answer(datagram)), None
+                return _checked(call()), None
             except Close as close:  # there is nothing to close, and its last words are an answer
                 return _checked(close.last_words), None
         except BaseException as error:
@@ -339,6 +400,7 @@ class DatagramListener:
         self._is_closed = True
         self._loop.remove_reader(self._socket.fileno())
         self.accept_rest()
+        self._tell_closed()
         if not self._unanswered:
             self._listening.close()
 

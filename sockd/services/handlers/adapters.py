@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,15 @@ class ProtocolFactory:
     def __call__(self) -> object:
         """Make one."""
         return self.make()
+
+
+def takes_datagrams(protocol: object) -> bool:
+    """Tell whether what makes protocol objects can make one that takes datagrams: a class tells, a factory does not."""
+    if isinstance(protocol, ProtocolFactory):
+        protocol = protocol.make
+    while isinstance(protocol, functools.partial):
+        protocol = protocol.func
+    return not isinstance(protocol, type) or hasattr(protocol, "datagram_received")
 
 
 class ProtocolAdapter:
@@ -153,4 +163,4 @@ class FunctionAdapter:
         """Nothing to tell."""
 
 
-__all__ = ["frame_method", "takes_bytes"]
+__all__ = ["frame_method", "takes_bytes", "takes_datagrams"]

@@ -274,5 +274,5 @@ def test_every_setting_of_a_socket_is_in_the_table():
     keys = {option.key for option in options.table(DEFAULT, endpoint)}
     assert keys == {
         "reuse_address", "reuse_port", "nodelay", "keepalive", "user_timeout", "linger", "receive_buffer",
-        "send_buffer", "defer_accept", "fast_open", "free_bind", "ipv6_only", "interface", "mark",
+        "send_buffer", "defer_accept", "fast_open", "free_bind", "ipv6_only", "interface", "mark", "broadcast",
     }  # fmt: skip
