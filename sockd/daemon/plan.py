@@ -53,9 +53,7 @@ def plan(settings: Settings) -> list[ListenerPlan]:
             if address.scheme in ("udp", "unixgram"):
                 check_datagrams(address, spec)
             elif address.scheme in ("tcp", "unix") and not spec.kind.serves_streams:
-                raise HandlerError(
-                    f"{address}: service {spec.name} takes datagrams alone; they come at udp and unixgram"
-                )
+                raise HandlerError(f"{address}: service {spec.name} takes datagrams alone, at udp or unixgram")
         plans.append(ListenerPlan(listen, addresses, spec, _tls(listen, f"listen[{index}].tls", spec)))
     return plans
 

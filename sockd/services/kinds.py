@@ -191,7 +191,7 @@ class ProtocolKind(TableKind):
         return "asyncio" in sys.modules
 
     @property
-    def answers_datagrams(self) -> bool:  # type: ignore[override]  # a constant of the other kinds
+    def answers_datagrams(self) -> bool:
         """See ServiceKind."""
         return takes_datagrams(self.protocol)
 
@@ -202,7 +202,7 @@ class ProtocolKind(TableKind):
 
     def datagram(self, codec: DatagramCodec) -> Answer:
         """See ServiceKind."""
-        return ProtocolDatagrams(self.protocol)
+        return ProtocolDatagrams(self.protocol) if self.answers_datagrams else super().datagram(codec)
 
     def core_framing(self, framing: Framing) -> Framing:
         """See ServiceKind: where each object tells what it takes, nothing is cut before that."""

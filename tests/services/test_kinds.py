@@ -10,9 +10,11 @@ from typing import get_args
 import pytest
 
 from sockd.errors import HandlerError
+from sockd.net.udp.source import SourcedAnswer
 from sockd.services import kinds, resolve
 from sockd.services.api import Protocol, Service
 from sockd.services.families import ProgramKind, ProxyKind, TableKind
+from sockd.services.handlers.datagrams import DatagramCodec
 from sockd.services.kinds import OF_KEY, Kind
 from sockd.settings import RelaySettings, SocksSettings
 from sockd.settings.address import Address
@@ -125,15 +127,18 @@ def test_datagrams_are_answered_by_those_that_say_so(name):
     spec = SPECS[name][0]()
     if not spec.kind.answers_datagrams:
         with pytest.raises(AssertionError, match="answers no datagrams"):
-            spec.kind.datagram(spec.framing)
-    elif name not in ("core", "speaking"):
-        assert spec.kind.datagram(spec.framing)(b"abc\r\n") == b"ABC\r\n"
-        assert spec.kind.datagram(Raw())(b"abc\n") == b"ABC\n"
+            spec.kind.datagram(DatagramCodec(spec.framing, by_line=False))
+    elif name not in ("core", "speaking") and not isinstance(
+        answer := spec.kind.datagram(DatagramCodec(spec.framing, by_line=False)), SourcedAnswer
+    ):
+        assert answer(b"abc\r\n") == b"ABC\r\n"
+        assert spec.kind.datagram(DatagramCodec(Raw(), by_line=False))(b"abc\n") == b"ABC\n"
+        assert spec.kind.datagram(DatagramCodec(Raw(), by_line=True))(b"a\nb\r\n") == b"A\nB\n"
 
 
 def test_a_datagram_is_a_record_where_these_are_framed():
     spec = of(function(framing=Record("!H")))
-    answer = kinds.FunctionKind(lambda values: (values[0] + 1,)).datagram(spec.framing)
+    answer = kinds.FunctionKind(lambda values: (values[0] + 1,)).datagram(DatagramCodec(spec.framing, by_line=False))
     assert answer(b"\0\1") == b"\0\2"
 
 
