@@ -57,7 +57,7 @@ class AsyncioTransport(Transport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - as asyncio
         """Answer as Connection does; a socket is asyncio's TransportSocket."""
-        if name == "socket" and self._receiver is None and self._socket is not None:
+        if name == "socket" and self._ended and self._socket is not None:
             return trsock.TransportSocket(self._socket)  # which is closed
         told = Transport.get_extra_info(self, name, default)
         return trsock.TransportSocket(told) if name == "socket" and told is not default else told

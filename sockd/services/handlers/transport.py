@@ -101,14 +101,14 @@ class Transport(Connection):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - as asyncio
         """Answer as Connection does; once the connection has ended, what asyncio's transports go on to tell."""
-        if self._receiver is None and hasattr(self, "_kept"):
+        if self._ended and hasattr(self, "_kept"):
             return self._kept.get(name, default)
         return super().get_extra_info(name, default)
 
     @property
     def peer(self) -> str:
         """The peer's address as text (FAQ IV.9), also behind the end."""
-        if self._receiver is None and hasattr(self, "_kept"):
+        if self._ended and hasattr(self, "_kept"):
             return str(self._kept_peer)
         return super().peer
 
