@@ -24,6 +24,8 @@
 #include <sys/epoll.h>
 #endif
 
+/* What an idle connection costs; the pages of its row, and nothing else. */
+_Static_assert(sizeof(struct row) <= 152, "a row is no larger than it was");
 _Static_assert(sizeof(struct sockaddr_in6) <= sizeof((struct row *)0)->peer, "a peer's address fits in its row");
 
 void sb__now(sb_mux *mux)
@@ -243,6 +245,7 @@ void sb__end_events(sb_mux *mux)
 
 int sb_mux_settle(sb_mux *mux)
 {
+    SB_CHECKED(mux);
     if (mux == NULL)
         return SB_ERR_INVALID;
     sb__end_events(mux);

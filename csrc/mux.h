@@ -15,6 +15,7 @@
  *   mux_move.c      a connection that goes on in another mux, or by another descriptor
  *   mux_unread.c    frames given back, and another framing in mid-connection
  *   mux_groups.c    groups, what their connections have done, and which these are
+ *   mux_check.c     what must be true between two calls, for tests
  *   mux_send.c      replies, and output that the kernel did not take
  */
 #ifndef SOCKBUF_MUX_H
@@ -199,7 +200,19 @@ struct sb_mux {
     int held_count;
     struct pool pools[SB_POOL_SIZES];
     struct wheel wheel;
+#ifdef SB_DEBUG
+    uint32_t checks;
+#endif
 };
+
+/* First in each public function: when it returns, everything about the mux is as it must be (mux_check.c). */
+#ifdef SB_DEBUG
+void sb__check(sb_mux *const *mux);
+int sb__has_time(const sb_mux *mux, const struct row *row); /* whether it hangs in the wheel, if it must */
+#define SB_CHECKED(mux) __attribute__((cleanup(sb__check), unused)) sb_mux *checked_mux = (mux)
+#else
+#define SB_CHECKED(mux) (void)(mux)
+#endif
 
 /* state.c */
 enum state sb__next(enum state state, enum state_event event);

@@ -40,6 +40,7 @@ static int start(sb_mux *mux, struct row *row)
 
 int sb_mux_keep_rows(sb_mux *mux, int32_t rows)
 {
+    SB_CHECKED(mux);
     if (mux == NULL || rows < 0)
         return SB_ERR_INVALID;
     mux->kept_rows = rows;
@@ -99,6 +100,7 @@ static int add(sb_mux *mux, int fd, int group, const struct sockaddr_storage *pe
 
 int sb_mux_add(sb_mux *mux, int fd, int group)
 {
+    SB_CHECKED(mux);
     struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
     socklen_t size = sizeof peer;
     if (mux == NULL)
@@ -111,6 +113,7 @@ int sb_mux_add(sb_mux *mux, int fd, int group)
 
 int sb_mux_peer(sb_mux *mux, int id, const char *peer, size_t size)
 {
+    SB_CHECKED(mux);
     struct row *row = sb__row(mux, id);
     if (row == NULL)
         return SB_ERR_GONE;
@@ -125,6 +128,7 @@ int sb_mux_peer(sb_mux *mux, int id, const char *peer, size_t size)
 
 int sb_mux_accept(sb_mux *mux, int listener, int group, int most, int *stopped)
 {
+    SB_CHECKED(mux);
     int came = 0, untold;
     if (!sb__is_group(mux, group))
         return SB_ERR_GONE;

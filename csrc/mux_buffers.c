@@ -77,6 +77,7 @@ void sb__free_pools(sb_mux *mux)
 
 int sb_mux_memory(sb_mux *mux, int64_t most)
 {
+    SB_CHECKED(mux);
     if (mux == NULL || most < 0)
         return SB_ERR_INVALID;
     mux->memory_limit = most;

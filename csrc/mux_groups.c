@@ -89,6 +89,7 @@ static int64_t or_default(int64_t number, int64_t otherwise)
  * with what is kept here do not overflow, and sizes fit in a size_t. */
 int sb_mux_group(sb_mux *mux, const sb_group *group)
 {
+    SB_CHECKED(mux);
     if (mux == NULL || group == NULL)
         return SB_ERR_INVALID;
     sb_group kept = *group;
@@ -119,6 +120,7 @@ int sb__is_group(const sb_mux *mux, int group)
 
 int sb_mux_ungroup(sb_mux *mux, int group)
 {
+    SB_CHECKED(mux);
     int left = 0;
     if (!sb__is_group(mux, group))
         return SB_ERR_GONE;
@@ -147,6 +149,7 @@ void sb__count_end(sb_mux *mux, const struct row *row)
 
 int sb_mux_sources(sb_mux *mux, int group, sb_sources *sources)
 {
+    SB_CHECKED(mux);
     if (!sb__is_group(mux, group))
         return SB_ERR_GONE;
     if (mux->tallies[group].ended.came > 0)

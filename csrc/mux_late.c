@@ -52,6 +52,13 @@ void sb__deadline_sooner(sb_mux *mux, struct row *row)
         sb__wheel_sooner(&mux->wheel, sb__number(mux, row), at_ms);
 }
 
+#ifdef SB_DEBUG
+int sb__has_time(const sb_mux *mux, const struct row *row)
+{
+    return due_of(mux, row).at_ms == SB_NEVER || row->hook.slot >= 0;
+}
+#endif
+
 /* A connection that was held up is read again: its frame has all of its time. */
 void sb__frame_goes_on(sb_mux *mux, struct row *row)
 {
@@ -62,6 +69,7 @@ void sb__frame_goes_on(sb_mux *mux, struct row *row)
 
 int sb_mux_rest(sb_mux *mux, int id, int resting)
 {
+    SB_CHECKED(mux);
     struct row *row;
     int code = sb__live(mux, id, &row);
     if (code < 0 || row->state == ROW_LINGERING)
@@ -151,6 +159,7 @@ static int until_due(const sb_mux *mux)
 
 int sb_mux_timeout(sb_mux *mux)
 {
+    SB_CHECKED(mux);
     if (mux == NULL)
         return SB_ERR_INVALID;
     int is_at_once = mux->doomed_count > 0 || mux->again_count > 0 || mux->counts.events > mux->told;

@@ -72,6 +72,7 @@ void sb__update_interest(sb_mux *mux, struct row *row)
 
 int sb_mux_changes(sb_mux *mux)
 {
+    SB_CHECKED(mux);
     int n = 0;
     if (mux == NULL)
         return SB_ERR_INVALID;
@@ -169,6 +170,7 @@ static void close_row(sb_mux *mux, struct row *row, int reason)
 
 int sb_mux_close(sb_mux *mux, int id, int reason)
 {
+    SB_CHECKED(mux);
     struct row *row;
     int code = sb__open(mux, id, &row);
     if (code < 0)
@@ -180,6 +182,7 @@ int sb_mux_close(sb_mux *mux, int id, int reason)
 
 int sb_mux_close_all(sb_mux *mux, int reason)
 {
+    SB_CHECKED(mux);
     if (mux == NULL)
         return SB_ERR_INVALID;
     sb__now(mux);
@@ -191,6 +194,7 @@ int sb_mux_close_all(sb_mux *mux, int reason)
 
 int sb_mux_abort(sb_mux *mux, int id, int reason)
 {
+    SB_CHECKED(mux);
     struct row *row;
     int code = sb__live(mux, id, &row);
     if (code < 0)
@@ -205,6 +209,7 @@ int sb_mux_abort(sb_mux *mux, int id, int reason)
 
 int sb_mux_lost(sb_mux *mux, int id, int error)
 {
+    SB_CHECKED(mux);
     struct row *row;
     int code = sb__live(mux, id, &row);
     if (code == 0)
@@ -214,6 +219,7 @@ int sb_mux_lost(sb_mux *mux, int id, int error)
 
 int sb_mux_shutdown(sb_mux *mux, int id)
 {
+    SB_CHECKED(mux);
     struct row *row;
     int code = sb__open(mux, id, &row);
     if (code < 0 || !sb__may(row, MAY_WRITE))
@@ -227,6 +233,7 @@ int sb_mux_shutdown(sb_mux *mux, int id)
 
 int sb_mux_pause(sb_mux *mux, int id, int paused)
 {
+    SB_CHECKED(mux);
     struct row *row;
     int code = sb__open(mux, id, &row);
     if (code < 0)
@@ -242,6 +249,7 @@ int sb_mux_pause(sb_mux *mux, int id, int paused)
 
 int sb_mux_water(sb_mux *mux, int id, int64_t high, int64_t low)
 {
+    SB_CHECKED(mux);
     struct row *row = sb__row(mux, id);
     if (row == NULL)
         return SB_ERR_GONE;

@@ -149,6 +149,7 @@ static void restore(struct row *row, const sb_moved *moved)
 
 int sb_mux_import(sb_mux *mux, int fd, int group, const sb_moved *moved, const char *in, const char *out)
 {
+    SB_CHECKED(mux);
     sb_buffer *input = NULL, *output = NULL;
     struct row *row = NULL;
     if (!sb__is_group(mux, group))
@@ -191,6 +192,7 @@ static int can_swap(const struct row *row, int fd)
 
 int sb_mux_swap(sb_mux *mux, int id, int fd)
 {
+    SB_CHECKED(mux);
     struct row *row;
     int code = sb__live(mux, id, &row);
     code = code < 0 ? code : can_swap(row, fd);
@@ -218,6 +220,7 @@ int sb_mux_swap(sb_mux *mux, int id, int fd)
 
 int sb_mux_forget(sb_mux *mux, int id)
 {
+    SB_CHECKED(mux);
     struct row *row;
     int code = sb__live(mux, id, &row);
     if (code < 0)

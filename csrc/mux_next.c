@@ -63,6 +63,7 @@ static int take_event(sb_mux *mux, sb_event *taken, const char **data)
 
 int sb_mux_next(sb_mux *mux, sb_event *event, const char **data)
 {
+    SB_CHECKED(mux);
     if (mux == NULL || event == NULL || data == NULL)
         return SB_ERR_INVALID;
     if (take_event(mux, event, data))
@@ -80,6 +81,7 @@ int sb_mux_next(sb_mux *mux, sb_event *event, const char **data)
 
 int sb_mux_wait(sb_mux *mux, int timeout_ms)
 {
+    SB_CHECKED(mux);
     if (mux == NULL)
         return SB_ERR_INVALID;
     if (untaken(mux) > 0)
@@ -90,6 +92,7 @@ int sb_mux_wait(sb_mux *mux, int timeout_ms)
 
 int sb_mux_receive(sb_mux *mux, const int32_t *ids, const int32_t *masks, int n)
 {
+    SB_CHECKED(mux);
     if (mux == NULL || n < 0)
         return SB_ERR_INVALID;
     if (untaken(mux) > 0)

@@ -307,6 +307,7 @@ static void run_turn(sb_mux *mux, int ready)
 
 int sb_mux_turn_of(sb_mux *mux, const int32_t *ids, const int32_t *masks, int n)
 {
+    SB_CHECKED(mux);
     int count = 0;
     if (mux == NULL)
         return SB_ERR_INVALID;
@@ -331,6 +332,7 @@ static void forget_ready(sb_mux *mux, int fd)
 
 int sb_mux_watch(sb_mux *mux, int fd, int mask)
 {
+    SB_CHECKED(mux);
     if (mux == NULL || fd < 0 || mask & ~(SB_READ | SB_WRITE))
         return SB_ERR_INVALID;
     if (mask == 0)
@@ -360,6 +362,7 @@ static int ready_of(uint32_t events)
 
 int sb_mux_turn(sb_mux *mux, int timeout_ms)
 {
+    SB_CHECKED(mux);
     struct epoll_event ready[SB_BATCH];
     if (mux == NULL)
         return SB_ERR_INVALID;
@@ -387,6 +390,7 @@ int sb_mux_turn(sb_mux *mux, int timeout_ms)
 #else
 int sb_mux_watch(sb_mux *mux, int fd, int mask)
 {
+    SB_CHECKED(mux);
     (void)fd, (void)mask;
     if (mux == NULL)
         return SB_ERR_INVALID;
@@ -396,6 +400,7 @@ int sb_mux_watch(sb_mux *mux, int fd, int mask)
 
 int sb_mux_turn(sb_mux *mux, int timeout_ms)
 {
+    SB_CHECKED(mux);
     (void)timeout_ms;
     if (mux == NULL)
         return SB_ERR_INVALID;

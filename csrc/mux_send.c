@@ -185,6 +185,7 @@ static const sb_event *frames_event(sb_mux *mux, int index)
 
 int sb_mux_reply_lines(sb_mux *mux, int index, const char *block, size_t size)
 {
+    SB_CHECKED(mux);
     const sb_event *event = frames_event(mux, index);
     if (event == NULL || !is_lines(block, size, event->frames))
         return SB_ERR_MISMATCH;
@@ -209,6 +210,7 @@ int sb_mux_reply_lines(sb_mux *mux, int index, const char *block, size_t size)
 
 int sb_mux_reply_line(sb_mux *mux, int index, const char *line, size_t size, const char *ending, size_t ending_size)
 {
+    SB_CHECKED(mux);
     char copy[SMALL];
     const sb_event *event = frames_event(mux, index);
     if (event == NULL || event->frames != 1 || ending_size > sizeof copy)
@@ -226,6 +228,7 @@ int sb_mux_reply_line(sb_mux *mux, int index, const char *line, size_t size, con
 
 int sb_mux_reply_lengths(sb_mux *mux, int index, const char *block, size_t size, const uint32_t *lengths)
 {
+    SB_CHECKED(mux);
     const sb_event *event = frames_event(mux, index);
     if (event == NULL)
         return SB_ERR_MISMATCH;
@@ -252,6 +255,7 @@ int sb_mux_reply_lengths(sb_mux *mux, int index, const char *block, size_t size,
 
 int64_t sb_mux_send(sb_mux *mux, int id, const char *data, size_t size)
 {
+    SB_CHECKED(mux);
     struct row *row;
     int code = sb__open(mux, id, &row);
     if (code < 0 || !can_send(row))
@@ -265,6 +269,7 @@ int64_t sb_mux_send(sb_mux *mux, int id, const char *data, size_t size)
 
 int sb_mux_write(sb_mux *mux, int n, const int32_t *ids, const int64_t *sizes, const char *block)
 {
+    SB_CHECKED(mux);
     if (mux == NULL)
         return SB_ERR_INVALID;
     sb__now(mux);

@@ -80,6 +80,7 @@ void sb__shares_end(sb_mux *mux)
 
 int sb_mux_spent(sb_mux *mux, int group, int64_t ns)
 {
+    SB_CHECKED(mux);
     if (!sb__is_group(mux, group))
         return SB_ERR_GONE;
     struct share *share = &mux->tallies[group].share;

@@ -66,6 +66,7 @@ static int give_back(sb_mux *mux, int id, const char *data, size_t size, int64_t
 
 int sb_mux_unread(sb_mux *mux, int id, const char *data, size_t size, int64_t frames)
 {
+    SB_CHECKED(mux);
     if (mux == NULL || frames < 0)
         return SB_ERR_INVALID;
     sb__now(mux);
@@ -105,6 +106,7 @@ static int64_t cut_part(sb_mux *mux, int32_t id, const char *data, int64_t size,
 
 int sb_mux_cut(sb_mux *mux, int index, int64_t frames)
 {
+    SB_CHECKED(mux);
     sb_event *event = mux == NULL || index < 0 || index >= mux->counts.events ? NULL : &mux->events[index];
     if (event == NULL || event->kind != SB_EVENT_FRAMES || frames < 0 || frames > event->frames)
         return SB_ERR_MISMATCH;
@@ -140,6 +142,7 @@ const char *sb_mux_unfinished(const sb_mux *mux, int id, size_t *size)
 
 int sb_mux_framing(sb_mux *mux, int id, const sb_framing *framing)
 {
+    SB_CHECKED(mux);
     struct row *row;
     int code = sb__open(mux, id, &row);
     if (code < 0)
