@@ -161,11 +161,12 @@ void sb__begin_close(sb_mux *mux, struct row *row, int reason)
         sb__step(mux, row, EVENT_FLUSHED);
 }
 
-/* By its caller, who hears of its end and of nothing else. */
-static void close_row(sb_mux *mux, struct row *row, int reason)
+/* Its caller closes it, and hears of its end and of nothing else; also where it has ended, and was to be told of more. */
+static void silence(const sb_mux *mux, int id)
 {
-    row->again |= AGAIN_SILENT;
-    sb__begin_close(mux, row, sb__reason_or(reason, SB_REASON_CLOSED));
+    struct row *row = sb__row(mux, id);
+    if (row != NULL)
+        row->again |= AGAIN_SILENT;
 }
 
 int sb_mux_close(sb_mux *mux, int id, int reason)
@@ -173,10 +174,11 @@ int sb_mux_close(sb_mux *mux, int id, int reason)
     SB_CHECKED(mux);
     struct row *row;
     int code = sb__open(mux, id, &row);
+    silence(mux, id);
     if (code < 0)
         return code;
     sb__now(mux); /* a handler may have run since the turn began; so in all that is called from outside */
-    close_row(mux, row, reason);
+    sb__begin_close(mux, row, sb__reason_or(reason, SB_REASON_CLOSED));
     return 0;
 }
 
@@ -187,8 +189,7 @@ int sb_mux_close_all(sb_mux *mux, int reason)
         return SB_ERR_INVALID;
     sb__now(mux);
     for (int32_t i = 0; i < mux->slots.used; i++)
-        if (sb__may(&mux->rows[i], MAY_CLOSE))
-            close_row(mux, &mux->rows[i], reason);
+        (void)sb_mux_close(mux, mux->rows[i].slot.id, reason);
     return 0;
 }
 
@@ -197,9 +198,9 @@ int sb_mux_abort(sb_mux *mux, int id, int reason)
     SB_CHECKED(mux);
     struct row *row;
     int code = sb__live(mux, id, &row);
+    silence(mux, id);
     if (code < 0)
         return code;
-    row->again |= AGAIN_SILENT;
     struct linger reset = {.l_onoff = 1, .l_linger = 0};
     setsockopt(row->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     row->reason = (uint8_t)sb__reason_or(reason, SB_REASON_ABORTED);

@@ -9,13 +9,14 @@
 
 struct peer peers[PEERS];
 int64_t kernel_now_ms;
-static int waiting_to_be_accepted;
+static int waiting_to_be_accepted, used; /* the first so many */
 
 enum { FIRST_FD = 1000, EPOLL = 999, LISTENER = 998 };
 
 void kernel_reset(void)
 {
-    memset(peers, 0, sizeof peers);
+    memset(peers, 0, (size_t)used * sizeof peers[0]);
+    used = 0;
     kernel_now_ms = 1000000;
     waiting_to_be_accepted = 0;
 }
@@ -34,12 +35,10 @@ static struct peer *peer_of(int fd)
 
 int kernel_socket(void)
 {
-    for (int i = 0; i < PEERS; i++)
-        if (!peers[i].is_used) {
-            peers[i].is_used = peers[i].is_open = 1;
-            return FIRST_FD + i;
-        }
-    return -1;
+    if (used == PEERS)
+        return -1;
+    peers[used].is_open = 1;
+    return FIRST_FD + used++;
 }
 
 struct peer *kernel_peer(int fd)
@@ -226,7 +225,7 @@ int kernel_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event
 static int collect(struct epoll_event *ready, int most)
 {
     int n = 0;
-    for (int i = 0; i < PEERS && n < most; i++)
+    for (int i = 0; i < used && n < most; i++)
         if (peers[i].is_open && peers[i].is_watched && events_of(&peers[i]) != 0) {
             ready[n].events = events_of(&peers[i]);
             ready[n++].data.u64 = peers[i].data;

@@ -6,10 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { PEERS = 64, SAID = 8192, WINDOW = 600 }; /* bytes that one says in its life; that wait for it before send(2) says EAGAIN */
+enum { PEERS = 64, SAID = 2048, WINDOW = 600 }; /* bytes that one says in its life; that wait for it before send(2) says EAGAIN */
 
 struct peer {
-    int is_used, is_open; /* a descriptor is given once in a run: a late use of it is found */
+    int is_open; /* a descriptor is given once in a run: a late use of it is found */
     int is_watched;
     uint32_t interest;
     uint64_t data;

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: MIT
+# Puts defects back one at a time, and tells how long fuzz_mux takes to find each: sh fuzz/defects.sh BUILD SECONDS
+set -eu
+build=$1 seconds=$2
+
+# name, file, what sed does to it
+plant() {
+    name=$1 file=$2
+    where="$build/defects/$name"
+    rm -rf "$where" && mkdir -p "$where"
+    cp ./*.c ./*.h "$where/"
+    shift 2
+    sed "$@" "$file" > "$where/$file"
+    if cmp -s "$file" "$where/$file"; then
+        echo "fuzz-defects: $name is not planted: $file has changed"
+        exit 1
+    fi
+    ${MAKE:-make} -s "MUX_MADE=$where/fuzz_mux" "MUX_SOURCE=$where" MUX_SANITIZE=fuzzer "$where/fuzz_mux"
+    begun=$(date +%s)
+    if "$where/fuzz_mux" -max_total_time="$seconds" -max_len=120 -artifact_prefix="$where/" > "$where/log" 2>&1; then
+        echo "fuzz-defects: $name was not found in $seconds s"
+        exit 1
+    fi
+    echo "fuzz-defects: $name: $(($(date +%s) - begun)) s: $(grep -m 1 'not so' "$where/log")"
+}
+
+plant frames-after-close mux_next.c -e 's/if (is_silent(mux, &event))/if (0 \&\& is_silent(mux, \&event))/'
+plant lost-event mux_next.c -e 's/if (untaken(mux) > 0)/if (untaken(mux) > 1)/'
+plant reused-id slots.c -e 's/slot->id = .*;/slot->id = number;/'
+plant memory-count mux_buffers.c -e '/counts.memory -= (int64_t)(before/d'
+plant deadline-before-receive mux_late.c -e 's/if (is_on_its_way(row))/if (0 \&\& is_on_its_way(row))/'
