@@ -201,7 +201,7 @@ long sb_send_gather(int fd, const sb_piece *pieces, size_t count)
     }
     if (n == 0)
         return 0;
-    message.msg_iovlen = n;
+    message.msg_iovlen = (unsigned char)n; /* an int with musl, a size_t with glibc */
     ssize_t sent = gather_quietly(fd, &message);
     if (sent < 0 && errno == ENOTSOCK)
         sent = write_now(fd, pieces[first].data, pieces[first].size);

@@ -40,8 +40,18 @@ done
 $cat nonsense 2>/dev/null </dev/null
 same usage $? 64
 
+same netstrings "$(printf '5:hello,0:,5:world,' | $build/netstrings)" "hello
+
+world"
+same "netstrings, slowly" "$({ printf '5:he'; sleep 0.1; printf 'llo,'; } | $build/netstrings)" "hello"
+for input in '5:hello,0:' '01:a,' '9'; do
+    printf "$input" | $build/netstrings >/dev/null 2>&1
+    same "exit status of $input" $? 1
+done
+
+try_server() {
 rm -f "$build/port"
-$build/epoll_upper >"$build/port" &
+"$build/$1" >"$build/port" &
 server=$!
 while [ ! -s "$build/port" ]; do sleep 0.05; done
 port=$(cat "$build/port")
@@ -72,5 +82,9 @@ PYTHON
 fi
 kill $server
 wait $server 2>/dev/null
-[ $failed = 0 ] && echo "check-examples: framecat and epoll_upper do what they say"
+}
+for program in epoll_upper mux_upper; do
+    if [ -x "$build/$program" ]; then try_server $program; fi
+done
+[ $failed = 0 ] && echo "check-examples: in $build they do what they say"
 exit $failed

@@ -220,15 +220,15 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
         return -1;
     struct iovec pieces[64];
     struct msghdr less = *message;
-    size_t left = capped(CALL_SENDMSG, SIZE_MAX), n = 0;
-    check(message->msg_iovlen <= 64, "no more than 64 pieces", __FILE__, __LINE__);
-    for (; n < message->msg_iovlen && left > 0; n++) {
+    size_t left = capped(CALL_SENDMSG, SIZE_MAX), n = 0, count = (size_t)message->msg_iovlen;
+    check(count <= 64, "no more than 64 pieces", __FILE__, __LINE__);
+    for (; n < count && left > 0; n++) {
         pieces[n] = message->msg_iov[n];
         pieces[n].iov_len = pieces[n].iov_len < left ? pieces[n].iov_len : left;
         left -= pieces[n].iov_len;
     }
     less.msg_iov = pieces;
-    less.msg_iovlen = n;
+    less.msg_iovlen = (unsigned char)n;
     return __real_sendmsg(fd, &less, flags);
 }
 
