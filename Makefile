@@ -9,7 +9,7 @@
 #   make multiplexers   tests/faq and tests/hostile under auto, epoll, poll and select
 #   make soak       these two, the pid file and relays with the large counts, ten minutes of storm (tests/hostile/storm) among
 #                   them: an hour and a half; SOCKD_MULTIPLEXER=poll for another than auto
-#   make fuzz       framings and SOCKS clients of csrc under libFuzzer, and the parsers of SOCKS and PROXY: 10^7 runs each (RUNS=n)
+#   make fuzz       framings, SOCKS clients and calls of the multiplexer of csrc under libFuzzer, and the parsers of SOCKS and PROXY: 10^7 runs each (RUNS=n)
 #   make lint       ruff, mypy --strict, import layers, C warnings
 #   make bench      peers side by side
 #   make build      the wheel in build/wheel, and wheels of what it needs in build/dependencies
@@ -39,7 +39,7 @@ run: $(VENV)/.installed
 	$(BIN)/sockd --foreground
 
 test: $(VENV)/.installed $(VENV)/.test
-	$(MAKE) -C csrc check-native check-portable check-symbols check-dist coverage
+	$(MAKE) -C csrc check-native check-portable check-symbols check-layers check-names check-dist coverage
 	$(BIN)/pytest $(SIDE_BY_SIDE) $(SUITE) $(PYTEST_ARGS) || $(BIN)/pytest $(AGAIN) $(SUITE) $(PYTEST_ARGS)
 	$(BIN)/pytest tests/hostile $(PYTEST_ARGS) || $(BIN)/pytest $(AGAIN) tests/hostile $(PYTEST_ARGS)
 
@@ -72,7 +72,7 @@ soak: $(VENV)/.installed $(VENV)/.test
 
 RUNS ?= 10000000
 fuzz: $(VENV)/.installed
-	$(MAKE) -C csrc fuzz fuzz-client RUNS=$(RUNS)
+	$(MAKE) -C csrc fuzz fuzz-client fuzz-mux RUNS=$(RUNS)
 	$(BIN)/python tests/fuzz/parsers.py --runs $(RUNS)
 
 lint: $(VENV)/.lint
