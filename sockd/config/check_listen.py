@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from sockd.config.check_service import not_handler
 from sockd.config.convert import Problem
 from sockd.config.toml import KeyPath, dotted
 from sockd.settings.builtin import BUILTINS
+from sockd.settings.tls import NO_HOST_CERTIFICATE
 from sockd.text import nearest, quote, show, suggest
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from sockd.settings.listen import ListenSettings
 
 _MAX_INTERFACE_BYTES = 15  # IFNAMSIZ of if.h is 16 with the NUL; the kernel would cut a longer name
-
-
-_MAPPED_BITS = 96  # RFC 4291: ::ffff:0:0/96 holds the IPv4 addresses
 
 
 EXAMPLE = 'address = "tcp://127.0.0.1:7007" and service = "upper"'
@@ -65,10 +62,6 @@ def check_listeners(listeners: Iterable[ListenSettings], services: Iterable[str]
 
 
 def _check_admission(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
-    for key in ("allow", "deny"):
-        for index, text in enumerate(getattr(listen, key)):
-            if reason := _not_network(text):
-                yield Problem((*path, key, index), f"{show(text)} {reason}", text)
     if listen.banner and listen.at_limit == "reset":
         text = 'is never sent, for at_limit is "reset"; write at_limit = "refuse", or remove it'
         yield Problem((*path, "banner"), f"{show(listen.banner)} {text}", listen.banner)
@@ -85,9 +78,6 @@ def _check_proxies(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
     if not listen.proxy_protocol.from_:
         text = 'names no proxy that is believed; write from = ["10.0.0.1"], or "unix:" for Unix sockets'
         yield Problem((*here, "from"), text, missing=("from",))
-    for index, text in enumerate(listen.proxy_protocol.from_):
-        if text != "unix:" and (reason := _not_network(text)):
-            yield Problem((*here, "from", index), f"{show(text)} {reason}", text)
     for where, address in _addresses(path, listen):
         if address.scheme in ("udp", "unixgram"):
             reason = "takes datagrams, which have no PROXY header; give it a [[listen]] of its own"
@@ -105,23 +95,6 @@ def _check_access(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
         if value is not None and not has_path:
             text = "is for the path of a Unix socket, and this listener has none; remove it"
             yield Problem((*path, key), f"{show(value)} {text}", value)
-
-
-def _not_network(text: str) -> str:
-    """Say why a text is no network; empty when it is one."""
-    if "%" in text:
-        return "names an interface, and a source is matched without; remove the % and what follows"
-    try:
-        network = ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return 'is no network; write an address or a prefix, such as "192.0.2.7", "10.0.0.0/8" or "2001:db8::/32"'
-    mapped = getattr(network.network_address, "ipv4_mapped", None)
-    if mapped is not None and network.prefixlen >= _MAPPED_BITS:
-        meant = ipaddress.ip_network((mapped, network.prefixlen - _MAPPED_BITS))
-        return f'never matches, for IPv4 clients are known as IPv4; write "{meant}"'
-    if network.network_address != ipaddress.ip_interface(text).ip:
-        return f'has bits behind its prefix; write "{network}", or the address alone'
-    return ""
 
 
 def _not_interface(name: str) -> str:
@@ -166,11 +139,9 @@ def check_tls(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
     for key, file in files.items():
         if file and not os.path.isabs(file):
             yield Problem((*here, key), f"{show(file)} is no absolute path", file)
-    for index, text in enumerate(tls.others):
-        name, _, file = text.partition("=")
-        if not name or not os.path.isabs(file):
-            problem = f'{show(text)} is not NAME=/path, such as "www.example.com=/etc/ssl/www.pem"'
-            yield Problem((*here, "others", index), problem, text)
+    for index, other in enumerate(tls.others):
+        if not os.path.isabs(other.path):
+            yield Problem((*here, "others", index), f"{show(str(other))} {NO_HOST_CERTIFICATE}", str(other))
     if tls.client_names and tls.client_ca is None:
         text = "says which certificates of clients are let in, and nobody vouches for them; add client_ca"
         yield Problem((*here, "client_names"), text)

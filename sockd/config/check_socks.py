@@ -8,12 +8,10 @@ two with a dash between.  To hold rules against addresses is the business of soc
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from typing import TYPE_CHECKING
 
 from sockd.config.convert import Problem
-from sockd.settings.socks import parse_rule
 from sockd.text import show
 
 if TYPE_CHECKING:
@@ -34,32 +32,16 @@ def check_socks(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
         return
     here = (*path, "socks")
     for key in ("allow", "deny"):
-        for index, text in enumerate(getattr(service.socks, key)):
-            try:
-                rule = parse_rule(text)
-            except ValueError as error:
-                yield Problem((*here, key, index), f"{show(text)} {error}", text)
-                continue
+        for index, rule in enumerate(getattr(service.socks, key)):
             if rule.user is not None and service.socks.users is None:
                 reason = "names a user, and nobody logs in; add users, or remove the user"
-                yield Problem((*here, key, index), f"{show(text)} {reason}", text)
-    yield from _check_texts(here, service.socks.users, service.socks.source)
-
-
-def _check_texts(here: KeyPath, users: str | None, source: str | None) -> Iterator[Problem]:
+                yield Problem((*here, key, index), f"{show(rule.text)} {reason}", rule.text)
+    users = service.socks.users
     if users is not None and (not os.path.isabs(users) or users.endswith("/") or "\0" in users):
         reason = (
             "is no absolute path of a file, and a daemon changes its directory; write one, such as /etc/sockd/users"
         )
         yield Problem((*here, "users"), f"{show(users)} {reason}", users)
-    if source is not None:
-        try:
-            address = ipaddress.ip_address(source)
-        except ValueError:
-            address = None
-        if address is None or address.is_multicast or "%" in source:
-            reason = 'is no address of a host; write one of ours in numbers, such as "192.0.2.1"'
-            yield Problem((*here, "source"), f"{show(source)} {reason}", source)
 
 
 __all__ = ["check_socks"]

@@ -34,16 +34,12 @@ def _of_tls(tls: TlsSettings, directory: str) -> TlsSettings:
     def absolute(path: str) -> str:
         return os.path.normpath(os.path.join(directory, path))
 
-    def of_other(text: str) -> str:
-        name, _, path = text.partition("=")
-        return f"{name}={absolute(path)}" if name and path else text
-
     return replace(
         tls,
         certificate=absolute(tls.certificate) if tls.certificate else tls.certificate,
         key=absolute(tls.key) if tls.key else tls.key,
         client_ca=absolute(tls.client_ca) if tls.client_ca else tls.client_ca,
-        others=tuple(of_other(text) for text in tls.others),
+        others=tuple(replace(one, path=absolute(one.path)) for one in tls.others),
     )
 
 

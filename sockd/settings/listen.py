@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sockd.settings.address import Address
-from sockd.settings.field import KIB, MIB, setting
+from sockd.settings.field import KIB, MIB, setting, textual
+from sockd.settings.networks import Network, read_network, read_proxy
 from sockd.settings.tls import TlsSettings
 from sockd.units import Duration, Size
 
@@ -63,10 +64,11 @@ class RateSettings:
 class ProxyProtocolSettings:
     """proxy_protocol = { ... } of a listener: proxies that tell who their client is."""
 
-    from_: tuple[str, ...] = setting(
+    from_: tuple[Network | Literal["unix:"], ...] = setting(
         (),
         help='networks of the proxies, whose connections begin with a PROXY header; "unix:": all Unix socket clients',
         source="never detected automatically: a header from any other address is not interpreted",
+        parse=textual(read_proxy),
     )
     timeout: Duration = setting(
         Duration(5),
@@ -223,8 +225,12 @@ class ListenSettings:
         help="resolve client names for the log, handlers and programs; only starting a program waits for it, up to 5 s",
         source="FAQ IV.10",
     )
-    allow: tuple[str, ...] = setting((), help="accept clients from these networks only", source="tcpd: hosts_access(5)")
-    deny: tuple[str, ...] = setting((), help="refuse clients from these networks", source="tcpd: hosts_access(5)")
+    allow: tuple[Network, ...] = setting(
+        (), help="accept clients from these networks only", source="tcpd: hosts_access(5)", parse=textual(read_network)
+    )
+    deny: tuple[Network, ...] = setting(
+        (), help="refuse clients from these networks", source="tcpd: hosts_access(5)", parse=textual(read_network)
+    )
     tls: TlsSettings | None = setting(None, help="encrypt connections with TLS", source="RFC 8446, RFC 5246")
     proxy_protocol: ProxyProtocolSettings | None = setting(
         None, help="take the client's address from a PROXY header", source="HAProxy, proxy-protocol.txt"

@@ -10,78 +10,16 @@ import re
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sockd.settings.field import setting
+from sockd.settings.field import setting, textual
+from sockd.settings.networks import Network, mapped
 from sockd.text import show, suggest
 from sockd.units import Duration
-
-
-@dataclass(frozen=True, kw_only=True)
-class SocksSettings:
-    """socks = { ... } of a service: SOCKS 4, 4a and 5."""
-
-    users: str | None = setting(
-        None,
-        help="absolute path of a user file with lines NAME:HASH; if set, every client must log in, which only SOCKS 5 "
-        "supports; unset: no login",
-        source="RFC 1929; sockctl password prints such a line",
-    )
-    allow: tuple[str, ...] = setting(
-        (),
-        help='rules that allow a destination: "[from NETWORK] [user NAME] [to] WHERE[:PORTS]"; all others are refused; '
-        "unset: all public addresses",
-        source="docs/socks.md",
-    )
-    deny: tuple[str, ...] = setting(
-        (),
-        help="rules that deny a destination, in the same form; deny takes precedence over allow",
-        source="docs/socks.md",
-    )
-    source: str | None = setting(
-        None,
-        help="local source address of outgoing connections; unset: chosen by the system",
-        source="FAQ III.6",
-    )
-    negotiation_timeout: Duration = setting(
-        Duration(10),
-        help="time limit from the connection to the complete request, including login",
-        source="a few round trips on a slow network, plus the time of a password hash",
-        unit="seconds",
-        low=0.1,
-        high=600,
-    )
-    connect_timeout: Duration = setting(
-        Duration(30),
-        help="time limit for name resolution and all connection attempts together; also for the peer of a BIND",
-        source="FAQ III.5; Linux retransmits a SYN four times in this time",
-        unit="seconds",
-        low=0.1,
-        high=600,
-    )
-    idle_timeout: Duration = setting(
-        Duration(3600),
-        help="close a connection made for a client after this time without traffic",
-        source="HAProxy, timeout tunnel; interactive shells stay open while idle",
-        unit="seconds",
-        low=0.1,
-        high=7 * 86_400,
-    )
-    half_close_timeout: Duration = setting(
-        Duration(60),
-        help="after an end of file from one side, how long the other side may be idle",
-        source="FAQ II.6; HAProxy, timeout client-fin",
-        unit="seconds",
-        low=0.1,
-        high=86_400,
-    )
-    udp: bool = setting(True, help="serve UDP ASSOCIATE", source="RFC 1928, section 7")
-    bind: bool = setting(True, help="serve BIND", source="RFC 1928, section 4")
-
 
 DEFAULT_MAX_CLIENTS = 4096
 """Of a SOCKS service without max_connections; each may hold two descriptors, four with UDP."""
 
 
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 KINDS = ("loopback", "link-local", "private", "multicast", "own", "reserved")
@@ -95,9 +33,6 @@ _NAME = re.compile(r"(\*\.)?(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 
 
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
-
-
-_MAPPED_BITS = 96  # RFC 4291: ::ffff:0:0/96 holds the IPv4 addresses
 
 
 _MAX_PORT = 65_535
@@ -124,6 +59,9 @@ class Rule:
     kind: str | None = None
     name: str | None = None
     ports: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def parse_rule(text: str) -> Rule:
@@ -198,13 +136,91 @@ def _network(text: str) -> Network:
         ) from None
     if "%" in text:
         raise ValueError(f"has {show(text)}, which names an interface; remove the % and what follows")
-    mapped = getattr(network.network_address, "ipv4_mapped", None)
-    if mapped is not None and network.prefixlen >= _MAPPED_BITS:
-        meant = ipaddress.ip_network((mapped, network.prefixlen - _MAPPED_BITS))
+    if (meant := mapped(network)) is not None:
         raise ValueError(f"has {show(text)}, which never matches, for these are taken as IPv4; write {meant}")
     if network.network_address != ipaddress.ip_interface(text).ip:
         raise ValueError(f"has {show(text)}, which has bits behind its prefix; write {network}")
     return network
+
+
+def read_source(text: str) -> IPAddress:
+    """Read an address of ours.
+
+    Raises:
+        ValueError: it is none; the message is to stand behind the text.
+    """
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        address = None
+    if address is None or address.is_multicast or "%" in text:
+        raise ValueError('is no address of a host; write one of ours in numbers, such as "192.0.2.1"')
+    return address
+
+
+@dataclass(frozen=True, kw_only=True)
+class SocksSettings:
+    """socks = { ... } of a service: SOCKS 4, 4a and 5."""
+
+    users: str | None = setting(
+        None,
+        help="absolute path of a user file with lines NAME:HASH; if set, every client must log in, which only SOCKS 5 "
+        "supports; unset: no login",
+        source="RFC 1929; sockctl password prints such a line",
+    )
+    allow: tuple[Rule, ...] = setting(
+        (),
+        help='rules that allow a destination: "[from NETWORK] [user NAME] [to] WHERE[:PORTS]"; all others are refused; '
+        "unset: all public addresses",
+        source="docs/socks.md",
+        parse=textual(parse_rule),
+    )
+    deny: tuple[Rule, ...] = setting(
+        (),
+        help="rules that deny a destination, in the same form; deny takes precedence over allow",
+        source="docs/socks.md",
+        parse=textual(parse_rule),
+    )
+    source: IPAddress | None = setting(
+        None,
+        help="local source address of outgoing connections; unset: chosen by the system",
+        source="FAQ III.6",
+        parse=textual(read_source),
+    )
+    negotiation_timeout: Duration = setting(
+        Duration(10),
+        help="time limit from the connection to the complete request, including login",
+        source="a few round trips on a slow network, plus the time of a password hash",
+        unit="seconds",
+        low=0.1,
+        high=600,
+    )
+    connect_timeout: Duration = setting(
+        Duration(30),
+        help="time limit for name resolution and all connection attempts together; also for the peer of a BIND",
+        source="FAQ III.5; Linux retransmits a SYN four times in this time",
+        unit="seconds",
+        low=0.1,
+        high=600,
+    )
+    idle_timeout: Duration = setting(
+        Duration(3600),
+        help="close a connection made for a client after this time without traffic",
+        source="HAProxy, timeout tunnel; interactive shells stay open while idle",
+        unit="seconds",
+        low=0.1,
+        high=7 * 86_400,
+    )
+    half_close_timeout: Duration = setting(
+        Duration(60),
+        help="after an end of file from one side, how long the other side may be idle",
+        source="FAQ II.6; HAProxy, timeout client-fin",
+        unit="seconds",
+        low=0.1,
+        high=86_400,
+    )
+    udp: bool = setting(True, help="serve UDP ASSOCIATE", source="RFC 1928, section 7")
+    bind: bool = setting(True, help="serve BIND", source="RFC 1928, section 4")
 
 
 __all__ = ["KINDS", "Network", "Rule", "parse_rule"]

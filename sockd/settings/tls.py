@@ -8,10 +8,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sockd.settings.field import setting
+from sockd.settings.field import setting, textual
 from sockd.units import Duration
 
 TlsVersion = Literal["1.2", "1.3"]
+
+
+NO_HOST_CERTIFICATE = 'is not NAME=/path, such as "www.example.com=/etc/ssl/www.pem"'
+
+
+@dataclass(frozen=True)
+class HostCertificate:
+    """A host name, and the file with its certificate and key."""
+
+    name: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.path}"
+
+
+def read_host_certificate(text: str) -> HostCertificate:
+    """Read NAME=/path; a path that is relative to the configuration file is made absolute after that.
+
+    Raises:
+        ValueError: it is none; the message is to stand behind the text.
+    """
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise ValueError(NO_HOST_CERTIFICATE)
+    return HostCertificate(name, path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +53,11 @@ class TlsSettings:
     key: str | None = setting(
         None, help="PEM file with the private key; unset: read it from the certificate file", source=""
     )
-    others: tuple[str, ...] = setting(
+    others: tuple[HostCertificate, ...] = setting(
         (),
         help="for other host names: NAME=/path.pem, a file with certificate and key; NAME is a host or *.example.com",
         source="RFC 6066, 3: the host name that the client requests (SNI)",
+        parse=textual(read_host_certificate),
     )
     client_ca: str | None = setting(
         None,

@@ -3,6 +3,7 @@
 
 import random
 import tomllib
+from ipaddress import ip_network
 
 import pytest
 
@@ -154,7 +155,7 @@ def test_random_settings_read_back():
                     mark=maybe(chance.randint(0, 2**32 - 1)),
                     rate=maybe(RateSettings(connections=chance.randint(1, 99), per=Duration(chance.randint(1, 600)))),
                     at_limit=chance.choice(["defer", "refuse", "reset"]),
-                    allow=chance.choice([(), ("10.0.0.0/8", "::1")]),
+                    allow=chance.choice([(), (ip_network("10.0.0.0/8"), ip_network("::1"))]),
                     datagram_budget=maybe(Size(chance.randint(2**16, 2**40))),
                 )
                 for port in range(1, chance.randint(2, 5))

@@ -4,6 +4,7 @@
 import os
 import re
 import textwrap
+from ipaddress import ip_network
 
 import pytest
 
@@ -767,6 +768,10 @@ def addresses(*texts):
     return tuple(map(Address.parse, texts))
 
 
+def networks(*texts):
+    return tuple(map(ip_network, texts))
+
+
 def message_of(text):
     with pytest.raises(ConfigurationError) as caught:
         loads(text, name="sockd.toml")
@@ -910,8 +915,8 @@ def test_every_option_of_a_listener_is_read():
         rate=RateSettings(connections=2, per=Duration(60)),
         at_limit="refuse",
         banner="try later",
-        allow=("10.0.0.0/8", "::1", "192.0.2.7"),
-        deny=("10.1.0.0/16",),
+        allow=networks("10.0.0.0/8", "::1", "192.0.2.7"),
+        deny=networks("10.1.0.0/16"),
         datagram_budget=Size(65_536),
     )
 

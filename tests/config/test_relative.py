@@ -13,6 +13,7 @@ import ssl
 from serving import STAY_ROOT
 
 from sockd.config.load import load, loads
+from sockd.settings.tls import HostCertificate
 
 
 def test_relative_to_the_file_wherever_the_process_is(tmp_path, monkeypatch):
@@ -27,7 +28,7 @@ def test_relative_to_the_file_wherever_the_process_is(tmp_path, monkeypatch):
         assert tls.certificate == f"{tmp_path}/tls/c.pem"
         assert tls.key == f"{tmp_path.parent}/k.pem"
         assert tls.client_ca == "/ca.pem"
-        assert tls.others == (f"a.example={tmp_path}/o.pem",)
+        assert tls.others == (HostCertificate("a.example", f"{tmp_path}/o.pem"),)
     assert loads(file.read_text(), name="x", directory="/d").listen[0].tls.certificate == "/d/tls/c.pem"
 
 

@@ -24,8 +24,9 @@ from sockd.net.relay.relay_table import RelayTable
 from sockd.services.relay.server import RelayService
 from sockd.services.socks.server import SocksService
 from sockd.services.socks.users import Scrypt, UsersFile
-from sockd.settings.relay import RelaySettings
-from sockd.settings.socks import SocksSettings
+from sockd.settings.address import Address
+from sockd.settings.relay import RelaySettings, read_via
+from sockd.settings.socks import SocksSettings, parse_rule
 
 LIMIT_S = 30
 HIGH = 40
@@ -71,14 +72,14 @@ class House:
         users = tmp_path / "users"
         users.write_text(f"alice:{Scrypt(4, 8, 1, CHEAP.salt, CHEAP.of(b'secret'))}\n")
         users.chmod(0o600)
-        settings = SocksSettings(allow=("loopback",), users=str(users))
+        settings = SocksSettings(allow=(parse_rule("loopback"),), users=str(users))
         self.file = UsersFile(str(users), "proxy")
         self.socks = SocksService(
-            "proxy", SocksSettings(allow=("loopback",)), self.loop, names=lambda name: ["127.0.0.1"]
+            "proxy", SocksSettings(allow=(parse_rule("loopback"),)), self.loop, names=lambda name: ["127.0.0.1"]
         )
         self.closed = SocksService("closed", settings, self.loop, file=self.file)
         to = "tcp://{}:{}".format(*self.name)
-        self.relay = RelayService("relay", RelaySettings(to=(to,)), self.loop, idle_timeout=LIMIT_S)
+        self.relay = RelayService("relay", RelaySettings(to=(Address.parse(to),)), self.loop, idle_timeout=LIMIT_S)
 
     def close(self):
         for service in (self.socks, self.closed, self.relay):
@@ -202,7 +203,9 @@ def test_through_a_socks_server(house):
     """A relay whose targets are reached through another's SOCKS server, which answers as far as it is asked."""
     with socket.create_server(("127.0.0.1", 0)) as via:
         to, way = "tcp://{}:{}".format(*house.name), "socks5://{}:{}".format(*via.getsockname())
-        relay = RelayService("relay", RelaySettings(to=(to,), via=way), house.loop, idle_timeout=LIMIT_S)
+        relay = RelayService(
+            "relay", RelaySettings(to=(Address.parse(to),), via=read_via(way)), house.loop, idle_timeout=LIMIT_S
+        )
         via.setblocking(False)
 
         def answer_for_it():

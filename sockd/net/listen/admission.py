@@ -9,21 +9,20 @@ source are counted in sockd.net.connection.sources, where the C core counts as w
 from __future__ import annotations
 
 import enum
-import ipaddress
 from typing import TYPE_CHECKING
 
-from sockd.errors import ConfigurationError
 from sockd.net.address.sockaddr import plain
 from sockd.net.connection.sources import Sources
 from sockd.net.listen.token_bucket import TokenBuckets
 
 if TYPE_CHECKING:
+    import ipaddress
     from collections.abc import Callable, Iterable
 
     from sockd.settings.listen import ListenSettings
+    from sockd.settings.networks import Network
 
     IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-    Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 SOURCE_LIMIT = "max_connections_per_source"
@@ -38,18 +37,6 @@ class Verdict(enum.Enum):
     TOO_FAST = "too many of this source in a time"
 
 
-def network(text: str, key: str) -> Network:
-    """Read `10.0.0.0/8`, `::1` or `192.0.2.7`.
-
-    Raises:
-        ConfigurationError: it is no network; the message names the key.
-    """
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError as error:
-        raise ConfigurationError(f"{key}: {error}") from None
-
-
 class Networks:
     """The addresses that are let in.
 
@@ -57,15 +44,12 @@ class Networks:
         allow: networks; empty for all.
         deny: networks, which go before those of `allow`.
 
-    Raises:
-        ConfigurationError: one is no network.
-
     Source: hosts_access(5), turned round: what is denied is denied, whatever allows it.
     """
 
-    def __init__(self, allow: Iterable[str], deny: Iterable[str]) -> None:
-        self._allow = [network(text, "allow") for text in allow]
-        self._deny = [network(text, "deny") for text in deny]
+    def __init__(self, allow: Iterable[Network], deny: Iterable[Network]) -> None:
+        self._allow = [*allow]
+        self._deny = [*deny]
 
     def admit(self, host: str) -> bool:
         """Tell whether an address is let in; one without rules is."""

@@ -18,6 +18,7 @@ from sockd.net.address.sockaddr import SocketAddress
 from sockd.net.connection.peers import ProxyInfo
 from sockd.net.listen.admission import Networks
 from sockd.net.loop.deadline import Deadline
+from sockd.settings.networks import UNIX_CLIENTS
 from sockd.wire import proxy
 from sockd.wire.proxy import Header, ProxyError  # an upgrade reads the annotations of Proxied
 
@@ -34,8 +35,6 @@ logger = logging.getLogger("sockd.proxy")
 MOST_WAITING = 4096
 """Connections of one listener whose header has not come; proxies send it at once, so these are a fault of the proxy."""
 PEEK_BYTES = 4096
-UNIX = "unix:"
-"""In `from`: whoever connects over a Unix socket."""
 
 
 @dataclass
@@ -58,9 +57,9 @@ class ProxyHeaders:
     """
 
     def __init__(self, settings: ProxyProtocolSettings, address: str, loop: EventLoop) -> None:
-        networks = [text for text in settings.from_ if text != UNIX]
+        networks = [one for one in settings.from_ if one != UNIX_CLIENTS]
         self._networks = Networks(networks, ()) if networks else None
-        self._unix = UNIX in settings.from_
+        self._unix = UNIX_CLIENTS in settings.from_
         self._timeout = float(settings.timeout)
         self._address = address
         self._loop = loop

@@ -56,9 +56,8 @@ class TlsContext:
         self._place = place
         self._others: dict[str, ssl.SSLContext] = {}
         self._main = self._context("certificate", settings.certificate, settings.key)
-        for index, text in enumerate(settings.others):
-            name, _, path = text.partition("=")
-            self._others[lower(name)] = self._context(f"others[{index}]", path, None)
+        for index, other in enumerate(settings.others):
+            self._others[lower(other.name)] = self._context(f"others[{index}]", other.path, None)
         if self._others:
             self._main.sni_callback = self._choose
         self._wanted = {lower(name) for name in settings.client_names}

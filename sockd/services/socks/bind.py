@@ -51,7 +51,7 @@ class Bind:
         self._asked = asked
         self._wanted = wanted
         self._done = done
-        host = address_of(gate.source) if gate.source else _towards(wanted[0]) if wanted else local
+        host = gate.source if gate.source is not None else _towards(wanted[0]) if wanted else local
         endpoint = endpoint_of(host, 0, socket.SOCK_STREAM)
         self._socket = socket.socket(endpoint.family, socket.SOCK_STREAM)
         try:

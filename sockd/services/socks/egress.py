@@ -8,7 +8,6 @@ answer that changes changes nothing.
 from __future__ import annotations
 
 import errno
-import ipaddress
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -65,7 +64,7 @@ class Egress:
     Args:
         rules: of the service.
         workers: look names up.
-        source: our own address in numbers, None for the system's choice.
+        source: our own address, None for the system's choice.
         timeout: seconds, for the look-up and all attempts together.
         names: from a name to its addresses.
     """
@@ -76,7 +75,7 @@ class Egress:
         workers: BlockingCalls,
         loop: EventLoop,
         *,
-        source: str | None,
+        source: IPAddress | None,
         timeout: float,
         names: LookUp = look_up,
     ) -> None:
@@ -135,8 +134,7 @@ class Egress:
             return Refusal(Reply.NOT_ALLOWED, "; ".join(dict.fromkeys(why for _, why in verdicts)) or "no address")
         if self.source is None:
             return allowed
-        family = ipaddress.ip_address(self.source).version
-        reachable = [address for address in allowed if address.version == family]
+        reachable = [address for address in allowed if address.version == self.source.version]
         return reachable or Refusal(Reply.NETWORK_UNREACHABLE, f"no address of the family of {self.source}")
 
     def connect(
@@ -160,7 +158,8 @@ class Egress:
 
         left = max(0.0, since + self.timeout - self.loop.clock())
         endpoints = [endpoint_of(address, port, socket.SOCK_STREAM) for address in addresses]
-        return Dialer(self.loop, endpoints, timeout=left, source=self.source, done=dialed)
+        source = None if self.source is None else str(self.source)
+        return Dialer(self.loop, endpoints, timeout=left, source=source, done=dialed)
 
 
 def endpoint_of(address: IPAddress, port: int, kind: socket.SocketKind) -> Endpoint:

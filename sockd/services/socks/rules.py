@@ -17,12 +17,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
-from sockd.settings.socks import Rule, parse_rule
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from sockd.settings.socks import Network
+    from sockd.settings.socks import Network, Rule
 
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -139,18 +137,15 @@ class Rules:
     """The rules of one service.
 
     Args:
-        allow, deny: as written.
+        allow, deny: deny goes before allow.
         is_own: tells whether an address is this host's.
-
-    Raises:
-        ValueError: one is no rule.
     """
 
     def __init__(
-        self, allow: Iterable[str], deny: Iterable[str], *, is_own: Callable[[IPAddress], bool] = is_own
+        self, allow: Iterable[Rule], deny: Iterable[Rule], *, is_own: Callable[[IPAddress], bool] = is_own
     ) -> None:
-        self._allow = [parse_rule(text) for text in allow]
-        self._deny = [parse_rule(text) for text in deny]
+        self._allow = [*allow]
+        self._deny = [*deny]
         self._is_own = is_own
 
     def forbids_name(self, asked: AccessRequest, port: int) -> str:

@@ -175,7 +175,7 @@ class Association:
     def _towards(self, address: IPAddress) -> socket.socket:
         if address.version not in self._outer:
             any_address = "0.0.0.0" if address.version == 4 else "::"  # noqa: S104 - as an unbound socket has it
-            name = (self._gate.source or any_address, 0)
+            name = (str(self._gate.source or any_address), 0)
             self._outer[address.version] = self._open(address.version, name, lambda: self._from_host(address.version))
         return self._outer[address.version]
 

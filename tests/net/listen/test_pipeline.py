@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
+from ipaddress import ip_network
 
 import pytest
 
@@ -214,8 +215,8 @@ def test_who_is_no_proxy_goes_on_by_its_own_name():
 @pytest.mark.parametrize(
     ("settings", "refusal"),
     [
-        ({"deny": ("192.0.2.0/24",)}, "denied"),
-        ({"allow": ("10.0.0.0/8",)}, "denied"),
+        ({"deny": (ip_network("192.0.2.0/24"),)}, "denied"),
+        ({"allow": (ip_network("10.0.0.0/8"),)}, "denied"),
         ({"max_connections_per_source": 1}, "too many of this source"),
         ({}, ""),
     ],
@@ -229,7 +230,7 @@ def test_admission_holds_the_rules_against_the_client(settings, refusal):
 
 
 def test_a_client_without_an_address_is_judged_by_the_proxy_that_named_it():
-    way = Way(deny=("192.0.2.0/24",))
+    way = Way(deny=(ip_network("192.0.2.0/24"),))
     one = AcceptedConnection(FakeSocket(), PEER, LOCAL)
     assert AdmissionStep(way.admission).take(one, way.pipeline) is Passage.REFUSED
 

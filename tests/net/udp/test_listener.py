@@ -5,6 +5,7 @@ import os
 import selectors
 import socket
 from contextlib import ExitStack
+from ipaddress import ip_network
 
 import pytest
 
@@ -313,7 +314,9 @@ def test_a_shortage_pauses_and_is_over(bench, kinds):
 
 def test_who_is_denied_is_not_handed_on(bench, caplog):
     seen = []
-    listener = bench.serve("udp://127.0.0.1:0", lambda frame: seen.append(frame) or frame, deny=("127.0.0.2",))
+    listener = bench.serve(
+        "udp://127.0.0.1:0", lambda frame: seen.append(frame) or frame, deny=(ip_network("127.0.0.2"),)
+    )
     denied, allowed = (bench.client((host, 0)) for host in ("127.0.0.2", "127.0.0.3"))
     for client in (denied, denied, allowed):
         client.sendto(client.getsockname()[0].encode(), name(listener))

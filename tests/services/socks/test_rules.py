@@ -58,8 +58,12 @@ HIDDEN = [  # an address of the house within another one
 ]  # fmt: skip
 
 
+def read(texts):
+    return [parse_rule(text) for text in texts]
+
+
 def judge(address, *, allow=(), deny=(), port=80, asked=SOMEBODY):
-    rules = Rules(allow, deny, is_own=lambda one: one in OWN)
+    rules = Rules(read(allow), read(deny), is_own=lambda one: one in OWN)
     return rules.forbids(asked, ipaddress.ip_address(address), port)
 
 
@@ -133,7 +137,7 @@ def test_a_name_never_opens_a_kind():
 
 
 def test_a_name_that_is_denied_is_not_even_looked_up():
-    rules = Rules(["*.example.com:443"], ["bad.example.com", "10.0.0.0/8"])
+    rules = Rules(read(["*.example.com:443"]), read(["bad.example.com", "10.0.0.0/8"]))
     assert rules.forbids_name(named("bad.example.com"), 443) == 'denied by "bad.example.com"'
     assert rules.forbids_name(named("good.example.com"), 443) == ""
     assert rules.forbids_name(named("good.example.com"), 80) == "no rule allows it"
@@ -190,15 +194,15 @@ def test_parts_of_a_rule():
 def test_what_a_host_may_have_been_given_is_its_own_though_it_is_reserved():
     own = ipaddress.ip_address("198.18.0.5")
     for allow, verdict in ((["198.18.0.0/15"], "own"), (["198.18.0.5"], ""), (["198.18.0.0/15", "own"], "")):
-        why = Rules(allow, [], is_own=lambda one: one == own).forbids(SOMEBODY, own, 80)
+        why = Rules(read(allow), [], is_own=lambda one: one == own).forbids(SOMEBODY, own, 80)
         assert why == (verdict and f"198.18.0.5 is {verdict}, and no rule names it")
-    other = Rules(["198.18.0.0/15"], [], is_own=lambda one: one == own)
+    other = Rules(read(["198.18.0.0/15"]), [], is_own=lambda one: one == own)
     assert other.forbids(SOMEBODY, ipaddress.ip_address("198.18.0.6"), 80) == ""
 
 
 def test_a_verdict_is_settled_unless_the_kernel_is_asked_for_it():
     asked = []
-    rules = Rules(["loopback", "multicast", "reserved", "*"], [], is_own=lambda one: bool(asked.append(one)))
+    rules = Rules(read(["loopback", "multicast", "reserved", "*"]), [], is_own=lambda one: bool(asked.append(one)))
     every = [*PUBLIC, *HIDDEN, *(text for texts in INNER.values() for text in texts)]
     for address in map(ipaddress.ip_address, every):
         asked.clear()

@@ -16,10 +16,11 @@ from sockd.net.loop.loop import EventLoop
 from sockd.services.socks.server import SocksService
 from sockd.services.socks.users import Scrypt, Users
 from sockd.settings import SocksSettings
+from sockd.settings.socks import parse_rule
 
 LIMIT_S = 30
 BAD, GOOD = "127.0.0.66", "127.0.0.7"
-PLAIN = SocksSettings(allow=("loopback",))
+PLAIN = SocksSettings(allow=(parse_rule("loopback"),))
 GREETING, CHOSEN = b"\5\1\0", b"\5\0"
 
 
@@ -131,7 +132,7 @@ def login(user, password):
 def test_wrong_logins_of_one_source_hold_up_no_other_and_none_is_called_wrong_that_is_not(house):
     with ExitStack() as stack:
         file = File(stack)
-        one = house(SocksSettings(users="/users", allow=("loopback",)), file=file)
+        one = house(SocksSettings(users="/users", allow=(parse_rule("loopback"),)), file=file)
         wrong = [one.client(BAD, login(b"alice", b"wrong%d" % number)) for number in range(100)]
         same = one.client(BAD, login(b"alice", b"secret"))  # behind them: it may have to wait, or to come again
         begun = time.monotonic()
