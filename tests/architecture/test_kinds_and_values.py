@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+"""Limits of what kinds_and_values.py counts: none of them is passed again."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import fields
+from pathlib import Path
+
+from sockd.services.spec import ServiceSpec
+
+spec = importlib.util.spec_from_file_location("kinds_and_values", Path(__file__).with_name("kinds_and_values.py"))
+counts = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(counts)
+
+
+def test_nothing_asks_a_service_for_its_kind_by_a_field():
+    assert counts.asked_by_field() == []
+
+
+def test_a_service_has_no_field_that_may_be_missing():
+    assert [field.name for field in fields(ServiceSpec) if "None" in str(field.type)] == []
+
+
+def test_no_text_of_a_setting_is_read_again():
+    assert counts.read_again() == []
+
+
+def test_net_and_services_know_nothing_of_config():
+    assert counts.imports_of_config() == []
+
+
+def test_the_counts_see_what_they_are_for(tmp_path):
+    (tmp_path / "sockd" / "net").mkdir(parents=True)
+    (tmp_path / "sockd" / "net" / "a.py").write_text(
+        "from sockd.config import load\n"
+        "if spec.program is not None or plan.service.relay:\n"
+        "    Address.parse(text)\n"
+        "name, _, path = text.partition('=')\n"
+    )
+    assert len(counts.asked_by_field(tmp_path)) == len(counts.read_again(tmp_path)) == 2
+    assert len(counts.imports_of_config(tmp_path)) == 1
