@@ -89,6 +89,13 @@ def test_the_packages_of_the_system_are_left_alone(root):
     ]
 
 
+def test_no_source_of_what_is_compiled_is_installed(root):
+    (package,) = root.glob("usr/lib/sockd/lib/python3*/site-packages/sockd")
+    assert [*package.rglob("*.[ch]")] == []
+    assert (package / "daemon/control/status.html").exists()
+    assert (package / "py.typed").exists()
+
+
 def listing(directory):
     return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
 
