@@ -51,8 +51,8 @@ EXAMPLES = {
 TOP = """\
 # Reference
 
-Made by `make generated` from the settings and the option parsers: every key of `sockd.toml`, every option of `sockd` and every
-verb of `sockctl`. sockd.toml(5), sockd(8) and sockctl(1) have the same content.
+Made by `make generated` from the settings and the option parsers: every key of `sockd.toml`, every option of `sockd`,
+every verb of `sockctl`. sockd.toml(5), sockd(8) and sockctl(1) have the same content.
 
 A size is a number of bytes, or a text such as `"64 KiB"`. A time is a number of seconds, or a text such as `"1m30s"`.
 `sockd -T` prints the effective value of every key.
