@@ -17,4 +17,5 @@ pytest_plugins = [
     "targets",
     "balancer",
     "networks",
+    "quick",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import resource
 import signal
 import sys
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sockd.cli.autoreload import AutoReloader, end_with_watcher, report
-from sockd.cli.config_source import EXAMPLE, Source, _directory_of, _files, _loader, _settings
+from sockd.cli.config_source import EXAMPLE, EXAMPLE_ADDRESS, Source, _directory_of, _files, _loader, _settings
 from sockd.cli.output import Parser, give_up_output, tell, with_output
 from sockd.config.command_line import from_command_line
 from sockd.config.load import candidates, dump
@@ -68,6 +69,10 @@ _TRY = "write one, or try the built-in example: sockd --foreground"
 class _Parser(Parser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
+        unknown, found = message.partition("unrecognized arguments: ")[1:]
+        word = found.split(" ")[0]
+        if unknown and re.fullmatch(r"[\w.]+:[\w.]+", word):
+            message = f"{word}: a service needs an address; did you mean --listen tcp://{EXAMPLE_ADDRESS}={word}?"
         self.exit(EX_USAGE, f"{self.prog}: {message}\n")
 
 
@@ -363,10 +368,20 @@ def _serve(source: Source, context: StartContext) -> int:
     return EX_OK
 
 
-def _greet(listeners: Sequence[tuple[str, str]], head: str) -> None:
-    """Say on the screen what is served and how to talk to it."""
-    width = max(len(address) for address, _ in listeners)
-    lines = [f"  {service} on {address:<{width}}   sockctl connect {address}" for address, service in listeners]
+def _how_to_ask(address: str, service: str, is_tls: bool) -> str:
+    if service == "metrics" and address.startswith("tcp://"):
+        scheme = "https" if is_tls else "http"
+        return f"curl {scheme}://{address.removeprefix('tcp://')}/metrics"
+    return f"sockctl connect {'--tls ' if is_tls else ''}{address}"
+
+
+def _greet(listeners: Sequence[tuple[str, str, bool]], head: str) -> None:
+    """Say on the screen what is served and how to talk to it: address, service, whether it begins with TLS."""
+    width = max(len(address) for address, _, _ in listeners)
+    lines = [
+        f"  {service} on {address:<{width}}   {_how_to_ask(address, service, tls)}"
+        for address, service, tls in listeners
+    ]
     try:
         for line in (head, *lines, "Ctrl-C stops it."):
             print(line, flush=True)

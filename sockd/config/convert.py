@@ -18,7 +18,17 @@ import msgspec
 
 from sockd.config.toml import KeyPath  # noqa: TC001 - of a dataclass
 from sockd.errors import AddressError
-from sockd.settings import DaemonSettings, Duration, LogSettings, RelaySettings, Settings, Size, SocksSettings, key_of
+from sockd.settings import (
+    DaemonSettings,
+    Duration,
+    LogLevel,
+    LogSettings,
+    RelaySettings,
+    Settings,
+    Size,
+    SocksSettings,
+    key_of,
+)
 from sockd.settings.framing import FramingSettings
 from sockd.settings.listen import KeepaliveSettings, ListenSettings, ProxyProtocolSettings, RateSettings
 from sockd.settings.program import ProgramLimits
@@ -215,6 +225,8 @@ def _read_value(hint: object, about: Mapping[str, Any], raw: object, path: KeyPa
         return _read_table(element, raw, path, problems)
     inside_service = len(path) == 2 and path[0] == "service"
     wanted = f"[service.{quote_key(str(path[1]))}]" if inside_service else _EXAMPLES.get(str(path[-1]), "a table")
+    if path[-1] == "log" and isinstance(raw, str) and raw not in get_args(LogLevel):
+        wanted = f"log = {{ to = {quote(raw)} }}"
     problems.append(Problem(path, f"{_describe(raw)} cannot stand here; write {wanted}", raw))
     return _WRONG
 
@@ -255,6 +267,8 @@ def _read_scalar(hint: object, about: Mapping[str, Any], raw: object, path: KeyP
             return value
     what, meant, near = reason.rpartition("; did you mean")
     text = f"{show(raw)} {what or near}; allowed is {allowed(hint, about)}{meant}{near if meant else ''}"
+    if isinstance(raw, str) and get_origin(hint) is tuple:
+        text = f"{show(raw)} {what or near}; write {path[-1]} = [{quote(raw)}]"
     problems.append(Problem(path, text, raw))
     return _WRONG
 

@@ -40,7 +40,7 @@ class StartContext:
         signals: taken over already; None: the daemon does so itself.
     """
 
-    ready: Callable[[Sequence[tuple[str, str]]], None]
+    ready: Callable[[Sequence[tuple[str, str, bool]]], None]
     imported: Callable[[], None] = lambda: None
     check: Callable[[], Settings] | None = None
     parse: Callable[[str, str], Settings] | None = None

@@ -148,7 +148,7 @@ class Daemon:
         self.notifier.keep(self._resources.passed.kept, not_any_more=self._unused)
         self.notifier.ready(self._status())
         self.notifier.watch(self._context.given.watchdog, self._status)
-        self._context.ready([(str(served), served.run.spec.name) for served in self.serving.listeners])
+        self._context.ready([(str(one), one.run.spec.name, one.plan.begins_with_tls) for one in self.serving.listeners])
         self.act_on_signals()  # not before it serves: what came meanwhile is acted on in order
         self._loop.run()
 

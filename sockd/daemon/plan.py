@@ -30,6 +30,11 @@ class ListenerPlan:
     service: ServiceSpec
     tls: TlsContext | None = None
 
+    @property
+    def begins_with_tls(self) -> bool:
+        """Tell whether a client has to begin with a handshake."""
+        return self.settings.tls is not None and not self.settings.tls.starttls
+
 
 def plan(settings: Settings) -> list[ListenerPlan]:
     """Resolve every service and address; nothing is bound.

@@ -418,7 +418,7 @@ WRONG = [
     (
         "text for a list",
         '[[listen]]\naddresses = "tcp://:7000"\nservice = "upper"\n',
-        ':2: listen[0].addresses: "tcp://:7000" is text; allowed is a list of texts',
+        ':2: listen[0].addresses: "tcp://:7000" is text; write addresses = ["tcp://:7000"]',
     ),
     (
         "integer in a list",
@@ -641,7 +641,7 @@ WRONG = [
     (
         "allow is text",
         LISTEN + 'allow = "10.0.0.0/8"\n',
-        ':4: listen[0].allow: "10.0.0.0/8" is text; allowed is a list of texts',
+        ':4: listen[0].allow: "10.0.0.0/8" is text; write allow = ["10.0.0.0/8"]',
     ),
     (
         "no network",
