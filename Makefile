@@ -3,6 +3,7 @@
 #
 #   make run        environment, build, then the built-in example
 #   make test       the wheel, installed, under the tests
+#   make quick      the first case of each test, without those of tests/slow.txt: before each commit
 #   make sanitize   the same with the C core under ASan and UBSan
 #   make versions   the same wheel under every supported Python that is here
 #   make interop    the tests with real programs
@@ -17,6 +18,7 @@
 #                   units, examples, C library; packaging/install says what else can be set
 #   make uninstall  removes all of these
 #   make buffer     build/buffer: the wheel of sockd-buffer, which is sockd.buffer without the daemon
+#   make docs       the site: build/site/index.html
 #   make packages   build/packages: the Debian packages, the RPM and the container image, each tried in a clean root
 #   make sbom       what the wheel consists of and needs, as CycloneDX, beside the wheel: build/wheel/sockd.cdx.json
 #   make generated  what manual pages, completions and docs/log-events.md have from the program, after its options, keys
@@ -42,6 +44,9 @@ test: $(VENV)/.installed $(VENV)/.test
 	$(MAKE) -C csrc check-native check-portable check-symbols check-layers check-names check-dist coverage
 	$(BIN)/pytest $(SIDE_BY_SIDE) $(SUITE) $(PYTEST_ARGS) || $(BIN)/pytest $(AGAIN) $(SUITE) $(PYTEST_ARGS)
 	$(BIN)/pytest tests/hostile $(PYTEST_ARGS) || $(BIN)/pytest $(AGAIN) tests/hostile $(PYTEST_ARGS)
+
+quick: $(VENV)/.installed $(VENV)/.test
+	$(BIN)/pytest --quick $(SIDE_BY_SIDE) $(SUITE) $(PYTEST_ARGS) || $(BIN)/pytest $(AGAIN) $(SUITE) $(PYTEST_ARGS)
 
 # The C core under AddressSanitizer and UBSan, driven by the tests of the running daemon.
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g -O1
@@ -93,6 +98,10 @@ build: build/.wheel $(DEPENDENCIES)
 install: build
 	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" PYTHON="$(INSTALL_PYTHON)" PIP="$(BIN)/python -m pip" MAKE="$(MAKE)" packaging/install
 
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/site
+	@echo "docs: build/site/index.html"
+
 # sockd.buffer without the daemon, from the same tree.
 buffer: $(VENV)/bin/python
 	packaging/buffer/source build/buffer/source
@@ -143,7 +152,7 @@ $(VENV)/.installed: build/.wheel
 	$(PIP) install --no-deps --force-reinstall build/wheel/*.whl
 	touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.bench $(VENV)/.release: $(VENV)/.%: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.test $(VENV)/.lint $(VENV)/.bench $(VENV)/.docs $(VENV)/.release: $(VENV)/.%: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"][sys.argv[1]], sep="\n")' $* > $(VENV)/$*.txt
 	$(PIP) install -r $(VENV)/$*.txt
 	touch $@
@@ -151,4 +160,4 @@ $(VENV)/.test $(VENV)/.lint $(VENV)/.bench $(VENV)/.release: $(VENV)/.%: pyproje
 clean:
 	rm -rf build dist *.egg-info bench/build csrc/build $(VENV) $(VENV)-sanitized
 
-.PHONY: build buffer packages run test fuzz sanitize versions interop multiplexers soak lint bench install uninstall sbom generated clean
+.PHONY: build buffer docs packages run test quick fuzz sanitize versions interop multiplexers soak lint bench install uninstall sbom generated clean

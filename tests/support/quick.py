@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""`pytest --quick`: what a contributor runs before each commit, in about two minutes.
+"""`pytest --quick`: what a contributor runs before each commit.
 
 Of each test function the first set of parameters is run, and those of tests/slow.txt are left out: they wait for real
-time, or need many processes. Everything is run by `make test-all`.
+time, or need many processes. Everything is run by `make test`.
 """
 
 from __future__ import annotations
