@@ -13,4 +13,17 @@ html_theme_options = {"description": "Small network services on Unix", "page_wid
 html_show_sphinx = False
 myst_heading_anchors = 3
 exclude_patterns: list[str] = []
-suppress_warnings = ["myst.header", "misc.highlighting_failure"]
+suppress_warnings = ["config.cache", "myst.header", "misc.highlighting_failure"]
+
+
+def with_other_pages(_app, name, source):
+    """Put the pages that no list of the index names into one more list."""
+    if name == "index":
+        pages = sorted(path.stem for path in Path(__file__).parent.glob("*.md"))
+        others = [page for page in pages if page != "index" and f"\n{page}\n" not in source[0]]
+        if others:
+            source[0] += "\n```{toctree}\n:caption: More\n:maxdepth: 1\n\n" + "\n".join(others) + "\n```\n"
+
+
+def setup(app):
+    app.connect("source-read", with_other_pages)

@@ -93,8 +93,3 @@ def test_what_a_page_names_is_there(page):
     named |= {f"docs/{name}" for name in re.findall(r"\]\((?:docs/)?([\w-]+\.(?:md|svg))\)", text)}
     missing = {name for name in named if not (ROOT / name).exists() and not list((ROOT / "sockd").glob(f"**/{name}"))}
     assert {name for name in missing if not name.startswith(("csrc/build", "bench/build"))} == set()
-
-
-def test_every_page_is_on_the_site():
-    listed = set(re.findall(r"^[\w-]+$", (DOCS / "index.md").read_text(), re.MULTILINE))
-    assert {page.stem for page in DOCS.glob("*.md")} - {"index"} == listed
