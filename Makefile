@@ -31,6 +31,8 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check -q
 SOURCES = setup.py pyproject.toml README.md $(wildcard csrc/*.[ch] csrc/*.py) $(shell find sockd -name '*.py' -o -name '*.pyi' -o -name '*.[ch]' -o -name py.typed)
 PYTEST_ARGS ?=
+# Two builds of one state are the same bytes: times in the wheel are that of the last change.
+EPOCH = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),1700000000)
 # Most of a test is waiting; what brings crowds of clients (tests/hostile) has the machine to itself.
 SIDE_BY_SIDE = -n 2 --dist loadfile
 SUITE = --ignore tests/interop --ignore tests/hostile
@@ -136,7 +138,7 @@ $(VENV)/bin/python:
 
 build/.wheel: $(SOURCES) | $(VENV)/bin/python
 	rm -rf build/wheel build/lib* build/temp* build/bdist*
-	$(PIP) wheel --no-deps -w build/wheel .
+	SOURCE_DATE_EPOCH=$(EPOCH) $(PIP) wheel --no-deps -w build/wheel .
 	touch $@
 
 # The wheels that the package needs, for the Python that it is installed for.

@@ -83,6 +83,7 @@ ffibuilder.set_source(
         "-fvisibility=hidden",
         *WARNINGS,
         *accepted(HARDENING),
+        *accepted([f"-ffile-prefix-map={os.getcwd()}=."]),  # the same bytes wherever it is built
         *os.environ.get("SOCKD_CFLAGS", "").split(),
     ],
     extra_link_args=[*accepted(HARDENED_LINK), *words("SOCKD_LDFLAGS")],
