@@ -105,6 +105,7 @@ class AsyncioLoop(EventLoop):
         self._is_working = False
         self._until = 0.0
         self.asyncio = _Loop(_Shared(selector, self._turn))
+        self.asyncio.time = clock  # type: ignore[method-assign]  # one clock, for tests that have one of their own
         self.asyncio.set_exception_handler(_log)
 
     def close(self) -> None:
@@ -124,6 +125,14 @@ class AsyncioLoop(EventLoop):
     def is_busy(self) -> bool:
         """Whether something is to be called without a wait."""
         return self._is_busy or super().is_busy
+
+    @property
+    def next_due(self) -> float | None:
+        """When the next timer is due, of sockd's or of asyncio's."""
+        loop: Any = self.asyncio
+        own = super().next_due
+        theirs = [handle.when() for handle in loop._scheduled if not handle.cancelled()]
+        return min([*theirs, *([] if own is None else [own])], default=None)
 
     def run(self) -> None:
         """Run until stop()."""

@@ -268,6 +268,11 @@ class EventLoop:
         """Whether something is to be called without a wait."""
         return bool(self._soon)
 
+    @property
+    def next_due(self) -> float | None:
+        """When the next timer is due; None: there is none."""
+        return min((when for when, _, timer in self._timers if timer.callback is not None), default=None)
+
     def stop(self) -> None:
         """Let run() return after this turn."""
         self._running = False

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""A client of a handler of datagrams, for its own tests: over a Unix socket in the abstract namespace (unix(7))."""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from sockd.net.address.sockaddr import Endpoint
+from sockd.net.listen.bind import ServerSocket
+from sockd.net.udp.listener import DatagramListener
+from sockd.net.udp.rules import DatagramRules
+from sockd.services.handlers.datagrams import DatagramCodec
+from sockd.settings.listen import ListenSettings
+from sockd.testing.stage import Stage, spec_of
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from sockd.net.listen.listener import DatagramCounts
+
+MOST_BYTES = 65_536
+
+
+def datagrams(found: object) -> DatagramClient:
+    """Send datagrams to a handler: a function, a class, a sockd.Service, or `module:attribute`.
+
+    Raises:
+        HandlerError: it is no handler, cannot be imported, or its startup failed.
+    """
+    return DatagramClient(found)
+
+
+class DatagramClient:
+    """Whoever sends datagrams to a handler; a context manager."""
+
+    def __init__(self, found: object) -> None:
+        self._stage = stage = Stage(spec_of(found), 1, time.monotonic)
+        self._stack = ExitStack()
+        self._stack.callback(stage.close)
+        with ExitStack() as stack:
+            stack.callback(stage.close)
+            own, self._sock = (stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) for _ in "12")
+            for sock in (own, self._sock):
+                sock.setblocking(False)
+                sock.bind("")  # the kernel chooses a name
+            self._address = own.getsockname()
+            spec = stage.spec
+            answer = spec.kind.datagram(DatagramCodec(spec.framing, by_line=spec.datagram_lines))
+            rules = DatagramRules(ListenSettings(), stage.loop.clock, small=False)
+            endpoint = Endpoint(socket.AF_UNIX, socket.SOCK_DGRAM, 0, own.getsockname())
+            pool = stage.pool if spec.kind.needs_threads else None
+            self._listener = DatagramListener(
+                ServerSocket(own, endpoint), answer, stage.loop, spec.name, rules, pool=pool
+            )
+            self._listener.start()
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> DatagramClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the handler's socket, and ours."""
+        self._listener.close()
+        self._stage.settle()
+        self._stack.close()
+
+    @property
+    def counts(self) -> DatagramCounts:
+        """What became of the datagrams."""
+        return self._listener.tally
+
+    def send(self, datagram: bytes) -> None:
+        """Have a datagram arrive, and the handler do what it does of it."""
+        self._sock.sendto(datagram, self._address)
+        self._stage.settle()
+
+    def run(self, seconds: float) -> None:
+        """Let time pass, for answers that come later."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._stage.loop.run_once(min(left, 0.01))
+        self._stage.settle()
+
+    def received(self) -> list[bytes]:
+        """Return the datagrams that have come back since the last call."""
+        found = []
+        while True:
+            try:
+                found.append(self._sock.recv(MOST_BYTES))
+            except BlockingIOError:
+                return found
+
+
+__all__ = ["DatagramClient", "datagrams"]

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""A peer for a handler's own tests: the client's side of one connection."""
+
+from __future__ import annotations
+
+import socket
+import time
+from itertools import chain, repeat
+from typing import TYPE_CHECKING
+
+from sockd.net.address.sockaddr import SocketAddress
+from sockd.testing.stage import PIECE_BYTES, TURN_SECONDS, Stage, spec_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from sockd.wire.close_reason import CloseReason
+
+
+def connect(found: object, *, client: tuple[str, int] | None = None) -> Peer:
+    """Connect to a handler: a function, a protocol class, a sockd.Service, or `module:attribute`.
+
+    Args:
+        found: the handler.
+        client: numeric address and port that the connection says it comes from.
+
+    Raises:
+        HandlerError: it is no handler, cannot be imported, or its startup failed.
+    """
+    return Peer(found, client)
+
+
+def answer(found: object, data: bytes, *, sizes: Iterable[int] = ()) -> bytes:
+    """Return all that a handler answers to a client that sends this and then ends its side.
+
+    Args:
+        sizes: of the pieces in which the bytes arrive; the last one is repeated: (1,) is byte by byte.
+    """
+    with connect(found) as peer:
+        peer.send(data, sizes=sizes)
+        peer.end()
+        return peer.received()
+
+
+class Peer:
+    """The client's side of a connection to a handler; a context manager."""
+
+    def __init__(self, found: object, client: tuple[str, int] | None) -> None:
+        self._stage = Stage(spec_of(found), 1, time.monotonic)
+        self._link = self._stage.connect()
+        if client is not None:
+            self._stage.connections.peers.name(self._link.id, SocketAddress.told(*client))
+        self._settle()
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect, and let the handler know."""
+        self._link.sock.close()
+        self._settle()
+        self._stage.close()
+
+    # ---- what a client does
+
+    def send(self, data: bytes | bytearray | memoryview, *, sizes: Iterable[int] = ()) -> None:
+        """Have bytes arrive at the handler, and the handler do what it does of it.
+
+        Args:
+            sizes: of the pieces in which they arrive, one in each turn; the last one is repeated; all at once if none.
+
+        Raises:
+            BrokenPipeError: the handler's side is closed.
+        """
+        data = bytes(data)
+        given = [*sizes]
+        at = 0
+        for size in chain(given, repeat(given[-1] if given else PIECE_BYTES)):
+            if at >= len(data):
+                break
+            piece = data[at : at + max(1, size)]
+            at += len(piece)
+            self._send(piece)
+        self._settle()
+
+    def _send(self, piece: bytes) -> None:
+        while piece:
+            try:
+                piece = piece[self._link.sock.send(piece) :]
+            except BlockingIOError:
+                self._settle()
+            self._stage.turn(self._link)
+
+    def end(self) -> None:
+        """End our side (FIN); what the handler still sends can be received."""
+        self._link.sock.shutdown(socket.SHUT_WR)
+        self._settle()
+
+    def run(self, seconds: float) -> None:
+        """Let time pass, for timers and deadlines."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._stage.loop.run_once(min(left, TURN_SECONDS))
+            self._link.receive()
+        self._settle()
+
+    # ---- what it sees
+
+    def received(self) -> bytes:
+        """Return, and forget, what the handler has sent."""
+        accepted = bytes(self._link.accepted)
+        self._link.accepted.clear()
+        return accepted
+
+    @property
+    def close_reason(self) -> CloseReason:
+        """Why the connection ended, NONE while it lives."""
+        return self._stage.reason_of(self._link)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the handler's side has ended (its FIN came)."""
+        return self._link.has_ended
+
+    def _settle(self) -> None:
+        self._stage.settle(self._link)
+
+
+__all__ = ["Peer", "answer", "connect"]

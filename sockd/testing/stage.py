@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""What a handler runs on in its tests: the real table of connections and the real loop, without an address.
+
+Everything happens within the calls of whoever holds the stage, in the caller's thread.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from sockd.net.connection import selector
+from sockd.net.connection.table import ConnectionTable
+from sockd.net.loop.defects import Defects
+from sockd.net.loop.loop import loop_class
+from sockd.net.loop.thread_pool import ThreadPool
+from sockd.services import hooks, loader, resolve
+from sockd.services.handlers import group_of, sink_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sockd.net.connection.events import ConnectionEvents
+    from sockd.services.spec import ServiceSpec
+    from sockd.wire.close_reason import CloseReason
+
+MEMORY_BYTES = 256 * 1024 * 1024
+PIECE_BYTES = 64 * 1024
+CALM_TURNS = 3
+"""Turns without a byte, a frame or a callback after which nothing more comes of itself."""
+TURN_SECONDS = 0.01
+THREADS = 1
+"""Of blocking handlers: their calls come one after the other, so that tests are the same each time."""
+
+
+class _Raised(Defects):
+    """Lets a test see a defect of sockd."""
+
+    def report(self, error: BaseException) -> None:
+        """Raise it."""
+        raise error
+
+
+def spec_of(found: object) -> ServiceSpec:
+    """Return the service of a function, a protocol class, a sockd.Service, or `module:attribute`.
+
+    Raises:
+        HandlerError: it is no handler, or cannot be imported.
+    """
+    name = found if isinstance(found, str) else "the handler"
+    service = loader.find(found) if isinstance(found, str) else loader.as_service(found, name)
+    return resolve.of_service(name, service)
+
+
+class Link:
+    """One connection to a handler: the client's socket, and what came of it.
+
+    Attributes:
+        sock: the client's side.
+        id: of the row.
+        accepted: what the handler has sent and nobody has taken.
+        has_ended: the handler's FIN, or its reset, has come.
+        reason: why the connection ended, NONE while it lives.
+    """
+
+    def __init__(self, sock: socket.socket, id: int, reason: CloseReason) -> None:
+        self.sock = sock
+        self.id = id
+        self.accepted = bytearray()
+        self.has_ended = False
+        self.reason = reason
+
+    def receive(self) -> None:
+        """Take what has come."""
+        if self.sock.fileno() < 0:
+            return
+        try:
+            while not self.has_ended:
+                piece = self.sock.recv(PIECE_BYTES)
+                self.accepted += piece
+                self.has_ended = not piece
+        except BlockingIOError:
+            pass
+        except ConnectionResetError:
+            self.has_ended = True
+
+
+class Stage:
+    """A handler's service, started, with room for some connections; closed by close().
+
+    Args:
+        spec: of the service.
+        size: connections at most.
+        clock: seconds, never going back.
+
+    Raises:
+        HandlerError: its startup failed.
+    """
+
+    def __init__(self, spec: ServiceSpec, size: int, clock: Callable[[], float]) -> None:
+        self.spec = spec
+        self._stack = ExitStack()
+        defects = _Raised(clock)
+        with ExitStack() as stack:
+            self.connections = ConnectionTable(
+                size=size, memory=MEMORY_BYTES, epoll=selector.waits_in_set("auto"), defects=defects
+            )
+            stack.callback(self.connections.close)
+            chosen = selector.choose("auto", self.connections)
+            stack.callback(chosen.close)
+            self.loop = loop_class(asyncio=spec.kind.may_use_asyncio)(chosen, clock, defects)
+            stack.callback(self.loop.close)
+            self.pool = ThreadPool(THREADS, self.loop)
+            stack.callback(self.pool.close)
+            hooks.start([spec], stack, self.loop)
+            self._links: dict[int, Link] = {}
+            self._stack = stack.pop_all()
+        self._group = self._begin()
+
+    def close(self) -> None:
+        """End everything, and run the shutdown hooks."""
+        for link in self._links.values():
+            link.sock.close()
+        self._stack.close()
+
+    def _begin(self) -> int:
+        sink = sink_of(self.spec, self.connections, self.loop, self.pool)
+        group = self.connections.add_group(group_of(self.spec), sink)
+        self.connections.when_ended(group, self._told_end)
+        return group
+
+    def reload(self) -> None:
+        """Serve connections that come from now on as after a reload; those that are there go on as they were."""
+        self._group = self._begin()
+
+    def connect(self) -> Link:
+        """Add a connection."""
+        mine, theirs = socket.socketpair()
+        mine.setblocking(False)
+        theirs.setblocking(False)
+        id = self.connections.add(theirs, self._group)
+        assert id is not None, "more connections than the stage has room for"
+        link = self._links[id] = Link(mine, id, self.connections.info(id).reason)
+        return link
+
+    def _told_end(self, id: int) -> None:
+        self._links[id].reason = self.connections.info(id).reason
+
+    def reason_of(self, link: Link) -> CloseReason:
+        """Return why a connection ended, as soon as its end can be seen."""
+        return link.reason or (self.connections.info(link.id).reason if link.has_ended else link.reason)
+
+    def sink_of(self, link: Link) -> ConnectionEvents:
+        """Return what is told of a connection's events."""
+        return self.connections.sink(self.connections.info(link.id).group)
+
+    # ---- turns
+
+    def turn(self, *links: Link) -> bool:
+        """Run one turn, and take what came of it; tell whether anything moved."""
+        before = [self._moved(link) for link in links]
+        self.loop.run_once(TURN_SECONDS if self.pool.at_work else 0)
+        for link in links:
+            link.receive()
+        return bool(self.pool.at_work) or self.loop.is_busy or [self._moved(link) for link in links] != before
+
+    def _moved(self, link: Link) -> tuple[int, ...]:
+        if link.reason:
+            return len(link.accepted), link.has_ended
+        info = self.connections.info(link.id)
+        return info.received, info.sent, len(link.accepted), link.has_ended
+
+    def settle(self, *links: Link, most: int = 1_000_000) -> bool:
+        """Run turns until nothing more comes of itself; False after so many."""
+        calm = 0
+        for _ in range(most):
+            calm = 0 if self.turn(*links) else calm + 1
+            if calm >= CALM_TURNS:
+                return True
+        return False
+
+
+__all__ = ["Link", "Stage", "spec_of"]
