@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 LOGGER = "sockd"
 
 
-class Failures(logging.Handler):
+class RaisedErrors(logging.Handler):
     """Notes what handlers raise, as long as it is entered.
 
     Attributes:
@@ -28,7 +28,7 @@ class Failures(logging.Handler):
         self.losses: set[str] = set()
         self._before = (logging.NOTSET, True)
 
-    def __enter__(self) -> Failures:
+    def __enter__(self) -> RaisedErrors:
         logger = logging.getLogger(LOGGER)
         self._before = (logger.level, logger.propagate)
         logger.addHandler(self)
@@ -55,4 +55,4 @@ class Failures(logging.Handler):
             self.losses.add(told)
 
 
-__all__ = ["Failures"]
+__all__ = ["RaisedErrors"]

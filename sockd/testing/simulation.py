@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sockd.net.connection.connection import Connection
-from sockd.testing.failures import Failures
+from sockd.testing.failures import RaisedErrors
 from sockd.testing.stage import Link, Stage, spec_of
 from sockd.wire.close_reason import CloseReason
 from sockd.wire.framing import Line
@@ -266,7 +266,7 @@ class _Run:
     def play(self) -> str | None:
         """Play it; return what is wrong."""
         size = len(self.clients) + 1
-        with Failures() as failures, warnings.catch_warnings(record=True) as warned, self._watched():
+        with RaisedErrors() as failures, warnings.catch_warnings(record=True) as warned, self._watched():
             warnings.simplefilter("always")
             stage = self._stage = Stage(self._spec, size, self._clock)
             try:
@@ -281,7 +281,7 @@ class _Run:
             self.raised = failures.raised
             return self._verdict(failures, [str(one.message) for one in warned])
 
-    def _verdict(self, failures: Failures, warned: list[str]) -> str | None:
+    def _verdict(self, failures: RaisedErrors, warned: list[str]) -> str | None:
         if self._allowed is None:
             return None
         for told in sorted(failures.raised - self._allowed - failures.losses):

@@ -47,7 +47,18 @@ def bytes_of(reply: object) -> bytes:
         return reply
     if isinstance(reply, (bytes, bytearray, memoryview)):
         return bytes(memoryview(reply))
-    raise TypeError(f"the handler returned {type(reply).__name__}, not bytes or None")
+    raise TypeError(f"the handler returned {type(reply).__name__}, not bytes or None{_cure_of(reply)}")
+
+
+def _cure_of(reply: object) -> str:
+    """Say what is meant, most likely."""
+    if isinstance(reply, str):
+        return '; encode it, or have str everywhere: sockd.Service(text="utf-8")'
+    if hasattr(reply, "__await__"):
+        return "; it is to be awaited: write async def, or have a decorator use functools.wraps"
+    if isinstance(reply, (list, tuple)):
+        return '; join it: b"\\n".join(...)'
+    return '; make bytes of it: b"%d" % number' if isinstance(reply, int) else ""
 
 
 class Codec:

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import as_exception, is_close
+from sockd.log.failure import error_info, line_of
 from sockd.net.connection.codec import codec_of
 from sockd.net.connection.extra_info import extra_info
 from sockd.net.connection.life import LIFE, READING, Life, Reading
@@ -53,6 +54,10 @@ class Connection(WriteTransport):
     __slots__ = (
         "_error", "_loop", "_make", "_protocol", "_reading", "_receiver", "_socket", "_timers", "state",
     )  # fmt: skip
+
+    service: str = ""
+    handler: object = None
+    """Whose connection it is, for the log."""
 
     def __init__(
         self,
@@ -392,8 +397,9 @@ class Connection(WriteTransport):
             else:
                 self._close(CloseReason.CLOSED)
                 return
-        event = {"peer": self.peer, "frame_bytes": frame_size}
-        logger.error("handler failed", exc_info=error, extra={"event": event})
+        at = line_of(error, self.handler or self._protocol)
+        event = {"service": self.service, "peer": self.peer, "at": at, "frame_bytes": frame_size}
+        logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
         if self._reading is not OFF:
             self._error = as_exception(error)
         self._close(CloseReason.HANDLER_ERROR)

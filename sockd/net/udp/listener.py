@@ -20,8 +20,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from sockd.errors import Close
+from sockd.log.failure import error_info, line_of
 from sockd.log.rate_limit import LogLimit
 from sockd.net.address.sockaddr import SockAddr, format_sockaddr
+from sockd.net.connection.codec import bytes_of
 from sockd.net.kernel import is_hung_up
 from sockd.net.listen.listener import DatagramCounts, ListenerCounts
 from sockd.net.loop.defects import place_of
@@ -382,7 +384,8 @@ class DatagramListener:
         if held_back is not None:
             about = {"service": self.service, "address": str(self), **event}
             about |= {"held_back": held_back} if held_back else {}
-            logger.log(level, message, exc_info=error, extra={"event": about})
+            about |= {"at": line_of(error)} if error is not None else {}
+            logger.log(level, message, exc_info=error and error_info(error), extra={"event": about})
 
     def take_no_more(self) -> float:
         """Nothing is on its way in: a socket can be closed at once."""
@@ -415,4 +418,4 @@ def _checked(reply: object) -> Reply:
         return None
     if isinstance(reply, (bytes, bytearray, memoryview)):
         return bytes(reply)  # also of a view that is not in one piece
-    raise TypeError(f"the handler returned {type(reply).__name__}, not bytes or None")
+    return bytes_of(reply)  # which tells what is wrong with it

@@ -248,7 +248,7 @@ class AsyncFunctionHandler(PerConnectionHandler):
         self.wants_connection = wants_connection
         self.most_in_flight = most_in_flight
         self.running: set[AsyncAnswers] = set()
-        self._function = function
+        self._function = self.handler = function
         self._answers: dict[int, AsyncAnswers] = {}
 
     async def call(self, frame: Frame, connection: Connection) -> Any:  # noqa: ANN401 - whatever it returns
@@ -261,7 +261,7 @@ class AsyncFunctionHandler(PerConnectionHandler):
         self._of(id).hold()
 
     def _of(self, id: int) -> AsyncAnswers:
-        receiver: AsyncAnswers = self._live[id].receiver  # type: ignore[attr-defined]
+        receiver: AsyncAnswers = self._live[id].receiver  # type: ignore[assignment]
         return receiver
 
     # ---- at a stop

@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import Close
+from sockd.log.failure import error_info, line_of
 from sockd.net.connection.codec import bytes_of
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
@@ -80,8 +81,9 @@ class BatchHandler(ConnectionEvents):
                 self._set.shut(id, CloseReason.CLOSED)
                 return
         except BaseException as error:
-            event = {"service": self._service, "peer": str(self._set.peers.of(id)), "frame_bytes": size}
-            logger.error("handler failed", exc_info=error, extra={"event": event | {"frames": count}})
+            event: dict[str, object] = {"service": self._service, "peer": str(self._set.peers.of(id))}
+            event |= {"at": line_of(error, self._function), "frame_bytes": size, "frames": count}
+            logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
             self._set.shut(id, CloseReason.HANDLER_ERROR)
         else:
             if reply:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import Close, is_close
+from sockd.log.failure import error_info, line_of
 from sockd.net.connection.codec import bytes_of
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
@@ -198,6 +199,8 @@ class BlockingHandler(ConnectionEvents):
         if is_close(error):
             self._set.shut(job.id, CloseReason.CLOSED)
             return
-        event = {"service": self._service, "peer": str(self._set.peers.of(job.id)), "frame_bytes": frame_bytes}
-        logger.error("handler failed", exc_info=error, extra={"event": event})
+        at = line_of(error, self._function or self._batch)
+        event: dict[str, object] = {"service": self._service, "peer": str(self._set.peers.of(job.id))}
+        event |= {"at": at, "frame_bytes": frame_bytes}
+        logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
         self._set.shut(job.id, CloseReason.HANDLER_ERROR)

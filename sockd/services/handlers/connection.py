@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import convert
 
+from sockd.log.failure import error_info, line_of
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
 from sockd.net.connection.transfer import Snapshot
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.net.connection.codec import Codec
-    from sockd.net.connection.connection import Connection
     from sockd.net.connection.events import FrameProtocol
     from sockd.net.connection.table import ConnectionTable
     from sockd.net.loop.loop import EventLoop
+    from sockd.services.handlers.transport import Transport
     from sockd.wire.framing import Framing
 
 logger = logging.getLogger("sockd.connection")
@@ -48,7 +49,7 @@ class PerConnectionHandler(ConnectionEvents):
         high_water: int,
         connections: ConnectionTable,
         loop: EventLoop,
-        kind: type[Connection],
+        kind: type[Transport],
         framing: Framing | None = None,
     ) -> None:
         self._framing = framing
@@ -60,16 +61,20 @@ class PerConnectionHandler(ConnectionEvents):
         self._set = connections
         self._receive = receive
         self._loop = loop
-        self._live: dict[int, Connection] = {}
+        self._live: dict[int, Transport] = {}
+        self.handler: object = None
+        """Whose frames these are, for the log; None: the protocol object's."""
 
     def accepted(self, id: int) -> None:
         """Make the connection and tell its receiver."""
         connection = self._kind(id, self._set, self._codec, self._high_water, self._loop, self._receive)
+        connection.service, connection.handler = self._service, self.handler
         self._live[id] = connection
         try:
             receiver, protocol = self._make()
         except BaseException as error:
-            logger.error("handler failed", exc_info=error, extra={"event": {"service": self._service}})
+            event = {"service": self._service, "at": line_of(error)}
+            logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
             self._set.shut(id, CloseReason.HANDLER_ERROR)
             return
         if self._framing is not None and not takes_bytes(protocol):
@@ -102,9 +107,11 @@ class PerConnectionHandler(ConnectionEvents):
         connection = self._kind(id, self._set, self._codec, self._high_water, self._loop, self._receive)
         try:
             receiver, protocol = self._make()
+            connection.service, connection.handler = self._service, self.handler
             connection.restore(receiver, protocol, convert(snapshot, Snapshot))
         except BaseException as error:
-            logger.error("handler failed", exc_info=error, extra={"event": {"service": self._service}})
+            event = {"service": self._service, "at": line_of(error)}
+            logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
             connection.leave()
             return False
         self._live[id] = connection

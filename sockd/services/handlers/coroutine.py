@@ -14,6 +14,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import is_close
+from sockd.log.failure import error_info, line_of
 from sockd.net.connection.codec import RawCodec
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
@@ -114,8 +115,9 @@ class CoroutineSession(asyncio.StreamReaderProtocol):
             return CloseReason.FRAME_TOO_LONG
         lost = self.reader.exception() or (ConnectionResetError() if self._connection_lost else None)
         if not (lost and issubclass(type(error), type(lost))):
-            event = {"service": self._handler.service, "peer": self.connection.peer}
-            logger.error("handler failed", exc_info=error, extra={"event": event})
+            at = line_of(error, self._handler.function)
+            event = {"service": self._handler.service, "peer": self.connection.peer, "at": at}
+            logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
             return CloseReason.HANDLER_ERROR
         return self._wrong or CloseReason.HANDLER_ERROR
 
@@ -213,6 +215,7 @@ class CoroutineHandler(ConnectionEvents):
     def accepted(self, id: int) -> None:
         """Begin the coroutine; it runs in this turn."""
         connection = AsyncioTransport(id, self._set, self._raw, self._high_water, self.loop, ProtocolAdapter)
+        connection.service, connection.handler = self.service, self.function
         session = CoroutineSession(self, connection)
         self._live[id] = session
         self._running.add(session)

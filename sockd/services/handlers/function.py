@@ -16,6 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import is_close
+from sockd.log.failure import error_info, line_of
 from sockd.net.connection.codec import LF, bytes_of
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
@@ -143,8 +144,9 @@ class FunctionHandler(ConnectionEvents):
             except BaseException as raised:  # what they are is the handler's doing
                 error = raised
         peer = str(self._set.peers.of(id))
-        event = {"service": self._service, "peer": peer, "frame_bytes": self._codec.size_of(frame)}
-        logger.error("handler failed", exc_info=error, extra={"event": event})
+        at = line_of(error, self._function)
+        event = {"service": self._service, "peer": peer, "at": at, "frame_bytes": self._codec.size_of(frame)}
+        logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
         return b"", CloseReason.HANDLER_ERROR
 
     def snapshot(self, id: int) -> object:

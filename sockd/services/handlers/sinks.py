@@ -44,9 +44,11 @@ def of_function(spec: ServiceSpec, function: Callable[..., Reply], tools: SinkTo
         return FunctionAdapter(function), None
 
     kind, high_water = transport_of(spec), spec.limits.high_water
-    return PerConnectionHandler(
+    made = PerConnectionHandler(
         spec.name, make, ProtocolAdapter, tools.codec, high_water, tools.connections, tools.loop, kind
     )
+    made.handler = function
+    return made
 
 
 def of_protocol(spec: ServiceSpec, protocol: Callable[[], object], tools: SinkTools) -> PerConnectionHandler:

@@ -6,6 +6,7 @@ What is not of the encoding is the handler's error, as if it had decoded it itse
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ def _encoded(reply: Reply | str, encoding: str) -> Reply:
 def text_function(of_text: Callable[..., Any], encoding: str) -> Callable[..., Reply]:
     """Wrap a function that answers a frame of text; what follows the frame is passed on."""
 
+    @functools.wraps(of_text)
     def of_bytes(frame: bytes, *more: object) -> Reply:
         return _encoded(of_text(frame.decode(encoding), *more), encoding)
 
@@ -35,6 +37,7 @@ def text_function(of_text: Callable[..., Any], encoding: str) -> Callable[..., R
 def text_coroutine(of_text: Callable[..., Any], encoding: str) -> Callable[..., Any]:
     """Wrap a coroutine function that answers a frame of text."""
 
+    @functools.wraps(of_text)
     async def of_bytes(frame: bytes, *more: object) -> Reply:
         returned = of_text(frame.decode(encoding), *more)
         return _encoded(await returned if inspect.isawaitable(returned) else returned, encoding)
@@ -45,6 +48,7 @@ def text_coroutine(of_text: Callable[..., Any], encoding: str) -> Callable[..., 
 def text_batch(of_texts: Callable[..., Any], encoding: str) -> Callable[[list[bytes]], BatchReply]:
     """Wrap a function that answers a list of frames of text."""
 
+    @functools.wraps(of_texts)
     def of_bytes(frames: list[bytes]) -> BatchReply:
         replies = of_texts([frame.decode(encoding) for frame in frames])
         if isinstance(replies, list):

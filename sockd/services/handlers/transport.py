@@ -32,7 +32,7 @@ KEPT = ("sockname", "sslcontext", "ssl_object", "cipher", "peercert", "compressi
 class Transport(Connection):
     """A Connection as handlers have it."""
 
-    __slots__ = ("_kept", "_kept_peer")
+    __slots__ = ("_kept", "_kept_peer", "handler", "service")
 
     _kept: dict[str, Any]
     _kept_peer: SocketAddress

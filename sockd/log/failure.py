@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""What a log entry says of a handler that has failed: its own line first, and none of ours above it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    ErrorInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
+
+
+def error_info(error: BaseException) -> ErrorInfo:
+    """Return an exception for `exc_info`, its traceback beginning with the handler; without one where none is its own.
+
+    Not so for what is raised in sockd's own code alone that is no judgement of a reply: that may be a defect of it.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OURS):
+        trace = trace.tb_next
+    is_judged = isinstance(error, TypeError | ValueError)
+    return type(error), error, trace if trace is not None or is_judged else error.__traceback__
+
+
+def line_of(error: BaseException, handler: object = None) -> str:
+    """Return `file:line name` of the handler's own line, the innermost but for Python's; else where it is defined."""
+    trace, found = error.__traceback__, ""
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        is_pythons = code.co_filename.startswith(STANDARD_LIBRARY) and "site-packages" not in code.co_filename
+        if not (code.co_filename.startswith((OURS, "<frozen")) or is_pythons):
+            found = f"{code.co_filename}:{trace.tb_lineno} {code.co_qualname}"
+        trace = trace.tb_next
+    return found or _definition_of(handler)
+
+
+def _definition_of(handler: object) -> str:
+    with suppress(Exception):  # a handler can be anything
+        while isinstance(handler, functools.partial):
+            handler = handler.func
+        function: Any = inspect.unwrap(handler) if callable(handler) else type(handler)
+        if not hasattr(function, "__code__") and not isinstance(function, type):
+            function = type(function).__call__
+        code = getattr(function, "__code__", None)
+        if code is not None:
+            return f"{code.co_filename}:{code.co_firstlineno} {code.co_qualname}"
+        return f"{inspect.getsourcefile(function)}:{inspect.getsourcelines(function)[1]} {function.__qualname__}"
+    return ""
+
+
+__all__ = ["error_info", "line_of"]
