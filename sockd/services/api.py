@@ -6,28 +6,64 @@ from __future__ import annotations
 import codecs
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, cast, overload
 
 from sockd.wire.framing import Framing, Line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    import asyncio
+    from collections.abc import Awaitable, Callable
+    from typing import Unpack
 
     from sockd.net.connection.connection import Connection
+    from sockd.wire.framing import Record, StreamFraming
 
-    Reply = bytes | bytearray | memoryview | tuple[Any, ...] | None
+    Data = bytes | bytearray | memoryview
+    Reply = Data | tuple[Any, ...] | None
     LineFunction = Callable[[Any], Reply]
     FrameFunction = Callable[[Any, Connection], Reply]
     BatchReply = Reply | list[Reply]
     BatchFunction = Callable[[list[Any]], BatchReply]
     Hook = Callable[[], object]
-    SessionFunction = Callable[[Any, Any], Coroutine[Any, Any, object]]
+    SessionFunction = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[object]]
 
-F = TypeVar("F", bound="LineFunction | FrameFunction")
-B = TypeVar("B", bound="Callable[..., object]")
+    BytesReply = Data | None | Awaitable[Data | None]
+    TextReply = str | Data | None | Awaitable[str | Data | None]
+    TupleReply = tuple[Any, ...] | None | Awaitable[tuple[Any, ...] | None]
+    OfBytes = Callable[[bytes], BytesReply] | Callable[[bytes, Connection], BytesReply]
+    OfText = Callable[[str], TextReply] | Callable[[str, Connection], TextReply]
+    OfTuples = Callable[[tuple[Any, ...]], TupleReply] | Callable[[tuple[Any, ...], Connection], TupleReply]
+    BytesBatch = Callable[[list[bytes]], Data | list[Data | None] | list[bytes] | list[bytes | None] | None]
+    TextBatch = Callable[[list[str]], str | Data | list[str] | list[str | None] | None]
+    TupleBatch = Callable[[list[tuple[Any, ...]]], Data | list[tuple[Any, ...]] | list[tuple[Any, ...] | None] | None]
+
+FrameT = TypeVar("FrameT", bytes, str, "tuple[Any, ...]")
+"""What a service's handler is given: bytes, str where it has a text encoding, tuples where frames are records."""
+FB = TypeVar("FB", bound="OfBytes")
+FS = TypeVar("FS", bound="OfText")
+FT = TypeVar("FT", bound="OfTuples")
+BB = TypeVar("BB", bound="BytesBatch")
+BS = TypeVar("BS", bound="TextBatch")
+BT = TypeVar("BT", bound="TupleBatch")
 H = TypeVar("H", bound="Hook")
-P = TypeVar("P", bound="type[Protocol]")
+P = TypeVar("P", bound="Callable[[], object]")
 S = TypeVar("S", bound="SessionFunction")
+
+
+class ServiceOptions(TypedDict, total=False):
+    """The options of a Service that say nothing of what its handler is given, for type checkers."""
+
+    idle_timeout: float | None
+    frame_timeout: float | None
+    write_timeout: float | None
+    linger_timeout: float | None
+    high_water: int | None
+    max_buffer: int | None
+    max_connections: int | None
+    goodbye: bytes | None
+    blocking: bool | None
+    max_in_flight: int | None
+    datagram_lines: bool | None
 
 
 def is_async(function: object) -> bool:
@@ -40,7 +76,7 @@ def is_async(function: object) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(of_object)
 
 
-class Service:
+class Service(Generic[FrameT]):
     """What a listener serves, with the limits its author gives it.
 
     What is None here is as the configuration says, else the default of
@@ -66,6 +102,29 @@ class Service:
         ValueError: a limit is not positive, or there is no such encoding.
     """
 
+    @overload
+    def __init__(
+        self: Service[str],
+        *,
+        text: str,
+        framing: StreamFraming | None = None,
+        **options: Unpack[ServiceOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Service[tuple[Any, ...]], *, framing: Record, text: None = None, **options: Unpack[ServiceOptions]
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Service[bytes],
+        *,
+        framing: StreamFraming | None = None,
+        text: None = None,
+        **options: Unpack[ServiceOptions],
+    ) -> None: ...
+
     def __init__(
         self,
         *,
@@ -87,7 +146,7 @@ class Service:
             raise ValueError(f"a service is framed by one of sockd's framings of streams, not {framing!r}")
         if isinstance(framing, Line) and framing.max_bytes < 1:
             raise ValueError(f"max_bytes must be positive, not {framing.max_bytes}")
-        positive = {
+        positive: dict[str, float | None] = {
             "idle_timeout": idle_timeout,
             "frame_timeout": frame_timeout,
             "write_timeout": write_timeout,
@@ -117,13 +176,31 @@ class Service:
         self.at_startup: list[Hook] = []
         self.at_shutdown: list[Hook] = []
 
-    def frame(self, function: F) -> F:
+    @overload
+    def frame(self: Service[bytes], function: FB) -> FB: ...
+
+    @overload
+    def frame(self: Service[str], function: FS) -> FS: ...
+
+    @overload
+    def frame(self: Service[tuple[Any, ...]], function: FT) -> FT: ...
+
+    def frame(self, function: Any) -> Any:
         """Decorate the function that answers a frame: `f(frame)` or `f(frame, connection)`, also with `async def`."""
         self._set_once()
         self.function = function
         return function
 
-    def frames(self, function: B) -> B:
+    @overload
+    def frames(self: Service[bytes], function: BB) -> BB: ...
+
+    @overload
+    def frames(self: Service[str], function: BS) -> BS: ...
+
+    @overload
+    def frames(self: Service[tuple[Any, ...]], function: BT) -> BT: ...
+
+    def frames(self, function: Any) -> Any:
         """Decorate the function that answers all frames of a connection that came together.
 
         It takes a list of bytes, and returns a list with a reply for each (None: nothing), or bytes that are
@@ -209,10 +286,10 @@ class LineProtocol(Protocol):
         """Keep the transport."""
         self.transport = transport
 
-    def line_received(self, line: bytes) -> None:
+    def line_received(self, line: Any) -> None:  # noqa: ANN401 - bytes, or str where the service has a text encoding
         """Take one line, without its ending."""
         raise NotImplementedError
 
-    def send_line(self, line: bytes) -> None:
+    def send_line(self, line: bytes | str) -> None:
         """Write a line with its ending."""
         self.transport.reply(line)

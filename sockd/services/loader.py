@@ -32,7 +32,7 @@ PROTOCOL_METHODS = ("data_received", "frame_received", "line_received", "buffer_
 STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 
 
-def find(text: str) -> Service:
+def find(text: str) -> Service[Any]:
     """Import a handler and wrap it into a Service if it is none.
 
     Args:
@@ -49,7 +49,7 @@ def find(text: str) -> Service:
         raise HandlerError(f"{text}: failed at {place_of(error)}") from error
 
 
-def _find(text: str) -> Service:
+def _find(text: str) -> Service[Any]:
     module_name, _, attribute = text.partition(":")
     found: Any = _import(module_name, text)
     for part in attribute.split("."):
@@ -111,7 +111,7 @@ def _missing(text: str, owner: object, attribute: str) -> str:
     return f"{text}: {where} has no {attribute!r}{hint}"
 
 
-def as_service(found: object, text: str) -> Service:
+def as_service(found: object, text: str) -> Service[Any]:
     """Wrap a function or a protocol class; check a Service.
 
     Raises:

@@ -7,7 +7,7 @@ the table says, else what the handler's own Service says, else the default.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sockd.errors import HandlerError
 from sockd.services import loader
@@ -60,12 +60,12 @@ def resolve(name: str, tables: Mapping[str, ServiceSettings]) -> ServiceSpec:
     return _of_handler(name, table, loader.find(cast("str", table.handler)))
 
 
-def of_service(name: str, service: Service) -> ServiceSpec:
+def of_service(name: str, service: Service[Any]) -> ServiceSpec:
     """Decide everything about a Service that no configuration speaks of."""
     return _of_handler(name, ServiceSettings(), service)
 
 
-def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceSpec:
+def _of_handler(name: str, table: ServiceSettings, service: Service[Any]) -> ServiceSpec:
     text = table.handler or name
     raw = service.protocol is not None and loader.takes_raw_data(service.protocol)
     framing = framing_of(table, service.framing, "raw" if raw else "line")
@@ -84,7 +84,7 @@ def _of_handler(name: str, table: ServiceSettings, service: Service) -> ServiceS
     )
 
 
-def _kind_of(service: Service, framing: Framing, text: str, max_in_flight: int, *, is_said: bool) -> HandlerKind:
+def _kind_of(service: Service[Any], framing: Framing, text: str, max_in_flight: int, *, is_said: bool) -> HandlerKind:
     """Tell the one handler that a Service has; this is the only place that asks which.
 
     Args:
@@ -116,14 +116,14 @@ def _kind_of(service: Service, framing: Framing, text: str, max_in_flight: int, 
     return CoroutineKind(service.coroutine)
 
 
-def _in_flight(table: ServiceSettings, service: Service, text: str) -> int:
+def _in_flight(table: ServiceSettings, service: Service[Any], text: str) -> int:
     wanted = service.max_in_flight if table.max_in_flight is None else table.max_in_flight
     if (wanted or 1) > 1 and not is_async(service.function):
         raise HandlerError(f"{text}: max_in_flight is for async def f(line)")
     return int(otherwise_of(HandlerSettings, "max_in_flight") if wanted is None else wanted)
 
 
-def _of_text(service: Service) -> str:
+def _of_text(service: Service[Any]) -> str:
     return f"text = {service.text!r} is for functions and for protocol classes with line_received"
 
 

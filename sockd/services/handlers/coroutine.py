@@ -26,13 +26,11 @@ from sockd.wire.close_reason import CloseReason
 from sockd.wire.framing import Line, Raw
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
     from sockd.net.connection.codec import Codec
     from sockd.net.connection.table import ConnectionTable
     from sockd.net.loop.asyncio_loop import AsyncioLoop
+    from sockd.services.api import SessionFunction
 
-    SessionFunction = Callable[[Any, Any], Coroutine[Any, Any, object]]
 
 logger = logging.getLogger("sockd.handler")
 
