@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from sockd.net.connection.connection import Connection
+    from sockd.settings.service import TooLong, Unfinished
     from sockd.wire.framing import Record, StreamFraming
 
     Data = bytes | bytearray | memoryview
@@ -63,6 +64,8 @@ class ServiceOptions(TypedDict, total=False):
     goodbye: bytes | None
     blocking: bool | None
     max_in_flight: int | None
+    too_long: TooLong | None
+    unfinished: Unfinished | None
     datagram_lines: bool | None
 
 
@@ -95,6 +98,8 @@ class Service(Generic[FrameT]):
         goodbye: payload of a last frame for every connection that a stop, or a listener's removal, ends.
         blocking: the function may block: it runs in one of [daemon] threads, several at a time.
         max_in_flight: calls of `async def f(line)` that run at once for one connection; replies keep their order.
+        too_long: of a frame: close the connection ("close", the default), "skip" it, or "cut" it at its limit.
+        unfinished: of a last frame without its end: "drop" it (the default), or "take" it.
         datagram_lines: each line of a datagram is a frame, and their replies leave in one datagram.
         text: an encoding; functions then take and return str, and a frame that is not of it ends its connection.
 
@@ -139,6 +144,8 @@ class Service(Generic[FrameT]):
         goodbye: bytes | None = None,
         blocking: bool | None = None,
         max_in_flight: int | None = None,
+        too_long: TooLong | None = None,
+        unfinished: Unfinished | None = None,
         datagram_lines: bool | None = None,
         text: str | None = None,
     ) -> None:
@@ -167,6 +174,8 @@ class Service(Generic[FrameT]):
         self.goodbye = goodbye
         self.blocking = blocking
         self.max_in_flight = max_in_flight
+        self.too_long = too_long
+        self.unfinished = unfinished
         self.datagram_lines = datagram_lines
         self.limits: dict[str, float | None] = {**positive, "linger_timeout": linger_timeout}
         self.function: LineFunction | FrameFunction | None = None

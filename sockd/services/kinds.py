@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from sockd.services.builtin.http import Pages
     from sockd.services.exec.program import Program
     from sockd.services.handlers.datagrams import Answer, DatagramCodec
+    from sockd.services.handlers.policy import FramePolicy
     from sockd.services.handlers.sinks import SinkTools
     from sockd.settings import RelaySettings, SocksSettings
     from sockd.settings.framing import FramingName
@@ -65,6 +66,7 @@ class FunctionKind(TableKind):
 
     function: Callable[..., Reply]
     wants_connection: bool = False
+    policy: FramePolicy | None = None
     answers_datagrams = True
 
     @property
@@ -75,7 +77,7 @@ class FunctionKind(TableKind):
     @property
     def speaks(self) -> bool:
         """See ServiceKind."""
-        return self.wants_connection
+        return self.wants_connection or self.policy is not None
 
     def datagram(self, codec: DatagramCodec) -> Answer:
         """See ServiceKind."""
@@ -83,13 +85,13 @@ class FunctionKind(TableKind):
 
     def merges(self, framing: Framing) -> bool:
         """See ServiceKind."""
-        return not self.wants_connection and not isinstance(framing, Raw)
+        return not self.speaks and not isinstance(framing, Raw)
 
     def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
         """See ServiceKind."""
-        if not self.wants_connection:
+        if not self.speaks:
             return function_sink_of(spec.name, self.function, tools.codec, tools.connections)
-        return of_function(spec, self.function, tools)
+        return of_function(spec, self.function, tools, self.policy, wants_connection=self.wants_connection)
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,7 @@ class ProtocolKind(TableKind):
     """A class, or any callable, that makes one object a connection."""
 
     protocol: Callable[[], object]
+    policy: FramePolicy | None = None
     way = "protocol"
     speaks = True
 
@@ -210,7 +213,7 @@ class ProtocolKind(TableKind):
 
     def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
         """See ServiceKind."""
-        return of_protocol(spec, self.protocol, tools)
+        return of_protocol(spec, self.protocol, tools, self.policy)
 
 
 @dataclass(frozen=True)

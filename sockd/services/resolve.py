@@ -7,11 +7,13 @@ the table says, else what the handler's own Service says, else the default.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from sockd.errors import HandlerError
 from sockd.services import loader
 from sockd.services.api import is_async
+from sockd.services.handlers.policy import FramePolicy, end_of
 from sockd.services.handlers.text import TextFactory, text_batch, text_coroutine, text_function
 from sockd.services.kinds import (
     OF_KEY,
@@ -76,7 +78,7 @@ def _of_handler(name: str, table: ServiceSettings, service: Service[Any]) -> Ser
         name=name,
         framing=framing,
         limits=decided(table, service.limits),
-        kind=_blocking(said, text) if is_blocking else said,
+        kind=_blocking(said, text) if is_blocking else _with_policy(said, _policy(table, service), framing, text),
         startup=tuple(service.at_startup),
         shutdown=tuple(service.at_shutdown),
         goodbye=goodbye_of(table, service.goodbye),
@@ -121,6 +123,24 @@ def _in_flight(table: ServiceSettings, service: Service[Any], text: str) -> int:
     if (wanted or 1) > 1 and not is_async(service.function):
         raise HandlerError(f"{text}: max_in_flight is for async def f(line)")
     return int(otherwise_of(HandlerSettings, "max_in_flight") if wanted is None else wanted)
+
+
+def _policy(table: ServiceSettings, service: Service[Any]) -> FramePolicy:
+    too_long, unfinished = table.too_long or service.too_long, table.unfinished or service.unfinished
+    return FramePolicy(too_long or "close", unfinished or "drop")
+
+
+def _with_policy(kind: HandlerKind, policy: FramePolicy, framing: Framing, text: str) -> Kind:
+    """Return a kind that has a policy about frames, where that is not the common one."""
+    if policy == FramePolicy():
+        return kind
+    if end_of(framing) is None:
+        raise HandlerError(
+            f"{text}: too_long and unfinished are for framings with an end, not {type(framing).__name__}"
+        )
+    if isinstance(kind, FunctionKind | ProtocolKind):
+        return replace(kind, policy=policy)
+    raise HandlerError(f"{text}: too_long and unfinished are for functions and protocol classes")
 
 
 def _of_text(service: Service[Any]) -> str:

@@ -10,6 +10,7 @@ messages, and which of the other keys have a meaning for it; sockd.services.kind
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Literal
 
 from sockd.settings.builtin import BUILTINS
 from sockd.settings.field import setting
@@ -18,6 +19,9 @@ from sockd.settings.limits import LIMITS, LimitSettings
 from sockd.settings.program import ProgramSettings
 from sockd.settings.relay import RelaySettings
 from sockd.settings.socks import SocksSettings
+
+TooLong = Literal["close", "skip", "cut"]
+Unfinished = Literal["drop", "take"]
 
 PROGRAM_KEYS = tuple(field.name for field in fields(ProgramSettings))
 *_OTHERS, _LAST = BUILTINS
@@ -40,6 +44,16 @@ class HandlerSettings:
         unit="calls",
         low=1,
         high=1000,
+    )
+    too_long: TooLong | None = setting(
+        None,
+        help='a frame longer than max_frame: "close" the connection, "skip" it, or "cut" it; for framings with an end',
+        source="default close: what follows may be anything",
+    )
+    unfinished: Unfinished | None = setting(
+        None,
+        help='a last frame without its end, at the end of file: "drop" it, or "take" it; for framings with an end',
+        source="default drop: it may have been cut off",
     )
     datagram_lines: bool | None = setting(
         None,

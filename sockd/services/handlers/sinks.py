@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sockd.services.handlers.adapters import FunctionAdapter, ProtocolAdapter, ProtocolFactory
 from sockd.services.handlers.connection import PerConnectionHandler
+from sockd.services.handlers.policy import PolicyHandler
 from sockd.services.handlers.text import TextFactory
 from sockd.services.handlers.trace import TracedConnection
 from sockd.services.handlers.transport import Transport
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.net.connection.codec import Codec
+    from sockd.net.connection.events import FrameProtocol
     from sockd.net.connection.table import ConnectionTable
     from sockd.net.loop.loop import EventLoop
     from sockd.net.loop.thread_pool import ThreadPool
     from sockd.services.api import Reply
+    from sockd.services.handlers.policy import FramePolicy
     from sockd.services.spec import ServiceSpec
+    from sockd.wire.framing import Framing
 
 
 @dataclass(frozen=True)
@@ -37,21 +41,28 @@ class SinkTools:
     pool: ThreadPool
 
 
-def of_function(spec: ServiceSpec, function: Callable[..., Reply], tools: SinkTools) -> PerConnectionHandler:
-    """Serve each connection by a function that gets it as its second argument."""
+def of_function(
+    spec: ServiceSpec,
+    function: Callable[..., Reply],
+    tools: SinkTools,
+    policy: FramePolicy | None = None,
+    *,
+    wants_connection: bool = True,
+) -> PerConnectionHandler:
+    """Serve each connection by a function that gets it as its second argument, or that has a policy about frames."""
+    called = function if wants_connection else lambda frame, _: function(frame)
 
     def make() -> tuple[FunctionAdapter, None]:
-        return FunctionAdapter(function), None
+        return FunctionAdapter(called), None
 
-    kind, high_water = transport_of(spec), spec.limits.high_water
-    made = PerConnectionHandler(
-        spec.name, make, ProtocolAdapter, tools.codec, high_water, tools.connections, tools.loop, kind
-    )
+    made = _made(spec, make, ProtocolAdapter, tools, transport_of(spec), policy)
     made.handler = function
     return made
 
 
-def of_protocol(spec: ServiceSpec, protocol: Callable[[], object], tools: SinkTools) -> PerConnectionHandler:
+def of_protocol(
+    spec: ServiceSpec, protocol: Callable[[], object], tools: SinkTools, policy: FramePolicy | None = None
+) -> PerConnectionHandler:
     """Serve each connection by an object of its own."""
     receiver_of = protocol.receiver_of if isinstance(protocol, TextFactory) else ProtocolAdapter
 
@@ -59,13 +70,26 @@ def of_protocol(spec: ServiceSpec, protocol: Callable[[], object], tools: SinkTo
         made = protocol()
         return receiver_of(made), made
 
-    framing = spec.framing if isinstance(protocol, ProtocolFactory) else None
-    kind, high_water = transport_of(spec), spec.limits.high_water
+    kind = transport_of(spec)
     if isinstance(protocol, TextFactory):
         kind = protocol.transport_of(kind)
-    return PerConnectionHandler(
-        spec.name, make, receiver_of, tools.codec, high_water, tools.connections, tools.loop, kind, framing
-    )
+    framing = spec.framing if isinstance(protocol, ProtocolFactory) else None
+    return _made(spec, make, receiver_of, tools, kind, policy, framing)
+
+
+def _made(
+    spec: ServiceSpec,
+    make: Callable[[], tuple[FrameProtocol, Any]],
+    receiver_of: Callable[[Any], FrameProtocol],
+    tools: SinkTools,
+    kind: type[Transport],
+    policy: FramePolicy | None,
+    framing: Framing | None = None,
+) -> PerConnectionHandler:
+    parts = (make, receiver_of, tools.codec, spec.limits.high_water, tools.connections, tools.loop, kind, framing)
+    if policy is None:
+        return PerConnectionHandler(spec.name, *parts)
+    return PolicyHandler(spec.name, *parts, policy=policy, framing=spec.framing)
 
 
 def transport_of(spec: ServiceSpec) -> type[Transport]:

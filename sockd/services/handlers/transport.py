@@ -66,6 +66,16 @@ class Transport(Connection):
         """End the connection: its handler has raised this for a frame."""
         self._failed(error, self._codec.size_of(frame))
 
+    def hand(self, frame: bytes) -> None:
+        """Hand a frame to its receiver that was not cut by the core."""
+        if self._receiver is not None and not self.is_closing():
+            self._guard(self._receiver.frame, frame)
+
+    def end_taken(self) -> None:
+        """Tell of the end of file, where what came of a last frame was handed out."""
+        if self._receiver is not None and not self.is_closing() and not self._guard(self._receiver.eof_received):
+            self._close(CloseReason.EOF)
+
     @property
     def reason_of_eof(self) -> CloseReason:
         """Why it ends where the peer's end of file ends it."""

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""What becomes of a frame that is too long, and of a last one that has no end, where that is not the connection's end.
+
+The core finds the frame too long, and would close the connection.  Instead its bytes are looked through as they come,
+without framing, until the frame's end is there; from behind that the stream goes on as it was cut before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sockd.services.handlers.connection import PerConnectionHandler
+from sockd.wire.close_reason import CloseReason
+from sockd.wire.framing import BlankLine, Delimiter, DotBlock, Line, Nul, Raw, StrictLine
+
+if TYPE_CHECKING:
+    from sockd.settings.service import TooLong, Unfinished
+    from sockd.wire.framing import Framing
+
+
+@dataclass(frozen=True)
+class FramePolicy:
+    """What a service does about frames that are none.
+
+    Attributes:
+        too_long: close the connection, skip the frame, or hand out what it begins with, up to the limit.
+        unfinished: of a last frame whose end has not come before the end of file.
+    """
+
+    too_long: TooLong = "close"
+    unfinished: Unfinished = "drop"
+
+
+def end_of(framing: Framing) -> bytes | None:
+    """Return what a frame ends with; None where it has no end to look for."""
+    if isinstance(framing, Delimiter):
+        return framing.delimiter
+    ends: dict[type, bytes] = {Line: b"\n", StrictLine: b"\r\n", Nul: b"\0", BlankLine: b"\n\n", DotBlock: b"\r\n.\r\n"}
+    return ends.get(type(framing))
+
+
+@dataclass
+class _Skipped:
+    """A frame that is too long, as far as it has come: what it begins with, and what may begin its end."""
+
+    kept: bytearray = field(default_factory=bytearray)
+    tail: bytes = b""
+
+
+class PolicyHandler(PerConnectionHandler):
+    """Does what a policy says, for services that have one."""
+
+    policy: FramePolicy
+    cut_by: Any
+    """The framing, which has an end."""
+
+    def __init__(self, *parts: Any, policy: FramePolicy, framing: Framing) -> None:  # noqa: ANN401 - as the base
+        super().__init__(*parts)
+        self.policy = policy
+        self.cut_by = framing
+        self._end = end_of(framing) or b""
+        self._skipped: dict[int, _Skipped] = {}
+
+    def wrong(self, id: int, reason: CloseReason) -> None:
+        """Go on without framing, up to the end of what is too long."""
+        if reason is CloseReason.FRAME_TOO_LONG and self.policy.too_long != "close":
+            self._skipped[id] = _Skipped()
+            self._set.set_framing(id, Raw())
+
+    def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
+        """Pass on, but what is too long."""
+        skipped = self._skipped.get(id)
+        if skipped is None:
+            super().frames(index, id, part, offset, size, count)
+            return
+        data = self._set.block(offset, size)
+        joined = skipped.tail + data
+        at = joined.find(self._end)
+        taken = size if at < 0 else at + len(self._end) - len(skipped.tail)
+        room = self.cut_by.max_bytes - len(skipped.kept)
+        skipped.kept += data[: min(room, taken)]
+        skipped.tail = joined[len(joined) - len(self._end) + 1 :] if len(self._end) > 1 else b""
+        if at >= 0:
+            self._go_on(id, offset, taken, size)
+
+    def _go_on(self, id: int, offset: int, taken: int, size: int) -> None:
+        """Cut frames again, from behind the end."""
+        kept = bytes(self._skipped.pop(id).kept)
+        if taken < size:
+            self._set.unread(id, self._set.pointer(offset) + taken, size - taken, 1)
+        self._set.set_framing(id, self.cut_by)
+        if self.policy.too_long == "cut":
+            self._live[id].hand(kept)
+
+    def ended(self, id: int) -> None:
+        """Take the last frame without its end, if that is wanted."""
+        rest = b"" if id in self._skipped or self.policy.unfinished == "drop" else self._set.unfinished(id)
+        if not rest:
+            super().ended(id)
+            return
+        connection = self._live[id]
+        connection.hand(rest.removesuffix(b"\r") if isinstance(self.cut_by, Line) else rest)
+        connection.end_taken()
+
+    def closed(self, id: int, reason: CloseReason) -> None:
+        """Forget what was skipped."""
+        self._skipped.pop(id, None)
+        super().closed(id, reason)
+
+
+__all__ = ["FramePolicy", "PolicyHandler", "end_of"]
