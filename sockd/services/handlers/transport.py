@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sockd.net.connection.events import FrameProtocol
     from sockd.wire.framing import Frame
 
+OF_PEER = (CloseReason.EOF, CloseReason.TRUNCATED)
+"""Reasons of an end that the peer has begun with its own."""
 FIRST_LOOK_SECONDS = 0.001
 MOST_LOOK_SECONDS = 0.1
 """Between two looks at output that the kernel has not taken when its connection is closed; each is twice as long."""
@@ -86,7 +88,8 @@ class Transport(Connection):
     def _close(self, reason: CloseReason) -> None:
         if not self.is_closing():
             super()._close(reason)
-            self._loop.call_soon(self._look)  # behind the flush of this turn
+            if reason not in OF_PEER:  # then the row ends with its output, for nobody is waited for
+                self._loop.call_soon(self._look)  # behind the flush of this turn
 
     def _look(self, delay: float = FIRST_LOOK_SECONDS) -> None:
         """Tell of the end if nothing is unsent, else look again."""
