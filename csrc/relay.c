@@ -242,7 +242,9 @@ static void run_deadlines(sb_relay *relay)
             sb__relay_note_deadline(relay, pair);
     }
     due_ms = sb__wheel_due(&relay->wheel);
-    relay->counts.due_ms = is_patient && due_ms >= 0 && due_ms <= now_ms ? now_ms + SB_QUICK_MS : due_ms;
+    if (due_ms >= 0 && due_ms <= now_ms) /* more of them than are judged at once: the next call is asked for now, and is not late by that */
+        due_ms = is_patient ? now_ms + SB_QUICK_MS : now_ms;
+    relay->counts.due_ms = due_ms;
 }
 
 /* ---- from outside */

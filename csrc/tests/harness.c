@@ -206,7 +206,7 @@ ssize_t __real_send(int fd, const void *data, size_t size, int flags);
 ssize_t __wrap_send(int fd, const void *data, size_t size, int flags);
 ssize_t __wrap_send(int fd, const void *data, size_t size, int flags)
 {
-    check((flags & MSG_NOSIGNAL) != 0, "send with MSG_NOSIGNAL", __FILE__, __LINE__);
+    check(!SB_HAS_NOSIGNAL || (flags & MSG_NOSIGNAL) != 0, "send with MSG_NOSIGNAL", __FILE__, __LINE__);
     clock_offset_ms += sending_ms;
     return fails(CALL_SEND) ? -1 : __real_send(fd, data, capped(CALL_SEND, size), flags);
 }
@@ -215,7 +215,7 @@ ssize_t __real_sendmsg(int fd, const struct msghdr *message, int flags);
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags);
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
 {
-    check((flags & MSG_NOSIGNAL) != 0, "sendmsg with MSG_NOSIGNAL", __FILE__, __LINE__);
+    check(!SB_HAS_NOSIGNAL || (flags & MSG_NOSIGNAL) != 0, "sendmsg with MSG_NOSIGNAL", __FILE__, __LINE__);
     if (fails(CALL_SENDMSG))
         return -1;
     struct iovec pieces[64];

@@ -224,6 +224,29 @@ static void some_in_a_call(void)
     sb_relay_free(relay);
 }
 
+/* The caller was late once: that is no reason to be patient with each eight of those who were due meanwhile. */
+static void late_once(void)
+{
+    enum { MANY = 100 };
+    sb_relay *relay = sb_relay_new(128);
+    const sb_relay_counts *counts = sb_relay_counts_of(relay);
+    int ends[MANY][2], calls = 0;
+    for (int i = 0; i < MANY; i++)
+        CHECK_EQ(pair_of(relay, ends[i], 1000, 0), i);
+    clock_advance(3000);
+    int64_t began = clock_now();
+    for (; counts->pairs > 0 && calls < MANY; calls++) {
+        clock_advance(counts->due_ms > clock_now() ? counts->due_ms - clock_now() : 0);
+        sb_relay_run(relay);
+        clock_advance(6); /* and so is over 50 ms behind the first deadline all the time */
+    }
+    CHECK(calls <= 4 + MANY / 8 + 1);
+    CHECK(clock_now() - began <= 4 * 10 + 6 * calls);
+    for (int i = 0; i < MANY; i++)
+        close_both(ends[i]);
+    sb_relay_free(relay);
+}
+
 /* A deadline that is nobody's any more, or nobody's yet. */
 static void nobody_is_due(void)
 {
@@ -472,6 +495,7 @@ const struct test relay_late_tests[] = {
     {"relay late: asking fails", asking_fails},
     {"relay late: many that are not due", many_that_are_not_due},
     {"relay late: some in a call", some_in_a_call},
+    {"relay late: late once", late_once},
     {"relay late: nobody is due", nobody_is_due},
     {"relay late: a kept id reaches no other pair", a_kept_id_reaches_no_other_pair},
     {"relay late: a client is heard first", a_client_is_heard_first},
