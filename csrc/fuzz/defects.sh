@@ -3,16 +3,17 @@
 set -eu
 build=$1 seconds=$2
 
-# name, file, what sed does to it
+# name, what sed does to the sources
 plant() {
-    name=$1 file=$2
+    name=$1
     where="$build/defects/$name"
     rm -rf "$where" && mkdir -p "$where"
     cp ./*.c ./*.h "$where/"
-    shift 2
-    sed "$@" "$file" > "$where/$file"
-    if cmp -s "$file" "$where/$file"; then
-        echo "fuzz-defects: $name is not planted: $file has changed"
+    shift
+    sed -i "$@" "$where"/*.c
+    changed=$(for file in *.c; do cmp -s "$file" "$where/$file" || echo "$file"; done)
+    if [ -z "$changed" ]; then
+        echo "fuzz-defects: $name is not planted: the sources have changed"
         exit 1
     fi
     ${MAKE:-make} -s "MUX_MADE=$where/fuzz_mux" "MUX_SOURCE=$where" MUX_SANITIZE=fuzzer "$where/fuzz_mux"
@@ -24,8 +25,9 @@ plant() {
     echo "fuzz-defects: $name: $(($(date +%s) - begun)) s: $(grep -m 1 'not so' "$where/log")"
 }
 
-plant frames-after-close mux_next.c -e 's/if (is_silent(mux, &event))/if (0 \&\& is_silent(mux, \&event))/'
-plant lost-event mux_next.c -e 's/if (untaken(mux) > 0)/if (untaken(mux) > 1)/'
-plant reused-id slots.c -e 's/slot->id = .*;/slot->id = number;/'
-plant memory-count mux_buffers.c -e '/counts.memory -= (int64_t)(before/d'
-plant deadline-before-receive mux_late.c -e 's/if (is_on_its_way(row))/if (0 \&\& is_on_its_way(row))/'
+plant frames-after-close -e 's/if (is_silent(mux, &event))/if (0 \&\& is_silent(mux, \&event))/'
+plant lost-event -e 's/if (untaken(mux) > 0)/if (untaken(mux) > 1)/'
+plant reused-id -e 's/slot->id = slot->id > .*;/slot->id = number;/'
+plant memory-count -e '/counts.memory -= (int64_t)(before/d'
+plant deadline-before-receive -e 's/if (is_on_its_way(row))/if (0 \&\& is_on_its_way(row))/' \
+    -e 's/^    run_items(mux, n);/    sb__deadlines_run(mux);\n    run_items(mux, n);/'

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROWS = 6, IDLE_MS = 3000, FRAME_MS = 2000, LINGER_MS = 1000, LIMIT = 64, MOST_UNSENT = 4000 };
+enum { ROWS = 6, IDLE_MS = 1000, FRAME_MS = 700, LINGER_MS = 1000, LIMIT = 64, MOST_UNSENT = 4000 };
 
 struct model {
     int id, fd;
