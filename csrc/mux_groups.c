@@ -214,3 +214,32 @@ int sb_mux_list(const sb_mux *mux, int group, int which, int32_t *ids, int most)
     }
     return n;
 }
+
+static int is_silent(const sb_mux *mux, const struct row *row, int group, int64_t ms)
+{
+    return (group < 0 || row->group == group) && row->received == 0 && mux->now_ms - row->moved_ms >= ms
+        && sb__may(row, MAY_CLOSE);
+}
+
+/* What waits to be received is asked of those alone that are left: a system call each. */
+int sb_mux_silent(const sb_mux *mux, int group, int64_t ms, int32_t *ids, int most)
+{
+    if (mux == NULL || most <= 0)
+        return SB_ERR_INVALID;
+    if (group >= 0 && !sb__is_group(mux, group))
+        return SB_ERR_GONE;
+    const struct row *rows = mux->rows;
+    int n = 0, silent = 0;
+    for (int32_t i = 0; i < mux->slots.used; i++) {
+        if (!is_silent(mux, &rows[i], group, ms) || (n == most && rows[ids[n - 1]].opened_ms <= rows[i].opened_ms))
+            continue;
+        int at = n < most ? n++ : n - 1;
+        for (; at > 0 && rows[ids[at - 1]].opened_ms > rows[i].opened_ms; at--)
+            ids[at] = ids[at - 1];
+        ids[at] = i;
+    }
+    for (int at = 0; at < n; at++)
+        if (sb__waiting(rows[ids[at]].fd) == 0)
+            ids[silent++] = rows[ids[at]].slot.id;
+    return silent;
+}

@@ -252,6 +252,12 @@ int sb_mux_totals(const sb_mux *mux, int group, sb_totals *totals) SB_MUST_CHECK
  * most.  Returns how many. */
 int sb_mux_list(const sb_mux *mux, int group, int which, int32_t *ids, int most) SB_MUST_CHECK;
 
+/* Open connections of a group (-1: of all) whose peers have not sent anything,
+ * and that nothing has moved for ms: the oldest ones, oldest first, at most
+ * `most` (> 0), for which ids has room.  Reads every row.  Returns how many;
+ * SB_ERR_INVALID: no mux, or most; SB_ERR_GONE: no such group. */
+int sb_mux_silent(const sb_mux *mux, int group, int64_t ms, int32_t *ids, int most) SB_MUST_CHECK;
+
 /* The most bytes of memory that buffers lent to all connections may own; the
  * connection that would need more is given up: SB_REASON_LIMIT.  0: no limit. */
 int sb_mux_memory(sb_mux *mux, int64_t most);

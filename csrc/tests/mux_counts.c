@@ -105,9 +105,74 @@ static void a_group_is_given_up(void)
     end_of(w);
 }
 
+/* Ids of those who are silent for a second, as text. */
+static const char *silent(struct world *w, int group, int most)
+{
+    static char text[200];
+    int32_t ids[8];
+    size_t at = 0;
+    int n = sb_mux_silent(w->mux, group, 1000, ids, most);
+    text[0] = '\0';
+    for (int i = 0; i < n; i++)
+        at += (size_t)snprintf(text + at, sizeof text - at, "%d ", ids[i]);
+    return text;
+}
+
+static void who_is_silent(void)
+{
+    struct world *w = world_of(8, lines_group());
+    sb_group group = lines_group();
+    int other = sb_mux_group(w->mux, &group);
+    int gone = join(w, 0), spoke = join(w, 0);
+    say(w, spoke, "a\n");
+    CHECK_TEXT(turn(w), "1:a| ");
+    CHECK_TEXT(after(w, 400), "");
+    int told = join(w, 0), elsewhere = join(w, other), ending = join(w, 0);
+    sb_mux_abort(w->mux, gone, SB_REASON_ABORTED);
+    sb_mux_settle(w->mux);
+    CHECK_TEXT(after(w, 400), "");
+    int last = join(w, 0);
+    CHECK_TEXT(silent(w, -1, 8), "");
+    CHECK_EQ(sb_mux_silent(NULL, -1, 0, NULL, 1), SB_ERR_INVALID);
+    CHECK_EQ(sb_mux_silent(w->mux, -1, 0, NULL, 0), SB_ERR_INVALID);
+    CHECK_EQ(sb_mux_silent(w->mux, 9, 0, NULL, 1), SB_ERR_GONE);
+    CHECK_TEXT(after(w, 700), "");
+    CHECK_TEXT(silent(w, -1, 8), "2 3 4 ");
+    sb_mux_close(w->mux, ending, SB_REASON_SHUTDOWN);
+    CHECK_TEXT(silent(w, -1, 8), "2 3 ");
+    sb_mux_abort(w->mux, ending, SB_REASON_ABORTED);
+    sb_mux_settle(w->mux);
+    CHECK_TEXT(silent(w, other, 8), "3 ");
+    answer(w, told, "hi\n", 3);
+    CHECK_TEXT(turn(w), "");
+    CHECK_TEXT(silent(w, -1, 8), "3 "); /* a greeting has moved it */
+    CHECK_TEXT(after(w, 1200), "");
+    CHECK_TEXT(silent(w, 0, 8), "2 5 ");
+    CHECK_TEXT(silent(w, -1, 1), "2 ");
+    CHECK_TEXT(silent(w, -1, 2), "2 3 ");
+    say(w, last, "b\n"); /* has come, and is not received yet */
+    CHECK_TEXT(silent(w, -1, 8), "2 3 ");
+    sb_mux_abort(w->mux, told, SB_REASON_IDLE_TIMEOUT);
+    sb_mux_settle(w->mux);
+    CHECK_TEXT(turn(w), "5:b| ");
+    sb_mux_abort(w->mux, spoke, SB_REASON_ABORTED);
+    sb_mux_settle(w->mux);
+    int young = -1;
+    for (int i = 0; i < 7 && (young & 7) != 0; i++) { /* rows are used late again */
+        young = join(w, 0);
+        if ((young & 7) != 0)
+            sb_mux_abort(w->mux, young, SB_REASON_ABORTED), sb_mux_settle(w->mux);
+    }
+    CHECK_TEXT(after(w, 1200), "");
+    CHECK_TEXT(silent(w, -1, 1), "3 "); /* which is not the row that comes first */
+    CHECK_EQ(sb_mux_silent(w->mux, -1, 1000, (int32_t[8]){0}, 8), 2);
+    end_of(w);
+}
+
 const struct test mux_counts_tests[] = {
     {"which connections there are", which_connections_there_are},
     {"what they have done", what_they_have_done},
     {"a group is given up", a_group_is_given_up},
+    {"who is silent", who_is_silent},
     {NULL, NULL},
 };
