@@ -83,7 +83,7 @@ class ConnectionTable:
         self._stopped = ffi.new("int *")
         self._info = ffi.new("sb_info *")
         self._totals = ffi.new("sb_totals *")
-        self._size = size
+        self._size, self._most = size, size - kept
         self._sinks: list[ConnectionEvents] = []
         self._removed_at_work: list[ConnectionEvents] = []
         self._hooks: list[Callable[[int], None] | None] = []
@@ -169,6 +169,25 @@ class ConnectionTable:
         found = array("i", bytes(4 * self._size))
         count = lib.sb_mux_list(self._set, group, int(which), ffi.from_buffer("int32_t[]", found), self._size)
         return found[: max(count, 0)].tolist()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no row is left but those that are kept."""
+        return self._counts[_CONNECTIONS] >= self._most
+
+    def shed_silent(self, group: int, seconds: float, most: int) -> int:
+        """End connections that have not sent anything yet, for others wait; return how many.
+
+        Args:
+            group: whose; -1 for those of all.
+            seconds: for which nothing has moved.
+            most: the oldest ones.
+        """
+        ids = ffi.new("int32_t[]", most)
+        count = int(lib.sb_mux_silent(self._set, group, int(seconds * 1000), ids, most))
+        for at in range(count):
+            lib.sb_mux_abort(self._set, ids[at], int(CloseReason.IDLE_TIMEOUT))
+        return count
 
     def sink(self, group: int) -> ConnectionEvents:
         """Return who is told of a group's events."""

@@ -52,6 +52,10 @@ logger = logging.getLogger("sockd.listener")
 
 ACCEPTS_A_TURN = 128
 """So that one listener's rush does not hold up the connections that are there."""
+SILENT_SECONDS = 1.0
+"""Who has sent nothing for so long makes room when there is none (as nginx's reusable connections do)."""
+SHED = 16
+"""So many at a time."""
 MOMENT_SECONDS = 0.002
 """For other processes to accept; one that is busy for longer would not have been faster."""
 
@@ -212,8 +216,8 @@ class StreamListener:
 
     def _accept_each(self) -> bool:
         for accepted in range(self._tools.accepts_a_turn):
-            if self._settings.at_limit == "defer" and self._places.room <= 0:
-                self._defer(FULL)
+            full = self._full
+            if full and self._defer(full, always=self._settings.at_limit == "defer"):
                 return False
             try:
                 sock, name = self._socket.accept()
@@ -277,15 +281,40 @@ class StreamListener:
         while self._fd >= 0 and self._accept_some():
             pass
 
-    def _defer(self, what: str) -> None:
-        event = {"address": str(self), "limit": what}
+    @property
+    def _full(self) -> str:
+        """What has no room for another one; empty if nothing."""
+        if self._places.room <= 0:
+            return FULL
+        has_rows = self._delivery.handover is None and not self._delivery.is_urgent
+        return TABLE_FULL if has_rows and self._set.is_full else ""
+
+    def _defer(self, what: str, *, always: bool = True) -> bool:
+        """Have the next ones wait until there is room, which silent ones make that have been there for a while.
+
+        Args:
+            what: is full.
+            always: whether they also wait where nobody can make room at once.
+
+        Returns:
+            Whether they wait.
+        """
+        is_settling = self._set.is_settling  # one that ended in this very turn has made room, which is there in the next
+        group = self._delivery.group if what is FULL else -1
+        shed = 0 if is_settling else self._set.shed_silent(group, SILENT_SECONDS, SHED)
+        if not (always or shed or is_settling):
+            return False
+        event = {"address": str(self), "limit": what} | ({"silent_closed": shed} if shed else {})
         self._log(logging.WARNING, what, "limit reached, the next ones wait in the backlog", event)
         self._loop.remove_reader(self._fd)
         self._deferred = True
-        if self._set.is_settling:  # one that ended in this very turn has made room, which is there in the next
+        if is_settling:
             self._loop.call_soon(self._go_on)
-        else:
-            self._set.when_room(self._go_on)
+            return True
+        self._set.when_room(self._go_on)
+        if not shed:
+            self._loop.call_later(SILENT_SECONDS, self._wake)  # some may be silent for long enough by then
+        return True
 
     def _wake(self) -> None:
         """Have the listener that accepts from the socket, this one or a successor, resume if it waits for a place."""
