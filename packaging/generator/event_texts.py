@@ -107,8 +107,8 @@ TEXTS = {
         "Under inetd with a pipe or a terminal, reading standard input or writing standard output failed. See `error`."
     ),
     "limit reached, the next ones wait in the backlog": (
-        "The limit in `limit` is reached, and new clients wait in the kernel's backlog. Raise the limit if this is "
-        "frequent."
+        "The limit in `limit` is reached, and new clients wait in the kernel's backlog; `silent_closed` connections "
+        "that had sent nothing were closed to make room. Raise the limit if this is frequent."
     ),
     "listening": "A listener accepts clients at `address` for `service`. None needed.",
     "log not reopened, going on with the old one": (

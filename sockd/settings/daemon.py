@@ -68,7 +68,7 @@ class DaemonSettings:
     )
     max_connections: int = setting(
         10_000,
-        help="maximum open connections; at the limit, new ones wait in the backlog",
+        help="maximum open connections; at the limit, new ones wait in the backlog, and silent ones are closed",
         source="below 20,000, a common descriptor limit for services",
         unit="connections",
         low=1,

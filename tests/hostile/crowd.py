@@ -201,6 +201,55 @@ def garbage(port: int, count: int, source: str, seed: str) -> None:
     sys.stdin.read()
 
 
+def press(port: int, count: int, sources: str, first: str, *again: str) -> None:
+    """Keep `count` connections that send one thing and are silent then, until standard input ends.
+
+    Args:
+        sources: "127.0.0.2-127.0.0.40": each in its turn.
+        first: in hex; NNNN in it becomes the number of the connection.
+        again: "again": whenever one is closed, another one comes at once.
+    """
+    low, high = (int(text.rpartition(".")[2]) for text in sources.split("-"))
+    text = bytes.fromhex(first)
+    ready = selectors.DefaultSelector()
+    ready.register(sys.stdin, selectors.EVENT_READ)
+    made, told = 0, False
+
+    def come() -> None:
+        nonlocal made
+        sock = socket.socket()
+        sock.setsockopt(socket.IPPROTO_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT
+        sock.bind((f"127.0.0.{low + made % (high - low + 1)}", 0))
+        sock.setblocking(False)
+        sock.connect_ex(("127.0.0.1", port))
+        ready.register(sock, selectors.EVENT_WRITE, made)
+        made += 1
+
+    for _ in range(count):
+        come()
+    while True:
+        for key, mask in ready.select():
+            if key.fileobj is sys.stdin:
+                say(made)
+                return
+            try:
+                if mask & selectors.EVENT_WRITE:
+                    key.fileobj.send(text.replace(b"NNNN", b"%04d" % (key.data % 10_000)))
+                    ready.modify(key.fileobj, selectors.EVENT_READ, key.data)
+                    continue
+                if key.fileobj.recv(65_536):
+                    continue
+            except OSError:
+                pass  # closed by a reset
+            ready.unregister(key.fileobj)
+            key.fileobj.close()
+            if again:
+                come()
+        if not told and made >= count:
+            told = True
+            say(count)
+
+
 if __name__ == "__main__":
     what, port, count, source, *rest = sys.argv[1:]
     globals()[what](int(port), int(count), source, *rest)

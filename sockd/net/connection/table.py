@@ -175,6 +175,10 @@ class ConnectionTable:
         """Whether no row is left but those that are kept."""
         return self._counts[_CONNECTIONS] >= self._most
 
+    def has_silent(self, group: int) -> bool:
+        """Tell whether a connection of a group, -1 for all, has not sent anything yet."""
+        return int(lib.sb_mux_silent(self._set, group, 0, ffi.new("int32_t[1]"), 1)) > 0
+
     def shed_silent(self, group: int, seconds: float, most: int) -> int:
         """End connections that have not sent anything yet, for others wait; return how many.
 

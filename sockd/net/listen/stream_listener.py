@@ -52,7 +52,7 @@ logger = logging.getLogger("sockd.listener")
 
 ACCEPTS_A_TURN = 128
 """So that one listener's rush does not hold up the connections that are there."""
-SILENT_SECONDS = 1.0
+SILENT_SECONDS = 0.5
 """Who has sent nothing for so long makes room when there is none (as nginx's reusable connections do)."""
 SHED = 16
 """So many at a time."""
@@ -294,15 +294,17 @@ class StreamListener:
 
         Args:
             what: is full.
-            always: whether they also wait where nobody can make room at once.
+            always: whether they also wait where nobody is silent.
 
         Returns:
             Whether they wait.
         """
-        is_settling = self._set.is_settling  # one that ended in this very turn has made room, which is there in the next
+        is_settling = (
+            self._set.is_settling
+        )  # one that ended in this very turn has made room, which is there in the next
         group = self._delivery.group if what is FULL else -1
         shed = 0 if is_settling else self._set.shed_silent(group, SILENT_SECONDS, SHED)
-        if not (always or shed or is_settling):
+        if not (always or shed or is_settling or self._set.has_silent(group)):
             return False
         event = {"address": str(self), "limit": what} | ({"silent_closed": shed} if shed else {})
         self._log(logging.WARNING, what, "limit reached, the next ones wait in the backlog", event)
