@@ -100,7 +100,7 @@ class DaemonSettings:
     )
     threads: int = setting(
         16,
-        help="threads for handlers with blocking = true; while all are busy, their connections are not read",
+        help="threads for handlers with blocking = true; a source other than this host has three quarters at most",
         source="close to min(32, cores + 4) of concurrent.futures",
         unit="threads",
         low=1,

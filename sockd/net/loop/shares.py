@@ -43,10 +43,12 @@ class Shares:
 
     Args:
         most: places.
+        weight: a source may have so many times as many as are free for the others (the alpha of the source above).
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, weight: int = 1) -> None:
         self._most = most
+        self._weight = weight
         self._taken: Counter[Hashable] = Counter()
         self._sum = 0
 
@@ -64,7 +66,7 @@ class Shares:
 
     def may(self, source: Hashable) -> bool:
         """Tell whether a source may have one more."""
-        return self._taken[source] < self._most - self._sum
+        return self._taken[source] < self._weight * (self._most - self._sum)
 
     def take(self, source: Hashable) -> None:
         """Take a place."""

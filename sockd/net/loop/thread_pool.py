@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Threads for handlers that block: a bounded number, and what they hand back to the loop.
 
-The pool takes what it is given and runs it in order; that no endless queue comes of
-this is the part of those who give: a connection has one piece of work here at most and
-is not read meanwhile, and a datagram socket is not read while every thread is at work.
+The pool runs what it is given in the order of each source, and the sources in rotation; one source has three quarters
+of the threads at most, so that its slow calls keep nobody else's from being served.  That no endless queue comes of
+this is the part of those who give: a connection has one piece of work here at most and is not read meanwhile, and a
+datagram socket is not read while it has its share of threads.
 """
 
 from __future__ import annotations
@@ -12,19 +13,24 @@ import logging
 import queue
 import sys
 import threading
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sockd.log.rate_limit import LogLimit
+from sockd.net.loop.shares import Shares
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from sockd.net.loop.loop import EventLoop
 
     Work = tuple[str, Callable[[], Any], Callable[[Any], None], Callable[[], None]]
 
 T = TypeVar("T")
+
+WEIGHT = 3
+"""A source has so many times as many threads as are left for the others: three quarters of all."""
 
 logger = logging.getLogger("sockd.handler")
 
@@ -48,6 +54,8 @@ class ThreadPool:
         self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._running: dict[int, str] = {}
+        self._shares = Shares(size, WEIGHT)
+        self._queued: dict[Hashable, deque[Work]] = {}  # whose turn is first
         self._waiting: list[Callable[[], None]] = []
         self._interval = sys.getswitchinterval()
         self._log_limit = LogLimit(loop.clock)
@@ -61,16 +69,25 @@ class ThreadPool:
         if self._threads:
             sys.setswitchinterval(self._interval)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether every thread has something to do."""
-        return self.at_work >= self._size
+    def is_full(self, source: Hashable) -> bool:
+        """Tell whether another piece of work of a source would have to wait."""
+        return bool(self._queued.get(source)) or not self._may(source)
+
+    def _may(self, source: Hashable) -> bool:
+        return not self._shares.is_full if source is None else self._shares.may(source)
 
     def when_free(self, callback: Callable[[], None]) -> None:
         """Call back once, when a result was taken."""
         self._waiting.append(callback)
 
-    def submit(self, service: str, work: Callable[[], T], done: Callable[[T], None], abort: Callable[[], None]) -> bool:
+    def submit(
+        self,
+        service: str,
+        work: Callable[[], T],
+        done: Callable[[T], None],
+        abort: Callable[[], None],
+        source: Hashable = None,
+    ) -> bool:
         """Run `work` in a thread, then `done` with what it returned in the loop.
 
         Args:
@@ -78,6 +95,7 @@ class ThreadPool:
             work: raises nothing.
             done: called in the loop.
             abort: ends what the result is for, if done() fails; see EventLoop.guarded.
+            source: for whom; None: this host, which has no share but all threads.
 
         Returns:
             False where there is no thread and none can be started; then nothing is done.
@@ -87,8 +105,19 @@ class ThreadPool:
         if not self._threads:
             return False
         self.at_work += 1
-        self._work.put((service, work, done, abort))
+        self._queued.setdefault(source, deque()).append((service, work, done, abort))
+        self._go_on()
         return True
+
+    def _go_on(self) -> None:
+        """Give threads what they may do, one piece of each source in turn."""
+        while (source := next((one for one in self._queued if self._may(one)), self)) is not self:
+            queued = self._queued.pop(source)
+            service, work, done, abort = queued.popleft()
+            if queued:
+                self._queued[source] = queued  # behind the others
+            self._shares.take(source)
+            self._work.put((service, work, partial(self._done, source, done), abort))
 
     def _start(self) -> None:
         name = f"blocking-{len(self._threads)}"
@@ -112,10 +141,12 @@ class ThreadPool:
             self._running[own] = service
             result = work()
             del self._running[own]
-            self._loop.call_soon_threadsafe(self._loop.guarded(partial(self._done, done, result), abort))
+            self._loop.call_soon_threadsafe(self._loop.guarded(partial(done, result), abort))
 
-    def _done(self, done: Callable[[Any], None], result: object) -> None:
+    def _done(self, source: Hashable, done: Callable[[Any], None], result: object) -> None:
         self.at_work -= 1
+        self._shares.give_back(source)
+        self._go_on()
         for callback in self._waiting:
             self._loop.call_soon(callback)
         self._waiting.clear()

@@ -32,7 +32,7 @@ from sockd.net.udp.pktinfo import ANCILLARY_BYTES, Ancillary, answer_from, asked
 from sockd.net.udp.source import DatagramSource, SourcedAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     Reply = bytes | bytearray | memoryview | None
 
@@ -60,12 +60,11 @@ SHORTAGES = (errno.ENOBUFS, errno.ENOMEM)
 class Threads(Protocol):
     """Where handlers run that block."""
 
-    @property
-    def is_full(self) -> bool:
-        """Whether every thread has something to do."""
+    def is_full(self, source: Hashable) -> bool:
+        """Tell whether another piece of work of a source would have to wait."""
 
     def when_free(self, callback: Callable[[], None]) -> None:
-        """Call back once, when one has not."""
+        """Call back once, when a result was taken."""
 
     def submit(
         self,
@@ -73,6 +72,7 @@ class Threads(Protocol):
         work: Callable[[], Outcome],
         done: Callable[[Outcome], None],
         abort: Callable[[], None],
+        source: Hashable,
     ) -> bool:
         """Run work in a thread, then done with its result in the loop; False where no thread can be had."""
 
@@ -194,10 +194,17 @@ class DatagramListener:
             self._receive_some(DATAGRAMS_A_TURN, self._loop.clock() + TURN_SECONDS)
             self._look_for_loops()
 
+    @property
+    def _is_full(self) -> bool:
+        """Whether another datagram would have to wait."""
+        if self._sourced is not None:
+            return self._sourced.is_full
+        return self._pool is not None and self._pool.is_full(self)
+
     def _receive_some(self, most: int, end: float) -> None:
         for accepted in range(most):
             gate = self._pool if self._sourced is None else self._sourced
-            if gate is not None and gate.is_full:
+            if gate is not None and self._is_full:
                 self._loop.remove_reader(self._socket.fileno())
                 gate.when_free(self._go_on)  # until then the kernel keeps some, and drops the rest
                 return
@@ -280,7 +287,7 @@ class DatagramListener:
                 self._one_less()
 
         self._unanswered += 1
-        if not self._pool.submit(self.service, lambda: self._call(datagram), done, lambda: None):
+        if not self._pool.submit(self.service, lambda: self._call(datagram), done, lambda: None, self):
             self._one_less()
             self.tally.failed += 1
 

@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from sockd.errors import Close, is_close
 from sockd.log.failure import error_info, line_of
+from sockd.net.address.sockaddr import plain
 from sockd.net.connection.codec import bytes_of
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
+from sockd.net.loop.shares import site_of
 from sockd.services.handlers.batch import encode
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from sockd.net.connection.codec import Codec
     from sockd.net.connection.table import ConnectionTable
@@ -40,15 +42,17 @@ class Job:
     """Frames of one connection that are with the pool.
 
     Attributes:
+        source: whose share of threads they take.
         at: the first frame that was not answered yet.
         lost: the connection has ended.
         is_last: it ends once these are answered.
     """
 
-    __slots__ = ("at", "endings", "frames", "id", "is_last", "lost")
+    __slots__ = ("at", "endings", "frames", "id", "is_last", "lost", "source")
 
-    def __init__(self, id: int, frames: list[Any], endings: list[bytes] | None) -> None:
+    def __init__(self, id: int, frames: list[Any], endings: list[bytes] | None, source: Hashable) -> None:
         self.id = id
+        self.source = source
         self.frames = frames
         self.endings = endings
         self.at = 0
@@ -98,7 +102,8 @@ class BlockingHandler(ConnectionEvents):
 
     def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
         """Take the frames of one connection, which is not read until they are answered."""
-        job = Job(id, self._codec.cut(offset, size, count), self._codec.endings(offset, size))
+        source = self._source(id)
+        job = Job(id, self._codec.cut(offset, size, count), self._codec.endings(offset, size), source)
         self._jobs[id] = job
         self._set.pause(id, True)
         self._submit(job)
@@ -124,8 +129,15 @@ class BlockingHandler(ConnectionEvents):
 
     def _submit(self, job: Job) -> None:
         answer, answered = partial(self._answer, job), partial(self._answered, job)
-        if not self._pool.submit(self._service, answer, answered, partial(self._abort, job, CloseReason.ABORTED)):
+        abort = partial(self._abort, job, CloseReason.ABORTED)
+        if not self._pool.submit(self._service, answer, answered, abort, job.source):
             self._abort(job, CloseReason.LIMIT)
+
+    def _source(self, id: int) -> Hashable:
+        """Return whose share of threads a connection has; None for this host, which has no limits by default either."""
+        host = self._set.peers.of(id).host
+        address = plain(host) if host else None
+        return None if address is None or address.is_loopback else site_of(address)
 
     def _abort(self, job: Job, reason: CloseReason) -> None:
         if not job.lost:
