@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What a program or another process of the daemon's own user can see of the daemon: nothing, however it was started."""
+"""What a program or another process of the daemon's own user can see of the daemon: nothing, however it was started.
+
+Seen to fail without PR_SET_DUMPABLE: after an upgrade of a daemon that was started as root, and at once where it was not.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import pwd
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,6 +22,7 @@ import pytest
 from background import status_of
 from controlling import Sockctl
 
+import sockd
 from sockd.process.pid_keeper import PidKeeper
 from sockd.process.privileges import look_up
 from sockd.services.socks.users import hash_password
@@ -227,3 +232,126 @@ def test_no_descriptor_of_a_directory_leads_out_of_a_chroot(launch, open_path):
     until(lambda: lines("log reopened"))
     assert server.connect(address).ask(b"x") == b"[]"
     server.stop()
+
+
+# ---- all of it, before and after an upgrade, started as root
+
+EVERYTHING = """
+import ctypes, json, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+
+def session(pid):
+    return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[3]
+
+def look(pid):
+    told = {}
+    for name in ("mem", "environ", "maps", "fd", "cwd", "root", "exe", "auxv"):
+        path = f"/proc/{pid}/{name}"
+        try:
+            if name == "fd":
+                os.listdir(path)
+            elif name in ("cwd", "root", "exe"):
+                os.readlink(path)
+            else:
+                open(path, "rb").read(16)
+            told[name] = "open"
+        except OSError as error:
+            told[name] = error.strerror
+    told["ptrace"] = "open" if libc.ptrace(16, pid, None, None) == 0 else os.strerror(ctypes.get_errno())
+    return told
+
+parent, found = os.getppid(), {}
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        of_us = os.stat(f"/proc/{pid}").st_uid in (0, os.getuid()) and session(pid) == session(parent)
+        uid = int(next(line.split()[1] for line in open(f"/proc/{pid}/status") if line.startswith("Uid")))
+    except (OSError, StopIteration):
+        continue
+    if of_us and uid == os.getuid() and int(pid) != os.getpid():
+        found[open(f"/proc/{pid}/comm").read().strip() + " " + pid] = look(int(pid))
+pidfile = {}
+for how in ("r+", "w", "a"):
+    try:
+        open(sys.argv[1], how).close()
+        pidfile[how] = "open"
+    except OSError as error:
+        pidfile[how] = error.strerror
+inherited = []
+for fd in range(3, 256):
+    try:
+        inherited.append(os.readlink(f"/proc/self/fd/{fd}"))
+    except OSError:
+        continue
+told = {"uid": os.getuid(), "daemon": parent, "found": found, "pidfile": pidfile, "fds": inherited}
+print(json.dumps(told), flush=True)
+"""
+DESCRIPTORS = """
+import fcntl, json, os, stat
+
+def probe(line):
+    told = []
+    for fd in range(3, 1024):
+        try:
+            status, flags = os.fstat(fd), fcntl.fcntl(fd, fcntl.F_GETFL)
+        except OSError:
+            continue
+        name = os.readlink(f"/proc/self/fd/{fd}")
+        writable = flags & os.O_ACCMODE != os.O_RDONLY and stat.S_ISREG(status.st_mode) and name.endswith(".pid")
+        if writable or stat.S_ISDIR(status.st_mode) and os.access(f"/proc/self/fd/{fd}", os.W_OK):
+            told.append(name)
+    return json.dumps(told).encode()
+"""
+
+
+@pytest.fixture
+def everybodys(open_path):
+    """A sockd that every user may run: what the tests' Python has, by the system's, if both are of one version."""
+    told = subprocess.run([PYTHON, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True)
+    if told.stdout.split() != [str(part) for part in sys.version_info[:2]]:
+        pytest.skip("the system's Python is of another version")
+    packages = Path(sockd.__file__).parents[1]
+    (open_path / "lib").mkdir()
+    for name in ("sockd", "msgspec", "psutil", "cffi", "pycparser", "_cffi_backend*", "sockd-*.dist-info"):
+        for found in packages.glob(name):
+            (shutil.copytree if found.is_dir() else shutil.copy)(found, open_path / "lib" / found.name)
+    return {"PYTHONPATH": str(open_path / "lib"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@pytest.mark.parametrize("more", ["", "workers = 2\n"], ids=["one process", "workers"])
+def test_started_as_root_before_and_after_an_upgrade(launch, open_path, everybodys, more):
+    """Every process of the daemon, its helpers too: memory, environment, descriptors, ptrace, pid file, directories."""
+    uid = 65534
+    open_path.chmod(0o755)  # else the new process, who is not root, may not look for the handler there
+    (open_path / "run").mkdir()
+    (open_path / "everything.py").write_text(EVERYTHING)
+    (open_path / "app.py").write_text(DESCRIPTORS)
+    pidfile, control = open_path / "run/sockd.pid", open_path / "run/control.sock"
+    (open_path / "sockd.toml").write_text(
+        f'[daemon]\nuser = "nobody"\npidfile = "{pidfile}"\ncontrol = "{control}"\n{more}'
+        '[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "probe"\n'
+        '[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "app:probe"\n'
+        f'[service.probe]\nexec = ["{PYTHON}", "-I", "{open_path}/everything.py", "{pidfile}"]\n'
+    )
+    for file in ("everything.py", "app.py", "sockd.toml"):
+        (open_path / file).chmod(0o644)
+    words = [PYTHON, "-m", "sockd", "-f", "--log-format", "json", "-c", open_path / "sockd.toml"]
+    server = launch(*words, environment=everybodys, executable="/usr/bin/env").ready()
+    programs, handlers = server.addresses[:2]
+
+    def look():
+        told = probe(programs)
+        assert told["uid"] == uid
+        assert f" {told['daemon']}" in " ".join(told["found"])
+        opened = {who: what for who, what in told["found"].items() if "open" in what.values()}
+        assert not opened
+        assert set(told["pidfile"].values()) == {"Permission denied"}
+        assert told["fds"] == []
+        assert json.loads(server.connect(handlers).ask(b"x")) == []
+        return told
+
+    before = look()
+    assert len(before["found"]) >= 2  # with who keeps the pid file
+    Sockctl(open_path / "run").say("upgrade")
+    after = look()
+    assert after["daemon"] != before["daemon"]
+    assert pidfile.read_text() != f"{before['daemon']}\n"
