@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a program or another process of the daemon's own user can see of the daemon: nothing, however it was started.
 
-Seen to fail without PR_SET_DUMPABLE: after an upgrade of a daemon that was started as root, and at once where it was not.
+Seen to fail without PR_SET_DUMPABLE: behind an upgrade of a daemon that root started, and at once where others did.
 """
 
 from __future__ import annotations
