@@ -128,6 +128,15 @@ def test_handlers_lie_beside_the_configuration_wherever_one_stands(house):
     assert check("-c", house / "sockd.toml", cwd="/").returncode == 0
 
 
+def test_what_a_handler_imports_of_pythons_own_is_pythons(house):
+    """fails with the directory in front of sys.path"""
+    name = next(one for one in ("colorsys", "sndhdr", "tabnanny", "cmd") if one in sys.stdlib_module_names)
+    (house / f"{name}.py").write_text("raise ValueError('trapped')\n")
+    (house / "app.py").write_text(f"import {name}\n{HANDLER}")
+    done = check("-c", house / "sockd.toml", cwd="/")
+    assert done.returncode == 0, done.stderr
+
+
 def test_on_the_command_line_they_lie_in_the_current_directory(house):
     assert check("-l", "tcp://127.0.0.1:0=app:greet", cwd=house).returncode == 0
 
