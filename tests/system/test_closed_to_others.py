@@ -252,8 +252,8 @@ def look(pid):
                 os.listdir(path)
             elif name in ("cwd", "root", "exe"):
                 os.readlink(path)
-            else:
-                open(path, "rb").read(16)
+            elif not open(path, "rb").read(16):
+                continue  # of one that is ending, nothing can be read
             told[name] = "open"
         except OSError as error:
             told[name] = error.strerror

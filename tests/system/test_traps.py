@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Root in a directory of another user: nothing of it is read or run, whatever the command; trusted files."""
+"""Root in a directory of another user: nothing of it is read or run, whatever the command; trusted files.
+
+Seen to fail: with files of others trusted, 20 of these; with handlers imported from anywhere, eight; with a FIFO opened
+as a file is, twelve; with the directory of handlers in front of Python's own, the one of that name.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What the clients of a SOCKS server share: a source that asks for very much, or for what never comes, has its part."""
+"""What the clients of a SOCKS server share: a source that asks for very much, or for what never comes, has its part.
+
+Seen to fail without shares (slow names, wrong logins) and with names that failed forgotten.
+"""
 
 from __future__ import annotations
 
