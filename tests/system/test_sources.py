@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A limit for each source where none is set: 50 connections, none for this host; IPv6 by /64; told and counted.
 
-Seen to fail: without a default, five of these; with IPv6 counted by address, with this host counted, and with counts that
-a reload forgets, the one of that name each.
+Seen to fail: without a default, five of these; with IPv6 counted by address, with this host counted, and with counts
+that a reload forgets, the one of that name each.
 """
 
 from __future__ import annotations
