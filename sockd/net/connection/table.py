@@ -175,24 +175,6 @@ class ConnectionTable:
         """Whether no row is left but those that are kept."""
         return self._counts[_CONNECTIONS] >= self._most
 
-    def has_silent(self, group: int) -> bool:
-        """Tell whether a connection of a group, -1 for all, has not sent anything yet."""
-        return int(lib.sb_mux_silent(self._set, group, 0, ffi.new("int32_t[1]"), 1)) > 0
-
-    def shed_silent(self, group: int, seconds: float, most: int) -> int:
-        """End connections that have not sent anything yet, for others wait; return how many.
-
-        Args:
-            group: whose; -1 for those of all.
-            seconds: for which nothing has moved.
-            most: the oldest ones.
-        """
-        ids = ffi.new("int32_t[]", most)
-        count = int(lib.sb_mux_silent(self._set, group, int(seconds * 1000), ids, most))
-        for at in range(count):
-            lib.sb_mux_abort(self._set, ids[at], int(CloseReason.IDLE_TIMEOUT))
-        return count
-
     def sink(self, group: int) -> ConnectionEvents:
         """Return who is told of a group's events."""
         return self._sinks[group]

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from sockd.log.rate_limit import LogLimit
 from sockd.net.address.sockaddr import SocketAddress
+from sockd.net.connection.silent import EVERY_GROUP, has_silent, shed_silent
 from sockd.net.kernel import DEAD, SHORTAGES, accept_queue, is_hung_up
 from sockd.net.listen.admission import SOURCE_LIMIT, Admission
 from sockd.net.listen.listener import ListenerCounts
@@ -302,9 +303,9 @@ class StreamListener:
         is_settling = (
             self._set.is_settling
         )  # one that ended in this very turn has made room, which is there in the next
-        group = self._delivery.group if what is FULL else -1
-        shed = 0 if is_settling else self._set.shed_silent(group, SILENT_SECONDS, SHED)
-        if not (always or shed or is_settling or self._set.has_silent(group)):
+        group = self._delivery.group if what is FULL else EVERY_GROUP
+        shed = 0 if is_settling else shed_silent(self._set, group, SILENT_SECONDS, SHED)
+        if not (always or shed or is_settling or has_silent(self._set, group)):
             return False
         event = {"address": str(self), "limit": what} | ({"silent_closed": shed} if shed else {})
         self._log(logging.WARNING, what, "limit reached, the next ones wait in the backlog", event)
