@@ -215,7 +215,7 @@ int sb_mux_list(const sb_mux *mux, int group, int which, int32_t *ids, int most)
     return n;
 }
 
-static int is_silent(const sb_mux *mux, const struct row *row, int group, int64_t ms)
+static int says_nothing(const sb_mux *mux, const struct row *row, int group, int64_t ms)
 {
     return (group < 0 || row->group == group) && row->received == 0 && mux->now_ms - row->moved_ms >= ms
         && sb__may(row, MAY_CLOSE);
@@ -231,7 +231,7 @@ int sb_mux_silent(const sb_mux *mux, int group, int64_t ms, int32_t *ids, int mo
     const struct row *rows = mux->rows;
     int n = 0, silent = 0;
     for (int32_t i = 0; i < mux->slots.used; i++) {
-        if (!is_silent(mux, &rows[i], group, ms) || (n == most && rows[ids[n - 1]].opened_ms <= rows[i].opened_ms))
+        if (!says_nothing(mux, &rows[i], group, ms) || (n == most && rows[ids[n - 1]].opened_ms <= rows[i].opened_ms))
             continue;
         int at = n < most ? n++ : n - 1;
         for (; at > 0 && rows[ids[at - 1]].opened_ms > rows[i].opened_ms; at--)
