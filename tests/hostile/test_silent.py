@@ -195,3 +195,16 @@ def test_slow_names_of_clients(house, crowd, figure, etc, hanging):
     silent = crowd("press", one.port, NAMES, "127.0.0.2-127.0.0.200", b"x\n".hex(), "again")
     assert silent.hear() == NAMES
     one.served(upper(one), figure, f"{NAMES} clients whose names are slow")
+
+
+def test_control_connections_held_open(house, figure):
+    """fails without making room: whoever comes next waits for ten seconds"""
+    one = house(LISTEN.format("upper", ""))
+    with ExitStack() as stack:
+        for _ in range(100):
+            held = stack.enter_context(socket.socket(socket.AF_UNIX))
+            held.connect(
+                f"{one.directory}/control.sock"
+            )  # waits where the queue is full, as one with a time-out would not
+            held.sendall(b'{"verb":')
+        one.served(upper(one), figure, "100 control connections held open")

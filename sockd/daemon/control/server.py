@@ -106,7 +106,7 @@ class ControlServer:
         self._loop = loop
         self._users = users
         self._verbs = verbs
-        self._open: set[_Asking] = set()
+        self._open: dict[_Asking, None] = {}  # the oldest first
         self._spare: socket.socket | None = None
         self._keep_spare()
         loop.add_reader(self._socket.fileno(), self._accept, urgent=True)
@@ -129,9 +129,17 @@ class ControlServer:
             self._accept()
             return
         sock.setblocking(False)
-        self._open.add(_Asking(sock, self._loop, self._answer, self._ended))
+        self._open[_Asking(sock, self._loop, self._answer, self._ended)] = None
         if len(self._open) >= MOST_AT_ONCE:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """End the oldest one that has not asked yet; where all have, the next ones wait."""
+        silent = next((one for one in self._open if not one.has_asked), None)
+        if silent is None:
             self._loop.remove_reader(self._socket.fileno())
+        else:
+            silent.close()
 
     def __len__(self) -> int:
         """Return how many ask."""
@@ -140,7 +148,7 @@ class ControlServer:
     def _ended(self, asking: _Asking) -> None:
         if len(self._open) == MOST_AT_ONCE and self._socket.fileno() >= 0:
             self._loop.add_reader(self._socket.fileno(), self._accept, urgent=True)
-        self._open.discard(asking)
+        self._open.pop(asking, None)
         self._keep_spare()
 
     def _answer(self, sock: socket.socket, line: bytes) -> ControlResponse | Deferred:
@@ -223,7 +231,11 @@ def _user_of(sock: socket.socket) -> int | None:
 
 
 class _Asking:
-    """One connection: a question comes, an answer goes."""
+    """One connection: a question comes, an answer goes.
+
+    Attributes:
+        has_asked: its question has come.
+    """
 
     def __init__(
         self,
@@ -238,6 +250,7 @@ class _Asking:
         self._ended = ended
         self._accepted = bytearray()
         self._left = memoryview(b"")
+        self.has_asked = False
         self._deadline = Deadline(loop, SECONDS, self.close)
         loop.add_reader(sock.fileno(), loop.guarded(self._readable, self.close), urgent=True)
 
@@ -252,6 +265,7 @@ class _Asking:
         if not piece or len(self._accepted) > MAX_QUESTION_BYTES:
             self.close()
         elif piece.endswith(b"\n"):
+            self.has_asked = True
             self._loop.remove_reader(self._socket.fileno())
             answer = self._answer(self._socket, bytes(self._accepted))
             if isinstance(answer, Deferred):
