@@ -61,6 +61,10 @@ TEXTS = {
     "control refused": (
         "User `uid` tried to control the daemon and may not. Run `sockctl` as the daemon's owner or as root."
     ),
+    "counts of the process before are not known": (
+        "In an upgrade, the old process ended, for the reason in `error`, after this one had taken over. This process "
+        "serves; only its counters begin at 0. Find out what ended the old one."
+    ),
     "datagram dropped: too long": (
         "A datagram was longer than `max_bytes` and was not handled. Have the client send shorter datagrams."
     ),

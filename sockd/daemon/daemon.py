@@ -201,6 +201,7 @@ class Daemon:
 
     def _reap(self) -> None:
         self.serving.tools.executor.reap()
+        self._succession.reap()
         self._workers.reap()
 
     # ---- while it serves
@@ -221,6 +222,7 @@ class Daemon:
 
     def _status(self) -> str:
         """Say in words how it goes, for systemctl status."""
+        self.serving.refresh()  # for the next time
         connections, listeners = self.serving.count(), len(self.serving.listeners)
         text = f"serving, {connections} connection{'s'[: connections != 1]}"
         text += f", {listeners} listener{'s'[: listeners != 1]}"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """An end in order for many connections: each finishes its frame, is told goodbye, and closes (FAQ II.5).
 
-Two steps, each with half of the time.  First who is in the middle of nothing is ended, again and again, until nobody is
-left; whoever is not done by then is named and ended where it stands.  Then what was written leaves, and
+Two steps, each with half of the time (DrainState).  First who is in the middle of nothing is ended, again and again,
+until nobody is left; whoever is not done by then is named and ended where it stands.  Then what was written leaves, and
 peers close their side; whoever has not taken its output at the end is named and reset, for half an answer must
 not look like a whole one.
 """
@@ -10,9 +10,13 @@ not look like a whole one.
 from __future__ import annotations
 
 import logging
+from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from sockd.daemon.states import StateMachine
 from sockd.net.connection.info import ConnectionFilter
+from sockd.net.loop.turns import TurnWatch
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
@@ -24,9 +28,26 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sockd.daemon")
 
-LOOK_SECONDS = 0.05
 MOST_NAMED = 20
 """Lines of one step; how many more there were is one line."""
+
+
+class DrainState(Enum):
+    """How far a drain has come."""
+
+    WAITING = "not begun"
+    FINISHING = "frames are finished"
+    FLUSHING = "output leaves, and peers close"
+    DONE = "told"
+
+
+NEXT = {
+    DrainState.WAITING: {DrainState.FINISHING},
+    DrainState.FINISHING: {DrainState.FLUSHING, DrainState.DONE},
+    DrainState.FLUSHING: {DrainState.DONE},
+    DrainState.DONE: set(),
+}
+"""What may follow."""
 
 
 class Behind(Protocol):
@@ -47,6 +68,9 @@ class Drain:
         behind: tells of groups.
         seconds: for both steps together.
         done: called once, when none is left, or the time is over.
+
+    Attributes:
+        left: connections that were not done in time.
     """
 
     def __init__(
@@ -62,26 +86,47 @@ class Drain:
         self._loop = loop
         self._groups = (-1,) if groups is None else tuple(groups)
         self._behind = behind
-        self._half = loop.clock() + seconds / 2
-        self._end = loop.clock() + seconds
+        self._seconds = seconds
         self._done = done
-        self._timer: Timer | None = None
+        self._state = StateMachine(DrainState.WAITING, NEXT)
+        self._overdue: set[DrainState] = set()
+        self._watch: TurnWatch | None = None
+        self._ends: list[Timer] = []
         self.left = 0
+
+    @property
+    def state(self) -> DrainState:
+        """How far it has come."""
+        return self._state.now
 
     def start(self) -> None:
         """Begin; done() may be called at once."""
-        self._guarded(self._finish)()
+        self._state.become(DrainState.FINISHING)
+        self._look()
+        if self._state.is_in(DrainState.DONE):
+            return
+        self._watch = TurnWatch(self._loop, self._look)
+        for step, share in ((DrainState.FINISHING, 0.5), (DrainState.FLUSHING, 1.0)):
+            self._ends.append(self._loop.call_later(share * self._seconds, partial(self._be_late, step)))
 
-    def _again(self, step: Callable[[], None], until: float) -> None:
-        self._loop.call_later(max(0.0, min(LOOK_SECONDS, until - self._loop.clock())), self._guarded(step))
+    def _be_late(self, step: DrainState) -> None:
+        self._overdue.add(step)
+        self._look()
 
-    def _guarded(self, step: Callable[[], None]) -> Callable[[], None]:
-        return self._loop.guarded(step, self._be_done)  # a step that fails is the last one
+    def _look(self) -> None:
+        """See whether the step is over; one that fails is the last one."""
+        if not self._state.is_in(DrainState.DONE):
+            step = self._finish if self._state.is_in(DrainState.FINISHING) else self._leave
+            self._loop.guarded(step, self._be_done)()
 
     def _be_done(self) -> None:
         """Be done, once."""
-        done, self._done = self._done, lambda: None
-        done()
+        self._state.become(DrainState.DONE)
+        if self._watch is not None:
+            self._watch.cancel()
+        for end in self._ends:
+            end.cancel()
+        self._done()
 
     def _ids(self, which: ConnectionFilter) -> list[int]:
         return [id for group in self._groups for id in self._set.ids(which, group)]
@@ -92,12 +137,12 @@ class Drain:
         self._shut([id for id in self._ids(ConnectionFilter.QUIET) if not self._is_busy(id)])
         self._stop_busy(now=False)
         unfinished = self._ids(ConnectionFilter.OPEN)
-        if unfinished and self._loop.clock() < self._half:
-            self._again(self._finish, self._half)
+        if unfinished and DrainState.FINISHING not in self._overdue:
             return
         self._name(unfinished, "stopping does not wait any longer for the end of its frame or its answer")
         self._shut([id for id in unfinished if not self._is_busy(id)])
         self._stop_busy(now=True)
+        self._state.become(DrainState.FLUSHING)
         self._leave()
 
     def _sink(self, id: int) -> ConnectionEvents:
@@ -121,8 +166,7 @@ class Drain:
     def _leave(self) -> None:
         """Second step: output leaves, and peers close."""
         live = self._ids(ConnectionFilter.LIVE)
-        if live and self._loop.clock() < self._end:
-            self._again(self._leave, self._end)
+        if live and DrainState.FLUSHING not in self._overdue:
             return
         self.left = len(live)
         stuck = [id for id in live if self._set.output_pending_bytes(id) or self._is_busy(id)]

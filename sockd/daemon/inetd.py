@@ -31,6 +31,7 @@ from sockd.net.address.address import Address
 from sockd.net.address.sockaddr import Endpoint, SocketAddress
 from sockd.net.listen.bind import ServerSocket
 from sockd.net.listen.options import set_inherited
+from sockd.net.loop.turns import TurnWatch
 from sockd.process.inetd_stdio import StandardStreams, StdinKind, peer_of
 from sockd.services import hooks
 from sockd.services.families import ProgramKind, ProxyKind, TableKind
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from sockd.daemon.plan import ListenerPlan
     from sockd.daemon.startup import Opened
     from sockd.net.address.sockaddr import SockAddr
+    from sockd.net.loop.loop import Timer
     from sockd.process.inherited_sockets import InheritedSockets
     from sockd.process.privileges import Wanted
     from sockd.settings import DaemonSettings, LogSettings, Settings
@@ -51,9 +53,6 @@ logger = logging.getLogger("sockd.inetd")
 
 INHERITED = Address("fd", name="0")
 """What is on standard input, as a listener's address."""
-LOOKS_A_TIMEOUT = 10
-"""How often in an idle time it is looked whether somebody came: it is over a tenth late at most."""
-OUTPUT_LOOK_SECONDS = 1.0
 
 
 class Silent(OwnHandler):
@@ -133,17 +132,29 @@ class IdleWatch:
         self._loop = daemon.serving.tools.loop
         self._seconds = seconds
         self._seen = -1
-        self._quiet = 0
+        self._timer: Timer | None = None
+        TurnWatch(self._loop, self._look)
 
-    def look(self) -> None:
-        """See whether somebody came, now and again."""
-        self._loop.call_later(self._seconds / LOOKS_A_TIMEOUT, self.look)
-        accepted = sum(served.listener.counts.accepted for served in self._serving.listeners)
-        busy = accepted != self._seen or self._serving.count()
-        self._seen, self._quiet = accepted, 0 if busy else self._quiet + 1
-        if self._quiet >= LOOKS_A_TIMEOUT:
-            logger.info("idle", extra={"event": {"seconds": self._seconds, "served": accepted}})
-            self._loop.stop()
+    @property
+    def _accepted(self) -> int:
+        return sum(served.listener.counts.accepted for served in self._serving.listeners)
+
+    def _look(self) -> None:
+        """See whether somebody came, or is there: then the time begins anew."""
+        is_busy = self._serving.count() > 0
+        if (is_busy or self._accepted != self._seen) and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._seen = self._accepted
+        if self._timer is None and not is_busy:
+            self._timer = self._loop.call_later(self._seconds, self._end)
+
+    def _end(self) -> None:
+        self._timer = None
+        if self._serving.count() or self._accepted != self._seen:
+            return  # somebody came in this very turn, which is looked at behind it
+        logger.info("idle", extra={"event": {"seconds": self._seconds, "served": self._seen}})
+        self._loop.stop()
 
 
 class OneConnection:
@@ -234,11 +245,16 @@ class OneConnection:
         self._loop.call_soon(self._loop.stop)
 
     def _watch_output(self, bridge: Bridge) -> None:
-        """What is on its way to a pipe or a terminal still goes there."""
-        self._loop.call_later(OUTPUT_LOOK_SECONDS, lambda: self._watch_output(bridge))
-        if bridge.idle_seconds > self._plan.service.limits.write_timeout:
-            logger.warning("standard output takes no more, what is left is dropped")
-            self._loop.stop()
+        """What is on its way to a pipe or a terminal still goes there, as long as some of it moves.
+
+        Bytes move in a thread, which does not tell; so it is looked at when the time would be over had none moved.
+        """
+        left = self._plan.service.limits.write_timeout - bridge.idle_seconds
+        if left > 0:
+            self._loop.call_later(left, lambda: self._watch_output(bridge))
+            return
+        logger.warning("standard output takes no more, what is left is dropped")
+        self._loop.stop()
 
 
 def run(settings: Settings, streams: StandardStreams) -> None:
@@ -262,13 +278,14 @@ def run(settings: Settings, streams: StandardStreams) -> None:
     with ExitStack() as stack:
         start = Start(process, stack, log, source.listen).run()
         daemon = Daemon(process, start, ListenerRegistry(runtime.make(process, start, stack)), NoWorkers(), stack)
+        plan = start.resources.plans[0]
         daemon.begin()
         if not source.is_one:
-            IdleWatch(daemon, settings.daemon.inetd_timeout).look()
+            IdleWatch(daemon, settings.daemon.inetd_timeout)
             daemon.serve()
             daemon.drain()
             return
-        connection = OneConnection(daemon, start.resources.plans[0], streams)
+        connection = OneConnection(daemon, plan, streams)
         connection.begin(stack)
         daemon.serve()
         if not connection.is_served:

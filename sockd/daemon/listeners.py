@@ -25,6 +25,7 @@ from sockd.net.listen.delivery import Delivery
 from sockd.net.listen.options import set_inherited
 from sockd.net.listen.overload import Quota
 from sockd.net.listen.stream_listener import StreamListener
+from sockd.net.loop.turns import TurnWatch
 from sockd.net.udp.listener import DatagramListener
 from sockd.net.udp.rules import DatagramRules
 from sockd.services import hooks
@@ -52,8 +53,6 @@ logger = logging.getLogger("sockd.daemon")
 
 MEASURED_SHARE = 16
 """One in so many calls of a handler is measured, where each connection has one of its own."""
-LOOK_SECONDS = 0.5
-"""How often it is looked whether the last connection of a former service has ended."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +99,7 @@ class ListenerRegistry:
         self._former: list[ActiveListener] = []
         self._quotas: dict[str, Quota] = {}
         self._past: dict[str, Totals] = {}
-        self._is_looking = False
+        self._watch: TurnWatch | None = None
 
     # ---- made, and taken into service
 
@@ -318,25 +317,18 @@ class ListenerRegistry:
 
     def _retire(self, served: ActiveListener) -> None:
         self._former.append(served)
-        self._look_in(0)  # most have no connections, and reloads may follow one another fast
-
-    def _look_in(self, seconds: float) -> None:
-        if not self._is_looking:
-            self._is_looking = True
-            self.tools.loop.call_later(seconds, self._look)
+        if self._watch is None:
+            self._watch = TurnWatch(self.tools.loop, self._look)  # at once: most have no connections
 
     def _look(self) -> None:
-        self._is_looking = False
-        is_wanted = True  # again, if this look fails
-        try:
-            former = len(self._former)
-            self._former = [served for served in self._former if not self._has_ended(served)]
-            is_wanted = self._settle() or bool(self._former)
-            if len(self._former) < former:
-                gc.collect()  # modules of handlers are cycles: those of before a reload would stay for hours
-        finally:
-            if is_wanted:
-                self._look_in(LOOK_SECONDS)
+        """See whether the last connection of a former service has ended."""
+        former = len(self._former)
+        self._former = [served for served in self._former if not self._has_ended(served)]
+        if not self._settle() and not self._former and self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        if len(self._former) < former:
+            gc.collect()  # modules of handlers are cycles: those of before a reload would stay for hours
 
     def _settle(self) -> bool:
         """Let go of relays and SOCKS servers that no listener has; tell whether some have clients still."""
@@ -400,6 +392,9 @@ class ListenerRegistry:
     def count(self) -> int:
         """Return how many connections and programs there are, whoever serves them."""
         return self.connections + self.programs
+
+    def refresh(self) -> None:
+        """Have numbers be as of now, as soon as others have told theirs: here, they are."""
 
     @property
     def memory(self) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sockd.daemon.drain import Drain
 from sockd.daemon.programs import KILLED_SECONDS
+from sockd.daemon.states import StateMachine
 from sockd.errors import TemporaryFault
 from sockd.process.children import KILL_SECONDS
 
@@ -55,7 +56,6 @@ class Shutdown:
         workers: that serve beside it.
 
     Attributes:
-        state: how far it has come.
         is_urgent: it is to be fast.
     """
 
@@ -75,18 +75,18 @@ class Shutdown:
         self._notifier = notifier
         self._bound = bound
         self._workers = workers
-        self.state = ServingState.SERVING
+        self._state = StateMachine(ServingState.SERVING, NEXT)
         self.is_urgent = False
+
+    @property
+    def state(self) -> ServingState:
+        """How far it has come."""
+        return self._state.now
 
     @property
     def is_begun(self) -> bool:
         """Whether it was asked for."""
-        return self.state is not ServingState.SERVING
-
-    def _become(self, state: ServingState) -> None:
-        if state not in NEXT[self.state]:
-            raise RuntimeError(f"a daemon that is {self.state.value} cannot become {state.value}")
-        self.state = state
+        return self._state.now is not ServingState.SERVING
 
     # ---- asked for
 
@@ -95,7 +95,7 @@ class Shutdown:
         if self.is_begun:
             self.stop_at_once()
             return
-        self._become(ServingState.NOT_READY)
+        self._state.become(ServingState.NOT_READY)
         self._succession.give_up("the daemon is stopping")
         self._serving.give_up(TemporaryFault("the daemon is stopping"))
         daemon = self._settings.daemon
@@ -119,7 +119,7 @@ class Shutdown:
     def drain(self) -> None:
         """Close the listeners, answer what was accepted, close in order, within stop_timeout; the loop has stopped."""
         was_begun = self.is_begun
-        self._become(ServingState.STOPPING)
+        self._state.become(ServingState.STOPPING)
         was_begun |= self._workers.end(lambda: self.is_urgent)
         self._succession.let_go()
         tools, seconds = self._tools, self._settings.daemon.stop_timeout

@@ -15,6 +15,7 @@ from sockd.daemon.upgrade.fdstore import put_away
 from sockd.daemon.upgrade.receiver import PreviousProcesses
 from sockd.daemon.upgrade.sender import UpgradeSender, answer_of
 from sockd.errors import SockdError, SystemFault
+from sockd.net.loop.turns import TurnWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from sockd.process.sd_notify import Notifier
 
 logger = logging.getLogger("sockd.daemon")
-
-LOOK_SECONDS = 0.2
-"""How often a process that has left looks whether its last connection has ended."""
 
 
 class Succession:
@@ -67,7 +65,7 @@ class Succession:
         self._previous_processes = PreviousProcesses(self._loop)
         self._sender: UpgradeSender | None = None
         if lineage.command is not None:
-            self._sender = UpgradeSender(lineage.command, serving, self._handoff, notifier, serving.count, self._left)
+            self._sender = UpgradeSender(lineage.command, serving, self._handoff, notifier, self._left)
 
     @property
     def started(self) -> float:
@@ -127,7 +125,7 @@ class Succession:
             text = "the program cannot be started from within the root directory (daemon.chroot)"
             raise SystemFault(f"{text} {daemon.chroot}; restart the daemon")
         self._reloading.check()
-        self._serving.count()  # workers are asked, and have answered by the time that it is told
+        self._serving.refresh()  # workers are asked, and have answered by the time that it is told
         self._sender.begin(tell, float(daemon.upgrade_timeout))
 
     def check(self) -> None:
@@ -144,6 +142,11 @@ class Succession:
         self._is_stopping = True
         if self._sender is not None:
             self._sender.give_up(why)
+
+    def reap(self) -> None:
+        """See how new processes have ended that were to (SIGCHLD)."""
+        if self._sender is not None:
+            self._sender.reap()
 
     def table(self) -> dict[str, object]:
         """Return for JSON how the last upgrade went, and how many processes have left and not ended."""
@@ -162,15 +165,14 @@ class Succession:
         for served in list(self._serving.listeners):  # the new configuration does not have them
             self._reloading.drain(served)
         self._loop.add_reader(channel.fileno(), lambda: self._successor_ended(channel))
-        self._end_when_empty()
+        TurnWatch(self._loop, self._end_if_empty)
 
     def _successor_ended(self, channel: Channel) -> None:
         self._loop.remove_reader(channel.fileno())
         if not self._is_stopping:
             self._stop()
 
-    def _end_when_empty(self) -> None:
-        self._loop.call_later(LOOK_SECONDS, self._end_when_empty)  # first: a look that fails is not the last one
+    def _end_if_empty(self) -> None:
         is_asked = self._answering is not None and len(self._answering)
         if not (self._serving.count() or self._serving.draining or is_asked):
             self._loop.stop()

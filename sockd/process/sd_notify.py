@@ -10,6 +10,7 @@ import select
 import socket
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ UNKNOWN = "unknown"  # the name of what has none: sd_listen_fds_with_names(3)
 
 
 MICROSECONDS = 1_000_000
-
-
-RETRY_SECONDS = 0.1  # a manager that is busy takes what waits within milliseconds
 
 
 MAX_QUEUED = 1024
@@ -167,8 +165,8 @@ class Notifier:
             self._socket.settimeout(seconds)
             for name, all_of_it in descriptors.items():
                 for first in range(0, len(all_of_it), MOST_FDS_AT_ONCE):
-                    self._send_with(f"FDSTORE=1\nFDNAME={name}", all_of_it[first : first + MOST_FDS_AT_ONCE])
-            self._send_with("BARRIER=1", [writer])
+                    _send_with(self._socket, f"FDSTORE=1\nFDNAME={name}", all_of_it[first : first + MOST_FDS_AT_ONCE])
+            _send_with(self._socket, "BARRIER=1", [writer])
             os.close(writer)
             writer = -1
             return bool(select.select([reader], [], [], seconds)[0])  # closed by the manager as well
@@ -181,33 +179,36 @@ class Notifier:
                 if fd >= 0:
                     os.close(fd)
 
-    def _send_with(self, text: str, descriptors: Sequence[int]) -> None:
-        assert self._socket is not None
-        self._socket.sendmsg([text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
-
     def _say(self, *fields: str, sock: socket.socket | None = None) -> None:
         if self._socket is None or self._is_other:
             return
         if len(self._output_pending_bytes) < MAX_QUEUED:
             self._output_pending_bytes.append(("\n".join(fields).encode("utf-8", "backslashreplace"), sock))
         if not self._waiting:
-            self._send()
+            self._send(self._socket)
 
-    def _send(self) -> None:
-        self._waiting = False
-        assert self._socket is not None
+    def _send(self, manager: socket.socket) -> None:
+        """Send what waits; what a manager that is busy does not take is sent when it does."""
         while self._output_pending_bytes:
             text, sock = self._output_pending_bytes[0]
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [sock.fileno()]))] if sock else []
             try:
-                self._socket.sendmsg([text], rights)
+                manager.sendmsg([text], rights)
             except BlockingIOError:
-                self._waiting = True
-                self._loop.call_later(RETRY_SECONDS, self._send)
+                if not self._waiting:
+                    self._waiting = True
+                    self._loop.add_writer(manager.fileno(), partial(self._send, manager))
                 return
             except OSError as error:  # it has gone; a new one has another socket
                 logger.warning("the manager is not told", extra={"event": {"error": str(error)}})
             self._output_pending_bytes.popleft()
+        if self._waiting:
+            self._waiting = False
+            self._loop.remove_reader(manager.fileno())
+
+
+def _send_with(manager: socket.socket, text: str, descriptors: Sequence[int]) -> None:
+    manager.sendmsg([text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
 
 
 __all__ = ["Notifier", "connect"]

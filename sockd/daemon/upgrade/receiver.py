@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: MIT
 """The new process of an upgrade: what the one before us hands over, and when we go on in its place.
 
-See sockd.daemon.upgrade.messages for the order of things.  Whatever fails here is told to the old process, which then
-goes on as if nothing had happened.
+See sockd.daemon.upgrade.messages for the order of things.  Its states are ReceiverState's.  Whatever fails before
+COMMITTED is told to the old process, which then goes on as if nothing had happened; behind it that process has nothing
+to go on with, so this one serves whatever becomes of the old one.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import traceback
 from contextlib import contextmanager
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
+from sockd.daemon.states import StateMachine
 from sockd.daemon.upgrade import transfer
 from sockd.daemon.upgrade.channel import Channel, channel_of
 from sockd.daemon.upgrade.messages import (
@@ -26,7 +30,7 @@ from sockd.daemon.upgrade.messages import (
     Ready,
     UpgradeFailed,
 )
-from sockd.errors import EX_OSERR, SockdError, TemporaryFault
+from sockd.errors import EX_OSERR, SockdError, SystemFault, TemporaryFault
 from sockd.net.connection.info import Totals
 from sockd.net.listen.bind import ServerSocket
 from sockd.net.listen.listener import ListenerCounts
@@ -42,6 +46,29 @@ if TYPE_CHECKING:
     from sockd.net.loop.loop import EventLoop
 
 
+logger = logging.getLogger("sockd.daemon")
+
+
+class ReceiverState(Enum):
+    """How far an upgrade has come, in the new process."""
+
+    STARTING = "all that can fail is being done"
+    READY = "that is told, and connections come; not a byte of theirs is read"
+    COMMITTED = "the old process has said that this one serves"
+    SERVING = "what was counted before is known, or will not be"
+    FAILED = "the old process goes on itself"
+
+
+NEXT = {
+    ReceiverState.STARTING: {ReceiverState.READY, ReceiverState.FAILED},
+    ReceiverState.READY: {ReceiverState.COMMITTED, ReceiverState.FAILED},
+    ReceiverState.COMMITTED: {ReceiverState.SERVING},
+    ReceiverState.SERVING: set(),
+    ReceiverState.FAILED: set(),
+}
+"""What may follow."""
+
+
 class UpgradeReceiver:
     """The process before us.
 
@@ -53,7 +80,7 @@ class UpgradeReceiver:
     Attributes:
         hello: see above.
         given: the listening sockets, and what a manager had told that process.
-        elders: channels to processes that had left before it.
+        previous_processes: channels to processes that had left before it.
         moved: connections that came along; set by take_over().
     """
 
@@ -75,8 +102,13 @@ class UpgradeReceiver:
             is_lent=self._is_lent,
         )
         self.moved = 0
-        self._has_gone = False
+        self._state = StateMachine(ReceiverState.STARTING, NEXT)
         self._has_control = False
+
+    @property
+    def state(self) -> ReceiverState:
+        """How far it has come."""
+        return self._state.now
 
     @classmethod
     def of(cls, environment: MutableMapping[str, str]) -> UpgradeReceiver | None:
@@ -95,7 +127,7 @@ class UpgradeReceiver:
         return cls(channel, hello, descriptors)
 
     def _is_lent(self) -> bool:
-        return not self._has_gone
+        return not self._state.is_in(ReceiverState.COMMITTED, ReceiverState.SERVING)
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -110,11 +142,13 @@ class UpgradeReceiver:
             raise
 
     def _tell(self, error: str, exit_code: int) -> None:
-        if not self._has_gone:
-            try:
-                self.channel.send(UpgradeFailed(error=error, exit_code=exit_code))
-            except TemporaryFault:
-                return  # nobody waits
+        if not self._state.is_in(ReceiverState.STARTING, ReceiverState.READY):
+            return
+        self._state.become(ReceiverState.FAILED)
+        try:
+            self.channel.send(UpgradeFailed(error=error, exit_code=exit_code))
+        except TemporaryFault:
+            return  # nobody waits
 
     # ---- what is taken at a start
 
@@ -123,8 +157,8 @@ class UpgradeReceiver:
         if self._control is None or path != self.hello.control:
             return None
         one = examine("control", self._control)
-        assert one.socket is not None
-        assert one.endpoint is not None
+        if one.socket is None or one.endpoint is None:
+            raise SystemFault(f"daemon.control: {path}: what was handed over cannot be served: {one.problem}")
         self._has_control = True
         owned = InheritedPath(*self.hello.control_path, self._is_lent) if self.hello.control_path else None
         return ServerSocket(one.socket, one.endpoint, owned)
@@ -146,31 +180,49 @@ class UpgradeReceiver:
         """
         numbers = {fd: number for number, fd in enumerate(self._listening)}
         taken = {numbers[fd]: one for one in serving.listeners if (fd := one.listening.socket.fileno()) in numbers}
-        connections = serving.tools.connections
         rows = [
             AcceptedListener(number=number, service=one.run.spec.name, way=transfer.way_at(one))
             for number, one in taken.items()
         ]
         try:
             self.channel.send(Ready(taken=rows, has_control=self._has_control, has_pidfile=has_pidfile))
-            while True:
-                said, descriptors = self.channel.receive(Connections, Commit)
-                if not isinstance(said, Connections):
-                    break
-                pairs = zip(said.rows, descriptors, strict=True)
-                kept = [transfer.take(connections, taken[row.listener], row, fd) for row, fd in pairs]
-                self.channel.send(Adopted(kept=kept))
-            self._has_gone = True
-            counted, _ = self.channel.receive(Counters)
+            self._state.become(ReceiverState.READY)
+            self._adopt(serving, taken)
         except EOFError:
+            self._state.become(ReceiverState.FAILED)
             raise TemporaryFault("the process before this one goes on by itself") from None
-        self.moved = counted.moved
-        _count_on(serving, taken, counted)
+        self._state.become(ReceiverState.COMMITTED)
+        self._count_on(serving, taken)
+        self._state.become(ReceiverState.SERVING)
         for left in (self._control if not self._has_control else None, self._pidfile):
             if left is not None:
                 os.close(left)
         if self._keeper is not None:
             self._keeper.close()
+
+    def _adopt(self, serving: ListenerRegistry, taken: dict[int, ActiveListener]) -> None:
+        """Take connections, as long as some come; return once the old process has given all up."""
+        while True:
+            said, descriptors = self.channel.receive(Connections, Commit)
+            match said:
+                case Connections():
+                    pairs = zip(said.rows, descriptors, strict=True)
+                    kept = [transfer.take(serving.tools.connections, taken[row.listener], row, fd) for row, fd in pairs]
+                    self.moved += sum(kept)
+                    self.channel.send(Adopted(kept=kept))
+                case Commit():
+                    return
+
+    def _count_on(self, serving: ListenerRegistry, taken: dict[int, ActiveListener]) -> None:
+        """Count on what the old process has counted; nothing else is left to it, so its end costs the counts alone."""
+        try:
+            counted, _ = self.channel.receive(Counters)
+        except (EOFError, TemporaryFault) as error:
+            why = str(error) or "it has ended"
+            logger.warning("counts of the process before are not known", extra={"event": {"error": why}})
+        else:
+            self.moved = counted.moved
+            _count_on(serving, taken, counted)
 
 
 class PreviousProcesses:

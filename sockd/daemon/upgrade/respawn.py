@@ -60,7 +60,7 @@ class StartCommand:
         return ChildProcess(process, Channel(ours))
 
 
-@dataclass
+@dataclass(eq=False)
 class ChildProcess:
     """The process that is to go on; ours to end until it has taken over."""
 
@@ -71,6 +71,10 @@ class ChildProcess:
     def pid(self) -> int:
         """Its number."""
         return self.process.pid
+
+    def kill(self) -> None:
+        """End it at once; it is still to be reaped, by ended()."""
+        self.process.kill()
 
     def ended(self) -> str:
         """Say how it ended, and reap it; empty while it lives."""

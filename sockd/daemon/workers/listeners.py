@@ -273,10 +273,9 @@ class WorkerListeners(ListenerRegistry):
         unsure = sum(1 for one in self._unsure if not self._numbers.get(one, ProcessStats()).connections)
         return super().connections + self._sum.connections + unsure
 
-    def count(self) -> int:
-        """Return how many connections and programs there are, as of when the workers last said so; they are asked."""
-        self.look()  # for the next time
-        return super().count()
+    def refresh(self) -> None:
+        """Ask the workers, for the next time."""
+        self.look()
 
     @property
     def memory(self) -> int:

@@ -27,6 +27,7 @@ from sockd.daemon.workers.member import LAST
 from sockd.daemon.workers.memory import own_memory
 from sockd.errors import EX_OK, EX_OSERR, SockdError
 from sockd.net.loop.loop import loop_class
+from sockd.net.loop.turns import TurnWatch
 from sockd.process.inherited_sockets import InheritedSockets
 from sockd.process.socket_activation import Inherited
 from sockd.units import Duration, Size
@@ -44,9 +45,6 @@ if TYPE_CHECKING:
     from sockd.settings import Settings
 
 logger = logging.getLogger("sockd.daemon")
-
-LOOK_SECONDS = 0.1
-"""How often a worker that accepts no more looks whether its last connection has ended."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +88,7 @@ class Worker:
         self._made = made
         self._slot = place.slot
         self._kept: frozenset[str] = frozenset()
+        self._is_retired = False
         own = daemon.commands.verbs()
         self._verbs: dict[str, Verb] = {name: own[name] for name in ("connections", "close", "log-level")}
         self._verbs |= {"begin": self._accept, "numbers": self._numbers, "apply": self._apply}
@@ -130,11 +129,12 @@ class Worker:
         for served in self._serving.listeners:
             if str(served) in self._kept:
                 served.listener.detach()
-        self._look()
+        if not self._is_retired:
+            self._is_retired = True
+            TurnWatch(self._tools.loop, self._end_if_empty)
         return self._numbers({})
 
-    def _look(self) -> None:
-        self._tools.loop.call_later(LOOK_SECONDS, self._look)  # first: a worker whose look fails would stay for ever
+    def _end_if_empty(self) -> None:
         serving = self._serving
         gone = not serving.draining and all(str(served) in self._kept for served in serving.listeners)
         idle = all(served.listener.is_idle for served in serving.every())

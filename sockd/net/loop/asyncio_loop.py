@@ -77,6 +77,11 @@ class _Loop(asyncio.SelectorEventLoop):
         """
         raise RuntimeError("signals belong to the daemon; what is to be done at its end is for Service.shutdown")
 
+    @property
+    def has_ready(self) -> bool:
+        """Whether callbacks wait for this turn; asyncio has no public word for that."""
+        return bool(self._ready)  # type: ignore[attr-defined]
+
 
 class AsyncioLoop(EventLoop):
     """An EventLoop whose turns are asyncio's waits.
@@ -214,6 +219,9 @@ class AsyncioLoop(EventLoop):
     def _turn(self, timeout: float | None) -> Ready:
         """Wait and call what is sockd's; asyncio calls the rest, up to the next wait."""
         self._rest()
+        # What looks behind turns may have stopped the loop, or woken coroutines, when asyncio had chosen its timeout.
+        if self.asyncio.has_ready or not (self._running or self._is_single):
+            timeout = 0
         self._is_busy = timeout is not None and timeout <= 0
         if self._most is not None and (timeout is None or timeout > self._most):
             timeout = self._most

@@ -117,6 +117,7 @@ class EventLoop:
         defects: see above.
         watch: told of every turn, None for nobody.
         observe: told how long each turn worked, in seconds; None for nobody.
+        behind_turns: called behind each turn (sockd.net.loop.turns).
         unfinished: what had better come to its end before the loop does.
         keepers: of sockets that are no connection yet, or not one alone.
         serves_coroutines: whether there is asyncio's loop beside it.
@@ -143,6 +144,7 @@ class EventLoop:
         self._running = False
         self._failures = 0
         self._own: dict[Callable[[EventLoop], Any], Any] = {}
+        self.behind_turns: list[Callback] = []
         self.unfinished: set[object] = set()
         self.keepers: weakref.WeakSet[Leaves] = weakref.WeakSet()
         self.watch: TurnObserver | None = None
@@ -303,6 +305,9 @@ class EventLoop:
             self.watch.turn += 1
         if self.observe is not None:
             self.observe(self.clock() - self._began)
+        if self.behind_turns:
+            for look in list(self.behind_turns):
+                self.attempt(look)
 
     def _wait(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait, no longer than until something is due; the loop works from here on."""
