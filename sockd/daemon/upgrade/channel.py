@@ -92,6 +92,8 @@ class Channel:
         except BaseException as error:
             for fd in descriptors:
                 os.close(fd)
+            if isinstance(error, ConnectionResetError):  # it has not heard all that was said to it: unix(7), ECONNRESET
+                raise EOFError from None
             if isinstance(error, msgspec.DecodeError):
                 raise TemporaryFault(f"the other process says something else: {error}") from None
             if isinstance(error, OSError):
