@@ -14,8 +14,8 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from sockd.daemon.states import StateMachine
 from sockd.net.connection.info import ConnectionFilter
+from sockd.net.loop.state_table import StateTable
 from sockd.net.loop.turns import TurnWatch
 from sockd.wire.close_reason import CloseReason
 
@@ -41,12 +41,14 @@ class DrainState(Enum):
     DONE = "told"
 
 
-NEXT = {
-    DrainState.WAITING: {DrainState.FINISHING},
-    DrainState.FINISHING: {DrainState.FLUSHING, DrainState.DONE},
-    DrainState.FLUSHING: {DrainState.DONE},
-    DrainState.DONE: set(),
-}
+NEXT = StateTable(
+    {
+        DrainState.WAITING: {DrainState.FINISHING},
+        DrainState.FINISHING: {DrainState.FLUSHING, DrainState.DONE},
+        DrainState.FLUSHING: {DrainState.DONE},
+        DrainState.DONE: (),
+    }
+)
 """What may follow."""
 
 
@@ -70,6 +72,7 @@ class Drain:
         done: called once, when none is left, or the time is over.
 
     Attributes:
+        state: how far it has come.
         left: connections that were not done in time.
     """
 
@@ -88,22 +91,17 @@ class Drain:
         self._behind = behind
         self._seconds = seconds
         self._done = done
-        self._state = StateMachine(DrainState.WAITING, NEXT)
+        self.state = DrainState.WAITING
         self._overdue: set[DrainState] = set()
         self._watch: TurnWatch | None = None
         self._ends: list[Timer] = []
         self.left = 0
 
-    @property
-    def state(self) -> DrainState:
-        """How far it has come."""
-        return self._state.now
-
     def start(self) -> None:
         """Begin; done() may be called at once."""
-        self._state.become(DrainState.FINISHING)
+        self.state = NEXT.step(self.state, DrainState.FINISHING)
         self._look()
-        if self._state.is_in(DrainState.DONE):
+        if self.state is DrainState.DONE:
             return
         self._watch = TurnWatch(self._loop, self._look)
         for step, share in ((DrainState.FINISHING, 0.5), (DrainState.FLUSHING, 1.0)):
@@ -115,13 +113,13 @@ class Drain:
 
     def _look(self) -> None:
         """See whether the step is over; one that fails is the last one."""
-        if not self._state.is_in(DrainState.DONE):
-            step = self._finish if self._state.is_in(DrainState.FINISHING) else self._leave
+        if self.state is not DrainState.DONE:
+            step = self._finish if self.state is DrainState.FINISHING else self._leave
             self._loop.guarded(step, self._be_done)()
 
     def _be_done(self) -> None:
         """Be done, once."""
-        self._state.become(DrainState.DONE)
+        self.state = NEXT.step(self.state, DrainState.DONE)
         if self._watch is not None:
             self._watch.cancel()
         for end in self._ends:
@@ -142,7 +140,7 @@ class Drain:
         self._name(unfinished, "stopping does not wait any longer for the end of its frame or its answer")
         self._shut([id for id in unfinished if not self._is_busy(id)])
         self._stop_busy(now=True)
-        self._state.become(DrainState.FLUSHING)
+        self.state = NEXT.step(self.state, DrainState.FLUSHING)
         self._leave()
 
     def _sink(self, id: int) -> ConnectionEvents:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from sockd.daemon.drain import Drain
 from sockd.daemon.programs import KILLED_SECONDS
-from sockd.daemon.states import StateMachine
 from sockd.errors import TemporaryFault
+from sockd.net.loop.state_table import StateTable
 from sockd.process.children import KILL_SECONDS
 
 if TYPE_CHECKING:
@@ -36,11 +36,13 @@ class ServingState(Enum):
     STOPPING = "stopping"
 
 
-NEXT = {
-    ServingState.SERVING: {ServingState.NOT_READY, ServingState.STOPPING},
-    ServingState.NOT_READY: {ServingState.STOPPING},
-    ServingState.STOPPING: set(),
-}
+NEXT = StateTable(
+    {
+        ServingState.SERVING: {ServingState.NOT_READY, ServingState.STOPPING},
+        ServingState.NOT_READY: {ServingState.STOPPING},
+        ServingState.STOPPING: (),
+    }
+)
 """What may follow."""
 
 
@@ -56,6 +58,7 @@ class Shutdown:
         workers: that serve beside it.
 
     Attributes:
+        state: how far it has come.
         is_urgent: it is to be fast.
     """
 
@@ -75,18 +78,13 @@ class Shutdown:
         self._notifier = notifier
         self._bound = bound
         self._workers = workers
-        self._state = StateMachine(ServingState.SERVING, NEXT)
+        self.state = ServingState.SERVING
         self.is_urgent = False
-
-    @property
-    def state(self) -> ServingState:
-        """How far it has come."""
-        return self._state.now
 
     @property
     def is_begun(self) -> bool:
         """Whether it was asked for."""
-        return self._state.now is not ServingState.SERVING
+        return self.state is not ServingState.SERVING
 
     # ---- asked for
 
@@ -95,7 +93,7 @@ class Shutdown:
         if self.is_begun:
             self.stop_at_once()
             return
-        self._state.become(ServingState.NOT_READY)
+        self.state = NEXT.step(self.state, ServingState.NOT_READY)
         self._succession.give_up("the daemon is stopping")
         self._serving.give_up(TemporaryFault("the daemon is stopping"))
         daemon = self._settings.daemon
@@ -119,7 +117,7 @@ class Shutdown:
     def drain(self) -> None:
         """Close the listeners, answer what was accepted, close in order, within stop_timeout; the loop has stopped."""
         was_begun = self.is_begun
-        self._state.become(ServingState.STOPPING)
+        self.state = NEXT.step(self.state, ServingState.STOPPING)
         was_begun |= self._workers.end(lambda: self.is_urgent)
         self._succession.let_go()
         tools, seconds = self._tools, self._settings.daemon.stop_timeout

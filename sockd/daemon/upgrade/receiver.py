@@ -17,7 +17,6 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sockd.daemon.states import StateMachine
 from sockd.daemon.upgrade import transfer
 from sockd.daemon.upgrade.channel import Channel, channel_of
 from sockd.daemon.upgrade.messages import (
@@ -35,6 +34,7 @@ from sockd.net.connection.info import Totals
 from sockd.net.listen.bind import ServerSocket
 from sockd.net.listen.listener import ListenerCounts
 from sockd.net.listen.unix_path import InheritedPath
+from sockd.net.loop.state_table import StateTable
 from sockd.process.inherited_sockets import examine
 from sockd.process.pid_keeper import PidKeeper
 from sockd.process.socket_activation import Inherited
@@ -59,13 +59,15 @@ class ReceiverState(Enum):
     FAILED = "the old process goes on itself"
 
 
-NEXT = {
-    ReceiverState.STARTING: {ReceiverState.READY, ReceiverState.FAILED},
-    ReceiverState.READY: {ReceiverState.COMMITTED, ReceiverState.FAILED},
-    ReceiverState.COMMITTED: {ReceiverState.SERVING},
-    ReceiverState.SERVING: set(),
-    ReceiverState.FAILED: set(),
-}
+NEXT = StateTable(
+    {
+        ReceiverState.STARTING: {ReceiverState.READY, ReceiverState.FAILED},
+        ReceiverState.READY: {ReceiverState.COMMITTED, ReceiverState.FAILED},
+        ReceiverState.COMMITTED: {ReceiverState.SERVING},
+        ReceiverState.SERVING: (),
+        ReceiverState.FAILED: (),
+    }
+)
 """What may follow."""
 
 
@@ -81,6 +83,7 @@ class UpgradeReceiver:
         hello: see above.
         given: the listening sockets, and what a manager had told that process.
         previous_processes: channels to processes that had left before it.
+        state: how far it has come.
         moved: connections that came along; set by take_over().
     """
 
@@ -102,13 +105,8 @@ class UpgradeReceiver:
             is_lent=self._is_lent,
         )
         self.moved = 0
-        self._state = StateMachine(ReceiverState.STARTING, NEXT)
+        self.state = ReceiverState.STARTING
         self._has_control = False
-
-    @property
-    def state(self) -> ReceiverState:
-        """How far it has come."""
-        return self._state.now
 
     @classmethod
     def of(cls, environment: MutableMapping[str, str]) -> UpgradeReceiver | None:
@@ -123,11 +121,15 @@ class UpgradeReceiver:
         try:
             hello, descriptors = channel.receive(Hello)
         except EOFError:
+            channel.close()
             raise TemporaryFault("the process before this one has ended") from None
+        except BaseException:
+            channel.close()
+            raise
         return cls(channel, hello, descriptors)
 
     def _is_lent(self) -> bool:
-        return not self._state.is_in(ReceiverState.COMMITTED, ReceiverState.SERVING)
+        return self.state not in (ReceiverState.COMMITTED, ReceiverState.SERVING)
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -142,9 +144,9 @@ class UpgradeReceiver:
             raise
 
     def _tell(self, error: str, exit_code: int) -> None:
-        if not self._state.is_in(ReceiverState.STARTING, ReceiverState.READY):
+        if self.state not in (ReceiverState.STARTING, ReceiverState.READY):
             return
-        self._state.become(ReceiverState.FAILED)
+        self.state = NEXT.step(self.state, ReceiverState.FAILED)
         try:
             self.channel.send(UpgradeFailed(error=error, exit_code=exit_code))
         except TemporaryFault:
@@ -186,14 +188,14 @@ class UpgradeReceiver:
         ]
         try:
             self.channel.send(Ready(taken=rows, has_control=self._has_control, has_pidfile=has_pidfile))
-            self._state.become(ReceiverState.READY)
+            self.state = NEXT.step(self.state, ReceiverState.READY)
             self._adopt(serving, taken)
         except EOFError:
-            self._state.become(ReceiverState.FAILED)
+            self.state = NEXT.step(self.state, ReceiverState.FAILED)
             raise TemporaryFault("the process before this one goes on by itself") from None
-        self._state.become(ReceiverState.COMMITTED)
+        self.state = NEXT.step(self.state, ReceiverState.COMMITTED)
         self._count_on(serving, taken)
-        self._state.become(ReceiverState.SERVING)
+        self.state = NEXT.step(self.state, ReceiverState.SERVING)
         for left in (self._control if not self._has_control else None, self._pidfile):
             if left is not None:
                 os.close(left)
@@ -256,7 +258,9 @@ class PreviousProcesses:
 def _count_on(serving: ListenerRegistry, taken: dict[int, ActiveListener], counted: Counters) -> None:
     serving.tools.loop.defects.count += counted.defects
     for name, (accepted, received, sent, frames, *reasons) in counted.totals.items():
-        serving.add_past(name, Totals(accepted, 0, received, sent, frames, 0, tuple(reasons)))
+        known = len(Totals().reasons)  # another version may know more of them, or fewer
+        among = (*reasons, *Totals().reasons)[:known]
+        serving.add_past(name, Totals(accepted, 0, received, sent, frames, 0, among))
     for number, served in taken.items():
         served.listener.count_on(ListenerCounts.from_numbers(counted.accepted[number]))
 

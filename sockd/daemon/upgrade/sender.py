@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from sockd.daemon.states import StateMachine
 from sockd.daemon.upgrade import transfer
 from sockd.daemon.upgrade.messages import (
     Adopted,
@@ -35,6 +34,7 @@ from sockd.daemon.upgrade.messages import (
     UpgradeResult,
 )
 from sockd.errors import EX_OSERR, EX_TEMPFAIL, RemoteError, SockdError, TemporaryFault
+from sockd.net.loop.state_table import StateTable
 from sockd.process.socket_activation import Owner
 from sockd.wire.control import ControlResponse
 
@@ -71,14 +71,16 @@ class SenderState(Enum):
     REFUSED = "this process stops, and starts none any more"
 
 
-NEXT = {
-    SenderState.IDLE: {SenderState.STARTING, SenderState.REFUSED},
-    SenderState.STARTING: {SenderState.HANDING, SenderState.ENDING, SenderState.IDLE, SenderState.REFUSED},
-    SenderState.HANDING: {SenderState.COMMITTED, SenderState.ENDING, SenderState.IDLE},
-    SenderState.ENDING: {SenderState.IDLE, SenderState.REFUSED},
-    SenderState.COMMITTED: set(),
-    SenderState.REFUSED: set(),
-}
+NEXT = StateTable(
+    {
+        SenderState.IDLE: {SenderState.STARTING, SenderState.REFUSED},
+        SenderState.STARTING: {SenderState.HANDING, SenderState.ENDING, SenderState.IDLE, SenderState.REFUSED},
+        SenderState.HANDING: {SenderState.COMMITTED, SenderState.ENDING, SenderState.IDLE},
+        SenderState.ENDING: {SenderState.IDLE, SenderState.REFUSED},
+        SenderState.COMMITTED: (),
+        SenderState.REFUSED: (),
+    }
+)
 """What may follow."""
 ON_ITS_WAY = (SenderState.STARTING, SenderState.HANDING, SenderState.ENDING)
 
@@ -134,6 +136,7 @@ class UpgradeSender:
         left: is called once the new process serves, with what it has; this one then ends when nothing is left.
 
     Attributes:
+        state: how far it has come.
         last: how the last one went; None before the first one.
     """
 
@@ -151,16 +154,11 @@ class UpgradeSender:
         self._belongings = belongings
         self._notifier = notifier
         self._left = left
-        self._state = StateMachine(SenderState.IDLE, NEXT)
+        self.state = SenderState.IDLE
         self._attempt: Attempt | None = None
         self._failed: dict[ChildProcess, Timer] = {}
         self._refusal = ""
         self.last: UpgradeResult | None = None
-
-    @property
-    def state(self) -> SenderState:
-        """How far it has come."""
-        return self._state.now
 
     def begin(self, tell: Callable[[UpgradeResult], None], timeout: float) -> None:
         """Start the new process.
@@ -173,7 +171,7 @@ class UpgradeSender:
             TemporaryFault: this is not the time for it.
         """
         self.check()
-        if self._state.is_in(SenderState.REFUSED):
+        if self.state is SenderState.REFUSED:
             raise TemporaryFault(self._refusal)
         logger.info("upgrading", extra={"event": {"program": " ".join(self._command.words)}})
         try:
@@ -181,7 +179,7 @@ class UpgradeSender:
         except SockdError as error:
             self._note(UpgradeResult(time.time(), str(error), error.exit_code), tell)
             return
-        self._state.become(SenderState.STARTING)
+        self.state = NEXT.step(self.state, SenderState.STARTING)
         late = self._loop.call_later(timeout, lambda: self._late(attempt, timeout))
         self._attempt = attempt = Attempt(process, tell, late)
         self._loop.add_reader(process.channel.fileno(), lambda: self._said(attempt))
@@ -196,19 +194,19 @@ class UpgradeSender:
         Raises:
             TemporaryFault: says so.
         """
-        if self._state.is_in(*ON_ITS_WAY):
+        if self.state in ON_ITS_WAY:
             raise TemporaryFault("an upgrade is under way; try again when it is done")
-        if self._state.is_in(SenderState.COMMITTED) and self._attempt is not None:
+        if self.state is SenderState.COMMITTED and self._attempt is not None:
             raise TemporaryFault(f"process {self._attempt.process.pid} serves in place of this one; ask that")
 
     def give_up(self, why: str) -> None:
         """End a new process that is on its way, and start no other."""
         self._refusal = why
-        if self._state.is_in(*ON_ITS_WAY) and self._attempt is not None:
+        if self.state in ON_ITS_WAY and self._attempt is not None:
             self._attempt.process.kill()
             self._fail(self._attempt, why, EX_TEMPFAIL, SenderState.REFUSED)
-        elif self._state.is_in(SenderState.IDLE):
-            self._state.become(SenderState.REFUSED)
+        elif self.state is SenderState.IDLE:
+            self.state = NEXT.step(self.state, SenderState.REFUSED)
 
     def abandon(self) -> None:
         """Close, in a process that was forked, what the one it was forked from goes on with."""
@@ -221,7 +219,7 @@ class UpgradeSender:
             if process.ended():
                 kill.cancel()
                 del self._failed[process]
-        if self._state.is_in(SenderState.ENDING) and self._attempt is not None:
+        if self.state is SenderState.ENDING and self._attempt is not None:
             self._tell_end(self._attempt)
 
     # ---- what is handed over
@@ -275,12 +273,12 @@ class UpgradeSender:
             self._hand_over(attempt, ready)
         except Exception as error:
             logger.error("upgrade failed by a defect", exc_info=error)
-            if self._state.is_in(*ON_ITS_WAY):
+            if self.state in ON_ITS_WAY:
                 self._fail(attempt, f"{type(error).__name__}: {error}", EX_OSERR)
 
     def _hand_over(self, attempt: Attempt, ready: Ready) -> None:
         """Hand the connections over; nothing is received or sent meanwhile."""
-        self._state.become(SenderState.HANDING)
+        self.state = NEXT.step(self.state, SenderState.HANDING)
         connections, channel = self._serving.tools.connections, attempt.process.channel
         transfer.settle(connections)
         moved: list[int] = []
@@ -333,7 +331,7 @@ class UpgradeSender:
 
     def _go(self, attempt: Attempt, ready: Ready, moved: list[int]) -> None:
         """Forget what the new process has."""
-        self._state.become(SenderState.COMMITTED)
+        self.state = NEXT.step(self.state, SenderState.COMMITTED)
         serving, connections, process = self._serving, self._serving.tools.connections, attempt.process
         for id in moved:
             transfer.forget(connections, id)
@@ -367,7 +365,7 @@ class UpgradeSender:
 
     def _ended(self, attempt: Attempt) -> None:
         """Say how a new process ended that said nothing, as soon as that is known."""
-        self._state.become(SenderState.ENDING)
+        self.state = NEXT.step(self.state, SenderState.ENDING)
         attempt.late.cancel()
         attempt.late = self._loop.call_later(PATIENCE_SECONDS, lambda: self._tell_end(attempt, "it said nothing"))
         self._tell_end(attempt)  # else at the next SIGCHLD
@@ -379,7 +377,7 @@ class UpgradeSender:
             self._fail(attempt, why, EX_OSERR)
 
     def _fail(self, attempt: Attempt, why: str, exit_code: int, state: SenderState = SenderState.IDLE) -> None:
-        self._state.become(state)
+        self.state = NEXT.step(self.state, state)
         self._attempt = None
         attempt.late.cancel()
         process = attempt.process
