@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from sockd.config.convert import Problem
-from sockd.settings.framing import FRAMINGS, FramingSettings
+from sockd.settings.framing import FRAMINGS, FramingForm, FramingSettings
 from sockd.text import quote, show
 from sockd.wire.framing import DELIMITER_MAX_BYTES, PREFIX_WIDTHS
 
@@ -43,7 +43,7 @@ def check_framing(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
     if service.builtin is not None and framing.type not in OF_BUILTINS:
         text = f"{show(framing.type)} is not for a built-in, which takes {' or '.join(map(quote, OF_BUILTINS))}"
         yield Problem((*here, "type") if is_table else here, text, framing.type)
-    yield from _check_keys(here, framing)
+    yield from _check_keys(here, framing, framing.type, FRAMINGS[framing.type])
     yield from _check_values(here, framing)
     if service.max_frame is not None and FRAMINGS[framing.type].is_sized:
         text = f"has no meaning for {quote(framing.type)}, which is of one size; remove it"
@@ -52,9 +52,7 @@ def check_framing(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
         yield Problem((*here, "max"), "stands beside max_frame, which says the same; remove one")
 
 
-def _check_keys(here: KeyPath, framing: FramingSettings) -> Iterator[Problem]:
-    assert framing.type is not None
-    kind, form = framing.type, FRAMINGS[framing.type]
+def _check_keys(here: KeyPath, framing: FramingSettings, kind: str, form: FramingForm) -> Iterator[Problem]:
     for field in fields(framing):
         if field.name not in ("type", *form.keys) and getattr(framing, field.name) is not None:
             keys = ", ".join(form.keys) or "no other"

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.errors import EX_OSERR
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sockd.daemon.programs import StderrFiles
     from sockd.net.address.address import Address
     from sockd.net.listen.bind import ServerSocket
-    from sockd.settings import Settings
+    from sockd.settings import DaemonSettings, LogSettings, Settings
     from sockd.settings.listen import ListenSettings
 
 
@@ -92,12 +92,12 @@ def _going_on(
             yield address, renewed.get(served, served.listening), one, served
 
 
-def _later(place: str, old: Any, new: Any) -> Iterator[str]:  # noqa: ANN401 - two tables of one kind
+def _later(place: str, old: DaemonSettings | LogSettings, new: DaemonSettings | LogSettings) -> Iterator[str]:
     for field in fields(old):
         if field.name in AT_ONCE or getattr(old, field.name) == getattr(new, field.name):
             continue
         if field.name == "log":
-            yield from _later("daemon.log", old.log, new.log)
+            yield from _later("daemon.log", getattr(old, field.name), getattr(new, field.name))
         elif (place, field.name) != ("daemon.log", "level"):
             yield f"{place}.{field.name}"
 

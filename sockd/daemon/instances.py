@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Services as they run: handlers, limits and totals of each."""
+"""Services as they run, and the listeners in front of them: handlers, limits and totals of each."""
 
 from __future__ import annotations
 
@@ -16,15 +16,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.daemon.metrics import Histogram
+    from sockd.daemon.plan import ListenerPlan
     from sockd.daemon.programs import ProgramRunner
     from sockd.daemon.proxies import ProxyServers
+    from sockd.net.address.address import Address
     from sockd.net.connect.reverse_dns import ReverseDns
     from sockd.net.connection.table import ConnectionTable
+    from sockd.net.listen.bind import ServerSocket
+    from sockd.net.listen.listener import Listener
     from sockd.net.listen.overload import Quota, RejectedConnections, SpareDescriptor
     from sockd.net.loop.loop import EventLoop
     from sockd.net.loop.thread_pool import ThreadPool
     from sockd.services.spec import ServiceSpec
     from sockd.wire.close_reason import CloseReason
+
+    Renew = Callable[[ServerSocket, ListenerPlan, "ServiceInstance"], tuple[Listener, "Renew"]]
 
 
 @dataclass
@@ -37,6 +43,25 @@ class ServiceInstance:
     goodbye: bytes
     hooks: ExitStack = field(default_factory=ExitStack)
     groups: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True, eq=False)
+class ActiveListener:
+    """A socket that is listened on, and who does.
+
+    Attributes:
+        renew: makes the listener that goes on in its place and counts on, by other settings, and what renews that.
+    """
+
+    address: Address
+    listening: ServerSocket
+    plan: ListenerPlan
+    run: ServiceInstance
+    listener: Listener
+    renew: Renew
+
+    def __str__(self) -> str:
+        return str(self.listening)
 
 
 @dataclass(frozen=True)
@@ -123,4 +148,4 @@ class TimedEvents(ConnectionEvents):
         self._closed(id, reason)
 
 
-__all__ = ["Runtime", "ServiceInstance", "TimedEvents"]
+__all__ = ["ActiveListener", "Renew", "Runtime", "ServiceInstance", "TimedEvents"]

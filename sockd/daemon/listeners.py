@@ -13,11 +13,11 @@ import logging
 import socket
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
-from sockd.daemon.instances import Runtime, ServiceInstance, TimedEvents, goodbye_of
+from sockd.daemon.instances import ActiveListener, Runtime, ServiceInstance, TimedEvents, goodbye_of
 from sockd.daemon.metrics import Histogram
 from sockd.errors import HandlerError, SystemFault
 from sockd.net.connection.info import Totals
@@ -38,6 +38,7 @@ from sockd.services.kinds import MetricsKind
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from sockd.daemon.instances import Renew
     from sockd.daemon.plan import ListenerPlan
     from sockd.errors import SockdError
     from sockd.net.address.address import Address
@@ -47,31 +48,10 @@ if TYPE_CHECKING:
     from sockd.services.builtin.http import Pages
     from sockd.services.spec import ServiceSpec
 
-    Renew = Callable[[ServerSocket, ListenerPlan, ServiceInstance], tuple[Listener, "Renew"]]
-
 logger = logging.getLogger("sockd.daemon")
 
 MEASURED_SHARE = 16
 """One in so many calls of a handler is measured, where each connection has one of its own."""
-
-
-@dataclass(frozen=True, eq=False)
-class ActiveListener:
-    """A socket that is listened on, and who does.
-
-    Attributes:
-        renew: makes the listener that goes on in its place and counts on, by other settings, and what renews that.
-    """
-
-    address: Address
-    listening: ServerSocket
-    plan: ListenerPlan
-    run: ServiceInstance
-    listener: Listener
-    renew: Renew
-
-    def __str__(self) -> str:
-        return str(self.listening)
 
 
 class ListenerRegistry:

@@ -27,7 +27,7 @@ from sockd.errors import ConfigurationError, fault
 from sockd.log import format as log_format
 from sockd.log import targets
 from sockd.net.loop.loop import loop_class
-from sockd.process import preload, privileges, sd_notify
+from sockd.process import privileges, sd_notify
 from sockd.process.descriptors import standard_streams_kept
 from sockd.process.directory_keeper import hold_outside
 from sockd.process.inherited_sockets import InheritedSockets
@@ -221,7 +221,7 @@ class Start:
         listening = self._listen(plans, passed, stack)
         control = process.lineage.listen(daemon.control, stack) if daemon.control else None
         if rooted:
-            preload.load()
+            privileges.load_before_chroot()
         resources = Resources(
             log=handler,
             plans=plans,

@@ -67,10 +67,9 @@ def open_target(settings: LogSettings, *, owner: tuple[int, int] | None = None, 
     target: OwnHandler
     if settings.to == "journal":
         return install(settings, JournalHandler(), TextFormatter(stamped=False))
-    if settings.to == "syslog":
+    if settings.to in (None, "syslog"):
         target = SyslogHandler()
         return install(settings, target, JsonFormatter() if settings.format == "json" else TextFormatter(stamped=False))
-    assert settings.to is not None
     if settings.to.startswith(COLLECTOR):
         target = CollectorHandler(settings.to)
         return install(settings, target, JsonFormatter() if settings.format == "json" else TextFormatter(stamped=False))

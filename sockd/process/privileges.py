@@ -12,11 +12,17 @@ Source: credentials(7), capabilities(7), setresuid(2), nptl(7), "Setuid Demystif
 
 from __future__ import annotations
 
+import ctypes
+import encodings
 import grp
+import importlib
 import os
+import pkgutil
 import pwd
+import socket
 import stat
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -298,4 +304,42 @@ def _prove_no_way_back(account: Account, calls: RightsCalls) -> None:
             raise SystemFault(f"rights not dropped, not serving: {name} still works after the drop to {account.user}")
 
 
-__all__ = ["Account", "Dropped", "PreparedDrop", "Wanted", "check_directory", "drop", "look_up", "prepare", "wanted"]
+# ---- before the root directory changes
+
+
+LAZY_MODULES = ("linecache", "locale", "stringprep", "tokenize", "unicodedata")
+"""What the standard library imports when it first needs it: for tracebacks, for names that are not ASCII."""
+
+
+def load_before_chroot() -> None:
+    """Load what would be loaded from files later, for in an empty root none is found (FAQ II.20).
+
+    That is every codec, the time zone, the resolver's libraries and the modules that are imported late.  What a handler
+    needs besides must be imported when its module is.
+    """
+    for module in LAZY_MODULES:
+        with suppress(ImportError):
+            importlib.import_module(module)
+    for codec in pkgutil.iter_modules(encodings.__path__):
+        with suppress(ImportError, LookupError):  # mbcs and oem are Windows'
+            importlib.import_module(f"encodings.{codec.name}")
+    time.tzset()
+    time.localtime()
+    with suppress(OSError):
+        socket.getaddrinfo("localhost", None)  # nsswitch.conf(5) names libraries, which are loaded with the first name
+    with suppress(OSError):
+        ctypes.CDLL("libgcc_s.so.1")  # glibc loads it when a thread is ended, and aborts where it is not found
+
+
+__all__ = [
+    "Account",
+    "Dropped",
+    "PreparedDrop",
+    "Wanted",
+    "check_directory",
+    "drop",
+    "load_before_chroot",
+    "look_up",
+    "prepare",
+    "wanted",
+]

@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -88,7 +88,7 @@ class MetricsPages:
     def _is_ready(self) -> bool:
         return self._asked.state == "serving"
 
-    def _status(self) -> dict[str, Any]:
+    def _status(self) -> dict[str, object]:
         _, turns = self._serving.times()
         seconds = {"count": turns.count, "sum": turns.sum}
         return self._asked.status({}) | {

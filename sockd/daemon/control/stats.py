@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
 
 from sockd.daemon.metrics import Histogram
 from sockd.net.connection.info import Totals
@@ -20,6 +22,37 @@ K = TypeVar("K")
 V = TypeVar("V")
 GROWING = ("cpu_seconds_total",)
 """Of `usage`: what was used stays used when a process has ended."""
+
+
+class HistogramTable(msgspec.Struct):
+    """A histogram as it is told."""
+
+    counts: list[int]
+    sum: float
+
+    def histogram(self) -> Histogram:
+        """Return it."""
+        one = Histogram()
+        one.add(self.counts, self.sum)
+        return one
+
+
+class StatsTable(msgspec.Struct):
+    """ProcessStats as they are told: as_table()."""
+
+    connections: int
+    programs: int
+    memory: int
+    totals: dict[str, Totals]
+    accepted: dict[str, int]
+    open: dict[str, int]
+    datagrams: dict[str, dict[str, int]]
+    handlers: dict[str, HistogramTable]
+    turns: HistogramTable
+    usage: dict[str, float]
+    descriptors: dict[str, int]
+    defects: int
+    refused: dict[str, dict[str, int]]
 
 
 @dataclass
@@ -77,7 +110,7 @@ class ProcessStats:
 
     # ---- told
 
-    def as_table(self) -> dict[str, Any]:
+    def as_table(self) -> dict[str, object]:
         """Return it as what JSON can hold."""
         return {
             "connections": self.connections,
@@ -96,22 +129,27 @@ class ProcessStats:
         }
 
     @classmethod
-    def from_table(cls, table: Mapping[str, Any]) -> ProcessStats:
-        """Undo as_table()."""
+    def from_table(cls, table: object) -> ProcessStats:
+        """Undo as_table().
+
+        Raises:
+            ValueError: it is no such table (msgspec.ValidationError).
+        """
+        told = msgspec.convert(table, StatsTable)
         return cls(
-            table["connections"],
-            table["programs"],
-            table["memory"],
-            {name: Totals(**(one | {"reasons": tuple(one["reasons"])})) for name, one in table["totals"].items()},
-            Counter(table["accepted"]),
-            Counter(table["open"]),
-            {name: Counter(one) for name, one in table["datagrams"].items()},
-            {name: _histogram(one) for name, one in table["handlers"].items()},
-            _histogram(table["turns"]),
-            Counter(table["usage"]),
-            Counter(table["descriptors"]),
-            table["defects"],
-            {name: Counter(one) for name, one in table.get("refused", {}).items()},
+            told.connections,
+            told.programs,
+            told.memory,
+            told.totals,
+            Counter(told.accepted),
+            Counter(told.open),
+            {name: Counter(one) for name, one in told.datagrams.items()},
+            {name: one.histogram() for name, one in told.handlers.items()},
+            told.turns.histogram(),
+            Counter(told.usage),
+            Counter(told.descriptors),
+            told.defects,
+            {name: Counter(one) for name, one in told.refused.items()},
         )
 
     # ---- added up
@@ -162,14 +200,8 @@ def _sum(one: Histogram, other: Histogram) -> Histogram:
     return both
 
 
-def _of_histogram(one: Histogram) -> dict[str, Any]:
+def _of_histogram(one: Histogram) -> dict[str, object]:
     return {"counts": one.counts, "sum": one.sum}
-
-
-def _histogram(table: Mapping[str, Any]) -> Histogram:
-    one = Histogram()
-    one.add(table["counts"], table["sum"])
-    return one
 
 
 __all__ = ["ProcessStats"]

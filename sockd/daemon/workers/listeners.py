@@ -8,7 +8,7 @@ workers that are ready to serve by it; to start it is to have them accept, and t
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.daemon.control.stats import ProcessStats
 from sockd.daemon.instances import ServiceInstance
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sockd.daemon.metrics import Histogram
     from sockd.daemon.plan import ListenerPlan
     from sockd.daemon.workers.member import WorkerHandle
-    from sockd.daemon.workers.pool import WorkerPool
+    from sockd.daemon.workers.pool import Results, WorkerPool
     from sockd.errors import SockdError
     from sockd.net.address.address import Address
     from sockd.net.listen.bind import ServerSocket
@@ -190,7 +190,7 @@ class WorkerListeners(ListenerRegistry):
         self._unsure.update(members)  # clients may have come since they were asked; until they say so, they have some
         self._worker_pool.ask("retire", members, partial(self._retired, then), {"kept": kept})
 
-    def _retired(self, then: Callable[[], None], results: Sequence[tuple[WorkerHandle, Mapping[str, Any]]]) -> None:
+    def _retired(self, then: Callable[[], None], results: Results) -> None:
         for member, table in results:
             self._numbers[member] = ProcessStats.from_table(table)
             self._unsure.discard(member)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import socket
@@ -73,7 +73,7 @@ class LastWords:
     """
 
     def __init__(self) -> None:
-        self.counted: dict[str, Any] | None = None
+        self.counted: object = None
 
     def hear(self, answer: ControlResponse) -> bool:
         """Keep them; tell whether an answer was that."""

@@ -142,7 +142,7 @@ def set_options(sock: socket.socket, endpoint: Endpoint, settings: ListenSetting
     kind = SocketKind.of(endpoint)
     for option in table(settings, endpoint):
         if kind in option.kinds and option.value is not None:
-            _set(sock, endpoint, option, settings)
+            _set(sock, endpoint, option, option.value, settings)
     join(sock, endpoint, settings.multicast)
     if settings.ipv6_only is None or kind not in SocketKind.V6:
         return endpoint
@@ -162,12 +162,11 @@ def set_inherited(sock: socket.socket, endpoint: Endpoint, settings: ListenSetti
     for option in table(settings, endpoint):
         if option.key in OF_CONNECTIONS and kind in option.kinds and option.value is not None:
             with suppress(OSError, SockdError):
-                _set(sock, endpoint, option, settings)
+                _set(sock, endpoint, option, option.value, settings)
 
 
-def _set(sock: socket.socket, endpoint: Endpoint, option: Option, settings: ListenSettings) -> None:
-    number, value = option.number, option.value
-    assert value is not None
+def _set(sock: socket.socket, endpoint: Endpoint, option: Option, value: int | bytes, settings: ListenSettings) -> None:
+    number = option.number
     if number is None:
         if getattr(settings, option.key) == getattr(ListenSettings(), option.key):
             return
