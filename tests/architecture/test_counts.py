@@ -46,3 +46,7 @@ def test_no_constructor_takes_more_than_eight_things():
 @pytest.mark.parametrize("under", ["sockd/daemon", "sockd/process", "sockd/cli", "sockd/client", "sockd/config"])
 def test_no_assert_stands_in_for_a_type(under):
     assert counts.asserts_of_none(under) == []
+
+
+def test_asserts_in_place_of_types_are_few():
+    assert len(counts.asserts_of_none("sockd")) <= 10

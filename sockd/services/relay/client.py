@@ -109,7 +109,7 @@ class RelaySession:
             leftovers=(b"", reached.rest),
             half_close_timeout=self._relay.half_close_timeout,
             idle_timeout=self._relay.idle_timeout,
-            on_end=self._pumped,
+            on_end=partial(self._pumped, reached.target),
         )
 
     def _introduce(self, sock: socket.socket) -> bool:
@@ -125,10 +125,8 @@ class RelaySession:
 
     # ---- the end
 
-    def _pumped(self, reason: CloseReason) -> None:
-        assert self._pump is not None
-        assert self._target is not None
-        self._target.active -= 1
+    def _pumped(self, target: Target, reason: CloseReason) -> None:
+        target.active -= 1
         self._end(reason)
 
     def abort(self) -> None:
