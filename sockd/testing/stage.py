@@ -140,7 +140,8 @@ class Stage:
         mine.setblocking(False)
         theirs.setblocking(False)
         id = self.connections.add(theirs, self._group)
-        assert id is not None, "more connections than the stage has room for"
+        if id is None:
+            raise RuntimeError("more connections than the stage has room for")
         link = self._links[id] = Link(mine, id, self.connections.info(id).reason)
         return link
 
