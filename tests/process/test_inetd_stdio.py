@@ -30,6 +30,7 @@ LIMIT_S = 20
 APP = """
 import os
 import sys
+import sockd
 
 def upper(line):
     return line.upper()
@@ -40,6 +41,9 @@ def noisy(line):
     os.write(1, b"to 1")
     os.write(2, b"to 2")
     return line.upper()
+
+class Lines(sockd.LineProtocol):
+    pass
 
 def who(line, connection):
     return f"{connection.peer} {connection.get_extra_info('peerhost')} {connection.get_extra_info('peername')}".encode()
@@ -331,7 +335,7 @@ def test_a_datagram_socket_is_served_until_nobody_comes(inetd, listening, log, s
 
 def test_a_service_without_datagrams_refuses_a_datagram_socket(inetd, listening, log):
     given = listening(socket.SOCK_DGRAM)
-    process = inetd("app:who", given)
+    process = inetd("app:Lines", given)
     assert process.wait(LIMIT_S) == 78
     assert "answers none" in log("not serving")[0]["error"]
 
