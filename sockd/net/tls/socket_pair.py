@@ -12,6 +12,8 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sockd.net.loop.state_table import StateTable
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
@@ -34,6 +36,16 @@ class Input(enum.Enum):
     """TCP's FIN alone: it sends no more, but whether it was done with a frame nobody knows."""
     LOST = "lost"
     """A reset, or a record that is not in order: there is no way to it any more."""
+
+
+INPUT = StateTable(
+    {
+        Input.OPEN: (Input.ENDED, Input.CUT, Input.LOST),
+        Input.ENDED: (Input.LOST,),
+        Input.CUT: (Input.LOST,),
+        Input.LOST: (),
+    }
+)
 
 
 class TlsSocket(socket.socket):

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sockd.net.address.sockaddr import Endpoint
 from sockd.net.connect.dialer import Dialer
-from sockd.net.connect.failures import Failures
 from sockd.net.loop.blocking_calls import Overloaded
 from sockd.net.loop.shares import site_of
 from sockd.services.socks.rules import AccessRequest, IPAddress, address_of
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from sockd.services.socks.rules import Rules
 
     LookUp = Callable[[str], Sequence[str]]
+
+KEPT_SECONDS = 10.0
+"""RFC 2308, 7.1 and 7.2: a server that failed or did not answer may be passed over for 5 minutes at most; here as long
+as both tries of the stub resolver take (resolv.conf(5)), so that a name that comes to be is soon found."""
+KEPT = 4096
 
 
 class Cancellable(Protocol):
@@ -56,6 +61,30 @@ def look_up(name: str) -> list[str]:
     """
     found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(row[4][0]) for row in found))
+
+
+class Failures:
+    """Why names were not found lately, so that a slow one holds up a thread once, and not whoever asks again.
+
+    Args:
+        clock: seconds, never going back.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._rows: OrderedDict[str, tuple[float, str]] = OrderedDict()
+
+    def get(self, name: str) -> str:
+        """Return why a name was not found; empty where nothing is known."""
+        until, why = self._rows.get(name, (0.0, ""))
+        return why if until > self._clock() else ""
+
+    def put(self, name: str, why: str) -> None:
+        """Remember that a name was not found."""
+        self._rows[name] = self._clock() + KEPT_SECONDS, why
+        self._rows.move_to_end(name)
+        if len(self._rows) > KEPT:
+            self._rows.popitem(last=False)
 
 
 class Egress:
