@@ -12,7 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LONG = {"sockd/buffer/receive.py", "sockd/net/connection/table.py", "sockd/services/socks/client.py"}
+LONG: set[str] = set()
 """Longer than is read in one go, and known."""
 SHORT = {
     "sockd/__main__.py": "python -m sockd",

@@ -368,8 +368,7 @@ class ReceiveBuffer:
         data, begin = self._data, self._begin
         size = len(data) - begin
         most = min(size, BATCH_FRAMES)
-        spans = _room_for(_SPANS, most)
-        end = ffi.new("size_t *")
+        spans, end = _room_for(_SPANS, most), ffi.new("size_t *")
         self._is_scanned = True
         source = ffi.from_buffer(data) + begin
         count = lib.sb_frames_find(self._description, source, size, self._scan, spans, most, end)
@@ -437,8 +436,7 @@ class ReceiveBuffer:
         """Leave out what is there of a frame that is not wanted; False when its end cannot be known."""
         self._join()
         drop = ffi.new("size_t *")
-        size = len(self._data) - self._begin
-        source = ffi.from_buffer(self._data) + self._begin
+        source, size = ffi.from_buffer(self._data) + self._begin, len(self._data) - self._begin
         code = lib.sb_frame_discard(self._description, source, size, self._scan, drop)
         if code < 0:
             return False

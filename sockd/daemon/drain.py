@@ -127,7 +127,7 @@ class Drain:
         self._done()
 
     def _ids(self, which: ConnectionFilter) -> list[int]:
-        return [id for group in self._groups for id in self._set.ids(which, group)]
+        return [id for group in self._groups for id in self._set.groups.ids(which, group)]
 
     def _finish(self) -> None:
         """First step: frames are finished."""
@@ -144,7 +144,7 @@ class Drain:
         self._leave()
 
     def _sink(self, id: int) -> ConnectionEvents:
-        return self._set.sink(self._set.info(id).group)
+        return self._set.groups.sink(self._set.info(id).group)
 
     def _is_busy(self, id: int) -> bool:
         return self._sink(id).is_busy(id)

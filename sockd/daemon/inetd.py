@@ -233,8 +233,8 @@ class OneConnection:
 
     def _add(self, sock: socket.socket, peer: SocketAddress, served: Callable[[], None]) -> None:
         spec, tools = self._plan.service, self._tools
-        group = tools.connections.add_group(group_of(spec), sink_of(spec, tools.connections, self._loop, tools.pool))
-        tools.connections.when_ended(group, lambda _: served())
+        group = tools.connections.groups.add(group_of(spec), sink_of(spec, tools.connections, self._loop, tools.pool))
+        tools.connections.groups.when_ended(group, lambda _: served())
         try:
             tools.connections.add(sock, group, peer)  # the table is empty, so it has a place
         except OSError as error:

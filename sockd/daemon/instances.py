@@ -92,7 +92,7 @@ class Runtime:
     def is_at_work(self) -> bool:
         """Whether programs, what is forwarded, coroutines or threads have not ended."""
         others = len(self.executor) + len(self.forwarding)
-        return bool(others or self.connections.at_work or self.pool.at_work or self.loop.unfinished)
+        return bool(others or self.connections.groups.at_work or self.pool.at_work or self.loop.unfinished)
 
 
 def goodbye_of(spec: ServiceSpec, connections: ConnectionTable) -> bytes:

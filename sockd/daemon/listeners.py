@@ -185,7 +185,7 @@ class ListenerRegistry:
         self, former: StreamListener | None, listening: ServerSocket, plan: ListenerPlan, run: ServiceInstance
     ) -> tuple[Listener, Renew]:
         tools, spec = self.tools, plan.service
-        group = tools.connections.add_group(group_of(run.spec), run.sink)
+        group = tools.connections.groups.add(group_of(run.spec), run.sink)
         run.groups.add(group)
         place = Delivery(spec.name, run.quota, group, self._handover(plan), plan.tls, is_urgent=spec.kind.is_pages)
         died = partial(self._died, listening)
@@ -329,8 +329,8 @@ class ListenerRegistry:
 
     def _remove_group(self, run: ServiceInstance, group: int) -> bool:
         connections, name = self.tools.connections, run.spec.name
-        totals = connections.totals(group)
-        if not connections.remove_group(group):
+        totals = connections.groups.totals(group)
+        if not connections.groups.remove(group):
             return False
         run.groups.discard(group)
         self._past[name] = self._past.get(name, Totals()) + totals
@@ -339,7 +339,7 @@ class ListenerRegistry:
     def _forget(self, run: ServiceInstance) -> None:
         """Undo a run that never served."""
         for group in run.groups:
-            self.tools.connections.remove_group(group)
+            self.tools.connections.groups.remove(group)
         run.hooks.close()
 
     def close(self) -> None:
@@ -402,7 +402,8 @@ class ListenerRegistry:
         connections = self.tools.connections
         for served in self.every():
             for group in served.listener.groups:
-                held[served.plan.service.name] += connections.totals(group).open + 2 * connections.tls.count(group)
+                is_open, encrypted = connections.groups.totals(group).open, connections.tls.count(group)
+                held[served.plan.service.name] += is_open + 2 * encrypted
         for name, totals in self.tools.forwarding.totals().items():
             held[name] += 2 * totals.open
         return held
@@ -432,7 +433,7 @@ class ListenerRegistry:
             name = served.plan.service.name
             found.setdefault(name, Totals())
             for group in served.listener.groups:
-                found[name] += self.tools.connections.totals(group)
+                found[name] += self.tools.connections.groups.totals(group)
         for name, totals in self.tools.forwarding.totals().items():
             found[name] = found.get(name, Totals()) + totals
         return found

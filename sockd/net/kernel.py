@@ -17,6 +17,7 @@ import sys
 import termios
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 SO_MEMINFO = 55
 """asm-generic/socket.h; Linux 4.12 and later."""
@@ -34,6 +35,34 @@ TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 _TCP_INFO = struct.Struct("=8B6I")  # up to tcpi_sacked; the state stands first
 _MEMINFO = struct.Struct("=9I")  # SK_MEMINFO_VARS; the drops stand last
 _OUTQ = struct.Struct("=i")
+UCRED = struct.Struct("=iII")
+"""struct ucred of unix(7)."""
+
+
+class Credentials(NamedTuple):
+    """Who is at the other end of a Unix socket, or has sent a message: a struct ucred."""
+
+    pid: int
+    uid: int
+    gid: int
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Credentials:
+        """Read a struct ucred."""
+        return cls(*UCRED.unpack(data))
+
+
+def peer_credentials(sock: socket.socket) -> Credentials | None:
+    """Ask who has connected a Unix socket, or called listen() on it (SO_PEERCRED).
+
+    Returns:
+        None where this system does not tell.
+
+    Raises:
+        OSError: it does, and not of this socket.
+    """
+    option = getattr(socket, "SO_PEERCRED", None)
+    return None if option is None else Credentials.unpack(sock.getsockopt(socket.SOL_SOCKET, option, UCRED.size))
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,8 +126,8 @@ class Stage:
 
     def _begin(self) -> int:
         sink = sink_of(self.spec, self.connections, self.loop, self.pool)
-        group = self.connections.add_group(group_of(self.spec), sink)
-        self.connections.when_ended(group, self._told_end)
+        group = self.connections.groups.add(group_of(self.spec), sink)
+        self.connections.groups.when_ended(group, self._told_end)
         return group
 
     def reload(self) -> None:
@@ -154,7 +154,7 @@ class Stage:
 
     def sink_of(self, link: Link) -> ConnectionEvents:
         """Return what is told of a connection's events."""
-        return self.connections.sink(self.connections.info(link.id).group)
+        return self.connections.groups.sink(self.connections.info(link.id).group)
 
     # ---- turns
 

@@ -134,7 +134,7 @@ class ControlCommands:
         """Return every connection that has not ended."""
         connections = self._serving.tools.connections
         rows = []
-        for id in connections.ids(ConnectionFilter.LIVE):
+        for id in connections.groups.ids(ConnectionFilter.LIVE):
             info = connections.info(id)
             peer = connections.peers.of(id, info)
             served = self._serving.of_group(info.group)
@@ -161,7 +161,7 @@ class ControlCommands:
     def _close(self, words: Words) -> object:
         id = words["id"]
         connections = self._serving.tools.connections
-        if id not in connections.ids(ConnectionFilter.LIVE):
+        if id not in connections.groups.ids(ConnectionFilter.LIVE):
             raise UsageError(f"no connection {id}; sockctl connections lists them")
         peer = str(connections.peers.of(id))
         connections.shut(id, CloseReason.SHUTDOWN)

@@ -12,12 +12,11 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import struct
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import EX_NOPERM, EX_OSERR, EX_SOFTWARE, EX_USAGE, SockdError, fault
 from sockd.net.address.address import Address
-from sockd.net.kernel import NO_DESCRIPTOR
+from sockd.net.kernel import NO_DESCRIPTOR, peer_credentials
 from sockd.net.listen.bind import ServerSocket, open_listener
 from sockd.net.loop.deadline import Deadline
 from sockd.settings.listen import ListenSettings
@@ -48,7 +47,6 @@ MOST_AT_ONCE = 16
 SECONDS = 10.0
 """For a question to come whole and its answer to be taken."""
 RECEIVE_BYTES = 1 << 18
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred
 
 
 def listen(path: str, stack: ExitStack) -> ServerSocket:
@@ -216,10 +214,8 @@ def answer(question: ControlRequest, verbs: Mapping[str, Verb], defects: Defects
 
 
 def _user_of(sock: socket.socket) -> int | None:
-    option = getattr(socket, "SO_PEERCRED", None)
-    if option is None:  # then the mode of the socket alone decides
-        return None
-    return int(_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, option, _CREDENTIALS.size))[1])
+    told = peer_credentials(sock)
+    return None if told is None else told.uid  # None: the mode of the socket alone decides
 
 
 class _Asking:

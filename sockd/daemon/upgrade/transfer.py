@@ -53,7 +53,7 @@ def rows(connections: ConnectionTable, served: ActiveListener, number: int) -> I
     Args:
         number: of the listening socket, for the rows.
     """
-    ids = [id for group in served.listener.groups for id in connections.ids(ConnectionFilter.OPEN, group)]
+    ids = [id for group in served.listener.groups for id in connections.groups.ids(ConnectionFilter.OPEN, group)]
     for id in ids:
         if connections.tls.of(id) is not None:
             continue  # its keys are in this process
@@ -77,7 +77,7 @@ def _can_be_told(row: ConnectionState, service: str) -> bool:
 
 def forget(connections: ConnectionTable, id: int) -> None:
     """Let go of a connection that another process has."""
-    connections.sink(connections.info(id).group).forget(id)
+    connections.groups.sink(connections.info(id).group).forget(id)
     transfer.forget(connections, id)
 
 

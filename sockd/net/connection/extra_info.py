@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import socket
-import struct
 from typing import TYPE_CHECKING, Any
+
+from sockd.net.kernel import peer_credentials
 
 if TYPE_CHECKING:
     import ssl
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from sockd.net.connection.connection import Connection
     from sockd.net.connection.peers import ProxyInfo
     from sockd.net.connection.table import ConnectionTable
-
-UCRED = struct.Struct("3i")
-"""struct ucred of unix(7): pid, uid, gid."""
 
 
 def extra_info(connection: Connection, connections: ConnectionTable, name: str) -> Any:  # noqa: ANN401 - as asyncio
@@ -55,12 +53,9 @@ def _sockname(connection: Connection, connections: ConnectionTable) -> SockAddr 
 
 
 def _peercred(connection: Connection, connections: ConnectionTable) -> tuple[int, int, int] | None:
-    option = getattr(socket, "SO_PEERCRED", None)
     sock = _socket(connection, connections)
-    if option is None or sock.family != socket.AF_UNIX:
-        return None
-    pid, uid, gid = UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, option, UCRED.size))
-    return pid, uid, gid
+    told = peer_credentials(sock) if sock.family == socket.AF_UNIX else None
+    return None if told is None else (told.pid, told.uid, told.gid)
 
 
 def _proxied(connection: Connection, connections: ConnectionTable) -> ProxyInfo | None:

@@ -12,15 +12,15 @@ ask for one, when its connection first speaks or is announced.
 from __future__ import annotations
 
 import os
-import struct
 import time
 from array import array
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd._sockbuf import ffi, lib
-from sockd.net.connection.events import NO_EVENTS, ConnectionEvents
-from sockd.net.connection.group import GroupOptions, describe, described
-from sockd.net.connection.info import ConnectionFilter, ConnectionInfo, Totals
+from sockd.net.c_layout import layout, place
+from sockd.net.connection.group import describe
+from sockd.net.connection.groups import ConnectionGroups
+from sockd.net.connection.info import ConnectionInfo
 from sockd.net.connection.peers import Peers
 from sockd.net.connection.turn import EACH_LOOK, EVENT, EVENT_SIZE, PART, Turn
 from sockd.net.loop.defects import Defects
@@ -29,17 +29,23 @@ from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.connection.peers import ProxyInfo
-    from sockd.net.connection.sources import Sources
     from sockd.net.connection.write_buffer import WriteBuffer
     from sockd.wire.framing import Framing
 
-READY = struct.Struct("=iiii")
+READY = layout("sb_ready")
 EVENTS_A_ROW = 8
-_EVENTS, _READY, _CHANGES, _CONNECTIONS, _CLOSED = range(5)
+_EVENTS, _READY, _CHANGES, _CONNECTIONS, _CLOSED = (
+    place("sb_counts", field) for field in ("events", "ready", "changes", "connections", "closed")
+)
+_EVENT_FRAMES: int = lib.SB_EVENT_FRAMES
+_EVENT_ACCEPTED: int = lib.SB_EVENT_ACCEPTED
+_EVENT_END: int = lib.SB_EVENT_END
+_EVENT_PAUSE: int = lib.SB_EVENT_PAUSE
+_EVENT_RESUME: int = lib.SB_EVENT_RESUME
 _EVENT_CLOSED: int = lib.SB_EVENT_CLOSED
 _EVENT_WRONG: int = lib.SB_EVENT_WRONG
 
@@ -82,14 +88,10 @@ class ConnectionTable:
         self._received = ffi.buffer(self._arena, lib.SB_ARENA)
         self._stopped = ffi.new("int *")
         self._info = ffi.new("sb_info *")
-        self._totals = ffi.new("sb_totals *")
-        self._size = size
-        self._sinks: list[ConnectionEvents] = []
-        self._removed_at_work: list[ConnectionEvents] = []
-        self._hooks: list[Callable[[int], None] | None] = []
-        self._sources: dict[int, Sources | None] = {}
         self.peers = Peers(self)
         self.tls = TlsConnections(self)
+        self.groups = ConnectionGroups(self._set, size, self.tls)
+        self._sinks, self._hooks = self.groups.sinks, self.groups.hooks
         self._handled = 0
         self._told = 0
         self._dirty: list[Writer] = []
@@ -121,62 +123,6 @@ class ConnectionTable:
     def __len__(self) -> int:
         """Return how many connections are open or closing."""
         return self._counts[_CONNECTIONS] - self._counts[_CLOSED]
-
-    def add_group(self, group: GroupOptions, sink: ConnectionEvents) -> int:
-        """Add a group and return its number.
-
-        Raises:
-            ValueError: its framing cannot be served so.
-        """
-        number = lib.sb_mux_group(self._set, described(group))
-        if number == lib.SB_ERR_INVALID:
-            raise ValueError(f"no stream can be cut by {group.framing!r}, or not for a service of the C core")
-        if number < 0:
-            raise MemoryError("no room for another group of connections")
-        self._sinks[number:] = [sink, *self._sinks[number + 1 :]]
-        self._hooks[number:] = [None, *self._hooks[number + 1 :]]
-        self.tls.offer(number, None)
-        return int(number)
-
-    def count_sources(self, group: int, sources: Sources | None) -> None:
-        """Have what is accepted into a group count by its source, and closed where that has too many."""
-        if sources is not None:
-            lib.sb_mux_sources(self._set, group, sources.handle)
-        self._sources[group] = sources  # lives as long as the group
-
-    def remove_group(self, group: int) -> bool:
-        """Give a group up, whose number may then be another's; False as long as connections of it are there.
-
-        Its sink and hook hold a whole configuration and are released; a sink at work is kept until it is done.
-        """
-        if int(lib.sb_mux_ungroup(self._set, group)) != 0:
-            return False
-        if self._sinks[group].at_work:
-            self._removed_at_work.append(self._sinks[group])
-        self._sinks[group], self._hooks[group] = NO_EVENTS, None
-        self._sources.pop(group, None)
-        self.tls.offer(group, None)
-        return True
-
-    def totals(self, group: int) -> Totals:
-        """Return what the connections of a group have done."""
-        if lib.sb_mux_totals(self._set, group, self._totals) < 0:
-            raise LookupError(f"no group {group}")
-        return Totals.unpack(ffi.buffer(self._totals))
-
-    def ids(self, which: ConnectionFilter, group: int = -1) -> list[int]:
-        """Return the connections of a group, -1 for those of all."""
-        found = array("i", bytes(4 * self._size))
-        count = lib.sb_mux_list(self._set, group, int(which), ffi.from_buffer("int32_t[]", found), self._size)
-        return found[: max(count, 0)].tolist()
-
-    def sink(self, group: int) -> ConnectionEvents:
-        """Return who is told of a group's events."""
-        return self._sinks[group]
-
-    def when_ended(self, group: int, hook: Callable[[int], None]) -> None:
-        """Call hook(id) whenever a connection of the group has ended."""
-        self._hooks[group] = hook
 
     # ---- a turn
 
@@ -260,22 +206,22 @@ class ConnectionTable:
         while (index := self._handled) < counts[_EVENTS]:
             kind, id, group, detail, offset, size, count = unpack(events, index * EVENT_SIZE)
             self._handled = index + 1
-            if kind == 1:
+            if kind == _EVENT_FRAMES:
                 if group != busy:
                     busy = turn.of(group)
                 elif not index & EACH_LOOK and turn.is_late:
                     turn.put_off(index)
                     continue
                 sinks[group].frames(index, id, detail, offset, size, count)
-            elif kind == 2:
+            elif kind == _EVENT_ACCEPTED:
                 sinks[group].accepted(id)
-            elif kind == 3:
+            elif kind == _EVENT_END:
                 sinks[group].ended(id)
-            elif kind == 4:
+            elif kind == _EVENT_PAUSE:
                 sinks[group].pause(id)
-            elif kind == 5:
+            elif kind == _EVENT_RESUME:
                 sinks[group].resume(id)
-            elif kind == 6:
+            elif kind == _EVENT_CLOSED:
                 self._closed(group, id, CloseReason(detail))
             elif kind == _EVENT_WRONG:
                 sinks[group].wrong(id, CloseReason(detail))
@@ -435,21 +381,6 @@ class ConnectionTable:
     def shut(self, id: int, reason: CloseReason = CloseReason.CLOSED) -> None:
         """End a connection in order (FAQ II.5)."""
         lib.sb_mux_close(self._set, id, int(reason))
-
-    @property
-    def at_work(self) -> int:
-        """How many calls of handlers have begun that end outside of dispatch()."""
-        return sum(sink.at_work for sink in self._own_sinks())
-
-    def tell_unfinished(self) -> None:
-        """Name in the log what is at work still."""
-        for sink in self._own_sinks():
-            sink.tell_unfinished()
-
-    def _own_sinks(self) -> Iterable[ConnectionEvents]:
-        """Each sink once, also of groups that were removed: several groups may have the same."""
-        self._removed_at_work = [sink for sink in self._removed_at_work if sink.at_work]
-        return {id(sink): sink for sink in (*self._sinks, *self._removed_at_work)}.values()
 
     def unfinished(self, id: int) -> bytes:
         """Return what has come of a frame that is not whole."""

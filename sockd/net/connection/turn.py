@@ -8,12 +8,12 @@ when a turn is long over goes back to its connections, and waits for the next.
 
 from __future__ import annotations
 
-import struct
 from itertools import chain, repeat
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from sockd._sockbuf import lib
+from sockd.net.c_layout import layout, place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,13 +28,11 @@ LATER_LOOKS = (1024,)
 """And then, for each look costs 0.3 us; the last number again and again."""
 EACH_LOOK = 15
 """Of the place of an event: at every 16th the clock is looked at, for each may have a frame only."""
-EVENT = struct.Struct("=iiiiqqq")
-PART = struct.Struct("=iiq")
+EVENT = layout("sb_event")
+PART = layout("sb_part")
 EVENT_SIZE = EVENT.size
 
-_KIND = struct.Struct("=i")
-_EVENTS = 0
-_LEFT = 5
+_EVENTS, _LEFT = place("sb_counts", "events"), place("sb_counts", "left")
 _FRAMES: int = lib.SB_EVENT_FRAMES
 _WRONG: int = lib.SB_EVENT_WRONG
 
@@ -110,13 +108,14 @@ class Turn:
         """Give back the frames of an event and of all that come behind it; nothing is told of them."""
         given_back: set[int] = set()
         for at in range(index, self._counts[_EVENTS]):
-            kind, id, _, first, _, _, count = EVENT.unpack_from(self._events, at * EVENT_SIZE)
+            kind, *about = EVENT.unpack_from(self._events, at * EVENT_SIZE)
+            id, _, first, _, _, count = about
             if kind == _FRAMES:
                 given_back.update([id] if id >= 0 else [id for id, _ in self.parts(first, count)])
                 self.cut(at, 0)
             elif not (kind == _WRONG and id in given_back):  # which is found once more, behind them
                 continue
-            _KIND.pack_into(self._events, at * EVENT_SIZE, 0)
+            EVENT.pack_into(self._events, at * EVENT_SIZE, 0, *about)
 
     def parts(self, first: int, count: int) -> Iterator[tuple[int, int]]:
         """Yield (id, frames) of each connection whose frames make up a merged event."""

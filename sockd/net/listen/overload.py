@@ -58,7 +58,7 @@ class RejectedConnections(ConnectionEvents):
     def __init__(self, connections: ConnectionTable, limits: GroupOptions, most: int) -> None:
         self._set = connections
         self._quota = Quota(most)
-        self._group = connections.add_group(limits, self)
+        self._group = connections.groups.add(limits, self)
 
     def take(self, sock: socket.socket, peer: SocketAddress, banner: bytes) -> None:
         """Say the banner, then close in order; past `most` of them, at once."""

@@ -118,8 +118,8 @@ class StreamListener:
         self._pause = FIRST_PAUSE_SECONDS
         self._log_limit = LogLimit(self._loop.clock)
         if delivery.handover is None:
-            self._set.when_ended(delivery.group, self._ended)
-            self._set.count_sources(delivery.group, self._admission.sources)
+            self._set.groups.when_ended(delivery.group, self._ended)
+            self._set.groups.count_sources(delivery.group, self._admission.sources)
         if not is_encrypted:
             self._set.tls.offer(delivery.group, self._handshakes)
 

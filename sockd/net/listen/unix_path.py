@@ -17,13 +17,13 @@ import fcntl
 import os
 import socket
 import stat
-import struct
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd.errors import PermissionFault, SystemFault, TemporaryFault, fault
+from sockd.net.kernel import peer_credentials
 from sockd.net.listen.address_in_use import describe_pids, describe_process, path_pids
 
 if TYPE_CHECKING:
@@ -215,12 +215,12 @@ def _served_by(endpoint: Endpoint, probe: socket.socket) -> str:
 
 
 def _peer_pid(probe: socket.socket) -> int:
-    """Ask for the pid that called listen(): SO_PEERCRED, struct ucred of unix(7); 0 if it is hidden."""
+    """Ask for the pid that called listen(); 0 if it is hidden."""
     try:
-        row = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        told = peer_credentials(probe)
     except OSError:
         return 0
-    return int(struct.unpack("3i", row)[0])
+    return 0 if told is None else told.pid
 
 
 def _remove_stale(endpoint: Endpoint, found: os.stat_result) -> None:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import enum
 import itertools
 import os
-import struct
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd._sockbuf import ffi, lib
+from sockd.net.c_layout import layout, place
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 
 PAIRS = 1 << 17
 """At once; more than any table of descriptors holds in practice, and memory is touched as they come."""
-END = struct.Struct("=iiiiqq")
-REQUEST = struct.Struct("=iiiiq28s28s")
-RETURNED = struct.Struct("=9i4xq28s68s")
+END = layout("sb_relay_end")
+REQUEST = layout("sb_relay_request")
+RETURNED = layout("sb_relay_returned")
 
-_ENDS, _REQUESTS, _RETURNED, _DUE = 1, 2, 3, 4  # of sb_relay_counts
-_ALLOWED_AT = 8  # in sb_relay_request
+_ENDS, _REQUESTS, _RETURNED, _DUE = (
+    place("sb_relay_counts", field) for field in ("ends", "requests", "returned", "due_ms")
+)
+_ALLOWED_AT: int = ffi.offsetof("sb_relay_request", "allowed")
 
 
 class RelayObserver(Protocol):
@@ -50,9 +52,9 @@ class RelayObserver(Protocol):
 class HandshakeStage(enum.IntEnum):
     """How far the relay has come with a client (enum sb_returned)."""
 
-    NEW = 0
-    GREETED = 1
-    CONNECTING = 2
+    NEW = lib.SB_RETURNED_NEW
+    GREETED = lib.SB_RETURNED_GREETED
+    CONNECTING = lib.SB_RETURNED_CONNECTING
 
 
 @dataclass(frozen=True)
