@@ -99,17 +99,22 @@ class TargetConnect:
             return
         left = self._deadline - self._loop.clock()
         if self._owners and left > 0:
-            self._dial = Dialer(self._loop, list(self._owners), timeout=left, source=None, done=self._dialed)
+            dial = Dialer(
+                self._loop,
+                list(self._owners),
+                timeout=left,
+                source=None,
+                done=lambda sock, codes: self._dialed(dial, sock, codes),
+            )
+            self._dial = dial
         else:
             self._fail("; ".join(self._reasons) or f"no address within {self._timeout:g} s")
 
-    def _dialed(self, sock: socket.socket | None, codes: list[int]) -> None:
-        assert self._dial is not None
-        if sock is None:
-            self._fail(str(self._dial.fault(", ".join(dict.fromkeys(map(str, self._owners.values()))))))
+    def _dialed(self, dial: Dialer, sock: socket.socket | None, codes: list[int]) -> None:
+        if sock is None or dial.winner is None:
+            self._fail(str(dial.fault(", ".join(dict.fromkeys(map(str, self._owners.values()))))))
         elif self._way is None:
-            assert self._dial.winner is not None
-            self._end(Connected(self._owners[self._dial.winner], sock, b""))
+            self._end(Connected(self._owners[dial.winner], sock, b""))
         else:
             target = self._targets[0]
             left = max(0.0, self._deadline - self._loop.clock())
