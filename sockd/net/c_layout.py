@@ -26,7 +26,13 @@ def _format(kind: Any) -> str:  # noqa: ANN401 - a type of cffi
 
 
 def layout(name: str) -> struct.Struct:
-    """Return the format of a struct: each field as a number, an array of char as bytes, others number by number."""
+    """Return the format of a struct of the C core.
+
+    An array of char is read as bytes, other arrays number by number; padding is left out.
+
+    Raises:
+        ffi.error: the core has no struct of that name.
+    """
     kind, text, at = ffi.typeof(name), "=", 0
     for _, field in kind.fields:
         text += f"{field.offset - at}x" * (field.offset > at) + _format(field.type)
