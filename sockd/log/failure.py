@@ -26,7 +26,7 @@ def error_info(error: BaseException) -> ErrorInfo:
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OURS):
         trace = trace.tb_next
-    is_judged = isinstance(error, TypeError | ValueError)
+    is_judged = issubclass(type(error), TypeError | ValueError)  # isinstance() asks the error's own __class__
     return type(error), error, trace if trace is not None or is_judged else error.__traceback__
 
 
@@ -43,7 +43,7 @@ def line_of(error: BaseException, handler: object = None) -> str:
 
 
 def _definition_of(handler: object) -> str:
-    with suppress(Exception):  # a handler can be anything
+    with suppress(BaseException):  # a handler can be anything
         while isinstance(handler, functools.partial):
             handler = handler.func
         function: Any = inspect.unwrap(handler) if callable(handler) else type(handler)
