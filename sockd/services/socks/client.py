@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """One client of a SOCKS server, from its first byte to its last.
 
-Negotiation, one request, and then the client's bytes are another's: a pump's, or an association's.  Every
-phase has a deadline.  While something is under way for it, a client that is gone is noticed
-(sockd.net.connection.peer_gone), and whatever it has sent ahead, its end of file included, stays in its socket until
-there is somebody to send it to.
+Negotiation, one request, and then the client's data belongs to a pump or an association.  Every phase has a deadline.
+While the request is carried out, a client that is gone is noticed (sockd.net.connection.peer_gone), and whatever it
+has sent ahead, its end of file included, stays in its socket until it is wanted.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from sockd.services.socks.egress import Refusal, refusal_of
 from sockd.services.socks.rules import AccessRequest, address_of
 from sockd.services.socks.udp_associate import Association
 from sockd.wire.close_reason import CloseReason
-from sockd.wire.socks_address import Reply, SocksError, reply_of
+from sockd.wire.socks_address import Reply, SocksError, make_reply
 from sockd.wire.socks_server import Greeting, Login, Method, Negotiation, SocksCommand, SocksRequest, State
 
 if TYPE_CHECKING:
@@ -44,22 +43,24 @@ logger = logging.getLogger("sockd.socks")
 T = TypeVar("T")
 
 WRONG_SECONDS = 1.0
-"""Postfix smtpd_error_sleep_time: who guesses has one try a second, from however many connections."""
+"""Postfix smtpd_error_sleep_time: a guesser has one try per second, from any number of connections."""
 
 RECEIVE_BYTES = 4096
 """More than all messages of a negotiation together."""
 FAREWELL_SECONDS = 2.0
-"""For the client to take the last reply; what it sends is discarded, lest a reset destroys the reply (FAQ II.5)."""
+"""Time for the client to read the last reply; its data is discarded, because a reset would destroy the reply (FAQ
+II.5).
+"""
 
 
 class SocksSession:
     """Serves one client.
 
     Args:
-        server: whose client it is.
-        sock: connected; the session's from now on.
-        peer: who the client is.
-        done: is called once, when it is served, after start().
+        server: of the client.
+        sock: connected; owned from now on.
+        peer: the client's address.
+        done: called once, when it is served, after start().
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class SocksSession:
         """Hear the client.
 
         Args:
-            returned: what the relay has had to do with it until now, and gives up.
+            returned: the state of the fast path, which gives the client up.
         """
         if returned is not None:
             self._began = returned.began
@@ -102,11 +103,11 @@ class SocksSession:
 
     def _watch(self, callback: Callable[[], None]) -> bool:
         """Call back when the client has sent something; False: it cannot be watched, and has ended."""
-        self._look_away()
+        self._stop_reading()
         try:
             self._loop.watch_fd(self._socket.fileno(), selectors.EVENT_READ, self._guarded(callback))
         except OSError as error:  # epoll_ctl(2): ENOMEM, ENOSPC
-            self._end(CloseReason.LIMIT, f"it cannot be watched: {error.strerror}", level=logging.WARNING)
+            self._end(CloseReason.LIMIT, f"cannot watch the connection: {error.strerror}", level=logging.WARNING)
             return False
         return True
 
@@ -122,19 +123,19 @@ class SocksSession:
 
         return told
 
-    def _look_away(self) -> None:
+    def _stop_reading(self) -> None:
         if self._lookout is not None:
             self._lookout.cancel()
             self._lookout = None
         self._loop.watch_fd(self._socket.fileno(), 0, self._readable)
 
-    def _only_look(self) -> None:
+    def _watch_only(self) -> None:
         """Read nothing of the client for now, and notice that it is gone."""
-        self._look_away()
+        self._stop_reading()
         self._lookout = PeerWatch(self._loop, self._socket, self._guarded(self._gone))
 
     def _gone(self) -> None:
-        self._end(CloseReason.RESET, "the client did not wait")
+        self._end(CloseReason.RESET, "client left while it waited")
 
     def _late(self, timeout: float) -> None:
         due = self._negotiation.state
@@ -219,7 +220,7 @@ class SocksSession:
         if is_gone(self._socket):
             self._gone()
             return
-        self._only_look()  # whatever comes waits
+        self._watch_only()  # whatever comes waits
         deadline = float(self._server.settings.negotiation_timeout)
 
         def checked(answer: bool | BaseException) -> None:
@@ -261,7 +262,7 @@ class SocksSession:
         self._began_request = self._loop.clock()
         settings = self._server.settings
         if self._server.users is not None and self._user is None:
-            self._fail(Refusal(Reply.NOT_ALLOWED, "SOCKS 4 cannot log in"))
+            self._fail(Refusal(Reply.NOT_ALLOWED, "SOCKS 4 has no login"))
         elif request.command is SocksCommand.CONNECT:
             self._find(self._connect)
         elif request.command is SocksCommand.BIND and settings.bind:
@@ -272,7 +273,7 @@ class SocksSession:
         elif request.command is SocksCommand.UDP_ASSOCIATE and settings.udp and self._source is not None:
             self._associate(self._source)
         else:
-            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, f"{_word(request.command)} is not served here"))
+            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, f"{_word(request.command)} is not supported"))
 
     def _find(self, then: Callable[[list[IPAddress]], None]) -> None:
         assert self._request is not None
@@ -302,7 +303,7 @@ class SocksSession:
         except OSError:
             self._gone()
             return
-        self._only_look()
+        self._watch_only()
 
     def _connect(self, addresses: list[IPAddress]) -> None:
         assert self._request is not None
@@ -332,13 +333,13 @@ class SocksSession:
 
         local = SocketAddress.of(self._socket.getsockname())
         if not local.host and not wanted:
-            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, "no address to wait on"))
+            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, "no address to listen on"))
             return
         ours = address_of(local.host) if local.host else wanted[0]
         try:
             bind = Bind(self._server.gate, asked, wanted, ours, self._told_of(accepted))
         except OSError as error:
-            self._fail(Refusal(reply_of([error.errno or 0]), str(error)))
+            self._fail(Refusal(make_reply([error.errno or 0]), str(error)))
             return
         self._under_way = bind
         self._send(self._negotiation.reply(Reply.SUCCEEDED, *bind.name))
@@ -347,12 +348,12 @@ class SocksSession:
         assert self._request is not None
         local = SocketAddress.of(self._socket.getsockname())
         if not local.host:
-            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, "no address to wait on"))
+            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, "no address to listen on"))
             return
         try:
             association = Association(self._server.gate, client, self._request.destination, local, self._user)
         except OSError as error:
-            self._fail(Refusal(reply_of([error.errno or 0]), str(error)))
+            self._fail(Refusal(make_reply([error.errno or 0]), str(error)))
             return
         self._association = self._under_way = association
         if self._watch(self._receive_nothing):
@@ -362,14 +363,16 @@ class SocksSession:
         self._receive()  # it has nothing to say any more; its end is the association's
 
     def _relay(self, other: socket.socket, host: str, port: int) -> None:
-        """Reply, then move bytes; what the socket does not take of the reply goes before the other's first byte."""
+        """Reply, then forward data; what the socket does not accept of the reply is sent before the target's first
+        byte.
+        """
         try:
             self._loop.one_of(RelayTable)
         except OSError as error:  # ENOSYS: there is no epoll; EMFILE, ENOMEM
             other.close()
-            self._fail(Refusal(Reply.GENERAL_FAILURE, f"nothing moves its bytes: {error.strerror}"))
+            self._fail(Refusal(Reply.GENERAL_FAILURE, f"cannot forward data: {error.strerror}"))
             return
-        self._look_away()
+        self._stop_reading()
         reply = self._negotiation.reply(Reply.SUCCEEDED, host, port)
         rest = reply[self._try_to_send(reply) :]
         self._pump = RelayPump(
@@ -384,7 +387,7 @@ class SocksSession:
 
     @property
     def moved(self) -> tuple[int, int]:
-        """Bytes received from the client, and sent to it, of what it came for."""
+        """Bytes received from the client, and sent to it, after the negotiation."""
         if self._association is not None:
             return self._association.sent, self._association.received
         return (0, 0) if self._pump is None else self._pump.moved
@@ -398,7 +401,7 @@ class SocksSession:
             return 0
 
     def _send(self, data: bytes) -> None:
-        """Send a few bytes, which an unused send buffer always takes."""
+        """Send a few bytes, which fit into an empty send buffer."""
         self._try_to_send(data)
 
     def _fail(self, refusal: Refusal) -> None:
@@ -448,7 +451,7 @@ class SocksSession:
         if self._under_way is not None:
             self._under_way.cancel()
         if self._pump is None:
-            self._look_away()
+            self._stop_reading()
             self._socket.close()
         if logger.isEnabledFor(level):
             logger.log(level, "closed", extra={"event": self._told(reason, why)})
@@ -456,7 +459,7 @@ class SocksSession:
         done()
 
     def _told(self, reason: CloseReason, why: str) -> dict[str, object]:
-        """Say who it was, what was wanted, and what came of it."""
+        """Log the client, its request, and the result."""
         event: dict[str, object] = {"service": self._server.name, "peer": str(self._peer)}
         if (request := self._request) is not None:
             event |= {"version": request.version, "command": _word(request.command)}
