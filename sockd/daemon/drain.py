@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sockd.daemon")
 
-MOST_NAMED = 20
-"""Lines of one step; how many more there were is one line."""
+MAX_LOGGED = 20
+"""Log lines of one step; one more line has the number of the rest."""
 
 
 class DrainState(Enum):
@@ -53,21 +53,21 @@ NEXT = StateTable(
 
 
 class Behind(Protocol):
-    """What is behind a group of connections."""
+    """The service of a group of connections."""
 
     def goodbye(self, group: int) -> bytes:
-        """Return the last words of the service."""
+        """Return the goodbye of the service."""
 
     def service(self, group: int) -> str:
         """Return its name."""
 
 
 class Drain:
-    """Ends connections in order.
+    """Drains connections.
 
     Args:
-        groups: of these; None: of all.
-        behind: tells of groups.
+        groups: drain these; None: all.
+        behind: knows the service of each group.
         seconds: for both steps together.
         done: called once, when none is left, or the time is over.
 
@@ -98,7 +98,7 @@ class Drain:
         self.left = 0
 
     def start(self) -> None:
-        """Begin; done() may be called at once."""
+        """Start; done() may be called at once."""
         self.state = NEXT.step(self.state, DrainState.FINISHING)
         self._look()
         if self.state is DrainState.DONE:
@@ -118,7 +118,7 @@ class Drain:
             self._loop.guarded(step, self._be_done)()
 
     def _be_done(self) -> None:
-        """Be done, once."""
+        """Finish, once."""
         self.state = NEXT.step(self.state, DrainState.DONE)
         if self._watch is not None:
             self._watch.cancel()
@@ -137,7 +137,7 @@ class Drain:
         unfinished = self._ids(ConnectionFilter.OPEN)
         if unfinished and DrainState.FINISHING not in self._overdue:
             return
-        self._name(unfinished, "stopping does not wait any longer for the end of its frame or its answer")
+        self._name(unfinished, "stop timeout: frame or reply incomplete")
         self._shut([id for id in unfinished if not self._is_busy(id)])
         self._stop_busy(now=True)
         self.state = NEXT.step(self.state, DrainState.FLUSHING)
@@ -162,19 +162,19 @@ class Drain:
             self._set.shut(id, CloseReason.SHUTDOWN)
 
     def _leave(self) -> None:
-        """Second step: output leaves, and peers close."""
+        """Second step: output is sent, and peers close."""
         live = self._ids(ConnectionFilter.LIVE)
         if live and DrainState.FLUSHING not in self._overdue:
             return
         self.left = len(live)
         stuck = [id for id in live if self._set.output_pending_bytes(id) or self._is_busy(id)]
-        self._name(stuck, "stopping does not wait any longer until its output is taken")
+        self._name(stuck, "stop timeout: peer has not read its output")
         for id in stuck:
             self._set.abort(id, CloseReason.SHUTDOWN)
         self._be_done()
 
     def _name(self, ids: list[int], why: str) -> None:
-        for id in ids[:MOST_NAMED]:
+        for id in ids[:MAX_LOGGED]:
             info = self._set.info(id)
             event: dict[str, object] = {
                 "service": self._behind.service(info.group),
@@ -184,6 +184,9 @@ class Drain:
                 "output_pending_bytes": info.output_pending_bytes,
                 "seconds": round(info.elapsed, 3),
             }
-            logger.warning("ended before it was done", extra={"event": event})
-        if len(ids) > MOST_NAMED:
-            logger.warning("ended before they were done", extra={"event": {"more": len(ids) - MOST_NAMED, "why": why}})
+            logger.warning("connection closed before it finished", extra={"event": event})
+        if len(ids) > MAX_LOGGED:
+            logger.warning(
+                "more connections closed before they finished",
+                extra={"event": {"more": len(ids) - MAX_LOGGED, "why": why}},
+            )

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""inetd mode: a daemon that serves what it was given on standard input (FAQ IV.3).
+"""inetd mode: a daemon that serves its standard input (FAQ IV.3).
 
-nowait: one connection, to its end.  wait: the listening or datagram socket, until nobody has
-come for `inetd_timeout`; then it ends, and the parent waits for the next client again.
-Everything else is as for every daemon: the same table, framings, deadlines and log, which
-goes to syslog, for standard output and standard error are the client's.
+nowait: one connection, until its end.  wait: the listening or datagram socket, until no client has come for
+`inetd_timeout`; then the process exits, and the parent waits for the next client again. All else is as in every
+daemon: the same table, framings, deadlines and log, which goes to syslog, because standard output and standard error
+belong to the client.
 """
 
 from __future__ import annotations
@@ -52,21 +52,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sockd.inetd")
 
 INHERITED = Address("fd", name="0")
-"""What is on standard input, as a listener's address."""
+"""Standard input, as a listener's address."""
 
 
 class Silent(OwnHandler):
-    """A log that nobody keeps: there is no syslog, and the client must not get it."""
+    """A log that drops everything: there is no syslog, and the client must not get it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Drop it."""
 
 
 def open_log(settings: LogSettings, owner: tuple[int, int] | None = None) -> OwnHandler:
-    """Log to syslog, or where the settings say; never to standard error, and nowhere where there is no syslog.
+    """Log to syslog, or as the settings say; never to standard error, and nowhere without a syslog.
 
-    Raises:
-        SystemFault, PermissionFault: a file or a journal that the settings name cannot be had.
+    Raises: SystemFault, PermissionFault: a file or a journal in the settings cannot be opened.
     """
     if settings.to not in (None, "stderr", "syslog"):
         return targets.open_target(settings, owner=owner)
@@ -77,7 +76,7 @@ def open_log(settings: LogSettings, owner: tuple[int, int] | None = None) -> Own
 
 
 def of_inetd(settings: Settings, service: str) -> Settings:
-    """Return settings that serve one service on no address, lock no pid file and have no control socket."""
+    """Return settings that serve one service on no address, without pid file and control socket."""
     daemon = replace(settings.daemon, pidfile=None, control=None)
     return replace(settings, daemon=daemon, listen=(ListenSettings(service=service),))
 
@@ -94,18 +93,20 @@ class StandardInput:
 
     @property
     def is_one(self) -> bool:
-        """Whether it is one connection, or stands for one."""
+        """Whether it is one connection, or is treated as one."""
         return self.streams.kind in (StdinKind.CONNECTION, StdinKind.PLAIN)
 
     def listen(self, plans: list[ListenerPlan], _passed: InheritedSockets, stack: ExitStack) -> list[Opened]:
-        """Take the listening or datagram socket, which stays the parent's: only our descriptor of it is closed."""
+        """Adopt the listening or datagram socket, which the parent keeps: only the descriptor here is closed."""
         plan, streams = plans[0], self.streams
         if self.is_one:
             return []
         stack.callback(streams.close)
         spec = plan.service
         if streams.kind is StdinKind.DATAGRAMS and not spec.kind.answers_datagrams:
-            raise HandlerError(f"--inetd: standard input is a datagram socket, and service {spec.name} answers none")
+            raise HandlerError(
+                f"--inetd: standard input is a datagram socket, and service {spec.name} cannot answer datagrams"
+            )
         fd = streams.source
         was_blocking = os.get_blocking(fd)
         sock = socket.socket(fileno=os.dup(fd))
@@ -120,7 +121,7 @@ class StandardInput:
 
 
 class IdleWatch:
-    """wait: ends a daemon that nobody has come to for a while.
+    """wait: stops a daemon without clients.
 
     Args:
         daemon: whose loop is stopped then.
@@ -158,7 +159,7 @@ class IdleWatch:
 
 
 class OneConnection:
-    """nowait: serves one connection, or what stands for one, to its end.
+    """nowait: serves one connection, or what is treated as one, to its end.
 
     Args:
         daemon: that serves it.
@@ -166,7 +167,7 @@ class OneConnection:
         streams: standard input and output; closed when they are not needed any more.
 
     Attributes:
-        is_served: it has ended.
+        is_served: it has closed.
     """
 
     def __init__(self, daemon: Daemon, plan: ListenerPlan, streams: StandardStreams) -> None:
@@ -193,7 +194,7 @@ class OneConnection:
     def _join(self) -> None:
         """Serve a pipe, a terminal or a file."""
         if self._streams.sink < 0:
-            raise SystemFault("--inetd: standard output is closed; the service's answers go there")
+            raise SystemFault("--inetd: standard output is closed; the service's replies are written to it")
         loop = self._loop
         bridge = Bridge(
             self._streams.source,
@@ -253,7 +254,7 @@ class OneConnection:
         if left > 0:
             self._loop.call_later(left, lambda: self._watch_output(bridge))
             return
-        logger.warning("standard output takes no more, what is left is dropped")
+        logger.warning("standard output takes no more data, the rest is dropped")
         self._loop.stop()
 
 

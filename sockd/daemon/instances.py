@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class ServiceInstance:
-    """A service as of one configuration."""
+    """A service with the settings of one configuration."""
 
     spec: ServiceSpec
     sink: ConnectionEvents
@@ -47,7 +47,7 @@ class ServiceInstance:
 
 @dataclass(frozen=True, eq=False)
 class ActiveListener:
-    """A socket that is listened on, and who does.
+    """A listening socket and its listener.
 
     Attributes:
         renew: makes the listener that goes on in its place and counts on, by other settings, and what renews that.
@@ -79,10 +79,10 @@ class Runtime:
     capacity: int
     """How many connections this process has room for."""
     trace: bool = False
-    """Each frame is a line of the log."""
+    """Log each frame."""
     accepts_a_turn: int = ACCEPTS_A_TURN
     is_ahead: Callable[[], bool] | None = None
-    """Whether other processes that accept from the same sockets had better do so now; None where there are none."""
+    """Whether other processes that accept from the same sockets should accept now; None if there are none."""
 
     def count(self) -> int:
         """Return how many connections and programs this process serves."""
@@ -90,23 +90,23 @@ class Runtime:
 
     @property
     def is_at_work(self) -> bool:
-        """Whether programs, what is forwarded, coroutines or threads have not ended."""
+        """Whether programs, forwarded connections, coroutines or threads are still running."""
         others = len(self.executor) + len(self.forwarding)
         return bool(others or self.connections.groups.at_work or self.pool.at_work or self.loop.unfinished)
 
 
 def goodbye_of(spec: ServiceSpec, connections: ConnectionTable) -> bytes:
-    """Return what connections of a service are told before they are closed for a stop, framed."""
+    """Return the goodbye of a service, framed: what its connections are sent before a stop closes them."""
     return codec_of(spec.framing, connections, wire=False).encode(spec.goodbye) if spec.goodbye else b""
 
 
 class TimedEvents(ConnectionEvents):
-    """Tells another sink all that it is told, and measures every `every`-th time that frames are handed to it.
+    """Passes all events to another sink, and measures every `every`-th call with frames.
 
     Args:
         sink: the service's.
         histogram: of seconds.
-        every: 1 where a whole turn's frames come at once.
+        every: 1 if all frames of a turn come in one call.
     """
 
     def __init__(self, sink: ConnectionEvents, histogram: Histogram, every: int) -> None:
@@ -133,7 +133,7 @@ class TimedEvents(ConnectionEvents):
         return self._sink.at_work
 
     def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
-        """Hand on, and measure it when it is time to."""
+        """Pass it on, and measure every so often."""
         self._left -= 1
         if self._left:
             self._frames(index, id, part, offset, size, count)
@@ -144,7 +144,7 @@ class TimedEvents(ConnectionEvents):
         self._histogram.observe(perf_counter() - began)
 
     def closed(self, id: int, reason: CloseReason) -> None:
-        """Hand on."""
+        """Pass it on."""
         self._closed(id, reason)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The end of a daemon: listen no more, answer what was accepted, close in order, within a bound.
+"""The end of a daemon: stop listening, answer what was accepted, close gracefully, within a time limit.
 
 It is a sequence of states, and none is left backwards: SERVING, NOT_READY (it serves still, but not for long:
 `pre_drain`), STOPPING.  A second request makes it urgent, which is no state: it cuts the waits of the one it is in.
@@ -47,15 +47,15 @@ NEXT = StateTable(
 
 
 class Shutdown:
-    """Ends a daemon, when it is asked to.
+    """Stops a daemon on request.
 
     Args:
         settings: in effect.
-        serving: what is ended.
-        succession: is told that no process comes behind this one any more.
-        notifier: tells the manager.
-        bound: holds the process to its time.
-        workers: that serve beside it.
+        serving: what is stopped.
+        succession: notified that there will be no next process.
+        notifier: of the manager.
+        bound: limits the time.
+        workers: other processes that serve.
 
     Attributes:
         state: how far it has come.
@@ -83,13 +83,13 @@ class Shutdown:
 
     @property
     def is_begun(self) -> bool:
-        """Whether it was asked for."""
+        """Whether a stop was requested."""
         return self.state is not ServingState.SERVING
 
-    # ---- asked for
+    # # ---- requested
 
     def stop(self) -> None:
-        """Stop in order, after pre_drain; the second time, at once."""
+        """Stop gracefully, after pre_drain; the second time, at once."""
         if self.is_begun:
             self.stop_at_once()
             return
@@ -102,11 +102,11 @@ class Shutdown:
         if not daemon.pre_drain:
             self._tools.loop.stop()
             return
-        logger.info("not ready any more, and serving on", extra={"event": {"seconds": daemon.pre_drain}})
+        logger.info("not ready any more, still serving", extra={"event": {"seconds": daemon.pre_drain}})
         self._tools.loop.call_later(daemon.pre_drain, self._tools.loop.stop)
 
     def stop_at_once(self) -> None:
-        """Stop without waiting for anybody."""
+        """Stop without waiting."""
         self._workers.replace_no_more()  # they have been told as well (stop_bound.c), and end
         self.is_urgent = True
         self._bound.at_once()
@@ -115,7 +115,7 @@ class Shutdown:
     # ---- carried out
 
     def drain(self) -> None:
-        """Close the listeners, answer what was accepted, close in order, within stop_timeout; the loop has stopped."""
+        """Close the listeners, answer what was accepted, drain, within stop_timeout; the loop has stopped."""
         was_begun = self.is_begun
         self.state = NEXT.step(self.state, ServingState.STOPPING)
         was_begun |= self._workers.end(lambda: self.is_urgent)
@@ -154,7 +154,7 @@ class Shutdown:
         executor = self._tools.executor
         if len(executor):
             self._bound.within(KILL_SECONDS + KILLED_SECONDS)
-            self._notifier.stopping("ending programs", KILL_SECONDS + KILLED_SECONDS)
+            self._notifier.stopping("terminating programs", KILL_SECONDS + KILLED_SECONDS)
         executor.end(lambda: self.is_urgent)
 
 

@@ -30,7 +30,7 @@ def error_info(error: BaseException) -> ErrorInfo:
     return type(error), error, trace if trace is not None or is_judged else error.__traceback__
 
 
-def line_of(error: BaseException, handler: object = None) -> str:
+def user_line(error: BaseException, handler: object = None) -> str:
     """Return `file:line name` of the handler's own line, the innermost but for Python's; else where it is defined."""
     trace, found = error.__traceback__, ""
     while trace is not None:
@@ -56,4 +56,4 @@ def _definition_of(handler: object) -> str:
     return ""
 
 
-__all__ = ["error_info", "line_of"]
+__all__ = ["error_info", "user_line"]

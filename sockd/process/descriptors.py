@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Descriptors that a process was started with: the three standard ones are there, others are not kept by accident."""
+"""Descriptors at the start: the three standard ones are open, others are not inherited by accident."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MANY = 1 << 20  # where the limit is infinite; close_range(2) takes them in one 
 
 
 def fill_standard_streams() -> None:
-    """Open /dev/null on those of 0, 1 and 2 that the caller left closed, lest a socket becomes standard error."""
+    """Open /dev/null for those of 0, 1 and 2 that are closed, so that no socket becomes standard error."""
     fd = os.open(os.devnull, os.O_RDWR)
     while fd < FIRST_OTHER:
         fd = os.open(os.devnull, os.O_RDWR)
@@ -77,7 +77,7 @@ def close_others(keep: Iterable[int] = ()) -> None:
 
 
 def standard_streams_to(fd: int) -> None:
-    """Put a descriptor in the place of 0, 1 and 2, and close it."""
+    """Move a descriptor to 0, 1 and 2, and close it."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     for standard in range(FIRST_OTHER):

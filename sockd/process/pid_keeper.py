@@ -67,10 +67,10 @@ class PidKeeper:
             self._socket.send(WRITE)
             if self._socket.recv(len(DONE)) == DONE:
                 return
-            why = "its keeper has ended"
+            why = "its helper process has exited"
         except OSError as error:
-            why = f"its keeper: {error}"
-        raise SystemFault(f"the pid file is not written: {why}")
+            why = f"its helper process: {error}"
+        raise SystemFault(f"pid file not written: {why}")
 
     def end(self) -> None:
         """Have the file emptied, once it is not locked any more; wait for that."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The daemon under test: `python -m sockd` as a child, known by its log alone.
+"""The daemon under test: `python -m sockd` as a child, observed through its log.
 
 Its log is JSON, read by a thread as it comes, so that nobody waits for a full pipe.
 """
@@ -34,7 +34,7 @@ Record = dict[str, Any]
 
 
 class CheckFailed(Exception):
-    """A check did not see what it should have; str() says what it saw."""
+    """A check has failed; str() is the observation."""
 
 
 class DaemonProcess:
@@ -134,7 +134,7 @@ class DaemonProcess:
         if self._wait(find, PATIENCE_SECONDS) and (found := find()):
             return found
         others = [one for one in self._records if one["message"] == message]
-        raise CheckFailed(f"the log has no {message!r} with {fields}, but {others[-3:]}")
+        raise CheckFailed(f"the log has no {message!r} with {fields}, only {others[-3:]}")
 
     def reason(self, peer: str) -> str:
         """Wait for the end of a connection; why it ended."""

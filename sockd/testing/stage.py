@@ -127,7 +127,7 @@ class Stage:
     def _begin(self) -> int:
         sink = sink_of(self.spec, self.connections, self.loop, self.pool)
         group = self.connections.groups.add(group_of(self.spec), sink)
-        self.connections.groups.when_ended(group, self._told_end)
+        self.connections.groups.when_ended(group, self._reported_end)
         return group
 
     def reload(self) -> None:
@@ -145,7 +145,7 @@ class Stage:
         link = self._links[id] = Link(mine, id, self.connections.info(id).reason)
         return link
 
-    def _told_end(self, id: int) -> None:
+    def _reported_end(self, id: int) -> None:
         self._links[id].reason = self.connections.info(id).reason
 
     def reason_of(self, link: Link) -> CloseReason:

@@ -8,7 +8,7 @@ import socket
 import pytest
 from in_process import FakeClock
 
-from sockd.daemon.drain import MOST_NAMED, Drain, DrainState
+from sockd.daemon.drain import MAX_LOGGED, Drain, DrainState
 from sockd.daemon.shutdown import ServingState
 from sockd.errors import TemporaryFault
 from sockd.net.connection.info import ConnectionFilter
@@ -174,7 +174,7 @@ def test_who_is_in_the_middle_has_half_of_the_time(case, caplog):
     assert case.drain.state is DrainState.FINISHING
     assert caplog.messages == []
     case.pass_time(0.2)
-    assert caplog.messages == ["ended before it was done"]
+    assert caplog.messages == ["connection closed before it finished"]
     assert case.table.told == [("bye", 7), ("shut", 7)]
     assert case.drain.state is DrainState.FLUSHING
 
@@ -188,7 +188,7 @@ def test_whose_output_is_not_taken_has_the_other_half(case, caplog):
     assert len(case.done) == 1
     assert case.table.told[-1] == ("abort", 7)
     assert case.drain.left == 1
-    assert caplog.messages == ["ended before it was done"]
+    assert caplog.messages == ["connection closed before it finished"]
 
 
 def test_who_does_not_close_is_left_without_a_word(case, caplog):
@@ -215,10 +215,12 @@ def test_who_is_at_work_is_asked_and_then_told(case):
 
 
 def test_only_so_many_are_named(case, caplog):
-    case.table.middle = set(range(MOST_NAMED + 5))
+    case.table.middle = set(range(MAX_LOGGED + 5))
     case.drain.start()
     case.pass_time(SECONDS / 2)
-    assert caplog.messages == ["ended before it was done"] * MOST_NAMED + ["ended before they were done"]
+    assert caplog.messages == ["connection closed before it finished"] * MAX_LOGGED + [
+        "more connections closed before they finished"
+    ]
 
 
 def test_while_nobody_does_anything_it_sleeps(case):
@@ -342,7 +344,7 @@ def test_a_connection_in_the_middle_is_ended_in_time(in_process, serving, tmp_pa
         began = in_process.clock.now
         daemon.drain()
         assert in_process.clock.now - began <= 12
-        assert "ended before it was done" in caplog.messages
+        assert "connection closed before it finished" in caplog.messages
     assert daemon.shutdown.state is ServingState.STOPPING
 
 

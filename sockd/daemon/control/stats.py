@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What one process has counted, as a value: told to another process, and added up there."""
+"""The counters of one process as a value: sent to another process, and added up there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 V = TypeVar("V")
 GROWING = ("cpu_seconds_total",)
-"""Of `usage`: what was used stays used when a process has ended."""
+"""Parts of `usage` that remain used when a process has exited."""
 
 
 class HistogramTable(msgspec.Struct):
@@ -57,15 +57,15 @@ class StatsTable(msgspec.Struct):
 
 @dataclass
 class ProcessStats:
-    """Counts of one process, or of several.
+    """Counters of one process, or of several.
 
     Attributes:
         connections, programs, memory, defects: as of ListenerRegistry.
         totals: of each service.
-        came, open: of each listener, by its address.
+        accepted, open: of each listener, by its address.
         descriptors: of each service.
-        datagrams: what became of them, of each listener.
-        refused: connections that were not let in, of each listener, by the reason.
+        datagrams: by outcome, of each listener.
+        refused: refused connections of each listener, by the reason.
         handlers, turns: times.
         usage: of the process, as Prometheus names it.
     """
@@ -86,7 +86,7 @@ class ProcessStats:
 
     @classmethod
     def of(cls, serving: ListenerRegistry, usage: Mapping[str, float]) -> ProcessStats:
-        """Read what a process has counted."""
+        """Read the counters of a process."""
         handlers, turns = serving.times()
         numbers = cls(serving.connections, serving.programs, serving.memory, serving.totals())
         numbers.handlers, numbers.turns = handlers, turns
@@ -111,7 +111,7 @@ class ProcessStats:
     # ---- told
 
     def as_table(self) -> dict[str, object]:
-        """Return it as what JSON can hold."""
+        """Return it as a value that JSON can hold."""
         return {
             "connections": self.connections,
             "programs": self.programs,
@@ -172,7 +172,7 @@ class ProcessStats:
         )
 
     def past(self) -> ProcessStats:
-        """Return what is left of it when the process has ended: what only grows."""
+        """Return what remains of it when the process has exited: what only grows."""
         return ProcessStats(
             totals={
                 name: Totals(**(asdict(one) | {"open": 0, "output_pending_bytes": 0}))

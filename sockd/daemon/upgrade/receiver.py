@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The new process of an upgrade: what the one before us hands over, and when we go on in its place.
+"""The new process of an upgrade: adopts what the old one hands over, and takes over when it is ready.
 
 See sockd.daemon.upgrade.messages for the order of things.  Its states are ReceiverState's.  Whatever fails before
 COMMITTED is told to the old process, which then goes on as if nothing had happened; behind it that process has nothing
@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.daemon.upgrade import transfer
-from sockd.daemon.upgrade.channel import Channel, channel_of
+from sockd.daemon.upgrade.channel import Channel, inherited_channel
 from sockd.daemon.upgrade.messages import (
     AcceptedListener,
     Adopted,
@@ -72,12 +72,12 @@ NEXT = StateTable(
 
 
 class UpgradeReceiver:
-    """The process before us.
+    """The previous process.
 
     Args:
         channel: to it.
-        hello: what it said first.
-        descriptors: that it sent along.
+        hello: its first message.
+        descriptors: those of that message.
 
     Attributes:
         hello: see above.
@@ -110,19 +110,19 @@ class UpgradeReceiver:
 
     @classmethod
     def of(cls, environment: MutableMapping[str, str]) -> UpgradeReceiver | None:
-        """Return the process before us; None for a start.
+        """Return the previous process; None at a plain start.
 
         Raises:
-            SockdError: it said nothing.
+            SockdError: it sent nothing.
         """
-        channel = channel_of(environment)
+        channel = inherited_channel(environment)
         if channel is None:
             return None
         try:
             hello, descriptors = channel.receive(Hello)
         except EOFError:
             channel.close()
-            raise TemporaryFault("the process before this one has ended") from None
+            raise TemporaryFault("the previous process has exited") from None
         except BaseException:
             channel.close()
             raise
@@ -133,7 +133,7 @@ class UpgradeReceiver:
 
     @contextmanager
     def told(self) -> Iterator[None]:
-        """Tell it what fails in the body, as long as it waits for us."""
+        """Report a failure of the body to it, as long as it waits."""
         try:
             yield
         except SockdError as error:
@@ -166,7 +166,7 @@ class UpgradeReceiver:
         return ServerSocket(one.socket, one.endpoint, owned)
 
     def pidfile(self, path: str) -> tuple[int | None, PidKeeper | None]:
-        """Return a descriptor of the pid file at this path, with its lock, and who writes it."""
+        """Return a descriptor of the pid file at this path, with its lock, and the helper that writes it."""
         if path != self.hello.pidfile:
             return None, None
         keeper, self._keeper = self._keeper, None
@@ -175,10 +175,10 @@ class UpgradeReceiver:
     # ---- in its place
 
     def take_over(self, serving: ListenerRegistry, *, has_pidfile: bool) -> None:
-        """Say that we are ready, take its connections, and return once it serves no more.
+        """Report that this process is ready, adopt the connections, and return once the old process no longer serves.
 
         Raises:
-            TemporaryFault: it goes on itself.
+            TemporaryFault: the old process keeps serving.
         """
         numbers = {fd: number for number, fd in enumerate(self._listening)}
         taken = {numbers[fd]: one for one in serving.listeners if (fd := one.listening.socket.fileno()) in numbers}
@@ -192,7 +192,7 @@ class UpgradeReceiver:
             self._adopt(serving, taken)
         except EOFError:
             self.state = NEXT.step(self.state, ReceiverState.FAILED)
-            raise TemporaryFault("the process before this one goes on by itself") from None
+            raise TemporaryFault("the previous process keeps serving") from None
         self.state = NEXT.step(self.state, ReceiverState.COMMITTED)
         self._count_on(serving, taken)
         self.state = NEXT.step(self.state, ReceiverState.SERVING)
@@ -220,7 +220,7 @@ class UpgradeReceiver:
         try:
             counted, _ = self.channel.receive(Counters)
         except (EOFError, TemporaryFault) as error:
-            why = str(error) or "it has ended"
+            why = str(error) or "the connection has ended"
             logger.warning("counts of the process before are not known", extra={"event": {"error": why}})
         else:
             self.moved = counted.moved
@@ -228,18 +228,18 @@ class UpgradeReceiver:
 
 
 class PreviousProcesses:
-    """Processes that have left, and live on for connections that could not move; they end when we do."""
+    """Previous processes, which still serve connections that could not move; they exit when this one does."""
 
     def __init__(self, loop: EventLoop) -> None:
         self._loop = loop
         self.channels: list[Channel] = []
 
     def __len__(self) -> int:
-        """Return how many have not ended."""
+        """Return the number that have not exited."""
         return len(self.channels)
 
     def watch(self, predecessor: UpgradeReceiver) -> None:
-        """Take note of a process that has left, and of those that had left before it."""
+        """Add a previous process, and those before it."""
         for channel in (predecessor.channel, *predecessor.previous_processes):
             self.channels.append(channel)
             self._loop.add_reader(channel.fileno(), partial(self._ended, channel))
@@ -250,7 +250,7 @@ class PreviousProcesses:
         channel.close()
 
     def close(self) -> None:
-        """Let them end their connections in order, unless another process has the channels as well."""
+        """Let them close their connections gracefully, unless another process has the channels as well."""
         for channel in list(self.channels):
             self._ended(channel)
 

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""The old process of an upgrade: starts the program anew, hands over what is served, and leaves.
+"""The old process of an upgrade: starts the program again, hands over what it serves, and stops.
 
-The new process does everything that can fail before it says that it is ready; then, between two turns of the loop, it
-gets the connections that can move, and only when it has them this process accepts no more and forgets them.  A new
-process that fails, hangs or ends is told in words, and nothing has happened.  See sockd.daemon.upgrade.messages.
+The new process does everything that can fail before it reports that it is ready; then, between two turns of the loop,
+it gets the connections that can move, and only when it has adopted them this process stops accepting and drops them.
+If the new process fails, hangs or exits, that is reported, and nothing changes.  See sockd.daemon.upgrade.messages.
 
 Its states are SenderState's.  Until COMMITTED, the single point of no return, every way out leads back to IDLE, and
 this process serves as before; behind it there is none: this process only ends what stayed.
 
-Connections that cannot move - programs, relays, SOCKS, coroutines, protocol classes without snapshot() and
-restore() - go on here until they have ended, as long as the new process lives.
+Connections that cannot move - programs, relays, SOCKS, coroutines, protocol classes without snapshot() and restore() -
+stay here until they close, as long as the new process lives.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ logger = logging.getLogger("sockd.daemon")
 
 ROWS = 128
 ROWS_BYTES = 1 << 20
-"""In one message at most, but for a connection that alone has more."""
+"""Maximum bytes in one message, except for a connection that alone has more."""
 PATIENCE_SECONDS = 2.0
-"""For a new process that has failed to end by itself."""
+"""Time for a new process that has failed to exit by itself."""
 
 
 class SenderState(Enum):
@@ -87,7 +87,7 @@ ON_ITS_WAY = (SenderState.STARTING, SenderState.HANDING, SenderState.ENDING)
 
 @dataclass(frozen=True)
 class HandoffState:
-    """What goes to the new process beside listening sockets and connections.
+    """What the new process gets besides listening sockets and connections.
 
     Args:
         given: by a manager, for whom this is the same service.
@@ -126,7 +126,7 @@ class Attempt:
 
 
 class UpgradeSender:
-    """Carries upgrades out.
+    """Runs upgrades.
 
     Args:
         command: how this process was started.
@@ -164,11 +164,11 @@ class UpgradeSender:
         """Start the new process.
 
         Args:
-            tell: is called once, with how it went.
+            tell: called once, with the result.
             timeout: seconds for the new process to be ready.
 
         Raises:
-            TemporaryFault: this is not the time for it.
+            TemporaryFault: an upgrade is not possible now.
         """
         self.check()
         if self.state is SenderState.REFUSED:
@@ -189,18 +189,18 @@ class UpgradeSender:
             return  # it has ended, and how will be seen
 
     def check(self) -> None:
-        """Raise while listeners are handed over, and once they are.
+        """Raise while listeners are handed over, and afterwards.
 
         Raises:
             TemporaryFault: says so.
         """
         if self.state in ON_ITS_WAY:
-            raise TemporaryFault("an upgrade is under way; try again when it is done")
+            raise TemporaryFault("an upgrade is in progress; try again when it is done")
         if self.state is SenderState.COMMITTED and self._attempt is not None:
             raise TemporaryFault(f"process {self._attempt.process.pid} serves in place of this one; ask that")
 
     def give_up(self, why: str) -> None:
-        """End a new process that is on its way, and start no other."""
+        """Stop a new process that is starting, and start no other."""
         self._refusal = why
         if self.state in ON_ITS_WAY and self._attempt is not None:
             self._attempt.process.kill()
@@ -209,7 +209,7 @@ class UpgradeSender:
             self.state = NEXT.step(self.state, SenderState.REFUSED)
 
     def abandon(self) -> None:
-        """Close, in a process that was forked, what the one it was forked from goes on with."""
+        """Close, in a forked process, what the parent continues to use."""
         if self._attempt is not None:
             self._attempt.process.channel.close()
 
@@ -272,7 +272,7 @@ class UpgradeSender:
         try:
             self._hand_over(attempt, ready)
         except Exception as error:
-            logger.error("upgrade failed by a defect", exc_info=error)
+            logger.error("upgrade failed: internal error", exc_info=error)
             if self.state in ON_ITS_WAY:
                 self._fail(attempt, f"{type(error).__name__}: {error}", EX_OSERR)
 
@@ -319,7 +319,7 @@ class UpgradeSender:
             yield ids, rows
 
     def _rows(self, attempt: Attempt, ready: Ready) -> Iterator[tuple[int, ConnectionState]]:
-        """Yield each connection that can go on in the new process."""
+        """Yield each connection that can move to the new process."""
         connections = self._serving.tools.connections
         taken = {one.number: one for one in ready.taken}
         numbers = {served.listening: number for number, served in enumerate(attempt.handed)}
@@ -330,7 +330,7 @@ class UpgradeSender:
                 yield from transfer.rows(connections, served, number)
 
     def _go(self, attempt: Attempt, ready: Ready, moved: list[int]) -> None:
-        """Forget what the new process has."""
+        """Drop what the new process has adopted."""
         self.state = NEXT.step(self.state, SenderState.COMMITTED)
         serving, connections, process = self._serving, self._serving.tools.connections, attempt.process
         for id in moved:
@@ -341,7 +341,7 @@ class UpgradeSender:
         try:
             process.channel.send(self._numbers(attempt, len(moved), stay))
         except SockdError as error:  # it ends, and the manager starts another
-            logger.error("the new process has ended", extra={"event": {"error": str(error)}})
+            logger.error("the new process has exited", extra={"event": {"error": str(error)}})
         taken = {one.number for one in ready.taken}
         serving.hand_over([served for number, served in enumerate(attempt.handed) if number in taken])
         self._left(ready, process.channel)
@@ -364,7 +364,7 @@ class UpgradeSender:
         self._fail(attempt, f"the new process was not ready within {timeout:g} s", EX_TEMPFAIL)
 
     def _ended(self, attempt: Attempt) -> None:
-        """Say how a new process ended that said nothing, as soon as that is known."""
+        """Return how a new process ended that sent nothing, as soon as that is known."""
         self.state = NEXT.step(self.state, SenderState.ENDING)
         attempt.late.cancel()
         attempt.late = self._loop.call_later(PATIENCE_SECONDS, lambda: self._tell_end(attempt, "it said nothing"))
@@ -390,7 +390,7 @@ class UpgradeSender:
     def _note(self, result: UpgradeResult, tell: Callable[[UpgradeResult], None]) -> None:
         self.last = result
         for line in result.error.splitlines():
-            logger.error("not upgraded, going on as before", extra={"event": {"error": line}})
+            logger.error("upgrade failed, still serving", extra={"event": {"error": line}})
         tell(result)
 
 
@@ -400,12 +400,12 @@ def _path_of(listening: ServerSocket) -> tuple[str, int, int] | None:
 
 
 def _told(totals: Totals) -> list[int]:
-    """Return totals without what is there now: that is counted where it is."""
+    """Return totals without the open connections: each is counted where it is."""
     return [totals.accepted, totals.received, totals.sent, totals.frames, *totals.reasons]
 
 
 def answer_of(result: UpgradeResult) -> ControlResponse:
-    """Return the answer to who asked for an upgrade."""
+    """Return the reply to the client that requested an upgrade."""
     return (
         ControlResponse(error=result.error, exit_code=result.exit_code)
         if result.error

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 def extra_info(connection: Connection, connections: ConnectionTable, name: str) -> Any:  # noqa: ANN401 - as asyncio
     """Answer Connection.get_extra_info(); None for what there is not."""
-    if name in _TOLD:
-        return _TOLD[name](connection, connections)
+    if name in _EXTRA:
+        return _EXTRA[name](connection, connections)
     near = connections.tls.of(connection.id)
-    if name in _TOLD_OF_TLS and near is not None and near.ssl_object is not None:
-        return _TOLD_OF_TLS[name](near.ssl_object)
+    if name in _EXTRA_OF_TLS and near is not None and near.ssl_object is not None:
+        return _EXTRA_OF_TLS[name](near.ssl_object)
     return None
 
 
@@ -62,7 +62,7 @@ def _proxied(connection: Connection, connections: ConnectionTable) -> ProxyInfo 
     return connections.peers.proxied(connection.id)
 
 
-_TOLD: dict[str, Callable[[Connection, ConnectionTable], Any]] = {
+_EXTRA: dict[str, Callable[[Connection, ConnectionTable], Any]] = {
     "peername": _peername,
     "sockname": _sockname,
     "socket": _socket,
@@ -70,7 +70,7 @@ _TOLD: dict[str, Callable[[Connection, ConnectionTable], Any]] = {
     "peerhost": _peerhost,
     "proxied": _proxied,
 }
-_TOLD_OF_TLS: dict[str, Callable[[ssl.SSLObject], Any]] = {
+_EXTRA_OF_TLS: dict[str, Callable[[ssl.SSLObject], Any]] = {
     "ssl_object": lambda tls: tls,
     "sslcontext": lambda tls: tls.context,
     "peercert": lambda tls: tls.getpeercert(),

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The C set seen from Python: a batch of frames in, a batch of replies out.
+"""The C connection table as Python uses it: a batch of frames in, a batch of replies out.
 
-One instance holds every stream connection of the process.  A group is what
-connections of one service have in common; its sink is told of their events.
-The set knows no service, writes no log and reads no clock.
+One instance holds every stream connection of the process.  A group holds the common options of one service's
+connections; its sink gets their events. The table knows no service, writes no log and reads no clock.
 
-An idle connection has no Python object: a `Connection` is made for sinks that
-ask for one, when its connection first speaks or is announced.
+An idle connection has no Python object: a `Connection` is made for sinks that need one, when its first frame arrives
+or the connection is announced.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from sockd.net.connection.group import describe
 from sockd.net.connection.groups import ConnectionGroups
 from sockd.net.connection.info import ConnectionInfo
 from sockd.net.connection.peers import Peers
-from sockd.net.connection.turn import EACH_LOOK, EVENT, EVENT_SIZE, PART, Turn
+from sockd.net.connection.turn import CHECK_EVERY, EVENT, EVENT_SIZE, PART, Turn
 from sockd.net.loop.defects import Defects
 from sockd.net.tls.rows import TlsConnections
 from sockd.wire.close_reason import CloseReason
@@ -58,18 +57,18 @@ class Writer(Protocol):
     has_more: bool
 
     def flushed(self) -> None:
-        """Do what was to come behind it."""
+        """Do what was to follow the output."""
 
 
 class ConnectionTable:
     """Every stream connection of the process.
 
     Args:
-        size: connections at most.
-        kept: of these, for groups that may have them.
-        memory: bytes that all unfinished frames and unsent replies may take.
-        epoll: whether the set waits by itself (Linux), or is told what is ready.
-        defects: told of what a sink raises.
+        size: maximum connections.
+        kept: of these, reserved for groups that may use them.
+        memory: limit in bytes for incomplete frames and unsent replies.
+        epoll: whether the table waits by itself (Linux), or is told what is ready.
+        defects: gets the exceptions of sinks.
     """
 
     def __init__(self, *, size: int, memory: int, epoll: bool, kept: int = 0, defects: Defects | None = None) -> None:
@@ -108,7 +107,7 @@ class ConnectionTable:
             self._set = ffi.NULL
 
     def leave(self) -> None:
-        """Close the connections' sockets without a word, in a process that was forked; only close() may follow."""
+        """Close the sockets only, without a shutdown, in a forked process; only close() may follow."""
         lib.sb_mux_leave(self._set)
 
     def fileno(self) -> int:
@@ -117,7 +116,7 @@ class ConnectionTable:
 
     @property
     def handle(self) -> Any:  # noqa: ANN401 - a cffi pointer
-        """The set as C knows it, for sockd.net.connection.transfer."""
+        """The C table, for sockd.net.connection.transfer."""
         return self._set
 
     def __len__(self) -> int:
@@ -127,10 +126,10 @@ class ConnectionTable:
     # ---- a turn
 
     def wait(self, timeout_ms: int) -> int:
-        """Send what is to be sent, then wait, receive and frame in one call.
+        """Send pending output, then wait, receive and frame in one call.
 
         Returns:
-            The number of events and of watched descriptors that are ready; 1 at once when sending made events.
+            The number of events and of watched descriptors that are ready; 1 at once if sending produced events.
         """
         if self._dirty:
             self.flush()
@@ -170,7 +169,7 @@ class ConnectionTable:
         return READY.iter_unpack(self._readies[: count * READY.size].tobytes())
 
     def settle(self) -> None:
-        """Close the descriptors of connections that have ended; every event was dispatched."""
+        """Close the descriptors of closed connections; every event was dispatched."""
         lib.sb_mux_settle(self._set)
         self._handled = self._told = 0
 
@@ -184,7 +183,7 @@ class ConnectionTable:
         return self._handled < self._counts[_EVENTS]
 
     def dispatch(self) -> None:
-        """Tell the sinks of every event, also of those that come of it; a failure costs the event's connection."""
+        """Dispatch every event to its sink, also those that this produces; a failure costs the event's connection."""
         while self._handled < self._counts[_EVENTS]:
             try:
                 self._dispatch()
@@ -209,7 +208,7 @@ class ConnectionTable:
             if kind == _EVENT_FRAMES:
                 if group != busy:
                     busy = turn.of(group)
-                elif not index & EACH_LOOK and turn.is_late:
+                elif not index & CHECK_EVERY and turn.is_late:
                     turn.put_off(index)
                     continue
                 sinks[group].frames(index, id, detail, offset, size, count)
@@ -227,7 +226,7 @@ class ConnectionTable:
                 sinks[group].wrong(id, CloseReason(detail))
 
     def _closed(self, group: int, id: int, reason: CloseReason) -> None:
-        """Tell of an end; whoever fails to hear it keeps nobody else from it, for all of them count."""
+        """Report a close; a hook that fails does not prevent the others, because all of them count."""
         try:
             self._sinks[group].closed(id, reason)
         finally:
@@ -239,7 +238,7 @@ class ConnectionTable:
                 self._forget(id)
 
     def _forget(self, id: int) -> None:
-        """Drop what is kept beside a row, and wake whoever waits for one."""
+        """Drop what is kept beside a row, and call the callbacks that wait for a close."""
         self.peers.ended(id)
         self.tls.ended(id)
         waiting, self._waiting = self._waiting, []
@@ -259,30 +258,30 @@ class ConnectionTable:
         return ffi.unpack(lib.sb_mux_held(self._set, -1 - offset), size)  # type: ignore[no-any-return]
 
     def pointer(self, offset: int) -> Any:  # noqa: ANN401 - a cffi pointer
-        """Return where the frames of an event lie, until the next turn."""
+        """Return the position of an event's frames, until the next turn."""
         return self._arena + offset if offset >= 0 else lib.sb_mux_held(self._set, -1 - offset)
 
     def unread(self, id: int, source: Any, size: int, frames: int) -> None:  # noqa: ANN401
-        """Give frames of this turn back, `size` bytes from a pointer on, until the connection is read."""
+        """Return frames of this turn, `size` bytes from a pointer on, until the connection is read again."""
         lib.sb_mux_unread(self._set, id, source, size, frames)
 
     def set_framing(self, id: int, framing: Framing) -> None:
-        """Cut a connection's input by another framing, beginning with what is unfinished or unread.
+        """Change the framing of a connection's input, beginning with the unframed rest.
 
         Raises:
-            ValueError: no stream can be cut by it.
+            ValueError: the framing is not for streams.
         """
         if lib.sb_mux_framing(self._set, id, describe(framing)) == lib.SB_ERR_INVALID:
-            raise ValueError(f"no stream can be cut by {framing!r}")
+            raise ValueError(f"{framing!r} cannot frame a stream")
 
     def reply_lines(self, index: int, block: bytes) -> bool:
-        """Answer an event with one line for each frame; False when the block is not that."""
+        """Answer an event with one line for each frame; False if the block has another number of lines."""
         return lib.sb_mux_reply_lines(self._set, index, block, len(block)) == 0  # type: ignore[no-any-return]
 
     def reply_line(self, index: int, line: bytes, ending: bytes) -> None:
         """Answer an event of one frame with bytes and an ending behind them."""
         if lib.sb_mux_reply_line(self._set, index, line, len(line), ending, len(ending)) < 0:
-            raise ValueError("the event is not of one frame")
+            raise ValueError("the event does not have exactly one frame")
 
     def reply_lengths(self, index: int, block: bytes, lengths: array[int]) -> None:
         """Answer an event with lengths[i] bytes for frame i."""
@@ -294,15 +293,15 @@ class ConnectionTable:
             raise ValueError("the lengths do not add up to the block")
 
     def write(self, id: int, data: bytes) -> None:
-        """Send to one connection; what the kernel does not take is kept."""
+        """Send to one connection; what the kernel does not accept is buffered."""
         lib.sb_mux_send(self._set, id, data, len(data))
 
     def will_write(self, writer: Writer) -> None:
-        """Have the writer's output sent before the next wait."""
+        """Send the writer's output before the next wait."""
         self._dirty.append(writer)
 
     def flush(self) -> None:
-        """Send the output of every writer that asked for it, in one call."""
+        """Send the output of every registered writer, in one call."""
         while self._dirty:
             dirty, self._dirty = self._dirty, []
             blocks = [writer.outbox.take() for writer in dirty]
@@ -332,7 +331,7 @@ class ConnectionTable:
         """Accept into a group.
 
         Returns:
-            (number accepted, errno for which the listener had better pause; 0 none, -1 the set is full).
+            (number accepted, errno for which the listener should pause; 0 none, -1 the table is full).
         """
         accepted = lib.sb_mux_accept(self._set, listener, group, most, self._stopped)
         stopped = self._stopped[0]
@@ -341,11 +340,11 @@ class ConnectionTable:
     def add(
         self, sock: socket.socket, group: int, peer: SocketAddress | None = None, proxied: ProxyInfo | None = None
     ) -> int | None:
-        """Take a connected, non-blocking socket over; return its id, None when the set is full.
+        """Take over a connected, non-blocking socket; return its id, None when the table is full.
 
         Args:
-            peer: who it is; None to ask the kernel.
-            proxied: what a proxy told of the connection.
+            peer: its address; None to ask the kernel.
+            proxied: what a proxy reported about the connection.
 
         Raises:
             OSError: it cannot be watched.
@@ -362,34 +361,34 @@ class ConnectionTable:
 
     @property
     def memory(self) -> int:
-        """How many bytes unfinished frames and unsent output take."""
+        """Bytes of memory used by incomplete frames and pending output."""
         return int(lib.sb_mux_counts(self._set).memory)
 
     def limit_memory(self, most: int) -> None:
-        """Set how many they may take."""
+        """Set the limit of that memory."""
         lib.sb_mux_memory(self._set, most)
 
     @property
     def is_settling(self) -> bool:
-        """Tell whether connections have ended whose rows are free in the next turn only."""
+        """Return whether connections have closed whose rows become free only in the next turn."""
         return bool(self._counts[_CLOSED])
 
     def when_room(self, callback: Callable[[], None]) -> None:
-        """Call back once, when a connection has ended."""
+        """Call back once, when a connection has closed."""
         self._waiting.append(callback)
 
     def shut(self, id: int, reason: CloseReason = CloseReason.CLOSED) -> None:
-        """End a connection in order (FAQ II.5)."""
+        """Close a connection gracefully (FAQ II.5)."""
         lib.sb_mux_close(self._set, id, int(reason))
 
     def unfinished(self, id: int) -> bytes:
-        """Return what has come of a frame that is not whole."""
+        """Return the received part of an incomplete frame."""
         size = ffi.new("size_t *")
         data = lib.sb_mux_unfinished(self._set, id, size)
         return ffi.unpack(data, size[0]) if size[0] else b""
 
     def abort(self, id: int, reason: CloseReason = CloseReason.ABORTED) -> None:
-        """End a connection at once, with RST on TCP."""
+        """Close a connection at once, with RST on TCP."""
         lib.sb_mux_abort(self._set, id, int(reason))
 
     def shutdown(self, id: int) -> None:
@@ -397,7 +396,7 @@ class ConnectionTable:
         lib.sb_mux_shutdown(self._set, id)
 
     def pause(self, id: int, paused: bool) -> None:
-        """Stop receiving from a connection, or go on."""
+        """Pause or resume receiving from a connection."""
         lib.sb_mux_pause(self._set, id, paused)
 
     def set_water(self, id: int, high: int, low: int) -> None:
@@ -405,11 +404,11 @@ class ConnectionTable:
         lib.sb_mux_water(self._set, id, high, low)
 
     def output_pending_bytes(self, id: int) -> int:
-        """Return the bytes that the kernel has not taken yet."""
+        """Return the bytes that the kernel has not accepted yet."""
         return max(int(lib.sb_mux_unsent(self._set, id)), 0)  # none of a connection that is gone
 
     def info(self, id: int) -> ConnectionInfo:
-        """Return what is known of a connection, also when it has just ended."""
+        """Return the state of a connection, also when it has just closed."""
         if lib.sb_mux_info(self._set, id, self._info) < 0:
             raise LookupError(f"no connection {id}")
         return ConnectionInfo.unpack(ffi.buffer(self._info))

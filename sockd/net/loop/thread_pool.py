@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Threads for handlers that block: a bounded number, and what they hand back to the loop.
+"""Threads for handlers that block: a limited number, and their results for the loop.
 
-The pool takes what it is given and runs it in order; that no endless queue comes of
-this is the part of those who give: a connection has one piece of work here at most and
-is not read meanwhile, and a datagram socket is not read while every thread is at work.
+The pool runs its work in order; callers must bound the queue: a connection has at most one piece of work here and is
+not read meanwhile, and a datagram socket is not read while every thread is busy.
 """
 
 from __future__ import annotations
@@ -29,9 +28,10 @@ T = TypeVar("T")
 logger = logging.getLogger("sockd.handler")
 
 SWITCH_INTERVAL_SECONDS = 0.00005
-"""For sys.setswitchinterval, as long as there are threads: the loop gives the interpreter away at each call into C
-and waits for so long to get it back from a handler that computes.  p99 of a function's answers beside such a one, on
-two cores: 10.6 ms with Python's own 5 ms, 3.3 to 4.4 with 0.5 ms, 0.5 to 2.3 with 0.1 ms, 0.4 to 0.5 with this."""
+"""For sys.setswitchinterval, as long as there are threads: the loop releases the interpreter at each call into C
+and waits that long to get it back from a handler that computes.  p99 of a function's replies beside such a handler,
+on two cores: 10.6 ms with Python's own 5 ms, 3.3 to 4.4 with 0.5 ms, 0.5 to 2.3 with 0.1 ms, 0.4 to 0.5 with this.
+"""
 
 
 class ThreadPool:
@@ -52,10 +52,10 @@ class ThreadPool:
         self._interval = sys.getswitchinterval()
         self._log_limit = LogLimit(loop.clock)
         self.at_work = 0
-        """Pieces of work that were given and whose results were not taken yet."""
+        """Pieces of work whose results were not delivered yet."""
 
     def close(self) -> None:
-        """Let threads end after what they are doing; nobody waits for them."""
+        """Let threads end after their current work, without waiting for them."""
         for _ in self._threads:
             self._work.put(None)
         if self._threads:
@@ -63,24 +63,24 @@ class ThreadPool:
 
     @property
     def is_full(self) -> bool:
-        """Whether every thread has something to do."""
+        """Whether every thread is busy."""
         return self.at_work >= self._size
 
     def when_free(self, callback: Callable[[], None]) -> None:
-        """Call back once, when a result was taken."""
+        """Call back once, when a result was delivered."""
         self._waiting.append(callback)
 
     def submit(self, service: str, work: Callable[[], T], done: Callable[[T], None], abort: Callable[[], None]) -> bool:
-        """Run `work` in a thread, then `done` with what it returned in the loop.
+        """Run `work` in a thread, then `done` with its result in the loop.
 
         Args:
-            service: whose work it is, for the log.
+            service: of the work, for the log.
             work: raises nothing.
             done: called in the loop.
-            abort: ends what the result is for, if done() fails; see EventLoop.guarded.
+            abort: closes the connection of the result, if done() fails; see EventLoop.guarded.
 
         Returns:
-            False where there is no thread and none can be started; then nothing is done.
+            False if there is no thread and none can be started; then nothing is done.
         """
         if len(self._threads) < min(self._size, self.at_work + 1):
             self._start()
@@ -122,7 +122,7 @@ class ThreadPool:
         done(result)
 
     def tell_unfinished(self) -> None:
-        """Name in the log what runs still, for nobody waits for it any longer."""
+        """Log the work that is still running."""
         frames = sys._current_frames()  # documented, for debuggers and the like
         for thread, service in list(self._running.items()):
             frame = frames.get(thread)

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Carries bytes between a secured connection and its service's end, until both have ended.
+"""Forwards bytes between an encrypted connection and its service's end, until both have ended.
 
-How the peer's data ends is told to the service behind the last byte of it, in the order of the stream:
+The end of the peer's data is reported to the service after its last byte, in the order of the stream:
 
     close_notify        end of file                                                       Input.ENDED
     TCP's FIN alone     end of file; who knows of frames leaves an unfinished one out     Input.CUT
     reset, bad record   end of file, which the service's row takes for a reset            Input.LOST
 
-A failure to send is the end of the peer's data as well, once what the kernel has of it is read.
-Source: RFC 8446, 6.1; ssl(3), SSL_shutdown(3); unix(7).
+A failure to send also ends the peer's data, once what the kernel holds of it is read. Source: RFC 8446, 6.1; ssl(3),
+SSL_shutdown(3); unix(7).
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sockd.tls")
 
 LINGER_SECONDS = 10.0
-"""For a peer to take something more, or to end its side, when the service has gone."""
+"""Time for a peer to read more, or to end its side, when the service has closed."""
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 def has_hung_up(sock: socket.socket) -> bool:
-    """Tell whether the other end is closed, also where it is not read up to there (POLLHUP, poll(2))."""
+    """Return whether the other end is closed, also if it is not read up to that point (POLLHUP, poll(2))."""
     poll = select.poll()
     poll.register(sock, 0)
     return any(events & select.POLLHUP for _, events in poll.poll(0))
@@ -67,7 +67,7 @@ TUNNEL = StateTable(
 
 
 class TlsTunnel:
-    """Carries, beginning with what came behind the handshake.
+    """Forwards, beginning with what followed the handshake.
 
     Args:
         wire: the connection, its handshake done.
@@ -99,7 +99,7 @@ class TlsTunnel:
         return self._loop.guarded(callback, self._near.abort)
 
     def start(self) -> None:
-        """Carry from now on; the loop does not end before."""
+        """Start forwarding; the loop does not end before it does."""
         self._loop.unfinished.add(self)
         self._loop.keepers.add(self)
         self._loop.call_soon(self._guarded(partial(self._step, self._decrypt)))
@@ -168,7 +168,7 @@ class TlsTunnel:
             self._plain += b"".join(pieces)
 
     def _take_rest(self) -> None:
-        """Read what had come before the connection failed: the kernel keeps it."""
+        """Read what had arrived before the connection failed: the kernel keeps it."""
         with suppress(OSError):
             self._far.shutdown(socket.SHUT_RD)  # what the service writes from now on has nowhere to go: EPIPE
         while self._input is Input.OPEN:
@@ -223,7 +223,7 @@ class TlsTunnel:
     # ---- the end
 
     def _finish(self) -> None:
-        """Close, once both sides have ended and all is carried; give the peer a while for its part."""
+        """Close, once both sides have ended and all is sent; give the peer a time limit for its part."""
         if self._plain:
             return
         if self._input is Input.LOST:
@@ -238,7 +238,7 @@ class TlsTunnel:
         self._timer = self._loop.call_later(LINGER_SECONDS, self._guarded(self._lingered))
 
     def _lingered(self) -> None:
-        """Go on waiting for a peer that takes something, or whose service is there still and has its own deadlines."""
+        """Keep waiting for a peer that reads something, or whose service is still open and has its own deadlines."""
         self._timer = None
         if self._state is TunnelState.CLOSED or not (self._state is TunnelState.FINISHING or self._wire.is_full):
             return
@@ -249,7 +249,7 @@ class TlsTunnel:
             self._close(abort=self._wire.is_full)
 
     def leave(self) -> None:
-        """Close the sockets alone, in a process that was forked."""
+        """Close the sockets alone, in a forked process."""
         self._far.close()
         self._wire.socket.close()
 

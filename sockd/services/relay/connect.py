@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The way to a target: its addresses raced, or a SOCKS server asked to connect to it."""
+"""Connecting to a target: a race of its addresses, or a request to a SOCKS server."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Connected:
     """A target that is connected.
 
     Attributes:
-        sock: the connection, non-blocking; whoever is told owns it.
-        rest: what came of it already.
+        sock: the connection, non-blocking; owned by the callback.
+        rest: data already received from it.
     """
 
     target: Target
@@ -168,9 +168,7 @@ class _Request:
         address = target.address
         self._client = SocksClient(address.host, address.port_number(), user=way.user, password=way.password)
         loop.watch_fd(sock.fileno(), selectors.EVENT_READ, self._readable)
-        self._timer = loop.call_later(
-            timeout, lambda: self._fail(f"no answer: {self._client.phase.value} did not come")
-        )
+        self._timer = loop.call_later(timeout, lambda: self._fail(f"no answer: waiting for {self._client.phase.value}"))
         self._send(self._client.begin())
 
     def _send(self, message: bytes) -> None:
@@ -188,7 +186,7 @@ class _Request:
             self._fail(error.strerror or str(error))
             return
         if not data:
-            self._fail(f"it closed, and {self._client.phase.value} had not come")
+            self._fail(f"closed by the server while waiting for {self._client.phase.value}")
             return
         try:
             answer = self._client.feed(data)

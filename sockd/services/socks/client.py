@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """One client of a SOCKS server, from its first byte to its last.
 
-Negotiation, one request, and then the client's bytes are another's: a pump's, or an association's.  Every
-phase has a deadline.  While something is under way for it, a client that is gone is noticed
-(sockd.net.connection.peer_gone), and whatever it has sent ahead, its end of file included, stays in its socket until
-there is somebody to send it to.
+Negotiation, one request, and then the client's data belongs to a pump or an association.  Every phase has a deadline.
+While the request is carried out, a client that is gone is noticed (sockd.net.connection.peer_gone), and whatever it
+has sent ahead, its end of file included, stays in its socket until it is wanted.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from sockd.services.socks.report import ClientReport, word
 from sockd.services.socks.rules import AccessRequest, address_of
 from sockd.services.socks.udp_associate import Association
 from sockd.wire.close_reason import CloseReason
-from sockd.wire.socks_address import Reply, SocksError, reply_of
+from sockd.wire.socks_address import Reply, SocksError, make_reply
 from sockd.wire.socks_server import Greeting, Login, Method, Negotiation, SocksCommand, SocksRequest, State
 
 if TYPE_CHECKING:
@@ -49,17 +48,19 @@ T = TypeVar("T")
 RECEIVE_BYTES = 4096
 """More than all messages of a negotiation together."""
 FAREWELL_SECONDS = 2.0
-"""For the client to take the last reply; what it sends is discarded, lest a reset destroys the reply (FAQ II.5)."""
+"""Time for the client to read the last reply; its data is discarded, because a reset would destroy the reply (FAQ
+II.5).
+"""
 
 
 class SocksSession:
     """Serves one client.
 
     Args:
-        server: whose client it is.
-        sock: connected; the session's from now on.
-        peer: who the client is.
-        done: is called once, when it is served, after start().
+        server: of the client.
+        sock: connected; owned from now on.
+        peer: the client's address.
+        done: called once, when it is served, after start().
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class SocksSession:
         """Hear the client.
 
         Args:
-            returned: what the relay has had to do with it until now, and gives up.
+            returned: the state of the fast path, which gives the client up.
         """
         if returned is not None:
             self._began = returned.began
@@ -99,11 +100,11 @@ class SocksSession:
 
     def _watch(self, callback: Callable[[], None]) -> bool:
         """Call back when the client has sent something; False: it cannot be watched, and has ended."""
-        self._look_away()
+        self._stop_reading()
         try:
             self._loop.watch_fd(self._socket.fileno(), selectors.EVENT_READ, self._guarded(callback))
         except OSError as error:  # epoll_ctl(2): ENOMEM, ENOSPC
-            self._end(CloseReason.LIMIT, f"it cannot be watched: {error.strerror}", level=logging.WARNING)
+            self._end(CloseReason.LIMIT, f"cannot watch the connection: {error.strerror}", level=logging.WARNING)
             return False
         return True
 
@@ -119,19 +120,19 @@ class SocksSession:
 
         return told
 
-    def _look_away(self) -> None:
+    def _stop_reading(self) -> None:
         if self._lookout is not None:
             self._lookout.cancel()
             self._lookout = None
         self._loop.watch_fd(self._socket.fileno(), 0, self._readable)
 
-    def _only_look(self) -> None:
+    def _watch_only(self) -> None:
         """Read nothing of the client for now, and notice that it is gone."""
-        self._look_away()
+        self._stop_reading()
         self._lookout = PeerWatch(self._loop, self._socket, self._guarded(self._gone))
 
     def _gone(self) -> None:
-        self._end(CloseReason.RESET, "the client did not wait")
+        self._end(CloseReason.RESET, "client left while it waited")
 
     def _late(self, timeout: float) -> None:
         due = self._negotiation.state
@@ -217,7 +218,7 @@ class SocksSession:
             self._gone()
             return
         self._go(ClientState.CHECKING)
-        self._only_look()  # whatever comes waits
+        self._watch_only()  # whatever comes waits
         deadline = float(self._server.settings.negotiation_timeout)
         self._under_way = check.ask(login, self._told_of(partial(self._checked, login)), deadline)
 
@@ -250,7 +251,7 @@ class SocksSession:
         self._began_request = self._loop.clock()
         settings = self._server.settings
         if self._server.users is not None and self._user is None:
-            self._fail(Refusal(Reply.NOT_ALLOWED, "SOCKS 4 cannot log in"))
+            self._fail(Refusal(Reply.NOT_ALLOWED, "SOCKS 4 has no login"))
         elif request.command is SocksCommand.CONNECT:
             self._find(request, partial(self._connect, request))
         elif request.command is SocksCommand.BIND and settings.bind:
@@ -291,7 +292,7 @@ class SocksSession:
         except OSError:
             self._gone()
             return
-        self._only_look()
+        self._watch_only()
 
     def _connect(self, request: SocksRequest, addresses: list[IPAddress]) -> None:
         self._go(ClientState.CONNECTING)
@@ -322,13 +323,13 @@ class SocksSession:
 
         local = SocketAddress.of(self._socket.getsockname())
         if not local.host and not wanted:
-            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, "no address to wait on"))
+            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, "no address to listen on"))
             return
         ours = address_of(local.host) if local.host else wanted[0]
         try:
             bind = Bind(self._server.gate, asked, wanted, ours, self._told_of(accepted))
         except OSError as error:
-            self._fail(Refusal(reply_of([error.errno or 0]), str(error)))
+            self._fail(Refusal(make_reply([error.errno or 0]), str(error)))
             return
         self._under_way = bind
         self._send(self._negotiation.reply(Reply.SUCCEEDED, *bind.name))
@@ -336,12 +337,12 @@ class SocksSession:
     def _associate(self, request: SocksRequest, client: IPAddress) -> None:
         local = SocketAddress.of(self._socket.getsockname())
         if not local.host:
-            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, "no address to wait on"))
+            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, "no address to listen on"))
             return
         try:
             association = Association(self._server.gate, client, request.destination, local, self._user)
         except OSError as error:
-            self._fail(Refusal(reply_of([error.errno or 0]), str(error)))
+            self._fail(Refusal(make_reply([error.errno or 0]), str(error)))
             return
         self._go(ClientState.ASSOCIATED)
         self._association = self._under_way = association
@@ -349,15 +350,15 @@ class SocksSession:
             self._send(self._negotiation.reply(Reply.SUCCEEDED, *association.name))
 
     def _relay(self, other: socket.socket, host: str, port: int) -> None:
-        """Reply, then move bytes; what the socket does not take of the reply goes before the other's first byte."""
+        """Reply, then forward data; an unsent rest of the reply goes before the target's first byte."""
         try:
             self._loop.one_of(RelayTable)
         except OSError as error:  # ENOSYS: there is no epoll; EMFILE, ENOMEM
             other.close()
-            self._fail(Refusal(Reply.GENERAL_FAILURE, f"nothing moves its bytes: {error.strerror}"))
+            self._fail(Refusal(Reply.GENERAL_FAILURE, f"cannot forward data: {error.strerror}"))
             return
         self._go(ClientState.RELAYING)
-        self._look_away()
+        self._stop_reading()
         reply = self._negotiation.reply(Reply.SUCCEEDED, host, port)
         rest = reply[self._send(reply) :]
         self._pump = RelayPump(
@@ -434,7 +435,7 @@ class SocksSession:
         if self._under_way is not None:
             self._under_way.cancel()
         if self._pump is None:
-            self._look_away()
+            self._stop_reading()
             self._socket.close()
         if self._association is not None:
             self._report.dropped = self._association.dropped

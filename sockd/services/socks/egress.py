@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The way out of a SOCKS server: a name is looked up once, what came of it is judged, and only that is connected to.
+"""Outgoing connections of a SOCKS server: a name is resolved once, the result is checked, and only that is connected
+to.
 
 Names are looked up in threads with a deadline.  There is no second look-up between judging and connecting, so an
 answer that changes changes nothing.
@@ -18,7 +19,7 @@ from sockd.net.connect.dialer import Dialer
 from sockd.net.loop.blocking_calls import Overloaded
 from sockd.net.loop.shares import site_of
 from sockd.services.socks.rules import AccessRequest, IPAddress, address_of
-from sockd.wire.socks_address import Destination, Reply, reply_of
+from sockd.wire.socks_address import Destination, Reply, make_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +37,7 @@ KEPT = 4096
 
 
 class Cancellable(Protocol):
-    """Something on its way that can be taken back; nobody is told then."""
+    """A step in progress that can be cancelled; nothing is called then."""
 
     def cancel(self) -> None:
         """Take it back."""
@@ -44,7 +45,7 @@ class Cancellable(Protocol):
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a client gets nothing: what it is told, and what the log says."""
+    """Why a request fails: the reply, and the reason in the log."""
 
     reply: Reply
     why: str
@@ -205,7 +206,7 @@ def _reason(error: BaseException) -> str:
 
 def refusal_of(codes: list[int]) -> Refusal:
     """Say why no attempt to connect succeeded, from their errnos."""
-    return Refusal(reply_of(codes), ", ".join(dict.fromkeys(errno.errorcode.get(code, str(code)) for code in codes)))
+    return Refusal(make_reply(codes), ", ".join(dict.fromkeys(errno.errorcode.get(code, str(code)) for code in codes)))
 
 
 __all__ = ["Cancellable", "Egress", "LookUp", "Refusal", "endpoint_of", "look_up", "refusal_of"]
