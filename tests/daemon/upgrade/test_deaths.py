@@ -187,14 +187,14 @@ def too_few_adopted(channel, _sock):
 
 
 BEFORE_COMMIT = [
-    (at_once, "the new process was not ready: it ended with exit code 1; its standard error tells more"),
-    (behind_hello, "the new process was not ready: it ended with exit code 1; its standard error tells more"),
+    (at_once, "the new process was not ready: it exited with code 1; its standard error tells more"),
+    (behind_hello, "the new process was not ready: it exited with code 1; its standard error tells more"),
     (fails, "it cannot"),
-    (nonsense_for_ready, "the other process says something else"),
+    (nonsense_for_ready, "unexpected message from the other process"),
     (behind_ready, ""),  # the next message is not sent, or has no answer: which, is a matter of time
-    (behind_connections, "the new process was not ready: it ended with exit code 1; its standard error tells more"),
+    (behind_connections, "the new process was not ready: it exited with code 1; its standard error tells more"),
     (fails_at_connections, "it cannot"),
-    (nonsense_for_adopted, "the other process says something else"),
+    (nonsense_for_adopted, "unexpected message from the other process"),
     (too_few_adopted, "ValueError"),
 ]
 
@@ -226,10 +226,10 @@ def test_the_old_process_is_as_before(in_process, tmp_path, script, why):
     sender, results = daemon._succession._sender, []
     sender.begin(results.append, 30.0)
     assert sender.state is SenderState.STARTING
-    with pytest.raises(TemporaryFault, match="under way"):
+    with pytest.raises(TemporaryFault, match="in progress"):
         daemon._succession.check()
     in_process.turn(daemon, lambda: bool(results) or sender.state is SenderState.ENDING)
-    command.children[0].how = "it ended with exit code 1"
+    command.children[0].how = "it exited with code 1"
     daemon._succession.reap()  # as SIGCHLD has it done
     command.join()
     assert [why in one.error for one in results] == [True]
@@ -272,7 +272,7 @@ def test_one_that_says_nothing_is_killed_in_time(in_process, tmp_path):
     child.is_killed = False
     in_process.pass_time(daemon, PATIENCE_SECONDS + 0.1)
     assert child.is_killed
-    child.how = "it was ended by signal 9"
+    child.how = "it was killed by signal 9"
     daemon._succession.reap()
     assert sender._failed == {}
     done.set()
@@ -499,5 +499,5 @@ def test_before_hello_there_is_nobody_to_follow():
         if last is not None:
             last(ours)
         ours.close()
-        with pytest.raises(TemporaryFault, match=r"has ended|says something else"):
+        with pytest.raises(TemporaryFault, match=r"has exited|unexpected message"):
             UpgradeReceiver.of({VARIABLE: str(theirs.detach())})
