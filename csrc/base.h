@@ -27,12 +27,12 @@ static inline int64_t sb__lesser(int64_t number, int64_t most)
 
 int sb__is_name(const char *peer, size_t size); /* a sockaddr_in or sockaddr_in6, or none */
 
-/* A descriptor, non-blocking; or nobody is there, or comes in any more, for *stopped, an errno;
- * or one was lost on the way, which is its own affair. */
+/* Accept one descriptor, non-blocking; or, for *stopped, an errno: the queue is empty, or nothing can be accepted;
+ * or one connection was lost on the way, which costs only that one. */
 enum { SB_NOBODY = -1, SB_LOST = -2 };
 int sb__accept(int listener, struct sockaddr_storage *peer, socklen_t *size, int *stopped);
 
-/* Count it where it comes from: 1, 0 where nobody counts; < 0: it is one too many, and is closed. */
+/* Count it by its source: 1, or 0 without a table of sources; < 0: above the limit, and it is closed. */
 int sb__enters(sb_sources *sources, int fd, const struct sockaddr_storage *peer, socklen_t size);
 
 #endif

@@ -23,7 +23,7 @@ sb_buffer *sb_buffer_new(size_t limit)
     sb_buffer *b = calloc(1, sizeof *b);
     if (b == NULL)
         return NULL;
-    b->memory = (char *)(uintptr_t)""; /* no bytes, but a place: nobody reads or writes there */
+    b->memory = (char *)(uintptr_t)""; /* no bytes, but a valid pointer that is neither read nor written */
     b->limit = limit;
     return b;
 }

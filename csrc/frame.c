@@ -68,7 +68,7 @@ int sb__frame_find(const sb_framing *framing, const char *data, size_t size, sb_
     }
 }
 
-/* ---- scans: what is known of a frame, for one framing and these bytes alone */
+/* ---- scans: the state of a frame, for one framing and these bytes alone */
 
 /* Never 0, as in a scan that knows nothing. */
 static int32_t kind_of(const sb_framing *framing)

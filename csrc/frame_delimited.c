@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * frame_delimited - frames that end where a delimiter stands
+ * frame_delimited - frames that end with a delimiter
  *
  * DESCRIPTION
  *   The limit does not count the delimiter, and the bytes after the limit may be

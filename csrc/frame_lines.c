@@ -80,7 +80,7 @@ int sb__bytes_batch(const sb_framing *framing, const char *data, size_t size, sb
         }
     }
     if (count == 0) {
-        sb_frame none; /* what is to be said about the first frame, the finder of one says */
+        sb_frame none; /* the finder of one frame reports errors of the first frame */
         return sb__frame_find(framing, data, size, scan, &none);
     }
     *scan = (sb_scan){.searched = is_stopped ? 0 : size - start};

@@ -187,7 +187,7 @@ int sb_mux_fileno(const sb_mux *mux)
     return mux == NULL ? -1 : mux->epoll;
 }
 
-/* ---- events, and who is told of them */
+/* ---- events and their delivery */
 
 /* There is room for every event of a turn: a row is accepted once, hands out
  * frames once and is found wrong once or ends its input, resumes once (in a turn
@@ -211,7 +211,7 @@ static void free_row(sb_mux *mux, int32_t number)
     mux->counts.closed--;
 }
 
-/* The rows whose end was told are free. */
+/* Free the rows whose close was delivered. */
 static void free_told(sb_mux *mux)
 {
     int32_t *link = &mux->dead_rows, number;
@@ -226,7 +226,7 @@ static void free_told(sb_mux *mux)
     }
 }
 
-/* What came between two turns, such as who was accepted, is told by the next one. */
+/* Events between two turns, such as accepted connections, are reported by the next turn. */
 void sb__begin_events(sb_mux *mux)
 {
     int32_t untold = mux->counts.events - mux->told;

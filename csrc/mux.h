@@ -26,7 +26,7 @@
 #include "stream.h"
 
 enum {
-    SB_RECEIVE = 65536,     /* bytes asked of one connection in one turn */
+    SB_RECEIVE = 65536,     /* bytes requested from one connection per turn */
     SB_SMALL_TAIL = 2048,   /* an unfinished frame this small is copied into the arena again */
     SB_ROOM_ENOUGH = 32768, /* so much room in its buffer is received into, without asking how much there is */
     SB_OWN_EVENT = 8192,    /* a single frame from this size on is not merged */
@@ -40,7 +40,7 @@ enum {
     SB_FRAME_MAX = (int)(SIZE_MAX / 16 < INT32_MAX - 1 ? SIZE_MAX / 16 : INT32_MAX - 1), /* payload of a frame; an
                              * unfinished line is one byte longer at most; SIZE_MAX / 16 as in framing.c */
     SB_BATCH = 512,         /* ready descriptors taken from epoll in one turn */
-    SB_DEADLINES = 256,     /* connections judged at their deadline in one turn */
+    SB_DEADLINES = 256,     /* connections whose deadline is checked per turn */
     SB_TURN_US = 5000,      /* of the caller's time with frames in one turn, for all groups together */
     SB_UNITS = 8192,        /* frames of one group in one turn, however fast its caller was with others */
     SB_UNIT_BYTES = 256,    /* so many bytes count as a frame */
@@ -87,7 +87,7 @@ enum {
     AGAIN_LISTED = 2, /* is in mux->again, also when the row is used again */
     /* and nothing of framing, for which there was no bit left: */
     AGAIN_COUNTED = 4, /* it counts in its group's sources */
-    AGAIN_SILENT = 8,  /* the caller has closed it, and is told of its end alone */
+    AGAIN_SILENT = 8,  /* the caller has closed it; only its end is reported */
     AGAIN_RESTING = 16 /* see sb_mux_rest */
 };
 
@@ -99,7 +99,7 @@ struct row {
     uint8_t state;
     uint8_t flags;
     uint8_t reason;
-    uint8_t interest;     /* what epoll or the caller has been told */
+    uint8_t interest;     /* events registered in epoll or with the caller */
     uint8_t peer_size;
     uint8_t again;
     struct hook hook;     /* in the wheel */
@@ -110,7 +110,7 @@ struct row {
     int64_t opened_ms;
     int64_t moved_ms;    /* the last byte in or out */
     int64_t framing_ms;  /* the first byte of the unfinished frame in `in` */
-    int64_t leaving_ms;  /* the last progress of the output in `out`; of who lingers, when that ends */
+    int64_t leaving_ms;  /* the last progress of the output in `out`; while lingering, when that ends */
     char peer[28];
     int32_t dots;        /* sb_scan.dots of the unfinished frame; sb__buffer_scanned of `in` is its searched */
 };
@@ -125,9 +125,9 @@ struct item {
 /* What a group may hand out in a turn: units, which are frames, or SB_UNIT_BYTES of them. */
 struct share {
     int64_t cost_ns;      /* of a unit */
-    int64_t told_ns;      /* what the caller told of one last */
+    int64_t told_ns;      /* the last measurement reported by the caller */
     int64_t left;         /* units of this turn */
-    int64_t units;        /* handed out, until the caller has told what they took */
+    int64_t units;        /* handed out, until the caller has reported its time */
     int64_t frames, size; /* of those handed out lately: how many, their bytes */
     int32_t each;         /* frames of one connection in this turn */
     int32_t ready;        /* connections of this turn; 0: the group has none in it */
@@ -163,8 +163,8 @@ struct sb_mux {
     int error;
     struct slots slots;   /* of rows */
     int32_t dead_rows;    /* the last one first ... */
-    int32_t told_dead;    /* ... and from here on those whose end the caller was told */
-    int32_t told;         /* events that the last turn has told; behind them are those that came since */
+    int32_t told_dead;    /* ... and from here on those whose end was delivered */
+    int32_t told;         /* events that the last turn has reported; those after them are newer */
     struct next next;
     struct row *rows;
     sb_group *groups;
@@ -173,7 +173,7 @@ struct sb_mux {
     int given_up; /* groups whose number is free */
     int32_t kept_rows;    /* for groups with SB_GROUP_KEPT */
     int64_t memory_limit;
-    int64_t pooled;       /* bytes of buffers that nobody has */
+    int64_t pooled;       /* bytes of buffers in the pools */
     int64_t now_ms;
     int64_t looked_ms;    /* when deadlines were looked at the last time ... */
     int64_t wait_ms;      /* ... and how long the caller was to wait since then; -1: for ever */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * mux_buffers - buffers, lent to what is not whole and to what is not sent
+ * mux_buffers - buffers, lent for incomplete frames and for unsent output
  *
  * DESCRIPTION
  *   A buffer is lent with room for what is to lie in it, and no more than twice
@@ -16,7 +16,7 @@
 
 #include <string.h>
 
-/* What lent buffers may own beside what they own now. */
+/* Bytes that lent buffers may own in addition to what they own now. */
 static size_t memory_left(const sb_mux *mux)
 {
     int64_t left = mux->memory_limit - mux->counts.memory;

@@ -101,8 +101,8 @@ static void keep_scan(struct row *row, const sb_scan *scan)
     row->dots = (int32_t)scan->dots;
 }
 
-/* A buffer for the beginning of a frame; when as much has come as was asked for, also for what waits behind it: to ask
- * is cheaper than to move to a larger one at once. */
+/* Get a buffer for the beginning of a frame; if as much has arrived as was asked for, also for the data behind it:
+ * asking is cheaper than moving to a larger buffer at once. */
 static sb_buffer *lend_for(sb_mux *mux, const struct row *row, size_t size, int *code)
 {
     size_t more = size < SB_RECEIVE ? 0 : sb__expected(row, size);
@@ -243,7 +243,7 @@ void sb__frame_arena(sb_mux *mux, struct row *row, size_t tail, size_t n)
     }
 }
 
-/* Hand the whole buffer out, up to the end of its last frame; what is behind them moves to another. */
+/* Hand out the whole buffer, up to the end of its last frame; the data after it moves to another buffer. */
 static void hold_buffer(sb_mux *mux, struct row *row, const sb_lines *found, sb_scan *scan)
 {
     char *data = (char *)sb_buffer_data(row->in); /* ours, and about to be held */

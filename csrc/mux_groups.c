@@ -85,8 +85,8 @@ static int64_t or_default(int64_t number, int64_t otherwise)
     return number == 0 ? otherwise : sb__lesser(number, PTRDIFF_MAX);
 }
 
-/* "For ever" and "any size" are often said by the largest number there is: sums
- * with what is kept here do not overflow, and sizes fit in a size_t. */
+/* "For ever" and "any size" are often given as the largest number: sums with the values here do not overflow, and
+ * sizes fit in a size_t. */
 int sb_mux_group(sb_mux *mux, const sb_group *group)
 {
     SB_CHECKED(mux);
@@ -131,7 +131,7 @@ int sb_mux_ungroup(sb_mux *mux, int group)
     return left;
 }
 
-/* ---- what they have done */
+/* ---- their counts */
 
 static void add_row(sb_totals *totals, const struct row *row)
 {

@@ -18,7 +18,7 @@
 
 struct due {
     int64_t at_ms;
-    int reason; /* what is said when it comes to that */
+    int reason; /* the reason when the deadline passes */
 };
 
 static struct due sooner(struct due due, int64_t since_ms, int64_t after_ms, int reason)
@@ -98,9 +98,8 @@ static int is_on_its_way(struct row *row)
     return (int32_t)(row->judged_at - received) > 0;
 }
 
-/* The peer had its time.  What it is owed has left or cannot leave: an end in
- * order would wait for it once more, so this closes at once; close(2) sends
- * FIN, or RST when input was not read. */
+/* The peer's time is over.  Its output has been sent or cannot be sent: a graceful close would wait again, so this
+ * closes at once; close(2) sends FIN, or RST if input was not read. */
 static void judge_row(sb_mux *mux, struct row *row)
 {
     if (sb__may(row, MAY_SEND) && row->out != NULL)
@@ -120,7 +119,7 @@ static void judge_row(sb_mux *mux, struct row *row)
     sb__kill(mux, row, row->reason, 0);
 }
 
-/* How much later than it was asked to the caller has come. */
+/* How much later than requested the caller has come. */
 static int64_t over_ms(const sb_mux *mux)
 {
     return mux->wait_ms < 0 ? 0 : mux->now_ms - mux->looked_ms - mux->wait_ms;
@@ -165,6 +164,6 @@ int sb_mux_timeout(sb_mux *mux)
     int is_at_once = mux->doomed_count > 0 || mux->again_count > 0 || mux->counts.events > mux->told;
     if (!is_at_once)
         sb__now(mux);
-    mux->wait_ms = is_at_once ? 0 : until_due(mux); /* they end, are framed or are told in the next turn */
+    mux->wait_ms = is_at_once ? 0 : until_due(mux); /* they close, are framed or are reported in the next turn */
     return (int)mux->wait_ms;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * mux_life - how a connection goes on and ends
+ * mux_life - state changes and the end of a connection
  *
  * DESCRIPTION
  *   What is waited for and how closing proceeds are read from the state alone
@@ -14,7 +14,7 @@
 #include <sys/epoll.h>
 #endif
 
-/* ---- interest: what is waited for, from the state alone */
+/* ---- interest: the events to wait for, from the state alone */
 
 int sb__wanted(const struct row *row)
 {
@@ -105,7 +105,7 @@ void sb__bury(sb_mux *mux, struct row *row)
 
 void sb__kill(sb_mux *mux, struct row *row, int reason, int error)
 {
-    if (row->state != ROW_LINGERING) /* then all was sent: the first reason stands */
+    if (row->state != ROW_LINGERING) /* all output was sent: the first reason is kept */
         row->reason = (uint8_t)reason;
     row->error = error;
     sb__count_end(mux, row);
@@ -148,7 +148,7 @@ void sb__step(sb_mux *mux, struct row *row, enum state_event event)
     sb__update_interest(mux, row);
 }
 
-/* Nothing is handed out from now on: what is not whole goes. */
+/* Hand out nothing from now on: incomplete input is dropped. */
 void sb__begin_close(sb_mux *mux, struct row *row, int reason)
 {
     if (!sb__may(row, MAY_CLOSE))

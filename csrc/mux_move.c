@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * mux_move - a connection that goes on in another mux, as a rule one of another process, or by another descriptor
+ * mux_move - a connection moves to another mux, usually of another process, or to another descriptor
  *
  * DESCRIPTION
- *   A row is read out, its descriptor duplicated by whoever carries it over
- *   (SCM_RIGHTS, unix(7)), and a row of the other mux made of both.  Nothing is
- *   received or sent in between, so a row that was read out can as well go on
- *   where it was.  Only then it is forgotten here: closed without a shutdown,
- *   and without an event.
+ *   A row is exported, its descriptor duplicated by the caller (SCM_RIGHTS, unix(7)), and a row of the other mux
+ *   made of both.  Nothing is received or sent in between, so an exported row can also continue where it was.  Only
+ *   then it is forgotten here: closed without a shutdown, and without an event.
  *
  *   Unfinished input is framed anew over there.  Times are of CLOCK_MONOTONIC,
  *   which is one for all processes of a host.
@@ -178,7 +176,7 @@ int sb_mux_import(sb_mux *mux, int fd, int group, const sb_moved *moved, const c
     return row->slot.id;
 }
 
-/* Nothing is on its way, and nobody waits for the descriptor but for its end. */
+/* Nothing is pending, and nothing but its end is awaited on the descriptor. */
 static int can_swap(const struct row *row, int fd)
 {
     if (fd < 0)

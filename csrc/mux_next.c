@@ -34,7 +34,7 @@ static void take_part(sb_mux *mux, sb_event *event)
     event->detail = 0;
 }
 
-/* The caller has closed it: it is told of its end alone. */
+/* The caller has closed it: only its end is reported. */
 static int is_silent(const sb_mux *mux, const sb_event *event)
 {
     return event->kind != SB_EVENT_CLOSED && sb__row_of(mux, event->id)->again & AGAIN_SILENT;

@@ -243,7 +243,7 @@ static void run_items(sb_mux *mux, int n)
             return;
 }
 
-/* An id that stands twice in a list is taken once. */
+/* An id that occurs twice in a list counts once. */
 static int add_item(sb_mux *mux, int n, int32_t id, int ready)
 {
     struct row *row = sb__row(mux, id);
@@ -290,7 +290,7 @@ static void begin_turn(sb_mux *mux)
     mux->doomed_count = 0;
 }
 
-/* What was received goes before the judgement of who has sent nothing. */
+/* Received data is processed before deadlines of silent peers. */
 static void run_turn(sb_mux *mux, int ready)
 {
     int had_again = mux->again_count > 0, n = add_again(mux, ready);
@@ -322,7 +322,7 @@ int sb_mux_turn_of(sb_mux *mux, const int32_t *ids, const int32_t *masks, int n)
 #if SB_HAS_EPOLL
 #define WATCHED ((uint64_t)1 << 32)
 
-/* What is watched no more is told no more. */
+/* Descriptors no longer watched are not reported. */
 static void forget_ready(sb_mux *mux, int fd)
 {
     for (int32_t i = mux->next.ready; i < mux->counts.ready; i++)

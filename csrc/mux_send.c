@@ -37,7 +37,8 @@ static void keep(sb_mux *mux, struct row *row, const char *data, size_t size)
         return;
     }
     if (first) {
-        sb__now(mux); /* it may have been stopped since it was asked, at others' megabytes too; this is no hot path */
+        sb__now(mux); /* it may have been paused since it was requested, also by the memory of others; this is not a
+                       * hot path */
         row->moved_ms = row->leaving_ms = mux->now_ms;
         sb__deadline_sooner(mux, row);
     }
@@ -172,7 +173,7 @@ static size_t end_of_lines(struct walk *walk, size_t count)
     return walk->base + walk->ends[walk->at - 1] + 1;
 }
 
-/* The time is taken anew: what is sent now is timed from now on, not from before a handler ran. */
+/* Read the clock again: output is timed from now, not from before a handler ran. */
 static const sb_event *frames_event(sb_mux *mux, int index)
 {
     if (mux == NULL)

@@ -3,15 +3,13 @@
  * mux_share - how much of a turn is whose
  *
  * DESCRIPTION
- *   A turn hands out what the caller can do in SB_TURN_US.  The groups that have
- *   something in it get equal parts of that time, and so many frames as their
- *   caller does in it; the connections of a group get equal parts of these
- *   frames.  What is behind them stays where it is, in the kernel or in the row's
- *   buffer, and whoever got nothing goes first in the next turn.
+ *   A turn hands out what the caller can handle in SB_TURN_US.  The groups with input get equal parts of that time,
+ *   and as many frames as their caller handles in it; the connections of a group get equal parts of these frames.
+ *   The rest stays in the kernel or in the row's buffer, and rows that got nothing are the first of the next turn.
  *
- *   How long a frame takes is what the caller told two times in a row, where that
- *   is longer than was thought: once is a page fault, or another process.  Shorter
- *   it becomes by half of the difference, for a fast frame says nothing of the next.
+ *   The cost of a frame is raised if the caller has reported a higher one two times in a row: once may be a page
+ *   fault, or another process.  It is lowered by half of the difference, because a fast frame says nothing about
+ *   the next.
  */
 #include "mux.h"
 
@@ -87,7 +85,7 @@ int sb_mux_spent(sb_mux *mux, int group, int64_t ns)
     if (ns < 0 || share->units == 0)
         return ns < 0 ? SB_ERR_INVALID : 0;
     int64_t told_ns = ns / share->units, sure_ns = sb__lesser(told_ns, share->told_ns), cost_ns = share->cost_ns;
-    share->units = 0; /* they are told of */
+    share->units = 0; /* they are reported */
     share->told_ns = told_ns;
     if (sure_ns > cost_ns)
         cost_ns = sure_ns;

@@ -8,8 +8,8 @@
  *   a branch that is guessed wrong costs more.  What walks the offsets is written
  *   once.
  *
- *   The widest way that the processor has is asked for on each call: others know
- *   it already, and this library keeps nothing.
+ *   The widest implementation for the processor is selected on each call: the caller's machine is known only then,
+ *   and this library keeps no state.
  *
  *   A last block that is not full is copied aside: no byte behind the data is
  *   read, mapped or not.

@@ -87,8 +87,8 @@ static int why_of(int code)
     }
 }
 
-/* What the side that failed had said before goes first: a server may answer and close without reading on.  To the
- * sender the kernel has told the error, and tells the reader of an end of file behind it, which is none. */
+/* Data that the failed side had sent before is forwarded first: a server may reply and close without reading on.
+ * The kernel has reported the error to the sender, and reports an end of file to the reader, which is not one. */
 static void fail(sb_relay *relay, struct pair *pair, int code, int error, int from)
 {
     int side = relay->failed_side;
@@ -99,7 +99,7 @@ static void fail(sb_relay *relay, struct pair *pair, int code, int error, int fr
     sb__relay_end(relay, pair, why_of(code), error, side);
 }
 
-/* ---- what is waited for */
+/* ---- the events to wait for */
 
 static int64_t deadline_of(const struct pair *pair)
 {
@@ -200,7 +200,7 @@ static void pair_ready(sb_relay *relay, struct pair *pair, int side, uint32_t ev
         end_or_park(relay, pair, side);
 }
 
-/* ---- deadlines: nobody is late for what the kernel has already */
+/* ---- deadlines: a peer is not late while the kernel still holds its data */
 
 static void judge_pair(sb_relay *relay, struct pair *pair)
 {
@@ -428,7 +428,7 @@ int64_t sb_relay_moved(const sb_relay *relay, int id, int side)
 
 #else
 
-/* There is never a relay: whatever is asked of it is asked of none. */
+/* No relay: every request ends like one for no pair. */
 
 sb_relay *sb_relay_new(int32_t pairs)
 {

@@ -21,17 +21,17 @@
 
 enum {
     RELAY_CHUNK = 65536,        /* bytes copied at once */
-    RELAY_SPLICE = 1 << 20,     /* bytes asked of one splice; the slots of the pipe are the bound */
+    RELAY_SPLICE = 1 << 20,     /* bytes requested per splice; the slots of the pipe are the limit */
     RELAY_PIPE = 262144,        /* 64 slots: a slot holds a segment of the network, however short */
     RELAY_PIPES = 64,           /* 4,096 pages: a quarter of what a user has without rights (pipe(7)) */
     RELAY_BUDGET = 1 << 20,     /* bytes that one way moves before the others' turn */
-    RELAY_ROUNDS = 8,           /* times that epoll is asked for what has come meanwhile, in one call ... */
+    RELAY_ROUNDS = 8,           /* polls of epoll for new events in one call ... */
     RELAY_TURN_MS = 4,          /* ... as long as so much time has not passed: others wait for the caller */
     RELAY_BATCH = 16,           /* ready descriptors taken from epoll at once: it tells those last the next time */
     RELAY_MUCH = 16384,         /* a read that brought so much speaks for splice ... */
     RELAY_BULK = 2,             /* ... two of them decide, and so many more are outweighed: */
     RELAY_BULK_MOST = 8,
-    RELAY_DEADLINES = 8,        /* pairs judged at their deadline in one call: to end one takes some 7 us */
+    RELAY_DEADLINES = 8,        /* pairs whose deadline is checked in one call: closing one takes some 7 us */
     RELAY_PAIRS = 1 << 22       /* so that ids come again late (slots.h) */
 };
 
@@ -50,7 +50,7 @@ enum phase {
     PHASE_PAIR,       /* both sides are there; as every pair begins that sb_relay_add makes */
     PHASE_GREETING,   /* a client's greeting is awaited */
     PHASE_REQUEST,    /* its request is */
-    PHASE_ASKED,      /* the caller is asked whether it is allowed */
+    PHASE_ASKED,      /* the caller is asked for permission */
     PHASE_CONNECTING
 };
 
@@ -69,11 +69,11 @@ struct pair {
     int32_t fd[2];       /* fd[0] -1: no pair; fd[1] -1: none yet */
     struct slot slot;
     struct hook hook;    /* in the wheel */
-    uint8_t interest[2]; /* what epoll has been told */
-    uint8_t parked[2];   /* taken out of epoll: it would go on reporting a hang-up */
+    uint8_t interest[2]; /* events registered in epoll */
+    uint8_t parked[2];   /* removed from epoll: it would keep reporting a hang-up */
     uint8_t phase;
     struct way way[2];   /* way[i] is from fd[i] */
-    int32_t lost[2];     /* errno of what is behind fd[i] (sb_relay_lost); 0: nothing is known of it */
+    int32_t lost[2];     /* errno of the connection behind fd[i] (sb_relay_lost); 0: none known */
     int64_t moved_ms;    /* the last byte, or end of file */
     int64_t idle_ms, half_ms;
     struct client client;
@@ -116,7 +116,7 @@ void sb__relay_watch_both(sb_relay *relay, struct pair *pair);
 /* relay_move.c */
 int sb__relay_hold(struct way *way, const char *data, size_t size);
 int sb__relay_holds(const struct way *way);
-int sb__relay_move(sb_relay *relay, struct pair *pair, int from); /* 0, or why it ends; failed_side tells where */
+int sb__relay_move(sb_relay *relay, struct pair *pair, int from); /* 0, or why it ends; failed_side is the side */
 void sb__relay_give_back(sb_relay *relay, struct way *way);
 void sb__relay_unmask(sb_relay *relay);
 

@@ -11,8 +11,7 @@
  *   Whoever does otherwise is the caller's again, with what was read of it, for
  *   the caller knows all of SOCKS; so a client is never refused here.
  *
- *   Requests are left to the caller, all of one turn at once: who may go where is
- *   not known here.
+ *   Requests are left to the caller, all of one turn at once: access rules are not known here.
  *
  *   Source: RFC 1928, sections 3 to 6.
  */
@@ -30,7 +29,7 @@
 
 enum { VERSION = 5, NO_LOGIN = 0, CONNECT = 1, IPV4 = 1, IPV6 = 4 }; /* RFC 1928 */
 enum {
-    HEARD = 64,             /* bytes asked of a client at once */
+    HEARD = 64,             /* bytes requested from a client at once */
     REQUEST_HEAD = 3,       /* before the kind of address */
     IPV4_BYTES = 1 + 4 + 2, /* with its kind and port */
     IPV6_BYTES = 1 + 16 + 2
@@ -104,7 +103,7 @@ static sb_relay_returned *return_client(sb_relay *relay, struct pair *pair, int 
         .began_ms = client->began_ms,
     };
     memcpy(one->peer, client->peer, sizeof one->peer);
-    if (one->was_asked) { /* its request, and what came with it; a message that was read at once */
+    if (one->was_asked) { /* its request, and the data read with it */
         struct sockaddr_storage target = target_of(pair);
         size_t size = REQUEST_HEAD;
         memcpy(one->data, (char[]){VERSION, CONNECT, 0}, REQUEST_HEAD);
@@ -178,7 +177,7 @@ static void hear(sb_relay *relay, struct pair *pair)
     long n = sb_receive(pair->fd[0], data, sizeof data);
     if (n == SB_ERR_AGAIN)
         return;
-    if (n < 0) { /* an end is read again by whoever goes on with it, an error is not */
+    if (n < 0) { /* an end of file is read again by the next owner, an error is not */
         return_client(relay, pair, stage_of(pair), n == SB_ERR_END ? 0 : errno);
         return;
     }
@@ -193,7 +192,7 @@ static void hear(sb_relay *relay, struct pair *pair)
 
 /* ---- its target */
 
-/* A connection to a port of this host's that nobody listens at may be one to itself (RFC 9293, 3.5). */
+/* A connection to a port of this host without a listener may be one to itself (RFC 9293, 3.5). */
 static int is_itself(const struct sockaddr_storage *name, const struct sockaddr_storage *target)
 {
     char one[IPV6_BYTES] = {0}, other[IPV6_BYTES] = {0};
@@ -285,7 +284,7 @@ uint32_t sb__client_wants(const struct pair *pair, int side)
 void sb__client_ready(sb_relay *relay, struct pair *pair, int side, uint32_t events)
 {
     if (pair->phase != PHASE_CONNECTING && events & EPOLLERR)
-        return_client(relay, pair, stage_of(pair), ECONNRESET); /* nobody waits for what it has said before */
+        return_client(relay, pair, stage_of(pair), ECONNRESET); /* its earlier data is not wanted */
     else if (pair->phase != PHASE_CONNECTING)
         hear(relay, pair);
     else if (side == 1)
@@ -323,7 +322,7 @@ static int64_t within(const sb_relay *relay, int64_t ms)
     return ms > 0 ? relay->now_ms + sb__lesser(ms, SB_FOREVER_MS) : -1;
 }
 
-/* 0, or the errno for which nobody can be let in. */
+/* 0, or the errno for which no client can be accepted. */
 static int let_in(sb_relay *relay, int fd, const sb_relay_door *door, const struct sockaddr_storage *peer, int counted)
 {
     struct pair *pair = sb__relay_enter(relay, (struct pair){
@@ -400,7 +399,7 @@ int sb_relay_answer(sb_relay *relay)
         return SB_ERR_INVALID;
     int64_t requests = relay->counts.requests;
     relay->counts.requests = 0;
-    sb__relay_now(relay); /* the caller has judged since */
+    sb__relay_now(relay); /* the caller has decided since */
     for (int64_t i = 0; i < requests; i++) {
         struct pair *pair = sb__relay_pair(relay, relay->requests[i].id);
         if (pair == NULL)

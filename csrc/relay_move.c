@@ -120,7 +120,7 @@ int sb__relay_hold(struct way *way, const char *data, size_t size)
     return 0;
 }
 
-/* Give the receiver what is held.  1: all of it; 0: it takes no more now; or why it takes nothing any more. */
+/* Send the held data.  1: all of it; 0: the receiver accepts no more now; or the error. */
 static long give(sb_relay *relay, struct pair *pair, struct way *way, int sink)
 {
     while (way->rest != NULL) {
@@ -188,7 +188,7 @@ static long take_by_pipe(sb_relay *relay, struct way *way, int source, int is_re
 }
 #endif
 
-/* Receive and send at once; what is not taken is held. */
+/* Receive and send at once; the unsent rest is held. */
 static long take_copied(sb_relay *relay, struct pair *pair, struct way *way, int source, int sink, int *side)
 {
     long n = sb_receive(source, relay->chunk, RELAY_CHUNK);
@@ -207,7 +207,7 @@ static long take_copied(sb_relay *relay, struct pair *pair, struct way *way, int
     return n;
 }
 
-/* Move what there is of one way, a budget's worth.  0, or why the pair ends (relay->failed_side tells where). */
+/* Forward the data of one direction, within the budget.  0, or why the pair ends (relay->failed_side is the side). */
 int sb__relay_move(sb_relay *relay, struct pair *pair, int from)
 {
     struct way *way = &pair->way[from];

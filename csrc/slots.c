@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * slots - the places of a table, and ids that reach nobody else
+ * slots - the places of a table, and ids that are not reused soon
  *
  * DESCRIPTION
- *   Who keeps an id and asks for it later, a person with a list of connections or
- *   a program with a late answer, must not reach whoever came since.  So an id
- *   also says how often its place was used, 31 bits in all, and a free place is
- *   used again late: after SB_SPARE others, as long as there are new ones.  New
- *   ones cost memory, for a table is touched as its places are.
+ *   An id that is kept and used later, from a list that a person reads or in a late reply, must not reach a newer
+ *   connection.  So an id also contains how often its place was used, 31 bits in all, and a free place is reused
+ *   late: after SB_SPARE others, as long as there are new ones.  New ones cost memory, because a table is touched
+ *   as its places are.
  */
 #include "slots.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * slots.h - the places of a table, and ids that reach nobody else; not installed
+ * slots.h - the places of a table, and ids that are not reused soon; not installed
  *
  *   slots.c   which place is next, and as what
  */
@@ -21,7 +21,7 @@ struct slot {
 struct slots {
     int32_t size, used;
     int32_t stride;               /* the smallest power of two that is not below size */
-    int32_t first, last, waiting; /* free ones, used again in the order in which they came free */
+    int32_t first, last, waiting; /* free ones, reused in the order in which they became free */
     char *slots;                  /* of number 0 */
     size_t apart;                 /* bytes from one to the next */
 };

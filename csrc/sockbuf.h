@@ -120,12 +120,10 @@ int sb_lines_find(const char *data, size_t size, size_t scanned, size_t limit, s
 /*
  * ---- framings: how a stream is cut into frames
  *
- * A framing is a value: made by one of the sb_framing_* functions, copied by
- * assignment, read by nobody else.  Every one has a limit in bytes of payload;
- * delimiter and header never count.  Where a frame ends and whether it is too
- * long does not depend on how the bytes arrived.  Empty frames are legal, but for
- * octet counts.  A framing that was made by hand and is none is SB_ERR_INVALID
- * wherever it is used.
+ * A framing is a value: made by one of the sb_framing_* functions, copied by assignment, not modified.  Each has a
+ * limit in bytes of payload; delimiter and header never count.  Where a frame ends and whether it is too long does
+ * not depend on how the bytes arrived.  Empty frames are legal, except for octet counts.  An invalid framing gives
+ * SB_ERR_INVALID wherever it is used.
  */
 enum sb_framing_kind {
     SB_FRAMING_RAW = 0,         /* what has arrived is the frame */
@@ -156,8 +154,8 @@ typedef struct sb_framing {
     char delimiter[8];
 } sb_framing;
 
-/* Each fills in *framing and returns 0; or leaves it and returns SB_ERR_INVALID
- * for a limit above sb_framing_limit_max() and what is called invalid at each. */
+/* Each fills in *framing and returns 0; or leaves it unchanged and returns SB_ERR_INVALID for a limit above
+ * sb_framing_limit_max() and for what each one declares invalid. */
 int sb_framing_raw(size_t limit, sb_framing *framing) SB_MUST_CHECK; /* invalid: limit 0 */
 int sb_framing_datagram(size_t limit, sb_framing *framing) SB_MUST_CHECK;
 int sb_framing_line(size_t limit, sb_framing *framing) SB_MUST_CHECK;
@@ -207,9 +205,9 @@ size_t sb_framing_room(const sb_framing *framing);
  * ---- frames: found one by one or many at once
  */
 
-/* What is known of the unfinished frame at the start of the data.  {0} before
- * the first byte of a frame; may be thrown away, then bytes are looked at twice.
- * That is done here when it is given with another framing, or with fewer bytes. */
+/* The state of the incomplete frame at the start of the data.  {0} before the first byte of a frame; may be
+ * discarded, then bytes are searched twice. That also happens when it is used with another framing, or with fewer
+ * bytes. */
 typedef struct sb_scan {
     size_t searched; /* so many bytes were looked at; after SB_ERR_MALFORMED: where it is */
     size_t dots;     /* of them, dots that stuffing added */
@@ -254,10 +252,9 @@ int sb_frame_find(const sb_framing *framing, const char *data, size_t size, sb_s
 int sb_frames_find(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_span *spans,
                    size_t most, size_t *next) SB_MUST_CHECK;
 
-/* After SB_ERR_TOO_LONG (or MALFORMED), leave out the rest of this frame up to
- * and with its delimiter, instead of closing.  *drop is how many bytes to
- * consume.  Returns 1: all of it, go on with sb_frame_find behind them; 0: call
- * again when more has come; SB_ERR_INVALID: this frame has no delimiter. */
+/* After SB_ERR_TOO_LONG (or MALFORMED), skip the rest of this frame including its delimiter, instead of closing.
+ * *drop is how many bytes to consume.  Returns 1: all of it, continue with sb_frame_find after them; 0: call again
+ * with more data; SB_ERR_INVALID: this frame has no delimiter. */
 int sb_frame_discard(const sb_framing *framing, const char *data, size_t size, sb_scan *scan,
                      size_t *drop) SB_MUST_CHECK;
 

@@ -33,18 +33,18 @@ typedef struct sb_sources_rule {
     int32_t most;             /* open at once from one source, 1 or more */
     int32_t prefix4, prefix6; /* bits that make up a source */
     int32_t loopback;         /* whether 127.0.0.0/8 and ::1 count as well */
-    uint64_t seed;            /* random, so that nobody can choose addresses that lie in one place */
+    uint64_t seed;            /* random, so that an attacker cannot choose addresses that collide */
 } sb_sources_rule;
 
 /* NULL: no memory, or a number that makes no sense. */
 sb_sources *sb_sources_new(const sb_sources_rule *rule) SB_MUST_CHECK;
 void sb_sources_free(sb_sources *sources); /* NULL does nothing */
 
-/* Count one more.  Returns 1; 0: it is not counted; or, nothing counted, SB_ERR_LIMIT: as many as may be are open,
- * SB_ERR_NOMEM: and so it had better not be let in. */
+/* Count one more.  Returns 1; 0: it is not counted; or, nothing counted, SB_ERR_LIMIT: the limit is reached,
+ * SB_ERR_NOMEM: it should not be accepted. */
 int sb_sources_enter(sb_sources *sources, const char *peer, size_t size) SB_MUST_CHECK;
 
-/* The same past the limit, of one that was let in elsewhere; never SB_ERR_LIMIT. */
+/* The same above the limit, for one that was accepted elsewhere; never SB_ERR_LIMIT. */
 int sb_sources_add(sb_sources *sources, const char *peer, size_t size) SB_MUST_CHECK;
 
 /* Count one less, of one that was counted. */
@@ -76,28 +76,26 @@ int sb_sources_refused_last(const sb_sources *sources, char *key);
  * is received into an arena shared by all, and a buffer is lent only to an
  * unfinished frame or to output that the kernel did not take.
  *
- * What is asked of a connection is answered by SB_ERR_GONE where there is none by
- * that id, or it has ended, and by SB_ERR_CLOSING while it is being closed; of a
- * group that is none, by SB_ERR_GONE.  Both, and SB_ERR_INVALID of a mux that is
- * NULL, are not said again at each; where nothing else is said, the rest is 0.
+ * A call for a connection returns SB_ERR_GONE if there is none with that id, or it has closed, and SB_ERR_CLOSING
+ * while it is closing; a call for an unknown group, SB_ERR_GONE.  Both, and SB_ERR_INVALID for a mux that is NULL,
+ * are not repeated below; unless documented otherwise, the result is 0 otherwise.
  *
  * Where the bytes of an event are stays valid until the next sb_mux_wait or
  * sb_mux_receive that does not return at once because events are left.
  *
- * Deadlines are those of the kernel's bytes, not of the caller's time: what has
- * come is received before anybody is late, and after a time in which the caller
- * itself was held up a few turns pass first.  They are kept while waiting and
+ * Deadlines apply to the data in the kernel, not to the caller's time: arrived data is received before any peer is
+ * late, and after the caller itself was delayed, a few turns pass first.  They are checked while waiting and
  * receiving, in ticks of 250 ms.
  */
 typedef struct sb_mux sb_mux;
 
-/* Answers whole frames of one connection without an event: size bytes of them, as they
- * came, may be changed in place.  Returns how many of these bytes are the answer. */
+/* Answers whole frames of one connection without an event: size bytes of them, as received, may be changed in
+ * place.  Returns how many of these bytes are the reply. */
 typedef size_t (*sb_serve)(char *data, size_t size);
 
-#define SB_GROUP_MERGE 1    /* frames of several connections in one event, told apart by parts */
+#define SB_GROUP_MERGE 1    /* frames of several connections in one event, separated by parts */
 #define SB_GROUP_ANNOUNCE 2 /* events for accepted, end of input, no frame, pause and resume of writing */
-#define SB_GROUP_WIRE 0     /* as they came is how frames are handed out, unless: */
+#define SB_GROUP_WIRE 0     /* frames are handed out as received, unless: */
 #define SB_GROUP_KEPT 4     /* may have the rows that sb_mux_keep_rows keeps */
 #define SB_GROUP_LF 8       /* lines are handed out ended by LF alone, to be cut there and not by sb_frames_find */
 
@@ -110,8 +108,8 @@ typedef struct sb_group {
     sb_framing framing; /* any but DATAGRAM; a limit above 2 GiB is one of 2 GiB; RAW's 0 is 64 KiB */
     sb_serve serve;     /* answers frames in place of the caller (RAW and LINE); NULL: they are events */
     int32_t flags;      /* SB_GROUP_* */
-    int64_t high_water; /* unsent bytes past which reading stops; it goes on at a quarter of it; 0: SB_HIGH_WATER */
-    int64_t max_unsent; /* unsent bytes past which the connection is given up: SB_REASON_LIMIT; 0: SB_MAX_UNSENT */
+    int64_t high_water; /* unsent bytes above which reading stops; it resumes at a quarter of it; 0: SB_HIGH_WATER */
+    int64_t max_unsent; /* unsent bytes above which the connection is closed: SB_REASON_LIMIT; 0: SB_MAX_UNSENT */
     int64_t idle_ms;    /* nothing moved for so long: SB_REASON_IDLE_TIMEOUT; 0 never */
     int64_t frame_ms;   /* a frame not whole so long after its first byte: SB_REASON_FRAME_TIMEOUT; 0 never */
     int64_t stall_ms;   /* unsent bytes of which none left for so long: SB_REASON_WRITE_STALL; 0 never */
@@ -147,8 +145,8 @@ enum sb_kind {
     SB_EVENT_PAUSE = 4,    /* id has more than high_water unsent bytes */
     SB_EVENT_RESUME = 5,   /* id is down to a quarter of it */
     SB_EVENT_CLOSED = 6,   /* id has ended; detail: enum sb_reason */
-    SB_EVENT_WRONG = 7,    /* what id sends next is no frame; detail: enum sb_reason.  It ends in the next turn; if it is
-                            * paused by then, it is told once more and ends so when it is read again */
+    SB_EVENT_WRONG = 7,    /* the data of id is not a frame; detail: enum sb_reason.  It closes in the next turn; if
+                            * it is paused by then, this is reported once more and it closes when it is read again */
     SB_EVENT_READY = 8    /* of sb_mux_next alone: the watched descriptor detail is ready for size, SB_READ | SB_WRITE */
 };
 
@@ -158,7 +156,7 @@ typedef struct sb_event {
     int32_t group;
     int32_t detail; /* of FRAMES in the block: lines that ended in CR LF; of a merged run its first part */
     int64_t offset; /* of the frames in the arena; < 0: held block number -1 - offset (sb_mux_next says where) */
-    int64_t size;   /* bytes of the frames, as they came (see SB_GROUP_LF) */
+    int64_t size;   /* bytes of the frames, as received (see SB_GROUP_LF) */
     int64_t frames; /* how many: sb_frames_find finds these */
 } sb_event;
 
@@ -258,8 +256,8 @@ int sb_mux_list(const sb_mux *mux, int group, int which, int32_t *ids, int most)
  * SB_ERR_INVALID: no mux, or most; SB_ERR_GONE: no such group. */
 int sb_mux_silent(const sb_mux *mux, int group, int64_t ms, int32_t *ids, int most) SB_MUST_CHECK;
 
-/* The most bytes of memory that buffers lent to all connections may own; the
- * connection that would need more is given up: SB_REASON_LIMIT.  0: no limit. */
+/* The maximum memory in bytes of buffers lent to all connections; a connection that would need more is closed:
+ * SB_REASON_LIMIT.  0: no limit. */
 int sb_mux_memory(sb_mux *mux, int64_t most);
 
 /* Keep some rows for connections of groups with SB_GROUP_KEPT: to the others the
@@ -336,27 +334,25 @@ int sb_mux_timeout(sb_mux *mux);
  * is 0 and 5 ms are far. */
 int sb_mux_spent(sb_mux *mux, int group, int64_t ns);
 
-/* End in order: what was written leaves, then FIN, then the peer's bytes are
- * discarded until its FIN or linger_ms.  Nothing is handed out any more, and what
- * was given back or is not whole is dropped.  A reason that is none: _CLOSED. */
+/* Close gracefully: the output is sent, then FIN, then the peer's bytes are discarded until its FIN or linger_ms.
+ * Nothing is handed out any more, and returned frames and incomplete input are dropped.  An invalid reason becomes
+ * _CLOSED. */
 int sb_mux_close(sb_mux *mux, int id, int reason);
 
-/* End every open connection in order. */
+/* Close every open connection gracefully. */
 int sb_mux_close_all(sb_mux *mux, int reason);
 
 /* End at once; TCP sends RST.  A reason that is none: _ABORTED. */
 int sb_mux_abort(sb_mux *mux, int id, int reason);
 
-/* What is behind the descriptor of a connection is lost, for an errno that the
- * kernel cannot tell of this descriptor: it is one end of a socket pair, say,
- * whose other end somebody carries on to a network.  Input that lies in it is
- * handed out still; its end of file, or its hang-up where the connection is not
- * read, ends the connection as that errno of recv(2) would. */
+/* The connection behind the descriptor of a row is lost, with an errno that the kernel cannot report for this
+ * descriptor: for example, it is one end of a socket pair, and the caller forwards the other end to a network.
+ * Input in it is still handed out; its end of file, or its hang-up if the connection is not read, closes the
+ * connection as that errno of recv(2) would. */
 int sb_mux_lost(sb_mux *mux, int id, int error);
 
-/* Give back frames of this turn that were not taken, size bytes of them as they
- * were handed out (without SB_GROUP_LF, where they are lines).  They are framed once
- * more, before all that came behind them, in the next turn in which the
+/* Return frames of this turn that were not handled, size bytes of them as they were handed out (without
+ * SB_GROUP_LF, if they are lines).  They are framed again, before all later data, in the next turn in which the
  * connection is read.  Without memory for them: SB_REASON_LIMIT. */
 int sb_mux_unread(sb_mux *mux, int id, const char *data, size_t size, int64_t frames);
 
@@ -372,7 +368,7 @@ int sb_mux_framing(sb_mux *mux, int id, const sb_framing *framing) SB_MUST_CHECK
 
 #define SB_MOVED_ENDED 1    /* the peer's FIN has come */
 #define SB_MOVED_FINISHED 2 /* our FIN is sent */
-#define SB_MOVED_SHUTDOWN 4 /* our FIN goes behind what is unsent */
+#define SB_MOVED_SHUTDOWN 4 /* our FIN follows the unsent output */
 #define SB_MOVED_PAUSED 8   /* sb_mux_pause */
 #define SB_MOVED_HIGH 16    /* not read until unsent bytes are down to low */
 #define SB_MOVED_FRAMED 32  /* sb_mux_framing was called: the caller calls it again */
@@ -385,8 +381,8 @@ typedef struct sb_moved {
     int64_t received, sent, frames;
     int64_t opened_ms;
     int64_t moved_ms;   /* the last byte in or out */
-    int64_t framing_ms; /* the first byte of what is not framed */
-    int64_t leaving_ms; /* the last progress of what is not sent */
+    int64_t framing_ms; /* the first byte of unframed input */
+    int64_t leaving_ms; /* the last progress of unsent output */
     int64_t in_size;    /* bytes that are not framed */
     int64_t out_size;   /* bytes that are not sent */
     char peer[32];      /* as in sb_info */
@@ -420,19 +416,18 @@ int sb_mux_swap(sb_mux *mux, int id, int fd) SB_MUST_CHECK;
  * own; or by all of them again (0), which begin anew. */
 int sb_mux_rest(sb_mux *mux, int id, int resting);
 
-/* Close a connection without a shutdown, for it goes on elsewhere: there is no
- * event, and it is not counted as one that has ended. */
+/* Close a connection without a shutdown, because it continues elsewhere: there is no event, and it does not count
+ * as closed. */
 int sb_mux_forget(sb_mux *mux, int id);
 
-/* In a process that was forked: close the descriptors of all connections, also of
- * those that have just ended, without a word, for the process it was forked from
- * goes on with them.  The mux can only be freed then. */
+/* In a forked process: close the descriptors of all connections, also of those that have just closed, without a
+ * shutdown, because the parent continues to use them.  The mux can only be freed then. */
 int sb_mux_leave(sb_mux *mux);
 
-/* FIN after what was written; receiving goes on. */
+/* FIN after the output; receiving continues. */
 int sb_mux_shutdown(sb_mux *mux, int id);
 
-/* Stop receiving from a connection (paused 1), or go on (0). */
+/* Pause receiving from a connection (paused 1), or resume (0). */
 int sb_mux_pause(sb_mux *mux, int id, int paused);
 
 /* Water marks for one connection in place of its group's: at more than high
@@ -448,7 +443,7 @@ int64_t sb_mux_unsent(const sb_mux *mux, int id);
 int sb_mux_info(const sb_mux *mux, int id, sb_info *info) SB_MUST_CHECK;
 
 /*
- * ---- the same for whoever reads events from memory
+ * ---- the same for callers that read events from memory
  *
  * An event of a merged run (SB_GROUP_MERGE) is of several connections, id -1, and
  * told apart by parts.  Which events were read is not known here: those of a turn

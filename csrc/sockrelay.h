@@ -26,11 +26,11 @@ extern "C" {
  * an epoll of its own: watch its descriptor, and call sb_relay_run when it is
  * readable or when a deadline is due.
  *
- * Each way holds 64 KiB, or what is in one pipe, at most: what the receiver
- * does not take holds the sender up.
+ * Each direction holds 64 KiB, or the content of one pipe, at most: data that the receiver does not accept holds
+ * the sender back.
  *
- * What is asked of a pair that is none, or has ended, is answered by SB_ERR_GONE; of a
- * relay that is NULL, by SB_ERR_INVALID; where nothing else is said, the rest is 0.
+ * A call for an unknown or ended pair returns SB_ERR_GONE; for a relay that is NULL, SB_ERR_INVALID; unless
+ * documented otherwise, the result is 0 otherwise.
  */
 typedef struct sb_relay sb_relay;
 
@@ -46,8 +46,7 @@ typedef struct sb_relay_pair {
     int64_t half_ms;    /* the same once one side has ended: SB_REASON_HALF_CLOSE_TIMEOUT; 0 never */
 } sb_relay_pair;
 
-/* A pair that has ended; its sockets are closed: in order after EOF, with RST
- * after any other reason. */
+/* A pair that has ended; its sockets are closed: gracefully after EOF, with RST after any other reason. */
 typedef struct sb_relay_end {
     int32_t id;
     int32_t reason; /* enum sb_reason */
@@ -93,8 +92,8 @@ int sb_relay_run(sb_relay *relay);
 /* End a pair at once, with RST.  A reason that is none: _ABORTED. */
 int sb_relay_abort(sb_relay *relay, int id, int reason);
 
-/* What is behind the socket of a side is lost, as of sb_mux_lost: what lies in
- * the socket goes on to the other side, and its end of file is a reset. */
+/* The connection behind the socket of a side is lost, as in sb_mux_lost: data in the socket is still forwarded, and
+ * its end of file counts as a reset. */
 int sb_relay_lost(sb_relay *relay, int id, int side, int error);
 
 /* Bytes moved so far from this side to the other. */
@@ -110,15 +109,15 @@ int64_t sb_relay_moved(const sb_relay *relay, int id, int side);
 
 /* What the clients of a listener have in common. */
 typedef struct sb_relay_door {
-    int32_t group;          /* told with each client */
+    int32_t group;          /* passed with each client */
     int64_t negotiation_ms; /* from accept(2) to the request; 0 for ever, as all of them */
     int64_t connect_ms;
     int64_t idle_ms;        /* as of a pair */
     int64_t half_ms;
-    sb_sources *sources;    /* in which they count until their end; who is past the limit there is closed; NULL: none */
+    sb_sources *sources;    /* in which they count until their end; a client above the limit is closed; NULL: none */
 } sb_relay_door;
 
-/* A client asks to be connected. */
+/* A client requests a connection. */
 typedef struct sb_relay_request {
     int32_t id;         /* its pair's */
     int32_t group;
@@ -151,7 +150,7 @@ typedef struct sb_relay_returned {
     char data[68];     /* what was read of it and not answered */
 } sb_relay_returned;
 
-/* Accept clients, up to so many.  Returns how many came; *stopped as that of sb_mux_accept. */
+/* Accept clients, up to that many.  Returns how many were accepted; *stopped as that of sb_mux_accept. */
 int sb_relay_accept(sb_relay *relay, int listener, const sb_relay_door *door, int most, int *stopped) SB_MUST_CHECK;
 
 /* At the same place as long as it lives; how many: see the counts. */

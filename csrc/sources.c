@@ -3,10 +3,9 @@
  * sources - how many connections are open from where
  *
  * DESCRIPTION
- *   A table of counts, open addressing with linear probing and no marks of what
- *   was deleted: the run behind a place that comes free is closed up.  Where a
- *   source lies depends on a seed, so that nobody can choose addresses that
- *   collide.  Twice the places whenever half of them are taken; it never shrinks.
+ *   A table of counts, open addressing with linear probing and no marks of deleted entries: the run behind a freed
+ *   place is closed up.  The place of a source depends on a seed, so that an attacker cannot choose addresses that
+ *   collide.  It doubles whenever half of it is used; it never shrinks.
  */
 #include "sockmux.h"
 
@@ -25,7 +24,7 @@ struct source {
 struct sb_sources {
     sb_sources_rule rule;
     uint64_t refused;
-    unsigned char last[16]; /* who was refused last */
+    unsigned char last[16]; /* the last refused one */
     size_t places, taken; /* places: a power of two */
     struct source *table;
 };

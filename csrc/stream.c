@@ -132,7 +132,7 @@ static ssize_t end_quiet(const struct quiet *quiet, ssize_t n)
         sigset_t pipe_only, pending;
         sigemptyset(&pipe_only);
         sigaddset(&pipe_only, SIGPIPE);
-        sigpending(&pending); /* it is not, where what is ignored is dropped */
+        sigpending(&pending); /* it is not, where ignored data is dropped */
         if (sigismember(&pending, SIGPIPE))
             sigwait(&pipe_only, &taken);
     }

@@ -10,14 +10,14 @@
 #define SOCKBUF_SYSTEM_H
 
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* accept4, splice, pipe2; on other systems it is nobody's name */
+#define _GNU_SOURCE /* accept4, splice, pipe2; other systems ignore it */
 #endif
 
 #include <stddef.h> /* with glibc and musl this says which of them it is */
 #include <sys/mman.h>
 #include <sys/socket.h>
 
-#ifndef SB_HAS_EPOLL /* epoll(7): else the caller says what is ready */
+#ifndef SB_HAS_EPOLL /* epoll(7): else the caller reports readiness */
 #ifdef __linux__
 #define SB_HAS_EPOLL 1
 #else

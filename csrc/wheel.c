@@ -3,11 +3,9 @@
  * wheel - a timing wheel
  *
  * DESCRIPTION
- *   Whoever has a deadline hangs in the slot of a tick at or before it, by a hook
- *   in its own table.  Activity does not move it: when its tick comes round it is
- *   taken down, and whoever asked hangs it up again if the deadline has moved on.
- *   So an idle connection costs one move for each turn of the wheel (64 s), and a
- *   busy one no more than that.
+ *   A deadline hangs in the slot of a tick at or before it, by a hook in its owner's table.  Activity does not move
+ *   it: when its tick is reached it is removed, and the owner adds it again if the deadline has moved. So an idle
+ *   connection costs one move for each turn of the wheel (64 s), and a busy one no more than that.
  */
 #include "system.h"
 #include "wheel.h"
@@ -60,7 +58,7 @@ void sb__wheel_hang(struct wheel *w, int32_t number, int64_t deadline_ms)
     sb__wheel_take_down(w, number);
     int64_t tick = (deadline_ms + SB_TICK_MS - 1) / SB_TICK_MS;
     if (tick <= w->tick)
-        tick = w->tick + 1; /* it came from another mux, and was due on the way */
+        tick = w->tick + 1; /* it came from another mux, and was due meanwhile */
     if (tick >= w->tick + SB_WHEEL)
         tick = w->tick + SB_WHEEL - 1;
     int slot = (int)(tick % SB_WHEEL);

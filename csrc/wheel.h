@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * wheel.h - deadlines of many, and when they are judged; not installed
+ * wheel.h - many deadlines, and when they are checked; not installed
  *
- *   wheel.c   a timing wheel over the hooks in somebody's table
+ *   wheel.c   a timing wheel over the hooks in its owner's table
  */
 #ifndef SOCKBUF_WHEEL_H
 #define SOCKBUF_WHEEL_H
@@ -13,9 +13,10 @@
 enum {
     SB_WHEEL = 256,     /* slots of the wheel, 64 s in all */
     SB_TICK_MS = 250,
-    SB_STALL_MS = 50,   /* so much later than asked for: whoever waits was held up; a busy host's share is below */
+    SB_STALL_MS = 50,   /* later than requested by so much: the caller was delayed; the share of a busy host is
+                         * below */
     SB_STALL_TURNS = 4, /* then bytes may have to come through other sockets of the caller's: TLS takes two turns */
-    SB_QUICK_MS = 10    /* at most for each of these, if somebody is due */
+    SB_QUICK_MS = 10    /* maximum for each of these, if a deadline is due */
 };
 
 /* Largest time that can be added to a clock's. */
@@ -51,7 +52,7 @@ void sb__wheel_sooner(struct wheel *wheel, int32_t number, int64_t deadline_ms);
  * it, or hangs it up for a time after now_ms. */
 int32_t sb__wheel_next(struct wheel *wheel, int64_t now_ms);
 
-/* When the next tick with somebody comes; -1: nobody hangs. */
+/* The next tick with a deadline; -1: there is none. */
 int64_t sb__wheel_due(const struct wheel *wheel);
 
 /* Whoever comes too late himself does not judge others at once. */

@@ -32,7 +32,7 @@ def find(selector: str) -> Path:
     """Return what a selector names.
 
     Raises:
-        FileNotFoundError: it is not there, hidden, or not below the root.
+        FileNotFoundError: it does not exist, hidden, or not below the root.
         OSError, ValueError: it is no name of a file.
     """
     path = (ROOT / selector.lstrip("/")).resolve()  # `..` and links are followed before anything is decided

@@ -43,7 +43,7 @@ ANSWERS = load(KEYS)
 
 
 def lookup(line: bytes) -> bytes:
-    """Answer one request: 200 is found, 500 is not there, 400 is trouble."""
+    """Answer one request: 200 is found, 500 does not exist, 400 is trouble."""
     request = REQUEST.fullmatch(line)
     if request is None:
         return b"400 malformed: want get and one encoded key"  # no % here: Postfix decodes this text too

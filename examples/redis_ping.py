@@ -17,10 +17,10 @@ import sockd
 
 MOST_WORDS = 16
 
-MOST_BYTES = 64 * 1024  # of a line, and so of a word
+KEPT_REPLY_BYTES = 64 * 1024  # of a line, and so of a word
 
 # Replies end in CR LF; requests may end in LF alone.
-service = sockd.Service(framing=sockd.Line(MOST_BYTES, b"\r\n"))
+service = sockd.Service(framing=sockd.Line(KEPT_REPLY_BYTES, b"\r\n"))
 
 
 def execute(words: list[bytes]) -> bytes:
@@ -62,7 +62,7 @@ class Redis(sockd.LineProtocol):
     def word_received(self, line: bytes) -> None:
         """Take the length of a word of the array, then the word; behind the last one, answer."""
         if self.length is None:
-            self.length = number(line, b"$", MOST_BYTES)
+            self.length = number(line, b"$", KEPT_REPLY_BYTES)
             return
         if len(line) != self.length:
             raise sockd.Close(b"-ERR Protocol error: a word of another length, or of several lines")

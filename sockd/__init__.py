@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 """sockd: the production home for small network services on Unix.
 
-A name is imported when it is first asked for, so that `import sockd.buffer`
-brings nothing of the daemon with it.
+A name is imported when it is first used, so that `import sockd.buffer` loads nothing of the daemon.
 """
 
 from importlib import import_module

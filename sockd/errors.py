@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Errors a person can act on, each with its exit code of sysexits(3).
+"""Errors that a person can act on, each with its exit code of sysexits(3).
 
-Our caller's mistakes (usage, configuration) and the system's refusals are
-different types; what a peer does wrong is never an exception of this module,
-it is a close reason (see sockd.wire.close_reason).
+Errors of the caller (usage, configuration) and refusals of the system are different types; an error of a peer is never
+an exception of this module, but a close reason (see sockd.wire.close_reason).
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ class SockdError(Exception):
     """Base of every error that sockd raises itself; str() is the message.
 
     Attributes:
-        is_told: it is in the log on standard error already.
+        is_told: it is already in the log on standard error.
     """
 
     exit_code = EX_OSERR
@@ -63,7 +62,7 @@ class TemporaryFault(SockdError):
 
 
 class RemoteError(SockdError):
-    """Another process says why it does not, and with which exit code."""
+    """Another process refuses; with its reason and exit code."""
 
     def __init__(self, words: str, exit_code: int) -> None:
         super().__init__(words)
@@ -71,13 +70,13 @@ class RemoteError(SockdError):
 
 
 class PermissionFault(SockdError):
-    """The system requires rights that this process does not have."""
+    """The system requires privileges that this process does not have."""
 
     exit_code = EX_NOPERM
 
 
 def fault(error: OSError, subject: str) -> SockdError:
-    """Name the subject (an address, a path) of an OSError.
+    """Add the subject (an address, a path) to an OSError.
 
     Args:
         error: what a system call raised.
@@ -94,14 +93,13 @@ def fault(error: OSError, subject: str) -> SockdError:
 
 
 class Close(Exception):
-    """Raised by a handler: end this connection in order, after these last words.
+    """Raised by a handler: close this connection gracefully, after these last words.
 
     Args:
         last_words: a last reply, framed like every other; None for none.
 
     Raises:
-        TypeError: last_words is neither bytes-like nor a record's tuple; so it is the handler that fails,
-            where the mistake is.
+        TypeError: last_words is neither bytes-like nor a record's tuple; raised in the handler, where the error is.
     """
 
     def __init__(self, last_words: bytes | bytearray | memoryview | tuple[Any, ...] | None = None) -> None:
@@ -112,7 +110,7 @@ class Close(Exception):
 
 
 def as_exception(error: BaseException) -> Exception:
-    """Return what connection_lost() may be told of a handler's failure; StopIteration means something else there."""
+    """Return the exception for connection_lost() after a handler error; StopIteration means something else there."""
     if issubclass(type(error), Exception) and not issubclass(type(error), (StopIteration, StopAsyncIteration)):
         return cast("Exception", error)
     told = RuntimeError(f"the handler raised {type(error).__name__}")
@@ -121,5 +119,5 @@ def as_exception(error: BaseException) -> Exception:
 
 
 def is_close(error: BaseException) -> TypeGuard[Close]:
-    """Tell whether a handler has raised Close; its class decides, whatever it says of that (`__class__`) itself."""
+    """Return whether a handler has raised Close; its real class decides, not its `__class__`."""
     return issubclass(type(error), Close)

@@ -156,7 +156,7 @@ def _seconds(number: float) -> Duration:
     if number < 0:
         raise ValueError("is negative")
     if not number < FOREVER:
-        raise ValueError("is not a time that passes")
+        raise ValueError("is not a finite time")
     return Duration(round(number, 9))
 
 

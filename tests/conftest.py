@@ -18,4 +18,5 @@ pytest_plugins = [
     "balancer",
     "networks",
     "quick",
+    "in_process",
 ]

@@ -12,6 +12,14 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+LONG: set[str] = set()
+"""Longer than is read in one go, and known."""
+SHORT = {
+    "sockd/__main__.py": "python -m sockd",
+    "sockd/cli/start.py": "imports nothing: signals are blocked before anything else is",
+    "sockd/cli/verbs/password.py": "verbs are one module each",
+}
+"""Modules that are no room of their own, and why."""
 KINDS = {".py", ".pyi", ".c", ".h", ".html", ".typed"}
 RETIRED = {"came", "elders", "leaving", "unframed", "unsent", "folder", "crew", "fleet", "surroundings"}
 """Of the names that had a word of their own; docs/glossary.md has the words that took their places."""
@@ -68,6 +76,10 @@ def test_the_house_is_no_heap():
     """Few files at the top; no module is longer than what is read in one go, its licence line not counted."""
     assert len([path for path in (ROOT / "sockd").iterdir() if path.is_file() and path.suffix in KINDS]) <= 8
     lines = {
-        str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in sources() if path.suffix == ".py"
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) - 1  # of the licence
+        for path in sources()
+        if path.suffix == ".py"
     }
-    assert {path: count for path, count in lines.items() if count - 1 > 500} == {}
+    assert {path for path, count in lines.items() if count > 450} <= LONG
+    short = {path for path, count in lines.items() if count < 44 and not path.endswith("__init__.py")}
+    assert short == set(SHORT)

@@ -193,7 +193,7 @@ def test_files(root, path):
 def test_units(root):
     units = [*(ROOT / "packaging").glob("systemd/*.service"), *(ROOT / "packaging").glob("systemd/*.socket")]
     if not units:
-        pytest.skip("packaging/systemd is not there")
+        pytest.skip("packaging/systemd does not exist")
     for unit in units:
         placed = (root / "usr/lib/systemd/system" / unit.name).read_text()
         assert placed == re.sub(r"^ExecStart=sockd ", "ExecStart=/usr/bin/sockd ", unit.read_text(), flags=re.M)

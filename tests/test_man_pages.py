@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sockd.cli import sockctl, sockd
-from sockd.settings import daemon, key_of, listen, relay, service, socks, tls
+from sockd.settings import daemon, listen, relay, service, socks, tls, toml_key
 
 ROOT = Path(__file__).parents[1]
 PACKAGING = ROOT / "packaging"
@@ -123,6 +123,6 @@ def test_every_key_is_in_the_page_with_its_help(rendered):
     for table in tables:
         for field in fields(table):
             about = field.metadata["help"]
-            assert plain(f"{key_of(field.name)} {about}").lower() in text, f"{table.__name__}.{field.name}"
+            assert plain(f"{toml_key(field.name)} {about}").lower() in text, f"{table.__name__}.{field.name}"
             if field.metadata["source"]:
                 assert plain(field.metadata["source"]).lower() in text, field.name

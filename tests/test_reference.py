@@ -15,7 +15,7 @@ import pytest
 
 from sockd.cli import sockctl, sockd
 from sockd.config.load import loads
-from sockd.settings import key_of
+from sockd.settings import toml_key
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/reference.md"
@@ -45,7 +45,7 @@ def test_every_key(generator):
     for name, table in generator.TABLES.items():
         body = sections()[generator.HEADINGS[name]]
         for field in fields(table):
-            assert f"| `{key_of(field.name)}` |" in body, f"{name}.{field.name}"
+            assert f"| `{toml_key(field.name)}` |" in body, f"{name}.{field.name}"
 
 
 def test_every_option_and_verb():

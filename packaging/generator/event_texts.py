@@ -2,7 +2,7 @@
 """What each log event means, and what to do: the last column of docs/log-events.md."""
 
 TEXTS = {
-    "a worker takes more than max_worker_memory from its start": (
+    "a worker exceeds max_worker_memory from its start": (
         "A worker was above the limit before it served anybody, so replacing it would not help. Raise "
         "`max_worker_memory`."
     ),
@@ -14,44 +14,44 @@ TEXTS = {
         "A connection could not be accepted for lack of descriptors or memory; one waiting client was closed, and "
         "accepting resumes after `pause_seconds`. Raise `LimitNOFILE` or memory, or lower `max_connections`."
     ),
-    "answer dropped": (
+    "reply dropped": (
         "A reply datagram could not be sent. At warning it was longer than a datagram can be: shorten the reply. "
         "Otherwise none needed."
     ),
     "asyncio": "asyncio reported a failed task or callback of a handler that nothing awaits. Fix the handler.",
-    "bound anew": (
+    "path of a Unix socket lost, bound again": (
         "The path of a Unix socket was removed or replaced, and the socket was bound there again. Find out what "
         "removed the file."
     ),
-    "cannot be found by its clients, and not be bound anew": (
+    "path of a Unix socket lost, cannot bind it again": (
         "The path of a Unix socket was removed or replaced, and binding it again failed with `error`. Correct the "
         "path or its rights, then reload."
     ),
-    "certificate ends soon": (
+    "certificate expires soon": (
         "The certificate in `file` expires in less than 14 days, at `until`. Renew it, then reload."
     ),
-    "certificate has ended": (
+    "certificate has expired": (
         "The certificate in `file` has expired; it is still used, and clients refuse it. Renew it, then reload."
     ),
     "closed": (
         "A connection, a relayed connection or a SOCKS client has ended, with its peer, counts and `reason`. At "
         "warning it was refused or no target was reached: see `why`. Otherwise none needed."
     ),
-    "configuration is wrong, going on with the old one": (
+    "invalid configuration, keeping the previous one": (
         "A reload failed; the daemon serves with the previous configuration. Correct what `error` names, then reload."
     ),
     "connection dropped": (
         "An accepted connection was closed because the system refused what it needs. See `error`; check descriptors "
         "and memory."
     ),
-    "connection stays: snapshot() returned what no message can hold": (
+    "connection cannot move: snapshot() returned a value that cannot be encoded": (
         "A connection cannot move to another process, because the handler's `snapshot()` returned a value that cannot"
         " be encoded. Return plain data from `snapshot()`."
     ),
-    "connections are kept for the next process": (
+    "connections stored for the next process": (
         "At the stop, connections were put into the service manager's store (`store_connections`). None needed."
     ),
-    "connections in the store cannot be read": (
+    "cannot read the connections in the store": (
         "The state of stored connections is damaged or of another version, so those connections are closed. None "
         "needed after a change of version."
     ),
@@ -61,6 +61,10 @@ TEXTS = {
     "control refused": (
         "User `uid` tried to control the daemon and may not. Run `sockctl` as the daemon's owner or as root."
     ),
+    "counts of the process before are not known": (
+        "In an upgrade, the old process ended, for the reason in `error`, after this one had taken over. This process "
+        "serves; only its counters begin at 0. Find out what ended the old one."
+    ),
     "datagram dropped: too long": (
         "A datagram was longer than `max_bytes` and was not handled. Have the client send shorter datagrams."
     ),
@@ -68,20 +72,21 @@ TEXTS = {
         "An error in sockd's own code ended one connection or request; the daemon keeps serving. Report it with its "
         "traceback. See [Defects](operations.md#defects)."
     ),
-    "ended before it was done": (
+    "connection closed before it finished": (
         "During a stop or drain, a connection was closed before it was finished, for the reason in `why`. Raise "
         "`stop_timeout` if such connections need more time."
     ),
-    "ended before they were done": (
-        "As `ended before it was done`, for `more` further connections that are not named one by one. Raise "
+    "more connections closed before they finished": (
+        "As `connection closed before it finished`, for `more` further "
+        "connections that are not named one by one. Raise "
         "`stop_timeout` if they need more time."
     ),
-    "ended by a defect": "An unexpected exception ended the process, with exit code 70. Report it with its traceback.",
+    "internal error": "An unexpected exception ended the process, with exit code 70. Report it with its traceback.",
     "ended by force": (
         "The process did not stop in time and was ended; `at` and `stack` show what it was doing. Fix the handler "
         "that blocks there."
     ),
-    "ending programs": (
+    "terminating programs": (
         "At the stop, programs started for connections were still running and are ended: TERM, then KILL. None needed."
     ),
     "fewer descriptors than max_connections may need": (
@@ -89,7 +94,7 @@ TEXTS = {
         " -Hn`), or lower `max_connections`."
     ),
     "frame": "With `--trace`, a frame that came in or went out, cut to its first bytes. None needed.",
-    "gone before it was served": "A client closed the connection before its service began. None needed.",
+    "client left before it was served": "A client closed the connection before its service began. None needed.",
     "handler did not end in time": (
         "At the end of a stop, a blocking handler was still running in a thread, at the place in `at`. Give the "
         "handler a timeout."
@@ -106,12 +111,12 @@ TEXTS = {
     "input or output failed": (
         "Under inetd with a pipe or a terminal, reading standard input or writing standard output failed. See `error`."
     ),
-    "limit reached, the next ones wait in the backlog": (
+    "limit reached, new clients wait in the backlog": (
         "The limit in `limit` is reached, and new clients wait in the kernel's backlog; `silent_closed` connections "
         "that had sent nothing were closed to make room. Raise the limit if this is frequent."
     ),
     "listening": "A listener accepts clients at `address` for `service`. None needed.",
-    "log not reopened, going on with the old one": (
+    "log not reopened, still writing to the old one": (
         "The log file could not be opened again on HUP or USR1; the previous file is still written. Correct what "
         "`error` names, then send USR1."
     ),
@@ -124,12 +129,14 @@ TEXTS = {
         "less."
     ),
     "log reopened": "The log file was opened again on HUP or USR1. None needed.",
-    "loop goes on": "The event loop resumed after a stall of `seconds`. Fix the handler named in `loop stalled`.",
-    "loop stalled": (
+    "event loop resumed": (
+        "The event loop resumed after a stall of `seconds`. Fix the handler named in `event loop stalled`."
+    ),
+    "event loop stalled": (
         "`handler` has blocked the event loop for `seconds`, and no other connection is served meanwhile. Make it "
         "faster, or set `blocking = true`."
     ),
-    "no configuration file to read again": (
+    "no configuration file to reload": (
         "HUP arrived at a daemon started with `--listen`; only the log was reopened. Use a configuration file if you "
         "need reloads."
     ),
@@ -142,7 +149,7 @@ TEXTS = {
         "No further thread for blocking handlers could be started. Raise `TasksMax` (`ulimit -u`) or memory, or lower"
         " `threads`."
     ),
-    "no timer, so a stop has no bound": (
+    "no timer, so a stop has no time limit": (
         "The kernel gave no timer, so a stop that hangs is not ended by force. Check the limit of pending signals "
         "(`ulimit -i`)."
     ),
@@ -150,33 +157,33 @@ TEXTS = {
         "A TLS handshake failed, for the reason in `why`. Check the certificates and TLS versions of both sides if "
         "the client is a known one."
     ),
-    "not answered for a moment, which ends a loop": (
+    "not answered for a moment, to break a loop": (
         "A datagram source was answered for seconds without a pause, so it gets no reply for a moment. Check whether "
         "it answers replies, or set `datagram_budget`."
     ),
-    "not answered: a port of services": (
+    "not answered: port of a well-known service": (
         "A datagram came from a port on which services answer; it gets no reply, to avoid a loop. None needed."
     ),
-    "not answered: budget of the source is spent": (
+    "not answered: datagram budget of the source exceeded": (
         "A datagram source has used up `datagram_budget` and gets no reply until it pauses. Raise the budget if the "
         "client is a genuine one."
     ),
-    "not answered: our own address": (
+    "not answered: the listener's own address": (
         "A datagram came from an address of this listener itself; it gets no reply, to avoid a loop. Look for a "
         "forged sender."
     ),
-    "not ready any more, and serving on": (
+    "not ready any more, still serving": (
         "A graceful stop began: `/ready` fails, and clients are still served for `pre_drain`. None needed."
     ),
     "not serving": "The daemon, or a worker of it, could not start. Correct what `error` names.",
-    "not upgraded, going on as before": (
+    "upgrade failed, still serving": (
         "An upgrade failed, and the old process keeps serving. Correct what `error` names, then upgrade again."
     ),
     "out of memory": (
         "There was no memory for one connection or request, which was closed; the daemon keeps serving. Give it more "
         "memory, or lower `max_connections` and `max_memory`."
     ),
-    "passed socket is no listener's, closed": (
+    "closed an inherited socket that matches no listener": (
         "A socket passed by the service manager matches no listener and was closed. Add a listener for it, or remove "
         "it from the socket unit."
     ),
@@ -187,12 +194,12 @@ TEXTS = {
     "program not started": (
         "The program for a connection could not be started, and the connection was closed. Correct what `error` names."
     ),
-    "program said": 'A program wrote a line to standard error (`stderr = "log"`). See `text`.',
+    "program wrote to standard error": 'A program wrote a line to standard error (`stderr = "log"`). See `text`.',
     "program started": "A program was started for a connection. None needed.",
-    "proxy's own connection": (
+    "connection of the proxy itself": (
         "A proxy opened a connection for itself (LOCAL in the PROXY header), such as a health check. None needed."
     ),
-    "reading the configuration that was there before": (
+    "configuration directory no longer at its path, reading from the old one": (
         "The directory of the configuration no longer exists at its path, so the file in the old one is read. Restore"
         " the directory, then reload."
     ),
@@ -207,47 +214,47 @@ TEXTS = {
         "A datagram came from an address that `allow` and `deny` exclude, and was ignored. Adapt them if the client "
         "is a genuine one."
     ),
-    "reload failed by a defect": (
+    "reload failed: internal error": (
         "An unexpected exception ended a reload; the previous configuration stays. Report it with its traceback."
     ),
     "reloaded": "A reload is done: the numbers of listeners kept, added and removed. None needed.",
-    "rights dropped": "The daemon has given up root and serves as `user`. None needed.",
+    "privileges dropped": "The daemon has given up root and serves as `user`. None needed.",
     "secured": "A TLS handshake succeeded, with this version and cipher. None needed.",
-    "select() cannot wait for as many connections; use another multiplexer": (
+    "select() cannot wait for that many connections; use another multiplexer": (
         '`multiplexer = "select"` allows only `connections` instead of `max_connections`. Set `multiplexer = "auto"`.'
     ),
-    "serving as root; set [daemon] user to serve as another": (
+    "serving as root; set [daemon] user to switch to another user": (
         "The daemon keeps root while serving. Set `user` in `[daemon]`."
     ),
-    "shut down by somebody else, no longer listening": (
+    "listening socket shut down by another process, no longer listening": (
         "Another process that shares the listening socket shut it down, so it is closed here. Find that process, then"
         " reload."
     ),
     "shutdown hook failed": "A shutdown hook of a service raised an exception; the stop continues. Fix the hook.",
-    "standard error not read": (
+    "cannot read standard error of a program": (
         "The pipe for a program's standard error could not be watched, so its lines are lost. Check memory and "
         "`fs.epoll.max_user_watches`."
     ),
-    "standard error not reopened, going on with the old file": (
+    "standard error not reopened, still writing to the old file": (
         "The file for the standard error of programs could not be opened again; the previous one is still written. "
         "Correct what `error` names, then send USR1."
     ),
-    "standard output takes no more, what is left is dropped": (
+    "standard output takes no more data, the rest is dropped": (
         "Under inetd, the reader of standard output took nothing for `write_timeout`, so the rest is dropped. Check "
         "the program that reads it."
     ),
     "stopped": "The process has stopped; `connections_left` were cut off, if any. None needed.",
     "stopping": "A graceful stop began, with this number of open connections. None needed.",
     "stopping workers": "A graceful stop of all workers began. None needed.",
-    "taken back from the store": (
+    "connections restored from the store": (
         "After a restart, stored connections continue; `dropped` had ended or match no listener. None needed."
     ),
     "taken over": "This process took over listeners and connections of process `from` in an upgrade. None needed.",
     "takes effect at the next start": (
         "A reload changed a key that a running daemon cannot change. Restart or upgrade when convenient."
     ),
-    "target is back": "A relay target accepts connections again. None needed.",
-    "target left aside": (
+    "relay target is up again": "A relay target accepts connections again. None needed.",
+    "relay target is down": (
         "A relay target could not be reached, so others are preferred for `seconds`, or until it is reached again. "
         "Check the target."
     ),
@@ -255,18 +262,18 @@ TEXTS = {
         "A socket buffer is smaller than configured; `%s` stands for `net.core.rmem_max` or `net.core.wmem_max`. "
         "Raise that sysctl, or lower the buffer."
     ),
-    "the manager does not keep connections, ending them in order": (
+    "the service manager does not store connections, closing them gracefully": (
         "The service manager did not accept connections for its store, so they are closed. Raise "
         "`FileDescriptorStoreMax`."
     ),
-    "the manager is not told": (
+    "cannot notify the service manager": (
         "A notification to the service manager could not be sent. Check `NOTIFY_SOCKET` and the unit's `NotifyAccess`."
     ),
-    "the new process has ended": (
+    "the new process has exited": (
         "In an upgrade, the new process ended after it had taken over. See its own log lines; the service manager "
         "starts another."
     ),
-    "the supervisor has ended": (
+    "the supervisor has exited": (
         "The supervisor of the workers is gone, so this worker stops. Find out what ended it, then start the daemon "
         "again."
     ),
@@ -274,7 +281,7 @@ TEXTS = {
         "An established TLS connection broke: a bad record, or an alert of the peer. None needed; the connection is "
         "closed."
     ),
-    "upgrade failed by a defect": (
+    "upgrade failed: internal error": (
         "An unexpected exception ended an upgrade; the old process keeps serving. Report it with its traceback."
     ),
     "upgraded": (
@@ -282,7 +289,7 @@ TEXTS = {
         "needed."
     ),
     "upgrading": "An upgrade began, and the new process is being started. None needed.",
-    "users not read, going on with the old ones": (
+    "users not read, keeping the previous ones": (
         "The users file of a SOCKS server could not be read again; the previous users stay. Correct what `error` "
         "names, then send USR1."
     ),
@@ -300,7 +307,7 @@ TEXTS = {
     "worker ended": (
         "A worker process has exited. At error this was not expected, and another is started: see its own log lines."
     ),
-    "worker gave no answer": (
+    "worker did not answer": (
         "A worker did not answer a command, or answered with an error. See `error`; if it repeats, look for a handler"
         " that blocks."
     ),
@@ -308,7 +315,7 @@ TEXTS = {
         "A worker takes more memory than `max_worker_memory`: a successor is started, and then this one stops "
         "gracefully. If it repeats, look for what the handlers keep."
     ),
-    "workers die as soon as they begin": (
+    "workers exit as soon as they start": (
         "Workers exit shortly after their start, so the next one is started after `again_seconds`. Correct what their"
         " own log lines name."
     ),

@@ -8,8 +8,8 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import TYPE_CHECKING, get_args, get_origin
 
 from generator import commands
-from sockd.config.convert import allowed, types_of
-from sockd.settings import DaemonSettings, Duration, LogSettings, RelaySettings, Size, SocksSettings, key_of
+from sockd.config.convert import allowed, field_types
+from sockd.settings import DaemonSettings, Duration, LogSettings, RelaySettings, Size, SocksSettings, toml_key
 from sockd.settings.framing import FramingSettings
 from sockd.settings.listen import KeepaliveSettings, ListenSettings, ProxyProtocolSettings, RateSettings
 from sockd.settings.program import ProgramLimits
@@ -91,8 +91,8 @@ def _options(arguments: Iterator[Argument] | tuple[Argument, ...]) -> Iterator[s
 def _keys(table: type) -> Iterator[str]:
     yield ".Bl -tag -width indent"
     for field in fields(table):
-        key = key_of(field.name)
-        hint, about = types_of(table)[key], field.metadata
+        key = toml_key(field.name)
+        hint, about = field_types(table)[key], field.metadata
         yield f".It Ic {key}"
         yield from _sentences(about["help"])
         yield from _sentences(_value(hint, about))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, get_args, get_origin
 
 from generator import commands
 from generator.pages import TABLES, _default, _value
-from sockd.config.convert import types_of
-from sockd.settings import key_of
+from sockd.config.convert import field_types
+from sockd.settings import toml_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,9 +75,9 @@ def _table(name: str, table: type) -> Iterator[str]:
     yield from (f"### {HEADINGS[name]}", "", "```toml", EXAMPLES[name], "```", "")
     yield from ("| key | value | default | meaning |", "|---|---|---|---|")
     for field in fields(table):
-        key = key_of(field.name)
+        key = toml_key(field.name)
         about = field.metadata
-        hint = types_of(table)[key]
+        hint = field_types(table)[key]
         is_tables = get_origin(hint) is tuple and is_dataclass(get_args(hint)[0])
         value = "tables" if is_tables else _value(hint, about).replace("A table, see below.", "a table")
         default = _default(field)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Framing without the daemon: a stream's bytes in, frames out, and the way back.
+"""Framing without the daemon: bytes of a stream to frames, and frames to bytes.
 
 `ReceiveBuffer` cuts, `SendBuffer` collects, the framings are values.  They work
 under an event loop, a thread or nothing at all: no module here waits, opens a

@@ -24,7 +24,7 @@ typedef struct sockd_batch {
 } sockd_batch;
 
 #define SOCKD_BATCH_A_FRAME 5 /* bytes that pickle adds to a payload */
-#define SOCKD_BATCH_ONCE 69   /* and to the list, and what is written past the end of the last one */
+#define SOCKD_BATCH_ONCE 69   /* and to the list, and the bytes written past the end of the last one */
 
 /* Find up to most frames (most > 0) and write them to out, which has room for
  * size + most * SOCKD_BATCH_A_FRAME + SOCKD_BATCH_ONCE bytes.  One frame alone is

@@ -48,8 +48,8 @@ def description(framing: AnyFraming) -> Any:  # noqa: ANN401 - a cffi pointer
     """Describe a framing to the C core: a `sb_framing *` that owns its memory.
 
     Raises:
-        ValueError: the limit is more than memory can be.
-        TypeError: it is no framing.
+        ValueError: the limit is larger than memory can be.
+        TypeError: it is not a framing.
     """
     made = ffi.new("sb_framing *")
     try:
@@ -80,11 +80,11 @@ def _fill(framing: AnyFraming, made: Any) -> int:  # noqa: ANN401
 
 
 def plain(data: Data) -> bytes | memoryview:
-    """Return bytes-like data as what len() counts the bytes of: an array's elements may have several.
+    """Return bytes-like data as an object whose len() is its number of bytes: an array's elements may have several.
 
-    Who lends it to C does so within the call, `lib.f(ffi.from_buffer(data))`, and gives that no name.  In a frame that
-    a traceback keeps, collecting a circle may clear the memoryview before what has borrowed from it, and CPython before
-    3.12.4 then ends by SIGSEGV (https://github.com/python/cpython/issues/77894).
+    Pass it to C within the call, `lib.f(ffi.from_buffer(data))`, without giving that a name.  In a frame that a
+    traceback keeps, collecting a cycle may clear the memoryview before the object that borrows from it, and CPython
+    before 3.12.4 then crashes with SIGSEGV (https://github.com/python/cpython/issues/77894).
 
     Raises:
         TypeError: they are not bytes-like.
@@ -102,7 +102,7 @@ def receive(descriptor: int, size: int) -> bytes:
         The bytes; none at the end of the stream.
 
     Raises:
-        BlockingIOError: nothing is there yet.
+        BlockingIOError: no data yet.
         OSError: as recv(2) and read(2).
     """
     room = ffi.new("char[]", size)
@@ -118,10 +118,10 @@ def send(descriptor: int, data: Data) -> int:
     """Write to a descriptor of any kind, without waiting and without SIGPIPE.
 
     Returns:
-        How many bytes were taken.
+        The number of bytes written.
 
     Raises:
-        BlockingIOError: none can be taken now.
+        BlockingIOError: nothing can be written now.
         OSError: as send(2) and write(2).
     """
     if type(data) is not bytes:

@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""What can be wrong with a stream, and with what our caller does.
+"""Errors of a stream, and errors of the caller.
 
-`FrameError` and its kinds are the peer's doing; `BufferFull` and
-`PayloadError` are our caller's.
+`FrameError` and its subclasses are caused by the peer; `BufferFull` and `PayloadError` by the caller.
 """
 
 from __future__ import annotations
 
 
 class FrameError(Exception):
-    """The stream cannot be cut into frames any further.
+    """The stream cannot be framed any further.
 
     Attributes:
-        offset: bytes from the beginning of the stream; of what is said by each kind.
+        offset: bytes from the beginning of the stream; each subclass says of what.
     """
 
     def __init__(self, message: str, offset: int) -> None:
@@ -34,10 +33,10 @@ class TooLong(FrameError):
 
 
 class Malformed(FrameError):
-    """Bytes that are no frame; offset is that of the first one that cannot be."""
+    """Bytes that are not a frame; offset is that of the first invalid one."""
 
     def __init__(self, offset: int) -> None:
-        super().__init__(f"byte {offset} cannot be where it is", offset)
+        super().__init__(f"unexpected byte at offset {offset}", offset)
 
 
 class Truncated(FrameError):
@@ -45,16 +44,16 @@ class Truncated(FrameError):
 
     Attributes:
         offset: where the frame begins.
-        size: bytes of it that came; `ReceiveBuffer.unread` has them.
+        size: bytes of it that were received; `ReceiveBuffer.unread` has them.
     """
 
     def __init__(self, offset: int, size: int) -> None:
-        super().__init__(f"the stream ended {size} bytes after byte {offset}, within a frame", offset)
+        super().__init__(f"end of stream within a frame, {size} bytes after offset {offset}", offset)
         self.size = size
 
 
 class BufferFull(Exception):
-    """More than the buffer's limit; nothing of it was taken.
+    """The data exceeds the buffer's limit; none of it was added.
 
     Attributes:
         limit: in bytes.
@@ -66,4 +65,4 @@ class BufferFull(Exception):
 
 
 class PayloadError(ValueError):
-    """A payload that would not come back from its framing as it is: too long, or it holds a delimiter."""
+    """A payload that cannot be encoded in its framing: it is too long, or contains a delimiter."""

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Bytes in as they come, frames out.
+"""Received bytes in, frames out.
 
-What has come is held in three places: the batch, frames that are cut and not
-taken yet, behind it the data that are not cut, and behind these the pieces that
-came while data waited to be cut.  A batch is cut in one call of the C core.
+Data is held in three places: the batch, that is frames that were cut and not yet returned; behind it the data not yet
+cut; and behind that the pieces that were fed while data waited to be cut.  A batch is cut in one call of the C core.
 
 Data are a bytes object, or, when a frame comes in pieces smaller than what is
 there already, a bytearray that grows.  Neither is changed once a batch is cut
@@ -33,16 +32,16 @@ if TYPE_CHECKING:
     Data = bytes | bytearray | memoryview
 
 CHUNK_BYTES = 256 * 1024
-"""What one read brings at most: asyncio's selector_events reads so much at once."""
+"""Maximum bytes of one read; asyncio's selector_events uses the same number."""
 
 BATCH_FRAMES = 4096
 """Frames cut in one call; 64 KiB of lines of 16 bytes."""
 
 BATCH_BYTES = 1024 * 1024
-"""Looked at in one call, unless one frame is longer; what is cut of them is written beside them."""
+"""Bytes searched in one call, unless one frame is longer; the frames cut from them are written beside them."""
 
 SHORT_BYTES = 2048
-"""Up to here bytes.split is the faster way to cut lines: 0.6 us against 1.1 for 16 of 32 bytes."""
+"""Up to this size bytes.split is faster: 0.6 us against 1.1 for 16 lines of 32 bytes."""
 
 MAX_BYTES = 2**31 - 1
 """Of one buffer; the C core counts the frames of a batch in an int."""
@@ -68,16 +67,14 @@ class ReceiveBuffer:
         buffer.feed(b"one\\ntwo\\nth")
         list(buffer) == [b"one", b"two"]
 
-    Iteration takes the frames that are whole and ends when none is; it can be
-    left at any frame and begun again.  What the peer did wrong ends it, too, behind
-    the last good frame, so that list() has these to give; the next attempt raises it
-    (`check`, `pop`, an iteration), and every later one, until `discard`, `framing` or
-    `unread` changes what is next.
+    Iteration returns the complete frames and stops when none is complete; it can be left at any frame and started
+    again.  An error of the peer also stops it, after the last good frame, so that list() returns these; the next
+    attempt raises the error (`check`, `pop`, an iteration), and every later one, until `discard`, `framing` or
+    `unread` changes what comes next.
 
     Args:
-        framing: how the stream is cut; any but Datagram.
-        max_bytes: held at most, frames not taken included; by default what one
-            frame needs and 256 KiB.
+        framing: how the stream is framed; any but Datagram.
+        max_bytes: limit of held bytes, including frames not yet returned; default: what one frame needs, and 256 KiB.
 
     Raises:
         ValueError: max_bytes is less than one frame needs, or more than 2 GiB.
@@ -110,7 +107,7 @@ class ReceiveBuffer:
 
     def _use(self, framing: StreamFraming) -> None:
         if isinstance(framing, Datagram):
-            raise TypeError("a datagram is a frame already: a stream buffer would join it with the next")
+            raise TypeError("a datagram is already a frame; a stream buffer would join it with the next one")
         made = description(framing)
         least = lib.sb_framing_room(made)
         self._limit = least + CHUNK_BYTES if self._max_bytes is None else self._max_bytes
@@ -126,7 +123,7 @@ class ReceiveBuffer:
 
     @property
     def framing(self) -> StreamFraming:
-        """How what was not taken yet is cut; may be set between two frames, also inside a loop over them."""
+        """How the data not yet returned is framed; may be set between two frames, also inside a loop over them."""
         return self._framing
 
     @framing.setter
@@ -137,18 +134,18 @@ class ReceiveBuffer:
 
     @property
     def held(self) -> int:
-        """Bytes that were fed and not taken: of whole frames, and of the unfinished one."""
+        """Bytes that were fed and not yet returned: complete frames and the incomplete one."""
         return self._uncut_bytes() + self._untaken_bytes()
 
     @property
     def offset(self) -> int:
-        """Bytes of the stream that were taken: where the next frame begins."""
+        """Bytes of the stream that were returned: where the next frame begins."""
         return self._base - self._untaken_bytes()
 
     # ---- in
 
     def feed(self, data: Data) -> None:
-        """Add bytes of the stream; a bytes object is kept, not copied, where it can be.
+        """Add bytes of the stream; a bytes object is kept without a copy where possible.
 
         Raises:
             BufferFull: it would hold more than max_bytes; nothing was added.
@@ -175,18 +172,18 @@ class ReceiveBuffer:
             self._data += data
 
     def receive_from(self, source: Receiver | int, size: int = CHUNK_BYTES // 4) -> int:
-        """Receive once, and feed what came.
+        """Receive once, and feed the data.
 
         Args:
-            source: a socket, which waits or not as it is set to; or the number of
-                a descriptor (socket, pipe, terminal, file), which never waits.
-            size: bytes at most; less where max_bytes leaves less room.
+            source: a socket, blocking or not as it is set; or the number of a descriptor (socket, pipe, terminal,
+                file), which never blocks.
+            size: maximum bytes; less if max_bytes leaves less room.
 
         Returns:
-            How many bytes came; 0 when the stream has ended.
+            The number of bytes received; 0 at the end of the stream.
 
         Raises:
-            BufferFull: there is no room for a byte; take frames first.
+            BufferFull: there is no room for a byte; read frames first.
             BlockingIOError, TimeoutError, OSError: as the socket raises them.
         """
         size = min(size, self._limit - self.held)
@@ -200,8 +197,7 @@ class ReceiveBuffer:
         """Say that the stream has ended.
 
         Raises:
-            Truncated: within a frame.  While whole frames wait to be taken, it
-                is raised behind the last of them instead.
+            Truncated: within a frame.  While complete frames are held, it is raised after the last of them instead.
         """
         self._ended = True
         if not length_hint(self._iterator):
@@ -210,21 +206,20 @@ class ReceiveBuffer:
     # ---- out
 
     def __iter__(self) -> Iterator[bytes]:
-        """Take frames, as bytes, while they are whole.
+        """Return frames as bytes while they are complete.
 
         Raises:
             TooLong: the first frame is, or must become, longer than its limit.
-            Malformed: the first bytes are no frame.
+            Malformed: the first bytes are not a frame.
             Truncated: the stream ended within the first frame.
         """
         return chain.from_iterable(self._batches(False))
 
     def views(self) -> Iterator[memoryview]:
-        """Take frames as read-only views of what was received, without a copy.
+        """Return frames as read-only views of the received data, without a copy.
 
-        A view stays good as long as it is kept, and keeps the whole piece that
-        it was received in: for long use take bytes.  A dot block with doubled
-        dots is a view of a copy.
+        A view stays valid while it is referenced, and keeps the whole piece in which it was received; for long use,
+        copy it to bytes.  A dot block with doubled dots is a view of a copy.
 
         Raises:
             FrameError: as iteration.
@@ -232,7 +227,7 @@ class ReceiveBuffer:
         return chain.from_iterable(self._batches(True))
 
     def pop(self) -> bytes | None:
-        """Take one frame; None when none is whole.
+        """Return one frame; None when none is complete.
 
         Raises:
             FrameError: as iteration.
@@ -249,7 +244,7 @@ class ReceiveBuffer:
             self._fill(self._is_view)
 
     def unread(self) -> bytes:
-        """Take every byte that is held, for another reader of the stream."""
+        """Return all bytes held, for another consumer of the stream."""
         self._put_back()
         self._join()
         data = bytes(self._data)
@@ -258,10 +253,10 @@ class ReceiveBuffer:
         return data
 
     def discard(self) -> None:
-        """Leave out the frame that is too long or malformed, up to and with its delimiter.
+        """Skip the frame that is too long or malformed, including its delimiter.
 
-        It was reported once, by the exception; the next frame is the one behind
-        it.  What comes of it until then is dropped on arrival.
+        It was reported once, by the exception; the next frame is the one after it.  The rest of it is dropped as it
+        arrives.
 
         Raises:
             ValueError: no frame was reported, or its framing has no delimiter.
@@ -269,7 +264,7 @@ class ReceiveBuffer:
         if not self._is_failed:
             raise ValueError("no frame was reported as too long or malformed")
         if not self._drop():
-            raise ValueError(f"{self._framing!r} has no delimiter to go on behind")
+            raise ValueError(f"{self._framing!r} has no delimiter after which to resume")
         self._is_failed = False
 
     # ---- inside
@@ -288,7 +283,7 @@ class ReceiveBuffer:
                 raise
 
     def _fill(self, is_view: bool) -> bool:
-        """Cut the next batch; False when no frame is whole."""
+        """Cut the next batch; False when no frame is complete."""
         if self._is_discarding:
             self._drop()
         if not self._data or self._is_discarding:
@@ -311,7 +306,7 @@ class ReceiveBuffer:
         return True
 
     def _none(self, code: int) -> bool:
-        """Say why there is no frame."""
+        """Return the reason why there is no frame."""
         if code == lib.SB_ERR_TOO_LONG:
             self._fail()
             raise TooLong(self._base, self._description.limit)
@@ -330,10 +325,10 @@ class ReceiveBuffer:
         self._failed_at = self._base
 
     def _cut(self, window: int = BATCH_BYTES) -> tuple[list[bytes], int]:
-        """Cut frames off the start of what is not cut: (frames, their bytes), or ([], why there is none).
+        """Cut frames off the start of the uncut data: (frames, their bytes), or ([], why there is none).
 
         Args:
-            window: bytes looked at, unless there is no frame in them: all of it may be cut, and has to have room.
+            window: bytes searched, unless they contain no frame: all of it may be cut, and needs room.
         """
         data, begin = self._data, self._begin
         size = len(data) - begin
@@ -356,7 +351,7 @@ class ReceiveBuffer:
         return [bytes(memoryview(data)[begin + found.start : begin + found.end])], found.next
 
     def _split(self, data: bytes) -> tuple[list[bytes], int]:
-        """Cut lines of which none can be too long, and few enough that a call into C costs more."""
+        """Cut lines when none can be too long, and there are so few that a call into C costs more."""
         lines = data.split(b"\n")
         end = len(data) - len(lines.pop())
         if lines and self._is_scanned:
@@ -368,8 +363,7 @@ class ReceiveBuffer:
         data, begin = self._data, self._begin
         size = len(data) - begin
         most = min(size, BATCH_FRAMES)
-        spans = _room_for(_SPANS, most)
-        end = ffi.new("size_t *")
+        spans, end = _room_for(_SPANS, most), ffi.new("size_t *")
         self._is_scanned = True
         source = ffi.from_buffer(data) + begin
         count = lib.sb_frames_find(self._description, source, size, self._scan, spans, most, end)
@@ -383,7 +377,7 @@ class ReceiveBuffer:
         return views, end[0]
 
     def _move_on(self, n: int) -> None:
-        """Leave out the first n bytes of what is not cut; the rest is moved when it is no more than what was cut."""
+        """Drop the first n bytes of the uncut data; the rest is moved when it is no larger than what was cut."""
         data, begin = self._data, self._begin + n
         self._base += n
         if begin == len(data):
@@ -396,7 +390,7 @@ class ReceiveBuffer:
             self._begin = begin
 
     def _join(self) -> None:
-        """Put what is not cut and the pieces behind it into one."""
+        """Join the uncut data and the pieces behind it."""
         if self._pieces:
             self._data = b"".join([memoryview(self._data)[self._begin :], *self._pieces])
             self._begin = self._waiting = 0
@@ -406,7 +400,7 @@ class ReceiveBuffer:
         return len(self._data) - self._begin + self._waiting
 
     def _untaken_bytes(self) -> int:
-        """Bytes of the batch's frames that were not taken; looks at each frame once."""
+        """Count the bytes of the batch's frames that were not returned; looks at each frame once."""
         untaken = length_hint(self._iterator)
         if not untaken:
             return 0
@@ -422,7 +416,7 @@ class ReceiveBuffer:
         return self._end - self._at
 
     def _put_back(self) -> None:
-        """Make data of the frames that were cut and not taken."""
+        """Turn the frames that were cut and not returned back into data."""
         size = self._untaken_bytes()
         if size:
             untaken = memoryview(self._source)[self._end - size : self._end]
@@ -434,11 +428,10 @@ class ReceiveBuffer:
         self._source = b""
 
     def _drop(self) -> bool:
-        """Leave out what is there of a frame that is not wanted; False when its end cannot be known."""
+        """Skip what is held of a rejected frame; False when its end cannot be known."""
         self._join()
         drop = ffi.new("size_t *")
-        size = len(self._data) - self._begin
-        source = ffi.from_buffer(self._data) + self._begin
+        source, size = ffi.from_buffer(self._data) + self._begin, len(self._data) - self._begin
         code = lib.sb_frame_discard(self._description, source, size, self._scan, drop)
         if code < 0:
             return False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Frames in, bytes out as the other side takes them.
+"""Frames in, bytes out as the peer accepts them.
 
 Frames are written by the C core into one buffer of its own, so that many small
 ones leave in one system call.  Large pieces of bytes are kept as they are and
@@ -29,12 +29,12 @@ HIGH_WATER_BYTES = 64 * 1024
 
 MAX_BYTES = 64 * 1024 * 1024
 KEPT_BYTES = 64 * 1024
-"""From this size on a bytes object is kept, not copied: copying it costs what a system call does."""
+"""A bytes object of at least this size is kept without a copy: copying it costs as much as a system call."""
 
 _LINES = ffi.typeof("sb_lines *")
 
 GATHERED = 64
-"""Pieces in one system call; POSIX promises 16, Linux has 1024."""
+"""Pieces per system call; POSIX guarantees 16, Linux has 1024."""
 
 
 class Sender(Protocol):
@@ -45,16 +45,16 @@ class Sender(Protocol):
 
 
 class SendBuffer:
-    """Holds what the other side has not taken yet.
+    """Holds data that the peer has not accepted yet.
 
         buffer = SendBuffer(Netstring(1000))
         buffer.append(b"hello")
         buffer.send_to(sock)
 
     Args:
-        framing: what `append` and `extend` make frames of.
-        max_bytes: held at most.
-        high_water: bytes from which on `is_high` is true: stop producing.
+        framing: what `append` and `extend` encode with.
+        max_bytes: limit of held bytes.
+        high_water: bytes above which `is_high` is true: stop producing.
     """
 
     __slots__ = ("_buffer", "_description", "_framing", "_kept", "_max_bytes", "_pieces", "high_water")
@@ -71,7 +71,7 @@ class SendBuffer:
 
     @property
     def framing(self) -> AnyFraming:
-        """What the next frames are made of; may be set between two."""
+        """The framing of the next frames; may be changed between two."""
         return self._framing
 
     @framing.setter
@@ -94,8 +94,8 @@ class SendBuffer:
         """Add one frame.
 
         Raises:
-            PayloadError: longer than the framing's limit, or it would not come
-                back as it is: it holds the delimiter, or has not the fixed size.
+            PayloadError: longer than the framing's limit, or not encodable: it contains the delimiter, or does not
+                have the fixed size.
             BufferFull: there is no room; nothing was added.
         """
         if type(payload) is not bytes:
@@ -120,9 +120,11 @@ class SendBuffer:
 
     def _check(self, code: int, payload: Data) -> None:
         if code == lib.SB_ERR_TOO_LONG:
-            raise PayloadError(f"{len(payload)} bytes are more than {self._framing!r} allows")
+            raise PayloadError(f"{len(payload)} bytes exceed the limit of {self._framing!r}")
         if code == lib.SB_ERR_MALFORMED:
-            raise PayloadError(f"{bytes(payload[:40])!r} would not come back from {self._framing!r} as it is")
+            raise PayloadError(
+                f"{bytes(payload[:40])!r} cannot be encoded as {self._framing!r}: it would be decoded differently"
+            )
         if code == lib.SB_ERR_LIMIT:
             raise BufferFull(self._max_bytes)
         if code < 0:
@@ -143,7 +145,7 @@ class SendBuffer:
             self.write(block)
 
     def write(self, data: Data) -> None:
-        """Add bytes that are framed already.
+        """Add bytes that are already framed.
 
         Raises:
             BufferFull: there is no room; nothing was added.
@@ -163,7 +165,7 @@ class SendBuffer:
             self._check(code, data)
 
     def _seal(self) -> None:
-        """Move what the C buffer has behind the pieces."""
+        """Move the content of the C buffer behind the pieces."""
         data = bytes(self._content())
         if data:
             self._pieces.append(memoryview(data))
@@ -177,17 +179,17 @@ class SendBuffer:
         return ffi.buffer(lib.sb_buffer_data(self._buffer), size) if size else b""
 
     def send_to(self, target: Sender | int) -> int:
-        """Send once what can be sent, in one system call; the rest stays.
+        """Send as much as possible in one system call; the rest stays.
 
         Args:
-            target: a socket, which waits or not as it is set to; or the number of
-                a descriptor of any kind, which never waits and raises no SIGPIPE.
+            target: a socket, blocking or not as it is set; or the number of a descriptor of any kind, which never
+                blocks and raises no SIGPIPE.
 
         Returns:
-            How many bytes were taken; 0 also when none can be taken now.
+            The number of bytes sent; 0 also when nothing can be sent now.
 
         Raises:
-            OSError: as the socket raises it; everything is still held.
+            OSError: as the socket raises it; all data is still held.
         """
         if not self._pieces:
             view = memoryview(self._content())
@@ -226,7 +228,7 @@ class SendBuffer:
         lib.sb_buffer_consume(self._buffer, taken)
 
     def take(self) -> bytes:
-        """Take everything, for a transport that has a buffer of its own: `transport.write(buffer.take())`."""
+        """Return all data, for a transport with its own buffer: `transport.write(buffer.take())`."""
         if self._pieces:
             self._seal()
             data = b"".join(self._pieces)
@@ -239,7 +241,7 @@ class SendBuffer:
 
 
 def encode(framing: AnyFraming, payload: Data) -> bytes:
-    """Make one frame.  Whoever makes many has a `SendBuffer`.
+    """Encode one frame.  For many frames, use a `SendBuffer`.
 
     Raises:
         PayloadError: as SendBuffer.append.
@@ -248,7 +250,7 @@ def encode(framing: AnyFraming, payload: Data) -> bytes:
 
 
 def encode_all(framing: AnyFraming, payloads: Iterable[Data]) -> bytes:
-    """Make frames of all payloads, one behind the other.
+    """Encode all payloads, one after the other.
 
     Raises:
         PayloadError: as SendBuffer.append.
@@ -264,7 +266,7 @@ def encode_all(framing: AnyFraming, payloads: Iterable[Data]) -> bytes:
 
 
 def _lines(framing: AnyFraming, payloads: list[Data]) -> bytes | None:
-    """Make lines of all payloads at once; None when they are no lines, or one of them cannot be one."""
+    """Encode all payloads as lines at once; None when the framing is not lines, or one payload is not valid."""
     if type(framing) is not Line or framing.ending == b"\r\n":
         return None
     try:

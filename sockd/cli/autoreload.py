@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Development: run a command, and run it again whenever one of its source files changes.
 
-The command runs in a child; the child says which files it is made of (`report`),
-so that an edit of any imported module counts and the watcher imports nothing.
-A child that fails waits for the next edit.
+The command runs in a child; the child reports the files it consists of (`report`), so that an edit of any imported
+module counts and the watcher imports nothing. A child that fails waits for the next edit.
 
-No edit is overlooked.  How a file stood is noted by whoever comes first: by the watcher
-before the child can have read it, where it is known from the child before, else by the
-child, before it serves; never later, for the watcher may be slow to be told.
+No edit is missed.  The state of a file is recorded by the first of the two: by the watcher before the child can have
+read it, if it is known from the previous child, else by the child, before it serves; never later, because the report
+may reach the watcher late.
 
-Watcher and child end together: signals are passed on, and the kernel ends a child whose watcher has died.
-A child that does not end in time, whatever its handlers do, is told a second time (sockd.process.stop_bound).
+Watcher and child exit together: signals are passed on, and the kernel kills a child whose watcher has died. A child
+that does not exit in time gets a second TERM (sockd.process.stop_bound).
 """
 
 from __future__ import annotations
@@ -35,21 +34,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 REPORT_VARIABLE = "SOCKD_RELOAD_FD"
-"""Number of the descriptor on which a child tells of its files; set by Reloader alone."""
+"""Number of the descriptor on which a child reports its files; set only by Reloader."""
 POLL_SECONDS = 0.3
-"""How often the files are looked at: an edit is served by the time the hand is off the keys."""
+"""Interval at which the files are checked; short enough that an edit seems to be served at once."""
 RESTART_SECONDS = 2.0
-"""For a child to end in order before the next one; who edits does not wait for stop_timeout."""
+"""Time for a child to stop before the next one starts; shorter than stop_timeout, because a developer waits for it."""
 
 SIGNALLED = 128
 """Added to the number of a signal that ended a child, as shells do."""
 
 Stamps = dict[str, tuple[int, int] | None]
-"""Of each file its time of change in ns and its size; None for one that is not there."""
+"""Of each file its time of change in ns and its size; None for one that does not exist."""
 
 
 def report(extra: Iterable[str]) -> None:
-    """Tell, in the child, which files make it up and how they stand; nothing when nobody watches.
+    """Report, in the child, its files and their state; does nothing without a watcher.
 
     Args:
         extra: files besides the imported modules, such as the configuration.
@@ -68,11 +67,11 @@ def report(extra: Iterable[str]) -> None:
         with os.fdopen(int(number), "wb") as pipe:
             pipe.write(msgspec.json.encode(_stamps(files)))
     except BrokenPipeError:
-        raise SystemFault("--reload: the process that watches has ended; not serving") from None
+        raise SystemFault("--reload: the watching process has exited; not serving") from None
 
 
 def end_with_watcher() -> Callable[[], None]:
-    """Have a watcher's child end with its watcher; return what is to be called once rights are dropped."""
+    """Have a watcher's child exit with its watcher; return a function to call once privileges are dropped."""
     if REPORT_VARIABLE not in os.environ:
         return lambda: None
     watcher = os.getppid()
@@ -103,7 +102,7 @@ class AutoReloader:
 
     Args:
         command: of the child.
-        tell: is told of each restart, in words.
+        tell: called with a text at each restart.
     """
 
     def __init__(self, command: Sequence[str], tell: Callable[[str], None]) -> None:
@@ -130,11 +129,11 @@ class AutoReloader:
             if self._stopped or code == 0:
                 return code or 0
             if code is not None:
-                self._tell(f"ended with exit code {code}; it starts again after the next change")
+                self._tell(f"exited with code {code}; restarting after the next change")
                 self._wait_for_change()
                 if self._stopped:
                     return code
-            self._tell("a source file has changed, starting again")
+            self._tell("a source file has changed; restarting")
 
     def _pass_on(self, number: int, _frame: object) -> None:
         self._stopped = True
@@ -142,7 +141,7 @@ class AutoReloader:
             self._child.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)  # the terminal has gone
 
     def _run_child(self) -> int | None:
-        """Return the child's exit code, or None when it was stopped because of a change, or never began."""
+        """Return the child's exit code, or None when it was stopped because of a change, or never started."""
         if self._stopped:
             return None
         before = _stamps(self._stamps)
@@ -164,7 +163,7 @@ class AutoReloader:
         return self._child.wait()
 
     def _end(self, child: subprocess.Popen[bytes]) -> None:
-        """End a child: in order, or else by a second TERM, whatever it is at."""
+        """End a child: gracefully, or else by a second TERM, whatever it does."""
         for _ in range(2):
             child.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -183,9 +182,9 @@ class AutoReloader:
 
 
 def _oldest(told: bytes, before: Stamps) -> Stamps:
-    """Return how the files stood when, at the latest, the child began to read them.
+    """Return the state of the files before the child began to read them.
 
-    A child that died before it could tell is taken to be made of the files of the one before.
+    A child that died before its report is assumed to consist of the files of the previous one.
     """
     if not told:
         return before

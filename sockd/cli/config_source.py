@@ -36,7 +36,7 @@ EXAMPLE_ADDRESS = "127.0.0.1:7007"
 
 
 def _files(settings: Settings, source: str) -> list[str]:
-    """Name what is worth watching besides the imported modules: a handler's file counts before it exists."""
+    """List the files to watch besides the imported modules: a handler's file counts before it exists."""
     names = [listen.service for listen in settings.listen]
     names += [table.handler for table in settings.service.values() if table.handler]
     modules = {name.partition(":")[0] for name in names if ":" in name}
@@ -45,7 +45,7 @@ def _files(settings: Settings, source: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Source:
-    """Settings, and where they came from; `check` reads them again, `parse` a text; None where there is no file."""
+    """Settings, and where they came from; `check` reads them again, `parse` a text; None where there is not a file."""
 
     settings: Settings
     name: str
@@ -57,7 +57,7 @@ def _settings(options: argparse.Namespace) -> Source:
     path = Path(options.config) if options.config else None
     if path is None and not options.listen:
         path = find()
-    directory = _directory_of(path) if path else None
+    directory = _keep_directory(path) if path else None
     if directory is None:
         look_in(current_directory())
     read = _loader(path, directory) if path and directory else None
@@ -85,7 +85,9 @@ def _settings(options: argparse.Namespace) -> Source:
 
     def again() -> Settings:
         if settings.daemon.chroot is None and (why := directory.renew()):
-            logger.warning("reading the configuration that was there before", extra={"event": {"why": why}})
+            logger.warning(
+                "configuration directory no longer at its path, reading from the old one", extra={"event": {"why": why}}
+            )
         return over(read(services), services)
 
     def parse(text: str, name: str) -> Settings:
@@ -94,8 +96,8 @@ def _settings(options: argparse.Namespace) -> Source:
     return Source(settings, name, again, parse)
 
 
-def _directory_of(path: Path) -> KeptDirectory:
-    """Return the directory of a configuration, to be found again; there are its handlers, too."""
+def _keep_directory(path: Path) -> KeptDirectory:
+    """Return the directory of a configuration, kept open; handlers are imported from it, too."""
     try:
         directory = KeptDirectory(str((current_directory() or os.sep) / path.parent))
     except OSError as error:
@@ -106,7 +108,7 @@ def _directory_of(path: Path) -> KeptDirectory:
 
 
 def _loader(path: Path, directory: KeptDirectory, *, listens: bool = True) -> Callable[[Services | None], Settings]:
-    """Return what reads the file, now and after chroot(2) and chdir(2)."""
+    """Return a function that reads the file, now and after chroot(2) and chdir(2)."""
 
     def opener(_path: str, flags: int) -> int:
         return directory.open(path.name, flags)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Standard output and standard error of a command: whatever they are, one clear line, and no traceback.
+"""Standard output and standard error of a command: any failure gives one clear line, and no traceback.
 
-What they cannot write in their encoding, such as ü of a path in ASCII, is written as an escape.  An output that cannot
-be written, as its reader has gone or the disk is full, is told on standard error, and no more is written there.
+Characters that the encoding lacks, such as ü of a path in ASCII, are written as escapes.  An output that cannot be
+written, because its reader has gone or the disk is full, is reported on standard error, and nothing more is written to
+it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ OUTPUT = 1
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, which does not pass over an output that cannot be written."""
+    """argparse, but an output that cannot be written is an error."""
 
     def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
         if message:
@@ -35,13 +36,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def with_output(program: str, run: Callable[[], int]) -> int:
-    """Run a command, and write what it has for standard output.
+    """Run a command, and write its result to standard output.
 
     Args:
         program: its name, for messages.
 
     Returns:
-        Its exit code; 71 where its output could not be written.
+        Its exit code; 71 if its output could not be written.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -68,14 +69,14 @@ def _failed(program: str, error: OSError) -> int:
 
 
 def give_up_output() -> None:
-    """Write nothing to standard output any more: what waits to be written there would fail again at the end."""
+    """Write nothing more to standard output: data waiting there would fail again at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, OUTPUT)
     os.close(null)
 
 
 def tell(line: str) -> None:
-    """Write a line to standard error, in one piece, if that can be."""
+    """Write a line to standard error, in one piece if possible."""
     with suppress(OSError):
         sys.stderr.write(line + "\n")
         sys.stderr.flush()

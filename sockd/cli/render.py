@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Answers of the daemon as text for people: tables that fit a terminal, numbers with their units."""
+"""Replies of the daemon as text for people: tables that fit a terminal, numbers with units."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STEP = 1024
 
 
 def printable_answer(result: Any) -> Any:  # noqa: ANN401 - what JSON holds
-    """Return an answer whose texts a terminal can show: names of peers are chosen by them, paths by anybody."""
+    """Escape a reply's texts for a terminal: peers choose their names, and paths can be chosen by anyone."""
     if isinstance(result, str):
         return "\n".join(map(printable, result.split("\n")))
     if isinstance(result, list):
@@ -29,7 +29,7 @@ def printable_answer(result: Any) -> Any:  # noqa: ANN401 - what JSON holds
 
 
 def text_of(verb: str, result: Any) -> str:  # noqa: ANN401 - what JSON holds
-    """Write the answer to a verb, ended by a newline."""
+    """Write the reply to a verb, ended by a newline."""
     if verb == "connections":
         return "\n".join(_connections(result)) + "\n"
     if verb == "plan":
@@ -54,7 +54,7 @@ def _plain(value: object) -> str:
 
 
 def size(number: float) -> str:
-    """Write a number of bytes as people read it: 1.5 MiB."""
+    """Format a number of bytes for people: 1.5 MiB."""
     for unit in UNITS:
         if number < STEP or unit == UNITS[-1]:
             return f"{number:.0f} {unit}" if unit == "B" or number >= 10 * STEP else f"{number:.1f} {unit}"
@@ -63,12 +63,12 @@ def size(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write a time as people read it: 3m20s."""
+    """Format a time for people: 3m20s."""
     return format_duration(round(seconds) if seconds >= 1 else round(seconds, 3))
 
 
 def columns(rows: Iterable[Sequence[object]], right: Sequence[int] = ()) -> Iterator[str]:
-    """Write rows in columns; those whose number is in `right` stand at their right edge."""
+    """Write rows in columns; those whose number is in `right` are right-aligned."""
     texts = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in texts) for i in range(len(texts[0]))] if texts else []
     for row in texts:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """sockctl: argv -> one verb -> exit code of sysexits(3).
 
-Only the command line lives here; what a verb does is in sockd.net and below.
+Only the command line is here; the verbs are in sockd.cli.verbs.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb of sockctl.
 
     Args:
-        argv: the words after the program's name; those of the process if None.
+        argv: the arguments after the program's name; those of the process if None.
 
     Returns:
         The exit code: 0, 1 a check failed, 64 usage, 71 system, 75 temporary, 77 permission,
@@ -62,7 +62,7 @@ def _main(argv: Sequence[str] | None) -> int:
         parser = make_parser()
         arguments = parser.parse_args([*words], argparse.Namespace(program=program))
         if arguments.control is not None and arguments.verb not in admin.VERBS:
-            parser.error(f"--control: {arguments.verb} asks no daemon; remove it")
+            parser.error(f"--control: {arguments.verb} does not use the control socket; remove it")
         return _run(arguments)
     except SockdError as error:
         for line in str(error).split("\n"):
@@ -92,14 +92,14 @@ def _selftest(arguments: argparse.Namespace) -> int:
 
 
 def _password(arguments: argparse.Namespace) -> int:
-    from sockd.cli.verbs.password import line_of  # here, for connect has no use for it and shall start fast
+    from sockd.cli.verbs.password import user_line  # here, for connect has no use for it and shall start fast
 
-    print(line_of(arguments.user))
+    print(user_line(arguments.user))
     return EX_OK
 
 
 def _split_program(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-    """Part the words of `bind` from those of the program behind "--", which are its own."""
+    """Split the arguments of `bind` from the program's own after "--"."""
     if argv[:1] != ["bind"] or "--" not in argv:
         return argv, ()
     index = list(argv).index("--")
@@ -319,7 +319,7 @@ def _row(text: str) -> str:
 
     rows = [check.row for check in CHECKS]
     if text not in rows:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a question; choose from {', '.join(rows)}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a check; choose from {', '.join(rows)}")
     return text
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """`sockd`: command line to Settings to a daemon.
 
-Errors end here: each becomes lines on standard error and an exit code of
-sysexits(3).  Nothing below this module exits the process.
+Errors end here: each becomes lines on standard error and an exit code of sysexits(3).  No module below this one exits
+the process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sockd.cli.autoreload import AutoReloader, end_with_watcher, report
-from sockd.cli.config_source import EXAMPLE, EXAMPLE_ADDRESS, Source, _directory_of, _files, _loader, _settings
+from sockd.cli.config_source import EXAMPLE, EXAMPLE_ADDRESS, Source, _files, _keep_directory, _loader, _settings
 from sockd.cli.output import Parser, give_up_output, tell, with_output
 from sockd.config.command_line import from_command_line
 from sockd.config.load import candidates, dump
@@ -136,7 +136,7 @@ def _main(arguments: Sequence[str]) -> int:
 
 
 def _reporting(work: Callable[[], int]) -> int:
-    """Return the exit code of the work; what it raises becomes lines on standard error."""
+    """Return the exit code of the work; an exception becomes lines on standard error."""
     try:
         return _without_shortage(work)
     except SockdError as error:
@@ -147,14 +147,16 @@ def _reporting(work: Callable[[], int]) -> int:
 
 
 def _without_shortage(work: Callable[[], int]) -> int:
-    """Do the work; where a start fails for want of descriptors, say so in one line, for it may fail anywhere."""
+    """Do the work; a start that fails for lack of descriptors gives one line, wherever it fails."""
     try:
         return work()
     except OSError as error:
         if error.errno not in NO_DESCRIPTOR:
             raise
         limit = f"RLIMIT_NOFILE is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}"
-        raise SystemFault(f"{os.strerror(error.errno)}: {limit}; raise it: ulimit -n, LimitNOFILE= of a unit") from None
+        raise SystemFault(
+            f"{os.strerror(error.errno)}: {limit}; raise it: ulimit -n, or LimitNOFILE= in a unit"
+        ) from None
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -176,7 +178,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 
 def _look(options: argparse.Namespace) -> int:
-    """Check, or print what is in effect, and serve nothing."""
+    """Check, or print the effective settings, without serving."""
     settle()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # else a module that is being imported seems to have failed
     source = _settings(options)
@@ -192,7 +194,7 @@ def _start(options: argparse.Namespace) -> int:
     close_to_others()
     given = socket_activation.take(os.environ, os.getpid())
     if os.getpid() == init.FIRST and not options.foreground:
-        raise UsageError("process 1 has to stay, for all others end with it; use --foreground")
+        raise UsageError("process 1 must not exit, because all others end with it; use --foreground")
     contained = init.stand_before()
     signals = take_over(for_a_start(sys.stderr)) if options.foreground else None  # behind what was passed
     if not options.foreground:
@@ -209,25 +211,28 @@ def _start(options: argparse.Namespace) -> int:
         ready=lambda _: None, given=given, command=command, stored=stored, dropped=dropped, contained=contained
     )
     if options.foreground:
-        head = f"sockd {version('sockd')} serves, by {source.name}:"  # now, for chroot(2) hides what it is read from
+        # Now, because after chroot(2) the version cannot be read.
+        head = f"sockd {version('sockd')}, configured by {source.name}, serves:"
         greet = (lambda _: None) if given.notify else lambda listeners: _greet(listeners, head)
         return _serve(source, replace(common, ready=greet, trace=options.trace, signals=signals))
     if source.name == EXAMPLE:
         *others, last = candidates()
         files = (
-            f"neither {others[0]} nor {last} is there" if others else f"{last} is not there (root names others by -c)"
+            f"neither {others[0]} nor {last} exists"
+            if others
+            else f"{last} does not exist (as root, name another one with -c)"
         )
         raise ConfigurationError(f"no configuration: {files}; {_TRY}")
     return in_background(lambda starter: _reporting(lambda: _serve(source, _of_starter(common, starter))))
 
 
 def _of_starter(common: StartContext, starter: StartupPipe) -> StartContext:
-    """Add who waits for a daemon in the background."""
+    """Add the process that waits for a daemon in the background."""
     return replace(common, ready=lambda _: starter.ready(), let_go=starter.let_go, background=True)
 
 
 def _go_on(predecessor: UpgradeReceiver, options: argparse.Namespace) -> int:
-    """Serve in place of the process before us, as which we were started: in the foreground or not."""
+    """Serve as the new process of an upgrade, in the foreground or not."""
     close_to_others()
     signals = take_over(for_a_start(sys.stderr))
     command = StartCommand.of_this_process()
@@ -247,7 +252,7 @@ def _go_on(predecessor: UpgradeReceiver, options: argparse.Namespace) -> int:
 
 
 def _inetd(arguments: Sequence[str]) -> int:
-    """Serve what inetd gave; everything that goes wrong is told to syslog, and to a terminal if there is one."""
+    """Serve what inetd passed; every error goes to syslog, and to a terminal if there is one."""
     close_to_others()
     socket_activation.forget(os.environ)  # Accept=yes passes the connection a second time, as descriptor 3
     close_others()
@@ -265,7 +270,7 @@ def _inetd(arguments: Sequence[str]) -> int:
             logger.error("not serving", extra={"event": {"error": line}})
         raise
     except Exception:
-        logger.critical("ended by a defect", exc_info=True)
+        logger.critical("internal error", exc_info=True)
         raise
     return EX_OK
 
@@ -280,7 +285,7 @@ def _parse_quietly(arguments: Sequence[str]) -> argparse.Namespace:
     for name in ("listen", "foreground", "check", "show", "reload", "trace", "pidfile"):
         if getattr(options, name):
             option = "print" if name == "show" else name
-            raise UsageError(f"--{option} has no meaning with --inetd, which serves what it is given; remove it")
+            raise UsageError(f"--{option} cannot be used with --inetd, which serves what it inherits; remove it")
     return options
 
 
@@ -298,7 +303,7 @@ def _inetd_settings(options: argparse.Namespace) -> Settings:
 
 
 def _inetd_base(path: Path) -> Settings:
-    return _loader(path, _directory_of(path), listens=False)(None)
+    return _loader(path, _keep_directory(path), listens=False)(None)
 
 
 def _check(source: Source) -> int:
@@ -312,31 +317,39 @@ def _check(source: Source) -> int:
         raise ConfigurationError("\n".join(f"{source.name}: {text}" for text in found))
     notes = [*_port_notes(plans), *_unreadable(daemon)]
     if daemon.user is None and source.check is not None and os.geteuid() == 0:
-        notes.append('daemon.user is not set: started by root it is refused; write user = "nobody" or user = "root"')
+        notes.append(
+            'daemon.user is not set, so sockd refuses to start as root; write user = "nobody" or user = "root"'
+        )
     for note in notes:
         print(f"sockd: {source.name}: note: {note}", file=sys.stderr)
-    print(f"sockd: {source.name}: in order, {len(settings.listen)} listeners", file=sys.stderr)
+    count = len(settings.listen)
+    print(f"sockd: {source.name}: configuration OK: {count} listener{'s'[: count != 1]}", file=sys.stderr)
     return EX_OK
 
 
 def _unreadable(daemon: DaemonSettings) -> Iterator[str]:
-    """Point out modules of handlers that who serves may not read: they are imported by root, and not at a reload."""
+    """Report modules of handlers that the serving user may not read: root imports them at a start, and a reload
+    cannot.
+    """
     if daemon.user is None or daemon.chroot is not None or os.geteuid() != 0:
         return
     account = look_up(daemon.user, daemon.group)
     for path in authors_files():
         if reason := why_unreadable(path, account):
-            yield f"{path}: {reason}; the daemon serves as {account.user}, and a reload cannot import it"
+            yield f"{path}: {reason}; the daemon serves as {account.user} and cannot import it at a reload"
 
 
 def _port_notes(plans: Iterable[ListenerPlan]) -> Iterator[str]:
-    """Point out the ports that services(5) registers for a service of another name (FAQ IV.11)."""
+    """Report ports that services(5) registers for a service of another name (FAQ IV.11)."""
     for one in plans:
         for address in one.addresses:
             registered = address.registered_service()
             if registered is not None and registered != one.service.name:
                 named = replace(address, port=registered)
-                text = f"port {address.port} is registered for {registered} in /etc/services; that is written {named}"
+                text = (
+                    f"/etc/services registers port {address.port} for {registered}; "
+                    f"if you mean that service, write {named}"
+                )
                 yield f"{address}: {text}"
 
 
@@ -360,10 +373,10 @@ def _serve(source: Source, context: StartContext) -> int:
         raise
     except OSError as error:
         if error.errno not in NO_DESCRIPTOR:
-            logger.critical("ended by a defect", exc_info=True)
+            logger.critical("internal error", exc_info=True)
         raise
     except Exception:
-        logger.critical("ended by a defect", exc_info=True)  # in the background nobody sees the traceback
+        logger.critical("internal error", exc_info=True)  # in the background nobody sees the traceback
         raise
     return EX_OK
 
@@ -383,7 +396,7 @@ def _greet(listeners: Sequence[tuple[str, str, bool]], head: str) -> None:
         for address, service, tls in listeners
     ]
     try:
-        for line in (head, *lines, "Ctrl-C stops it."):
+        for line in (head, *lines, "Press Ctrl-C to stop."):
             print(line, flush=True)
     except OSError:  # nobody reads it: no reason not to serve
         give_up_output()

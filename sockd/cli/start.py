@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The first thing that `sockd` does: signals wait until there is who notes them (sockd.process.signals).
+"""The first step of `sockd`: block signals until their handlers are installed (sockd.process.signals).
 
-All else takes a tenth of a second to be imported, in which HUP, or a TERM from who has just started it, would end it by
-its default action.  Before this there is only Python's own beginning.  Source: sigprocmask(2).
+Importing the rest takes a tenth of a second, in which HUP, or a TERM from the process that started it, would kill it
+by the default action.  Only Python's own start-up comes before.  Source: sigprocmask(2).
 """
 
 from __future__ import annotations

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The far side of a socket: sockctl connect."""
+"""The client side of a socket: sockctl connect.  No part of the daemon."""

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Outgoing connections: every address tried, raced with a head start (FAQ III.5, III.7).
+"""Outgoing connections: every address tried in a race with head starts (FAQ III.5, III.7).
 
-`Race` is the bookkeeping alone: it is told the time and what happened, opens nothing,
-and can be driven by an event loop as well.  `connect` drives it with a selector and
-blocks; it is for the client tool.
+The race itself is sockd.net.connect.happy_eyeballs: it gets the time and the events, opens nothing, and an event loop
+can drive it as well.  `connect` drives it with a selector and blocks; it is for the client tool.
 """
 
 from __future__ import annotations
@@ -29,18 +28,18 @@ def connect(address: Address, *, timeout: float, source: str | None = None) -> s
     """Connect to the first address that answers.  BLOCKS up to `timeout`.
 
     Args:
-        address: a datagram address is connected too, so that ICMP errors are
-            reported; nothing answers there, so the first one that has a route is taken.
+        address: a datagram address is connected too, so that ICMP errors are reported; nothing answers there, so the
+            first address with a route is used.
         timeout: seconds, for the name's look-up and all attempts together.
-        source: our own address in numbers; the port stays the system's to choose, at connect() and not at
-            bind(), so that it is taken for this peer only (IP_BIND_ADDRESS_NO_PORT, FAQ III.6).
+        source: numeric local address; the system chooses the port, at connect() and not at bind(), so that it is used
+            for this peer only (IP_BIND_ADDRESS_NO_PORT, FAQ III.6).
 
     Returns:
         A non-blocking, close-on-exec socket, TCP_NODELAY on (FAQ II.16).  A unixgram
         socket has an address of its own (autobind), so that it can be answered.
 
     Raises:
-        TemporaryFault: nobody answered; names each address tried with its reason.
+        TemporaryFault: no address answered; names each address tried with its reason.
         SystemFault: the host, the interface or the service is unknown, or has no address of the source's family.
         PermissionFault: the system forbids it.
 
@@ -52,20 +51,20 @@ def connect(address: Address, *, timeout: float, source: str | None = None) -> s
         family = socket.AF_INET6 if ":" in source else socket.AF_INET
         endpoints = [endpoint for endpoint in endpoints if endpoint.family == family]
         if not endpoints:
-            raise SystemFault(f"{address}: it has no address of the kind of {source}")
+            raise SystemFault(f"{address}: no address of the same family as {source}")
     race = HappyEyeballs(endpoints, now=time.monotonic(), deadline=deadline, timeout=timeout)
     return _Attempts(race, source).run(str(address))
 
 
 def look_up(address: Address, *, timeout: float) -> list[Endpoint]:
-    """Find the endpoints to connect to, within a time; a resolver that hangs is left behind in its thread.
+    """Find the endpoints to connect to, within a time; a resolver that hangs is left in its thread.
 
     Args:
-        address: whose name, if it has one, is looked up.
+        address: its host name, if it has one, is looked up.
         timeout: seconds.
 
     Raises:
-        TemporaryFault: no answer within the time, or EAI_AGAIN.
+        TemporaryFault: no reply within the time, or EAI_AGAIN.
         SystemFault: unknown host, interface or service.
 
     Source: getaddrinfo(3) has no deadline of its own; FAQ III.1.
@@ -90,7 +89,7 @@ def look_up(address: Address, *, timeout: float) -> list[Endpoint]:
 
 
 class _Attempts:
-    """The open attempts of one race over a selector."""
+    """The open attempts of one Happy Eyeballs race, over a selector."""
 
     def __init__(self, race: HappyEyeballs, source: str | None) -> None:
         self._race = race
@@ -108,7 +107,7 @@ class _Attempts:
             self._close()
 
     def _start_due(self) -> socket.socket | None:
-        """Start what is due; a Unix, a datagram or a local socket may connect at once."""
+        """Start the attempts that are due; a Unix, a datagram or a local socket may connect at once."""
         while (endpoint := self._race.start(time.monotonic())) is not None:
             try:
                 sock = new_socket(endpoint, self._source)
@@ -132,7 +131,7 @@ class _Attempts:
         return None
 
     def _settle(self, sock: socket.socket, endpoint: Endpoint, code: int) -> bool:
-        """Tell whether the attempt has won; close the socket if not."""
+        """Return whether the attempt has succeeded; close the socket if not."""
         if code == 0 and met_itself(sock, endpoint):
             code = errno.ECONNREFUSED
         if code == 0:

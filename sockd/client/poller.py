@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Readiness of descriptors that may be anything: a socket, a terminal, a pipe or a file.
+"""Readiness of descriptors of any kind: a socket, a terminal, a pipe or a file.
 
-For programs that copy standard input and output (FAQ II.18); the daemon's own
-connections are not waited for here.
+For programs that copy standard input and output (FAQ II.18); the daemon's own connections do not use it.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import selectors
 
 
 class Poller:
-    """A selector that also takes what epoll(7) refuses: files, which are always ready."""
+    """A selector that also accepts what epoll(7) rejects: files, which are always ready."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -22,11 +21,11 @@ class Poller:
         self._selector.close()
 
     def is_file(self, fd: int) -> bool:
-        """Tell whether the descriptor was refused, so that it never blocks for long."""
+        """Return whether epoll rejected the descriptor, so that it never blocks for long."""
         return fd in self._files
 
     def want(self, fd: int, events: int) -> None:
-        """Set what is waited for on a descriptor; 0 for nothing, not even a hang-up."""
+        """Set the events to wait for on a descriptor; 0 for none, not even a hang-up."""
         if fd in self._files:
             self._files[fd] = events
             return
@@ -42,7 +41,7 @@ class Poller:
             self._selector.modify(fd, events)
 
     def wait(self, timeout: float | None) -> list[tuple[int, int]]:
-        """Wait up to so many seconds, None for ever; give descriptors with their events."""
+        """Wait up to that many seconds, None for ever; return descriptors with their events."""
         ready = [(fd, events) for fd, events in self._files.items() if events]
         selected = self._selector.select(0 if ready else timeout)
         return ready + [(key.fd, events) for key, events in selected]

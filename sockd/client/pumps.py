@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The client tool's conversation: standard input to the peer, the peer to standard output.
+"""The copy loop of `sockctl connect`: standard input to the peer, the peer to standard output.
 
-One thread, one selector, bounded buffers both ways (FAQ II.6, App. A).  Standard
-input and output are left in the mode they are in, for other processes share them:
-they are read once when readable, and written no more than select(2) promises not
-to block.  What makes an address a connected socket is in sockd.client.connect.
+One thread, one selector, bounded buffers in both directions (FAQ II.6, App. A).  The modes of standard input and
+output are not changed, because other processes share them: they are read once when readable, and not more is written
+than select(2) promises not to block.  sockd.client.connect makes the connected socket.
 """
 
 from __future__ import annotations
@@ -40,22 +39,22 @@ WRITE = selectors.EVENT_WRITE
 
 
 def converse(sock: socket.socket, address: Address, *, timeout: float, source: int = 0, sink: int = 1) -> None:
-    """Copy both ways until the conversation is over; closes the socket.
+    """Copy in both directions until both have ended; close the socket.
 
-    A stream: at the end of input the sending side is shut down, and the peer is read
-    to its end.  Datagrams: each line of input, with its newline, is one; each answer is
-    printed as it is; at the end of input answers still due are waited for.
+    A stream: at the end of input the sending side is shut down, and the peer is read until end of file.  Datagrams:
+    each line of input, with its newline, is one; each reply is printed as it is; at the end of input, outstanding
+    replies are awaited.
 
     Args:
         sock: connected and non-blocking.
         address: for messages.
-        timeout: seconds without an answer after the last datagram; for a stream, without
-            progress while a peer that has ended its side does not take what is left.
-        source, sink: descriptors to read and to write, 0 and 1 if not given.
+        timeout: seconds without a reply after the last datagram; for a stream, without progress while a peer that has
+            sent end of file does not read the rest.
+        source, sink: descriptors to read and to write; default 0 and 1.
 
     Raises:
-        TemporaryFault: reset, refused, or an answer never came.
-        SystemFault: standard input or output failed, or a line fits in no datagram.
+        TemporaryFault: reset, refused, or a missing reply.
+        SystemFault: standard input or output failed, or a line does not fit into a datagram.
 
     Source: FAQ II.6, App. A; shutdown(2), udp(7).
     """
@@ -65,11 +64,11 @@ def converse(sock: socket.socket, address: Address, *, timeout: float, source: i
 
 
 class _SinkGone(Exception):
-    """Nobody reads standard output any more."""
+    """The reader of standard output has gone."""
 
 
 class _Pump(ABC):
-    """What both kinds of conversation share: the two standard streams and the failure."""
+    """Common part of both copy loops: the two standard streams and the failure."""
 
     def __init__(
         self,
@@ -96,7 +95,7 @@ class _Pump(ABC):
         self.ready = Poller()
 
     def run(self) -> None:
-        """Copy until it is over.  Raises the failure only after all that was received is printed."""
+        """Copy until the end.  Raises the failure only after all received data is printed."""
         try:
             while not self.is_over():
                 self.ready.want(self.source, READ if self.wants_input() else 0)
@@ -154,26 +153,26 @@ class _Pump(ABC):
         self.moved_at = self.clock()
 
     def fail(self, failure: SockdError) -> None:
-        """Note the first failure: nothing more is read or sent, what was received is printed."""
+        """Record the first failure: nothing more is read or sent, received data is printed."""
         self.failure = self.failure or failure
         self.outgoing.clear()
         self.input_ended = self.peer_ended = True
 
     @abstractmethod
     def wants_input(self) -> bool:
-        """Tell whether there is room for more of standard input."""
+        """Return whether there is room for more of standard input."""
 
     @abstractmethod
     def socket_events(self) -> int:
-        """Tell what to wait for on the socket."""
+        """Return the events to wait for on the socket."""
 
     @abstractmethod
     def patience(self) -> float | None:
-        """Tell how many seconds may pass with nothing moving; None for ever."""
+        """Return how many seconds may pass without progress; None for ever."""
 
     @abstractmethod
     def is_over(self) -> bool:
-        """Tell whether nothing is left to send, to await or to print."""
+        """Return whether nothing is left to send, to await or to print."""
 
     @abstractmethod
     def receive(self) -> None:
@@ -185,24 +184,24 @@ class _Pump(ABC):
 
     @abstractmethod
     def turn_ended(self, *, idle: bool) -> None:
-        """Do what follows from what was moved, or from the time that passed with nothing moving."""
+        """React to progress, or to the time that passed without any."""
 
     @abstractmethod
     def explain(self, error: OSError) -> SockdError:
-        """Put an error of the socket into words."""
+        """Describe an error of the socket."""
 
 
 class StdioPump(_Pump):
     """A stream: half-closed at the end of input, read to the end (FAQ II.6).
 
-    The peer's end is the end, even if standard input stays open.  But the peer may have
-    closed one side only, which TCP does not tell: input that keeps coming is still sent.
+    The peer's end of file ends the copy, even if standard input stays open.  But the peer may have closed one
+    direction only, which TCP does not tell: input that keeps arriving is still sent.
     """
 
     shut = False
 
     def wants_input(self) -> bool:
-        """Tell whether there is room."""
+        """Return whether there is room."""
         return not self.input_ended and len(self.outgoing) < BUFFER_BYTES
 
     def socket_events(self) -> int:
@@ -211,25 +210,27 @@ class StdioPump(_Pump):
         return (READ if room else 0) | (WRITE if self.outgoing else 0)
 
     def patience(self) -> float | None:
-        """Wait for ever until the peer ends; then only so long for the peer to read, or for more input."""
+        """Wait for ever until the peer's end of file; then only a limited time for the peer to read, or for more
+        input.
+        """
         if not self.peer_ended or (self.incoming and not self.outgoing):
             return None
         limit = self.timeout if self.outgoing else INPUT_PAUSE_S
         return max(0.0, self.moved_at + limit - self.clock())
 
     def is_over(self) -> bool:
-        """Tell whether the peer has ended and all was delivered."""
+        """Return whether the peer has sent end of file and all data was printed."""
         return self.peer_ended and self.input_ended and not self.outgoing and not self.incoming
 
     def receive(self) -> None:
-        """Read once; nothing is the peer's end."""
+        """Read once; no data is the peer's end of file."""
         data = self.sock.recv(BUFFER_BYTES)
         self.incoming += data
         self.peer_ended = not data
         self.moved_at = self.clock()
 
     def send(self) -> None:
-        """Write once; after a failure what the peer had sent before it is still read."""
+        """Write once; after a failure, data that the peer had sent before it is still read."""
         try:
             del self.outgoing[: self.sock.send(self.outgoing)]
         except BlockingIOError:
@@ -241,12 +242,12 @@ class StdioPump(_Pump):
         self.moved_at = self.clock()
 
     def turn_ended(self, *, idle: bool) -> None:
-        """Shut our side down once all input is sent; give up on a peer that takes no more."""
+        """Shut down the sending side once all input is sent; give up on a peer that does not read."""
         overdue = idle and self.patience() == 0.0
         if overdue and not self.outgoing:
             self.input_ended = True
         elif overdue:
-            text = f"timed out after {self.timeout:g} s: {self.address} ({len(self.outgoing)} bytes of input not taken)"
+            text = f"timed out after {self.timeout:g} s: {self.address} ({len(self.outgoing)} bytes of input not sent)"
             self.fail(TemporaryFault(text))
         if self.input_ended and not self.outgoing and not self.shut:
             self.shut = True
@@ -254,23 +255,23 @@ class StdioPump(_Pump):
                 self.sock.shutdown(socket.SHUT_WR)
 
     def explain(self, error: OSError) -> SockdError:
-        """Tell an abort and an early close by the peer from the rest."""
+        """Distinguish an abort and an early close by the peer from other errors."""
         if error.errno == errno.ECONNRESET:
             return TemporaryFault(f"connection reset: {self.address} (the peer aborted it)")
         if error.errno == errno.EPIPE:
-            return TemporaryFault(f"connection closed: {self.address} (before it took all of the input)")
+            return TemporaryFault(f"connection closed: {self.address} (before all of the input was sent)")
         return TemporaryFault(f"connection lost: {self.address}: {os.strerror(error.errno or 0)}")
 
 
 class DatagramPump(_Pump):
-    """Datagrams: a line is one, an answer is due for each."""
+    """Datagrams: each line is one, and a reply to each is expected."""
 
     sent = 0
     unanswered = 0
     in_flight = 0
 
     def wants_input(self) -> bool:
-        """Read on only when no whole line is left."""
+        """Read more only when no complete line is left."""
         return not self.input_ended and not self._line_size()
 
     def socket_events(self) -> int:
@@ -279,7 +280,7 @@ class DatagramPump(_Pump):
         return room | (WRITE if self._line_size() and self._may_send() else 0)
 
     def patience(self) -> float | None:
-        """Wait for the window to open or, after the last datagram, for the answers."""
+        """Wait for the window to open or, after the last datagram, for the replies."""
         if not self._has_room():
             return None
         if self._line_size():
@@ -289,12 +290,12 @@ class DatagramPump(_Pump):
         return None
 
     def is_over(self) -> bool:
-        """Tell whether all is sent, answered and printed."""
+        """Return whether all is sent, answered and printed."""
         waiting = self.failure is None and (self.outgoing or self.unanswered)
         return self.input_ended and not waiting and not self.incoming
 
     def receive(self) -> None:
-        """Take one answer; an empty one counts."""
+        """Receive one reply; an empty one counts."""
         self.incoming += self.sock.recv(DATAGRAM_BYTES)
         self.unanswered = max(0, self.unanswered - 1)
         self.in_flight = max(0, self.in_flight - 1)
@@ -313,7 +314,7 @@ class DatagramPump(_Pump):
         self.moved_at = self.clock()
 
     def turn_ended(self, *, idle: bool) -> None:
-        """Give up on answers that are overdue, and on a line that has no end."""
+        """Give up on overdue replies, and on a line without an end."""
         if not self._line_size() and len(self.outgoing) > MAX_LINE_BYTES:
             self.fail(self._too_long(f"more than {MAX_LINE_BYTES}"))
         if idle and self.patience() == 0.0 and not self._line_size():
@@ -321,11 +322,11 @@ class DatagramPump(_Pump):
             self.fail(TemporaryFault(f"no answer: {self.address} ({lost} after {self.timeout:g} s)"))
 
     def explain(self, error: OSError) -> SockdError:
-        """Tell what ICMP or the size of a line did from the rest."""
+        """Distinguish ICMP errors and oversized lines from other errors."""
         if error.errno == errno.EMSGSIZE:
             return self._too_long(str(self._line_size()))
         if error.errno in (errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOTCONN, errno.EPIPE):
-            return TemporaryFault(f"connection refused: {self.address} (nobody listens there)")
+            return TemporaryFault(f"connection refused: {self.address} (no process listens there)")
         return TemporaryFault(f"cannot send: {self.address}: {os.strerror(error.errno or 0)}")
 
     def _too_long(self, size: str) -> SockdError:
@@ -335,7 +336,7 @@ class DatagramPump(_Pump):
         return len(self.incoming) < BUFFER_BYTES
 
     def _line_size(self) -> int:
-        """Tell the bytes of the next line with its newline; 0 when it is not whole yet."""
+        """Return the length of the next line with its newline; 0 when it is not complete yet."""
         end = self.outgoing.find(b"\n") + 1
         return end or (len(self.outgoing) if self.input_ended else 0)
 

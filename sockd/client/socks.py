@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Connecting through a SOCKS 5 server: for the client tool.  BLOCKS.
 
-The destination's name goes to the server, and is looked up there.  Its reply is received byte by byte, so that not
-one of the destination's is taken.
+The server resolves the destination's name.  Its reply is received byte by byte, so that no byte of the destination is
+consumed.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ def connect_via(
 
     Args:
         address: of tcp.
-        timeout: seconds, for the server and what it does together.
-        source: our own address towards the server, in numbers.
-        password: of the user that `via` names.
+        timeout: seconds, for the server and its connection together.
+        source: numeric local address for the connection to the server.
+        password: of the user in `via`.
 
     Returns:
         As connect().
 
     Raises:
-        UsageError: the name, the user or the password does not fit in a message of SOCKS.
-        TemporaryFault: the server cannot be reached, or does not connect us.
+        UsageError: the name, the user or the password does not fit into a SOCKS message.
+        TemporaryFault: the server cannot be reached, or does not connect.
         SystemFault, PermissionFault: as connect().
 
     Source: RFC 1928, RFC 1929.
@@ -54,7 +54,7 @@ def connect_via(
     except BaseException as error:
         sock.close()
         if isinstance(error, TimeoutError):
-            text = f"timed out after {timeout:g} s: {subject}: {client.phase.value} did not come"
+            text = f"timed out after {timeout:g} s: {subject}: waiting for {client.phase.value}"
             raise TemporaryFault(text) from None
         if isinstance(error, OSError):
             raise fault(error, subject) from None
@@ -74,7 +74,7 @@ def _ask(sock: socket.socket, client: SocksClient, deadline: float) -> None:
             sock.sendall(answer)
         byte = sock.recv(1)
         if not byte:
-            raise SocksRefusal(f"it closed, and {client.phase.value} had not come")
+            raise SocksRefusal(f"closed by the server while waiting for {client.phase.value}")
         answer = client.feed(byte)
 
 

@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sockd.tls")
 
 CLOSING_SECONDS = 10.0
-"""For the last bytes to leave when the conversation is over."""
+"""Time for the last bytes to be sent when the copy loop has ended."""
 
 
 def context(*, ca: str | None, certificate: str | None, key: str | None, insecure: bool) -> ssl.SSLContext:
-    """Make what a client's handshake is made with.
+    """Make the TLS context of a client.
 
     Args:
-        ca: PEM file of authorities in place of the system's.
-        certificate: PEM file of our own certificate.
-        key: of its key, where it has a file of its own.
-        insecure: take every certificate for everybody's.
+        ca: PEM file of CA certificates instead of the system's.
+        certificate: PEM file of the client certificate.
+        key: of its key, if in a separate file.
+        insecure: do not verify the server's certificate.
 
     Raises:
-        ConfigurationError: a file cannot be read, or has not what it should.
+        ConfigurationError: a file cannot be read, or does not have the expected content.
     """
     made = ssl.create_default_context()
     try:
@@ -54,22 +54,22 @@ def context(*, ca: str | None, certificate: str | None, key: str | None, insecur
 
 
 class TlsConnection:
-    """A connection that is encrypted.
+    """An encrypted connection.
 
     Args:
         sock: connected; owned from now on.
         context: of context().
-        name: that the server's certificate is to have.
+        name: expected in the server's certificate.
         subject: for messages.
         timeout: seconds for the handshake.
 
     Attributes:
-        socket: in place of the connection's own, non-blocking; the caller's to close.
+        socket: replaces the connection's own, non-blocking; the caller closes it.
 
     Raises:
-        UsageError: there is no such name.
-        SystemFault: the certificate is not the server's, or the server does not like ours; names the reason.
-        TemporaryFault: the server does not answer, or speaks no TLS.
+        UsageError: the name is not valid.
+        SystemFault: the server's certificate cannot be verified, or the server rejects ours; names the reason.
+        TemporaryFault: the server does not reply, or does not speak TLS.
     """
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, name: str, subject: str, timeout: float) -> None:
@@ -78,17 +78,17 @@ class TlsConnection:
             wire = TlsWire(sock, lambda one, other: context.wrap_bio(one, other, server_hostname=name or None))
         except ValueError as error:  # a dot in front, a label that is too long
             sock.close()
-            raise UsageError(f"{subject}: {name!r} cannot be the name in a certificate: {error}") from None
+            raise UsageError(f"{subject}: {name!r} is not a valid name in a certificate: {error}") from None
         try:
             _shake(wire, time.monotonic() + timeout)
         except ssl.SSLCertVerificationError as error:
             raise SystemFault(
-                f"{subject}: its certificate: {error.verify_message}; --ca names who vouches for it"
+                f"{subject}: certificate verification failed: {error.verify_message} (use --ca FILE to trust it)"
             ) from None
         except ssl.SSLError as error:
             raise TemporaryFault(f"{subject}: no TLS: {words(error)}") from None
         except TimeoutError:
-            raise TemporaryFault(f"timed out after {timeout:g} s: {subject}: the TLS handshake") from None
+            raise TemporaryFault(f"timed out after {timeout:g} s: {subject}: TLS handshake") from None
         except OSError as error:
             raise fault(error, subject) from None
         finally:
@@ -103,14 +103,16 @@ class TlsConnection:
         self._thread.start()
 
     def finish(self) -> None:
-        """Wait until all has left.
+        """Wait until all data is sent.
 
         Raises:
-            TemporaryFault: the server ended the connection without saying that this is the end (RFC 8446, 6.1).
+            TemporaryFault: the server closed the connection without saying that this is the end (RFC 8446, 6.1).
         """
         self._thread.join(CLOSING_SECONDS)
         if self.socket.input in (Input.CUT, Input.LOST):
-            raise TemporaryFault(f"connection cut: {self._subject} (it ended without close_notify; there may be more)")
+            raise TemporaryFault(
+                f"connection cut: {self._subject} (end of file without close_notify; data may be missing)"
+            )
 
 
 def _shake(wire: TlsWire, deadline: float) -> None:
@@ -118,7 +120,7 @@ def _shake(wire: TlsWire, deadline: float) -> None:
         wire.socket.settimeout(max(0.001, deadline - time.monotonic()))
         wire.receive()
         if wire.error or wire.has_ended:
-            raise wire.error or ConnectionResetError(errno.ECONNRESET, "the server ended the connection")
+            raise wire.error or ConnectionResetError(errno.ECONNRESET, "the server closed the connection")
 
 
 __all__ = ["TlsConnection", "context"]

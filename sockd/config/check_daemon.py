@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Rules between the keys of [daemon]: what the text alone can tell.
+"""Rules between the keys of [daemon], as far as the text alone decides.
 
-Whether a user exists or a directory is there is the host's to say; sockd.process asks it.
+Whether a user or a directory exists depends on the host; sockd.process checks that.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def check_daemon(daemon: DaemonSettings) -> Iterator[Problem]:
     for key in ("user", "group"):
         name = getattr(daemon, key)
         if name is not None and (not name or not name.isprintable() or ":" in name):
-            text = f'cannot be a {key}; write a name such as "nobody", or a number' if key == "user" else ""
-            text = text or 'cannot be a group; write a name such as "nogroup", or a number'
+            text = f'is not a valid {key}; write a name such as "nobody", or a number' if key == "user" else ""
+            text = text or 'is not a valid group; write a name such as "nogroup", or a number'
             yield Problem(("daemon", key), f"{show(name)} {text}", name)
     if daemon.group is not None and daemon.user is None:
-        text = f'{show(daemon.group)} stands without a user; add user = "nobody", or whoever shall serve'
+        text = f'{show(daemon.group)} requires a user; add user = "nobody" or another one'
         yield Problem(("daemon", "group"), text, daemon.group)
     for key, example in (
         ("chroot", "/var/empty"),
@@ -49,7 +49,10 @@ def check_daemon(daemon: DaemonSettings) -> Iterator[Problem]:
     ):
         path = getattr(daemon, key)
         if path is not None and not os.path.isabs(path):
-            text = f"{show(path)} is no absolute path, and a daemon changes its directory; write one, such as {example}"
+            text = (
+                f"{show(path)} is not an absolute path, and a daemon changes its "
+                f"working directory; write one, such as {example}"
+            )
             yield Problem(("daemon", key), text, path)
     for key in ("pidfile", "control"):
         path = getattr(daemon, key)
@@ -59,9 +62,11 @@ def check_daemon(daemon: DaemonSettings) -> Iterator[Problem]:
     to = daemon.log.to
     if to is not None and to.startswith("udp://"):
         if not _is_collector(to):
-            yield Problem(("daemon", "log", "to"), f"{show(to)} is no collector; write udp://host:port", to)
+            yield Problem(
+                ("daemon", "log", "to"), f"{show(to)} is not the address of a collector; write udp://host:port", to
+            )
     elif to in OUTPUTS:
-        text = f'{show(to)} is not opened but inherited; write "stderr", and use --foreground'
+        text = f'{show(to)} is an inherited descriptor, not a file; write "stderr", and use --foreground'
         yield Problem(("daemon", "log", "to"), text, to)
     elif to is not None and to not in LOG_TARGETS and not os.path.isabs(to):
         text = f"{show(to)} is neither {', '.join(LOG_TARGETS)}, udp://host:port nor an absolute path"
@@ -75,7 +80,7 @@ def _check_workers(daemon: DaemonSettings) -> Iterator[Problem]:
         return
     share = ceil(daemon.max_memory / daemon.workers)
     if daemon.workers == 1:
-        yield Problem(where, "without workers nobody replaces the process; set workers = 2 or more", most)
+        yield Problem(where, "without workers the process cannot be replaced; set workers = 2 or more", most)
     elif most <= share:
         text = f"{format_size(most)} is no more than a worker's share of max_memory, {format_size(share)}, "
         text += "which clients can fill; write more, or set max_memory lower"

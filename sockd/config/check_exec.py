@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Rules of a service that executes a program: what the text alone can tell.
+"""Rules of a service that executes a program, as far as the text alone decides.
 
-Whether the program, its user or its file is there is the host's to say.
+Whether the program, its user or its file exists depends on the host.
 """
 
 from __future__ import annotations
@@ -52,10 +52,12 @@ def _check_words(path: KeyPath, words: tuple[str, ...]) -> Iterator[Problem]:
         return
     for index, word in enumerate(words):
         if "\0" in word:
-            yield Problem((*path, "exec", index), f"{show(word)} has a NUL, which ends a C string; remove it", word)
+            yield Problem((*path, "exec", index), f"{show(word)} contains a NUL character; remove it", word)
     if not os.path.isabs(words[0]):
         found = shutil.which(words[0]) or f"/usr/bin/{words[0]}"
-        text = f"{show(words[0])} is no absolute path, and no PATH is searched; write {show(os.path.abspath(found))}"
+        text = (
+            f"{show(words[0])} is not an absolute path, and PATH is not searched; write {show(os.path.abspath(found))}"
+        )
         yield Problem((*path, "exec", 0), text, words[0])
 
 
@@ -63,9 +65,9 @@ def _check_account(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]
     for key in ("user", "group"):
         name = getattr(service, key)
         if name is not None and (not name or not name.isprintable() or ":" in name):
-            yield Problem((*path, key), f"{show(name)} cannot be a {key}; write a name or a number", name)
+            yield Problem((*path, key), f"{show(name)} is not a valid {key}; write a name or a number", name)
     if service.group is not None and service.user is None:
-        text = f'{show(service.group)} stands without a user; add user = "nobody", or whoever shall run it'
+        text = f'{show(service.group)} requires a user; add user = "nobody" or another one'
         yield Problem((*path, "group"), text, service.group)
 
 
@@ -74,13 +76,13 @@ def _check_environment(path: KeyPath, entries: tuple[str, ...]) -> Iterator[Prob
     for index, entry in enumerate(entries):
         name, _, value = entry.partition("=")
         if not _NAME.fullmatch(name):
-            text = "has no name of a variable; write NAME to keep the daemon's, or NAME=value"
+            text = "has no variable name; write NAME to pass on the daemon's value, or NAME=value"
         elif OWN_VARIABLES.fullmatch(name):
             text = "is set by sockd for each connection; remove it"
         elif name in seen:
-            text = f"names {name} a second time; remove one"
+            text = f"sets {name} a second time; remove one"
         elif "\0" in value:
-            text = "has a NUL, which ends a C string; remove it"
+            text = "contains a NUL character; remove it"
         else:
             seen.add(name)
             continue

@@ -42,14 +42,14 @@ def check_listeners(listeners: Iterable[ListenSettings], services: Iterable[str]
         if listen.address is None and not listen.addresses:
             yield Problem(path, f"has no address; write {EXAMPLE}", missing=("address", "addresses"))
         if listen.address is not None and listen.addresses:
-            yield Problem((*path, "addresses"), "stands beside address; a listener has exactly one of the two")
+            yield Problem((*path, "addresses"), "is set together with address; set exactly one of the two")
         for where, address in _addresses(path, listen):
             is_chosen = address.scheme in ("tcp", "udp") and address.port == 0  # by the kernel, another one for each
             first = dotted(where) if is_chosen else seen.setdefault(address, dotted(where))
             if first != dotted(where):
-                yield Problem(where, f"{show(str(address))} stands twice; it is {first} already", str(address))
+                yield Problem(where, f"{show(str(address))} is a duplicate of {first}", str(address))
         if not listen.service:
-            text = 'has no service; write service = "upper", a table of [service], or "module:attribute"'
+            text = 'has no service; write service = "upper", the name of a [service] table, or "module:attribute"'
             yield Problem(path, text, missing=("service",))
         elif reason := _not_service(listen.service, services):
             yield Problem((*path, "service"), f"{show(listen.service)} {reason}", listen.service)
@@ -63,24 +63,24 @@ def check_listeners(listeners: Iterable[ListenSettings], services: Iterable[str]
 
 def _check_admission(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
     if listen.banner and listen.at_limit == "reset":
-        text = 'is never sent, for at_limit is "reset"; write at_limit = "refuse", or remove it'
+        text = 'is never sent, because at_limit is "reset"; write at_limit = "refuse", or remove it'
         yield Problem((*path, "banner"), f"{show(listen.banner)} {text}", listen.banner)
     if any(not character.isprintable() for character in listen.banner):
-        text = "has a character that is not printable; a banner is one line, and its newline is added"
+        text = "contains an unprintable character; a banner is one line, and sockd appends the newline"
         yield Problem((*path, "banner"), f"{show(listen.banner)} {text}", listen.banner)
 
 
 def _check_proxies(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
-    """Hold the networks of proxies, of which one at least is needed, against the addresses, which are to be streams."""
+    """Check the networks of trusted proxies, at least one of which is required, and that the addresses are streams."""
     if listen.proxy_protocol is None:
         return
     here = (*path, "proxy_protocol")
     if not listen.proxy_protocol.from_:
-        text = 'names no proxy that is believed; write from = ["10.0.0.1"], or "unix:" for Unix sockets'
+        text = 'names no trusted proxy; write from = ["10.0.0.1"], or "unix:" for Unix sockets'
         yield Problem((*here, "from"), text, missing=("from",))
     for where, address in _addresses(path, listen):
         if address.scheme in ("udp", "unixgram"):
-            reason = "takes datagrams, which have no PROXY header; give it a [[listen]] of its own"
+            reason = "is a datagram address, and datagrams have no PROXY header; give it a [[listen]] of its own"
             yield Problem(where, f"{show(str(address))} {reason}", str(address))
 
 
@@ -98,12 +98,12 @@ def _check_access(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
 
 
 def _not_interface(name: str) -> str:
-    """Say why a text cannot be the name of an interface; empty when it can."""
+    """Return why a text cannot be the name of an interface; empty when it can."""
     size = len(os.fsencode(name))
     if not 1 <= size <= _MAX_INTERFACE_BYTES:
-        return f"has {size} bytes; the name of an interface has 1 to {_MAX_INTERFACE_BYTES} (IFNAMSIZ)"
+        return f"has {size} bytes; an interface name has 1 to {_MAX_INTERFACE_BYTES} (IFNAMSIZ)"
     wrong = re.search(r"[\s/:]", name)
-    return f"has {show(wrong[0])}, which the name of an interface cannot have" if wrong else ""
+    return f"contains {show(wrong[0])}, which an interface name cannot contain" if wrong else ""
 
 
 def _addresses(path: KeyPath, listen: ListenSettings) -> Iterator[tuple[KeyPath, Address]]:
@@ -120,8 +120,8 @@ def _not_service(name: str, tables: Iterable[str]) -> str:
         return not_handler(name)
     module, dot, attribute = name.rpartition(".")
     if dot and not nearest(name, known):
-        return f"is no service; did you mean {quote(f'{module}:{attribute}')}? (a handler is module:attribute)"
-    return f"is no service; known are {', '.join(known)}{suggest(name, known)}"
+        return f"is not a service; did you mean {quote(f'{module}:{attribute}')}? (a handler is module:attribute)"
+    return f"is not a service; known: {', '.join(known)}{suggest(name, known)}"
 
 
 MAX_ALPN_BYTES = 255
@@ -129,7 +129,7 @@ MAX_ALPN_BYTES = 255
 
 
 def check_tls(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
-    """Look at what can be seen before any file is read."""
+    """Check what can be checked before any file is read."""
     tls, here = listen.tls, (*path, "tls")
     if tls is None:
         return
@@ -138,19 +138,21 @@ def check_tls(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
     files = {"certificate": tls.certificate, "key": tls.key, "client_ca": tls.client_ca}
     for key, file in files.items():
         if file and not os.path.isabs(file):
-            yield Problem((*here, key), f"{show(file)} is no absolute path", file)
+            yield Problem((*here, key), f"{show(file)} is not an absolute path", file)
     for index, other in enumerate(tls.others):
         if not os.path.isabs(other.path):
             yield Problem((*here, "others", index), f"{show(str(other))} {NO_HOST_CERTIFICATE}", str(other))
     if tls.client_names and tls.client_ca is None:
-        text = "says which certificates of clients are let in, and nobody vouches for them; add client_ca"
+        text = "requires client_ca, the authority that issued the certificates; add client_ca"
         yield Problem((*here, "client_names"), text)
     for index, text in enumerate(tls.alpn):
         if not (text.isascii() and 0 < len(text) <= MAX_ALPN_BYTES):
             yield Problem((*here, "alpn", index), f"{show(text)} is not 1 to {MAX_ALPN_BYTES} ASCII characters", text)
     for address in listen.every:
         if address.scheme in ("udp", "unixgram"):
-            text = f"is for streams, and {show(str(address))} takes datagrams; give it a [[listen]] of its own"
+            text = (
+                f"applies to streams, and {show(str(address))} is a datagram address; give it a [[listen]] of its own"
+            )
             yield Problem(here, text)
 
 

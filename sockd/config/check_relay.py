@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Rules of a relay: what the text alone can tell.
+"""Rules of a relay, as far as the text alone decides.
 
-Whether a target is there is the network's to say, when a client comes.
+Whether a target can be reached is known only when a client connects.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ def check_relay(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
         return
     here = (*path, "relay")
     if not service.relay.to:
-        yield Problem((*here, "to"), 'names no target; write to = ["tcp://10.0.0.5:25"]', missing=("to",))
+        yield Problem((*here, "to"), 'has no target; write to = ["tcp://10.0.0.5:25"]', missing=("to",))
     seen: dict[Address, int] = {}
     for index, target in enumerate(service.relay.to):
         first, text = seen.setdefault(target, index), str(target)
         if first != index:
-            yield Problem((*here, "to", index), f"{show(text)} stands twice; it is to[{first}] already", text)
+            yield Problem((*here, "to", index), f"{show(text)} is a duplicate of to[{first}]", text)
         elif target.path and service.relay.via is not None:
-            reason = "is on this host, where no SOCKS server reaches it; remove it, or via"
+            reason = "is on this host, and the SOCKS server cannot reach it; remove it, or via"
             yield Problem((*here, "to", index), f"{show(text)} {reason}", text)
     yield from _check_via(here, service.relay)
 
@@ -47,19 +47,19 @@ def check_relay(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
 def _check_via(here: KeyPath, relay: RelaySettings) -> Iterator[Problem]:
     via = relay.via
     if via is not None and relay.balance == "race":
-        reason = "is for addresses that are connected to, and the SOCKS server connects; write round-robin"
+        reason = "requires direct connections, but with via the SOCKS server connects; write round-robin"
         yield Problem((*here, "balance"), f"{show(relay.balance)} {reason}", relay.balance)
     password = relay.via_password
     if password is None:
         if via is not None and via.user is not None:
-            text = "names a user without a password; write via_password = the path of the file that holds it"
+            text = "names a user without a password; set via_password to the path of a file that holds it"
             yield Problem((*here, "via"), f"{show(str(via))} {text}", str(via))
         return
     if not os.path.isabs(password) or password.endswith("/") or "\0" in password:
-        reason = "is no absolute path of a file; write one, such as /etc/sockd/via.password"
+        reason = "is not an absolute path; write one, such as /etc/sockd/via.password"
         yield Problem((*here, "via_password"), f"{show(password)} {reason}", password)
     if relay.via is None or (via is not None and via.user is None):
-        reason = "is nobody's password; write via = socks5://user@host:port, or remove it"
+        reason = "requires a user in via; write via = socks5://user@host:port, or remove it"
         yield Problem((*here, "via_password"), f"{show(password)} {reason}", password)
 
 

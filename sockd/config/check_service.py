@@ -25,20 +25,20 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # fits a metrics label and ADDRESS=
 
 
 def check_service(name: str, service: ServiceSettings) -> Iterator[Problem]:
-    """Check one [service.NAME]; a built-in's name is free only for that built-in with other limits."""
+    """Check one [service.NAME]; the name of a built-in is allowed only for that built-in with other limits."""
     path: KeyPath = ("service", name)
     given = service.kinds
     if not _NAME.fullmatch(name):
-        yield Problem(path, f"{show(name)} cannot be a name; use 1 to 64 of the letters A-Z a-z 0-9 _ . -")
+        yield Problem(path, f"{show(name)} is not a valid name; use 1 to 64 of the characters A-Z a-z 0-9 _ . -")
     if len(given) > 1:
-        text = f"stands beside {given[0]}; a service has exactly one of {', '.join(KINDS)}"
+        text = f"is set together with {given[0]}; a service has exactly one of {', '.join(KINDS)}"
         yield Problem((*path, given[1]), text)
     if not given:
         *others, last = (rules.example for rules in KINDS.values())
         text = f"has no handler; write {', '.join(others)} or {last}"
         yield Problem(path, text, missing=tuple(KINDS))
     if service.builtin is not None and service.builtin not in BUILTINS:
-        text = f"{show(service.builtin)} is no built-in; they are {', '.join(BUILTINS)}"
+        text = f"{show(service.builtin)} is not a built-in service; known: {', '.join(BUILTINS)}"
         yield Problem((*path, "builtin"), text + suggest(service.builtin, BUILTINS), service.builtin)
     elif name in BUILTINS and given and service.what != name:
         text = f"{quote(name)} is the name of a built-in; choose another, or set builtin = {quote(name)}"
@@ -46,7 +46,7 @@ def check_service(name: str, service: ServiceSettings) -> Iterator[Problem]:
     if service.handler is not None and (reason := not_handler(service.handler)):
         yield Problem((*path, "handler"), f"{show(service.handler)} {reason}", service.handler)
     if service.metrics is False:
-        yield Problem((*path, "metrics"), "false says nothing; write true, or one of the other kinds")
+        yield Problem((*path, "metrics"), "must be true, or removed; a service has exactly one kind")
     yield from _check_keys(path, service)
     yield from check_program(path, service)
     yield from check_framing(path, service)
@@ -60,15 +60,17 @@ def _check_keys(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
         if getattr(service, key) is None or (rules is not None and key in rules.takes):
             continue
         if key in PROGRAM_KEYS:
-            yield Problem((*path, key), f"belongs to a service that executes a program; add {KINDS['exec'].example}")
+            yield Problem(
+                (*path, key), f"applies only to a service that executes a program; add {KINDS['exec'].example}"
+            )
         elif rules is not None:
             what, meant = rules.what, dict(rules.instead).get(key)
-            what = f"{what.partition(',')[0]}; write {meant}" if meant else what
-            yield Problem((*path, key), f"has no meaning for {what}")
+            what = f"{what.partition(',')[0]}; use {meant}" if meant else what
+            yield Problem((*path, key), f"does not apply to {what}")
 
 
 def not_handler(text: str) -> str:
-    """Say why a text is not module:attribute, both dotted identifiers; empty when it is."""
+    """Return why a text is not module:attribute, both dotted identifiers; empty when it is."""
     module, colon, attribute = text.partition(":")
     if not colon:
         module, dot, attribute = text.rpartition(".")
@@ -78,7 +80,7 @@ def not_handler(text: str) -> str:
         if not part:
             return f'has no {what}; a handler is module:attribute, such as "app:greet"'
         if any(not word.isidentifier() or keyword.iskeyword(word) for word in part.split(".")):
-            return f'is not module:attribute, such as "app:greet"; {quote(part)} cannot name the {what}'
+            return f'is not module:attribute, such as "app:greet"; {quote(part)} is not a valid {what} name'
     return ""
 
 

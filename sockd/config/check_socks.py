@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Rules of a SOCKS server as people write them, and what the text alone can tell of its other keys.
+"""Rules of a SOCKS server as people write them, and of its other keys, as far as the text alone decides.
 
-A rule is `[from NETWORK] [user NAME] [to] WHERE[:PORTS]`, and matches what all of its parts match.  WHERE is
-`*`, a network, the name of a host (`*.example.com` for all below it), or a kind of address; PORTS one number, or
-two with a dash between.  To hold rules against addresses is the business of sockd.services.socks.rules.
+A rule is `[from NETWORK] [user NAME] [to] WHERE[:PORTS]`, and matches when all of its parts match.  WHERE is `*`, a
+network, a host name (`*.example.com` for all below it), or a kind of address; PORTS is one number, or two with a dash
+between.  sockd.services.socks.rules applies the rules to addresses.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def check_socks(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
     for key in ("allow", "deny"):
         for index, rule in enumerate(getattr(service.socks, key)):
             if rule.user is not None and service.socks.users is None:
-                reason = "names a user, and nobody logs in; add users, or remove the user"
+                reason = "names a user, but no client logs in; add users, or remove the user"
                 yield Problem((*here, key, index), f"{show(rule.text)} {reason}", rule.text)
     users = service.socks.users
     if users is not None and (not os.path.isabs(users) or users.endswith("/") or "\0" in users):
         reason = (
-            "is no absolute path of a file, and a daemon changes its directory; write one, such as /etc/sockd/users"
+            "is not an absolute path, and a daemon changes its working directory; write one, such as /etc/sockd/users"
         )
         yield Problem((*here, "users"), f"{show(users)} {reason}", users)
 

@@ -39,9 +39,9 @@ def from_command_line(
     """Make settings from the command line, alone or over those of a file.
 
     Args:
-        listen: ADDRESS=SERVICE texts, split at the last "="; when there are any they take
-            the place of the listeners of `base`, and may name its services.
-        base: what the options are laid over; None is every default and no listener.
+        listen: ADDRESS=SERVICE texts, split at the last "="; if there are any, they replace the listeners of `base`,
+            and may name its services.
+        base: settings below the options; None is every default and no listener.
         multiplexer: [daemon] multiplexer, None to leave it.
         log_level: [daemon] log.level, None to leave it.
         log_format: [daemon] log.format, None to leave it.
@@ -53,7 +53,7 @@ def from_command_line(
         The settings, checked as those of a file are.
 
     Raises:
-        UsageError: an argument is wrong; one line for each mistake, beginning with the argument.
+        UsageError: an argument is wrong; one line for each error, beginning with the argument.
     """
     base = base or Settings()
     errors = [

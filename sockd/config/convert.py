@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Tables of TOML -> the dataclasses of sockd.settings, value by value.
 
-Rules: a wrong value is a Problem and its default takes its place, so that one reading
-finds them all.  msgspec converts each value strictly (no number from text, no integer from
-true); what is allowed comes from the fields themselves.  Rules between several keys
-belong to sockd.config.load.
+Rules: a wrong value is a Problem and its default replaces it, so that one reading finds all errors.  msgspec converts
+each value strictly (no number from text, no integer from true); the fields themselves define what is allowed.  Rules
+between several keys belong to sockd.config.load.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from sockd.settings import (
     Settings,
     Size,
     SocksSettings,
-    key_of,
+    toml_key,
 )
 from sockd.settings.framing import FramingSettings
 from sockd.settings.listen import KeepaliveSettings, ListenSettings, ProxyProtocolSettings, RateSettings
@@ -79,17 +78,17 @@ _EXAMPLES = {
     "socks": 'socks = { users = "/etc/sockd/users" }',
     "rate": 'rate = { connections = 10, per = "1s", burst = 20 }',
 }
-MOST_PROBLEMS = 100
-"""Named at once."""
+MAX_PROBLEMS = 100
+"""Errors reported at once."""
 _WRONG = object()  # stands for a value that was reported
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake: where, what and the remedy; `value` helps to find its line.
+    """One error: its key, the problem and the remedy; `value` helps to find its line.
 
-    `missing` names the keys of which one is wanted; such a problem is void when one of
-    them stands there misspelt or with a wrong value, which is a problem of its own.
+    `missing` names the keys of which one is required; such a problem is dropped when one of them is present but
+    misspelt or wrong, which is a problem of its own.
     """
 
     path: KeyPath
@@ -99,7 +98,7 @@ class Problem:
 
 
 class TooManyProblems(Exception):
-    """More mistakes than anybody reads; each costs a search for what was meant."""
+    """More errors than anyone reads; each costs a search for what was meant."""
 
 
 class Problems(list[Problem]):
@@ -114,8 +113,8 @@ class Problems(list[Problem]):
         self.services = services
 
     def append(self, problem: Problem) -> None:
-        """Take one more; raises TooManyProblems."""
-        if len(self) >= MOST_PROBLEMS:
+        """Add one; raises TooManyProblems."""
+        if len(self) >= MAX_PROBLEMS:
             raise TooManyProblems
         super().append(problem)
 
@@ -124,12 +123,12 @@ def read(document: Mapping[str, object], services: Services | None = None) -> tu
     """Convert a whole document.
 
     Args:
-        document: what the TOML parser gave.
+        document: the result of the TOML parser.
         services: as of Problems.
 
     Returns:
-        The settings, with the default in the place of each wrong value, and the problems; of too many, those that
-        came first, and nothing of the settings.
+        The settings, with the default for each wrong value, and the problems; if there are too many, the first ones,
+        and no settings.
     """
     problems = Problems(services)
     try:
@@ -139,15 +138,15 @@ def read(document: Mapping[str, object], services: Services | None = None) -> tu
 
 
 def choice(kind: type[DataclassInstance], key: str, value: str) -> Problem | None:
-    """Check one text that did not come from a file, such as an option of the command line.
+    """Check one value that did not come from a file, such as an option of the command line.
 
     Args:
         kind: a class of sockd.settings.
         key: one of its fields.
-        value: what it shall be.
+        value: the value to check.
 
     Returns:
-        The problem, None when there is none.
+        The problem, or None.
     """
     problems = Problems()
     _read_table(kind, {key: value}, (), problems)
@@ -155,8 +154,8 @@ def choice(kind: type[DataclassInstance], key: str, value: str) -> Problem | Non
 
 
 @cache
-def types_of(kind: type[DataclassInstance]) -> dict[str, object]:
-    """Resolve the types of the fields, None taken away: what a file can hold.
+def field_types(kind: type[DataclassInstance]) -> dict[str, object]:
+    """Resolve the types of the fields without None: what a file can hold.
 
     Args:
         kind: a class of sockd.settings.
@@ -164,21 +163,21 @@ def types_of(kind: type[DataclassInstance]) -> dict[str, object]:
     Returns:
         The type by key.
     """
-    return {key_of(name): _without_none(hint) for name, hint in get_type_hints(kind).items()}
+    return {toml_key(name): _without_none(hint) for name, hint in get_type_hints(kind).items()}
 
 
 def allowed(hint: object, about: Mapping[str, Any]) -> str:
-    """Say what a value may be.
+    """Return what a value may be, as text.
 
     Args:
-        hint: the field's type, from types_of.
+        hint: the field's type, from field_types.
         about: the field's metadata.
 
     Returns:
         Such as "1 to 65535 connections", '"text" or "json"', "1ms to 7d".
     """
     if about.get("parse"):
-        return "a list of texts" if get_origin(hint) is tuple else "text"
+        return "a list of text values" if get_origin(hint) is tuple else "text"
     if get_origin(hint) is Union:
         return f"{allowed(get_args(hint)[0], about)}, or a table"
     if get_origin(hint) is Literal:
@@ -190,18 +189,18 @@ def allowed(hint: object, about: Mapping[str, Any]) -> str:
         unit = f" {about['unit']}" if hint is int and about.get("unit") else ""
         low, high = (_number(hint, about.get(end)) for end in ("low", "high"))
         return (f"{low} to {high}" if high else f"{low} or more" if low else "a number") + unit
-    return "a list of texts" if get_origin(hint) is tuple else "text"
+    return "a list of text values" if get_origin(hint) is tuple else "text"
 
 
 def _read_table(kind: type[Table], raw: Mapping[str, object], path: KeyPath, problems: Problems) -> Table:
     values: dict[str, Any] = {}
-    known = {key_of(field.name): field for field in fields(kind)}
+    known = {toml_key(field.name): field for field in fields(kind)}
     for key, value in raw.items():
         here = (*path, key)
         if key not in known:
             problems.append(Problem(here, _unknown_key(kind, key, list(known))))
             continue
-        result = _read_value(types_of(kind)[key], known[key].metadata, value, here, problems)
+        result = _read_value(field_types(kind)[key], known[key].metadata, value, here, problems)
         if result is not _WRONG:
             values[known[key].name] = result
     return kind(**values)
@@ -227,7 +226,7 @@ def _read_value(hint: object, about: Mapping[str, Any], raw: object, path: KeyPa
     wanted = f"[service.{quote_key(str(path[1]))}]" if inside_service else _EXAMPLES.get(str(path[-1]), "a table")
     if path[-1] == "log" and isinstance(raw, str) and raw not in get_args(LogLevel):
         wanted = f"log = {{ to = {quote(raw)} }}"
-    problems.append(Problem(path, f"{_describe(raw)} cannot stand here; write {wanted}", raw))
+    problems.append(Problem(path, f"{_describe(raw)} is not allowed here; write {wanted}", raw))
     return _WRONG
 
 
@@ -248,7 +247,7 @@ def _read_text(hint: object, about: Mapping[str, Any], raw: object, path: KeyPat
 
 
 def _read_element(kind: type[DataclassInstance], raw: object, path: KeyPath, problems: Problems) -> DataclassInstance:
-    """Convert one table of many; a wrong one counts all the same, as a listener and as the name of a service."""
+    """Convert one table of several; a wrong one still counts, as a listener and as the name of a service."""
     value = _read_value(kind, {}, raw, path, problems)
     return kind() if value is _WRONG else cast("DataclassInstance", value)
 
@@ -266,7 +265,7 @@ def _read_scalar(hint: object, about: Mapping[str, Any], raw: object, path: KeyP
         if not reason:
             return value
     what, meant, near = reason.rpartition("; did you mean")
-    text = f"{show(raw)} {what or near}; allowed is {allowed(hint, about)}{meant}{near if meant else ''}"
+    text = f"{show(raw)} {what or near}; allowed: {allowed(hint, about)}{meant}{near if meant else ''}"
     if isinstance(raw, str) and get_origin(hint) is tuple:
         text = f"{show(raw)} {what or near}; write {path[-1]} = [{quote(raw)}]"
     problems.append(Problem(path, text, raw))
@@ -285,9 +284,9 @@ def _reason(hint: object, raw: object, error: msgspec.ValidationError) -> str:
     if isinstance(error.__cause__, ValueError):
         return str(error.__cause__)
     if get_origin(hint) is Literal and isinstance(raw, str):
-        return f"is no choice{suggest(raw, get_args(hint))}"
+        return f"is not valid{suggest(raw, get_args(hint))}"
     if isinstance(raw, (list, dict)):
-        return "cannot stand here"
+        return "is not valid here"
     return f"is {_KINDS.get(type(raw), 'a date or time')}"
 
 
@@ -301,7 +300,7 @@ def _out_of_range(value: object, about: Mapping[str, Any]) -> str:
 
 
 def _unknown_key(kind: type, key: str, known: list[str]) -> str:
-    homes = [header for other, header in _HEADERS.items() if other is not kind and key in types_of(other)]
+    homes = [header for other, header in _HEADERS.items() if other is not kind and key in field_types(other)]
     if homes:
         return f"unknown key; {quote_key(key)} belongs to {homes[0]}"
     near = suggest(key, known)

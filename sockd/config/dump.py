@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Settings -> TOML that reads back as equal Settings, every default and its reason shown.
 
-Rules: the keys in the order of sockd.settings; each kind of table explains its keys where
-it first stands, later ones of the kind only show values; a table within a listener stands
-in one line.  What is not set and has a default stands as a comment, its "#" right before the
-key.  Reading is the business of sockd.config.load.
+Rules: the keys are in the order of sockd.settings; the first table of each kind explains its keys, later ones only
+show values; a table within a listener is on one line.  A key that is not set and has a default is written as a
+comment, with "#" right before the key.  sockd.config.load reads the result.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_origin
 
-from sockd.config.convert import allowed, types_of
+from sockd.config.convert import allowed, field_types
 from sockd.errors import ConfigurationError
-from sockd.settings import Duration, LogSettings, Settings, Size, key_of
+from sockd.settings import Duration, LogSettings, Settings, Size, toml_key
 from sockd.settings.service import KINDS, ServiceSettings
 from sockd.text import quote, quote_key
 from sockd.units import format_duration, format_size
@@ -52,12 +51,12 @@ def _table(table: DataclassInstance, header: str, seen: set[type]) -> Iterator[s
     seen.add(kind)
     yield header
     for field in fields(kind):
-        key = key_of(field.name)
+        key = toml_key(field.name)
         value = getattr(table, field.name)
         default = field.metadata["otherwise"] if _belongs(table, key) else None
         line = _line(key, value, default, field.metadata)
         if line and explain:
-            yield from _explain(types_of(kind)[key], field.metadata)
+            yield from _explain(field_types(kind)[key], field.metadata)
             if is_dataclass(value) and not isinstance(value, type) and not field.metadata["parse"]:
                 yield from _explain_parts(type(value))
         if line:
@@ -65,7 +64,7 @@ def _table(table: DataclassInstance, header: str, seen: set[type]) -> Iterator[s
 
 
 def _belongs(table: DataclassInstance, key: str) -> bool:
-    """Tell whether a key has a meaning for this table: a program has no frames, a handler no user."""
+    """Return whether a key applies to this table: a program has no frames, a handler no user."""
     if not isinstance(table, ServiceSettings):
         return True
     kind = next(iter(table.kinds), "handler")
@@ -73,7 +72,9 @@ def _belongs(table: DataclassInstance, key: str) -> bool:
 
 
 def _line(key: str, value: object, default: object, about: Mapping[str, Any]) -> str:
-    """Give the line of one key; empty for a table with a header, and for what is not set and has no default."""
+    """Return the line of one key; empty for a table with a header, and for a key that is not set and has no
+    default.
+    """
     if isinstance(value, LogSettings):
         return ""
     if value is not None and value != ():
@@ -94,7 +95,7 @@ def _value(value: object, about: Mapping[str, Any]) -> str:
         return quote(format_duration(value))
     if is_dataclass(value):
         given = ((field, getattr(value, field.name)) for field in fields(value))
-        parts = (f"{key_of(field.name)} = {_value(one, field.metadata)}" for field, one in given if one is not None)
+        parts = (f"{toml_key(field.name)} = {_value(one, field.metadata)}" for field, one in given if one is not None)
         return f"{{ {', '.join(parts)} }}"
     return _text(value) if isinstance(value, str) else str(value)
 
@@ -106,10 +107,10 @@ def _text(value: str) -> str:
 
 
 def _explain_parts(kind: type[DataclassInstance]) -> Iterator[str]:
-    """Explain the keys of a table that stands in one line."""
+    """Explain the keys of a table on one line."""
     for field in fields(kind):
-        key = key_of(field.name)
-        reasons = (field.metadata["help"], *_limits(types_of(kind)[key], field.metadata))
+        key = toml_key(field.name)
+        reasons = (field.metadata["help"], *_limits(field_types(kind)[key], field.metadata))
         yield f"#   {key}: {'; '.join(reasons)}"
 
 

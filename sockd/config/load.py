@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""TOML and command line -> Settings; every mistake named at once, each on its own line.
+"""TOML and command line -> Settings; all errors reported at once, each on its own line.
 
-A message has the form of a compiler's: `file:line: key.path: value and what is wrong; what
-is allowed; did you mean ...?`.  This module finds and reads the file and holds the rules
-between several keys; single values belong to sockd.config.convert.  Nothing here binds,
-imports a handler, or looks beyond the text and services(5).
+A message has the form of a compiler's: `file:line: key.path: value and problem; what is allowed; did you mean ...?`.
+This module finds and reads the file and applies the rules between several keys; sockd.config.convert handles single
+values.  Nothing here binds, imports a handler, or looks beyond the text and services(5).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from sockd.config.check_daemon import check_daemon
 from sockd.config.check_listen import EXAMPLE, check_listeners
 from sockd.config.check_relay import check_relay
 from sockd.config.check_service import check_service
-from sockd.config.convert import MOST_PROBLEMS, Problem, read
+from sockd.config.convert import MAX_PROBLEMS, Problem, read
 from sockd.config.dump import dump
 from sockd.config.relative import with_absolute_paths
 from sockd.config.toml import KeyPath, dotted, parse
@@ -41,17 +40,16 @@ MAX_FILE_BYTES = 16 * 1024 * 1024  # some 100,000 listeners; a device or a log g
 
 
 def find() -> Path | None:
-    """Find the configuration file that is read when none is named.
+    """Find the configuration file to read when none is named.
 
     Returns:
-        One of candidates(), else None.  A link that leads nowhere counts, so that it is reported and not
-        passed over.
+        One of candidates(), else None.  A dangling link counts, so that it is reported and not skipped.
     """
     return next((path for path in candidates() if os.path.lexists(path)), None)
 
 
 def candidates() -> tuple[Path, ...]:
-    """Return where a configuration is looked for: root has none of the current directory, which may be anybody's."""
+    """Return where a configuration is searched: for root not in the current directory, which others may control."""
     return (SYSTEM_FILE,) if os.geteuid() == 0 else (LOCAL_FILE, SYSTEM_FILE)
 
 
@@ -73,10 +71,10 @@ def load(
         directory: which paths of certificates are relative to; None is that of the path.
 
     Returns:
-        Settings in which everything that one can see without sockets and imports is right.
+        Settings in which everything is valid that can be checked without sockets and imports.
 
     Raises:
-        ConfigurationError: it is not there, or wrong; one line for each mistake.
+        ConfigurationError: it does not exist, or wrong; one line for each mistake.
         PermissionFault: it may not be read.
     """
     name = os.fspath(path)
@@ -87,7 +85,7 @@ def load(
     except SockdError as error:
         raise ConfigurationError(str(error)) from None
     if len(data) > MAX_FILE_BYTES:
-        raise ConfigurationError(f"{name}: larger than {MAX_FILE_BYTES} bytes; this is no configuration")
+        raise ConfigurationError(f"{name}: larger than {MAX_FILE_BYTES} bytes; this is not a configuration")
     directory = directory or os.path.dirname(os.path.abspath(name))
     return loads(data, name=name, services=services, listens=listens, directory=directory)
 
@@ -112,21 +110,21 @@ def loads(
         As load.
 
     Raises:
-        ConfigurationError: it is wrong; one line for each mistake, in the order of the text.
+        ConfigurationError: it is wrong; one line for each error, in the order of the text.
     """
     document, lines = parse(text, name=name)
     settings, problems = read(document, services)
     settings = with_absolute_paths(settings, directory) if directory else settings
-    if len(problems) < MOST_PROBLEMS:
+    if len(problems) < MAX_PROBLEMS:
         more = (one for one in _check(settings, listens) if not _explained(one, problems))
-        problems += [*islice(more, MOST_PROBLEMS - len(problems))]
+        problems += [*islice(more, MAX_PROBLEMS - len(problems))]
     if not problems:
         return settings
     found = [(lines.find(problem.path, problem.value), problem) for problem in problems]
     found.sort(key=lambda pair: pair[0] or 0)
     texts = [_message(name, line, problem) for line, problem in found]
-    if len(problems) == MOST_PROBLEMS:
-        texts.append(f"{name}: there may be more mistakes than these {MOST_PROBLEMS}")
+    if len(problems) == MAX_PROBLEMS:
+        texts.append(f"{name}: there may be more than these {MAX_PROBLEMS} errors")
     raise ConfigurationError("\n".join(texts))
 
 
@@ -141,7 +139,7 @@ def _check(settings: Settings, listens: bool) -> Iterator[Problem]:
 
 
 def _explained(problem: Problem, others: Iterable[Problem]) -> bool:
-    """Tell whether a missing key stands there after all, misspelt or wrong, as may be the whole table, or its list."""
+    """Return whether a missing key is present but misspelt or wrong, as may be the whole table, or its list."""
     depth = len(problem.path)
     near = [other.path[depth:] for other in others if other.path[:depth] == problem.path]
     return any(not rest or isinstance(rest[0], int) or nearest(str(rest[0]), problem.missing) for rest in near)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Paths that are written relative to the configuration file: those of certificates and keys.
 
-They are made absolute when the file is read, for a daemon changes its directory, and a reload reads them again.
-The paths that a daemon makes itself (pid file, log, sockets) and the programs that it executes stay absolute: what
-is written there is to be the same wherever the file stands.
+They are made absolute when the file is read, because a daemon changes its working directory, and a reload reads them
+again. The paths that a daemon creates (pid file, log, sockets) and the programs that it executes must be absolute:
+they do not depend on the place of the file.
 """
 
 from __future__ import annotations

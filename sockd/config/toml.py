@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
 """TOML as text: parsed together with the line of every key, and values quoted back.
 
-Rules: pure, opens nothing, knows no setting.  The lines come from a scan of their own,
-because tomllib does not give them; what the scan misses (a key inside an inline table)
-has the line of what encloses it.
+Rules: pure, opens nothing, knows no setting.  A separate scan finds the lines, because tomllib does not return them; a
+key that the scan misses (inside an inline table) gets the line of the enclosing one.
 """
 
 from __future__ import annotations
@@ -22,7 +21,9 @@ _DOTTED = rf"{_KEY}(?:[ \t]*\.[ \t]*{_KEY})*"
 _HEADER = re.compile(rf"[ \t]*(?P<open>\[\[?)[ \t]*(?P<keys>{_DOTTED})[ \t]*\]")
 _ENTRY = re.compile(rf"[ \t]*(?P<keys>{_DOTTED})[ \t]*=")
 MAX_KEY_PARTS = 32
-"""Of a dotted key; tomllib takes the square of their number, and no setting lies deeper than 5."""
+"""Limit for a dotted key; tomllib needs time proportional to the square of its parts, and no setting is deeper than
+5.
+"""
 _DEEP = re.compile(rf"(?:^|[\[{{,])[ \t]*{_KEY}(?:[ \t]*\.[ \t]*{_KEY}){{{MAX_KEY_PARTS}}}", re.MULTILINE)
 _BARE_WORDS = re.compile(r"true|false|[-+0-9._eE]+|inf|nan")
 _PLACE = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.DOTALL)
@@ -30,7 +31,7 @@ _PLACE = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column
 # How tomllib begins a complaint, and what a person does about it.
 _REMEDIES = {
     "Cannot overwrite a value": "the key is already set above",
-    "Cannot declare": "the table is already declared above; tables of a list have two brackets, [[listen]]",
+    "Cannot declare": "the table is already declared above; write a list of tables with two brackets, [[listen]]",
     "Illegal character '\\n'": "a closing quote is missing",
     "Unclosed array": "a closing ] is missing",
     "Unterminated string": 'a closing """ is missing',
@@ -38,7 +39,7 @@ _REMEDIES = {
 
 
 class Lines:
-    """Where the keys of a document stand, counted from 1."""
+    """Lines of the keys of a document, counted from 1."""
 
     def __init__(self, text: str) -> None:
         self._text = text.split("\n")
@@ -50,10 +51,10 @@ class Lines:
 
         Args:
             path: keys and list positions, such as ("listen", 0, "address").
-            value: what stands there; finds the element of a list that fills several lines.
+            value: the value; finds the element of a list that spans several lines.
 
         Returns:
-            Its line, or that of the nearest table or list around it; None when there is none.
+            Its line, or that of the nearest enclosing table or list; None when there is none.
         """
         for length in range(len(path), 0, -1):
             line = self._lines.get(path[:length])
@@ -77,7 +78,7 @@ def parse(data: str | bytes, *, name: str) -> tuple[dict[str, object], Lines]:
 
     Args:
         data: the text; bytes are UTF-8, and a byte order mark is skipped.
-        name: what messages call the document, commonly its path.
+        name: the document's name in messages, usually its path.
 
     Returns:
         The document, and the lines of its keys.
@@ -88,7 +89,7 @@ def parse(data: str | bytes, *, name: str) -> tuple[dict[str, object], Lines]:
     text = _decode(data, name) if isinstance(data, bytes) else data
     if deep := _DEEP.search(text):
         line = text.count("\n", 0, deep.start() + 1) + 1
-        raise ConfigurationError(f"{name}:{line}: a key has more than {MAX_KEY_PARTS} parts; no setting has")
+        raise ConfigurationError(f"{name}:{line}: a key has more than {MAX_KEY_PARTS} parts; no setting has that many")
     try:
         return tomllib.loads(text), Lines(text)
     except tomllib.TOMLDecodeError as error:
@@ -127,7 +128,7 @@ def _remedy(line: str, column: int) -> str:
     if column == 1 and (_ENTRY.match(line) or _HEADER.match(line)):
         return "a closing ] is missing above"
     if bare and not _BARE_WORDS.fullmatch(bare["value"]):
-        return f"text, sizes and durations are written in quotes: {quote(bare['value'])}"
+        return f"write text, sizes and durations in quotes: {quote(bare['value'])}"
     return ""
 
 
@@ -149,7 +150,7 @@ def _scan(lines: list[str]) -> dict[KeyPath, int]:
 
 
 def _enter(keys: KeyPath, counts: dict[KeyPath, int], *, repeated: bool) -> KeyPath:
-    """Give the path of a header: [[listen]] counts up, [listen.tls] belongs to the latest one."""
+    """Return the path of a header: [[listen]] counts up, [listen.tls] belongs to the latest one."""
     path: KeyPath = ()
     for position, key in enumerate(keys, 1):
         path = (*path, key)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""One serving process: start, listeners, reload, drain."""
+"""One serving process: start, listeners, reload, drain.  What it serves is in services; sockets are in net."""

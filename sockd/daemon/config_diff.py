@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""What differs between two configurations, and what a reload can do about it."""
+"""The differences between two configurations, and which of them a reload can apply."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.errors import EX_OSERR
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from sockd.daemon.programs import StderrFiles
     from sockd.net.address.address import Address
     from sockd.net.listen.bind import ServerSocket
-    from sockd.settings import Settings
+    from sockd.settings import DaemonSettings, LogSettings, Settings
     from sockd.settings.listen import ListenSettings
 
 
 AT_ONCE = ("stop_timeout", "pre_drain", "upgrade_timeout", "store_connections", "max_memory", "max_worker_memory")
-"""Of [daemon]; every other key is for the next start, but for the level of the log."""
+"""Keys of [daemon] that a reload applies; every other key, except the log level, waits for the next start."""
 
 
 BEFORE_BIND = (
     "reuse_address", "reuse_port", "free_bind", "ipv6_only", "interface", "multicast", "broadcast",
     "defer_accept", "fast_open", "mode", "owner", "group",
 )  # fmt: skip
-"""Of [[listen]]: what is set on a listening socket before it is bound, or once."""
+"""Keys of [[listen]] that are set on a listening socket before it is bound, or only once."""
 
 
 @dataclass(frozen=True)
 class BoundAddress:
-    """An address of the running configuration, and the sockets that it became."""
+    """An address of the running configuration, and its sockets."""
 
     address: Address
     service: str
@@ -46,8 +46,8 @@ class Changes:
 
     Attributes:
         kept, added, removed: (address, service).
-        later: what takes effect at the next start only.
-        impossible: what stands in the way.
+        later: what takes effect only at the next start.
+        impossible: what prevents the reload.
     """
 
     kept: tuple[tuple[str, str], ...]
@@ -59,7 +59,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class ReloadResult:
-    """How a reload went: when (seconds since 1970), what it changed, or why it did nothing."""
+    """The result of a reload: when (seconds since 1970), what it changed, or why it failed."""
 
     when: float
     changes: Changes | None
@@ -69,10 +69,10 @@ class ReloadResult:
 
 @dataclass(frozen=True)
 class PreparedReload:
-    """What is to be served, once all that can fail has been done.
+    """What will be served, once every step that can fail is done.
 
     Attributes:
-        renewed: sockets that take the place of those that nobody can find.
+        renewed: sockets that replace those whose path was lost.
     """
 
     settings: Settings
@@ -92,17 +92,17 @@ def _going_on(
             yield address, renewed.get(served, served.listening), one, served
 
 
-def _later(place: str, old: Any, new: Any) -> Iterator[str]:  # noqa: ANN401 - two tables of one kind
+def _later(place: str, old: DaemonSettings | LogSettings, new: DaemonSettings | LogSettings) -> Iterator[str]:
     for field in fields(old):
         if field.name in AT_ONCE or getattr(old, field.name) == getattr(new, field.name):
             continue
         if field.name == "log":
-            yield from _later("daemon.log", old.log, new.log)
+            yield from _later("daemon.log", getattr(old, field.name), getattr(new, field.name))
         elif (place, field.name) != ("daemon.log", "level"):
             yield f"{place}.{field.name}"
 
 
-def _later_of(kept: Sequence[tuple[ListenSettings, BoundAddress]]) -> Iterator[str]:
+def _later_listen_keys(kept: Sequence[tuple[ListenSettings, BoundAddress]]) -> Iterator[str]:
     for listen, stand in kept:
         yield from _bound_before(str(stand.address), stand.served[0].plan.settings, listen)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Addresses of one configuration that cannot be bound beside each other, found before anything is bound.
+"""Addresses of one configuration that cannot be bound together, found before anything is bound.
 
-Source: socket(7), ipv6(7): the wildcard excludes every address of its family, and [::] takes IPv4 clients as well
-unless IPV6_V6ONLY is set; SO_REUSEPORT and SO_BINDTODEVICE let two sockets have what one has.
+Source: socket(7), ipv6(7): the wildcard excludes every address of its family, and [::] also accepts IPv4 clients
+unless IPV6_V6ONLY is set; SO_REUSEPORT and SO_BINDTODEVICE let two sockets share an address.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ EVERY = ("", "*", EVERY_V6)
 
 
 def conflicts(plans: Iterable[ListenerPlan]) -> Iterator[str]:
-    """Yield for each address that another one before it excludes which that is, and the remedy.
+    """Yield, for each address that conflicts with an earlier one, which one that is, and the remedy.
 
-    Names are not looked up, and port 0 is another one each time.
+    Names are not looked up, and port 0 is a new port each time.
     """
     seen: dict[tuple[str, int], list[Wanted]] = {}
     for one in plans:
@@ -48,13 +48,13 @@ def _conflict(first: Wanted, second: Wanted) -> str:
     if shared or ours.interface != theirs.interface or not _families(first) & _families(second):
         return ""
     if not _is_every(one) and not _is_every(other):
-        return f"{other} stands twice; remove one of the two" if one.host == other.host else ""
+        return f"{other} is configured twice; remove one of the two" if one.host == other.host else ""
     for (address, settings), beside in ((first, other), (second, one)):
         if address.host in EVERY and not settings.ipv6_only and _is_ipv4(beside):
-            text = f"{address} takes IPv4 clients as well, and so those of {beside}"
+            text = f"{address} also accepts IPv4 clients, as {beside} does"
             return f"{text}; write ipv6_only = true for {address}, or remove one of the two"
     wide, narrow = (one, other) if _is_every(one) else (other, one)
-    return f"{wide} is every address, and so {narrow}; remove one of the two"
+    return f"{wide} includes every address, also {narrow}; remove one of the two"
 
 
 def _is_every(address: Address) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where a daemon runs, where it comes from, and whom it tells what."""
+"""The context of a start: what a daemon inherits, who started it, and its callbacks."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StartContext:
-    """What a daemon is given beside its settings.
+    """What a daemon gets besides its settings.
 
     Args:
         ready: called with (address, service) of every listener, once it serves.
         imported: called once every handler is imported, or one could not be.
-        check: reads the configuration again, and raises what is wrong with it; None where there is no file.
+        check: reads the configuration again, and raises what is wrong with it; None where there is not a file.
         parse: does the same for a text and its name.
         background: no terminal: the log goes to syslog if nothing else is said, and root needs a user to become.
         root_may_stay: root may serve without the configuration's word.

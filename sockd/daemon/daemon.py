@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A daemon that serves: made of parts, it serves until it is told to stop.
+"""A daemon that serves: composed of parts, it serves until it is stopped.
 
 The parts are handed in: what the process is and what its start has made (sockd.daemon.startup), what is served with
 (sockd.daemon.runtime), the listeners, and the processes that serve beside it.  A daemon that serves alone, a
@@ -95,7 +95,7 @@ class Daemon:
             read=self._context.check,
             guarded=process.kept_from_handlers,
         )
-        verbs: dict[str, Verb] = {}  # those that answer are made of what is answered on
+        verbs: dict[str, Verb] = {}  # # the replies are made of the daemon's parts
         self._controlling: ControlServer | None = None
         if resources.control is not None:
             users = frozenset((0, self._lineage.starter))
@@ -142,7 +142,7 @@ class Daemon:
         """Go on where the process before this one stops, say that this one serves, and serve until the loop is stopped.
 
         Raises:
-            TemporaryFault: the process before this one goes on itself.
+            TemporaryFault: the previous process keeps serving.
         """
         self._succession.take_over(self._stack)
         self.notifier.keep(self._resources.passed.kept, not_any_more=self._unused)
@@ -153,11 +153,11 @@ class Daemon:
         self._loop.run()
 
     def drain(self) -> None:
-        """End in order."""
+        """Close gracefully."""
         self.shutdown.drain()
 
     def leave(self, own: Sequence[ServerSocket]) -> None:
-        """Close, in a process that was forked, what this one goes on with, without a word to what is shared (epoll(7)).
+        """Close, in a forked process, what the parent continues to use, without affecting what is shared (epoll(7)).
 
         Args:
             own: listening sockets that are this process's alone.
@@ -175,7 +175,7 @@ class Daemon:
     # ---- signals
 
     def act_on_signals(self, numbers: frozenset[signal.Signals] | None = None) -> None:
-        """Have what came, and comes, acted on in the loop; an action that fails keeps no other from being taken.
+        """Run the actions of recorded and new signals in the loop; an action that fails does not prevent the others.
 
         Args:
             numbers: of these alone; None: of all.
@@ -185,7 +185,7 @@ class Daemon:
         self._loop.watch_fd(self._signals.fileno(), selectors.EVENT_READ, self._signals.handle, urgent=True)
 
     def _actions(self) -> dict[signal.Signals, Callable[[], None]]:
-        """Say what is done on each signal."""
+        """Return the action of each signal."""
         return {
             signal.SIGHUP: self._hang_up,
             signal.SIGUSR1: self._reopen_log,
@@ -201,26 +201,30 @@ class Daemon:
 
     def _reap(self) -> None:
         self.serving.tools.executor.reap()
+        self._succession.reap()
         self._workers.reap()
 
     # ---- while it serves
 
     def _reopen_log(self) -> None:
-        """Open the log's file and those of programs anew, for they were renamed; the old one is kept if that fails."""
+        """Open the log file and those of programs again, because they were renamed; the old one is kept if that
+        fails.
+        """
         resources = self._resources
         resources.programs.reopen()
         resources.proxies.reread()
         try:
             resources.log.reopen()
         except SockdError as error:
-            logger.error("log not reopened, going on with the old one", extra={"event": {"error": str(error)}})
+            logger.error("log not reopened, still writing to the old one", extra={"event": {"error": str(error)}})
         else:
             logger.info("log reopened")
         self._signals.bound.tell(resources.log)
         self._workers.log_reopened()
 
     def _status(self) -> str:
-        """Say in words how it goes, for systemctl status."""
+        """Describe the state in words, for systemctl status."""
+        self.serving.refresh()  # for the next time
         connections, listeners = self.serving.count(), len(self.serving.listeners)
         text = f"serving, {connections} connection{'s'[: connections != 1]}"
         text += f", {listeners} listener{'s'[: listeners != 1]}"
@@ -228,25 +232,25 @@ class Daemon:
         return f"{text}; not reloaded: {last.error.splitlines()[0]}" if last is not None and last.error else text
 
     def _hang_up(self) -> None:
-        """Do what SIGHUP is for: open the log anew, and serve by the configuration as it is now."""
+        """Handle SIGHUP: open the log again, and apply the configuration as it is now."""
         if self._context.check is None:
             self.notifier.reload_begins()
             self._reopen_log()
             self.notifier.reload_ends(self._status())
-            logger.info("no configuration file to read again")
+            logger.info("no configuration file to reload")
         elif not self.shutdown.is_begun:
             with suppress(TemporaryFault):  # the new process of an upgrade reads it by itself
                 self._reload_again()
 
     def _reload_again(self) -> None:
-        """Reload; when that is under way already, once more behind it, for the file may have been read before."""
+        """Reload; while a reload is in progress, once more after it, because it may have read the file before."""
         if self.reloading.is_under_way:
             self._is_wanted_again = True
         else:
             self.reload(lambda result: None)
 
     def _take_effect(self, settings: Settings) -> None:
-        """Have those keys of [daemon] take effect that can be changed while it serves."""
+        """Apply those keys of [daemon] that can change while it serves."""
         self.serving.tools.connections.limit_memory(settings.daemon.max_memory)
         logging.getLogger().setLevel(log_format.LEVELS[settings.daemon.log.level])
         self._process.allow_stop(settings)
@@ -255,20 +259,20 @@ class Daemon:
     # ---- what sockctl asks for
 
     def state(self) -> str:
-        """Return serving, not-ready (it serves still, but not for long) or stopping."""
+        """Return serving, not-ready (still serving, but not for long) or stopping."""
         return self.shutdown.state.value
 
     def reload(self, then: Callable[[ReloadResult], None]) -> None:
-        """Open the log anew, and serve by the configuration as it is now, or as before where that is wrong.
+        """Open the log again, and apply the configuration as it is now, or keep the previous one if it is wrong.
 
         Args:
-            then: called once with how it went.
+            then: called once with the result.
 
         Raises:
-            TemporaryFault: it is not the time for that.
+            TemporaryFault: a reload is not possible now.
         """
         if self.shutdown.is_begun:
-            raise TemporaryFault("the daemon is stopping, and reloads no more")
+            raise TemporaryFault("the daemon is stopping and cannot reload")
         self._succession.check()
         self.reloading.check()
         self.notifier.reload_begins()
@@ -286,27 +290,27 @@ class Daemon:
         self.reloading.reload(done)
 
     def stop(self) -> None:
-        """Stop in order, behind the answer to whoever asked."""
+        """Stop gracefully, after the reply to the request."""
         self._loop.call_soon(self._stop)
 
     def read(self, text: str, name: str) -> Settings:
-        """Read the text of a configuration, as that of our own file is read; raises ConfigurationError."""
+        """Read the text of a configuration like that of the daemon's own file; raises ConfigurationError."""
         if self._context.parse is None:
-            raise ConfigurationError("there is no configuration file, so no other can take its place")
+            raise ConfigurationError("the daemon has no configuration file, so it cannot change to another one")
         return self._context.parse(text, name)
 
 
 def run(settings: Settings, context: StartContext) -> None:
-    """Serve settings, alone, until told to stop: bind, drop rights, serve, and return once everything is closed.
+    """Serve settings, alone, until stopped: bind, drop privileges, serve, and return once everything is closed.
 
     Args:
         settings: checked.
         context: where it runs.
 
     Raises:
-        ConfigurationError: as plan(); no such user, group or directory; root without a user to become.
-        SystemFault, PermissionFault, TemporaryFault: an address, the log or the pid file cannot be had,
-            or rights cannot be dropped.
+        ConfigurationError: as plan(); no such user, group or directory; root without a user to switch to.
+        SystemFault, PermissionFault, TemporaryFault: an address, the log or the pid file cannot be opened, or
+        privileges cannot be dropped.
     """
     process = ServingProcess.of(settings, context)
     with ExitStack() as stack:

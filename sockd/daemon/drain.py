@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """An end in order for many connections: each finishes its frame, is told goodbye, and closes (FAQ II.5).
 
-Two steps, each with half of the time.  First who is in the middle of nothing is ended, again and again, until nobody is
-left; whoever is not done by then is named and ended where it stands.  Then what was written leaves, and
+Two steps, each with half of the time (DrainState).  First who is in the middle of nothing is ended, again and again,
+until nobody is left; whoever is not done by then is named and ended where it stands.  Then what was written leaves, and
 peers close their side; whoever has not taken its output at the end is named and reset, for half an answer must
 not look like a whole one.
 """
@@ -10,9 +10,13 @@ not look like a whole one.
 from __future__ import annotations
 
 import logging
+from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from sockd.net.connection.info import ConnectionFilter
+from sockd.net.loop.state_table import StateTable
+from sockd.net.loop.turns import TurnWatch
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
@@ -24,29 +28,52 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sockd.daemon")
 
-LOOK_SECONDS = 0.05
-MOST_NAMED = 20
-"""Lines of one step; how many more there were is one line."""
+MAX_LOGGED = 20
+"""Log lines of one step; one more line has the number of the rest."""
+
+
+class DrainState(Enum):
+    """How far a drain has come."""
+
+    WAITING = "not begun"
+    FINISHING = "frames are finished"
+    FLUSHING = "output leaves, and peers close"
+    DONE = "told"
+
+
+NEXT = StateTable(
+    {
+        DrainState.WAITING: {DrainState.FINISHING},
+        DrainState.FINISHING: {DrainState.FLUSHING, DrainState.DONE},
+        DrainState.FLUSHING: {DrainState.DONE},
+        DrainState.DONE: (),
+    }
+)
+"""What may follow."""
 
 
 class Behind(Protocol):
-    """What is behind a group of connections."""
+    """The service of a group of connections."""
 
     def goodbye(self, group: int) -> bytes:
-        """Return the last words of the service."""
+        """Return the goodbye of the service."""
 
     def service(self, group: int) -> str:
         """Return its name."""
 
 
 class Drain:
-    """Ends connections in order.
+    """Drains connections.
 
     Args:
-        groups: of these; None: of all.
-        behind: tells of groups.
+        groups: drain these; None: all.
+        behind: knows the service of each group.
         seconds: for both steps together.
         done: called once, when none is left, or the time is over.
+
+    Attributes:
+        state: how far it has come.
+        left: connections that were not done in time.
     """
 
     def __init__(
@@ -62,29 +89,45 @@ class Drain:
         self._loop = loop
         self._groups = (-1,) if groups is None else tuple(groups)
         self._behind = behind
-        self._half = loop.clock() + seconds / 2
-        self._end = loop.clock() + seconds
+        self._seconds = seconds
         self._done = done
-        self._timer: Timer | None = None
+        self.state = DrainState.WAITING
+        self._overdue: set[DrainState] = set()
+        self._watch: TurnWatch | None = None
+        self._ends: list[Timer] = []
         self.left = 0
 
     def start(self) -> None:
-        """Begin; done() may be called at once."""
-        self._guarded(self._finish)()
+        """Start; done() may be called at once."""
+        self.state = NEXT.step(self.state, DrainState.FINISHING)
+        self._look()
+        if self.state is DrainState.DONE:
+            return
+        self._watch = TurnWatch(self._loop, self._look)
+        for step, share in ((DrainState.FINISHING, 0.5), (DrainState.FLUSHING, 1.0)):
+            self._ends.append(self._loop.call_later(share * self._seconds, partial(self._be_late, step)))
 
-    def _again(self, step: Callable[[], None], until: float) -> None:
-        self._loop.call_later(max(0.0, min(LOOK_SECONDS, until - self._loop.clock())), self._guarded(step))
+    def _be_late(self, step: DrainState) -> None:
+        self._overdue.add(step)
+        self._look()
 
-    def _guarded(self, step: Callable[[], None]) -> Callable[[], None]:
-        return self._loop.guarded(step, self._be_done)  # a step that fails is the last one
+    def _look(self) -> None:
+        """See whether the step is over; one that fails is the last one."""
+        if self.state is not DrainState.DONE:
+            step = self._finish if self.state is DrainState.FINISHING else self._leave
+            self._loop.guarded(step, self._be_done)()
 
     def _be_done(self) -> None:
-        """Be done, once."""
-        done, self._done = self._done, lambda: None
-        done()
+        """Finish, once."""
+        self.state = NEXT.step(self.state, DrainState.DONE)
+        if self._watch is not None:
+            self._watch.cancel()
+        for end in self._ends:
+            end.cancel()
+        self._done()
 
     def _ids(self, which: ConnectionFilter) -> list[int]:
-        return [id for group in self._groups for id in self._set.ids(which, group)]
+        return [id for group in self._groups for id in self._set.groups.ids(which, group)]
 
     def _finish(self) -> None:
         """First step: frames are finished."""
@@ -92,16 +135,16 @@ class Drain:
         self._shut([id for id in self._ids(ConnectionFilter.QUIET) if not self._is_busy(id)])
         self._stop_busy(now=False)
         unfinished = self._ids(ConnectionFilter.OPEN)
-        if unfinished and self._loop.clock() < self._half:
-            self._again(self._finish, self._half)
+        if unfinished and DrainState.FINISHING not in self._overdue:
             return
-        self._name(unfinished, "stopping does not wait any longer for the end of its frame or its answer")
+        self._name(unfinished, "stop timeout: frame or reply incomplete")
         self._shut([id for id in unfinished if not self._is_busy(id)])
         self._stop_busy(now=True)
+        self.state = NEXT.step(self.state, DrainState.FLUSHING)
         self._leave()
 
     def _sink(self, id: int) -> ConnectionEvents:
-        return self._set.sink(self._set.info(id).group)
+        return self._set.groups.sink(self._set.info(id).group)
 
     def _is_busy(self, id: int) -> bool:
         return self._sink(id).is_busy(id)
@@ -119,20 +162,19 @@ class Drain:
             self._set.shut(id, CloseReason.SHUTDOWN)
 
     def _leave(self) -> None:
-        """Second step: output leaves, and peers close."""
+        """Second step: output is sent, and peers close."""
         live = self._ids(ConnectionFilter.LIVE)
-        if live and self._loop.clock() < self._end:
-            self._again(self._leave, self._end)
+        if live and DrainState.FLUSHING not in self._overdue:
             return
         self.left = len(live)
         stuck = [id for id in live if self._set.output_pending_bytes(id) or self._is_busy(id)]
-        self._name(stuck, "stopping does not wait any longer until its output is taken")
+        self._name(stuck, "stop timeout: peer has not read its output")
         for id in stuck:
             self._set.abort(id, CloseReason.SHUTDOWN)
         self._be_done()
 
     def _name(self, ids: list[int], why: str) -> None:
-        for id in ids[:MOST_NAMED]:
+        for id in ids[:MAX_LOGGED]:
             info = self._set.info(id)
             event: dict[str, object] = {
                 "service": self._behind.service(info.group),
@@ -142,6 +184,9 @@ class Drain:
                 "output_pending_bytes": info.output_pending_bytes,
                 "seconds": round(info.elapsed, 3),
             }
-            logger.warning("ended before it was done", extra={"event": event})
-        if len(ids) > MOST_NAMED:
-            logger.warning("ended before they were done", extra={"event": {"more": len(ids) - MOST_NAMED, "why": why}})
+            logger.warning("connection closed before it finished", extra={"event": event})
+        if len(ids) > MAX_LOGGED:
+            logger.warning(
+                "more connections closed before they finished",
+                extra={"event": {"more": len(ids) - MAX_LOGGED, "why": why}},
+            )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The settings in effect: one value for all parts of a process, which a reload replaces.
 
-Who has to act when they change says so once; all that reads them reads them here, at the moment of need, so no part can
-go on with those of before.
+Code that must react to changes registers once; all others read the settings here, when they need them, so no part can
+keep old ones.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class EffectiveSettings:
         return self.current.daemon
 
     def when_replaced(self, tell: Callable[[Settings], None]) -> None:
-        """Have it told, behind those that said so before, whenever others take effect."""
+        """Call it, after earlier registrations, whenever other settings take effect."""
         self._told.append(tell)
 
     def replace(self, settings: Settings) -> None:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""inetd mode: a daemon that serves what it was given on standard input (FAQ IV.3).
+"""inetd mode: a daemon that serves its standard input (FAQ IV.3).
 
-nowait: one connection, to its end.  wait: the listening or datagram socket, until nobody has
-come for `inetd_timeout`; then it ends, and the parent waits for the next client again.
-Everything else is as for every daemon: the same table, framings, deadlines and log, which
-goes to syslog, for standard output and standard error are the client's.
+nowait: one connection, until its end.  wait: the listening or datagram socket, until no client has come for
+`inetd_timeout`; then the process exits, and the parent waits for the next client again. All else is as in every
+daemon: the same table, framings, deadlines and log, which goes to syslog, because standard output and standard error
+belong to the client.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from sockd.net.address.address import Address
 from sockd.net.address.sockaddr import Endpoint, SocketAddress
 from sockd.net.listen.bind import ServerSocket
 from sockd.net.listen.options import set_inherited
+from sockd.net.loop.turns import TurnWatch
 from sockd.process.inetd_stdio import StandardStreams, StdinKind, peer_of
 from sockd.services import hooks
 from sockd.services.families import ProgramKind, ProxyKind, TableKind
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from sockd.daemon.plan import ListenerPlan
     from sockd.daemon.startup import Opened
     from sockd.net.address.sockaddr import SockAddr
+    from sockd.net.loop.loop import Timer
     from sockd.process.inherited_sockets import InheritedSockets
     from sockd.process.privileges import Wanted
     from sockd.settings import DaemonSettings, LogSettings, Settings
@@ -50,24 +52,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sockd.inetd")
 
 INHERITED = Address("fd", name="0")
-"""What is on standard input, as a listener's address."""
-LOOKS_A_TIMEOUT = 10
-"""How often in an idle time it is looked whether somebody came: it is over a tenth late at most."""
-OUTPUT_LOOK_SECONDS = 1.0
+"""Standard input, as a listener's address."""
 
 
 class Silent(OwnHandler):
-    """A log that nobody keeps: there is no syslog, and the client must not get it."""
+    """A log that drops everything: there is no syslog, and the client must not get it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Drop it."""
 
 
 def open_log(settings: LogSettings, owner: tuple[int, int] | None = None) -> OwnHandler:
-    """Log to syslog, or where the settings say; never to standard error, and nowhere where there is no syslog.
+    """Log to syslog, or as the settings say; never to standard error, and nowhere without a syslog.
 
-    Raises:
-        SystemFault, PermissionFault: a file or a journal that the settings name cannot be had.
+    Raises: SystemFault, PermissionFault: a file or a journal in the settings cannot be opened.
     """
     if settings.to not in (None, "stderr", "syslog"):
         return targets.open_target(settings, owner=owner)
@@ -78,7 +76,7 @@ def open_log(settings: LogSettings, owner: tuple[int, int] | None = None) -> Own
 
 
 def of_inetd(settings: Settings, service: str) -> Settings:
-    """Return settings that serve one service on no address, lock no pid file and have no control socket."""
+    """Return settings that serve one service on no address, without pid file and control socket."""
     daemon = replace(settings.daemon, pidfile=None, control=None)
     return replace(settings, daemon=daemon, listen=(ListenSettings(service=service),))
 
@@ -95,18 +93,20 @@ class StandardInput:
 
     @property
     def is_one(self) -> bool:
-        """Whether it is one connection, or stands for one."""
+        """Whether it is one connection, or is treated as one."""
         return self.streams.kind in (StdinKind.CONNECTION, StdinKind.PLAIN)
 
     def listen(self, plans: list[ListenerPlan], _passed: InheritedSockets, stack: ExitStack) -> list[Opened]:
-        """Take the listening or datagram socket, which stays the parent's: only our descriptor of it is closed."""
+        """Adopt the listening or datagram socket, which the parent keeps: only the descriptor here is closed."""
         plan, streams = plans[0], self.streams
         if self.is_one:
             return []
         stack.callback(streams.close)
         spec = plan.service
         if streams.kind is StdinKind.DATAGRAMS and not spec.kind.answers_datagrams:
-            raise HandlerError(f"--inetd: standard input is a datagram socket, and service {spec.name} answers none")
+            raise HandlerError(
+                f"--inetd: standard input is a datagram socket, and service {spec.name} cannot answer datagrams"
+            )
         fd = streams.source
         was_blocking = os.get_blocking(fd)
         sock = socket.socket(fileno=os.dup(fd))
@@ -121,7 +121,7 @@ class StandardInput:
 
 
 class IdleWatch:
-    """wait: ends a daemon that nobody has come to for a while.
+    """wait: stops a daemon without clients.
 
     Args:
         daemon: whose loop is stopped then.
@@ -133,21 +133,33 @@ class IdleWatch:
         self._loop = daemon.serving.tools.loop
         self._seconds = seconds
         self._seen = -1
-        self._quiet = 0
+        self._timer: Timer | None = None
+        TurnWatch(self._loop, self._look)
 
-    def look(self) -> None:
-        """See whether somebody came, now and again."""
-        self._loop.call_later(self._seconds / LOOKS_A_TIMEOUT, self.look)
-        accepted = sum(served.listener.counts.accepted for served in self._serving.listeners)
-        busy = accepted != self._seen or self._serving.count()
-        self._seen, self._quiet = accepted, 0 if busy else self._quiet + 1
-        if self._quiet >= LOOKS_A_TIMEOUT:
-            logger.info("idle", extra={"event": {"seconds": self._seconds, "served": accepted}})
-            self._loop.stop()
+    @property
+    def _accepted(self) -> int:
+        return sum(served.listener.counts.accepted for served in self._serving.listeners)
+
+    def _look(self) -> None:
+        """See whether somebody came, or is there: then the time begins anew."""
+        is_busy = self._serving.count() > 0
+        if (is_busy or self._accepted != self._seen) and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._seen = self._accepted
+        if self._timer is None and not is_busy:
+            self._timer = self._loop.call_later(self._seconds, self._end)
+
+    def _end(self) -> None:
+        self._timer = None
+        if self._serving.count() or self._accepted != self._seen:
+            return  # somebody came in this very turn, which is looked at behind it
+        logger.info("idle", extra={"event": {"seconds": self._seconds, "served": self._seen}})
+        self._loop.stop()
 
 
 class OneConnection:
-    """nowait: serves one connection, or what stands for one, to its end.
+    """nowait: serves one connection, or what is treated as one, to its end.
 
     Args:
         daemon: that serves it.
@@ -155,7 +167,7 @@ class OneConnection:
         streams: standard input and output; closed when they are not needed any more.
 
     Attributes:
-        is_served: it has ended.
+        is_served: it has closed.
     """
 
     def __init__(self, daemon: Daemon, plan: ListenerPlan, streams: StandardStreams) -> None:
@@ -182,7 +194,7 @@ class OneConnection:
     def _join(self) -> None:
         """Serve a pipe, a terminal or a file."""
         if self._streams.sink < 0:
-            raise SystemFault("--inetd: standard output is closed; the service's answers go there")
+            raise SystemFault("--inetd: standard output is closed; the service's replies are written to it")
         loop = self._loop
         bridge = Bridge(
             self._streams.source,
@@ -222,8 +234,8 @@ class OneConnection:
 
     def _add(self, sock: socket.socket, peer: SocketAddress, served: Callable[[], None]) -> None:
         spec, tools = self._plan.service, self._tools
-        group = tools.connections.add_group(group_of(spec), sink_of(spec, tools.connections, self._loop, tools.pool))
-        tools.connections.when_ended(group, lambda _: served())
+        group = tools.connections.groups.add(group_of(spec), sink_of(spec, tools.connections, self._loop, tools.pool))
+        tools.connections.groups.when_ended(group, lambda _: served())
         try:
             tools.connections.add(sock, group, peer)  # the table is empty, so it has a place
         except OSError as error:
@@ -234,11 +246,16 @@ class OneConnection:
         self._loop.call_soon(self._loop.stop)
 
     def _watch_output(self, bridge: Bridge) -> None:
-        """What is on its way to a pipe or a terminal still goes there."""
-        self._loop.call_later(OUTPUT_LOOK_SECONDS, lambda: self._watch_output(bridge))
-        if bridge.idle_seconds > self._plan.service.limits.write_timeout:
-            logger.warning("standard output takes no more, what is left is dropped")
-            self._loop.stop()
+        """What is on its way to a pipe or a terminal still goes there, as long as some of it moves.
+
+        Bytes move in a thread, which does not tell; so it is looked at when the time would be over had none moved.
+        """
+        left = self._plan.service.limits.write_timeout - bridge.idle_seconds
+        if left > 0:
+            self._loop.call_later(left, lambda: self._watch_output(bridge))
+            return
+        logger.warning("standard output takes no more data, the rest is dropped")
+        self._loop.stop()
 
 
 def run(settings: Settings, streams: StandardStreams) -> None:
@@ -262,13 +279,14 @@ def run(settings: Settings, streams: StandardStreams) -> None:
     with ExitStack() as stack:
         start = Start(process, stack, log, source.listen).run()
         daemon = Daemon(process, start, ListenerRegistry(runtime.make(process, start, stack)), NoWorkers(), stack)
+        plan = start.resources.plans[0]
         daemon.begin()
         if not source.is_one:
-            IdleWatch(daemon, settings.daemon.inetd_timeout).look()
+            IdleWatch(daemon, settings.daemon.inetd_timeout)
             daemon.serve()
             daemon.drain()
             return
-        connection = OneConnection(daemon, start.resources.plans[0], streams)
+        connection = OneConnection(daemon, plan, streams)
         connection.begin(stack)
         daemon.serve()
         if not connection.is_served:

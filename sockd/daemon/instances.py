@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Services as they run: handlers, limits and totals of each."""
+"""Services as they run, and the listeners in front of them: handlers, limits and totals of each."""
 
 from __future__ import annotations
 
@@ -16,20 +16,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.daemon.metrics import Histogram
+    from sockd.daemon.plan import ListenerPlan
     from sockd.daemon.programs import ProgramRunner
     from sockd.daemon.proxies import ProxyServers
+    from sockd.net.address.address import Address
     from sockd.net.connect.reverse_dns import ReverseDns
     from sockd.net.connection.table import ConnectionTable
+    from sockd.net.listen.bind import ServerSocket
+    from sockd.net.listen.listener import Listener
     from sockd.net.listen.overload import Quota, RejectedConnections, SpareDescriptor
     from sockd.net.loop.loop import EventLoop
     from sockd.net.loop.thread_pool import ThreadPool
     from sockd.services.spec import ServiceSpec
     from sockd.wire.close_reason import CloseReason
 
+    Renew = Callable[[ServerSocket, ListenerPlan, "ServiceInstance"], tuple[Listener, "Renew"]]
+
 
 @dataclass
 class ServiceInstance:
-    """A service as of one configuration."""
+    """A service with the settings of one configuration."""
 
     spec: ServiceSpec
     sink: ConnectionEvents
@@ -37,6 +43,25 @@ class ServiceInstance:
     goodbye: bytes
     hooks: ExitStack = field(default_factory=ExitStack)
     groups: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True, eq=False)
+class ActiveListener:
+    """A listening socket and its listener.
+
+    Attributes:
+        renew: makes the listener that goes on in its place and counts on, by other settings, and what renews that.
+    """
+
+    address: Address
+    listening: ServerSocket
+    plan: ListenerPlan
+    run: ServiceInstance
+    listener: Listener
+    renew: Renew
+
+    def __str__(self) -> str:
+        return str(self.listening)
 
 
 @dataclass(frozen=True)
@@ -54,10 +79,10 @@ class Runtime:
     capacity: int
     """How many connections this process has room for."""
     trace: bool = False
-    """Each frame is a line of the log."""
+    """Log each frame."""
     accepts_a_turn: int = ACCEPTS_A_TURN
     is_ahead: Callable[[], bool] | None = None
-    """Whether other processes that accept from the same sockets had better do so now; None where there are none."""
+    """Whether other processes that accept from the same sockets should accept now; None if there are none."""
 
     def count(self) -> int:
         """Return how many connections and programs this process serves."""
@@ -65,23 +90,23 @@ class Runtime:
 
     @property
     def is_at_work(self) -> bool:
-        """Whether programs, what is forwarded, coroutines or threads have not ended."""
+        """Whether programs, forwarded connections, coroutines or threads are still running."""
         others = len(self.executor) + len(self.forwarding)
-        return bool(others or self.connections.at_work or self.pool.at_work or self.loop.unfinished)
+        return bool(others or self.connections.groups.at_work or self.pool.at_work or self.loop.unfinished)
 
 
 def goodbye_of(spec: ServiceSpec, connections: ConnectionTable) -> bytes:
-    """Return what connections of a service are told before they are closed for a stop, framed."""
+    """Return the goodbye of a service, framed: what its connections are sent before a stop closes them."""
     return codec_of(spec.framing, connections, wire=False).encode(spec.goodbye) if spec.goodbye else b""
 
 
 class TimedEvents(ConnectionEvents):
-    """Tells another sink all that it is told, and measures every `every`-th time that frames are handed to it.
+    """Passes all events to another sink, and measures every `every`-th call with frames.
 
     Args:
         sink: the service's.
         histogram: of seconds.
-        every: 1 where a whole turn's frames come at once.
+        every: 1 if all frames of a turn come in one call.
     """
 
     def __init__(self, sink: ConnectionEvents, histogram: Histogram, every: int) -> None:
@@ -108,7 +133,7 @@ class TimedEvents(ConnectionEvents):
         return self._sink.at_work
 
     def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
-        """Hand on, and measure it when it is time to."""
+        """Pass it on, and measure every so often."""
         self._left -= 1
         if self._left:
             self._frames(index, id, part, offset, size, count)
@@ -119,8 +144,8 @@ class TimedEvents(ConnectionEvents):
         self._histogram.observe(perf_counter() - began)
 
     def closed(self, id: int, reason: CloseReason) -> None:
-        """Hand on."""
+        """Pass it on."""
         self._closed(id, reason)
 
 
-__all__ = ["Runtime", "ServiceInstance", "TimedEvents"]
+__all__ = ["ActiveListener", "Renew", "Runtime", "ServiceInstance", "TimedEvents"]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Where a process comes from: the one before it, whose name, pid file and control socket it may have.
 
-Who comes behind it is told in sockd.daemon.succession.
+The next process is the subject of sockd.daemon.succession.
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ class Lineage:
         stack.callback(self.pidfile.leave if self.pidfile.is_handed_over else self.pidfile.release)
 
     def listen(self, path: str, stack: ExitStack) -> ServerSocket:
-        """Return the control socket, handed over or as sockd.daemon.control.server.listen()."""
+        """Return the control socket, handed over or of sockd.daemon.control.server.listen()."""
         handed = self.predecessor.control(path) if self.predecessor else None
         self._control = handed or server.listen(path, stack)
         return self._control
 
     def renew_control(self, answering: ControlServer | None) -> None:
-        """Bind the control socket anew where its path has gone; not after chroot(2)."""
+        """Bind the control socket again if its path was lost; not after chroot(2)."""
         if self._control is None or answering is None or self.settings.daemon.chroot is not None:
             return
         problem = self._control.problem()
@@ -95,11 +95,11 @@ class Lineage:
                 self._control = server.listen(path, undo)
             except SockdError as error:
                 event = {"address": path, "why": problem, "error": str(error)}
-                logger.error("cannot be found by its clients, and not be bound anew", extra={"event": event})
+                logger.error("path of a Unix socket lost, cannot bind it again", extra={"event": event})
                 return
             undo.pop_all()
         answering.renew(self._control)
-        logger.warning("bound anew", extra={"event": {"address": path, "why": problem}})
+        logger.warning("path of a Unix socket lost, bound again", extra={"event": {"address": path, "why": problem}})
 
     def handoff(self, previous_processes: list[Channel]) -> HandoffState:
         """Return what goes to the next process beside listening sockets and connections."""

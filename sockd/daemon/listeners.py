@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What serves now: listeners, the services behind them, and what is left of those that a reload replaced.
+"""The listener registry: listeners, their services, and what remains of those that a reload replaced.
 
-A service as of one configuration is a `Run`.  Its connections keep it until the last of them has ended; then its
-group's number is free, and its shutdown hooks are called.  A listener that stays keeps its socket: the new one
-accepts from it from then on, and counts on what the old one counted.
+A service with the settings of one configuration is a `ServiceInstance`.  Its connections keep it until the last of
+them has closed; then its group number is free, and its shutdown hooks are called.  A listener that stays keeps its
+socket: the new one accepts from it from then on, and continues the counts of the old one.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import logging
 import socket
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
-from sockd.daemon.instances import Runtime, ServiceInstance, TimedEvents, goodbye_of
+from sockd.daemon.instances import ActiveListener, Runtime, ServiceInstance, TimedEvents, goodbye_of
 from sockd.daemon.metrics import Histogram
 from sockd.errors import HandlerError, SystemFault
 from sockd.net.connection.info import Totals
@@ -25,6 +25,7 @@ from sockd.net.listen.delivery import Delivery
 from sockd.net.listen.options import set_inherited
 from sockd.net.listen.overload import Quota
 from sockd.net.listen.stream_listener import StreamListener
+from sockd.net.loop.turns import TurnWatch
 from sockd.net.udp.listener import DatagramListener
 from sockd.net.udp.rules import DatagramRules
 from sockd.services import hooks
@@ -37,6 +38,7 @@ from sockd.services.kinds import MetricsKind
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from sockd.daemon.instances import Renew
     from sockd.daemon.plan import ListenerPlan
     from sockd.errors import SockdError
     from sockd.net.address.address import Address
@@ -46,33 +48,10 @@ if TYPE_CHECKING:
     from sockd.services.builtin.http import Pages
     from sockd.services.spec import ServiceSpec
 
-    Renew = Callable[[ServerSocket, ListenerPlan, ServiceInstance], tuple[Listener, "Renew"]]
-
 logger = logging.getLogger("sockd.daemon")
 
 MEASURED_SHARE = 16
-"""One in so many calls of a handler is measured, where each connection has one of its own."""
-LOOK_SECONDS = 0.5
-"""How often it is looked whether the last connection of a former service has ended."""
-
-
-@dataclass(frozen=True, eq=False)
-class ActiveListener:
-    """A socket that is listened on, and who does.
-
-    Attributes:
-        renew: makes the listener that goes on in its place and counts on, by other settings, and what renews that.
-    """
-
-    address: Address
-    listening: ServerSocket
-    plan: ListenerPlan
-    run: ServiceInstance
-    listener: Listener
-    renew: Renew
-
-    def __str__(self) -> str:
-        return str(self.listening)
+"""One in so many handler calls is measured, for services with a handler per connection."""
 
 
 class ListenerRegistry:
@@ -100,7 +79,7 @@ class ListenerRegistry:
         self._former: list[ActiveListener] = []
         self._quotas: dict[str, Quota] = {}
         self._past: dict[str, Totals] = {}
-        self._is_looking = False
+        self._watch: TurnWatch | None = None
 
     # ---- made, and taken into service
 
@@ -113,13 +92,13 @@ class ListenerRegistry:
     def prepare(
         self, wanted: Iterable[tuple[Address, ServerSocket, ListenerPlan, ActiveListener | None]]
     ) -> list[ActiveListener]:
-        """Make a listener for each socket; nothing is accepted yet, and those that are there go on.
+        """Make a listener for each socket; nothing is accepted yet, and the existing ones continue.
 
         Args:
-            wanted: for each its address as written, the socket, what it shall serve, and who does so now.
+            wanted: for each its address as written, the socket, its service, and the listener that serves it now.
 
         Raises:
-            SystemFault: there are more groups of connections than can be; HandlerError: a startup hook failed.
+            SystemFault: more groups of connections than possible; HandlerError: a startup hook failed.
         """
         made: list[ActiveListener] = []
         runs: dict[int, ServiceInstance] = {}
@@ -143,11 +122,11 @@ class ListenerRegistry:
         return made
 
     def when_ready(self, made: Sequence[ActiveListener], then: Callable[[SockdError | None], None]) -> None:
-        """Call back when what prepare() has made can serve, or with what it could not do: here, at once."""
+        """Call back when the result of prepare() can serve, or with its error: here, at once."""
         then(None)
 
     def give_up(self, error: SockdError) -> None:
-        """Have nothing of prepare() that is waited for come to anything: here, nothing is."""
+        """Cancel what prepare() still waits for: here, nothing."""
 
     def discard(self, made: Sequence[ActiveListener]) -> None:
         """Undo prepare()."""
@@ -156,7 +135,7 @@ class ListenerRegistry:
         self._settle()
 
     def measure(self) -> None:
-        """Take the time of handlers and turns from now on: numbers are served somewhere."""
+        """Measure handlers and turns from now on: a metrics service is served."""
         self._is_measuring = True
         self.tools.loop.observe = self.turns.observe
 
@@ -168,7 +147,9 @@ class ListenerRegistry:
         if tools.trace:
             spec = traced(spec)
         if spec.kind.needs_asyncio and not tools.loop.serves_coroutines:
-            raise HandlerError(f"service {spec.name}: coroutines need a restart, for no service was one at the start")
+            raise HandlerError(
+                f"service {spec.name}: coroutines need a restart, because there was no coroutine service at the start"
+            )
         sink = sink_of(spec, tools.connections, tools.loop, tools.pool)
         if self._is_measuring and spec.kind.is_measured:
             every = 1 if group_of(spec).merge else MEASURED_SHARE
@@ -206,7 +187,7 @@ class ListenerRegistry:
         self, former: StreamListener | None, listening: ServerSocket, plan: ListenerPlan, run: ServiceInstance
     ) -> tuple[Listener, Renew]:
         tools, spec = self.tools, plan.service
-        group = tools.connections.add_group(group_of(run.spec), run.sink)
+        group = tools.connections.groups.add(group_of(run.spec), run.sink)
         run.groups.add(group)
         place = Delivery(spec.name, run.quota, group, self._handover(plan), plan.tls, is_urgent=spec.kind.is_pages)
         died = partial(self._died, listening)
@@ -214,7 +195,7 @@ class ListenerRegistry:
         return one, partial(self._streams, one)
 
     def _handover(self, plan: ListenerPlan) -> Handoff | None:
-        """Return what takes the connections of a service that has no rows of the table."""
+        """Return the owner of the connections of a service without rows in the table."""
         tools, names, spec = self.tools, plan.settings.names, plan.service
         match spec.kind:
             case TableKind():
@@ -229,11 +210,11 @@ class ListenerRegistry:
     def start(
         self, made: Sequence[ActiveListener], replaced: dict[ActiveListener, ActiveListener] | None = None
     ) -> None:
-        """Serve by these from now on.
+        """Switch to these from now on.
 
         Args:
             made: of prepare().
-            replaced: from one that is made to the one whose place it takes, mostly on the same socket.
+            replaced: from a new listener to the one that it replaces, usually on the same socket.
         """
         for served in made:
             served.run.quota.most = served.run.spec.most
@@ -245,7 +226,7 @@ class ListenerRegistry:
             served.listener.start()
 
     def when_started(self, then: Callable[[], None]) -> None:
-        """Call back when it is so, everywhere: here, at once."""
+        """Call back when all processes have switched: here, at once."""
         then()
 
     def _replace(self, former: ActiveListener, served: ActiveListener) -> None:
@@ -265,7 +246,7 @@ class ListenerRegistry:
         self._retire(former)
 
     def _died(self, listening: ServerSocket) -> None:
-        """Forget a listener whose socket was shut down by somebody else; its connections go on."""
+        """Remove a listener whose socket another process has shut down; its connections stay."""
         for served in [one for one in self.listeners if one.listening is listening]:
             self.listeners.remove(served)
             self._retire(served)
@@ -273,7 +254,7 @@ class ListenerRegistry:
     # ---- taken out of service
 
     def remove(self, served: ActiveListener, then: Callable[[], None]) -> None:
-        """Take a listener out: no new client, those on their way in still come, then it is closed.
+        """Drain a listener: refuse new clients, accept those already connecting, then close it.
 
         Args:
             then: called once it is closed.
@@ -297,7 +278,7 @@ class ListenerRegistry:
         then()
 
     def close_draining(self) -> None:
-        """Close those that are on their way out at once: their address is wanted, or the daemon stops."""
+        """Close the draining listeners at once: their address is wanted, or the daemon stops."""
         for served in list(self.draining):
             self._close(served)
 
@@ -308,7 +289,7 @@ class ListenerRegistry:
             served.listener.close()
 
     def hand_over(self, handed: Sequence[ActiveListener]) -> None:
-        """Listen there no more, for another process does; their connections that stay here go on."""
+        """Stop listening, because another process does; the connections that stay here continue."""
         for served in handed:
             self.listeners.remove(served)
             served.listener.hand_over()
@@ -318,28 +299,21 @@ class ListenerRegistry:
 
     def _retire(self, served: ActiveListener) -> None:
         self._former.append(served)
-        self._look_in(0)  # most have no connections, and reloads may follow one another fast
-
-    def _look_in(self, seconds: float) -> None:
-        if not self._is_looking:
-            self._is_looking = True
-            self.tools.loop.call_later(seconds, self._look)
+        if self._watch is None:
+            self._watch = TurnWatch(self.tools.loop, self._look)  # at once: most have no connections
 
     def _look(self) -> None:
-        self._is_looking = False
-        is_wanted = True  # again, if this look fails
-        try:
-            former = len(self._former)
-            self._former = [served for served in self._former if not self._has_ended(served)]
-            is_wanted = self._settle() or bool(self._former)
-            if len(self._former) < former:
-                gc.collect()  # modules of handlers are cycles: those of before a reload would stay for hours
-        finally:
-            if is_wanted:
-                self._look_in(LOOK_SECONDS)
+        """See whether the last connection of a former service has ended."""
+        former = len(self._former)
+        self._former = [served for served in self._former if not self._has_ended(served)]
+        if not self._settle() and not self._former and self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        if len(self._former) < former:
+            gc.collect()  # modules of handlers are cycles: those of before a reload would stay for hours
 
     def _settle(self) -> bool:
-        """Let go of relays and SOCKS servers that no listener has; tell whether some have clients still."""
+        """Release relays and SOCKS servers without a listener; return whether some still have clients."""
         return self.tools.forwarding.settle(served.plan.service for served in (*self.listeners, *self.draining))
 
     def _has_ended(self, served: ActiveListener) -> bool:
@@ -357,21 +331,21 @@ class ListenerRegistry:
 
     def _remove_group(self, run: ServiceInstance, group: int) -> bool:
         connections, name = self.tools.connections, run.spec.name
-        totals = connections.totals(group)
-        if not connections.remove_group(group):
+        totals = connections.groups.totals(group)
+        if not connections.groups.remove(group):
             return False
         run.groups.discard(group)
         self._past[name] = self._past.get(name, Totals()) + totals
         return True
 
     def _forget(self, run: ServiceInstance) -> None:
-        """Undo a run that never served."""
+        """Undo an instance that never served."""
         for group in run.groups:
-            self.tools.connections.remove_group(group)
+            self.tools.connections.groups.remove(group)
         run.hooks.close()
 
     def close(self) -> None:
-        """Close what is listened on, and call the shutdown hooks of every service that has not ended."""
+        """Close the listeners, and call the shutdown hooks of every service that has not ended."""
         for run in {id(served.run): served.run for served in (*self._former, *self.draining, *self.listeners)}.values():
             run.hooks.close()
         for served in (*self.draining, *self.listeners):
@@ -380,13 +354,13 @@ class ListenerRegistry:
     # ---- asked
 
     def every(self) -> Iterator[ActiveListener]:
-        """Yield every listener whose connections are there still."""
+        """Yield every listener that still has connections."""
         yield from self._former
         yield from self.draining
         yield from self.listeners
 
     def of_group(self, group: int) -> ActiveListener | None:
-        """Return the listener through which the connections of a group came; None for those that are refused."""
+        """Return the listener that accepted the connections of a group; None for those that are refused."""
         for served in self.every():
             if group in served.listener.groups:
                 return served
@@ -394,21 +368,24 @@ class ListenerRegistry:
 
     @property
     def connections(self) -> int:
-        """How many connections are open or closing."""
+        """Number of connections that are open or closing."""
         return len(self.tools.connections) + len(self.tools.forwarding)
 
     def count(self) -> int:
-        """Return how many connections and programs there are, whoever serves them."""
+        """Return the number of connections and programs, in all processes."""
         return self.connections + self.programs
+
+    def refresh(self) -> None:
+        """Have numbers be as of now, as soon as others have told theirs: here, they are."""
 
     @property
     def memory(self) -> int:
-        """How many bytes unfinished frames and unsent output take."""
+        """Bytes of memory used by incomplete frames and pending output."""
         return self.tools.connections.memory
 
     @property
     def defects(self) -> int:
-        """How many failures of sockd itself were survived."""
+        """Number of defects that were survived."""
         return self.tools.loop.defects.count
 
     @property
@@ -418,7 +395,7 @@ class ListenerRegistry:
 
     @property
     def programs(self) -> int:
-        """How many programs run."""
+        """Number of running programs."""
         return len(self.tools.executor)
 
     def descriptors(self) -> Counter[str]:
@@ -427,17 +404,18 @@ class ListenerRegistry:
         connections = self.tools.connections
         for served in self.every():
             for group in served.listener.groups:
-                held[served.plan.service.name] += connections.totals(group).open + 2 * connections.tls.count(group)
+                is_open, encrypted = connections.groups.totals(group).open, connections.tls.count(group)
+                held[served.plan.service.name] += is_open + 2 * encrypted
         for name, totals in self.tools.forwarding.totals().items():
             held[name] += 2 * totals.open
         return held
 
     def times(self) -> tuple[dict[str, Histogram], Histogram]:
-        """Return how long the handlers of each service take, and the turns of the loop."""
+        """Return the handler times of each service, and the times of the loop's turns."""
         return self.handlers, self.turns
 
     def goodbye(self, group: int) -> bytes:
-        """Return the last words of the service of a group."""
+        """Return the goodbye of the service of a group."""
         served = self.of_group(group)
         return served.run.goodbye if served else b""
 
@@ -447,17 +425,17 @@ class ListenerRegistry:
         return served.run.spec.name if served else ""
 
     def add_past(self, name: str, totals: Totals) -> None:
-        """Count on what a service has done in another process."""
+        """Add the counts of a service in another process."""
         self._past[name] = self._past.get(name, Totals()) + totals
 
     def totals(self) -> dict[str, Totals]:
-        """Return what the connections of each service have done since the start, by its name."""
+        """Return the counts of each service's connections since the start, by its name."""
         found = dict(self._past)
         for served in self.every():
             name = served.plan.service.name
             found.setdefault(name, Totals())
             for group in served.listener.groups:
-                found[name] += self.tools.connections.totals(group)
+                found[name] += self.tools.connections.groups.totals(group)
         for name, totals in self.tools.forwarding.totals().items():
             found[name] = found.get(name, Totals()) + totals
         return found

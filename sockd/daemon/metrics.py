@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Numbers for Prometheus: histograms, and the text in which a scrape is answered.
+"""Metrics for Prometheus: histograms, and the text of a scrape.
 
 Source: "Exposition formats" of the Prometheus documentation, version 0.0.4.
 """
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BOUNDS_SECONDS = (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-"""From a function that answers at once to one that everybody waits for."""
+"""Bounds, from a function that returns at once to one that delays every client."""
 
 
 class Histogram:
-    """How many observations were no greater than each bound.
+    """Counts of observations up to each bound.
 
     Args:
         bounds: ascending.
@@ -41,17 +41,17 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """How many there were."""
+        """Number of observations."""
         return sum(self._counts)
 
     def add(self, counts: Sequence[int], sum: float) -> None:
-        """Count what another one of the same bounds has counted."""
+        """Add the counts of another one with the same bounds."""
         self._counts = [one + two for one, two in zip(self._counts, counts, strict=True)]
         self.sum += sum
 
     @property
     def counts(self) -> Sequence[int]:
-        """How many there were up to each bound, from the one before on; the last: past all bounds."""
+        """Observations of each bucket; the last: above all bounds."""
         return tuple(self._counts)
 
     def cumulative(self) -> Iterator[tuple[str, int]]:
@@ -78,7 +78,7 @@ class Family:
 
 
 def exposition(families: Sequence[Family]) -> str:
-    """Write families as text, those without samples left out."""
+    """Write families as text, without those that have no samples."""
     return "".join(f"{line}\n" for family in families if family.samples for line in _lines(family))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From settings to what is to be served where: services resolved, addresses read, nothing bound."""
+"""Settings -> a plan of listeners: services resolved, addresses parsed, nothing bound."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def plan(settings: Settings) -> list[ListenerPlan]:
     for index, listen in enumerate(settings.listen):
         if listen.service not in specs:
             specs[listen.service] = identified(resolve.resolve(listen.service, settings.service), settings.daemon)
-        addresses = addresses_of(listen)
-        PathAccess.of(listen)  # names that nobody has
+        addresses = listen_addresses(listen)
+        PathAccess.of(listen)  # # names that do not exist
         spec = specs[listen.service]
         for address in addresses:
             if address.scheme in ("udp", "unixgram"):
                 check_datagrams(address, spec)
             elif address.scheme in ("tcp", "unix") and not spec.kind.serves_streams:
-                raise HandlerError(f"{address}: service {spec.name} takes datagrams alone, at udp or unixgram")
+                raise HandlerError(f"{address}: service {spec.name} serves only datagrams, at udp or unixgram")
         plans.append(ListenerPlan(listen, addresses, spec, _tls(listen, f"listen[{index}].tls", spec)))
     return plans
 
@@ -68,14 +68,14 @@ def _tls(listen: ListenSettings, place: str, spec: ServiceSpec) -> TlsContext | 
         return None
     if listen.tls.starttls and not spec.kind.speaks:
         who = "a protocol class, a coroutine or a function with the connection as its second argument"
-        text = f"service {spec.name} cannot call start_tls(), {who} can; without it TLS begins at once"
+        text = f"service {spec.name} cannot call start_tls(), only {who} can; without starttls, TLS begins at once"
         raise ConfigurationError(f"{place}.starttls: true: {text}")
     from sockd.net.tls.context import TlsContext  # here, for it takes OpenSSL along
 
     return TlsContext(listen.tls, place)
 
 
-def addresses_of(listen: ListenSettings) -> tuple[Address, ...]:
+def listen_addresses(listen: ListenSettings) -> tuple[Address, ...]:
     """Return the addresses of a [[listen]], each a value of its own.
 
     Raises:

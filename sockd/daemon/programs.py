@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The daemon's part for services that execute programs: what each phase of a start makes for them.
+"""Services that execute programs: what each phase of a start makes for them.
 
-Before rights are dropped their files are opened and their users found; once the loop is
-there they are executed, reaped and, at a stop, ended.
+Before privileges are dropped their files are opened and their users looked up; once the loop runs they are executed,
+reaped and, at a stop, terminated.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sockd.exec")
 
 KILLED_SECONDS = 1.0
-"""After KILL, until a child is reaped; one in uninterruptible sleep is left to init."""
+"""Time from KILL until a child is reaped; one in uninterruptible sleep is left to init."""
 
 
 def identified(spec: ServiceSpec, daemon: DaemonSettings) -> ServiceSpec:
-    """Find whom a service's program runs as, and the program itself where its directory will not change.
+    """Look up the user of a service's program, and the program itself if the root directory does not change.
 
     Raises:
-        ConfigurationError: there is no such program, user or group, or the daemon cannot become it.
+        ConfigurationError: there is no such program, user or group, or the daemon cannot switch to it.
     """
     kind = spec.kind
     if not isinstance(kind, ProgramKind):
@@ -53,7 +53,7 @@ def identified(spec: ServiceSpec, daemon: DaemonSettings) -> ServiceSpec:
 
 @dataclass
 class StderrFiles:
-    """Files for standard error: those of a new configuration, and those of the one before."""
+    """Files for standard error: of a new configuration, and of the previous one."""
 
     before: dict[str, AppendFile]
     most_before: int
@@ -61,13 +61,13 @@ class StderrFiles:
     files: dict[str, AppendFile] = field(default_factory=dict)
 
     def close(self) -> None:
-        """Close what was opened for nothing."""
+        """Close what was opened and is not used."""
         for file in self.files.values():
             if file not in self.before.values():
                 file.close()
 
     def finish(self) -> None:
-        """Close what nobody writes to any more; a program that runs has its own descriptor."""
+        """Close files without a writer; a running program has its own descriptor."""
         for file in self.before.values():
             if file not in self.files.values():
                 file.close()
@@ -77,8 +77,8 @@ class ProgramFiles:
     """Files for the standard error of programs: opened before rights are dropped, and renewed by a reload.
 
     Args:
-        specs: of all services; those without a program are passed over.
-        owner: uid and gid of files that are made here.
+        specs: of all services; those without a program are skipped.
+        owner: uid and gid of new files.
         rooted: whether the root directory will change.
         stack: closes them.
 
@@ -110,7 +110,7 @@ class ProgramFiles:
     # ---- before they are executed, at a start and at a reload
 
     def prepare(self, specs: Iterable[ServiceSpec]) -> StderrFiles:
-        """Open the files of services that have none open yet; those that are not in use any more stay open.
+        """Open the files of services that have none open yet; unused ones stay open.
 
         Raises:
             SystemFault, PermissionFault: one cannot be opened.
@@ -136,21 +136,21 @@ class ProgramFiles:
             yield name, known
 
     def adopt(self, renewal: StderrFiles) -> None:
-        """Execute by these from now on."""
+        """Use these from now on."""
         self._files, self.most = renewal.files, renewal.most
 
     def give_back(self, renewal: StderrFiles) -> None:
-        """Execute by what was there before."""
+        """Return to the previous ones."""
         self._files, self.most = renewal.before, renewal.most_before
 
     def reopen(self) -> None:
-        """Open the files for standard error anew; the old one is kept where that fails."""
+        """Open the files for standard error again; the old one is kept if that fails."""
         for file in self._files.values():
             try:
                 file.reopen()
             except SockdError as error:
                 event = {"error": str(error)}
-                logger.error("standard error not reopened, going on with the old file", extra={"event": event})
+                logger.error("standard error not reopened, still writing to the old file", extra={"event": event})
 
 
 class ProgramRunner:
@@ -169,11 +169,11 @@ class ProgramRunner:
         self._children = Children(loop, limits)
 
     def __len__(self) -> int:
-        """Return how many programs run."""
+        """Return the number of running programs."""
         return len(self._children)
 
     def service(self, name: str, program: Program, name_of: Callable[[str], str | None]) -> ProgramService:
-        """Return what executes a service's program, one for all of its listeners."""
+        """Return the launcher of a service's program, one for all of its listeners."""
         known, programs = self._programs.get(name, (None, None))
         if programs is None or known != program:
             file = self.files.of(name)
@@ -194,14 +194,14 @@ class ProgramRunner:
         return Handoff(self.service(name, program, resolver.known), resolver if names else None)
 
     def reap(self) -> None:
-        """Collect the programs that have ended."""
+        """Reap finished programs."""
         self._children.reap()
 
     def end(self, is_urgent: Callable[[], bool]) -> None:
-        """End the programs that run still: TERM, then KILL; at once when it is or becomes urgent."""
+        """Terminate the running programs: TERM, then KILL; at once when it is or becomes urgent."""
         if not len(self._children):
             return
-        logger.warning("ending programs", extra={"event": {"programs": len(self._children)}})
+        logger.warning("terminating programs", extra={"event": {"programs": len(self._children)}})
         self._children.end_all()
         end = self._loop.clock() + KILL_SECONDS + KILLED_SECONDS
         while len(self._children) and self._loop.clock() < end:

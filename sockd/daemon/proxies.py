@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The daemon's part for services that take connections over to forward them: relays and SOCKS servers.
+"""Services that own and forward connections: relays and SOCKS servers, in each phase of a start.
 
-Before rights are dropped their files are read; once the loop is there they are made; one that has no listener
-any more goes with its last client; at a stop they are ended.
+Before privileges are dropped their files are read; once the loop runs they are made; one without a listener goes with
+its last client; at a stop they are closed.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class ProxyFiles:
     """Files of users and of passwords: read before rights are dropped, and then when a new service needs them.
 
     Args:
-        specs: of all services; those that forward nothing are passed over.
+        specs: of all services; those that do not forward are skipped.
         stack: closes what is opened.
 
     Attributes:
         most: descriptors that their services may need, all together.
 
-    Raises:
-        ConfigurationError, SystemFault, PermissionFault: a file of users or of a password cannot be read, or is wrong.
+    Raises: ConfigurationError, SystemFault, PermissionFault: a users file or a password file cannot be read, or is
+    wrong.
     """
 
     def __init__(self, specs: Iterable[ServiceSpec], stack: ExitStack) -> None:
@@ -63,8 +63,7 @@ class ProxyFiles:
     def renew(self, spec: ServiceSpec) -> None:
         """Read what a service needs: with rights that may be gone by now, unless a start has read it.
 
-        Raises:
-            ConfigurationError, SystemFault, PermissionFault: as when a daemon starts.
+        Raises: ConfigurationError, SystemFault, PermissionFault: as at a start.
         """
         is_new = spec.name not in self._read_before
         self._read_before.discard(spec.name)
@@ -91,12 +90,12 @@ class ProxyFiles:
         return self._users.get(path or "")
 
     def reread(self) -> None:
-        """Read the users' files anew; the users stay as they are where that fails."""
+        """Read the users files again; the users stay as they are if that fails."""
         for path, file in self._users.items():
             try:
                 file.reread()
             except SockdError as error:
-                logger.error("users not read, going on with the old ones", extra={"event": {"error": str(error)}})
+                logger.error("users not read, keeping the previous ones", extra={"event": {"error": str(error)}})
             else:
                 logger.info("users read", extra={"event": {"file": path, "users": len(file.users)}})
 
@@ -116,7 +115,7 @@ class ProxyServers:
         self._past: dict[str, Totals] = {}
 
     def __len__(self) -> int:
-        """Return how many connections are being served."""
+        """Return the number of connections being served."""
         return sum(map(len, self._all()))
 
     def _all(self) -> list[RelayService | SocksService]:
@@ -125,10 +124,9 @@ class ProxyServers:
     def server(self, spec: ServiceSpec, kind: RelayKind | SocksKind) -> RelayService | SocksService:
         """Return what serves a service's connections, one for all of its listeners.
 
-        A reload that changes the service makes another; clients of the one before stay with it.
+        A reload that changes the service makes another; clients of the previous one stay with it.
 
-        Raises:
-            ConfigurationError, SystemFault, PermissionFault: as when a daemon starts.
+        Raises: ConfigurationError, SystemFault, PermissionFault: as at a start.
         """
         for known in self._known:
             if known.serves(spec) and not known.is_former:
@@ -154,13 +152,13 @@ class ProxyServers:
         return Handoff(server, resolver if names else None, server.door if isinstance(server, SocksService) else None)
 
     def settle(self, wanted: Iterable[ServiceSpec]) -> bool:
-        """Let go of servers that have no listener any more: they check nothing, and go with their last client.
+        """Release servers without a listener: they stop their checks, and go with their last client.
 
         Args:
-            wanted: the services of all listeners, those on their way out included.
+            wanted: the services of all listeners, draining ones included.
 
         Returns:
-            whether some of these have clients still, so that they are to be asked for again.
+            Whether some of these still have clients, so that this is to be called again.
         """
         specs = list(wanted)
         for known in self._known:
@@ -175,32 +173,32 @@ class ProxyServers:
         return any(known.is_former for known in self._known)
 
     def totals(self) -> dict[str, Totals]:
-        """Return what the connections of each service have done since the start, by its name."""
+        """Return the counts of each service's connections since the start, by its name."""
         found = dict(self._past)
         for known in self._known:
             found[known.spec.name] = found.get(known.spec.name, Totals()) + known.server.totals()
         return found
 
     def end(self) -> None:
-        """End what is left, at once."""
+        """Close what is left, at once."""
         for server in self._all():
             server.abort()
 
     def close(self) -> None:
-        """Close what they have."""
+        """Close their files."""
         for server in self._all():
             server.close()
 
 
 @dataclass(eq=False)
 class _Known:
-    """A server, the service as it was when it was made, and whether no listener has it any more."""
+    """A server, the service with which it was made, and whether it still has a listener."""
 
     spec: ServiceSpec
     server: RelayService | SocksService
     is_former: bool = False
 
     def serves(self, spec: ServiceSpec) -> bool:
-        """Tell whether a service is just this."""
+        """Return whether a service is equal to this one."""
         mine = self.spec
         return (mine.name, mine.kind, mine.limits) == (spec.name, spec.kind, spec.limits)

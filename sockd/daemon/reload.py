@@ -20,11 +20,11 @@ from sockd.daemon.config_diff import (
     ReloadResult,
     _going_on,
     _later,
-    _later_of,
+    _later_listen_keys,
     _later_of_made,
 )
 from sockd.daemon.drain import Drain
-from sockd.daemon.plan import addresses_of, check_datagrams, plan
+from sockd.daemon.plan import check_datagrams, listen_addresses, plan
 from sockd.errors import EX_OSERR, ConfigurationError, SockdError, TemporaryFault
 from sockd.net.listen.bind import bind_problem
 from sockd.process.inherited_sockets import stored_name
@@ -47,7 +47,7 @@ logger = logging.getLogger("sockd.daemon")
 
 
 class Reload:
-    """Carries reloads out.
+    """Runs reloads.
 
     Args:
         settings: in effect; replaced by those of a reload.
@@ -84,12 +84,13 @@ class Reload:
     # ---- compared
 
     def compare(self, settings: Settings) -> Changes:
-        """Say what a configuration would change; nothing is imported, and every new address is tried without listening.
+        """Return what a configuration would change; nothing is imported, and every new address is bound for a try
+        without listening.
 
         Raises:
             AddressError: an address is not well formed.
         """
-        wanted = [(address, listen) for listen in settings.listen for address in addresses_of(listen)]
+        wanted = [(address, listen) for listen in settings.listen for address in listen_addresses(listen)]
         stands = self._match([(address, listen.service) for address, listen in wanted])
         pairs = list(zip(wanted, stands, strict=True))
         kept = [(listen, stand) for (_, listen), stand in pairs if stand is not None]
@@ -98,20 +99,20 @@ class Reload:
             kept=tuple((str(served), listen.service) for listen, stand in kept for served in stand.served),
             added=tuple((str(address), listen.service) for address, listen in added),
             removed=tuple((str(served), served.plan.service.name) for served in self._not_in(stands)),
-            later=(*_later("daemon", self._settings.daemon, settings.daemon), *_later_of(kept)),
+            later=(*_later("daemon", self._settings.daemon, settings.daemon), *_later_listen_keys(kept)),
             impossible=tuple(text for address, listen in added if (text := self._why_not(address, listen))),
         )
 
     def _why_not(self, address: Address, listen: ListenSettings) -> str:
         if address.scheme == "fd":
-            return f"{address}: descriptors are passed at a start only; restart"
+            return f"{address}: descriptors are passed only at a start; restart"
         own = self._settings.daemon.chroot
         if address.path and own is not None:
-            return f"{address}: the root directory is {own} now (daemon.chroot), and paths are below it; restart"
+            return f"{address}: the root directory is now {own} (daemon.chroot), and paths are below it; restart"
         return bind_problem(address, listen)
 
     def _match(self, wanted: Sequence[tuple[Address, str]]) -> list[BoundAddress | None]:
-        """Find for each wanted address the stand that it is; of several with port 0, one with the same service."""
+        """Find for each wanted address the bound one; of several with port 0, one with the same service."""
         left = list(self._stands())
         found: list[BoundAddress | None] = [None] * len(wanted)
         for is_same_service in (True, False):
@@ -138,10 +139,10 @@ class Reload:
     # ---- carried out
 
     def reload(self, then: Callable[[ReloadResult], None]) -> None:
-        """Serve by the configuration as it stands on the disk from now on, or leave all as it is.
+        """Apply the configuration as it is on the disk, or leave everything unchanged.
 
         Args:
-            then: called once it is known how that went: at once, unless other processes have to be waited for.
+            then: called once with the result: at once, unless other processes are awaited.
         """
         with ExitStack() as undo:
             try:
@@ -165,13 +166,13 @@ class Reload:
         self._serving.when_ready(prepared.made, ready)
 
     def check(self) -> None:
-        """Refuse to change what is listened on while a reload waits.
+        """Refuse to change listeners while a reload waits.
 
         Raises:
             TemporaryFault: says so.
         """
         if self.is_under_way:
-            raise TemporaryFault("a reload is under way; try again when it is done")
+            raise TemporaryFault("a reload is in progress; try again when it is done")
 
     def _done(self, changes: Changes) -> ReloadResult:
         self.count[True] += 1
@@ -185,20 +186,20 @@ class Reload:
     def _failed_by(self, error: BaseException) -> ReloadResult:
         if isinstance(error, SockdError):
             return self._failed(str(error), error.exit_code)
-        logger.error("reload failed by a defect", exc_info=error)
+        logger.error("reload failed: internal error", exc_info=error)
         return self._failed(f"{type(error).__name__}: {error}")
 
     def _failed(self, words: str, exit_code: int = EX_OSERR) -> ReloadResult:
         self.count[False] += 1
         self.last = ReloadResult(time.time(), None, words, exit_code)
         for line in words.splitlines():
-            logger.error("configuration is wrong, going on with the old one", extra={"event": {"error": line}})
+            logger.error("invalid configuration, keeping the previous one", extra={"event": {"error": line}})
         return self.last
 
     def _prepare(self, undo: ExitStack) -> PreparedReload:
-        """Do all that can fail."""
+        """Do every step that can fail."""
         if self._read is None:
-            raise ConfigurationError("no configuration file: what is served stands on the command line")
+            raise ConfigurationError("no configuration file: the settings came from the command line")
         settings = self._read()
         rooted = self._settings.daemon.chroot is not None
         handlers = [table.handler for table in settings.service.values() if table.handler]
@@ -222,13 +223,13 @@ class Reload:
         return PreparedReload(settings, stands, made, renewal, renewed)
 
     def problem(self, served: ActiveListener) -> str:
-        """Say why no client can find a listener, though it listens; empty when all is well."""
+        """Return why no client can reach a listener, though it listens; empty when all is well."""
         return "" if self._settings.daemon.chroot is not None else served.listening.problem()
 
     def _renew(
         self, wanted: Sequence[tuple[Address, ListenerPlan]], stands: Sequence[BoundAddress | None], undo: ExitStack
     ) -> dict[ActiveListener, ServerSocket]:
-        """Bind those Unix sockets anew that we have bound and that nobody can find any more; or say why not."""
+        """Bind those Unix sockets again whose path was lost; or return why not."""
         renewed: dict[ActiveListener, ServerSocket] = {}
         for (address, one), stand in zip(wanted, stands, strict=True):
             for served in stand.served if stand is not None else ():
@@ -239,10 +240,13 @@ class Reload:
                     (renewed[served],) = self._passed.open(address, one.settings)
                 except SockdError as error:
                     event = {"address": str(served), "why": problem, "error": str(error)}
-                    logger.error("cannot be found by its clients, and not be bound anew", extra={"event": event})
+                    logger.error("path of a Unix socket lost, cannot bind it again", extra={"event": event})
                 else:
                     undo.callback(renewed[served].close)
-                    logger.warning("bound anew", extra={"event": {"address": str(served), "why": problem}})
+                    logger.warning(
+                        "path of a Unix socket lost, bound again",
+                        extra={"event": {"address": str(served), "why": problem}},
+                    )
         return renewed
 
     def _make_room(self, stands: Sequence[BoundAddress | None], wanted: Sequence[tuple[Address, ListenerPlan]]) -> None:
@@ -267,7 +271,7 @@ class Reload:
         return opened
 
     def _commit(self, ready: PreparedReload, then: Callable[[Changes], None]) -> None:
-        """Change over; nothing here fails."""
+        """Switch over; nothing here fails."""
         serving, settings, made = self._serving, ready.settings, ready.made
         removed = self._not_in(ready.stands)
         sockets = {served.listening: served for served in serving.listeners}
@@ -290,7 +294,7 @@ class Reload:
         serving.when_started(lambda: then(Changes(kept, added, gone, later)))
 
     def _keep(self, removed: Sequence[ActiveListener]) -> None:
-        """Have a manager keep what is served now over a restart, and no more what is not."""
+        """Have a manager keep the sockets served now over a restart, and drop the others."""
         names = {stored_name(served.address) for served in removed}
         gone = [name for name, _ in self._passed.kept if name in names]
         self._passed.kept = [(name, sock) for name, sock in self._passed.kept if name not in names]
@@ -299,7 +303,7 @@ class Reload:
     # ---- taken out of service
 
     def drain(self, served: ActiveListener) -> None:
-        """Take a listener out of service: its queue is emptied, and its connections end in order."""
+        """Drain a listener: its queue is emptied, and its connections are closed gracefully."""
         groups = served.listener.groups
         self._serving.remove(served, lambda: self._drain_groups(groups))
 

@@ -34,11 +34,11 @@ logger = logging.getLogger("sockd.daemon")
 
 
 PAGE_CONNECTIONS = 16
-"""Of the metrics service, beside max_connections: a daemon that is full is the one whose health is asked for."""
+"""Rows for the metrics service, beyond max_connections: a daemon at its limits must still report its health."""
 
 
 OWN_DESCRIPTORS = 64
-"""Kept free of connections: listeners, logs, what handlers open."""
+"""Descriptors kept free of connections: listeners, logs, what handlers open."""
 
 
 SELECT_DESCRIPTORS = 1024
@@ -57,18 +57,18 @@ REFUSED = GroupOptions(
     write_timeout=1,
     linger_timeout=1,
 )
-"""For connections that are not let in: a second to take the banner, and to be told apart from a reset."""
+"""Rows for refused connections: a second to read the banner, and to be told apart from a reset."""
 
 
 REFUSED_SHARE = 8
-"""One connection in so many may be of those that are being refused; a source that is past its limit fills no more."""
+"""One in so many connections may be a refused one; a source above its limit gets no more of these."""
 
 
 def room(settings: Settings, *, programs: int, forwarded: int) -> int:
-    """Raise the limit of descriptors as far as it goes, and return how many connections there is room for.
+    """Raise the limit of descriptors as far as possible, and return the number of connections that fit.
 
     Args:
-        programs: that may run at once.
+        programs: maximum running at once.
         forwarded: descriptors that relays and SOCKS servers may need.
 
     Returns:
@@ -96,21 +96,21 @@ def room(settings: Settings, *, programs: int, forwarded: int) -> int:
             f"{own - OWN_DESCRIPTORS} listeners leave none for a connection; use auto, epoll or poll"
         )
     event = {"max_connections": wanted, "connections": SELECT_DESCRIPTORS - own, "descriptors": SELECT_DESCRIPTORS}
-    logger.warning("select() cannot wait for as many connections; use another multiplexer", extra={"event": event})
+    logger.warning("select() cannot wait for that many connections; use another multiplexer", extra={"event": event})
     return SELECT_DESCRIPTORS - own
 
 
 def make(
     process: ServingProcess, start: Unprivileged, stack: ExitStack, clock: Callable[[], float] = time.monotonic
 ) -> Runtime:
-    """Make what is served with; the stack closes it.
+    """Make what the process serves with; the stack closes it.
 
     Args:
         clock: of the loop.
 
     Raises:
         ConfigurationError: as room().
-        SystemFault: the table of connections cannot be had.
+        SystemFault: the table of connections cannot be made.
     """
     settings, resources = process.settings.current, start.resources
     daemon = settings.daemon

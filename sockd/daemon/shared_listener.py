@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sockd.net.kernel import accept_queue
 from sockd.net.listen.listener import DatagramCounts, ListenerCounts
-from sockd.net.listen.syn_filter import SETTLE_SECONDS, take_no_more
+from sockd.net.listen.syn_filter import HANDSHAKE_SECONDS, take_no_more
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class SharedListener:
-    """A listener (sockd.net.listen.listener) that accepts nothing: others do, and tell what they have counted.
+    """A listener (sockd.net.listen.listener) that does not accept: other processes do, and report their counts.
 
     Args:
-        listening: closed by close(); who comes meanwhile waits in its queue, whatever becomes of the others.
+        listening: closed by close(); new clients wait in its queue meanwhile, whatever happens to the other processes.
 
     Attributes:
-        counts: what the others have told.
-        is_idle: nothing is on its way here.
+        counts: as reported by the others.
+        is_idle: nothing is pending here.
         groups: none.
     """
 
@@ -41,13 +41,13 @@ class SharedListener:
         return str(self._listening)
 
     def start(self) -> None:
-        """Nothing: others accept."""
+        """Nothing: other processes accept."""
 
     def accept_rest(self) -> None:
         """Nothing: others accept what waits."""
 
     def detach(self) -> None:
-        """Nothing: others know."""
+        """Nothing: other processes know."""
 
     def adopt(self, id: int) -> None:
         """Nothing can be adopted.
@@ -63,24 +63,24 @@ class SharedListener:
 
     @property
     def queues(self) -> Sequence[AcceptQueue]:
-        """The kernel's accept queue; none where it does not tell."""
+        """The kernel's accept queue; none if it is not available."""
         queue = accept_queue(self._listening.socket)
         return () if queue is None else (queue,)
 
     def take_no_more(self) -> float:
-        """Let no new client in, and remove its Unix path; those on their way in are accepted by the others."""
+        """Refuse new clients, and remove the Unix path; the others accept those already connecting."""
         if self._listening.path is not None:
             self._listening.path.unlink_if_ours()
         if self._listening.is_ours and self._is_stream:
             take_no_more(self._listening.socket)
-        return SETTLE_SECONDS
+        return HANDSHAKE_SECONDS
 
     def hand_over(self) -> None:
-        """Keep it open no longer, and nothing else: another process has it, and goes on with it."""
+        """Close this descriptor only: another process has the socket, and keeps using it."""
         self._listening.socket.close()
 
     def close(self) -> None:
-        """Keep it open no longer."""
+        """Close it."""
         self._listening.close()
 
 

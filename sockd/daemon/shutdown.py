@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The end of a daemon: listen no more, answer what was accepted, close in order, within a bound.
+"""The end of a daemon: stop listening, answer what was accepted, close gracefully, within a time limit.
 
 It is a sequence of states, and none is left backwards: SERVING, NOT_READY (it serves still, but not for long:
 `pre_drain`), STOPPING.  A second request makes it urgent, which is no state: it cuts the waits of the one it is in.
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sockd.daemon.drain import Drain
 from sockd.daemon.programs import KILLED_SECONDS
 from sockd.errors import TemporaryFault
+from sockd.net.loop.state_table import StateTable
 from sockd.process.children import KILL_SECONDS
 
 if TYPE_CHECKING:
@@ -35,24 +36,26 @@ class ServingState(Enum):
     STOPPING = "stopping"
 
 
-NEXT = {
-    ServingState.SERVING: {ServingState.NOT_READY, ServingState.STOPPING},
-    ServingState.NOT_READY: {ServingState.STOPPING},
-    ServingState.STOPPING: set(),
-}
+NEXT = StateTable(
+    {
+        ServingState.SERVING: {ServingState.NOT_READY, ServingState.STOPPING},
+        ServingState.NOT_READY: {ServingState.STOPPING},
+        ServingState.STOPPING: (),
+    }
+)
 """What may follow."""
 
 
 class Shutdown:
-    """Ends a daemon, when it is asked to.
+    """Stops a daemon on request.
 
     Args:
         settings: in effect.
-        serving: what is ended.
-        succession: is told that no process comes behind this one any more.
-        notifier: tells the manager.
-        bound: holds the process to its time.
-        workers: that serve beside it.
+        serving: what is stopped.
+        succession: notified that there will be no next process.
+        notifier: of the manager.
+        bound: limits the time.
+        workers: other processes that serve.
 
     Attributes:
         state: how far it has come.
@@ -80,22 +83,17 @@ class Shutdown:
 
     @property
     def is_begun(self) -> bool:
-        """Whether it was asked for."""
+        """Whether a stop was requested."""
         return self.state is not ServingState.SERVING
 
-    def _become(self, state: ServingState) -> None:
-        if state not in NEXT[self.state]:
-            raise RuntimeError(f"a daemon that is {self.state.value} cannot become {state.value}")
-        self.state = state
-
-    # ---- asked for
+    # # ---- requested
 
     def stop(self) -> None:
-        """Stop in order, after pre_drain; the second time, at once."""
+        """Stop gracefully, after pre_drain; the second time, at once."""
         if self.is_begun:
             self.stop_at_once()
             return
-        self._become(ServingState.NOT_READY)
+        self.state = NEXT.step(self.state, ServingState.NOT_READY)
         self._succession.give_up("the daemon is stopping")
         self._serving.give_up(TemporaryFault("the daemon is stopping"))
         daemon = self._settings.daemon
@@ -104,11 +102,11 @@ class Shutdown:
         if not daemon.pre_drain:
             self._tools.loop.stop()
             return
-        logger.info("not ready any more, and serving on", extra={"event": {"seconds": daemon.pre_drain}})
+        logger.info("not ready any more, still serving", extra={"event": {"seconds": daemon.pre_drain}})
         self._tools.loop.call_later(daemon.pre_drain, self._tools.loop.stop)
 
     def stop_at_once(self) -> None:
-        """Stop without waiting for anybody."""
+        """Stop without waiting."""
         self._workers.replace_no_more()  # they have been told as well (stop_bound.c), and end
         self.is_urgent = True
         self._bound.at_once()
@@ -117,9 +115,9 @@ class Shutdown:
     # ---- carried out
 
     def drain(self) -> None:
-        """Close the listeners, answer what was accepted, close in order, within stop_timeout; the loop has stopped."""
+        """Close the listeners, answer what was accepted, drain, within stop_timeout; the loop has stopped."""
         was_begun = self.is_begun
-        self._become(ServingState.STOPPING)
+        self.state = NEXT.step(self.state, ServingState.STOPPING)
         was_begun |= self._workers.end(lambda: self.is_urgent)
         self._succession.let_go()
         tools, seconds = self._tools, self._settings.daemon.stop_timeout
@@ -148,7 +146,7 @@ class Shutdown:
             tools.loop.run()
         while not self.is_urgent and tools.loop.clock() < end and tools.is_at_work:
             tools.loop.run_once(max(0.0, end - tools.loop.clock()))
-        tools.connections.tell_unfinished()
+        tools.connections.groups.tell_unfinished()
         tools.pool.tell_unfinished()
         return drain.left
 
@@ -156,7 +154,7 @@ class Shutdown:
         executor = self._tools.executor
         if len(executor):
             self._bound.within(KILL_SECONDS + KILLED_SECONDS)
-            self._notifier.stopping("ending programs", KILL_SECONDS + KILLED_SECONDS)
+            self._notifier.stopping("terminating programs", KILL_SECONDS + KILLED_SECONDS)
         executor.end(lambda: self.is_urgent)
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """A start, until the first byte may come: what needs the rights that the process was started with, then their drop.
 
-A start has three phases, and none can be gone round, for each takes what only the one before returns: `Bound` of the
-first (log, handlers, pid file and addresses are there), `Unprivileged` of the second (rights are dropped, with the
-proof); in the third one the first byte is received (sockd.daemon.runtime, sockd.daemon.daemon).
+A start has three phases, and none can be skipped, because each needs what only the previous one returns: `Bound` of
+the first (log, handlers, pid file and addresses are open), `Unprivileged` of the second (privileges are dropped, and
+that is verified); in the third one the first byte is received (sockd.daemon.runtime, sockd.daemon.daemon).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sockd.errors import ConfigurationError, fault
 from sockd.log import format as log_format
 from sockd.log import targets
 from sockd.net.loop.loop import loop_class
-from sockd.process import preload, privileges, sd_notify
+from sockd.process import privileges, sd_notify
 from sockd.process.descriptors import standard_streams_kept
 from sockd.process.directory_keeper import hold_outside
 from sockd.process.inherited_sockets import InheritedSockets
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sockd.daemon")
 
 Opened: TypeAlias = "tuple[Address, ServerSocket, ListenerPlan]"
-"""An address as written, a socket that it became, and what it shall serve."""
+"""An address as written, its socket, and its service."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class ServingProcess:
 
     @classmethod
     def of(cls, settings: Settings, context: StartContext) -> ServingProcess:
-        """Return this process, whose signals are taken over, and whose stops are held to their time."""
+        """Return this process, with its signals taken over, and its stops limited in time."""
         signals = context.signals or take_over(log_format.for_a_start(sys.stderr))
         effective = EffectiveSettings(settings)
         process = cls(context, effective, signals, Lineage(effective, context))
@@ -71,12 +71,12 @@ class ServingProcess:
         return process
 
     def allow_stop(self, settings: Settings) -> None:
-        """Let a stop in order take as long as the configuration says, from the first TERM on."""
+        """Limit the time of a stop, from the first TERM on, to that of the configuration."""
         self.signals.bound.allow(settings.daemon.pre_drain + settings.daemon.stop_timeout)
 
     @contextmanager
     def kept_from_handlers(self) -> Iterator[None]:
-        """Keep signals and the log ours, whatever handlers do to them in the body: when they are imported, in hooks."""
+        """Restore signals and the log after the body, in which handlers' code runs: imports and hooks."""
         try:
             with standard_streams_kept(), log_format.kept():
                 yield
@@ -86,7 +86,7 @@ class ServingProcess:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a start opens, and what is served with.
+    """What a start opens for serving.
 
     Attributes:
         log: of the process.
@@ -115,7 +115,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Bound:
-    """What the first phase made with the rights that the second one drops."""
+    """Results of the first phase, made with the privileges that the second one drops."""
 
     resources: Resources
     rights: PreparedDrop
@@ -133,15 +133,15 @@ def open_log(daemon: DaemonSettings, wanted: Wanted, *, background: bool) -> Own
     """Open the log of a daemon.
 
     Raises:
-        ConfigurationError: standard error leads nowhere.
-        SystemFault, PermissionFault: it cannot be had.
+        ConfigurationError: standard error is not available.
+        SystemFault, PermissionFault: it cannot be opened.
     """
     settings = daemon.log
     to = settings.to or ("syslog" if background else "stderr")
     if to != "stderr":
         return targets.open_target(replace(settings, to=to), owner=wanted.owner, rooted=wanted.chroot is not None)
     if background:
-        text = '"stderr" leads nowhere in the background; write "syslog", "journal" or a file'
+        text = '"stderr" cannot be used in the background; write "syslog", "journal" or a file'
         raise ConfigurationError(f"daemon.log.to: {text}, or use --foreground")
     return log_format.configure(settings, sys.stderr)
 
@@ -150,8 +150,8 @@ def listen(plans: list[ListenerPlan], passed: InheritedSockets, stack: ExitStack
     """Open the address of every plan; the stack closes them.
 
     Raises:
-        SystemFault, PermissionFault, TemporaryFault: one cannot be had.
-        HandlerError: a service cannot answer datagrams, and what was passed for it is a datagram socket.
+        SystemFault, PermissionFault, TemporaryFault: one cannot be opened.
+        HandlerError: a service cannot answer datagrams, and a datagram socket was passed for it.
     """
     listening = []
     for one in plans:
@@ -170,7 +170,7 @@ class Start:
     Args:
         process: that starts.
         stack: closes what is opened.
-        open_log: in place of the function here.
+        open_log: replaces the function here.
         listen: likewise.
     """
 
@@ -194,8 +194,8 @@ class Start:
         """Do everything that may need root's rights.
 
         Raises:
-            ConfigurationError: as plan(); no such user, group or directory; root without a user to become.
-            SystemFault, PermissionFault, TemporaryFault: an address, the log or the pid file cannot be had.
+            ConfigurationError: as plan(); no such user, group or directory; root without a user to switch to.
+            SystemFault, PermissionFault, TemporaryFault: an address, the log or the pid file cannot be opened.
         """
         process, stack, context = self._process, self._stack, self._process.context
         sockd_version, status_page = version("sockd"), read_status_page()
@@ -221,7 +221,7 @@ class Start:
         listening = self._listen(plans, passed, stack)
         control = process.lineage.listen(daemon.control, stack) if daemon.control else None
         if rooted:
-            preload.load()
+            privileges.load_before_chroot()
         resources = Resources(
             log=handler,
             plans=plans,
@@ -262,7 +262,9 @@ class Start:
             try:
                 hold_outside(wanted.account)
             except OSError as error:
-                raise fault(error, f"daemon.chroot: {wanted.chroot}: nobody holds the directories outside") from None
+                raise fault(
+                    error, f"daemon.chroot: {wanted.chroot}: cannot start the process that keeps directories outside it"
+                ) from None
         dropped = privileges.drop(bound.rights)
         self._process.context.dropped()
         account = dropped.account
@@ -270,9 +272,9 @@ class Start:
             event = {"user": account.user, "uid": account.uid, "gid": account.gid, "groups": list(account.groups)}
             event |= {"threads": dropped.threads}
             event |= {"chroot": chroot} if chroot else {}
-            logger.info("rights dropped", extra={"event": event})
+            logger.info("privileges dropped", extra={"event": event})
         elif os.geteuid() == 0:
-            logger.warning("serving as root; set [daemon] user to serve as another")
+            logger.warning("serving as root; set [daemon] user to switch to another user")
         return Unprivileged(bound.resources, dropped)
 
 

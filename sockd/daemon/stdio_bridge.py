@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Joins what is no socket to a connection: a pipe, a terminal or a file becomes one end of a socket pair.
+"""Connects what is not a socket: a pipe, a terminal or a file becomes one end of a socket pair.
 
-Rows of the C table are sockets: they are shut down one way, wait in epoll (which refuses
-files) and have one descriptor for both directions.  So the service gets a socket like every other,
-with its framing, its deadlines and its orderly close, and a thread carries bytes between
-its other end and the two descriptors, with the client's pump, which leaves their
-O_NONBLOCK as it is (FAQ II.18).
+Rows of the C table are sockets: they are shut down in one direction, wait in epoll (which rejects files) and have one
+descriptor for both directions.  So the service gets a socket like every other, with its framing, deadlines and
+graceful close, and a thread copies bytes between its other end and the two descriptors, with the client's pump, which
+leaves their O_NONBLOCK unchanged (FAQ II.18).
 """
 
 from __future__ import annotations
@@ -27,16 +26,16 @@ logger = logging.getLogger("sockd.inetd")
 
 
 class Bridge:
-    """Carries bytes until both directions have ended.
+    """Copies bytes until both directions have ended.
 
     Args:
         source: descriptor to read.
         sink: descriptor to write.
-        timeout: seconds for the service to take what is left once it has ended its side.
-        ended: called once, in the thread, when all is carried.
+        timeout: seconds for the service to read the rest after its own end of file.
+        ended: called once, in the thread, when all is copied.
 
     Attributes:
-        socket: the service's end, the caller's to close.
+        socket: the service's end; the caller closes it.
     """
 
     def __init__(self, source: int, sink: int, *, timeout: float, ended: Callable[[], None]) -> None:
@@ -49,7 +48,7 @@ class Bridge:
         self._thread = threading.Thread(target=self._run, name="bridge", daemon=True)
 
     def start(self) -> None:
-        """Carry from now on."""
+        """Start copying."""
         self._thread.start()
 
     def _run(self) -> None:
@@ -59,10 +58,10 @@ class Bridge:
         except SockdError as error:
             logger.info("input or output failed", extra={"event": {"error": str(error)}})
         except Exception:
-            logger.critical("ended by a defect", exc_info=True)
+            logger.critical("internal error", exc_info=True)
         self._ended()
 
     @property
     def idle_seconds(self) -> float:
-        """For how long nothing has moved."""
+        """Seconds without progress."""
         return time.monotonic() - self._pump.moved_at

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What a daemon has to do with the processes before and behind it, while it serves.
+"""Relations of a serving daemon to the previous and the next process.
 
-In an upgrade (sockd.daemon.upgrade.sender) a process goes on where another stops; the other one lives on for
-connections that could not move, and ends when they have, or when the process that serves ends.
+In an upgrade (sockd.daemon.upgrade.sender) the new process takes over; the old one lives on for connections that could
+not move, and exits when they have closed, or when the new one exits.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from sockd.daemon.upgrade.fdstore import put_away
 from sockd.daemon.upgrade.receiver import PreviousProcesses
 from sockd.daemon.upgrade.sender import UpgradeSender, answer_of
 from sockd.errors import SockdError, SystemFault
+from sockd.net.loop.turns import TurnWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,20 +32,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sockd.daemon")
 
-LOOK_SECONDS = 0.2
-"""How often a process that has left looks whether its last connection has ended."""
-
 
 class Succession:
-    """The process before this one, which it follows, and the one behind it.
+    """The previous process and the next one.
 
     Args:
-        lineage: where this process comes from.
-        serving: what is handed over, and what is served by whomever.
-        notifier: is told who the main process is.
-        answering: on the control socket; None where there is none.
-        reloading: takes listeners out of service; while a reload is under way, no upgrade begins.
-        stop: ends the process in order.
+        lineage: origin of this process.
+        serving: what is handed over, and what all processes serve.
+        notifier: told which process is the main one.
+        answering: on the control socket; None without one.
+        reloading: drains listeners; while a reload is in progress, no upgrade starts.
+        stop: stops the process gracefully.
     """
 
     def __init__(
@@ -67,7 +65,7 @@ class Succession:
         self._previous_processes = PreviousProcesses(self._loop)
         self._sender: UpgradeSender | None = None
         if lineage.command is not None:
-            self._sender = UpgradeSender(lineage.command, serving, self._handoff, notifier, serving.count, self._left)
+            self._sender = UpgradeSender(lineage.command, serving, self._handoff, notifier, self._left)
 
     @property
     def started(self) -> float:
@@ -78,10 +76,10 @@ class Succession:
         return self._lineage.handoff(self._previous_processes.channels)
 
     def take_over(self, stack: ExitStack) -> None:
-        """Go on where the process before us stops, or has stopped, if there is one.
+        """Take over from the previous process, if there is one.
 
         Raises:
-            TemporaryFault: it does not stop.
+            TemporaryFault: it keeps serving.
         """
         predecessor, pidfile = self._lineage.predecessor, self._lineage.pidfile
         if predecessor is None:
@@ -100,7 +98,7 @@ class Succession:
     # ---- the process behind us
 
     def upgrade(self) -> Deferred:
-        """Have a new process go on with what is served; the answer comes when it does.
+        """Start a new process that takes over; the reply comes when it has.
 
         Raises:
             SockdError: none can be started.
@@ -110,28 +108,28 @@ class Succession:
         return answer
 
     def upgrade_by_signal(self) -> None:
-        """Do the same; what goes wrong is in the log."""
+        """Do the same; errors go to the log."""
         try:
             self._begin(lambda result: None)
         except SockdError as error:
-            logger.error("not upgraded, going on as before", extra={"event": {"error": str(error)}})
+            logger.error("upgrade failed, still serving", extra={"event": {"error": str(error)}})
 
     def _begin(self, tell: Callable[[UpgradeResult], None]) -> None:
         if self._sender is None:
-            raise SystemFault("this daemon runs within another program, which has to be restarted")
+            raise SystemFault("this daemon runs within another program; restart that program")
         if self._lineage.is_contained:
-            text = "process 1 of this container ends with this process, and a new one would end with it"
+            text = "process 1 of this container exits with this process, and a new process would be killed with it"
             raise SystemFault(f"{text}; start a new container")
         daemon = self._lineage.settings.daemon
         if daemon.chroot is not None:
             text = "the program cannot be started from within the root directory (daemon.chroot)"
             raise SystemFault(f"{text} {daemon.chroot}; restart the daemon")
         self._reloading.check()
-        self._serving.count()  # workers are asked, and have answered by the time that it is told
+        self._serving.refresh()  # workers are asked, and have answered by the time that it is told
         self._sender.begin(tell, float(daemon.upgrade_timeout))
 
     def check(self) -> None:
-        """Refuse to change what is listened on while it is handed over, and once it is.
+        """Refuse to change listeners while they are handed over, and afterwards.
 
         Raises:
             TemporaryFault: says so.
@@ -140,13 +138,20 @@ class Succession:
             self._sender.check()
 
     def give_up(self, why: str) -> None:
-        """End a new process that is on its way, and start none: this one stops."""
+        """Stop a new process that is starting, and start none: this one stops."""
         self._is_stopping = True
         if self._sender is not None:
             self._sender.give_up(why)
 
+    def reap(self) -> None:
+        """See how new processes have ended that were to (SIGCHLD)."""
+        if self._sender is not None:
+            self._sender.reap()
+
     def table(self) -> dict[str, object]:
-        """Return for JSON how the last upgrade went, and how many processes have left and not ended."""
+        """Return for JSON the result of the last upgrade, and the number of previous processes that have not
+        exited.
+        """
         last = self._sender.last if self._sender else None
         return {"upgrade": last.table() if last else None, "previous_processes": len(self._previous_processes)}
 
@@ -162,15 +167,14 @@ class Succession:
         for served in list(self._serving.listeners):  # the new configuration does not have them
             self._reloading.drain(served)
         self._loop.add_reader(channel.fileno(), lambda: self._successor_ended(channel))
-        self._end_when_empty()
+        TurnWatch(self._loop, self._end_if_empty)
 
     def _successor_ended(self, channel: Channel) -> None:
         self._loop.remove_reader(channel.fileno())
         if not self._is_stopping:
             self._stop()
 
-    def _end_when_empty(self) -> None:
-        self._loop.call_later(LOOK_SECONDS, self._end_when_empty)  # first: a look that fails is not the last one
+    def _end_if_empty(self) -> None:
         is_asked = self._answering is not None and len(self._answering)
         if not (self._serving.count() or self._serving.draining or is_asked):
             self._loop.stop()
@@ -178,12 +182,12 @@ class Succession:
     # ---- over a restart
 
     def put_away(self) -> None:
-        """At a stop, leave to the manager what the next process can go on with, if that is wanted."""
+        """At a stop, store the connections that can continue with the manager, if configured."""
         if self._lineage.settings.daemon.store_connections and self._lineage.given.store:
             put_away(self._serving, self._notifier, self._lineage.given.store)
 
     def abandon(self) -> None:
-        """Close, in a process that was forked, what the one it was forked from goes on with."""
+        """Close, in a forked process, what the parent continues to use."""
         if self._lineage.predecessor is not None:
             self._lineage.predecessor.channel.close()
         for channel in self._previous_processes.channels:
@@ -194,7 +198,9 @@ class Succession:
             self._lineage.pidfile.leave()  # the lock is the supervisor's: it ends with that, though workers end later
 
     def let_go(self) -> None:
-        """Let the processes that have left end their connections in order, for this one ends; again does nothing."""
+        """Let the previous processes close their connections gracefully, because this one stops; again does
+        nothing.
+        """
         self._previous_processes.close()
 
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class WorkerProcesses(Protocol):
-    """Processes that serve beside this one, which is told and asked for all of them."""
+    """Other processes that serve; this one is queried and controlled for all of them."""
 
     def reap(self) -> None:
-        """See who has ended (SIGCHLD)."""
+        """Reap exited processes (SIGCHLD)."""
 
     def log_reopened(self) -> None:
         """Have them open their logs anew, as this process has."""
@@ -33,32 +33,32 @@ class WorkerProcesses(Protocol):
         """Return the verbs of the control socket that are answered for all, in place of this process's own."""
 
     def pages(self, own: Callable[[str], Page | None]) -> Pages:
-        """Return pages that tell of all of them, from those of this process."""
+        """Return pages about all of them, made from those of this process."""
 
     def usage(self) -> Mapping[str, float]:
-        """Return what they take."""
+        """Return their resource usage."""
 
     def replace_no_more(self) -> None:
-        """Take the end of each from now on for what is wanted."""
+        """From now on every exit is expected."""
 
     def end(self, is_urgent: Callable[[], bool]) -> bool:
-        """End them in order, or fast once it is urgent; tell whether there were any."""
+        """Stop them gracefully, or fast once it is urgent; return whether there were any."""
 
 
 class NoWorkers:
     """Of a daemon that serves by itself."""
 
     def reap(self) -> None:
-        """Nobody has ended."""
+        """There are none."""
 
     def log_reopened(self) -> None:
-        """Nobody is told."""
+        """There are none."""
 
     def replaced(self, settings: Settings) -> None:
-        """Nobody is told."""
+        """There are none."""
 
     def verbs(self, own: ControlCommands) -> Mapping[str, Verb]:
-        """Return none: the daemon's own tell all."""
+        """Return none: the daemon's own numbers are complete."""
         return {}
 
     def pages(self, own: Callable[[str], Page | None]) -> Pages:
@@ -73,7 +73,7 @@ class NoWorkers:
         """Nobody is replaced."""
 
     def end(self, is_urgent: Callable[[], bool]) -> bool:
-        """Tell that there is nobody."""
+        """Return that there are none."""
         return False
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""A directory that is found again: by its path, which may lead to another one by now, or else by a descriptor.
+"""A directory that is opened again: by its path, which may lead to another one by now, or else by a descriptor.
 
-Behind chroot(2), and behind a drop of rights, a path leads elsewhere or nowhere, so a descriptor is kept from the
-start on.  Everywhere else the path counts: releases are changed by a symbolic link, directories are moved away and made
-anew, file systems are mounted over them.
+After chroot(2), and after a drop of privileges, a path leads elsewhere or nowhere, so a descriptor is kept from the
+start.  In all other cases the path counts: releases are switched by a symbolic link, directories are moved and created
+again, file systems are mounted over them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class KeptDirectory:
         names: of allow().
 
     Raises:
-        OSError: it is not there, or may not be entered.
+        OSError: it does not exist, or may not be entered.
     """
 
     def __init__(self, path: str) -> None:
@@ -56,11 +56,13 @@ class KeptDirectory:
         return self._fd
 
     def allow(self, name: str) -> None:
-        """Say that a file of this name will be opened, also by who holds the directory outside chroot(2)."""
+        """Declare that a file of this name will be opened, also by the helper that holds the directory outside
+        chroot(2).
+        """
         self.names.add(name)
 
     def move_out(self, ask: Ask) -> None:
-        """Have files opened by another process from now on, and let go of the directory."""
+        """Have files opened by another process from now on, and close the directory."""
         self._ask = ask
         os.close(self._fd)
         self._fd = -1
@@ -72,7 +74,7 @@ class KeptDirectory:
         return os.open(name, flags, mode, dir_fd=self._fd)
 
     def lstat(self, name: str) -> os.stat_result:
-        """Return what stands at a name in it; raises as os.lstat()."""
+        """Return the status of a name in it; raises as os.lstat()."""
         if self._ask is None:
             return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
         fd = self._ask(name, _O_PATH | os.O_NOFOLLOW, 0)
@@ -82,10 +84,10 @@ class KeptDirectory:
             os.close(fd)
 
     def renew(self) -> str:
-        """Have the directory that the path leads to now; not after chroot(2).
+        """Open the directory to which the path leads now; not after chroot(2).
 
         Returns:
-            Why it is the one of before, though that is not there any more; empty where all is well.
+            Why it is the one of before, though that does not exist any more; empty where all is well.
         """
         if self._ask is not None:
             return ""
@@ -93,7 +95,7 @@ class KeptDirectory:
             fd = _open(self.path)
         except OSError as error:
             if error.errno in _GONE or os.fstat(self._fd).st_nlink == 0:
-                return f"its directory {self.path} is not there any more: {os.strerror(error.errno or 0)}"
+                return f"its directory {self.path} no longer exists: {os.strerror(error.errno or 0)}"
             return ""  # nobody lets us look, and it may be the one that we have
         os.close(self._fd)
         self._fd = fd

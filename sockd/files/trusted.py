@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Files that say what sockd does and whom it trusts: a configuration, handlers, users, passwords, keys.
+"""Files that control sockd or that it trusts: a configuration, handlers, users, passwords, keys.
 
-They are opened without waiting, a FIFO or a device is none, and one that others may write is refused: as everybody;
-and, where we are root, as an owner or a group that is not root's, for whoever writes it decides what root does
-(as logrotate and sendmail refuse theirs).
+They are opened without blocking, must be regular files, and are refused if others may write them: if anyone may; and,
+for root, if an owner or a group other than root may, because its writer decides what root does (logrotate and sendmail
+refuse theirs in the same way).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     Opener = Callable[[str, int], int]
 
-MOST_FILES = 5000
-"""Of a directory of handlers that are looked at; a tree with more is none of theirs."""
+MAX_HANDLER_FILES = 5000
+"""Limit of files of a directory of handlers that are checked; a larger tree is not one."""
 MODULES = (".py", ".pyc", ".so")
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -34,35 +34,36 @@ _KINDS = {
 
 
 def who_may_write(status: os.stat_result) -> str:
-    """Return who besides root, or besides us where we are not root, may write a file; empty for nobody.
+    """Return who besides root, or besides this user if not root, may write a file; empty if no one.
 
-    A group's right counts where we are root alone: on many systems a user's files are writable by a group of his own.
+    A group's permission counts for root alone: on many systems a user's files are writable by a group of the user's
+    own.
     """
     mode = stat.S_IMODE(status.st_mode)
     if mode & stat.S_IWOTH:
-        return f"everybody may write it (mode {mode:04o})"
+        return f"any user may write it (mode {mode:04o})"
     if os.geteuid() != 0:
         return ""
     if status.st_uid != 0:
-        return f"uid {status.st_uid} owns it"
+        return f"it is owned by uid {status.st_uid}"
     if mode & stat.S_IWGRP and status.st_gid != 0:
         return f"gid {status.st_gid} may write it (mode {mode:04o})"
     return ""
 
 
 def open_regular(path: str, subject: str, opener: Opener = os.open) -> int:
-    """Open a regular file for reading, whoever wrote it; of anything else nothing is waited for.
+    """Open a regular file for reading, whoever wrote it; never wait for another kind.
 
     Args:
         path: for the opener.
-        subject: what messages begin with: the key and the path.
+        subject: the beginning of messages: the key and the path.
         opener: as that of open().
 
     Returns:
         Its descriptor.
 
     Raises:
-        ConfigurationError: it is no regular file.
+        ConfigurationError: it is not a regular file.
         OSError: it cannot be opened.
     """
     fd = opener(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)  # of a FIFO nobody may ever write
@@ -73,10 +74,10 @@ def open_regular(path: str, subject: str, opener: Opener = os.open) -> int:
 
 
 def open_file(path: str, subject: str, opener: Opener = os.open) -> int:
-    """Open a file that is trusted, for reading; as open_regular().
+    """Open a trusted file for reading; as open_regular().
 
     Raises:
-        ConfigurationError: it is no regular file, or others may write it.
+        ConfigurationError: it is not a regular file, or others may write it.
         OSError: it cannot be opened.
     """
     fd = open_regular(path, subject, opener)
@@ -87,7 +88,7 @@ def open_file(path: str, subject: str, opener: Opener = os.open) -> int:
 
 
 def read(path: str, subject: str, most: int, opener: Opener = os.open) -> bytes:
-    """Read a file that is trusted, up to `most` bytes.
+    """Read a trusted file, up to `most` bytes.
 
     Raises:
         ConfigurationError, SystemFault, PermissionFault: as open_file(), with the subject.
@@ -100,7 +101,7 @@ def read(path: str, subject: str, most: int, opener: Opener = os.open) -> bytes:
 
 
 def remedy(path: str) -> str:
-    """Say how a file is closed to others."""
+    """Return the command that protects a file from others."""
     owner = f"chown root:root {path}; " if os.geteuid() == 0 else ""
     return f"{owner}chmod go-w {path}"
 
@@ -111,13 +112,15 @@ def remedy(path: str) -> str:
 def why_not_imported(directory: str) -> str:
     """Return why modules of a directory are not imported; empty: they may be.
 
-    Root imports only what nobody else may write, put in its place, or lead elsewhere.
+    Root imports only what no other user may write, replace, or redirect.
     """
     if os.geteuid() != 0:
         return ""
     real = os.path.realpath(directory)
     if real == os.sep:
-        return "/ is no directory for handlers; name a configuration in a directory of its own, or set PYTHONPATH"
+        return (
+            "/ cannot be a directory of handlers; put the configuration into a directory of its own, or set PYTHONPATH"
+        )
     try:
         return next(filter(None, _doubts(real)), "")
     except OSError as error:
@@ -129,16 +132,16 @@ def _doubts(directory: str) -> Iterator[str]:
         status = os.stat(above)
         is_sticky = status.st_mode & stat.S_ISVTX and status.st_uid == 0  # there nobody can rename what is root's
         if not is_sticky and (status.st_uid != 0 or status.st_mode & stat.S_IWOTH):
-            yield f"{above} is above it, and {who_may_write(status)}"
+            yield f"its parent {above}: {who_may_write(status)}"
     for count, path in enumerate(chain([directory], _modules_in(directory))):
-        if count > MOST_FILES:
-            yield f"it holds more than {MOST_FILES} files; give handlers a directory of their own"
+        if count > MAX_HANDLER_FILES:
+            yield f"it holds more than {MAX_HANDLER_FILES} files; put handlers into a directory of their own"
         if why := who_may_write(os.stat(path)):
             yield f"{path}: {why}; {remedy(path)}"
 
 
 def _modules_in(directory: str) -> Iterator[str]:
-    """Name what could be imported: modules and packages, what their names lead to, and what was compiled of them."""
+    """Yield what could be imported: modules and packages, the targets of links, and compiled files."""
     with os.scandir(directory) as entries:
         for entry in entries:
             if entry.name.endswith(MODULES) and os.path.exists(entry.path):
@@ -151,7 +154,7 @@ def _modules_in(directory: str) -> Iterator[str]:
 
 
 def _is_elsewhere(directory: str) -> bool:
-    """Whether it is a link, or an environment with modules of its own, of which none is found from here."""
+    """Whether it is a link, or an environment with its own modules, of which none is found from here."""
     return os.path.islink(directory) or os.path.exists(os.path.join(directory, "pyvenv.cfg"))
 
 

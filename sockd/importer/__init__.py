@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""inetd.conf and xinetd.conf -> sockd.toml, and the names of what has no equivalent.
+"""inetd.conf and xinetd.conf -> sockd.toml, and a report of settings without an equivalent.
 
-Rules: text in, text out; only sockd.importer.files opens anything, and only to read.  What a
-line asks for is kept, or it is named with its file and line: on standard error, and as a
-comment where it belongs in the result.  A service whose clients could not be kept as few as
-they were, or that sockd would not accept, is written as a comment and not left open.
+Rules: text in, text out; only sockd.importer.files opens files, and only to read.  Each setting is kept, or reported
+with its file and line: on standard error, and as a comment in the result.  A service whose access rules could not be
+kept, or that sockd would not accept, is written as a comment and not left open.
 """
 
 from sockd.importer.convert import Conversion, convert

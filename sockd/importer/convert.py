@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Drafts -> the text of sockd.toml, each service tried before it is written as one that serves."""
+"""Drafts -> the text of sockd.toml; each service is checked before it is written as active."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sockd.importer.model import Draft, Host, Table, Value
 
 Try = Callable[[str], None]
-"""Raises SockdError with what is wrong with the text of a sockd.toml."""
+"""Raises SockdError with the error in the text of a sockd.toml."""
 
 MAX_NAME = 64
 ROOTS = ("root", "0")
@@ -29,8 +29,8 @@ _HEAD = """\
 # - At most 64 programs of a service run at once unless max_instances says otherwise, and there is no limit on starts
 #   in a time (256 or 40 a minute for inetd, 50 a second for xinetd, all clients together).
 # - echo, discard and chargen close a connection on which nothing moves for 15 minutes (idle_timeout)."""
-_XINETD_HEAD = "# - A program has the supplementary groups of its user (xinetd: only with groups = yes)."
-_FAMILIES_HEAD = "# - tcp and udp are what they are for {}'s inetd.conf; --format names another."
+_XINETD_HEAD = "# - A program gets the supplementary groups of its user (xinetd: only with groups = yes)."
+_FAMILIES_HEAD = "# - tcp and udp have the meaning of {}'s inetd.conf; --format selects another."
 _KEEPS_ROOT = "# root, to become the users of the programs below"
 _ORDER = ("exec", "user", "group", "max_instances", "limits", "environment", "stderr")
 _PLACE = re.compile(r"^[^:\s]*(?::\d+)*: ")
@@ -38,12 +38,12 @@ _PLACE = re.compile(r"^[^:\s]*(?::\d+)*: ")
 
 @dataclass(frozen=True)
 class Conversion:
-    """What came of an import.
+    """The result of an import.
 
     Attributes:
         text: of the sockd.toml.
         notes: lines for a person, with file and line, in the order of the services.
-        served, disabled, left_out: how many services.
+        served, disabled, left_out: numbers of services.
     """
 
     text: str
@@ -54,16 +54,16 @@ class Conversion:
 
 
 def convert(sources: SourceFiles, host: Host, accept: Try, *, with_disabled: bool = False) -> Conversion:
-    """Translate what was read.
+    """Convert what was read.
 
     Args:
         sources: the files.
-        host: what must be known of it.
-        accept: tells whether sockd would take a text.
-        with_disabled: serve also what was switched off.
+        host: properties of the host.
+        accept: raises if sockd would not accept a text.
+        with_disabled: convert disabled services too.
 
     Raises:
-        SockdError: [daemon] is not acceptable here, as on a host without a user nobody.
+        SockdError: [daemon] is not acceptable here, for example on a host without a user nobody.
     """
     drafts: list[Draft] = []
     notes = list(sources.notes)
@@ -87,7 +87,7 @@ def convert(sources: SourceFiles, host: Host, accept: Try, *, with_disabled: boo
 
 
 class _Writer:
-    """Writes one service after the other; what it wrote to be served stays acceptable as a whole."""
+    """Writes one service after the other; what it wrote as active stays acceptable as a whole."""
 
     def __init__(self, accept: Try, with_disabled: bool) -> None:
         self._accept = accept
@@ -103,7 +103,7 @@ class _Writer:
         lines = list(_tables(draft, draft.builtin or self._name(draft.name)))
         is_off = draft.disabled and not self._with_disabled
         if any("\ud800" <= mark <= "\udfff" for text in _texts([*draft.addresses, draft.program]) for mark in text):
-            draft.leave_out("has bytes that are not UTF-8, which a TOML file cannot hold")
+            draft.leave_out("contains bytes that are not UTF-8, which a TOML file cannot hold")
         if not (draft.is_left_out or is_off):
             self._try(draft, "\n".join(lines))
         state = "disabled: " if is_off else "left out: " if draft.is_left_out else ""
@@ -132,7 +132,7 @@ class _Writer:
             self._accepted = whole
 
     def _name(self, text: str) -> str:
-        """Make a name of [service.NAME] that no other has."""
+        """Make a name for [service.NAME] that is not used yet."""
         plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-")[: MAX_NAME - 4] or "service"
         names = [plain, *(f"{plain}-{number}" for number in range(2, len(self._names) + 3))]
         name = next(one for one in names if one not in self._names)
@@ -141,7 +141,7 @@ class _Writer:
 
 
 def _daemon(active: Iterable[Draft], log_to: str) -> Iterator[str]:
-    """Give [daemon]: root only where programs need it."""
+    """Return [daemon]: root only if programs need it."""
     accounts = {(str(draft.program["user"]), str(draft.program.get("group", ""))) for draft in active if draft.program}
     user, group = next(iter(accounts)) if len(accounts) == 1 else ("root", "") if accounts else ("nobody", "")
     yield "[daemon]"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Reads what is to be imported: files, directories, and what xinetd includes.
+"""Reads the files to import: files, directories, and what xinetd includes.
 
-The only module of the importer that opens anything.  Bytes that are not UTF-8 stay in the
-text as lone surrogates, by which they are known later.
+The only module of the importer that opens files.  Bytes that are not UTF-8 stay in the text as lone surrogates, by
+which they are recognised later.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _XINETD = re.compile(r"^[ \t]*(?:service[ \t]+[^\s{]+|defaults|include(?:dir)?[ 
 
 @dataclass
 class SourceFiles:
-    """What was read.
+    """The files that were read.
 
     Attributes:
         inetd: name and text of each inetd.conf.
-        xinetd: what stands in the files of xinetd, in the order in which it reads them.
-        dialect: whose inetd.conf they are, a key of FAMILIES.
-        notes: on files that were passed over.
+        xinetd: entries of xinetd's files, in the order in which it reads them.
+        dialect: of inetd.conf, a key of FAMILIES.
+        notes: on files that were skipped.
     """
 
     dialect: str
@@ -50,8 +50,8 @@ def read(paths: Iterable[str], *, form: str = "auto") -> SourceFiles:
     """Read files and directories.
 
     Args:
-        paths: of a directory, all files whose names xinetd would take.
-        form: one of FORMATS; auto tells xinetd's files by their words, and takes others for openbsd's.
+        paths: of a directory, all files whose names xinetd would read.
+        form: one of FORMATS; auto recognises xinetd's files by their keywords, and takes others for openbsd's.
 
     Raises:
         SystemFault, PermissionFault: one of the paths cannot be read.
@@ -73,7 +73,7 @@ class _Reader:
         self.sources = SourceFiles(form if form in FAMILIES else "openbsd")
 
     def directory(self, path: str) -> None:
-        """Read the files of a directory in the order of their bytes, as includedir does."""
+        """Read the files of a directory in byte order, as includedir does."""
         try:
             names = sorted(os.listdir(path), key=os.fsencode)
         except OSError as error:
@@ -81,7 +81,7 @@ class _Reader:
         for name in names:
             whole = os.path.join(path, name)
             if "." in name or name.endswith("~"):
-                text = "passed over, for its name has a dot or ends in ~; name it on the command line to have it read"
+                text = "skipped, because its name has a dot or ends in ~; name it on the command line to read it"
                 self.sources.notes.append(Note(Place(whole, 1), text))
             elif os.path.isfile(whole):
                 self.file(whole)
@@ -104,7 +104,7 @@ class _Reader:
 
     def _include(self, item: Include) -> None:
         if not os.path.exists(item.path):
-            self.sources.notes.append(Note(item.place, f"{item.path} is not there"))
+            self.sources.notes.append(Note(item.place, f"{item.path} does not exist"))
         elif item.is_directory:
             self.directory(item.path)
         else:
@@ -118,7 +118,7 @@ def _text(path: str) -> str:
     except OSError as error:
         raise fault(error, path) from None
     if len(data) > MAX_FILE_BYTES:
-        raise ConfigurationError(f"{path}: larger than {MAX_FILE_BYTES} bytes; this is no configuration")
+        raise ConfigurationError(f"{path}: larger than {MAX_FILE_BYTES} bytes; this is not a configuration")
     return data.decode("utf-8-sig", "surrogateescape")
 
 

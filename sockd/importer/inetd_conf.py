@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""inetd.conf -> drafts: the forms of OpenBSD (Debian's openbsd-inetd), inetutils, FreeBSD and NetBSD.
+"""inetd.conf -> drafts: the dialects of OpenBSD (Debian's openbsd-inetd), inetutils, FreeBSD and NetBSD.
 
-They agree but for one thing: which families "tcp" and "tcp6" are.  An entry is a line, and
-those after it that begin with a blank.  A comment that is an entry behind its marks is one
-that was switched off, as update-inetd(8) does it and as people do.
-Source: inetd(8) of each.
+They differ only in the families of "tcp" and "tcp6".  An entry is a line, with the following lines that begin with a
+blank.  A comment that contains an entry is a disabled one, as update-inetd(8) and people write it. Source: inetd(8) of
+each.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ FAMILIES = {
     "inetutils": {"": ONLY_4, "4": ONLY_4, "6": BOTH, "6only": ONLY_6, "46": BOTH},
     "bsd": {"": ONLY_4, "4": ONLY_4, "6": ONLY_6, "6only": ONLY_6, "46": BOTH},
 }
-"""What listens for tcp and udp with each suffix, by the program whose file it is."""
+"""Listening families of tcp and udp with each suffix, by dialect."""
 
 _OFF = re.compile(r"#[\s#]*(?:<\w+>#)?\s*")
 _WORD = re.compile(r"""\s*((?:"[^"]*"|'[^']*'|[^\s"'])+)""")
@@ -41,7 +40,7 @@ _UNITS = {"": 1, "k": 1024, "m": 1024 * 1024}
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry: its place, its words, whether one of them was quoted, whether it is switched off."""
+    """One entry: its place, its words, whether one of them was quoted, whether it is disabled."""
 
     place: Place
     words: tuple[str, ...]
@@ -56,7 +55,7 @@ def parse(text: str, file: str, dialect: str, host: Host) -> tuple[list[Draft], 
         text: of the file.
         file: its name, for notes.
         dialect: a key of FAMILIES.
-        host: what must be known of it.
+        host: properties of the host.
 
     Returns:
         The services in the order of the file, and notes on lines that belong to none.
@@ -70,7 +69,7 @@ def parse(text: str, file: str, dialect: str, host: Host) -> tuple[list[Draft], 
         elif entry.words[0].startswith("#@"):
             notes.append(Note(entry.place, f"IPsec policy {' '.join(entry.words)!r} has no equivalent"))
         elif len(entry.words) < _FIELDS:
-            text = f"{' '.join(entry.words)!r} is no entry: {len(entry.words)} of at least {_FIELDS} fields"
+            text = f"{' '.join(entry.words)!r} is not an entry: {len(entry.words)} of at least {_FIELDS} fields"
             notes.append(Note(entry.place, text))
         else:
             drafts.append(_translate(entry, default, FAMILIES[dialect], host))
@@ -104,7 +103,7 @@ def _begin(line: str, words: tuple[str, ...], quoted: bool, place: Place) -> Ent
 
 
 def _split(line: str) -> tuple[tuple[str, ...], bool]:
-    """Split at blanks outside of quotes, which are taken off; one that is not closed is a letter."""
+    """Split at blanks outside of quotes, which are removed; an unclosed quote is an ordinary character."""
     words, position, quoted = [], 0, False
     while match := _WORD.match(line, position) or re.compile(r"\s*(\S+)").match(line, position):
         plain = re.sub(r"""(["'])(.*?)\1""", r"\2", match[1])
@@ -119,7 +118,7 @@ def _translate(entry: Entry, default: str, families: dict[str, str], host: Host)
     hosts, name = _split_hosts(where, default) if protocol != "unix" else ("", where)
     draft = Draft(place=entry.place, name=name, origin=" ".join(entry.words), disabled=entry.disabled)
     if entry.quoted:
-        draft.lose("quotes are read as inetutils, FreeBSD and NetBSD do; openbsd-inetd passes them on as letters")
+        draft.lose("quotes are read as by inetutils, FreeBSD and NetBSD; openbsd-inetd passes them on as characters")
     stream = _listen(draft, hosts, name, kind, protocol, families)
     waits = _limit(draft, wait)
     if path == "internal":
@@ -138,7 +137,7 @@ def _split_hosts(where: str, default: str) -> tuple[str, str]:
 
 
 def _listen(draft: Draft, hosts: str, name: str, kind: str, protocol: str, families: dict[str, str]) -> bool:
-    """Give the draft its addresses; tells whether it is for streams."""
+    """Set the draft's addresses; return whether it is for streams."""
     kind, _, extra = kind.partition(":")
     stream = kind == "stream"
     match = _PROTOCOL.fullmatch(protocol)
@@ -149,7 +148,7 @@ def _listen(draft: Draft, hosts: str, name: str, kind: str, protocol: str, famil
     elif protocol == "unix":
         draft.addresses = [f"{'unix' if stream else 'unixgram'}:{name}"]
     elif protocol.startswith("rpc/"):
-        draft.leave_out(f"{protocol}: sockd registers nothing with rpcbind(8)")
+        draft.leave_out(f"{protocol}: sockd does not register services with rpcbind(8)")
     elif name == "tcpmux" or name.startswith("tcpmux/"):
         draft.leave_out("tcpmux (RFC 1078) has no equivalent; give the service a port of its own")
     elif match is None:
@@ -182,14 +181,14 @@ def _buffers(draft: Draft, options: list[str]) -> None:
 
 
 def _limit(draft: Draft, wait: str) -> bool:
-    """Take the limits that stand behind wait or nowait; tells which of the two it is."""
+    """Read the limits after wait or nowait; return which of the two it is."""
     match = _WAIT.fullmatch(wait)
     if match is None:
         draft.leave_out(f"{wait!r} is neither wait nor nowait")
         return False
     if match["rate"]:
-        text = f"at most {match['rate']} starts a minute, of all clients together, has no equivalent"
-        draft.lose(f"{wait}: {text}; max_instances limits those that run at once, rate each source")
+        text = f"a limit of {match['rate']} starts a minute for all clients together has no equivalent"
+        draft.lose(f"{wait}: {text}; max_instances limits concurrent programs, rate the connections of each source")
     most, rate, of_source = ([int(number) for number in match["limits"].split("/")[1:]] + [0, 0, 0])[:3]
     if most:
         draft.program["max_instances"] = most

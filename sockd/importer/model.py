@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What is between the two formats: services as sockd would have them, and notes on what is lost.
+"""Between the two formats: services as sockd would have them, and notes on what is lost.
 
-Knows neither inetd nor xinetd, and no TOML but the names of keys.
+Knows neither inetd nor xinetd, and of TOML only the names of keys.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Note:
-    """Something of the old configuration that the new one does not have.
+    """A setting of the old configuration that the new one does not have.
 
     Attributes:
-        place: where it stands.
+        place: its position.
         text: what it is, and what to do.
-        leaves_out: whether the service cannot be served for it.
+        leaves_out: whether the service cannot be served because of it.
     """
 
     place: Place
@@ -41,17 +41,17 @@ class Note:
 
 @dataclass(kw_only=True)
 class Draft:
-    """One service while it is translated; each part of its entry adds what it comes to.
+    """One service during conversion; each part of its entry adds to it.
 
     Attributes:
         place: of its entry.
-        name: as the old configuration calls it.
+        name: in the old configuration.
         origin: its entry in one line, for a comment.
         addresses: of the listener.
         listen: further keys of [[listen]].
-        builtin: the built-in that serves it; empty: a program does.
+        builtin: the built-in service; empty: a program.
         program: keys of [service.NAME].
-        disabled: whether it was switched off.
+        disabled: whether it was disabled.
         notes: what is lost.
     """
 
@@ -66,7 +66,7 @@ class Draft:
     notes: list[Note] = field(default_factory=list)
 
     def lose(self, text: str, place: Place | None = None) -> None:
-        """Note something that is lost, and serve all the same."""
+        """Note a loss, and serve all the same."""
         self.notes.append(Note(place or self.place, text))
 
     def leave_out(self, text: str, place: Place | None = None) -> None:
@@ -75,13 +75,13 @@ class Draft:
 
     @property
     def is_left_out(self) -> bool:
-        """Whether something keeps it from being served."""
+        """Whether a note prevents serving it."""
         return any(note.leaves_out for note in self.notes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """What a translation must know of the host.
+    """Properties of the host that a conversion needs.
 
     Attributes:
         access_rule: place of the first rule of hosts_access(5); empty when there is none.

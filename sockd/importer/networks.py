@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Clients as xinetd writes them -> networks, and only_from with no_access -> allow with deny.
 
-Pure; no name is looked up, for a name that is an address today is another one tomorrow.
-Source: xinetd.conf(5), only_from.
+Pure; no name is looked up, because its address may change. Source: xinetd.conf(5), only_from.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ def networks(text: str) -> list[Network]:
     """Read one client or many: 10.1.2.3, 10.1.2.0, 10.1.{2,3}, 10.0.0.0/8, ::1, 2001:db8::/32, localhost.
 
     Args:
-        text: as it stands in xinetd.conf.
+        text: as in xinetd.conf.
 
     Raises:
-        ValueError: a name, of a host, a domain or a network; the message says which.
+        ValueError: a name of a host, a domain or a network; the message says which.
     """
     if text == "localhost":
         return [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1")]
@@ -40,7 +39,7 @@ def networks(text: str) -> list[Network]:
     if ":" in text:
         return [ipaddress.ip_network("::/0" if text == "::" else text)]
     what = "a domain" if text.startswith(".") else "a name"
-    raise ValueError(f"{text} is {what}, and networks are numbers")
+    raise ValueError(f"{text} is {what}, and networks are numeric")
 
 
 def _by_parts(parts: list[str]) -> Network:
@@ -49,7 +48,7 @@ def _by_parts(parts: list[str]) -> Network:
 
 
 def _by_zeros(text: str) -> Network:
-    """Give the network of an address whose last parts are 0: as many bits as the others have."""
+    """Return the network of an address whose last parts are 0: as many bits as the others have."""
     parts = str(ipaddress.IPv4Address(text)).split(".")
     while parts and parts[-1] == "0":
         parts.pop()
@@ -57,14 +56,14 @@ def _by_zeros(text: str) -> Network:
 
 
 def rules(only_from: Iterable[Network], no_access: Iterable[Network]) -> tuple[list[str], list[str]]:
-    """Put two lists of which the better match decides as two of which deny goes before allow.
+    """Convert two lists of which the better match decides into two of which deny takes precedence.
 
     Args:
-        only_from: who is let in.
-        no_access: who is not.
+        only_from: accepted clients.
+        no_access: refused ones.
 
     Returns:
-        allow and deny; what is allowed within a network that is denied is cut out of that.
+        allow and deny; an allowed part of a denied network is cut out of that.
     """
     allow = list(dict.fromkeys(only_from))
     deny: list[Network] = []

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Programs of inetd and xinetd as the exec service executes them, and the services they had within.
+"""Programs of inetd and xinetd as the exec service runs them, and their internal services.
 
-The exec service gives a program its path as argv[0], a umask of 022 and four of the limits;
-what goes beyond is done by the shell, as in any start script, and it executes the program in its place.
+The exec service gives a program its path as argv[0], a umask of 022 and four of the limits; the shell does the rest,
+as in a start script, and then executes the program.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DAEMON_DIRECTORY = "/usr/sbin"
 
 
 def internal(draft: Draft, name: str, *, stream: bool) -> None:
-    """Give a service that the old daemon had within its equivalent, or name that there is none."""
+    """Replace an internal service of inetd by its equivalent, or note that there is none."""
     if name in OF_INETD:
         draft.builtin = OF_INETD[name]
     else:
@@ -40,21 +40,21 @@ def external(
     """Give a service its program.
 
     Args:
-        draft: what gets exec and stderr.
+        draft: gets exec and stderr.
         path: of the program.
         words: from argv[0] on; may be empty.
         host: for tcpd(8).
         place: of the program in its file.
-        steps: of the shell, before the program takes its place.
+        steps: of the shell, before it executes the program.
     """
     name, *arguments = words or (os.path.basename(path),)
     if os.path.basename(path) == "tcpd":
         path = name if os.path.isabs(name) else f"{DAEMON_DIRECTORY}/{name}"
         ask_access(draft, "tcpd(8)", host, place)
         if not host.access_rule:
-            draft.lose("tcpd(8) is taken out: hosts.allow and hosts.deny have no rules; write allow and deny", place)
+            draft.lose("tcpd(8) is left out: hosts.allow and hosts.deny have no rules; write allow and deny", place)
     elif os.path.basename(name) != os.path.basename(path):
-        draft.lose(f"argv[0] {name!r}: a program is given its path, {path}", place)
+        draft.lose(f"argv[0] {name!r}: a program gets its path as argv[0], {path}", place)
     command = [path, *arguments]
     if steps:
         *first, last = steps
@@ -64,14 +64,14 @@ def external(
 
 
 def ask_access(draft: Draft, who: str, host: Host, place: Place) -> None:
-    """Leave a service out for which rules of hosts_access(5) were asked, if there are any."""
+    """Leave a service out if it checked hosts_access(5) and there are rules."""
     if host.access_rule:
-        text = f"{who} asked hosts_access(5), and there are rules ({host.access_rule}), which sockd does not read"
+        text = f"{who} checked hosts_access(5), and there are rules ({host.access_rule}), which sockd does not read"
         draft.leave_out(f"{text}; write them as allow and deny", place)
 
 
 def take_socket(draft: Draft, what: str, place: Place) -> None:
-    """Leave out a program that is given the listening socket itself, and say what runs it."""
+    """Leave out a program that needs the listening socket itself, and say how to run it."""
     if draft.is_left_out:  # for another reason, by which this is no remedy
         return
     user, group = draft.program.get("user"), draft.program.get("group")
@@ -79,5 +79,5 @@ def take_socket(draft: Draft, what: str, place: Place) -> None:
     command = draft.program.get("exec")
     program = command if isinstance(command, list) else []
     lines = (shlex.join([*words, "--stdin", address, "--", *program]) for address in draft.addresses)
-    text = f"{what}: the program takes the socket itself, and exec gives it connections; it can be run by"
+    text = f"{what}: the program uses the listening socket itself, and exec passes connections; it can be run by"
     draft.leave_out(f"{text}: {'; '.join(lines)}", place)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The files of xinetd, all together -> drafts, and what defaults says of the daemon."""
+"""All files of xinetd -> drafts, and what their defaults set for the daemon."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def services(items: Sequence[Item], host: Host) -> tuple[list[Draft], list[Note], str]:
-    """Translate what stands in all files.
+    """Convert all files.
 
     Args:
         items: of the files, in the order in which xinetd reads them.
         host: what must be known of it.
 
     Returns:
-        The services, notes on lines that belong to none, and [daemon] log.to, empty if nothing is said.
+        The services, notes on lines that belong to none, and [daemon] log.to, empty if it is not set.
     """
     notes = [item for item in items if isinstance(item, Note)]
     sections = [item for item in items if isinstance(item, Section)]
@@ -35,7 +35,7 @@ def services(items: Sequence[Item], host: Host) -> tuple[list[Draft], list[Note]
     for first in of_all[:1]:
         defaults, ignored = in_effect(first, {})
         notes += ignored
-    notes += (Note(other.place, "a second defaults; xinetd ignores it") for other in of_all[1:])
+    notes += (Note(other.place, "a second defaults section; xinetd ignores it") for other in of_all[1:])
     to = _log_target(defaults.pop("log_type", None), notes)
     drafts = []
     for section in sections:
@@ -53,11 +53,11 @@ def _log_target(given: MergedAttribute | None, notes: list[Note]) -> str:
     kind, *rest = given.values or ("",)
     if kind == "FILE" and rest[:1] and os.path.isabs(rest[0]):
         if rest[1:]:
-            notes.append(Note(given.place, f"log_type = {given.text}: a log has no largest size; see logrotate(8)"))
+            notes.append(Note(given.place, f"log_type = {given.text}: a log has no maximum size; use logrotate(8)"))
         return rest[0]
     if kind == "SYSLOG":
         if rest[:1] != ["daemon"] or rest[1:] not in ([], ["info"]):
-            text = "sockd logs to daemon, each event at its own level"
+            text = "sockd logs to facility daemon, each event at its own level"
             notes.append(Note(given.place, f"log_type = {given.text}: {text}"))
         return "syslog"
     notes.append(Note(given.place, f"log_type = {given.text}: neither SYSLOG nor FILE with an absolute path"))

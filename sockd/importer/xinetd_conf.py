@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""xinetd.conf as text -> entries with their attributes; what the attributes mean is elsewhere.
+"""xinetd.conf as text -> entries with their attributes, without interpreting these.
 
-Reads as xinetd does: a line is a comment if "#" is its first letter, "{" and "}" have lines of
-their own, values are parted by blanks and know no quotes.
-Source: xinetd.conf(5).
+Reads as xinetd does: a line is a comment if "#" is its first character, "{" and "}" have lines of their own, values
+are separated by blanks and have no quotes. Source: xinetd.conf(5).
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ def parse(text: str, file: str) -> Iterator[Item]:
         file: its name, for places.
 
     Returns:
-        What stands in it, in its order; a Note for what xinetd cannot read either.
+        Its entries, in their order; a Note for what xinetd cannot read either.
     """
     lines = _lines(text, file)
     for place, line in lines:
@@ -72,7 +71,9 @@ def parse(text: str, file: str) -> Iterator[Item]:
         elif words[0] == "defaults" or (words[0] == "service" and len(words) > 1):
             yield from _section(place, words, lines)
         else:
-            yield Note(place, f"{line.strip()!r} begins no entry; xinetd knows service, defaults, include, includedir")
+            yield Note(
+                place, f"{line.strip()!r} does not begin an entry; xinetd knows service, defaults, include, includedir"
+            )
 
 
 def _lines(text: str, file: str) -> Iterator[tuple[Place, str]]:
@@ -85,9 +86,9 @@ def _section(place: Place, words: list[str], lines: Iterator[tuple[Place, str]])
     kind: Kind = "defaults" if words[0] == "defaults" else "service"
     name = "" if kind == "defaults" else words[1]
     if words[-1] == "{":
-        yield Note(place, 'xinetd wants "{" alone on the next line; read as if it stood there')
+        yield Note(place, 'xinetd requires "{" alone on the next line; read as if it were there')
     elif next(lines, (place, ""))[1].strip() != "{":
-        yield Note(place, f'{" ".join(words)} has no "{{" on the next line; xinetd passes it over')
+        yield Note(place, f'{" ".join(words)} has no "{{" on the next line; xinetd skips it')
         return
     attributes: list[Attribute] = []
     for here, line in lines:
@@ -97,5 +98,5 @@ def _section(place: Place, words: list[str], lines: Iterator[tuple[Place, str]])
         if match := _ATTRIBUTE.fullmatch(line):
             attributes.append(Attribute(here, match["name"], match["operator"], tuple(match["values"].split())))
         else:
-            yield Note(here, f"{line.strip()!r} is no attribute; it is written NAME = VALUE")
-    yield Note(place, f'{" ".join(words)} has no "}}"; xinetd passes it over')
+            yield Note(here, f"{line.strip()!r} is not an attribute; the form is NAME = VALUE")
+    yield Note(place, f'{" ".join(words)} has no "}}"; xinetd skips it')

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What is in effect for a service of xinetd: its own attributes over those of defaults.
+"""The effective attributes of a service of xinetd: its own over those of defaults.
 
-The operators are done here, and what xinetd ignores is named.
-Source: xinetd.conf(5); parse.c of xinetd 2.3.15 for the order of things.
+The operators are applied here, and what xinetd ignores is noted. Source: xinetd.conf(5); parse.c of xinetd 2.3.15 for
+the order.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sockd.importer.xinetd_conf import Attribute, Section
 
 SETS = ("only_from", "no_access", "log_on_success", "log_on_failure", "passenv", "env", "enabled", "disabled")
-"""Attributes that know += and -=, and may stand more than once."""
+"""Attributes that allow += and -=, and repetition."""
 LISTS = ("server_args", "log_type", "access_times", "type", "flags")
 PAIRS = ("redirect", "cps")
 SINGLES = (
@@ -37,25 +37,25 @@ SYNONYMS = {"interface": "bind"}
 
 @dataclass(frozen=True)
 class MergedAttribute:
-    """The value of an attribute, and where it stands; the last place for those that were put together."""
+    """The value of an attribute, and its place; the last place for combined ones."""
 
     place: Place
     values: tuple[str, ...]
 
     @property
     def text(self) -> str:
-        """The values as they stand in the file, one blank between them."""
+        """The values as in the file, separated by one blank."""
         return " ".join(self.values)
 
 
 def in_effect(
     section: Section, defaults: Mapping[str, MergedAttribute]
 ) -> tuple[dict[str, MergedAttribute], list[Note]]:
-    """Put the attributes of a section together.
+    """Combine the attributes of a section.
 
     Args:
         section: a service, or defaults itself.
-        defaults: what is in effect for all; empty for defaults itself.
+        defaults: in effect for all; empty for defaults itself.
 
     Returns:
         The attributes by name, and notes on lines that xinetd ignores.
@@ -77,7 +77,7 @@ def in_effect(
 
 def _why_ignored(one: Attribute, name: str, in_defaults: bool, is_set: bool) -> str:
     if name not in (*SETS, *LISTS, *PAIRS, *SINGLES):
-        return "is no attribute"
+        return "is not an attribute"
     if in_defaults and name not in FOR_DEFAULTS:
         return "does not belong in defaults"
     if name in SETS:
@@ -85,7 +85,7 @@ def _why_ignored(one: Attribute, name: str, in_defaults: bool, is_set: bool) -> 
     if one.operator != "=":
         return f"cannot be changed by {one.operator}"
     if is_set:
-        return "is set above"
+        return "is already set above"
     wanted = 1 if name in SINGLES else 2 if name in PAIRS else len(one.values)
     return "" if len(one.values) == wanted else f"takes {wanted} value{'s' * (wanted > 1)}, not {len(one.values)}"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A service of xinetd -> a draft: what each attribute comes to.
+"""A service of xinetd -> a draft: the result of each attribute.
 
 Source: xinetd.conf(5).
 """
@@ -23,20 +23,22 @@ if TYPE_CHECKING:
     from sockd.importer.xinetd_merge import MergedAttribute
 
 UMASK = 0o022
-"""Of every program of sockd."""
+"""Attributes that hold for every program of sockd."""
 UNLIMITED = "UNLIMITED"
 KNOWN_FLAGS = ("NODELAY", "KEEPALIVE", "NORETRY", "REUSE", "NAMEINARGS", "NOLIBWRAP", "IPv4", "IPv6")
-"""Those that are kept, or that say what sockd does anyway."""
+"""Attributes that are kept, or that say what sockd does anyway."""
 ULIMITS = {"rlimit_data": "-d", "rlimit_rss": "-m", "rlimit_stack": "-s"}
 """Options of the shell's ulimit, in KiB, for limits that `limits` does not have."""
 _SUFFIXES = {"k": 1024, "m": 1024 * 1024}
 _LOGGED = {"log_on_success": ("PID", "HOST", "EXIT", "DURATION"), "log_on_failure": ("HOST", "ATTEMPT")}
 _NO_EQUIVALENT = {
     "banner": "a file sent to every client before anything else has no equivalent",
-    "banner_success": "a file sent to every client that is let in has no equivalent",
-    "banner_fail": 'a file sent to who is refused: write its line as banner = "..."',
-    "max_load": "nothing looks at the load; max_instances limits what runs at once",
-    "cps": "a rate of all clients together has no equivalent; rate limits each source, max_instances what runs at once",
+    "banner_success": "a file sent to every accepted client has no equivalent",
+    "banner_fail": 'a file sent to refused clients: write its line as banner = "..."',
+    "max_load": "sockd does not check the load; max_instances limits concurrent programs",
+    "cps": (
+        "a rate of all clients together has no equivalent; rate limits each source, max_instances concurrent programs"
+    ),
 }
 
 
@@ -46,10 +48,10 @@ def translate(
     """Make a draft of a service.
 
     Args:
-        name: behind the word service.
+        name: after the word service.
         place: of its entry.
-        found: its attributes, as in effect.
-        host: what must be known of it.
+        found: its effective attributes.
+        host: properties of the host.
         listed: the attributes of defaults, for enabled and disabled.
     """
     return _Translation(name, place, found, host, listed).draft
@@ -104,16 +106,16 @@ class _Translation:
         self.draft.leave_out(f"{name} = {self._text(name)}: {text}", self._place(name))
 
     def _number(self, name: str) -> int | None:
-        """Give the number of an attribute; None where it is not set, is UNLIMITED or no number, which is named."""
+        """Return the number of an attribute; None if it is not set, UNLIMITED or not a number, which is noted."""
         text = self._text(name)
         if text == UNLIMITED:
-            self._lose(name, "no limit of its own is set; sockd's default holds")
+            self._lose(name, "sets no limit; sockd's default applies")
             return None
         digits, factor = (text[:-1], _SUFFIXES[text[-1:].lower()]) if text[-1:].lower() in _SUFFIXES else (text, 1)
         if digits.isdecimal():
             return int(digits) * factor
         if text:
-            self._leave_out(name, "is no number")
+            self._leave_out(name, "is not a number")
         return None
 
     # ---- parts
@@ -132,13 +134,15 @@ class _Translation:
         if (kind or "stream") not in ("stream", "dgram"):
             return self._leave_out("socket_type", "sockd serves stream and dgram")
         if protocol not in ("tcp", "udp") or self._stream != (protocol == "tcp"):
-            return self._leave_out("protocol", f"sockd serves tcp as stream and udp as dgram, not {protocol} so")
+            return self._leave_out(
+                "protocol", f"sockd serves tcp as stream and udp as dgram, not {protocol} with this type"
+            )
         if not kind and not self._text("protocol"):
-            return self.draft.leave_out("neither socket_type nor protocol; xinetd passes the service over")
+            return self.draft.leave_out("neither socket_type nor protocol; xinetd skips the service")
         if "UNLISTED" in self._types and "port" not in self._found:
             return self._leave_out("type", "no port")
         if "wait" not in self._found:
-            return self.draft.leave_out("wait is not set; xinetd passes the service over")
+            return self.draft.leave_out("wait is not set; xinetd skips the service")
         host = self._text("bind")
         host = f"[{host}]" if ":" in host else host
         if not host and ("IPv4" in self._flags or "IPv6" in self._flags or "v6only" in self._found):
@@ -150,15 +154,17 @@ class _Translation:
 
     def _refuse_types(self) -> None:
         if "RPC" in self._types:
-            self._leave_out("type", "sockd registers nothing with rpcbind(8)")
+            self._leave_out("type", "sockd does not register services with rpcbind(8)")
         for word in ("TCPMUX", "TCPMUXPLUS"):
             if word in self._types:
                 self._leave_out("type", "tcpmux (RFC 1078) has no equivalent; give the service a port of its own")
         for flag in self._flags:
             if flag == "SENSOR":
-                self._leave_out("flags", "a sensor, which shuts out who comes, has no equivalent")
+                self._leave_out("flags", "a sensor, which blocks the clients that connect to it, has no equivalent")
             elif flag == "IDONLY":
-                self._leave_out("flags", "IDONLY lets in who is known by ident (RFC 1413), which sockd does not ask")
+                self._leave_out(
+                    "flags", "IDONLY accepts only clients identified by ident (RFC 1413), which sockd does not query"
+                )
             elif flag not in KNOWN_FLAGS:
                 self._lose("flags", f"{flag} has no equivalent")
 
@@ -167,7 +173,7 @@ class _Translation:
             if key in self._found:
                 self.draft.program[key] = self._text(key)
         if self._text("groups") == "no" and "user" in self._found:
-            self._lose("groups", "a program has the supplementary groups of its user")
+            self._lose("groups", "a program gets the supplementary groups of its user")
 
     def _serve(self, name: str) -> None:
         if "NOLIBWRAP" not in self._flags:
@@ -178,7 +184,7 @@ class _Translation:
             self.draft.program.clear()
             internal(self.draft, name, stream=self._stream)
         elif missing := [key for key in ("server", "user") if key not in self._found]:
-            self.draft.leave_out(f"no {' and no '.join(missing)}; xinetd passes the service over")
+            self.draft.leave_out(f"no {' and no '.join(missing)}; xinetd skips the service")
         else:
             path, words = self._text("server"), self._values("server_args")
             argv = words if "NAMEINARGS" in self._flags else (os.path.basename(path), *words)
@@ -188,7 +194,7 @@ class _Translation:
 
     def _redirect(self) -> None:
         if not self._stream:
-            return self._leave_out("redirect", "only connections can be passed on")
+            return self._leave_out("redirect", "only connections can be redirected")
         host, port = self._values("redirect")
         target = f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
         self.draft.program = {"user": "nobody", **self.draft.program}
@@ -196,45 +202,49 @@ class _Translation:
         return None
 
     def _steps(self) -> list[str]:
-        """Give what the shell does before the program takes its place."""
+        """Return what the shell does before it executes the program."""
         steps = []
         for key, option in ULIMITS.items():
             if (most := self._number(key)) is not None:
                 steps.append(f"ulimit {option} {-(-most // 1024)}")
         umask, nice = self._text("umask"), self._text("nice")
         if umask and not re.fullmatch("[0-7]{1,4}", umask):
-            self._leave_out("umask", "is no octal number")
+            self._leave_out("umask", "is not an octal number")
         elif umask and int(umask, 8) != UMASK:
             steps.append(f"umask {umask}")
         if nice and not re.fullmatch("[+-]?[0-9]{1,3}", nice):
-            self._leave_out("nice", "is no number")
+            self._leave_out("nice", "is not a number")
         elif nice.startswith("-") and self._text("user") != "root":
-            self._lose("nice", "only root may raise a priority, and by then the program has its user")
+            self._lose("nice", "only root may raise a priority, and the program already runs as its user then")
         elif nice:
             steps.append(f"exec nice -n {nice}")
         return steps
 
     def _admit(self) -> None:
         if "access_times" in self._found:
-            self._leave_out("access_times", "hours have no equivalent; without them it would be open at any time")
+            self._leave_out(
+                "access_times", "access times have no equivalent; without them the service would always be open"
+            )
         only, never = self._networks("only_from", closes=False), self._networks("no_access", closes=True)
         if "only_from" in self._found and not only:
-            self._leave_out("only_from", "nobody is left who would be let in")
+            self._leave_out("only_from", "no client would be accepted")
         allow, deny = rules(only, never)
         self.draft.listen |= {"allow": allow} if allow else {}
         self.draft.listen |= {"deny": deny} if deny else {}
 
     def _networks(self, key: str, *, closes: bool) -> list[Network]:
-        """Read the clients of an attribute; who cannot be told is not let in, and named."""
+        """Read the clients of an attribute; those that cannot be converted are refused, and noted."""
         found: list[Network] = []
         for value in self._values(key):
             try:
                 found += networks(value)
             except ValueError as error:
                 if closes:
-                    self.draft.leave_out(f"{key}: {error}; without it they would be let in", self._place(key))
+                    self.draft.leave_out(
+                        f"{key}: {error}; without it these clients would be accepted", self._place(key)
+                    )
                 else:
-                    self.draft.lose(f"{key}: {error}; they are not let in", self._place(key))
+                    self.draft.lose(f"{key}: {error}; these clients are not accepted", self._place(key))
         return found
 
     def _limit(self) -> None:
@@ -269,4 +279,4 @@ class _Translation:
                 if word not in logged:
                     self._lose(key, f"{word} is not logged")
         if "log_type" in self._found:
-            self._lose("log_type", "a service has no log of its own; [daemon] log is that of all")
+            self._lose("log_type", "a service has no log of its own; [daemon] log is for all of them")

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""A file at whose end lines are put: the log, and the standard error of programs.
+"""A file that lines are appended to: the log, and the standard error of programs.
 
-Root may open it, in a directory where others write, so it is opened with care: no link is
-followed, nothing with a second name is taken, no FIFO is waited for.  It is found again
-after a rotation, a chroot and a change of directory (sockd.files.kept_directory).
-Source: open(2), O_NOFOLLOW and O_PATH; logrotate(8).
+Root may open it, in a directory where others write, so it is opened with care: no link is followed, no file with a
+second name is accepted, no FIFO is waited for.  It is found again after a rotation, a chroot and a change of directory
+(sockd.files.kept_directory). Source: open(2), O_NOFOLLOW and O_PATH; logrotate(8).
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ if TYPE_CHECKING:
     from sockd.errors import SockdError
 
 FILE_MODE = 0o640
-"""Addresses of clients, and what programs say, are not everybody's business."""
+"""Mode of a new file: addresses of clients, and output of programs, are confidential."""
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
 _HINTS = {
-    errno.EACCES: "the user that serves must be able to write it (logrotate: create 0640 USER GROUP)",
-    errno.ELOOP: "it is a symbolic link, which is not followed, for others may change it; name the file itself",
+    errno.EACCES: "the user that the daemon serves as must be able to write it (logrotate: create 0640 USER GROUP)",
+    errno.ELOOP: "it is a symbolic link, which is not followed, because others may change it; name the file itself",
     errno.ENOENT: "its directory does not exist",
-    errno.ENXIO: "it is a FIFO that nobody reads, or a socket; name a file",
+    errno.ENXIO: "it is a FIFO without a reader, or a socket; name a file",
     errno.EISDIR: "it is a directory; name a file in it",
 }
 
@@ -36,14 +35,14 @@ class AppendFile:
     """A regular file or a character device such as /dev/null, open for appending.
 
     Args:
-        path: absolute; the file itself, no link to one.
-        place: what messages begin with, such as "daemon.log.to".
-        owner: uid and gid of a file that root makes here, so that whoever serves can open it again.
-        blocking: whether write(2) waits, where the file is one that can have it wait.
-        rooted: the path will lead elsewhere, behind chroot(2).
+        path: absolute; the file itself, not a link to one.
+        place: the beginning of messages, such as "daemon.log.to".
+        owner: uid and gid of a file that root creates, so that the serving user can open it again.
+        blocking: whether write(2) may block, where the kind of file allows it.
+        rooted: the path will lead elsewhere, after chroot(2).
 
     Raises:
-        SystemFault, PermissionFault: it cannot be opened, or is no file that may be written to.
+        SystemFault, PermissionFault: it cannot be opened, or is not a file that may be written to.
     """
 
     def __init__(
@@ -95,12 +94,12 @@ class AppendFile:
         return made
 
     def _check(self, fd: int) -> None:
-        """Refuse what leads elsewhere: root would write there."""
+        """Refuse a file that leads elsewhere: root would write there."""
         found = os.fstat(fd)
         if (stat.S_ISREG(found.st_mode) and found.st_nlink == 1) or stat.S_ISCHR(found.st_mode):
             return
         os.close(fd)
-        reason = "has another name (a hard link)" if stat.S_ISREG(found.st_mode) else "is no regular file"
+        reason = "has another name (a hard link)" if stat.S_ISREG(found.st_mode) else "is not a regular file"
         raise SystemFault(f"{self._place}: {self.path}: refused: it {reason}; name a file of its own")
 
     def _unusable(self, error: OSError) -> SockdError:
@@ -113,11 +112,10 @@ class AppendFile:
         return self._fd
 
     def reopen(self) -> None:
-        """Open the file that has the name by now, if it is another one; keep the old one if that fails.
+        """Open the file that has the name now, if it is another one; keep the old one if that fails.
 
-        Raises:
-            SystemFault, PermissionFault: as the constructor, or its directory has gone; what is written goes on into
-            the old one.
+        Raises: SystemFault, PermissionFault: as the constructor, or its directory is gone; lines are still written to
+        the old one.
         """
         if not self._rooted and (why := self._directory.renew()):
             raise SystemFault(f"{self._place}: {self.path}: {why}")
@@ -134,7 +132,7 @@ class AppendFile:
             return None
 
     def close(self) -> None:
-        """Close the file and its directory; nothing the second time."""
+        """Close the file and its directory; again does nothing."""
         self._directory.close()
         if self._fd >= 0:
             os.close(self._fd)

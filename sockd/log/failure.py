@@ -26,11 +26,11 @@ def error_info(error: BaseException) -> ErrorInfo:
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OURS):
         trace = trace.tb_next
-    is_judged = isinstance(error, TypeError | ValueError)
+    is_judged = issubclass(type(error), TypeError | ValueError)  # isinstance() asks the error's own __class__
     return type(error), error, trace if trace is not None or is_judged else error.__traceback__
 
 
-def line_of(error: BaseException, handler: object = None) -> str:
+def user_line(error: BaseException, handler: object = None) -> str:
     """Return `file:line name` of the handler's own line, the innermost but for Python's; else where it is defined."""
     trace, found = error.__traceback__, ""
     while trace is not None:
@@ -43,7 +43,7 @@ def line_of(error: BaseException, handler: object = None) -> str:
 
 
 def _definition_of(handler: object) -> str:
-    with suppress(Exception):  # a handler can be anything
+    with suppress(BaseException):  # a handler can be anything
         while isinstance(handler, functools.partial):
             handler = handler.func
         function: Any = inspect.unwrap(handler) if callable(handler) else type(handler)
@@ -56,4 +56,4 @@ def _definition_of(handler: object) -> str:
     return ""
 
 
-__all__ = ["error_info", "line_of"]
+__all__ = ["error_info", "user_line"]

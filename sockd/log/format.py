@@ -48,13 +48,13 @@ _FIXED_KEYS = ("time", "level", "logger", "message", "traceback")
 
 @dataclass(frozen=True)
 class RawRecord:
-    """A record as it goes to the log's keeper.
+    """A record as it is sent to the log's target.
 
     Args:
         fd: where it is written.
-        data: what is.
+        data: what is written.
         is_socket: it is sent, in one piece.
-        is_quoted: values that are no plain words stand in double quotes, escaped by backslashes.
+        is_quoted: values that are not plain words are in double quotes, with backslash escapes.
     """
 
     fd: int
@@ -64,7 +64,7 @@ class RawRecord:
 
 
 class OwnHandler(logging.Handler):
-    """A class of our own, by which install knows what it installed.
+    """Our own class, by which install recognises what it installed.
 
     Attributes:
         is_kept: close() does nothing now; see kept().
@@ -73,10 +73,12 @@ class OwnHandler(logging.Handler):
     is_kept = False
 
     def reopen(self) -> None:
-        """Open anew what can be renamed under us; most targets cannot."""
+        """Open a file again that may have been renamed; most targets have none."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - as logging.Handler
-        """Write one line in place of a record that cannot be written, such as one with arguments for another text."""
+        """Write one line in place of a record that cannot be formatted, such as one whose arguments do not fit its
+        text.
+        """
         if record.name == _SUBSTITUTE:  # not even that
             return
         kind = sys.exc_info()[0]
@@ -87,11 +89,11 @@ class OwnHandler(logging.Handler):
         self.emit(substitute)
 
     def raw(self, record: logging.LogRecord) -> RawRecord | None:
-        """Return what would be written for a record, for who writes when no Python runs; None: nowhere."""
+        """Return what would be written for a record, for a writer that runs without Python; None: nowhere."""
         return None
 
     def share(self) -> None:
-        """Keep each record in one piece from now on: other processes write there as well."""
+        """Write each record in one piece from now on: other processes write there as well."""
 
     def close(self) -> None:
         """Close what was opened, unless it is kept."""
@@ -104,14 +106,14 @@ class OwnHandler(logging.Handler):
 
 
 class Lossy(OwnHandler):
-    """Writes a record at once or not at all, and tells later how many it could not."""
+    """Writes a record at once or not at all, and reports later how many it dropped."""
 
     def __init__(self) -> None:
         super().__init__()
         self._lost = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, after the number of those that were lost before it."""
+        """Write a record, after the number of dropped ones."""
         try:
             if self._lost:
                 self.send(_lost(self._lost))
@@ -123,12 +125,12 @@ class Lossy(OwnHandler):
             self.handleError(record)
 
     def send(self, record: logging.LogRecord) -> None:
-        """Write one record; OSError when it cannot be done now."""
+        """Write one record; OSError when that would block."""
         raise NotImplementedError
 
 
 class _StreamHandler(Lossy):
-    """Standard error, or whatever the caller holds open; nobody is waited for who does not read it."""
+    """Standard error, or a stream of the caller; never waits for its reader."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -138,7 +140,7 @@ class _StreamHandler(Lossy):
         self._most: int | None = None
 
     def share(self) -> None:
-        """Write no more at once than what a pipe takes in one piece."""
+        """Write at most as much at once as a pipe accepts in one piece."""
         if self._outlet is not None and self._outlet.is_pipe:
             self._most = PIECE_BYTES
 
@@ -165,7 +167,7 @@ class _StreamHandler(Lossy):
         return RawRecord(self._outlet.fileno(), self._bytes(record), is_socket=self._outlet.is_socket)
 
     def end(self) -> None:
-        """Close what is not the caller's."""
+        """Close what does not belong to the caller."""
         if self._outlet is not None:
             self._outlet.close()
 
@@ -185,12 +187,12 @@ def _lost(count: int) -> logging.LogRecord:
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Whatever the body does to logging (dictConfig, basicConfig, disable), have our own log go on behind it as before.
+    """Keep our own log whatever the body does to logging (dictConfig, basicConfig, disable).
 
     A record factory that it sets makes the records from now on; where it fails, the plain one does.
 
-    Handlers and loggers that it adds of its own stay.  Source: logging.config, which closes every handler and disables
-    every logger that there is.
+    Handlers and loggers that it adds stay.  Source: logging.config, which closes every handler and disables every
+    logger.
     """
     root = logging.getLogger()
     own = [handler for handler in root.handlers if isinstance(handler, OwnHandler)]
@@ -236,11 +238,11 @@ def _own_loggers() -> list[logging.Logger]:
 def configure(settings: LogSettings, stream: TextIO) -> OwnHandler:
     """Send the records of all loggers to one stream, with priorities if it is the journal.
 
-    A second call replaces what the first one installed, and leaves handlers of others alone.
+    A second call replaces what the first one installed, and leaves other handlers alone.
 
     Args:
         settings: format and level.
-        stream: where the lines go; it stays the caller's to close.
+        stream: where the lines go; the caller closes it.
 
     Returns:
         The handler that was installed on the root logger.
@@ -253,19 +255,19 @@ def configure(settings: LogSettings, stream: TextIO) -> OwnHandler:
 
 
 def for_a_start(stream: TextIO) -> OwnHandler:
-    """Return what would write to a stream as long as no log has been opened; it is not installed."""
+    """Return a handler for a stream until a log has been opened; it is not installed."""
     handler = _StreamHandler(stream)
     handler.setFormatter(TextFormatter())
     return handler
 
 
 def install(settings: LogSettings, handler: OwnHandler, formatter: logging.Formatter | None = None) -> OwnHandler:
-    """Have a handler of our own take the records of all loggers; what was installed before is closed.
+    """Install a handler of our own for all loggers; the previous one is closed.
 
     Args:
         settings: format and level.
         handler: where the lines go.
-        formatter: in place of the one that settings.format names.
+        formatter: instead of that of settings.format.
 
     Returns:
         The handler.
@@ -284,8 +286,8 @@ class TextFormatter(logging.Formatter):
     """For people: `2026-11-23T10:00:00.123Z info message key=value key="quoted value"`.
 
     Args:
-        stamped: whether time and level begin the line; not where the log's own keeper writes them.
-        coloured: whether the level has a colour, by the sequences of ECMA-48 (a terminal alone).
+        stamped: whether time and level begin the line; not where the target writes them.
+        coloured: whether the level has a colour, by the sequences of ECMA-48 (only on a terminal).
     """
 
     def __init__(self, *, stamped: bool = True, coloured: bool = False) -> None:
@@ -319,8 +321,8 @@ class JsonFormatter(logging.Formatter):
         """Write a record.
 
         Args:
-            record: its attribute `event`, when it is a dict, holds the fields; one that is
-                called as a fixed key is written as `event_KEY`.
+            record: its attribute `event`, when it is a dict, holds the fields; one with the name of a fixed key is
+                written as `event_KEY`.
 
         Returns:
             One line without its newline; a traceback is a field.
@@ -341,7 +343,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class PriorityFormatter(logging.Formatter):
-    """For standard error that is the journal: `<6>` before each line of another formatter's.
+    """For standard error that is the journal: `<6>` before each line of another formatter.
 
     Args:
         inner: writes the line.
@@ -352,18 +354,18 @@ class PriorityFormatter(logging.Formatter):
         self._inner = inner
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record; every line of it has the priority, for the journal knows single lines."""
+        """Write a record; every line of it has the priority, because the journal sees single lines."""
         mark = f"<{severity(record)}>"
         return mark + self._inner.format(record).replace("\n", f"\n{mark}")
 
 
 def severity(record: logging.LogRecord) -> int:
-    """Tell the severity of a record: 2 critical, 3 error, 4 warning, 6 information, 7 debug."""
+    """Return the severity of a record: 2 critical, 3 error, 4 warning, 6 information, 7 debug."""
     return next(number for level, number in SEVERITIES if record.levelno >= level)
 
 
 def is_journal(stream: TextIO) -> bool:
-    """Tell whether a stream leads to the journal: JOURNAL_STREAM names its device and inode (systemd.exec(5))."""
+    """Return whether a stream leads to the journal: JOURNAL_STREAM has its device and inode (systemd.exec(5))."""
     try:
         found = os.fstat(stream.fileno())
     except (OSError, ValueError):  # no file behind it
@@ -372,7 +374,7 @@ def is_journal(stream: TextIO) -> bool:
 
 
 def timestamp(seconds: float) -> str:
-    """Write a time.
+    """Format a time.
 
     Args:
         seconds: since 1970, as time.time().
@@ -384,7 +386,7 @@ def timestamp(seconds: float) -> str:
 
 
 def event_fields(record: logging.LogRecord) -> Mapping[object, object]:
-    """Give the fields of a record, none when it has none."""
+    """Return the fields of a record, none when it has none."""
     event = getattr(record, "event", None)
     return event if isinstance(event, dict) else {}
 
@@ -402,7 +404,7 @@ def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 
 
 def _text(value: object) -> str:
-    """Write the value of a field: bare when it cannot be misread, else in quotes."""
+    """Format the value of a field: bare when it is unambiguous, else in quotes."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         text = bytes(value).decode("latin-1")
         escaped = "".join(_code(mark) if mark > "~" else _quotable(mark) for mark in text)
@@ -417,7 +419,7 @@ def _quotable(mark: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Write what cannot be printed in a line as Python's escapes: a terminal must not obey what a peer has sent."""
+    """Escape unprintable characters as Python does: a terminal must not obey what a peer has sent."""
     return text if text.isprintable() else "".join(mark if mark.isprintable() else _code(mark) for mark in text)
 
 
@@ -428,7 +430,7 @@ def _code(mark: str) -> str:
 
 
 def _plain(value: object) -> object:
-    """Give what JSON can hold; bytes and everything else become text."""
+    """Return a value that JSON can hold; bytes and everything else become text."""
     if value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, (list, tuple)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A record's line that is longer than it may be, made shorter.
+"""Shortens a log line that exceeds the limit of its target.
 
 Where several processes write to one pipe, what is written at once stays in one piece up to PIPE_BUF bytes (pipe(7)),
 and a longer line may have another's in its middle.
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 LEFT_OUT = " [...] "
 LEAST = 64
-"""Characters of a part that is not cut any more."""
+"""Parts of no more characters than this are not cut."""
 
 
 def shortened(record: logging.LogRecord, trace: str, most: int, write: Callable[[logging.LogRecord], bytes]) -> bytes:
-    """Return a record's line, in at most so many bytes: the middle of what is longest in it is left out.
+    """Return a record's line, in at most that many bytes: the middle of its longest parts is left out.
 
     Args:
         trace: its traceback, as text.
@@ -61,7 +61,7 @@ def _text(value: object) -> str:
 
 
 def _cut(text: str) -> str:
-    """Leave out the middle: how a traceback begins, and what was raised at its end, tells most."""
+    """Leave out the middle: the beginning of a traceback and the exception at its end say most."""
     quarter = len(text) // 4
     return text[:quarter].removesuffix(LEFT_OUT) + LEFT_OUT + text[-quarter:]
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Lines to a descriptor that is somebody else's, such as standard error: written at once or not at all.
+"""Lines to a shared descriptor, such as standard error: written at once or not at all.
 
-O_NONBLOCK belongs to the open file description, which the shell and other processes share (fcntl(2)), so it is not
-set there.  A pipe and a terminal are opened anew by /proc, which makes a description of our own; a socket is told for
-each call; of what is left the kernel is asked before (poll(2)), and it gets no more than it takes in one piece.
+O_NONBLOCK belongs to the open file description, which the shell and other processes share (fcntl(2)), so it is not set
+there.  A pipe and a terminal are opened again by /proc, which makes a description of our own; a socket has a flag for
+each call; for all others poll(2) asks the kernel before, and no more is written than it accepts in one piece.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ PIECE_BYTES = select.PIPE_BUF  # poll(2) promises that much room in a pipe
 
 
 class LineWriter:
-    """Writes lines; behind one that was cut the next begins on a line of its own.
+    """Writes lines; after one that was cut, the next begins on a line of its own.
 
     Args:
-        write: as os.write(); returns how much it took.
+        write: as os.write(); returns the number of bytes written.
     """
 
     def __init__(self, write: Write) -> None:
@@ -37,7 +37,7 @@ class LineWriter:
         """Write a line with its newline.
 
         Raises:
-            OSError: it cannot be written now, or not whole.
+            OSError: it cannot be written now, or not completely.
         """
         left = b"\n" + data if self._is_cut else data
         while left:
@@ -46,10 +46,10 @@ class LineWriter:
 
 
 class Outlet:
-    """A descriptor that is written to without waiting.
+    """A descriptor that is written to without blocking.
 
     Args:
-        fd: stays the caller's.
+        fd: remains the caller's.
 
     Attributes:
         is_pipe: whether it is one.
@@ -77,10 +77,10 @@ class Outlet:
         return self._socket is not None
 
     def write(self, data: bytes) -> int:
-        """Write what can be written at once; return how much that was.
+        """Write what can be written at once; return the number of bytes.
 
         Raises:
-            BlockingIOError: nothing can; OSError: nobody reads any more, the disk is full.
+            BlockingIOError: nothing can be written; OSError: there is no reader, the disk is full.
         """
         if self._socket is not None:
             return self._socket.send(data, socket.MSG_DONTWAIT)
@@ -102,7 +102,7 @@ class Outlet:
 
 
 def _opened_anew(fd: int) -> int:
-    """Return a descriptor of the same pipe or terminal whose flags are ours; -1 where that cannot be had."""
+    """Return a descriptor of the same pipe or terminal with flags of our own; -1 if that is impossible."""
     flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
         return os.open(f"/proc/self/fd/{fd}", flags)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""A condition that lasts is one log line in an interval, and that line says how many were held back.
+"""A lasting condition is logged once per interval, with the number of lines that were held back.
 
-Pure bookkeeping: no logger, and the clock is passed in.
+Pure bookkeeping: no logger, and the caller passes the clock.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 INTERVAL_SECONDS = 5.0
 MAX_KEYS = 1024
-"""Conditions remembered at once; keys are places and kinds, which are few, so past this the oldest is forgotten."""
+"""Limit of remembered conditions; keys are places and kinds, which are few, so past this the oldest is dropped."""
 
 
 class LogLimit:

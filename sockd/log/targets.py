@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Where the log goes besides standard error: a file, syslog, a collector, the journal.
+"""Targets of the log besides standard error: a file, syslog, a collector, the journal.
 
-Rules.  Everything is opened before rights are dropped and the root changes.  A line that
-cannot be written at once is dropped and counted, for the loop never blocks; how many were
-lost is the first thing that is written when writing works again.  Source: syslog(3),
-RFC 3164, RFC 5424, and systemd's "Native Journal Protocol".
+Rules.  Everything is opened before privileges are dropped and the root directory changes.  A line that cannot be
+written at once is dropped and counted, because the loop never blocks; the number of lost lines is the first line when
+writing works again.  Source: syslog(3), RFC 3164, RFC 5424, and systemd's "Native Journal Protocol".
 """
 
 from __future__ import annotations
@@ -51,26 +50,24 @@ MAX_FIELD_NAME = 64  # of the journal
 
 
 def open_target(settings: LogSettings, *, owner: tuple[int, int] | None = None, rooted: bool = False) -> OwnHandler:
-    """Open the log that settings.to names, and send the records of all loggers there.
+    """Open the log of settings.to, and send the records of all loggers there.
 
     Args:
         settings: `to` is "syslog", "journal", udp://host:port or the absolute path of a file.
-        owner: uid and gid that a log file gets when it is made here, so that whoever serves can open it again.
+        owner: uid and gid of a new log file, so that the serving user can open it again.
         rooted: whether the root directory will change.
 
     Returns:
         The handler that was installed; its reopen() opens a file anew.
 
-    Raises:
-        SystemFault, PermissionFault: it cannot be opened; the message says how to have another one.
+    Raises: SystemFault, PermissionFault: it cannot be opened; the message says which targets there are.
     """
     target: OwnHandler
     if settings.to == "journal":
         return install(settings, JournalHandler(), TextFormatter(stamped=False))
-    if settings.to == "syslog":
+    if settings.to in (None, "syslog"):
         target = SyslogHandler()
         return install(settings, target, JsonFormatter() if settings.format == "json" else TextFormatter(stamped=False))
-    assert settings.to is not None
     if settings.to.startswith(COLLECTOR):
         target = CollectorHandler(settings.to)
         return install(settings, target, JsonFormatter() if settings.format == "json" else TextFormatter(stamped=False))
@@ -78,11 +75,11 @@ def open_target(settings: LogSettings, *, owner: tuple[int, int] | None = None, 
 
 
 class FileHandler(Lossy):
-    """Appends lines to a file, and opens it anew when it was rotated away.
+    """Appends lines to a file, and opens it again when it was rotated.
 
     Args:
-        path: absolute; the file itself, no link to one.
-        owner: uid and gid of a file that is made here.
+        path: absolute; the file itself, not a link to one.
+        owner: uid and gid of a new file.
         rooted: whether the root directory will change.
     """
 
@@ -96,10 +93,9 @@ class FileHandler(Lossy):
         return self._file.fileno()
 
     def reopen(self) -> None:
-        """Open the file of that name, which may be another one by now; keep the old one if it cannot be.
+        """Open the file of that name, which may be another one now; keep the old one if that fails.
 
-        Raises:
-            SystemFault, PermissionFault: it cannot be opened; lines go on into the old one.
+        Raises: SystemFault, PermissionFault: it cannot be opened; lines are still written to the old one.
         """
         self._file.reopen()
 
@@ -120,7 +116,7 @@ class FileHandler(Lossy):
 
 
 class _SocketHandler(Lossy):
-    """Sends datagrams to a socket of the system's logger, which may be started anew meanwhile."""
+    """Sends datagrams to a socket of the system's logger, which may be restarted meanwhile."""
 
     def __init__(self, path: str, name: str) -> None:
         super().__init__()
@@ -135,7 +131,7 @@ class _SocketHandler(Lossy):
             raise SystemFault(text) from None
 
     def deliver(self, data: bytes) -> None:
-        """Send one datagram; once more to whoever listens there now, when the first listener has gone."""
+        """Send one datagram; once more when the logger has been restarted."""
         try:
             self._socket.send(data)
         except OSError as error:
@@ -240,7 +236,7 @@ class JournalHandler(_SocketHandler):
         super().__init__(path, "journal")
 
     def send(self, record: logging.LogRecord) -> None:
-        """Send one entry; one that is too long for a datagram goes in a sealed file of memory."""
+        """Send one entry; one too long for a datagram goes in a sealed file of memory."""
         entry = self._entry(record)
         try:
             self.deliver(entry)
@@ -265,7 +261,7 @@ class JournalHandler(_SocketHandler):
         return b"".join(_journal_field(name, value) for name, value in fields.items())
 
     def _deliver_in_memory(self, entry: bytes) -> None:
-        """Pass the entry as a descriptor, which the journal takes when it can no longer change."""
+        """Pass the entry as a descriptor, which the journal accepts when it can no longer change."""
         fd = os.memfd_create(IDENT, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.write(fd, entry)
@@ -281,7 +277,7 @@ _FILE_EXAMPLE = '"/var/log/sockd.log"'
 
 
 def _field_name(key: object) -> str:
-    """Write a key as the journal wants it: A to Z, 0 to 9 and _."""
+    """Write a key as the journal requires it: A to Z, 0 to 9 and _."""
     return "".join(mark if mark.isascii() and mark.isalnum() else "_" for mark in str(key)).upper()[:MAX_FIELD_NAME]
 
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What the kernel knows about a socket and a port, for status and metrics.
+"""What the kernel reports about a socket and a port, for status and metrics.
 
-Nothing here changes anything, and what this kernel does not tell is None, never an
-error.  Source: tcp(7), linux/tcp.h, linux/sock_diag.h, proc_net_tcp of the kernel's
-documentation; FAQ II.7, III.3.
+Nothing here changes anything, and what this kernel does not report is None, never an error.  Source: tcp(7),
+linux/tcp.h, linux/sock_diag.h, proc_net_tcp of the kernel's documentation; FAQ II.7, III.3.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import sys
 import termios
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 SO_MEMINFO = 55
 """asm-generic/socket.h; Linux 4.12 and later."""
@@ -24,21 +24,49 @@ TCP_LISTEN = 10
 TIME_WAIT = "06"
 """States of include/net/tcp_states.h, the second as /proc/net/tcp prints it."""
 DEAD = (errno.EINVAL, errno.EBADF, errno.ENOTSOCK, errno.EOPNOTSUPP)
-"""Of accept(2): the socket does not listen any more, whoever passed it has shut it down (shutdown(2))."""
+"""Errors of accept(2): the socket no longer listens, because another process has shut it down (shutdown(2))."""
 NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 SHORTAGES = (*NO_DESCRIPTOR, errno.ENOBUFS, errno.ENOMEM)
-"""Of accept(2): over when others close, not by asking again."""
+"""Errors of accept(2) that end when connections close, not by trying again."""
 SOCKSTAT = Path("/proc/net/sockstat")
 TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 
 _TCP_INFO = struct.Struct("=8B6I")  # up to tcpi_sacked; the state stands first
 _MEMINFO = struct.Struct("=9I")  # SK_MEMINFO_VARS; the drops stand last
 _OUTQ = struct.Struct("=i")
+UCRED = struct.Struct("=iII")
+"""struct ucred of unix(7)."""
+
+
+class Credentials(NamedTuple):
+    """Who is at the other end of a Unix socket, or has sent a message: a struct ucred."""
+
+    pid: int
+    uid: int
+    gid: int
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Credentials:
+        """Read a struct ucred."""
+        return cls(*UCRED.unpack(data))
+
+
+def peer_credentials(sock: socket.socket) -> Credentials | None:
+    """Ask who has connected a Unix socket, or called listen() on it (SO_PEERCRED).
+
+    Returns:
+        None where this system does not tell.
+
+    Raises:
+        OSError: it does, and not of this socket.
+    """
+    option = getattr(socket, "SO_PEERCRED", None)
+    return None if option is None else Credentials.unpack(sock.getsockopt(socket.SOL_SOCKET, option, UCRED.size))
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptQueue:
-    """Connections that wait for accept().
+    """The accept queue of a socket.
 
     Args:
         length: of them now; one more than the limit is possible, for the kernel
@@ -55,7 +83,7 @@ class AcceptQueue:
 
 
 def accept_queue(sock: socket.socket) -> AcceptQueue | None:
-    """Tell the queue of a listening TCP socket.
+    """Return the queue of a listening TCP socket.
 
     Returns:
         None for every other socket, for a closed one, and where there is no TCP_INFO as Linux has it.
@@ -123,7 +151,7 @@ def time_wait_sockets() -> int | None:
 
 
 def unacknowledged(sock: socket.socket | int) -> int | None:
-    """Tell how many bytes were sent and are not acknowledged by the peer's kernel (SIOCOUTQ, tcp(7)).
+    """Return how many bytes were sent and are not acknowledged by the peer's kernel (SIOCOUTQ, tcp(7)).
 
     Returns:
         None for a listening or closed socket.
@@ -136,7 +164,7 @@ def unacknowledged(sock: socket.socket | int) -> int | None:
 
 
 def is_hung_up(sock: socket.socket) -> bool:
-    """Tell whether a socket has been shut down: it is ready for ever, and nothing comes (poll(2), POLLHUP)."""
+    """Return whether a socket has been shut down: it stays ready, and nothing arrives (poll(2), POLLHUP)."""
     asked = select.poll()
     asked.register(sock, select.POLLIN)
     return any(events & select.POLLHUP for _, events in asked.poll(0))

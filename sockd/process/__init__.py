@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The process: signals, and restarting it when a source file changes."""
+"""This process and the system: signals, privileges, children, pid file, service manager.  No sockets of clients."""

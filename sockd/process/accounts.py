@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Whom programs run as: found, and judged against whom the daemon serves as, before anything is bound.
+"""The users that programs run as: looked up, and checked against the daemon's own user, before anything is bound.
 
-Only root becomes another.  So a daemon that takes on a user, or was started by one, executes
-programs as that user alone; and one that stays root must be told for each program
-whom it shall run as, even if that is root.
+Only root can switch users.  So a daemon that switches to a user, or was started by one, runs programs as that user
+alone; and one that stays root must be configured with a user for each program, even if that is root.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ TEXT = frozenset(b"\t\n\r" + bytes(range(32, 256)))
 
 
 def identity_of(place: str, user: str | None, group: str | None, daemon: DaemonSettings) -> Identity | None:
-    """Decide whom a program runs as.
+    """Decide which user a program runs as.
 
     Args:
         place: what messages begin with, such as "service.finger.".
@@ -46,7 +45,7 @@ def identity_of(place: str, user: str | None, group: str | None, daemon: DaemonS
         uid, gid = account.uid, account.gid
     if user is None:
         if uid == 0:
-            text = 'missing, and the daemon serves as root; write user = "nobody", or user = "root" if it shall be root'
+            text = 'missing, and the daemon serves as root; write user = "nobody", or user = "root" to run it as root'
             raise ConfigurationError(f"{place}user: {text}")
         return None
     wanted = look_up(user, group, place=place)
@@ -54,13 +53,13 @@ def identity_of(place: str, user: str | None, group: str | None, daemon: DaemonS
         return Identity(wanted.uid, wanted.gid, wanted.groups)
     if (wanted.uid, wanted.gid) != (uid, gid):
         key, value = ("user", user) if wanted.uid != uid else ("group", group or user)
-        text = f"only root becomes another, and the daemon serves as uid {uid}, gid {gid}"
+        text = f"only root can switch users, and the daemon serves as uid {uid}, gid {gid}"
         raise ConfigurationError(f'{place}{key}: {show(value)}: {text}; remove it, or write daemon.user = "root"')
     return None
 
 
 def check_executable(place: str, path: str) -> None:
-    """Refuse a program that is not there.
+    """Refuse a program that does not exist.
 
     Raises:
         ConfigurationError: names the path and the reason.
@@ -70,14 +69,14 @@ def check_executable(place: str, path: str) -> None:
     except OSError as error:
         raise ConfigurationError(f"{place}exec: {show(path)}: {error.strerror}") from None
     if not stat.S_ISREG(mode) or not mode & 0o111:
-        what = "may not be executed; chmod +x it" if stat.S_ISREG(mode) else "is no file"
+        what = "is not executable; chmod +x it" if stat.S_ISREG(mode) else "is not a file"
         raise ConfigurationError(f"{place}exec: {show(path)} {what}")
     if reason := _not_executed(path):
         raise ConfigurationError(f"{place}exec: {show(path)} {reason}")
 
 
 def _not_executed(path: str) -> str:
-    """Say why execve(2) would refuse what is in a file; empty where it would not, or that cannot be told."""
+    """Return why execve(2) would refuse a file; empty if it would not, or if that cannot be determined."""
     try:
         with open(path, "rb") as file:
             head = file.read(HEAD_BYTES)
@@ -85,13 +84,13 @@ def _not_executed(path: str) -> str:
         return ""
     if not head.startswith(b"#!"):
         is_text = bool(head) and not set(head) - TEXT
-        return "has no first line that says what runs it, such as #!/bin/sh; add one" if is_text else ""
+        return "has no first line that names its interpreter, such as #!/bin/sh; add one" if is_text else ""
     words = head[2:].split(b"\n")[0].strip(b" \t").split(None, 1)
     interpreter = os.fsdecode(words[0] if words else b"")
     if head.split(b"\n")[0].endswith(b"\r"):
-        return "has lines that end with CR LF, and the kernel takes the CR for a part of the name; end them with LF"
+        return "has lines that end with CR LF, and the kernel takes the CR as part of the name; end them with LF"
     if not os.path.isabs(interpreter):
-        return f"is run by {show(interpreter)}, by its first line; that is no absolute path"
+        return f"names the interpreter {show(interpreter)} in its first line; that is not an absolute path"
     if not os.path.exists(interpreter):
-        return f"is run by {show(interpreter)}, by its first line, and there is no such program"
+        return f"names the interpreter {show(interpreter)} in its first line, and there is no such program"
     return ""

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Children: programs that were started, until they are reaped and what became of them is told.
+"""Children: programs that were started, until they are reaped and their exit is reported.
 
-Each has a session and so a process group of its own, to which signals go: what a program
-started itself gets them too, unless it has left the group.  A child's number is ours
-until it is reaped, so no signal meets a stranger.  Only children of this module are
-waited for: those that a handler started are the handler's.
-Source: waitpid(2), setsid(2), kill(2).
+Each has a session and a process group of its own, to which signals go: its own children get them too, unless they have
+left the group.  A child's pid is ours until it is reaped, so no signal reaches another process.  Only children of this
+module are waited for; those that a handler started are the handler's. Source: waitpid(2), setsid(2), kill(2).
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from sockd.process.program import SpawnCommand, WhenEnded
 
 KILL_SECONDS = 5.0
-"""After TERM, until KILL: what a program may take to put its things away; half of systemd's shortest habit."""
+"""Time from TERM to KILL, for a program to clean up."""
 UMASK = 0o022
 DIRECTORY = "/"
 
@@ -43,7 +41,7 @@ STEPS = {
 
 
 class RunningChild:
-    """One that runs, or has ended and was not looked at yet."""
+    """One that runs, or has exited and was not reaped yet."""
 
     def __init__(self, pid: int, began: float, ended: WhenEnded, loop: EventLoop) -> None:
         self.pid = pid
@@ -53,13 +51,13 @@ class RunningChild:
         self._kill_at: Timer | None = None
 
     def end(self) -> None:
-        """Ask its process group to end: TERM, and KILL after KILL_SECONDS."""
+        """Terminate its process group: TERM, and KILL after KILL_SECONDS."""
         if self._kill_at is None:
             self._kill_at = self._loop.call_later(KILL_SECONDS, self.kill)
             self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End its process group at once."""
+        """Kill its process group at once."""
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
@@ -137,7 +135,7 @@ class Children:
         return pid
 
     def reap(self) -> None:
-        """Collect those that have ended, and tell (on SIGCHLD)."""
+        """Reap those that have exited, and report them (on SIGCHLD)."""
         for child in list(self._running.values()):
             try:
                 if os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
@@ -158,12 +156,12 @@ class Children:
         )
 
     def end_all(self) -> None:
-        """Ask every one to end."""
+        """Terminate all."""
         for child in self._running.values():
             child.end()
 
     def kill_all(self) -> None:
-        """End every one at once."""
+        """Kill all at once."""
         for child in self._running.values():
             child.kill()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Into the background, in a way that tells the shell how it went (FAQ IV.3).
+"""Going to the background, with the result reported to the shell (FAQ IV.3).
 
 The daemon is the grandchild: fork, setsid (no terminal any more), fork (never to get one
 again), chdir to / (no file system is kept busy), umask; descriptors that were not passed on purpose
@@ -34,7 +34,7 @@ class StartupPipe:
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)  # here: after chroot(2) there may be none
 
     def ready(self) -> None:
-        """Let go of the terminal and tell that the daemon serves.
+        """Detach from the terminal and report that the daemon serves.
 
         Raises:
             SystemFault: nobody waits any more; who was interrupted does not want a daemon.
@@ -43,17 +43,17 @@ class StartupPipe:
         try:
             self._tell(EX_OK)
         except BrokenPipeError:
-            raise SystemFault("the process that was started did not wait for the daemon; not serving") from None
+            raise SystemFault("the starting process exited before the daemon was ready; not serving") from None
 
     def let_go(self) -> None:
-        """Let go of the terminal in a process that was forked from the daemon, which tells the rest."""
+        """Detach from the terminal in a process forked from the daemon, which reports the result."""
         if self._pipe >= 0:  # else that was done before the fork
             standard_streams_to(self._null)
             os.close(self._pipe)
             self._pipe = -1
 
     def ended(self, code: int) -> None:
-        """Tell the exit code of a daemon that ended; nothing when it had begun to serve."""
+        """Report the exit code of a daemon that exited; nothing if it had begun to serve."""
         if self._pipe >= 0:
             with suppress(BrokenPipeError):
                 self._tell(code)
@@ -67,7 +67,7 @@ class StartupPipe:
 
 
 def in_background(serve: Callable[[StartupPipe], int]) -> int:
-    """Run a daemon, and return in both processes: where it was started from, and in the daemon at its end.
+    """Run a daemon, and return in both processes: in the starting one, and in the daemon at its end.
 
     Args:
         serve: runs the daemon, which tells the starter that it serves; returns the exit code.
@@ -100,7 +100,7 @@ def _wait(reader: int, child: int) -> int:
         told = pipe.read(1)
     if told:
         return told[0]
-    raise SystemFault("the daemon was killed before it served")
+    raise SystemFault("the daemon was killed before it was ready")
 
 
 def _run(serve: Callable[[StartupPipe], int], starter: StartupPipe) -> int:

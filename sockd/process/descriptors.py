@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Descriptors that a process was started with: the three standard ones are there, others are not kept by accident."""
+"""Descriptors at the start: the three standard ones are open, others are not inherited by accident."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MANY = 1 << 20  # where the limit is infinite; close_range(2) takes them in one 
 
 
 def fill_standard_streams() -> None:
-    """Open /dev/null on those of 0, 1 and 2 that the caller left closed, lest a socket becomes standard error."""
+    """Open /dev/null for those of 0, 1 and 2 that are closed, so that no socket becomes standard error."""
     fd = os.open(os.devnull, os.O_RDWR)
     while fd < FIRST_OTHER:
         fd = os.open(os.devnull, os.O_RDWR)
@@ -28,19 +28,37 @@ def fill_standard_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
+_copies: list[int] = []
+
+
+def _close_copies() -> None:
+    while _copies:
+        os.close(_copies.pop())
+
+
+os.register_at_fork(after_in_child=_close_copies)  # a worker that is forked meanwhile keeps nobody's pipe open
+
+
 @contextmanager
 def standard_streams_kept() -> Iterator[None]:
     """Open again those of 0, 1 and 2 that the body closes, as they were, lest a socket becomes standard error."""
     copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_OTHER) for fd in range(FIRST_OTHER)]
+    _copies.extend(copies)
     try:
         yield
     finally:
         for fd, copy in enumerate(copies):
-            try:
-                fcntl.fcntl(fd, fcntl.F_GETFD)
-            except OSError:
-                os.dup2(copy, fd)
-            os.close(copy)
+            if copy in _copies:
+                _put_back(copy, fd)
+
+
+def _put_back(copy: int, fd: int) -> None:
+    try:
+        fcntl.fcntl(fd, fcntl.F_GETFD)
+    except OSError:
+        os.dup2(copy, fd)
+    _copies.remove(copy)
+    os.close(copy)
 
 
 def close_others(keep: Iterable[int] = ()) -> None:
@@ -59,7 +77,7 @@ def close_others(keep: Iterable[int] = ()) -> None:
 
 
 def standard_streams_to(fd: int) -> None:
-    """Put a descriptor in the place of 0, 1 and 2, and close it."""
+    """Move a descriptor to 0, 1 and 2, and close it."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     for standard in range(FIRST_OTHER):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Directories outside chroot(2), for files that are opened again: held by a process of its own (sockd.process.helper).
+"""Directories outside chroot(2), for files that are opened again: held by a helper process (sockd.process.helper).
 
-A descriptor of a directory leads out of a chroot, for whoever has it.  So behind one the daemon has none: the
-configuration, the log, the users' file and what programs write to are opened by the keeper, by the names that
-they had before the drop and no others, and their descriptors are handed over.
+A descriptor of a directory leads out of a chroot, for any code that has it.  So in a chroot the daemon has none: the
+helper opens the configuration, the log, the users file and the output files of programs, by the names that were
+allowed before the drop and no others, and passes their descriptors.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _INT = 4
 
 
 def hold_outside(account: Account) -> None:
-    """Have a keeper hold every directory that is kept, and nobody else in this process.
+    """Move every kept directory to the helper; this process keeps none.
 
     Raises:
         OSError: there is no process, or no socket.
@@ -44,7 +44,7 @@ def hold_outside(account: Account) -> None:
 
 
 def _ask(sock: socket.socket, number: int, name: str, flags: int, mode: int) -> int:
-    """Have a file opened; workers ask by the same socket, so that each answer has one of its own."""
+    """Have a file opened; workers use the same socket, so each request has a reply socket of its own."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         ours.settimeout(ANSWER_SECONDS)
@@ -76,11 +76,11 @@ def _answer(answer: socket.socket, names: list[tuple[str, ...]], directories: li
     place, text = int(number), os.fsdecode(name)
     try:
         if not 0 <= place < len(directories) or text not in names[place]:
-            raise PermissionError(errno.EPERM, "not a name that was kept")
+            raise PermissionError(errno.EPERM, "not one of the kept names")
         fd = os.open(text, int(flags) | os.O_CLOEXEC | os.O_NONBLOCK, int(mode), dir_fd=directories[place])
         try:
             if stat.S_ISDIR(os.fstat(fd).st_mode):
-                raise IsADirectoryError(errno.EISDIR, "leads on")
+                raise IsADirectoryError(errno.EISDIR, "is a directory")
             socket.send_fds(answer, [b"fd"], [fd])
         finally:
             os.close(fd)

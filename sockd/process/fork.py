@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A process forked from one that serves already: it begins with handlers of signals of its own.
+"""Forking a process that already serves: the child starts with signal handlers of its own.
 
 Source: fork(2), signal(7); PEP 475, signal.set_wakeup_fd.
 """
@@ -48,7 +48,7 @@ def fork(run: Callable[[Signals], int], signals: Signals) -> int:
 
 
 def _live(run: Callable[[Signals], int], signals: Signals, mask: Iterable[int]) -> None:
-    """Run, and end without a word to what the parent has on its stack."""
+    """Run, and exit without running what the parent has on its stack."""
     code = 1
     try:
         own = signals.anew()
@@ -61,7 +61,7 @@ def _live(run: Callable[[Signals], int], signals: Signals, mask: Iterable[int]) 
 
 
 def how_it_ended(status: int) -> dict[str, object]:
-    """Say how a process ended, for the log, from the status of waitpid(2)."""
+    """Describe how a process ended, for the log, from the status of waitpid(2)."""
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         return {"exit_code": code}

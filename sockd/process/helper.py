@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A process of the daemon that holds what no handler shall have: forked before the drop, of the same rights.
+"""A helper process for descriptors that handlers must not have: forked before the drop, with the same privileges.
 
-It has its descriptors and a socket, nothing else, and ends with the last process that has the other end of that.
-Signals do not end it before the daemon does, and nobody of its user can look into it.
+It has its descriptors and a socket, nothing else, and exits when the last process with the other end of that has
+exited. Signals do not end it before the daemon, and other processes of its user cannot inspect it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def begin(
 
 
 def _leave(name: str, sock: socket.socket, descriptors: Sequence[int], account: Account, serve: Serve) -> NoReturn:
-    """Be nobody's child, which whoever waits for the daemon's children does not meet."""
+    """Detach from the parent, so that code that waits for the daemon's children does not meet it."""
     code = 1
     try:
         if os.fork() == 0:
@@ -83,7 +83,7 @@ def _leave(name: str, sock: socket.socket, descriptors: Sequence[int], account: 
 
 
 def _only(descriptors: Sequence[int]) -> list[int]:
-    """Keep these, from 3 on; the standard ones are nobody's."""
+    """Keep these descriptors, from 3 on; the standard ones become /dev/null."""
     os.chdir("/")
     high = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, _STANDARD + len(descriptors)) for one in descriptors]
     null = os.open(os.devnull, os.O_RDWR)

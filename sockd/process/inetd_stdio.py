@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""What inetd gives: standard input, which is the service's, and a few variables about its peer.
+"""The environment of inetd: standard input, which is to be served, and variables about its peer.
 
-Standard input may be a connection (nowait), a listening or a datagram socket (wait), or what
-a shell has there: a pipe, a terminal, a file.  The kernel is asked which (FAQ II.18, IV.3).
-Descriptors 0, 1 and 2 of inetd are all the client's, so the first thing that happens is
-that they are moved away, before anything could be printed to whoever is connected.
+Standard input may be a connection (nowait), a listening or a datagram socket (wait), or what a shell provides: a pipe,
+a terminal, a file.  The kernel tells which (FAQ II.18, IV.3). Descriptors 0, 1 and 2 of inetd all belong to the
+client, so the first step is to move them away, before anything could be printed to it.
 
-Descriptions are shared with the parent, and so is their O_NONBLOCK: it is set where accept(2)
-and recvmsg(2) need it, and taken back at the end, and where splice(2) moves a connection's bytes;
-elsewhere it is left alone, for nothing here waits in a read (MSG_DONTWAIT; sockd.client.pumps asks first).
-Source: inetd(8), xinetd.conf(5), systemd.socket(5), http://cr.yp.to/proto/ucspi.txt.
+The open file descriptions are shared with the parent, and so is their O_NONBLOCK: it is set where accept(2) and
+recvmsg(2) need it, and cleared again at the end, and where splice(2) forwards a connection's bytes; elsewhere it is
+not changed, because nothing here waits in a read (MSG_DONTWAIT; sockd.client.pumps polls first). Source: inetd(8),
+xinetd.conf(5), systemd.socket(5), http://cr.yp.to/proto/ucspi.txt.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
 class StdinKind(enum.Enum):
-    """What standard input is; the value is the word in messages."""
+    """The kind of standard input; the value is the word in messages."""
 
     CONNECTION = "a connection"
     LISTENER = "a listening socket"
@@ -44,7 +43,7 @@ class StdinKind(enum.Enum):
 
 @dataclass
 class StandardStreams:
-    """What was on 0 and 1, moved above the standard descriptors.
+    """Descriptors 0 and 1, moved above the standard ones.
 
     Attributes:
         kind: of standard input.
@@ -65,7 +64,7 @@ class StandardStreams:
 
 
 def take_standard_streams() -> StandardStreams:
-    """Move 0 and 1 away and put /dev/null in their place, and in that of 2 unless it is a terminal.
+    """Move 0 and 1 away and replace them by /dev/null, and 2 too unless it is a terminal.
 
     Raises:
         SystemFault: standard input is closed, or of a kind that cannot be served.
@@ -77,7 +76,7 @@ def take_standard_streams() -> StandardStreams:
     if null >= FIRST_OTHER:
         os.close(null)
     if source < 0:
-        raise SystemFault("--inetd: standard input is closed; it is the connection to serve")
+        raise SystemFault("--inetd: standard input is closed; it has to be the connection to serve")
     kind = kind_of(source)
     if kind is StdinKind.PLAIN:
         return StandardStreams(kind, source, sink)
@@ -109,13 +108,15 @@ def kind_of(fd: int) -> StdinKind:
     with _borrowed(fd) as sock:
         if sock.family not in FAMILIES:
             raise SystemFault(
-                f"--inetd: standard input is a socket of family {int(sock.family)}; IP and Unix are served"
+                f"--inetd: standard input is a socket of family {int(sock.family)}; only IP and Unix sockets are served"
             )
         number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
         if number == socket.SOCK_DGRAM:
             return StdinKind.DATAGRAMS
         if number != socket.SOCK_STREAM:
-            raise SystemFault(f"--inetd: standard input is a socket of type {number}; a stream or datagrams are served")
+            raise SystemFault(
+                f"--inetd: standard input is a socket of type {number}; only streams and datagrams are served"
+            )
         is_listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     return StdinKind.LISTENER if is_listening else StdinKind.CONNECTION
 

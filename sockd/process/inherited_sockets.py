@@ -88,9 +88,9 @@ def examine(name: str, fd: int) -> Passed:
     sock.set_inheritable(False)
     kind = sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
     if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
-        return Passed(name, fd, sock, problem=f"is of family {_name_of(sock.family)}, which is not served")
+        return Passed(name, fd, sock, problem=f"is of family {_name_of(sock.family)}, which sockd does not serve")
     if kind not in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        text = f"is of type {_name_of(sock.type)}; streams (SOCK_STREAM) and datagrams (SOCK_DGRAM) are served"
+        text = f"is of type {_name_of(sock.type)}; sockd serves streams (SOCK_STREAM) and datagrams (SOCK_DGRAM)"
         return Passed(name, fd, sock, problem=text)
     where = sock.getsockname()
     bound = os.fsdecode(where) if isinstance(where, bytes) else where
@@ -103,14 +103,14 @@ def _problem(sock: socket.socket, endpoint: Endpoint) -> str:
     expected = 0 if endpoint.family == socket.AF_UNIX else socket.IPPROTO_TCP if stream else socket.IPPROTO_UDP
     found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL) if hasattr(socket, "SO_PROTOCOL") else expected
     if found != expected:
-        text = f"TCP ({socket.IPPROTO_TCP}) and UDP ({socket.IPPROTO_UDP}) are served"
-        return f"speaks protocol {found} (SO_PROTOCOL); {text}"
+        text = f"sockd serves TCP ({socket.IPPROTO_TCP}) and UDP ({socket.IPPROTO_UDP})"
+        return f"has protocol {found} (SO_PROTOCOL); {text}"
     if stream:
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             return ""
-        return "does not listen (SO_ACCEPTCONN is 0); a connection is what sockd --inetd serves"
+        return "does not listen (SO_ACCEPTCONN is 0); to serve a connection, use sockd --inetd"
     bound = bool(endpoint.sockaddr) if isinstance(endpoint.sockaddr, str) else endpoint.port != 0
-    return "" if bound else "is not bound, so nothing can come"
+    return "" if bound else "is not bound, so no client can reach it"
 
 
 def stored_name(address: Address) -> str:
@@ -170,14 +170,14 @@ class InheritedSockets:
         rest = [one for one in self._all if one.fd not in self._taken]
         for one in rest:
             event = {"descriptor": one.fd, "name": one.name, "is": one.problem or str(one.endpoint)}
-            logger.warning("passed socket is no listener's, closed", extra={"event": event})
+            logger.warning("closed an inherited socket that matches no listener", extra={"event": event})
             one.close()
             self._all.remove(one)
         return [one.name for one in rest]
 
     def _take(self, one: Passed, address: Address, settings: ListenSettings) -> ServerSocket:
         if one.fd in self._taken:
-            raise SystemFault(f"{address}: {one} is served as {self._taken[one.fd]} already; remove one of the two")
+            raise SystemFault(f"{address}: {one} already belongs to {self._taken[one.fd]}; remove one of the two")
         if one.problem or one.socket is None or one.endpoint is None:
             raise SystemFault(f"{address}: {one} {one.problem}")
         self._taken[one.fd] = address
@@ -205,7 +205,7 @@ class InheritedSockets:
         if found:
             return found
         if not address.name.isdecimal():
-            raise SystemFault(f"{address}: nothing was passed under this name; {self._remedy()}")
+            raise SystemFault(f"{address}: no socket with this name was passed; {self._remedy()}")
         one = self._inherited(address, int(address.name))
         self._all.append(one)
         return [one]
@@ -218,7 +218,10 @@ class InheritedSockets:
 
     def _remedy(self) -> str:
         if self._all:
-            return f"passed were {', '.join(map(str, self._all))}; FileDescriptorName= of the socket unit names them"
+            return (
+                f"passed sockets: {', '.join(map(str, self._all))}; FileDescriptorName= "
+                "in the socket unit sets their names"
+            )
         return f"{self._given.why_none}; start it by its socket unit, systemd-socket-activate or sockctl bind"
 
     def _inherited(self, address: Address, fd: int) -> Passed:

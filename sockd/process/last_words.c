@@ -227,7 +227,7 @@ static void put_frame(struct writer *to, const struct frame *frame, int is_quote
     }
 }
 
-/* A part of its own room, so that a long one does not push out what stands behind it; never half of an escape. */
+/* A part with its own room, so that a long one does not displace the following ones; never half of an escape. */
 static void put_place(struct writer *to, const struct thread *thread, int is_quoted, int is_stack)
 {
     char part[STACK_ROOM];

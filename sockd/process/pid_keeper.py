@@ -13,12 +13,12 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-import struct
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.errors import SystemFault
+from sockd.net.kernel import UCRED, Credentials
 from sockd.process import helper
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ ANSWER_SECONDS = 5.0
 NAME = "sockd-pidfile"
 """Of the process: ps(1), top(1); 15 bytes at most (proc(5))."""
 WRITE, DONE = b"pid", b"done"
-_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
 class PidKeeper:
@@ -68,10 +67,10 @@ class PidKeeper:
             self._socket.send(WRITE)
             if self._socket.recv(len(DONE)) == DONE:
                 return
-            why = "its keeper has ended"
+            why = "its helper process has exited"
         except OSError as error:
-            why = f"its keeper: {error}"
-        raise SystemFault(f"the pid file is not written: {why}")
+            why = f"its helper process: {error}"
+        raise SystemFault(f"pid file not written: {why}")
 
     def end(self) -> None:
         """Have the file emptied, once it is not locked any more; wait for that."""
@@ -91,12 +90,12 @@ class PidKeeper:
 def _keep(user: int, sock: socket.socket, descriptors: list[int]) -> None:
     (fd,) = descriptors
     while True:
-        data, ancillary, _, _ = sock.recvmsg(len(WRITE), socket.CMSG_SPACE(_CREDENTIALS.size))
+        data, ancillary, _, _ = sock.recvmsg(len(WRITE), socket.CMSG_SPACE(UCRED.size))
         if not data:
             break
         for level, kind, told in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
-                pid, uid, _ = _CREDENTIALS.unpack(told)
+                pid, uid, _ = Credentials.unpack(told)
                 if uid in (0, user) and pid > 0 and data == WRITE:
                     os.ftruncate(fd, 0)
                     os.pwrite(fd, b"%d\n" % pid, 0)

@@ -53,7 +53,7 @@ class PidFile:
         keeper: of that process.
 
     Raises:
-        SystemFault: a daemon holds it (named), or it is no plain file, or its directory is not there.
+        SystemFault: a daemon holds it (named), or it is no plain file, or its directory does not exist.
         PermissionFault: the file or a directory is open to others, or may not be written.
     """
 
@@ -119,11 +119,11 @@ class PidFile:
     def _refuse_unless_ours(self, found: os.stat_result) -> None:
         mode = found.st_mode
         if not stat.S_ISREG(mode):
-            raise SystemFault(f"{PLACE}: {self.path}: refused: it is {_kind(mode)}, no regular file; remove it")
+            raise SystemFault(f"{PLACE}: {self.path}: refused: it is {_kind(mode)}, not a regular file; remove it")
         if found.st_nlink > 1:
             raise SystemFault(f"{PLACE}: {self.path}: refused: the file has another name (a hard link); remove it")
         if found.st_uid != os.geteuid():
-            text = f"it belongs to uid {found.st_uid}, not to {os.geteuid()} who starts the daemon; remove it"
+            text = f"it belongs to uid {found.st_uid}, not to {os.geteuid()}, which starts the daemon; remove it"
             raise PermissionFault(f"{PLACE}: {self.path}: refused: {text}")
         if mode & OTHERS_WRITE:
             text = f"others can write it (mode {stat.S_IMODE(mode):o}); remove it"
@@ -133,7 +133,7 @@ class PidFile:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SystemFault(f"{PLACE}: {self.path}: a daemon runs already: {_holder(fd)}") from None
+            raise SystemFault(f"{PLACE}: {self.path}: a daemon is already running: {_holder(fd)}") from None
 
     def _is_standing(self, fd: int) -> bool:
         standing = self._standing()
@@ -166,7 +166,7 @@ class PidFile:
         if os.path.samestat(os.fstat(fd), os.fstat(self._fd)):
             return fd
         os.close(fd)
-        raise SystemFault(f"{PLACE}: {self.path}: another file has its name by now")
+        raise SystemFault(f"{PLACE}: {self.path}: another file has this name now")
 
     def _write_directly(self, text: bytes | None = None) -> None:
         fd = self._open_to_write()
@@ -221,7 +221,7 @@ def _open_directory(parent: str, path: str) -> int:
     except OSError as error:
         os.close(fd)
         missing = error.errno == errno.ENOENT
-        hint = f"; its directory is not there; make it: install -d -m 755 {parent}" if missing else ""
+        hint = f"; its directory does not exist; create it: install -d -m 755 {parent}" if missing else ""
         cause = fault(error, f"{PLACE}: {path}")
         raise type(cause)(f"{cause}{hint}") from None
     except BaseException:
@@ -239,7 +239,10 @@ def _check_directory(fd: int, directory: str, path: str, *, last: bool) -> None:
     elif mode & OTHERS_WRITE and (last or not mode & stat.S_ISVTX):
         reason = f"can be written by others (mode {mode:o})"
     if reason:
-        text = f"its directory {directory} {reason}, who could replace the file; use one of root's, such as /run/sockd"
+        text = (
+            f"its directory {directory} {reason}, which allows replacing the "
+            "file; use one of root's, such as /run/sockd"
+        )
         raise PermissionFault(f"{PLACE}: {path}: refused: {text}")
 
 
@@ -250,7 +253,7 @@ def _holder(fd: int) -> str:
         if text.isdigit() and _lives(int(text)):
             return describe_process(int(text))
         time.sleep(NAME_PAUSE_S)
-    return "the file is locked, by a process that has not put its pid into it"
+    return "the file is locked by a process that has not written its pid"
 
 
 def _lives(pid: int) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Rights: who shall serve, the drop that cannot be undone, and the proof that it was done (FAQ IV.8).
+"""Privileges: the serving user, the irreversible drop, and its verification (FAQ IV.8).
 
 Three steps, each of which takes what the one before returned: `wanted()` says who shall
 serve, `prepare()` opens what the proof needs and forbids new rights before any handler
@@ -12,11 +12,17 @@ Source: credentials(7), capabilities(7), setresuid(2), nptl(7), "Setuid Demystif
 
 from __future__ import annotations
 
+import ctypes
+import encodings
 import grp
+import importlib
 import os
+import pkgutil
 import pwd
+import socket
 import stat
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -35,7 +41,7 @@ CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 
 @dataclass(frozen=True)
 class Account:
-    """Who serves: a user, its group, and the supplementary groups."""
+    """The serving user: its group, and the supplementary groups."""
 
     user: str
     uid: int
@@ -45,20 +51,20 @@ class Account:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What shall become of the rights: an account if one is to be taken on, a root directory if it is to change."""
+    """The wanted privileges: an account if the user changes, a root directory if it changes."""
 
     account: Account | None
     chroot: str | None
 
     @property
     def owner(self) -> tuple[int, int] | None:
-        """Uid and gid of those who serve, when they are others than those who start."""
+        """Uid and gid of the serving user, if they differ from those at the start."""
         return (self.account.uid, self.account.gid) if self.account else None
 
 
 @dataclass(frozen=True)
 class PreparedDrop:
-    """Rights that are about to be dropped; `tasks` is a descriptor of /proc/self/task, -1 where there is none."""
+    """Privileges about to be dropped; `tasks` is a descriptor of /proc/self/task, -1 without one."""
 
     wanted: Wanted
     tasks: int
@@ -66,7 +72,9 @@ class PreparedDrop:
 
 @dataclass(frozen=True)
 class Dropped:
-    """The proof: the rights are gone, or were not there, or are kept because the configuration says so."""
+    """The verified result: privileges are dropped, or were not there, or are kept because the configuration says
+    so.
+    """
 
     account: Account | None
     threads: int
@@ -76,7 +84,7 @@ class Dropped:
 
 
 def look_up(user: str, group: str | None, *, place: str = "daemon.") -> Account:
-    """Find a user and its groups.
+    """Look up a user and its groups.
 
     Args:
         user: name, or number of one that need not have a name.
@@ -92,13 +100,15 @@ def look_up(user: str, group: str | None, *, place: str = "daemon.") -> Account:
     entry = _user(user)
     if entry is None and not _is_id(user):
         near = suggest(user, (one.pw_name for one in pwd.getpwall()))
-        raise ConfigurationError(f"{place}user: {show(user)} is no user of this host{near}")
+        raise ConfigurationError(f"{place}user: {show(user)} is not a user of this host{near}")
     uid = entry.pw_uid if entry else int(user)
     if group is None and entry is None:
         raise ConfigurationError(f"{place}user: {show(user)} has no group of its own; add a group")
     gid = _gid(group, place) if group is not None else entry.pw_gid if entry else -1
     if uid != 0 and gid == 0:
-        raise ConfigurationError(f"{place}group: {show(group or user)} is root's group, which is no drop; name another")
+        raise ConfigurationError(
+            f"{place}group: {show(group or user)} is root's group, so privileges would not be dropped; name another"
+        )
     groups = os.getgrouplist(entry.pw_name, gid) if entry else [gid]
     return Account(entry.pw_name if entry else user, uid, gid, tuple(sorted(set(groups))))
 
@@ -122,11 +132,11 @@ def _gid(text: str, place: str) -> int:
     if _is_id(text):
         return int(text)
     near = suggest(text, (one.gr_name for one in grp.getgrall()))
-    raise ConfigurationError(f"{place}group: {show(text)} is no group of this host{near}")
+    raise ConfigurationError(f"{place}group: {show(text)} is not a group of this host{near}")
 
 
 def wanted(user: str | None, group: str | None, chroot: str | None, *, root_may_stay: bool) -> Wanted:
-    """Decide what shall become of this process's rights.
+    """Decide which privileges this process will keep.
 
     Args:
         user: [daemon] user; "root" is how a configuration says that root may serve.
@@ -140,7 +150,7 @@ def wanted(user: str | None, group: str | None, chroot: str | None, *, root_may_
     """
     root = os.geteuid() == 0
     if user is None and root and not root_may_stay:
-        text = 'started by root, and no user to serve as; write user = "nobody", or user = "root" to stay root'
+        text = 'started as root without a user to switch to; write user = "nobody", or user = "root" to stay root'
         raise ConfigurationError(f"daemon.user: {text}")
     if chroot is not None:
         check_directory(chroot)
@@ -151,25 +161,25 @@ def wanted(user: str | None, group: str | None, chroot: str | None, *, root_may_
         stays = account is not None and account.uid == 0 and group is None
         return Wanted(None if stays else account, chroot)
     if (account.uid, account.gid) != (os.geteuid(), os.getegid()):
-        text = f"only root can become another; this process is uid {os.geteuid()}, gid {os.getegid()}"
+        text = f"only root can switch users; this process is uid {os.geteuid()}, gid {os.getegid()}"
         key, value = ("user", user) if account.uid != os.geteuid() else ("group", group)
         raise PermissionFault(f"daemon.{key}: {show(value)}: {text}")
     return Wanted(None, None)
 
 
 def check_directory(chroot: str) -> None:
-    """Refuse a root directory that is not there.
+    """Refuse a root directory that does not exist.
 
     Raises:
         ConfigurationError: names the path and the remedy.
     """
     if not os.path.isdir(chroot):
-        what = "is no directory" if os.path.lexists(chroot) else "is not there"
-        raise ConfigurationError(f"daemon.chroot: {show(chroot)} {what}; make one: install -d -m 755 {chroot}")
+        what = "is not a directory" if os.path.lexists(chroot) else "does not exist"
+        raise ConfigurationError(f"daemon.chroot: {show(chroot)} {what}; create one: install -d -m 755 {chroot}")
 
 
 def why_unreadable(path: str, account: Account) -> str:
-    """Say which part of a path keeps an account from reading a file; empty when none does, as far as modes tell."""
+    """Return which part of a path an account may not read; empty if it may, according to the modes."""
     directory = os.path.dirname(path)
     way = [directory]
     while directory != os.path.dirname(directory):
@@ -182,7 +192,7 @@ def why_unreadable(path: str, account: Account) -> str:
             return f"{name}: {error.strerror}"
         shift = 6 if found.st_uid == account.uid else 3 if found.st_gid in account.groups else 0
         if account.uid != 0 and not found.st_mode >> shift & bits:
-            return f"{name} has mode {stat.S_IMODE(found.st_mode):o} and is uid {found.st_uid}'s"
+            return f"{name} has mode {stat.S_IMODE(found.st_mode):o} and belongs to uid {found.st_uid}"
     return ""
 
 
@@ -190,10 +200,10 @@ def why_unreadable(path: str, account: Account) -> str:
 
 
 def prepare(wanted: Wanted, calls: RightsCalls | None = None) -> PreparedDrop:
-    """Get ready, with root's rights: no new ones from now on, in this thread and in those that it will start.
+    """Prepare, as root: no new privileges from now on, in this thread and those that it starts.
 
     Raises:
-        SystemFault, PermissionFault: a call failed, or /proc is not there to prove the drop.
+        SystemFault, PermissionFault: a call failed, or /proc does not exist to prove the drop.
     """
     if wanted.account is None or wanted.account.uid == 0:
         return PreparedDrop(wanted, -1)
@@ -203,12 +213,12 @@ def prepare(wanted: Wanted, calls: RightsCalls | None = None) -> PreparedDrop:
     try:
         return PreparedDrop(wanted, os.open(TASKS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     except OSError as error:
-        text = "without it the drop of rights cannot be proven; mount /proc"
+        text = "without it the drop of privileges cannot be verified; mount /proc"
         raise SystemFault(f"{fault(error, TASKS)}; {text}") from None
 
 
 def drop(prepared: PreparedDrop, calls: RightsCalls | None = None) -> Dropped:
-    """Give up everything but the wanted account, for good, and prove it.
+    """Drop everything but the wanted account, permanently, and verify it.
 
     Args:
         prepared: of prepare(); its descriptor is closed.
@@ -245,15 +255,15 @@ def _step(name: str, call: Callable[[], None]) -> None:
     try:
         call()
     except OSError as error:
-        raise fault(error, f"rights not dropped, not serving: {name}") from None
+        raise fault(error, f"privileges not dropped, not serving: {name}") from None
 
 
 def _prove(account: Account, tasks: int) -> int:
-    """Compare what the kernel tells of every thread (proc(5)) with what it shall be; return their number."""
+    """Compare the status of every thread (proc(5)) with the wanted one; return their number."""
     names = os.listdir(tasks)
     for name in names:
         for wrong in _differences(account, _status(tasks, name)):
-            raise SystemFault(f"rights not dropped, not serving: thread {name} still has {wrong}")
+            raise SystemFault(f"privileges not dropped, not serving: thread {name} still has {wrong}")
     return len(names)
 
 
@@ -286,7 +296,7 @@ def _differences(account: Account, status: dict[str, list[str]]) -> Iterator[str
 
 
 def _prove_no_way_back(account: Account, calls: RightsCalls) -> None:
-    """Try to get root's rights again; each attempt must be refused."""
+    """Try to regain root; each attempt must be refused."""
     attempts: dict[str, Callable[[], None]] = {
         "setuid(0)": lambda: calls.setuid(0),
         "setgid(0)": lambda: calls.setgid(0),
@@ -295,7 +305,47 @@ def _prove_no_way_back(account: Account, calls: RightsCalls) -> None:
     for name, attempt in attempts.items():
         with suppress(OSError):
             attempt()
-            raise SystemFault(f"rights not dropped, not serving: {name} still works after the drop to {account.user}")
+            raise SystemFault(
+                f"privileges not dropped, not serving: {name} still works after the drop to {account.user}"
+            )
 
 
-__all__ = ["Account", "Dropped", "PreparedDrop", "Wanted", "check_directory", "drop", "look_up", "prepare", "wanted"]
+# ---- before the root directory changes
+
+
+LAZY_MODULES = ("linecache", "locale", "stringprep", "tokenize", "unicodedata")
+"""What the standard library imports on first use: for tracebacks, for names that are not ASCII."""
+
+
+def load_before_chroot() -> None:
+    """Load what would be loaded from files later, for in an empty root none is found (FAQ II.20).
+
+    That is every codec, the time zone, the resolver's libraries and the modules that are imported late.  What a handler
+    needs besides must be imported when its module is.
+    """
+    for module in LAZY_MODULES:
+        with suppress(ImportError):
+            importlib.import_module(module)
+    for codec in pkgutil.iter_modules(encodings.__path__):
+        with suppress(ImportError, LookupError):  # mbcs and oem are Windows'
+            importlib.import_module(f"encodings.{codec.name}")
+    time.tzset()
+    time.localtime()
+    with suppress(OSError):
+        socket.getaddrinfo("localhost", None)  # nsswitch.conf(5) names libraries, which are loaded with the first name
+    with suppress(OSError):
+        ctypes.CDLL("libgcc_s.so.1")  # glibc loads it when a thread is ended, and aborts where it is not found
+
+
+__all__ = [
+    "Account",
+    "Dropped",
+    "PreparedDrop",
+    "Wanted",
+    "check_directory",
+    "drop",
+    "load_before_chroot",
+    "look_up",
+    "prepare",
+    "wanted",
+]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A program that serves a connection, as values: what it is given, and how it ended.
+"""A program that serves a connection, as values: what it inherits, and how it ended.
 
-Services say what shall be executed (sockd.services.exec.service), sockd.process.children executes
-it; this is what they agree on.
+Services decide what is executed (sockd.services.exec.service), sockd.process.children executes it; these values are
+shared by both.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Protocol, TypeAlias
 
 @dataclass(frozen=True)
 class Identity:
-    """Whom a program runs as; `groups` are the supplementary ones."""
+    """The user of a program; `groups` are the supplementary ones."""
 
     uid: int
     gid: int
@@ -23,14 +23,14 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class SpawnCommand:
-    """What is executed, and all that it has.
+    """The command, and everything that it inherits.
 
     Attributes:
         argv: its words; the first is the path.
         environment: NAME=value, and nothing else.
         descriptors: what become its 0, 1 and 2; the caller's to close.
         identity: None: as the daemon.
-        limits: (RLIMIT_*, soft, hard) of setrlimit(2), -1 for none; what is not there is as for the daemon.
+        limits: (RLIMIT_*, soft, hard) of setrlimit(2), -1 for none; what does not exist is as for the daemon.
     """
 
     argv: tuple[str, ...]
@@ -42,7 +42,7 @@ class SpawnCommand:
 
 @dataclass(frozen=True)
 class ExitStatus:
-    """How a program ended: by its exit code, by a signal, or (neither) in a way nobody knows; times in seconds."""
+    """How a program ended: by its exit code, by a signal, or (neither) unknown; times in seconds."""
 
     exit_code: int | None
     signal: int | None
@@ -54,12 +54,12 @@ WhenEnded: TypeAlias = Callable[[ExitStatus], None]
 
 
 class Child(Protocol):
-    """A program that runs."""
+    """A running program."""
 
     pid: int
 
     def end(self) -> None:
-        """Ask its process group to end: TERM, and KILL when that does not help."""
+        """Terminate its process group: TERM, then KILL."""
 
 
 class Spawn(Protocol):

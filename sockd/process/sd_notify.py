@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Notices to the service manager.  Source: sd_notify(3), systemd.exec(5)."""
+"""Notifications of the service manager.  Source: sd_notify(3), systemd.exec(5)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import select
 import socket
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,13 +28,10 @@ UNKNOWN = "unknown"  # the name of what has none: sd_listen_fds_with_names(3)
 MICROSECONDS = 1_000_000
 
 
-RETRY_SECONDS = 0.1  # a manager that is busy takes what waits within milliseconds
-
-
 MAX_QUEUED = 1024
 
 
-MOST_FDS_AT_ONCE = 128  # the kernel takes 253 in a message (SCM_MAX_FD)
+MAX_FDS_AT_ONCE = 128  # the kernel takes 253 in a message (SCM_MAX_FD)
 
 
 RELOAD_SECONDS = 120.0  # for a manager to wait while handlers are imported
@@ -43,7 +41,7 @@ STOP_MARGIN_SECONDS = 5.0  # between the end of our own stop_timeout and the man
 
 
 def connect(address: str) -> socket.socket | None:
-    """Open the way to the manager, with the rights and the root directory that it needs.
+    """Connect to the manager, before privileges are dropped and the root directory changes.
 
     Args:
         address: of NOTIFY_SOCKET: a path, or @ and an abstract name (unix(7)).
@@ -65,12 +63,12 @@ def connect(address: str) -> socket.socket | None:
             reason = str(error)
         else:
             return sock
-    logger.warning("the manager is not told", extra={"event": {"notify_socket": address, "why": reason}})
+    logger.warning("cannot notify the service manager", extra={"event": {"notify_socket": address, "why": reason}})
     return None
 
 
 class Notifier:
-    """Tells the service manager how it goes.
+    """Notifies the service manager of the state.
 
     Args:
         sock: as connect() returns it; None tells nobody.
@@ -86,21 +84,21 @@ class Notifier:
         self._watchdog = 0.0
 
     def hand_over(self, pid: int) -> None:
-        """Say that another process is the main one from now on, and nothing any more behind that."""
+        """Report that another process is the main one from now on, and nothing after that."""
         self._say(f"MAINPID={pid}")
         self._is_other = True
 
     def stay(self) -> None:
-        """Take that back: it came to nothing."""
+        """Undo that: the upgrade failed."""
         self._is_other = False
         self._say(f"MAINPID={os.getpid()}")
 
     def ready(self, status: str) -> None:
-        """Say that this process serves."""
+        """Report that this process serves."""
         self._say("READY=1", f"MAINPID={os.getpid()}", f"STATUS={status}")
 
     def reload_begins(self) -> None:
-        """Say that this process reloads, and that its loop may stand still meanwhile: handlers are imported in it."""
+        """Report a reload, during which the loop may block: handlers are imported in it."""
         # Compared with the time at which the manager sent SIGHUP (Type=notify-reload).
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000 if hasattr(time, "CLOCK_MONOTONIC") else 0
         patience = round(RELOAD_SECONDS * MICROSECONDS)
@@ -110,18 +108,18 @@ class Notifier:
             self._say(*longer)
 
     def reload_ends(self, status: str) -> None:
-        """Say that this process serves, as before or by the new configuration."""
+        """Report that this process serves, as before or with the new configuration."""
         if 0 < self._watchdog < RELOAD_SECONDS:
             self._say(f"WATCHDOG_USEC={round(self._watchdog * MICROSECONDS)}", "WATCHDOG=1")
         self.ready(status)
 
     def stopping(self, status: str, seconds: float) -> None:
-        """Say that this process stops, and how long that may take."""
+        """Report that this process stops, and how long that may take."""
         patience = round((seconds + STOP_MARGIN_SECONDS) * MICROSECONDS)
         self._say("STOPPING=1", f"EXTEND_TIMEOUT_USEC={patience}", f"STATUS={status}")
 
     def watch(self, seconds: float, status: Callable[[], str]) -> None:
-        """Say every half of the watchdog's time that the loop turns.
+        """Report twice per watchdog interval that the loop turns.
 
         Args:
             seconds: of WATCHDOG_USEC; 0 for no watchdog.
@@ -139,7 +137,7 @@ class Notifier:
         ping()
 
     def keep(self, sockets: Iterable[tuple[str, socket.socket]], not_any_more: Iterable[str]) -> None:
-        """Have the manager keep sockets over a restart; it knows what it has already.
+        """Have the manager keep sockets over a restart; those that it already has are skipped.
 
         Args:
             sockets: (name, socket).
@@ -166,14 +164,14 @@ class Notifier:
         try:
             self._socket.settimeout(seconds)
             for name, all_of_it in descriptors.items():
-                for first in range(0, len(all_of_it), MOST_FDS_AT_ONCE):
-                    self._send_with(f"FDSTORE=1\nFDNAME={name}", all_of_it[first : first + MOST_FDS_AT_ONCE])
-            self._send_with("BARRIER=1", [writer])
+                for first in range(0, len(all_of_it), MAX_FDS_AT_ONCE):
+                    _send_with(self._socket, f"FDSTORE=1\nFDNAME={name}", all_of_it[first : first + MAX_FDS_AT_ONCE])
+            _send_with(self._socket, "BARRIER=1", [writer])
             os.close(writer)
             writer = -1
             return bool(select.select([reader], [], [], seconds)[0])  # closed by the manager as well
         except OSError as error:
-            logger.warning("the manager is not told", extra={"event": {"error": str(error)}})
+            logger.warning("cannot notify the service manager", extra={"event": {"error": str(error)}})
             return False
         finally:
             self._socket.settimeout(0)
@@ -181,33 +179,36 @@ class Notifier:
                 if fd >= 0:
                     os.close(fd)
 
-    def _send_with(self, text: str, descriptors: Sequence[int]) -> None:
-        assert self._socket is not None
-        self._socket.sendmsg([text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
-
     def _say(self, *fields: str, sock: socket.socket | None = None) -> None:
         if self._socket is None or self._is_other:
             return
         if len(self._output_pending_bytes) < MAX_QUEUED:
             self._output_pending_bytes.append(("\n".join(fields).encode("utf-8", "backslashreplace"), sock))
         if not self._waiting:
-            self._send()
+            self._send(self._socket)
 
-    def _send(self) -> None:
-        self._waiting = False
-        assert self._socket is not None
+    def _send(self, manager: socket.socket) -> None:
+        """Send what waits; what a manager that is busy does not take is sent when it does."""
         while self._output_pending_bytes:
             text, sock = self._output_pending_bytes[0]
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [sock.fileno()]))] if sock else []
             try:
-                self._socket.sendmsg([text], rights)
+                manager.sendmsg([text], rights)
             except BlockingIOError:
-                self._waiting = True
-                self._loop.call_later(RETRY_SECONDS, self._send)
+                if not self._waiting:
+                    self._waiting = True
+                    self._loop.add_writer(manager.fileno(), partial(self._send, manager))
                 return
             except OSError as error:  # it has gone; a new one has another socket
-                logger.warning("the manager is not told", extra={"event": {"error": str(error)}})
+                logger.warning("cannot notify the service manager", extra={"event": {"error": str(error)}})
             self._output_pending_bytes.popleft()
+        if self._waiting:
+            self._waiting = False
+            self._loop.remove_reader(manager.fileno())
+
+
+def _send_with(manager: socket.socket, text: str, descriptors: Sequence[int]) -> None:
+    manager.sendmsg([text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
 
 
 __all__ = ["Notifier", "connect"]

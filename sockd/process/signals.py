@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Signals: a handler notes the kind and wakes the loop, the loop acts (FAQ II.9, II.19).
+"""Signals: a handler records the signal and wakes the loop, the loop acts (FAQ II.9, II.19).
 
-Kinds are kept as the kernel keeps them: what came several times before the loop looked
-counts once, and no kind is ever lost.  The wake-up is a socket pair: the kernel's handler
-writes to it at once, in whichever thread it runs (signal.set_wakeup_fd), and Python's writes
-again behind having noted the kind.  So when the pair is full the loop is awake anyhow,
-and what it reads from it is of no importance.
+Signals are recorded as the kernel does: several of one kind count once, and no kind is ever lost.  The wake-up is a
+socket pair: the kernel's handler writes to it at once, in whichever thread it runs (signal.set_wakeup_fd), and
+Python's writes again after recording the signal.  So when the pair is full the loop is awake anyway, and the bytes
+that it reads have no meaning.
 
-They are taken over before anything else is done, and what is to be done on each is said once the
-loop is there: a signal that comes while handlers are imported waits for it.  What an import, or a
-hook, has put in their place is undone by reclaim().
+They are taken over before anything else, and their actions are set once the loop exists: a signal that arrives while
+handlers are imported waits for it.  reclaim() undoes what an import, or a hook, has installed instead.
 """
 
 from __future__ import annotations
@@ -43,13 +41,13 @@ HANDLED = (
     signal.SIGQUIT,
     signal.SIGCHLD,
 )
-"""What a daemon acts on, in the order in which it does when several came."""
+"""Signals with an action, in the order in which several are handled."""
 
 
 def settle() -> None:
-    """Begin as a daemon should, whatever was inherited: no signal blocked, SIGPIPE ignored, children waited for.
+    """Reset the inherited state: no signal blocked, SIGPIPE ignored, children can be waited for.
 
-    Where SIGCHLD is ignored the kernel reaps children, and how they ended nobody learns (waitpid(2), NOTES).
+    If SIGCHLD is ignored the kernel reaps children, and their exit status is lost (waitpid(2), NOTES).
     """
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
@@ -91,11 +89,11 @@ class Signals:
         self._writer.setblocking(False)
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable when a signal came."""
+        """Return the descriptor that is readable when a signal has arrived."""
         return self._reader.fileno()
 
     def act(self, actions: Mapping[signal.Signals, Callable[[], None]]) -> None:
-        """Say what is done on each, in the order in which it is done when several came; what is not there waits."""
+        """Say what is done on each, in the order in which it is done when several came; what does not exist waits."""
         self._actions = actions
         with suppress(OSError):
             self._writer.send(b"\0")  # for those that came before
@@ -109,7 +107,7 @@ class Signals:
         _ignore_at_the_end()
 
     def reclaim(self) -> None:
-        """Take them over again, from whoever has them now: a handler's module, its hooks, what these imported."""
+        """Take them over again, from handlers of a module, its hooks, or what these imported."""
         settle()
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for number in self._handled:
@@ -123,7 +121,7 @@ class Signals:
             self._writer.send(b"\0")
 
     def handle(self) -> None:
-        """Act on the signals that came, once on each kind."""
+        """Run the actions of recorded signals, once for each kind."""
         with suppress(OSError):  # what is left wakes again
             self._reader.recv(DRAIN_BYTES)
         for number, action in list(self._actions.items()):
@@ -134,7 +132,7 @@ class Signals:
     # ---- in a process that was forked
 
     def forget(self) -> None:
-        """Have no handlers any more, and leave the pair to the process that this one was forked from."""
+        """Remove the handlers, and leave the pair to the parent of this forked process."""
         signal.set_wakeup_fd(-1)
         for number in self._handled:
             if signal.getsignal(number) == self._note:
@@ -143,14 +141,14 @@ class Signals:
         self._writer.close()
 
     def anew(self) -> Signals:
-        """Return one for this process, which was forked; installed."""
+        """Return one for this forked process; installed."""
         fresh = Signals(self.bound.anew(), self._handled)
         fresh.install()
         fresh.bound.begin()
         return fresh
 
     def close(self) -> None:
-        """Give the signals back."""
+        """Restore the signals."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
@@ -163,14 +161,14 @@ _exit_code: int | None = None
 
 
 def leave_with(code: int) -> int:
-    """Note the exit code of this process, and return it: it is its own also if the interpreter takes long to end."""
+    """Record the exit code of this process, and return it: it is used also if the interpreter takes long to exit."""
     global _exit_code  # noqa: PLW0603 - of the process
     _exit_code = code
     return code
 
 
 def _ignore_at_the_end() -> None:
-    """Have what comes in a process's last moments not end it, which has stopped in order.
+    """Ignore signals in the last moments of a process that has stopped gracefully.
 
     What has a handler in Python gets the default action while the interpreter is taken down (_PySignal_Fini of
     CPython's signal module), and what is ignored stays so.  Functions of atexit run before, behind all threads, and
@@ -188,7 +186,9 @@ def _ignore_at_the_end() -> None:
 
 
 def _forget_in_children(signals: Signals) -> None:
-    """Let a process that a handler forks, by multiprocessing say, be ended by TERM like any other, and wake nobody."""
+    """Let a process that a handler forks, for example by multiprocessing, end on TERM like any other, without
+    waking the loop.
+    """
     known = weakref.ref(signals)
     own = threading.local()  # masks are of threads
 

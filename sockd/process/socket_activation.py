@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What systemd says to a service by its environment, and what a service says to systemd.
+"""systemd's environment variables, and the daemon's notifications to systemd.
 
 `take()` reads the variables once, before anything else is opened, and removes them, so that no
 child of ours believes they were meant for it.  `Notifier` speaks sd_notify(3) from inside the
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sockd.systemd")
 
-MOST_FDS = 1 << 16  # more than any manager passes; a mistake in the variable is not tried out
+MAX_PASSED_FDS = 1 << 16  # more than any manager passes; a mistake in the variable is not tried out
 
 VARIABLES = (
     "LISTEN_PID",
@@ -44,7 +44,7 @@ VARIABLES = (
 
 @dataclass(frozen=True)
 class Owner:
-    """What becomes of a listening socket that the process before us had, as that process was to treat it.
+    """A listening socket of the previous process, and how it is to be treated.
 
     Args:
         passed: the name under which a manager passed it; empty where sockd opened it.
@@ -59,7 +59,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class Inherited:
-    """What the environment said.
+    """The content of the environment.
 
     Args:
         descriptors: (name, number) of each that was passed to this process.
@@ -81,7 +81,7 @@ class Inherited:
 
 
 def take(environment: MutableMapping[str, str], pid: int) -> Inherited:
-    """Read what is meant for this process, and remove the variables whomever they are meant for.
+    """Read what is meant for this process, and remove the variables in any case.
 
     Args:
         environment: os.environ; changed.
@@ -111,12 +111,12 @@ def _descriptors(said: dict[str, str], pid: int) -> tuple[tuple[tuple[str, int],
         return (), "LISTEN_FDS is not set"
     meant = said.get("LISTEN_PID")
     if meant != str(pid):
-        who = f"LISTEN_PID is {meant}, and this process is {pid}" if meant else "LISTEN_PID is not set"
-        return (), f"{who}, so what LISTEN_FDS says is not meant for it"
-    count = _number(said, "LISTEN_FDS", MOST_FDS)
+        who = f"LISTEN_PID is {meant}, but this process is {pid}" if meant else "LISTEN_PID is not set"
+        return (), f"{who}, so LISTEN_FDS is not meant for this process"
+    count = _number(said, "LISTEN_FDS", MAX_PASSED_FDS)
     names = said["LISTEN_FDNAMES"].split(":") if said.get("LISTEN_FDNAMES") else [UNKNOWN] * count
     if len(names) != count:
-        text = f"has {len(names)} names for LISTEN_FDS={count} descriptors; it is name:name:..., one each"
+        text = f"has {len(names)} names for LISTEN_FDS={count} descriptors; write name:name:..., one for each"
         raise ConfigurationError(f"LISTEN_FDNAMES: {show(said['LISTEN_FDNAMES'])} {text}")
     return tuple(zip(names, range(FIRST_OTHER, FIRST_OTHER + count), strict=True)), "LISTEN_FDS is 0"
 
@@ -125,7 +125,10 @@ def _close_on_exec(fd: int) -> None:
     try:
         os.set_inheritable(fd, False)
     except OSError as error:
-        text = f"descriptor {fd} is not open ({os.strerror(error.errno or 0)}), and LISTEN_FDS says that it was passed"
+        text = (
+            f"descriptor {fd} is not open ({os.strerror(error.errno or 0)}), "
+            "although LISTEN_FDS says that it was passed"
+        )
         raise ConfigurationError(f"LISTEN_FDS: {text}") from None
 
 
@@ -143,7 +146,9 @@ def _number(said: dict[str, str], name: str, most: int) -> int:
     text = said[name]
     if text.isascii() and text.isdigit() and len(text) <= len(str(most)) and int(text) <= most:
         return int(text)
-    raise ConfigurationError(f"{name}: {show(text)} is no number from 0 to {most}; whoever starts sockd sets it")
+    raise ConfigurationError(
+        f"{name}: {show(text)} is not a number from 0 to {most}; the process that starts sockd sets it"
+    )
 
 
 # ---- to the manager

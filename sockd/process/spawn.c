@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * spawn - start a program with nothing but what it is given
+ * spawn - start a program with nothing but what it is to inherit
  *
  * DESCRIPTION
  *   sockd_spawn() makes a process by vfork(2): no page table is copied, so that a

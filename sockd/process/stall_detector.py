@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Tells of a handler that holds up the loop, while it does: its name, its line, the stack.
+"""Reports a handler that blocks the loop, while it does: its name, its line, the stack.
 
-An interval timer (setitimer(2), SIGALRM) ticks as long as the loop is busy.  A tick that finds the loop in the
-same turn as the ticks before looks at the frame that it interrupted: no thread is needed, and a turn costs two
-additions.  An idle loop has no timer.  Code in C that never returns to Python is seen only when it does.
+An interval timer (setitimer(2), SIGALRM) ticks while the loop is busy.  A tick that finds the loop in the same turn as
+the ticks before it examines the interrupted frame: no thread is needed, and a turn costs two additions.  An idle loop
+has no timer.  C code that never returns to Python is only seen when it does.
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ class StallDetector:
         if lasted >= self._next:
             self._reported = True
             self._next = 2 * lasted
-            logger.warning("loop stalled", extra={"event": {"seconds": round(lasted, 3), **_place(frame)}})
+            logger.warning("event loop stalled", extra={"event": {"seconds": round(lasted, 3), **_place(frame)}})
 
     def _goes_on(self, turns: int) -> None:
         now = self._clock()
         if self._reported:
             event = {"seconds": round(now - self._since, 3)}
-            logger.warning("loop goes on", extra={"event": event})
+            logger.warning("event loop resumed", extra={"event": event})
         self._reported = False
         self._since = now
         self._next = self._seconds

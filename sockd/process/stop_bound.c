@@ -48,9 +48,9 @@ enum sockd_target { SOCKD_TARGET_NONE = 0, SOCKD_TARGET_STREAM = 1, SOCKD_TARGET
 
 /* Begin, in the main thread; again in a process that was forked.  TERM, INT and QUIT have handlers of Python's.
  *
- * alarm, dumping, orphaned: signals of ours: the timer's, the one on which faulthandler dumps, the one by which a
- * parent's end is told.  dump: what faulthandler writes comes out here.  urgent, allowed: seconds after a second
- * signal, and after the first TERM.  Returns 0, or -1 and errno: there is no timer. */
+ * alarm, dumping, orphaned: our signals: that of the timer, that on which faulthandler dumps, and that for the
+ * parent's end.  dump: where faulthandler writes to.  urgent, allowed: seconds after a second signal, and after the
+ * first TERM.  Returns 0, or -1 and errno: there is no timer. */
 int32_t sockd_stop_begin(int32_t alarm, int32_t dumping, int32_t orphaned, int32_t dump, double urgent, double allowed);
 
 /* Be the first handler of TERM, INT and QUIT again, before whatever is it now. */
@@ -69,16 +69,16 @@ void sockd_stop_within(double seconds);
 /* As if a second signal had come. */
 void sockd_stop_at_once(void);
 
-/* Nothing is left but the end of the interpreter itself: what was stopped in order exits with this code when its time
- * is over, for it was not held up by anything of ours. */
+/* Only the end of the interpreter itself is left: a process that was stopped gracefully exits with this code when
+ * its time is over, because nothing of ours delayed it. */
 void sockd_stop_over(int32_t code);
 
 /* Where the last line goes, a descriptor, and how it is written; all is copied but the template's two file names.
  * Returns 0, or -1: the template is too long. */
 int32_t sockd_stop_tell(int32_t fd, int32_t target, const sockd_template *how);
 
-/* Have the end of the parent told, and replace these listening sockets by another descriptor if they are open
- * `patience` seconds later.  Returns 0, or -1: the parent has ended already, or nobody tells. */
+/* Signal the end of the parent, and replace these listening sockets by another descriptor if they are still open
+ * `patience` seconds later.  Returns 0, or -1: the parent has exited already, or that is not possible. */
 int32_t sockd_stop_orphaned(const int32_t *sockets, int32_t count, int32_t other, int32_t parent, double patience);
 /* </cffi> */
 
@@ -128,7 +128,7 @@ static int64_t nanoseconds(clockid_t clock)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-/* Set the timer to what is due first. */
+/* Set the timer to the earliest deadline. */
 static void set_timer(void)
 {
 #ifdef _POSIX_TIMERS
@@ -227,7 +227,7 @@ static void write_line(const char *line, size_t size)
     }
     struct pollfd one = {.fd = bound.target_fd, .events = POLLOUT};
     if (poll(&one, 1, 0) == 1 && (one.revents & POLLOUT) && write(bound.target_fd, line, size) < 0)
-        return; /* there is nobody to tell */
+        return; /* there is no reader */
 }
 
 static void tell(void)
@@ -300,7 +300,7 @@ static void on_orphaned(int number)
     if (getpid() == bound.owner) {
         bound.let_go_at = from_now(bound.patience);
         if (bound.has_come)
-            be_urgent(); /* it was told to stop, and has not waited for us: neither does anybody else */
+            be_urgent(); /* it was stopped, and has not waited for us: nothing else waits either */
         else
             end_within(bound.allowed);
     }
@@ -310,7 +310,7 @@ static void on_orphaned(int number)
 static void on_asked(int number)
 {
     int error = errno;
-    if (getpid() != bound.owner) { /* a process that a handler has forked: nobody there acts on what is noted */
+    if (getpid() != bound.owner) { /* a process that a handler has forked: nothing there acts on recorded signals */
         signal(number, SIG_DFL);
         raise(number);
         return;
@@ -337,7 +337,7 @@ static int handle(int number, void (*handler)(int))
     return sigaction(number, &action, NULL);
 }
 
-/* Keep our handlers from running while what they read is written: those that matter run in this thread. */
+/* Block our handlers while their data is written: the important ones run in this thread. */
 static void hold(sigset_t *before)
 {
     sigset_t ours;

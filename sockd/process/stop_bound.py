@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""A stop ends in time, whatever holds it up, and the log says what that was.
+"""A stop ends in time, whatever delays it, and the log says what that was.
 
-Signals are only noted (sockd.process.signals), so a loop that does not turn would never act on them.
-Behind TERM, INT and QUIT stands a timer of the kernel's and a handler in C (stop_bound.c), which need
-neither the loop nor the interpreter: the first TERM allows an orderly stop its time, a second one, an
-INT or a QUIT 0.8 s.  The line that is written then is prepared here, by the log's own formatter.
+Signals are only recorded (sockd.process.signals), so a blocked loop would never act on them. Therefore TERM, INT and
+QUIT also start a kernel timer with a handler in C (stop_bound.c), which needs neither the loop nor the interpreter:
+the first TERM allows a graceful stop its time, a second one, an INT or a QUIT 0.8 s.  The final log line is prepared
+here, by the log's own formatter.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sockd.daemon")
 
 URGENT_SECONDS = 0.8
-"""After a second signal; with what it takes to start a timer and to die the process has ended within a second."""
+"""Time after a second signal; with timer and exit the process ends within a second."""
 WORKER_SECONDS = 0.5
-"""The same for a worker, which has to say where it was before its supervisor is gone."""
+"""The same for a worker, which must log its position before its supervisor exits."""
 MARGIN_SECONDS = 2.0
-"""Beyond stop_timeout: for hooks, for files, for threads that are ending."""
+"""Time beyond stop_timeout: for hooks, for files, for threads that are ending."""
 DEFAULT_SECONDS = 10.0 + MARGIN_SECONDS
-"""As long as the configuration has not been read."""
-LET_GO_SECONDS = 0.1
-"""For a worker without supervisor to close its listening sockets in order; a new daemon needs longer to start."""
+"""Before the configuration has been read."""
+ORPHAN_SECONDS = 0.1
+"""For a worker without supervisor to close its listening sockets gracefully; a new daemon needs longer to start."""
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 LIBRARY = sysconfig.get_path("stdlib") + os.sep
 
@@ -50,7 +50,7 @@ _SLOTS = {
 
 
 class StopBound:
-    """Holds this process's stop to its time; one a process.
+    """Limits the time of this process's stop; one per process.
 
     Args:
         urgent: seconds after a second signal.
@@ -64,7 +64,7 @@ class StopBound:
         self._names = [ffi.new("char[]", os.fsencode(name)) for name in (PACKAGE, LIBRARY)]  # C goes on to read them
 
     def begin(self) -> None:
-        """Begin, in the main thread, behind Signals.install(); where there is no timer, there is no bound."""
+        """Start, in the main thread, after Signals.install(); without a timer there is no limit."""
         numbers = _numbers()
         if numbers is None or threading.current_thread() is not threading.main_thread():
             return
@@ -73,12 +73,12 @@ class StopBound:
         os.set_blocking(self._writer, False)
         alarm, dumping, orphaned = numbers
         if lib.sockd_stop_begin(alarm, dumping, orphaned, self._reader, self._urgent, DEFAULT_SECONDS) < 0:
-            logger.warning("no timer, so a stop has no bound", extra={"event": {"error": os.strerror(ffi.errno)}})
+            logger.warning("no timer, so a stop has no time limit", extra={"event": {"error": os.strerror(ffi.errno)}})
             return
         faulthandler.register(dumping, file=self._writer, all_threads=True, chain=False)
 
     def anew(self) -> StopBound:
-        """Return one for this process, a worker, which was forked; to be begun."""
+        """Return one for this forked worker; to be started."""
         for fd in (self._reader, self._writer):
             if fd >= 0:
                 os.close(fd)
@@ -86,7 +86,7 @@ class StopBound:
         return StopBound(WORKER_SECONDS)
 
     def reclaim(self) -> None:
-        """Be the first to handle signals again, in front of handlers that were installed just now."""
+        """Become the first handler of signals again, before handlers that were installed since."""
         lib.sockd_stop_reclaim()
 
     # ---- how long
@@ -100,11 +100,11 @@ class StopBound:
         lib.sockd_stop_within(max(0.0, seconds) + MARGIN_SECONDS)
 
     def at_once(self) -> None:
-        """Do as on a second signal."""
+        """Act as on a second signal."""
         lib.sockd_stop_at_once()
 
     def orphaned(self, sockets: Iterable[int], parent: int) -> bool:
-        """Have listening sockets closed, and a stop begin, when the parent dies; tell whether it lives.
+        """Close listening sockets, and stop, when the parent dies; return whether it lives.
 
         Args:
             sockets: that are shared with others of its children.
@@ -113,18 +113,18 @@ class StopBound:
         numbers = list(sockets)
         self._other = self._other or socket.socket(socket.AF_UNIX)  # not bound: accept(2) and recv(2) fail on it
         kept = ffi.new("int32_t[]", numbers)
-        result = lib.sockd_stop_orphaned(kept, len(numbers), self._other.fileno(), parent, LET_GO_SECONDS)
+        result = lib.sockd_stop_orphaned(kept, len(numbers), self._other.fileno(), parent, ORPHAN_SECONDS)
         return bool(result == 0) or os.getppid() == parent
 
     def children(self, pids: Iterable[int]) -> None:
-        """Have a second signal passed on to workers; each is taken out before it is waited for."""
+        """Pass a second signal on to workers; each is removed before it is waited for."""
         numbers = list(pids)
         lib.sockd_stop_children(ffi.new("int32_t[]", numbers), len(numbers))
 
     # ---- told
 
     def tell(self, handler: OwnHandler) -> None:
-        """Have the last line go where the log goes; again when that has another descriptor.
+        """Write the last line to the log's target; call it again when that has another descriptor.
 
         Args:
             handler: the one before, if that was another, is closed.
@@ -151,7 +151,7 @@ class StopBound:
 
 
 def _numbers() -> tuple[int, int, int] | None:
-    """Return three signals that are nobody's: real-time ones; None where there are none."""
+    """Return three unused real-time signals; None without them."""
     if not hasattr(signal, "SIGRTMAX") or not hasattr(faulthandler, "register"):
         return None
     last = int(signal.SIGRTMAX)
@@ -159,7 +159,7 @@ def _numbers() -> tuple[int, int, int] | None:
 
 
 def take_over(handler: OwnHandler) -> Signals:
-    """Take the signals over, and hold stops to their time, before anything else is done.
+    """Take the signals over, and limit stops, before anything else.
 
     Args:
         handler: of the log, as long as there is no other.

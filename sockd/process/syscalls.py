@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The seam to the kernel: each system call by which a process gives up rights, as one method.
+"""The system calls by which a process drops privileges, each as one method.
 
-Policy, order and messages belong to sockd.process.privileges.  Tests put an object in the
-place of this one that notes the calls, or has one of them fail.  What os has not, such as
-prctl(2), comes from the C library by ctypes; nothing here makes a callback, which a process
-without writable and executable memory may not have.
+Policy, order and messages belong to sockd.process.privileges.  Tests replace this object by one that records the
+calls, or lets one fail.  Calls that os lacks, such as prctl(2), come from the C library by ctypes; nothing here makes
+a callback, which a process without writable and executable memory may not have.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ CAPABILITY_VERSION_3 = 0x20080522  # of 64 bits, in two halves: capget(2)
 
 
 class RightsCalls(Protocol):
-    """What privileges asks of the kernel; each method raises OSError."""
+    """System calls of privileges; each method raises OSError."""
 
     def set_no_new_privileges(self) -> None:
-        """No program that is executed from now on gets more rights than we have (prctl(2))."""
+        """Programs executed from now on get no privileges beyond ours (prctl(2))."""
 
     def setgroups(self, groups: Sequence[int]) -> None:
         """Replace the supplementary groups (setgroups(2))."""
@@ -57,7 +56,7 @@ class Syscalls:
     """The calls themselves; set*id by the C library, which does them in every thread (nptl(7))."""
 
     def set_no_new_privileges(self) -> None:
-        """prctl(PR_SET_NO_NEW_PRIVS); nothing where there is none."""
+        """prctl(PR_SET_NO_NEW_PRIVS); does nothing without it."""
         if sys.platform == "linux":
             self._prctl(PR_SET_NO_NEW_PRIVS, 1)
 
@@ -103,16 +102,17 @@ class Syscalls:
 
 
 def end_with_parent(number: int) -> None:
-    """Have a signal sent to this process when its parent dies; a change of user takes that back (prctl(2))."""
+    """Get a signal when the parent dies; a change of user undoes that (prctl(2))."""
     if sys.platform == "linux":
         Syscalls._prctl(PR_SET_PDEATHSIG, number)
 
 
 def close_to_others() -> None:
-    """Have no other process of our user look into this one: its memory, its environment, its descriptors, ptrace(2).
+    """Prevent other processes of the same user from inspecting this one: its memory, its environment, its descriptors,
+    ptrace(2).
 
-    A change of user does so as well, and execve(2) takes it back; so each start does it, and an upgrade, which is
-    one.  Programs that are started are as they always are.  There are no core files then.
+    A change of user does so as well, and execve(2) undoes it; so each start does it, and an upgrade, which is one.
+    Started programs are not affected.  There are no core files then.
 
     Raises:
         SystemFault, PermissionFault: the kernel refuses.
@@ -122,7 +122,9 @@ def close_to_others() -> None:
     try:
         Syscalls._prctl(PR_SET_DUMPABLE, 0)
     except OSError as error:
-        raise fault(error, "not closed to others, not serving: prctl(PR_SET_DUMPABLE)") from None
+        raise fault(
+            error, "cannot protect the process from other processes, not serving: prctl(PR_SET_DUMPABLE)"
+        ) from None
 
 
 def _libc() -> ctypes.CDLL:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The daemon under test: `python -m sockd` as a child, known by its log alone.
+"""The daemon under test: `python -m sockd` as a child, observed through its log.
 
 Its log is JSON, read by a thread as it comes, so that nobody waits for a full pipe.
 """
@@ -34,7 +34,7 @@ Record = dict[str, Any]
 
 
 class CheckFailed(Exception):
-    """A check did not see what it should have; str() says what it saw."""
+    """A check has failed; str() is the observation."""
 
 
 class DaemonProcess:
@@ -65,16 +65,19 @@ class DaemonProcess:
             cwd=directory,
             env=environment(),
         )
-        self._readers = [threading.Thread(target=each, daemon=True) for each in (self._read_log, self._read_greeting)]
+        self._pipes = [pipe for pipe in (self._process.stderr, self._process.stdout) if pipe is not None]
+        self._readers = [
+            threading.Thread(target=each, args=(pipe,), daemon=True)
+            for each, pipe in zip((self._read_log, self._read_greeting), self._pipes, strict=True)
+        ]
         for reader in self._readers:
             reader.start()
         if not self._wait(lambda: self._serves() or self._ended, PATIENCE_SECONDS) or self._ended:
             self.stop()
             raise CheckFailed(self.words or "the daemon did not start in time")
 
-    def _read_log(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
+    def _read_log(self, pipe: IO[bytes]) -> None:
+        for line in pipe:
             text = line.decode(errors="replace").rstrip("\n")
             with self._news:
                 if text.startswith("{"):
@@ -86,9 +89,8 @@ class DaemonProcess:
             self._ended = True
             self._news.notify_all()
 
-    def _read_greeting(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+    def _read_greeting(self, pipe: IO[bytes]) -> None:
+        for line in pipe:
             with self._news:
                 self._greeting.append(line)
                 self._news.notify_all()
@@ -132,7 +134,7 @@ class DaemonProcess:
         if self._wait(find, PATIENCE_SECONDS) and (found := find()):
             return found
         others = [one for one in self._records if one["message"] == message]
-        raise CheckFailed(f"the log has no {message!r} with {fields}, but {others[-3:]}")
+        raise CheckFailed(f"the log has no {message!r} with {fields}, only {others[-3:]}")
 
     def reason(self, peer: str) -> str:
         """Wait for the end of a connection; why it ended."""
@@ -185,8 +187,7 @@ class DaemonProcess:
             self._process.wait()
         for reader in self._readers:
             reader.join(PATIENCE_SECONDS)
-        for pipe in (self._process.stdout, self._process.stderr):
-            assert pipe is not None
+        for pipe in self._pipes:
             pipe.close()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a check works with: the daemon that most of them share, further ones, and sockets that are closed behind it."""
+"""The environment of a check: the shared daemon, further ones, and sockets that are closed afterwards."""
 
 from __future__ import annotations
 

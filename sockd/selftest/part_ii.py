@@ -49,7 +49,7 @@ def kinds_of_sockets(house: Fixture) -> str:
     for scheme in ("tcp", "udp", "unix", "unixgram"):
         for text in house.main.addresses("upper", scheme):
             with dial(endpoints_of(Address.parse(text), passive=False)[0]) as sock:
-                expect(ask(sock) == b"HELLO\n", f"{text} answered otherwise")
+                expect(ask(sock) == b"HELLO\n", f"{text} gave a wrong reply")
             answered.append(text)
     expected = 6 if has_ipv6() else 4
     expect(len(answered) == expected, f"{len(answered)} listeners answered: {', '.join(answered)}")
@@ -101,7 +101,7 @@ def port_of_a_service(_house: Fixture) -> str:
             Address.parse(text)
         except AddressError:
             continue
-        raise CheckFailed(f"{text} was taken")
+        raise CheckFailed(f"{text} was accepted")
     try:
         wanted = socket.getservbyname("domain", "udp")
     except OSError:
@@ -134,8 +134,8 @@ def proper_close(house: Fixture) -> str:
         raise CheckFailed("the peer that was still sending got RST, and the reply was lost") from None
     finally:
         sending.join()
-    expect(len(got) == REPLY_BYTES + 1, f"{len(got)} of {REPLY_BYTES + 1} bytes came")
-    return f"{len(got):,} bytes of reply came while {REPLY_BYTES:,} were on the way to the daemon, no RST"
+    expect(len(got) == REPLY_BYTES + 1, f"only {len(got)} of {REPLY_BYTES + 1} bytes arrived")
+    return f"{len(got):,} bytes of reply arrived while {REPLY_BYTES:,} were on the way to the daemon, no RST"
 
 
 def half_close(house: Fixture) -> str:
@@ -145,7 +145,7 @@ def half_close(house: Fixture) -> str:
         sock.sendall(b"hello\n" * 1000)
         sock.shutdown(socket.SHUT_WR)
         got = read_all(sock)
-        expect(got == b"HELLO\n" * 1000, f"{len(got)} of 6000 bytes came over {scheme}")
+        expect(got == b"HELLO\n" * 1000, f"only {len(got)} of 6000 bytes arrived over {scheme}")
     return "1,000 answers after shutdown(SHUT_WR), over tcp and unix"
 
 
@@ -160,7 +160,7 @@ def time_wait(house: Fixture) -> str:
     until(lambda: (time_wait_count(port) or 0) >= 20, "fewer than 20 connections are in TIME_WAIT")
     first.stop()
     second = house.start(listen("upper", address=f"tcp://127.0.0.1:{port}"))
-    expect(ask(house.dial("upper", child=second)) == b"HELLO\n", "the second daemon answers otherwise")
+    expect(ask(house.dial("upper", child=second)) == b"HELLO\n", "the second daemon gave a wrong reply")
     return f"started again on port {port} with {time_wait_count(port)} connections in TIME_WAIT"
 
 
@@ -184,9 +184,9 @@ def readiness(house: Fixture) -> str:
     half.sendall(b"hel")
     others = [house.dial("upper") for _ in range(50)]
     for sock in others:
-        expect(ask(sock) == b"HELLO\n", "a client beside a slow one is answered otherwise")
-    expect(ask(half, b"lo\n") == b"HELLO\n", "the slow one is answered otherwise")
-    return "50 clients answered beside one that had said half a line"
+        expect(ask(sock) == b"HELLO\n", "a client next to a slow one got a wrong reply")
+    expect(ask(half, b"lo\n") == b"HELLO\n", "the slow client got a wrong reply")
+    return "50 clients answered next to one that had sent half a line"
 
 
 def accept_survives(house: Fixture) -> str:
@@ -196,7 +196,7 @@ def accept_survives(house: Fixture) -> str:
     for _ in range(20):
         reset(dial(child.endpoint("upper")))
     child.thaw()
-    expect(ask(house.dial("upper", child=child)) == b"HELLO\n", "a client after them is answered otherwise")
+    expect(ask(house.dial("upper", child=child)) == b"HELLO\n", "a client after them got a wrong reply")
     return "20 clients reset before accept(), the next one is answered"
 
 
@@ -205,9 +205,9 @@ def one_send(house: Fixture) -> str:
     sock = house.dial("upper")
     sock.sendall(b"hello\n" * 100)
     sock.shutdown(socket.SHUT_WR)
-    expect(read_all(sock) == b"HELLO\n" * 100, "the replies are others")
+    expect(read_all(sock) == b"HELLO\n" * 100, "the replies are wrong")
     accepted = data_segments_in(sock)
-    expect(accepted == 1, f"100 replies came in {accepted} segments")
+    expect(accepted == 1, f"100 replies arrived in {accepted} segments")
     return "100 replies in 1 segment"
 
 
@@ -218,8 +218,8 @@ def end_of_file(house: Fixture) -> str:
     before = house.main.cpu_seconds()
     time.sleep(WATCHED_SECONDS)  # what is measured is what happens meanwhile
     share = (house.main.cpu_seconds() - before) / WATCHED_SECONDS
-    expect(share < IDLE_SHARE, f"{share:.0%} of a processor beside {HALF_CLOSED} half-closed peers")
-    return f"{share:.0%} of a processor beside {HALF_CLOSED} half-closed peers"
+    expect(share < IDLE_SHARE, f"{share:.0%} of a processor with {HALF_CLOSED} half-closed peers")
+    return f"{share:.0%} of a processor with {HALF_CLOSED} half-closed peers"
 
 
 def multiplexers(house: Fixture) -> str:
@@ -245,7 +245,7 @@ def binary(house: Fixture) -> str:
     for scheme in ("tcp", "udp"):
         raw = house.dial("raw", scheme)
         raw.sendall(bytes(range(256)))
-        expect(raw.recv(1000) == bytes(range(256)), f"bytes are changed over {scheme}")
+        expect(raw.recv(1000) == bytes(range(256)), f"bytes were changed over {scheme}")
     return "records of !IHd answered, 256 byte values unchanged over tcp and udp"
 
 
@@ -275,6 +275,6 @@ def _count(sock: socket.socket, size: int) -> tuple[int, float]:
     before, begin = segments(sock), time.monotonic()
     for at in range(0, 6, size):
         sock.send(b"hello\n"[at : at + size])
-    expect(read_line(sock) == b"HELLO\n", "answered otherwise")
+    expect(read_line(sock) == b"HELLO\n", "wrong reply")
     took = time.monotonic() - begin
     return segments(sock).both - before.both, took

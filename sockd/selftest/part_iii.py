@@ -34,7 +34,7 @@ def text_to_address(_house: Fixture) -> str:
     numbers = [
         str(endpoints_of(Address.parse(text), passive=False)[0]) for text in ("tcp://127.0.0.1:1", "tcp://[::1]:1")
     ]
-    expect(numbers == ["tcp://127.0.0.1:1", "tcp://[::1]:1"], f"numbers became {numbers}")
+    expect(numbers == ["tcp://127.0.0.1:1", "tcp://[::1]:1"], f"the numeric addresses became {numbers}")
     found = look_up(Address.parse("tcp://localhost:1"), timeout=PATIENCE_SECONDS)
     begin = time.monotonic()
     try:
@@ -62,12 +62,12 @@ def firewalls(house: Fixture) -> str:
             sock.sendall(request + b"hello\n")
             answer = _read(sock, reply)
             expect(answer[greeting + 1 : greeting + 2] in (b"\0", b"\x5a"), f"SOCKS {version}: {answer!r}")
-            expect(read_line(sock) == b"HELLO\n", f"SOCKS {version}: answered otherwise")
+            expect(read_line(sock) == b"HELLO\n", f"SOCKS {version}: wrong reply")
         with house.dial("guarded") as sock:
             sock.sendall(request)
             answer = _read(sock, reply)
             expect(answer[greeting + 1 : greeting + 2] in (b"\x02", b"\x5b"), f"without a rule: {answer!r}")
-    return f"HELLO through SOCKS {', '.join(requests)}; loopback is refused where no rule names it"
+    return f"HELLO through SOCKS {', '.join(requests)}; loopback is refused unless a rule names it"
 
 
 def _read(sock: socket.socket, size: int) -> bytes:
@@ -110,7 +110,7 @@ def several_hosts(_house: Fixture) -> str:
         port = Address.parse(text).port
         right = found == [text] or ("localhost" in text and {one.rpartition(":")[2] for one in found} == {str(port)})
         expect(right, f"{text} became {found}")
-    return f"{len(texts)} look-ups at once, each with its own answer"
+    return f"{len(texts)} look-ups at once, each with its own result"
 
 
 def connect_timeout(house: Fixture) -> str:
@@ -170,8 +170,8 @@ def clients_port(house: Fixture) -> str:
     sock = house.keep(connect(address, timeout=PATIENCE_SECONDS, source="127.0.0.1"))
     if sys.platform == "linux":
         late = sock.getsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT)
-        expect(late, "bind() of a source address takes up a port")
-    return f"5 different ports of {low} to {high}; a source address takes up none"
+        expect(late, "bind() of a source address uses a port")
+    return f"5 different ports of {low} to {high}; a source address uses none"
 
 
 def _port_range() -> tuple[int, int]:
@@ -204,5 +204,5 @@ def transcript(house: Fixture) -> str:
             done.stdout == b"HELLO WORLD!\nBYE\n" and done.returncode == 0, f"{text}: {done.stdout!r} {done.stderr!r}"
         )
     with dial(house.main.endpoint("upper", "udp")) as sock:
-        expect(ask(sock, b"last\n") == b"LAST\n", "udp answered otherwise")
+        expect(ask(sock, b"last\n") == b"LAST\n", "wrong reply over udp")
     return "Hello world! -> HELLO WORLD!, over tcp and udp"

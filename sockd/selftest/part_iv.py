@@ -39,7 +39,7 @@ def address_in_use(house: Fixture) -> str:
     again = configuration.replace("127.0.0.1:0", f"127.0.0.1:{endpoint.port}")
     held = _refused(house, again)
     # A daemon is not dumpable, so only root with its capabilities sees its descriptors (proc(5)).
-    known = (f"held by pid {first.pid}", "held by a process that cannot be seen from here")
+    known = (f"held by pid {first.pid}", "held by a process that is not visible (try as root)")
     holder = next((words for words in known if words in held), "")
     expect(bool(holder), f"while it runs: {held}")
     with dial(endpoint) as sock:
@@ -58,7 +58,7 @@ def _refused(house: Fixture, toml: str) -> str:
         DaemonProcess(toml, house.directory).stop()
     except CheckFailed as error:
         return str(error)
-    raise CheckFailed("a second daemon was let on the port")
+    raise CheckFailed("a second daemon could bind the port")
 
 
 def sockets_close(house: Fixture) -> str:
@@ -72,7 +72,7 @@ def sockets_close(house: Fixture) -> str:
         (reset, socket.socket.close, _shut_and_read)[number % 3](sock)
         child.reason(peer)
     left = {"CLOSE_WAIT": count(port, CLOSE_WAIT), "FIN_WAIT2": count(port, FIN_WAIT2)}
-    until(lambda: not count(port, CLOSE_WAIT) and not count(port, FIN_WAIT2), f"left are {left}")
+    until(lambda: not count(port, CLOSE_WAIT) and not count(port, FIN_WAIT2), f"connections left: {left}")
     return "60 clients ended in 6 ways, each with one reason; 0 in CLOSE_WAIT, 0 in FIN_WAIT2"
 
 
@@ -88,7 +88,7 @@ def many_ports(house: Fixture) -> str:
     house.start(f"[[listen]]\naddresses = {texts}\nservice = 'upper'\n")
     for text in texts:
         with dial(endpoints_of(Address.parse(text), passive=False)[0]) as sock:
-            expect(ask(sock) == b"HELLO\n", f"{text} answered otherwise")
+            expect(ask(sock) == b"HELLO\n", f"{text} gave a wrong reply")
     return f"{LISTENERS} listeners in one process, each answered"
 
 
@@ -116,7 +116,7 @@ def linger(house: Fixture) -> str:
         rest = aborted.recv(100)
     except ConnectionResetError:
         return "abort() is RST, close() is not; SO_LINGER is off"
-    raise CheckFailed(f"an abort came as {rest!r}")
+    raise CheckFailed(f"an abort arrived as {rest!r}")
 
 
 def keepalive(house: Fixture) -> str:
@@ -143,11 +143,13 @@ def clients_address(house: Fixture) -> str:
 def clients_name(house: Fixture) -> str:
     """IV.10: a name is looked up beside the connection, which does not wait for it."""
     sock = house.dial("named")
-    expect(ask(sock).decode().strip() == name(sock), "the first answer is another")
+    expect(ask(sock).decode().strip() == name(sock), "the first reply is wrong")
     peer = name(sock)
     sock.close()
     found = house.main.record("closed", peer=peer).get("name")
-    return "answered at once; " + (f"its name is {found}" if found else "its name was not known when it ended")
+    return "answered at once; " + (
+        f"its name is {found}" if found else ("its name was not known when the connection ended")
+    )
 
 
 def choosing_a_port(house: Fixture) -> str:
@@ -156,8 +158,8 @@ def choosing_a_port(house: Fixture) -> str:
     expect(by_name.returncode == 0, f"smtp as a port: {by_name.stderr.decode().strip()}")
     by_number = run_sockd("--check", "--listen", "tcp://127.0.0.1:25=upper", directory=house.directory)
     words = by_number.stderr.decode().strip()
-    expect(by_number.returncode == 0 and "smtp" in words, f"port 25 is not pointed out: {words}")
-    return "smtp is taken as a port; port 25 is pointed out as that of smtp"
+    expect(by_number.returncode == 0 and "smtp" in words, f"no note about port 25: {words}")
+    return "smtp is accepted as a port; port 25 is reported as that of smtp"
 
 
 def reuse_port(house: Fixture) -> str:
@@ -168,7 +170,7 @@ def reuse_port(house: Fixture) -> str:
     peers = []
     for _ in range(SHARED):
         with dial(shared[0].endpoint("upper")) as sock:
-            expect(ask(sock) == b"HELLO\n", "answered otherwise")
+            expect(ask(sock) == b"HELLO\n", "wrong reply")
             peers.append(name(sock))
     until(lambda: sum(len(one.ended()) for one in shared) == SHARED, "not every connection was logged")
     counts = [len(one.ended()) for one in shared]

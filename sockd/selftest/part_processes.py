@@ -40,9 +40,9 @@ def sigpipe(house: Fixture) -> str:
         sock = house.dial("upper", child=child)
         sock.sendall(b"x" * 60_000 + b"\n")
         reset(sock)
-    expect(ask(house.dial("upper", child=child)) == b"HELLO\n", "the daemon answers no more")
+    expect(ask(house.dial("upper", child=child)) == b"HELLO\n", "the daemon no longer answers")
     said = read_all(house.dial("program", child=child))
-    expect(said == b"", f"a program says of SIGPIPE: {said!r}")
+    expect(said == b"", f"a program reports for SIGPIPE: {said!r}")
     ended = child.record("program ended")
-    expect(ended.get("signal") == "PIPE", f"a program that got SIGPIPE ended otherwise: {ended}")
-    return "10 peers gone in mid-write survived; a program got SIGPIPE and ended by it"
+    expect(ended.get("signal") == "PIPE", f"a program that got SIGPIPE ended in another way: {ended}")
+    return "10 peers disconnected during a write, all survived; SIGPIPE ended a program"

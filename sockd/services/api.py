@@ -70,7 +70,9 @@ class ServiceOptions(TypedDict, total=False):
 
 
 def is_async(function: object) -> bool:
-    """Tell whether a call gives a coroutine: also of an object, of a partial, or of what functools.wraps() marks."""
+    """Return whether a call returns a coroutine: also of an object, of a partial, or of what functools.wraps()
+    marks.
+    """
     while isinstance(function, functools.partial):
         function = function.func
     if callable(function):
@@ -80,10 +82,9 @@ def is_async(function: object) -> bool:
 
 
 class Service(Generic[FrameT]):
-    """What a listener serves, with the limits its author gives it.
+    """A service, with the limits of its author.
 
-    What is None here is as the configuration says, else the default of
-    sockd.toml; what the configuration says goes before what stands here.
+    None means: use the configuration, then the default; the configuration wins.
 
     Args:
         framing: how the stream is cut; lines by default, what has arrived for
@@ -150,7 +151,7 @@ class Service(Generic[FrameT]):
         text: str | None = None,
     ) -> None:
         if not isinstance(framing, Framing | None):
-            raise ValueError(f"a service is framed by one of sockd's framings of streams, not {framing!r}")
+            raise ValueError(f"a service needs one of sockd's stream framings, not {framing!r}")
         if isinstance(framing, Line) and framing.max_bytes < 1:
             raise ValueError(f"max_bytes must be positive, not {framing.max_bytes}")
         positive: dict[str, float | None] = {
@@ -210,10 +211,10 @@ class Service(Generic[FrameT]):
     def frames(self: Service[tuple[Any, ...]], function: BT) -> BT: ...
 
     def frames(self, function: Any) -> Any:
-        """Decorate the function that answers all frames of a connection that came together.
+        """Decorate the function that answers all frames of a connection that arrived together.
 
-        It takes a list of bytes, and returns a list with a reply for each (None: nothing), or bytes that are
-        sent as they are.
+        It gets a list of bytes, and returns a list with a reply for each (None: no reply), or bytes that are sent
+        unchanged.
         """
         self._set_once()
         self.batch = cast("BatchFunction", function)
@@ -234,7 +235,8 @@ class Service(Generic[FrameT]):
         return function
 
     def startup(self, hook: H) -> H:
-        """Decorate what is called once rights are dropped, before the first byte; an exception ends the start.
+        """Decorate a startup hook: called once privileges are dropped, before the first byte; an exception ends the
+        start.
 
         Beside a session it may be a coroutine function, and runs in the loop of the sessions.
         """
@@ -242,7 +244,7 @@ class Service(Generic[FrameT]):
         return hook
 
     def shutdown(self, hook: H) -> H:
-        """Decorate what is called once, after the last connection has ended."""
+        """Decorate a shutdown hook: called once, after the last connection has closed."""
         self.at_shutdown.append(hook)
         return hook
 
@@ -260,7 +262,7 @@ class Service(Generic[FrameT]):
 
     def _set_once(self) -> None:
         if self.is_complete:
-            raise ValueError("a Service has one handler, and this one has it already")
+            raise ValueError("a Service has one handler, and this one already has it")
 
 
 class Protocol:
@@ -283,7 +285,7 @@ class Protocol:
         """Called when no more than the low-water mark is."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called once, last; exc is None for an end in order."""
+        """Called once, last; exc is None after a graceful close."""
 
 
 class LineProtocol(Protocol):

@@ -97,7 +97,7 @@ class ServiceKind:
         return limits.max_connections
 
     def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
-        """Make what is told of the events of its connections; of a kind without rows there are none."""
+        """Make the sink of its connections; a kind without rows has none."""
         return function_sink_of(spec.name, bytes, tools.codec, tools.connections)
 
     @classmethod
@@ -111,7 +111,7 @@ class TableKind(ServiceKind):
 
 
 class ProgramKind(ServiceKind):
-    """Each connection is given to a program."""
+    """Each connection is passed to a program."""
 
     program: Program
     is_measured = False

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Where modules of handlers are looked for besides Python's own path: one directory, behind all others.
+"""The path of handler modules besides Python's own: one directory, after all others.
 
-It is the directory of the configuration; where there is none, the current one.  It is behind, so that nothing in it
-takes the place of a module of Python's or of sockd's, and it is there only once a handler is to be imported.
+It is the directory of the configuration; without one, the current directory.  It comes last, so that nothing in it
+replaces a module of Python or of sockd, and it is added only when a handler is to be imported.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def look_in(directory: str | None) -> None:
 
 
 def add() -> None:
-    """Add the directory to sys.path, if it is not there, and if root may import what is in it."""
+    """Add the directory to sys.path, if it does not exist, and if root may import what is in it."""
     directory = _place.directory
     if directory is None or directory in sys.path:
         return

@@ -34,7 +34,7 @@ def start(services: Sequence[ServiceSpec], stack: ExitStack, loop: EventLoop) ->
             try:
                 _call(hook, loop)
             except BaseException as error:
-                raise HandlerError(f"service {service.name}: its startup failed at {place_of(error)}") from error
+                raise HandlerError(f"service {service.name}: startup hook failed at {place_of(error)}") from error
 
 
 def _call(hook: Hook, loop: EventLoop) -> None:

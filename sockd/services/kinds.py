@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The kinds of services: a closed set of frozen values, each of which says in one place all in which it differs.
 
-Its family (sockd.services.families) is all that the daemon tells apart.  Which key of [service.NAME] names a kind, and
-which other keys it takes, is sockd.settings.service's.  A further kind is a class here, in the union `Kind`, and a
-field there; a further family is named by the type checker at each place that has to know it.
+Its family (sockd.services.families) is all that the daemon distinguishes.  sockd.settings.service defines which key of
+[service.NAME] selects a kind, and which other keys apply.  A new kind is a class here, in the union `Kind`, and a
+field there; for a new family the type checker names each place that has to handle it.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class AsyncFunctionKind(TableKind):
 
 @dataclass(frozen=True)
 class BatchKind(TableKind):
-    """`f(frames)`: answers the frames of one connection that came together."""
+    """`f(frames)`: answers the frames of one connection that arrived together."""
 
     batch: BatchFunction
     way = "batch"
@@ -291,7 +291,7 @@ class BuiltinKind(TableKind):
 
 @dataclass(frozen=True)
 class MetricsKind(TableKind):
-    """The pages that tell of the daemon; `pages` makes them, and is the daemon's."""
+    """The pages about the daemon; the daemon provides `pages`."""
 
     pages: Pages = lambda _path: None
     key = "metrics"
@@ -320,7 +320,7 @@ class ExecKind(ProgramKind):
     program: Program
     key = "exec"
     way = "program"
-    instead = "a program is for tcp and unix"
+    instead = "a program serves only tcp and unix"
 
     def most(self, limits: Limits) -> int | None:
         """See ServiceKind."""

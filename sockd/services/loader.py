@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Finds a handler by `module:attribute` and says what it is: a function, a protocol class, a Service.
+"""Imports a handler by `module:attribute` and determines its kind: a function, a protocol class, a Service.
 
 An import that fails names the file and the line; an attribute that is no
 handler is refused with what one looks like.
@@ -74,10 +74,10 @@ def _import(name: str, text: str) -> ModuleType:
 def _not_there(module: str) -> str:
     directory, why_not = handlers_path.told()
     if why_not:
-        return f"there is no module {module!r} that is installed, and root imports none of {directory}: {why_not}"
+        return f"no module {module!r} is installed, and root does not import from {directory}: {why_not}"
     if directory and os.path.isdir(directory) and not os.access(directory, os.R_OK | os.X_OK):
-        return f"there is no module {module!r} that may be read: {directory} is closed to uid {os.geteuid()}"
-    return f"there is no module {module!r} in {directory or 'the current directory'} or among the installed packages"
+        return f"no module {module!r} can be read: {directory} is closed to uid {os.geteuid()}"
+    return f"no module {module!r} in {directory or 'the current directory'} or among the installed packages"
 
 
 def place_of(error: BaseException) -> str:
@@ -127,7 +127,7 @@ def as_service(found: object, text: str) -> Service[Any]:
         if found.batch is not None and is_async(found.batch):
             raise HandlerError(f"{text}: a batch is a plain function; async def f(line) belongs to @service.frame")
         if found.batch is not None and wants_connection(found.batch, text):
-            raise HandlerError(f"{text}: a batch is a function of one argument, the list of frames")
+            raise HandlerError(f"{text}: a batch handler is a function of one argument, the list of frames")
         if found.coroutine is not None:
             check_session(found.coroutine, text)
         if isinstance(found.protocol, type):
@@ -165,7 +165,7 @@ def _a(found: object) -> str:
 
 def is_factory(found: object) -> bool:
     """Tell whether a callable makes protocol objects, as for asyncio's create_server(): called without arguments."""
-    if _class_of(found) is not None:
+    if _real_class(found) is not None:
         return True
     try:
         inspect.signature(found).bind()  # type: ignore[arg-type]
@@ -183,7 +183,7 @@ def _takes(function: object, count: int) -> bool:
     return True
 
 
-def _class_of(protocol: object) -> type | None:
+def _real_class(protocol: object) -> type | None:
     """Return the class of which a protocol object is made, if that can be known: itself, or that of a partial."""
     while isinstance(protocol, functools.partial):
         protocol = protocol.func
@@ -192,14 +192,14 @@ def _class_of(protocol: object) -> type | None:
 
 
 def takes_raw_data(protocol: object) -> bool:
-    """Tell whether a protocol class, or a partial of one, takes unframed bytes."""
-    kind = _class_of(protocol)
+    """Return whether a protocol class, or a partial of one, takes unframed bytes."""
+    kind = _real_class(protocol)
     return kind is not None and takes_bytes(kind)
 
 
 def known_or_made(protocol: Callable[[], object]) -> Callable[[], object]:
     """Return what makes protocol objects, marked where only these tell what they take."""
-    return protocol if _class_of(protocol) is not None else ProtocolFactory(protocol)
+    return protocol if _real_class(protocol) is not None else ProtocolFactory(protocol)
 
 
 def answers_frames(function: object) -> bool:
@@ -218,7 +218,7 @@ def answers_frames(function: object) -> bool:
 
 
 def check_session(function: object, text: str) -> None:
-    """See that a coroutine function takes a reader and a writer.
+    """Check that a coroutine function has a reader and a writer as arguments.
 
     Raises:
         HandlerError: it does not.
@@ -232,10 +232,10 @@ def check_session(function: object, text: str) -> None:
 
 
 def wants_connection(function: object, text: str) -> bool:
-    """Tell whether a function takes (frame, connection) rather than (frame).
+    """Return whether a function has the arguments (frame, connection) rather than (frame).
 
     Raises:
-        HandlerError: it takes something else, or is a coroutine function.
+        HandlerError: it has other arguments, or is a coroutine function.
     """
     assert callable(function)
     if inspect.isasyncgenfunction(function):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Handlers imported anew, for a reload: their code as it stands on the disk now, or, if that fails, all as it was.
+"""Handlers imported again, for a reload: their code as it is on the disk now, or, if that fails, all as before.
 
 What is forgotten are the modules of the handlers' own packages, and all others that are
 neither Python's, nor installed, nor sockd's: what an author edits.  Extension modules stay,
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 KEPT = ("sockd", "__main__", "__mp_main__")
 INSTALLED = tuple(sysconfig.get_paths()[key] + os.sep for key in ("stdlib", "platstdlib", "purelib", "platlib"))
-"""Asked for at a start: whoever serves may not be allowed to read what the answer is made from."""
+"""Called at a start: the serving user may not be allowed to read the files later."""
 
 
 class ImportedAnew:
-    """Has the body import handlers from the disk; what it raises leaves every module the one that it was.
+    """Has the body import handlers from the disk; if it raises, every module is restored.
 
     An ExitStack that is given up, where all went well, leaves what was imported: so this is no generator, which its
     end would close, as if something had been raised.

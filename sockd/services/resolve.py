@@ -27,7 +27,7 @@ from sockd.services.kinds import (
 )
 from sockd.services.spec import ServiceSpec
 from sockd.settings.builtin import BUILTINS
-from sockd.settings.field import otherwise_of
+from sockd.settings.field import setting_default
 from sockd.settings.framing import framing_of
 from sockd.settings.limits import decided
 from sockd.settings.service import HandlerSettings, ServiceSettings
@@ -87,7 +87,7 @@ def _of_handler(name: str, table: ServiceSettings, service: Service[Any]) -> Ser
 
 
 def _kind_of(service: Service[Any], framing: Framing, text: str, max_in_flight: int, *, is_said: bool) -> HandlerKind:
-    """Tell the one handler that a Service has; this is the only place that asks which.
+    """Return the one handler of a Service; this is the only place that decides which.
 
     Args:
         max_in_flight: of an async function.
@@ -112,7 +112,7 @@ def _kind_of(service: Service[Any], framing: Framing, text: str, max_in_flight: 
     if not isinstance(framing, Line | Raw):
         raise HandlerError(f"{text}: a coroutine reads lines or bytes, not frames of {type(framing).__name__}")
     if service.text is not None:
-        reason = "a coroutine decodes what it reads, and encodes what it writes"
+        reason = "a coroutine decodes its input, and encodes its output, itself"
         raise HandlerError(f"{text}: {_of_text(service)}; {reason}")
     assert service.coroutine is not None  # for a Service is complete (loader.as_service)
     return CoroutineKind(service.coroutine)
@@ -122,7 +122,7 @@ def _in_flight(table: ServiceSettings, service: Service[Any], text: str) -> int:
     wanted = service.max_in_flight if table.max_in_flight is None else table.max_in_flight
     if (wanted or 1) > 1 and not is_async(service.function):
         raise HandlerError(f"{text}: max_in_flight is for async def f(line)")
-    return int(otherwise_of(HandlerSettings, "max_in_flight") if wanted is None else wanted)
+    return int(setting_default(HandlerSettings, "max_in_flight") if wanted is None else wanted)
 
 
 def _policy(table: ServiceSettings, service: Service[Any]) -> FramePolicy:
@@ -150,7 +150,7 @@ def _of_text(service: Service[Any]) -> str:
 def _blocking(kind: HandlerKind, text: str) -> Kind:
     match kind:
         case FunctionKind(wants_connection=True):
-            reason = "a blocking function takes the frame alone; connections belong to the loop's thread"
+            reason = "a blocking function gets only the frame; connections belong to the event loop's thread"
         case FunctionKind() | BatchKind():
             return BlockingKind(kind)
         case ProtocolKind():

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sockd.settings.daemon import DaemonSettings, LogFormat, LogLevel, LogSettings, Multiplexer
-from sockd.settings.field import MIB, key_of, setting
+from sockd.settings.field import MIB, setting, toml_key
 from sockd.settings.listen import ListenSettings
 from sockd.settings.relay import RelaySettings
 from sockd.settings.service import ServiceSettings
@@ -33,7 +33,7 @@ __all__ = [
     "Size",
     "SocksSettings",
     "TlsSettings",
-    "key_of",
+    "toml_key",
 ]
 
 

@@ -23,7 +23,7 @@ Scheme: TypeAlias = Literal["tcp", "udp", "unix", "unixgram", "fd"]
 Services: TypeAlias = frozenset[tuple[Scheme, str]]
 
 SCHEMES: tuple[Scheme, ...] = ("tcp", "udp", "unix", "unixgram", "fd")
-FORMS = "tcp://HOST:PORT, udp://HOST:PORT, unix:/PATH, unixgram:/PATH or, passed to us, fd:NAME or fd:NUMBER"
+FORMS = "tcp://HOST:PORT, udp://HOST:PORT, unix:/PATH, unixgram:/PATH or, for inherited sockets, fd:NAME or fd:NUMBER"
 WILDCARDS = ("", "*")
 MAX_PORT = 65_535  # RFC 9293, 16 bits
 MAX_PATH_BYTES = 107  # unix(7): sun_path has 108 bytes, the last one for the NUL
@@ -71,9 +71,11 @@ class Address:
         """
         for character in text:
             if not character.isprintable() and not "\udc80" <= character <= "\udcff":
-                raise _bad(text, f"character {text.index(character) + 1}", f"{character!r} cannot be in an address")
+                raise _bad(
+                    text, f"character {text.index(character) + 1}", f"{character!r} is not allowed in an address"
+                )
         if text != text.strip():
-            raise _bad(text, "text", "blanks around it; remove them")
+            raise _bad(text, "text", "it is surrounded by blanks; remove them")
         scheme, rest = _split_scheme(text)
         if scheme in ("unix", "unixgram"):
             return cls(scheme, path=_check_path(text, scheme, rest))
@@ -97,7 +99,7 @@ class Address:
         """
         inner = ipaddress.IPv6Address(self.host).ipv4_mapped if ":" in self.host else None
         if inner is not None:
-            text = f"{self.host} is an IPv4 address within an IPv6 one, and is listened on as {inner}"
+            text = f"{self.host} is an IPv4-mapped address, which is listened on as {inner}"
             raise _bad(str(self), "host", f"{text}; write {replace(self, host=str(inner))}")
 
     def port_number(self) -> int:
@@ -111,7 +113,7 @@ class Address:
         try:
             return socket.getservbyname(self.port, self.scheme)
         except OSError:
-            raise SystemFault(f"{self}: {self.port} is no {self.scheme} service of {SERVICES_FILE}") from None
+            raise SystemFault(f"{self}: {self.port} is not a {self.scheme} service of {SERVICES_FILE}") from None
 
     def numbered(self) -> Address:
         """Look the port up, while services(5) can be read; raises SystemFault as port_number()."""
@@ -144,7 +146,7 @@ def _split_scheme(text: str) -> tuple[Scheme, str]:
     near = difflib.get_close_matches(head.lower(), SCHEMES, n=1) if colon else []
     if "://" in text or near:
         meant = f"; did you mean {near[0]}:{rest}" if near else ""
-        raise _bad(text, "scheme", f"unknown scheme {head!r}{meant}; known are {FORMS}")
+        raise _bad(text, "scheme", f"unknown scheme {head!r}{meant}; known: {FORMS}")
     raise _bad(text, "scheme", f"no scheme{_guess(text)}; an address is {FORMS}")
 
 
@@ -169,13 +171,13 @@ def _check_path(text: str, scheme: Scheme, path: str) -> str:
     elif path.startswith("//"):
         reason = f"begins with two slashes; did you mean {scheme}:/{path.lstrip('/')}"
     elif path.startswith("@"):
-        reason = f"{path!r} is relative, or an abstract name, which has no owner: anybody may take it; begin it with /"
+        reason = f"{path!r} is relative, or an abstract name, which any process may take; begin it with /"
     elif not path.startswith("/"):
-        reason = f"{path!r} is relative, and a daemon changes its directory; begin it with /"
+        reason = f"{path!r} is relative, and a daemon changes its working directory; begin it with /"
     elif path.endswith("/"):
         reason = f"{path!r} is a directory; name a file in it"
     elif size > MAX_PATH_BYTES:
-        reason = f"{size} bytes, {MAX_PATH_BYTES} are allowed (unix(7)); choose a shorter one"
+        reason = f"{size} bytes, at most {MAX_PATH_BYTES} are allowed (unix(7)); choose a shorter one"
     else:
         return path
     raise _bad(text, "path", reason)
@@ -188,13 +190,15 @@ def _check_name_of_fd(text: str, name: str) -> str:
     elif name.startswith("//"):
         reason = f"begins with two slashes; did you mean fd:{name.lstrip('/')}"
     elif not name.isascii() or ":" in name or len(name) > MAX_FD_NAME_BYTES:
-        reason = f"{name!r} is no name; it has 1 to {MAX_FD_NAME_BYTES} printable ASCII characters without a colon"
+        reason = (
+            f"{name!r} is not a valid name; use 1 to {MAX_FD_NAME_BYTES} printable ASCII characters without a colon"
+        )
     elif name in OUTPUT_NUMBERS:
-        reason = f"{name} is the output of sockd itself; a socket is passed as 0, or from 3 on"
+        reason = f"{name} is an output of sockd itself; inherited sockets are 0, or 3 and up"
     elif name.isdecimal() and name != "0" and name.startswith("0"):
         reason = f"{name} begins with a zero; remove it"
     elif name.isdecimal() and len(name) > MAX_FD_DIGITS:
-        reason = f"{name} is out of range; a descriptor has {MAX_FD_DIGITS} digits at most"
+        reason = f"{name} is out of range; a descriptor has at most {MAX_FD_DIGITS} digits"
     else:
         return name
     raise _bad(text, "descriptor", reason)
@@ -207,7 +211,7 @@ def _split_authority(text: str, scheme: Scheme, rest: str) -> tuple[str, str]:
     for character, what in (("@", "a user"), ("?", "a query"), ("#", "a fragment"), ("/", "a path")):
         if character in rest:
             place = f"character {text.index(character, len(scheme) + 3) + 1}"
-            raise _bad(text, place, f"{character!r} begins or ends {what}, which {scheme} has not; remove it")
+            raise _bad(text, place, f"{character!r} belongs to {what}, which {scheme} does not have; remove it")
     if rest.startswith("["):
         return _split_brackets(text, scheme, rest)
     host, colon, port = rest.rpartition(":")
@@ -215,7 +219,7 @@ def _split_authority(text: str, scheme: Scheme, rest: str) -> tuple[str, str]:
         raise _bad(text, "port", f"no port; did you mean {scheme}://{rest}:PORT")
     if ":" in host:
         meant = f"{scheme}://[{host}]:{port}" if _is_ipv6(host) else f"{scheme}://[ADDRESS]:PORT"
-        raise _bad(text, "host", f"more than one colon; an IPv6 address stands in brackets: {meant}")
+        raise _bad(text, "host", f"more than one colon; write an IPv6 address in brackets: {meant}")
     return host, port
 
 
@@ -224,7 +228,7 @@ def _split_brackets(text: str, scheme: Scheme, rest: str) -> tuple[str, str]:
     if not bracket:
         raise _bad(text, "host", "the bracket is not closed; write ] after the address")
     if not _is_ipv6(host):
-        raise _bad(text, "host", f"{host!r} is not an IPv6 address, and only these stand in brackets")
+        raise _bad(text, "host", f"{host!r} is not an IPv6 address, and only those are written in brackets")
     if not port.startswith(":"):
         wrong = f"{port!r} after the bracket" if port else "no port"
         raise _bad(text, "port", f"{wrong}; write {scheme}://[{host}]:PORT")
@@ -260,7 +264,7 @@ def _check_name(text: str, host: str) -> None:
     except UnicodeError as error:
         raise _bad(text, "host", f"{host!r} is not a host name: {error}") from None
     if len(encoded) > MAX_HOST_BYTES:
-        raise _bad(text, "host", f"{len(encoded)} bytes, a host name has {MAX_HOST_BYTES} at most (RFC 1035)")
+        raise _bad(text, "host", f"{len(encoded)} bytes, a host name has at most {MAX_HOST_BYTES} (RFC 1035)")
     wrong = re.search(rb"[^A-Za-z0-9._-]", encoded)
     if wrong or encoded[:1] in (b"-", b"."):
         character = (wrong[0] if wrong else encoded[:1]).decode()
@@ -298,7 +302,9 @@ def _unknown_service(scheme: Scheme, name: str) -> str:
         near = difflib.get_close_matches(name.lower(), _service_names(scheme), n=5)
         near.sort(key=lambda other: sorted(other) != sorted(name))  # letters that changed places come first
         meant = f"; did you mean {near[0]}" if near else ""
-        return f"{name!r} is no {scheme} service of {SERVICES_FILE}{meant}; a port is a service or 0 to {MAX_PORT}"
+        return (
+            f"{name!r} is not a {scheme} service of {SERVICES_FILE}{meant}; a port is a service name or 0 to {MAX_PORT}"
+        )
     return f"{name!r} is a service of {other} only; write {other}://, or the number"
 
 

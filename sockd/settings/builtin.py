@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The services that come with sockd: one list of their names, and what else is known of each without its code.
 
-Their code is sockd.services.builtin's, which makes one for each name that stands here.
+sockd.services.builtin implements them, one for each name here.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class DaemonSettings:
     )
     max_worker_memory: Size | None = setting(
         None,
-        help="with workers: a worker that takes more memory is replaced, and ends in order; unset: no limit",
+        help="with workers: a worker that uses more memory is replaced, and stops gracefully; unset: no limit",
         source="reload-on-rss of uWSGI; resident and swapped memory of proc_pid_status(5)",
         unit="bytes",
         low=16 * MIB,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How a setting is declared: its unit, its default, where that comes from, and what it may be.
+"""Declaration of a setting: its unit, its default, the source of that, and its range.
 
 The settings themselves are in sockd.settings and beside it, table by table.
 """
@@ -51,11 +51,11 @@ def textual(parse: Callable[[str], object]) -> Callable[[str, object], object]:
     return lambda text, _services: parse(text)
 
 
-def otherwise_of(table: type, name: str) -> Any:
+def setting_default(table: type, name: str) -> Any:
     """Return what applies where nothing is set: the one place of a default that a handler may replace."""
     return next(one.metadata["otherwise"] for one in fields(table) if one.name == name)
 
 
-def key_of(name: str) -> str:
+def toml_key(name: str) -> str:
     """Return the key of a field: its name, without the underscore of one that is a word of Python."""
     return name.removesuffix("_")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from sockd.settings.field import KIB, MIB, otherwise_of, setting
+from sockd.settings.field import KIB, MIB, setting, setting_default
 from sockd.units import Size
 from sockd.wire.framing import (
     BlankLine,
@@ -191,8 +191,8 @@ def framing_of(table: FrameSettings, own: Framing | None, default: FramingName |
         return replace(own, max_bytes=table.max_frame)
     given = said if isinstance(said, FramingSettings) else FramingSettings(type=said or default)
     own_limit = own.max_bytes if own is not None and not isinstance(own, Fixed | Record | Raw) else None
-    limit = given.max or table.max_frame or own_limit or otherwise_of(FrameSettings, "max_frame")
-    return FRAMINGS[given.type or otherwise_of(FrameSettings, "framing")].make(given, limit, own)
+    limit = given.max or table.max_frame or own_limit or setting_default(FrameSettings, "max_frame")
+    return FRAMINGS[given.type or setting_default(FrameSettings, "framing")].make(given, limit, own)
 
 
 __all__ = ["FRAMED", "FRAMINGS", "FrameSettings", "FramingForm", "FramingName", "FramingSettings", "framing_of"]

@@ -62,7 +62,7 @@ class RateSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyProtocolSettings:
-    """proxy_protocol = { ... } of a listener: proxies that tell who their client is."""
+    """proxy_protocol = { ... } of a listener: proxies that send the address of their client."""
 
     from_: tuple[Network | Literal["unix:"], ...] = setting(
         (),

@@ -21,16 +21,16 @@ def read_network(text: str) -> Network:
         ValueError: it is no network, or matches nobody; the message is to stand behind the text.
     """
     if "%" in text:
-        raise ValueError("names an interface, and a source is matched without; remove the % and what follows")
+        raise ValueError("names an interface, but sources are matched without one; remove the % and what follows")
     try:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError:
         examples = '"192.0.2.7", "10.0.0.0/8" or "2001:db8::/32"'
-        raise ValueError(f"is no network; write an address or a prefix, such as {examples}") from None
+        raise ValueError(f"is not a network; write an address or a prefix, such as {examples}") from None
     if (meant := mapped(network)) is not None:
-        raise ValueError(f'never matches, for IPv4 clients are known as IPv4; write "{meant}"')
+        raise ValueError(f'never matches, because IPv4 clients are matched as IPv4; write "{meant}"')
     if network.network_address != ipaddress.ip_interface(text).ip:
-        raise ValueError(f'has bits behind its prefix; write "{network}", or the address alone')
+        raise ValueError(f'has bits set after its prefix; write "{network}", or the address alone')
     return network
 
 

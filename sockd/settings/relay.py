@@ -50,20 +50,20 @@ def read_via(text: str, services: Services | None = None) -> SocksUrl:
     """Read socks5://user@host:port; without a port it is 1080.
 
     Raises:
-        ValueError: it is none; the message is to stand behind the text.
+        ValueError: it is not one; the message follows the text.
     """
     found = _VIA.fullmatch(text)
     if found is None:
-        raise ValueError(f"is no SOCKS server; write {_FORM}")
+        raise ValueError(f"is not a SOCKS server; write {_FORM}")
     user: str | None = found["user"]
     if user is not None and ":" in user:
-        raise ValueError("has a password, which everybody could read; write user@ alone")
+        raise ValueError("contains a password, which others could read; write user@ alone")
     if user is not None and not 1 <= len(os.fsencode(user)) <= MAX_USER_BYTES:
-        raise ValueError(f"has a user of {len(os.fsencode(user))} bytes; it has 1 to {MAX_USER_BYTES} (RFC 1929)")
+        raise ValueError(f"has a user of {len(os.fsencode(user))} bytes; 1 to {MAX_USER_BYTES} are allowed (RFC 1929)")
     try:
         address = Address.parse(f"tcp://{found['host']}:{found['port'] or DEFAULT_PORT}", services=services)
     except AddressError as error:
-        raise ValueError(f"is no SOCKS server: {error}") from None
+        raise ValueError(f"is not a SOCKS server: {error}") from None
     return SocksUrl(address, user)
 
 
@@ -71,22 +71,22 @@ def read_target(text: str, services: Services | None = None) -> Address:
     """Read the address of a target.
 
     Raises:
-        ValueError: nothing can be relayed there; the message is to stand behind the text.
+        ValueError: it cannot be a target; the message follows the text.
     """
     try:
         address = Address.parse(text, services=services)
     except AddressError as error:
-        raise ValueError(f"cannot be a target: {error}") from None
+        raise ValueError(f"is not a valid target: {error}") from None
     if address.scheme not in ("tcp", "unix"):
-        raise ValueError("cannot be a target; one is tcp://host:port or unix:/path")
+        raise ValueError("is not a valid target; write tcp://host:port or unix:/path")
     if address.scheme == "tcp" and address.port == 0:
-        raise ValueError("has port 0, to which nobody can connect; write the target's")
+        raise ValueError("has port 0, which cannot be connected to; write the target's port")
     return address
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckSettings:
-    """check = { ... } of a relay: whether a target takes connections, asked from time to time."""
+    """check = { ... } of a relay: periodic checks of its targets."""
 
     interval: Duration = setting(
         Duration(10),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Settings of a service: of which kind it is, and which keys go with each kind.
 
-One list of the kinds that a configuration can name: the fields of KindSettings.  Each says what it is called in
-messages, and which of the other keys have a meaning for it; sockd.services.kinds makes what serves of it.
+The list of kinds that a configuration can select: the fields of KindSettings.  Each defines its name in messages, and
+which other keys apply to it; sockd.services.kinds has the implementation.
 """
 
 # ruff: noqa: RUF009, TC001 - setting() is a field specifier, typed and used like dataclasses.field; annotations are read
@@ -39,7 +39,7 @@ class HandlerSettings:
     max_in_flight: int | None = setting(
         None,
         help="async def f(line): calls that run at the same time for one connection; replies keep their order",
-        source="default 1: a call begins when the one before has ended",
+        source="default 1: a call starts when the previous one has ended",
         otherwise=1,
         unit="calls",
         low=1,
@@ -103,7 +103,7 @@ class KindSettings:
         help="program and arguments, started for each connection",
         source="inetd(8), nowait",
         rules=KindRules(
-            "a program, which reads and writes by itself",
+            "a program, which reads and writes the socket itself",
             'exec = ["/path"]',
             PROGRAM_KEYS,
             instead=(("max_connections", "max_instances"),),
@@ -114,7 +114,7 @@ class KindSettings:
         help="forward each connection to a target",
         source="FAQ III.5",
         rules=KindRules(
-            "a relay, which looks into nothing; its own times stand in relay = { ... }",
+            "a relay, which does not parse the stream; its own timeouts are in relay = { ... }",
             'relay = { to = ["tcp://host:port"] }',
             ("idle_timeout", "max_connections"),
         ),
@@ -124,7 +124,7 @@ class KindSettings:
         help="SOCKS server, which connects on behalf of its clients",
         source="RFC 1928, RFC 1929, FAQ III.2",
         rules=KindRules(
-            "a SOCKS server; what it has stands in socks = { ... }",
+            "a SOCKS server; its settings are in socks = { ... }",
             "socks = {}",
             ("max_connections",),
         ),
@@ -138,7 +138,7 @@ class KindSettings:
 
 
 KINDS: dict[str, KindRules] = {field.name: field.metadata["rules"] for field in fields(KindSettings)}
-"""Of which a service has exactly one."""
+"""The keys of which a service has exactly one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,7 +68,7 @@ def parse_rule(text: str) -> Rule:
     """Read a rule.
 
     Raises:
-        ValueError: it is none; the message is to stand behind the text.
+        ValueError: it is not one; the message follows the text.
     """
     parts = dict[str, str]()
     words = text.split()
@@ -76,7 +76,7 @@ def parse_rule(text: str) -> Rule:
         word = words.pop(0)
         key, value = (word, words.pop(0) if words else "") if word in ("from", "user", "to") else ("to", word)
         if not value:
-            raise ValueError(f'has nothing behind "{word}"; a rule is {_EXAMPLE}')
+            raise ValueError(f'has nothing after "{word}"; a rule is {_EXAMPLE}')
         if key in parts:
             more = suggest(value, ("from", "user", "to")) if key == "to" else ""
             raise ValueError(f'has "{key}" twice; a rule is {_EXAMPLE}{more}')
@@ -99,15 +99,15 @@ def _where(text: str) -> dict[str, Any]:
         return {**where, "network": _network(bare)}
     name = bare.lower().removesuffix(".")
     if not _NAME.fullmatch(name) or len(name) > 253:  # RFC 1035
-        raise ValueError(f"has {show(bare)}, which is no network, no name of a host, none of {', '.join(KINDS)}")
+        raise ValueError(f"has {show(bare)}, which is not a network, a host name or one of {', '.join(KINDS)}")
     near = "" if "." in name else suggest(name, (*KINDS, "from", "user"))
     if near:
-        raise ValueError(f"has {show(bare)}, which is no kind of address{near}")
+        raise ValueError(f"has {show(bare)}, which is not a kind of address{near}")
     return {**where, "name": name.removeprefix("*")}
 
 
 def _split_ports(text: str) -> tuple[str, tuple[int, int] | None]:
-    """Take the ports off; an IPv6 network that has some stands in brackets."""
+    """Split off the ports; an IPv6 network with ports is in brackets."""
     if text.startswith("["):
         bare, bracket, rest = text[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
@@ -123,7 +123,7 @@ def _ports(text: str) -> tuple[int, int]:
     found = _PORTS.fullmatch(text)
     first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
     if not 0 <= first <= last <= _MAX_PORT:
-        raise ValueError(f"has {show(text)} as its ports; write a number, or two such as 8000-8999, up to {_MAX_PORT}")
+        raise ValueError(f"has the ports {show(text)}; write a number, or a range such as 8000-8999, up to {_MAX_PORT}")
     return first, last
 
 
@@ -132,14 +132,14 @@ def _network(text: str) -> Network:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError:
         raise ValueError(
-            f"has {show(text)}, which is no network; write 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32"
+            f"has {show(text)}, which is not a network; write 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32"
         ) from None
     if "%" in text:
         raise ValueError(f"has {show(text)}, which names an interface; remove the % and what follows")
     if (meant := mapped(network)) is not None:
-        raise ValueError(f"has {show(text)}, which never matches, for these are taken as IPv4; write {meant}")
+        raise ValueError(f"has {show(text)}, which never matches, because these are matched as IPv4; write {meant}")
     if network.network_address != ipaddress.ip_interface(text).ip:
-        raise ValueError(f"has {show(text)}, which has bits behind its prefix; write {network}")
+        raise ValueError(f"has {show(text)}, which has bits set after its prefix; write {network}")
     return network
 
 
@@ -147,14 +147,14 @@ def read_source(text: str) -> IPAddress:
     """Read an address of ours.
 
     Raises:
-        ValueError: it is none; the message is to stand behind the text.
+        ValueError: it is not one; the message follows the text.
     """
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         address = None
     if address is None or address.is_multicast or "%" in text:
-        raise ValueError('is no address of a host; write one of ours in numbers, such as "192.0.2.1"')
+        raise ValueError('is not the address of a host; write a local IP address, such as "192.0.2.1"')
     return address
 
 

@@ -32,7 +32,7 @@ def read_host_certificate(text: str) -> HostCertificate:
     """Read NAME=/path; a path that is relative to the configuration file is made absolute after that.
 
     Raises:
-        ValueError: it is none; the message is to stand behind the text.
+        ValueError: it is not one; the message follows the text.
     """
     name, _, path = text.partition("=")
     if not name or not path:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sockd.net.listen.listener import DatagramCounts
 
-MOST_BYTES = 65_536
+KEPT_REPLY_BYTES = 65_536
 
 
 def datagrams(found: object) -> DatagramClient:
@@ -94,7 +94,7 @@ class DatagramClient:
         found = []
         while True:
             try:
-                found.append(self._sock.recv(MOST_BYTES))
+                found.append(self._sock.recv(KEPT_REPLY_BYTES))
             except BlockingIOError:
                 return found
 

@@ -70,7 +70,7 @@ class Peer:
     # ---- what a client does
 
     def send(self, data: bytes | bytearray | memoryview, *, sizes: Iterable[int] = ()) -> None:
-        """Have bytes arrive at the handler, and the handler do what it does of it.
+        """Deliver bytes to the handler, and run it.
 
         Args:
             sizes: of the pieces in which they arrive, one in each turn; the last one is repeated; all at once if none.
@@ -120,12 +120,12 @@ class Peer:
 
     @property
     def close_reason(self) -> CloseReason:
-        """Why the connection ended, NONE while it lives."""
+        """Why the connection closed, NONE while it is open."""
         return self._stage.reason_of(self._link)
 
     @property
     def ended(self) -> bool:
-        """Whether the handler's side has ended (its FIN came)."""
+        """Whether the handler's side has closed (its FIN was received)."""
         return self._link.has_ended
 
     def _settle(self) -> None:

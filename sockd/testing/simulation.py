@@ -389,7 +389,7 @@ class _Run:
         for client in self.clients:
             if client.link is not None and client.link.reason in BY_TIME:
                 client.is_left_alone = False  # as it was told to be: it was too slow
-        if self._stage.connections.at_work:
+        if self._stage.connections.groups.at_work:
             self._unfinished = "coroutines have not ended when all clients have gone"
 
     # ---- time

@@ -126,8 +126,8 @@ class Stage:
 
     def _begin(self) -> int:
         sink = sink_of(self.spec, self.connections, self.loop, self.pool)
-        group = self.connections.add_group(group_of(self.spec), sink)
-        self.connections.when_ended(group, self._told_end)
+        group = self.connections.groups.add(group_of(self.spec), sink)
+        self.connections.groups.when_ended(group, self._reported_end)
         return group
 
     def reload(self) -> None:
@@ -140,11 +140,12 @@ class Stage:
         mine.setblocking(False)
         theirs.setblocking(False)
         id = self.connections.add(theirs, self._group)
-        assert id is not None, "more connections than the stage has room for"
+        if id is None:
+            raise RuntimeError("more connections than the stage has room for")
         link = self._links[id] = Link(mine, id, self.connections.info(id).reason)
         return link
 
-    def _told_end(self, id: int) -> None:
+    def _reported_end(self, id: int) -> None:
         self._links[id].reason = self.connections.info(id).reason
 
     def reason_of(self, link: Link) -> CloseReason:
@@ -153,7 +154,7 @@ class Stage:
 
     def sink_of(self, link: Link) -> ConnectionEvents:
         """Return what is told of a connection's events."""
-        return self.connections.sink(self.connections.info(link.id).group)
+        return self.connections.groups.sink(self.connections.info(link.id).group)
 
     # ---- turns
 

@@ -34,13 +34,13 @@ class CloseReason(enum.IntEnum):
     SHUTDOWN = 11
     """The daemon is stopping."""
     ABORTED = 12
-    """The service asked for an RST."""
+    """The service closed with RST (abort)."""
     FRAME_TIMEOUT = 13
     """A frame was not whole so long after its first byte."""
     MALFORMED = 14
     """The bytes are no frame."""
     REFUSED = 15
-    """Not let in: an address that is denied, or more than a limit allows."""
+    """Refused: an address that is denied, or a limit was reached."""
     HALF_CLOSE_TIMEOUT = 16
     """Of a relayed pair: one side has ended, and the other said nothing for so long."""
 

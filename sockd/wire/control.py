@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The control socket's protocol: a JSON object in one line asks, a JSON object in one line answers, and that is all.
+"""The control socket's protocol: a JSON object in one line is a request, a JSON object in one line is its reply.
 
 A question is {"verb": "close", ...}; an answer {"ok": true, "result": ...}, or {"ok": false, "error": "...",
 "exit": 71} with an exit code of sysexits(3).  Then the connection is closed.
@@ -23,8 +23,8 @@ class ControlVerb:
     """A verb of the control socket.
 
     Attributes:
-        help: what it does, as sockctl says it.
-        words: what goes with it, all of it: for each name its type, and what it is.
+        help: what it does, for sockctl.
+        words: its arguments: for each name its type, and its meaning.
         more: sentences for its own --help.
     """
 
@@ -74,7 +74,7 @@ class ControlError(ValueError):
 
 @dataclass(frozen=True)
 class ControlRequest:
-    """What is asked.
+    """The request.
 
     Args:
         verb: one of VERBS.
@@ -90,7 +90,7 @@ class ControlRequest:
 
 
 def read_question(line: bytes) -> ControlRequest:
-    """Read a question that anybody may have written.
+    """Parse a request of any client, which may be invalid.
 
     Raises:
         ControlError: it is none, its verb is unknown, or its words are not those of the verb.
@@ -99,9 +99,7 @@ def read_question(line: bytes) -> ControlRequest:
     wanted = {name: kind for name, (kind, _) in VERBS[question.verb].words.items()}
     for name, value in question.words.items():
         if name not in wanted:
-            raise ControlError(
-                f"{question.verb}: there is no {_shown(name)}; its words are: {', '.join(wanted) or 'none'}"
-            )
+            raise ControlError(f"{question.verb}: no argument {_shown(name)}; known: {', '.join(wanted) or 'none'}")
         if type(value) is not wanted[name]:
             raise ControlError(f"{question.verb}: {name}: {_shown(value)} is not {_TYPES[wanted[name]]}")
     for name in wanted:
@@ -111,7 +109,7 @@ def read_question(line: bytes) -> ControlRequest:
 
 
 def read_trusted(line: bytes, verbs: Sequence[str]) -> ControlRequest:
-    """Read a question of another process of ours, whose words are taken as they are.
+    """Parse a request of another process of this daemon, whose arguments are trusted.
 
     Raises:
         ControlError: it is none, or its verb is unknown.
@@ -119,7 +117,7 @@ def read_trusted(line: bytes, verbs: Sequence[str]) -> ControlRequest:
     table = _table(line)
     verb = table.pop("verb", None)
     if not isinstance(verb, str) or verb not in verbs:
-        raise ControlError(f"verb: {_shown(verb)} is none of {', '.join(verbs)}")
+        raise ControlError(f"verb: {_shown(verb)} is not one of {', '.join(verbs)}")
     return ControlRequest(verb, table)
 
 
@@ -149,7 +147,7 @@ def read_answer(line: bytes) -> ControlResponse:
         return ControlResponse(table.get("result"))
     error, code = table.get("error"), table.get("exit")
     if not isinstance(error, str) or not isinstance(code, int):
-        raise ControlError("an answer without result and without error")
+        raise ControlError("a reply without result and without error")
     return ControlResponse(error=error, exit_code=code)
 
 

@@ -214,7 +214,7 @@ class Record:
         try:
             object.__setattr__(self, "packer", struct.Struct(self.format))
         except struct.error as error:
-            raise ValueError(f"format {self.format!r} is none of the struct module's: {error}") from None
+            raise ValueError(f"format {self.format!r} is not one of the struct module: {error}") from None
         if self.packer.size < 1:
             raise ValueError(f"format {self.format!r} describes no bytes")
 

@@ -33,7 +33,7 @@ class RequestError(ValueError):
     """The bytes are no request, or one that is not served; the text says why.
 
     Attributes:
-        status: what it is answered with.
+        status: of the reply.
     """
 
     def __init__(self, status: HTTPStatus, why: str) -> None:
@@ -69,7 +69,7 @@ class HttpRequest:
 
 
 def parse(head: bytes) -> HttpRequest:
-    """Read a head: its lines, the last one ended as all are, without the blank line behind them.
+    """Parse a head: its lines, the last one terminated like all, without the blank line after them.
 
     Raises:
         RequestError: 400, 414, 431 or 505.
@@ -84,9 +84,9 @@ def parse(head: bytes) -> HttpRequest:
     named = [value for name, value in fields if name == "host"]
     if len(named) > 1 or (minor > 0 and not named):  # section 3.2
         raise _bad(f"{len(named)} Host fields")
-    host = host_of(named[0]) if named else ""
+    host = request_host(named[0]) if named else ""
     authority, path = _target(target)
-    return HttpRequest(method, path, minor, host if authority is None else host_of(authority), fields)
+    return HttpRequest(method, path, minor, host if authority is None else request_host(authority), fields)
 
 
 def _bad(why: str) -> RequestError:
@@ -132,7 +132,7 @@ def _target(target: str) -> tuple[str | None, str]:
 # ---- whom a request is for
 
 
-def host_of(text: str) -> str:
+def request_host(text: str) -> str:
     """Return the host of `host[:port]`, lower case.
 
     Raises:
@@ -145,14 +145,14 @@ def host_of(text: str) -> str:
 
 
 def is_of_loopback(host: str, machine: str) -> bool:
-    """Tell whether a request that came to a loopback address names this machine by it.
+    """Return whether a request that arrived on a loopback address names this machine.
 
-    A browser that is shown a page of `evil.example` may be led to connect to 127.0.0.1 under that name (DNS
-    rebinding), and would let the page read what is answered; it cannot be had to say another name.  A name without a
-    dot is nobody's in the public DNS (RFC 7085): a health check's own word, or a name of the local network.
+    A browser that shows a page of `evil.example` may be led to connect to 127.0.0.1 under that name (DNS rebinding),
+    and would let the page read the reply; it cannot be made to send another name.  A name without a dot does not exist
+    in the public DNS (RFC 7085): a health check's own, or a name of the local network.
 
     Args:
-        host: of host_of(); an empty one is no browser's.
+        host: of request_host(); an empty one is no browser's.
         machine: its name, as gethostname(2) gives it.
     """
     if "." not in host and ":" not in host:
@@ -172,4 +172,13 @@ def is_loopback(address: str) -> bool:
     return (getattr(found, "ipv4_mapped", None) or found).is_loopback
 
 
-__all__ = ["BLANK_LINES", "FIELDS", "LINE_BYTES", "HttpRequest", "RequestError", "host_of", "is_of_loopback", "parse"]
+__all__ = [
+    "BLANK_LINES",
+    "FIELDS",
+    "LINE_BYTES",
+    "HttpRequest",
+    "RequestError",
+    "is_of_loopback",
+    "parse",
+    "request_host",
+]

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The PROXY protocol, versions 1 and 2: what a proxy says of the client, before the client's first byte.
 
-`parse` takes what has come so far and says how much of it is the header, that
-more is needed, or that it is none.  It never guesses: a connection either has a
-header from its first byte on, or is refused.  Its time grows with the header's
-size and no faster, whatever is in it.
+`parse` gets the bytes received so far and returns how much of it is the header, that more is needed, or that it is not
+one.  It never guesses: a connection either has a header from its first byte on, or is refused.  Its time is linear in
+the header's size, whatever it contains.
 
 Source: The PROXY protocol, versions 1 & 2, HAProxy Technologies, 2020/03/05
 (doc/proxy-protocol.txt of HAProxy); "section" below means of this text.
@@ -39,7 +38,7 @@ SSL = 0x20
 SSL_CN = 0x22
 NETNS = 0x30
 UNIQUE_ID_MAX_BYTES = 128
-MOST_TLVS = 128  # those within SSL included; the protocol names 12 types, and leaves 32 to be agreed on
+MAX_TLVS = 128  # those within SSL included; the protocol names 12 types, and leaves 32 to be agreed on
 _SSL_FIXED_BYTES = 5  # section 2.2.6: client (1), verify (4), then TLVs
 _SUM_BYTES = 4
 
@@ -62,7 +61,7 @@ class Header:
         source: the client; None where the proxy speaks for itself (LOCAL) or does not know (UNKNOWN, UNSPEC, UDP).
             An abstract name of a Unix socket begins with NUL, that of an unnamed one is empty.
         destination: whom the client had connected to; None as source.
-        local: the proxy's own connection, a health check as a rule.
+        local: the connection of the proxy itself, a health check as a rule.
         tlvs: (type, value) of version 2, in their order; those inside SSL are listed behind it.  None of LOCAL and
             UNSPEC, where it cannot be known what of the block is an address.
     """
@@ -86,7 +85,7 @@ def parse(data: bytes) -> Header | None:
         The header, or None while more bytes are needed.
 
     Raises:
-        ProxyError: this is no header, however it goes on.
+        ProxyError: this is not a header, whatever follows.
     """
     if not data:
         return None
@@ -96,18 +95,20 @@ def parse(data: bytes) -> Header | None:
 
 
 def least(data: bytes) -> int:
-    """Return how many bytes a header has at least that begins so, for whoever has these and parse() wants more."""
+    """Return the minimum size of a header that begins so, for callers that have these bytes when parse() needs
+    more.
+    """
     if data[:1] == V2_SIGNATURE[:1] and len(data) >= V2_FIXED_BYTES:
         return V2_FIXED_BYTES + int(_V2_FIXED.unpack_from(data)[3])
     return len(data) + 1
 
 
 def _expect(data: bytes, signature: bytes) -> bool:
-    """Tell whether a whole signature is there; raise as soon as it cannot be one."""
+    """Return whether the signature is complete; raise as soon as it cannot be one."""
     head = data[: len(signature)]
     if not signature.startswith(head):
         at = next(i for i, byte in enumerate(head) if byte != signature[i])
-        raise ProxyError(f"byte {at} is {head[at : at + 1]!r}, which begins no PROXY header")
+        raise ProxyError(f"byte {at} is {head[at : at + 1]!r}, which does not begin a PROXY header")
     return len(head) == len(signature)
 
 
@@ -129,7 +130,7 @@ def _parse_v1(data: bytes) -> Header | None:
     if words[1] not in (b"TCP4", b"TCP6"):
         raise ProxyError(f"{_shown(words[1])} is not TCP4, TCP6 or UNKNOWN")
     if len(words) != 6:
-        raise ProxyError(f"{len(words) - 2} words behind {words[1].decode()}, not two addresses and two ports")
+        raise ProxyError(f"{len(words) - 2} words after {words[1].decode()}, not two addresses and two ports")
     version = 4 if words[1] == b"TCP4" else 6
     source, destination = (_address(word, version) for word in words[2:4])
     return Header(size, 1, (source, _port(words[4])), (destination, _port(words[5])))
@@ -140,9 +141,9 @@ def _address(word: bytes, version: int) -> str:
         text = word.decode("ascii")
         address = ipaddress.IPv4Address(text) if version == 4 else ipaddress.IPv6Address(text)
     except ValueError:
-        raise ProxyError(f"{_shown(word)} is no IPv{version} address") from None
+        raise ProxyError(f"{_shown(word)} is not an IPv{version} address") from None
     if "%" in text:
-        raise ProxyError(f"{_shown(word)} has a scope, which is of the proxy's host alone")
+        raise ProxyError(f"{_shown(word)} has a scope, which is valid only on the proxy's host")
     return _text(address)
 
 
@@ -154,7 +155,7 @@ def _text(address: IPAddress) -> str:
 
 def _port(word: bytes) -> int:
     if not word.isdigit() or len(word) > 5 or (word[:1] == b"0" and word != b"0") or int(word) > 0xFFFF:
-        raise ProxyError(f"{_shown(word)} is no port")
+        raise ProxyError(f"{_shown(word)} is not a port")
     return int(word)
 
 
@@ -177,7 +178,7 @@ def _parse_v2(data: bytes) -> Header | None:
     local = command & 0x0F == _LOCAL
     family, protocol = kind >> 4, kind & 0x0F
     if not local and (family not in _V2_ADDRESS_BYTES or protocol > _DATAGRAM):
-        raise ProxyError(f"byte 13 is 0x{kind:02x}, which is no family and transport")
+        raise ProxyError(f"byte 13 is 0x{kind:02x}, which is not a family and transport")
     addresses = 0 if local else _V2_ADDRESS_BYTES[family]
     if length < addresses:
         raise ProxyError(f"a length of {length} bytes is too short for the {addresses} of its addresses")
@@ -212,7 +213,7 @@ def _endpoints(block: bytes, family: int) -> tuple[Endpoint, Endpoint]:
 
 
 def _unix_name(block: bytes) -> bytes:
-    """Return the path that a block holds, or NUL and an abstract name, whose own end is not told apart from padding."""
+    """Return the path of a block, or NUL and an abstract name, which cannot be told from its padding."""
     return block.rstrip(b"\0") if block[:1] == b"\0" else block.partition(b"\0")[0]
 
 
@@ -223,10 +224,10 @@ def _tlvs(header: bytes, at: int) -> tuple[tuple[int, bytes], ...]:
     while at < len(header):
         is_inside = at < ssl_end
         kind, begin, end = _tlv(header, at, ssl_end if is_inside else len(header))
-        if len(found) == MOST_TLVS:
-            raise ProxyError(f"more than {MOST_TLVS} TLVs, the next one at {at}")
+        if len(found) == MAX_TLVS:
+            raise ProxyError(f"more than {MAX_TLVS} TLVs, the next one at {at}")
         if kind == SSL and is_inside:
-            raise ProxyError(f"the SSL TLV at {at} lies within another")
+            raise ProxyError(f"the SSL TLV at {at} is inside another")
         if kind == CRC32C and not is_inside:
             if sum_at or end - begin != _SUM_BYTES:
                 raise ProxyError(f"the CRC32C at {at} is the second one, or not of {_SUM_BYTES} bytes")
@@ -242,20 +243,20 @@ def _tlvs(header: bytes, at: int) -> tuple[tuple[int, bytes], ...]:
 def _tlv(header: bytes, at: int, limit: int) -> tuple[int, int, int]:
     """Return the type of a TLV, and where its value begins and ends."""
     if limit - at < _TLV.size:
-        raise ProxyError(f"{limit - at} bytes at {at} are no TLV")
+        raise ProxyError(f"{limit - at} bytes at {at} are not a TLV")
     kind, length = _TLV.unpack_from(header, at)
     begin = at + _TLV.size
     if begin + length > limit:
-        raise ProxyError(f"the TLV at {at} is longer than what it lies in")
+        raise ProxyError(f"the TLV at {at} is longer than what contains it")
     if kind == UNIQUE_ID and length > UNIQUE_ID_MAX_BYTES:
-        raise ProxyError(f"a unique id of {length} bytes, {UNIQUE_ID_MAX_BYTES} are allowed")
+        raise ProxyError(f"a unique id of {length} bytes, at most {UNIQUE_ID_MAX_BYTES} are allowed")
     if kind == SSL and length < _SSL_FIXED_BYTES:
-        raise ProxyError(f"an SSL TLV of {length} bytes, {_SSL_FIXED_BYTES} are needed")
+        raise ProxyError(f"an SSL TLV of {length} bytes, at least {_SSL_FIXED_BYTES} are needed")
     return kind, begin, begin + length
 
 
 def _check_sum(header: bytes, at: int) -> None:
-    """Compare the CRC32C of the whole header, its own value taken as zero (section 2.2.3)."""
+    """Check the CRC32C of the whole header, computed with its own value as zero (section 2.2.3)."""
     said = int.from_bytes(header[at : at + _SUM_BYTES], "big")
     computed = crc32c(header[:at] + bytes(_SUM_BYTES) + header[at + _SUM_BYTES :])
     if said != computed:
@@ -283,7 +284,7 @@ def crc32c(data: bytes) -> int:
 
 
 def encode(version: int, source: Endpoint | None, destination: Endpoint | None) -> bytes:
-    """Return a header that tells of a connection; without addresses UNKNOWN or UNSPEC.
+    """Encode a header for a connection; without addresses UNKNOWN or UNSPEC.
 
     Args:
         version: 1 or 2.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What SOCKS messages have in common: destinations, replies, and the header of a datagram.
 
-What stands in a name's place and is an address, in whichever of inet_aton(3)'s notations, comes out as
-an address; what is neither an address nor can be the name of a host is refused before anybody is asked for it.
+A name that is an address, in any notation of inet_aton(3), is returned as an address; what can be neither an address
+nor a host name is refused before it is resolved.
 
 Source: RFC 1928, sections 5 to 7; inet_aton(3); RFC 1123, 2.1.
 """
@@ -51,7 +51,7 @@ class Reply(enum.IntEnum):
 
 REPLY_OF_ERRNO = {
     errno.ECONNREFUSED: Reply.REFUSED,
-    errno.ETIMEDOUT: Reply.TTL_EXPIRED,  # as Dante: the nearest to "no answer in time"
+    errno.ETIMEDOUT: Reply.TTL_EXPIRED,  # as Dante: the nearest to "no reply in time"
     errno.EHOSTUNREACH: Reply.HOST_UNREACHABLE,
     errno.EHOSTDOWN: Reply.HOST_UNREACHABLE,
     errno.ENETUNREACH: Reply.NETWORK_UNREACHABLE,
@@ -61,10 +61,10 @@ REPLY_OF_ERRNO = {
     errno.EAFNOSUPPORT: Reply.ADDRESS_TYPE_NOT_SUPPORTED,
     errno.EPROTONOSUPPORT: Reply.ADDRESS_TYPE_NOT_SUPPORTED,
 }
-"""connect(2) and what a SOCKS client is told of it; those that say most come first; all others: general failure."""
+"""Errors of connect(2) and their SOCKS replies; the most specific ones first; all others: general failure."""
 
 
-def reply_of(codes: list[int]) -> Reply:
+def make_reply(codes: list[int]) -> Reply:
     """Choose the reply for attempts that all failed.
 
     Args:
@@ -74,10 +74,10 @@ def reply_of(codes: list[int]) -> Reply:
 
 
 class SocksError(ValueError):
-    """The peer's violation; the text says what it was.
+    """The peer's violation; the text describes it.
 
     Attributes:
-        reply: what the peer is told, None for nothing.
+        reply: sent to the peer, None for none.
     """
 
     def __init__(self, text: str, reply: Reply | None = None) -> None:
@@ -105,7 +105,7 @@ class Destination:
 # ---- what stands in a name's place
 
 
-def destination_of(name: bytes, port: int) -> Destination:
+def parse_destination(name: bytes, port: int) -> Destination:
     """Read a name's field: an address in any notation is one, all else must be able to be the name of a host.
 
     Args:
@@ -129,7 +129,7 @@ def destination_of(name: bytes, port: int) -> Destination:
 
 
 def _no_host(name: bytes) -> SocksError:
-    return SocksError(f"{name[:60]!r}"[1:] + " can be no host", Reply.HOST_UNREACHABLE)
+    return SocksError(f"{name[:60]!r}"[1:] + " is not a valid host", Reply.HOST_UNREACHABLE)
 
 
 def literal(text: str) -> IPAddress | None:
@@ -171,13 +171,13 @@ def _number(part: str) -> int | None:
 
 
 def read_address(buffer: bytes | bytearray, at: int) -> tuple[Callable[[], Destination], int] | None:
-    """Find an address with its kind before it and its port behind it.
+    """Find an address with its type before it and its port after it.
 
     Args:
         at: where the kind stands.
 
     Returns:
-        What makes the destination, and where the port ends; None while that is not there.
+        What makes the destination, and where the port ends; None while that does not exist.
 
     Raises:
         SocksError: there is no such kind.
@@ -192,13 +192,13 @@ def read_address(buffer: bytes | bytearray, at: int) -> tuple[Callable[[], Desti
     elif kind in _ADDRESS_BYTES:
         size = _ADDRESS_BYTES[kind]
     else:
-        raise SocksError(f"address type {kind} is none of SOCKS 5", Reply.ADDRESS_TYPE_NOT_SUPPORTED)
+        raise SocksError(f"address type {kind} is not one of SOCKS 5", Reply.ADDRESS_TYPE_NOT_SUPPORTED)
     end = begin + size
     if len(buffer) < end + _PORT.size:
         return None
     address, port = bytes(buffer[begin:end]), _PORT.unpack_from(buffer, end)[0]
     if kind == _NAME:
-        return lambda: destination_of(address, port), end + _PORT.size
+        return lambda: parse_destination(address, port), end + _PORT.size
     return lambda: Destination(text_of(address), port), end + _PORT.size
 
 
@@ -234,7 +234,7 @@ def parse_datagram(data: bytes) -> tuple[Destination, bytes]:
     if len(data) < _UDP_HEAD_BYTES:
         raise SocksError(f"a datagram of {len(data)} bytes has no header")
     if data[2]:
-        raise SocksError(f"fragment {data[2]}; fragments are not put together")
+        raise SocksError(f"fragment {data[2]}; fragments are not reassembled")
     found = read_address(data, _UDP_HEAD_BYTES - 1)
     if found is None:
         raise SocksError(f"a datagram of {len(data)} bytes ends within its header")

@@ -37,10 +37,10 @@ class SocksRefusal(Exception):
 class Phase(enum.Enum):
     """What is waited for."""
 
-    METHOD = "its method"
-    LOGIN = "its answer to the password"
-    REPLY = "its reply"
-    CONNECTED = "nothing: it is connected"
+    METHOD = "the method selection"
+    LOGIN = "the reply to the login"
+    REPLY = "the reply to the request"
+    CONNECTED = "nothing: connected"
 
 
 class SocksClient:
@@ -52,8 +52,8 @@ class SocksClient:
         user, password: who we are; a server that does not ask is not told.
 
     Attributes:
-        phase: whose answer is waited for.
-        rest: what came behind the reply: the destination's first bytes.
+        phase: the message that is awaited.
+        rest: data received after the reply: the destination's first bytes.
 
     Raises:
         ValueError: the name, the user or the password does not fit in a message.
@@ -104,12 +104,12 @@ class SocksClient:
         if method == _PASSWORD and self._login is not None:
             self.phase = Phase.LOGIN
             return self._login
-        wants = "it takes none of our methods" if method == _NO_ACCEPTABLE else f"it wants method {method}"
-        raise SocksRefusal(wants if self._login else f"{wants}; name a user")
+        wants = "it accepts none of the offered methods" if method == _NO_ACCEPTABLE else f"it requires method {method}"
+        raise SocksRefusal(wants if self._login else f"{wants}; add a user")
 
     def _verdict(self, message: bytes) -> bytes:
         if message[1] != 0:
-            raise SocksRefusal("it refuses user and password")
+            raise SocksRefusal("it rejects user and password")
         self.phase = Phase.REPLY
         return self._request
 
@@ -136,7 +136,7 @@ def _address(host: str) -> bytes:
     except ValueError:
         name = host.encode("idna" if not host.isascii() else "ascii")
         if not 1 <= len(name) <= MAX_NAME_BYTES:
-            raise ValueError(f"a name of {len(name)} bytes; SOCKS takes 1 to {MAX_NAME_BYTES}") from None
+            raise ValueError(f"a name of {len(name)} bytes; SOCKS allows 1 to {MAX_NAME_BYTES}") from None
         return bytes((_NAME, len(name))) + name
     return bytes((_V4 if address.version == 4 else _V6,)) + address.packed
 
@@ -145,7 +145,7 @@ def _login(user: str, password: str) -> bytes:
     words = [word.encode("utf-8", "surrogateescape") for word in (user, password)]
     for what, word in zip(("user", "password"), words, strict=True):
         if not 1 <= len(word) <= MAX_NAME_BYTES:
-            raise ValueError(f"a {what} of {len(word)} bytes; SOCKS takes 1 to {MAX_NAME_BYTES}")
+            raise ValueError(f"a {what} of {len(word)} bytes; SOCKS allows 1 to {MAX_NAME_BYTES}")
     return b"\1" + b"".join(bytes((len(word),)) + word for word in words)
 
 

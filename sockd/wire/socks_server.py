@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """SOCKS 4, 4a and 5, the server's side: bytes in, events out.
 
-`Negotiation` takes what has come, however it was cut, and gives each message when it is whole;
-the caller answers with the bytes that its methods return.  Nothing is connected and no name is
-looked up here; see sockd.wire.socks_address for what can be a destination.
+`Negotiation` gets the received data, in any pieces, and returns each complete message; the caller sends the bytes that
+its methods return.  Nothing is connected and no name is resolved here; see sockd.wire.socks_address for valid
+destinations.
 
 Source: RFC 1928 (SOCKS 5), RFC 1929 (its passwords), SOCKS.PROTOCOL of Ying-Da Lee (4) and
 SOCKS4A.PROTOCOL (4a), both openssh.com/txt.
@@ -21,8 +21,8 @@ from sockd.wire.socks_address import (
     Destination,
     Reply,
     SocksError,
-    destination_of,
     encode_address,
+    parse_destination,
     read_address,
     text_of,
 )
@@ -49,7 +49,7 @@ class SocksCommand(enum.IntEnum):
 
 
 class Method(enum.IntEnum):
-    """How a client of SOCKS 5 says who it is (RFC 1928, section 3)."""
+    """Login methods of SOCKS 5 (RFC 1928, section 3)."""
 
     NONE = 0x00
     PASSWORD = 0x02
@@ -125,7 +125,7 @@ class Negotiation:
             The next message, None while it is not whole or while an answer is due.
 
         Raises:
-            SocksError: this is no SOCKS, however it goes on; its reply, if it has one, is to be sent.
+            SocksError: this is not SOCKS, whatever follows; its reply, if there is one, must be sent.
         """
         self._buffer += data
         if self.state is State.VERSION:
@@ -135,17 +135,17 @@ class Negotiation:
 
     @property
     def has_rest(self) -> bool:
-        """Whether something came behind the last message."""
+        """Whether data follows the last message."""
         return bool(self._buffer)
 
     def take_rest(self) -> bytes:
-        """Take what came behind the request; it is the destination's."""
+        """Return the data after the request; it is for the destination."""
         rest = bytes(self._buffer)
         self._buffer.clear()
         return rest
 
     def go_on(self) -> None:
-        """Begin behind a greeting of SOCKS 5 that another has answered: no login."""
+        """Start after a greeting of SOCKS 5 that the C core has answered: no login."""
         self.version = 5
         self.state = State.REQUEST_5
 
@@ -174,7 +174,7 @@ class Negotiation:
 
     def _answer(self, state: State) -> None:
         if self.state is not state:
-            raise RuntimeError(f"it is the turn of {self.state.value}, not of {state.value}")
+            raise RuntimeError(f"expected {self.state.value}, not {state.value}")
 
     # ---- messages
 
@@ -241,7 +241,7 @@ class Negotiation:
             return None
         self.state = State.REPLY
         message = self._take(end)
-        where = destination_of(message[user_end:-1], port) if has_name else Destination(text_of(address), port)
+        where = parse_destination(message[user_end:-1], port) if has_name else Destination(text_of(address), port)
         return SocksRequest(4, command, where, message[_V4_REQUEST.size : user_end - 1])
 
 
@@ -264,12 +264,12 @@ def _command(buffer: bytearray, version: int) -> SocksCommand | None:
         return None
     command = _COMMANDS[version].get(buffer[1])
     if command is None:
-        raise SocksError(f"command {buffer[1]} is none of SOCKS {version}", Reply.COMMAND_NOT_SUPPORTED)
+        raise SocksError(f"command {buffer[1]} is not one of SOCKS {version}", Reply.COMMAND_NOT_SUPPORTED)
     return command
 
 
 def _end_of_text(buffer: bytearray, begin: int, most: int, what: str) -> int | None:
-    """Find the end of a text that a NUL ends; None while it is not there."""
+    """Find the end of a text that a NUL ends; None while it does not exist."""
     nul = buffer.find(0, begin, begin + most + 1)
     if nul < 0 and len(buffer) > begin + most:
         raise SocksError(f"a {what} of more than {most} bytes", Reply.GENERAL_FAILURE)

@@ -243,7 +243,7 @@ def test_a_limit_that_memory_cannot_have():
 
 
 def test_a_datagram_needs_no_buffer():
-    with pytest.raises(TypeError, match="a datagram is a frame already"):
+    with pytest.raises(TypeError, match="a datagram is already a frame"):
         ReceiveBuffer(Datagram(100))
     with pytest.raises(TypeError, match="not a framing"):
         ReceiveBuffer(5)

@@ -54,7 +54,7 @@ def reloading(launch, edit):
 
 
 def starts(server):
-    return sum("starting again" in line for line in server.words)
+    return sum("changed; restarting" in line for line in server.words)
 
 
 def test_an_edit_is_served(reloading, edit):
@@ -139,7 +139,7 @@ def test_a_broken_edit_waits_and_recovers(reloading, edit, broken):
     server = reloading("-l", LISTEN)
     assert served(server, 1) == b"one"
     edit(broken)
-    server.wait_until(lambda: any("exit code 78; it starts again after" in w for w in server.words), "the refusal")
+    server.wait_until(lambda: any("code 78; restarting after" in w for w in server.words), "the refusal")
     edit(app(b"fixed"))
     assert served(server, 2) == b"fixed"
     server.stop()
@@ -155,7 +155,7 @@ def test_the_configuration_counts_and_may_be_broken_too(reloading, edit):
     server = reloading("-c", "sockd.toml")
     assert served(server, 1) == b"one"
     edit("[[listen]\n", "sockd.toml")
-    server.wait_until(lambda: any("exit code 78; it starts again after" in w for w in server.words), "the refusal")
+    server.wait_until(lambda: any("code 78; restarting after" in w for w in server.words), "the refusal")
     edit(config("upper"), "sockd.toml")
     assert served(server, 2) == b"?"
     server.stop()
@@ -165,7 +165,7 @@ def test_the_configuration_counts_and_may_be_broken_too(reloading, edit):
 def test_a_configuration_that_is_broken_from_the_start_is_waited_for(reloading, edit):
     edit("[[listen]\n", "sockd.toml")
     server = reloading("-c", "sockd.toml")
-    server.wait_until(lambda: any("exit code 78; it starts again after" in w for w in server.words), "the refusal")
+    server.wait_until(lambda: any("code 78; restarting after" in w for w in server.words), "the refusal")
     edit(config("app:answer"), "sockd.toml")
     assert served(server, 1) == b"one"
     server.stop()
@@ -175,7 +175,7 @@ def test_a_child_that_dies_without_a_word_is_not_started_again_and_again(reloadi
     server = reloading("-l", LISTEN)
     assert served(server, 1) == b"one"
     edit("import os\nos._exit(3)\n")
-    server.wait_until(lambda: any("exit code 3; it starts again after" in w for w in server.words), "its end")
+    server.wait_until(lambda: any("code 3; restarting after" in w for w in server.words), "its end")
     select.select([], [], [], 1.5)  # time for several starts, if it were to start
     edit(app(b"fixed"))
     assert served(server, 2) == b"fixed"
@@ -196,7 +196,7 @@ def test_a_signal_ends_both(reloading, number):
 
 def test_a_signal_ends_it_while_it_waits(reloading, edit):
     server = reloading("-l", "tcp://127.0.0.1:0=app:missing")
-    server.wait_until(lambda: any("exit code 78; it starts again after" in w for w in server.words), "the refusal")
+    server.wait_until(lambda: any("code 78; restarting after" in w for w in server.words), "the refusal")
     server.signal()
     assert server.wait() == 78
 

@@ -24,18 +24,18 @@ def check(monkeypatch, capsys):
     [
         (
             "tcp://:25=upper",
-            "tcp://:25: port 25 is registered for smtp in /etc/services; that is written tcp://:smtp",
+            "tcp://:25: /etc/services registers port 25 for smtp; if you mean that service, write tcp://:smtp",
         ),
         (
             "udp://[::1]:53=echo",
-            "udp://[::1]:53: port 53 is registered for domain in /etc/services; that is written udp://[::1]:domain",
+            "udp://[::1]:53: /etc/services registers port 53 for domain; if you mean that service, write udp://[::1]:domain",
         ),
     ],
 )
 def test_a_port_of_another_service_is_pointed_out_and_no_error(check, listen, note):
     assert check(listen) == [
         f"sockd: the command line: note: {note}",
-        "sockd: the command line: in order, 1 listeners",
+        "sockd: the command line: configuration OK: 1 listener",
     ]
 
 
@@ -44,4 +44,4 @@ def test_a_port_of_another_service_is_pointed_out_and_no_error(check, listen, no
     ["tcp://:smtp=upper", "udp://127.0.0.1:7=echo", "tcp://:0=upper", "tcp://:48999=upper", "unix:/tmp/x=upper"],
 )
 def test_every_other_port_is_passed_in_silence(check, listen):
-    assert check(listen) == ["sockd: the command line: in order, 1 listeners"]
+    assert check(listen) == ["sockd: the command line: configuration OK: 1 listener"]

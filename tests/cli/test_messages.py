@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Messages that name the cause and the cure, at --check where it can be known.
 
-Seen to fail: `--check` said "in order", or the message named something else than the cause; see FAQ IV.1 for addresses.
+Seen to fail: `--check` found no error, or the message named something else than the cause; see FAQ IV.1 for addresses.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ CONFLICTS = {
     (
         "tcp://0.0.0.0:{}",
         "tcp://[::]:{}",
-    ): "tcp://[::]:{} takes IPv4 clients as well, and so those of tcp://0.0.0.0:{}; "
+    ): "tcp://[::]:{} also accepts IPv4 clients, as tcp://0.0.0.0:{} does; "
     "write ipv6_only = true for tcp://[::]:{}, or remove one of the two",
-    ("tcp://:{}", "tcp://127.0.0.1:{}"): "tcp://:{} takes IPv4 clients as well, and so those of tcp://127.0.0.1:{}",
-    ("udp://127.0.0.1:{}", "udp://0.0.0.0:{}"): "udp://0.0.0.0:{} is every address, and so udp://127.0.0.1:{}",
-    ("tcp://[::1]:{}", "tcp://[::]:{}"): "tcp://[::]:{} is every address, and so tcp://[::1]:{}",
+    ("tcp://:{}", "tcp://127.0.0.1:{}"): "tcp://:{} also accepts IPv4 clients, as tcp://127.0.0.1:{} does",
+    ("udp://127.0.0.1:{}", "udp://0.0.0.0:{}"): "udp://0.0.0.0:{} includes every address, also udp://127.0.0.1:{}",
+    ("tcp://[::1]:{}", "tcp://[::]:{}"): "tcp://[::]:{} includes every address, also tcp://[::1]:{}",
 }
 
 
@@ -65,7 +65,7 @@ def test_addresses_that_exclude_each_other(sockd, pair):
     assert CONFLICTS[pair].replace("{}", str(port)) in words
     code, words = sockd(toml, "-f", *STAY_ROOT)
     assert code == 71
-    assert "this very process" in words
+    assert "this process" in words
     assert "ipv6_only = true" in words
 
 
@@ -86,14 +86,14 @@ def test_addresses_that_can_stand_beside_each_other(sockd, toml, code):
 def test_an_ipv4_address_in_ipv6_clothes(sockd):
     code, words = sockd(listen("tcp://[::ffff:127.0.0.1]:7000"), "--check")
     assert code == 78
-    assert "is an IPv4 address within an IPv6 one" in words
+    assert "is an IPv4-mapped address" in words
     assert "write tcp://127.0.0.1:7000" in words
 
 
 def test_an_abstract_name(sockd):
     code, words = sockd(listen("unix:@x"), "--check")
     assert code == 78
-    assert "an abstract name, which has no owner" in words
+    assert "an abstract name, which any process may take" in words
 
 
 @pytest.mark.parametrize("to", ["/dev/stdout", "/dev/stderr", "/proc/self/fd/2"])
@@ -107,9 +107,9 @@ def test_a_log_to_standard_output(sockd, to):
 
 SCRIPTS = {
     b"#!/bin/sh\r\necho hello\r\n": "has lines that end with CR LF",
-    b"echo hello\n": "has no first line that says what runs it, such as #!/bin/sh",
-    b"#!/usr/bin/nosuch -x\necho\n": '"/usr/bin/nosuch", by its first line, and there is no such program',
-    b"#! sh\necho\n": '"sh", by its first line; that is no absolute path',
+    b"echo hello\n": "has no first line that names its interpreter, such as #!/bin/sh",
+    b"#!/usr/bin/nosuch -x\necho\n": '"/usr/bin/nosuch" in its first line, and there is no such program',
+    b"#! sh\necho\n": '"sh" in its first line; that is not an absolute path',
 }
 
 
@@ -147,7 +147,7 @@ def test_a_module_that_who_serves_may_not_read(sockd, tmp_path, open_path, as_ro
     app.chmod(0o600)
     code, words = sockd(toml, "--check")
     assert code == 0
-    assert f"note: {app}: {app} has mode 600 and is uid 0's; the daemon serves as nobody" in words
+    assert f"note: {app}: {app} has mode 600 and belongs to uid 0; the daemon serves as nobody" in words
     assert stat.S_IMODE(app.stat().st_mode) == 0o600
 
 
@@ -157,8 +157,8 @@ def test_a_directory_that_who_serves_may_not_read_is_named_at_a_reload(daemon, o
     one = daemon(toml=toml, app=app, arguments=["--user", "nobody"])
     one.directory.chmod(0o711)
     one.process.send_signal(1)
-    told = one.wait_for("configuration is wrong, going on with the old one")
-    assert f"there is no module 'app' that may be read: {one.directory.resolve()} is closed to uid" in told["error"]
+    told = one.wait_for("invalid configuration, keeping the previous one")
+    assert f"no module 'app' can be read: {one.directory.resolve()} is closed to uid" in told["error"]
 
 
 # ---- how much is read

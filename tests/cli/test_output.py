@@ -114,9 +114,9 @@ def test_a_current_directory_that_was_deleted(tmp_path, sockd_script):
     (tmp_path / "sockd.toml").write_text(TOML.format(tmp_path / "s"))
     gone = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
     for words, code, said in (
-        ([*STAY_ROOT, "--check", "-c", f"{tmp_path}/sockd.toml"], 0, "in order"),
+        ([*STAY_ROOT, "--check", "-c", f"{tmp_path}/sockd.toml"], 0, "configuration OK"),
         ([*STAY_ROOT, "--check", "-c", "sockd.toml"], 78, "sockd.toml: No such file or directory (ENOENT)"),
-        ([*STAY_ROOT, "-f", "-l", f"unix:{tmp_path}/s=app:nothing"], 78, "there is no module 'app'"),
+        ([*STAY_ROOT, "-f", "-l", f"unix:{tmp_path}/s=app:nothing"], 78, "no module 'app'"),
     ):
         command = ["sh", "-c", gone, "sh", sockd_script, *words]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

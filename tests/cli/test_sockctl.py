@@ -379,7 +379,7 @@ def test_refused_is_75_and_says_what_was_tried(sockctl, server):
 def test_udp_refused_by_icmp_is_told(sockctl, server):
     sock, address = server("udp")
     sock.close()
-    expected = f"sockctl: connection refused: {address} (nobody listens there)\n"
+    expected = f"sockctl: connection refused: {address} (no process listens there)\n"
     assert outcome(sockctl("connect", address, input=b"x\n")) == (75, b"", expected)
 
 
@@ -452,7 +452,7 @@ def test_a_peer_that_ended_and_takes_no_more_is_given_up_in_time(sockctl, server
     code, out, err = outcome(sockctl("connect", address, "--timeout", "500ms", input=b"x" * 32 * MIB))
     done.set()
     assert (code, out) == (75, b"end\n")
-    assert "bytes of input not taken" in err
+    assert "bytes of input not sent" in err
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
@@ -519,11 +519,11 @@ def test_a_line_of_the_users_file(sockctl):
 @pytest.mark.parametrize(
     ("user", "password", "said"),
     [
-        ("a:b", b"secret\n", b"cannot be a user"),
-        ("", b"secret\n", b"cannot be a user"),
-        ("#a", b"secret\n", b"cannot be a user"),
-        ("alice", b"\n", b"a password has 1 to 255 bytes"),
-        ("alice", b"x" * 256 + b"\n", b"a password has 1 to 255 bytes"),
+        ("a:b", b"secret\n", b"is not a valid user"),
+        ("", b"secret\n", b"is not a valid user"),
+        ("#a", b"secret\n", b"is not a valid user"),
+        ("alice", b"\n", b"a password must have 1 to 255 bytes"),
+        ("alice", b"x" * 256 + b"\n", b"a password must have 1 to 255 bytes"),
     ],
 )
 def test_what_can_be_no_user_or_password(sockctl, user, password, said):

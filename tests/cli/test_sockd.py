@@ -54,9 +54,9 @@ def test_help_names_every_option(run):
     ("words", "said"),
     [
         (["--reload"], "use it with --foreground"),
-        (["-f", "-l", "tcp://127.0.0.1:0=upper", "--chroot", "empty"], '--chroot "empty" is no absolute path'),
-        (["-f", "-l", "tcp://127.0.0.1:0=upper", "--pidfile", "pid"], '--pidfile "pid" is no absolute path'),
-        (["-f", "-l", "tcp://127.0.0.1:0=upper", "--user", ""], '--user "" cannot be a user'),
+        (["-f", "-l", "tcp://127.0.0.1:0=upper", "--chroot", "empty"], '--chroot "empty" is not an absolute path'),
+        (["-f", "-l", "tcp://127.0.0.1:0=upper", "--pidfile", "pid"], '--pidfile "pid" is not an absolute path'),
+        (["-f", "-l", "tcp://127.0.0.1:0=upper", "--user", ""], '--user "" is not a valid user'),
         (["--no-such-option"], "unrecognized arguments: --no-such-option"),
         (["-f", "word"], "unrecognized arguments: word"),
         (["--fore"], "--fore"),
@@ -76,7 +76,7 @@ def test_a_wrong_command_line_exits_64(run, words, said):
     ("words", "said"),
     [
         (["-f", "-l", "tcp://127.0.0.1:0=app:uper"], "did you mean 'upper'"),
-        (["-f", "-l", "tcp://127.0.0.1:0=nowhere:f"], "there is no module 'nowhere'"),
+        (["-f", "-l", "tcp://127.0.0.1:0=nowhere:f"], "no module 'nowhere'"),
         (["-f", "-l", "tcp://127.0.0.1:0=bad:f"], "bad.py:2: ZeroDivisionError"),
         (["-f", "-l", "tcp://127.0.0.1:0=wrong:f"], "wrong.py:1: SyntaxError"),
         (["-f", "-l", "udp://127.0.0.1:0=app:Upper"], "cannot answer datagrams"),
@@ -84,11 +84,11 @@ def test_a_wrong_command_line_exits_64(run, words, said):
         (["-f", "-c", "/no/where/nothing.toml"], "/no/where/nothing.toml"),
         (
             [],
-            "/etc/sockd/sockd.toml is not there (root"
+            "/etc/sockd/sockd.toml does not exist (as root"
             if ROOT
-            else "neither sockd.toml nor /etc/sockd/sockd.toml is there",
+            else "neither sockd.toml nor /etc/sockd/sockd.toml exists",
         ),
-        (["-t", "-l", "tcp://127.0.0.1:0=upper", "-u", "nobdy"], 'daemon.user: "nobdy" is no user of this host'),
+        (["-t", "-l", "tcp://127.0.0.1:0=upper", "-u", "nobdy"], 'daemon.user: "nobdy" is not a user of this host'),
         (["-t", "-c", "broken.toml"], "broken.toml:1"),
         (["-t", "-l", "tcp://127.0.0.1:0=app:uper"], "did you mean 'upper'"),
         (["-T", "-l", "tcp://127.0.0.1:0=app:uper"], "did you mean 'upper'"),
@@ -152,7 +152,7 @@ def test_check_binds_nothing(serve, run, tmp_path, option):
     server = serve("tcp://127.0.0.1:0=upper")
     code, output, errors = run(option, "-l", f"{server.addresses[0]}=app:upper", "-l", f"unix:{tmp_path}/s=upper")
     assert (code, output) == (0, "")
-    assert "in order, 2 listeners" in errors
+    assert "configuration OK: 2 listeners" in errors
     assert not os.path.lexists(tmp_path / "s")
 
 
@@ -179,7 +179,7 @@ def test_the_print_shows_what_the_command_line_changes(run):
 
 def test_the_file_in_the_directory_is_read(run, tmp_path):
     (tmp_path / "sockd.toml").write_text(GOOD)
-    assert "sockd.toml: in order, 1 listeners" in run("-t", *(["-c", "sockd.toml"] if ROOT else []))[2]
+    assert "sockd.toml: configuration OK: 1 listener" in run("-t", *(["-c", "sockd.toml"] if ROOT else []))[2]
 
 
 def test_without_any_configuration_it_is_the_example(run, tmp_path):
@@ -198,7 +198,7 @@ def test_without_any_configuration_it_is_the_example(run, tmp_path):
 
 def test_the_screen_says_what_is_served_and_how_to_talk_to_it(serve, tmp_path):
     server = serve("tcp://127.0.0.1:0=app:upper", f"unix:{tmp_path}/s=echo")
-    assert server.output[0].endswith("serves, by the command line:")
+    assert server.output[0].endswith(", configured by the command line, serves:")
     for address, service in zip(server.addresses, ("app:upper", "echo"), strict=True):
         (line,) = [line for line in server.output if address in line]
         assert re.fullmatch(rf"  {service} on {re.escape(address)} +sockctl connect {re.escape(address)}", line)

@@ -92,7 +92,7 @@ def test_what_a_peer_sent_before_it_closed_is_printed_although_sending_fails(pai
     peer.close()
     failure, printed = through(sock, b"more input")
     assert printed == answer
-    assert str(failure) == "connection closed: unix:/peer (before it took all of the input)"
+    assert str(failure) == "connection closed: unix:/peer (before all of the input was sent)"
     assert sock.fileno() == -1
 
 
@@ -148,7 +148,7 @@ def test_a_peer_that_takes_no_more_has_the_timeout(pair, make, clock):
     clock.now += 3.0
     pump.turn_ended(idle=True)
     assert pump.is_over()
-    assert "timed out after 3 s: unix:/peer (4 bytes of input not taken)" in str(pump.failure)
+    assert "timed out after 3 s: unix:/peer (4 bytes of input not sent)" in str(pump.failure)
 
 
 def test_a_full_window_waits_a_little_and_is_then_taken_as_lost(pair, make, clock):

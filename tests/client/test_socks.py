@@ -86,10 +86,10 @@ def test_the_proxy_header_goes_behind_it(socks):
     ("steps", "words"),
     [
         ([(3, b"\5\0"), (10, b"\5\5\0\1" + bytes(6))], "connection refused"),
-        ([(3, b"\5\xff")], "it takes none of our methods; name a user"),
+        ([(3, b"\5\xff")], "it accepts none of the offered methods; add a user"),
         ([(3, b"HTTP/1.1 400")], "it answers with 0x48, which is not SOCKS 5"),
         ([(3, b"\5\0"), (10, b"\5\0\0\7xx")], "it replies with an address of type 7"),
-        ([(3, b"")], "it closed, and its method had not come"),
+        ([(3, b"")], "closed by the server while waiting for the method selection"),
     ],
 )
 def test_what_it_says_is_said(socks, steps, words):
@@ -102,8 +102,8 @@ def test_what_it_says_is_said(socks, steps, words):
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["--via", "socks4://h:1", "tcp://h:1"], "is no SOCKS server"),
-        (["--via", "socks5://alice:secret@h:1", "tcp://h:1"], "has a password, which everybody could read"),
+        (["--via", "socks4://h:1", "tcp://h:1"], "is not a SOCKS server"),
+        (["--via", "socks5://alice:secret@h:1", "tcp://h:1"], "contains a password, which others could read"),
         (["--via", "socks5://h:1", "unix:/x"], "--via supports only tcp://"),
         (["--via", "socks5://alice@h:1", "tcp://h:1"], "no password for alice, and no terminal"),
         (["--via", "socks5://h:1", "--via-password", "/x", "tcp://h:1"], "needs a user in --via"),

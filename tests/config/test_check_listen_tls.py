@@ -14,22 +14,22 @@ from sockd.errors import ConfigurationError
 HEAD = '[[listen]]\naddress = "ADDRESS"\nservice = "upper"\ntls = '
 WRONG = [
     ("{}", ".certificate: is missing; write certificate"),
-    ('{ certificate = "c.pem" }', '.certificate: "c.pem" is no absolute path'),
-    ('{ certificate = "/c.pem", key = "k" }', '.key: "k" is no absolute path'),
+    ('{ certificate = "c.pem" }', '.certificate: "c.pem" is not an absolute path'),
+    ('{ certificate = "/c.pem", key = "k" }', '.key: "k" is not an absolute path'),
     ('{ certificate = "/c.pem", others = ["/x.pem"] }', '.others[0]: "/x.pem" is not NAME=/path, such as'),
     (
         '{ certificate = "/c.pem", client_names = ["a"] }',
-        ".client_names: says which certificates of clients are let in",
+        ".client_names: requires client_ca",
     ),
     ('{ certificate = "/c.pem", alpn = [""] }', '.alpn[0]: "" is not 1 to 255 ASCII characters'),
-    ('{ certificate = "/c.pem", minimum = "1.1" }', '.minimum: "1.1" is no choice; allowed is "1.2" or "1.3"'),
+    ('{ certificate = "/c.pem", minimum = "1.1" }', '.minimum: "1.1" is not valid; allowed: "1.2" or "1.3"'),
     (
         '{ certificate = "/c.pem", session_tickets = 17 }',
-        ".session_tickets: 17 is too large; allowed is 0 to 16 tickets",
+        ".session_tickets: 17 is too large; allowed: 0 to 16 tickets",
     ),
     ('{ certificate = "/c.pem", session_tickets = true }', ".session_tickets: true"),
     ('{ certificate = "/c.pem", certificat = "/x" }', '.certificat: unknown key; did you mean "certificate"?'),
-    ("true", "true, a boolean, cannot stand here; write tls = {"),
+    ("true", "true, a boolean, is not allowed here; write tls = {"),
 ]
 
 
@@ -42,7 +42,7 @@ def test_wrong(tls, words):
 
 
 def test_datagrams_are_not_encrypted():
-    with pytest.raises(ConfigurationError, match="is for streams"):
+    with pytest.raises(ConfigurationError, match="applies to streams"):
         loads(HEAD.replace("ADDRESS", "udp://127.0.0.1:7000") + '{ certificate = "/c.pem" }\n', name="sockd.toml")
 
 

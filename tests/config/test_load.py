@@ -29,7 +29,7 @@ WRONG = [
     (
         "socks that is no table",
         SOCKS + 'socks = "yes"\n',
-        ':5: service.proxy.socks: "yes", text, cannot stand here; write socks = { users = "/etc/sockd/users" }',
+        ':5: service.proxy.socks: "yes", text, is not allowed here; write socks = { users = "/etc/sockd/users" }',
     ),
     (
         "key of socks misspelt",
@@ -39,25 +39,25 @@ WRONG = [
     (
         "rule without a network",
         SOCKS + 'socks = { deny = ["10.0.0.0/33"] }\n',
-        ':5: service.proxy.socks.deny[0]: "10.0.0.0/33" has "10.0.0.0/33", which is no network; write 192.0.2.7, '
+        ':5: service.proxy.socks.deny[0]: "10.0.0.0/33" has "10.0.0.0/33", which is not a network; write 192.0.2.7, '
         "10.0.0.0/8 or 2001:db8::/32",
     ),
     (
         "rule with bits behind its prefix",
         SOCKS + 'socks = { deny = ["from 10.0.0.1/8"] }\n',
-        ':5: service.proxy.socks.deny[0]: "from 10.0.0.1/8" has "10.0.0.1/8", which has bits behind its prefix; '
+        ':5: service.proxy.socks.deny[0]: "from 10.0.0.1/8" has "10.0.0.1/8", which has bits set after its prefix; '
         "write 10.0.0.0/8",
     ),
     (
         "rule with a mapped network",
         SOCKS + 'socks = { deny = ["::ffff:10.0.0.0/104"] }\n',
-        ':5: service.proxy.socks.deny[0]: "::ffff:10.0.0.0/104" has "::ffff:10.0.0.0/104", which never matches, for '
-        "these are taken as IPv4; write 10.0.0.0/8",
+        ':5: service.proxy.socks.deny[0]: "::ffff:10.0.0.0/104" has "::ffff:10.0.0.0/104", which never '
+        "matches, because these are matched as IPv4; write 10.0.0.0/8",
     ),
     (
         "kind of address misspelt",
         SOCKS + 'socks = { allow = ["lopback"] }\n',
-        ':5: service.proxy.socks.allow[0]: "lopback" has "lopback", which is no kind of address; did you mean '
+        ':5: service.proxy.socks.allow[0]: "lopback" has "lopback", which is not a kind of address; did you mean '
         '"loopback"?',
     ),
     (
@@ -69,132 +69,133 @@ WRONG = [
     (
         "rule with ports the wrong way round",
         SOCKS + 'socks = { allow = ["*:443-80"] }\n',
-        ':5: service.proxy.socks.allow[0]: "*:443-80" has "443-80" as its ports; write a number, or two such as '
-        "8000-8999, up to 65535",
+        ':5: service.proxy.socks.allow[0]: "*:443-80" has the ports "443-80"; write a number, or a range'
+        " such as 8000-8999, up to 65535",
     ),
     (
         "rule of a user where nobody logs in",
         SOCKS + 'socks = { allow = ["user alice"] }\n',
-        ':5: service.proxy.socks.allow[0]: "user alice" names a user, and nobody logs in; add users, or '
+        ':5: service.proxy.socks.allow[0]: "user alice" names a user, but no client logs in; add users, or '
         "remove the user",
     ),
     (
         "users that are relative",
         SOCKS + 'socks = { users = "users" }\n',
-        ':5: service.proxy.socks.users: "users" is no absolute path of a file, and a daemon changes its directory; '
-        "write one, such as /etc/sockd/users",
+        ':5: service.proxy.socks.users: "users" is not an absolute path, and a daemon changes its '
+        "working directory; write one, such as /etc/sockd/users",
     ),
     (
         "source that is a name",
         SOCKS + 'socks = { source = "eth0" }\n',
-        ':5: service.proxy.socks.source: "eth0" is no address of a host; write one of ours in numbers, such as '
+        ':5: service.proxy.socks.source: "eth0" is not the address of a host; write a local IP address, such as '
         '"192.0.2.1"',
     ),
     (
         "time of a SOCKS server that is too short",
         SOCKS + 'socks = { connect_timeout = "1ms" }\n',
-        ':5: service.proxy.socks.connect_timeout: "1ms" is too small; allowed is 100ms to 10m',
+        ':5: service.proxy.socks.connect_timeout: "1ms" is too small; allowed: 100ms to 10m',
     ),
     (
         "framing of a SOCKS server",
         SOCKS + 'socks = {}\nframing = "line"\n',
-        ":6: service.proxy.framing: has no meaning for a SOCKS server; what it has stands in socks = { ... }",
+        ":6: service.proxy.framing: does not apply to a SOCKS server; its settings are in socks = { ... }",
     ),
     # A relay.
     (
         "relay without a target",
         RELAY + "relay = {}\n",
-        ':5: service.back.relay.to: names no target; write to = ["tcp://10.0.0.5:25"]',
+        ':5: service.back.relay.to: has no target; write to = ["tcp://10.0.0.5:25"]',
     ),
     (
         "relay that is no table",
         RELAY + 'relay = "tcp://h:1"\n',
-        ':5: service.back.relay: "tcp://h:1", text, cannot stand here; write relay = { to = ["tcp://10.0.0.5:25"] }',
+        ':5: service.back.relay: "tcp://h:1", text, is not allowed here; write relay = { to = ["tcp://10.0.0.5:25"] }',
     ),
     (
         "target that takes datagrams",
         RELAY + 'relay = { to = ["udp://h:1"] }\n',
-        ':5: service.back.relay.to[0]: "udp://h:1" cannot be a target; one is tcp://host:port or unix:/path',
+        ':5: service.back.relay.to[0]: "udp://h:1" is not a valid target; write tcp://host:port or unix:/path',
     ),
     (
         "target twice",
         RELAY + 'relay = { to = ["tcp://h:1", "tcp://h:1"] }\n',
-        ':5: service.back.relay.to[1]: "tcp://h:1" stands twice; it is to[0] already',
+        ':5: service.back.relay.to[1]: "tcp://h:1" is a duplicate of to[0]',
     ),
     (
         "target at port 0",
         RELAY + 'relay = { to = ["tcp://h:0"] }\n',
-        ':5: service.back.relay.to[0]: "tcp://h:0" has port 0, to which nobody can connect; write the target\'s',
+        ':5: service.back.relay.to[0]: "tcp://h:0" has port 0, which cannot be connected to; write the target\'s port',
     ),
     (
         "balance unknown",
         RELAY + 'relay = { to = ["tcp://h:1"], balance = "least-connection" }\n',
-        ':5: service.back.relay.balance: "least-connection" is no choice; allowed is "round-robin", '
+        ':5: service.back.relay.balance: "least-connection" is not valid; allowed: "round-robin", '
         '"least-connections" or "race"; did you mean "least-connections"?',
     ),
     (
         "framing of a relay",
         RELAY + 'relay = { to = ["tcp://h:1"] }\nmax_frame = "1 KiB"\n',
-        ":6: service.back.max_frame: has no meaning for a relay, which looks into nothing; its own times stand in "
-        "relay = { ... }",
+        ":6: service.back.max_frame: does not apply to a relay, which does not parse the stream; its own"
+        " timeouts are in relay = { ... }",
     ),
     (
         "way that is none",
         RELAY + 'relay = { to = ["tcp://h:1"], via = "http://h:1" }\n',
-        ':5: service.back.relay.via: "http://h:1" is no SOCKS server; write socks5://host:port or '
+        ':5: service.back.relay.via: "http://h:1" is not a SOCKS server; write socks5://host:port or '
         "socks5://user@host:port",
     ),
     (
         "way with a password",
         RELAY + 'relay = { to = ["tcp://h:1"], via = "socks5://a:b@h:1" }\n',
-        ':5: service.back.relay.via: "socks5://a:b@h:1" has a password, which everybody could read; write user@ alone',
+        ':5: service.back.relay.via: "socks5://a:b@h:1" contains a password, '
+        "which others could read; write user@ alone",
     ),
     (
         "user on the way without a password",
         RELAY + 'relay = { to = ["tcp://h:1"], via = "socks5://a@h:1" }\n',
-        ':5: service.back.relay.via: "socks5://a@h:1" names a user without a password; write via_password = the path '
-        "of the file that holds it",
+        ':5: service.back.relay.via: "socks5://a@h:1" names a user without a password; set via_password '
+        "to the path of a file that holds it",
     ),
     (
         "password of nobody",
         RELAY + 'relay = { to = ["tcp://h:1"], via_password = "/p" }\n',
-        ':5: service.back.relay.via_password: "/p" is nobody\'s password; write via = socks5://user@host:port, or '
-        "remove it",
+        ':5: service.back.relay.via_password: "/p" requires a user in via; write via = '
+        "socks5://user@host:port, or remove it",
     ),
     (
         "password at no absolute path",
         RELAY + 'relay = { to = ["tcp://h:1"], via = "socks5://a@h:1", via_password = "p" }\n',
-        ':5: service.back.relay.via_password: "p" is no absolute path of a file; write one, such as '
-        "/etc/sockd/via.password",
+        ':5: service.back.relay.via_password: "p" is not an absolute path; write one, such as /etc/sockd/via.password',
     ),
     (
         "race through a SOCKS server",
         RELAY + 'relay = { to = ["tcp://h:1"], via = "socks5://h:1", balance = "race" }\n',
-        ':5: service.back.relay.balance: "race" is for addresses that are connected to, and the SOCKS server '
-        "connects; write round-robin",
+        ':5: service.back.relay.balance: "race" requires direct connections, but with via the SOCKS '
+        "server connects; write round-robin",
     ),
     (
         "Unix target through a SOCKS server",
         RELAY + 'relay = { to = ["unix:/s"], via = "socks5://h:1" }\n',
-        ':5: service.back.relay.to[0]: "unix:/s" is on this host, where no SOCKS server reaches it; remove it, or via',
+        ':5: service.back.relay.to[0]: "unix:/s" is on this host, and the SOCKS '
+        "server cannot reach it; remove it, or via",
     ),
     (
         "check too often",
         RELAY + 'relay = { to = ["tcp://h:1"], check = { interval = "1ms" } }\n',
-        ':5: service.back.relay.check.interval: "1ms" is too small; allowed is 100ms to 1d',
+        ':5: service.back.relay.check.interval: "1ms" is too small; allowed: 100ms to 1d',
     ),
     # The text is not TOML.
     ("header not closed", "[daemon\n" + LISTEN, ":1:8: expected ']' at the end of a table declaration"),
     (
         "word without quotes",
         "[daemon]\nmultiplexer = epoll\n" + LISTEN,
-        ':2:15: invalid value; text, sizes and durations are written in quotes: "epoll"',
+        ':2:15: invalid value; write text, sizes and durations in quotes: "epoll"',
     ),
     (
         "size without quotes",
         POLICY + "max_frame = 64 KiB  # a comment\n",
         ":6:16: expected newline or end of document after a statement; "
-        'text, sizes and durations are written in quotes: "64 KiB"',
+        'write text, sizes and durations in quotes: "64 KiB"',
     ),
     (
         "key twice",
@@ -205,7 +206,7 @@ WRONG = [
         "table twice",
         LISTEN + "[daemon]\n[daemon]\n",
         ":5:8: cannot declare daemon twice; the table is already declared above; "
-        "tables of a list have two brackets, [[listen]]",
+        "write a list of tables with two brackets, [[listen]]",
     ),
     (
         "quote not closed",
@@ -254,28 +255,30 @@ WRONG = [
     (
         "user that cannot be",
         LISTEN + '[daemon]\nuser = "a:b"\n',
-        ':5: daemon.user: "a:b" cannot be a user; write a name such as "nobody", or a number',
+        ':5: daemon.user: "a:b" is not a valid user; write a name such as "nobody", or a number',
     ),
     (
         "group that cannot be",
         LISTEN + '[daemon]\nuser = "nobody"\ngroup = ""\n',
-        ':6: daemon.group: "" cannot be a group; write a name such as "nogroup", or a number',
+        ':6: daemon.group: "" is not a valid group; write a name such as "nogroup", or a number',
     ),
     (
         "group without user",
         LISTEN + '[daemon]\ngroup = "nogroup"\n',
-        ':5: daemon.group: "nogroup" stands without a user; add user = "nobody", or whoever shall serve',
+        ':5: daemon.group: "nogroup" requires a user; add user = "nobody" or another one',
     ),
     (
         "chroot that is relative",
         LISTEN + '[daemon]\nchroot = "empty"\n',
-        ':5: daemon.chroot: "empty" is no absolute path, and a daemon changes its directory; write one, such as '
+        ':5: daemon.chroot: "empty" is not an absolute path, and a daemon changes '
+        "its working directory; write one, such as "
         "/var/empty",
     ),
     (
         "pidfile that is relative",
         LISTEN + '[daemon]\npidfile = "sockd.pid"\n',
-        ':5: daemon.pidfile: "sockd.pid" is no absolute path, and a daemon changes its directory; write one, such as '
+        ':5: daemon.pidfile: "sockd.pid" is not an absolute path, and a daemon '
+        "changes its working directory; write one, such as "
         "/run/sockd/sockd.pid",
     ),
     (
@@ -286,7 +289,8 @@ WRONG = [
     (
         "control that is relative",
         LISTEN + '[daemon]\ncontrol = "c.sock"\n',
-        ':5: daemon.control: "c.sock" is no absolute path, and a daemon changes its directory; write one, such as '
+        ':5: daemon.control: "c.sock" is not an absolute path, and a daemon changes '
+        "its working directory; write one, such as "
         "/run/sockd/control.sock",
     ),
     (
@@ -297,17 +301,17 @@ WRONG = [
     (
         "collector without a host",
         LISTEN + '[daemon]\nlog = { to = "udp://:514" }\n',
-        ':5: daemon.log.to: "udp://:514" is no collector; write udp://host:port',
+        ':5: daemon.log.to: "udp://:514" is not the address of a collector; write udp://host:port',
     ),
     (
         "collector with a port that is none",
         LISTEN + '[daemon]\nlog = { to = "udp://log:99999" }\n',
-        ':5: daemon.log.to: "udp://log:99999" is no collector; write udp://host:port',
+        ':5: daemon.log.to: "udp://log:99999" is not the address of a collector; write udp://host:port',
     ),
     (
         "goodbye of a program",
         LISTEN + '[service.x]\nexec = ["/bin/true"]\ngoodbye = "x"\n',
-        ":6: service.x.goodbye: has no meaning for a program, which reads and writes by itself",
+        ":6: service.x.goodbye: does not apply to a program, which reads and writes the socket itself",
     ),
     (
         "log that leads nowhere",
@@ -326,12 +330,12 @@ WRONG = [
     (
         "built-in that blocks",
         LISTEN + '[service.upper]\nbuiltin = "upper"\nblocking = true\n',
-        ":6: service.upper.blocking: has no meaning for a built-in, which never blocks",
+        ":6: service.upper.blocking: does not apply to a built-in, which never blocks",
     ),
     (
         "no threads",
         LISTEN + "[daemon]\nthreads = 0\n",
-        ":5: daemon.threads: 0 is too small; allowed is 1 to 1024 threads",
+        ":5: daemon.threads: 0 is too small; allowed: 1 to 1024 threads",
     ),
     (
         "key of another table",
@@ -352,68 +356,68 @@ WRONG = [
     (
         "one bracket",
         LISTEN.replace("[[listen]]", "[listen]"),
-        ":1: listen: a table cannot stand here; write [[listen]]",
+        ":1: listen: a table is not allowed here; write [[listen]]",
     ),
     (
         "two brackets",
         LISTEN + '[[service]]\nbuiltin = "echo"\n',
-        ":4: service: a list cannot stand here; write [service.NAME]",
+        ":4: service: a list is not allowed here; write [service.NAME]",
     ),
     (
         "service is text",
         LISTEN + '[service]\npolicy = "a:b"\n',
-        ':5: service.policy: "a:b", text, cannot stand here; write [service.policy]',
+        ':5: service.policy: "a:b", text, is not allowed here; write [service.policy]',
     ),
     (
         "listener is text",
         'listen = [\n  { address = "tcp://:1", service = "upper" },\n  "tcp://:2",\n]\n',
-        ':3: listen[1]: "tcp://:2", text, cannot stand here; write a table',
+        ':3: listen[1]: "tcp://:2", text, is not allowed here; write a table',
     ),
     (
         "log is text",
         LISTEN + '[daemon]\nlog = "debug"\n',
-        ':5: daemon.log: "debug", text, cannot stand here; write log = { level = "info" }',
+        ':5: daemon.log: "debug", text, is not allowed here; write log = { level = "info" }',
     ),
     # Values of the wrong kind.
     (
         "text for an integer",
         LISTEN + 'backlog = "many"\n',
-        ':4: listen[0].backlog: "many" is text; allowed is 1 to 65535 connections',
+        ':4: listen[0].backlog: "many" is text; allowed: 1 to 65535 connections',
     ),
     (
         "boolean for an integer",
         LISTEN + "backlog = true\n",
-        ":4: listen[0].backlog: true is a boolean; allowed is 1 to 65535 connections",
+        ":4: listen[0].backlog: true is a boolean; allowed: 1 to 65535 connections",
     ),
     (
         "fraction for an integer",
         LISTEN + "backlog = 10.5\n",
-        ":4: listen[0].backlog: 10.5 is a number with a fraction; allowed is 1 to 65535 connections",
+        ":4: listen[0].backlog: 10.5 is a number with a fraction; allowed: 1 to 65535 connections",
     ),
     (
         "date for an integer",
         LISTEN + "backlog = 2026-11-23\n",
-        ":4: listen[0].backlog: 2026-11-23 is a date or time; allowed is 1 to 65535 connections",
+        ":4: listen[0].backlog: 2026-11-23 is a date or time; allowed: 1 to 65535 connections",
     ),
     (
         "list for an integer",
         LISTEN + "backlog = [1]\n",
-        ":4: listen[0].backlog: a list cannot stand here; allowed is 1 to 65535 connections",
+        ":4: listen[0].backlog: a list is not valid here; allowed: 1 to 65535 connections",
     ),
     (
         "integer for a boolean",
         LISTEN + "nodelay = 1\n",
-        ":4: listen[0].nodelay: 1 is an integer; allowed is true or false",
+        ":4: listen[0].nodelay: 1 is an integer; allowed: true or false",
     ),
     (
         "text for a boolean",
         LISTEN + 'nodelay = "yes"\n',
-        ':4: listen[0].nodelay: "yes" is text; allowed is true or false',
+        ':4: listen[0].nodelay: "yes" is text; allowed: true or false',
     ),
     (
         "integer for an address",
         '[[listen]]\naddress = 7000\nservice = "upper"\n',
-        ":2: listen[0].address: 7000 is an integer; allowed is text",
+        ":2: listen[0].address: 7000 is an integer; allowed: text",
     ),
     (
         "text for a list",
@@ -423,125 +427,125 @@ WRONG = [
     (
         "integer in a list",
         '[[listen]]\naddresses = [7000]\nservice = "upper"\n',
-        ":2: listen[0].addresses[0]: 7000 is an integer; allowed is text",
+        ":2: listen[0].addresses[0]: 7000 is an integer; allowed: text",
     ),
     (
         "not a multiplexer",
         LISTEN + '[daemon]\nmultiplexer = "epol"\n',
-        ':5: daemon.multiplexer: "epol" is no choice; allowed is "auto", "epoll", "poll" or "select"; '
+        ':5: daemon.multiplexer: "epol" is not valid; allowed: "auto", "epoll", "poll" or "select"; '
         'did you mean "epoll"?',
     ),
     (
         "integer for a multiplexer",
         LISTEN + "[daemon]\nmultiplexer = 3\n",
-        ':5: daemon.multiplexer: 3 is an integer; allowed is "auto", "epoll", "poll" or "select"',
+        ':5: daemon.multiplexer: 3 is an integer; allowed: "auto", "epoll", "poll" or "select"',
     ),
     (
         "not a level, in an inline table",
         LISTEN + '[daemon]\nlog = { level = "warn" }\n',
-        ':5: daemon.log.level: "warn" is no choice; allowed is "debug", "info", "warning" or "error"; '
+        ':5: daemon.log.level: "warn" is not valid; allowed: "debug", "info", "warning" or "error"; '
         'did you mean "warning"?',
     ),
     (
         "not a format, in a dotted key",
         LISTEN + '[daemon]\nlog.format = "jsn"\n',
-        ':5: daemon.log.format: "jsn" is no choice; allowed is "text" or "json"; did you mean "json"?',
+        ':5: daemon.log.format: "jsn" is not valid; allowed: "text" or "json"; did you mean "json"?',
     ),
     # Values out of range.
     (
         "too small",
         LISTEN + "[daemon]\nmax_connections = 0\n",
-        ":5: daemon.max_connections: 0 is too small; allowed is 1 to 1000000 connections",
+        ":5: daemon.max_connections: 0 is too small; allowed: 1 to 1000000 connections",
     ),
     (
         "too large",
         LISTEN + "[daemon]\nmax_connections = 1_000_001\n",
-        ":5: daemon.max_connections: 1000001 is too large; allowed is 1 to 1000000 connections",
+        ":5: daemon.max_connections: 1000001 is too large; allowed: 1 to 1000000 connections",
     ),
     (
         "far too large",
         LISTEN + "[daemon]\nmax_connections = 0x1" + "0" * 5000 + "\n",
-        ":5: daemon.max_connections: an integer of 20001 bits is too large; allowed is 1 to 1000000 connections",
+        ":5: daemon.max_connections: an integer of 20001 bits is too large; allowed: 1 to 1000000 connections",
     ),
     # Sizes.
     (
         "unit of sizes",
         POLICY + 'max_frame = "64 Kb"\n',
         ':6: service.policy.max_frame: "64 Kb" has the unknown unit "Kb"; units are B, KB, KiB, MB, MiB, GB, GiB; '
-        'allowed is 1 B to 1 GiB; did you mean "KB"?',
+        'allowed: 1 B to 1 GiB; did you mean "KB"?',
     ),
     (
         "no size",
         POLICY + 'max_frame = "big"\n',
         ':6: service.policy.max_frame: "big" is not a size; write a number and a unit, such as "64 KiB"; '
-        "allowed is 1 B to 1 GiB",
+        "allowed: 1 B to 1 GiB",
     ),
     (
         "size with a fraction",
         POLICY + "max_frame = 1.5\n",
         ':6: service.policy.max_frame: 1.5 is not a size; write an integer or text such as "64 KiB"; '
-        "allowed is 1 B to 1 GiB",
+        "allowed: 1 B to 1 GiB",
     ),
     (
         "half a byte",
         POLICY + 'max_frame = "0.5 B"\n',
-        ':6: service.policy.max_frame: "0.5 B" is not a whole number of bytes; allowed is 1 B to 1 GiB',
+        ':6: service.policy.max_frame: "0.5 B" is not a whole number of bytes; allowed: 1 B to 1 GiB',
     ),
     (
         "negative size",
         POLICY + "high_water = -4\n",
-        ":6: service.policy.high_water: -4 is negative; allowed is 1 B to 1 GiB",
+        ":6: service.policy.high_water: -4 is negative; allowed: 1 B to 1 GiB",
     ),
     (
         "size too large",
         POLICY + 'high_water = "2 GiB"\n',
-        ':6: service.policy.high_water: "2 GiB" is too large; allowed is 1 B to 1 GiB',
+        ':6: service.policy.high_water: "2 GiB" is too large; allowed: 1 B to 1 GiB',
     ),
     # Durations.
     (
         "unit of durations",
         POLICY + 'idle_timeout = "15 min"\n',
         ':6: service.policy.idle_timeout: "15 min" has the unknown unit "min"; units are d, h, m, s, ms; '
-        'allowed is 1ms to 7d; did you mean "m"?',
+        'allowed: 1ms to 7d; did you mean "m"?',
     ),
     (
         "no duration",
         POLICY + 'idle_timeout = "never"\n',
         ':6: service.policy.idle_timeout: "never" is not a duration; '
-        'write a number and a unit, such as "15m" or "1h30m"; allowed is 1ms to 7d',
+        'write a number and a unit, such as "15m" or "1h30m"; allowed: 1ms to 7d',
     ),
     (
         "boolean for a duration",
         POLICY + "idle_timeout = false\n",
         ':6: service.policy.idle_timeout: false is not a duration; write seconds or text such as "15m"; '
-        "allowed is 1ms to 7d",
+        "allowed: 1ms to 7d",
     ),
     (
         "duration in disorder",
         POLICY + 'idle_timeout = "30s1m"\n',
         ':6: service.policy.idle_timeout: "30s1m" has units out of order; '
-        'they go from large to small, each once, as in "1h30m"; allowed is 1ms to 7d',
+        'they go from large to small, each once, as in "1h30m"; allowed: 1ms to 7d',
     ),
     (
         "no unit at the end",
         POLICY + 'linger_timeout = "1m30"\n',
         ':6: service.policy.linger_timeout: "1m30" has a number without unit; units are d, h, m, s, ms; '
-        "allowed is 0s to 10m",
+        "allowed: 0s to 10m",
     ),
     (
         "infinite duration",
         LISTEN + "[daemon]\nstop_timeout = inf\n",
-        ":5: daemon.stop_timeout: inf is not a time that passes; allowed is 0s to 1h",
+        ":5: daemon.stop_timeout: inf is not a finite time; allowed: 0s to 1h",
     ),
     (
-        "duration that is no number",
+        "duration that is not a number",
         LISTEN + "[daemon]\nstop_timeout = nan\n",
-        ":5: daemon.stop_timeout: nan is not a time that passes; allowed is 0s to 1h",
+        ":5: daemon.stop_timeout: nan is not a finite time; allowed: 0s to 1h",
     ),
     (
         "duration of zero",
         POLICY + "idle_timeout = 0\n",
-        ":6: service.policy.idle_timeout: 0 is too small; allowed is 1ms to 7d",
+        ":6: service.policy.idle_timeout: 0 is too small; allowed: 1ms to 7d",
     ),
     # Listeners.
     (
@@ -552,22 +556,23 @@ WRONG = [
     (
         "address and addresses",
         LISTEN + 'addresses = ["tcp://127.0.0.1:7001"]\n',
-        ":4: listen[0].addresses: stands beside address; a listener has exactly one of the two",
+        ":4: listen[0].addresses: is set together with address; set exactly one of the two",
     ),
     (
         "no service",
         LISTEN + '[[listen]]\naddress = "tcp://127.0.0.1:7001"\n',
-        ':4: listen[1]: has no service; write service = "upper", a table of [service], or "module:attribute"',
+        ':4: listen[1]: has no service; write service = "upper", the name of a [service] table, or "module:attribute"',
     ),
     (
         "service unknown",
         POLICY.replace('"upper"', '"polcy"'),
-        f':3: listen[0].service: "polcy" is no service; known are policy, {BUILTINS}; did you mean "policy"?',
+        f':3: listen[0].service: "polcy" is not a service; known: policy, {BUILTINS}; did you mean "policy"?',
     ),
     (
         "service with a dot",
         LISTEN.replace("upper", "app.greet"),
-        ':3: listen[0].service: "app.greet" is no service; did you mean "app:greet"? (a handler is module:attribute)',
+        ':3: listen[0].service: "app.greet" is not a service; did you mean '
+        '"app:greet"? (a handler is module:attribute)',
     ),
     (
         "service without attribute",
@@ -577,24 +582,24 @@ WRONG = [
     (
         "address twice",
         LISTEN + LISTEN,
-        ':5: listen[1].address: "tcp://127.0.0.1:7000" stands twice; it is listen[0].address already',
+        ':5: listen[1].address: "tcp://127.0.0.1:7000" is a duplicate of listen[0].address',
     ),
     (
         "address twice in one list",
         '[[listen]]\naddresses = [\n  "tcp://127.0.0.1:80",\n  "tcp://127.0.0.1:80",\n]\nservice = "upper"\n',
-        ':3: listen[0].addresses[1]: "tcp://127.0.0.1:80" stands twice; it is listen[0].addresses[0] already',
+        ':3: listen[0].addresses[1]: "tcp://127.0.0.1:80" is a duplicate of listen[0].addresses[0]',
     ),
     # Tables of a listener, and who is let in.
     (
         "keepalive is text",
         LISTEN + 'keepalive = "2m"\n',
-        ':4: listen[0].keepalive: "2m", text, cannot stand here; '
-        'write keepalive = { idle = "2m", interval = "30s", count = 4 }',
+        ':4: listen[0].keepalive: "2m", text, is not allowed here; write keepalive = { idle = "2m", '
+        'interval = "30s", count = 4 }',
     ),
     (
         "keepalive too short",
         LISTEN + 'keepalive = { idle = "500ms" }\n',
-        ':4: listen[0].keepalive.idle: "500ms" is too small; allowed is 1s to 9h6m7s',
+        ':4: listen[0].keepalive.idle: "500ms" is too small; allowed: 1s to 9h6m7s',
     ),
     (
         "key of keepalive misspelt",
@@ -604,13 +609,13 @@ WRONG = [
     (
         "rate is a number",
         LISTEN + "rate = 3\n",
-        ":4: listen[0].rate: 3, an integer, cannot stand here; "
-        'write rate = { connections = 10, per = "1s", burst = 20 }',
+        ":4: listen[0].rate: 3, an integer, is not allowed here; write rate = { connections = 10, per = "
+        '"1s", burst = 20 }',
     ),
     (
         "rate of nothing",
         LISTEN + "rate = { connections = 0 }\n",
-        ":4: listen[0].rate.connections: 0 is too small; allowed is 1 to 1000000",
+        ":4: listen[0].rate.connections: 0 is too small; allowed: 1 to 1000000",
     ),
     (
         "key of rate misspelt",
@@ -625,18 +630,19 @@ WRONG = [
     (
         "not a choice at the limit",
         LISTEN + 'at_limit = "rest"\n',
-        ':4: listen[0].at_limit: "rest" is no choice; allowed is "defer", "refuse" or "reset"; did you mean "reset"?',
+        ':4: listen[0].at_limit: "rest" is not valid; allowed: "defer", "refuse" or "reset"; did you mean "reset"?',
     ),
     (
         "banner for a reset",
         LISTEN + 'at_limit = "reset"\nbanner = "busy"\n',
-        ':5: listen[0].banner: "busy" is never sent, for at_limit is "reset"; write at_limit = "refuse", or remove it',
+        ':5: listen[0].banner: "busy" is never sent, because at_limit is '
+        '"reset"; write at_limit = "refuse", or remove it',
     ),
     (
         "banner of two lines",
         LISTEN + 'banner = "busy\\nlater"\n',
-        ':4: listen[0].banner: "busy\\nlater" has a character that is not printable; '
-        "a banner is one line, and its newline is added",
+        ':4: listen[0].banner: "busy\\nlater" contains an unprintable character; '
+        "a banner is one line, and sockd appends the newline",
     ),
     (
         "allow is text",
@@ -646,55 +652,55 @@ WRONG = [
     (
         "no network",
         LISTEN + 'allow = [\n  "::1",\n  "localhost",\n]\n',
-        ':6: listen[0].allow[1]: "localhost" is no network; '
+        ':6: listen[0].allow[1]: "localhost" is not a network; '
         'write an address or a prefix, such as "192.0.2.7", "10.0.0.0/8" or "2001:db8::/32"',
     ),
     (
         "bits behind the prefix",
         LISTEN + 'deny = ["10.0.0.1/8"]\n',
-        ':4: listen[0].deny[0]: "10.0.0.1/8" has bits behind its prefix; write "10.0.0.0/8", or the address alone',
+        ':4: listen[0].deny[0]: "10.0.0.1/8" has bits set after its prefix; write "10.0.0.0/8", or the address alone',
     ),
     (
         "IPv4 within IPv6",
         LISTEN + 'deny = ["::ffff:10.0.0.0/104"]\n',
-        ':4: listen[0].deny[0]: "::ffff:10.0.0.0/104" never matches, for IPv4 clients are known as IPv4; '
+        ':4: listen[0].deny[0]: "::ffff:10.0.0.0/104" never matches, because IPv4 clients are matched as IPv4; '
         'write "10.0.0.0/8"',
     ),
     (
         "network with an interface",
         LISTEN + 'allow = ["fe80::1%eth0"]\n',
-        ':4: listen[0].allow[0]: "fe80::1%eth0" names an interface, and a source is matched without; '
+        ':4: listen[0].allow[0]: "fe80::1%eth0" names an interface, but sources are matched without one; '
         "remove the % and what follows",
     ),
     (
         "interface too long",
         LISTEN + 'interface = "sixteen-letters0"\n',
-        ':4: listen[0].interface: "sixteen-letters0" has 16 bytes; the name of an interface has 1 to 15 (IFNAMSIZ)',
+        ':4: listen[0].interface: "sixteen-letters0" has 16 bytes; an interface name has 1 to 15 (IFNAMSIZ)',
     ),
     (
         "interface with a slash",
         LISTEN + 'interface = "eth/0"\n',
-        ':4: listen[0].interface: "eth/0" has "/", which the name of an interface cannot have',
+        ':4: listen[0].interface: "eth/0" contains "/", which an interface name cannot contain',
     ),
     (
         "mark out of range",
         LISTEN + "mark = 4294967296\n",
-        ":4: listen[0].mark: 4294967296 is too large; allowed is 0 to 4294967295",
+        ":4: listen[0].mark: 4294967296 is too large; allowed: 0 to 4294967295",
     ),
     (
         "linger that would reset",
         LISTEN + "linger = 0\n",
-        ":4: listen[0].linger: 0 is too small; allowed is 1s to 10m",
+        ":4: listen[0].linger: 0 is too small; allowed: 1s to 10m",
     ),
     (
         "budget below a datagram",
         LISTEN + 'datagram_budget = "1 KiB"\n',
-        ':4: listen[0].datagram_budget: "1 KiB" is too small; allowed is 64 KiB to 1024 GiB',
+        ':4: listen[0].datagram_budget: "1 KiB" is too small; allowed: 64 KiB to 1024 GiB',
     ),
     (
         "workers none",
         LISTEN + "[daemon]\nworkers = 0\n",
-        ":5: daemon.workers: 0 is too small; allowed is 1 to 256 processes",
+        ":5: daemon.workers: 0 is too small; allowed: 1 to 256 processes",
     ),
     # Services.
     (
@@ -706,18 +712,19 @@ WRONG = [
     (
         "handler and builtin",
         POLICY + 'handler = "app:greet"\n',
-        ":5: service.policy.builtin: stands beside handler; a service has exactly one of handler, builtin, exec, "
+        ":5: service.policy.builtin: is set together with handler; a service "
+        "has exactly one of handler, builtin, exec, "
         "relay, socks, metrics",
     ),
     (
         "metrics false",
         LISTEN + "[service.numbers]\nmetrics = false\n",
-        ":5: service.numbers.metrics: false says nothing; write true, or one of the other kinds",
+        ":5: service.numbers.metrics: must be true, or removed; a service has exactly one kind",
     ),
     (
         "builtin unknown",
         POLICY.replace('"echo"', '"eccho"'),
-        f':5: service.policy.builtin: "eccho" is no built-in; they are {BUILTINS}; did you mean "echo"?',
+        f':5: service.policy.builtin: "eccho" is not a built-in service; known: {BUILTINS}; did you mean "echo"?',
     ),
     (
         "name of a built-in",
@@ -727,19 +734,19 @@ WRONG = [
     (
         "name that cannot be used",
         POLICY.replace("policy", '"a b"'),
-        ':4: service."a b": "a b" cannot be a name; use 1 to 64 of the letters A-Z a-z 0-9 _ . -',
+        ':4: service."a b": "a b" is not a valid name; use 1 to 64 of the characters A-Z a-z 0-9 _ . -',
     ),
     (
         "handler is a file",
         LISTEN + '[service.a]\nhandler = "./app.py:greet"\n',
         ':5: service.a.handler: "./app.py:greet" is not module:attribute, such as "app:greet"; '
-        '"./app.py" cannot name the module',
+        '"./app.py" is not a valid module name',
     ),
     (
         "handler is a keyword",
         LISTEN + '[service.a]\nhandler = "app:class"\n',
         ':5: service.a.handler: "app:class" is not module:attribute, such as "app:greet"; '
-        '"class" cannot name the attribute',
+        '"class" is not a valid attribute name',
     ),
     (
         "handler without module",
@@ -756,7 +763,7 @@ WRONG = [
 
 # What sockd.net.address.address refuses; its words are tested there, here that they come with line and key.
 WRONG_ADDRESSES = [
-    ("port that is no service", "tcp://127.0.0.1:smpt", ":2: listen[0].address: ", "'smpt' is no tcp service"),
+    ("port that is no service", "tcp://127.0.0.1:smpt", ":2: listen[0].address: ", "'smpt' is not a tcp service"),
     ("port out of range", "tcp://127.0.0.1:99999", ":2: listen[0].address: ", "99999 is out of range"),
     ("unknown scheme", "tpc://127.0.0.1:7000", ":2: listen[0].address: ", "did you mean tcp://127.0.0.1:7000"),
     ("no scheme", "127.0.0.1:7000", ":2: listen[0].address: ", "did you mean tcp://127.0.0.1:7000"),
@@ -844,14 +851,14 @@ def test_a_port_that_the_kernel_chooses_may_stand_many_times():
 def test_addresses_are_equal_as_addresses_not_as_texts():
     text = '[[listen]]\naddresses = ["tcp://127.0.0.1:7", "tcp://[::1]:7"]\nservice = "upper"\n'
     assert loads(text, name="x")
-    with pytest.raises(ConfigurationError, match="stands twice"):
+    with pytest.raises(ConfigurationError, match="is a duplicate of"):
         loads(text.replace("[::1]", "127.0.0.1"), name="x")
 
 
 def test_ports_have_names_where_services_cannot_be_read():
     text = LISTEN.replace("7000", "frobnicate")
     assert loads(text, name="x", services=frozenset({("tcp", "frobnicate")}))
-    with pytest.raises(ConfigurationError, match="'frobnicate' is no tcp service"):
+    with pytest.raises(ConfigurationError, match="'frobnicate' is not a tcp service"):
         loads(text, name="x")
 
 
@@ -1041,7 +1048,7 @@ def test_load_tells_missing_rights_apart(tmp_path):
 def test_load_reads_no_endless_file(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MAX_FILE_BYTES", 10)
     (tmp_path / "a.toml").write_text(LISTEN)
-    with pytest.raises(ConfigurationError, match=r"a\.toml: larger than 10 bytes; this is no configuration"):
+    with pytest.raises(ConfigurationError, match=r"a\.toml: larger than 10 bytes; this is not a configuration"):
         load(tmp_path / "a.toml")
 
 
@@ -1097,21 +1104,21 @@ def test_command_line_over_a_file():
         (
             ["tcp://:1=uper"],
             {},
-            f'--listen "tcp://:1=uper": "uper" is no service; known are {BUILTINS}; did you mean "upper"?',
+            f'--listen "tcp://:1=uper": "uper" is not a service; known: {BUILTINS}; did you mean "upper"?',
         ),
         (
             ["tcp://:1=upper", "tcp://:1=echo"],
             {},
-            '--listen "tcp://:1=echo": "tcp://:1" stands twice; it is listen[0].address already',
+            '--listen "tcp://:1=echo": "tcp://:1" is a duplicate of listen[0].address',
         ),
         (
             [],
             {"multiplexer": "kqueue", "log_level": "warn"},
-            '--multiplexer "kqueue" is no choice; allowed is "auto", "epoll", "poll" or "select"\n'
-            '--log-level "warn" is no choice; allowed is "debug", "info", "warning" or "error"; '
+            '--multiplexer "kqueue" is not valid; allowed: "auto", "epoll", "poll" or "select"\n'
+            '--log-level "warn" is not valid; allowed: "debug", "info", "warning" or "error"; '
             'did you mean "warning"?',
         ),
-        ([], {"log_format": "xml"}, '--log-format "xml" is no choice; allowed is "text" or "json"'),
+        ([], {"log_format": "xml"}, '--log-format "xml" is not valid; allowed: "text" or "json"'),
     ],
 )
 def test_wrong_command_line(listen, options, expected):

@@ -16,7 +16,7 @@ import pytest
 
 from sockd.cli import sockctl
 from sockd.cli.sockd import make_parser
-from sockd.config.convert import allowed, types_of
+from sockd.config.convert import allowed, field_types
 from sockd.config.dump import dump
 from sockd.config.load import loads
 from sockd.daemon.control.commands import ControlCommands
@@ -93,7 +93,7 @@ def test_the_keys_of_framings_are_those_of_the_table():
 @pytest.mark.parametrize("name", FRAMINGS)
 def test_a_framing_is_documented(name):
     assert f'"{name}"' in (ROOT / "docs" / "handlers.md").read_text(encoding="utf-8")
-    assert f'"{name}"' in allowed(types_of(FramingSettings)["type"], {})
+    assert f'"{name}"' in allowed(field_types(FramingSettings)["type"], {})
 
 
 # ---- limits
@@ -164,7 +164,7 @@ def test_a_key_without_a_meaning_is_refused(kind):
 
 def test_levels_are_those_of_the_setting():
     assert tuple(LEVELS) == get_args(LogLevel)
-    assert all(f'"{level}"' in allowed(types_of(LogSettings)["level"], {}) for level in LEVELS)
+    assert all(f'"{level}"' in allowed(field_types(LogSettings)["level"], {}) for level in LEVELS)
     assert all(level in make_parser().format_help() for level in LEVELS)
 
 

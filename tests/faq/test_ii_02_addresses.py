@@ -23,7 +23,7 @@ BAD = [
     ("tcp://[::g]:7000", "host", "'::g' is not an IPv6 address"),
     ("tcp://[fe80::1]:7000", "host", "needs its interface"),
     ("tcp://host_:7000/path", "character 17", "'/'"),
-    ("tcp://ho\x07st:7000", "character 9", "cannot be in an address"),
+    ("tcp://ho\x07st:7000", "character 9", "is not allowed in an address"),
     ("unix:relative", "path", "begin it with /"),
     ("unix:/" + "x" * 107, "path", "107 are allowed"),
 ]

@@ -46,7 +46,7 @@ def test_the_same_answers_under_each(daemon, read_to_end, read_exactly, name_of,
 
 def test_select_past_its_limit_says_so_and_keeps_serving(daemon, until):
     one = daemon("tcp://127.0.0.1:0=upper", multiplexer="select")
-    (said,) = one.logged("select() cannot wait for as many connections; use another multiplexer")
+    (said,) = one.logged("select() cannot wait for that many connections; use another multiplexer")
     assert said["descriptors"] == FD_SETSIZE
     most = said["connections"]
     assert 900 <= most < FD_SETSIZE
@@ -55,7 +55,7 @@ def test_select_past_its_limit_says_so_and_keeps_serving(daemon, until):
         client.sendall(b"hello\n")
     for client in clients[:most]:
         assert client.recv(10) == b"HELLO\n"
-    one.wait_for("limit reached, the next ones wait in the backlog")
+    one.wait_for("limit reached, new clients wait in the backlog")
     assert one.descriptors() <= FD_SETSIZE
     unanswered = select.poll()
     for client in clients[most:]:

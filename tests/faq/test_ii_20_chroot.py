@@ -82,7 +82,7 @@ def test_hup_still_finds_log_and_configuration(jailed):
     file = one.log.with_name("sockd.toml")
     file.write_text(file.read_text() + '[[listen]]\naddress = "tcp://127.0.0.1:finger"\nservice = "upper"\n')
     one.send(signal.SIGHUP)
-    one.wait_for("configuration is wrong, going on with the old one")  # port 79, without the rights to it
+    one.wait_for("invalid configuration, keeping the previous one")  # port 79, without the rights to it
     file.write_text(file.read_text().replace("tcp://127.0.0.1:0", "tcp://bücher:0").replace("service =", "servise ="))
     old = one.log.with_suffix(".1")
     one.log.rename(old)
@@ -90,7 +90,7 @@ def test_hup_still_finds_log_and_configuration(jailed):
     os.chown(one.log, 65534, 65534)
     one.send(signal.SIGHUP)
     one.wait_for("log reopened")
-    assert "sockd.toml" in one.wait_for("configuration is wrong, going on with the old one")["error"]
+    assert "sockd.toml" in one.wait_for("invalid configuration, keeping the previous one")["error"]
     one.stop()
     assert one.lines[-1]["message"] == "stopped"
 

@@ -79,4 +79,4 @@ def test_a_source_of_another_family_is_refused(sockctl_script):
     words = [sockctl_script, "connect", "--source", "127.0.0.1", "tcp://[::1]:7"]
     done = subprocess.run(words, input=b"", capture_output=True, timeout=20)
     assert done.returncode == 71
-    assert b"tcp://[::1]:7: it has no address of the kind of 127.0.0.1" in done.stderr
+    assert b"tcp://[::1]:7: no address of the same family as 127.0.0.1" in done.stderr

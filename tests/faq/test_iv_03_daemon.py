@@ -25,7 +25,7 @@ def test_the_shell_has_its_prompt_back_once_it_serves(background, tmp_path):
     assert [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)] == ["/dev/null"] * 3
     second = background(words=("--pidfile", f"{directory}/pid"))
     assert second.code == 71
-    assert f"a daemon runs already: pid {pid}" in second.words
+    assert f"a daemon is already running: pid {pid}" in second.words
     one.stop()
     assert not (directory / "pid").exists()
 

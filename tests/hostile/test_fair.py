@@ -293,7 +293,7 @@ def test_pages_and_control_answer_beside_a_full_table(daemon, crowd, soak, figur
     assert silent.hear() == count
     waiting = crowd("hold", own[1], 20, "127.0.0.3")
     assert waiting.hear() == 20
-    one.wait_for("limit reached, the next ones wait in the backlog")
+    one.wait_for("limit reached, new clients wait in the backlog")
     times = []
     for path in (b"/live", b"/ready") * 20:
         request = b"GET %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % path

@@ -18,7 +18,7 @@ from sockd.buffer import BufferFull, FrameError, ReceiveBuffer
 from sockd.config.load import loads
 from sockd.config.toml import parse as parse_toml
 from sockd.errors import ConfigurationError
-from sockd.net.tls.context import MOST_NAMES, best_match, lower, names_of
+from sockd.net.tls.context import MAX_NAMES, best_match, certificate_names, lower
 from sockd.wire import http, proxy
 from sockd.wire.control import ControlError, read_answer, read_question
 from sockd.wire.framing import (
@@ -129,8 +129,8 @@ def negotiate(data):
 
 
 def names(certificate):
-    found = names_of(certificate)[:MOST_NAMES]
-    wanted = {lower(name) for name in found[: MOST_NAMES // 2]}
+    found = certificate_names(certificate)[:MAX_NAMES]
+    wanted = {lower(name) for name in found[: MAX_NAMES // 2]}
     for name in found:
         best_match(name, wanted)
 

@@ -24,13 +24,13 @@ def test_more_clients_than_select_can_wait_for(daemon, visit, reset, until, figu
     one = daemon("tcp://127.0.0.1:0=app:up", app=APP.format(files=files), multiplexer="select")
     name = one.sockaddr()[2]
     before = one.descriptors()
-    said = one.logged("select() cannot wait for as many connections; use another multiplexer")
+    said = one.logged("select() cannot wait for that many connections; use another multiplexer")
     assert [line["descriptors"] for line in said] == [FD_SETSIZE]
     clients = [visit(name) for _ in range(CLIENTS)]
     first = clients[0]
     first.sendall(b"hello\n")
     assert first.recv(10) == b"HELLO\n"
-    message = "accept paused, one connection shed" if files else "limit reached, the next ones wait in the backlog"
+    message = "accept paused, one connection shed" if files else "limit reached, new clients wait in the backlog"
     one.wait_for(message)
     most = one.descriptors()
     assert most <= FD_SETSIZE

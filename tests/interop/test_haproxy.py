@@ -122,7 +122,7 @@ def test_its_health_check_is_quiet(serve, haproxy, tmp_path, options):
     server = serve(config=LISTEN, options=["--log-level", "debug"])
     port, _ = haproxy(server.addresses[0], options)
     if options.endswith("v2"):
-        server.wait_for("proxy's own connection", count=5)
+        server.wait_for("connection of the proxy itself", count=5)
     else:
         server.wait_for("closed", count=5)
     warnings = [event for event in server.events if event["level"] in ("warning", "error")]

@@ -36,7 +36,7 @@ def test_what_xinetd_ships(run, sockctl, sockd, tmp_path):
     (tmp_path / "sockd.toml").write_bytes(done.stdout)
     checked = run(sockd, "--check", "-c", tmp_path / "sockd.toml")
     assert checked.returncode == 0
-    assert checked.stderr.endswith(b": in order, 10 listeners\n")
+    assert checked.stderr.endswith(b": configuration OK: 10 listeners\n")
 
 
 @pytest.mark.parametrize(
@@ -66,4 +66,4 @@ def test_what_an_inetd_makes_where_none_was(run, sockctl, sockd, tmp_path, packa
     (tmp_path / "sockd.toml").write_bytes(done.stdout)
     checked = run(sockd, "--check", "-c", tmp_path / "sockd.toml")
     assert checked.returncode == 0
-    assert checked.stderr.endswith(f": in order, {len(services)} listeners\n".encode())
+    assert checked.stderr.endswith(f": configuration OK: {len(services)} listeners\n".encode())

@@ -12,7 +12,7 @@ import smtplib
 import subprocess
 
 import pytest
-from programs import free_port, is_answered, needs, path_of, port_of
+from programs import find_socket, free_port, is_answered, needs, port_of
 
 postfix = needs("postmap", "postfix")
 
@@ -78,7 +78,7 @@ def start_postfix(as_root, open_path, until):
         (directory / "master.cf").write_text(MASTER_CF.format(port=port))
         for name in ("main.cf", "master.cf"):
             os.utime(directory / name, (0, 0))  # Postfix waits two seconds for a younger file to settle
-        master = path_of("smtpd").replace("smtpd", "master")
+        master = find_socket("smtpd").replace("smtpd", "master")
         running.append(
             subprocess.Popen([master, "-c", directory, "-d"], stdin=subprocess.DEVNULL, start_new_session=True)
         )

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from programs import needs, path_of, port_of
+from programs import find_socket, needs, port_of
 
 postfix = needs("postmap", "postfix")
 
@@ -23,7 +23,7 @@ def postmap(run, tmp_path):
 
     def query(daemon, name, key, **options):
         table = f"socketmap:inet:127.0.0.1:{port_of(daemon.addresses[0])}:{name}"
-        done = run(path_of("postmap"), "-c", tmp_path, "-q", key, table, **options)
+        done = run(find_socket("postmap"), "-c", tmp_path, "-q", key, table, **options)
         return done.returncode, done.stdout.decode(), done.stderr.decode()
 
     return query

@@ -321,8 +321,8 @@ def test_connections_over_a_restart(machine, unit):
         crowd.stdin.flush()
         assert crowd.stdout.readline() == "said\n"
         assert crowd.stdout.readline() == f"{CLIENTS}\n"
-    text = machine.journal("-u", "sockd.service", "--grep", "taken back")
-    assert text.count(f"taken back from the store connections={CLIENTS} dropped=0") == RESTARTS
+    text = machine.journal("-u", "sockd.service", "--grep", "restored from the store")
+    assert text.count(f"connections restored from the store connections={CLIENTS} dropped=0") == RESTARTS
     assert machine.show("sockd.service", "NFileDescriptorStore") == "1"  # the listener
     with client(machine, "tcp://127.0.0.1:7007") as peer:
         assert peer.ask("a") == "A\n"

@@ -265,7 +265,7 @@ def test_a_dropped_daemon_reopens_its_log_or_says_so(background, as_root, open_p
     old = one.log.with_suffix(".1")
     one.log.rename(old)
     one.send(signal.SIGUSR1)
-    _until(lambda: "log not reopened, going on with the old one" in old.read_text())
+    _until(lambda: "log not reopened, still writing to the old one" in old.read_text())
     one.log.touch()
     os.chown(one.log, 65534, 65534)
     one.send(signal.SIGUSR1)

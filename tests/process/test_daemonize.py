@@ -81,9 +81,9 @@ def test_an_address_in_use_is_told_in_the_shell(background):
     ("app", "code", "said"),
     [
         ("1 / 0\n", 78, "ZeroDivisionError"),
-        ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n", 71, "was killed before it served"),
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n", 71, "was killed before it was ready"),
         ("raise SystemExit(5)\n", 78, "app.py:1: SystemExit: 5"),
-        ("import os\nos._exit(0)\n", 71, "was killed before it served"),
+        ("import os\nos._exit(0)\n", 71, "was killed before it was ready"),
     ],
 )
 def test_a_daemon_that_does_not_come_to_serve_is_told_in_the_shell(background, app, code, said):
@@ -109,7 +109,7 @@ def test_a_start_that_is_interrupted_leaves_no_daemon(background, tmp_path):
         one.process.wait()
         assert one.alive
     _until(lambda: not one.alive)
-    assert "did not wait" in one.logged("not serving")[0]["error"]
+    assert "the starting process exited" in one.logged("not serving")[0]["error"]
 
 
 def test_it_is_no_child_of_the_command(background):
@@ -124,7 +124,7 @@ def test_without_a_configuration_there_is_nothing_to_run(tmp_path):
     words = [os.path.join(os.path.dirname(sys.executable), "sockd")]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert done.returncode == 78
-    assert "/etc/sockd/sockd.toml is not there" in done.stderr or "neither sockd.toml nor /etc" in done.stderr
+    assert "/etc/sockd/sockd.toml does not exist" in done.stderr or "neither sockd.toml nor /etc" in done.stderr
     assert "sockd --foreground" in done.stderr
 
 

@@ -26,19 +26,19 @@ def signals():
     one.close()
 
 
-def _status_of(run, signals):
+def _exit_status(run, signals):
     return how_it_ended(os.waitpid(fork(run, signals), 0)[1])
 
 
 def test_it_ends_with_the_exit_code(signals):
-    assert _status_of(lambda _: 7, signals) == {"exit_code": 7}
+    assert _exit_status(lambda _: 7, signals) == {"exit_code": 7}
 
 
 def test_what_it_raises_reaches_nothing_on_the_parents_stack(signals):
     def fails(_):
         raise SystemExit(0)
 
-    assert _status_of(fails, signals) == {"exit_code": 1}
+    assert _exit_status(fails, signals) == {"exit_code": 1}
 
 
 def test_a_signal_is_told_by_its_name(signals):
@@ -46,7 +46,7 @@ def test_a_signal_is_told_by_its_name(signals):
         os.kill(os.getpid(), signal.SIGKILL)
         return 0
 
-    assert _status_of(kill, signals) == {"signal": "KILL"}
+    assert _exit_status(kill, signals) == {"signal": "KILL"}
 
 
 def test_signals_are_noted_from_its_first_moment_on(signals):
@@ -59,10 +59,10 @@ def test_signals_are_noted_from_its_first_moment_on(signals):
         own.handle()
         return len(accepted)
 
-    assert _status_of(noted, signals) == {"exit_code": 1}
+    assert _exit_status(noted, signals) == {"exit_code": 1}
     assert signal.getsignal(signal.SIGTERM) == signals._note
 
 
 def test_garbage_is_collected_in_the_parent_afterwards(signals):
-    assert _status_of(lambda _: 0 if gc.get_freeze_count() else 1, signals) == {"exit_code": 0}
+    assert _exit_status(lambda _: 0 if gc.get_freeze_count() else 1, signals) == {"exit_code": 0}
     assert gc.get_freeze_count() == 0

@@ -30,6 +30,7 @@ LIMIT_S = 20
 APP = """
 import os
 import sys
+import sockd
 
 def upper(line):
     return line.upper()
@@ -40,6 +41,9 @@ def noisy(line):
     os.write(1, b"to 1")
     os.write(2, b"to 2")
     return line.upper()
+
+class Lines(sockd.LineProtocol):
+    pass
 
 def who(line, connection):
     return f"{connection.peer} {connection.get_extra_info('peerhost')} {connection.get_extra_info('peername')}".encode()
@@ -331,9 +335,9 @@ def test_a_datagram_socket_is_served_until_nobody_comes(inetd, listening, log, s
 
 def test_a_service_without_datagrams_refuses_a_datagram_socket(inetd, listening, log):
     given = listening(socket.SOCK_DGRAM)
-    process = inetd("app:who", given)
+    process = inetd("app:Lines", given)
     assert process.wait(LIMIT_S) == 78
-    assert "answers none" in log("not serving")[0]["error"]
+    assert "cannot answer datagrams" in log("not serving")[0]["error"]
 
 
 def test_term_in_wait_mode_answers_whoever_is_in_the_queue(inetd, listening, log, until, tmp_path):
@@ -476,7 +480,7 @@ def test_a_program_is_a_service_here_too(inetd, sockets, log):
     assert read_all(peer) == b"hello\nTCP 192.0.2.7 4711\n"
     assert process.wait(LIMIT_S) == 0
     assert log("program ended")[0]["exit_code"] == 0
-    assert log("program said")[0]["text"] == "trouble"
+    assert log("program wrote to standard error")[0]["text"] == "trouble"
 
 
 # ---- the log
@@ -507,7 +511,7 @@ def test_without_a_file_the_log_is_syslogs(sockd_script, sockets, tmp_path):
             lines = [syslog.recv(8192).decode() for _ in range(2)]
     finally:
         shutil.rmtree(directory)
-    assert lines[0] == f"<28>sockd[{process.pid}]: serving as root; set [daemon] user to serve as another"
+    assert lines[0] == f"<28>sockd[{process.pid}]: serving as root; set [daemon] user to switch to another user"
     assert lines[1].startswith(f"<30>sockd[{process.pid}]: closed service=upper peer=tcp://127.0.0.1:")
 
 

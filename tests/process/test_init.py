@@ -89,7 +89,7 @@ def test_signals_reach_the_daemon(contained):
     os.kill(one.init, signal.SIGHUP)
     one.wait_for("reloaded")
     one.connect(3).sendall(b"x\n")
-    one.wait_for("loop stalled")
+    one.wait_for("event loop stalled")
     ends = stuck.Ends(one.init)
     os.kill(one.init, signal.SIGTERM)
     os.kill(one.init, signal.SIGINT)  # of two of a kind the kernel may make one, on the second half of their way
@@ -102,7 +102,7 @@ def test_an_upgrade_is_refused_with_the_reason(contained, tmp_path):
     one = contained()
     done = Sockctl(tmp_path).run("upgrade")
     assert done.returncode == 71
-    assert "process 1 of this container ends with this process" in done.stderr
+    assert "process 1 of this container exits with this process" in done.stderr
     assert one.ask(b"x\n", 0)
     one.let_clients_go()
     os.kill(one.init, signal.SIGTERM)

@@ -57,7 +57,7 @@ def test_it_holds_the_daemons_pid_and_goes_with_it(start, place):
 def test_a_live_one_is_named(start, place):
     one = start()
     second = start()
-    refused(second, 71, str(place), "a daemon runs already", f"pid {one.pid} (sockd)")
+    refused(second, 71, str(place), "a daemon is already running", f"pid {one.pid} (sockd)")
     assert one.ask(b"still") == b"STILL\n"
     assert place.read_text() == f"{one.pid}\n"
 
@@ -86,7 +86,7 @@ def test_a_lock_without_a_number_is_told(start, place):
     place.touch(mode=0o644)
     with place.open("r+") as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)
-        refused(start(), 71, "a daemon runs already", "has not put its pid into it")
+        refused(start(), 71, "a daemon is already running", "has not written its pid")
     assert place.read_text() == ""
 
 
@@ -180,7 +180,7 @@ def test_a_link_that_leads_to_a_foreign_directory_is_refused(start, place, as_ro
 
 def test_a_directory_that_is_not_there_is_told_with_the_remedy(start, place):
     place.parent.rmdir()
-    refused(start(), 71, "its directory is not there", f"install -d -m 755 {place.parent}")
+    refused(start(), 71, "its directory does not exist", f"install -d -m 755 {place.parent}")
 
 
 def test_one_that_was_replaced_is_not_removed(start, place):
@@ -213,7 +213,7 @@ def test_of_many_starts_at_once_one_serves(start, place):
     assert {one.code for one in runs} == {0, 71}
     pid = served[0].pid
     assert place.read_text() == f"{pid}\n"
-    assert all(f"a daemon runs already: pid {pid} (sockd)" in one.words for one in runs if one.code)
+    assert all(f"a daemon is already running: pid {pid} (sockd)" in one.words for one in runs if one.code)
     assert served[0].ask(b"a") == b"A\n"
 
 

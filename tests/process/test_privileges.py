@@ -43,7 +43,7 @@ def assert_nothing_is_left(status):
 def test_nothing_of_root_is_left(background):
     one = background(daemon=NOBODY_DROPS, preexec_fn=lambda: os.setgroups([0, 4, 24]))
     assert_nothing_is_left(one.status())
-    assert one.logged("rights dropped")[0]["uid"] == NOBODY.pw_uid
+    assert one.logged("privileges dropped")[0]["uid"] == NOBODY.pw_uid
     assert one.ask(b"a") == b"A\n"
 
 
@@ -58,7 +58,7 @@ def answer(line):
     return line
 """
     one = background(daemon=NOBODY_DROPS, app=app, service="app:answer")
-    assert one.logged("rights dropped")[0]["threads"] == 4
+    assert one.logged("privileges dropped")[0]["threads"] == 4
     one.ask(b"a")
     threads = os.listdir(f"/proc/{one.pid}/task")
     assert len(threads) == 5
@@ -171,13 +171,17 @@ def test_the_greedy_client_would_have_been_answered(background, free_port):
 @pytest.mark.parametrize(
     ("daemon", "code", "said"),
     [
-        ('user = "nobdy"', 78, 'daemon.user: "nobdy" is no user of this host; did you mean "nobody"?'),
-        ('user = "nobody"\ngroup = "nogrup"', 78, 'daemon.group: "nogrup" is no group of this host; did you mean'),
+        ('user = "nobdy"', 78, 'daemon.user: "nobdy" is not a user of this host; did you mean "nobody"?'),
+        ('user = "nobody"\ngroup = "nogrup"', 78, 'daemon.group: "nogrup" is not a group of this host; did you mean'),
         ('user = "54321"', 78, 'daemon.user: "54321" has no group of its own; add a group'),
-        ('user = "4294967295"\ngroup = "nogroup"', 78, "is no user of this host"),
+        ('user = "4294967295"\ngroup = "nogroup"', 78, "is not a user of this host"),
         ('user = "nobody"\ngroup = "root"', 78, "is root's group"),
-        ('user = "nobody"\nchroot = "/no/where"', 78, 'daemon.chroot: "/no/where" is not there; make one: install -d'),
-        ('user = "nobody"\nchroot = "/etc/passwd"', 78, 'daemon.chroot: "/etc/passwd" is no directory'),
+        (
+            'user = "nobody"\nchroot = "/no/where"',
+            78,
+            'daemon.chroot: "/no/where" does not exist; create one: install -d',
+        ),
+        ('user = "nobody"\nchroot = "/etc/passwd"', 78, 'daemon.chroot: "/etc/passwd" is not a directory'),
     ],
 )
 def test_who_cannot_serve_is_named_with_the_remedy(background, daemon, code, said):
@@ -190,7 +194,7 @@ def test_who_cannot_serve_is_named_with_the_remedy(background, daemon, code, sai
 def test_root_that_was_told_to_serve_does(background):
     one = background(daemon='user = "root"')
     assert one.ask(b"a") == b"A\n"
-    assert one.logged("serving as root; set [daemon] user to serve as another")
+    assert one.logged("serving as root; set [daemon] user to switch to another user")
 
 
 LISTEN = '[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "upper"\n'
@@ -202,7 +206,7 @@ def test_root_without_a_user_is_refused(tmp_path, sockd_script, foreground):
     words = [sockd_script, "-c", "sockd.toml", *(["--foreground"] if foreground else [])]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert done.returncode == 78
-    assert 'daemon.user: started by root, and no user to serve as; write user = "nobody"' in done.stderr
+    assert 'daemon.user: started as root without a user to switch to; write user = "nobody"' in done.stderr
 
 
 def test_root_may_try_in_the_foreground(tmp_path, sockd_script):
@@ -219,8 +223,8 @@ def test_root_may_try_in_the_foreground(tmp_path, sockd_script):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("daemon", None, None), 'daemon.user: "daemon": only root can become another; this process is uid 65534'),
-        (("nobody", "daemon", None), 'daemon.group: "daemon": only root can become another'),
+        (("daemon", None, None), 'daemon.user: "daemon": only root can switch users; this process is uid 65534'),
+        (("nobody", "daemon", None), 'daemon.group: "daemon": only root can switch users'),
         (("nobody", None, "/"), 'daemon.chroot: "/": only root can change its root directory'),
     ],
 )
@@ -285,7 +289,7 @@ def test_the_order():
 @pytest.mark.parametrize("call", ["setgroups", "setgid", "chroot", "chdir", "setuid", "clear_capabilities"])
 def test_a_step_that_fails_is_the_last(call):
     kernel = Kernel(fails=call)
-    with pytest.raises(PermissionFault, match="rights not dropped, not serving"):
+    with pytest.raises(PermissionFault, match="privileges not dropped, not serving"):
         dropping(kernel)
     assert kernel.calls[-1][0] == call
 

@@ -147,7 +147,7 @@ def test_what_nobody_takes_is_named_and_closed(managed, bound, receiver, tmp_pat
         sockets = [("web", taken), ("left", left), ("file", file)]
         unit = managed("fd:web=upper", sockets=sockets, receiver=receiver)
         receiver.wait_for("READY")
-    closed = "passed socket is no listener's, closed"
+    closed = "closed an inherited socket that matches no listener"
     assert f"descriptor=4 name=left is={url_of(left)}" in unit.wait_for(closed)
     assert 'descriptor=5 name=file is="is a regular file, not a socket"' in unit.wait_for(closed, count=2)
     address = left.getsockname()
@@ -179,16 +179,16 @@ def test_the_variables_of_another_process_are_not_ours(managed, bound):
         words, env={**os.environ, "LISTEN_FDS": "1", "LISTEN_PID": "1"}, capture_output=True, text=True, timeout=LIMIT_S
     )
     assert done.returncode == 71
-    assert "fd:web: nothing was passed under this name; LISTEN_PID is 1, and this process is" in done.stderr
+    assert "fd:web: no socket with this name was passed; LISTEN_PID is 1, but this process is" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("kind", "listen", "listening", "words"),
     [
         ("tcp", "fd:web=upper", False, "does not listen (SO_ACCEPTCONN is 0)"),
-        ("seqpacket", "fd:web=upper", True, "is of type SOCK_SEQPACKET; streams (SOCK_STREAM) and"),
-        ("tcp", "fd:wbe=upper", True, "nothing was passed under this name; passed were descriptor 3 (web, tcp://"),
-        ("tcp", "fd:9=upper", True, "no such descriptor was passed; passed were descriptor 3 (web, tcp://"),
+        ("seqpacket", "fd:web=upper", True, "is of type SOCK_SEQPACKET; sockd serves streams (SOCK_STREAM) and"),
+        ("tcp", "fd:wbe=upper", True, "no socket with this name was passed; passed sockets: descriptor 3 (web, tcp://"),
+        ("tcp", "fd:9=upper", True, "no such descriptor was passed; passed sockets: descriptor 3 (web, tcp://"),
     ],
 )
 def test_what_cannot_be_served_is_told(managed, bound, kind, listen, listening, words):
@@ -202,7 +202,7 @@ def test_what_cannot_be_served_is_told(managed, bound, kind, listen, listening, 
 def test_more_of_what_cannot_be_served(managed, bound, tmp_path):
     sock = bound("tcp")
     said = managed("fd:web=upper", "fd:3=echo", sockets=[("web", sock)]).end(71)
-    assert "is served as fd:web already; remove one of the two" in said
+    assert "already belongs to fd:web; remove one of the two" in said
     (tmp_path / "app.py").write_text("import sockd\n\nclass P(sockd.LineProtocol):\n    pass\n")
     said = managed("fd:web=app:P", sockets=[("web", bound("udp"))]).end(78)
     assert "fd:web: service app:P cannot answer datagrams" in said
@@ -210,9 +210,9 @@ def test_more_of_what_cannot_be_served(managed, bound, tmp_path):
     with ours, theirs:
         assert "does not listen" in managed("fd:web=upper", sockets=[("web", ours)]).end(71)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        assert "is not bound, so nothing can come" in managed("fd:web=upper", sockets=[("web", sock)]).end(71)
+        assert "is not bound, so no client can reach it" in managed("fd:web=upper", sockets=[("web", sock)]).end(71)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as sock:
-        assert "is of family AF_NETLINK, which is not served" in managed("fd:web=upper", sockets=[("w", sock)],
+        assert "is of family AF_NETLINK, which sockd does not serve" in managed("fd:web=upper", sockets=[("w", sock)],
                                                                         names="web").end(71)  # fmt: skip
 
 
@@ -225,17 +225,17 @@ def test_another_protocol_than_tcp_is_refused(managed):
         sock.bind(("127.0.0.1", 0))
         sock.listen()
         said = managed("fd:web=upper", sockets=[("web", sock)]).end(71)
-    assert "speaks protocol 262 (SO_PROTOCOL); TCP (6) and UDP (17) are served" in said
+    assert "has protocol 262 (SO_PROTOCOL); sockd serves TCP (6) and UDP (17)" in said
 
 
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"LISTEN_FDS": "two"}, 'LISTEN_FDS: "two" is no number from 0 to'),
-        ({"LISTEN_FDS": "-1"}, 'LISTEN_FDS: "-1" is no number'),
-        ({"LISTEN_FDS": "99999999"}, 'LISTEN_FDS: "99999999" is no number'),
-        ({"WATCHDOG_USEC": "1s"}, 'WATCHDOG_USEC: "1s" is no number'),
-        ({"FDSTORE": "yes"}, 'FDSTORE: "yes" is no number'),
+        ({"LISTEN_FDS": "two"}, 'LISTEN_FDS: "two" is not a number from 0 to'),
+        ({"LISTEN_FDS": "-1"}, 'LISTEN_FDS: "-1" is not a number'),
+        ({"LISTEN_FDS": "99999999"}, 'LISTEN_FDS: "99999999" is not a number'),
+        ({"WATCHDOG_USEC": "1s"}, 'WATCHDOG_USEC: "1s" is not a number'),
+        ({"FDSTORE": "yes"}, 'FDSTORE: "yes" is not a number'),
     ],
 )
 def test_a_variable_that_cannot_be_is_named(managed, variables, words):
@@ -387,7 +387,7 @@ def test_nothing_is_ready_that_cannot_serve(managed, bound, receiver):
 def test_a_manager_that_cannot_be_told_is_named(managed, address, why):
     unit = managed("tcp://127.0.0.1:0=upper", environment={"NOTIFY_SOCKET": address})
     unit.wait_for("listening")
-    line = next(line for line in unit.words if "the manager is not told" in line)
+    line = next(line for line in unit.words if "cannot notify the service manager" in line)
     assert address in line
     assert why in line
     unit.end()
@@ -398,7 +398,7 @@ def test_a_manager_that_went_away_does_not_hold_us_up(managed, tmp_path):
     unit = managed("tcp://127.0.0.1:0=upper", receiver=receiver)
     receiver.wait_for("READY")
     receiver.close()
-    assert "the manager is not told" in unit.end()
+    assert "cannot notify the service manager" in unit.end()
 
 
 def test_a_manager_that_is_busy_is_told_later(managed, tmp_path):

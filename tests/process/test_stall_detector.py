@@ -57,7 +57,7 @@ def test_it_is_named_with_its_line_while_it_lasts(slow, tmp_path, name, handler,
     peer = server.connect()
     began = time.monotonic()
     peer.send(b"0.6\n")
-    stalled = server.wait_for("loop stalled")
+    stalled = server.wait_for("event loop stalled")
     assert time.monotonic() - began < 0.6 - 0.05  # it has not come back yet
     assert 0.1 <= stalled["seconds"] <= 0.2
     assert stalled["handler"] == f"slow:{handler}"
@@ -67,8 +67,8 @@ def test_it_is_named_with_its_line_while_it_lasts(slow, tmp_path, name, handler,
     assert any(word in lines[int(number) - 1] for word in ("deep(", "monotonic", "pass", "sleep("))
     assert ("deep" in stalled["stack"]) == (name == "nap")
     assert peer.line() == b"0.6\n"
-    assert 0.5 < server.wait_for("loop goes on")["seconds"] < 1
-    assert len(server.having("loop stalled")) <= 4  # each time after twice the time
+    assert 0.5 < server.wait_for("event loop resumed")["seconds"] < 1
+    assert len(server.having("event loop stalled")) <= 4  # each time after twice the time
 
 
 def test_nothing_is_said_of_short_turns(slow):
@@ -77,7 +77,7 @@ def test_nothing_is_said_of_short_turns(slow):
     for _ in range(40):
         assert peer.ask(b"0.02") == b"0.02"
         assert other.ask(b"a") == b"A"
-    assert server.having("loop stalled") == []
+    assert server.having("event loop stalled") == []
 
 
 def test_it_can_be_set_and_switched_off(serve, tmp_path):
@@ -86,7 +86,7 @@ def test_it_can_be_set_and_switched_off(serve, tmp_path):
     for value, count in (("0s", 0), ("1s", 0), ("20ms", 1)):
         server = serve(config=f'[daemon]\nstall_time = "{value}"\n{listen}')
         assert server.connect().ask(b"0.25") == b"0.25"
-        assert bool(server.having("loop stalled")) == bool(count)
+        assert bool(server.having("event loop stalled")) == bool(count)
         server.stop()
 
 

@@ -145,7 +145,7 @@ def test_a_datagram_is_a_record_where_these_are_framed():
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (greet, "a blocking function takes the frame alone"),
+        (greet, "a blocking function gets only the frame"),
         (Lines, "a protocol class is called in the loop"),
         (session, "a coroutine is called in the loop"),
         (async_upper, "a coroutine is called in the loop"),

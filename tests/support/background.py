@@ -81,7 +81,7 @@ class Started:
 
     @property
     def lines(self) -> list[dict]:
-        """The log so far; a line that is being written is not there yet."""
+        """The log so far; a line that is being written does not exist yet."""
         return [json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
     def logged(self, message: str) -> list[dict]:

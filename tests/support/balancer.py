@@ -9,7 +9,7 @@ import subprocess
 from contextlib import ExitStack
 
 import pytest
-from programs import path_of
+from programs import find_socket
 from watching import _until
 
 
@@ -56,7 +56,7 @@ def haproxy(tmp_path):
             (tmp_path / "haproxy.cfg").write_text(text)
             process = stack.enter_context(
                 subprocess.Popen(
-                    [path_of("haproxy"), "-db", "-f", tmp_path / "haproxy.cfg"],
+                    [find_socket("haproxy"), "-db", "-f", tmp_path / "haproxy.cfg"],
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                 )

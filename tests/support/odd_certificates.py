@@ -122,7 +122,7 @@ def _run(*words) -> bytes:
 ALICE = text_name("alice.example")
 BAD = b"a\xff\xfe.c"
 """What no UTF-8 is."""
-NOT_UTF8 = "its certificate cannot be read: there are bytes in it that are not UTF-8"
+NOT_UTF8 = "its certificate cannot be read: it contains bytes that are not UTF-8"
 UNREAD = "its certificate cannot be read: "
 NONE_OF_THEM = "no name of its certificate is in tls.client_names: "
 

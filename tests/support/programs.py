@@ -16,14 +16,14 @@ from watching import WITHIN_S, _until
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/lib/postfix/sbin"
 
 
-def path_of(program):
+def find_socket(program):
     """Where a program is, those of administrators too; None where it is not."""
     return shutil.which(program, path=PATH)
 
 
 def needs(program, package):
     """Mark what is skipped without a program."""
-    return pytest.mark.skipif(path_of(program) is None, reason=f"package {package} is missing")
+    return pytest.mark.skipif(find_socket(program) is None, reason=f"package {package} is missing")
 
 
 def port_of(address):
@@ -88,7 +88,7 @@ def talk():
     with ExitStack() as stack:
 
         def start(*words, **options):
-            talker = Talker([path_of(words[0]) or words[0], *map(str, words[1:])], **options)
+            talker = Talker([find_socket(words[0]) or words[0], *map(str, words[1:])], **options)
             stack.callback(talker.end)
             return talker
 

@@ -204,7 +204,7 @@ class Server:
 
     def ready(self, quiet=False):
         """Wait until it serves, and until the log has told of every listener that the screen shows."""
-        self.wait_until(lambda: "Ctrl-C stops it." in self.output, "the greeting")
+        self.wait_until(lambda: "Press Ctrl-C to stop." in self.output, "the greeting")
         count = sum(bool(re.search(r"   (sockctl connect|curl https?:)", line)) for line in self.output)
         self.wait_until(lambda: quiet or len(self.addresses) == count, "the listeners in the log")
         return self

@@ -87,7 +87,7 @@ class Buffered(asyncio.BufferedProtocol):
         self.transport = transport
 
     def get_buffer(self, hint):
-        self.buffer = bytearray(hint)
+        self.buffer = bytearray(max(hint, 1000))
         return self.buffer
 
     def buffer_updated(self, size):

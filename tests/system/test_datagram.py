@@ -119,7 +119,7 @@ def test_an_answer_that_is_too_large_is_dropped_and_said(shared, talk, family):
     size = 65_536 if family != "unixgram" else 16 << 20
     sock.send(b"big %d" % size)
     assert ask(sock, b"next") == b"next"
-    assert shared.wait_for("answer dropped", peer=name_of(sock))["bytes"] == size
+    assert shared.wait_for("reply dropped", peer=name_of(sock))["bytes"] == size
 
 
 def test_a_sender_without_a_name_is_heard_and_not_answered(talk):

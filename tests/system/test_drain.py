@@ -22,12 +22,12 @@ def test_pre_drain_serves_on(serve, tmp_path):
     server = serve(config=config(f'pre_drain = "60s"\ncontrol = "{tmp_path}/control.sock"'))
     peer = server.connect()
     server.signal()
-    assert server.wait_for("not ready any more, and serving on")["seconds"] == 60
+    assert server.wait_for("not ready any more, still serving")["seconds"] == 60
     assert server.connect().ask(b"new") == b"NEW"
     assert peer.ask(b"old") == b"OLD"
     assert Sockctl(tmp_path).ask("status")["state"] == "not-ready"
     done = Sockctl(tmp_path).run("reload")
-    assert (done.returncode, done.stderr) == (75, "sockctl: the daemon is stopping, and reloads no more\n")
+    assert (done.returncode, done.stderr) == (75, "sockctl: the daemon is stopping and cannot reload\n")
     server.signal()  # the second one
     assert server.wait() == 0
 
@@ -81,11 +81,11 @@ def test_who_blocks_it_is_named(serve):
     deaf.send(b"big %d\n" % (32 << 20))
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
-    first, second = server.having("ended before it was done")
+    first, second = server.having("connection closed before it finished")
     assert (first["peer"], first["input_pending_bytes"], first["service"]) == (unfinished.name, 10, "app:act")
-    assert "the end of its frame" in first["why"]
+    assert "frame or reply incomplete" in first["why"]
     assert second["peer"] == deaf.name
     assert second["output_pending_bytes"] > 1 << 20
-    assert "until its output is taken" in second["why"]
+    assert "peer has not read its output" in second["why"]
     with pytest.raises(ConnectionResetError):  # half an answer does not look like a whole one
         deaf.to_end()

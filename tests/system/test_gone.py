@@ -82,7 +82,7 @@ def test_who_is_gone_gets_nothing_and_who_half_closed_is_served(serve, service, 
             far.close()
             target.setblocking(False)
         assert last.to_end() == b"hello\n"
-        server.wait_for("gone before it was served", count=COUNT)
+        server.wait_for("client left before it was served", count=COUNT)
         if service == RELAY:
             server.end_of(last)
             with pytest.raises(BlockingIOError):
@@ -107,7 +107,7 @@ def test_over_a_unix_socket_who_has_closed_is_gone(serve, tmp_path):
         one.shutdown(socket.SHUT_WR)
         server.signal(signal.SIGCONT)
         assert to_end(one) == b"hello\n"
-    server.wait_for("gone before it was served", count=5)
+    server.wait_for("client left before it was served", count=5)
     server.wait_for("program ended")
     assert len(server.having("program started")) == 1
 
@@ -125,7 +125,7 @@ def test_no_handshake_is_begun_with_who_is_gone(serve, certificates):
     with context.wrap_socket(last.sock, server_hostname="localhost") as sock:
         sock.sendall(b"abc\n")
         assert sock.recv(100) == b"ABC\n"
-    server.wait_for("gone before it was served")
+    server.wait_for("client left before it was served")
     assert not server.having("no TLS")
 
 

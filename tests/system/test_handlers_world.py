@@ -62,7 +62,7 @@ def test_a_reload_of_it_leaves_all_as_it_is(daemon, how, top):
     one = daemon(toml=top + LISTEN, app=ANSWER)
     (one.directory / "app.py").write_text(ENDS[how] + ANSWER)
     one.process.send_signal(signal.SIGHUP)
-    told = one.wait_for("configuration is wrong, going on with the old one")
+    told = one.wait_for("invalid configuration, keeping the previous one")
     assert "app.py:" in told["error"]
     assert one.ask(b"still\n") == b"STILL\n"
     (one.directory / "app.py").write_text(ANSWER.replace("upper", "title"))

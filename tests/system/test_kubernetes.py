@@ -118,7 +118,7 @@ def test_its_end(pod):
     assert known.ask(b"world") == b"hello world"
     assert (probe(pod, "readiness"), probe(pod, "liveness")) == (200, 200)
     pod.signal()
-    pod.wait_for("not ready any more, and serving on")
+    pod.wait_for("not ready any more, still serving")
     assert (probe(pod, "readiness"), probe(pod, "liveness")) == (503, 200)
     late = pod.connect(pod.lines)  # of whom a node had not heard
     assert late.ask(b"late") == b"hello late"

@@ -218,7 +218,7 @@ def test_a_descriptor_limit_is_lifted_or_kept_to(serve):
 def test_the_built_in_example(launch, tmp_path):
     """With no configuration anywhere: upper on tcp and udp 127.0.0.1:7007 and on a Unix socket."""
     server = launch("-f", "--log-format", "json", environment={"XDG_RUNTIME_DIR": str(tmp_path)})
-    server.wait_until(lambda: "Ctrl-C stops it." in server.output or server.words, "the greeting")
+    server.wait_until(lambda: "Press Ctrl-C to stop." in server.output or server.words, "the greeting")
     if any("EADDRINUSE" in line for line in server.words):
         pytest.skip("port 7007 is in use here")
     tcp, udp, unix = server.ready().addresses

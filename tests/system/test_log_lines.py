@@ -55,7 +55,7 @@ def test_no_byte_of_a_peer_tears_a_line(launch, tmp_path, monkeypatch, form):
     (tmp_path / "fails.py").write_text(HANDLER)
     (tmp_path / "sockd.toml").write_text(config(tmp_path, pwd.getpwuid(os.geteuid()).pw_name))
     server = launch("-f", "-c", "sockd.toml", "--log-format", form)
-    server.wait_until(lambda: "Ctrl-C stops it." in server.output, "the greeting")
+    server.wait_until(lambda: "Press Ctrl-C to stop." in server.output, "the greeting")
     addresses = [line.split()[2] for line in server.output[1:-1]]
     monkeypatch.chdir(tmp_path)
     count = 0

@@ -130,7 +130,7 @@ def test_ready_until_it_stops(house):
         (200, "live\n"),
     ]
     server.signal()
-    server.wait_for("not ready any more, and serving on")
+    server.wait_for("not ready any more, still serving")
     assert get(server, "/ready")[0].status == 503
     assert get(server, "/live")[0].status == 200
     assert of(scrape(server), "sockd_ready") == 0

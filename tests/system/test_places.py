@@ -114,8 +114,8 @@ def test_a_directory_that_has_gone_is_told(daemon, tmp_path):
     one = daemon(arguments=["-c", f"{etc}/sockd.toml"], prefix=["env", "-C", str(etc)], listeners=1)
     os.rename(etc, tmp_path / "etc.before")
     one.process.send_signal(signal.SIGHUP)
-    told = one.wait_for("reading the configuration that was there before")
-    assert f"{etc} is not there any more" in told["why"]
+    told = one.wait_for("configuration directory no longer at its path, reading from the old one")
+    assert f"{etc} does not exist any more" in told["why"]
     assert one.ask(b"x\n") == b"old x\n"
 
 
@@ -158,7 +158,7 @@ def test_a_logs_directory_that_is_not_there_is_told(daemon, tmp_path):
     one.process.send_signal(signal.SIGUSR1)
     before = tmp_path / "logs.before" / "log"
     _until(lambda: "log not reopened" in before.read_text())
-    assert f"its directory {directory} is not there any more" in before.read_text()
+    assert f"its directory {directory} does not exist any more" in before.read_text()
 
 
 # ---- sockets
@@ -178,11 +178,11 @@ def test_a_path_that_was_removed_is_bound_anew(daemon, tmp_path, workers, kind):
         assert known.recv(100) == b"a x\n"
     path.unlink()
     row = sockctl.ask("status")["listeners"][0]
-    assert row["problem"] == "its path has been removed; a reload binds it anew"
+    assert row["problem"] == "its path has been removed; a reload binds it again"
     assert f"{kind}:{path}  its path has been removed" in sockctl.run("status").stdout
     changes = sockctl.ask("reload")["changes"]
     assert (changes["kept"], changes["added"], changes["removed"]) == ([[f"{kind}:{path}", "app:answer"]], [], [])
-    assert one.wait_for("bound anew")["why"] == "its path has been removed"
+    assert one.wait_for("path of a Unix socket lost, bound again")["why"] == "its path has been removed"
     if kind == "unix":
         assert ask(path) == b"a x\n"
         known.sendall(b"y\n")
@@ -209,9 +209,9 @@ def test_a_path_that_somebody_else_has_is_left_to_him_and_told(daemon, tmp_path)
         other.listen()
         sockctl = Sockctl(tmp_path)
         assert sockctl.run("reload").returncode == 0
-        told = one.wait_for("cannot be found by its clients, and not be bound anew")
-        assert (told["why"], "is served by pid" in told["error"]) == ("its path is another's", True)
-        assert sockctl.ask("status")["listeners"][0]["problem"].startswith("its path is another's")
+        told = one.wait_for("path of a Unix socket lost, cannot bind it again")
+        assert (told["why"], "is served by pid" in told["error"]) == ("its path belongs to another socket", True)
+        assert sockctl.ask("status")["listeners"][0]["problem"].startswith("its path belongs to another socket")
         assert one.stop() == 0
         assert path.exists()
 
@@ -223,7 +223,7 @@ def test_the_control_socket_is_bound_anew(daemon, tmp_path):
     (tmp_path / "control.sock").unlink()
     assert sockctl.run("status").returncode == 71
     one.process.send_signal(signal.SIGHUP)
-    one.wait_for("bound anew", address=f"{tmp_path}/control.sock")
+    one.wait_for("path of a Unix socket lost, bound again", address=f"{tmp_path}/control.sock")
     assert sockctl.ask("status")["pid"] == one.pid
     assert (tmp_path / "control.sock").stat().st_mode & 0o777 == 0o600
     assert one.stop() == 0
@@ -250,7 +250,7 @@ def test_a_passed_socket_that_its_owner_shuts_down_is_closed_and_named(managed, 
         sock.shutdown(socket.SHUT_RDWR)
     except OSError:
         assert kind == "udp"  # ENOTCONN, and done all the same
-    line = unit.wait_for("shut down by somebody else, no longer listening")
+    line = unit.wait_for("listening socket shut down by another process, no longer listening")
     assert "error" in line
     before = cpu_seconds(unit.process.pid)
     for _ in range(20):

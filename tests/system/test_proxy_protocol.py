@@ -133,12 +133,12 @@ def test_who_is_no_proxy_speaks_for_himself(proxied):
 @pytest.mark.parametrize(
     ("sent", "why"),
     [
-        (b"GET / HTTP/1.0\r\n\r\n", "begins no PROXY header"),
-        (b"hello\n", "begins no PROXY header"),
+        (b"GET / HTTP/1.0\r\n\r\n", "does not begin a PROXY header"),
+        (b"hello\n", "does not begin a PROXY header"),
         (V1.replace(b"TCP4", b"TCP5"), "is not TCP4, TCP6 or UNKNOWN"),
         (SIGNATURE + bytes.fromhex("3111000c"), "version 3"),
         (b"PROXY UNKNOWN " + b"x" * 200, "no CR LF within 107 bytes"),
-        (V2_NESTED, "lies within another"),
+        (V2_NESTED, "is inside another"),
     ],
 )
 def test_what_is_no_header_is_answered_by_closing(proxied, sent, why):
@@ -170,7 +170,7 @@ def test_every_prefix_followed_by_an_end(proxied, until):
     assert ask_anew(server) == b"ABC\n"
     until(lambda: len(server.having("no PROXY header")) >= len(ends))
     said = server.having("no PROXY header")
-    assert [event["why"] for event in said] == ["the connection ended within it"] * len(ends)
+    assert [event["why"] for event in said] == ["the peer closed the connection within it"] * len(ends)
     server.wait_for("closed")
     assert len(server.having("closed")) == 1
 
@@ -184,7 +184,7 @@ def test_a_header_that_does_not_come_has_a_deadline(proxied):
     assert slow.to_end() == silent.to_end() == b""
     assert 3 <= time.monotonic() - began < 10
     whys = {event["why"] for event in server.having("no PROXY header")}
-    assert whys == {"not whole after 3 s"}
+    assert whys == {"incomplete after 3 s"}
 
 
 def test_rules_are_held_against_the_client(proxied):
@@ -261,7 +261,7 @@ def test_a_thousand_at_once(proxied, files):
     ("text", "said"),
     [
         ("proxy_protocol = true", "proxy_protocol"),
-        ("proxy_protocol = {}", "names no proxy that is believed"),
+        ("proxy_protocol = {}", "names no trusted proxy"),
         ('proxy_protocol = { from = ["10.0.0"] }', "is no network"),
         ('proxy_protocol = { from = ["10.0.0.1"], timeout = "1s" }', "is too small"),
         ('proxy_protocol = { form = ["10.0.0.1"] }', 'did you mean "from"'),
@@ -275,7 +275,7 @@ def test_datagrams_have_no_header(sockd_check):
     said = sockd_check(
         '[[listen]]\naddress = "udp://127.0.0.1:7"\nservice = "upper"\nproxy_protocol = { from = ["::1"] }\n'
     )
-    assert "takes datagrams, which have no PROXY header" in said
+    assert "is a datagram address, and datagrams have no PROXY header" in said
 
 
 @pytest.fixture

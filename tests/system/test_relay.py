@@ -221,11 +221,11 @@ def test_a_target_that_refuses_is_left_aside_and_tried_again(relay, target):
     for _ in range(4):
         server.connect()
         back.take()
-    aside = server.wait_for("target left aside")
+    aside = server.wait_for("relay target is down")
     assert aside["target"] == f"tcp://127.0.0.1:{name[1]}"
     assert "refused" in aside["error"]
     assert "127.0.0.1" in aside["error"]
-    assert len(server.having("target left aside")) == 1
+    assert len(server.having("relay target is down")) == 1
     again = target(socket.AF_INET, name)
     end = time.monotonic() + LIMIT_S
     reached = None
@@ -237,7 +237,7 @@ def test_a_target_that_refuses_is_left_aside_and_tried_again(relay, target):
         reached = listeners[listener]
         reached.take().close()
         assert client.to_end() == b""
-    server.wait_for("target is back")
+    server.wait_for("relay target is up again")
 
 
 def test_without_a_target_the_client_is_reset_and_the_log_says_why(relay):
@@ -257,9 +257,9 @@ def test_checks_find_a_target_that_is_back(relay, target):
     name = gone.listener.getsockname()
     gone.close()
     server = relay(f"tcp://127.0.0.1:{name[1]}", more=', check = { interval = "100ms" }')
-    server.wait_for("target left aside")
+    server.wait_for("relay target is down")
     again = target(socket.AF_INET, name)
-    server.wait_for("target is back")
+    server.wait_for("relay target is up again")
     assert received(again.take(), 1) == b""  # the check's own connection
 
 

@@ -104,7 +104,7 @@ def test_what_is_known_of_targets_stays_where_the_relay_does(house, target):
     house.start(down, back)
     house.connect()
     back.take()
-    first = house.server.wait_for("target left aside")
+    first = house.server.wait_for("relay target is down")
     house.reload(down, back, other=OTHER.replace("unix:", f"unix:{house.directory}/"))
     for _ in range(4):
         house.connect()
@@ -112,7 +112,7 @@ def test_what_is_known_of_targets_stays_where_the_relay_does(house, target):
     house.reload(down, back, more=', retry_after = "1h"')  # another relay, which has to see for itself
     house.connect()
     back.take()
-    assert (first["seconds"], house.server.wait_for("target left aside", 2)["seconds"]) == (10, 3600)
+    assert (first["seconds"], house.server.wait_for("relay target is down", 2)["seconds"]) == (10, 3600)
 
 
 def test_checks_of_a_former_relay_end(house, target):

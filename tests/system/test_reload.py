@@ -116,9 +116,9 @@ def test_kept_added_removed(house, tmp_path):
         (LISTEN.format("tcp://127.0.0.1:0", "lies:handler"), "importing 'lies' failed at"),
         (LISTEN.format("tcp://127.0.0.1:0", "interrupted:handler"), "interrupted.py:3: KeyboardInterrupt"),
         (LISTEN.format("tcp://127.0.0.1:{taken}", "upper"), "Address already in use (EADDRINUSE)"),
-        (LISTEN.format("fd:nothing", "upper"), "descriptors are passed at a start only"),
+        (LISTEN.format("fd:nothing", "upper"), "descriptors are passed only at a start"),
         (LISTEN.format("unix:/nowhere/s", "upper"), "its directory does not exist"),
-        (LISTEN.format("tcp://127.0.0.1:0", "failing:service"), "its startup failed at"),
+        (LISTEN.format("tcp://127.0.0.1:0", "failing:service"), "startup hook failed at"),
     ],
     ids=["text", "import", "exit", "lies", "attribute", "bind", "descriptor", "directory", "startup"],
 )
@@ -141,7 +141,7 @@ def test_a_wrong_one_leaves_all_as_it_is(house, tmp_path, text, told):
         done = house.run("reload")
     assert done.returncode != 0
     assert told in done.stderr
-    assert told[-20:] in server.wait_for("configuration is wrong, going on with the old one")["error"]
+    assert told[-20:] in server.wait_for("invalid configuration, keeping the previous one")["error"]
     status = house.ask("status")
     assert told[-20:] in status["reload"]["error"]
     assert "reload failed" in house.say("status")
@@ -247,7 +247,7 @@ def test_plan_tells_and_does_nothing(house, tmp_path):
     assert "EADDRINUSE" in done.stdout
     assert "unix:/nowhere/s" in done.stdout
     house.write(LISTEN.format("tcp://127.0.0.1:0", "nothing:at_all"))
-    assert "there is no module 'nothing'" in house.run("plan", "sockd.toml").stderr
+    assert "no module 'nothing'" in house.run("plan", "sockd.toml").stderr
     assert house.ask("status")["reload"] is None
 
 
@@ -278,7 +278,7 @@ def test_drain_takes_one_listener_out(house, tmp_path):
     assert server.addresses[0] not in [row["address"] for row in house.ask("status")["listeners"]]
     done = house.run("drain", "tcp://127.0.0.1:1")
     assert done.returncode == 64
-    assert "no listener tcp://127.0.0.1:1; there are unix:" in done.stderr
+    assert "no listener tcp://127.0.0.1:1; known: unix:" in done.stderr
     house.say("reload")
     assert len(house.ask("status")["listeners"]) == 2
 

@@ -264,7 +264,7 @@ def test_a_startup_that_fails_ends_the_start(launch, tmp_path):
     (tmp_path / "svc.py").write_text(APP)
     server = launch("--foreground", "--listen", "tcp://127.0.0.1:0=svc:broken")
     assert server.wait() == 78
-    assert "service svc:broken: its startup failed at" in server.said()
+    assert "service svc:broken: startup hook failed at" in server.said()
     assert "svc.py:" in server.said()
     assert "LookupError: no database" in server.said()
     assert server.addresses == []
@@ -275,8 +275,8 @@ def test_a_startup_that_fails_ends_the_start(launch, tmp_path):
     [
         ("s = sockd.Service(text='utf-99')", "text must be an encoding such as utf-8"),
         ("s = sockd.Service()", "decorate one with .frame, .frames, .session or .connect"),
-        ("s = sockd.Service()\ns.frames(lambda a, b: a)", "a batch is a function of one argument"),
-        ("s = sockd.Service()\ns.frames(len)\ns.frame(len)", "has it already"),
+        ("s = sockd.Service()\ns.frames(lambda a, b: a)", "a batch handler is a function of one argument"),
+        ("s = sockd.Service()\ns.frames(len)\ns.frame(len)", "already has it"),
     ],
 )
 def test_mistakes_are_told(launch, tmp_path, text, said):

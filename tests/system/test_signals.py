@@ -31,21 +31,21 @@ def test_hup_tells_whether_the_configuration_is_in_order(serve, edit, tmp_path):
     server.wait_for("reloaded", kept=1, added=0, removed=0)
     edit(CONFIG.replace("service", "servise").replace("tcp:", "tpc:"))
     server.signal(signal.SIGHUP)
-    server.wait_for("configuration is wrong, going on with the old one", count=2)
-    told = [e["error"] for e in server.having("configuration is wrong, going on with the old one")]
+    server.wait_for("invalid configuration, keeping the previous one", count=2)
+    told = [e["error"] for e in server.having("invalid configuration, keeping the previous one")]
     assert any("sockd.toml:2: listen[0].address: not an address: " in line for line in told)
     assert any('did you mean "service"' in line for line in told)
     assert server.connect().ask(b"still") == b"STILL"
     (tmp_path / "sockd.toml").unlink()
     server.signal(signal.SIGHUP)
-    server.wait_for("configuration is wrong, going on with the old one", count=3)
+    server.wait_for("invalid configuration, keeping the previous one", count=3)
     assert server.connect().ask(b"still") == b"STILL"
 
 
 def test_hup_without_a_file(serve):
     server = serve("tcp://127.0.0.1:0=upper")
     server.signal(signal.SIGHUP)
-    server.wait_for("no configuration file to read again")
+    server.wait_for("no configuration file to reload")
     assert server.connect().ask(b"a") == b"A"
 
 

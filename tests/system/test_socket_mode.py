@@ -82,7 +82,7 @@ def test_kept_over_reload_and_upgrade(tmp_path):
     [
         ('mode = "rw"', '"rw" is no mode in octal; write one such as "0660"'),
         ('mode = "4755"', '"4755" is no mode in octal'),
-        ('owner = "nobdy"', '"nobdy" is no user of this host; did you mean "nobody"'),
+        ('owner = "nobdy"', '"nobdy" is not a user of this host; did you mean "nobody"'),
     ],
 )
 def test_what_cannot_be(tmp_path, keys, words):

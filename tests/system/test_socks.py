@@ -312,7 +312,7 @@ def test_a_client_that_is_reset_takes_its_attempt_along(proxy, busy, before):
         client.half_close()
     client.reset()
     closed = server.wait_for("closed")
-    assert (closed["reason"], closed["why"]) == ("reset", "the client did not wait")
+    assert (closed["reason"], closed["why"]) == ("reset", "client left while it waited")
 
 
 @pytest.mark.parametrize("how", ["by address", "by name", "SOCKS 4a", "over a Unix socket"])
@@ -435,8 +435,8 @@ WRONG = [
     (b"\5\0", b"\5\xff", "methods offered: none"),
     (GREETING + b"\5\x09\0\1" + bytes(6), b"\5\0\5\7\0\1" + NO_REPLY_BYTES, "command 9"),
     (GREETING + b"\5\1\0\7" + bytes(6), b"\5\0\5\x08\0\1" + NO_REPLY_BYTES, "address type 7"),
-    (GREETING + b"\5\1\0\3\0\0\0", b"\5\0\5\4\0\1" + NO_REPLY_BYTES, "can be no host"),
-    (b"\4\3\0\x50\x7f\0\0\1\0", b"\0\x5b" + NO_REPLY_BYTES, "command 3 is none of SOCKS 4"),
+    (GREETING + b"\5\1\0\3\0\0\0", b"\5\0\5\4\0\1" + NO_REPLY_BYTES, "is not a valid host"),
+    (b"\4\3\0\x50\x7f\0\0\1\0", b"\0\x5b" + NO_REPLY_BYTES, "command 3 is not one of SOCKS 4"),
 ]
 
 
@@ -507,7 +507,7 @@ def test_who_does_not_log_in_is_not_served(with_users, target):
     four = server.connect()
     four.send(b"\4\1" + struct.pack("!H", target.getsockname()[1]) + bytes([127, 0, 0, 1]) + b"alice\0")
     assert four.to_end()[:2] == b"\0\x5b"
-    assert server.end_of(four)["why"] == "SOCKS 4 cannot log in"
+    assert server.end_of(four)["why"] == "SOCKS 4 has no login"
 
 
 def test_all_of_it_in_one_segment(with_users, target):
@@ -567,7 +567,7 @@ def test_hup_reads_the_users_anew(with_users, tmp_path):
     assert log_in(server.connect(), b"carol", b"secret") == b"\1\0"
     (tmp_path / "users").write_text("nonsense")
     server.signal(1)
-    assert "users:1: is no NAME:HASH" in server.wait_for("users not read, going on with the old ones")["error"]
+    assert "users:1: is not NAME:HASH" in server.wait_for("users not read, keeping the previous ones")["error"]
     assert log_in(server.connect(), b"carol", b"secret") == b"\1\0"
 
 
@@ -624,7 +624,7 @@ def test_bind_ends_with_who_is_reset(proxy):
     _, where = reply_to(client)
     client.half_close()
     client.reset()
-    assert server.wait_for("closed", peer=client.name)["why"] == "the client did not wait"
+    assert server.wait_for("closed", peer=client.name)["why"] == "client left while it waited"
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(where, LIMIT_S)
 
@@ -656,7 +656,7 @@ def test_nobody_comes(proxy):
     client = ask(server, ("127.0.0.1", 20), command=2)
     assert reply_to(client)[0] == 0
     assert reply_to(client)[0] == 6
-    assert server.end_of(client)["why"] == "nobody came within 0.3 s"
+    assert server.end_of(client)["why"] == "no peer connected within 0.3 s"
 
 
 def test_bind_and_udp_can_be_left_out(proxy):
@@ -791,7 +791,7 @@ def test_that_nothing_came_from_where_the_client_has_named_is_said(proxy, datagr
     event = server.end_of(control)
     assert (event["reason"], event["dropped"], event["received"]) == ("eof", 2, 0)
     ports = mine.getsockname()[1], named.getsockname()[1]
-    assert event["why"] == "datagrams came from port {}, and the client has named {}".format(*ports)
+    assert event["why"] == "datagrams came from port {}, but the client announced port {}".format(*ports)
 
 
 # ---- the daemon around it

@@ -64,7 +64,7 @@ def connect(house, number, certificates, stack):
     return sock
 
 
-def line_of(sock):
+def user_line(sock):
     accepted = b""
     while not accepted.endswith(b"\n"):
         piece = sock.recv(1)
@@ -77,7 +77,7 @@ def hold_up(house, how, sock):
     """Keep the daemon from its work for longer than the deadlines."""
     if how == "handler":
         sock.sendall(b"sleep\n")
-        return lambda: line_of(sock)
+        return lambda: user_line(sock)
     house.process.send_signal(signal.SIGSTOP)
     return lambda: (time.sleep(STALL_S), house.process.send_signal(signal.SIGCONT))
 
@@ -89,14 +89,14 @@ def test_what_came_meanwhile_is_answered(house, certificates, how, number):
         idle, part, silent, busy = (connect(house, number, certificates, stack) for _ in range(4))
         for sock in (idle, part, silent, busy):
             sock.sendall(b"hello\n")
-            assert line_of(sock) == b"HELLO\n"
+            assert user_line(sock) == b"HELLO\n"
         part.sendall(b"wor")
         go_on = hold_up(house, how, busy)
         idle.sendall(b"idle\n")
         part.sendall(b"ld\n")
         go_on()
-        assert line_of(idle) == b"IDLE\n"
-        assert line_of(part) == b"WORLD\n"
+        assert user_line(idle) == b"IDLE\n"
+        assert user_line(part) == b"WORLD\n"
         assert silent.recv(10) == b""  # who was silent goes, and at once
         house.wait_for("closed", reason="idle-timeout")
 

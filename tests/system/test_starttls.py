@@ -196,7 +196,7 @@ def test_what_came_before_is_never_served(house, service, more):
     raw.sendall((b"S" if service == "app:Raw" else b"STARTTLS\r\n") + more)
     assert rest_of(raw) in (b"", b"go ahead\n")
     assert one.closed("refused")
-    assert "did not wait for the answer" in one.wait_for("no TLS")["why"]
+    assert "sent data before it had the reply" in one.wait_for("no TLS")["why"]
 
 
 def test_what_comes_before_the_handshake_is_none(house):
@@ -266,8 +266,8 @@ def test_called_again(house, secure):
     raw = house("app:Twice").connect()
     assert ask(raw, b"x\n") == b"go ahead\n"
     sock = secure(raw)
-    assert read_line(sock) == b"start_tls(): it was called already\n"
-    assert read_line(sock) == b"start_tls(): the connection is encrypted already\n"
+    assert read_line(sock) == b"start_tls(): already called\n"
+    assert read_line(sock) == b"start_tls(): the connection is already encrypted\n"
 
 
 def test_a_callback_that_raises(house, secure):

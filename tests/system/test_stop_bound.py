@@ -328,7 +328,7 @@ def test_the_last_line_is_one_of_the_log(launch, tmp_path, format):
     (tmp_path / "sockd.toml").write_text(stuck.toml("sleep", address, options))
     server = launch("-f", "-c", "sockd.toml")
     (tmp_path / "app.py").write_text(stuck.APP)
-    server.wait_until(lambda: "Ctrl-C stops it." in server.output, "the greeting")
+    server.wait_until(lambda: "Press Ctrl-C to stop." in server.output, "the greeting")
     client = server.connect(address)
     client.send(b"x\n")
     _until((tmp_path / "entered").exists)

@@ -246,7 +246,7 @@ def test_handshakes_that_are_not_finished_hold_up_nobody(house, client):
     assert time.monotonic() - begun < 1.0
     assert [sock.recv(10) for sock in silent] == [b""] * 100
     assert time.monotonic() - begun > 0.8
-    one.wait_for("no TLS", why="not done after 1 s", count=100)
+    one.wait_for("no TLS", why="incomplete after 1 s", count=100)
 
 
 @pytest.mark.parametrize("held", [b"0.7\n", b"0.4\n"])
@@ -267,7 +267,7 @@ def test_a_handshake_is_not_late_when_the_daemon_is(house, certificates, held):
     raw.sendall(outgoing.read())
     assert raw.recv(100)
     assert silent.recv(10) == b""
-    one.wait_for("no TLS", why="not done after 0.3 s")
+    one.wait_for("no TLS", why="incomplete after 0.3 s")
     assert len(one.logged("no TLS")) == 1
 
 
@@ -412,8 +412,8 @@ def test_a_new_certificate_under_load(daemon, client, certificates, tmp_path):
             'certificate = "/nonexistent/c.pem"',
             "listen[0].tls.certificate: /nonexistent/c.pem: No such file or directory",
         ),
-        ('certificate = "OWN"', "has no certificate and key (PEM); write key ="),
-        ('certificate = "OWN", key = "OTHERKEY"', "the key in OTHERKEY is that of another certificate"),
+        ('certificate = "OWN"', "contains no certificate and key (PEM); write key ="),
+        ('certificate = "OWN", key = "OTHERKEY"', "the key in OTHERKEY belongs to another certificate"),
         (
             'certificate = "OWN", key = "OWNKEY", client_ca = "OWNKEY"',
             "listen[0].tls.client_ca: OWNKEY: has no certificate of",
@@ -435,7 +435,7 @@ def test_a_certificate_that_ends_soon_is_told(daemon, certificates, tmp_path):
     short = certificates.new(where=tmp_path, days=3)
     toml = '[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "upper"\n'
     one = daemon(toml=toml + f'tls = {{ certificate = "{short.path}", key = "{short.key}" }}\n')
-    assert one.logged("certificate ends soon")[0]["file"] == str(short.path)
+    assert one.logged("certificate expires soon")[0]["file"] == str(short.path)
 
 
 # ---- the client

@@ -179,7 +179,7 @@ def test_past_the_limit_connections_wait_in_the_backlog(serve, name):
     late = [server.connect() for _ in range(3)]
     for peer in late:
         peer.send(b"late\n")
-    server.wait_for("limit reached, the next ones wait in the backlog")
+    server.wait_for("limit reached, new clients wait in the backlog")
     for _ in range(10):
         assert here[0].ask(b"still") == b"STILL"
     assert select.select([peer.sock for peer in late], [], [], 0)[0] == []
@@ -191,12 +191,12 @@ def test_past_the_limit_connections_wait_in_the_backlog(serve, name):
 def test_select_goes_on_serving_past_its_descriptors(serve, files):
     """1,100 clients under FD_SETSIZE of 1,024: those past it wait, and are served (FAQ II.14)."""
     server = serve("tcp://127.0.0.1:0=upper", options=["--multiplexer", "select"])
-    said = server.wait_for("select() cannot wait for as many connections; use another multiplexer")
+    said = server.wait_for("select() cannot wait for that many connections; use another multiplexer")
     assert 900 < said["connections"] < 1024
     peers = [server.connect() for _ in range(1100)]
     for i, peer in enumerate(peers):
         peer.send(b"client %d\n" % i)
-    server.wait_for("limit reached, the next ones wait in the backlog")
+    server.wait_for("limit reached, new clients wait in the backlog")
     for i, peer in enumerate(peers):
         assert peer.line() == b"CLIENT %d\n" % i
         peer.close()

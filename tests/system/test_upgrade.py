@@ -327,7 +327,7 @@ def test_a_new_process_that_fails_changes_nothing(house, what):
     breaks(house)
     returned, said = house.fail()
     assert (returned, words in said) == (code, True), said
-    assert words in server.having("not upgraded, going on as before")[-1]["error"]
+    assert words in server.having("upgrade failed, still serving")[-1]["error"]
     status = house.ask("status")
     assert status["pid"] == pid
     assert status["upgrade"]["ok"] is False
@@ -364,7 +364,7 @@ def test_a_new_process_that_dies_while_it_takes_over(house):
     for client in others:
         client.send(b"ha")
     returned, said = house.fail()
-    assert (returned, "exit code 5" in said) == (71, True), said
+    assert (returned, "code 5" in said) == (71, True), said
     for client in others:
         client.send(b"lf\n")
     assert [client.line() for client in others] == [b"HALF\n"] * 200
@@ -480,7 +480,7 @@ def test_reload_waits_for_the_end_of_an_upgrade(house):
     server.wait_for("upgrading")
     for verb in ("reload", "upgrade"):
         done = house.run(verb)
-        assert (done.returncode, "an upgrade is under way" in done.stderr) == (75, True), done
+        assert (done.returncode, "an upgrade is in progress" in done.stderr) == (75, True), done
     server.signal(signal.SIGTERM)  # neither does a stop wait for it
     assert server.process.wait(30) == 0
     server.words.clear()
@@ -490,7 +490,7 @@ def test_reload_waits_for_the_end_of_an_upgrade(house):
 def program_of_nobody(monkeypatch):
     """A Python that `nobody` can start, with the sockd under test: not one below /root."""
     if os.geteuid() != 0:
-        pytest.skip("only root can become another")
+        pytest.skip("only root can switch users")
     monkeypatch.setenv("PYTHONPATH", str(Path(sockd.__file__).parents[1]))
     for program in (sys.executable, "/usr/bin/python3"):
         with suppress(OSError):
@@ -525,7 +525,7 @@ def test_in_the_background_with_dropped_rights(house, program_of_nobody, closing
         first = second
     other = subprocess.run([*command, "--foreground"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert other.returncode == 71
-    assert "a daemon runs already" in other.stderr
+    assert "a daemon is already running" in other.stderr
     client.close()
     house.run("stop")
     _until(lambda: pidfile.read_text() == "")

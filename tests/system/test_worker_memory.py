@@ -152,12 +152,12 @@ def test_a_successor_that_cannot_serve_costs_nobody_anything(house):
 
 def test_one_that_is_too_large_from_the_start_is_left(house):
     one = house(large=128)
-    one.wait_for("a worker takes more than max_worker_memory from its start")
+    one.wait_for("a worker exceeds max_worker_memory from its start")
     with one.connect() as peer:
         say(peer, b"leak30")
         assert say(peer, b"x")
     assert not one.logged(GROWN)
-    assert len(one.logged("a worker takes more than max_worker_memory from its start")) == 1
+    assert len(one.logged("a worker exceeds max_worker_memory from its start")) == 1
 
 
 def test_the_limit_comes_and_goes_with_a_reload_and_holds_for_workers_of_before(house):
@@ -196,7 +196,7 @@ def test_idle_workers_are_looked_at_ever_less_often(house):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("workers = 1", "without workers nobody replaces the process"),
+        ("workers = 1", "without workers the process cannot be replaced"),
         ('workers = 2\nmax_memory = "200 MiB"', "no more than a worker's share of max_memory, 100 MiB"),
         ('workers = 2\nmax_memory = "16 MiB"', ""),
     ],

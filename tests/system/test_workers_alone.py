@@ -86,7 +86,7 @@ def test_lines_that_end_a_worker_cost_those_who_send_them(house):
     assert answered >= 38
     assert slowest < 2
     one.wait_for("worker ended", exit_code=3, count=40)
-    assert not one.logged("workers die as soon as they begin")
+    assert not one.logged("workers exit as soon as they start")
     _until(lambda: len(one.sockctl.ask("status")["workers"]) == 2)
 
 
@@ -96,7 +96,7 @@ def test_workers_that_die_as_soon_as_they_begin_are_replaced_ever_later(house):
     one = house(LISTEN.format("tcp://127.0.0.1:0", "app:service"), app=app)
     (one.directory / "broken").touch()
     os.kill(one.sockctl.ask("status")["workers"][0]["pid"], signal.SIGKILL)
-    one.wait_for("workers die as soon as they begin", again_seconds=2.0, within=20)
+    one.wait_for("workers exit as soon as they start", again_seconds=2.0, within=20)
     assert len(one.logged("worker ended", exit_code=7)) in (3, 4)  # the one that was killed may count
     assert one.ask(b"x\n")  # by the other one
     (one.directory / "broken").unlink()
@@ -112,7 +112,7 @@ def test_a_supervisor_answers_while_all_workers_are_in_a_call(house):
     peers = [one.connect() for _ in range(8)]
     for peer in peers:
         peer.sendall(b"sleep25\n")
-    _until(lambda: len(one.logged("loop stalled")) >= 2)
+    _until(lambda: len(one.logged("event loop stalled")) >= 2)
     status, seconds = timed(lambda: one.sockctl.ask("status"))
     assert seconds < 1.5
     assert [worker["answers"] for worker in status["workers"]] == [False, False]
@@ -131,7 +131,7 @@ def test_a_supervisor_answers_while_all_workers_are_in_a_call(house):
 
 
 def test_a_page_is_answered_while_others_are_waited_for(house):
-    """The loop goes on: fails with a wait within the supervisor"""
+    """The event loop resumed: fails with a wait within the supervisor"""
     one = house()
     os.kill(one.sockctl.ask("status")["workers"][0]["pid"], signal.SIGSTOP)
     host, port = one.addresses[1].removeprefix("tcp://").split(":")
@@ -191,7 +191,7 @@ def test_a_restart_finds_its_address_free_while_a_worker_is_in_a_call(house, dae
     peers = [one.connect() for _ in range(6)]
     for peer in peers:
         peer.sendall(b"sleep30\n")
-    _until(lambda: len(one.logged("loop stalled")) >= 2)
+    _until(lambda: len(one.logged("event loop stalled")) >= 2)
     workers = [child.pid for child in psutil.Process(one.pid).children()]
     os.kill(one.pid, signal.SIGKILL)
     again = daemon(toml=toml, app=APP)
@@ -218,7 +218,7 @@ def test_idle_workers_end_in_order_when_they_are_left_alone(house):
     one.process.wait(10)
     one.kill()
     assert not one.logged("ended by force")
-    assert not one.logged("shut down by somebody else, no longer listening")
+    assert not one.logged("listening socket shut down by another process, no longer listening")
 
 
 # ---- what they keep

@@ -47,8 +47,8 @@ def test_what_is_no_answer(line):
 NO_QUESTIONS = {
     b"\xff\n": "not JSON",
     b"[]\n": "not a JSON object",
-    b'{"verb": []}\n': "verb: [] is none of status, ",
-    b'{"verb": "fly"}\n': 'verb: "fly" is none of status, ',
+    b'{"verb": []}\n': "verb: [] is not one of status, ",
+    b'{"verb": "fly"}\n': 'verb: "fly" is not one of status, ',
     b"[" * 100_000 + b"\n": "nested too deeply",
     b'{"verb":' * 100_000 + b"\n": "nested too deeply",
     b'{"verb": "log-level", "level": []}\n': "log-level: level: [] is not a text",
@@ -57,7 +57,7 @@ NO_QUESTIONS = {
     b'{"verb": "close", "id": {"a": 1}}\n': 'close: id: {"a": 1} is not a number',
     b'{"verb": "drain", "listener": 1}\n': "drain: listener: 1 is not a text",
     b'{"verb": "plan", "text": "", "name": null}\n': "plan: name: null is not a text",
-    b'{"verb": "status", "id": 1}\n': 'status: there is no "id"; its words are: none',
+    b'{"verb": "status", "id": 1}\n': 'status: no argument "id"; known: none',
     b'{"verb": "plan", "text": 1%s, "name": ""}\n' % (b"0" * 100): "0... is not a text",
     b'{"verb": "close", "id": %s}\n' % (b"1" * 5000): "not JSON",
 }

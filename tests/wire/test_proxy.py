@@ -243,7 +243,7 @@ def test_what_a_proxy_tells_beside():
 @pytest.mark.parametrize(
     ("block", "why"),
     [
-        (nested(1000), "the SSL TLV at 36 lies within another"),
+        (nested(1000), "the SSL TLV at 36 is inside another"),
         (tlv(4, b"") * 200, "more than 128 TLVs, the next one at 412"),
         (tlv(3, bytes(4)) * 2, "the CRC32C at 35 is the second one, or not of 4 bytes"),
     ],

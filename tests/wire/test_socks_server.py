@@ -22,11 +22,11 @@ from sockd.wire.socks_address import (
     Destination,
     Reply,
     SocksError,
-    destination_of,
     encode_datagram,
     literal,
+    make_reply,
     parse_datagram,
-    reply_of,
+    parse_destination,
 )
 from sockd.wire.socks_server import (
     Greeting,
@@ -109,29 +109,33 @@ REQUESTS = {
 BAD_FIRST = {
     "http": (b"GET / HTTP/1.0\r\n", "the first byte is 0x47", None),
     "version 6": (b"\6\1\0", "the first byte is 0x06", None),
-    "4 command 3": (b"\4\3\0\x50\xc0\0\2\7\0", "command 3 is none of SOCKS 4", Reply.COMMAND_NOT_SUPPORTED),
+    "4 command 3": (b"\4\3\0\x50\xc0\0\2\7\0", "command 3 is not one of SOCKS 4", Reply.COMMAND_NOT_SUPPORTED),
     "4 no end of the user id": (
         bytes.fromhex("0401 0050 c0000207") + b"x" * 256, "a user id of more than 255 bytes", Reply.GENERAL_FAILURE
     ),
     "4a no end of the name": (
         bytes.fromhex("0401 0050 00000001 00") + b"x" * 256, "a name of more than 255 bytes", Reply.GENERAL_FAILURE
     ),
-    "4a no name": (bytes.fromhex("0401 0050 00000001 00 00"), "'' can be no host", Reply.HOST_UNREACHABLE),
+    "4a no name": (bytes.fromhex("0401 0050 00000001 00 00"), "'' is not a valid host", Reply.HOST_UNREACHABLE),
 }  # fmt: skip
 BAD_REQUESTS = {
     "version 4 behind a greeting of 5": (
         bytes.fromhex("0401 0050 c0000207 00"), "a request of version 4, not 5", Reply.GENERAL_FAILURE
     ),
-    "command 0": (bytes.fromhex("05000001 c0000207 0050"), "command 0 is none of SOCKS 5", Reply.COMMAND_NOT_SUPPORTED),
-    "command 4": (bytes.fromhex("05040001 c0000207 0050"), "command 4 is none of SOCKS 5", Reply.COMMAND_NOT_SUPPORTED),
+    "command 0": (
+        bytes.fromhex("05000001 c0000207 0050"), "command 0 is not one of SOCKS 5", Reply.COMMAND_NOT_SUPPORTED
+    ),
+    "command 4": (
+        bytes.fromhex("05040001 c0000207 0050"), "command 4 is not one of SOCKS 5", Reply.COMMAND_NOT_SUPPORTED
+    ),
     "address type 2": (bytes.fromhex("05010002 c0000207 0050"), "address type 2", Reply.ADDRESS_TYPE_NOT_SUPPORTED),
     "address type 0": (bytes.fromhex("05010000 c0000207 0050"), "address type 0", Reply.ADDRESS_TYPE_NOT_SUPPORTED),
-    "no name": (bytes.fromhex("05010003 00 0050"), "'' can be no host", Reply.HOST_UNREACHABLE),
+    "no name": (bytes.fromhex("05010003 00 0050"), "'' is not a valid host", Reply.HOST_UNREACHABLE),
     "a name with a NUL": (
-        bytes.fromhex("05010003 0f") + b"example.org\0.de" + b"\0\x50", "can be no host", Reply.HOST_UNREACHABLE
+        bytes.fromhex("05010003 0f") + b"example.org\0.de" + b"\0\x50", "is not a valid host", Reply.HOST_UNREACHABLE
     ),
     "a name that is not UTF-8": (
-        bytes.fromhex("05010003 04") + b"\xff\xfe.x" + b"\0\x50", "can be no host", Reply.HOST_UNREACHABLE
+        bytes.fromhex("05010003 04") + b"\xff\xfe.x" + b"\0\x50", "is not a valid host", Reply.HOST_UNREACHABLE
     ),
 }  # fmt: skip
 
@@ -260,7 +264,7 @@ def test_answers_of_version_4():
 
 
 def test_an_answer_out_of_turn_is_our_mistake():
-    with pytest.raises(RuntimeError, match="it is the turn of the client's first byte"):
+    with pytest.raises(RuntimeError, match="expected the client's first byte"):
         Negotiation().choose(Method.NONE)
 
 
@@ -282,7 +286,7 @@ ODD = [
 
 @pytest.mark.parametrize("text", ODD)
 def test_loopback_in_odd_notations(text):
-    assert destination_of(text.encode(), 80) == Destination("127.0.0.1", 80)
+    assert parse_destination(text.encode(), 80) == Destination("127.0.0.1", 80)
 
 
 @pytest.mark.parametrize(
@@ -303,8 +307,8 @@ def test_loopback_in_odd_notations(text):
     ],
 )
 def test_other_addresses_in_a_names_place(text, host):
-    assert destination_of(text.encode(), 80).is_name is False
-    found = socks_address.literal(destination_of(text.encode(), 80).host)
+    assert parse_destination(text.encode(), 80).is_name is False
+    found = socks_address.literal(parse_destination(text.encode(), 80).host)
     assert found == socks_address.literal(host)
 
 
@@ -314,8 +318,8 @@ def test_other_addresses_in_a_names_place(text, host):
      ".", "", "a b", "a/b", "::1%eth0", "[::1", "fe80::1%1", "1:2", "x" * 64 + ".org", "a." * 127 + "org", "a\0b"],
 )  # fmt: skip
 def test_what_is_neither_an_address_nor_a_name(text):
-    with pytest.raises(SocksError, match="can be no host"):
-        destination_of(text.encode(), 80)
+    with pytest.raises(SocksError, match="is not a valid host"):
+        parse_destination(text.encode(), 80)
 
 
 def test_numbers_are_those_of_inet_aton():
@@ -396,7 +400,7 @@ def test_every_prefix_of_a_datagrams_header_is_dropped():
     ],
 )
 def test_what_a_client_is_told_of_an_errno(codes, reply):
-    assert reply_of(codes) is reply
+    assert make_reply(codes) is reply
 
 
 # ---- mutations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The verbs of sockctl that speak with a running daemon, over its control socket.
+"""The verbs of sockctl that talk to a running daemon, over its control socket.
 
-A person gets text, a program the daemon's own answer with --json.  Which socket it is: --control, else `control` of
-the configuration that sockd would read, else the place that packages use.
+A person gets text, a program the daemon's reply with --json.  The socket is --control, else `control` of the
+configuration that sockd would read, else the path that packages use.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 DEFAULT_PATH = "/run/sockd/control.sock"
 SECONDS = 60.0
-"""For an answer: a reload imports handlers, and looks names up."""
+"""Time limit of a reply: a reload imports handlers, and resolves names."""
 LONGEST_UPGRADE_SECONDS = 3700.0
-"""For an upgrade the daemon has a deadline of its own: upgrade_timeout."""
+"""For an upgrade the daemon has its own time limit: upgrade_timeout."""
 RECEIVE_BYTES = 1 << 20
 SHORTEST_INTERVAL_SECONDS = 0.1
 LONGEST_INTERVAL_SECONDS = 3600
 TOP = ControlVerb("show a live view of listeners, services and the busiest connections (needs sockd[top])")
-"""Of sockctl alone: it asks for the status again and again."""
+"""In sockctl alone: it requests the status repeatedly."""
 VERBS: dict[str, ControlVerb] = {**OF_DAEMON, "top": TOP}
 
 
@@ -62,7 +62,7 @@ def add_verbs(verbs: argparse._SubParsersAction[Any]) -> None:
 
 
 def add_control(parser: argparse.ArgumentParser, *, default: str | None) -> None:
-    """Add the option that names the control socket; it may stand before the verb or behind it."""
+    """Add the option for the control socket; it may be before or after the verb."""
     parser.add_argument(
         "--control",
         metavar="PATH",
@@ -82,15 +82,15 @@ def _interval(text: str) -> float:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask, and print the answer.
+    """Send the request, and print the reply.
 
     Returns:
         The exit code.
 
     Raises:
-        SockdError: the daemon cannot be asked, or refuses.
+        SockdError: the daemon cannot be reached, or refuses.
     """
-    path = path_of(arguments.control)
+    path = find_socket(arguments.control)
     if arguments.verb == "top":
         from sockd.cli.verbs import top  # here, for the other verbs have no use for it and shall start fast
 
@@ -120,7 +120,7 @@ def _question(arguments: argparse.Namespace) -> ControlRequest:
 
 
 def _text_of(file: str) -> str:
-    """Read a configuration, and import its handlers here: in the daemon that would run their code."""
+    """Read a configuration, and import its handlers in this process: in the daemon that would run their code."""
     from sockd.daemon.plan import plan  # here, for the other verbs have no use for it and shall start fast
     from sockd.services.handlers_path import look_in
 
@@ -134,8 +134,8 @@ def _text_of(file: str) -> str:
     return text
 
 
-def path_of(given: str | None) -> str:
-    """Return where the control socket is."""
+def find_socket(given: str | None) -> str:
+    """Return the path of the control socket."""
     if given is not None:
         return given
     found = load.find()
@@ -143,7 +143,7 @@ def path_of(given: str | None) -> str:
 
 
 def _written_in(file: Path) -> str | None:
-    """Read `control` alone: a configuration with mistakes elsewhere must not keep people from asking about them."""
+    """Read `control` alone: errors elsewhere in a configuration must not prevent queries."""
     try:
         text = trusted.read(str(file), str(file), load.MAX_FILE_BYTES).decode()
         daemon = tomllib.loads(text).get("daemon")
@@ -154,25 +154,25 @@ def _written_in(file: Path) -> str | None:
 
 
 def ask(path: str, question: ControlRequest, *, seconds: float = SECONDS) -> Any:  # noqa: ANN401 - what JSON holds
-    """Ask a daemon.
+    """Send a request to a daemon.
 
     Args:
         path: of its control socket.
-        question: what.
-        seconds: for the whole answer to come.
+        question: the request.
+        seconds: time limit for the complete reply.
 
     Returns:
         The result.
 
     Raises:
-        SockdError: nobody answers there, or the daemon refuses; with the exit code that it says.
+        SockdError: there is no reply, or the daemon refuses; with the exit code of its reply.
     """
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(seconds)
         try:
             sock.connect(path)
             sock.sendall(question.encode())
-            answer = read_answer(_all_of(sock))
+            answer = read_answer(_receive_all(sock))
         except TimeoutError:
             raise TemporaryFault(f"{path}: the daemon did not answer within {seconds:g} s") from None
         except PermissionError as error:
@@ -187,7 +187,7 @@ def ask(path: str, question: ControlRequest, *, seconds: float = SECONDS) -> Any
     return _result(answer)
 
 
-def _all_of(sock: socket.socket) -> bytes:
+def _receive_all(sock: socket.socket) -> bytes:
     accepted = bytearray()
     while piece := sock.recv(RECEIVE_BYTES):
         accepted += piece
@@ -202,4 +202,4 @@ def _result(answer: ControlResponse) -> Any:  # noqa: ANN401 - what JSON holds
     raise error
 
 
-__all__ = ["VERBS", "add_control", "add_verbs", "ask", "path_of", "run"]
+__all__ = ["VERBS", "add_control", "add_verbs", "ask", "find_socket", "run"]

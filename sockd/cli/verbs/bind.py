@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
 """`sockctl bind`: bind, drop, execute - the FAQ's small setuid helper, done right (FAQ IV.8).
 
-The program inherits its sockets and the standard streams, and nothing else by accident: no
-other descriptor, no blocked or ignored signal of ours, no right beyond the wanted user's.
-Source: sd_listen_fds(3), execve(2), signal(7).
+The program inherits its sockets and the standard streams, and nothing else by accident: no other descriptor, no
+blocked or ignored signal, no privilege beyond the wanted user's. Source: sd_listen_fds(3), execve(2), signal(7).
 """
 
 from __future__ import annotations
@@ -39,26 +38,26 @@ def run(
     chroot: str | None,
     stdin: bool,
 ) -> NoReturn:
-    """Become the program.
+    """Replace this process by the program.
 
     Args:
         addresses: (name, address) of each listener.
-        program: the program, looked for in PATH, and its arguments.
-        user: to become; None is who we are, which root must not be.
+        program: the program, searched in PATH, and its arguments.
+        user: to switch to; None keeps the current one, which must not be root.
         group: None is the user's own.
-        chroot: a directory for the root directory, None to keep it.
-        stdin: the one socket becomes standard input, in place of being passed from descriptor 3 on.
+        chroot: the new root directory, None to keep it.
+        stdin: pass the only socket as standard input, instead of from descriptor 3 on.
 
     Raises:
         UsageError: no program, or more than one socket for standard input.
         ConfigurationError: no such user, group or directory.
-        SystemFault, PermissionFault, TemporaryFault: an address cannot be bound, rights cannot be dropped,
-            or the program cannot be executed.
+        SystemFault, PermissionFault, TemporaryFault: an address cannot be bound, privileges cannot be dropped, or the
+        program cannot be executed.
     """
     if not program:
-        raise UsageError("bind: no program; write -- PROGRAM behind the addresses")
+        raise UsageError("bind: no program given; write -- PROGRAM after the addresses")
     if group is not None and user is None:
-        raise UsageError("bind: --group stands without --user")
+        raise UsageError("bind: --group requires --user")
     wanted = privileges.wanted(user, group, chroot, root_may_stay=False)
     rights = privileges.prepare(wanted)
     with ExitStack() as stack:
@@ -68,7 +67,7 @@ def run(
                 stack.callback(listening.close)
                 opened.append((name, listening))
         if stdin and len(opened) != 1:
-            raise UsageError(f"bind: --stdin takes one socket, and these are {len(opened)}")
+            raise UsageError(f"bind: --stdin passes one socket, but {len(opened)} addresses were given")
         privileges.drop(rights)
         stack.pop_all()
     try:
@@ -100,12 +99,12 @@ def _execute(program: Sequence[str], opened: Sequence[tuple[str, ServerSocket]],
         missing = error.errno == errno.ENOENT
         cause = fault(error, f"bind: {program[0]}")
         if missing:
-            cause = type(cause)(f"{cause}; it is looked for in PATH, with the rights that are left")
+            cause = type(cause)(f"{cause}; the program is looked up in PATH after privileges were dropped")
         raise cause from None
 
 
 def _place(descriptors: Sequence[int]) -> None:
-    """Put descriptors at 3, 4, ... in their order, inheritable, and close all others."""
+    """Move descriptors to 3, 4, ... in their order, inheritable, and close all others."""
     beyond = FIRST_OTHER + len(descriptors)
     lifted = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, beyond) for fd in descriptors]  # out of the way of one another
     for target, fd in enumerate(lifted, FIRST_OTHER):

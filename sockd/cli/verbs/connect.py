@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""sockctl connect: options, checks, and what is said of a connection."""
+"""sockctl connect: options, checks, and messages about a connection."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _check_tls(address: Address, arguments: argparse.Namespace) -> None:
 
 
 def _connect_via(address: Address, arguments: argparse.Namespace) -> socket.socket:
-    """Connect through a SOCKS server, with a password from the file, the environment or the terminal."""
+    """Connect through a SOCKS server; the password comes from the file, the environment or the terminal."""
     from sockd.client.socks import connect_via  # here, for few want it
 
     via: SocksUrl = arguments.via
@@ -75,7 +75,7 @@ def _connect_via(address: Address, arguments: argparse.Namespace) -> socket.sock
         raise UsageError(f"{address}: --via supports only tcp:// addresses")
     password = None
     if via.user is not None:
-        password = _password_of(via, arguments.via_password)
+        password = _read_password(via, arguments.via_password)
     elif arguments.via_password is not None:
         raise UsageError(
             f"--via-password {arguments.via_password} needs a user in --via, as in socks5://user@host:port"
@@ -83,7 +83,7 @@ def _connect_via(address: Address, arguments: argparse.Namespace) -> socket.sock
     return connect_via(via, address, timeout=arguments.timeout, source=arguments.source, password=password)
 
 
-def _password_of(via: SocksUrl, path: str | None) -> str:
+def _read_password(via: SocksUrl, path: str | None) -> str:
     if path is not None:
         from sockd.services.socks.users import read_password
 
@@ -99,7 +99,7 @@ def _password_of(via: SocksUrl, path: str | None) -> str:
 
 
 def _introduce(sock: socket.socket, address: Address, *, version: int) -> None:
-    """Send a PROXY header that tells of this very connection, in one send."""
+    """Send a PROXY header that describes this connection itself, in one send."""
     from sockd.wire import proxy  # here, for few want it
 
     ends = (None if isinstance(end, str) else (end[0], end[1]) for end in (sock.getsockname(), sock.getpeername()))

@@ -37,7 +37,7 @@ def _import(arguments: argparse.Namespace) -> int:
 
 
 def _accept(text: str) -> None:
-    """Raise what `sockd --check` would say of a configuration."""
+    """Raise the errors that `sockd --check` would report for a configuration."""
     from sockd.config.load import loads
     from sockd.daemon.conflicts import conflicts
     from sockd.daemon.plan import plan

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""`sockctl top`: the daemon as it is now, a table that is drawn again and again (needs the extra `sockd[top]`: rich).
+"""`sockctl top`: the current state of the daemon as a table that is redrawn (needs the extra `sockd[top]`: rich).
 
-Everything shown comes from the control socket; rates are differences between two answers, by the daemon's own clock.
-How long the daemon took to answer is how long its loop keeps anybody waiting.
+All data comes from the control socket; rates are differences between two replies, by the daemon's own clock. The time
+of a reply shows how long the event loop keeps clients waiting.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 OWN_LINES = 10
-"""Of the screen, for what is no row."""
+"""Lines of the screen that are not table rows."""
 FEWEST_ROWS = 3
 
 
 @dataclass(frozen=True)
 class TopSample:
-    """What was seen at one time: the status, the connections, and the seconds until the answer came."""
+    """One sample: the status, the connections, and the seconds until the reply."""
 
     status: Row
     connections: list[Row]
@@ -37,16 +37,16 @@ class TopSample:
 
 
 def run(ask: Callable[[str], Any], *, interval: float, times: int | None = None) -> None:
-    """Draw until Ctrl-C, or so many times.
+    """Redraw until Ctrl-C, or that many times.
 
     Args:
-        ask: asks the daemon a question without words.
-        interval: seconds between two looks.
+        ask: sends the daemon a request without arguments.
+        interval: seconds between two samples.
         times: None for ever.
 
     Raises:
         UsageError: rich is not installed.
-        SockdError: the daemon does not answer.
+        SockdError: the daemon does not reply.
     """
     try:
         from rich.console import Console
@@ -101,7 +101,7 @@ def _table(*heads: str) -> Table:
 
 
 def _add(table: Table, *cells: str) -> None:
-    """Add a row of texts that mean nothing to rich: `[::1]` is no markup."""
+    """Add a row of plain texts: rich would take `[::1]` for markup."""
     from rich.text import Text
 
     table.add_row(*map(Text, cells))
@@ -137,7 +137,7 @@ def _services(before: TopSample, now: TopSample, seconds: float) -> Table:
 
 
 def _connections(before: TopSample, now: TopSample, seconds: float, most: int) -> Table:
-    """Show those that move most."""
+    """Show the connections with the most traffic."""
     former = {(row["id"], row["peer"]): row for row in before.connections}
 
     def rate(row: Row, key: str) -> float:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The control socket and the pages: what a running daemon is asked and told."""
+"""The control socket and the pages: queries and commands of a running daemon."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What the verbs of the control socket answer: the daemon as a table of numbers and texts.
+"""The verbs of the control socket: the daemon as a table of numbers and texts.
 
-Nothing is kept here: every answer is read from those who know at the moment it is asked for.
+Nothing is stored here: every reply is computed when it is requested.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ class DaemonControl(Protocol):
         """Return serving, not-ready or stopping."""
 
     def reload(self, then: Callable[[ReloadResult], None]) -> None:
-        """Reload, and tell how it went; raises TemporaryFault."""
+        """Reload, and report the result; raises TemporaryFault."""
 
     def stop(self) -> None:
-        """Stop in order."""
+        """Stop gracefully."""
 
     def read(self, text: str, name: str) -> Settings:
         """Read a configuration; raises ConfigurationError."""
 
 
 class ControlCommands:
-    """Answers questions.
+    """Handles requests.
 
     Args:
         version: of sockd.
@@ -77,7 +77,7 @@ class ControlCommands:
         return self._daemon.state()
 
     def verbs(self) -> dict[str, Callable[[Words], object]]:
-        """Return what answers each verb."""
+        """Return the function of each verb."""
         return {
             "status": self.status,
             "connections": self.connections,
@@ -93,7 +93,7 @@ class ControlCommands:
     # ---- asked
 
     def status(self, _words: Words) -> dict[str, object]:
-        """Return how it goes: the process, its listeners, its services, the last reload."""
+        """Return the state of the process, its listeners, its services and the last reload."""
         last = self._reloading.last
         return {
             "version": self.version,
@@ -122,7 +122,7 @@ class ControlCommands:
             "accepted": counts.accepted,
         }
         if problem:
-            row["problem"] = problem if served.listening.passed else f"{problem}; a reload binds it anew"
+            row["problem"] = problem if served.listening.passed else f"{problem}; a reload binds it again"
         if counts.datagrams:
             return row | {"datagrams": dict(counts.datagrams)}
         row |= {"open": counts.open, "refused": dict(sorted(counts.refused.items()))}
@@ -131,10 +131,10 @@ class ControlCommands:
         return row
 
     def connections(self, _words: Words) -> list[dict[str, object]]:
-        """Return every connection that has not ended."""
+        """Return every connection that is not closed."""
         connections = self._serving.tools.connections
         rows = []
-        for id in connections.ids(ConnectionFilter.LIVE):
+        for id in connections.groups.ids(ConnectionFilter.LIVE):
             info = connections.info(id)
             peer = connections.peers.of(id, info)
             served = self._serving.of_group(info.group)
@@ -161,7 +161,7 @@ class ControlCommands:
     def _close(self, words: Words) -> object:
         id = words["id"]
         connections = self._serving.tools.connections
-        if id not in connections.ids(ConnectionFilter.LIVE):
+        if id not in connections.groups.ids(ConnectionFilter.LIVE):
             raise UsageError(f"no connection {id}; sockctl connections lists them")
         peer = str(connections.peers.of(id))
         connections.shut(id, CloseReason.SHUTDOWN)
@@ -174,7 +174,7 @@ class ControlCommands:
         found = [one for one in self._serving.listeners if name in (str(one), str(one.address))]
         if not found:
             known = ", ".join(map(str, self._serving.listeners)) or "none"
-            raise UsageError(f"no listener {name}; there are {known}")
+            raise UsageError(f"no listener {name}; known: {known}")
         for served in found:
             self._reloading.drain(served)
         return {"draining": [str(served) for served in found]}
@@ -199,13 +199,13 @@ class ControlCommands:
     def _log_level(self, words: Words) -> object:
         level = words["level"]
         if level not in log_format.LEVELS:
-            raise UsageError(f"{level} is no level; they are {', '.join(log_format.LEVELS)}")
+            raise UsageError(f"{level} is not a level; known: {', '.join(log_format.LEVELS)}")
         self._root.setLevel(log_format.LEVELS[level])
         return {"level": level}
 
 
 def outcome(last: ReloadResult) -> dict[str, object]:
-    """Return how a reload went, for JSON."""
+    """Return the result of a reload, for JSON."""
     return {
         "when": log_format.timestamp(last.when),
         "ok": not last.error,

@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -34,19 +34,19 @@ STATUS_PAGE = Path(__file__).with_name("status.html")
 
 
 def read_status_page() -> str:
-    """Return the text of the page for people."""
+    """Return the text of the status page."""
     return STATUS_PAGE.read_text(encoding="utf-8")
 
 
 class MetricsPages:
-    """Gives the page of a path.
+    """Returns the page for a path.
 
     Args:
-        asked: knows the status.
+        asked: has the status.
         status_page: of read_status_page(), before chroot(2) hides it.
-        most: connections that may be open at once.
+        most: maximum open connections.
         started: seconds since 1970.
-        others: what processes take that serve beside this one.
+        others: resource usage of other processes that serve.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class MetricsPages:
         self._others = others
 
     def page(self, path: str) -> Page | None:
-        """Return a page; None where there is none."""
+        """Return a page; None if there is none."""
         match path:
             case "/":
                 return Page(self._status_page, "text/html; charset=utf-8")
@@ -88,7 +88,7 @@ class MetricsPages:
     def _is_ready(self) -> bool:
         return self._asked.state == "serving"
 
-    def _status(self) -> dict[str, Any]:
+    def _status(self) -> dict[str, object]:
         _, turns = self._serving.times()
         seconds = {"count": turns.count, "sum": turns.sum}
         return self._asked.status({}) | {
@@ -101,21 +101,23 @@ class MetricsPages:
 
     def _families(self) -> Iterator[Family]:
         version = {"version": self._asked.version, "python": sys.version.partition(" ")[0]}
-        yield Family("sockd_build_info", "gauge", "Which sockd this is", [(version, 1)])
-        yield _one("sockd_ready", "1 while new clients are welcome", int(self._is_ready()))
+        yield Family("sockd_build_info", "gauge", "Version of sockd and of Python", [(version, 1)])
+        yield _one("sockd_ready", "1 while the daemon is ready for new clients", int(self._is_ready()))
         yield from self._of_services()
         yield from self._of_listeners()
-        yield _one("sockd_max_connections", "Connections that may be open at once", self._most)
-        yield _one("sockd_buffer_bytes", "Memory of unfinished frames and unsent output", self._serving.memory)
-        text = "Failures of sockd itself that were survived, each with a line in the log; 0 is right"
+        yield _one("sockd_max_connections", "Maximum number of open connections", self._most)
+        yield _one("sockd_buffer_bytes", "Memory of incomplete frames and pending output", self._serving.memory)
+        text = "Internal errors that the daemon survived, each with a line in the log; expected: 0"
         yield Family("sockd_defects_total", "counter", text, [({}, self._serving.defects)])
         replaced: Samples = [({"reason": why}, count) for why, count in self._serving.replaced.items()]
         yield Family("sockd_workers_replaced_total", "counter", "Workers that were replaced", replaced)
-        yield _one("sockd_programs", "Programs that run", self._serving.programs)
+        yield _one("sockd_programs", "Running programs", self._serving.programs)
         held: Samples = [({"service": name}, count) for name, count in sorted(self._serving.descriptors().items())]
-        yield Family("sockd_descriptors", "gauge", "Descriptors of listeners, connections and what these need", held)
+        yield Family("sockd_descriptors", "gauge", "Descriptors of listeners, connections and what they use", held)
         if (waiting := time_wait_sockets()) is not None:
-            yield _one("sockd_time_wait_sockets", "TCP sockets of this host, or its namespace, in TIME_WAIT", waiting)
+            yield _one(
+                "sockd_time_wait_sockets", "TCP sockets in TIME_WAIT, of this host or network namespace", waiting
+            )
         yield from self._of_time()
         yield from self._of_reloads()
         yield from self._of_process()
@@ -126,14 +128,14 @@ class MetricsPages:
         def each(value: str) -> Samples:
             return [({"service": name}, getattr(one, value)) for name, one in sorted(totals.items())]
 
-        yield Family("sockd_open_connections", "gauge", "Connections that are open", each("open"))
-        yield Family("sockd_connections_total", "counter", "Connections that came", each("accepted"))
-        yield Family("sockd_connections_closed_total", "counter", "Connections that ended", [*_endings(totals)])
-        yield Family("sockd_frames_total", "counter", "Frames that came", each("frames"))
+        yield Family("sockd_open_connections", "gauge", "Open connections", each("open"))
+        yield Family("sockd_connections_total", "counter", "Connections accepted", each("accepted"))
+        yield Family("sockd_connections_closed_total", "counter", "Connections closed, by reason", [*_endings(totals)])
+        yield Family("sockd_frames_total", "counter", "Frames received", each("frames"))
         yield Family("sockd_received_bytes_total", "counter", "Bytes received", each("received"))
         yield Family("sockd_sent_bytes_total", "counter", "Bytes sent", each("sent"))
         yield Family(
-            "sockd_output_pending_bytes", "gauge", "Bytes that wait for their peers", each("output_pending_bytes")
+            "sockd_output_pending_bytes", "gauge", "Bytes of output not yet sent", each("output_pending_bytes")
         )
 
     def _of_listeners(self) -> Iterator[Family]:
@@ -141,28 +143,30 @@ class MetricsPages:
         queues = [(_where(served), queue) for served in listeners for queue in served.listener.queues]
         accepted: Samples = [(_where(served), served.listener.counts.accepted) for served in listeners]
         name = "sockd_listener_accepted_total"
-        yield Family(name, "counter", "Connections and datagrams that came through a listener", accepted)
+        yield Family(name, "counter", "Connections and datagrams accepted by a listener", accepted)
         length: Samples = [(where, queue.length) for where, queue in queues]
         limit: Samples = [(where, queue.limit) for where, queue in queues]
         drops: Samples = [(where, queue.overflows) for where, queue in queues if queue.overflows is not None]
-        yield Family("sockd_accept_queue_connections", "gauge", "Connections that wait to be accepted", length)
-        yield Family("sockd_accept_queue_limit", "gauge", "How many may wait", limit)
-        yield Family("sockd_accept_queue_overflows_total", "counter", "Packets dropped for a full queue", drops)
+        yield Family("sockd_accept_queue_connections", "gauge", "Connections waiting in the accept queue", length)
+        yield Family("sockd_accept_queue_limit", "gauge", "Maximum length of the accept queue", limit)
+        yield Family(
+            "sockd_accept_queue_overflows_total", "counter", "Packets dropped because the accept queue was full", drops
+        )
         refused: Samples = [
             ({**_where(served), "reason": why}, count)
             for served in listeners
             for why, count in sorted(served.listener.counts.refused.items())
         ]
-        yield Family("sockd_refused_total", "counter", "Connections that were not let in", refused)
-        yield Family("sockd_datagrams_total", "counter", "What became of datagrams", [*_datagrams(listeners)])
+        yield Family("sockd_refused_total", "counter", "Connections refused, by reason", refused)
+        yield Family("sockd_datagrams_total", "counter", "Datagrams, by outcome", [*_datagrams(listeners)])
 
     def _of_time(self) -> Iterator[Family]:
         of_handlers, turns = self._serving.times()
         handlers: Samples = [({"service": name}, one) for name, one in sorted(of_handlers.items())]
-        text = "Time that handlers took for what was handed to them at once; of services that are called for each "
-        text += "connection a share is measured"
+        text = "Time per call of a handler; for services that are called for each "
+        text += "connection, sampled"
         yield Family("sockd_handler_seconds", "histogram", text, handlers)
-        text = "Time that the loop worked between two waits"
+        text = "Working time of the event loop between two waits"
         yield Family("sockd_loop_turn_seconds", "histogram", text, [({}, turns)])
 
     def _of_reloads(self) -> Iterator[Family]:
@@ -172,7 +176,7 @@ class MetricsPages:
         text = "1 unless the last reload failed"
         yield _one("sockd_last_reload_success", text, int(last is None or not last.error))
         when = self._started if last is None else last.when
-        yield _one("sockd_last_reload_timestamp_seconds", "When the last reload, or the start, was", when)
+        yield _one("sockd_last_reload_timestamp_seconds", "Time of the last reload, or of the start", when)
 
     def _of_process(self) -> Iterator[Family]:
         usage = self._usage_of_all()
@@ -189,7 +193,9 @@ class MetricsPages:
         return usage
 
     def usage(self) -> dict[str, float]:
-        """Return what the process takes; what /proc tells is missing where there is none, as after chroot(2)."""
+        """Return the resource usage of the process; values of /proc are missing where it is not mounted, as after
+        chroot(2).
+        """
         used = resource.getrusage(resource.RUSAGE_SELF)
         usage: dict[str, float] = {
             "cpu_seconds_total": used.ru_utime + used.ru_stime,
@@ -205,16 +211,16 @@ class MetricsPages:
 
 
 ADDED = ("cpu_seconds_total", "open_fds", "resident_memory_bytes", "virtual_memory_bytes")
-"""Of several processes; a limit and a time are the first one's."""
+"""Values that are added for several processes; limits and times are the first one's."""
 _PROCESS = {
-    "cpu_seconds_total": ("counter", "Processor time, of user and system"),
+    "cpu_seconds_total": ("counter", "CPU time, user and system"),
     "open_fds": ("gauge", "Open descriptors"),
-    "max_fds": ("gauge", "How many may be open"),
+    "max_fds": ("gauge", "Maximum number of open descriptors"),
     "resident_memory_bytes": ("gauge", "Resident memory"),
     "virtual_memory_bytes": ("gauge", "Virtual memory"),
-    "start_time_seconds": ("gauge", "When the process started, since 1970"),
+    "start_time_seconds": ("gauge", "Start time of the process, since 1970"),
 }
-"""As the client libraries of Prometheus name them."""
+"""Named as in the client libraries of Prometheus."""
 
 
 def _one(name: str, text: str, value: float) -> Family:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The control socket: who may ask, and how questions come and answers go, beside all that is served.
+"""The control socket: access control, requests and replies, independent of what is served.
 
-It is a Unix socket of mode 0600, and whoever connects is root or the user that started the daemon, as the kernel
-says (SO_PEERCRED, unix(7)).  Its connections are no rows of the table and a spare descriptor is kept for them, so that
-a daemon that is full can still be asked.  What a verb does is the daemon's; here it is a function from words to
-a result.
+It is a Unix socket of mode 0600, and only root and the user that started the daemon may connect, as the kernel reports
+them (SO_PEERCRED, unix(7)).  Its connections are not rows of the table, and they have a spare descriptor, so that a
+daemon at its limits still answers.  The daemon implements the verbs; here each is a function from arguments to a
+result.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import struct
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import EX_NOPERM, EX_OSERR, EX_SOFTWARE, EX_USAGE, SockdError, fault
 from sockd.net.address.address import Address
-from sockd.net.kernel import NO_DESCRIPTOR
+from sockd.net.kernel import NO_DESCRIPTOR, peer_credentials
 from sockd.net.listen.bind import ServerSocket, open_listener
 from sockd.net.loop.deadline import Deadline
 from sockd.settings.listen import ListenSettings
@@ -44,18 +43,16 @@ logger = logging.getLogger("sockd.control")
 
 MODE = 0o600
 BACKLOG = 16
-MOST_AT_ONCE = 16
+MAX_AT_ONCE = 16
 SECONDS = 10.0
-"""For a question to come whole and its answer to be taken."""
+"""Time limit for a complete request and for reading its reply."""
 RECEIVE_BYTES = 1 << 18
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred
 
 
 def listen(path: str, stack: ExitStack) -> ServerSocket:
-    """Open the control socket, with the rights of whoever starts the daemon, who owns it.
+    """Open the control socket, with the privileges of the starting user, who owns it.
 
-    Raises:
-        SystemFault, PermissionFault, TemporaryFault: it cannot be had, or another process serves it.
+    Raises: SystemFault, PermissionFault, TemporaryFault: it cannot be opened, or another process serves it.
     """
     (listening,) = open_listener(Address("unix", path=path), ListenSettings(backlog=BACKLOG))
     stack.callback(listening.close)
@@ -67,35 +64,35 @@ def listen(path: str, stack: ExitStack) -> ServerSocket:
 
 
 class Deferred:
-    """The answer to a question, once it is known."""
+    """The reply to a request, once it is known."""
 
     def __init__(self) -> None:
         self._say: Callable[[ControlResponse], None] | None = None
         self._answer: ControlResponse | None = None
 
     def then(self, say: Callable[[ControlResponse], None]) -> None:
-        """Call back with the answer, at once if it is known."""
+        """Call back with the reply, at once if it is known."""
         if self._answer is not None:
             say(self._answer)
         else:
             self._say = say
 
     def settle(self, answer: ControlResponse) -> None:
-        """Know the answer."""
+        """Set the reply."""
         self._answer = answer
         if self._say is not None:
             self._say(answer)
 
 
 class ControlServer:
-    """Answers on the control socket.
+    """Serves the control socket.
 
     Args:
         listening: of listen().
-        loop: in which all happens.
-        users: uids that may ask.
-        verbs: by name; a SockdError that one raises is the answer, and a Later has it; whatever else is raised
-            is a defect, and costs the question its answer.
+        loop: runs all callbacks.
+        users: uids that may connect.
+        verbs: by name; a SockdError that one raises is the reply, and a Deferred has it later; any other exception is
+            a defect, and the request gets an error.
     """
 
     def __init__(
@@ -130,7 +127,7 @@ class ControlServer:
             return
         sock.setblocking(False)
         self._open[_Asking(sock, self._loop, self._answer, self._ended)] = None
-        if len(self._open) >= MOST_AT_ONCE:
+        if len(self._open) >= MAX_AT_ONCE:
             self._make_room()
 
     def _make_room(self) -> None:
@@ -142,21 +139,21 @@ class ControlServer:
             silent.close()
 
     def __len__(self) -> int:
-        """Return how many ask."""
+        """Return the number of open control connections."""
         return len(self._open)
 
     def _ended(self, asking: _Asking) -> None:
-        if len(self._open) == MOST_AT_ONCE and self._socket.fileno() >= 0:
+        if len(self._open) == MAX_AT_ONCE and self._socket.fileno() >= 0:
             self._loop.add_reader(self._socket.fileno(), self._accept, urgent=True)
         self._open.pop(asking, None)
         self._keep_spare()
 
     def _answer(self, sock: socket.socket, line: bytes) -> ControlResponse | Deferred:
-        user = _user_of(sock)
+        user = _peer_uid(sock)
         if user is not None and user not in self._users:
             logger.warning("control refused", extra={"event": {"uid": user}})
             return ControlResponse(
-                error=f"uid {user} may not control this daemon; its owner and root may", exit_code=EX_NOPERM
+                error=f"uid {user} may not control this daemon; only its owner and root may", exit_code=EX_NOPERM
             )
         try:
             question = read_question(line)
@@ -167,14 +164,14 @@ class ControlServer:
         return answer(question, self._verbs, self._loop.defects)
 
     def renew(self, listening: ServerSocket) -> None:
-        """Answer on another socket from now on, for nobody can find this one."""
+        """Serve another socket from now on, because the path of this one was lost."""
         self._loop.remove_reader(self._socket.fileno())
         self._listening.close()
         self._listening, self._socket = listening, listening.socket
         self._loop.add_reader(self._socket.fileno(), self._accept)
 
     def leave(self) -> None:
-        """Close, in a process that was forked, what the one it was forked from goes on with."""
+        """Close, in a forked process, what the parent continues to use."""
         self._socket.close()
         for asking in self._open:
             asking.leave()
@@ -182,12 +179,12 @@ class ControlServer:
             self._spare.close()
 
     def hand_over(self) -> None:
-        """Answer those who have asked, and nobody else: another process has the socket."""
+        """Finish the open requests only: another process has the socket."""
         self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
 
     def close(self) -> None:
-        """Answer nobody any more, and remove the socket."""
+        """Stop serving, and remove the socket."""
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket.fileno())
         for asking in list(self._open):
@@ -198,7 +195,7 @@ class ControlServer:
 
 
 def answer_to(line: bytes, verbs: Mapping[str, Verb], defects: Defects) -> ControlResponse:
-    """Answer a line of another process of ours that only these verbs may be in, at once."""
+    """Handle a line of another process of this daemon, which may use only these verbs, at once."""
     try:
         said = answer(read_trusted(line, tuple(verbs)), verbs, defects)
     except ControlError as error:
@@ -208,7 +205,7 @@ def answer_to(line: bytes, verbs: Mapping[str, Verb], defects: Defects) -> Contr
 
 
 def answer(question: ControlRequest, verbs: Mapping[str, Verb], defects: Defects) -> ControlResponse | Deferred:
-    """Do what is asked; errors are answers, whatever they are."""
+    """Run the request; every error is a reply."""
     try:
         result = verbs[question.verb](question.words)
         return result if isinstance(result, Deferred) else ControlResponse(result)
@@ -223,11 +220,9 @@ def answer(question: ControlRequest, verbs: Mapping[str, Verb], defects: Defects
         )
 
 
-def _user_of(sock: socket.socket) -> int | None:
-    option = getattr(socket, "SO_PEERCRED", None)
-    if option is None:  # then the mode of the socket alone decides
-        return None
-    return int(_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, option, _CREDENTIALS.size))[1])
+def _peer_uid(sock: socket.socket) -> int | None:
+    told = peer_credentials(sock)
+    return None if told is None else told.uid  # None: the mode of the socket alone decides
 
 
 class _Asking:
@@ -297,7 +292,7 @@ class _Asking:
         self._socket.close()
 
     def close(self) -> None:
-        """End it; again does nothing."""
+        """Close it; again does nothing."""
         if self._socket.fileno() < 0:
             return
         self._deadline.cancel()

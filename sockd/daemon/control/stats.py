@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""What one process has counted, as a value: told to another process, and added up there."""
+"""The counters of one process as a value: sent to another process, and added up there."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
 
 from sockd.daemon.metrics import Histogram
 from sockd.net.connection.info import Totals
@@ -19,20 +21,51 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 V = TypeVar("V")
 GROWING = ("cpu_seconds_total",)
-"""Of `usage`: what was used stays used when a process has ended."""
+"""Parts of `usage` that remain used when a process has exited."""
+
+
+class HistogramTable(msgspec.Struct):
+    """A histogram as it is told."""
+
+    counts: list[int]
+    sum: float
+
+    def histogram(self) -> Histogram:
+        """Return it."""
+        one = Histogram()
+        one.add(self.counts, self.sum)
+        return one
+
+
+class StatsTable(msgspec.Struct):
+    """ProcessStats as they are told: as_table()."""
+
+    connections: int
+    programs: int
+    memory: int
+    totals: dict[str, Totals]
+    accepted: dict[str, int]
+    open: dict[str, int]
+    datagrams: dict[str, dict[str, int]]
+    handlers: dict[str, HistogramTable]
+    turns: HistogramTable
+    usage: dict[str, float]
+    descriptors: dict[str, int]
+    defects: int
+    refused: dict[str, dict[str, int]]
 
 
 @dataclass
 class ProcessStats:
-    """Counts of one process, or of several.
+    """Counters of one process, or of several.
 
     Attributes:
         connections, programs, memory, defects: as of ListenerRegistry.
         totals: of each service.
-        came, open: of each listener, by its address.
+        accepted, open: of each listener, by its address.
         descriptors: of each service.
-        datagrams: what became of them, of each listener.
-        refused: connections that were not let in, of each listener, by the reason.
+        datagrams: by outcome, of each listener.
+        refused: refused connections of each listener, by the reason.
         handlers, turns: times.
         usage: of the process, as Prometheus names it.
     """
@@ -53,7 +86,7 @@ class ProcessStats:
 
     @classmethod
     def of(cls, serving: ListenerRegistry, usage: Mapping[str, float]) -> ProcessStats:
-        """Read what a process has counted."""
+        """Read the counters of a process."""
         handlers, turns = serving.times()
         numbers = cls(serving.connections, serving.programs, serving.memory, serving.totals())
         numbers.handlers, numbers.turns = handlers, turns
@@ -77,8 +110,8 @@ class ProcessStats:
 
     # ---- told
 
-    def as_table(self) -> dict[str, Any]:
-        """Return it as what JSON can hold."""
+    def as_table(self) -> dict[str, object]:
+        """Return it as a value that JSON can hold."""
         return {
             "connections": self.connections,
             "programs": self.programs,
@@ -96,22 +129,27 @@ class ProcessStats:
         }
 
     @classmethod
-    def from_table(cls, table: Mapping[str, Any]) -> ProcessStats:
-        """Undo as_table()."""
+    def from_table(cls, table: object) -> ProcessStats:
+        """Undo as_table().
+
+        Raises:
+            ValueError: it is no such table (msgspec.ValidationError).
+        """
+        told = msgspec.convert(table, StatsTable)
         return cls(
-            table["connections"],
-            table["programs"],
-            table["memory"],
-            {name: Totals(**(one | {"reasons": tuple(one["reasons"])})) for name, one in table["totals"].items()},
-            Counter(table["accepted"]),
-            Counter(table["open"]),
-            {name: Counter(one) for name, one in table["datagrams"].items()},
-            {name: _histogram(one) for name, one in table["handlers"].items()},
-            _histogram(table["turns"]),
-            Counter(table["usage"]),
-            Counter(table["descriptors"]),
-            table["defects"],
-            {name: Counter(one) for name, one in table.get("refused", {}).items()},
+            told.connections,
+            told.programs,
+            told.memory,
+            told.totals,
+            Counter(told.accepted),
+            Counter(told.open),
+            {name: Counter(one) for name, one in told.datagrams.items()},
+            {name: one.histogram() for name, one in told.handlers.items()},
+            told.turns.histogram(),
+            Counter(told.usage),
+            Counter(told.descriptors),
+            told.defects,
+            {name: Counter(one) for name, one in told.refused.items()},
         )
 
     # ---- added up
@@ -134,7 +172,7 @@ class ProcessStats:
         )
 
     def past(self) -> ProcessStats:
-        """Return what is left of it when the process has ended: what only grows."""
+        """Return what remains of it when the process has exited: what only grows."""
         return ProcessStats(
             totals={
                 name: Totals(**(asdict(one) | {"open": 0, "output_pending_bytes": 0}))
@@ -162,14 +200,8 @@ def _sum(one: Histogram, other: Histogram) -> Histogram:
     return both
 
 
-def _of_histogram(one: Histogram) -> dict[str, Any]:
+def _of_histogram(one: Histogram) -> dict[str, object]:
     return {"counts": one.counts, "sum": one.sum}
-
-
-def _histogram(table: Mapping[str, Any]) -> Histogram:
-    one = Histogram()
-    one.add(table["counts"], table["sum"])
-    return one
 
 
 __all__ = ["ProcessStats"]

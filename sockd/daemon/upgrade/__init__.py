@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""One process hands over to the next."""
+"""Upgrade: one process hands over to the next.  The order of messages is in messages.py."""

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""From one process to the next: the program started anew, and messages with descriptors between the two.
+"""Channel between the old and the new process of an upgrade: messages with descriptors.
 
-A message is one msgpack value behind its size; the descriptors that go with it follow in pieces, for
-one call carries 253 at most (SCM_MAX_FD).  Both sides wait for each other with a deadline, never for ever.
-Source: unix(7), SCM_RIGHTS; cmsg(3).
+A message is one msgpack value after its size; its descriptors follow in pieces, because one call carries at most 253
+(SCM_MAX_FD).  Both sides wait for each other with a deadline, never for ever. Source: unix(7), SCM_RIGHTS; cmsg(3).
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound="Message")
 
 VARIABLE = "SOCKD_UPGRADE_FD"
-"""Number of the descriptor on which the process before us speaks; set by it alone."""
+"""Number of the descriptor of the channel to the previous process; only that process sets it."""
 HEAD = struct.Struct("=II")  # bytes of the message, descriptors behind it
 PIECE = 128  # descriptors in one call; the kernel takes 253
 TIMEOUT_S = 10.0
-"""For one message: the other side does nothing else meanwhile."""
+"""Time limit of one message: the other side does nothing else meanwhile."""
 
 
 class Message(msgspec.Struct, tag=True, kw_only=True):
-    """What is said; each kind has its own class, whose name tells which it is."""
+    """A message; each kind has its own class, whose name is sent along."""
 
 
 class Channel:
@@ -47,17 +46,17 @@ class Channel:
         sock.settimeout(TIMEOUT_S)
 
     def fileno(self) -> int:
-        """Return the descriptor: readable when the other side said something, or has ended."""
+        """Return the descriptor: readable when the other side has sent something, or has exited."""
         return self._socket.fileno()
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        """Say something.
+        """Send a message.
 
         Args:
             descriptors: duplicated for the other side.
 
         Raises:
-            TemporaryFault: the other side has ended, or does not listen in time.
+            TemporaryFault: the other side has exited, or does not read in time.
         """
         data = msgspec.msgpack.encode(message)
         try:
@@ -65,20 +64,20 @@ class Channel:
             for first in range(0, len(descriptors), PIECE):
                 socket.send_fds(self._socket, [b"\0"], list(descriptors[first : first + PIECE]))
         except OSError as error:
-            raise TemporaryFault(f"the other process does not listen: {_words(error)}") from None
+            raise TemporaryFault(f"cannot send to the other process: {_words(error)}") from None
 
     def receive(self, *kinds: type[M]) -> tuple[M, list[int]]:
-        """Wait for what the other side says.
+        """Wait for a message.
 
         Args:
-            kinds: the classes of messages that it may say now.
+            kinds: the classes of messages that are valid now.
 
         Returns:
             The message, and its descriptors, which are close-on-exec.
 
         Raises:
-            EOFError: the other side has ended.
-            TemporaryFault: it said nothing in time, or something else.
+            EOFError: the other side has exited.
+            TemporaryFault: no message in time, or another one.
         """
         descriptors: list[int] = []
         try:
@@ -88,19 +87,23 @@ class Channel:
                 some = self._some_descriptors()
                 descriptors += some
                 if not some:
-                    raise TemporaryFault(f"{len(descriptors)} of {count} descriptors came; the limit is RLIMIT_NOFILE")
+                    raise TemporaryFault(
+                        f"{len(descriptors)} of {count} descriptors arrived; the limit is RLIMIT_NOFILE"
+                    )
         except BaseException as error:
             for fd in descriptors:
                 os.close(fd)
+            if isinstance(error, ConnectionResetError):  # it has not heard all that was said to it: unix(7), ECONNRESET
+                raise EOFError from None
             if isinstance(error, msgspec.DecodeError):
-                raise TemporaryFault(f"the other process says something else: {error}") from None
+                raise TemporaryFault(f"unexpected message from the other process: {error}") from None
             if isinstance(error, OSError):
-                raise TemporaryFault(f"the other process says nothing: {_words(error)}") from None
+                raise TemporaryFault(f"cannot receive from the other process: {_words(error)}") from None
             raise
         return message, descriptors
 
     def _some_descriptors(self) -> list[int]:
-        """Receive a piece of them; socket.recv_fds() leaves them open in programs that are executed."""
+        """Receive a piece of them; socket.recv_fds() would leave them open in programs that are executed."""
         some = array.array("i")
         room = socket.CMSG_SPACE(PIECE * some.itemsize)
         _, ancillary, _, _ = self._socket.recvmsg(1, room, socket.MSG_CMSG_CLOEXEC)
@@ -119,19 +122,19 @@ class Channel:
         return bytes(accepted)
 
     def close(self) -> None:
-        """End it; the other side sees that."""
+        """Close it; the other side notices."""
         self._socket.close()
 
 
 def _words(error: OSError) -> str:
-    return "no answer in time" if isinstance(error, TimeoutError) else os.strerror(error.errno or 0)
+    return "no reply in time" if isinstance(error, TimeoutError) else os.strerror(error.errno or 0)
 
 
-def channel_of(environment: MutableMapping[str, str]) -> Channel | None:
-    """Return our end, and remove the variable; None when no process was before us.
+def inherited_channel(environment: MutableMapping[str, str]) -> Channel | None:
+    """Return this end, and remove the variable; None without a previous process.
 
     Raises:
-        SystemFault: what the variable names is no socket.
+        SystemFault: the variable does not name a socket.
     """
     text = environment.pop(VARIABLE, None)
     if text is None:
@@ -140,8 +143,8 @@ def channel_of(environment: MutableMapping[str, str]) -> Channel | None:
         sock = socket.socket(fileno=int(text))
         sock.set_inheritable(False)
     except (OSError, ValueError):
-        raise SystemFault(f"{VARIABLE}: {text} is no socket; sockd alone sets it, unset it") from None
+        raise SystemFault(f"{VARIABLE}: {text} is not a socket; only sockd sets this variable, unset it") from None
     return Channel(sock)
 
 
-__all__ = ["VARIABLE", "Channel", "Message", "channel_of"]
+__all__ = ["VARIABLE", "Channel", "Message", "inherited_channel"]

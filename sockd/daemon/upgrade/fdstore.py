@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Connections over a restart: kept by the manager between two processes (FDSTORE).
+"""Connections over a restart: stored by the service manager between two processes (FDSTORE).
 
-At a stop each connection that can go on elsewhere goes to the manager's store, and one more descriptor, a memfd with
-their state; the next start takes them out again, and finds by the number of its socket's inode which is which.  The old
-process waits until the manager has all of it (BARRIER), for what an ended process says is believed by nobody.
-Source: sd_notify(3), FDSTORE and BARRIER; "FILE DESCRIPTOR STORE" of systemd; memfd_create(2).
+At a stop each connection that can move goes to the manager's store, and one more descriptor, a memfd with their state;
+the next start takes them out again, and identifies each by the inode of its socket.  The old process waits until the
+manager has all of them (BARRIER), because the manager ignores messages of a process that has exited. Source:
+sd_notify(3), FDSTORE and BARRIER; "FILE DESCRIPTOR STORE" of systemd; memfd_create(2).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class StoredRow(msgspec.Struct, frozen=True):
     Args:
         inode: of its socket.
         listener: name of its listening socket, as sockd.daemon.upgrade.transfer.name_of.
-        service, way: as whose it goes on.
+        service, way: its service, and how that is called.
         row: its state.
     """
 
@@ -50,7 +50,7 @@ class StoredRow(msgspec.Struct, frozen=True):
 
 
 class StoredConnections:
-    """What the store had of the process before.
+    """What the store has of the previous process.
 
     Args:
         rows: of its connections.
@@ -63,7 +63,7 @@ class StoredConnections:
 
     @classmethod
     def of(cls, given: Inherited) -> tuple[Inherited, StoredConnections]:
-        """Take out of what a manager passed whatever put_away() had stored; the rest is listening sockets."""
+        """Separate what put_away() has stored from the other inherited descriptors, which are listening sockets."""
         rows: list[StoredRow] = []
         descriptors: dict[int, int] = {}
         rest = []
@@ -77,7 +77,9 @@ class StoredConnections:
         return replace(given, descriptors=tuple(rest)), cls(rows, descriptors)
 
     def take(self, serving: ListenerRegistry, notifier: Notifier) -> None:
-        """Go on with the connections, and have the manager forget them: what it holds cannot be closed by us alone."""
+        """Continue the connections, and have the manager drop them: it holds descriptors too, so closing them here
+        alone has no effect.
+        """
         if not self._rows and not self._descriptors:
             return
         connections, accepted = serving.tools.connections, len(self._descriptors)
@@ -91,24 +93,24 @@ class StoredConnections:
             os.close(fd)
         notifier.keep((), not_any_more=[STATE, CONNECTION])
         event = {"connections": taken, "dropped": accepted - taken}
-        logger.info("taken back from the store", extra={"event": event})
+        logger.info("connections restored from the store", extra={"event": event})
 
 
 def _read(fd: int) -> list[StoredRow]:
     try:
         return msgspec.msgpack.decode(os.pread(fd, os.fstat(fd).st_size, 0), type=list[StoredRow])
     except (OSError, msgspec.DecodeError) as error:  # of another version: the connections are closed
-        logger.warning("connections in the store cannot be read", extra={"event": {"error": str(error)}})
+        logger.warning("cannot read the connections in the store", extra={"event": {"error": str(error)}})
         return []
     finally:
         os.close(fd)
 
 
 def put_away(serving: ListenerRegistry, notifier: Notifier, room: int) -> None:
-    """Give the manager the connections that can go on in the next process.
+    """Store the connections that can continue in the next process.
 
     Args:
-        room: how many descriptors it keeps for us.
+        room: the number of descriptors that the manager accepts.
     """
     connections = serving.tools.connections
     transfer.settle(connections)
@@ -132,11 +134,11 @@ def put_away(serving: ListenerRegistry, notifier: Notifier, room: int) -> None:
         os.close(state)
     if not is_kept:
         notifier.keep((), not_any_more=[STATE, CONNECTION])
-        logger.error("the manager does not keep connections, ending them in order")
+        logger.error("the service manager does not store connections, closing them gracefully")
         return
     for id in rows:
         transfer.forget(connections, id)
-    logger.info("connections are kept for the next process", extra={"event": {"connections": len(rows)}})
+    logger.info("connections stored for the next process", extra={"event": {"connections": len(rows)}})
 
 
 __all__ = ["StoredConnections", "put_away"]

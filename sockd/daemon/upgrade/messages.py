@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What two processes say to each other when one takes over what the other serves (sockd.daemon.upgrade.sender,
-sockd.daemon.upgrade.receiver).
+"""Messages of an upgrade between the old process (sockd.daemon.upgrade.sender) and the new one (receiver).
 
     old: Hello     listening sockets, control socket, lock of the pid file, and processes that have left before
     new: Ready     everything that can fail has been done; or Failed
@@ -9,7 +8,7 @@ sockd.daemon.upgrade.receiver).
     old: Go        the new one serves; the old one accepts no more, and forgets the connections
     old: Numbers   what was counted so far
 
-Until Go the new process receives and sends not a byte, so that the old one can go on at any moment.
+Until Commit the new process neither receives nor sends a byte, so that the old one can continue at any moment.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ class Hello(Message):
         control: path of the control socket, the next descriptor; None for none.
         control_path: path, device and inode, if it is removed at the end.
         pidfile: path of the pid file, whose descriptor is the next; None for none.
-        keeper: whether who writes that file is the next one.
-            All other descriptors are channels to processes that have left before.
+        keeper: whether the helper that writes that file is the next one.
+            All other descriptors are channels to previous processes.
         notify, watchdog, store: as in sockd.process.socket_activation.Inherited.
         starter: uid that started the daemon, which may control it.
         started: when, in seconds since 1970.
@@ -56,7 +55,7 @@ class Hello(Message):
 
 
 class AcceptedListener(Message):
-    """A listening socket that goes on being served.
+    """A listening socket that is served further.
 
     Args:
         number: its place in Hello.names.
@@ -70,7 +69,7 @@ class AcceptedListener(Message):
 
 
 class Ready(Message):
-    """The new process can serve; what it has of what was handed to it."""
+    """The new process can serve; which connections it has adopted so far."""
 
     taken: list[AcceptedListener]
     has_control: bool
@@ -91,24 +90,24 @@ class Connections(Message):
 
 
 class Adopted(Message):
-    """For each of these, whether the new process has it now."""
+    """For each of these, whether the new process has adopted it."""
 
     kept: list[bool]
 
 
 class Commit(Message):
-    """Serve."""
+    """The point of no return: the new process serves."""
 
 
 class Counters(Message):
-    """What was counted until now.
+    """The counters up to now.
 
     Args:
-        totals: by service, came, received, sent and frames of sockd.net.connection.info.Totals, and its reasons.
-        came: by listening socket, connections that were let in, or the counts of datagrams.
-        moved: connections that go on in the new process.
+        totals: by service, accepted, received, sent and frames of sockd.net.connection.info.Totals, and its reasons.
+        accepted: by listening socket, accepted connections, or the counts of datagrams.
+        moved: connections that continue in the new process.
         stay: connections that end in the old one.
-        defects: failures of sockd itself that were survived.
+        defects: internal errors that were survived.
     """
 
     totals: dict[str, list[int]]
@@ -120,15 +119,15 @@ class Counters(Message):
 
 @dataclass(frozen=True)
 class UpgradeResult:
-    """How an upgrade went.
+    """The result of an upgrade.
 
     Args:
         when: seconds since 1970.
-        error: why it came to nothing; empty when it did not.
+        error: why it failed; empty if it succeeded.
         exit_code: of the error.
         pid: of the other process.
-        moved: connections that go on there.
-        stay: connections that go on here.
+        moved: connections that continue there.
+        stay: connections that continue here.
     """
 
     when: float

@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: MIT
-"""The new process of an upgrade: what the one before us hands over, and when we go on in its place.
+"""The new process of an upgrade: adopts what the old one hands over, and takes over when it is ready.
 
-See sockd.daemon.upgrade.messages for the order of things.  Whatever fails here is told to the old process, which then
-goes on as if nothing had happened.
+See sockd.daemon.upgrade.messages for the order of things.  Its states are ReceiverState's.  Whatever fails before
+COMMITTED is told to the old process, which then goes on as if nothing had happened; behind it that process has nothing
+to go on with, so this one serves whatever becomes of the old one.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import traceback
 from contextlib import contextmanager
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.daemon.upgrade import transfer
-from sockd.daemon.upgrade.channel import Channel, channel_of
+from sockd.daemon.upgrade.channel import Channel, inherited_channel
 from sockd.daemon.upgrade.messages import (
     AcceptedListener,
     Adopted,
@@ -26,11 +29,12 @@ from sockd.daemon.upgrade.messages import (
     Ready,
     UpgradeFailed,
 )
-from sockd.errors import EX_OSERR, SockdError, TemporaryFault
+from sockd.errors import EX_OSERR, SockdError, SystemFault, TemporaryFault
 from sockd.net.connection.info import Totals
 from sockd.net.listen.bind import ServerSocket
 from sockd.net.listen.listener import ListenerCounts
 from sockd.net.listen.unix_path import InheritedPath
+from sockd.net.loop.state_table import StateTable
 from sockd.process.inherited_sockets import examine
 from sockd.process.pid_keeper import PidKeeper
 from sockd.process.socket_activation import Inherited
@@ -42,18 +46,44 @@ if TYPE_CHECKING:
     from sockd.net.loop.loop import EventLoop
 
 
+logger = logging.getLogger("sockd.daemon")
+
+
+class ReceiverState(Enum):
+    """How far an upgrade has come, in the new process."""
+
+    STARTING = "all that can fail is being done"
+    READY = "that is told, and connections come; not a byte of theirs is read"
+    COMMITTED = "the old process has said that this one serves"
+    SERVING = "what was counted before is known, or will not be"
+    FAILED = "the old process goes on itself"
+
+
+NEXT = StateTable(
+    {
+        ReceiverState.STARTING: {ReceiverState.READY, ReceiverState.FAILED},
+        ReceiverState.READY: {ReceiverState.COMMITTED, ReceiverState.FAILED},
+        ReceiverState.COMMITTED: {ReceiverState.SERVING},
+        ReceiverState.SERVING: (),
+        ReceiverState.FAILED: (),
+    }
+)
+"""What may follow."""
+
+
 class UpgradeReceiver:
-    """The process before us.
+    """The previous process.
 
     Args:
         channel: to it.
-        hello: what it said first.
-        descriptors: that it sent along.
+        hello: its first message.
+        descriptors: those of that message.
 
     Attributes:
         hello: see above.
         given: the listening sockets, and what a manager had told that process.
-        elders: channels to processes that had left before it.
+        previous_processes: channels to processes that had left before it.
+        state: how far it has come.
         moved: connections that came along; set by take_over().
     """
 
@@ -75,31 +105,35 @@ class UpgradeReceiver:
             is_lent=self._is_lent,
         )
         self.moved = 0
-        self._has_gone = False
+        self.state = ReceiverState.STARTING
         self._has_control = False
 
     @classmethod
     def of(cls, environment: MutableMapping[str, str]) -> UpgradeReceiver | None:
-        """Return the process before us; None for a start.
+        """Return the previous process; None at a plain start.
 
         Raises:
-            SockdError: it said nothing.
+            SockdError: it sent nothing.
         """
-        channel = channel_of(environment)
+        channel = inherited_channel(environment)
         if channel is None:
             return None
         try:
             hello, descriptors = channel.receive(Hello)
         except EOFError:
-            raise TemporaryFault("the process before this one has ended") from None
+            channel.close()
+            raise TemporaryFault("the previous process has exited") from None
+        except BaseException:
+            channel.close()
+            raise
         return cls(channel, hello, descriptors)
 
     def _is_lent(self) -> bool:
-        return not self._has_gone
+        return self.state not in (ReceiverState.COMMITTED, ReceiverState.SERVING)
 
     @contextmanager
     def told(self) -> Iterator[None]:
-        """Tell it what fails in the body, as long as it waits for us."""
+        """Report a failure of the body to it, as long as it waits."""
         try:
             yield
         except SockdError as error:
@@ -110,11 +144,13 @@ class UpgradeReceiver:
             raise
 
     def _tell(self, error: str, exit_code: int) -> None:
-        if not self._has_gone:
-            try:
-                self.channel.send(UpgradeFailed(error=error, exit_code=exit_code))
-            except TemporaryFault:
-                return  # nobody waits
+        if self.state not in (ReceiverState.STARTING, ReceiverState.READY):
+            return
+        self.state = NEXT.step(self.state, ReceiverState.FAILED)
+        try:
+            self.channel.send(UpgradeFailed(error=error, exit_code=exit_code))
+        except TemporaryFault:
+            return  # nobody waits
 
     # ---- what is taken at a start
 
@@ -123,14 +159,14 @@ class UpgradeReceiver:
         if self._control is None or path != self.hello.control:
             return None
         one = examine("control", self._control)
-        assert one.socket is not None
-        assert one.endpoint is not None
+        if one.socket is None or one.endpoint is None:
+            raise SystemFault(f"daemon.control: {path}: what was handed over cannot be served: {one.problem}")
         self._has_control = True
         owned = InheritedPath(*self.hello.control_path, self._is_lent) if self.hello.control_path else None
         return ServerSocket(one.socket, one.endpoint, owned)
 
     def pidfile(self, path: str) -> tuple[int | None, PidKeeper | None]:
-        """Return a descriptor of the pid file at this path, with its lock, and who writes it."""
+        """Return a descriptor of the pid file at this path, with its lock, and the helper that writes it."""
         if path != self.hello.pidfile:
             return None, None
         keeper, self._keeper = self._keeper, None
@@ -139,53 +175,71 @@ class UpgradeReceiver:
     # ---- in its place
 
     def take_over(self, serving: ListenerRegistry, *, has_pidfile: bool) -> None:
-        """Say that we are ready, take its connections, and return once it serves no more.
+        """Report that this process is ready, adopt the connections, and return once the old process no longer serves.
 
         Raises:
-            TemporaryFault: it goes on itself.
+            TemporaryFault: the old process keeps serving.
         """
         numbers = {fd: number for number, fd in enumerate(self._listening)}
         taken = {numbers[fd]: one for one in serving.listeners if (fd := one.listening.socket.fileno()) in numbers}
-        connections = serving.tools.connections
         rows = [
             AcceptedListener(number=number, service=one.run.spec.name, way=transfer.way_at(one))
             for number, one in taken.items()
         ]
         try:
             self.channel.send(Ready(taken=rows, has_control=self._has_control, has_pidfile=has_pidfile))
-            while True:
-                said, descriptors = self.channel.receive(Connections, Commit)
-                if not isinstance(said, Connections):
-                    break
-                pairs = zip(said.rows, descriptors, strict=True)
-                kept = [transfer.take(connections, taken[row.listener], row, fd) for row, fd in pairs]
-                self.channel.send(Adopted(kept=kept))
-            self._has_gone = True
-            counted, _ = self.channel.receive(Counters)
+            self.state = NEXT.step(self.state, ReceiverState.READY)
+            self._adopt(serving, taken)
         except EOFError:
-            raise TemporaryFault("the process before this one goes on by itself") from None
-        self.moved = counted.moved
-        _count_on(serving, taken, counted)
+            self.state = NEXT.step(self.state, ReceiverState.FAILED)
+            raise TemporaryFault("the previous process keeps serving") from None
+        self.state = NEXT.step(self.state, ReceiverState.COMMITTED)
+        self._count_on(serving, taken)
+        self.state = NEXT.step(self.state, ReceiverState.SERVING)
         for left in (self._control if not self._has_control else None, self._pidfile):
             if left is not None:
                 os.close(left)
         if self._keeper is not None:
             self._keeper.close()
 
+    def _adopt(self, serving: ListenerRegistry, taken: dict[int, ActiveListener]) -> None:
+        """Take connections, as long as some come; return once the old process has given all up."""
+        while True:
+            said, descriptors = self.channel.receive(Connections, Commit)
+            match said:
+                case Connections():
+                    pairs = zip(said.rows, descriptors, strict=True)
+                    kept = [transfer.take(serving.tools.connections, taken[row.listener], row, fd) for row, fd in pairs]
+                    self.moved += sum(kept)
+                    self.channel.send(Adopted(kept=kept))
+                case Commit():
+                    return
+
+    def _count_on(self, serving: ListenerRegistry, taken: dict[int, ActiveListener]) -> None:
+        """Count on what the old process has counted; nothing else is left to it, so its end costs the counts alone."""
+        try:
+            counted, _ = self.channel.receive(Counters)
+        except (EOFError, TemporaryFault) as error:
+            why = str(error) or "the connection has ended"
+            logger.warning("counts of the process before are not known", extra={"event": {"error": why}})
+        else:
+            self.moved = counted.moved
+            _count_on(serving, taken, counted)
+
 
 class PreviousProcesses:
-    """Processes that have left, and live on for connections that could not move; they end when we do."""
+    """Previous processes, which still serve connections that could not move; they exit when this one does."""
 
     def __init__(self, loop: EventLoop) -> None:
         self._loop = loop
         self.channels: list[Channel] = []
 
     def __len__(self) -> int:
-        """Return how many have not ended."""
+        """Return the number that have not exited."""
         return len(self.channels)
 
     def watch(self, predecessor: UpgradeReceiver) -> None:
-        """Take note of a process that has left, and of those that had left before it."""
+        """Add a previous process, and those before it."""
         for channel in (predecessor.channel, *predecessor.previous_processes):
             self.channels.append(channel)
             self._loop.add_reader(channel.fileno(), partial(self._ended, channel))
@@ -196,7 +250,7 @@ class PreviousProcesses:
         channel.close()
 
     def close(self) -> None:
-        """Let them end their connections in order, unless another process has the channels as well."""
+        """Let them close their connections gracefully, unless another process has the channels as well."""
         for channel in list(self.channels):
             self._ended(channel)
 
@@ -204,7 +258,9 @@ class PreviousProcesses:
 def _count_on(serving: ListenerRegistry, taken: dict[int, ActiveListener], counted: Counters) -> None:
     serving.tools.loop.defects.count += counted.defects
     for name, (accepted, received, sent, frames, *reasons) in counted.totals.items():
-        serving.add_past(name, Totals(accepted, 0, received, sent, frames, 0, tuple(reasons)))
+        known = len(Totals().reasons)  # another version may know more of them, or fewer
+        among = (*reasons, *Totals().reasons)[:known]
+        serving.add_past(name, Totals(accepted, 0, received, sent, frames, 0, among))
     for number, served in taken.items():
         served.listener.count_on(ListenerCounts.from_numbers(counted.accepted[number]))
 

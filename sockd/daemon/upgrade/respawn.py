@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The program started anew: its command line, and the process that comes of it."""
+"""Starting the program again: its command line, and the new process."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StartCommand:
-    """How this process was started, to be started so again.
+    """How this process was started, to start it again in the same way.
 
     Args:
         words: the program and its arguments.
         environment: of the start, without what was meant for this process alone.
-        directory: in which it was started.
+        directory: the working directory of the start.
     """
 
     words: tuple[str, ...]
@@ -34,19 +34,18 @@ class StartCommand:
 
     @classmethod
     def of_this_process(cls) -> StartCommand:
-        """Remember it; before the environment, the directory or the root directory changes."""
+        """Record it, before the environment, the working directory or the root directory changes."""
         return cls((sys.executable, *sys.orig_argv[1:]), dict(os.environ), current_directory() or os.sep)
 
     def start(self) -> ChildProcess:
         """Start the program.
 
-        Raises:
-            SystemFault, PermissionFault: it cannot be; the reason is the kernel's.
+        Raises: SystemFault, PermissionFault: it cannot be started; the reason is the kernel's.
         """
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         except OSError as error:  # no descriptor is left
-            raise fault(error, "no way to a new process") from None
+            raise fault(error, "cannot create a channel to a new process") from None
         environment = {**self.environment, VARIABLE: str(theirs.fileno())}
         try:
             process = subprocess.Popen(
@@ -60,9 +59,9 @@ class StartCommand:
         return ChildProcess(process, Channel(ours))
 
 
-@dataclass
+@dataclass(eq=False)
 class ChildProcess:
-    """The process that is to go on; ours to end until it has taken over."""
+    """The new process; this one may kill it until it has taken over."""
 
     process: subprocess.Popen[bytes]
     channel: Channel
@@ -72,12 +71,16 @@ class ChildProcess:
         """Its number."""
         return self.process.pid
 
+    def kill(self) -> None:
+        """End it at once; it is still to be reaped, by ended()."""
+        self.process.kill()
+
     def ended(self) -> str:
-        """Say how it ended, and reap it; empty while it lives."""
+        """Return how it ended, and reap it; empty while it runs."""
         code = self.process.poll()
         if code is None:
             return ""
-        return f"it ended with exit code {code}" if code >= 0 else f"it was ended by signal {-code}"
+        return f"it exited with code {code}" if code >= 0 else f"it was killed by signal {-code}"
 
 
 __all__ = ["ChildProcess", "StartCommand"]

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""The old process of an upgrade: starts the program anew, hands over what is served, and leaves.
+"""The old process of an upgrade: starts the program again, hands over what it serves, and stops.
 
-The new process does everything that can fail before it says that it is ready; then, between two turns of the loop, it
-gets the connections that can move, and only when it has them this process accepts no more and forgets them.  A new
-process that fails, hangs or ends is told in words, and nothing has happened.  See sockd.daemon.upgrade.messages.
+The new process does everything that can fail before it reports that it is ready; then, between two turns of the loop,
+it gets the connections that can move, and only when it has adopted them this process stops accepting and drops them.
+If the new process fails, hangs or exits, that is reported, and nothing changes.  See sockd.daemon.upgrade.messages.
 
-Connections that cannot move - programs, relays, SOCKS, coroutines, protocol classes without snapshot() and
-restore() - go on here until they have ended, as long as the new process lives.
+Its states are SenderState's.  Until COMMITTED, the single point of no return, every way out leads back to IDLE, and
+this process serves as before; behind it there is none: this process only ends what stayed.
+
+Connections that cannot move - programs, relays, SOCKS, coroutines, protocol classes without snapshot() and restore() -
+stay here until they close, as long as the new process lives.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from sockd.daemon.upgrade import transfer
@@ -30,6 +34,7 @@ from sockd.daemon.upgrade.messages import (
     UpgradeResult,
 )
 from sockd.errors import EX_OSERR, EX_TEMPFAIL, RemoteError, SockdError, TemporaryFault
+from sockd.net.loop.state_table import StateTable
 from sockd.process.socket_activation import Owner
 from sockd.wire.control import ControlResponse
 
@@ -50,15 +55,39 @@ logger = logging.getLogger("sockd.daemon")
 
 ROWS = 128
 ROWS_BYTES = 1 << 20
-"""In one message at most, but for a connection that alone has more."""
-LOOK_SECONDS = 0.05
+"""Maximum bytes in one message, except for a connection that alone has more."""
 PATIENCE_SECONDS = 2.0
-"""For a new process that has failed to end by itself."""
+"""Time for a new process that has failed to exit by itself."""
+
+
+class SenderState(Enum):
+    """How far an upgrade has come, in the old process."""
+
+    IDLE = "no new process is there"
+    STARTING = "a new process is on its way; nothing has been given away"
+    HANDING = "it is ready, and connections are being told to it; nothing happens beside that"
+    ENDING = "it has ended without a word, and how is not known yet"
+    COMMITTED = "it serves; this process goes on for what stayed"
+    REFUSED = "this process stops, and starts none any more"
+
+
+NEXT = StateTable(
+    {
+        SenderState.IDLE: {SenderState.STARTING, SenderState.REFUSED},
+        SenderState.STARTING: {SenderState.HANDING, SenderState.ENDING, SenderState.IDLE, SenderState.REFUSED},
+        SenderState.HANDING: {SenderState.COMMITTED, SenderState.ENDING, SenderState.IDLE},
+        SenderState.ENDING: {SenderState.IDLE, SenderState.REFUSED},
+        SenderState.COMMITTED: (),
+        SenderState.REFUSED: (),
+    }
+)
+"""What may follow."""
+ON_ITS_WAY = (SenderState.STARTING, SenderState.HANDING, SenderState.ENDING)
 
 
 @dataclass(frozen=True)
 class HandoffState:
-    """What goes to the new process beside listening sockets and connections.
+    """What the new process gets besides listening sockets and connections.
 
     Args:
         given: by a manager, for whom this is the same service.
@@ -79,18 +108,35 @@ class HandoffState:
     files: tuple[int, int]
 
 
+@dataclass(eq=False)
+class Attempt:
+    """One new process.
+
+    Args:
+        process: that is to go on.
+        tell: is called once, with how it went.
+        late: when it has taken too long; later, when how it ended is not waited for any longer.
+        handed: listeners whose sockets it has.
+    """
+
+    process: ChildProcess
+    tell: Callable[[UpgradeResult], None]
+    late: Timer
+    handed: list[ActiveListener] = field(default_factory=list)
+
+
 class UpgradeSender:
-    """Carries upgrades out.
+    """Runs upgrades.
 
     Args:
         command: how this process was started.
         serving: what is handed over.
         belongings: likewise; asked at the moment.
         notifier: is told who the main process is.
-        count: how many connections there are, whoever serves them.
         left: is called once the new process serves, with what it has; this one then ends when nothing is left.
 
     Attributes:
+        state: how far it has come.
         last: how the last one went; None before the first one.
     """
 
@@ -100,7 +146,6 @@ class UpgradeSender:
         serving: ListenerRegistry,
         belongings: Callable[[], HandoffState],
         notifier: Notifier,
-        count: Callable[[], int],
         left: Callable[[Ready, Channel], None],
     ) -> None:
         self._command = command
@@ -108,79 +153,81 @@ class UpgradeSender:
         self._loop = serving.tools.loop
         self._belongings = belongings
         self._notifier = notifier
-        self._count = count
         self._left = left
-        self._successor: ChildProcess | None = None
-        self._gone: ChildProcess | None = None
-        self._handed: list[ActiveListener] = []
-        self._tell: Callable[[UpgradeResult], None] = lambda result: None
-        self._timer: Timer | None = None
-        self.last: UpgradeResult | None = None
+        self.state = SenderState.IDLE
+        self._attempt: Attempt | None = None
+        self._failed: dict[ChildProcess, Timer] = {}
         self._refusal = ""
-
-    @property
-    def is_under_way(self) -> bool:
-        """Tell whether a new process is on its way."""
-        return self._successor is not None
+        self.last: UpgradeResult | None = None
 
     def begin(self, tell: Callable[[UpgradeResult], None], timeout: float) -> None:
         """Start the new process.
 
         Args:
-            tell: is called once, with how it went.
+            tell: called once, with the result.
             timeout: seconds for the new process to be ready.
 
         Raises:
-            TemporaryFault: this is not the time for it.
+            TemporaryFault: an upgrade is not possible now.
         """
         self.check()
-        if self._refusal:
+        if self.state is SenderState.REFUSED:
             raise TemporaryFault(self._refusal)
         logger.info("upgrading", extra={"event": {"program": " ".join(self._command.words)}})
-        self._tell = tell
         try:
-            successor = self._command.start()
+            process = self._command.start()
         except SockdError as error:
-            self._note(UpgradeResult(time.time(), str(error), error.exit_code))
+            self._note(UpgradeResult(time.time(), str(error), error.exit_code), tell)
             return
-        self._successor = successor
-        self._timer = self._loop.call_later(timeout, lambda: self._late(timeout))
-        self._loop.add_reader(successor.channel.fileno(), self._said)
+        self.state = NEXT.step(self.state, SenderState.STARTING)
+        late = self._loop.call_later(timeout, lambda: self._late(attempt, timeout))
+        self._attempt = attempt = Attempt(process, tell, late)
+        self._loop.add_reader(process.channel.fileno(), lambda: self._said(attempt))
         try:
-            successor.channel.send(*self._hello())
+            process.channel.send(*self._hello(attempt))
         except SockdError:
             return  # it has ended, and how will be seen
 
     def check(self) -> None:
-        """Raise while listeners are handed over, and once they are.
+        """Raise while listeners are handed over, and afterwards.
 
         Raises:
             TemporaryFault: says so.
         """
-        if self.is_under_way:
-            raise TemporaryFault("an upgrade is under way; try again when it is done")
-        if self._gone is not None:
-            raise TemporaryFault(f"process {self._gone.pid} serves in place of this one; ask that")
+        if self.state in ON_ITS_WAY:
+            raise TemporaryFault("an upgrade is in progress; try again when it is done")
+        if self.state is SenderState.COMMITTED and self._attempt is not None:
+            raise TemporaryFault(f"process {self._attempt.process.pid} serves in place of this one; ask that")
 
     def give_up(self, why: str) -> None:
-        """End a new process that is on its way, and start no other."""
+        """Stop a new process that is starting, and start no other."""
         self._refusal = why
-        if self._successor is not None:
-            self._successor.process.kill()
-            self._fail(why, EX_TEMPFAIL)
+        if self.state in ON_ITS_WAY and self._attempt is not None:
+            self._attempt.process.kill()
+            self._fail(self._attempt, why, EX_TEMPFAIL, SenderState.REFUSED)
+        elif self.state is SenderState.IDLE:
+            self.state = NEXT.step(self.state, SenderState.REFUSED)
 
     def abandon(self) -> None:
-        """Close, in a process that was forked, what the one it was forked from goes on with."""
-        for successor in (self._successor, self._gone):
-            if successor is not None:
-                successor.channel.close()
+        """Close, in a forked process, what the parent continues to use."""
+        if self._attempt is not None:
+            self._attempt.process.channel.close()
+
+    def reap(self) -> None:
+        """See how new processes have ended that were to (SIGCHLD)."""
+        for process, kill in list(self._failed.items()):
+            if process.ended():
+                kill.cancel()
+                del self._failed[process]
+        if self.state is SenderState.ENDING and self._attempt is not None:
+            self._tell_end(self._attempt)
 
     # ---- what is handed over
 
-    def _hello(self) -> tuple[Hello, list[int]]:
+    def _hello(self, attempt: Attempt) -> tuple[Hello, list[int]]:
         own = self._belongings()
-        self._handed = list(self._serving.listeners)
-        descriptors = [served.listening.socket.fileno() for served in self._handed]
+        attempt.handed = handed = list(self._serving.listeners)
+        descriptors = [served.listening.socket.fileno() for served in handed]
         if own.control is not None:
             descriptors.append(own.control.socket.fileno())
         if own.pidfile is not None:
@@ -189,10 +236,8 @@ class UpgradeSender:
         descriptors += [keeper.fileno()] if keeper is not None else []
         descriptors += [elder.fileno() for elder in own.previous_processes]
         hello = Hello(
-            names=[transfer.name_of(served) for served in self._handed],
-            owners=[
-                Owner(one.listening.passed, one.listening.is_ours, _path_of(one.listening)) for one in self._handed
-            ],
+            names=[transfer.name_of(served) for served in handed],
+            owners=[Owner(one.listening.passed, one.listening.is_ours, _path_of(one.listening)) for one in handed],
             control=str(own.control.endpoint.sockaddr) if own.control is not None else None,
             control_path=_path_of(own.control) if own.control is not None else None,
             pidfile=own.pidfile.path if own.pidfile is not None else None,
@@ -207,62 +252,63 @@ class UpgradeSender:
         )
         return hello, descriptors
 
-    def _said(self) -> None:
-        successor = self._successor
-        assert successor is not None
-        self._loop.remove_reader(successor.channel.fileno())
+    def _said(self, attempt: Attempt) -> None:
+        channel = attempt.process.channel
+        self._loop.remove_reader(channel.fileno())
         try:
-            said, _ = successor.channel.receive(Ready, UpgradeFailed)
+            said, _ = channel.receive(Ready, UpgradeFailed)
         except EOFError:
-            self._ended(self._loop.clock() + PATIENCE_SECONDS)
+            self._ended(attempt)
         except SockdError as error:
-            self._fail(str(error), error.exit_code)
+            self._fail(attempt, str(error), error.exit_code)
         else:
-            if isinstance(said, Ready):
-                self._try_to_hand_over(successor, said)
-            else:
-                assert isinstance(said, UpgradeFailed)
-                self._fail(said.error, said.exit_code)
+            match said:
+                case Ready():
+                    self._try_to_hand_over(attempt, said)
+                case UpgradeFailed():
+                    self._fail(attempt, said.error, said.exit_code)
 
-    def _try_to_hand_over(self, successor: ChildProcess, ready: Ready) -> None:
+    def _try_to_hand_over(self, attempt: Attempt, ready: Ready) -> None:
         try:
-            self._hand_over(successor, ready)
+            self._hand_over(attempt, ready)
         except Exception as error:
-            logger.error("upgrade failed by a defect", exc_info=error)
-            if self.is_under_way:
-                self._fail(f"{type(error).__name__}: {error}", EX_OSERR)
+            logger.error("upgrade failed: internal error", exc_info=error)
+            if self.state in ON_ITS_WAY:
+                self._fail(attempt, f"{type(error).__name__}: {error}", EX_OSERR)
 
-    def _hand_over(self, successor: ChildProcess, ready: Ready) -> None:
+    def _hand_over(self, attempt: Attempt, ready: Ready) -> None:
         """Hand the connections over; nothing is received or sent meanwhile."""
-        connections, channel = self._serving.tools.connections, successor.channel
+        self.state = NEXT.step(self.state, SenderState.HANDING)
+        connections, channel = self._serving.tools.connections, attempt.process.channel
         transfer.settle(connections)
         moved: list[int] = []
         try:
-            for ids, rows in self._batches(ready):
+            for ids, rows in self._batches(attempt, ready):
                 channel.send(Connections(rows=rows), [connections.info(id).fd for id in ids])
                 answer, _ = channel.receive(Adopted, UpgradeFailed)
-                if isinstance(answer, UpgradeFailed):
-                    raise RemoteError(answer.error, answer.exit_code)
-                assert isinstance(answer, Adopted)
-                moved += [id for id, is_kept in zip(ids, answer.kept, strict=True) if is_kept]
-            self._notifier.hand_over(successor.pid)
+                match answer:
+                    case Adopted():
+                        moved += [id for id, is_kept in zip(ids, answer.kept, strict=True) if is_kept]
+                    case UpgradeFailed():
+                        raise RemoteError(answer.error, answer.exit_code)
+            self._notifier.hand_over(attempt.process.pid)
             try:
                 channel.send(Commit())
             except SockdError:
                 self._notifier.stay()
                 raise
         except EOFError:
-            self._ended(self._loop.clock() + PATIENCE_SECONDS)
+            self._ended(attempt)
         except SockdError as error:
-            self._fail(str(error), error.exit_code)
+            self._fail(attempt, str(error), error.exit_code)
         else:
-            self._go(successor, ready, moved)
+            self._go(attempt, ready, moved)
 
-    def _batches(self, ready: Ready) -> Iterator[tuple[list[int], list[ConnectionState]]]:
+    def _batches(self, attempt: Attempt, ready: Ready) -> Iterator[tuple[list[int], list[ConnectionState]]]:
         ids: list[int] = []
         rows: list[ConnectionState] = []
         size = 0
-        for row_id, row in self._rows(ready):
+        for row_id, row in self._rows(attempt, ready):
             ids.append(row_id)
             rows.append(row)
             size += len(row.input_pending_bytes) + len(row.output_pending_bytes)
@@ -272,40 +318,40 @@ class UpgradeSender:
         if ids:
             yield ids, rows
 
-    def _rows(self, ready: Ready) -> Iterator[tuple[int, ConnectionState]]:
-        """Yield each connection that can go on in the new process."""
+    def _rows(self, attempt: Attempt, ready: Ready) -> Iterator[tuple[int, ConnectionState]]:
+        """Yield each connection that can move to the new process."""
         connections = self._serving.tools.connections
         taken = {one.number: one for one in ready.taken}
-        numbers = {served.listening: number for number, served in enumerate(self._handed)}
+        numbers = {served.listening: number for number, served in enumerate(attempt.handed)}
         for served in list(self._serving.every()):
             number, spec = numbers.get(served.listening, -1), served.plan.service
             there = taken.get(number)
             if there is not None and (there.service, there.way) == (spec.name, spec.way):
                 yield from transfer.rows(connections, served, number)
 
-    def _go(self, successor: ChildProcess, ready: Ready, moved: list[int]) -> None:
-        """Forget what the new process has."""
-        self._successor, self._gone = None, successor
-        serving, connections = self._serving, self._serving.tools.connections
+    def _go(self, attempt: Attempt, ready: Ready, moved: list[int]) -> None:
+        """Drop what the new process has adopted."""
+        self.state = NEXT.step(self.state, SenderState.COMMITTED)
+        serving, connections, process = self._serving, self._serving.tools.connections, attempt.process
         for id in moved:
             transfer.forget(connections, id)
-        self._stop_timer()
-        stay = self._count()
-        result = UpgradeResult(time.time(), pid=successor.pid, moved=len(moved), stay=stay)
+        attempt.late.cancel()
+        stay = serving.count()
+        result = UpgradeResult(time.time(), pid=process.pid, moved=len(moved), stay=stay)
         try:
-            successor.channel.send(self._numbers(len(moved), stay))
+            process.channel.send(self._numbers(attempt, len(moved), stay))
         except SockdError as error:  # it ends, and the manager starts another
-            logger.error("the new process has ended", extra={"event": {"error": str(error)}})
+            logger.error("the new process has exited", extra={"event": {"error": str(error)}})
         taken = {one.number for one in ready.taken}
-        serving.hand_over([served for number, served in enumerate(self._handed) if number in taken])
-        self._left(ready, successor.channel)
+        serving.hand_over([served for number, served in enumerate(attempt.handed) if number in taken])
+        self._left(ready, process.channel)
         logger.info("upgraded", extra={"event": {"pid": result.pid, "moved": result.moved, "stay": result.stay}})
-        self._note(result)
+        self._note(result, attempt.tell)
 
-    def _numbers(self, moved: int, stay: int) -> Counters:
+    def _numbers(self, attempt: Attempt, moved: int, stay: int) -> Counters:
         return Counters(
             totals={name: _told(totals) for name, totals in self._serving.totals().items()},
-            accepted=[one.listener.counts.as_numbers() for one in self._handed],
+            accepted=[one.listener.counts.as_numbers() for one in attempt.handed],
             moved=moved,
             stay=stay,
             defects=self._serving.defects,
@@ -313,51 +359,39 @@ class UpgradeSender:
 
     # ---- when it comes to nothing
 
-    def _late(self, timeout: float) -> None:
-        successor = self._successor
-        if successor is not None:
-            successor.process.kill()
-            self._fail(f"the new process was not ready within {timeout:g} s", EX_TEMPFAIL)
+    def _late(self, attempt: Attempt, timeout: float) -> None:
+        attempt.process.kill()
+        self._fail(attempt, f"the new process was not ready within {timeout:g} s", EX_TEMPFAIL)
 
-    def _ended(self, until: float) -> None:
-        """Say how a new process ended that said nothing, as soon as that is known."""
-        successor = self._successor
-        if successor is None:
-            return
-        how = successor.ended()
-        if not how and self._loop.clock() < until:
-            self._loop.call_later(LOOK_SECONDS, lambda: self._ended(until))
-            return
-        self._fail(
-            f"the new process was not ready: {how or 'it said nothing'}; its standard error tells more", EX_OSERR
-        )
+    def _ended(self, attempt: Attempt) -> None:
+        """Return how a new process ended that sent nothing, as soon as that is known."""
+        self.state = NEXT.step(self.state, SenderState.ENDING)
+        attempt.late.cancel()
+        attempt.late = self._loop.call_later(PATIENCE_SECONDS, lambda: self._tell_end(attempt, "it said nothing"))
+        self._tell_end(attempt)  # else at the next SIGCHLD
 
-    def _fail(self, why: str, exit_code: int) -> None:
-        successor, self._successor = self._successor, None
-        assert successor is not None
-        self._stop_timer()
-        self._loop.remove_reader(successor.channel.fileno())
-        successor.channel.close()
-        self._reap(successor, self._loop.clock() + PATIENCE_SECONDS)
-        self._note(UpgradeResult(time.time(), why, exit_code))
+    def _tell_end(self, attempt: Attempt, otherwise: str = "") -> None:
+        how = attempt.process.ended() or otherwise
+        if how:
+            why = f"the new process was not ready: {how}; its standard error tells more"
+            self._fail(attempt, why, EX_OSERR)
 
-    def _reap(self, successor: ChildProcess, until: float) -> None:
-        again = self._loop.call_later(LOOK_SECONDS, lambda: self._reap(successor, until))
-        if successor.ended():
-            again.cancel()
-        elif self._loop.clock() >= until:
-            successor.process.kill()
+    def _fail(self, attempt: Attempt, why: str, exit_code: int, state: SenderState = SenderState.IDLE) -> None:
+        self.state = NEXT.step(self.state, state)
+        self._attempt = None
+        attempt.late.cancel()
+        process = attempt.process
+        self._loop.remove_reader(process.channel.fileno())
+        process.channel.close()
+        if not process.ended():
+            self._failed[process] = self._loop.call_later(PATIENCE_SECONDS, process.kill)  # reap() sees its end
+        self._note(UpgradeResult(time.time(), why, exit_code), attempt.tell)
 
-    def _note(self, result: UpgradeResult) -> None:
+    def _note(self, result: UpgradeResult, tell: Callable[[UpgradeResult], None]) -> None:
         self.last = result
         for line in result.error.splitlines():
-            logger.error("not upgraded, going on as before", extra={"event": {"error": line}})
-        tell, self._tell = self._tell, lambda result: None
+            logger.error("upgrade failed, still serving", extra={"event": {"error": line}})
         tell(result)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
 
 
 def _path_of(listening: ServerSocket) -> tuple[str, int, int] | None:
@@ -366,12 +400,12 @@ def _path_of(listening: ServerSocket) -> tuple[str, int, int] | None:
 
 
 def _told(totals: Totals) -> list[int]:
-    """Return totals without what is there now: that is counted where it is."""
+    """Return totals without the open connections: each is counted where it is."""
     return [totals.accepted, totals.received, totals.sent, totals.frames, *totals.reasons]
 
 
 def answer_of(result: UpgradeResult) -> ControlResponse:
-    """Return the answer to who asked for an upgrade."""
+    """Return the reply to the client that requested an upgrade."""
     return (
         ControlResponse(error=result.error, exit_code=result.exit_code)
         if result.error

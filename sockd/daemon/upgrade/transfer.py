@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Connections that go on in another process: which can, and how one is taken over.
+"""Connections that move to another process: which ones can, and how one is adopted.
 
-A connection can go where its listening socket is served by a service of the same name, kind and framing, if its sink
-gives it away; what is done with it until then is others' business (sockd.daemon.upgrade.sender,
-sockd.daemon.upgrade.fdstore).
+A connection can move if its listening socket is served there by a service of the same name, kind and framing, and if
+its sink releases it; sockd.daemon.upgrade.sender and sockd.daemon.upgrade.fdstore do the rest.
 """
 
 from __future__ import annotations
@@ -29,18 +28,20 @@ logger = logging.getLogger("sockd.daemon")
 
 
 def way_at(served: ActiveListener) -> str:
-    """Say how the service of a listener is spoken to; where others accept from it, no connection can go there."""
+    """Return the signature of a listener's service; where other processes accept from it, no connection can move
+    there.
+    """
     return served.plan.service.way if served.listener.groups else "lent"
 
 
 def name_of(served: ActiveListener) -> str:
-    """Return the name under which PassedSockets finds a socket for the address that it was opened for."""
+    """Return the name under which PassedSockets finds a socket for its configured address."""
     address = served.address
     return address.name if address.scheme == "fd" else served.listening.passed or stored_name(address)
 
 
 def settle(connections: ConnectionTable) -> None:
-    """Send what is to be sent, and tell of every event, so that connections can be read out."""
+    """Send pending output, and dispatch every event, so that connections can be exported."""
     connections.flush()
     while connections.pending:
         connections.dispatch()
@@ -48,12 +49,12 @@ def settle(connections: ConnectionTable) -> None:
 
 
 def rows(connections: ConnectionTable, served: ActiveListener, number: int) -> Iterator[tuple[int, ConnectionState]]:
-    """Yield the connections of a listener that can go, with their ids; behind settle().
+    """Yield the connections of a listener that can move, with their ids; call settle() before.
 
     Args:
         number: of the listening socket, for the rows.
     """
-    ids = [id for group in served.listener.groups for id in connections.ids(ConnectionFilter.OPEN, group)]
+    ids = [id for group in served.listener.groups for id in connections.groups.ids(ConnectionFilter.OPEN, group)]
     for id in ids:
         if connections.tls.of(id) is not None:
             continue  # its keys are in this process
@@ -65,27 +66,29 @@ def rows(connections: ConnectionTable, served: ActiveListener, number: int) -> I
 
 
 def _can_be_told(row: ConnectionState, service: str) -> bool:
-    """Tell whether a message can hold a row, above all what its handler's snapshot() has returned."""
+    """Return whether a row can be encoded, above all what its handler's snapshot() has returned."""
     try:
         msgspec.msgpack.encode(row.snapshot)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         event = {"service": service, "error": str(error)}
-        logger.warning("connection stays: snapshot() returned what no message can hold", extra={"event": event})
+        logger.warning(
+            "connection cannot move: snapshot() returned a value that cannot be encoded", extra={"event": event}
+        )
         return False
     return True
 
 
 def forget(connections: ConnectionTable, id: int) -> None:
     """Let go of a connection that another process has."""
-    connections.sink(connections.info(id).group).forget(id)
+    connections.groups.sink(connections.info(id).group).forget(id)
     transfer.forget(connections, id)
 
 
 def take(connections: ConnectionTable, served: ActiveListener, row: ConnectionState, fd: int) -> bool:
-    """Go on with a connection of another process; False when it cannot be, and the descriptor is closed.
+    """Adopt a connection of another process; False if that is impossible, and the descriptor is closed.
 
     Args:
-        served: who serves its listening socket here.
+        served: the listener of its listening socket here.
         fd: its descriptor.
     """
     (group,) = served.listener.groups  # else way_at() says "lent", which no connection comes from

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Several processes that serve, and their supervisor."""
+"""Several serving processes, and their supervisor."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Connections go to whoever has fewest, where several processes accept on one socket.
+"""Balancing: a connection goes to the process with the fewest, where several accept on one socket.
 
-The kernel wakes all that wait, and the first to come takes the connection: on an idle machine always the same one.
-So each process writes down, in memory that all of them share, how many connections it has; whoever is ahead of the
-others leaves a new one to them for a moment, and takes it when nobody has.
+The kernel wakes all that wait, and the first one accepts: on an idle machine always the same one. So each process
+writes its number of connections into shared memory; a process that is ahead of the others leaves a new connection to
+them for a moment, and accepts it if none has.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from __future__ import annotations
 import mmap
 
 ABSENT = 2**31 - 1
-"""Of a process that does not accept."""
+"""Count of a process that does not accept."""
 SLACK = 1
 SHARE = 16
-"""How far ahead one may be: by SLACK, and one in so many of its connections."""
+"""How far ahead a process may be: by SLACK, and one in so many of its connections."""
 _INT_BYTES = 4
 
 
 class SharedConnectionCounts:
-    """How many connections each process of a generation has.
+    """The number of connections of each process of a generation.
 
     Args:
         size: processes; made before they are forked.
 
     Attributes:
         counts: of each, by its place.
-        accepted: whether each has accepted anybody.
+        accepted: whether each has accepted any.
     """
 
     def __init__(self, size: int) -> None:
@@ -37,14 +37,14 @@ class SharedConnectionCounts:
             self.leave(place)
 
     def leave(self, place: int) -> bool:
-        """Note that one does not accept any more; tell whether it has accepted anybody."""
+        """Record that a process no longer accepts; return whether it has accepted any connection."""
         had_client = bool(self.accepted[place])
         self.counts[place], self.accepted[place] = ABSENT, 0
         return had_client
 
 
 class WorkerSlot:
-    """The part of one process.
+    """The slot of one process.
 
     Args:
         place: its own, from 0 on.
@@ -55,15 +55,15 @@ class WorkerSlot:
         self._place = place
 
     def begin(self) -> None:
-        """Accept from now on."""
+        """Start accepting."""
         self._balance.counts[self._place] = 0
 
     def end(self) -> None:
-        """Accept no more."""
+        """Stop accepting."""
         self._balance.counts[self._place] = ABSENT
 
     def is_ahead(self, own: int) -> bool:
-        """Tell whether a new connection had better go to another one; `own` connections are here."""
+        """Return whether another process should accept the next connection; `own` connections are here."""
         counts = self._balance.counts
         counts[self._place] = own
         is_ahead = own > min(counts) + SLACK + own // SHARE

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Questions and answers between two processes of one daemon, over a socket pair.
+"""Requests and replies between two processes of one daemon, over a socket pair.
 
-Both are lines of sockd.wire.control.  Neither end waits: each works from inside its loop, and keeps what the other
-has not taken yet; for how long an answer is wanted is for those who ask.
+Both are lines of sockd.wire.control.  Neither end blocks: each works in its loop, and keeps what the other has not
+read yet; the caller decides how long to wait for a reply.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from sockd.wire.control import ControlRequest
 
 RECEIVE_BYTES = 1 << 18
-HAS_ENDED = ControlResponse(error="has ended", exit_code=EX_TEMPFAIL)
-"""The answer of one that will give none."""
+HAS_ENDED = ControlResponse(error="has exited", exit_code=EX_TEMPFAIL)
+"""The reply in place of one that will never come."""
 
 
 class RequestChannel:
-    """The end that asks; answers come in the order of the questions.
+    """The requesting end; replies come in the order of the requests.
 
     Args:
         sock: one of a pair of stream sockets; closed by close().
-        loop: in which answers come.
-        unasked: is given each answer first, and says whether it was one to no question.
+        loop: in which replies arrive.
+        unasked: gets each line first, and returns whether it was unsolicited.
     """
 
     def __init__(self, sock: socket.socket, loop: EventLoop, unasked: Callable[[ControlResponse], bool]) -> None:
@@ -48,15 +48,15 @@ class RequestChannel:
         self._watch()
 
     def __len__(self) -> int:
-        """Return how many questions have not been answered."""
+        """Return the number of requests without a reply."""
         return len(self._waiting)
 
     def expect(self, then: Callable[[ControlResponse], None]) -> None:
-        """Have the next answer told to `then`; one that says HAS_ENDED where none will come."""
+        """Call `then` with the next reply, or with HAS_ENDED if none will come."""
         self._waiting.append(then)
 
     def ask(self, question: ControlRequest, then: Callable[[ControlResponse], None]) -> None:
-        """Ask, and call `then` with the answer, later."""
+        """Send a request, and call `then` with the reply, later."""
         self._waiting.append(then)
         self._left += question.encode()
         self._watch()
@@ -77,7 +77,7 @@ class RequestChannel:
             self._watch()
 
     def _receive(self) -> bool:
-        """Take what has come; False when no more will."""
+        """Process what has arrived; False when no more will."""
         try:
             piece = self._socket.recv(RECEIVE_BYTES)
         except BlockingIOError:
@@ -109,11 +109,11 @@ class RequestChannel:
             self._loop.attempt(partial(self._waiting.popleft(), HAS_ENDED))
 
     def leave(self) -> None:
-        """Close it, in a process that was forked, and leave it to the one that goes on with it."""
+        """Close it in a forked process, and leave it to the parent."""
         self._socket.close()
 
     def close(self) -> None:
-        """Hear what the other has said, and end it: the other learns that nobody asks any more."""
+        """Read what the other has sent, and close it: the other end sees that there will be no more requests."""
         if self._socket.fileno() < 0:
             return
         with suppress(OSError):  # of which one says that there is no more
@@ -125,13 +125,13 @@ class RequestChannel:
 
 
 class ResponseChannel:
-    """The end that answers.
+    """The replying end.
 
     Args:
         sock: the other of the pair; closed by close().
-        loop: in which questions come.
-        answer: from a line to what is answered.
-        ended: called when nobody asks any more.
+        loop: in which requests arrive.
+        answer: from a request line to a reply.
+        ended: called when the requesting end is closed.
     """
 
     def __init__(
@@ -180,17 +180,17 @@ class ResponseChannel:
             self._left += self._answer(line).encode()
 
     def end_with(self, last: ControlResponse) -> None:
-        """Say a last thing, behind what has been answered; BLOCKS.
+        """Send a last line, after all replies; BLOCKS.
 
         Raises:
-            OSError: nobody hears it.
+            OSError: the other end is closed.
         """
         self._socket.setblocking(True)
         self._socket.sendall(self._left + last.encode())
         self._left = b""
 
     def close(self) -> None:
-        """Answer no more; again does nothing."""
+        """Stop replying; again does nothing."""
         if self._socket.fileno() >= 0:
             self._loop.watch_fd(self._socket.fileno(), 0, self._ready)
             self._socket.close()

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""What a supervisor serves: its sockets are lent to worker processes, but for those of the pages, which it serves.
+"""The listeners of a supervisor: its sockets are shared with worker processes, except those of the metrics pages,
+which it serves itself.
 
-For a start and a reload this is a Serving like any other.  To prepare a configuration is to have a generation of
-workers that are ready to serve by it; to start it is to have them accept, and the generation before accept no more.
+For a start and a reload this has the interface of a ListenerRegistry.  To prepare a configuration is to fork a
+generation of workers that are ready to serve it; to start it is to have them accept, and the previous generation stop
+accepting.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.daemon.control.stats import ProcessStats
 from sockd.daemon.instances import ServiceInstance
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from sockd.daemon.metrics import Histogram
     from sockd.daemon.plan import ListenerPlan
     from sockd.daemon.workers.member import WorkerHandle
-    from sockd.daemon.workers.pool import WorkerPool
+    from sockd.daemon.workers.pool import Results, WorkerPool
     from sockd.errors import SockdError
     from sockd.net.address.address import Address
     from sockd.net.listen.bind import ServerSocket
@@ -45,20 +47,20 @@ if TYPE_CHECKING:
 
 
 class StatsRequest:
-    """Somebody who waits for the numbers of several."""
+    """A wait for the numbers of several workers."""
 
     def __init__(self, left: set[WorkerHandle], then: Callable[[], None]) -> None:
         self.left = left
         self._then: Callable[[], None] | None = then
 
     def answered(self, member: WorkerHandle) -> None:
-        """One has told them."""
+        """One has reported them."""
         self.left.discard(member)
         if not self.left:
             self.end()
 
     def end(self) -> None:
-        """Go on with what has been told; again does nothing."""
+        """Continue with what was reported; again does nothing."""
         then, self._then = self._then, None
         if then is not None:
             then()
@@ -90,7 +92,7 @@ class WorkerListeners(ListenerRegistry):
         self._ended = self._sum = ProcessStats()
 
     def begin(self, opened: Iterable[Opened]) -> list[ActiveListener]:
-        """Serve on these sockets, at a start; signals are acted on meanwhile; raises as prepare() and when_ready()."""
+        """Serve on these sockets, at a start; signals are handled meanwhile; raises as prepare() and when_ready()."""
         made = self.prepare((address, listening, plan, None) for address, listening, plan in opened)
         told: list[SockdError | None] = []
         self.when_ready(made, told.append)
@@ -135,20 +137,20 @@ class WorkerListeners(ListenerRegistry):
             then(error)
 
     def when_ready(self, made: Sequence[ActiveListener], then: Callable[[SockdError | None], None]) -> None:
-        """Call back when the workers are there, or with what one of them could not do."""
+        """Call back when the workers are ready, or with the error of one of them."""
         if self._is_waiting:
             self._then = then
         else:
             then(self._error)
 
     def give_up(self, error: SockdError) -> None:
-        """End the workers that are on their way."""
+        """Stop the workers that are starting."""
         self._worker_pool.give_up(error)
 
     def start(
         self, made: Sequence[ActiveListener], replaced: dict[ActiveListener, ActiveListener] | None = None
     ) -> None:
-        """Have the new generation accept, and the one before no more; it goes on with the connections that it has."""
+        """Have the new generation accept, and the previous one stop accepting; it keeps its connections."""
         super().start(made, replaced)
         if self._next is None:
             return
@@ -170,7 +172,7 @@ class WorkerListeners(ListenerRegistry):
         then()
 
     def when_started(self, then: Callable[[], None]) -> None:
-        """Call back when the workers have done so, or have had time to."""
+        """Call back when the workers have done so, or after a time limit."""
         if self._is_starting:
             self._then_started = then
         else:
@@ -180,7 +182,7 @@ class WorkerListeners(ListenerRegistry):
         """Have one worker accept no more; the others do, on the same sockets.
 
         Args:
-            then: called when it has heard so, or has had time to.
+            then: called when all have replied, or after a time limit.
         """
         self._retire_members([member], [str(served) for served in self.listeners], then)
 
@@ -190,7 +192,7 @@ class WorkerListeners(ListenerRegistry):
         self._unsure.update(members)  # clients may have come since they were asked; until they say so, they have some
         self._worker_pool.ask("retire", members, partial(self._retired, then), {"kept": kept})
 
-    def _retired(self, then: Callable[[], None], results: Sequence[tuple[WorkerHandle, Mapping[str, Any]]]) -> None:
+    def _retired(self, then: Callable[[], None], results: Results) -> None:
         for member, table in results:
             self._numbers[member] = ProcessStats.from_table(table)
             self._unsure.discard(member)
@@ -198,30 +200,32 @@ class WorkerListeners(ListenerRegistry):
         then()
 
     def remove(self, served: ActiveListener, then: Callable[[], None]) -> None:
-        """Take a listener out, of every process."""
+        """Drain a listener, in every process."""
         super().remove(served, then)
         if not is_page(served.plan):
             self._worker_pool.ask("leave", words={"listener": str(served)})
 
     def hand_over(self, handed: Sequence[ActiveListener]) -> None:
-        """Have the workers accept no more on what another process has; they end with the connections that they have."""
+        """Have the workers stop accepting on sockets that another process has; they exit with their last
+        connections.
+        """
         self._worker_pool.take_over(None)  # who ends from now on is not replaced
         members = [member for member in self._worker_pool if not member.is_retired]
         self._retire_members(members, [str(served) for served in handed], lambda: None)
         super().hand_over(handed)
 
     def beside(self, lent: Sequence[Opened]) -> list[ServerSocket]:
-        """Return the sockets that are there and not among those that are lent."""
+        """Return the sockets that are open and not shared with workers."""
         given = {id(listening) for _, listening, _ in lent}
         return [served.listening for served in self.every() if id(served.listening) not in given]
 
     # ---- what the workers have counted
 
     def look(self, then: Callable[[], None] = lambda: None) -> None:
-        """Ask the workers; what is told of numbers is of all of them once `then` is called, or of when they last said.
+        """Query the workers; numbers are of all of them once `then` is called, or of their last reply.
 
         Args:
-            then: called when all have answered, or have had time to.
+            then: called when all have replied, or after a time limit.
         """
         look = StatsRequest({member for member in self._worker_pool if member.is_ready}, then)
         if not look.left:
@@ -254,11 +258,11 @@ class WorkerListeners(ListenerRegistry):
                 served.listener.count_on(self._sum.of_listener(str(served)))
 
     def is_silent(self, member: WorkerHandle) -> bool:
-        """Whether a worker has been asked and not answered yet: its numbers are those of before."""
+        """Whether a worker has not replied to the last query: its numbers are the previous ones."""
         return member in self._looks
 
     def lost(self, member: WorkerHandle) -> None:
-        """Keep of a worker that has ended what it told last: at its end, or when it was asked before that."""
+        """Keep the last numbers of a worker that has exited: reported at its end, or in an earlier reply."""
         numbers = self._numbers.pop(member, None)
         self._unsure.discard(member)
         if member.last.counted is not None:
@@ -269,23 +273,22 @@ class WorkerListeners(ListenerRegistry):
 
     @property
     def connections(self) -> int:
-        """How many connections are open or closing, everywhere."""
+        """Number of connections that are open or closing, in all processes."""
         unsure = sum(1 for one in self._unsure if not self._numbers.get(one, ProcessStats()).connections)
         return super().connections + self._sum.connections + unsure
 
-    def count(self) -> int:
-        """Return how many connections and programs there are, as of when the workers last said so; they are asked."""
-        self.look()  # for the next time
-        return super().count()
+    def refresh(self) -> None:
+        """Ask the workers, for the next time."""
+        self.look()
 
     @property
     def memory(self) -> int:
-        """How many bytes unfinished frames and unsent output take, everywhere."""
+        """Bytes of memory used by incomplete frames and pending output, in all processes."""
         return super().memory + self._sum.memory
 
     @property
     def defects(self) -> int:
-        """How many failures of sockd itself were survived, in all processes."""
+        """Number of defects survived, in all processes."""
         return super().defects + self._sum.defects
 
     @property
@@ -295,7 +298,7 @@ class WorkerListeners(ListenerRegistry):
 
     @property
     def programs(self) -> int:
-        """How many programs run."""
+        """Number of running programs."""
         return self._sum.programs
 
     def descriptors(self) -> Counter[str]:
@@ -304,27 +307,27 @@ class WorkerListeners(ListenerRegistry):
 
     @property
     def usage(self) -> Mapping[str, float]:
-        """What the workers take, as Prometheus names it."""
+        """The workers' resource usage, as Prometheus names it."""
         return self._sum.usage
 
-    def connections_of(self, member: WorkerHandle) -> int:
-        """How many connections one worker has."""
+    def worker_connections(self, member: WorkerHandle) -> int:
+        """Number of connections of one worker."""
         numbers = self._numbers.get(member)
         return 0 if numbers is None else numbers.connections
 
     def times(self) -> tuple[dict[str, Histogram], Histogram]:
-        """Return how long the handlers of each service take, and the turns of all loops."""
+        """Return the handler times of each service, and the times of all loops' turns."""
         return {**self.handlers, **self._sum.handlers}, self._sum.turns
 
     def totals(self) -> dict[str, Totals]:
-        """Return what the connections of each service have done since the start, by its name."""
+        """Return the counts of each service's connections since the start, by its name."""
         own = super().totals()
         return own | {name: own.get(name, Totals()) + one for name, one in self._sum.totals.items()}
 
     # ---- at a stop
 
     def shut(self) -> None:
-        """Let nobody new in anywhere; who is on the way in is accepted still."""
+        """Refuse new clients everywhere; those already connecting are still accepted."""
         self.close_draining()
         for served in self.listeners:
             if not is_page(served.plan):
@@ -332,7 +335,7 @@ class WorkerListeners(ListenerRegistry):
 
 
 def is_page(plan: ListenerPlan) -> bool:
-    """Tell whether a listener is for pages about the daemon."""
+    """Return whether a listener serves pages about the daemon."""
     return plan.service.kind.is_pages
 
 

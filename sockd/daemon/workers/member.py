@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""A worker as its supervisor sees it, and the generation that it is of."""
+"""A worker as its supervisor sees it, and its generation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import socket
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from sockd.wire.control import ControlResponse
 
 LAST = "last"
-"""The key of what a worker says unasked, when it ends in order."""
+"""The key of the unsolicited message that a worker sends when it exits gracefully."""
 AT_ONCE_SECONDS = 0.2
-"""What dies younger than this, and has accepted nobody, has died at once."""
+"""A worker that exits earlier than this, and has accepted no connection, counts as an immediate exit."""
 FREE_DEATHS = 2
 """So many in a row at one place are replaced without a pause."""
 FIRST_PAUSE_SECONDS = 1.0
@@ -26,14 +26,14 @@ LONGEST_PAUSE_SECONDS = 60.0
 
 @dataclass(eq=False)
 class WorkerGeneration:
-    """What one configuration has made.
+    """The workers of one configuration.
 
     Args:
-        size: how many processes.
-        work: what one does: called there with its place, its number, its end of the channel and its signals; returns
-            the exit code.
-        left: told the place of one that has ended, returns whether that one had accepted a client.
-        deaths: by place, how many have died at once in a row.
+        size: number of processes.
+        work: runs in each process, with its place, its number, its end of the channel and its signals; returns the
+            exit code.
+        left: called with the place of one that has exited, returns whether it had accepted a connection.
+        deaths: by place, immediate exits in a row.
     """
 
     size: int
@@ -45,38 +45,38 @@ class WorkerGeneration:
 
     @property
     def places(self) -> int:
-        """How many there can be: as many as there shall be, and their successors."""
+        """Maximum number of processes: the configured number, and their successors."""
         return 2 * self.size
 
     def is_short(self) -> bool:
-        """Whether there are fewer than there shall be, those not counted that have a successor."""
+        """Whether there are fewer than configured, not counting those with a successor."""
         alive = [member for member in self.members if not member.is_retired]
         return sum(member.successor not in alive for member in alive) < self.size
 
     def pause(self, place: int) -> float:
-        """Say how long a place stays empty, in seconds."""
+        """Return how long a place stays empty, in seconds."""
         too_many = self.deaths.get(place, 0) - FREE_DEATHS
         return 0.0 if too_many <= 0 else min(FIRST_PAUSE_SECONDS * 2.0 ** min(too_many - 1, 30), LONGEST_PAUSE_SECONDS)
 
     def note_death(self, member: WorkerHandle, now: float) -> None:
-        """Count one that has ended though it should not have."""
+        """Count one that has exited unexpectedly."""
         had_client = self.left(member.place)
         has_served = member.is_ready and (had_client or now - member.ready_at >= AT_ONCE_SECONDS)
         self.deaths[member.place] = 0 if has_served else self.deaths.get(member.place, 0) + 1
 
 
 class LastWords:
-    """What a worker says unasked, when it ends in order.
+    """The unsolicited message of a worker that exits gracefully.
 
     Attributes:
-        counted: what it had counted, as ProcessStats.as_table(); None before, and for one that was killed.
+        counted: its counters, as ProcessStats.as_table(); None before, and for one that was killed.
     """
 
     def __init__(self) -> None:
-        self.counted: dict[str, Any] | None = None
+        self.counted: object = None
 
     def hear(self, answer: ControlResponse) -> bool:
-        """Keep them; tell whether an answer was that."""
+        """Keep them; return whether a reply was that message."""
         if isinstance(answer.result, dict) and LAST in answer.result:
             self.counted = answer.result[LAST]
             return True
@@ -85,11 +85,11 @@ class LastWords:
 
 @dataclass(eq=False)
 class WorkerHandle:
-    """One process.
+    """One worker process.
 
     Args:
-        number: counted from 1, and never given twice.
-        place: in its generation; that of one that has ended is given again.
+        number: counted from 1, and never reused.
+        place: in its generation; reused after an exit.
         began: by the loop's clock; `ready_at` is when it could serve.
         asking: on which it is asked.
         last: what it said when it ended.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Workers that have grown past `max_worker_memory`: found by the supervisor, and replaced one after the other.
 
-What a worker takes is asked of the kernel, so that one in a call without end is found as well; after chroot(2), where
-there is no /proc, the worker says it.  How often that is done depends on what was found: a worker that grows is looked
-at each second, workers that do not are looked at ever less often.
+The kernel is asked for the memory of a worker, so that one in an endless call is seen as well; after chroot(2),
+without /proc, the worker reports it.  The interval depends on what was found: a worker that grows is checked each
+second, others less and less often.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _FIELDS = (b"VmRSS:", b"VmSwap:")
 _KIB = 1024
 
 
-def memory_of(process: int | str) -> int | None:
-    """Return how many bytes a process takes, resident and swapped out; None where the kernel does not tell.
+def process_memory(process: int | str) -> int | None:
+    """Return how many bytes a process uses, resident and swapped out; None if the kernel does not report it.
 
     Source: proc_pid_status(5).
     """
@@ -53,8 +53,8 @@ def memory_of(process: int | str) -> int | None:
 
 
 def own_memory() -> int:
-    """Return how many bytes this process takes; where there is no /proc, the most that it ever took (getrusage(2))."""
-    own = memory_of("self")
+    """Return how many bytes this process uses; without /proc, the maximum so far (getrusage(2))."""
+    own = process_memory("self")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB if own is None else own
 
 
@@ -76,7 +76,7 @@ class MemoryWatch:
         self._pause = SHORTEST_PAUSE_SECONDS
         self._timer = loop.call_later(0, lambda: None)
         self._replacing: WorkerHandle | None = None
-        self._has_told = False
+        self._has_reported = False
         self._again_at = 0.0
         self._again_pause = SHORTEST_PAUSE_SECONDS
 
@@ -84,7 +84,7 @@ class MemoryWatch:
         """Have workers replaced that take more than `limit` bytes from now on; None: however much they take."""
         if limit == self._limit:
             return
-        self._limit, self._has_told = limit, False
+        self._limit, self._has_reported = limit, False
         self._timer.cancel()
         if limit is not None:
             self._look_in(SHORTEST_PAUSE_SECONDS)
@@ -95,7 +95,7 @@ class MemoryWatch:
 
     def _look(self) -> None:
         self._look_in(min(2 * self._pause, LONGEST_PAUSE_SECONDS))  # first: a look that fails is not the last one
-        found = {member: memory_of(member.pid) for member in self._pool if member.is_ready}
+        found = {member: process_memory(member.pid) for member in self._pool if member.is_ready}
         self._judge((member, used) for member, used in found.items() if used is not None)
         if silent := [member for member, used in found.items() if used is None]:
             self._pool.ask("memory", silent, self._judge)
@@ -117,9 +117,9 @@ class MemoryWatch:
         if member.is_retired:
             self._end(member)
         elif member.first_memory > limit:
-            if not self._has_told:
-                logger.error("a worker takes more than max_worker_memory from its start", extra={"event": event})
-            self._has_told = True
+            if not self._has_reported:
+                logger.error("a worker exceeds max_worker_memory from its start", extra={"event": event})
+            self._has_reported = True
         elif self._is_next(member):
             self._replace(member, event)
 
@@ -135,7 +135,7 @@ class MemoryWatch:
         return self._loop.clock() >= self._again_at and self._pool.can_supersede(member)
 
     def _replace(self, member: WorkerHandle, event: dict[str, int]) -> None:
-        """Have a successor accept, then this one accept no more and end in order."""
+        """Have a successor accept, then retire this one gracefully."""
         logger.warning("worker exceeds max_worker_memory, replacing it", extra={"event": event})
         try:
             self._pool.supersede(member, partial(self._succeeded, member))
@@ -151,11 +151,11 @@ class MemoryWatch:
             self._listeners.retire(member, partial(self._end, member))
 
     def _end(self, member: WorkerHandle) -> None:
-        """Have one stop in order, within stop_timeout (sockd.process.stop_bound), once."""
+        """Stop one gracefully, within stop_timeout (sockd.process.stop_bound), once."""
         if member in self._pool and not member.is_stopping:
             member.is_stopping = True
             with suppress(ProcessLookupError):
                 os.kill(member.pid, signal.SIGTERM)
 
 
-__all__ = ["MemoryWatch", "memory_of", "own_memory"]
+__all__ = ["MemoryWatch", "own_memory", "process_memory"]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Worker processes: forked, heard of when they serve, replaced when they die, ended.
+"""Worker processes: forked, awaited, replaced when they die, stopped.
 
-A generation is what one configuration has made: so many processes that serve the same listening sockets.  The next
-one is there, and serves, before the one before is told to accept no more; that one ends with its connections.
-Nobody is waited for: what a worker answers, and that it serves or has died, comes in the supervisor's loop.
+A generation is the workers of one configuration, which serve the same listening sockets.  The next generation serves
+before the previous one stops accepting; the previous one exits with its connections. The supervisor blocks for none of
+them: replies, readiness and exits are events of its loop.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sockd.daemon")
 
 START_SECONDS = 60.0
-"""For a worker to serve: startup hooks may connect to something."""
+"""Time limit for a worker to serve: startup hooks may connect to something."""
 ANSWER_SECONDS = 0.8
-"""For an answer; a worker whose loop stands still for that long has none."""
+"""Time limit for a reply; a worker whose loop blocks for longer has none."""
 KILL_SECONDS = WORKER_SECONDS + 0.15
-"""After QUIT: a worker whose handler hangs has said where by then, and ended."""
+"""Time after QUIT: a worker whose handler hangs has logged where, and exited."""
 
 
 class GenerationStart:
-    """A generation that is on its way: until all of it serves, or one of it cannot.
+    """A generation that is starting: until all of it serves, or one of it cannot.
 
     Args:
-        then: called once, with what one could not do, when nothing of the generation is left then, or None.
+        then: called once: with the error of one, when no process of the generation is left, or with None.
     """
 
     def __init__(self, generation: WorkerGeneration, then: Callable[[SockdError | None], None]) -> None:
@@ -62,14 +62,14 @@ class GenerationStart:
         return not generation.members if self.error else all(one.is_ready for one in generation.members)
 
     def end(self) -> None:
-        """Tell how it went."""
+        """Report the result."""
         if self.timer is not None:
             self.timer.cancel()
         self._then(self.error)
 
 
 class BroadcastRequest:
-    """A question to several: until all have answered, or have had time to."""
+    """A request to several workers: until all have replied, or the time is over."""
 
     def __init__(self, verb: str, members: Iterable[WorkerHandle], then: Callable[[Results], None]) -> None:
         self.verb = verb
@@ -78,14 +78,14 @@ class BroadcastRequest:
         self._then: Callable[[Results], None] | None = then
 
     def end(self) -> None:
-        """Go on with those that have answered; again does nothing."""
+        """Continue with the replies so far; again does nothing."""
         then, self._then = self._then, None
         if then is not None:
             then(self.results)
 
     @property
     def is_over(self) -> bool:
-        """Whether nobody waits any more."""
+        """Whether all replies have arrived."""
         return self._then is None
 
 
@@ -93,13 +93,13 @@ class WorkerPool:
     """All worker processes.
 
     Args:
-        loop: of the process that they are forked from.
+        loop: of the process that forks them.
         signals: of this process.
-        lost: told of one that has ended, before it is forgotten.
+        lost: called with one that has exited, before it is removed.
 
     Attributes:
         current: the generation that accepts.
-        replaced: how many workers were, by the reason: "ended" by itself, "memory".
+        replaced: number of replaced workers by reason: "ended" by itself, "memory".
     """
 
     def __init__(self, loop: EventLoop, *, signals: Signals, lost: Callable[[WorkerHandle], None]) -> None:
@@ -125,7 +125,9 @@ class WorkerPool:
     # ---- begun
 
     def hire(self, generation: WorkerGeneration, then: Callable[[SockdError | None], None]) -> None:
-        """Fork a generation, and call `then` when all of it serves, or nothing of it is left since one could not."""
+        """Fork a generation, and call `then` when all of it serves, or when none of it is left because one could
+        not.
+        """
         hiring = self._hiring = GenerationStart(generation, then)
         hiring.timer = self._loop.call_later(START_SECONDS, lambda: self._fail(hiring, TemporaryFault(_LATE)))
         try:
@@ -135,7 +137,7 @@ class WorkerPool:
             self._loop.call_soon(partial(self._fail, hiring, error))
 
     def give_up(self, error: SockdError) -> None:
-        """End a generation that is on its way."""
+        """Stop a generation that is starting."""
         if self._hiring is not None:
             self._fail(self._hiring, error)
 
@@ -170,7 +172,7 @@ class WorkerPool:
         return member
 
     def _began(self, member: WorkerHandle, answer: ControlResponse) -> None:
-        """See that one serves, or cannot; then it says why, and ends."""
+        """Wait until one serves, or cannot; then it reports why, and exits."""
         generation, hiring = member.generation, self._hiring
         if not answer.error:
             member.is_ready, member.ready_at = True, self._loop.clock()
@@ -193,7 +195,7 @@ class WorkerPool:
         return generation is self.current and not self._is_ending and not generation.is_short()
 
     def supersede(self, member: WorkerHandle, then: Callable[[], None]) -> None:
-        """Fork a successor of a worker, which goes on until then.
+        """Fork a successor of a worker, which continues until then.
 
         Args:
             then: called when the successor accepts; if it dies before, it never is.
@@ -206,7 +208,7 @@ class WorkerPool:
         self._loop.call_later(START_SECONDS, lambda: self._not_begun(successor))
 
     def _fail(self, hiring: GenerationStart, error: SockdError) -> None:
-        """Let nothing of it be left; what is told is what came first."""
+        """Stop all of it; the first error is reported."""
         if hiring is not self._hiring:
             return
         hiring.error = hiring.error or error
@@ -219,13 +221,13 @@ class WorkerPool:
             hiring.end()
 
     def dismiss(self, generation: WorkerGeneration) -> None:
-        """End processes that have not served yet."""
+        """Stop processes that do not serve yet."""
         generation.is_dismissed = True
         for member in list(generation.members):
             _kill(member)
 
     def take_over(self, generation: WorkerGeneration | None) -> WorkerGeneration | None:
-        """Let a generation be the current one, or none, for another process serves; return the one before."""
+        """Make a generation the current one, or none, because another process serves; return the previous one."""
         before, self.current = self.current, generation
         return before
 
@@ -238,11 +240,11 @@ class WorkerPool:
         then: Callable[[Results], None] = lambda results: None,
         words: Mapping[str, object] = {},
     ) -> None:
-        """Ask several at the same time, all that serve if nothing is said.
+        """Send a request to several at the same time, by default to all that serve.
 
         Args:
-            then: called once, when all have answered or ANSWER_SECONDS are over, with each that answered and its
-                result; who did not, or answered with an error, is in the log.
+            then: called once, when all have replied or ANSWER_SECONDS are over, with each that replied and its result;
+                the others, and errors, are in the log.
         """
         everybody = (one for one in self if one.is_ready) if members is None else members
         asked = BroadcastRequest(verb, everybody, then)
@@ -275,12 +277,12 @@ class WorkerPool:
     # ---- ended
 
     def send(self, number: signal.Signals) -> None:
-        """Send all a signal."""
+        """Send a signal to all."""
         for member in self:
             os.kill(member.pid, number)  # not reaped yet, so its number is nobody else's
 
     def reap(self) -> None:
-        """See who has ended, and replace who should not have."""
+        """Reap exited workers, and replace those that exited unexpectedly."""
         for member in self:
             if os.waitid(os.P_PID, member.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 continue
@@ -299,7 +301,7 @@ class WorkerPool:
                 self._fail(self._hiring, TemporaryFault(f"worker {member.number}: {_words(status)}"))
 
     def _wait_for(self, member: WorkerHandle) -> int:
-        """Reap one that ends; its number may be another's from then on, so nothing is sent to it any more."""
+        """Reap one that has exited; its pid may be reused from then on, so it gets no more signals."""
         del self._members[member.pid]
         self._signals.bound.children(self._members)
         return os.waitpid(member.pid, 0)[1]
@@ -316,12 +318,12 @@ class WorkerPool:
         self._lost(member)
 
     def _replace(self, member: WorkerHandle) -> None:
-        """Have another in its place: at once, and later where one after the other dies without having served."""
+        """Start a replacement: at once, and with a delay when one after the other exits without having served."""
         generation, place = member.generation, member.place
         pause = generation.pause(place)
         if pause:
             event = {"worker": member.number, "again_seconds": pause}
-            logger.error("workers die as soon as they begin", extra={"event": event})
+            logger.error("workers exit as soon as they start", extra={"event": event})
         self._replace_in(pause, generation)
 
     def _replace_in(self, seconds: float, generation: WorkerGeneration) -> None:
@@ -346,15 +348,15 @@ class WorkerPool:
             _kill(member)
 
     def replace_no_more(self) -> None:
-        """Take the end of each from now on for what is wanted."""
+        """From now on every exit is expected."""
         self._is_ending = True
 
     def end(self, number: signal.Signals, seconds: float, is_urgent: Callable[[], bool]) -> int:
-        """End all, by a signal, and by KILL who has not ended in time; return how many those were.
+        """Stop all, by a signal, and by KILL those that have not exited in time; return how many those were.
 
         Args:
             seconds: until then.
-            is_urgent: whether it shall be fast now; they get QUIT then, and KILL_SECONDS.
+            is_urgent: whether to stop fast: they get QUIT then, and KILL_SECONDS.
         """
         self._is_ending = True
         self.send(number)
@@ -381,14 +383,14 @@ def _kill(member: WorkerHandle) -> None:
 
 def _words(status: int) -> str:
     how = how_it_ended(status)
-    return f"ended with exit code {how['exit_code']}" if "exit_code" in how else f"ended by signal {how['signal']}"
+    return f"exited with code {how['exit_code']}" if "exit_code" in how else f"killed by signal {how['signal']}"
 
 
 def _tell(member: WorkerHandle, verb: str, error: str) -> None:
     event = {"worker": member.number, "pid": member.pid, "verb": verb, "error": error}
-    logger.warning("worker gave no answer", extra={"event": event})
+    logger.warning("worker did not answer", extra={"event": event})
 
 
-_LATE = f"a worker did not serve within {START_SECONDS:g} s"
+_LATE = f"a worker was not ready within {START_SECONDS:g} s"
 
 __all__ = ["GenerationStart", "WorkerGeneration", "WorkerHandle", "WorkerPool"]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Several processes that serve, and one that keeps them (`workers` of [daemon]).
+"""Several serving processes, and a supervisor (`workers` of [daemon]).
 
-The supervisor starts as every daemon does: it binds, it drops its rights, and then, in place of serving, it forks
-workers, which go on where it stands: they have its sockets, its rights and the handlers that it has imported.
-It answers sockctl and serves the pages of the metrics service; no byte of any other client reaches it.
+The supervisor starts like every daemon: it binds and drops its privileges, and then, instead of serving, it forks
+workers, which inherit its sockets, its privileges and its imported handlers. It answers sockctl and serves the pages
+of the metrics service; it reads no byte of other clients.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sockd.daemon.programs import KILLED_SECONDS
 from sockd.daemon.startup import ServingProcess, Start
 from sockd.daemon.workers.balance import WorkerSlot
 from sockd.daemon.workers.listeners import WorkerListeners
-from sockd.daemon.workers.memory import MemoryWatch, memory_of
+from sockd.daemon.workers.memory import MemoryWatch, process_memory
 from sockd.daemon.workers.pool import WorkerPool
 from sockd.daemon.workers.worker import WorkerPlace, share_of, work
 from sockd.errors import EX_USAGE
@@ -53,7 +53,7 @@ logger = logging.getLogger("sockd.daemon")
 OF_A_WORKER = 10_000_000_000
 """Numbers of connections of worker n begin at n times this; ids of the table have 31 bits (csrc/slots.h)."""
 STOP_MARGIN_SECONDS = KILL_SECONDS + KILLED_SECONDS + MARGIN_SECONDS + 0.5
-"""Behind stop_timeout, for programs and the end of a worker; one that has not ended then is killed."""
+"""Time beyond stop_timeout, for programs and the exit of a worker; one that has not exited then is killed."""
 PAGES_WITH_NUMBERS = ("/metrics", "/status.json")
 URGENT = frozenset((signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT))
 """What is acted on while workers are waited for."""
@@ -64,7 +64,7 @@ class Supervisor:
 
     Args:
         process: what it is.
-        start: what it has, once its rights are dropped; shared with the workers.
+        start: what it has after the drop; shared with the workers.
         stack: closes what is opened here.
     """
 
@@ -82,7 +82,7 @@ class Supervisor:
         self._daemon = Daemon(process, alone, self._listeners, self, stack)
 
     def run(self) -> None:
-        """Fork workers, wait for them, and have them serve until told to stop; raises as ListenerRegistry.prepare()."""
+        """Fork workers, wait for them, and have them serve until stopped; raises as ListenerRegistry.prepare()."""
         self._daemon.act_on_signals(URGENT)
         self._daemon.begin()
         self._memory.limit(self._process.settings.daemon.max_worker_memory)
@@ -107,8 +107,8 @@ class Supervisor:
         """Serve, in a process that was just forked.
 
         Args:
-            lent: what on.
-            own: sockets that are the supervisor's alone.
+            lent: the sockets to serve.
+            own: sockets of the supervisor alone.
             balance, place, number, channel, signals: of the worker.
         """
         self._daemon.leave([*own, *self._listeners.beside(lent)])
@@ -118,7 +118,7 @@ class Supervisor:
     # ---- the part of a daemon that has to do with them (sockd.daemon.worker_processes)
 
     def reap(self) -> None:
-        """See who has ended (SIGCHLD)."""
+        """Reap exited workers (SIGCHLD)."""
         self._pool.reap()
 
     def log_reopened(self) -> None:
@@ -143,7 +143,7 @@ class Supervisor:
         }
 
     def pages(self, own: Callable[[str], Page | None]) -> Pages:
-        """Return pages that tell of all of them, from those of this process."""
+        """Return pages about all of them, made from those of this process."""
 
         def page(path: str) -> Page | Later | None:
             if path not in PAGES_WITH_NUMBERS:
@@ -153,15 +153,15 @@ class Supervisor:
         return page
 
     def usage(self) -> Mapping[str, float]:
-        """Return what they take."""
+        """Return their resource usage."""
         return self._listeners.usage
 
     def replace_no_more(self) -> None:
-        """Take the end of each from now on for what is wanted."""
+        """From now on every exit is expected."""
         self._pool.replace_no_more()
 
     def end(self, is_urgent: Callable[[], bool]) -> bool:
-        """End them in order, or fast once it is urgent."""
+        """Stop them gracefully, or fast once it is urgent."""
         process, seconds = self._process, self._process.settings.daemon.stop_timeout
         logger.info("stopping workers", extra={"event": {"workers": len(self._pool)}})
         self._daemon.notifier.stopping("stopping", seconds + STOP_MARGIN_SECONDS)
@@ -175,17 +175,17 @@ class Supervisor:
 
     def _status_of_all(self, own: ControlCommands, words: Words) -> object:
         answer = Deferred()
-        self._listeners.look(lambda: answer.settle(ControlResponse(self._status_of(own, words))))
+        self._listeners.look(lambda: answer.settle(ControlResponse(self._exit_status(own, words))))
         return answer
 
-    def _status_of(self, own: ControlCommands, words: Words) -> object:
+    def _exit_status(self, own: ControlCommands, words: Words) -> object:
         workers = [
             {
                 "worker": member.number,
                 "pid": member.pid,
                 "seconds": round(self._loop.clock() - member.began, 3),
-                "connections": self._listeners.connections_of(member),
-                "memory": memory_of(member.pid) or member.memory,
+                "connections": self._listeners.worker_connections(member),
+                "memory": process_memory(member.pid) or member.memory,
                 "accepts": not member.is_retired,
                 "answers": member.is_ready and not self._listeners.is_silent(member),
             }
@@ -229,7 +229,7 @@ class Supervisor:
 
 
 def run(settings: Settings, context: StartContext) -> None:
-    """Serve settings by several processes until told to stop; arguments and errors as of sockd.daemon.daemon.run()."""
+    """Serve settings by several processes until stopped; arguments and errors as of sockd.daemon.daemon.run()."""
     process = ServingProcess.of(settings, context)
     with ExitStack() as stack:
         start = Start(process, stack).run()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""One of the processes that serve: it goes on with what its supervisor has made.
+"""A worker process: it serves with what its supervisor has prepared.
 
-Until it can serve it speaks on the channel by itself; from then on it answers what the supervisor asks.  It ends when
-it is told to, when it is retired and its last connection has ended, or when its supervisor has ended.
+Until it can serve it sends messages by itself; from then on it replies to the supervisor's requests.  It exits when it
+is stopped, when it is retired and its last connection has closed, or when its supervisor has exited.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from sockd.daemon.workers.member import LAST
 from sockd.daemon.workers.memory import own_memory
 from sockd.errors import EX_OK, EX_OSERR, SockdError
 from sockd.net.loop.loop import loop_class
+from sockd.net.loop.turns import TurnWatch
 from sockd.process.inherited_sockets import InheritedSockets
 from sockd.process.socket_activation import Inherited
 from sockd.units import Duration, Size
@@ -44,9 +45,6 @@ if TYPE_CHECKING:
     from sockd.settings import Settings
 
 logger = logging.getLogger("sockd.daemon")
-
-LOOK_SECONDS = 0.1
-"""How often a worker that accepts no more looks whether its last connection has ended."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class WorkerPlace:
 
 
 class Worker:
-    """A worker that can serve, and is asked by its supervisor.
+    """A worker that can serve, and replies to its supervisor.
 
     Args:
         daemon: that it is.
@@ -90,6 +88,7 @@ class Worker:
         self._made = made
         self._slot = place.slot
         self._kept: frozenset[str] = frozenset()
+        self._is_retired = False
         own = daemon.commands.verbs()
         self._verbs: dict[str, Verb] = {name: own[name] for name in ("connections", "close", "log-level")}
         self._verbs |= {"begin": self._accept, "numbers": self._numbers, "apply": self._apply}
@@ -97,7 +96,7 @@ class Worker:
         self._channel = ResponseChannel(place.channel, self._tools.loop, self._answer, self._alone)
 
     def run(self) -> None:
-        """Serve until told to stop, and say at the end what was counted."""
+        """Serve until stopped, and send the counters at the end."""
         self._daemon.serve()
         self._daemon.drain()
         with suppress(OSError):  # the supervisor may have ended before
@@ -124,17 +123,18 @@ class Worker:
         return {}
 
     def _retire(self, words: Words) -> object:
-        """Accept no more on what others accept on from now on, and end with the last connection."""
+        """Stop accepting where other processes accept, and exit with the last connection."""
         self._slot.end()
         self._kept = frozenset(words["kept"])
         for served in self._serving.listeners:
             if str(served) in self._kept:
                 served.listener.detach()
-        self._look()
+        if not self._is_retired:
+            self._is_retired = True
+            TurnWatch(self._tools.loop, self._end_if_empty)
         return self._numbers({})
 
-    def _look(self) -> None:
-        self._tools.loop.call_later(LOOK_SECONDS, self._look)  # first: a worker whose look fails would stay for ever
+    def _end_if_empty(self) -> None:
         serving = self._serving
         gone = not serving.draining and all(str(served) in self._kept for served in serving.listeners)
         idle = all(served.listener.is_idle for served in serving.every())
@@ -142,26 +142,26 @@ class Worker:
             self._tools.loop.stop()
 
     def _leave(self, words: Words) -> object:
-        """Take a listener out that is no more."""
+        """Drain a listener that was removed."""
         for served in list(self._serving.listeners):
             if str(served) == words["listener"]:
                 self._daemon.reloading.drain(served)
         return {}
 
     def _alone(self) -> None:
-        """Stop in order, for nobody would replace or stop us."""
+        """Stop gracefully, because without a supervisor nothing would replace or stop this process."""
         if not self._daemon.shutdown.is_begun:
-            logger.error("the supervisor has ended")
+            logger.error("the supervisor has exited")
             self._daemon.shutdown.stop()
 
 
 def work(supervisor: ServingProcess, start: Unprivileged, opened: Sequence[Opened], place: WorkerPlace) -> int:
-    """Serve until told to stop, in a process that was just forked; return the exit code.
+    """Serve until stopped, in a process that was just forked; return the exit code.
 
     Args:
-        supervisor: what the process was that this one is forked from, with the signals of this one.
-        start: what that has.
-        opened: what is served, on sockets that are shared.
+        supervisor: the parent process, with the signals of this one.
+        start: what the parent has.
+        opened: what is served, on shared sockets.
         place: of the worker.
     """
     log, bound = start.resources.log, supervisor.signals.bound
@@ -190,7 +190,7 @@ def work(supervisor: ServingProcess, start: Unprivileged, opened: Sequence[Opene
     except SockdError as error:
         return fail(str(error), error.exit_code)
     except BaseException as error:
-        logger.critical("ended by a defect", exc_info=True)
+        logger.critical("internal error", exc_info=True)
         return fail(f"{type(error).__name__}: {error}", EX_OSERR)
     finally:
         log.flush()
@@ -198,7 +198,7 @@ def work(supervisor: ServingProcess, start: Unprivileged, opened: Sequence[Opene
 
 
 def _process(supervisor: ServingProcess) -> ServingProcess:
-    """Return what a worker is: no process is before it, and none comes behind."""
+    """Return the description of a worker: it has no previous and no next process."""
     before = supervisor.context
     settings = EffectiveSettings(share_of(supervisor.settings.current))
     context = StartContext(ready=lambda _: None, trace=before.trace, let_go=before.let_go)
@@ -237,7 +237,7 @@ def _tools(process: ServingProcess, start: Unprivileged, stack: ExitStack, place
 
 
 def share_of(settings: Settings) -> Settings:
-    """Return what one worker has of limits that hold for the whole daemon."""
+    """Return one worker's part of limits that hold for the whole daemon."""
     daemon, count = settings.daemon, settings.daemon.workers
     most, memory = ceil(daemon.max_connections / count), ceil(daemon.max_memory / count)
     daemon = replace(daemon, max_connections=most, max_memory=Size(memory), pre_drain=Duration(0))

@@ -50,8 +50,8 @@ def endpoints_of(address: Address, *, passive: bool) -> list[Endpoint]:
         connect it is loopback.
 
     Raises:
-        SystemFault: unknown host, interface or service; or it is a descriptor, which nobody has to look up.
-        TemporaryFault: the resolver cannot tell now (EAI_AGAIN).
+        SystemFault: unknown host, interface or service; or it is a descriptor, which needs no look-up.
+        TemporaryFault: the resolver cannot reply now (EAI_AGAIN).
 
     Source: getaddrinfo(3), ipv6(7), FAQ III.1.
     """

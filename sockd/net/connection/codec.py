@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 KEPT_BYTES = 256 * 1024
 """Of the buffer in which replies become frames; one that grew past this is not kept for the next turn."""
-MOST_BYTES = 2**31 - 1
+KEPT_REPLY_BYTES = 2**31 - 1
 
 BATCH_ONCE_BYTES = 3_000
 BATCH_LINE_BYTES = 48
@@ -137,7 +137,7 @@ class Codec:
         if sum(lengths) != len(block):
             return False
         if self._out is None:
-            self._out = ffi.gc(lib.sb_buffer_new(MOST_BYTES), lib.sb_buffer_free)
+            self._out = ffi.gc(lib.sb_buffer_new(KEPT_REPLY_BYTES), lib.sb_buffer_free)
         out = self._out
         made = lib.sockd_encode(
             self._description, block, len(block), ffi.from_buffer("uint32_t[]", lengths), len(replies), out

@@ -16,12 +16,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import as_exception, is_close
-from sockd.log.failure import error_info, line_of
+from sockd.log.failure import error_info, user_line
 from sockd.net.connection.codec import codec_of
 from sockd.net.connection.extra_info import extra_info
 from sockd.net.connection.life import LIFE, READING, Life, Reading
 from sockd.net.connection.transfer import Snapshot
-from sockd.net.connection.turn import FIRST_LOOK
+from sockd.net.connection.turn import FIRST_CHECK
 from sockd.net.connection.write_transport import WriteTransport
 from sockd.wire.close_reason import CloseReason
 from sockd.wire.framing import framing_of, spell
@@ -159,7 +159,7 @@ class Connection(WriteTransport):
         Replies are framed by it from now on.
 
         Raises:
-            ValueError: no stream can be cut by it.
+            ValueError: the framing is not for streams.
         """
         codec = codec_of(framing, self._set, wire=True)
         if not self._ended and self._reading is not OFF:
@@ -184,7 +184,7 @@ class Connection(WriteTransport):
                 `tls = { ..., starttls = true }`.
         """
         if self._starting is not None:
-            raise RuntimeError("start_tls(): it was called already")
+            raise RuntimeError("start_tls(): already called")
         from sockd.net.tls import starttls  # here, for it takes OpenSSL along
 
         handshakes = starttls.handshakes_for(self, self._set)
@@ -223,7 +223,7 @@ class Connection(WriteTransport):
             self._receiver = receiver
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> Timer:
-        """Call back once, `delay` seconds from now, unless the connection has ended by then.
+        """Call back once, `delay` seconds from now, unless it has ended by then.
 
         An exception of the callback ends the connection as one of its handler does.
 
@@ -289,7 +289,7 @@ class Connection(WriteTransport):
             endings = codec.endings(offset, size) if codec.is_in_kind else None
             receive = receiver.frame
             frames = codec.cut(offset, size, count)
-            for taken, frame in enumerate(frames if count <= FIRST_LOOK else self._set.turn.in_time(frames), 1):
+            for taken, frame in enumerate(frames if count <= FIRST_CHECK else self._set.turn.in_time(frames), 1):
                 if endings or self._ending:
                     self._ending = endings[taken - 1] if endings else None
                 try:
@@ -397,7 +397,7 @@ class Connection(WriteTransport):
             else:
                 self._close(CloseReason.CLOSED)
                 return
-        at = line_of(error, self.handler or self._protocol)
+        at = user_line(error, self.handler or self._protocol)
         event = {"service": self.service, "peer": self.peer, "at": at, "frame_bytes": frame_size}
         logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
         if self._reading is not OFF:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import socket
-import struct
 from typing import TYPE_CHECKING, Any
+
+from sockd.net.kernel import peer_credentials
 
 if TYPE_CHECKING:
     import ssl
@@ -16,17 +17,14 @@ if TYPE_CHECKING:
     from sockd.net.connection.peers import ProxyInfo
     from sockd.net.connection.table import ConnectionTable
 
-UCRED = struct.Struct("3i")
-"""struct ucred of unix(7): pid, uid, gid."""
-
 
 def extra_info(connection: Connection, connections: ConnectionTable, name: str) -> Any:  # noqa: ANN401 - as asyncio
     """Answer Connection.get_extra_info(); None for what there is not."""
-    if name in _TOLD:
-        return _TOLD[name](connection, connections)
+    if name in _EXTRA:
+        return _EXTRA[name](connection, connections)
     near = connections.tls.of(connection.id)
-    if name in _TOLD_OF_TLS and near is not None and near.ssl_object is not None:
-        return _TOLD_OF_TLS[name](near.ssl_object)
+    if name in _EXTRA_OF_TLS and near is not None and near.ssl_object is not None:
+        return _EXTRA_OF_TLS[name](near.ssl_object)
     return None
 
 
@@ -55,19 +53,16 @@ def _sockname(connection: Connection, connections: ConnectionTable) -> SockAddr 
 
 
 def _peercred(connection: Connection, connections: ConnectionTable) -> tuple[int, int, int] | None:
-    option = getattr(socket, "SO_PEERCRED", None)
     sock = _socket(connection, connections)
-    if option is None or sock.family != socket.AF_UNIX:
-        return None
-    pid, uid, gid = UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, option, UCRED.size))
-    return pid, uid, gid
+    told = peer_credentials(sock) if sock.family == socket.AF_UNIX else None
+    return None if told is None else (told.pid, told.uid, told.gid)
 
 
 def _proxied(connection: Connection, connections: ConnectionTable) -> ProxyInfo | None:
     return connections.peers.proxied(connection.id)
 
 
-_TOLD: dict[str, Callable[[Connection, ConnectionTable], Any]] = {
+_EXTRA: dict[str, Callable[[Connection, ConnectionTable], Any]] = {
     "peername": _peername,
     "sockname": _sockname,
     "socket": _socket,
@@ -75,7 +70,7 @@ _TOLD: dict[str, Callable[[Connection, ConnectionTable], Any]] = {
     "peerhost": _peerhost,
     "proxied": _proxied,
 }
-_TOLD_OF_TLS: dict[str, Callable[[ssl.SSLObject], Any]] = {
+_EXTRA_OF_TLS: dict[str, Callable[[ssl.SSLObject], Any]] = {
     "ssl_object": lambda tls: tls,
     "sslcontext": lambda tls: tls.context,
     "peercert": lambda tls: tls.getpeercert(),

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import enum
 import logging
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd._sockbuf import lib
+from sockd.net.c_layout import layout
 from sockd.net.kernel import unacknowledged
 from sockd.wire.close_reason import CloseReason
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from sockd.net.connection.table import ConnectionTable
 
 REASONS: int = lib.SB_REASONS
-INFO = struct.Struct("=iiiiiIqqqqqq32s")
-TOTALS = struct.Struct(f"={6 + REASONS}q")
+INFO = layout("sb_info")
+TOTALS = layout("sb_totals")
 
 
 class ConnectionFilter(enum.IntEnum):

@@ -4,8 +4,8 @@
     NEW -> OPEN -> FINISHING -> CLOSING -> ENDED           each may be left out; ENDED is the last one
     ON <-> PAUSED, and either -> OFF                       OFF with CLOSING: nothing is delivered any more
 
-The C core has the states of the row (csrc/state.c): whether its FIN was sent, its peer's has come, its descriptor is
-closed.  Here is only what the handler has asked for, which the core is told behind the output of the turn.
+The C core has the states of the row (csrc/state.c): FIN sent, FIN received, descriptor closed.  This module only has
+the requests of the handler, which the core gets after the output of the turn.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from sockd.net.loop.state_table import StateTable
 class Life(Enum):
     """What may still be said on a connection."""
 
-    NEW = "no handler has been told of it"
+    NEW = "the handler was not notified of it"
     OPEN = "both sides speak"
     FINISHING = "write_eof(): nothing more is written, and input is delivered"
     CLOSING = "close() or abort(): what was written leaves, and no input is delivered"
-    ENDED = "the handler has been told of the end, or another process has the connection"
+    ENDED = "the handler was notified of the end, or another process has the connection"
 
 
 class Reading(Enum):

@@ -146,7 +146,7 @@ class TableSelector(_Keys):
 
 
 class KeyedSelector(_Keys):
-    """Waits in one of the standard selectors, with a key for every connection.
+    """Waits in one of the standard selectors, with a key for each connection.
 
     Args:
         connections: a set made without epoll.
@@ -170,7 +170,7 @@ class KeyedSelector(_Keys):
         return key
 
     def modify(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
-        """Change what is waited for; where that fails, nothing is any more, as in selectors."""
+        """Change the events to wait for; if that fails, none is waited for, as in selectors."""
         fd = self._map.fd(fileobj)
         try:
             key = self._selector.modify(fileobj, events, data)
@@ -181,7 +181,9 @@ class KeyedSelector(_Keys):
         return key
 
     def _apply_changes(self) -> None:
-        """Watch what the set wants watched; a connection that cannot be (epoll_ctl(2): ENOMEM, ENOSPC) is given up."""
+        """Watch the connections for the events that the table wants; one that cannot be watched (epoll_ctl(2):
+        ENOMEM, ENOSPC) is closed.
+        """
         for id, fd, had, mask in self._connections.changes():
             try:
                 if not had:
@@ -253,5 +255,5 @@ def choose(name: str, connections: ConnectionTable) -> selectors.BaseSelector:
         return TableSelector(connections)
     kind = _standard(name)
     if kind is None:
-        raise ConfigurationError(f'multiplexer = "{name}": not on this system; "auto" always is')
+        raise ConfigurationError(f'multiplexer = "{name}": not available on this system; "auto" always is')
     return KeyedSelector(connections, kind())

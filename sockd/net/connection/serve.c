@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * serve - services that need no handler: the answer is made in place, in the turn in which the frames came
+ * serve - services without a handler: the reply is made in place, in the turn in which the frames were received
  *
  * DESCRIPTION
  *   upper is the server of the FAQ (appendix A), echo that of RFC 862, discard that of RFC 863.
@@ -15,7 +15,7 @@
 #define SOCKD_SERVE_DISCARD 2 /* nothing back */
 #define SOCKD_SERVE_UPPER 3   /* every frame back in upper case */
 
-/* Who answers frames in this way; NULL: nobody, they are the caller's. */
+/* The function that answers frames; NULL: none, the frames are the caller's. */
 sb_serve sockd_server(int number);
 
 /* </cffi> */

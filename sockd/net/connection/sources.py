@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""How many connections are open from each source: the table of csrc/sources.c, where what is accepted in C counts.
+"""How many connections are open from each source: the table of csrc/sources.c, in which C counts what it accepts.
 
-Whoever accepts one by one counts in the same table, so that a limit holds whichever way a connection has come.
+Code that accepts one by one counts in the same table, so that a limit holds whichever way a connection was accepted.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from sockd.net.address.sockaddr import SocketAddress
 if TYPE_CHECKING:
     from sockd.settings.listen import ListenSettings
 
-MOST_OF_ONE = 50
+MAX_PER_SOURCE = 50
 """Connections of one source where nothing is set: half of Postfix's 100 processes, and its default (anvil(8),
 smtpd_client_connection_count_limit)."""
 
 
 @dataclass(frozen=True)
 class Sourcing:
-    """What makes a source, and whether this host is one: tables of the same can be gone on with."""
+    """What defines a source, and whether this host is one: tables with the same values can be continued."""
 
     prefix_ipv4: int
     prefix_ipv6: int
@@ -33,10 +33,10 @@ class Sourcing:
 
 
 class Sources:
-    """Connections that are open, by their source.
+    """Open connections, by their source.
 
     Args:
-        most: of one source.
+        most: limit of one source.
         sourcing: what a source is; without loopback, connections of this host itself are not counted.
 
     Attributes:
@@ -54,15 +54,15 @@ class Sources:
 
     @classmethod
     def of(cls, settings: ListenSettings, former: Sources | None = None) -> Sources | None:
-        """Return the table for a listener: the former one with its counts, where a source is the same.
+        """Return the table for a listener: the former one with its counts, if sources are defined in the same way.
 
         Returns:
-            None where the settings want no limit.
+            None if the settings have no limit.
         """
         asked = settings.max_connections_per_source
         if asked == 0:
             return None
-        most = MOST_OF_ONE if asked is None else asked
+        most = MAX_PER_SOURCE if asked is None else asked
         sourcing = Sourcing(settings.source_prefix_ipv4, settings.source_prefix_ipv6, asked is not None)
         if former is None or former.sourcing != sourcing:
             return cls(most, sourcing)
@@ -70,16 +70,16 @@ class Sources:
         return former
 
     def enter(self, host: str) -> bool:
-        """Count one more; False where that is one too many.
+        """Count one more; False if that exceeds the limit.
 
         Args:
-            host: its address in numbers; empty for a Unix socket, which is not counted.
+            host: its numeric address; empty for a Unix socket, which is not counted.
         """
         peer = _packed(host)
         return int(lib.sb_sources_enter(self.handle, peer, len(peer))) >= 0
 
     def add(self, host: str) -> None:
-        """Count one that was let in elsewhere, past the limit as well."""
+        """Count one that was accepted elsewhere, also above the limit."""
         peer = _packed(host)
         lib.sb_sources_add(self.handle, peer, len(peer))
 
@@ -93,12 +93,12 @@ class Sources:
 
     @property
     def refused(self) -> int:
-        """How many were one too many."""
+        """Number of connections refused by the limit."""
         return int(lib.sb_sources_refused(self.handle))
 
     @property
     def refused_last(self) -> str:
-        """Which source that was, as a network."""
+        """The last source that exceeded it, as a network."""
         key = ffi.new("char[16]")
         bits = int(lib.sb_sources_refused_last(self.handle, key))
         address = ipaddress.IPv6Address(ffi.buffer(key)[:])
@@ -112,4 +112,4 @@ def _packed(host: str) -> bytes:
     return SocketAddress(socket.AF_INET6 if ":" in bare else socket.AF_INET, bare).packed() if bare else b""
 
 
-__all__ = ["MOST_OF_ONE", "Sources", "Sourcing"]
+__all__ = ["MAX_PER_SOURCE", "Sources", "Sourcing"]

@@ -1,45 +1,50 @@
 # SPDX-License-Identifier: MIT
-"""The C set seen from Python: a batch of frames in, a batch of replies out.
+"""The C connection table as Python uses it: a batch of frames in, a batch of replies out.
 
-One instance holds every stream connection of the process.  A group is what
-connections of one service have in common; its sink is told of their events.
-The set knows no service, writes no log and reads no clock.
+One instance holds every stream connection of the process.  A group holds the common options of one service's
+connections; its sink gets their events. The table knows no service, writes no log and reads no clock.
 
-An idle connection has no Python object: a `Connection` is made for sinks that
-ask for one, when its connection first speaks or is announced.
+An idle connection has no Python object: a `Connection` is made for sinks that need one, when its first frame arrives
+or the connection is announced.
 """
 
 from __future__ import annotations
 
 import os
-import struct
 import time
 from array import array
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd._sockbuf import ffi, lib
-from sockd.net.connection.events import NO_EVENTS, ConnectionEvents
-from sockd.net.connection.group import GroupOptions, describe, described
-from sockd.net.connection.info import ConnectionFilter, ConnectionInfo, Totals
+from sockd.net.c_layout import layout, place
+from sockd.net.connection.group import describe
+from sockd.net.connection.groups import ConnectionGroups
+from sockd.net.connection.info import ConnectionInfo
 from sockd.net.connection.peers import Peers
-from sockd.net.connection.turn import EACH_LOOK, EVENT, EVENT_SIZE, PART, Turn
+from sockd.net.connection.turn import CHECK_EVERY, EVENT, EVENT_SIZE, PART, Turn
 from sockd.net.loop.defects import Defects
 from sockd.net.tls.rows import TlsConnections
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.connection.peers import ProxyInfo
-    from sockd.net.connection.sources import Sources
     from sockd.net.connection.write_buffer import WriteBuffer
     from sockd.wire.framing import Framing
 
-READY = struct.Struct("=iiii")
+READY = layout("sb_ready")
 EVENTS_A_ROW = 8
-_EVENTS, _READY, _CHANGES, _CONNECTIONS, _CLOSED = range(5)
+_EVENTS, _READY, _CHANGES, _CONNECTIONS, _CLOSED = (
+    place("sb_counts", field) for field in ("events", "ready", "changes", "connections", "closed")
+)
+_EVENT_FRAMES: int = lib.SB_EVENT_FRAMES
+_EVENT_ACCEPTED: int = lib.SB_EVENT_ACCEPTED
+_EVENT_END: int = lib.SB_EVENT_END
+_EVENT_PAUSE: int = lib.SB_EVENT_PAUSE
+_EVENT_RESUME: int = lib.SB_EVENT_RESUME
 _EVENT_CLOSED: int = lib.SB_EVENT_CLOSED
 _EVENT_WRONG: int = lib.SB_EVENT_WRONG
 
@@ -52,18 +57,18 @@ class Writer(Protocol):
     has_more: bool
 
     def flushed(self) -> None:
-        """Do what was to come behind it."""
+        """Do what was to follow the output."""
 
 
 class ConnectionTable:
     """Every stream connection of the process.
 
     Args:
-        size: connections at most.
-        kept: of these, for groups that may have them.
-        memory: bytes that all unfinished frames and unsent replies may take.
-        epoll: whether the set waits by itself (Linux), or is told what is ready.
-        defects: told of what a sink raises.
+        size: maximum connections.
+        kept: of these, reserved for groups that may use them.
+        memory: limit in bytes for incomplete frames and unsent replies.
+        epoll: whether the table waits by itself (Linux), or is told what is ready.
+        defects: gets the exceptions of sinks.
     """
 
     def __init__(self, *, size: int, memory: int, epoll: bool, kept: int = 0, defects: Defects | None = None) -> None:
@@ -82,14 +87,11 @@ class ConnectionTable:
         self._received = ffi.buffer(self._arena, lib.SB_ARENA)
         self._stopped = ffi.new("int *")
         self._info = ffi.new("sb_info *")
-        self._totals = ffi.new("sb_totals *")
-        self._size, self._most = size, size - kept
-        self._sinks: list[ConnectionEvents] = []
-        self._removed_at_work: list[ConnectionEvents] = []
-        self._hooks: list[Callable[[int], None] | None] = []
-        self._sources: dict[int, Sources | None] = {}
+        self._most = size - kept
         self.peers = Peers(self)
         self.tls = TlsConnections(self)
+        self.groups = ConnectionGroups(self._set, size, self.tls)
+        self._sinks, self._hooks = self.groups.sinks, self.groups.hooks
         self._handled = 0
         self._told = 0
         self._dirty: list[Writer] = []
@@ -106,7 +108,7 @@ class ConnectionTable:
             self._set = ffi.NULL
 
     def leave(self) -> None:
-        """Close the connections' sockets without a word, in a process that was forked; only close() may follow."""
+        """Close the sockets only, without a shutdown, in a forked process; only close() may follow."""
         lib.sb_mux_leave(self._set)
 
     def fileno(self) -> int:
@@ -115,81 +117,25 @@ class ConnectionTable:
 
     @property
     def handle(self) -> Any:  # noqa: ANN401 - a cffi pointer
-        """The set as C knows it, for sockd.net.connection.transfer."""
+        """The C table, for sockd.net.connection.transfer."""
         return self._set
 
     def __len__(self) -> int:
         """Return how many connections are open or closing."""
         return self._counts[_CONNECTIONS] - self._counts[_CLOSED]
 
-    def add_group(self, group: GroupOptions, sink: ConnectionEvents) -> int:
-        """Add a group and return its number.
-
-        Raises:
-            ValueError: its framing cannot be served so.
-        """
-        number = lib.sb_mux_group(self._set, described(group))
-        if number == lib.SB_ERR_INVALID:
-            raise ValueError(f"no stream can be cut by {group.framing!r}, or not for a service of the C core")
-        if number < 0:
-            raise MemoryError("no room for another group of connections")
-        self._sinks[number:] = [sink, *self._sinks[number + 1 :]]
-        self._hooks[number:] = [None, *self._hooks[number + 1 :]]
-        self.tls.offer(number, None)
-        return int(number)
-
-    def count_sources(self, group: int, sources: Sources | None) -> None:
-        """Have what is accepted into a group count by its source, and closed where that has too many."""
-        if sources is not None:
-            lib.sb_mux_sources(self._set, group, sources.handle)
-        self._sources[group] = sources  # lives as long as the group
-
-    def remove_group(self, group: int) -> bool:
-        """Give a group up, whose number may then be another's; False as long as connections of it are there.
-
-        Its sink and hook hold a whole configuration and are released; a sink at work is kept until it is done.
-        """
-        if int(lib.sb_mux_ungroup(self._set, group)) != 0:
-            return False
-        if self._sinks[group].at_work:
-            self._removed_at_work.append(self._sinks[group])
-        self._sinks[group], self._hooks[group] = NO_EVENTS, None
-        self._sources.pop(group, None)
-        self.tls.offer(group, None)
-        return True
-
-    def totals(self, group: int) -> Totals:
-        """Return what the connections of a group have done."""
-        if lib.sb_mux_totals(self._set, group, self._totals) < 0:
-            raise LookupError(f"no group {group}")
-        return Totals.unpack(ffi.buffer(self._totals))
-
-    def ids(self, which: ConnectionFilter, group: int = -1) -> list[int]:
-        """Return the connections of a group, -1 for those of all."""
-        found = array("i", bytes(4 * self._size))
-        count = lib.sb_mux_list(self._set, group, int(which), ffi.from_buffer("int32_t[]", found), self._size)
-        return found[: max(count, 0)].tolist()
-
     @property
     def is_full(self) -> bool:
-        """Whether no row is left but those that are kept."""
+        """Whether only the rows remain that are kept for certain groups."""
         return self._counts[_CONNECTIONS] >= self._most
-
-    def sink(self, group: int) -> ConnectionEvents:
-        """Return who is told of a group's events."""
-        return self._sinks[group]
-
-    def when_ended(self, group: int, hook: Callable[[int], None]) -> None:
-        """Call hook(id) whenever a connection of the group has ended."""
-        self._hooks[group] = hook
 
     # ---- a turn
 
     def wait(self, timeout_ms: int) -> int:
-        """Send what is to be sent, then wait, receive and frame in one call.
+        """Send pending output, then wait, receive and frame in one call.
 
         Returns:
-            The number of events and of watched descriptors that are ready; 1 at once when sending made events.
+            The number of events and of watched descriptors that are ready; 1 at once if sending produced events.
         """
         if self._dirty:
             self.flush()
@@ -229,7 +175,7 @@ class ConnectionTable:
         return READY.iter_unpack(self._readies[: count * READY.size].tobytes())
 
     def settle(self) -> None:
-        """Close the descriptors of connections that have ended; every event was dispatched."""
+        """Close the descriptors of closed connections; every event was dispatched."""
         lib.sb_mux_settle(self._set)
         self._handled = self._told = 0
 
@@ -243,7 +189,7 @@ class ConnectionTable:
         return self._handled < self._counts[_EVENTS]
 
     def dispatch(self) -> None:
-        """Tell the sinks of every event, also of those that come of it; a failure costs the event's connection."""
+        """Dispatch every event to its sink, also those that this produces; a failure costs the event's connection."""
         while self._handled < self._counts[_EVENTS]:
             try:
                 self._dispatch()
@@ -265,28 +211,28 @@ class ConnectionTable:
         while (index := self._handled) < counts[_EVENTS]:
             kind, id, group, detail, offset, size, count = unpack(events, index * EVENT_SIZE)
             self._handled = index + 1
-            if kind == 1:
+            if kind == _EVENT_FRAMES:
                 if group != busy:
                     busy = turn.of(group)
-                elif not index & EACH_LOOK and turn.is_late:
+                elif not index & CHECK_EVERY and turn.is_late:
                     turn.put_off(index)
                     continue
                 sinks[group].frames(index, id, detail, offset, size, count)
-            elif kind == 2:
+            elif kind == _EVENT_ACCEPTED:
                 sinks[group].accepted(id)
-            elif kind == 3:
+            elif kind == _EVENT_END:
                 sinks[group].ended(id)
-            elif kind == 4:
+            elif kind == _EVENT_PAUSE:
                 sinks[group].pause(id)
-            elif kind == 5:
+            elif kind == _EVENT_RESUME:
                 sinks[group].resume(id)
-            elif kind == 6:
+            elif kind == _EVENT_CLOSED:
                 self._closed(group, id, CloseReason(detail))
             elif kind == _EVENT_WRONG:
                 sinks[group].wrong(id, CloseReason(detail))
 
     def _closed(self, group: int, id: int, reason: CloseReason) -> None:
-        """Tell of an end; whoever fails to hear it keeps nobody else from it, for all of them count."""
+        """Report a close; a hook that fails does not prevent the others, because all of them count."""
         try:
             self._sinks[group].closed(id, reason)
         finally:
@@ -298,7 +244,7 @@ class ConnectionTable:
                 self._forget(id)
 
     def _forget(self, id: int) -> None:
-        """Drop what is kept beside a row, and wake whoever waits for one."""
+        """Drop what is kept beside a row, and call the callbacks that wait for a close."""
         self.peers.ended(id)
         self.tls.ended(id)
         waiting, self._waiting = self._waiting, []
@@ -318,30 +264,30 @@ class ConnectionTable:
         return ffi.unpack(lib.sb_mux_held(self._set, -1 - offset), size)  # type: ignore[no-any-return]
 
     def pointer(self, offset: int) -> Any:  # noqa: ANN401 - a cffi pointer
-        """Return where the frames of an event lie, until the next turn."""
+        """Return the position of an event's frames, until the next turn."""
         return self._arena + offset if offset >= 0 else lib.sb_mux_held(self._set, -1 - offset)
 
     def unread(self, id: int, source: Any, size: int, frames: int) -> None:  # noqa: ANN401
-        """Give frames of this turn back, `size` bytes from a pointer on, until the connection is read."""
+        """Return frames of this turn, `size` bytes from a pointer on, until the connection is read again."""
         lib.sb_mux_unread(self._set, id, source, size, frames)
 
     def set_framing(self, id: int, framing: Framing) -> None:
-        """Cut a connection's input by another framing, beginning with what is unfinished or unread.
+        """Change the framing of a connection's input, beginning with the unframed rest.
 
         Raises:
-            ValueError: no stream can be cut by it.
+            ValueError: the framing is not for streams.
         """
         if lib.sb_mux_framing(self._set, id, describe(framing)) == lib.SB_ERR_INVALID:
-            raise ValueError(f"no stream can be cut by {framing!r}")
+            raise ValueError(f"{framing!r} cannot frame a stream")
 
     def reply_lines(self, index: int, block: bytes) -> bool:
-        """Answer an event with one line for each frame; False when the block is not that."""
+        """Answer an event with one line for each frame; False if the block has another number of lines."""
         return lib.sb_mux_reply_lines(self._set, index, block, len(block)) == 0  # type: ignore[no-any-return]
 
     def reply_line(self, index: int, line: bytes, ending: bytes) -> None:
         """Answer an event of one frame with bytes and an ending behind them."""
         if lib.sb_mux_reply_line(self._set, index, line, len(line), ending, len(ending)) < 0:
-            raise ValueError("the event is not of one frame")
+            raise ValueError("the event does not have exactly one frame")
 
     def reply_lengths(self, index: int, block: bytes, lengths: array[int]) -> None:
         """Answer an event with lengths[i] bytes for frame i."""
@@ -353,15 +299,15 @@ class ConnectionTable:
             raise ValueError("the lengths do not add up to the block")
 
     def write(self, id: int, data: bytes) -> None:
-        """Send to one connection; what the kernel does not take is kept."""
+        """Send to one connection; what the kernel does not accept is buffered."""
         lib.sb_mux_send(self._set, id, data, len(data))
 
     def will_write(self, writer: Writer) -> None:
-        """Have the writer's output sent before the next wait."""
+        """Send the writer's output before the next wait."""
         self._dirty.append(writer)
 
     def flush(self) -> None:
-        """Send the output of every writer that asked for it, in one call."""
+        """Send the output of every registered writer, in one call."""
         while self._dirty:
             dirty, self._dirty = self._dirty, []
             blocks = [writer.outbox.take() for writer in dirty]
@@ -391,7 +337,7 @@ class ConnectionTable:
         """Accept into a group.
 
         Returns:
-            (number accepted, errno for which the listener had better pause; 0 none, -1 the set is full).
+            (number accepted, errno for which the listener should pause; 0 none, -1 the table is full).
         """
         accepted = lib.sb_mux_accept(self._set, listener, group, most, self._stopped)
         stopped = self._stopped[0]
@@ -400,11 +346,11 @@ class ConnectionTable:
     def add(
         self, sock: socket.socket, group: int, peer: SocketAddress | None = None, proxied: ProxyInfo | None = None
     ) -> int | None:
-        """Take a connected, non-blocking socket over; return its id, None when the set is full.
+        """Take over a connected, non-blocking socket; return its id, None when the table is full.
 
         Args:
-            peer: who it is; None to ask the kernel.
-            proxied: what a proxy told of the connection.
+            peer: its address; None to ask the kernel.
+            proxied: what a proxy reported about the connection.
 
         Raises:
             OSError: it cannot be watched.
@@ -421,49 +367,34 @@ class ConnectionTable:
 
     @property
     def memory(self) -> int:
-        """How many bytes unfinished frames and unsent output take."""
+        """Bytes of memory used by incomplete frames and pending output."""
         return int(lib.sb_mux_counts(self._set).memory)
 
     def limit_memory(self, most: int) -> None:
-        """Set how many they may take."""
+        """Set the limit of that memory."""
         lib.sb_mux_memory(self._set, most)
 
     @property
     def is_settling(self) -> bool:
-        """Tell whether connections have ended whose rows are free in the next turn only."""
+        """Return whether connections have closed whose rows become free only in the next turn."""
         return bool(self._counts[_CLOSED])
 
     def when_room(self, callback: Callable[[], None]) -> None:
-        """Call back once, when a connection has ended."""
+        """Call back once, when a connection has closed."""
         self._waiting.append(callback)
 
     def shut(self, id: int, reason: CloseReason = CloseReason.CLOSED) -> None:
-        """End a connection in order (FAQ II.5)."""
+        """Close a connection gracefully (FAQ II.5)."""
         lib.sb_mux_close(self._set, id, int(reason))
 
-    @property
-    def at_work(self) -> int:
-        """How many calls of handlers have begun that end outside of dispatch()."""
-        return sum(sink.at_work for sink in self._own_sinks())
-
-    def tell_unfinished(self) -> None:
-        """Name in the log what is at work still."""
-        for sink in self._own_sinks():
-            sink.tell_unfinished()
-
-    def _own_sinks(self) -> Iterable[ConnectionEvents]:
-        """Each sink once, also of groups that were removed: several groups may have the same."""
-        self._removed_at_work = [sink for sink in self._removed_at_work if sink.at_work]
-        return {id(sink): sink for sink in (*self._sinks, *self._removed_at_work)}.values()
-
     def unfinished(self, id: int) -> bytes:
-        """Return what has come of a frame that is not whole."""
+        """Return the received part of an incomplete frame."""
         size = ffi.new("size_t *")
         data = lib.sb_mux_unfinished(self._set, id, size)
         return ffi.unpack(data, size[0]) if size[0] else b""
 
     def abort(self, id: int, reason: CloseReason = CloseReason.ABORTED) -> None:
-        """End a connection at once, with RST on TCP."""
+        """Close a connection at once, with RST on TCP."""
         lib.sb_mux_abort(self._set, id, int(reason))
 
     def shutdown(self, id: int) -> None:
@@ -471,7 +402,7 @@ class ConnectionTable:
         lib.sb_mux_shutdown(self._set, id)
 
     def pause(self, id: int, paused: bool) -> None:
-        """Stop receiving from a connection, or go on."""
+        """Pause or resume receiving from a connection."""
         lib.sb_mux_pause(self._set, id, paused)
 
     def set_water(self, id: int, high: int, low: int) -> None:
@@ -479,11 +410,11 @@ class ConnectionTable:
         lib.sb_mux_water(self._set, id, high, low)
 
     def output_pending_bytes(self, id: int) -> int:
-        """Return the bytes that the kernel has not taken yet."""
+        """Return the bytes that the kernel has not accepted yet."""
         return max(int(lib.sb_mux_unsent(self._set, id)), 0)  # none of a connection that is gone
 
     def info(self, id: int) -> ConnectionInfo:
-        """Return what is known of a connection, also when it has just ended."""
+        """Return the state of a connection, also when it has just closed."""
         if lib.sb_mux_info(self._set, id, self._info) < 0:
             raise LookupError(f"no connection {id}")
         return ConnectionInfo.unpack(ffi.buffer(self._info))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Connections that go on in another process: a row of the set as a value, and a row made of one (csrc/mux_move.c).
 
-The descriptor goes along by itself; until the other process has the row, and this one has forgotten it,
-neither receives or sends a byte.
+The descriptor is passed separately; until the other process has the row, and this one has dropped it, neither receives
+or sends a byte.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
     """A connection.
 
     Args:
-        listener: number of the listening socket that it came through.
+        listener: number of the listening socket that accepted it.
         numbers: of a struct sb_moved, by name.
-        peer: who it is.
-        unframed: input that was not handed out.
-        unsent: output that the kernel has not taken.
+        peer: its address.
+        unframed: input that was not framed yet.
+        unsent: output that the kernel has not accepted.
         snapshot: of its sink.
-        proxied: what a proxy told of it.
+        proxied: what a proxy reported about it.
     """
 
     listener: int
@@ -48,15 +48,15 @@ class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def export(connections: ConnectionTable, id: int, listener: int, snapshot: object) -> ConnectionState:
-    """Read a connection out; between two turns, with every event dispatched.
+    """Export a connection; between two turns, with every event dispatched.
 
     Raises:
-        LookupError: there is none, or it is being closed.
+        LookupError: there is none, or it is closing.
     """
     moved, data = ffi.new("sb_moved *"), ffi.new("char *[2]")
     into = ffi.cast("const char **", data)
     if lib.sb_mux_export(connections.handle, id, moved, into, into + 1) < 0:
-        raise LookupError(f"no connection {id} that could go on elsewhere")
+        raise LookupError(f"no connection {id} that can move to another process")
     return ConnectionState(
         listener=listener,
         numbers={name: getattr(moved, name) for name in NUMBERS},
@@ -69,14 +69,14 @@ def export(connections: ConnectionTable, id: int, listener: int, snapshot: objec
 
 
 def take(connections: ConnectionTable, row: ConnectionState, fd: int, group: int) -> int | None:
-    """Make a connection of a row.
+    """Make a connection from a row.
 
     Args:
-        fd: the set's from now on, if there is room.
+        fd: owned by the table from now on, if there is room.
 
     Returns:
-        Its id; None where there is no room for it, or no memory, or where no connection can be as the row says:
-        another process wrote it, perhaps of another version.
+        Its id; None without room or memory, or if the row is not valid: another process wrote it, perhaps of another
+        version.
     """
     moved = _moved(row)
     if moved is None:
@@ -89,7 +89,7 @@ def take(connections: ConnectionTable, row: ConnectionState, fd: int, group: int
 
 
 def _moved(row: ConnectionState) -> Any:  # noqa: ANN401 - a cffi pointer
-    """Make a struct sb_moved of a row; None where its numbers or its peer fit in none. What they say C judges."""
+    """Make a struct sb_moved from a row; None if a number or the peer does not fit.  C checks the values."""
     numbers = {name: row.numbers[name] for name in NUMBERS if name in row.numbers}
     sizes = {"in_size": len(row.input_pending_bytes), "out_size": len(row.output_pending_bytes)}
     try:
@@ -102,7 +102,7 @@ def _moved(row: ConnectionState) -> Any:  # noqa: ANN401 - a cffi pointer
 
 
 def forget(connections: ConnectionTable, id: int) -> None:
-    """Close a connection without a shutdown and without an event: it goes on in another process."""
+    """Close a connection without a shutdown and without an event: another process continues it."""
     lib.sb_mux_forget(connections.handle, id)
 
 
@@ -111,12 +111,12 @@ class Snapshot:
     """A connection between two of its events.
 
     Args:
-        is_paused: its handler wants no input now.
+        is_paused: its handler has paused reading.
         is_finishing: write_eof() was called.
-        is_high: its handler was told to pause writing, and not to resume yet.
+        is_high: its handler was told to pause writing, and not yet to resume.
         water: low and high water mark, in bytes.
-        framing: as sockd.wire.framing.spell says it.
-        handler: what its protocol's snapshot() returned; None for a function.
+        framing: as sockd.wire.framing.spell writes it.
+        handler: the result of its protocol's snapshot(); None for a function.
     """
 
     is_paused: bool

@@ -1,48 +1,46 @@
 # SPDX-License-Identifier: MIT
 """The share of a turn that handlers have: measured here, planned by the C core (csrc/mux_share.c).
 
-The core hands out as many frames as it thinks take 5 ms, by what it was told of those before. A handler that is slow
-now and then is not known to be until it is: so the clock is looked at while frames are handled, and what is left
-when a turn is long over goes back to its connections, and waits for the next.
+The core hands out as many frames as it expects to take 5 ms, according to earlier measurements. A handler that is slow
+now and then is only noticed while it runs: so the clock is read between frames, and when a turn is far over its plan,
+the rest is returned to its connections for the next turn.
 """
 
 from __future__ import annotations
 
-import struct
 from itertools import chain, repeat
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from sockd._sockbuf import lib
+from sockd.net.c_layout import layout, place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SPENT_NS = 500_000
-"""With frames of one group, before the core is told: a tenth of the turn that it plans."""
+"""Time for frames of one group before the core is told: a tenth of its planned turn."""
 LATE_NS = 20_000_000
-"""With frames of one group, before the rest is put off: four times what the core plans."""
-FIRST_LOOK = 64
-"""Frames that are handled before the clock is first looked at: so many milliseconds of a handler that takes one."""
-LATER_LOOKS = (1024,)
-"""And then, for each look costs 0.3 us; the last number again and again."""
-EACH_LOOK = 15
-"""Of the place of an event: at every 16th the clock is looked at, for each may have a frame only."""
-EVENT = struct.Struct("=iiiiqqq")
-PART = struct.Struct("=iiq")
+"""Time for frames of one group before the rest is put off: four times what the core plans."""
+FIRST_CHECK = 64
+"""Frames handled before the clock is first read: as many milliseconds for a handler that takes one."""
+LATER_CHECKS = (1024,)
+"""Then after so many, because each reading costs 0.3 us; the last number is repeated."""
+CHECK_EVERY = 15
+"""The clock is read at every 16th event, because an event may have only one frame."""
+EVENT = layout("sb_event")
+PART = layout("sb_part")
 EVENT_SIZE = EVENT.size
 
-_KIND = struct.Struct("=i")
-_EVENTS = 0
-_LEFT = 5
+_EVENTS, _LEFT = place("sb_counts", "events"), place("sb_counts", "left")
 _FRAMES: int = lib.SB_EVENT_FRAMES
 _WRONG: int = lib.SB_EVENT_WRONG
 
 
 def looks(count: int) -> Iterator[tuple[int, int]]:
-    """Yield the frames from one look at the clock to the next one, as (first, behind the last) of `count`."""
-    at, end = 0, FIRST_LOOK
-    for size in chain(LATER_LOOKS, repeat(LATER_LOOKS[-1])):
+    """Yield the frames between two readings of the clock, as (first, end) of `count`."""
+    at, end = 0, FIRST_CHECK
+    for size in chain(LATER_CHECKS, repeat(LATER_CHECKS[-1])):
         yield at, min(end, count)
         if end >= count:
             return
@@ -50,7 +48,7 @@ def looks(count: int) -> Iterator[tuple[int, int]]:
 
 
 class Turn:
-    """Measures what the frames of each group take.
+    """Measures the time for the frames of each group.
 
     Args:
         handle: the C set.
@@ -59,7 +57,7 @@ class Turn:
         parts: and their parts.
 
     Attributes:
-        group: whose frames are handled; -1: nobody's.
+        group: whose frames are being handled; -1: none.
     """
 
     __slots__ = ("_counts", "_events", "_parts", "_set", "_since", "group")
@@ -73,7 +71,8 @@ class Turn:
         self.group = -1
 
     def of(self, group: int) -> int:
-        """Begin to measure the frames of a group, whose events lie together; tell the core what those before took.
+        """Start to measure the frames of a group, whose events are adjacent; report those of the previous group to the
+        core.
 
         Returns:
             The group.
@@ -87,36 +86,37 @@ class Turn:
 
     @property
     def is_late(self) -> bool:
-        """Whether the frames of this group have taken far more of the turn than was planned."""
+        """Whether the frames of this group have taken far more of the turn than planned."""
         return perf_counter_ns() - self._since >= LATE_NS
 
     def in_time(self, frames: list[Any]) -> Iterator[Any]:
-        """Yield frames as long as there is time for them."""
+        """Yield frames while there is time for them."""
         for at, end in looks(len(frames)):
             if at and self.is_late:
                 return
             yield from frames[at:end]
 
     def cut(self, index: int, frames: int) -> None:
-        """Handle no more than the first frames of an event; the others come again, in the next turn.
+        """Handle only the first frames of an event; the others come again in the next turn.
 
         Raises:
-            ValueError: it has not so many.
+            ValueError: it does not have that many.
         """
         if lib.sb_mux_cut(self._set, index, frames) < 0:
-            raise ValueError("the event has not so many frames")
+            raise ValueError("the event does not have that many frames")
 
     def put_off(self, index: int) -> None:
-        """Give back the frames of an event and of all that come behind it; nothing is told of them."""
+        """Return the frames of an event and of all later ones, without calling their handlers."""
         given_back: set[int] = set()
         for at in range(index, self._counts[_EVENTS]):
-            kind, id, _, first, _, _, count = EVENT.unpack_from(self._events, at * EVENT_SIZE)
+            kind, *about = EVENT.unpack_from(self._events, at * EVENT_SIZE)
+            id, _, first, _, _, count = about
             if kind == _FRAMES:
                 given_back.update([id] if id >= 0 else [id for id, _ in self.parts(first, count)])
                 self.cut(at, 0)
             elif not (kind == _WRONG and id in given_back):  # which is found once more, behind them
                 continue
-            _KIND.pack_into(self._events, at * EVENT_SIZE, 0)
+            EVENT.pack_into(self._events, at * EVENT_SIZE, 0, *about)
 
     def parts(self, first: int, count: int) -> Iterator[tuple[int, int]]:
         """Yield (id, frames) of each connection whose frames make up a merged event."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What was written to a connection in this turn."""
+"""Output written to a connection in this turn."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ class WriteBuffer:
 
     Attributes:
         pieces: in their order.
-        room: bytes that may be added to them and nothing else be done about it; -1: nothing may.
-        is_listed: the set knows that there are some.
+        room: bytes that may be added without further checks; -1: none.
+        is_listed: the table knows that there are some.
     """
 
     __slots__ = ("is_listed", "pieces", "room")
@@ -22,11 +22,11 @@ class WriteBuffer:
 
     @property
     def size(self) -> int:
-        """How many bytes there are."""
+        """Number of bytes."""
         return sum(map(len, self.pieces))
 
     def take(self) -> bytes:
-        """Hand over what there is."""
+        """Return the pieces, and empty it."""
         pieces = self.pieces
         self.room = -1
         self.is_listed = False
@@ -37,13 +37,13 @@ class WriteBuffer:
         return block
 
     def clear(self) -> None:
-        """Drop what there is."""
+        """Drop the pieces."""
         self.pieces.clear()
         self.room = -1
 
 
 def as_bytes(data: object) -> bytes:
-    """Return what is to be written as bytes.
+    """Return data to be written as bytes.
 
     Raises:
         TypeError: it is not bytes-like.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Who holds an address that is in use: processes by name, or TIME_WAIT (FAQ II.4, IV.1).
+"""Which process holds an address that is in use: by name, or TIME_WAIT (FAQ II.4, IV.1).
 
-Only asked when bind() or listen() failed: reading every process of the host takes
-a while.  Best effort: what this process may not see is said to be unseen.  psutil is
-imported when it is needed: it takes 50 ms, and nearly no start needs it.
+Only called when bind() or listen() failed: reading every process of the host takes a while.  Best effort: processes
+that this one may not see are reported as not visible.  psutil is imported when needed: it takes 50 ms, and nearly no
+start needs it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 MAX_COMMAND_CHARS = 120  # a message stays readable; ps(1) has the rest
 MAX_NAMED = 3  # of the workers that share one socket
 ANY: Final = ("::", "0.0.0.0")  # noqa: S104 - compared with, never bound
-ITSELF = "it listens there already, or at every address ([::] takes IPv4 clients, too, unless ipv6_only = true)"
-UNSEEN = "held by a process that cannot be seen from here (look as root)"
+ITSELF = "it already listens there, or on every address ([::] also accepts IPv4 clients, unless ipv6_only = true)"
+UNSEEN = "held by a process that is not visible (try as root)"
 
 # Connections that outlive their process, whose port is taken all the same (RFC 9293); psutil's names.
 ORPHANED = ("TIME_WAIT", "FIN_WAIT1", "FIN_WAIT2", "CLOSING", "LAST_ACK")
 
 
 class LocalSocket(NamedTuple):
-    """A local address of the host, as /proc/net shows it; pid None cannot be seen."""
+    """A local address of the host, as /proc shows it; pid None is not visible."""
 
     host: str
     port: int
@@ -39,7 +39,7 @@ class LocalSocket(NamedTuple):
 def describe_process(pid: int) -> str:
     """Name a process: `pid 123 (nc), command line: nc -l 7000`."""
     if pid == os.getpid():
-        return f"pid {pid}, this very process: {ITSELF}"
+        return f"pid {pid}, this process: {ITSELF}"
     import psutil
 
     try:
@@ -52,14 +52,14 @@ def describe_process(pid: int) -> str:
 
 
 def describe_holder(endpoint: Endpoint) -> str:
-    """Say what occupies an address that bind() or listen() found in use.
+    """Describe what occupies an address that bind() or listen() found in use.
 
     Args:
         endpoint: with the port or path that was refused.
 
     Returns:
-        One clause: the holding processes, that they cannot be seen, or that no
-        process holds it and how many connections are in TIME_WAIT.
+        One clause: the holding processes, that they are not visible, or that no process holds it and how many
+        connections are in TIME_WAIT.
     """
     if endpoint.family == socket.AF_UNIX:
         return describe_pids(path_pids(str(endpoint.sockaddr)))
@@ -78,7 +78,7 @@ def describe_holder(endpoint: Endpoint) -> str:
 
 
 def describe_pids(pids: Iterable[int | None]) -> str:
-    """Say `held by pid ...` for the first few of them; None is one that cannot be seen."""
+    """Describe the first few of them as `held by pid ...`; None is one that is not visible."""
     known = sorted({pid for pid in pids if pid is not None})
     if not known:
         return UNSEEN
@@ -87,7 +87,7 @@ def describe_pids(pids: Iterable[int | None]) -> str:
 
 
 def path_pids(path: str) -> list[int]:
-    """List the processes that have a socket bound to a Unix path, as far as they can be seen."""
+    """List the processes that have a socket bound to a Unix path, as far as visible."""
     import psutil
 
     try:
@@ -108,12 +108,12 @@ def _bound(endpoint: Endpoint) -> list[LocalSocket]:
 
 
 def _collides(bound: LocalSocket, endpoint: Endpoint) -> bool:
-    """Tell whether two local addresses exclude each other: same port, and same or any host."""
+    """Return whether two local addresses exclude each other: same port, and same or any host."""
     ours, theirs = endpoint.sockaddr[0], bound.host.removeprefix("::ffff:")
     return bound.port == endpoint.port and (ours == theirs or ours in ANY or theirs in ANY)
 
 
 def _one_line(text: str) -> str:
-    """Make another process's words safe to print: it chose them itself."""
+    """Escape another process's command line for printing: it chose it itself."""
     text = "".join(c if c.isprintable() else " " for c in text).strip()
     return text if len(text) <= MAX_COMMAND_CHARS else text[: MAX_COMMAND_CHARS - 3] + "..."

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Who is let in: networks, connections at once, and a token bucket for each source.
+"""Admission: networks, concurrent connections, and a token bucket for each source.
 
-Pure bookkeeping: no socket, and the clock is passed in.  A source is an address
-cut to its prefix, for a host has a whole /64 of IPv6 (RFC 6177).  Connections of a
-source are counted in sockd.net.connection.sources, where the C core counts as well.
+Pure bookkeeping: no socket, and the caller passes the clock.  A source is an address cut to its prefix, because a host
+has a whole /64 of IPv6 (RFC 6177).  sockd.net.connection.sources counts the connections of a source, where the C core
+counts as well.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Verdict(enum.Enum):
 
     ADMITTED = "admitted"
     DENIED = "denied"
-    TOO_MANY = "too many of this source"
-    TOO_FAST = "too many of this source in a time"
+    TOO_MANY = "too many connections of this source"
+    TOO_FAST = "connection rate of this source exceeded"
 
 
 class Networks:

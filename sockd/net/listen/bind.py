@@ -35,7 +35,7 @@ SHARED_PORT_TRIES = 32  # a port the kernel chose for one address is seldom take
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # an IPv6 address of a host whose IPv6 is off
 HINTS = {
     errno.EADDRNOTAVAIL: "no interface of this host has it",
-    errno.EAFNOSUPPORT: "this host has no such family",
+    errno.EAFNOSUPPORT: "this host does not have this address family",
     errno.ENOENT: "its directory does not exist",
     errno.ENOTDIR: "its directory is not a directory",
 }
@@ -73,7 +73,7 @@ class ServerSocket:
             return ""
         if self.path is None or (found.st_dev, found.st_ino) == (self.path.device, self.path.inode):
             return ""
-        return "its path is another's"
+        return "its path belongs to another socket"
 
     def close(self) -> None:
         """Remove the path if it still is ours, then close the socket; again does nothing."""

@@ -105,5 +105,5 @@ class Handoff:
 
 def _drop(sock: socket.socket, peer: SocketAddress, done: WhenDone) -> None:
     sock.close()
-    logger.info("gone before it was served", extra={"event": {"peer": str(peer)}})
+    logger.info("client left before it was served", extra={"event": {"peer": str(peer)}})
     done()

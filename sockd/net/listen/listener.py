@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class DatagramCounts:
-    """What became of the datagrams, since the start; each counts in `received` and once below at most."""
+    """Datagrams by outcome, since the start; each counts in `received` and at most once below."""
 
     received: int = 0
     answered: int = 0

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Options of a server socket: which apply to its kind, and what to do when one is refused.
+"""Options of a server socket: which apply to its kind, and what happens when one is refused.
 
-One table, set before bind(): what TCP accepts inherits all of it on Linux.  A setting
-that cannot apply to the kind of socket (keepalive on a Unix path) is passed over; one
-that applies and that this system does not have is an error unless it is the default.
-A Unix stream socket has none: SO_RCVBUF has no effect there, and what is accepted does
-not inherit SO_SNDBUF (unix(7)).  Source: socket(7), tcp(7), ip(7), ipv6(7), FAQ II.8,
-II.16, IV.5 to IV.7, IV.12.
+One table, set before bind(): accepted TCP connections inherit all of it on Linux.  A setting that cannot apply to the
+kind of socket (keepalive on a Unix path) is skipped; one that applies and that this system does not have is an error
+unless it is the default. A Unix stream socket has none: SO_RCVBUF has no effect there, and accepted connections do not
+inherit SO_SNDBUF (unix(7)).  Source: socket(7), tcp(7), ip(7), ipv6(7), FAQ II.8, II.16, IV.5 to IV.7, IV.12.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sockd.sockets")
 
 LINUX = {"IP_FREEBIND": 15, "IPV6_FREEBIND": 78}
-"""What the socket module does not name: linux/in.h, linux/in6.h."""
+"""Options that the socket module does not define: linux/in.h, linux/in6.h."""
 LEVELS = {
     "SO": socket.SOL_SOCKET,
     "TCP": socket.IPPROTO_TCP,
@@ -62,7 +60,7 @@ class SocketKind(enum.Flag):
 
     @classmethod
     def of(cls, endpoint: Endpoint) -> SocketKind:
-        """Tell the kind of an endpoint."""
+        """Return the kind of an endpoint."""
         stream = endpoint.type == socket.SOCK_STREAM
         if endpoint.family == socket.AF_UNIX:
             return cls.UNIX if stream else cls.UNIXGRAM
@@ -82,12 +80,12 @@ class Option:
 
     @property
     def level(self) -> int:
-        """Tell the protocol level, which the name begins with."""
+        """Return the protocol level, with which the name begins."""
         return LEVELS[self.name.partition("_")[0]]
 
     @property
     def number(self) -> int | None:
-        """Tell the number on this system; None where it has no such option."""
+        """Return the number on this system; None without such an option."""
         own = LINUX.get(self.name) if sys.platform == "linux" else None
         found = getattr(socket, self.name, own)
         return None if found is None else int(found)
@@ -134,7 +132,7 @@ def set_options(sock: socket.socket, endpoint: Endpoint, settings: ListenSetting
         settings: of the listener.
 
     Returns:
-        The endpoint, dual_stack as it came to be.
+        The endpoint, with the effective dual_stack.
 
     Raises:
         PermissionFault, SystemFault: one is refused; names address, option, errno and remedy.
@@ -142,7 +140,7 @@ def set_options(sock: socket.socket, endpoint: Endpoint, settings: ListenSetting
     kind = SocketKind.of(endpoint)
     for option in table(settings, endpoint):
         if kind in option.kinds and option.value is not None:
-            _set(sock, endpoint, option, settings)
+            _set(sock, endpoint, option, option.value, settings)
     join(sock, endpoint, settings.multicast)
     if settings.ipv6_only is None or kind not in SocketKind.V6:
         return endpoint
@@ -150,28 +148,27 @@ def set_options(sock: socket.socket, endpoint: Endpoint, settings: ListenSetting
 
 
 OF_CONNECTIONS = ("nodelay", "keepalive", "user_timeout")
-"""What makes a connection as it should be, and can be set after bind()."""
+"""Options of a connection that can be set after bind()."""
 
 
 def set_inherited(sock: socket.socket, endpoint: Endpoint, settings: ListenSettings) -> None:
-    """Set the options of connections on a socket that was bound by others: a connection, or what accepts them.
+    """Set the options of connections on an inherited socket: a connection, or a listening socket.
 
-    One that is refused is left as it was, for the socket works without.
+    One that is refused is left unchanged, because the socket works without it.
     """
     kind = SocketKind.of(endpoint)
     for option in table(settings, endpoint):
         if option.key in OF_CONNECTIONS and kind in option.kinds and option.value is not None:
             with suppress(OSError, SockdError):
-                _set(sock, endpoint, option, settings)
+                _set(sock, endpoint, option, option.value, settings)
 
 
-def _set(sock: socket.socket, endpoint: Endpoint, option: Option, settings: ListenSettings) -> None:
-    number, value = option.number, option.value
-    assert value is not None
+def _set(sock: socket.socket, endpoint: Endpoint, option: Option, value: int | bytes, settings: ListenSettings) -> None:
+    number = option.number
     if number is None:
         if getattr(settings, option.key) == getattr(ListenSettings(), option.key):
             return
-        raise SystemFault(f"{endpoint}: {option.key}: this system has no {option.name}; leave {option.key} out")
+        raise SystemFault(f"{endpoint}: {option.key}: this system has no {option.name}; remove {option.key}")
     try:
         if option.key == "interface" and len(bytes(value)) > LONGEST_INTERFACE_BYTES:
             raise OSError(errno.ENODEV, "the name is too long")
@@ -191,14 +188,14 @@ def _check_size(given: int, endpoint: Endpoint, option: Option, asked: int) -> N
 
 def _explain(error: OSError, endpoint: Endpoint, option: Option, settings: ListenSettings) -> SockdError:
     cause = fault(error, f"{endpoint}: {option.key} ({option.name})")
-    remedy = f"leave {option.key} out"
+    remedy = f"remove {option.key}"
     if error.errno == errno.EPERM and option.key == "mark":
         remedy = f"it needs root, CAP_NET_ADMIN or CAP_NET_RAW (socket(7)); {remedy}"
     elif error.errno == errno.EPERM and option.key == "interface":
         remedy = f"it needs root or CAP_NET_RAW (socket(7)); {remedy}"
     elif error.errno == errno.ENODEV:
         here = ", ".join(name for _, name in socket.if_nameindex())
-        remedy = f"this host has no interface {settings.interface!r}, it has {here}"
+        remedy = f"this host has no interface {settings.interface!r}, only {here}"
     return type(cause)(f"{cause}; {remedy}")
 
 

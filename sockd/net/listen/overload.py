@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How many connections may be open at once, and what those are told that are not let in."""
+"""Limits on open connections, and the refusal of those above them."""
 
 from __future__ import annotations
 
@@ -31,37 +31,37 @@ logger = logging.getLogger("sockd.listener")
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 0.8
-"""A shortage is over when others close, not by asking again; service is back within a second."""
+"""A shortage ends when other connections close, not by trying again; service resumes within a second."""
 
 
 @dataclass
 class Quota:
-    """Connections open at once, and how many may be; shared by the listeners of a service."""
+    """Open connections and their limit; shared by the listeners of a service."""
 
     most: int | None
     count: int = 0
 
     @property
     def room(self) -> int:
-        """How many more may come."""
+        """How many more are allowed."""
         return 2**31 - 1 if self.most is None else self.most - self.count
 
 
 class RejectedConnections(ConnectionEvents):
-    """Connections that were not let in, while they are told so; what they say is discarded.
+    """Connections refused, by reason, while they are told so; what they say is discarded.
 
     Args:
-        limits: of the group that they go into.
-        most: how many may be told at once, so that they leave room for those that are let in.
+        limits: of the group into which they go.
+        most: maximum at once, so that they leave room for accepted connections.
     """
 
     def __init__(self, connections: ConnectionTable, limits: GroupOptions, most: int) -> None:
         self._set = connections
         self._quota = Quota(most)
-        self._group = connections.add_group(limits, self)
+        self._group = connections.groups.add(limits, self)
 
     def take(self, sock: socket.socket, peer: SocketAddress, banner: bytes) -> None:
-        """Say the banner, then close in order; past `most` of them, at once."""
+        """Send the banner, then close gracefully; above `most` of them, at once."""
         id = self._set.add(sock, self._group, peer) if self._quota.room > 0 else None
         if id is None:
             sock.close()
@@ -71,7 +71,7 @@ class RejectedConnections(ConnectionEvents):
         self._set.shut(id, CloseReason.REFUSED)
 
     def closed(self, id: int, reason: CloseReason) -> None:
-        """Log the end."""
+        """Log the close."""
         self._quota.count -= 1
         log_end("", self._set, id, reason)
 
@@ -155,7 +155,7 @@ class SpareDescriptor:
         return True
 
     def close(self) -> None:
-        """Give it back."""
+        """Release it."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             with contextlib.suppress(OSError):  # closed all the same (close(2))

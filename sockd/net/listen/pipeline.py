@@ -34,7 +34,7 @@ logger = logging.getLogger("sockd.listener")
 
 @dataclass(eq=False)
 class AcceptedConnection:
-    """A connection on its way from accept() to whoever serves it, and what it holds of the listener's.
+    """A connection on its way from accept() to its service, and what it holds of the listener.
 
     Attributes:
         sock: the connection; behind a handshake its service's end.
@@ -103,7 +103,7 @@ class Places:
             self.count(1)
 
     def give_back(self, one: AcceptedConnection) -> None:
-        """Give back what a connection holds; again does nothing."""
+        """Release what a connection holds; again does nothing."""
         if one.has_place:
             one.has_place = False
             self.count(-1)
@@ -162,7 +162,7 @@ class AcceptPipeline:
 
     def gone(self, one: AcceptedConnection) -> Passage:
         """Tell of a connection whose peer did not wait."""
-        self._log(logging.INFO, "gone", "gone before it was served", {"peer": str(one.client)})
+        self._log(logging.INFO, "gone", "client left before it was served", {"peer": str(one.client)})
         return Passage.GONE
 
     def drop(self, one: AcceptedConnection) -> None:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""PROXY headers: who a connection's client is, as a trusted proxy tells before the client's first byte.
+"""PROXY headers: the client's address, as a trusted proxy sends it before the client's first byte.
 
-A connection waits here between accept and the rules of its listener.  Bytes are
-looked at before they are taken (MSG_PEEK), so that not one behind the header is
-read: whoever serves the connection finds its client's bytes in the socket.
+A connection waits here between accept and the rules of its listener.  Bytes are peeked at (MSG_PEEK) before they are
+consumed, so that no byte after the header is read: the service finds its client's bytes in the socket.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sockd.proxy")
 
-MOST_WAITING = 4096
-"""Connections of one listener whose header has not come; proxies send it at once, so these are a fault of the proxy."""
+MAX_WAITING = 4096
+"""Connections of one listener without a header yet; proxies send it at once, so these are a fault of the proxy."""
 PEEK_BYTES = 4096
 
 
@@ -45,14 +44,14 @@ class _Waiting:
     deadline: Deadline
     head: bytearray = field(default_factory=bytearray)
     least: int = 0
-    """Bytes of the header at least: with fewer nothing is parsed anew, however small the pieces of it are."""
+    """Minimum of header bytes for a first parse, however small its pieces are."""
 
 
 class ProxyHeaders:
     """Receives the headers of one listener's connections.
 
     Args:
-        settings: which proxies are believed, and how long one may take.
+        settings: trusted proxies, and the time limit.
         address: the listener's, for the log.
     """
 
@@ -67,35 +66,37 @@ class ProxyHeaders:
         loop.keepers.add(self)
 
     def __len__(self) -> int:
-        """Return how many connections wait for theirs."""
+        """Return how many connections wait for their header."""
         return len(self._waiting)
 
     def expects(self, peer: SocketAddress) -> bool:
-        """Tell whether a connection of this peer begins with a header; from anybody else it is the client's own."""
+        """Return whether a connection of this peer begins with a header; from any other it would be the client's
+        data.
+        """
         if peer.family == socket.AF_UNIX:
             return self._unix
         return bool(peer.host) and self._networks is not None and self._networks.admit(peer.host)
 
     def take(self, sock: socket.socket, peer: SocketAddress, done: WhenDone) -> None:
-        """Own a connection until its header is there.
+        """Own a connection until its header is complete.
 
         Args:
             sock: connected, non-blocking.
-            done: is called once: with the client's address and what is known of its way, or with None twice
-                when no header came; the socket is closed then.
+            done: called once: with the client's address and the proxy's data, or with None twice without a valid
+                header; the socket is closed then.
 
         Raises:
-            OSError: the socket cannot be watched; it is the caller's still, and done() is not called.
+            OSError: the socket cannot be watched; it remains the caller's, and done() is not called.
         """
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) >= MAX_WAITING:
             sock.close()
-            self._log(logging.WARNING, peer, f"{MOST_WAITING} wait for theirs already")
+            self._log(logging.WARNING, peer, f"already {MAX_WAITING} connections wait for their headers")
             done(None, None)
             return
         fd = sock.fileno()
         abort = partial(self._drop, fd, "internal error")
         self._loop.add_reader(fd, self._loop.guarded(partial(self._readable, fd), abort))
-        late = partial(self._drop, fd, f"not whole after {self._timeout:g} s")
+        late = partial(self._drop, fd, f"incomplete after {self._timeout:g} s")
         self._waiting[fd] = _Waiting(sock, peer, done, Deadline(self._loop, self._timeout, late, abort))
 
     def _readable(self, fd: int) -> None:
@@ -114,12 +115,12 @@ class ProxyHeaders:
             self._drop(fd, str(error))
             return
         if not seen:
-            self._drop(fd, "the connection ended within it" if one.head else "")
+            self._drop(fd, "the peer closed the connection within it" if one.head else "")
         elif header is not None:
             self._known(fd, header)
 
     def _parsed(self, one: _Waiting, seen: bytes) -> Header | None:
-        """Return the header, None if it is not whole; raises ProxyError."""
+        """Return the header, None if it is incomplete; raises ProxyError."""
         if not seen or len(one.head) + len(seen) >= one.least:
             data = bytes(one.head) + seen
             header = proxy.parse(data)
@@ -131,16 +132,18 @@ class ProxyHeaders:
         one = self._leave(fd)
         if header.local:
             event = {"address": self._address, "via": str(one.proxy)}
-            logger.debug("proxy's own connection", extra={"event": event})
+            logger.debug("connection of the proxy itself", extra={"event": event})
         one.done(_client(header) or one.proxy, ProxyInfo(one.proxy, header))
 
     def _drop(self, fd: int, why: str) -> None:
-        """Close without an answer (section 2 of the protocol); quietly where nothing was sent, as health checks do."""
+        """Close without a reply (section 2 of the protocol); without a log line if nothing was sent, as health
+        checks do.
+        """
         if fd not in self._waiting:
             return
         one = self._leave(fd)
         one.sock.close()
-        self._log(logging.WARNING if why else logging.DEBUG, one.proxy, why or "none came")
+        self._log(logging.WARNING if why else logging.DEBUG, one.proxy, why or "none received")
         one.done(None, None)
 
     def _leave(self, fd: int) -> _Waiting:
@@ -154,18 +157,18 @@ class ProxyHeaders:
         logger.log(level, "no PROXY header", extra={"event": event})
 
     def close(self) -> None:
-        """Wait for no header any more."""
+        """Stop waiting for headers."""
         for fd in list(self._waiting):
             self._drop(fd, "")
 
     def leave(self) -> None:
-        """Close the sockets alone, in a process that was forked."""
+        """Close the sockets alone, in a forked process."""
         for one in self._waiting.values():
             one.sock.close()
 
 
 def _client(header: Header) -> SocketAddress | None:
-    """Return the client's address, None where the header tells none."""
+    """Return the client's address, None if the header has none."""
     if header.source is None:
         return None
     if isinstance(header.source, bytes):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The steps from accept() to whoever serves a connection, each for one thing.
+"""The steps from accept() to the service of a connection, each with one task.
 
-Their order is in sockd.net.listen.pipeline.  Each knows what it decides by through a small Protocol,
-so that it can be tried without a socket.
+Their order is in sockd.net.listen.pipeline.  Each gets what it needs through a small Protocol, so that it can be
+tested without a socket.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class HeaderSource(Protocol):
     """Receives PROXY headers (sockd.net.listen.proxy_protocol)."""
 
     def expects(self, peer: SocketAddress) -> bool:
-        """Tell whether a connection of this peer begins with one."""
+        """Return whether a connection of this peer begins with a header."""
 
     def take(
         self, sock: socket.socket, peer: SocketAddress, done: Callable[[SocketAddress | None, ProxyInfo | None], None]
@@ -49,7 +49,7 @@ class HandshakeSource(Protocol):
 
 
 class RoomStep:
-    """Refuses connections for which there is no place; where those wait in the backlog, nobody accepts them."""
+    """Refuses connections without a free place; if those wait in the backlog, none is accepted."""
 
     def take(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
         """Look for a place."""
@@ -90,7 +90,7 @@ class AdmissionStep:
         self._admission = admission
 
     def take(self, one: AcceptedConnection, _way: AcceptPipeline) -> Passage:
-        """Judge a connection, and have it count for its source when it is let in."""
+        """Check a connection, and count it for its source when it is accepted."""
         # What a header names without an address (a Unix socket) is judged by the proxy's own.
         host = one.client.host or one.accepted.host
         verdict = self._admission.judge(host)
@@ -109,7 +109,7 @@ class TlsStep:
         self._is_gone = is_gone
 
     def take(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
-        """Have a handshake made, with who is there still."""
+        """Start the handshake, if the client is still connected."""
         if self._is_gone(one.sock):
             return way.gone(one)
         way.places.hold(one)  # while its handshake goes on
@@ -164,7 +164,7 @@ class TableStep:
 
 
 class OwnerStep:
-    """Delivers a connection to who takes it over: a program's service, a relay, a SOCKS server."""
+    """Passes a connection to its owner: a program's service, a relay, a SOCKS server."""
 
     def __init__(self, handover: Handoff, let_in: Callable[[], None]) -> None:
         self._handover = handover

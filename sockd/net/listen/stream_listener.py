@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Accepts: a listening socket whose connections go into one group of the set.
 
-A listener without rules accepts in C, a batch a turn.  One with rules
-(`sockd.net.listen.admission`, or a limit at which it refuses) accepts one by one,
-and leads each through the steps of sockd.net.listen.pipeline.
-Whoever is not let in is told so as `at_limit` says: left in the backlog,
-closed in order after the banner, or reset.
+A listener without rules accepts in C, a batch per turn.  One with rules (`sockd.net.listen.admission`, or a limit at
+which it refuses) accepts one by one, and passes each through the steps of sockd.net.listen.pipeline. A client above a
+limit is handled as `at_limit` says: left in the backlog, closed gracefully after the banner, or reset.
 
 Out of descriptors or memory the listener pauses, each time longer, until
 accept works again; at every try that gets nobody in, one connection is shed with
@@ -35,7 +33,7 @@ from sockd.net.listen.overload import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
 from sockd.net.listen.pipeline import AcceptedConnection, AcceptPipeline, Places
 from sockd.net.listen.proxy_protocol import ProxyHeaders
 from sockd.net.listen.steps import FULL, TABLE_FULL, AdmissionStep, HeaderStep, OwnerStep, RoomStep, TableStep, TlsStep
-from sockd.net.listen.syn_filter import SETTLE_SECONDS, take_no_more
+from sockd.net.listen.syn_filter import HANDSHAKE_SECONDS, take_no_more
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -123,8 +121,8 @@ class StreamListener:
         self._pause = FIRST_PAUSE_SECONDS
         self._log_limit = LogLimit(self._loop.clock)
         if delivery.handover is None:
-            self._set.when_ended(delivery.group, self._ended)
-            self._set.count_sources(delivery.group, self._admission.sources)
+            self._set.groups.when_ended(delivery.group, self._ended)
+            self._set.groups.count_sources(delivery.group, self._admission.sources)
         if not is_encrypted:
             self._set.tls.offer(delivery.group, self._handshakes)
 
@@ -168,7 +166,7 @@ class StreamListener:
 
     @property
     def is_idle(self) -> bool:
-        """Tell whether nothing that was accepted is on its way to the group any more."""
+        """Return whether no accepted connection is still on its way to the group."""
         return not self._headers and not self._handshakes
 
     @property
@@ -178,12 +176,12 @@ class StreamListener:
 
     @property
     def counts(self) -> ListenerCounts:
-        """What came through its socket, also by former settings."""
+        """Counts of its socket, also with former settings."""
         return ListenerCounts(self._tally.accepted, self._tally.quota.count, self._tally.refused)
 
     @property
     def queues(self) -> Sequence[AcceptQueue]:
-        """The kernel's accept queue; none where it does not tell."""
+        """The kernel's accept queue; none if it is not available."""
         queue = accept_queue(self._socket) if self._fd >= 0 else None
         return () if queue is None else (queue,)
 
@@ -198,7 +196,7 @@ class StreamListener:
             self._accept_some()
 
     def _after_others(self) -> None:
-        """Go on, and take what the others have left."""
+        """Resume, and accept what the others have left."""
         self._go_on()
         if self._fd >= 0:
             self._accept_some()
@@ -240,8 +238,8 @@ class StreamListener:
     def _after(self, stopped: int, accepted: int) -> bool:
         """Pause if accept said so; True when it did not.
 
-        Whoever came last has the last descriptor.  When the next try gets none either, the one in front is shed:
-        where others are ending, one that came in the meantime is served.
+        The client that came last has the last descriptor.  When the next try gets none either, the first in the queue
+        is shed: if others are closing, one that came in the meantime is served.
         """
         if accepted or not stopped:
             self._pause = FIRST_PAUSE_SECONDS
@@ -266,7 +264,9 @@ class StreamListener:
         return False
 
     def _die(self, error: int) -> None:
-        """Let go of a socket that is ready for ever and lets nobody in: shut down by others, or to empty its queue."""
+        """Give up a socket that is always ready and accepts nothing: shut down by another process, or to empty its
+        queue.
+        """
         self._loop.remove_reader(self._fd)
         if self._is_shut:
             return
@@ -274,7 +274,7 @@ class StreamListener:
         self._listening.close()
         if self._tools.is_ahead is None:
             event = {"address": str(self), "service": self._delivery.service, "error": os.strerror(error)}
-            logger.error("shut down by somebody else, no longer listening", extra={"event": event})
+            logger.error("listening socket shut down by another process, no longer listening", extra={"event": event})
             self._died()
 
     def accept_rest(self) -> None:
@@ -300,15 +300,13 @@ class StreamListener:
         Returns:
             Whether they wait.
         """
-        is_settling = (
-            self._set.is_settling
-        )  # one that ended in this very turn has made room, which is there in the next
+        is_settling = self._set.is_settling  # one that closed in this turn has made room, which is there in the next
         group = self._delivery.group if what is FULL else EVERY_GROUP
         shed = 0 if is_settling else shed_silent(self._set, group, SILENT_SECONDS, SHED)
         if not (always or shed or is_settling or has_silent(self._set, group)):
             return False
         event = {"address": str(self), "limit": what} | ({"silent_closed": shed} if shed else {})
-        self._log(logging.WARNING, what, "limit reached, the next ones wait in the backlog", event)
+        self._log(logging.WARNING, what, "limit reached, new clients wait in the backlog", event)
         self._loop.remove_reader(self._fd)
         self._deferred = True
         if is_settling:
@@ -357,7 +355,7 @@ class StreamListener:
         self._tools.resolver.ask(host, lambda name: None)  # remembered until somebody wants it
 
     def _passed(self) -> None:
-        """Count a connection as ended that the service has accepted itself."""
+        """Count a connection as closed that the service has accepted itself."""
         self._places.count(-1)
         self._wake()
 
@@ -370,7 +368,7 @@ class StreamListener:
         self._tally.accepted = counts.accepted
 
     def adopt(self, id: int) -> None:
-        """Count a connection that another process let in."""
+        """Count a connection that another process accepted."""
         self._places.count(1)
         self._admission.adopt(id, self._set.peers.source_host(id))
         if self._settings.names and (client := self._set.peers.of(id).host):
@@ -379,30 +377,30 @@ class StreamListener:
     # ---- the end
 
     def take_no_more(self) -> float:
-        """Let no new client in, and remove its Unix path; those on their way in are accepted until close().
+        """Refuse new clients, and remove the Unix path; those already connecting are accepted until close().
 
-        A socket that somebody else holds, too, stays open for the clients of whoever is next.
+        A socket that another process holds, too, stays open for the clients of its next listener.
 
         Returns:
-            Seconds, after which nobody is on the way.
+            Seconds after which no handshake is in progress.
         """
         if self._fd < 0:
-            return SETTLE_SECONDS
+            return HANDSHAKE_SECONDS
         if self._listening.path is not None:
             self._listening.path.unlink_if_ours()
         if self._listening.is_ours:
             self._is_shut = True
             take_no_more(self._socket)
-        return SETTLE_SECONDS
+        return HANDSHAKE_SECONDS
 
     def hand_over(self) -> None:
-        """Accept no more and close the socket, and nothing else: another process has it, and goes on with it."""
+        """Stop accepting and close this descriptor only: another process has the socket, and keeps using it."""
         self._loop.remove_reader(self._fd)
         self._fd = -1
         self._listening.socket.close()
 
     def close(self) -> None:
-        """Take no more, accept what has completed already, and listen no more."""
+        """Refuse new clients, accept the completed ones, and close the socket."""
         if self._fd < 0 and not self._is_dead:
             return
         self.take_no_more()
@@ -418,7 +416,7 @@ class StreamListener:
 
 
 def _handshakes(tls: TlsContext, address: str, loop: EventLoop) -> Handshakes:
-    """Return what connections of a listener make their handshakes with."""
+    """Return the handshakes of a listener's connections."""
     from sockd.net.tls.handshake import Handshakes  # here, for it takes OpenSSL along
 
     return Handshakes(tls, address, loop)

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""A listening socket that lets nobody new in, while those who are on their way in still come.
+"""Refusing new clients on a listening socket, while those already connecting are still accepted.
 
-close(2) resets every connection that is in the queue, and a client whose handshake ends between the
-last accept(2) and close(2) believes that it is connected.  So the door is shut first, the
-queue emptied behind it.  TCP has no call for that: a filter on the listening socket (socket(7),
-SO_ATTACH_FILTER) drops SYN segments and nothing else, so that handshakes that have begun come to
-their end, and a client that begins now tries again until the socket is closed and it is refused.
-A Unix socket is shut down for receiving: connect(2) is refused then, and accept(2) goes on.
-Seen with Linux 5.10 and later; elsewhere nothing is done, and a queue is emptied as well as it can be.
+close(2) resets every connection in the queue, and a client whose handshake ends between the last accept(2) and
+close(2) believes that it is connected.  So new clients are refused first, and then the queue is emptied.  TCP has no
+call for that: a filter on the listening socket (socket(7), SO_ATTACH_FILTER) drops SYN segments and nothing else, so
+that handshakes in progress complete, and a new client retries until the socket is closed and it is refused. A Unix
+socket is shut down for receiving: connect(2) is refused then, and accept(2) still works. Observed with Linux 5.10 and
+later; elsewhere nothing is done, and the queue is emptied as well as possible.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ import struct
 import sys
 from contextlib import suppress
 
-SETTLE_SECONDS = 1.0
-"""Until handshakes that have begun are over: the first repetition of a SYN+ACK (RFC 6298, 2.1)."""
+HANDSHAKE_SECONDS = 1.0
+"""Time for handshakes in progress: the first retransmission of a SYN+ACK (RFC 6298, 2.1)."""
 
 SO_ATTACH_FILTER = 26
 """asm-generic/socket.h; elsewhere the option is refused, or none of this is done."""
@@ -40,7 +39,7 @@ _INSTRUCTION_BYTES = 8
 
 
 def take_no_more(sock: socket.socket) -> None:
-    """Shut the door of a listening socket, as far as this system can."""
+    """Refuse new clients of a listening socket, as far as this system can."""
     if sys.platform != "linux":
         return
     with suppress(OSError):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Token buckets, one for each source, with a bound on how many are remembered.
+"""Token buckets, one for each source, with a limit on how many are kept.
 
-Pure bookkeeping: no socket, and the clock is passed in.  The source that was
-heard of longest ago is forgotten first: its bucket has had the most time to fill.
+Pure bookkeeping: no socket, and the caller passes the clock.  The source that was idle longest is dropped first: its
+bucket has had the most time to fill.
 """
 
 from __future__ import annotations
@@ -14,19 +14,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
 BUCKETS = 65_536
-"""Sources remembered at once; some 16 MB."""
+"""Limit of sources; some 16 MB."""
 
 
 class TokenBuckets:
     """Allow each source `burst` tokens at once and `speed` a second.
 
     Args:
-        burst: what a bucket holds, and starts with.
-        speed: tokens a second that fill it.
+        burst: size of a bucket, and its initial content.
+        speed: tokens per second that fill it.
         clock: seconds, never going back.
-        grace: the first seconds of a silence, which fill nothing.  With a grace
-            a bucket fills only while its source is quiet, so that a conversation
-            without pauses comes to an end whatever the speed.
+        grace: the first seconds of a silence, which fill nothing.  With a grace a bucket fills only while its source
+            is quiet, so that a conversation without pauses ends at any speed.
     """
 
     def __init__(self, burst: float, speed: float, clock: Callable[[], float], *, grace: float = 0) -> None:
@@ -40,7 +39,7 @@ class TokenBuckets:
         return len(self._rows)
 
     def take(self, source: Hashable, tokens: float = 1) -> bool:
-        """Take tokens from a source's bucket; False, and nothing taken, when it has fewer."""
+        """Take tokens from a source's bucket; False, and nothing taken, if it has fewer."""
         now = self._clock()
         row = self._rows.get(source)
         level = self._burst if row is None else self._filled(row, now)
@@ -55,7 +54,7 @@ class TokenBuckets:
         return min(self._burst, level + max(0.0, now - at - self._grace) * self._speed)
 
     def _forget(self, now: float) -> None:
-        """Forget up to two of the oldest: more than come, at a constant cost."""
+        """Drop up to two of the oldest: more than are added, at a constant cost."""
         for _ in range(2):
             oldest = next(iter(self._rows))
             if len(self._rows) <= BUCKETS and self._filled(self._rows[oldest], now) < self._burst:

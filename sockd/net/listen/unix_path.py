@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The path of a Unix socket: taken without robbing anybody, given back only if ours.
+"""The path of a Unix socket: bound without replacing another server's, removed only if it is still ours.
 
-Rules.  Nothing is removed from a path but a socket on which nobody answers.  While a
-path is examined, bound and listened on, a file of our own beside it is locked with
-flock(2); so of two daemons that start at once on one stale path the second finds the first
-one answering.  The directory itself would do, but whoever can read that can lock it as well,
-and hold up a start or a reload.  Where nothing can be locked, nothing is replaced.
-What was bound is known by device and inode; the kernel keeps that inode as long as the
-socket lives, so `unlink_if_ours` comes before the close.  Source: unix(7), flock(2), FAQ II.4.
+Rules.  Nothing is removed from a path but a socket on which no server answers.  While a path is examined, bound and
+listened on, a lock file beside it is locked with flock(2); so of two daemons that start at once on one stale path the
+second finds the first one answering.  The directory itself would do, but any user who can read it can lock it as well,
+and delay a start or a reload.  Where nothing can be locked, nothing is replaced. The bound path is identified by
+device and inode; the kernel keeps that inode as long as the socket lives, so `unlink_if_ours` comes before the close.
+Source: unix(7), flock(2), FAQ II.4.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ import fcntl
 import os
 import socket
 import stat
-import struct
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd.errors import PermissionFault, SystemFault, TemporaryFault, fault
+from sockd.net.kernel import peer_credentials
 from sockd.net.listen.address_in_use import describe_pids, describe_process, path_pids
 
 if TYPE_CHECKING:
@@ -51,12 +50,12 @@ class UnixPath:
 
     @classmethod
     def of(cls, path: str) -> UnixPath:
-        """Remember what stands at the path now; call it with the directory locked, right after bind()."""
+        """Record the inode at the path; call it with the directory locked, right after bind()."""
         found = os.lstat(path)
         return cls(path, found.st_dev, found.st_ino)
 
     def is_ours(self) -> bool:
-        """Tell whether the path still is the inode that was bound; the socket must still be open."""
+        """Return whether the path still is the inode that was bound; the socket must still be open."""
         try:
             found = os.lstat(self.path)
         except OSError:
@@ -64,11 +63,11 @@ class UnixPath:
         return (found.st_dev, found.st_ino) == (self.device, self.inode)
 
     def unlink_if_ours(self) -> bool:
-        """Remove the path unless somebody replaced or removed it; before the socket is closed.
+        """Remove the path unless it was replaced or removed; call it before the socket is closed.
 
         Returns:
-            Whether it was removed.  A path that may not be removed (chroot, dropped
-            rights) stays: the next start finds it stale and replaces it.
+            Whether it was removed.  A path that may not be removed (chroot, dropped privileges) stays: the next start
+            finds it stale and replaces it.
         """
         if not self.is_ours():
             return False
@@ -81,26 +80,26 @@ class UnixPath:
 
 @dataclass(frozen=True, slots=True)
 class InheritedPath(UnixPath):
-    """A path that another process bound, which stays that one's as long as `is_lent` says so."""
+    """A path that another process bound, and owns as long as `is_lent` says so."""
 
     is_lent: Callable[[], bool]
 
     def unlink_if_ours(self) -> bool:
-        """Remove the path, once it is ours."""
+        """Remove the path, once it belongs to this process."""
         return not self.is_lent() and UnixPath.unlink_if_ours(self)
 
 
 @contextmanager
 def claimed(endpoint: Endpoint) -> Iterator[None]:
-    """Hold the path free for the body, which binds it and, for a stream, listens.
+    """Lock the path for the body, which binds it and, for a stream, listens.
 
     Args:
         endpoint: of AF_UNIX.
 
     Raises:
-        SystemFault: a server still answers there (named), or it is no socket.
-        PermissionFault: it cannot be told, or the stale path cannot be removed.
-        TemporaryFault: another process of our user holds the lock for too long.
+        SystemFault: a server still answers there (named), or it is not a socket.
+        PermissionFault: that cannot be determined, or the stale path cannot be removed.
+        TemporaryFault: another process of the same user holds the lock for too long.
         OSError: the directory does not exist or cannot be searched.
     """
     path = str(endpoint.sockaddr)
@@ -129,7 +128,9 @@ def _locked(path: str) -> Iterator[bool]:
 
 
 def _take(lock: str) -> int:
-    """Make the file and lock it; -1 where it cannot be had: it is another user's, or locks are not known here (NFS)."""
+    """Make the lock file and lock it; -1 if that is impossible: another user owns it, or locks are not supported
+    here (NFS).
+    """
     deadline = time.monotonic() + LOCK_TIMEOUT_S
     for _ in range(LOCK_TRIES + int(LOCK_TIMEOUT_S / LOCK_RETRY_S)):
         try:
@@ -155,7 +156,7 @@ def _take(lock: str) -> int:
 
 
 def _is_locked(fd: int, lock: str, deadline: float) -> bool:
-    """Lock the file, if it is one of ours that nobody else can open, and the one that has the name still.
+    """Lock the file, if only its owner can open it, and the path still leads to it.
 
     Raises:
         OSError: there are no locks here.
@@ -178,7 +179,7 @@ def _is_locked(fd: int, lock: str, deadline: float) -> bool:
 
 
 def _remove_as_root(lock: str) -> bool:
-    """Remove what another user has put there: root, whom nobody holds up."""
+    """Remove a lock file of another user, for root."""
     with suppress(OSError):
         if os.geteuid() == 0:
             os.unlink(lock)
@@ -195,14 +196,14 @@ def _lstat(path: str) -> os.stat_result | None:
 
 def _refuse_unless_stale(endpoint: Endpoint, found: os.stat_result) -> None:
     if not stat.S_ISSOCK(found.st_mode):
-        raise SystemFault(f"refused: {endpoint} is {_kind(found.st_mode)}, not a socket; it is left as it is")
+        raise SystemFault(f"refused: {endpoint} is {_kind(found.st_mode)}, not a socket; it is left unchanged")
     with socket.socket(socket.AF_UNIX, endpoint.type) as probe:
         probe.setblocking(False)
         code = probe.connect_ex(str(endpoint.sockaddr))
         if code in (errno.ECONNREFUSED, errno.ENOENT):
             return
         if code and code not in OCCUPIED:
-            raise fault(OSError(code, ""), f"{endpoint}: whether a server answers there cannot be told")
+            raise fault(OSError(code, ""), f"{endpoint}: cannot determine whether a server answers there")
         raise SystemFault(f"refused: {endpoint} is {_served_by(endpoint, probe)}")
 
 
@@ -211,16 +212,16 @@ def _served_by(endpoint: Endpoint, probe: socket.socket) -> str:
     if pids:
         return describe_pids(pids).replace("held", "served", 1)
     pid = _peer_pid(probe)
-    return f"served by {describe_process(pid)}" if pid else "served by a process that cannot be seen from here"
+    return f"served by {describe_process(pid)}" if pid else "served by a process that is not visible (try as root)"
 
 
 def _peer_pid(probe: socket.socket) -> int:
-    """Ask for the pid that called listen(): SO_PEERCRED, struct ucred of unix(7); 0 if it is hidden."""
+    """Ask for the pid that called listen(); 0 if it is hidden."""
     try:
-        row = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        told = peer_credentials(probe)
     except OSError:
         return 0
-    return int(struct.unpack("3i", row)[0])
+    return 0 if told is None else told.pid
 
 
 def _remove_stale(endpoint: Endpoint, found: os.stat_result) -> None:

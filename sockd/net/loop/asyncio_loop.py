@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The event loop where coroutines are served: asyncio's own loop, running on sockd's selector.
+"""The event loop for coroutine services: asyncio's own loop, running on sockd's selector.
 
-asyncio waits in `select()` of the selector that it is given.  Here that is a turn of
-sockd's loop: it flushes, waits, receives, frames and calls what sockd has to call, and
-returns to asyncio the keys that are asyncio's.  So there is one wait and one thread, a
-coroutine that is woken in a turn runs in it, and what it writes leaves in the next wait.
-A protocol object may ask for asyncio's loop, too (`get_running_loop`, `create_task`, `call_later`).  As long as nobody
-has, sockd's loop runs alone, and costs no more than without; it is asyncio's from the first that is asked on.
-Nothing here is needed by services that do not know asyncio, and nothing is imported for them.
+asyncio waits in `select()` of its selector.  Here that is a turn of sockd's loop: it flushes, waits, receives, frames
+and runs sockd's callbacks, and returns asyncio's own keys.  So there is one wait and one thread, a coroutine that is
+woken in a turn runs in it, and its output is sent before the next wait. A protocol object may use asyncio's loop, too
+(`get_running_loop()`), as long as a service of this kind exists.
 """
 
 from __future__ import annotations
@@ -32,7 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sockd.loop")
 
 CLOSING_TURNS = 100
-"""In which tasks that are cancelled at the end may clean up, as long as they wait for nothing."""
+"""Time in which tasks cancelled at the end may clean up."""
 
 
 class _Shared(selectors.BaseSelector):
@@ -59,7 +56,7 @@ class _Shared(selectors.BaseSelector):
         return self._turn(timeout)
 
     def close(self) -> None:
-        """Nothing: the selector belongs to who made it."""
+        """Nothing: the selector belongs to its maker."""
 
     def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
         """Return the keys by file object or descriptor."""
@@ -67,15 +64,20 @@ class _Shared(selectors.BaseSelector):
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """asyncio's, but for signals, which wake the daemon's loop."""
+    """asyncio's loop, except for signals, which wake the daemon's loop."""
 
     def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: object) -> None:
-        """Refuse: asyncio would take the wake-up of all signals away from the daemon.
+        """Refuse: asyncio would take over the wake-up of all signals.
 
         Raises:
             RuntimeError: always.
         """
-        raise RuntimeError("signals belong to the daemon; what is to be done at its end is for Service.shutdown")
+        raise RuntimeError("the daemon handles signals; for work at its end, use Service.shutdown")
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether callbacks wait for this turn; asyncio has no public word for that."""
+        return bool(self._ready)  # type: ignore[attr-defined]
 
 
 class AsyncioLoop(EventLoop):
@@ -109,7 +111,7 @@ class AsyncioLoop(EventLoop):
         self.asyncio.set_exception_handler(_log)
 
     def close(self) -> None:
-        """Cancel what still runs, let it clean up as long as that needs no waiting, and close both loops."""
+        """Cancel what still runs, let it clean up within a short time, and close both loops."""
         for _ in range(CLOSING_TURNS):
             tasks = asyncio.all_tasks(self.asyncio)
             if not tasks:
@@ -123,7 +125,7 @@ class AsyncioLoop(EventLoop):
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is to be called without a wait."""
+        """Whether a callback is due without a wait."""
         return self._is_busy or super().is_busy
 
     @property
@@ -142,7 +144,7 @@ class AsyncioLoop(EventLoop):
             self._run()
 
     def _run_alone(self) -> None:
-        """Run until stop(), or until asyncio's loop has something to do; who asks for that loop gets it."""
+        """Run until stop(), or until asyncio's loop has something to do."""
         loop: Any = self.asyncio
         asyncio._set_running_loop(loop)
         loop._thread_id = threading.get_ident()  # it answers that it is running
@@ -156,7 +158,7 @@ class AsyncioLoop(EventLoop):
             asyncio._set_running_loop(None)
 
     def _run_ready(self, ready: Ready) -> None:
-        """Call back for what is sockd's; what is asyncio's is ready still when its loop runs."""
+        """Run sockd's callbacks; asyncio's are still ready when its loop runs."""
         if self._is_alone and any(type(one[0].data) is tuple for one in ready):
             self._is_asked = True
             ready = [one for one in ready if type(one[0].data) is not tuple]
@@ -178,7 +180,7 @@ class AsyncioLoop(EventLoop):
             self._most, self._is_single = None, False
 
     def run_until_complete(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Run until a coroutine has ended; what it raises is raised."""
+        """Run until a coroutine has finished; raise its exception."""
         self._running = True
         try:
             self.asyncio.run_until_complete(coroutine)
@@ -186,7 +188,7 @@ class AsyncioLoop(EventLoop):
             self._rest()
 
     def is_over(self) -> bool:
-        """Tell whether coroutines have had their time of this turn: who has something left waits for the next."""
+        """Return whether coroutines have used their time of this turn: those with data left continue in the next."""
         return self.clock() >= self._until
 
     def _run(self) -> None:
@@ -198,7 +200,7 @@ class AsyncioLoop(EventLoop):
             self._rest()
 
     def _run_until_stopped(self) -> bool:
-        """Run asyncio's loop; False where a handler's own task has ended it by what asyncio does not catch."""
+        """Run asyncio's loop; False if a handler's task has ended it with an exception that asyncio does not catch."""
         try:
             self.asyncio.run_forever()
         except (SystemExit, KeyboardInterrupt) as error:
@@ -212,8 +214,11 @@ class AsyncioLoop(EventLoop):
             self._turn_over()
 
     def _turn(self, timeout: float | None) -> Ready:
-        """Wait and call what is sockd's; asyncio calls the rest, up to the next wait."""
+        """Wait and run sockd's callbacks; asyncio runs its own, up to the next wait."""
         self._rest()
+        # What looks behind turns may have stopped the loop, or woken coroutines, when asyncio had chosen its timeout.
+        if self.asyncio.has_ready or not (self._running or self._is_single):
+            timeout = 0
         self._is_busy = timeout is not None and timeout <= 0
         if self._most is not None and (timeout is None or timeout > self._most):
             timeout = self._most
@@ -231,7 +236,7 @@ class AsyncioLoop(EventLoop):
 
 
 def _log(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Write what asyncio tells of tasks and callbacks of handlers that nobody waits for."""
+    """Log what asyncio reports about failed tasks and callbacks of handlers that nothing awaits."""
     error = context.get("exception")
     event = {"error": context.get("message", "")} | ({"task": repr(context["task"])} if "task" in context else {})
     logger.error("asyncio", exc_info=error, extra={"event": event})

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Threads for what blocks, so that the loop does not: look-ups of names, hashes of passwords.
+"""Threads for blocking calls, so that the loop never blocks: name look-ups, password hashes.
 
-Each answer comes in the loop, and at its deadline at the latest; one that comes later is dropped, and its
-thread goes on with the next question.  A function that hangs holds up one thread, and when all are held
-up, questions are answered by their deadlines.
+Each result arrives in the loop, at its deadline at the latest; a later one is dropped, and its thread continues with
+the next call.  A function that hangs occupies one thread, and when all are occupied, calls end with their deadlines.
 
-Threads and waiting places are shared by those who ask (sockd.net.loop.shares): a source that asks for very much, or for
-what never comes, has half of them at most, and the questions of the others are next in rotation.
+Threads and waiting places are shared among sources (sockd.net.loop.shares): a source with very many calls, or with
+calls that hang, gets half of them at most, and the calls of others are next in rotation.
 """
 
 from __future__ import annotations
@@ -29,29 +28,29 @@ T = TypeVar("T")
 
 
 class NoAnswer(Exception):
-    """There was no answer in time."""
+    """There was no reply in time."""
 
 
 class Overloaded(NoAnswer):
-    """Too many questions wait already, so that this one was not asked: it says nothing of the answer."""
+    """Too many calls are waiting already, so that this one was not made: it says nothing about the result."""
 
 
 class Task(Generic[T]):
-    """One question on its way; cancel() takes it back."""
+    """One pending call; cancel() drops it."""
 
     def __init__(self, done: Callable[[T | BaseException], None]) -> None:
         self._done: Callable[[T | BaseException], None] | None = done
         self.timer: Timer | None = None
         self.when_closed: Callable[[], None] | None = None
-        """Gives back the place where it waits, if it does."""
+        """Releases its waiting place, if it has one."""
 
     @property
     def is_open(self) -> bool:
-        """Whether somebody waits for the answer still."""
+        """Whether the result is still wanted."""
         return self._done is not None
 
     def cancel(self) -> None:
-        """Take it back: nobody is told."""
+        """Drop it: nothing is called."""
         self._done = None
         if self.timer is not None:
             self.timer.cancel()
@@ -60,7 +59,7 @@ class Task(Generic[T]):
             when_closed()
 
     def answer(self, value: T | BaseException) -> None:
-        """Tell the answer, the first one only (in the loop)."""
+        """Deliver the result, the first one only (in the loop)."""
         done = self._done
         self.cancel()
         if done is not None:
@@ -68,13 +67,13 @@ class Task(Generic[T]):
 
 
 class BlockingCalls:
-    """A few threads of one kind, started when they are first needed.
+    """A few threads of one kind, started when first needed.
 
     Args:
-        loop: told of answers; its clock measures.
+        loop: in which results arrive; its clock measures.
         name: of the threads.
-        most: threads.
-        waiting: questions that may wait for a thread; more are answered by Overloaded at once.
+        most: maximum threads.
+        waiting: calls that may wait for a thread; more end with Overloaded at once.
     """
 
     def __init__(self, loop: EventLoop, name: str, *, most: int, waiting: int) -> None:
@@ -98,14 +97,16 @@ class BlockingCalls:
 
         Args:
             function: blocks.
-            done: is called once in the loop, never before this method has returned, with what the function returned
-                or raised, or with NoAnswer.
+            done: called once in the loop, never before this method has returned, with the result or exception of the
+                function, or with NoAnswer.
             deadline: seconds from now.
-            source: for whom; who has more than a share of threads or places waits for his own.
+            source: of the call; one with more than its share of threads or places waits.
         """
         question: Task[T] = Task(done)
         if not self._places.may(source):
-            full = Overloaded(f"{self._places.has(source)} of this source wait already, {len(self._places)} in all")
+            full = Overloaded(
+                f"already {self._places.has(source)} calls of this source wait, {len(self._places)} in all"
+            )
             self._loop.call_soon(lambda: question.answer(full))
             return question
         late = NoAnswer(f"no answer within {deadline:g} s")
@@ -125,7 +126,7 @@ class BlockingCalls:
         return question
 
     def rest(self, source: Hashable, seconds: float) -> None:
-        """Begin no question of a source for so long."""
+        """Start no call of a source for so long."""
         if source in self._resting:
             self._resting[source].cancel()
         self._resting[source] = self._loop.call_later(seconds, lambda: self._rested(source))
@@ -137,7 +138,7 @@ class BlockingCalls:
     # ---- who is next
 
     def _go_on(self) -> None:
-        """Begin what may begin, one of each source in turn."""
+        """Start calls while possible, one of each source in turn."""
         while (source := self._next()) is not None:
             self._begin(*source)
 
@@ -187,7 +188,7 @@ class BlockingCalls:
             work()
 
     def close(self) -> None:
-        """Let the threads end when what they do does."""
+        """Let the threads end with their current call."""
         for _ in range(self._threads):
             self._work.put(None)
         self._threads = 0  # a question that comes nevertheless gets a thread of its own

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Deadlines of peers, which do not run while the loop itself stands still.
+"""Deadlines of peers, which do not run while the loop itself is blocked.
 
-A loop that was held up (a slow handler, SIGSTOP, a paused machine) has not looked at what its peers sent, nor
-answered them, so none of them is late by its own doing.  A deadline that is itself met too late is given anew, whole,
-but only so often: a daemon that is always late lets its silent peers go in the end.
+A loop that was blocked (a slow handler, SIGSTOP, a paused machine) has neither read what its peers sent, nor answered
+them, so none of them is late by its own fault.  A deadline that is itself noticed too late is renewed, in full, but
+only a few times: a daemon that is always late still closes its silent peers in the end.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 LATE_SECONDS = 0.25
 LATE_SHARE = 0.5
-"""A timer that fires later than both, the second of its own time, tells of a loop that stood still for so long that the
-peer has had no fair part of it."""
+"""A timer that fires later than both, a second and its own time, shows that the loop was blocked so long that the
+peer has had no fair share of the time.
+"""
 MAX_EXTENSIONS = 3
 
 
 class Deadline:
-    """Calls back when a peer has had its time.
+    """Calls back when a peer's time is over.
 
     Args:
         loop: whose clock measures.
@@ -61,7 +62,7 @@ class Deadline:
             self._passed()
 
     def cancel(self) -> None:
-        """Take it back; harmless when it has passed."""
+        """Cancel it; harmless when it has passed."""
         self._timer.cancel()
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Failures of sockd itself: counted, logged once per place and interval with their traceback, and survived.
+"""Defects, that is failures of sockd itself: counted, logged once per place and interval with their traceback, and
+survived.
 
-A failure of a handler is none of these; it is logged where the handler was called.  What is reported here was
-raised where nothing should be: whoever caught it ends the descriptor that it was about and goes on.
+A failure of a handler is not one; it is logged where the handler was called.  What is reported here was raised where
+nothing should be: the code that caught it closes the descriptor concerned and continues.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Defects:
         clock: seconds, never going back.
 
     Attributes:
-        count: how many there were since the start.
+        count: number since the start.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -34,9 +35,9 @@ class Defects:
         self._limit = LogLimit(clock)
 
     def report(self, error: BaseException) -> None:
-        """Count an exception that nobody expected, and write its line; raises nothing.
+        """Count an unexpected exception, and log it; raises nothing.
 
-        That there is no memory is nobody's defect: it has a line, and is not counted.
+        Lack of memory is not a defect: it is logged, and not counted.
         """
         self.count += not issubclass(type(error), MemoryError)
         with suppress(BaseException):  # the log itself fails: to count and to go on is what is left

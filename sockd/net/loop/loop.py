@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
 """The event loop: a selector, timers and a wake-up; it knows no connection and no service.
 
-A key's data is the callback, called with nothing.  Handlers are guarded where they are called, so
-whatever a callback raises is a defect of sockd: it is reported, and costs the callback's own
-descriptor.  What that means the owner says with `guarded`; a descriptor that has no such owner rests for
-REST_SECONDS.  A callback runs only while what it was found ready for is still registered:
-an earlier callback of the same turn may have ended it, and its descriptor's number may be another's by then.
+A key's data is the callback, called without arguments.  Handlers are guarded where they are called, so an exception of
+a callback is a defect of sockd: it is reported, and costs the callback's own descriptor.  Its owner defines what that
+means with `guarded`; a descriptor without such an owner rests for REST_SECONDS.  A callback runs only while its
+registration that was found ready is still in place: an earlier callback of the same turn may have ended it, and the
+number of its descriptor may be reused by then.
 
-Where many are ready, a turn has a bound: those that were not called are the first of the next turn, but for what is
-urgent, which is called in each.
+If many are ready, a turn has a time limit: the remaining callbacks are the first of the next turn, except urgent ones,
+which run in each turn.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sockd.loop")
 
 FAILURES = 100
-"""Failures of the wait in a row after which something is broken for good."""
+"""Failures of the wait in a row after which it is considered permanently broken."""
 FAILURE_PAUSE_SECONDS = 0.01
 REST_SECONDS = 1.0
-"""For a descriptor whose callback has raised, and would raise again at once."""
+"""Rest of a descriptor whose callback has raised, and would raise again at once."""
 TURN_SECONDS = 0.005
-"""Of a turn for callbacks of descriptors, and as much for those that are to come soon; the others wait for the next."""
+"""Time per turn for callbacks of descriptors, and as much for those of call_soon; the others wait for the next."""
 FEW = 8
-"""Callbacks of one turn that are called without a look at the clock: each has a bound of its own."""
+"""Callbacks of one turn that run before the clock is read: each has a limit of its own."""
 MIN_COMPACTED = 64
-"""Cancelled timers are swept out of the heap when there are so many, and more of them than of others."""
+"""Cancelled timers are removed from the heap when there are so many, and more of them than of others."""
 
 
 class Timer:
-    """A callback to come; cancel() takes it back.
+    """A scheduled callback; cancel() cancels it.
 
     Attributes:
         when: by the loop's clock.
-        callback: None once it was called or taken back.
-        when_cancelled: told that it was taken back, for whoever keeps it; None for nobody.
+        callback: None once it was called or cancelled.
+        when_cancelled: called when it is cancelled; None for nothing.
     """
 
     __slots__ = ("_loop", "callback", "when", "when_cancelled")
@@ -66,7 +66,7 @@ class Timer:
         self._loop = loop
 
     def cancel(self) -> None:
-        """Take it back; harmless when it has been called."""
+        """Cancel it; harmless when it has been called."""
         if self.callback is not None:
             self.callback = None
             self._loop.timer_cancelled()
@@ -75,31 +75,31 @@ class Timer:
 
 
 class _AbortFailedError(Exception):
-    """What ends a descriptor has failed as well: nothing is left but to watch it no more."""
+    """The abort of a descriptor has failed as well: the only thing left is to stop watching it."""
 
 
 class TurnObserver(Protocol):
-    """Is told when the loop works; `turn` is odd then."""
+    """Observes when the loop works; `turn` is odd then."""
 
     turn: int
     armed: bool
 
     def arm(self) -> None:
-        """The loop works again after a rest."""
+        """The loop works again after a wait."""
 
 
 class Closeable(Protocol):
-    """Something that a loop has one of."""
+    """An object of which a loop has one."""
 
     def close(self) -> None:
         """Be closed with the loop."""
 
 
 class Leaves(Protocol):
-    """Keeps sockets."""
+    """Owns sockets."""
 
     def leave(self) -> None:
-        """Close them, in a process that was forked, without a word: the one it was forked from goes on with them."""
+        """Close them, in a forked process, without a shutdown: the parent continues to use them."""
 
 
 C = TypeVar("C", bound=Closeable)
@@ -111,12 +111,13 @@ class EventLoop:
     Args:
         selector: its keys' data are callbacks.
         clock: seconds, never going back.
-        defects: told of what callbacks raise; its own by default.
+        defects: gets the exceptions of callbacks; its own by default.
 
     Attributes:
         defects: see above.
         watch: told of every turn, None for nobody.
         observe: told how long each turn worked, in seconds; None for nobody.
+        behind_turns: called behind each turn (sockd.net.loop.turns).
         unfinished: what had better come to its end before the loop does.
         keepers: of sockets that are no connection yet, or not one alone.
         serves_coroutines: whether there is asyncio's loop beside it.
@@ -143,6 +144,7 @@ class EventLoop:
         self._running = False
         self._failures = 0
         self._own: dict[Callable[[EventLoop], Any], Any] = {}
+        self.behind_turns: list[Callback] = []
         self.unfinished: set[object] = set()
         self.keepers: weakref.WeakSet[Leaves] = weakref.WeakSet()
         self.watch: TurnObserver | None = None
@@ -154,7 +156,7 @@ class EventLoop:
         self.add_reader(self._reader.fileno(), self._woken, urgent=True)
 
     def close(self) -> None:
-        """Close the wake-up, and what it has one of; other threads' calls do nothing from now on."""
+        """Close the wake-up and the loop's own objects; calls of other threads do nothing from now on."""
         for one in self._own.values():
             one.close()
         self.remove_reader(self._reader.fileno())
@@ -162,7 +164,7 @@ class EventLoop:
         self._writer.close()
 
     def leave(self) -> None:
-        """Close, in a process that was forked, what is this loop's; the one it was forked from goes on with it."""
+        """Close, in a forked process, what belongs to this loop; the parent continues to use it."""
         for one in list(self.keepers):
             one.leave()
         self._reader.close()
@@ -173,7 +175,7 @@ class EventLoop:
             self._reader.recv(4096)
 
     def one_of(self, kind: Callable[[EventLoop], C]) -> C:
-        """Return this loop's own instance of something that is made from a loop, and closed with it."""
+        """Return this loop's own instance of a class, which is closed with it."""
         if kind not in self._own:
             self._own[kind] = kind(self)
         own: C = self._own[kind]
@@ -198,7 +200,7 @@ class EventLoop:
             self._urgent.add(fd)
 
     def remove_reader(self, fd: int) -> None:
-        """Call back no more; harmless when it was not watched."""
+        """Stop calling back; harmless when it was not watched."""
         self._rests_no_more(fd)
         self._urgent.discard(fd)
         if fd in self._selector.get_map():
@@ -208,7 +210,7 @@ class EventLoop:
         """Call back whenever the descriptor is ready for one of the events.
 
         Args:
-            events: selectors.EVENT_READ and EVENT_WRITE, in place of those of the last call; 0: call back no more.
+            events: selectors.EVENT_READ and EVENT_WRITE, instead of those of the last call; 0: stop calling back.
             urgent: as for add_reader().
         """
         if not events:
@@ -223,7 +225,7 @@ class EventLoop:
         self._soon.append(callback)
 
     def call_soon_threadsafe(self, callback: Callback) -> None:
-        """Call back once in the loop, from whichever thread this is called."""
+        """Call back once in the loop, from any thread."""
         self._soon.append(callback)
         with contextlib.suppress(OSError):  # full: it is awake; closed: nobody listens
             self._writer.send(b"\0")
@@ -243,12 +245,11 @@ class EventLoop:
             self._cancelled = 0
 
     def guarded(self, callback: Callback, abort: Callback) -> Callback:
-        """Return a callback whose failure is reported, and then costs what `abort` ends.
+        """Return a callback whose failure is reported, and then ends with `abort`.
 
         Args:
             callback: of a descriptor, a timer or call_soon().
-            abort: ends the descriptor that the callback is about, at once; where that fails as well, the loop
-                watches the descriptor no more.
+            abort: closes the descriptor of the callback, at once; if that fails as well, the loop stops watching it.
         """
         return functools.partial(self._call_guarded, callback, abort)
 
@@ -265,7 +266,7 @@ class EventLoop:
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is to be called without a wait."""
+        """Whether a callback is due without a wait."""
         return bool(self._soon)
 
     @property
@@ -290,7 +291,7 @@ class EventLoop:
             RuntimeError: it does not.
         """
         coroutine.close()
-        raise RuntimeError("a coroutine can be awaited only where a service is a coroutine (Service.session)")
+        raise RuntimeError("only coroutine services (Service.session) can await a coroutine")
 
     def run_once(self, timeout: float | None) -> None:
         """Run one turn, waiting at most `timeout` seconds (None: until something happens)."""
@@ -303,9 +304,12 @@ class EventLoop:
             self.watch.turn += 1
         if self.observe is not None:
             self.observe(self.clock() - self._began)
+        if self.behind_turns:
+            for look in list(self.behind_turns):
+                self.attempt(look)
 
     def _wait(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait, no longer than until something is due; the loop works from here on."""
+        """Wait until the next timer at most; from here on the loop works."""
         if self._soon:
             timeout = 0
         elif self._timers:
@@ -322,7 +326,7 @@ class EventLoop:
         return ready
 
     def _run_ready(self, ready: list[tuple[selectors.SelectorKey, int]]) -> None:
-        """Call back for the descriptors that are ready, but for those that are not registered any more as they were."""
+        """Call back for the descriptors that are ready, except those whose registration has changed."""
         registered = self._selector.get_map().get
         for key, _ in ready if len(ready) <= FEW else self._in_turn(ready):
             if key.fd < 0 or registered(key.fd) is key:  # negative: the selector's own
@@ -335,7 +339,9 @@ class EventLoop:
                     self._suspend(key)
 
     def _in_turn(self, ready: list[tuple[selectors.SelectorKey, int]]) -> Iterator[tuple[selectors.SelectorKey, int]]:
-        """Yield what is urgent, then the others as long as there is time, beginning with who had to wait last time."""
+        """Yield urgent ones, then the others while there is time, beginning with those left over from the last
+        turn.
+        """
         end = self.clock() + TURN_SECONDS
         others = []
         for one in ready:
@@ -352,7 +358,7 @@ class EventLoop:
             yield one
 
     def _suspend(self, key: selectors.SelectorKey) -> None:
-        """Watch a descriptor no more for a while, unless its callback has ended that itself."""
+        """Stop watching a descriptor for a while, unless its callback has done that itself."""
         if key.fd >= 0 and self._selector.get_map().get(key.fd) is key:
             self._selector.unregister(key.fd)
             self._resting[key.fd] = self.call_later(REST_SECONDS, functools.partial(self._resume, key))
@@ -362,7 +368,7 @@ class EventLoop:
         self._selector.register(key.fd, key.events, key.data)
 
     def _rests_no_more(self, fd: int) -> None:
-        """Forget a rest: the descriptor is watched anew, or is to be closed."""
+        """End a rest: the descriptor is watched again, or closes."""
         if fd in self._resting:
             self._resting.pop(fd).cancel()
 
@@ -377,7 +383,7 @@ class EventLoop:
                 return
 
     def attempt(self, callback: Callback) -> None:
-        """Call back now; a failure is reported, and costs nothing else: what comes behind is done."""
+        """Call back now; a failure is reported, and costs nothing else."""
         try:
             callback()
         except _AbortFailedError:
@@ -386,7 +392,7 @@ class EventLoop:
             self.defects.report(error)
 
     def _select(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait; a failure of the wait itself (ENOMEM, say) is survived as long as it does not last."""
+        """Wait; a failure of the wait itself (such as ENOMEM) is survived unless it lasts."""
         try:
             ready = self._selector.select(timeout)
         except OSError as error:
@@ -411,7 +417,7 @@ class EventLoop:
 
 
 def loop_class(*, asyncio: bool) -> type[EventLoop]:
-    """Return the class of loops that serve coroutines, or the one that needs nothing of asyncio."""
+    """Return the class of loops that serve coroutines, or the one without asyncio."""
     if not asyncio:
         return EventLoop
     from sockd.net.loop.asyncio_loop import AsyncioLoop

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""A share for each source of what all have together: threads, waiting places, handshakes.
+"""Fair shares for sources of a common resource: threads, waiting places, handshakes.
 
-Pure bookkeeping.  A source may have as many as are free for the others, so that one alone has half of all, the next
-one half of what is left, and there is always something for whoever comes from elsewhere (the dynamic threshold of
-Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998, with alpha = 1).
+Pure bookkeeping.  A source may use as many as are free for the others, so that one alone gets half of all, the next
+one half of the rest, and there is always something for a new source (the dynamic threshold of Choudhury and Hahne,
+"Dynamic queue length thresholds for shared-memory packet switches", 1998, with alpha = 1).
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ SITE_BITS = 64
 
 
 def source_of(host: str) -> Hashable:
-    """Return what all addresses of one source share: an IPv4 address, a /64 of IPv6, or this host's Unix sockets.
+    """Return the key that all addresses of one source share: an IPv4 address, a /64 of IPv6, or this host's Unix
+    sockets.
 
     Args:
-        host: an address in numbers; empty for a Unix socket.
+        host: a numeric address; empty for a Unix socket.
     """
     return site_of(plain(host) if host else None)
 
 
 def site_of(address: IPAddress | None) -> Hashable:
-    """Return the same of an address that is read already; None for a Unix socket."""
+    """Return the same for a parsed address; None for a Unix socket."""
     if address is None:
         return None
     return address if address.version == 4 else int(address) >> SITE_BITS
 
 
 class Shares:
-    """Who has how many of a number of places.
+    """How many of a number of places each source has.
 
     Args:
         most: places.
@@ -57,7 +58,7 @@ class Shares:
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing is left for anybody."""
+        """Whether no place is left."""
         return self._sum >= self._most
 
     def has(self, source: Hashable) -> int:
@@ -74,14 +75,14 @@ class Shares:
         self._sum += 1
 
     def give_back(self, source: Hashable) -> None:
-        """Give a place back."""
+        """Release a place."""
         self._sum -= 1
         self._taken[source] -= 1
         if not self._taken[source]:
             del self._taken[source]
 
     def largest(self) -> Hashable:
-        """Return the source that has most; there is one."""
+        """Return the source with the most places; there is one."""
         return self._taken.most_common(1)[0][0]
 
 

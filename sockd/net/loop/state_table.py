@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""States as a table: what an object may go on to from each of its states, and nothing else.
+"""States as a table: the allowed transitions of an object, and nothing else.
 
 An object holds its state as a member of an Enum, compared by identity, so that a look at it costs no call.  Only a
 change goes through the table.  A change that the table does not have is a failure of sockd itself: it is raised, and
@@ -21,7 +21,7 @@ class IllegalTransitionError(RuntimeError):
     """An object was to change to a state that its table does not let it come to."""
 
     def __init__(self, now: Enum, then: Enum) -> None:
-        super().__init__(f"{type(now).__name__}: from {now.name} to {then.name}, which is no step of its table")
+        super().__init__(f"{type(now).__name__}: from {now.name} to {then.name}, which its table does not allow")
 
 
 class StateTable(Generic[S]):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Threads for handlers that block: a bounded number, and what they hand back to the loop.
+"""Threads for handlers that block: a limited number, and their results for the loop.
 
 The pool runs what it is given in the order of each source, and the sources in rotation; one source has three quarters
 of the threads at most, so that its slow calls keep nobody else's from being served.  That no endless queue comes of
@@ -35,9 +35,10 @@ WEIGHT = 3
 logger = logging.getLogger("sockd.handler")
 
 SWITCH_INTERVAL_SECONDS = 0.00005
-"""For sys.setswitchinterval, as long as there are threads: the loop gives the interpreter away at each call into C
-and waits for so long to get it back from a handler that computes.  p99 of a function's answers beside such a one, on
-two cores: 10.6 ms with Python's own 5 ms, 3.3 to 4.4 with 0.5 ms, 0.5 to 2.3 with 0.1 ms, 0.4 to 0.5 with this."""
+"""For sys.setswitchinterval, as long as there are threads: the loop releases the interpreter at each call into C
+and waits that long to get it back from a handler that computes.  p99 of a function's replies beside such a handler,
+on two cores: 10.6 ms with Python's own 5 ms, 3.3 to 4.4 with 0.5 ms, 0.5 to 2.3 with 0.1 ms, 0.4 to 0.5 with this.
+"""
 
 
 class ThreadPool:
@@ -60,10 +61,10 @@ class ThreadPool:
         self._interval = sys.getswitchinterval()
         self._log_limit = LogLimit(loop.clock)
         self.at_work = 0
-        """Pieces of work that were given and whose results were not taken yet."""
+        """Pieces of work whose results were not delivered yet."""
 
     def close(self) -> None:
-        """Let threads end after what they are doing; nobody waits for them."""
+        """Let threads end after their current work, without waiting for them."""
         for _ in self._threads:
             self._work.put(None)
         if self._threads:
@@ -77,7 +78,7 @@ class ThreadPool:
         return not self._shares.is_full if source is None else self._shares.may(source)
 
     def when_free(self, callback: Callable[[], None]) -> None:
-        """Call back once, when a result was taken."""
+        """Call back once, when a result was delivered."""
         self._waiting.append(callback)
 
     def submit(
@@ -91,14 +92,14 @@ class ThreadPool:
         """Run `work` in a thread, then `done` with what it returned in the loop.
 
         Args:
-            service: whose work it is, for the log.
+            service: of the work, for the log.
             work: raises nothing.
             done: called in the loop.
             abort: ends what the result is for, if done() fails; see EventLoop.guarded.
             source: for whom; None: this host, which has no share but all threads.
 
         Returns:
-            False where there is no thread and none can be started; then nothing is done.
+            False if there is no thread and none can be started; then nothing is done.
         """
         if len(self._threads) < min(self._size, self.at_work + 1):
             self._start()
@@ -153,7 +154,7 @@ class ThreadPool:
         done(result)
 
     def tell_unfinished(self) -> None:
-        """Name in the log what runs still, for nobody waits for it any longer."""
+        """Log the work that is still running."""
         frames = sys._current_frames()  # documented, for debuggers and the like
         for thread, service in list(self._running.items()):
             frame = frames.get(thread)

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 class RelayPump:
-    """Carries the bytes of a pair, and closes both sockets at the end.
+    """Forwards the bytes of a pair, and closes both sockets at the end.
 
     Args:
         loop: watches.
-        one, other: connected stream sockets, non-blocking; the pump's from now on.
-        leftovers: what was received of one and of the other before, and goes first, to the other and to one.
-        half_close_timeout: seconds; once one way has ended, how long the other may move nothing.
-        idle_timeout: seconds that both may move nothing before that; 0 for ever.
-        on_end: is called once in the loop, with why: EOF, RESET, UNREACHABLE, IDLE_TIMEOUT, HALF_CLOSE_TIMEOUT, LIMIT
-            or SHUTDOWN.
+        one, other: connected stream sockets, non-blocking; owned by the pump from now on.
+        leftovers: data received from each before, which is sent first to the other.
+        half_close_timeout: seconds; once one direction has ended, how long the other may be idle.
+        idle_timeout: seconds that both may be idle before that; 0 for ever.
+        on_end: called once in the loop, with the reason: EOF, RESET, UNREACHABLE, IDLE_TIMEOUT, HALF_CLOSE_TIMEOUT,
+            LIMIT or SHUTDOWN.
 
     Attributes:
         error, side: errno of a reset or unreachable side, and which of the two it was; 0 for none.
@@ -60,16 +60,16 @@ class RelayPump:
 
     @property
     def moved(self) -> tuple[int, int]:
-        """Bytes that reached the other, and that reached the one."""
+        """Bytes that were sent to each side."""
         return self._pairs.moved(self._number) if self._on_end is not None and self._number >= 0 else self._moved
 
     def abort(self) -> None:
-        """End both at once, with a reset."""
+        """Close both at once, with a reset."""
         if self._on_end is not None and self._number >= 0:
             self._pairs.abort(self._number, CloseReason.SHUTDOWN)
 
     def _lost(self, side: int, error: int) -> None:
-        """Have a side that is encrypted end as a reset, behind what had come: its own socket does not tell."""
+        """Report the end of an encrypted side as a reset, after its earlier data: its own socket does not tell."""
         if self._on_end is not None and self._number >= 0:
             self._pairs.lost(self._number, side, error)
 

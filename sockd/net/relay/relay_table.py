@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Pumps: the bytes of two connected sockets, each sent on to the other until both have ended.
+"""The relay table: the bytes of two connected sockets, each forwarded to the other until both have ended.
 
-The C core moves them (csrc/relay.c): large ones inside the kernel, and all pairs that are ready in one
-call a turn.  What one side does not take holds the other up; an end of file is passed on as one, behind the
-last byte, and a reset as a reset.
+The C core forwards them (csrc/relay.c): large pieces inside the kernel, and all pairs that are ready in one call per
+turn.  If one side does not read, the other is not read either; an end of file is forwarded as one, after the last
+byte, and a reset as a reset.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 import enum
 import itertools
 import os
-import struct
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd._sockbuf import ffi, lib
+from sockd.net.c_layout import layout, place
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
@@ -27,16 +27,18 @@ if TYPE_CHECKING:
 
 PAIRS = 1 << 17
 """At once; more than any table of descriptors holds in practice, and memory is touched as they come."""
-END = struct.Struct("=iiiiqq")
-REQUEST = struct.Struct("=iiiiq28s28s")
-RETURNED = struct.Struct("=9i4xq28s68s")
+END = layout("sb_relay_end")
+REQUEST = layout("sb_relay_request")
+RETURNED = layout("sb_relay_returned")
 
-_ENDS, _REQUESTS, _RETURNED, _DUE = 1, 2, 3, 4  # of sb_relay_counts
-_ALLOWED_AT = 8  # in sb_relay_request
+_ENDS, _REQUESTS, _RETURNED, _DUE = (
+    place("sb_relay_counts", field) for field in ("ends", "requests", "returned", "due_ms")
+)
+_ALLOWED_AT: int = ffi.offsetof("sb_relay_request", "allowed")
 
 
 class RelayObserver(Protocol):
-    """Is told when its pair has ended."""
+    """Notified when its pair has ended."""
 
     def ended(self, reason: CloseReason, error: int, side: int, moved: tuple[int, int]) -> None:
         """The sockets are closed.
@@ -48,16 +50,16 @@ class RelayObserver(Protocol):
 
 
 class HandshakeStage(enum.IntEnum):
-    """How far the relay has come with a client (enum sb_returned)."""
+    """How far the C core has come with a client (enum sb_returned)."""
 
-    NEW = 0
-    GREETED = 1
-    CONNECTING = 2
+    NEW = lib.SB_RETURNED_NEW
+    GREETED = lib.SB_RETURNED_GREETED
+    CONNECTING = lib.SB_RETURNED_CONNECTING
 
 
 @dataclass(frozen=True)
 class FallbackClient:
-    """A client that the relay does not go on with.
+    """A client that the fast path returns to Python.
 
     Attributes:
         fd: its socket.
@@ -79,17 +81,17 @@ class FallbackClient:
 
 
 class SocksFastPath(Protocol):
-    """Says which clients may go where, and goes on with those that the relay returns."""
+    """Decides where clients may connect, and handles those that the relay returns."""
 
     def judge(self, number: int, peer: bytes, target: bytes, began_ms: int) -> RelayObserver | None:
-        """Return who is told of the pair; None when the client may not be connected to its target.
+        """Return the observer of the pair; None if the client may not connect to its target.
 
         Args:
             peer, target: packed; peer is 28 zeros where the client has no address.
         """
 
     def take(self, returned: FallbackClient, told: RelayObserver | None) -> None:
-        """Go on with a client; `told` is what judge() had returned for it."""
+        """Handle a returned client; `told` is the result of judge() for it."""
 
 
 class RelayTable:
@@ -127,13 +129,13 @@ class RelayTable:
         leftovers: tuple[bytes, bytes],
         timeouts: tuple[float, float],
     ) -> int:
-        """Take two sockets over, and tell the pump when they have ended.
+        """Take over two sockets, and notify the pump when they have ended.
 
         Args:
             timeouts: seconds, while both sides are open, and once one has ended; 0 for none.
 
         Returns:
-            The pair's number, or a negative one when they cannot be had: then they are the caller's still.
+            The pair's number, or a negative one on failure: then they remain the caller's.
         """
         first, second = leftovers
         about = self._about
@@ -155,12 +157,12 @@ class RelayTable:
         return max(one, 0), max(other, 0)
 
     def abort(self, number: int, reason: CloseReason) -> None:
-        """End a pair at once, with a reset."""
+        """Close a pair at once, with a reset."""
         lib.sb_relay_abort(self._relay, number, reason)
         self._tell()
 
     def lost(self, number: int, side: int, error: int) -> None:
-        """Have the end of file of a side be a reset."""
+        """Treat the end of file of a side as a reset."""
         lib.sb_relay_lost(self._relay, number, side, error)
 
     # ---- pairs that begin with a client of a SOCKS server
@@ -168,7 +170,7 @@ class RelayTable:
     def door(
         self, negotiation: float, connect: float, idle: float, half: float, sources: Sources | None = None
     ) -> AcceptorHandle:
-        """Return what clients of one listener are let in with; all in seconds.
+        """Return the options for clients of one listener; all times in seconds.
 
         Args:
             sources: where they count until their end, which has to live as long as they.
@@ -196,7 +198,7 @@ class RelayTable:
         return accepted, -1 if stopped == lib.SB_ERR_FULL else stopped
 
     def take_back(self, door: AcceptorHandle) -> None:
-        """Have every client of a door returned whose request has not come."""
+        """Return every client of a listener whose request has not arrived to Python."""
         lib.sb_relay_take_back(self._relay, door.group)
         self._tell_returned()
 
@@ -205,7 +207,7 @@ class RelayTable:
         self._keepers.pop(door.group, None)
 
     def _ask(self) -> None:
-        """Have the requests of this turn judged, and carried out."""
+        """Have the requests of this turn checked, and carried out."""
         size = self._counts[_REQUESTS] * REQUEST.size
         at = _ALLOWED_AT
         for number, group, _, _, began_ms, peer, target in REQUEST.iter_unpack(self._requests[:size].tobytes()):
@@ -265,7 +267,7 @@ class RelayTable:
             self._loop.defects.report(error)
 
     def _ended(self) -> list[tuple[RelayObserver, list[int]]]:
-        """Take those that have ended; whoever is told may begin a pair of the same number."""
+        """Handle pairs that have ended; an observer may start a pair with the same number."""
         size = self._counts[_ENDS] * END.size
         return [(self._pumps.pop(number), about) for number, *about in END.iter_unpack(self._ends[:size].tobytes())]
 
@@ -290,7 +292,7 @@ class RelayTable:
         self._arm()
 
     def close(self) -> None:
-        """End every pair at once; nobody is told."""
+        """Close every pair at once, without notice."""
         if self._relay == ffi.NULL:
             return
         self._loop.remove_reader(self._fd)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the connections that have no row of the set have done: counted here as the set counts its own."""
+"""Counts of connections without a row in the table, in the same form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ByteCounter(Protocol):
-    """A connection that knows what it has moved."""
+    """A connection that counts its bytes."""
 
     @property
     def moved(self) -> tuple[int, int]:
@@ -25,7 +25,7 @@ T = TypeVar("T", bound=ByteCounter)
 
 
 class ConnectionCounts(Generic[T]):
-    """The connections of one service that are open, and the sum of those that have ended."""
+    """The open connections of one service, and the sum of the closed ones."""
 
     def __init__(self) -> None:
         self._open: set[T] = set()

@@ -27,9 +27,9 @@ VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 HANDSHAKE_TURNS = 4
 WARNED_SECONDS = 14 * 86_400
 """A certificate that ends so soon is worth a line; authorities renew a month before."""
-MOST_NAMES = 1000
+MAX_NAMES = 1000
 """Of a client's certificate; those of hosts have some tens, and OpenSSL lets more than 10,000 through."""
-TOLD_NAMES, TOLD_CHARACTERS = 5, 100
+SHOWN_NAMES, SHOWN_CHARACTERS = 5, 100
 """Of a certificate that is refused, in the log."""
 
 _LOWER = str.maketrans({chr(code): chr(code + 32) for code in range(ord("A"), ord("Z") + 1)})
@@ -85,7 +85,7 @@ class TlsContext:
             try:
                 context.load_verify_locations(settings.client_ca)
             except ssl.SSLError:
-                text = "has no certificate of an authority (PEM, -----BEGIN CERTIFICATE-----)"
+                text = "contains no CA certificate (PEM, -----BEGIN CERTIFICATE-----)"
                 raise ConfigurationError(f"{self._place}.client_ca: {settings.client_ca}: {text}") from None
         if settings.alpn:
             context.set_alpn_protocols(list(settings.alpn))
@@ -93,13 +93,13 @@ class TlsContext:
 
     def _ask(self) -> str:
         """Have nobody asked for a password: OpenSSL would ask the terminal, and wait."""
-        raise ConfigurationError(f"{self._place}.key: it is encrypted, and nobody is there to be asked for a password")
+        raise ConfigurationError(f"{self._place}.key: it is encrypted, and sockd cannot prompt for a password")
 
     def _check_readable(self, path: str, name: str) -> None:
         try:
             os.close(open_file(path, f"{self._place}.{name}: {path}"))
         except OSError as error:
-            user = f"; it is read as uid {os.geteuid()}" if isinstance(error, PermissionError) else ""
+            user = f"; it was read as uid {os.geteuid()}" if isinstance(error, PermissionError) else ""
             words = f"{path}: {os.strerror(error.errno or 0)}{user}"
             raise ConfigurationError(f"{self._place}.{name}: {words}") from None
 
@@ -112,7 +112,7 @@ class TlsContext:
         left = ssl.cert_time_to_seconds(until) - time.time() if until else 0
         if left < WARNED_SECONDS:
             event = {"file": path, "key": f"{self._place}.{key}"} | ({"until": until} if until else {})
-            logger.warning("certificate ends soon" if until else "certificate has ended", extra={"event": event})
+            logger.warning("certificate expires soon" if until else "certificate has expired", extra={"event": event})
 
     def _choose(self, sslobj: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:
         """Take the certificate of the name that the client asks for; the main one where there is none."""
@@ -132,9 +132,9 @@ class TlsContext:
         """
         if self.settings.client_ca is None:
             return  # none was asked for
-        names = names_of(_certificate(tls))
-        if len(names) > MOST_NAMES:
-            raise CertificateError(f"its certificate has {len(names)} names, more than {MOST_NAMES}")
+        names = certificate_names(_certificate(tls))
+        if len(names) > MAX_NAMES:
+            raise CertificateError(f"its certificate has {len(names)} names, more than {MAX_NAMES}")
         if self._wanted and not any(best_match(name, self._wanted) for name in names):
             raise CertificateError(f"no name of its certificate is in tls.client_names: {_told(names)}")
 
@@ -143,22 +143,22 @@ def _certificate(tls: ssl.SSLObject) -> dict[str, object]:
     try:
         return tls.getpeercert() or {}  # type: ignore[return-value]  # the stub is narrower
     except UnicodeDecodeError:  # of a name, or of an address where an authority publishes something
-        raise CertificateError("its certificate cannot be read: there are bytes in it that are not UTF-8") from None
+        raise CertificateError("its certificate cannot be read: it contains bytes that are not UTF-8") from None
     except (ssl.SSLError, ValueError) as error:
         raise CertificateError(f"its certificate cannot be read: {error}") from None
 
 
 def _told(names: list[str]) -> str:
-    some = ", ".join(name[:TOLD_CHARACTERS] for name in names[:TOLD_NAMES])
-    return f"{some}, and {len(names) - TOLD_NAMES} more" if len(names) > TOLD_NAMES else some or "it has none"
+    some = ", ".join(name[:SHOWN_CHARACTERS] for name in names[:SHOWN_NAMES])
+    return f"{some}, and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else some or "it has none"
 
 
 def _why(error: ssl.SSLError, private: str | None) -> str:
     if error.reason == "KEY_VALUES_MISMATCH":
-        return f"the key in {private or 'it'} is that of another certificate"
+        return f"the key in {private or 'it'} belongs to another certificate"
     if private is None:
-        return 'has no certificate and key (PEM); write key = "/path" where the key has a file of its own'
-    return f"it and {private} are no certificate and key (PEM): {error.reason or error}"
+        return 'contains no certificate and key (PEM); write key = "/path" if the key is in a separate file'
+    return f"it and {private} are not a certificate and a key (PEM): {error.reason or error}"
 
 
 def _valid_until(path: str, context: ssl.SSLContext) -> str:
@@ -185,7 +185,7 @@ def lower(name: str) -> str:
     return name.translate(_LOWER)
 
 
-def names_of(certificate: dict[str, object]) -> list[str]:
+def certificate_names(certificate: dict[str, object]) -> list[str]:
     """Return the names of a certificate: DNS names and addresses, then the subject's common name; in lower case.
 
     What is not text that can be printed is none: a common name may be bytes, and any name have NUL in it.
@@ -209,4 +209,4 @@ def best_match(name: str, patterns: Container[str]) -> str:
     return wild if label and domain and wild in patterns else ""
 
 
-__all__ = ["CertificateError", "TlsContext", "best_match", "lower", "names_of"]
+__all__ = ["CertificateError", "TlsContext", "best_match", "certificate_names", "lower"]

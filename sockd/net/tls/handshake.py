@@ -41,7 +41,7 @@ logger = logging.getLogger("sockd.tls")
 GRACE_SECONDS = 1.0
 """For a peer of which something has come so short a time before its deadline, or since: where we stood still it may be
 answering what we have only just read and answered.  Once for each handshake."""
-DEFECT = "a defect, which the log tells of"
+DEFECT = "internal error, see the log"
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
@@ -82,13 +82,13 @@ class Handshakes:
         return len(self._waiting)
 
     def take(self, sock: socket.socket, peer: SocketAddress, done: WhenDone, ends: SocketPair | None = None) -> None:
-        """Own a connection until it is secured.
+        """Own a connection until its handshake is complete.
 
         Args:
             sock: connected, non-blocking.
-            done: is called once: with the service's end, or with None when no handshake came about; the
-                connection is closed then.
-            ends: of a service that is there already; unset: a pair is made once the handshake is done.
+            done: called once: with the service's end, or with None if the handshake failed; the connection is closed
+                then.
+            ends: of a service that exists already; unset: a pair is made after the handshake.
         """
         source = source_of(peer.host)
         if not self._shares.may(source):
@@ -101,11 +101,13 @@ class Handshakes:
             done(None)
 
     def _make_room(self, source: Hashable) -> None:
-        """End a handshake of a source that has its share, else of the one that has most: the oldest silent one."""
+        """Close a handshake of a source that has used its share, else of the source with the most: the oldest
+        silent one.
+        """
         whose = source if self._shares.has(source) else self._shares.largest()
         fds = self._of_source[whose]
         fd = next((fd for fd in fds if self._waiting[fd].is_silent), next(iter(fds)))
-        self._drop(fd, f"{len(self._waiting)} are under way, {len(fds)} of this source (tls.max_handshakes)")
+        self._drop(fd, f"{len(self._waiting)} handshakes in progress, {len(fds)} of this source (tls.max_handshakes)")
 
     def _begin(self, sock: socket.socket, peer: SocketAddress, done: WhenDone, ends: SocketPair | None) -> None:
         wire = TlsWire(sock, self._context.wrap)
@@ -142,11 +144,11 @@ class Handshakes:
             one.heard, one.is_silent = self._loop.clock(), False
         is_done = wire.step()
         if not is_done and (wire.has_ended or wire.error):
-            raise wire.error or ConnectionAbortedError("the connection ended within it")
+            raise wire.error or ConnectionAbortedError("the peer closed the connection within it")
         return is_done
 
     def _late(self, fd: int) -> None:
-        """Judge a handshake whose time is up, once what has come of it by now is read."""
+        """Decide on a handshake whose time is over, after reading what has arrived."""
         one = self._waiting[fd]
         self._ready(fd)
         if self._waiting.get(fd) is not one:
@@ -155,7 +157,7 @@ class Handshakes:
             one.has_grace = True
             one.deadline = self._deadline(fd, GRACE_SECONDS)
         else:
-            self._drop(fd, f"not done after {self._context.settings.handshake_timeout:g} s")
+            self._drop(fd, f"incomplete after {self._context.settings.handshake_timeout:g} s")
 
     def _secured(self, fd: int) -> None:
         one = self._leave(fd)
@@ -198,12 +200,12 @@ class Handshakes:
         logger.log(level, "no TLS", extra={"event": event})
 
     def close(self) -> None:
-        """Let no handshake go on."""
+        """Stop all handshakes."""
         for fd in list(self._waiting):
             self._drop(fd, "stopping")
 
     def leave(self) -> None:
-        """Close the sockets alone, in a process that was forked."""
+        """Close the sockets alone, in a forked process."""
         for one in self._waiting.values():
             _close(one.wire.socket, one.ends)
 

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class UnreadError(Exception):
-    """A peer has sent more before its connection is encrypted."""
+    """A peer has sent data before its connection is encrypted."""
 
     def __init__(self) -> None:
-        super().__init__("the peer did not wait for the answer, and what it sent meanwhile is not protected")
+        super().__init__("the peer sent data before it had the reply, and that data is not protected")
 
 
 class TlsConnections:
-    """The rows of a set that are one end of a socket pair, at whose other end bytes are encrypted and decrypted.
+    """The rows of a table that are one end of a socket pair, at whose other end data is encrypted and decrypted.
 
     Args:
         connections: the set.
@@ -36,7 +36,9 @@ class TlsConnections:
         self._offers: dict[int, Handshakes] = {}
 
     def note(self, id: int, near: TlsSocket) -> None:
-        """Note that a connection is encrypted; when it is lost, its row is told, for its socket does not tell."""
+        """Record that a connection is encrypted; when it is lost, its row is told, because its socket does not
+        tell.
+        """
         self._ends[id] = near
 
         def lost(error: int) -> None:
@@ -46,12 +48,12 @@ class TlsConnections:
         near.on_lost = lost
 
     def is_cut(self, id: int) -> bool:
-        """Tell whether a connection whose input has ended may have been cut off in the middle of a frame."""
+        """Return whether a connection whose input has ended may have been truncated in the middle of a frame."""
         near = self._ends.get(id)
         return near is not None and near.input in (Input.CUT, Input.LOST)
 
     def of(self, id: int) -> TlsSocket | None:
-        """Return what is known of a connection's encryption, None for one that has none."""
+        """Return the encryption state of a connection, None without encryption."""
         return self._ends.get(id)
 
     def count(self, group: int) -> int:
@@ -59,7 +61,7 @@ class TlsConnections:
         return sum(self._set.info(id).group == group for id in self._ends)
 
     def ended(self, id: int) -> None:
-        """Forget a connection that has just ended; what was not all sent does not look as if it were."""
+        """Drop a connection that has just closed; incompletely sent data must not look complete."""
         near = self._ends.pop(id, None)
         if near is not None and (
             self._set.info(id).reason is CloseReason.ABORTED or self._set.output_pending_bytes(id)
@@ -69,28 +71,28 @@ class TlsConnections:
     # ---- STARTTLS
 
     def offer(self, group: int, handshakes: Handshakes | None) -> None:
-        """Let the connections of a group ask for TLS; None: not any more, for the number is another group's."""
+        """Allow STARTTLS for the connections of a group; None: no longer, because the number is reused."""
         if handshakes is None:
             self._offers.pop(group, None)
         else:
             self._offers[group] = handshakes
 
     def offered(self, id: int) -> Handshakes | None:
-        """Return what a connection's handshake would be made by; None where it cannot ask for TLS."""
+        """Return the handshakes for a connection; None if it cannot start TLS."""
         return self._offers.get(self._set.info(id).group)
 
     def swap(self, id: int, near: TlsSocket) -> int:
-        """Have a connection, which is paused, go on by another socket, which is the set's from now on.
+        """Move a paused connection to another socket, owned by the table from now on.
 
-        No deadline of the set counts until goes_on(), for nothing can come by that socket before.
+        No deadline of the table runs until goes_on(), because no data can arrive on that socket before.
 
         Returns:
-            The descriptor until now, which is the caller's.
+            The previous descriptor, owned by the caller.
 
         Raises:
-            BlockingIOError: not all that was written has left.
+            BlockingIOError: not all output has been sent.
             UnreadError: there is input that was not handed out.
-            ConnectionError: its end has begun.
+            ConnectionError: it is closing.
             OSError: the socket cannot be watched.
         """
         before = int(lib.sb_mux_swap(self._set.handle, id, near.fileno()))
@@ -99,7 +101,7 @@ class TlsConnections:
         if before == lib.SB_ERR_MALFORMED:
             raise UnreadError
         if before in (lib.SB_ERR_GONE, lib.SB_ERR_CLOSING):
-            raise ConnectionError("it has ended")
+            raise ConnectionError("the connection has ended")
         if before < 0:
             number = lib.sb_mux_errno(self._set.handle)
             raise OSError(number, os.strerror(number))
@@ -109,7 +111,7 @@ class TlsConnections:
         return before
 
     def goes_on(self, id: int) -> None:
-        """Say that a connection is encrypted now which was not at first; its deadlines begin."""
+        """Record that a connection is encrypted now; its deadlines start."""
         lib.sb_mux_rest(self._set.handle, id, 0)
 
 

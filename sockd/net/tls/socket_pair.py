@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The socket pair of an encrypted connection: one end is the service's, at the other bytes are encrypted and decrypted.
+"""The socket pair of an encrypted connection: one end for the service, the other for encryption and decryption.
 
-OpenSSL is not needed for it, so that whoever is handed such a socket can ask what it is.
+It does not need OpenSSL, so that code without TLS can check what a socket is.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import socket
 import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sockd.net.loop.state_table import StateTable
 
 if TYPE_CHECKING:
     import ssl
@@ -24,16 +26,26 @@ RESET = struct.pack("ii", 1, 0)
 
 
 class Input(enum.Enum):
-    """What is known of the end of the peer's data."""
+    """How the peer's data has ended."""
 
     OPEN = "open"
-    """More may come."""
+    """More may arrive."""
     ENDED = "ended"
-    """Its close_notify has come (RFC 8446, 6.1)."""
+    """close_notify was received (RFC 8446, 6.1)."""
     CUT = "cut"
-    """TCP's FIN alone: it sends no more, but whether it was done with a frame nobody knows."""
+    """FIN alone: the peer sends no more, but a frame may be truncated."""
     LOST = "lost"
-    """A reset, or a record that is not in order: there is no way to it any more."""
+    """A reset, or an invalid record: the peer cannot be reached any more."""
+
+
+INPUT = StateTable(
+    {
+        Input.OPEN: (Input.ENDED, Input.CUT, Input.LOST),
+        Input.ENDED: (Input.LOST,),
+        Input.CUT: (Input.LOST,),
+        Input.LOST: (),
+    }
+)
 
 
 class TlsSocket(socket.socket):
@@ -60,12 +72,12 @@ class TlsSocket(socket.socket):
         return self.local
 
     def getsockopt(self, *arguments: int) -> Any:  # noqa: ANN401 - as socket
-        """Ask the connection itself: of its other end the kernel would tell us of ourselves (SO_PEERCRED)."""
+        """Ask the real socket: on the pair, SO_PEERCRED is this process."""
         return self.outer.getsockopt(*arguments)
 
 
 class SocketPair(NamedTuple):
-    """Of a socket pair: the service's, and ours."""
+    """Of a socket pair: the service's end, and ours."""
 
     near: TlsSocket
     far: socket.socket
@@ -96,7 +108,7 @@ def pair(outer: socket.socket) -> SocketPair:
 
 
 def close_with_reset(sock: socket.socket) -> None:
-    """Close a connection that was accepted, encrypted or not, so that its peer hears of a reset where there is one."""
+    """Close an accepted connection, encrypted or not, so that its peer gets a reset if that applies."""
     if isinstance(sock, TlsSocket):
         sock.abort()
     else:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""STARTTLS: a connection that began in plain text goes on encrypted, because its handler says so.
+"""STARTTLS: a connection that began in plain text is encrypted at the request of its handler.
 
-What the handler has written by then leaves in plain text, and the connection is not read meanwhile.  Then its row
-of the set goes on by one end of a socket pair, and the handshake takes place at the other, as for a connection that
-is encrypted from its first byte (sockd.net.tls.handshake).
+The handler's output so far is sent in plain text, and the connection is not read meanwhile.  Then its row of the table
+continues on one end of a socket pair, and the handshake takes place at the other, as for a connection that is
+encrypted from its first byte (sockd.net.tls.handshake).
 
-What the peer has sent behind the frame that asked for TLS came before the handshake, when anybody could put it
-there: it is not handed out, neither before nor after, and the connection ends.
-Source: RFC 3207, 4.2 (the client waits for the answer); CVE-2011-0411 (what follows where the server serves the rest).
+Data that the peer has sent after the frame that requested TLS is not protected, and an attacker may have inserted it:
+it is not handed out, neither before nor after, and the connection is closed. Source: RFC 3207, 4.2 (the client waits
+for the reply); CVE-2011-0411 (what happens if the server serves it).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ logger = logging.getLogger("sockd.tls")
 
 
 def handshakes_for(connection: Connection, connections: ConnectionTable) -> Handshakes:
-    """Return what the handshake of a connection is made by.
+    """Return the handshakes for a connection.
 
     Raises:
         RuntimeError: it can have none.
@@ -42,7 +42,7 @@ def handshakes_for(connection: Connection, connections: ConnectionTable) -> Hand
     if connection.is_closing():
         raise RuntimeError("start_tls(): the connection is closing")
     if connections.tls.of(connection.id) is not None:
-        raise RuntimeError("start_tls(): the connection is encrypted already")
+        raise RuntimeError("start_tls(): the connection is already encrypted")
     handshakes = connections.tls.offered(connection.id)
     if handshakes is None:
         raise RuntimeError("start_tls(): its [[listen]] has no tls = { certificate = ..., starttls = true }")
@@ -50,7 +50,7 @@ def handshakes_for(connection: Connection, connections: ConnectionTable) -> Hand
 
 
 class StartTlsUpgrade:
-    """The way of one connection from plain text to TLS.
+    """The STARTTLS of one connection.
 
     Args:
         connection: is not read.
@@ -98,7 +98,7 @@ class StartTlsUpgrade:
             self._refuse(str(error))
 
     def _wait(self) -> None:
-        """Have the set tell when no output is left, as of low water; or when it waits for nothing more of the row."""
+        """Report when no output is left, as for low water; or when the row waits for nothing more."""
         if self._set.output_pending_bytes(self._connection.id):
             self._set.set_water(self._connection.id, 0, 0)
         else:
@@ -127,7 +127,7 @@ class StartTlsUpgrade:
 
     def _shaken(self, id: int, mine: TlsSocket, near: TlsSocket | None) -> None:
         if self._set.tls.of(id) is not mine:
-            return  # the connection has ended
+            return  # it has ended
         if near is None:
             self._set.abort(id, CloseReason.REFUSED)
         else:

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Carries bytes between a secured connection and its service's end, until both have ended.
+"""Forwards bytes between an encrypted connection and its service's end, until both have ended.
 
-How the peer's data ends is told to the service behind the last byte of it, in the order of the stream:
+The end of the peer's data is reported to the service after its last byte, in the order of the stream:
 
     close_notify        end of file                                                       Input.ENDED
     TCP's FIN alone     end of file; who knows of frames leaves an unfinished one out     Input.CUT
     reset, bad record   end of file, which the service's row takes for a reset            Input.LOST
 
-A failure to send is the end of the peer's data as well, once what the kernel has of it is read.
-Source: RFC 8446, 6.1; ssl(3), SSL_shutdown(3); unix(7).
+A failure to send also ends the peer's data, once what the kernel holds of it is read. Source: RFC 8446, 6.1; ssl(3),
+SSL_shutdown(3); unix(7).
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ import selectors
 import socket
 import ssl
 from contextlib import suppress
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sockd.net.tls.socket_pair import RESET, Input
+from sockd.net.loop.state_table import StateTable
+from sockd.net.tls.socket_pair import INPUT, RESET, Input
 from sockd.net.tls.wire import FAILURES, RECEIVE_BYTES, words
 
 if TYPE_CHECKING:
@@ -36,19 +38,36 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sockd.tls")
 
 LINGER_SECONDS = 10.0
-"""For a peer to take something more, or to end its side, when the service has gone."""
+"""Time for a peer to read more, or to end its side, when the service has closed."""
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 def has_hung_up(sock: socket.socket) -> bool:
-    """Tell whether the other end is closed, also where it is not read up to there (POLLHUP, poll(2))."""
+    """Return whether the other end is closed, also if it is not read up to that point (POLLHUP, poll(2))."""
     poll = select.poll()
     poll.register(sock, 0)
     return any(events & select.POLLHUP for _, events in poll.poll(0))
 
 
+class TunnelState(Enum):
+    """What is still carried; the peer's data has its own states (Input)."""
+
+    CARRYING = "both ways"
+    FINISHING = "the service has ended: the peer gets what is left, and may end its side"
+    CLOSED = "nothing: both sockets are closed"
+
+
+TUNNEL = StateTable(
+    {
+        TunnelState.CARRYING: (TunnelState.FINISHING, TunnelState.CLOSED),
+        TunnelState.FINISHING: (TunnelState.CLOSED,),
+        TunnelState.CLOSED: (),
+    }
+)
+
+
 class TlsTunnel:
-    """Carries, beginning with what came behind the handshake.
+    """Forwards, beginning with what followed the handshake.
 
     Args:
         wire: the connection, its handshake done.
@@ -69,7 +88,8 @@ class TlsTunnel:
         self._near.abort = lambda: self._close(abort=True)
         self._plain = b""
         self._input = Input.OPEN
-        self._is_told = self._has_service_ended = self._is_closed = False
+        self._state = TunnelState.CARRYING
+        self._is_told = False
         self._timer: Timer | None = None
         self._watched_wire = self._watched_far = 0
         self._wire_ready = self._guarded(partial(self._step, self._from_wire))
@@ -79,7 +99,7 @@ class TlsTunnel:
         return self._loop.guarded(callback, self._near.abort)
 
     def start(self) -> None:
-        """Carry from now on; the loop does not end before."""
+        """Start forwarding; the loop does not end before it does."""
         self._loop.unfinished.add(self)
         self._loop.keepers.add(self)
         self._loop.call_soon(self._guarded(partial(self._step, self._decrypt)))
@@ -87,11 +107,11 @@ class TlsTunnel:
     # ---- what is ready
 
     def _watch(self) -> None:
-        if self._is_closed:
+        if self._state is TunnelState.CLOSED:
             return
         wants_wire = self._input is Input.OPEN and not self._plain
         wire = (READ if wants_wire else 0) | (WRITE if self._wire.is_full else 0)
-        wants_far = not self._has_service_ended and not self._wire.is_full and self._wire.error is None
+        wants_far = self._state is TunnelState.CARRYING and not self._wire.is_full and self._wire.error is None
         far = (READ if wants_far else 0) | (WRITE if self._plain else 0)
         if wire != self._watched_wire:
             self._loop.watch_fd(self._wire.fd, wire, self._wire_ready)
@@ -102,7 +122,7 @@ class TlsTunnel:
 
     def _step(self, move: Callable[[], None]) -> None:
         """Move, send, tell of what has ended, and wait for more; whatever fails is the end of this connection alone."""
-        if self._is_closed:
+        if self._state is TunnelState.CLOSED:
             return
         try:
             move()
@@ -138,17 +158,17 @@ class TlsTunnel:
         try:
             while piece := self._wire.tls.read(RECEIVE_BYTES):
                 pieces.append(piece)
-            self._input = Input.ENDED
+            self._input = INPUT.step(self._input, Input.ENDED)
         except ssl.SSLWantReadError:
             if self._wire.has_ended:
-                self._input = Input.CUT
+                self._input = INPUT.step(self._input, Input.CUT)
         except ssl.SSLZeroReturnError:
-            self._input = Input.ENDED
+            self._input = INPUT.step(self._input, Input.ENDED)
         finally:  # in front of a record that is not in order as well
             self._plain += b"".join(pieces)
 
     def _take_rest(self) -> None:
-        """Read what had come before the connection failed: the kernel keeps it."""
+        """Read what had arrived before the connection failed: the kernel keeps it."""
         with suppress(OSError):
             self._far.shutdown(socket.SHUT_RD)  # what the service writes from now on has nowhere to go: EPIPE
         while self._input is Input.OPEN:
@@ -162,7 +182,7 @@ class TlsTunnel:
     def _lose(self, error: int) -> None:
         if self._input is Input.LOST:
             return
-        self._input = Input.LOST
+        self._input = INPUT.step(self._input, Input.LOST)
         if self._near.input is not Input.ENDED:  # then all of its data has come
             self._near.input = Input.LOST
         self._near.on_lost(error)
@@ -185,7 +205,7 @@ class TlsTunnel:
     # ---- from the service to the peer
 
     def _from_far(self) -> None:
-        if self._has_service_ended or self._wire.is_full or self._wire.error is not None:
+        if self._state is not TunnelState.CARRYING or self._wire.is_full or self._wire.error is not None:
             return
         try:
             piece = self._far.recv(RECEIVE_BYTES)
@@ -196,21 +216,21 @@ class TlsTunnel:
         if piece:
             self._wire.tls.write(piece)
         else:
-            self._has_service_ended = True
+            self._state = TUNNEL.step(self._state, TunnelState.FINISHING)
             with suppress(ssl.SSLError):  # the peer's may come later, or never
                 self._wire.tls.unwrap()
 
     # ---- the end
 
     def _finish(self) -> None:
-        """Close, once both sides have ended and all is carried; give the peer a while for its part."""
+        """Close, once both sides have ended and all is sent; give the peer a time limit for its part."""
         if self._plain:
             return
         if self._input is Input.LOST:
             self._close(abort=True)
-        elif self._has_service_ended and self._input is not Input.OPEN and not self._wire.is_full:
+        elif self._state is TunnelState.FINISHING and self._input is not Input.OPEN and not self._wire.is_full:
             self._close()
-        elif (self._has_service_ended or self._wire.is_full) and self._timer is None:
+        elif (self._state is TunnelState.FINISHING or self._wire.is_full) and self._timer is None:
             self._linger()
 
     def _linger(self) -> None:
@@ -218,9 +238,9 @@ class TlsTunnel:
         self._timer = self._loop.call_later(LINGER_SECONDS, self._guarded(self._lingered))
 
     def _lingered(self) -> None:
-        """Go on waiting for a peer that takes something, or whose service is there still and has its own deadlines."""
+        """Keep waiting for a peer that reads something, or whose service is still open and has its own deadlines."""
         self._timer = None
-        if self._is_closed or not (self._has_service_ended or self._wire.is_full):
+        if self._state is TunnelState.CLOSED or not (self._state is TunnelState.FINISHING or self._wire.is_full):
             return
         is_moving = self._wire.is_full and self._wire.sent > self._seen
         if is_moving or not has_hung_up(self._far):
@@ -229,14 +249,14 @@ class TlsTunnel:
             self._close(abort=self._wire.is_full)
 
     def leave(self) -> None:
-        """Close the sockets alone, in a process that was forked."""
+        """Close the sockets alone, in a forked process."""
         self._far.close()
         self._wire.socket.close()
 
     def _close(self, *, abort: bool = False) -> None:
-        if self._is_closed:
+        if self._state is TunnelState.CLOSED:
             return
-        self._is_closed = True
+        self._state = TUNNEL.step(self._state, TunnelState.CLOSED)
         if self._timer is not None:
             self._timer.cancel()
         for fd in (self._wire.fd, self._far_fd):

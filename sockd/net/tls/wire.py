@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An encrypted connection, and what of it is in memory: bytes as they are on the network go in and out here."""
+"""An encrypted connection with its memory buffers: bytes in the form of the network go in and out here."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 RECEIVE_BYTES = 65_536
-MOST_PENDING_BYTES = 65_536
-"""Of each way that one side has not taken; the other is not read meanwhile."""
+MAX_PENDING_BYTES = 65_536
+"""Limit of buffered bytes per direction that one side has not read; the other is not read meanwhile."""
 
 FAILURES = (OSError, ValueError, MemoryError)
-"""What a peer, or a machine that is short of memory, can bring calls into ssl to raise: ssl.SSLError is an OSError,
-and ValueError is raised where bytes of the peer are no text (UnicodeDecodeError)."""
+"""Exceptions that a peer, or a lack of memory, can cause in ssl: ssl.SSLError is an OSError, and ValueError is
+raised if bytes of the peer are not text (UnicodeDecodeError).
+"""
 
 
 class TlsWire:
     """The connection, and what of it is in memory.
 
-    Failures of the network are noted here, and not raised: what had come before them is still to be read.
+    Failures of the network are recorded here, and not raised: data received before them must still be read.
 
     Args:
         sock: connected, non-blocking.
@@ -49,11 +50,11 @@ class TlsWire:
 
     @property
     def is_full(self) -> bool:
-        """Whether the peer has not taken what was sent."""
+        """Whether the peer has not read what was sent."""
         return bool(self._left)
 
     def receive(self) -> bool:
-        """Take what has come; return whether something has."""
+        """Receive once; return whether something arrived."""
         try:
             piece = self.socket.recv(RECEIVE_BYTES)
         except BlockingIOError:
@@ -69,10 +70,9 @@ class TlsWire:
         return bool(piece)
 
     def step(self) -> bool:
-        """Go on with the handshake; return whether it is done.
+        """Continue the handshake; return whether it is complete.
 
-        Raises:
-            ssl.SSLError, ValueError, MemoryError: it fails; an alert for the peer may be there to be sent.
+        Raises: ssl.SSLError, ValueError, MemoryError: it fails; an alert for the peer may be pending.
         """
         before, sys.unraisablehook = sys.unraisablehook, _past(sys.unraisablehook)
         try:
@@ -86,9 +86,9 @@ class TlsWire:
         return self.is_done
 
     def send(self) -> None:
-        """Send what TLS has to say, as far as the kernel takes it; once it has failed, nowhere."""
+        """Send pending TLS output, as far as the kernel accepts it; after a failure, nothing."""
         while self._left or self._outgoing.pending:
-            self._left = self._left or self._outgoing.read(MOST_PENDING_BYTES)
+            self._left = self._left or self._outgoing.read(MAX_PENDING_BYTES)
             if self.error is not None:
                 self._left = b""
                 continue
@@ -103,10 +103,10 @@ class TlsWire:
             self._left = self._left[size:]
 
     def acknowledge(self) -> None:
-        """Have the kernel acknowledge what has come, where it would wait up to 40 ms for an answer to go with it.
+        """Have the kernel acknowledge at once, instead of waiting up to 40 ms for data to send with it.
 
-        Many a client sends its first line behind its part of the handshake, in a piece of its own, which waits for
-        that (Nagle's algorithm, FAQ II.17): with no session tickets there is nothing that would say so before.
+        Many clients send their first line after their part of the handshake, in a piece of its own, which waits for
+        that (Nagle's algorithm, FAQ II.17): without session tickets nothing else would be sent before.
         """
         if hasattr(socket, "TCP_QUICKACK"):
             with suppress(OSError):  # no TCP
@@ -114,7 +114,7 @@ class TlsWire:
 
 
 def _past(hook: Callable[[Any], object]) -> Callable[[Any], object]:
-    """Keep quiet of the name that a client asks for, where it is no text: the handshake fails, which is told.
+    """Suppress an invalid server name of a client: the handshake fails, and that is reported.
 
     ssl calls sni_callback with it as ASCII, and has a failure of that printed to standard error, traceback and all.
     """
@@ -127,9 +127,9 @@ def _past(hook: Callable[[Any], object]) -> Callable[[Any], object]:
 
 
 def words(error: BaseException) -> str:
-    """Say what a failure is, for the log."""
+    """Describe a failure, for the log."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate: {error.verify_message}"
+        return f"certificate verification failed: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         reason: str | None = getattr(error, "reason", None)
         return reason.replace("_", " ").lower() if reason else str(error)

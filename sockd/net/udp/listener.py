@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Answers datagrams: one datagram is one frame, the answer goes to its sender.
+"""The UDP listener: one datagram is one frame, the reply goes to its sender.
 
-A frame has 0 to 65,507 bytes.  A longer one arrives cut (MSG_TRUNC) and is dropped: half
-a frame is handed to nobody.  A sender without an address (a Unix socket that was not
-bound) is not answered.  An answer that the kernel does not take at once is dropped, as
-UDP may; so is one that is too long, with a line in the log.  What is answered at all is
-decided in sockd.net.udp.rules.  A condition that lasts, a handler that fails included, is one line in an interval:
-anybody can send datagrams, and a line with its traceback is a hundred times as long.
+A frame has 0 to 65,507 bytes.  A longer one arrives truncated (MSG_TRUNC) and is dropped, never handled in part.  A
+sender without an address (an unbound Unix socket) gets no reply.  A reply that the kernel does not accept at once is
+dropped, as UDP may; so is one that is too long, with a log line.  sockd.net.udp.rules decides which datagrams are
+answered.  A lasting condition, a failing handler included, is logged once per interval: anyone can send datagrams, and
+a line with its traceback is a hundred times as long.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from sockd.errors import Close
-from sockd.log.failure import error_info, line_of
+from sockd.log.failure import error_info, user_line
 from sockd.log.rate_limit import LogLimit
 from sockd.net.address.sockaddr import SockAddr, format_sockaddr
 from sockd.net.connection.codec import bytes_of
@@ -51,14 +50,14 @@ TURN_SECONDS = 0.005
 DATAGRAMS_AT_CLOSE = 4096
 """More than a receive buffer of the default size holds, and an end when they keep coming."""
 MAX_DATAGRAM_BYTES = 65_507
-"""What IPv4 leaves of 65,535 for UDP's payload (RFC 791, RFC 768); the same on every kind of socket."""
+"""Maximum payload of UDP over IPv4: 65,535 minus headers (RFC 791, RFC 768); the same on every kind of socket."""
 PAUSE_SECONDS = 0.05
-"""After a shortage, which is over when others give back, not by asking again."""
+"""A shortage ends when others release, not by trying again."""
 SHORTAGES = (errno.ENOBUFS, errno.ENOMEM)
 
 
 class Threads(Protocol):
-    """Where handlers run that block."""
+    """Threads for blocking handlers."""
 
     def is_full(self, source: Hashable) -> bool:
         """Tell whether another piece of work of a source would have to wait."""
@@ -74,7 +73,7 @@ class Threads(Protocol):
         abort: Callable[[], None],
         source: Hashable,
     ) -> bool:
-        """Run work in a thread, then done with its result in the loop; False where no thread can be had."""
+        """Run work in a thread, then done with its result in the loop; False if no thread is available."""
 
 
 class DatagramListener:
@@ -126,14 +125,14 @@ class DatagramListener:
         return str(self._listening)
 
     def start(self) -> None:
-        """Receive from now on."""
+        """Start receiving."""
         self._loop.add_reader(self._socket.fileno(), self._receive)
         if self._sourced is not None and not self._is_started:
             self._is_started = True
             self._attempt(self._sourced.started)
 
     def detach(self) -> None:
-        """Receive no more, for another goes on with the socket."""
+        """Stop receiving, because another listener continues on the socket."""
         self._loop.remove_reader(self._socket.fileno())
         self._is_detached = True
         self._tell_closed()
@@ -156,7 +155,7 @@ class DatagramListener:
 
     @property
     def is_idle(self) -> bool:
-        """Tell whether nothing is on its way."""
+        """Return whether no reply is being made."""
         return not self._unanswered
 
     @property
@@ -184,7 +183,7 @@ class DatagramListener:
 
     @property
     def queues(self) -> Sequence[AcceptQueue]:
-        """None: nobody is accepted."""
+        """None: nothing is accepted."""
         return ()
 
     # ---- receiving
@@ -238,23 +237,23 @@ class DatagramListener:
             self._log(logging.WARNING, "datagram dropped: too long", event)
         elif self._is_ours(sender, ancillary):
             self.tally.service_port += 1
-            self._log(logging.WARNING, "not answered: our own address", self._of(sender))
+            self._log(logging.WARNING, "not answered: the listener's own address", self._of(sender))
         elif self._rules.is_service_port(sender):
             self.tally.service_port += 1
-            self._log(logging.WARNING, "not answered: a port of services", self._of(sender))
+            self._log(logging.WARNING, "not answered: port of a well-known service", self._of(sender))
         else:
             return True
         return False
 
     def _is_ours(self, sender: SockAddr | None, ancillary: Ancillary) -> bool:
-        """Tell whether a datagram has the name of this very socket, which sends itself none."""
+        """Return whether a datagram has this very socket as sender, which sends itself none."""
         if not isinstance(sender, tuple) or sender[1] != self._name[1]:
             return False
         return sender[0] == (asked_address(ancillary) or self._name[0])
 
     def _die(self) -> None:
-        """Let go of a socket that others have shut down: it is ready for ever, and nothing can come (udp(7))."""
-        self._log(logging.ERROR, "shut down by somebody else, no longer listening", {})
+        """Give up a socket that others have shut down: it is always ready, and nothing can arrive (udp(7))."""
+        self._log(logging.ERROR, "listening socket shut down by another process, no longer listening", {})
         self._loop.remove_reader(self._socket.fileno())
         self._is_detached = True
         self._listening.close()
@@ -353,7 +352,7 @@ class DatagramListener:
             self.tally.over_budget += 1
         elif not self._rules.spend(sender, size):
             self.tally.over_budget += 1
-            self._log(logging.WARNING, "not answered: budget of the source is spent", self._of(sender))
+            self._log(logging.WARNING, "not answered: datagram budget of the source exceeded", self._of(sender))
         else:
             self._send(reply, size, sender, ancillary)
 
@@ -370,15 +369,17 @@ class DatagramListener:
             self._last_answered = sender
 
     def _look_for_loops(self) -> None:
-        """Note who was answered last in this turn: whoever is answered for ever is the last one sooner or later."""
+        """Record the last sender answered in this turn: one that is answered endlessly is the last one sooner or
+        later.
+        """
         sender, self._last_answered = self._last_answered, None
         if sender is not None and not self._rules.has_budget and self._loops.answered(sender):
-            event = self._of(sender) | {"why": "it was answered for some seconds without a pause"}
-            self._log(logging.WARNING, "not answered for a moment, which ends a loop", event)
+            event = self._of(sender) | {"why": "answered for several seconds without a pause"}
+            self._log(logging.WARNING, "not answered for a moment, to break a loop", event)
 
     def _drop(self, level: int, sender: SockAddr, size: int, error: str) -> None:
         self.tally.dropped += 1
-        self._log(level, "answer dropped", self._of(sender) | {"bytes": size, "error": error})
+        self._log(level, "reply dropped", self._of(sender) | {"bytes": size, "error": error})
 
     # ---- telling
 
@@ -391,7 +392,7 @@ class DatagramListener:
         if held_back is not None:
             about = {"service": self.service, "address": str(self), **event}
             about |= {"held_back": held_back} if held_back else {}
-            about |= {"at": line_of(error)} if error is not None else {}
+            about |= {"at": user_line(error)} if error is not None else {}
             logger.log(level, message, exc_info=error and error_info(error), extra={"event": about})
 
     def take_no_more(self) -> float:
@@ -399,12 +400,12 @@ class DatagramListener:
         return 0.0
 
     def hand_over(self) -> None:
-        """Receive no more, for another process goes on with the socket; answers that are being made are dropped."""
+        """Stop receiving, because another process continues on the socket; pending replies are dropped."""
         self.detach()
         self._socket.close()
 
     def close(self) -> None:
-        """Answer what has arrived already, and receive no more."""
+        """Answer what has already arrived, and stop receiving."""
         if self._socket.fileno() < 0 or self._is_detached or self._is_closed:
             return
         self._is_closed = True
@@ -416,7 +417,7 @@ class DatagramListener:
 
 
 def _checked(reply: object) -> Reply:
-    """Return what a handler has returned, if it can be sent.
+    """Return the handler's result, if it can be sent.
 
     Raises:
         TypeError: it is neither None nor bytes-like.

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Loops of datagrams: two services that answer each other for ever, once one datagram had the other's name.
+"""Loops of datagrams: two services that answer each other endlessly, after one datagram with a forged sender.
 
-A loop is broken by a moment of silence, for it lives on answers alone; a client that asks all the time asks again.
-So a sender that is answered for some seconds without a pause is not answered for a moment, and that no more than once
-a minute: a loop ends, whatever its services and ports, and a client misses less than one answer in a hundred, which
-UDP allows for.  Besides, nobody is answered who has our own address, or a port of services that answer anything, as
-inetd has it.  Pure bookkeeping: the clock is passed in.
+A pause breaks a loop, because it consists of replies alone; a client with continuous requests asks again. So a sender
+that is answered for several seconds without a pause gets no reply for a moment, and that at most once a minute: a loop
+ends, whatever its services and ports, and a client loses less than one reply in a hundred, which UDP allows.  Besides,
+senders with our own address, or with a port of services that answer anything, get no reply, as in inetd.  Pure
+bookkeeping: the caller passes the clock.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _Run:
 
 
 class Loops:
-    """Finds out who is answered without end.
+    """Detects senders that are answered endlessly.
 
     Args:
         clock: seconds, never going back.
@@ -55,7 +55,7 @@ class Loops:
         self._silent: set[Hashable] = set()
 
     def is_silent(self, sender: Hashable) -> bool:
-        """Tell whether a sender is not answered at the moment."""
+        """Return whether a sender gets no reply at the moment."""
         if sender not in self._silent:  # of which there is none, nearly always
             return False
         run = self._runs.get(sender)
@@ -65,7 +65,7 @@ class Loops:
         return False
 
     def answered(self, sender: Hashable) -> bool:
-        """Note that a sender was answered, once a turn is enough; True where its silence begins."""
+        """Record that a sender was answered, once a turn is enough; True when its silence begins."""
         now = self._clock()
         run = self._runs.get(sender)
         if run is None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The address that a datagram was sent to, so that its answer leaves from there.
+"""The local address of a datagram, so that its reply has it as source.
 
-A socket bound to every address has none of its own: the kernel would choose the
-source of an answer by its route, and a client that asked 192.0.2.2 throws away what
-192.0.2.1 says.  Source: IP_PKTINFO of ip(7), IPV6_RECVPKTINFO of RFC 3542, section 6.
+A socket bound to every address has none of its own: the kernel would choose the source of a reply by its route, and a
+client that sent to 192.0.2.2 ignores a reply of 192.0.2.1.  Source: IP_PKTINFO of ip(7), IPV6_RECVPKTINFO of RFC 3542,
+section 6.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ MULTICAST = 0xFF
 
 
 def tell(sock: socket.socket) -> bool:
-    """Have the kernel tell the local address of each datagram, when the socket is bound to every one.
+    """Request the local address of each datagram, if the socket is bound to every address.
 
     Returns:
-        Whether it will: not where the socket has one address, and only on Linux.
+        Whether the kernel reports it: not for a socket with one address, and only on Linux.
     """
     if sys.platform != "linux" or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return False
@@ -41,7 +41,7 @@ def tell(sock: socket.socket) -> bool:
 
 
 def asked_address(ancillary: Ancillary) -> str:
-    """Return the local address that a datagram was sent to, in numbers; empty where the kernel does not tell."""
+    """Return the local address of a datagram, numeric; empty if the kernel does not report it."""
     for level, kind, data in ancillary:
         if (level, kind) == (socket.IPPROTO_IP, IP_PKTINFO) and len(data) >= _IPV4.size:
             return socket.inet_ntop(socket.AF_INET, _IPV4.unpack_from(data)[1])
@@ -51,9 +51,9 @@ def asked_address(ancillary: Ancillary) -> str:
 
 
 def answer_from(ancillary: Ancillary) -> Ancillary:
-    """Turn what came with a datagram into what goes with its answer; empty where the kernel shall choose.
+    """Convert the control message of a datagram to that of its reply; empty if the kernel may choose.
 
-    The interface is left to the routes but for a link-local address, which means nothing without it.
+    The interface is left to routing except for a link-local address, which needs it.
     """
     for level, kind, data in ancillary:
         if (level, kind) == (socket.IPPROTO_IP, IP_PKTINFO) and len(data) >= _IPV4.size:

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Which datagrams are answered: networks, ports of other services, a budget for each source.
 
-A service that answers whatever comes answers another one of its kind for ever, once a
-third party has sent it one datagram in the other's name; and it is a mirror for whoever
-sends in the name of a victim.  Hence two rules for the small services that come with sockd:
-they answer no port on which services answer, and only so many bytes for each source,
-which come back only while that source is quiet.  So a loop between two of them ends by
-itself, for it has no pauses.  Handlers, which may have a client that asks all the time, have a budget where it is
-set; else their loops are ended by sockd.net.udp.loops.  Pure bookkeeping: no socket, and the clock is passed in.
+A service that answers anything answers another one of its kind endlessly, once a third party has sent it one datagram
+with the other as sender; and it reflects traffic to forged victims.  Hence two rules for sockd's own small services:
+they do not answer ports of other services, and they send a limited number of bytes to each source, which is restored
+only while that source is quiet.  So a loop between two of them ends, because it has no pauses.  Handlers, which may
+have clients with continuous requests, have a budget if configured; else sockd.net.udp.loops ends their loops.  Pure
+bookkeeping: no socket, and the caller passes the clock.
 """
 
 from __future__ import annotations

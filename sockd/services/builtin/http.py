@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""A few pages over HTTP/1.1, for the daemon to tell of itself: GET and HEAD, no body, one answer after the other.
+"""A few pages over HTTP/1.1, for the metrics service: GET and HEAD, no body, one reply after the other.
 
-What a page holds is asked for at the moment it is wanted.  A request that is wrong gets its answer, and the
-connection ends.  Of requests that come together one is answered a turn of the loop, and none while more than
-high_water of answers is unsent, so that nobody is held up by a client who asks for everything at once.
+Pages are computed when they are requested.  An invalid request gets a reply, and the connection is closed.  Of
+requests that arrive together one is answered per turn of the loop, and none while more than high_water of replies is
+unsent, so that a client with many requests delays no other.
 
-What comes to a loopback address is answered only under a name that leads there: a browser must not be led to these
-pages under a name of somebody else's (sockd.wire.http, is_of_loopback).  Source: RFC 9110, RFC 9112.
+A request to a loopback address is only answered if its Host leads there: a browser must not be led to these pages
+under a foreign name (sockd.wire.http, is_of_loopback).  Source: RFC 9110, RFC 9112.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class HttpProtocol(Protocol):
         self._has_ended = True
 
     def _deliver(self, page: Page | None, *, keep: bool, with_body: bool) -> None:
-        """Answer, and go on with the next request, if there is one, in another turn."""
+        """Reply, and continue with the next request, if there is one, in another turn."""
         if self._has_ended:
             return
         page = page or Page("there is no such page\n", status=HTTPStatus.NOT_FOUND)
@@ -106,21 +106,22 @@ class HttpProtocol(Protocol):
             self._transport.close()
 
     def _check(self, request: HttpRequest) -> None:
-        """Raise RequestError for what is not served."""
+        """Raise RequestError for what is not supported."""
         if request.method not in ALLOWED:
             raise RequestError(HTTPStatus.METHOD_NOT_ALLOWED, f"only {' and '.join(ALLOWED)} are served")
         if request.values("transfer-encoding") or set(request.values("content-length")) - {"0"}:
-            raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "a request has no body here")
+            raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "a request must not have a body")
         if not request.path:
             raise RequestError(HTTPStatus.BAD_REQUEST, "no path in the target")
         if self._is_on_loopback() and not is_of_loopback(request.host, socket.gethostname()):
             raise RequestError(
                 HTTPStatus.MISDIRECTED_REQUEST,
-                "on loopback Host is localhost, a loopback address, the name of this machine, or one without a dot",
+                "on loopback, Host must be localhost, a loopback address, the name "
+                "of this machine, or a name without a dot",
             )
 
     def _is_on_loopback(self) -> bool:
-        """Tell whether it came to a loopback address, from whoever names the server by himself.
+        """Return whether it arrived on a loopback address, from a client that chose the name itself.
 
         A proxy that began with a PROXY header is no browser; nor has one come here that was shown our certificate.
         """

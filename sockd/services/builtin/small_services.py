@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The small services of RFC 864 to 868, which speak without being asked a question.
+"""The small services of RFC 864 to 868, which send without a request.
 
-Over a stream each says what it has to say when somebody connects, whatever is received is discarded, and the
-connection is closed; chargen goes on until its peer closes.  As a datagram each answers any datagram.
-Echo (RFC 862) and discard (RFC 863) are served by the C core.
+Over a stream each sends its data when a client connects, discards what is received, and closes; chargen continues
+until its peer closes.  As a datagram each answers any datagram. Echo (RFC 862) and discard (RFC 863) are served by the
+C core.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def quote() -> bytes:
 
 
 def users() -> bytes:
-    """Say who is logged in, one a line (RFC 866)."""
+    """List the logged-in users, one per line (RFC 866)."""
     return "".join(f"{name}\r\n" for name in sorted({user.name for user in psutil.users()})).encode()
 
 
@@ -101,7 +101,7 @@ class Chargen(Protocol):
         self._go_on()
 
     def _go_on(self) -> None:
-        """Write until it is told to pause; the rest of the loop has its turn after each block."""
+        """Write until it is told to pause; other work of the loop runs after each block."""
         if not self._is_full and not self._transport.is_closing():
             self._transport.write(self._block)
             self._first = (self._first + len(self._block) // (LINE_CHARACTERS + 2)) % len(PRINTABLE)

@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 import socket
-import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sockd.net.address.sockaddr import SocketAddress
+from sockd.net.kernel import peer_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-_CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid (unix(7))
 
 
 def environment_of(
@@ -60,12 +57,10 @@ def _unix(sock: socket.socket, local: SocketAddress, peer: SocketAddress) -> dic
     pairs = {"PROTO": "UNIX", "UNIXLOCALPATH": local.unix_name}
     if path := peer.unix_name:
         pairs |= {"UNIXREMOTEPATH": path, "REMOTE_ADDR": path}
-    if hasattr(socket, "SO_PEERCRED"):
-        with suppress(OSError):
-            pid, uid, gid = _CREDENTIALS.unpack(
-                sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-            )
-            pairs |= {"UNIXREMOTEPID": str(pid), "UNIXREMOTEEUID": str(uid), "UNIXREMOTEEGID": str(gid)}
+    with suppress(OSError):
+        if (told := peer_credentials(sock)) is not None:
+            pid, uid, gid = map(str, told)
+            pairs |= {"UNIXREMOTEPID": pid, "UNIXREMOTEEUID": uid, "UNIXREMOTEEGID": gid}
     return pairs
 
 

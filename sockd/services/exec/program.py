@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sockd.settings.field import otherwise_of
+from sockd.settings.field import setting_default
 from sockd.settings.program import ProgramLimits, ProgramSettings
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class Program:
 
 
 def program_of(table: ProgramSettings, argv: tuple[str, ...]) -> Program:
-    """Decide everything about a program but whom it runs as."""
-    limits, otherwise = table.limits or ProgramLimits(), partial(otherwise_of, ProgramSettings)
+    """Define everything about a program except its user."""
+    limits, otherwise = table.limits or ProgramLimits(), partial(setting_default, ProgramSettings)
     return Program(
         argv=argv,
         user=table.user,

@@ -31,7 +31,7 @@ logger = logging.getLogger("sockd.exec")
 
 
 class ProgramService:
-    """Executes a program for each connection that it takes.
+    """Executes a program for each connection.
 
     Args:
         service: its name, for the log.

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What a program writes to its standard error, line by line into the log.
 
-One pipe for each program.  It is read a little in each turn of the loop, so that a program
-that writes without end holds up nobody: the pipe fills, and the program waits.  A line that
-is too long is cut into several records; what a program sends into its own log is data,
-and is escaped there as what peers send.
+One pipe per program.  It is read a little in each turn of the loop, so that a program that writes endlessly delays
+nothing: the pipe fills, and the program waits.  A line that is too long is split into several records; output of a
+program is data, and is escaped like that of peers.
 """
 
 from __future__ import annotations
@@ -54,7 +53,9 @@ class ErrorLines:
         try:
             self._loop.add_reader(self._reader, self._read)
         except OSError as error:  # epoll_ctl(2): ENOMEM, ENOSPC; the program gets EPIPE
-            logger.error("standard error not read", extra={"event": {**self._about, "error": str(error)}})
+            logger.error(
+                "cannot read standard error of a program", extra={"event": {**self._about, "error": str(error)}}
+            )
             self.close()
 
     def _close_writer(self) -> None:
@@ -81,7 +82,7 @@ class ErrorLines:
     def _tell(self, line: bytes) -> None:
         for start in range(0, len(line), LINE_BYTES):
             text = line[start : start + LINE_BYTES].decode("utf-8", "backslashreplace")
-            logger.info("program said", extra={"event": {**self._about, "text": text}})
+            logger.info("program wrote to standard error", extra={"event": {**self._about, "text": text}})
 
     def close(self) -> None:
         """Close both ends."""

@@ -38,12 +38,14 @@ def group_of(spec: ServiceSpec) -> GroupOptions:
 
 
 def _is_wire(spec: ServiceSpec) -> bool:
-    """Tell whether lines are wanted as they came: a connection may go on by another framing, or is answered in kind."""
+    """Return whether lines keep their line ending: a connection may change its framing, or replies repeat the
+    client's ending.
+    """
     return spec.kind.speaks or (isinstance(spec.framing, Line) and spec.framing.ending == "same")
 
 
 def sink_of(spec: ServiceSpec, connections: ConnectionTable, loop: EventLoop, pool: ThreadPool) -> ConnectionEvents:
-    """Return what is told of the events of a service's connections; the pool is for those that block."""
+    """Return the sink for a service's connections; the pool is for blocking handlers."""
     from sockd.services.handlers.sinks import SinkTools  # here, for that is made of what this package has
 
     codec = codec_of(spec.kind.core_framing(spec.framing), connections, wire=_is_wire(spec))

@@ -26,10 +26,10 @@ def _is_asyncio(protocol: object, kind: str) -> bool:
 
 
 def frame_method(protocol: object) -> str:
-    """Return the name of the method by which a protocol object, or class, is given its input; empty if there is none.
+    """Return the name of the input method of a protocol object, or class; empty if there is none.
 
-    A subclass of asyncio's own classes is given bytes as they came, whatever else it has methods for; but where
-    it leaves data_received as it is, it waits for frames.
+    A subclass of asyncio's own classes gets bytes as received, whatever other methods it has; but if it does not
+    override data_received, it gets frames.
     """
     if _is_asyncio(protocol, "BufferedProtocol"):
         return "get_buffer"
@@ -45,12 +45,12 @@ def frame_method(protocol: object) -> str:
 
 
 def takes_bytes(protocol: object) -> bool:
-    """Tell whether a protocol object, or class, is given bytes as they came."""
+    """Return whether a protocol object, or class, gets bytes as received."""
     return frame_method(protocol) in ("data_received", "get_buffer")
 
 
 class ProtocolFactory:
-    """Makes protocol objects of which nobody knows yet whether they take bytes or frames.
+    """Makes protocol objects that are not known yet to take bytes or frames.
 
     Args:
         make: called once for each connection, without arguments.
@@ -74,7 +74,7 @@ def takes_datagrams(protocol: object) -> bool:
 
 
 class ProtocolAdapter:
-    """Speaks to an object with asyncio's method names; what it lacks is not called.
+    """Calls an object with asyncio's method names; missing methods are skipped.
 
     Args:
         protocol: has one of frame_received, line_received and data_received (see frame_method).
@@ -132,7 +132,7 @@ class ProtocolAdapter:
 
 
 class FunctionAdapter:
-    """Hands each frame with its connection to a function, and writes what it returns."""
+    """Passes each frame with its connection to a function, and writes the result."""
 
     __slots__ = ("_connection", "_function")
 
@@ -157,7 +157,7 @@ class FunctionAdapter:
         """Nothing: the set stops reading by itself."""
 
     def resume_writing(self) -> None:
-        """Nothing: the set goes on reading by itself."""
+        """Nothing: the table keeps reading by itself."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing to tell."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Serves frames by a coroutine function: `async def f(line)` or `async def f(line, connection)`.
 
-Frames of one connection are answered in their order.  `max_in_flight` of them are worked on at once; with 1, one task
-works through all that came.  What waits behind them is bounded, for the connection is not read meanwhile; where the
-function has the connection, it is not read at all while one is worked on, for its framing may be another one then.
+Frames of one connection are answered in their order.  `max_in_flight` of them run at once; with 1, one task handles
+all.  The number of waiting frames is limited, because the connection is not read meanwhile; if the function has the
+connection, it is not read at all while a frame runs, because its framing may change.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from sockd.services.handlers.transport import Transport
     from sockd.wire.framing import Frame
 
-MOST_WAITING = 256
-"""Frames that came and are not worked on, past which the connection is not read; read again at half of them."""
+MAX_WAITING = 256
+"""Limit of waiting frames above which the connection is not read; it is read again at half of them."""
 
 
 class AsyncAnswers:
@@ -43,7 +43,7 @@ class AsyncAnswers:
     def __init__(self, handler: AsyncFunctionHandler) -> None:
         self._handler = handler
         self._loop = handler.loop.asyncio
-        self._most = 1 if handler.wants_connection else MOST_WAITING
+        self._most = 1 if handler.wants_connection else MAX_WAITING
         self._waiting: deque[tuple[Frame, bytes | None]] = deque()
         self._tasks: deque[tuple[asyncio.Task[Any], Frame, bytes | None]] = deque()  # with several in flight
         self._held = self._is_lost = False
@@ -82,10 +82,10 @@ class AsyncAnswers:
         """Nothing: the set stops reading by itself."""
 
     def resume_writing(self) -> None:
-        """Nothing: the set goes on reading by itself."""
+        """Nothing: the table keeps reading by itself."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Drop what waits; what is worked on goes on, for it may be in the middle of something."""
+        """Drop the waiting frames; running ones continue, because they may be in the middle of something."""
         self._is_lost = True
         self._waiting.clear()
 
@@ -143,7 +143,7 @@ class AsyncAnswers:
         if not self._tasks:
             self._finished()
 
-    # ---- how it goes on
+    # # ---- progress
 
     def _answer(self, reply: object, ending: bytes | None, frame: Frame) -> bool:
         try:
@@ -175,7 +175,7 @@ class AsyncAnswers:
             self._connection.resume_reading()
 
     def _finished(self) -> None:
-        """Read on, or end: all that came is answered."""
+        """Resume reading, or close: all frames are answered."""
         self._handler.running.discard(self)
         if self._end is not None:
             self._connection.close_for(self._end)
@@ -190,7 +190,7 @@ class AsyncAnswers:
         return bool(self._tasks)
 
     def stop(self, *, now: bool) -> None:
-        """Read no more, and end once all is answered; now: cancel what is worked on."""
+        """Stop reading, and close once all frames are answered; now: cancel the running ones."""
         self._end = CloseReason.SHUTDOWN
         self._hold()
         if now:
@@ -252,12 +252,12 @@ class AsyncFunctionHandler(PerConnectionHandler):
         self._answers: dict[int, AsyncAnswers] = {}
 
     async def call(self, frame: Frame, connection: Connection) -> Any:  # noqa: ANN401 - whatever it returns
-        """Call the function; what is behind a decorator may have answered at once."""
+        """Call the function; a decorated one may have returned at once."""
         returned = self._function(frame, connection) if self.wants_connection else self._function(frame)
         return await returned if inspect.isawaitable(returned) else returned
 
     def wrong(self, id: int, reason: CloseReason) -> None:
-        """Answer what came before it first."""
+        """Answer the earlier frames first."""
         self._of(id).hold()
 
     def _of(self, id: int) -> AsyncAnswers:
@@ -268,7 +268,7 @@ class AsyncFunctionHandler(PerConnectionHandler):
 
     @property
     def at_work(self) -> int:
-        """How many connections have something that is worked on, also those that have ended."""
+        """Number of connections with running frames, closed ones included."""
         return len(self.running)
 
     def is_busy(self, id: int) -> bool:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The transport of handlers that are written for asyncio: for isinstance(), and for asyncio's loop, one of its own.
 
-`loop.start_tls()`, `loop.sendfile()` and whatever else of asyncio's works on transports asks for a few names that no
-document has; they are all here.
+`loop.start_tls()`, `loop.sendfile()` and other functions of asyncio on transports use a few undocumented names; they
+are all here.
 """
 
 from __future__ import annotations

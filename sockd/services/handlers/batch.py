@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Serves all frames of one connection that came together by one call of a function.
+"""Batch handlers: one call of a function for all frames of one connection that arrived together.
 
 A batch never holds frames of two connections, so that an exception ends no other
 connection than the one whose frames were handed out.
@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import Close
-from sockd.log.failure import error_info, line_of
+from sockd.log.failure import error_info, user_line
 from sockd.net.connection.codec import bytes_of
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
@@ -31,10 +31,10 @@ def encode(replies: BatchReply, codec: Codec, frames: int, endings: list[bytes] 
     """Return the bytes of a batch's replies.
 
     Args:
-        replies: bytes are sent as they are; a list has one reply for each frame, None for nothing.
-        codec: makes a frame of each reply of a list.
-        frames: how many were asked.
-        endings: what ended each line, where it is answered in kind.
+        replies: bytes are sent unchanged; a list has one reply for each frame, None for no reply.
+        codec: encodes each reply of a list.
+        frames: number of frames.
+        endings: line ending of each frame, if replies repeat it.
 
     Raises:
         TypeError, ValueError: the replies are neither, or not as many.
@@ -54,7 +54,7 @@ def encode(replies: BatchReply, codec: Codec, frames: int, endings: list[bytes] 
 
 
 class BatchHandler(ConnectionEvents):
-    """Hands what came of a connection in one turn to a function, and sends what it returns.
+    """Passes the frames of a connection of one turn to a function, and sends the result.
 
     Args:
         service: its name, for the log.
@@ -82,7 +82,7 @@ class BatchHandler(ConnectionEvents):
                 return
         except BaseException as error:
             event: dict[str, object] = {"service": self._service, "peer": str(self._set.peers.of(id))}
-            event |= {"at": line_of(error, self._function), "frame_bytes": size, "frames": count}
+            event |= {"at": user_line(error, self._function), "frame_bytes": size, "frames": count}
             logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
             self._set.shut(id, CloseReason.HANDLER_ERROR)
         else:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Serves frames by a function that blocks, in threads: `Service(blocking=True)`.
 
-A connection whose frames are with the pool is not read and not ended by a stop, so
-that its answers keep their order and its peer is held up.  A thread gives up a
-connection with many frames after SLICE_SECONDS, so that others get their turn
-and answers leave before the last one is there.
+A connection with frames in the pool is not read and not closed by a stop, so that its replies keep their order and its
+peer is held back.  A thread returns a connection with many frames after SLICE_SECONDS, so that others get their share
+and replies are sent before the last one is ready.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import Close, is_close
-from sockd.log.failure import error_info, line_of
+from sockd.log.failure import error_info, user_line
 from sockd.net.address.sockaddr import plain
 from sockd.net.connection.codec import bytes_of
 from sockd.net.connection.events import ConnectionEvents
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sockd.handler")
 
 SLICE_SECONDS = 0.005
-"""A thread's turn with one connection; a call that takes longer is a turn of its own."""
+"""A thread's time for one connection; a longer call is a turn of its own."""
 
 
 class Job:
@@ -61,7 +60,7 @@ class Job:
 
 
 class Answers:
-    """What a thread brings back: bytes, and the exception behind them, if any."""
+    """The result of a thread: bytes, and the exception after them, if any."""
 
     __slots__ = ("error", "frame_bytes", "frames")
 
@@ -124,7 +123,7 @@ class BlockingHandler(ConnectionEvents):
         return id in self._jobs
 
     def stop(self, id: int, *, now: bool) -> None:
-        """End the connection once what it asked is answered, rather than read more."""
+        """Close the connection once its frames are answered, instead of reading more."""
         self._jobs[id].is_last = now
 
     def _submit(self, job: Job) -> None:
@@ -211,7 +210,7 @@ class BlockingHandler(ConnectionEvents):
         if is_close(error):
             self._set.shut(job.id, CloseReason.CLOSED)
             return
-        at = line_of(error, self._function or self._batch)
+        at = user_line(error, self._function or self._batch)
         event: dict[str, object] = {"service": self._service, "peer": str(self._set.peers.of(job.id))}
         event |= {"at": at, "frame_bytes": frame_bytes}
         logger.error("handler failed", exc_info=error_info(error), extra={"event": event})

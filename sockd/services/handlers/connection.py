@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import convert
 
-from sockd.log.failure import error_info, line_of
+from sockd.log.failure import error_info, user_line
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
 from sockd.net.connection.transfer import Snapshot
@@ -66,14 +66,14 @@ class PerConnectionHandler(ConnectionEvents):
         """Whose frames these are, for the log; None: the protocol object's."""
 
     def accepted(self, id: int) -> None:
-        """Make the connection and tell its receiver."""
+        """Make the connection and notify its receiver."""
         connection = self._kind(id, self._set, self._codec, self._high_water, self._loop, self._receive)
         connection.service, connection.handler = self._service, self.handler
         self._live[id] = connection
         try:
             receiver, protocol = self._make()
         except BaseException as error:
-            event = {"service": self._service, "at": line_of(error)}
+            event = {"service": self._service, "at": user_line(error)}
             logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
             self._set.shut(id, CloseReason.HANDLER_ERROR)
             return
@@ -103,14 +103,14 @@ class PerConnectionHandler(ConnectionEvents):
         return self._live[id].snapshot()
 
     def restore(self, id: int, snapshot: object) -> bool:
-        """Make the connection and the receiver, which goes on from where the other was."""
+        """Make the connection and the receiver, which continues the state of the other process."""
         connection = self._kind(id, self._set, self._codec, self._high_water, self._loop, self._receive)
         try:
             receiver, protocol = self._make()
             connection.service, connection.handler = self._service, self.handler
             connection.restore(receiver, protocol, convert(snapshot, Snapshot))
         except BaseException as error:
-            event = {"service": self._service, "at": line_of(error)}
+            event = {"service": self._service, "at": user_line(error)}
             logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
             connection.leave()
             return False
@@ -122,7 +122,7 @@ class PerConnectionHandler(ConnectionEvents):
         self._live.pop(id).leave()
 
     def closed(self, id: int, reason: CloseReason) -> None:
-        """Log the end and tell the receiver."""
+        """Log the close and notify the receiver."""
         connection = self._live.pop(id, None)  # none where it was not even made
         try:
             log_end(self._service, self._set, id, reason)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Serves each connection by a coroutine: `async def session(reader, writer)`, one asyncio task a connection.
 
-The connection ends when its coroutine does.  A lost connection does not cancel its
-coroutine, which learns of it by reading or writing, as with asyncio.  At a stop, coroutines
-that wait for their peer are cancelled at once, the others when half of stop_timeout is over;
-what they do then in `finally` has the rest of it.
+The connection closes when its coroutine ends.  A lost connection does not cancel its coroutine, which notices it by
+reading or writing, as with asyncio.  At a stop, coroutines that wait for their peer are cancelled at once, the others
+after half of stop_timeout; the rest of that time is for their `finally` blocks.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import is_close
-from sockd.log.failure import error_info, line_of
+from sockd.log.failure import error_info, user_line
 from sockd.net.connection.codec import RawCodec
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sockd.handler")
 
-TOLD_PLACES = 10
+SHOWN_PLACES = 10
 """Where coroutines wait that did not end in time: so many are named."""
 
 
@@ -113,14 +112,14 @@ class CoroutineSession(asyncio.StreamReaderProtocol):
             return CloseReason.FRAME_TOO_LONG
         lost = self.reader.exception() or (ConnectionResetError() if self._connection_lost else None)
         if not (lost and issubclass(type(error), type(lost))):
-            at = line_of(error, self._handler.function)
+            at = user_line(error, self._handler.function)
             event = {"service": self._handler.service, "peer": self.connection.peer, "at": at}
             logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
             return CloseReason.HANDLER_ERROR
         return self._wrong or CloseReason.HANDLER_ERROR
 
     def _too_late(self) -> None:
-        """End the connection: what is said by who was told of it leaves before."""
+        """Close the connection: output of code that was notified before is sent first."""
         self._wrong = CloseReason.FRAME_TIMEOUT
         self._loop.call_soon(self.connection.close_for, self._wrong)
 
@@ -130,7 +129,7 @@ class CoroutineSession(asyncio.StreamReaderProtocol):
         return self.reader.is_waiting or self.writer.is_closing()
 
     def cancel(self) -> None:
-        """End it, once; what it does about that is its own affair."""
+        """Cancel it, once; its reaction is up to the coroutine."""
         if not self._is_cancelled:
             self._is_cancelled = True
             self.task.cancel()
@@ -154,7 +153,7 @@ class CoroutineSession(asyncio.StreamReaderProtocol):
         return not self._over_ssl
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever reads or writes."""
+        """Report to waiting reads and writes."""
         if exc is None:
             self.reader.feed_eof()
         else:
@@ -244,7 +243,7 @@ class CoroutineHandler(ConnectionEvents):
         self._live[id].connection.resume()
 
     def closed(self, id: int, reason: CloseReason) -> None:
-        """Log the end and tell the session, whose coroutine may go on for a while."""
+        """Log the close and notify the session, whose coroutine may continue for a while."""
         session = self._live.pop(id, None)  # none where it was not even made
         try:
             log_end(self.service, self._set, id, reason)
@@ -280,7 +279,7 @@ class CoroutineHandler(ConnectionEvents):
 
 
 def tell_unfinished(service: str, places: list[str]) -> None:
-    """Name coroutines that have not ended by where they wait."""
+    """Describe unfinished coroutines by where they wait."""
     if places:
-        event = {"service": service, "count": len(places), "at": sorted(set(places))[:TOLD_PLACES]}
+        event = {"service": service, "count": len(places), "at": sorted(set(places))[:SHOWN_PLACES]}
         logger.error("handlers did not end in time", extra={"event": event})

@@ -16,11 +16,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import is_close
-from sockd.log.failure import error_info, line_of
+from sockd.log.failure import error_info, user_line
 from sockd.net.connection.codec import LF, bytes_of
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
-from sockd.net.connection.turn import FIRST_LOOK, looks
+from sockd.net.connection.turn import FIRST_CHECK, looks
 from sockd.wire.close_reason import CloseReason
 from sockd.wire.framing import Line
 
@@ -62,11 +62,11 @@ class FunctionHandler(ConnectionEvents):
         self._settle(index, self._parts(id, part, len(frames)), frames, done, error)
 
     def _answer(self, index: int, frames: list[Any], done: list[Reply]) -> BaseException | None:
-        """Add the replies to `done`; return what the frame behind the last of them raised.
+        """Add the replies to `done`; return the exception of the frame after the last of them.
 
-        Frames for which there is no time in this turn are taken out of the event, and out of `frames`.
+        Frames without time in this turn are removed from the event, and from `frames`.
         """
-        if len(frames) <= FIRST_LOOK:
+        if len(frames) <= FIRST_CHECK:
             return self._answer_some(frames, len(frames), done)
         left = iter(frames)
         for at, end in looks(len(frames)):
@@ -144,7 +144,7 @@ class FunctionHandler(ConnectionEvents):
             except BaseException as raised:  # what they are is the handler's doing
                 error = raised
         peer = str(self._set.peers.of(id))
-        at = line_of(error, self._function)
+        at = user_line(error, self._function)
         event = {"service": self._service, "peer": peer, "at": at, "frame_bytes": self._codec.size_of(frame)}
         logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
         return b"", CloseReason.HANDLER_ERROR

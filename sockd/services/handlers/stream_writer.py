@@ -34,7 +34,7 @@ class CompletedDrain(asyncio.Future[None]):
         raise StopIteration
 
     def throw(self, error: BaseException) -> None:
-        """Have nobody who would catch it."""
+        """An exception that nothing would catch."""
         raise error
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class StreamWriter(asyncio.StreamWriter):
         return self._transport is self._connection
 
     def write(self, data: Data) -> None:
-        """Send bytes behind all that was written before."""
+        """Send bytes after all earlier output."""
         outbox = self._outbox  # Connection.write() without its call: a coroutine writes line by line
         if type(data) is bytes and (room := outbox.room - len(data)) >= 0:
             outbox.room = room
@@ -99,7 +99,7 @@ class StreamWriter(asyncio.StreamWriter):
         return super().drain()
 
     async def start_tls(self, sslcontext: ssl.SSLContext | None = None, **options: Any) -> None:  # noqa: ANN401
-        """Go on encrypted, behind what was written.
+        """Start TLS after the output.
 
         Args:
             sslcontext: whose certificate is shown, as asyncio has it; None: that of the listener, the answer to a
@@ -125,7 +125,7 @@ class StreamWriter(asyncio.StreamWriter):
         await secured
 
     def lost(self, error: Exception | None) -> None:
-        """Let go on who waits for a handshake (for the session)."""
+        """Resume the handshake's waiter (for the session)."""
         secured = self._secured
         if secured is not None and not secured.done():
             secured.set_exception(error or ConnectionResetError("Connection lost"))

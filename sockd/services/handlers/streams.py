@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: MIT
 """What a coroutine reads from: asyncio's StreamReader, with lines that were found many at once.
 
-The methods, their results and their errors are asyncio's own, of whichever Python runs: what is here is how lines get
-there.  As long as nothing but lines is asked for, a block that came is cut into lines in one go, and `readline` and
-`async for` take them from a queue.  Every other call puts what is left of the queue back into asyncio's buffer, and
-goes on there; lines are cut again once that is empty.
+The methods, their results and their errors are asyncio's own, of the running Python version: this module only delivers
+lines to them.  As long as only lines are read, a received block is cut into lines at once, and `readline` and `async
+for` take them from a queue.  Every other call puts the rest of the queue back into asyncio's buffer, and continues
+there; lines are cut again once that is empty.
 
-Nobody is judged by a line that was not asked for: its length, age and end are looked at by whoever waits for it.
+A line that is not read has no effect: its length, age and end are checked when it is awaited.
 
 What has come is read before anything is said of a loss, which is raised where there is nothing left that would do.
 asyncio's own reader raises a loss at the next call, whatever has come.
 
-Whoever reads what has come already does not wait, and would hold up all others as long as something is there: so a
-read gives the loop a turn once the coroutines have had their time of this one.
+A read of data that has already arrived does not wait, and would delay all others as long as there is data: so a read
+yields to the loop once the coroutines have used their time of this turn.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 LIMIT_BYTES = 64 * 1024
 """Of a line or of what is searched for a separator, where no framing says one (asyncio's own default)."""
-MOST_READS = 8
+MAX_READS = 8
 """Without a look at the clock; one where the turn was found to be over, and twice as many each time it was not."""
 FULL_LIMITS = 2
 """Limits of bytes that wait to be read, past which the peer is held up (asyncio's measure)."""
@@ -82,7 +82,7 @@ class StreamReader(asyncio.StreamReader):
     # ---- lines
 
     async def readline(self) -> bytes:
-        """Return the next line with its ending, without one at the end of file, b"" behind it; as asyncio's."""
+        """Return the next line with its ending, without one at the end of file, b"" after it; as asyncio's."""
         if self._left > 0 and self._lines:
             self._left -= 1
             return self._lines.popleft()
@@ -180,12 +180,12 @@ class StreamReader(asyncio.StreamReader):
         return self._eof and not self._lines and not self._buffer
 
     def exception(self) -> BaseException | None:  # type: ignore[override]  # typeshed: Exception
-        """Return why the connection was lost, None if it was not or ended in order."""
+        """Return why the connection was lost, None if it was not or was closed gracefully."""
         return self._exception or self._loss
 
     @property
     def is_waiting(self) -> bool:
-        """Whether somebody waits for the peer."""
+        """Whether a read is waiting for the peer."""
         return self._waiter is not None and not self._waiter.done()
 
     @property
@@ -219,7 +219,7 @@ class StreamReader(asyncio.StreamReader):
             self.feed(bytes(data))
 
     def _cut(self, block: bytes) -> bool:
-        """Add lines to the queue, or all to the buffer if one of them is too long; False: no line is whole yet."""
+        """Add lines to the queue, or all to the buffer if one of them is too long; False: no line is complete yet."""
         buffer = self._buffer
         if not block.count(LF):
             buffer += block
@@ -267,9 +267,9 @@ class StreamReader(asyncio.StreamReader):
     # ---- within
 
     def _is_over(self) -> bool:
-        """Look at the clock: whether to let the others go on.  It is asked again after some more reads."""
+        """Read the clock: whether to yield to others.  It is read again after some more reads."""
         is_over = self._is_late()
-        self._left = self._quantum = 1 if is_over else min(2 * self._quantum, MOST_READS)
+        self._left = self._quantum = 1 if is_over else min(2 * self._quantum, MAX_READS)
         return is_over
 
     async def _turn(self) -> None:
@@ -314,7 +314,7 @@ class StreamReader(asyncio.StreamReader):
                 self._timer = self._loop.call_later(self._frame_timeout, self._judge)
 
     def _judge(self) -> None:
-        """See whether the line that was begun is still not whole; what had come in time was received before this."""
+        """Check whether the line is still incomplete; data that arrived in time was received before this."""
         self._timer = None
         if self._since is None or not self.is_waiting:
             return

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Handlers of text: `Service(text="utf-8")` decodes what they are given, and encodes what they return.
+"""Handlers of text: `Service(text="utf-8")` decodes their input, and encodes their results.
 
-What is not of the encoding is the handler's error, as if it had decoded it itself.
+Input that cannot be decoded is an error of the handler, as if it had decoded it itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _encoded(reply: Reply | str, encoding: str) -> Reply:
-    """Return bytes for text; what is none goes on as it is, and is judged where bytes are."""
+    """Encode text; anything else is returned unchanged, and checked where bytes are expected."""
     return reply.encode(encoding) if isinstance(reply, str) else reply
 
 

@@ -82,7 +82,7 @@ class TracedProtocol:
 
 
 class TracedConnection(Transport):
-    """A connection that shows what is written to it, and what it delivers."""
+    """A connection that logs what is written to it, and what it delivers."""
 
     __slots__ = ()
 

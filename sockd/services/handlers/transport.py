@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The transport that a handler has of its peer: a Connection that tells of the end as soon as it is one.
+"""The transport of a handler: a Connection that reports its end as soon as there is one.
 
-asyncio's transports call connection_lost() when what was written has left, and answer get_extra_info() for as long as
-anybody has them.  The row of the set goes on for a while then: it waits for the peer's FIN, so that no RST takes away
-what the peer has not read (FAQ II.5); that is nobody's concern but the set's.
+asyncio's transports call connection_lost() when the output is sent, and answer get_extra_info() as long as they are
+referenced.  The row of the table lives on for a while then: it waits for the peer's FIN, so that no RST destroys what
+the peer has not read (FAQ II.5).
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
 OF_PEER = (CloseReason.EOF, CloseReason.TRUNCATED)
 """Reasons of an end that the peer has begun with its own."""
-FIRST_LOOK_SECONDS = 0.001
-MOST_LOOK_SECONDS = 0.1
-"""Between two looks at output that the kernel has not taken when its connection is closed; each is twice as long."""
+FIRST_POLL_SECONDS = 0.001
+MAX_POLL_SECONDS = 0.1
+"""Interval between two checks of output that the kernel has not accepted when its connection is closed; each is
+twice as long.
+"""
 KEPT = ("sockname", "sslcontext", "ssl_object", "cipher", "peercert", "compression")
 """What is told of a connection that has ended, as asyncio does."""
 
@@ -48,7 +50,7 @@ class Transport(Connection):
 
     @property
     def receiver(self) -> FrameProtocol | None:
-        """Who is given its frames; None once it has ended."""
+        """The receiver of its frames; None once it has closed."""
         return self._receiver
 
     @property
@@ -91,17 +93,17 @@ class Transport(Connection):
             if reason not in OF_PEER:  # then the row ends with its output, for nobody is waited for
                 self._loop.call_soon(self._look)  # behind the flush of this turn
 
-    def _look(self, delay: float = FIRST_LOOK_SECONDS) -> None:
+    def _look(self, delay: float = FIRST_POLL_SECONDS) -> None:
         """Tell of the end if nothing is unsent, else look again."""
         if self._receiver is None:
             return
         if self.has_more or self._starting is not None or self._set.output_pending_bytes(self.id):
-            self._loop.call_later(delay, lambda: self._look(min(2 * delay, MOST_LOOK_SECONDS)))
+            self._loop.call_later(delay, lambda: self._look(min(2 * delay, MAX_POLL_SECONDS)))
         else:
             self.lost(self._reason, 0)
 
     def lost(self, reason: CloseReason, error: int) -> None:
-        """Tell of the end, once; what may still be asked for is kept."""
+        """Report the end, once; what may still be queried is kept."""
         if self._receiver is not None:
             self._kept_peer = peer = self._set.peers.of(self.id)
             self._kept = {"peername": peer.sockaddr}
@@ -110,17 +112,17 @@ class Transport(Connection):
             super().lost(reason, error)
             self._protocol = None
 
-    # ---- what may be asked, also behind it
+    # # ---- queries, also after the end
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - as asyncio
-        """Answer as Connection does; once the connection has ended, what asyncio's transports go on to tell."""
+        """Answer as Connection does; after the end, what asyncio's transports still answer."""
         if self._ended and hasattr(self, "_kept"):
             return self._kept.get(name, default)
         return super().get_extra_info(name, default)
 
     @property
     def peer(self) -> str:
-        """The peer's address as text (FAQ IV.9), also behind the end."""
+        """The peer's address as text (FAQ IV.9), also after the end."""
         if self._ended and hasattr(self, "_kept"):
             return str(self._kept_peer)
         return super().peer

@@ -33,10 +33,10 @@ class RelaySession:
     """Serves one client.
 
     Args:
-        relay: whose client it is.
-        sock: connected; the session's from now on.
-        peer: who the client is.
-        done: is called once, when it is served.
+        relay: of the client.
+        sock: connected; owned from now on.
+        peer: the client's address.
+        done: called once, when it is served.
     """
 
     def __init__(self, relay: RelayService, sock: socket.socket, peer: SocketAddress, done: Callable[[], None]) -> None:
@@ -54,7 +54,7 @@ class RelaySession:
         self._lookout: PeerWatch | None = None
 
     def start(self) -> None:
-        """Find a target; nothing of the client is read meanwhile, also its end of file waits for whom it is meant."""
+        """Connect to a target; nothing of the client is read meanwhile, its end of file included."""
         self._lookout = PeerWatch(self._loop, self._socket, self._gone)
         self._try_next()
 
@@ -74,7 +74,7 @@ class RelaySession:
             return
         left = self._began + self._relay.connect_timeout - self._loop.clock()
         if not self._candidates or left <= 0:
-            self._end(CloseReason.UNREACHABLE, why="; ".join(self._faults) or "no time was left for a target")
+            self._end(CloseReason.UNREACHABLE, why="; ".join(self._faults) or "no time left to connect to a target")
             return
         share = left / len(self._candidates)  # so that one that is silent leaves time for the others
         targets = self._candidates.popleft()
@@ -96,10 +96,10 @@ class RelaySession:
     def _connected(self, reached: Connected) -> None:
         if not self._introduce(reached.sock):
             reached.sock.close()
-            self._faults.append(f"{reached.target}: gone before the PROXY header")
+            self._faults.append(f"{reached.target}: client left before the PROXY header")
             self._try_next()
             return
-        self._look_no_more()
+        self._stop_watching()
         self._target = reached.target
         self._target.active += 1
         self._pump = RelayPump(
@@ -109,11 +109,11 @@ class RelaySession:
             leftovers=(b"", reached.rest),
             half_close_timeout=self._relay.half_close_timeout,
             idle_timeout=self._relay.idle_timeout,
-            on_end=self._pumped,
+            on_end=partial(self._pumped, reached.target),
         )
 
     def _introduce(self, sock: socket.socket) -> bool:
-        """Say who the client is, in one send of its own; False when the target does not take it."""
+        """Send the client's address, in one send of its own; False if the target does not accept it."""
         version = self._relay.header_version
         if version is None:
             return True
@@ -125,10 +125,8 @@ class RelaySession:
 
     # ---- the end
 
-    def _pumped(self, reason: CloseReason) -> None:
-        assert self._pump is not None
-        assert self._target is not None
-        self._target.active -= 1
+    def _pumped(self, target: Target, reason: CloseReason) -> None:
+        target.active -= 1
         self._end(reason)
 
     def abort(self) -> None:
@@ -138,12 +136,12 @@ class RelaySession:
         elif self._done is not None:
             self._end(CloseReason.SHUTDOWN)
 
-    def _look_no_more(self) -> None:
+    def _stop_watching(self) -> None:
         if self._lookout is not None:
             self._lookout.cancel()
 
     def _end(self, reason: CloseReason, *, why: str = "") -> None:
-        self._look_no_more()
+        self._stop_watching()
         event: dict[str, object] = {"service": self._relay.name, "peer": str(self._peer)}
         if self._pump is None:
             if self._reach is not None:
@@ -167,7 +165,7 @@ class RelaySession:
 
 
 def _plain(address: SocketAddress) -> tuple[str, int] | None:
-    """Return what a PROXY header tells of an address: an IPv4-mapped one as IPv4; None where there is none."""
+    """Return an address as a PROXY header has it: an IPv4-mapped one as IPv4; None without one."""
     if not address.host:
         return None
     host = ipaddress.ip_address(address.host)

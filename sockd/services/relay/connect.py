@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The way to a target: its addresses raced, or a SOCKS server asked to connect to it."""
+"""Connecting to a target: a race of its addresses, or a request to a SOCKS server."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Connected:
     """A target that is connected.
 
     Attributes:
-        sock: the connection, non-blocking; whoever is told owns it.
-        rest: what came of it already.
+        sock: the connection, non-blocking; owned by the callback.
+        rest: data already received from it.
     """
 
     target: Target
@@ -99,17 +99,22 @@ class TargetConnect:
             return
         left = self._deadline - self._loop.clock()
         if self._owners and left > 0:
-            self._dial = Dialer(self._loop, list(self._owners), timeout=left, source=None, done=self._dialed)
+            dial = Dialer(
+                self._loop,
+                list(self._owners),
+                timeout=left,
+                source=None,
+                done=lambda sock, codes: self._dialed(dial, sock, codes),
+            )
+            self._dial = dial
         else:
             self._fail("; ".join(self._reasons) or f"no address within {self._timeout:g} s")
 
-    def _dialed(self, sock: socket.socket | None, codes: list[int]) -> None:
-        assert self._dial is not None
-        if sock is None:
-            self._fail(str(self._dial.fault(", ".join(dict.fromkeys(map(str, self._owners.values()))))))
+    def _dialed(self, dial: Dialer, sock: socket.socket | None, codes: list[int]) -> None:
+        if sock is None or dial.winner is None:
+            self._fail(str(dial.fault(", ".join(dict.fromkeys(map(str, self._owners.values()))))))
         elif self._way is None:
-            assert self._dial.winner is not None
-            self._end(Connected(self._owners[self._dial.winner], sock, b""))
+            self._end(Connected(self._owners[dial.winner], sock, b""))
         else:
             target = self._targets[0]
             left = max(0.0, self._deadline - self._loop.clock())
@@ -163,9 +168,7 @@ class _Request:
         address = target.address
         self._client = SocksClient(address.host, address.port_number(), user=way.user, password=way.password)
         loop.watch_fd(sock.fileno(), selectors.EVENT_READ, self._readable)
-        self._timer = loop.call_later(
-            timeout, lambda: self._fail(f"no answer: {self._client.phase.value} did not come")
-        )
+        self._timer = loop.call_later(timeout, lambda: self._fail(f"no answer: waiting for {self._client.phase.value}"))
         self._send(self._client.begin())
 
     def _send(self, message: bytes) -> None:
@@ -183,7 +186,7 @@ class _Request:
             self._fail(error.strerror or str(error))
             return
         if not data:
-            self._fail(f"it closed, and {self._client.phase.value} had not come")
+            self._fail(f"closed by the server while waiting for {self._client.phase.value}")
             return
         try:
             answer = self._client.feed(data)

@@ -88,8 +88,8 @@ class RelayService:
         targets = self._targets[first:] + self._targets[:first]
         if self._settings.balance == "least-connections":
             targets.sort(key=lambda target: target.active)
-        up = [target for target in targets if not target.is_aside]
-        aside = [target for target in targets if target.is_aside]
+        up = [target for target in targets if not target.is_down]
+        aside = [target for target in targets if target.is_down]
         if self._settings.balance == "race":
             return [group for group in (up, aside) if group]
         return [(target,) for target in (*up, *aside)]
@@ -100,7 +100,7 @@ class RelayService:
             return
         seconds = math.inf if self._checks else float(self._settings.retry_after)
         for target in targets:
-            target.leave_aside(seconds, outcome.why)
+            target.mark_down(seconds, outcome.why)
 
     def take(self, sock: socket.socket, peer: SocketAddress, done: Callable[[], None]) -> None:
         """Serve a connected, non-blocking socket, which is the relay's from now on; done() is called at its end."""
@@ -117,7 +117,7 @@ class RelayService:
         return self._sessions.totals()
 
     def abort(self) -> None:
-        """End what is left."""
+        """Close what is left."""
         for session in self._sessions:
             session.abort()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A target: its addresses, how many connections it has, and whether it takes any."""
+"""A relay target: its addresses, its number of connections, and whether it is up."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sockd.relay")
 
 KEPT_SECONDS = 30.0
-"""A name's addresses; getaddrinfo(3) does not tell how long they hold."""
+"""A name's addresses; getaddrinfo(3) does not return their lifetime."""
 
 
 class Target:
@@ -44,7 +44,7 @@ class Target:
         self._service = service
         self._loop = loop
         self._workers = workers
-        self._aside_until = 0.0
+        self._down_until = 0.0
         self._endpoints: list[Endpoint] = []
         self._fresh_until = 0.0
         self._asked: list[Found] = []
@@ -84,23 +84,23 @@ class Target:
     # ---- its health
 
     @property
-    def is_aside(self) -> bool:
+    def is_down(self) -> bool:
         """Whether others go first, because it could not be connected to."""
-        return self._loop.clock() < self._aside_until
+        return self._loop.clock() < self._down_until
 
-    def leave_aside(self, seconds: float, why: str) -> None:
+    def mark_down(self, seconds: float, why: str) -> None:
         """Let others go first for so long; math.inf: until it is reached."""
-        if not self._aside_until:
+        if not self._down_until:
             event: dict[str, object] = {"service": self._service, "target": str(self), "error": why}
             event |= {} if math.isinf(seconds) else {"seconds": seconds}
-            logger.warning("target left aside", extra={"event": event})
-        self._aside_until = self._loop.clock() + seconds
+            logger.warning("relay target is down", extra={"event": event})
+        self._down_until = self._loop.clock() + seconds
 
     def was_reached(self) -> None:
-        """Note that it takes connections."""
-        if self._aside_until:
-            logger.info("target is back", extra={"event": {"service": self._service, "target": str(self)}})
-        self._aside_until = 0.0
+        """Record that it accepts connections."""
+        if self._down_until:
+            logger.info("relay target is up again", extra={"event": {"service": self._service, "target": str(self)}})
+        self._down_until = 0.0
 
 
 def _is_numeric(address: Address) -> bool:

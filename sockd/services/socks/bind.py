@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """BIND: a port of ours on which the client's own server connects back to it (RFC 1928, section 4).
 
-One connection is taken, of whom the client has named; where it has named nobody (0.0.0.0), the rules are
-held against whoever comes.  Others are closed, and the waiting goes on until its deadline.
+One connection is accepted, from the address in the client's request; if that is 0.0.0.0, the rules are applied to each
+peer.  Others are closed, and the wait continues until its deadline.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sockd.net.loop.deadline import Deadline
 from sockd.services.socks.egress import Refusal, endpoint_of
 from sockd.services.socks.rules import address_of
-from sockd.wire.socks_address import Reply, reply_of
+from sockd.wire.socks_address import Reply, make_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,7 @@ class Bind:
         except BaseException:
             self._socket.close()
             raise
-        late = Refusal(Reply.TTL_EXPIRED, f"nobody came within {gate.timeout:g} s")
+        late = Refusal(Reply.TTL_EXPIRED, f"no peer connected within {gate.timeout:g} s")
         self._timer = Deadline(gate.loop, gate.timeout, lambda: self._end(late))
 
     @property
@@ -77,7 +77,7 @@ class Bind:
         except BlockingIOError:
             return
         except OSError as error:
-            self._end(Refusal(reply_of([error.errno or 0]), str(error)))
+            self._end(Refusal(make_reply([error.errno or 0]), str(error)))
             return
         address, port = address_of(peer[0]), peer[1]
         if not self._is_welcome(address, port):

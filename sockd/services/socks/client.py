@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """One client of a SOCKS server, from its first byte to its last.
 
-Negotiation, one request, and then the client's bytes are another's: a pump's, or an association's.  Every
-phase has a deadline.  While something is under way for it, a client that is gone is noticed
-(sockd.net.connection.peer_gone), and whatever it has sent ahead, its end of file included, stays in its socket until
-there is somebody to send it to.
+Negotiation, one request, and then the client's data belongs to a pump or an association.  Every phase has a deadline.
+While the request is carried out, a client that is gone is noticed (sockd.net.connection.peer_gone), and whatever it
+has sent ahead, its end of file included, stays in its socket until it is wanted.
 """
 
 from __future__ import annotations
@@ -15,82 +14,81 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from sockd.net.address.sockaddr import SocketAddress, format_peer
+from sockd.net.address.sockaddr import SocketAddress
 from sockd.net.connection.peer_gone import PeerWatch, is_gone
 from sockd.net.loop.deadline import Deadline
 from sockd.net.loop.shares import site_of
 from sockd.net.relay.pump import RelayPump
 from sockd.net.relay.relay_table import HandshakeStage, RelayTable
 from sockd.services.socks.bind import Bind
+from sockd.services.socks.client_state import CLIENT, ClientState
 from sockd.services.socks.egress import Refusal, refusal_of
+from sockd.services.socks.login import WRONG_SECONDS, LoginCheck
+from sockd.services.socks.report import ClientReport, word
 from sockd.services.socks.rules import AccessRequest, address_of
 from sockd.services.socks.udp_associate import Association
 from sockd.wire.close_reason import CloseReason
-from sockd.wire.socks_address import Reply, SocksError, reply_of
+from sockd.wire.socks_address import Reply, SocksError, make_reply
 from sockd.wire.socks_server import Greeting, Login, Method, Negotiation, SocksCommand, SocksRequest, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sockd.net.address.sockaddr import SockAddr
     from sockd.net.loop.loop import Timer
     from sockd.net.relay.relay_table import FallbackClient
     from sockd.services.socks.egress import Cancellable
     from sockd.services.socks.rules import IPAddress
     from sockd.services.socks.server import SocksService
+    from sockd.services.socks.users import Users
     from sockd.wire.socks_server import Event
 
 logger = logging.getLogger("sockd.socks")
 T = TypeVar("T")
 
-WRONG_SECONDS = 1.0
-"""Postfix smtpd_error_sleep_time: who guesses has one try a second, from however many connections."""
-
 RECEIVE_BYTES = 4096
 """More than all messages of a negotiation together."""
 FAREWELL_SECONDS = 2.0
-"""For the client to take the last reply; what it sends is discarded, lest a reset destroys the reply (FAQ II.5)."""
+"""Time for the client to read the last reply; its data is discarded, because a reset would destroy the reply (FAQ
+II.5).
+"""
 
 
 class SocksSession:
     """Serves one client.
 
     Args:
-        server: whose client it is.
-        sock: connected; the session's from now on.
-        peer: who the client is.
-        done: is called once, when it is served, after start().
+        server: of the client.
+        sock: connected; owned from now on.
+        peer: the client's address.
+        done: called once, when it is served, after start().
     """
 
     def __init__(
-        self,
-        server: SocksService,
-        sock: socket.socket,
-        peer: SocketAddress,
-        done: Callable[[], None],
+        self, server: SocksService, sock: socket.socket, peer: SocketAddress, done: Callable[[], None]
     ) -> None:
         self._server = server
         self._loop = server.gate.loop
         self._socket = sock
-        self._done: Callable[[], None] | None = done
+        self._done = done
+        self._state = ClientState.NEGOTIATING
         self._negotiation = Negotiation()
         self._source = address_of(peer.host) if peer.host else None
         self._user: str | None = None
-        self._request: SocksRequest | None = None
         self._under_way: Cancellable | None = None
         self._association: Association | None = None
         self._pump: RelayPump | None = None
         self._lookout: PeerWatch | None = None
         self._began = self._loop.clock()
-        self._peer = peer
-        self._reached: SockAddr | None = None
-        self._event: dict[str, object] = {}
+        self._report = ClientReport(server.name, peer)
+
+    def _go(self, state: ClientState) -> None:
+        self._state = CLIENT.step(self._state, state)
 
     def start(self, returned: FallbackClient | None = None) -> None:
         """Hear the client.
 
         Args:
-            returned: what the relay has had to do with it until now, and gives up.
+            returned: the state of the fast path, which gives the client up.
         """
         if returned is not None:
             self._began = returned.began
@@ -102,11 +100,11 @@ class SocksSession:
 
     def _watch(self, callback: Callable[[], None]) -> bool:
         """Call back when the client has sent something; False: it cannot be watched, and has ended."""
-        self._look_away()
+        self._stop_reading()
         try:
             self._loop.watch_fd(self._socket.fileno(), selectors.EVENT_READ, self._guarded(callback))
         except OSError as error:  # epoll_ctl(2): ENOMEM, ENOSPC
-            self._end(CloseReason.LIMIT, f"it cannot be watched: {error.strerror}", level=logging.WARNING)
+            self._end(CloseReason.LIMIT, f"cannot watch the connection: {error.strerror}", level=logging.WARNING)
             return False
         return True
 
@@ -122,19 +120,19 @@ class SocksSession:
 
         return told
 
-    def _look_away(self) -> None:
+    def _stop_reading(self) -> None:
         if self._lookout is not None:
             self._lookout.cancel()
             self._lookout = None
         self._loop.watch_fd(self._socket.fileno(), 0, self._readable)
 
-    def _only_look(self) -> None:
+    def _watch_only(self) -> None:
         """Read nothing of the client for now, and notice that it is gone."""
-        self._look_away()
+        self._stop_reading()
         self._lookout = PeerWatch(self._loop, self._socket, self._guarded(self._gone))
 
     def _gone(self) -> None:
-        self._end(CloseReason.RESET, "the client did not wait")
+        self._end(CloseReason.RESET, "client left while it waited")
 
     def _late(self, timeout: float) -> None:
         due = self._negotiation.state
@@ -146,7 +144,7 @@ class SocksSession:
         if returned.stage is HandshakeStage.CONNECTING:
             request = self._negotiation.feed(returned.data)
             assert isinstance(request, SocksRequest)  # the relay has read it
-            self._request = request
+            self._report.request = request
             if returned.error:
                 self._fail(refusal_of([returned.error]))
             else:
@@ -168,16 +166,16 @@ class SocksSession:
             self._end(CloseReason.RESET)
             return None
         if not data:
-            at_once = self._negotiation.state is State.VERSION or self._association is not None
+            at_once = self._negotiation.state is State.VERSION or self._state is ClientState.ASSOCIATED
             self._end(CloseReason.EOF if at_once else CloseReason.TRUNCATED)
         return data or None
 
     def _readable(self) -> None:
-        if self._request is not None:
+        if self._state is ClientState.ASSOCIATED:
+            self._receive()  # it has nothing to say any more; its end is the association's
+        elif self._state is not ClientState.NEGOTIATING:
             self._peek()
-            return
-        data = self._receive()
-        if data is not None:
+        elif (data := self._receive()) is not None:
             self._feed(data)
 
     def _feed(self, data: bytes) -> None:
@@ -194,7 +192,8 @@ class SocksSession:
         if isinstance(event, Greeting):
             self._choose(event)
         elif isinstance(event, Login):
-            self._log_in(event)
+            if (users := self._server.users) is not None:  # else the method was not chosen
+                self._log_in(event, users)
         else:
             self._serve(event)
 
@@ -209,39 +208,30 @@ class SocksSession:
         why = f"methods offered: {offered}; wanted: 0x{method:02x}"
         self._refuse(self._negotiation.choose(Method.NO_ACCEPTABLE), CloseReason.REFUSED, why)
 
-    def _log_in(self, login: Login) -> None:
-        users = self._server.users
-        assert users is not None  # else the method was not chosen
-        self._event["user"] = login.user.decode(errors="replace")
-        if users.remembers(login.user, login.password):
+    def _log_in(self, login: Login, users: Users) -> None:
+        self._report.user = login.user.decode(errors="replace")
+        check = LoginCheck(users, self._server.hashers, site_of(self._source))
+        if check.is_known(login):
             self._logged_in(login, is_right=True)
             return
         if is_gone(self._socket):
             self._gone()
             return
-        self._only_look()  # whatever comes waits
+        self._go(ClientState.CHECKING)
+        self._watch_only()  # whatever comes waits
         deadline = float(self._server.settings.negotiation_timeout)
+        self._under_way = check.ask(login, self._told_of(partial(self._checked, login)), deadline)
 
-        def checked(answer: bool | BaseException) -> None:
-            if answer is True:
-                users.remember(login.user, login.password)
-                self._logged_in(login, is_right=True)
-            elif answer is False:
-                self._was_wrong(login)
-            else:  # no verdict, so that none is told: RFC 1929 knows right and wrong alone
-                self._end(CloseReason.LIMIT, f"the password was not checked: {answer}", level=logging.WARNING)
-
-        source = site_of(self._source)
-        self._under_way = self._server.hashers.ask(
-            lambda: users.check(login.user, login.password), self._told_of(checked), deadline, source
-        )
-
-    def _was_wrong(self, login: Login) -> None:
-        """Let the client wait for its answer, and its source for its next hash."""
-        self._server.hashers.rest(site_of(self._source), WRONG_SECONDS)
-        self._timer.cancel()
-        told = self._guarded(partial(self._logged_in, login, is_right=False))
-        self._timer = self._loop.call_later(WRONG_SECONDS, told)
+    def _checked(self, login: Login, answer: bool | BaseException) -> None:
+        if answer is True:
+            self._go(ClientState.NEGOTIATING)
+            self._logged_in(login, is_right=True)
+        elif answer is False:
+            self._timer.cancel()
+            told = self._guarded(partial(self._logged_in, login, is_right=False))
+            self._timer = self._loop.call_later(WRONG_SECONDS, told)
+        else:  # no verdict, so that none is told: RFC 1929 knows right and wrong alone
+            self._end(CloseReason.LIMIT, f"the password was not checked: {answer}", level=logging.WARNING)
 
     def _logged_in(self, login: Login, *, is_right: bool) -> None:
         answer = self._negotiation.logged_in(well=is_right)
@@ -257,26 +247,25 @@ class SocksSession:
 
     def _serve(self, request: SocksRequest) -> None:
         self._timer.cancel()
-        self._request = request
+        self._report.request = request
         self._began_request = self._loop.clock()
         settings = self._server.settings
         if self._server.users is not None and self._user is None:
-            self._fail(Refusal(Reply.NOT_ALLOWED, "SOCKS 4 cannot log in"))
+            self._fail(Refusal(Reply.NOT_ALLOWED, "SOCKS 4 has no login"))
         elif request.command is SocksCommand.CONNECT:
-            self._find(self._connect)
+            self._find(request, partial(self._connect, request))
         elif request.command is SocksCommand.BIND and settings.bind:
             if request.destination.is_name or not address_of(request.destination.host).is_unspecified:
-                self._find(self._bind)
+                self._find(request, self._bind)
             else:
                 self._bind([])
         elif request.command is SocksCommand.UDP_ASSOCIATE and settings.udp and self._source is not None:
-            self._associate(self._source)
+            self._associate(request, self._source)
         else:
-            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, f"{_word(request.command)} is not served here"))
+            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, f"{word(request.command)} is not served here"))
 
-    def _find(self, then: Callable[[list[IPAddress]], None]) -> None:
-        assert self._request is not None
-        if self._request.destination.is_name and is_gone(self._socket):
+    def _find(self, request: SocksRequest, then: Callable[[list[IPAddress]], None]) -> None:
+        if request.destination.is_name and is_gone(self._socket):
             self._gone()
             return
 
@@ -288,8 +277,9 @@ class SocksSession:
             else:
                 then(answer)
 
+        self._go(ClientState.FINDING)
         told = self._told_of(found)
-        under_way = self._server.gate.find(self._request.destination, self._source, self._user, told)
+        under_way = self._server.gate.find(request.destination, self._source, self._user, told)
         if under_way is not None:
             self._under_way = under_way
 
@@ -302,24 +292,25 @@ class SocksSession:
         except OSError:
             self._gone()
             return
-        self._only_look()
+        self._watch_only()
 
-    def _connect(self, addresses: list[IPAddress]) -> None:
-        assert self._request is not None
-        port = self._request.destination.port
+    def _connect(self, request: SocksRequest, addresses: list[IPAddress]) -> None:
+        self._go(ClientState.CONNECTING)
 
         def connected(answer: socket.socket | Refusal) -> None:
             if isinstance(answer, Refusal):
                 self._fail(answer)
                 return
             host, local_port = answer.getsockname()[:2]
-            self._reached = dial.winner.sockaddr if dial.winner else None
+            self._report.reached = dial.winner.sockaddr if dial.winner else None
             self._relay(answer, host, local_port)
 
-        dial = self._server.gate.connect(addresses, port, self._told_of(connected), since=self._began_request)
+        port, told = request.destination.port, self._told_of(connected)
+        dial = self._server.gate.connect(addresses, port, told, since=self._began_request)
         self._under_way = dial
 
     def _bind(self, wanted: list[IPAddress]) -> None:
+        self._go(ClientState.BINDING)
         asked = AccessRequest(self._source, self._user, None)
 
         def accepted(answer: tuple[socket.socket, IPAddress, int] | Refusal) -> None:
@@ -327,51 +318,49 @@ class SocksSession:
                 self._fail(answer)
                 return
             sock, address, port = answer
-            self._reached = str(address), port
+            self._report.reached = str(address), port
             self._relay(sock, str(address), port)
 
         local = SocketAddress.of(self._socket.getsockname())
         if not local.host and not wanted:
-            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, "no address to wait on"))
+            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, "no address to listen on"))
             return
         ours = address_of(local.host) if local.host else wanted[0]
         try:
             bind = Bind(self._server.gate, asked, wanted, ours, self._told_of(accepted))
         except OSError as error:
-            self._fail(Refusal(reply_of([error.errno or 0]), str(error)))
+            self._fail(Refusal(make_reply([error.errno or 0]), str(error)))
             return
         self._under_way = bind
         self._send(self._negotiation.reply(Reply.SUCCEEDED, *bind.name))
 
-    def _associate(self, client: IPAddress) -> None:
-        assert self._request is not None
+    def _associate(self, request: SocksRequest, client: IPAddress) -> None:
         local = SocketAddress.of(self._socket.getsockname())
         if not local.host:
-            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, "no address to wait on"))
+            self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, "no address to listen on"))
             return
         try:
-            association = Association(self._server.gate, client, self._request.destination, local, self._user)
+            association = Association(self._server.gate, client, request.destination, local, self._user)
         except OSError as error:
-            self._fail(Refusal(reply_of([error.errno or 0]), str(error)))
+            self._fail(Refusal(make_reply([error.errno or 0]), str(error)))
             return
+        self._go(ClientState.ASSOCIATED)
         self._association = self._under_way = association
-        if self._watch(self._receive_nothing):
+        if self._watch(self._readable):
             self._send(self._negotiation.reply(Reply.SUCCEEDED, *association.name))
 
-    def _receive_nothing(self) -> None:
-        self._receive()  # it has nothing to say any more; its end is the association's
-
     def _relay(self, other: socket.socket, host: str, port: int) -> None:
-        """Reply, then move bytes; what the socket does not take of the reply goes before the other's first byte."""
+        """Reply, then forward data; an unsent rest of the reply goes before the target's first byte."""
         try:
             self._loop.one_of(RelayTable)
         except OSError as error:  # ENOSYS: there is no epoll; EMFILE, ENOMEM
             other.close()
-            self._fail(Refusal(Reply.GENERAL_FAILURE, f"nothing moves its bytes: {error.strerror}"))
+            self._fail(Refusal(Reply.GENERAL_FAILURE, f"cannot forward data: {error.strerror}"))
             return
-        self._look_away()
+        self._go(ClientState.RELAYING)
+        self._stop_reading()
         reply = self._negotiation.reply(Reply.SUCCEEDED, host, port)
-        rest = reply[self._try_to_send(reply) :]
+        rest = reply[self._send(reply) :]
         self._pump = RelayPump(
             self._loop,
             self._socket,
@@ -384,44 +373,42 @@ class SocksSession:
 
     @property
     def moved(self) -> tuple[int, int]:
-        """Bytes received from the client, and sent to it, of what it came for."""
+        """Bytes received from the client, and sent to it."""
         if self._association is not None:
             return self._association.sent, self._association.received
         return (0, 0) if self._pump is None else self._pump.moved
 
     # ---- answers
 
-    def _try_to_send(self, data: bytes) -> int:
+    def _send(self, data: bytes) -> int:
+        """Send a few bytes, which an unused send buffer always takes; return how many it took."""
         try:
             return self._socket.send(data)
         except OSError:  # full, which it cannot be before it has taken a reply; or gone, which reading will tell
             return 0
 
-    def _send(self, data: bytes) -> None:
-        """Send a few bytes, which an unused send buffer always takes."""
-        self._try_to_send(data)
-
     def _fail(self, refusal: Refusal) -> None:
-        self._event["reply"] = _word(refusal.reply)
+        self._report.reply = word(refusal.reply)
         is_denied = refusal.reply in (Reply.NOT_ALLOWED, Reply.COMMAND_NOT_SUPPORTED)
         reason = CloseReason.REFUSED if is_denied else CloseReason.UNREACHABLE
         self._refuse(self._negotiation.reply(refusal.reply), reason, refusal.why)
 
     def _refuse(self, answer: bytes, reason: CloseReason, why: str) -> None:
         """Say so, send FIN, and wait a little for the client's."""
+        self._go(ClientState.REFUSED)
         self._timer.cancel()
         if answer:
             self._send(answer)
+        end = partial(self._end, reason, why, level=logging.WARNING)
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
-            self._end(reason, why, level=logging.WARNING)
+            end()
             return
-        end = partial(self._end, reason, why, level=logging.WARNING)
         self._timer = self._loop.call_later(FAREWELL_SECONDS, self._guarded(end))
-        self._watch(lambda: self._discard(reason, why))
+        self._watch(partial(self._discard, end))
 
-    def _discard(self, reason: CloseReason, why: str) -> None:
+    def _discard(self, end: Callable[[], None]) -> None:
         try:
             gone = not self._socket.recv(RECEIVE_BYTES)
         except BlockingIOError:
@@ -429,7 +416,7 @@ class SocksSession:
         except OSError:
             gone = True
         if gone:
-            self._end(reason, why, level=logging.WARNING)
+            end()
 
     # ---- the end
 
@@ -441,42 +428,24 @@ class SocksSession:
             self._end(CloseReason.SHUTDOWN)
 
     def _end(self, reason: CloseReason, why: str = "", *, level: int = logging.INFO) -> None:
-        done, self._done = self._done, None
-        if done is None:
+        if self._state is ClientState.ENDED:
             return
+        self._go(ClientState.ENDED)
         self._timer.cancel()
         if self._under_way is not None:
             self._under_way.cancel()
         if self._pump is None:
-            self._look_away()
+            self._stop_reading()
             self._socket.close()
-        if logger.isEnabledFor(level):
-            logger.log(level, "closed", extra={"event": self._told(reason, why)})
-        self._server.ended(self, reason)
-        done()
-
-    def _told(self, reason: CloseReason, why: str) -> dict[str, object]:
-        """Say who it was, what was wanted, and what came of it."""
-        event: dict[str, object] = {"service": self._server.name, "peer": str(self._peer)}
-        if (request := self._request) is not None:
-            event |= {"version": request.version, "command": _word(request.command)}
-            event["destination"] = str(request.destination)
-        event |= self._event
-        if self._reached is not None:
-            event["address"] = format_peer(self._reached)
-        event["reason"] = str(reason)
-        if why := why or (self._association.why if self._association is not None else ""):
-            event["why"] = why
-        if self._association is not None or self._pump is not None:
-            event["received"], event["sent"] = self.moved
         if self._association is not None:
-            event["dropped"] = self._association.dropped
-        event["seconds"] = round(self._loop.clock() - self._began, 3)
-        return event
-
-
-def _word(one: SocksCommand | Reply) -> str:
-    return one.name.lower().replace("_", "-")
+            self._report.dropped = self._association.dropped
+            why = why or self._association.why
+        moved = self.moved if self._association is not None or self._pump is not None else None
+        if logger.isEnabledFor(level):
+            event = self._report.at_end(reason, why, moved, self._loop.clock() - self._began)
+            logger.log(level, "closed", extra={"event": event})
+        self._server.ended(self, reason)
+        self._done()
 
 
 __all__ = ["SocksSession"]

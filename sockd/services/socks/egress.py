@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The way out of a SOCKS server: a name is looked up once, what came of it is judged, and only that is connected to.
+"""Outgoing connections of a SOCKS server: a name is resolved once, the result is checked, and only that is connected
+to.
 
 Names are looked up in threads with a deadline.  There is no second look-up between judging and connecting, so an
 answer that changes changes nothing.
@@ -9,16 +10,16 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sockd.net.address.sockaddr import Endpoint
 from sockd.net.connect.dialer import Dialer
-from sockd.net.connect.failures import Failures
 from sockd.net.loop.blocking_calls import Overloaded
 from sockd.net.loop.shares import site_of
 from sockd.services.socks.rules import AccessRequest, IPAddress, address_of
-from sockd.wire.socks_address import Destination, Reply, reply_of
+from sockd.wire.socks_address import Destination, Reply, make_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,9 +30,14 @@ if TYPE_CHECKING:
 
     LookUp = Callable[[str], Sequence[str]]
 
+KEPT_SECONDS = 10.0
+"""RFC 2308, 7.1 and 7.2: a server that failed or did not answer may be passed over for 5 minutes at most; here as long
+as both tries of the stub resolver take (resolv.conf(5)), so that a name that comes to be is soon found."""
+KEPT = 4096
+
 
 class Cancellable(Protocol):
-    """Something on its way that can be taken back; nobody is told then."""
+    """A step in progress that can be cancelled; nothing is called then."""
 
     def cancel(self) -> None:
         """Take it back."""
@@ -39,7 +45,7 @@ class Cancellable(Protocol):
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a client gets nothing: what it is told, and what the log says."""
+    """Why a request fails: the reply, and the reason in the log."""
 
     reply: Reply
     why: str
@@ -56,6 +62,30 @@ def look_up(name: str) -> list[str]:
     """
     found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(row[4][0]) for row in found))
+
+
+class Failures:
+    """Why names were not found lately, so that a slow one holds up a thread once, and not whoever asks again.
+
+    Args:
+        clock: seconds, never going back.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._rows: OrderedDict[str, tuple[float, str]] = OrderedDict()
+
+    def get(self, name: str) -> str:
+        """Return why a name was not found; empty where nothing is known."""
+        until, why = self._rows.get(name, (0.0, ""))
+        return why if until > self._clock() else ""
+
+    def put(self, name: str, why: str) -> None:
+        """Remember that a name was not found."""
+        self._rows[name] = self._clock() + KEPT_SECONDS, why
+        self._rows.move_to_end(name)
+        if len(self._rows) > KEPT:
+            self._rows.popitem(last=False)
 
 
 class Egress:
@@ -176,7 +206,7 @@ def _reason(error: BaseException) -> str:
 
 def refusal_of(codes: list[int]) -> Refusal:
     """Say why no attempt to connect succeeded, from their errnos."""
-    return Refusal(reply_of(codes), ", ".join(dict.fromkeys(errno.errorcode.get(code, str(code)) for code in codes)))
+    return Refusal(make_reply(codes), ", ".join(dict.fromkeys(errno.errorcode.get(code, str(code)) for code in codes)))
 
 
 __all__ = ["Cancellable", "Egress", "LookUp", "Refusal", "endpoint_of", "look_up", "refusal_of"]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Clients that need nothing of a session: the C core hears them, connects them and moves their bytes.
 
-Nearly all do the same: no login, an address, CONNECT, each message whole (csrc/relay_client.c).  Here is said who may
-go where, for all requests of a turn, by the rules that every session asks; a client that does anything else, or
-that is refused, or whose target does not answer, gets a session, which goes on with what was read of it.
+Nearly all clients do the same: no login, an address, CONNECT, each message whole (csrc/relay_client.c).  This module
+checks, for all requests of a turn, where they may connect, by the rules of the service; a client that does anything
+else, or that is refused, or whose target does not answer, gets a session, which continues with the data read so far.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class SocksAcceptor:
             self.pairs.forget(self._door)
 
     def ended(self, passage: FastConnection, reason: CloseReason) -> None:
-        """Be told that a client is served."""
+        """Notified when a client is served."""
         self.left()
         self.server.ended(passage, reason)
         self._done()

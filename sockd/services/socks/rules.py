@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Whether a client may be connected to an address: judged on the very address that is connected to.
+"""Access rules of a SOCKS server: checked on the very address that is connected to.
 
-First what is denied, whatever allows it; then kinds of addresses that lead back into the house (loopback, private
-and kin), which only a rule that names them opens; then, where there are `allow` rules, one of them must match.
-An address that carries an IPv4 address within (6to4, NAT64 and kin) is also judged as that one.
+First the deny rules, whatever is allowed; then kinds of addresses that lead into the own network (loopback, private
+and similar), which only a rule that names them opens; then, if there are `allow` rules, one of them must match. An
+address that contains an IPv4 address (6to4, NAT64 and similar) is also checked as that one.
 
-Pure but for `is_own`, which asks the kernel.
+Pure except for `is_own`, which asks the kernel.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _LOW = 0xFFFF_FFFF
 
 @dataclass(frozen=True)
 class AccessRequest:
-    """Who asks, and for what.
+    """The client and its request.
 
     Attributes:
         source: the client's address; None for a Unix socket's.
@@ -78,7 +78,7 @@ class AccessRequest:
 
 
 REMEMBERED = 4096
-"""Addresses that were read or sorted lately; what is known of them never changes."""
+"""Addresses parsed or classified recently; their properties never change."""
 
 
 @lru_cache(REMEMBERED)
@@ -88,12 +88,12 @@ def address_of(host: str) -> IPAddress:
 
 
 @lru_cache(REMEMBERED)
-def _kinds_of(address: IPAddress) -> tuple[str, ...]:
+def _address_kinds(address: IPAddress) -> tuple[str, ...]:
     return tuple(kind for kind, networks in KINDS.items() if any(_is_in(address, network) for network in networks))
 
 
 def _may_be_own(address: IPAddress) -> bool:
-    return _ANYBODYS.isdisjoint(_kinds_of(address)) or any(_is_in(address, network) for network in _ASSIGNED)
+    return _ANYBODYS.isdisjoint(_address_kinds(address)) or any(_is_in(address, network) for network in _ASSIGNED)
 
 
 def plain(address: IPAddress) -> IPAddress:
@@ -122,7 +122,7 @@ def forms(address: IPAddress) -> tuple[IPAddress, ...]:
 def is_own(address: IPAddress) -> bool:
     """Ask the kernel whether an address is this host's own, one of a network's broadcast included.
 
-    Only such an address can be bound (bind(2), EADDRNOTAVAIL).  Where that cannot be asked, it counts as own.
+    Only a local address can be bound (bind(2), EADDRNOTAVAIL).  If that cannot be determined, it counts as local.
     """
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
@@ -176,11 +176,11 @@ class Rules:
         return "" if matching or not self._allow else "no rule allows it"
 
     def is_settled(self, address: IPAddress) -> bool:
-        """Tell whether the rules will say of an address tomorrow what they say now: the kernel is not asked for it."""
+        """Return whether the verdict on an address is permanent: the kernel was not asked for it."""
         return not any(_may_be_own(form) for form in forms(plain(address)))
 
     def _kinds(self, address: IPAddress) -> tuple[str, ...]:
-        kinds = _kinds_of(address)
+        kinds = _address_kinds(address)
         if _may_be_own(address) and self._is_own(address):
             return (*kinds, "own")
         return kinds
@@ -209,8 +209,8 @@ def _is_name(name: str, wanted: str) -> bool:
 def _opens(rule: Rule, kind: str, address: IPAddress) -> bool:
     """Tell whether a matching rule names a kind: by its word, by a network within it, or by the address alone.
 
-    A name never does, for whoever owns it can have it lead anywhere; a network that is wider than the kind
-    does not either, for then it was not what was meant.
+    A name never opens one, because its owner can point it anywhere; neither does a network that is wider than the
+    kind, because then it was not meant.
     """
     if rule.kind is not None:
         return rule.kind == kind

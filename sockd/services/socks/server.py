@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LOOK_UPS, LOOK_UPS_WAITING = 16, 1024
 """Names under way at once; a resolver that hangs holds up these and nothing else."""
 HASHES, HASHES_WAITING = 2, 64
-"""Each takes a processor and some tens of MiB; of these one source has one, and half of those that wait."""
+"""Each takes a processor and some tens of MiB; one source gets one at a time, and half of the waiting places."""
 
 
 class SocksService:
@@ -105,7 +105,7 @@ class SocksService:
         self._sessions.add(client)
 
     def drop(self, passage: FastConnection) -> None:
-        """Forget a client that a session goes on with."""
+        """Drop a client that a session continues with."""
         self._sessions.drop(passage)
 
     def opened(self, door: SocksAcceptor) -> None:
@@ -125,7 +125,7 @@ class SocksService:
         return self._sessions.totals() + Totals(accepted=self._waiting, open=self._waiting)
 
     def abort(self) -> None:
-        """End what is left."""
+        """Close what is left."""
         for door in tuple(self._doors):
             door.take_back()
         for session in self._sessions:

@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: MIT
 """UDP ASSOCIATE: datagrams of one client, for as long as its TCP connection lives (RFC 1928, section 7).
 
-The client's come in on a port of their own, from its address alone and, once it has sent one, from its port alone.
-With its request it may say where it will send from (RFC 1928, section 4), and is held to that; many clients say where
-they will send to, or nothing, which is told from the former by the address that is not theirs.
-What leaves is judged datagram by datagram as connections are; what comes back is passed on from hosts that the
-client has sent to.  Fragments are dropped, as the RFC allows.  Like UDP itself this loses what does
-not fit, and says so nowhere but in its counts.
+The client's datagrams arrive on a port of their own, from its address alone and, after the first one, from its port
+alone. In its request it may announce its source port (RFC 1928, section 4), and is held to that; many clients announce
+their destination there instead, or nothing, which is recognised by an address that is not theirs.
 """
 
 from __future__ import annotations
@@ -36,7 +33,7 @@ HOSTS = 1024
 NAMES_ASKED, DATAGRAMS_HELD = 16, 8
 """Names that are being looked up at a time, and datagrams that wait for one."""
 KEPT_SECONDS = 60.0
-"""For so long a destination is not looked up and judged again."""
+"""Time for which a destination is neither resolved nor checked again."""
 
 
 class Association:
@@ -114,7 +111,7 @@ class Association:
             return False
         if self._port not in (0, name[1]):
             if self._client_name is None:
-                self.why = f"datagrams came from port {name[1]}, and the client has named {self._port}"
+                self.why = f"datagrams came from port {name[1]}, but the client announced port {self._port}"
             return False
         self._port = name[1]
         self._client_name = name

@@ -94,7 +94,7 @@ class Users:
             if stripped and not stripped.startswith(b"#"):
                 self._add(stripped, f"{name}:{number}")
         if not self._checks:
-            raise ConfigurationError(f"{name}: has no user; add a line by sockctl password NAME")
+            raise ConfigurationError(f"{name}: contains no user; add a line with sockctl password NAME")
         self._every = tuple(self._checks.values())
         self._key = os.urandom(32)
         self._known: OrderedDict[bytes, None] = OrderedDict()
@@ -105,17 +105,17 @@ class Users:
     def _add(self, line: bytes, place: str) -> None:
         user, colon, text = line.partition(b":")
         if not colon or not 1 <= len(user) <= 255:  # RFC 1929
-            raise ConfigurationError(f"{place}: is no NAME:HASH; sockctl password NAME makes such a line")
+            raise ConfigurationError(f"{place}: is not NAME:HASH; sockctl password NAME prints such a line")
         if user in self._checks:
-            raise ConfigurationError(f"{place}: {user.decode(errors='replace')} stands twice; remove one")
-        self._checks[user] = _check_of(text.decode("ascii", "replace"), place)
+            raise ConfigurationError(f"{place}: {user.decode(errors='replace')} occurs twice; remove one")
+        self._checks[user] = _checker(text.decode("ascii", "replace"), place)
 
     def remembers(self, user: bytes, password: bytes) -> bool:
         """Tell whether this was right before; returns at once."""
         return self._digest(user, password) in self._known
 
     def check(self, user: bytes, password: bytes) -> bool:
-        """Tell whether a password is right.  BLOCKS for as long as the hash takes, for an unknown user as well."""
+        """Return whether a password is right.  BLOCKS for as long as the hash takes, for an unknown user as well."""
         check = self._checks.get(user)
         if check is None:  # an unknown user's takes as long as one of the others', and the same one's every time
             number = int.from_bytes(self._digest(user, b"")[:8], "big")
@@ -144,7 +144,7 @@ class UsersFile:
         users: as last read.
 
     Raises:
-        ConfigurationError: it is not there, too large, or wrong.
+        ConfigurationError: it does not exist, too large, or wrong.
         PermissionFault: it may not be read.
     """
 
@@ -190,16 +190,18 @@ class UsersFile:
 # ---- kinds of hashes
 
 
-def _check_of(text: str, place: str) -> Check:
+def _checker(text: str, place: str) -> Check:
     if text.startswith("$scrypt$"):
         return _scrypt(text, place)
     if not _CRYPT.fullmatch(text):
         raise ConfigurationError(f"{place}: the hash begins with none of $scrypt$, $y$ or another of crypt(5)")
     crypt = _system_crypt()
     if crypt is None:
-        raise ConfigurationError(f"{place}: this system has no crypt(3) for {_kind(text)}; use sockctl password")
+        raise ConfigurationError(f"{place}: crypt(3) is not available for {_kind(text)}; use sockctl password")
     if not crypt.knows(text):
-        raise ConfigurationError(f"{place}: crypt(3) of this system does not know {_kind(text)}; use sockctl password")
+        raise ConfigurationError(
+            f"{place}: crypt(3) of this system does not support {_kind(text)}; use sockctl password"
+        )
     known = text.encode()
     return lambda password: hmac.compare_digest(crypt(password, text) or b"", known)
 
@@ -211,17 +213,19 @@ def _kind(text: str) -> str:
 def _scrypt(text: str, place: str) -> Scrypt:
     found = _SCRYPT.fullmatch(text)
     if not found:
-        raise ConfigurationError(f"{place}: is no $scrypt$ln=15,r=8,p=3$SALT$HASH; sockctl password makes one")
+        raise ConfigurationError(f"{place}: is not $scrypt$ln=15,r=8,p=3$SALT$HASH; sockctl password prints one")
     ln, r, p = (int(number) for number in found.groups()[:3])
     if not 1 <= ln <= 24 or r < 1 or p < 1 or 128 * r << ln > MAX_MEMORY_BYTES or p > 16:
         most = MAX_MEMORY_BYTES >> 20
-        raise ConfigurationError(f"{place}: ln={ln},r={r},p={p} costs more than {most} MiB or p = 16, or nothing")
+        raise ConfigurationError(
+            f"{place}: ln={ln},r={r},p={p} is out of range; at most {most} MiB and p = 16 are allowed"
+        )
     try:
         salt, digest = (base64.b64decode(word + "=" * (-len(word) % 4), validate=True) for word in found.groups()[3:])
     except binascii.Error:
-        raise ConfigurationError(f"{place}: salt or hash is no base64") from None
+        raise ConfigurationError(f"{place}: salt or hash is not base64") from None
     if len(digest) < 16:
-        raise ConfigurationError(f"{place}: a hash of {len(digest)} bytes is too short; 16 are needed")
+        raise ConfigurationError(f"{place}: a hash of {len(digest)} bytes is too short; at least 16 are needed")
     return Scrypt(ln, r, p, salt, digest)
 
 
@@ -298,7 +302,7 @@ def read_password(path: str, place: str) -> str:
     except UnicodeDecodeError:
         raise ConfigurationError(f"{place}: {path}: its first line is not UTF-8") from None
     if not 1 <= len(line) <= MAX_BYTES:
-        raise ConfigurationError(f"{place}: {path}: its first line has {len(line)} bytes; 1 to {MAX_BYTES} are needed")
+        raise ConfigurationError(f"{place}: {path}: its first line has {len(line)} bytes; 1 to {MAX_BYTES} are allowed")
     return password
 
 

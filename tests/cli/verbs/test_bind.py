@@ -164,26 +164,26 @@ def test_a_program_never_runs_with_roots_rights(sockctl_script, as_root, tmp_pat
     done = subprocess.run(words, capture_output=True, text=True, timeout=30, cwd=tmp_path)
     assert "(INJECTED)" in (tmp_path / "trace").read_text()
     assert (done.returncode, done.stdout) == (77 if "error" in fault else 71, "")
-    assert "rights not dropped" in done.stderr
+    assert "privileges not dropped" in done.stderr
 
 
 def test_the_program_is_looked_for_in_the_chroot(bind, as_root, tmp_path):
     (tmp_path / "root").mkdir()
     done = bind("--user", "nobody", "--chroot", f"{tmp_path}/root", "tcp://127.0.0.1:0", "--", "/bin/true")
     assert done.returncode == 71
-    assert "bind: /bin/true: No such file or directory (ENOENT); it is looked for in PATH" in done.stderr
+    assert "bind: /bin/true: No such file or directory (ENOENT); the program is looked up in PATH" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("tcp://127.0.0.1:0",), 64, "no program; write -- PROGRAM"),
+        (("tcp://127.0.0.1:0",), 64, "no program given; write -- PROGRAM"),
         (("tcp://127.0.0.1:0", "--"), 64, "no program"),
         (("--", "true"), 64, "ADDRESS"),
         (("nonsense", "--", "true"), 64, "not an address"),
         (("a:b=tcp://127.0.0.1:0", "--", "true"), 64, "not an address"),
         (("=tcp://127.0.0.1:0", "--", "true"), 64, "NAME is 1 to 255 printable"),
-        (("--stdin", "tcp://127.0.0.1:0", "udp://127.0.0.1:0", "--", "true"), 64, "--stdin takes one socket"),
+        (("--stdin", "tcp://127.0.0.1:0", "udp://127.0.0.1:0", "--", "true"), 64, "--stdin passes one socket"),
         (("tcp://127.0.0.1:0", "--", "/no/such/program"), 71, "/no/such/program: No such file"),
         (("tcp://127.0.0.1:0", "--", "/etc/passwd"), 77, "/etc/passwd: Permission denied"),
         (("tcp://192.0.2.1:0", "--", "true"), 71, "EADDRNOTAVAIL"),
@@ -198,7 +198,7 @@ def test_what_cannot_be_done_is_told(bind, words, code, said):
 def test_root_without_a_user_is_refused(bind, as_root):
     done = bind("tcp://127.0.0.1:0", "--", "true")
     assert done.returncode == 78
-    assert "started by root, and no user to serve as" in done.stderr
+    assert "started as root without a user to switch to" in done.stderr
     done = bind("--user", "nobdy", "tcp://127.0.0.1:0", "--", "true")
     assert done.returncode == 78
     assert 'did you mean "nobody"?' in done.stderr

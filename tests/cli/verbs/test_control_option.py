@@ -53,7 +53,7 @@ def test_the_one_behind_the_verb_counts(daemon):
 def test_of_no_use_to_a_client():
     done = sockctl("--control", "/x", "connect", "tcp://127.0.0.1:7")
     assert done.returncode == 64
-    assert "sockctl: --control: connect asks no daemon; remove it" in done.stderr
+    assert "sockctl: --control: connect does not use the control socket; remove it" in done.stderr
 
 
 def test_who_may_is_said(monkeypatch):

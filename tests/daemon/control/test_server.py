@@ -145,7 +145,7 @@ def test_after_the_drop_root_still_asks(house, open_path, as_root):
 
 @pytest.mark.parametrize(
     ("said", "told"),
-    [(b"{}\n", "verb: null is none of status"), (b"[]\n", "not a JSON object"), (b"\xff\n", "not JSON: ")],
+    [(b"{}\n", "verb: null is not one of status"), (b"[]\n", "not a JSON object"), (b"\xff\n", "not JSON: ")],
 )
 def test_what_is_no_question(house, tmp_path, said, told):
     house()

@@ -14,7 +14,7 @@ import threading
 
 import pytest
 
-from sockd.daemon.upgrade.channel import VARIABLE, Channel, Message, channel_of
+from sockd.daemon.upgrade.channel import VARIABLE, Channel, Message, inherited_channel
 from sockd.daemon.upgrade.respawn import StartCommand
 from sockd.errors import SystemFault, TemporaryFault
 
@@ -59,19 +59,19 @@ def test_the_other_side_has_ended(pair):
     pair[0].close()
     with pytest.raises(EOFError):
         pair[1].receive(Said)
-    with pytest.raises(TemporaryFault, match="does not listen: Broken pipe"):
+    with pytest.raises(TemporaryFault, match="cannot send to the other process: Broken pipe"):
         pair[1].send(Said(words=[]))
 
 
 def test_something_else_is_said(pair):
     pair[0].send(Other(word="hello"))
-    with pytest.raises(TemporaryFault, match="says something else"):
+    with pytest.raises(TemporaryFault, match="unexpected message"):
         pair[1].receive(Said)
 
 
 def test_nothing_is_said(pair):
     pair[0]._socket.settimeout(0.01)
-    with pytest.raises(TemporaryFault, match="no answer in time"):
+    with pytest.raises(TemporaryFault, match="no reply in time"):
         pair[0].receive(Said)
 
 
@@ -80,7 +80,7 @@ def test_a_program_is_started_with_its_words_directory_and_environment(tmp_path)
     words = (sys.executable, "-c", code, "one", "two")
     successor = StartCommand(words, {"A": "b"}, str(tmp_path)).start()
     assert successor.process.wait(30) == 0
-    assert successor.ended() == "it ended with exit code 0"
+    assert successor.ended() == "it exited with code 0"
     successor.channel.close()
     assert (tmp_path / "told").read_text() == "one two b False"
 
@@ -93,13 +93,13 @@ def test_a_program_that_cannot_be_started(tmp_path):
 def test_the_variable_is_taken_out():
     ours, theirs = socket.socketpair()
     environment = {VARIABLE: str(theirs.detach())}
-    channel = channel_of(environment)
+    channel = inherited_channel(environment)
     assert environment == {}
     channel.send(Said(words=[7]))
     received = Channel(ours)
     assert received.receive(Said)[0].words == [7]
     channel.close()
     received.close()
-    assert channel_of({}) is None
-    with pytest.raises(SystemFault, match=f"{VARIABLE}: 9999 is no socket"):
-        channel_of({VARIABLE: "9999"})
+    assert inherited_channel({}) is None
+    with pytest.raises(SystemFault, match=f"{VARIABLE}: 9999 is not a socket"):
+        inherited_channel({VARIABLE: "9999"})

@@ -41,7 +41,7 @@ REFUSED_REPLIES = re.compile(
             "released memoryview", "memoryview: ", "memoryview assignment: ", "BufferError", "read-only",
             "has no frame_received",
             r"get_buffer\(\) returned", "surrogates not allowed", "UnicodeDecodeError", "cannot be a frame",
-            "no stream can be cut", r"start_tls\(\)", "not in plain text", r"write\(\) after write_eof",
+            "cannot frame a stream", r"start_tls\(\)", "not in plain text", r"write\(\) after write_eof",
             "NotImplemented", "StopIteration", "its traceback cannot be printed",
         )
     )

@@ -40,7 +40,7 @@ WRONG = [
     ("tpc://a:1", "scheme", "unknown scheme 'tpc'; did you mean tcp://a:1"),
     ("TCP://a:1", "scheme", "did you mean tcp://a:1"),
     ("unx:/tmp/a", "scheme", "did you mean unix:/tmp/a"),
-    ("http://a:1", "scheme", "known are tcp://HOST:PORT"),
+    ("http://a:1", "scheme", "known: tcp://HOST:PORT"),
     ("tcp:localhost:7", "scheme", "did you mean tcp://localhost:7"),
     ("tcp://a:65536", "port", "65536 is out of range; a port is 0 to 65535"),
     ("tcp://a:-1", "port", "-1 is out of range"),
@@ -51,7 +51,7 @@ WRONG = [
     ("tcp://", "port", "no port"),
     ("tcp://a:smpt", "port", "did you mean smtp"),
     ("tcp://a:tftp", "port", "a service of udp only"),
-    ("tcp://a:\u00b2", "port", "no tcp service"),
+    ("tcp://a:\u00b2", "port", "not a tcp service"),
     ("tcp://::1:7000", "host", "in brackets: tcp://[::1]:7000"),
     ("tcp://fe80::1%eth0:7000", "host", "tcp://[fe80::1%eth0]:7000"),
     ("tcp://a:b:7000", "host", "tcp://[ADDRESS]:PORT"),
@@ -66,7 +66,7 @@ WRONG = [
     ("tcp://1.2.3:1", "host", "four numbers 0 to 255"),
     ("tcp://a..b:1", "host", "not a host name"),
     ("tcp://" + "a" * 64 + ":1", "host", "not a host name"),
-    ("tcp://" + "a.b." * 70 + "a:1", "host", "253 at most"),
+    ("tcp://" + "a.b." * 70 + "a:1", "host", "at most 253"),
     ("tcp://a b:1", "host", "' ' cannot be in a host name"),
     ("tcp://-a:1", "host", "'-' cannot begin a host name"),
     ("tcp://user@h:7", "character 11", "a user"),
@@ -75,14 +75,14 @@ WRONG = [
     ("tcp://h:7/", "character 10", "a path"),
     ("tcp://a:1 ", "text", "blanks"),
     (" tcp://a:1", "text", "blanks"),
-    ("tcp://a:1\n", "character 10", "cannot be in an address"),
+    ("tcp://a:1\n", "character 10", "is not allowed in an address"),
     ("unix:", "path", "empty"),
     ("unix:g.sock", "path", "relative"),
     ("unix:@abstract", "path", "relative"),
     ("unix:///run/g.sock", "path", "did you mean unix:/run/g.sock"),
     ("unix:/run/", "path", "is a directory"),
     ("unix:/a\0b", "character 8", "'\\x00'"),
-    ("unix:/" + "a" * 107, "path", "108 bytes, 107 are allowed"),
+    ("unix:/" + "a" * 107, "path", "108 bytes, at most 107 are allowed"),
     ("unixgram:/" + "\u00e9" * 54, "path", "109 bytes"),
 ]
 
@@ -115,7 +115,7 @@ def test_a_service_that_is_gone_later_is_a_system_fault():
 
 def test_without_a_services_file_an_unknown_service_is_still_explained(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "SERVICES_FILE", tmp_path / "none")
-    with pytest.raises(AddressError, match="'smpt' is no tcp service of"):
+    with pytest.raises(AddressError, match="'smpt' is not a tcp service of"):
         Address.parse("tcp://a:smpt")
 
 

@@ -16,8 +16,7 @@ from array import array
 
 import pytest
 
-from sockd._sockbuf import ffi, lib
-from sockd.net.connection import info
+from sockd._sockbuf import lib
 from sockd.net.connection import table as module
 from sockd.net.connection.events import ConnectionEvents as BaseSink
 from sockd.net.connection.group import GroupOptions
@@ -70,7 +69,7 @@ class House:
         usual = {"framing": Line(100), "serve": 0, "merge": True, "announce": False, "high_water": 65_536}
         times = {"idle_timeout": 900, "frame_timeout": 60, "write_timeout": 60, "linger_timeout": 0}
         group = GroupOptions(**{**usual, "max_buffer": 1 << 30, **times, **about})
-        self.group = self.set.add_group(group, self.sink)
+        self.group = self.set.groups.add(group, self.sink)
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(directory / "s"))
         self.listener.listen()
@@ -120,11 +119,7 @@ def name(request):
 
 
 def test_the_structs_are_those_of_c():
-    assert module.EVENT.size == ffi.sizeof("sb_event")
-    assert module.PART.size == ffi.sizeof("sb_part")
-    assert module.READY.size == ffi.sizeof("sb_ready")
-    assert info.INFO.size == ffi.sizeof("sb_info")
-    assert module.EVENTS_A_ROW == 8
+    assert module.EVENTS_A_ROW == 8  # their layouts: tests/net/test_c_layout.py
 
 
 def test_the_reasons_are_those_of_c():
@@ -221,12 +216,12 @@ def test_quiet_is_not_who_has_something_to_say_and_nothing_written_is_lost(house
     Writer.outbox.pieces.append(b"words")
     h.set.will_write(Writer())
     h.set.flush()
-    assert h.set.ids(ConnectionFilter.OPEN) == [0, 1, 2, 3]
-    assert h.set.ids(ConnectionFilter.QUIET) == [0, 3]
-    for id in h.set.ids(ConnectionFilter.QUIET, h.group):
+    assert h.set.groups.ids(ConnectionFilter.OPEN) == [0, 1, 2, 3]
+    assert h.set.groups.ids(ConnectionFilter.QUIET) == [0, 3]
+    for id in h.set.groups.ids(ConnectionFilter.QUIET, h.group):
         h.set.shut(id, CloseReason.SHUTDOWN)
-    assert (h.set.ids(ConnectionFilter.OPEN), h.set.ids(ConnectionFilter.LIVE)) == ([1, 2], [1, 2])
-    assert h.set.ids(ConnectionFilter.LIVE, h.group + 1) == []
+    assert (h.set.groups.ids(ConnectionFilter.OPEN), h.set.groups.ids(ConnectionFilter.LIVE)) == ([1, 2], [1, 2])
+    assert h.set.groups.ids(ConnectionFilter.LIVE, h.group + 1) == []
     assert (silent.recv(10), written.recv(10)) == (b"", b"words")
     told = [*h.turn(1), *h.turn(1)]
     assert ("frames", [(1, 1)], b"waits\n") in told
@@ -308,17 +303,17 @@ def test_a_group_is_given_up_with_its_last_connection(house):
     (peer,) = h.connect(1)
     peer.send(b"abc\n")
     h.turn(1)
-    assert not h.set.remove_group(h.group)
-    totals = h.set.totals(h.group)
+    assert not h.set.groups.remove(h.group)
+    totals = h.set.groups.totals(h.group)
     assert (totals.accepted, totals.open, totals.received, totals.frames) == (1, 1, 4, 1)
     peer.close()
     h.turn(2)
-    assert (totals + h.set.totals(h.group)).received == 8
-    assert h.set.totals(h.group).reasons[CloseReason.EOF] == 1
+    assert (totals + h.set.groups.totals(h.group)).received == 8
+    assert h.set.groups.totals(h.group).reasons[CloseReason.EOF] == 1
     h.set.settle()
-    assert h.set.remove_group(h.group)
+    assert h.set.groups.remove(h.group)
     with pytest.raises(LookupError, match="no group"):
-        h.set.totals(h.group)
+        h.set.groups.totals(h.group)
 
 
 # ---- ids, events and deadlines
@@ -331,7 +326,7 @@ def test_an_id_that_was_kept_reaches_nobody_else(house):
     assert h.turn(1) == [("closed", 0, CloseReason.EOF)]
     h.turn(0)
     (bob,) = h.connect()
-    (id,) = h.set.ids(ConnectionFilter.LIVE)
+    (id,) = h.set.groups.ids(ConnectionFilter.LIVE)
     assert id != 0
     h.set.write(0, b"Alice's password")
     h.set.shut(0)
@@ -351,7 +346,7 @@ def test_each_event_is_told_once_whenever_it_comes(house):
     for i in range(3):
         h.connect()
         told += h.turn(0)
-        h.set.abort(h.set.ids(ConnectionFilter.LIVE)[0]) if i else None
+        h.set.abort(h.set.groups.ids(ConnectionFilter.LIVE)[0]) if i else None
         told += [*h.turn(0), *h.turn(0)]
     accepted = [id for what, id, *_ in told if what == "accepted"]
     assert accepted == sorted(set(accepted))
@@ -422,12 +417,12 @@ def test_a_group_that_is_given_up_keeps_nothing(house):
     kept = [weakref.ref(sink), weakref.ref(hook)]
     usual = {"serve": 0, "merge": True, "announce": False, "high_water": 1000, "max_buffer": 1000}
     times = {"idle_timeout": 1, "frame_timeout": 1, "write_timeout": 1, "linger_timeout": 1}
-    group = h.set.add_group(GroupOptions(framing=Raw(), **usual, **times), sink)
-    h.set.when_ended(group, hook)
-    assert h.set.remove_group(group)
-    assert h.set.at_work == 1
+    group = h.set.groups.add(GroupOptions(framing=Raw(), **usual, **times), sink)
+    h.set.groups.when_ended(group, hook)
+    assert h.set.groups.remove(group)
+    assert h.set.groups.at_work == 1
     Working.at_work = 0
-    assert h.set.at_work == 0
+    assert h.set.groups.at_work == 0
     del sink, hook
     gc.collect()
     assert [one() for one in kept] == [None, None]

@@ -37,7 +37,7 @@ def house():
             framing=Line(100), serve=0, merge=False, announce=False, high_water=1 << 16, max_buffer=1 << 20,
             idle_timeout=60, frame_timeout=60, write_timeout=60, linger_timeout=0,
         )  # fmt: skip
-        assert connections.add_group(group, sink) == 0
+        assert connections.groups.add(group, sink) == 0
         return connections, sink
 
     yield make

@@ -118,7 +118,7 @@ def test_only_the_first_workers_are_named():
 
 
 def test_this_very_process_is_pointed_out():
-    assert "this very process" in describe_process(os.getpid())
+    assert "this process" in describe_process(os.getpid())
 
 
 @pytest.mark.parametrize("error", [psutil.AccessDenied(), OSError(13, "denied")])

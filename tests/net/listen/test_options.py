@@ -220,7 +220,7 @@ def test_an_interface_that_is_not_here_is_named_with_those_that_are(opened, name
         opened("tcp://127.0.0.1:0", replace(DEFAULT, interface=name))
     message = str(caught.value)
     assert message.startswith("tcp://127.0.0.1:0: interface (SO_BINDTODEVICE): No such device (ENODEV); ")
-    assert f"this host has no interface '{name}', it has " in message
+    assert f"this host has no interface '{name}', only " in message
     assert "lo" in message
 
 
@@ -243,7 +243,7 @@ def test_a_right_that_is_missing_is_named(monkeypatch, settings, number, words, 
         open_listener(Address.parse("udp://127.0.0.1:0"), replace(DEFAULT, **settings))
     message = str(caught.value)
     assert message.startswith(f"udp://127.0.0.1:0: {words}: Operation not permitted (EPERM); {remedy}")
-    assert message.endswith(f"; leave {next(iter(settings))} out")
+    assert message.endswith(f"; remove {next(iter(settings))}")
 
 
 @pytest.mark.parametrize(("settings", "option"), [({"user_timeout": Duration(9)}, "user_timeout"), ({}, None)])
@@ -254,7 +254,7 @@ def test_what_this_system_does_not_have_is_refused_unless_it_is_the_default(monk
         (one,) = open_listener(address, DEFAULT)
         one.close()
         return
-    with pytest.raises(SystemFault, match="user_timeout: this system has no TCP_USER_TIMEOUT; leave user_timeout out"):
+    with pytest.raises(SystemFault, match="user_timeout: this system has no TCP_USER_TIMEOUT; remove user_timeout"):
         open_listener(address, replace(DEFAULT, **settings))
 
 

@@ -177,7 +177,7 @@ def test_who_is_gone_is_closed_and_told_of(caplog):
 
     way = Way(Gone())
     assert way.go().sock.is_closed
-    assert "gone before it was served" in caplog.messages
+    assert "client left before it was served" in caplog.messages
     assert way.freed == 1
 
 
@@ -217,7 +217,7 @@ def test_who_is_no_proxy_goes_on_by_its_own_name():
     [
         ({"deny": (ip_network("192.0.2.0/24"),)}, "denied"),
         ({"allow": (ip_network("10.0.0.0/8"),)}, "denied"),
-        ({"max_connections_per_source": 1}, "too many of this source"),
+        ({"max_connections_per_source": 1}, "too many connections of this source"),
         ({}, ""),
     ],
 )

@@ -82,7 +82,7 @@ def test_a_server_that_cannot_be_found_by_its_path_is_known_by_its_credentials(t
         with pytest.raises(SystemFault, match=f"served by pid {os.getpid()}"):
             listen(f"unix:{tmp_path}/s")
         monkeypatch.setattr(module, "_peer_pid", lambda _: 0)
-        with pytest.raises(SystemFault, match="served by a process that cannot be seen"):
+        with pytest.raises(SystemFault, match="served by a process that is not visible"):
             listen(f"unix:{tmp_path}/s")
 
 
@@ -195,7 +195,7 @@ def test_whether_it_lives_and_cannot_be_told_is_no_leave_to_remove(tmp_path, mon
 
     leave_stale(tmp_path / "s")
     monkeypatch.setattr(module.socket, "socket", Denied)
-    with pytest.raises(PermissionFault, match=r"cannot be told.*EACCES"):
+    with pytest.raises(PermissionFault, match=r"cannot determine.*EACCES"):
         listen(f"unix:{tmp_path}/s")
     assert (tmp_path / "s").is_socket()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from sockd.net.connect.failures import KEPT, KEPT_SECONDS, Failures
 from sockd.net.loop.shares import Shares, source_of
+from sockd.services.socks.egress import KEPT, KEPT_SECONDS, Failures
 
 
 def taken_by(shares, source):

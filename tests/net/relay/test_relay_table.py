@@ -82,7 +82,7 @@ class Line:
 
 
 @contextmanager
-def line_of(loop, kind="tcp", **arguments):
+def user_line(loop, kind="tcp", **arguments):
     line = Line(loop, kind, **arguments)
     with line.client, line.server:
         yield line
@@ -90,7 +90,7 @@ def line_of(loop, kind="tcp", **arguments):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bytes_go_both_ways_and_an_end_of_file_behind_them(loop, kind):
-    with line_of(loop, kind) as line:
+    with user_line(loop, kind) as line:
         line.client.send(b"question")
         assert line.receive(line.server, 8) == b"question"
         line.client.send(b"?")
@@ -107,7 +107,7 @@ def test_bytes_go_both_ways_and_an_end_of_file_behind_them(loop, kind):
 
 
 def test_leftovers_go_first(loop):
-    with line_of(loop, leftovers=(b"to the server ", b"to the client ")) as line:
+    with user_line(loop, leftovers=(b"to the server ", b"to the client ")) as line:
         line.client.send(b"more")
         line.server.send(b"more")
         assert line.receive(line.server, 18) == b"to the server more"
@@ -123,7 +123,7 @@ def test_every_byte_arrives_in_its_order(loop, kind, largest):
     size = 20_000_000 if largest > 1000 else 200_000
     sent = os.urandom(1 << 20) * (size // (1 << 20) + 1)
     sent, got = memoryview(sent)[:size], bytearray()
-    with line_of(loop, kind) as line:
+    with user_line(loop, kind) as line:
         at = 0
         while len(got) < size:
             if at < size:
@@ -138,7 +138,7 @@ def test_every_byte_arrives_in_its_order(loop, kind, largest):
 
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_a_reset_is_a_reset_of_both(loop, side):
-    with line_of(loop) as line:
+    with user_line(loop) as line:
         first, second = (line.client, line.server) if side == "client" else (line.server, line.client)
         first.send(b"x")
         assert line.receive(second, 1) == b"x"
@@ -152,7 +152,7 @@ def test_a_reset_is_a_reset_of_both(loop, side):
 
 
 def test_a_reset_is_noticed_while_the_other_side_does_not_read(loop):
-    with line_of(loop) as line:
+    with user_line(loop) as line:
         block = bytes(1 << 20)
 
         def full():
@@ -171,7 +171,7 @@ def test_a_reset_is_noticed_while_the_other_side_does_not_read(loop):
 
 
 def test_what_a_server_said_before_it_went_arrives(loop):
-    with line_of(loop) as line:
+    with user_line(loop) as line:
         line.client.send(b"x" * 1000)
         line.until(lambda: line.pump.moved[0] == 1000)
         line.server.send(b"413 enough")
@@ -181,7 +181,7 @@ def test_what_a_server_said_before_it_went_arrives(loop):
 
 
 def test_after_an_end_of_file_the_other_way_has_a_deadline(loop):
-    with line_of(loop, half_close_timeout=0.3) as line:
+    with user_line(loop, half_close_timeout=0.3) as line:
         line.client.shutdown(socket.SHUT_WR)
         assert line.receive(line.server, 1) == b""
         began = time.monotonic()
@@ -197,14 +197,14 @@ def test_after_an_end_of_file_the_other_way_has_a_deadline(loop):
 
 
 def test_a_pair_that_moves_nothing_has_a_deadline(loop):
-    with line_of(loop, idle_timeout=0.2) as idle, line_of(loop, idle_timeout=60) as other:
+    with user_line(loop, idle_timeout=0.2) as idle, user_line(loop, idle_timeout=60) as other:
         assert idle.ends() == "idle-timeout"
         other.client.send(b"still there")
         assert other.receive(other.server, 11) == b"still there"
 
 
 def test_a_receiver_that_does_not_read_holds_the_sender_up(loop):
-    with line_of(loop) as line:
+    with user_line(loop) as line:
         total, still = 0, 0
         while still < 3:
             try:
@@ -223,7 +223,7 @@ def test_a_receiver_that_does_not_read_holds_the_sender_up(loop):
 
 
 def test_an_abort_is_a_reset_and_is_told_at_once(loop):
-    with line_of(loop) as line:
+    with user_line(loop) as line:
         line.pump.abort()
         assert line.why == ["shutdown"]
         line.pump.abort()
@@ -251,7 +251,7 @@ def test_many_pairs_at_once_and_one_after_the_other(loop):
 def test_a_loop_that_is_closed_closes_what_it_pumps():
     with selectors.DefaultSelector() as selector:
         loop = EventLoop(selector, time.monotonic)
-        with line_of(loop) as line:
+        with user_line(loop) as line:
             loop.close()
             with pytest.raises(ConnectionResetError):
                 line.server.recv(1)

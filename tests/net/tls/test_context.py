@@ -17,7 +17,7 @@ from encrypted import context_of
 from odd_certificates import ODD, UTF8, Authority, name, tlv
 
 from sockd.errors import ConfigurationError
-from sockd.net.tls.context import CertificateError, TlsContext, best_match, names_of
+from sockd.net.tls.context import CertificateError, TlsContext, best_match, certificate_names
 from sockd.net.tls.wire import FAILURES, words
 from sockd.settings.tls import TlsSettings
 
@@ -108,8 +108,8 @@ def test_names_are_text():
         "subject": ((("commonName", "One"),), (("commonName", b"\xff"), ("commonName", "two\n"))),
         "subjectAltName": (("DNS", "TWO.Example"), ("URI", "x"), ("IP Address", "::1"), ("DNS", "a\0b")),
     }
-    assert names_of(certificate) == ["two.example", "::1", "one"]
-    assert names_of({}) == []
+    assert certificate_names(certificate) == ["two.example", "::1", "one"]
+    assert certificate_names({}) == []
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

@@ -21,7 +21,7 @@ from encrypted import Encrypted, context_of, unacknowledged
 from sockd.net.loop.loop import EventLoop
 from sockd.net.tls import tunnel
 from sockd.net.tls.socket_pair import Input, pair
-from sockd.net.tls.tunnel import TlsTunnel
+from sockd.net.tls.tunnel import TlsTunnel, TunnelState
 from sockd.net.tls.wire import TlsWire
 
 TURNS = 2_000
@@ -226,7 +226,7 @@ def test_a_descriptor_that_cannot_be_watched(carried, monkeypatch):
 def test_a_service_that_half_closes_goes_on_reading(carried, how):
     carried.near.sendall(b"all that is said")
     carried.near.shutdown(socket.SHUT_WR)
-    carried.until(lambda: carried.carrier._has_service_ended)
+    carried.until(lambda: carried.carrier._state is TunnelState.FINISHING)
     assert carried.client.to_end() == b"all that is said"
     carried.idle(3 * LINGER_SECONDS)  # it may go on for hours
     assert not carried.ended
@@ -239,7 +239,7 @@ def test_a_service_that_half_closes_goes_on_reading(carried, how):
 def test_both_have_ended_and_the_service_has_not_taken_all(carried):
     carried.ends.far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     carried.near.shutdown(socket.SHUT_WR)
-    carried.until(lambda: carried.carrier._has_service_ended)
+    carried.until(lambda: carried.carrier._state is TunnelState.FINISHING)
     carried.client.send(DATA[:50_000])
     carried.client.end("notified")
     carried.until(lambda: carried.carrier._input is Input.ENDED)
@@ -254,7 +254,7 @@ def test_a_service_that_leaves_something_unread_is_heard_to_its_end(carried):
     carried.until(lambda: carried.take(6) or carried._accepted)
     carried.near.sendall(DATA[:50_000])
     carried.near.close()
-    carried.until(lambda: carried.carrier._has_service_ended)
+    carried.until(lambda: carried.carrier._state is TunnelState.FINISHING)
     assert carried.client.to_end() == DATA[:50_000]
     assert carried.client.was_notified
 

@@ -30,7 +30,7 @@ import pytest
 LISTER = Path(__file__).with_name("lister.c")
 SH = "/bin/sh"
 IS_ROOT = os.geteuid() == 0
-AS_ROOT = pytest.mark.skipif(not IS_ROOT, reason="only root becomes another user")
+AS_ROOT = pytest.mark.skipif(not IS_ROOT, reason="only root can switch users user")
 NOBODY = pwd.getpwnam("nobody")
 
 
@@ -241,10 +241,10 @@ def test_standard_error_goes_to_the_log_line_by_line(daemon):
     one = daemon(toml=toml([SH, "-c", script]))
     with one.connect() as peer:
         assert read_all(peer) == b"done\n"
-    one.wait_for("program said", count=5)
-    texts = [line["text"] for line in one.logged("program said")]
+    one.wait_for("program wrote to standard error", count=5)
+    texts = [line["text"] for line in one.logged("program wrote to standard error")]
     assert texts == ["one", "two\x1b[31m", "x" * 1024, "x" * 1024, "x" * 452]
-    assert one.logged("program said")[0]["pid"] == one.wait_for("program ended")["pid"]
+    assert one.logged("program wrote to standard error")[0]["pid"] == one.wait_for("program ended")["pid"]
 
 
 @pytest.mark.parametrize(("target", "sent"), [("socket", b"out\nerr\n"), ("null", b"out\n"), ("FILE", b"out\n")])
@@ -255,7 +255,7 @@ def test_standard_error_goes_where_the_configuration_says(daemon, tmp_path, targ
     with one.connect() as peer:
         assert read_all(peer) == sent
     one.wait_for("program ended")
-    assert one.logged("program said") == []
+    assert one.logged("program wrote to standard error") == []
     if target == "FILE":
         assert path.read_bytes() == b"err\n"
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
@@ -367,7 +367,7 @@ def test_instances_are_limited_and_the_next_one_waits_in_the_backlog(daemon, not
     nothing_comes(third, 0.3)
     first.close()
     assert third.recv(6) == b"hello\n"
-    assert one.logged("limit reached, the next ones wait in the backlog")
+    assert one.logged("limit reached, new clients wait in the backlog")
 
 
 def test_what_is_refused_gets_the_banner_and_no_program(daemon, read_to_end):
@@ -491,23 +491,23 @@ def test_a_second_term_kills(daemon):
     ("service", "words"),
     [
         ('exec = []', "is empty; write exec"),
-        ('exec = ["cat"]', "is no absolute path, and no PATH is searched; write"),
+        ('exec = ["cat"]', "is not an absolute path, and PATH is not searched; write"),
         ('exec = ["/nonexistent/x"]', 'service.x.exec: "/nonexistent/x": No such file or directory'),
-        ('exec = ["/etc/services"]', "may not be executed"),
-        ('exec = ["/tmp"]', "is no file"),
-        ('exec = ["/bin/cat"]\nhandler = "app:greet"', "stands beside handler; a service has exactly one of"),
-        ('exec = ["/bin/cat"]\nmax_frame = 10', "max_frame: has no meaning for a program"),
-        ('exec = ["/bin/cat"]\nmax_connections = 10', "write max_instances"),
-        ('builtin = "upper"\nlimits = { cpu = "1s" }', "belongs to a service that executes a program"),
+        ('exec = ["/etc/services"]', "is not executable"),
+        ('exec = ["/tmp"]', "is not a file"),
+        ('exec = ["/bin/cat"]\nhandler = "app:greet"', "is set together with handler; a service has exactly one of"),
+        ('exec = ["/bin/cat"]\nmax_frame = 10', "max_frame: does not apply to a program"),
+        ('exec = ["/bin/cat"]\nmax_connections = 10', "use max_instances"),
+        ('builtin = "upper"\nlimits = { cpu = "1s" }', "applies only to a service that executes a program"),
         ('exec = ["/bin/cat"]\nlimits = { cpus = "1s" }', 'did you mean "cpu"'),
         ('exec = ["/bin/cat"]\nlimits = { cpu = "0s" }', "is too small"),
-        ('exec = ["/bin/cat"]\nenvironment = ["A B"]', "has no name of a variable"),
+        ('exec = ["/bin/cat"]\nenvironment = ["A B"]', "has no variable name"),
         ('exec = ["/bin/cat"]\nenvironment = ["TCPREMOTEIP=1"]', "is set by sockd for each connection"),
         ('exec = ["/bin/cat"]\nenvironment = ["A", "A=1"]', "a second time"),
         ('exec = ["/bin/cat"]\nstderr = "logs"', 'did you mean "log"'),
         ('exec = ["/bin/cat"]\nstderr = "a/b"', "nor an absolute path"),
-        ('exec = ["/bin/cat"]\ngroup = "daemon"', "stands without a user"),
-        ('exec = ["/bin/cat"]\nuser = "nobdy"', 'is no user of this host; did you mean "nobody"'),
+        ('exec = ["/bin/cat"]\ngroup = "daemon"', "requires a user"),
+        ('exec = ["/bin/cat"]\nuser = "nobdy"', 'is not a user of this host; did you mean "nobody"'),
     ],
 )  # fmt: skip
 def test_mistakes_are_named_at_the_check(tmp_path, sockd_script, service, words):
@@ -526,15 +526,15 @@ def test_datagrams_are_refused_at_the_check(tmp_path, sockd_script):
     done = subprocess.run(
         [sockd_script, "--check", "-c", "sockd.toml"], cwd=tmp_path, capture_output=True, text=True, timeout=30
     )
-    assert (done.returncode, "a program is for tcp and unix" in done.stderr) == (78, True), done.stderr
+    assert (done.returncode, "a program serves only tcp and unix" in done.stderr) == (78, True), done.stderr
 
 
 @pytest.mark.parametrize(
     ("daemon_user", "user", "words"),
     [
-        ("nobody", "games", "only root becomes another, and the daemon serves as uid"),
+        ("nobody", "games", "only root can switch users, and the daemon serves as uid"),
         ("root", None, "missing, and the daemon serves as root"),
-        ("nobody", "root", "only root becomes another"),
+        ("nobody", "root", "only root can switch users"),
     ],
 )
 def test_who_may_run_as_whom_is_judged_at_the_check(tmp_path, sockd_script, daemon_user, user, words):

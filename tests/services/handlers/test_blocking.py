@@ -174,7 +174,7 @@ def test_functions_beside_one_that_computes(served, seconds, capsys):
 
 
 def test_what_cannot_block_is_refused():
-    for handler, word in ((blockers.with_connection, "frame alone"), (sockd.LineProtocol, "protocol class")):
+    for handler, word in ((blockers.with_connection, "only the frame"), (sockd.LineProtocol, "protocol class")):
         service = sockd.Service(blocking=True)
         (service.connect if isinstance(handler, type) else service.frame)(handler)
         with pytest.raises(HandlerError, match=word):

@@ -176,7 +176,7 @@ def test_a_datagram_protocol_is_not_for_streams(tmp_path, sockd_script):
     command = [sockd_script, *STAY_ROOT, "--check", "--listen", "tcp://127.0.0.1:0=app:Only"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert done.returncode == 78
-    assert "takes datagrams alone" in done.stderr
+    assert "serves only datagrams" in done.stderr
 
 
 GROUPS = [("udp://0.0.0.0:0", "239.77.1.2", "198.51.100.1/24"), ("udp://[::]:0", "ff15::7712", "2001:db8:9::1/64")]

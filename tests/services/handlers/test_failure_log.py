@@ -52,7 +52,7 @@ RETURNED = {
 }
 
 
-def line_of(start):
+def user_line(start):
     return next(number for text, number in LINE.items() if text.startswith(start))
 
 
@@ -78,7 +78,7 @@ def test_the_handlers_own_line_comes_first(served, tmp_path):
     for name, start in RAISED.items():
         event, peer = failed(served, name)
         assert event["peer"] == peer.name
-        assert event["at"].startswith(f"{tmp_path}/app.py:{line_of(start)} "), name
+        assert event["at"].startswith(f"{tmp_path}/app.py:{user_line(start)} "), name
         first = next(line for line in event["traceback"].splitlines() if line.startswith("  File "))
         assert f"{tmp_path}/app.py" in first, name
         assert [*event][:7] == ["time", "level", "logger", "message", "service", "peer", "at"]
@@ -87,9 +87,9 @@ def test_the_handlers_own_line_comes_first(served, tmp_path):
 def test_what_is_no_reply_names_the_handler_and_the_cure(served, tmp_path):
     for name, (start, cure) in RETURNED.items():
         event, _ = failed(served, name)
-        assert event["at"].startswith(f"{tmp_path}/app.py:{line_of(start)} "), name
+        assert event["at"].startswith(f"{tmp_path}/app.py:{user_line(start)} "), name
         assert cure in event["traceback"], name
         assert "  File " not in event["traceback"], name
     event, _ = failed(served, "strict")
     assert event["at"].endswith(" two_lines")
-    assert "would not come back" in event["traceback"]
+    assert "cannot be encoded" in event["traceback"]
