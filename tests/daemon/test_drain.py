@@ -44,6 +44,7 @@ class FakeTable:
     """Connections by their state: quiet, in the middle of something, or closing; the output of some is stuck."""
 
     def __init__(self) -> None:
+        self.groups = self
         self.quiet: set[int] = set()
         self.middle: set[int] = set()
         self.closing: set[int] = set()

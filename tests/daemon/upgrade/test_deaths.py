@@ -487,7 +487,7 @@ def test_behind_the_commit_the_new_process_serves(receive, in_process, tmp_path,
     is_known = script is says_all
     assert ("counts of the process before are not known" in caplog.messages) is not is_known
     assert daemon.serving.totals()["upper"].received == (10 if is_known else 0) + len(b"half a ")
-    transfer.forget(old.daemon.serving.tools.connections, old.daemon.serving.tools.connections.ids(0)[0])
+    transfer.forget(old.daemon.serving.tools.connections, old.daemon.serving.tools.connections.groups.ids(0)[0])
     assert answers(new, daemon, old.client) == b"HALF A LINE\n"
     new.stack.close()
     assert not (tmp_path / "lines").exists()  # its own now
