@@ -198,7 +198,7 @@ def test_all_is_as_before_when_others_cannot_serve(in_process, tmp_path, before)
     daemon.reload(results.append)
     assert results == []
     assert daemon.reloading.is_under_way
-    with pytest.raises(TemporaryFault, match="under way"):
+    with pytest.raises(TemporaryFault, match="in progress"):
         daemon.reload(results.append)
     assert state(daemon, tmp_path)["listeners"] == was["listeners"]
     assert state(daemon, tmp_path)["settings"] == was["settings"]
