@@ -99,7 +99,7 @@ class DaemonProcess:
         """Tell whether the greeting is whole, and the log has every listener of it: these are two pipes."""
         listed = sum(line.startswith(b" ") for line in self._greeting)
         listening = sum(one["message"] == "listening" for one in self._records)
-        return bool(self._greeting) and self._greeting[-1].startswith(b"Ctrl-C") and listening == listed
+        return bool(self._greeting) and self._greeting[-1].startswith(b"Press Ctrl-C") and listening == listed
 
     def _wait(self, true: Callable[[], object], seconds: float) -> bool:
         with self._news:

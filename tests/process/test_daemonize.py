@@ -131,4 +131,4 @@ def test_without_a_configuration_there_is_nothing_to_run(tmp_path):
 def test_standard_error_is_no_log_in_the_background(background):
     one = background(daemon='log = { to = "stderr" }')
     assert one.code == 78
-    assert 'daemon.log.to: "stderr" leads nowhere in the background' in one.words
+    assert 'daemon.log.to: "stderr" cannot be used in the background' in one.words

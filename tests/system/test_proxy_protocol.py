@@ -262,7 +262,7 @@ def test_a_thousand_at_once(proxied, files):
     [
         ("proxy_protocol = true", "proxy_protocol"),
         ("proxy_protocol = {}", "names no trusted proxy"),
-        ('proxy_protocol = { from = ["10.0.0"] }', "is no network"),
+        ('proxy_protocol = { from = ["10.0.0"] }', "is not a network"),
         ('proxy_protocol = { from = ["10.0.0.1"], timeout = "1s" }', "is too small"),
         ('proxy_protocol = { form = ["10.0.0.1"] }', 'did you mean "from"'),
     ],

@@ -143,7 +143,7 @@ def test_a_reload_that_fails_connects_to_nobody(house, target, tmp_path):
     )
     failing = OTHER.replace("upper", "failing:service").replace("unix:", f"unix:{tmp_path}/")
     house.write(new, more=check, other=failing)
-    assert "its startup failed" in house.run("reload").stderr
+    assert "startup hook failed" in house.run("reload").stderr
     for _ in range(5):
         old.take()
     client = house.connect()

@@ -166,7 +166,7 @@ def test_a_successor_whose_hook_hangs_holds_nobody_up(house):
     one.process.send_signal(signal.SIGHUP)  # whose generation hangs as well
     assert timed(lambda: page(one, "/live"))[1] < 0.5
     done = one.sockctl.run("reload")
-    assert (done.returncode, "under way" in done.stderr) == (75, True)
+    assert (done.returncode, "in progress" in done.stderr) == (75, True)
     assert one.sockctl.run("upgrade").returncode == 75
     assert one.ask(b"x\n")
     ends = stuck.Ends(one.pid, *(child.pid for child in psutil.Process(one.pid).children()))
