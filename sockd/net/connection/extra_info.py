@@ -62,6 +62,13 @@ def _proxied(connection: Connection, connections: ConnectionTable) -> ProxyInfo 
     return connections.peers.proxied(connection.id)
 
 
+def _peercert(tls: ssl.SSLObject) -> Any:  # noqa: ANN401 - as ssl
+    try:
+        return tls.getpeercert()
+    except ValueError:  # "handshake not done yet": the peer has begun another one
+        return None
+
+
 _EXTRA: dict[str, Callable[[Connection, ConnectionTable], Any]] = {
     "peername": _peername,
     "sockname": _sockname,
@@ -73,7 +80,7 @@ _EXTRA: dict[str, Callable[[Connection, ConnectionTable], Any]] = {
 _EXTRA_OF_TLS: dict[str, Callable[[ssl.SSLObject], Any]] = {
     "ssl_object": lambda tls: tls,
     "sslcontext": lambda tls: tls.context,
-    "peercert": lambda tls: tls.getpeercert(),
+    "peercert": _peercert,
     "cipher": lambda tls: tls.cipher(),
     "compression": lambda tls: tls.compression(),
 }
