@@ -23,6 +23,11 @@ peer has had no fair share of the time.
 MAX_EXTENSIONS = 3
 
 
+def is_unfair(lateness: float, seconds: float) -> bool:
+    """Return whether a timer of `seconds` that fires so late shows that the loop was blocked."""
+    return lateness > max(LATE_SECONDS, LATE_SHARE * seconds)
+
+
 class Deadline:
     """Calls back when a peer's time is over.
 
@@ -49,13 +54,10 @@ class Deadline:
         self._extensions = 0
         now = loop.clock()
         left = seconds if began is None else began + seconds - now
-        self._timer = loop.call_later(seconds if self._is_unfair(-left) else max(0.0, left), self._due)
-
-    def _is_unfair(self, lateness: float) -> bool:
-        return lateness > max(LATE_SECONDS, LATE_SHARE * self._seconds)
+        self._timer = loop.call_later(seconds if is_unfair(-left, seconds) else max(0.0, left), self._due)
 
     def _due(self) -> None:
-        if self._is_unfair(self._loop.clock() - self._timer.when) and self._extensions < MAX_EXTENSIONS:
+        if is_unfair(self._loop.clock() - self._timer.when, self._seconds) and self._extensions < MAX_EXTENSIONS:
             self._extensions += 1
             self._timer = self._loop.call_later(self._seconds, self._due)
         else:
@@ -66,4 +68,4 @@ class Deadline:
         self._timer.cancel()
 
 
-__all__ = ["Deadline"]
+__all__ = ["MAX_EXTENSIONS", "Deadline", "is_unfair"]

@@ -22,6 +22,8 @@ from collections import deque
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from sockd.net.loop.deadline import MAX_EXTENSIONS, is_unfair
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -77,6 +79,7 @@ class StreamReader(asyncio.StreamReader):
         self._too_late = too_late
         self._since: float | None = None  # the beginning of a line has come, and the rest is waited for
         self._timer: asyncio.TimerHandle | None = None
+        self._extensions = 0
         self._is_cut = self.has_left_out = self.has_overrun = False
 
     # ---- lines
@@ -310,15 +313,21 @@ class StreamReader(asyncio.StreamReader):
     def _begin_to_count(self) -> None:
         if self._since is None:
             self._since = self._loop.time()
+            self._extensions = 0
             if self._timer is None:
                 self._timer = self._loop.call_later(self._frame_timeout, self._judge)
 
     def _judge(self) -> None:
-        """Check whether the line is still incomplete; data that arrived in time was received before this."""
-        self._timer = None
+        """Check whether the line is still incomplete; a loop that was blocked gives it more time (see Deadline)."""
+        timer, self._timer = self._timer, None
         if self._since is None or not self.is_waiting:
             return
-        left = self._since + self._frame_timeout - self._loop.time()
+        now = self._loop.time()
+        lateness = now - timer.when() if timer is not None else 0.0
+        if is_unfair(lateness, self._frame_timeout) and self._extensions < MAX_EXTENSIONS:
+            self._extensions += 1
+            self._since = now
+        left = self._since + self._frame_timeout - now
         if left > 0:
             self._timer = self._loop.call_later(left, self._judge)
         else:
