@@ -34,7 +34,7 @@ PYTEST_ARGS ?=
 # Two builds of one state are the same bytes: times in the wheel are that of the last change.
 EPOCH = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),1700000000)
 # Most of a test is waiting; what brings crowds of clients (tests/hostile) has the machine to itself.
-SIDE_BY_SIDE = -n 2 --dist loadfile
+SIDE_BY_SIDE = -n 3 --dist loadfile
 SUITE = --ignore tests/interop --ignore tests/hostile
 # What fails is tried once more with the machine to itself: a bound of time is not for what ran beside it.
 AGAIN = --last-failed --last-failed-no-failures none
