@@ -32,7 +32,7 @@ def test_what_xinetd_ships(run, sockctl, sockd, tmp_path):
     for name in ("servers", "services"):
         assert f"{name}: left out: internal".encode() in done.stderr
     for port in (7, 9, 13, 19, 37):  # echo-udp and its kin are the same as what echo has, where both are switched on
-        assert f"and so udp://:{port}; remove one of the two".encode() in done.stderr
+        assert f"includes every address, also udp://:{port}; remove one of the two".encode() in done.stderr
     (tmp_path / "sockd.toml").write_bytes(done.stdout)
     checked = run(sockd, "--check", "-c", tmp_path / "sockd.toml")
     assert checked.returncode == 0

@@ -95,7 +95,7 @@ def test_reload(machine, unit):
     before = machine.show("sockd.service", "MainPID")
     machine.write("/etc/sockd/sockd.toml", "[nonsense]\n")
     machine.run("systemctl", "reload", "sockd.service")
-    text = _until(machine, "configuration is wrong")
+    text = _until(machine, "invalid configuration")
     assert "sockd.toml:1: nonsense" in text
     assert machine.show("sockd.service", "ActiveState") == "active"
     assert machine.show("sockd.service", "MainPID") == before
