@@ -42,7 +42,7 @@ REFUSED_REPLIES = re.compile(
             "has no frame_received",
             r"get_buffer\(\) returned", "surrogates not allowed", "UnicodeDecodeError", "cannot be a frame",
             "cannot frame a stream", r"start_tls\(\)", "not in plain text", r"write\(\) after write_eof",
-            "NotImplemented", "StopIteration", "its traceback cannot be printed",
+            "NotImplemented", "StopIteration", r"__len__\(\) should return", "its traceback cannot be printed",
         )
     )
 )  # fmt: skip
