@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`sockd-buffer`: from the same tree, alone in an environment, with cffi and nothing else.
-
-Seen failing with a module of the daemon imported by sockd.buffer, and with the version written twice.
-"""
+"""`sockd-buffer`: from the same tree, alone in an environment, with cffi and nothing else."""
 
 from __future__ import annotations
 

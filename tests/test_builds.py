@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The source is built where the C library is musl, and where Python has no global lock.
 
-Seen failing before: `missing binary operator before token "("`; with the limited API asked for in every build.
+Seen failing before: `missing binary operator before token "("`.
 """
 
 from __future__ import annotations

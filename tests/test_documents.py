@@ -2,7 +2,7 @@
 """What the documents print is what happens: each console block of the tutorial is run, and its output compared.
 
 In namespaces of its own, so that ports and /run are free. A file is written where the text says: Write `NAME`, Change
-`NAME`, Add to `NAME`. Seen failing with a wrong reply in the page, and with a key misspelt in its configuration.
+`NAME`, Add to `NAME`. Seen failing with a wrong reply in the page.
 """
 
 from __future__ import annotations

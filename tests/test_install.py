@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`make install` and `make uninstall`: what is there works, nothing else is touched, nothing is left.
-
-Seen failing, each once: a page left out; a command with the path of the stage; a second version beside the first
-(packages of two versions in one environment); a directory that stays.
-"""
+"""`make install` and `make uninstall`: what is there works, nothing else is touched, nothing is left."""
 
 from __future__ import annotations
 

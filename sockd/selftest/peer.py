@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 import time
@@ -185,8 +184,3 @@ def has_ipv6() -> bool:
     except OSError:
         return False
     return True
-
-
-def is_root() -> bool:
-    """Tell whether the system calls us root."""
-    return os.geteuid() == 0

@@ -134,7 +134,7 @@ def simulate(
         if not isinstance(spec.framing, Line):
             raise ValueError(f"conversations: say what clients of {spec.framing!r} send")
         conversations = _default_conversations(random.Random(seed))  # noqa: S311 - no secret
-    scenario = _made(random.Random(seed), conversations, clients, steps)  # noqa: S311
+    scenario = _made(random.Random(seed), conversations, clients, steps)  # noqa: S311 - repeatable, not secret
     player = _Player(spec, check)
     transcript, why = player.play(scenario)
     if why is None:
@@ -305,11 +305,11 @@ class _Run:
                 late.append(bytes(data))
             write_first(connection, data)
 
-        Connection.write_first = watched  # type: ignore[assignment,method-assign]
+        Connection.write_first = watched  # type: ignore[assignment,method-assign]  # while it runs
         try:
             yield
         finally:
-            Connection.write_first = write_first  # type: ignore[method-assign]
+            Connection.write_first = write_first  # type: ignore[method-assign]  # as it was
 
     # ---- steps
 

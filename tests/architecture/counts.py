@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[2]
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def trees(under: str) -> Iterator[tuple[str, ast.Module]]:
+def trees(under: str, root: Path = ROOT) -> Iterator[tuple[str, ast.Module]]:
     """Yield each module of a directory, with its path."""
-    for path in sorted((ROOT / under).rglob("*.py")):
-        yield str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))
+    for path in sorted((root / under).rglob("*.py")):
+        yield str(path.relative_to(root)), ast.parse(path.read_text(encoding="utf-8"))
 
 
 def classes(under: str) -> Iterator[tuple[str, ast.ClassDef]]:

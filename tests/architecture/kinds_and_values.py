@@ -9,12 +9,9 @@ from __future__ import annotations
 import ast
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from counts import ROOT, trees
 
-ROOT = Path(__file__).parents[2]
 FIELDS = {
     "function", "batch", "protocol", "session", "program", "relay", "socks", "serve", "datagram", "blocking", "small",
     "pages", "wants_connection", "is_async", "has_connections",
@@ -31,16 +28,10 @@ CONSTANTS = {"sockd/services/socks/rules.py"}
 """Modules that read texts of their own, when they are imported."""
 
 
-def trees(root: Path, under: str) -> Iterator[tuple[str, ast.Module]]:
-    """Yield each module of a directory, with its path."""
-    for path in sorted((root / under).rglob("*.py")):
-        yield str(path.relative_to(root)), ast.parse(path.read_text(encoding="utf-8"))
-
-
 def asked_by_field(root: Path = ROOT) -> list[str]:
     """Name the places that look at a field of a service to tell its kind."""
     found = []
-    for path, tree in trees(root, "sockd"):
+    for path, tree in trees("sockd", root):
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and node.attr in FIELDS:
                 owner = ast.unparse(node.value)
@@ -60,7 +51,7 @@ def read_again(root: Path = ROOT) -> list[str]:
     return [
         f"{path}:{node.lineno} {ast.unparse(node)}"
         for under in BEHIND
-        for path, tree in trees(root, under)
+        for path, tree in trees(under, root)
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and _is_reader(node) and path not in CONSTANTS
     ]
@@ -71,7 +62,7 @@ def imports_of_config(root: Path = ROOT) -> list[str]:
     return [
         f"{path}:{node.lineno} {node.module}"
         for under in ("sockd/net", "sockd/services")
-        for path, tree in trees(root, under)
+        for path, tree in trees(under, root)
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sockd.config")
     ]

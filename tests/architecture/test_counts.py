@@ -3,14 +3,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
+import counts
 import pytest
-
-spec = importlib.util.spec_from_file_location("counts", Path(__file__).with_name("counts.py"))
-counts = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(counts)
 
 TIMERS = {
     "sockd/daemon/inetd.py: OneConnection._watch_output": "a thread carries the bytes, and tells nobody that they move",

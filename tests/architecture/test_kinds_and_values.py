@@ -3,15 +3,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import fields
-from pathlib import Path
+
+import kinds_and_values as counts
 
 from sockd.services.spec import ServiceSpec
-
-spec = importlib.util.spec_from_file_location("kinds_and_values", Path(__file__).with_name("kinds_and_values.py"))
-counts = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(counts)
 
 
 def test_nothing_asks_a_service_for_its_kind_by_a_field():

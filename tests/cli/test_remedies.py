@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Messages that say what to write instead, and a banner with the right command for each listener.
 
-Seen failing with the words before: `unrecognized arguments`, `list of texts`, `log = { level = ... }`,
+The words before: `unrecognized arguments`, `list of texts`, `log = { level = ... }`,
 `sockctl connect` for metrics and for TLS.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """TLS files that are named relative to the configuration file.
 
-Seen failing before: `"cert.pem" is not an absolute path`, exit 78.
+Before: `"cert.pem" is not an absolute path`, exit 78.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`mode`, `owner` and `group` of a listener, as clients of other users find them: also over a reload and an upgrade.
 
-Seen failing before there were the keys: exit 78, "unknown key".
+Before there were the keys: exit 78, "unknown key".
 """
 
 from __future__ import annotations

@@ -9,92 +9,32 @@ eof_received's value taken for its opposite; with an entry of DIFFERENT taken ou
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
-import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 from protocols import LARGE, SCENARIOS
-from serving import LIMIT_S, Client, Server
+from serving import Client
+from two_sides import both
 
-HERE = Path(__file__).parent
 KINDS = ("tcp", "unix")
-
-
+FILES = [Path(__file__).with_name(name) for name in ("protocols.py", "by_asyncio.py")]
 NAMES = [kind.__name__ for kind in SCENARIOS]
-
-
-class Side:
-    """One of the two: where its scenarios are served, and its diaries."""
-
-    def __init__(self, addresses, diaries):
-        self.addresses = addresses
-        self.diaries = diaries
-
-    def connect(self, name, kind, stack):
-        with suppress(FileNotFoundError):
-            (self.diaries / name).unlink()
-        client = Client(self.addresses[name, kind])
-        stack.callback(client.close)
-        return client
-
-    def diary(self, name):
-        end = time.monotonic() + LIMIT_S
-        while not (self.diaries / name).exists():
-            assert time.monotonic() < end, f"{name} has not ended"
-            time.sleep(0.002)  # asks again: a file is no event
-        return json.loads((self.diaries / name).read_text())
-
-
-def asyncio_side(directory, wanted, environment, stack):
-    words = [f"{name}={'unix:' + str(directory / name) if kind == 'unix' else 'tcp:'}" for name, kind in wanted]
-    process = subprocess.Popen(
-        [sys.executable, str(HERE / "by_asyncio.py"), *words],
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # it prints the exceptions that the scenarios raise
-        text=True,
-    )
-    stack.callback(process.stdout.close)
-    stack.callback(process.wait)
-    stack.callback(process.terminate)
-    return {key: process.stdout.readline().split()[1] for key in wanted}
-
-
-def sockd_side(directory, wanted, environment, stack):
-    listens = []
-    for name, kind in wanted:
-        address = f"unix:{directory}/{name}" if kind == "unix" else "tcp://127.0.0.1:0"
-        listens += ["--listen", f"{address}=protocols:{name}"]
-    server = Server(["--foreground", "--log-format", "json", *listens], directory, environment)
-    stack.callback(server.end)
-    server.ready()
-    found = {}
-    for event in server.having("listening"):
-        kind = "unix" if event["address"].startswith("unix:") else "tcp"
-        found[event["service"].partition(":")[2], kind] = event["address"]
-    return found
 
 
 @pytest.fixture(scope="module")
 def sides(tmp_path_factory):
     """Both, each with every scenario on both kinds of sockets."""
     wanted = [(name, kind) for name in NAMES for kind in KINDS]
-    with ExitStack() as stack:
-        made = {}
-        for side, start in (("sockd", sockd_side), ("asyncio", asyncio_side)):
-            directory = tmp_path_factory.mktemp(side)
-            shutil.copy(HERE / "protocols.py", directory)
-            diaries = directory / "diaries"
-            diaries.mkdir()
-            environment = {"DIARY": str(diaries), "PYTHONPATH": str(directory), "PYTHONDONTWRITEBYTECODE": "1"}
-            made[side] = Side(start(directory, wanted, environment, stack), diaries)
+    with both(wanted, FILES, "by_asyncio.py", lambda _: "protocols", tmp_path_factory.mktemp) as made:
         yield made
+
+
+def connected(side, name, kind, stack):
+    side.forget(name)
+    client = Client(side.addresses[name, kind])
+    stack.callback(client.close)
+    return client
 
 
 # ---- what a client does in each scenario; what it returns is compared as well
@@ -208,10 +148,10 @@ DIFFERENT_SAID = {
 def played(side, name, kind):
     with ExitStack() as stack:
         try:
-            client = side.connect(name, kind, stack)
+            client = connected(side, name, kind, stack)
         except ConnectionResetError:  # before the client had set its options
             return "reset", side.diary(name)
-        said = CLIENTS[name](client, lambda other: side.connect(other, kind, stack))
+        said = CLIENTS[name](client, lambda other: connected(side, other, kind, stack))
         stack.close()  # sockd lingers until the peer has ended, too
         return said, side.diary(name)
 

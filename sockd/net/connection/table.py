@@ -261,7 +261,7 @@ class ConnectionTable:
         if offset >= 0:
             piece: bytes = self._received[offset : offset + size]  # takes half of what ffi.unpack() does
             return piece
-        return ffi.unpack(lib.sb_mux_held(self._set, -1 - offset), size)  # type: ignore[no-any-return]
+        return ffi.unpack(lib.sb_mux_held(self._set, -1 - offset), size)  # type: ignore[no-any-return]  # cffi
 
     def pointer(self, offset: int) -> Any:  # noqa: ANN401 - a cffi pointer
         """Return the position of an event's frames, until the next turn."""
@@ -282,7 +282,7 @@ class ConnectionTable:
 
     def reply_lines(self, index: int, block: bytes) -> bool:
         """Answer an event with one line for each frame; False if the block has another number of lines."""
-        return lib.sb_mux_reply_lines(self._set, index, block, len(block)) == 0  # type: ignore[no-any-return]
+        return lib.sb_mux_reply_lines(self._set, index, block, len(block)) == 0  # type: ignore[no-any-return]  # cffi
 
     def reply_line(self, index: int, line: bytes, ending: bytes) -> None:
         """Answer an event of one frame with bytes and an ending behind them."""

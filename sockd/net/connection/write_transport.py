@@ -94,8 +94,8 @@ class WriteTransport:
             self.pause()  # at once, as asyncio: its receiver may be writing in a loop until it is told
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
-        """Write each of them."""
-        for data in list_of_data:
+        """Write all of them, or none where one is not bytes-like: as asyncio, which joins them first."""
+        for data in [as_bytes(data) for data in list_of_data]:
             self.write(data)
 
     def reply(self, frame: object) -> None:

@@ -31,17 +31,17 @@ class AcceptTools(Protocol):
     @property
     def connections(self) -> ConnectionTable: ...  # noqa: D102 - each is said above
     @property
-    def loop(self) -> EventLoop: ...  # noqa: D102
+    def loop(self) -> EventLoop: ...  # noqa: D102 - likewise
     @property
-    def resolver(self) -> ReverseDns: ...  # noqa: D102
+    def resolver(self) -> ReverseDns: ...  # noqa: D102 - likewise
     @property
-    def refusals(self) -> RejectedConnections: ...  # noqa: D102
+    def refusals(self) -> RejectedConnections: ...  # noqa: D102 - likewise
     @property
-    def reserve(self) -> SpareDescriptor: ...  # noqa: D102
+    def reserve(self) -> SpareDescriptor: ...  # noqa: D102 - likewise
     @property
-    def accepts_a_turn(self) -> int: ...  # noqa: D102
+    def accepts_a_turn(self) -> int: ...  # noqa: D102 - likewise
     @property
-    def is_ahead(self) -> Callable[[], bool] | None: ...  # noqa: D102
+    def is_ahead(self) -> Callable[[], bool] | None: ...  # noqa: D102 - likewise
 
 
 @dataclass(frozen=True)

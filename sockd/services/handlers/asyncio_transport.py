@@ -28,6 +28,7 @@ class AsyncioTransport(Transport):
 
     __slots__ = ("is_switched",)
 
+    kept = ("sockname", "sslcontext", "ssl_object", "cipher", "peercert", "compression")
     _start_tls_compatible = True
     _sendfile_compatible = constants._SendfileMode.FALLBACK
 
@@ -41,7 +42,7 @@ class AsyncioTransport(Transport):
         self.is_switched = True
         Transport.set_protocol(self, protocol)
 
-    @property  # type: ignore[misc]
+    @property  # type: ignore[misc]  # object's is writable
     def __class__(self) -> type:
         """What isinstance() asks where the type itself is not the one."""
         return transports._FlowControlMixin  # an asyncio.Transport

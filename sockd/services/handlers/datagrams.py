@@ -216,7 +216,7 @@ class DatagramTransport:
         self._listener = listener
         self._is_closing = False
 
-    @property  # type: ignore[misc]
+    @property  # type: ignore[misc]  # object's is writable
     def __class__(self) -> type:
         """What isinstance() asks where the type itself is not the one."""
         from asyncio import DatagramTransport as OfAsyncio

@@ -101,7 +101,7 @@ def transport_of(spec: ServiceSpec) -> type[Transport]:
     if not spec.trace:
         return AsyncioTransport
     traced: Any = type("TracedConnection", (TracedConnection, AsyncioTransport), {"__slots__": ()})
-    return traced  # type: ignore[no-any-return]
+    return traced  # type: ignore[no-any-return]  # type() tells nothing
 
 
 __all__ = ["SinkTools", "of_function", "of_protocol", "transport_of"]

@@ -8,16 +8,13 @@ the peer has not read (FAQ II.5).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sockd.net.connection.connection import Connection
 from sockd.net.connection.extra_info import extra_info
-from sockd.net.connection.write_buffer import as_bytes
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.connection.events import FrameProtocol
     from sockd.wire.framing import Frame
@@ -29,22 +26,20 @@ MAX_POLL_SECONDS = 0.1
 """Interval between two checks of output that the kernel has not accepted when its connection is closed; each is
 twice as long.
 """
-KEPT = ("sockname", "sslcontext", "ssl_object", "cipher", "peercert", "compression")
-"""What is told of a connection that has ended, as asyncio does."""
 
 
 class Transport(Connection):
-    """A Connection as handlers have it."""
+    """A Connection as handlers have it.
+
+    Attributes:
+        kept: names of get_extra_info() that are answered after the end, besides "peername"; each costs every end.
+    """
 
     __slots__ = ("_kept", "_kept_peer", "handler", "service")
 
+    kept: ClassVar[tuple[str, ...]] = ()
     _kept: dict[str, Any]
     _kept_peer: SocketAddress
-
-    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
-        """Write them all, or nothing where one of them is no bytes."""
-        for data in [as_bytes(data) for data in list_of_data]:
-            self.write(data)
 
     # ---- answers that come later
 
@@ -107,12 +102,13 @@ class Transport(Connection):
         if self._receiver is not None:
             self._kept_peer = peer = self._set.peers.of(self.id)
             self._kept = {"peername": peer.sockaddr}
-            names = KEPT if self._set.tls.of(self.id) is not None else KEPT[:1]
-            self._kept |= {name: value for name in names if (value := extra_info(self, self._set, name)) is not None}
+            for name in self.kept:
+                if (value := extra_info(self, self._set, name)) is not None:
+                    self._kept[name] = value
             super().lost(reason, error)
             self._protocol = None
 
-    # # ---- queries, also after the end
+    # ---- queries, also after the end
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - as asyncio
         """Answer as Connection does; after the end, what asyncio's transports still answer."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`--control` of sockctl, before the verb or behind it, and what is said to those who may not use the socket.
 
-Seen failing before: exit 64, `unrecognized arguments`; "Permission denied; is it running?".
+Before: exit 64, `unrecognized arguments`; "Permission denied; is it running?".
 """
 
 from __future__ import annotations

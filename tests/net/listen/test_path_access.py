@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Mode, owner and group of Unix sockets: there before anybody can connect, and kept.
 
-Seen failing, each once: without fchmod(2) before bind(2), with listen(2) before chmod(2), and before there were
-the keys.
+Seen failing, each once: without fchmod(2) before bind(2), and without chmod(2) before listen(2).
 """
 
 from __future__ import annotations

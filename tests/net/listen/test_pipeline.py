@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Seen failing with a pipeline that forgets give_back() where a step raises, with a RoomStep behind the HeaderStep, with
-# a drop() that gives a place back twice, and with a TlsStep that makes handshakes for who is gone.
+# Seen failing with a pipeline that only closes the socket where a step raises, with places that are given back twice,
+# and with a TlsStep that makes handshakes for who is gone.
 """The way from accept() to a service, without a socket: what each step decides, and what is held meanwhile."""
 
 from __future__ import annotations
