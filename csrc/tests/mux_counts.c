@@ -128,6 +128,7 @@ static void who_is_silent(void)
     CHECK_TEXT(turn(w), "1:a| ");
     CHECK_TEXT(after(w, 400), "");
     int told = join(w, 0), elsewhere = join(w, other), ending = join(w, 0);
+    CHECK_EQ(elsewhere & 7, 3);
     sb_mux_abort(w->mux, gone, SB_REASON_ABORTED);
     sb_mux_settle(w->mux);
     CHECK_TEXT(after(w, 400), "");
