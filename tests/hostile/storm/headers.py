@@ -288,7 +288,7 @@ MALFORMED = (
     b'{"verb":"close","id":1e999}\n',
     b'{"verb":"close","id":' + b"9" * 5000 + b"}\n",
     b'{"verb":"close","id":NaN}\n',
-    b'{"verb":"close","id":-0}\n',
+    b'{"verb":"close","id":-2147483648}\n',
     b'{"verb":"close","id":true}\n',
     b'{"verb":"log-level","level":["info"]}\n',
     b'{"verb":"log-level","level":{}}\n',
@@ -316,4 +316,6 @@ def odd_question(chance) -> bytes:
     for key in ("id", "level", "text", "name", "listener", "x"):
         if chance.random() < 0.4:
             words[key] = chance.choice(VALUES)
+    if words["verb"] == "close" and words.get("id") == 0:
+        words["id"] = -1  # after an upgrade, 0 is the first connection that moved, and may be an honest one's
     return json.dumps(words).encode() + b"\n"
