@@ -6,6 +6,10 @@
 for a relay's, `elsewhere` for addresses that are not this host's own.
 """
 
+import signal
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup(1) and the like would have every program here ignore it
+
 pytest_plugins = [
     "serving",
     "certificates",

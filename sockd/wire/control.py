@@ -146,7 +146,7 @@ def read_answer(line: bytes) -> ControlResponse:
     if table.get("ok") is True:
         return ControlResponse(table.get("result"))
     error, code = table.get("error"), table.get("exit")
-    if not isinstance(error, str) or not isinstance(code, int):
+    if not isinstance(error, str) or type(code) is not int or not 0 < code < 128:
         raise ControlError("a reply without result and without error")
     return ControlResponse(error=error, exit_code=code)
 

@@ -12,19 +12,32 @@ import json
 import os
 import socket
 import sys
+import time
 import tomllib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, get_args
 
 from sockd.cli import render
 from sockd.config import load
-from sockd.errors import EX_OK, ConfigurationError, PermissionFault, SockdError, TemporaryFault, fault
+from sockd.errors import (
+    EX_OK,
+    EX_PROTOCOL,
+    ConfigurationError,
+    PermissionFault,
+    RemoteError,
+    SockdError,
+    TemporaryFault,
+    fault,
+)
 from sockd.files import trusted
+from sockd.log.format import printable
 from sockd.settings import LogLevel
 from sockd.units import parse_duration
 from sockd.wire.control import VERBS as OF_DAEMON
 from sockd.wire.control import ControlError, ControlRequest, ControlResponse, ControlVerb, read_answer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 DEFAULT_PATH = "/run/sockd/control.sock"
@@ -33,6 +46,8 @@ SECONDS = 60.0
 LONGEST_UPGRADE_SECONDS = 3700.0
 """For an upgrade the daemon has its own time limit: upgrade_timeout."""
 RECEIVE_BYTES = 1 << 20
+MAX_ANSWER_BYTES = 256 << 20
+"""A connection takes some 400 bytes of a list of them: this is one of more than half a million."""
 SHORTEST_INTERVAL_SECONDS = 0.1
 LONGEST_INTERVAL_SECONDS = 3600
 TOP = ControlVerb("show a live view of listeners, services and the busiest connections (needs sockd[top])")
@@ -94,21 +109,39 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.verb == "top":
         from sockd.cli.verbs import top  # here, for the other verbs have no use for it and shall start fast
 
-        top.run(lambda verb: ask(path, ControlRequest(verb)), interval=arguments.interval, times=arguments.times)
+        with _as_expected(path, "top"):
+            top.run(lambda verb: ask(path, ControlRequest(verb)), interval=arguments.interval, times=arguments.times)
         return EX_OK
     seconds = LONGEST_UPGRADE_SECONDS if arguments.verb == "upgrade" else SECONDS
     result = ask(path, _question(arguments), seconds=seconds)
-    if arguments.json:
-        text = json.dumps(result, indent=2) + "\n"
-    else:
-        text = render.text_of(arguments.verb, render.printable_answer(result))
+    with _as_expected(path, arguments.verb):
+        is_impossible = arguments.verb == "plan" and bool(result["impossible"])
+        if arguments.json:
+            text = json.dumps(result, indent=2) + "\n"
+        else:
+            text = render.text_of(arguments.verb, render.printable_answer(result))
     try:
         print(text, end="", flush=True)
     except BrokenPipeError:  # whoever reads has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if arguments.verb == "plan" and result["impossible"]:
-        return ConfigurationError.exit_code
-    return EX_OK
+    return ConfigurationError.exit_code if is_impossible else EX_OK
+
+
+@contextmanager
+def _as_expected(path: str, verb: str) -> Iterator[None]:
+    """Print a reply that has other parts than this sockctl prints, such as a newer daemon's, as an error.
+
+    Raises:
+        RemoteError: says so.
+    """
+    try:
+        yield
+    except SockdError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        text = f"{path}: the reply to {verb} cannot be printed ({type(error).__name__}: {printable(str(error))})"
+        remedy = "is the daemon's version that of sockctl --version? --json prints the reply as it is"
+        raise RemoteError(f"{text}; {remedy}", EX_PROTOCOL) from None
 
 
 def _question(arguments: argparse.Namespace) -> ControlRequest:
@@ -172,7 +205,7 @@ def ask(path: str, question: ControlRequest, *, seconds: float = SECONDS) -> Any
         try:
             sock.connect(path)
             sock.sendall(question.encode())
-            answer = read_answer(_receive_all(sock))
+            answer = read_answer(_receive_all(sock, seconds))
         except TimeoutError:
             raise TemporaryFault(f"{path}: the daemon did not answer within {seconds:g} s") from None
         except PermissionError as error:
@@ -187,11 +220,17 @@ def ask(path: str, question: ControlRequest, *, seconds: float = SECONDS) -> Any
     return _result(answer)
 
 
-def _receive_all(sock: socket.socket) -> bytes:
-    accepted = bytearray()
+def _receive_all(sock: socket.socket, seconds: float) -> bytes:
+    end = time.monotonic() + seconds
+    received = bytearray()
     while piece := sock.recv(RECEIVE_BYTES):
-        accepted += piece
-    return bytes(accepted)
+        received += piece
+        if len(received) > MAX_ANSWER_BYTES:
+            raise ControlError(f"a reply of more than {MAX_ANSWER_BYTES >> 20} MiB")
+        if (left := end - time.monotonic()) <= 0:
+            raise TimeoutError
+        sock.settimeout(left)
+    return bytes(received)
 
 
 def _result(answer: ControlResponse) -> Any:  # noqa: ANN401 - what JSON holds
