@@ -68,7 +68,7 @@ def load(
         opener: as for open(): how the file is found where the path no longer leads to it, as after chroot(2).
         services: the ports that have names, where services(5) can no longer be read, as after chroot(2).
         listens: whether a file without a listener is wrong.
-        directory: which paths of certificates are relative to; None is that of the path.
+        directory: which paths of handlers and certificates are relative to; None is that of the path.
 
     Returns:
         Settings in which everything is valid that can be checked without sockets and imports.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Paths that are written relative to the configuration file: those of certificates and keys.
+"""Paths that are written relative to the configuration file: those of handlers, certificates and keys.
 
 They are made absolute when the file is read, because a daemon changes its working directory, and a reload reads them
 again. The paths that a daemon creates (pid file, log, sockets) and the programs that it executes must be absolute:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def with_absolute_paths(settings: Settings, directory: str) -> Settings:
-    """Return the settings with the paths of TLS files made absolute.
+    """Return the settings with the paths of handlers and TLS files made absolute.
 
     Args:
         settings: as they were read; what is wrong in them stays as it is.
@@ -27,7 +27,9 @@ def with_absolute_paths(settings: Settings, directory: str) -> Settings:
     listeners = (
         replace(one, tls=_of_tls(one.tls, directory)) if one.tls is not None else one for one in settings.listen
     )
-    return replace(settings, listen=tuple(listeners))
+    path = settings.daemon.path
+    daemon = replace(settings.daemon, path=os.path.normpath(os.path.join(directory, path))) if path else settings.daemon
+    return replace(settings, daemon=daemon, listen=tuple(listeners))
 
 
 def _of_tls(tls: TlsSettings, directory: str) -> TlsSettings:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from sockd.settings.listen import ListenSettings
 
 
-AT_ONCE = ("stop_timeout", "pre_drain", "upgrade_timeout", "store_connections", "max_memory", "max_worker_memory")
+AT_ONCE = (
+    "path", "stop_timeout", "pre_drain", "upgrade_timeout", "store_connections", "max_memory", "max_worker_memory",
+)  # fmt: skip
 """Keys of [daemon] that a reload applies; every other key, except the log level, waits for the next start."""
 
 

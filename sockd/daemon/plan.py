@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sockd.daemon.programs import identified
 from sockd.errors import ConfigurationError, HandlerError
 from sockd.net.listen.path_access import PathAccess
-from sockd.services import resolve
+from sockd.services import handlers_path, resolve
 
 if TYPE_CHECKING:
     from sockd.net.tls.context import TlsContext
@@ -46,6 +46,7 @@ def plan(settings: Settings) -> list[ListenerPlan]:
         ConfigurationError: a handler cannot be imported or is none, an address
             cannot be listened on, a service cannot answer datagrams, or a certificate cannot be used.
     """
+    handlers_path.configure(settings.daemon.path)
     specs: dict[str, ServiceSpec] = {}
     plans = []
     for index, listen in enumerate(settings.listen):

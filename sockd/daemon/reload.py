@@ -28,6 +28,7 @@ from sockd.daemon.plan import check_datagrams, listen_addresses, plan
 from sockd.errors import EX_OSERR, ConfigurationError, SockdError, TemporaryFault
 from sockd.net.listen.bind import bind_problem
 from sockd.process.inherited_sockets import stored_name
+from sockd.services import handlers_path
 from sockd.services.reimport import ImportedAnew
 
 if TYPE_CHECKING:
@@ -205,6 +206,7 @@ class Reload:
         handlers = [table.handler for table in settings.service.values() if table.handler]
         handlers += [listen.service for listen in settings.listen if ":" in listen.service]
         undo.enter_context(nullcontext() if rooted else ImportedAnew(handlers))
+        undo.callback(handlers_path.configure, self._settings.daemon.path)
         with self._guarded():
             plans = plan(settings)
         wanted = [(address, one) for one in plans for address in one.addresses]

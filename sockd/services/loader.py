@@ -75,7 +75,9 @@ def _not_there(module: str) -> str:
     directory, why_not = handlers_path.told()
     if why_not:
         return f"no module {module!r} is installed, and root does not import from {directory}: {why_not}"
-    if directory and os.path.isdir(directory) and not os.access(directory, os.R_OK | os.X_OK):
+    if directory and not os.path.isdir(directory):
+        return f"no module {module!r} is installed, and {directory}, the path of handlers, is not a directory"
+    if directory and not os.access(directory, os.R_OK | os.X_OK):
         return f"no module {module!r} can be read: {directory} is closed to uid {os.geteuid()}"
     return f"no module {module!r} in {directory or 'the current directory'} or among the installed packages"
 

@@ -48,6 +48,11 @@ class DaemonSettings:
         help="root directory to change to once everything is open (chroot(2)), preferably an empty one",
         source="FAQ II.20",
     )
+    path: str | None = setting(
+        None,
+        help="directory from which handlers are imported, the last one of sys.path; relative: to the configuration's",
+        source="unset: the directory of the configuration file",
+    )
     pidfile: str | None = setting(
         None,
         help="pid file, locked against a second daemon; its directory must not be writable by others",
