@@ -207,8 +207,9 @@ TEXTS = {
         "Receiving a datagram failed, mostly because an earlier reply reached a closed port. None needed."
     ),
     "refused": (
-        "A connection was refused: its address is denied, or a limit is reached, see `why`. Adapt `allow`, `deny` or "
-        "the limit if the client is a genuine one."
+        "So many clients (`count`) were not served for this `reason` (see [Refused clients]"
+        "(operations.md#refused-clients)): the first at once, later ones in one line per 5 s, which names the last of "
+        "them; `total` is the listener's. Adapt what `limit` names if the client is a genuine one."
     ),
     "refused: denied": (
         "A datagram came from an address that `allow` and `deny` exclude, and was ignored. Adapt them if the client "

@@ -223,7 +223,9 @@ class OneConnection:
             set_inherited(sock, endpoint, self._plan.settings)
         match spec.kind:
             case ProgramKind(program=program):
-                tools.executor.service(spec.name, program, tools.connections.name_of).take(sock, peer, served)
+                tools.executor.service(spec.name, program, tools.connections.name_of).take(
+                    sock, peer, lambda *_why: served()
+                )
             case ProxyKind():
                 sock.setblocking(False)  # splice(2) cannot be told call by call not to wait for a socket
                 tools.forwarding.server(spec, spec.kind).take(sock, peer, served)

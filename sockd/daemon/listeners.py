@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from sockd.net.address.address import Address
     from sockd.net.listen.bind import ServerSocket
     from sockd.net.listen.handoff import Handoff
-    from sockd.net.listen.listener import Listener
+    from sockd.net.listen.listener import Listener, ListenerCounts
     from sockd.services.builtin.http import Pages
     from sockd.services.spec import ServiceSpec
 
@@ -427,6 +427,10 @@ class ListenerRegistry:
     def add_past(self, name: str, totals: Totals) -> None:
         """Add the counts of a service in another process."""
         self._past[name] = self._past.get(name, Totals()) + totals
+
+    def count_on(self, served: ActiveListener, counts: ListenerCounts) -> None:
+        """Add what a listener has counted in another process."""
+        served.listener.count_on(counts)
 
     def totals(self) -> dict[str, Totals]:
         """Return the counts of each service's connections since the start, by its name."""

@@ -454,7 +454,7 @@ def test_who_names_no_address_is_judged_by_that_of_the_proxy(serve, app, network
     peer = server.connect()
     peer.send(A1 + b"hi\n")
     assert peer.to_end() == b""
-    assert server.wait_for("refused")["why"] == "denied"
+    assert server.wait_for("refused")["reason"] == "denied"
 
 
 # ---- the control socket

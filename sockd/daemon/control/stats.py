@@ -100,7 +100,16 @@ class ProcessStats:
                 numbers.datagrams[str(served)] = Counter(counts.datagrams)
             else:
                 numbers.open[str(served)] = counts.open
-                numbers.refused[str(served)] = Counter(counts.refused)
+                known = numbers.refused.get(str(served), Counter())
+                numbers.refused[str(served)] = known | Counter(counts.refused)  # the same ones: the larger of each
+        return numbers
+
+    @classmethod
+    def of_counts(cls, address: str, counts: ListenerCounts) -> ProcessStats:
+        """Return the counters of a process that has counted this of one listener, and has ended."""
+        numbers = cls(accepted=Counter({address: counts.accepted}), refused={address: Counter(counts.refused)})
+        if counts.datagrams:
+            numbers.datagrams[address] = Counter(counts.datagrams)
         return numbers
 
     def of_listener(self, address: str) -> ListenerCounts:

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from sockd.daemon.upgrade.channel import Message
 from sockd.log import format as log_format
 from sockd.net.connection.transfer import ConnectionState
@@ -108,6 +110,7 @@ class Counters(Message):
         moved: connections that continue in the new process.
         stay: connections that end in the old one.
         defects: internal errors that were survived.
+        refused: by listening socket, as `accepted`: clients that were not served, by the reason.
     """
 
     totals: dict[str, list[int]]
@@ -115,6 +118,7 @@ class Counters(Message):
     moved: int
     stay: int
     defects: int = 0
+    refused: list[dict[str, int]] = msgspec.field(default_factory=list)
 
 
 @dataclass(frozen=True)

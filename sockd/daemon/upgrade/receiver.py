@@ -261,8 +261,9 @@ def _count_on(serving: ListenerRegistry, taken: dict[int, ActiveListener], count
         known = len(Totals().reasons)  # another version may know more of them, or fewer
         among = (*reasons, *Totals().reasons)[:known]
         serving.add_past(name, Totals(accepted, 0, received, sent, frames, 0, among))
+    refused = counted.refused or [{}] * len(counted.accepted)  # an older version does not tell
     for number, served in taken.items():
-        served.listener.count_on(ListenerCounts.from_numbers(counted.accepted[number]))
+        serving.count_on(served, ListenerCounts.from_numbers(counted.accepted[number], refused[number]))
 
 
 __all__ = ["PreviousProcesses", "UpgradeReceiver"]

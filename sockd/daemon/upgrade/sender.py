@@ -355,6 +355,7 @@ class UpgradeSender:
             moved=moved,
             stay=stay,
             defects=self._serving.defects,
+            refused=[dict(one.listener.counts.refused) for one in attempt.handed],
         )
 
     # ---- when it comes to nothing

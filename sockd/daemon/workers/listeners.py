@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sockd.errors import SockdError
     from sockd.net.address.address import Address
     from sockd.net.listen.bind import ServerSocket
+    from sockd.net.listen.listener import ListenerCounts
     from sockd.process.signals import Signals
     from sockd.wire.control import ControlResponse
 
@@ -323,6 +324,14 @@ class WorkerListeners(ListenerRegistry):
         """Return the counts of each service's connections since the start, by its name."""
         own = super().totals()
         return own | {name: own.get(name, Totals()) + one for name, one in self._sum.totals.items()}
+
+    def count_on(self, served: ActiveListener, counts: ListenerCounts) -> None:
+        """Add what a listener has counted in another process, to what the workers count from now on."""
+        if is_page(served.plan):
+            super().count_on(served, counts)
+            return
+        self._ended += ProcessStats.of_counts(str(served), counts)
+        self._add_up()
 
     # ---- at a stop
 

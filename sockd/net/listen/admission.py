@@ -8,11 +8,11 @@ counts as well.
 
 from __future__ import annotations
 
-import enum
 from typing import TYPE_CHECKING
 
 from sockd.net.address.sockaddr import plain
 from sockd.net.connection.sources import Sources
+from sockd.net.listen.refusal import RefusalReason
 from sockd.net.listen.token_bucket import TokenBuckets
 
 if TYPE_CHECKING:
@@ -23,18 +23,6 @@ if TYPE_CHECKING:
     from sockd.settings.networks import Network
 
     IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-SOURCE_LIMIT = "max_connections_per_source"
-
-
-class Verdict(enum.Enum):
-    """What becomes of a new connection; the value is the word in the log."""
-
-    ADMITTED = "admitted"
-    DENIED = "denied"
-    TOO_MANY = "too many connections of this source"
-    TOO_FAST = "connection rate of this source exceeded"
 
 
 class Networks:
@@ -98,22 +86,22 @@ class Admission:
         prefixes = (old.source_prefix_ipv4, old.source_prefix_ipv6) == (new.source_prefix_ipv4, new.source_prefix_ipv6)
         return prefixes and old.rate == new.rate
 
-    def judge(self, host: str) -> Verdict:
-        """Decide on a new connection, and count it when it is let in.
+    def judge(self, host: str) -> RefusalReason | None:
+        """Decide on a new connection, and count it when it is let in; None: it is.
 
         Args:
             host: the peer's address; empty for a Unix socket, which is always let in.
         """
         if not host:
-            return Verdict.ADMITTED
+            return None
         if not self._networks.admit(host):
-            return Verdict.DENIED
+            return RefusalReason.DENIED
         if self.sources is not None and not self.sources.enter(host):
-            return Verdict.TOO_MANY
+            return RefusalReason.PER_SOURCE
         if self._buckets is not None and not self._buckets.take(source_of(host, self._settings)):
             self.release(host)
-            return Verdict.TOO_FAST
-        return Verdict.ADMITTED
+            return RefusalReason.RATE
+        return None
 
     def note(self, id: int, host: str) -> None:
         """Remember that a connection of the set counts for a host, which it does already; empty: for none."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sockd.net.address.sockaddr import SocketAddress
 from sockd.net.connection.peer_gone import is_gone
+from sockd.net.listen.refusal import RefusalReason
 
 if TYPE_CHECKING:
     import socket
@@ -24,9 +25,15 @@ if TYPE_CHECKING:
     from sockd.net.connect.reverse_dns import ReverseDns
     from sockd.net.connection.sources import Sources
 
-    WhenDone = Callable[[], None]
 
 logger = logging.getLogger("sockd.listener")
+
+
+class WhenDone(Protocol):
+    """Called once, when a connection has ended."""
+
+    def __call__(self, reason: RefusalReason | None = None, /) -> None:
+        """Count it as ended; by a reason why it was not served, if it was not."""
 
 
 class ConnectionOwner(Protocol):
@@ -57,14 +64,14 @@ class Handoff:
         self,
         taker: ConnectionOwner,
         resolver: ReverseDns | None,
-        door: Callable[[WhenDone, Sources | None], BatchAcceptor | None] | None = None,
+        door: Callable[[Callable[[], None], Sources | None], BatchAcceptor | None] | None = None,
     ) -> None:
         self._taker = taker
         self._resolver = resolver
         self._door = door
         self._waiting: dict[socket.socket, tuple[SocketAddress, WhenDone, set[str]]] = {}
 
-    def door(self, done: WhenDone, sources: Sources | None) -> BatchAcceptor | None:
+    def door(self, done: Callable[[], None], sources: Sources | None) -> BatchAcceptor | None:
         """Return what accepts by itself; None: each connection is to be given."""
         return None if self._door is None or self._resolver is not None else self._door(done, sources)
 
@@ -106,4 +113,4 @@ class Handoff:
 def _drop(sock: socket.socket, peer: SocketAddress, done: WhenDone) -> None:
     sock.close()
     logger.info("client left before it was served", extra={"event": {"peer": str(peer)}})
-    done()
+    done(RefusalReason.GONE)

@@ -38,7 +38,7 @@ class ListenerCounts:
     Attributes:
         accepted: connections that were let in, or datagrams that have come, since the start.
         open: connections that came through its socket and have not ended.
-        refused: connections that were not let in, by the reason.
+        refused: clients that were not served, by the value of RefusalReason (sockd.net.listen.refusal).
         datagrams: by the field of DatagramCounts; empty where connections are accepted.
     """
 
@@ -57,10 +57,10 @@ class ListenerCounts:
         return [*self.datagrams.values()] or [self.accepted]
 
     @classmethod
-    def from_numbers(cls, numbers: Sequence[int]) -> ListenerCounts:
+    def from_numbers(cls, numbers: Sequence[int], refused: Mapping[str, int] | None = None) -> ListenerCounts:
         """Undo as_numbers(); another version may have more fields, or fewer."""
         names = [field.name for field in fields(DatagramCounts)] if len(numbers) > 1 else []
-        return cls(numbers[0], datagrams=dict(zip(names, numbers, strict=False)))
+        return cls(numbers[0], refused=refused or {}, datagrams=dict(zip(names, numbers, strict=False)))
 
 
 class Listener(Protocol):

@@ -4,30 +4,24 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sockd.log.rate_limit import LogLimit
 from sockd.net.connection.events import ConnectionEvents
-from sockd.net.connection.info import log_end
-from sockd.net.listen.admission import Verdict
+from sockd.net.listen.refusal import RefusalReason, Refusals, RefusedClient
 from sockd.net.tls.socket_pair import close_with_reset
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
-    from collections import Counter
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.connection.group import GroupOptions
     from sockd.net.connection.table import ConnectionTable
     from sockd.net.listen.pipeline import AcceptedConnection
     from sockd.settings.listen import ListenSettings
-
-logger = logging.getLogger("sockd.listener")
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 0.8
@@ -71,55 +65,45 @@ class RejectedConnections(ConnectionEvents):
         self._set.shut(id, CloseReason.REFUSED)
 
     def closed(self, id: int, reason: CloseReason) -> None:
-        """Log the close."""
+        """Note that there is room for another one; the log has had it as refused."""
         self._quota.count -= 1
-        log_end("", self._set, id, reason)
 
 
 class Refusing:
-    """How one listener refuses: counted by the reason, told in the log, and to the peer as `at_limit` says.
+    """How one listener refuses: counted by the reason, and told to the peer as `at_limit` says.
 
     Args:
         settings: `at_limit` and `banner`.
-        address: the listener's, for the log.
         rejected: takes those that are told so.
-        refused: counts them, by the reason.
-        clock: seconds, never going back.
+        refusals: counts and logs them.
     """
 
     def __init__(
         self,
         settings: ListenSettings,
-        address: str,
         rejected: RejectedConnections,
-        refused: Counter[str],
-        clock: Callable[[], float],
+        refusals: Refusals,
     ) -> None:
         self._is_reset = settings.at_limit == "reset"
         self._banner = settings.banner.encode() + b"\n" if settings.banner else b""
-        self._address = address
         self._rejected = rejected
-        self._refused = refused
-        self._log_limit = LogLimit(clock)
+        self._refusals = refusals
 
     def refuse(self, one: AcceptedConnection) -> None:
         """Refuse a connection for what its `refusal` says."""
-        self._tell(one.refusal, {"peer": str(one.client)})
+        self.count(one, one.refusal or RefusalReason.ERROR)
         if self._is_reset:
             close_with_reset(one.sock)
         else:
             self._rejected.take(one.sock, one.client, self._banner)
 
-    def refused_by_source(self, source: str, limit: str, count: int) -> None:
-        """Count connections that the C core has refused: their source had too many."""
-        self._tell(Verdict.TOO_MANY.value, {"source": source, "limit": limit}, count)
+    def count(self, one: AcceptedConnection, reason: RefusalReason) -> None:
+        """Count a connection that is not served."""
+        self._refusals.count(reason, RefusedClient(peer=str(one.client)))
 
-    def _tell(self, why: str, about: Mapping[str, object], count: int = 1) -> None:
-        self._refused[why] += count
-        held_back = self._log_limit.admit(f"refused: {why}")
-        if held_back is not None:
-            event = {"address": self._address, **about, "why": why} | ({"held_back": held_back} if held_back else {})
-            logger.warning("refused", extra={"event": event})
+    def refused_by_source(self, source: str, count: int) -> None:
+        """Count connections that the C core has refused: their source had too many."""
+        self._refusals.count(RefusalReason.PER_SOURCE, RefusedClient(source=source), count)
 
 
 KIND = socket.SOCK_DGRAM | getattr(socket, "SOCK_NONBLOCK", 0)

@@ -4,7 +4,7 @@
     room -> PROXY header -> admission -> TLS -> delivery        (sockd.net.listen.steps)
 
 A step answers with a `Passage`.  One that has to wait (for a header, for a handshake) answers WAIT, and calls go_on()
-or drop() later, once.  Whatever a step raises costs this connection alone: its socket is closed, and what it held
+or lose() later, once.  Whatever a step raises costs this connection alone: its socket is closed, and what it held
 of the listener's is given back.  A connection in the pipeline holds at most a place among those that are open, and one
 among those of its source; refused, dropped and ended connections give both back, and that twice does nothing.
 """
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sockd.log.rate_limit import LogLimit
+from sockd.net.listen.refusal import RefusalReason
 
 if TYPE_CHECKING:
     import socket
@@ -42,7 +43,7 @@ class AcceptedConnection:
         client: who it is: the same, or what a PROXY header has named.
         has_place: it counts among the connections that are open.
         source: the host that it counts for among the connections of one source; empty for none.
-        refusal: why it is not let in; empty for no reason.
+        refusal: why it is not let in; None for no reason.
         step: how many steps it has behind it.
     """
 
@@ -53,7 +54,7 @@ class AcceptedConnection:
     secured: TlsSocket | None = None
     has_place: bool = False
     source: str = ""
-    refusal: str = ""
+    refusal: RefusalReason | None = None
     step: int = 0
 
 
@@ -61,7 +62,7 @@ class Passage(enum.Enum):
     """What a step has decided about a connection."""
 
     NEXT = "to the next step"
-    WAIT = "the step has it, and calls go_on() or drop()"
+    WAIT = "the step has it, and calls go_on() or lose()"
     REFUSED = "it is not let in, and told so"
     GONE = "it is closed: its peer is gone, or it was not what it has to be"
     SERVED = "somebody serves it: the way is at its end"
@@ -118,6 +119,7 @@ class AcceptPipeline:
         steps: in their order; the last one serves.
         places: see there.
         refuse: tells a connection that it is not let in, and closes it.
+        count: counts a connection that is not served, by the reason.
         free: called when a connection has given its place back.
         address: the listener's, for the log.
     """
@@ -129,6 +131,7 @@ class AcceptPipeline:
         loop: EventLoop,
         *,
         refuse: Callable[[AcceptedConnection], None],
+        count: Callable[[AcceptedConnection, RefusalReason], None],
         free: Callable[[], None],
         address: str,
     ) -> None:
@@ -136,6 +139,7 @@ class AcceptPipeline:
         self.places = places
         self._loop = loop
         self._refuse = refuse
+        self._count = count
         self._free = free
         self._address = address
         self._log_limit = LogLimit(loop.clock)
@@ -152,26 +156,28 @@ class AcceptPipeline:
                 self.places.give_back(one)
                 self._refuse(one)
             elif passage is Passage.GONE:
-                self.drop(one)
+                self.lose(one, RefusalReason.GONE)
         except OSError as error:
             self._log(logging.ERROR, "take", "connection dropped", {"address": self._address, "error": str(error)})
-            self.drop(one)
+            self.lose(one, RefusalReason.ERROR)
         except BaseException as error:
             self._loop.defects.report(error)
-            self.drop(one)
+            self.lose(one, RefusalReason.ERROR)
 
     def gone(self, one: AcceptedConnection) -> Passage:
         """Tell of a connection whose peer did not wait."""
         self._log(logging.INFO, "gone", "client left before it was served", {"peer": str(one.client)})
         return Passage.GONE
 
-    def drop(self, one: AcceptedConnection) -> None:
+    def lose(self, one: AcceptedConnection, reason: RefusalReason) -> None:
         """Close a connection that is not served, if it is not closed, and have who waits for a place go on."""
         one.sock.close()
-        self.ended(one)
+        self.ended(one, reason)
 
-    def ended(self, one: AcceptedConnection) -> None:
-        """Count a connection as ended."""
+    def ended(self, one: AcceptedConnection, reason: RefusalReason | None = None) -> None:
+        """Count a connection as ended; by a reason why it was not served, if it was not."""
+        if reason is not None:
+            self._count(one, reason)
         self.places.give_back(one)
         self._free()
 

@@ -11,8 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from sockd.net.connection.peer_gone import is_gone
-from sockd.net.listen.admission import Verdict
 from sockd.net.listen.pipeline import AcceptedConnection, AcceptPipeline, Passage
+from sockd.net.listen.refusal import RefusalReason
 
 if TYPE_CHECKING:
     import socket
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from sockd.net.listen.admission import Admission
     from sockd.net.listen.handoff import Handoff
     from sockd.net.tls.socket_pair import TlsSocket
-
-FULL = "max_connections"
-TABLE_FULL = "max_connections of the daemon"
 
 
 class HeaderSource(Protocol):
@@ -55,7 +52,7 @@ class RoomStep:
         """Look for a place."""
         if way.places.room > 0:
             return Passage.NEXT
-        one.refusal = FULL
+        one.refusal = RefusalReason.FULL
         return Passage.REFUSED
 
 
@@ -77,7 +74,7 @@ class HeaderStep:
         self, one: AcceptedConnection, way: AcceptPipeline, client: SocketAddress | None, proxied: ProxyInfo | None
     ) -> None:
         if client is None:
-            way.drop(one)
+            way.lose(one, RefusalReason.PROXY)
             return
         one.client, one.proxied = client, proxied
         way.go_on(one)
@@ -93,12 +90,11 @@ class AdmissionStep:
         """Check a connection, and count it for its source when it is accepted."""
         # What a header names without an address (a Unix socket) is judged by the proxy's own.
         host = one.client.host or one.accepted.host
-        verdict = self._admission.judge(host)
-        if verdict is Verdict.ADMITTED:
-            one.source = host
-            return Passage.NEXT
-        one.refusal = verdict.value
-        return Passage.REFUSED
+        one.refusal = self._admission.judge(host)
+        if one.refusal is not None:
+            return Passage.REFUSED
+        one.source = host
+        return Passage.NEXT
 
 
 class TlsStep:
@@ -119,7 +115,7 @@ class TlsStep:
     def _secured(self, one: AcceptedConnection, way: AcceptPipeline, near: TlsSocket | None) -> None:
         """Go on by the service's end."""
         if near is None:
-            way.drop(one)
+            way.lose(one, RefusalReason.TLS)
             return
         one.sock = one.secured = near
         way.go_on(one)
@@ -151,7 +147,7 @@ class TableStep:
         """Deliver one, if the table has room."""
         id = self._set.add(one.sock, self._group, one.client, one.proxied)
         if id is None:
-            one.refusal = TABLE_FULL
+            one.refusal = RefusalReason.DAEMON_FULL
             return Passage.REFUSED
         self._let_in()
         way.places.hold(one)

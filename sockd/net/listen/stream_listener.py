@@ -27,12 +27,13 @@ from sockd.log.rate_limit import LogLimit
 from sockd.net.address.sockaddr import SocketAddress
 from sockd.net.connection.silent import EVERY_GROUP, has_silent, shed_silent
 from sockd.net.kernel import DEAD, SHORTAGES, accept_queue, is_hung_up
-from sockd.net.listen.admission import SOURCE_LIMIT, Admission
+from sockd.net.listen.admission import Admission
 from sockd.net.listen.listener import ListenerCounts
 from sockd.net.listen.overload import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Quota, Refusing
 from sockd.net.listen.pipeline import AcceptedConnection, AcceptPipeline, Places
 from sockd.net.listen.proxy_protocol import ProxyHeaders
-from sockd.net.listen.steps import FULL, TABLE_FULL, AdmissionStep, HeaderStep, OwnerStep, RoomStep, TableStep, TlsStep
+from sockd.net.listen.refusal import RefusalReason, Refusals, RefusedClient
+from sockd.net.listen.steps import AdmissionStep, HeaderStep, OwnerStep, RoomStep, TableStep, TlsStep
 from sockd.net.listen.syn_filter import HANDSHAKE_SECONDS, take_no_more
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ class StreamListener:
         self._tally: _Tally = former._tally if former else _Tally(Quota(settings.max_connections))
         self._admission: Admission = Admission(settings, self._loop.clock, former._admission if former else None)
         self._places = Places((delivery.quota, self._tally.quota), self._admission)
-        self._refusing = Refusing(settings, str(listening), tools.refusals, self._tally.refused, self._loop.clock)
+        self._refusals = Refusals(self._tally.refused, str(listening), delivery.service, self._loop.call_later)
+        self._refusing = Refusing(settings, tools.refusals, self._refusals)
         proxies, tls = settings.proxy_protocol, delivery.tls
         self._headers = ProxyHeaders(proxies, str(listening), self._loop) if proxies else None
         self._handshakes = _handshakes(tls, str(listening), self._loop) if tls else None
@@ -112,6 +114,7 @@ class StreamListener:
             self._places,
             self._loop,
             refuse=self._refusing.refuse,
+            count=self._refusing.count,
             free=self._wake,
             address=str(listening),
         )
@@ -207,7 +210,7 @@ class StreamListener:
             return self._accept_each()
         room = self._places.room
         if room <= 0:
-            self._defer(FULL)
+            self._defer(RefusalReason.FULL)
             return False
         accepted, stopped = self._accept_batch(self._fd, min(room, self._tools.accepts_a_turn))
         self._count(accepted)
@@ -251,10 +254,11 @@ class StreamListener:
             self._die(stopped)
             return False
         if stopped < 0:
-            self._defer(TABLE_FULL)
+            self._defer(RefusalReason.DAEMON_FULL)
             return False
         if not accepted:
-            self._tools.reserve.shed(self._socket.accept)
+            if self._tools.reserve.shed(self._socket.accept):
+                self._refusals.count(RefusalReason.NO_DESCRIPTOR, RefusedClient(error=os.strerror(stopped)))
             event = {"address": str(self), "error": os.strerror(stopped), "pause_seconds": self._pause}
             self._log(logging.ERROR, "shortage", "accept paused, one connection shed", event)
         self._loop.remove_reader(self._fd)
@@ -283,14 +287,14 @@ class StreamListener:
             pass
 
     @property
-    def _full(self) -> str:
-        """What has no room for another one; empty if nothing."""
+    def _full(self) -> RefusalReason | None:
+        """Why there is no room for another one; None if there is."""
         if self._places.room <= 0:
-            return FULL
+            return RefusalReason.FULL
         has_rows = self._delivery.handover is None and not self._delivery.is_urgent
-        return TABLE_FULL if has_rows and self._set.is_full else ""
+        return RefusalReason.DAEMON_FULL if has_rows and self._set.is_full else None
 
-    def _defer(self, what: str, *, always: bool = True) -> bool:
+    def _defer(self, what: RefusalReason, *, always: bool = True) -> bool:
         """Have the next ones wait until there is room, which silent ones make that have been there for a while.
 
         Args:
@@ -301,12 +305,12 @@ class StreamListener:
             Whether they wait.
         """
         is_settling = self._set.is_settling  # one that closed in this turn has made room, which is there in the next
-        group = self._delivery.group if what is FULL else EVERY_GROUP
+        group = self._delivery.group if what is RefusalReason.FULL else EVERY_GROUP
         shed = 0 if is_settling else shed_silent(self._set, group, SILENT_SECONDS, SHED)
         if not (always or shed or is_settling or has_silent(self._set, group)):
             return False
-        event = {"address": str(self), "limit": what} | ({"silent_closed": shed} if shed else {})
-        self._log(logging.WARNING, what, "limit reached, new clients wait in the backlog", event)
+        event = {"address": str(self), "limit": what.limit} | ({"silent_closed": shed} if shed else {})
+        self._log(logging.WARNING, what.value, "limit reached, new clients wait in the backlog", event)
         self._loop.remove_reader(self._fd)
         self._deferred = True
         if is_settling:
@@ -346,7 +350,7 @@ class StreamListener:
         self._tally.accepted += max(0, accepted)
         self._places.count(accepted)
         if found := self._admission.refused_in_c():
-            self._refusing.refused_by_source(found[0], SOURCE_LIMIT, found[1])
+            self._refusing.refused_by_source(*found)
 
     def _let_in(self) -> None:
         self._tally.accepted += 1
@@ -366,6 +370,7 @@ class StreamListener:
     def count_on(self, counts: ListenerCounts) -> None:
         """Go on from what another process has counted."""
         self._tally.accepted = counts.accepted
+        self._tally.refused.update(counts.refused)
 
     def adopt(self, id: int) -> None:
         """Count a connection that another process accepted."""
@@ -396,6 +401,7 @@ class StreamListener:
     def hand_over(self) -> None:
         """Stop accepting and close this descriptor only: another process has the socket, and keeps using it."""
         self._loop.remove_reader(self._fd)
+        self._refusals.flush()
         self._fd = -1
         self._listening.socket.close()
 
@@ -409,6 +415,7 @@ class StreamListener:
         for waiting in (self._headers, self._handshakes, self._delivery.handover):
             if waiting is not None:
                 waiting.close()
+        self._refusals.flush()
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
             self._listening.close()

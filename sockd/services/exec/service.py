@@ -14,6 +14,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from sockd.errors import fault
+from sockd.net.listen.refusal import RefusalReason
 from sockd.process.program import SpawnCommand
 from sockd.services.exec.environment import environment_of
 from sockd.services.exec.stderr_lines import ErrorLines
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from sockd.net.address.sockaddr import SocketAddress
+    from sockd.net.listen.handoff import WhenDone
     from sockd.net.loop.loop import EventLoop, Timer
     from sockd.process.program import Child, ExitStatus, Spawn
     from sockd.services.exec.program import Program
@@ -62,7 +64,7 @@ class ProgramService:
         self._name_of = name_of
         self._common = tuple(_allowed(program.environment, environment))
 
-    def take(self, sock: socket.socket, peer: SocketAddress, done: Callable[[], None]) -> None:
+    def take(self, sock: socket.socket, peer: SocketAddress, done: WhenDone) -> None:
         """Start the program on a connected socket, which is closed here; done() is called when it has ended."""
         about = {"service": self._service, "peer": str(peer)}
         if peer.host and (name := self._name_of(peer.host)):
@@ -74,7 +76,7 @@ class ProgramService:
             except OSError as error:
                 words = str(fault(error, str(error.filename or self._program.argv[0])))
                 logger.error("program not started", extra={"event": {**about, "error": words}})
-                done()
+                done(RefusalReason.NOT_STARTED)
 
     def _start(self, sock: socket.socket, peer: SocketAddress, about: dict[str, str], done: Callable[[], None]) -> None:
         lines = ErrorLines(self._loop, about) if self._program.stderr == "log" else None

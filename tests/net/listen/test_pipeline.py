@@ -15,7 +15,8 @@ from sockd.net.address.sockaddr import SocketAddress
 from sockd.net.listen.admission import Admission
 from sockd.net.listen.overload import Quota, Refusing
 from sockd.net.listen.pipeline import AcceptedConnection, AcceptPipeline, Passage, Places
-from sockd.net.listen.steps import FULL, TABLE_FULL, AdmissionStep, HeaderStep, OwnerStep, RoomStep, TableStep, TlsStep
+from sockd.net.listen.refusal import RefusalReason, Refusals
+from sockd.net.listen.steps import AdmissionStep, HeaderStep, OwnerStep, RoomStep, TableStep, TlsStep
 from sockd.net.loop.defects import Defects
 from sockd.settings.listen import ListenSettings
 
@@ -93,9 +94,15 @@ class Way:
         self.own, self.of_service = Quota(most), Quota(None)
         self.admission = Admission(ListenSettings(**settings), self.loop.clock)
         self.places = Places((self.of_service, self.own), self.admission)
-        self.refused, self.freed = [], 0
+        self.refused, self.lost, self.freed = [], [], 0
         self.pipeline = AcceptPipeline(
-            steps, self.places, self.loop, refuse=self.refused.append, free=self.free, address="here"
+            steps,
+            self.places,
+            self.loop,
+            refuse=self.refused.append,
+            count=lambda one, reason: self.lost.append(reason),
+            free=self.free,
+            address="here",
         )
 
     def free(self):
@@ -139,7 +146,7 @@ def test_what_a_step_raises_costs_its_connection_alone(caplog):
     way = Way(Raises(OSError(12, "no memory")))
     assert way.go().sock.is_closed
     assert "connection dropped" in caplog.messages
-    assert (way.open, way.freed, way.loop.defects.count) == (0, 1, 0)
+    assert (way.open, way.freed, way.loop.defects.count, way.lost) == (0, 1, 0, [RefusalReason.ERROR])
 
 
 @pytest.mark.parametrize("error", [ValueError("a defect"), SystemExit(1), KeyboardInterrupt()])
@@ -156,7 +163,7 @@ def test_a_place_is_given_back_once_however_often_a_connection_ends():
     way.places.hold(one)
     assert way.open == 1
     for _ in range(3):
-        way.pipeline.drop(one)
+        way.pipeline.ended(one)
     assert (way.open, way.freed) == (0, 3)
 
 
@@ -164,7 +171,7 @@ def test_a_refused_connection_holds_nothing():
     way = Way(max_connections_per_source=1).admitted(Says(Passage.REFUSED))
     for _ in range(3):  # each would be one too many of its source if the one before counted
         one = way.go()
-        assert (one.refusal, one.source) == ("", "")
+        assert (one.refusal, one.source) == (None, "")
     assert len(way.refused) == 3
 
 
@@ -178,7 +185,7 @@ def test_who_is_gone_is_closed_and_told_of(caplog):
     way = Way(Gone())
     assert way.go().sock.is_closed
     assert "client left before it was served" in caplog.messages
-    assert way.freed == 1
+    assert (way.freed, way.lost) == (1, [RefusalReason.GONE])
 
 
 # ---- the steps
@@ -187,7 +194,7 @@ def test_who_is_gone_is_closed_and_told_of(caplog):
 def test_room_is_refused_where_there_is_none():
     way = Way(RoomStep(), HeaderStep(headers := Later()), most=1)
     way.go()
-    assert way.go().refusal == FULL
+    assert way.go().refusal is RefusalReason.FULL
     assert len(headers.taken) == 1  # nobody waits for the header of who is refused
 
 
@@ -203,7 +210,7 @@ def test_a_header_that_does_not_come_gives_the_place_back():
     way = Way(HeaderStep(headers := Later()), Raises(AssertionError("nobody goes on")))
     one = way.go()
     headers.done(None, None)
-    assert (one.sock.is_closed, way.open, way.freed) == (True, 0, 1)
+    assert (one.sock.is_closed, way.open, way.freed, way.lost) == (True, 0, 1, [RefusalReason.PROXY])
 
 
 def test_who_is_no_proxy_goes_on_by_its_own_name():
@@ -215,18 +222,18 @@ def test_who_is_no_proxy_goes_on_by_its_own_name():
 @pytest.mark.parametrize(
     ("settings", "refusal"),
     [
-        ({"deny": (ip_network("192.0.2.0/24"),)}, "denied"),
-        ({"allow": (ip_network("10.0.0.0/8"),)}, "denied"),
-        ({"max_connections_per_source": 1}, "too many connections of this source"),
-        ({}, ""),
+        ({"deny": (ip_network("192.0.2.0/24"),)}, RefusalReason.DENIED),
+        ({"allow": (ip_network("10.0.0.0/8"),)}, RefusalReason.DENIED),
+        ({"max_connections_per_source": 1}, RefusalReason.PER_SOURCE),
+        ({}, None),
     ],
 )
 def test_admission_holds_the_rules_against_the_client(settings, refusal):
     way = Way(**settings).admitted(Says(Passage.SERVED))
     first, second = way.go(), way.go()
-    assert second.refusal == refusal
+    assert second.refusal is refusal
     assert (second.source == "") == bool(refusal)
-    assert first.source == ("" if refusal == "denied" else PEER.host)
+    assert first.source == ("" if refusal is RefusalReason.DENIED else PEER.host)
 
 
 def test_a_client_without_an_address_is_judged_by_the_proxy_that_named_it():
@@ -247,7 +254,7 @@ def test_a_handshake_that_fails_gives_the_place_back():
     way = Way(TlsStep(handshakes := Later(), lambda _: False), Raises(AssertionError("nobody goes on")))
     way.go()
     handshakes.done(None)
-    assert (way.open, way.freed) == (0, 1)
+    assert (way.open, way.freed, way.lost) == (0, 1, [RefusalReason.TLS])
 
 
 def test_no_handshake_is_made_with_who_is_gone():
@@ -264,13 +271,13 @@ def test_the_table_gets_what_is_known_of_a_connection():
     assert table.rows == [(one.sock, 7, PEER, None)]
     assert (let_in, asked, way.open) == ([1], [PEER.host], 1)
     way.admission.ended(0)  # it counts for its source until then
-    assert way.go().refusal == ""
+    assert way.go().refusal is None
 
 
 def test_a_table_that_is_full_refuses():
     way = Way()
     way.admitted(TableStep(Table(size=0), 7, way.admission, lambda: pytest.fail("nobody is let in"), None))
-    assert way.go().refusal == TABLE_FULL
+    assert way.go().refusal is RefusalReason.DAEMON_FULL
     assert way.open == 0
 
 
@@ -302,12 +309,15 @@ class Rejected:
         self.told.append((sock, peer, banner))
 
 
-def test_refusals_are_counted_by_the_reason_and_told_as_the_settings_say(caplog):
+def test_refusals_are_counted_by_the_reason_and_told_as_the_settings_say():
     rejected, refused = Rejected(), Counter()
-    refusing = Refusing(ListenSettings(banner="full", at_limit="close"), "here", rejected, refused, lambda: 1000.0)
-    for why in ("denied", "denied", FULL):
+    refusing = Refusing(
+        ListenSettings(banner="full", at_limit="close"),
+        rejected,
+        Refusals(refused, "here", "upper", lambda _seconds, _then: None),
+    )
+    for why in (RefusalReason.DENIED, RefusalReason.DENIED, RefusalReason.FULL):
         one = AcceptedConnection(FakeSocket(), PEER, CLIENT, refusal=why)
         refusing.refuse(one)
-    assert refused == {"denied": 2, FULL: 1}
+    assert refused == {"denied": 2, "full": 1}
     assert rejected.told[-1] == (one.sock, CLIENT, b"full\n")
-    assert caplog.messages == ["refused", "refused"]  # the second of one kind in an interval is held back
