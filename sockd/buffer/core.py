@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Data = bytes | bytearray | memoryview
 
-_OF_LIMIT = {
+_BY_LIMIT = {
     Raw: lib.sb_framing_raw,
     Datagram: lib.sb_framing_datagram,
     Line: lib.sb_framing_line,
@@ -73,7 +73,7 @@ def _fill(framing: AnyFraming, made: Any) -> int:  # noqa: ANN401
         case Fixed(size):
             return int(lib.sb_framing_fixed(size, made))
         case _:
-            make = _OF_LIMIT.get(type(framing))
+            make = _BY_LIMIT.get(type(framing))
             if make is None:
                 raise TypeError(f"{framing!r} is not a framing")
             return int(make(framing.max_bytes, made))

@@ -28,7 +28,7 @@ def printable_answer(result: Any) -> Any:  # noqa: ANN401 - what JSON holds
     return result
 
 
-def text_of(verb: str, result: Any) -> str:  # noqa: ANN401 - what JSON holds
+def format_reply(verb: str, result: Any) -> str:  # noqa: ANN401 - what JSON holds
     """Write the reply to a verb, ended by a newline."""
     if verb == "connections":
         return "\n".join(_connections(result)) + "\n"

@@ -29,7 +29,7 @@ from sockd.config.load import candidates, dump
 from sockd.daemon import daemon, inetd
 from sockd.daemon.conflicts import conflicts
 from sockd.daemon.context import StartContext
-from sockd.daemon.inetd import of_inetd, open_log
+from sockd.daemon.inetd import inetd_settings, open_log
 from sockd.daemon.plan import plan
 from sockd.daemon.upgrade.fdstore import StoredConnections
 from sockd.daemon.upgrade.receiver import UpgradeReceiver
@@ -170,7 +170,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         return AutoReloader(child, lambda words: print(f"sockd: {words}", file=sys.stderr)).run()
     if options.check or options.show:
         return _look(options)
-    predecessor = UpgradeReceiver.of(os.environ)
+    predecessor = UpgradeReceiver.from_environment(os.environ)
     if predecessor is not None:
         with predecessor.told():
             return _go_on(predecessor, options)
@@ -200,8 +200,8 @@ def _start(options: argparse.Namespace) -> int:
     if not options.foreground:
         settle()
         close_others(fd for _, fd in given.descriptors)
-    given, stored = StoredConnections.of(given)
-    command, dropped = StartCommand.of_this_process(), end_with_watcher()
+    given, stored = StoredConnections.separate(given)
+    command, dropped = StartCommand.from_this_process(), end_with_watcher()
     try:
         source = _settings(options)
     except SockdError:
@@ -223,10 +223,10 @@ def _start(options: argparse.Namespace) -> int:
             else f"{last} does not exist (as root, name another one with -c)"
         )
         raise ConfigurationError(f"no configuration: {files}; {_TRY}")
-    return in_background(lambda starter: _reporting(lambda: _serve(source, _of_starter(common, starter))))
+    return in_background(lambda starter: _reporting(lambda: _serve(source, _with_starter(common, starter))))
 
 
-def _of_starter(common: StartContext, starter: StartupPipe) -> StartContext:
+def _with_starter(common: StartContext, starter: StartupPipe) -> StartContext:
     """Add the process that waits for a daemon in the background."""
     return replace(common, ready=lambda _: starter.ready(), let_go=starter.let_go, background=True)
 
@@ -235,7 +235,7 @@ def _go_on(predecessor: UpgradeReceiver, options: argparse.Namespace) -> int:
     """Serve as the new process of an upgrade, in the foreground or not."""
     close_to_others()
     signals = take_over(for_a_start(sys.stderr))
-    command = StartCommand.of_this_process()
+    command = StartCommand.from_this_process()
     source = _settings(options)
     if not options.foreground:
         os.chdir("/")
@@ -264,7 +264,7 @@ def _inetd(arguments: Sequence[str]) -> int:
         options = _parse_quietly(arguments)
         if not options.config:
             look_in(current_directory())
-        inetd.run(of_inetd(_inetd_settings(options), options.inetd), given)
+        inetd.run(inetd_settings(_inetd_settings(options), options.inetd), given)
     except SockdError as error:
         for line in str(error).splitlines():
             logger.error("not serving", extra={"event": {"error": line}})

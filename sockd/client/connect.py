@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from sockd.errors import SystemFault, TemporaryFault
-from sockd.net.address.address import endpoints_of
+from sockd.net.address.address import resolve_endpoints
 from sockd.net.connect.happy_eyeballs import HappyEyeballs, met_itself, new_socket
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def look_up(address: Address, *, timeout: float) -> list[Endpoint]:
 
     def ask() -> None:
         try:
-            answers.put(endpoints_of(address, passive=False))
+            answers.put(resolve_endpoints(address, passive=False))
         except BaseException as error:  # whatever it is, it is the caller's to hear
             answers.put(error)
 

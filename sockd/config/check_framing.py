@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sockd.config.toml import KeyPath
     from sockd.settings.service import ServiceSettings
 
-OF_BUILTINS = ("line", "raw")
+BUILTIN_FRAMINGS = ("line", "raw")
 
 
 def check_framing(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
@@ -40,10 +40,9 @@ def check_framing(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
         text = 'needs a type; write framing = { type = "netstring", max = "100 KB" }'
         yield Problem(here, text, missing=("type",))
         return
-    if service.builtin is not None and framing.type not in OF_BUILTINS:
-        text = (
-            f"{show(framing.type)} cannot be used with a built-in service; use {' or '.join(map(quote, OF_BUILTINS))}"
-        )
+    if service.builtin is not None and framing.type not in BUILTIN_FRAMINGS:
+        usable = " or ".join(map(quote, BUILTIN_FRAMINGS))
+        text = f"{show(framing.type)} cannot be used with a built-in service; use {usable}"
         yield Problem((*here, "type") if is_table else here, text, framing.type)
     yield from _check_keys(here, framing, framing.type, FRAMINGS[framing.type])
     yield from _check_values(here, framing)

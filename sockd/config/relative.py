@@ -25,14 +25,14 @@ def with_absolute_paths(settings: Settings, directory: str) -> Settings:
         directory: of the configuration file, absolute.
     """
     listeners = (
-        replace(one, tls=_of_tls(one.tls, directory)) if one.tls is not None else one for one in settings.listen
+        replace(one, tls=_resolve_tls(one.tls, directory)) if one.tls is not None else one for one in settings.listen
     )
     path = settings.daemon.path
     daemon = replace(settings.daemon, path=os.path.normpath(os.path.join(directory, path))) if path else settings.daemon
     return replace(settings, daemon=daemon, listen=tuple(listeners))
 
 
-def _of_tls(tls: TlsSettings, directory: str) -> TlsSettings:
+def _resolve_tls(tls: TlsSettings, directory: str) -> TlsSettings:
     def absolute(path: str) -> str:
         return os.path.normpath(os.path.join(directory, path))
 

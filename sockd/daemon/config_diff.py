@@ -109,7 +109,7 @@ def _later_listen_keys(kept: Sequence[tuple[ListenSettings, BoundAddress]]) -> I
         yield from _bound_before(str(stand.address), stand.served[0].plan.settings, listen)
 
 
-def _later_of_made(replaced: dict[ActiveListener, ActiveListener]) -> Iterator[str]:
+def _later_for_rebound(replaced: dict[ActiveListener, ActiveListener]) -> Iterator[str]:
     for new, old in replaced.items():
         yield from _bound_before(str(new), old.plan.settings, new.plan.settings)
 

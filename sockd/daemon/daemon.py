@@ -312,7 +312,7 @@ def run(settings: Settings, context: StartContext) -> None:
         SystemFault, PermissionFault, TemporaryFault: an address, the log or the pid file cannot be opened, or
         privileges cannot be dropped.
     """
-    process = ServingProcess.of(settings, context)
+    process = ServingProcess.create(settings, context)
     with ExitStack() as stack:
         start = Start(process, stack).run()
         tools = runtime.make(process, start, stack)

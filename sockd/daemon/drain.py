@@ -178,7 +178,7 @@ class Drain:
             info = self._set.info(id)
             event: dict[str, object] = {
                 "service": self._behind.service(info.group),
-                "peer": str(self._set.peers.of(id, info)),
+                "peer": str(self._set.peers.find(id, info)),
                 "why": why,
                 "input_pending_bytes": info.input_pending_bytes,
                 "output_pending_bytes": info.output_pending_bytes,

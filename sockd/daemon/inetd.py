@@ -32,10 +32,10 @@ from sockd.net.address.sockaddr import Endpoint, SocketAddress
 from sockd.net.listen.bind import ServerSocket
 from sockd.net.listen.options import set_inherited
 from sockd.net.loop.turns import TurnWatch
-from sockd.process.inetd_stdio import StandardStreams, StdinKind, peer_of
+from sockd.process.inetd_stdio import StandardStreams, StdinKind, parse_peer
 from sockd.services import hooks
 from sockd.services.families import ProgramKind, ProxyKind, TableKind
-from sockd.services.handlers import group_of, sink_of
+from sockd.services.handlers import group_options, make_sink
 from sockd.settings.listen import ListenSettings
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def open_log(settings: LogSettings, owner: tuple[int, int] | None = None) -> Own
         return log_format.install(settings, Silent())
 
 
-def of_inetd(settings: Settings, service: str) -> Settings:
+def inetd_settings(settings: Settings, service: str) -> Settings:
     """Return settings that serve one service on no address, without pid file and control socket."""
     daemon = replace(settings.daemon, pidfile=None, control=None)
     return replace(settings, daemon=daemon, listen=(ListenSettings(service=service),))
@@ -212,18 +212,18 @@ class OneConnection:
 
     def _connect(self, sock: socket.socket, served: Callable[[], None]) -> None:
         spec, tools = self._plan.service, self._tools
-        told = peer_of(os.environ)
-        known = tools.connections.name_of
-        tools.connections.name_of = lambda host: (told.name if host == told.host else None) or known(host)
-        peer = SocketAddress.of_peer(sock.fileno())
+        told = parse_peer(os.environ)
+        known = tools.connections.find_name
+        tools.connections.find_name = lambda host: (told.name if host == told.host else None) or known(host)
+        peer = SocketAddress.query_peer(sock.fileno())
         if not peer.host and not peer.name and told.host:
-            peer = SocketAddress.told(told.host, told.port)
+            peer = SocketAddress.parse(told.host, told.port)
         if sock.family != socket.AF_UNIX:
             endpoint = Endpoint(socket.AddressFamily(sock.family), sock.type, sock.proto, _name(sock.getsockname()))
             set_inherited(sock, endpoint, self._plan.settings)
         match spec.kind:
             case ProgramKind(program=program):
-                tools.executor.service(spec.name, program, tools.connections.name_of).take(
+                tools.executor.service(spec.name, program, tools.connections.find_name).take(
                     sock, peer, lambda *_why: served()
                 )
             case ProxyKind():
@@ -236,7 +236,9 @@ class OneConnection:
 
     def _add(self, sock: socket.socket, peer: SocketAddress, served: Callable[[], None]) -> None:
         spec, tools = self._plan.service, self._tools
-        group = tools.connections.groups.add(group_of(spec), sink_of(spec, tools.connections, self._loop, tools.pool))
+        group = tools.connections.groups.add(
+            group_options(spec), make_sink(spec, tools.connections, self._loop, tools.pool)
+        )
         tools.connections.groups.when_ended(group, lambda _: served())
         try:
             tools.connections.add(sock, group, peer)  # the table is empty, so it has a place
@@ -264,7 +266,7 @@ def run(settings: Settings, streams: StandardStreams) -> None:
     """Serve what standard input is.
 
     Args:
-        settings: as of_inetd() gives them.
+        settings: as inetd_settings() gives them.
         streams: standard input and output; closed at the end.
 
     Raises:
@@ -273,7 +275,7 @@ def run(settings: Settings, streams: StandardStreams) -> None:
     source = StandardInput(streams)
     if source.is_one:
         settings = replace(settings, daemon=replace(settings.daemon, max_connections=1))
-    process = ServingProcess.of(settings, StartContext(ready=lambda _: None, root_may_stay=True))
+    process = ServingProcess.create(settings, StartContext(ready=lambda _: None, root_may_stay=True))
 
     def log(daemon: DaemonSettings, wanted: Wanted) -> OwnHandler:
         return open_log(daemon.log, wanted.owner)
@@ -299,4 +301,4 @@ def _name(name: SockAddr | bytes) -> SockAddr:
     return os.fsdecode(name) if isinstance(name, bytes) else name
 
 
-__all__ = ["of_inetd", "open_log", "run"]
+__all__ = ["inetd_settings", "open_log", "run"]

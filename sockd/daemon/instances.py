@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from sockd.net.connection.codec import codec_of
+from sockd.net.connection.codec import make_codec
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.listen.stream_listener import ACCEPTS_A_TURN
 
@@ -95,9 +95,9 @@ class Runtime:
         return bool(others or self.connections.groups.at_work or self.pool.at_work or self.loop.unfinished)
 
 
-def goodbye_of(spec: ServiceSpec, connections: ConnectionTable) -> bytes:
+def framed_goodbye(spec: ServiceSpec, connections: ConnectionTable) -> bytes:
     """Return the goodbye of a service, framed: what its connections are sent before a stop closes them."""
-    return codec_of(spec.framing, connections, wire=False).encode(spec.goodbye) if spec.goodbye else b""
+    return make_codec(spec.framing, connections, wire=False).encode(spec.goodbye) if spec.goodbye else b""
 
 
 class TimedEvents(ConnectionEvents):

@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
-from sockd.daemon.instances import ActiveListener, Runtime, ServiceInstance, TimedEvents, goodbye_of
+from sockd.daemon.instances import ActiveListener, Runtime, ServiceInstance, TimedEvents, framed_goodbye
 from sockd.daemon.metrics import Histogram
 from sockd.errors import HandlerError, SystemFault
 from sockd.net.connection.info import Totals
@@ -30,7 +30,7 @@ from sockd.net.udp.listener import DatagramListener
 from sockd.net.udp.rules import DatagramRules
 from sockd.services import hooks
 from sockd.services.families import ProgramKind, ProxyKind, TableKind
-from sockd.services.handlers import group_of, sink_of
+from sockd.services.handlers import group_options, make_sink
 from sockd.services.handlers.datagrams import DatagramCodec
 from sockd.services.handlers.trace import traced
 from sockd.services.kinds import MetricsKind
@@ -150,11 +150,11 @@ class ListenerRegistry:
             raise HandlerError(
                 f"service {spec.name}: coroutines need a restart, because there was no coroutine service at the start"
             )
-        sink = sink_of(spec, tools.connections, tools.loop, tools.pool)
+        sink = make_sink(spec, tools.connections, tools.loop, tools.pool)
         if self._is_measuring and spec.kind.is_measured:
-            every = 1 if group_of(spec).merge else MEASURED_SHARE
+            every = 1 if group_options(spec).merge else MEASURED_SHARE
             sink = TimedEvents(sink, self.handlers.setdefault(spec.name, Histogram()), every)
-        return ServiceInstance(spec, sink, quota, goodbye_of(spec, tools.connections))
+        return ServiceInstance(spec, sink, quota, framed_goodbye(spec, tools.connections))
 
     def _make(
         self,
@@ -187,7 +187,7 @@ class ListenerRegistry:
         self, former: StreamListener | None, listening: ServerSocket, plan: ListenerPlan, run: ServiceInstance
     ) -> tuple[Listener, Renew]:
         tools, spec = self.tools, plan.service
-        group = tools.connections.groups.add(group_of(run.spec), run.sink)
+        group = tools.connections.groups.add(group_options(run.spec), run.sink)
         run.groups.add(group)
         place = Delivery(spec.name, run.quota, group, self._handover(plan), plan.tls, is_urgent=spec.kind.is_pages)
         died = partial(self._died, listening)
@@ -359,7 +359,7 @@ class ListenerRegistry:
         yield from self.draining
         yield from self.listeners
 
-    def of_group(self, group: int) -> ActiveListener | None:
+    def find_by_group(self, group: int) -> ActiveListener | None:
         """Return the listener that accepted the connections of a group; None for those that are refused."""
         for served in self.every():
             if group in served.listener.groups:
@@ -416,12 +416,12 @@ class ListenerRegistry:
 
     def goodbye(self, group: int) -> bytes:
         """Return the goodbye of the service of a group."""
-        served = self.of_group(group)
+        served = self.find_by_group(group)
         return served.run.goodbye if served else b""
 
     def service(self, group: int) -> str:
         """Return the name of the service of a group."""
-        served = self.of_group(group)
+        served = self.find_by_group(group)
         return served.run.spec.name if served else ""
 
     def add_past(self, name: str, totals: Totals) -> None:

@@ -53,7 +53,7 @@ def plan(settings: Settings) -> list[ListenerPlan]:
         if listen.service not in specs:
             specs[listen.service] = identified(resolve.resolve(listen.service, settings.service), settings.daemon)
         addresses = listen_addresses(listen)
-        PathAccess.of(listen)  # # names that do not exist
+        PathAccess.from_settings(listen)  # # names that do not exist
         spec = specs[listen.service]
         for address in addresses:
             if address.scheme in ("udp", "unixgram"):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sockd.errors import SockdError
 from sockd.log.append_file import AppendFile
 from sockd.net.listen.handoff import Handoff
-from sockd.process.accounts import check_executable, identity_of
+from sockd.process.accounts import check_executable, resolve_identity
 from sockd.process.children import KILL_SECONDS, Children
 from sockd.services.exec.service import ProgramService
 from sockd.services.families import ProgramKind
@@ -48,7 +48,7 @@ def identified(spec: ServiceSpec, daemon: DaemonSettings) -> ServiceSpec:
     place = f"service.{spec.name}."
     if daemon.chroot is None:
         check_executable(place, kind.program.argv[0])
-    return replace(spec, kind=kind.running_as(identity_of(place, kind.program.user, kind.program.group, daemon)))
+    return replace(spec, kind=kind.running_as(resolve_identity(place, kind.program.user, kind.program.group, daemon)))
 
 
 @dataclass
@@ -103,7 +103,7 @@ class ProgramFiles:
         for file in self._files.values():
             file.close()
 
-    def of(self, name: str) -> AppendFile | None:
+    def find(self, name: str) -> AppendFile | None:
         """Return the file of a service, by its name; None where its programs have none."""
         return self._files.get(name)
 
@@ -172,18 +172,18 @@ class ProgramRunner:
         """Return the number of running programs."""
         return len(self._children)
 
-    def service(self, name: str, program: Program, name_of: Callable[[str], str | None]) -> ProgramService:
+    def service(self, name: str, program: Program, find_name: Callable[[str], str | None]) -> ProgramService:
         """Return the launcher of a service's program, one for all of its listeners."""
         known, programs = self._programs.get(name, (None, None))
         if programs is None or known != program:
-            file = self.files.of(name)
+            file = self.files.find(name)
             programs = ProgramService(
                 name,
                 program,
                 stderr=file.fileno if file else None,
                 spawn=self._children.spawn,
                 loop=self._loop,
-                name_of=name_of,
+                find_name=find_name,
                 environment=os.environ,
             )
             self._programs[name] = program, programs

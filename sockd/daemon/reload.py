@@ -20,8 +20,8 @@ from sockd.daemon.config_diff import (
     ReloadResult,
     _going_on,
     _later,
+    _later_for_rebound,
     _later_listen_keys,
-    _later_of_made,
 )
 from sockd.daemon.drain import Drain
 from sockd.daemon.plan import check_datagrams, listen_addresses, plan
@@ -281,7 +281,7 @@ class Reload:
         replaced = {one: sockets[one.listening] for one in made if one.listening in sockets}
         kept = tuple((str(one), one.plan.service.name) for one in made if one in replaced)
         added = tuple((str(one), one.plan.service.name) for one in made if one not in replaced)
-        later = (*_later("daemon", self._settings.daemon, settings.daemon), *_later_of_made(replaced))
+        later = (*_later("daemon", self._settings.daemon, settings.daemon), *_later_for_rebound(replaced))
         gone = tuple((str(served), served.plan.service.name) for served in removed)
         serving.start(made, replaced)
         for served in made:

@@ -138,7 +138,7 @@ def make(
     stack.callback(forwarding.close)
     resolver = ReverseDns(loop)
     stack.callback(resolver.close)
-    connections.name_of = resolver.known
+    connections.find_name = resolver.known
     reserve = SpareDescriptor()
     stack.callback(reserve.close)
     return Runtime(

@@ -62,7 +62,7 @@ class ServingProcess:
     lineage: Lineage
 
     @classmethod
-    def of(cls, settings: Settings, context: StartContext) -> ServingProcess:
+    def create(cls, settings: Settings, context: StartContext) -> ServingProcess:
         """Return this process, with its signals taken over, and its stops limited in time."""
         signals = context.signals or take_over(log_format.for_a_start(sys.stderr))
         effective = EffectiveSettings(settings)

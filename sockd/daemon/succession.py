@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sockd.daemon.control.server import Deferred
 from sockd.daemon.upgrade.fdstore import put_away
 from sockd.daemon.upgrade.receiver import PreviousProcesses
-from sockd.daemon.upgrade.sender import UpgradeSender, answer_of
+from sockd.daemon.upgrade.sender import UpgradeSender, upgrade_response
 from sockd.errors import SockdError, SystemFault
 from sockd.net.loop.turns import TurnWatch
 
@@ -104,7 +104,7 @@ class Succession:
             SockdError: none can be started.
         """
         answer = Deferred()
-        self._begin(lambda result: answer.settle(answer_of(result)))
+        self._begin(lambda result: answer.settle(upgrade_response(result)))
         return answer
 
     def upgrade_by_signal(self) -> None:

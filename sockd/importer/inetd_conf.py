@@ -189,14 +189,14 @@ def _limit(draft: Draft, wait: str) -> bool:
     if match["rate"]:
         text = f"a limit of {match['rate']} starts a minute for all clients together has no equivalent"
         draft.lose(f"{wait}: {text}; max_instances limits concurrent programs, rate the connections of each source")
-    most, rate, of_source = ([int(number) for number in match["limits"].split("/")[1:]] + [0, 0, 0])[:3]
+    most, rate, per_source = ([int(number) for number in match["limits"].split("/")[1:]] + [0, 0, 0])[:3]
     if most:
         draft.program["max_instances"] = most
     if rate:
         draft.listen["rate"] = {"connections": rate, "per": "1m", "burst": rate}
-    if of_source:
-        draft.listen["max_connections_per_source"] = of_source
-    if rate or of_source:
+    if per_source:
+        draft.listen["max_connections_per_source"] = per_source
+    if rate or per_source:
         draft.listen["source_prefix_ipv6"] = 128
     return match["wait"] == "wait"
 

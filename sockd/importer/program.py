@@ -11,7 +11,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
-from sockd.settings.builtin import OF_INETD
+from sockd.settings.builtin import INETD_BUILTINS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,12 +25,12 @@ DAEMON_DIRECTORY = "/usr/sbin"
 
 def internal(draft: Draft, name: str, *, stream: bool) -> None:
     """Replace an internal service of inetd by its equivalent, or note that there is none."""
-    if name in OF_INETD:
-        draft.builtin = OF_INETD[name]
+    if name in INETD_BUILTINS:
+        draft.builtin = INETD_BUILTINS[name]
     else:
         kind = "stream" if stream else "dgram"
         draft.leave_out(
-            f"internal {name} ({kind}) has no equivalent; {', '.join(sorted({*OF_INETD.values()}))} have one"
+            f"internal {name} ({kind}) has no equivalent; {', '.join(sorted({*INETD_BUILTINS.values()}))} have one"
         )
 
 

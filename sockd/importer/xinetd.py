@@ -31,11 +31,11 @@ def services(items: Sequence[Item], host: Host) -> tuple[list[Draft], list[Note]
     notes = [item for item in items if isinstance(item, Note)]
     sections = [item for item in items if isinstance(item, Section)]
     defaults: dict[str, MergedAttribute] = {}
-    of_all = [section for section in sections if section.kind == "defaults"]
-    for first in of_all[:1]:
+    default_sections = [section for section in sections if section.kind == "defaults"]
+    for first in default_sections[:1]:
         defaults, ignored = in_effect(first, {})
         notes += ignored
-    notes += (Note(other.place, "a second defaults section; xinetd ignores it") for other in of_all[1:])
+    notes += (Note(other.place, "a second defaults section; xinetd ignores it") for other in default_sections[1:])
     to = _log_target(defaults.pop("log_type", None), notes)
     drafts = []
     for section in sections:

@@ -39,10 +39,10 @@ def user_line(error: BaseException, handler: object = None) -> str:
         if not (code.co_filename.startswith((OURS, "<frozen")) or is_pythons):
             found = f"{code.co_filename}:{trace.tb_lineno} {code.co_qualname}"
         trace = trace.tb_next
-    return found or _definition_of(handler)
+    return found or _find_definition(handler)
 
 
-def _definition_of(handler: object) -> str:
+def _find_definition(handler: object) -> str:
     with suppress(BaseException):  # a handler can be anything
         while isinstance(handler, functools.partial):
             handler = handler.func

@@ -24,7 +24,7 @@ HEAD_BYTES = 256
 TEXT = frozenset(b"\t\n\r" + bytes(range(32, 256)))
 
 
-def identity_of(place: str, user: str | None, group: str | None, daemon: DaemonSettings) -> Identity | None:
+def resolve_identity(place: str, user: str | None, group: str | None, daemon: DaemonSettings) -> Identity | None:
     """Decide which user a program runs as.
 
     Args:

@@ -77,7 +77,7 @@ def take_standard_streams() -> StandardStreams:
         os.close(null)
     if source < 0:
         raise SystemFault("--inetd: standard input is closed; it has to be the connection to serve")
-    kind = kind_of(source)
+    kind = detect_kind(source)
     if kind is StdinKind.PLAIN:
         return StandardStreams(kind, source, sink)
     if sink >= 0:
@@ -95,7 +95,7 @@ def _moved(fd: int) -> int:
         raise fault(error, "standard input" if fd == 0 else "standard output") from None
 
 
-def kind_of(fd: int) -> StdinKind:
+def detect_kind(fd: int) -> StdinKind:
     """Ask the kernel what a descriptor is.
 
     Raises:
@@ -154,7 +154,7 @@ _ADDRESSES = (
 )
 
 
-def peer_of(environment: Mapping[str, str]) -> PeerName:
+def parse_peer(environment: Mapping[str, str]) -> PeerName:
     """Read what inetd, xinetd, tcpserver or systemd say of the client.
 
     Args:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from sockd.errors import SystemFault
-from sockd.net.address.address import WILDCARDS, endpoints_of
+from sockd.net.address.address import WILDCARDS, resolve_endpoints
 from sockd.net.address.sockaddr import Endpoint
 from sockd.net.listen.bind import ServerSocket, open_listener
 from sockd.net.listen.options import set_inherited
@@ -88,9 +88,9 @@ def examine(name: str, fd: int) -> Passed:
     sock.set_inheritable(False)
     kind = sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
     if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
-        return Passed(name, fd, sock, problem=f"is of family {_name_of(sock.family)}, which sockd does not serve")
+        return Passed(name, fd, sock, problem=f"is of family {_constant_name(sock.family)}, which sockd does not serve")
     if kind not in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        text = f"is of type {_name_of(sock.type)}; sockd serves streams (SOCK_STREAM) and datagrams (SOCK_DGRAM)"
+        text = f"is of type {_constant_name(sock.type)}; sockd serves streams (SOCK_STREAM) and datagrams (SOCK_DGRAM)"
         return Passed(name, fd, sock, problem=text)
     where = sock.getsockname()
     bound = os.fsdecode(where) if isinstance(where, bytes) else where
@@ -246,7 +246,7 @@ class InheritedSockets:
         free = [one for one in self._all if one.fd not in self._taken and one.endpoint is not None]
         if not free:
             return []
-        endpoints = endpoints_of(address, passive=True)
+        endpoints = resolve_endpoints(address, passive=True)
         found: list[Passed] = []
         for endpoint in endpoints:
             found += [one for one in free if one not in found and _is_at(one, endpoint, address)][:1]
@@ -285,7 +285,7 @@ def _kind(mode: int) -> str:
     return next((name for test, name in names if test(mode)), "a device or something else")
 
 
-def _name_of(value: int) -> str:
+def _constant_name(value: int) -> str:
     return getattr(value, "name", str(int(value)))
 
 

@@ -163,9 +163,9 @@ class Notifier:
         reader, writer = os.pipe()
         try:
             self._socket.settimeout(seconds)
-            for name, all_of_it in descriptors.items():
-                for first in range(0, len(all_of_it), MAX_FDS_AT_ONCE):
-                    _send_with(self._socket, f"FDSTORE=1\nFDNAME={name}", all_of_it[first : first + MAX_FDS_AT_ONCE])
+            for name, every in descriptors.items():
+                for first in range(0, len(every), MAX_FDS_AT_ONCE):
+                    _send_with(self._socket, f"FDSTORE=1\nFDNAME={name}", every[first : first + MAX_FDS_AT_ONCE])
             _send_with(self._socket, "BARRIER=1", [writer])
             os.close(writer)
             writer = -1

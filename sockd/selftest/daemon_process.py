@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from sockd.net.address.address import Address, endpoints_of
+from sockd.net.address.address import Address, resolve_endpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,7 +151,7 @@ class DaemonProcess:
 
     def endpoint(self, service: str, scheme: str = "tcp") -> Endpoint:
         """Return the first place where a service listens."""
-        return endpoints_of(Address.parse(self.addresses(service, scheme)[0]), passive=False)[0]
+        return resolve_endpoints(Address.parse(self.addresses(service, scheme)[0]), passive=False)[0]
 
     def port(self, service: str, scheme: str = "tcp") -> int:
         """Return the port of that place."""

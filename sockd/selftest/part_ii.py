@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from sockd.errors import AddressError
-from sockd.net.address.address import Address, endpoints_of
+from sockd.net.address.address import Address, resolve_endpoints
 from sockd.net.kernel import time_wait_count
 from sockd.selftest.daemon_process import CheckFailed, run_sockd
 from sockd.selftest.fixture import listen
@@ -48,7 +48,7 @@ def kinds_of_sockets(house: Fixture) -> str:
     answered = []
     for scheme in ("tcp", "udp", "unix", "unixgram"):
         for text in house.main.addresses("upper", scheme):
-            with dial(endpoints_of(Address.parse(text), passive=False)[0]) as sock:
+            with dial(resolve_endpoints(Address.parse(text), passive=False)[0]) as sock:
                 expect(ask(sock) == b"HELLO\n", f"{text} gave a wrong reply")
             answered.append(text)
     expected = 6 if has_ipv6() else 4

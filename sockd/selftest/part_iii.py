@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sockd.client.connect import connect, look_up
 from sockd.errors import SockdError, TemporaryFault
-from sockd.net.address.address import Address, endpoints_of
+from sockd.net.address.address import Address, resolve_endpoints
 from sockd.net.connect.happy_eyeballs import HEAD_START_S, IP_BIND_ADDRESS_NO_PORT
 from sockd.selftest.daemon_process import PATIENCE_SECONDS, CheckFailed, run_sockctl
 from sockd.selftest.fixture import listen
@@ -32,7 +32,7 @@ UNKNOWN = "no-such-host.invalid"
 def text_to_address(_house: Fixture) -> str:
     """III.1: numbers first and without a resolver; a name gives every address; an unknown one is said to be unknown."""
     numbers = [
-        str(endpoints_of(Address.parse(text), passive=False)[0]) for text in ("tcp://127.0.0.1:1", "tcp://[::1]:1")
+        str(resolve_endpoints(Address.parse(text), passive=False)[0]) for text in ("tcp://127.0.0.1:1", "tcp://[::1]:1")
     ]
     expect(numbers == ["tcp://127.0.0.1:1", "tcp://[::1]:1"], f"the numeric addresses became {numbers}")
     found = look_up(Address.parse("tcp://localhost:1"), timeout=PATIENCE_SECONDS)

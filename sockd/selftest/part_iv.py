@@ -7,7 +7,7 @@ import json
 import socket
 from typing import TYPE_CHECKING
 
-from sockd.net.address.address import Address, endpoints_of
+from sockd.net.address.address import Address, resolve_endpoints
 from sockd.net.kernel import time_wait_count
 from sockd.selftest.daemon_process import CheckFailed, DaemonProcess, run_sockd
 from sockd.selftest.fixture import MODULE, listen, table
@@ -87,7 +87,7 @@ def many_ports(house: Fixture) -> str:
     texts = [f"unix:{house.directory}/{number}" for number in range(LISTENERS)]
     house.start(f"[[listen]]\naddresses = {texts}\nservice = 'upper'\n")
     for text in texts:
-        with dial(endpoints_of(Address.parse(text), passive=False)[0]) as sock:
+        with dial(resolve_endpoints(Address.parse(text), passive=False)[0]) as sock:
             expect(ask(sock) == b"HELLO\n", f"{text} gave a wrong reply")
     return f"{LISTENERS} listeners in one process, each answered"
 

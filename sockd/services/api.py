@@ -77,8 +77,8 @@ def is_async(function: object) -> bool:
         function = function.func
     if callable(function):
         function = inspect.unwrap(function)
-    of_object = None if isinstance(function, type) else getattr(type(function), "__call__", None)  # noqa: B004
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(of_object)
+    call_method = None if isinstance(function, type) else getattr(type(function), "__call__", None)  # noqa: B004
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call_method)
 
 
 class Service(Generic[FrameT]):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sockd.services.handlers.function import sink_of as function_sink_of
+from sockd.services.handlers.function import function_sink
 
 if TYPE_CHECKING:
     from sockd.net.connection.events import ConnectionEvents
@@ -98,7 +98,7 @@ class ServiceKind:
 
     def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
         """Make the sink of its connections; a kind without rows has none."""
-        return function_sink_of(spec.name, bytes, tools.codec, tools.connections)
+        return function_sink(spec.name, bytes, tools.codec, tools.connections)
 
     @classmethod
     def spec(cls, name: str, table: ServiceSettings) -> ServiceSpec:

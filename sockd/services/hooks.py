@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from sockd.errors import HandlerError
-from sockd.services.loader import place_of
+from sockd.services.loader import describe_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ def start(services: Sequence[ServiceSpec], stack: ExitStack, loop: EventLoop) ->
             try:
                 _call(hook, loop)
             except BaseException as error:
-                raise HandlerError(f"service {service.name}: startup hook failed at {place_of(error)}") from error
+                raise HandlerError(f"service {service.name}: startup hook failed at {describe_error(error)}") from error
 
 
 def _call(hook: Hook, loop: EventLoop) -> None:

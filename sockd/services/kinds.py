@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, assert_never, get_args
 
-from sockd.net.connection.codec import codec_of
+from sockd.net.connection.codec import make_codec
 from sockd.services.builtin import CODE, CoreService
 from sockd.services.builtin.http import HttpProtocol
-from sockd.services.exec.program import program_of
+from sockd.services.exec.program import make_program
 from sockd.services.families import ProgramKind, ProxyKind, TableKind
 from sockd.services.handlers.adapters import ProtocolFactory, frame_method, takes_datagrams
 from sockd.services.handlers.batch import BatchHandler
@@ -25,14 +25,14 @@ from sockd.services.handlers.datagrams import (
     AsyncDatagrams,
     PeerFunction,
     ProtocolDatagrams,
-    answer_of,
-    answer_of_batch,
+    batch_answer,
+    frame_answer,
 )
-from sockd.services.handlers.function import sink_of as function_sink_of
-from sockd.services.handlers.sinks import of_function, of_protocol, transport_of
+from sockd.services.handlers.function import function_sink
+from sockd.services.handlers.sinks import function_handler, protocol_handler, transport_class
 from sockd.services.spec import ServiceSpec
 from sockd.settings.builtin import BUILTINS
-from sockd.settings.framing import framing_of
+from sockd.settings.framing import resolve_framing
 from sockd.settings.limits import decided
 from sockd.settings.relay import DEFAULT_MAX_RELAYED
 from sockd.settings.socks import DEFAULT_MAX_CLIENTS
@@ -81,7 +81,7 @@ class FunctionKind(TableKind):
 
     def datagram(self, codec: DatagramCodec) -> Answer:
         """See ServiceKind."""
-        return PeerFunction(self.function, codec) if self.wants_connection else answer_of(self.function, codec)
+        return PeerFunction(self.function, codec) if self.wants_connection else frame_answer(self.function, codec)
 
     def merges(self, framing: Framing) -> bool:
         """See ServiceKind."""
@@ -90,8 +90,8 @@ class FunctionKind(TableKind):
     def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
         """See ServiceKind."""
         if not self.speaks:
-            return function_sink_of(spec.name, self.function, tools.codec, tools.connections)
-        return of_function(spec, self.function, tools, self.policy, wants_connection=self.wants_connection)
+            return function_sink(spec.name, self.function, tools.codec, tools.connections)
+        return function_handler(spec, self.function, tools, self.policy, wants_connection=self.wants_connection)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class AsyncFunctionKind(TableKind):
             spec.limits.high_water,
             tools.connections,
             tools.loop,
-            transport_of(spec),
+            transport_class(spec),
             wants_connection=self.wants_connection,
             most_in_flight=self.max_in_flight,
         )
@@ -143,7 +143,7 @@ class BatchKind(TableKind):
 
     def datagram(self, codec: DatagramCodec) -> Answer:
         """See ServiceKind."""
-        return answer_of_batch(self.batch, codec)
+        return batch_answer(self.batch, codec)
 
     def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
         """See ServiceKind."""
@@ -213,7 +213,7 @@ class ProtocolKind(TableKind):
 
     def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
         """See ServiceKind."""
-        return of_protocol(spec, self.protocol, tools, self.policy)
+        return protocol_handler(spec, self.protocol, tools, self.policy)
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ class CoroutineKind(TableKind):
         from sockd.services.handlers.coroutine import CoroutineHandler
 
         assert isinstance(tools.loop, AsyncioLoop)
-        codec, limits = codec_of(spec.framing, tools.connections, wire=True), spec.limits
+        codec, limits = make_codec(spec.framing, tools.connections, wire=True), spec.limits
         times = (limits.high_water, limits.frame_timeout)
         return CoroutineHandler(spec.name, self.session, codec, *times, tools.connections, tools.loop)
 
@@ -277,8 +277,8 @@ class BuiltinKind(TableKind):
     def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
         """See ServiceKind."""
         if isinstance(self.code, CoreService):
-            return function_sink_of(spec.name, bytes, tools.codec, tools.connections)
-        return of_protocol(spec, self.code.protocol, tools)
+            return function_sink(spec.name, bytes, tools.codec, tools.connections)
+        return protocol_handler(spec, self.code.protocol, tools)
 
     @classmethod
     def spec(cls, name: str, table: ServiceSettings) -> ServiceSpec:
@@ -302,7 +302,7 @@ class MetricsKind(TableKind):
 
     def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
         """See ServiceKind."""
-        return of_protocol(spec, partial(HttpProtocol, self.pages), tools)
+        return protocol_handler(spec, partial(HttpProtocol, self.pages), tools)
 
     @classmethod
     def spec(cls, name: str, table: ServiceSettings) -> ServiceSpec:
@@ -334,7 +334,7 @@ class ExecKind(ProgramKind):
     def spec(cls, name: str, table: ServiceSettings) -> ServiceSpec:
         """See ServiceKind."""
         return ServiceSpec(
-            name=name, framing=Raw(), limits=decided(table, {}), kind=cls(program_of(table, table.exec or ()))
+            name=name, framing=Raw(), limits=decided(table, {}), kind=cls(make_program(table, table.exec or ()))
         )
 
 
@@ -379,7 +379,7 @@ Kind: TypeAlias = (
 )  # fmt: skip
 """Every kind there is."""
 
-OF_KEY: dict[str, type[Kind]] = {kind.key: kind for kind in get_args(Kind) if kind.key}
+KIND_BY_KEY: dict[str, type[Kind]] = {kind.key: kind for kind in get_args(Kind) if kind.key}
 """The kinds that a key of [service.NAME] names; `handler` is one of the others, as its code has it."""
 
 
@@ -390,16 +390,16 @@ def _framed(name: str, table: ServiceSettings, framing: FramingName, kind: Kind)
     """Decide everything about a service that has no handler of its own to say so."""
     return ServiceSpec(
         name=name,
-        framing=framing_of(table, None, framing),
+        framing=resolve_framing(table, None, framing),
         limits=decided(table, {}),
         kind=kind,
-        goodbye=goodbye_of(table, None),
+        goodbye=goodbye_payload(table, None),
     )
 
 
-def goodbye_of(table: ServiceSettings, own: bytes | None) -> bytes:
+def goodbye_payload(table: ServiceSettings, own: bytes | None) -> bytes:
     """Return the payload of the last frame, as the table says, else as the handler's own Service does."""
     return table.goodbye.encode("utf-8", "surrogateescape") if table.goodbye is not None else own or b""
 
 
-__all__ = ["OF_KEY", "Kind", "goodbye_of"]
+__all__ = ["KIND_BY_KEY", "Kind", "goodbye_payload"]

@@ -46,7 +46,7 @@ def find(text: str) -> Service[Any]:
     except HandlerError:
         raise
     except BaseException as error:  # such as of a property, or of a signature that cannot be read
-        raise HandlerError(f"{text}: failed at {place_of(error)}") from error
+        raise HandlerError(f"{text}: failed at {describe_error(error)}") from error
 
 
 def _find(text: str) -> Service[Any]:
@@ -68,7 +68,7 @@ def _import(name: str, text: str) -> ModuleType:
         absent = error.name if type(error) is ModuleNotFoundError else None
         if absent and f"{name}.".startswith(f"{absent}."):
             raise HandlerError(f"{text}: {_not_there(absent)}") from None
-        raise HandlerError(f"{text}: importing {name!r} failed at {place_of(error)}") from error
+        raise HandlerError(f"{text}: importing {name!r} failed at {describe_error(error)}") from error
 
 
 def _not_there(module: str) -> str:
@@ -82,7 +82,7 @@ def _not_there(module: str) -> str:
     return f"no module {module!r} in {directory or 'the current directory'} or among the installed packages"
 
 
-def place_of(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return `file:line: Kind: message` of the innermost line that is not Python's own, such as argparse's."""
     said = type(error).__name__
     with suppress(BaseException):  # its text is its author's
@@ -259,10 +259,10 @@ __all__ = [
     "Protocol",
     "as_service",
     "check_session",
+    "describe_error",
     "find",
     "is_factory",
     "known_or_made",
-    "place_of",
     "takes_raw_data",
     "wants_connection",
 ]

@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any, cast
 from sockd.errors import HandlerError
 from sockd.services import loader
 from sockd.services.api import is_async
-from sockd.services.handlers.policy import FramePolicy, end_of
+from sockd.services.handlers.policy import FramePolicy, frame_terminator
 from sockd.services.handlers.text import TextFactory, text_batch, text_coroutine, text_function
 from sockd.services.kinds import (
-    OF_KEY,
+    KIND_BY_KEY,
     AsyncFunctionKind,
     BatchKind,
     BlockingKind,
     CoroutineKind,
     FunctionKind,
     ProtocolKind,
-    goodbye_of,
+    goodbye_payload,
 )
 from sockd.services.spec import ServiceSpec
 from sockd.settings.builtin import BUILTINS
 from sockd.settings.field import setting_default
-from sockd.settings.framing import framing_of
+from sockd.settings.framing import resolve_framing
 from sockd.settings.limits import decided
 from sockd.settings.service import HandlerSettings, ServiceSettings
 from sockd.wire.framing import Line, Raw
@@ -57,22 +57,22 @@ def resolve(name: str, tables: Mapping[str, ServiceSettings]) -> ServiceSpec:
     if table is None:
         table = ServiceSettings(builtin=name) if name in BUILTINS else ServiceSettings(handler=name)
     (key,) = table.kinds
-    if key in OF_KEY:
-        return OF_KEY[key].spec(name, table)
-    return _of_handler(name, table, loader.find(cast("str", table.handler)))
+    if key in KIND_BY_KEY:
+        return KIND_BY_KEY[key].spec(name, table)
+    return _resolve_handler(name, table, loader.find(cast("str", table.handler)))
 
 
-def of_service(name: str, service: Service[Any]) -> ServiceSpec:
+def resolve_service(name: str, service: Service[Any]) -> ServiceSpec:
     """Decide everything about a Service that no configuration speaks of."""
-    return _of_handler(name, ServiceSettings(), service)
+    return _resolve_handler(name, ServiceSettings(), service)
 
 
-def _of_handler(name: str, table: ServiceSettings, service: Service[Any]) -> ServiceSpec:
+def _resolve_handler(name: str, table: ServiceSettings, service: Service[Any]) -> ServiceSpec:
     text = table.handler or name
     raw = service.protocol is not None and loader.takes_raw_data(service.protocol)
-    framing = framing_of(table, service.framing, "raw" if raw else "line")
+    framing = resolve_framing(table, service.framing, "raw" if raw else "line")
     is_said = table.framing is not None or service.framing is not None
-    said = _kind_of(service, framing, text, _in_flight(table, service, text), is_said=is_said)
+    said = _resolve_kind(service, framing, text, _in_flight(table, service, text), is_said=is_said)
     is_blocking = service.blocking if table.blocking is None else table.blocking
     return ServiceSpec(
         name=name,
@@ -81,12 +81,14 @@ def _of_handler(name: str, table: ServiceSettings, service: Service[Any]) -> Ser
         kind=_blocking(said, text) if is_blocking else _with_policy(said, _policy(table, service), framing, text),
         startup=tuple(service.at_startup),
         shutdown=tuple(service.at_shutdown),
-        goodbye=goodbye_of(table, service.goodbye),
+        goodbye=goodbye_payload(table, service.goodbye),
         datagram_lines=bool(service.datagram_lines if table.datagram_lines is None else table.datagram_lines),
     )
 
 
-def _kind_of(service: Service[Any], framing: Framing, text: str, max_in_flight: int, *, is_said: bool) -> HandlerKind:
+def _resolve_kind(
+    service: Service[Any], framing: Framing, text: str, max_in_flight: int, *, is_said: bool
+) -> HandlerKind:
     """Return the one handler of a Service; this is the only place that decides which.
 
     Args:
@@ -107,13 +109,13 @@ def _kind_of(service: Service[Any], framing: Framing, text: str, max_in_flight: 
             return ProtocolKind(service.protocol if is_said else loader.known_or_made(service.protocol))
         if isinstance(framing, Raw):
             reason = "frame_received; bytes as they come may end within a character"
-            raise HandlerError(f"{text}: {_of_text(service)} or {reason}")
+            raise HandlerError(f"{text}: {_text_rule(service)} or {reason}")
         return ProtocolKind(TextFactory(service.protocol, service.text))
     if not isinstance(framing, Line | Raw):
         raise HandlerError(f"{text}: a coroutine reads lines or bytes, not frames of {type(framing).__name__}")
     if service.text is not None:
         reason = "a coroutine decodes its input, and encodes its output, itself"
-        raise HandlerError(f"{text}: {_of_text(service)}; {reason}")
+        raise HandlerError(f"{text}: {_text_rule(service)}; {reason}")
     assert service.coroutine is not None  # for a Service is complete (loader.as_service)
     return CoroutineKind(service.coroutine)
 
@@ -134,7 +136,7 @@ def _with_policy(kind: HandlerKind, policy: FramePolicy, framing: Framing, text:
     """Return a kind that has a policy about frames, where that is not the common one."""
     if policy == FramePolicy():
         return kind
-    if end_of(framing) is None:
+    if frame_terminator(framing) is None:
         raise HandlerError(
             f"{text}: too_long and unfinished are for framings with an end, not {type(framing).__name__}"
         )
@@ -143,7 +145,7 @@ def _with_policy(kind: HandlerKind, policy: FramePolicy, framing: Framing, text:
     raise HandlerError(f"{text}: too_long and unfinished are for functions and protocol classes")
 
 
-def _of_text(service: Service[Any]) -> str:
+def _text_rule(service: Service[Any]) -> str:
     return f"text = {service.text!r} is for functions and for protocol classes with line_received"
 
 
@@ -160,4 +162,4 @@ def _blocking(kind: HandlerKind, text: str) -> Kind:
     raise HandlerError(f"{text}: {reason}")
 
 
-__all__ = ["of_service", "resolve"]
+__all__ = ["resolve", "resolve_service"]

@@ -80,7 +80,7 @@ class Address:
         if scheme in ("unix", "unixgram"):
             return cls(scheme, path=_check_path(text, scheme, rest))
         if scheme == "fd":
-            return cls(scheme, name=_check_name_of_fd(text, rest))
+            return cls(scheme, name=_check_fd_name(text, rest))
         host, port = _split_authority(text, scheme, rest)
         return cls(scheme, _check_host(text, host), _check_port(text, scheme, port, services))
 
@@ -183,7 +183,7 @@ def _check_path(text: str, scheme: Scheme, path: str) -> str:
     raise _bad(text, "path", reason)
 
 
-def _check_name_of_fd(text: str, name: str) -> str:
+def _check_fd_name(text: str, name: str) -> str:
     """Check a number of a descriptor, or a name as sd_listen_fds_with_names(3) has them."""
     if not name:
         reason = "empty; write fd:NAME as in FileDescriptorName=, or fd:NUMBER"

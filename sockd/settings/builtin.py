@@ -42,8 +42,8 @@ BUILTINS: dict[BuiltinName, BuiltinInfo] = {
     "metrics": BuiltinInfo("blank-line", "docs/operations.md"),
 }
 
-OF_INETD = {name: builtin for builtin, info in BUILTINS.items() for name in info.inetd}
+INETD_BUILTINS = {name: builtin for builtin, info in BUILTINS.items() for name in info.inetd}
 """What an `internal` service of inetd is here."""
 
 
-__all__ = ["BUILTINS", "OF_INETD", "BuiltinInfo", "BuiltinName"]
+__all__ = ["BUILTINS", "INETD_BUILTINS", "BuiltinInfo", "BuiltinName"]

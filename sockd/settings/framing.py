@@ -145,22 +145,22 @@ def _prefix(given: FramingSettings, limit: int, _own: Framing | None) -> Prefix:
     return Prefix(limit, given.width or 0, given.order or "big", bool(given.includes_header))
 
 
-def _of_limit(kind: Callable[[int], Framing]) -> FramingForm:
+def _limited_form(kind: Callable[[int], Framing]) -> FramingForm:
     return FramingForm(make=lambda _given, limit, _own: kind(limit))
 
 
 FRAMINGS: dict[FramingName, FramingForm] = {
     "line": FramingForm(make=_line, takes=("ending",)),
-    "strict-line": _of_limit(StrictLine),
+    "strict-line": _limited_form(StrictLine),
     "delimiter": FramingForm(
         make=lambda given, limit, _own: Delimiter(limit, (given.delimiter or "").encode()),
         needs="delimiter",
         example='";"',
     ),
-    "nul": _of_limit(Nul),
-    "netstring": _of_limit(Netstring),
+    "nul": _limited_form(Nul),
+    "netstring": _limited_form(Netstring),
     "prefix": FramingForm(make=_prefix, needs="width", example="4", takes=("order", "includes_header")),
-    "varint": _of_limit(Varint),
+    "varint": _limited_form(Varint),
     "octet-count": FramingForm(
         make=lambda given, limit, _own: OctetCount(limit, mixed=bool(given.mixed)), takes=("mixed",)
     ),
@@ -170,13 +170,13 @@ FRAMINGS: dict[FramingName, FramingForm] = {
     "record": FramingForm(
         make=lambda given, _limit, _own: Record(given.format or ""), needs="format", example='"!IHd"', is_sized=True
     ),
-    "dot-block": _of_limit(DotBlock),
-    "blank-line": _of_limit(BlankLine),
+    "dot-block": _limited_form(DotBlock),
+    "blank-line": _limited_form(BlankLine),
     "raw": FramingForm(make=lambda given, _limit, _own: Raw(given.max) if given.max else Raw()),
 }
 
 
-def framing_of(table: FrameSettings, own: Framing | None, default: FramingName | None = None) -> Framing:
+def resolve_framing(table: FrameSettings, own: Framing | None, default: FramingName | None = None) -> Framing:
     """Decide how a service's stream is cut.
 
     Args:
@@ -195,4 +195,4 @@ def framing_of(table: FrameSettings, own: Framing | None, default: FramingName |
     return FRAMINGS[given.type or setting_default(FrameSettings, "framing")].make(given, limit, own)
 
 
-__all__ = ["FRAMED", "FRAMINGS", "FrameSettings", "FramingForm", "FramingName", "FramingSettings", "framing_of"]
+__all__ = ["FRAMED", "FRAMINGS", "FrameSettings", "FramingForm", "FramingName", "FramingSettings", "resolve_framing"]

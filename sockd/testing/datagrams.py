@@ -14,7 +14,7 @@ from sockd.net.udp.listener import DatagramListener
 from sockd.net.udp.rules import DatagramRules
 from sockd.services.handlers.datagrams import DatagramCodec
 from sockd.settings.listen import ListenSettings
-from sockd.testing.stage import Stage, spec_of
+from sockd.testing.stage import Stage, make_spec
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -37,7 +37,7 @@ class DatagramClient:
     """Whoever sends datagrams to a handler; a context manager."""
 
     def __init__(self, found: object) -> None:
-        self._stage = stage = Stage(spec_of(found), 1, time.monotonic)
+        self._stage = stage = Stage(make_spec(found), 1, time.monotonic)
         self._stack = ExitStack()
         self._stack.callback(stage.close)
         with ExitStack() as stack:

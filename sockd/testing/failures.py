@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from sockd.net.loop.defects import place_of
+from sockd.net.loop.defects import error_location
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -49,7 +49,7 @@ class RaisedErrors(logging.Handler):
         if error is None:
             told = f"{record.getMessage()} {event.get('error', '')}"
         else:
-            told = f"{type(error).__name__}: {error} at {place_of(error)}"
+            told = f"{type(error).__name__}: {error} at {error_location(error)}"
         self.raised.add(told)
         if isinstance(error, ConnectionError):
             self.losses.add(told)

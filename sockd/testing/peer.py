@@ -9,7 +9,7 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from sockd.net.address.sockaddr import SocketAddress
-from sockd.testing.stage import PIECE_BYTES, TURN_SECONDS, Stage, spec_of
+from sockd.testing.stage import PIECE_BYTES, TURN_SECONDS, Stage, make_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,10 +47,10 @@ class Peer:
     """The client's side of a connection to a handler; a context manager."""
 
     def __init__(self, found: object, client: tuple[str, int] | None) -> None:
-        self._stage = Stage(spec_of(found), 1, time.monotonic)
+        self._stage = Stage(make_spec(found), 1, time.monotonic)
         self._link = self._stage.connect()
         if client is not None:
-            self._stage.connections.peers.name(self._link.id, SocketAddress.told(*client))
+            self._stage.connections.peers.name(self._link.id, SocketAddress.parse(*client))
         self._settle()
 
     def __enter__(self) -> Peer:
@@ -121,7 +121,7 @@ class Peer:
     @property
     def close_reason(self) -> CloseReason:
         """Why the connection closed, NONE while it is open."""
-        return self._stage.reason_of(self._link)
+        return self._stage.close_reason(self._link)
 
     @property
     def ended(self) -> bool:

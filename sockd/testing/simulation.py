@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from sockd.net.connection.connection import Connection
 from sockd.testing.failures import RaisedErrors
-from sockd.testing.stage import Link, Stage, spec_of
+from sockd.testing.stage import Link, Stage, make_spec
 from sockd.wire.close_reason import CloseReason
 from sockd.wire.framing import Line
 
@@ -129,7 +129,7 @@ def simulate(
         Failure: something is wrong; it has the smallest scenario that was found.
         HandlerError: it is no handler.
     """
-    spec = spec_of(found)
+    spec = make_spec(found)
     if conversations is None:
         if not isinstance(spec.framing, Line):
             raise ValueError(f"conversations: say what clients of {spec.framing!r} send")

@@ -16,7 +16,7 @@ from sockd.net.loop.defects import Defects
 from sockd.net.loop.loop import loop_class
 from sockd.net.loop.thread_pool import ThreadPool
 from sockd.services import hooks, loader, resolve
-from sockd.services.handlers import group_of, sink_of
+from sockd.services.handlers import group_options, make_sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ class _Raised(Defects):
         raise error
 
 
-def spec_of(found: object) -> ServiceSpec:
+def make_spec(found: object) -> ServiceSpec:
     """Return the service of a function, a protocol class, a sockd.Service, or `module:attribute`.
 
     Raises:
@@ -50,7 +50,7 @@ def spec_of(found: object) -> ServiceSpec:
     """
     name = found if isinstance(found, str) else "the handler"
     service = loader.find(found) if isinstance(found, str) else loader.as_service(found, name)
-    return resolve.of_service(name, service)
+    return resolve.resolve_service(name, service)
 
 
 class Link:
@@ -125,8 +125,8 @@ class Stage:
         self._stack.close()
 
     def _begin(self) -> int:
-        sink = sink_of(self.spec, self.connections, self.loop, self.pool)
-        group = self.connections.groups.add(group_of(self.spec), sink)
+        sink = make_sink(self.spec, self.connections, self.loop, self.pool)
+        group = self.connections.groups.add(group_options(self.spec), sink)
         self.connections.groups.when_ended(group, self._reported_end)
         return group
 
@@ -148,11 +148,11 @@ class Stage:
     def _reported_end(self, id: int) -> None:
         self._links[id].reason = self.connections.info(id).reason
 
-    def reason_of(self, link: Link) -> CloseReason:
+    def close_reason(self, link: Link) -> CloseReason:
         """Return why a connection ended, as soon as its end can be seen."""
         return link.reason or (self.connections.info(link.id).reason if link.has_ended else link.reason)
 
-    def sink_of(self, link: Link) -> ConnectionEvents:
+    def find_sink(self, link: Link) -> ConnectionEvents:
         """Return what is told of a connection's events."""
         return self.connections.groups.sink(self.connections.info(link.id).group)
 
@@ -182,4 +182,4 @@ class Stage:
         return False
 
 
-__all__ = ["Link", "Stage", "spec_of"]
+__all__ = ["Link", "Stage", "make_spec"]

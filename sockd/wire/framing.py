@@ -251,12 +251,12 @@ Frame = bytes | tuple[Any, ...]
 
 
 def spell(framing: Framing) -> tuple[str, list[Any]]:
-    """Return the name and the arguments of a framing, which `framing_of` makes it of again; sizes as plain numbers."""
+    """Return the name and the arguments from which `make_framing` makes a framing again; sizes as plain numbers."""
     values = [getattr(framing, one.name) for one in fields(framing) if one.init]
     return type(framing).__name__, [int(value) if type(value) not in (bool, str, bytes) else value for value in values]
 
 
-def framing_of(name: str, arguments: list[Any]) -> Framing:
+def make_framing(name: str, arguments: list[Any]) -> Framing:
     """Make a framing.
 
     Raises:

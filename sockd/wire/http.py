@@ -144,7 +144,7 @@ def request_host(text: str) -> str:
     return found[1].lower()
 
 
-def is_of_loopback(host: str, machine: str) -> bool:
+def names_this_machine(host: str, machine: str) -> bool:
     """Return whether a request that arrived on a loopback address names this machine.
 
     A browser that shows a page of `evil.example` may be led to connect to 127.0.0.1 under that name (DNS rebinding),
@@ -178,7 +178,7 @@ __all__ = [
     "LINE_BYTES",
     "HttpRequest",
     "RequestError",
-    "is_of_loopback",
+    "names_this_machine",
     "parse",
     "request_host",
 ]

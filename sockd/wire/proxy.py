@@ -263,20 +263,20 @@ def _check_sum(header: bytes, at: int) -> None:
         raise ProxyError(f"the CRC32C is 0x{said:08x}, not 0x{computed:08x}")
 
 
-def _crc_of_byte(byte: int) -> int:
+def _crc_entry(byte: int) -> int:
     for _ in range(8):
         byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
     return byte
 
 
-_CRC_OF_BYTES = tuple(map(_crc_of_byte, range(256)))
+_CRC_TABLE = tuple(map(_crc_entry, range(256)))
 
 
 def crc32c(data: bytes) -> int:
     """Return the CRC32C of RFC 3720, appendix B.4, polynomial 0x1EDC6F41 reflected."""
     crc = 0xFFFFFFFF
     for byte in data:
-        crc = crc >> 8 ^ _CRC_OF_BYTES[(crc ^ byte) & 0xFF]
+        crc = crc >> 8 ^ _CRC_TABLE[(crc ^ byte) & 0xFF]
     return crc ^ 0xFFFFFFFF
 
 

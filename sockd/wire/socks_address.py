@@ -49,7 +49,7 @@ class Reply(enum.IntEnum):
     ADDRESS_TYPE_NOT_SUPPORTED = 8
 
 
-REPLY_OF_ERRNO = {
+ERRNO_REPLIES = {
     errno.ECONNREFUSED: Reply.REFUSED,
     errno.ETIMEDOUT: Reply.TTL_EXPIRED,  # as Dante: the nearest to "no reply in time"
     errno.EHOSTUNREACH: Reply.HOST_UNREACHABLE,
@@ -70,7 +70,7 @@ def make_reply(codes: list[int]) -> Reply:
     Args:
         codes: their errnos, in any order.
     """
-    return next((reply for code, reply in REPLY_OF_ERRNO.items() if code in codes), Reply.GENERAL_FAILURE)
+    return next((reply for code, reply in ERRNO_REPLIES.items() if code in codes), Reply.GENERAL_FAILURE)
 
 
 class SocksError(ValueError):
@@ -199,11 +199,11 @@ def read_address(buffer: bytes | bytearray, at: int) -> tuple[Callable[[], Desti
     address, port = bytes(buffer[begin:end]), _PORT.unpack_from(buffer, end)[0]
     if kind == _NAME:
         return lambda: parse_destination(address, port), end + _PORT.size
-    return lambda: Destination(text_of(address), port), end + _PORT.size
+    return lambda: Destination(format_ip(address), port), end + _PORT.size
 
 
 @lru_cache(1024)
-def text_of(address: bytes) -> str:
+def format_ip(address: bytes) -> str:
     """Print a packed address."""
     return str(ipaddress.ip_address(address))
 

@@ -22,9 +22,9 @@ from sockd.wire.socks_address import (
     Reply,
     SocksError,
     encode_address,
+    format_ip,
     parse_destination,
     read_address,
-    text_of,
 )
 
 if TYPE_CHECKING:
@@ -232,16 +232,16 @@ class Negotiation:
         if command is None or len(buffer) < _V4_REQUEST.size:
             return None
         _, _, port, address = _V4_REQUEST.unpack_from(buffer)
-        user_end = _end_of_text(buffer, _V4_REQUEST.size, MAX_USER_ID_BYTES, "user id")
+        user_end = _find_end(buffer, _V4_REQUEST.size, MAX_USER_ID_BYTES, "user id")
         if user_end is None:
             return None
         has_name = address[:3] == bytes(3) and address[3] != 0  # 0.0.0.x: SOCKS 4a
-        end = _end_of_text(buffer, user_end, MAX_NAME_BYTES, "name") if has_name else user_end
+        end = _find_end(buffer, user_end, MAX_NAME_BYTES, "name") if has_name else user_end
         if end is None:
             return None
         self.state = State.REPLY
         message = self._take(end)
-        where = parse_destination(message[user_end:-1], port) if has_name else Destination(text_of(address), port)
+        where = parse_destination(message[user_end:-1], port) if has_name else Destination(format_ip(address), port)
         return SocksRequest(4, command, where, message[_V4_REQUEST.size : user_end - 1])
 
 
@@ -268,7 +268,7 @@ def _command(buffer: bytearray, version: int) -> SocksCommand | None:
     return command
 
 
-def _end_of_text(buffer: bytearray, begin: int, most: int, what: str) -> int | None:
+def _find_end(buffer: bytearray, begin: int, most: int, what: str) -> int | None:
     """Find the end of a text that a NUL ends; None while it does not exist."""
     nul = buffer.find(0, begin, begin + most + 1)
     if nul < 0 and len(buffer) > begin + most:

@@ -13,12 +13,12 @@ import pytest
 from sockd.client import connect as module
 from sockd.client.connect import connect, look_up
 from sockd.errors import PermissionFault, SystemFault, TemporaryFault
-from sockd.net.address.address import Address, endpoints_of
+from sockd.net.address.address import Address, resolve_endpoints
 from sockd.net.connect.happy_eyeballs import BUSY_RETRY_S, HEAD_START_S, HappyEyeballs, interleaved
 
 
 def endpoints(*hosts, port=7):
-    return [e for host in hosts for e in endpoints_of(Address.parse(f"tcp://{host}:{port}"), passive=False)]
+    return [e for host in hosts for e in resolve_endpoints(Address.parse(f"tcp://{host}:{port}"), passive=False)]
 
 
 @pytest.fixture

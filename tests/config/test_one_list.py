@@ -28,7 +28,7 @@ from sockd.services.api import Service
 from sockd.services.builtin import CODE
 from sockd.services.kinds import MetricsKind
 from sockd.settings import LogLevel, LogSettings, Settings, builtin
-from sockd.settings.framing import FRAMINGS, FramingName, FramingSettings, framing_of
+from sockd.settings.framing import FRAMINGS, FramingName, FramingSettings, resolve_framing
 from sockd.settings.limits import LIMITS, Limits, LimitSettings
 from sockd.settings.service import KINDS, SERVICE_KEYS, ServiceSettings
 from sockd.wire.control import VERBS
@@ -62,7 +62,7 @@ def test_a_builtin_is_known_everywhere(name):
 
 
 def test_what_inetd_has_within_is_a_builtin():
-    assert set(builtin.OF_INETD.values()) <= builtin.BUILTINS.keys()
+    assert set(builtin.INETD_BUILTINS.values()) <= builtin.BUILTINS.keys()
 
 
 def test_an_imported_service_takes_no_builtins_name(tmp_path):
@@ -79,7 +79,7 @@ def test_each_framing_has_its_name_and_its_value():
     assert FRAMINGS.keys() == set(get_args(FramingName))
     given = {name: {form.needs: EXAMPLES[form.needs]} if form.needs else {} for name, form in FRAMINGS.items()}
     made = {
-        name: framing_of(ServiceSettings(framing=FramingSettings(type=name, **more)), None)
+        name: resolve_framing(ServiceSettings(framing=FramingSettings(type=name, **more)), None)
         for name, more in given.items()
     }
     assert {type(one) for one in made.values()} == set(get_args(Framing))
@@ -109,7 +109,7 @@ def test_the_limits_are_the_same_wherever_they_are_typed():
 
 def test_a_limit_is_what_the_table_says_or_the_service_or_the_list():
     own = Service(idle_timeout=7, high_water=5)
-    spec = resolve.of_service("a", own_function(own))
+    spec = resolve.resolve_service("a", own_function(own))
     assert (spec.limits.idle_timeout, spec.limits.high_water) == (7.0, 5)
     expected = {field.name: field.metadata["otherwise"] for field in fields(LimitSettings)} | own_limits(own)
     assert {name: getattr(spec.limits, name) for name in LIMITS} == expected

@@ -62,7 +62,7 @@ class FakeTable:
         }
         return sorted(found[which])
 
-    def of(self, id: int, _info: object) -> str:
+    def find(self, id: int, _info: object) -> str:
         return f"peer {id}"
 
     def info(self, _id: int) -> FakeInfo:

@@ -120,7 +120,7 @@ def state(daemon, directory) -> dict[str, object]:
         "paths": sorted(name for name in os.listdir(directory) if name not in ("__pycache__", "stderr")),
         "module": sys.modules["reload_app"].answer,
         "level": logging.getLogger().level,
-        "stderr": daemon._resources.programs.of("lister"),
+        "stderr": daemon._resources.programs.find("lister"),
         "relays": len(serving.tools.forwarding._known),
         "under way": daemon.reloading.is_under_way,
     }

@@ -4,7 +4,7 @@
 The packages of the inetds exclude each other, so they are unpacked, not installed (tests/interop/install); each
 runs in the foreground on ports of its own, with the examples of packaging/inetd/ as its configuration.
 
-Seen failing, each once: `upper` replaced by `echo` in the examples; kind_of() taking every socket for a connection
+Seen failing, each once: `upper` replaced by `echo` in the examples; detect_kind() taking every socket for a connection
 (every wait); standard streams left where they are (the test of mistakes).
 """
 

@@ -49,7 +49,7 @@ socks = { allow = ["192.0.2.80", "loopback"] }
 socks = { allow = ["user alice to 192.0.2.80", "user alice to loopback"], users = "%s/users" }
 """
 _SALT = b"salt" * 4
-USERS = f"alice:{Scrypt(4, 8, 1, _SALT, Scrypt(4, 8, 1, _SALT, bytes(32)).of(b'secret'))}\n"
+USERS = f"alice:{Scrypt(4, 8, 1, _SALT, Scrypt(4, 8, 1, _SALT, bytes(32)).compute(b'secret'))}\n"
 
 
 def needs(program, package):

@@ -3,7 +3,7 @@
 
 Each test gives `sockd --inetd` its descriptors as inetd would, all three of them the same.
 Seen failing, each once: with `take_standard_streams` leaving 1 and 2 alone (nothing but the service's bytes),
-with the flags not put back, with `name_peer` left out, with `kind_of` taking every socket for a connection, with
+with the flags not put back, with `name_peer` left out, with `detect_kind` taking every socket for a connection, with
 the socket of a relay left blocking, with O_NONBLOCK set for every service.
 """
 

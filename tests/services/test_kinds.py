@@ -15,7 +15,7 @@ from sockd.services import kinds, resolve
 from sockd.services.api import Protocol, Service
 from sockd.services.families import ProgramKind, ProxyKind, TableKind
 from sockd.services.handlers.datagrams import DatagramCodec
-from sockd.services.kinds import OF_KEY, Kind
+from sockd.services.kinds import KIND_BY_KEY, Kind
 from sockd.settings import RelaySettings, SocksSettings
 from sockd.settings.address import Address
 from sockd.settings.service import KINDS, ServiceSettings
@@ -76,7 +76,7 @@ def of(found, **table):
     """A spec as of a [service.a] with this handler."""
     from sockd.services import loader
 
-    return resolve._of_handler("a", ServiceSettings(**table), loader.as_service(found, "app:x"))
+    return resolve._resolve_handler("a", ServiceSettings(**table), loader.as_service(found, "app:x"))
 
 
 def named(**table):
@@ -119,7 +119,7 @@ def test_every_kind_is_tried_here():
 
 
 def test_each_key_names_a_kind():
-    assert {*OF_KEY, "handler"} == KINDS.keys()
+    assert {*KIND_BY_KEY, "handler"} == KINDS.keys()
 
 
 @pytest.mark.parametrize("name", SPECS)

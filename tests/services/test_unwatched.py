@@ -68,9 +68,9 @@ class House:
         self.target.setblocking(False)
         self.name = self.target.getsockname()
         self.ends = 0
-        self.loop.one_of(RelayTable)
+        self.loop.instance(RelayTable)
         users = tmp_path / "users"
-        users.write_text(f"alice:{Scrypt(4, 8, 1, CHEAP.salt, CHEAP.of(b'secret'))}\n")
+        users.write_text(f"alice:{Scrypt(4, 8, 1, CHEAP.salt, CHEAP.compute(b'secret'))}\n")
         users.chmod(0o600)
         settings = SocksSettings(allow=(parse_rule("loopback"),), users=str(users))
         self.file = UsersFile(str(users), "proxy")
@@ -109,7 +109,7 @@ class House:
             ours.shutdown(socket.SHUT_WR)
             ours.setblocking(False)
             ends, answer, until = self.ends, b"", time.monotonic() + LIMIT_S
-            service.take(theirs, SocketAddress.of(name), self._ended)
+            service.take(theirs, SocketAddress.from_sockaddr(name), self._ended)
             while self.ends == ends:
                 assert time.monotonic() < until, answer
                 self.turn()
@@ -188,11 +188,11 @@ def test_who_cannot_be_watched_is_alone_in_that(house, name):
 def test_without_epoll_there_is_a_reply_that_says_so(house, name, monkeypatch):
     service, said, wanted = CONVERSATIONS[name](house)
 
-    def one_of(kind):
+    def instance(kind):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     with monkeypatch.context() as patch:
-        patch.setattr(house.loop, "one_of", one_of)
+        patch.setattr(house.loop, "instance", instance)
         assert b"\5\1\0\1" in house.hold(service, said)
     assert len(service) == 0
     assert wanted in house.hold(service, said)
@@ -214,7 +214,7 @@ def test_through_a_socks_server(house):
             except BlockingIOError:
                 return
             sock.setblocking(False)
-            house.socks.take(sock, SocketAddress.of(name), lambda: None)
+            house.socks.take(sock, SocketAddress.from_sockaddr(name), lambda: None)
 
         turn = house.turn
         house.turn = lambda: (turn(), answer_for_it())
@@ -265,7 +265,7 @@ HITS = 12
 def test_a_daemon_out_of_watches_goes_on(daemon, inject, tmp_path, multiplexer):
     if multiplexer not in ("auto", "epoll"):
         pytest.skip(f"{multiplexer} has no watches")
-    (tmp_path / "users").write_text(f"alice:{Scrypt(4, 8, 1, CHEAP.salt, CHEAP.of(b'secret'))}\n")
+    (tmp_path / "users").write_text(f"alice:{Scrypt(4, 8, 1, CHEAP.salt, CHEAP.compute(b'secret'))}\n")
     (tmp_path / "users").chmod(0o600)
     one = daemon(toml=SERVED.format(directory=tmp_path))
     ports = [int(line["address"].rpartition(":")[2]) for line in one.logged("listening")]

@@ -309,7 +309,7 @@ def test_a_socks_service_that_is_added_asks_for_its_users(house, tmp_path):
     assert done.returncode == 78  # it is read, and its line is wrong
     assert "users" in done.stderr
     cheap = Scrypt(4, 8, 1, b"salt" * 4, bytes(32))
-    (tmp_path / "users").write_text(f"alice:{Scrypt(4, 8, 1, cheap.salt, cheap.of(b'secret'))}\n")
+    (tmp_path / "users").write_text(f"alice:{Scrypt(4, 8, 1, cheap.salt, cheap.compute(b'secret'))}\n")
     assert house.run("reload").returncode == 0
     client = server.connect(f"unix:{tmp_path}/proxy")
     client.send(b"\5\1\0")

@@ -27,7 +27,7 @@ GREETING = b"\5\1\0"
 WELL = b"\5\0\0\1"
 NO_REPLY_BYTES = bytes(6)
 CHEAP = Scrypt(4, 8, 1, b"salt" * 4, bytes(32))
-USERS = f"alice:{Scrypt(4, 8, 1, CHEAP.salt, CHEAP.of(b'secret'))}\n"
+USERS = f"alice:{Scrypt(4, 8, 1, CHEAP.salt, CHEAP.compute(b'secret'))}\n"
 
 
 def config(table='allow = ["loopback"]', *, address="tcp://127.0.0.1:0", more=""):
@@ -573,7 +573,7 @@ def test_hup_reads_the_users_anew(with_users, tmp_path):
 
 def test_others_are_served_while_a_hash_is_computed(proxy, tmp_path, target):
     costly = Scrypt(16, 8, 1, CHEAP.salt, bytes(32))  # a tenth of a second and more
-    (tmp_path / "users").write_text(f"alice:{Scrypt(16, 8, 1, CHEAP.salt, costly.of(b'secret'))}\n")
+    (tmp_path / "users").write_text(f"alice:{Scrypt(16, 8, 1, CHEAP.salt, costly.compute(b'secret'))}\n")
     server = proxy(
         f'users = "{tmp_path}/users", allow = ["loopback"]',
         more='[[listen]]\naddress="tcp://127.0.0.1:0"\nservice="upper"',

@@ -64,6 +64,6 @@ def test_the_right_ones_are_taken_by_sockd():
     """Each has its kind: nothing is refused when it is resolved."""
     program = "import right, sockd; from sockd.services import loader, resolve\n" + (
         "for name in ('plain', 'limited', 'netstrings', 'several'):\n"
-        "    resolve.of_service(name, loader.as_service(getattr(right, name), name))\n"
+        "    resolve.resolve_service(name, loader.as_service(getattr(right, name), name))\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=HERE, check=True, timeout=60)

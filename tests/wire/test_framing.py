@@ -24,7 +24,7 @@ from sockd.wire.framing import (
     Record,
     StrictLine,
     Varint,
-    framing_of,
+    make_framing,
     spell,
 )
 
@@ -49,10 +49,10 @@ ALL = [
 @pytest.mark.parametrize("framing", ALL, ids=repr)
 def test_a_framing_is_spelt_and_made_again(framing):
     told = msgspec.msgpack.decode(msgspec.msgpack.encode(spell(framing)))
-    assert framing_of(*told) == framing
+    assert make_framing(*told) == framing
 
 
 @pytest.mark.parametrize(("name", "arguments"), [("Datagram", [1]), ("object", []), ("Line", []), ("Fixed", [0])])
 def test_none_is_made_of_something_else(name, arguments):
     with pytest.raises((ValueError, TypeError)):
-        framing_of(name, arguments)
+        make_framing(name, arguments)

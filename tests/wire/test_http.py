@@ -13,7 +13,7 @@ import random
 import pytest
 from effort import MOST_GROWTH, seconds, steps
 
-from sockd.wire.http import RequestError, is_loopback, is_of_loopback, parse
+from sockd.wire.http import RequestError, is_loopback, names_this_machine, parse
 
 GOOD = {  # head: (method, path, minor, host)
     b"GET / HTTP/1.1\r\nHost: x\r\n": ("GET", "/", 1, "x"),
@@ -111,7 +111,7 @@ def test_fields():
     ],
 )  # fmt: skip
 def test_names_of_this_machine(host, is_ours):
-    assert is_of_loopback(host, "Box.example.org") is is_ours
+    assert names_this_machine(host, "Box.example.org") is is_ours
 
 
 def test_addresses_of_loopback():

@@ -119,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             text = json.dumps(result, indent=2) + "\n"
         else:
-            text = render.text_of(arguments.verb, render.printable_answer(result))
+            text = render.format_reply(arguments.verb, render.printable_answer(result))
     try:
         print(text, end="", flush=True)
     except BrokenPipeError:  # whoever reads has seen enough
@@ -146,13 +146,13 @@ def _as_expected(path: str, verb: str) -> Iterator[None]:
 
 def _question(arguments: argparse.Namespace) -> ControlRequest:
     if arguments.verb == "plan":
-        words = {"text": _text_of(arguments.file), "name": arguments.file}
+        words = {"text": _read_configuration(arguments.file), "name": arguments.file}
     else:
         words = {word: getattr(arguments, word) for word in OF_DAEMON[arguments.verb].words}
     return ControlRequest(arguments.verb, words)
 
 
-def _text_of(file: str) -> str:
+def _read_configuration(file: str) -> str:
     """Read a configuration, and import its handlers in this process: in the daemon that would run their code."""
     from sockd.daemon.plan import plan  # here, for the other verbs have no use for it and shall start fast
     from sockd.services.handlers_path import look_in

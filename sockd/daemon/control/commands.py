@@ -136,8 +136,8 @@ class ControlCommands:
         rows = []
         for id in connections.groups.ids(ConnectionFilter.LIVE):
             info = connections.info(id)
-            peer = connections.peers.of(id, info)
-            served = self._serving.of_group(info.group)
+            peer = connections.peers.find(id, info)
+            served = self._serving.find_by_group(info.group)
             row: dict[str, object] = {
                 "id": id,
                 "peer": str(peer),
@@ -151,7 +151,7 @@ class ControlCommands:
                 "input_pending_bytes": info.input_pending_bytes,
                 "seconds": round(info.elapsed, 3),
             }
-            if name := connections.name_of(peer.host):
+            if name := connections.find_name(peer.host):
                 row["name"] = name
             rows.append(row)
         return rows
@@ -163,7 +163,7 @@ class ControlCommands:
         connections = self._serving.tools.connections
         if id not in connections.groups.ids(ConnectionFilter.LIVE):
             raise UsageError(f"no connection {id}; sockctl connections lists them")
-        peer = str(connections.peers.of(id))
+        peer = str(connections.peers.find(id))
         connections.shut(id, CloseReason.SHUTDOWN)
         return {"closing": peer}
 

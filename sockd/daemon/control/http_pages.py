@@ -94,7 +94,7 @@ class MetricsPages:
         return self._asked.status({}) | {
             "max_connections": self._most,
             "turns": seconds,
-            "process": self._usage_of_all(),
+            "process": self._total_usage(),
         }
 
     # ---- for Prometheus
@@ -103,8 +103,8 @@ class MetricsPages:
         version = {"version": self._asked.version, "python": sys.version.partition(" ")[0]}
         yield Family("sockd_build_info", "gauge", "Version of sockd and of Python", [(version, 1)])
         yield _one("sockd_ready", "1 while the daemon is ready for new clients", int(self._is_ready()))
-        yield from self._of_services()
-        yield from self._of_listeners()
+        yield from self._service_families()
+        yield from self._listener_families()
         yield _one("sockd_max_connections", "Maximum number of open connections", self._most)
         yield _one("sockd_buffer_bytes", "Memory of incomplete frames and pending output", self._serving.memory)
         text = "Internal errors that the daemon survived, each with a line in the log; expected: 0"
@@ -118,11 +118,11 @@ class MetricsPages:
             yield _one(
                 "sockd_time_wait_sockets", "TCP sockets in TIME_WAIT, of this host or network namespace", waiting
             )
-        yield from self._of_time()
-        yield from self._of_reloads()
-        yield from self._of_process()
+        yield from self._time_families()
+        yield from self._reload_families()
+        yield from self._process_families()
 
-    def _of_services(self) -> Iterator[Family]:
+    def _service_families(self) -> Iterator[Family]:
         totals = self._serving.totals()
 
         def each(value: str) -> Samples:
@@ -138,7 +138,7 @@ class MetricsPages:
             "sockd_output_pending_bytes", "gauge", "Bytes of output not yet sent", each("output_pending_bytes")
         )
 
-    def _of_listeners(self) -> Iterator[Family]:
+    def _listener_families(self) -> Iterator[Family]:
         listeners = self._serving.listeners
         queues = [(_where(served), queue) for served in listeners for queue in served.listener.queues]
         accepted: Samples = [(_where(served), served.listener.counts.accepted) for served in listeners]
@@ -160,16 +160,16 @@ class MetricsPages:
         yield Family("sockd_refused_total", "counter", "Connections refused, by reason", refused)
         yield Family("sockd_datagrams_total", "counter", "Datagrams, by outcome", [*_datagrams(listeners)])
 
-    def _of_time(self) -> Iterator[Family]:
-        of_handlers, turns = self._serving.times()
-        handlers: Samples = [({"service": name}, one) for name, one in sorted(of_handlers.items())]
+    def _time_families(self) -> Iterator[Family]:
+        handler_times, turns = self._serving.times()
+        handlers: Samples = [({"service": name}, one) for name, one in sorted(handler_times.items())]
         text = "Time per call of a handler; for services that are called for each "
         text += "connection, sampled"
         yield Family("sockd_handler_seconds", "histogram", text, handlers)
         text = "Working time of the event loop between two waits"
         yield Family("sockd_loop_turn_seconds", "histogram", text, [({}, turns)])
 
-    def _of_reloads(self) -> Iterator[Family]:
+    def _reload_families(self) -> Iterator[Family]:
         count, last = self._reloading.count, self._reloading.last
         results: Samples = [({"result": "success"}, count[True]), ({"result": "failure"}, count[False])]
         yield Family("sockd_reloads_total", "counter", "Reloads", results)
@@ -178,14 +178,14 @@ class MetricsPages:
         when = self._started if last is None else last.when
         yield _one("sockd_last_reload_timestamp_seconds", "Time of the last reload, or of the start", when)
 
-    def _of_process(self) -> Iterator[Family]:
-        usage = self._usage_of_all()
+    def _process_families(self) -> Iterator[Family]:
+        usage = self._total_usage()
         for key, (kind, text) in _PROCESS.items():
             if key in usage:
                 samples: Samples = [({}, usage[key])]
                 yield Family(f"process_{key}", "counter" if kind == "counter" else "gauge", text, samples)
 
-    def _usage_of_all(self) -> dict[str, float]:
+    def _total_usage(self) -> dict[str, float]:
         usage = self.usage()
         for name, value in self._others().items():
             if name in ADDED:

@@ -85,7 +85,7 @@ class ProcessStats:
     refused: dict[str, Counter[str]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, serving: ListenerRegistry, usage: Mapping[str, float]) -> ProcessStats:
+    def collect(cls, serving: ListenerRegistry, usage: Mapping[str, float]) -> ProcessStats:
         """Read the counters of a process."""
         handlers, turns = serving.times()
         numbers = cls(serving.connections, serving.programs, serving.memory, serving.totals())
@@ -112,7 +112,7 @@ class ProcessStats:
             numbers.datagrams[address] = Counter(counts.datagrams)
         return numbers
 
-    def of_listener(self, address: str) -> ListenerCounts:
+    def listener_counts(self, address: str) -> ListenerCounts:
         """Return what was counted of one."""
         refused, datagrams = self.refused.get(address, Counter()), self.datagrams.get(address, Counter())
         return ListenerCounts(self.accepted[address], self.open[address], refused, datagrams)
@@ -129,8 +129,8 @@ class ProcessStats:
             "accepted": self.accepted,
             "open": self.open,
             "datagrams": self.datagrams,
-            "handlers": {name: _of_histogram(one) for name, one in self.handlers.items()},
-            "turns": _of_histogram(self.turns),
+            "handlers": {name: _histogram_table(one) for name, one in self.handlers.items()},
+            "turns": _histogram_table(self.turns),
             "usage": self.usage,
             "descriptors": self.descriptors,
             "defects": self.defects,
@@ -209,7 +209,7 @@ def _sum(one: Histogram, other: Histogram) -> Histogram:
     return both
 
 
-def _of_histogram(one: Histogram) -> dict[str, object]:
+def _histogram_table(one: Histogram) -> dict[str, object]:
     return {"counts": one.counts, "sum": one.sum}
 
 

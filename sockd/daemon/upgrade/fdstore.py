@@ -37,7 +37,7 @@ class StoredRow(msgspec.Struct, frozen=True):
 
     Args:
         inode: of its socket.
-        listener: name of its listening socket, as sockd.daemon.upgrade.transfer.name_of.
+        listener: name of its listening socket, as sockd.daemon.upgrade.transfer.listener_name.
         service, way: its service, and how that is called.
         row: its state.
     """
@@ -62,7 +62,7 @@ class StoredConnections:
         self._descriptors = descriptors
 
     @classmethod
-    def of(cls, given: Inherited) -> tuple[Inherited, StoredConnections]:
+    def separate(cls, given: Inherited) -> tuple[Inherited, StoredConnections]:
         """Separate what put_away() has stored from the other inherited descriptors, which are listening sockets."""
         rows: list[StoredRow] = []
         descriptors: dict[int, int] = {}
@@ -83,7 +83,9 @@ class StoredConnections:
         if not self._rows and not self._descriptors:
             return
         connections, accepted = serving.tools.connections, len(self._descriptors)
-        served = {(transfer.name_of(one), one.run.spec.name, transfer.way_at(one)): one for one in serving.listeners}
+        served = {
+            (transfer.listener_name(one), one.run.spec.name, transfer.way_at(one)): one for one in serving.listeners
+        }
         taken = 0
         for stored in self._rows:
             one = served.get((stored.listener, stored.service, stored.way))
@@ -116,7 +118,7 @@ def put_away(serving: ListenerRegistry, notifier: Notifier, room: int) -> None:
     transfer.settle(connections)
     rows: dict[int, StoredRow] = {}
     for served in list(serving.every()):
-        listener, spec = transfer.name_of(served), served.plan.service
+        listener, spec = transfer.listener_name(served), served.plan.service
         for id, row in transfer.rows(connections, served, 0):
             inode = os.fstat(connections.info(id).fd).st_ino
             rows[id] = StoredRow(inode, listener, spec.name, spec.way, row)

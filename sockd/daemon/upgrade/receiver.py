@@ -109,7 +109,7 @@ class UpgradeReceiver:
         self._has_control = False
 
     @classmethod
-    def of(cls, environment: MutableMapping[str, str]) -> UpgradeReceiver | None:
+    def from_environment(cls, environment: MutableMapping[str, str]) -> UpgradeReceiver | None:
         """Return the previous process; None at a plain start.
 
         Raises:

@@ -33,7 +33,7 @@ class StartCommand:
     directory: str
 
     @classmethod
-    def of_this_process(cls) -> StartCommand:
+    def from_this_process(cls) -> StartCommand:
         """Record it, before the environment, the working directory or the root directory changes."""
         return cls((sys.executable, *sys.orig_argv[1:]), dict(os.environ), current_directory() or os.sep)
 

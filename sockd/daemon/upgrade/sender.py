@@ -236,10 +236,12 @@ class UpgradeSender:
         descriptors += [keeper.fileno()] if keeper is not None else []
         descriptors += [elder.fileno() for elder in own.previous_processes]
         hello = Hello(
-            names=[transfer.name_of(served) for served in handed],
-            owners=[Owner(one.listening.passed, one.listening.is_ours, _path_of(one.listening)) for one in handed],
+            names=[transfer.listener_name(served) for served in handed],
+            owners=[
+                Owner(one.listening.passed, one.listening.is_ours, _path_identity(one.listening)) for one in handed
+            ],
             control=str(own.control.endpoint.sockaddr) if own.control is not None else None,
-            control_path=_path_of(own.control) if own.control is not None else None,
+            control_path=_path_identity(own.control) if own.control is not None else None,
             pidfile=own.pidfile.path if own.pidfile is not None else None,
             notify=own.given.notify,
             watchdog=own.given.watchdog,
@@ -395,7 +397,7 @@ class UpgradeSender:
         tell(result)
 
 
-def _path_of(listening: ServerSocket) -> tuple[str, int, int] | None:
+def _path_identity(listening: ServerSocket) -> tuple[str, int, int] | None:
     path = listening.path
     return None if path is None else (path.path, path.device, path.inode)
 
@@ -405,7 +407,7 @@ def _told(totals: Totals) -> list[int]:
     return [totals.accepted, totals.received, totals.sent, totals.frames, *totals.reasons]
 
 
-def answer_of(result: UpgradeResult) -> ControlResponse:
+def upgrade_response(result: UpgradeResult) -> ControlResponse:
     """Return the reply to the client that requested an upgrade."""
     return (
         ControlResponse(error=result.error, exit_code=result.exit_code)
@@ -414,4 +416,4 @@ def answer_of(result: UpgradeResult) -> ControlResponse:
     )
 
 
-__all__ = ["HandoffState", "UpgradeSender", "answer_of"]
+__all__ = ["HandoffState", "UpgradeSender", "upgrade_response"]

@@ -34,7 +34,7 @@ def way_at(served: ActiveListener) -> str:
     return served.plan.service.way if served.listener.groups else "lent"
 
 
-def name_of(served: ActiveListener) -> str:
+def listener_name(served: ActiveListener) -> str:
     """Return the name under which PassedSockets finds a socket for its configured address."""
     address = served.address
     return address.name if address.scheme == "fd" else served.listening.passed or stored_name(address)
@@ -56,7 +56,7 @@ def rows(connections: ConnectionTable, served: ActiveListener, number: int) -> I
     """
     ids = [id for group in served.listener.groups for id in connections.groups.ids(ConnectionFilter.OPEN, group)]
     for id in ids:
-        if connections.tls.of(id) is not None:
+        if connections.tls.find(id) is not None:
             continue  # its keys are in this process
         snapshot = served.run.sink.snapshot(id)
         if snapshot is not None:
@@ -103,4 +103,4 @@ def take(connections: ConnectionTable, served: ActiveListener, row: ConnectionSt
     return True
 
 
-__all__ = ["forget", "name_of", "rows", "settle", "take", "way_at"]
+__all__ = ["forget", "listener_name", "rows", "settle", "take", "way_at"]

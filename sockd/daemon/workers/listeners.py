@@ -256,7 +256,7 @@ class WorkerListeners(ListenerRegistry):
         self._sum = sum((one for member, one in self._numbers.items() if member in self._worker_pool), self._ended)
         for served in self.listeners:
             if not is_page(served.plan):
-                served.listener.count_on(self._sum.of_listener(str(served)))
+                served.listener.count_on(self._sum.listener_counts(str(served)))
 
     def is_silent(self, member: WorkerHandle) -> bool:
         """Whether a worker has not replied to the last query: its numbers are the previous ones."""

@@ -25,7 +25,7 @@ from sockd.daemon.workers.balance import WorkerSlot
 from sockd.daemon.workers.listeners import WorkerListeners
 from sockd.daemon.workers.memory import MemoryWatch, process_memory
 from sockd.daemon.workers.pool import WorkerPool
-from sockd.daemon.workers.worker import WorkerPlace, share_of, work
+from sockd.daemon.workers.worker import WorkerPlace, divide_limits, work
 from sockd.errors import EX_USAGE
 from sockd.net.loop.loop import EventLoop
 from sockd.process.children import KILL_SECONDS
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sockd.daemon")
 
-OF_A_WORKER = 10_000_000_000
+IDS_PER_WORKER = 10_000_000_000
 """Numbers of connections of worker n begin at n times this; ids of the table have 31 bits (csrc/slots.h)."""
 STOP_MARGIN_SECONDS = KILL_SECONDS + KILLED_SECONDS + MARGIN_SECONDS + 0.5
 """Time beyond stop_timeout, for programs and the exit of a worker; one that has not exited then is killed."""
@@ -128,7 +128,7 @@ class Supervisor:
     def replaced(self, settings: Settings) -> None:
         """Have others take effect there, as here."""
         self._memory.limit(settings.daemon.max_worker_memory)
-        share = share_of(settings).daemon
+        share = divide_limits(settings).daemon
         words = {"stop_timeout": share.stop_timeout, "max_memory": share.max_memory, "level": share.log.level}
         members = [one for one in self._pool if one.is_ready and not one.is_retired]
         self._pool.ask("apply", members, words=words)
@@ -136,10 +136,10 @@ class Supervisor:
     def verbs(self, own: ControlCommands) -> Mapping[str, Verb]:
         """Return the verbs of the control socket that are answered for all, in place of this process's own."""
         return {
-            "status": partial(self._status_of_all, own),
-            "connections": self._connections_of_all,
+            "status": partial(self._collect_status, own),
+            "connections": self._collect_connections,
             "close": self._close_one,
-            "log-level": partial(self._log_level_of_all, own.verbs()["log-level"]),
+            "log-level": partial(self._set_log_level, own.verbs()["log-level"]),
         }
 
     def pages(self, own: Callable[[str], Page | None]) -> Pages:
@@ -173,7 +173,7 @@ class Supervisor:
 
     # ---- told, and asked
 
-    def _status_of_all(self, own: ControlCommands, words: Words) -> object:
+    def _collect_status(self, own: ControlCommands, words: Words) -> object:
         answer = Deferred()
         self._listeners.look(lambda: answer.settle(ControlResponse(self._exit_status(own, words))))
         return answer
@@ -193,12 +193,12 @@ class Supervisor:
         ]
         return {**own.status(words), "workers": workers}
 
-    def _connections_of_all(self, _words: Words) -> object:
+    def _collect_connections(self, _words: Words) -> object:
         answer = Deferred()
 
         def answered(results: Results) -> None:
             rows = [
-                row | {"id": member.number * OF_A_WORKER + row["id"], "worker": member.number}
+                row | {"id": member.number * IDS_PER_WORKER + row["id"], "worker": member.number}
                 for member, table in sorted(results, key=lambda one: one[0].number)
                 for row in table
             ]
@@ -209,7 +209,7 @@ class Supervisor:
 
     def _close_one(self, words: Words) -> object:
         id = words["id"]
-        number, own = divmod(id, OF_A_WORKER)
+        number, own = divmod(id, IDS_PER_WORKER)
         answer = Deferred()
 
         def answered(results: Results) -> None:
@@ -222,7 +222,7 @@ class Supervisor:
         self._pool.ask("close", members, answered, {"id": own})
         return answer
 
-    def _log_level_of_all(self, own: Verb, words: Words) -> object:
+    def _set_log_level(self, own: Verb, words: Words) -> object:
         result = own(words)
         self._pool.ask("log-level", words=words)
         return result
@@ -230,7 +230,7 @@ class Supervisor:
 
 def run(settings: Settings, context: StartContext) -> None:
     """Serve settings by several processes until stopped; arguments and errors as of sockd.daemon.daemon.run()."""
-    process = ServingProcess.of(settings, context)
+    process = ServingProcess.create(settings, context)
     with ExitStack() as stack:
         start = Start(process, stack).run()
         start.resources.log.share()  # with the workers

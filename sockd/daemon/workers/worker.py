@@ -113,7 +113,7 @@ class Worker:
         return {}
 
     def _numbers(self, _words: Words) -> object:
-        return ProcessStats.of(self._serving, self._daemon.pages.usage()).as_table()
+        return ProcessStats.collect(self._serving, self._daemon.pages.usage()).as_table()
 
     def _apply(self, words: Words) -> object:
         settings = self._daemon.settings.current
@@ -200,7 +200,7 @@ def work(supervisor: ServingProcess, start: Unprivileged, opened: Sequence[Opene
 def _process(supervisor: ServingProcess) -> ServingProcess:
     """Return the description of a worker: it has no previous and no next process."""
     before = supervisor.context
-    settings = EffectiveSettings(share_of(supervisor.settings.current))
+    settings = EffectiveSettings(divide_limits(supervisor.settings.current))
     context = StartContext(ready=lambda _: None, trace=before.trace, let_go=before.let_go)
     lineage = Lineage(settings, context, supervisor.lineage.files)
     process = replace(supervisor, context=context, settings=settings, lineage=lineage)
@@ -236,7 +236,7 @@ def _tools(process: ServingProcess, start: Unprivileged, stack: ExitStack, place
     return replace(alone, accepts_a_turn=1, is_ahead=lambda: place.slot.is_ahead(alone.count()))
 
 
-def share_of(settings: Settings) -> Settings:
+def divide_limits(settings: Settings) -> Settings:
     """Return one worker's part of limits that hold for the whole daemon."""
     daemon, count = settings.daemon, settings.daemon.workers
     most, memory = ceil(daemon.max_connections / count), ceil(daemon.max_memory / count)
@@ -244,4 +244,4 @@ def share_of(settings: Settings) -> Settings:
     return replace(settings, daemon=daemon)
 
 
-__all__ = ["Worker", "WorkerPlace", "share_of", "work"]
+__all__ = ["Worker", "WorkerPlace", "divide_limits", "work"]

@@ -24,9 +24,9 @@ __all__ = [
     "Scheme",
     "Services",
     "SockAddr",
-    "endpoints_of",
     "format_sockaddr",
     "known_services",
+    "resolve_endpoints",
 ]
 
 _KINDS: dict[str, tuple[socket.SocketKind, int]] = {
@@ -37,7 +37,7 @@ _KINDS: dict[str, tuple[socket.SocketKind, int]] = {
 }
 
 
-def endpoints_of(address: Address, *, passive: bool) -> list[Endpoint]:
+def resolve_endpoints(address: Address, *, passive: bool) -> list[Endpoint]:
     """Find what to bind or to connect.  BLOCKS while a name is looked up.
 
     Args:

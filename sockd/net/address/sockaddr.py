@@ -47,7 +47,7 @@ class SocketAddress:
     # ---- made of
 
     @classmethod
-    def of(cls, sockaddr: SockAddr | bytes | None) -> SocketAddress:
+    def from_sockaddr(cls, sockaddr: SockAddr | bytes | None) -> SocketAddress:
         """Make it of what accept(), getpeername() or getsockname() of the socket module return."""
         if sockaddr is None:
             return UNKNOWN
@@ -60,7 +60,7 @@ class SocketAddress:
         return cls(socket.AF_INET6, sockaddr[0].partition("%")[0], *sockaddr[1:])
 
     @classmethod
-    def told(cls, host: str, port: int) -> SocketAddress:
+    def parse(cls, host: str, port: int) -> SocketAddress:
         """Make it of a numeric address in text; behind a % the interface of an IPv6 one, by name or number.
 
         Raises:
@@ -87,11 +87,11 @@ class SocketAddress:
         return cls(family, socket.inet_ntop(socket.AF_INET6, packed[8:24]), port, flow, scope)
 
     @classmethod
-    def of_peer(cls, fd: int) -> SocketAddress:
+    def query_peer(cls, fd: int) -> SocketAddress:
         """Ask the kernel who is connected; UNKNOWN once it does not know any more (ENOTCONN)."""
         sock = socket.socket(fileno=fd)
         try:
-            return cls.of(sock.getpeername())
+            return cls.from_sockaddr(sock.getpeername())
         except OSError:
             return UNKNOWN
         finally:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from sockd.net.address.sockaddr import plain
 from sockd.net.loop.blocking_calls import BlockingCalls, Overloaded
-from sockd.net.loop.shares import source_of
+from sockd.net.loop.shares import source_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +90,7 @@ class ReverseDns:
             self._asked[host].append(answer)
         else:
             self._asked[host] = [answer]
-            self._workers.ask(partial(self._find, host), partial(self._found, host), self._deadline, source_of(host))
+            self._workers.ask(partial(self._find, host), partial(self._found, host), self._deadline, source_key(host))
 
     def _find(self, host: str) -> str | None:
         """Look up (in a thread), and have it remembered also when it is too late for whoever asked."""

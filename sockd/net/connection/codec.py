@@ -37,7 +37,7 @@ LF, CRLF = b"\n", b"\r\n"
 _room_for = ffi.new_allocator(should_clear_after_alloc=False)
 
 
-def bytes_of(reply: object) -> bytes:
+def reply_bytes(reply: object) -> bytes:
     """Return a reply as bytes: what lies in its memory, whatever methods its class may have of its own.
 
     Raises:
@@ -47,10 +47,10 @@ def bytes_of(reply: object) -> bytes:
         return reply
     if isinstance(reply, (bytes, bytearray, memoryview)):
         return bytes(memoryview(reply))
-    raise TypeError(f"the handler returned {type(reply).__name__}, not bytes or None{_cure_of(reply)}")
+    raise TypeError(f"the handler returned {type(reply).__name__}, not bytes or None{_suggest_remedy(reply)}")
 
 
-def _cure_of(reply: object) -> str:
+def _suggest_remedy(reply: object) -> str:
     """Say what is meant, most likely."""
     if isinstance(reply, str):
         return '; encode it, or have str everywhere: sockd.Service(text="utf-8")'
@@ -93,19 +93,19 @@ class Codec:
         assert found == count
         return pickle.loads(ffi.buffer(out, self._batch.used))  # type: ignore[no-any-return] # noqa: S301 - of batch.c
 
-    def bytes_of_first(self, offset: int, size: int, count: int) -> int:
+    def prefix_size(self, offset: int, size: int, count: int) -> int:
         """Return how many bytes of an event the first frames take."""
         spans, end = ffi.new("sb_span[]", count), ffi.new("size_t *")
         lib.sb_frames_find(self._description, self._set.pointer(offset), size, ffi.new("sb_scan *"), spans, count, end)
         return int(end[0])
 
-    def size_of(self, frame: Frame) -> int:
+    def payload_size(self, frame: Frame) -> int:
         """Return the bytes of a payload."""
         return len(frame)
 
     def give_back(self, id: int, offset: int, size: int, taken: int, count: int) -> None:
         """Give the frames of an event back but for the first, which were taken."""
-        start = self.bytes_of_first(offset, size, taken) if taken else 0
+        start = self.prefix_size(offset, size, taken) if taken else 0
         self._set.unread(id, self._set.pointer(offset) + start, size - start, count - taken)
 
     def endings(self, offset: int, size: int) -> list[bytes] | None:
@@ -121,7 +121,7 @@ class Codec:
         """
         assert not isinstance(self.framing, Record)
         framing: AnyFraming = self.framing
-        return encode(framing, bytes_of(reply))
+        return encode(framing, reply_bytes(reply))
 
     def encode_each(self, replies: Sequence[object]) -> bytes:
         """Make a frame for each reply that is not None."""
@@ -189,7 +189,7 @@ class LineCodec(Codec):
 
     def encode(self, reply: object) -> bytes:
         """Put the ending behind a reply."""
-        return bytes_of(reply) + self._ending
+        return reply_bytes(reply) + self._ending
 
     def encode_each(self, replies: Sequence[object]) -> bytes:
         """Put it behind each; all at once where none is None."""
@@ -212,7 +212,7 @@ class RawCodec(Codec):
 
     def encode(self, reply: object) -> bytes:
         """Return the reply."""
-        return bytes_of(reply)
+        return reply_bytes(reply)
 
     def reply(self, index: int, replies: list[Any]) -> bool:
         """Answer one piece with bytes as they are; more than one is not the plain case."""
@@ -233,7 +233,7 @@ class RecordCodec(Codec):
         """Return a tuple for each record."""
         return list(self._record.packer.iter_unpack(self._set.block(offset, size)))
 
-    def size_of(self, frame: Frame) -> int:
+    def payload_size(self, frame: Frame) -> int:
         """Return the bytes of any record."""
         return self._record.size
 
@@ -255,7 +255,7 @@ class RecordCodec(Codec):
         return True
 
 
-def codec_of(framing: Framing, connections: ConnectionTable, *, wire: bool) -> Codec:
+def make_codec(framing: Framing, connections: ConnectionTable, *, wire: bool) -> Codec:
     """Return the codec of a framing.
 
     Args:

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from sockd.errors import as_exception, is_close
 from sockd.log.failure import error_info, user_line
-from sockd.net.connection.codec import codec_of
+from sockd.net.connection.codec import make_codec
 from sockd.net.connection.extra_info import extra_info
 from sockd.net.connection.life import LIFE, READING, Life, Reading
 from sockd.net.connection.transfer import Snapshot
 from sockd.net.connection.turn import FIRST_CHECK
 from sockd.net.connection.write_transport import WriteTransport
 from sockd.wire.close_reason import CloseReason
-from sockd.wire.framing import framing_of, spell
+from sockd.wire.framing import make_framing, spell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,7 +161,7 @@ class Connection(WriteTransport):
         Raises:
             ValueError: the framing is not for streams.
         """
-        codec = codec_of(framing, self._set, wire=True)
+        codec = make_codec(framing, self._set, wire=True)
         if not self._ended and self._reading is not OFF:
             self._set.set_framing(self.id, framing)
         self._codec = codec
@@ -268,7 +268,7 @@ class Connection(WriteTransport):
         """The peer's address as text (FAQ IV.9)."""
         if self._ended:
             return ""
-        return str(self._set.peers.of(self.id))
+        return str(self._set.peers.find(self.id))
 
     # ---- the sink's side
 
@@ -295,7 +295,7 @@ class Connection(WriteTransport):
                 try:
                     receive(frame)
                 except BaseException as error:
-                    self._failed(error, codec.size_of(frame))
+                    self._failed(error, codec.payload_size(frame))
                 if self._reading is not ON or self._codec is not codec or self._receiver is not receiver:
                     break
         if taken < count and self._reading is not OFF:
@@ -363,7 +363,7 @@ class Connection(WriteTransport):
             self._reading = READING.step(self._reading, PAUSED)
         self._is_high = snapshot.is_high
         self._low, self._high = snapshot.water
-        if (framing := framing_of(*snapshot.framing)) != self.framing:
+        if (framing := make_framing(*snapshot.framing)) != self.framing:
             self.set_framing(framing)
         if protocol is None:
             receiver.connection_made(self)

@@ -22,27 +22,27 @@ def extra_info(connection: Connection, connections: ConnectionTable, name: str) 
     """Answer Connection.get_extra_info(); None for what there is not."""
     if name in _EXTRA:
         return _EXTRA[name](connection, connections)
-    near = connections.tls.of(connection.id)
-    if name in _EXTRA_OF_TLS and near is not None and near.ssl_object is not None:
-        return _EXTRA_OF_TLS[name](near.ssl_object)
+    near = connections.tls.find(connection.id)
+    if name in _TLS_EXTRA and near is not None and near.ssl_object is not None:
+        return _TLS_EXTRA[name](near.ssl_object)
     return None
 
 
 def _peername(connection: Connection, connections: ConnectionTable) -> SockAddr | bytes | None:
-    return connections.peers.of(connection.id).sockaddr
+    return connections.peers.find(connection.id).sockaddr
 
 
 def _peerhost(connection: Connection, connections: ConnectionTable) -> str | None:
-    return connections.name_of(connections.peers.of(connection.id).host)
+    return connections.find_name(connections.peers.find(connection.id).host)
 
 
 def _socket(connection: Connection, connections: ConnectionTable) -> socket.socket:
-    near = connections.tls.of(connection.id)
+    near = connections.tls.find(connection.id)
     return connection.socket if near is None else near.outer
 
 
 def _sockname(connection: Connection, connections: ConnectionTable) -> SockAddr | bytes | None:
-    near = connections.tls.of(connection.id)
+    near = connections.tls.find(connection.id)
     if near is not None:
         return near.local
     try:
@@ -77,7 +77,7 @@ _EXTRA: dict[str, Callable[[Connection, ConnectionTable], Any]] = {
     "peerhost": _peerhost,
     "proxied": _proxied,
 }
-_EXTRA_OF_TLS: dict[str, Callable[[ssl.SSLObject], Any]] = {
+_TLS_EXTRA: dict[str, Callable[[ssl.SSLObject], Any]] = {
     "ssl_object": lambda tls: tls,
     "sslcontext": lambda tls: tls.context,
     "peercert": _peercert,

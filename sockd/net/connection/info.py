@@ -132,7 +132,7 @@ def log_end(service: str, connections: ConnectionTable, id: int, reason: CloseRe
     if not logger.isEnabledFor(logging.INFO):
         return
     info = connections.info(id)
-    peer = connections.peers.of(id, info)
+    peer = connections.peers.find(id, info)
     event: dict[str, object] = {
         "service": service,
         "peer": str(peer),
@@ -142,13 +142,13 @@ def log_end(service: str, connections: ConnectionTable, id: int, reason: CloseRe
         "sent": info.sent,
         "seconds": round(info.elapsed, 3),
     }
-    if name := connections.name_of(peer.host):
+    if name := connections.find_name(peer.host):
         event["name"] = name
     if proxied := connections.peers.proxied(id):
         event["via"] = proxied.via
     if info.output_pending_bytes:
         event["output_pending_bytes"] = info.output_pending_bytes
-    if peer.host and connections.tls.of(id) is None and (waiting := unacknowledged(info.fd)):
+    if peer.host and connections.tls.find(id) is None and (waiting := unacknowledged(info.fd)):
         event["unacknowledged"] = waiting
     logger.info("closed", extra={"event": event})
 

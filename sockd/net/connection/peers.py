@@ -37,7 +37,7 @@ class Peers:
         if proxied is not None:
             self._proxied[id] = proxied
 
-    def of(self, id: int, info: ConnectionInfo | None = None) -> SocketAddress:
+    def find(self, id: int, info: ConnectionInfo | None = None) -> SocketAddress:
         """Return who a connection's peer is, also when it has just ended.
 
         Args:
@@ -47,7 +47,7 @@ class Peers:
         if named is not None:
             return named
         row = info or self._set.info(id)
-        return SocketAddress.unpack(row.peer) if row.peer else SocketAddress.of_peer(row.fd)
+        return SocketAddress.unpack(row.peer) if row.peer else SocketAddress.query_peer(row.fd)
 
     def named(self, id: int) -> SocketAddress | None:
         """Return what name() said of a peer that its row has no room for; None where the row or the kernel knows."""
@@ -60,7 +60,7 @@ class Peers:
     def source_host(self, id: int) -> str:
         """Return the address that a connection counts for: its client's, or where that has none its proxy's own."""
         proxied = self._proxied.get(id)
-        return self.of(id).host or (proxied.proxy.host if proxied else "")
+        return self.find(id).host or (proxied.proxy.host if proxied else "")
 
     def ended(self, id: int) -> None:
         """Forget a connection."""

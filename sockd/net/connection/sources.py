@@ -53,7 +53,7 @@ class Sources:
         self.sourcing = sourcing
 
     @classmethod
-    def of(cls, settings: ListenSettings, former: Sources | None = None) -> Sources | None:
+    def create(cls, settings: ListenSettings, former: Sources | None = None) -> Sources | None:
         """Return the table for a listener: the former one with its counts, if sources are defined in the same way.
 
         Returns:

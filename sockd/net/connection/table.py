@@ -97,7 +97,7 @@ class ConnectionTable:
         self._dirty: list[Writer] = []
         self._waiting: list[Callable[[], None]] = []
         self.epoll = epoll
-        self.name_of: Callable[[str], str | None] = lambda host: None
+        self.find_name: Callable[[str], str | None] = lambda host: None
 
     def close(self) -> None:
         """Close every connection at once and free the set."""
@@ -196,7 +196,7 @@ class ConnectionTable:
             except BaseException as error:
                 self._failed(error, self._handled - 1)
         if self.turn.group >= 0:
-            self.turn.of(-1)
+            self.turn.start_group(-1)
 
     def _failed(self, error: BaseException, index: int) -> None:
         self._defects.report(error)
@@ -213,7 +213,7 @@ class ConnectionTable:
             self._handled = index + 1
             if kind == _EVENT_FRAMES:
                 if group != busy:
-                    busy = turn.of(group)
+                    busy = turn.start_group(group)
                 elif not index & CHECK_EVERY and turn.is_late:
                     turn.put_off(index)
                     continue

@@ -60,7 +60,7 @@ def export(connections: ConnectionTable, id: int, listener: int, snapshot: objec
     return ConnectionState(
         listener=listener,
         numbers={name: getattr(moved, name) for name in NUMBERS},
-        peer=connections.peers.of(id),
+        peer=connections.peers.find(id),
         input_pending_bytes=ffi.unpack(data[0], moved.in_size) if moved.in_size else b"",
         output_pending_bytes=ffi.unpack(data[1], moved.out_size) if moved.out_size else b"",
         snapshot=snapshot,

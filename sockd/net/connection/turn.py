@@ -70,7 +70,7 @@ class Turn:
         self._since = 0
         self.group = -1
 
-    def of(self, group: int) -> int:
+    def start_group(self, group: int) -> int:
         """Start to measure the frames of a group, whose events are adjacent; report those of the previous group to the
         core.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sockd.net.connection.codec import bytes_of
+from sockd.net.connection.codec import reply_bytes
 from sockd.net.connection.life import LIFE, Life
 from sockd.net.connection.write_buffer import WriteBuffer, as_bytes
 from sockd.wire.close_reason import CloseReason
@@ -106,7 +106,7 @@ class WriteTransport:
             sockd.buffer.PayloadError: it would not come back as it is, or is too long.
         """
         ending = self._ending
-        self.write(self._codec.encode(frame) if ending is None else bytes_of(frame) + ending)
+        self.write(self._codec.encode(frame) if ending is None else reply_bytes(frame) + ending)
 
     def can_write_eof(self) -> bool:
         """Return True: every stream socket can be half-closed."""

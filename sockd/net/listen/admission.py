@@ -49,7 +49,7 @@ class Networks:
         return not self._allow or _is_in(address, self._allow)
 
 
-def source_of(host: str, settings: ListenSettings) -> int:
+def source_number(host: str, settings: ListenSettings) -> int:
     """Return a number that all addresses of one source share: its address cut to the prefix of the settings."""
     address = plain(host)
     bits = settings.source_prefix_ipv4 if address.version == 4 else settings.source_prefix_ipv6
@@ -76,7 +76,7 @@ class Admission:
         self._buckets = None if rate is None else TokenBuckets(rate.burst, rate.connections / rate.per, clock)
         if former is not None and former._is_alike(settings):
             self._buckets = former._buckets
-        self.sources: Sources | None = Sources.of(settings, former.sources if former else None)
+        self.sources: Sources | None = Sources.create(settings, former.sources if former else None)
         self._told = self.sources.refused if self.sources else 0
         self.looks_at_each = bool(settings.allow or settings.deny or rate)
         self._counted: dict[int, str] = {}
@@ -98,7 +98,7 @@ class Admission:
             return RefusalReason.DENIED
         if self.sources is not None and not self.sources.enter(host):
             return RefusalReason.PER_SOURCE
-        if self._buckets is not None and not self._buckets.take(source_of(host, self._settings)):
+        if self._buckets is not None and not self._buckets.take(source_number(host, self._settings)):
             self.release(host)
             return RefusalReason.RATE
         return None

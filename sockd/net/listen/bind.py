@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError, SystemFault, fault
-from sockd.net.address.address import endpoints_of
+from sockd.net.address.address import resolve_endpoints
 from sockd.net.listen.address_in_use import describe_holder
 from sockd.net.listen.options import set_options
 from sockd.net.listen.path_access import PathAccess
@@ -134,7 +134,7 @@ def open_listener(
         PermissionFault, SystemFault, TemporaryFault: as for `listen_stream`, or the
             name is unknown; whatever had been opened is closed.
     """
-    endpoints = endpoints_of(address, passive=True)
+    endpoints = resolve_endpoints(address, passive=True)
     for left in reversed(range(SHARED_PORT_TRIES)):
         with ExitStack() as opened:
             try:
@@ -212,11 +212,11 @@ def _open(endpoint: Endpoint, settings: ListenSettings) -> ServerSocket:
 
 
 def _open_path(sock: socket.socket, endpoint: Endpoint, settings: ListenSettings) -> ServerSocket:
-    path, access = str(endpoint.sockaddr), PathAccess.of(settings)
+    path, access = str(endpoint.sockaddr), PathAccess.from_settings(settings)
     with claimed(endpoint):
         mode = access.shut(sock) if access else 0
         sock.bind(path)
-        owned = UnixPath.of(path)
+        owned = UnixPath.record(path)
         try:
             if access:
                 access.apply(path, mode)
@@ -242,9 +242,9 @@ def explain(error: OSError, endpoint: Endpoint) -> SockdError:
 def bind_problem(address: Address, settings: ListenSettings) -> str:
     """Say what stands in the way of an address; empty when nothing does.  BLOCKS while a name is looked up."""
     try:
-        for endpoint in endpoints_of(address, passive=True):
+        for endpoint in resolve_endpoints(address, passive=True):
             if isinstance(endpoint.sockaddr, str):
-                PathAccess.of(settings)
+                PathAccess.from_settings(settings)
                 _try_path(endpoint.sockaddr, endpoint)
             else:
                 _try(endpoint, settings)

@@ -80,7 +80,7 @@ class Handoff:
         if is_gone(sock):
             _drop(sock, peer, done)
             return
-        local = SocketAddress.of(sock.getsockname()) if self._resolver is not None and peer.host else None
+        local = SocketAddress.from_sockaddr(sock.getsockname()) if self._resolver is not None and peer.host else None
         if self._resolver is None or local is None or not local.host:
             self._taker.take(sock, peer, done)
             return

@@ -48,7 +48,7 @@ class ListenerCounts:
     datagrams: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of_datagrams(cls, counts: DatagramCounts) -> ListenerCounts:
+    def from_datagrams(cls, counts: DatagramCounts) -> ListenerCounts:
         """Return the counts of a listener for datagrams."""
         return cls(counts.received, datagrams=asdict(counts))
 

@@ -59,7 +59,7 @@ class SocketKind(enum.Flag):
     INET = TCP | UDP
 
     @classmethod
-    def of(cls, endpoint: Endpoint) -> SocketKind:
+    def from_endpoint(cls, endpoint: Endpoint) -> SocketKind:
         """Return the kind of an endpoint."""
         stream = endpoint.type == socket.SOCK_STREAM
         if endpoint.family == socket.AF_UNIX:
@@ -137,7 +137,7 @@ def set_options(sock: socket.socket, endpoint: Endpoint, settings: ListenSetting
     Raises:
         PermissionFault, SystemFault: one is refused; names address, option, errno and remedy.
     """
-    kind = SocketKind.of(endpoint)
+    kind = SocketKind.from_endpoint(endpoint)
     for option in table(settings, endpoint):
         if kind in option.kinds and option.value is not None:
             _set(sock, endpoint, option, option.value, settings)
@@ -147,7 +147,7 @@ def set_options(sock: socket.socket, endpoint: Endpoint, settings: ListenSetting
     return replace(endpoint, dual_stack=not settings.ipv6_only and endpoint.sockaddr[0] == "::")
 
 
-OF_CONNECTIONS = ("nodelay", "keepalive", "user_timeout")
+CONNECTION_OPTIONS = ("nodelay", "keepalive", "user_timeout")
 """Options of a connection that can be set after bind()."""
 
 
@@ -156,9 +156,9 @@ def set_inherited(sock: socket.socket, endpoint: Endpoint, settings: ListenSetti
 
     One that is refused is left unchanged, because the socket works without it.
     """
-    kind = SocketKind.of(endpoint)
+    kind = SocketKind.from_endpoint(endpoint)
     for option in table(settings, endpoint):
-        if option.key in OF_CONNECTIONS and kind in option.kinds and option.value is not None:
+        if option.key in CONNECTION_OPTIONS and kind in option.kinds and option.value is not None:
             with suppress(OSError, SockdError):
                 _set(sock, endpoint, option, option.value, settings)
 

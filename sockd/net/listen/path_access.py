@@ -37,7 +37,7 @@ class PathAccess:
     gid: int
 
     @classmethod
-    def of(cls, settings: ListenSettings) -> PathAccess | None:
+    def from_settings(cls, settings: ListenSettings) -> PathAccess | None:
         """Read the settings; None where nothing is set.
 
         Raises:

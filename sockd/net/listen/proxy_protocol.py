@@ -173,4 +173,4 @@ def _client(header: Header) -> SocketAddress | None:
         return None
     if isinstance(header.source, bytes):
         return SocketAddress(socket.AF_UNIX, name=header.source)
-    return SocketAddress.told(*header.source)
+    return SocketAddress.parse(*header.source)

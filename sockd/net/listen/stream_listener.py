@@ -232,7 +232,7 @@ class StreamListener:
                 continue  # that connection's own: ECONNABORTED, EPROTO, EPERM and kin (accept(2))
             self._pause = FIRST_PAUSE_SECONDS
             sock.setblocking(False)
-            address = SocketAddress.of(name)
+            address = SocketAddress.from_sockaddr(name)
             self._pipeline.go_on(AcceptedConnection(sock, address, address))
         return True
 
@@ -376,7 +376,7 @@ class StreamListener:
         """Count a connection that another process accepted."""
         self._places.count(1)
         self._admission.adopt(id, self._set.peers.source_host(id))
-        if self._settings.names and (client := self._set.peers.of(id).host):
+        if self._settings.names and (client := self._set.peers.find(id).host):
             self._ask(client)
 
     # ---- the end

@@ -49,7 +49,7 @@ class UnixPath:
     inode: int
 
     @classmethod
-    def of(cls, path: str) -> UnixPath:
+    def record(cls, path: str) -> UnixPath:
         """Record the inode at the path; call it with the directory locked, right after bind()."""
         found = os.lstat(path)
         return cls(path, found.st_dev, found.st_ino)

@@ -44,7 +44,7 @@ class Defects:
             self._log(error)
 
     def _log(self, error: BaseException) -> None:
-        place = place_of(error)
+        place = error_location(error)
         held_back = self._limit.admit((place, type(error)))
         if held_back is None:
             return
@@ -55,7 +55,7 @@ class Defects:
         logger.error(message, exc_info=error, extra={"event": event})
 
 
-def place_of(error: BaseException) -> str:
+def error_location(error: BaseException) -> str:
     """Return where an exception was raised: `file:line name` of its innermost frame."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
@@ -66,4 +66,4 @@ def place_of(error: BaseException) -> str:
     return f"{code.co_filename}:{trace.tb_lineno} {code.co_qualname}"
 
 
-__all__ = ["Defects", "place_of"]
+__all__ = ["Defects", "error_location"]

@@ -174,7 +174,7 @@ class EventLoop:
         with contextlib.suppress(OSError):  # what is left wakes again
             self._reader.recv(4096)
 
-    def one_of(self, kind: Callable[[EventLoop], C]) -> C:
+    def instance(self, kind: Callable[[EventLoop], C]) -> C:
         """Return this loop's own instance of a class, which is closed with it."""
         if kind not in self._own:
             self._own[kind] = kind(self)

@@ -22,17 +22,17 @@ SITE_BITS = 64
 """Of IPv6: RFC 6177."""
 
 
-def source_of(host: str) -> Hashable:
+def source_key(host: str) -> Hashable:
     """Return the key that all addresses of one source share: an IPv4 address, a /64 of IPv6, or this host's Unix
     sockets.
 
     Args:
         host: a numeric address; empty for a Unix socket.
     """
-    return site_of(plain(host) if host else None)
+    return ip_source_key(plain(host) if host else None)
 
 
-def site_of(address: IPAddress | None) -> Hashable:
+def ip_source_key(address: IPAddress | None) -> Hashable:
     """Return the same for a parsed address; None for a Unix socket."""
     if address is None:
         return None
@@ -86,4 +86,4 @@ class Shares:
         return self._taken.most_common(1)[0][0]
 
 
-__all__ = ["Shares", "site_of", "source_of"]
+__all__ = ["Shares", "ip_source_key", "source_key"]

@@ -48,7 +48,7 @@ class RelayPump:
         self.side = 0
         self._on_end: Callable[[CloseReason], None] | None = on_end
         self._moved = (0, 0)
-        self._pairs = loop.one_of(RelayTable)
+        self._pairs = loop.instance(RelayTable)
         self._secured = [(side, sock) for side, sock in enumerate((one, other)) if isinstance(sock, TlsSocket)]
         self._number = self._pairs.add(self, (one, other), leftovers, (idle_timeout, half_close_timeout))
         for side, near in self._secured:

@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.net.loop.deadline import Deadline
-from sockd.net.loop.shares import Shares, source_of
+from sockd.net.loop.shares import Shares, source_key
 from sockd.net.tls.context import CertificateError
 from sockd.net.tls.socket_pair import pair
 from sockd.net.tls.tunnel import TlsTunnel
@@ -74,7 +74,7 @@ class Handshakes:
         self._loop = loop
         self._waiting: dict[int, _Waiting] = {}
         self._shares = Shares(context.settings.max_handshakes)
-        self._of_source: dict[Hashable, dict[int, None]] = {}  # the oldest first
+        self._by_source: dict[Hashable, dict[int, None]] = {}  # the oldest first
         loop.keepers.add(self)
 
     def __len__(self) -> int:
@@ -90,7 +90,7 @@ class Handshakes:
                 then.
             ends: of a service that exists already; unset: a pair is made after the handshake.
         """
-        source = source_of(peer.host)
+        source = source_key(peer.host)
         if not self._shares.may(source):
             self._make_room(source)
         try:
@@ -105,7 +105,7 @@ class Handshakes:
         silent one.
         """
         whose = source if self._shares.has(source) else self._shares.largest()
-        fds = self._of_source[whose]
+        fds = self._by_source[whose]
         fd = next((fd for fd in fds if self._waiting[fd].is_silent), next(iter(fds)))
         self._drop(fd, f"{len(self._waiting)} handshakes in progress, {len(fds)} of this source (tls.max_handshakes)")
 
@@ -115,9 +115,9 @@ class Handshakes:
         self._watch(fd, READ)
         deadline = self._deadline(fd, seconds)
         self._waiting[fd] = _Waiting(wire, peer, done, ends, now + seconds, deadline, now - seconds)
-        source = source_of(peer.host)
+        source = source_key(peer.host)
         self._shares.take(source)
-        self._of_source.setdefault(source, {})[fd] = None
+        self._by_source.setdefault(source, {})[fd] = None
 
     def _watch(self, fd: int, events: int) -> None:
         self._loop.watch_fd(fd, events, self._loop.guarded(partial(self._ready, fd), partial(self._drop, fd, DEFECT)))
@@ -177,11 +177,11 @@ class Handshakes:
 
     def _leave(self, fd: int) -> _Waiting:
         one = self._waiting.pop(fd)
-        source = source_of(one.peer.host)
+        source = source_key(one.peer.host)
         self._shares.give_back(source)
-        self._of_source[source].pop(fd)
-        if not self._of_source[source]:
-            del self._of_source[source]
+        self._by_source[source].pop(fd)
+        if not self._by_source[source]:
+            del self._by_source[source]
         one.deadline.cancel()
         self._loop.watch_fd(fd, 0, lambda: None)
         return one

@@ -52,7 +52,7 @@ class TlsConnections:
         near = self._ends.get(id)
         return near is not None and near.input in (Input.CUT, Input.LOST)
 
-    def of(self, id: int) -> TlsSocket | None:
+    def find(self, id: int) -> TlsSocket | None:
         """Return the encryption state of a connection, None without encryption."""
         return self._ends.get(id)
 

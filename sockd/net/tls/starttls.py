@@ -41,7 +41,7 @@ def handshakes_for(connection: Connection, connections: ConnectionTable) -> Hand
     """
     if connection.is_closing():
         raise RuntimeError("start_tls(): the connection is closing")
-    if connections.tls.of(connection.id) is not None:
+    if connections.tls.find(connection.id) is not None:
         raise RuntimeError("start_tls(): the connection is already encrypted")
     handshakes = connections.tls.offered(connection.id)
     if handshakes is None:
@@ -108,7 +108,7 @@ class StartTlsUpgrade:
         if self._unread:
             raise UnreadError
         ends = pair(self._connection.socket)
-        peer = self._set.peers.of(self._connection.id)
+        peer = self._set.peers.find(self._connection.id)
         try:
             before = self._set.tls.swap(self._connection.id, ends.near)
         except BaseException:
@@ -126,7 +126,7 @@ class StartTlsUpgrade:
         self._handshakes.take(outer, peer, lambda near: self._shaken(id, ends.near, near), ends)
 
     def _shaken(self, id: int, mine: TlsSocket, near: TlsSocket | None) -> None:
-        if self._set.tls.of(id) is not mine:
+        if self._set.tls.find(id) is not mine:
             return  # it has ended
         if near is None:
             self._set.abort(id, CloseReason.REFUSED)

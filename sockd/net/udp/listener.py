@@ -22,10 +22,10 @@ from sockd.errors import Close
 from sockd.log.failure import error_info, user_line
 from sockd.log.rate_limit import LogLimit
 from sockd.net.address.sockaddr import SockAddr, format_sockaddr
-from sockd.net.connection.codec import bytes_of
+from sockd.net.connection.codec import reply_bytes
 from sockd.net.kernel import is_hung_up
 from sockd.net.listen.listener import DatagramCounts, ListenerCounts
-from sockd.net.loop.defects import place_of
+from sockd.net.loop.defects import error_location
 from sockd.net.udp.loops import Loops
 from sockd.net.udp.pktinfo import ANCILLARY_BYTES, Ancillary, answer_from, asked_address, tell
 from sockd.net.udp.source import DatagramSource, SourcedAnswer
@@ -166,7 +166,7 @@ class DatagramListener:
     @property
     def counts(self) -> ListenerCounts:
         """What became of the datagrams of its socket."""
-        return ListenerCounts.of_datagrams(self.tally)
+        return ListenerCounts.from_datagrams(self.tally)
 
     def count_on(self, counts: ListenerCounts) -> None:
         """Go on from what another process has counted."""
@@ -230,17 +230,17 @@ class DatagramListener:
     def _is_wanted(self, size: int, flags: int, sender: SockAddr | None, ancillary: Ancillary) -> bool:
         if not self._rules.admit(sender):
             self.tally.denied += 1
-            self._log(logging.WARNING, "refused: denied", self._of(sender))
+            self._log(logging.WARNING, "refused: denied", self._peer_field(sender))
         elif flags & socket.MSG_TRUNC:
             self.tally.truncated += 1
-            event = self._of(sender) | {"max_bytes": MAX_DATAGRAM_BYTES}
+            event = self._peer_field(sender) | {"max_bytes": MAX_DATAGRAM_BYTES}
             self._log(logging.WARNING, "datagram dropped: too long", event)
         elif self._is_ours(sender, ancillary):
             self.tally.service_port += 1
-            self._log(logging.WARNING, "not answered: the listener's own address", self._of(sender))
+            self._log(logging.WARNING, "not answered: the listener's own address", self._peer_field(sender))
         elif self._rules.is_service_port(sender):
             self.tally.service_port += 1
-            self._log(logging.WARNING, "not answered: port of a well-known service", self._of(sender))
+            self._log(logging.WARNING, "not answered: port of a well-known service", self._peer_field(sender))
         else:
             return True
         return False
@@ -341,7 +341,7 @@ class DatagramListener:
         reply, error = outcome
         if error is not None:
             self.tally.failed += 1
-            self._log(logging.ERROR, "handler failed", self._of(sender) | {"frame_bytes": size}, error)
+            self._log(logging.ERROR, "handler failed", self._peer_field(sender) | {"frame_bytes": size}, error)
             return
         if reply is None or not sender:
             return
@@ -352,7 +352,7 @@ class DatagramListener:
             self.tally.over_budget += 1
         elif not self._rules.spend(sender, size):
             self.tally.over_budget += 1
-            self._log(logging.WARNING, "not answered: datagram budget of the source exceeded", self._of(sender))
+            self._log(logging.WARNING, "not answered: datagram budget of the source exceeded", self._peer_field(sender))
         else:
             self._send(reply, size, sender, ancillary)
 
@@ -374,20 +374,20 @@ class DatagramListener:
         """
         sender, self._last_answered = self._last_answered, None
         if sender is not None and not self._rules.has_budget and self._loops.answered(sender):
-            event = self._of(sender) | {"why": "answered for several seconds without a pause"}
+            event = self._peer_field(sender) | {"why": "answered for several seconds without a pause"}
             self._log(logging.WARNING, "not answered for a moment, to break a loop", event)
 
     def _drop(self, level: int, sender: SockAddr, size: int, error: str) -> None:
         self.tally.dropped += 1
-        self._log(level, "reply dropped", self._of(sender) | {"bytes": size, "error": error})
+        self._log(level, "reply dropped", self._peer_field(sender) | {"bytes": size, "error": error})
 
     # ---- telling
 
-    def _of(self, sender: SockAddr | None) -> dict[str, object]:
+    def _peer_field(self, sender: SockAddr | None) -> dict[str, object]:
         return {"peer": format_sockaddr(self._socket.family, socket.SOCK_DGRAM, sender)}
 
     def _log(self, level: int, message: str, event: Mapping[str, object], error: BaseException | None = None) -> None:
-        kind = None if error is None else (type(error), place_of(error))
+        kind = None if error is None else (type(error), error_location(error))
         held_back = self._log_limit.admit((level, message, kind))
         if held_back is not None:
             about = {"service": self.service, "address": str(self), **event}
@@ -426,4 +426,4 @@ def _checked(reply: object) -> Reply:
         return None
     if isinstance(reply, (bytes, bytearray, memoryview)):
         return bytes(reply)  # also of a view that is not in one piece
-    return bytes_of(reply)  # which tells what is wrong with it
+    return reply_bytes(reply)  # which tells what is wrong with it

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sockd.net.listen.admission import Networks, source_of
+from sockd.net.listen.admission import Networks, source_number
 from sockd.net.listen.token_bucket import TokenBuckets
 from sockd.net.udp.loops import REFLECTING_PORTS
 from sockd.settings.listen import DEFAULT_DATAGRAM_BUDGET
@@ -77,7 +77,7 @@ class DatagramRules:
         """Take an answer of `size` bytes from the sender's budget; False when it is spent."""
         if self._buckets is None:
             return True
-        source: Hashable = source_of(sender[0], self._settings) if isinstance(sender, tuple) else sender
+        source: Hashable = source_number(sender[0], self._settings) if isinstance(sender, tuple) else sender
         return self._buckets.take(source, size + HEADER_BYTES)
 
     @property

@@ -6,7 +6,7 @@ requests that arrive together one is answered per turn of the loop, and none whi
 unsent, so that a client with many requests delays no other.
 
 A request to a loopback address is only answered if its Host leads there: a browser must not be led to these pages
-under a foreign name (sockd.wire.http, is_of_loopback).  Source: RFC 9110, RFC 9112.
+under a foreign name (sockd.wire.http, names_this_machine).  Source: RFC 9110, RFC 9112.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sockd.services.api import Protocol
-from sockd.wire.http import BLANK_LINES, RequestError, is_loopback, is_of_loopback, parse
+from sockd.wire.http import BLANK_LINES, RequestError, is_loopback, names_this_machine, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,7 +113,7 @@ class HttpProtocol(Protocol):
             raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "a request must not have a body")
         if not request.path:
             raise RequestError(HTTPStatus.BAD_REQUEST, "no path in the target")
-        if self._is_on_loopback() and not is_of_loopback(request.host, socket.gethostname()):
+        if self._is_on_loopback() and not names_this_machine(request.host, socket.gethostname()):
             raise RequestError(
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "on loopback, Host must be localhost, a loopback address, the name "

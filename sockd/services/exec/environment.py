@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def environment_of(
-    sock: socket.socket, peer: SocketAddress, name_of: Callable[[str], str | None] = lambda host: None
+def build_environment(
+    sock: socket.socket, peer: SocketAddress, find_name: Callable[[str], str | None] = lambda host: None
 ) -> tuple[str, ...]:
     """Describe a connection for a program.
 
     Args:
         sock: connected.
         peer: as accept() gave it, or a proxy or the parent has told.
-        name_of: the confirmed name of a numeric address, if it is known.
+        find_name: the confirmed name of a numeric address, if it is known.
 
     Returns:
         NAME=value of PROTO, TCP* or UNIX*, REMOTE_ADDR and REMOTE_PORT; an IPv4 client of a socket
@@ -30,19 +30,19 @@ def environment_of(
 
     Source: http://cr.yp.to/ucspi-tcp/environment.html, the UNIX protocol of ucspi-unix, systemd.socket(5).
     """
-    local = SocketAddress.of(sock.getsockname())
+    local = SocketAddress.from_sockaddr(sock.getsockname())
     is_unix = sock.family == socket.AF_UNIX and not peer.host
-    pairs = _unix(sock, local, peer) if is_unix else _tcp(local, peer, name_of)
+    pairs = _unix(sock, local, peer) if is_unix else _tcp(local, peer, find_name)
     return tuple(f"{name}={value}" for name, value in pairs.items())
 
 
-def _tcp(local: SocketAddress, peer: SocketAddress, name_of: Callable[[str], str | None]) -> dict[str, str]:
+def _tcp(local: SocketAddress, peer: SocketAddress, find_name: Callable[[str], str | None]) -> dict[str, str]:
     pairs = {"PROTO": "TCP"}
     for end, address in (("LOCAL", local), ("REMOTE", peer)):
         if not address.host:  # not known
             continue
         pairs |= {f"TCP{end}IP": _plain(address.host), f"TCP{end}PORT": str(address.port)}
-        if name := name_of(address.host):
+        if name := find_name(address.host):
             pairs[f"TCP{end}HOST"] = name.lower()
     if peer.host:
         pairs |= {"REMOTE_ADDR": pairs["TCPREMOTEIP"], "REMOTE_PORT": pairs["TCPREMOTEPORT"]}
@@ -64,4 +64,4 @@ def _unix(sock: socket.socket, local: SocketAddress, peer: SocketAddress) -> dic
     return pairs
 
 
-__all__ = ["environment_of"]
+__all__ = ["build_environment"]

@@ -43,7 +43,7 @@ class Program:
     identity: Identity | None = None
 
 
-def program_of(table: ProgramSettings, argv: tuple[str, ...]) -> Program:
+def make_program(table: ProgramSettings, argv: tuple[str, ...]) -> Program:
     """Define everything about a program except its user."""
     limits, otherwise = table.limits or ProgramLimits(), partial(setting_default, ProgramSettings)
     return Program(
@@ -73,4 +73,4 @@ def _resource_limits(limits: ProgramLimits) -> Iterator[tuple[int, int, int]]:
             yield kind, int(most), int(most)
 
 
-__all__ = ["Program", "program_of"]
+__all__ = ["Program", "make_program"]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from sockd.errors import fault
 from sockd.net.listen.refusal import RefusalReason
 from sockd.process.program import SpawnCommand
-from sockd.services.exec.environment import environment_of
+from sockd.services.exec.environment import build_environment
 from sockd.services.exec.stderr_lines import ErrorLines
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class ProgramService:
         stderr: gives the descriptor of standard error for every instance; None: the socket, or a pipe to the log.
         spawn: executes.
         loop: for the wall limit and the pipes.
-        name_of: the confirmed name of a numeric address, if it is known.
+        find_name: the confirmed name of a numeric address, if it is known.
         environment: the daemon's, from which is kept what the program names.
     """
 
@@ -53,7 +53,7 @@ class ProgramService:
         stderr: Callable[[], int] | None,
         spawn: Spawn,
         loop: EventLoop,
-        name_of: Callable[[str], str | None],
+        find_name: Callable[[str], str | None],
         environment: Mapping[str, str],
     ) -> None:
         self._service = service
@@ -61,13 +61,13 @@ class ProgramService:
         self._stderr = stderr
         self._spawn = spawn
         self._loop = loop
-        self._name_of = name_of
+        self._find_name = find_name
         self._common = tuple(_allowed(program.environment, environment))
 
     def take(self, sock: socket.socket, peer: SocketAddress, done: WhenDone) -> None:
         """Start the program on a connected socket, which is closed here; done() is called when it has ended."""
         about = {"service": self._service, "peer": str(peer)}
-        if peer.host and (name := self._name_of(peer.host)):
+        if peer.host and (name := self._find_name(peer.host)):
             about["name"] = name
         with sock:
             try:
@@ -83,7 +83,7 @@ class ProgramService:
         error = lines.writer if lines else self._stderr() if self._stderr else sock.fileno()
         command = SpawnCommand(
             argv=self._program.argv,
-            environment=(*self._common, *environment_of(sock, peer, self._name_of)),
+            environment=(*self._common, *build_environment(sock, peer, self._find_name)),
             descriptors=(sock.fileno(), sock.fileno(), error),
             identity=self._program.identity,
             limits=self._program.limits,

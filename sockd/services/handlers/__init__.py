@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sockd.net.connection.codec import codec_of
+from sockd.net.connection.codec import make_codec
 from sockd.net.connection.group import GroupOptions
 from sockd.wire.framing import Line
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sockd.services.spec import ServiceSpec
 
 
-def group_of(spec: ServiceSpec) -> GroupOptions:
+def group_options(spec: ServiceSpec) -> GroupOptions:
     """Return what the connections of a service have in common."""
     kind, limits = spec.kind, spec.limits
     return GroupOptions(
@@ -44,12 +44,12 @@ def _is_wire(spec: ServiceSpec) -> bool:
     return spec.kind.speaks or (isinstance(spec.framing, Line) and spec.framing.ending == "same")
 
 
-def sink_of(spec: ServiceSpec, connections: ConnectionTable, loop: EventLoop, pool: ThreadPool) -> ConnectionEvents:
+def make_sink(spec: ServiceSpec, connections: ConnectionTable, loop: EventLoop, pool: ThreadPool) -> ConnectionEvents:
     """Return the sink for a service's connections; the pool is for blocking handlers."""
     from sockd.services.handlers.sinks import SinkTools  # here, for that is made of what this package has
 
-    codec = codec_of(spec.kind.core_framing(spec.framing), connections, wire=_is_wire(spec))
+    codec = make_codec(spec.kind.core_framing(spec.framing), connections, wire=_is_wire(spec))
     return spec.kind.sink(spec, SinkTools(codec, connections, loop, pool))
 
 
-__all__ = ["group_of", "sink_of"]
+__all__ = ["group_options", "make_sink"]

@@ -74,7 +74,7 @@ class AsyncAnswers:
     def eof_received(self) -> bool | None:
         """Keep our side open as long as something is to be answered."""
         if self._tasks:
-            self._end = self._connection.reason_of_eof
+            self._end = self._connection.eof_reason
             return True
         return None
 
@@ -258,9 +258,9 @@ class AsyncFunctionHandler(PerConnectionHandler):
 
     def wrong(self, id: int, reason: CloseReason) -> None:
         """Answer the earlier frames first."""
-        self._of(id).hold()
+        self._find_answers(id).hold()
 
-    def _of(self, id: int) -> AsyncAnswers:
+    def _find_answers(self, id: int) -> AsyncAnswers:
         receiver: AsyncAnswers = self._live[id].receiver  # type: ignore[assignment]
         return receiver
 
@@ -273,11 +273,11 @@ class AsyncFunctionHandler(PerConnectionHandler):
 
     def is_busy(self, id: int) -> bool:
         """Tell whether something is worked on."""
-        return id in self._live and self._of(id).is_busy
+        return id in self._live and self._find_answers(id).is_busy
 
     def stop(self, id: int, *, now: bool) -> None:
         """Pass on."""
-        self._of(id).stop(now=now)
+        self._find_answers(id).stop(now=now)
 
     def snapshot(self, id: int) -> object:
         """Let a connection go that is in the middle of nothing."""

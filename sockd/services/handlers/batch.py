@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sockd.errors import Close
 from sockd.log.failure import error_info, user_line
-from sockd.net.connection.codec import bytes_of
+from sockd.net.connection.codec import reply_bytes
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
 from sockd.wire.close_reason import CloseReason
@@ -40,7 +40,7 @@ def encode(replies: BatchReply, codec: Codec, frames: int, endings: list[bytes] 
         TypeError, ValueError: the replies are neither, or not as many.
     """
     if isinstance(replies, (bytes, bytearray, memoryview)):
-        return bytes_of(replies)
+        return reply_bytes(replies)
     if replies is None:
         return b""
     if not isinstance(replies, list):
@@ -50,7 +50,7 @@ def encode(replies: BatchReply, codec: Codec, frames: int, endings: list[bytes] 
     if endings is None:
         return codec.encode_each(replies)
     pairs = zip(replies, endings, strict=True)
-    return b"".join(bytes_of(one) + ending for one, ending in pairs if one is not None)
+    return b"".join(reply_bytes(one) + ending for one, ending in pairs if one is not None)
 
 
 class BatchHandler(ConnectionEvents):
@@ -81,7 +81,7 @@ class BatchHandler(ConnectionEvents):
                 self._set.shut(id, CloseReason.CLOSED)
                 return
         except BaseException as error:
-            event: dict[str, object] = {"service": self._service, "peer": str(self._set.peers.of(id))}
+            event: dict[str, object] = {"service": self._service, "peer": str(self._set.peers.find(id))}
             event |= {"at": user_line(error, self._function), "frame_bytes": size, "frames": count}
             logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
             self._set.shut(id, CloseReason.HANDLER_ERROR)

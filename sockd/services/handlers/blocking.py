@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from sockd.errors import Close, is_close
 from sockd.log.failure import error_info, user_line
 from sockd.net.address.sockaddr import plain
-from sockd.net.connection.codec import bytes_of
+from sockd.net.connection.codec import reply_bytes
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
-from sockd.net.loop.shares import site_of
+from sockd.net.loop.shares import ip_source_key
 from sockd.services.handlers.batch import encode
 from sockd.wire.close_reason import CloseReason
 
@@ -134,9 +134,9 @@ class BlockingHandler(ConnectionEvents):
 
     def _source(self, id: int) -> Hashable:
         """Return whose share of threads a connection has; None for this host, which has no limits by default either."""
-        host = self._set.peers.of(id).host
+        host = self._set.peers.find(id).host
         address = plain(host) if host else None
-        return None if address is None or address.is_loopback else site_of(address)
+        return None if address is None or address.is_loopback else ip_source_key(address)
 
     def _abort(self, job: Job, reason: CloseReason) -> None:
         if not job.lost:
@@ -161,7 +161,7 @@ class BlockingHandler(ConnectionEvents):
         except BaseException as error:  # also SystemExit: it is this connection's handler alone
             answers.error = error
         if answers.error is not None and job.at < len(job.frames):
-            answers.frame_bytes = self._codec.size_of(job.frames[job.at])
+            answers.frame_bytes = self._codec.payload_size(job.frames[job.at])
         return answers
 
     def _one(self, job: Job) -> bytes:
@@ -186,7 +186,7 @@ class BlockingHandler(ConnectionEvents):
     def _encode(self, reply: Reply, job: Job) -> bytes:
         if reply is None:
             return b""
-        return bytes_of(reply) + job.endings[job.at] if job.endings else self._codec.encode(reply)
+        return reply_bytes(reply) + job.endings[job.at] if job.endings else self._codec.encode(reply)
 
     # ---- in the loop
 
@@ -211,7 +211,7 @@ class BlockingHandler(ConnectionEvents):
             self._set.shut(job.id, CloseReason.CLOSED)
             return
         at = user_line(error, self._function or self._batch)
-        event: dict[str, object] = {"service": self._service, "peer": str(self._set.peers.of(job.id))}
+        event: dict[str, object] = {"service": self._service, "peer": str(self._set.peers.find(job.id))}
         event |= {"at": at, "frame_bytes": frame_bytes}
         logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
         self._set.shut(job.id, CloseReason.HANDLER_ERROR)

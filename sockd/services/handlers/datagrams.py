@@ -12,7 +12,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sockd.net.connection.codec import bytes_of
+from sockd.net.connection.codec import reply_bytes
 from sockd.net.udp.source import SourcedAnswer
 from sockd.wire.framing import Line, Record, datagram_frame
 
@@ -56,12 +56,12 @@ class DatagramCodec:
 
     def pack(self, replies: Sequence[object], ending: bytes) -> bytes | None:
         """Return the datagram of replies; None where there are none."""
-        pack = bytes_of if self._record is None else self._record.pack
+        pack = reply_bytes if self._record is None else self._record.pack
         packed = [pack(reply) + ending for reply in replies if reply is not None]
         return b"".join(packed) if packed else None
 
 
-def answer_of(function: Callable[..., Reply], codec: DatagramCodec) -> Callable[[bytes], bytes | None]:
+def frame_answer(function: Callable[..., Reply], codec: DatagramCodec) -> Callable[[bytes], bytes | None]:
     """Return what answers a datagram by a function of one frame."""
 
     def answer(datagram: bytes) -> bytes | None:
@@ -71,14 +71,14 @@ def answer_of(function: Callable[..., Reply], codec: DatagramCodec) -> Callable[
     return answer
 
 
-def answer_of_batch(function: BatchFunction, codec: DatagramCodec) -> Callable[[bytes], bytes | None]:
+def batch_answer(function: BatchFunction, codec: DatagramCodec) -> Callable[[bytes], bytes | None]:
     """Return what answers a datagram by a function of several frames."""
 
     def answer(datagram: bytes) -> bytes | None:
         frames, ending = codec.frames(datagram)
         replies = function(frames)
         if not isinstance(replies, list):
-            return None if not replies else bytes_of(replies)
+            return None if not replies else reply_bytes(replies)
         if len(replies) != len(frames):
             raise ValueError(f"the handler returned {len(replies)} replies to {len(frames)} frames")
         return codec.pack(replies, ending)
@@ -108,7 +108,7 @@ class DatagramPeer:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send a datagram back."""
-        self._source.send(bytes_of(data))
+        self._source.send(reply_bytes(data))
 
     def reply(self, frame: object) -> None:
         """Send a datagram back, made of a reply as the return value is."""
@@ -118,7 +118,7 @@ class DatagramPeer:
 
     def sendto(self, data: bytes | bytearray | memoryview, address: Any) -> None:  # noqa: ANN401 - as socket.sendto()
         """Send a datagram to another address, of the socket's family."""
-        self._source.listener.send(bytes_of(data), address, [])
+        self._source.listener.send(reply_bytes(data), address, [])
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - as asyncio
         """Answer `peername`, and `sockname`: where the datagram arrived."""
@@ -236,7 +236,7 @@ class DatagramTransport:
             return
         if addr is None:
             raise ValueError("sendto() without an address: the socket is connected to nobody")
-        self._listener.send(bytes_of(data), addr, self._protocols.ancillary_of(addr))
+        self._listener.send(reply_bytes(data), addr, self._protocols.reply_ancillary(addr))
 
     def close(self) -> None:
         """Receive no more; connection_lost() comes."""
@@ -320,7 +320,7 @@ class ProtocolDatagrams(SourcedAnswer):
         finally:
             self._current = None
 
-    def ancillary_of(self, address: object) -> Any:  # noqa: ANN401 - Ancillary
+    def reply_ancillary(self, address: object) -> Any:  # noqa: ANN401 - Ancillary
         """Return what came with the datagram that is handled now, if its sender is answered: it leaves from there."""
         current = self._current
         return current.ancillary if current is not None and current.sockaddr == address else []
@@ -345,6 +345,6 @@ __all__ = [
     "DatagramTransport",
     "PeerFunction",
     "ProtocolDatagrams",
-    "answer_of",
-    "answer_of_batch",
+    "batch_answer",
+    "frame_answer",
 ]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sockd.errors import is_close
 from sockd.log.failure import error_info, user_line
-from sockd.net.connection.codec import LF, bytes_of
+from sockd.net.connection.codec import LF, reply_bytes
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
 from sockd.net.connection.turn import FIRST_CHECK, looks
@@ -134,7 +134,7 @@ class FunctionHandler(ConnectionEvents):
     def _encode(self, reply: Reply, ending: bytes | None) -> bytes:
         if reply is None:
             return b""
-        return self._codec.encode(reply) if ending is None else bytes_of(reply) + ending
+        return self._codec.encode(reply) if ending is None else reply_bytes(reply) + ending
 
     def _end(self, error: BaseException, id: int, frame: Frame, ending: bytes | None) -> tuple[bytes, CloseReason]:
         """Return the last words to a connection, and why it ends."""
@@ -143,9 +143,9 @@ class FunctionHandler(ConnectionEvents):
                 return self._encode(error.last_words, ending), CloseReason.CLOSED
             except BaseException as raised:  # what they are is the handler's doing
                 error = raised
-        peer = str(self._set.peers.of(id))
+        peer = str(self._set.peers.find(id))
         at = user_line(error, self._function)
-        event = {"service": self._service, "peer": peer, "at": at, "frame_bytes": self._codec.size_of(frame)}
+        event = {"service": self._service, "peer": peer, "at": at, "frame_bytes": self._codec.payload_size(frame)}
         logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
         return b"", CloseReason.HANDLER_ERROR
 
@@ -216,7 +216,7 @@ class SameEndingHandler(LineHandler):
         self._settle(index, self._parts(id, part, len(lines)), lines, done, error, endings)
 
 
-def sink_of(
+def function_sink(
     service: str, function: Callable[[Any], Reply], codec: Codec, connections: ConnectionTable
 ) -> FunctionHandler:
     """Return the sink of a function.

@@ -32,7 +32,7 @@ class FramePolicy:
     unfinished: Unfinished = "drop"
 
 
-def end_of(framing: Framing) -> bytes | None:
+def frame_terminator(framing: Framing) -> bytes | None:
     """Return what a frame ends with; None where it has no end to look for."""
     if isinstance(framing, Delimiter):
         return framing.delimiter
@@ -59,7 +59,7 @@ class PolicyHandler(PerConnectionHandler):
         super().__init__(*parts)
         self.policy = policy
         self.cut_by = framing
-        self._end = end_of(framing) or b""
+        self._end = frame_terminator(framing) or b""
         self._skipped: dict[int, _Skipped] = {}
 
     def wrong(self, id: int, reason: CloseReason) -> None:
@@ -109,4 +109,4 @@ class PolicyHandler(PerConnectionHandler):
         super().closed(id, reason)
 
 
-__all__ = ["FramePolicy", "PolicyHandler", "end_of"]
+__all__ = ["FramePolicy", "PolicyHandler", "frame_terminator"]

@@ -41,7 +41,7 @@ class SinkTools:
     pool: ThreadPool
 
 
-def of_function(
+def function_handler(
     spec: ServiceSpec,
     function: Callable[..., Reply],
     tools: SinkTools,
@@ -55,44 +55,44 @@ def of_function(
     def make() -> tuple[FunctionAdapter, None]:
         return FunctionAdapter(called), None
 
-    made = _made(spec, make, ProtocolAdapter, tools, transport_of(spec), policy)
+    made = _made(spec, make, ProtocolAdapter, tools, transport_class(spec), policy)
     made.handler = function
     return made
 
 
-def of_protocol(
+def protocol_handler(
     spec: ServiceSpec, protocol: Callable[[], object], tools: SinkTools, policy: FramePolicy | None = None
 ) -> PerConnectionHandler:
     """Serve each connection by an object of its own."""
-    receiver_of = protocol.receiver_of if isinstance(protocol, TextFactory) else ProtocolAdapter
+    make_receiver = protocol.make_receiver if isinstance(protocol, TextFactory) else ProtocolAdapter
 
     def make() -> tuple[ProtocolAdapter, object]:
         made = protocol()
-        return receiver_of(made), made
+        return make_receiver(made), made
 
-    kind = transport_of(spec)
+    kind = transport_class(spec)
     if isinstance(protocol, TextFactory):
-        kind = protocol.transport_of(kind)
+        kind = protocol.text_transport(kind)
     framing = spec.framing if isinstance(protocol, ProtocolFactory) else None
-    return _made(spec, make, receiver_of, tools, kind, policy, framing)
+    return _made(spec, make, make_receiver, tools, kind, policy, framing)
 
 
 def _made(
     spec: ServiceSpec,
     make: Callable[[], tuple[FrameProtocol, Any]],
-    receiver_of: Callable[[Any], FrameProtocol],
+    make_receiver: Callable[[Any], FrameProtocol],
     tools: SinkTools,
     kind: type[Transport],
     policy: FramePolicy | None,
     framing: Framing | None = None,
 ) -> PerConnectionHandler:
-    parts = (make, receiver_of, tools.codec, spec.limits.high_water, tools.connections, tools.loop, kind, framing)
+    parts = (make, make_receiver, tools.codec, spec.limits.high_water, tools.connections, tools.loop, kind, framing)
     if policy is None:
         return PerConnectionHandler(spec.name, *parts)
     return PolicyHandler(spec.name, *parts, policy=policy, framing=spec.framing)
 
 
-def transport_of(spec: ServiceSpec) -> type[Transport]:
+def transport_class(spec: ServiceSpec) -> type[Transport]:
     """Return the class of a service's connections: one of asyncio's, where its handler can know the difference."""
     if not spec.kind.may_use_asyncio:
         return TracedConnection if spec.trace else Transport
@@ -104,4 +104,4 @@ def transport_of(spec: ServiceSpec) -> type[Transport]:
     return traced  # type: ignore[no-any-return]  # type() tells nothing
 
 
-__all__ = ["SinkTools", "of_function", "of_protocol", "transport_of"]
+__all__ = ["SinkTools", "function_handler", "protocol_handler", "transport_class"]

@@ -126,9 +126,9 @@ class StreamReader(asyncio.StreamReader):
             finally:
                 self._waiter = self._since = None
         await self._turn()
-        return await self._line_of_buffer()
+        return await self._buffered_line()
 
-    async def _line_of_buffer(self) -> bytes:
+    async def _buffered_line(self) -> bytes:
         try:
             line = await super().readline()
         except ValueError:

@@ -24,38 +24,38 @@ def _encoded(reply: Reply | str, encoding: str) -> Reply:
     return reply.encode(encoding) if isinstance(reply, str) else reply
 
 
-def text_function(of_text: Callable[..., Any], encoding: str) -> Callable[..., Reply]:
+def text_function(on_text: Callable[..., Any], encoding: str) -> Callable[..., Reply]:
     """Wrap a function that answers a frame of text; what follows the frame is passed on."""
 
-    @functools.wraps(of_text)
-    def of_bytes(frame: bytes, *more: object) -> Reply:
-        return _encoded(of_text(frame.decode(encoding), *more), encoding)
+    @functools.wraps(on_text)
+    def on_bytes(frame: bytes, *more: object) -> Reply:
+        return _encoded(on_text(frame.decode(encoding), *more), encoding)
 
-    return of_bytes
+    return on_bytes
 
 
-def text_coroutine(of_text: Callable[..., Any], encoding: str) -> Callable[..., Any]:
+def text_coroutine(on_text: Callable[..., Any], encoding: str) -> Callable[..., Any]:
     """Wrap a coroutine function that answers a frame of text."""
 
-    @functools.wraps(of_text)
-    async def of_bytes(frame: bytes, *more: object) -> Reply:
-        returned = of_text(frame.decode(encoding), *more)
+    @functools.wraps(on_text)
+    async def on_bytes(frame: bytes, *more: object) -> Reply:
+        returned = on_text(frame.decode(encoding), *more)
         return _encoded(await returned if inspect.isawaitable(returned) else returned, encoding)
 
-    return of_bytes
+    return on_bytes
 
 
-def text_batch(of_texts: Callable[..., Any], encoding: str) -> Callable[[list[bytes]], BatchReply]:
+def text_batch(on_texts: Callable[..., Any], encoding: str) -> Callable[[list[bytes]], BatchReply]:
     """Wrap a function that answers a list of frames of text."""
 
-    @functools.wraps(of_texts)
-    def of_bytes(frames: list[bytes]) -> BatchReply:
-        replies = of_texts([frame.decode(encoding) for frame in frames])
+    @functools.wraps(on_texts)
+    def on_bytes(frames: list[bytes]) -> BatchReply:
+        replies = on_texts([frame.decode(encoding) for frame in frames])
         if isinstance(replies, list):
             return [_encoded(one, encoding) for one in replies]
         return _encoded(replies, encoding)
 
-    return of_bytes
+    return on_bytes
 
 
 class TextFactory:
@@ -74,11 +74,11 @@ class TextFactory:
         """Make one."""
         return self.make()
 
-    def receiver_of(self, protocol: object) -> TextAdapter:
+    def make_receiver(self, protocol: object) -> TextAdapter:
         """Return what speaks to a protocol object."""
         return TextAdapter(protocol, self.encoding)
 
-    def transport_of(self, kind: type[Transport]) -> type[Transport]:
+    def text_transport(self, kind: type[Transport]) -> type[Transport]:
         """Return a class of connections that take text as replies."""
         encoding = self.encoding
 
@@ -96,8 +96,8 @@ class TextAdapter(ProtocolAdapter):
 
     def __init__(self, protocol: object, encoding: str) -> None:
         super().__init__(protocol)
-        of_text = self.frame
-        self.frame = lambda frame: of_text(frame.decode(encoding))
+        on_text = self.frame
+        self.frame = lambda frame: on_text(frame.decode(encoding))
 
 
 __all__ = ["TextFactory", "text_batch", "text_coroutine", "text_function"]

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sockd.net.connection.codec import bytes_of
+from sockd.net.connection.codec import reply_bytes
 from sockd.services.builtin import CoreService
 from sockd.services.handlers.transport import Transport
 
@@ -56,7 +56,7 @@ def _answer_one(batch: BatchFunction, frame: Frame, connection: Connection) -> N
     replies = batch([frame])
     if not isinstance(replies, list):
         if replies:
-            connection.write(bytes_of(replies))
+            connection.write(reply_bytes(replies))
         return
     for reply in replies:
         if reply is not None:

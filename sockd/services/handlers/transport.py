@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sockd.net.connection.events import FrameProtocol
     from sockd.wire.framing import Frame
 
-OF_PEER = (CloseReason.EOF, CloseReason.TRUNCATED)
+PEER_REASONS = (CloseReason.EOF, CloseReason.TRUNCATED)
 """Reasons of an end that the peer has begun with its own."""
 FIRST_POLL_SECONDS = 0.001
 MAX_POLL_SECONDS = 0.1
@@ -63,7 +63,7 @@ class Transport(Connection):
 
     def fail(self, error: BaseException, frame: Frame) -> None:
         """End the connection: its handler has raised this for a frame."""
-        self._failed(error, self._codec.size_of(frame))
+        self._failed(error, self._codec.payload_size(frame))
 
     def hand(self, frame: bytes) -> None:
         """Hand a frame to its receiver that was not cut by the core."""
@@ -76,7 +76,7 @@ class Transport(Connection):
             self._close(CloseReason.EOF)
 
     @property
-    def reason_of_eof(self) -> CloseReason:
+    def eof_reason(self) -> CloseReason:
         """Why it ends where the peer's end of file ends it."""
         return CloseReason.TRUNCATED if self._set.info(self.id).input_pending_bytes else CloseReason.EOF
 
@@ -85,7 +85,7 @@ class Transport(Connection):
     def _close(self, reason: CloseReason) -> None:
         if not self.is_closing():
             super()._close(reason)
-            if reason not in OF_PEER:  # then the row ends with its output, for nobody is waited for
+            if reason not in PEER_REASONS:  # then the row ends with its output, for nobody is waited for
                 self._loop.call_soon(self._look)  # behind the flush of this turn
 
     def _look(self, delay: float = FIRST_POLL_SECONDS) -> None:
@@ -100,7 +100,7 @@ class Transport(Connection):
     def lost(self, reason: CloseReason, error: int) -> None:
         """Report the end, once; what may still be queried is kept."""
         if self._receiver is not None:
-            self._kept_peer = peer = self._set.peers.of(self.id)
+            self._kept_peer = peer = self._set.peers.find(self.id)
             self._kept = {"peername": peer.sockaddr}
             for name in self.kept:
                 if (value := extra_info(self, self._set, name)) is not None:

@@ -117,7 +117,9 @@ class RelaySession:
         version = self._relay.header_version
         if version is None:
             return True
-        header = proxy.encode(version, _plain(self._peer), _plain(SocketAddress.of(self._socket.getsockname())))
+        header = proxy.encode(
+            version, _plain(self._peer), _plain(SocketAddress.from_sockaddr(self._socket.getsockname()))
+        )
         try:
             return sock.send(header) == len(header)  # on a new connection there is room for it
         except OSError:

@@ -64,7 +64,7 @@ class RelayService:
         self._sessions: ConnectionCounts[RelaySession] = ConnectionCounts()
         self._next = 0
         try:
-            loop.one_of(RelayTable)
+            loop.instance(RelayTable)
         except OSError as error:
             raise SystemFault(f"service.{name}.relay: cannot be served here: {error.strerror}") from None
         self._targets = [self._target(address) for address in settings.to]

@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError
-from sockd.net.address.address import WILDCARDS, endpoints_of
+from sockd.net.address.address import WILDCARDS, resolve_endpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ class Target:
         self._fresh_until = 0.0
         self._asked: list[Found] = []
         if _is_numeric(address):
-            self._endpoints = endpoints_of(address, passive=False)  # does not block: there is no name to look up
+            self._endpoints = resolve_endpoints(address, passive=False)  # does not block: there is no name to look up
             self._fresh_until = math.inf
 
     def __str__(self) -> str:
@@ -69,7 +69,9 @@ class Target:
             return
         self._asked.append(done)
         if len(self._asked) == 1:
-            self._workers.ask(lambda: endpoints_of(self.address, passive=False), self._found, timeout, self.address)
+            self._workers.ask(
+                lambda: resolve_endpoints(self.address, passive=False), self._found, timeout, self.address
+            )
 
     def _found(self, answer: list[Endpoint] | BaseException) -> None:
         if isinstance(answer, BaseException):

@@ -12,8 +12,8 @@ import socket
 from typing import TYPE_CHECKING
 
 from sockd.net.loop.deadline import Deadline
-from sockd.services.socks.egress import Refusal, endpoint_of
-from sockd.services.socks.rules import address_of
+from sockd.services.socks.egress import Refusal, make_endpoint
+from sockd.services.socks.rules import parse_ip
 from sockd.wire.socks_address import Reply, make_reply
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Bind:
         self._wanted = wanted
         self._done = done
         host = gate.source if gate.source is not None else _towards(wanted[0]) if wanted else local
-        endpoint = endpoint_of(host, 0, socket.SOCK_STREAM)
+        endpoint = make_endpoint(host, 0, socket.SOCK_STREAM)
         self._socket = socket.socket(endpoint.family, socket.SOCK_STREAM)
         try:
             self._socket.setblocking(False)
@@ -79,7 +79,7 @@ class Bind:
         except OSError as error:
             self._end(Refusal(make_reply([error.errno or 0]), str(error)))
             return
-        address, port = address_of(peer[0]), peer[1]
+        address, port = parse_ip(peer[0]), peer[1]
         if not self._is_welcome(address, port):
             sock.close()
             return
@@ -106,10 +106,10 @@ class Bind:
 
 def _towards(address: IPAddress) -> IPAddress:
     """Return our address on the way to another.  OSError: there is no way."""
-    endpoint = endpoint_of(address, _DISCARD_PORT, socket.SOCK_DGRAM)
+    endpoint = make_endpoint(address, _DISCARD_PORT, socket.SOCK_DGRAM)
     with socket.socket(endpoint.family, socket.SOCK_DGRAM) as probe:
         probe.connect(endpoint.sockaddr)
-        return address_of(probe.getsockname()[0])
+        return parse_ip(probe.getsockname()[0])
 
 
 __all__ = ["Bind"]

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, TypeVar
 from sockd.net.address.sockaddr import SocketAddress
 from sockd.net.connection.peer_gone import PeerWatch, is_gone
 from sockd.net.loop.deadline import Deadline
-from sockd.net.loop.shares import site_of
+from sockd.net.loop.shares import ip_source_key
 from sockd.net.relay.pump import RelayPump
 from sockd.net.relay.relay_table import HandshakeStage, RelayTable
 from sockd.services.socks.bind import Bind
 from sockd.services.socks.client_state import CLIENT, ClientState
-from sockd.services.socks.egress import Refusal, refusal_of
+from sockd.services.socks.egress import Refusal, make_refusal
 from sockd.services.socks.login import WRONG_SECONDS, LoginCheck
 from sockd.services.socks.report import ClientReport, word
-from sockd.services.socks.rules import AccessRequest, address_of
+from sockd.services.socks.rules import AccessRequest, parse_ip
 from sockd.services.socks.udp_associate import Association
 from sockd.wire.close_reason import CloseReason
 from sockd.wire.socks_address import Reply, SocksError, make_reply
@@ -72,7 +72,7 @@ class SocksSession:
         self._done = done
         self._state = ClientState.NEGOTIATING
         self._negotiation = Negotiation()
-        self._source = address_of(peer.host) if peer.host else None
+        self._source = parse_ip(peer.host) if peer.host else None
         self._user: str | None = None
         self._under_way: Cancellable | None = None
         self._association: Association | None = None
@@ -146,7 +146,7 @@ class SocksSession:
             assert isinstance(request, SocksRequest)  # the relay has read it
             self._report.request = request
             if returned.error:
-                self._fail(refusal_of([returned.error]))
+                self._fail(make_refusal([returned.error]))
             else:
                 self._gone()
         elif returned.error:
@@ -210,7 +210,7 @@ class SocksSession:
 
     def _log_in(self, login: Login, users: Users) -> None:
         self._report.user = login.user.decode(errors="replace")
-        check = LoginCheck(users, self._server.hashers, site_of(self._source))
+        check = LoginCheck(users, self._server.hashers, ip_source_key(self._source))
         if check.is_known(login):
             self._logged_in(login, is_right=True)
             return
@@ -255,7 +255,7 @@ class SocksSession:
         elif request.command is SocksCommand.CONNECT:
             self._find(request, partial(self._connect, request))
         elif request.command is SocksCommand.BIND and settings.bind:
-            if request.destination.is_name or not address_of(request.destination.host).is_unspecified:
+            if request.destination.is_name or not parse_ip(request.destination.host).is_unspecified:
                 self._find(request, self._bind)
             else:
                 self._bind([])
@@ -321,11 +321,11 @@ class SocksSession:
             self._report.reached = str(address), port
             self._relay(sock, str(address), port)
 
-        local = SocketAddress.of(self._socket.getsockname())
+        local = SocketAddress.from_sockaddr(self._socket.getsockname())
         if not local.host and not wanted:
             self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, "no address to listen on"))
             return
-        ours = address_of(local.host) if local.host else wanted[0]
+        ours = parse_ip(local.host) if local.host else wanted[0]
         try:
             bind = Bind(self._server.gate, asked, wanted, ours, self._told_of(accepted))
         except OSError as error:
@@ -335,7 +335,7 @@ class SocksSession:
         self._send(self._negotiation.reply(Reply.SUCCEEDED, *bind.name))
 
     def _associate(self, request: SocksRequest, client: IPAddress) -> None:
-        local = SocketAddress.of(self._socket.getsockname())
+        local = SocketAddress.from_sockaddr(self._socket.getsockname())
         if not local.host:
             self._fail(Refusal(Reply.COMMAND_NOT_SUPPORTED, "no address to listen on"))
             return
@@ -352,7 +352,7 @@ class SocksSession:
     def _relay(self, other: socket.socket, host: str, port: int) -> None:
         """Reply, then forward data; an unsent rest of the reply goes before the target's first byte."""
         try:
-            self._loop.one_of(RelayTable)
+            self._loop.instance(RelayTable)
         except OSError as error:  # ENOSYS: there is no epoll; EMFILE, ENOMEM
             other.close()
             self._fail(Refusal(Reply.GENERAL_FAILURE, f"cannot forward data: {error.strerror}"))

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 from sockd.net.address.sockaddr import Endpoint
 from sockd.net.connect.dialer import Dialer
 from sockd.net.loop.blocking_calls import Overloaded
-from sockd.net.loop.shares import site_of
-from sockd.services.socks.rules import AccessRequest, IPAddress, address_of
+from sockd.net.loop.shares import ip_source_key
+from sockd.services.socks.rules import AccessRequest, IPAddress, parse_ip
 from sockd.wire.socks_address import Destination, Reply, make_reply
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Egress:
         port = destination.port
         if not destination.is_name:
             asked = AccessRequest(source, user, None)
-            done(self._judged([address_of(destination.host)], asked, port))
+            done(self._judged([parse_ip(destination.host)], asked, port))
             return None
         name = destination.host
         asked = AccessRequest(source, user, name)
@@ -153,9 +153,9 @@ class Egress:
                     self._failed.put(name, _reason(found))
                 done(Refusal(Reply.HOST_UNREACHABLE, f"{name}: {_reason(found)}"))
             else:
-                done(self._judged([address_of(text) for text in found], asked, port))
+                done(self._judged([parse_ip(text) for text in found], asked, port))
 
-        return self._workers.ask(lambda: self._names(name), answered, self.timeout, site_of(source))
+        return self._workers.ask(lambda: self._names(name), answered, self.timeout, ip_source_key(source))
 
     def _judged(self, addresses: list[IPAddress], asked: AccessRequest, port: int) -> list[IPAddress] | Refusal:
         verdicts = [(address, self.rules.forbids(asked, address, port)) for address in addresses]
@@ -184,15 +184,15 @@ class Egress:
         """
 
         def dialed(sock: socket.socket | None, codes: list[int]) -> None:
-            done(sock if sock is not None else refusal_of(codes))
+            done(sock if sock is not None else make_refusal(codes))
 
         left = max(0.0, since + self.timeout - self.loop.clock())
-        endpoints = [endpoint_of(address, port, socket.SOCK_STREAM) for address in addresses]
+        endpoints = [make_endpoint(address, port, socket.SOCK_STREAM) for address in addresses]
         source = None if self.source is None else str(self.source)
         return Dialer(self.loop, endpoints, timeout=left, source=source, done=dialed)
 
 
-def endpoint_of(address: IPAddress, port: int, kind: socket.SocketKind) -> Endpoint:
+def make_endpoint(address: IPAddress, port: int, kind: socket.SocketKind) -> Endpoint:
     """Return what connect(2) and sendto(2) want."""
     proto = socket.IPPROTO_TCP if kind == socket.SOCK_STREAM else socket.IPPROTO_UDP
     if address.version == 4:
@@ -204,9 +204,9 @@ def _reason(error: BaseException) -> str:
     return str(error.strerror) if isinstance(error, OSError) and error.strerror else str(error)
 
 
-def refusal_of(codes: list[int]) -> Refusal:
+def make_refusal(codes: list[int]) -> Refusal:
     """Say why no attempt to connect succeeded, from their errnos."""
     return Refusal(make_reply(codes), ", ".join(dict.fromkeys(errno.errorcode.get(code, str(code)) for code in codes)))
 
 
-__all__ = ["Cancellable", "Egress", "LookUp", "Refusal", "endpoint_of", "look_up", "refusal_of"]
+__all__ = ["Cancellable", "Egress", "LookUp", "Refusal", "look_up", "make_endpoint", "make_refusal"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sockd.net.address.sockaddr import SocketAddress
 from sockd.services.socks.client import SocksSession, logger
-from sockd.services.socks.rules import AccessRequest, address_of
+from sockd.services.socks.rules import AccessRequest, parse_ip
 from sockd.wire.close_reason import CloseReason
 from sockd.wire.socks_address import Destination
 
@@ -82,8 +82,8 @@ class SocksAcceptor:
     def _is_allowed(self, key: bytes, peer: bytes, target: bytes) -> bool:
         rules = self.server.gate.rules
         where, host = SocketAddress.unpack(target), SocketAddress.unpack(peer).host
-        address = address_of(where.host)
-        if rules.forbids(AccessRequest(address_of(host) if host else None, None, None), address, where.port):
+        address = parse_ip(where.host)
+        if rules.forbids(AccessRequest(parse_ip(host) if host else None, None, None), address, where.port):
             return False
         if rules.is_settled(address):
             if len(self._allowed) == REMEMBERED:
@@ -98,7 +98,7 @@ class SocksAcceptor:
         else:
             self._one_less()
         self.left()
-        peer = SocketAddress.unpack(returned.peer) if returned.peer else SocketAddress.of_peer(returned.fd)
+        peer = SocketAddress.unpack(returned.peer) if returned.peer else SocketAddress.query_peer(returned.fd)
         sock = socket.socket(fileno=returned.fd)
         done = partial(self._done_counted, returned.peer) if returned.counted else self._done
         session = SocksSession(self.server, sock, peer, done)

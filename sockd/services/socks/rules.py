@@ -82,7 +82,7 @@ REMEMBERED = 4096
 
 
 @lru_cache(REMEMBERED)
-def address_of(host: str) -> IPAddress:
+def parse_ip(host: str) -> IPAddress:
     """Read a numeric address as the kernel or a resolver prints it; an IPv4-mapped one as IPv4, without a scope."""
     return plain(ipaddress.ip_address(host.partition("%")[0]))
 
@@ -231,4 +231,4 @@ def _is_in(address: IPAddress, network: Network) -> bool:
     return address.version == network.version and address in network
 
 
-__all__ = ["KINDS", "AccessRequest", "IPAddress", "Rules", "address_of", "forms", "is_own", "plain"]
+__all__ = ["KINDS", "AccessRequest", "IPAddress", "Rules", "forms", "is_own", "parse_ip", "plain"]

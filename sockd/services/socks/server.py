@@ -96,7 +96,7 @@ class SocksService:
         if self._file is not None or self.settings.source is not None:
             return None
         try:
-            return SocksAcceptor(self, self.gate.loop.one_of(RelayTable), done, sources)
+            return SocksAcceptor(self, self.gate.loop.instance(RelayTable), done, sources)
         except OSError:  # ENOSYS: there is no epoll
             return None
 

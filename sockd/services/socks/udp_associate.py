@@ -13,8 +13,8 @@ import socket
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from sockd.services.socks.egress import endpoint_of
-from sockd.services.socks.rules import address_of
+from sockd.services.socks.egress import make_endpoint
+from sockd.services.socks.rules import parse_ip
 from sockd.wire.socks_address import SocksError, encode_datagram, parse_datagram
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Association:
         self._gate = gate
         self._user = user
         self._client = client
-        self._port = named.port if not named.is_name and address_of(named.host) == client else 0
+        self._port = named.port if not named.is_name and parse_ip(named.host) == client else 0
         self.why = ""
         self._client_name: SockAddr | None = None
         self._known: OrderedDict[Destination, tuple[float, IPAddress | None]] = OrderedDict()
@@ -69,7 +69,7 @@ class Association:
         self._hosts: OrderedDict[IPAddress, None] = OrderedDict()
         self._outer: dict[int, socket.socket] = {}
         self.sent = self.received = self.dropped = 0
-        inner = address_of(local.host)
+        inner = parse_ip(local.host)
         name = (str(inner), 0) if inner.version == 4 else (str(inner), 0, 0, local.scope)
         self._inner = self._open(inner.version, name, self._from_client)
 
@@ -107,7 +107,7 @@ class Association:
 
     def _is_client(self, name: SockAddr) -> bool:
         """Tell whether it is the client's; its first datagram settles the port."""
-        if isinstance(name, str) or address_of(name[0]) != self._client:
+        if isinstance(name, str) or parse_ip(name[0]) != self._client:
             return False
         if self._port not in (0, name[1]):
             if self._client_name is None:
@@ -164,7 +164,7 @@ class Association:
         if len(self._hosts) > HOSTS:
             self._hosts.popitem(last=False)
         try:
-            self._towards(address).sendto(payload, endpoint_of(address, port, socket.SOCK_DGRAM).sockaddr)
+            self._towards(address).sendto(payload, make_endpoint(address, port, socket.SOCK_DGRAM).sockaddr)
             self.sent += len(payload)
         except OSError:
             self.dropped += 1
@@ -186,7 +186,7 @@ class Association:
             except OSError:  # EAGAIN; what ICMP tells of an earlier one
                 return
             host = name[0].partition("%")[0]
-            if self._client_name is None or address_of(host) not in self._hosts:
+            if self._client_name is None or parse_ip(host) not in self._hosts:
                 self.dropped += 1
                 continue
             try:

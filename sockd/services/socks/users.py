@@ -58,9 +58,9 @@ class Scrypt:
 
     def __call__(self, password: bytes) -> bool:
         """Tell whether it is the password's."""
-        return hmac.compare_digest(self.of(password), self.digest)
+        return hmac.compare_digest(self.compute(password), self.digest)
 
-    def of(self, password: bytes) -> bytes:
+    def compute(self, password: bytes) -> bytes:
         """Compute the digest of a password with this salt and these costs."""
         size = len(self.digest)
         most = 2 * MAX_MEMORY_BYTES
@@ -73,7 +73,7 @@ class Scrypt:
 def hash_password(password: bytes) -> str:
     """Hash a password for the file, with a salt of its own."""
     empty = Scrypt(NEW_LN, NEW_R, NEW_P, os.urandom(SALT_BYTES), bytes(HASH_BYTES))
-    return str(Scrypt(empty.ln, empty.r, empty.p, empty.salt, empty.of(password)))
+    return str(Scrypt(empty.ln, empty.r, empty.p, empty.salt, empty.compute(password)))
 
 
 class Users:

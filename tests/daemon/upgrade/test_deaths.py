@@ -349,7 +349,7 @@ class OldProcess:
     def hello(self, channel: Channel) -> None:
         own = self.daemon._lineage.handoff([])
         hello = Hello(
-            names=[transfer.name_of(one) for one in self.served],
+            names=[transfer.listener_name(one) for one in self.served],
             owners=[Owner("", True, self._path(one.listening)) for one in self.served],
             control=f"{self._directory}/control",
             control_path=self._path(own.control),
@@ -436,7 +436,7 @@ def receive(in_process, tmp_path):
         ours, theirs = socket.socketpair()
         channel = Channel(ours)
         old.hello(channel)
-        predecessor = UpgradeReceiver.of({VARIABLE: str(theirs.detach())})
+        predecessor = UpgradeReceiver.from_environment({VARIABLE: str(theirs.detach())})
         kept.append(predecessor)
         daemon = new.daemon(in_process.next, predecessor=predecessor, given=predecessor.given)
 
@@ -500,4 +500,4 @@ def test_before_hello_there_is_nobody_to_follow():
             last(ours)
         ours.close()
         with pytest.raises(TemporaryFault, match=r"has exited|unexpected message"):
-            UpgradeReceiver.of({VARIABLE: str(theirs.detach())})
+            UpgradeReceiver.from_environment({VARIABLE: str(theirs.detach())})

@@ -261,5 +261,5 @@ def toml_of(plan: Plan, *, workers: int = 1, level: str = "warning", without: in
 def users_text() -> str:
     """Return a file of users with the one that honest clients are; its hash is a cheap one."""
     empty = Scrypt(4, 8, 1, b"salt of the storm", bytes(32))
-    hashed = Scrypt(empty.ln, empty.r, empty.p, empty.salt, empty.of(PASSWORD))
+    hashed = Scrypt(empty.ln, empty.r, empty.p, empty.salt, empty.compute(PASSWORD))
     return f"{USER.decode()}:{hashed}\n"

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from sockd.errors import AddressError, SystemFault, TemporaryFault
-from sockd.net.address.address import Address, Endpoint, endpoints_of, format_sockaddr
+from sockd.net.address.address import Address, Endpoint, format_sockaddr, resolve_endpoints
 from sockd.settings import address as module
 
 TEXTS = [
@@ -127,22 +127,22 @@ def test_a_registered_port_is_pointed_out():
 
 
 def test_a_number_is_one_endpoint_with_its_protocol_named():
-    assert endpoints_of(Address.parse("tcp://127.0.0.1:7"), passive=True) == [
+    assert resolve_endpoints(Address.parse("tcp://127.0.0.1:7"), passive=True) == [
         Endpoint(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, ("127.0.0.1", 7)),
     ]
-    assert endpoints_of(Address.parse("udp://[0::1]:7"), passive=False) == [
+    assert resolve_endpoints(Address.parse("udp://[0::1]:7"), passive=False) == [
         Endpoint(socket.AF_INET6, socket.SOCK_DGRAM, socket.IPPROTO_UDP, ("::1", 7, 0, 0)),
     ]
 
 
 def test_a_number_never_asks_the_resolver(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: pytest.fail("asked"))
-    endpoints_of(Address.parse("tcp://127.0.0.1:7"), passive=False)
-    endpoints_of(Address.parse("tcp://[::1]:7"), passive=False)
+    resolve_endpoints(Address.parse("tcp://127.0.0.1:7"), passive=False)
+    resolve_endpoints(Address.parse("tcp://[::1]:7"), passive=False)
 
 
 def test_a_path_is_one_endpoint():
-    (found,) = endpoints_of(Address.parse("unixgram:/tmp/a"), passive=True)
+    (found,) = resolve_endpoints(Address.parse("unixgram:/tmp/a"), passive=True)
     assert (found.family, found.type, found.sockaddr) == (socket.AF_UNIX, socket.SOCK_DGRAM, "/tmp/a")
     assert str(found) == "unixgram:/tmp/a"
     assert found.with_port(9) is found
@@ -151,9 +151,9 @@ def test_a_path_is_one_endpoint():
 
 def test_every_address_is_one_dual_stack_socket_to_bind():
     for text in ("tcp://:7", "tcp://*:7", "tcp://[::]:7"):
-        (found,) = endpoints_of(Address.parse(text), passive=True)
+        (found,) = resolve_endpoints(Address.parse(text), passive=True)
         assert (str(found), found.dual_stack) == ("tcp://[::]:7", True)
-    (other,) = endpoints_of(Address.parse("tcp://[::1]:7"), passive=True)
+    (other,) = resolve_endpoints(Address.parse("tcp://[::1]:7"), passive=True)
     assert not other.dual_stack
 
 
@@ -162,13 +162,13 @@ def test_every_address_without_ipv6_is_ipv4(monkeypatch):
         raise OSError(97, "Address family not supported by protocol")
 
     monkeypatch.setattr(socket, "socket", refuse)
-    (found,) = endpoints_of(Address.parse("tcp://:7"), passive=True)
+    (found,) = resolve_endpoints(Address.parse("tcp://:7"), passive=True)
     assert (str(found), found.dual_stack) == ("tcp://0.0.0.0:7", False)
-    assert [str(e) for e in endpoints_of(Address.parse("tcp://:7"), passive=False)] == ["tcp://127.0.0.1:7"]
+    assert [str(e) for e in resolve_endpoints(Address.parse("tcp://:7"), passive=False)] == ["tcp://127.0.0.1:7"]
 
 
 def test_every_address_to_connect_is_loopback():
-    found = endpoints_of(Address.parse("tcp://:7"), passive=False)
+    found = resolve_endpoints(Address.parse("tcp://:7"), passive=False)
     assert [str(e) for e in found] == ["tcp://[::1]:7", "tcp://127.0.0.1:7"]
 
 
@@ -187,7 +187,7 @@ def answer(monkeypatch, *hosts):
 
 def test_a_name_is_every_address_in_order_each_once(monkeypatch):
     answer(monkeypatch, "::1", "127.0.0.2", "::1", "127.0.0.1", "127.0.0.2")
-    found = endpoints_of(Address.parse("tcp://many.example:7"), passive=True)
+    found = resolve_endpoints(Address.parse("tcp://many.example:7"), passive=True)
     assert [str(e) for e in found] == ["tcp://[::1]:7", "tcp://127.0.0.2:7", "tcp://127.0.0.1:7"]
 
 
@@ -201,17 +201,17 @@ def test_the_resolver_is_quoted_with_the_host(monkeypatch, code, kind):
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     with pytest.raises(kind, match=r"tcp://no\.example:7: host 'no\.example': the resolver's words"):
-        endpoints_of(Address.parse("tcp://no.example:7"), passive=False)
+        resolve_endpoints(Address.parse("tcp://no.example:7"), passive=False)
 
 
 def test_a_scope_becomes_the_index_of_the_interface_and_comes_back():
     index, name = socket.if_nameindex()[0]
     for scope in (name, str(index)):
-        (found,) = endpoints_of(Address.parse(f"tcp://[fe80::1%{scope}]:7"), passive=False)
+        (found,) = resolve_endpoints(Address.parse(f"tcp://[fe80::1%{scope}]:7"), passive=False)
         assert found.sockaddr == ("fe80::1", 7, 0, index)
         assert str(found) == f"tcp://[fe80::1%{name}]:7"
     with pytest.raises(SystemFault, match="no interface 'nosuch0'"):
-        endpoints_of(Address.parse("tcp://[fe80::1%nosuch0]:7"), passive=False)
+        resolve_endpoints(Address.parse("tcp://[fe80::1%nosuch0]:7"), passive=False)
 
 
 SOCKADDRS = [

@@ -28,7 +28,7 @@ NAMES = {
 
 @pytest.mark.parametrize(("name", "text"), NAMES.items(), ids=map(str, NAMES.values()))
 def test_what_the_socket_module_names_comes_back(name, text):
-    address = SocketAddress.of(name)
+    address = SocketAddress.from_sockaddr(name)
     assert address.sockaddr == name
     assert str(address) == text
     packed = address.packed()
@@ -40,7 +40,7 @@ def test_what_the_socket_module_names_comes_back(name, text):
 
 
 def test_a_scope_in_the_host_is_told_by_its_number_alone():
-    assert SocketAddress.of(("fe80::1%lo", 7, 0, 1)) == SocketAddress.of(("fe80::1", 7, 0, 1))
+    assert SocketAddress.from_sockaddr(("fe80::1%lo", 7, 0, 1)) == SocketAddress.from_sockaddr(("fe80::1", 7, 0, 1))
 
 
 @pytest.mark.parametrize("packed", [b"", bytes(16), bytes(28)])
@@ -59,13 +59,13 @@ def test_nothing_is_nobody(packed):
     ],
 )
 def test_what_is_told_in_text(host, sockaddr):
-    assert SocketAddress.told(host, 9).sockaddr == sockaddr
+    assert SocketAddress.parse(host, 9).sockaddr == sockaddr
 
 
 @pytest.mark.parametrize("host", ["", "localhost", "1.2.3", "fe80::1%nosuch", "::g", "1.2.3.4%1"])
 def test_what_is_no_address(host):
     with pytest.raises((OSError, ValueError)):
-        SocketAddress.told(host, 9)
+        SocketAddress.parse(host, 9)
 
 
 def test_the_kernel_is_asked_once_it_knows(tmp_path):
@@ -76,13 +76,13 @@ def test_the_kernel_is_asked_once_it_knows(tmp_path):
         client.connect(str(tmp_path / "s"))
         accepted, _ = server.accept()
         with accepted:
-            assert SocketAddress.of_peer(accepted.fileno()).name == b"\0sockd-test-%d" % id(client)
+            assert SocketAddress.query_peer(accepted.fileno()).name == b"\0sockd-test-%d" % id(client)
             assert accepted.fileno() >= 0
     with socket.socket() as alone:
-        assert SocketAddress.of_peer(alone.fileno()) is UNKNOWN
+        assert SocketAddress.query_peer(alone.fileno()) is UNKNOWN
 
 
 def test_names_as_people_write_them():
-    assert SocketAddress.of(b"\0a\0b").unix_name == "@a@b"
-    assert SocketAddress.of("/run/s").unix_name == "/run/s"
-    assert SocketAddress.of(("::1", 1, 0, 0)).unix_name == ""
+    assert SocketAddress.from_sockaddr(b"\0a\0b").unix_name == "@a@b"
+    assert SocketAddress.from_sockaddr("/run/s").unix_name == "/run/s"
+    assert SocketAddress.from_sockaddr(("::1", 1, 0, 0)).unix_name == ""

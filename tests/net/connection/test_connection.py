@@ -14,7 +14,7 @@ import pytest
 from sockd import Close, CloseReason, Connection
 from sockd._sockbuf import ffi
 from sockd.net.address.sockaddr import UNKNOWN
-from sockd.net.connection.codec import LineCodec, codec_of
+from sockd.net.connection.codec import LineCodec, make_codec
 from sockd.net.loop.loop import Timer
 from sockd.wire.framing import Line, Netstring, Raw
 
@@ -28,7 +28,7 @@ class Set:
         peer = b""
 
     class Peers:
-        def of(self, id):
+        def find(self, id):
             return UNKNOWN
 
     def __init__(self):
@@ -299,7 +299,7 @@ def test_when_it_has_ended_it_does_nothing(connections, connection, receiver):
 
 def test_a_raw_reply_is_as_it_is(connections, receiver):
     connection = Connection(
-        5, connections, codec_of(Raw(), connections, wire=True), 1000, Loop(), lambda protocol: protocol
+        5, connections, make_codec(Raw(), connections, wire=True), 1000, Loop(), lambda protocol: protocol
     )
     connection.start(receiver)
     connection.reply(b"raw")

@@ -52,7 +52,7 @@ def row(house):
     near.setblocking(False)
     with far:
         id = connections.add(near, 0)
-        connections.peers.name(id, SocketAddress.told("::1", 4242))
+        connections.peers.name(id, SocketAddress.parse("::1", 4242))
         far.send(b"one\npart")
         assert connections.wait(1000) == 1
         connections.dispatch()
@@ -74,7 +74,7 @@ def test_a_row_goes_on(house, row):
     told = msgspec.msgpack.decode(msgspec.msgpack.encode(row), type=transfer.ConnectionState)
     id, far = other_end(connections, told)
     with far:
-        assert connections.peers.of(id) == row.peer == SocketAddress.told("::1", 4242)
+        assert connections.peers.find(id) == row.peer == SocketAddress.parse("::1", 4242)
         far.send(b"ed\n")
         for _ in range(10):
             connections.wait(0)

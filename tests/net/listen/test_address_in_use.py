@@ -9,7 +9,7 @@ import sys
 import psutil
 import pytest
 
-from sockd.net.address.address import Address, endpoints_of
+from sockd.net.address.address import Address, resolve_endpoints
 from sockd.net.listen import address_in_use
 from sockd.net.listen.address_in_use import LocalSocket, describe_holder, describe_pids, describe_process, path_pids
 
@@ -43,7 +43,7 @@ def hold():
 
 
 def describe(text):
-    (endpoint,) = endpoints_of(Address.parse(text), passive=True)
+    (endpoint,) = resolve_endpoints(Address.parse(text), passive=True)
     return describe_holder(endpoint)
 
 

@@ -10,7 +10,7 @@ import socket
 import pytest
 
 from sockd.errors import PermissionFault, SockdError, SystemFault
-from sockd.net.address.address import Address, Endpoint, endpoints_of
+from sockd.net.address.address import Address, Endpoint, resolve_endpoints
 from sockd.net.listen import bind
 from sockd.net.listen.bind import bind_datagram, listen_stream, open_listener
 from sockd.settings.listen import ListenSettings
@@ -19,7 +19,7 @@ SETTINGS = ListenSettings(backlog=7)
 
 
 def endpoint(text):
-    (found,) = endpoints_of(Address.parse(text), passive=True)
+    (found,) = resolve_endpoints(Address.parse(text), passive=True)
     return found
 
 

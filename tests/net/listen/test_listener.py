@@ -30,8 +30,8 @@ def test_each_kind_has_each_method_with_the_same_arguments(kind, name):
     [
         ListenerCounts(17),
         ListenerCounts(0),
-        ListenerCounts.of_datagrams(DatagramCounts(received=9, answered=7, dropped=2)),
-        ListenerCounts.of_datagrams(DatagramCounts()),
+        ListenerCounts.from_datagrams(DatagramCounts(received=9, answered=7, dropped=2)),
+        ListenerCounts.from_datagrams(DatagramCounts()),
     ],
 )
 def test_counts_go_to_another_process_as_numbers(counts):

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from sockd.errors import PermissionFault, SystemFault
-from sockd.net.address.address import Address, endpoints_of
+from sockd.net.address.address import Address, resolve_endpoints
 from sockd.net.listen import bind, options
 from sockd.net.listen.bind import open_listener
 from sockd.settings import Duration, Size
@@ -270,7 +270,7 @@ def test_a_buffer_that_the_kernel_cuts_is_a_warning(opened, caplog):
 
 
 def test_every_setting_of_a_socket_is_in_the_table():
-    (endpoint,) = endpoints_of(Address.parse("tcp://127.0.0.1:0"), passive=True)
+    (endpoint,) = resolve_endpoints(Address.parse("tcp://127.0.0.1:0"), passive=True)
     keys = {option.key for option in options.table(DEFAULT, endpoint)}
     assert keys == {
         "reuse_address", "reuse_port", "nodelay", "keepalive", "user_timeout", "linger", "receive_buffer",

@@ -112,9 +112,9 @@ def test_nobody_comes_in_between(tmp_path, monkeypatch, scheme, kind):
 
 def test_a_name_that_is_nobodys():
     with pytest.raises(ConfigurationError, match=r'"nobdy" is not a user of this host; did you mean "nobody"'):
-        PathAccess.of(ListenSettings(owner="nobdy"))
+        PathAccess.from_settings(ListenSettings(owner="nobdy"))
     with pytest.raises(ConfigurationError, match=r'listen\.group: "no-such" is not a group of this host'):
-        PathAccess.of(ListenSettings(group="no-such"))
+        PathAccess.from_settings(ListenSettings(group="no-such"))
 
 
 def test_check_finds_it(tmp_path):

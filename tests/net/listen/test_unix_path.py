@@ -214,7 +214,7 @@ def test_only_the_inode_that_was_bound_is_ours(tmp_path):
     path = str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(path)
-        owned = UnixPath.of(path)
+        owned = UnixPath.record(path)
         assert owned.is_ours()
         os.rename(path, path + ".old")
         assert not owned.unlink_if_ours()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from sockd.net.loop.shares import Shares, source_of
+from sockd.net.loop.shares import Shares, source_key
 from sockd.services.socks.egress import KEPT, KEPT_SECONDS, Failures
 
 
@@ -32,11 +32,11 @@ def test_one_alone_has_at_least_one(most):
 
 
 def test_what_a_source_is():
-    assert source_of("192.0.2.1") != source_of("192.0.2.2")
-    assert source_of("::ffff:192.0.2.1") == source_of("192.0.2.1")
-    assert source_of("2001:db8::1") == source_of("2001:db8::ffff:0:0:1") != source_of("2001:db8:0:1::1")
-    assert source_of("fe80::1%3") == source_of("fe80::2")
-    assert source_of("") is None
+    assert source_key("192.0.2.1") != source_key("192.0.2.2")
+    assert source_key("::ffff:192.0.2.1") == source_key("192.0.2.1")
+    assert source_key("2001:db8::1") == source_key("2001:db8::ffff:0:0:1") != source_key("2001:db8:0:1::1")
+    assert source_key("fe80::1%3") == source_key("fe80::2")
+    assert source_key("") is None
 
 
 def test_failures_are_remembered_for_a_while():

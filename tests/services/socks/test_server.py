@@ -116,7 +116,7 @@ class File:
     def __init__(self, stack):
         self.right = threading.Event()
         cheap = Scrypt(4, 8, 1, b"salt" * 4, bytes(32))
-        self.users = Users(f"alice:{Scrypt(4, 8, 1, cheap.salt, cheap.of(b'secret'))}".encode(), "users")
+        self.users = Users(f"alice:{Scrypt(4, 8, 1, cheap.salt, cheap.compute(b'secret'))}".encode(), "users")
         self.checked = []
         check = self.users.check
 

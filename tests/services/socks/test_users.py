@@ -16,7 +16,7 @@ import pytest
 from sockd.errors import ConfigurationError, SystemFault
 from sockd.services.socks.users import Scrypt, Users, UsersFile, hash_password
 
-CHEAP = "alice:" + str(Scrypt(4, 8, 1, b"salt" * 4, Scrypt(4, 8, 1, b"salt" * 4, bytes(32)).of(b"secret")))
+CHEAP = "alice:" + str(Scrypt(4, 8, 1, b"salt" * 4, Scrypt(4, 8, 1, b"salt" * 4, bytes(32)).compute(b"secret")))
 
 
 def users(*lines):
@@ -53,7 +53,7 @@ def test_what_was_right_is_known_again_and_nothing_else():
 
 def test_an_unknown_user_costs_what_a_known_one_does(monkeypatch):
     asked = []
-    monkeypatch.setattr(Scrypt, "of", lambda self, password: asked.append(password) or bytes(32))
+    monkeypatch.setattr(Scrypt, "compute", lambda self, password: asked.append(password) or bytes(32))
     some = users(CHEAP)
     some.check(b"alice", b"one")
     some.check(b"nobody", b"two")
