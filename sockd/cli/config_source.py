@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from sockd.services.handlers_path import look_in, told
 from sockd.settings import Settings
 from sockd.settings.address import Address, known_services
 from sockd.settings.listen import ListenSettings
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     import argparse

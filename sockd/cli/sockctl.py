@@ -7,11 +7,11 @@ Only the command line is here; the verbs are in sockd.cli.verbs.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import ipaddress
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from sockd._version import VERSION
 from sockd.cli.output import Parser, with_output
 from sockd.cli.verbs import admin
 from sockd.cli.verbs.connect import PASSWORD_VARIABLE, _connect
@@ -268,11 +268,7 @@ def _add_password(verbs: argparse._SubParsersAction[_Parser]) -> None:
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        try:
-            version = importlib.metadata.version("sockd")
-        except importlib.metadata.PackageNotFoundError:
-            version = "(not installed)"
-        print(f"{PROGRAM} {version}")
+        print(f"{PROGRAM} {VERSION}")
         parser.exit()
 
 

@@ -16,11 +16,10 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
-from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from sockd._version import VERSION
 from sockd.cli.autoreload import AutoReloader, end_with_watcher, report
 from sockd.cli.config_source import EXAMPLE, EXAMPLE_ADDRESS, Source, _files, _keep_directory, _loader, _settings
 from sockd.cli.output import Parser, give_up_output, tell, with_output
@@ -50,6 +49,7 @@ from sockd.process.syscalls import close_to_others
 from sockd.services.handlers_path import look_in
 from sockd.services.reimport import authors_files
 from sockd.settings import LogSettings, Settings
+from sockd.values import replace
 
 if TYPE_CHECKING:
     import argparse
@@ -113,7 +113,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--log-format", metavar="FORMAT", help="format of the log: text or json")
     add("--reload", action="store_true", help="restart when a source file changes (development)")
     add("--trace", action="store_true", help="log each frame with its content (development)")
-    add("-V", "--version", action="version", version=f"sockd {version('sockd')}")
+    add("-V", "--version", action="version", version=f"sockd {VERSION}")
     return parser
 
 
@@ -211,8 +211,7 @@ def _start(options: argparse.Namespace) -> int:
         ready=lambda _: None, given=given, command=command, stored=stored, dropped=dropped, contained=contained
     )
     if options.foreground:
-        # Now, because after chroot(2) the version cannot be read.
-        head = f"sockd {version('sockd')}, configured by {source.name}, serves:"
+        head = f"sockd {VERSION}, configured by {source.name}, serves:"
         greet = (lambda _: None) if given.notify else lambda listeners: _greet(listeners, head)
         return _serve(source, replace(common, ready=greet, trace=options.trace, signals=signals))
     if source.name == EXAMPLE:

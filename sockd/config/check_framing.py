@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from sockd.config.convert import Problem
 from sockd.settings.framing import FRAMINGS, FramingForm, FramingSettings
 from sockd.text import quote, show
+from sockd.values import fields
 from sockd.wire.framing import DELIMITER_MAX_BYTES, PREFIX_WIDTHS
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sockd.config.check_daemon import check_daemon
@@ -15,6 +14,7 @@ from sockd.settings import DaemonSettings, LogSettings, Settings
 from sockd.settings.address import Address
 from sockd.settings.listen import ListenSettings
 from sockd.text import show
+from sockd.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,6 @@ between several keys belong to sockd.config.load.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -36,6 +35,7 @@ from sockd.settings.service import ServiceSettings
 from sockd.settings.tls import TlsSettings
 from sockd.text import _KINDS, quote, quote_key, show, suggest
 from sockd.units import format_duration, format_size, parse_duration, parse_size
+from sockd.values import dataclass, fields, is_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

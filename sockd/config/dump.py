@@ -8,7 +8,6 @@ comment, with "#" right before the key.  sockd.config.load reads the result.
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_origin
 
 from sockd.config.convert import allowed, field_types
@@ -17,6 +16,7 @@ from sockd.settings import Duration, LogSettings, Settings, Size, toml_key
 from sockd.settings.service import KINDS, ServiceSettings
 from sockd.text import quote, quote_key
 from sockd.units import format_duration, format_size
+from sockd.values import fields, is_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -9,8 +9,9 @@ they do not depend on the place of the file.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from sockd.values import replace
 
 if TYPE_CHECKING:
     from sockd.settings import Settings

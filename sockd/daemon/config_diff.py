@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from sockd.errors import EX_OSERR
+from sockd.values import dataclass, fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd.process.socket_activation import Inherited
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,7 +46,7 @@ class StartContext:
     parse: Callable[[str, str], Settings] | None = None
     background: bool = False
     root_may_stay: bool = False
-    given: Inherited = Inherited()  # noqa: RUF009 - frozen
+    given: Inherited = Inherited()
     trace: bool = False
     command: StartCommand | None = None
     predecessor: UpgradeReceiver | None = None

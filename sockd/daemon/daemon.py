@@ -106,9 +106,7 @@ class Daemon:
         )
         stack.callback(self._succession.let_go)
         self.shutdown = Shutdown(self.settings, serving, self._succession, self.notifier, self._signals.bound, workers)
-        self.commands = ControlCommands(
-            self, serving, self.reloading, self._succession, resources.version, logging.getLogger()
-        )
+        self.commands = ControlCommands(self, serving, self.reloading, self._succession, logging.getLogger())
         verbs |= {**self.commands.verbs(), **workers.verbs(self.commands)}
         self.pages = MetricsPages(
             self.commands,

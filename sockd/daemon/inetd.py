@@ -13,7 +13,6 @@ import logging
 import os
 import socket
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from sockd.daemon import runtime
@@ -37,6 +36,7 @@ from sockd.services import hooks
 from sockd.services.families import ProgramKind, ProxyKind, TableKind
 from sockd.services.handlers import group_options, make_sink
 from sockd.settings.listen import ListenSettings
+from sockd.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from sockd.net.connection.codec import make_codec
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.listen.stream_listener import ACCEPTS_A_TURN
+from sockd.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable

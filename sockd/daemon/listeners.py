@@ -13,7 +13,6 @@ import logging
 import socket
 from collections import Counter
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
@@ -34,6 +33,7 @@ from sockd.services.handlers import group_options, make_sink
 from sockd.services.handlers.datagrams import DatagramCodec
 from sockd.services.handlers.trace import traced
 from sockd.services.kinds import MetricsKind
+from sockd.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

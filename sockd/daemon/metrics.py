@@ -7,8 +7,9 @@ Source: "Exposition formats" of the Prometheus documentation, version 0.0.4.
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sockd.daemon.programs import identified
 from sockd.errors import ConfigurationError, HandlerError
 from sockd.net.listen.path_access import PathAccess
 from sockd.services import handlers_path, resolve
+from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
     from sockd.net.tls.context import TlsContext

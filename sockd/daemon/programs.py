@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError
@@ -19,6 +18,7 @@ from sockd.process.accounts import check_executable, resolve_identity
 from sockd.process.children import KILL_SECONDS, Children
 from sockd.services.exec.service import ProgramService
 from sockd.services.families import ProgramKind
+from sockd.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -8,7 +8,6 @@ its last client; at a stop they are closed.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from sockd.errors import SockdError
@@ -20,6 +19,7 @@ from sockd.services.relay import RelayService
 from sockd.services.socks import SocksService, UsersFile
 from sockd.services.socks.users import read_password
 from sockd.settings import RelaySettings, SocksSettings
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

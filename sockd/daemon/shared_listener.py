@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sockd.net.kernel import accept_queue
 from sockd.net.listen.listener import DatagramCounts, ListenerCounts
 from sockd.net.listen.syn_filter import HANDSHAKE_SECONDS, take_no_more
+from sockd.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,8 +13,6 @@ import os
 import socket
 import sys
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeAlias
 
 from sockd.daemon.control.http_pages import read_status_page
@@ -32,6 +30,7 @@ from sockd.process.descriptors import standard_streams_kept
 from sockd.process.directory_keeper import hold_outside
 from sockd.process.inherited_sockets import InheritedSockets
 from sockd.process.stop_bound import take_over
+from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,7 +96,7 @@ class Resources:
         passed: sockets that whoever started the process had opened.
         control: the control socket.
         loop_class: of the loop that these services need.
-        version: of sockd; it and the status page are read now, for chroot(2) hides what they are read from.
+        status_page: its text, which is read now, for chroot(2) hides what it is read from.
     """
 
     log: OwnHandler
@@ -109,7 +108,6 @@ class Resources:
     passed: InheritedSockets
     control: ServerSocket | None
     loop_class: type[EventLoop]
-    version: str
     status_page: str
 
 
@@ -198,7 +196,7 @@ class Start:
             SystemFault, PermissionFault, TemporaryFault: an address, the log or the pid file cannot be opened.
         """
         process, stack, context = self._process, self._stack, self._process.context
-        sockd_version, status_page = version("sockd"), read_status_page()
+        status_page = read_status_page()
         daemon = process.settings.daemon
         wanted = privileges.wanted(daemon.user, daemon.group, daemon.chroot, root_may_stay=context.root_may_stay)
         handler = self._opened_log(wanted)
@@ -232,7 +230,6 @@ class Start:
             passed=passed,
             control=control,
             loop_class=loop_class(asyncio=asyncio),
-            version=sockd_version,
             status_page=status_page,
         )
         return Bound(resources, rights)

@@ -19,13 +19,13 @@ import os
 import re
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO, get_args
 
 from sockd.log.line import shortened
 from sockd.log.outlet import PIECE_BYTES, LineWriter, Outlet
 from sockd.settings import LogLevel
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

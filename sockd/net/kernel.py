@@ -14,9 +14,10 @@ import socket
 import struct
 import sys
 import termios
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+from sockd.values import dataclass
 
 SO_MEMINFO = 55
 """asm-generic/socket.h; Linux 4.12 and later."""

@@ -20,11 +20,11 @@ import ipaddress
 import os
 import socket
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd.errors import SystemFault, fault
 from sockd.process.descriptors import FIRST_OTHER
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -20,7 +20,6 @@ import logging
 import os
 import socket
 import stat
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -31,6 +30,7 @@ from sockd.net.listen.bind import ServerSocket, open_listener
 from sockd.net.listen.options import set_inherited
 from sockd.net.listen.unix_path import InheritedPath
 from sockd.process.descriptors import FIRST_OTHER
+from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

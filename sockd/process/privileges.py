@@ -24,12 +24,12 @@ import stat
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd.errors import ConfigurationError, PermissionFault, SystemFault, fault
 from sockd.process.syscalls import RightsCalls, Syscalls
 from sockd.text import show, suggest
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

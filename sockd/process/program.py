@@ -8,8 +8,9 @@ shared by both.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
+
+from sockd.values import dataclass
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sockd.errors import ConfigurationError
 from sockd.process.descriptors import FIRST_OTHER
 from sockd.process.sd_notify import MICROSECONDS, UNKNOWN
 from sockd.text import show
+from sockd.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping

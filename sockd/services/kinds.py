@@ -9,7 +9,6 @@ field there; for a new family the type checker names each place that has to hand
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, assert_never, get_args
 
@@ -36,6 +35,7 @@ from sockd.settings.framing import resolve_framing
 from sockd.settings.limits import decided
 from sockd.settings.relay import DEFAULT_MAX_RELAYED
 from sockd.settings.socks import DEFAULT_MAX_CLIENTS
+from sockd.values import dataclass, replace
 from sockd.wire.framing import Raw
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ the table says, else what the handler's own Service says, else the default.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from sockd.errors import HandlerError
@@ -31,6 +30,7 @@ from sockd.settings.field import setting_default
 from sockd.settings.framing import resolve_framing
 from sockd.settings.limits import decided
 from sockd.settings.service import HandlerSettings, ServiceSettings
+from sockd.values import replace
 from sockd.wire.framing import Line, Raw
 
 if TYPE_CHECKING:

@@ -5,11 +5,9 @@ The names of the fields are the keys of sockd.toml.  Reading and checking a file
 belongs to sockd.config.load; nothing here imports or opens anything.
 """
 
-# ruff: noqa: RUF009, TC001 - setting() is a field specifier, typed and used like dataclasses.field; annotations are read
+# ruff: noqa: TC001 - setting() is a field specifier, typed and used like dataclasses.field; annotations are read
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 from sockd.settings.daemon import DaemonSettings, LogFormat, LogLevel, LogSettings, Multiplexer
 from sockd.settings.field import MIB, setting, toml_key
@@ -19,6 +17,7 @@ from sockd.settings.service import ServiceSettings
 from sockd.settings.socks import SocksSettings
 from sockd.settings.tls import TlsSettings
 from sockd.units import Duration, Size
+from sockd.values import dataclass
 
 __all__ = [
     "MIB",

@@ -13,11 +13,11 @@ import os
 import re
 import socket
 import sys
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from sockd.errors import AddressError, SystemFault
+from sockd.values import dataclass, replace
 
 Scheme: TypeAlias = Literal["tcp", "udp", "unix", "unixgram", "fd"]
 Services: TypeAlias = frozenset[tuple[Scheme, str]]

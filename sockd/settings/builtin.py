@@ -6,8 +6,9 @@ sockd.services.builtin implements them, one for each name here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from sockd.settings.framing import FramingName

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: MIT
 """What can be set of the process: [daemon], and its log."""
 
-# ruff: noqa: RUF009 - setting() is a field specifier, typed and used like dataclasses.field
-
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from sockd.settings.field import KIB, MIB, setting
 from sockd.units import Duration, Size
+from sockd.values import dataclass
 
 Multiplexer = Literal["auto", "epoll", "poll", "select"]
 LogFormat = Literal["text", "json"]

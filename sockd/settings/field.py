@@ -8,8 +8,9 @@ The settings themselves are in sockd.settings and beside it, table by table.
 
 from __future__ import annotations
 
-from dataclasses import field, fields
 from typing import TYPE_CHECKING, Any
+
+from sockd.values import field, fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,16 +4,14 @@
 One list: FRAMINGS.  What is checked, dumped, documented and made of a name is read from it.
 """
 
-# ruff: noqa: RUF009 - setting() is a field specifier, typed and used like dataclasses.field; annotations are read
-
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from sockd.settings.field import KIB, MIB, setting, setting_default
 from sockd.units import Size
+from sockd.values import dataclass, replace
 from sockd.wire.framing import (
     BlankLine,
     Delimiter,

@@ -4,15 +4,13 @@
 A limit is what the [service.NAME] table says, else what the handler's own Service says, else its `otherwise` here.
 """
 
-# ruff: noqa: RUF009 - setting() is a field specifier, typed and used like dataclasses.field; annotations are read
-
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from sockd.settings.field import KIB, MIB, setting
 from sockd.units import Duration, Size
+from sockd.values import dataclass, fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Settings of a listener: options, admission, PROXY protocol, TLS."""
 
-# ruff: noqa: RUF009, TC001 - setting() is a field specifier, typed and used like dataclasses.field; annotations are read
+# ruff: noqa: TC001 - setting() is a field specifier, typed and used like dataclasses.field; annotations are read
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from sockd.settings.address import Address
@@ -13,6 +12,7 @@ from sockd.settings.field import KIB, MIB, setting, textual
 from sockd.settings.networks import Network, read_network, read_proxy
 from sockd.settings.tls import TlsSettings
 from sockd.units import Duration, Size
+from sockd.values import dataclass
 
 AtLimit = Literal["defer", "refuse", "reset"]
 

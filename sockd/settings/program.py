@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Settings of a service that executes a program."""
 
-# ruff: noqa: RUF009, TC001 - setting() is a field specifier, typed and used like dataclasses.field; annotations are read
+# ruff: noqa: TC001 - setting() is a field specifier, typed and used like dataclasses.field; annotations are read
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sockd.settings.field import MIB, setting
 from sockd.units import Duration, Size
+from sockd.values import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

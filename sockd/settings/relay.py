@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: MIT
 """What can be set of a relay."""
 
-# ruff: noqa: RUF009 - setting() is a field specifier, typed and used like dataclasses.field
-
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from sockd.errors import AddressError
 from sockd.settings.address import Address
 from sockd.settings.field import setting
 from sockd.units import Duration
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from sockd.settings.address import Services

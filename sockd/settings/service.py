@@ -5,11 +5,10 @@ The list of kinds that a configuration can select: the fields of KindSettings.  
 which other keys apply to it; sockd.services.kinds has the implementation.
 """
 
-# ruff: noqa: RUF009, TC001 - setting() is a field specifier, typed and used like dataclasses.field; annotations are read
+# ruff: noqa: TC001 - setting() is a field specifier, typed and used like dataclasses.field; annotations are read
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from typing import Literal
 
 from sockd.settings.builtin import BUILTINS
@@ -19,6 +18,7 @@ from sockd.settings.limits import LIMITS, LimitSettings
 from sockd.settings.program import ProgramSettings
 from sockd.settings.relay import RelaySettings
 from sockd.settings.socks import SocksSettings
+from sockd.values import dataclass, fields
 
 TooLong = Literal["close", "skip", "cut"]
 Unfinished = Literal["drop", "take"]

@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: MIT
 """What can be set of a SOCKS server."""
 
-# ruff: noqa: RUF009 - setting() is a field specifier, typed and used like dataclasses.field
-
 from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from sockd.settings.field import setting, textual
 from sockd.settings.networks import Network, mapped
 from sockd.text import show, suggest
 from sockd.units import Duration
+from sockd.values import dataclass
 
 DEFAULT_MAX_CLIENTS = 4096
 """Of a SOCKS service without max_connections; each may hold two descriptors, four with UDP."""

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: MIT
 """What can be set of TLS."""
 
-# ruff: noqa: RUF009 - setting() is a field specifier, typed and used like dataclasses.field
-
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from sockd.settings.field import setting, textual
 from sockd.units import Duration
+from sockd.values import dataclass
 
 TlsVersion = Literal["1.2", "1.3"]
 

@@ -8,8 +8,9 @@ A question is {"verb": "close", ...}; an answer {"ok": true, "result": ...}, or 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from sockd.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

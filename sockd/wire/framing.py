@@ -13,8 +13,9 @@ Every class raises ValueError for values that describe no framing.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
+
+from sockd.values import dataclass, field, fields
 
 DELIMITER_MAX_BYTES = 8
 PREFIX_WIDTHS = (1, 2, 3, 4, 8)

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from http import HTTPStatus
+
+from sockd.values import dataclass
 
 LINE_BYTES = 8192
 """Of a request line (section 3 recommends 8000 at least) and of a field."""

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from dataclasses import dataclass
+
+from sockd.values import dataclass
 
 V1_SIGNATURE = b"PROXY "
 V1_MAX_BYTES = 107  # section 2.1: the longest line, CR LF included

@@ -14,9 +14,10 @@ import errno
 import ipaddress
 import re
 import struct
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
+
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,9 +14,9 @@ from __future__ import annotations
 import enum
 import ipaddress
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from sockd.values import dataclass
 from sockd.wire.socks_address import (
     Destination,
     Reply,

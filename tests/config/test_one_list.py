@@ -169,7 +169,7 @@ def test_levels_are_those_of_the_setting():
 
 
 def test_each_verb_is_answered_and_asked():
-    answered = ControlCommands(None, None, None, None, "", None).verbs()
+    answered = ControlCommands(None, None, None, None, None).verbs()
     assert answered.keys() == VERBS.keys()
     text = sockctl.make_parser().format_help()
     assert all(re.search(rf"^ +{verb} ", text, re.MULTILINE) for verb in VERBS)
@@ -177,4 +177,4 @@ def test_each_verb_is_answered_and_asked():
 
 def test_a_wrong_level_names_all():
     with pytest.raises(UsageError, match=", ".join(LEVELS)):
-        ControlCommands(None, None, None, None, "", None).verbs()["log-level"]({"level": "loud"})
+        ControlCommands(None, None, None, None, None).verbs()["log-level"]({"level": "loud"})

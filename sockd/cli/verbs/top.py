@@ -8,11 +8,11 @@ of a reply shows how long the event loop keeps clients waiting.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sockd.cli.render import duration, printable_answer, size
 from sockd.errors import UsageError
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

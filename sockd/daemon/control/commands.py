@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol
 
+from sockd._version import VERSION
 from sockd.daemon.control.server import Deferred
 from sockd.errors import UsageError
 from sockd.log import format as log_format
 from sockd.net.connection.info import ConnectionFilter, Totals
 from sockd.net.kernel import time_wait_sockets
+from sockd.values import asdict
 from sockd.wire.close_reason import CloseReason
 from sockd.wire.control import ControlResponse
 
@@ -51,7 +52,6 @@ class ControlCommands:
     """Handles requests.
 
     Args:
-        version: of sockd.
         root: the logger whose level is the log's.
     """
 
@@ -61,14 +61,12 @@ class ControlCommands:
         serving: ListenerRegistry,
         reloading: Reload,
         succession: Succession,
-        version: str,
         root: logging.Logger,
     ) -> None:
         self._daemon = daemon
         self._serving = serving
         self._reloading = reloading
         self._succession = succession
-        self.version = version
         self._root = root
 
     @property
@@ -96,7 +94,7 @@ class ControlCommands:
         """Return the state of the process, its listeners, its services and the last reload."""
         last = self._reloading.last
         return {
-            "version": self.version,
+            "version": VERSION,
             "pid": os.getpid(),
             "state": self._daemon.state(),
             "seconds": round(time.time() - self._succession.started, 3),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from sockd._version import VERSION
 from sockd.daemon.metrics import CONTENT_TYPE, Family, exposition
 from sockd.net.kernel import time_wait_sockets
 from sockd.services.builtin.http import Page
@@ -100,7 +101,7 @@ class MetricsPages:
     # ---- for Prometheus
 
     def _families(self) -> Iterator[Family]:
-        version = {"version": self._asked.version, "python": sys.version.partition(" ")[0]}
+        version = {"version": VERSION, "python": sys.version.partition(" ")[0]}
         yield Family("sockd_build_info", "gauge", "Version of sockd and of Python", [(version, 1)])
         yield _one("sockd_ready", "1 while the daemon is ready for new clients", int(self._is_ready()))
         yield from self._service_families()

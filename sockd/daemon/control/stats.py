@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from sockd.daemon.metrics import Histogram
 from sockd.net.connection.info import Totals
 from sockd.net.listen.listener import ListenerCounts
+from sockd.values import asdict, dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

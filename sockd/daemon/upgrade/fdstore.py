@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from sockd.daemon.upgrade import transfer
 from sockd.net.connection.transfer import ConnectionState  # noqa: TC001 - msgspec reads annotations
+from sockd.values import replace
 
 if TYPE_CHECKING:
     from sockd.daemon.listeners import ListenerRegistry

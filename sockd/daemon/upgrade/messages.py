@@ -13,14 +13,13 @@ Until Commit the new process neither receives nor sends a byte, so that the old 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 
 from sockd.daemon.upgrade.channel import Message
 from sockd.log import format as log_format
 from sockd.net.connection.transfer import ConnectionState
 from sockd.process.socket_activation import Owner  # noqa: TC001 - msgspec reads annotations
+from sockd.values import dataclass
 
 
 class Hello(Message):

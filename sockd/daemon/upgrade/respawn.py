@@ -7,12 +7,12 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd.daemon.upgrade.channel import VARIABLE, Channel
 from sockd.errors import fault
 from sockd.files.kept_directory import current_directory
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,7 +17,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -36,6 +35,7 @@ from sockd.daemon.upgrade.messages import (
 from sockd.errors import EX_OSERR, EX_TEMPFAIL, RemoteError, SockdError, TemporaryFault
 from sockd.net.loop.state_table import StateTable
 from sockd.process.socket_activation import Owner
+from sockd.values import dataclass, field
 from sockd.wire.control import ControlResponse
 
 if TYPE_CHECKING:

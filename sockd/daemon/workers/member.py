@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from sockd.values import dataclass, field
 
 if TYPE_CHECKING:
     import socket

@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ from sockd.errors import EX_USAGE
 from sockd.net.loop.loop import EventLoop
 from sockd.process.children import KILL_SECONDS
 from sockd.process.stop_bound import MARGIN_SECONDS
+from sockd.values import replace
 from sockd.wire.control import ControlResponse
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -31,6 +30,7 @@ from sockd.net.loop.turns import TurnWatch
 from sockd.process.inherited_sockets import InheritedSockets
 from sockd.process.socket_activation import Inherited
 from sockd.units import Duration, Size
+from sockd.values import dataclass, replace
 from sockd.wire.control import ControlResponse
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import os
 import socket
 import struct
 import sys
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from sockd.settings.address import bracket
+from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
     IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sockd._sockbuf import ffi, lib
 from sockd.buffer.core import description
+from sockd.values import dataclass
 from sockd.wire.framing import Fixed, Raw, Record
 
 if TYPE_CHECKING:

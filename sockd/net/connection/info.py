@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import enum
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd._sockbuf import lib
 from sockd.net.c_layout import layout
 from sockd.net.kernel import unacknowledged
+from sockd.values import dataclass
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:

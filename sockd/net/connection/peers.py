@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd._sockbuf import lib
 from sockd.net.address.sockaddr import SocketAddress
+from sockd.values import dataclass
 from sockd.wire.proxy import Header  # noqa: TC001 - read by msgspec
 
 if TYPE_CHECKING:

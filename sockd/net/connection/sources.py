@@ -9,11 +9,11 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sockd._sockbuf import ffi, lib
 from sockd.net.address.sockaddr import SocketAddress
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from sockd.settings.listen import ListenSettings

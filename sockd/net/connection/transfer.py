@@ -8,7 +8,6 @@ or sends a byte.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,6 +15,7 @@ import msgspec
 from sockd._sockbuf import ffi, lib
 from sockd.net.address.sockaddr import SocketAddress  # noqa: TC001 - likewise
 from sockd.net.connection.peers import ProxyInfo  # noqa: TC001 - msgspec reads annotations
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from sockd.net.connection.table import ConnectionTable

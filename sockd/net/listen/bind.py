@@ -13,7 +13,6 @@ import errno
 import os
 import socket
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError, SystemFault, fault
@@ -22,6 +21,7 @@ from sockd.net.listen.address_in_use import describe_holder
 from sockd.net.listen.options import set_options
 from sockd.net.listen.path_access import PathAccess
 from sockd.net.listen.unix_path import UnixPath, claimed
+from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

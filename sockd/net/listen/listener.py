@@ -8,8 +8,9 @@ There are three: one that accepts connections (sockd.net.listen.stream_listener)
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Protocol
+
+from sockd.values import asdict, dataclass, field, fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -17,12 +17,12 @@ import socket
 import struct
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError, SystemFault, fault
 from sockd.net.listen.multicast import join
 from sockd.settings.listen import ListenSettings
+from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
     from sockd.net.address.sockaddr import Endpoint

@@ -6,12 +6,12 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.listen.refusal import RefusalReason, Refusals, RefusedClient
 from sockd.net.tls.socket_pair import close_with_reset
+from sockd.values import dataclass
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ import grp
 import os
 import pwd
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd.errors import ConfigurationError, PermissionFault, SystemFault, fault
 from sockd.text import show, suggest
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     import socket

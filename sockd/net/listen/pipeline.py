@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import enum
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sockd.log.rate_limit import LogLimit
 from sockd.net.listen.refusal import RefusalReason
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     import socket

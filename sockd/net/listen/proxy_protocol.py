@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import socket
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from sockd.net.connection.peers import ProxyInfo
 from sockd.net.listen.admission import Networks
 from sockd.net.loop.deadline import Deadline
 from sockd.settings.networks import UNIX_CLIENTS
+from sockd.values import dataclass, field
 from sockd.wire import proxy
 from sockd.wire.proxy import Header, ProxyError  # an upgrade reads the annotations of Proxied
 

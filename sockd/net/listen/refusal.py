@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import enum
 import logging
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.log.rate_limit import INTERVAL_SECONDS
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections import Counter

@@ -20,7 +20,6 @@ import logging
 import os
 import socket
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sockd.log.rate_limit import LogLimit
@@ -35,6 +34,7 @@ from sockd.net.listen.proxy_protocol import ProxyHeaders
 from sockd.net.listen.refusal import RefusalReason, Refusals, RefusedClient
 from sockd.net.listen.steps import AdmissionStep, HeaderStep, OwnerStep, RoomStep, TableStep, TlsStep
 from sockd.net.listen.syn_filter import HANDSHAKE_SECONDS, take_no_more
+from sockd.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

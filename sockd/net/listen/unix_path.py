@@ -18,12 +18,12 @@ import socket
 import stat
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd.errors import PermissionFault, SystemFault, TemporaryFault, fault
 from sockd.net.kernel import peer_credentials
 from sockd.net.listen.address_in_use import describe_pids, describe_process, path_pids
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

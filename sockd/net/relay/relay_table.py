@@ -12,11 +12,11 @@ import enum
 import itertools
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd._sockbuf import ffi, lib
 from sockd.net.c_layout import layout, place
+from sockd.values import dataclass
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import selectors
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from sockd.net.tls.context import CertificateError
 from sockd.net.tls.socket_pair import pair
 from sockd.net.tls.tunnel import TlsTunnel
 from sockd.net.tls.wire import FAILURES, TlsWire, words
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     import socket

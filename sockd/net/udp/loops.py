@@ -11,8 +11,9 @@ bookkeeping: the caller passes the clock.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable

@@ -8,12 +8,12 @@ over HTTP.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd._sockbuf import lib
 from sockd.services.builtin import small_services
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,12 +12,12 @@ under a foreign name (sockd.wire.http, names_this_machine).  Source: RFC 9110, R
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sockd.services.api import Protocol
+from sockd.values import dataclass
 from sockd.wire.http import BLANK_LINES, RequestError, is_loopback, names_this_machine, parse
 
 if TYPE_CHECKING:

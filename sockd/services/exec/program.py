@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import math
 import resource
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.settings.field import setting_default
 from sockd.settings.program import ProgramLimits, ProgramSettings
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

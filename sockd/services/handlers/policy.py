@@ -7,10 +7,10 @@ without framing, until the frame's end is there; from behind that the stream goe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sockd.services.handlers.connection import PerConnectionHandler
+from sockd.values import dataclass, field
 from sockd.wire.close_reason import CloseReason
 from sockd.wire.framing import BlankLine, Delimiter, DotBlock, Line, Nul, Raw, StrictLine
 

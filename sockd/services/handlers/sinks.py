@@ -7,7 +7,6 @@ each shows what passes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sockd.services.handlers.adapters import FunctionAdapter, ProtocolAdapter, ProtocolFactory
@@ -16,6 +15,7 @@ from sockd.services.handlers.policy import PolicyHandler
 from sockd.services.handlers.text import TextFactory
 from sockd.services.handlers.trace import TracedConnection
 from sockd.services.handlers.transport import Transport
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,13 +9,13 @@ a batch is a list of one.
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.net.connection.codec import reply_bytes
 from sockd.services.builtin import CoreService
 from sockd.services.handlers.transport import Transport
+from sockd.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

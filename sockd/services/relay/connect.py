@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import os
 import selectors
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd.net.connect.dialer import Dialer
+from sockd.values import dataclass
 from sockd.wire.socks_client import MAX_REPLY_BYTES, Phase, SocksClient, SocksRefusal
 
 if TYPE_CHECKING:

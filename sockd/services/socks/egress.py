@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import socket
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sockd.net.address.sockaddr import Endpoint
@@ -19,6 +18,7 @@ from sockd.net.connect.dialer import Dialer
 from sockd.net.loop.blocking_calls import Overloaded
 from sockd.net.loop.shares import ip_source_key
 from sockd.services.socks.rules import AccessRequest, IPAddress, parse_ip
+from sockd.values import dataclass
 from sockd.wire.socks_address import Destination, Reply, make_reply
 
 if TYPE_CHECKING:

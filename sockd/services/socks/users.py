@@ -21,13 +21,13 @@ import re
 import threading
 from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 from sockd.errors import ConfigurationError, fault
 from sockd.files.kept_directory import KeptDirectory
 from sockd.files.trusted import open_file, read
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
