@@ -39,7 +39,15 @@ def check_program(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
         return
     yield from _check_words(path, service.exec)
     yield from _check_account(path, service)
+    if service.argv0 is not None and (not service.argv0 or "\0" in service.argv0):
+        yield Problem((*path, "argv0"), f"{show(service.argv0)} is empty or contains a NUL character", service.argv0)
     yield from _check_environment(path, service.environment or ())
+    if service.umask is not None and not re.fullmatch("[0-7]{1,4}", service.umask):
+        text = 'is not a umask in octal; write one such as "022" or "077"'
+        yield Problem((*path, "umask"), f"{show(service.umask)} {text}", service.umask)
+    if service.directory is not None and not os.path.isabs(service.directory):
+        text = f"is not an absolute path; write {show(os.path.abspath(service.directory))}"
+        yield Problem((*path, "directory"), f"{show(service.directory)} {text}", service.directory)
     to = service.stderr
     if to is not None and to not in ERROR_TARGETS and not os.path.isabs(to):
         text = f"{show(to)} is neither {', '.join(ERROR_TARGETS)} nor an absolute path{suggest(to, ERROR_TARGETS)}"
@@ -69,6 +77,8 @@ def _check_account(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]
     if service.group is not None and service.user is None:
         text = f'{show(service.group)} requires a user; add user = "nobody" or another one'
         yield Problem((*path, "group"), text, service.group)
+    if service.groups is not None and service.user is None:
+        yield Problem((*path, "groups"), 'requires a user; add user = "nobody" or another one')
 
 
 def _check_environment(path: KeyPath, entries: tuple[str, ...]) -> Iterator[Problem]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sockd.errors import SockdError
 from sockd.log.append_file import AppendFile
 from sockd.net.listen.handoff import Handoff
-from sockd.process.accounts import check_executable, resolve_identity
+from sockd.process.accounts import check_directory, check_executable, login_variables, resolve_identity
 from sockd.process.children import KILL_SECONDS, Children
 from sockd.services.exec.service import ProgramService
 from sockd.services.families import ProgramKind
@@ -45,10 +45,12 @@ def identified(spec: ServiceSpec, daemon: DaemonSettings) -> ServiceSpec:
     kind = spec.kind
     if not isinstance(kind, ProgramKind):
         return spec
-    place = f"service.{spec.name}."
+    place, program = f"service.{spec.name}.", kind.program
     if daemon.chroot is None:
-        check_executable(place, kind.program.argv[0])
-    return replace(spec, kind=kind.running_as(resolve_identity(place, kind.program.user, kind.program.group, daemon)))
+        check_executable(place, program.path)
+        check_directory(place, program.directory)
+    identity = resolve_identity(place, program.user, program.group, daemon, program.groups)
+    return replace(spec, kind=kind.running_as(identity, login_variables(program.user)))
 
 
 @dataclass

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,10 +29,12 @@ _HEAD = """\
 # - At most 64 programs of a service run at once unless max_instances says otherwise, and there is no limit on starts
 #   in a time (256 or 40 a minute for inetd, 50 a second for xinetd, all clients together).
 # - echo, discard and chargen close a connection on which nothing moves for 15 minutes (idle_timeout)."""
-_XINETD_HEAD = "# - A program gets the supplementary groups of its user (xinetd: only with groups = yes)."
 _FAMILIES_HEAD = "# - tcp and udp have the meaning of {}'s inetd.conf; --format selects another."
 _KEEPS_ROOT = "# root, to become the users of the programs below"
-_ORDER = ("exec", "user", "group", "max_instances", "limits", "environment", "stderr")
+_ORDER = (
+    "exec", "argv0", "user", "group", "groups", "directory", "umask", "nice", "max_instances", "limits",
+    "environment", "stderr",
+)  # fmt: skip
 _PLACE = re.compile(r"^[^:\s]*(?::\d+)*: ")
 
 
@@ -75,7 +77,7 @@ def convert(sources: SourceFiles, host: Host, accept: Try, *, with_disabled: boo
     writer = _Writer(accept, with_disabled)
     for draft in [*drafts, *found]:
         writer.add(draft)
-    head = [_HEAD, *([_XINETD_HEAD] if found else [])]
+    head = [_HEAD]
     head += [_FAMILIES_HEAD.format(sources.dialect)] if drafts else []
     head += [f"# {_plain(str(note.place))}: {_plain(note.text)}" for note in [*notes, *more]]
     blocks = ["\n".join(head), "\n".join(_daemon(writer.active, log_to)), *writer.blocks]
@@ -140,12 +142,13 @@ class _Writer:
         return name
 
 
-def _daemon(active: Iterable[Draft], log_to: str) -> Iterator[str]:
+def _daemon(active: Sequence[Draft], log_to: str) -> Iterator[str]:
     """Return [daemon]: root only if programs need it."""
     accounts = {(str(draft.program["user"]), str(draft.program.get("group", ""))) for draft in active if draft.program}
-    user, group = next(iter(accounts)) if len(accounts) == 1 else ("root", "") if accounts else ("nobody", "")
+    keeps_root = len(accounts) > 1 or any("groups" in draft.program for draft in active)
+    user, group = ("root", "") if keeps_root else next(iter(accounts), ("nobody", ""))
     yield "[daemon]"
-    if len(accounts) > 1:
+    if keeps_root:
         yield _KEEPS_ROOT
     yield f"user = {quote(user)}"
     if group and user not in ROOTS:
@@ -182,7 +185,7 @@ def _keys(table: Table) -> Iterator[str]:
 def _value(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int):
+    if isinstance(value, (int, float)):
         return str(value)
     if isinstance(value, str):
         return quote(value)

@@ -7,9 +7,12 @@ Knows neither inetd nor xinetd, and of TOML only the names of keys.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-Value: TypeAlias = str | int | bool | list[str] | dict[str, str | int]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Value: TypeAlias = str | int | float | bool | list[str] | dict[str, str | int]
 Table: TypeAlias = dict[str, Value]
 
 
@@ -86,7 +89,9 @@ class Host:
     Attributes:
         access_rule: place of the first rule of hosts_access(5); empty when there is none.
         sockctl: path of this tool, for services that another host serves.
+        has_groups: whether a user has supplementary groups.
     """
 
     access_rule: str
     sockctl: str
+    has_groups: Callable[[str], bool] = lambda user: False

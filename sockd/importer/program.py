@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Programs of inetd and xinetd as the exec service runs them, and their internal services.
 
-The exec service gives a program its path as argv[0], a umask of 022 and four of the limits; the shell does the rest,
-as in a start script, and then executes the program.
+The exec service gives a program its path as argv[0], unless the old configuration has a name that differs from it.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
     from sockd.importer.model import Draft, Host, Place
 
-SHELL = "/bin/sh"
 DAEMON_DIRECTORY = "/usr/sbin"
 """REAL_DAEMON_DIR of tcpd(8) on Debian and most others."""
 
@@ -34,18 +32,15 @@ def internal(draft: Draft, name: str, *, stream: bool) -> None:
         )
 
 
-def external(
-    draft: Draft, path: str, words: Sequence[str], host: Host, *, place: Place, steps: Sequence[str] = ()
-) -> None:
+def external(draft: Draft, path: str, words: Sequence[str], host: Host, *, place: Place) -> None:
     """Give a service its program.
 
     Args:
-        draft: gets exec and stderr.
+        draft: gets exec, argv0 and stderr.
         path: of the program.
         words: from argv[0] on; may be empty.
         host: for tcpd(8).
         place: of the program in its file.
-        steps: of the shell, before it executes the program.
     """
     name, *arguments = words or (os.path.basename(path),)
     if os.path.basename(path) == "tcpd":
@@ -54,13 +49,8 @@ def external(
         if not host.access_rule:
             draft.lose("tcpd(8) is left out: hosts.allow and hosts.deny have no rules; write allow and deny", place)
     elif os.path.basename(name) != os.path.basename(path):
-        draft.lose(f"argv[0] {name!r}: a program gets its path as argv[0], {path}", place)
-    command = [path, *arguments]
-    if steps:
-        *first, last = steps
-        last += ' "$0" "$@"' if last.startswith("exec ") else ' && exec "$0" "$@"'
-        command = [SHELL, "-c", " && ".join([*first, last]), *command]
-    draft.program |= {"exec": command, "stderr": "socket"}
+        draft.program["argv0"] = name
+    draft.program |= {"exec": [path, *arguments], "stderr": "socket"}
 
 
 def ask_access(draft: Draft, who: str, host: Host, place: Place) -> None:

@@ -27,8 +27,8 @@ UMASK = 0o022
 UNLIMITED = "UNLIMITED"
 KNOWN_FLAGS = ("NODELAY", "KEEPALIVE", "NORETRY", "REUSE", "NAMEINARGS", "NOLIBWRAP", "IPv4", "IPv6")
 """Attributes that are kept, or that say what sockd does anyway."""
-ULIMITS = {"rlimit_data": "-d", "rlimit_rss": "-m", "rlimit_stack": "-s"}
-"""Options of the shell's ulimit, in KiB, for limits that `limits` does not have."""
+SIZES = {"rlimit_as": "memory", "rlimit_data": "data", "rlimit_stack": "stack"}
+"""Keys of `limits`."""
 _SUFFIXES = {"k": 1024, "m": 1024 * 1024}
 _LOGGED = {"log_on_success": ("PID", "HOST", "EXIT", "DURATION"), "log_on_failure": ("HOST", "ATTEMPT")}
 _NO_EQUIVALENT = {
@@ -172,8 +172,8 @@ class _Translation:
         for key in ("user", "group"):
             if key in self._found:
                 self.draft.program[key] = self._text(key)
-        if self._text("groups") == "no" and "user" in self._found:
-            self._lose("groups", "a program gets the supplementary groups of its user")
+        if self._text("groups") != "yes" and self._host.has_groups(self._text("user")):
+            self.draft.program["groups"] = []
 
     def _serve(self, name: str) -> None:
         if "NOLIBWRAP" not in self._flags:
@@ -188,7 +188,8 @@ class _Translation:
         else:
             path, words = self._text("server"), self._values("server_args")
             argv = words if "NAMEINARGS" in self._flags else (os.path.basename(path), *words)
-            external(self.draft, path, argv, self._host, place=self._place("server"), steps=self._steps())
+            external(self.draft, path, argv, self._host, place=self._place("server"))
+            self._attributes()
             if self._text("wait") == "yes" or not self._stream:
                 take_socket(self.draft, f"wait = {self._text('wait')}", self._place("wait"))
 
@@ -201,24 +202,17 @@ class _Translation:
         self.draft.program["exec"] = [self._host.sockctl, "connect", target]
         return None
 
-    def _steps(self) -> list[str]:
-        """Return what the shell does before it executes the program."""
-        steps = []
-        for key, option in ULIMITS.items():
-            if (most := self._number(key)) is not None:
-                steps.append(f"ulimit {option} {-(-most // 1024)}")
+    def _attributes(self) -> None:
+        """Set umask and nice of the program."""
         umask, nice = self._text("umask"), self._text("nice")
         if umask and not re.fullmatch("[0-7]{1,4}", umask):
             self._leave_out("umask", "is not an octal number")
         elif umask and int(umask, 8) != UMASK:
-            steps.append(f"umask {umask}")
+            self.draft.program["umask"] = umask
         if nice and not re.fullmatch("[+-]?[0-9]{1,3}", nice):
             self._leave_out("nice", "is not a number")
-        elif nice.startswith("-") and self._text("user") != "root":
-            self._lose("nice", "only root may raise a priority, and the program already runs as its user then")
         elif nice:
-            steps.append(f"exec nice -n {nice}")
-        return steps
+            self.draft.program["nice"] = max(-20, min(int(nice), 19))
 
     def _admit(self) -> None:
         if "access_times" in self._found:
@@ -258,8 +252,11 @@ class _Translation:
         limits: dict[str, str | int] = {}
         if (seconds := self._number("rlimit_cpu")) is not None:
             limits["cpu"] = f"{seconds}s"
-        if (size := self._number("rlimit_as")) is not None:
-            limits["memory"] = format_size(size)
+        for name, key in SIZES.items():
+            if (size := self._number(name)) is not None:
+                limits[key] = format_size(size)
+        if "rlimit_rss" in self._found:
+            self._lose("rlimit_rss", "Linux has no such limit since 2.4.30 (getrlimit(2)); write limits = { memory }")
         if (files := self._number("rlimit_files")) is not None:
             limits["files"] = files
         if limits and "exec" in draft.program:

@@ -12,11 +12,13 @@ import stat
 from typing import TYPE_CHECKING
 
 from sockd.errors import ConfigurationError
-from sockd.process.privileges import look_up
+from sockd.process.privileges import find_user, group_id, look_up
 from sockd.process.program import Identity
 from sockd.text import show
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sockd.settings import DaemonSettings
 
 HEAD_BYTES = 256
@@ -24,13 +26,16 @@ HEAD_BYTES = 256
 TEXT = frozenset(b"\t\n\r" + bytes(range(32, 256)))
 
 
-def resolve_identity(place: str, user: str | None, group: str | None, daemon: DaemonSettings) -> Identity | None:
+def resolve_identity(
+    place: str, user: str | None, group: str | None, daemon: DaemonSettings, groups: Sequence[str] | None = None
+) -> Identity | None:
     """Decide which user a program runs as.
 
     Args:
         place: what messages begin with, such as "service.finger.".
         user, group: as the service has them.
         daemon: whom the daemon serves as.
+        groups: supplementary ones; None: those of the user.
 
     Returns:
         None: as the daemon itself.
@@ -50,12 +55,46 @@ def resolve_identity(place: str, user: str | None, group: str | None, daemon: Da
         return None
     wanted = look_up(user, group, place=place)
     if uid == 0:
-        return Identity(wanted.uid, wanted.gid, wanted.groups)
+        others = wanted.groups if groups is None else tuple(group_id(one, place, key="groups") for one in groups)
+        return Identity(wanted.uid, wanted.gid, others)
     if (wanted.uid, wanted.gid) != (uid, gid):
         key, value = ("user", user) if wanted.uid != uid else ("group", group or user)
         text = f"only root can switch users, and the daemon serves as uid {uid}, gid {gid}"
         raise ConfigurationError(f'{place}{key}: {show(value)}: {text}; remove it, or write daemon.user = "root"')
+    if groups is not None:
+        text = f"only root can set groups, and the daemon serves as uid {uid}; remove it, or write daemon.user = "
+        raise ConfigurationError(f'{place}groups: {text}"root"')
     return None
+
+
+def login_variables(user: str | None) -> tuple[str, ...]:
+    """Return HOME, USER, LOGNAME and SHELL of an account, as login(1) sets them; nothing without a user.
+
+    Args:
+        user: name or number; one without an entry in the user database has no variables.
+    """
+    entry = find_user(user) if user is not None else None
+    if entry is None:
+        return ()
+    shell = entry.pw_shell or "/bin/sh"  # passwd(5)
+    return (f"HOME={entry.pw_dir}", f"USER={entry.pw_name}", f"LOGNAME={entry.pw_name}", f"SHELL={shell}")
+
+
+def has_groups(user: str) -> bool:
+    """Return whether a user has groups on this host besides its own."""
+    entry = find_user(user)
+    return entry is not None and {*os.getgrouplist(entry.pw_name, entry.pw_gid)} != {entry.pw_gid}
+
+
+def check_directory(place: str, path: str) -> None:
+    """Refuse a directory that does not exist.
+
+    Raises:
+        ConfigurationError: names the path and the reason.
+    """
+    if not os.path.isdir(path):
+        what = "is not a directory" if os.path.exists(path) else "does not exist; create it, or name another"
+        raise ConfigurationError(f"{place}directory: {show(path)} {what}")
 
 
 def check_executable(place: str, path: str) -> None:

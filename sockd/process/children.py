@@ -25,15 +25,13 @@ if TYPE_CHECKING:
 
 KILL_SECONDS = 5.0
 """Time from TERM to KILL, for a program to clean up."""
-UMASK = 0o022
-DIRECTORY = "/"
 
 STEPS = {
     lib.SOCKD_SPAWN_PROCESS: "vfork()",
     lib.SOCKD_SPAWN_SESSION: "setsid()",
     lib.SOCKD_SPAWN_DESCRIPTORS: "dup2()",
-    lib.SOCKD_SPAWN_DIRECTORY: f"chdir({DIRECTORY})",
     lib.SOCKD_SPAWN_LIMIT: "setrlimit()",
+    lib.SOCKD_SPAWN_PRIORITY: "setpriority()",
     lib.SOCKD_SPAWN_GROUPS: "setgroups()",
     lib.SOCKD_SPAWN_GROUP: "setresgid()",
     lib.SOCKD_SPAWN_USER: "setresuid()",
@@ -111,13 +109,16 @@ class Children:
         groups = ffi.new("uint32_t[]", sorted(identity.groups) if identity else [])
         found_groups = ffi.new("uint32_t[]", len(groups))
         rows = ffi.new("sockd_limit[]", [list(limit) for limit in limits])
-        directory = ffi.new("char[]", DIRECTORY.encode())
+        path, directory = (ffi.new("char[]", os.fsencode(text)) for text in (command.path, command.directory))
         prepared = {
+            "path": path,
             "argv": argv[0],
             "environment": environment[0],
             "directory": directory,
             "descriptors": list(command.descriptors),
-            "umask": UMASK,
+            "umask": command.umask,
+            "changes_nice": command.nice is not None,
+            "nice": command.nice or 0,
             "limit_count": len(limits),
             "changes_user": identity is not None,
             "group_count": len(groups),
@@ -131,7 +132,8 @@ class Children:
         pid = int(lib.sockd_spawn(ffi.new("sockd_command *", prepared), step))
         if pid < 0:
             number = ffi.errno
-            raise OSError(number, os.strerror(number), STEPS.get(step[0], command.argv[0]))
+            steps = STEPS | {lib.SOCKD_SPAWN_DIRECTORY: command.directory}
+            raise OSError(number, os.strerror(number), steps.get(step[0], command.path))
         return pid
 
     def reap(self) -> None:

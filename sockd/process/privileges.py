@@ -97,14 +97,14 @@ def look_up(user: str, group: str | None, *, place: str = "daemon.") -> Account:
     Raises:
         ConfigurationError: there is no such user or group, or it is root's group.
     """
-    entry = _user(user)
+    entry = find_user(user)
     if entry is None and not _is_id(user):
         near = suggest(user, (one.pw_name for one in pwd.getpwall()))
         raise ConfigurationError(f"{place}user: {show(user)} is not a user of this host{near}")
     uid = entry.pw_uid if entry else int(user)
     if group is None and entry is None:
         raise ConfigurationError(f"{place}user: {show(user)} has no group of its own; add a group")
-    gid = _gid(group, place) if group is not None else entry.pw_gid if entry else -1
+    gid = group_id(group, place) if group is not None else entry.pw_gid if entry else -1
     if uid != 0 and gid == 0:
         raise ConfigurationError(
             f"{place}group: {show(group or user)} is root's group, so privileges would not be dropped; name another"
@@ -117,7 +117,8 @@ def _is_id(text: str) -> bool:
     return text.isascii() and text.isdigit() and int(text) <= MAX_ID
 
 
-def _user(text: str) -> pwd.struct_passwd | None:
+def find_user(text: str) -> pwd.struct_passwd | None:
+    """Return the entry of a user by name or number; None where there is none."""
     with suppress(KeyError):
         return pwd.getpwnam(text)
     if _is_id(text):
@@ -126,13 +127,18 @@ def _user(text: str) -> pwd.struct_passwd | None:
     return None
 
 
-def _gid(text: str, place: str) -> int:
+def group_id(text: str, place: str, *, key: str = "group") -> int:
+    """Return the number of a group, given by name or number.
+
+    Raises:
+        ConfigurationError: there is no such group; names `place` and `key`.
+    """
     with suppress(KeyError):
         return grp.getgrnam(text).gr_gid
     if _is_id(text):
         return int(text)
     near = suggest(text, (one.gr_name for one in grp.getgrall()))
-    raise ConfigurationError(f"{place}group: {show(text)} is not a group of this host{near}")
+    raise ConfigurationError(f"{place}{key}: {show(text)} is not a group of this host{near}")
 
 
 def wanted(user: str | None, group: str | None, chroot: str | None, *, root_may_stay: bool) -> Wanted:

@@ -12,6 +12,9 @@ from typing import Protocol, TypeAlias
 
 from sockd.values import dataclass
 
+DEFAULT_UMASK = 0o022
+DEFAULT_DIRECTORY = "/"
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -27,18 +30,26 @@ class SpawnCommand:
     """The command, and everything that it inherits.
 
     Attributes:
-        argv: its words; the first is the path.
+        path: of the program.
+        argv: its words; the first is the name that it gets as its own.
         environment: NAME=value, and nothing else.
         descriptors: what become its 0, 1 and 2; the caller's to close.
         identity: None: as the daemon.
         limits: (RLIMIT_*, soft, hard) of setrlimit(2), -1 for none; what does not exist is as for the daemon.
+        umask: of umask(2).
+        nice: of setpriority(2); None: as the daemon.
+        directory: that it runs in.
     """
 
+    path: str
     argv: tuple[str, ...]
     environment: tuple[str, ...]
     descriptors: tuple[int, int, int]
     identity: Identity | None = None
     limits: tuple[tuple[int, int, int], ...] = ()
+    umask: int = DEFAULT_UMASK
+    nice: int | None = None
+    directory: str = DEFAULT_DIRECTORY
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,8 @@ enum sockd_spawn_step {
     SOCKD_SPAWN_GROUPS = 5,
     SOCKD_SPAWN_GROUP = 6,
     SOCKD_SPAWN_USER = 7,
-    SOCKD_SPAWN_PROGRAM = 8
+    SOCKD_SPAWN_PROGRAM = 8,
+    SOCKD_SPAWN_PRIORITY = 9
 };
 
 typedef struct sockd_limit {
@@ -65,11 +66,14 @@ typedef struct sockd_limit {
 } sockd_limit;
 
 typedef struct sockd_command {
-    char *const *argv; /* argv[0] is the path; ended by NULL, as the next one */
+    const char *path;
+    char *const *argv; /* ended by NULL, as the next one */
     char *const *environment;
     const char *directory;     /* to run in */
     int32_t descriptors[3]; /* of the caller's, all above 2: they become 0, 1 and 2, everything else is closed */
     int32_t umask;
+    int32_t changes_nice; /* 1: the next one is set */
+    int32_t nice;
     int32_t limit_count;
     int32_t changes_user;   /* 1: groups, gid and uid are taken on */
     int32_t group_count;
@@ -81,7 +85,7 @@ typedef struct sockd_command {
 } sockd_command;
 
 /* Execute a program in a session of its own: signals default and unblocked,
- * umask, directory and limits as given.  Returns as said above. */
+ * umask, directory, priority and limits as given.  Returns as said above. */
 int32_t sockd_spawn(const sockd_command *command, int32_t *step);
 /* </cffi> */
 
@@ -236,8 +240,8 @@ static void reset_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* Returns the step that failed; never when the program runs.  Limits come before
- * ids: root alone raises one. */
+/* Returns the step that failed; never when the program runs.  Limits and priority come
+ * before ids: root alone raises one. */
 static enum sockd_spawn_step become(const sockd_command *command)
 {
     if (setsid() < 0)
@@ -247,6 +251,8 @@ static enum sockd_spawn_step become(const sockd_command *command)
     umask((mode_t)command->umask);
     if (set_limits(command) < 0)
         return SOCKD_SPAWN_LIMIT;
+    if (command->changes_nice && setpriority(PRIO_PROCESS, 0, command->nice) < 0)
+        return SOCKD_SPAWN_PRIORITY;
     if (command->changes_user) {
         if (take_on_groups(command) < 0)
             return SOCKD_SPAWN_GROUPS;
@@ -259,7 +265,7 @@ static enum sockd_spawn_step become(const sockd_command *command)
     if (chdir(command->directory) < 0)
         return SOCKD_SPAWN_DIRECTORY;
     reset_signals();
-    execve(command->argv[0], command->argv, command->environment);
+    execve(command->path, command->argv, command->environment);
     return SOCKD_SPAWN_PROGRAM;
 }
 

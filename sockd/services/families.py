@@ -116,8 +116,8 @@ class ProgramKind(ServiceKind):
     program: Program
     is_measured = False
 
-    def running_as(self, identity: Identity | None) -> Kind:
-        """Return it with the account that its program runs as."""
+    def running_as(self, identity: Identity | None, login: tuple[str, ...]) -> Kind:
+        """Return it with the account that its program runs as, and the variables of that account."""
         raise NotImplementedError
 
 

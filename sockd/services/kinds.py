@@ -326,9 +326,9 @@ class ExecKind(ProgramKind):
         """See ServiceKind."""
         return self.program.max_instances
 
-    def running_as(self, identity: Identity | None) -> Kind:
+    def running_as(self, identity: Identity | None, login: tuple[str, ...]) -> Kind:
         """See ProgramKind."""
-        return replace(self, program=replace(self.program, identity=identity))
+        return replace(self, program=replace(self.program, identity=identity, login=login))
 
     @classmethod
     def spec(cls, name: str, table: ServiceSettings) -> ServiceSpec:

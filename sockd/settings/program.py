@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from sockd.settings.field import MIB, setting
+from sockd.settings.field import KIB, MIB, setting
 from sockd.units import Duration, Size
 from sockd.values import dataclass
 
@@ -28,6 +28,22 @@ class ProgramLimits:
         source="RLIMIT_AS",
         unit="bytes",
         low=MIB,
+        high=1024 * 1024 * MIB,
+    )
+    data: Size | None = setting(
+        None,
+        help="data segment of one process: what it allocates",
+        source="RLIMIT_DATA",
+        unit="bytes",
+        low=KIB,
+        high=1024 * 1024 * MIB,
+    )
+    stack: Size | None = setting(
+        None,
+        help="stack of one process",
+        source="RLIMIT_STACK",
+        unit="bytes",
+        low=KIB,
         high=1024 * 1024 * MIB,
     )
     files: int | None = setting(
@@ -72,6 +88,30 @@ class ProgramSettings:
         help="environment of a program besides the connection's variables: NAME is passed on, NAME=value is set",
         source="default PATH only: the daemon's environment is not for programs to see",
         otherwise=("PATH",),
+    )
+    argv0: str | None = setting(
+        None, help="name that the program gets as its own, argv[0]; unset: its path", source="inetd(8), execve(2)"
+    )
+    groups: tuple[str, ...] | None = setting(
+        None,
+        help="supplementary groups of the program, in place of those that its user has on this host; [] for none",
+        source="setgroups(2); xinetd.conf(5), groups",
+    )
+    directory: str | None = setting(
+        None,
+        help="directory that the program runs in",
+        source='default "/": any other one could not be unmounted meanwhile',
+        otherwise="/",
+    )
+    umask: str | None = setting(
+        None, help="umask of the program, in octal", source="default 022; umask(2)", otherwise="022"
+    )
+    nice: int | None = setting(
+        None,
+        help="scheduling priority of the program; only root can set one below that of the daemon",
+        source="setpriority(2)",
+        low=-20,
+        high=19,
     )
     stderr: str | None = setting(
         None,

@@ -71,7 +71,8 @@ def test_a_default_in_a_comment_is_what_the_key_would_be():
 def test_a_program_has_defaults_of_its_own():
     settings = Settings(listen=ONE.listen, service={"policy": ServiceSettings(exec=("/bin/cat",))})
     lines = [line for line in dump(settings).split("\n") if line.startswith("#") and line[1:2] != " "]
-    assert lines[-3:] == ['#environment = ["PATH"]', '#stderr = "log"', "#max_instances = 64"]
+    expected = ['environment = ["PATH"]', 'directory = "/"', 'umask = "022"', 'stderr = "log"', "max_instances = 64"]
+    assert lines[-5:] == [f"#{line}" for line in expected]
 
 
 def test_each_key_is_explained_once():

@@ -29,7 +29,7 @@ EX_CONFIG = 78
 
 # Lines that say what sockd does anyway: without them the result is the same.
 SAME = re.compile(
-    r"(type\s*=\s*UNLISTED|socket_type\s*=|protocol\s*=|wait\s*=|umask\s*=\s*022|deny_time|rpc_version)"
+    r"(type\s*=\s*UNLISTED|socket_type\s*=|protocol\s*=|wait\s*=|umask\s*=\s*022|groups\s*=\s*no$|deny_time|rpc_version)"
     r"|log_on_(success|failure)\s*[+]?=[ A-Z]*$|includedir|service|defaults|[{}]$"
 )
 
@@ -101,11 +101,29 @@ def test_what_is_disabled_can_be_had(path, imported):
     assert counts(wanted(path, "expect-all")[0]) in said
 
 
-HOST = Host(access_rule="", sockctl="/usr/bin/sockctl")
+HOST = Host(access_rule="", sockctl="/usr/bin/sockctl", has_groups=lambda user: user == "mail")
 
 
 def converted(path, host=HOST, **options):
     return convert(read([str(path)], **options), host, lambda text: None)
+
+
+@pytest.mark.parametrize(
+    ("user", "groups", "expected"),
+    [
+        ("mail", "", 'user = "mail"\ngroups = []'),
+        ("mail", "groups = yes", 'user = "mail"\n'),
+        ("games", "", "[daemon]"),
+    ],
+)
+def test_groups_are_those_of_xinetd(tmp_path, user, groups, expected):
+    entry = f"type = UNLISTED\nport = 7001\nsocket_type = stream\nwait = no\nuser = {user}\nserver = /bin/cat\n{groups}"
+    path = tmp_path / "one"
+    path.write_text(f"service one\n{{\n{entry}\n}}\n")
+    text = converted(path).text
+    assert expected in text
+    assert ("groups = []" in text) == (user == "mail" and not groups)
+    assert ("[daemon]\n# root" in text) == ("groups = []" in text)  # only root can take groups away
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)

@@ -42,7 +42,7 @@ def null():
 @pytest.fixture
 def command(null):
     def make(*argv, **more):
-        return SpawnCommand(argv=argv, environment=(), descriptors=(null, null, null), **more)
+        return SpawnCommand(path=argv[0], argv=argv, environment=(), descriptors=(null, null, null), **more)
 
     return make
 

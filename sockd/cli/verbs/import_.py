@@ -19,10 +19,11 @@ PROGRAM = "sockctl"
 def _import(arguments: argparse.Namespace) -> int:
     from sockd import importer  # here, for connect has no use for it and shall start fast
     from sockd.importer.model import Host
+    from sockd.process.accounts import has_groups
 
     sources = importer.read(arguments.files, form=arguments.format)
     sockctl = shutil.which(sys.argv[0]) or shutil.which(PROGRAM) or f"/usr/bin/{PROGRAM}"
-    host = Host(access_rule=importer.access_rule(), sockctl=os.path.abspath(sockctl))
+    host = Host(access_rule=importer.access_rule(), sockctl=os.path.abspath(sockctl), has_groups=has_groups)
     result = importer.convert(sources, host, _accept, with_disabled=arguments.all)
     print(result.text, end="")
     sys.stdout.flush()

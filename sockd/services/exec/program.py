@@ -23,15 +23,20 @@ class Program:
     """A program.
 
     Attributes:
-        argv: the path and its arguments.
+        path: of the program.
+        argv: its name for itself, and its arguments.
         user, group: as written; `identity` is what they came to, None: as the daemon.
         environment: NAME of what is kept, NAME=value of what is set.
         stderr: log, socket, null or a path.
         limits: (RLIMIT_*, soft, hard).
         wall: seconds; None for no limit.
         max_instances: that run at once.
+        groups: supplementary ones as written; None: those of the user.
+        directory, umask, nice: see SpawnCommand.
+        login: HOME and its kin, where it has a user of its own.
     """
 
+    path: str
     argv: tuple[str, ...]
     user: str | None
     group: str | None
@@ -40,14 +45,20 @@ class Program:
     limits: tuple[tuple[int, int, int], ...]
     wall: float | None
     max_instances: int
+    groups: tuple[str, ...] | None
+    directory: str
+    umask: int
+    nice: int | None
     identity: Identity | None = None
+    login: tuple[str, ...] = ()
 
 
 def make_program(table: ProgramSettings, argv: tuple[str, ...]) -> Program:
     """Define everything about a program except its user."""
     limits, otherwise = table.limits or ProgramLimits(), partial(setting_default, ProgramSettings)
     return Program(
-        argv=argv,
+        path=argv[0],
+        argv=(table.argv0 or argv[0], *argv[1:]),
         user=table.user,
         group=table.group,
         environment=otherwise("environment") if table.environment is None else table.environment,
@@ -55,6 +66,10 @@ def make_program(table: ProgramSettings, argv: tuple[str, ...]) -> Program:
         limits=tuple(_resource_limits(limits)),
         wall=limits.wall,
         max_instances=table.max_instances or otherwise("max_instances"),
+        groups=table.groups,
+        directory=table.directory or otherwise("directory"),
+        umask=int(table.umask or otherwise("umask"), 8),
+        nice=table.nice,
     )
 
 
@@ -65,6 +80,8 @@ def _resource_limits(limits: ProgramLimits) -> Iterator[tuple[int, int, int]]:
         yield resource.RLIMIT_CPU, seconds, seconds + 1
     for kind, most in (
         (resource.RLIMIT_AS, limits.memory),
+        (resource.RLIMIT_DATA, limits.data),
+        (resource.RLIMIT_STACK, limits.stack),
         (resource.RLIMIT_NOFILE, limits.files),
         (resource.RLIMIT_NPROC, limits.processes),
         (resource.RLIMIT_FSIZE, limits.file_size),

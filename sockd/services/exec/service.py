@@ -62,7 +62,7 @@ class ProgramService:
         self._spawn = spawn
         self._loop = loop
         self._find_name = find_name
-        self._common = tuple(_allowed(program.environment, environment))
+        self._common = (*_login(program), *_allowed(program.environment, environment))
 
     def take(self, sock: socket.socket, peer: SocketAddress, done: WhenDone) -> None:
         """Start the program on a connected socket, which is closed here; done() is called when it has ended."""
@@ -74,7 +74,7 @@ class ProgramService:
                 sock.setblocking(True)  # what a program that knows nothing of sockets expects
                 self._start(sock, peer, about, done)
             except OSError as error:
-                words = str(fault(error, str(error.filename or self._program.argv[0])))
+                words = str(fault(error, str(error.filename or self._program.path)))
                 logger.error("program not started", extra={"event": {**about, "error": words}})
                 done(RefusalReason.NOT_STARTED)
 
@@ -82,11 +82,15 @@ class ProgramService:
         lines = ErrorLines(self._loop, about) if self._program.stderr == "log" else None
         error = lines.writer if lines else self._stderr() if self._stderr else sock.fileno()
         command = SpawnCommand(
+            path=self._program.path,
             argv=self._program.argv,
             environment=(*self._common, *build_environment(sock, peer, self._find_name)),
             descriptors=(sock.fileno(), sock.fileno(), error),
             identity=self._program.identity,
             limits=self._program.limits,
+            umask=self._program.umask,
+            nice=self._program.nice,
+            directory=self._program.directory,
         )
         run = _Run(about, self._program.wall, self._loop, done)
         try:
@@ -148,6 +152,12 @@ def signal_name(number: int) -> str:
 
 
 # ---- the environment
+
+
+def _login(program: Program) -> Iterator[str]:
+    """Yield HOME and its kin, except those that the service sets or passes on itself."""
+    own = {entry.partition("=")[0] for entry in program.environment}
+    return (entry for entry in program.login if entry.partition("=")[0] not in own)
 
 
 def _allowed(entries: tuple[str, ...], environment: Mapping[str, str]) -> Iterator[str]:

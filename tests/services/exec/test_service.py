@@ -32,6 +32,8 @@ SH = "/bin/sh"
 IS_ROOT = os.geteuid() == 0
 AS_ROOT = pytest.mark.skipif(not IS_ROOT, reason="only root can switch users user")
 NOBODY = pwd.getpwnam("nobody")
+ROOT = pwd.getpwnam("root")
+LOGIN_OF_ROOT = {"HOME": ROOT.pw_dir, "USER": "root", "LOGNAME": "root", "SHELL": ROOT.pw_shell}
 
 
 @pytest.fixture(scope="session")
@@ -119,7 +121,7 @@ def test_a_program_has_what_the_documentation_says_and_nothing_else(daemon, list
         "TCPREMOTEPORT": str(here[1]),
         "REMOTE_ADDR": here[0],
         "REMOTE_PORT": str(here[1]),
-    }
+    } | (LOGIN_OF_ROOT if IS_ROOT else {})
     signals = {key: int(value[0], 16) for key, value in status(text).items() if key.startswith("Sig")}
     assert signals == {"SigBlk": 0, "SigIgn": 0, "SigCgt": 0}
     inherited = {
@@ -196,6 +198,7 @@ def test_the_environment_is_kept_by_name_or_set(daemon, lister):
     with one.connect() as peer:
         found = environment(read_all(peer))
     own = {key: value for key, value in found.items() if not key.startswith(("TCP", "REMOTE", "PROTO"))}
+    own = {key: value for key, value in own.items() if key not in LOGIN_OF_ROOT}
     assert own == {"KEPT": "yes", "SET": "a=b c", "EMPTY": ""}
 
 
@@ -203,7 +206,7 @@ def test_a_unix_peer_is_told_by_its_credentials_and_its_path(daemon, lister, tmp
     one = daemon(toml=toml([lister], addresses=f'"unix:{tmp_path}/s"'))
     with one.connect(before=lambda sock: sock.bind(str(tmp_path / "client"))) as peer:
         found = environment(read_all(peer))
-    del found["PATH"]
+    found = {key: value for key, value in found.items() if key not in ("PATH", *LOGIN_OF_ROOT)}
     assert found == {
         "PROTO": "UNIX",
         "UNIXLOCALPATH": f"{tmp_path}/s",
