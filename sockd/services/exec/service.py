@@ -156,8 +156,10 @@ def signal_name(number: int) -> str:
 
 def _login(program: Program) -> Iterator[str]:
     """Yield HOME and its kin, except those that the service sets or passes on itself."""
-    own = {entry.partition("=")[0] for entry in program.environment}
-    return (entry for entry in program.login if entry.partition("=")[0] not in own)
+    for entry in program.login:
+        name = entry[: entry.index("=")]
+        if not any(own == name or own.startswith(f"{name}=") for own in program.environment):
+            yield entry
 
 
 def _allowed(entries: tuple[str, ...], environment: Mapping[str, str]) -> Iterator[str]:
