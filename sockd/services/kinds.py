@@ -123,11 +123,10 @@ class AsyncFunctionKind(TableKind):
         return AsyncFunctionHandler(
             spec.name,
             self.function,
-            tools.codec,
-            spec.limits.high_water,
-            tools.connections,
+            tools,
             tools.loop,
             transport_class(spec),
+            spec.limits.high_water,
             wants_connection=self.wants_connection,
             most_in_flight=self.max_in_flight,
         )

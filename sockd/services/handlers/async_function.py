@@ -13,17 +13,17 @@ import inspect
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from sockd.services.handlers.connection import PerConnectionHandler
+from sockd.services.handlers.connection import ConnectionFactory, PerConnectionHandler
 from sockd.services.handlers.coroutine import tell_unfinished
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sockd.net.connection.codec import Codec
     from sockd.net.connection.connection import Connection
-    from sockd.net.connection.table import ConnectionTable
     from sockd.net.loop.asyncio_loop import AsyncioLoop
+    from sockd.services.api import Reply
+    from sockd.services.handlers.sinks import SinkTools
     from sockd.services.handlers.transport import Transport
     from sockd.wire.framing import Frame
 
@@ -220,22 +220,20 @@ class AsyncFunctionHandler(PerConnectionHandler):
         function: answers a frame; None answers nothing.
         wants_connection: with the connection as its second argument.
         most_in_flight: of one connection.
-        codec: of the service's framing.
-        high_water: unsent bytes past which a connection is not read.
-        connections: where frames come from.
+        tools: connections are made with these.
         loop: of the coroutines.
         kind: the class of its connections.
+        high_water: unsent bytes past which a connection is not read.
     """
 
     def __init__(
         self,
         service: str,
-        function: Callable[..., Any],
-        codec: Codec,
-        high_water: int,
-        connections: ConnectionTable,
+        function: Callable[..., Reply],
+        tools: SinkTools,
         loop: AsyncioLoop,
         kind: type[Transport],
+        high_water: int,
         *,
         wants_connection: bool,
         most_in_flight: int,
@@ -243,7 +241,7 @@ class AsyncFunctionHandler(PerConnectionHandler):
         def make() -> tuple[AsyncAnswers, None]:
             return AsyncAnswers(self), None
 
-        super().__init__(service, make, lambda protocol: protocol, codec, high_water, connections, loop, kind)
+        super().__init__(service, ConnectionFactory(kind, high_water, make, lambda protocol: protocol), tools)
         self.loop: AsyncioLoop = loop
         self.wants_connection = wants_connection
         self.most_in_flight = most_in_flight

@@ -13,19 +13,41 @@ from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
 from sockd.net.connection.transfer import Snapshot
 from sockd.services.handlers.adapters import takes_bytes
+from sockd.values import dataclass
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sockd.net.connection.codec import Codec
     from sockd.net.connection.events import FrameProtocol
-    from sockd.net.connection.table import ConnectionTable
-    from sockd.net.loop.loop import EventLoop
+    from sockd.services.handlers.sinks import SinkTools
     from sockd.services.handlers.transport import Transport
     from sockd.wire.framing import Framing
 
 logger = logging.getLogger("sockd.connection")
+
+
+@dataclass(frozen=True)
+class ConnectionFactory:
+    """What each connection of a service is made as.
+
+    Attributes:
+        kind: the class of its transport.
+        high_water: unsent bytes past which it is not read.
+        make: called once for each; returns the receiver, and the protocol object if there is one.
+        receive: makes a receiver for a protocol object.
+        framing: of those whose protocol object takes frames, where the others take bytes; None: of all.
+    """
+
+    kind: type[Transport]
+    high_water: int
+    make: Callable[[], tuple[FrameProtocol, object]]
+    receive: Callable[[Any], FrameProtocol]
+    framing: Framing | None = None
+
+    def transport(self, id: int, tools: SinkTools) -> Transport:
+        """Make the transport."""
+        return self.kind(id, tools.connections, tools.codec, self.high_water, tools.loop, self.receive)
 
 
 class PerConnectionHandler(ConnectionEvents):
@@ -33,53 +55,35 @@ class PerConnectionHandler(ConnectionEvents):
 
     Args:
         service: its name, for the log.
-        make: called once for each connection; returns the receiver, and the protocol object if there is one.
-        receive: makes a receiver for a protocol object.
-        codec: of the service's framing, or of bytes as they come.
-        kind: the class of its connections.
-        framing: of those connections whose protocol object takes frames, where the others take bytes; None: of all.
+        factory: of its connections.
+        tools: connections are made with these.
     """
 
-    def __init__(
-        self,
-        service: str,
-        make: Callable[[], tuple[FrameProtocol, Any]],
-        receive: Callable[[Any], FrameProtocol],
-        codec: Codec,
-        high_water: int,
-        connections: ConnectionTable,
-        loop: EventLoop,
-        kind: type[Transport],
-        framing: Framing | None = None,
-    ) -> None:
-        self._framing = framing
-        self._kind = kind
+    def __init__(self, service: str, factory: ConnectionFactory, tools: SinkTools) -> None:
         self._service = service
-        self._make = make
-        self._codec = codec
-        self._high_water = high_water
-        self._set = connections
-        self._receive = receive
-        self._loop = loop
+        self._factory = factory
+        self._tools = tools
+        self._set = tools.connections
         self._live: dict[int, Transport] = {}
         self.handler: object = None
         """Whose frames these are, for the log; None: the protocol object's."""
 
     def accepted(self, id: int) -> None:
         """Make the connection and notify its receiver."""
-        connection = self._kind(id, self._set, self._codec, self._high_water, self._loop, self._receive)
+        connection = self._factory.transport(id, self._tools)
         connection.service, connection.handler = self._service, self.handler
         self._live[id] = connection
         try:
-            receiver, protocol = self._make()
+            receiver, protocol = self._factory.make()
         except BaseException as error:
             event = {"service": self._service, "at": user_line(error)}
             logger.error("handler failed", exc_info=error_info(error), extra={"event": event})
             self._set.shut(id, CloseReason.HANDLER_ERROR)
             return
-        if self._framing is not None and not takes_bytes(protocol):
-            self._set.set_framing(id, self._framing)
-            connection.set_framing(self._framing)
+        framing = self._factory.framing
+        if framing is not None and not takes_bytes(protocol):
+            self._set.set_framing(id, framing)
+            connection.set_framing(framing)
         connection.start(receiver, protocol)
 
     def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
@@ -104,9 +108,9 @@ class PerConnectionHandler(ConnectionEvents):
 
     def restore(self, id: int, snapshot: object) -> bool:
         """Make the connection and the receiver, which continues the state of the other process."""
-        connection = self._kind(id, self._set, self._codec, self._high_water, self._loop, self._receive)
+        connection = self._factory.transport(id, self._tools)
         try:
-            receiver, protocol = self._make()
+            receiver, protocol = self._factory.make()
             connection.service, connection.handler = self._service, self.handler
             connection.restore(receiver, protocol, convert(snapshot, Snapshot))
         except BaseException as error:

@@ -7,7 +7,7 @@ without framing, until the frame's end is there; from behind that the stream goe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.services.handlers.connection import PerConnectionHandler
 from sockd.values import dataclass, field
@@ -15,8 +15,14 @@ from sockd.wire.close_reason import CloseReason
 from sockd.wire.framing import BlankLine, Delimiter, DotBlock, Line, Nul, Raw, StrictLine
 
 if TYPE_CHECKING:
+    from sockd.services.handlers.connection import ConnectionFactory
+    from sockd.services.handlers.sinks import SinkTools
     from sockd.settings.service import TooLong, Unfinished
     from sockd.wire.framing import Framing
+
+
+Ended = Line | StrictLine | Delimiter | Nul | BlankLine | DotBlock
+"""Framings whose frames end with something to look for."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +55,23 @@ class _Skipped:
 
 
 class PolicyHandler(PerConnectionHandler):
-    """Does what a policy says, for services that have one."""
+    """Does what a policy says, for services that have one.
 
-    policy: FramePolicy
-    cut_by: Any
-    """The framing, which has an end."""
+    Args:
+        service: its name, for the log.
+        factory: of its connections.
+        tools: connections are made with these.
+        policy: not the common one.
+        cut_by: the framing of the service.
+    """
 
-    def __init__(self, *parts: Any, policy: FramePolicy, framing: Framing) -> None:  # noqa: ANN401 - as the base
-        super().__init__(*parts)
+    def __init__(
+        self, service: str, factory: ConnectionFactory, tools: SinkTools, policy: FramePolicy, cut_by: Ended
+    ) -> None:
+        super().__init__(service, factory, tools)
         self.policy = policy
-        self.cut_by = framing
-        self._end = frame_terminator(framing) or b""
+        self.cut_by = cut_by
+        self._end = frame_terminator(cut_by) or b""
         self._skipped: dict[int, _Skipped] = {}
 
     def wrong(self, id: int, reason: CloseReason) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sockd.services.handlers.adapters import FunctionAdapter, ProtocolAdapter, ProtocolFactory
-from sockd.services.handlers.connection import PerConnectionHandler
-from sockd.services.handlers.policy import PolicyHandler
+from sockd.services.handlers.connection import ConnectionFactory, PerConnectionHandler
+from sockd.services.handlers.policy import Ended, PolicyHandler
 from sockd.services.handlers.text import TextFactory
 from sockd.services.handlers.trace import TracedConnection
 from sockd.services.handlers.transport import Transport
@@ -21,14 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.net.connection.codec import Codec
-    from sockd.net.connection.events import FrameProtocol
     from sockd.net.connection.table import ConnectionTable
     from sockd.net.loop.loop import EventLoop
     from sockd.net.loop.thread_pool import ThreadPool
     from sockd.services.api import Reply
     from sockd.services.handlers.policy import FramePolicy
     from sockd.services.spec import ServiceSpec
-    from sockd.wire.framing import Framing
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,8 @@ def function_handler(
     def make() -> tuple[FunctionAdapter, None]:
         return FunctionAdapter(called), None
 
-    made = _made(spec, make, ProtocolAdapter, tools, transport_class(spec), policy)
+    factory = ConnectionFactory(transport_class(spec), spec.limits.high_water, make, ProtocolAdapter)
+    made = _per_connection(spec, factory, tools, policy)
     made.handler = function
     return made
 
@@ -74,22 +73,16 @@ def protocol_handler(
     if isinstance(protocol, TextFactory):
         kind = protocol.text_transport(kind)
     framing = spec.framing if isinstance(protocol, ProtocolFactory) else None
-    return _made(spec, make, make_receiver, tools, kind, policy, framing)
+    factory = ConnectionFactory(kind, spec.limits.high_water, make, make_receiver, framing)
+    return _per_connection(spec, factory, tools, policy)
 
 
-def _made(
-    spec: ServiceSpec,
-    make: Callable[[], tuple[FrameProtocol, Any]],
-    make_receiver: Callable[[Any], FrameProtocol],
-    tools: SinkTools,
-    kind: type[Transport],
-    policy: FramePolicy | None,
-    framing: Framing | None = None,
+def _per_connection(
+    spec: ServiceSpec, factory: ConnectionFactory, tools: SinkTools, policy: FramePolicy | None
 ) -> PerConnectionHandler:
-    parts = (make, make_receiver, tools.codec, spec.limits.high_water, tools.connections, tools.loop, kind, framing)
-    if policy is None:
-        return PerConnectionHandler(spec.name, *parts)
-    return PolicyHandler(spec.name, *parts, policy=policy, framing=spec.framing)
+    if policy is None or not isinstance(spec.framing, Ended):
+        return PerConnectionHandler(spec.name, factory, tools)
+    return PolicyHandler(spec.name, factory, tools, policy, spec.framing)
 
 
 def transport_class(spec: ServiceSpec) -> type[Transport]:
