@@ -27,7 +27,7 @@ from sockd.net.listen.stream_listener import StreamListener
 from sockd.net.loop.turns import TurnWatch
 from sockd.net.udp.listener import DatagramListener
 from sockd.net.udp.rules import DatagramRules
-from sockd.services import hooks
+from sockd.services import hooks, module_state
 from sockd.services.families import ProgramKind, ProxyKind, TableKind
 from sockd.services.handlers import group_options, make_sink
 from sockd.services.handlers.datagrams import DatagramCodec
@@ -98,7 +98,7 @@ class ListenerRegistry:
             wanted: for each its address as written, the socket, its service, and the listener that serves it now.
 
         Raises:
-            SystemFault: more groups of connections than possible; HandlerError: a startup hook failed.
+            SystemFault: more groups of connections than possible; HandlerError: a startup or another hook failed.
         """
         made: list[ActiveListener] = []
         runs: dict[int, ServiceInstance] = {}
@@ -112,6 +112,7 @@ class ListenerRegistry:
                 made.append(self._make(address, listening, plan, runs[id(plan.service)], former))
             for run in runs.values():
                 hooks.start([run.spec], run.hooks, self.tools.loop)
+            module_state.restore([run.spec for run in runs.values()], self.module_states())
         except BaseException as error:
             for run in runs.values():
                 self._forget(run)
@@ -120,6 +121,10 @@ class ListenerRegistry:
                 raise SystemFault(str(error)) from None
             raise
         return made
+
+    def module_states(self) -> dict[str, bytes]:
+        """Return the state of the modules that serve, for the code that replaces them (sockd.services.module_state)."""
+        return module_state.snapshots(served.run.spec for served in self.listeners)
 
     def when_ready(self, made: Sequence[ActiveListener], then: Callable[[SockdError | None], None]) -> None:
         """Call back when the result of prepare() can serve, or with its error: here, at once."""
@@ -322,12 +327,10 @@ class ListenerRegistry:
             return False
         if not all(self._remove_group(served.run, group) for group in listener.groups):
             return False
-        if not served.run.groups and not self._is_serving(served.run):
+        serving = (*self.listeners, *self.draining)
+        if not served.run.groups and all(one.run is not served.run for one in serving):
             served.run.hooks.close()
         return True
-
-    def _is_serving(self, run: ServiceInstance) -> bool:
-        return any(served.run is run for served in (*self.listeners, *self.draining))
 
     def _remove_group(self, run: ServiceInstance, group: int) -> bool:
         connections, name = self.tools.connections, run.spec.name

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     BatchReply = Reply | list[Reply]
     BatchFunction = Callable[[list[Any]], BatchReply]
     Hook = Callable[[], object]
+    RestoreHook = Callable[[Any], object]
     SessionFunction = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[object]]
 
     BytesReply = Data | None | Awaitable[Data | None]
@@ -47,6 +48,7 @@ BB = TypeVar("BB", bound="BytesBatch")
 BS = TypeVar("BS", bound="TextBatch")
 BT = TypeVar("BT", bound="TupleBatch")
 H = TypeVar("H", bound="Hook")
+R = TypeVar("R", bound="RestoreHook")
 P = TypeVar("P", bound="Callable[[], object]")
 S = TypeVar("S", bound="SessionFunction")
 
@@ -185,6 +187,8 @@ class Service(Generic[FrameT]):
         self.coroutine: SessionFunction | None = None
         self.at_startup: list[Hook] = []
         self.at_shutdown: list[Hook] = []
+        self.snapshot_hook: Hook | None = None
+        self.restore_hook: RestoreHook | None = None
 
     @overload
     def frame(self: Service[bytes], function: FB) -> FB: ...
@@ -246,6 +250,23 @@ class Service(Generic[FrameT]):
     def shutdown(self, hook: H) -> H:
         """Decorate a shutdown hook: called once, after the last connection has closed."""
         self.at_shutdown.append(hook)
+        return hook
+
+    def snapshot(self, hook: H) -> H:
+        """Decorate the function that returns the state of its module, for the code that a reload or an upgrade brings.
+
+        The state is plain values: numbers, bytes, str, lists (tuples come back as lists) and dicts of these.  The old
+        code still serves its connections afterwards, so the function must not change anything.
+        """
+        self.snapshot_hook = hook
+        return hook
+
+    def restore(self, hook: R) -> R:
+        """Decorate the function that continues with the state: `f(state)`, called after the startup hooks.
+
+        An exception in it fails the reload or the upgrade: the old code continues.
+        """
+        self.restore_hook = hook
         return hook
 
     def connect(self, protocol: P) -> P:

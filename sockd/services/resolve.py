@@ -81,6 +81,8 @@ def _resolve_handler(name: str, table: ServiceSettings, service: Service[Any]) -
         kind=_blocking(said, text) if is_blocking else _with_policy(said, _policy(table, service), framing, text),
         startup=tuple(service.at_startup),
         shutdown=tuple(service.at_shutdown),
+        snapshot=service.snapshot_hook,
+        restore=service.restore_hook,
         goodbye=goodbye_payload(table, service.goodbye),
         datagram_lines=bool(service.datagram_lines if table.datagram_lines is None else table.datagram_lines),
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
-    from sockd.services.api import Hook
+    from sockd.services.api import Hook, RestoreHook
     from sockd.services.kinds import Kind
     from sockd.settings.limits import Limits
     from sockd.wire.framing import Framing
@@ -21,6 +21,7 @@ class ServiceSpec:
     Attributes:
         kind: what serves, and with that everything in which services differ (sockd.services.kinds).
         startup, shutdown: called before the first byte, and after the last.
+        snapshot, restore: of the state of its module, over a reload and an upgrade (sockd.services.module_state).
         goodbye: payload of the last frame before a stop ends a connection; empty for none.
         datagram_lines: each line of a datagram is a frame.
         trace: each frame is a line of the log.
@@ -32,6 +33,8 @@ class ServiceSpec:
     kind: Kind
     startup: tuple[Hook, ...] = ()
     shutdown: tuple[Hook, ...] = ()
+    snapshot: Hook | None = None
+    restore: RestoreHook | None = None
     goodbye: bytes = b""
     datagram_lines: bool = False
     trace: bool = False

@@ -3,7 +3,7 @@
 
     old: Hello     listening sockets, control socket, lock of the pid file, and processes that have left before
     new: Ready     everything that can fail has been done; or Failed
-    old: Rows      connections, again and again
+    old: Rows      connections, again and again; with the first ones, the state of the handlers' modules
     new: Kept      which of these it has now
     old: Go        the new one serves; the old one accepts no more, and forgets the connections
     old: Numbers   what was counted so far
@@ -85,9 +85,14 @@ class UpgradeFailed(Message):
 
 
 class Connections(Message):
-    """Connections, each with a descriptor."""
+    """Connections, each with a descriptor.
+
+    Args:
+        states: of the modules of handlers, by service, as in sockd.services.module_state; in the first one.
+    """
 
     rows: list[ConnectionState]
+    states: dict[str, bytes] = msgspec.field(default_factory=dict)
 
 
 class Adopted(Message):

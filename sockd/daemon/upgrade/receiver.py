@@ -38,6 +38,7 @@ from sockd.net.loop.state_table import StateTable
 from sockd.process.inherited_sockets import examine
 from sockd.process.pid_keeper import PidKeeper
 from sockd.process.socket_activation import Inherited
+from sockd.services import module_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping
@@ -208,6 +209,7 @@ class UpgradeReceiver:
             said, descriptors = self.channel.receive(Connections, Commit)
             match said:
                 case Connections():
+                    module_state.restore([served.run.spec for served in serving.listeners], said.states)
                     pairs = zip(said.rows, descriptors, strict=True)
                     kept = [transfer.take(serving.tools.connections, taken[row.listener], row, fd) for row, fd in pairs]
                     self.moved += sum(kept)

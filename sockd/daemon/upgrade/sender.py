@@ -18,6 +18,7 @@ import logging
 import os
 import time
 from enum import Enum
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from sockd.daemon.upgrade import transfer
@@ -285,8 +286,10 @@ class UpgradeSender:
         transfer.settle(connections)
         moved: list[int] = []
         try:
-            for ids, rows in self._batches(attempt, ready):
-                channel.send(Connections(rows=rows), [connections.info(id).fd for id in ids])
+            states = self._serving.module_states()
+            for ids, rows in chain([([], [])] if states else [], self._batches(attempt, ready)):
+                channel.send(Connections(rows=rows, states=states), [connections.info(id).fd for id in ids])
+                states = {}
                 answer, _ = channel.receive(Adopted, UpgradeFailed)
                 match answer:
                     case Adopted():

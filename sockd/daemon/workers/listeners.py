@@ -129,6 +129,10 @@ class WorkerListeners(ListenerRegistry):
         order = {id(listening): place for place, (_, listening, _, _) in enumerate(wanted)}
         return sorted(made, key=lambda served: order[id(served.listening)])
 
+    def module_states(self) -> dict[str, bytes]:
+        """Return no state: each worker has its own, and none of them can speak for all."""
+        return {}
+
     def _hired(self, error: SockdError | None) -> None:
         self._error, self._is_waiting = error, False
         if error is not None:

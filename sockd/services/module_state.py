@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+"""State of handlers' modules over a reload and an upgrade: Service.snapshot of the old code, restore of the new
+
+It is passed on as msgpack, also within one process: the old code still serves its connections, and must not share an
+object with the new one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sockd.errors import HandlerError
+from sockd.services.loader import describe_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from sockd.services.spec import ServiceSpec
+
+WITHOUT = "a restart begins without the state"
+
+
+def snapshots(services: Iterable[ServiceSpec]) -> dict[str, bytes]:
+    """Return the state of each service that has a snapshot hook, by its name.
+
+    Raises:
+        HandlerError: a hook failed, or returned something else than plain values.
+    """
+    return {spec.name: _snapshot(spec) for spec in _different(services) if spec.snapshot is not None}
+
+
+def _snapshot(spec: ServiceSpec) -> bytes:
+    assert spec.snapshot is not None
+    try:
+        state = spec.snapshot()
+    except BaseException as error:
+        failure = f"snapshot hook failed at {describe_error(error)}; {WITHOUT}"
+        raise HandlerError(f"service {spec.name}: {failure}") from error
+    try:
+        return msgspec.msgpack.encode(state)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        remedy = f"return numbers, bytes, str, lists and dicts; {WITHOUT}"
+        raise HandlerError(f"service {spec.name}: snapshot hook: {error}; {remedy}") from None
+
+
+def restore(services: Iterable[ServiceSpec], states: Mapping[str, bytes]) -> None:
+    """Call the restore hook of each service that has one, with the state of the service of the same name.
+
+    Raises:
+        HandlerError: a hook failed.
+    """
+    for spec in _different(services):
+        if spec.restore is None or spec.name not in states:
+            continue
+        try:
+            spec.restore(msgspec.msgpack.decode(states[spec.name]))
+        except BaseException as error:
+            raise HandlerError(f"service {spec.name}: restore hook failed at {describe_error(error)}") from error
+
+
+def _different(services: Iterable[ServiceSpec]) -> Iterable[ServiceSpec]:
+    """Return each service once: it may have several listeners."""
+    return {id(spec): spec for spec in services}.values()
+
+
+__all__ = ["restore", "snapshots"]
