@@ -273,13 +273,13 @@ class ReceiveBuffer:
         if is_view is not self._is_view:
             self._put_back()
             self._is_view = is_view
-        has_taken = False
+        has_yielded = False
         try:
             while length_hint(self._iterator) or self._fill(is_view):
-                has_taken = True
+                has_yielded = True
                 yield self._iterator
         except FrameError:
-            if not has_taken:
+            if not has_yielded:
                 raise
 
     def _fill(self, is_view: bool) -> bool:

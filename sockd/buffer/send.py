@@ -193,12 +193,12 @@ class SendBuffer:
         """
         if not self._pieces:
             view = memoryview(self._content())
-            taken = self._send(target, view) if view else 0
+            sent = self._send(target, view) if view else 0
             del view  # before the buffer moves
         else:
-            taken = self._send_pieces(target)
-        self._consume(taken)
-        return taken
+            sent = self._send_pieces(target)
+        self._consume(sent)
+        return sent
 
     def _send(self, target: Sender | int, view: memoryview) -> int:
         try:
@@ -217,18 +217,18 @@ class SendBuffer:
         except NotImplementedError:  # an SSLSocket has the method, and this is what it does
             return self._send(target, self._pieces[0])
 
-    def _consume(self, taken: int) -> None:
-        self._kept -= min(taken, self._kept)
-        while taken and self._pieces:
+    def _consume(self, sent: int) -> None:
+        self._kept -= min(sent, self._kept)
+        while sent and self._pieces:
             piece = self._pieces.popleft()
-            if len(piece) > taken:
-                self._pieces.appendleft(piece[taken:])
+            if len(piece) > sent:
+                self._pieces.appendleft(piece[sent:])
                 return
-            taken -= len(piece)
-        lib.sb_buffer_consume(self._buffer, taken)
+            sent -= len(piece)
+        lib.sb_buffer_consume(self._buffer, sent)
 
-    def take(self) -> bytes:
-        """Return all data, for a transport with its own buffer: `transport.write(buffer.take())`."""
+    def pop_all(self) -> bytes:
+        """Return all data, for a transport with its own buffer: `transport.write(buffer.pop_all())`."""
         if self._pieces:
             self._seal()
             data = b"".join(self._pieces)
@@ -262,7 +262,7 @@ def encode_all(framing: AnyFraming, payloads: Iterable[Data]) -> bytes:
     buffer = SendBuffer(framing, max_bytes=2**31 - 1)
     for payload in payloads:
         buffer.append(payload)
-    return buffer.take()
+    return buffer.pop_all()
 
 
 def _lines(framing: AnyFraming, payloads: list[Data]) -> bytes | None:

@@ -41,10 +41,10 @@ from sockd.net.kernel import NO_DESCRIPTOR
 from sockd.process import init, socket_activation
 from sockd.process.daemonize import in_background
 from sockd.process.descriptors import close_others, fill_standard_streams
-from sockd.process.inetd_stdio import take_standard_streams
+from sockd.process.inetd_stdio import detach_standard_streams
 from sockd.process.privileges import check_directory, look_up, why_unreadable
 from sockd.process.signals import leave_with, settle
-from sockd.process.stop_bound import take_over
+from sockd.process.stop_bound import install_signals
 from sockd.process.syscalls import close_to_others
 from sockd.services.handlers_path import look_in
 from sockd.services.reimport import authors_files
@@ -192,11 +192,11 @@ def _look(options: argparse.Namespace) -> int:
 def _start(options: argparse.Namespace) -> int:
     """Serve, in the foreground or in the background."""
     close_to_others()
-    given = socket_activation.take(os.environ, os.getpid())
+    given = socket_activation.claim(os.environ, os.getpid())
     if os.getpid() == init.FIRST and not options.foreground:
         raise UsageError("process 1 must not exit, because all others end with it; use --foreground")
     contained = init.stand_before()
-    signals = take_over(for_a_start(sys.stderr)) if options.foreground else None  # behind what was passed
+    signals = install_signals(for_a_start(sys.stderr)) if options.foreground else None  # behind what was passed
     if not options.foreground:
         settle()
         close_others(fd for _, fd in given.descriptors)
@@ -233,7 +233,7 @@ def _with_starter(common: StartContext, starter: StartupPipe) -> StartContext:
 def _go_on(predecessor: UpgradeReceiver, options: argparse.Namespace) -> int:
     """Serve as the new process of an upgrade, in the foreground or not."""
     close_to_others()
-    signals = take_over(for_a_start(sys.stderr))
+    signals = install_signals(for_a_start(sys.stderr))
     command = StartCommand.from_this_process()
     source = _settings(options)
     if not options.foreground:
@@ -256,7 +256,7 @@ def _inetd(arguments: Sequence[str]) -> int:
     socket_activation.forget(os.environ)  # Accept=yes passes the connection a second time, as descriptor 3
     close_others()
     try:
-        given = take_standard_streams()
+        given = detach_standard_streams()
     finally:
         open_log(LogSettings())
     try:

@@ -57,7 +57,7 @@ def _check_keys(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
     """Name the keys that have no meaning for a service of this kind."""
     rules = KINDS[service.kinds[0]] if service.kinds else None
     for key in SERVICE_KEYS:
-        if getattr(service, key) is None or (rules is not None and key in rules.takes):
+        if getattr(service, key) is None or (rules is not None and key in rules.keys):
             continue
         if key in PROGRAM_KEYS:
             yield Problem(

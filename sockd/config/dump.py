@@ -68,7 +68,7 @@ def _belongs(table: DataclassInstance, key: str) -> bool:
     if not isinstance(table, ServiceSettings):
         return True
     kind = next(iter(table.kinds), "handler")
-    return key in KINDS[kind].takes
+    return key in KINDS[kind].keys
 
 
 def _line(key: str, value: object, default: object, about: Mapping[str, Any]) -> str:

@@ -118,7 +118,7 @@ class Daemon:
             others=workers.usage,
         )
         serving.pages = workers.pages(self.pages.page)
-        self.settings.when_replaced(self._take_effect)
+        self.settings.when_replaced(self._apply_settings)
 
     def begin(self) -> None:
         """Make the listeners, start what services start, and accept.
@@ -142,7 +142,7 @@ class Daemon:
         Raises:
             TemporaryFault: the previous process keeps serving.
         """
-        self._succession.take_over(self._stack)
+        self._succession.complete(self._stack)
         self.notifier.keep(self._resources.passed.kept, not_any_more=self._unused)
         self.notifier.ready(self._status())
         self.notifier.watch(self._context.given.watchdog, self._status)
@@ -247,7 +247,7 @@ class Daemon:
         else:
             self.reload(lambda result: None)
 
-    def _take_effect(self, settings: Settings) -> None:
+    def _apply_settings(self, settings: Settings) -> None:
         """Apply those keys of [daemon] that can change while it serves."""
         self.serving.tools.connections.limit_memory(settings.daemon.max_memory)
         logging.getLogger().setLevel(log_format.LEVELS[settings.daemon.log.level])

@@ -223,12 +223,12 @@ class OneConnection:
             set_inherited(sock, endpoint, self._plan.settings)
         match spec.kind:
             case ProgramKind(program=program):
-                tools.executor.service(spec.name, program, tools.connections.find_name).take(
+                tools.executor.service(spec.name, program, tools.connections.find_name).serve(
                     sock, peer, lambda *_why: served()
                 )
             case ProxyKind():
                 sock.setblocking(False)  # splice(2) cannot be told call by call not to wait for a socket
-                tools.forwarding.server(spec, spec.kind).take(sock, peer, served)
+                tools.forwarding.server(spec, spec.kind).serve(sock, peer, served)
             case TableKind():
                 self._add(sock, peer, served)
             case _:

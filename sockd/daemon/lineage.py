@@ -67,7 +67,7 @@ class Lineage:
         self._control: ServerSocket | None = None
 
     def lock(self, path: str, stack: ExitStack, *, account: Account | None) -> None:
-        """Hold the pid file, as sockd.process.pidfile; its number is written by Succession.take_over(), if handed over.
+        """Hold the pid file, as sockd.process.pidfile; its number is written by Succession.complete(), if handed over.
 
         Raises:
             SystemFault, PermissionFault: as PidFile.

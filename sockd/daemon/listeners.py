@@ -268,7 +268,7 @@ class ListenerRegistry:
         self.draining[served] = then
         event = {"address": str(served), "service": served.plan.service.name}
         logger.info("no longer listening", extra={"event": event})
-        seconds = served.listener.take_no_more()
+        seconds = served.listener.refuse_new_clients()
         if seconds > 0:
             self.tools.loop.call_later(seconds, lambda: self._close(served))
         else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sockd.net.kernel import accept_queue
 from sockd.net.listen.listener import DatagramCounts, ListenerCounts
-from sockd.net.listen.syn_filter import HANDSHAKE_SECONDS, take_no_more
+from sockd.net.listen.syn_filter import HANDSHAKE_SECONDS, refuse_new_clients
 from sockd.values import replace
 
 if TYPE_CHECKING:
@@ -67,12 +67,12 @@ class SharedListener:
         queue = accept_queue(self._listening.socket)
         return () if queue is None else (queue,)
 
-    def take_no_more(self) -> float:
+    def refuse_new_clients(self) -> float:
         """Refuse new clients, and remove the Unix path; the others accept those already connecting."""
         if self._listening.path is not None:
             self._listening.path.unlink_if_ours()
         if self._listening.is_ours and self._is_stream:
-            take_no_more(self._listening.socket)
+            refuse_new_clients(self._listening.socket)
         return HANDSHAKE_SECONDS
 
     def hand_over(self) -> None:

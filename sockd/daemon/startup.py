@@ -29,7 +29,7 @@ from sockd.process import privileges, sd_notify
 from sockd.process.descriptors import standard_streams_kept
 from sockd.process.directory_keeper import hold_outside
 from sockd.process.inherited_sockets import InheritedSockets
-from sockd.process.stop_bound import take_over
+from sockd.process.stop_bound import install_signals
 from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class ServingProcess:
     @classmethod
     def create(cls, settings: Settings, context: StartContext) -> ServingProcess:
         """Return this process, with its signals taken over, and its stops limited in time."""
-        signals = context.signals or take_over(log_format.for_a_start(sys.stderr))
+        signals = context.signals or install_signals(log_format.for_a_start(sys.stderr))
         effective = EffectiveSettings(settings)
         process = cls(context, effective, signals, Lineage(effective, context))
         process.allow_stop(settings)

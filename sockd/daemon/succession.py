@@ -75,7 +75,7 @@ class Succession:
     def _handoff(self) -> HandoffState:
         return self._lineage.handoff(self._previous_processes.channels)
 
-    def take_over(self, stack: ExitStack) -> None:
+    def complete(self, stack: ExitStack) -> None:
         """Take over from the previous process, if there is one.
 
         Raises:
@@ -84,10 +84,10 @@ class Succession:
         predecessor, pidfile = self._lineage.predecessor, self._lineage.pidfile
         if predecessor is None:
             if self._lineage.stored is not None:
-                self._lineage.stored.take(self._serving, self._notifier)
+                self._lineage.stored.restore(self._serving, self._notifier)
             return
         has_pidfile = pidfile is not None and pidfile.is_handed_over
-        predecessor.take_over(self._serving, has_pidfile=has_pidfile)
+        predecessor.complete(self._serving, has_pidfile=has_pidfile)
         if pidfile is not None and has_pidfile:
             pidfile.write()
             stack.callback(pidfile.release)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd.importer.model import Draft, Note, Place
-from sockd.importer.program import external, internal, take_socket
+from sockd.importer.program import external, internal, leave_out_wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,7 +127,7 @@ def _translate(entry: Entry, default: str, families: dict[str, str], host: Host)
     _account(draft, user)
     external(draft, path, words, host, place=draft.place)
     if waits or not stream:
-        take_socket(draft, f"{kind} {wait}", draft.place)
+        leave_out_wait(draft, f"{kind} {wait}", draft.place)
     return draft
 
 

@@ -60,7 +60,7 @@ def ask_access(draft: Draft, who: str, host: Host, place: Place) -> None:
         draft.leave_out(f"{text}; write them as allow and deny", place)
 
 
-def take_socket(draft: Draft, what: str, place: Place) -> None:
+def leave_out_wait(draft: Draft, what: str, place: Place) -> None:
     """Leave out a program that needs the listening socket itself, and say how to run it."""
     if draft.is_left_out:  # for another reason, by which this is no remedy
         return

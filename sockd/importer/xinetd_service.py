@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sockd.importer.model import Draft
 from sockd.importer.networks import networks, rules
-from sockd.importer.program import ask_access, external, internal, take_socket
+from sockd.importer.program import ask_access, external, internal, leave_out_wait
 from sockd.units import format_size
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class _Translation:
             external(self.draft, path, argv, self._host, place=self._place("server"))
             self._attributes()
             if self._text("wait") == "yes" or not self._stream:
-                take_socket(self.draft, f"wait = {self._text('wait')}", self._place("wait"))
+                leave_out_wait(self.draft, f"wait = {self._text('wait')}", self._place("wait"))
 
     def _redirect(self) -> None:
         if not self._stream:

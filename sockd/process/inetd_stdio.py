@@ -63,7 +63,7 @@ class StandardStreams:
         self.source = self.sink = -1
 
 
-def take_standard_streams() -> StandardStreams:
+def detach_standard_streams() -> StandardStreams:
     """Move 0 and 1 away and replace them by /dev/null, and 2 too unless it is a terminal.
 
     Raises:

@@ -131,7 +131,7 @@ class InheritedSockets:
     def __init__(self, given: Inherited) -> None:
         self._given = given
         self._all = [examine(name, fd) for name, fd in given.descriptors]
-        self._taken: dict[int, Address] = {}
+        self._claimed: dict[int, Address] = {}
         self.kept: list[tuple[str, socket.socket]] = []
 
     def close(self) -> None:
@@ -155,11 +155,11 @@ class InheritedSockets:
             PermissionFault, SystemFault, TemporaryFault: as sockd.net.listen.bind.open_listener.
         """
         if address.scheme == "fd":
-            return [self._take(one, address, settings) for one in self._named(address)]
-        taken = [self._take(one, address, settings) for one in self._bound_at(address)]
-        if taken and not address.path and address.host in WILDCARDS:
-            return taken  # every address is as many sockets as whoever passed them thought right
-        return taken + [self._kept(one, address) for one in open_listener(address, settings, beside=taken)]
+            return [self._claim(one, address, settings) for one in self._named(address)]
+        claimed = [self._claim(one, address, settings) for one in self._bound_at(address)]
+        if claimed and not address.path and address.host in WILDCARDS:
+            return claimed  # every address is as many sockets as whoever passed them thought right
+        return claimed + [self._kept(one, address) for one in open_listener(address, settings, beside=claimed)]
 
     def close_rest(self) -> list[str]:
         """Close what no listener took, and name it in the log; whoever connects there would wait for nobody.
@@ -167,7 +167,7 @@ class InheritedSockets:
         Returns:
             The names.
         """
-        rest = [one for one in self._all if one.fd not in self._taken]
+        rest = [one for one in self._all if one.fd not in self._claimed]
         for one in rest:
             event = {"descriptor": one.fd, "name": one.name, "is": one.problem or str(one.endpoint)}
             logger.warning("closed an inherited socket that matches no listener", extra={"event": event})
@@ -175,12 +175,12 @@ class InheritedSockets:
             self._all.remove(one)
         return [one.name for one in rest]
 
-    def _take(self, one: Passed, address: Address, settings: ListenSettings) -> ServerSocket:
-        if one.fd in self._taken:
-            raise SystemFault(f"{address}: {one} already belongs to {self._taken[one.fd]}; remove one of the two")
+    def _claim(self, one: Passed, address: Address, settings: ListenSettings) -> ServerSocket:
+        if one.fd in self._claimed:
+            raise SystemFault(f"{address}: {one} already belongs to {self._claimed[one.fd]}; remove one of the two")
         if one.problem or one.socket is None or one.endpoint is None:
             raise SystemFault(f"{address}: {one} {one.problem}")
-        self._taken[one.fd] = address
+        self._claimed[one.fd] = address
         one.socket.setblocking(False)
         set_inherited(one.socket, one.endpoint, settings)
         if one.name == stored_name(address):
@@ -243,7 +243,7 @@ class InheritedSockets:
     # ---- by where it is bound
 
     def _bound_at(self, address: Address) -> list[Passed]:
-        free = [one for one in self._all if one.fd not in self._taken and one.endpoint is not None]
+        free = [one for one in self._all if one.fd not in self._claimed and one.endpoint is not None]
         if not free:
             return []
         endpoints = resolve_endpoints(address, passive=True)

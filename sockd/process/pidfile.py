@@ -77,7 +77,7 @@ class PidFile:
                 if keeper is not None:  # of another file
                     keeper.close()
                     self._keeper = None
-                self._fd = self._take()
+                self._fd = self._acquire()
                 self._write_directly()
                 if account is not None:
                     self._keeper = PidKeeper.begin(self._open_to_write(), account)
@@ -90,7 +90,7 @@ class PidFile:
         if self._keeper is not None:
             self._close_directory()
 
-    def _take(self) -> int:
+    def _acquire(self) -> int:
         """Open and lock the file that has the name; again when another process removed it in between."""
         while True:
             found = self._standing()

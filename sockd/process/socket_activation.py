@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """systemd's environment variables, and the daemon's notifications to systemd.
 
-`take()` reads the variables once, before anything else is opened, and removes them, so that no
+`claim()` reads the variables once, before anything else is opened, and removes them, so that no
 child of ours believes they were meant for it.  `Notifier` speaks sd_notify(3) from inside the
 loop: that is why a watchdog's ping proves that the loop turns.  Its socket is connected before
 rights are dropped and the root changes, and it never blocks: what the manager does not take now
@@ -80,7 +80,7 @@ class Inherited:
     is_lent: Callable[[], bool] = lambda: False
 
 
-def take(environment: MutableMapping[str, str], pid: int) -> Inherited:
+def claim(environment: MutableMapping[str, str], pid: int) -> Inherited:
     """Read what is meant for this process, and remove the variables in any case.
 
     Args:
@@ -154,4 +154,4 @@ def _number(said: dict[str, str], name: str, most: int) -> int:
 # ---- to the manager
 
 
-__all__ = ["Inherited", "Owner", "forget", "take"]
+__all__ = ["Inherited", "Owner", "claim", "forget"]

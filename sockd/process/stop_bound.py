@@ -158,7 +158,7 @@ def _numbers() -> tuple[int, int, int] | None:
     return last - 1, last - 2, last - 3
 
 
-def take_over(handler: OwnHandler) -> Signals:
+def install_signals(handler: OwnHandler) -> Signals:
     """Take the signals over, and limit stops, before anything else.
 
     Args:
@@ -172,4 +172,4 @@ def take_over(handler: OwnHandler) -> Signals:
     return signals
 
 
-__all__ = ["MARGIN_SECONDS", "URGENT_SECONDS", "StopBound", "take_over"]
+__all__ = ["MARGIN_SECONDS", "URGENT_SECONDS", "StopBound", "install_signals"]

@@ -169,13 +169,13 @@ def peer_died(house: Fixture) -> str:
     sock = house.dial("hasty")
     begin = time.monotonic()
     rest = read_all(sock)
-    took = time.monotonic() - begin
-    expect(rest == b"" and 0.1 < took < 2, f"an idle timeout of 0.2 s came after {took:.1f} s with {rest!r}")
+    elapsed = time.monotonic() - begin
+    expect(rest == b"" and 0.1 < elapsed < 2, f"an idle timeout of 0.2 s came after {elapsed:.1f} s with {rest!r}")
     reason = house.main.reason(name(sock))
     expect(reason == "idle-timeout", f"reason {reason}")
     set_ = json.loads(ask(house.dial("options")))
     expect(set_.get("user_timeout", 240_000) == 240_000, f"TCP_USER_TIMEOUT {set_.get('user_timeout')} ms")
-    return f"idle-timeout after {took:.1f} s of 0.2; probes and TCP_USER_TIMEOUT are set"
+    return f"idle-timeout after {elapsed:.1f} s of 0.2; probes and TCP_USER_TIMEOUT are set"
 
 
 def readiness(house: Fixture) -> str:
@@ -276,5 +276,5 @@ def _count(sock: socket.socket, size: int) -> tuple[int, float]:
     for at in range(0, 6, size):
         sock.send(b"hello\n"[at : at + size])
     expect(read_line(sock) == b"HELLO\n", "wrong reply")
-    took = time.monotonic() - begin
-    return segments(sock).both - before.both, took
+    elapsed = time.monotonic() - begin
+    return segments(sock).both - before.both, elapsed

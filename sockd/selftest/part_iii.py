@@ -40,11 +40,11 @@ def text_to_address(_house: Fixture) -> str:
     try:
         look_up(Address.parse(f"tcp://{UNKNOWN}:1"), timeout=1)
     except SockdError as error:
-        took = time.monotonic() - begin
-        expect(UNKNOWN in str(error) and took < 2, f"after {took:.1f} s: {error}")
+        elapsed = time.monotonic() - begin
+        expect(UNKNOWN in str(error) and elapsed < 2, f"after {elapsed:.1f} s: {error}")
     else:
         raise CheckFailed(f"{UNKNOWN} was found")
-    return f"localhost has {len(found)} address{'es' * (len(found) > 1)}; {UNKNOWN} is not found, after {took:.1f} s"
+    return f"localhost has {len(found)} address{'es' * (len(found) > 1)}; {UNKNOWN} is not found, after {elapsed:.1f} s"
 
 
 def firewalls(house: Fixture) -> str:
@@ -120,11 +120,11 @@ def connect_timeout(house: Fixture) -> str:
     try:
         connect(Address.parse(f"tcp://127.0.0.1:{silent}"), timeout=TIMEOUT_SECONDS).close()
     except TemporaryFault as error:
-        took = time.monotonic() - begin
-        expect("timed out" in str(error) and took < TIMEOUT_SECONDS + 1, f"after {took:.2f} s: {error}")
+        elapsed = time.monotonic() - begin
+        expect("timed out" in str(error) and elapsed < TIMEOUT_SECONDS + 1, f"after {elapsed:.2f} s: {error}")
     else:
         raise CheckFailed("a listener whose queue is full was connected to")
-    return f"gave up after {took:.2f} of {TIMEOUT_SECONDS} s; {_race(house)}"
+    return f"gave up after {elapsed:.2f} of {TIMEOUT_SECONDS} s; {_race(house)}"
 
 
 def _race(house: Fixture) -> str:
@@ -134,10 +134,10 @@ def _race(house: Fixture) -> str:
     _silent(house, socket.AF_INET6, "::1", port)
     begin = time.monotonic()
     with connect(Address.parse(f"tcp://:{port}"), timeout=PATIENCE_SECONDS) as sock:  # to connect: ::1, then 127.0.0.1
-        took = time.monotonic() - begin
+        elapsed = time.monotonic() - begin
         expect(sock.family == socket.AF_INET, "the silent address answered")
-    expect(took < HEAD_START_S + 0.5, f"the second address had to wait {took:.2f} s")
-    return f"a silent ::1 cost {took:.2f} s"
+    expect(elapsed < HEAD_START_S + 0.5, f"the second address had to wait {elapsed:.2f} s")
+    return f"a silent ::1 cost {elapsed:.2f} s"
 
 
 def _silent(house: Fixture, family: socket.AddressFamily, host: str, port: int) -> int:
@@ -189,10 +189,10 @@ def connection_refused(_house: Fixture) -> str:
         text = f"tcp://127.0.0.1:{sock.getsockname()[1]}"
         begin = time.monotonic()
         done = run_sockctl("connect", text)
-        took = time.monotonic() - begin
+        elapsed = time.monotonic() - begin
     words = done.stderr.decode().strip()
     expect(done.returncode == 75 and f"connection refused: {text}" in words, f"exit code {done.returncode}: {words}")
-    return f"exit code 75 after {took:.1f} s, with what was tried"
+    return f"exit code 75 after {elapsed:.1f} s, with what was tried"
 
 
 def transcript(house: Fixture) -> str:

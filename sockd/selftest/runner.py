@@ -90,9 +90,9 @@ def run(rows: Sequence[str] = (), *, checks: Sequence[Check] = CHECKS, out: Text
             print(_line(check, result, saw), file=out, flush=True)
     finally:
         house.close()
-    took = time.monotonic() - begin
+    elapsed = time.monotonic() - begin
     well = len(chosen) - failed - skipped
-    print(f"{well} ok, {failed} failed, {skipped} skipped, in {took:.1f} s", file=out)
+    print(f"{well} ok, {failed} failed, {skipped} skipped, in {elapsed:.1f} s", file=out)
     return not failed
 
 

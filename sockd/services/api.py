@@ -102,7 +102,7 @@ class Service(Generic[FrameT]):
         blocking: the function may block: it runs in one of [daemon] threads, several at a time.
         max_in_flight: calls of `async def f(line)` that run at once for one connection; replies keep their order.
         too_long: of a frame: close the connection ("close", the default), "skip" it, or "cut" it at its limit.
-        unfinished: of a last frame without its end: "drop" it (the default), or "take" it.
+        unfinished: of a last frame without its end: "drop" it (the default), or "deliver" it.
         datagram_lines: each line of a datagram is a frame, and their replies leave in one datagram.
         text: an encoding; functions then take and return str, and a frame that is not of it ends its connection.
 

@@ -17,7 +17,7 @@ from sockd.services.builtin import CODE, CoreService
 from sockd.services.builtin.http import HttpProtocol
 from sockd.services.exec.program import make_program
 from sockd.services.families import ProgramKind, ProxyKind, TableKind
-from sockd.services.handlers.adapters import ProtocolFactory, frame_method, takes_datagrams
+from sockd.services.handlers.adapters import ProtocolFactory, frame_method, wants_datagrams
 from sockd.services.handlers.batch import BatchHandler
 from sockd.services.handlers.blocking import BlockingHandler
 from sockd.services.handlers.datagrams import (
@@ -195,7 +195,7 @@ class ProtocolKind(TableKind):
     @property
     def answers_datagrams(self) -> bool:
         """See ServiceKind."""
-        return takes_datagrams(self.protocol)
+        return wants_datagrams(self.protocol)
 
     @property
     def serves_streams(self) -> bool:

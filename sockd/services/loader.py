@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sockd.errors import HandlerError
 from sockd.services import handlers_path
 from sockd.services.api import Protocol, Service, is_async
-from sockd.services.handlers.adapters import ProtocolFactory, frame_method, takes_bytes
+from sockd.services.handlers.adapters import ProtocolFactory, frame_method, wants_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,10 +173,10 @@ def is_factory(found: object) -> bool:
         inspect.signature(found).bind()  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return False
-    return not _takes(found, 1)
+    return not _accepts(found, 1)
 
 
-def _takes(function: object, count: int) -> bool:
+def _accepts(function: object, count: int) -> bool:
     assert callable(function)
     try:
         inspect.signature(function).bind(*[None] * count)
@@ -193,10 +193,10 @@ def _real_class(protocol: object) -> type | None:
     return cast("type", protocol) if is_known else None
 
 
-def takes_raw_data(protocol: object) -> bool:
+def wants_raw_data(protocol: object) -> bool:
     """Return whether a protocol class, or a partial of one, takes unframed bytes."""
     kind = _real_class(protocol)
-    return kind is not None and takes_bytes(kind)
+    return kind is not None and wants_bytes(kind)
 
 
 def known_or_made(protocol: Callable[[], object]) -> Callable[[], object]:
@@ -209,8 +209,8 @@ def answers_frames(function: object) -> bool:
 
     Two parameters are a reader and a writer unless the second one is called `connection`, or is annotated so.
     """
-    if not _takes(function, 2):
-        return _takes(function, 1)
+    if not _accepts(function, 2):
+        return _accepts(function, 1)
     parameters = [*inspect.signature(cast("Callable[..., object]", function)).parameters.values()]
     if len(parameters) < 2:
         return False
@@ -263,6 +263,6 @@ __all__ = [
     "find",
     "is_factory",
     "known_or_made",
-    "takes_raw_data",
     "wants_connection",
+    "wants_raw_data",
 ]

@@ -69,7 +69,7 @@ def resolve_service(name: str, service: Service[Any]) -> ServiceSpec:
 
 def _resolve_handler(name: str, table: ServiceSettings, service: Service[Any]) -> ServiceSpec:
     text = table.handler or name
-    raw = service.protocol is not None and loader.takes_raw_data(service.protocol)
+    raw = service.protocol is not None and loader.wants_raw_data(service.protocol)
     framing = resolve_framing(table, service.framing, "raw" if raw else "line")
     is_said = table.framing is not None or service.framing is not None
     said = _resolve_kind(service, framing, text, _in_flight(table, service, text), is_said=is_said)

@@ -114,21 +114,21 @@ class FramingForm:
     Attributes:
         make: makes its value.
         needs: the key without which it says too little; `example` is a value of it.
-        takes: further keys of its own.
+        further: keys of its own.
         is_sized: every frame has one size, which is its limit.
     """
 
     make: Make
     needs: str = ""
     example: str = ""
-    takes: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
     is_sized: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Its keys, in the order of the alphabet."""
         needed = (self.needs,) if self.needs else ()
-        return tuple(sorted((*needed, *self.takes, *(() if self.is_sized else ("max",)))))
+        return tuple(sorted((*needed, *self.further, *(() if self.is_sized else ("max",)))))
 
 
 _ENDINGS: dict[LineEnding, bytes | Literal["same"]] = {"lf": b"\n", "crlf": b"\r\n", "same": "same"}
@@ -148,7 +148,7 @@ def _limited_form(kind: Callable[[int], Framing]) -> FramingForm:
 
 
 FRAMINGS: dict[FramingName, FramingForm] = {
-    "line": FramingForm(make=_line, takes=("ending",)),
+    "line": FramingForm(make=_line, further=("ending",)),
     "strict-line": _limited_form(StrictLine),
     "delimiter": FramingForm(
         make=lambda given, limit, _own: Delimiter(limit, (given.delimiter or "").encode()),
@@ -157,10 +157,10 @@ FRAMINGS: dict[FramingName, FramingForm] = {
     ),
     "nul": _limited_form(Nul),
     "netstring": _limited_form(Netstring),
-    "prefix": FramingForm(make=_prefix, needs="width", example="4", takes=("order", "includes_header")),
+    "prefix": FramingForm(make=_prefix, needs="width", example="4", further=("order", "includes_header")),
     "varint": _limited_form(Varint),
     "octet-count": FramingForm(
-        make=lambda given, limit, _own: OctetCount(limit, mixed=bool(given.mixed)), takes=("mixed",)
+        make=lambda given, limit, _own: OctetCount(limit, mixed=bool(given.mixed)), further=("mixed",)
     ),
     "fixed": FramingForm(
         make=lambda given, _limit, _own: Fixed(given.size or 0), needs="size", example="16", is_sized=True

@@ -21,7 +21,7 @@ from sockd.settings.socks import SocksSettings
 from sockd.values import dataclass, fields
 
 TooLong = Literal["close", "skip", "cut"]
-Unfinished = Literal["drop", "take"]
+Unfinished = Literal["drop", "deliver"]
 
 PROGRAM_KEYS = tuple(field.name for field in fields(ProgramSettings))
 *_OTHERS, _LAST = BUILTINS
@@ -52,7 +52,7 @@ class HandlerSettings:
     )
     unfinished: Unfinished | None = setting(
         None,
-        help='a last frame without its end, at the end of file: "drop" it, or "take" it; for framings with an end',
+        help='a last frame without its end, at the end of file: "drop" it, or "deliver" it; for framings with an end',
         source="default drop: it may have been cut off",
     )
     datagram_lines: bool | None = setting(
@@ -72,13 +72,13 @@ class KindRules:
     Attributes:
         what: it is called in messages, and why other keys have no meaning for it.
         example: how it is written.
-        takes: keys of [service.NAME] that have a meaning for it.
+        keys: keys of [service.NAME] that have a meaning for it.
         instead: of a key that has none, the key that is meant.
     """
 
     what: str
     example: str
-    takes: tuple[str, ...]
+    keys: tuple[str, ...]
     instead: tuple[tuple[str, str], ...] = ()
 
 

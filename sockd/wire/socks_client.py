@@ -82,17 +82,17 @@ class SocksClient:
         self._buffer += data
         answer = b""
         if self.phase is Phase.METHOD and len(self._buffer) >= 2:
-            answer = self._method(self._take(2))
+            answer = self._method(self._pop(2))
         if self.phase is Phase.LOGIN and len(self._buffer) >= 2:
-            answer = self._verdict(self._take(2))
+            answer = self._verdict(self._pop(2))
         if self.phase is Phase.REPLY:
             self._reply()
         return answer
 
-    def _take(self, size: int) -> bytes:
-        taken = bytes(self._buffer[:size])
+    def _pop(self, size: int) -> bytes:
+        data = bytes(self._buffer[:size])
         del self._buffer[:size]
-        return taken
+        return data
 
     def _method(self, message: bytes) -> bytes:
         version, method = message

@@ -138,7 +138,7 @@ class Negotiation:
         """Whether data follows the last message."""
         return bool(self._buffer)
 
-    def take_rest(self) -> bytes:
+    def pop_rest(self) -> bytes:
         """Return the data after the request; it is for the destination."""
         rest = bytes(self._buffer)
         self._buffer.clear()
@@ -187,17 +187,17 @@ class Negotiation:
         self.version = version
         self.state = State.REQUEST_4 if version == 4 else State.GREETING
 
-    def _take(self, size: int) -> bytes:
-        taken = bytes(self._buffer[:size])
+    def _pop(self, size: int) -> bytes:
+        data = bytes(self._buffer[:size])
         del self._buffer[:size]
-        return taken
+        return data
 
     def _greeting(self) -> Greeting | None:
         buffer = self._buffer
         if len(buffer) < 2 or len(buffer) < 2 + buffer[1]:
             return None
         self.state = State.CHOOSE
-        return Greeting(self._take(2 + buffer[1])[2:])
+        return Greeting(self._pop(2 + buffer[1])[2:])
 
     def _login(self) -> Login | None:
         buffer = self._buffer
@@ -210,7 +210,7 @@ class Negotiation:
         if len(buffer) < end:
             return None
         self.state = State.VERDICT
-        message = self._take(end)
+        message = self._pop(end)
         return Login(message[2:at], message[at + 1 :])
 
     def _request_5(self) -> SocksRequest | None:
@@ -240,7 +240,7 @@ class Negotiation:
         if end is None:
             return None
         self.state = State.REPLY
-        message = self._take(end)
+        message = self._pop(end)
         where = parse_destination(message[user_end:-1], port) if has_name else Destination(format_ip(address), port)
         return SocksRequest(4, command, where, message[_V4_REQUEST.size : user_end - 1])
 

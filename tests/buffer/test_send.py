@@ -78,10 +78,10 @@ def test_one_bad_line_of_many(bad):
     buffer = SendBuffer(Line(4))
     with pytest.raises(PayloadError):
         buffer.extend([b"ok", b"", bad, b"never"])
-    assert buffer.take() == b"ok\n\n"
+    assert buffer.pop_all() == b"ok\n\n"
     buffer.extend([])
     buffer.extend(iter([b"a", bytearray(b"b")]))
-    assert buffer.take() == b"a\nb\n"
+    assert buffer.pop_all() == b"a\nb\n"
 
 
 def test_the_framing_may_change_between_two_frames():
@@ -94,7 +94,7 @@ def test_the_framing_may_change_between_two_frames():
     buffer.append(bytearray(b"d"))
     with pytest.raises(PayloadError, match="cannot be encoded"):
         buffer.append(b"\n")
-    assert buffer.take() == b"a\n2:bc,d\r\n"
+    assert buffer.pop_all() == b"a\n2:bc,d\r\n"
 
 
 def test_max_bytes_takes_all_of_a_frame_or_nothing():
@@ -107,7 +107,7 @@ def test_max_bytes_takes_all_of_a_frame_or_nothing():
         buffer.write(b"12345")
     buffer.append(b"123")
     assert len(buffer) == 10
-    assert buffer.take() == b"\x0512345\x03123"
+    assert buffer.pop_all() == b"\x0512345\x03123"
     assert len(buffer) == 0
 
 
@@ -117,7 +117,7 @@ def test_max_bytes_counts_large_pieces_too():
     with pytest.raises(BufferFull):
         buffer.append(b"12")
     buffer.append(b"1")
-    assert buffer.take() == bytes(69_998) + b"\x011"
+    assert buffer.pop_all() == bytes(69_998) + b"\x011"
 
 
 def test_high_water():
@@ -256,17 +256,17 @@ def test_elements_of_several_bytes_are_sent_whole(framing, kind):
                 encode(framing, data)
             continue
         buffer.append(data)
-        assert buffer.take() == wire
+        assert buffer.pop_all() == wire
         buffer.extend([payload, data])
-        assert buffer.take() == wire * 2
+        assert buffer.pop_all() == wire * 2
         assert encode(framing, data) == wire
         assert encode_all(framing, [data, data]) == wire * 2
         buffer.write(data)
         assert len(buffer) == data.nbytes
-        assert buffer.take() == payload
+        assert buffer.pop_all() == payload
         buffer.write(b"x" * KEPT_BYTES)  # is kept as it is, and frames go behind it
         buffer.append(data)
-        assert buffer.take() == b"x" * KEPT_BYTES + wire
+        assert buffer.pop_all() == b"x" * KEPT_BYTES + wire
 
 
 def test_limits_count_bytes_too():

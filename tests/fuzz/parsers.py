@@ -117,7 +117,7 @@ def negotiate(parts):
             return said, str(error), error.reply, b""
         if negotiation.state in READING:
             assert len(negotiation._buffer) < LONGEST_SOCKS_MESSAGE, "more is kept than a message has"
-    return said, negotiation.state, negotiation.version, negotiation.take_rest() + early
+    return said, negotiation.state, negotiation.version, negotiation.pop_rest() + early
 
 
 def answer(negotiation, event):

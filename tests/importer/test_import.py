@@ -4,7 +4,8 @@
 Each of samples/ says at its head what is expected: `expect:` the counts, `names:` words of standard error, `has:`
 words of the TOML, `format:` the option.
 
-Seen failing, each once: a note dropped (SETS without log_on_success), `allow` not written, take_socket() doing nothing.
+Seen failing, each once: a note dropped (SETS without log_on_success), `allow` not written, leave_out_wait() doing
+nothing.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """inetd mode as a parent sees it: what is on 0 is served, and nothing else is ever said (FAQ II.18, IV.3).
 
 Each test gives `sockd --inetd` its descriptors as inetd would, all three of them the same.
-Seen failing, each once: with `take_standard_streams` leaving 1 and 2 alone (nothing but the service's bytes),
+Seen failing, each once: with `detach_standard_streams` leaving 1 and 2 alone (nothing but the service's bytes),
 with the flags not put back, with `name_peer` left out, with `detect_kind` taking every socket for a connection, with
 the socket of a relay left blocking, with O_NONBLOCK set for every service.
 """

@@ -109,7 +109,7 @@ class House:
             ours.shutdown(socket.SHUT_WR)
             ours.setblocking(False)
             ends, answer, until = self.ends, b"", time.monotonic() + LIMIT_S
-            service.take(theirs, SocketAddress.from_sockaddr(name), self._ended)
+            service.serve(theirs, SocketAddress.from_sockaddr(name), self._ended)
             while self.ends == ends:
                 assert time.monotonic() < until, answer
                 self.turn()
@@ -214,7 +214,7 @@ def test_through_a_socks_server(house):
             except BlockingIOError:
                 return
             sock.setblocking(False)
-            house.socks.take(sock, SocketAddress.from_sockaddr(name), lambda: None)
+            house.socks.serve(sock, SocketAddress.from_sockaddr(name), lambda: None)
 
         turn = house.turn
         house.turn = lambda: (turn(), answer_for_it())

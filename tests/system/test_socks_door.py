@@ -3,7 +3,7 @@
 
 tests/system/test_socks.py runs its tests both ways; here one way is held against the other.  Seen failing with a
 verdict remembered without the client's address, with the errno of a connection dropped, and with
-take_back() left out.
+return_clients() left out.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ def test_a_request_whole_byte_by_byte_and_cut_anywhere(name):
     for cut in range(len(whole) + 1):
         negotiation, said = serve([whole[:cut], whole[cut:]])
         assert said[-1] == wanted
-        assert negotiation.take_rest() == HTTP
+        assert negotiation.pop_rest() == HTTP
         assert negotiation.version == data[0]
     assert serve(split(before + data))[1][-1] == wanted
 
@@ -254,7 +254,7 @@ def test_a_greeting_that_another_has_answered():
     negotiation.go_on()
     request = negotiation.feed(b"\5\1\0\1\x7f\0\0\1\0\x50early")
     assert (request.version, str(request.destination)) == (5, "127.0.0.1:80")
-    assert negotiation.take_rest() == b"early"
+    assert negotiation.pop_rest() == b"early"
 
 
 def test_answers_of_version_4():

@@ -76,7 +76,7 @@ class StoredConnections:
                 rest.append((name, fd))
         return replace(given, descriptors=tuple(rest)), cls(rows, descriptors)
 
-    def take(self, serving: ListenerRegistry, notifier: Notifier) -> None:
+    def restore(self, serving: ListenerRegistry, notifier: Notifier) -> None:
         """Continue the connections, and have the manager drop them: it holds descriptors too, so closing them here
         alone has no effect.
         """
@@ -86,15 +86,15 @@ class StoredConnections:
         served = {
             (transfer.listener_name(one), one.run.spec.name, transfer.way_at(one)): one for one in serving.listeners
         }
-        taken = 0
+        restored = 0
         for stored in self._rows:
             one = served.get((stored.listener, stored.service, stored.way))
             if one is not None and stored.inode in self._descriptors:  # else its peer has hung up meanwhile
-                taken += transfer.take(connections, one, stored.row, self._descriptors.pop(stored.inode))
+                restored += transfer.adopt(connections, one, stored.row, self._descriptors.pop(stored.inode))
         for fd in self._descriptors.values():
             os.close(fd)
         notifier.keep((), not_any_more=[STATE, CONNECTION])
-        event = {"connections": taken, "dropped": accepted - taken}
+        event = {"connections": restored, "dropped": accepted - restored}
         logger.info("connections restored from the store", extra={"event": event})
 
 

@@ -72,7 +72,7 @@ class AcceptedListener(Message):
 class Ready(Message):
     """The new process can serve; which connections it has adopted so far."""
 
-    taken: list[AcceptedListener]
+    adopted: list[AcceptedListener]
     has_control: bool
     has_pidfile: bool
 

@@ -85,7 +85,7 @@ class UpgradeReceiver:
         given: the listening sockets, and what a manager had told that process.
         previous_processes: channels to processes that had left before it.
         state: how far it has come.
-        moved: connections that came along; set by take_over().
+        moved: connections that came along; set by complete().
     """
 
     def __init__(self, channel: Channel, hello: Hello, descriptors: list[int]) -> None:
@@ -153,7 +153,7 @@ class UpgradeReceiver:
         except TemporaryFault:
             return  # nobody waits
 
-    # ---- what is taken at a start
+    # ---- inherited at a start
 
     def control(self, path: str) -> ServerSocket | None:
         """Return the control socket, if it is at this path."""
@@ -175,27 +175,27 @@ class UpgradeReceiver:
 
     # ---- in its place
 
-    def take_over(self, serving: ListenerRegistry, *, has_pidfile: bool) -> None:
+    def complete(self, serving: ListenerRegistry, *, has_pidfile: bool) -> None:
         """Report that this process is ready, adopt the connections, and return once the old process no longer serves.
 
         Raises:
             TemporaryFault: the old process keeps serving.
         """
         numbers = {fd: number for number, fd in enumerate(self._listening)}
-        taken = {numbers[fd]: one for one in serving.listeners if (fd := one.listening.socket.fileno()) in numbers}
+        adopted = {numbers[fd]: one for one in serving.listeners if (fd := one.listening.socket.fileno()) in numbers}
         rows = [
             AcceptedListener(number=number, service=one.run.spec.name, way=transfer.way_at(one))
-            for number, one in taken.items()
+            for number, one in adopted.items()
         ]
         try:
-            self.channel.send(Ready(taken=rows, has_control=self._has_control, has_pidfile=has_pidfile))
+            self.channel.send(Ready(adopted=rows, has_control=self._has_control, has_pidfile=has_pidfile))
             self.state = NEXT.step(self.state, ReceiverState.READY)
-            self._adopt(serving, taken)
+            self._adopt(serving, adopted)
         except EOFError:
             self.state = NEXT.step(self.state, ReceiverState.FAILED)
             raise TemporaryFault("the previous process keeps serving") from None
         self.state = NEXT.step(self.state, ReceiverState.COMMITTED)
-        self._count_on(serving, taken)
+        self._count_on(serving, adopted)
         self.state = NEXT.step(self.state, ReceiverState.SERVING)
         for left in (self._control if not self._has_control else None, self._pidfile):
             if left is not None:
@@ -203,7 +203,7 @@ class UpgradeReceiver:
         if self._keeper is not None:
             self._keeper.close()
 
-    def _adopt(self, serving: ListenerRegistry, taken: dict[int, ActiveListener]) -> None:
+    def _adopt(self, serving: ListenerRegistry, adopted: dict[int, ActiveListener]) -> None:
         """Take connections, as long as some come; return once the old process has given all up."""
         while True:
             said, descriptors = self.channel.receive(Connections, Commit)
@@ -211,13 +211,15 @@ class UpgradeReceiver:
                 case Connections():
                     module_state.restore([served.run.spec for served in serving.listeners], said.states)
                     pairs = zip(said.rows, descriptors, strict=True)
-                    kept = [transfer.take(serving.tools.connections, taken[row.listener], row, fd) for row, fd in pairs]
+                    kept = [
+                        transfer.adopt(serving.tools.connections, adopted[row.listener], row, fd) for row, fd in pairs
+                    ]
                     self.moved += sum(kept)
                     self.channel.send(Adopted(kept=kept))
                 case Commit():
                     return
 
-    def _count_on(self, serving: ListenerRegistry, taken: dict[int, ActiveListener]) -> None:
+    def _count_on(self, serving: ListenerRegistry, adopted: dict[int, ActiveListener]) -> None:
         """Count on what the old process has counted; nothing else is left to it, so its end costs the counts alone."""
         try:
             counted, _ = self.channel.receive(Counters)
@@ -226,7 +228,7 @@ class UpgradeReceiver:
             logger.warning("counts of the process before are not known", extra={"event": {"error": why}})
         else:
             self.moved = counted.moved
-            _count_on(serving, taken, counted)
+            _count_on(serving, adopted, counted)
 
 
 class PreviousProcesses:
@@ -257,14 +259,14 @@ class PreviousProcesses:
             self._ended(channel)
 
 
-def _count_on(serving: ListenerRegistry, taken: dict[int, ActiveListener], counted: Counters) -> None:
+def _count_on(serving: ListenerRegistry, adopted: dict[int, ActiveListener], counted: Counters) -> None:
     serving.tools.loop.defects.count += counted.defects
     for name, (accepted, received, sent, frames, *reasons) in counted.totals.items():
         known = len(Totals().reasons)  # another version may know more of them, or fewer
         among = (*reasons, *Totals().reasons)[:known]
         serving.add_past(name, Totals(accepted, 0, received, sent, frames, 0, among))
     refused = counted.refused or [{}] * len(counted.accepted)  # an older version does not tell
-    for number, served in taken.items():
+    for number, served in adopted.items():
         serving.count_on(served, ListenerCounts.from_numbers(counted.accepted[number], refused[number]))
 
 

@@ -116,7 +116,7 @@ class Attempt:
     Args:
         process: that is to go on.
         tell: is called once, with how it went.
-        late: when it has taken too long; later, when how it ended is not waited for any longer.
+        late: when it has adopted too long; later, when how it ended is not waited for any longer.
         handed: listeners whose sockets it has.
     """
 
@@ -326,11 +326,11 @@ class UpgradeSender:
     def _rows(self, attempt: Attempt, ready: Ready) -> Iterator[tuple[int, ConnectionState]]:
         """Yield each connection that can move to the new process."""
         connections = self._serving.tools.connections
-        taken = {one.number: one for one in ready.taken}
+        adopted = {one.number: one for one in ready.adopted}
         numbers = {served.listening: number for number, served in enumerate(attempt.handed)}
         for served in list(self._serving.every()):
             number, spec = numbers.get(served.listening, -1), served.plan.service
-            there = taken.get(number)
+            there = adopted.get(number)
             if there is not None and (there.service, there.way) == (spec.name, spec.way):
                 yield from transfer.rows(connections, served, number)
 
@@ -347,8 +347,8 @@ class UpgradeSender:
             process.channel.send(self._numbers(attempt, len(moved), stay))
         except SockdError as error:  # it ends, and the manager starts another
             logger.error("the new process has exited", extra={"event": {"error": str(error)}})
-        taken = {one.number for one in ready.taken}
-        serving.hand_over([served for number, served in enumerate(attempt.handed) if number in taken])
+        adopted = {one.number for one in ready.adopted}
+        serving.hand_over([served for number, served in enumerate(attempt.handed) if number in adopted])
         self._left(ready, process.channel)
         logger.info("upgraded", extra={"event": {"pid": result.pid, "moved": result.moved, "stay": result.stay}})
         self._note(result, attempt.tell)

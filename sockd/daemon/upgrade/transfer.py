@@ -84,7 +84,7 @@ def forget(connections: ConnectionTable, id: int) -> None:
     transfer.forget(connections, id)
 
 
-def take(connections: ConnectionTable, served: ActiveListener, row: ConnectionState, fd: int) -> bool:
+def adopt(connections: ConnectionTable, served: ActiveListener, row: ConnectionState, fd: int) -> bool:
     """Adopt a connection of another process; False if that is impossible, and the descriptor is closed.
 
     Args:
@@ -92,7 +92,7 @@ def take(connections: ConnectionTable, served: ActiveListener, row: ConnectionSt
         fd: its descriptor.
     """
     (group,) = served.listener.groups  # else way_at() says "lent", which no connection comes from
-    id = transfer.take(connections, row, fd, group)
+    id = transfer.import_row(connections, row, fd, group)
     if id is None:
         os.close(fd)
         return False
@@ -103,4 +103,4 @@ def take(connections: ConnectionTable, served: ActiveListener, row: ConnectionSt
     return True
 
 
-__all__ = ["forget", "listener_name", "rows", "settle", "take", "way_at"]
+__all__ = ["adopt", "forget", "listener_name", "rows", "settle", "way_at"]

@@ -94,9 +94,10 @@ class RequestChannel:
     def _hear(self, piece: bytes) -> None:
         *lines, self._accepted = (self._accepted + piece).split(b"\n")
         for line in lines:
-            self._loop.attempt(partial(self._take, line))  # else those behind it would be answers to other questions
+            # else those behind it would be answers to other questions
+            self._loop.attempt(partial(self._receive_answer, line))
 
-    def _take(self, line: bytes) -> None:
+    def _receive_answer(self, line: bytes) -> None:
         try:
             answer = read_answer(line)
         except ControlError as error:

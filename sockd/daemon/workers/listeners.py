@@ -159,7 +159,7 @@ class WorkerListeners(ListenerRegistry):
         super().start(made, replaced)
         if self._next is None:
             return
-        begun, before, self._next = self._next, self._worker_pool.take_over(self._next), None
+        begun, before, self._next = self._next, self._worker_pool.switch_to(self._next), None
         kept = [str(served) for served in replaced or ()]
         self._is_starting = True
 
@@ -214,7 +214,7 @@ class WorkerListeners(ListenerRegistry):
         """Have the workers stop accepting on sockets that another process has; they exit with their last
         connections.
         """
-        self._worker_pool.take_over(None)  # who ends from now on is not replaced
+        self._worker_pool.switch_to(None)  # who ends from now on is not replaced
         members = [member for member in self._worker_pool if not member.is_retired]
         self._retire_members(members, [str(served) for served in handed], lambda: None)
         super().hand_over(handed)
@@ -344,7 +344,7 @@ class WorkerListeners(ListenerRegistry):
         self.close_draining()
         for served in self.listeners:
             if not is_page(served.plan):
-                served.listener.take_no_more()
+                served.listener.refuse_new_clients()
 
 
 def is_page(plan: ListenerPlan) -> bool:

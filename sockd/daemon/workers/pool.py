@@ -147,8 +147,8 @@ class WorkerPool:
         except OSError as error:  # out of descriptors
             raise TemporaryFault(f"socketpair(2): {error.strerror}") from None
         self._count += 1
-        taken = {member.place for member in generation.members}
-        number, place = self._count, min(set(range(generation.places)) - taken)
+        used = {member.place for member in generation.members}
+        number, place = self._count, min(set(range(generation.places)) - used)
 
         def live(signals: Signals) -> int:
             ours.close()
@@ -226,7 +226,7 @@ class WorkerPool:
         for member in list(generation.members):
             _kill(member)
 
-    def take_over(self, generation: WorkerGeneration | None) -> WorkerGeneration | None:
+    def switch_to(self, generation: WorkerGeneration | None) -> WorkerGeneration | None:
         """Make a generation the current one, or none, because another process serves; return the previous one."""
         before, self.current = self.current, generation
         return before

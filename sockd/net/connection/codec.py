@@ -103,10 +103,10 @@ class Codec:
         """Return the bytes of a payload."""
         return len(frame)
 
-    def give_back(self, id: int, offset: int, size: int, taken: int, count: int) -> None:
-        """Give the frames of an event back but for the first, which were taken."""
-        start = self.prefix_size(offset, size, taken) if taken else 0
-        self._set.unread(id, self._set.pointer(offset) + start, size - start, count - taken)
+    def give_back(self, id: int, offset: int, size: int, handed: int, count: int) -> None:
+        """Give the frames of an event back but for the first, which were handed out."""
+        start = self.prefix_size(offset, size, handed) if handed else 0
+        self._set.unread(id, self._set.pointer(offset) + start, size - start, count - handed)
 
     def endings(self, offset: int, size: int) -> list[bytes] | None:
         """Return what ended each frame of an event, where replies end in kind."""

@@ -284,22 +284,22 @@ class Connection(WriteTransport):
         receiver, codec = self._receiver, self._codec
         if receiver is None or self._reading is OFF:
             return
-        taken = 0
+        handed = 0
         if self._reading is ON:
             endings = codec.endings(offset, size) if codec.is_in_kind else None
             receive = receiver.frame
             frames = codec.cut(offset, size, count)
-            for taken, frame in enumerate(frames if count <= FIRST_CHECK else self._set.turn.in_time(frames), 1):
+            for handed, frame in enumerate(frames if count <= FIRST_CHECK else self._set.turn.in_time(frames), 1):
                 if endings or self._ending:
-                    self._ending = endings[taken - 1] if endings else None
+                    self._ending = endings[handed - 1] if endings else None
                 try:
                     receive(frame)
                 except BaseException as error:
                     self._failed(error, codec.payload_size(frame))
                 if self._reading is not ON or self._codec is not codec or self._receiver is not receiver:
                     break
-        if taken < count and self._reading is not OFF:
-            codec.give_back(self.id, offset, size, taken, count)
+        if handed < count and self._reading is not OFF:
+            codec.give_back(self.id, offset, size, handed, count)
 
     def end(self) -> None:
         """Tell of the peer's end of file; unless it is wanted otherwise, close in order."""

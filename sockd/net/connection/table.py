@@ -310,7 +310,7 @@ class ConnectionTable:
         """Send the output of every registered writer, in one call."""
         while self._dirty:
             dirty, self._dirty = self._dirty, []
-            blocks = [writer.outbox.take() for writer in dirty]
+            blocks = [writer.outbox.pop_all() for writer in dirty]
             ids = array("i", [writer.id for writer in dirty])
             sizes = array("q", map(len, blocks))
             lib.sb_mux_write(

@@ -68,7 +68,7 @@ def export(connections: ConnectionTable, id: int, listener: int, snapshot: objec
     )
 
 
-def take(connections: ConnectionTable, row: ConnectionState, fd: int, group: int) -> int | None:
+def import_row(connections: ConnectionTable, row: ConnectionState, fd: int, group: int) -> int | None:
     """Make a connection from a row.
 
     Args:
@@ -127,4 +127,4 @@ class Snapshot:
     handler: Any
 
 
-__all__ = ["ConnectionState", "Snapshot", "export", "forget", "take"]
+__all__ = ["ConnectionState", "Snapshot", "export", "forget", "import_row"]

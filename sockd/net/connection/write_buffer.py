@@ -25,7 +25,7 @@ class WriteBuffer:
         """Number of bytes."""
         return sum(map(len, self.pieces))
 
-    def take(self) -> bytes:
+    def pop_all(self) -> bytes:
         """Return the pieces, and empty it."""
         pieces = self.pieces
         self.room = -1

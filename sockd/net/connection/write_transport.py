@@ -88,7 +88,7 @@ class WriteTransport:
             self._write_now()
 
     def _write_now(self) -> None:
-        self._set.write(self.id, self.outbox.take())
+        self._set.write(self.id, self.outbox.pop_all())
         self.outbox.is_listed = True  # still
         if self._set.output_pending_bytes(self.id) > self._high:
             self.pause()  # at once, as asyncio: its receiver may be writing in a loop until it is told

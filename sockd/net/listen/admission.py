@@ -98,7 +98,7 @@ class Admission:
             return RefusalReason.DENIED
         if self.sources is not None and not self.sources.enter(host):
             return RefusalReason.PER_SOURCE
-        if self._buckets is not None and not self._buckets.take(source_number(host, self._settings)):
+        if self._buckets is not None and not self._buckets.consume(source_number(host, self._settings)):
             self.release(host)
             return RefusalReason.RATE
         return None

@@ -139,16 +139,16 @@ def open_listener(
         with ExitStack() as opened:
             try:
                 listening = _open_all(endpoints, opened, settings, beside)
-            except _PortTaken as taken:
+            except _PortInUse as used:
                 if left:
                     continue
-                raise explain(taken.error, taken.endpoint) from None
+                raise explain(used.error, used.endpoint) from None
             opened.pop_all()
             return listening
     raise AssertionError("unreachable")  # pragma: no cover
 
 
-class _PortTaken(Exception):
+class _PortInUse(Exception):
     """The port that the kernel chose for the first endpoint is in use on a later one."""
 
     def __init__(self, error: OSError, endpoint: Endpoint) -> None:
@@ -172,7 +172,7 @@ def _open_all(
             one = _open(endpoint, settings)
         except OSError as error:
             if chosen and error.errno == errno.EADDRINUSE:
-                raise _PortTaken(error, endpoint) from None
+                raise _PortInUse(error, endpoint) from None
             if not _left_out(error, endpoint, endpoints):
                 raise explain(error, endpoint) from None
             missing = error

@@ -39,7 +39,7 @@ class WhenDone(Protocol):
 class ConnectionOwner(Protocol):
     """Serves connections by itself."""
 
-    def take(self, sock: socket.socket, peer: SocketAddress, done: WhenDone) -> None:
+    def serve(self, sock: socket.socket, peer: SocketAddress, done: WhenDone) -> None:
         """Own a connected, non-blocking socket from now on; done() is called once, when it is served."""
 
 
@@ -54,7 +54,7 @@ class Handoff:
     """Hands the connections of one listener over.
 
     Args:
-        taker: gets them.
+        owner: gets them.
         resolver: asked for the names of both ends first; None where nobody wants them.
         door: makes what accepts in place of the listener, from what it calls for each connection that has
             ended and where connections count; None where each is accepted by itself.
@@ -62,11 +62,11 @@ class Handoff:
 
     def __init__(
         self,
-        taker: ConnectionOwner,
+        owner: ConnectionOwner,
         resolver: ReverseDns | None,
         door: Callable[[Callable[[], None], Sources | None], BatchAcceptor | None] | None = None,
     ) -> None:
-        self._taker = taker
+        self._owner = owner
         self._resolver = resolver
         self._door = door
         self._waiting: dict[socket.socket, tuple[SocketAddress, WhenDone, set[str]]] = {}
@@ -82,7 +82,7 @@ class Handoff:
             return
         local = SocketAddress.from_sockaddr(sock.getsockname()) if self._resolver is not None and peer.host else None
         if self._resolver is None or local is None or not local.host:
-            self._taker.take(sock, peer, done)
+            self._owner.serve(sock, peer, done)
             return
         hosts = {peer.host, local.host}
         self._waiting[sock] = peer, done, hosts
@@ -102,7 +102,7 @@ class Handoff:
         if is_gone(sock):
             _drop(sock, peer, done)
         else:
-            self._taker.take(sock, peer, done)
+            self._owner.serve(sock, peer, done)
 
     def close(self) -> None:
         """Wait for no name any more."""

@@ -98,7 +98,7 @@ class Listener(Protocol):
     def count_on(self, counts: ListenerCounts) -> None:
         """Go on from what others have counted on the same socket."""
 
-    def take_no_more(self) -> float:
+    def refuse_new_clients(self) -> float:
         """Let no new client in, and remove its Unix path; return for how many seconds some may be on their way in."""
 
     def hand_over(self) -> None:

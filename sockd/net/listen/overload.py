@@ -54,7 +54,7 @@ class RejectedConnections(ConnectionEvents):
         self._quota = Quota(most)
         self._group = connections.groups.add(limits, self)
 
-    def take(self, sock: socket.socket, peer: SocketAddress, banner: bytes) -> None:
+    def reject(self, sock: socket.socket, peer: SocketAddress, banner: bytes) -> None:
         """Send the banner, then close gracefully; above `most` of them, at once."""
         id = self._set.add(sock, self._group, peer) if self._quota.room > 0 else None
         if id is None:
@@ -95,7 +95,7 @@ class Refusing:
         if self._is_reset:
             close_with_reset(one.sock)
         else:
-            self._rejected.take(one.sock, one.client, self._banner)
+            self._rejected.reject(one.sock, one.client, self._banner)
 
     def count(self, one: AcceptedConnection, reason: RefusalReason) -> None:
         """Count a connection that is not served."""

@@ -71,7 +71,7 @@ class Passage(enum.Enum):
 class AcceptStep(Protocol):
     """Decides about one thing."""
 
-    def take(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
+    def run(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
         """Decide about a connection; behind Passage.WAIT, `way` is told how it goes on."""
 
 
@@ -151,14 +151,14 @@ class AcceptPipeline:
             while passage is Passage.NEXT:
                 step = self._steps[one.step]
                 one.step += 1
-                passage = step.take(one, self)
+                passage = step.run(one, self)
             if passage is Passage.REFUSED:
                 self.places.give_back(one)
                 self._refuse(one)
             elif passage is Passage.GONE:
                 self.lose(one, RefusalReason.GONE)
         except OSError as error:
-            self._log(logging.ERROR, "take", "connection dropped", {"address": self._address, "error": str(error)})
+            self._log(logging.ERROR, "step", "connection dropped", {"address": self._address, "error": str(error)})
             self.lose(one, RefusalReason.ERROR)
         except BaseException as error:
             self._loop.defects.report(error)

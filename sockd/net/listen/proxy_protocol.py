@@ -77,7 +77,7 @@ class ProxyHeaders:
             return self._unix
         return bool(peer.host) and self._networks is not None and self._networks.admit(peer.host)
 
-    def take(self, sock: socket.socket, peer: SocketAddress, done: WhenDone) -> None:
+    def receive(self, sock: socket.socket, peer: SocketAddress, done: WhenDone) -> None:
         """Own a connection until its header is complete.
 
         Args:
@@ -104,8 +104,8 @@ class ProxyHeaders:
         try:
             seen = one.sock.recv(PEEK_BYTES, socket.MSG_PEEK)
             header = self._parsed(one, seen)
-            taken = len(seen) if header is None else header.size - len(one.head)
-            one.head += one.sock.recv(taken) if taken else b""
+            size = len(seen) if header is None else header.size - len(one.head)
+            one.head += one.sock.recv(size) if size else b""
         except BlockingIOError:
             return
         except OSError as error:

@@ -32,7 +32,7 @@ class HeaderSource(Protocol):
     def expects(self, peer: SocketAddress) -> bool:
         """Return whether a connection of this peer begins with a header."""
 
-    def take(
+    def receive(
         self, sock: socket.socket, peer: SocketAddress, done: Callable[[SocketAddress | None, ProxyInfo | None], None]
     ) -> None:
         """Own a connection until its header is there; None: it has not come, and the socket is closed."""
@@ -41,14 +41,14 @@ class HeaderSource(Protocol):
 class HandshakeSource(Protocol):
     """Makes handshakes (sockd.net.tls.handshake)."""
 
-    def take(self, sock: socket.socket, peer: SocketAddress, done: Callable[[TlsSocket | None], None]) -> None:
+    def start(self, sock: socket.socket, peer: SocketAddress, done: Callable[[TlsSocket | None], None]) -> None:
         """Own a connection until it is secured; None: it is not, and is closed."""
 
 
 class RoomStep:
     """Refuses connections without a free place; if those wait in the backlog, none is accepted."""
 
-    def take(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
+    def run(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
         """Look for a place."""
         if way.places.room > 0:
             return Passage.NEXT
@@ -62,12 +62,12 @@ class HeaderStep:
     def __init__(self, headers: HeaderSource) -> None:
         self._headers = headers
 
-    def take(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
+    def run(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
         """Have a header received, if one has to come."""
         if not self._headers.expects(one.accepted):
             return Passage.NEXT
         way.places.hold(one)  # while its header is waited for
-        self._headers.take(one.sock, one.accepted, partial(self._told, one, way))
+        self._headers.receive(one.sock, one.accepted, partial(self._told, one, way))
         return Passage.WAIT
 
     def _told(
@@ -86,7 +86,7 @@ class AdmissionStep:
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
 
-    def take(self, one: AcceptedConnection, _way: AcceptPipeline) -> Passage:
+    def run(self, one: AcceptedConnection, _way: AcceptPipeline) -> Passage:
         """Check a connection, and count it for its source when it is accepted."""
         # What a header names without an address (a Unix socket) is judged by the proxy's own.
         host = one.client.host or one.accepted.host
@@ -104,12 +104,12 @@ class TlsStep:
         self._handshakes = handshakes
         self._is_gone = is_gone
 
-    def take(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
+    def run(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
         """Start the handshake, if the client is still connected."""
         if self._is_gone(one.sock):
             return way.gone(one)
         way.places.hold(one)  # while its handshake goes on
-        self._handshakes.take(one.sock, one.client, partial(self._secured, one, way))
+        self._handshakes.start(one.sock, one.client, partial(self._secured, one, way))
         return Passage.WAIT
 
     def _secured(self, one: AcceptedConnection, way: AcceptPipeline, near: TlsSocket | None) -> None:
@@ -143,7 +143,7 @@ class TableStep:
         self._let_in = let_in
         self._ask = ask
 
-    def take(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
+    def run(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
         """Deliver one, if the table has room."""
         id = self._set.add(one.sock, self._group, one.client, one.proxied)
         if id is None:
@@ -166,7 +166,7 @@ class OwnerStep:
         self._handover = handover
         self._let_in = let_in
 
-    def take(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
+    def run(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
         """Deliver one."""
         self._let_in()
         way.places.hold(one)

@@ -33,7 +33,7 @@ from sockd.net.listen.pipeline import AcceptedConnection, AcceptPipeline, Places
 from sockd.net.listen.proxy_protocol import ProxyHeaders
 from sockd.net.listen.refusal import RefusalReason, Refusals, RefusedClient
 from sockd.net.listen.steps import AdmissionStep, HeaderStep, OwnerStep, RoomStep, TableStep, TlsStep
-from sockd.net.listen.syn_filter import HANDSHAKE_SECONDS, take_no_more
+from sockd.net.listen.syn_filter import HANDSHAKE_SECONDS, refuse_new_clients
 from sockd.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -381,7 +381,7 @@ class StreamListener:
 
     # ---- the end
 
-    def take_no_more(self) -> float:
+    def refuse_new_clients(self) -> float:
         """Refuse new clients, and remove the Unix path; those already connecting are accepted until close().
 
         A socket that another process holds, too, stays open for the clients of its next listener.
@@ -395,7 +395,7 @@ class StreamListener:
             self._listening.path.unlink_if_ours()
         if self._listening.is_ours:
             self._is_shut = True
-            take_no_more(self._socket)
+            refuse_new_clients(self._socket)
         return HANDSHAKE_SECONDS
 
     def hand_over(self) -> None:
@@ -409,7 +409,7 @@ class StreamListener:
         """Refuse new clients, accept the completed ones, and close the socket."""
         if self._fd < 0 and not self._is_dead:
             return
-        self.take_no_more()
+        self.refuse_new_clients()
         self._loop.remove_reader(self._fd)
         self.accept_rest()
         for waiting in (self._headers, self._handshakes, self._delivery.handover):

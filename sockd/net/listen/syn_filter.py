@@ -38,7 +38,7 @@ _PROGRAM = b"".join(
 _INSTRUCTION_BYTES = 8
 
 
-def take_no_more(sock: socket.socket) -> None:
+def refuse_new_clients(sock: socket.socket) -> None:
     """Refuse new clients of a listening socket, as far as this system can."""
     if sys.platform != "linux":
         return

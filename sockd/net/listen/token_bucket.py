@@ -38,7 +38,7 @@ class TokenBuckets:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def take(self, source: Hashable, tokens: float = 1) -> bool:
+    def consume(self, source: Hashable, tokens: float = 1) -> bool:
         """Take tokens from a source's bucket; False, and nothing taken, if it has fewer."""
         now = self._clock()
         row = self._rows.get(source)

@@ -117,7 +117,7 @@ def claimed(endpoint: Endpoint) -> Iterator[None]:
 def _locked(path: str) -> Iterator[bool]:
     directory, name = os.path.split(path)
     lock = os.path.join(directory, f".{name}.lock")
-    fd = _take(lock)
+    fd = _acquire(lock)
     try:
         yield fd >= 0
     finally:
@@ -127,7 +127,7 @@ def _locked(path: str) -> Iterator[bool]:
             os.close(fd)
 
 
-def _take(lock: str) -> int:
+def _acquire(lock: str) -> int:
     """Make the lock file and lock it; -1 if that is impossible: another user owns it, or locks are not supported
     here (NFS).
     """

@@ -119,7 +119,7 @@ class BlockingCalls:
                 value = error
             self._loop.call_soon_threadsafe(lambda: self._answered(question, value, source))
 
-        self._places.take(source)
+        self._places.acquire(source)
         question.when_closed = lambda: self._places.give_back(source)
         self._waiting.setdefault(source, deque()).append((question, work))  # type: ignore[arg-type]  # whatever is asked
         self._go_on()
@@ -165,7 +165,7 @@ class BlockingCalls:
         if not self._threads:
             self._loop.call_soon(lambda: question.answer(Overloaded("no thread can be started")))
             return
-        self._running.take(source)
+        self._running.acquire(source)
         self._work.put(work)
 
     def _answered(self, question: Task[T], value: T | BaseException, source: Hashable) -> None:

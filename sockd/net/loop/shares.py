@@ -50,7 +50,7 @@ class Shares:
     def __init__(self, most: int, weight: int = 1) -> None:
         self._most = most
         self._weight = weight
-        self._taken: Counter[Hashable] = Counter()
+        self._held: Counter[Hashable] = Counter()
         self._sum = 0
 
     def __len__(self) -> int:
@@ -63,27 +63,27 @@ class Shares:
 
     def has(self, source: Hashable) -> int:
         """Return how many places a source has."""
-        return self._taken[source]
+        return self._held[source]
 
     def may(self, source: Hashable) -> bool:
         """Tell whether a source may have one more."""
-        return self._taken[source] < self._weight * (self._most - self._sum)
+        return self._held[source] < self._weight * (self._most - self._sum)
 
-    def take(self, source: Hashable) -> None:
+    def acquire(self, source: Hashable) -> None:
         """Take a place."""
-        self._taken[source] += 1
+        self._held[source] += 1
         self._sum += 1
 
     def give_back(self, source: Hashable) -> None:
         """Release a place."""
         self._sum -= 1
-        self._taken[source] -= 1
-        if not self._taken[source]:
-            del self._taken[source]
+        self._held[source] -= 1
+        if not self._held[source]:
+            del self._held[source]
 
     def largest(self) -> Hashable:
         """Return the source with the most places; there is one."""
-        return self._taken.most_common(1)[0][0]
+        return self._held.most_common(1)[0][0]
 
 
 __all__ = ["Shares", "ip_source_key", "source_key"]

@@ -117,7 +117,7 @@ class ThreadPool:
             service, work, done, abort = queued.popleft()
             if queued:
                 self._queued[source] = queued  # behind the others
-            self._shares.take(source)
+            self._shares.acquire(source)
             self._work.put((service, work, partial(self._done, source, done), abort))
 
     def _start(self) -> None:

@@ -90,8 +90,8 @@ class SocksFastPath(Protocol):
             peer, target: packed; peer is 28 zeros where the client has no address.
         """
 
-    def take(self, returned: FallbackClient, told: RelayObserver | None) -> None:
-        """Handle a returned client; `told` is the result of judge() for it."""
+    def resume(self, returned: FallbackClient, observer: RelayObserver | None) -> None:
+        """Handle a returned client; `observer` is the result of judge() for it."""
 
 
 class RelayTable:
@@ -197,7 +197,7 @@ class RelayTable:
         stopped = int(self._stopped[0])
         return accepted, -1 if stopped == lib.SB_ERR_FULL else stopped
 
-    def take_back(self, door: AcceptorHandle) -> None:
+    def return_clients(self, door: AcceptorHandle) -> None:
         """Return every client of a listener whose request has not arrived to Python."""
         lib.sb_relay_take_back(self._relay, door.group)
         self._tell_returned()
@@ -239,9 +239,9 @@ class RelayTable:
                 RETURNED.iter_unpack(self._returned[:size].tobytes())
             )
         ]
-        for keeper, returned, told in found:
+        for keeper, returned, observer in found:
             try:
-                keeper.take(returned, told)
+                keeper.resume(returned, observer)
             except BaseException as error:
                 self._loop.defects.report(error)
 

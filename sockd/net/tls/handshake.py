@@ -81,7 +81,7 @@ class Handshakes:
         """Return how many are under way."""
         return len(self._waiting)
 
-    def take(self, sock: socket.socket, peer: SocketAddress, done: WhenDone, ends: SocketPair | None = None) -> None:
+    def start(self, sock: socket.socket, peer: SocketAddress, done: WhenDone, ends: SocketPair | None = None) -> None:
         """Own a connection until its handshake is complete.
 
         Args:
@@ -116,7 +116,7 @@ class Handshakes:
         deadline = self._deadline(fd, seconds)
         self._waiting[fd] = _Waiting(wire, peer, done, ends, now + seconds, deadline, now - seconds)
         source = source_key(peer.host)
-        self._shares.take(source)
+        self._shares.acquire(source)
         self._by_source.setdefault(source, {})[fd] = None
 
     def _watch(self, fd: int, events: int) -> None:

@@ -123,7 +123,7 @@ class StartTlsUpgrade:
         outer = ends.near.outer = socket.socket(fileno=fd)
         self._connection.apply_water()
         self._went_on()
-        self._handshakes.take(outer, peer, lambda near: self._shaken(id, ends.near, near), ends)
+        self._handshakes.start(outer, peer, lambda near: self._shaken(id, ends.near, near), ends)
 
     def _shaken(self, id: int, mine: TlsSocket, near: TlsSocket | None) -> None:
         if self._set.tls.find(id) is not mine:

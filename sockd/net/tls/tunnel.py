@@ -128,7 +128,7 @@ class TlsTunnel:
             move()
             self._wire.send()
             if self._wire.error is not None:
-                self._take_rest()
+                self._read_rest()
             self._deliver()
             self._finish()
             self._watch()
@@ -167,7 +167,7 @@ class TlsTunnel:
         finally:  # in front of a record that is not in order as well
             self._plain += b"".join(pieces)
 
-    def _take_rest(self) -> None:
+    def _read_rest(self) -> None:
         """Read what had arrived before the connection failed: the kernel keeps it."""
         with suppress(OSError):
             self._far.shutdown(socket.SHUT_RD)  # what the service writes from now on has nowhere to go: EPIPE

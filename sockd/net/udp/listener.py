@@ -395,7 +395,7 @@ class DatagramListener:
             about |= {"at": user_line(error)} if error is not None else {}
             logger.log(level, message, exc_info=error and error_info(error), extra={"event": about})
 
-    def take_no_more(self) -> float:
+    def refuse_new_clients(self) -> float:
         """Nothing is on its way in: a socket can be closed at once."""
         return 0.0
 

@@ -78,7 +78,7 @@ class DatagramRules:
         if self._buckets is None:
             return True
         source: Hashable = source_number(sender[0], self._settings) if isinstance(sender, tuple) else sender
-        return self._buckets.take(source, size + HEADER_BYTES)
+        return self._buckets.consume(source, size + HEADER_BYTES)
 
     @property
     def has_budget(self) -> bool:

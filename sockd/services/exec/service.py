@@ -64,7 +64,7 @@ class ProgramService:
         self._find_name = find_name
         self._common = (*_login(program), *_allowed(program.environment, environment))
 
-    def take(self, sock: socket.socket, peer: SocketAddress, done: WhenDone) -> None:
+    def serve(self, sock: socket.socket, peer: SocketAddress, done: WhenDone) -> None:
         """Start the program on a connected socket, which is closed here; done() is called when it has ended."""
         about = {"service": self._service, "peer": str(peer)}
         if peer.host and (name := self._find_name(peer.host)):

@@ -44,7 +44,7 @@ def frame_method(protocol: object) -> str:
     return "get_buffer" if is_buffered else ""
 
 
-def takes_bytes(protocol: object) -> bool:
+def wants_bytes(protocol: object) -> bool:
     """Return whether a protocol object, or class, gets bytes as received."""
     return frame_method(protocol) in ("data_received", "get_buffer")
 
@@ -64,7 +64,7 @@ class ProtocolFactory:
         return self.make()
 
 
-def takes_datagrams(protocol: object) -> bool:
+def wants_datagrams(protocol: object) -> bool:
     """Tell whether what makes protocol objects can make one that takes datagrams: a class tells, a factory does not."""
     if isinstance(protocol, ProtocolFactory):
         protocol = protocol.make
@@ -163,4 +163,4 @@ class FunctionAdapter:
         """Nothing to tell."""
 
 
-__all__ = ["frame_method", "takes_bytes", "takes_datagrams"]
+__all__ = ["frame_method", "wants_bytes", "wants_datagrams"]

@@ -12,7 +12,7 @@ from sockd.log.failure import error_info, user_line
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
 from sockd.net.connection.transfer import Snapshot
-from sockd.services.handlers.adapters import takes_bytes
+from sockd.services.handlers.adapters import wants_bytes
 from sockd.values import dataclass
 from sockd.wire.close_reason import CloseReason
 
@@ -81,7 +81,7 @@ class PerConnectionHandler(ConnectionEvents):
             self._set.shut(id, CloseReason.HANDLER_ERROR)
             return
         framing = self._factory.framing
-        if framing is not None and not takes_bytes(protocol):
+        if framing is not None and not wants_bytes(protocol):
             self._set.set_framing(id, framing)
             connection.set_framing(framing)
         connection.start(receiver, protocol)

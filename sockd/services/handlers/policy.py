@@ -89,18 +89,18 @@ class PolicyHandler(PerConnectionHandler):
         data = self._set.block(offset, size)
         joined = skipped.tail + data
         at = joined.find(self._end)
-        taken = size if at < 0 else at + len(self._end) - len(skipped.tail)
+        consumed = size if at < 0 else at + len(self._end) - len(skipped.tail)
         room = self.cut_by.max_bytes - len(skipped.kept)
-        skipped.kept += data[: min(room, taken)]
+        skipped.kept += data[: min(room, consumed)]
         skipped.tail = joined[len(joined) - len(self._end) + 1 :] if len(self._end) > 1 else b""
         if at >= 0:
-            self._go_on(id, offset, taken, size)
+            self._go_on(id, offset, consumed, size)
 
-    def _go_on(self, id: int, offset: int, taken: int, size: int) -> None:
+    def _go_on(self, id: int, offset: int, consumed: int, size: int) -> None:
         """Cut frames again, from behind the end."""
         kept = bytes(self._skipped.pop(id).kept)
-        if taken < size:
-            self._set.unread(id, self._set.pointer(offset) + taken, size - taken, 1)
+        if consumed < size:
+            self._set.unread(id, self._set.pointer(offset) + consumed, size - consumed, 1)
         self._set.set_framing(id, self.cut_by)
         if self.policy.too_long == "cut":
             self._live[id].hand(kept)
@@ -113,7 +113,7 @@ class PolicyHandler(PerConnectionHandler):
             return
         connection = self._live[id]
         connection.hand(rest.removesuffix(b"\r") if isinstance(self.cut_by, Line) else rest)
-        connection.end_taken()
+        connection.deliver_eof()
 
     def closed(self, id: int, reason: CloseReason) -> None:
         """Forget what was skipped."""

@@ -109,7 +109,7 @@ class StreamReader(asyncio.StreamReader):
             self._is_by_line = True
         while self._is_by_line:
             if self._lines:
-                return self._taken()
+                return self._pop_line()
             if self._exception is not None:
                 raise self._exception
             if self._eof:
@@ -145,7 +145,7 @@ class StreamReader(asyncio.StreamReader):
             self.has_left_out, line = bool(line), b""
         return line
 
-    def _taken(self) -> bytes:
+    def _pop_line(self) -> bytes:
         """Take a line, and have the peer send on once there is room again."""
         line = self._lines.popleft()
         if self._paused:

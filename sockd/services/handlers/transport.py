@@ -70,7 +70,7 @@ class Transport(Connection):
         if self._receiver is not None and not self.is_closing():
             self._guard(self._receiver.frame, frame)
 
-    def end_taken(self) -> None:
+    def deliver_eof(self) -> None:
         """Tell of the end of file, where what came of a last frame was handed out."""
         if self._receiver is not None and not self.is_closing() and not self._guard(self._receiver.eof_received):
             self._close(CloseReason.EOF)

@@ -102,7 +102,7 @@ class RelayService:
         for target in targets:
             target.mark_down(seconds, outcome.why)
 
-    def take(self, sock: socket.socket, peer: SocketAddress, done: Callable[[], None]) -> None:
+    def serve(self, sock: socket.socket, peer: SocketAddress, done: Callable[[], None]) -> None:
         """Serve a connected, non-blocking socket, which is the relay's from now on; done() is called at its end."""
         session = RelaySession(self, sock, peer, done)
         self._sessions.add(session)

@@ -186,9 +186,9 @@ class SocksSession:
             self._refuse(answer, CloseReason.MALFORMED, str(error))
             return
         if event is not None:
-            self._take(event)
+            self._handle(event)
 
-    def _take(self, event: Event) -> None:
+    def _handle(self, event: Event) -> None:
         if isinstance(event, Greeting):
             self._choose(event)
         elif isinstance(event, Login):
@@ -365,7 +365,7 @@ class SocksSession:
             self._loop,
             self._socket,
             other,
-            leftovers=(self._negotiation.take_rest(), rest),
+            leftovers=(self._negotiation.pop_rest(), rest),
             idle_timeout=float(self._server.settings.idle_timeout),
             half_close_timeout=float(self._server.settings.half_close_timeout),
             on_end=self._end,

@@ -91,10 +91,10 @@ class SocksAcceptor:
             self._allowed.add(key)
         return True
 
-    def take(self, returned: FallbackClient, told: RelayObserver | None) -> None:
+    def resume(self, returned: FallbackClient, observer: RelayObserver | None) -> None:
         """Go on with a client by a session."""
-        if isinstance(told, FastConnection):
-            self.server.drop(told)
+        if isinstance(observer, FastConnection):
+            self.server.drop(observer)
         else:
             self._one_less()
         self.left()
@@ -127,9 +127,9 @@ class SocksAcceptor:
         self.server.ended(passage, reason)
         self._done()
 
-    def take_back(self) -> None:
+    def return_clients(self) -> None:
         """Give every client a session that waits for its request still."""
-        self.pairs.take_back(self._door)
+        self.pairs.return_clients(self._door)
 
 
 class FastConnection:

@@ -80,7 +80,7 @@ class SocksService:
         """Who may log in; None: everybody is served."""
         return None if self._file is None else self._file.users
 
-    def take(self, sock: socket.socket, peer: SocketAddress, done: Callable[[], None]) -> None:
+    def serve(self, sock: socket.socket, peer: SocketAddress, done: Callable[[], None]) -> None:
         """Serve a connected, non-blocking socket, which is the server's from now on; done() is called at its end."""
         session = SocksSession(self, sock, peer, done)
         self._sessions.add(session)
@@ -127,7 +127,7 @@ class SocksService:
     def abort(self) -> None:
         """Close what is left."""
         for door in tuple(self._doors):
-            door.take_back()
+            door.return_clients()
         for session in self._sessions:
             session.abort()
 

@@ -101,7 +101,7 @@ class Association:
             except OSError:  # EAGAIN; what ICMP tells of an earlier one
                 return
             if self._is_client(name):
-                self._take(data)
+                self._forward(data)
             else:
                 self.dropped += 1
 
@@ -118,7 +118,7 @@ class Association:
         self.why = ""
         return True
 
-    def _take(self, data: bytes) -> None:
+    def _forward(self, data: bytes) -> None:
         try:
             destination, payload = parse_datagram(data)
         except SocksError:

@@ -120,7 +120,7 @@ def ready(channel: Channel) -> None:
     hello = hear(channel, Hello)
     way = "core Line(max_bytes=65536, ending=b'\\n')"
     taken = [AcceptedListener(number=number, service=("upper", "echo")[number], way=way) for number in (0, 1)]
-    channel.send(Ready(taken=taken, has_control=True, has_pidfile=True))
+    channel.send(Ready(adopted=taken, has_control=True, has_pidfile=True))
     assert hello.pid == os.getpid()
 
 
@@ -451,7 +451,7 @@ def receive(in_process, tmp_path):
         error = None
         try:
             with predecessor.told():
-                daemon._succession.take_over(new.stack)
+                daemon._succession.complete(new.stack)
         except SockdError as raised:
             error = raised
         thread.join(10)

@@ -71,7 +71,7 @@ def by_frames(_victim, _self, job, *_):
 PLACES = {
     "header": ("sockd.net.listen.proxy_protocol", "ProxyHeaders", "_readable", by_descriptor),
     "timer": ("sockd.net.listen.proxy_protocol", "ProxyHeaders", "_drop", by_descriptor),
-    "rules": ("sockd.net.listen.steps", "AdmissionStep", "take", by_arrival),
+    "rules": ("sockd.net.listen.steps", "AdmissionStep", "run", by_arrival),
     "handshake": ("sockd.net.tls.handshake", "Handshakes", "_ready", by_descriptor),
     "tunnel": ("sockd.net.tls.tunnel", "TlsTunnel", "_from_wire", by_wire),
     "accepted": ("sockd.services.handlers.connection", "PerConnectionHandler", "accepted", by_row),

@@ -57,7 +57,7 @@ class Set:
     def flush(self):
         dirty, self.dirty = self.dirty, []
         for writer in dirty:
-            self.asked.append(("write", writer.outbox.take()))
+            self.asked.append(("write", writer.outbox.pop_all()))
             if writer.has_more:
                 writer.flushed()
 

@@ -63,7 +63,7 @@ def other_end(connections, row):
     near, far = socket.socketpair()
     near.setblocking(False)
     fd = near.detach()
-    id = transfer.take(connections, row, fd, 0)
+    id = transfer.import_row(connections, row, fd, 0)
     if id is None:
         os.close(fd)
     return id, far

@@ -36,16 +36,16 @@ class Later:
     """A source of headers, of handshakes, or an owner: it waits until it is told how it went."""
 
     def __init__(self, *, wanted=True):
-        self.wanted, self.done, self.taken = wanted, None, []
+        self.wanted, self.done, self.received = wanted, None, []
 
     def expects(self, _peer):
         return self.wanted
 
-    def take(self, sock, peer, done):
-        self.taken.append((sock, peer))
+    def receive(self, sock, peer, done):
+        self.received.append((sock, peer))
         self.done = done
 
-    give = take
+    start = give = receive
 
 
 class Table:
@@ -68,7 +68,7 @@ class Raises:
     def __init__(self, error):
         self.error = error
 
-    def take(self, _one, _way):
+    def run(self, _one, _way):
         raise self.error
 
 
@@ -76,7 +76,7 @@ class Says:
     def __init__(self, passage):
         self.passage = passage
 
-    def take(self, _one, _way):
+    def run(self, _one, _way):
         return self.passage
 
 
@@ -134,7 +134,7 @@ def test_each_step_is_taken_once_and_in_order():
         def __init__(self, name):
             self.name = name
 
-        def take(self, _one, _way):
+        def run(self, _one, _way):
             seen.append(self.name)
             return Passage.SERVED if self.name == "c" else Passage.NEXT
 
@@ -179,7 +179,7 @@ def test_who_is_gone_is_closed_and_told_of(caplog):
     caplog.set_level("INFO")
 
     class Gone:
-        def take(self, one, way):
+        def run(self, one, way):
             return way.gone(one)
 
     way = Way(Gone())
@@ -195,13 +195,13 @@ def test_room_is_refused_where_there_is_none():
     way = Way(RoomStep(), HeaderStep(headers := Later()), most=1)
     way.go()
     assert way.go().refusal is RefusalReason.FULL
-    assert len(headers.taken) == 1  # nobody waits for the header of who is refused
+    assert len(headers.received) == 1  # nobody waits for the header of who is refused
 
 
 def test_a_header_is_waited_for_with_a_place_and_names_the_client():
     way = Way(HeaderStep(headers := Later()), Says(Passage.SERVED))
     one = way.go()
-    assert (way.open, headers.taken) == (1, [(one.sock, PEER)])
+    assert (way.open, headers.received) == (1, [(one.sock, PEER)])
     headers.done(CLIENT, "told")
     assert (one.client, one.proxied, way.open, one.step) == (CLIENT, "told", 1, 2)
 
@@ -239,13 +239,13 @@ def test_admission_holds_the_rules_against_the_client(settings, refusal):
 def test_a_client_without_an_address_is_judged_by_the_proxy_that_named_it():
     way = Way(deny=(ip_network("192.0.2.0/24"),))
     one = AcceptedConnection(FakeSocket(), PEER, LOCAL)
-    assert AdmissionStep(way.admission).take(one, way.pipeline) is Passage.REFUSED
+    assert AdmissionStep(way.admission).run(one, way.pipeline) is Passage.REFUSED
 
 
 def test_a_handshake_is_waited_for_with_a_place():
     way = Way(TlsStep(handshakes := Later(), lambda _: False), Says(Passage.SERVED))
     one, near = way.go(), FakeSocket()
-    assert (way.open, handshakes.taken) == (1, [(one.sock, PEER)])
+    assert (way.open, handshakes.received) == (1, [(one.sock, PEER)])
     handshakes.done(near)
     assert (one.sock, one.secured, one.step) == (near, near, 2)
 
@@ -260,7 +260,7 @@ def test_a_handshake_that_fails_gives_the_place_back():
 def test_no_handshake_is_made_with_who_is_gone():
     way = Way(TlsStep(handshakes := Later(), lambda _: True))
     assert way.go().sock.is_closed
-    assert handshakes.taken == []
+    assert handshakes.received == []
 
 
 def test_the_table_gets_what_is_known_of_a_connection():
@@ -285,7 +285,7 @@ def test_a_secured_connection_is_noted_as_one():
     way, table = Way(), Table()
     step = TableStep(table, 7, way.admission, lambda: None, None)
     one = AcceptedConnection(FakeSocket(), PEER, PEER, secured="near")
-    assert step.take(one, way.pipeline) is Passage.SERVED
+    assert step.run(one, way.pipeline) is Passage.SERVED
     assert table.noted == {0: "near"}
 
 
@@ -305,7 +305,7 @@ class Rejected:
     def __init__(self):
         self.told = []
 
-    def take(self, sock, peer, banner):
+    def reject(self, sock, peer, banner):
         self.told.append((sock, peer, banner))
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The door of a listening socket is shut, and those who are inside still come.
 
-Seen to fail: with take_no_more() doing nothing, the late client is connected.
+Seen to fail: with refuse_new_clients() doing nothing, the late client is connected.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from sockd.net.listen.syn_filter import take_no_more
+from sockd.net.listen.syn_filter import refuse_new_clients
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is done")
 
@@ -44,7 +44,7 @@ def test_nobody_new_and_nobody_lost(listening):
     early, code = client(listening)
     assert code == 0
     early.sendall(b"abc")
-    take_no_more(listening)
+    refuse_new_clients(listening)
     late, code = client(listening)
     assert code in (errno.EAGAIN, errno.ECONNREFUSED)  # its SYN is not answered; a Unix socket refuses
     accepted, _ = listening.accept()
@@ -64,4 +64,4 @@ def test_nobody_new_and_nobody_lost(listening):
 
 def test_a_closed_socket_is_no_mistake(listening):
     listening.close()
-    take_no_more(listening)
+    refuse_new_clients(listening)

@@ -22,7 +22,7 @@ def clock():
 
 def taken(buckets, source, tokens=1):
     count = 0
-    while buckets.take(source, tokens):
+    while buckets.consume(source, tokens):
         count += 1
     return count
 
@@ -31,7 +31,7 @@ def test_a_source_may_take_its_burst_at_once(clock):
     buckets = TokenBuckets(5, 1, clock)
     assert taken(buckets, "a") == 5
     assert taken(buckets, "b") == 5
-    assert not buckets.take("a")
+    assert not buckets.consume("a")
 
 
 def test_a_bucket_fills_with_time_and_not_past_its_burst(clock):
@@ -48,14 +48,14 @@ def test_it_fills_also_while_its_source_is_refused(clock):
     taken(buckets, "a")
     for _ in range(4):
         clock.now += 0.25
-        took = buckets.take("a")
+        took = buckets.consume("a")
     assert took
 
 
 def test_what_is_too_much_takes_nothing(clock):
     buckets = TokenBuckets(5, 1, clock)
-    assert not buckets.take("a", 6)
-    assert buckets.take("a", 5)
+    assert not buckets.consume("a", 6)
+    assert buckets.consume("a", 5)
 
 
 def test_with_a_grace_only_silence_fills(clock):
@@ -63,7 +63,7 @@ def test_with_a_grace_only_silence_fills(clock):
     taken(buckets, "a")
     for _ in range(100):
         clock.now += 0.9
-        assert not buckets.take("a")
+        assert not buckets.consume("a")
     clock.now += 3
     assert taken(buckets, "a") == 2
 
@@ -73,19 +73,19 @@ def test_the_source_heard_of_longest_ago_is_forgotten_first(clock, monkeypatch):
     buckets = TokenBuckets(2, 0.001, clock)
     for source in "abc":
         taken(buckets, source)
-    buckets.take("a")
+    buckets.consume("a")
     taken(buckets, "d")
     assert len(buckets) == 3
-    assert not buckets.take("a")
-    assert buckets.take("b")
+    assert not buckets.consume("a")
+    assert buckets.consume("b")
 
 
 def test_full_buckets_are_forgotten(clock):
     buckets = TokenBuckets(2, 1, clock)
     for source in range(100):
-        buckets.take(source)
+        buckets.consume(source)
     assert len(buckets) == 100
     clock.now += 10
     for _ in range(100):
-        buckets.take("new")
+        buckets.consume("new")
     assert len(buckets) == 1

@@ -11,7 +11,7 @@ from sockd.services.socks.egress import KEPT, KEPT_SECONDS, Failures
 
 def taken_by(shares, source):
     while shares.may(source):
-        shares.take(source)
+        shares.acquire(source)
     return shares.has(source)
 
 

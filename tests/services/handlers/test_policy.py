@@ -64,15 +64,15 @@ def test_a_frame_that_is_too_long(policy, name, handler, sizes):
 
 
 @pytest.mark.parametrize("name", FRAMINGS)
-@pytest.mark.parametrize("unfinished", ["drop", "take"])
+@pytest.mark.parametrize("unfinished", ["drop", "deliver"])
 def test_a_last_frame_without_its_end(unfinished, name):
     framing, frame, reply = FRAMINGS[name]
     with testing.connect(service(plain, framing=framing, unfinished=unfinished)) as peer:
         peer.send(frame % b"a" + b"last")
         peer.end()
-        said = [b"A", b"LAST"] if unfinished == "take" else [b"A"]
+        said = [b"A", b"LAST"] if unfinished == "deliver" else [b"A"]
         assert peer.received() == b"".join(reply % one for one in said)
-        assert peer.close_reason is (CloseReason.EOF if unfinished == "take" else CloseReason.TRUNCATED)
+        assert peer.close_reason is (CloseReason.EOF if unfinished == "deliver" else CloseReason.TRUNCATED)
 
 
 def test_blocks_are_skipped_to_their_end():

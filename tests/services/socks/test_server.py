@@ -45,7 +45,7 @@ class House:
         near.setblocking(False)
         far.setblocking(False)
         near.send(data)
-        self.server.take(far, SocketAddress(socket.AF_INET, source, 1), lambda: None)
+        self.server.serve(far, SocketAddress(socket.AF_INET, source, 1), lambda: None)
         return near
 
     def until(self, condition, limit=LIMIT_S):
