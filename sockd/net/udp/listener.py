@@ -125,8 +125,18 @@ class DatagramListener:
         return str(self._listening)
 
     def start(self) -> None:
-        """Start receiving."""
-        self._loop.add_reader(self._socket.fileno(), self._receive)
+        """Start receiving; where a source is told of it, in the next turn, in which asyncio's loop runs."""
+        if self._sourced is None or self._is_started:
+            self._loop.add_reader(self._socket.fileno(), self._receive)
+        else:
+            self._loop.call_soon(self._start_source)
+
+    def _start_source(self) -> None:
+        if self._socket.fileno() >= 0 and not self._is_detached and not self._is_closed:
+            self._tell_started()
+            self._loop.add_reader(self._socket.fileno(), self._receive)
+
+    def _tell_started(self) -> None:
         if self._sourced is not None and not self._is_started:
             self._is_started = True
             self._attempt(self._sourced.started)
@@ -151,6 +161,7 @@ class DatagramListener:
 
     def accept_rest(self) -> None:
         """Answer what has arrived."""
+        self._tell_started()
         self._receive_some(DATAGRAMS_AT_CLOSE, math.inf)
 
     @property

@@ -313,7 +313,9 @@ class ProtocolDatagrams(SourcedAnswer):
         getattr(self.protocol, "connection_made", _nothing)(DatagramTransport(self, self._listener))
 
     def answer(self, datagram: bytes, source: DatagramSource) -> None:
-        """Pass on."""
+        """Pass on; a factory that has failed is called again."""
+        if self.protocol is None:
+            self.started()
         self._current = source
         try:
             self.protocol.datagram_received(datagram, source.sockaddr)

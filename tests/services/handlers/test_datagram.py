@@ -60,6 +60,22 @@ async def count_later(line):
     await asyncio.sleep(0)
     return line.upper()
 
+class InLoop(asyncio.DatagramProtocol):
+    made = 0
+    def __init__(self, failures=0):
+        asyncio.get_running_loop()
+        InLoop.made += 1
+        if InLoop.made <= failures:
+            raise OSError("not yet")
+    def connection_made(self, transport):
+        self.transport = transport
+        asyncio.get_running_loop().call_soon(transport.get_extra_info, "sockname")
+    def datagram_received(self, data, addr):
+        self.transport.sendto(b"%d " % InLoop.made + data, addr)
+
+def late():
+    return InLoop(failures=2)
+
 calls = 0
 def half(line):
     global calls
@@ -177,6 +193,22 @@ def test_a_datagram_protocol_is_not_for_streams(tmp_path, sockd_script):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert done.returncode == 78
     assert "serves only datagrams" in done.stderr
+
+
+def test_a_protocol_is_made_where_the_loop_runs(served):
+    """Seen to fail: made before the loop ran, where get_running_loop() raises."""
+    _, asker = served("InLoop")
+    assert asker.ask(b"a") == b"1 a"
+    assert asker.ask(b"b") == b"1 b"
+
+
+def test_a_factory_that_has_failed_is_called_again(served):
+    """Seen to fail: every datagram failed with 'NoneType' object has no attribute 'datagram_received'."""
+    server, asker = served("late")
+    asker.send(b"lost")
+    assert asker.ask(b"a") == b"3 a"
+    failures = server.having("handler failed")
+    assert all("not yet" in str(one) and "InLoop.__init__" in one["at"] for one in failures)
 
 
 GROUPS = [("udp://0.0.0.0:0", "239.77.1.2", "198.51.100.1/24"), ("udp://[::]:0", "ff15::7712", "2001:db8:9::1/64")]
