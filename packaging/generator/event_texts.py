@@ -187,15 +187,21 @@ TEXTS = {
         "A socket passed by the service manager matches no listener and was closed. Add a listener for it, or remove "
         "it from the socket unit."
     ),
+    "program ended at once, a pause before its next start": (
+        "A program with wait = true failed within a second, or left what waited unread; it is started again after "
+        "`pause_seconds`. `times` counts such ends in a row, of which the 1st, 10th, 100th and so on are logged. "
+        "Correct the program: run it by hand; its own words are in the lines before."
+    ),
     "program ended": (
-        "A program started for a connection has exited. At warning it failed or was ended by a signal, or by the "
-        "limit in `limit`: check the program."
+        "A program started for a connection, or for a socket, has exited. At warning it failed or was ended by a "
+        "signal, or by the limit in `limit`: check the program."
     ),
     "program not started": (
-        "The program for a connection could not be started, and the connection was closed. Correct what `error` names."
+        "The program for a connection could not be started, and the connection was closed; one for a socket "
+        "(wait = true) is tried again after `pause_seconds`. Correct what `error` names."
     ),
     "program wrote to standard error": 'A program wrote a line to standard error (`stderr = "log"`). See `text`.',
-    "program started": "A program was started for a connection. None needed.",
+    "program started": "A program was started for a connection, or for a socket (wait = true). None needed.",
     "connection of the proxy itself": (
         "A proxy opened a connection for itself (LOCAL in the PROXY header), such as a health check. None needed."
     ),

@@ -109,6 +109,18 @@ def _status(result: Table) -> Iterator[str]:
             (name, *numbers, size(one["received"]), size(one["sent"]), size(one["output_pending_bytes"]), ended)
         )
     yield from columns(rows, right=range(1, 7))
+    yield from _programs(result["running"])
+
+
+def _programs(running: Sequence[Table]) -> Iterator[str]:
+    if not running:
+        return
+    yield ""
+    rows: list[Sequence[object]] = [("PROGRAM", "SERVICE", "CLIENT OR LISTENER", "AGE")]
+    rows += (
+        (one["pid"], one["service"], one.get("peer") or one.get("address"), duration(one["seconds"])) for one in running
+    )
+    yield from columns(rows, right=(0, 3))
 
 
 def _descriptors(result: Table) -> Iterator[str]:

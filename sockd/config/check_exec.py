@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from sockd.config.convert import Problem
@@ -18,10 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sockd.config.toml import KeyPath
+    from sockd.settings.listen import ListenSettings
     from sockd.settings.service import ServiceSettings
 
 ERROR_TARGETS = ("log", "socket", "null")
 OWN_VARIABLES = re.compile(r"PROTO|REMOTE_(ADDR|PORT)|(TCP|UNIX)(LOCAL|REMOTE)[A-Z]+")
+NOT_FOR_WAIT = (
+    "max_connections", "max_connections_per_source", "rate", "at_limit", "banner", "names", "allow", "deny", "tls",
+    "proxy_protocol", "datagram_budget",
+)  # fmt: skip
+"""Keys of [[listen]] that need each connection or datagram to be looked at."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # POSIX, 8.1: what a shell can name as well
 
 
@@ -52,6 +59,18 @@ def check_program(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
     if to is not None and to not in ERROR_TARGETS and not os.path.isabs(to):
         text = f"{show(to)} is neither {', '.join(ERROR_TARGETS)} nor an absolute path{suggest(to, ERROR_TARGETS)}"
         yield Problem((*path, "stderr"), text, to)
+    if service.wait and to == "socket":
+        text = 'cannot be written to: with wait, the socket is not one client\'s; write stderr = "log", or remove it'
+        yield Problem((*path, "stderr"), f"{show(to)} {text}", to)
+
+
+def check_listen_of_wait(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
+    """Name the keys of a [[listen]] that have no meaning where a program accepts or receives by itself."""
+    for field in fields(listen):
+        value = getattr(listen, field.name)
+        if field.name in NOT_FOR_WAIT and value != field.default:
+            text = "does not apply to a service with wait = true: its program accepts or receives by itself; remove it"
+            yield Problem((*path, field.name), text)
 
 
 def _check_words(path: KeyPath, words: tuple[str, ...]) -> Iterator[Problem]:

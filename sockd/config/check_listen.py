@@ -7,6 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from sockd.config.check_exec import check_listen_of_wait
 from sockd.config.check_service import not_handler
 from sockd.config.convert import Problem
 from sockd.config.toml import KeyPath, dotted
@@ -15,10 +16,11 @@ from sockd.settings.tls import NO_HOST_CERTIFICATE
 from sockd.text import nearest, quote, show, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from sockd.settings.address import Address
     from sockd.settings.listen import ListenSettings
+    from sockd.settings.service import ServiceSettings
 
 _MAX_INTERFACE_BYTES = 15  # IFNAMSIZ of if.h is 16 with the NUL; the kernel would cut a longer name
 
@@ -26,12 +28,12 @@ _MAX_INTERFACE_BYTES = 15  # IFNAMSIZ of if.h is 16 with the NUL; the kernel wou
 EXAMPLE = 'address = "tcp://127.0.0.1:7007" and service = "upper"'
 
 
-def check_listeners(listeners: Iterable[ListenSettings], services: Iterable[str]) -> Iterator[Problem]:
+def check_listeners(listeners: Iterable[ListenSettings], services: Mapping[str, ServiceSettings]) -> Iterator[Problem]:
     """Check the listeners.
 
     Args:
         listeners: as read.
-        services: the names of the [service] tables.
+        services: the [service] tables by their names.
 
     Returns:
         The problems, each with the path of its key.
@@ -53,6 +55,8 @@ def check_listeners(listeners: Iterable[ListenSettings], services: Iterable[str]
             yield Problem(path, text, missing=("service",))
         elif reason := _not_service(listen.service, services):
             yield Problem((*path, "service"), f"{show(listen.service)} {reason}", listen.service)
+        if (table := services.get(listen.service)) is not None and table.wait:
+            yield from check_listen_of_wait(path, listen)
         yield from _check_admission(path, listen)
         yield from _check_proxies(path, listen)
         yield from _check_access(path, listen)

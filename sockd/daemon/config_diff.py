@@ -94,6 +94,21 @@ def _going_on(
             yield address, renewed.get(served, served.listening), one, served
 
 
+def _not_switched(stand: BoundAddress, shares_socket: bool) -> str:
+    """Say why a service cannot go on with the socket of the one before it; empty where it can."""
+    if stand.served[0].plan.service.kind.shares_socket == shares_socket:
+        return ""
+    text = "wait cannot be switched on or off by a reload, because a running program may have the socket"
+    return f"{text}; remove the address, reload, add it, and reload, or restart"
+
+
+def _not_switched_in(kept: Sequence[tuple[ListenSettings, BoundAddress]], settings: Settings) -> Iterator[str]:
+    for listen, stand in kept:
+        table = settings.service.get(listen.service)
+        if text := _not_switched(stand, bool(table is not None and table.wait)):
+            yield f"{stand.address}: {text}"
+
+
 def _later(place: str, old: DaemonSettings | LogSettings, new: DaemonSettings | LogSettings) -> Iterator[str]:
     for field in fields(old):
         if field.name in AT_ONCE or getattr(old, field.name) == getattr(new, field.name):

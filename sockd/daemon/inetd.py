@@ -33,7 +33,7 @@ from sockd.net.listen.options import set_inherited
 from sockd.net.loop.turns import TurnWatch
 from sockd.process.inetd_stdio import StandardStreams, StdinKind, parse_peer
 from sockd.services import hooks
-from sockd.services.families import ProgramKind, ProxyKind, TableKind
+from sockd.services.families import ProgramKind, ProxyKind, TableKind, WaitKind
 from sockd.services.handlers import group_options, make_sink
 from sockd.settings.listen import ListenSettings
 from sockd.values import replace
@@ -226,6 +226,9 @@ class OneConnection:
                 tools.executor.service(spec.name, program, tools.connections.find_name).serve(
                     sock, peer, lambda *_why: served()
                 )
+            case WaitKind():
+                text = f"service {spec.name} has wait = true, and standard input is a connection; remove wait"
+                raise HandlerError(f"--inetd: {text}")
             case ProxyKind():
                 sock.setblocking(False)  # splice(2) cannot be told call by call not to wait for a socket
                 tools.forwarding.server(spec, spec.kind).serve(sock, peer, served)

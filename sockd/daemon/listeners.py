@@ -13,24 +13,18 @@ import logging
 import socket
 from collections import Counter
 from contextlib import suppress
-from functools import partial
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 from sockd.daemon.instances import ActiveListener, Runtime, ServiceInstance, TimedEvents, framed_goodbye
+from sockd.daemon.listener_makers import ListenerMakers
 from sockd.daemon.metrics import Histogram
 from sockd.errors import HandlerError, SystemFault
 from sockd.net.connection.info import Totals
-from sockd.net.listen.delivery import Delivery
 from sockd.net.listen.options import set_inherited
 from sockd.net.listen.overload import Quota
-from sockd.net.listen.stream_listener import StreamListener
 from sockd.net.loop.turns import TurnWatch
-from sockd.net.udp.listener import DatagramListener
-from sockd.net.udp.rules import DatagramRules
 from sockd.services import hooks, module_state
-from sockd.services.families import ProgramKind, ProxyKind, TableKind
 from sockd.services.handlers import group_options, make_sink
-from sockd.services.handlers.datagrams import DatagramCodec
 from sockd.services.handlers.trace import traced
 from sockd.services.kinds import MetricsKind
 from sockd.values import replace
@@ -38,13 +32,11 @@ from sockd.values import replace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from sockd.daemon.instances import Renew
     from sockd.daemon.plan import ListenerPlan
     from sockd.errors import SockdError
     from sockd.net.address.address import Address
     from sockd.net.listen.bind import ServerSocket
-    from sockd.net.listen.handoff import Handoff
-    from sockd.net.listen.listener import Listener, ListenerCounts
+    from sockd.net.listen.listener import ListenerCounts
     from sockd.services.builtin.http import Pages
     from sockd.services.spec import ServiceSpec
 
@@ -80,6 +72,7 @@ class ListenerRegistry:
         self._quotas: dict[str, Quota] = {}
         self._past: dict[str, Totals] = {}
         self._watch: TurnWatch | None = None
+        self.makers = ListenerMakers(tools, self._died)
 
     # ---- made, and taken into service
 
@@ -169,48 +162,8 @@ class ListenerRegistry:
         run: ServiceInstance,
         former: ActiveListener | None,
     ) -> ActiveListener:
-        renew = former.renew if former else self.first(listening)
+        renew = former.renew if former else self.makers.first(listening, plan.service)
         return ActiveListener(address, listening, plan, run, *renew(listening, plan, run))
-
-    def first(self, listening: ServerSocket) -> Renew:
-        """Return what makes the first listener on a socket."""
-        kind = self._datagrams if listening.endpoint.type == socket.SOCK_DGRAM else self._streams
-        return partial(kind, None)
-
-    def _datagrams(
-        self, former: DatagramListener | None, listening: ServerSocket, plan: ListenerPlan, run: ServiceInstance
-    ) -> tuple[Listener, Renew]:
-        tools, spec = self.tools, plan.service
-        rules = DatagramRules(plan.settings, tools.loop.clock, small=spec.kind.is_small)
-        pool = tools.pool if spec.kind.needs_threads else None
-        died = partial(self._died, listening)
-        answer = spec.kind.datagram(DatagramCodec(spec.framing, by_line=spec.datagram_lines))
-        one = DatagramListener(listening, answer, tools.loop, spec.name, rules, former, pool, died)
-        return one, partial(self._datagrams, one)
-
-    def _streams(
-        self, former: StreamListener | None, listening: ServerSocket, plan: ListenerPlan, run: ServiceInstance
-    ) -> tuple[Listener, Renew]:
-        tools, spec = self.tools, plan.service
-        group = tools.connections.groups.add(group_options(run.spec), run.sink)
-        run.groups.add(group)
-        place = Delivery(spec.name, run.quota, group, self._handover(plan), plan.tls, is_urgent=spec.kind.is_pages)
-        died = partial(self._died, listening)
-        one = StreamListener(listening, plan.settings, place, tools, former=former, died=died)
-        return one, partial(self._streams, one)
-
-    def _handover(self, plan: ListenerPlan) -> Handoff | None:
-        """Return the owner of the connections of a service without rows in the table."""
-        tools, names, spec = self.tools, plan.settings.names, plan.service
-        match spec.kind:
-            case TableKind():
-                return None
-            case ProgramKind(program=program):
-                return tools.executor.handover(spec.name, program, tools.resolver, names=names)
-            case ProxyKind():
-                return tools.forwarding.handover(spec, spec.kind, tools.resolver, names=names)
-            case _:
-                assert_never(spec.kind)
 
     def start(
         self, made: Sequence[ActiveListener], replaced: dict[ActiveListener, ActiveListener] | None = None

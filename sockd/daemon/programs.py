@@ -17,7 +17,7 @@ from sockd.net.listen.handoff import Handoff
 from sockd.process.accounts import check_directory, check_executable, login_variables, resolve_identity
 from sockd.process.children import KILL_SECONDS, Children
 from sockd.services.exec.service import ProgramService
-from sockd.services.families import ProgramKind
+from sockd.services.families import ExecutingKind
 from sockd.values import dataclass, field, replace
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def identified(spec: ServiceSpec, daemon: DaemonSettings) -> ServiceSpec:
         ConfigurationError: there is no such program, user or group, or the daemon cannot switch to it.
     """
     kind = spec.kind
-    if not isinstance(kind, ProgramKind):
+    if not isinstance(kind, ExecutingKind):
         return spec
     place, program = f"service.{spec.name}.", kind.program
     if daemon.chroot is None:
@@ -117,7 +117,7 @@ class ProgramFiles:
         Raises:
             SystemFault, PermissionFault: one cannot be opened.
         """
-        programs = {spec.name: spec.kind.program for spec in specs if isinstance(spec.kind, ProgramKind)}
+        programs = {spec.name: spec.kind.program for spec in specs if isinstance(spec.kind, ExecutingKind)}
         most = sum(program.max_instances for program in programs.values())
         renewal = StderrFiles(self._files, self.most, most)
         try:
@@ -173,6 +173,10 @@ class ProgramRunner:
     def __len__(self) -> int:
         """Return the number of running programs."""
         return len(self._children)
+
+    def rows(self) -> list[dict[str, object]]:
+        """Return of each running program its number, its service, its client or listener, and its age."""
+        return self._children.rows()
 
     def service(self, name: str, program: Program, find_name: Callable[[str], str | None]) -> ProgramService:
         """Return the launcher of a service's program, one for all of its listeners."""

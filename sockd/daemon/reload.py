@@ -22,6 +22,8 @@ from sockd.daemon.config_diff import (
     _later,
     _later_for_rebound,
     _later_listen_keys,
+    _not_switched,
+    _not_switched_in,
 )
 from sockd.daemon.drain import Drain
 from sockd.daemon.plan import check_datagrams, listen_addresses, plan
@@ -101,7 +103,10 @@ class Reload:
             added=tuple((str(address), listen.service) for address, listen in added),
             removed=tuple((str(served), served.plan.service.name) for served in self._not_in(stands)),
             later=(*_later("daemon", self._settings.daemon, settings.daemon), *_later_listen_keys(kept)),
-            impossible=tuple(text for address, listen in added if (text := self._why_not(address, listen))),
+            impossible=(
+                *(text for address, listen in added if (text := self._why_not(address, listen))),
+                *_not_switched_in(kept, settings),
+            ),
         )
 
     def _why_not(self, address: Address, listen: ListenSettings) -> str:
@@ -211,6 +216,9 @@ class Reload:
             plans = plan(settings)
         wanted = [(address, one) for one in plans for address in one.addresses]
         stands = self._match([(address, one.service.name) for address, one in wanted])
+        for (address, one), stand in zip(wanted, stands, strict=True):
+            if stand is not None and (text := _not_switched(stand, one.service.kind.shares_socket)):
+                raise ConfigurationError(f"{address}: {text}")
         self._make_room(stands, wanted)
         renewed = self._renew(wanted, stands, undo)
         opened = self._open(wanted, stands, undo)
@@ -265,7 +273,7 @@ class Reload:
                 continue
             if address.scheme == "fd" or (address.path and self._settings.daemon.chroot is not None):
                 raise ConfigurationError(self._why_not(address, one.settings))
-            for listening in self._passed.open(address, one.settings):
+            for listening in self._passed.open(address, one.settings, blocks=one.service.kind.shares_socket):
                 undo.callback(listening.close)
                 opened.append((address, listening, one, None))
                 if address.scheme in ("udp", "unixgram"):

@@ -67,6 +67,13 @@ class SharedListener:
         queue = accept_queue(self._listening.socket)
         return () if queue is None else (queue,)
 
+    def running(self) -> list[int]:
+        """None: no program has its socket."""
+        return []
+
+    def await_programs(self, descriptors: Sequence[int]) -> None:
+        """Nothing: no program has its socket."""
+
     def refuse_new_clients(self) -> float:
         """Refuse new clients, and remove the Unix path; the others accept those already connecting."""
         if self._listening.path is not None:

@@ -154,7 +154,7 @@ def listen(plans: list[ListenerPlan], passed: InheritedSockets, stack: ExitStack
     listening = []
     for one in plans:
         for address in one.addresses:
-            for opened in passed.open(address, one.settings):
+            for opened in passed.open(address, one.settings, blocks=one.service.kind.shares_socket):
                 stack.callback(opened.close)
                 listening.append((address, opened, one))
                 if opened.endpoint.type == socket.SOCK_DGRAM:

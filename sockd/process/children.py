@@ -18,7 +18,7 @@ from sockd._sockbuf import ffi, lib
 from sockd.process.program import ExitStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sockd.net.loop.loop import EventLoop, Timer
     from sockd.process.program import SpawnCommand, WhenEnded
@@ -41,8 +41,9 @@ STEPS = {
 class RunningChild:
     """One that runs, or has exited and was not reaped yet."""
 
-    def __init__(self, pid: int, began: float, ended: WhenEnded, loop: EventLoop) -> None:
+    def __init__(self, pid: int, began: float, ended: WhenEnded, loop: EventLoop, about: Mapping[str, str]) -> None:
         self.pid = pid
+        self.about = about
         self.began = began
         self.ended = ended
         self._loop = loop
@@ -86,6 +87,11 @@ class Children:
         """Return how many run."""
         return len(self._running)
 
+    def rows(self) -> list[dict[str, object]]:
+        """Return of each that runs its number, whose it is, and for how many seconds it has run."""
+        now = self._loop.clock()
+        return [{"pid": one.pid, **one.about, "seconds": round(now - one.began, 3)} for one in self._running.values()]
+
     def spawn(self, command: SpawnCommand, ended: WhenEnded) -> RunningChild:
         """Execute a program.
 
@@ -99,7 +105,7 @@ class Children:
         limits = (self._files, *command.limits)  # a later one of the same kind goes before
         began = self._loop.clock()  # it may be running before we are told its number
         pid = self._start(command, limits)
-        child = RunningChild(pid, began, ended, self._loop)
+        child = RunningChild(pid, began, ended, self._loop, command.about)
         self._running[pid] = child
         return child
 

@@ -140,12 +140,13 @@ class InheritedSockets:
             if one.socket is not None:
                 one.close()
 
-    def open(self, address: Address, settings: ListenSettings) -> list[ServerSocket]:
+    def open(self, address: Address, settings: ListenSettings, *, blocks: bool = False) -> list[ServerSocket]:
         """Take what was passed for an address, and bind the rest of it.  BLOCKS while a name is looked up.
 
         Args:
             address: of a [[listen]].
             settings: its own; on a passed socket the options of connections are set.
+            blocks: a passed socket is left blocking, for a program has it as well, or will.
 
         Returns:
             At least one.
@@ -155,8 +156,8 @@ class InheritedSockets:
             PermissionFault, SystemFault, TemporaryFault: as sockd.net.listen.bind.open_listener.
         """
         if address.scheme == "fd":
-            return [self._claim(one, address, settings) for one in self._named(address)]
-        claimed = [self._claim(one, address, settings) for one in self._bound_at(address)]
+            return [self._claim(one, address, settings, blocks) for one in self._named(address)]
+        claimed = [self._claim(one, address, settings, blocks) for one in self._bound_at(address)]
         if claimed and not address.path and address.host in WILDCARDS:
             return claimed  # every address is as many sockets as whoever passed them thought right
         return claimed + [self._kept(one, address) for one in open_listener(address, settings, beside=claimed)]
@@ -175,13 +176,13 @@ class InheritedSockets:
             self._all.remove(one)
         return [one.name for one in rest]
 
-    def _claim(self, one: Passed, address: Address, settings: ListenSettings) -> ServerSocket:
+    def _claim(self, one: Passed, address: Address, settings: ListenSettings, blocks: bool) -> ServerSocket:
         if one.fd in self._claimed:
             raise SystemFault(f"{address}: {one} already belongs to {self._claimed[one.fd]}; remove one of the two")
         if one.problem or one.socket is None or one.endpoint is None:
             raise SystemFault(f"{address}: {one} {one.problem}")
         self._claimed[one.fd] = address
-        one.socket.setblocking(False)
+        one.socket.setblocking(blocks)
         set_inherited(one.socket, one.endpoint, settings)
         if one.name == stored_name(address):
             self.kept.append((one.name, one.socket))

@@ -7,10 +7,10 @@ shared by both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
 
-from sockd.values import dataclass
+from sockd.values import dataclass, field
 
 DEFAULT_UMASK = 0o022
 DEFAULT_DIRECTORY = "/"
@@ -39,6 +39,7 @@ class SpawnCommand:
         umask: of umask(2).
         nice: of setpriority(2); None: as the daemon.
         directory: that it runs in.
+        about: whose it is, for people: service, and peer or address.
     """
 
     path: str
@@ -50,6 +51,7 @@ class SpawnCommand:
     umask: int = DEFAULT_UMASK
     nice: int | None = None
     directory: str = DEFAULT_DIRECTORY
+    about: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

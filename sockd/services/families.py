@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: MIT
 """What every kind of service says of itself, and the families of kinds.
 
-Three families, which are all that the daemon tells apart (`match`, with `assert_never`):
+Four families, which are all that the daemon tells apart (`match`, with `assert_never`):
 
     TableKind    its connections are rows of the table (csrc/set.c).  Startup hooks run before the first byte; frames go
                  to its sink; a drain lets each finish its frame and says goodbye; an upgrade hands over those whose
                  sink gives them away, to a service of the same name and way; counted and shown by row
     ProgramKind  each connection is given to a program, which reads and writes by itself: counted as programs; a drain
                  waits for them, then TERM and KILL; after an upgrade the old process waits for its own
+    WaitKind     the listening or datagram socket itself is given to a program, which accepts or receives until it
+                 exits: one process watches it, counted as programs; a drain has a last one serve what waits in the
+                 kernel; an upgrade hands over the socket with a descriptor of each running program (pidfd), so that
+                 the new process starts none beside it; sockctl shows it as a listener with its programs
     ProxyKind    each connection becomes one side of a pair (csrc/relay.c): counted by the server that owns them; a
                  drain waits for them; after an upgrade the old process keeps them
 """
@@ -41,6 +45,9 @@ class ServiceKind:
         core: number of its service of the C core; 0: none.
         is_small: it comes with sockd, and its datagrams must not make a loop or an amplifier.
         is_pages: it tells of the daemon itself, and is answered however many connections others have.
+        is_in_one_process: one process serves it, however many `workers` there are.
+        shares_socket: a program has the listening or datagram socket itself, and expects it to block.
+        serves_packets: it serves unixpacket (SOCK_SEQPACKET).
         is_measured: calls of Python are timed.
         is_queued: frames wait for whoever asks for them.
         needs_threads: it is called in [daemon] threads.
@@ -54,6 +61,9 @@ class ServiceKind:
     core = 0
     is_small = False
     is_pages = False
+    is_in_one_process = False
+    shares_socket = False
+    serves_packets = False
     is_measured = True
     is_queued = False
     needs_threads = False
@@ -110,19 +120,31 @@ class TableKind(ServiceKind):
     """Its connections are rows of the table."""
 
 
-class ProgramKind(ServiceKind):
-    """Each connection is passed to a program."""
+class ExecutingKind(ServiceKind):
+    """It executes a program; not a family, but what two of them have in common."""
 
     program: Program
     is_measured = False
+    serves_packets = True
 
     def running_as(self, identity: Identity | None, login: tuple[str, ...]) -> Kind:
         """Return it with the account that its program runs as, and the variables of that account."""
         raise NotImplementedError
 
 
+class ProgramKind(ExecutingKind):
+    """Each connection is passed to a program."""
+
+
+class WaitKind(ExecutingKind):
+    """The listening or datagram socket itself is passed to a program."""
+
+    is_in_one_process = True
+    shares_socket = True
+
+
 class ProxyKind(ServiceKind):
     """Each connection becomes one side of a pair."""
 
 
-__all__ = ["ProgramKind", "ProxyKind", "ServiceKind", "TableKind"]
+__all__ = ["ExecutingKind", "ProgramKind", "ProxyKind", "ServiceKind", "TableKind", "WaitKind"]

@@ -16,7 +16,7 @@ from sockd.net.connection.codec import make_codec
 from sockd.services.builtin import CODE, CoreService
 from sockd.services.builtin.http import HttpProtocol
 from sockd.services.exec.program import make_program
-from sockd.services.families import ProgramKind, ProxyKind, TableKind
+from sockd.services.families import ProgramKind, ProxyKind, TableKind, WaitKind
 from sockd.services.handlers.adapters import ProtocolFactory, frame_method, wants_datagrams
 from sockd.services.handlers.batch import BatchHandler
 from sockd.services.handlers.blocking import BlockingHandler
@@ -298,6 +298,7 @@ class MetricsKind(TableKind):
     speaks = True
     is_small = True
     is_pages = True
+    is_in_one_process = True
 
     def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
         """See ServiceKind."""
@@ -309,7 +310,25 @@ class MetricsKind(TableKind):
         return _framed(name, table, BUILTINS["metrics"].framing, cls())
 
 
-# ---- connections that are given away
+# ---- connections, or sockets, that are given away
+
+
+@dataclass(frozen=True)
+class WaitExecKind(WaitKind):
+    """A program for the socket itself, as inetd's wait has it."""
+
+    program: Program
+    key = "exec"
+    way = "program wait"
+    answers_datagrams = True
+
+    def most(self, limits: Limits) -> int | None:
+        """See ServiceKind."""
+        return self.program.max_instances
+
+    def running_as(self, identity: Identity | None, login: tuple[str, ...]) -> Kind:
+        """See WaitKind."""
+        return replace(self, program=replace(self.program, identity=identity, login=login))
 
 
 @dataclass(frozen=True)
@@ -319,7 +338,7 @@ class ExecKind(ProgramKind):
     program: Program
     key = "exec"
     way = "program"
-    instead = "a program serves only tcp and unix"
+    instead = "a program gets datagrams only with wait = true: then it gets the socket itself"
 
     def most(self, limits: Limits) -> int | None:
         """See ServiceKind."""
@@ -331,10 +350,10 @@ class ExecKind(ProgramKind):
 
     @classmethod
     def spec(cls, name: str, table: ServiceSettings) -> ServiceSpec:
-        """See ServiceKind."""
-        return ServiceSpec(
-            name=name, framing=Raw(), limits=decided(table, {}), kind=cls(make_program(table, table.exec or ()))
-        )
+        """See ServiceKind: `wait` decides which of the two it is."""
+        kind = WaitExecKind if table.wait else cls
+        program = make_program(table, table.exec or ())
+        return ServiceSpec(name=name, framing=Raw(), limits=decided(table, {}), kind=kind(program))
 
 
 @dataclass(frozen=True)
@@ -373,13 +392,15 @@ class SocksKind(ProxyKind):
 
 
 Kind: TypeAlias = (
-    FunctionKind | AsyncFunctionKind | BatchKind | ProtocolKind | CoroutineKind | BlockingKind | ExecKind | RelayKind
-    | SocksKind | BuiltinKind | MetricsKind
+    FunctionKind | AsyncFunctionKind | BatchKind | ProtocolKind | CoroutineKind | BlockingKind | WaitExecKind | ExecKind
+    | RelayKind | SocksKind | BuiltinKind | MetricsKind
 )  # fmt: skip
 """Every kind there is."""
 
 KIND_BY_KEY: dict[str, type[Kind]] = {kind.key: kind for kind in get_args(Kind) if kind.key}
-"""The kinds that a key of [service.NAME] names; `handler` is one of the others, as its code has it."""
+"""The kinds that a key of [service.NAME] names, of several the last one, which decides between them in spec();
+`handler` is one of the others, as its code has it.
+"""
 
 
 # ---- parts

@@ -120,9 +120,15 @@ class ProgramSettings:
         otherwise="log",
     )
     limits: ProgramLimits | None = setting(None, help="resource limits of the program", source="")
+    wait: bool | None = setting(
+        None,
+        help="true: the program gets the listening or datagram socket itself, and accepts or receives until it exits",
+        source="inetd(8), wait; default false: a program for each connection",
+    )
     max_instances: int | None = setting(
         None,
-        help="maximum programs running at once, for all listeners; at the maximum, at_limit applies to new connections",
+        help="maximum programs running at once, for all listeners; at the maximum, at_limit applies to new "
+        "connections; with wait, for each listener, and the default is 1",
         source="default 64: systemd.socket(5), MaxConnections",
         otherwise=64,
         unit="programs",

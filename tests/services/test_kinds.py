@@ -13,7 +13,7 @@ from sockd.errors import HandlerError
 from sockd.net.udp.source import SourcedAnswer
 from sockd.services import kinds, resolve
 from sockd.services.api import Protocol, Service
-from sockd.services.families import ProgramKind, ProxyKind, TableKind
+from sockd.services.families import ProgramKind, ProxyKind, TableKind, WaitKind
 from sockd.services.handlers.datagrams import DatagramCodec
 from sockd.services.kinds import KIND_BY_KEY, Kind
 from sockd.settings import RelaySettings, SocksSettings
@@ -23,7 +23,7 @@ from sockd.wire.framing import Line, Netstring, Raw, Record
 
 ROOT = Path(__file__).parents[2]
 EVERY = get_args(Kind)
-FAMILIES = (TableKind, ProgramKind, ProxyKind)
+FAMILIES = (TableKind, ProgramKind, WaitKind, ProxyKind)
 
 
 def upper(line):
@@ -98,6 +98,7 @@ SPECS = {
     "metrics": (lambda: named(metrics=True), kinds.MetricsKind, "protocol"),
     "metrics by name": (lambda: named(builtin="metrics"), kinds.MetricsKind, "protocol"),
     "program": (lambda: named(exec=("/bin/cat",)), kinds.ExecKind, "program"),
+    "program with the socket": (lambda: named(exec=("/bin/cat",), wait=True), kinds.WaitExecKind, "program wait"),
     "relay": (lambda: named(relay=RelaySettings(to=(Address.parse("tcp://127.0.0.1:7"),))), kinds.RelayKind, "relay"),
     "socks": (lambda: named(socks=SocksSettings()), kinds.SocksKind, "socks"),
 }
@@ -125,7 +126,7 @@ def test_each_key_names_a_kind():
 @pytest.mark.parametrize("name", SPECS)
 def test_datagrams_are_answered_by_those_that_say_so(name):
     spec = SPECS[name][0]()
-    if not spec.kind.answers_datagrams:
+    if not spec.kind.answers_datagrams or isinstance(spec.kind, WaitKind):  # whose program answers
         with pytest.raises(AssertionError, match="answers no datagrams"):
             spec.kind.datagram(DatagramCodec(spec.framing, by_line=False))
     elif name not in ("core", "speaking") and not isinstance(
@@ -172,6 +173,7 @@ def test_framings_by_kind():
 def test_how_many_may_be_served_at_once():
     assert named(exec=("/bin/cat",)).most == 64
     assert named(exec=("/bin/cat",), max_instances=3).most == 3
+    assert named(exec=("/bin/cat",), wait=True).most == 1
     assert (named(socks=SocksSettings()).most, of(upper).most, of(upper, max_connections=5).most) == (4096, None, 5)
 
 

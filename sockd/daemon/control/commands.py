@@ -100,6 +100,7 @@ class ControlCommands:
             "seconds": round(time.time() - self._succession.started, 3),
             "connections": self._serving.connections,
             "programs": self._serving.programs,
+            "running": self._serving.tools.executor.rows(),
             "memory": self._serving.memory,
             "defects": self._serving.defects,
             "descriptors": dict(sorted(self._serving.descriptors().items())),
@@ -123,6 +124,8 @@ class ControlCommands:
             row["problem"] = problem if served.listening.passed else f"{problem}; a reload binds it again"
         if counts.datagrams:
             return row | {"datagrams": dict(counts.datagrams)}
+        if counts.programs:
+            row["programs"] = dict(counts.programs)
         row |= {"open": counts.open, "refused": dict(sorted(counts.refused.items()))}
         for queue in served.listener.queues:
             row["queue"] = asdict(queue)

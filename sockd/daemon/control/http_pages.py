@@ -160,6 +160,11 @@ class MetricsPages:
         ]
         yield Family("sockd_refused_total", "counter", "Connections refused, by reason", refused)
         yield Family("sockd_datagrams_total", "counter", "Datagrams, by outcome", [*_datagrams(listeners)])
+        text = "Programs that ended at once, of listeners whose socket is a program's (wait = true)"
+        quick: Samples = [(where, programs["ended_at_once"]) for where, programs in _programs(listeners)]
+        yield Family("sockd_programs_ended_at_once_total", "counter", text, quick)
+        running: Samples = [(where, programs["running"]) for where, programs in _programs(listeners)]
+        yield Family("sockd_listener_programs", "gauge", "Running programs that have a listener's socket", running)
 
     def _time_families(self) -> Iterator[Family]:
         handler_times, turns = self._serving.times()
@@ -243,6 +248,12 @@ def _datagrams(listeners: Sequence[ActiveListener]) -> Iterator[tuple[Labels, fl
     for served in listeners:
         for result, count in served.listener.counts.datagrams.items():
             yield {**_where(served), "result": result}, count
+
+
+def _programs(listeners: Sequence[ActiveListener]) -> Iterator[tuple[Labels, Mapping[str, int]]]:
+    for served in listeners:
+        if programs := served.listener.counts.programs:
+            yield _where(served), programs
 
 
 __all__ = ["MetricsPages"]

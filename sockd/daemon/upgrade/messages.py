@@ -115,6 +115,7 @@ class Counters(Message):
         stay: connections that end in the old one.
         defects: internal errors that were survived.
         refused: by listening socket, as `accepted`: clients that were not served, by the reason.
+        programs: the number of the listening socket that each of the descriptors of this message, pidfds, has.
     """
 
     totals: dict[str, list[int]]
@@ -123,6 +124,7 @@ class Counters(Message):
     stay: int
     defects: int = 0
     refused: list[dict[str, int]] = msgspec.field(default_factory=list)
+    programs: list[int] = msgspec.field(default_factory=list)
 
 
 @dataclass(frozen=True)

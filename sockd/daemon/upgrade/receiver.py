@@ -41,7 +41,7 @@ from sockd.process.socket_activation import Inherited
 from sockd.services import module_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, MutableMapping
+    from collections.abc import Iterator, MutableMapping, Sequence
 
     from sockd.daemon.listeners import ActiveListener, ListenerRegistry
     from sockd.net.loop.loop import EventLoop
@@ -222,13 +222,14 @@ class UpgradeReceiver:
     def _count_on(self, serving: ListenerRegistry, adopted: dict[int, ActiveListener]) -> None:
         """Count on what the old process has counted; nothing else is left to it, so its end costs the counts alone."""
         try:
-            counted, _ = self.channel.receive(Counters)
+            counted, descriptors = self.channel.receive(Counters)
         except (EOFError, TemporaryFault) as error:
             why = str(error) or "the connection has ended"
             logger.warning("counts of the process before are not known", extra={"event": {"error": why}})
         else:
             self.moved = counted.moved
             _count_on(serving, adopted, counted)
+            _await_programs(adopted, counted.programs, descriptors)
 
 
 class PreviousProcesses:
@@ -268,6 +269,15 @@ def _count_on(serving: ListenerRegistry, adopted: dict[int, ActiveListener], cou
     refused = counted.refused or [{}] * len(counted.accepted)  # an older version does not tell
     for number, served in adopted.items():
         serving.count_on(served, ListenerCounts.from_numbers(counted.accepted[number], refused[number]))
+
+
+def _await_programs(taken: dict[int, ActiveListener], numbers: Sequence[int], descriptors: Sequence[int]) -> None:
+    """Have each listener know the programs of the old process that have its socket."""
+    for number, fd in zip(numbers, descriptors, strict=True):
+        if number in taken:
+            taken[number].listener.await_programs([fd])
+        else:
+            os.close(fd)
 
 
 __all__ = ["PreviousProcesses", "UpgradeReceiver"]

@@ -343,17 +343,22 @@ class UpgradeSender:
         attempt.late.cancel()
         stay = serving.count()
         result = UpgradeResult(time.time(), pid=process.pid, moved=len(moved), stay=stay)
+        programs = [(n, fd) for n, served in enumerate(attempt.handed) for fd in served.listener.running()]
         try:
-            process.channel.send(self._numbers(attempt, len(moved), stay))
+            numbers = self._numbers(attempt, len(moved), stay, [number for number, _ in programs])
+            process.channel.send(numbers, [fd for _, fd in programs])
         except SockdError as error:  # it ends, and the manager starts another
             logger.error("the new process has exited", extra={"event": {"error": str(error)}})
+        finally:
+            for _, fd in programs:
+                os.close(fd)
         adopted = {one.number for one in ready.adopted}
         serving.hand_over([served for number, served in enumerate(attempt.handed) if number in adopted])
         self._left(ready, process.channel)
         logger.info("upgraded", extra={"event": {"pid": result.pid, "moved": result.moved, "stay": result.stay}})
         self._note(result, attempt.tell)
 
-    def _numbers(self, attempt: Attempt, moved: int, stay: int) -> Counters:
+    def _numbers(self, attempt: Attempt, moved: int, stay: int, programs: list[int]) -> Counters:
         return Counters(
             totals={name: _told(totals) for name, totals in self._serving.totals().items()},
             accepted=[one.listener.counts.as_numbers() for one in attempt.handed],
@@ -361,6 +366,7 @@ class UpgradeSender:
             stay=stay,
             defects=self._serving.defects,
             refused=[dict(one.listener.counts.refused) for one in attempt.handed],
+            programs=programs,
         )
 
     # ---- when it comes to nothing

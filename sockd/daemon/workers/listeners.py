@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The listeners of a supervisor: its sockets are shared with worker processes, except those of the metrics pages,
-which it serves itself.
+"""The listeners of a supervisor: its sockets are shared with worker processes, except those of the metrics pages and
+of programs that get the socket itself, which it serves itself.
 
 For a start and a reload this has the interface of a ListenerRegistry.  To prepare a configuration is to fork a
 generation of workers that are ready to serve it; to start it is to have them accept, and the previous generation stop
@@ -112,8 +112,8 @@ class WorkerListeners(ListenerRegistry):
     ) -> list[ActiveListener]:
         """Start a generation of workers; raises as ListenerRegistry.prepare; when_ready() reports the rest."""
         wanted = list(wanted)
-        own = [one for one in wanted if is_page(one[2])]
-        lent = [(address, listening, plan) for address, listening, plan, _ in wanted if not is_page(plan)]
+        own = [one for one in wanted if is_own(one[2])]
+        lent = [(address, listening, plan) for address, listening, plan, _ in wanted if not is_own(plan)]
         balance = SharedConnectionCounts(2 * self._size)  # places of a generation
         pages = [listening for _, listening, _, _ in own]
         made = super().prepare(own)
@@ -124,7 +124,10 @@ class WorkerListeners(ListenerRegistry):
             id(plan.service): ServiceInstance(plan.service, ConnectionEvents(), Quota(None), b"") for _, _, plan in lent
         }
         made += [
-            ActiveListener(*one, runs[id(one[2].service)], SharedListener(one[1]), self.first(one[1])) for one in lent
+            ActiveListener(
+                *one, runs[id(one[2].service)], SharedListener(one[1]), self.makers.first(one[1], one[2].service)
+            )
+            for one in lent
         ]
         order = {id(listening): place for place, (_, listening, _, _) in enumerate(wanted)}
         return sorted(made, key=lambda served: order[id(served.listening)])
@@ -207,7 +210,7 @@ class WorkerListeners(ListenerRegistry):
     def remove(self, served: ActiveListener, then: Callable[[], None]) -> None:
         """Drain a listener, in every process."""
         super().remove(served, then)
-        if not is_page(served.plan):
+        if not is_own(served.plan):
             self._worker_pool.ask("leave", words={"listener": str(served)})
 
     def hand_over(self, handed: Sequence[ActiveListener]) -> None:
@@ -259,7 +262,7 @@ class WorkerListeners(ListenerRegistry):
     def _add_up(self) -> None:
         self._sum = sum((one for member, one in self._numbers.items() if member in self._worker_pool), self._ended)
         for served in self.listeners:
-            if not is_page(served.plan):
+            if not is_own(served.plan):
                 served.listener.count_on(self._sum.listener_counts(str(served)))
 
     def is_silent(self, member: WorkerHandle) -> bool:
@@ -304,7 +307,7 @@ class WorkerListeners(ListenerRegistry):
     @property
     def programs(self) -> int:
         """Number of running programs."""
-        return self._sum.programs
+        return super().programs + self._sum.programs
 
     def descriptors(self) -> Counter[str]:
         """Count the descriptors of each service, in all processes."""
@@ -331,7 +334,7 @@ class WorkerListeners(ListenerRegistry):
 
     def count_on(self, served: ActiveListener, counts: ListenerCounts) -> None:
         """Add what a listener has counted in another process, to what the workers count from now on."""
-        if is_page(served.plan):
+        if is_own(served.plan):
             super().count_on(served, counts)
             return
         self._ended += ProcessStats.of_counts(str(served), counts)
@@ -343,13 +346,13 @@ class WorkerListeners(ListenerRegistry):
         """Refuse new clients everywhere; those already connecting are still accepted."""
         self.close_draining()
         for served in self.listeners:
-            if not is_page(served.plan):
+            if not is_own(served.plan):
                 served.listener.refuse_new_clients()
 
 
-def is_page(plan: ListenerPlan) -> bool:
-    """Return whether a listener serves pages about the daemon."""
-    return plan.service.kind.is_pages
+def is_own(plan: ListenerPlan) -> bool:
+    """Return whether the supervisor serves a listener itself: pages about the daemon, and programs with wait."""
+    return plan.service.kind.is_in_one_process
 
 
 __all__ = ["WorkerListeners"]

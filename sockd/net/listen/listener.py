@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """A listener, whichever kind it is: what the daemon does with one, and what one has counted.
 
-There are three: one that accepts connections (sockd.net.listen.stream_listener), one that answers datagrams
-(sockd.net.udp.listener), and one that only keeps its socket open, because other processes accept from it
-(sockd.daemon.shared_listener).  Nobody asks which kind one is: what a kind does not have is empty or does nothing.
+There are four: one that accepts connections (sockd.net.listen.stream_listener), one that answers datagrams
+(sockd.net.udp.listener), one that starts programs, which accept or receive (sockd.services.exec.wait_listener), and one
+that only keeps its socket open, because other processes accept from it (sockd.daemon.shared_listener).  Nobody asks
+which kind one is: what a kind does not have is empty or does nothing.
 """
 
 from __future__ import annotations
@@ -37,16 +38,18 @@ class ListenerCounts:
     """What a listener has counted, and those before it on the same socket.
 
     Attributes:
-        accepted: connections that were let in, or datagrams that have come, since the start.
+        accepted: connections that were let in, datagrams that have come, or programs started, since the start.
         open: connections that came through its socket and have not ended.
         refused: clients that were not served, by the value of RefusalReason (sockd.net.listen.refusal).
         datagrams: by the field of DatagramCounts; empty where connections are accepted.
+        programs: started, running, ended_at_once; empty where no program has the socket itself.
     """
 
     accepted: int = 0
     open: int = 0
     refused: Mapping[str, int] = field(default_factory=dict)
     datagrams: Mapping[str, int] = field(default_factory=dict)
+    programs: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def from_datagrams(cls, counts: DatagramCounts) -> ListenerCounts:
@@ -97,6 +100,12 @@ class Listener(Protocol):
 
     def count_on(self, counts: ListenerCounts) -> None:
         """Go on from what others have counted on the same socket."""
+
+    def running(self) -> list[int]:
+        """Return a descriptor (pidfd) of each program that has its socket, the caller's to close; most have none."""
+
+    def await_programs(self, descriptors: Sequence[int]) -> None:
+        """Count such programs of a previous process; the descriptors are the listener's from now on."""
 
     def refuse_new_clients(self) -> float:
         """Let no new client in, and remove its Unix path; return for how many seconds some may be on their way in."""

@@ -379,6 +379,13 @@ class StreamListener:
         if self._settings.names and (client := self._set.peers.find(id).host):
             self._ask(client)
 
+    def running(self) -> list[int]:
+        """None: no program has its socket."""
+        return []
+
+    def await_programs(self, descriptors: Sequence[int]) -> None:
+        """Nothing: no program has its socket."""
+
     # ---- the end
 
     def refuse_new_clients(self) -> float:

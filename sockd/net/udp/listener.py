@@ -406,6 +406,13 @@ class DatagramListener:
             about |= {"at": user_line(error)} if error is not None else {}
             logger.log(level, message, exc_info=error and error_info(error), extra={"event": about})
 
+    def running(self) -> list[int]:
+        """None: no program has its socket."""
+        return []
+
+    def await_programs(self, descriptors: Sequence[int]) -> None:
+        """Nothing: no program has its socket."""
+
     def refuse_new_clients(self) -> float:
         """Nothing is on its way in: a socket can be closed at once."""
         return 0.0

@@ -36,6 +36,19 @@ def build_environment(
     return tuple(f"{name}={value}" for name, value in pairs.items())
 
 
+def describe_listener(sock: socket.socket) -> tuple[str, ...]:
+    """Describe a listening or datagram socket for a program: as of a connection, without its client.
+
+    Returns:
+        NAME=value of PROTO (TCP, UDP or UNIX), and of where it is bound.
+    """
+    local = SocketAddress.from_sockaddr(sock.getsockname())
+    if sock.family == socket.AF_UNIX:
+        return ("PROTO=UNIX", f"UNIXLOCALPATH={local.unix_name}")
+    proto = "UDP" if sock.type == socket.SOCK_DGRAM else "TCP"
+    return (f"PROTO={proto}", f"{proto}LOCALIP={_plain(local.host)}", f"{proto}LOCALPORT={local.port}")
+
+
 def _tcp(local: SocketAddress, peer: SocketAddress, find_name: Callable[[str], str | None]) -> dict[str, str]:
     pairs = {"PROTO": "TCP"}
     for end, address in (("LOCAL", local), ("REMOTE", peer)):
@@ -64,4 +77,4 @@ def _unix(sock: socket.socket, local: SocketAddress, peer: SocketAddress) -> dic
     return pairs
 
 
-__all__ = ["build_environment"]
+__all__ = ["build_environment", "describe_listener"]

@@ -65,7 +65,7 @@ def make_program(table: ProgramSettings, argv: tuple[str, ...]) -> Program:
         stderr=table.stderr or otherwise("stderr"),
         limits=tuple(_resource_limits(limits)),
         wall=limits.wall,
-        max_instances=table.max_instances or otherwise("max_instances"),
+        max_instances=table.max_instances or (1 if table.wait else otherwise("max_instances")),
         groups=table.groups,
         directory=table.directory or otherwise("directory"),
         umask=int(table.umask or otherwise("umask"), 8),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A program for each connection, as inetd's nowait has it (FAQ II.19, IV.9).
+"""A program for each connection, as inetd's nowait has it, or for a socket itself, its wait (FAQ II.19, IV.9).
 
-The program has the socket as its standard input and output, and learns of the connection
-from its environment, by the names of ucspi-tcp, of ucspi-unix and of systemd.  What it
+The program has the socket as its standard input and output, and learns of the connection, or of where the socket is
+bound, from its environment, by the names of ucspi-tcp, of ucspi-unix and of systemd.  What it
 gets and how it is ended is documented in docs/migrating-from-inetd.md, to the letter.
 It is started by what is passed in; here is decided what it gets, and told how it ended.
 """
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from sockd.errors import fault
 from sockd.net.listen.refusal import RefusalReason
 from sockd.process.program import SpawnCommand
-from sockd.services.exec.environment import build_environment
+from sockd.services.exec.environment import build_environment, describe_listener
 from sockd.services.exec.stderr_lines import ErrorLines
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     import socket
@@ -26,14 +27,47 @@ if TYPE_CHECKING:
     from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.listen.handoff import WhenDone
     from sockd.net.loop.loop import EventLoop, Timer
-    from sockd.process.program import Child, ExitStatus, Spawn
+    from sockd.process.program import Child, ExitStatus, Spawn, WhenEnded
     from sockd.services.exec.program import Program
 
 logger = logging.getLogger("sockd.exec")
 
 
+@dataclass(frozen=True)
+class EndReport:
+    """What the log is told of the end of a run.
+
+    Attributes:
+        is_told: whether it is told at all.
+        times: so many such ends in a row, if it is one of a streak.
+        pause: seconds before the next start, if it ended at once.
+    """
+
+    is_told: bool = True
+    times: int = 0
+    pause: float = 0.0
+
+
+class RunReport:
+    """What the log is told of a run: everything.
+
+    Attributes:
+        mute_seconds: how long what it writes to its standard error is not told.
+    """
+
+    mute_seconds = 0.0
+
+    def begun(self, tell: Callable[[], None]) -> None:
+        """Tell of its start, at once."""
+        tell()
+
+    def judge(self, how: ExitStatus) -> EndReport:
+        """Say what is told of its end."""
+        return EndReport()
+
+
 class ProgramService:
-    """Executes a program for each connection.
+    """Executes a program for each connection, or for a socket that clients come to.
 
     Args:
         service: its name, for the log.
@@ -56,8 +90,8 @@ class ProgramService:
         find_name: Callable[[str], str | None],
         environment: Mapping[str, str],
     ) -> None:
-        self._service = service
-        self._program = program
+        self.name = self._service = service
+        self.program = self._program = program
         self._stderr = stderr
         self._spawn = spawn
         self._loop = loop
@@ -72,27 +106,52 @@ class ProgramService:
         with sock:
             try:
                 sock.setblocking(True)  # what a program that knows nothing of sockets expects
-                self._start(sock, peer, about, done)
+                environment = build_environment(sock, peer, self._find_name)
+                self._start(sock, environment, about, lambda _how: done(), RunReport())
             except OSError as error:
                 words = str(fault(error, str(error.filename or self._program.path)))
                 logger.error("program not started", extra={"event": {**about, "error": words}})
                 done(RefusalReason.NOT_STARTED)
 
-    def _start(self, sock: socket.socket, peer: SocketAddress, about: dict[str, str], done: Callable[[], None]) -> None:
-        lines = ErrorLines(self._loop, about) if self._program.stderr == "log" else None
+    def serve_socket(self, sock: socket.socket, address: str, ended: WhenEnded, report: RunReport) -> Child:
+        """Start the program on a listening or datagram socket, which stays open here as well.
+
+        Args:
+            sock: made blocking, as a program that knows nothing of its parent expects.
+            address: of the socket, for the log.
+            ended: called when it has ended.
+            report: of this run.
+
+        Raises:
+            OSError: it cannot be started; `filename` is what failed.
+        """
+        sock.setblocking(True)
+        about = {"service": self._service, "address": address}
+        return self._start(sock, describe_listener(sock), about, ended, report)
+
+    def _start(
+        self,
+        sock: socket.socket,
+        environment: tuple[str, ...],
+        about: dict[str, str],
+        done: WhenEnded,
+        report: RunReport,
+    ) -> Child:
+        lines = ErrorLines(self._loop, about, report.mute_seconds) if self._program.stderr == "log" else None
         error = lines.writer if lines else self._stderr() if self._stderr else sock.fileno()
         command = SpawnCommand(
             path=self._program.path,
             argv=self._program.argv,
-            environment=(*self._common, *build_environment(sock, peer, self._find_name)),
+            environment=(*self._common, *environment),
             descriptors=(sock.fileno(), sock.fileno(), error),
             identity=self._program.identity,
             limits=self._program.limits,
             umask=self._program.umask,
             nice=self._program.nice,
             directory=self._program.directory,
+            about=about,
         )
-        run = _Run(about, self._program.wall, self._loop, done)
+        run = _Run(about, self._program.wall, self._loop, done, report)
         try:
             child = self._spawn(command, run.ended)
         except OSError:
@@ -102,13 +161,17 @@ class ProgramService:
         if lines:
             lines.start(child.pid)
         run.started(child)
+        return child
 
 
 class _Run:
     """One program from its start to its end."""
 
-    def __init__(self, about: dict[str, str], wall: float | None, loop: EventLoop, done: Callable[[], None]) -> None:
+    def __init__(
+        self, about: dict[str, str], wall: float | None, loop: EventLoop, done: WhenEnded, report: RunReport
+    ) -> None:
         self._about = about
+        self._report = report
         self._wall = wall
         self._loop = loop
         self._done = done
@@ -120,7 +183,8 @@ class _Run:
         self._child = child
         if self._wall is not None:
             self._timer = self._loop.call_later(self._wall, self._overdue)
-        logger.info("program started", extra={"event": {**self._about, "pid": child.pid}})
+        event = {**self._about, "pid": child.pid}
+        self._report.begun(lambda: logger.info("program started", extra={"event": event}))
 
     def _overdue(self) -> None:
         self._is_overdue = True
@@ -138,9 +202,17 @@ class _Run:
         event |= {"seconds": round(how.seconds, 3), "cpu_seconds": round(how.cpu_seconds, 3)}
         if self._is_overdue:
             event["limit"] = "wall"
-        level = logging.INFO if how.exit_code == 0 else logging.WARNING
-        logger.log(level, "program ended", extra={"event": event})
-        self._done()
+        verdict = self._report.judge(how)
+        if verdict.times:
+            event["times"] = verdict.times
+        if verdict.pause:
+            event["pause_seconds"] = round(verdict.pause, 3)
+        if verdict.is_told and verdict.pause:
+            logger.warning("program ended at once, a pause before its next start", extra={"event": event})
+        elif verdict.is_told:
+            level = logging.INFO if how.exit_code == 0 else logging.WARNING
+            logger.log(level, "program ended", extra={"event": event})
+        self._done(how)
 
 
 def signal_name(number: int) -> str:

@@ -31,6 +31,7 @@ class ErrorLines:
     Args:
         loop: reads it.
         about: fields of every record.
+        mute_seconds: for so long from the start nothing is logged.
 
     Attributes:
         writer: the program's end.
@@ -39,8 +40,9 @@ class ErrorLines:
         OSError: no pipe can be had.
     """
 
-    def __init__(self, loop: EventLoop, about: Mapping[str, object]) -> None:
+    def __init__(self, loop: EventLoop, about: Mapping[str, object], mute_seconds: float = 0.0) -> None:
         self._loop = loop
+        self._from = loop.clock() + mute_seconds
         self._about = dict(about)
         self._rest = b""
         self._reader, self.writer = os.pipe()
@@ -80,6 +82,8 @@ class ErrorLines:
             self.close()
 
     def _tell(self, line: bytes) -> None:
+        if self._loop.clock() < self._from:
+            return
         for start in range(0, len(line), LINE_BYTES):
             text = line[start : start + LINE_BYTES].decode("utf-8", "backslashreplace")
             logger.info("program wrote to standard error", extra={"event": {**self._about, "text": text}})

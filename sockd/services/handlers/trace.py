@@ -35,11 +35,11 @@ SHOWN_BYTES = 256
 def traced(spec: ServiceSpec) -> ServiceSpec:
     """Return a service whose frames are shown; those of programs, coroutines and threads stay unseen."""
     # here, for kinds are made of what this package has
-    from sockd.services.families import ProgramKind
+    from sockd.services.families import ExecutingKind
     from sockd.services.kinds import BatchKind, BlockingKind, BuiltinKind, CoroutineKind, FunctionKind
 
     match spec.kind:
-        case ProgramKind() | CoroutineKind() | BlockingKind():
+        case ExecutingKind() | CoroutineKind() | BlockingKind():
             return spec
         case BuiltinKind(code=CoreService(answer=answer)):
             kind = FunctionKind(lambda frame, _: answer(frame), wants_connection=True)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # Seen failing with a SharedListener without accept_rest(), and with from_numbers() that takes one number for datagrams.
-"""One interface for the three kinds of listeners, and counts as a value."""
+"""One interface for the four kinds of listeners, and counts as a value."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from sockd.daemon.shared_listener import SharedListener
 from sockd.net.listen.listener import DatagramCounts, Listener, ListenerCounts
 from sockd.net.listen.stream_listener import StreamListener
 from sockd.net.udp.listener import DatagramListener
+from sockd.services.exec.wait_listener import WaitListener
 
-KINDS = (StreamListener, DatagramListener, SharedListener)
+KINDS = (StreamListener, DatagramListener, WaitListener, SharedListener)
 METHODS = [name for name, one in vars(Listener).items() if inspect.isfunction(one) and not name.startswith("_")]
 
 

@@ -529,7 +529,7 @@ def test_datagrams_are_refused_at_the_check(tmp_path, sockd_script):
     done = subprocess.run(
         [sockd_script, "--check", "-c", "sockd.toml"], cwd=tmp_path, capture_output=True, text=True, timeout=30
     )
-    assert (done.returncode, "a program serves only tcp and unix" in done.stderr) == (78, True), done.stderr
+    assert (done.returncode, "a program gets datagrams only with wait = true" in done.stderr) == (78, True), done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""Makes the listener of a socket: of the kind that its type and its service want, and again by other settings."""
+
+from __future__ import annotations
+
+import socket
+from functools import partial
+from typing import TYPE_CHECKING, assert_never
+
+from sockd.net.listen.delivery import Delivery
+from sockd.net.listen.stream_listener import StreamListener
+from sockd.net.udp.listener import DatagramListener
+from sockd.net.udp.rules import DatagramRules
+from sockd.services.exec.wait_listener import WaitListener
+from sockd.services.families import ProgramKind, ProxyKind, TableKind, WaitKind
+from sockd.services.handlers import group_options
+from sockd.services.handlers.datagrams import DatagramCodec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sockd.daemon.instances import Renew, Runtime, ServiceInstance
+    from sockd.daemon.plan import ListenerPlan
+    from sockd.net.listen.bind import ServerSocket
+    from sockd.net.listen.handoff import Handoff
+    from sockd.net.listen.listener import Listener
+    from sockd.services.spec import ServiceSpec
+
+
+class ListenerMakers:
+    """One maker for each kind of listener.
+
+    Args:
+        tools: what every listener is made with.
+        died: called with a socket that another process has shut down.
+    """
+
+    def __init__(self, tools: Runtime, died: Callable[[ServerSocket], None]) -> None:
+        self._tools = tools
+        self._died = died
+
+    def first(self, listening: ServerSocket, spec: ServiceSpec) -> Renew:
+        """Return what makes the first listener on a socket."""
+        if spec.kind.shares_socket:
+            return partial(self._waiting, None)
+        kind = self._datagrams if listening.endpoint.type == socket.SOCK_DGRAM else self._streams
+        return partial(kind, None)
+
+    def _datagrams(
+        self, former: DatagramListener | None, listening: ServerSocket, plan: ListenerPlan, run: ServiceInstance
+    ) -> tuple[Listener, Renew]:
+        tools, spec = self._tools, plan.service
+        rules = DatagramRules(plan.settings, tools.loop.clock, small=spec.kind.is_small)
+        pool = tools.pool if spec.kind.needs_threads else None
+        died = partial(self._died, listening)
+        answer = spec.kind.datagram(DatagramCodec(spec.framing, by_line=spec.datagram_lines))
+        one = DatagramListener(listening, answer, tools.loop, spec.name, rules, former, pool, died)
+        return one, partial(self._datagrams, one)
+
+    def _waiting(
+        self, former: WaitListener | None, listening: ServerSocket, plan: ListenerPlan, run: ServiceInstance
+    ) -> tuple[Listener, Renew]:
+        tools, spec = self._tools, plan.service
+        assert isinstance(spec.kind, WaitKind)  # a reload that changes that is refused
+        service = tools.executor.service(spec.name, spec.kind.program, tools.resolver.known)
+        one = WaitListener(listening, service, tools.loop, former=former, died=partial(self._died, listening))
+        return one, partial(self._waiting, one)
+
+    def _streams(
+        self, former: StreamListener | None, listening: ServerSocket, plan: ListenerPlan, run: ServiceInstance
+    ) -> tuple[Listener, Renew]:
+        tools, spec = self._tools, plan.service
+        group = tools.connections.groups.add(group_options(run.spec), run.sink)
+        run.groups.add(group)
+        place = Delivery(spec.name, run.quota, group, self._handover(plan), plan.tls, is_urgent=spec.kind.is_pages)
+        died = partial(self._died, listening)
+        one = StreamListener(listening, plan.settings, place, tools, former=former, died=died)
+        return one, partial(self._streams, one)
+
+    def _handover(self, plan: ListenerPlan) -> Handoff | None:
+        """Return the owner of the connections of a service without rows in the table."""
+        tools, names, spec = self._tools, plan.settings.names, plan.service
+        match spec.kind:
+            case TableKind() | WaitKind():
+                return None
+            case ProgramKind(program=program):
+                return tools.executor.handover(spec.name, program, tools.resolver, names=names)
+            case ProxyKind():
+                return tools.forwarding.handover(spec, spec.kind, tools.resolver, names=names)
+            case _:
+                assert_never(spec.kind)
+
+
+__all__ = ["ListenerMakers"]
