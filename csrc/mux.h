@@ -28,7 +28,6 @@
 enum {
     SB_RECEIVE = 65536,     /* bytes requested from one connection per turn */
     SB_SMALL_TAIL = 2048,   /* an unfinished frame this small is copied into the arena again */
-    SB_ROOM_ENOUGH = 32768, /* so much room in its buffer is received into, without asking how much there is */
     SB_OWN_EVENT = 8192,    /* a single frame from this size on is not merged */
     SB_HELD = 64,           /* blocks of lent buffers handed out in one turn */
     SB_POOL = 64,           /* buffers of each size kept for the next to need one: as many as are held in a turn */

@@ -6,7 +6,8 @@
  *   Every ready connection gets one recv(2).  Input goes behind its unfinished
  *   frame, if any: a small one is copied into the arena once more, so that whole
  *   frames of many connections lie side by side there; a large one grows in the
- *   buffer lent to it.
+ *   buffer lent to it, by what has come: what had no room there is received into
+ *   the arena by the same call.
  *
  *   When the arena is full, or a group's share of the turn is spent, the rest stays
  *   in the kernel until the next turn, which begins with it.
@@ -82,26 +83,36 @@ size_t sb__expected(const struct row *row, size_t tail)
     return waiting < most ? waiting : most;
 }
 
-/* The unfinished frame is large: receive behind it in its own buffer, which grows
- * by what has come, not by what may come. */
-static void receive_in_buffer(sb_mux *mux, struct row *row)
+/* Keep what has come in the arena because the buffer had no room for it; if as much has come as was asked for, with
+ * room for what is behind it as well: asking is cheaper than moving to a larger buffer at once. */
+static int keep_behind(sb_mux *mux, struct row *row, const char *data, size_t size, int is_all)
 {
     char *room;
-    size_t want = sb__buffer_room(row->in) >= SB_ROOM_ENOUGH ? 1 : sb__expected(row, sb_buffer_size(row->in));
-    if (sb__room(mux, &row->in, want == 0 ? 1 : want, &room) < 0) { /* 0: its end, as a rule */
-        sb__kill(mux, row, SB_REASON_LIMIT, 0);
-        return;
-    }
-    size_t most = sb__buffer_room(row->in);
-    long n = sb_receive(row->fd, room, most < SB_RECEIVE ? most : SB_RECEIVE);
+    size_t more = is_all ? sb__expected(row, sb_buffer_size(row->in) + size) : 0;
+    if (more > 0)
+        (void)sb__room(mux, &row->in, size + more, &room); /* without it, room for what has come is asked for */
+    return sb__append(mux, &row->in, data, size);
+}
+
+/* The unfinished frame is large: receive behind it, into the room that its own buffer has and the arena, so that the
+ * buffer grows by what has come, not by what may come. */
+static void receive_in_buffer(sb_mux *mux, struct row *row)
+{
+    char *arena = mux->arena + mux->arena_used, *end = sb__buffer_data(row->in) + sb_buffer_size(row->in);
+    size_t room = sb__buffer_room(row->in), first = room < SB_RECEIVE ? room : SB_RECEIVE;
+    long n = first == SB_RECEIVE ? sb_receive(row->fd, end, first)
+                                 : sb__receive_two(row->fd, end, first, arena, SB_RECEIVE - first);
     if (n < 0) {
         receive_failed(mux, row, n);
         return;
     }
-    sb_buffer_commit(row->in, (size_t)n);
     row->received += n;
     row->moved_ms = mux->now_ms;
-    sb__frame_buffer(mux, row);
+    sb_buffer_commit(row->in, (size_t)n);
+    if ((size_t)n > first && keep_behind(mux, row, arena, (size_t)n - first, n == SB_RECEIVE) < 0)
+        sb__kill(mux, row, SB_REASON_LIMIT, 0);
+    else
+        sb__frame_buffer(mux, row);
 }
 
 static void receive_raw(sb_mux *mux, struct row *row)

@@ -202,13 +202,21 @@ static void pair_ready(sb_relay *relay, struct pair *pair, int side, uint32_t ev
 
 /* ---- deadlines: a peer is not late while the kernel still holds its data */
 
-static void judge_pair(sb_relay *relay, struct pair *pair)
+/* 1: it has nothing that could be moved, as epoll has said if it was asked until it had no more. */
+static int has_moved_all(sb_relay *relay, struct pair *pair)
 {
+    if (relay->is_quiet)
+        return 1;
     for (int from = 0; from < 2; from++)
         if (!go_on(relay, pair, from))
-            return;
+            return 0;
     sb__relay_watch_both(relay, pair);
-    if (has_ended(pair) || deadline_of(pair) > relay->now_ms)
+    return !has_ended(pair) && deadline_of(pair) <= relay->now_ms;
+}
+
+static void judge_pair(sb_relay *relay, struct pair *pair)
+{
+    if (!has_moved_all(relay, pair))
         return;
     int is_half = pair->way[0].ended || pair->way[1].ended;
     sb__relay_end(relay, pair, is_half ? SB_REASON_HALF_CLOSE_TIMEOUT : SB_REASON_IDLE_TIMEOUT, 0, 0);
@@ -395,6 +403,7 @@ int sb_relay_run(sb_relay *relay)
                 pair_ready(relay, pair, (int)(ready[i].data.u64 % 2), ready[i].events);
         }
     }
+    relay->is_quiet = n == 0;
     run_deadlines(relay);
     sb__relay_unmask(relay);
     return 0;

@@ -96,6 +96,7 @@ struct sb_relay {
     struct wheel wheel;
     struct lent pipes[RELAY_PIPES]; /* empty ones */
     int pipe_count, pipes_made;
+    int is_quiet;    /* nothing was ready any more when this call's deadlines were looked at */
     int failed_side; /* of the pair that a move failed for */
     int is_masked;   /* SIGPIPE is blocked in this thread until the end of the call */
     int was_pending;

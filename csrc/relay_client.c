@@ -302,10 +302,10 @@ static int is_connected(const struct pair *pair)
 /* Its time is over: what the kernel has of it is heard before that is said. */
 void sb__client_judge(sb_relay *relay, struct pair *pair)
 {
-    int phase = pair->phase;
-    if (phase != PHASE_CONNECTING)
+    int phase = pair->phase, is_quiet = relay->is_quiet;
+    if (!is_quiet && phase != PHASE_CONNECTING)
         hear(relay, pair);
-    else if (is_connected(pair))
+    else if (!is_quiet && is_connected(pair))
         connected(relay, pair);
     if (pair->fd[0] < 0)
         return;

@@ -93,6 +93,18 @@ long sb_receive(int fd, char *room, size_t size)
     return n == 0 ? SB_ERR_END : sb__class_of(errno);
 }
 
+long sb__receive_two(int fd, char *room, size_t size, char *more, size_t more_size)
+{
+    struct iovec rooms[2] = {{.iov_base = room, .iov_len = size}, {.iov_base = more, .iov_len = more_size}};
+    struct msghdr message = {.msg_iov = rooms, .msg_iovlen = 2};
+    ssize_t n = recvmsg(fd, &message, MSG_DONTWAIT);
+    if (n < 0 && errno == ENOTSOCK)
+        n = is_ready(fd, POLLIN) < 0 ? -1 : readv(fd, rooms, 2);
+    if (n > 0)
+        return (long)n;
+    return n == 0 ? SB_ERR_END : sb__class_of(errno);
+}
+
 size_t sb__waiting(int fd)
 {
     int waiting = 0;

@@ -71,6 +71,21 @@ ssize_t kernel_recv(int fd, void *room, size_t size, int flags)
     return -1;
 }
 
+ssize_t kernel_recvmsg(int fd, struct msghdr *message, int flags)
+{
+    ssize_t all = 0;
+    for (size_t i = 0; i < (size_t)message->msg_iovlen; i++) {
+        size_t size = message->msg_iov[i].iov_len;
+        ssize_t n = size == 0 ? 0 : kernel_recv(fd, message->msg_iov[i].iov_base, size, flags);
+        if (size > 0 && n <= 0)
+            return all > 0 ? all : n;
+        all += n;
+        if ((size_t)n < size)
+            break;
+    }
+    return all;
+}
+
 static size_t space(const struct peer *p)
 {
     size_t kept = p->heard - p->taken;

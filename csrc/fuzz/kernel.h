@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 ssize_t kernel_recv(int fd, void *room, size_t size, int flags);
+ssize_t kernel_recvmsg(int fd, struct msghdr *message, int flags);
 ssize_t kernel_send(int fd, const void *data, size_t size, int flags);
 ssize_t kernel_sendmsg(int fd, const struct msghdr *message, int flags);
 int kernel_shutdown(int fd, int how);
@@ -41,6 +42,7 @@ int kernel_clock_gettime(clockid_t clock, struct timespec *now);
 
 #ifndef FUZZ_KERNEL
 #define recv kernel_recv
+#define recvmsg kernel_recvmsg
 #define send kernel_send
 #define sendmsg kernel_sendmsg
 #define shutdown kernel_shutdown

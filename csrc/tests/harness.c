@@ -202,6 +202,38 @@ ssize_t __wrap_recv(int fd, void *data, size_t size, int flags)
     return fails(CALL_RECV) ? -1 : __real_recv(fd, data, capped(CALL_RECV, size), flags);
 }
 
+/* Of the pieces of a message, as many bytes as a call may move. */
+static struct msghdr shortened(enum call call, const struct msghdr *message, struct iovec pieces[64])
+{
+    struct msghdr less = *message;
+    size_t left = capped(call, SIZE_MAX), n = 0, count = (size_t)message->msg_iovlen;
+    check(count <= 64, "no more than 64 pieces", __FILE__, __LINE__);
+    for (; n < count && left > 0; n++) {
+        pieces[n] = message->msg_iov[n];
+        pieces[n].iov_len = pieces[n].iov_len < left ? pieces[n].iov_len : left;
+        left -= pieces[n].iov_len;
+    }
+    less.msg_iov = pieces;
+    less.msg_iovlen = (unsigned char)n;
+    return less;
+}
+
+ssize_t __real_recvmsg(int fd, struct msghdr *message, int flags);
+ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags);
+ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags)
+{
+    struct iovec pieces[64];
+    struct msghdr less = shortened(CALL_RECV, message, pieces);
+    return fails(CALL_RECV) ? -1 : __real_recvmsg(fd, &less, flags);
+}
+
+int __real_ioctl(int fd, unsigned long request, int *n);
+int __wrap_ioctl(int fd, unsigned long request, int *n);
+int __wrap_ioctl(int fd, unsigned long request, int *n)
+{
+    return fails(CALL_IOCTL) ? -1 : __real_ioctl(fd, request, n);
+}
+
 ssize_t __real_send(int fd, const void *data, size_t size, int flags);
 ssize_t __wrap_send(int fd, const void *data, size_t size, int flags);
 ssize_t __wrap_send(int fd, const void *data, size_t size, int flags)
@@ -219,16 +251,7 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
     if (fails(CALL_SENDMSG))
         return -1;
     struct iovec pieces[64];
-    struct msghdr less = *message;
-    size_t left = capped(CALL_SENDMSG, SIZE_MAX), n = 0, count = (size_t)message->msg_iovlen;
-    check(count <= 64, "no more than 64 pieces", __FILE__, __LINE__);
-    for (; n < count && left > 0; n++) {
-        pieces[n] = message->msg_iov[n];
-        pieces[n].iov_len = pieces[n].iov_len < left ? pieces[n].iov_len : left;
-        left -= pieces[n].iov_len;
-    }
-    less.msg_iov = pieces;
-    less.msg_iovlen = (unsigned char)n;
+    struct msghdr less = shortened(CALL_SENDMSG, message, pieces);
     return __real_sendmsg(fd, &less, flags);
 }
 

@@ -57,13 +57,14 @@ char *at_an_edge(const void *data, size_t size);
 enum call {
     CALL_ALLOCATE, /* malloc, calloc, realloc */
     CALL_MMAP,
-    CALL_RECV,
+    CALL_RECV,     /* recv, recvmsg */
     CALL_SEND,
     CALL_SENDMSG,
     CALL_READ,
     CALL_WRITE,
     CALL_POLL,
     CALL_SHUTDOWN,
+    CALL_IOCTL,
     CALL_ACCEPT,   /* accept, accept4 */
     CALL_FCNTL,
     CALL_SO_ERROR, /* does not fail: the errno is what is read */

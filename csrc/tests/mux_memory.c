@@ -2,8 +2,11 @@
 #include "world.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 /* A conversation in which everything is lent: an unfinished line that is small
  * and one that is large, output that the kernel did not take, a second group.
@@ -202,7 +205,50 @@ static void memory_has_a_limit(void)
     end_of(w);
 }
 
+/* Of a frame that comes in pieces, each is received by one call, and what was received is what it costs: into the room
+ * that there is and behind it, whether that is a socket or a pipe. */
+static void a_piece_costs_one_call(void)
+{
+    enum { SIZE = 90000 };
+    static const size_t pieces[] = {3000, 1, 2, 5000, 1, 50000, 1, 20000, 100000};
+    char *block = big_block(SIZE), *rest = block;
+    block[SIZE - 1] = '\n';
+    for (int is_pipe = 0; is_pipe < 2; is_pipe++) {
+        sb_group group = lines_group();
+        group.framing.limit = 1 << 20;
+        struct world *w = world_of(4, group);
+        int fds[2];
+        CHECK_EQ(is_pipe ? pipe(fds) : socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+        for (int i = 0; i < 2; i++)
+            CHECK_EQ(fcntl(fds[i], F_SETFL, O_NONBLOCK), 0);
+        int id = sb_mux_add(w->mux, fds[0], 0);
+        rest = block;
+        fail_nth(CALL_IOCTL, 1, EIO); /* nobody is asked how much there is */
+        for (size_t i = 0; rest < block + SIZE; i++) {
+            size_t left = (size_t)(block + SIZE - rest), size = pieces[i] < left ? pieces[i] : left;
+            ssize_t n = write(fds[1], rest, size);
+            CHECK(n > 0);
+            rest += n > 0 ? n : 0;
+            turn(w);
+            int64_t owned = sb_mux_counts(w->mux)->memory, kept = rest - block;
+            CHECK(owned <= 2 * kept + 64);
+        }
+        CHECK_EQ(faults_clear(), 0);
+        for (int i = 0; i < 3 && sb_mux_counts(w->mux)->events == 0; i++)
+            turn(w);
+        const sb_event *event = sb_mux_events(w->mux);
+        CHECK_EQ(event->size, SIZE);
+        CHECK(memcmp(block_of(w, event), block, SIZE) == 0);
+        close(fds[1]);
+        CHECK(strstr(after(w, 10), " closed 1 ") != NULL);
+        CHECK_EQ(sb_mux_row(w->mux, id), 0);
+        end_of(w);
+    }
+    free(block);
+}
+
 const struct test mux_memory_tests[] = {
+    {"a piece costs one call", a_piece_costs_one_call},
     {"no memory at any time", no_memory_at_any_time},
     {"no memory for a mux", no_memory_for_a_set},
     {"rows that cannot be", rows_that_cannot_be},

@@ -116,7 +116,8 @@ static void what_came_is_moved_first(void)
 /* epoll did not tell of it, as when more are ready than it tells of at once. */
 static void the_kernel_is_asked(void)
 {
-    for (int way = 0; way < 4; way++) {
+    static const char *const ends_as[] = {"", "", "", "0:3 ", "0:7 "};
+    for (int way = 0; way < 5; way++) {
         sb_relay *relay = sb_relay_new(8);
         int ends[2], most = way == 2;
         CHECK_EQ(pair_of(relay, ends, 1000, 1000), 0);
@@ -125,16 +126,31 @@ static void the_kernel_is_asked(void)
             CHECK_EQ(shutdown(ends[0], SHUT_WR), 0);
         if (way == 3)
             fail_nth(CALL_RECV, 1, ECONNRESET);
-        say(ends[1], "x", 1);
+        if (way != 4)
+            say(ends[1], "x", 1);
         for (int i = 0; i < 1 + most; i++)
             fail_nth(CALL_EPOLL_WAIT, 1, EINTR);
         if (way == 2)
             fail_nth(CALL_EPOLL_CTL, 1, ENOMEM); /* nothing is to be told to epoll */
-        CHECK_TEXT(after(relay, 350), way == 3 ? "0:3 " : "");
+        CHECK_TEXT(after(relay, 350), ends_as[way]);
         CHECK_EQ(faults_clear(), 1);
         close_both(ends);
         sb_relay_free(relay);
     }
+}
+
+/* epoll was asked until it had no more: then nothing is received of a pair that was not ready. */
+static void the_silent_are_not_received_from(void)
+{
+    sb_relay *relay = sb_relay_new(8);
+    int ends[2];
+    CHECK_EQ(pair_of(relay, ends, 1000, 1000), 0);
+    CHECK_TEXT(after(relay, 900), "");
+    fail_nth(CALL_RECV, 1, ECONNRESET);
+    CHECK_TEXT(after(relay, 350), "0:7 ");
+    CHECK_EQ(faults_clear(), 0);
+    close_both(ends);
+    sb_relay_free(relay);
 }
 
 /* In asking, it is found that epoll has to be told something, and cannot be. */
@@ -489,6 +505,7 @@ static void no_deadline_is_left(void)
 
 const struct test relay_late_tests[] = {
     {"relay late: no relay", no_relay},
+    {"relay late: the silent are not received from", the_silent_are_not_received_from},
     {"relay late: no deadline is left", no_deadline_is_left},
     {"relay late: what came is moved first", what_came_is_moved_first},
     {"relay late: the kernel is asked", the_kernel_is_asked},

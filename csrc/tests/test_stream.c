@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "harness.h"
+#include "stream.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -119,6 +120,10 @@ static void over_a_pipe(void)
     sb_piece pieces[2] = {{"", 0}, {"de", 2}};
     CHECK_EQ(pipe(fds), 0);
     CHECK_EQ(sb_receive(fds[0], room, sizeof room), SB_ERR_AGAIN);
+    CHECK_EQ(sb__receive_two(fds[0], room, 2, room + 4, 6), SB_ERR_AGAIN);
+    CHECK_EQ(sb_send(fds[1], "abc", 3), 3);
+    CHECK_EQ(sb__receive_two(fds[0], room, 2, room + 4, 6), 3);
+    CHECK(memcmp(room, "ab", 2) == 0 && room[4] == 'c');
     CHECK_EQ(sb_send(fds[1], "abc", 3), 3);
     CHECK_EQ(sb_send_gather(fds[1], pieces, 2), 2);
     CHECK_EQ(sb_receive(fds[0], room, sizeof room), 5);
