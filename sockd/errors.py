@@ -25,11 +25,11 @@ class SockdError(Exception):
     """Base of every error that sockd raises itself; str() is the message.
 
     Attributes:
-        is_told: it is already in the log on standard error.
+        is_reported: it is already in the log on standard error.
     """
 
     exit_code = EX_OSERR
-    is_told = False
+    is_reported = False
 
 
 class UsageError(SockdError):
@@ -114,9 +114,9 @@ def as_exception(error: BaseException) -> Exception:
     """Return the exception for connection_lost() after a handler error; StopIteration means something else there."""
     if issubclass(type(error), Exception) and not issubclass(type(error), (StopIteration, StopAsyncIteration)):
         return cast("Exception", error)
-    told = RuntimeError(f"the handler raised {type(error).__name__}")
-    told.__cause__ = error
-    return told
+    wrapped = RuntimeError(f"the handler raised {type(error).__name__}")
+    wrapped.__cause__ = error
+    return wrapped
 
 
 def is_close(error: BaseException) -> TypeGuard[Close]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """sockd.testing as the author of a handler uses it.
 
-Seen to fail: with _settle() running one turn only; with name_peer() left out.
+Seen to fail: with _run_until_idle() running one turn only; with name_peer() left out.
 """
 
 from __future__ import annotations

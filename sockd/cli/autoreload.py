@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sockd.errors import SystemFault
-from sockd.process.signals import settle
+from sockd.process.signals import reset_signals
 from sockd.process.syscalls import end_with_parent
 
 if TYPE_CHECKING:
@@ -102,12 +102,12 @@ class AutoReloader:
 
     Args:
         command: of the child.
-        tell: called with a text at each restart.
+        notify: called with a text at each restart.
     """
 
-    def __init__(self, command: Sequence[str], tell: Callable[[str], None]) -> None:
+    def __init__(self, command: Sequence[str], notify: Callable[[str], None]) -> None:
         self._command = list(command)
-        self._tell = tell
+        self._notify = notify
         self._child: subprocess.Popen[bytes] | None = None
         self._stopped = False
         self._stamps: Stamps = {}
@@ -121,7 +121,7 @@ class AutoReloader:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup(1)
                 signal.signal(number, self._pass_on)
-        settle()
+        reset_signals()
         while True:
             code = self._run_child()
             if code is not None and code < 0:
@@ -129,11 +129,11 @@ class AutoReloader:
             if self._stopped or code == 0:
                 return code or 0
             if code is not None:
-                self._tell(f"exited with code {code}; restarting after the next change")
+                self._notify(f"exited with code {code}; restarting after the next change")
                 self._wait_for_change()
                 if self._stopped:
                     return code
-            self._tell("a source file has changed; restarting")
+            self._notify("a source file has changed; restarting")
 
     def _pass_on(self, number: int, _frame: object) -> None:
         self._stopped = True
@@ -181,14 +181,14 @@ class AutoReloader:
                 nothing.select(POLL_SECONDS)
 
 
-def _oldest(told: bytes, before: Stamps) -> Stamps:
+def _oldest(reported: bytes, before: Stamps) -> Stamps:
     """Return the state of the files before the child began to read them.
 
     A child that died before its report is assumed to consist of the files of the previous one.
     """
-    if not told:
+    if not reported:
         return before
-    stamps = msgspec.json.decode(told, type=Stamps)
+    stamps = msgspec.json.decode(reported, type=Stamps)
     return {name: before.get(name, stamp) for name, stamp in stamps.items()}
 
 

@@ -13,7 +13,7 @@ from sockd.config.command_line import from_command_line
 from sockd.config.load import find, load, loads
 from sockd.errors import ConfigurationError, fault
 from sockd.files.kept_directory import KeptDirectory, current_directory
-from sockd.services.handlers_path import look_in, told
+from sockd.services.handlers_path import current, look_in
 from sockd.settings import Settings
 from sockd.settings.address import Address, known_services
 from sockd.settings.listen import ListenSettings
@@ -40,7 +40,7 @@ def _files(settings: Settings, source: str) -> list[str]:
     names = [listen.service for listen in settings.listen]
     names += [table.handler for table in settings.service.values() if table.handler]
     modules = {name.partition(":")[0] for name in names if ":" in name}
-    directory, _ = told()
+    directory, _ = current()
     return [source, *(os.path.join(directory, name.replace(".", os.sep) + ".py") for name in modules)]
 
 

@@ -64,7 +64,7 @@ def with_output(program: str, run: Callable[[], int]) -> int:
 
 def _failed(program: str, error: OSError) -> int:
     give_up_output()
-    tell(f"{program}: {fault(error, 'standard output')}")
+    print_error(f"{program}: {fault(error, 'standard output')}")
     return EX_OSERR
 
 
@@ -75,11 +75,11 @@ def give_up_output() -> None:
     os.close(null)
 
 
-def tell(line: str) -> None:
+def print_error(line: str) -> None:
     """Write a line to standard error, in one piece if possible."""
     with suppress(OSError):
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
 
 
-__all__ = ["Parser", "give_up_output", "tell", "with_output"]
+__all__ = ["Parser", "give_up_output", "print_error", "with_output"]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 from sockd._version import VERSION
 from sockd.cli.autoreload import AutoReloader, end_with_watcher, report
 from sockd.cli.config_source import EXAMPLE, EXAMPLE_ADDRESS, Source, _files, _keep_directory, _loader, _settings
-from sockd.cli.output import Parser, give_up_output, tell, with_output
+from sockd.cli.output import Parser, give_up_output, print_error, with_output
 from sockd.config.command_line import from_command_line
 from sockd.config.load import candidates, dump
 from sockd.daemon import daemon, inetd
@@ -43,7 +43,7 @@ from sockd.process.daemonize import in_background
 from sockd.process.descriptors import close_others, fill_standard_streams
 from sockd.process.inetd_stdio import detach_standard_streams
 from sockd.process.privileges import check_directory, look_up, why_unreadable
-from sockd.process.signals import leave_with, settle
+from sockd.process.signals import leave_with, reset_signals
 from sockd.process.stop_bound import install_signals
 from sockd.process.syscalls import close_to_others
 from sockd.services.handlers_path import look_in
@@ -141,8 +141,8 @@ def _reporting(work: Callable[[], int]) -> int:
         return _without_shortage(work)
     except SockdError as error:
         mark = f"<{ERROR_SEVERITY}>" if is_journal(sys.stderr) else ""
-        for line in str(error).split("\n") if not error.is_told else ():
-            tell(f"{mark}sockd: {printable(line)}")
+        for line in str(error).split("\n") if not error.is_reported else ():
+            print_error(f"{mark}sockd: {printable(line)}")
         return error.exit_code
 
 
@@ -172,14 +172,14 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         return _look(options)
     predecessor = UpgradeReceiver.from_environment(os.environ)
     if predecessor is not None:
-        with predecessor.told():
-            return _go_on(predecessor, options)
+        with predecessor.reporting_failure():
+            return _serve_after_upgrade(predecessor, options)
     return _start(options)
 
 
 def _look(options: argparse.Namespace) -> int:
     """Check, or print the effective settings, without serving."""
-    settle()
+    reset_signals()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # else a module that is being imported seems to have failed
     source = _settings(options)
     if options.check and not options.show:
@@ -198,7 +198,7 @@ def _start(options: argparse.Namespace) -> int:
     contained = init.stand_before()
     signals = install_signals(for_a_start(sys.stderr)) if options.foreground else None  # behind what was passed
     if not options.foreground:
-        settle()
+        reset_signals()
         close_others(fd for _, fd in given.descriptors)
     given, stored = StoredConnections.separate(given)
     command, dropped = StartCommand.from_this_process(), end_with_watcher()
@@ -230,7 +230,7 @@ def _with_starter(common: StartContext, starter: StartupPipe) -> StartContext:
     return replace(common, ready=lambda _: starter.ready(), let_go=starter.let_go, background=True)
 
 
-def _go_on(predecessor: UpgradeReceiver, options: argparse.Namespace) -> int:
+def _serve_after_upgrade(predecessor: UpgradeReceiver, options: argparse.Namespace) -> int:
     """Serve as the new process of an upgrade, in the foreground or not."""
     close_to_others()
     signals = install_signals(for_a_start(sys.stderr))
@@ -366,8 +366,8 @@ def _serve(source: Source, context: StartContext) -> int:
     except SockdError as error:
         log = source.settings.daemon.log
         if logging.getLogger().handlers:  # else the log has not been opened yet
-            error.is_told = not context.background and log.to in (None, "stderr") and log.format == "json"
-            if error.is_told or context.background:  # the log is read later, the terminal perhaps not
+            error.is_reported = not context.background and log.to in (None, "stderr") and log.format == "json"
+            if error.is_reported or context.background:  # the log is read later, the terminal perhaps not
                 logger.error("not serving", extra={"event": {"error": str(error)}})
         raise
     except OSError as error:

@@ -117,7 +117,7 @@ class _Attempts:
             code = sock.connect_ex(endpoint.sockaddr)
             if code == errno.EINPROGRESS:
                 self._selector.register(sock, selectors.EVENT_WRITE, endpoint)
-            elif self._settle(sock, endpoint, code):
+            elif self._finish_attempt(sock, endpoint, code):
                 return sock
         return None
 
@@ -126,11 +126,11 @@ class _Attempts:
             sock = key.fileobj
             assert isinstance(sock, socket.socket)
             self._selector.unregister(sock)
-            if self._settle(sock, key.data, sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
+            if self._finish_attempt(sock, key.data, sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
                 return sock
         return None
 
-    def _settle(self, sock: socket.socket, endpoint: Endpoint, code: int) -> bool:
+    def _finish_attempt(self, sock: socket.socket, endpoint: Endpoint, code: int) -> bool:
         """Return whether the attempt has succeeded; close the socket if not."""
         if code == 0 and met_itself(sock, endpoint):
             code = errno.ECONNREFUSED

@@ -217,7 +217,7 @@ class Daemon:
             logger.error("log not reopened, still writing to the old one", extra={"event": {"error": str(error)}})
         else:
             logger.info("log reopened")
-        self._signals.bound.tell(resources.log)
+        self._signals.bound.set_log_target(resources.log)
         self._workers.log_reopened()
 
     def _status(self) -> str:

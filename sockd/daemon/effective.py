@@ -27,22 +27,22 @@ class EffectiveSettings:
 
     def __init__(self, settings: Settings) -> None:
         self.current = settings
-        self._told: list[Callable[[Settings], None]] = []
+        self._observers: list[Callable[[Settings], None]] = []
 
     @property
     def daemon(self) -> DaemonSettings:
         """[daemon] of these."""
         return self.current.daemon
 
-    def when_replaced(self, tell: Callable[[Settings], None]) -> None:
+    def when_replaced(self, observer: Callable[[Settings], None]) -> None:
         """Call it, after earlier registrations, whenever other settings take effect."""
-        self._told.append(tell)
+        self._observers.append(observer)
 
     def replace(self, settings: Settings) -> None:
         """Have others take effect: those keys of [daemon] that can be changed while it serves."""
         self.current = settings
-        for tell in self._told:
-            tell(settings)
+        for observer in self._observers:
+            observer(settings)
 
 
 __all__ = ["EffectiveSettings"]

@@ -212,12 +212,12 @@ class OneConnection:
 
     def _connect(self, sock: socket.socket, served: Callable[[], None]) -> None:
         spec, tools = self._plan.service, self._tools
-        told = parse_peer(os.environ)
+        announced = parse_peer(os.environ)
         known = tools.connections.find_name
-        tools.connections.find_name = lambda host: (told.name if host == told.host else None) or known(host)
+        tools.connections.find_name = lambda host: (announced.name if host == announced.host else None) or known(host)
         peer = SocketAddress.query_peer(sock.fileno())
-        if not peer.host and not peer.name and told.host:
-            peer = SocketAddress.parse(told.host, told.port)
+        if not peer.host and not peer.name and announced.host:
+            peer = SocketAddress.parse(announced.host, announced.port)
         if sock.family != socket.AF_UNIX:
             endpoint = Endpoint(socket.AddressFamily(sock.family), sock.type, sock.proto, _name(sock.getsockname()))
             set_inherited(sock, endpoint, self._plan.settings)

@@ -123,7 +123,7 @@ class TimedEvents(ConnectionEvents):
         self.forget = sink.forget  # type: ignore[method-assign]  # likewise
         self.is_busy = sink.is_busy  # type: ignore[method-assign]  # likewise
         self.stop = sink.stop  # type: ignore[method-assign]  # likewise
-        self.tell_unfinished = sink.tell_unfinished  # type: ignore[method-assign]  # likewise
+        self.log_unfinished = sink.log_unfinished  # type: ignore[method-assign]  # likewise
         self._closed = sink.closed
         self._sink = sink
 

@@ -109,7 +109,7 @@ class ListenerRegistry:
         except BaseException as error:
             for run in runs.values():
                 self._forget(run)
-            self._settle()
+            self._release_unused()
             if isinstance(error, MemoryError):
                 raise SystemFault(str(error)) from None
             raise
@@ -130,7 +130,7 @@ class ListenerRegistry:
         """Undo prepare()."""
         for run in {id(served.run): served.run for served in made}.values():
             self._forget(run)
-        self._settle()
+        self._release_unused()
 
     def measure(self) -> None:
         """Measure handlers and turns from now on: a metrics service is served."""
@@ -264,15 +264,15 @@ class ListenerRegistry:
         """See whether the last connection of a former service has ended."""
         former = len(self._former)
         self._former = [served for served in self._former if not self._has_ended(served)]
-        if not self._settle() and not self._former and self._watch is not None:
+        if not self._release_unused() and not self._former and self._watch is not None:
             self._watch.cancel()
             self._watch = None
         if len(self._former) < former:
             gc.collect()  # modules of handlers are cycles: those of before a reload would stay for hours
 
-    def _settle(self) -> bool:
+    def _release_unused(self) -> bool:
         """Release relays and SOCKS servers without a listener; return whether some still have clients."""
-        return self.tools.forwarding.settle(served.plan.service for served in (*self.listeners, *self.draining))
+        return self.tools.forwarding.release_unused(served.plan.service for served in (*self.listeners, *self.draining))
 
     def _has_ended(self, served: ActiveListener) -> bool:
         listener = served.listener

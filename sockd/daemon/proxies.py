@@ -151,7 +151,7 @@ class ProxyServers:
         server = self.server(spec, kind)
         return Handoff(server, resolver if names else None, server.door if isinstance(server, SocksService) else None)
 
-    def settle(self, wanted: Iterable[ServiceSpec]) -> bool:
+    def release_unused(self, wanted: Iterable[ServiceSpec]) -> bool:
         """Release servers without a listener: they stop their checks, and go with their last client.
 
         Args:

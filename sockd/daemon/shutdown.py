@@ -146,8 +146,8 @@ class Shutdown:
             tools.loop.run()
         while not self.is_urgent and tools.loop.clock() < end and tools.is_at_work:
             tools.loop.run_once(max(0.0, end - tools.loop.clock()))
-        tools.connections.groups.tell_unfinished()
-        tools.pool.tell_unfinished()
+        tools.connections.groups.log_unfinished()
+        tools.pool.log_unfinished()
         return drain.left
 
     def _end_programs(self) -> None:

@@ -201,7 +201,7 @@ class Start:
         wanted = privileges.wanted(daemon.user, daemon.group, daemon.chroot, root_may_stay=context.root_may_stay)
         handler = self._opened_log(wanted)
         stack.callback(handler.flush)
-        process.signals.bound.tell(handler)
+        process.signals.bound.set_log_target(handler)
         manager = sd_notify.connect(context.given.notify)
         if manager is not None:
             stack.callback(manager.close)

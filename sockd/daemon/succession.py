@@ -104,7 +104,7 @@ class Succession:
             SockdError: none can be started.
         """
         answer = Deferred()
-        self._begin(lambda result: answer.settle(upgrade_response(result)))
+        self._begin(lambda result: answer.resolve(upgrade_response(result)))
         return answer
 
     def upgrade_by_signal(self) -> None:
@@ -114,7 +114,7 @@ class Succession:
         except SockdError as error:
             logger.error("upgrade failed, still serving", extra={"event": {"error": str(error)}})
 
-    def _begin(self, tell: Callable[[UpgradeResult], None]) -> None:
+    def _begin(self, report: Callable[[UpgradeResult], None]) -> None:
         if self._sender is None:
             raise SystemFault("this daemon runs within another program; restart that program")
         if self._lineage.is_contained:
@@ -126,7 +126,7 @@ class Succession:
             raise SystemFault(f"{text} {daemon.chroot}; restart the daemon")
         self._reloading.check()
         self._serving.refresh()  # workers are asked, and have answered by the time that it is told
-        self._sender.begin(tell, float(daemon.upgrade_timeout))
+        self._sender.begin(report, float(daemon.upgrade_timeout))
 
     def check(self) -> None:
         """Refuse to change listeners while they are handed over, and afterwards.

@@ -151,11 +151,11 @@ class Children:
                 child.kill_rest()
                 _, status, usage = os.wait4(child.pid, 0)
             except ChildProcessError:  # a handler waited for every child there is
-                self._tell(child, None, 0.0)
+                self._report_end(child, None, 0.0)
             else:
-                self._tell(child, os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime)
+                self._report_end(child, os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime)
 
-    def _tell(self, child: RunningChild, code: int | None, cpu_seconds: float) -> None:
+    def _report_end(self, child: RunningChild, code: int | None, cpu_seconds: float) -> None:
         del self._running[child.pid]
         by_signal = code is not None and code < 0
         seconds = self._loop.clock() - child.began

@@ -41,7 +41,7 @@ class StartupPipe:
         """
         standard_streams_to(self._null)
         try:
-            self._tell(EX_OK)
+            self._send(EX_OK)
         except BrokenPipeError:
             raise SystemFault("the starting process exited before the daemon was ready; not serving") from None
 
@@ -56,9 +56,9 @@ class StartupPipe:
         """Report the exit code of a daemon that exited; nothing if it had begun to serve."""
         if self._pipe >= 0:
             with suppress(BrokenPipeError):
-                self._tell(code)
+                self._send(code)
 
-    def _tell(self, code: int) -> None:
+    def _send(self, code: int) -> None:
         pipe, self._pipe = self._pipe, -1
         try:
             os.write(pipe, bytes([code]))
@@ -97,9 +97,9 @@ def in_background(serve: Callable[[StartupPipe], int]) -> int:
 def _wait(reader: int, child: int) -> int:
     os.waitpid(child, 0)
     with os.fdopen(reader, "rb") as pipe:
-        told = pipe.read(1)
-    if told:
-        return told[0]
+        code = pipe.read(1)
+    if code:
+        return code[0]
     raise SystemFault("the daemon was killed before it was ready")
 
 

@@ -93,9 +93,9 @@ def _keep(user: int, sock: socket.socket, descriptors: list[int]) -> None:
         data, ancillary, _, _ = sock.recvmsg(len(WRITE), socket.CMSG_SPACE(UCRED.size))
         if not data:
             break
-        for level, kind, told in ancillary:
+        for level, kind, credentials in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
-                pid, uid, _ = Credentials.unpack(told)
+                pid, uid, _ = Credentials.unpack(credentials)
                 if uid in (0, user) and pid > 0 and data == WRITE:
                     os.ftruncate(fd, 0)
                     os.pwrite(fd, b"%d\n" % pid, 0)

@@ -44,7 +44,7 @@ HANDLED = (
 """Signals with an action, in the order in which several are handled."""
 
 
-def settle() -> None:
+def reset_signals() -> None:
     """Reset the inherited state: no signal blocked, SIGPIPE ignored, children can be waited for.
 
     If SIGCHLD is ignored the kernel reaps children, and their exit status is lost (waitpid(2), NOTES).
@@ -108,7 +108,7 @@ class Signals:
 
     def reclaim(self) -> None:
         """Take them over again, from handlers of a module, its hooks, or what these imported."""
-        settle()
+        reset_signals()
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for number in self._handled:
             if signal.getsignal(number) != self._note:
@@ -195,16 +195,16 @@ def _forget_in_children(signals: Signals) -> None:
     def hold() -> None:
         own.mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
 
-    def go_on() -> None:
+    def restore_mask() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, own.mask)
 
     def forget() -> None:
         one = known()
         if one is not None:
             one.forget()
-        go_on()
+        restore_mask()
 
-    os.register_at_fork(before=hold, after_in_parent=go_on, after_in_child=forget)
+    os.register_at_fork(before=hold, after_in_parent=restore_mask, after_in_child=forget)
 
 
-__all__ = ["HANDLED", "Signals", "give_back", "leave_with", "settle"]
+__all__ = ["HANDLED", "Signals", "give_back", "leave_with", "reset_signals"]

@@ -67,7 +67,7 @@ class StallDetector:
     def _tick(self, _number: int, frame: FrameType | None) -> None:
         turns, self._seen = self.turn - self._seen, self.turn
         if turns or not self.turn % 2:
-            self._goes_on(turns)
+            self._note_turn(turns)
             return
         lasted = self._clock() - self._since
         if lasted >= self._next:
@@ -75,7 +75,7 @@ class StallDetector:
             self._next = 2 * lasted
             logger.warning("event loop stalled", extra={"event": {"seconds": round(lasted, 3), **_place(frame)}})
 
-    def _goes_on(self, turns: int) -> None:
+    def _note_turn(self, turns: int) -> None:
         now = self._clock()
         if self._reported:
             event = {"seconds": round(now - self._since, 3)}

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from sockd._sockbuf import ffi, lib
 from sockd.log.format import timestamp
-from sockd.process.signals import Signals, settle
+from sockd.process.signals import Signals, reset_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -123,7 +123,7 @@ class StopBound:
 
     # ---- told
 
-    def tell(self, handler: OwnHandler) -> None:
+    def set_log_target(self, handler: OwnHandler) -> None:
         """Write the last line to the log's target; call it again when that has another descriptor.
 
         Args:
@@ -167,8 +167,8 @@ def install_signals(handler: OwnHandler) -> Signals:
     signals = Signals(StopBound())
     signals.install()
     signals.bound.begin()
-    signals.bound.tell(handler)
-    settle()  # now, for what has come since sockd.cli.start is delivered here
+    signals.bound.set_log_target(handler)
+    reset_signals()  # now, for what has come since sockd.cli.start is delivered here
     return signals
 
 

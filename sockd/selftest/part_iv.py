@@ -105,8 +105,8 @@ def reuse_address(house: Fixture) -> str:
 
 def linger(house: Fixture) -> str:
     """IV.6: RST when an abort was asked for, and only then."""
-    told = json.loads(ask(house.dial("options")))
-    expect(not told["linger"], "SO_LINGER is set on an accepted connection")
+    reported = json.loads(ask(house.dial("options")))
+    expect(not reported["linger"], "SO_LINGER is set on an accepted connection")
     orderly = house.dial("last")
     orderly.sendall(b"10\n")
     expect(len(read_all(orderly)) == 11, "a close lost the reply")
@@ -121,23 +121,23 @@ def linger(house: Fixture) -> str:
 
 def keepalive(house: Fixture) -> str:
     """IV.7: the probes' timers, read back from an accepted connection."""
-    told = json.loads(ask(house.dial("options")))
-    found = {key: told[key] for key in ("keepalive", "idle", "interval", "count") if key in told}
+    reported = json.loads(ask(house.dial("options")))
+    found = {key: reported[key] for key in ("keepalive", "idle", "interval", "count") if key in reported}
     wanted = {"keepalive": 1, "idle": 120, "interval": 30, "count": 4}
     expect(found == {key: wanted[key] for key in found}, f"{found}")
-    return f"after {told.get('idle', '?')} s, every {told['interval']} s, {told['count']} times"
+    return f"after {reported.get('idle', '?')} s, every {reported['interval']} s, {reported['count']} times"
 
 
 def clients_address(house: Fixture) -> str:
     """IV.9: the client's address, to the handler and in the log."""
     sock = house.dial("peer")
-    told = ask(sock).decode().strip()
-    expect(told == name(sock), f"the handler saw {told}, the client is {name(sock)}")
+    reported = ask(sock).decode().strip()
+    expect(reported == name(sock), f"the handler saw {reported}, the client is {name(sock)}")
     sock.close()
-    house.main.record("closed", peer=told)
+    house.main.record("closed", peer=reported)
     unnamed = ask(house.dial("peer", "unix")).decode().strip()
     expect(unnamed == "unix:", f"an unnamed Unix peer is {unnamed}")
-    return f"{told}, the same in the log; an unnamed Unix peer is {unnamed}"
+    return f"{reported}, the same in the log; an unnamed Unix peer is {unnamed}"
 
 
 def clients_name(house: Fixture) -> str:

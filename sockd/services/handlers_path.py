@@ -58,7 +58,7 @@ def add() -> None:
         _place.added = directory
 
 
-def told() -> tuple[str, str]:
+def current() -> tuple[str, str]:
     """Return the directory, and why root does not import from it; empty where there is none, or no reason."""
     return _directory() or "", _place.why_not
 
@@ -67,4 +67,4 @@ def _directory() -> str | None:
     return _place.configured or _place.beside
 
 
-__all__ = ["add", "configure", "look_in", "told"]
+__all__ = ["add", "configure", "current", "look_in"]

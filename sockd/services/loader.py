@@ -72,7 +72,7 @@ def _import(name: str, text: str) -> ModuleType:
 
 
 def _not_there(module: str) -> str:
-    directory, why_not = handlers_path.told()
+    directory, why_not = handlers_path.current()
     if why_not:
         return f"no module {module!r} is installed, and root does not import from {directory}: {why_not}"
     if directory and not os.path.isdir(directory):
@@ -214,9 +214,10 @@ def answers_frames(function: object) -> bool:
     parameters = [*inspect.signature(cast("Callable[..., object]", function)).parameters.values()]
     if len(parameters) < 2:
         return False
-    told = parameters[1].annotation
-    is_said = told == "Connection" or getattr(told, "__name__", "") == "Connection" or str(told).endswith(".Connection")
-    return parameters[1].name == "connection" or is_said
+    annotation = parameters[1].annotation
+    name = getattr(annotation, "__name__", "")
+    is_annotated = "Connection" in (annotation, name) or str(annotation).endswith(".Connection")
+    return parameters[1].name == "connection" or is_annotated
 
 
 def check_session(function: object, text: str) -> None:

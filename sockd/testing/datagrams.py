@@ -69,7 +69,7 @@ class DatagramClient:
     def close(self) -> None:
         """Close the handler's socket, and ours."""
         self._listener.close()
-        self._stage.settle()
+        self._stage.run_until_idle()
         self._stack.close()
 
     @property
@@ -80,14 +80,14 @@ class DatagramClient:
     def send(self, datagram: bytes) -> None:
         """Have a datagram arrive, and the handler do what it does of it."""
         self._sock.sendto(datagram, self._address)
-        self._stage.settle()
+        self._stage.run_until_idle()
 
     def run(self, seconds: float) -> None:
         """Let time pass, for answers that come later."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             self._stage.loop.run_once(min(left, 0.01))
-        self._stage.settle()
+        self._stage.run_until_idle()
 
     def received(self) -> list[bytes]:
         """Return the datagrams that have come back since the last call."""

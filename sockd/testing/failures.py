@@ -47,12 +47,12 @@ class RaisedErrors(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         event = getattr(record, "event", {})
         if error is None:
-            told = f"{record.getMessage()} {event.get('error', '')}"
+            text = f"{record.getMessage()} {event.get('error', '')}"
         else:
-            told = f"{type(error).__name__}: {error} at {error_location(error)}"
-        self.raised.add(told)
+            text = f"{type(error).__name__}: {error} at {error_location(error)}"
+        self.raised.add(text)
         if isinstance(error, ConnectionError):
-            self.losses.add(told)
+            self.losses.add(text)
 
 
 __all__ = ["RaisedErrors"]

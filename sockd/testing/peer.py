@@ -51,7 +51,7 @@ class Peer:
         self._link = self._stage.connect()
         if client is not None:
             self._stage.connections.peers.name(self._link.id, SocketAddress.parse(*client))
-        self._settle()
+        self._run_until_idle()
 
     def __enter__(self) -> Peer:
         return self
@@ -64,7 +64,7 @@ class Peer:
     def close(self) -> None:
         """Disconnect, and let the handler know."""
         self._link.sock.close()
-        self._settle()
+        self._run_until_idle()
         self._stage.close()
 
     # ---- what a client does
@@ -87,20 +87,20 @@ class Peer:
             piece = data[at : at + max(1, size)]
             at += len(piece)
             self._send(piece)
-        self._settle()
+        self._run_until_idle()
 
     def _send(self, piece: bytes) -> None:
         while piece:
             try:
                 piece = piece[self._link.sock.send(piece) :]
             except BlockingIOError:
-                self._settle()
+                self._run_until_idle()
             self._stage.turn(self._link)
 
     def end(self) -> None:
         """End our side (FIN); what the handler still sends can be received."""
         self._link.sock.shutdown(socket.SHUT_WR)
-        self._settle()
+        self._run_until_idle()
 
     def run(self, seconds: float) -> None:
         """Let time pass, for timers and deadlines."""
@@ -108,7 +108,7 @@ class Peer:
         while (left := end - time.monotonic()) > 0:
             self._stage.loop.run_once(min(left, TURN_SECONDS))
             self._link.receive()
-        self._settle()
+        self._run_until_idle()
 
     # ---- what it sees
 
@@ -128,8 +128,8 @@ class Peer:
         """Whether the handler's side has closed (its FIN was received)."""
         return self._link.has_ended
 
-    def _settle(self) -> None:
-        self._stage.settle(self._link)
+    def _run_until_idle(self) -> None:
+        self._stage.run_until_idle(self._link)
 
 
 __all__ = ["Peer", "answer", "connect"]

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
     from sockd.services.spec import ServiceSpec
 
-MOST_TURNS = 10_000
+MAX_TURNS = 10_000
 """Without coming to rest, until a handler is said never to."""
-MOST_WAKES = 2_000
+MAX_WAKES = 2_000
 LONGEST_SECONDS = 3_600.0
 """Of virtual time behind the last step."""
 BY_TIME = (CloseReason.FRAME_TIMEOUT, CloseReason.IDLE_TIMEOUT, CloseReason.WRITE_STALL)
@@ -217,8 +217,8 @@ class _Player:
             if says not in self._alone:
                 self._alone[says] = self._answer(says)
                 if self._check is None and self._alone[says] != self._answer(says):
-                    told = "a client that talks alone gets another answer the second time: something is kept"
-                    return (f"client says {says!r}",), told
+                    problem = "a client that talks alone gets another answer the second time: something is kept"
+                    return (f"client says {says!r}",), problem
         run = _Run(self._spec, scenario, frozenset().union(*(self._alone[says][1] for says in scenario.says)))
         wrong = run.play()
         if wrong is None:
@@ -284,11 +284,11 @@ class _Run:
     def _verdict(self, failures: RaisedErrors, warned: list[str]) -> str | None:
         if self._allowed is None:
             return None
-        for told in sorted(failures.raised - self._allowed - failures.losses):
-            return f"the handler raised {told}"
-        for told in warned:
-            if "never awaited" in told:
-                return told
+        for problem in sorted(failures.raised - self._allowed - failures.losses):
+            return f"the handler raised {problem}"
+        for problem in warned:
+            if "never awaited" in problem:
+                return problem
         if self._late:
             return f"written behind the handler's own close: {self._late[0]!r}"
         return self._unfinished or None
@@ -329,9 +329,9 @@ class _Run:
             if client.link is None:
                 self._note(f"client {step.client} connects")
                 client.link = self._stage.connect()
-                self._settle()
+                self._run_until_idle()
             getattr(self, f"_{step.verb}")(step.client, client, client.link, step.amount)
-        self._settle()
+        self._run_until_idle()
 
     def _send(self, number: int, client: _Client, link: Link, amount: int) -> None:
         piece = client.says[client.sent : client.sent + amount]
@@ -349,11 +349,11 @@ class _Run:
 
     def _end(self, number: int, client: _Client, link: Link, _amount: int) -> None:
         client.is_held = False
-        for _ in range(MOST_TURNS):
+        for _ in range(MAX_TURNS):
             if client.sent >= len(client.says) or link.has_ended:
                 break
             self._send(number, client, link, len(client.says))
-            self._settle()
+            self._run_until_idle()
         if not link.has_ended:
             self._note(f"client {number} ends")
             with suppress(OSError):
@@ -384,7 +384,7 @@ class _Run:
         for client in self.clients:
             if client.link is not None:
                 client.link.sock.close()
-        self._settle()
+        self._run_until_idle()
         self._pass(LONGEST_SECONDS)
         for client in self.clients:
             if client.link is not None and client.link.reason in BY_TIME:
@@ -394,10 +394,10 @@ class _Run:
 
     # ---- time
 
-    def _settle(self) -> None:
+    def _run_until_idle(self) -> None:
         links = [one.link for one in self.clients if one.link is not None and not one.is_held]
-        if not self._stage.settle(*links, most=MOST_TURNS):
-            raise _Wrong(f"the handler does not come to rest in {MOST_TURNS} turns")
+        if not self._stage.run_until_idle(*links, max_turns=MAX_TURNS):
+            raise _Wrong(f"the handler does not come to rest in {MAX_TURNS} turns")
         for number, client in enumerate(self.clients):
             link = client.link
             if link is not None and link.accepted:
@@ -408,12 +408,12 @@ class _Run:
     def _pass(self, seconds: float) -> None:
         """Let time pass, from one moment at which something is due to the next."""
         end = self._clock.now + seconds
-        for _ in range(MOST_WAKES):
+        for _ in range(MAX_WAKES):
             due = self._stage.loop.next_due
             if due is None or due > end:
                 break
             self._clock.now = max(self._clock.now, due)
-            self._settle()
+            self._run_until_idle()
         if seconds < LONGEST_SECONDS:
             self._clock.now = end
 

@@ -172,10 +172,10 @@ class Stage:
         info = self.connections.info(link.id)
         return info.received, info.sent, len(link.accepted), link.has_ended
 
-    def settle(self, *links: Link, most: int = 1_000_000) -> bool:
+    def run_until_idle(self, *links: Link, max_turns: int = 1_000_000) -> bool:
         """Run turns until nothing more comes of itself; False after so many."""
         calm = 0
-        for _ in range(most):
+        for _ in range(max_turns):
             calm = 0 if self.turn(*links) else calm + 1
             if calm >= CALM_TURNS:
                 return True

@@ -149,8 +149,8 @@ def _compiled(cls: type, known: dict[str, Field], *, frozen: bool) -> FunctionTy
     """Return the constructor: as fast as one written by hand."""
     scope: dict[str, Any] = {"_set": object.__setattr__, "_fresh": MISSING}
     words, lines = [], []
-    told = [one for one in known.values() if one.init]
-    for one in sorted(told, key=lambda one: one.kw_only):  # stable
+    arguments = [one for one in known.values() if one.init]
+    for one in sorted(arguments, key=lambda one: one.kw_only):  # stable
         if one.kw_only and "*" not in words:
             words.append("*")
         default = "_fresh" if one.default_factory is not MISSING else f"_default_{one.name}"
@@ -172,7 +172,7 @@ def _compiled(cls: type, known: dict[str, Field], *, frozen: bool) -> FunctionTy
     exec(text + " return __init__", vars(sys.modules[cls.__module__]), made)  # noqa: S102 - of the names of fields
     init: FunctionType = made["make"](**scope)
     init.__qualname__ = f"{cls.__qualname__}.__init__"
-    init.__annotations__ = {one.name: one.type for one in told} | {"return": None}
+    init.__annotations__ = {one.name: one.type for one in arguments} | {"return": None}
     return init
 
 

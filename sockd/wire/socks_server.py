@@ -144,7 +144,7 @@ class Negotiation:
         self._buffer.clear()
         return rest
 
-    def go_on(self) -> None:
+    def skip_greeting(self) -> None:
         """Start after a greeting of SOCKS 5 that the C core has answered: no login."""
         self.version = 5
         self.state = State.REQUEST_5

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a handler may return, raise and do, seen from the peer and in the log.
 
-Seen to fail: with shut() left out of FunctionSink._settle the connection of a
+Seen to fail: with shut() left out of FunctionHandler._answer_connections the connection of a
 handler that raised goes on; with `done` dropped there the lines before an exception
 are handed out twice; with `_held` not kept in Connection.deliver the lines behind a
 pause are lost; with SO_LINGER left out of sb_mux_abort no RST comes; with discard()

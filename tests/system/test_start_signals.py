@@ -181,7 +181,7 @@ def test_what_a_supervisor_passes_on_ends_no_worker_that_begins(held, tmp_path):
 
 
 def test_what_a_starter_leaves_us_with_is_put_right(daemon):
-    """SIGCHLD ignored, signals blocked: fails without settle(): programs' ends are nobody's, TERM never comes"""
+    """SIGCHLD ignored, signals blocked: fails without reset_signals(): programs' ends are nobody's, TERM never comes"""
     shell = ["env", "--ignore-signal=CHLD", "--block-signal=TERM,HUP,USR1"]
     toml = '[daemon]\n[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "p"\n[service.p]\n'
     one = daemon(toml=toml + 'exec = ["/bin/sh", "-c", "exit 3"]\nuser = "root"\n', prefix=shell)

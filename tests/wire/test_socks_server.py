@@ -251,7 +251,7 @@ def test_answers_that_refuse():
 
 def test_a_greeting_that_another_has_answered():
     negotiation = Negotiation()
-    negotiation.go_on()
+    negotiation.skip_greeting()
     request = negotiation.feed(b"\5\1\0\1\x7f\0\0\1\0\x50early")
     assert (request.version, str(request.destination)) == (5, "127.0.0.1:80")
     assert negotiation.pop_rest() == b"early"

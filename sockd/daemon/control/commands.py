@@ -185,7 +185,7 @@ class ControlCommands:
 
         def done(result: ReloadResult) -> None:
             said = ControlResponse(outcome(result))
-            answer.settle(ControlResponse(error=result.error, exit_code=result.exit_code) if result.error else said)
+            answer.resolve(ControlResponse(error=result.error, exit_code=result.exit_code) if result.error else said)
 
         self._daemon.reload(done)
         return answer

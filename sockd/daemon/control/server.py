@@ -77,7 +77,7 @@ class Deferred:
         else:
             self._say = say
 
-    def settle(self, answer: ControlResponse) -> None:
+    def resolve(self, answer: ControlResponse) -> None:
         """Set the reply."""
         self._answer = answer
         if self._say is not None:
@@ -221,8 +221,8 @@ def answer(question: ControlRequest, verbs: Mapping[str, Verb], defects: Defects
 
 
 def _peer_uid(sock: socket.socket) -> int | None:
-    told = peer_credentials(sock)
-    return None if told is None else told.uid  # None: the mode of the socket alone decides
+    credentials = peer_credentials(sock)
+    return None if credentials is None else credentials.uid  # None: the mode of the socket alone decides
 
 
 class _Asking:

@@ -144,21 +144,21 @@ class ProcessStats:
         Raises:
             ValueError: it is no such table (msgspec.ValidationError).
         """
-        told = msgspec.convert(table, StatsTable)
+        read = msgspec.convert(table, StatsTable)
         return cls(
-            told.connections,
-            told.programs,
-            told.memory,
-            told.totals,
-            Counter(told.accepted),
-            Counter(told.open),
-            {name: Counter(one) for name, one in told.datagrams.items()},
-            {name: one.histogram() for name, one in told.handlers.items()},
-            told.turns.histogram(),
-            Counter(told.usage),
-            Counter(told.descriptors),
-            told.defects,
-            {name: Counter(one) for name, one in told.refused.items()},
+            read.connections,
+            read.programs,
+            read.memory,
+            read.totals,
+            Counter(read.accepted),
+            Counter(read.open),
+            {name: Counter(one) for name, one in read.datagrams.items()},
+            {name: one.histogram() for name, one in read.handlers.items()},
+            read.turns.histogram(),
+            Counter(read.usage),
+            Counter(read.descriptors),
+            read.defects,
+            {name: Counter(one) for name, one in read.refused.items()},
         )
 
     # ---- added up

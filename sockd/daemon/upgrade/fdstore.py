@@ -115,7 +115,7 @@ def put_away(serving: ListenerRegistry, notifier: Notifier, room: int) -> None:
         room: the number of descriptors that the manager accepts.
     """
     connections = serving.tools.connections
-    transfer.settle(connections)
+    transfer.flush_all(connections)
     rows: dict[int, StoredRow] = {}
     for served in list(serving.every()):
         listener, spec = transfer.listener_name(served), served.plan.service

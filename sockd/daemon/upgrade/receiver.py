@@ -133,18 +133,18 @@ class UpgradeReceiver:
         return self.state not in (ReceiverState.COMMITTED, ReceiverState.SERVING)
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def reporting_failure(self) -> Iterator[None]:
         """Report a failure of the body to it, as long as it waits."""
         try:
             yield
         except SockdError as error:
-            self._tell(str(error), error.exit_code)
+            self._report_failure(str(error), error.exit_code)
             raise
         except BaseException as error:
-            self._tell("".join(traceback.format_exception_only(error)).strip(), EX_OSERR)
+            self._report_failure("".join(traceback.format_exception_only(error)).strip(), EX_OSERR)
             raise
 
-    def _tell(self, error: str, exit_code: int) -> None:
+    def _report_failure(self, error: str, exit_code: int) -> None:
         if self.state not in (ReceiverState.STARTING, ReceiverState.READY):
             return
         self.state = NEXT.step(self.state, ReceiverState.FAILED)

@@ -115,13 +115,13 @@ class Attempt:
 
     Args:
         process: that is to go on.
-        tell: is called once, with how it went.
+        report: is called once, with how it went.
         late: when it has adopted too long; later, when how it ended is not waited for any longer.
         handed: listeners whose sockets it has.
     """
 
     process: ChildProcess
-    tell: Callable[[UpgradeResult], None]
+    report: Callable[[UpgradeResult], None]
     late: Timer
     handed: list[ActiveListener] = field(default_factory=list)
 
@@ -161,11 +161,11 @@ class UpgradeSender:
         self._refusal = ""
         self.last: UpgradeResult | None = None
 
-    def begin(self, tell: Callable[[UpgradeResult], None], timeout: float) -> None:
+    def begin(self, report: Callable[[UpgradeResult], None], timeout: float) -> None:
         """Start the new process.
 
         Args:
-            tell: called once, with the result.
+            report: called once, with the result.
             timeout: seconds for the new process to be ready.
 
         Raises:
@@ -178,11 +178,11 @@ class UpgradeSender:
         try:
             process = self._command.start()
         except SockdError as error:
-            self._note(UpgradeResult(time.time(), str(error), error.exit_code), tell)
+            self._note(UpgradeResult(time.time(), str(error), error.exit_code), report)
             return
         self.state = NEXT.step(self.state, SenderState.STARTING)
         late = self._loop.call_later(timeout, lambda: self._late(attempt, timeout))
-        self._attempt = attempt = Attempt(process, tell, late)
+        self._attempt = attempt = Attempt(process, report, late)
         self._loop.add_reader(process.channel.fileno(), lambda: self._said(attempt))
         try:
             process.channel.send(*self._hello(attempt))
@@ -221,7 +221,7 @@ class UpgradeSender:
                 kill.cancel()
                 del self._failed[process]
         if self.state is SenderState.ENDING and self._attempt is not None:
-            self._tell_end(self._attempt)
+            self._fail_if_ended(self._attempt)
 
     # ---- what is handed over
 
@@ -283,7 +283,7 @@ class UpgradeSender:
         """Hand the connections over; nothing is received or sent meanwhile."""
         self.state = NEXT.step(self.state, SenderState.HANDING)
         connections, channel = self._serving.tools.connections, attempt.process.channel
-        transfer.settle(connections)
+        transfer.flush_all(connections)
         moved: list[int] = []
         try:
             states = self._serving.module_states()
@@ -356,11 +356,11 @@ class UpgradeSender:
         serving.hand_over([served for number, served in enumerate(attempt.handed) if number in adopted])
         self._left(ready, process.channel)
         logger.info("upgraded", extra={"event": {"pid": result.pid, "moved": result.moved, "stay": result.stay}})
-        self._note(result, attempt.tell)
+        self._note(result, attempt.report)
 
     def _numbers(self, attempt: Attempt, moved: int, stay: int, programs: list[int]) -> Counters:
         return Counters(
-            totals={name: _told(totals) for name, totals in self._serving.totals().items()},
+            totals={name: _final_totals(totals) for name, totals in self._serving.totals().items()},
             accepted=[one.listener.counts.as_numbers() for one in attempt.handed],
             moved=moved,
             stay=stay,
@@ -379,10 +379,10 @@ class UpgradeSender:
         """Return how a new process ended that sent nothing, as soon as that is known."""
         self.state = NEXT.step(self.state, SenderState.ENDING)
         attempt.late.cancel()
-        attempt.late = self._loop.call_later(PATIENCE_SECONDS, lambda: self._tell_end(attempt, "it said nothing"))
-        self._tell_end(attempt)  # else at the next SIGCHLD
+        attempt.late = self._loop.call_later(PATIENCE_SECONDS, lambda: self._fail_if_ended(attempt, "it said nothing"))
+        self._fail_if_ended(attempt)  # else at the next SIGCHLD
 
-    def _tell_end(self, attempt: Attempt, otherwise: str = "") -> None:
+    def _fail_if_ended(self, attempt: Attempt, otherwise: str = "") -> None:
         how = attempt.process.ended() or otherwise
         if how:
             why = f"the new process was not ready: {how}; its standard error tells more"
@@ -397,13 +397,13 @@ class UpgradeSender:
         process.channel.close()
         if not process.ended():
             self._failed[process] = self._loop.call_later(PATIENCE_SECONDS, process.kill)  # reap() sees its end
-        self._note(UpgradeResult(time.time(), why, exit_code), attempt.tell)
+        self._note(UpgradeResult(time.time(), why, exit_code), attempt.report)
 
-    def _note(self, result: UpgradeResult, tell: Callable[[UpgradeResult], None]) -> None:
+    def _note(self, result: UpgradeResult, report: Callable[[UpgradeResult], None]) -> None:
         self.last = result
         for line in result.error.splitlines():
             logger.error("upgrade failed, still serving", extra={"event": {"error": line}})
-        tell(result)
+        report(result)
 
 
 def _path_identity(listening: ServerSocket) -> tuple[str, int, int] | None:
@@ -411,7 +411,7 @@ def _path_identity(listening: ServerSocket) -> tuple[str, int, int] | None:
     return None if path is None else (path.path, path.device, path.inode)
 
 
-def _told(totals: Totals) -> list[int]:
+def _final_totals(totals: Totals) -> list[int]:
     """Return totals without the open connections: each is counted where it is."""
     return [totals.accepted, totals.received, totals.sent, totals.frames, *totals.reasons]
 

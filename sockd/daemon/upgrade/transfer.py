@@ -40,7 +40,7 @@ def listener_name(served: ActiveListener) -> str:
     return address.name if address.scheme == "fd" else served.listening.passed or stored_name(address)
 
 
-def settle(connections: ConnectionTable) -> None:
+def flush_all(connections: ConnectionTable) -> None:
     """Send pending output, and dispatch every event, so that connections can be exported."""
     connections.flush()
     while connections.pending:
@@ -61,11 +61,11 @@ def rows(connections: ConnectionTable, served: ActiveListener, number: int) -> I
         snapshot = served.run.sink.snapshot(id)
         if snapshot is not None:
             row = transfer.export(connections, id, number, snapshot)
-            if _can_be_told(row, served.run.spec.name):
+            if _is_encodable(row, served.run.spec.name):
                 yield id, row
 
 
-def _can_be_told(row: ConnectionState, service: str) -> bool:
+def _is_encodable(row: ConnectionState, service: str) -> bool:
     """Return whether a row can be encoded, above all what its handler's snapshot() has returned."""
     try:
         msgspec.msgpack.encode(row.snapshot)
@@ -103,4 +103,4 @@ def adopt(connections: ConnectionTable, served: ActiveListener, row: ConnectionS
     return True
 
 
-__all__ = ["adopt", "forget", "listener_name", "rows", "settle", "way_at"]
+__all__ = ["adopt", "flush_all", "forget", "listener_name", "rows", "way_at"]

@@ -95,13 +95,13 @@ class WorkerListeners(ListenerRegistry):
     def begin(self, opened: Iterable[Opened]) -> list[ActiveListener]:
         """Serve on these sockets, at a start; signals are handled meanwhile; raises as prepare() and when_ready()."""
         made = self.prepare((address, listening, plan, None) for address, listening, plan in opened)
-        told: list[SockdError | None] = []
-        self.when_ready(made, told.append)
-        while not told:
+        outcomes: list[SockdError | None] = []
+        self.when_ready(made, outcomes.append)
+        while not outcomes:
             self.tools.loop.run_once(None)
-        if told[0] is not None:
+        if outcomes[0] is not None:
             self.discard(made)
-            raise told[0]
+            raise outcomes[0]
         self.start(made)
         while self._is_starting:
             self.tools.loop.run_once(None)
@@ -245,10 +245,10 @@ class WorkerListeners(ListenerRegistry):
                 self._looks[member].append(look)
             else:
                 self._looks[member] = [look]
-                member.asking.ask(ControlRequest("numbers"), partial(self._told, member))
+                member.asking.ask(ControlRequest("numbers"), partial(self._update_numbers, member))
         self.tools.loop.call_later(ANSWER_SECONDS, look.end)
 
-    def _told(self, member: WorkerHandle, answer: ControlResponse) -> None:
+    def _update_numbers(self, member: WorkerHandle, answer: ControlResponse) -> None:
         member.is_silent, looks = False, self._looks.pop(member, [])
         try:
             if not answer.error:

@@ -259,7 +259,7 @@ class WorkerPool:
         asked.left.discard(member)
         member.is_silent = False
         if answer.error:
-            _tell(member, asked.verb, answer.error)
+            _log_unanswered(member, asked.verb, answer.error)
         else:
             asked.results.append((member, answer.result))
         if not asked.left:
@@ -271,7 +271,7 @@ class WorkerPool:
         for member in asked.left:
             if not member.is_silent:
                 member.is_silent = True
-                _tell(member, asked.verb, f"did not answer within {ANSWER_SECONDS:g} s")
+                _log_unanswered(member, asked.verb, f"did not answer within {ANSWER_SECONDS:g} s")
         asked.end()
 
     # ---- ended
@@ -293,7 +293,7 @@ class WorkerPool:
             if generation.is_dismissed:
                 self._look(self._hiring)
                 continue
-            self._tell_end(member, status)
+            self._log_end(member, status)
             if generation is self.current and not self._is_ending:
                 if generation.is_short():
                     self._replace(member)
@@ -306,7 +306,7 @@ class WorkerPool:
         self._signals.bound.children(self._members)
         return os.waitpid(member.pid, 0)[1]
 
-    def _tell_end(self, member: WorkerHandle, status: int) -> None:
+    def _log_end(self, member: WorkerHandle, status: int) -> None:
         due = self._is_ending or member.is_retired
         level = logging.INFO if due and status == 0 else logging.ERROR
         event = {"worker": member.number, "pid": member.pid, **how_it_ended(status)}
@@ -386,7 +386,7 @@ def _words(status: int) -> str:
     return f"exited with code {how['exit_code']}" if "exit_code" in how else f"killed by signal {how['signal']}"
 
 
-def _tell(member: WorkerHandle, verb: str, error: str) -> None:
+def _log_unanswered(member: WorkerHandle, verb: str, error: str) -> None:
     event = {"worker": member.number, "pid": member.pid, "verb": verb, "error": error}
     logger.warning("worker did not answer", extra={"event": event})
 

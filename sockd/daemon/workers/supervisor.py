@@ -175,7 +175,7 @@ class Supervisor:
 
     def _collect_status(self, own: ControlCommands, words: Words) -> object:
         answer = Deferred()
-        self._listeners.look(lambda: answer.settle(ControlResponse(self._exit_status(own, words))))
+        self._listeners.look(lambda: answer.resolve(ControlResponse(self._exit_status(own, words))))
         return answer
 
     def _exit_status(self, own: ControlCommands, words: Words) -> object:
@@ -202,7 +202,7 @@ class Supervisor:
                 for member, table in sorted(results, key=lambda one: one[0].number)
                 for row in table
             ]
-            answer.settle(ControlResponse(rows))
+            answer.resolve(ControlResponse(rows))
 
         self._pool.ask("connections", then=answered)
         return answer
@@ -214,7 +214,7 @@ class Supervisor:
 
         def answered(results: Results) -> None:
             error = f"no connection {id}; sockctl connections lists them"
-            answer.settle(
+            answer.resolve(
                 ControlResponse(results[0][1]) if results else ControlResponse(error=error, exit_code=EX_USAGE)
             )
 

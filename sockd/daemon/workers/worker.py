@@ -166,7 +166,7 @@ def work(supervisor: ServingProcess, start: Unprivileged, opened: Sequence[Opene
     """
     log, bound = start.resources.log, supervisor.signals.bound
     log.addFilter(place.mark)
-    bound.tell(log)
+    bound.set_log_target(log)
     process = _process(supervisor)
     sockets = [one.socket.fileno() for _, one, _ in opened]
     if not bound.orphaned(sockets, place.parent):

@@ -51,9 +51,9 @@ class Dialer:
         self._codes: list[int] = []
         self.winner: Endpoint | None = None
         self._timer: Timer | None = None
-        loop.call_soon(self._go_on)
+        loop.call_soon(self._advance)
 
-    def _go_on(self) -> None:
+    def _advance(self) -> None:
         """Start what is due, and come back when something else is."""
         if self._timer is not None:
             self._timer.cancel()
@@ -66,7 +66,7 @@ class Dialer:
             silent = [errno.ETIMEDOUT] if self._open or not self._codes else []
             self._end(None, self._codes + silent)
         else:
-            self._timer = self._loop.call_later(self._race.pause(now), self._go_on)
+            self._timer = self._loop.call_later(self._race.pause(now), self._advance)
 
     def _start(self, endpoint: Endpoint) -> None:
         try:
@@ -80,24 +80,24 @@ class Dialer:
         if code == errno.EINPROGRESS:
             self._wait_for(sock, endpoint)
         else:
-            self._settle(sock, endpoint, code)
+            self._finish_attempt(sock, endpoint, code)
 
     def _wait_for(self, sock: socket.socket, endpoint: Endpoint) -> None:
         fd = sock.fileno()
         try:
             self._loop.watch_fd(fd, selectors.EVENT_WRITE, lambda: self._ready(fd))
         except OSError as error:  # epoll_ctl(2): ENOMEM, ENOSPC
-            self._settle(sock, endpoint, error.errno or errno.EIO)
+            self._finish_attempt(sock, endpoint, error.errno or errno.EIO)
             return
         self._open[fd] = sock, endpoint
 
     def _ready(self, fd: int) -> None:
         sock, endpoint = self._open.pop(fd)
-        self._loop.watch_fd(fd, 0, self._go_on)
-        self._settle(sock, endpoint, sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
-        self._go_on()
+        self._loop.watch_fd(fd, 0, self._advance)
+        self._finish_attempt(sock, endpoint, sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        self._advance()
 
-    def _settle(self, sock: socket.socket, endpoint: Endpoint, code: int) -> None:
+    def _finish_attempt(self, sock: socket.socket, endpoint: Endpoint, code: int) -> None:
         if code == 0 and met_itself(sock, endpoint):
             code = errno.ECONNREFUSED
         if code == 0:
@@ -130,7 +130,7 @@ class Dialer:
         if self._timer is not None:
             self._timer.cancel()
         for fd, (sock, _) in self._open.items():
-            self._loop.watch_fd(fd, 0, self._go_on)
+            self._loop.watch_fd(fd, 0, self._advance)
             sock.close()
         self._open.clear()
 

@@ -188,8 +188,10 @@ class Connection(WriteTransport):
         from sockd.net.tls import starttls  # here, for it takes OpenSSL along
 
         handshakes = starttls.handshakes_for(self, self._set)
-        told = partial(self._guard, secured) if secured else lambda: None
-        starting = starttls.StartTlsUpgrade(self, self._set, self._loop, handshakes, self._started_tls, told, unread)
+        on_secured = partial(self._guard, secured) if secured else lambda: None
+        starting = starttls.StartTlsUpgrade(
+            self, self._set, self._loop, handshakes, self._started_tls, on_secured, unread
+        )
         starting.is_paused = self._reading is PAUSED
         self.pause_reading()
         self._starting = starting
@@ -253,8 +255,8 @@ class Connection(WriteTransport):
         `peerhost` is the peer's confirmed name, if the listener has `names` on and it is known by now;
         `proxied` what a PROXY header told (sockd.net.connection.peers.ProxyInfo).
         """
-        told = None if self._ended else extra_info(self, self._set, name)
-        return default if told is None else told
+        found = None if self._ended else extra_info(self, self._set, name)
+        return default if found is None else found
 
     @property
     def socket(self) -> socket.socket:
@@ -323,7 +325,7 @@ class Connection(WriteTransport):
             self._is_high = False
             self._guard(self._receiver.resume_writing)
         if self._starting is not None and self._starting.is_held:
-            self._starting.go_on()  # its output has left
+            self._starting.try_start()  # its output has left
 
     def lost(self, reason: CloseReason, error: int) -> None:
         """Tell of the end; nothing comes after it."""

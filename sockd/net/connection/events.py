@@ -64,7 +64,7 @@ class ConnectionEvents:
         """How many calls of handlers have begun and not ended, where these go on behind a turn."""
         return 0
 
-    def tell_unfinished(self) -> None:
+    def log_unfinished(self) -> None:
         """Name in the log what is at work still, for nobody waits for it any longer."""
 
 

@@ -54,8 +54,8 @@ def _sockname(connection: Connection, connections: ConnectionTable) -> SockAddr 
 
 def _peercred(connection: Connection, connections: ConnectionTable) -> tuple[int, int, int] | None:
     sock = _socket(connection, connections)
-    told = peer_credentials(sock) if sock.family == socket.AF_UNIX else None
-    return None if told is None else (told.pid, told.uid, told.gid)
+    credentials = peer_credentials(sock) if sock.family == socket.AF_UNIX else None
+    return None if credentials is None else (credentials.pid, credentials.uid, credentials.gid)
 
 
 def _proxied(connection: Connection, connections: ConnectionTable) -> ProxyInfo | None:

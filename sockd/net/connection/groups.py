@@ -102,10 +102,10 @@ class ConnectionGroups:
         """How many calls of handlers have begun that end outside of dispatch()."""
         return sum(sink.at_work for sink in self._own_sinks())
 
-    def tell_unfinished(self) -> None:
+    def log_unfinished(self) -> None:
         """Name in the log what is at work still."""
         for sink in self._own_sinks():
-            sink.tell_unfinished()
+            sink.log_unfinished()
 
     def _own_sinks(self) -> Iterable[ConnectionEvents]:
         """Each sink once, also of groups that were removed: several groups may have the same."""

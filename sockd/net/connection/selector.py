@@ -208,7 +208,7 @@ class KeyedSelector(_Keys):
         self._apply_changes()
         if connections.pending:
             return list(self._some)
-        connections.settle()
+        connections.reap_closed()
         due = connections.timeout_ms()
         if due >= 0 and (timeout is None or due < timeout * 1000):
             timeout = due / 1000

@@ -93,7 +93,7 @@ class ConnectionTable:
         self.groups = ConnectionGroups(self._set, size, self.tls)
         self._sinks, self._hooks = self.groups.sinks, self.groups.hooks
         self._handled = 0
-        self._told = 0
+        self._dispatched = 0
         self._dirty: list[Writer] = []
         self._waiting: list[Callable[[], None]] = []
         self.epoll = epoll
@@ -141,13 +141,13 @@ class ConnectionTable:
             self.flush()
         if self._handled < self._counts[_EVENTS]:
             return 1
-        if self._handled > self._told:  # what came since the last turn was dispatched: not to be told once more
+        if self._handled > self._dispatched:  # what came since the last turn was dispatched: not to be told once more
             lib.sb_mux_settle(self._set)
         self._handled = 0
         turn: int = lib.sb_mux_turn(self._set, timeout_ms)
         if turn < 0:
             raise self._error()
-        self._told = self._counts[_EVENTS]
+        self._dispatched = self._counts[_EVENTS]
         return turn
 
     def receive(self, ids: array[int], masks: array[int]) -> int:
@@ -174,10 +174,10 @@ class ConnectionTable:
         count = lib.sb_mux_changes(self._set) if self._counts[_CHANGES] else 0
         return READY.iter_unpack(self._readies[: count * READY.size].tobytes())
 
-    def settle(self) -> None:
+    def reap_closed(self) -> None:
         """Close the descriptors of closed connections; every event was dispatched."""
         lib.sb_mux_settle(self._set)
-        self._handled = self._told = 0
+        self._handled = self._dispatched = 0
 
     def timeout_ms(self) -> int:
         """Return the time until a deadline, -1 for none."""
@@ -375,7 +375,7 @@ class ConnectionTable:
         lib.sb_mux_memory(self._set, most)
 
     @property
-    def is_settling(self) -> bool:
+    def has_unreaped(self) -> bool:
         """Return whether connections have closed whose rows become free only in the next turn."""
         return bool(self._counts[_CLOSED])
 

@@ -162,7 +162,7 @@ class WriteTransport:
             self._set.shutdown(self.id)
         elif self._life is OPEN and self._starting is not None:
             self.outbox.is_listed = True  # what is written from now on is not for everybody
-            self._starting.go_on()
+            self._starting.try_start()
 
     def pause(self) -> None:
         """Tell that high water is passed, once."""

@@ -77,7 +77,7 @@ class Admission:
         if former is not None and former._is_alike(settings):
             self._buckets = former._buckets
         self.sources: Sources | None = Sources.create(settings, former.sources if former else None)
-        self._told = self.sources.refused if self.sources else 0
+        self._reported = self.sources.refused if self.sources else 0
         self.looks_at_each = bool(settings.allow or settings.deny or rate)
         self._counted: dict[int, str] = {}
 
@@ -116,10 +116,10 @@ class Admission:
 
     def refused_in_c(self) -> tuple[str, int] | None:
         """Return which source was past its limit, and how often one was since the last call, nobody asked."""
-        if self.sources is None or (count := self.sources.refused) == self._told:
+        if self.sources is None or (count := self.sources.refused) == self._reported:
             return None
-        told, self._told = self._told, count
-        return self.sources.refused_last, count - told
+        before, self._reported = self._reported, count
+        return self.sources.refused_last, count - before
 
     def ended(self, id: int) -> None:
         """Count a connection of the set as ended, if it was noted; those that the C core counted, it counts itself."""

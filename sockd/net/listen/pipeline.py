@@ -3,7 +3,7 @@
 
     room -> PROXY header -> admission -> TLS -> delivery        (sockd.net.listen.steps)
 
-A step answers with a `Passage`.  One that has to wait (for a header, for a handshake) answers WAIT, and calls go_on()
+A step answers with a `Passage`.  One that has to wait (for a header, for a handshake) answers WAIT, and calls advance()
 or lose() later, once.  Whatever a step raises costs this connection alone: its socket is closed, and what it held
 of the listener's is given back.  A connection in the pipeline holds at most a place among those that are open, and one
 among those of its source; refused, dropped and ended connections give both back, and that twice does nothing.
@@ -62,7 +62,7 @@ class Passage(enum.Enum):
     """What a step has decided about a connection."""
 
     NEXT = "to the next step"
-    WAIT = "the step has it, and calls go_on() or lose()"
+    WAIT = "the step has it, and calls advance() or lose()"
     REFUSED = "it is not let in, and told so"
     GONE = "it is closed: its peer is gone, or it was not what it has to be"
     SERVED = "somebody serves it: the way is at its end"
@@ -144,7 +144,7 @@ class AcceptPipeline:
         self._address = address
         self._log_limit = LogLimit(loop.clock)
 
-    def go_on(self, one: AcceptedConnection) -> None:
+    def advance(self, one: AcceptedConnection) -> None:
         """Lead a connection through the steps that it has before it."""
         try:
             passage = Passage.NEXT

@@ -67,17 +67,17 @@ class HeaderStep:
         if not self._headers.expects(one.accepted):
             return Passage.NEXT
         way.places.hold(one)  # while its header is waited for
-        self._headers.receive(one.sock, one.accepted, partial(self._told, one, way))
+        self._headers.receive(one.sock, one.accepted, partial(self._header_received, one, way))
         return Passage.WAIT
 
-    def _told(
+    def _header_received(
         self, one: AcceptedConnection, way: AcceptPipeline, client: SocketAddress | None, proxied: ProxyInfo | None
     ) -> None:
         if client is None:
             way.lose(one, RefusalReason.PROXY)
             return
         one.client, one.proxied = client, proxied
-        way.go_on(one)
+        way.advance(one)
 
 
 class AdmissionStep:
@@ -118,7 +118,7 @@ class TlsStep:
             way.lose(one, RefusalReason.TLS)
             return
         one.sock = one.secured = near
-        way.go_on(one)
+        way.advance(one)
 
 
 class TableStep:

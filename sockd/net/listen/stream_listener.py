@@ -160,7 +160,7 @@ class StreamListener:
         """Accept from now on."""
         self._tally.quota.most = self._settings.max_connections
         self._tally.accepting = self
-        self._go_on()
+        self._resume_accepting()
 
     def detach(self) -> None:
         """Accept no more, for another listener or process does; connections that wait for their header still come."""
@@ -200,7 +200,7 @@ class StreamListener:
 
     def _after_others(self) -> None:
         """Resume, and accept what the others have left."""
-        self._go_on()
+        self._resume_accepting()
         if self._fd >= 0:
             self._accept_some()
 
@@ -233,7 +233,7 @@ class StreamListener:
             self._pause = FIRST_PAUSE_SECONDS
             sock.setblocking(False)
             address = SocketAddress.from_sockaddr(name)
-            self._pipeline.go_on(AcceptedConnection(sock, address, address))
+            self._pipeline.advance(AcceptedConnection(sock, address, address))
         return True
 
     # ---- pausing
@@ -262,8 +262,8 @@ class StreamListener:
             event = {"address": str(self), "error": os.strerror(stopped), "pause_seconds": self._pause}
             self._log(logging.ERROR, "shortage", "accept paused, one connection shed", event)
         self._loop.remove_reader(self._fd)
-        self._loop.call_later(self._pause, self._go_on)
-        self._set.when_room(self._go_on)  # a descriptor is free sooner when one of ours has ended
+        self._loop.call_later(self._pause, self._resume_accepting)
+        self._set.when_room(self._resume_accepting)  # a descriptor is free sooner when one of ours has ended
         self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
         return False
 
@@ -304,19 +304,19 @@ class StreamListener:
         Returns:
             Whether they wait.
         """
-        is_settling = self._set.is_settling  # one that closed in this turn has made room, which is there in the next
+        has_unreaped = self._set.has_unreaped  # one that closed in this turn has made room, which is there in the next
         group = self._delivery.group if what is RefusalReason.FULL else EVERY_GROUP
-        shed = 0 if is_settling else shed_silent(self._set, group, SILENT_SECONDS, SHED)
-        if not (always or shed or is_settling or has_silent(self._set, group)):
+        shed = 0 if has_unreaped else shed_silent(self._set, group, SILENT_SECONDS, SHED)
+        if not (always or shed or has_unreaped or has_silent(self._set, group)):
             return False
         event = {"address": str(self), "limit": what.limit} | ({"silent_closed": shed} if shed else {})
         self._log(logging.WARNING, what.value, "limit reached, new clients wait in the backlog", event)
         self._loop.remove_reader(self._fd)
         self._deferred = True
-        if is_settling:
-            self._loop.call_soon(self._go_on)
+        if has_unreaped:
+            self._loop.call_soon(self._resume_accepting)
             return True
-        self._set.when_room(self._go_on)
+        self._set.when_room(self._resume_accepting)
         if not shed:
             self._loop.call_later(SILENT_SECONDS, self._wake)  # some may be silent for long enough by then
         return True
@@ -325,9 +325,9 @@ class StreamListener:
         """Have the listener that accepts from the socket, this one or a successor, resume if it waits for a place."""
         accepting = self._tally.accepting
         if accepting is not None and accepting._deferred:
-            accepting._go_on()
+            accepting._resume_accepting()
 
-    def _go_on(self) -> None:
+    def _resume_accepting(self) -> None:
         if self._fd < 0:
             return
         self._deferred = False
@@ -336,7 +336,7 @@ class StreamListener:
             self._loop.add_reader(self._fd, self._accept, urgent=self._delivery.is_urgent)
         except OSError as error:  # epoll_ctl(2): ENOMEM, ENOSPC
             self._log(logging.ERROR, "watch", "accept paused", {"address": str(self), "error": str(error)})
-            self._loop.call_later(LONGEST_PAUSE_SECONDS, self._go_on)
+            self._loop.call_later(LONGEST_PAUSE_SECONDS, self._resume_accepting)
 
     def _log(self, level: int, key: str, message: str, event: Mapping[str, object]) -> None:
         held_back = self._log_limit.admit(key)

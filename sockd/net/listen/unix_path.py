@@ -218,10 +218,10 @@ def _served_by(endpoint: Endpoint, probe: socket.socket) -> str:
 def _peer_pid(probe: socket.socket) -> int:
     """Ask for the pid that called listen(); 0 if it is hidden."""
     try:
-        told = peer_credentials(probe)
+        credentials = peer_credentials(probe)
     except OSError:
         return 0
-    return 0 if told is None else told.pid
+    return 0 if credentials is None else credentials.pid
 
 
 def _remove_stale(endpoint: Endpoint, found: os.stat_result) -> None:

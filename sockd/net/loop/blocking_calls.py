@@ -122,7 +122,7 @@ class BlockingCalls:
         self._places.acquire(source)
         question.when_closed = lambda: self._places.give_back(source)
         self._waiting.setdefault(source, deque()).append((question, work))  # type: ignore[arg-type]  # whatever is asked
-        self._go_on()
+        self._start_calls()
         return question
 
     def rest(self, source: Hashable, seconds: float) -> None:
@@ -133,11 +133,11 @@ class BlockingCalls:
 
     def _rested(self, source: Hashable) -> None:
         del self._resting[source]
-        self._go_on()
+        self._start_calls()
 
     # ---- who is next
 
-    def _go_on(self) -> None:
+    def _start_calls(self) -> None:
         """Start calls while possible, one of each source in turn."""
         while (source := self._next()) is not None:
             self._begin(*source)
@@ -171,7 +171,7 @@ class BlockingCalls:
     def _answered(self, question: Task[T], value: T | BaseException, source: Hashable) -> None:
         self._running.give_back(source)
         question.answer(value)
-        self._go_on()
+        self._start_calls()
 
     # ---- threads
 

@@ -107,10 +107,10 @@ class ThreadPool:
             return False
         self.at_work += 1
         self._queued.setdefault(source, deque()).append((service, work, done, abort))
-        self._go_on()
+        self._dispatch()
         return True
 
-    def _go_on(self) -> None:
+    def _dispatch(self) -> None:
         """Give threads what they may do, one piece of each source in turn."""
         while (source := next((one for one in self._queued if self._may(one)), self)) is not self:
             queued = self._queued.pop(source)
@@ -147,13 +147,13 @@ class ThreadPool:
     def _done(self, source: Hashable, done: Callable[[Any], None], result: object) -> None:
         self.at_work -= 1
         self._shares.give_back(source)
-        self._go_on()
+        self._dispatch()
         for callback in self._waiting:
             self._loop.call_soon(callback)
         self._waiting.clear()
         done(result)
 
-    def tell_unfinished(self) -> None:
+    def log_unfinished(self) -> None:
         """Log the work that is still running."""
         frames = sys._current_frames()  # documented, for debuggers and the like
         for thread, service in list(self._running.items()):

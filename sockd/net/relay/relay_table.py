@@ -159,7 +159,7 @@ class RelayTable:
     def abort(self, number: int, reason: CloseReason) -> None:
         """Close a pair at once, with a reset."""
         lib.sb_relay_abort(self._relay, number, reason)
-        self._tell()
+        self._report_ends()
 
     def lost(self, number: int, side: int, error: int) -> None:
         """Treat the end of file of a side as a reset."""
@@ -200,7 +200,7 @@ class RelayTable:
     def return_clients(self, door: AcceptorHandle) -> None:
         """Return every client of a listener whose request has not arrived to Python."""
         lib.sb_relay_take_back(self._relay, door.group)
-        self._tell_returned()
+        self._resume_returned()
 
     def forget(self, door: AcceptorHandle) -> None:
         """Let go of the keeper of a door that has no clients."""
@@ -211,10 +211,10 @@ class RelayTable:
         size = self._counts[_REQUESTS] * REQUEST.size
         at = _ALLOWED_AT
         for number, group, _, _, began_ms, peer, target in REQUEST.iter_unpack(self._requests[:size].tobytes()):
-            told = self._judged(group, number, peer, target, began_ms)
-            if told is not None:
+            observer = self._judged(group, number, peer, target, began_ms)
+            if observer is not None:
                 self._requests[at] = 1
-                self._pumps[number] = told
+                self._pumps[number] = observer
             at += REQUEST.size
         lib.sb_relay_answer(self._relay)
 
@@ -225,7 +225,7 @@ class RelayTable:
             self._loop.defects.report(error)
             return None  # a session judges it again, by itself
 
-    def _tell_returned(self) -> None:
+    def _resume_returned(self) -> None:
         size = self._counts[_RETURNED] * RETURNED.size
         found = [
             (
@@ -253,13 +253,13 @@ class RelayTable:
             self._ask()
         ended = self._ended() if self._counts[_ENDS] else ()
         if self._counts[_RETURNED]:
-            self._tell_returned()
+            self._resume_returned()
         for pump, about in ended:
-            self._tell_end(pump, about)
+            self._report_end(pump, about)
         if self._counts[_DUE] != self._due:
             self._arm()
 
-    def _tell_end(self, pump: RelayObserver, about: list[int]) -> None:
+    def _report_end(self, pump: RelayObserver, about: list[int]) -> None:
         reason, code, side, *moved = about
         try:
             pump.ended(CloseReason(reason), code, side, (moved[0], moved[1]))
@@ -271,9 +271,9 @@ class RelayTable:
         size = self._counts[_ENDS] * END.size
         return [(self._pumps.pop(number), about) for number, *about in END.iter_unpack(self._ends[:size].tobytes())]
 
-    def _tell(self) -> None:
+    def _report_ends(self) -> None:
         for pump, about in self._ended():
-            self._tell_end(pump, about)
+            self._report_end(pump, about)
 
     def _arm(self) -> None:
         """Run at the deadline that comes first."""

@@ -136,7 +136,7 @@ class TlsContext:
         if len(names) > MAX_NAMES:
             raise CertificateError(f"its certificate has {len(names)} names, more than {MAX_NAMES}")
         if self._wanted and not any(best_match(name, self._wanted) for name in names):
-            raise CertificateError(f"no name of its certificate is in tls.client_names: {_told(names)}")
+            raise CertificateError(f"no name of its certificate is in tls.client_names: {_shortened(names)}")
 
 
 def _certificate(tls: ssl.SSLObject) -> dict[str, object]:
@@ -148,7 +148,7 @@ def _certificate(tls: ssl.SSLObject) -> dict[str, object]:
         raise CertificateError(f"its certificate cannot be read: {error}") from None
 
 
-def _told(names: list[str]) -> str:
+def _shortened(names: list[str]) -> str:
     some = ", ".join(name[:SHOWN_CHARACTERS] for name in names[:SHOWN_NAMES])
     return f"{some}, and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else some or "it has none"
 

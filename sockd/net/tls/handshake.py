@@ -96,7 +96,7 @@ class Handshakes:
         try:
             self._begin(sock, peer, done, ends)
         except FAILURES as error:  # no memory for it
-            self._tell(logging.INFO, peer, words(error))
+            self._log_failure(logging.INFO, peer, words(error))
             _close(sock, ends)
             done(None)
 
@@ -191,11 +191,11 @@ class Handshakes:
             self._end(self._leave(fd), why)
 
     def _end(self, one: _Waiting, why: str) -> None:
-        self._tell(logging.INFO, one.peer, why)
+        self._log_failure(logging.INFO, one.peer, why)
         _close(one.wire.socket, one.ends)
         one.done(None)
 
-    def _tell(self, level: int, peer: SocketAddress, why: str) -> None:
+    def _log_failure(self, level: int, peer: SocketAddress, why: str) -> None:
         event = {"address": self._address, "peer": str(peer), "why": why}
         logger.log(level, "no TLS", extra={"event": event})
 

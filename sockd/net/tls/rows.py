@@ -84,7 +84,7 @@ class TlsConnections:
     def swap(self, id: int, near: TlsSocket) -> int:
         """Move a paused connection to another socket, owned by the table from now on.
 
-        No deadline of the table runs until goes_on(), because no data can arrive on that socket before.
+        No deadline of the table runs until start_deadlines(), because no data can arrive on that socket before.
 
         Returns:
             The previous descriptor, owned by the caller.
@@ -110,7 +110,7 @@ class TlsConnections:
         lib.sb_mux_rest(self._set.handle, id, 1)
         return before
 
-    def goes_on(self, id: int) -> None:
+    def start_deadlines(self, id: int) -> None:
         """Record that a connection is encrypted now; its deadlines start."""
         lib.sb_mux_rest(self._set.handle, id, 0)
 

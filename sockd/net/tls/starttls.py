@@ -83,7 +83,7 @@ class StartTlsUpgrade:
         self._unread = unread
         self.is_held = self.is_paused = False
 
-    def go_on(self) -> None:
+    def try_start(self) -> None:
         """Begin the handshake if all that was written before has left; if not, this is called again once it has."""
         self.is_held = True
         connection = self._connection
@@ -102,7 +102,7 @@ class StartTlsUpgrade:
         if self._set.output_pending_bytes(self._connection.id):
             self._set.set_water(self._connection.id, 0, 0)
         else:
-            self._loop.call_soon(self.go_on)
+            self._loop.call_soon(self.try_start)
 
     def _swap(self) -> None:
         if self._unread:
@@ -131,7 +131,7 @@ class StartTlsUpgrade:
         if near is None:
             self._set.abort(id, CloseReason.REFUSED)
         else:
-            self._set.tls.goes_on(id)
+            self._set.tls.start_deadlines(id)
             self._secured()
 
     def _refuse(self, why: str) -> None:

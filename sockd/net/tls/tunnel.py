@@ -89,7 +89,7 @@ class TlsTunnel:
         self._plain = b""
         self._input = Input.OPEN
         self._state = TunnelState.CARRYING
-        self._is_told = False
+        self._is_reported = False
         self._timer: Timer | None = None
         self._watched_wire = self._watched_far = 0
         self._wire_ready = self._guarded(partial(self._step, self._from_wire))
@@ -195,8 +195,8 @@ class TlsTunnel:
             return
         except OSError:  # the service takes no more; what it says still goes
             self._plain = b""
-        if self._input is not Input.OPEN and not self._is_told:
-            self._is_told = True
+        if self._input is not Input.OPEN and not self._is_reported:
+            self._is_reported = True
             if self._input is not Input.LOST:
                 self._near.input = self._input
             with suppress(OSError):

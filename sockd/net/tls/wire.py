@@ -119,11 +119,11 @@ def _past(hook: Callable[[Any], object]) -> Callable[[Any], object]:
     ssl calls sni_callback with it as ASCII, and has a failure of that printed to standard error, traceback and all.
     """
 
-    def told(unraisable: Any) -> None:  # noqa: ANN401 - sys.UnraisableHookArgs is a name for type checkers alone
+    def report_other(unraisable: Any) -> None:  # noqa: ANN401 - sys.UnraisableHookArgs is a name for type checkers alone
         if unraisable.exc_type is not UnicodeDecodeError:
             hook(unraisable)
 
-    return told
+    return report_other
 
 
 def words(error: BaseException) -> str:

@@ -27,7 +27,7 @@ from sockd.net.kernel import is_hung_up
 from sockd.net.listen.listener import DatagramCounts, ListenerCounts
 from sockd.net.loop.defects import error_location
 from sockd.net.udp.loops import Loops
-from sockd.net.udp.pktinfo import ANCILLARY_BYTES, Ancillary, answer_from, asked_address, tell
+from sockd.net.udp.pktinfo import ANCILLARY_BYTES, Ancillary, answer_from, asked_address, request_pktinfo
 from sockd.net.udp.source import DatagramSource, SourcedAnswer
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class DatagramListener:
         self._unanswered = 0
         self._is_closed = False
         self._buffer = memoryview(bytearray(MAX_DATAGRAM_BYTES))
-        self._ancillary_bytes = ANCILLARY_BYTES if tell(listening.socket) else 0
+        self._ancillary_bytes = ANCILLARY_BYTES if request_pktinfo(listening.socket) else 0
         self._log_limit = LogLimit(loop.clock)
         self._is_detached = False
         self._name = listening.socket.getsockname()
@@ -145,9 +145,9 @@ class DatagramListener:
         """Stop receiving, because another listener continues on the socket."""
         self._loop.remove_reader(self._socket.fileno())
         self._is_detached = True
-        self._tell_closed()
+        self._report_closed()
 
-    def _tell_closed(self) -> None:
+    def _report_closed(self) -> None:
         if self._sourced is not None and self._is_started:
             self._is_started = False
             self._attempt(self._sourced.closed)
@@ -216,7 +216,7 @@ class DatagramListener:
             gate = self._pool if self._sourced is None else self._sourced
             if gate is not None and self._is_full:
                 self._loop.remove_reader(self._socket.fileno())
-                gate.when_free(self._go_on)  # until then the kernel keeps some, and drops the rest
+                gate.when_free(self._resume)  # until then the kernel keeps some, and drops the rest
                 return
             try:
                 size, ancillary, flags, sender = self._socket.recvmsg_into([self._buffer], self._ancillary_bytes)
@@ -272,9 +272,9 @@ class DatagramListener:
 
     def _pause(self) -> None:
         self._loop.remove_reader(self._socket.fileno())
-        self._loop.call_later(PAUSE_SECONDS, self._go_on)
+        self._loop.call_later(PAUSE_SECONDS, self._resume)
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         if self._socket.fileno() >= 0 and not self._is_detached and not self._is_closed:
             self.start()
 
@@ -429,7 +429,7 @@ class DatagramListener:
         self._is_closed = True
         self._loop.remove_reader(self._socket.fileno())
         self.accept_rest()
-        self._tell_closed()
+        self._report_closed()
         if not self._unanswered:
             self._listening.close()
 

@@ -24,7 +24,7 @@ LINK_LOCAL = (b"\xfe\x80", b"\xfe\xbf")
 MULTICAST = 0xFF
 
 
-def tell(sock: socket.socket) -> bool:
+def request_pktinfo(sock: socket.socket) -> bool:
     """Request the local address of each datagram, if the socket is bound to every address.
 
     Returns:

@@ -98,15 +98,15 @@ class Chargen(Protocol):
     def connection_made(self, transport: Connection) -> None:
         """Begin."""
         self._transport = transport
-        self._go_on()
+        self._write_block()
 
-    def _go_on(self) -> None:
+    def _write_block(self) -> None:
         """Write until it is told to pause; other work of the loop runs after each block."""
         if not self._is_full and not self._transport.is_closing():
             self._transport.write(self._block)
             self._first = (self._first + len(self._block) // (LINE_CHARACTERS + 2)) % len(PRINTABLE)
             self._block = _lines(self._first)
-            self._transport.call_later(0, self._go_on)
+            self._transport.call_later(0, self._write_block)
 
     def pause_writing(self) -> None:
         """Wait for the peer."""
@@ -115,7 +115,7 @@ class Chargen(Protocol):
     def resume_writing(self) -> None:
         """Go on."""
         self._is_full = False
-        self._go_on()
+        self._write_block()
 
     def data_received(self, data: bytes) -> None:
         """Discard it."""

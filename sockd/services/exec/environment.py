@@ -71,8 +71,8 @@ def _unix(sock: socket.socket, local: SocketAddress, peer: SocketAddress) -> dic
     if path := peer.unix_name:
         pairs |= {"UNIXREMOTEPATH": path, "REMOTE_ADDR": path}
     with suppress(OSError):
-        if (told := peer_credentials(sock)) is not None:
-            pid, uid, gid = map(str, told)
+        if (credentials := peer_credentials(sock)) is not None:
+            pid, uid, gid = map(str, credentials)
             pairs |= {"UNIXREMOTEPID": pid, "UNIXREMOTEEUID": uid, "UNIXREMOTEEGID": gid}
     return pairs
 

@@ -72,16 +72,16 @@ class ErrorLines:
             return
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            self._tell(line)
+            self._log_line(line)
         while len(self._rest) > LINE_BYTES:
-            self._tell(self._rest[:LINE_BYTES])
+            self._log_line(self._rest[:LINE_BYTES])
             self._rest = self._rest[LINE_BYTES:]
         if not data:
-            self._tell(self._rest)
+            self._log_line(self._rest)
             self._loop.remove_reader(self._reader)
             self.close()
 
-    def _tell(self, line: bytes) -> None:
+    def _log_line(self, line: bytes) -> None:
         if self._loop.clock() < self._from:
             return
         for start in range(0, len(line), LINE_BYTES):

@@ -14,7 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from sockd.services.handlers.connection import ConnectionFactory, PerConnectionHandler
-from sockd.services.handlers.coroutine import tell_unfinished
+from sockd.services.handlers.coroutine import log_unfinished
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class AsyncAnswers:
             if reply is not None and not self._answer(reply, ending, frame):
                 break
             if self._held and len(waiting) <= self._most // 2:
-                self._go_on()
+                self._resume_reading()
             if handler.loop.is_over():
                 await asyncio.sleep(0)
         self._tasks.clear()
@@ -139,7 +139,7 @@ class AsyncAnswers:
                 self._answer(reply, ending, frame)
         self._begin_more()
         if self._held and len(self._waiting) <= self._most // 2 and not self._is_full:
-            self._go_on()
+            self._resume_reading()
         if not self._tasks:
             self._finished()
 
@@ -169,7 +169,7 @@ class AsyncAnswers:
             self._held = True
             self._connection.pause_reading()
 
-    def _go_on(self) -> None:
+    def _resume_reading(self) -> None:
         if self._end is None:
             self._held = False
             self._connection.resume_reading()
@@ -180,7 +180,7 @@ class AsyncAnswers:
         if self._end is not None:
             self._connection.close_for(self._end)
         elif self._held:
-            self._go_on()
+            self._resume_reading()
 
     # ---- at a stop
 
@@ -281,9 +281,9 @@ class AsyncFunctionHandler(PerConnectionHandler):
         """Let a connection go that is in the middle of nothing."""
         return None if self.is_busy(id) else super().snapshot(id)
 
-    def tell_unfinished(self) -> None:
+    def log_unfinished(self) -> None:
         """Name those that have not ended."""
-        tell_unfinished(self._service, [place for answers in self.running for place in answers.places])
+        log_unfinished(self._service, [place for answers in self.running for place in answers.places])
 
 
 __all__ = ["AsyncFunctionHandler"]

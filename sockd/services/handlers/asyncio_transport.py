@@ -60,8 +60,8 @@ class AsyncioTransport(Transport):
         """Answer as Connection does; a socket is asyncio's TransportSocket."""
         if name == "socket" and self._ended and self._socket is not None:
             return trsock.TransportSocket(self._socket)  # which is closed
-        told = Transport.get_extra_info(self, name, default)
-        return trsock.TransportSocket(told) if name == "socket" and told is not default else told
+        value = Transport.get_extra_info(self, name, default)
+        return trsock.TransportSocket(value) if name == "socket" and value is not default else value
 
 
 __all__ = ["AsyncioTransport"]

@@ -273,12 +273,12 @@ class CoroutineHandler(ConnectionEvents):
         if now or session.is_waiting:
             session.cancel()
 
-    def tell_unfinished(self) -> None:
+    def log_unfinished(self) -> None:
         """Name those that have not ended."""
-        tell_unfinished(self.service, [session.place for session in self._running])
+        log_unfinished(self.service, [session.place for session in self._running])
 
 
-def tell_unfinished(service: str, places: list[str]) -> None:
+def log_unfinished(service: str, places: list[str]) -> None:
     """Describe unfinished coroutines by where they wait."""
     if places:
         event = {"service": service, "count": len(places), "at": sorted(set(places))[:SHOWN_PLACES]}

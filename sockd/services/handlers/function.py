@@ -59,7 +59,7 @@ class FunctionHandler(ConnectionEvents):
         error = self._answer(index, frames, done)
         if error is None and self._codec.reply(index, done):
             return
-        self._settle(index, self._parts(id, part, len(frames)), frames, done, error)
+        self._answer_connections(index, self._parts(id, part, len(frames)), frames, done, error)
 
     def _answer(self, index: int, frames: list[Any], done: list[Reply]) -> BaseException | None:
         """Add the replies to `done`; return the exception of the frame after the last of them.
@@ -93,7 +93,7 @@ class FunctionHandler(ConnectionEvents):
     def _parts(self, id: int, part: int, count: int) -> list[tuple[int, int]]:
         return [(id, count)] if id >= 0 else list(self._set.turn.parts(part, count))
 
-    def _settle(
+    def _answer_connections(
         self,
         index: int,
         parts: list[tuple[int, int]],
@@ -186,7 +186,7 @@ class LineHandler(FunctionHandler):
                 self._set.reply_line(index, reply, self._ending)
                 return
             done.append(reply)
-        self._settle(index, self._parts(id, part, 1), [line], done, error)
+        self._answer_connections(index, self._parts(id, part, 1), [line], done, error)
 
     def _many(self, index: int, id: int, part: int, lines: list[bytes]) -> None:
         done: list[Reply] = []
@@ -198,7 +198,7 @@ class LineHandler(FunctionHandler):
                 block = b""
             if self._set.reply_lines(index, block):
                 return
-        self._settle(index, self._parts(id, part, len(lines)), lines, done, error)
+        self._answer_connections(index, self._parts(id, part, len(lines)), lines, done, error)
 
 
 class SameEndingHandler(LineHandler):
@@ -213,7 +213,7 @@ class SameEndingHandler(LineHandler):
         lines = self._codec.cut(offset, size, count)
         done: list[Reply] = []
         error = self._answer(index, lines, done)
-        self._settle(index, self._parts(id, part, len(lines)), lines, done, error, endings)
+        self._answer_connections(index, self._parts(id, part, len(lines)), lines, done, error, endings)
 
 
 def function_sink(

@@ -94,9 +94,9 @@ class PolicyHandler(PerConnectionHandler):
         skipped.kept += data[: min(room, consumed)]
         skipped.tail = joined[len(joined) - len(self._end) + 1 :] if len(self._end) > 1 else b""
         if at >= 0:
-            self._go_on(id, offset, consumed, size)
+            self._resume_framing(id, offset, consumed, size)
 
-    def _go_on(self, id: int, offset: int, consumed: int, size: int) -> None:
+    def _resume_framing(self, id: int, offset: int, consumed: int, size: int) -> None:
         """Cut frames again, from behind the end."""
         kept = bytes(self._skipped.pop(id).kept)
         if consumed < size:

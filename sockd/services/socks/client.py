@@ -96,7 +96,7 @@ class SocksSession:
         late = partial(self._late, timeout)
         self._timer: Deadline | Timer = Deadline(self._loop, timeout, late, self.abort, began=self._began)
         if self._watch(self._readable) and returned is not None:
-            self._go_on(returned)
+            self._resume(returned)
 
     def _watch(self, callback: Callable[[], None]) -> bool:
         """Call back when the client has sent something; False: it cannot be watched, and has ended."""
@@ -111,14 +111,14 @@ class SocksSession:
     def _guarded(self, callback: Callable[[], None]) -> Callable[[], None]:
         return self._loop.guarded(callback, self.abort)
 
-    def _told_of(self, step: Callable[[T], None]) -> Callable[[T], None]:
+    def _completion(self, step: Callable[[T], None]) -> Callable[[T], None]:
         """Return what is called once with what was under way for the client, and guarded."""
 
-        def told(answer: T) -> None:
+        def complete(answer: T) -> None:
             self._under_way = None
             self._guarded(partial(step, answer))()
 
-        return told
+        return complete
 
     def _stop_reading(self) -> None:
         if self._lookout is not None:
@@ -138,9 +138,9 @@ class SocksSession:
         due = self._negotiation.state
         self._end(CloseReason.FRAME_TIMEOUT, f"no {due.value} within {timeout:g} s", level=logging.WARNING)
 
-    def _go_on(self, returned: FallbackClient) -> None:
+    def _resume(self, returned: FallbackClient) -> None:
         if returned.stage is not HandshakeStage.NEW:
-            self._negotiation.go_on()
+            self._negotiation.skip_greeting()
         if returned.stage is HandshakeStage.CONNECTING:
             request = self._negotiation.feed(returned.data)
             assert isinstance(request, SocksRequest)  # the relay has read it
@@ -220,7 +220,7 @@ class SocksSession:
         self._go(ClientState.CHECKING)
         self._watch_only()  # whatever comes waits
         deadline = float(self._server.settings.negotiation_timeout)
-        self._under_way = check.ask(login, self._told_of(partial(self._checked, login)), deadline)
+        self._under_way = check.ask(login, self._completion(partial(self._checked, login)), deadline)
 
     def _checked(self, login: Login, answer: bool | BaseException) -> None:
         if answer is True:
@@ -228,8 +228,8 @@ class SocksSession:
             self._logged_in(login, is_right=True)
         elif answer is False:
             self._timer.cancel()
-            told = self._guarded(partial(self._logged_in, login, is_right=False))
-            self._timer = self._loop.call_later(WRONG_SECONDS, told)
+            complete = self._guarded(partial(self._logged_in, login, is_right=False))
+            self._timer = self._loop.call_later(WRONG_SECONDS, complete)
         else:  # no verdict, so that none is told: RFC 1929 knows right and wrong alone
             self._end(CloseReason.LIMIT, f"the password was not checked: {answer}", level=logging.WARNING)
 
@@ -278,8 +278,8 @@ class SocksSession:
                 then(answer)
 
         self._go(ClientState.FINDING)
-        told = self._told_of(found)
-        under_way = self._server.gate.find(request.destination, self._source, self._user, told)
+        complete = self._completion(found)
+        under_way = self._server.gate.find(request.destination, self._source, self._user, complete)
         if under_way is not None:
             self._under_way = under_way
 
@@ -305,8 +305,8 @@ class SocksSession:
             self._report.reached = dial.winner.sockaddr if dial.winner else None
             self._relay(answer, host, local_port)
 
-        port, told = request.destination.port, self._told_of(connected)
-        dial = self._server.gate.connect(addresses, port, told, since=self._began_request)
+        port, complete = request.destination.port, self._completion(connected)
+        dial = self._server.gate.connect(addresses, port, complete, since=self._began_request)
         self._under_way = dial
 
     def _bind(self, wanted: list[IPAddress]) -> None:
@@ -327,7 +327,7 @@ class SocksSession:
             return
         ours = parse_ip(local.host) if local.host else wanted[0]
         try:
-            bind = Bind(self._server.gate, asked, wanted, ours, self._told_of(accepted))
+            bind = Bind(self._server.gate, asked, wanted, ours, self._completion(accepted))
         except OSError as error:
             self._fail(Refusal(make_reply([error.errno or 0]), str(error)))
             return

@@ -85,7 +85,7 @@ class SocksAcceptor:
         address = parse_ip(where.host)
         if rules.forbids(AccessRequest(parse_ip(host) if host else None, None, None), address, where.port):
             return False
-        if rules.is_settled(address):
+        if rules.is_permanent(address):
             if len(self._allowed) == REMEMBERED:
                 self._allowed.clear()
             self._allowed.add(key)
@@ -162,10 +162,10 @@ class FastConnection:
         """Be told by the relay."""
         self._moved = moved
         if logger.isEnabledFor(logging.INFO):
-            logger.info("closed", extra={"event": self._told(reason, moved)})
+            logger.info("closed", extra={"event": self._closed_event(reason, moved)})
         self._door.ended(self, reason)
 
-    def _told(self, reason: CloseReason, moved: tuple[int, int]) -> dict[str, object]:
+    def _closed_event(self, reason: CloseReason, moved: tuple[int, int]) -> dict[str, object]:
         """Say what a session says of such a client."""
         server = self._door.server
         where = SocketAddress.unpack(self._target)

@@ -35,7 +35,7 @@ class LoginCheck:
         """Tell whether the same was right a while ago."""
         return self._users.remembers(login.user, login.password)
 
-    def ask(self, login: Login, told: Callable[[bool | BaseException], None], seconds: float) -> Cancellable:
+    def ask(self, login: Login, done: Callable[[bool | BaseException], None], seconds: float) -> Cancellable:
         """Check it, and call back with the verdict, or with why there is none.
 
         Args:
@@ -48,7 +48,7 @@ class LoginCheck:
                 users.remember(user, password)
             elif verdict is False:
                 self._hashers.rest(self._source, WRONG_SECONDS)
-            told(verdict)
+            done(verdict)
 
         return self._hashers.ask(lambda: users.check(user, password), checked, seconds, self._source)
 

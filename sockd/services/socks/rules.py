@@ -176,7 +176,7 @@ class Rules:
                     return f"{form} is {kind}, and no rule names it"
         return "" if matching or not self._allow else "no rule allows it"
 
-    def is_settled(self, address: IPAddress) -> bool:
+    def is_permanent(self, address: IPAddress) -> bool:
         """Return whether the verdict on an address is permanent: the kernel was not asked for it."""
         return not any(_may_be_own(form) for form in forms(plain(address)))
 

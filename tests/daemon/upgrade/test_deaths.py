@@ -371,7 +371,7 @@ class OldProcess:
 
     def connections(self, channel: Channel) -> None:
         table = self.daemon.serving.tools.connections
-        transfer.settle(table)
+        transfer.flush_all(table)
         ((id, row),) = transfer.rows(table, self.served[0], 0)
         channel.send(Connections(rows=[row]), [table.info(id).fd])
 

@@ -310,7 +310,7 @@ def test_a_group_is_given_up_with_its_last_connection(house):
     h.turn(2)
     assert (totals + h.set.groups.totals(h.group)).received == 8
     assert h.set.groups.totals(h.group).reasons[CloseReason.EOF] == 1
-    h.set.settle()
+    h.set.reap_closed()
     assert h.set.groups.remove(h.group)
     with pytest.raises(LookupError, match="no group"):
         h.set.groups.totals(h.group)

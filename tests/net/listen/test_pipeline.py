@@ -115,7 +115,7 @@ class Way:
 
     def go(self, peer=PEER):
         one = AcceptedConnection(FakeSocket(), peer, peer)
-        self.pipeline.go_on(one)
+        self.pipeline.advance(one)
         return one
 
     @property

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from sockd.net.udp.pktinfo import IP_PKTINFO, answer_from, tell
+from sockd.net.udp.pktinfo import IP_PKTINFO, answer_from, request_pktinfo
 
 IPV6 = (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO)
 
@@ -27,12 +27,12 @@ def packed(host, interface):
 def test_only_a_socket_of_every_address_is_told(family, host, told):
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
         sock.bind((host, 0))
-        assert tell(sock) is told
+        assert request_pktinfo(sock) is told
 
 
 def test_a_unix_socket_is_not():
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        assert not tell(sock)
+        assert not request_pktinfo(sock)
 
 
 def test_ipv4_answers_from_the_local_address_by_any_interface():

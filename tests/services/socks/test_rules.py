@@ -208,6 +208,6 @@ def test_a_verdict_is_settled_unless_the_kernel_is_asked_for_it():
         asked.clear()
         rules.forbids(SOMEBODY, address, 80)
         if asked:
-            assert not rules.is_settled(address), address
-    assert rules.is_settled(ipaddress.ip_address("127.0.0.1"))
-    assert not rules.is_settled(ipaddress.ip_address("8.8.8.8"))
+            assert not rules.is_permanent(address), address
+    assert rules.is_permanent(ipaddress.ip_address("127.0.0.1"))
+    assert not rules.is_permanent(ipaddress.ip_address("8.8.8.8"))
