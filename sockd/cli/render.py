@@ -88,27 +88,11 @@ def _status(result: Table) -> Iterator[str]:
     yield from _last_reload(result)
     yield from _last_upgrade(result)
     yield ""
-    head = ("LISTENER", "SERVICE", "ACCEPTED", "OPEN", "QUEUE", "LIMIT", "OVERFLOWS")
-    rows: list[Sequence[object]] = [head]
-    for row in result["listeners"]:
-        queue = row.get("queue") or {}
-        numbers = (queue.get("length", "-"), queue.get("limit", "-"), queue.get("overflows", "-"))
-        rows.append((row["address"], row["service"], row["accepted"], row.get("open", "-"), *numbers))
-    yield from columns(rows, right=range(2, 7))
-    for row in result["listeners"]:
-        if "problem" in row:
-            yield f"{row['address']}  {row['problem']}"
+    yield from _listeners(result["listeners"])
     for address in result["draining"]:
         yield f"{address}  draining"
     yield ""
-    rows = [("SERVICE", "OPEN", "ACCEPTED", "FRAMES", "RECEIVED", "SENT", "UNSENT", "CLOSED")]
-    for name, one in result["services"].items():
-        ended = ", ".join(f"{reason} {count}" for reason, count in one["reasons"].items())
-        numbers = (one["open"], one["accepted"], one["frames"])
-        rows.append(
-            (name, *numbers, size(one["received"]), size(one["sent"]), size(one["output_pending_bytes"]), ended)
-        )
-    yield from columns(rows, right=range(1, 7))
+    yield from _services(result["services"])
     yield from _programs(result["running"])
 
 
@@ -121,6 +105,68 @@ def _programs(running: Sequence[Table]) -> Iterator[str]:
         (one["pid"], one["service"], one.get("peer") or one.get("address"), duration(one["seconds"])) for one in running
     )
     yield from columns(rows, right=(0, 3))
+
+
+def _listeners(listeners: Sequence[Table]) -> Iterator[str]:
+    head = ("LISTENER", "SERVICE", "ACCEPTED", "REFUSED", "OPEN", "PEAK", "MAX", "QUEUE", "OVERFLOWS")
+    rows: list[Sequence[object]] = [head]
+    for row in listeners:
+        own = (row["accepted"], refused(row), row.get("open", "-"), row.get("peak", "-"))
+        most = row.get("max_connections")
+        overflows = (row.get("queue") or {}).get("overflows", "-")
+        rows.append((row["address"], row["service"], *own, "-" if most is None else most, queue(row), overflows))
+    yield from columns(rows, right=range(2, 9))
+    for row in listeners:
+        if row.get("refused"):
+            yield f"{row['address']}  refused: {reasons(row['refused'])}"
+        if "problem" in row:
+            yield f"{row['address']}  {row['problem']}"
+
+
+def _services(services: Table) -> Iterator[str]:
+    numbers = ("OPEN", "PEAK", "MAX", "ACCEPTED", "REFUSED", "ERRORS", "FRAMES", "RECEIVED", "SENT", "UNSENT")
+    rows: list[Sequence[object]] = [("SERVICE", *numbers, *TIMES, "CLOSED")]
+    for name, one in services.items():
+        most = "-" if one["max_connections"] is None else one["max_connections"]
+        connections = (one["open"], one["peak"], most, one["accepted"], refused(one), one["errors"])
+        traffic = (one["frames"], size(one["received"]), size(one["sent"]), size(one["output_pending_bytes"]))
+        rows.append((name, *connections, *traffic, *handler_times(one), reasons(one["reasons"])))
+    yield from columns(rows, right=range(1, 14))
+
+
+TIMES = ("P50", "P99", "SLOWEST")
+"""Columns of handler_times()."""
+
+
+def handler_times(service: Table) -> tuple[str, str, str]:
+    """Write how long the calls of a service's handler last; `-` where that is not measured."""
+    known = service["handler_seconds"]
+    if known is None:
+        return "-", "-", "-"
+    p50, p99, slowest = (_time(known[key]) for key in ("p50", "p99", "max"))
+    return p50, p99, slowest
+
+
+def _time(seconds: float) -> str:
+    return (
+        f"{seconds * 1e6:.0f}us" if seconds < 0.001 else f"{seconds * 1e3:.1f}ms" if seconds < 1 else f"{seconds:.1f}s"
+    )
+
+
+def refused(row: Table) -> int | str:
+    """Return how many clients of a listener or service were not served; `-` for one of datagrams."""
+    return sum(row["refused"].values()) if "refused" in row else "-"
+
+
+def queue(listener: Table) -> str:
+    """Write the length of a listener's accept queue and its limit."""
+    found = listener.get("queue")
+    return f"{found['length']}/{found['limit']}" if found else "-"
+
+
+def reasons(counts: Table) -> str:
+    """Write counts by their reason."""
+    return ", ".join(f"{reason} {count}" for reason, count in counts.items())
 
 
 def _descriptors(result: Table) -> Iterator[str]:

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import socket
+from collections import Counter
+from contextlib import ExitStack, suppress
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from sockd.net.connection.codec import make_codec
 from sockd.net.connection.events import ConnectionEvents
+from sockd.net.listen.options import set_inherited
 from sockd.net.listen.stream_listener import ACCEPTS_A_TURN
 from sockd.values import dataclass, field
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from sockd.net.loop.loop import EventLoop
     from sockd.net.loop.thread_pool import ThreadPool
     from sockd.services.spec import ServiceSpec
+    from sockd.settings.listen import ListenSettings
     from sockd.wire.close_reason import CloseReason
 
     Renew = Callable[[ServerSocket, ListenerPlan, "ServiceInstance"], tuple[Listener, "Renew"]]
@@ -43,6 +47,8 @@ class ServiceInstance:
     goodbye: bytes
     hooks: ExitStack = field(default_factory=ExitStack)
     groups: set[int] = field(default_factory=set)
+    refused: Counter[str] = field(default_factory=Counter)
+    """Clients that its listeners have not served, by the reason; also by former configurations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +68,21 @@ class ActiveListener:
 
     def __str__(self) -> str:
         return str(self.listening)
+
+    def descriptors(self, connections: ConnectionTable) -> int:
+        """Count those of its connections in the table; an encrypted one has a socket pair besides."""
+        groups = self.listener.groups
+        return sum(connections.groups.totals(one).open + 2 * connections.tls.count(one) for one in groups)
+
+    def renew_options(self, before: ListenSettings) -> None:
+        """Set the options of the socket by the settings now, where they were others before."""
+        settings, sock = self.plan.settings, self.listening.socket
+        if settings == before:
+            return
+        set_inherited(sock, self.listening.endpoint, settings)
+        if self.listening.endpoint.type == socket.SOCK_STREAM and settings.backlog != before.backlog:
+            with suppress(OSError):  # it goes on with the old one
+                sock.listen(settings.backlog)
 
 
 @dataclass(frozen=True)

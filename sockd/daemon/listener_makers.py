@@ -72,7 +72,7 @@ class ListenerMakers:
         tools, spec = self._tools, plan.service
         group = tools.connections.groups.add(group_options(run.spec), run.sink)
         run.groups.add(group)
-        place = Delivery(spec.name, run.quota, group, self._handover(plan), plan.tls, is_urgent=spec.kind.is_pages)
+        place = Delivery(spec.name, run.quota, group, self._handover(plan), plan.tls, spec.kind.is_pages, run.refused)
         died = partial(self._died, listening)
         one = StreamListener(listening, plan.settings, place, tools, former=former, died=died)
         return one, partial(self._streams, one)

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import gc
 import logging
-import socket
 from collections import Counter
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sockd.daemon.instances import ActiveListener, Runtime, ServiceInstance, TimedEvents, framed_goodbye
@@ -20,7 +18,6 @@ from sockd.daemon.listener_makers import ListenerMakers
 from sockd.daemon.metrics import Histogram
 from sockd.errors import HandlerError, SystemFault
 from sockd.net.connection.info import Totals
-from sockd.net.listen.options import set_inherited
 from sockd.net.listen.overload import Quota
 from sockd.net.loop.turns import TurnWatch
 from sockd.services import hooks, module_state
@@ -71,6 +68,7 @@ class ListenerRegistry:
         self._former: list[ActiveListener] = []
         self._quotas: dict[str, Quota] = {}
         self._past: dict[str, Totals] = {}
+        self._refused: dict[str, Counter[str]] = {}
         self._watch: TurnWatch | None = None
         self.makers = ListenerMakers(tools, self._died)
 
@@ -152,7 +150,8 @@ class ListenerRegistry:
         if self._is_measuring and spec.kind.is_measured:
             every = 1 if group_options(spec).merge else MEASURED_SHARE
             sink = TimedEvents(sink, self.handlers.setdefault(spec.name, Histogram()), every)
-        return ServiceInstance(spec, sink, quota, framed_goodbye(spec, tools.connections))
+        refused = self._refused.setdefault(spec.name, Counter())
+        return ServiceInstance(spec, sink, quota, framed_goodbye(spec, tools.connections), refused=refused)
 
     def _make(
         self,
@@ -193,13 +192,7 @@ class ListenerRegistry:
         former.listener.detach()
         if served.listening is not former.listening:
             former.listening.close()
-        settings = served.plan.settings
-        if settings != former.plan.settings:
-            set_inherited(served.listening.socket, served.listening.endpoint, settings)
-            is_stream = served.listening.endpoint.type == socket.SOCK_STREAM
-            if is_stream and settings.backlog != former.plan.settings.backlog:
-                with suppress(OSError):  # it goes on with the old one
-                    served.listening.socket.listen(settings.backlog)
+        served.renew_options(former.plan.settings)
         self.listeners[self.listeners.index(former)] = served
         self._retire(former)
 
@@ -357,11 +350,8 @@ class ListenerRegistry:
     def descriptors(self) -> Counter[str]:
         """Count the descriptors of each service: listening sockets, connections, and what these need besides."""
         held: Counter[str] = Counter(served.plan.service.name for served in (*self.listeners, *self.draining))
-        connections = self.tools.connections
         for served in self.every():
-            for group in served.listener.groups:
-                is_open, encrypted = connections.groups.totals(group).open, connections.tls.count(group)
-                held[served.plan.service.name] += is_open + 2 * encrypted
+            held[served.plan.service.name] += served.descriptors(self.tools.connections)
         for name, totals in self.tools.forwarding.totals().items():
             held[name] += 2 * totals.open
         return held
@@ -387,6 +377,14 @@ class ListenerRegistry:
     def count_on(self, served: ActiveListener, counts: ListenerCounts) -> None:
         """Add what a listener has counted in another process."""
         served.listener.count_on(counts)
+
+    def refused(self) -> dict[str, Counter[str]]:
+        """Count the clients that each service's listeners have not served, by the reason."""
+        return self._refused
+
+    def peaks(self) -> Mapping[str, int]:
+        """Return the most connections that each service has had at once."""
+        return {name: quota.peak for name, quota in self._quotas.items()}
 
     def totals(self) -> dict[str, Totals]:
         """Return the counts of each service's connections since the start, by its name."""

@@ -28,25 +28,29 @@ class Histogram:
         bounds: ascending.
     """
 
-    __slots__ = ("_bounds", "_counts", "sum")
+    __slots__ = ("_bounds", "_counts", "max", "sum")
 
     def __init__(self, bounds: Sequence[float] = BOUNDS_SECONDS) -> None:
         self._bounds = tuple(bounds)
         self._counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
+        self.max = 0.0
 
     def observe(self, value: float) -> None:
         """Count one."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self.sum += value
+        if value > self.max:
+            self.max = value
 
     @property
     def count(self) -> int:
         """Number of observations."""
         return sum(self._counts)
 
-    def add(self, counts: Sequence[int], sum: float) -> None:
-        """Add the counts of another one with the same bounds."""
+    def add(self, counts: Sequence[int], sum: float, max: float) -> None:
+        """Add what another one with the same bounds has observed."""
+        self.max = max if max > self.max else self.max
         self._counts = [one + two for one, two in zip(self._counts, counts, strict=True)]
         self.sum += sum
 
@@ -54,6 +58,18 @@ class Histogram:
     def counts(self) -> Sequence[int]:
         """Observations of each bucket; the last: above all bounds."""
         return tuple(self._counts)
+
+    def quantile(self, share: float) -> float:
+        """Estimate the value that this share of the observations does not exceed; 0.0 where there are none.
+
+        Within a bucket it is interpolated, as Prometheus' histogram_quantile() does, and it is never above the maximum.
+        """
+        rank, below, low = share * self.count, 0, 0.0
+        for bound, count in zip((*self._bounds, self.max), self._counts, strict=True):
+            if count and below + count >= rank:
+                return min(self.max, low + (bound - low) * (rank - below) / count)
+            below, low = below + count, bound
+        return self.max
 
     def cumulative(self) -> Iterator[tuple[str, int]]:
         """Yield each bound, as text, with the number of observations up to it."""

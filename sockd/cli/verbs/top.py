@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from sockd.cli.render import duration, printable_answer, size
+from sockd.cli.render import TIMES, duration, handler_times, printable_answer, queue, refused, size
 from sockd.errors import UsageError
 from sockd.values import dataclass
 
@@ -93,10 +93,13 @@ def _table(*heads: str) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0), expand=True)  # 80 columns have to do
     for head in heads:
         is_text = head in ("LISTENER", "SERVICE", "PEER", "THROUGH")
-        table.add_column(head, justify="left" if is_text else "right", no_wrap=True, overflow="ellipsis")
+        width = None if is_text else len(head)  # else rich would cut the numbers to show whole names
+        table.add_column(
+            head, justify="left" if is_text else "right", no_wrap=True, overflow="ellipsis", min_width=width
+        )
     return table
 
 
@@ -108,19 +111,21 @@ def _add(table: Table, *cells: str) -> None:
 
 
 def _listeners(before: TopSample, now: TopSample, seconds: float) -> Table:
-    table = _table("LISTENER", "SERVICE", "ACCEPTED/S", "OPEN", "QUEUE", "OVERFLOWS")
-    accepted = {row["address"]: row["accepted"] for row in before.status["listeners"]}
+    table = _table("LISTENER", "SERVICE", "ACCEPTED/S", "REFUSED/S", "OPEN", "PEAK", "QUEUE", "OVERFLOWS")
+    former = {row["address"]: row for row in before.status["listeners"]}
     for row in now.status["listeners"]:
-        queue = row.get("queue") or {}
-        rate = (row["accepted"] - accepted.get(row["address"], 0)) / seconds
-        waiting = f"{queue['length']}/{queue['limit']}" if queue else "-"
-        overflows = str(queue.get("overflows", "-"))
-        _add(table, row["address"], row["service"], f"{rate:.1f}", str(row.get("open", "-")), waiting, overflows)
+        was = former.get(row["address"], {"accepted": 0})
+        rate = (row["accepted"] - was["accepted"]) / seconds
+        turned_away = (sum(row.get("refused", {}).values()) - sum(was.get("refused", {}).values())) / seconds
+        is_open = (str(row.get("open", "-")), str(row.get("peak", "-")))
+        overflows = str((row.get("queue") or {}).get("overflows", "-"))
+        rates = (f"{rate:.1f}", f"{turned_away:.1f}")
+        _add(table, row["address"], row["service"], *rates, *is_open, queue(row), overflows)
     return table
 
 
 def _services(before: TopSample, now: TopSample, seconds: float) -> Table:
-    table = _table("SERVICE", "OPEN", "FRAMES/S", "RECEIVED/S", "SENT/S", "UNSENT")
+    table = _table("SERVICE", "OPEN", "REFUSED", "ERRORS", "FRAMES/S", "RECEIVED/S", "SENT/S", "UNSENT", *TIMES)
     for name, row in now.status["services"].items():
         former = before.status["services"].get(name, dict.fromkeys(row, 0))
         frames, received, sent = ((row[key] - former[key]) / seconds for key in ("frames", "received", "sent"))
@@ -128,10 +133,13 @@ def _services(before: TopSample, now: TopSample, seconds: float) -> Table:
             table,
             name,
             str(row["open"]),
+            str(refused(row)),
+            str(row["errors"]),
             f"{frames:.1f}",
             size(received),
             size(sent),
             size(row["output_pending_bytes"]),
+            *handler_times(row),
         )
     return table
 

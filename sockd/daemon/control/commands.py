@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from sockd._version import VERSION
 from sockd.daemon.control.server import Deferred
+from sockd.daemon.control.service_table import service_table
 from sockd.errors import UsageError
 from sockd.log import format as log_format
-from sockd.net.connection.info import ConnectionFilter, Totals
+from sockd.net.connection.info import ConnectionFilter
 from sockd.net.kernel import time_wait_sockets
 from sockd.values import asdict
 from sockd.wire.close_reason import CloseReason
@@ -107,7 +108,7 @@ class ControlCommands:
             "time_wait": time_wait_sockets(),
             "listeners": [self._listener(served) for served in self._serving.listeners],
             "draining": [str(served) for served in self._serving.draining],
-            "services": {name: _numbers(totals) for name, totals in sorted(self._serving.totals().items())},
+            "services": service_table(self._serving),
             "reloads": {"succeeded": self._reloading.count[True], "failed": self._reloading.count[False]},
             "reload": None if last is None else outcome(last),
             **self._succession.table(),
@@ -126,7 +127,8 @@ class ControlCommands:
             return row | {"datagrams": dict(counts.datagrams)}
         if counts.programs:
             row["programs"] = dict(counts.programs)
-        row |= {"open": counts.open, "refused": dict(sorted(counts.refused.items()))}
+        row |= {"open": counts.open, "peak": counts.peak, "max_connections": served.plan.settings.max_connections}
+        row |= {"refused": dict(sorted(counts.refused.items()))}
         for queue in served.listener.queues:
             row["queue"] = asdict(queue)
         return row
@@ -213,8 +215,3 @@ def outcome(last: ReloadResult) -> dict[str, object]:
         "error": last.error,
         "changes": asdict(last.changes) if last.changes is not None else None,
     }
-
-
-def _numbers(totals: Totals) -> dict[str, object]:
-    reasons = {str(CloseReason(number)): count for number, count in enumerate(totals.reasons) if count}
-    return {**asdict(totals), "reasons": reasons}

@@ -17,6 +17,7 @@ import psutil
 from sockd._version import VERSION
 from sockd.daemon.metrics import CONTENT_TYPE, Family, exposition
 from sockd.net.kernel import time_wait_sockets
+from sockd.net.listen.refusal import RefusalReason
 from sockd.services.builtin.http import Page
 from sockd.wire.close_reason import CloseReason
 
@@ -154,11 +155,13 @@ class MetricsPages:
             "sockd_accept_queue_overflows_total", "counter", "Packets dropped because the accept queue was full", drops
         )
         refused: Samples = [
-            ({**_where(served), "reason": why}, count)
+            ({**_where(served), "reason": reason.value}, served.listener.counts.refused.get(reason.value, 0))
             for served in listeners
-            for why, count in sorted(served.listener.counts.refused.items())
+            if not served.listener.counts.datagrams
+            for reason in RefusalReason
         ]
-        yield Family("sockd_refused_total", "counter", "Connections refused, by reason", refused)
+        yield Family("sockd_refused_total", "counter", "Clients that were not served, by reason", refused)
+        yield from self._limit_families()
         yield Family("sockd_datagrams_total", "counter", "Datagrams, by outcome", [*_datagrams(listeners)])
         text = "Programs that ended at once, of listeners whose socket is a program's (wait = true)"
         quick: Samples = [(where, programs["ended_at_once"]) for where, programs in _programs(listeners)]
@@ -166,12 +169,30 @@ class MetricsPages:
         running: Samples = [(where, programs["running"]) for where, programs in _programs(listeners)]
         yield Family("sockd_listener_programs", "gauge", "Running programs that have a listener's socket", running)
 
+    def _limit_families(self) -> Iterator[Family]:
+        streams = [one for one in self._serving.listeners if not one.listener.counts.datagrams]
+        is_open: Samples = [(_where(served), served.listener.counts.open) for served in streams]
+        yield Family("sockd_listener_open_connections", "gauge", "Open connections of a listener", is_open)
+        peaks: Samples = [(_where(served), served.listener.counts.peak) for served in streams]
+        yield Family("sockd_listener_peak_connections", "gauge", "Most connections of a listener at once", peaks)
+        most: Samples = [
+            (_where(served), limit) for served in streams if (limit := served.plan.settings.max_connections) is not None
+        ]
+        yield Family("sockd_listener_max_connections", "gauge", "Maximum of open connections of a listener", most)
+        peaks = [({"service": name}, peak) for name, peak in sorted(self._serving.peaks().items())]
+        yield Family("sockd_peak_connections", "gauge", "Most connections of a service at once", peaks)
+        limits = {one.plan.service.name: one.plan.service.most for one in self._serving.listeners}
+        most = [({"service": name}, limit) for name, limit in sorted(limits.items()) if limit is not None]
+        yield Family("sockd_service_max_connections", "gauge", "Maximum of open connections of a service", most)
+
     def _time_families(self) -> Iterator[Family]:
         handler_times, turns = self._serving.times()
         handlers: Samples = [({"service": name}, one) for name, one in sorted(handler_times.items())]
         text = "Time per call of a handler; for services that are called for each "
         text += "connection, sampled"
         yield Family("sockd_handler_seconds", "histogram", text, handlers)
+        slowest: Samples = [({"service": name}, one.max) for name, one in sorted(handler_times.items())]
+        yield Family("sockd_handler_max_seconds", "gauge", "Longest call of a handler that was measured", slowest)
         text = "Working time of the event loop between two waits"
         yield Family("sockd_loop_turn_seconds", "histogram", text, [({}, turns)])
 

@@ -25,15 +25,16 @@ GROWING = ("cpu_seconds_total",)
 
 
 class HistogramTable(msgspec.Struct):
-    """A histogram as it is told."""
+    """A histogram as it is read."""
 
     counts: list[int]
     sum: float
+    max: float
 
     def histogram(self) -> Histogram:
         """Return it."""
         one = Histogram()
-        one.add(self.counts, self.sum)
+        one.add(self.counts, self.sum, self.max)
         return one
 
 
@@ -53,6 +54,9 @@ class StatsTable(msgspec.Struct):
     descriptors: dict[str, int]
     defects: int
     refused: dict[str, dict[str, int]]
+    refused_by_service: dict[str, dict[str, int]]
+    peaks: dict[str, int]
+    peaks_by_service: dict[str, int]
 
 
 @dataclass
@@ -65,7 +69,8 @@ class ProcessStats:
         accepted, open: of each listener, by its address.
         descriptors: of each service.
         datagrams: by outcome, of each listener.
-        refused: refused connections of each listener, by the reason.
+        refused, refused_by_service: clients that were not served, by the reason.
+        peaks, peaks_by_service: the most connections at once; of several processes, the sum of theirs.
         handlers, turns: times.
         usage: of the process, as Prometheus names it.
     """
@@ -83,6 +88,9 @@ class ProcessStats:
     descriptors: Counter[str] = field(default_factory=Counter)
     defects: int = 0
     refused: dict[str, Counter[str]] = field(default_factory=dict)
+    refused_by_service: dict[str, Counter[str]] = field(default_factory=dict)
+    peaks: Counter[str] = field(default_factory=Counter)
+    peaks_by_service: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def collect(cls, serving: ListenerRegistry, usage: Mapping[str, float]) -> ProcessStats:
@@ -93,6 +101,8 @@ class ProcessStats:
         numbers.usage.update(usage)
         numbers.defects = serving.defects
         numbers.descriptors = serving.descriptors()
+        numbers.refused_by_service = {name: Counter(one) for name, one in serving.refused().items()}
+        numbers.peaks_by_service.update(serving.peaks())
         for served in serving.every():
             counts = served.listener.counts
             numbers.accepted[str(served)] = max(numbers.accepted[str(served)], counts.accepted)
@@ -100,14 +110,20 @@ class ProcessStats:
                 numbers.datagrams[str(served)] = Counter(counts.datagrams)
             else:
                 numbers.open[str(served)] = counts.open
+                numbers.peaks[str(served)] = counts.peak
                 known = numbers.refused.get(str(served), Counter())
                 numbers.refused[str(served)] = known | Counter(counts.refused)  # the same ones: the larger of each
         return numbers
 
     @classmethod
-    def of_counts(cls, address: str, counts: ListenerCounts) -> ProcessStats:
+    def of_counts(cls, address: str, service: str, counts: ListenerCounts) -> ProcessStats:
         """Return the counters of a process that has counted this of one listener, and has ended."""
-        numbers = cls(accepted=Counter({address: counts.accepted}), refused={address: Counter(counts.refused)})
+        refused = Counter(counts.refused)
+        numbers = cls(
+            accepted=Counter({address: counts.accepted}),
+            refused={address: refused},
+            refused_by_service={service: refused},
+        )
         if counts.datagrams:
             numbers.datagrams[address] = Counter(counts.datagrams)
         return numbers
@@ -115,7 +131,7 @@ class ProcessStats:
     def listener_counts(self, address: str) -> ListenerCounts:
         """Return what was counted of one."""
         refused, datagrams = self.refused.get(address, Counter()), self.datagrams.get(address, Counter())
-        return ListenerCounts(self.accepted[address], self.open[address], refused, datagrams)
+        return ListenerCounts(self.accepted[address], self.open[address], refused, datagrams, peak=self.peaks[address])
 
     # ---- told
 
@@ -135,6 +151,9 @@ class ProcessStats:
             "descriptors": self.descriptors,
             "defects": self.defects,
             "refused": self.refused,
+            "refused_by_service": self.refused_by_service,
+            "peaks": self.peaks,
+            "peaks_by_service": self.peaks_by_service,
         }
 
     @classmethod
@@ -159,6 +178,9 @@ class ProcessStats:
             Counter(read.descriptors),
             read.defects,
             {name: Counter(one) for name, one in read.refused.items()},
+            {name: Counter(one) for name, one in read.refused_by_service.items()},
+            Counter(read.peaks),
+            Counter(read.peaks_by_service),
         )
 
     # ---- added up
@@ -178,6 +200,9 @@ class ProcessStats:
             self.descriptors + other.descriptors,
             self.defects + other.defects,
             _joined(self.refused, other.refused, Counter.__add__),
+            _joined(self.refused_by_service, other.refused_by_service, Counter.__add__),
+            self.peaks + other.peaks,
+            self.peaks_by_service + other.peaks_by_service,
         )
 
     def past(self) -> ProcessStats:
@@ -194,6 +219,7 @@ class ProcessStats:
             usage=Counter({name: value for name, value in self.usage.items() if name in GROWING}),
             defects=self.defects,
             refused=self.refused,
+            refused_by_service=self.refused_by_service,
         )
 
 
@@ -205,12 +231,12 @@ def _joined(one: Mapping[K, V], other: Mapping[K, V], add: Callable[[V, V], V]) 
 def _sum(one: Histogram, other: Histogram) -> Histogram:
     both = Histogram()
     for each in (one, other):
-        both.add(each.counts, each.sum)
+        both.add(each.counts, each.sum, each.max)
     return both
 
 
 def _histogram_table(one: Histogram) -> dict[str, object]:
-    return {"counts": one.counts, "sum": one.sum}
+    return {"counts": one.counts, "sum": one.sum, "max": one.max}
 
 
 __all__ = ["ProcessStats"]

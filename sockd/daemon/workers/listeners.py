@@ -9,6 +9,7 @@ accepting.
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,6 @@ from sockd.wire.control import ControlRequest
 
 if TYPE_CHECKING:
     import socket
-    from collections import Counter
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sockd.daemon.instances import Runtime
@@ -327,6 +327,15 @@ class WorkerListeners(ListenerRegistry):
         """Return the handler times of each service, and the times of all loops' turns."""
         return {**self.handlers, **self._sum.handlers}, self._sum.turns
 
+    def refused(self) -> dict[str, Counter[str]]:
+        """Count the clients that each service's listeners have not served, by the reason, in all processes."""
+        own = super().refused()
+        return own | {name: own.get(name, Counter()) + one for name, one in self._sum.refused_by_service.items()}
+
+    def peaks(self) -> Mapping[str, int]:
+        """Return the most connections of each service at once: the sum of the processes' own."""
+        return Counter(super().peaks()) + self._sum.peaks_by_service
+
     def totals(self) -> dict[str, Totals]:
         """Return the counts of each service's connections since the start, by its name."""
         own = super().totals()
@@ -337,7 +346,7 @@ class WorkerListeners(ListenerRegistry):
         if is_own(served.plan):
             super().count_on(served, counts)
             return
-        self._ended += ProcessStats.of_counts(str(served), counts)
+        self._ended += ProcessStats.of_counts(str(served), served.run.spec.name, counts)
         self._add_up()
 
     # ---- at a stop

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
-from sockd.values import dataclass
+from sockd.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +57,7 @@ class Delivery:
         handover: takes what is accepted in place of the set.
         tls: what handshakes are made with; None where connections are not encrypted.
         is_urgent: it accepts in each turn, whoever else is ready.
+        refused: clients that the service's listeners have not served, by the reason.
     """
 
     service: str
@@ -64,6 +66,7 @@ class Delivery:
     handover: Handoff | None = None
     tls: TlsContext | None = None
     is_urgent: bool = False
+    refused: Counter[str] = field(default_factory=Counter)
 
 
 __all__ = ["AcceptTools", "Delivery"]

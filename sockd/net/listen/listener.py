@@ -43,6 +43,7 @@ class ListenerCounts:
         refused: clients that were not served, by the value of RefusalReason (sockd.net.listen.refusal).
         datagrams: by the field of DatagramCounts; empty where connections are accepted.
         programs: started, running, ended_at_once; empty where no program has the socket itself.
+        peak: the most connections that were open at once; of several processes, the sum of theirs.
     """
 
     accepted: int = 0
@@ -50,6 +51,7 @@ class ListenerCounts:
     refused: Mapping[str, int] = field(default_factory=dict)
     datagrams: Mapping[str, int] = field(default_factory=dict)
     programs: Mapping[str, int] = field(default_factory=dict)
+    peak: int = 0
 
     @classmethod
     def from_datagrams(cls, counts: DatagramCounts) -> ListenerCounts:

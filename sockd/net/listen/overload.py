@@ -30,15 +30,21 @@ LONGEST_PAUSE_SECONDS = 0.8
 
 @dataclass
 class Quota:
-    """Open connections and their limit; shared by the listeners of a service."""
+    """Open connections, their limit, and the most that there have been; shared by the listeners of a service."""
 
     most: int | None
     count: int = 0
+    peak: int = 0
 
     @property
     def room(self) -> int:
         """How many more are allowed."""
         return 2**31 - 1 if self.most is None else self.most - self.count
+
+    def add(self, places: int) -> None:
+        """Count so many more, or less."""
+        self.count += places
+        self.peak = max(self.peak, self.count)
 
 
 class RejectedConnections(ConnectionEvents):

@@ -95,7 +95,7 @@ class Places:
     def count(self, places: int) -> None:
         """Count so many more, or less."""
         for quota in self._quotas:
-            quota.count += places
+            quota.add(places)
 
     def hold(self, one: AcceptedConnection) -> None:
         """Have a connection count as open; again does nothing."""

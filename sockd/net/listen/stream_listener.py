@@ -103,7 +103,9 @@ class StreamListener:
         self._tally: _Tally = former._tally if former else _Tally(Quota(settings.max_connections))
         self._admission: Admission = Admission(settings, self._loop.clock, former._admission if former else None)
         self._places = Places((delivery.quota, self._tally.quota), self._admission)
-        self._refusals = Refusals(self._tally.refused, str(listening), delivery.service, self._loop.call_later)
+        self._refusals = Refusals(
+            self._tally.refused, delivery.refused, str(listening), delivery.service, self._loop.call_later
+        )
         self._refusing = Refusing(settings, tools.refusals, self._refusals)
         proxies, tls = settings.proxy_protocol, delivery.tls
         self._headers = ProxyHeaders(proxies, str(listening), self._loop) if proxies else None
@@ -180,7 +182,8 @@ class StreamListener:
     @property
     def counts(self) -> ListenerCounts:
         """Counts of its socket, also with former settings."""
-        return ListenerCounts(self._tally.accepted, self._tally.quota.count, self._tally.refused)
+        quota = self._tally.quota
+        return ListenerCounts(self._tally.accepted, quota.count, self._tally.refused, peak=quota.peak)
 
     @property
     def queues(self) -> Sequence[AcceptQueue]:
@@ -371,6 +374,7 @@ class StreamListener:
         """Go on from what another process has counted."""
         self._tally.accepted = counts.accepted
         self._tally.refused.update(counts.refused)
+        self._delivery.refused.update(counts.refused)
 
     def adopt(self, id: int) -> None:
         """Count a connection that another process accepted."""

@@ -314,7 +314,7 @@ def test_refusals_are_counted_by_the_reason_and_told_as_the_settings_say():
     refusing = Refusing(
         ListenSettings(banner="full", at_limit="close"),
         rejected,
-        Refusals(refused, "here", "upper", lambda _seconds, _then: None),
+        Refusals(refused, Counter(), "here", "upper", lambda _seconds, _then: None),
     )
     for why in (RefusalReason.DENIED, RefusalReason.DENIED, RefusalReason.FULL):
         one = AcceptedConnection(FakeSocket(), PEER, CLIENT, refusal=why)

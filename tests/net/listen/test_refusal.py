@@ -34,7 +34,7 @@ def loop():
 
 @pytest.fixture
 def refusals(loop):
-    return Refusals(Counter(), "here", "upper", loop.call_later)
+    return Refusals(Counter(), Counter(), "here", "upper", loop.call_later)
 
 
 def told(caplog):
@@ -81,9 +81,9 @@ def test_what_is_held_back_is_logged_at_the_end_and_once(refusals, loop, caplog)
 def test_each_reason_has_a_name_and_a_meaning_and_its_lines_have_them(reason, caplog):
     caplog.set_level("INFO")
     counts: Counter[str] = Counter()
-    refusals = Refusals(counts, "here", "upper", lambda _seconds, _then: None)
+    refusals = Refusals(counts, of_service := Counter(), "here", "upper", lambda _seconds, _then: None)
     refusals.count(reason, RefusedClient("there"), 3)
-    assert counts == {reason.value: 3}
+    assert counts == of_service == {reason.value: 3}
     assert reason.meaning
     lines = [record.event for record in caplog.records]
     limit = {"limit": reason.limit} if reason.limit else {}
