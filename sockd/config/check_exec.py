@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ERROR_TARGETS = ("log", "socket", "null")
 OWN_VARIABLES = re.compile(r"PROTO|REMOTE_(ADDR|PORT)|(TCP|UNIX)(LOCAL|REMOTE)[A-Z]+")
 NOT_FOR_WAIT = (
-    "max_connections", "max_connections_per_source", "rate", "at_limit", "banner", "names", "allow", "deny", "tls",
+    "max_connections", "max_connections_per_source", "rate", "at_limit", "banner", "names", "tls",
     "proxy_protocol", "datagram_budget",
 )  # fmt: skip
 """Keys of [[listen]] that need each connection or datagram to be looked at."""

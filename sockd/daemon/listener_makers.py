@@ -63,7 +63,9 @@ class ListenerMakers:
         tools, spec = self._tools, plan.service
         assert isinstance(spec.kind, WaitKind)  # a reload that changes that is refused
         service = tools.executor.service(spec.name, spec.kind.program, tools.resolver.known)
-        one = WaitListener(listening, service, tools.loop, former=former, died=partial(self._died, listening))
+        one = WaitListener(
+            listening, service, tools.loop, plan.settings, former=former, died=partial(self._died, listening)
+        )
         return one, partial(self._waiting, one)
 
     def _streams(

@@ -3,22 +3,25 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 from sockd.daemon.programs import identified
 from sockd.errors import ConfigurationError, HandlerError
 from sockd.net.listen.path_access import PathAccess
+from sockd.net.listen.source_filter import restrict
 from sockd.services import handlers_path, resolve
 from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
+    from sockd.net.listen.bind import ServerSocket
     from sockd.net.tls.context import TlsContext
     from sockd.services.spec import ServiceSpec
     from sockd.settings import Settings
     from sockd.settings.address import Address
     from sockd.settings.listen import ListenSettings
 
-__all__ = ["ListenerPlan", "check_datagrams", "plan"]
+__all__ = ["ListenerPlan", "check_opened", "plan"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,18 @@ def listen_addresses(listen: ListenSettings) -> tuple[Address, ...]:
     for address in listen.every:
         address.check_bindable()
     return tuple(map(replace, listen.every))
+
+
+def check_opened(opened: ServerSocket, address: Address, plan: ListenerPlan) -> None:
+    """Refuse a service that cannot serve a socket; restrict one that a program accepts or receives on by itself.
+
+    Raises:
+        HandlerError, SystemFault: names both.
+    """
+    if opened.endpoint.type == socket.SOCK_DGRAM:
+        check_datagrams(address, plan.service)
+    if plan.service.kind.shares_socket:
+        restrict(opened.socket, plan.settings.allow, plan.settings.deny)
 
 
 def check_datagrams(address: Address, spec: ServiceSpec) -> None:

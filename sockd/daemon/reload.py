@@ -26,7 +26,7 @@ from sockd.daemon.config_diff import (
     _not_switched_in,
 )
 from sockd.daemon.drain import Drain
-from sockd.daemon.plan import check_datagrams, listen_addresses, plan
+from sockd.daemon.plan import check_opened, listen_addresses, plan
 from sockd.errors import EX_OSERR, ConfigurationError, SockdError, TemporaryFault
 from sockd.net.listen.bind import bind_problem
 from sockd.process.inherited_sockets import stored_name
@@ -276,8 +276,7 @@ class Reload:
             for listening in self._passed.open(address, one.settings, blocks=one.service.kind.shares_socket):
                 undo.callback(listening.close)
                 opened.append((address, listening, one, None))
-                if address.scheme in ("udp", "unixgram"):
-                    check_datagrams(address, one.service)
+                check_opened(listening, address, one)
         return opened
 
     def _commit(self, ready: PreparedReload, then: Callable[[Changes], None]) -> None:

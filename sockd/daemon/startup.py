@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TypeAlias
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from sockd.daemon.control.http_pages import read_status_page
 from sockd.daemon.effective import EffectiveSettings
 from sockd.daemon.lineage import Lineage
-from sockd.daemon.plan import check_datagrams, plan
+from sockd.daemon.plan import check_opened, plan
 from sockd.daemon.programs import ProgramFiles
 from sockd.daemon.proxies import ProxyFiles
 from sockd.errors import ConfigurationError, fault
@@ -33,6 +32,7 @@ from sockd.process.stop_bound import install_signals
 from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator
 
     from sockd.daemon.context import StartContext
@@ -157,8 +157,7 @@ def listen(plans: list[ListenerPlan], passed: InheritedSockets, stack: ExitStack
             for opened in passed.open(address, one.settings, blocks=one.service.kind.shares_socket):
                 stack.callback(opened.close)
                 listening.append((address, opened, one))
-                if opened.endpoint.type == socket.SOCK_DGRAM:
-                    check_datagrams(address, one.service)
+                check_opened(opened, address, one)
     return listening
 
 

@@ -32,7 +32,7 @@ _HEAD = """\
 _FAMILIES_HEAD = "# - tcp and udp have the meaning of {}'s inetd.conf; --format selects another."
 _KEEPS_ROOT = "# root, to become the users of the programs below"
 _ORDER = (
-    "exec", "argv0", "user", "group", "groups", "directory", "umask", "nice", "max_instances", "limits",
+    "exec", "argv0", "user", "group", "groups", "directory", "umask", "nice", "wait", "max_instances", "limits",
     "environment", "stderr",
 )  # fmt: skip
 _PLACE = re.compile(r"^[^:\s]*(?::\d+)*: ")

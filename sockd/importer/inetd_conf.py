@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd.importer.model import Draft, Note, Place
-from sockd.importer.program import external, internal, leave_out_wait
+from sockd.importer.program import AT_ONCE, external, internal, pass_socket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,7 +127,8 @@ def _translate(entry: Entry, default: str, families: dict[str, str], host: Host)
     _account(draft, user)
     external(draft, path, words, host, place=draft.place)
     if waits or not stream:
-        leave_out_wait(draft, f"{kind} {wait}", draft.place)
+        most = draft.program.get("max_instances")
+        pass_socket(draft, draft.place, most if isinstance(most, int) else None if waits else AT_ONCE)
     return draft
 
 

@@ -7,7 +7,6 @@ The exec service gives a program its path as argv[0], unless the old configurati
 from __future__ import annotations
 
 import os
-import shlex
 from typing import TYPE_CHECKING
 
 from sockd.settings.builtin import INETD_BUILTINS
@@ -19,6 +18,10 @@ if TYPE_CHECKING:
 
 DAEMON_DIRECTORY = "/usr/sbin"
 """REAL_DAEMON_DIR of tcpd(8) on Debian and most others."""
+AT_ONCE = 64
+"""Programs of a datagram service with nowait, which inetd starts for each datagram: as max_instances of others."""
+LOOK_AT_EACH = {"rate", "max_connections_per_source", "source_prefix_ipv6", "at_limit"}
+"""Keys of [[listen]] for which each client is looked at (sockd.config.check_exec, NOT_FOR_WAIT)."""
 
 
 def internal(draft: Draft, name: str, *, stream: bool) -> None:
@@ -60,14 +63,20 @@ def ask_access(draft: Draft, who: str, host: Host, place: Place) -> None:
         draft.leave_out(f"{text}; write them as allow and deny", place)
 
 
-def leave_out_wait(draft: Draft, what: str, place: Place) -> None:
-    """Leave out a program that needs the listening socket itself, and say how to run it."""
-    if draft.is_left_out:  # for another reason, by which this is no remedy
-        return
-    user, group = draft.program.get("user"), draft.program.get("group")
-    words = ["sockctl", "bind", *(["--user", str(user)] if user else []), *(["--group", str(group)] if group else [])]
-    command = draft.program.get("exec")
-    program = command if isinstance(command, list) else []
-    lines = (shlex.join([*words, "--stdin", address, "--", *program]) for address in draft.addresses)
-    text = f"{what}: the program uses the listening socket itself, and exec passes connections; it can be run by"
-    draft.leave_out(f"{text}: {'; '.join(lines)}", place)
+def pass_socket(draft: Draft, place: Place, instances: int | None = None) -> None:
+    """Have a program get the listening or datagram socket itself, as wait has it; done last, for it drops keys.
+
+    Args:
+        draft: complete but for that.
+        place: of the word in its file.
+        instances: programs at once; None for one at a time.
+    """
+    draft.program["wait"] = True
+    del draft.program["stderr"]  # what is written to a socket that has no peer is lost; it goes into the log
+    draft.program.pop("max_instances", None)
+    if instances is not None:
+        draft.program["max_instances"] = instances
+    for key in LOOK_AT_EACH & draft.listen.keys():
+        del draft.listen[key]
+        if key not in ("at_limit", "source_prefix_ipv6"):
+            draft.lose(f"{key} has no meaning for a program that accepts or receives by itself", place)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sockd.importer.model import Draft
 from sockd.importer.networks import networks, rules
-from sockd.importer.program import ask_access, external, internal, leave_out_wait
+from sockd.importer.program import AT_ONCE, ask_access, external, internal, pass_socket
 from sockd.units import format_size
 
 if TYPE_CHECKING:
@@ -84,6 +84,9 @@ class _Translation:
         self._limit()
         self._environment()
         self._log()
+        waits = self._text("wait") == "yes"
+        if "stderr" in self.draft.program and (waits or not self._stream):
+            pass_socket(self.draft, self._place("wait"), None if waits else self._number("instances") or AT_ONCE)
         for key, text in _NO_EQUIVALENT.items():
             if key in found:
                 self._lose(key, text)
@@ -190,8 +193,6 @@ class _Translation:
             argv = words if "NAMEINARGS" in self._flags else (os.path.basename(path), *words)
             external(self.draft, path, argv, self._host, place=self._place("server"))
             self._attributes()
-            if self._text("wait") == "yes" or not self._stream:
-                leave_out_wait(self.draft, f"wait = {self._text('wait')}", self._place("wait"))
 
     def _redirect(self) -> None:
         if not self._stream:

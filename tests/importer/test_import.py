@@ -4,7 +4,7 @@
 Each of samples/ says at its head what is expected: `expect:` the counts, `names:` words of standard error, `has:`
 words of the TOML, `format:` the option.
 
-Seen failing, each once: a note dropped (SETS without log_on_success), `allow` not written, leave_out_wait() doing
+Seen failing, each once: a note dropped (SETS without log_on_success), `allow` not written, pass_socket() doing
 nothing.
 """
 

@@ -18,9 +18,11 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from sockd.errors import fault
+from sockd.errors import SystemFault, fault
 from sockd.net.kernel import accept_queue, is_hung_up
+from sockd.net.listen.admission import Networks
 from sockd.net.listen.listener import ListenerCounts
+from sockd.net.listen.source_filter import restrict
 from sockd.net.listen.syn_filter import HANDSHAKE_SECONDS, refuse_new_clients
 from sockd.services.exec.restarts import QUICK_SECONDS, Outcome, Restarts, is_power_of_ten, outcome
 from sockd.services.exec.service import EndReport, RunReport
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from sockd.services.exec.program import Program
     from sockd.services.exec.restarts import Head
     from sockd.services.exec.service import ProgramService
+    from sockd.settings.listen import ListenSettings
 
 logger = logging.getLogger("sockd.exec")
 
@@ -142,6 +145,7 @@ class WaitListener:
         listening: bound; closed by close().
         service: starts programs.
         loop: watches.
+        settings: allow and deny.
         former: who watched until now, by other settings; its programs are counted on if the socket is the same.
         died: called when the socket has been shut down by another process, and is closed.
 
@@ -154,6 +158,7 @@ class WaitListener:
         listening: ServerSocket,
         service: ProgramService,
         loop: EventLoop,
+        settings: ListenSettings,
         *,
         former: WaitListener | None = None,
         died: Callable[[], None] = lambda: None,
@@ -163,6 +168,8 @@ class WaitListener:
         self._service = service
         self._loop = loop
         self._died = died
+        self._settings = settings
+        self._networks = Networks(settings.allow, settings.deny)
         self._timer: Timer | None = None
         self.is_off = False
         self._is_stream = listening.endpoint.type != socket.SOCK_DGRAM
@@ -181,6 +188,12 @@ class WaitListener:
     def start(self) -> None:
         """Watch from now on; programs of another configuration have a while to end."""
         self._runs.watching = self
+        try:
+            restrict(self._socket, self._settings.allow, self._settings.deny)
+        except SystemFault as error:
+            self.detach()  # rather than serve whom it must not
+            logger.error("not listening", extra={"event": {"address": str(self), "error": str(error)}})
+            return
         self._end_later(lambda run: run.program not in (None, self._service.program))
         self.watch()
 
@@ -235,7 +248,11 @@ class WaitListener:
             asked.register(self._socket, select.POLLIN)
             return bool(asked.poll(0)), None
         try:
-            return True, self._socket.recvfrom(HEAD_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            head: Head = self._socket.recvfrom(HEAD_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            while isinstance(head[1], tuple) and not self._networks.admit(head[1][0]):  # it came before the filter
+                self._socket.recvfrom(1, socket.MSG_DONTWAIT)
+                head = self._socket.recvfrom(HEAD_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            return True, head
         except OSError:  # nothing, or the ICMP answer to an earlier one
             return False, None
 
