@@ -187,6 +187,10 @@ TEXTS = {
         "A socket passed by the service manager matches no listener and was closed. Add a listener for it, or remove "
         "it from the socket unit."
     ),
+    "not listening, its allow and deny cannot be enforced": (
+        "The kernel did not accept the filter that a listener with a program (wait = true) needs for `allow` and "
+        "`deny`. Nothing is served there. See `error`."
+    ),
     "program ended at once, a pause before its next start": (
         "A program with wait = true failed within a second, or left what waited unread; it is started again after "
         "`pause_seconds`. `times` counts such ends in a row, of which the 1st, 10th, 100th and so on are logged. "

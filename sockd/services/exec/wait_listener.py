@@ -192,7 +192,10 @@ class WaitListener:
             restrict(self._socket, self._settings.allow, self._settings.deny)
         except SystemFault as error:
             self.detach()  # rather than serve whom it must not
-            logger.error("not listening", extra={"event": {"address": str(self), "error": str(error)}})
+            logger.error(
+                "not listening, its allow and deny cannot be enforced",
+                extra={"event": {"address": str(self), "error": str(error)}},
+            )
             return
         self._end_later(lambda run: run.program not in (None, self._service.program))
         self.watch()

@@ -170,6 +170,21 @@ def test_workers_share_no_such_socket(daemon, program):
     assert len(one.logged("program started")) == 1
 
 
+def test_who_is_not_allowed_starts_nothing_and_is_not_heard(daemon, program):
+    one = daemon(
+        toml=toml(program(idle=0.3)).replace('service = "program"', 'service = "program"\nallow = ["127.0.0.2"]')
+    )
+    stranger, friend = one.connect(), one.connect(before=lambda sock: sock.bind(("127.0.0.2", 0)))
+    stranger.send(b"x")
+    ask(friend, b"y")
+    stranger.send(b"x")  # while it runs
+    stranger.settimeout(0.5)
+    with pytest.raises(TimeoutError):
+        stranger.recv(1)
+    one.wait_for("program ended")
+    assert len(one.logged("program started")) == 1
+
+
 # ---- dying
 
 
