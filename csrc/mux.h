@@ -33,7 +33,7 @@ enum {
     SB_POOL = 64,           /* buffers of each size kept for the next to need one: as many as are held in a turn */
     SB_POOL_SIZES = 17,     /* of 64 bytes, and doubled up to 4 MiB; larger ones are freed */
     SB_POOLED = 16 << 20,   /* bytes of all that are kept: past these the largest are freed */
-    SB_EVENTS_A_ROW = 8,    /* a row makes fewer events in a turn: see event() */
+    SB_EVENTS_A_ROW = 9,    /* a row makes fewer events in a turn: see event() */
     SB_GROUPS = 65535,
     SB_ROWS = 1 << 23,      /* the tables of so many can be addressed with 32 bits */
     SB_FRAME_MAX = (int)(SIZE_MAX / 16 < INT32_MAX - 1 ? SIZE_MAX / 16 : INT32_MAX - 1), /* payload of a frame; an

@@ -51,7 +51,7 @@ static void check_events(const sb_mux *mux)
     for (int32_t i = mux->next.event; i < mux->counts.events; i++) {
         const sb_event *event = &mux->events[i];
         const struct row *row = event->id < 0 ? NULL : sb__row(mux, event->id);
-        MUST(event->kind >= 0 && event->kind <= SB_EVENT_WRONG);
+        MUST(event->kind >= 0 && event->kind <= SB_EVENT_LINGERING);
         MUST((row == NULL) == (event->id < 0));
         if (event->kind == SB_EVENT_FRAMES)
             check_frames(mux, event);

@@ -77,7 +77,8 @@ static int is_known(const sb_group *group)
     int kind = group->framing.kind;
     if (group->serve != NULL && kind != SB_FRAMING_RAW && kind != SB_FRAMING_LINE)
         return 0;
-    return !(group->flags & ~(SB_GROUP_MERGE | SB_GROUP_ANNOUNCE | SB_GROUP_WIRE | SB_GROUP_KEPT | SB_GROUP_LF));
+    enum { ALL = SB_GROUP_MERGE | SB_GROUP_ANNOUNCE | SB_GROUP_WIRE | SB_GROUP_KEPT | SB_GROUP_LF | SB_GROUP_TELLS_LINGERING };
+    return !(group->flags & ~ALL);
 }
 
 static int64_t or_default(int64_t number, int64_t otherwise)

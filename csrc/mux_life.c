@@ -146,6 +146,8 @@ void sb__step(sb_mux *mux, struct row *row, enum state_event event)
     row->state = (uint8_t)next;
     sb__deadline_sooner(mux, row);
     sb__update_interest(mux, row);
+    if (next == ROW_LINGERING && mux->groups[row->group].flags & SB_GROUP_TELLS_LINGERING)
+        sb__event(mux, SB_EVENT_LINGERING, row, row->reason);
 }
 
 /* Hand out nothing from now on: incomplete input is dropped. */

@@ -34,9 +34,11 @@ static void take_part(sb_mux *mux, sb_event *event)
     event->detail = 0;
 }
 
-/* The caller has closed it: only its end is reported. */
+/* The caller has closed it: only its end is reported, and that it lingers until then. */
 static int is_silent(const sb_mux *mux, const sb_event *event)
 {
+    if (event->kind == SB_EVENT_LINGERING)
+        return sb__row_of(mux, event->id)->state != ROW_LINGERING;
     return event->kind != SB_EVENT_CLOSED && sb__row_of(mux, event->id)->again & AGAIN_SILENT;
 }
 

@@ -97,6 +97,7 @@ typedef size_t (*sb_serve)(char *data, size_t size);
 #define SB_GROUP_ANNOUNCE 2 /* events for accepted, end of input, no frame, pause and resume of writing */
 #define SB_GROUP_WIRE 0     /* frames are handed out as received, unless: */
 #define SB_GROUP_KEPT 4     /* may have the rows that sb_mux_keep_rows keeps */
+#define SB_GROUP_TELLS_LINGERING 16 /* SB_EVENT_LINGERING for each that begins to linger */
 #define SB_GROUP_LF 8       /* lines are handed out ended by LF alone, to be cut there and not by sb_frames_find */
 
 #define SB_HIGH_WATER 65536     /* asyncio's */
@@ -147,7 +148,9 @@ enum sb_kind {
     SB_EVENT_CLOSED = 6,   /* id has ended; detail: enum sb_reason */
     SB_EVENT_WRONG = 7,    /* the data of id is not a frame; detail: enum sb_reason.  It closes in the next turn; if
                             * it is paused by then, this is reported once more and it closes when it is read again */
-    SB_EVENT_READY = 8    /* of sb_mux_next alone: the watched descriptor detail is ready for size, SB_READ | SB_WRITE */
+    SB_EVENT_READY = 8,   /* of sb_mux_next alone: the watched descriptor detail is ready for size, SB_READ | SB_WRITE */
+    SB_EVENT_LINGERING = 9 /* id is closing, all of its output and our FIN have left, and its peer's FIN is awaited
+                            * (SB_GROUP_TELLS_LINGERING); detail: enum sb_reason */
 };
 
 typedef struct sb_event {
@@ -311,7 +314,7 @@ int sb_mux_receive(sb_mux *mux, const int32_t *ids, const int32_t *masks, int n)
 /* Take what has happened, each thing once: 1, *event is filled in and *data is where
  * its frames are (NULL: it has none); 0: that was all.  Frames are those of one
  * connection, and of one that the caller has closed there is nothing but
- * SB_EVENT_CLOSED.  What sb_mux_accept, sb_mux_send and the others bring meanwhile
+ * SB_EVENT_LINGERING and SB_EVENT_CLOSED.  What sb_mux_accept, sb_mux_send and the others bring meanwhile
  * comes behind. */
 int sb_mux_next(sb_mux *mux, sb_event *event, const char **data) SB_MUST_CHECK;
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -43,6 +44,40 @@ static void half_close_is_announced(void)
     CHECK(strstr(events_of(w), "0 closed 2 ") != NULL);
     CHECK_TEXT(turn(w), "");
     CHECK_TEXT(heard(w, id), "$");
+    end_of(w);
+}
+
+/* Whoever reads events in memory hears when the output has left, and not before: the end comes with the peer's. */
+static void lingering_is_announced(void)
+{
+    enum { LARGE = 2 << 20 };
+    sb_group group = lines_group();
+    group.flags = SB_GROUP_TELLS_LINGERING;
+    struct world *w = world_of(8, group);
+    int id = join(w, 0), idle = join(w, 0), finished = join(w, 0);
+    char *block = big_block(LARGE);
+    answer(w, id, block, LARGE);
+    sb_mux_close(w->mux, id, SB_REASON_CLOSED);
+    CHECK_TEXT(events_of(w), "");
+    const char *told = "";
+    size_t at = 0;
+    for (int i = 0; i < 1000 && *told == '\0'; i++) {
+        CHECK(sb_mux_unsent(w->mux, id) > 0);
+        at = drain(w, id, block, at);
+        told = turn(w);
+    }
+    CHECK_TEXT(told, "0 lingering 2 ");
+    CHECK_EQ(sb_mux_unsent(w->mux, id), 0);
+    free(block);
+    sb_mux_shutdown(w->mux, finished);
+    CHECK_TEXT(turn(w), "");
+    sb_mux_close(w->mux, finished, SB_REASON_CLOSED);
+    CHECK_TEXT(events_of(w), "2 lingering 2 ");
+    CHECK_TEXT(turn(w), "");
+    sb_mux_close(w->mux, idle, SB_REASON_SHUTDOWN);
+    CHECK_TEXT(events_of(w), "1 lingering 11 ");
+    hang_up(w, idle);
+    CHECK_TEXT(turn(w), "1 closed 11 ");
     end_of(w);
 }
 
@@ -419,6 +454,7 @@ static void rows_come_and_go(void)
 const struct test mux_ends_tests[] = {
     {"ends of input", ends_of_input},
     {"half close is announced", half_close_is_announced},
+    {"lingering is announced", lingering_is_announced},
     {"lingers", lingers},
     {"aborts", aborts},
     {"reset by the peer", reset_by_the_peer},

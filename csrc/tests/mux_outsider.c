@@ -33,7 +33,7 @@ static int await(struct world *w, int timeout_ms)
 static const char *taken(struct world *w, int most)
 {
     static char text[4096];
-    static const char *const names[] = {"", "", "accepted", "end", "pause", "resume", "closed", "wrong", "ready"};
+    static const char *const names[] = {"", "", "accepted", "end", "pause", "resume", "closed", "wrong", "ready", "lingering"};
     size_t at = 0;
     sb_event event;
     const char *data;
@@ -63,6 +63,24 @@ static sb_group announced(void)
     sb_group group = lines_group();
     group.flags = SB_GROUP_ANNOUNCE;
     return group;
+}
+
+/* Who asks for it hears that a connection lingers, also of one that it has closed itself; not behind its end. */
+static void lingering_is_told_who_asks(void)
+{
+    sb_group group = announced();
+    group.flags |= SB_GROUP_TELLS_LINGERING;
+    struct world *w = world_of(4, group);
+    int id = join(w, 0), late = join(w, 0);
+    CHECK_TEXT(taken(w, 9), "0 accepted 0 1 accepted 0 ");
+    CHECK_EQ(sb_mux_close(w->mux, id, SB_REASON_CLOSED), 0);
+    CHECK_TEXT(taken(w, 9), "0 lingering 2 ");
+    CHECK_EQ(sb_mux_close(w->mux, late, SB_REASON_CLOSED), 0);
+    CHECK_EQ(sb_mux_abort(w->mux, late, SB_REASON_ABORTED), 0);
+    CHECK_TEXT(taken(w, 9), "1 closed 12 ");
+    hang_up(w, id);
+    CHECK_TEXT(all_of(w), "0 closed 2 ");
+    end_of(w);
 }
 
 /* b1: nothing but its end behind a close, whatever was given back or framed anew, or lies in the queue. */
@@ -522,6 +540,7 @@ static void nothing_to_write_to(void)
 
 const struct test mux_outsider_tests[] = {
     {"after a close there is its end alone", after_a_close_there_is_its_end_alone},
+    {"lingering is told who asks", lingering_is_told_who_asks},
     {"a close takes its time", a_close_takes_its_time},
     {"groups are checked", groups_are_checked},
     {"a late send reaches nobody else", a_late_send_reaches_nobody_else},

@@ -146,7 +146,7 @@ static void log_frames(struct world *w, const sb_event *event)
 
 static void log_events(struct world *w)
 {
-    static const char *const names[] = {"", "", "accepted", "end", "pause", "resume", "closed", "wrong"};
+    static const char *const names[] = {"", "", "accepted", "end", "pause", "resume", "closed", "wrong", "", "lingering"};
     const sb_event *events = sb_mux_events(w->mux);
     for (int i = 0; i < sb_mux_counts(w->mux)->events; i++) {
         if (events[i].kind == SB_EVENT_FRAMES)

@@ -38,6 +38,9 @@ class ConnectionEvents:
     def resume(self, id: int) -> None:
         """No more than low water is unsent."""
 
+    def lingering(self, id: int, reason: CloseReason) -> None:
+        """The connection is closing, and all of its output has left; what is awaited is the peer's end of file."""
+
     def closed(self, id: int, reason: CloseReason) -> None:
         """The connection has ended; `info(id)` still answers."""
 

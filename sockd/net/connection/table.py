@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sockd.wire.framing import Framing
 
 READY = layout("sb_ready")
-EVENTS_A_ROW = 8
+EVENTS_A_ROW = 9
 _EVENTS, _READY, _CHANGES, _CONNECTIONS, _CLOSED = (
     place("sb_counts", field) for field in ("events", "ready", "changes", "connections", "closed")
 )
@@ -47,6 +47,7 @@ _EVENT_PAUSE: int = lib.SB_EVENT_PAUSE
 _EVENT_RESUME: int = lib.SB_EVENT_RESUME
 _EVENT_CLOSED: int = lib.SB_EVENT_CLOSED
 _EVENT_WRONG: int = lib.SB_EVENT_WRONG
+_EVENT_LINGERING: int = lib.SB_EVENT_LINGERING
 
 
 class Writer(Protocol):
@@ -230,6 +231,8 @@ class ConnectionTable:
                 self._closed(group, id, CloseReason(detail))
             elif kind == _EVENT_WRONG:
                 sinks[group].wrong(id, CloseReason(detail))
+            elif kind == _EVENT_LINGERING:
+                sinks[group].lingering(id, CloseReason(detail))
 
     def _closed(self, group: int, id: int, reason: CloseReason) -> None:
         """Report a close; a hook that fails does not prevent the others, because all of them count."""

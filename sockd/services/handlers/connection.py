@@ -102,6 +102,11 @@ class PerConnectionHandler(ConnectionEvents):
         """Pass on."""
         self._live[id].resume()
 
+    def lingering(self, id: int, reason: CloseReason) -> None:
+        """Notify the receiver of the end: only the peer's end of file is awaited."""
+        if (connection := self._live.get(id)) is not None:
+            connection.lost(reason, 0)
+
     def snapshot(self, id: int) -> object:
         """Ask the connection."""
         return self._live[id].snapshot()

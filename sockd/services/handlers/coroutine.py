@@ -242,6 +242,11 @@ class CoroutineHandler(ConnectionEvents):
         """Pass on."""
         self._live[id].connection.resume()
 
+    def lingering(self, id: int, reason: CloseReason) -> None:
+        """Notify the session of the end: only the peer's end of file is awaited."""
+        if (session := self._live.get(id)) is not None:
+            session.connection.lost(reason, 0)
+
     def closed(self, id: int, reason: CloseReason) -> None:
         """Log the close and notify the session, whose coroutine may continue for a while."""
         session = self._live.pop(id, None)  # none where it was not even made

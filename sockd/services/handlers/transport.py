@@ -2,8 +2,8 @@
 """The transport of a handler: a Connection that reports its end as soon as there is one.
 
 asyncio's transports call connection_lost() when the output is sent, and answer get_extra_info() as long as they are
-referenced.  The row of the table lives on for a while then: it waits for the peer's FIN, so that no RST destroys what
-the peer has not read (FAQ II.5).
+referenced.  The row of the table lives on for a while then (SB_EVENT_LINGERING): it waits for the peer's FIN, so that
+no RST destroys what the peer has not read (FAQ II.5).
 """
 
 from __future__ import annotations
@@ -81,21 +81,6 @@ class Transport(Connection):
         return CloseReason.TRUNCATED if self._set.info(self.id).input_pending_bytes else CloseReason.EOF
 
     # ---- the end
-
-    def _close(self, reason: CloseReason) -> None:
-        if not self.is_closing():
-            super()._close(reason)
-            if reason not in PEER_REASONS:  # then the row ends with its output, for nobody is waited for
-                self._loop.call_soon(self._look)  # behind the flush of this turn
-
-    def _look(self, delay: float = FIRST_POLL_SECONDS) -> None:
-        """Tell of the end if nothing is unsent, else look again."""
-        if self._receiver is None:
-            return
-        if self.has_more or self._starting is not None or self._set.output_pending_bytes(self.id):
-            self._loop.call_later(delay, lambda: self._look(min(2 * delay, MAX_POLL_SECONDS)))
-        else:
-            self.lost(self._reason, 0)
 
     def lost(self, reason: CloseReason, error: int) -> None:
         """Report the end, once; what may still be queried is kept."""

@@ -119,7 +119,7 @@ def name(request):
 
 
 def test_the_structs_are_those_of_c():
-    assert module.EVENTS_A_ROW == 8  # their layouts: tests/net/test_c_layout.py
+    assert module.EVENTS_A_ROW == 9  # their layouts: tests/net/test_c_layout.py
 
 
 def test_the_reasons_are_those_of_c():
