@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 import re
-from datetime import date, time
 from typing import TYPE_CHECKING
+
+from sockd.lazy import datetime, difflib, json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,11 +30,9 @@ def show(value: object) -> str:
         return f"an integer of {value.bit_length()} bits"
     if isinstance(value, (list, dict)):
         return _KINDS[type(value)]
-    if isinstance(value, (date, time)):
-        return value.isoformat()
-    if not isinstance(value, str):
-        return str(value)
-    return quote(value if len(value) <= LONGEST_SHOWN else value[:LONGEST_SHOWN] + "...")
+    if isinstance(value, str):
+        return quote(value if len(value) <= LONGEST_SHOWN else value[:LONGEST_SHOWN] + "...")
+    return value.isoformat() if isinstance(value, (datetime.date, datetime.time)) else str(value)
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -9,27 +9,23 @@ MiB, GiB powers of 1024, as in IEC 80000-13.  Ranges belong to sockd.settings.
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 from itertools import pairwise
 
+from sockd.lazy import fractions
 from sockd.text import nearest
 
 SIZE_UNITS = {
-    "B": Fraction(1),
-    "KB": Fraction(1000),
-    "KiB": Fraction(1024),
-    "MB": Fraction(1000**2),
-    "MiB": Fraction(1024**2),
-    "GB": Fraction(1000**3),
-    "GiB": Fraction(1024**3),
+    "B": 1,
+    "KB": 1000,
+    "KiB": 1024,
+    "MB": 1000**2,
+    "MiB": 1024**2,
+    "GB": 1000**3,
+    "GiB": 1024**3,
 }
-DURATION_UNITS = {
-    "d": Fraction(86_400),
-    "h": Fraction(3600),
-    "m": Fraction(60),
-    "s": Fraction(1),
-    "ms": Fraction(1, 1000),
-}
+"""In bytes."""
+DURATION_UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
+"""In milliseconds."""
 FOREVER = 1e10  # seconds, three centuries: above it a float no longer holds nanoseconds
 
 # More digits than any limit needs, and few enough that int() and float() stay exact and quick.
@@ -60,7 +56,7 @@ def parse_size(text: str | int) -> Size:
     match = _SIZE.fullmatch(text.strip(" "))
     if match is None:
         raise ValueError('is not a size; write a number and a unit, such as "64 KiB"')
-    size = Fraction(match["number"]) * _factor(match["unit"] or "B", SIZE_UNITS)
+    size = fractions.Fraction(match["number"]) * _factor(match["unit"] or "B", SIZE_UNITS)
     if size.denominator != 1:
         raise ValueError("is not a whole number of bytes")
     return Size(size)
@@ -88,7 +84,7 @@ def parse_duration(text: str | float) -> Duration:
     units = [_factor(unit, DURATION_UNITS) for _, unit in parts]
     if any(later >= earlier for earlier, later in pairwise(units)):
         raise ValueError('has units out of order; they go from large to small, each once, as in "1h30m"')
-    return _seconds(float(sum(number * unit for (number, _), unit in zip(parts, units, strict=True))))
+    return _seconds(float(sum(number * unit for (number, _), unit in zip(parts, units, strict=True)) / 1000))
 
 
 def format_size(size: int) -> str:
@@ -115,8 +111,8 @@ def format_duration(seconds: float) -> str:
         Units down to the millisecond, "1h30m", "500ms"; more decimals of seconds where
         milliseconds are not enough, "0.0005s".
     """
-    rest = Fraction(round(seconds * 1000), 1000)
-    if float(rest) != seconds:
+    rest = round(seconds * 1000)
+    if rest / 1000 != seconds:
         return f"{seconds:.9f}".rstrip("0") + "s"
     text = ""
     for unit, factor in DURATION_UNITS.items():
@@ -125,18 +121,18 @@ def format_duration(seconds: float) -> str:
     return text or "0s"
 
 
-def _parts(text: str) -> list[tuple[Fraction, str | None]]:
-    parts: list[tuple[Fraction, str | None]] = []
+def _parts(text: str) -> list[tuple[fractions.Fraction, str | None]]:
+    parts: list[tuple[fractions.Fraction, str | None]] = []
     position = 0
     while match := _PART.match(text, position):
-        parts.append((Fraction(match["number"]), match["unit"]))
+        parts.append((fractions.Fraction(match["number"]), match["unit"]))
         position = match.end()
     if not parts or position < len(text):
         raise ValueError('is not a duration; write a number and a unit, such as "15m" or "1h30m"')
     return parts
 
 
-def _factor(unit: str | None, units: dict[str, Fraction]) -> Fraction:
+def _factor(unit: str | None, units: dict[str, int]) -> int:
     if unit in units:
         return units[unit]
     known = ", ".join(units)
@@ -147,7 +143,7 @@ def _factor(unit: str | None, units: dict[str, Fraction]) -> Fraction:
     raise ValueError(f'has the unknown unit "{unit}"; units are {known}{hint}')
 
 
-def _meant(unit: str, units: dict[str, Fraction]) -> str | None:
+def _meant(unit: str, units: dict[str, int]) -> str | None:
     starts = [name for name in units if unit.lower().startswith(name.lower())]
     return max(starts, key=len) if starts else nearest(unit, units)
 

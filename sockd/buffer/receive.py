@@ -14,7 +14,6 @@ and however much waits.
 
 from __future__ import annotations
 
-import pickle
 from itertools import chain
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sockd._sockbuf import ffi, lib
 from sockd.buffer.core import description, plain, receive
 from sockd.buffer.errors import BufferFull, FrameError, Malformed, TooLong, Truncated
+from sockd.lazy import pickle
 from sockd.wire.framing import Datagram, Line
 
 if TYPE_CHECKING:
@@ -345,7 +345,7 @@ class ReceiveBuffer:
         if count <= 0:
             return self._cut(MAX_BYTES) if not count and size < len(data) - begin else ([], count)
         if count > 1 or found.used:
-            return pickle.loads(ffi.buffer(out, found.used)), found.next  # noqa: S301 - written by batch.c
+            return pickle.loads(ffi.buffer(out, found.used)), found.next
         if type(data) is bytes:
             return [data[begin + found.start : begin + found.end]], found.next
         return [bytes(memoryview(data)[begin + found.start : begin + found.end])], found.next

@@ -17,21 +17,20 @@ from __future__ import annotations
 import os
 import selectors
 import signal
-import subprocess
 import sys
-import sysconfig
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from sockd.errors import SystemFault
+from sockd.lazy import lazily, msgspec, pathlib, sysconfig
 from sockd.process.signals import reset_signals
 from sockd.process.syscalls import end_with_parent
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterable, Sequence
+else:
+    subprocess = lazily("subprocess")
 
 REPORT_VARIABLE = "SOCKD_RELOAD_FD"
 """Number of the descriptor on which a child reports its files; set only by Reloader."""
@@ -58,7 +57,7 @@ def report(extra: Iterable[str]) -> None:
         return
     installed = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib"))
     files = {os.path.abspath(name) for name in extra}
-    files.update(str(path.absolute()) for path in Path().glob("*.py"))
+    files.update(str(path.absolute()) for path in pathlib.Path().glob("*.py"))
     for module in list(sys.modules.values()):
         name = getattr(module, "__file__", None)
         if name and not name.startswith(installed):

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sockd.config.command_line import from_command_line
 from sockd.config.load import find, load, loads
 from sockd.errors import ConfigurationError, fault
 from sockd.files.kept_directory import KeptDirectory, current_directory
+from sockd.lazy import pathlib, tempfile
 from sockd.services.handlers_path import current, look_in
 from sockd.settings import Settings
 from sockd.settings.address import Address, known_services
@@ -55,7 +54,7 @@ class Source:
 
 
 def _settings(options: argparse.Namespace) -> Source:
-    path = Path(options.config) if options.config else None
+    path = str(pathlib.Path(options.config)) if options.config else None
     if path is None and not options.listen:
         path = find()
     directory = _keep_directory(path) if path else None
@@ -80,7 +79,7 @@ def _settings(options: argparse.Namespace) -> Source:
 
     settings = over(base, None)
     services = known_services() if settings.daemon.chroot else None
-    name = str(path) if path else "the command line" if options.listen else EXAMPLE
+    name = path if path else "the command line" if options.listen else EXAMPLE
     if read is None or directory is None:
         return Source(settings, name, None, None)
 
@@ -97,22 +96,22 @@ def _settings(options: argparse.Namespace) -> Source:
     return Source(settings, name, again, parse)
 
 
-def _keep_directory(path: Path) -> KeptDirectory:
+def _keep_directory(path: str) -> KeptDirectory:
     """Return the directory of a configuration, kept open; handlers are imported from it, too."""
     try:
-        directory = KeptDirectory(str((current_directory() or os.sep) / path.parent))
+        directory = KeptDirectory(str((current_directory() or os.sep) / pathlib.Path(path).parent))
     except OSError as error:
-        raise ConfigurationError(str(fault(error, str(path)))) from None
-    directory.allow(path.name)
+        raise ConfigurationError(str(fault(error, path))) from None
+    directory.allow(os.path.basename(path))
     look_in(directory.path)
     return directory
 
 
-def _loader(path: Path, directory: KeptDirectory, *, listens: bool = True) -> Callable[[Services | None], Settings]:
+def _loader(path: str, directory: KeptDirectory, *, listens: bool = True) -> Callable[[Services | None], Settings]:
     """Return a function that reads the file, now and after chroot(2) and chdir(2)."""
 
     def opener(_path: str, flags: int) -> int:
-        return directory.open(path.name, flags)
+        return directory.open(os.path.basename(path), flags)
 
     return lambda services: load(path, services=services, opener=opener, listens=listens, directory=directory.path)
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from math import ceil
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from sockd.config.convert import Problem
+from sockd.lazy import urls
 from sockd.text import show, suggest
 from sockd.units import format_size
 
@@ -89,7 +89,7 @@ def _check_workers(daemon: DaemonSettings) -> Iterator[Problem]:
 
 def _is_collector(to: str) -> bool:
     try:
-        where = urlsplit(to)
+        where = urls.urlsplit(to)
         return bool(where.hostname) and where.port != 0 and not where.path
     except ValueError:  # of the port
         return False

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from sockd.config.convert import Problem
+from sockd.lazy import shutil
 from sockd.text import show, suggest
+from sockd.values import fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

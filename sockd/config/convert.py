@@ -12,10 +12,9 @@ from functools import cache
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-import msgspec
-
 from sockd.config.toml import KeyPath  # noqa: TC001 - of a dataclass
 from sockd.errors import AddressError
+from sockd.lazy import msgspec
 from sockd.settings import (
     DaemonSettings,
     Duration,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sockd.config.check_daemon import check_daemon
@@ -34,12 +33,12 @@ if TYPE_CHECKING:
 __all__ = ["dump", "find", "load", "loads"]
 
 
-LOCAL_FILE = Path("sockd.toml")
-SYSTEM_FILE = Path("/etc/sockd/sockd.toml")
+LOCAL_FILE = "sockd.toml"
+SYSTEM_FILE = "/etc/sockd/sockd.toml"
 MAX_FILE_BYTES = 16 * 1024 * 1024  # some 100,000 listeners; a device or a log given by mistake is larger
 
 
-def find() -> Path | None:
+def find() -> str | None:
     """Find the configuration file to read when none is named.
 
     Returns:
@@ -48,7 +47,7 @@ def find() -> Path | None:
     return next((path for path in candidates() if os.path.lexists(path)), None)
 
 
-def candidates() -> tuple[Path, ...]:
+def candidates() -> tuple[str, ...]:
     """Return where a configuration is searched: for root not in the current directory, which others may control."""
     return (SYSTEM_FILE,) if os.geteuid() == 0 else (LOCAL_FILE, SYSTEM_FILE)
 

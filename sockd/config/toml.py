@@ -8,10 +8,10 @@ key that the scan misses (inside an inline table) gets the line of the enclosing
 from __future__ import annotations
 
 import re
-import tomllib
 from bisect import bisect_right
 
 from sockd.errors import ConfigurationError
+from sockd.lazy import tomllib
 from sockd.text import _BARE, quote, quote_key
 
 KeyPath = tuple[str | int, ...]

@@ -14,13 +14,10 @@ import logging
 import selectors
 import signal
 from contextlib import ExitStack, suppress
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from sockd.daemon import runtime
-from sockd.daemon.control.commands import ControlCommands
-from sockd.daemon.control.http_pages import MetricsPages
-from sockd.daemon.control.server import ControlServer
 from sockd.daemon.listeners import ListenerRegistry
 from sockd.daemon.reload import Reload
 from sockd.daemon.shutdown import Shutdown
@@ -28,6 +25,7 @@ from sockd.daemon.startup import ServingProcess, Start
 from sockd.daemon.succession import Succession
 from sockd.daemon.worker_processes import NoWorkers
 from sockd.errors import ConfigurationError, SockdError, TemporaryFault
+from sockd.lazy import lazily
 from sockd.log import format as log_format
 from sockd.process.sd_notify import Notifier
 
@@ -36,11 +34,19 @@ if TYPE_CHECKING:
 
     from sockd.daemon.config_diff import ReloadResult
     from sockd.daemon.context import StartContext
-    from sockd.daemon.control.server import Verb
+    from sockd.daemon.control import commands, http_pages, server
+    from sockd.daemon.control.commands import ControlCommands
+    from sockd.daemon.control.http_pages import MetricsPages
+    from sockd.daemon.control.server import ControlServer, Verb
     from sockd.daemon.startup import Unprivileged
     from sockd.daemon.worker_processes import WorkerProcesses
     from sockd.net.listen.bind import ServerSocket
+    from sockd.services.builtin.http import Page
     from sockd.settings import Settings
+else:
+    commands = lazily("sockd.daemon.control.commands")
+    http_pages = lazily("sockd.daemon.control.http_pages")
+    server = lazily("sockd.daemon.control.server")
 
 logger = logging.getLogger("sockd.daemon")
 
@@ -59,8 +65,6 @@ class Daemon:
         settings: in effect.
         serving: see above.
         notifier: tells the service manager.
-        commands: what the verbs of the control socket answer for this process.
-        pages: of this process.
         reloading: takes listeners out of service.
         shutdown: its end.
     """
@@ -99,26 +103,37 @@ class Daemon:
         self._controlling: ControlServer | None = None
         if resources.control is not None:
             users = frozenset((0, self._lineage.starter))
-            self._controlling = ControlServer(resources.control, self._loop, users, verbs)
+            self._controlling = server.ControlServer(resources.control, self._loop, users, verbs)
             stack.callback(self._controlling.close)
         self._succession = Succession(
             self._lineage, serving, self.notifier, self._controlling, self.reloading, self._stop
         )
         stack.callback(self._succession.let_go)
         self.shutdown = Shutdown(self.settings, serving, self._succession, self.notifier, self._signals.bound, workers)
-        self.commands = ControlCommands(self, serving, self.reloading, self._succession, logging.getLogger())
-        verbs |= {**self.commands.verbs(), **workers.verbs(self.commands)}
-        self.pages = MetricsPages(
-            self.commands,
-            serving,
-            self.reloading,
-            status_page=resources.status_page,
-            most=serving.tools.capacity,
-            started=self._lineage.started,
-            others=workers.usage,
-        )
-        serving.pages = workers.pages(self.pages.page)
+        if self._controlling is not None:
+            verbs |= {**self.commands.verbs(), **workers.verbs(self.commands)}
+        serving.pages = workers.pages(self._page)
         self.settings.when_replaced(self._apply_settings)
+
+    @cached_property
+    def commands(self) -> ControlCommands:
+        """What the verbs of the control socket answer for this process."""
+        return commands.ControlCommands(self, self.serving, self.reloading, self._succession, logging.getLogger())
+
+    @cached_property
+    def pages(self) -> MetricsPages:
+        """Those of this process."""
+        return http_pages.MetricsPages(
+            self.commands,
+            self.serving,
+            self.reloading,
+            most=self.serving.tools.capacity,
+            started=self._lineage.started,
+            others=self._workers.usage,
+        )
+
+    def _page(self, path: str) -> Page | None:
+        return self.pages.page(path)
 
     def begin(self) -> None:
         """Make the listeners, start what services start, and accept.

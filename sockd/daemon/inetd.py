@@ -20,9 +20,9 @@ from sockd.daemon.context import StartContext
 from sockd.daemon.daemon import Daemon
 from sockd.daemon.listeners import ListenerRegistry
 from sockd.daemon.startup import ServingProcess, Start
-from sockd.daemon.stdio_bridge import Bridge
 from sockd.daemon.worker_processes import NoWorkers
 from sockd.errors import HandlerError, SockdError, SystemFault, fault
+from sockd.lazy import lazily
 from sockd.log import format as log_format
 from sockd.log import targets
 from sockd.log.format import OwnHandler
@@ -41,13 +41,17 @@ from sockd.values import replace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sockd.daemon import stdio_bridge
     from sockd.daemon.plan import ListenerPlan
     from sockd.daemon.startup import Opened
+    from sockd.daemon.stdio_bridge import Bridge
     from sockd.net.address.sockaddr import SockAddr
     from sockd.net.loop.loop import Timer
     from sockd.process.inherited_sockets import InheritedSockets
     from sockd.process.privileges import Wanted
     from sockd.settings import DaemonSettings, LogSettings, Settings
+else:
+    stdio_bridge = lazily("sockd.daemon.stdio_bridge")
 
 logger = logging.getLogger("sockd.inetd")
 
@@ -196,7 +200,7 @@ class OneConnection:
         if self._streams.sink < 0:
             raise SystemFault("--inetd: standard output is closed; the service's replies are written to it")
         loop = self._loop
-        bridge = Bridge(
+        bridge = stdio_bridge.Bridge(
             self._streams.source,
             self._streams.sink,
             timeout=self._plan.service.limits.write_timeout,

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from sockd.net.connection.codec import make_codec
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.listen.options import set_inherited
-from sockd.net.listen.stream_listener import ACCEPTS_A_TURN
 from sockd.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -35,6 +34,9 @@ if TYPE_CHECKING:
     from sockd.wire.close_reason import CloseReason
 
     Renew = Callable[[ServerSocket, ListenerPlan, "ServiceInstance"], tuple[Listener, "Renew"]]
+
+ACCEPTS_A_TURN = 128
+"""So that one listener's rush does not hold up the connections that are there."""
 
 
 @dataclass

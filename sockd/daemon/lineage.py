@@ -13,18 +13,25 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from sockd.daemon.control import server
-from sockd.daemon.upgrade.sender import HandoffState
 from sockd.errors import SockdError
-from sockd.process.pidfile import PidFile
+from sockd.lazy import lazily
 
 if TYPE_CHECKING:
     from sockd.daemon.context import StartContext
+    from sockd.daemon.control import server
     from sockd.daemon.control.server import ControlServer
     from sockd.daemon.effective import EffectiveSettings
+    from sockd.daemon.upgrade import sender
     from sockd.daemon.upgrade.channel import Channel
+    from sockd.daemon.upgrade.sender import HandoffState
     from sockd.net.listen.bind import ServerSocket
+    from sockd.process import pidfile
+    from sockd.process.pidfile import PidFile
     from sockd.process.privileges import Account
+else:
+    server = lazily("sockd.daemon.control.server")
+    sender = lazily("sockd.daemon.upgrade.sender")
+    pidfile = lazily("sockd.process.pidfile")
 
 logger = logging.getLogger("sockd.daemon")
 
@@ -73,7 +80,7 @@ class Lineage:
             SystemFault, PermissionFault: as PidFile.
         """
         held, keeper = self.predecessor.pidfile(path) if self.predecessor else (None, None)
-        self.pidfile = PidFile(path, account=account, held=held, keeper=keeper)
+        self.pidfile = pidfile.PidFile(path, account=account, held=held, keeper=keeper)
         stack.callback(self.pidfile.leave if self.pidfile.is_handed_over else self.pidfile.release)
 
     def listen(self, path: str, stack: ExitStack) -> ServerSocket:
@@ -103,7 +110,7 @@ class Lineage:
 
     def handoff(self, previous_processes: list[Channel]) -> HandoffState:
         """Return what goes to the next process beside listening sockets and connections."""
-        return HandoffState(
+        return sender.HandoffState(
             self.given, self._control, self.pidfile, self.starter, self.started, previous_processes, self.files
         )
 

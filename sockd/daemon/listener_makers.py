@@ -7,24 +7,35 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
-from sockd.net.listen.delivery import Delivery
-from sockd.net.listen.stream_listener import StreamListener
-from sockd.net.udp.listener import DatagramListener
-from sockd.net.udp.rules import DatagramRules
-from sockd.services.exec.wait_listener import WaitListener
+from sockd.lazy import lazily
 from sockd.services.families import ProgramKind, ProxyKind, TableKind, WaitKind
 from sockd.services.handlers import group_options
-from sockd.services.handlers.datagrams import DatagramCodec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.daemon.instances import Renew, Runtime, ServiceInstance
     from sockd.daemon.plan import ListenerPlan
+    from sockd.net.listen import delivery
+    from sockd.net.listen import stream_listener as streams
     from sockd.net.listen.bind import ServerSocket
     from sockd.net.listen.handoff import Handoff
     from sockd.net.listen.listener import Listener
+    from sockd.net.listen.stream_listener import StreamListener
+    from sockd.net.udp import listener as udp
+    from sockd.net.udp import rules as udp_rules
+    from sockd.net.udp.listener import DatagramListener
+    from sockd.services.exec import wait_listener
+    from sockd.services.exec.wait_listener import WaitListener
+    from sockd.services.handlers import datagrams
     from sockd.services.spec import ServiceSpec
+else:
+    delivery = lazily("sockd.net.listen.delivery")
+    streams = lazily("sockd.net.listen.stream_listener")
+    udp = lazily("sockd.net.udp.listener")
+    udp_rules = lazily("sockd.net.udp.rules")
+    wait_listener = lazily("sockd.services.exec.wait_listener")
+    datagrams = lazily("sockd.services.handlers.datagrams")
 
 
 class ListenerMakers:
@@ -50,11 +61,11 @@ class ListenerMakers:
         self, former: DatagramListener | None, listening: ServerSocket, plan: ListenerPlan, run: ServiceInstance
     ) -> tuple[Listener, Renew]:
         tools, spec = self._tools, plan.service
-        rules = DatagramRules(plan.settings, tools.loop.clock, small=spec.kind.is_small)
+        rules = udp_rules.DatagramRules(plan.settings, tools.loop.clock, small=spec.kind.is_small)
         pool = tools.pool if spec.kind.needs_threads else None
         died = partial(self._died, listening)
-        answer = spec.kind.datagram(DatagramCodec(spec.framing, by_line=spec.datagram_lines))
-        one = DatagramListener(listening, answer, tools.loop, spec.name, rules, former, pool, died)
+        answer = spec.kind.datagram(datagrams.DatagramCodec(spec.framing, by_line=spec.datagram_lines))
+        one = udp.DatagramListener(listening, answer, tools.loop, spec.name, rules, former, pool, died)
         return one, partial(self._datagrams, one)
 
     def _waiting(
@@ -63,7 +74,7 @@ class ListenerMakers:
         tools, spec = self._tools, plan.service
         assert isinstance(spec.kind, WaitKind)  # a reload that changes that is refused
         service = tools.executor.service(spec.name, spec.kind.program, tools.resolver.known)
-        one = WaitListener(
+        one = wait_listener.WaitListener(
             listening, service, tools.loop, plan.settings, former=former, died=partial(self._died, listening)
         )
         return one, partial(self._waiting, one)
@@ -74,9 +85,11 @@ class ListenerMakers:
         tools, spec = self._tools, plan.service
         group = tools.connections.groups.add(group_options(run.spec), run.sink)
         run.groups.add(group)
-        place = Delivery(spec.name, run.quota, group, self._handover(plan), plan.tls, spec.kind.is_pages, run.refused)
+        place = delivery.Delivery(
+            spec.name, run.quota, group, self._handover(plan), plan.tls, spec.kind.is_pages, run.refused
+        )
         died = partial(self._died, listening)
-        one = StreamListener(listening, plan.settings, place, tools, former=former, died=died)
+        one = streams.StreamListener(listening, plan.settings, place, tools, former=former, died=died)
         return one, partial(self._streams, one)
 
     def _handover(self, plan: ListenerPlan) -> Handoff | None:

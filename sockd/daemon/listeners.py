@@ -17,12 +17,12 @@ from sockd.daemon.instances import ActiveListener, Runtime, ServiceInstance, Tim
 from sockd.daemon.listener_makers import ListenerMakers
 from sockd.daemon.metrics import Histogram
 from sockd.errors import HandlerError, SystemFault
+from sockd.lazy import lazily
 from sockd.net.connection.info import Totals
 from sockd.net.listen.overload import Quota
 from sockd.net.loop.turns import TurnWatch
 from sockd.services import hooks, module_state
 from sockd.services.handlers import group_options, make_sink
-from sockd.services.handlers.trace import traced
 from sockd.services.kinds import MetricsKind
 from sockd.values import replace
 
@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from sockd.net.listen.bind import ServerSocket
     from sockd.net.listen.listener import ListenerCounts
     from sockd.services.builtin.http import Pages
+    from sockd.services.handlers import trace
     from sockd.services.spec import ServiceSpec
+else:
+    trace = lazily("sockd.services.handlers.trace")
 
 logger = logging.getLogger("sockd.daemon")
 
@@ -141,7 +144,7 @@ class ListenerRegistry:
         if spec.kind.is_pages:
             spec = replace(spec, kind=MetricsKind(self.pages))
         if tools.trace:
-            spec = traced(spec)
+            spec = trace.traced(spec)
         if spec.kind.needs_asyncio and not tools.loop.serves_coroutines:
             raise HandlerError(
                 f"service {spec.name}: coroutines need a restart, because there was no coroutine service at the start"

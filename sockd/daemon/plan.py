@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sockd.daemon.programs import identified
 from sockd.errors import ConfigurationError, HandlerError
+from sockd.lazy import lazily
 from sockd.net.listen.path_access import PathAccess
 from sockd.net.listen.source_filter import restrict
 from sockd.services import handlers_path, resolve
@@ -15,11 +16,14 @@ from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
     from sockd.net.listen.bind import ServerSocket
+    from sockd.net.tls import context
     from sockd.net.tls.context import TlsContext
     from sockd.services.spec import ServiceSpec
     from sockd.settings import Settings
     from sockd.settings.address import Address
     from sockd.settings.listen import ListenSettings
+else:
+    context = lazily("sockd.net.tls.context")
 
 __all__ = ["ListenerPlan", "check_opened", "plan"]
 
@@ -74,9 +78,7 @@ def _tls(listen: ListenSettings, place: str, spec: ServiceSpec) -> TlsContext | 
         who = "a protocol class, a coroutine or a function with the connection as its second argument"
         text = f"service {spec.name} cannot call start_tls(), only {who} can; without starttls, TLS begins at once"
         raise ConfigurationError(f"{place}.starttls: true: {text}")
-    from sockd.net.tls.context import TlsContext  # here, for it takes OpenSSL along
-
-    return TlsContext(listen.tls, place)
+    return context.TlsContext(listen.tls, place)
 
 
 def listen_addresses(listen: ListenSettings) -> tuple[Address, ...]:

@@ -12,11 +12,9 @@ import os
 from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError
-from sockd.log.append_file import AppendFile
+from sockd.lazy import lazily
 from sockd.net.listen.handoff import Handoff
-from sockd.process.accounts import check_directory, check_executable, login_variables, resolve_identity
 from sockd.process.children import KILL_SECONDS, Children
-from sockd.services.exec.service import ProgramService
 from sockd.services.families import ExecutingKind
 from sockd.values import dataclass, field, replace
 
@@ -24,11 +22,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import ExitStack
 
+    from sockd.log import append_file
+    from sockd.log.append_file import AppendFile
     from sockd.net.connect.reverse_dns import ReverseDns
     from sockd.net.loop.loop import EventLoop
+    from sockd.process import accounts
+    from sockd.services.exec import service as exec_service
     from sockd.services.exec.program import Program
+    from sockd.services.exec.service import ProgramService
     from sockd.services.spec import ServiceSpec
     from sockd.settings import DaemonSettings
+else:
+    accounts = lazily("sockd.process.accounts")
+    exec_service = lazily("sockd.services.exec.service")
+    append_file = lazily("sockd.log.append_file")
 
 logger = logging.getLogger("sockd.exec")
 
@@ -47,10 +54,10 @@ def identified(spec: ServiceSpec, daemon: DaemonSettings) -> ServiceSpec:
         return spec
     place, program = f"service.{spec.name}.", kind.program
     if daemon.chroot is None:
-        check_executable(place, program.path)
-        check_directory(place, program.directory)
-    identity = resolve_identity(place, program.user, program.group, daemon, program.groups)
-    return replace(spec, kind=kind.running_as(identity, login_variables(program.user)))
+        accounts.check_executable(place, program.path)
+        accounts.check_directory(place, program.directory)
+    identity = accounts.resolve_identity(place, program.user, program.group, daemon, program.groups)
+    return replace(spec, kind=kind.running_as(identity, accounts.login_variables(program.user)))
 
 
 @dataclass
@@ -134,7 +141,7 @@ class ProgramFiles:
             known = self._files.get(name)
             if known is None or known.path != path:
                 place = f"service.{name}.stderr"
-                known = AppendFile(path, place, owner=self._owner, blocking=True, rooted=self._rooted)
+                known = append_file.AppendFile(path, place, owner=self._owner, blocking=True, rooted=self._rooted)
             yield name, known
 
     def adopt(self, renewal: StderrFiles) -> None:
@@ -183,7 +190,7 @@ class ProgramRunner:
         known, programs = self._programs.get(name, (None, None))
         if programs is None or known != program:
             file = self.files.find(name)
-            programs = ProgramService(
+            programs = exec_service.ProgramService(
                 name,
                 program,
                 stderr=file.fileno if file else None,

@@ -11,13 +11,11 @@ import logging
 from typing import TYPE_CHECKING, assert_never
 
 from sockd.errors import SockdError
+from sockd.lazy import lazily
 from sockd.net.connection.info import Totals
 from sockd.net.listen.handoff import Handoff
 from sockd.services.families import ProxyKind
 from sockd.services.kinds import RelayKind, SocksKind
-from sockd.services.relay import RelayService
-from sockd.services.socks import SocksService, UsersFile
-from sockd.services.socks.users import read_password
 from sockd.settings import RelaySettings, SocksSettings
 from sockd.values import dataclass
 
@@ -27,7 +25,14 @@ if TYPE_CHECKING:
 
     from sockd.net.connect.reverse_dns import ReverseDns
     from sockd.net.loop.loop import EventLoop
+    from sockd.services import relay, socks
+    from sockd.services.relay import RelayService
+    from sockd.services.socks import SocksService, UsersFile, users
     from sockd.services.spec import ServiceSpec
+else:
+    relay = lazily("sockd.services.relay")
+    socks = lazily("sockd.services.socks")
+    users = lazily("sockd.services.socks.users")
 
 logger = logging.getLogger("sockd.socks")
 
@@ -73,10 +78,10 @@ class ProxyFiles:
         match spec.kind:
             case RelayKind(settings=RelaySettings(via_password=str(path))):
                 if again or path not in self._passwords:
-                    self._passwords[path] = read_password(path, f"service.{spec.name}.relay.via_password")
+                    self._passwords[path] = users.read_password(path, f"service.{spec.name}.relay.via_password")
             case SocksKind(settings=SocksSettings(users=str(path))):
                 if path not in self._users:
-                    self._users[path] = UsersFile(path, f"service.{spec.name}.socks.users")
+                    self._users[path] = socks.UsersFile(path, f"service.{spec.name}.socks.users")
                     self._stack.callback(self._users[path].close)
             case _:
                 pass  # it needs no file
@@ -138,18 +143,19 @@ class ProxyServers:
 
     def _made(self, spec: ServiceSpec, kind: RelayKind | SocksKind) -> RelayService | SocksService:
         match kind:
-            case RelayKind(settings=relay):
-                password, idle_timeout = self.files.password(relay.via_password), spec.limits.idle_timeout
-                return RelayService(spec.name, relay, self._loop, idle_timeout=idle_timeout, password=password)
-            case SocksKind(settings=socks):
-                return SocksService(spec.name, socks, self._loop, file=self.files.users(socks.users))
+            case RelayKind(settings=settings):
+                password, idle_timeout = self.files.password(settings.via_password), spec.limits.idle_timeout
+                return relay.RelayService(spec.name, settings, self._loop, idle_timeout=idle_timeout, password=password)
+            case SocksKind(settings=settings):
+                return socks.SocksService(spec.name, settings, self._loop, file=self.files.users(settings.users))
             case _:
                 assert_never(kind)
 
     def handover(self, spec: ServiceSpec, kind: RelayKind | SocksKind, resolver: ReverseDns, *, names: bool) -> Handoff:
         """Return what a listener hands its connections to."""
         server = self.server(spec, kind)
-        return Handoff(server, resolver if names else None, server.door if isinstance(server, SocksService) else None)
+        door = server.door if isinstance(kind, SocksKind) and isinstance(server, socks.SocksService) else None
+        return Handoff(server, resolver if names else None, door)
 
     def release_unused(self, wanted: Iterable[ServiceSpec]) -> bool:
         """Release servers without a listener: they stop their checks, and go with their last client.

@@ -12,23 +12,26 @@ import logging
 import os
 import sys
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeAlias
 
-from sockd.daemon.control.http_pages import read_status_page
+from sockd import lazy
 from sockd.daemon.effective import EffectiveSettings
 from sockd.daemon.lineage import Lineage
 from sockd.daemon.plan import check_opened, plan
 from sockd.daemon.programs import ProgramFiles
 from sockd.daemon.proxies import ProxyFiles
 from sockd.errors import ConfigurationError, fault
+from sockd.lazy import lazily, load_all
 from sockd.log import format as log_format
 from sockd.log import targets
 from sockd.net.loop.loop import loop_class
 from sockd.process import privileges, sd_notify
 from sockd.process.descriptors import standard_streams_kept
-from sockd.process.directory_keeper import hold_outside
 from sockd.process.inherited_sockets import InheritedSockets
+from sockd.process.privileges import why_unreadable
 from sockd.process.stop_bound import install_signals
+from sockd.services import reimport
 from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -36,14 +39,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sockd.daemon.context import StartContext
+    from sockd.daemon.control import http_pages
     from sockd.daemon.plan import ListenerPlan
     from sockd.log.format import OwnHandler
     from sockd.net.address.address import Address
     from sockd.net.listen.bind import ServerSocket
     from sockd.net.loop.loop import EventLoop
-    from sockd.process.privileges import Dropped, PreparedDrop, Wanted
+    from sockd.process import directory_keeper
+    from sockd.process.privileges import Account, Dropped, PreparedDrop, Wanted
     from sockd.process.signals import Signals
     from sockd.settings import DaemonSettings, Settings
+else:
+    directory_keeper = lazily("sockd.process.directory_keeper")
+    http_pages = lazily("sockd.daemon.control.http_pages")
 
 logger = logging.getLogger("sockd.daemon")
 
@@ -96,7 +104,6 @@ class Resources:
         passed: sockets that whoever started the process had opened.
         control: the control socket.
         loop_class: of the loop that these services need.
-        status_page: its text, which is read now, for chroot(2) hides what it is read from.
     """
 
     log: OwnHandler
@@ -108,7 +115,6 @@ class Resources:
     passed: InheritedSockets
     control: ServerSocket | None
     loop_class: type[EventLoop]
-    status_page: str
 
 
 @dataclass(frozen=True)
@@ -161,6 +167,13 @@ def listen(plans: list[ListenerPlan], passed: InheritedSockets, stack: ExitStack
     return listening
 
 
+def _hides_library(account: Account | None) -> bool:
+    """Tell whether an account cannot read Python, sockd, or what is installed beside them."""
+    parts = (os.__file__, lazy.__file__, find_spec("msgspec"))
+    paths = (one if isinstance(one, str) else one.origin or "" for one in parts if one is not None)
+    return account is not None and any(why_unreadable(path, account) for path in paths)
+
+
 class Start:
     """The first two phases.
 
@@ -195,7 +208,6 @@ class Start:
             SystemFault, PermissionFault, TemporaryFault: an address, the log or the pid file cannot be opened.
         """
         process, stack, context = self._process, self._stack, self._process.context
-        status_page = read_status_page()
         daemon = process.settings.daemon
         wanted = privileges.wanted(daemon.user, daemon.group, daemon.chroot, root_may_stay=context.root_may_stay)
         handler = self._opened_log(wanted)
@@ -217,8 +229,7 @@ class Start:
         stack.callback(passed.close)
         listening = self._listen(plans, passed, stack)
         control = process.lineage.listen(daemon.control, stack) if daemon.control else None
-        if rooted:
-            privileges.load_before_chroot()
+        self._load(wanted)
         resources = Resources(
             log=handler,
             plans=plans,
@@ -229,9 +240,20 @@ class Start:
             passed=passed,
             control=control,
             loop_class=loop_class(asyncio=asyncio),
-            status_page=status_page,
         )
         return Bound(resources, rights)
+
+    def _load(self, wanted: Wanted) -> None:
+        """Import what may be used later, where that will not be possible: as a rule a module is imported when it is
+        used (sockd.lazy).
+        """
+        if wanted.chroot is None and not _hides_library(wanted.account):
+            return
+        load_all()
+        reimport.installed()
+        http_pages.read_status_page()
+        if wanted.chroot is not None:
+            privileges.load_before_chroot()
 
     def _opened_log(self, wanted: Wanted) -> OwnHandler:
         daemon = self._process.settings.daemon
@@ -256,7 +278,7 @@ class Start:
         wanted = bound.rights.wanted
         if wanted.chroot is not None and wanted.account is not None and wanted.account.uid != 0:
             try:
-                hold_outside(wanted.account)
+                directory_keeper.hold_outside(wanted.account)
             except OSError as error:
                 raise fault(
                     error, f"daemon.chroot: {wanted.chroot}: cannot start the process that keeps directories outside it"

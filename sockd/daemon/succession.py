@@ -10,25 +10,29 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from sockd.daemon.control.server import Deferred
-from sockd.daemon.upgrade.fdstore import put_away
-from sockd.daemon.upgrade.receiver import PreviousProcesses
-from sockd.daemon.upgrade.sender import UpgradeSender, upgrade_response
+from sockd.daemon.upgrade.previous import PreviousProcesses
 from sockd.errors import SockdError, SystemFault
+from sockd.lazy import lazily
 from sockd.net.loop.turns import TurnWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import ExitStack
 
-    from sockd.daemon.control.server import ControlServer
+    from sockd.daemon.control import server
+    from sockd.daemon.control.server import ControlServer, Deferred
     from sockd.daemon.lineage import Lineage
     from sockd.daemon.listeners import ListenerRegistry
     from sockd.daemon.reload import Reload
+    from sockd.daemon.upgrade import fdstore, sender
     from sockd.daemon.upgrade.channel import Channel
     from sockd.daemon.upgrade.messages import Ready, UpgradeResult
-    from sockd.daemon.upgrade.sender import HandoffState
+    from sockd.daemon.upgrade.sender import HandoffState, UpgradeSender
     from sockd.process.sd_notify import Notifier
+else:
+    server = lazily("sockd.daemon.control.server")
+    fdstore = lazily("sockd.daemon.upgrade.fdstore")
+    sender = lazily("sockd.daemon.upgrade.sender")
 
 logger = logging.getLogger("sockd.daemon")
 
@@ -65,7 +69,7 @@ class Succession:
         self._previous_processes = PreviousProcesses(self._loop)
         self._sender: UpgradeSender | None = None
         if lineage.command is not None:
-            self._sender = UpgradeSender(lineage.command, serving, self._handoff, notifier, self._left)
+            self._sender = sender.UpgradeSender(lineage.command, serving, self._handoff, notifier, self._left)
 
     @property
     def started(self) -> float:
@@ -103,8 +107,8 @@ class Succession:
         Raises:
             SockdError: none can be started.
         """
-        answer = Deferred()
-        self._begin(lambda result: answer.resolve(upgrade_response(result)))
+        answer = server.Deferred()
+        self._begin(lambda result: answer.resolve(sender.upgrade_response(result)))
         return answer
 
     def upgrade_by_signal(self) -> None:
@@ -184,7 +188,7 @@ class Succession:
     def put_away(self) -> None:
         """At a stop, store the connections that can continue with the manager, if configured."""
         if self._lineage.settings.daemon.store_connections and self._lineage.given.store:
-            put_away(self._serving, self._notifier, self._lineage.given.store)
+            fdstore.put_away(self._serving, self._notifier, self._lineage.given.store)
 
     def abandon(self) -> None:
         """Close, in a forked process, what the parent continues to use."""

@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import stat
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sockd.errors import ConfigurationError, fault
+from sockd.lazy import pathlib
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -128,7 +128,7 @@ def why_not_imported(directory: str) -> str:
 
 
 def _doubts(directory: str) -> Iterator[str]:
-    for above in Path(directory).parents:
+    for above in pathlib.Path(directory).parents:
         status = os.stat(above)
         is_sticky = status.st_mode & stat.S_ISVTX and status.st_uid == 0  # there nobody can rename what is root's
         if not is_sticky and (status.st_uid != 0 or status.st_mode & stat.S_IWOTH):

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from sockd.lazy import inspect
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -2,29 +2,29 @@
 """The log: one event, one line, whatever bytes its fields hold.
 
 A message is a fixed text; what varies, above all what a peer sent, goes into fields:
-`logger.info("closed", extra={"event": {"peer": peer, "reason": reason}})`.  Control
-characters, line separators and lone surrogates never reach the stream: in text they are
-escaped as in Python, in JSON as in JSON.  Only the traceback of a text record takes more
-lines, each indented, so that a line that does not begin with a blank begins an event.
-Where standard error is the journal each line begins with its priority, `<6>`, which the
-journal takes off (sd-daemon(3)), and it stamps the lines itself.
+`logger.info("closed", extra={"event": {"peer": peer, "reason": reason}})`.  Control characters, line separators and
+lone surrogates never reach the stream: in text they are escaped as in Python, in JSON as in JSON.  Only the traceback
+of a text record takes more lines, each indented, so that a line that does not begin with a blank begins an event.
+Where standard error is the journal each line begins with its priority, `<6>`, which the journal takes off
+(sd-daemon(3)), and it stamps the lines itself.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
 import re
 import sys
+import time
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, TextIO, get_args
 
+from sockd.lazy import json
 from sockd.log.line import shortened
 from sockd.log.outlet import PIECE_BYTES, LineWriter, Outlet
-from sockd.settings import LogLevel
+from sockd.settings.daemon import LogLevel
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ SEVERITIES = ((logging.CRITICAL, 2), (logging.ERROR, ERROR_SEVERITY), (logging.W
 _COLOURS = {2: "1;31", 3: "31", 4: "33", 6: "32", 7: "2"}  # by severity: red, yellow, green, faint (ECMA-48, SGR)
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII without blank, quote, equals sign, backslash
 _NO_KEY = re.compile(r"[^A-Za-z0-9_.-]")
-_encode = json.JSONEncoder(allow_nan=False).encode  # json.dumps would make one for every line
 _SUBSTITUTE = "sockd.log"
 _FIXED_KEYS = ("time", "level", "logger", "message", "traceback")
 
@@ -64,11 +63,7 @@ class RawRecord:
 
 
 class OwnHandler(logging.Handler):
-    """Our own class, by which install recognises what it installed.
-
-    Attributes:
-        is_kept: close() does nothing now; see kept().
-    """
+    """Our own class, by which install recognises what it installed; close() does nothing while it `is_kept`."""
 
     is_kept = False
 
@@ -317,6 +312,10 @@ class TextFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """For collectors: one JSON object in ASCII, with time, level, logger, message and the fields."""
 
+    @cached_property
+    def _encode(self) -> Callable[[object], str]:  # json.dumps would make one for every line
+        return json.JSONEncoder(allow_nan=False).encode
+
     def format(self, record: logging.LogRecord) -> str:
         """Write a record.
 
@@ -339,7 +338,7 @@ class JsonFormatter(logging.Formatter):
         trace = _traceback(self, record)
         if trace:
             line["traceback"] = _clean(trace)
-        return _encode(line)  # in ASCII, which escapes every control character
+        return self._encode(line)  # in ASCII, which escapes every control character
 
 
 class PriorityFormatter(logging.Formatter):
@@ -382,7 +381,8 @@ def timestamp(seconds: float) -> str:
     Returns:
         RFC 3339 in UTC with milliseconds: "2026-11-23T10:00:00.123Z".
     """
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    whole, micro = divmod(round(seconds * 1_000_000), 1_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{micro // 1000:03}Z"
 
 
 def event_fields(record: logging.LogRecord) -> Mapping[object, object]:

@@ -16,9 +16,9 @@ import os
 import socket
 import struct
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from sockd.errors import SystemFault, fault
+from sockd.lazy import urls
 from sockd.log.append_file import AppendFile
 from sockd.log.format import (
     JsonFormatter,
@@ -182,7 +182,7 @@ class CollectorHandler(Lossy):
 
     def __init__(self, to: str) -> None:
         super().__init__()
-        where = urlsplit(to)
+        where = urls.urlsplit(to)
         try:
             found = socket.getaddrinfo(where.hostname, where.port or SYSLOG_PORT, type=socket.SOCK_DGRAM)
             family, kind, protocol, _, sockaddr = found[0]

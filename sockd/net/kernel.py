@@ -14,7 +14,6 @@ import socket
 import struct
 import sys
 import termios
-from pathlib import Path
 from typing import NamedTuple
 
 from sockd.values import dataclass
@@ -29,8 +28,8 @@ DEAD = (errno.EINVAL, errno.EBADF, errno.ENOTSOCK, errno.EOPNOTSUPP)
 NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 SHORTAGES = (*NO_DESCRIPTOR, errno.ENOBUFS, errno.ENOMEM)
 """Errors of accept(2) that end when connections close, not by trying again."""
-SOCKSTAT = Path("/proc/net/sockstat")
-TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+SOCKSTAT = "/proc/net/sockstat"
+TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 
 _TCP_INFO = struct.Struct("=8B6I")  # up to tcpi_sacked; the state stands first
 _MEMINFO = struct.Struct("=9I")  # SK_MEMINFO_VARS; the drops stand last
@@ -129,7 +128,7 @@ def time_wait_count(port: int) -> int | None:
     count = None
     for table in TABLES:
         try:
-            with table.open(encoding="ascii") as lines:
+            with open(table, encoding="ascii") as lines:
                 rows = (line.split(None, 4) for line in lines)
                 found = sum(row[3] == TIME_WAIT and int(row[1].rpartition(":")[2], 16) == port for row in rows)
         except OSError:  # a host without IPv6 has no second table
@@ -145,7 +144,8 @@ def time_wait_sockets() -> int | None:
         None where there is no /proc/net/sockstat.
     """
     try:
-        words = SOCKSTAT.read_bytes().split()  # bytes: behind chroot(2) no codec is to be had
+        with open(SOCKSTAT, "rb") as file:  # bytes: behind chroot(2) no codec is to be had
+            words = file.read().split()
         return int(words[words.index(b"tw") + 1])
     except (OSError, ValueError, IndexError):
         return None

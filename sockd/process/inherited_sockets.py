@@ -21,9 +21,9 @@ import os
 import socket
 import stat
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from sockd.errors import SystemFault
+from sockd.lazy import urls
 from sockd.net.address.address import WILDCARDS, resolve_endpoints
 from sockd.net.address.sockaddr import Endpoint
 from sockd.net.listen.bind import ServerSocket, open_listener
@@ -115,7 +115,7 @@ def _problem(sock: socket.socket, endpoint: Endpoint) -> str:
 
 def stored_name(address: Address) -> str:
     """Name a socket of ours in the manager's store: the address, without the colons that a name cannot have."""
-    return quote(str(address), safe=QUOTED_SAFE)[:MAX_NAME]
+    return urls.quote(str(address), safe=QUOTED_SAFE)[:MAX_NAME]
 
 
 class InheritedSockets:

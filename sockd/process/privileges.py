@@ -326,8 +326,8 @@ LAZY_MODULES = ("linecache", "locale", "stringprep", "tokenize", "unicodedata")
 def load_before_chroot() -> None:
     """Load what would be loaded from files later, for in an empty root none is found (FAQ II.20).
 
-    That is every codec, the time zone, the resolver's libraries and the modules that are imported late.  What a handler
-    needs besides must be imported when its module is.
+    That is every codec, the time zone, the resolver's libraries and what Python's library imports late; sockd's own
+    modules are there (sockd.lazy).  What a handler needs must be imported when its module is.
     """
     for module in LAZY_MODULES:
         with suppress(ImportError):

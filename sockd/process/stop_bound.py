@@ -14,7 +14,6 @@ import logging
 import os
 import signal
 import socket
-import sysconfig
 import threading
 from typing import TYPE_CHECKING
 
@@ -40,7 +39,7 @@ DEFAULT_SECONDS = 10.0 + MARGIN_SECONDS
 ORPHAN_SECONDS = 0.1
 """For a worker without supervisor to close its listening sockets gracefully; a new daemon needs longer to start."""
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-LIBRARY = sysconfig.get_path("stdlib") + os.sep
+LIBRARY = os.path.dirname(os.__file__) + os.sep
 
 _SLOTS = {
     "signal": (b"SIGNAL-OF-THE-END", lib.SOCKD_SLOT_SIGNAL),

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import codecs
 import functools
-import inspect
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, cast, overload
 
+from sockd.lazy import inspect
 from sockd.wire.framing import Framing, Line
 
 if TYPE_CHECKING:

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from sockd.process.program import Identity
     from sockd.services.exec.program import Program
     from sockd.services.handlers.datagrams import Answer, DatagramCodec
-    from sockd.services.handlers.sinks import SinkTools
     from sockd.services.kinds import Kind
-    from sockd.services.spec import ServiceSpec
+    from sockd.services.spec import ServiceSpec, SinkTools
     from sockd.settings.limits import Limits
     from sockd.settings.service import ServiceSettings
     from sockd.wire.framing import Framing

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from typing import TYPE_CHECKING
 
 from sockd.errors import HandlerError
+from sockd.lazy import inspect
 from sockd.services.loader import describe_error
 
 if TYPE_CHECKING:

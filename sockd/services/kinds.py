@@ -12,23 +12,11 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, assert_never, get_args
 
+from sockd.lazy import lazily
 from sockd.net.connection.codec import make_codec
 from sockd.services.builtin import CODE, CoreService
-from sockd.services.builtin.http import HttpProtocol
-from sockd.services.exec.program import make_program
 from sockd.services.families import ProgramKind, ProxyKind, TableKind, WaitKind
-from sockd.services.handlers.adapters import ProtocolFactory, frame_method, wants_datagrams
-from sockd.services.handlers.batch import BatchHandler
-from sockd.services.handlers.blocking import BlockingHandler
-from sockd.services.handlers.datagrams import (
-    AsyncDatagrams,
-    PeerFunction,
-    ProtocolDatagrams,
-    batch_answer,
-    frame_answer,
-)
 from sockd.services.handlers.function import function_sink
-from sockd.services.handlers.sinks import function_handler, protocol_handler, transport_class
 from sockd.services.spec import ServiceSpec
 from sockd.settings.builtin import BUILTINS
 from sockd.settings.framing import resolve_framing
@@ -42,19 +30,33 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.net.connection.events import ConnectionEvents
+    from sockd.net.loop import asyncio_loop
     from sockd.process.program import Identity
     from sockd.services.api import BatchFunction, Reply, SessionFunction
-    from sockd.services.builtin import SpeakingService
+    from sockd.services.builtin import SpeakingService, http
     from sockd.services.builtin.http import Pages
+    from sockd.services.exec import program
     from sockd.services.exec.program import Program
+    from sockd.services.handlers import adapters, async_function, batch, blocking, coroutine, datagrams, sinks
     from sockd.services.handlers.datagrams import Answer, DatagramCodec
     from sockd.services.handlers.policy import FramePolicy
-    from sockd.services.handlers.sinks import SinkTools
+    from sockd.services.spec import SinkTools
     from sockd.settings import RelaySettings, SocksSettings
     from sockd.settings.framing import FramingName
     from sockd.settings.limits import Limits
     from sockd.settings.service import ServiceSettings
     from sockd.wire.framing import Framing
+else:
+    http = lazily("sockd.services.builtin.http")
+    program = lazily("sockd.services.exec.program")
+    adapters = lazily("sockd.services.handlers.adapters")
+    batch = lazily("sockd.services.handlers.batch")
+    blocking = lazily("sockd.services.handlers.blocking")
+    datagrams = lazily("sockd.services.handlers.datagrams")
+    sinks = lazily("sockd.services.handlers.sinks")
+    asyncio_loop = lazily("sockd.net.loop.asyncio_loop", only_with="asyncio")
+    async_function = lazily("sockd.services.handlers.async_function", only_with="asyncio")
+    coroutine = lazily("sockd.services.handlers.coroutine", only_with="asyncio")
 
 
 # ---- connections that are rows of the table
@@ -81,7 +83,11 @@ class FunctionKind(TableKind):
 
     def datagram(self, codec: DatagramCodec) -> Answer:
         """See ServiceKind."""
-        return PeerFunction(self.function, codec) if self.wants_connection else frame_answer(self.function, codec)
+        return (
+            datagrams.PeerFunction(self.function, codec)
+            if self.wants_connection
+            else datagrams.frame_answer(self.function, codec)
+        )
 
     def merges(self, framing: Framing) -> bool:
         """See ServiceKind."""
@@ -91,7 +97,7 @@ class FunctionKind(TableKind):
         """See ServiceKind."""
         if not self.speaks:
             return function_sink(spec.name, self.function, tools.codec, tools.connections)
-        return function_handler(spec, self.function, tools, self.policy, wants_connection=self.wants_connection)
+        return sinks.function_handler(spec, self.function, tools, self.policy, wants_connection=self.wants_connection)
 
 
 @dataclass(frozen=True)
@@ -112,20 +118,17 @@ class AsyncFunctionKind(TableKind):
 
     def datagram(self, codec: DatagramCodec) -> Answer:
         """See ServiceKind."""
-        return AsyncDatagrams(self.function, codec, wants_peer=self.wants_connection)
+        return datagrams.AsyncDatagrams(self.function, codec, wants_peer=self.wants_connection)
 
     def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
         """See ServiceKind."""
-        from sockd.net.loop.asyncio_loop import AsyncioLoop
-        from sockd.services.handlers.async_function import AsyncFunctionHandler
-
-        assert isinstance(tools.loop, AsyncioLoop)
-        return AsyncFunctionHandler(
+        assert isinstance(tools.loop, asyncio_loop.AsyncioLoop)
+        return async_function.AsyncFunctionHandler(
             spec.name,
             self.function,
             tools,
             tools.loop,
-            transport_class(spec),
+            sinks.transport_class(spec),
             spec.limits.high_water,
             wants_connection=self.wants_connection,
             most_in_flight=self.max_in_flight,
@@ -142,11 +145,11 @@ class BatchKind(TableKind):
 
     def datagram(self, codec: DatagramCodec) -> Answer:
         """See ServiceKind."""
-        return batch_answer(self.batch, codec)
+        return datagrams.batch_answer(self.batch, codec)
 
     def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
         """See ServiceKind."""
-        return BatchHandler(spec.name, self.batch, tools.codec, tools.connections)
+        return batch.BatchHandler(spec.name, self.batch, tools.codec, tools.connections)
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,9 @@ class BlockingKind(TableKind):
 
     def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
         """See ServiceKind."""
-        make = partial(BlockingHandler, spec.name, codec=tools.codec, connections=tools.connections, pool=tools.pool)
+        make = partial(
+            blocking.BlockingHandler, spec.name, codec=tools.codec, connections=tools.connections, pool=tools.pool
+        )
         match self.called:
             case FunctionKind(function=function):
                 return make(function=function, batch=None)
@@ -195,24 +200,24 @@ class ProtocolKind(TableKind):
     @property
     def answers_datagrams(self) -> bool:
         """See ServiceKind."""
-        return wants_datagrams(self.protocol)
+        return adapters.wants_datagrams(self.protocol)
 
     @property
     def serves_streams(self) -> bool:
         """See ServiceKind."""
-        return not isinstance(self.protocol, type) or bool(frame_method(self.protocol))
+        return not isinstance(self.protocol, type) or bool(adapters.frame_method(self.protocol))
 
     def datagram(self, codec: DatagramCodec) -> Answer:
         """See ServiceKind."""
-        return ProtocolDatagrams(self.protocol) if self.answers_datagrams else super().datagram(codec)
+        return datagrams.ProtocolDatagrams(self.protocol) if self.answers_datagrams else super().datagram(codec)
 
     def core_framing(self, framing: Framing) -> Framing:
         """See ServiceKind: where each object tells what it takes, nothing is cut before that."""
-        return Raw() if isinstance(self.protocol, ProtocolFactory) else framing
+        return Raw() if isinstance(self.protocol, adapters.ProtocolFactory) else framing
 
     def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
         """See ServiceKind."""
-        return protocol_handler(spec, self.protocol, tools, self.policy)
+        return sinks.protocol_handler(spec, self.protocol, tools, self.policy)
 
 
 @dataclass(frozen=True)
@@ -231,13 +236,10 @@ class CoroutineKind(TableKind):
 
     def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
         """See ServiceKind."""
-        from sockd.net.loop.asyncio_loop import AsyncioLoop
-        from sockd.services.handlers.coroutine import CoroutineHandler
-
-        assert isinstance(tools.loop, AsyncioLoop)
+        assert isinstance(tools.loop, asyncio_loop.AsyncioLoop)
         codec, limits = make_codec(spec.framing, tools.connections, wire=True), spec.limits
         times = (limits.high_water, limits.frame_timeout)
-        return CoroutineHandler(spec.name, self.session, codec, *times, tools.connections, tools.loop)
+        return coroutine.CoroutineHandler(spec.name, self.session, codec, *times, tools.connections, tools.loop)
 
 
 @dataclass(frozen=True)
@@ -277,7 +279,7 @@ class BuiltinKind(TableKind):
         """See ServiceKind."""
         if isinstance(self.code, CoreService):
             return function_sink(spec.name, bytes, tools.codec, tools.connections)
-        return protocol_handler(spec, self.code.protocol, tools)
+        return sinks.protocol_handler(spec, self.code.protocol, tools)
 
     @classmethod
     def spec(cls, name: str, table: ServiceSettings) -> ServiceSpec:
@@ -302,7 +304,7 @@ class MetricsKind(TableKind):
 
     def sink(self, spec: ServiceSpec, tools: SinkTools) -> ConnectionEvents:
         """See ServiceKind."""
-        return protocol_handler(spec, partial(HttpProtocol, self.pages), tools)
+        return sinks.protocol_handler(spec, partial(http.HttpProtocol, self.pages), tools)
 
     @classmethod
     def spec(cls, name: str, table: ServiceSettings) -> ServiceSpec:
@@ -352,8 +354,8 @@ class ExecKind(ProgramKind):
     def spec(cls, name: str, table: ServiceSettings) -> ServiceSpec:
         """See ServiceKind: `wait` decides which of the two it is."""
         kind = WaitExecKind if table.wait else cls
-        program = make_program(table, table.exec or ())
-        return ServiceSpec(name=name, framing=Raw(), limits=decided(table, {}), kind=kind(program))
+        made = program.make_program(table, table.exec or ())
+        return ServiceSpec(name=name, framing=Raw(), limits=decided(table, {}), kind=kind(made))
 
 
 @dataclass(frozen=True)

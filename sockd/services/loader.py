@@ -7,16 +7,15 @@ handler is refused with what one looks like.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
-import inspect
 import os
 import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from sockd.errors import HandlerError
+from sockd.lazy import difflib, inspect
 from sockd.services import handlers_path
 from sockd.services.api import Protocol, Service, is_async
 from sockd.services.handlers.adapters import ProtocolFactory, frame_method, wants_bytes

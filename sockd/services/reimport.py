@@ -12,17 +12,23 @@ import importlib
 import linecache
 import os
 import sys
-import sysconfig
+from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from typing import TYPE_CHECKING
+
+from sockd.lazy import sysconfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import ModuleType
 
 KEPT = ("sockd", "__main__", "__mp_main__")
-INSTALLED = tuple(sysconfig.get_paths()[key] + os.sep for key in ("stdlib", "platstdlib", "purelib", "platlib"))
-"""Called at a start: the serving user may not be allowed to read the files later."""
+
+
+@cache
+def installed() -> tuple[str, ...]:
+    """Return the directories of Python and of what is installed; asked at a start, for it reads a file."""
+    return tuple(sysconfig.get_paths()[key] + os.sep for key in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 class ImportedAnew:
@@ -73,4 +79,4 @@ def _is_authors(name: str, module: ModuleType | None, packages: set[str]) -> boo
         return top in packages and hasattr(module, "__path__")  # a namespace package
     if file.endswith(tuple(EXTENSION_SUFFIXES)):
         return False
-    return top in packages or not os.path.abspath(file).startswith(INSTALLED)
+    return top in packages or not os.path.abspath(file).startswith(installed())

@@ -10,10 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from sockd.errors import HandlerError
-from sockd.services import loader
-from sockd.services.api import is_async
-from sockd.services.handlers.policy import FramePolicy, frame_terminator
-from sockd.services.handlers.text import TextFactory, text_batch, text_coroutine, text_function
+from sockd.lazy import lazily
 from sockd.services.kinds import (
     KIND_BY_KEY,
     AsyncFunctionKind,
@@ -41,6 +38,15 @@ if TYPE_CHECKING:
     from sockd.wire.framing import Framing
 
     HandlerKind = FunctionKind | AsyncFunctionKind | BatchKind | ProtocolKind | CoroutineKind
+    from sockd.services import api, loader
+    from sockd.services.handlers import policy as policies
+    from sockd.services.handlers import text as texts
+    from sockd.services.handlers.policy import FramePolicy
+else:
+    api = lazily("sockd.services.api")
+    loader = lazily("sockd.services.loader")
+    policies = lazily("sockd.services.handlers.policy")
+    texts = lazily("sockd.services.handlers.text")
 
 
 def resolve(name: str, tables: Mapping[str, ServiceSettings]) -> ServiceSpec:
@@ -99,20 +105,20 @@ def _resolve_kind(
     """
     if service.function is not None:
         wants_connection = loader.wants_connection(service.function, text)
-        if is_async(service.function):
-            wrap = service.function if service.text is None else text_coroutine(service.function, service.text)
+        if api.is_async(service.function):
+            wrap = service.function if service.text is None else texts.text_coroutine(service.function, service.text)
             return AsyncFunctionKind(wrap, wants_connection, max_in_flight)
-        function = service.function if service.text is None else text_function(service.function, service.text)
+        function = service.function if service.text is None else texts.text_function(service.function, service.text)
         return FunctionKind(function, wants_connection)
     if service.batch is not None:
-        return BatchKind(service.batch if service.text is None else text_batch(service.batch, service.text))
+        return BatchKind(service.batch if service.text is None else texts.text_batch(service.batch, service.text))
     if service.protocol is not None:
         if service.text is None:
             return ProtocolKind(service.protocol if is_said else loader.known_or_made(service.protocol))
         if isinstance(framing, Raw):
             reason = "frame_received; bytes as they come may end within a character"
             raise HandlerError(f"{text}: {_text_rule(service)} or {reason}")
-        return ProtocolKind(TextFactory(service.protocol, service.text))
+        return ProtocolKind(texts.TextFactory(service.protocol, service.text))
     if not isinstance(framing, Line | Raw):
         raise HandlerError(f"{text}: a coroutine reads lines or bytes, not frames of {type(framing).__name__}")
     if service.text is not None:
@@ -124,21 +130,21 @@ def _resolve_kind(
 
 def _in_flight(table: ServiceSettings, service: Service[Any], text: str) -> int:
     wanted = service.max_in_flight if table.max_in_flight is None else table.max_in_flight
-    if (wanted or 1) > 1 and not is_async(service.function):
+    if (wanted or 1) > 1 and not api.is_async(service.function):
         raise HandlerError(f"{text}: max_in_flight is for async def f(line)")
     return int(setting_default(HandlerSettings, "max_in_flight") if wanted is None else wanted)
 
 
 def _policy(table: ServiceSettings, service: Service[Any]) -> FramePolicy:
     too_long, unfinished = table.too_long or service.too_long, table.unfinished or service.unfinished
-    return FramePolicy(too_long or "close", unfinished or "drop")
+    return policies.FramePolicy(too_long or "close", unfinished or "drop")
 
 
 def _with_policy(kind: HandlerKind, policy: FramePolicy, framing: Framing, text: str) -> Kind:
     """Return a kind that has a policy about frames, where that is not the common one."""
-    if policy == FramePolicy():
+    if policy == policies.FramePolicy():
         return kind
-    if frame_terminator(framing) is None:
+    if policies.frame_terminator(framing) is None:
         raise HandlerError(
             f"{text}: too_long and unfinished are for framings with an end, not {type(framing).__name__}"
         )

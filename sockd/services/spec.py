@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
+    from sockd.net.connection.codec import Codec
+    from sockd.net.connection.table import ConnectionTable
+    from sockd.net.loop.loop import EventLoop
+    from sockd.net.loop.thread_pool import ThreadPool
     from sockd.services.api import Hook, RestoreHook
     from sockd.services.kinds import Kind
     from sockd.settings.limits import Limits
@@ -50,4 +54,14 @@ class ServiceSpec:
         return f"{self.kind.way} {self.framing!r}"
 
 
-__all__ = ["ServiceSpec"]
+@dataclass(frozen=True)
+class SinkTools:
+    """What sinks are made with; `codec` is of the framing that the C core cuts by."""
+
+    codec: Codec
+    connections: ConnectionTable
+    loop: EventLoop
+    pool: ThreadPool
+
+
+__all__ = ["ServiceSpec", "SinkTools"]

@@ -7,16 +7,15 @@ but for ports in services(5).
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import os
 import re
 import socket
 import sys
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 from sockd.errors import AddressError, SystemFault
+from sockd.lazy import difflib
 from sockd.values import dataclass, replace
 
 Scheme: TypeAlias = Literal["tcp", "udp", "unix", "unixgram", "fd"]
@@ -32,7 +31,7 @@ MAX_SCOPE_BYTES = 15  # IFNAMSIZ of if.h is 16 with the NUL
 MAX_FD_NAME_BYTES = 255  # sd_listen_fds_with_names(3)
 MAX_FD_DIGITS = 7  # fs.nr_open of Linux is 1,048,576 and is seldom raised
 OUTPUT_NUMBERS = ("1", "2")
-SERVICES_FILE = Path("/etc/services")  # services(5); only read to suggest a near name
+SERVICES_FILE = "/etc/services"  # services(5); only read to suggest a near name
 
 
 @dataclass(frozen=True)
@@ -310,7 +309,8 @@ def _unknown_service(scheme: Scheme, name: str) -> str:
 
 def _service_names(scheme: Scheme) -> list[str]:
     try:
-        text = SERVICES_FILE.read_text(encoding="utf-8", errors="replace")
+        with open(SERVICES_FILE, encoding="utf-8", errors="replace") as file:
+            text = file.read()
     except OSError:
         return []
     rows = (line.partition("#")[0].split() for line in text.splitlines())

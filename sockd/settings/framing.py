@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from sockd.settings.field import KIB, MIB, setting, setting_default
 from sockd.units import Size
-from sockd.values import dataclass, replace
+from sockd.values import dataclass, fields, replace
 from sockd.wire.framing import (
     BlankLine,
     Delimiter,
@@ -101,7 +101,7 @@ class FrameSettings:
     )
 
 
-FRAMED = tuple(FrameSettings.__dataclass_fields__)
+FRAMED = tuple(field.name for field in fields(FrameSettings))
 
 Make: TypeAlias = Callable[[FramingSettings, int, Framing | None], Framing]
 """From the table, the limit, and what the handler's own Service says."""

@@ -7,9 +7,9 @@ A question is {"verb": "close", ...}; an answer {"ok": true, "result": ...}, or 
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
+from sockd.lazy import json
 from sockd.values import dataclass, field
 
 if TYPE_CHECKING:

@@ -21,8 +21,6 @@ from sockd.daemon.worker_processes import NoWorkers
 from sockd.errors import HandlerError, SystemFault
 
 FIRST = [
-    (startup, "version"),
-    (startup, "read_status_page"),
     (startup.privileges, "wanted"),
     (startup.sd_notify, "connect"),
     (startup.privileges, "prepare"),
@@ -32,6 +30,7 @@ FIRST = [
     (startup, "ProxyFiles"),
     (startup, "InheritedSockets"),
     (Lineage, "listen"),
+    (startup, "_hides_library"),
     (startup, "loop_class"),
 ]
 """Of the first phase."""

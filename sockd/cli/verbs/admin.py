@@ -38,7 +38,6 @@ from sockd.wire.control import ControlError, ControlRequest, ControlResponse, Co
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 DEFAULT_PATH = "/run/sockd/control.sock"
 SECONDS = 60.0
@@ -175,10 +174,10 @@ def find_socket(given: str | None) -> str:
     return (None if found is None else _written_in(found)) or DEFAULT_PATH
 
 
-def _written_in(file: Path) -> str | None:
+def _written_in(file: str) -> str | None:
     """Read `control` alone: errors elsewhere in a configuration must not prevent queries."""
     try:
-        text = trusted.read(str(file), str(file), load.MAX_FILE_BYTES).decode()
+        text = trusted.read(file, file, load.MAX_FILE_BYTES).decode()
         daemon = tomllib.loads(text).get("daemon")
     except (SockdError, ValueError, RecursionError):
         return None

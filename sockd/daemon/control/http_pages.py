@@ -3,19 +3,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import sys
 from contextlib import suppress
+from functools import cache
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import psutil
 
 from sockd._version import VERSION
 from sockd.daemon.metrics import CONTENT_TYPE, Family, exposition
+from sockd.lazy import json, psutil
 from sockd.net.kernel import time_wait_sockets
 from sockd.net.listen.refusal import RefusalReason
 from sockd.services.builtin.http import Page
@@ -32,12 +30,14 @@ if TYPE_CHECKING:
 
     Samples = Sequence[tuple[Labels, float | Histogram]]
 
-STATUS_PAGE = Path(__file__).with_name("status.html")
+STATUS_PAGE = os.path.join(os.path.dirname(__file__), "status.html")
 
 
+@cache
 def read_status_page() -> str:
-    """Return the text of the status page."""
-    return STATUS_PAGE.read_text(encoding="utf-8")
+    """Return the text of the status page; the first call is before chroot(2) hides it."""
+    with open(STATUS_PAGE, encoding="utf-8") as file:
+        return file.read()
 
 
 class MetricsPages:
@@ -45,7 +45,6 @@ class MetricsPages:
 
     Args:
         asked: has the status.
-        status_page: of read_status_page(), before chroot(2) hides it.
         most: maximum open connections.
         started: seconds since 1970.
         others: resource usage of other processes that serve.
@@ -57,7 +56,6 @@ class MetricsPages:
         serving: ListenerRegistry,
         reloading: Reload,
         *,
-        status_page: str,
         most: int,
         started: float,
         others: Callable[[], Mapping[str, float]] = dict,
@@ -67,14 +65,13 @@ class MetricsPages:
         self._reloading = reloading
         self._most = most
         self._started = started
-        self._status_page = status_page
         self._others = others
 
     def page(self, path: str) -> Page | None:
         """Return a page; None if there is none."""
         match path:
             case "/":
-                return Page(self._status_page, "text/html; charset=utf-8")
+                return Page(read_status_page(), "text/html; charset=utf-8")
             case "/metrics":
                 return Page(exposition([*self._families()]), CONTENT_TYPE)
             case "/status.json":

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar, Union
 
 import msgspec
 
+from sockd.daemon.upgrade import UPGRADE_VARIABLE
 from sockd.errors import SystemFault, TemporaryFault
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound="Message")
 
-VARIABLE = "SOCKD_UPGRADE_FD"
-"""Number of the descriptor of the channel to the previous process; only that process sets it."""
 HEAD = struct.Struct("=II")  # bytes of the message, descriptors behind it
 PIECE = 128  # descriptors in one call; the kernel takes 253
 TIMEOUT_S = 10.0
@@ -136,15 +135,17 @@ def inherited_channel(environment: MutableMapping[str, str]) -> Channel | None:
     Raises:
         SystemFault: the variable does not name a socket.
     """
-    text = environment.pop(VARIABLE, None)
+    text = environment.pop(UPGRADE_VARIABLE, None)
     if text is None:
         return None
     try:
         sock = socket.socket(fileno=int(text))
         sock.set_inheritable(False)
     except (OSError, ValueError):
-        raise SystemFault(f"{VARIABLE}: {text} is not a socket; only sockd sets this variable, unset it") from None
+        raise SystemFault(
+            f"{UPGRADE_VARIABLE}: {text} is not a socket; only sockd sets this variable, unset it"
+        ) from None
     return Channel(sock)
 
 
-__all__ = ["VARIABLE", "Channel", "Message", "inherited_channel"]
+__all__ = ["Channel", "Message", "inherited_channel"]

@@ -14,7 +14,6 @@ import socket
 import traceback
 from contextlib import contextmanager
 from enum import Enum
-from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.daemon.upgrade import transfer
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping, Sequence
 
     from sockd.daemon.listeners import ActiveListener, ListenerRegistry
-    from sockd.net.loop.loop import EventLoop
 
 
 logger = logging.getLogger("sockd.daemon")
@@ -232,34 +230,6 @@ class UpgradeReceiver:
             _await_programs(adopted, counted.programs, descriptors)
 
 
-class PreviousProcesses:
-    """Previous processes, which still serve connections that could not move; they exit when this one does."""
-
-    def __init__(self, loop: EventLoop) -> None:
-        self._loop = loop
-        self.channels: list[Channel] = []
-
-    def __len__(self) -> int:
-        """Return the number that have not exited."""
-        return len(self.channels)
-
-    def watch(self, predecessor: UpgradeReceiver) -> None:
-        """Add a previous process, and those before it."""
-        for channel in (predecessor.channel, *predecessor.previous_processes):
-            self.channels.append(channel)
-            self._loop.add_reader(channel.fileno(), partial(self._ended, channel))
-
-    def _ended(self, channel: Channel) -> None:
-        self.channels.remove(channel)
-        self._loop.remove_reader(channel.fileno())
-        channel.close()
-
-    def close(self) -> None:
-        """Let them close their connections gracefully, unless another process has the channels as well."""
-        for channel in list(self.channels):
-            self._ended(channel)
-
-
 def _count_on(serving: ListenerRegistry, adopted: dict[int, ActiveListener], counted: Counters) -> None:
     serving.tools.loop.defects.count += counted.defects
     for name, (accepted, received, sent, frames, *reasons) in counted.totals.items():
@@ -280,4 +250,4 @@ def _await_programs(taken: dict[int, ActiveListener], numbers: Sequence[int], de
             os.close(fd)
 
 
-__all__ = ["PreviousProcesses", "UpgradeReceiver"]
+__all__ = ["UpgradeReceiver"]

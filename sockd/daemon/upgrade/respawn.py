@@ -5,17 +5,24 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from sockd.daemon.upgrade.channel import VARIABLE, Channel
+from sockd.daemon.upgrade import UPGRADE_VARIABLE
 from sockd.errors import fault
 from sockd.files.kept_directory import current_directory
+from sockd.lazy import lazily
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Mapping
+
+    from sockd.daemon.upgrade import channel
+    from sockd.daemon.upgrade.channel import Channel
+else:
+    channel = lazily("sockd.daemon.upgrade.channel")
+    subprocess = lazily("subprocess")
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class StartCommand:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         except OSError as error:  # no descriptor is left
             raise fault(error, "cannot create a channel to a new process") from None
-        environment = {**self.environment, VARIABLE: str(theirs.fileno())}
+        environment = {**self.environment, UPGRADE_VARIABLE: str(theirs.fileno())}
         try:
             process = subprocess.Popen(
                 self.words, cwd=self.directory, env=environment, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
@@ -56,7 +63,7 @@ class StartCommand:
             raise fault(error, f"cannot be started: {error.filename or self.words[0]}") from None
         finally:
             theirs.close()
-        return ChildProcess(process, Channel(ours))
+        return ChildProcess(process, channel.Channel(ours))
 
 
 @dataclass(eq=False)

@@ -8,12 +8,12 @@ what is cut here are frames that it has found.
 
 from __future__ import annotations
 
-import pickle
 from array import array
 from typing import TYPE_CHECKING, Any
 
 from sockd._sockbuf import ffi, lib
 from sockd.buffer.send import encode
+from sockd.lazy import pickle
 from sockd.net.connection.group import describe
 from sockd.wire.framing import Delimiter, DotBlock, Line, Raw, Record
 
@@ -91,7 +91,7 @@ class Codec:
         out = _room_for("char[]", size + count * lib.SOCKD_BATCH_A_FRAME + lib.SOCKD_BATCH_ONCE)
         found = lib.sockd_batch_cut(self._description, source, size, self._scan, out, count, self._batch)
         assert found == count
-        return pickle.loads(ffi.buffer(out, self._batch.used))  # type: ignore[no-any-return] # noqa: S301 - of batch.c
+        return pickle.loads(ffi.buffer(out, self._batch.used))  # type: ignore[no-any-return]
 
     def prefix_size(self, offset: int, size: int, count: int) -> int:
         """Return how many bytes of an event the first frames take."""

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import as_exception, is_close
+from sockd.lazy import lazily
 from sockd.log.failure import error_info, user_line
 from sockd.net.connection.codec import make_codec
 from sockd.net.connection.extra_info import extra_info
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
     from sockd.net.connection.events import FrameProtocol
     from sockd.net.connection.table import ConnectionTable
     from sockd.net.loop.loop import EventLoop, Timer
+    from sockd.net.tls import starttls
     from sockd.wire.framing import Framing
+else:
+    starttls = lazily("sockd.net.tls.starttls")
 
 logger = logging.getLogger("sockd.connection")
 OPEN, FINISHING, CLOSING, ENDED = Life.OPEN, Life.FINISHING, Life.CLOSING, Life.ENDED
@@ -185,8 +189,6 @@ class Connection(WriteTransport):
         """
         if self._starting is not None:
             raise RuntimeError("start_tls(): already called")
-        from sockd.net.tls import starttls  # here, for it takes OpenSSL along
-
         handshakes = starttls.handshakes_for(self, self._set)
         on_secured = partial(self._guard, secured) if secured else lambda: None
         starting = starttls.StartTlsUpgrade(

@@ -12,6 +12,8 @@ import os
 import socket
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from sockd.lazy import psutil
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -40,8 +42,6 @@ def describe_process(pid: int) -> str:
     """Name a process: `pid 123 (nc), command line: nc -l 7000`."""
     if pid == os.getpid():
         return f"pid {pid}, this process: {ITSELF}"
-    import psutil
-
     try:
         process = psutil.Process(pid)
         name, words = process.name(), process.cmdline()
@@ -88,8 +88,6 @@ def describe_pids(pids: Iterable[int | None]) -> str:
 
 def path_pids(path: str) -> list[int]:
     """List the processes that have a socket bound to a Unix path, as far as visible."""
-    import psutil
-
     try:
         rows = psutil.net_connections("unix")
     except (psutil.Error, OSError):
@@ -98,8 +96,6 @@ def path_pids(path: str) -> list[int]:
 
 
 def _bound(endpoint: Endpoint) -> list[LocalSocket]:
-    import psutil
-
     try:
         rows = psutil.net_connections("tcp" if endpoint.type == socket.SOCK_STREAM else "udp")
     except (psutil.Error, OSError):

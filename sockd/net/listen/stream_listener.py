@@ -22,6 +22,7 @@ import socket
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from sockd.lazy import lazily
 from sockd.log.rate_limit import LogLimit
 from sockd.net.address.sockaddr import SocketAddress
 from sockd.net.connection.silent import EVERY_GROUP, has_silent, shed_silent
@@ -44,14 +45,15 @@ if TYPE_CHECKING:
     from sockd.net.listen.delivery import AcceptTools, Delivery
     from sockd.net.listen.pipeline import AcceptStep
     from sockd.net.loop.loop import EventLoop
+    from sockd.net.tls import handshake
     from sockd.net.tls.context import TlsContext
     from sockd.net.tls.handshake import Handshakes
     from sockd.settings.listen import ListenSettings
+else:
+    handshake = lazily("sockd.net.tls.handshake")
 
 logger = logging.getLogger("sockd.listener")
 
-ACCEPTS_A_TURN = 128
-"""So that one listener's rush does not hold up the connections that are there."""
 SILENT_SECONDS = 0.5
 """Who has sent nothing for so long makes room when there is none (as nginx's reusable connections do)."""
 SHED = 16
@@ -435,9 +437,7 @@ class StreamListener:
 
 def _handshakes(tls: TlsContext, address: str, loop: EventLoop) -> Handshakes:
     """Return the handshakes of a listener's connections."""
-    from sockd.net.tls.handshake import Handshakes  # here, for it takes OpenSSL along
-
-    return Handshakes(tls, address, loop)
+    return handshake.Handshakes(tls, address, loop)
 
 
-__all__ = ["ACCEPTS_A_TURN", "StreamListener"]
+__all__ = ["StreamListener"]

@@ -26,12 +26,16 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from sockd.lazy import lazily
 from sockd.net.loop.defects import Defects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
     Callback = Callable[[], None]
+    from sockd.net.loop import asyncio_loop
+else:
+    asyncio_loop = lazily("sockd.net.loop.asyncio_loop", only_with="asyncio")
 
 logger = logging.getLogger("sockd.loop")
 
@@ -420,6 +424,4 @@ def loop_class(*, asyncio: bool) -> type[EventLoop]:
     """Return the class of loops that serve coroutines, or the one without asyncio."""
     if not asyncio:
         return EventLoop
-    from sockd.net.loop.asyncio_loop import AsyncioLoop
-
-    return AsyncioLoop
+    return asyncio_loop.AsyncioLoop

@@ -8,17 +8,19 @@ over HTTP.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd._sockbuf import lib
-from sockd.services.builtin import small_services
+from sockd.lazy import lazily
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sockd.services.builtin import small_services
     from sockd.settings.builtin import BuiltinName
+else:
+    small_services = lazily("sockd.services.builtin.small_services")
 
 
 @dataclass(frozen=True)
@@ -48,18 +50,28 @@ def _nothing(_datagram: bytes) -> None:
     return None
 
 
-def _teller(say: Callable[[], bytes]) -> SpeakingService:
-    return SpeakingService(partial(small_services.OneShot, say), lambda _datagram: say())
+def _teller(name: str) -> SpeakingService:
+    """Serve what a function of small_services says."""
+
+    def say() -> bytes:
+        said: bytes = getattr(small_services, name)()
+        return said
+
+    return SpeakingService(lambda: small_services.OneShot(say), lambda _datagram: say())
+
+
+def _chargen() -> object:
+    return small_services.Chargen()
 
 
 CODE: dict[BuiltinName, CoreService | SpeakingService] = {
     "upper": CoreService(lib.SOCKD_SERVE_UPPER, bytes.upper),
     "echo": CoreService(lib.SOCKD_SERVE_ECHO, _same),
     "discard": CoreService(lib.SOCKD_SERVE_DISCARD, _nothing),
-    "chargen": SpeakingService(small_services.Chargen, lambda _datagram: small_services.characters()),
-    "qotd": _teller(small_services.quote),
-    "systat": _teller(small_services.users),
-    "daytime": _teller(small_services.daytime),
-    "time": _teller(small_services.seconds),
+    "chargen": SpeakingService(_chargen, lambda _datagram: small_services.characters()),
+    "qotd": _teller("quote"),
+    "systat": _teller("users"),
+    "daytime": _teller("daytime"),
+    "time": _teller("seconds"),
 }
 """Of each name in sockd.settings.builtin, but for the pages, which are the daemon's."""

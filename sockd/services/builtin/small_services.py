@@ -8,12 +8,10 @@ C core.
 
 from __future__ import annotations
 
-import random
 import time
 from typing import TYPE_CHECKING
 
-import psutil
-
+from sockd.lazy import psutil, random
 from sockd.services.api import Protocol
 
 if TYPE_CHECKING:
@@ -57,7 +55,7 @@ def users() -> bytes:
 
 def characters() -> bytes:
     """Say 0 to 512 characters, as many as chance has it (RFC 864)."""
-    return _lines(random.randrange(len(PRINTABLE)))[: random.randrange(LONGEST_DATAGRAM + 1)]  # noqa: S311 - no secret
+    return _lines(random.randrange(len(PRINTABLE)))[: random.randrange(LONGEST_DATAGRAM + 1)]
 
 
 def _lines(first: int) -> bytes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sockd.net.connection.codec import make_codec
 from sockd.net.connection.group import GroupOptions
+from sockd.services.spec import SinkTools
 from sockd.wire.framing import Line
 
 if TYPE_CHECKING:
@@ -46,8 +47,6 @@ def _is_wire(spec: ServiceSpec) -> bool:
 
 def make_sink(spec: ServiceSpec, connections: ConnectionTable, loop: EventLoop, pool: ThreadPool) -> ConnectionEvents:
     """Return the sink for a service's connections; the pool is for blocking handlers."""
-    from sockd.services.handlers.sinks import SinkTools  # here, for that is made of what this package has
-
     codec = make_codec(spec.kind.core_framing(spec.framing), connections, wire=_is_wire(spec))
     return spec.kind.sink(spec, SinkTools(codec, connections, loop, pool))
 

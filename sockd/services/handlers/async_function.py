@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from sockd.net.connection.connection import Connection
     from sockd.net.loop.asyncio_loop import AsyncioLoop
     from sockd.services.api import Reply
-    from sockd.services.handlers.sinks import SinkTools
     from sockd.services.handlers.transport import Transport
+    from sockd.services.spec import SinkTools
     from sockd.wire.framing import Frame
 
 MAX_WAITING = 256

@@ -6,8 +6,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from msgspec import convert
-
+from sockd.lazy import msgspec
 from sockd.log.failure import error_info, user_line
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.net.connection.events import FrameProtocol
-    from sockd.services.handlers.sinks import SinkTools
     from sockd.services.handlers.transport import Transport
+    from sockd.services.spec import SinkTools
     from sockd.wire.framing import Framing
 
 logger = logging.getLogger("sockd.connection")
@@ -117,7 +116,7 @@ class PerConnectionHandler(ConnectionEvents):
         try:
             receiver, protocol = self._factory.make()
             connection.service, connection.handler = self._service, self.handler
-            connection.restore(receiver, protocol, convert(snapshot, Snapshot))
+            connection.restore(receiver, protocol, msgspec.convert(snapshot, Snapshot))
         except BaseException as error:
             event = {"service": self._service, "at": user_line(error)}
             logger.error("handler failed", exc_info=error_info(error), extra={"event": event})

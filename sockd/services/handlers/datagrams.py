@@ -7,11 +7,11 @@ of its lines is a frame (as statsd and carbon send them), and the replies leave 
 
 from __future__ import annotations
 
-import inspect
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sockd.lazy import inspect, lazily
 from sockd.net.connection.codec import reply_bytes
 from sockd.net.udp.source import SourcedAnswer
 from sockd.wire.framing import Line, Record, datagram_frame
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from sockd.wire.framing import Frame, Framing
 
     Answer = Callable[[bytes], bytes | None] | SourcedAnswer
+    import asyncio
+    from asyncio import trsock
+else:
+    asyncio = lazily("asyncio", only_with="asyncio")
+    trsock = lazily("asyncio.trsock", only_with="asyncio")
 
 MOST_IN_FLIGHT = 1000
 """Datagrams of one socket whose coroutines have not ended, past which it is not read."""
@@ -173,8 +178,6 @@ class AsyncDatagrams(SourcedAnswer):
 
     def answer(self, datagram: bytes, source: DatagramSource) -> None:
         """Begin."""
-        import asyncio  # here, for it is loaded where there are coroutines
-
         source.begin()
         task = asyncio.get_running_loop().create_task(self._work(datagram, source))
         self._tasks.add(task)
@@ -219,9 +222,7 @@ class DatagramTransport:
     @property  # type: ignore[misc]  # object's is writable
     def __class__(self) -> type:
         """What isinstance() asks where the type itself is not the one."""
-        from asyncio import DatagramTransport as OfAsyncio
-
-        return OfAsyncio
+        return asyncio.DatagramTransport
 
     def sendto(self, data: bytes | bytearray | memoryview, addr: Any = None) -> None:  # noqa: ANN401 - as asyncio
         """Send a datagram, at once or not at all.
@@ -277,8 +278,6 @@ class DatagramTransport:
     def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - as asyncio
         """Answer `sockname` and `socket`."""
         if name == "socket":
-            from asyncio import trsock
-
             return trsock.TransportSocket(self._listener.socket)
         return self._listener.socket.getsockname() if name == "sockname" else default
 

@@ -16,7 +16,7 @@ from sockd.wire.framing import BlankLine, Delimiter, DotBlock, Line, Nul, Raw, S
 
 if TYPE_CHECKING:
     from sockd.services.handlers.connection import ConnectionFactory
-    from sockd.services.handlers.sinks import SinkTools
+    from sockd.services.spec import SinkTools
     from sockd.settings.service import TooLong, Unfinished
     from sockd.wire.framing import Framing
 

@@ -9,34 +9,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sockd.lazy import lazily
 from sockd.services.handlers.adapters import FunctionAdapter, ProtocolAdapter, ProtocolFactory
 from sockd.services.handlers.connection import ConnectionFactory, PerConnectionHandler
 from sockd.services.handlers.policy import Ended, PolicyHandler
 from sockd.services.handlers.text import TextFactory
 from sockd.services.handlers.trace import TracedConnection
 from sockd.services.handlers.transport import Transport
-from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sockd.net.connection.codec import Codec
-    from sockd.net.connection.table import ConnectionTable
-    from sockd.net.loop.loop import EventLoop
-    from sockd.net.loop.thread_pool import ThreadPool
     from sockd.services.api import Reply
+    from sockd.services.handlers import asyncio_transport
     from sockd.services.handlers.policy import FramePolicy
-    from sockd.services.spec import ServiceSpec
-
-
-@dataclass(frozen=True)
-class SinkTools:
-    """What sinks are made with; `codec` is of the framing that the C core cuts by."""
-
-    codec: Codec
-    connections: ConnectionTable
-    loop: EventLoop
-    pool: ThreadPool
+    from sockd.services.spec import ServiceSpec, SinkTools
+else:
+    asyncio_transport = lazily("sockd.services.handlers.asyncio_transport", only_with="asyncio")
 
 
 def function_handler(
@@ -89,12 +78,10 @@ def transport_class(spec: ServiceSpec) -> type[Transport]:
     """Return the class of a service's connections: one of asyncio's, where its handler can know the difference."""
     if not spec.kind.may_use_asyncio:
         return TracedConnection if spec.trace else Transport
-    from sockd.services.handlers.asyncio_transport import AsyncioTransport
-
     if not spec.trace:
-        return AsyncioTransport
-    traced: Any = type("TracedConnection", (TracedConnection, AsyncioTransport), {"__slots__": ()})
+        return asyncio_transport.AsyncioTransport
+    traced: Any = type("TracedConnection", (TracedConnection, asyncio_transport.AsyncioTransport), {"__slots__": ()})
     return traced  # type: ignore[no-any-return]  # type() tells nothing
 
 
-__all__ = ["SinkTools", "function_handler", "protocol_handler", "transport_class"]
+__all__ = ["function_handler", "protocol_handler", "transport_class"]

@@ -7,9 +7,9 @@ Input that cannot be decoded is an error of the handler, as if it had decoded it
 from __future__ import annotations
 
 import functools
-import inspect
 from typing import TYPE_CHECKING, Any
 
+from sockd.lazy import inspect
 from sockd.services.handlers.adapters import ProtocolAdapter
 
 if TYPE_CHECKING:

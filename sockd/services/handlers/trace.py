@@ -12,6 +12,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
+from sockd.lazy import lazily
 from sockd.net.connection.codec import reply_bytes
 from sockd.services.builtin import CoreService
 from sockd.services.handlers.transport import Transport
@@ -22,9 +23,13 @@ if TYPE_CHECKING:
 
     from sockd.net.connection.connection import Connection
     from sockd.net.connection.events import FrameProtocol
+    from sockd.services import families, kinds
     from sockd.services.api import BatchFunction
     from sockd.services.spec import ServiceSpec
     from sockd.wire.framing import Frame
+else:
+    families = lazily("sockd.services.families")
+    kinds = lazily("sockd.services.kinds")
 
 logger = logging.getLogger("sockd.trace")
 
@@ -35,18 +40,15 @@ SHOWN_BYTES = 256
 def traced(spec: ServiceSpec) -> ServiceSpec:
     """Return a service whose frames are shown; those of programs, coroutines and threads stay unseen."""
     # here, for kinds are made of what this package has
-    from sockd.services.families import ExecutingKind
-    from sockd.services.kinds import BatchKind, BlockingKind, BuiltinKind, CoroutineKind, FunctionKind
-
     match spec.kind:
-        case ExecutingKind() | CoroutineKind() | BlockingKind():
+        case families.ExecutingKind() | kinds.CoroutineKind() | kinds.BlockingKind():
             return spec
-        case BuiltinKind(code=CoreService(answer=answer)):
-            kind = FunctionKind(lambda frame, _: answer(frame), wants_connection=True)
-        case BatchKind(batch=batch):
-            kind = FunctionKind(partial(_answer_one, batch), wants_connection=True)
-        case FunctionKind(function=function, wants_connection=False):
-            kind = FunctionKind(lambda frame, _: function(frame), wants_connection=True)
+        case kinds.BuiltinKind(code=CoreService(answer=answer)):
+            kind = kinds.FunctionKind(lambda frame, _: answer(frame), wants_connection=True)
+        case kinds.BatchKind(batch=batch):
+            kind = kinds.FunctionKind(partial(_answer_one, batch), wants_connection=True)
+        case kinds.FunctionKind(function=function, wants_connection=False):
+            kind = kinds.FunctionKind(lambda frame, _: function(frame), wants_connection=True)
         case _:
             return replace(spec, trace=True)
     return replace(spec, trace=True, kind=kind)

@@ -14,8 +14,6 @@ from __future__ import annotations
 import base64
 import binascii
 import ctypes
-import hashlib
-import hmac
 import os
 import re
 import threading
@@ -27,6 +25,7 @@ from typing import TYPE_CHECKING
 from sockd.errors import ConfigurationError, fault
 from sockd.files.kept_directory import KeptDirectory
 from sockd.files.trusted import open_file, read
+from sockd.lazy import hashlib, hmac
 from sockd.values import dataclass
 
 if TYPE_CHECKING:

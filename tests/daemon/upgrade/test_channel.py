@@ -14,7 +14,8 @@ import threading
 
 import pytest
 
-from sockd.daemon.upgrade.channel import VARIABLE, Channel, Message, inherited_channel
+from sockd.daemon.upgrade import UPGRADE_VARIABLE
+from sockd.daemon.upgrade.channel import Channel, Message, inherited_channel
 from sockd.daemon.upgrade.respawn import StartCommand
 from sockd.errors import SystemFault, TemporaryFault
 
@@ -92,7 +93,7 @@ def test_a_program_that_cannot_be_started(tmp_path):
 
 def test_the_variable_is_taken_out():
     ours, theirs = socket.socketpair()
-    environment = {VARIABLE: str(theirs.detach())}
+    environment = {UPGRADE_VARIABLE: str(theirs.detach())}
     channel = inherited_channel(environment)
     assert environment == {}
     channel.send(Said(words=[7]))
@@ -101,5 +102,5 @@ def test_the_variable_is_taken_out():
     channel.close()
     received.close()
     assert inherited_channel({}) is None
-    with pytest.raises(SystemFault, match=f"{VARIABLE}: 9999 is not a socket"):
-        inherited_channel({VARIABLE: "9999"})
+    with pytest.raises(SystemFault, match=f"{UPGRADE_VARIABLE}: 9999 is not a socket"):
+        inherited_channel({UPGRADE_VARIABLE: "9999"})

@@ -17,8 +17,8 @@ import pytest
 from in_process import InProcess, descriptors
 
 from sockd.daemon.shutdown import ServingState
-from sockd.daemon.upgrade import transfer
-from sockd.daemon.upgrade.channel import HEAD, VARIABLE, Channel
+from sockd.daemon.upgrade import UPGRADE_VARIABLE, transfer
+from sockd.daemon.upgrade.channel import HEAD, Channel
 from sockd.daemon.upgrade.messages import (
     AcceptedListener,
     Adopted,
@@ -436,7 +436,7 @@ def receive(in_process, tmp_path):
         ours, theirs = socket.socketpair()
         channel = Channel(ours)
         old.hello(channel)
-        predecessor = UpgradeReceiver.from_environment({VARIABLE: str(theirs.detach())})
+        predecessor = UpgradeReceiver.from_environment({UPGRADE_VARIABLE: str(theirs.detach())})
         kept.append(predecessor)
         daemon = new.daemon(in_process.next, predecessor=predecessor, given=predecessor.given)
 
@@ -500,4 +500,4 @@ def test_before_hello_there_is_nobody_to_follow():
             last(ours)
         ours.close()
         with pytest.raises(TemporaryFault, match=r"has exited|unexpected message"):
-            UpgradeReceiver.from_environment({VARIABLE: str(theirs.detach())})
+            UpgradeReceiver.from_environment({UPGRADE_VARIABLE: str(theirs.detach())})

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""`sockd --check` and `sockd --print`: what a configuration comes to, and whether it could be served."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from sockd.cli.config_source import Source, _settings
+from sockd.config.load import dump
+from sockd.daemon.conflicts import conflicts
+from sockd.daemon.plan import plan
+from sockd.errors import EX_OK, ConfigurationError
+from sockd.process.privileges import check_directory, look_up, why_unreadable
+from sockd.process.signals import reset_signals
+from sockd.services.reimport import authors_files
+from sockd.values import replace
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Iterator
+
+    from sockd.daemon.plan import ListenerPlan
+    from sockd.settings import DaemonSettings
+
+
+def look(options: argparse.Namespace) -> int:
+    """Check, or print the effective settings, without serving."""
+    reset_signals()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # else a module that is being imported seems to have failed
+    source = _settings(options)
+    if options.check and not options.show:
+        return _check(source)
+    plan(source.settings)
+    print(dump(source.settings), end="")
+    return EX_OK
+
+
+def _check(source: Source) -> int:
+    settings, daemon = source.settings, source.settings.daemon
+    plans = plan(settings)
+    if daemon.user is not None:
+        look_up(daemon.user, daemon.group)
+    if daemon.chroot is not None:
+        check_directory(daemon.chroot)
+    if found := [*conflicts(plans)]:
+        raise ConfigurationError("\n".join(f"{source.name}: {text}" for text in found))
+    notes = [*_port_notes(plans), *_unreadable(daemon)]
+    if daemon.user is None and source.check is not None and os.geteuid() == 0:
+        notes.append(
+            'daemon.user is not set, so sockd refuses to start as root; write user = "nobody" or user = "root"'
+        )
+    for note in notes:
+        print(f"sockd: {source.name}: note: {note}", file=sys.stderr)
+    count = len(settings.listen)
+    print(f"sockd: {source.name}: configuration OK: {count} listener{'s'[: count != 1]}", file=sys.stderr)
+    return EX_OK
+
+
+def _unreadable(daemon: DaemonSettings) -> Iterator[str]:
+    """Report modules of handlers that the serving user may not read: root imports them at a start, and a reload
+    cannot.
+    """
+    if daemon.user is None or daemon.chroot is not None or os.geteuid() != 0:
+        return
+    account = look_up(daemon.user, daemon.group)
+    for path in authors_files():
+        if reason := why_unreadable(path, account):
+            yield f"{path}: {reason}; the daemon serves as {account.user} and cannot import it at a reload"
+
+
+def _port_notes(plans: Iterable[ListenerPlan]) -> Iterator[str]:
+    """Report ports that services(5) registers for a service of another name (FAQ IV.11)."""
+    for one in plans:
+        for address in one.addresses:
+            registered = address.registered_service()
+            if registered is not None and registered != one.service.name:
+                named = replace(address, port=registered)
+                text = (
+                    f"/etc/services registers port {address.port} for {registered}; "
+                    f"if you mean that service, write {named}"
+                )
+                yield f"{address}: {text}"
+
+
+__all__ = ["look"]

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""`sockd`: a start, in the foreground or the background, alone or as the new process of an upgrade."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from sockd._version import VERSION
+from sockd.cli.autoreload import end_with_watcher, report
+from sockd.cli.config_source import EXAMPLE, Source, _files, _settings
+from sockd.cli.output import give_up_output
+from sockd.config.load import candidates
+from sockd.daemon import daemon
+from sockd.daemon.context import StartContext
+from sockd.daemon.upgrade.respawn import StartCommand
+from sockd.errors import EX_OK, ConfigurationError, SockdError, UsageError
+from sockd.lazy import lazily
+from sockd.log.format import for_a_start
+from sockd.net.kernel import NO_DESCRIPTOR
+from sockd.process import init, socket_activation
+from sockd.process.daemonize import in_background
+from sockd.process.descriptors import close_others
+from sockd.process.signals import reset_signals
+from sockd.process.stop_bound import install_signals
+from sockd.process.syscalls import close_to_others
+from sockd.values import replace
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
+
+    from sockd.daemon.upgrade import fdstore
+    from sockd.daemon.upgrade.receiver import UpgradeReceiver
+    from sockd.daemon.workers import supervisor
+    from sockd.process.daemonize import StartupPipe
+else:
+    supervisor = lazily("sockd.daemon.workers.supervisor")
+    fdstore = lazily("sockd.daemon.upgrade.fdstore")
+
+logger = logging.getLogger("sockd.cli")
+
+_TRY = "write one, or try the built-in example: sockd --foreground"
+
+
+def start(options: argparse.Namespace, reporting: Callable[[Callable[[], int]], int]) -> int:
+    """Serve, in the foreground or in the background, where `reporting` says what went wrong."""
+    close_to_others()
+    given = socket_activation.claim(os.environ, os.getpid())
+    if os.getpid() == init.FIRST and not options.foreground:
+        raise UsageError("process 1 must not exit, because all others end with it; use --foreground")
+    contained = init.stand_before()
+    signals = install_signals(for_a_start(sys.stderr)) if options.foreground else None  # behind what was passed
+    if not options.foreground:
+        reset_signals()
+        close_others(fd for _, fd in given.descriptors)
+    given, stored = fdstore.StoredConnections.separate(given) if given.descriptors else (given, None)
+    command, dropped = StartCommand.from_this_process(), end_with_watcher()
+    try:
+        source = _settings(options)
+    except SockdError:
+        report([str(options.config or candidates()[0])])
+        raise
+    common = StartContext(
+        ready=lambda _: None, given=given, command=command, stored=stored, dropped=dropped, contained=contained
+    )
+    if options.foreground:
+        head = f"sockd {VERSION}, configured by {source.name}, serves:"
+        greet = (lambda _: None) if given.notify else lambda listeners: _greet(listeners, head)
+        return _serve(source, replace(common, ready=greet, trace=options.trace, signals=signals))
+    if source.name == EXAMPLE:
+        *others, last = candidates()
+        files = (
+            f"neither {others[0]} nor {last} exists"
+            if others
+            else f"{last} does not exist (as root, name another one with -c)"
+        )
+        raise ConfigurationError(f"no configuration: {files}; {_TRY}")
+    return in_background(lambda starter: reporting(lambda: _serve(source, _with_starter(common, starter))))
+
+
+def _with_starter(common: StartContext, starter: StartupPipe) -> StartContext:
+    """Add the process that waits for a daemon in the background."""
+    return replace(common, ready=lambda _: starter.ready(), let_go=starter.let_go, background=True)
+
+
+def serve_after_upgrade(predecessor: UpgradeReceiver, options: argparse.Namespace) -> int:
+    """Serve as the new process of an upgrade, in the foreground or not."""
+    close_to_others()
+    signals = install_signals(for_a_start(sys.stderr))
+    command = StartCommand.from_this_process()
+    source = _settings(options)
+    if not options.foreground:
+        os.chdir("/")
+    context = StartContext(
+        ready=lambda _: None,
+        background=not options.foreground,
+        given=predecessor.given,
+        trace=options.trace,
+        command=command,
+        predecessor=predecessor,
+        signals=signals,
+    )
+    return _serve(source, context)
+
+
+def _serve(source: Source, context: StartContext) -> int:
+    context = replace(
+        context,
+        imported=lambda: report(_files(source.settings, source.name)),
+        check=source.check,
+        parse=source.parse,
+        root_may_stay=not context.background and source.check is None,
+    )
+    serve = supervisor.run if source.settings.daemon.workers > 1 else daemon.run
+    try:
+        serve(source.settings, context)
+    except SockdError as error:
+        log = source.settings.daemon.log
+        if logging.getLogger().handlers:  # else the log has not been opened yet
+            error.is_reported = not context.background and log.to in (None, "stderr") and log.format == "json"
+            if error.is_reported or context.background:  # the log is read later, the terminal perhaps not
+                logger.error("not serving", extra={"event": {"error": str(error)}})
+        raise
+    except OSError as error:
+        if error.errno not in NO_DESCRIPTOR:
+            logger.critical("internal error", exc_info=True)
+        raise
+    except Exception:
+        logger.critical("internal error", exc_info=True)  # in the background nobody sees the traceback
+        raise
+    return EX_OK
+
+
+def _how_to_ask(address: str, service: str, is_tls: bool) -> str:
+    if service == "metrics" and address.startswith("tcp://"):
+        scheme = "https" if is_tls else "http"
+        return f"curl {scheme}://{address.removeprefix('tcp://')}/metrics"
+    return f"sockctl connect {'--tls ' if is_tls else ''}{address}"
+
+
+def _greet(listeners: Sequence[tuple[str, str, bool]], head: str) -> None:
+    """Say on the screen what is served and how to talk to it: address, service, whether it begins with TLS."""
+    width = max(len(address) for address, _, _ in listeners)
+    lines = [
+        f"  {service} on {address:<{width}}   {_how_to_ask(address, service, tls)}"
+        for address, service, tls in listeners
+    ]
+    try:
+        for line in (head, *lines, "Press Ctrl-C to stop."):
+            print(line, flush=True)
+    except OSError:  # nobody reads it: no reason not to serve
+        give_up_output()
+
+
+__all__ = ["serve_after_upgrade", "start"]

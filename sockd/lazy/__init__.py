@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""Modules that are imported when they are first used, so that a run pays for what it does and not for what it could do.
+
+Two forms.  What is not sockd's stands below under its own name (`from sockd.lazy import json`).  A part of sockd that
+only some services or commands need is named where the parts are put together:
+
+    if TYPE_CHECKING:
+        from sockd.services import relay
+    else:
+        relay = lazily("sockd.services.relay")
+
+Such a module is used by its name (`relay.RelayService`), in functions alone: what is done at import loads it.  A
+function has no import of its own, so that load_all() knows each of them: before the root directory changes, or where
+the serving user could not read this library, everything that may be used later is imported (sockd.daemon.startup).
+Names of sockd are found through the package, and those outside before any directory of handlers, which is the last on
+sys.path (sockd.services.handlers_path).  Source: PEP 690, which was not accepted; PEP 810.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sockd.lazy.modules import lazily, load_all
+
+if TYPE_CHECKING:
+    import datetime
+    import difflib
+    import fractions
+    import hashlib
+    import hmac
+    import inspect
+    import json
+    import pathlib
+    import pickle
+    import random
+    import shutil
+    import sysconfig
+    import tempfile
+    import tomllib
+    import urllib.parse as urls
+
+    import msgspec
+    import psutil
+else:
+    datetime, difflib, fractions, hashlib, hmac, inspect = map(
+        lazily, ("datetime", "difflib", "fractions", "hashlib", "hmac", "inspect")
+    )
+    json, msgspec, pathlib, pickle, psutil, random = map(
+        lazily, ("json", "msgspec", "pathlib", "pickle", "psutil", "random")
+    )
+    shutil, sysconfig, tempfile, tomllib, urls = map(
+        lazily, ("shutil", "sysconfig", "tempfile", "tomllib", "urllib.parse")
+    )
+
+__all__ = [
+    "datetime",
+    "difflib",
+    "fractions",
+    "hashlib",
+    "hmac",
+    "inspect",
+    "json",
+    "lazily",
+    "load_all",
+    "msgspec",
+    "pathlib",
+    "pickle",
+    "psutil",
+    "random",
+    "shutil",
+    "sysconfig",
+    "tempfile",
+    "tomllib",
+    "urls",
+]

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""What stands for a module until it is used, and the import of all that was not used yet.
+
+A module of sockd is imported only from the files with which the process began: another version's, installed meanwhile,
+would not fit with what is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from sockd import errors
+
+_known: list[LazyModule] = []
+
+
+def _identity() -> tuple[int, int, int] | None:
+    """Tell these files from those of another installation in their place."""
+    try:
+        found = os.stat(__file__)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+_AT_START = _identity()
+
+
+class LazyModule:
+    """Stands for a module; a name that was asked for once is an attribute like any other.
+
+    Args:
+        name: of the module, with all of its packages.
+        only_with: of one without which nobody uses this one.
+    """
+
+    def __init__(self, name: str, only_with: str) -> None:
+        self.__name__ = name
+        self._only_with = only_with
+        _known.append(self)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever is there
+        value = getattr(self.load(), name)
+        setattr(self, name, value)
+        return value
+
+    def __repr__(self) -> str:
+        return f"<module {self.__name__!r}, imported when it is used>"
+
+    @property
+    def may_be_used(self) -> bool:
+        """Whether somebody may use it, as far as is known now."""
+        return not self._only_with or self._only_with in sys.modules
+
+    def load(self) -> ModuleType:
+        """Import it.
+
+        Raises:
+            SystemFault: it cannot be imported, or no more.
+        """
+        known = sys.modules.get(self.__name__)
+        if known is not None:
+            return known
+        if self.__name__.startswith("sockd.") and _identity() != _AT_START:
+            why = "its files are gone, or another version's, since this process was started"
+            raise errors.SystemFault(f"{self.__name__} cannot be imported: {why}; sockctl upgrade, or restart it")
+        try:
+            return import_module(self.__name__)
+        except ImportError as error:
+            raise errors.SystemFault(f"{self.__name__} cannot be imported: {error}; restart the daemon") from error
+
+
+def lazily(name: str, *, only_with: str = "") -> Any:  # noqa: ANN401 - a type checker knows the module itself
+    """Return what stands for a module until it is used; see LazyModule."""
+    return LazyModule(name, only_with)
+
+
+def load_all() -> None:
+    """Import every module that stands here for later, and those that they name in their turn.
+
+    Raises:
+        SystemFault: one cannot be imported.
+    """
+    for one in _known:  # which grows
+        if one.may_be_used:
+            one.load()
+
+
+if not TYPE_CHECKING:
+    errors = lazily("sockd.errors")
+
+__all__ = ["LazyModule", "lazily", "load_all"]
