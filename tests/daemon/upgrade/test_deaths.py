@@ -450,7 +450,7 @@ def receive(in_process, tmp_path):
         thread.start()
         error = None
         try:
-            with predecessor.told():
+            with predecessor.reporting_failure():
                 daemon._succession.complete(new.stack)
         except SockdError as raised:
             error = raised
