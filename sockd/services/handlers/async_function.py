@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from sockd.services.handlers.connection import ConnectionFactory, PerConnectionHandler
@@ -103,7 +104,9 @@ class AsyncAnswers:
         while waiting and not self._is_lost:
             frame, ending = waiting.popleft()
             try:
-                reply = await handler.call(frame, self._connection)
+                reply = handler.begin(frame, self._connection)
+                if type(reply) is CoroutineType or inspect.isawaitable(reply):
+                    reply = await reply
             except BaseException as error:
                 self._failed(error, frame)
                 break
@@ -111,7 +114,7 @@ class AsyncAnswers:
                 break
             if self._held and len(waiting) <= self._most // 2:
                 self._resume_reading()
-            if handler.loop.is_over():
+            if waiting and handler.loop.is_over():
                 await asyncio.sleep(0)
         self._tasks.clear()
         self._finished()
@@ -249,9 +252,13 @@ class AsyncFunctionHandler(PerConnectionHandler):
         self._function = self.handler = function
         self._answers: dict[int, AsyncAnswers] = {}
 
+    def begin(self, frame: Frame, connection: Connection) -> Any:  # noqa: ANN401 - whatever it returns
+        """Call the function: what it returns is to be awaited, unless a decorator has replied at once."""
+        return self._function(frame, connection) if self.wants_connection else self._function(frame)
+
     async def call(self, frame: Frame, connection: Connection) -> Any:  # noqa: ANN401 - whatever it returns
-        """Call the function; a decorated one may have returned at once."""
-        returned = self._function(frame, connection) if self.wants_connection else self._function(frame)
+        """Call the function, and wait for its reply."""
+        returned = self.begin(frame, connection)
         return await returned if inspect.isawaitable(returned) else returned
 
     def wrong(self, id: int, reason: CloseReason) -> None:

@@ -69,9 +69,11 @@ class StreamReader(asyncio.StreamReader):
         too_late: Callable[[], object],
     ) -> None:
         super().__init__(limit, loop)
+        self._full = FULL_LIMITS * limit
         self._lines: deque[bytes] = deque()
         self._size = 0  # of lines, or more: exact where reading is paused
         self._is_by_line = True
+        self._is_open = True  # neither the end of file nor a loss has come
         self._loss: BaseException | None = None
         self._is_late = is_late
         self._left = self._quantum = 1
@@ -86,20 +88,46 @@ class StreamReader(asyncio.StreamReader):
 
     async def readline(self) -> bytes:
         """Return the next line with its ending, without one at the end of file, b"" after it; as asyncio's."""
-        if self._left > 0 and self._lines:
+        lines = self._lines
+        if self._left > 0 and lines:
             self._left -= 1
-            return self._lines.popleft()
+            return lines.popleft()
+        if not lines and (waiter := self._waiter_for_line()) is not None:
+            try:
+                await waiter
+            finally:
+                self._waiter = self._since = None
+            if lines and not self._paused:
+                return lines.popleft()
         return await self._next_line()
 
     async def __anext__(self) -> bytes:
         """Return the next line, with its ending."""
-        if self._left > 0 and self._lines:  # as readline(), without its call
+        lines = self._lines
+        if self._left > 0 and lines:  # as readline(), without its call: a coroutine for each line costs a tenth of all
             self._left -= 1
-            return self._lines.popleft()
+            return lines.popleft()
+        if not lines and (waiter := self._waiter_for_line()) is not None:
+            try:
+                await waiter
+            finally:
+                self._waiter = self._since = None
+            if lines and not self._paused:
+                return lines.popleft()
         line = await self._next_line()
         if not line:
             raise StopAsyncIteration
         return line
+
+    def _waiter_for_line(self) -> asyncio.Future[None] | None:
+        """Return what ends when something has come, where nothing has; None where it takes more than to wait."""
+        if self._buffer or self._waiter is not None or not self._is_open:
+            return None
+        self._is_by_line = True
+        self.has_overrun = False
+        waiter: asyncio.Future[None] = asyncio.Future(loop=self._loop)
+        self._waiter = waiter
+        return waiter
 
     async def _next_line(self) -> bytes:
         """Give the others a turn if it is time to, and wait for a line, if need be."""
@@ -116,15 +144,12 @@ class StreamReader(asyncio.StreamReader):
                 return self._last_line()
             if self._buffer:
                 self._begin_to_count()
-            if self._waiter is not None or self._paused or self._loss is not None:
-                await self._wait_for_data("readuntil")  # as asyncio, whose readline() calls it
-                continue
-            self.has_overrun = False
-            self._waiter = self._loop.create_future()  # _wait_for_data() without its two calls
+            is_alone = self._waiter is None
             try:
-                await self._waiter
+                await self._wait_for_data("readuntil")  # as asyncio, whose readline() calls it
             finally:
-                self._waiter = self._since = None
+                if is_alone:
+                    self._since = None
         await self._turn()
         return await self._buffered_line()
 
@@ -212,7 +237,7 @@ class StreamReader(asyncio.StreamReader):
             self._waiter = None
             if not waiter.done():
                 waiter.set_result(None)
-        if not self._paused and self._size + len(self._buffer) > FULL_LIMITS * self._limit:
+        if self._size + len(self._buffer) > self._full and not self._paused:
             self._weigh()
 
     def feed_data(self, data: bytes) -> None:  # type: ignore[override]  # typeshed: Iterable[SupportsIndex]
@@ -252,17 +277,20 @@ class StreamReader(asyncio.StreamReader):
                 whole nothing is read then.
         """
         self._is_cut = is_cut
+        self._is_open = False
         self._since = None
         super().feed_eof()
 
     def set_exception(self, exc: Exception) -> None:
         """Have every call raise this from now on; as asyncio's."""
         self._to_buffer()
+        self._is_open = False
         super().set_exception(exc)
 
     def lose(self, error: BaseException) -> None:
         """Take the loss of the connection; what has come is read first."""
         self._loss = error
+        self._is_open = False
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_exception(error)
@@ -298,7 +326,7 @@ class StreamReader(asyncio.StreamReader):
     def _weigh(self) -> None:
         """Hold the peer up, if as much waits to be read as there seems to be."""
         self._size = sum(map(len, self._lines))
-        if self._transport is not None and self._size + len(self._buffer) > FULL_LIMITS * self._limit:
+        if self._transport is not None and self._size + len(self._buffer) > self._full:
             self._paused = True
             self._left = 0
             self._transport.pause_reading()

@@ -55,6 +55,9 @@ class Transport(Connection):
 
     def reply_with(self, reply: object, ending: bytes | None) -> None:
         """Write a reply, to a frame whose reply_ending was this."""
+        if ending is self._ending:
+            self.reply(reply)
+            return
         self._ending, before = ending, self._ending
         try:
             self.reply(reply)
