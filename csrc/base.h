@@ -20,9 +20,9 @@ static inline int sb__reason_or(int reason, int otherwise)
     return reason > SB_REASON_NONE && reason < SB_REASONS ? reason : otherwise;
 }
 
-static inline int64_t sb__lesser(int64_t number, int64_t most)
+static inline int64_t sb__lesser(int64_t number, int64_t max)
 {
-    return number < most ? number : most;
+    return number < max ? number : max;
 }
 
 int sb__is_name(const char *peer, size_t size); /* a sockaddr_in or sockaddr_in6, or none */

@@ -37,9 +37,9 @@ void sb_buffer_free(sb_buffer *b)
     free(b);
 }
 
-static int pays_to_move(const sb_buffer *b, size_t data, size_t most)
+static int pays_to_move(const sb_buffer *b, size_t data, size_t max)
 {
-    return b->read >= data / 4 || b->size == most;
+    return b->read >= data / 4 || b->size == max;
 }
 
 static void move_to_front(sb_buffer *b)
@@ -62,25 +62,25 @@ static void resize(sb_buffer *b, size_t size)
 }
 
 /* To twice the size, or as often twice as is needed; size < most. */
-static void grow(sb_buffer *b, size_t need, size_t most)
+static void grow(sb_buffer *b, size_t need, size_t max)
 {
     size_t size = b->size < SB_SMALLEST / 2 ? SB_SMALLEST / 2 : b->size;
     do
-        size = size > most / 2 ? most : size * 2;
+        size = size > max / 2 ? max : size * 2;
     while (size < need);
     resize(b, size);
 }
 
-int sb__buffer_reserve(sb_buffer *b, size_t want, size_t most, char **room)
+int sb__buffer_reserve(sb_buffer *b, size_t want, size_t max, char **room)
 {
     if (b == NULL || room == NULL)
         return SB_ERR_INVALID;
     size_t data = b->write - b->read;
-    if (want > most || data > most - want)
+    if (want > max || data > max - want)
         return SB_ERR_LIMIT;
     if (b->size - b->write < want) {
-        if (b->size - data < want || !pays_to_move(b, data, most))
-            grow(b, data + want, most);
+        if (b->size - data < want || !pays_to_move(b, data, max))
+            grow(b, data + want, max);
         if (b->size - data < want)
             return SB_ERR_NOMEM;
         move_to_front(b);

@@ -9,9 +9,9 @@
 
 enum { SB_SMALLEST = 64 }; /* bytes of a buffer */
 
-/* As sb_buffer_reserve; the buffer owns no more than most bytes (which are no
+/* As sb_buffer_reserve; the buffer owns no more than max bytes (which are no
  * fewer than it owns now) in place of its limit. */
-int sb__buffer_reserve(sb_buffer *buffer, size_t want, size_t most, char **room);
+int sb__buffer_reserve(sb_buffer *buffer, size_t want, size_t max, char **room);
 size_t sb__buffer_room(const sb_buffer *buffer); /* behind the data */
 size_t sb__buffer_left(const sb_buffer *buffer); /* what its limit allows beside the data */
 char *sb__buffer_data(sb_buffer *buffer);        /* to be written to */

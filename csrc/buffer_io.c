@@ -11,11 +11,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-long sb_buffer_receive(sb_buffer *buffer, int fd, size_t most)
+long sb_buffer_receive(sb_buffer *buffer, int fd, size_t max)
 {
     char *room;
-    size_t left = sb__buffer_left(buffer), want = most < left ? most : left;
-    if (buffer != NULL && most > 0 && left == 0)
+    size_t left = sb__buffer_left(buffer), want = max < left ? max : left;
+    if (buffer != NULL && max > 0 && left == 0)
         return SB_ERR_LIMIT;
     int code = sb_buffer_reserve(buffer, want, &room);
     if (code < 0)

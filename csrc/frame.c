@@ -110,11 +110,11 @@ int sb_frame_find(const sb_framing *framing, const char *data, size_t size, sb_s
 
 /* Frames of any kind, one call of the finder for each. */
 static int any_batch(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_span *spans,
-                     size_t most, size_t *next)
+                     size_t max, size_t *next)
 {
     size_t n = 0, at = 0;
     int code = 0;
-    while (n < most && (at < size || n == 0)) {
+    while (n < max && (at < size || n == 0)) {
         sb_frame frame;
         code = sb__frame_find(framing, data + at, size - at, scan, &frame);
         if (code <= 0)
@@ -129,17 +129,17 @@ static int any_batch(const sb_framing *framing, const char *data, size_t size, s
 }
 
 int sb_frames_find(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_span *spans,
-                   size_t most, size_t *next)
+                   size_t max, size_t *next)
 {
     int code = begin_scan(scan, framing, size);
-    if (code < 0 || most == 0)
+    if (code < 0 || max == 0)
         return SB_ERR_INVALID;
-    if (most > INT_MAX)
-        most = INT_MAX;
+    if (max > INT_MAX)
+        max = INT_MAX;
     if (framing->kind == SB_FRAMING_LINE || (framing->kind == SB_FRAMING_DELIMITER && framing->width == 1))
-        code = sb__bytes_batch(framing, data, size, scan, spans, most, next);
+        code = sb__bytes_batch(framing, data, size, scan, spans, max, next);
     else
-        code = any_batch(framing, data, size, scan, spans, most, next);
+        code = any_batch(framing, data, size, scan, spans, max, next);
     return end_scan(scan, framing, code);
 }
 

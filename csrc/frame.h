@@ -53,15 +53,15 @@ size_t sb__delimiter_at(const char *data, size_t from, size_t size, const char *
  * SB_STRIDE bytes it is at, so that their number fits in an int. */
 int sb__lines_find(const char *data, size_t size, size_t scanned, size_t limit, sb_lines *found, size_t enough);
 
-/* The first most of the lines in found->end bytes, or all of them where they are fewer. */
-void sb__lines_first(const char *data, size_t most, sb_lines *found);
+/* The first max of the lines in found->end bytes, or all of them where they are fewer. */
+void sb__lines_first(const char *data, size_t max, sb_lines *found);
 
 /* Take the CR out of every CR LF, in place.  Returns the new size. */
 size_t sb__lines_strip(char *data, size_t size);
 
 /* Lines, or frames ended by one other byte: as sb_frames_find. */
 int sb__bytes_batch(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_span *spans,
-                    size_t most, size_t *next);
+                    size_t max, size_t *next);
 
 /* Offsets of a byte in the first SB_STRIDE bytes of data (or all of fewer), in
  * rising order; ends has SB_ENDS elements.  Returns how many; *looked is how

@@ -37,14 +37,14 @@ int sb__lines_find(const char *data, size_t size, size_t scanned, size_t limit, 
     return (int)lines.frames;
 }
 
-void sb__lines_first(const char *data, size_t most, sb_lines *found)
+void sb__lines_first(const char *data, size_t max, sb_lines *found)
 {
     uint32_t ends[SB_ENDS];
     sb_lines lines = {.frames = 0};
     size_t looked;
-    for (size_t base = 0; base < found->end && lines.frames < most; base += looked) {
+    for (size_t base = 0; base < found->end && lines.frames < max; base += looked) {
         size_t n = sb__ends(data + base, found->end - base, '\n', ends, &looked);
-        for (size_t i = 0; i < n && lines.frames < most; i++) {
+        for (size_t i = 0; i < n && lines.frames < max; i++) {
             size_t at = base + ends[i];
             lines.returns += at > lines.end && data[at - 1] == '\r';
             lines.frames++;
@@ -60,7 +60,7 @@ int sb_lines_find(const char *data, size_t size, size_t scanned, size_t limit, s
 }
 
 int sb__bytes_batch(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_span *spans,
-                    size_t most, size_t *next)
+                    size_t max, size_t *next)
 {
     uint32_t ends[SB_ENDS];
     int is_line = framing->kind == SB_FRAMING_LINE, is_stopped = 0;
@@ -71,7 +71,7 @@ int sb__bytes_batch(const sb_framing *framing, const char *data, size_t size, sb
         for (size_t i = 0; i < n; i++) {
             size_t at = base + ends[i];
             size_t end = at - (is_line && at > start && data[at - 1] == '\r');
-            if (end - start > framing->limit || count == most) {
+            if (end - start > framing->limit || count == max) {
                 is_stopped = 1;
                 break;
             }

@@ -74,8 +74,8 @@ static size_t expressible(int width, size_t own, size_t limit)
 {
     if ((size_t)width >= sizeof(size_t))
         return limit;
-    size_t most = ((size_t)1 << (8 * width)) - 1 - own;
-    return limit < most ? limit : most;
+    size_t max = ((size_t)1 << (8 * width)) - 1 - own;
+    return limit < max ? limit : max;
 }
 
 static int is_width(int32_t width)

@@ -4,7 +4,7 @@
  *
  * DESCRIPTION
  *   Rows are found by their ids (slots.c).  A connection that has ended keeps its
- *   row and its descriptor until its end was told and the turn is settled, so that
+ *   row and its descriptor until its end was delivered and sb_mux_reap was called, so that
  *   the caller can still ask about it.
  *
  * BUGS
@@ -96,7 +96,7 @@ sb_mux *sb_mux_new(int32_t rows, int epoll)
         return NULL;
     mux->epoll = -1;
     sb__slots_init(&mux->slots, rows);
-    mux->dead_rows = mux->told_dead = mux->run = mux->next_first = mux->sharing = -1;
+    mux->dead_rows = mux->reported_dead = mux->run = mux->next_first = mux->sharing = -1;
     sb__now(mux);
     mux->looked_ms = mux->now_ms;
     if (!make_tables(mux) || (epoll && (mux->epoll = open_epoll()) < 0)) {
@@ -212,13 +212,13 @@ static void free_row(sb_mux *mux, int32_t number)
 }
 
 /* Free the rows whose close was delivered. */
-static void free_told(sb_mux *mux)
+static void free_reported(sb_mux *mux)
 {
     int32_t *link = &mux->dead_rows, number;
-    while (*link != mux->told_dead)
+    while (*link != mux->reported_dead)
         link = &mux->rows[*link].slot.next;
-    number = mux->told_dead;
-    *link = mux->told_dead = -1;
+    number = mux->reported_dead;
+    *link = mux->reported_dead = -1;
     while (number >= 0) {
         int32_t next = mux->rows[number].slot.next;
         free_row(mux, number);
@@ -229,21 +229,21 @@ static void free_told(sb_mux *mux)
 /* Events between two turns, such as accepted connections, are reported by the next turn. */
 void sb__begin_events(sb_mux *mux)
 {
-    int32_t untold = mux->counts.events - mux->told;
-    memmove(mux->events, mux->events + mux->told, (size_t)untold * sizeof *mux->events);
-    mux->counts.events = untold;
+    int32_t unreported = mux->counts.events - mux->reported;
+    memmove(mux->events, mux->events + mux->reported, (size_t)unreported * sizeof *mux->events);
+    mux->counts.events = unreported;
     mux->next = (struct next){.event = 0};
-    mux->told = 0;
-    free_told(mux);
+    mux->reported = 0;
+    free_reported(mux);
 }
 
 void sb__end_events(sb_mux *mux)
 {
-    mux->told = mux->counts.events;
-    mux->told_dead = mux->dead_rows;
+    mux->reported = mux->counts.events;
+    mux->reported_dead = mux->dead_rows;
 }
 
-int sb_mux_settle(sb_mux *mux)
+int sb_mux_reap(sb_mux *mux)
 {
     SB_CHECKED(mux);
     if (mux == NULL)

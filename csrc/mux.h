@@ -62,7 +62,7 @@ enum state {
     ROW_DRAINING,     /* closing: unsent output leaves, input is discarded */
     ROW_DRAINING_END, /* closing: unsent output leaves, the peer's FIN has come */
     ROW_LINGERING,    /* closing: our FIN is sent, input is discarded until the peer's */
-    ROW_CLOSED,       /* ended; row and descriptor stay until the turn is settled */
+    ROW_CLOSED,       /* ended; row and descriptor stay until sb_mux_reap */
     ROW_STATES
 };
 
@@ -124,7 +124,7 @@ struct item {
 /* What a group may hand out in a turn: units, which are frames, or SB_UNIT_BYTES of them. */
 struct share {
     int64_t cost_ns;      /* of a unit */
-    int64_t told_ns;      /* the last measurement reported by the caller */
+    int64_t reported_ns;  /* the last measurement reported by the caller */
     int64_t left;         /* units of this turn */
     int64_t units;        /* handed out, until the caller has reported its time */
     int64_t frames, size; /* of those handed out lately: how many, their bytes */
@@ -162,8 +162,8 @@ struct sb_mux {
     int error;
     struct slots slots;   /* of rows */
     int32_t dead_rows;    /* the last one first ... */
-    int32_t told_dead;    /* ... and from here on those whose end was delivered */
-    int32_t told;         /* events that the last turn has reported; those after them are newer */
+    int32_t reported_dead; /* ... and from here on those whose end was delivered */
+    int32_t reported;     /* events that the last turn has reported; those after them are newer */
     struct next next;
     struct row *rows;
     sb_group *groups;
@@ -259,7 +259,7 @@ void sb__kill_for(sb_mux *mux, struct row *row, long code, int error);
 void sb__step(sb_mux *mux, struct row *row, enum state_event event);
 void sb__begin_close(sb_mux *mux, struct row *row, int reason);
 void sb__park(sb_mux *mux, struct row *row); /* with epoll, as the next */
-int sb__tell_epoll(sb_mux *mux, struct row *row, int operation, int interest);
+int sb__set_epoll(sb_mux *mux, struct row *row, int operation, int interest);
 
 /* mux_share.c */
 void sb__shares_begin(sb_mux *mux, int n); /* of the first n items */
@@ -271,7 +271,7 @@ static inline struct share *sb__share_of(const sb_mux *mux, const struct row *ro
     return &mux->tallies[row->group].share;
 }
 
-static inline void sb__share_take(struct share *share, size_t frames, size_t bytes)
+static inline void sb__share_charge(struct share *share, size_t frames, size_t bytes)
 {
     int64_t units = (int64_t)(frames + bytes / SB_UNIT_BYTES);
     share->units += units;

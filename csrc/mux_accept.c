@@ -30,7 +30,7 @@ static int start(sb_mux *mux, struct row *row)
     }
 #if SB_HAS_EPOLL
     row->interest = SB_READ;
-    if (sb__tell_epoll(mux, row, EPOLL_CTL_ADD, SB_READ) < 0) {
+    if (sb__set_epoll(mux, row, EPOLL_CTL_ADD, SB_READ) < 0) {
         mux->error = errno;
         return SB_ERR_FAULT;
     }
@@ -59,7 +59,7 @@ int sb__enter(sb_mux *mux, int fd, int group, struct row **entered)
         return SB_ERR_GONE;
     if (fd < 0)
         return SB_ERR_INVALID;
-    int32_t number = sb__has_room(mux, group) ? sb__slot_take(&mux->slots) : -1;
+    int32_t number = sb__has_room(mux, group) ? sb__slot_acquire(&mux->slots) : -1;
     if (number < 0)
         return SB_ERR_FULL;
     struct row *row = &mux->rows[number];
@@ -126,17 +126,17 @@ int sb_mux_peer(sb_mux *mux, int id, const char *peer, size_t size)
     return 0;
 }
 
-int sb_mux_accept(sb_mux *mux, int listener, int group, int most, int *stopped)
+int sb_mux_accept(sb_mux *mux, int listener, int group, int max, int *stopped)
 {
     SB_CHECKED(mux);
-    int came = 0, untold;
+    int came = 0, unused;
     if (!sb__is_group(mux, group))
         return SB_ERR_GONE;
-    stopped = stopped == NULL ? &untold : stopped;
+    stopped = stopped == NULL ? &unused : stopped;
     *stopped = 0;
     sb_sources *sources = mux->tallies[group].sources;
     sb__now(mux);
-    for (int i = 0; i < most; i++) {
+    for (int i = 0; i < max; i++) {
         if (!sb__has_room(mux, group)) {
             *stopped = SB_ERR_FULL;
             break;

@@ -36,7 +36,7 @@ static int pool_for(size_t size)
     return pool;
 }
 
-static sb_buffer *take_from(sb_mux *mux, struct pool *pool)
+static sb_buffer *pop_buffer(sb_mux *mux, struct pool *pool)
 {
     sb_buffer *buffer = pool->kept[--pool->count];
     mux->pooled -= (int64_t)sb_buffer_capacity(buffer);
@@ -49,7 +49,7 @@ static sb_buffer *pooled(sb_mux *mux, size_t size)
     struct pool *pool = &mux->pools[number];
     if (number == SB_POOL_SIZES || pool->count == 0)
         return NULL;
-    sb_buffer *buffer = take_from(mux, pool);
+    sb_buffer *buffer = pop_buffer(mux, pool);
     mux->counts.memory += (int64_t)sb_buffer_capacity(buffer); /* within the limit, as all that is kept was */
     return buffer;
 }
@@ -65,22 +65,22 @@ static void shorten_pools(sb_mux *mux)
 {
     for (int i = SB_POOL_SIZES - 1; is_too_much(mux); i--)
         while (mux->pools[i].count > 0 && is_too_much(mux))
-            sb_buffer_free(take_from(mux, &mux->pools[i]));
+            sb_buffer_free(pop_buffer(mux, &mux->pools[i]));
 }
 
 void sb__free_pools(sb_mux *mux)
 {
     for (int i = 0; i < SB_POOL_SIZES; i++)
         while (mux->pools[i].count > 0)
-            sb_buffer_free(take_from(mux, &mux->pools[i]));
+            sb_buffer_free(pop_buffer(mux, &mux->pools[i]));
 }
 
-int sb_mux_memory(sb_mux *mux, int64_t most)
+int sb_mux_memory(sb_mux *mux, int64_t max)
 {
     SB_CHECKED(mux);
-    if (mux == NULL || most < 0)
+    if (mux == NULL || max < 0)
         return SB_ERR_INVALID;
-    mux->memory_limit = most;
+    mux->memory_limit = max;
     shorten_pools(mux);
     return 0;
 }

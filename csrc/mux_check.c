@@ -45,7 +45,7 @@ static void check_frames(const sb_mux *mux, const sb_event *event)
 static void check_events(const sb_mux *mux)
 {
     MUST(mux->counts.events >= 0 && mux->counts.events <= mux->slots.size * SB_EVENTS_A_ROW);
-    MUST(mux->told >= 0 && mux->told <= mux->counts.events);
+    MUST(mux->reported >= 0 && mux->reported <= mux->counts.events);
     MUST(mux->next.event >= 0 && mux->next.event <= mux->counts.events);
     MUST(mux->next.ready >= 0 && mux->next.ready <= mux->counts.ready);
     for (int32_t i = mux->next.event; i < mux->counts.events; i++) {
@@ -109,12 +109,12 @@ static void check_rows(const sb_mux *mux)
 static void check_dead(const sb_mux *mux)
 {
     int32_t n = 0;
-    int is_told = mux->told_dead < 0;
+    int is_reported = mux->reported_dead < 0;
     for (int32_t i = mux->dead_rows; i >= 0; i = mux->rows[i].slot.next, n++) {
-        is_told |= i == mux->told_dead;
+        is_reported |= i == mux->reported_dead;
         MUST(n < mux->counts.closed && mux->rows[i].state == ROW_CLOSED);
     }
-    MUST(n == mux->counts.closed && is_told);
+    MUST(n == mux->counts.closed && is_reported);
 }
 
 static void check_free(const sb_mux *mux)

@@ -22,7 +22,7 @@ static void hand_out(sb_mux *mux, struct row *row, int64_t offset, size_t size, 
     size_t frames = found->frames;
     const sb_group *group = &mux->groups[row->group];
     row->frames += (int64_t)frames;
-    sb__share_take(sb__share_of(mux, row), frames, size);
+    sb__share_charge(sb__share_of(mux, row), frames, size);
     int merge = group->flags & SB_GROUP_MERGE && offset >= 0 && !(frames == 1 && size >= SB_OWN_EVENT);
     if (!merge) {
         sb__event(mux, SB_EVENT_FRAMES, row, (int)found->returns);
@@ -61,19 +61,19 @@ static int serve(sb_mux *mux, struct row *row, char *data, size_t size, size_t f
 
 /* As sb_lines_find, for any framing, and no more than so many frames; the scan is
  * about the frame that begins behind those found, or that could not be found. */
-static int find(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_lines *found, size_t most)
+static int find(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_lines *found, size_t max)
 {
     sb_lines whole = {.frames = 0};
     sb_frame frame;
     int code = 0;
     if (framing->kind == SB_FRAMING_LINE) {
-        code = sb__lines_find(data, size, scan->searched, framing->limit, found, most);
-        if (code > 0 && found->frames > most)
-            sb__lines_first(data, most, found);
+        code = sb__lines_find(data, size, scan->searched, framing->limit, found, max);
+        if (code > 0 && found->frames > max)
+            sb__lines_first(data, max, found);
         scan->searched = code > 0 ? size - found->end : size;
         return code;
     }
-    while (whole.end < size && whole.frames < most
+    while (whole.end < size && whole.frames < max
            && (code = sb__frame_find(framing, data + whole.end, size - whole.end, scan, &frame)) > 0) {
         whole.frames++;
         whole.end += frame.next;
@@ -85,7 +85,7 @@ static int find(const sb_framing *framing, const char *data, size_t size, sb_sca
 }
 
 /* How many frames of a connection are found in this turn.  What needs no caller is not counted by frames. */
-static size_t most_of(const sb_mux *mux, const struct row *row)
+static size_t max_frames(const sb_mux *mux, const struct row *row)
 {
     return mux->groups[row->group].serve == NULL ? (size_t)sb__share_of(mux, row)->each : SB_RECEIVE;
 }
@@ -138,7 +138,7 @@ static int reason_of(int code)
     return code == SB_ERR_MALFORMED ? SB_REASON_MALFORMED : SB_REASON_FRAME_TOO_LONG;
 }
 
-static int is_told(const sb_mux *mux, const struct row *row)
+static int is_announced(const sb_mux *mux, const struct row *row)
 {
     return mux->groups[row->group].flags & SB_GROUP_ANNOUNCE;
 }
@@ -150,7 +150,7 @@ static void doom(sb_mux *mux, struct row *row, int code)
     row->flags |= FLAG_DOOMED;
     row->reason = (uint8_t)reason_of(code);
     mux->doomed[mux->doomed_count++] = sb__number(mux, row);
-    if (is_told(mux, row))
+    if (is_announced(mux, row))
         sb__event(mux, SB_EVENT_WRONG, row, row->reason);
 }
 
@@ -158,7 +158,7 @@ static void doom(sb_mux *mux, struct row *row, int code)
  * somebody is told of it, who may have frames of before; else this ends at once. */
 static void frame_wrong(sb_mux *mux, struct row *row, int code)
 {
-    if (is_told(mux, row)) {
+    if (is_announced(mux, row)) {
         doom(mux, row, code);
         return;
     }
@@ -193,12 +193,12 @@ static void wait_turn(sb_mux *mux, struct row *row)
 /* What is behind so many whole frames is kept.  When it is found to be no frame already,
  * the connection ends as soon as the frames before it have been answered, unless
  * one of these brings another framing. */
-static void take_rest(sb_mux *mux, struct row *row, const char *rest, size_t size, sb_scan *scan, size_t frames)
+static void keep_rest(sb_mux *mux, struct row *row, const char *rest, size_t size, sb_scan *scan, size_t frames)
 {
     sb_lines none;
     if (size == 0 || !sb__may(row, MAY_DELIVER))
         return;
-    int is_more = frames >= most_of(mux, row);
+    int is_more = frames >= max_frames(mux, row);
     int code = is_more ? 0 : find(sb__framing_of(mux, row), rest, size, scan, &none, 1);
     if (keep_tail(mux, row, rest, size, scan) < 0)
         sb__kill(mux, row, SB_REASON_LIMIT, 0);
@@ -224,8 +224,8 @@ void sb__frame_arena(sb_mux *mux, struct row *row, size_t tail, size_t n)
     size_t size = tail + n;
     sb_scan scan = scan_of(row);
     sb_lines found;
-    int frames = find(sb__framing_of(mux, row), base, size, &scan, &found, most_of(mux, row));
-    if (frames < 0 && !is_told(mux, row)) {
+    int frames = find(sb__framing_of(mux, row), base, size, &scan, &found, max_frames(mux, row));
+    if (frames < 0 && !is_announced(mux, row)) {
         frame_wrong(mux, row, frames);
     } else if (frames <= 0) {
         if (keep_tail(mux, row, base + tail, n, &scan) < 0)
@@ -239,7 +239,7 @@ void sb__frame_arena(sb_mux *mux, struct row *row, size_t tail, size_t n)
             hand_out(mux, row, (int64_t)mux->arena_used, whole, &found);
             mux->arena_used += whole;
         }
-        take_rest(mux, row, base + found.end, size - found.end, &scan, found.frames);
+        keep_rest(mux, row, base + found.end, size - found.end, &scan, found.frames);
     }
 }
 
@@ -254,7 +254,7 @@ static void hold_buffer(sb_mux *mux, struct row *row, const sb_lines *found, sb_
     size_t whole = finish(mux, row, data, found);
     if (!serve(mux, row, data, whole, found->frames))
         hand_out(mux, row, -(int64_t)mux->held_count, whole, found);
-    take_rest(mux, row, data + found->end, size - found->end, scan, found->frames);
+    keep_rest(mux, row, data + found->end, size - found->end, scan, found->frames);
 }
 
 /* Hand a copy of the first frames out: more than they are stays. */
@@ -275,15 +275,15 @@ static void copy_from_buffer(sb_mux *mux, struct row *row, const sb_lines *found
 /* What its buffer has. */
 void sb__frame_buffer(sb_mux *mux, struct row *row)
 {
-    size_t size = sb_buffer_size(row->in), most = most_of(mux, row);
+    size_t size = sb_buffer_size(row->in), max = max_frames(mux, row);
     sb_scan scan = scan_of(row);
     sb_lines found;
-    int frames = find(sb__framing_of(mux, row), sb_buffer_data(row->in), size, &scan, &found, most);
+    int frames = find(sb__framing_of(mux, row), sb_buffer_data(row->in), size, &scan, &found, max);
     if (frames < 0)
         frame_wrong(mux, row, frames);
     else if (frames == 0)
         keep_scan(row, &scan);
-    else if (found.frames == most && found.end < size / 2 && found.end <= SB_RECEIVE)
+    else if (found.frames == max && found.end < size / 2 && found.end <= SB_RECEIVE)
         copy_from_buffer(mux, row, &found);
     else
         hold_buffer(mux, row, &found, &scan);

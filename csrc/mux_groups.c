@@ -77,7 +77,7 @@ static int is_known(const sb_group *group)
     int kind = group->framing.kind;
     if (group->serve != NULL && kind != SB_FRAMING_RAW && kind != SB_FRAMING_LINE)
         return 0;
-    enum { ALL = SB_GROUP_MERGE | SB_GROUP_ANNOUNCE | SB_GROUP_WIRE | SB_GROUP_KEPT | SB_GROUP_LF | SB_GROUP_TELLS_LINGERING };
+    enum { ALL = SB_GROUP_MERGE | SB_GROUP_ANNOUNCE | SB_GROUP_WIRE | SB_GROUP_KEPT | SB_GROUP_LF | SB_GROUP_REPORTS_LINGERING };
     return !(group->flags & ~ALL);
 }
 
@@ -201,14 +201,14 @@ static int is_listed(const struct row *row, int which)
     return sb__may(row, MAY_CLOSE) && (which == SB_LIST_OPEN || is_quiet(row));
 }
 
-int sb_mux_list(const sb_mux *mux, int group, int which, int32_t *ids, int most)
+int sb_mux_list(const sb_mux *mux, int group, int which, int32_t *ids, int max)
 {
     int n = 0;
     if (mux == NULL || which < SB_LIST_LIVE || which > SB_LIST_QUIET)
         return SB_ERR_INVALID;
     if (group >= 0 && !sb__is_group(mux, group))
         return SB_ERR_GONE;
-    for (int32_t i = 0; i < mux->slots.used && n < most; i++) {
+    for (int32_t i = 0; i < mux->slots.used && n < max; i++) {
         const struct row *row = &mux->rows[i];
         if ((group < 0 || row->group == group) && is_listed(row, which))
             ids[n++] = row->slot.id;
@@ -223,18 +223,18 @@ static int says_nothing(const sb_mux *mux, const struct row *row, int group, int
 }
 
 /* What waits to be received is asked of those alone that are left: a system call each. */
-int sb_mux_silent(const sb_mux *mux, int group, int64_t ms, int32_t *ids, int most)
+int sb_mux_silent(const sb_mux *mux, int group, int64_t ms, int32_t *ids, int max)
 {
-    if (mux == NULL || most <= 0)
+    if (mux == NULL || max <= 0)
         return SB_ERR_INVALID;
     if (group >= 0 && !sb__is_group(mux, group))
         return SB_ERR_GONE;
     const struct row *rows = mux->rows;
     int n = 0, silent = 0;
     for (int32_t i = 0; i < mux->slots.used; i++) {
-        if (!says_nothing(mux, &rows[i], group, ms) || (n == most && rows[ids[n - 1]].opened_ms <= rows[i].opened_ms))
+        if (!says_nothing(mux, &rows[i], group, ms) || (n == max && rows[ids[n - 1]].opened_ms <= rows[i].opened_ms))
             continue;
-        int at = n < most ? n++ : n - 1;
+        int at = n < max ? n++ : n - 1;
         for (; at > 0 && rows[ids[at - 1]].opened_ms > rows[i].opened_ms; at--)
             ids[at] = ids[at - 1];
         ids[at] = i;

@@ -161,7 +161,7 @@ int sb_mux_timeout(sb_mux *mux)
     SB_CHECKED(mux);
     if (mux == NULL)
         return SB_ERR_INVALID;
-    int is_at_once = mux->doomed_count > 0 || mux->again_count > 0 || mux->counts.events > mux->told;
+    int is_at_once = mux->doomed_count > 0 || mux->again_count > 0 || mux->counts.events > mux->reported;
     if (!is_at_once)
         sb__now(mux);
     mux->wait_ms = is_at_once ? 0 : until_due(mux); /* they close, are framed or are reported in the next turn */

@@ -25,7 +25,7 @@ int sb__wanted(const struct row *row)
 }
 
 #if SB_HAS_EPOLL
-int sb__tell_epoll(sb_mux *mux, struct row *row, int operation, int interest)
+int sb__set_epoll(sb_mux *mux, struct row *row, int operation, int interest)
 {
     struct epoll_event event = {.events = 0, .data = {.u64 = (uint64_t)row->slot.id}};
     event.events = (interest & SB_READ ? (uint32_t)EPOLLIN : 0) | (interest & SB_WRITE ? (uint32_t)EPOLLOUT : 0);
@@ -41,13 +41,13 @@ static void update_epoll(sb_mux *mux, struct row *row, int interest)
         operation = EPOLL_CTL_ADD;
         row->flags &= (uint8_t)~FLAG_PARKED;
     }
-    if (sb__tell_epoll(mux, row, operation, interest) < 0)
+    if (sb__set_epoll(mux, row, operation, interest) < 0)
         sb__kill(mux, row, SB_REASON_LIMIT, errno);
 }
 
 void sb__park(sb_mux *mux, struct row *row)
 {
-    if (sb__tell_epoll(mux, row, EPOLL_CTL_DEL, 0) == 0)
+    if (sb__set_epoll(mux, row, EPOLL_CTL_DEL, 0) == 0)
         row->flags |= FLAG_PARKED;
 }
 #endif
@@ -91,12 +91,12 @@ int sb_mux_changes(sb_mux *mux)
 
 /* ---- the end of a connection */
 
-/* Row and descriptor stay until the turn is settled. */
+/* Row and descriptor stay until sb_mux_reap. */
 void sb__bury(sb_mux *mux, struct row *row)
 {
     row->state = ROW_CLOSED;
     sb__leave_source(mux, row);
-    sb__wheel_take_down(&mux->wheel, sb__number(mux, row));
+    sb__wheel_remove(&mux->wheel, sb__number(mux, row));
     sb__update_interest(mux, row);
     row->slot.next = mux->dead_rows;
     mux->dead_rows = sb__number(mux, row);
@@ -146,7 +146,7 @@ void sb__step(sb_mux *mux, struct row *row, enum state_event event)
     row->state = (uint8_t)next;
     sb__deadline_sooner(mux, row);
     sb__update_interest(mux, row);
-    if (next == ROW_LINGERING && mux->groups[row->group].flags & SB_GROUP_TELLS_LINGERING)
+    if (next == ROW_LINGERING && mux->groups[row->group].flags & SB_GROUP_REPORTS_LINGERING)
         sb__event(mux, SB_EVENT_LINGERING, row, row->reason);
 }
 

@@ -201,14 +201,14 @@ int sb_mux_swap(sb_mux *mux, int id, int fd)
     if (mux->epoll >= 0) {
         int was_parked = row->flags & FLAG_PARKED;
         row->fd = fd;
-        code = sb__tell_epoll(mux, row, EPOLL_CTL_ADD, 0);
+        code = sb__set_epoll(mux, row, EPOLL_CTL_ADD, 0);
         row->fd = before;
         if (code < 0) {
             mux->error = errno;
             return SB_ERR_FAULT;
         }
         if (!was_parked)
-            (void)sb__tell_epoll(mux, row, EPOLL_CTL_DEL, 0);
+            (void)sb__set_epoll(mux, row, EPOLL_CTL_DEL, 0);
         row->flags &= (uint8_t)~FLAG_PARKED;
     }
 #endif
@@ -226,7 +226,7 @@ int sb_mux_forget(sb_mux *mux, int id)
     row->again |= AGAIN_SILENT;
 #if SB_HAS_EPOLL
     if (mux->epoll >= 0) /* close(2) would not take it out, for the other process has it as well */
-        (void)sb__tell_epoll(mux, row, EPOLL_CTL_DEL, 0);
+        (void)sb__set_epoll(mux, row, EPOLL_CTL_DEL, 0);
 #endif
     sb__bury(mux, row);
     return 0;

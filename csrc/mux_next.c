@@ -11,7 +11,7 @@
  */
 #include "mux.h"
 
-static int32_t untaken(const sb_mux *mux)
+static int32_t events_left(const sb_mux *mux)
 {
     return mux->counts.events - mux->next.event + mux->counts.ready - mux->next.ready;
 }
@@ -22,7 +22,7 @@ static const char *bytes_of(const sb_mux *mux, int64_t offset)
 }
 
 /* The part of a merged run that comes next. */
-static void take_part(sb_mux *mux, sb_event *event)
+static void pop_part(sb_mux *mux, sb_event *event)
 {
     const sb_part *part = &mux->parts[event->detail + mux->next.part++];
     event->offset += mux->next.offset;
@@ -42,7 +42,7 @@ static int is_silent(const sb_mux *mux, const sb_event *event)
     return event->kind != SB_EVENT_CLOSED && sb__row_of(mux, event->id)->again & AGAIN_SILENT;
 }
 
-static int take_event(sb_mux *mux, sb_event *taken, const char **data)
+static int pop_event(sb_mux *mux, sb_event *found, const char **data)
 {
     while (mux->next.event < mux->counts.events) {
         sb_event event = mux->events[mux->next.event];
@@ -53,11 +53,11 @@ static int take_event(sb_mux *mux, sb_event *taken, const char **data)
         if (event.id >= 0)
             sb__next_event(mux);
         else
-            take_part(mux, &event);
+            pop_part(mux, &event);
         if (is_silent(mux, &event))
             continue;
         *data = event.kind == SB_EVENT_FRAMES ? bytes_of(mux, event.offset) : NULL;
-        *taken = event;
+        *found = event;
         return 1;
     }
     return 0;
@@ -68,7 +68,7 @@ int sb_mux_next(sb_mux *mux, sb_event *event, const char **data)
     SB_CHECKED(mux);
     if (mux == NULL || event == NULL || data == NULL)
         return SB_ERR_INVALID;
-    if (take_event(mux, event, data))
+    if (pop_event(mux, event, data))
         return 1;
     while (mux->next.ready < mux->counts.ready) {
         const sb_ready *ready = &mux->readies[mux->next.ready++];
@@ -86,9 +86,9 @@ int sb_mux_wait(sb_mux *mux, int timeout_ms)
     SB_CHECKED(mux);
     if (mux == NULL)
         return SB_ERR_INVALID;
-    if (untaken(mux) > 0)
-        return untaken(mux);
-    (void)sb_mux_settle(mux);
+    if (events_left(mux) > 0)
+        return events_left(mux);
+    (void)sb_mux_reap(mux);
     return sb_mux_turn(mux, timeout_ms);
 }
 
@@ -97,8 +97,8 @@ int sb_mux_receive(sb_mux *mux, const int32_t *ids, const int32_t *masks, int n)
     SB_CHECKED(mux);
     if (mux == NULL || n < 0)
         return SB_ERR_INVALID;
-    if (untaken(mux) > 0)
-        return untaken(mux);
-    (void)sb_mux_settle(mux);
+    if (events_left(mux) > 0)
+        return events_left(mux);
+    (void)sb_mux_reap(mux);
     return sb_mux_turn_of(mux, ids, masks, n);
 }

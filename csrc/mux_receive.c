@@ -79,8 +79,8 @@ static void receive_in_arena(sb_mux *mux, struct row *row, size_t tail)
 
 size_t sb__expected(const struct row *row, size_t tail)
 {
-    size_t waiting = sb__waiting(row->fd), most = 2 * tail < SB_RECEIVE ? SB_RECEIVE : 2 * tail;
-    return waiting < most ? waiting : most;
+    size_t waiting = sb__waiting(row->fd), max = 2 * tail < SB_RECEIVE ? SB_RECEIVE : 2 * tail;
+    return waiting < max ? waiting : max;
 }
 
 /* Keep what has come in the arena because the buffer had no room for it; if as much has come as was asked for, with
@@ -117,8 +117,8 @@ static void receive_in_buffer(sb_mux *mux, struct row *row)
 
 static void receive_raw(sb_mux *mux, struct row *row)
 {
-    size_t limit = sb__framing_of(mux, row)->limit, most = (size_t)sb__share_of(mux, row)->raw_bytes;
-    long n = sb_receive(row->fd, mux->arena + mux->arena_used, limit < most ? limit : most);
+    size_t limit = sb__framing_of(mux, row)->limit, max = (size_t)sb__share_of(mux, row)->raw_bytes;
+    long n = sb_receive(row->fd, mux->arena + mux->arena_used, limit < max ? limit : max);
     if (n < 0) {
         receive_failed(mux, row, n);
         return;

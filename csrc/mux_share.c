@@ -15,9 +15,9 @@
 
 static const int64_t turn_ns = (int64_t)SB_TURN_US * 1000;
 
-static int64_t clamp(int64_t number, int64_t least, int64_t most)
+static int64_t clamp(int64_t number, int64_t min, int64_t max)
 {
-    return number < least ? least : sb__lesser(number, most);
+    return number < min ? min : sb__lesser(number, max);
 }
 
 struct share sb__share_new(const sb_group *group)
@@ -84,13 +84,13 @@ int sb_mux_spent(sb_mux *mux, int group, int64_t ns)
     struct share *share = &mux->tallies[group].share;
     if (ns < 0 || share->units == 0)
         return ns < 0 ? SB_ERR_INVALID : 0;
-    int64_t told_ns = ns / share->units, sure_ns = sb__lesser(told_ns, share->told_ns), cost_ns = share->cost_ns;
+    int64_t reported_ns = ns / share->units, sure_ns = sb__lesser(reported_ns, share->reported_ns), cost_ns = share->cost_ns;
     share->units = 0; /* they are reported */
-    share->told_ns = told_ns;
+    share->reported_ns = reported_ns;
     if (sure_ns > cost_ns)
         cost_ns = sure_ns;
-    else if (told_ns < cost_ns)
-        cost_ns = told_ns + (cost_ns - told_ns) / 2;
+    else if (reported_ns < cost_ns)
+        cost_ns = reported_ns + (cost_ns - reported_ns) / 2;
     share->cost_ns = clamp(cost_ns, 1, turn_ns);
     return 0;
 }

@@ -51,7 +51,7 @@ void sb__relay_leave(sb_relay *relay, struct pair *pair)
     free(pair->way[0].rest);
     free(pair->way[1].rest);
     pair->fd[0] = pair->fd[1] = -1;
-    sb__wheel_take_down(&relay->wheel, number_of(relay, pair));
+    sb__wheel_remove(&relay->wheel, number_of(relay, pair));
     sb__slot_free(&relay->slots, number_of(relay, pair));
     relay->counts.pairs--;
 }
@@ -165,7 +165,7 @@ static void end_or_park(sb_relay *relay, struct pair *pair, int side)
 }
 
 /* Move one way of a pair on; 0 when that has ended it. */
-static int go_on(sb_relay *relay, struct pair *pair, int from)
+static int advance(sb_relay *relay, struct pair *pair, int from)
 {
     int had_ended = pair->way[from].ended;
     int code = sb__relay_move(relay, pair, from);
@@ -190,9 +190,9 @@ static void pair_ready(sb_relay *relay, struct pair *pair, int side, uint32_t ev
     }
     uint32_t asked = pair->interest[side];
     /* An error or a hang-up is ready for both. */
-    if (asked & EPOLLOUT && events & ~(uint32_t)EPOLLIN && !go_on(relay, pair, 1 - side))
+    if (asked & EPOLLOUT && events & ~(uint32_t)EPOLLIN && !advance(relay, pair, 1 - side))
         return;
-    if (asked & EPOLLIN && events & ~(uint32_t)EPOLLOUT && !go_on(relay, pair, side))
+    if (asked & EPOLLIN && events & ~(uint32_t)EPOLLOUT && !advance(relay, pair, side))
         return;
     if (asked != 0)
         sb__relay_watch_both(relay, pair);
@@ -208,7 +208,7 @@ static int has_moved_all(sb_relay *relay, struct pair *pair)
     if (relay->is_quiet)
         return 1;
     for (int from = 0; from < 2; from++)
-        if (!go_on(relay, pair, from))
+        if (!advance(relay, pair, from))
             return 0;
     sb__relay_watch_both(relay, pair);
     return !has_ended(pair) && deadline_of(pair) <= relay->now_ms;
@@ -332,7 +332,7 @@ struct pair *sb__relay_pair(const sb_relay *relay, int32_t id)
 
 struct pair *sb__relay_enter(sb_relay *relay, struct pair about)
 {
-    int32_t number = sb__slot_take(&relay->slots);
+    int32_t number = sb__slot_acquire(&relay->slots);
     if (number < 0)
         return NULL;
     struct pair *pair = &relay->pairs[number];

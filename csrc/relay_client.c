@@ -54,7 +54,7 @@ static size_t put_address(char *out, const struct sockaddr_storage *name)
 }
 
 /* Read an address with its kind before it.  Returns where it ends, 0: it is another kind, or not whole. */
-static size_t take_address(const char *data, size_t size, char *target)
+static size_t parse_address(const char *data, size_t size, char *target)
 {
     static const char mapped[12] = {[10] = (char)0xFF, [11] = (char)0xFF}; /* RFC 4291, 2.5.5.2 */
     struct sockaddr_in in = {.sin_family = AF_INET};
@@ -133,7 +133,7 @@ static int stage_of(const struct pair *pair)
 
 /* ---- its greeting and its request */
 
-static int take_greeting(struct pair *pair, const char *data, size_t size)
+static int parse_greeting(struct pair *pair, const char *data, size_t size)
 {
     static const char answer[] = {VERSION, NO_LOGIN};
     if (size < 3 || data[0] != VERSION || (unsigned char)data[1] + 2u != size)
@@ -146,12 +146,12 @@ static int take_greeting(struct pair *pair, const char *data, size_t size)
     return 1;
 }
 
-static int take_request(sb_relay *relay, struct pair *pair, const char *data, size_t size)
+static int parse_request(sb_relay *relay, struct pair *pair, const char *data, size_t size)
 {
     struct client *client = &pair->client;
     if (size < REQUEST_HEAD || data[0] != VERSION || data[1] != CONNECT)
         return 0;
-    size_t end = take_address(data + REQUEST_HEAD, size - REQUEST_HEAD, client->target);
+    size_t end = parse_address(data + REQUEST_HEAD, size - REQUEST_HEAD, client->target);
     if (end == 0)
         return 0;
     end += REQUEST_HEAD;
@@ -181,9 +181,9 @@ static void hear(sb_relay *relay, struct pair *pair)
         return_client(relay, pair, stage_of(pair), n == SB_ERR_END ? 0 : errno);
         return;
     }
-    int was_taken = pair->phase == PHASE_GREETING ? take_greeting(pair, data, (size_t)n)
-                                                  : take_request(relay, pair, data, (size_t)n);
-    if (!was_taken) {
+    int was_parsed = pair->phase == PHASE_GREETING ? parse_greeting(pair, data, (size_t)n)
+                                                  : parse_request(relay, pair, data, (size_t)n);
+    if (!was_parsed) {
         sb_relay_returned *one = return_client(relay, pair, stage_of(pair), 0);
         memcpy(one->data, data, (size_t)n);
         one->size = (int32_t)n;
@@ -354,15 +354,15 @@ static int let_in(sb_relay *relay, int fd, const sb_relay_door *door, const stru
     return 0;
 }
 
-int sb_relay_accept(sb_relay *relay, int listener, const sb_relay_door *door, int most, int *stopped)
+int sb_relay_accept(sb_relay *relay, int listener, const sb_relay_door *door, int max, int *stopped)
 {
-    int came = 0, untold;
+    int came = 0, unused;
     if (relay == NULL || door == NULL)
         return SB_ERR_INVALID;
-    stopped = stopped == NULL ? &untold : stopped;
+    stopped = stopped == NULL ? &unused : stopped;
     *stopped = 0;
     sb__relay_now(relay);
-    for (int i = 0; i < most && *stopped == 0; i++) {
+    for (int i = 0; i < max && *stopped == 0; i++) {
         struct sockaddr_storage peer;
         socklen_t size;
         if (relay->counts.pairs == relay->slots.size) {
@@ -419,7 +419,7 @@ int sb_relay_answer(sb_relay *relay)
     return 0;
 }
 
-int sb_relay_take_back(sb_relay *relay, int group)
+int sb_relay_return_clients(sb_relay *relay, int group)
 {
     if (relay == NULL)
         return SB_ERR_INVALID;
@@ -435,9 +435,9 @@ int sb_relay_take_back(sb_relay *relay, int group)
 
 #else
 
-int sb_relay_accept(sb_relay *relay, int listener, const sb_relay_door *door, int most, int *stopped)
+int sb_relay_accept(sb_relay *relay, int listener, const sb_relay_door *door, int max, int *stopped)
 {
-    (void)relay, (void)listener, (void)door, (void)most, (void)stopped;
+    (void)relay, (void)listener, (void)door, (void)max, (void)stopped;
     return SB_ERR_INVALID;
 }
 
@@ -459,7 +459,7 @@ int sb_relay_answer(sb_relay *relay)
     return SB_ERR_INVALID;
 }
 
-int sb_relay_take_back(sb_relay *relay, int group)
+int sb_relay_return_clients(sb_relay *relay, int group)
 {
     (void)relay, (void)group;
     return SB_ERR_INVALID;

@@ -159,7 +159,7 @@ static void learn(struct way *way, size_t n)
 
 #if SB_HAS_SPLICE
 /* Receive into the pipe.  0: not so; it is to be copied. */
-static long take_spliced(struct way *way, int source, int is_readable)
+static long receive_spliced(struct way *way, int source, int is_readable)
 {
     ssize_t n = splice(source, NULL, way->in, NULL, RELAY_SPLICE, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
     if (n > 0) {
@@ -176,12 +176,12 @@ static long take_spliced(struct way *way, int source, int is_readable)
     return 0;
 }
 
-static long take_by_pipe(sb_relay *relay, struct way *way, int source, int is_readable)
+static long receive_by_pipe(sb_relay *relay, struct way *way, int source, int is_readable)
 {
-    return way->bulk >= RELAY_BULK && lend(relay, way) ? take_spliced(way, source, is_readable) : 0;
+    return way->bulk >= RELAY_BULK && lend(relay, way) ? receive_spliced(way, source, is_readable) : 0;
 }
 #else
-static long take_by_pipe(sb_relay *relay, struct way *way, int source, int is_readable)
+static long receive_by_pipe(sb_relay *relay, struct way *way, int source, int is_readable)
 {
     (void)relay, (void)way, (void)source, (void)is_readable;
     return 0;
@@ -189,7 +189,7 @@ static long take_by_pipe(sb_relay *relay, struct way *way, int source, int is_re
 #endif
 
 /* Receive and send at once; the unsent rest is held. */
-static long take_copied(sb_relay *relay, struct pair *pair, struct way *way, int source, int sink, int *side)
+static long receive_copied(sb_relay *relay, struct pair *pair, struct way *way, int source, int sink, int *side)
 {
     long n = sb_receive(source, relay->chunk, RELAY_CHUNK);
     if (n < 0)
@@ -215,10 +215,10 @@ int sb__relay_move(sb_relay *relay, struct pair *pair, int from)
     int is_readable = !sb__relay_holds(way); /* else it is the receiver that is ready */
     long n = RELAY_CHUNK, code = give(relay, pair, way, sink);
     for (long left = RELAY_BUDGET; code > 0 && !way->ended && left > 0 && n >= RELAY_CHUNK; left -= n) {
-        n = take_by_pipe(relay, way, source, is_readable);
+        n = receive_by_pipe(relay, way, source, is_readable);
         is_readable = 0;
         if (n == 0)
-            n = take_copied(relay, pair, way, source, sink, &side);
+            n = receive_copied(relay, pair, way, source, sink, &side);
         if (n == SB_ERR_END && pair->lost[from] != 0) {
             errno = pair->lost[from];
             n = sb__class_of(errno);

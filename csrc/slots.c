@@ -28,20 +28,20 @@ static struct slot *slot_at(const struct slots *slots, int32_t number)
     return (struct slot *)(void *)(slots->slots + (size_t)number * slots->apart);
 }
 
-static int32_t take_new(struct slots *slots)
+static int32_t extend(struct slots *slots)
 {
     int32_t number = slots->used++;
     slot_at(slots, number)->id = number;
     return number;
 }
 
-int32_t sb__slot_take(struct slots *slots)
+int32_t sb__slot_acquire(struct slots *slots)
 {
     int is_all_used = slots->used == slots->size;
     if (slots->waiting == 0 && is_all_used)
         return -1;
     if (slots->waiting <= SB_SPARE && !is_all_used)
-        return take_new(slots);
+        return extend(slots);
     int32_t number = slots->first;
     struct slot *slot = slot_at(slots, number);
     slots->first = slot->next;

@@ -32,7 +32,7 @@ void sb__slots_init(struct slots *slots, int32_t size);
 void sb__slots_lie(struct slots *slots, void *first, size_t apart);
 
 /* The number of a free place, which has a new id now; -1: all are taken. */
-int32_t sb__slot_take(struct slots *slots);
+int32_t sb__slot_acquire(struct slots *slots);
 void sb__slot_free(struct slots *slots, int32_t number);
 
 /* The number of the place that has this id, or has not any more; -1: there is none. */

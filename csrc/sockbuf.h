@@ -244,13 +244,13 @@ typedef struct sb_frame {
 int sb_frame_find(const sb_framing *framing, const char *data, size_t size, sb_scan *scan,
                   sb_frame *frame) SB_MUST_CHECK;
 
-/* Find up to most frames (none: SB_ERR_INVALID) from the start of data on.
+/* Find up to max frames (none: SB_ERR_INVALID) from the start of data on.
  * Returns their number: spans filled in, the rest of the data begins at *next,
  *   and *scan is about the unfinished frame there; consume up to *next first.
  * 0 and errors: as sb_frame_find, about the first frame.  An error behind whole
  *   frames is reported by the next call, on the rest. */
 int sb_frames_find(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, sb_span *spans,
-                   size_t most, size_t *next) SB_MUST_CHECK;
+                   size_t max, size_t *next) SB_MUST_CHECK;
 
 /* After SB_ERR_TOO_LONG (or MALFORMED), skip the rest of this frame including its delimiter, instead of closing.
  * *drop is how many bytes to consume.  Returns 1: all of it, continue with sb_frame_find after them; 0: call again
@@ -301,9 +301,9 @@ typedef struct sb_piece {
  * take fewer bytes than there are, and no more than the first 64 pieces. */
 long sb_send_gather(int fd, const sb_piece *pieces, size_t count) SB_MUST_CHECK;
 
-/* sb_receive behind the data of a buffer: most bytes at most, or what its limit
+/* sb_receive behind the data of a buffer: max bytes at most, or what its limit
  * leaves; SB_ERR_LIMIT, SB_ERR_NOMEM: that is nothing. */
-long sb_buffer_receive(sb_buffer *buffer, int fd, size_t most) SB_MUST_CHECK;
+long sb_buffer_receive(sb_buffer *buffer, int fd, size_t max) SB_MUST_CHECK;
 
 /* Take the next frame out of a buffer.  Returns as sb_frame_find; > 0: *payload is
  * where it lies (a DOT_BLOCK without its stuffing), until the next receive, reserve

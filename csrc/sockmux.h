@@ -30,7 +30,7 @@ extern "C" {
 typedef struct sb_sources sb_sources;
 
 typedef struct sb_sources_rule {
-    int32_t most;             /* open at once from one source, 1 or more */
+    int32_t max;             /* open at once from one source, 1 or more */
     int32_t prefix4, prefix6; /* bits that make up a source */
     int32_t loopback;         /* whether 127.0.0.0/8 and ::1 count as well */
     uint64_t seed;            /* random, so that an attacker cannot choose addresses that collide */
@@ -51,7 +51,7 @@ int sb_sources_add(sb_sources *sources, const char *peer, size_t size) SB_MUST_C
 void sb_sources_leave(sb_sources *sources, const char *peer, size_t size);
 
 /* Another limit, 1 or more (else SB_ERR_INVALID); those that are open stay. */
-int sb_sources_limit(sb_sources *sources, int32_t most);
+int sb_sources_limit(sb_sources *sources, int32_t max);
 
 /* How many are open from there. */
 int sb_sources_open(const sb_sources *sources, const char *peer, size_t size);
@@ -97,7 +97,7 @@ typedef size_t (*sb_serve)(char *data, size_t size);
 #define SB_GROUP_ANNOUNCE 2 /* events for accepted, end of input, no frame, pause and resume of writing */
 #define SB_GROUP_WIRE 0     /* frames are handed out as received, unless: */
 #define SB_GROUP_KEPT 4     /* may have the rows that sb_mux_keep_rows keeps */
-#define SB_GROUP_TELLS_LINGERING 16 /* SB_EVENT_LINGERING for each that begins to linger */
+#define SB_GROUP_REPORTS_LINGERING 16 /* SB_EVENT_LINGERING for each that begins to linger */
 #define SB_GROUP_LF 8       /* lines are handed out ended by LF alone, to be cut there and not by sb_frames_find */
 
 #define SB_HIGH_WATER 65536     /* asyncio's */
@@ -150,7 +150,7 @@ enum sb_kind {
                             * it is paused by then, this is reported once more and it closes when it is read again */
     SB_EVENT_READY = 8,   /* of sb_mux_next alone: the watched descriptor detail is ready for size, SB_READ | SB_WRITE */
     SB_EVENT_LINGERING = 9 /* id is closing, all of its output and our FIN have left, and its peer's FIN is awaited
-                            * (SB_GROUP_TELLS_LINGERING); detail: enum sb_reason */
+                            * (SB_GROUP_REPORTS_LINGERING); detail: enum sb_reason */
 };
 
 typedef struct sb_event {
@@ -186,7 +186,7 @@ typedef struct sb_counts {
     int32_t ready;
     int32_t changes;
     int32_t connections;
-    int32_t closed; /* of these, ended but not settled */
+    int32_t closed; /* of these, ended but not reaped */
     int32_t left;   /* 1: the share of a group was spent in this turn before all it had was handed out */
     int64_t memory; /* bytes that lent buffers own: 64, and twice of what lies in one, at most; where a peer
                      * takes its output slowly, up to two and a half times that */
@@ -242,26 +242,26 @@ void sb_mux_free(sb_mux *mux);
 int sb_mux_group(sb_mux *mux, const sb_group *group) SB_MUST_CHECK;
 
 /* Give a group up: its number may be the next group's.  Returns 0, or how many
- * of its connections have not ended, or not been settled: it stays then, and
+ * of its connections have not ended, or not been reaped: it stays then, and
  * for the next try. */
 int sb_mux_ungroup(sb_mux *mux, int group) SB_MUST_CHECK;
 
 /* What a group's connections have done.  Reads every row.  Returns 0. */
 int sb_mux_totals(const sb_mux *mux, int group, sb_totals *totals) SB_MUST_CHECK;
 
-/* Connections of a group (-1: of all): which is one of SB_LIST_*; most of them at
- * most.  Returns how many. */
-int sb_mux_list(const sb_mux *mux, int group, int which, int32_t *ids, int most) SB_MUST_CHECK;
+/* Connections of a group (-1: of all): which is one of SB_LIST_*; at most
+ * max of them.  Returns how many. */
+int sb_mux_list(const sb_mux *mux, int group, int which, int32_t *ids, int max) SB_MUST_CHECK;
 
 /* Open connections of a group (-1: of all) whose peers have not sent anything,
  * and that nothing has moved for ms: the oldest ones, oldest first, at most
- * `most` (> 0), for which ids has room.  Reads every row.  Returns how many;
- * SB_ERR_INVALID: no mux, or most; SB_ERR_GONE: no such group. */
-int sb_mux_silent(const sb_mux *mux, int group, int64_t ms, int32_t *ids, int most) SB_MUST_CHECK;
+ * `max` (> 0), for which ids has room.  Reads every row.  Returns how many;
+ * SB_ERR_INVALID: no mux, or max; SB_ERR_GONE: no such group. */
+int sb_mux_silent(const sb_mux *mux, int group, int64_t ms, int32_t *ids, int max) SB_MUST_CHECK;
 
 /* The maximum memory in bytes of buffers lent to all connections; a connection that would need more is closed:
  * SB_REASON_LIMIT.  0: no limit. */
-int sb_mux_memory(sb_mux *mux, int64_t most);
+int sb_mux_memory(sb_mux *mux, int64_t max);
 
 /* Keep some rows for connections of groups with SB_GROUP_KEPT: to the others the
  * mux is full without them. */
@@ -282,11 +282,11 @@ int sb_mux_watch(sb_mux *mux, int fd, int mask) SB_MUST_CHECK;
  * the table has to live as long as the group. */
 int sb_mux_sources(sb_mux *mux, int group, sb_sources *sources);
 
-/* Accept up to most connections from a listening descriptor into group.
+/* Accept up to max connections from a listening descriptor into group.
  * Connections that died in the queue are passed over (accept(2)).
  * Returns how many came.  *stopped (NULL: of no interest): 0, or the errno for which the listener had better pause
  * (EMFILE, ENFILE, ENOBUFS, ENOMEM), or SB_ERR_FULL. */
-int sb_mux_accept(sb_mux *mux, int listener, int group, int most, int *stopped) SB_MUST_CHECK;
+int sb_mux_accept(sb_mux *mux, int listener, int group, int max, int *stopped) SB_MUST_CHECK;
 
 /* Take over a connected, non-blocking descriptor.  Returns its id (>= 0), or
  * SB_ERR_FULL, SB_ERR_FAULT, SB_ERR_INVALID (a descriptor below 0): the descriptor
@@ -294,7 +294,7 @@ int sb_mux_accept(sb_mux *mux, int listener, int group, int most, int *stopped) 
 int sb_mux_add(sb_mux *mux, int fd, int group) SB_MUST_CHECK;
 
 /* The number of an id's row: 0 to rows - 1, another one for each connection that
- * has not been settled, as an index of a table of the caller's. */
+ * has not been reaped, as an index of a table of the caller's. */
 int sb_mux_row(const sb_mux *mux, int id);
 
 /* Name the peer of a connection whose name the kernel does not know, such as a
@@ -453,9 +453,9 @@ int sb_mux_info(const sb_mux *mux, int id, sb_info *info) SB_MUST_CHECK;
  * are over when the next one begins.  What sb_mux_accept, sb_mux_add, sb_mux_send,
  * sb_mux_close and the others bring between two turns stands in front of the next
  * turn's, which then does not wait; who has read it already says so by
- * sb_mux_settle.  Events, parts, the arena and the rows and descriptors of
+ * sb_mux_reap.  Events, parts, the arena and the rows and descriptors of
  * connections whose end was told stay as they are until the next turn or
- * sb_mux_settle.
+ * sb_mux_reap.
  */
 
 #define SB_ARENA 524288 /* bytes received in one turn from all */
@@ -475,7 +475,7 @@ int sb_mux_turn(sb_mux *mux, int timeout_ms) SB_MUST_CHECK;
 int sb_mux_turn_of(sb_mux *mux, const int32_t *ids, const int32_t *masks, int n) SB_MUST_CHECK;
 
 /* Every event has been read: the descriptors of connections that have ended are closed, and their rows are free. */
-int sb_mux_settle(sb_mux *mux);
+int sb_mux_reap(sb_mux *mux);
 
 /* Answer an event of FRAMES with a block of exactly one line for each frame.
  * Returns 0, or SB_ERR_MISMATCH when it is not that (nothing was sent). */

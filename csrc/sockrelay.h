@@ -151,7 +151,7 @@ typedef struct sb_relay_returned {
 } sb_relay_returned;
 
 /* Accept clients, up to that many.  Returns how many were accepted; *stopped as that of sb_mux_accept. */
-int sb_relay_accept(sb_relay *relay, int listener, const sb_relay_door *door, int most, int *stopped) SB_MUST_CHECK;
+int sb_relay_accept(sb_relay *relay, int listener, const sb_relay_door *door, int max, int *stopped) SB_MUST_CHECK;
 
 /* At the same place as long as it lives; how many: see the counts. */
 sb_relay_request *sb_relay_requests(sb_relay *relay);
@@ -162,7 +162,7 @@ const sb_relay_returned *sb_relay_returned_ones(const sb_relay *relay);
 int sb_relay_answer(sb_relay *relay);
 
 /* Return every client of a group whose request has not come. */
-int sb_relay_take_back(sb_relay *relay, int group);
+int sb_relay_return_clients(sb_relay *relay, int group);
 
 /* </cffi> */
 

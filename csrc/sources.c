@@ -25,13 +25,13 @@ struct sb_sources {
     sb_sources_rule rule;
     uint64_t refused;
     unsigned char last[16]; /* the last refused one */
-    size_t places, taken; /* places: a power of two */
+    size_t places, used; /* places: a power of two */
     struct source *table;
 };
 
 sb_sources *sb_sources_new(const sb_sources_rule *rule)
 {
-    if (rule == NULL || rule->most < 1 || rule->prefix4 < 0 || rule->prefix4 > 32 || rule->prefix6 < 0 || rule->prefix6 > 128)
+    if (rule == NULL || rule->max < 1 || rule->prefix4 < 0 || rule->prefix4 > 32 || rule->prefix6 < 0 || rule->prefix6 > 128)
         return NULL;
     sb_sources *sources = malloc(sizeof *sources);
     if (sources == NULL)
@@ -122,7 +122,7 @@ static int make_room(sb_sources *sources)
 {
     struct source *old = sources->table;
     size_t places = sources->places;
-    if (2 * (sources->taken + 1) <= places)
+    if (2 * (sources->used + 1) <= places)
         return 0;
     struct source *table = calloc(2 * places, sizeof *table);
     if (table == NULL)
@@ -141,7 +141,7 @@ static void close_up(sb_sources *sources, size_t hole)
 {
     size_t mask = sources->places - 1;
     sources->table[hole].count = 0;
-    sources->taken--;
+    sources->used--;
     for (size_t at = (hole + 1) & mask; sources->table[at].count > 0; at = (at + 1) & mask) {
         size_t home = home_of(sources, sources->table[at].key);
         if (((at - home) & mask) < ((at - hole) & mask))
@@ -154,13 +154,13 @@ static void close_up(sb_sources *sources, size_t hole)
 
 /* ---- from outside */
 
-static int count_one(sb_sources *sources, const char *peer, size_t size, int32_t most)
+static int count_one(sb_sources *sources, const char *peer, size_t size, int32_t max)
 {
     unsigned char key[16];
     if (!key_of(sources, peer, size, key))
         return 0;
     struct source *one = slot_of(sources, key);
-    if (one->count >= most) {
+    if (one->count >= max) {
         memcpy(sources->last, key, sizeof key);
         return SB_ERR_LIMIT;
     }
@@ -169,7 +169,7 @@ static int count_one(sb_sources *sources, const char *peer, size_t size, int32_t
             return SB_ERR_NOMEM;
         one = slot_of(sources, key);
         memcpy(one->key, key, sizeof key);
-        sources->taken++;
+        sources->used++;
     }
     one->count++;
     return 1;
@@ -179,7 +179,7 @@ int sb_sources_enter(sb_sources *sources, const char *peer, size_t size)
 {
     if (sources == NULL)
         return 0;
-    int code = count_one(sources, peer, size, sources->rule.most);
+    int code = count_one(sources, peer, size, sources->rule.max);
     sources->refused += code < 0;
     return code;
 }
@@ -201,11 +201,11 @@ void sb_sources_leave(sb_sources *sources, const char *peer, size_t size)
         close_up(sources, (size_t)(one - sources->table));
 }
 
-int sb_sources_limit(sb_sources *sources, int32_t most)
+int sb_sources_limit(sb_sources *sources, int32_t max)
 {
-    if (sources == NULL || most < 1)
+    if (sources == NULL || max < 1)
         return SB_ERR_INVALID;
-    sources->rule.most = most;
+    sources->rule.max = max;
     return 0;
 }
 

@@ -139,14 +139,14 @@ static struct quiet begin_quiet(void)
 /* n and errno are what the call said, and stay so. */
 static ssize_t end_quiet(const struct quiet *quiet, ssize_t n)
 {
-    int error = errno, taken;
+    int error = errno, number;
     if (n < 0 && error == EPIPE && !quiet->was_pending) {
         sigset_t pipe_only, pending;
         sigemptyset(&pipe_only);
         sigaddset(&pipe_only, SIGPIPE);
         sigpending(&pending); /* it is not, where ignored data is dropped */
         if (sigismember(&pending, SIGPIPE))
-            sigwait(&pipe_only, &taken);
+            sigwait(&pipe_only, &number);
     }
     pthread_sigmask(SIG_SETMASK, &quiet->before, NULL);
     errno = error;

@@ -35,7 +35,7 @@ static struct hook *hook_of(const struct wheel *w, int32_t number)
     return (struct hook *)(void *)(w->hooks + (size_t)number * w->apart);
 }
 
-void sb__wheel_take_down(struct wheel *w, int32_t number)
+void sb__wheel_remove(struct wheel *w, int32_t number)
 {
     struct hook *hook = hook_of(w, number);
     int slot = hook->slot;
@@ -55,7 +55,7 @@ void sb__wheel_take_down(struct wheel *w, int32_t number)
 void sb__wheel_hang(struct wheel *w, int32_t number, int64_t deadline_ms)
 {
     struct hook *hook = hook_of(w, number);
-    sb__wheel_take_down(w, number);
+    sb__wheel_remove(w, number);
     int64_t tick = (deadline_ms + SB_TICK_MS - 1) / SB_TICK_MS;
     if (tick <= w->tick)
         tick = w->tick + 1; /* it came from another mux, and was due meanwhile */
@@ -90,7 +90,7 @@ int32_t sb__wheel_next(struct wheel *w, int64_t now_ms)
     for (; w->tick < now; w->tick++) {
         int32_t number = w->head[(w->tick + 1) % SB_WHEEL];
         if (number >= 0) { /* the tick is not over before its slot is empty */
-            sb__wheel_take_down(w, number);
+            sb__wheel_remove(w, number);
             return number;
         }
     }

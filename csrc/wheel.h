@@ -43,7 +43,7 @@ void sb__wheel_init(struct wheel *wheel, void *hooks, size_t apart, int64_t now_
 
 /* Hang something up for its deadline, wherever it hung before; or take it down. */
 void sb__wheel_hang(struct wheel *wheel, int32_t number, int64_t deadline_ms);
-void sb__wheel_take_down(struct wheel *wheel, int32_t number);
+void sb__wheel_remove(struct wheel *wheel, int32_t number);
 
 /* It has a new deadline: hang it nearer when that is sooner than its slot. */
 void sb__wheel_sooner(struct wheel *wheel, int32_t number, int64_t deadline_ms);

@@ -138,11 +138,11 @@ static void take(const sb_event *event, const char *data)
     }
 }
 
-static void take_events(int most)
+static void take_events(int max)
 {
     sb_event event;
     const char *data;
-    for (; most > 0; most--) {
+    for (; max > 0; max--) {
         is_drained = sb_mux_next(mux, &event, &data) == 0;
         if (is_drained)
             return;

@@ -237,10 +237,10 @@ int kernel_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event
     return 0;
 }
 
-static int collect(struct epoll_event *ready, int most)
+static int collect(struct epoll_event *ready, int max)
 {
     int n = 0;
-    for (int i = 0; i < used && n < most; i++)
+    for (int i = 0; i < used && n < max; i++)
         if (peers[i].is_open && peers[i].is_watched && events_of(&peers[i]) != 0) {
             ready[n].events = events_of(&peers[i]);
             ready[n++].data.u64 = peers[i].data;
@@ -248,10 +248,10 @@ static int collect(struct epoll_event *ready, int most)
     return n;
 }
 
-int kernel_epoll_wait(int epoll, struct epoll_event *ready, int most, int timeout_ms)
+int kernel_epoll_wait(int epoll, struct epoll_event *ready, int max, int timeout_ms)
 {
     (void)epoll;
-    int n = collect(ready, most);
+    int n = collect(ready, max);
     if (n == 0 && timeout_ms > 0)
         kernel_now_ms += timeout_ms;
     return n;

@@ -37,7 +37,7 @@ int kernel_getpeername(int fd, struct sockaddr *peer, socklen_t *size);
 int kernel_accept4(int fd, struct sockaddr *peer, socklen_t *size, int flags);
 int kernel_epoll_create1(int flags);
 int kernel_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event);
-int kernel_epoll_wait(int epoll, struct epoll_event *ready, int most, int timeout_ms);
+int kernel_epoll_wait(int epoll, struct epoll_event *ready, int max, int timeout_ms);
 int kernel_clock_gettime(clockid_t clock, struct timespec *now);
 
 #ifndef FUZZ_KERNEL

@@ -310,8 +310,8 @@ static int wait_ended(int result, int timeout)
     struct timespec now;
     int error = errno;
     __real_clock_gettime(CLOCK_MONOTONIC, &now);
-    int64_t took = ns_between(&began, &now), most = (int64_t)timeout * 1000000;
-    passed_ns += timeout >= 0 && (result == 0 || took > most) ? most : took;
+    int64_t took = ns_between(&began, &now), max = (int64_t)timeout * 1000000;
+    passed_ns += timeout >= 0 && (result == 0 || took > max) ? max : took;
     errno = error;
     return result;
 }
@@ -416,14 +416,14 @@ int __wrap_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event
     return fails(CALL_EPOLL_CTL) ? -1 : __real_epoll_ctl(epoll, operation, fd, event);
 }
 
-int __real_epoll_wait(int epoll, struct epoll_event *events, int most, int timeout);
-int __wrap_epoll_wait(int epoll, struct epoll_event *events, int most, int timeout);
-int __wrap_epoll_wait(int epoll, struct epoll_event *events, int most, int timeout)
+int __real_epoll_wait(int epoll, struct epoll_event *events, int max, int timeout);
+int __wrap_epoll_wait(int epoll, struct epoll_event *events, int max, int timeout);
+int __wrap_epoll_wait(int epoll, struct epoll_event *events, int max, int timeout)
 {
     if (fails(CALL_EPOLL_WAIT))
         return -1;
     int left = waited(timeout);
-    return wait_ended(__real_epoll_wait(epoll, events, most, left), left);
+    return wait_ended(__real_epoll_wait(epoll, events, max, left), left);
 }
 
 ssize_t __real_splice(int in, off64_t *in_at, int out, off64_t *out_at, size_t size, unsigned flags);

@@ -21,7 +21,7 @@ static void rows_run_out(void)
     CHECK_EQ(sb_mux_counts(w->mux)->closed, 1);
     CHECK_EQ(join(w, 0), SB_ERR_FULL); /* its row is kept until the turn is settled */
     learn_changes(w); /* before its descriptor is closed */
-    sb_mux_settle(w->mux);
+    sb_mux_reap(w->mux);
     CHECK_EQ(sb_mux_row(w->mux, join(w, 0)), sb_mux_row(w->mux, a));
     end_of(w);
 }
@@ -58,7 +58,7 @@ static void accepts(void)
     CHECK_EQ(sb_mux_info(w->mux, 3, &info), SB_ERR_GONE);
     turn(w);
     sb_mux_abort(w->mux, 0, SB_REASON_ABORTED);
-    sb_mux_settle(w->mux);
+    sb_mux_reap(w->mux);
     CHECK_TEXT(heard(w, 0), "!"); /* RST */
     close(fd);
     end_of(w);

@@ -78,7 +78,7 @@ static void come_and_go(int32_t rows, int times, const int wanted[3], int seen[3
         last = id;
         sb_mux_abort(mux, id, SB_REASON_ABORTED);
         sb_mux_changes(mux);
-        sb_mux_settle(mux);
+        sb_mux_reap(mux);
     }
     close(fds[0]);
     close(fds[1]);

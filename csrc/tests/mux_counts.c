@@ -35,7 +35,7 @@ static void which_connections_there_are(void)
     sb_mux_abort(w->mux, elsewhere, SB_REASON_ABORTED);
     CHECK_TEXT(listed(w, -1, SB_LIST_LIVE), "0 1 2 "); /* the first lingers */
     CHECK_TEXT(listed(w, -1, SB_LIST_OPEN), "1 2 ");
-    sb_mux_settle(w->mux);
+    sb_mux_reap(w->mux);
     CHECK_TEXT(listed(w, -1, SB_LIST_LIVE), "0 1 2 ");
     sb_mux_close_all(w->mux, SB_REASON_SHUTDOWN);
     CHECK_TEXT(heard(w, unread), "$");
@@ -66,7 +66,7 @@ static void what_they_have_done(void)
     CHECK_EQ(totals.sent + totals.unsent, 8);
     CHECK_EQ(totals.reasons[SB_REASON_HANDLER_ERROR], 1);
     CHECK_EQ(totals.reasons[SB_REASON_EOF], 0);
-    sb_mux_settle(w->mux);
+    sb_mux_reap(w->mux);
     CHECK_EQ(sb_mux_totals(w->mux, 0, &totals), 0);
     CHECK_EQ(totals.open, 1);
     CHECK_EQ(sb_mux_totals(w->mux, other, &totals), 0);
@@ -88,7 +88,7 @@ static void a_group_is_given_up(void)
     CHECK_EQ(sb_mux_ungroup(w->mux, second), 1);
     sb_mux_abort(w->mux, id, SB_REASON_ABORTED);
     CHECK_EQ(sb_mux_ungroup(w->mux, second), 1); /* its events name the group still */
-    sb_mux_settle(w->mux);
+    sb_mux_reap(w->mux);
     CHECK_EQ(sb_mux_ungroup(w->mux, second), 0);
     CHECK_EQ(sb_mux_ungroup(w->mux, second), SB_ERR_GONE);
     CHECK_EQ(sb_mux_ungroup(w->mux, 3), SB_ERR_GONE);
@@ -106,12 +106,12 @@ static void a_group_is_given_up(void)
 }
 
 /* Ids of those who are silent for a second, as text. */
-static const char *silent(struct world *w, int group, int most)
+static const char *silent(struct world *w, int group, int max)
 {
     static char text[200];
     int32_t ids[8];
     size_t at = 0;
-    int n = sb_mux_silent(w->mux, group, 1000, ids, most);
+    int n = sb_mux_silent(w->mux, group, 1000, ids, max);
     text[0] = '\0';
     for (int i = 0; i < n; i++)
         at += (size_t)snprintf(text + at, sizeof text - at, "%d ", ids[i]);
@@ -130,7 +130,7 @@ static void who_is_silent(void)
     int told = join(w, 0), elsewhere = join(w, other), ending = join(w, 0);
     CHECK_EQ(elsewhere & 7, 3);
     sb_mux_abort(w->mux, gone, SB_REASON_ABORTED);
-    sb_mux_settle(w->mux);
+    sb_mux_reap(w->mux);
     CHECK_TEXT(after(w, 400), "");
     int last = join(w, 0);
     CHECK_TEXT(silent(w, -1, 8), "");
@@ -142,7 +142,7 @@ static void who_is_silent(void)
     sb_mux_close(w->mux, ending, SB_REASON_SHUTDOWN);
     CHECK_TEXT(silent(w, -1, 8), "2 3 ");
     sb_mux_abort(w->mux, ending, SB_REASON_ABORTED);
-    sb_mux_settle(w->mux);
+    sb_mux_reap(w->mux);
     CHECK_TEXT(silent(w, other, 8), "3 ");
     answer(w, told, "hi\n", 3);
     CHECK_TEXT(turn(w), "");
@@ -154,15 +154,15 @@ static void who_is_silent(void)
     say(w, last, "b\n"); /* has come, and is not received yet */
     CHECK_TEXT(silent(w, -1, 8), "2 3 ");
     sb_mux_abort(w->mux, told, SB_REASON_IDLE_TIMEOUT);
-    sb_mux_settle(w->mux);
+    sb_mux_reap(w->mux);
     CHECK_TEXT(turn(w), "5:b| ");
     sb_mux_abort(w->mux, spoke, SB_REASON_ABORTED);
-    sb_mux_settle(w->mux);
+    sb_mux_reap(w->mux);
     int young = -1;
     for (int i = 0; i < 7 && (young & 7) != 0; i++) { /* rows are used late again */
         young = join(w, 0);
         if ((young & 7) != 0)
-            sb_mux_abort(w->mux, young, SB_REASON_ABORTED), sb_mux_settle(w->mux);
+            sb_mux_abort(w->mux, young, SB_REASON_ABORTED), sb_mux_reap(w->mux);
     }
     CHECK_TEXT(after(w, 1200), "");
     CHECK_TEXT(silent(w, -1, 1), "3 "); /* which is not the row that comes first */

@@ -52,7 +52,7 @@ static void lingering_is_announced(void)
 {
     enum { LARGE = 2 << 20 };
     sb_group group = lines_group();
-    group.flags = SB_GROUP_TELLS_LINGERING;
+    group.flags = SB_GROUP_REPORTS_LINGERING;
     struct world *w = world_of(8, group);
     int id = join(w, 0), idle = join(w, 0), finished = join(w, 0);
     char *block = big_block(LARGE);
@@ -238,7 +238,7 @@ static void ids_that_are_none(void)
     join(w, 0);
     join(w, 0);
     sb_mux_abort(w->mux, 0, SB_REASON_ABORTED);
-    sb_mux_settle(w->mux);
+    sb_mux_reap(w->mux);
     sb_mux_abort(w->mux, 1, SB_REASON_ABORTED);
     sb_mux_close(w->mux, 2, SB_REASON_CLOSED);
     sb_mux_write(w->mux, 5, ids, sizes, "abcde");
@@ -250,7 +250,7 @@ static void ids_that_are_none(void)
     CHECK_TEXT(heard(w, 2), "$");
     sb_mux_abort(w->mux, 2, SB_REASON_ABORTED);
     events_of(w);
-    sb_mux_settle(w->mux);
+    sb_mux_reap(w->mux);
     CHECK_EQ(sb_mux_turn_of(w->mux, ids, masks, 5), 0);
     end_of(w);
 }
@@ -416,7 +416,7 @@ static void a_row_is_used_again(void)
     CHECK_TEXT(turn(w), "0:ok| "); /* it is to end in the next turn */
     sb_mux_abort(w->mux, id, SB_REASON_ABORTED);
     learn_changes(w);
-    sb_mux_settle(w->mux);
+    sb_mux_reap(w->mux);
     CHECK_TEXT(events_of(w), "");
     CHECK_EQ(sb_mux_reply_lines(w->mux, 0, "a\n", 2), SB_ERR_MISMATCH);
     hang_up(w, id);
@@ -442,7 +442,7 @@ static void rows_come_and_go(void)
         snprintf(want, sizeof want, "%s%d accepted 0 ", i == 0 ? "0 accepted 0 " : "", id);
         CHECK_TEXT(events_of(w), want);
         sb_mux_abort(w->mux, id, SB_REASON_ABORTED);
-        sb_mux_settle(w->mux);
+        sb_mux_reap(w->mux);
         hang_up(w, id);
     }
     CHECK(sb_mux_counts(w->mux)->changes <= 2);

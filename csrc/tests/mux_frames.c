@@ -275,7 +275,7 @@ static void unread_and_ended(void)
         turn(w);
         sb_mux_unread(w->mux, id, "b\n", 2, 1);
         sb_mux_abort(w->mux, id, SB_REASON_ABORTED);
-        sb_mux_settle(w->mux);
+        sb_mux_reap(w->mux);
         hang_up(w, id);
         learn_changes(w);
         id = join(w, 0);

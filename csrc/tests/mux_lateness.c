@@ -33,7 +33,7 @@ static const char *blind(struct world *w, int64_t ms)
         left -= step;
         CHECK(sb_mux_turn_of(w->mux, NULL, NULL, 0) >= 0);
         strcat(text, events_of(w));
-        sb_mux_settle(w->mux);
+        sb_mux_reap(w->mux);
     }
     return text;
 }

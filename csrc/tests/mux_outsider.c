@@ -30,7 +30,7 @@ static int await(struct world *w, int timeout_ms)
 }
 
 /* What is left, one by one, up to most of them: "0:a|b| 1 closed 2 ". */
-static const char *taken(struct world *w, int most)
+static const char *taken(struct world *w, int max)
 {
     static char text[4096];
     static const char *const names[] = {"", "", "accepted", "end", "pause", "resume", "closed", "wrong", "ready", "lingering"};
@@ -38,7 +38,7 @@ static const char *taken(struct world *w, int most)
     sb_event event;
     const char *data;
     text[0] = '\0';
-    while (most-- > 0 && sb_mux_next(w->mux, &event, &data) > 0) {
+    while (max-- > 0 && sb_mux_next(w->mux, &event, &data) > 0) {
         CHECK((data != NULL) == (event.kind == SB_EVENT_FRAMES));
         if (event.kind != SB_EVENT_FRAMES) {
             at += (size_t)snprintf(text + at, sizeof text - at, "%d %s %d ", event.id, names[event.kind], event.detail);
@@ -69,7 +69,7 @@ static sb_group announced(void)
 static void lingering_is_told_who_asks(void)
 {
     sb_group group = announced();
-    group.flags |= SB_GROUP_TELLS_LINGERING;
+    group.flags |= SB_GROUP_REPORTS_LINGERING;
     struct world *w = world_of(4, group);
     int id = join(w, 0), late = join(w, 0);
     CHECK_TEXT(taken(w, 9), "0 accepted 0 1 accepted 0 ");
@@ -470,7 +470,7 @@ static void no_mux(void)
     const long long invalid[] = {
         sb_mux_group(NULL, &group), sb_mux_memory(NULL, 0), sb_mux_keep_rows(NULL, 0), sb_mux_list(NULL, -1, 0, &id, 1),
         sb_mux_watch(NULL, 0, 0), sb_mux_add(NULL, 0, 0), sb_mux_wait(NULL, 0), sb_mux_receive(NULL, &id, &id, 1),
-        sb_mux_turn(NULL, 0), sb_mux_turn_of(NULL, &id, &id, 1), sb_mux_next(NULL, &event, &data), sb_mux_settle(NULL),
+        sb_mux_turn(NULL, 0), sb_mux_turn_of(NULL, &id, &id, 1), sb_mux_next(NULL, &event, &data), sb_mux_reap(NULL),
         sb_mux_changes(NULL), sb_mux_timeout(NULL), sb_mux_write(NULL, 1, &id, &bytes, ""), sb_mux_close_all(NULL, 0),
         sb_mux_unread(NULL, 0, "", 0, 0), sb_mux_leave(NULL),
     };

@@ -174,10 +174,10 @@ static const char *const alphabets[] = {
     "\n\r.ab", "\n\r.\n\r.01239:, x", "0123456789:, <\n", "\0\1\2\3\200\201", "ab;", "aaaab\r\n",
 };
 
-static size_t random_stream(char *stream, size_t most)
+static size_t random_stream(char *stream, size_t max)
 {
     const char *alphabet = alphabets[random_below(6)];
-    size_t letters = strlen(alphabet), n = 1 + random_below((uint32_t)most);
+    size_t letters = strlen(alphabet), n = 1 + random_below((uint32_t)max);
     letters += letters == 0 ? 6 : 0;
     for (size_t i = 0; i < n; i++)
         stream[i] = alphabet[random_below((uint32_t)letters)];

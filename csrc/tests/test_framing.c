@@ -8,29 +8,29 @@
 static void constructors_check(void)
 {
     sb_framing framing = {.kind = 77};
-    size_t most = sb_framing_limit_max();
+    size_t max = sb_framing_limit_max();
     CHECK_EQ(sb_framing_raw(0, &framing), SB_ERR_INVALID);
     CHECK_EQ(sb_framing_fixed(0, &framing), SB_ERR_INVALID);
-    CHECK_EQ(sb_framing_line(most + 1, &framing), SB_ERR_INVALID);
-    CHECK_EQ(sb_framing_crlf(most + 1, &framing), SB_ERR_INVALID);
-    CHECK_EQ(sb_framing_varint(most + 1, &framing), SB_ERR_INVALID);
+    CHECK_EQ(sb_framing_line(max + 1, &framing), SB_ERR_INVALID);
+    CHECK_EQ(sb_framing_crlf(max + 1, &framing), SB_ERR_INVALID);
+    CHECK_EQ(sb_framing_varint(max + 1, &framing), SB_ERR_INVALID);
     CHECK_EQ(sb_framing_delimiter("", 0, 1, &framing), SB_ERR_INVALID);
     CHECK_EQ(sb_framing_delimiter("123456789", 9, 1, &framing), SB_ERR_INVALID);
-    CHECK_EQ(sb_framing_prefix(1, SB_ORDER_BIG, 0, most + 1, &framing), SB_ERR_INVALID);
+    CHECK_EQ(sb_framing_prefix(1, SB_ORDER_BIG, 0, max + 1, &framing), SB_ERR_INVALID);
     CHECK_EQ(sb_framing_prefix(1, 2, 0, 1, &framing), SB_ERR_INVALID);
     for (int width = -1; width <= 9; width++)
         CHECK_EQ(sb_framing_prefix(width, SB_ORDER_BIG, 0, 1, &framing),
                  (width >= 1 && width <= 4) || width == 8 ? 0 : SB_ERR_INVALID);
     framing.kind = 77;
-    CHECK_EQ(sb_framing_raw(most + 1, &framing), SB_ERR_INVALID);
+    CHECK_EQ(sb_framing_raw(max + 1, &framing), SB_ERR_INVALID);
     CHECK_EQ(framing.kind, 77);
     CHECK_EQ(sb_framing_prefix(1, SB_ORDER_BIG, 1, 10000, &framing), 0);
     CHECK_EQ(framing.limit, 254);
-    CHECK_EQ(sb_framing_prefix(2, SB_ORDER_BIG, 0, most, &framing), 0);
+    CHECK_EQ(sb_framing_prefix(2, SB_ORDER_BIG, 0, max, &framing), 0);
     CHECK_EQ(framing.limit, 65535);
-    CHECK_EQ(sb_framing_prefix(8, SB_ORDER_BIG, 0, most, &framing), 0);
-    CHECK_EQ(framing.limit, most);
-    CHECK_EQ(sb_framing_varint(most, &framing), 0);
+    CHECK_EQ(sb_framing_prefix(8, SB_ORDER_BIG, 0, max, &framing), 0);
+    CHECK_EQ(framing.limit, max);
+    CHECK_EQ(sb_framing_varint(max, &framing), 0);
     CHECK(framing.limit <= UINT32_MAX);
 }
 

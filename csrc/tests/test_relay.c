@@ -140,11 +140,11 @@ static char pattern(size_t at)
 }
 
 /* Send as much as is taken, at most so much; returns where the next is. */
-static size_t pour(int fd, size_t at, size_t most)
+static size_t pour(int fd, size_t at, size_t max)
 {
     char block[MUCH];
     for (;;) {
-        size_t size = most - at < sizeof block ? most - at : sizeof block;
+        size_t size = max - at < sizeof block ? max - at : sizeof block;
         for (size_t i = 0; i < size; i++)
             block[i] = pattern(at + i);
         ssize_t n = size == 0 ? 0 : send(fd, block, size, MSG_DONTWAIT | MSG_NOSIGNAL);

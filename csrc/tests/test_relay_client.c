@@ -78,9 +78,9 @@ static int come(void)
     return client;
 }
 
-static int let_in(int most)
+static int let_in(int max)
 {
-    int stopped = 0, came = sb_relay_accept(house.relay, house.listener, &house.door, most, &stopped);
+    int stopped = 0, came = sb_relay_accept(house.relay, house.listener, &house.door, max, &stopped);
     CHECK_EQ(stopped, 0);
     return came;
 }
@@ -737,7 +737,7 @@ static void taken_back(void)
     close(visitor());
     sb_relay_run(house.relay);
     close(sb_relay_returned_ones(house.relay)->fd);
-    sb_relay_take_back(house.relay, GROUP);
+    sb_relay_return_clients(house.relay, GROUP);
     snprintf(wanted, sizeof wanted, "0<%d,0, 1<%d,0, ", SB_RETURNED_NEW, SB_RETURNED_GREETED);
     CHECK_TEXT(news(), wanted);
     CHECK_EQ(sb_relay_counts_of(house.relay)->pairs, 2);
@@ -782,7 +782,7 @@ static void accepting(void)
 /* Each source so many; those that are the caller's again count until it says so. */
 static void a_share_for_each_source(void)
 {
-    static const sb_sources_rule rule = {.most = 2, .prefix4 = 32, .prefix6 = 64, .loopback = 1, .seed = 1};
+    static const sb_sources_rule rule = {.max = 2, .prefix4 = 32, .prefix6 = 64, .loopback = 1, .seed = 1};
     open_house(AF_INET, MOST);
     struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     sb_sources *sources = house.door.sources = sb_sources_new(&rule);
@@ -790,7 +790,7 @@ static void a_share_for_each_source(void)
     CHECK_EQ(let_in(MOST), 2);
     CHECK_TEXT(heard(clients[2]), "$");
     CHECK_EQ(sb_sources_refused(sources), 1);
-    sb_relay_take_back(house.relay, house.door.group);
+    sb_relay_return_clients(house.relay, house.door.group);
     CHECK_EQ(sb_relay_counts_of(house.relay)->returned, 2);
     CHECK_EQ(sb_relay_returned_ones(house.relay)[0].counted, 1);
     CHECK_EQ(sb_sources_open(sources, (char *)&own, sizeof own), 2);
@@ -848,7 +848,7 @@ static void not_here(void)
     CHECK(sb_relay_requests(NULL) == NULL);
     CHECK(sb_relay_returned_ones(NULL) == NULL);
     CHECK_EQ(sb_relay_answer(NULL), SB_ERR_INVALID);
-    CHECK_EQ(sb_relay_take_back(NULL, 0), SB_ERR_INVALID);
+    CHECK_EQ(sb_relay_return_clients(NULL, 0), SB_ERR_INVALID);
 }
 
 const struct test relay_client_tests[] = {{"relay client: not here", not_here}, {NULL, NULL}};

@@ -119,7 +119,7 @@ static void the_kernel_is_asked(void)
     static const char *const ends_as[] = {"", "", "", "0:3 ", "0:7 "};
     for (int way = 0; way < 5; way++) {
         sb_relay *relay = sb_relay_new(8);
-        int ends[2], most = way == 2;
+        int ends[2], max = way == 2;
         CHECK_EQ(pair_of(relay, ends, 1000, 1000), 0);
         CHECK_TEXT(after(relay, 900), "");
         if (way == 1)
@@ -128,7 +128,7 @@ static void the_kernel_is_asked(void)
             fail_nth(CALL_RECV, 1, ECONNRESET);
         if (way != 4)
             say(ends[1], "x", 1);
-        for (int i = 0; i < 1 + most; i++)
+        for (int i = 0; i < 1 + max; i++)
             fail_nth(CALL_EPOLL_WAIT, 1, EINTR);
         if (way == 2)
             fail_nth(CALL_EPOLL_CTL, 1, ENOMEM); /* nothing is to be told to epoll */
@@ -318,7 +318,7 @@ static void no_relay(void)
     CHECK_EQ(sb_relay_add(NULL, &pair), SB_ERR_INVALID);
     CHECK_EQ(sb_relay_run(NULL), SB_ERR_INVALID);
     CHECK_EQ(sb_relay_answer(NULL), SB_ERR_INVALID);
-    CHECK_EQ(sb_relay_take_back(NULL, 0), SB_ERR_INVALID);
+    CHECK_EQ(sb_relay_return_clients(NULL, 0), SB_ERR_INVALID);
     CHECK_EQ(sb_relay_accept(NULL, 0, &door, 1, NULL), SB_ERR_INVALID);
     CHECK_EQ(sb_relay_abort(NULL, 0, 0), SB_ERR_GONE);
     CHECK_EQ(sb_relay_lost(NULL, 0, 0, 0), SB_ERR_GONE);

@@ -28,9 +28,9 @@ static struct peer of(const char *text)
     return peer;
 }
 
-static sb_sources *sources_of(int most, int loopback)
+static sb_sources *sources_of(int max, int loopback)
 {
-    sb_sources_rule rule = {.most = most, .prefix4 = 32, .prefix6 = 64, .loopback = loopback, .seed = 12345};
+    sb_sources_rule rule = {.max = max, .prefix4 = 32, .prefix6 = 64, .loopback = loopback, .seed = 12345};
     return sb_sources_new(&rule);
 }
 
@@ -91,7 +91,7 @@ static void a_site(void)
     CHECK_TEXT(inet_ntop(AF_INET6, key, text, sizeof text), "2001:db8:0:1::");
     CHECK_EQ(enter(sources, "2001:db8:0:2::1"), 1);
     sb_sources_free(sources);
-    sb_sources_rule rule = {.most = 1, .prefix4 = 12, .prefix6 = 0, .loopback = 1, .seed = 1};
+    sb_sources_rule rule = {.max = 1, .prefix4 = 12, .prefix6 = 0, .loopback = 1, .seed = 1};
     sources = sb_sources_new(&rule);
     CHECK_EQ(enter(sources, "10.16.0.1"), 1);
     CHECK_EQ(enter(sources, "10.31.255.1"), SB_ERR_LIMIT);
@@ -195,7 +195,7 @@ static void accepted_into_a_set(void)
     CHECK_EQ(sb_mux_peer(w->mux, 1, other.bytes, other.size), 0);
     CHECK_EQ(open_of(sources, "127.0.0.1"), 0);
     learn_changes(w);
-    sb_mux_settle(w->mux);
+    sb_mux_reap(w->mux);
     w->peer[0] = dial(&address);
     if (w->epoll)
         fail_nth(CALL_EPOLL_CTL, 1, ENOMEM);
@@ -228,7 +228,7 @@ static void no_table(void)
     CHECK_EQ(sb_sources_open(NULL, "", 0), 0);
     CHECK_EQ(sb_sources_limit(NULL, 1), SB_ERR_INVALID);
     CHECK_EQ(sb_sources_refused_last(NULL, key), SB_ERR_INVALID);
-    sb_sources *sources = sb_sources_new(&(sb_sources_rule){.most = 1});
+    sb_sources *sources = sb_sources_new(&(sb_sources_rule){.max = 1});
     CHECK_EQ(sb_sources_refused_last(sources, NULL), SB_ERR_INVALID);
     sb_sources_free(sources);
     CHECK_EQ(sb_sources_refused(NULL), 0);

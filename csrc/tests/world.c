@@ -209,7 +209,7 @@ const char *events_of(struct world *w)
 static void wait_for(struct world *w, int timeout_ms)
 {
     if (w->looked_at == sb_mux_counts(w->mux)->events)
-        sb_mux_settle(w->mux);
+        sb_mux_reap(w->mux);
     if (w->epoll)
         CHECK(sb_mux_turn(w->mux, timeout_ms) >= 0);
     else

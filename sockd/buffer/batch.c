@@ -29,7 +29,7 @@ typedef struct sockd_batch {
 /* Find up to most frames (most > 0) and write them to out, which has room for
  * size + most * SOCKD_BATCH_A_FRAME + SOCKD_BATCH_ONCE bytes.  One frame alone is
  * only pointed at, unless it is a dot block.  Returns as sb_frames_find. */
-int sockd_batch_cut(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, char *out, size_t most,
+int sockd_batch_cut(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, char *out, size_t max,
                     sockd_batch *batch);
 
 /* Append a frame to out for each of count payloads, which make up a block of size
@@ -87,15 +87,15 @@ static int is_alone(const sb_framing *framing, size_t total, int n)
     return total == 0 && n == 1 && framing->kind != SB_FRAMING_DOT_BLOCK;
 }
 
-int sockd_batch_cut(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, char *out, size_t most,
+int sockd_batch_cut(const sb_framing *framing, const char *data, size_t size, sb_scan *scan, char *out, size_t max,
                     sockd_batch *batch)
 {
     sb_span spans[SPANS];
     char *write = out;
     size_t at = 0, total = 0, want = SPANS;
-    for (int n = SPANS; (size_t)n == want && total < most && (at < size || total == 0); total += (size_t)n) {
+    for (int n = SPANS; (size_t)n == want && total < max && (at < size || total == 0); total += (size_t)n) {
         size_t next = 0;
-        want = most - total < SPANS ? most - total : SPANS;
+        want = max - total < SPANS ? max - total : SPANS;
         n = sb_frames_find(framing, data + at, size - at, scan, spans, want, &next);
         if (n <= 0 && total == 0)
             return n;

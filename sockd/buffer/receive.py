@@ -337,11 +337,11 @@ class ReceiveBuffer:
         if size > window:
             size = window
         found = self._found
-        most = size if size < BATCH_FRAMES else BATCH_FRAMES
-        out = _room_for(_BYTES, size + most * _A_FRAME + _ONCE)
+        max_frames = size if size < BATCH_FRAMES else BATCH_FRAMES
+        out = _room_for(_BYTES, size + max_frames * _A_FRAME + _ONCE)
         source = data if type(data) is bytes and not begin else ffi.from_buffer(data) + begin
         self._is_scanned = True
-        count = lib.sockd_batch_cut(self._description, source, size, self._scan, out, most, found)
+        count = lib.sockd_batch_cut(self._description, source, size, self._scan, out, max_frames, found)
         if count <= 0:
             return self._cut(MAX_BYTES) if not count and size < len(data) - begin else ([], count)
         if count > 1 or found.used:
@@ -362,11 +362,11 @@ class ReceiveBuffer:
     def _cut_views(self) -> tuple[list[memoryview], int]:
         data, begin = self._data, self._begin
         size = len(data) - begin
-        most = min(size, BATCH_FRAMES)
-        spans, end = _room_for(_SPANS, most), ffi.new("size_t *")
+        max_frames = min(size, BATCH_FRAMES)
+        spans, end = _room_for(_SPANS, max_frames), ffi.new("size_t *")
         self._is_scanned = True
         source = ffi.from_buffer(data) + begin
-        count = lib.sb_frames_find(self._description, source, size, self._scan, spans, most, end)
+        count = lib.sb_frames_find(self._description, source, size, self._scan, spans, max_frames, end)
         if count <= 0:
             return [], count
         view = memoryview(data).toreadonly()[begin:]

@@ -112,9 +112,9 @@ def _listeners(listeners: Sequence[Table]) -> Iterator[str]:
     rows: list[Sequence[object]] = [head]
     for row in listeners:
         own = (row["accepted"], refused(row), row.get("open", "-"), row.get("peak", "-"))
-        most = row.get("max_connections")
+        limit = row.get("max_connections")
         overflows = (row.get("queue") or {}).get("overflows", "-")
-        rows.append((row["address"], row["service"], *own, "-" if most is None else most, queue(row), overflows))
+        rows.append((row["address"], row["service"], *own, "-" if limit is None else limit, queue(row), overflows))
     yield from columns(rows, right=range(2, 9))
     for row in listeners:
         if row.get("refused"):
@@ -127,8 +127,8 @@ def _services(services: Table) -> Iterator[str]:
     numbers = ("OPEN", "PEAK", "MAX", "ACCEPTED", "REFUSED", "ERRORS", "FRAMES", "RECEIVED", "SENT", "UNSENT")
     rows: list[Sequence[object]] = [("SERVICE", *numbers, *TIMES, "CLOSED")]
     for name, one in services.items():
-        most = "-" if one["max_connections"] is None else one["max_connections"]
-        connections = (one["open"], one["peak"], most, one["accepted"], refused(one), one["errors"])
+        limit = "-" if one["max_connections"] is None else one["max_connections"]
+        connections = (one["open"], one["peak"], limit, one["accepted"], refused(one), one["errors"])
         traffic = (one["frames"], size(one["received"]), size(one["sent"]), size(one["output_pending_bytes"]))
         rows.append((name, *connections, *traffic, *handler_times(one), reasons(one["reasons"])))
     yield from columns(rows, right=range(1, 14))

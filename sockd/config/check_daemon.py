@@ -75,16 +75,16 @@ def check_daemon(daemon: DaemonSettings) -> Iterator[Problem]:
 
 
 def _check_workers(daemon: DaemonSettings) -> Iterator[Problem]:
-    most, where = daemon.max_worker_memory, ("daemon", "max_worker_memory")
-    if most is None:
+    limit, where = daemon.max_worker_memory, ("daemon", "max_worker_memory")
+    if limit is None:
         return
     share = ceil(daemon.max_memory / daemon.workers)
     if daemon.workers == 1:
-        yield Problem(where, "without workers the process cannot be replaced; set workers = 2 or more", most)
-    elif most <= share:
-        text = f"{format_size(most)} is no more than a worker's share of max_memory, {format_size(share)}, "
+        yield Problem(where, "without workers the process cannot be replaced; set workers = 2 or more", limit)
+    elif limit <= share:
+        text = f"{format_size(limit)} is no more than a worker's share of max_memory, {format_size(share)}, "
         text += "which clients can fill; write more, or set max_memory lower"
-        yield Problem(where, text, most)
+        yield Problem(where, text, limit)
 
 
 def _is_collector(to: str) -> bool:

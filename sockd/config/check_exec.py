@@ -64,7 +64,7 @@ def check_program(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
         yield Problem((*path, "stderr"), f"{show(to)} {text}", to)
 
 
-def check_listen_of_wait(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
+def check_wait_listen(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
     """Name the keys of a [[listen]] that have no meaning where a program accepts or receives by itself."""
     for field in fields(listen):
         value = getattr(listen, field.name)

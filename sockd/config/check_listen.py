@@ -7,7 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from sockd.config.check_exec import check_listen_of_wait
+from sockd.config.check_exec import check_wait_listen
 from sockd.config.check_service import not_handler
 from sockd.config.convert import Problem
 from sockd.config.toml import KeyPath, dotted
@@ -56,7 +56,7 @@ def check_listeners(listeners: Iterable[ListenSettings], services: Mapping[str, 
         elif reason := _not_service(listen.service, services):
             yield Problem((*path, "service"), f"{show(listen.service)} {reason}", listen.service)
         if (table := services.get(listen.service)) is not None and table.wait:
-            yield from check_listen_of_wait(path, listen)
+            yield from check_wait_listen(path, listen)
         yield from _check_admission(path, listen)
         yield from _check_proxies(path, listen)
         yield from _check_access(path, listen)

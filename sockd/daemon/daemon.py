@@ -127,7 +127,7 @@ class Daemon:
             self.commands,
             self.serving,
             self.reloading,
-            most=self.serving.tools.capacity,
+            max_connections=self.serving.tools.capacity,
             started=self._lineage.started,
             others=self._workers.usage,
         )

@@ -140,7 +140,7 @@ class ListenerRegistry:
 
     def _run(self, spec: ServiceSpec) -> ServiceInstance:
         tools = self.tools
-        quota = self._quotas.setdefault(spec.name, Quota(spec.most))
+        quota = self._quotas.setdefault(spec.name, Quota(spec.max_connections))
         if spec.kind.is_pages:
             spec = replace(spec, kind=MetricsKind(self.pages))
         if tools.trace:
@@ -177,7 +177,7 @@ class ListenerRegistry:
             replaced: from a new listener to the one that it replaces, usually on the same socket.
         """
         for served in made:
-            served.run.quota.most = served.run.spec.most
+            served.run.quota.limit = served.run.spec.max_connections
             former = (replaced or {}).get(served)
             if former is not None:
                 self._replace(former, served)

@@ -65,8 +65,8 @@ class StderrFiles:
     """Files for standard error: of a new configuration, and of the previous one."""
 
     before: dict[str, AppendFile]
-    most_before: int
-    most: int
+    max_before: int
+    max_running: int
     files: dict[str, AppendFile] = field(default_factory=dict)
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class ProgramFiles:
         stack: closes them.
 
     Attributes:
-        most: programs that may run at once.
+        max_running: programs that may run at once.
 
     Raises:
         SystemFault, PermissionFault: one cannot be opened.
@@ -104,7 +104,7 @@ class ProgramFiles:
         self._owner = owner
         self._rooted = rooted
         self._files: dict[str, AppendFile] = {}
-        self.most = 0
+        self.max_running = 0
         stack.callback(self._close)
         self.adopt(self.prepare(specs))
 
@@ -125,8 +125,8 @@ class ProgramFiles:
             SystemFault, PermissionFault: one cannot be opened.
         """
         programs = {spec.name: spec.kind.program for spec in specs if isinstance(spec.kind, ExecutingKind)}
-        most = sum(program.max_instances for program in programs.values())
-        renewal = StderrFiles(self._files, self.most, most)
+        max_running = sum(program.max_instances for program in programs.values())
+        renewal = StderrFiles(self._files, self.max_running, max_running)
         try:
             for name, program in programs.items():
                 renewal.files.update(self._opened(name, program))
@@ -146,11 +146,11 @@ class ProgramFiles:
 
     def adopt(self, renewal: StderrFiles) -> None:
         """Use these from now on."""
-        self._files, self.most = renewal.files, renewal.most
+        self._files, self.max_running = renewal.files, renewal.max_running
 
     def give_back(self, renewal: StderrFiles) -> None:
         """Return to the previous ones."""
-        self._files, self.most = renewal.before, renewal.most_before
+        self._files, self.max_running = renewal.before, renewal.max_before
 
     def reopen(self) -> None:
         """Open the files for standard error again; the old one is kept if that fails."""

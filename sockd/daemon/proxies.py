@@ -47,7 +47,7 @@ class ProxyFiles:
         stack: closes what is opened.
 
     Attributes:
-        most: descriptors that their services may need, all together.
+        max_descriptors: descriptors that their services may need, all together.
 
     Raises: ConfigurationError, SystemFault, PermissionFault: a users file or a password file cannot be read, or is
     wrong.
@@ -58,10 +58,10 @@ class ProxyFiles:
         self._passwords: dict[str, str] = {}
         self._read_before: set[str] = set()
         self._stack = stack
-        self.most = 0
+        self.max_descriptors = 0
         for spec in {spec.name: spec for spec in specs}.values():
             if isinstance(spec.kind, ProxyKind):
-                self.most += DESCRIPTORS_A_CLIENT * (spec.most or 0)
+                self.max_descriptors += DESCRIPTORS_A_CLIENT * (spec.max_connections or 0)
                 self._read(spec)
                 self._read_before.add(spec.name)
 

@@ -114,7 +114,7 @@ def make(
     """
     settings, resources = process.settings.current, start.resources
     daemon = settings.daemon
-    capacity = room(settings, programs=resources.programs.most, forwarded=resources.proxies.most)
+    capacity = room(settings, programs=resources.programs.max_running, forwarded=resources.proxies.max_descriptors)
     defects = Defects(clock)
     connections = ConnectionTable(
         size=capacity + PAGE_CONNECTIONS,

@@ -87,15 +87,15 @@ def open_file(path: str, subject: str, opener: Opener = os.open) -> int:
     return fd
 
 
-def read(path: str, subject: str, most: int, opener: Opener = os.open) -> bytes:
-    """Read a trusted file, up to `most` bytes.
+def read(path: str, subject: str, max_bytes: int, opener: Opener = os.open) -> bytes:
+    """Read a trusted file, up to `max_bytes`.
 
     Raises:
         ConfigurationError, SystemFault, PermissionFault: as open_file(), with the subject.
     """
     try:
         with os.fdopen(open_file(path, subject, opener), "rb") as file:
-            return file.read(most)
+            return file.read(max_bytes)
     except OSError as error:
         raise fault(error, subject) from None
 

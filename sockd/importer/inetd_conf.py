@@ -127,8 +127,8 @@ def _translate(entry: Entry, default: str, families: dict[str, str], host: Host)
     _account(draft, user)
     external(draft, path, words, host, place=draft.place)
     if waits or not stream:
-        most = draft.program.get("max_instances")
-        pass_socket(draft, draft.place, most if isinstance(most, int) else None if waits else AT_ONCE)
+        limit = draft.program.get("max_instances")
+        pass_socket(draft, draft.place, limit if isinstance(limit, int) else None if waits else AT_ONCE)
     return draft
 
 
@@ -190,9 +190,9 @@ def _limit(draft: Draft, wait: str) -> bool:
     if match["rate"]:
         text = f"a limit of {match['rate']} starts a minute for all clients together has no equivalent"
         draft.lose(f"{wait}: {text}; max_instances limits concurrent programs, rate the connections of each source")
-    most, rate, per_source = ([int(number) for number in match["limits"].split("/")[1:]] + [0, 0, 0])[:3]
-    if most:
-        draft.program["max_instances"] = most
+    instances, rate, per_source = ([int(number) for number in match["limits"].split("/")[1:]] + [0, 0, 0])[:3]
+    if instances:
+        draft.program["max_instances"] = instances
     if rate:
         draft.listen["rate"] = {"connections": rate, "per": "1m", "burst": rate}
     if per_source:

@@ -244,12 +244,12 @@ class _Translation:
 
     def _limit(self) -> None:
         draft = self.draft
-        if (most := self._number("instances")) is not None:
+        if (limit := self._number("instances")) is not None:
             table = draft.listen if draft.builtin else draft.program
-            table["max_connections" if draft.builtin else "max_instances"] = most
+            table["max_connections" if draft.builtin else "max_instances"] = limit
             draft.listen["at_limit"] = "refuse"
-        if (most := self._number("per_source")) is not None:
-            draft.listen |= {"max_connections_per_source": most, "source_prefix_ipv6": 128}
+        if (limit := self._number("per_source")) is not None:
+            draft.listen |= {"max_connections_per_source": limit, "source_prefix_ipv6": 128}
         limits: dict[str, str | int] = {}
         if (seconds := self._number("rlimit_cpu")) is not None:
             limits["cpu"] = f"{seconds}s"

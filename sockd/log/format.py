@@ -132,18 +132,18 @@ class _StreamHandler(Lossy):
         self.stream = stream
         self._outlet = _outlet(stream)
         self._lines = LineWriter(self._outlet.write) if self._outlet is not None else None
-        self._most: int | None = None
+        self._max_bytes: int | None = None
 
     def share(self) -> None:
         """Write at most as much at once as a pipe accepts in one piece."""
         if self._outlet is not None and self._outlet.is_pipe:
-            self._most = PIECE_BYTES
+            self._max_bytes = PIECE_BYTES
 
     def _bytes(self, record: logging.LogRecord) -> bytes:
         data = self._line(record)
-        if self._most is None or len(data) <= self._most or self.formatter is None:
+        if self._max_bytes is None or len(data) <= self._max_bytes or self.formatter is None:
             return data
-        return shortened(record, _traceback(self.formatter, record), self._most, self._line)
+        return shortened(record, _traceback(self.formatter, record), self._max_bytes, self._line)
 
     def _line(self, record: logging.LogRecord) -> bytes:
         return (self.format(record) + "\n").encode(self.stream.encoding or "utf-8", "backslashreplace")

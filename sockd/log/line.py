@@ -19,12 +19,14 @@ LEAST = 64
 """Parts of no more characters than this are not cut."""
 
 
-def shortened(record: logging.LogRecord, trace: str, most: int, write: Callable[[logging.LogRecord], bytes]) -> bytes:
+def shortened(
+    record: logging.LogRecord, trace: str, max_bytes: int, write: Callable[[logging.LogRecord], bytes]
+) -> bytes:
     """Return a record's line, in at most that many bytes: the middle of its longest parts is left out.
 
     Args:
         trace: its traceback, as text.
-        most: bytes, with the newline.
+        max_bytes: bytes, with the newline.
         write: from a record to the bytes of its line.
     """
     short = copy.copy(record)
@@ -33,9 +35,9 @@ def shortened(record: logging.LogRecord, trace: str, most: int, write: Callable[
     event = getattr(record, "event", None)
     if isinstance(event, dict):
         short.event = event = dict(event)
-    while len(data := write(short)) > most:
+    while len(data := write(short)) > max_bytes:
         if not _cut_longest(short, event if isinstance(event, dict) else {}):
-            return data[: most - 1] + b"\n"
+            return data[: max_bytes - 1] + b"\n"
     return data
 
 

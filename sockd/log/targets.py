@@ -219,9 +219,9 @@ class CollectorHandler(Lossy):
         self._socket.close()
 
 
-def _header_word(text: str, most: int) -> str:
+def _header_word(text: str, max_characters: int) -> str:
     """Write a word of the header: printable ASCII without blanks, "-" for none."""
-    return "".join(mark for mark in text if "!" <= mark <= "~")[:most] or "-"
+    return "".join(mark for mark in text if "!" <= mark <= "~")[:max_characters] or "-"
 
 
 def _cut(message: bytes) -> bytes:

@@ -53,9 +53,9 @@ struct writer {
 static void put(struct writer *to, const char *from, size_t size)
 {
     size_t left = to->room - to->used;
-    size_t taken = size < left ? size : left;
-    memcpy(to->at + to->used, from, taken);
-    to->used += taken;
+    size_t copied = size < left ? size : left;
+    memcpy(to->at + to->used, from, copied);
+    to->used += copied;
 }
 
 static void put_value(struct writer *to, struct text value, int is_quoted)
@@ -143,7 +143,7 @@ static enum kind kind_of(const sockd_template *how, struct text file)
     return begins(file, how->library) && !is_installed ? OF_LIBRARY : OF_USER;
 }
 
-static void take_frame(const sockd_template *how, struct thread *thread, struct text line)
+static void write_frame(const sockd_template *how, struct thread *thread, struct text line)
 {
     struct frame *frame = &thread->frames[thread->count];
     if (thread->count < MOST_FRAMES - 1 && read_frame(line, frame))
@@ -180,7 +180,7 @@ static int worth(const struct thread *thread)
     return thread->is_current ? 4 : thread->is_called ? 3 : 2;
 }
 
-static void take_thread(struct thread *thread, struct thread *best)
+static void compare_thread(struct thread *thread, struct thread *best)
 {
     judge(thread);
     if (worth(thread) > worth(best))
@@ -206,12 +206,12 @@ static void find(const sockd_template *how, struct text dump, struct thread *bes
         struct text line = next_line(&dump);
         int is_current = begins(line, "Current thread");
         if (is_current || begins(line, "Thread")) {
-            take_thread(&thread, best);
+            compare_thread(&thread, best);
             thread.is_current = is_current;
         } else
-            take_frame(how, &thread, line);
+            write_frame(how, &thread, line);
     }
-    take_thread(&thread, best);
+    compare_thread(&thread, best);
 }
 
 /* ---- both */

@@ -142,12 +142,12 @@ def _store(said: dict[str, str]) -> int:
     return _number(said, "FDSTORE", 2**32) if "FDSTORE" in said else 0
 
 
-def _number(said: dict[str, str], name: str, most: int) -> int:
+def _number(said: dict[str, str], name: str, maximum: int) -> int:
     text = said[name]
-    if text.isascii() and text.isdigit() and len(text) <= len(str(most)) and int(text) <= most:
+    if text.isascii() and text.isdigit() and len(text) <= len(str(maximum)) and int(text) <= maximum:
         return int(text)
     raise ConfigurationError(
-        f"{name}: {show(text)} is not a number from 0 to {most}; the process that starts sockd sets it"
+        f"{name}: {show(text)} is not a number from 0 to {maximum}; the process that starts sockd sets it"
     )
 
 

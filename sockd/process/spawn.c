@@ -104,13 +104,13 @@ _Static_assert(sizeof(gid_t) == sizeof(uint32_t) && sizeof(uid_t) == sizeof(uint
  * A call that succeeds may have done nothing, under a filter of system calls (seccomp(2)): so the kernel is asked
  * whom it takes us for. */
 
-static int not_taken_on(void)
+static int not_applied(void)
 {
     errno = EPERM;
     return -1;
 }
 
-static int take_on_groups(const sockd_command *command)
+static int apply_groups(const sockd_command *command)
 {
     const gid_t *groups = (const gid_t *)command->groups;
     gid_t *found = (gid_t *)command->found_groups;
@@ -126,14 +126,14 @@ static int take_on_groups(const sockd_command *command)
     int same = getgroups(count, found) == count; /* which Linux keeps in ascending order */
     for (int i = 0; same && i < count; i++)
         same = found[i] == groups[i];
-    return same ? 0 : not_taken_on();
+    return same ? 0 : not_applied();
 #else
     (void)found; /* elsewhere the group itself is among them */
     return setgroups(count, groups);
 #endif
 }
 
-static int take_on_gid(gid_t gid)
+static int apply_gid(gid_t gid)
 {
 #if defined(__linux__)
 #ifdef SYS_setresgid32
@@ -144,15 +144,15 @@ static int take_on_gid(gid_t gid)
     gid_t real, effective, saved;
     if (result < 0 || getresgid(&real, &effective, &saved) < 0)
         return -1;
-    return real == gid && effective == gid && saved == gid ? 0 : not_taken_on();
+    return real == gid && effective == gid && saved == gid ? 0 : not_applied();
 #else
     if (setgid(gid) < 0)
         return -1;
-    return getgid() == gid && getegid() == gid ? 0 : not_taken_on();
+    return getgid() == gid && getegid() == gid ? 0 : not_applied();
 #endif
 }
 
-static int take_on_uid(uid_t uid)
+static int apply_uid(uid_t uid)
 {
 #if defined(__linux__)
 #ifdef SYS_setresuid32
@@ -163,11 +163,11 @@ static int take_on_uid(uid_t uid)
     uid_t real, effective, saved;
     if (result < 0 || getresuid(&real, &effective, &saved) < 0)
         return -1;
-    return real == uid && effective == uid && saved == uid ? 0 : not_taken_on();
+    return real == uid && effective == uid && saved == uid ? 0 : not_applied();
 #else
     if (setuid(uid) < 0)
         return -1;
-    return getuid() == uid && geteuid() == uid ? 0 : not_taken_on();
+    return getuid() == uid && geteuid() == uid ? 0 : not_applied();
 #endif
 }
 
@@ -254,11 +254,11 @@ static enum sockd_spawn_step become(const sockd_command *command)
     if (command->changes_nice && setpriority(PRIO_PROCESS, 0, command->nice) < 0)
         return SOCKD_SPAWN_PRIORITY;
     if (command->changes_user) {
-        if (take_on_groups(command) < 0)
+        if (apply_groups(command) < 0)
             return SOCKD_SPAWN_GROUPS;
-        if (take_on_gid((gid_t)command->gid) < 0)
+        if (apply_gid((gid_t)command->gid) < 0)
             return SOCKD_SPAWN_GROUP;
-        if (take_on_uid((uid_t)command->uid) < 0)
+        if (apply_uid((uid_t)command->uid) < 0)
             return SOCKD_SPAWN_USER;
     }
     drop_ambient_capabilities();

@@ -75,7 +75,7 @@ void sockd_stop_over(int32_t code);
 
 /* Where the last line goes, a descriptor, and how it is written; all is copied but the template's two file names.
  * Returns 0, or -1: the template is too long. */
-int32_t sockd_stop_tell(int32_t fd, int32_t target, const sockd_template *how);
+int32_t sockd_stop_set_target(int32_t fd, int32_t target, const sockd_template *how);
 
 /* Signal the end of the parent, and replace these listening sockets by another descriptor if they are still open
  * `patience` seconds later.  Returns 0, or -1: the parent has exited already, or that is not possible. */
@@ -230,7 +230,7 @@ static void write_line(const char *line, size_t size)
         return; /* there is no reader */
 }
 
-static void tell(void)
+static void write_last_line(void)
 {
     static char dump[DUMP_BYTES], line[LINE_BYTES];
     if (bound.target == SOCKD_TARGET_NONE)
@@ -277,7 +277,7 @@ static void on_alarm(int number)
     if (!bound.is_ending) {
         bound.is_ending = 1;
         guard();
-        tell();
+        write_last_line();
     }
     end(asked_for());
 }
@@ -349,7 +349,7 @@ static void hold(sigset_t *before)
     pthread_sigmask(SIG_BLOCK, &ours, before);
 }
 
-static void go_on(const sigset_t *before)
+static void restore_mask(const sigset_t *before)
 {
     pthread_sigmask(SIG_SETMASK, before, NULL);
 }
@@ -409,7 +409,7 @@ void sockd_stop_reclaim(void)
         handle(ASKING[i], on_asked);
     }
     handle(bound.alarm, on_alarm);
-    go_on(&before);
+    restore_mask(&before);
 }
 
 void sockd_stop_allow(double seconds)
@@ -427,7 +427,7 @@ void sockd_stop_within(double seconds)
         bound.end_at = from_now(seconds);
         set_timer();
     }
-    go_on(&before);
+    restore_mask(&before);
 }
 
 void sockd_stop_at_once(void)
@@ -437,7 +437,7 @@ void sockd_stop_at_once(void)
         return;
     hold(&before);
     be_urgent();
-    go_on(&before);
+    restore_mask(&before);
 }
 
 void sockd_stop_over(int32_t code)
@@ -457,11 +457,11 @@ int32_t sockd_stop_children(const int32_t *children, int32_t count)
     for (int i = 0; i < count; i++)
         bound.children[i] = (pid_t)children[i];
     bound.child_count = count;
-    go_on(&before);
+    restore_mask(&before);
     return 0;
 }
 
-int32_t sockd_stop_tell(int32_t fd, int32_t target, const sockd_template *how)
+int32_t sockd_stop_set_target(int32_t fd, int32_t target, const sockd_template *how)
 {
     sigset_t before;
     if (how->size < 0 || how->size > TEXT_BYTES)
@@ -472,7 +472,7 @@ int32_t sockd_stop_tell(int32_t fd, int32_t target, const sockd_template *how)
     memcpy(bound.text, how->text, (size_t)how->size);
     bound.how = *how;
     bound.how.text = bound.text;
-    go_on(&before);
+    restore_mask(&before);
     return 0;
 }
 
@@ -491,7 +491,7 @@ int32_t sockd_stop_orphaned(const int32_t *sockets, int32_t count, int32_t other
             bound.kept[bound.kept_count++] = (struct kept){sockets[i], found.st_dev, found.st_ino};
     }
     handle(bound.orphaned, on_orphaned);
-    go_on(&before);
+    restore_mask(&before);
 #ifdef __linux__
     if (prctl(PR_SET_PDEATHSIG, (unsigned long)bound.orphaned, 0UL, 0UL, 0UL) == 0 && getppid() == (pid_t)parent)
         return 0;

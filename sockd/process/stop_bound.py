@@ -144,7 +144,7 @@ class StopBound:
         how |= {"package": self._names[0], "library": self._names[1]}
         target = lib.SOCKD_TARGET_SOCKET if raw.is_socket else lib.SOCKD_TARGET_STREAM
         made = ffi.new("sockd_template *", how | {"text": ffi.from_buffer("char[]", text)})
-        lib.sockd_stop_tell(raw.fd, target, made)
+        lib.sockd_stop_set_target(raw.fd, target, made)
         if before is not None and before is not handler:
             before.close()
 

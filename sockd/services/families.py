@@ -101,7 +101,7 @@ class ServiceKind:
         """Tell whether frames of several connections may come at once."""
         return False
 
-    def most(self, limits: Limits) -> int | None:
+    def max_connections(self, limits: Limits) -> int | None:
         """Return how many connections may be served at once; None for no limit of the service."""
         return limits.max_connections
 

@@ -131,7 +131,7 @@ class AsyncFunctionKind(TableKind):
             sinks.transport_class(spec),
             spec.limits.high_water,
             wants_connection=self.wants_connection,
-            most_in_flight=self.max_in_flight,
+            max_in_flight=self.max_in_flight,
         )
 
 
@@ -324,7 +324,7 @@ class WaitExecKind(WaitKind):
     way = "program wait"
     answers_datagrams = True
 
-    def most(self, limits: Limits) -> int | None:
+    def max_connections(self, limits: Limits) -> int | None:
         """See ServiceKind."""
         return self.program.max_instances
 
@@ -342,7 +342,7 @@ class ExecKind(ProgramKind):
     way = "program"
     instead = "a program gets datagrams only with wait = true: then it gets the socket itself"
 
-    def most(self, limits: Limits) -> int | None:
+    def max_connections(self, limits: Limits) -> int | None:
         """See ServiceKind."""
         return self.program.max_instances
 

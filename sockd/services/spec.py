@@ -44,9 +44,9 @@ class ServiceSpec:
     trace: bool = False
 
     @property
-    def most(self) -> int | None:
+    def max_connections(self) -> int | None:
         """How many connections may be served at once; None for no limit of the service."""
-        return self.kind.most(self.limits)
+        return self.kind.max_connections(self.limits)
 
     @property
     def way(self) -> str:

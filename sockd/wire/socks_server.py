@@ -268,11 +268,11 @@ def _command(buffer: bytearray, version: int) -> SocksCommand | None:
     return command
 
 
-def _find_end(buffer: bytearray, begin: int, most: int, what: str) -> int | None:
+def _find_end(buffer: bytearray, begin: int, max_size: int, what: str) -> int | None:
     """Find the end of a text that a NUL ends; None while it does not exist."""
-    nul = buffer.find(0, begin, begin + most + 1)
-    if nul < 0 and len(buffer) > begin + most:
-        raise SocksError(f"a {what} of more than {most} bytes", Reply.GENERAL_FAILURE)
+    nul = buffer.find(0, begin, begin + max_size + 1)
+    if nul < 0 and len(buffer) > begin + max_size:
+        raise SocksError(f"a {what} of more than {max_size} bytes", Reply.GENERAL_FAILURE)
     return None if nul < 0 else nul + 1
 
 

@@ -171,10 +171,14 @@ def test_framings_by_kind():
 
 
 def test_how_many_may_be_served_at_once():
-    assert named(exec=("/bin/cat",)).most == 64
-    assert named(exec=("/bin/cat",), max_instances=3).most == 3
-    assert named(exec=("/bin/cat",), wait=True).most == 1
-    assert (named(socks=SocksSettings()).most, of(upper).most, of(upper, max_connections=5).most) == (4096, None, 5)
+    assert named(exec=("/bin/cat",)).max_connections == 64
+    assert named(exec=("/bin/cat",), max_instances=3).max_connections == 3
+    assert named(exec=("/bin/cat",), wait=True).max_connections == 1
+    assert (
+        named(socks=SocksSettings()).max_connections,
+        of(upper).max_connections,
+        of(upper, max_connections=5).max_connections,
+    ) == (4096, None, 5)
 
 
 # ---- documented

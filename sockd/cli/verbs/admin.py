@@ -33,7 +33,7 @@ from sockd.files import trusted
 from sockd.log.format import printable
 from sockd.settings import LogLevel
 from sockd.units import parse_duration
-from sockd.wire.control import VERBS as OF_DAEMON
+from sockd.wire.control import VERBS as DAEMON_VERBS
 from sockd.wire.control import ControlError, ControlRequest, ControlResponse, ControlVerb, read_answer
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ SHORTEST_INTERVAL_SECONDS = 0.1
 LONGEST_INTERVAL_SECONDS = 3600
 TOP = ControlVerb("show a live view of listeners, services and the busiest connections (needs sockd[top])")
 """In sockctl alone: it requests the status repeatedly."""
-VERBS: dict[str, ControlVerb] = {**OF_DAEMON, "top": TOP}
+VERBS: dict[str, ControlVerb] = {**DAEMON_VERBS, "top": TOP}
 
 
 def add_verbs(verbs: argparse._SubParsersAction[Any]) -> None:
@@ -147,7 +147,7 @@ def _question(arguments: argparse.Namespace) -> ControlRequest:
     if arguments.verb == "plan":
         words = {"text": _read_configuration(arguments.file), "name": arguments.file}
     else:
-        words = {word: getattr(arguments, word) for word in OF_DAEMON[arguments.verb].words}
+        words = {word: getattr(arguments, word) for word in DAEMON_VERBS[arguments.verb].words}
     return ControlRequest(arguments.verb, words)
 
 

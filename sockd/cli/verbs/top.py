@@ -144,7 +144,7 @@ def _services(before: TopSample, now: TopSample, seconds: float) -> Table:
     return table
 
 
-def _connections(before: TopSample, now: TopSample, seconds: float, most: int) -> Table:
+def _connections(before: TopSample, now: TopSample, seconds: float, limit: int) -> Table:
     """Show the connections with the most traffic."""
     former = {(row["id"], row["peer"]): row for row in before.connections}
 
@@ -156,7 +156,7 @@ def _connections(before: TopSample, now: TopSample, seconds: float, most: int) -
         return rate(row, "received") + rate(row, "sent"), row["output_pending_bytes"]
 
     table = _table("PEER", "SERVICE", "AGE", "FRAMES/S", "RECEIVED/S", "SENT/S", "UNSENT")
-    for row in sorted(now.connections, key=moved, reverse=True)[:most]:
+    for row in sorted(now.connections, key=moved, reverse=True)[:limit]:
         rates = (f"{rate(row, 'frames'):.1f}", size(rate(row, "received")), size(rate(row, "sent")))
         _add(table, row["peer"], row["service"], duration(row["seconds"]), *rates, size(row["output_pending_bytes"]))
     return table

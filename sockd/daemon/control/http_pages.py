@@ -45,7 +45,7 @@ class MetricsPages:
 
     Args:
         asked: has the status.
-        most: maximum open connections.
+        max_connections: maximum of open connections.
         started: seconds since 1970.
         others: resource usage of other processes that serve.
     """
@@ -56,14 +56,14 @@ class MetricsPages:
         serving: ListenerRegistry,
         reloading: Reload,
         *,
-        most: int,
+        max_connections: int,
         started: float,
         others: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self._asked = asked
         self._serving = serving
         self._reloading = reloading
-        self._most = most
+        self._max_connections = max_connections
         self._started = started
         self._others = others
 
@@ -91,7 +91,7 @@ class MetricsPages:
         _, turns = self._serving.times()
         seconds = {"count": turns.count, "sum": turns.sum}
         return self._asked.status({}) | {
-            "max_connections": self._most,
+            "max_connections": self._max_connections,
             "turns": seconds,
             "process": self._total_usage(),
         }
@@ -104,7 +104,7 @@ class MetricsPages:
         yield _one("sockd_ready", "1 while the daemon is ready for new clients", int(self._is_ready()))
         yield from self._service_families()
         yield from self._listener_families()
-        yield _one("sockd_max_connections", "Maximum number of open connections", self._most)
+        yield _one("sockd_max_connections", "Maximum number of open connections", self._max_connections)
         yield _one("sockd_buffer_bytes", "Memory of incomplete frames and pending output", self._serving.memory)
         text = "Internal errors that the daemon survived, each with a line in the log; expected: 0"
         yield Family("sockd_defects_total", "counter", text, [({}, self._serving.defects)])
@@ -172,15 +172,15 @@ class MetricsPages:
         yield Family("sockd_listener_open_connections", "gauge", "Open connections of a listener", is_open)
         peaks: Samples = [(_where(served), served.listener.counts.peak) for served in streams]
         yield Family("sockd_listener_peak_connections", "gauge", "Most connections of a listener at once", peaks)
-        most: Samples = [
+        maxima: Samples = [
             (_where(served), limit) for served in streams if (limit := served.plan.settings.max_connections) is not None
         ]
-        yield Family("sockd_listener_max_connections", "gauge", "Maximum of open connections of a listener", most)
+        yield Family("sockd_listener_max_connections", "gauge", "Maximum of open connections of a listener", maxima)
         peaks = [({"service": name}, peak) for name, peak in sorted(self._serving.peaks().items())]
         yield Family("sockd_peak_connections", "gauge", "Most connections of a service at once", peaks)
-        limits = {one.plan.service.name: one.plan.service.most for one in self._serving.listeners}
-        most = [({"service": name}, limit) for name, limit in sorted(limits.items()) if limit is not None]
-        yield Family("sockd_service_max_connections", "gauge", "Maximum of open connections of a service", most)
+        limits = {one.plan.service.name: one.plan.service.max_connections for one in self._serving.listeners}
+        maxima = [({"service": name}, limit) for name, limit in sorted(limits.items()) if limit is not None]
+        yield Family("sockd_service_max_connections", "gauge", "Maximum of open connections of a service", maxima)
 
     def _time_families(self) -> Iterator[Family]:
         handler_times, turns = self._serving.times()

@@ -17,7 +17,7 @@ def service_table(serving: ListenerRegistry) -> dict[str, dict[str, object]]:
     """Return what is known of each service, by its name; docs/statistics.md has the meaning of each."""
     refused, peaks, times = serving.refused(), serving.peaks(), serving.times()[0]
     every = [*serving.draining, *serving.listeners]
-    limits = {served.plan.service.name: served.plan.service.most for served in every}
+    limits = {served.plan.service.name: served.plan.service.max_connections for served in every}
     table: dict[str, dict[str, object]] = {}
     for name, totals in sorted(serving.totals().items()):
         reasons = {str(CloseReason(number)): count for number, count in enumerate(totals.reasons) if count}

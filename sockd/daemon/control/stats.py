@@ -116,7 +116,7 @@ class ProcessStats:
         return numbers
 
     @classmethod
-    def of_counts(cls, address: str, service: str, counts: ListenerCounts) -> ProcessStats:
+    def from_counts(cls, address: str, service: str, counts: ListenerCounts) -> ProcessStats:
         """Return the counters of a process that has counted this of one listener, and has ended."""
         refused = Counter(counts.refused)
         numbers = cls(

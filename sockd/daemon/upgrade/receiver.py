@@ -241,11 +241,11 @@ def _count_on(serving: ListenerRegistry, adopted: dict[int, ActiveListener], cou
         serving.count_on(served, ListenerCounts.from_numbers(counted.accepted[number], refused[number]))
 
 
-def _await_programs(taken: dict[int, ActiveListener], numbers: Sequence[int], descriptors: Sequence[int]) -> None:
+def _await_programs(adopted: dict[int, ActiveListener], numbers: Sequence[int], descriptors: Sequence[int]) -> None:
     """Have each listener know the programs of the old process that have its socket."""
     for number, fd in zip(numbers, descriptors, strict=True):
-        if number in taken:
-            taken[number].listener.await_programs([fd])
+        if number in adopted:
+            adopted[number].listener.await_programs([fd])
         else:
             os.close(fd)
 

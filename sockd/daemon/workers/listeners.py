@@ -346,7 +346,7 @@ class WorkerListeners(ListenerRegistry):
         if is_own(served.plan):
             super().count_on(served, counts)
             return
-        self._ended += ProcessStats.of_counts(str(served), served.run.spec.name, counts)
+        self._ended += ProcessStats.from_counts(str(served), served.run.spec.name, counts)
         self._add_up()
 
     # ---- at a stop

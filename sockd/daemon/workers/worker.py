@@ -239,8 +239,8 @@ def _tools(process: ServingProcess, start: Unprivileged, stack: ExitStack, place
 def divide_limits(settings: Settings) -> Settings:
     """Return one worker's part of limits that hold for the whole daemon."""
     daemon, count = settings.daemon, settings.daemon.workers
-    most, memory = ceil(daemon.max_connections / count), ceil(daemon.max_memory / count)
-    daemon = replace(daemon, max_connections=most, max_memory=Size(memory), pre_drain=Duration(0))
+    max_connections, memory = ceil(daemon.max_connections / count), ceil(daemon.max_memory / count)
+    daemon = replace(daemon, max_connections=max_connections, max_memory=Size(memory), pre_drain=Duration(0))
     return replace(settings, daemon=daemon)
 
 

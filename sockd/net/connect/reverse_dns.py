@@ -69,7 +69,7 @@ class ReverseDns:
         self._deadline = deadline
         self._known: OrderedDict[str, tuple[float, str | None]] = OrderedDict()
         self._asked: dict[str, list[Callable[[str | None], None]]] = {}
-        self._workers = BlockingCalls(loop, "resolver", most=WORKERS, waiting=WAITING)
+        self._workers = BlockingCalls(loop, "resolver", threads=WORKERS, waiting=WAITING)
 
     def known(self, host: str) -> str | None:
         """Return the name if it is known by now."""

@@ -207,8 +207,8 @@ class RawCodec(Codec):
         block = self._set.block(offset, size)
         if count == 1:
             return [block]
-        most = self._description.limit
-        return [block[at : at + most] for at in range(0, size, most)]
+        limit = self._description.limit
+        return [block[at : at + limit] for at in range(0, size, limit)]
 
     def encode(self, reply: object) -> bytes:
         """Return the reply."""

@@ -66,7 +66,7 @@ def _first_cost_ns(group: GroupOptions) -> int:
 
 def described(group: GroupOptions) -> Any:  # noqa: ANN401 - a cffi pointer
     """Describe a group to the C core; raises ValueError as describe()."""
-    announce = lib.SB_GROUP_ANNOUNCE | lib.SB_GROUP_TELLS_LINGERING
+    announce = lib.SB_GROUP_ANNOUNCE | lib.SB_GROUP_REPORTS_LINGERING
     flags = (lib.SB_GROUP_MERGE if group.merge else 0) | (announce if group.announce else 0)
     flags |= (0 if group.wire else lib.SB_GROUP_LF) | (lib.SB_GROUP_KEPT if group.kept else 0)
     return ffi.new(

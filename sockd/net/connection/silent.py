@@ -24,19 +24,19 @@ def has_silent(connections: ConnectionTable, group: int) -> bool:
     return int(lib.sb_mux_silent(connections.handle, group, 0, ffi.new("int32_t[1]"), 1)) > 0
 
 
-def shed_silent(connections: ConnectionTable, group: int, seconds: float, most: int) -> int:
+def shed_silent(connections: ConnectionTable, group: int, seconds: float, max_rows: int) -> int:
     """End connections that have not sent anything yet, at once: a peer that is silent would not end its side.
 
     Args:
         group: whose; EVERY_GROUP for those of all.
         seconds: for which nothing has moved.
-        most: the oldest ones; the core looks at each row for them, and asks the kernel about these alone.
+        max_rows: the oldest ones; the core looks at each row for them, and asks the kernel about these alone.
 
     Returns:
         How many these were; their rows are free in the next turn.
     """
-    ids = ffi.new("int32_t[]", most)
-    count = int(lib.sb_mux_silent(connections.handle, group, int(seconds * 1000), ids, most))
+    ids = ffi.new("int32_t[]", max_rows)
+    count = int(lib.sb_mux_silent(connections.handle, group, int(seconds * 1000), ids, max_rows))
     for at in range(count):
         connections.abort(ids[at], CloseReason.IDLE_TIMEOUT)
     return max(count, 0)

@@ -36,15 +36,15 @@ class Sources:
     """Open connections, by their source.
 
     Args:
-        most: limit of one source.
+        limit: of one source.
         sourcing: what a source is; without loopback, connections of this host itself are not counted.
 
     Attributes:
         handle: for the C core; valid as long as this lives.
     """
 
-    def __init__(self, most: int, sourcing: Sourcing) -> None:
-        rule: dict[str, Any] = {"most": most, "loopback": sourcing.loopback}
+    def __init__(self, limit: int, sourcing: Sourcing) -> None:
+        rule: dict[str, Any] = {"max": limit, "loopback": sourcing.loopback}
         rule |= {"prefix4": sourcing.prefix_ipv4, "prefix6": sourcing.prefix_ipv6}
         made = lib.sb_sources_new(ffi.new("sb_sources_rule *", rule | {"seed": int.from_bytes(os.urandom(8))}))
         if made == ffi.NULL:
@@ -62,11 +62,11 @@ class Sources:
         asked = settings.max_connections_per_source
         if asked == 0:
             return None
-        most = MAX_PER_SOURCE if asked is None else asked
+        limit = MAX_PER_SOURCE if asked is None else asked
         sourcing = Sourcing(settings.source_prefix_ipv4, settings.source_prefix_ipv6, asked is not None)
         if former is None or former.sourcing != sourcing:
-            return cls(most, sourcing)
-        lib.sb_sources_limit(former.handle, most)
+            return cls(limit, sourcing)
+        lib.sb_sources_limit(former.handle, limit)
         return former
 
     def enter(self, host: str) -> bool:

@@ -88,7 +88,7 @@ class ConnectionTable:
         self._received = ffi.buffer(self._arena, lib.SB_ARENA)
         self._stopped = ffi.new("int *")
         self._info = ffi.new("sb_info *")
-        self._most = size - kept
+        self._max_connections = size - kept
         self.peers = Peers(self)
         self.tls = TlsConnections(self)
         self.groups = ConnectionGroups(self._set, size, self.tls)
@@ -128,7 +128,7 @@ class ConnectionTable:
     @property
     def is_full(self) -> bool:
         """Whether only the rows remain that are kept for certain groups."""
-        return self._counts[_CONNECTIONS] >= self._most
+        return self._counts[_CONNECTIONS] >= self._max_connections
 
     # ---- a turn
 
@@ -143,7 +143,7 @@ class ConnectionTable:
         if self._handled < self._counts[_EVENTS]:
             return 1
         if self._handled > self._dispatched:  # what came since the last turn was dispatched: not to be told once more
-            lib.sb_mux_settle(self._set)
+            lib.sb_mux_reap(self._set)
         self._handled = 0
         turn: int = lib.sb_mux_turn(self._set, timeout_ms)
         if turn < 0:
@@ -177,7 +177,7 @@ class ConnectionTable:
 
     def reap_closed(self) -> None:
         """Close the descriptors of closed connections; every event was dispatched."""
-        lib.sb_mux_settle(self._set)
+        lib.sb_mux_reap(self._set)
         self._handled = self._dispatched = 0
 
     def timeout_ms(self) -> int:
@@ -336,13 +336,13 @@ class ConnectionTable:
 
     # ---- connections
 
-    def accept(self, listener: int, group: int, most: int) -> tuple[int, int]:
+    def accept(self, listener: int, group: int, max_count: int) -> tuple[int, int]:
         """Accept into a group.
 
         Returns:
             (number accepted, errno for which the listener should pause; 0 none, -1 the table is full).
         """
-        accepted = lib.sb_mux_accept(self._set, listener, group, most, self._stopped)
+        accepted = lib.sb_mux_accept(self._set, listener, group, max_count, self._stopped)
         stopped = self._stopped[0]
         return accepted, -1 if stopped == lib.SB_ERR_FULL else stopped
 
@@ -373,9 +373,9 @@ class ConnectionTable:
         """Bytes of memory used by incomplete frames and pending output."""
         return int(lib.sb_mux_counts(self._set).memory)
 
-    def limit_memory(self, most: int) -> None:
+    def limit_memory(self, max_bytes: int) -> None:
         """Set the limit of that memory."""
-        lib.sb_mux_memory(self._set, most)
+        lib.sb_mux_memory(self._set, max_bytes)
 
     @property
     def has_unreaped(self) -> bool:

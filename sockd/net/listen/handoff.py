@@ -46,7 +46,7 @@ class ConnectionOwner(Protocol):
 class BatchAcceptor(Protocol):
     """Accepts connections by itself, many at once."""
 
-    def accept(self, listener: int, most: int) -> tuple[int, int]:
+    def accept(self, listener: int, max_count: int) -> tuple[int, int]:
         """Accept up to so many; returns as ConnectionTable.accept."""
 
 

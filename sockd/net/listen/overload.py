@@ -32,14 +32,14 @@ LONGEST_PAUSE_SECONDS = 0.8
 class Quota:
     """Open connections, their limit, and the most that there have been; shared by the listeners of a service."""
 
-    most: int | None
+    limit: int | None
     count: int = 0
     peak: int = 0
 
     @property
     def room(self) -> int:
         """How many more are allowed."""
-        return 2**31 - 1 if self.most is None else self.most - self.count
+        return 2**31 - 1 if self.limit is None else self.limit - self.count
 
     def add(self, places: int) -> None:
         """Count so many more, or less."""
@@ -52,16 +52,16 @@ class RejectedConnections(ConnectionEvents):
 
     Args:
         limits: of the group into which they go.
-        most: maximum at once, so that they leave room for accepted connections.
+        limit: how many at once, so that they leave room for accepted connections.
     """
 
-    def __init__(self, connections: ConnectionTable, limits: GroupOptions, most: int) -> None:
+    def __init__(self, connections: ConnectionTable, limits: GroupOptions, limit: int) -> None:
         self._set = connections
-        self._quota = Quota(most)
+        self._quota = Quota(limit)
         self._group = connections.groups.add(limits, self)
 
     def reject(self, sock: socket.socket, peer: SocketAddress, banner: bytes) -> None:
-        """Send the banner, then close gracefully; above `most` of them, at once."""
+        """Send the banner, then close gracefully; above `limit` of them, at once."""
         id = self._set.add(sock, self._group, peer) if self._quota.room > 0 else None
         if id is None:
             sock.close()

@@ -90,17 +90,17 @@ class Refusals:
 
     Args:
         counts: by the value of RefusalReason: of all who have accepted from the socket.
-        of_service: likewise, of all listeners of the service.
+        service_counts: likewise, of all listeners of the service.
         address: the listener's, for the log.
         service: its name, for the log.
         call_later: of the loop.
     """
 
     def __init__(
-        self, counts: Counter[str], of_service: Counter[str], address: str, service: str, call_later: CallLater
+        self, counts: Counter[str], service_counts: Counter[str], address: str, service: str, call_later: CallLater
     ) -> None:
         self._counts = counts
-        self._of_service = of_service
+        self._service_counts = service_counts
         self._listener = {"address": address, "service": service}
         self._call_later = call_later
         self._held: dict[RefusalReason, _Held] = {}
@@ -108,7 +108,7 @@ class Refusals:
     def count(self, reason: RefusalReason, client: RefusedClient, count: int = 1) -> None:
         """Count so many clients."""
         self._counts[reason.value] += count
-        self._of_service[reason.value] += count
+        self._service_counts[reason.value] += count
         if reason in LOGGED_ELSEWHERE:
             return
         if reason in self._held:

@@ -151,7 +151,7 @@ class StreamListener:
         """Return what accepts many at once, without a look at each; None where each is to be handed over."""
         connections, group, handover = self._set, self._delivery.group, self._delivery.handover
         if handover is None:
-            return lambda fd, most: connections.accept(fd, group, most)
+            return lambda fd, max_count: connections.accept(fd, group, max_count)
         door = handover.door(self._passed, self._admission.sources)
         return door.accept if door is not None else None
 
@@ -162,7 +162,7 @@ class StreamListener:
 
     def start(self) -> None:
         """Accept from now on."""
-        self._tally.quota.most = self._settings.max_connections
+        self._tally.quota.limit = self._settings.max_connections
         self._tally.accepting = self
         self._resume_accepting()
 

@@ -101,7 +101,7 @@ class AsyncioLoop(EventLoop):
         defects: Defects | None = None,
     ) -> None:
         super().__init__(selector, clock, defects)
-        self._most: float | None = None
+        self._max_timeout: float | None = None
         self._is_single = self._is_alone = self._is_asked = False
         self._is_busy = False
         self._is_working = False
@@ -173,11 +173,11 @@ class AsyncioLoop(EventLoop):
         if self._is_alone:
             super().run_once(timeout)
             return
-        self._most, self._is_single = timeout, True
+        self._max_timeout, self._is_single = timeout, True
         try:
             self._run()
         finally:
-            self._most, self._is_single = None, False
+            self._max_timeout, self._is_single = None, False
 
     def run_until_complete(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Run until a coroutine has finished; raise its exception."""
@@ -220,8 +220,8 @@ class AsyncioLoop(EventLoop):
         if self.asyncio.has_ready or not (self._running or self._is_single):
             timeout = 0
         self._is_busy = timeout is not None and timeout <= 0
-        if self._most is not None and (timeout is None or timeout > self._most):
-            timeout = self._most
+        if self._max_timeout is not None and (timeout is None or timeout > self._max_timeout):
+            timeout = self._max_timeout
         ready = self._wait(timeout)
         self._is_working = True
         others: Ready = [one for one in ready if type(one[0].data) is tuple]  # (reader, writer), asyncio's own

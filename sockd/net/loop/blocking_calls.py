@@ -72,16 +72,16 @@ class BlockingCalls:
     Args:
         loop: in which results arrive; its clock measures.
         name: of the threads.
-        most: maximum threads.
+        threads: maximum number.
         waiting: calls that may wait for a thread; more end with Overloaded at once.
     """
 
-    def __init__(self, loop: EventLoop, name: str, *, most: int, waiting: int) -> None:
+    def __init__(self, loop: EventLoop, name: str, *, threads: int, waiting: int) -> None:
         self._loop = loop
         self._name = name
         self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._threads = 0
-        self._running = Shares(most)
+        self._running = Shares(threads)
         self._places = Shares(waiting)
         self._waiting: dict[Hashable, deque[tuple[Task[object], Work]]] = {}  # whose turn is first
         self._resting: dict[Hashable, Timer] = {}

@@ -43,12 +43,12 @@ class Shares:
     """How many of a number of places each source has.
 
     Args:
-        most: places.
+        places: how many there are.
         weight: a source may have so many times as many as are free for the others (the alpha of the source above).
     """
 
-    def __init__(self, most: int, weight: int = 1) -> None:
-        self._most = most
+    def __init__(self, places: int, weight: int = 1) -> None:
+        self._places = places
         self._weight = weight
         self._held: Counter[Hashable] = Counter()
         self._sum = 0
@@ -59,7 +59,7 @@ class Shares:
     @property
     def is_full(self) -> bool:
         """Whether no place is left."""
-        return self._sum >= self._most
+        return self._sum >= self._places
 
     def has(self, source: Hashable) -> int:
         """Return how many places a source has."""
@@ -67,7 +67,7 @@ class Shares:
 
     def may(self, source: Hashable) -> bool:
         """Tell whether a source may have one more."""
-        return self._held[source] < self._weight * (self._most - self._sum)
+        return self._held[source] < self._weight * (self._places - self._sum)
 
     def acquire(self, source: Hashable) -> None:
         """Take a place."""

@@ -183,13 +183,13 @@ class RelayTable:
             about.sources = sources.handle
         return AcceptorHandle(int(about.group), about)
 
-    def accept(self, listener: int, door: AcceptorHandle, keeper: SocksFastPath, most: int) -> tuple[int, int]:
+    def accept(self, listener: int, door: AcceptorHandle, keeper: SocksFastPath, max_count: int) -> tuple[int, int]:
         """Accept clients.
 
         Returns:
             As ConnectionTable.accept.
         """
-        accepted = int(lib.sb_relay_accept(self._relay, listener, door.about, most, self._stopped))
+        accepted = int(lib.sb_relay_accept(self._relay, listener, door.about, max_count, self._stopped))
         if accepted:
             self._keepers[door.group] = keeper
         if self._counts[_DUE] != self._due:
@@ -199,7 +199,7 @@ class RelayTable:
 
     def return_clients(self, door: AcceptorHandle) -> None:
         """Return every client of a listener whose request has not arrived to Python."""
-        lib.sb_relay_take_back(self._relay, door.group)
+        lib.sb_relay_return_clients(self._relay, door.group)
         self._resume_returned()
 
     def forget(self, door: AcceptorHandle) -> None:

@@ -133,10 +133,10 @@ class DatagramListener:
 
     def _start_source(self) -> None:
         if self._socket.fileno() >= 0 and not self._is_detached and not self._is_closed:
-            self._tell_started()
+            self._report_started()
             self._loop.add_reader(self._socket.fileno(), self._receive)
 
-    def _tell_started(self) -> None:
+    def _report_started(self) -> None:
         if self._sourced is not None and not self._is_started:
             self._is_started = True
             self._attempt(self._sourced.started)
@@ -161,7 +161,7 @@ class DatagramListener:
 
     def accept_rest(self) -> None:
         """Answer what has arrived."""
-        self._tell_started()
+        self._report_started()
         self._receive_some(DATAGRAMS_AT_CLOSE, math.inf)
 
     @property
@@ -211,8 +211,8 @@ class DatagramListener:
             return self._sourced.is_full
         return self._pool is not None and self._pool.is_full(self)
 
-    def _receive_some(self, most: int, end: float) -> None:
-        for accepted in range(most):
+    def _receive_some(self, max_count: int, end: float) -> None:
+        for accepted in range(max_count):
             gate = self._pool if self._sourced is None else self._sourced
             if gate is not None and self._is_full:
                 self._loop.remove_reader(self._socket.fileno())

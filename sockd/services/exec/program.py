@@ -78,7 +78,7 @@ def _resource_limits(limits: ProgramLimits) -> Iterator[tuple[int, int, int]]:
     if limits.cpu is not None:
         seconds = math.ceil(limits.cpu)
         yield resource.RLIMIT_CPU, seconds, seconds + 1
-    for kind, most in (
+    for kind, limit in (
         (resource.RLIMIT_AS, limits.memory),
         (resource.RLIMIT_DATA, limits.data),
         (resource.RLIMIT_STACK, limits.stack),
@@ -86,8 +86,8 @@ def _resource_limits(limits: ProgramLimits) -> Iterator[tuple[int, int, int]]:
         (resource.RLIMIT_NPROC, limits.processes),
         (resource.RLIMIT_FSIZE, limits.file_size),
     ):
-        if most is not None:
-            yield kind, int(most), int(most)
+        if limit is not None:
+            yield kind, int(limit), int(limit)
 
 
 __all__ = ["Program", "make_program"]

@@ -78,8 +78,8 @@ class Restarts:
         return max(0.0, self.not_before - self._clock())
 
     @property
-    def is_next_told(self) -> bool:
-        """Whether the log is told if the next run fails."""
+    def is_next_logged(self) -> bool:
+        """Whether the next run is logged if it fails."""
         return is_power_of_ten(self.streak + 1)
 
     def count(self, how: Outcome) -> None:

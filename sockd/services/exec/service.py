@@ -38,12 +38,12 @@ class EndReport:
     """What the log is told of the end of a run.
 
     Attributes:
-        is_told: whether it is told at all.
+        is_logged: whether it is logged at all.
         times: so many such ends in a row, if it is one of a streak.
         pause: seconds before the next start, if it ended at once.
     """
 
-    is_told: bool = True
+    is_logged: bool = True
     times: int = 0
     pause: float = 0.0
 
@@ -57,9 +57,9 @@ class RunReport:
 
     mute_seconds = 0.0
 
-    def begun(self, tell: Callable[[], None]) -> None:
+    def begun(self, report: Callable[[], None]) -> None:
         """Tell of its start, at once."""
-        tell()
+        report()
 
     def judge(self, how: ExitStatus) -> EndReport:
         """Say what is told of its end."""
@@ -207,9 +207,9 @@ class _Run:
             event["times"] = verdict.times
         if verdict.pause:
             event["pause_seconds"] = round(verdict.pause, 3)
-        if verdict.is_told and verdict.pause:
+        if verdict.is_logged and verdict.pause:
             logger.warning("program ended at once, a pause before its next start", extra={"event": event})
-        elif verdict.is_told:
+        elif verdict.is_logged:
             level = logging.INFO if how.exit_code == 0 else logging.WARNING
             logger.log(level, "program ended", extra={"event": event})
         self._done(how)

@@ -66,14 +66,14 @@ class SocketRun(RunReport):
         self._runs = runs
         self._head = head
         self._is_muted = runs.restarts.streak > 0
-        self.mute_seconds = 0.0 if runs.restarts.is_next_told else QUICK_SECONDS
+        self.mute_seconds = 0.0 if runs.restarts.is_next_logged else QUICK_SECONDS
 
-    def begun(self, tell: Callable[[], None]) -> None:
+    def begun(self, report: Callable[[], None]) -> None:
         """See RunReport: of a streak of quick ends only the first start is told; a run that lives is told late."""
         if self._is_muted:
-            self._runs.loop.call_later(QUICK_SECONDS, lambda: tell() if self in self._runs.running else None)
+            self._runs.loop.call_later(QUICK_SECONDS, lambda: report() if self in self._runs.running else None)
         else:
-            tell()
+            report()
 
     def judge(self, how: ExitStatus) -> EndReport:
         """See RunReport; what the end means for the next start is decided here."""
@@ -266,13 +266,13 @@ class WaitListener:
             run.child = self._service.serve_socket(self._socket, str(self), lambda _how: runs.remove(run), run)
         except OSError as error:
             runs.restarts.count(Outcome.FAILED)
-            self._tell_not_started(error)
+            self._log_not_started(error)
         else:
             runs.started += 1
             runs.running.append(run)
         self.watch()
 
-    def _tell_not_started(self, error: OSError) -> None:
+    def _log_not_started(self, error: OSError) -> None:
         restarts = self._runs.restarts
         if is_power_of_ten(restarts.streak):
             words = str(fault(error, str(error.filename or self._service.program.path)))

@@ -39,12 +39,12 @@ class AsyncAnswers:
         handler: whose frames these are.
     """
 
-    __slots__ = ("_connection", "_end", "_handler", "_held", "_is_lost", "_loop", "_most", "_tasks", "_waiting")
+    __slots__ = ("_connection", "_end", "_handler", "_held", "_is_lost", "_loop", "_max_waiting", "_tasks", "_waiting")
 
     def __init__(self, handler: AsyncFunctionHandler) -> None:
         self._handler = handler
         self._loop = handler.loop.asyncio
-        self._most = 1 if handler.wants_connection else MAX_WAITING
+        self._max_waiting = 1 if handler.wants_connection else MAX_WAITING
         self._waiting: deque[tuple[Frame, bytes | None]] = deque()
         self._tasks: deque[tuple[asyncio.Task[Any], Frame, bytes | None]] = deque()  # with several in flight
         self._held = self._is_lost = False
@@ -59,18 +59,18 @@ class AsyncAnswers:
     def frame(self, frame: Frame) -> None:
         """Work on it, or put it aside."""
         self._waiting.append((frame, self._connection.reply_ending))
-        if self._handler.most_in_flight > 1:
+        if self._handler.max_in_flight > 1:
             self._begin_more()
         elif not self._tasks:
             task = self._loop.create_task(self._work())
             self._tasks.append((task, frame, None))
             self._handler.running.add(self)
-        if len(self._waiting) + len(self._tasks) - 1 >= self._most or self._is_full:
+        if len(self._waiting) + len(self._tasks) - 1 >= self._max_waiting or self._is_full:
             self._hold()
 
     @property
     def _is_full(self) -> bool:
-        return self._handler.wants_connection and len(self._tasks) >= self._handler.most_in_flight
+        return self._handler.wants_connection and len(self._tasks) >= self._handler.max_in_flight
 
     def eof_received(self) -> bool | None:
         """Keep our side open as long as something is to be answered."""
@@ -112,7 +112,7 @@ class AsyncAnswers:
                 break
             if reply is not None and not self._answer(reply, ending, frame):
                 break
-            if self._held and len(waiting) <= self._most // 2:
+            if self._held and len(waiting) <= self._max_waiting // 2:
                 self._resume_reading()
             if waiting and handler.loop.is_over():
                 await asyncio.sleep(0)
@@ -122,7 +122,7 @@ class AsyncAnswers:
     # ---- several at once
 
     def _begin_more(self) -> None:
-        while self._waiting and len(self._tasks) < self._handler.most_in_flight and not self._is_lost:
+        while self._waiting and len(self._tasks) < self._handler.max_in_flight and not self._is_lost:
             frame, ending = self._waiting.popleft()
             task = self._loop.create_task(self._handler.call(frame, self._connection))
             self._tasks.append((task, frame, ending))
@@ -141,7 +141,7 @@ class AsyncAnswers:
             elif (reply := task.result()) is not None:
                 self._answer(reply, ending, frame)
         self._begin_more()
-        if self._held and len(self._waiting) <= self._most // 2 and not self._is_full:
+        if self._held and len(self._waiting) <= self._max_waiting // 2 and not self._is_full:
             self._resume_reading()
         if not self._tasks:
             self._finished()
@@ -222,7 +222,7 @@ class AsyncFunctionHandler(PerConnectionHandler):
         service: its name, for the log.
         function: answers a frame; None answers nothing.
         wants_connection: with the connection as its second argument.
-        most_in_flight: of one connection.
+        max_in_flight: of one connection.
         tools: connections are made with these.
         loop: of the coroutines.
         kind: the class of its connections.
@@ -239,7 +239,7 @@ class AsyncFunctionHandler(PerConnectionHandler):
         high_water: int,
         *,
         wants_connection: bool,
-        most_in_flight: int,
+        max_in_flight: int,
     ) -> None:
         def make() -> tuple[AsyncAnswers, None]:
             return AsyncAnswers(self), None
@@ -247,7 +247,7 @@ class AsyncFunctionHandler(PerConnectionHandler):
         super().__init__(service, ConnectionFactory(kind, high_water, make, lambda protocol: protocol), tools)
         self.loop: AsyncioLoop = loop
         self.wants_connection = wants_connection
-        self.most_in_flight = most_in_flight
+        self.max_in_flight = max_in_flight
         self.running: set[AsyncAnswers] = set()
         self._function = self.handler = function
         self._answers: dict[int, AsyncAnswers] = {}

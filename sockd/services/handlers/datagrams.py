@@ -30,7 +30,7 @@ else:
     asyncio = lazily("asyncio", only_with="asyncio")
     trsock = lazily("asyncio.trsock", only_with="asyncio")
 
-MOST_IN_FLIGHT = 1000
+MAX_IN_FLIGHT = 1000
 """Datagrams of one socket whose coroutines have not ended, past which it is not read."""
 
 
@@ -170,7 +170,7 @@ class AsyncDatagrams(SourcedAnswer):
     @property
     def is_full(self) -> bool:
         """Whether too many are worked on."""
-        return len(self._tasks) >= MOST_IN_FLIGHT
+        return len(self._tasks) >= MAX_IN_FLIGHT
 
     def when_free(self, callback: Callable[[], None]) -> None:
         """Call back once, when there is room."""

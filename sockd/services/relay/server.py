@@ -60,7 +60,7 @@ class RelayService:
         self.half_close_timeout = float(settings.half_close_timeout)
         self.header_version = None if settings.proxy_header is None else int(settings.proxy_header[1:])
         self._settings = settings
-        self._workers = BlockingCalls(loop, "look-up", most=LOOK_UPS, waiting=LOOK_UPS_WAITING)
+        self._workers = BlockingCalls(loop, "look-up", threads=LOOK_UPS, waiting=LOOK_UPS_WAITING)
         self._sessions: ConnectionCounts[RelaySession] = ConnectionCounts()
         self._next = 0
         try:

@@ -60,9 +60,9 @@ class SocksAcceptor:
             sources,
         )
 
-    def accept(self, listener: int, most: int) -> tuple[int, int]:
+    def accept(self, listener: int, max_count: int) -> tuple[int, int]:
         """Accept up to so many."""
-        accepted, stopped = self.pairs.accept(listener, self._door, self, most)
+        accepted, stopped = self.pairs.accept(listener, self._door, self, max_count)
         if accepted and not self.waiting:
             self.server.opened(self)
         self.waiting += accepted

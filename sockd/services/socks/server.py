@@ -52,8 +52,8 @@ class SocksService:
     ) -> None:
         self.name = name
         self.settings = settings
-        self.hashers = BlockingCalls(loop, "hash", most=HASHES, waiting=HASHES_WAITING)
-        self._resolvers = BlockingCalls(loop, "look-up", most=LOOK_UPS, waiting=LOOK_UPS_WAITING)
+        self.hashers = BlockingCalls(loop, "hash", threads=HASHES, waiting=HASHES_WAITING)
+        self._resolvers = BlockingCalls(loop, "look-up", threads=LOOK_UPS, waiting=LOOK_UPS_WAITING)
         self._file = file
         self._sessions: ConnectionCounts[SocksSession | FastConnection] = ConnectionCounts()
         self._doors: set[SocksAcceptor] = set()

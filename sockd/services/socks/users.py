@@ -62,8 +62,10 @@ class Scrypt:
     def compute(self, password: bytes) -> bytes:
         """Compute the digest of a password with this salt and these costs."""
         size = len(self.digest)
-        most = 2 * MAX_MEMORY_BYTES
-        return hashlib.scrypt(password, salt=self.salt, n=1 << self.ln, r=self.r, p=self.p, maxmem=most, dklen=size)
+        max_memory = 2 * MAX_MEMORY_BYTES
+        return hashlib.scrypt(
+            password, salt=self.salt, n=1 << self.ln, r=self.r, p=self.p, maxmem=max_memory, dklen=size
+        )
 
     def __str__(self) -> str:
         return f"$scrypt$ln={self.ln},r={self.r},p={self.p}${_encode(self.salt)}${_encode(self.digest)}"
@@ -215,9 +217,9 @@ def _scrypt(text: str, place: str) -> Scrypt:
         raise ConfigurationError(f"{place}: is not $scrypt$ln=15,r=8,p=3$SALT$HASH; sockctl password prints one")
     ln, r, p = (int(number) for number in found.groups()[:3])
     if not 1 <= ln <= 24 or r < 1 or p < 1 or 128 * r << ln > MAX_MEMORY_BYTES or p > 16:
-        most = MAX_MEMORY_BYTES >> 20
+        max_mib = MAX_MEMORY_BYTES >> 20
         raise ConfigurationError(
-            f"{place}: ln={ln},r={r},p={p} is out of range; at most {most} MiB and p = 16 are allowed"
+            f"{place}: ln={ln},r={r},p={p} is out of range; at most {max_mib} MiB and p = 16 are allowed"
         )
     try:
         salt, digest = (base64.b64decode(word + "=" * (-len(word) % 4), validate=True) for word in found.groups()[3:])

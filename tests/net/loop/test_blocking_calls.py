@@ -29,7 +29,7 @@ def loop():
 
 @pytest.fixture
 def workers(loop):
-    one = BlockingCalls(loop, "test", most=2, waiting=3)
+    one = BlockingCalls(loop, "test", threads=2, waiting=3)
     yield one
     one.close()
 
@@ -92,7 +92,7 @@ def test_a_question_can_be_taken_back(loop, workers):
 
 def test_a_source_that_asks_for_what_never_comes_leaves_threads_to_others(loop):
     """40 slow ones of one source; those of others are answered at once, as long as there are not very many others."""
-    one = BlockingCalls(loop, "test", most=16, waiting=64)
+    one = BlockingCalls(loop, "test", threads=16, waiting=64)
     go, slow, quick = threading.Event(), [], []
     for _ in range(40):
         one.ask(lambda: go.wait(LIMIT_S), slow.append, LIMIT_S, "slow")
@@ -108,7 +108,7 @@ def test_a_source_that_asks_for_what_never_comes_leaves_threads_to_others(loop):
 
 
 def test_a_source_that_fills_its_places_is_told_so_and_others_wait(loop):
-    one = BlockingCalls(loop, "test", most=2, waiting=8)
+    one = BlockingCalls(loop, "test", threads=2, waiting=8)
     go, bad, good = threading.Event(), [], []
     for source in ("bad", "good"):
         one.ask(lambda: go.wait(LIMIT_S), lambda answer: None, LIMIT_S, source)
@@ -127,7 +127,7 @@ def test_a_source_that_fills_its_places_is_told_so_and_others_wait(loop):
 
 
 def test_sources_are_asked_in_turn(loop):
-    one, go, asked = BlockingCalls(loop, "test", most=1, waiting=64), threading.Event(), []
+    one, go, asked = BlockingCalls(loop, "test", threads=1, waiting=64), threading.Event(), []
     one.ask(lambda: go.wait(LIMIT_S), asked.append, LIMIT_S)
     for _ in range(5):
         one.ask(lambda: "many", asked.append, LIMIT_S, "many")
@@ -139,7 +139,7 @@ def test_sources_are_asked_in_turn(loop):
 
 
 def test_a_source_that_rests_waits_and_others_do_not(loop):
-    one, told = BlockingCalls(loop, "test", most=4, waiting=64), []
+    one, told = BlockingCalls(loop, "test", threads=4, waiting=64), []
     one.rest("bad", 0.2)
     begun = time.monotonic()
     one.ask(lambda: "bad", told.append, LIMIT_S, "bad")
@@ -151,7 +151,7 @@ def test_a_source_that_rests_waits_and_others_do_not(loop):
 
 
 def test_a_question_that_is_taken_back_gives_its_place_back(loop):
-    one, go, told = BlockingCalls(loop, "test", most=2, waiting=8), threading.Event(), []
+    one, go, told = BlockingCalls(loop, "test", threads=2, waiting=8), threading.Event(), []
     one.ask(lambda: go.wait(LIMIT_S), told.append, LIMIT_S)
     for _ in range(50):
         one.ask(lambda: "never", told.append, LIMIT_S).cancel()

@@ -68,4 +68,4 @@ def test_programs_that_may_have_served_are_paced_and_not_stopped():
 def test_one_that_works_ends_the_streak():
     restarts, _, _ = run(5, Outcome.FAILED)
     restarts.count(Outcome.WORKED)
-    assert (restarts.pause, restarts.streak, restarts.is_next_told) == (0.0, 0, True)
+    assert (restarts.pause, restarts.streak, restarts.is_next_logged) == (0.0, 0, True)
