@@ -11,7 +11,13 @@ from generator import commands
 from sockd.config.convert import allowed, field_types
 from sockd.settings import DaemonSettings, Duration, LogSettings, RelaySettings, Size, SocksSettings, toml_key
 from sockd.settings.framing import FramingSettings
-from sockd.settings.listen import KeepaliveSettings, ListenSettings, ProxyProtocolSettings, RateSettings
+from sockd.settings.listen import (
+    KeepaliveSettings,
+    ListenSettings,
+    ProxyProtocolSettings,
+    RateSettings,
+    TotalRateSettings,
+)
 from sockd.settings.program import ProgramLimits
 from sockd.settings.relay import CheckSettings
 from sockd.settings.service import ServiceSettings
@@ -30,6 +36,7 @@ TABLES = {
     "listen": ListenSettings,
     "keepalive": KeepaliveSettings,
     "rate": RateSettings,
+    "total_rate": TotalRateSettings,
     "proxy_protocol": ProxyProtocolSettings,
     "tls": TlsSettings,
     "service": ServiceSettings,

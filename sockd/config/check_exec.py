@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sockd.config.convert import Problem
 from sockd.lazy import shutil
+from sockd.settings.networks import ClientName
 from sockd.text import show, suggest
 from sockd.values import fields
 
@@ -26,7 +27,7 @@ ERROR_TARGETS = ("log", "socket", "null")
 OWN_VARIABLES = re.compile(r"PROTO|REMOTE_(ADDR|PORT)|(TCP|UNIX)(LOCAL|REMOTE)[A-Z]+")
 NOT_FOR_WAIT = (
     "max_connections", "max_connections_per_source", "rate", "at_limit", "banner", "names", "tls",
-    "proxy_protocol", "datagram_budget",
+    "proxy_protocol", "datagram_budget", "hours", "max_load", "total_rate", "greeting_files", "banner_files",
 )  # fmt: skip
 """Keys of [[listen]] that need each connection or datagram to be looked at."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # POSIX, 8.1: what a shell can name as well
@@ -71,6 +72,11 @@ def check_wait_listen(path: KeyPath, listen: ListenSettings) -> Iterator[Problem
         if field.name in NOT_FOR_WAIT and value != field.default:
             text = "does not apply to a service with wait = true: its program accepts or receives by itself; remove it"
             yield Problem((*path, field.name), text)
+    for key in ("allow", "deny"):
+        for index, client in enumerate(getattr(listen, key)):
+            if isinstance(client, ClientName):
+                text = "is a name, and the kernel judges clients of wait = true by address; write networks"
+                yield Problem((*path, key, index), f"{show(client)} {text}", client)
 
 
 def _check_words(path: KeyPath, words: tuple[str, ...]) -> Iterator[Problem]:

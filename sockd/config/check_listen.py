@@ -12,6 +12,7 @@ from sockd.config.check_service import not_handler
 from sockd.config.convert import Problem
 from sockd.config.toml import KeyPath, dotted
 from sockd.settings.builtin import BUILTINS
+from sockd.settings.networks import ClientName
 from sockd.settings.tls import NO_HOST_CERTIFICATE
 from sockd.text import nearest, quote, show, suggest
 
@@ -59,6 +60,7 @@ def check_listeners(listeners: Iterable[ListenSettings], services: Mapping[str, 
             yield from check_wait_listen(path, listen)
         yield from _check_admission(path, listen)
         yield from _check_proxies(path, listen)
+        yield from _check_streams_only(path, listen)
         yield from _check_access(path, listen)
         yield from check_tls(path, listen)
         if listen.interface is not None and (reason := _not_interface(listen.interface)):
@@ -69,9 +71,30 @@ def _check_admission(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]
     if listen.banner and listen.at_limit == "reset":
         text = 'is never sent, because at_limit is "reset"; write at_limit = "refuse", or remove it'
         yield Problem((*path, "banner"), f"{show(listen.banner)} {text}", listen.banner)
+    for key in ("greeting_files", "banner_files"):
+        for index, file in enumerate(getattr(listen, key)):
+            if not os.path.isabs(file):
+                text = f"is not an absolute path; write {show(os.path.abspath(file))}"
+                yield Problem((*path, key, index), f"{show(file)} {text}", file)
     if any(not character.isprintable() for character in listen.banner):
         text = "contains an unprintable character; a banner is one line, and sockd appends the newline"
         yield Problem((*path, "banner"), f"{show(listen.banner)} {text}", listen.banner)
+
+
+def _check_streams_only(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
+    """Name the keys that datagrams cannot have: they are judged one by one, and wait for nothing."""
+    datagrams = next((one for one in listen.every if one.scheme in ("udp", "unixgram")), None)
+    if datagrams is None:
+        return
+    for key in ("hours", "max_load", "total_rate", "greeting_files", "banner_files"):
+        if getattr(listen, key) not in (None, ()):
+            text = f"applies to connections, and {show(str(datagrams))} is a datagram address; remove it"
+            yield Problem((*path, key), text)
+    for key in ("allow", "deny"):
+        for index, client in enumerate(getattr(listen, key)):
+            if isinstance(client, ClientName):
+                text = f"is a name, and datagrams of {show(str(datagrams))} are judged by address; write networks"
+                yield Problem((*path, key, index), f"{show(client)} {text}", client)
 
 
 def _check_proxies(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:

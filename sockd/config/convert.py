@@ -27,7 +27,13 @@ from sockd.settings import (
     toml_key,
 )
 from sockd.settings.framing import FramingSettings
-from sockd.settings.listen import KeepaliveSettings, ListenSettings, ProxyProtocolSettings, RateSettings
+from sockd.settings.listen import (
+    KeepaliveSettings,
+    ListenSettings,
+    ProxyProtocolSettings,
+    RateSettings,
+    TotalRateSettings,
+)
 from sockd.settings.program import ProgramLimits
 from sockd.settings.relay import CheckSettings
 from sockd.settings.service import ServiceSettings
@@ -52,6 +58,7 @@ _HEADERS: dict[type, str] = {
     ListenSettings: "[[listen]]",
     KeepaliveSettings: "keepalive",
     RateSettings: "rate",
+    TotalRateSettings: "total_rate",
     ServiceSettings: "[service.NAME]",
     ProgramLimits: "limits",
     FramingSettings: "framing",
@@ -75,6 +82,7 @@ _EXAMPLES = {
     "relay": 'relay = { to = ["tcp://10.0.0.5:25"] }',
     "check": 'check = { interval = "10s" }',
     "socks": 'socks = { users = "/etc/sockd/users" }',
+    "total_rate": 'total_rate = { connections = 50, per = "1s", pause = "10s" }',
     "rate": 'rate = { connections = 10, per = "1s", burst = 20 }',
 }
 MAX_PROBLEMS = 100

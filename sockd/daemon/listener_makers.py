@@ -85,9 +85,8 @@ class ListenerMakers:
         tools, spec = self._tools, plan.service
         group = tools.connections.groups.add(group_options(run.spec), run.sink)
         run.groups.add(group)
-        place = delivery.Delivery(
-            spec.name, run.quota, group, self._handover(plan), plan.tls, spec.kind.is_pages, run.refused
-        )
+        owner, urgent = self._handover(plan), spec.kind.is_pages
+        place = delivery.Delivery(spec.name, run.quota, group, owner, plan.tls, urgent, run.refused, plan.texts)
         died = partial(self._died, listening)
         one = streams.StreamListener(listening, plan.settings, place, tools, former=former, died=died)
         return one, partial(self._streams, one)

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from sockd.daemon.programs import identified
 from sockd.errors import ConfigurationError, HandlerError
+from sockd.files.texts import read_texts
 from sockd.lazy import lazily
+from sockd.net.listen.delivery import ClientTexts
 from sockd.net.listen.path_access import PathAccess
 from sockd.net.listen.source_filter import restrict
 from sockd.services import handlers_path, resolve
+from sockd.settings.networks import networks_among
 from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ class ListenerPlan:
     addresses: tuple[Address, ...]
     service: ServiceSpec
     tls: TlsContext | None = None
+    texts: ClientTexts = ClientTexts()
 
     @property
     def begins_with_tls(self) -> bool:
@@ -67,8 +71,17 @@ def plan(settings: Settings) -> list[ListenerPlan]:
                 check_datagrams(address, spec)
             elif address.scheme in ("tcp", "unix") and not spec.kind.serves_streams:
                 raise HandlerError(f"{address}: service {spec.name} serves only datagrams, at udp or unixgram")
-        plans.append(ListenerPlan(listen, addresses, spec, _tls(listen, f"listen[{index}].tls", spec)))
+        tls = _tls(listen, f"listen[{index}].tls", spec)
+        texts = _texts(listen, f"listen[{index}].")
+        plans.append(ListenerPlan(listen, addresses, spec, tls, texts))
     return plans
+
+
+def _texts(listen: ListenSettings, place: str) -> ClientTexts:
+    return ClientTexts(
+        read_texts(f"{place}greeting_files", listen.greeting_files),
+        read_texts(f"{place}banner_files", listen.banner_files),
+    )
 
 
 def _tls(listen: ListenSettings, place: str, spec: ServiceSpec) -> TlsContext | None:
@@ -101,7 +114,8 @@ def check_opened(opened: ServerSocket, address: Address, plan: ListenerPlan) -> 
     if opened.endpoint.type == socket.SOCK_DGRAM:
         check_datagrams(address, plan.service)
     if plan.service.kind.shares_socket:
-        restrict(opened.socket, plan.settings.allow, plan.settings.deny)
+        allow, deny = networks_among(plan.settings.allow), networks_among(plan.settings.deny)
+        restrict(opened.socket, allow, deny)
 
 
 def check_datagrams(address: Address, spec: ServiceSpec) -> None:

@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""Clients as xinetd writes them -> networks, and only_from with no_access -> allow with deny.
+"""Clients and times as xinetd writes them -> allow, deny and hours.
 
-Pure; no name is looked up, because its address may change. Source: xinetd.conf(5), only_from.
+Pure; no name is looked up, because its address may change. Source: xinetd.conf(5), only_from; xinetd 2.3.15 where the
+manual says something else: there, the better match of only_from and no_access decides.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
+
+from sockd.settings.hours import DAY_MINUTES, DailyHours
+from sockd.settings.networks import ClientName, read_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+    from sockd.settings.networks import Client, Network
 
 _FACTORED = re.compile(r"(?P<head>(?:\d{1,3}\.){0,3})\{(?P<parts>\d{1,3}(?:,\d{1,3})*)\}")
 _PARTS = 4  # of an IPv4 address
@@ -26,7 +30,7 @@ def networks(text: str) -> list[Network]:
         text: as in xinetd.conf.
 
     Raises:
-        ValueError: a name of a host, a domain or a network; the message says which.
+        ValueError: it is none.
     """
     if text == "localhost":
         return [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1")]
@@ -38,8 +42,7 @@ def networks(text: str) -> list[Network]:
         return [_by_zeros(text)]
     if ":" in text:
         return [ipaddress.ip_network("::/0" if text == "::" else text)]
-    what = "a domain" if text.startswith(".") else "a name"
-    raise ValueError(f"{text} is {what}, and networks are numeric")
+    raise ValueError(f"{text} is no network")
 
 
 def _by_parts(parts: list[str]) -> Network:
@@ -55,33 +58,51 @@ def _by_zeros(text: str) -> Network:
     return _by_parts(parts)
 
 
-def rules(only_from: Iterable[Network], no_access: Iterable[Network]) -> tuple[list[str], list[str]]:
-    """Convert two lists of which the better match decides into two of which deny takes precedence.
+def clients(text: str) -> list[Client]:
+    """Read one client or many: as networks(), or a host or domain by its name.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    try:
+        return [*networks(text)]
+    except ValueError:
+        return [read_client(text)]
+
+
+def hours(text: str) -> DailyHours:
+    """Read an interval of access_times, whose last minute belongs to it (xinetd 2.3.15 serves at 17:00 of 8:00-17:00).
+
+    Raises:
+        ValueError: it is none, or ends before it begins, which xinetd refuses.
+    """
+    try:
+        found = DailyHours.read(text)
+    except ValueError:
+        first, _, last = text.partition("-")
+        if first != last:
+            raise
+        found = DailyHours.read(f"{first}-24:00")  # one minute
+        return DailyHours(found.first, found.first + 1)
+    if found.last < found.first or found.last == DAY_MINUTES:
+        raise ValueError(f"{text} is refused by xinetd, whose intervals end at 23:59; write hours for what is meant")
+    return DailyHours(found.first, found.last + 1)
+
+
+def rules(only_from: Iterable[Client], no_access: Iterable[Client]) -> tuple[list[str], list[str]]:
+    """Write two lists of clients; a client of both is refused, by xinetd 2.3.15 (access.c) as by sockd.
 
     Args:
         only_from: accepted clients.
         no_access: refused ones.
 
     Returns:
-        allow and deny; an allowed part of a denied network is cut out of that.
+        allow and deny.
     """
-    allow = list(dict.fromkeys(only_from))
-    deny: list[Network] = []
-    for network in dict.fromkeys(no_access):
-        rest = [network]
-        for better in allow:
-            rest = [piece for one in rest for piece in _without(one, better)]
-        deny += rest
-    return [_text(one) for one in allow], [_text(one) for one in deny]
+    return [_text(one) for one in dict.fromkeys(only_from)], [_text(one) for one in dict.fromkeys(no_access)]
 
 
-def _without(network: Network, better: Network) -> Iterable[Network]:
-    if isinstance(network, ipaddress.IPv4Network) and isinstance(better, ipaddress.IPv4Network):
-        return network.address_exclude(better) if better != network and better.subnet_of(network) else [network]
-    if isinstance(network, ipaddress.IPv6Network) and isinstance(better, ipaddress.IPv6Network):
-        return network.address_exclude(better) if better != network and better.subnet_of(network) else [network]
-    return [network]
-
-
-def _text(network: Network) -> str:
-    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
+def _text(one: Client) -> str:
+    if isinstance(one, ClientName):
+        return one
+    return str(one.network_address) if one.prefixlen == one.max_prefixlen else str(one)

@@ -20,7 +20,10 @@ DAEMON_DIRECTORY = "/usr/sbin"
 """REAL_DAEMON_DIR of tcpd(8) on Debian and most others."""
 AT_ONCE = 64
 """Programs of a datagram service with nowait, which inetd starts for each datagram: as max_instances of others."""
-LOOK_AT_EACH = {"rate", "max_connections_per_source", "source_prefix_ipv6", "at_limit"}
+LOOK_AT_EACH = {
+    "rate", "max_connections_per_source", "source_prefix_ipv6", "at_limit", "max_load", "total_rate", "greeting_files",
+    "banner_files",
+}  # fmt: skip
 """Keys of [[listen]] for which each client is looked at (sockd.config.check_exec, NOT_FOR_WAIT)."""
 
 

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from sockd.importer.model import Draft
-from sockd.importer.networks import networks, rules
+from sockd.importer.networks import clients, hours, rules
 from sockd.importer.program import AT_ONCE, ask_access, external, internal, pass_socket
 from sockd.units import format_size
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sockd.importer.model import Host, Place
-    from sockd.importer.networks import Network
     from sockd.importer.xinetd_merge import MergedAttribute
+    from sockd.settings.networks import Client
 
 UMASK = 0o022
 """Attributes that hold for every program of sockd."""
@@ -29,17 +29,10 @@ KNOWN_FLAGS = ("NODELAY", "KEEPALIVE", "NORETRY", "REUSE", "NAMEINARGS", "NOLIBW
 """Attributes that are kept, or that say what sockd does anyway."""
 SIZES = {"rlimit_as": "memory", "rlimit_data": "data", "rlimit_stack": "stack"}
 """Keys of `limits`."""
+_TEXTS = {"greeting_files": ("banner", "banner_success"), "banner_files": ("banner", "banner_fail")}
+"""Files that xinetd sends, in its order."""
 _SUFFIXES = {"k": 1024, "m": 1024 * 1024}
 _LOGGED = {"log_on_success": ("PID", "HOST", "EXIT", "DURATION"), "log_on_failure": ("HOST", "ATTEMPT")}
-_NO_EQUIVALENT = {
-    "banner": "a file sent to every client before anything else has no equivalent",
-    "banner_success": "a file sent to every accepted client has no equivalent",
-    "banner_fail": 'a file sent to refused clients: write its line as banner = "..."',
-    "max_load": "sockd does not check the load; max_instances limits concurrent programs",
-    "cps": (
-        "a rate of all clients together has no equivalent; rate limits each source, max_instances concurrent programs"
-    ),
-}
 
 
 def translate(
@@ -84,12 +77,10 @@ class _Translation:
         self._limit()
         self._environment()
         self._log()
+        self._texts()
         waits = self._text("wait") == "yes"
         if "stderr" in self.draft.program and (waits or not self._stream):
             pass_socket(self.draft, self._place("wait"), None if waits else self._number("instances") or AT_ONCE)
-        for key, text in _NO_EQUIVALENT.items():
-            if key in found:
-                self._lose(key, text)
 
     # ---- values
 
@@ -217,9 +208,7 @@ class _Translation:
 
     def _admit(self) -> None:
         if "access_times" in self._found:
-            self._leave_out(
-                "access_times", "access times have no equivalent; without them the service would always be open"
-            )
+            self._hours()
         only, never = self._networks("only_from", closes=False), self._networks("no_access", closes=True)
         if "only_from" in self._found and not only:
             self._leave_out("only_from", "no client would be accepted")
@@ -227,12 +216,32 @@ class _Translation:
         self.draft.listen |= {"allow": allow} if allow else {}
         self.draft.listen |= {"deny": deny} if deny else {}
 
-    def _networks(self, key: str, *, closes: bool) -> list[Network]:
+    def _hours(self) -> None:
+        """Set when it is open; xinetd's times include their last minute."""
+        try:
+            times = [str(hours(text)) for text in self._values("access_times")]
+        except ValueError as error:
+            self._leave_out("access_times", f"{error}; without it the service would always be open")
+        else:
+            self.draft.listen["hours"] = times
+
+    def _texts(self) -> None:
+        """Set what is sent to clients before they are served, or in place of that."""
+        for key, names in _TEXTS.items():
+            files = [self._text(name) for name in names if name in self._found]
+            if files and not self._stream:
+                self._lose(names[-1], "datagrams are sent no text of its own")
+            elif files:
+                self.draft.listen[key] = files
+        if self.draft.listen.get("banner_files"):
+            self.draft.listen["at_limit"] = "refuse"
+
+    def _networks(self, key: str, *, closes: bool) -> list[Client]:
         """Read the clients of an attribute; those that cannot be converted are refused, and noted."""
-        found: list[Network] = []
+        found: list[Client] = []
         for value in self._values(key):
             try:
-                found += networks(value)
+                found += clients(value)
             except ValueError as error:
                 if closes:
                     self.draft.leave_out(
@@ -250,6 +259,10 @@ class _Translation:
             draft.listen["at_limit"] = "refuse"
         if (limit := self._number("per_source")) is not None:
             draft.listen |= {"max_connections_per_source": limit, "source_prefix_ipv6": 128}
+        if "cps" in self._found:
+            self._total_rate()
+        if "max_load" in self._found:
+            self._max_load()
         limits: dict[str, str | int] = {}
         if (seconds := self._number("rlimit_cpu")) is not None:
             limits["cpu"] = f"{seconds}s"
@@ -262,6 +275,20 @@ class _Translation:
             limits["files"] = files
         if limits and "exec" in draft.program:
             draft.program["limits"] = limits
+
+    def _total_rate(self) -> None:
+        rate, pause = self._values("cps")
+        if not (rate.isdecimal() and pause.isdecimal()):
+            self._leave_out("cps", "is not two numbers")
+        elif int(rate):
+            self.draft.listen["total_rate"] = {"connections": int(rate), "pause": f"{int(pause)}s"}
+
+    def _max_load(self) -> None:
+        text = self._text("max_load")
+        if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text):
+            self._leave_out("max_load", "is not a number")
+        elif float(text):
+            self.draft.listen["max_load"] = float(text)
 
     def _environment(self) -> None:
         if "exec" not in self.draft.program or not ("env" in self._found or "passenv" in self._found):

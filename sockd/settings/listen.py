@@ -9,7 +9,8 @@ from typing import Literal
 
 from sockd.settings.address import Address
 from sockd.settings.field import KIB, MIB, setting, textual
-from sockd.settings.networks import Network, read_network, read_proxy
+from sockd.settings.hours import DailyHours
+from sockd.settings.networks import Client, Network, read_client, read_proxy
 from sockd.settings.tls import TlsSettings
 from sockd.units import Duration, Size
 from sockd.values import dataclass
@@ -57,6 +58,37 @@ class RateSettings:
     )
     burst: int = setting(
         20, help="connections that one source may open at once, after a pause", source="", low=1, high=1_000_000
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TotalRateSettings:
+    """total_rate = { ... } of a listener: a token bucket for all clients together."""
+
+    connections: int = setting(
+        50,
+        help="connections that all clients may open per interval, on average",
+        source="xinetd.conf(5), cps",
+        low=1,
+        high=1_000_000,
+    )
+    per: Duration = setting(
+        Duration(1), help="length of the interval", source="", unit="seconds", low=0.001, high=86_400
+    )
+    burst: int | None = setting(
+        None,
+        help="connections that all clients may open at once; unset: as connections",
+        source="",
+        low=1,
+        high=1_000_000,
+    )
+    pause: Duration = setting(
+        Duration(0),
+        help="when the rate was exceeded, refuse everybody for so long",
+        source="xinetd.conf(5), cps: 10 s; with a pause, one client can keep all others out",
+        unit="seconds",
+        low=0,
+        high=86_400,
     )
 
 
@@ -225,11 +257,42 @@ class ListenSettings:
         help="resolve client names for the log, handlers and programs; only starting a program waits for it, up to 5 s",
         source="FAQ IV.10",
     )
-    allow: tuple[Network, ...] = setting(
-        (), help="accept clients from these networks only", source="tcpd: hosts_access(5)", parse=textual(read_network)
+    allow: tuple[Client, ...] = setting(
+        (),
+        help='accept only clients from these networks, or of these names: "10.0.0.0/8", "www.example.com", '
+        '".example.com"; names are confirmed by the address that they lead to',
+        source="tcpd: hosts_access(5)",
+        parse=textual(read_client),
     )
-    deny: tuple[Network, ...] = setting(
-        (), help="refuse clients from these networks", source="tcpd: hosts_access(5)", parse=textual(read_network)
+    deny: tuple[Client, ...] = setting(
+        (),
+        help="refuse clients from these networks, or of these names; goes before allow",
+        source="tcpd: hosts_access(5)",
+        parse=textual(read_client),
+    )
+    hours: tuple[DailyHours, ...] = setting(
+        (),
+        help='accept clients only at these times of the day, local time: "08:00-18:00", "22:00-06:00"',
+        source="xinetd.conf(5), access_times",
+        parse=textual(DailyHours.read),
+    )
+    max_load: float | None = setting(
+        None,
+        help="refuse clients while the load of the host, of the last minute, is this or above",
+        source="getloadavg(3)",
+        low=0.01,
+        high=1_000_000,
+    )
+    total_rate: TotalRateSettings | None = setting(
+        None, help="limit on the connection rate of all clients together, in each process", source=""
+    )
+    greeting_files: tuple[str, ...] = setting(
+        (),
+        help="files that are sent to each client first, in this order; read at start and reload",
+        source="xinetd.conf(5), banner",
+    )
+    banner_files: tuple[str, ...] = setting(
+        (), help="files that are sent to refused clients, before banner", source="xinetd.conf(5), banner_fail"
     )
     tls: TlsSettings | None = setting(None, help="encrypt connections with TLS", source="RFC 8446, RFC 5246")
     proxy_protocol: ProxyProtocolSettings | None = setting(
@@ -246,9 +309,21 @@ class ListenSettings:
     )
 
     @property
+    def is_conditional(self) -> bool:
+        """Whether what lets clients in changes with time: hours, load, the rate of all of them."""
+        return bool(self.hours) or self.max_load is not None or self.total_rate is not None
+
+    @property
     def every(self) -> tuple[Address, ...]:
         """All of its addresses."""
         return self.addresses or (() if self.address is None else (self.address,))
 
 
-__all__ = ["DEFAULT_DATAGRAM_BUDGET", "KeepaliveSettings", "ListenSettings", "ProxyProtocolSettings", "RateSettings"]
+__all__ = [
+    "DEFAULT_DATAGRAM_BUDGET",
+    "KeepaliveSettings",
+    "ListenSettings",
+    "ProxyProtocolSettings",
+    "RateSettings",
+    "TotalRateSettings",
+]

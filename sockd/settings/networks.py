@@ -1,12 +1,33 @@
 # SPDX-License-Identifier: MIT
-"""Networks as people write them, in the rules of listeners: an address, or one with the length of its prefix."""
+"""Clients as people write them, in the rules of listeners: an address, one with the length of its prefix, a name."""
 
 from __future__ import annotations
 
 import ipaddress
-from typing import Literal, TypeAlias
+import re
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_NAME = re.compile(rf"\.?(?=.*[A-Za-z])(?:{_LABEL}\.)*{_LABEL}")
+_WORDS = ("all", "any", "everybody", "everyone", "known", "local", "nobody", "none", "unknown")
+"""Which look like the name of a host, and are meant as something else."""
+
+
+class ClientName(str):
+    """A name of a host, or `.example.com` for all names in a domain; in lower case."""
+
+    def matches(self, name: str) -> bool:
+        """Tell whether a name is this one, or in this domain (RFC 4343: whatever its case)."""
+        name = name.lower().removesuffix(".")
+        return name.endswith(self) if self.startswith(".") else name == self
+
+
+Client: TypeAlias = Network | ClientName
 
 UNIX_CLIENTS: Literal["unix:"] = "unix:"
 """In the list of proxies: whoever connects over a Unix socket."""
@@ -34,6 +55,25 @@ def read_network(text: str) -> Network:
     return network
 
 
+def read_client(text: str) -> Client:
+    """Read a network, the name of a host, or `.example.com`; raises ValueError as read_network()."""
+    if text.lower() in _WORDS:
+        raise ValueError('is not a client; write "0.0.0.0/0" and "::/0" for all of them, or leave the key out')
+    if _NAME.fullmatch(text) and not text[-1].isdigit() and ":" not in text:
+        return ClientName(text.lower())
+    return read_network(text)
+
+
+def networks_among(clients: Iterable[Client]) -> list[Network]:
+    """Return the networks of a list."""
+    return [one for one in clients if not isinstance(one, ClientName)]
+
+
+def names_among(clients: Iterable[Client]) -> list[ClientName]:
+    """Return the names of a list."""
+    return [one for one in clients if isinstance(one, ClientName)]
+
+
 def read_proxy(text: str) -> Network | Literal["unix:"]:
     """Read a network of proxies, or `unix:`; raises ValueError as read_network()."""
     return UNIX_CLIENTS if text == UNIX_CLIENTS else read_network(text)
@@ -47,4 +87,15 @@ def mapped(network: Network) -> ipaddress.IPv4Network | None:
     return ipaddress.IPv4Network((inner, network.prefixlen - MAPPED_BITS))
 
 
-__all__ = ["UNIX_CLIENTS", "Network", "mapped", "read_network", "read_proxy"]
+__all__ = [
+    "UNIX_CLIENTS",
+    "Client",
+    "ClientName",
+    "Network",
+    "mapped",
+    "names_among",
+    "networks_among",
+    "read_client",
+    "read_network",
+    "read_proxy",
+]

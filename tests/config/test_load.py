@@ -651,8 +651,8 @@ WRONG = [
     ),
     (
         "no network",
-        LISTEN + 'allow = [\n  "::1",\n  "localhost",\n]\n',
-        ':6: listen[0].allow[1]: "localhost" is not a network; '
+        LISTEN + 'allow = [\n  "::1",\n  "10.0.0.0/33",\n]\n',
+        ':6: listen[0].allow[1]: "10.0.0.0/33" is not a network; '
         'write an address or a prefix, such as "192.0.2.7", "10.0.0.0/8" or "2001:db8::/32"',
     ),
     (

@@ -14,39 +14,55 @@ from sockd.net.address.sockaddr import plain
 from sockd.net.connection.sources import Sources
 from sockd.net.listen.refusal import RefusalReason
 from sockd.net.listen.token_bucket import TokenBuckets
+from sockd.settings.networks import names_among, networks_among
 
 if TYPE_CHECKING:
     import ipaddress
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from sockd.settings.listen import ListenSettings
-    from sockd.settings.networks import Network
+    from sockd.settings.networks import Client, ClientName, Network
 
     IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Networks:
-    """The addresses that are let in.
+    """The clients that are let in.
 
     Args:
-        allow: networks; empty for all.
-        deny: networks, which go before those of `allow`.
+        allow: networks and names; empty for all.
+        deny: those that go before those of `allow`.
 
     Source: hosts_access(5), turned round: what is denied is denied, whatever allows it.
     """
 
-    def __init__(self, allow: Iterable[Network], deny: Iterable[Network]) -> None:
-        self._allow = [*allow]
-        self._deny = [*deny]
+    def __init__(self, allow: Sequence[Client], deny: Sequence[Client]) -> None:
+        self._allow, self._allow_names = networks_among(allow), names_among(allow)
+        self._deny, self._deny_names = networks_among(deny), names_among(deny)
+        self._is_open = not (self._allow or self._allow_names)
 
-    def admit(self, host: str) -> bool:
-        """Tell whether an address is let in; one without rules is."""
-        if not self._allow and not self._deny:
+    def admit(self, host: str, name: str | None = None) -> bool:
+        """Tell whether a client is let in; where there are no rules, it is.
+
+        Args:
+            host: its address.
+            name: its confirmed name; None: it has none.
+        """
+        if self._is_open and not self._deny and not self._deny_names:
             return True
+        address = plain(host)
+        if _is_in(address, self._deny) or _is_named(name, self._deny_names):
+            return False
+        return self._is_open or _is_in(address, self._allow) or _is_named(name, self._allow_names)
+
+    def asks_name(self, host: str) -> bool:
+        """Tell whether the name of a client decides."""
+        if not self._allow_names and not self._deny_names:
+            return False
         address = plain(host)
         if _is_in(address, self._deny):
             return False
-        return not self._allow or _is_in(address, self._allow)
+        return bool(self._deny_names) or not (self._is_open or _is_in(address, self._allow))
 
 
 def source_number(host: str, settings: ListenSettings) -> int:
@@ -86,15 +102,20 @@ class Admission:
         prefixes = (old.source_prefix_ipv4, old.source_prefix_ipv6) == (new.source_prefix_ipv4, new.source_prefix_ipv6)
         return prefixes and old.rate == new.rate
 
-    def judge(self, host: str) -> RefusalReason | None:
+    def asks_name(self, host: str) -> bool:
+        """Tell whether the name of a client decides; never that of one of a Unix socket, which has no address."""
+        return bool(host) and self._networks.asks_name(host)
+
+    def judge(self, host: str, name: str | None = None) -> RefusalReason | None:
         """Decide on a new connection, and count it when it is let in; None: it is.
 
         Args:
             host: the peer's address; empty for a Unix socket, which is always let in.
+            name: its confirmed name, where asks_name().
         """
         if not host:
             return None
-        if not self._networks.admit(host):
+        if not self._networks.admit(host, name):
             return RefusalReason.DENIED
         if self.sources is not None and not self.sources.enter(host):
             return RefusalReason.PER_SOURCE
@@ -129,6 +150,10 @@ class Admission:
         """Count a connection as ended."""
         if host and self.sources is not None:
             self.sources.leave(host)
+
+
+def _is_named(name: str | None, names: Iterable[ClientName]) -> bool:
+    return name is not None and any(one.matches(name) for one in names)
 
 
 def _is_in(address: IPAddress, networks: Iterable[Network]) -> bool:

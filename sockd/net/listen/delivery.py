@@ -47,6 +47,19 @@ class AcceptTools(Protocol):
 
 
 @dataclass(frozen=True)
+class ClientTexts:
+    """What clients are sent by the listener itself.
+
+    Attributes:
+        greeting: to each that is let in, first.
+        farewell: to each that is not, before the line that `banner` is.
+    """
+
+    greeting: bytes = b""
+    farewell: bytes = b""
+
+
+@dataclass(frozen=True)
 class Delivery:
     """Where the connections of a listener go.
 
@@ -58,6 +71,7 @@ class Delivery:
         tls: what handshakes are made with; None where connections are not encrypted.
         is_urgent: it accepts in each turn, whoever else is ready.
         refused: clients that the service's listeners have not served, by the reason.
+        texts: see there.
     """
 
     service: str
@@ -67,6 +81,7 @@ class Delivery:
     tls: TlsContext | None = None
     is_urgent: bool = False
     refused: Counter[str] = field(default_factory=Counter)
+    texts: ClientTexts = ClientTexts()
 
 
-__all__ = ["AcceptTools", "Delivery"]
+__all__ = ["AcceptTools", "ClientTexts", "Delivery"]

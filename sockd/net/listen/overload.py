@@ -82,6 +82,7 @@ class Refusing:
         settings: `at_limit` and `banner`.
         rejected: takes those that are told so.
         refusals: counts and logs them.
+        farewell: sent before the banner.
     """
 
     def __init__(
@@ -89,9 +90,10 @@ class Refusing:
         settings: ListenSettings,
         rejected: RejectedConnections,
         refusals: Refusals,
+        farewell: bytes = b"",
     ) -> None:
         self._is_reset = settings.at_limit == "reset"
-        self._banner = settings.banner.encode() + b"\n" if settings.banner else b""
+        self._banner = farewell + (settings.banner.encode() + b"\n" if settings.banner else b"")
         self._rejected = rejected
         self._refusals = refusals
 

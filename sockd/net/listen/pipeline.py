@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The way of a connection from accept() to whoever serves it: steps in a row, each of which decides about one thing.
 
-    room -> PROXY header -> admission -> TLS -> delivery        (sockd.net.listen.steps)
+    room -> PROXY header -> conditions -> name -> admission -> rate of all -> TLS -> greeting -> delivery
 
-A step answers with a `Passage`.  One that has to wait (for a header, for a handshake) answers WAIT, and calls advance()
-or lose() later, once.  Whatever a step raises costs this connection alone: its socket is closed, and what it held
-of the listener's is given back.  A connection in the pipeline holds at most a place among those that are open, and one
-among those of its source; refused, dropped and ended connections give both back, and that twice does nothing.
+The steps are in sockd.net.listen.steps and client_steps.  A step answers with a `Passage`.  One that has to wait (for a
+header, for a name, for a handshake) answers WAIT, and calls advance() or lose() later, once.  Whatever a step raises
+costs this connection alone: its socket is closed, and what it held of the listener's is given back.  In the pipeline a
+connection holds at most a place among those that are open, and one among those of its source; refused, dropped and
+ended connections give both back, and that twice does nothing.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class AcceptedConnection:
         accepted: the address that accept() gave.
         client: who it is: the same, or what a PROXY header has named.
         has_place: it counts among the connections that are open.
+        name: its confirmed name, where it was asked for.
         source: the host that it counts for among the connections of one source; empty for none.
         refusal: why it is not let in; None for no reason.
         step: how many steps it has behind it.
@@ -53,6 +55,7 @@ class AcceptedConnection:
     proxied: ProxyInfo | None = None
     secured: TlsSocket | None = None
     has_place: bool = False
+    name: str | None = None
     source: str = ""
     refusal: RefusalReason | None = None
     step: int = 0

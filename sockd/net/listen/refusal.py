@@ -46,7 +46,10 @@ class RefusalReason(enum.Enum):
     meaning: str
     limit: str
 
-    DENIED = "denied", "its address is in `deny`, or not in `allow`", "allow, deny"
+    DENIED = "denied", "its address or name is in `deny`, or not in `allow`", "allow, deny"
+    HOURS = "hours", "it came at none of the `hours`", "hours"
+    LOAD = "load", "the load of the host was `max_load` or above", "max_load"
+    TOTAL_RATE = "total-rate", "all clients together connect more often than `total_rate` allows", "total_rate"
     RATE = "rate", "its source connects more often than `rate` allows", "rate"
     PER_SOURCE = "per-source", "its source has `max_connections_per_source` open", "max_connections_per_source"
     FULL = "full", "the listener or its service has `max_connections` open", "max_connections"

@@ -90,7 +90,7 @@ class AdmissionStep:
         """Check a connection, and count it for its source when it is accepted."""
         # What a header names without an address (a Unix socket) is judged by the proxy's own.
         host = one.client.host or one.accepted.host
-        one.refusal = self._admission.judge(host)
+        one.refusal = self._admission.judge(host, one.name)
         if one.refusal is not None:
             return Passage.REFUSED
         one.source = host

@@ -28,12 +28,14 @@ from sockd.net.address.sockaddr import SocketAddress
 from sockd.net.connection.silent import EVERY_GROUP, has_silent, shed_silent
 from sockd.net.kernel import DEAD, SHORTAGES, accept_queue, is_hung_up
 from sockd.net.listen.admission import Admission
+from sockd.net.listen.client_steps import GreetingStep, NameStep, make_rule_steps
+from sockd.net.listen.conditions import TotalRate, renew_total_rate
 from sockd.net.listen.listener import ListenerCounts
 from sockd.net.listen.overload import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Quota, Refusing
 from sockd.net.listen.pipeline import AcceptedConnection, AcceptPipeline, Places
 from sockd.net.listen.proxy_protocol import ProxyHeaders
 from sockd.net.listen.refusal import RefusalReason, Refusals, RefusedClient
-from sockd.net.listen.steps import AdmissionStep, HeaderStep, OwnerStep, RoomStep, TableStep, TlsStep
+from sockd.net.listen.steps import HeaderStep, OwnerStep, RoomStep, TableStep, TlsStep
 from sockd.net.listen.syn_filter import HANDSHAKE_SECONDS, refuse_new_clients
 from sockd.values import dataclass, field
 
@@ -71,6 +73,7 @@ class _Tally:
     refused: Counter[str] = field(default_factory=Counter)
     accepting: StreamListener | None = None
     """Who accepts now; none of those that have done so keeps another."""
+    total_rate: TotalRate | None = None
 
 
 class StreamListener:
@@ -108,7 +111,9 @@ class StreamListener:
         self._refusals = Refusals(
             self._tally.refused, delivery.refused, str(listening), delivery.service, self._loop.call_later
         )
-        self._refusing = Refusing(settings, tools.refusals, self._refusals)
+        self._refusing = Refusing(settings, tools.refusals, self._refusals, delivery.texts.farewell)
+        self._names = NameStep(self._admission, tools.resolver)
+        self._tally.total_rate = renew_total_rate(self._tally.total_rate, settings.total_rate, self._loop.clock)
         proxies, tls = settings.proxy_protocol, delivery.tls
         self._headers = ProxyHeaders(proxies, str(listening), self._loop) if proxies else None
         self._handshakes = _handshakes(tls, str(listening), self._loop) if tls else None
@@ -124,6 +129,7 @@ class StreamListener:
         )
         is_plain = settings.at_limit == "defer" and self._headers is None and not is_encrypted
         is_plain = is_plain and not (self._admission.looks_at_each or settings.names or settings.banner)
+        is_plain = is_plain and not (settings.is_conditional or settings.banner_files or delivery.texts.greeting)
         self._accept_batch = self._batches() if is_plain else None
         self._pause = FIRST_PAUSE_SECONDS
         self._log_limit = LogLimit(self._loop.clock)
@@ -138,9 +144,11 @@ class StreamListener:
         steps: list[AcceptStep] = [RoomStep()]
         if self._headers is not None:
             steps.append(HeaderStep(self._headers))
-        steps.append(AdmissionStep(self._admission))
+        steps += make_rule_steps(self._settings, self._names, self._admission, self._tally.total_rate)
         if handshakes is not None:
             steps.append(TlsStep(handshakes))
+        if greeting := self._delivery.texts.greeting:
+            steps.append(GreetingStep(greeting))
         group, handover = self._delivery.group, self._delivery.handover
         if handover is not None:
             return [*steps, OwnerStep(handover, self._let_in)]
@@ -174,7 +182,7 @@ class StreamListener:
     @property
     def is_idle(self) -> bool:
         """Return whether no accepted connection is still on its way to the group."""
-        return not self._headers and not self._handshakes
+        return not self._headers and not self._handshakes and not self._names
 
     @property
     def groups(self) -> Sequence[int]:
@@ -425,7 +433,7 @@ class StreamListener:
         self.refuse_new_clients()
         self._loop.remove_reader(self._fd)
         self.accept_rest()
-        for waiting in (self._headers, self._handshakes, self._delivery.handover):
+        for waiting in (self._headers, self._names, self._handshakes, self._delivery.handover):
             if waiting is not None:
                 waiting.close()
         self._refusals.flush()

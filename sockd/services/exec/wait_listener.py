@@ -26,6 +26,7 @@ from sockd.net.listen.source_filter import restrict
 from sockd.net.listen.syn_filter import HANDSHAKE_SECONDS, refuse_new_clients
 from sockd.services.exec.restarts import QUICK_SECONDS, Outcome, Restarts, is_power_of_ten, outcome
 from sockd.services.exec.service import EndReport, RunReport
+from sockd.settings.networks import networks_among
 from sockd.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ class WaitListener:
         """Watch from now on; programs of another configuration have a while to end."""
         self._runs.watching = self
         try:
-            restrict(self._socket, self._settings.allow, self._settings.deny)
+            restrict(self._socket, networks_among(self._settings.allow), networks_among(self._settings.deny))
         except SystemFault as error:
             self.detach()  # rather than serve whom it must not
             logger.error(
