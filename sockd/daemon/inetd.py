@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from sockd.daemon import stdio_bridge
     from sockd.daemon.plan import ListenerPlan
     from sockd.daemon.startup import Opened
-    from sockd.daemon.stdio_bridge import Bridge
     from sockd.net.address.sockaddr import SockAddr
     from sockd.net.loop.loop import Timer
     from sockd.process.inherited_sockets import InheritedSockets
@@ -179,6 +178,7 @@ class OneConnection:
         self._loop = self._tools.loop
         self._plan = plan
         self._streams = streams
+        self._timer: Timer | None = None
         self.is_served = False
 
     def begin(self, stack: ExitStack) -> None:
@@ -209,7 +209,8 @@ class OneConnection:
 
         def served() -> None:
             self.is_served = True
-            self._watch_output(bridge)
+            bridge.report_progress(lambda: loop.call_soon_threadsafe(self._output_moved))
+            self._output_moved()
 
         self._connect(bridge.socket, served)
         bridge.start()
@@ -256,15 +257,13 @@ class OneConnection:
         self.is_served = True
         self._loop.call_soon(self._loop.stop)
 
-    def _watch_output(self, bridge: Bridge) -> None:
-        """What is on its way to a pipe or a terminal still goes there, as long as some of it moves.
+    def _output_moved(self) -> None:
+        """Wait for what is on its way to a pipe or a terminal, as long as some of it moves."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(self._plan.service.limits.write_timeout, self._output_stuck)
 
-        Bytes move in a thread, which does not tell; so it is looked at when the time would be over had none moved.
-        """
-        left = self._plan.service.limits.write_timeout - bridge.idle_seconds
-        if left > 0:
-            self._loop.call_later(left, lambda: self._watch_output(bridge))
-            return
+    def _output_stuck(self) -> None:
         logger.warning("standard output takes no more data, the rest is dropped")
         self._loop.stop()
 

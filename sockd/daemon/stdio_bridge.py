@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from sockd.client.pumps import StdioPump
@@ -23,6 +22,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 logger = logging.getLogger("sockd.inetd")
+
+
+class BridgePump(StdioPump):
+    """Copies, and reports its progress to whoever asks."""
+
+    progressed: Callable[[], None] | None = None
+    """Called in the thread whenever bytes have moved."""
+
+    def turn_ended(self, *, idle: bool) -> None:
+        """Report, and do as the client does."""
+        if not idle and self.progressed is not None:
+            self.progressed()
+        super().turn_ended(idle=idle)
 
 
 class Bridge:
@@ -43,13 +55,17 @@ class Bridge:
         self.socket.setblocking(False)
         self._far.setblocking(False)
         about = Address("unix", path="standard input and output")  # for messages alone
-        self._pump = StdioPump(self._far, about, timeout=timeout, source=source, sink=sink)
+        self._pump = BridgePump(self._far, about, timeout=timeout, source=source, sink=sink)
         self._ended = ended
         self._thread = threading.Thread(target=self._run, name="bridge", daemon=True)
 
     def start(self) -> None:
         """Start copying."""
         self._thread.start()
+
+    def report_progress(self, progressed: Callable[[], None]) -> None:
+        """Call back in the thread whenever bytes have moved from now on."""
+        self._pump.progressed = progressed
 
     def _run(self) -> None:
         try:
@@ -60,8 +76,3 @@ class Bridge:
         except Exception:
             logger.critical("internal error", exc_info=True)
         self._ended()
-
-    @property
-    def idle_seconds(self) -> float:
-        """Seconds without progress."""
-        return time.monotonic() - self._pump.moved_at

@@ -98,10 +98,12 @@ def _named(node: ast.AST) -> set[str]:
 
 
 def _armed(function: Function) -> set[str]:
-    """Return what a function has called later."""
+    """Return what a function has called later; what is called after 0 s goes on in the next turn, and is no timer."""
     found: set[str] = set()
     for node in ast.walk(function):
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("call_later", "call_at")) and node.args:
+            if ast.unparse(node.args[0]) == "0":
+                continue
             found |= _named(node.args[-1])
     return found - {one.arg for one in function.args.args} - _assigned(function)
 

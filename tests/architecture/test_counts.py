@@ -6,13 +6,33 @@ from __future__ import annotations
 import counts
 import pytest
 
-TIMERS = {
-    "sockd/daemon/inetd.py: OneConnection._watch_output": "a thread carries the bytes, and tells nobody that they move",
-    "sockd/daemon/workers/memory.py: MemoryWatch._look": "the kernel has no notice for the memory of another process",
-    "sockd/daemon/workers/pool.py: WorkerPool._replaced": "a retry: nothing tells when fork(2) would succeed",
-    "sockd/process/sd_notify.py: Notifier.ping": "sd_watchdog_enabled(3) is periodic: that is what it proves",
+POLLS = {
+    "sockd/daemon/workers/memory.py: MemoryWatch": "the kernel has no notice for the memory of another process",
+    "sockd/net/tls/tunnel.py: TlsTunnel": "a service that is still open has deadlines of its own: looked at every 10 s",
 }
-"""Of the daemon and the process: what arms itself again, and why nothing can tell in its place."""
+"""Timers that look whether a state has come: two at most.
+
+A timer that arms itself is a function that a timer calls and that arms the timer again, by itself or by what it calls.
+"""
+DEADLINES = {
+    "sockd/net/connect/dialer.py: Dialer": "the next address, or the end of all (RFC 8305)",
+    "sockd/net/loop/deadline.py: Deadline": "three times at most, where the loop itself was late",
+    "sockd/net/relay/relay_table.py: RelayTable": "the deadline of a pair that comes first",
+    "sockd/services/handlers/streams.py: StreamReader": "of a line: moved when it is due, not with every line",
+}
+"""Timers for the next one of several deadlines."""
+RETRIES = {
+    "sockd/daemon/workers/pool.py: WorkerPool": "fork(2): nothing reports when it would succeed",
+    "sockd/net/listen/stream_listener.py: StreamListener": "epoll_ctl(2): nothing reports when there is memory",
+    "sockd/services/exec/wait_listener.py: WaitListener": "likewise; and the pause of a program that ends at once",
+}
+"""Timers behind a failure, which do not ask but try again."""
+PERIODIC = {
+    "sockd/net/listen/refusal.py: Refusals": "a summary in each interval in which a client was refused",
+    "sockd/process/sd_notify.py: Notifier": "sd_watchdog_enabled(3) is periodic: that is what it proves",
+    "sockd/services/relay/server.py: _Check": "the interval at which targets are tried is a setting",
+}
+"""Timers of work that is to be done at intervals, and armed only where there is such work."""
 LONGEST = {"sockd/services/api.py: Service": "authors write its options by keywords, each documented"}
 """What more than eight things may be given to, and why."""
 
@@ -26,9 +46,10 @@ def test_nothing_is_a_kind_of_daemon():
     assert counts.subclasses("sockd", "Daemon") == []
 
 
-def test_each_timer_that_arms_itself_is_known():
-    found = [*counts.timers("sockd/daemon"), *counts.timers("sockd/process")]
-    assert sorted(found) == sorted(TIMERS)
+def test_each_timer_that_arms_itself_is_known_and_two_of_them_poll():
+    found = {place.rpartition(".")[0] for place in counts.timers("sockd")}
+    assert sorted(found) == sorted(POLLS | DEADLINES | RETRIES | PERIODIC)
+    assert len(POLLS) <= 2
 
 
 def test_no_constructor_takes_more_than_eight_things():

@@ -8,6 +8,7 @@ import fcntl
 import os
 import pty
 import subprocess
+from contextlib import suppress
 
 import pytest
 
@@ -56,3 +57,28 @@ def test_a_terminal_is_left_as_it_was(sockd_script, tmp_path):
         shown += os.read(master, 100)
     assert shown == b"hi\r\nHI\r\n"  # the terminal's own echo, then the answer
     os.close(master)
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_a_reader_that_takes_nothing_more_is_waited_for_as_long_as_write_timeout_says(sockd_script, tmp_path, is_slow):
+    """Seen failing with the reader's progress not reported: the slow one lost the rest."""
+    log = tmp_path / "log"
+    text = f'[daemon]\nlog = {{ to = "{log}" }}\n[service.all]\nbuiltin = "upper"\nwrite_timeout = 1\n'
+    (tmp_path / "sockd.toml").write_text(text)
+    (tmp_path / "in").write_bytes(LINES)
+    reader, sink = os.pipe()
+    words = [sockd_script, "-c", "sockd.toml", "--inetd", "all"]
+    with (
+        open(tmp_path / "in", "rb") as source,
+        subprocess.Popen(words, stdin=source, stdout=sink, cwd=tmp_path) as process,
+    ):
+        os.close(sink)
+        taken = b""
+        while is_slow and len(taken) < len(LINES):
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.3)
+            taken += os.read(reader, 24_000)
+        assert process.wait(LIMIT_S) == 0
+    os.close(reader)
+    assert ("takes no more data" in log.read_text()) != is_slow
+    assert taken == (LINES.upper() if is_slow else b"")

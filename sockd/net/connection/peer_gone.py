@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Whether a peer is gone, asked before anything costly is begun for it, and now and then while it waits.
+"""Whether a peer is gone, asked before anything costly is begun for it, and reported while it waits.
 
 An end of file is no going: a client that has sent all it has to say may half-close, and waits for the answer
 (shutdown(2)).  Gone is who has reset the connection, or closed both sides of a Unix socket: poll(2) then
@@ -10,16 +10,16 @@ until we send something is the end of file.
 from __future__ import annotations
 
 import select
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from sockd.net.loop.hang_ups import HangUps
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
     from sockd.net.loop.loop import EventLoop
-
-LOOK_SECONDS = 1.0
-"""Between two looks; what has been begun for a client that is gone goes on for so long at most."""
 
 
 def is_gone(sock: socket.socket) -> bool:
@@ -32,31 +32,29 @@ def is_gone(sock: socket.socket) -> bool:
 
 
 class PeerWatch:
-    """Looks now and then whether a peer is gone, of whom nothing is read meanwhile.
+    """Notices that a peer is gone, of whom nothing is read meanwhile.
 
-    Readiness would not tell: what waits to be read, an end of file too, is ready all the time.
+    One that cannot be watched, for want of memory or descriptors, is looked at when the next thing is begun for it.
 
     Args:
-        loop: looks.
+        loop: calls back.
         sock: connected.
         gone: is called once, when the peer is; not after cancel().
     """
 
     def __init__(self, loop: EventLoop, sock: socket.socket, gone: Callable[[], None]) -> None:
-        self._loop = loop
-        self._socket = sock
-        self._gone = gone
-        self._timer = loop.call_later(LOOK_SECONDS, self._look)
-
-    def _look(self) -> None:
-        self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
-        if is_gone(self._socket):
-            self._timer.cancel()
-            self._gone()
+        self._fd = sock.fileno()
+        self._hang_ups: HangUps | None = None
+        with suppress(OSError):
+            hang_ups = loop.instance(HangUps)
+            hang_ups.watch(self._fd, gone)
+            self._hang_ups = hang_ups
 
     def cancel(self) -> None:
-        """Look no more."""
-        self._timer.cancel()
+        """Watch no more; harmless when the peer was gone.  The socket is still open."""
+        if self._hang_ups is not None:
+            self._hang_ups.cancel(self._fd)
+            self._hang_ups = None
 
 
 __all__ = ["PeerWatch", "is_gone"]
