@@ -322,6 +322,14 @@ TEXTS = {
         "A worker did not answer a command, or answered with an error. See `error`; if it repeats, look for a handler"
         " that blocks."
     ),
+    "worker does not return from a handler, replacing it": (
+        "A worker has not replied for `handler_timeout`: `at` is where its loop stands still, if Python code ran; "
+        "`ended by force` has the stack otherwise. It is ended, another one serves, and its connections are lost. Mend "
+        "the handler, or have it called in threads (`blocking = true`)."
+    ),
+    "connection lost with its worker": (
+        "A connection of a worker that did not return from a handler; up to 100 are named. None needed."
+    ),
     "worker exceeds max_worker_memory, replacing it": (
         "A worker takes more memory than `max_worker_memory`: a successor is started, and then this one stops "
         "gracefully. If it repeats, look for what the handlers keep."

@@ -38,6 +38,8 @@ def format_reply(verb: str, result: Any) -> str:  # noqa: ANN401 - what JSON hol
         return "\n".join(["reloaded", *_changes(result["changes"])]) + "\n"
     if verb == "upgrade":
         return f"upgraded: process {result['pid']} is now serving\n{_moved(result)}\n"
+    if verb == "stop":
+        return "stopped\n" if "stopped" in result else "stopping\n"
     if verb == "status":
         return "\n".join(_status(result)) + "\n"
     return "\n".join(f"{key.replace('_', ' ')} {_plain(value)}".rstrip() for key, value in result.items()) + "\n"
@@ -94,6 +96,21 @@ def _status(result: Table) -> Iterator[str]:
     yield ""
     yield from _services(result["services"])
     yield from _programs(result["running"])
+    yield from _workers(result.get("workers", ()))
+
+
+def _workers(workers: Sequence[Table]) -> Iterator[str]:
+    if not workers:
+        return
+    yield ""
+    rows: list[Sequence[object]] = [("WORKER", "PID", "AGE", "CONNECTIONS", "MEMORY", "STATE")]
+    for one in workers:
+        state = "serving" if one["accepts"] else "finishing"
+        if not one["answers"]:
+            state = f"does not answer: {one['stalled']}" if one["stalled"] else "does not answer"
+        numbers = (one["worker"], one["pid"], duration(one["seconds"]), one["connections"], size(one["memory"]))
+        rows.append((*numbers, state))
+    yield from columns(rows, right=range(5))
 
 
 def _programs(running: Sequence[Table]) -> Iterator[str]:

@@ -14,7 +14,7 @@ import signal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
 logger = logging.getLogger("sockd.loop")
@@ -37,11 +37,14 @@ class StallDetector:
     Attributes:
         turn: odd while the loop works, even while it waits; counted by the loop.
         armed: whether the timer runs.
+        tell: called at each tick of a turn that takes too long, in the handler of a signal, with its seconds and its
+            place; the handler of a service may be anywhere in its code, but no code of ours is.
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
         self.turn = 0
         self.armed = False
+        self.tell: Callable[[float, Mapping[str, str]], None] = lambda _seconds, _place: None
         self._seconds = seconds
         self._clock = clock
         self._seen = 0
@@ -74,6 +77,8 @@ class StallDetector:
             self._reported = True
             self._next = 2 * lasted
             logger.warning("event loop stalled", extra={"event": {"seconds": round(lasted, 3), **_place(frame)}})
+        if self._reported and not _is_ours(frame):
+            self.tell(lasted, _place(frame))
 
     def _note_turn(self, turns: int) -> None:
         now = self._clock()
@@ -87,6 +92,11 @@ class StallDetector:
             signal.setitimer(signal.ITIMER_REAL, 0)
             self.armed = False
             self._resting = OWN_TURNS
+
+
+def _is_ours(frame: FrameType | None) -> bool:
+    """Return whether code of this package was interrupted, which may be changing what others read."""
+    return frame is None or frame.f_code.co_filename.startswith(PACKAGE)
 
 
 def _place(frame: FrameType | None) -> dict[str, str]:

@@ -93,6 +93,14 @@ class DaemonSettings:
         low=16 * MIB,
         high=1024 * 1024 * MIB,
     )
+    handler_timeout: Duration | None = setting(
+        None,
+        help="with workers: a worker that does not return from a handler for so long is ended and replaced; unset: off",
+        source="timeout of gunicorn's workers; how long a handler may take is its author's to know",
+        unit="seconds",
+        low=0.1,
+        high=86_400,
+    )
     stall_time: Duration = setting(
         Duration(0.1),
         help="log a handler that blocks the event loop for longer than this, while it blocks; 0: off",

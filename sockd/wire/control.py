@@ -124,17 +124,18 @@ def read_trusted(line: bytes, verbs: Sequence[str]) -> ControlRequest:
 
 @dataclass(frozen=True)
 class ControlResponse:
-    """What is answered: a result, or an error and the exit code that goes with it."""
+    """What is answered: a result, or an error and the exit code that goes with it; notes say what a result lacks."""
 
     result: Any = None
     error: str = ""
     exit_code: int = 0
+    notes: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """Write it as a line."""
         if self.error:
             return _line({"ok": False, "error": self.error, "exit": self.exit_code})
-        return _line({"ok": True, "result": self.result})
+        return _line({"ok": True, "result": self.result} | ({"notes": self.notes} if self.notes else {}))
 
 
 def read_answer(line: bytes) -> ControlResponse:
@@ -145,7 +146,8 @@ def read_answer(line: bytes) -> ControlResponse:
     """
     table = _table(line)
     if table.get("ok") is True:
-        return ControlResponse(table.get("result"))
+        notes = table.get("notes")
+        return ControlResponse(table.get("result"), notes=tuple(map(str, notes)) if isinstance(notes, list) else ())
     error, code = table.get("error"), table.get("exit")
     if not isinstance(error, str) or type(code) is not int or not 0 < code < 128:
         raise ControlError("a reply without result and without error")

@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 import tomllib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, get_args
 
 from sockd.cli import render
@@ -31,22 +31,26 @@ from sockd.errors import (
 )
 from sockd.files import trusted
 from sockd.log.format import printable
+from sockd.net.kernel import peer_credentials
 from sockd.settings import LogLevel
-from sockd.units import parse_duration
+from sockd.units import format_duration, parse_duration
 from sockd.wire.control import VERBS as DAEMON_VERBS
 from sockd.wire.control import ControlError, ControlRequest, ControlResponse, ControlVerb, read_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 DEFAULT_PATH = "/run/sockd/control.sock"
-SECONDS = 60.0
-"""Time limit of a reply: a reload imports handlers, and resolves names."""
-LONGEST_UPGRADE_SECONDS = 3700.0
-"""For an upgrade the daemon has its own time limit: upgrade_timeout."""
+SECONDS = 10.0
+"""Time limit of a reply: twice what a busy daemon needs for the connections of a large one."""
+LONGER_SECONDS = {"reload": 60.0, "plan": 60.0, "upgrade": 3700.0}
+"""A reload imports handlers, and resolves names; an upgrade has a time limit of its own, upgrade_timeout."""
+LONGEST_WAIT_SECONDS = 3700.0
+"""For the end of a daemon: more than the longest stop_timeout."""
 RECEIVE_BYTES = 1 << 20
 MAX_ANSWER_BYTES = 256 << 20
 """A connection takes some 400 bytes of a list of them: this is one of more than half a million."""
+WAIT_STEP_SECONDS = 0.02
 SHORTEST_INTERVAL_SECONDS = 0.1
 LONGEST_INTERVAL_SECONDS = 3600
 TOP = ControlVerb("show a live view of listeners, services and the busiest connections (needs sockd[top])")
@@ -62,6 +66,10 @@ def add_verbs(verbs: argparse._SubParsersAction[Any]) -> None:
         add_control(verb, default=argparse.SUPPRESS)  # or the one before the verb would be lost
         if name != "top":
             verb.add_argument("--json", action="store_true", help="print the result as JSON")
+            seconds = format_duration(LONGER_SECONDS.get(name, SECONDS))
+            verb.add_argument("--timeout", metavar="TIME", type=_interval, help=f"time limit of the reply ({seconds})")
+        if name == "stop":
+            verb.add_argument("--wait", action="store_true", help="return when the daemon has ended")
         if name == "top":
             verb.add_argument("--interval", metavar="TIME", type=_interval, default="2s", help="refresh interval (2s)")
             verb.add_argument("--times", metavar="COUNT", type=int, help="number of refreshes (until Ctrl-C)")
@@ -111,8 +119,11 @@ def run(arguments: argparse.Namespace) -> int:
         with _as_expected(path, "top"):
             top.run(lambda verb: ask(path, ControlRequest(verb)), interval=arguments.interval, times=arguments.times)
         return EX_OK
-    seconds = LONGEST_UPGRADE_SECONDS if arguments.verb == "upgrade" else SECONDS
-    result = ask(path, _question(arguments), seconds=seconds)
+    seconds = arguments.timeout or LONGER_SECONDS.get(arguments.verb, SECONDS)
+    result = ask(path, _question(arguments), seconds=seconds, note=_print_note)
+    if arguments.verb == "stop" and arguments.wait:
+        _wait_for_end(result["pid"], arguments.timeout or LONGEST_WAIT_SECONDS)
+        result = {"stopped": True, "pid": result["pid"]}
     with _as_expected(path, arguments.verb):
         is_impossible = arguments.verb == "plan" and bool(result["impossible"])
         if arguments.json:
@@ -141,6 +152,25 @@ def _as_expected(path: str, verb: str) -> Iterator[None]:
         text = f"{path}: the reply to {verb} cannot be printed ({type(error).__name__}: {printable(str(error))})"
         remedy = "is the daemon's version that of sockctl --version? --json prints the reply as it is"
         raise RemoteError(f"{text}; {remedy}", EX_PROTOCOL) from None
+
+
+def _print_note(text: str) -> None:
+    print(f"sockctl: {printable(text)}", file=sys.stderr, flush=True)
+
+
+def _wait_for_end(pid: int, seconds: float) -> None:
+    """Wait until a process has ended.
+
+    Raises:
+        TemporaryFault: it has not ended in time.
+    """
+    import psutil  # here, for the other verbs have no use for it and shall start fast
+
+    end = time.monotonic() + seconds
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() >= end:
+            raise TemporaryFault(f"pid {pid} is stopping, but has not ended within {seconds:g} s")
+        time.sleep(WAIT_STEP_SECONDS)  # no descriptor tells of the end of a process that is no child, on every system
 
 
 def _question(arguments: argparse.Namespace) -> ControlRequest:
@@ -185,13 +215,16 @@ def _written_in(file: str) -> str | None:
     return path if isinstance(path, str) else None
 
 
-def ask(path: str, question: ControlRequest, *, seconds: float = SECONDS) -> Any:  # noqa: ANN401 - what JSON holds
+def ask(
+    path: str, question: ControlRequest, *, seconds: float = SECONDS, note: Callable[[str], None] = lambda _text: None
+) -> Any:  # noqa: ANN401 - what JSON holds
     """Send a request to a daemon.
 
     Args:
         path: of its control socket.
         question: the request.
         seconds: time limit for the complete reply.
+        note: gets each sentence about what the result lacks.
 
     Returns:
         The result.
@@ -206,7 +239,9 @@ def ask(path: str, question: ControlRequest, *, seconds: float = SECONDS) -> Any
             sock.sendall(question.encode())
             answer = read_answer(_receive_all(sock, seconds))
         except TimeoutError:
-            raise TemporaryFault(f"{path}: the daemon did not answer within {seconds:g} s") from None
+            text = f"{path}: the daemon{_who(sock)} did not answer within {seconds:g} s"
+            remedy = "a second TERM or INT ends it in a second, and logs where it hangs"
+            raise TemporaryFault(f"{text}; {remedy}") from None
         except PermissionError as error:
             remedy = "root and the user that the daemon runs as may use it: try sudo, or sudo -u USER"
             raise PermissionFault(f"{fault(error, path)}; {remedy}") from None
@@ -216,7 +251,19 @@ def ask(path: str, question: ControlRequest, *, seconds: float = SECONDS) -> Any
             raise type(cause)(f"{cause}; {remedy}") from None
         except ControlError as error:
             raise TemporaryFault(f"{path}: {error}; the daemon exited, or another program listens there") from None
+    for text in answer.notes:
+        note(text)
     return _result(answer)
+
+
+def _who(sock: socket.socket) -> str:
+    """Name the process that listens at the other end, and what the kernel says that it does."""
+    import psutil  # likewise
+
+    with suppress(OSError, psutil.Error):
+        if (peer := peer_credentials(sock)) is not None:
+            return f" (pid {peer.pid}, {psutil.Process(peer.pid).status()})"
+    return ""
 
 
 def _receive_all(sock: socket.socket, seconds: float) -> bytes:

@@ -197,7 +197,7 @@ class ControlCommands:
 
     def _stop(self, _words: Words) -> object:
         self._daemon.stop()
-        return {"stopping": True}
+        return {"stopping": True, "pid": os.getpid()}
 
     def _log_level(self, words: Words) -> object:
         level = words["level"]

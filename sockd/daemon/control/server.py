@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from sockd.errors import EX_NOPERM, EX_OSERR, EX_SOFTWARE, EX_USAGE, SockdError, fault
+from sockd.errors import EX_NOPERM, EX_OSERR, EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE, SockdError, fault
 from sockd.net.address.address import Address
 from sockd.net.kernel import NO_DESCRIPTOR, peer_credentials
 from sockd.net.listen.bind import ServerSocket, open_listener
@@ -46,6 +48,8 @@ BACKLOG = 16
 MAX_AT_ONCE = 16
 SECONDS = 10.0
 """Time limit for a complete request and for reading its reply."""
+STALLED_SECONDS = 0.5
+"""A loop that stands still for so long does not answer; and a client has so long to ask then."""
 RECEIVE_BYTES = 1 << 18
 
 
@@ -162,6 +166,34 @@ class ControlServer:
         except ControlError as error:
             return ControlResponse(error=str(error), exit_code=EX_USAGE)
         return answer(question, self._verbs, self._loop.defects)
+
+    def answer_stalled(self, seconds: float, place: Mapping[str, str]) -> None:
+        """Answer who asks while the loop stands still, in the handler of a signal: who hangs, and where.
+
+        Only `stop` is done: as TERM, which ends the process in time whatever it does (sockd.process.stop_bound).
+        """
+        if seconds < STALLED_SECONDS or self._socket.fileno() < 0:
+            return
+        for _ in range(MAX_AT_ONCE):
+            try:
+                sock, _ = self._socket.accept()
+            except OSError:
+                return
+            with sock, suppress(OSError, ControlError):
+                sock.settimeout(STALLED_SECONDS)
+                sock.sendall(self._stalled(sock, seconds, place).encode())
+
+    def _stalled(self, sock: socket.socket, seconds: float, place: Mapping[str, str]) -> ControlResponse:
+        user = _peer_uid(sock)
+        if user is not None and user not in self._users:
+            return ControlResponse(error=f"uid {user} may not control this daemon", exit_code=EX_NOPERM)
+        pid = os.getpid()
+        if read_question(sock.recv(RECEIVE_BYTES)).verb == "stop":
+            os.kill(pid, signal.SIGTERM)
+            return ControlResponse({"stopping": True, "pid": pid})
+        where = f"loop stalled at {place['at']} ({place['handler']}) for {seconds:.1f} s"
+        remedy = "the log has its stack; sockctl stop ends it within stop_timeout"
+        return ControlResponse(error=f"pid {pid} does not answer: {where}; {remedy}", exit_code=EX_TEMPFAIL)
 
     def renew(self, listening: ServerSocket) -> None:
         """Serve another socket from now on, because the path of this one was lost."""

@@ -91,6 +91,11 @@ class RequestChannel:
         self._hear(piece)
         return True
 
+    def receive_now(self) -> None:
+        """Process replies that have arrived and were not read yet."""
+        if self._socket.fileno() >= 0:
+            self._receive()
+
     def _hear(self, piece: bytes) -> None:
         *lines, self._accepted = (self._accepted + piece).split(b"\n")
         for line in lines:
@@ -162,7 +167,7 @@ class ResponseChannel:
             else:
                 self._receive()
         except BlockingIOError:
-            return
+            pass  # of a line that send_now() has sent already
         except OSError:
             self.close()
             self._ended()
@@ -179,6 +184,14 @@ class ResponseChannel:
         *lines, self._accepted = (self._accepted + piece).split(b"\n")
         for line in lines:
             self._left += self._answer(line).encode()
+
+    def send_now(self, line: ControlResponse) -> None:
+        """Send a line that nobody has asked for, at once or not at all: the loop may not turn again."""
+        if self._socket.fileno() < 0:
+            return
+        data = self._left + line.encode()  # replies of this turn have not left yet
+        with suppress(OSError):
+            self._left = data[self._socket.send(data) :]
 
     def end_with(self, last: ControlResponse) -> None:
         """Send a last line, after all replies; BLOCKS.

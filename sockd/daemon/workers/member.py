@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sockd.values import dataclass, field
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LAST = "last"
 """The key of the unsolicited message that a worker sends when it exits gracefully."""
+STALLED = "stalled"
+"""The key of the one that it sends while its loop stands still."""
 AT_ONCE_SECONDS = 0.2
 """A worker that exits earlier than this, and has accepted no connection, counts as an immediate exit."""
 FREE_DEATHS = 2
@@ -71,16 +73,27 @@ class LastWords:
 
     Attributes:
         counted: its counters, as ProcessStats.as_table(); None before, and for one that was killed.
+        stalled: what its loop is doing instead of turning, as Worker has sent it; empty while it turns.
     """
 
     def __init__(self) -> None:
         self.counted: object = None
+        self.stalled: dict[str, Any] = {}
+
+    @property
+    def where(self) -> str:
+        """Return at which line its loop stands still; empty while it turns, or where that is not known."""
+        return f"{self.stalled['at']} ({self.stalled['handler']})" if self.stalled else ""
 
     def hear(self, answer: ControlResponse) -> bool:
         """Keep them; return whether a reply was that message."""
         if isinstance(answer.result, dict) and LAST in answer.result:
             self.counted = answer.result[LAST]
             return True
+        if isinstance(answer.result, dict) and STALLED in answer.result:
+            self.stalled = answer.result[STALLED]
+            return True
+        self.stalled = {}  # it replies
         return False
 
 
@@ -96,6 +109,7 @@ class WorkerHandle:
         last: what it said when it ended.
         is_silent: it has not answered in time, and that is in the log.
         is_retired: it accepts no more; is_stopping: it was told to end.
+        end_reason: why it is replaced, when it has ended: a key of WorkerPool.replaced.
         first_memory, memory: bytes that it took when it could serve, and when it was looked at last.
         successor: who serves in its place as soon as possible.
         accepts: called when it does, at the latest ANSWER_SECONDS later.
@@ -113,10 +127,11 @@ class WorkerHandle:
     is_silent: bool = False
     is_retired: bool = False
     is_stopping: bool = False
+    end_reason: str = "ended"
     first_memory: int = 0
     memory: int = 0
     successor: WorkerHandle | None = None
     accepts: Callable[[], None] = lambda: None
 
 
-__all__ = ["LAST", "LastWords", "WorkerGeneration", "WorkerHandle"]
+__all__ = ["LAST", "STALLED", "LastWords", "WorkerGeneration", "WorkerHandle"]

@@ -99,7 +99,7 @@ class WorkerPool:
 
     Attributes:
         current: the generation that accepts.
-        replaced: number of replaced workers by reason: "ended" by itself, "memory".
+        replaced: number of replaced workers by reason: "ended" by itself, "memory", "hung".
     """
 
     def __init__(self, loop: EventLoop, *, signals: Signals, lost: Callable[[WorkerHandle], None]) -> None:
@@ -111,7 +111,7 @@ class WorkerPool:
         self._hiring: GenerationStart | None = None
         self._is_ending = False
         self.current: WorkerGeneration | None = None
-        self.replaced = {"ended": 0, "memory": 0}
+        self.replaced = {"ended": 0, "memory": 0, "hung": 0}
 
     def __iter__(self) -> Iterator[WorkerHandle]:
         return iter(list(self._members.values()))
@@ -324,22 +324,22 @@ class WorkerPool:
         if pause:
             event = {"worker": member.number, "again_seconds": pause}
             logger.error("workers exit as soon as they start", extra={"event": event})
-        self._replace_in(pause, generation)
+        self._replace_in(pause, generation, member.end_reason)
 
-    def _replace_in(self, seconds: float, generation: WorkerGeneration) -> None:
-        again = partial(self._replace_in, FIRST_PAUSE_SECONDS, generation)
-        self._loop.call_later(seconds, self._loop.guarded(partial(self._replaced, generation), again))
+    def _replace_in(self, seconds: float, generation: WorkerGeneration, reason: str) -> None:
+        again = partial(self._replace_in, FIRST_PAUSE_SECONDS, generation, reason)
+        self._loop.call_later(seconds, self._loop.guarded(partial(self._replaced, generation, reason), again))
 
-    def _replaced(self, generation: WorkerGeneration) -> None:
+    def _replaced(self, generation: WorkerGeneration, reason: str) -> None:
         if generation is not self.current or self._is_ending or not generation.is_short():
             return
         try:
             member = self._fork(generation)
         except SockdError as error:
             logger.error("worker did not start", extra={"event": {"error": str(error)}})
-            self._replace_in(FIRST_PAUSE_SECONDS, generation)
+            self._replace_in(FIRST_PAUSE_SECONDS, generation, reason)
             return
-        self.replaced["ended"] += 1
+        self.replaced[reason] += 1
         self._loop.call_later(START_SECONDS, lambda: self._not_begun(member))
 
     def _not_begun(self, member: WorkerHandle) -> None:

@@ -21,11 +21,12 @@ from sockd.daemon.daemon import Daemon
 from sockd.daemon.programs import KILLED_SECONDS
 from sockd.daemon.startup import ServingProcess, Start
 from sockd.daemon.workers.balance import WorkerSlot
+from sockd.daemon.workers.hangs import HangWatch
 from sockd.daemon.workers.listeners import WorkerListeners
 from sockd.daemon.workers.memory import MemoryWatch, process_memory
 from sockd.daemon.workers.pool import WorkerPool
 from sockd.daemon.workers.worker import WorkerPlace, divide_limits, work
-from sockd.errors import EX_USAGE
+from sockd.errors import EX_TEMPFAIL, EX_USAGE
 from sockd.net.loop.loop import EventLoop
 from sockd.process.children import KILL_SECONDS
 from sockd.process.stop_bound import MARGIN_SECONDS
@@ -78,6 +79,7 @@ class Supervisor:
         self._loop = tools.loop
         self._pool = WorkerPool(self._loop, signals=process.signals, lost=self._lost)
         self._listeners = WorkerListeners(tools, self._pool, daemon.workers, self._work)
+        self._hangs = HangWatch(self._loop, self._pool)
         self._memory = MemoryWatch(self._loop, self._pool, self._listeners)
         self._daemon = Daemon(process, alone, self._listeners, self, stack)
 
@@ -86,6 +88,7 @@ class Supervisor:
         self._daemon.act_on_signals(URGENT)
         self._daemon.begin()
         self._memory.limit(self._process.settings.daemon.max_worker_memory)
+        self._hangs.limit(self._process.settings.daemon.handler_timeout)
         self._daemon.serve()
         self._daemon.drain()
 
@@ -128,6 +131,7 @@ class Supervisor:
     def replaced(self, settings: Settings) -> None:
         """Have others take effect there, as here."""
         self._memory.limit(settings.daemon.max_worker_memory)
+        self._hangs.limit(settings.daemon.handler_timeout)
         share = divide_limits(settings).daemon
         words = {"stop_timeout": share.stop_timeout, "max_memory": share.max_memory, "level": share.log.level}
         members = [one for one in self._pool if one.is_ready and not one.is_retired]
@@ -175,10 +179,10 @@ class Supervisor:
 
     def _collect_status(self, own: ControlCommands, words: Words) -> object:
         answer = Deferred()
-        self._listeners.look(lambda: answer.resolve(ControlResponse(self._exit_status(own, words))))
+        self._listeners.look(lambda: answer.resolve(self._status(own, words)))
         return answer
 
-    def _exit_status(self, own: ControlCommands, words: Words) -> object:
+    def _status(self, own: ControlCommands, words: Words) -> ControlResponse:
         workers = [
             {
                 "worker": member.number,
@@ -188,10 +192,13 @@ class Supervisor:
                 "memory": process_memory(member.pid) or member.memory,
                 "accepts": not member.is_retired,
                 "answers": member.is_ready and not self._listeners.is_silent(member),
+                "stalled": member.last.where,
             }
             for member in self._pool
         ]
-        return {**own.status(words), "workers": workers}
+        silent = [member for member in self._pool if member.is_ready and self._listeners.is_silent(member)]
+        notes = tuple(f"{_hangs(member)}; its figures are those of its last reply" for member in silent)
+        return ControlResponse({**own.status(words), "workers": workers}, notes=notes)
 
     def _collect_connections(self, _words: Words) -> object:
         answer = Deferred()
@@ -202,9 +209,12 @@ class Supervisor:
                 for member, table in sorted(results, key=lambda one: one[0].number)
                 for row in table
             ]
-            answer.resolve(ControlResponse(rows))
+            missing = [member for member in asked if member not in {one for one, _ in results}]
+            notes = tuple(f"{_hangs(member)}; its connections are not listed" for member in missing)
+            answer.resolve(ControlResponse(rows, notes=notes))
 
-        self._pool.ask("connections", then=answered)
+        asked = [member for member in self._pool if member.is_ready]
+        self._pool.ask("connections", asked, answered)
         return answer
 
     def _close_one(self, words: Words) -> object:
@@ -213,9 +223,11 @@ class Supervisor:
         answer = Deferred()
 
         def answered(results: Results) -> None:
-            error = f"no connection {id}; sockctl connections lists them"
+            error, exit_code = f"no connection {id}; sockctl connections lists them", EX_USAGE
+            if members and members[0].is_silent:
+                error, exit_code = _hangs(members[0]), EX_TEMPFAIL
             answer.resolve(
-                ControlResponse(results[0][1]) if results else ControlResponse(error=error, exit_code=EX_USAGE)
+                ControlResponse(results[0][1]) if results else ControlResponse(error=error, exit_code=exit_code)
             )
 
         members = [one for one in self._pool if one.number == number and one.is_ready]
@@ -226,6 +238,12 @@ class Supervisor:
         result = own(words)
         self._pool.ask("log-level", words=words)
         return result
+
+
+def _hangs(member: WorkerHandle) -> str:
+    """Say that a worker does not answer, and where it hangs."""
+    where = f"loop stalled at {member.last.where}" if member.last.where else "in C code, or stopped"
+    return f"worker {member.number} (pid {member.pid}) does not answer: {where}"
 
 
 def run(settings: Settings, context: StartContext) -> None:

@@ -21,10 +21,12 @@ from sockd.daemon.effective import EffectiveSettings
 from sockd.daemon.lineage import Lineage
 from sockd.daemon.listeners import ListenerRegistry
 from sockd.daemon.worker_processes import NoWorkers
+from sockd.daemon.workers.hangs import MAX_NAMED
 from sockd.daemon.workers.ipc import ResponseChannel
-from sockd.daemon.workers.member import LAST
+from sockd.daemon.workers.member import LAST, STALLED
 from sockd.daemon.workers.memory import own_memory
 from sockd.errors import EX_OK, EX_OSERR, SockdError
+from sockd.net.connection.info import ConnectionFilter
 from sockd.net.loop.loop import loop_class
 from sockd.net.loop.turns import TurnWatch
 from sockd.process.inherited_sockets import InheritedSockets
@@ -35,7 +37,7 @@ from sockd.wire.control import ControlResponse
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sockd.daemon.control.server import Verb, Words
     from sockd.daemon.instances import Runtime
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
     from sockd.settings import Settings
 
 logger = logging.getLogger("sockd.daemon")
+
+STALLED_SECONDS = 0.4
+"""A loop that stands still for so long says so to the supervisor, which waits longer than that for its replies."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,15 @@ class Worker:
         own = daemon.commands.verbs()
         self._verbs: dict[str, Verb] = {name: own[name] for name in ("connections", "close", "log-level")}
         self._verbs |= {"begin": self._accept, "numbers": self._numbers, "apply": self._apply}
-        self._verbs |= {"retire": self._retire, "leave": self._leave, "memory": lambda _: own_memory()}
+        self._verbs |= {
+            "retire": self._retire,
+            "leave": self._leave,
+            "memory": lambda _: own_memory(),
+            "alive": lambda _: {},
+        }
+        self._stalled_at = 0.0
+        if self._tools.loop.watch is not None:
+            self._tools.loop.watch.tell = self._tell_stall
         self._channel = ResponseChannel(place.channel, self._tools.loop, self._answer, self._alone)
 
     def run(self) -> None:
@@ -106,6 +119,18 @@ class Worker:
 
     def _answer(self, line: bytes) -> ControlResponse:
         return answer_to(line, self._verbs, self._tools.loop.defects)
+
+    def _tell_stall(self, seconds: float, place: Mapping[str, str]) -> None:
+        """Say what the loop does instead of turning, in the handler of a signal (sockd.process.stall_detector)."""
+        now = self._tools.loop.clock()
+        if seconds < STALLED_SECONDS or now - self._stalled_at < STALLED_SECONDS:
+            return
+        self._stalled_at = now
+        connections = self._tools.connections
+        ids = list(connections.groups.ids(ConnectionFilter.LIVE))[:MAX_NAMED]
+        peers = [str(connections.peers.find(id)) for id in ids]
+        stalled = {"seconds": round(seconds, 3), "at": place["at"], "handler": place["handler"], "peers": peers}
+        self._channel.send_now(ControlResponse({STALLED: stalled}))
 
     def _accept(self, _words: Words) -> object:
         self._slot.begin()

@@ -30,7 +30,7 @@ from sockd.lazy import lazily
 from sockd.net.loop.defects import Defects
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
 
     Callback = Callable[[], None]
     from sockd.net.loop import asyncio_loop
@@ -87,6 +87,8 @@ class TurnObserver(Protocol):
 
     turn: int
     armed: bool
+    tell: Callable[[float, Mapping[str, str]], None]
+    """Called while a turn takes too long, with its seconds and its place."""
 
     def arm(self) -> None:
         """The loop works again after a wait."""
