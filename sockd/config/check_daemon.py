@@ -76,9 +76,7 @@ def check_daemon(daemon: DaemonSettings) -> Iterator[Problem]:
 
 def _check_workers(daemon: DaemonSettings) -> Iterator[Problem]:
     if daemon.handler_timeout is not None and daemon.workers == 1:
-        text = (
-            "without workers nobody is there to replace the process; set workers = 2 or more, or systemd's WatchdogSec"
-        )
+        text = "without workers nobody can replace the process; set workers = 2 or more, or WatchdogSec of systemd"
         yield Problem(("daemon", "handler_timeout"), text, daemon.handler_timeout)
     limit, where = daemon.max_worker_memory, ("daemon", "max_worker_memory")
     if limit is None:

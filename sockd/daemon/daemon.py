@@ -106,7 +106,7 @@ class Daemon:
             self._controlling = server.ControlServer(resources.control, self._loop, users, verbs)
             stack.callback(self._controlling.close)
             if self._loop.watch is not None:
-                self._loop.watch.tell = self._controlling.answer_stalled
+                self._loop.watch.report = self._controlling.answer_stalled
         self._succession = Succession(
             self._lineage, serving, self.notifier, self._controlling, self.reloading, self._stop
         )

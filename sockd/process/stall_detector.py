@@ -37,14 +37,14 @@ class StallDetector:
     Attributes:
         turn: odd while the loop works, even while it waits; counted by the loop.
         armed: whether the timer runs.
-        tell: called at each tick of a turn that takes too long, in the handler of a signal, with its seconds and its
+        report: called at each tick of a turn that takes too long, in the handler of a signal, with its seconds and its
             place; the handler of a service may be anywhere in its code, but no code of ours is.
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
         self.turn = 0
         self.armed = False
-        self.tell: Callable[[float, Mapping[str, str]], None] = lambda _seconds, _place: None
+        self.report: Callable[[float, Mapping[str, str]], None] = lambda _seconds, _place: None
         self._seconds = seconds
         self._clock = clock
         self._seen = 0
@@ -78,7 +78,7 @@ class StallDetector:
             self._next = 2 * lasted
             logger.warning("event loop stalled", extra={"event": {"seconds": round(lasted, 3), **_place(frame)}})
         if self._reported and not _is_ours(frame):
-            self.tell(lasted, _place(frame))
+            self.report(lasted, _place(frame))
 
     def _note_turn(self, turns: int) -> None:
         now = self._clock()

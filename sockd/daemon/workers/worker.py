@@ -105,7 +105,7 @@ class Worker:
         }
         self._stalled_at = 0.0
         if self._tools.loop.watch is not None:
-            self._tools.loop.watch.tell = self._tell_stall
+            self._tools.loop.watch.report = self._report_stall
         self._channel = ResponseChannel(place.channel, self._tools.loop, self._answer, self._alone)
 
     def run(self) -> None:
@@ -120,7 +120,7 @@ class Worker:
     def _answer(self, line: bytes) -> ControlResponse:
         return answer_to(line, self._verbs, self._tools.loop.defects)
 
-    def _tell_stall(self, seconds: float, place: Mapping[str, str]) -> None:
+    def _report_stall(self, seconds: float, place: Mapping[str, str]) -> None:
         """Say what the loop does instead of turning, in the handler of a signal (sockd.process.stall_detector)."""
         now = self._tools.loop.clock()
         if seconds < STALLED_SECONDS or now - self._stalled_at < STALLED_SECONDS:

@@ -87,7 +87,7 @@ class TurnObserver(Protocol):
 
     turn: int
     armed: bool
-    tell: Callable[[float, Mapping[str, str]], None]
+    report: Callable[[float, Mapping[str, str]], None]
     """Called while a turn takes too long, with its seconds and its place."""
 
     def arm(self) -> None:
