@@ -146,6 +146,15 @@ def timers(under: str) -> list[str]:
     return found
 
 
+def threads(under: str) -> list[str]:
+    """Name the modules that start threads."""
+    return [
+        path
+        for path, tree in trees(under)
+        if any(isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Thread") for node in ast.walk(tree))
+    ]
+
+
 def asserts_of_none(under: str) -> list[str]:
     """Name the places of `assert x is not None`: what a type cannot tell."""
     return [

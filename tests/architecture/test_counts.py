@@ -53,6 +53,10 @@ def test_each_timer_that_arms_itself_is_known_and_two_of_them_poll():
     assert len(POLLS) <= 2
 
 
+def test_one_module_has_the_threads_of_a_loop():
+    assert [*counts.threads("sockd/net"), *counts.threads("sockd/services")] == ["sockd/net/loop/thread_pool.py"]
+
+
 def test_no_constructor_takes_more_than_eight_things():
     assert [place for count, place in counts.constructors("sockd") if count > 8] == list(LONGEST)
 

@@ -4,25 +4,21 @@
 Each result arrives in the loop, at its deadline at the latest; a later one is dropped, and its thread continues with
 the next call.  A function that hangs occupies one thread, and when all are occupied, calls end with their deadlines.
 
-Threads and waiting places are shared among sources (sockd.net.loop.shares): a source with very many calls, or with
-calls that hang, gets half of them at most, and the calls of others are next in rotation.
+The threads are those of a pool (sockd.net.loop.thread_pool).  Threads and waiting places are shared among sources: one
+with very many calls, or with calls that hang, gets half of them at most, and the calls of others are next in rotation.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sockd.net.loop.shares import Shares
+from sockd.net.loop.thread_pool import ThreadPool, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from sockd.net.loop.loop import EventLoop, Timer
-
-    Work = Callable[[], None]
 
 T = TypeVar("T")
 
@@ -41,19 +37,21 @@ class Task(Generic[T]):
     def __init__(self, done: Callable[[T | BaseException], None]) -> None:
         self._done: Callable[[T | BaseException], None] | None = done
         self.timer: Timer | None = None
+        self.work: Work | None = None
         self.when_closed: Callable[[], None] | None = None
         """Releases its waiting place, if it has one."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the result is still wanted."""
-        return self._done is not None
 
     def cancel(self) -> None:
         """Drop it: nothing is called."""
         self._done = None
         if self.timer is not None:
             self.timer.cancel()
+        if self.work is not None:
+            self.work.is_wanted = False
+        self.give_place_back()
+
+    def give_place_back(self) -> None:
+        """Wait no more, for it begins, or nobody wants it."""
         when_closed, self.when_closed = self.when_closed, None
         if when_closed is not None:
             when_closed()
@@ -79,12 +77,8 @@ class BlockingCalls:
     def __init__(self, loop: EventLoop, name: str, *, threads: int, waiting: int) -> None:
         self._loop = loop
         self._name = name
-        self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
-        self._threads = 0
-        self._running = Shares(threads)
+        self._pool = ThreadPool(threads, loop, name, weight=1, computes=False)
         self._places = Shares(waiting)
-        self._waiting: dict[Hashable, deque[tuple[Task[object], Work]]] = {}  # whose turn is first
-        self._resting: dict[Hashable, Timer] = {}
 
     def ask(
         self,
@@ -112,89 +106,32 @@ class BlockingCalls:
         late = NoAnswer(f"no answer within {deadline:g} s")
         question.timer = self._loop.call_later(deadline, lambda: question.answer(late))
 
-        def work() -> None:
+        def run() -> T | BaseException:
             try:
-                value: T | BaseException = function()
+                return function()
             except BaseException as error:  # whatever it is, it is the asker's to hear
-                value = error
-            self._loop.call_soon_threadsafe(lambda: self._answered(question, value, source))
+                return error
 
         self._places.acquire(source)
         question.when_closed = lambda: self._places.give_back(source)
-        self._waiting.setdefault(source, deque()).append((question, work))  # type: ignore[arg-type]  # whatever is asked
-        self._start_calls()
+        question.work = work = Work(self._name, run, question.answer)
+        work.begun = question.give_place_back
+        if not self._pool.submit(work, _key(source)):
+            self._loop.call_soon(lambda: question.answer(Overloaded("no thread can be started")))
         return question
 
     def rest(self, source: Hashable, seconds: float) -> None:
         """Start no call of a source for so long."""
-        if source in self._resting:
-            self._resting[source].cancel()
-        self._resting[source] = self._loop.call_later(seconds, lambda: self._rested(source))
-
-    def _rested(self, source: Hashable) -> None:
-        del self._resting[source]
-        self._start_calls()
-
-    # ---- who is next
-
-    def _start_calls(self) -> None:
-        """Start calls while possible, one of each source in turn."""
-        while (source := self._next()) is not None:
-            self._begin(*source)
-
-    def _next(self) -> tuple[Hashable] | None:
-        for source, waiting in list(self._waiting.items()):
-            while waiting and not waiting[0][0].is_open:
-                waiting.popleft()
-            if not waiting:
-                del self._waiting[source]
-            elif source not in self._resting and self._running.may(source):
-                return (source,)  # None is a source as well
-        return None
-
-    def _begin(self, source: Hashable) -> None:
-        waiting = self._waiting.pop(source)
-        question, work = waiting.popleft()
-        if waiting:
-            self._waiting[source] = waiting  # behind the others
-        given_back, question.when_closed = question.when_closed, None
-        if given_back is not None:
-            given_back()
-        if len(self._running) >= self._threads:
-            self._start()
-        if not self._threads:
-            self._loop.call_soon(lambda: question.answer(Overloaded("no thread can be started")))
-            return
-        self._running.acquire(source)
-        self._work.put(work)
-
-    def _answered(self, question: Task[T], value: T | BaseException, source: Hashable) -> None:
-        self._running.give_back(source)
-        question.answer(value)
-        self._start_calls()
-
-    # ---- threads
-
-    def _start(self) -> None:
-        name = f"{self._name}-{self._threads + 1}"
-        try:
-            threading.Thread(target=self._run, name=name, daemon=True).start()
-        except (RuntimeError, MemoryError):  # EAGAIN of pthread_create(3); those that are there do it
-            return
-        self._threads += 1
-
-    def _run(self) -> None:
-        while (work := self._work.get()) is not None:
-            work()
+        self._pool.rest(_key(source), seconds)
 
     def close(self) -> None:
         """Let the threads end with their current call."""
-        for _ in range(self._threads):
-            self._work.put(None)
-        self._threads = 0  # a question that comes nevertheless gets a thread of its own
-        for timer in self._resting.values():
-            timer.cancel()
-        self._resting.clear()
+        self._pool.close()
+
+
+def _key(source: Hashable) -> Hashable:
+    """Return a source of the pool, to which None is none, but here one like others."""
+    return (source,)
 
 
 __all__ = ["BlockingCalls", "NoAnswer", "Overloaded", "Task"]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Threads for handlers that block: a limited number, and their results for the loop.
+"""Threads for what blocks: a limited number, and their results for the loop.
 
-The pool runs what it is given in the order of each source, and the sources in rotation; one source has three quarters
-of the threads at most, so that its slow calls keep nobody else's from being served.  That no endless queue comes of
-this is the part of those who give: a connection has one piece of work here at most and is not read meanwhile, and a
-datagram socket is not read while it has its share of threads.
+A pool runs what it is given in the order of each source, and the sources in rotation; a source has a share of the
+threads (sockd.net.loop.shares), so that its slow calls keep nobody else's from being served.  That no endless queue
+comes of this is the part of those who give: a connection has one piece of work here at most and is not read meanwhile,
+a datagram socket is not read while it has its share of threads, and BlockingCalls has waiting places and deadlines.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import threading
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sockd.log.rate_limit import LogLimit
 from sockd.net.loop.shares import Shares
@@ -23,14 +23,12 @@ from sockd.net.loop.shares import Shares
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from sockd.net.loop.loop import EventLoop
-
-    Work = tuple[str, Callable[[], Any], Callable[[Any], None], Callable[[], None]]
+    from sockd.net.loop.loop import EventLoop, Timer
 
 T = TypeVar("T")
 
 WEIGHT = 3
-"""A source has so many times as many threads as are left for the others: three quarters of all."""
+"""Of handlers' sources: each has so many times as many threads as are left for the others, three quarters of all."""
 
 logger = logging.getLogger("sockd.handler")
 
@@ -41,61 +39,98 @@ on two cores: 10.6 ms with Python's own 5 ms, 3.3 to 4.4 with 0.5 ms, 0.5 to 2.3
 """
 
 
+class Work:
+    """A piece of work, as it waits and as it runs.
+
+    Attributes:
+        service: of the work, for the log.
+        run: called in a thread; raises nothing.
+        done: called in the loop with what it returned.
+        abort: ends what the result is for, if done() fails; see EventLoop.guarded.
+        begun: called in the loop, when a thread gets it.
+        is_wanted: false once nobody wants the result: then it does not begin.
+    """
+
+    __slots__ = ("abort", "begun", "done", "is_wanted", "run", "service")
+
+    def __init__(
+        self, service: str, run: Callable[[], T], done: Callable[[T], None], abort: Callable[[], None] = lambda: None
+    ) -> None:
+        self.service = service
+        self.run: Callable[[], object] = run
+        self.done: Callable[..., None] = done
+        self.abort = abort
+        self.begun: Callable[[], None] = lambda: None
+        self.is_wanted = True
+
+
 class ThreadPool:
     """Runs work in threads and hands its results to the loop.
 
     Args:
         size: threads at most; they are started when they are needed.
         loop: where results are handed over.
+        name: of the threads.
+        weight: of a source's share (sockd.net.loop.shares).
+        computes: whether the work is Python's own code, which the loop then takes turns with more often.
     """
 
-    def __init__(self, size: int, loop: EventLoop) -> None:
+    def __init__(
+        self, size: int, loop: EventLoop, name: str = "blocking", *, weight: int = WEIGHT, computes: bool = True
+    ) -> None:
         self._size = size
         self._loop = loop
-        self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._name = name
+        self._work: queue.SimpleQueue[tuple[Hashable, Work] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._running: dict[int, str] = {}
-        self._shares = Shares(size, WEIGHT)
+        self._shares = Shares(size, weight)
         self._queued: dict[Hashable, deque[Work]] = {}  # whose turn is first
+        self._resting: dict[Hashable, Timer] = {}
         self._waiting: list[Callable[[], None]] = []
-        self._interval = sys.getswitchinterval()
+        self._interval = sys.getswitchinterval() if computes else None
         self._log_limit = LogLimit(loop.clock)
         self.at_work = 0
         """Pieces of work whose results were not delivered yet."""
 
     def close(self) -> None:
-        """Let threads end after their current work, without waiting for them."""
+        """Let threads end after their current work, without waiting for them; later work gets threads of its own."""
         for _ in self._threads:
             self._work.put(None)
-        if self._threads:
+        if self._threads and self._interval is not None:
             sys.setswitchinterval(self._interval)
+        self._threads = []
+        for timer in self._resting.values():
+            timer.cancel()
+        self._resting.clear()
 
     def is_full(self, source: Hashable) -> bool:
         """Tell whether another piece of work of a source would have to wait."""
         return bool(self._queued.get(source)) or not self._may(source)
 
     def _may(self, source: Hashable) -> bool:
+        if source in self._resting:
+            return False
         return not self._shares.is_full if source is None else self._shares.may(source)
 
     def when_free(self, callback: Callable[[], None]) -> None:
         """Call back once, when a result was delivered."""
         self._waiting.append(callback)
 
-    def submit(
-        self,
-        service: str,
-        work: Callable[[], T],
-        done: Callable[[T], None],
-        abort: Callable[[], None],
-        source: Hashable = None,
-    ) -> bool:
-        """Run `work` in a thread, then `done` with what it returned in the loop.
+    def rest(self, source: Hashable, seconds: float) -> None:
+        """Begin no work of a source for so long."""
+        if source in self._resting:
+            self._resting[source].cancel()
+        self._resting[source] = self._loop.call_later(seconds, partial(self._rest_over, source))
+
+    def _rest_over(self, source: Hashable) -> None:
+        del self._resting[source]
+        self._dispatch()
+
+    def submit(self, work: Work, source: Hashable = None) -> bool:
+        """Run a piece of work in a thread, then hand its result over in the loop.
 
         Args:
-            service: of the work, for the log.
-            work: raises nothing.
-            done: called in the loop.
-            abort: ends what the result is for, if done() fails; see EventLoop.guarded.
             source: for whom; None: this host, which has no share but all threads.
 
         Returns:
@@ -106,22 +141,40 @@ class ThreadPool:
         if not self._threads:
             return False
         self.at_work += 1
-        self._queued.setdefault(source, deque()).append((service, work, done, abort))
+        self._queued.setdefault(source, deque()).append(work)
         self._dispatch()
         return True
 
     def _dispatch(self) -> None:
         """Give threads what they may do, one piece of each source in turn."""
-        while (source := next((one for one in self._queued if self._may(one)), self)) is not self:
+        while (found := self._next()) is not None:
+            (source,) = found
             queued = self._queued.pop(source)
-            service, work, done, abort = queued.popleft()
+            work = queued.popleft()
             if queued:
                 self._queued[source] = queued  # behind the others
             self._shares.acquire(source)
-            self._work.put((service, work, partial(self._done, source, done), abort))
+            work.begun()
+            self._work.put((source, work))
+
+    def _next(self) -> tuple[Hashable] | None:
+        """Return whose turn it is (None is a source as well), and drop the work that nobody wants on the way there."""
+        found, empty = None, []
+        for source, queued in self._queued.items():
+            while queued and not queued[0].is_wanted:
+                queued.popleft()
+                self.at_work -= 1
+            if not queued:
+                empty.append(source)
+            elif self._may(source):
+                found = (source,)
+                break
+        for source in empty:
+            del self._queued[source]
+        return found
 
     def _start(self) -> None:
-        name = f"blocking-{len(self._threads)}"
+        name = f"{self._name}-{len(self._threads)}"
         thread = threading.Thread(target=self._run, name=name, daemon=True)  # a stop does not wait past its bound
         try:
             thread.start()
@@ -131,27 +184,29 @@ class ThreadPool:
                 event = {"threads": len(self._threads), "error": str(error)}
                 logger.error("no thread can be started", extra={"event": event})
             return
-        if not self._threads:
+        if not self._threads and self._interval is not None:
             sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
         self._threads.append(thread)
 
     def _run(self) -> None:
         own = threading.get_ident()
         while (given := self._work.get()) is not None:
-            service, work, done, abort = given
-            self._running[own] = service
-            result = work()
+            source, work = given
+            self._running[own] = work.service
+            result = work.run()
             del self._running[own]
-            self._loop.call_soon_threadsafe(self._loop.guarded(partial(done, result), abort))
+            self._loop.call_soon_threadsafe(self._loop.guarded(partial(self._done, source, work, result), work.abort))
 
-    def _done(self, source: Hashable, done: Callable[[Any], None], result: object) -> None:
+    def _done(self, source: Hashable, work: Work, result: object) -> None:
         self.at_work -= 1
         self._shares.give_back(source)
-        self._dispatch()
         for callback in self._waiting:
             self._loop.call_soon(callback)
         self._waiting.clear()
-        done(result)
+        try:
+            work.done(result)
+        finally:
+            self._dispatch()  # behind it, for it may have its source rest
 
     def log_unfinished(self) -> None:
         """Log the work that is still running."""

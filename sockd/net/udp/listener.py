@@ -16,7 +16,7 @@ import math
 import os
 import socket
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from sockd.errors import Close
 from sockd.log.failure import error_info, user_line
@@ -26,18 +26,20 @@ from sockd.net.connection.codec import reply_bytes
 from sockd.net.kernel import is_hung_up
 from sockd.net.listen.listener import DatagramCounts, ListenerCounts
 from sockd.net.loop.defects import error_location
+from sockd.net.loop.thread_pool import Work
 from sockd.net.udp.loops import Loops
 from sockd.net.udp.pktinfo import ANCILLARY_BYTES, Ancillary, answer_from, asked_address, request_pktinfo
 from sockd.net.udp.source import DatagramSource, SourcedAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     Reply = bytes | bytearray | memoryview | None
 
     from sockd.net.kernel import AcceptQueue
     from sockd.net.listen.bind import ServerSocket
     from sockd.net.loop.loop import EventLoop
+    from sockd.net.loop.thread_pool import ThreadPool
     from sockd.net.udp.rules import DatagramRules
 
     Outcome = tuple[Reply, BaseException | None]
@@ -54,26 +56,6 @@ MAX_DATAGRAM_BYTES = 65_507
 PAUSE_SECONDS = 0.05
 """A shortage ends when others release, not by trying again."""
 SHORTAGES = (errno.ENOBUFS, errno.ENOMEM)
-
-
-class Threads(Protocol):
-    """Threads for blocking handlers."""
-
-    def is_full(self, source: Hashable) -> bool:
-        """Tell whether another piece of work of a source would have to wait."""
-
-    def when_free(self, callback: Callable[[], None]) -> None:
-        """Call back once, when a result was taken."""
-
-    def submit(
-        self,
-        service: str,
-        work: Callable[[], Outcome],
-        done: Callable[[Outcome], None],
-        abort: Callable[[], None],
-        source: Hashable,
-    ) -> bool:
-        """Run work in a thread, then done with its result in the loop; False if no thread is available."""
 
 
 class DatagramListener:
@@ -97,7 +79,7 @@ class DatagramListener:
         service: str,
         rules: DatagramRules,
         former: DatagramListener | None = None,
-        pool: Threads | None = None,
+        pool: ThreadPool | None = None,
         died: Callable[[], None] = lambda: None,
     ) -> None:
         self._listening = listening
@@ -297,7 +279,7 @@ class DatagramListener:
                 self._one_less()
 
         self._unanswered += 1
-        if not self._pool.submit(self.service, lambda: self._call(datagram), done, lambda: None, self):
+        if not self._pool.submit(Work(self.service, lambda: self._call(datagram), done), self):
             self._one_less()
             self.tally.failed += 1
 

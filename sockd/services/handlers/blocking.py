@@ -20,6 +20,7 @@ from sockd.net.connection.codec import reply_bytes
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
 from sockd.net.loop.shares import ip_source_key
+from sockd.net.loop.thread_pool import Work
 from sockd.services.handlers.batch import encode
 from sockd.wire.close_reason import CloseReason
 
@@ -129,7 +130,7 @@ class BlockingHandler(ConnectionEvents):
     def _submit(self, job: Job) -> None:
         answer, answered = partial(self._answer, job), partial(self._answered, job)
         abort = partial(self._abort, job, CloseReason.ABORTED)
-        if not self._pool.submit(self._service, answer, answered, abort, job.source):
+        if not self._pool.submit(Work(self._service, answer, answered, abort), job.source):
             self._abort(job, CloseReason.LIMIT)
 
     def _source(self, id: int) -> Hashable:
