@@ -6,14 +6,18 @@ Seen to fail: with _run_until_idle() running one turn only; with name_peer() lef
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import subprocess
 import sys
+import time
 
 import pytest
 
 import sockd
 from sockd import CloseReason, testing
 from sockd.errors import HandlerError
+from sockd.wire import proxy as sockd_proxy
 
 
 def greet(line):
@@ -137,3 +141,195 @@ def test_it_leaves_nothing_open():
     """Warnings of sockets that were not closed are errors here."""
     program = "import gc, sockd.testing as t\nfor _ in range(50): t.answer(bytes.upper, b'a')\ngc.collect()"
     subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c", program], check=True, timeout=60, cwd="/")
+
+
+async def session(reader, writer):
+    async for line in reader:
+        await asyncio.sleep(0.01)
+        writer.write(line.upper())
+        await writer.drain()
+
+
+async def later(line):
+    await asyncio.sleep(0.01 if line == b"slow" else 0)
+    return line.upper()
+
+
+async def later_with_connection(line, connection):
+    connection.reply(b"first")
+    await asyncio.sleep(0)
+    return line.upper()
+
+
+class Lines(asyncio.Protocol):
+    def connection_made(self, transport):
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data):
+        asyncio.get_running_loop().call_soon(self.transport.write, data.upper())
+
+
+several = sockd.Service(max_in_flight=4)
+several.frame(later)
+blocking = sockd.Service(blocking=True)
+blocking.frame(lambda line: time.sleep(0.01) or line.upper())
+batch = sockd.Service()
+batch.frames(lambda lines: [line.upper() for line in lines])
+
+KINDS = {
+    "function": bytes.upper,
+    "session": session,
+    "async function": later,
+    "several": several,
+    "protocol": Lines,
+    "factory": functools.partial(Lines),
+    "blocking": blocking,
+    "batch": batch,
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_handler_has_a_peer(name):
+    with testing.connect(KINDS[name]) as peer:
+        peer.send(b"slow\nb\nc\n", sizes=(2,))
+        peer.run(0.1)
+        assert peer.received() == b"SLOW\nB\nC\n"
+        assert not peer.ended
+        peer.end()
+        peer.run(0.01)
+        assert (peer.ended, peer.close_reason) == (True, CloseReason.EOF)
+
+
+def test_an_async_function_with_its_connection():
+    with testing.connect(later_with_connection) as peer:
+        peer.send(b"a\nb\n")
+        assert peer.received() == b"first\nA\nfirst\nB\n"
+
+
+V2 = sockd_proxy.encode(2, ("2001:db8::7", 40000), ("2001:db8::1", 25))
+SAID = [
+    (b"PROXY TCP4 192.0.2.7 192.0.2.1 40000 25\r\n", "tcp://192.0.2.7:40000", ("192.0.2.1", 25)),
+    (V2, "tcp://[2001:db8::7]:40000", ("2001:db8::1", 25)),
+    (b"PROXY UNKNOWN\r\n", "tcp://198.51.100.1:1000", None),
+]
+
+
+@pytest.mark.parametrize(("header", "peer_name", "destination"), SAID, ids=["1", "2", "unknown"])
+def test_what_a_proxy_has_said(header, peer_name, destination):
+    def tell(line, connection):
+        proxied = connection.get_extra_info("proxied")
+        return repr((connection.peer, proxied.via, proxied.header.destination)).encode()
+
+    with testing.connect(tell, client=("198.51.100.1", 1000), proxy_header=header) as peer:
+        peer.send(b"\n")
+        assert peer.received().decode() == f"{(peer_name, 'tcp://198.51.100.1:1000', destination)!r}\n"
+
+
+def test_what_is_no_header():
+    for header in (b"GET / HTTP/1.1\r\n", b"PROXY TCP4", SAID[0][0] + b"more"):
+        with pytest.raises(ValueError, match=r"header|PROXY|byte"):
+            testing.connect(where, proxy_header=header)
+
+
+CERTIFICATE = {"subject": ((("commonName", "ann"),),)}
+
+
+def name_of_certificate(line, connection):
+    tls = connection.get_extra_info("ssl_object")
+    if tls is None:
+        return b"plain"
+    ((_, name),) = connection.get_extra_info("peercert")["subject"][0]
+    return f"{name} {tls.version()} {connection.get_extra_info('cipher')[2]} {tls.selected_alpn_protocol()}".encode()
+
+
+def test_tls_facts():
+    facts = testing.Tls(certificate=CERTIFICATE, alpn="mine")
+    with testing.connect(name_of_certificate, client=("192.0.2.7", 40000), tls=facts) as peer:
+        peer.send(b"a\nb\n", sizes=(1,))
+        assert peer.received() == b"ann TLSv1.3 256 mine\n" * 2
+        peer.end()
+        assert (peer.received(), peer.close_reason) == (b"", CloseReason.EOF)
+    with testing.connect(name_of_certificate) as peer:
+        peer.send(b"a\n")
+        assert peer.received() == b"plain\n"
+
+
+def test_tls_facts_for_a_coroutine():
+    async def tell(reader, writer):
+        async for _ in reader:
+            writer.write(repr(writer.get_extra_info("cipher")).encode())
+
+    with testing.connect(tell, tls=testing.Tls(protocol="TLSv1.2", cipher_name="X", bits=128)) as peer:
+        peer.send(b"\n")
+        assert peer.received() == b"('X', 'TLSv1.2', 128)"
+
+
+def starts(line, connection):
+    if line == b"STARTTLS":
+        connection.reply(b"go")
+        connection.start_tls()
+        return None
+    return name_of_certificate(line, connection)
+
+
+async def starts_session(reader, writer):
+    async for line in reader:
+        if line == b"STARTTLS\n":
+            writer.write(b"go\n")
+            await writer.start_tls()
+        else:
+            tls = writer.get_extra_info("ssl_object")
+            writer.write(b"plain\n" if tls is None else b"ann %b 256 mine\n" % tls.version().encode())
+
+
+@pytest.mark.parametrize("handler", [starts, starts_session])
+def test_starttls(handler):
+    facts = testing.Tls(certificate=CERTIFICATE, alpn="mine")
+    with testing.connect(handler, starttls=facts) as peer:
+        peer.send(b"a\nSTARTTLS\n")
+        assert peer.received() == b"plain\ngo\n"
+        peer.send(b"b\nc\n")
+        assert peer.received() == b"ann TLSv1.3 256 mine\n" * 2
+        peer.end()
+        assert (peer.ended, peer.close_reason) == (True, CloseReason.EOF)
+    with testing.connect(handler, starttls=facts) as peer:
+        peer.send(b"STARTTLS\ninjected\n")  # CVE-2011-0411
+        assert (peer.ended, peer.close_reason) == (True, CloseReason.REFUSED)
+
+
+class Answers(asyncio.DatagramProtocol):
+    def __init__(self):
+        asyncio.get_running_loop()
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def datagram_received(self, data, addr):
+        self.transport.sendto(b"%b of %b" % (data, repr(addr).encode()), addr)
+
+
+async def from_whom(line, connection):
+    await asyncio.sleep(0)
+    return b"%b of %b" % (line, repr(connection.get_extra_info("peername")).encode())
+
+
+@pytest.mark.parametrize("handler", [Answers, from_whom])
+def test_the_sender_of_a_datagram(handler):
+    with testing.datagrams(handler, client=("192.0.2.7", 40000)) as client:
+        client.send(b"a")
+        assert client.received() == [b"a of ('192.0.2.7', 40000)"]
+        assert client.counts.received == client.counts.answered == 1
+
+
+def test_datagrams_of_every_kind():
+    for handler in (bytes.upper, where_upper, later, several, blocking, batch):
+        with testing.datagrams(handler) as client:
+            client.send(b"slow\n")
+            client.run(0.05)
+            assert client.received() == [b"SLOW\n"]
+
+
+def where_upper(line, connection):
+    assert connection.peer.startswith("unixgram:")
+    return line.upper()

@@ -19,7 +19,8 @@ could.  Between the two sides is a socket pair: a `connection.peer` is `unix:` u
 """
 
 from sockd.testing.datagrams import DatagramClient, datagrams
+from sockd.testing.facts import Tls
 from sockd.testing.peer import Peer, answer, connect
 from sockd.testing.simulation import Failure, simulate
 
-__all__ = ["DatagramClient", "Failure", "Peer", "answer", "connect", "datagrams", "simulate"]
+__all__ = ["DatagramClient", "Failure", "Peer", "Tls", "answer", "connect", "datagrams", "simulate"]

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sockd.net.address.sockaddr import Endpoint
 from sockd.net.listen.bind import ServerSocket
@@ -22,21 +24,61 @@ if TYPE_CHECKING:
     from sockd.net.listen.listener import DatagramCounts
 
 KEPT_REPLY_BYTES = 65_536
+OWN_ADDRESS = ("127.0.0.1", 9)
+"""The handler's, where its client has an Internet address."""
 
 
-def datagrams(found: object) -> DatagramClient:
+def datagrams(found: object, *, client: tuple[str, int] | None = None) -> DatagramClient:
     """Send datagrams to a handler: a function, a class, a sockd.Service, or `module:attribute`.
+
+    Args:
+        found: the handler.
+        client: numeric IPv4 address and port that the datagrams say they come from, in place of a Unix socket's name.
 
     Raises:
         HandlerError: it is no handler, cannot be imported, or its startup failed.
     """
-    return DatagramClient(found)
+    return DatagramClient(found, client)
+
+
+class InternetLike(socket.socket):
+    """A Unix socket whose peer has an Internet address, for whoever asks.
+
+    Args:
+        client: the address that the peer seems to have.
+        name: that it has.
+    """
+
+    def __init__(self, fd: int, client: tuple[str, int], name: bytes) -> None:
+        super().__init__(socket.AF_UNIX, socket.SOCK_DGRAM, 0, fd)
+        self._client = client
+        self._name = name
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """That of the client's address."""
+        return socket.AF_INET
+
+    def getsockname(self) -> tuple[str, int]:
+        """Return an address of the client's family."""
+        return OWN_ADDRESS
+
+    def recvmsg_into(self, *arguments: Any) -> Any:  # noqa: ANN401 - as socket
+        """Receive; the sender is the client."""
+        size, ancillary, flags, _ = super().recvmsg_into(*arguments)
+        return size, ancillary, flags, self._client
+
+    def sendto(self, data: Any, address: Any) -> int:  # type: ignore[override]  # noqa: ANN401 - as socket
+        """Send to the client; to nobody else."""
+        if tuple(address) != self._client:
+            raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
+        return super().sendto(data, self._name)
 
 
 class DatagramClient:
     """Whoever sends datagrams to a handler; a context manager."""
 
-    def __init__(self, found: object) -> None:
+    def __init__(self, found: object, client: tuple[str, int] | None = None) -> None:
         self._stage = stage = Stage(make_spec(found), 1, time.monotonic)
         self._stack = ExitStack()
         self._stack.callback(stage.close)
@@ -47,6 +89,8 @@ class DatagramClient:
                 sock.setblocking(False)
                 sock.bind("")  # the kernel chooses a name
             self._address = own.getsockname()
+            if client is not None:
+                own = stack.enter_context(InternetLike(own.detach(), client, self._sock.getsockname()))
             spec = stage.spec
             answer = spec.kind.datagram(DatagramCodec(spec.framing, by_line=spec.datagram_lines))
             rules = DatagramRules(ListenSettings(), stage.loop.clock, small=False)

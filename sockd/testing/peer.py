@@ -9,26 +9,40 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from sockd.net.address.sockaddr import SocketAddress
+from sockd.net.connection.peers import ProxyInfo
+from sockd.testing.facts import parse_header
 from sockd.testing.stage import PIECE_BYTES, TURN_SECONDS, Stage, make_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
+    from sockd.testing.facts import Tls
     from sockd.wire.close_reason import CloseReason
 
 
-def connect(found: object, *, client: tuple[str, int] | None = None) -> Peer:
+def connect(
+    found: object,
+    *,
+    client: tuple[str, int] | None = None,
+    proxy_header: bytes = b"",
+    tls: Tls | None = None,
+    starttls: Tls | None = None,
+) -> Peer:
     """Connect to a handler: a function, a protocol class, a sockd.Service, or `module:attribute`.
 
     Args:
         found: the handler.
         client: numeric address and port that the connection says it comes from.
+        proxy_header: of version 1 or 2, as a proxy sends it before the client's first byte; `client` is the proxy then.
+        tls: the connection is encrypted, and `get_extra_info` tells this of it.
+        starttls: the handler may call `start_tls()`, and learns this then.
 
     Raises:
+        ValueError: it is no PROXY header.
         HandlerError: it is no handler, cannot be imported, or its startup failed.
     """
-    return Peer(found, client)
+    return Peer(found, client, proxy_header, tls, starttls)
 
 
 def answer(found: object, data: bytes, *, sizes: Iterable[int] = ()) -> bytes:
@@ -46,11 +60,22 @@ def answer(found: object, data: bytes, *, sizes: Iterable[int] = ()) -> bytes:
 class Peer:
     """The client's side of a connection to a handler; a context manager."""
 
-    def __init__(self, found: object, client: tuple[str, int] | None) -> None:
-        self._stage = Stage(make_spec(found), 1, time.monotonic)
-        self._link = self._stage.connect()
-        if client is not None:
-            self._stage.connections.peers.name(self._link.id, SocketAddress.parse(*client))
+    def __init__(
+        self,
+        found: object,
+        client: tuple[str, int] | None = None,
+        proxy_header: bytes = b"",
+        tls: Tls | None = None,
+        starttls: Tls | None = None,
+    ) -> None:
+        address = None if client is None else SocketAddress.parse(*client)
+        proxied = None
+        if proxy_header:
+            proxy = address or SocketAddress(socket.AF_UNIX)
+            address, header = parse_header(proxy_header)
+            address, proxied = address or proxy, ProxyInfo(proxy, header)
+        self._stage = Stage(make_spec(found), 1, time.monotonic, starttls=starttls)
+        self._link = self._stage.connect(address, tls, proxied)
         self._run_until_idle()
 
     def __enter__(self) -> Peer:

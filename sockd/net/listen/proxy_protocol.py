@@ -133,7 +133,7 @@ class ProxyHeaders:
         if header.local:
             event = {"address": self._address, "via": str(one.proxy)}
             logger.debug("connection of the proxy itself", extra={"event": event})
-        one.done(_client(header) or one.proxy, ProxyInfo(one.proxy, header))
+        one.done(client_address(header) or one.proxy, ProxyInfo(one.proxy, header))
 
     def _drop(self, fd: int, why: str) -> None:
         """Close without a reply (section 2 of the protocol); without a log line if nothing was sent, as health
@@ -167,7 +167,7 @@ class ProxyHeaders:
             one.sock.close()
 
 
-def _client(header: Header) -> SocketAddress | None:
+def client_address(header: Header) -> SocketAddress | None:
     """Return the client's address, None if the header has none."""
     if header.source is None:
         return None
