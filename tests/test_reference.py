@@ -59,7 +59,7 @@ def test_every_option_and_verb():
                     assert f"\n## sockctl {verb}\n" in text, verb
 
 
-OF_LISTENER = {"keepalive", "rate", "total_rate", "proxy_protocol", "tls"}
+OF_LISTENER = {"keepalive", "rate", "total_rate", "hosts_access", "proxy_protocol", "tls"}
 OF_SERVICE = {"framing": 'handler = "app:f"', "limits": 'exec = ["/bin/cat"]', "relay": "", "check": "", "socks": ""}
 
 

@@ -12,6 +12,7 @@ from sockd.config.convert import allowed, field_types
 from sockd.settings import DaemonSettings, Duration, LogSettings, RelaySettings, Size, SocksSettings, toml_key
 from sockd.settings.framing import FramingSettings
 from sockd.settings.listen import (
+    HostsAccessSettings,
     KeepaliveSettings,
     ListenSettings,
     ProxyProtocolSettings,
@@ -35,6 +36,7 @@ TABLES = {
     "log": LogSettings,
     "listen": ListenSettings,
     "keepalive": KeepaliveSettings,
+    "hosts_access": HostsAccessSettings,
     "rate": RateSettings,
     "total_rate": TotalRateSettings,
     "proxy_protocol": ProxyProtocolSettings,

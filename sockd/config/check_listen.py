@@ -61,6 +61,7 @@ def check_listeners(listeners: Iterable[ListenSettings], services: Mapping[str, 
         yield from _check_admission(path, listen)
         yield from _check_proxies(path, listen)
         yield from _check_streams_only(path, listen)
+        yield from _check_hosts_access(path, listen)
         yield from _check_access(path, listen)
         yield from check_tls(path, listen)
         if listen.interface is not None and (reason := _not_interface(listen.interface)):
@@ -81,12 +82,28 @@ def _check_admission(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]
         yield Problem((*path, "banner"), f"{show(listen.banner)} {text}", listen.banner)
 
 
+def _check_hosts_access(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
+    """Hold the table of hosts.allow and hosts.deny against what its rules can name."""
+    if (table := listen.hosts_access) is None:
+        return
+    here = (*path, "hosts_access")
+    if not table.daemon:
+        text = 'is missing; write daemon = "in.fingerd", the name of the service in the rules'
+        yield Problem((*here, "daemon"), text, missing=("daemon",))
+    elif re.search(r"[\s,:@]", table.daemon):
+        text = "contains a blank, a comma, a colon or an @, which a name in hosts.allow cannot have"
+        yield Problem((*here, "daemon"), f"{show(table.daemon)} {text}", table.daemon)
+    for key in ("allow", "deny"):
+        if not os.path.isabs(file := getattr(table, key)):
+            yield Problem((*here, key), f"{show(file)} is not an absolute path", file)
+
+
 def _check_streams_only(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
     """Name the keys that datagrams cannot have: they are judged one by one, and wait for nothing."""
     datagrams = next((one for one in listen.every if one.scheme in ("udp", "unixgram")), None)
     if datagrams is None:
         return
-    for key in ("hours", "max_load", "total_rate", "greeting_files", "banner_files"):
+    for key in ("hours", "max_load", "total_rate", "greeting_files", "banner_files", "hosts_access"):
         if getattr(listen, key) not in (None, ()):
             text = f"applies to connections, and {show(str(datagrams))} is a datagram address; remove it"
             yield Problem((*path, key), text)

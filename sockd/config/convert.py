@@ -28,6 +28,7 @@ from sockd.settings import (
 )
 from sockd.settings.framing import FramingSettings
 from sockd.settings.listen import (
+    HostsAccessSettings,
     KeepaliveSettings,
     ListenSettings,
     ProxyProtocolSettings,
@@ -57,6 +58,7 @@ _HEADERS: dict[type, str] = {
     LogSettings: "daemon.log",
     ListenSettings: "[[listen]]",
     KeepaliveSettings: "keepalive",
+    HostsAccessSettings: "hosts_access",
     RateSettings: "rate",
     TotalRateSettings: "total_rate",
     ServiceSettings: "[service.NAME]",
@@ -83,6 +85,7 @@ _EXAMPLES = {
     "check": 'check = { interval = "10s" }',
     "socks": 'socks = { users = "/etc/sockd/users" }',
     "total_rate": 'total_rate = { connections = 50, per = "1s", pause = "10s" }',
+    "hosts_access": 'hosts_access = { daemon = "in.fingerd" }',
     "rate": 'rate = { connections = 10, per = "1s", burst = 20 }',
 }
 MAX_PROBLEMS = 100

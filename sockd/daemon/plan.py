@@ -64,6 +64,9 @@ def plan(settings: Settings) -> list[ListenerPlan]:
         if listen.service not in specs:
             specs[listen.service] = identified(resolve.resolve(listen.service, settings.service), settings.daemon)
         addresses = listen_addresses(listen)
+        if listen.hosts_access is not None and settings.daemon.chroot is not None:
+            text = "its files are not found within daemon.chroot; write their rules as allow and deny"
+            raise ConfigurationError(f"listen[{index}].hosts_access: {text}")
         PathAccess.from_settings(listen)  # # names that do not exist
         spec = specs[listen.service]
         for address in addresses:

@@ -51,19 +51,24 @@ def external(draft: Draft, path: str, words: Sequence[str], host: Host, *, place
     name, *arguments = words or (os.path.basename(path),)
     if os.path.basename(path) == "tcpd":
         path = name if os.path.isabs(name) else f"{DAEMON_DIRECTORY}/{name}"
-        ask_access(draft, "tcpd(8)", host, place)
-        if not host.access_rule:
-            draft.lose("tcpd(8) is left out: hosts.allow and hosts.deny have no rules; write allow and deny", place)
+        ask_access(draft, os.path.basename(name), host, place)
     elif os.path.basename(name) != os.path.basename(path):
         draft.program["argv0"] = name
     draft.program |= {"exec": [path, *arguments], "stderr": "socket"}
 
 
-def ask_access(draft: Draft, who: str, host: Host, place: Place) -> None:
-    """Leave a service out if it checked hosts_access(5) and there are rules."""
-    if host.access_rule:
-        text = f"{who} checked hosts_access(5), and there are rules ({host.access_rule}), which sockd does not read"
+def ask_access(draft: Draft, daemon: str, host: Host, place: Place) -> None:
+    """Have hosts_access(5) asked for each connection, by the name of a daemon in its rules.
+
+    Datagrams cannot be held against it: their service is left out where there are rules.
+    """
+    if all(address.startswith(("tcp:", "unix:")) for address in draft.addresses):
+        draft.listen["hosts_access"] = {"daemon": daemon}
+    elif host.access_rule:
+        text = f"datagrams of {daemon} were held against hosts_access(5), and there are rules ({host.access_rule})"
         draft.leave_out(f"{text}; write them as allow and deny", place)
+    else:
+        draft.lose("tcpd(8) is left out: hosts.allow and hosts.deny have no rules; write allow and deny", place)
 
 
 def pass_socket(draft: Draft, place: Place, instances: int | None = None) -> None:

@@ -171,7 +171,7 @@ class _Translation:
 
     def _serve(self, name: str) -> None:
         if "NOLIBWRAP" not in self._flags:
-            ask_access(self.draft, "xinetd", self._host, self.draft.place)
+            self._wrap(name)
         if "redirect" in self._found:
             self._redirect()
         elif "INTERNAL" in self._types:
@@ -184,6 +184,16 @@ class _Translation:
             argv = words if "NAMEINARGS" in self._flags else (os.path.basename(path), *words)
             external(self.draft, path, argv, self._host, place=self._place("server"))
             self._attributes()
+
+    def _wrap(self, name: str) -> None:
+        """Ask hosts_access(5), where it has rules or `libwrap` a name in them."""
+        daemon = (
+            name if "redirect" in self._found or "INTERNAL" in self._types else os.path.basename(self._text("server"))
+        )
+        if "NAMEINARGS" in self._flags:
+            daemon = os.path.basename(self._text("server_args").partition(" ")[0])
+        if "libwrap" in self._found or self._host.access_rule:
+            ask_access(self.draft, self._text("libwrap") or daemon, self._host, self._place("libwrap"))
 
     def _redirect(self) -> None:
         if not self._stream:

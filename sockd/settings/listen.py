@@ -93,6 +93,15 @@ class TotalRateSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HostsAccessSettings:
+    """hosts_access = { ... } of a listener: the files of libwrap (tcpd)."""
+
+    daemon: str = setting("", help="name of the service in the rules, such as in.fingerd", source="hosts_access(5)")
+    allow: str = setting("/etc/hosts.allow", help="file of rules for clients that are let in", source="")
+    deny: str = setting("/etc/hosts.deny", help="file of rules for clients that are refused", source="")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProxyProtocolSettings:
     """proxy_protocol = { ... } of a listener: proxies that send the address of their client."""
 
@@ -270,6 +279,11 @@ class ListenSettings:
         source="tcpd: hosts_access(5)",
         parse=textual(read_client),
     )
+    hosts_access: HostsAccessSettings | None = setting(
+        None,
+        help="hold clients against hosts.allow and hosts.deny as well; a change of these files counts at once",
+        source="hosts_access(5)",
+    )
     hours: tuple[DailyHours, ...] = setting(
         (),
         help='accept clients only at these times of the day, local time: "08:00-18:00", "22:00-06:00"',
@@ -310,8 +324,9 @@ class ListenSettings:
 
     @property
     def is_conditional(self) -> bool:
-        """Whether what lets clients in changes with time: hours, load, the rate of all of them."""
-        return bool(self.hours) or self.max_load is not None or self.total_rate is not None
+        """Whether what lets clients in changes with time: hours, load, the rate of all of them, files."""
+        others = (self.max_load, self.total_rate, self.hosts_access)
+        return bool(self.hours) or any(one is not None for one in others)
 
     @property
     def every(self) -> tuple[Address, ...]:
@@ -321,6 +336,7 @@ class ListenSettings:
 
 __all__ = [
     "DEFAULT_DATAGRAM_BUDGET",
+    "HostsAccessSettings",
     "KeepaliveSettings",
     "ListenSettings",
     "ProxyProtocolSettings",

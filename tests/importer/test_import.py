@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -64,7 +63,7 @@ def imported(tmp_path):
 def no_access_rules():
     for name in ("/etc/hosts.allow", "/etc/hosts.deny"):
         if os.path.exists(name) and re.search(r"^\s*[^#\s]", Path(name).read_text(), re.M):
-            pytest.skip(f"{name} has rules, for which services are left out")
+            pytest.skip(f"{name} has rules, which the result names")
 
 
 def counts(text):
@@ -158,7 +157,7 @@ def test_commented_services_are_toml_when_uncommented():
 # ---- the host
 
 
-def test_rules_of_hosts_access_keep_wrapped_services_out(tmp_path):
+def test_rules_of_hosts_access_are_honoured_for_wrapped_services(tmp_path):
     (tmp_path / "inetd.conf").write_text("7001 stream tcp nowait nobody /usr/sbin/tcpd /bin/cat\n")
     (tmp_path / "xinetd.conf").write_text(
         "service a\n{\ntype=UNLISTED\nport=7002\nsocket_type=stream\nwait=no\nuser=nobody\nserver=/bin/cat\n}\n"
@@ -166,24 +165,34 @@ def test_rules_of_hosts_access_keep_wrapped_services_out(tmp_path):
         "flags=NOLIBWRAP\n}\n"
     )
     ruled = Host(access_rule="/etc/hosts.deny:3", sockctl="/usr/bin/sockctl")
-    assert converted(tmp_path / "inetd.conf", ruled).left_out == 1
+    assert 'hosts_access = { daemon = "cat" }' in converted(tmp_path / "inetd.conf", ruled).text
     result = converted(tmp_path / "xinetd.conf", ruled)
-    assert (result.served, result.left_out) == (1, 1)
-    assert "there are rules (/etc/hosts.deny:3)" in result.notes[0]
+    assert (result.served, result.left_out) == (2, 0)
+    first, second = result.text.split("[[listen]]")[1:]
+    assert 'hosts_access = { daemon = "cat" }' in first
+    assert "hosts_access =" not in second
+    assert "hosts_access =" not in converted(tmp_path / "xinetd.conf").text  # no rules
 
 
-def test_rules_of_hosts_access_are_found(tmp_path, imported):
-    """With a hosts.deny of its own, in a mount namespace."""
-    (tmp_path / "deny").write_text("# comment\n\nALL: ALL\n")
-    (tmp_path / "inetd.conf").write_text("7001 stream tcp nowait nobody /usr/sbin/tcpd /bin/cat\n")
-    if not os.path.exists("/etc/hosts.deny"):
-        pytest.skip("there is no /etc/hosts.deny to lay one over")
-    script = f"mount --bind {tmp_path}/deny /etc/hosts.deny && exec {BIN}/sockctl import {tmp_path}/inetd.conf"
-    if shutil.which("unshare") is None or run("unshare", "-m", "true").returncode:
-        pytest.skip("a mount namespace cannot be made here")
-    done = run("unshare", "-m", "sh", "-c", script)
-    assert done.returncode == EX_CONFIG
-    assert "hosts_access(5), and there are rules (/etc/hosts.deny:3)" in done.stderr
+def test_datagrams_that_were_wrapped_are_left_out_where_there_are_rules(tmp_path):
+    (tmp_path / "inetd.conf").write_text("7001 dgram udp wait nobody /usr/sbin/tcpd /bin/cat\n")
+    ruled = Host(access_rule="/etc/hosts.deny:3", sockctl="/usr/bin/sockctl")
+    result = converted(tmp_path / "inetd.conf", ruled)
+    assert result.left_out == 1
+    assert "there are rules (/etc/hosts.deny:3)" in "".join(result.notes)
+    assert "tcpd(8) is left out" in "".join(converted(tmp_path / "inetd.conf").notes)
+
+
+def test_the_name_in_the_rules_is_that_of_xinetd(tmp_path):
+    entry = "type=UNLISTED\nport=7002\nsocket_type=stream\nwait=no\nuser=nobody\nserver=/bin/cat\n"
+    for more, daemon in (
+        ("libwrap=in.mine", "in.mine"),
+        ("flags=NAMEINARGS\nserver_args=in.catd -u", "in.catd"),
+        ("", "cat"),
+    ):
+        (tmp_path / "x").write_text(f"service a\n{{\n{entry}{more}\n}}\n")
+        ruled = Host(access_rule="/etc/hosts.deny:3", sockctl="/usr/bin/sockctl")
+        assert f'hosts_access = {{ daemon = "{daemon}" }}' in converted(tmp_path / "x", ruled).text
 
 
 # ---- files and directories

@@ -111,6 +111,22 @@ def test_a_greeting_is_encrypted(daemon, texts, certificates):
         assert peer.recv(6) == b"hello\n"
 
 
+def test_hosts_allow_and_deny_count_as_they_are_at_that_moment(daemon, tmp_path):
+    allow, deny = tmp_path / "hosts.allow", tmp_path / "hosts.deny"
+    one = daemon(toml=listen(f'hosts_access = {{ daemon = "in.upperd", allow = "{allow}", deny = "{deny}" }}'))
+    assert answer(one) == b"HI\n"
+    deny.write_text("ALL: ALL\n")
+    assert answer(one) == b""
+    assert one.wait_for("refused")["reason"] == "hosts-access"
+    allow.write_text("in.upperd: 127.0.0.0/8\n")
+    assert answer(one) == b"HI\n"
+    allow.write_text("in.upperd: localhost EXCEPT .example.com\n")
+    if socket.getnameinfo(("127.0.0.1", 0), 0)[0] == "localhost":
+        assert answer(one) == b"HI\n"
+    allow.unlink()
+    assert answer(one) == b""
+
+
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [

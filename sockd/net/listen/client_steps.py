@@ -10,8 +10,10 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from sockd.net.address.sockaddr import SocketAddress, plain
 from sockd.net.connection.peer_gone import is_gone
 from sockd.net.listen.conditions import OpeningConditions
+from sockd.net.listen.hosts_access import UNKNOWN, AccessClient, HostsFiles
 from sockd.net.listen.pipeline import AcceptedConnection, AcceptPipeline, Passage
 from sockd.net.listen.refusal import RefusalReason
 from sockd.net.listen.steps import AdmissionStep
@@ -47,8 +49,8 @@ class ConditionsStep:
 class NameStep:
     """Waits for the name of a client, where that decides.  Its truth is the number of those who wait."""
 
-    def __init__(self, admission: Admission, names: NameSource) -> None:
-        self._admission = admission
+    def __init__(self, asks_name: Callable[[str], bool], names: NameSource) -> None:
+        self._asks_name = asks_name
         self._names = names
         self._waiting: dict[AcceptedConnection, AcceptPipeline] = {}
 
@@ -58,7 +60,7 @@ class NameStep:
     def run(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
         """Ask for the name, if it decides, of a client that is still there."""
         host = one.client.host or one.accepted.host
-        if not self._admission.asks_name(host):
+        if not self._asks_name(host):
             return Passage.NEXT
         if is_gone(one.sock):
             return way.gone(one)
@@ -114,16 +116,62 @@ class GreetingStep:
         return Passage.NEXT
 
 
-def make_rule_steps(
-    settings: ListenSettings, names: NameStep, admission: Admission, total_rate: TotalRate | None
-) -> Iterator[AcceptStep]:
-    """Yield the steps that hold the rules of a listener against a client, in their order."""
-    if settings.hours or settings.max_load is not None:
-        yield ConditionsStep(OpeningConditions(settings))
-    yield names
-    yield AdmissionStep(admission)
-    if total_rate is not None:
-        yield TotalRateStep(total_rate)
+class HostsAccessStep:
+    """Holds a client against hosts.allow and hosts.deny."""
+
+    def __init__(self, files: HostsFiles) -> None:
+        self._files = files
+
+    def run(self, one: AcceptedConnection, _way: AcceptPipeline) -> Passage:
+        """Judge a client; one of a Unix socket has no address, and the rules are not about it."""
+        host = one.client.host or one.accepted.host
+        if not host:
+            return Passage.NEXT
+        local = SocketAddress.from_sockaddr(one.sock.getsockname()).host
+        client = AccessClient(
+            self._files.daemon, str(plain(host)), str(plain(local)) if local else UNKNOWN, one.name or UNKNOWN
+        )
+        if self._files.rules().admit(client):
+            return Passage.NEXT
+        one.refusal = RefusalReason.HOSTS_ACCESS
+        return Passage.REFUSED
 
 
-__all__ = ["ConditionsStep", "GreetingStep", "NameStep", "TotalRateStep", "make_rule_steps"]
+class ClientRules:
+    """All rules of a listener about its clients, as steps.
+
+    Args:
+        settings: the listener's.
+        admission: counts by source.
+        names: looks names up.
+        total_rate: of all its clients; None for no limit.
+
+    Attributes:
+        waiting: the step in which clients wait for their names.
+    """
+
+    def __init__(
+        self, settings: ListenSettings, admission: Admission, names: NameSource, total_rate: TotalRate | None
+    ) -> None:
+        self._settings = settings
+        self._admission = admission
+        self._total_rate = total_rate
+        self._files = None if settings.hosts_access is None else HostsFiles(settings.hosts_access)
+        self.waiting = NameStep(self._asks_name, names)
+
+    def _asks_name(self, host: str) -> bool:
+        return self._admission.asks_name(host) or bool(host and self._files and self._files.rules().asks_name)
+
+    def steps(self) -> Iterator[AcceptStep]:
+        """Yield the steps, in their order."""
+        if self._settings.hours or self._settings.max_load is not None:
+            yield ConditionsStep(OpeningConditions(self._settings))
+        yield self.waiting
+        yield AdmissionStep(self._admission)
+        if self._files is not None:
+            yield HostsAccessStep(self._files)
+        if self._total_rate is not None:
+            yield TotalRateStep(self._total_rate)
+
+
+__all__ = ["ClientRules", "ConditionsStep", "GreetingStep", "HostsAccessStep", "NameStep", "TotalRateStep"]

@@ -47,6 +47,7 @@ class RefusalReason(enum.Enum):
     limit: str
 
     DENIED = "denied", "its address or name is in `deny`, or not in `allow`", "allow, deny"
+    HOSTS_ACCESS = "hosts-access", "hosts.allow and hosts.deny refuse it", "hosts_access"
     HOURS = "hours", "it came at none of the `hours`", "hours"
     LOAD = "load", "the load of the host was `max_load` or above", "max_load"
     TOTAL_RATE = "total-rate", "all clients together connect more often than `total_rate` allows", "total_rate"

@@ -28,7 +28,7 @@ from sockd.net.address.sockaddr import SocketAddress
 from sockd.net.connection.silent import EVERY_GROUP, has_silent, shed_silent
 from sockd.net.kernel import DEAD, SHORTAGES, accept_queue, is_hung_up
 from sockd.net.listen.admission import Admission
-from sockd.net.listen.client_steps import GreetingStep, NameStep, make_rule_steps
+from sockd.net.listen.client_steps import ClientRules, GreetingStep
 from sockd.net.listen.conditions import TotalRate, renew_total_rate
 from sockd.net.listen.listener import ListenerCounts
 from sockd.net.listen.overload import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Quota, Refusing
@@ -112,8 +112,8 @@ class StreamListener:
             self._tally.refused, delivery.refused, str(listening), delivery.service, self._loop.call_later
         )
         self._refusing = Refusing(settings, tools.refusals, self._refusals, delivery.texts.farewell)
-        self._names = NameStep(self._admission, tools.resolver)
         self._tally.total_rate = renew_total_rate(self._tally.total_rate, settings.total_rate, self._loop.clock)
+        self._rules = ClientRules(settings, self._admission, tools.resolver, self._tally.total_rate)
         proxies, tls = settings.proxy_protocol, delivery.tls
         self._headers = ProxyHeaders(proxies, str(listening), self._loop) if proxies else None
         self._handshakes = _handshakes(tls, str(listening), self._loop) if tls else None
@@ -144,7 +144,7 @@ class StreamListener:
         steps: list[AcceptStep] = [RoomStep()]
         if self._headers is not None:
             steps.append(HeaderStep(self._headers))
-        steps += make_rule_steps(self._settings, self._names, self._admission, self._tally.total_rate)
+        steps += self._rules.steps()
         if handshakes is not None:
             steps.append(TlsStep(handshakes))
         if greeting := self._delivery.texts.greeting:
@@ -182,7 +182,7 @@ class StreamListener:
     @property
     def is_idle(self) -> bool:
         """Return whether no accepted connection is still on its way to the group."""
-        return not self._headers and not self._handshakes and not self._names
+        return not self._headers and not self._handshakes and not self._rules.waiting
 
     @property
     def groups(self) -> Sequence[int]:
@@ -433,7 +433,7 @@ class StreamListener:
         self.refuse_new_clients()
         self._loop.remove_reader(self._fd)
         self.accept_rest()
-        for waiting in (self._headers, self._names, self._handshakes, self._delivery.handover):
+        for waiting in (self._headers, self._rules.waiting, self._handshakes, self._delivery.handover):
             if waiting is not None:
                 waiting.close()
         self._refusals.flush()

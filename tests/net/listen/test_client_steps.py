@@ -13,10 +13,9 @@ from types import SimpleNamespace
 import pytest
 
 from sockd.net.address.sockaddr import SocketAddress
-from sockd.net.listen.admission import Admission, Networks
+from sockd.net.listen.admission import Networks
 from sockd.net.listen.client_steps import GreetingStep, NameStep
 from sockd.net.listen.pipeline import AcceptedConnection, Passage
-from sockd.settings.listen import ListenSettings
 from sockd.settings.networks import ClientName, read_client
 
 HOST = "192.0.2.7"
@@ -110,7 +109,7 @@ def connection(sock):
 def test_who_waits_for_a_name_is_held_and_goes_on_with_it(pair):
     gone_on, names = [], Names()
     way = SimpleNamespace(places=SimpleNamespace(hold=lambda one: None), advance=gone_on.append)
-    step = NameStep(Admission(ListenSettings(allow=(ClientName(".example.com"),)), lambda: 0.0), names)
+    step = NameStep(lambda host: host == HOST, names)
     one = connection(pair[0])
     assert step.run(one, way) is Passage.WAIT
     assert len(step) == 1
