@@ -3,7 +3,7 @@
 
 TEXTS = {
     "a worker exceeds max_worker_memory from its start": (
-        "A worker was above the limit before it served anybody, so replacing it would not help. Raise "
+        "A worker was above the limit before its first client, so replacing it would not help. Raise "
         "`max_worker_memory`."
     ),
     "accept paused": (
@@ -93,7 +93,7 @@ TEXTS = {
         "The hard limit of descriptors is lower than `max_connections` plus sockd's own. Raise `LimitNOFILE` (`ulimit"
         " -Hn`), or lower `max_connections`."
     ),
-    "frame": "With `--trace`, a frame that came in or went out, cut to its first bytes. None needed.",
+    "frame": "With `--trace`, a received or sent frame, its first bytes only. None needed.",
     "client left before it was served": "A client closed the connection before its service began. None needed.",
     "handler did not end in time": (
         "At the end of a stop, a blocking handler was still running in a thread, at the place in `at`. Give the "
@@ -125,8 +125,8 @@ TEXTS = {
         " call."
     ),
     "log records lost": (
-        "`count` lines were dropped because the target of the log took no more. Check the reader of the log, or log "
-        "less."
+        "`count` lines were dropped because the target of the log accepted no more. Check the reader of the log, or "
+        "log less."
     ),
     "log reopened": "The log file was opened again on HUP or USR1. None needed.",
     "event loop resumed": (
@@ -194,7 +194,7 @@ TEXTS = {
     "program ended at once, a pause before its next start": (
         "A program with wait = true failed within a second, or left what waited unread; it is started again after "
         "`pause_seconds`. `times` counts such ends in a row, of which the 1st, 10th, 100th and so on are logged. "
-        "Correct the program: run it by hand; its own words are in the lines before."
+        "Correct the program: run it by hand; its standard error is in the lines before."
     ),
     "program ended": (
         "A program started for a connection, or for a socket, has exited. At warning it failed or was ended by a "
@@ -296,8 +296,7 @@ TEXTS = {
         "An unexpected exception ended an upgrade; the old process keeps serving. Report it with its traceback."
     ),
     "upgraded": (
-        "The new process `pid` serves; `moved` connections went with it, `stay` remain here until they end. None "
-        "needed."
+        "The new process `pid` serves; `moved` connections moved to it, `stay` remain here until they end. None needed."
     ),
     "upgrading": "An upgrade began, and the new process is being started. None needed.",
     "users not read, keeping the previous ones": (
@@ -332,7 +331,7 @@ TEXTS = {
     ),
     "worker exceeds max_worker_memory, replacing it": (
         "A worker takes more memory than `max_worker_memory`: a successor is started, and then this one stops "
-        "gracefully. If it repeats, look for what the handlers keep."
+        "gracefully. If it repeats, look for a memory leak in the handlers."
     ),
     "workers exit as soon as they start": (
         "Workers exit shortly after their start, so the next one is started after `again_seconds`. Correct what their"
