@@ -9,12 +9,12 @@ import os
 from contextlib import redirect_stderr
 from typing import TYPE_CHECKING
 
-from sockd.cli.config_source import _keep_directory, _loader
 from sockd.config.command_line import from_command_line
 from sockd.daemon import inetd
 from sockd.daemon.inetd import inetd_settings, open_log
 from sockd.errors import EX_OK, SockdError, UsageError
 from sockd.files.kept_directory import current_directory
+from sockd.lazy import lazily
 from sockd.process import socket_activation
 from sockd.process.descriptors import close_others
 from sockd.process.inetd_stdio import detach_standard_streams
@@ -25,6 +25,10 @@ from sockd.settings import LogSettings, Settings
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+
+    from sockd.cli import config_source
+else:
+    config_source = lazily("sockd.cli.config_source")
 
 
 logger = logging.getLogger("sockd.cli")
@@ -82,7 +86,7 @@ def _inetd_settings(options: argparse.Namespace) -> Settings:
 
 
 def _inetd_base(path: str) -> Settings:
-    return _loader(path, _keep_directory(path), listens=False)(None)
+    return config_source._loader(path, config_source._keep_directory(path), listens=False)(None)
 
 
 __all__ = ["serve"]

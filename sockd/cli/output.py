@@ -14,7 +14,8 @@ import io
 import os
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from sockd.errors import EX_OK, EX_OSERR, fault
 
@@ -25,10 +26,33 @@ if TYPE_CHECKING:
 
 OUTPUT_FAILURES = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EFBIG)
 OUTPUT = 1
+DEFAULT_COLUMNS = 80
+
+
+class _Formatter(argparse.HelpFormatter):
+    """As argparse's; one is made for each option, and argparse would import shutil to ask how wide the terminal is."""
+
+    def __init__(self, prog: str, **more: Any) -> None:  # noqa: ANN401 - what a later Python adds
+        super().__init__(prog, width=_columns() - 2, **more)
+
+
+@cache
+def _columns() -> int:
+    """Return the width of the terminal, as shutil.get_terminal_size()."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isascii() and told.isdigit() and int(told):
+        return int(told)
+    try:
+        return os.get_terminal_size(OUTPUT).columns or DEFAULT_COLUMNS
+    except OSError:  # no terminal
+        return DEFAULT_COLUMNS
 
 
 class Parser(argparse.ArgumentParser):
     """argparse, but an output that cannot be written is an error."""
+
+    def __init__(self, **about: Any) -> None:  # noqa: ANN401 - as there
+        super().__init__(**{"formatter_class": _Formatter, **about})
 
     def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
         if message:

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from sockd._version import VERSION
 from sockd.cli.output import Parser, with_output
-from sockd.cli.verbs import admin
-from sockd.cli.verbs.connect import PASSWORD_VARIABLE, _connect
-from sockd.cli.verbs.import_ import PROGRAM, _import
+from sockd.cli.verbs import IMPORT_FORMATS, PASSWORD_VARIABLE, PROGRAM, admin
 from sockd.errors import EX_OK, EX_USAGE, AddressError, SockdError
+from sockd.lazy import lazily
 from sockd.log.format import printable
 from sockd.net.address.address import Address
 from sockd.process.descriptors import fill_standard_streams
@@ -25,8 +24,12 @@ from sockd.units import parse_duration
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sockd.cli.verbs import connect, import_
     from sockd.settings import Duration
     from sockd.settings.relay import SocksUrl
+else:
+    connect = lazily("sockd.cli.verbs.connect")
+    import_ = lazily("sockd.cli.verbs.import_")
 
 DEFAULT_TIMEOUT = "10s"  # a SYN is repeated after 1, 3 and 7 seconds (tcp(7)): the fourth has a chance
 MAX_TIMEOUT_S = 86_400  # longer ones overflow the milliseconds of epoll_wait(2), and nobody waits a day
@@ -75,11 +78,11 @@ def _main(argv: Sequence[str] | None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.verb in admin.VERBS:
         return admin.run(arguments)
+    if arguments.verb in ("connect", "import"):
+        return connect.run(arguments) if arguments.verb == "connect" else import_.run(arguments)
     verbs: dict[str, Callable[[argparse.Namespace], int]] = {
-        "connect": _connect,
         "selftest": _selftest,
         "bind": _bind,
-        "import": _import,
         "password": _password,
     }
     return verbs[arguments.verb](arguments)
@@ -231,8 +234,6 @@ def _add_bind(verbs: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _add_import(verbs: argparse._SubParsersAction[_Parser]) -> None:
-    from sockd.importer import FORMATS
-
     verb = verbs.add_parser(
         "import",
         help="convert inetd.conf or xinetd.conf to sockd.toml",
@@ -247,7 +248,7 @@ def _add_import(verbs: argparse._SubParsersAction[_Parser]) -> None:
     )
     verb.add_argument(
         "--format",
-        choices=FORMATS,
+        choices=IMPORT_FORMATS,
         default="auto",
         help="dialect of inetd.conf, which defines the address families of tcp and udp: openbsd (Debian), inetutils or "
         "bsd (FreeBSD, NetBSD); or xinetd (auto: xinetd if its keywords are found, else openbsd)",

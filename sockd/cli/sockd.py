@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from sockd._version import VERSION
-from sockd.cli.config_source import EXAMPLE_ADDRESS
 from sockd.cli.output import Parser, print_error, with_output
 from sockd.daemon.upgrade import UPGRADE_VARIABLE
 from sockd.errors import EX_USAGE, SockdError, SystemFault, UsageError
@@ -30,7 +29,7 @@ from sockd.process.signals import leave_with
 if TYPE_CHECKING:
     import argparse
 
-    from sockd.cli import autoreload, check, inetd, serve
+    from sockd.cli import autoreload, check, config_source, inetd, serve
     from sockd.daemon.upgrade import receiver
 else:
     autoreload = lazily("sockd.cli.autoreload")
@@ -38,6 +37,7 @@ else:
     inetd = lazily("sockd.cli.inetd")
     serve = lazily("sockd.cli.serve")
     receiver = lazily("sockd.daemon.upgrade.receiver")
+    config_source = lazily("sockd.cli.config_source")
 
 logger = logging.getLogger("sockd.cli")
 
@@ -52,7 +52,7 @@ class _Parser(Parser):
         unknown, found = message.partition("unrecognized arguments: ")[1:]
         word = found.split(" ")[0]
         if unknown and re.fullmatch(r"[\w.]+:[\w.]+", word):
-            message = f"{word}: a service needs an address; did you mean --listen tcp://{EXAMPLE_ADDRESS}={word}?"
+            message = f"{word}: a service needs an address; did you mean --listen tcp://{config_source.EXAMPLE_ADDRESS}={word}?"
         self.exit(EX_USAGE, f"{self.prog}: {message}\n")
 
 

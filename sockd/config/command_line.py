@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sockd.config.check_daemon import check_daemon
 from sockd.config.check_listen import _not_service, check_listeners
 from sockd.config.convert import choice
-from sockd.config.load import _index
 from sockd.errors import AddressError, UsageError
+from sockd.lazy import lazily
 from sockd.settings import DaemonSettings, LogSettings, Settings
 from sockd.settings.address import Address
 from sockd.settings.listen import ListenSettings
@@ -19,7 +19,10 @@ from sockd.values import replace
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sockd.config import load
     from sockd.settings.address import Services
+else:
+    load = lazily("sockd.config.load")
 
 
 def from_command_line(
@@ -81,7 +84,7 @@ def from_command_line(
         raise UsageError("\n".join(errors))
     problems = list(check_listeners(listeners, base.service))
     if problems:
-        raise UsageError("\n".join(f"--listen {show(listen[_index(p.path)])}: {p.text}" for p in problems))
+        raise UsageError("\n".join(f"--listen {show(listen[load._index(p.path)])}: {p.text}" for p in problems))
     log = {"level": log_level, "format": log_format}
     process = {"user": user, "group": group, "chroot": chroot, "pidfile": pidfile}
     given = {"multiplexer": multiplexer, "log": replace(base.daemon.log, **_given(log)), **process}

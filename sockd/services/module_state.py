@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from sockd.errors import HandlerError
+from sockd.lazy import msgspec
 from sockd.services.loader import describe_error
 
 if TYPE_CHECKING:

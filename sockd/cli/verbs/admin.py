@@ -8,17 +8,13 @@ configuration that sockd would read, else the path that packages use.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import socket
 import sys
 import time
-import tomllib
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, get_args
 
-from sockd.cli import render
-from sockd.config import load
 from sockd.errors import (
     EX_OK,
     EX_PROTOCOL,
@@ -29,16 +25,24 @@ from sockd.errors import (
     TemporaryFault,
     fault,
 )
-from sockd.files import trusted
+from sockd.lazy import json, lazily, tomllib
 from sockd.log.format import printable
 from sockd.net.kernel import peer_credentials
-from sockd.settings import LogLevel
+from sockd.settings.daemon import LogLevel
 from sockd.units import format_duration, parse_duration
 from sockd.wire.control import VERBS as DAEMON_VERBS
 from sockd.wire.control import ControlError, ControlRequest, ControlResponse, ControlVerb, read_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from sockd.cli import render
+    from sockd.config import load
+    from sockd.files import trusted
+else:
+    render = lazily("sockd.cli.render")
+    load = lazily("sockd.config.load")
+    trusted = lazily("sockd.files.trusted")
 
 DEFAULT_PATH = "/run/sockd/control.sock"
 SECONDS = 10.0

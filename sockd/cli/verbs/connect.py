@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from sockd.cli.verbs import PASSWORD_VARIABLE
 from sockd.client.connect import connect
 from sockd.client.pumps import converse
 from sockd.errors import EX_OK, UsageError, fault
@@ -23,10 +24,8 @@ if TYPE_CHECKING:
 TLS_OPTIONS = ("ca", "server-name", "cert", "key", "insecure")
 
 
-PASSWORD_VARIABLE = "SOCKD_VIA_PASSWORD"  # noqa: S105 - the name of one
-
-
-def _connect(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
+    """Connect, and return the exit code."""
     address: Address = arguments.address
     timeout: Duration = arguments.timeout
     source: str | None = arguments.source
@@ -110,4 +109,4 @@ def _introduce(sock: socket.socket, address: Address, *, version: int) -> None:
         raise fault(error, str(address)) from None
 
 
-__all__ = ["PASSWORD_VARIABLE", "TLS_OPTIONS"]
+__all__ = ["TLS_OPTIONS", "run"]

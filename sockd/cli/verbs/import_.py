@@ -8,15 +8,15 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
+from sockd.cli.verbs import PROGRAM
 from sockd.errors import EX_OK, ConfigurationError
 
 if TYPE_CHECKING:
     import argparse
 
-PROGRAM = "sockctl"
 
-
-def _import(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
+    """Import, and return the exit code."""
     from sockd import importer  # here, for connect has no use for it and shall start fast
     from sockd.importer.model import Host
     from sockd.process.accounts import has_groups
@@ -51,4 +51,4 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-__all__ = ["PROGRAM"]
+__all__ = ["run"]
