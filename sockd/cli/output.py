@@ -39,9 +39,9 @@ class _Formatter(argparse.HelpFormatter):
 @cache
 def _columns() -> int:
     """Return the width of the terminal, as shutil.get_terminal_size()."""
-    told = os.environ.get("COLUMNS", "")
-    if told.isascii() and told.isdigit() and int(told):
-        return int(told)
+    given = os.environ.get("COLUMNS", "")
+    if given.isascii() and given.isdigit() and int(given):
+        return int(given)
     try:
         return os.get_terminal_size(OUTPUT).columns or DEFAULT_COLUMNS
     except OSError:  # no terminal
