@@ -25,7 +25,7 @@ from sockd.daemon.startup import ServingProcess, Start
 from sockd.daemon.succession import Succession
 from sockd.daemon.worker_processes import NoWorkers
 from sockd.errors import ConfigurationError, SockdError, TemporaryFault
-from sockd.lazy import lazily
+from sockd.lazy import lazily, load
 from sockd.log import format as log_format
 from sockd.process.sd_notify import Notifier
 
@@ -144,6 +144,8 @@ class Daemon:
             SystemFault, HandlerError: as ListenerRegistry.prepare().
         """
         self._unused = self._resources.passed.close_rest()  # before workers are forked, who would hold them open
+        if any(plan.service.kind.is_pages for plan in self._resources.plans):
+            load(http_pages, commands)
         with self._process.kept_from_handlers():  # in their startup hooks
             begun = self.serving.begin(self._resources.listening)
         self._resources.plans.clear()  # else the handlers of the start would stay, whatever is reloaded

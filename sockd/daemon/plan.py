@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sockd.daemon.programs import identified
 from sockd.errors import ConfigurationError, HandlerError
 from sockd.files.texts import read_texts
-from sockd.lazy import lazily
+from sockd.lazy import lazily, load
 from sockd.net.listen.delivery import ClientTexts
 from sockd.net.listen.path_access import PathAccess
 from sockd.net.listen.source_filter import restrict
@@ -19,7 +19,7 @@ from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
     from sockd.net.listen.bind import ServerSocket
-    from sockd.net.tls import context
+    from sockd.net.tls import context, handshake, starttls
     from sockd.net.tls.context import TlsContext
     from sockd.services.spec import ServiceSpec
     from sockd.settings import Settings
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from sockd.settings.listen import ListenSettings
 else:
     context = lazily("sockd.net.tls.context")
+    handshake = lazily("sockd.net.tls.handshake")
+    starttls = lazily("sockd.net.tls.starttls")
 
 __all__ = ["ListenerPlan", "check_opened", "plan"]
 
@@ -94,6 +96,7 @@ def _tls(listen: ListenSettings, place: str, spec: ServiceSpec) -> TlsContext | 
         who = "a protocol class, a coroutine or a function with the connection as its second argument"
         text = f"service {spec.name} cannot call start_tls(), only {who} can; without starttls, TLS begins at once"
         raise ConfigurationError(f"{place}.starttls: true: {text}")
+    load(handshake, starttls)  # before its first client comes
     return context.TlsContext(listen.tls, place)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sockd.daemon.upgrade.previous import PreviousProcesses
 from sockd.errors import SockdError, SystemFault
-from sockd.lazy import lazily
+from sockd.lazy import lazily, load
 from sockd.net.loop.turns import TurnWatch
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class Succession:
         self._is_stopping = False
         self._previous_processes = PreviousProcesses(self._loop)
         self._sender: UpgradeSender | None = None
+        if lineage.given.store:
+            load(fdstore)
         if lineage.command is not None:
             self._sender = sender.UpgradeSender(lineage.command, serving, self._handoff, notifier, self._left)
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sockd.lazy.modules import lazily, load_all
+from sockd.lazy.modules import lazily, load, load_all
 
 if TYPE_CHECKING:
     import datetime
@@ -61,6 +61,7 @@ __all__ = [
     "inspect",
     "json",
     "lazily",
+    "load",
     "load_all",
     "msgspec",
     "pathlib",

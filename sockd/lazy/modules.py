@@ -81,6 +81,17 @@ def lazily(name: str, *, only_with: str = "") -> Any:  # noqa: ANN401 - a type c
     return LazyModule(name, only_with)
 
 
+def load(*modules: object) -> None:
+    """Import these now, for they may be needed when their files are another version's: at a stop, in a restart.
+
+    Raises:
+        SystemFault: one cannot be imported.
+    """
+    for one in modules:
+        if isinstance(one, LazyModule):  # the type checker takes it for the module
+            one.load()
+
+
 def load_all() -> None:
     """Import every module that stands here for later, and those that they name in their turn.
 
@@ -95,4 +106,4 @@ def load_all() -> None:
 if not TYPE_CHECKING:
     errors = lazily("sockd.errors")
 
-__all__ = ["LazyModule", "lazily", "load_all"]
+__all__ = ["LazyModule", "lazily", "load", "load_all"]
