@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import subprocess
 import sys
 import time
@@ -208,6 +209,17 @@ def test_another_process_has_the_same_transcript():
         for seed in ("1", "2")
     }
     assert len(said) == 1
+
+
+EVERYWHERE = {"upper": "7eff3d01d742f34b", "session": "f4d165abb1bdd453"}
+
+
+@pytest.mark.parametrize("name", EVERYWHERE)
+def test_every_python_has_the_same_transcript(name):
+    """A change of what is played changes the number, for all Pythons at once."""
+    handler = {"upper": upper, "session": session}[name]
+    told = repr([testing.simulate(handler, seed, WORDS) for seed in range(20)])
+    assert hashlib.sha256(told.encode()).hexdigest()[:16] == EVERYWHERE[name]
 
 
 def test_conversations_of_other_framings_have_to_be_said():
