@@ -144,20 +144,30 @@ static void check_marked(const sb_mux *mux)
     MUST(mux->doomed_count >= 0 && mux->doomed_count <= mux->slots.used);
 }
 
+static int32_t check_slot(const sb_mux *mux, int slot, int32_t hung)
+{
+    int32_t found = 0, before = -1;
+    MUST(mux->wheel.head[slot] >= 0);
+    for (int32_t i = mux->wheel.head[slot]; i >= 0; before = i, i = mux->rows[i].hook.after) {
+        MUST(++found <= hung);
+        MUST(mux->rows[i].hook.slot == slot && mux->rows[i].hook.before == before);
+        MUST(mux->rows[i].state != ROW_FREE && mux->rows[i].state != ROW_CLOSED);
+    }
+    return found;
+}
+
+/* A slot has its bit exactly if it is not empty: each that has one is not, and there are as many of both. */
 static void check_wheel(const sb_mux *mux)
 {
-    int32_t hung = 0, found = 0;
+    int32_t hung = 0, found = 0, slots = 0;
     for (int32_t i = 0; i < mux->slots.used; i++)
         hung += mux->rows[i].state != ROW_FREE && mux->rows[i].hook.slot >= 0;
-    for (int slot = 0; slot < SB_WHEEL; slot++) {
-        int32_t before = -1;
-        MUST((mux->wheel.head[slot] >= 0) == (mux->wheel.used[slot / 64] >> (slot % 64) & 1));
-        for (int32_t i = mux->wheel.head[slot]; i >= 0; before = i, i = mux->rows[i].hook.after) {
-            MUST(++found <= hung);
-            MUST(mux->rows[i].hook.slot == slot && mux->rows[i].hook.before == before);
-            MUST(mux->rows[i].state != ROW_FREE && mux->rows[i].state != ROW_CLOSED);
-        }
-    }
+    for (int slot = 0; slot < SB_WHEEL; slot++)
+        slots += mux->wheel.head[slot] >= 0;
+    for (int word = 0; word < SB_WHEEL / 64; word++)
+        for (uint64_t left = mux->wheel.used[word]; left != 0; left &= left - 1, slots--)
+            found += check_slot(mux, word * 64 + __builtin_ctzll(left), hung);
+    MUST(slots == 0);
     MUST(found == hung);
 }
 

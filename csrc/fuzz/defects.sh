@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Puts defects back one at a time, and tells how long fuzz_mux takes to find each: sh fuzz/defects.sh BUILD SECONDS
+# Puts defects back one at a time, and tells how long fuzz_mux takes to find each, by libFuzzer and by chance: sh fuzz/defects.sh BUILD SECONDS
 set -eu
 build=$1 seconds=$2
 
@@ -22,7 +22,13 @@ plant() {
         echo "fuzz-defects: $name was not found in $seconds s"
         exit 1
     fi
-    echo "fuzz-defects: $name: $(($(date +%s) - begun)) s: $(grep -m 1 'not so' "$where/log")"
+    took=$(($(date +%s) - begun))
+    ${MAKE:-make} -s "MUX_SOURCE=$where" "BUILD=$where" "BLIND_FLAGS=-std=c11 -D_GNU_SOURCE -O1 -DSB_DEBUG -I$where" "$where/blind/mux"
+    if "$where/blind/mux" 1000000 > "$where/blind.log" 2>&1; then
+        echo "fuzz-defects: $name was not found by chance"
+        exit 1
+    fi
+    echo "fuzz-defects: $name: $took s, $(tail -1 "$where/blind.log"): $(grep -m 1 'not so' "$where/log")"
 }
 
 plant frames-after-close -e 's/if (is_silent(mux, &event))/if (0 \&\& is_silent(mux, \&event))/'

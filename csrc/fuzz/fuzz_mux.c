@@ -337,13 +337,22 @@ static void do_one(unsigned what, unsigned whom)
     }
 }
 
+static int are_there(void)
+{
+    int there = 0;
+    for (int i = 0; i < count; i++)
+        there += !models[i].has_ended && !models[i].is_forgotten;
+    return there;
+}
+
 /* Everybody goes: each end is told, once. */
 static void end_all(void)
 {
     require(sb_mux_close_all(mux, SB_REASON_CLOSED) == 0);
     for (int i = 0; i < count; i++)
         models[i].is_closed_here = 1;
-    for (int round = 0; round < 40; round++) {
+    take_events(1000);
+    for (int round = 0; round < 40 && are_there(); round++) {
         for (int i = 0; i < count; i++) {
             peer_of(&models[i])->taken = peer_of(&models[i])->heard;
             peer_of(&models[i])->has_ended = 1;
@@ -351,9 +360,11 @@ static void end_all(void)
         turn(100);
         take_events(1000);
     }
-    for (int i = 0; i < count; i++)
-        require(models[i].has_ended || models[i].is_forgotten);
-    turn(0);
+    require(!are_there());
+    for (int i = 0; i < 2; i++) { /* and then there is nothing */
+        turn(100);
+        require(sb_mux_counts(mux)->events == 0);
+    }
     require(sb_mux_counts(mux)->connections == 0 && sb_mux_counts(mux)->memory == 0);
 }
 

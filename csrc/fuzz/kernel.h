@@ -19,10 +19,13 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
+void *kernel_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+int kernel_munmap(void *memory, size_t size);
 ssize_t kernel_recv(int fd, void *room, size_t size, int flags);
 ssize_t kernel_recvmsg(int fd, struct msghdr *message, int flags);
 ssize_t kernel_send(int fd, const void *data, size_t size, int flags);
@@ -41,6 +44,8 @@ int kernel_epoll_wait(int epoll, struct epoll_event *ready, int max, int timeout
 int kernel_clock_gettime(clockid_t clock, struct timespec *now);
 
 #ifndef FUZZ_KERNEL
+#define mmap kernel_mmap
+#define munmap kernel_munmap
 #define recv kernel_recv
 #define recvmsg kernel_recvmsg
 #define send kernel_send
