@@ -322,8 +322,8 @@ TEXTS = {
         " that blocks."
     ),
     "worker does not return from a handler, replacing it": (
-        "A worker has not replied for `handler_timeout`: `at` is where its loop stands still, if Python code ran; "
-        "`ended by force` has the stack otherwise. It is ended, another one serves, and its connections are lost. Mend "
+        "A worker has not replied for `handler_timeout`: `at` is where its loop is blocked, if Python code runs; "
+        "`ended by force` has the stack otherwise. It is ended, another one serves, and its connections are lost. Fix "
         "the handler, or have it called in threads (`blocking = true`)."
     ),
     "connection lost with its worker": (

@@ -95,8 +95,8 @@ class DaemonSettings:
     )
     handler_timeout: Duration | None = setting(
         None,
-        help="with workers: a worker that does not return from a handler for so long is ended and replaced; unset: off",
-        source="timeout of gunicorn's workers; how long a handler may take is its author's to know",
+        help="with workers: time after which a worker that does not return from a handler is replaced; unset: off",
+        source="timeout of gunicorn's workers; only its author knows how long a handler may take",
         unit="seconds",
         low=0.1,
         high=86_400,

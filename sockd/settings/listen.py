@@ -77,14 +77,14 @@ class TotalRateSettings:
     )
     burst: int | None = setting(
         None,
-        help="connections that all clients may open at once; unset: as connections",
+        help="connections that all clients may open at once; unset: same as connections",
         source="",
         low=1,
         high=1_000_000,
     )
     pause: Duration = setting(
         Duration(0),
-        help="when the rate was exceeded, refuse everybody for so long",
+        help="after the rate was exceeded, refuse all clients for this time",
         source="xinetd.conf(5), cps: 10 s; with a pause, one client can keep all others out",
         unit="seconds",
         low=0,
@@ -97,8 +97,8 @@ class HostsAccessSettings:
     """hosts_access = { ... } of a listener: the files of libwrap (tcpd)."""
 
     daemon: str = setting("", help="name of the service in the rules, such as in.fingerd", source="hosts_access(5)")
-    allow: str = setting("/etc/hosts.allow", help="file of rules for clients that are let in", source="")
-    deny: str = setting("/etc/hosts.deny", help="file of rules for clients that are refused", source="")
+    allow: str = setting("/etc/hosts.allow", help="file with rules for accepted clients", source="")
+    deny: str = setting("/etc/hosts.deny", help="file with rules for refused clients", source="")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,20 +268,20 @@ class ListenSettings:
     )
     allow: tuple[Client, ...] = setting(
         (),
-        help='accept only clients from these networks, or of these names: "10.0.0.0/8", "www.example.com", '
+        help='accept only clients from these networks, or with these names: "10.0.0.0/8", "www.example.com", '
         '".example.com"; names are confirmed by the address that they lead to',
         source="tcpd: hosts_access(5)",
         parse=textual(read_client),
     )
     deny: tuple[Client, ...] = setting(
         (),
-        help="refuse clients from these networks, or of these names; goes before allow",
+        help="refuse clients from these networks, or with these names; takes precedence over allow",
         source="tcpd: hosts_access(5)",
         parse=textual(read_client),
     )
     hosts_access: HostsAccessSettings | None = setting(
         None,
-        help="hold clients against hosts.allow and hosts.deny as well; a change of these files counts at once",
+        help="also apply hosts.allow and hosts.deny; changes of these files take effect at once",
         source="hosts_access(5)",
     )
     hours: tuple[DailyHours, ...] = setting(
@@ -292,7 +292,7 @@ class ListenSettings:
     )
     max_load: float | None = setting(
         None,
-        help="refuse clients while the load of the host, of the last minute, is this or above",
+        help="refuse clients while the load average of the last minute is at least this",
         source="getloadavg(3)",
         low=0.01,
         high=1_000_000,
@@ -302,11 +302,11 @@ class ListenSettings:
     )
     greeting_files: tuple[str, ...] = setting(
         (),
-        help="files that are sent to each client first, in this order; read at start and reload",
+        help="files sent to each client first, in this order; read at start and reload",
         source="xinetd.conf(5), banner",
     )
     banner_files: tuple[str, ...] = setting(
-        (), help="files that are sent to refused clients, before banner", source="xinetd.conf(5), banner_fail"
+        (), help="files sent to refused clients, before banner", source="xinetd.conf(5), banner_fail"
     )
     tls: TlsSettings | None = setting(None, help="encrypt connections with TLS", source="RFC 8446, RFC 5246")
     proxy_protocol: ProxyProtocolSettings | None = setting(

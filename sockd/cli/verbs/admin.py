@@ -71,9 +71,9 @@ def add_verbs(verbs: argparse._SubParsersAction[Any]) -> None:
         if name != "top":
             verb.add_argument("--json", action="store_true", help="print the result as JSON")
             seconds = format_duration(LONGER_SECONDS.get(name, SECONDS))
-            verb.add_argument("--timeout", metavar="TIME", type=_interval, help=f"time limit of the reply ({seconds})")
+            verb.add_argument("--timeout", metavar="TIME", type=_interval, help=f"time limit for the reply ({seconds})")
         if name == "stop":
-            verb.add_argument("--wait", action="store_true", help="return when the daemon has ended")
+            verb.add_argument("--wait", action="store_true", help="wait until the daemon has exited")
         if name == "top":
             verb.add_argument("--interval", metavar="TIME", type=_interval, default="2s", help="refresh interval (2s)")
             verb.add_argument("--times", metavar="COUNT", type=int, help="number of refreshes (until Ctrl-C)")
