@@ -137,7 +137,7 @@ def test_a_limit_is_known_everywhere(name):
 
 
 def test_every_key_goes_with_some_kind_and_none_with_all_in_secret():
-    taken = {key for rules in KINDS.values() for key in rules.takes}
+    taken = {key for rules in KINDS.values() for key in rules.keys}
     assert taken == set(SERVICE_KEYS)
 
 
@@ -153,7 +153,7 @@ def test_a_key_without_a_meaning_is_refused(kind):
     for key, value in values.items():
         if key == "group":
             continue  # which wants a user
-        if key in KINDS[kind].takes:
+        if key in KINDS[kind].keys:
             assert loads(f"{head}{key} = {value}\n", name="x", listens=False)
         else:
             assert f"x:3: service.a.{key}: " in problems(f"{head}{key} = {value}\n")
