@@ -27,13 +27,13 @@ _HEAD = """\
 # Not the same for any service:
 # - A program gets of the daemon's environment only PATH; add names to environment = ["PATH", "..."].
 # - At most 64 programs of a service run at once unless max_instances says otherwise, and there is no limit on starts
-#   in a time (256 or 40 a minute for inetd, 50 a second for xinetd, all clients together).
+#   in a time unless total_rate sets one (256 or 40 a minute for inetd, 50 a second for xinetd, all clients together).
 # - echo, discard and chargen close a connection on which nothing moves for 15 minutes (idle_timeout)."""
 _FAMILIES_HEAD = "# - tcp and udp have the meaning of {}'s inetd.conf; --format selects another."
 _KEEPS_ROOT = "# root, to become the users of the programs below"
 _ORDER = (
-    "exec", "argv0", "user", "group", "groups", "directory", "umask", "nice", "wait", "max_instances", "limits",
-    "environment", "stderr",
+    "exec", "relay", "argv0", "user", "group", "groups", "directory", "umask", "nice", "wait", "max_instances",
+    "max_connections", "limits", "environment", "stderr",
 )  # fmt: skip
 _PLACE = re.compile(r"^[^:\s]*(?::\d+)*: ")
 
@@ -144,7 +144,8 @@ class _Writer:
 
 def _daemon(active: Sequence[Draft], log_to: str) -> Iterator[str]:
     """Return [daemon]: root only if programs need it."""
-    accounts = {(str(draft.program["user"]), str(draft.program.get("group", ""))) for draft in active if draft.program}
+    programs = [draft.program for draft in active if "exec" in draft.program]
+    accounts = {(str(program["user"]), str(program.get("group", ""))) for program in programs}
     keeps_root = len(accounts) > 1 or any("groups" in draft.program for draft in active)
     user, group = ("root", "") if keeps_root else next(iter(accounts), ("nobody", ""))
     yield "[daemon]"

@@ -28,6 +28,8 @@ FAMILIES = {
 }
 """Listening families of tcp and udp with each suffix, by dialect."""
 
+PAUSE = "10m"
+"""Behind too many starts in a minute; inetd(8), -R."""
 _OFF = re.compile(r"#[\s#]*(?:<\w+>#)?\s*")
 _WORD = re.compile(r"""\s*((?:"[^"]*"|'[^']*'|[^\s"'])+)""")
 _PROTOCOL = re.compile(r"(?P<name>tcp|udp)(?P<family>46|4|6only|6|)(?P<options>,.*)?")
@@ -188,8 +190,7 @@ def _limit(draft: Draft, wait: str) -> bool:
         draft.leave_out(f"{wait!r} is neither wait nor nowait")
         return False
     if match["rate"]:
-        text = f"a limit of {match['rate']} starts a minute for all clients together has no equivalent"
-        draft.lose(f"{wait}: {text}; max_instances limits concurrent programs, rate the connections of each source")
+        draft.listen["total_rate"] = {"connections": int(match["rate"]), "per": "1m", "pause": PAUSE}
     instances, rate, per_source = ([int(number) for number in match["limits"].split("/")[1:]] + [0, 0, 0])[:3]
     if instances:
         draft.program["max_instances"] = instances

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Value: TypeAlias = str | int | float | bool | list[str] | dict[str, str | int]
+Value: TypeAlias = str | int | float | bool | list[str] | dict[str, str | int | list[str]]
 Table: TypeAlias = dict[str, Value]
 
 
@@ -88,10 +88,8 @@ class Host:
 
     Attributes:
         access_rule: place of the first rule of hosts_access(5); empty when there is none.
-        sockctl: path of this tool, for services that another host serves.
         has_groups: whether a user has supplementary groups.
     """
 
     access_rule: str
-    sockctl: str
     has_groups: Callable[[str], bool] = lambda user: False

@@ -200,8 +200,7 @@ class _Translation:
             return self._leave_out("redirect", "only connections can be redirected")
         host, port = self._values("redirect")
         target = f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
-        self.draft.program = {"user": "nobody", **self.draft.program}
-        self.draft.program["exec"] = [self._host.sockctl, "connect", target]
+        self.draft.program = {"relay": {"to": [target]}}
         return None
 
     def _attributes(self) -> None:
@@ -264,8 +263,9 @@ class _Translation:
     def _limit(self) -> None:
         draft = self.draft
         if (limit := self._number("instances")) is not None:
+            is_program = "exec" in draft.program
             table = draft.listen if draft.builtin else draft.program
-            table["max_connections" if draft.builtin else "max_instances"] = limit
+            table["max_instances" if is_program else "max_connections"] = limit
             draft.listen["at_limit"] = "refuse"
         if (limit := self._number("per_source")) is not None:
             draft.listen |= {"max_connections_per_source": limit, "source_prefix_ipv6": 128}
@@ -273,7 +273,7 @@ class _Translation:
             self._total_rate()
         if "max_load" in self._found:
             self._max_load()
-        limits: dict[str, str | int] = {}
+        limits: dict[str, str | int | list[str]] = {}
         if (seconds := self._number("rlimit_cpu")) is not None:
             limits["cpu"] = f"{seconds}s"
         for name, key in SIZES.items():

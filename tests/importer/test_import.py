@@ -101,7 +101,7 @@ def test_what_is_disabled_can_be_had(path, imported):
     assert counts(wanted(path, "expect-all")[0]) in said
 
 
-HOST = Host(access_rule="", sockctl="/usr/bin/sockctl", has_groups=lambda user: user == "mail")
+HOST = Host(access_rule="", has_groups=lambda user: user == "mail")
 
 
 def converted(path, host=HOST, **options):
@@ -164,7 +164,7 @@ def test_rules_of_hosts_access_are_honoured_for_wrapped_services(tmp_path):
         "service b\n{\ntype=UNLISTED\nport=7003\nsocket_type=stream\nwait=no\nuser=nobody\nserver=/bin/cat\n"
         "flags=NOLIBWRAP\n}\n"
     )
-    ruled = Host(access_rule="/etc/hosts.deny:3", sockctl="/usr/bin/sockctl")
+    ruled = Host(access_rule="/etc/hosts.deny:3")
     assert 'hosts_access = { daemon = "cat" }' in converted(tmp_path / "inetd.conf", ruled).text
     result = converted(tmp_path / "xinetd.conf", ruled)
     assert (result.served, result.left_out) == (2, 0)
@@ -176,7 +176,7 @@ def test_rules_of_hosts_access_are_honoured_for_wrapped_services(tmp_path):
 
 def test_datagrams_that_were_wrapped_are_left_out_where_there_are_rules(tmp_path):
     (tmp_path / "inetd.conf").write_text("7001 dgram udp wait nobody /usr/sbin/tcpd /bin/cat\n")
-    ruled = Host(access_rule="/etc/hosts.deny:3", sockctl="/usr/bin/sockctl")
+    ruled = Host(access_rule="/etc/hosts.deny:3")
     result = converted(tmp_path / "inetd.conf", ruled)
     assert result.left_out == 1
     assert "there are rules (/etc/hosts.deny:3)" in "".join(result.notes)
@@ -191,7 +191,7 @@ def test_the_name_in_the_rules_is_that_of_xinetd(tmp_path):
         ("", "cat"),
     ):
         (tmp_path / "x").write_text(f"service a\n{{\n{entry}{more}\n}}\n")
-        ruled = Host(access_rule="/etc/hosts.deny:3", sockctl="/usr/bin/sockctl")
+        ruled = Host(access_rule="/etc/hosts.deny:3")
         assert f'hosts_access = {{ daemon = "{daemon}" }}' in converted(tmp_path / "x", ruled).text
 
 

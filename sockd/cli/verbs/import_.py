@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -22,8 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sockd.process.accounts import has_groups
 
     sources = importer.read(arguments.files, form=arguments.format)
-    sockctl = shutil.which(sys.argv[0]) or shutil.which(PROGRAM) or f"/usr/bin/{PROGRAM}"
-    host = Host(access_rule=importer.access_rule(), sockctl=os.path.abspath(sockctl), has_groups=has_groups)
+    host = Host(access_rule=importer.access_rule(), has_groups=has_groups)
     result = importer.convert(sources, host, _accept, with_disabled=arguments.all)
     print(result.text, end="")
     sys.stdout.flush()
