@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     Instruction = tuple[int, int, int, int]
 
-SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
+SO_ATTACH_FILTER = SO_GET_FILTER = 26
 """asm-generic/socket.h."""
+INSTRUCTION_BYTES = 8
 MAX_INSTRUCTIONS = 4096
 """BPF_MAXINSNS: some 1,000 networks of IPv4, or 300 of IPv6."""
 NETWORK_HEADER = 0xFFF00000
@@ -50,33 +51,55 @@ def restrict(sock: socket.socket, allow: Sequence[Network], deny: Sequence[Netwo
         sock: of datagrams, or listening.  A Unix socket is left alone: the mode of its path decides.
 
     Raises:
-        SystemFault: the system has no such filters, or these are too many networks.
+        SystemFault: the system has no such filters, these are too many networks, or this process may not change it
+            (of TCP, new kernels let only root do that); it has not to where the same filter is attached already.
     """
-    if sock.family == socket.AF_UNIX or not (allow or deny):
-        if sys.platform == "linux":
-            _detach(sock)
+    if is_restricted(sock, allow, deny):
         return
+    text = "allow and deny of a service with wait = true need a filter in the kernel (SO_ATTACH_FILTER)"
     try:
         if sys.platform != "linux":
             raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT))
-        instructions = [*make_filter(allow, deny)]
-        if len(instructions) > MAX_INSTRUCTIONS:
+        data = _pack(make_filter(allow, deny))
+        if len(data) > MAX_INSTRUCTIONS * INSTRUCTION_BYTES:
             raise OSError(errno.E2BIG, f"too many networks for one filter: {len(allow) + len(deny)}")
-        data = b"".join(struct.pack("=HBBI", *one) for one in instructions)
         program = ctypes.create_string_buffer(data, len(data))
-        attached = struct.pack("@HP", len(instructions), ctypes.addressof(program))
+        attached = struct.pack("@HP", len(data) // INSTRUCTION_BYTES, ctypes.addressof(program))
         sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, attached)
     except OSError as error:
-        text = "allow and deny of a service with wait = true need a filter in the kernel (SO_ATTACH_FILTER)"
-        raise SystemFault(f"{text}: {error.strerror}") from None
+        remedy = "; restart as root to change them" if error.errno == errno.EPERM else ""
+        raise SystemFault(f"{text}: {error.strerror}{remedy}") from None
 
 
-def _detach(sock: socket.socket) -> None:
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
-    except OSError as error:
-        if error.errno != errno.ENOENT:  # there was none
-            raise SystemFault(f"cannot remove the filter of a socket: {error.strerror}") from None
+def check_restrict(sock: socket.socket, allow: Sequence[Network], deny: Sequence[Network]) -> None:
+    """Raise as restrict() would, and change nothing."""
+    if not is_restricted(sock, allow, deny):
+        with socket.socket(sock.family, sock.type) as probe:
+            restrict(probe, allow or deny, deny)  # an empty filter is one more that is not attached yet
+
+
+def is_restricted(sock: socket.socket, allow: Sequence[Network], deny: Sequence[Network]) -> bool:
+    """Tell whether these are in effect: by the filter that the socket has, whoever has attached it."""
+    if sock.family == socket.AF_UNIX:
+        return True
+    attached = _attached(sock)
+    return attached == _pack(make_filter(allow, deny)) or (attached == b"" and not (allow or deny))
+
+
+def _attached(sock: socket.socket) -> bytes | None:
+    """Return the filter of a socket; empty: none, None: not known.  Its length counts instructions, and not bytes."""
+    if sys.platform != "linux":
+        return None
+    buffer = ctypes.create_string_buffer(MAX_INSTRUCTIONS * INSTRUCTION_BYTES)
+    length = ctypes.c_uint(MAX_INSTRUCTIONS)
+    getsockopt = ctypes.CDLL(None).getsockopt
+    if getsockopt(sock.fileno(), socket.SOL_SOCKET, SO_GET_FILTER, buffer, ctypes.byref(length)) < 0:
+        return None
+    return buffer.raw[: length.value * INSTRUCTION_BYTES]
+
+
+def _pack(instructions: Iterable[Instruction]) -> bytes:
+    return b"".join(struct.pack("=HBBI", *one) for one in instructions)
 
 
 def make_filter(allow: Sequence[Network], deny: Sequence[Network]) -> Iterator[Instruction]:
@@ -112,4 +135,4 @@ def _match(network: Network, verdict: Instruction) -> Iterator[Instruction]:
     yield verdict
 
 
-__all__ = ["make_filter", "restrict"]
+__all__ = ["check_restrict", "is_restricted", "make_filter", "restrict"]

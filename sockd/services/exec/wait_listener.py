@@ -22,7 +22,7 @@ from sockd.errors import SystemFault, fault
 from sockd.net.kernel import accept_queue, is_hung_up
 from sockd.net.listen.admission import Networks
 from sockd.net.listen.listener import ListenerCounts
-from sockd.net.listen.source_filter import restrict
+from sockd.net.listen.source_filter import check_restrict, restrict
 from sockd.net.listen.syn_filter import HANDSHAKE_SECONDS, refuse_new_clients
 from sockd.services.exec.restarts import QUICK_SECONDS, Outcome, Restarts, is_power_of_ten, outcome
 from sockd.services.exec.service import EndReport, RunReport
@@ -171,6 +171,7 @@ class WaitListener:
         self._died = died
         self._settings = settings
         self._networks = Networks(settings.allow, settings.deny)
+        check_restrict(listening.socket, networks_among(settings.allow), networks_among(settings.deny))
         self._timer: Timer | None = None
         self.is_off = False
         self._is_stream = listening.endpoint.type != socket.SOCK_DGRAM

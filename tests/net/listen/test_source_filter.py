@@ -7,12 +7,13 @@ Seen failing: with deny behind allow; with IPv4 packets on a socket of both fami
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 
 import pytest
 
 from sockd.errors import SystemFault
-from sockd.net.listen.source_filter import restrict
+from sockd.net.listen.source_filter import check_restrict, restrict
 
 SOURCES = ("127.0.0.1", "127.0.0.2", "127.1.2.3", "::1")
 CASES = [
@@ -88,6 +89,40 @@ def test_without_networks_it_is_removed():
         client.sendto(b"x", ("127.0.0.1", server.getsockname()[1]))
         server.settimeout(20)
         assert server.recv(1) == b"x"
+
+
+def test_a_process_without_rights_goes_on_with_the_filter_that_is_there(run_as_nobody):
+    with bound(socket.SOCK_STREAM) as server:
+        server.listen()
+        restrict(server, networks(["127.0.0.2"]), networks(["::1"]))
+        assert run_as_nobody(lambda: restrict(server, networks(["127.0.0.2"]), networks(["::1"]))) == "done"
+        found = run_as_nobody(lambda: check_restrict(server, networks(["127.0.0.3"]), []))
+        assert found == "done" or "restart as root" in found  # as the kernel has it
+
+
+@pytest.fixture
+def run_as_nobody():
+    if os.geteuid() != 0:
+        pytest.skip("only root can become nobody")
+
+    def call(what):
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.setuid(65534)
+            try:
+                what()
+            except BaseException as error:
+                os.write(writer, str(error).encode())
+            else:
+                os.write(writer, b"done")
+            os._exit(0)
+        os.close(writer)
+        os.waitpid(pid, 0)
+        with os.fdopen(reader) as said:
+            return said.read()
+
+    return call
 
 
 def test_too_many_are_an_error_that_says_so():
