@@ -92,9 +92,11 @@ class StreamReader(asyncio.StreamReader):
         if self._left > 0 and lines:
             self._left -= 1
             return lines.popleft()
-        if not lines and (waiter := self._waiter_for_line()) is not None:
+        if not lines and not self._buffer and self._waiter is None and self._is_open:
+            self._is_by_line, self.has_overrun = True, False
+            self._waiter = asyncio.Future(loop=self._loop)
             try:
-                await waiter
+                await self._waiter
             finally:
                 self._waiter = self._since = None
             if lines and not self._paused:
@@ -107,9 +109,11 @@ class StreamReader(asyncio.StreamReader):
         if self._left > 0 and lines:  # as readline(), without its call: a coroutine for each line costs a tenth of all
             self._left -= 1
             return lines.popleft()
-        if not lines and (waiter := self._waiter_for_line()) is not None:
+        if not lines and not self._buffer and self._waiter is None and self._is_open:
+            self._is_by_line, self.has_overrun = True, False
+            self._waiter = asyncio.Future(loop=self._loop)
             try:
-                await waiter
+                await self._waiter
             finally:
                 self._waiter = self._since = None
             if lines and not self._paused:
@@ -118,16 +122,6 @@ class StreamReader(asyncio.StreamReader):
         if not line:
             raise StopAsyncIteration
         return line
-
-    def _waiter_for_line(self) -> asyncio.Future[None] | None:
-        """Return what ends when something has come, where nothing has; None where it takes more than to wait."""
-        if self._buffer or self._waiter is not None or not self._is_open:
-            return None
-        self._is_by_line = True
-        self.has_overrun = False
-        waiter: asyncio.Future[None] = asyncio.Future(loop=self._loop)
-        self._waiter = waiter
-        return waiter
 
     async def _next_line(self) -> bytes:
         """Give the others a turn if it is time to, and wait for a line, if need be."""
@@ -225,14 +219,17 @@ class StreamReader(asyncio.StreamReader):
 
     def feed(self, block: bytes) -> None:
         """Take what has come."""
+        waiter, is_by_line = self._waiter, self._is_by_line and not self._buffer
+        if waiter is not None and is_by_line and block.find(LF) == len(block) - 1 <= self._limit:
+            self._lines.append(block)  # as nearly always; not counted, for it is read before anybody waits again
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+            return
         if not self._is_by_line:
             self._buffer += block
-        elif block.find(LF) == len(block) - 1 <= self._limit and not self._buffer:
-            self._lines.append(block)  # as nearly always where lines come one by one
-            self._size += len(block)
         elif not self._cut(block):
             return  # the beginning of a line, for which nobody is woken
-        waiter = self._waiter
         if waiter is not None:  # _wakeup_waiter() without its call
             self._waiter = None
             if not waiter.done():
