@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any, TypeGuard, cast
+from typing import TypeGuard, cast
 
 EX_OK = 0
 EX_USAGE = 64
@@ -103,7 +103,7 @@ class Close(Exception):
         TypeError: last_words is neither bytes-like nor a record's tuple; raised in the handler, where the error is.
     """
 
-    def __init__(self, last_words: bytes | bytearray | memoryview | tuple[Any, ...] | None = None) -> None:
+    def __init__(self, last_words: bytes | bytearray | memoryview | tuple[object, ...] | None = None) -> None:
         if last_words is not None and not isinstance(last_words, (bytes, bytearray, memoryview, tuple)):
             raise TypeError(f"last_words: expected a bytes-like object, not {type(last_words).__name__}")
         super().__init__(last_words)

@@ -11,7 +11,9 @@ from sockd.units import format_duration
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    Table = dict[str, Any]
+    from sockd.wire.control import JsonObject
+
+    Table = JsonObject
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 STEP = 1024

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import cache
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from sockd.config.toml import KeyPath  # noqa: TC001 - of a dataclass
 from sockd.errors import AddressError
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from sockd.settings.address import Services
+    from sockd.settings.field import About
 
     Table = TypeVar("Table", bound=DataclassInstance)
 
@@ -176,7 +177,7 @@ def field_types(kind: type[DataclassInstance]) -> dict[str, object]:
     return {toml_key(name): _without_none(hint) for name, hint in get_type_hints(kind).items()}
 
 
-def allowed(hint: object, about: Mapping[str, Any]) -> str:
+def allowed(hint: object, about: About) -> str:
     """Return what a value may be, as text.
 
     Args:
@@ -203,7 +204,7 @@ def allowed(hint: object, about: Mapping[str, Any]) -> str:
 
 
 def _read_table(kind: type[Table], raw: Mapping[str, object], path: KeyPath, problems: Problems) -> Table:
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     known = {toml_key(field.name): field for field in fields(kind)}
     for key, value in raw.items():
         here = (*path, key)
@@ -216,7 +217,7 @@ def _read_table(kind: type[Table], raw: Mapping[str, object], path: KeyPath, pro
     return kind(**values)
 
 
-def _read_value(hint: object, about: Mapping[str, Any], raw: object, path: KeyPath, problems: Problems) -> object:
+def _read_value(hint: object, about: About, raw: object, path: KeyPath, problems: Problems) -> object:
     if about.get("parse"):
         return _read_text(hint, about, raw, path, problems)
     if get_origin(hint) is Union:  # a word, or a table that says more
@@ -240,7 +241,7 @@ def _read_value(hint: object, about: Mapping[str, Any], raw: object, path: KeyPa
     return _WRONG
 
 
-def _read_text(hint: object, about: Mapping[str, Any], raw: object, path: KeyPath, problems: Problems) -> object:
+def _read_text(hint: object, about: About, raw: object, path: KeyPath, problems: Problems) -> object:
     """Read what a text says, or each text of a list."""
     if get_origin(hint) is tuple and isinstance(raw, list):
         found = [_read_text(str, about, item, (*path, index), problems) for index, item in enumerate(raw)]
@@ -262,7 +263,7 @@ def _read_element(kind: type[DataclassInstance], raw: object, path: KeyPath, pro
     return kind() if value is _WRONG else cast("DataclassInstance", value)
 
 
-def _read_scalar(hint: object, about: Mapping[str, Any], raw: object, path: KeyPath, problems: Problems) -> object:
+def _read_scalar(hint: object, about: About, raw: object, path: KeyPath, problems: Problems) -> object:
     if get_origin(hint) is tuple and isinstance(raw, list):
         found = [_read_scalar(get_args(hint)[0], {}, item, (*path, i), problems) for i, item in enumerate(raw)]
         return tuple(item for item in found if item is not _WRONG)
@@ -300,7 +301,7 @@ def _reason(hint: object, raw: object, error: msgspec.ValidationError) -> str:
     return f"is {_KINDS.get(type(raw), 'a date or time')}"
 
 
-def _out_of_range(value: object, about: Mapping[str, Any]) -> str:
+def _out_of_range(value: object, about: About) -> str:
     if not isinstance(value, (int, float)):
         return ""
     low, high = about.get("low"), about.get("high")

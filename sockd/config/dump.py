@@ -8,7 +8,7 @@ comment, with "#" right before the key.  sockd.config.load reads the result.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_origin
+from typing import TYPE_CHECKING, Literal, get_origin
 
 from sockd.config.convert import allowed, field_types
 from sockd.errors import ConfigurationError
@@ -19,9 +19,11 @@ from sockd.units import format_duration, format_size
 from sockd.values import fields, is_dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from _typeshed import DataclassInstance
+
+    from sockd.settings.field import About
 
 
 def dump(settings: Settings) -> str:
@@ -71,7 +73,7 @@ def _belongs(table: DataclassInstance, key: str) -> bool:
     return key in KINDS[kind].keys
 
 
-def _line(key: str, value: object, default: object, about: Mapping[str, Any]) -> str:
+def _line(key: str, value: object, default: object, about: About) -> str:
     """Return the line of one key; empty for a table with a header, and for a key that is not set and has no
     default.
     """
@@ -82,7 +84,7 @@ def _line(key: str, value: object, default: object, about: Mapping[str, Any]) ->
     return f"#{key} = {_value(default, about)}" if default is not None else ""
 
 
-def _value(value: object, about: Mapping[str, Any]) -> str:
+def _value(value: object, about: About) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(_value(item, about) for item in value)}]"
     if about.get("parse"):
@@ -114,13 +116,13 @@ def _explain_parts(kind: type[DataclassInstance]) -> Iterator[str]:
         yield f"#   {key}: {'; '.join(reasons)}"
 
 
-def _explain(hint: object, about: Mapping[str, Any]) -> Iterator[str]:
+def _explain(hint: object, about: About) -> Iterator[str]:
     yield f"# {about['help']}"
     reason = "; ".join(_limits(hint, about))
     if reason:
         yield f"# {reason}"
 
 
-def _limits(hint: object, about: Mapping[str, Any]) -> list[str]:
+def _limits(hint: object, about: About) -> list[str]:
     limits = allowed(hint, about) if hint in (int, Size, Duration) or get_origin(hint) is Literal else ""
     return [text for text in (limits, about["source"]) if text]

@@ -14,9 +14,10 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from sockd.net.address.address import Address, resolve_endpoints
+from sockd.wire.control import JsonObject
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ LOG = 'log = { format = "json" }'
 STAY_ROOT = ("--user", "root") if os.geteuid() == 0 else ()
 """Root that tries its host on loopback stays root; a service has to be told so."""
 
-Record = dict[str, Any]
+Record = JsonObject
 
 
 class CheckFailed(Exception):

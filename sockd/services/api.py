@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from sockd.net.connection.connection import Connection
     from sockd.settings.service import TooLong, Unfinished
-    from sockd.wire.framing import Record, StreamFraming
+    from sockd.wire.framing import Record, RecordValues, StreamFraming
 
     Data = bytes | bytearray | memoryview
-    Reply = Data | tuple[Any, ...] | None
+    Reply = Data | RecordValues | None
     LineFunction = Callable[[Any], Reply]
     FrameFunction = Callable[[Any, Connection], Reply]
     BatchReply = Reply | list[Reply]
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
     BytesReply = Data | None | Awaitable[Data | None]
     TextReply = str | Data | None | Awaitable[str | Data | None]
-    TupleReply = tuple[Any, ...] | None | Awaitable[tuple[Any, ...] | None]
+    TupleReply = RecordValues | None | Awaitable[RecordValues | None]
     OfBytes = Callable[[bytes], BytesReply] | Callable[[bytes, Connection], BytesReply]
     OfText = Callable[[str], TextReply] | Callable[[str, Connection], TextReply]
-    OfTuples = Callable[[tuple[Any, ...]], TupleReply] | Callable[[tuple[Any, ...], Connection], TupleReply]
+    OfTuples = Callable[[RecordValues], TupleReply] | Callable[[RecordValues, Connection], TupleReply]
     BytesBatch = Callable[[list[bytes]], Data | list[Data | None] | list[bytes] | list[bytes | None] | None]
     TextBatch = Callable[[list[str]], str | Data | list[str] | list[str | None] | None]
-    TupleBatch = Callable[[list[tuple[Any, ...]]], Data | list[tuple[Any, ...]] | list[tuple[Any, ...] | None] | None]
+    TupleBatch = Callable[[list[RecordValues]], Data | list[RecordValues] | list[RecordValues | None] | None]
 
-FrameT = TypeVar("FrameT", bytes, str, "tuple[Any, ...]")
+FrameT = TypeVar("FrameT", bytes, str, "RecordValues")
 """What a service's handler is given: bytes, str where it has a text encoding, tuples where frames are records."""
 FB = TypeVar("FB", bound="OfBytes")
 FS = TypeVar("FS", bound="OfText")
@@ -121,7 +121,7 @@ class Service(Generic[FrameT]):
 
     @overload
     def __init__(
-        self: Service[tuple[Any, ...]], *, framing: Record, text: None = None, **options: Unpack[ServiceOptions]
+        self: Service[RecordValues], *, framing: Record, text: None = None, **options: Unpack[ServiceOptions]
     ) -> None: ...
 
     @overload
@@ -197,7 +197,7 @@ class Service(Generic[FrameT]):
     def frame(self: Service[str], function: FS) -> FS: ...
 
     @overload
-    def frame(self: Service[tuple[Any, ...]], function: FT) -> FT: ...
+    def frame(self: Service[RecordValues], function: FT) -> FT: ...
 
     def frame(self, function: Any) -> Any:
         """Decorate the function that answers a frame: `f(frame)` or `f(frame, connection)`, also with `async def`."""
@@ -212,7 +212,7 @@ class Service(Generic[FrameT]):
     def frames(self: Service[str], function: BS) -> BS: ...
 
     @overload
-    def frames(self: Service[tuple[Any, ...]], function: BT) -> BT: ...
+    def frames(self: Service[RecordValues], function: BT) -> BT: ...
 
     def frames(self, function: Any) -> Any:
         """Decorate the function that answers all frames of a connection that arrived together.
@@ -284,6 +284,10 @@ class Service(Generic[FrameT]):
     def _set_once(self) -> None:
         if self.is_complete:
             raise ValueError("a Service has one handler, and this one already has it")
+
+
+AnyService = Service[Any]
+"""A service, whatever its handler is given."""
 
 
 class Protocol:

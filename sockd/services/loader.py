@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from sockd.services.api import LineFunction, SessionFunction
+    from sockd.services.api import AnyService, LineFunction, SessionFunction
 
 FORMS = "a handler is a function from line to reply, a coroutine function, a protocol class or a sockd.Service"
 PROTOCOL_METHODS = ("data_received", "frame_received", "line_received", "buffer_updated", "datagram_received")
 STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 
 
-def find(text: str) -> Service[Any]:
+def find(text: str) -> AnyService:
     """Import a handler and wrap it into a Service if it is none.
 
     Args:
@@ -48,7 +48,7 @@ def find(text: str) -> Service[Any]:
         raise HandlerError(f"{text}: failed at {describe_error(error)}") from error
 
 
-def _find(text: str) -> Service[Any]:
+def _find(text: str) -> AnyService:
     module_name, _, attribute = text.partition(":")
     found: Any = _import(module_name, text)
     for part in attribute.split("."):
@@ -112,7 +112,7 @@ def _missing(text: str, owner: object, attribute: str) -> str:
     return f"{text}: {where} has no {attribute!r}{hint}"
 
 
-def as_service(found: object, text: str) -> Service[Any]:
+def as_service(found: object, text: str) -> AnyService:
     """Wrap a function or a protocol class; check a Service.
 
     Raises:

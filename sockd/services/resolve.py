@@ -7,7 +7,7 @@ the table says, else what the handler's own Service says, else the default.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from sockd.errors import HandlerError
 from sockd.lazy import lazily
@@ -33,7 +33,7 @@ from sockd.wire.framing import Line, Raw
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sockd.services.api import Service
+    from sockd.services.api import AnyService
     from sockd.services.kinds import Kind
     from sockd.wire.framing import Framing
 
@@ -68,12 +68,12 @@ def resolve(name: str, tables: Mapping[str, ServiceSettings]) -> ServiceSpec:
     return _resolve_handler(name, table, loader.find(cast("str", table.handler)))
 
 
-def resolve_service(name: str, service: Service[Any]) -> ServiceSpec:
+def resolve_service(name: str, service: AnyService) -> ServiceSpec:
     """Decide everything about a Service that no configuration speaks of."""
     return _resolve_handler(name, ServiceSettings(), service)
 
 
-def _resolve_handler(name: str, table: ServiceSettings, service: Service[Any]) -> ServiceSpec:
+def _resolve_handler(name: str, table: ServiceSettings, service: AnyService) -> ServiceSpec:
     text = table.handler or name
     raw = service.protocol is not None and loader.wants_raw_data(service.protocol)
     framing = resolve_framing(table, service.framing, "raw" if raw else "line")
@@ -95,7 +95,7 @@ def _resolve_handler(name: str, table: ServiceSettings, service: Service[Any]) -
 
 
 def _resolve_kind(
-    service: Service[Any], framing: Framing, text: str, max_in_flight: int, *, is_said: bool
+    service: AnyService, framing: Framing, text: str, max_in_flight: int, *, is_said: bool
 ) -> HandlerKind:
     """Return the one handler of a Service; this is the only place that decides which.
 
@@ -128,14 +128,14 @@ def _resolve_kind(
     return CoroutineKind(service.coroutine)
 
 
-def _in_flight(table: ServiceSettings, service: Service[Any], text: str) -> int:
+def _in_flight(table: ServiceSettings, service: AnyService, text: str) -> int:
     wanted = service.max_in_flight if table.max_in_flight is None else table.max_in_flight
     if (wanted or 1) > 1 and not api.is_async(service.function):
         raise HandlerError(f"{text}: max_in_flight is for async def f(line)")
     return int(setting_default(HandlerSettings, "max_in_flight") if wanted is None else wanted)
 
 
-def _policy(table: ServiceSettings, service: Service[Any]) -> FramePolicy:
+def _policy(table: ServiceSettings, service: AnyService) -> FramePolicy:
     too_long, unfinished = table.too_long or service.too_long, table.unfinished or service.unfinished
     return policies.FramePolicy(too_long or "close", unfinished or "drop")
 
@@ -153,7 +153,7 @@ def _with_policy(kind: HandlerKind, policy: FramePolicy, framing: Framing, text:
     raise HandlerError(f"{text}: too_long and unfinished are for functions and protocol classes")
 
 
-def _text_rule(service: Service[Any]) -> str:
+def _text_rule(service: AnyService) -> str:
     return f"text = {service.text!r} is for functions and for protocol classes with line_received"
 
 

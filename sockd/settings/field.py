@@ -13,21 +13,23 @@ from typing import TYPE_CHECKING, Any
 from sockd.values import field, fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    About = Mapping[str, Any]
 
 KIB = 1024
 MIB = 1024 * KIB
 
 
 def setting(
-    default: Any,
+    default: object,
     *,
     help: str,
     source: str,
     unit: str = "",
     low: float | None = None,
     high: float | None = None,
-    otherwise: Any = None,
+    otherwise: object = None,
     rules: object = None,
     parse: Callable[[str, Any], object] | None = None,
 ) -> Any:

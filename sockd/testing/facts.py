@@ -10,7 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping  # noqa: TC003 - of a dataclass
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.net.listen.proxy_protocol import client_address
 from sockd.wire import proxy
@@ -36,7 +36,7 @@ class Tls:
         alpn: the protocol that was agreed on (RFC 7301).
     """
 
-    certificate: Mapping[str, Any] | None = None
+    certificate: Mapping[str, object] | None = None
     certificate_der: bytes | None = None
     protocol: str = "TLSv1.3"
     cipher_name: str = "TLS_AES_256_GCM_SHA384"
@@ -48,7 +48,7 @@ class Tls:
         """A server's context, without a certificate."""
         return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
-    def getpeercert(self, binary_form: bool = False) -> dict[str, Any] | bytes | None:
+    def getpeercert(self, binary_form: bool = False) -> dict[str, object] | bytes | None:
         """Return the client's certificate."""
         if binary_form:
             return self.certificate_der

@@ -22,7 +22,7 @@ import socket
 import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.net.connection.connection import Connection
 from sockd.testing.failures import RaisedErrors
@@ -300,7 +300,7 @@ class _Run:
         """Note what is written to connections that the handler has closed."""
         late, write_first = self._late, Connection.write_first
 
-        def watched(connection: Any, data: Any) -> None:  # noqa: ANN401 - whatever is written
+        def watched(connection: Connection, data: bytes) -> None:
             if data and connection.is_closing() and connection.close_reason is CloseReason.CLOSED:
                 late.append(bytes(data))
             write_first(connection, data)

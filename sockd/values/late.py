@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     Class = TypeVar("Class", bound=type)
 
-MISSING: Any = type("MISSING", (), {"__repr__": lambda _: "MISSING"})()
+MISSING: object = type("MISSING", (), {"__repr__": lambda _: "MISSING"})()
 _OWN = "__late_fields__"
-_NONE: Mapping[str, Any] = MappingProxyType({})
+_NONE: Mapping[str, object] = MappingProxyType({})
 
 
 class Field:
@@ -34,13 +34,13 @@ class Field:
 
     def __init__(
         self,
-        default: Any,  # noqa: ANN401 - of any type, as there
+        default: object,
         default_factory: Any,  # noqa: ANN401 - MISSING, or a callable
         *,
         init: bool = True,
         repr: bool = True,
         compare: bool = True,
-        metadata: Mapping[str, Any] = _NONE,
+        metadata: Mapping[str, object] = _NONE,
     ) -> None:
         self.name = self.type = ""
         self.default, self.default_factory = default, default_factory
@@ -147,7 +147,7 @@ class _LateInit:
 
 def _compiled(cls: type, known: dict[str, Field], *, frozen: bool) -> FunctionType:
     """Return the constructor: as fast as one written by hand."""
-    scope: dict[str, Any] = {"_set": object.__setattr__, "_fresh": MISSING}
+    scope: dict[str, object] = {"_set": object.__setattr__, "_fresh": MISSING}
     words, lines = [], []
     arguments = [one for one in known.values() if one.init]
     for one in sorted(arguments, key=lambda one: one.kw_only):  # stable
@@ -176,7 +176,7 @@ def _compiled(cls: type, known: dict[str, Field], *, frozen: bool) -> FunctionTy
     return init
 
 
-def _repr(self: Any) -> str:  # noqa: ANN401 - an object of any such class
+def _repr(self: object) -> str:
     shown = (f"{one.name}={getattr(self, one.name)!r}" for one in fields(self) if one.repr)
     return f"{type(self).__qualname__}({', '.join(shown)})"
 
@@ -239,7 +239,7 @@ def is_dataclass(one: object) -> bool:
     return hasattr(one, _OWN)
 
 
-def fields(one: Any) -> tuple[Field, ...]:  # noqa: ANN401 - a class, or an object of one
+def fields(one: object) -> tuple[Field, ...]:
     """Return the fields of a class, or of the class of an object."""
     return tuple(getattr(one, _OWN).values())
 

@@ -15,6 +15,9 @@ from sockd.values import dataclass, field
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+JsonObject = dict[str, Any]
+"""An object of JSON; its values are what JSON holds."""
+
 MAX_QUESTION_BYTES = 20 * 1024 * 1024
 """`plan` sends a configuration, which has 16 MiB at most (sockd.config.load), escaped for JSON."""
 
@@ -83,7 +86,7 @@ class ControlRequest:
     """
 
     verb: str
-    words: dict[str, Any] = field(default_factory=dict)
+    words: JsonObject = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Write it as a line."""
@@ -159,11 +162,11 @@ def _shown(value: object) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
-def _line(table: dict[str, Any]) -> bytes:
+def _line(table: dict[str, object]) -> bytes:
     return json.dumps(table).encode("ascii") + b"\n"
 
 
-def _table(line: bytes) -> dict[str, Any]:
+def _table(line: bytes) -> dict[str, object]:
     try:
         table = json.loads(line)
     except ValueError as error:

@@ -196,6 +196,10 @@ AnyFraming = StreamFraming | Datagram
 """Every framing there is."""
 
 
+RecordValues = tuple[Any, ...]
+"""What a record says, as struct.unpack() returns it."""
+
+
 @dataclass(frozen=True)
 class Record:
     """Binary records of one size, handed out as tuples; a reply is a tuple that is packed alike.
@@ -235,7 +239,7 @@ class Record:
             raise TypeError(f"the handler returned {type(values).__name__}, not a tuple or None")
         return self.packer.pack(*values)
 
-    def unpack(self, data: bytes) -> tuple[Any, ...]:
+    def unpack(self, data: bytes) -> RecordValues:
         """Take a record apart.
 
         Raises:
@@ -247,17 +251,17 @@ class Record:
 Framing = StreamFraming | Record
 """What a service can be framed by."""
 
-Frame = bytes | tuple[Any, ...]
+Frame = bytes | RecordValues
 """What a service is handed: a payload, or what a record says."""
 
 
-def spell(framing: Framing) -> tuple[str, list[Any]]:
+def spell(framing: Framing) -> tuple[str, list[object]]:
     """Return the name and the arguments from which `make_framing` makes a framing again; sizes as plain numbers."""
     values = [getattr(framing, one.name) for one in fields(framing) if one.init]
     return type(framing).__name__, [int(value) if type(value) not in (bool, str, bytes) else value for value in values]
 
 
-def make_framing(name: str, arguments: list[Any]) -> Framing:
+def make_framing(name: str, arguments: list[object]) -> Framing:
     """Make a framing.
 
     Raises:

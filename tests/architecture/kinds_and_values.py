@@ -24,8 +24,8 @@ READERS = {
 """Functions that make a value of the text of a setting."""
 BEHIND = ("sockd/net", "sockd/services", "sockd/daemon", "sockd/process", "sockd/client")
 """Packages that are given values."""
-CONSTANTS = {"sockd/services/socks/rules.py"}
-"""Modules that read texts of their own, when they are imported."""
+CONSTANTS = {"sockd/services/socks/rules.py", "sockd/net/listen/hosts_access.py"}
+"""Modules that read texts which are no settings: their own constants, and /etc/hosts.allow."""
 
 
 def asked_by_field(root: Path = ROOT) -> list[str]:

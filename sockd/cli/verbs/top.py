@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    Row = dict[str, Any]
+    from sockd.wire.control import JsonObject
+
+    Row = JsonObject
 
 OWN_LINES = 10
 """Lines of the screen that are not table rows."""

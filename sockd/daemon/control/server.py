@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.errors import EX_NOPERM, EX_OSERR, EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE, SockdError, fault
 from sockd.net.address.address import Address
@@ -27,6 +27,7 @@ from sockd.wire.control import (
     ControlError,
     ControlRequest,
     ControlResponse,
+    JsonObject,
     read_question,
     read_trusted,
 )
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from sockd.net.loop.defects import Defects
     from sockd.net.loop.loop import EventLoop
 
-    Words = dict[str, Any]
+    Words = JsonObject
     Verb = Callable[[Words], object]
 
 logger = logging.getLogger("sockd.control")

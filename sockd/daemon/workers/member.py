@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.values import dataclass, field
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from sockd.daemon.workers.ipc import RequestChannel
     from sockd.process.signals import Signals
-    from sockd.wire.control import ControlResponse
+    from sockd.wire.control import ControlResponse, JsonObject
 
 LAST = "last"
 """The key of the unsolicited message that a worker sends when it exits gracefully."""
@@ -78,7 +78,7 @@ class LastWords:
 
     def __init__(self) -> None:
         self.counted: object = None
-        self.stalled: dict[str, Any] = {}
+        self.stalled: JsonObject = {}
 
     @property
     def where(self) -> str:

@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sockd.errors import as_exception, is_close
 from sockd.lazy import lazily
@@ -40,6 +40,7 @@ else:
     starttls = lazily("sockd.net.tls.starttls")
 
 logger = logging.getLogger("sockd.connection")
+T = TypeVar("T")
 OPEN, FINISHING, CLOSING, ENDED = Life.OPEN, Life.FINISHING, Life.CLOSING, Life.ENDED
 ON, PAUSED, OFF = Reading.ON, Reading.PAUSED, Reading.OFF
 """By themselves, for they are looked at for each frame."""
@@ -70,7 +71,7 @@ class Connection(WriteTransport):
         codec: Codec,
         high_water: int,
         loop: EventLoop,
-        make: Callable[[Any], FrameProtocol],
+        make: Callable[[object], FrameProtocol],
     ) -> None:
         super().__init__(id, connections, codec, high_water)
         self.state: Any = None
@@ -215,7 +216,7 @@ class Connection(WriteTransport):
         """Return the protocol object; None where a function answers."""
         return self._protocol
 
-    def set_protocol(self, protocol: Any) -> None:
+    def set_protocol(self, protocol: object) -> None:
         """Speak to another protocol object from the next callback on; connection_made is not called.
 
         Raises:
@@ -226,7 +227,7 @@ class Connection(WriteTransport):
         if not self._ended:
             self._receiver = receiver
 
-    def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> Timer:
+    def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> Timer:
         """Call back once, `delay` seconds from now, unless it has ended by then.
 
         An exception of the callback ends the connection as one of its handler does.
@@ -248,7 +249,7 @@ class Connection(WriteTransport):
 
     # ---- what a handler may ask
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
+    def get_extra_info(self, name: str, default: object = None) -> Any:
         """Answer `peername`, `sockname` and `socket` as asyncio does, `peercred`, `peerhost` and `proxied`.
 
         Where the connection is encrypted, also `ssl_object`, `sslcontext`, `peercert`, `cipher` and `compression`.
@@ -276,7 +277,7 @@ class Connection(WriteTransport):
 
     # ---- the sink's side
 
-    def start(self, receiver: FrameProtocol, protocol: Any = None) -> None:
+    def start(self, receiver: FrameProtocol, protocol: object = None) -> None:
         """Attach the receiver, which speaks to the protocol object if there is one, and tell it."""
         self._life = LIFE.step(self._life, OPEN)
         self._receiver = receiver
@@ -384,7 +385,7 @@ class Connection(WriteTransport):
         if self._socket is not None:
             self._socket.detach()
 
-    def _guard(self, callback: Callable[..., Any], *args: Any) -> Any:
+    def _guard(self, callback: Callable[..., T], *args: object) -> T | None:
         try:
             return callback(*args)
         except BaseException as error:

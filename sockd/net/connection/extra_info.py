@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.net.kernel import peer_credentials
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sockd.net.connection.table import ConnectionTable
 
 
-def extra_info(connection: Connection, connections: ConnectionTable, name: str) -> Any:  # noqa: ANN401 - as asyncio
+def extra_info(connection: Connection, connections: ConnectionTable, name: str) -> object:
     """Answer Connection.get_extra_info(); None for what there is not."""
     if name in _EXTRA:
         return _EXTRA[name](connection, connections)
@@ -62,14 +62,14 @@ def _proxied(connection: Connection, connections: ConnectionTable) -> ProxyInfo 
     return connections.peers.proxied(connection.id)
 
 
-def _peercert(tls: ssl.SSLObject) -> Any:  # noqa: ANN401 - as ssl
+def _peercert(tls: ssl.SSLObject) -> object:
     try:
         return tls.getpeercert()
     except ValueError:  # "handshake not done yet": the peer has begun another one
         return None
 
 
-_EXTRA: dict[str, Callable[[Connection, ConnectionTable], Any]] = {
+_EXTRA: dict[str, Callable[[Connection, ConnectionTable], object]] = {
     "peername": _peername,
     "sockname": _sockname,
     "socket": _socket,
@@ -77,7 +77,7 @@ _EXTRA: dict[str, Callable[[Connection, ConnectionTable], Any]] = {
     "peerhost": _peerhost,
     "proxied": _proxied,
 }
-_TLS_EXTRA: dict[str, Callable[[ssl.SSLObject], Any]] = {
+_TLS_EXTRA: dict[str, Callable[[ssl.SSLObject], object]] = {
     "ssl_object": lambda tls: tls,
     "sslcontext": lambda tls: tls.context,
     "peercert": _peercert,

@@ -15,7 +15,7 @@ import selectors
 import sys
 from array import array
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from sockd.errors import ConfigurationError
 from sockd.wire.close_reason import CloseReason
@@ -80,7 +80,7 @@ class _Keys(selectors.BaseSelector):
         self._map = _Map(self._keys)
         self._some: Ready = [(selectors.SelectorKey(connections, -1, selectors.EVENT_READ, connections.dispatch), 1)]
 
-    def _new_key(self, fileobj: FileDescriptorLike, events: int, data: Any) -> selectors.SelectorKey:
+    def _new_key(self, fileobj: FileDescriptorLike, events: int, data: object) -> selectors.SelectorKey:
         if not events or events & ~(selectors.EVENT_READ | selectors.EVENT_WRITE):
             raise ValueError(f"Invalid events: {events!r}")
         return selectors.SelectorKey(fileobj, _descriptor(fileobj), events, data)
@@ -101,7 +101,7 @@ class TableSelector(_Keys):
         connections: a set made with epoll.
     """
 
-    def register(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
+    def register(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
         """Watch a descriptor."""
         key = self._new_key(fileobj, events, data)
         if key.fd in self._keys:
@@ -117,7 +117,7 @@ class TableSelector(_Keys):
             self._connections.watch(key.fd, 0)
         return key
 
-    def modify(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
+    def modify(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
         """Change what is waited for."""
         fd = self._map.fd(fileobj)
         key = self._new_key(fileobj, events, data)
@@ -157,7 +157,7 @@ class KeyedSelector(_Keys):
         super().__init__(connections)
         self._selector = selector
 
-    def register(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
+    def register(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
         """Watch a descriptor."""
         key = self._selector.register(fileobj, events, data)
         self._keys[key.fd] = key
@@ -169,7 +169,7 @@ class KeyedSelector(_Keys):
         del self._keys[key.fd]
         return key
 
-    def modify(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
+    def modify(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
         """Change the events to wait for; if that fails, none is waited for, as in selectors."""
         fd = self._map.fd(fileobj)
         try:

@@ -164,7 +164,7 @@ class AsyncioLoop(EventLoop):
             ready = [one for one in ready if type(one[0].data) is not tuple]
         super()._run_ready(ready)
 
-    def create_future(self) -> asyncio.Future[Any]:
+    def create_future(self) -> asyncio.Future[object]:
         """Return a future of asyncio's loop, whose own methods ask a transport's loop for some."""
         return self.asyncio.create_future()
 
@@ -179,7 +179,7 @@ class AsyncioLoop(EventLoop):
         finally:
             self._max_timeout, self._is_single = None, False
 
-    def run_until_complete(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def run_until_complete(self, coroutine: Coroutine[object, None, object]) -> None:
         """Run until a coroutine has finished; raise its exception."""
         self._running = True
         try:

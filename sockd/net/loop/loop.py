@@ -149,7 +149,7 @@ class EventLoop:
         self._soon: deque[Callback] = deque()
         self._running = False
         self._failures = 0
-        self._own: dict[Callable[[EventLoop], Any], Any] = {}
+        self._own: dict[Callable[[EventLoop], Closeable], Any] = {}
         self.behind_turns: list[Callback] = []
         self.unfinished: set[object] = set()
         self.keepers: weakref.WeakSet[Leaves] = weakref.WeakSet()
@@ -290,7 +290,7 @@ class EventLoop:
         while self._running:
             self.run_once(None)
 
-    def run_until_complete(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def run_until_complete(self, coroutine: Coroutine[object, None, object]) -> None:
         """Run until a coroutine has ended, where the loop serves coroutines.
 
         Raises:

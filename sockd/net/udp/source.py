@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.net.address.sockaddr import SockAddr, format_sockaddr
 from sockd.net.udp.pktinfo import Ancillary, asked_address
@@ -78,7 +78,7 @@ class SourcedAnswer:
     def started(self) -> None:
         """Datagrams come from now on."""
 
-    def answer(self, datagram: bytes, source: DatagramSource) -> Any:  # noqa: ANN401 - judged where it is sent
+    def answer(self, datagram: bytes, source: DatagramSource) -> object:
         """Return the answer, None for none."""
         raise NotImplementedError
 

@@ -90,7 +90,7 @@ class ProtocolAdapter:
         name = frame_method(protocol)
         if not name:
             raise TypeError(f"{type(protocol).__name__} has no frame_received, line_received or data_received")
-        self.frame: Callable[[Any], None] = self._fill if name == "get_buffer" else getattr(protocol, name)
+        self.frame: Callable[..., None] = self._fill if name == "get_buffer" else getattr(protocol, name)
         # the others are called once or seldom, and looked up then
 
     def _fill(self, data: bytes) -> None:
@@ -136,7 +136,7 @@ class FunctionAdapter:
 
     __slots__ = ("_connection", "_function")
 
-    def __init__(self, text_function: Callable[[Any, Connection], Any]) -> None:
+    def __init__(self, text_function: Callable[..., object]) -> None:
         self._function = text_function
 
     def connection_made(self, transport: Connection) -> None:

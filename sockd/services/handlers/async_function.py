@@ -12,7 +12,7 @@ import asyncio
 import inspect
 from collections import deque
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sockd.services.handlers.connection import ConnectionFactory, PerConnectionHandler
 from sockd.services.handlers.coroutine import log_unfinished
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.net.connection.connection import Connection
+    from sockd.net.connection.events import FrameProtocol
     from sockd.net.loop.asyncio_loop import AsyncioLoop
     from sockd.services.api import Reply
     from sockd.services.handlers.transport import Transport
@@ -46,7 +47,7 @@ class AsyncAnswers:
         self._loop = handler.loop.asyncio
         self._max_waiting = 1 if handler.wants_connection else MAX_WAITING
         self._waiting: deque[tuple[Frame, bytes | None]] = deque()
-        self._tasks: deque[tuple[asyncio.Task[Any], Frame, bytes | None]] = deque()  # with several in flight
+        self._tasks: deque[tuple[asyncio.Task[object], Frame, bytes | None]] = deque()  # with several in flight
         self._held = self._is_lost = False
         self._end: CloseReason | None = None  # why it ends once all is answered
 
@@ -129,7 +130,7 @@ class AsyncAnswers:
             self._handler.running.add(self)
             task.add_done_callback(self._one_done)
 
-    def _one_done(self, _task: asyncio.Task[Any]) -> None:
+    def _one_done(self, _task: asyncio.Task[object]) -> None:
         """Answer those that are done, as far as those before them are."""
         while self._tasks and self._tasks[0][0].done():
             task, frame, ending = self._tasks.popleft()
@@ -244,7 +245,9 @@ class AsyncFunctionHandler(PerConnectionHandler):
         def make() -> tuple[AsyncAnswers, None]:
             return AsyncAnswers(self), None
 
-        super().__init__(service, ConnectionFactory(kind, high_water, make, lambda protocol: protocol), tools)
+        super().__init__(
+            service, ConnectionFactory(kind, high_water, make, lambda made: cast("FrameProtocol", made)), tools
+        )
         self.loop: AsyncioLoop = loop
         self.wants_connection = wants_connection
         self.max_in_flight = max_in_flight
@@ -252,11 +255,11 @@ class AsyncFunctionHandler(PerConnectionHandler):
         self._function = self.handler = function
         self._answers: dict[int, AsyncAnswers] = {}
 
-    def begin(self, frame: Frame, connection: Connection) -> Any:  # noqa: ANN401 - whatever it returns
+    def begin(self, frame: Frame, connection: Connection) -> object:
         """Call the function: what it returns is to be awaited, unless a decorator has replied at once."""
         return self._function(frame, connection) if self.wants_connection else self._function(frame)
 
-    async def call(self, frame: Frame, connection: Connection) -> Any:  # noqa: ANN401 - whatever it returns
+    async def call(self, frame: Frame, connection: Connection) -> object:
         """Call the function, and wait for its reply."""
         returned = self.begin(frame, connection)
         return await returned if inspect.isawaitable(returned) else returned

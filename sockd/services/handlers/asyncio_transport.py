@@ -56,7 +56,7 @@ class AsyncioTransport(Transport):
             self._error = exc
         self.abort()
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - as asyncio
+    def get_extra_info(self, name: str, default: object = None) -> Any:  # noqa: ANN401 - as asyncio
         """Answer as Connection does; a socket is asyncio's TransportSocket."""
         if name == "socket" and self._ended and self._socket is not None:
             return trsock.TransportSocket(self._socket)  # which is closed

@@ -8,7 +8,7 @@ connection than the one whose frames were handed out.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.errors import Close
 from sockd.log.failure import error_info, user_line
@@ -18,11 +18,9 @@ from sockd.net.connection.info import log_end
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sockd.net.connection.codec import Codec
     from sockd.net.connection.table import ConnectionTable
-    from sockd.services.api import BatchReply
+    from sockd.services.api import BatchFunction, BatchReply
 
 logger = logging.getLogger("sockd.handler")
 
@@ -62,9 +60,7 @@ class BatchHandler(ConnectionEvents):
         codec: cuts frames, and makes them of replies.
     """
 
-    def __init__(
-        self, service: str, function: Callable[[list[Any]], BatchReply], codec: Codec, connections: ConnectionTable
-    ) -> None:
+    def __init__(self, service: str, function: BatchFunction, codec: Codec, connections: ConnectionTable) -> None:
         self._service = service
         self._function = function
         self._codec = codec

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.errors import Close, is_close
 from sockd.log.failure import error_info, user_line
@@ -25,12 +25,13 @@ from sockd.services.handlers.batch import encode
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Hashable
 
     from sockd.net.connection.codec import Codec
     from sockd.net.connection.table import ConnectionTable
     from sockd.net.loop.thread_pool import ThreadPool
-    from sockd.services.api import BatchFunction, Reply
+    from sockd.services.api import BatchFunction, LineFunction, Reply
+    from sockd.wire.framing import Frame
 
 logger = logging.getLogger("sockd.handler")
 
@@ -50,7 +51,7 @@ class Job:
 
     __slots__ = ("at", "endings", "frames", "id", "is_last", "lost", "source")
 
-    def __init__(self, id: int, frames: list[Any], endings: list[bytes] | None, source: Hashable) -> None:
+    def __init__(self, id: int, frames: list[Frame], endings: list[bytes] | None, source: Hashable) -> None:
         self.id = id
         self.source = source
         self.frames = frames
@@ -86,7 +87,7 @@ class BlockingHandler(ConnectionEvents):
     def __init__(
         self,
         service: str,
-        function: Callable[[Any], Reply] | None,
+        function: LineFunction | None,
         batch: BatchFunction | None,
         codec: Codec,
         connections: ConnectionTable,

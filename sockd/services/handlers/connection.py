@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.lazy import msgspec
 from sockd.log.failure import error_info, user_line
@@ -41,7 +41,7 @@ class ConnectionFactory:
     kind: type[Transport]
     high_water: int
     make: Callable[[], tuple[FrameProtocol, object]]
-    receive: Callable[[Any], FrameProtocol]
+    receive: Callable[[object], FrameProtocol]
     framing: Framing | None = None
 
     def transport(self, id: int, tools: SinkTools) -> Transport:

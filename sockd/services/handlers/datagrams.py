@@ -19,6 +19,9 @@ from sockd.wire.framing import Line, Record, datagram_frame
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sockd.net.address.sockaddr import SockAddr
+    from sockd.net.udp.listener import DatagramListener
+    from sockd.net.udp.pktinfo import Ancillary
     from sockd.net.udp.source import DatagramSource
     from sockd.services.api import BatchFunction, Reply
     from sockd.wire.framing import Frame, Framing
@@ -121,11 +124,11 @@ class DatagramPeer:
         if packed is not None:
             self._source.send(packed)
 
-    def sendto(self, data: bytes | bytearray | memoryview, address: Any) -> None:  # noqa: ANN401 - as socket.sendto()
+    def sendto(self, data: bytes | bytearray | memoryview, address: SockAddr) -> None:
         """Send a datagram to another address, of the socket's family."""
         self._source.listener.send(reply_bytes(data), address, [])
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - as asyncio
+    def get_extra_info(self, name: str, default: object = None) -> Any:  # noqa: ANN401 - as asyncio
         """Answer `peername`, and `sockname`: where the datagram arrived."""
         if name == "peername":
             return self._source.sockaddr
@@ -142,7 +145,7 @@ class DatagramPeer:
 class PeerFunction(SourcedAnswer):
     """Answers by a function of a frame and its sender."""
 
-    def __init__(self, function: Callable[..., Any], codec: DatagramCodec) -> None:
+    def __init__(self, function: Callable[..., object], codec: DatagramCodec) -> None:
         self._function = function
         self._codec = codec
 
@@ -156,11 +159,11 @@ class PeerFunction(SourcedAnswer):
 class AsyncDatagrams(SourcedAnswer):
     """Answers by a coroutine function, each datagram as a task: answers leave as they are ready."""
 
-    def __init__(self, function: Callable[..., Any], codec: DatagramCodec, *, wants_peer: bool) -> None:
+    def __init__(self, function: Callable[..., object], codec: DatagramCodec, *, wants_peer: bool) -> None:
         self._function = function
         self._codec = codec
         self._wants_peer = wants_peer
-        self._tasks: set[Any] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._free: list[Callable[[], None]] = []
 
     def bind(self, _listener: object) -> AsyncDatagrams:
@@ -192,7 +195,7 @@ class AsyncDatagrams(SourcedAnswer):
             replies.append(await returned if inspect.isawaitable(returned) else returned)
         return self._codec.pack(replies, ending)
 
-    def _done(self, source: DatagramSource, task: Any) -> None:  # noqa: ANN401 - asyncio.Task
+    def _done(self, source: DatagramSource, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)
         if task.cancelled():
             source.done(None, None)
@@ -214,7 +217,7 @@ class DatagramTransport:
 
     _low, _high = 16 * 1024, 64 * 1024
 
-    def __init__(self, protocols: ProtocolDatagrams, listener: Any) -> None:  # noqa: ANN401 - DatagramListener
+    def __init__(self, protocols: ProtocolDatagrams, listener: DatagramListener) -> None:
         self._protocols = protocols
         self._listener = listener
         self._is_closing = False
@@ -224,7 +227,7 @@ class DatagramTransport:
         """What isinstance() asks where the type itself is not the one."""
         return asyncio.DatagramTransport
 
-    def sendto(self, data: bytes | bytearray | memoryview, addr: Any = None) -> None:  # noqa: ANN401 - as asyncio
+    def sendto(self, data: bytes | bytearray | memoryview, addr: SockAddr | None = None) -> None:
         """Send a datagram, at once or not at all.
 
         Raises:
@@ -255,7 +258,7 @@ class DatagramTransport:
         """Return the protocol."""
         return self._protocols.protocol
 
-    def set_protocol(self, protocol: Any) -> None:  # noqa: ANN401 - as asyncio
+    def set_protocol(self, protocol: object) -> None:
         """Hand datagrams to another protocol from the next one on."""
         self._protocols.protocol = protocol
 
@@ -275,7 +278,7 @@ class DatagramTransport:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
         self._low, self._high = low, high
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - as asyncio
+    def get_extra_info(self, name: str, default: object = None) -> Any:  # noqa: ANN401 - as asyncio
         """Answer `sockname` and `socket`."""
         if name == "socket":
             return trsock.TransportSocket(self._listener.socket)
@@ -294,13 +297,13 @@ class ProtocolDatagrams(SourcedAnswer):
 
     sends_empty = sys.version_info >= (3, 13)
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(self, make: Callable[[], object]) -> None:
         self._make = make
         self.protocol: Any = None
-        self._listener: Any = None
+        self._listener: DatagramListener | None = None
         self._current: DatagramSource | None = None
 
-    def bind(self, listener: Any) -> ProtocolDatagrams:  # noqa: ANN401 - DatagramListener
+    def bind(self, listener: DatagramListener) -> ProtocolDatagrams:
         """Return one for a socket."""
         bound = ProtocolDatagrams(self._make)
         bound._listener = listener
@@ -309,7 +312,8 @@ class ProtocolDatagrams(SourcedAnswer):
     def started(self) -> None:
         """Make the protocol."""
         self.protocol = self._make()
-        getattr(self.protocol, "connection_made", _nothing)(DatagramTransport(self, self._listener))
+        if self._listener is not None:
+            getattr(self.protocol, "connection_made", _nothing)(DatagramTransport(self, self._listener))
 
     def answer(self, datagram: bytes, source: DatagramSource) -> None:
         """Pass on; a factory that has failed is called again."""
@@ -321,7 +325,7 @@ class ProtocolDatagrams(SourcedAnswer):
         finally:
             self._current = None
 
-    def reply_ancillary(self, address: object) -> Any:  # noqa: ANN401 - Ancillary
+    def reply_ancillary(self, address: object) -> Ancillary:
         """Return what came with the datagram that is handled now, if its sender is answered: it leaves from there."""
         current = self._current
         return current.ancillary if current is not None and current.sockaddr == address else []

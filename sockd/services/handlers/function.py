@@ -25,11 +25,11 @@ from sockd.wire.close_reason import CloseReason
 from sockd.wire.framing import Line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from sockd.net.connection.codec import Codec
     from sockd.net.connection.table import ConnectionTable
-    from sockd.services.api import Reply
+    from sockd.services.api import LineFunction, Reply
     from sockd.wire.framing import Frame
 
 logger = logging.getLogger("sockd.handler")
@@ -44,9 +44,7 @@ class FunctionHandler(ConnectionEvents):
         codec: cuts frames, and makes them of replies.
     """
 
-    def __init__(
-        self, service: str, function: Callable[[Any], Reply], codec: Codec, connections: ConnectionTable
-    ) -> None:
+    def __init__(self, service: str, function: LineFunction, codec: Codec, connections: ConnectionTable) -> None:
         self._service = service
         self._function = function
         self._codec = codec
@@ -82,7 +80,7 @@ class FunctionHandler(ConnectionEvents):
                 return error
         return None
 
-    def _answer_some(self, frames: Iterable[Any], end: int, done: list[Reply]) -> BaseException | None:
+    def _answer_some(self, frames: Iterable[Frame], end: int, done: list[Reply]) -> BaseException | None:
         """Answer frames, until there are `end` replies."""
         try:
             done.extend(map(self._function, frames))  # keeps what came before an exception
@@ -162,7 +160,7 @@ class LineHandler(FunctionHandler):
     """Does the same for lines, whose replies are lines: one split, one join, and no codec where nothing is special."""
 
     def __init__(
-        self, service: str, function: Callable[[Any], Reply], ending: bytes, codec: Codec, connections: ConnectionTable
+        self, service: str, function: LineFunction, ending: bytes, codec: Codec, connections: ConnectionTable
     ) -> None:
         super().__init__(service, function, codec, connections)
         self._ending = ending
@@ -216,9 +214,7 @@ class SameEndingHandler(LineHandler):
         self._answer_connections(index, self._parts(id, part, len(lines)), lines, done, error, endings)
 
 
-def function_sink(
-    service: str, function: Callable[[Any], Reply], codec: Codec, connections: ConnectionTable
-) -> FunctionHandler:
+def function_sink(service: str, function: LineFunction, codec: Codec, connections: ConnectionTable) -> FunctionHandler:
     """Return the sink of a function.
 
     Args:

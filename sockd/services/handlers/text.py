@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from sockd.services.api import BatchReply, Reply
     from sockd.services.handlers.transport import Transport
 
+    OnText = Callable[..., Any]
+
 
 def _encoded(reply: Reply | str, encoding: str) -> Reply:
     """Encode text; anything else is returned unchanged, and checked where bytes are expected."""
     return reply.encode(encoding) if isinstance(reply, str) else reply
 
 
-def text_function(on_text: Callable[..., Any], encoding: str) -> Callable[..., Reply]:
+def text_function(on_text: OnText, encoding: str) -> Callable[..., Reply]:
     """Wrap a function that answers a frame of text; what follows the frame is passed on."""
 
     @functools.wraps(on_text)
@@ -34,7 +36,7 @@ def text_function(on_text: Callable[..., Any], encoding: str) -> Callable[..., R
     return on_bytes
 
 
-def text_coroutine(on_text: Callable[..., Any], encoding: str) -> Callable[..., Any]:
+def text_coroutine(on_text: OnText, encoding: str) -> OnText:
     """Wrap a coroutine function that answers a frame of text."""
 
     @functools.wraps(on_text)
@@ -45,7 +47,7 @@ def text_coroutine(on_text: Callable[..., Any], encoding: str) -> Callable[..., 
     return on_bytes
 
 
-def text_batch(on_texts: Callable[..., Any], encoding: str) -> Callable[[list[bytes]], BatchReply]:
+def text_batch(on_texts: OnText, encoding: str) -> Callable[[list[bytes]], BatchReply]:
     """Wrap a function that answers a list of frames of text."""
 
     @functools.wraps(on_texts)

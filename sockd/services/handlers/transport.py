@@ -38,7 +38,7 @@ class Transport(Connection):
     __slots__ = ("_kept", "_kept_peer", "handler", "service")
 
     kept: ClassVar[tuple[str, ...]] = ()
-    _kept: dict[str, Any]
+    _kept: dict[str, object]
     _kept_peer: SocketAddress
 
     # ---- answers that come later
@@ -98,7 +98,7 @@ class Transport(Connection):
 
     # ---- queries, also after the end
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - as asyncio
+    def get_extra_info(self, name: str, default: object = None) -> Any:  # noqa: ANN401 - as asyncio
         """Answer as Connection does; after the end, what asyncio's transports still answer."""
         if self._ended and hasattr(self, "_kept"):
             return self._kept.get(name, default)
