@@ -8,6 +8,7 @@ that is verified); in the third one the first byte is received (sockd.daemon.run
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -266,6 +267,7 @@ class Start:
             with self._process.kept_from_handlers():
                 return plan(self._process.settings.current)
         finally:
+            gc.enable()  # which was disabled while modules were imported (sockd.cli.start)
             self._process.context.imported()
 
     def drop(self, bound: Bound) -> Unprivileged:
