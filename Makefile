@@ -131,6 +131,7 @@ generated: $(VENV)/.installed
 	$(BIN)/python packaging/generate
 
 bench: $(VENV)/.installed $(VENV)/.bench
+	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/run.py $(BENCH_ARGS)
 
 $(VENV)/bin/python:

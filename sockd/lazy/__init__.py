@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from sockd.lazy.modules import lazily, load, load_all
 
 if TYPE_CHECKING:
+    import ctypes
     import datetime
     import difflib
     import fractions
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import json
     import pathlib
     import pickle
+    import pkgutil
     import random
     import shutil
     import sysconfig
@@ -42,17 +44,17 @@ if TYPE_CHECKING:
     import msgspec
     import psutil
 else:
-    datetime, difflib, fractions, hashlib, hmac, inspect = map(
-        lazily, ("datetime", "difflib", "fractions", "hashlib", "hmac", "inspect")
+    ctypes, datetime, difflib, fractions, hashlib, hmac = map(
+        lazily, ("ctypes", "datetime", "difflib", "fractions", "hashlib", "hmac")
     )
-    json, msgspec, pathlib, pickle, psutil, random = map(
-        lazily, ("json", "msgspec", "pathlib", "pickle", "psutil", "random")
+    inspect, json, msgspec, pathlib, pickle = map(lazily, ("inspect", "json", "msgspec", "pathlib", "pickle"))
+    pkgutil, psutil, random, shutil, sysconfig, tempfile, tomllib = map(
+        lazily, ("pkgutil", "psutil", "random", "shutil", "sysconfig", "tempfile", "tomllib")
     )
-    shutil, sysconfig, tempfile, tomllib, urls = map(
-        lazily, ("shutil", "sysconfig", "tempfile", "tomllib", "urllib.parse")
-    )
+    urls = lazily("urllib.parse")
 
 __all__ = [
+    "ctypes",
     "datetime",
     "difflib",
     "fractions",
@@ -66,6 +68,7 @@ __all__ = [
     "msgspec",
     "pathlib",
     "pickle",
+    "pkgutil",
     "psutil",
     "random",
     "shutil",

@@ -12,12 +12,10 @@ Source: credentials(7), capabilities(7), setresuid(2), nptl(7), "Setuid Demystif
 
 from __future__ import annotations
 
-import ctypes
 import encodings
 import grp
 import importlib
 import os
-import pkgutil
 import pwd
 import socket
 import stat
@@ -27,6 +25,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sockd.errors import ConfigurationError, PermissionFault, SystemFault, fault
+from sockd.lazy import ctypes, pkgutil
 from sockd.process.syscalls import RightsCalls, Syscalls
 from sockd.text import show, suggest
 from sockd.values import dataclass

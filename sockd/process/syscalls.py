@@ -8,13 +8,13 @@ a callback, which a process without writable and executable memory may not have.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import sys
 from typing import TYPE_CHECKING, Protocol
 
 from sockd.errors import fault
+from sockd.lazy import ctypes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,6 @@ nothing of its clients.  Source: the kernel's networking/filter.rst, linux/filte
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import socket
@@ -18,6 +17,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from sockd.errors import SystemFault
+from sockd.lazy import ctypes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -11,11 +11,12 @@ later; elsewhere nothing is done, and the queue is emptied as well as possible.
 
 from __future__ import annotations
 
-import ctypes
 import socket
 import struct
 import sys
 from contextlib import suppress
+
+from sockd.lazy import ctypes
 
 HANDSHAKE_SECONDS = 1.0
 """Time for handshakes in progress: the first retransmission of a SYN+ACK (RFC 6298, 2.1)."""
