@@ -24,7 +24,8 @@ PAGES = sorted((PACKAGING / "man").glob("*.[158]"))
 BIN = Path(sys.executable).parent
 VERBS = (
     "connect", "selftest", "bind", "import",
-    "status", "connections", "close", "drain", "reload", "plan", "upgrade", "stop", "log-level", "top", "password",
+    "status", "connections", "close", "drain", "reload", "plan", "upgrade", "stop", "log-level",
+    "deny", "allow", "limit", "overrides", "clear", "top", "password",
 )  # fmt: skip
 LIMIT_S = 60
 

@@ -321,6 +321,11 @@ TEXTS = {
         "A worker did not answer a command, or answered with an error. See `error`; if it repeats, look for a handler"
         " that blocks."
     ),
+    "override set": (
+        "An administrator has changed what the configuration says, by `sockctl deny`, `allow` or `limit`; it holds "
+        "until `until`, or until the next reload. None needed."
+    ),
+    "override ended": "What sockctl had changed holds no more, for the reason in `why`. None needed.",
     "worker does not return from a handler, replacing it": (
         "A worker has not replied for `handler_timeout`: `at` is where its loop is blocked, if Python code runs; "
         "`ended by force` has the stack otherwise. It is ended, another one serves, and its connections are lost. Fix "

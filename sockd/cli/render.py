@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     Table = JsonObject
 
+OVERRIDES = ("overrides", "deny", "allow", "limit", "clear")
+"""Verbs whose reply is of overrides."""
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 STEP = 1024
 
@@ -40,11 +42,24 @@ def format_reply(verb: str, result: Any) -> str:  # noqa: ANN401 - what JSON hol
         return "\n".join(["reloaded", *_changes(result["changes"])]) + "\n"
     if verb == "upgrade":
         return f"upgraded: process {result['pid']} is now serving\n{_moved(result)}\n"
+    if verb in OVERRIDES:
+        return "\n".join(_overrides(result if verb == "overrides" else [result])) + "\n"
     if verb == "stop":
         return "stopped\n" if "stopped" in result else "stopping\n"
     if verb == "status":
         return "\n".join(_status(result)) + "\n"
     return "\n".join(f"{key.replace('_', ' ')} {_plain(value)}".rstrip() for key, value in result.items()) + "\n"
+
+
+def _overrides(result: Sequence[Table]) -> Iterator[str]:
+    if not result:
+        yield "no overrides"
+        return
+    rows: list[Sequence[object]] = [("ID", "KIND", "SUBJECT", "VALUE", "UNTIL")]
+    for one in result:
+        value = one["value"] if one["kind"] == "limit" else "-"
+        rows.append((one["id"], one["kind"], one["subject"], value, one["until"] or "next reload"))
+    yield from columns(rows, right=(0, 3))
 
 
 def _moved(result: Table) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sockd.net.connection.codec import make_codec
 from sockd.net.connection.events import ConnectionEvents
+from sockd.net.listen.network_overrides import NetworkOverrides
 from sockd.net.listen.options import set_inherited
 from sockd.values import dataclass, field
 
@@ -104,6 +105,7 @@ class Runtime:
     trace: bool = False
     """Log each frame."""
     accepts_a_turn: int = ACCEPTS_A_TURN
+    network_overrides: NetworkOverrides = field(default_factory=NetworkOverrides)
     is_ahead: Callable[[], bool] | None = None
     """Whether other processes that accept from the same sockets should accept now; None if there are none."""
 

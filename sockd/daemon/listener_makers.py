@@ -61,7 +61,9 @@ class ListenerMakers:
         self, former: DatagramListener | None, listening: ServerSocket, plan: ListenerPlan, run: ServiceInstance
     ) -> tuple[Listener, Renew]:
         tools, spec = self._tools, plan.service
-        rules = udp_rules.DatagramRules(plan.settings, tools.loop.clock, small=spec.kind.is_small)
+        rules = udp_rules.DatagramRules(
+            plan.settings, tools.loop.clock, small=spec.kind.is_small, overrides=tools.network_overrides
+        )
         pool = tools.pool if spec.kind.needs_threads else None
         died = partial(self._died, listening)
         answer = spec.kind.datagram(datagrams.DatagramCodec(spec.framing, by_line=spec.datagram_lines))

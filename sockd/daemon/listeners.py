@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from sockd.daemon.instances import ActiveListener, Runtime, ServiceInstance, TimedEvents, framed_goodbye
 from sockd.daemon.listener_makers import ListenerMakers
 from sockd.daemon.metrics import Histogram
+from sockd.daemon.overrides import Overrides, list_networks
 from sockd.errors import HandlerError, SystemFault
 from sockd.lazy import lazily
 from sockd.net.connection.info import Totals
@@ -29,6 +30,7 @@ from sockd.values import replace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from sockd.daemon.overrides import Override
     from sockd.daemon.plan import ListenerPlan
     from sockd.errors import SockdError
     from sockd.net.address.address import Address
@@ -74,6 +76,7 @@ class ListenerRegistry:
         self._refused: dict[str, Counter[str]] = {}
         self._watch: TurnWatch | None = None
         self.makers = ListenerMakers(tools, self._died)
+        self.overrides = Overrides(tools.loop, self.apply_overrides)
 
     # ---- made, and taken into service
 
@@ -204,6 +207,20 @@ class ListenerRegistry:
         for served in [one for one in self.listeners if one.listening is listening]:
             self.listeners.remove(served)
             self._retire(served)
+
+    def apply_overrides(self, rows: Sequence[Override]) -> None:
+        """Have these changes hold in this process, and no others."""
+        self.tools.network_overrides.replace(list_networks(rows))
+        limits = {row.subject: row.value for row in rows if row.kind == "limit"}
+        changed = {
+            one.run.spec.name: limit
+            for one in self.listeners
+            if one.run.quota.limit != (limit := limits.get(one.run.spec.name, one.run.spec.max_connections))
+        }
+        for served in [one for one in self.listeners if one.run.spec.name in changed]:
+            served.run.quota.limit = changed[served.run.spec.name]
+            if not served.run.spec.kind.shares_socket:
+                served.listener.start()  # which may have been waiting for a place
 
     # ---- taken out of service
 

@@ -185,6 +185,7 @@ class Reload:
         self.last = ReloadResult(time.time(), changes)
         numbers = {"kept": len(changes.kept), "added": len(changes.added), "removed": len(changes.removed)}
         logger.info("reloaded", extra={"event": numbers})
+        self._serving.overrides.end_all()
         for text in changes.later:
             logger.warning("takes effect at the next start", extra={"event": {"what": text}})
         return self.last

@@ -37,6 +37,10 @@ class ControlVerb:
     more: str = ""
 
 
+OPTION = "duration"
+"""The argument that is an option of sockctl, `--for`, and may be left out."""
+FOR = {OPTION: (str, "for how long, such as 10m; until the next reload if it is not given")}
+
 VERBS: Mapping[str, ControlVerb] = {
     "status": ControlVerb("print the state of the daemon: listeners, services, last reload"),
     "connections": ControlVerb("list the connections"),
@@ -65,6 +69,23 @@ VERBS: Mapping[str, ControlVerb] = {
     "log-level": ControlVerb(
         "set the minimum severity to log, until the next reload or start", {"level": (str, "one of the log levels")}
     ),
+    "deny": ControlVerb(
+        "refuse new clients of a network, whatever the configuration says",
+        {"network": (str, "address or network, such as 192.0.2.0/24"), **FOR},
+        "Open connections stay. Where two have an address, the later one decides.",
+    ),
+    "allow": ControlVerb(
+        "let new clients of a network in, whatever allow and deny of the configuration say",
+        {"network": (str, "address or network, such as 192.0.2.0/24"), **FOR},
+        "Limits and rates still hold.",
+    ),
+    "limit": ControlVerb(
+        "set the maximum of open connections of a service",
+        {"service": (str, "its name"), "connections": (int, "how many may be open, in each worker"), **FOR},
+        "Connections above it stay.",
+    ),
+    "overrides": ControlVerb("list what deny, allow and limit have changed, and until when it holds"),
+    "clear": ControlVerb("end an override before its time", {"id": (int, "id, as in sockctl overrides")}),
 }
 """Every verb, in the order in which people read of them."""
 _TYPES = {int: "a number", str: "a text"}
@@ -106,6 +127,8 @@ def read_question(line: bytes) -> ControlRequest:
             raise ControlError(f"{question.verb}: no argument {_shown(name)}; known: {', '.join(wanted) or 'none'}")
         if type(value) is not wanted[name]:
             raise ControlError(f"{question.verb}: {name}: {_shown(value)} is not {_TYPES[wanted[name]]}")
+    if OPTION in wanted:
+        question.words.setdefault(OPTION, "")
     for name in wanted:
         if name not in question.words:
             raise ControlError(f"{question.verb}: {name} is missing")

@@ -30,8 +30,8 @@ from sockd.log.format import printable
 from sockd.net.kernel import peer_credentials
 from sockd.settings.daemon import LogLevel
 from sockd.units import format_duration, parse_duration
+from sockd.wire.control import OPTION, ControlError, ControlRequest, ControlResponse, ControlVerb, read_answer
 from sockd.wire.control import VERBS as DAEMON_VERBS
-from sockd.wire.control import ControlError, ControlRequest, ControlResponse, ControlVerb, read_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -84,6 +84,9 @@ def add_verbs(verbs: argparse._SubParsersAction[Any]) -> None:
             verb.add_argument("level", metavar="LEVEL", choices=levels, help=", ".join(levels))
         else:
             for word, (kind, meaning) in about.words.items():
+                if word == OPTION:
+                    verb.add_argument("--for", dest=OPTION, metavar="TIME", default="", help=meaning)
+                    continue
                 verb.add_argument(word, metavar=word.upper(), type=kind, help=meaning)
 
 

@@ -17,6 +17,7 @@ from sockd.errors import UsageError
 from sockd.log import format as log_format
 from sockd.net.connection.info import ConnectionFilter
 from sockd.net.kernel import time_wait_sockets
+from sockd.settings.networks import read_network
 from sockd.values import asdict
 from sockd.wire.close_reason import CloseReason
 from sockd.wire.control import ControlResponse
@@ -87,6 +88,11 @@ class ControlCommands:
             "upgrade": lambda _words: self._succession.upgrade(),
             "stop": self._stop,
             "log-level": self._log_level,
+            "deny": lambda words: self._override_network("deny", words),
+            "allow": lambda words: self._override_network("allow", words),
+            "limit": self._limit,
+            "overrides": lambda _words: [row.table() for row in self._serving.overrides.rows],
+            "clear": lambda words: self._serving.overrides.clear(words["id"]).table(),
         }
 
     # ---- asked
@@ -194,6 +200,21 @@ class ControlCommands:
 
     def _plan(self, words: Words) -> object:
         return asdict(self._reloading.compare(self._daemon.read(words["text"], words["name"])))
+
+    def _override_network(self, kind: str, words: Words) -> object:
+        try:
+            network = read_network(words["network"])
+        except ValueError as error:
+            raise UsageError(f"{words['network']} {error}") from None
+        return self._serving.overrides.add(kind, str(network), 0, words["duration"]).table()
+
+    def _limit(self, words: Words) -> object:
+        name, known = words["service"], sorted({one.run.spec.name for one in self._serving.listeners})
+        if name not in known:
+            raise UsageError(f"no service {name}; known: {', '.join(known) or 'none'}")
+        if words["connections"] < 0:
+            raise UsageError(f"{words['connections']}: must be 0 or more")
+        return self._serving.overrides.add("limit", name, words["connections"], words["duration"]).table()
 
     def _stop(self, _words: Words) -> object:
         self._daemon.stop()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import msgspec
 
+from sockd.daemon.overrides import Override  # noqa: TC001 - msgspec reads annotations
 from sockd.daemon.upgrade.channel import Message
 from sockd.log import format as log_format
 from sockd.net.connection.transfer import ConnectionState
@@ -114,6 +115,7 @@ class Counters(Message):
         moved: connections that continue in the new process.
         stay: connections that end in the old one.
         defects: internal errors that were survived.
+        overrides: what sockctl has changed, and holds still.
         refused: by listening socket, as `accepted`: clients that were not served, by the reason.
         programs: the number of the listening socket that each of the descriptors of this message, pidfds, has.
     """
@@ -124,6 +126,7 @@ class Counters(Message):
     stay: int
     defects: int = 0
     refused: list[dict[str, int]] = msgspec.field(default_factory=list)
+    overrides: list[Override] = msgspec.field(default_factory=list)
     programs: list[int] = msgspec.field(default_factory=list)
 
 

@@ -232,6 +232,7 @@ class UpgradeReceiver:
 
 def _count_on(serving: ListenerRegistry, adopted: dict[int, ActiveListener], counted: Counters) -> None:
     serving.tools.loop.defects.count += counted.defects
+    serving.overrides.adopt(counted.overrides)
     for name, (accepted, received, sent, frames, *reasons) in counted.totals.items():
         known = len(Totals().reasons)  # another version may know more of them, or fewer
         among = (*reasons, *Totals().reasons)[:known]

@@ -367,6 +367,7 @@ class UpgradeSender:
             defects=self._serving.defects,
             refused=[dict(one.listener.counts.refused) for one in attempt.handed],
             programs=programs,
+            overrides=self._serving.overrides.rows,
         )
 
     # ---- when it comes to nothing

@@ -13,6 +13,8 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from sockd.daemon.control.stats import ProcessStats
 from sockd.daemon.instances import ServiceInstance
 from sockd.daemon.listeners import ActiveListener, ListenerRegistry
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from sockd.daemon.instances import Runtime
     from sockd.daemon.metrics import Histogram
+    from sockd.daemon.overrides import Override
     from sockd.daemon.plan import ListenerPlan
     from sockd.daemon.workers.member import WorkerHandle
     from sockd.daemon.workers.pool import Results, WorkerPool
@@ -349,6 +352,16 @@ class WorkerListeners(ListenerRegistry):
         self._ended += ProcessStats.from_counts(str(served), served.run.spec.name, counts)
         self._add_up()
 
+    def apply_overrides(self, rows: Sequence[Override]) -> None:
+        """Have these changes hold in all processes, also in workers that start later."""
+        super().apply_overrides(rows)
+        self._worker_pool.ask("override", words=_override_words(rows))
+
+    def bring_up_to_date(self, member: WorkerHandle) -> None:
+        """Have the changes hold in a worker that is about to accept."""
+        if self.overrides.rows:
+            self._worker_pool.ask("override", [member], words=_override_words(self.overrides.rows))
+
     # ---- at a stop
 
     def shut(self) -> None:
@@ -362,6 +375,10 @@ class WorkerListeners(ListenerRegistry):
 def is_own(plan: ListenerPlan) -> bool:
     """Return whether the supervisor serves a listener itself: pages about the daemon, and programs with wait."""
     return plan.service.kind.is_in_one_process
+
+
+def _override_words(rows: Sequence[Override]) -> dict[str, object]:
+    return {"rows": [msgspec.to_builtins(row) for row in rows]}
 
 
 __all__ = ["WorkerListeners"]

@@ -99,6 +99,7 @@ class WorkerPool:
 
     Attributes:
         current: the generation that accepts.
+        prepare: called with a worker that is about to accept, in place of another one.
         replaced: number of replaced workers by reason: "ended" by itself, "memory", "hung".
     """
 
@@ -111,6 +112,7 @@ class WorkerPool:
         self._hiring: GenerationStart | None = None
         self._is_ending = False
         self.current: WorkerGeneration | None = None
+        self.prepare: Callable[[WorkerHandle], None] = lambda _member: None
         self.replaced = {"ended": 0, "memory": 0, "hung": 0}
 
     def __iter__(self) -> Iterator[WorkerHandle]:
@@ -178,6 +180,7 @@ class WorkerPool:
             member.is_ready, member.ready_at = True, self._loop.clock()
             member.first_memory = member.memory = answer.result["memory"]
             if generation is self.current and not self._is_ending:
+                self.prepare(member)
                 self.ask("begin", [member], lambda _: member.accepts())
             self._look(hiring)
         elif answer is HAS_ENDED:

@@ -79,6 +79,7 @@ class Supervisor:
         self._loop = tools.loop
         self._pool = WorkerPool(self._loop, signals=process.signals, lost=self._lost)
         self._listeners = WorkerListeners(tools, self._pool, daemon.workers, self._work)
+        self._pool.prepare = self._listeners.bring_up_to_date
         self._hangs = HangWatch(self._loop, self._pool)
         self._memory = MemoryWatch(self._loop, self._pool, self._listeners)
         self._daemon = Daemon(process, alone, self._listeners, self, stack)

@@ -12,6 +12,8 @@ from contextlib import ExitStack, suppress
 from math import ceil
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from sockd.daemon import runtime
 from sockd.daemon.context import StartContext
 from sockd.daemon.control.server import answer_to
@@ -20,6 +22,7 @@ from sockd.daemon.daemon import Daemon
 from sockd.daemon.effective import EffectiveSettings
 from sockd.daemon.lineage import Lineage
 from sockd.daemon.listeners import ListenerRegistry
+from sockd.daemon.overrides import Override
 from sockd.daemon.worker_processes import NoWorkers
 from sockd.daemon.workers.hangs import MAX_NAMED
 from sockd.daemon.workers.ipc import ResponseChannel
@@ -102,6 +105,7 @@ class Worker:
             "leave": self._leave,
             "memory": lambda _: own_memory(),
             "alive": lambda _: {},
+            "override": self._override,
         }
         self._stalled_at = 0.0
         if self._tools.loop.watch is not None:
@@ -165,6 +169,10 @@ class Worker:
         idle = all(served.listener.is_idle for served in serving.every())
         if gone and idle and not self._tools.count() and not self._tools.is_at_work:
             self._tools.loop.stop()
+
+    def _override(self, words: Words) -> object:
+        self._serving.apply_overrides(msgspec.convert(words["rows"], list[Override]))
+        return {}
 
     def _leave(self, words: Words) -> object:
         """Drain a listener that was removed."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sockd.net.address.sockaddr import plain
 from sockd.net.connection.sources import Sources
+from sockd.net.listen.network_overrides import NetworkOverrides
 from sockd.net.listen.refusal import RefusalReason
 from sockd.net.listen.token_bucket import TokenBuckets
 from sockd.settings.networks import names_among, networks_among
@@ -79,14 +80,22 @@ class Admission:
         settings: its rules.
         clock: seconds, never going back.
         former: whose socket it is now: its counts stay where sources are the same, its buckets where rates are.
+        overrides: decide before the rules do.
 
     Attributes:
         sources: the connections that are open, by their source; None where there is no limit for one.
         looks_at_each: whether there is a rule that the C core does not know.
     """
 
-    def __init__(self, settings: ListenSettings, clock: Callable[[], float], former: Admission | None = None) -> None:
+    def __init__(
+        self,
+        settings: ListenSettings,
+        clock: Callable[[], float],
+        former: Admission | None = None,
+        overrides: NetworkOverrides | None = None,
+    ) -> None:
         self._networks = Networks(settings.allow, settings.deny)
+        self._overrides = overrides or NetworkOverrides()
         self._settings = settings
         rate = settings.rate
         self._buckets = None if rate is None else TokenBuckets(rate.burst, rate.connections / rate.per, clock)
@@ -115,7 +124,8 @@ class Admission:
         """
         if not host:
             return None
-        if not self._networks.admit(host, name):
+        is_allowed = self._overrides.judge(host)
+        if is_allowed is False or (is_allowed is None and not self._networks.admit(host, name)):
             return RefusalReason.DENIED
         if self.sources is not None and not self.sources.enter(host):
             return RefusalReason.PER_SOURCE

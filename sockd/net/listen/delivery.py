@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sockd.net.connect.reverse_dns import ReverseDns
     from sockd.net.connection.table import ConnectionTable
     from sockd.net.listen.handoff import Handoff
+    from sockd.net.listen.network_overrides import NetworkOverrides
     from sockd.net.listen.overload import Quota, RejectedConnections, SpareDescriptor
     from sockd.net.loop.loop import EventLoop
     from sockd.net.tls.context import TlsContext
@@ -28,6 +29,7 @@ class AcceptTools(Protocol):
         resolver: asked for the names of clients where `names` is on.
         accepts_a_turn: so many before others have theirs.
         is_ahead: whether other processes had better accept now; None where there are none.
+        network_overrides: which networks are denied or allowed whatever the rules are.
     """
 
     @property
@@ -44,6 +46,8 @@ class AcceptTools(Protocol):
     def accepts_a_turn(self) -> int: ...  # noqa: D102 - likewise
     @property
     def is_ahead(self) -> Callable[[], bool] | None: ...  # noqa: D102 - likewise
+    @property
+    def network_overrides(self) -> NetworkOverrides: ...  # noqa: D102 - likewise
 
 
 @dataclass(frozen=True)

@@ -101,12 +101,12 @@ class StreamListener:
         self._fd = listening.socket.fileno()
         self._tools, self._delivery = tools, delivery
         self._set, self._loop = tools.connections, tools.loop
-        self._died = died
+        self._died, self._settings = died, settings
         self._is_unix = listening.endpoint.family == socket.AF_UNIX
         self._is_shut = self._is_dead = self._deferred = False
-        self._settings = settings
         self._tally: _Tally = former._tally if former else _Tally(Quota(settings.max_connections))
-        self._admission: Admission = Admission(settings, self._loop.clock, former._admission if former else None)
+        before = former._admission if former else None
+        self._admission: Admission = Admission(settings, self._loop.clock, before, tools.network_overrides)
         self._places = Places((delivery.quota, self._tally.quota), self._admission)
         self._refusals = Refusals(
             self._tally.refused, delivery.refused, str(listening), delivery.service, self._loop.call_later
@@ -219,7 +219,7 @@ class StreamListener:
 
     def _accept_some(self) -> bool:
         """Accept up to a turn's worth; False when there is no more, or no more is wanted now."""
-        if self._accept_batch is None:
+        if self._accept_batch is None or self._tools.network_overrides.rows:
             return self._accept_each()
         room = self._places.room
         if room <= 0:

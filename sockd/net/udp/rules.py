@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sockd.net.listen.admission import Networks, source_number
+from sockd.net.listen.network_overrides import NetworkOverrides
 from sockd.net.listen.token_bucket import TokenBuckets
 from sockd.net.udp.loops import REFLECTING_PORTS
 from sockd.settings.listen import DEFAULT_DATAGRAM_BUDGET
@@ -50,9 +51,18 @@ class DatagramRules:
         clock: seconds, never going back.
         small: it is one of the small services: ports of services are not answered,
             and there is a budget although none is set.
+        overrides: decide before allow and deny do.
     """
 
-    def __init__(self, settings: ListenSettings, clock: Callable[[], float], *, small: bool) -> None:
+    def __init__(
+        self,
+        settings: ListenSettings,
+        clock: Callable[[], float],
+        *,
+        small: bool,
+        overrides: NetworkOverrides | None = None,
+    ) -> None:
+        self._overrides = overrides or NetworkOverrides()
         self._settings = settings
         self._networks = Networks(settings.allow, settings.deny)
         self._small = small
@@ -63,7 +73,10 @@ class DatagramRules:
 
     def admit(self, sender: SockAddr | bytes | None) -> bool:
         """Tell whether datagrams of a sender are looked at; over Unix sockets the path's mode decides."""
-        return not isinstance(sender, tuple) or self._networks.admit(sender[0])
+        if not isinstance(sender, tuple):
+            return True
+        is_allowed = self._overrides.judge(sender[0])
+        return self._networks.admit(sender[0]) if is_allowed is None else is_allowed
 
     def is_service_port(self, sender: SockAddr | bytes | None) -> bool:
         """Tell whether a service is asked by what answers anything; a small one, by what may be a service itself."""

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: MIT
+"""What an administrator has changed while the daemon serves, until the next reload or for a time.
+
+The process that has the control socket keeps the list, and its expiry; each process that serves applies the list as a
+whole, so that a worker that starts later, and the next process of an upgrade, need nothing else.  A reload drops it:
+from then on the configuration holds again.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sockd.errors import UsageError
+from sockd.log.format import timestamp
+from sockd.units import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from sockd.net.loop.loop import EventLoop, Timer
+    from sockd.settings.networks import Network
+
+logger = logging.getLogger("sockd.daemon")
+
+LONGEST_SECONDS = 366 * 86_400.0
+MAX_OVERRIDES = 10_000
+"""Each new connection is held against every network of them."""
+
+
+class Override(msgspec.Struct, frozen=True):
+    """One change.
+
+    Attributes:
+        number: by which it is cleared.
+        kind: "deny", "allow" or "limit".
+        subject: a network, or the name of a service.
+        value: of a limit; 0 for a network.
+        until: seconds since 1970; None: until the next reload.
+    """
+
+    number: int
+    kind: str
+    subject: str
+    value: int
+    until: float | None
+
+    @property
+    def network(self) -> Network:
+        """Return the network that it is about."""
+        return ipaddress.ip_network(self.subject)
+
+    def log_fields(self) -> dict[str, object]:
+        """Return it for the log."""
+        value = {"value": self.value} if self.kind == "limit" else {}
+        until = {"until": timestamp(self.until)} if self.until is not None else {}
+        return {"override": self.number, "kind": self.kind, "subject": self.subject, **value, **until}
+
+    def table(self) -> dict[str, object]:
+        """Return it for JSON."""
+        until = None if self.until is None else timestamp(self.until)
+        return {"id": self.number, "kind": self.kind, "subject": self.subject, "value": self.value, "until": until}
+
+
+def list_networks(rows: Iterable[Override]) -> list[tuple[Network, bool]]:
+    """Return the networks of a list, the latest first, and whether each is let in."""
+    found = [(row.network, row.kind == "allow") for row in rows if row.kind in ("deny", "allow")]
+    return found[::-1]
+
+
+class Overrides:
+    """The changes that hold now.
+
+    Args:
+        loop: in which they expire.
+        apply: has them hold, in all processes that serve; called with the whole list.
+    """
+
+    def __init__(self, loop: EventLoop, apply: Callable[[Sequence[Override]], None]) -> None:
+        self._loop = loop
+        self._apply = apply
+        self._count = 0
+        self._timers: dict[int, Timer] = {}
+        self.rows: list[Override] = []
+
+    def add(self, kind: str, subject: str, value: int, duration: str) -> Override:
+        """Have one hold from now on, in place of one about the same.
+
+        Args:
+            duration: for how long, as people write it; empty: until the next reload.
+
+        Raises:
+            UsageError: the duration is none, or there are too many.
+        """
+        until = None if not duration else time.time() + _read_duration(duration)
+        if len(self.rows) >= MAX_OVERRIDES:
+            raise UsageError(f"there are {MAX_OVERRIDES} overrides already; sockctl clear ends one")
+        self._count += 1
+        row = Override(self._count, kind, subject, value, until)
+        is_limit = kind == "limit"
+        for other in [one for one in self.rows if one.subject == subject and (one.kind == "limit") == is_limit]:
+            self._drop(other)
+        self._hold(row)
+        logger.warning("override set", extra={"event": row.log_fields()})
+        self._apply(self.rows)
+        return row
+
+    def _hold(self, row: Override) -> None:
+        self.rows.append(row)
+        if row.until is not None:
+            left = max(0.0, row.until - time.time())
+            self._timers[row.number] = self._loop.call_later(left, partial(self._end, row, "its time is over"))
+
+    def _drop(self, row: Override) -> None:
+        self.rows.remove(row)
+        timer = self._timers.pop(row.number, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _end(self, row: Override, why: str) -> None:
+        self._drop(row)
+        logger.warning("override ended", extra={"event": {**row.log_fields(), "why": why}})
+        self._apply(self.rows)
+
+    def clear(self, number: int) -> Override:
+        """End one; raises UsageError where there is no such one."""
+        for row in self.rows:
+            if row.number == number:
+                self._end(row, "cleared")
+                return row
+        raise UsageError(f"no override {number}; sockctl overrides lists them")
+
+    def end_all(self) -> None:
+        """End all, because the configuration was loaded anew."""
+        for row in list(self.rows):
+            self._end(row, "reload")
+
+    def adopt(self, rows: Sequence[Override]) -> None:
+        """Have those of the process before this one hold."""
+        for row in rows:
+            self._count = max(self._count, row.number)
+            self._hold(row)
+        self._apply(self.rows)
+
+
+def _read_duration(text: str) -> float:
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"{text}: {error}") from None
+    if not 0 < seconds <= LONGEST_SECONDS:
+        raise UsageError(f"{text}: must be more than 0 and at most 366 days")
+    return seconds
+
+
+__all__ = ["Override", "Overrides", "list_networks"]

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: MIT
+"""`sockctl deny`, `allow` and `limit`: at once, in every worker, for a time, over an upgrade, and until a reload.
+
+Seen failing: with workers that start later and do not learn of it, with an upgrade that does not pass it on, and with
+listeners that go on accepting in C.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from contextlib import closing, suppress
+
+import pytest
+from controlling import Sockctl
+from watching import _until
+
+BAD, GOOD = "127.0.0.2", "127.0.0.3"
+LISTEN = '[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "upper"\n'
+
+
+class House:
+    """A daemon and clients from two addresses."""
+
+    def __init__(self, server, sockctl):
+        self.server, self.sockctl = server, sockctl
+        host, _, port = server.addresses[0].removeprefix("tcp://").rpartition(":")
+        self.place = host, int(port)
+
+    def connect(self, source):
+        sock = socket.socket()
+        sock.settimeout(20)
+        sock.bind((source, 0))
+        sock.connect(self.place)
+        return sock
+
+    def is_served(self, source):
+        with closing(socket.socket()) as sock, suppress(ConnectionError):
+            sock.settimeout(20)
+            sock.bind((source, 0))
+            sock.connect(self.place)
+            sock.sendall(b"x\n")
+            return sock.recv(10) == b"X\n"
+        return False
+
+    def served(self, source, times=8):
+        """How many of so many connections are served: all or none, whichever worker has them."""
+        return sum(self.is_served(source) for _ in range(times))
+
+    def rows(self):
+        return [(row["kind"], row["subject"], row["value"]) for row in self.sockctl.ask("overrides")]
+
+
+@pytest.fixture(params=[1, 4], ids=["alone", "four workers"])
+def house(request, serve, tmp_path):
+    sockctl = Sockctl(tmp_path)
+    server = serve(config=f'[daemon]\nworkers = {request.param}\ncontrol = "{sockctl.path}"\n{LISTEN}')
+    one = House(server, sockctl)
+    one.workers = request.param
+    yield one
+    sockctl.run("stop", "--wait")
+
+
+def test_a_network_is_denied_and_allowed_at_once(house):
+    with closing(house.connect(BAD)) as before:
+        house.sockctl.ask("deny", "127.0.0.2/32")
+        assert (house.served(BAD), house.served(GOOD)) == (0, 8)
+        before.sendall(b"open\n")
+        assert before.recv(10) == b"OPEN\n"  # stays
+    assert house.server.wait_for("override set")["subject"] == "127.0.0.2/32"
+    assert house.server.wait_for("refused")["reason"] == "denied"
+    house.sockctl.ask("deny", "127.0.0.0/8")
+    house.sockctl.ask("allow", "127.0.0.2/32")  # the later one decides
+    assert (house.served(BAD), house.served(GOOD)) == (8, 0)
+    assert house.rows() == [("deny", "127.0.0.0/8", 0), ("allow", "127.0.0.2/32", 0)]
+    for row in house.sockctl.ask("overrides"):
+        house.sockctl.ask("clear", row["id"])
+    assert (house.served(BAD), house.served(GOOD)) == (8, 8)
+    assert house.sockctl.say("overrides") == "no overrides\n"
+
+
+def test_allow_goes_before_what_the_configuration_denies(house, tmp_path):
+    config = tmp_path / "sockd.toml"
+    config.write_text(config.read_text() + 'deny = ["127.0.0.0/8"]\n')
+    house.sockctl.ask("reload")
+    assert house.served(GOOD) == 0
+    house.sockctl.ask("allow", GOOD)
+    assert (house.served(GOOD), house.served(BAD)) == (8, 0)
+
+
+def test_one_holds_for_a_time(house):
+    house.sockctl.ask("deny", BAD, "--for", "1s")
+    assert house.served(BAD) == 0
+    ended = house.server.wait_for("override ended")
+    assert (ended["subject"], ended["why"]) == (f"{BAD}/32", "its time is over")
+    _until(lambda: house.served(BAD) == 8)
+    assert house.rows() == []
+
+
+def test_under_load_it_holds_over_an_upgrade_and_until_a_reload(house):
+    stop, failures = threading.Event(), []
+
+    def visit():
+        while not stop.is_set():
+            if not house.is_served(GOOD):
+                failures.append("not served")
+
+    threads = [threading.Thread(target=visit) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        house.sockctl.ask("deny", BAD)
+        house.sockctl.ask("limit", "upper", 50, "--for", "1h")
+        assert house.served(BAD) == 0
+        house.sockctl.ask("upgrade")
+        assert house.served(BAD) == 0
+        assert house.rows() == [("deny", f"{BAD}/32", 0), ("limit", "upper", 50)]
+        house.sockctl.ask("reload")
+        _until(lambda: house.served(BAD) == 8)
+        assert house.rows() == []
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+
+
+def test_a_worker_that_starts_later_knows(house):
+    if house.workers == 1:
+        pytest.skip("without workers none starts later")
+    house.sockctl.ask("deny", BAD)
+    before = {row["pid"] for row in house.sockctl.ask("status")["workers"]}
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+
+    def are_replaced():
+        now = house.sockctl.ask("status")["workers"]
+        return len(now) == 4 and all(row["answers"] for row in now) and not {row["pid"] for row in now} & before
+
+    _until(are_replaced)
+    assert (house.served(BAD, 20), house.served(GOOD, 20)) == (0, 20)
+
+
+def test_a_limit_of_a_service(house):
+    if house.workers > 1:
+        pytest.skip("a limit is each worker's own")
+    house.sockctl.ask("limit", "upper", 1)
+    with closing(house.connect(GOOD)) as first, closing(house.connect(GOOD)) as second:
+        first.sendall(b"a\n")
+        assert first.recv(10) == b"A\n"
+        second.sendall(b"b\n")
+        assert house.server.wait_for("limit reached, new clients wait in the backlog")
+        second.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            second.recv(10)
+        house.sockctl.ask("limit", "upper", 5)
+        second.settimeout(20)
+        assert second.recv(10) == b"B\n"
+    assert house.rows() == [("limit", "upper", 5)]
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("deny", "192.0.2.1/24"), "has bits set after its prefix"),
+        (("deny", "nonsense"), "is not a network"),
+        (("limit", "nobody", "3"), "no service nobody; known: upper"),
+        (("clear", "9"), "no override 9; sockctl overrides lists them"),
+        (("deny", "192.0.2.1", "--for", "soon"), "soon"),
+    ],
+)
+def test_what_is_wrong_is_named(house, words, error):
+    done = house.sockctl.run(*words)
+    assert done.returncode == 64
+    assert error in done.stderr
