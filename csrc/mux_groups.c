@@ -81,6 +81,13 @@ static int is_known(const sb_group *group)
     return !(group->flags & ~ALL);
 }
 
+/* One of them has the sign. */
+static int has_negative(const sb_group *group)
+{
+    return (group->high_water | group->max_unsent | group->idle_ms | group->frame_ms | group->stall_ms | group->linger_ms
+            | group->cost_ns) < 0;
+}
+
 static int64_t or_default(int64_t number, int64_t otherwise)
 {
     return number == 0 ? otherwise : sb__lesser(number, PTRDIFF_MAX);
@@ -96,8 +103,7 @@ int sb_mux_group(sb_mux *mux, const sb_group *group)
     sb_group kept = *group;
     if (kept.framing.kind == SB_FRAMING_RAW)
         kept.framing.limit = kept.framing.limit == 0 ? SB_RECEIVE : kept.framing.limit;
-    if (!sb__can_frame(&kept.framing) || !is_known(&kept) || kept.high_water < 0 || kept.max_unsent < 0
-        || kept.cost_ns < 0)
+    if (!sb__can_frame(&kept.framing) || !is_known(&kept) || has_negative(&kept))
         return SB_ERR_INVALID;
     int number = free_group(mux);
     if (number < 0)

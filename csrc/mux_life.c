@@ -250,12 +250,19 @@ int sb_mux_pause(sb_mux *mux, int id, int paused)
     return 0;
 }
 
+static int64_t mark_or(int64_t mark, int64_t otherwise)
+{
+    return mark == 0 ? otherwise : mark == SB_AT_ONCE ? 0 : mark;
+}
+
 int sb_mux_water(sb_mux *mux, int id, int64_t high, int64_t low)
 {
     SB_CHECKED(mux);
     struct row *row = sb__row(mux, id);
     if (row == NULL)
         return SB_ERR_GONE;
+    high = mark_or(high, mux->groups[row->group].high_water);
+    low = mark_or(low, high / 4);
     if (low < 0 || low > high)
         return SB_ERR_INVALID;
     row->high = high > INT32_MAX ? INT32_MAX : (int32_t)high;

@@ -364,7 +364,7 @@ static int begin(sb_relay *relay, struct pair *pair, const sb_relay_pair *about)
 
 int sb_relay_add(sb_relay *relay, const sb_relay_pair *about)
 {
-    if (relay == NULL || about == NULL || about->one < 0 || about->other < 0)
+    if (relay == NULL || about == NULL || about->one < 0 || about->other < 0 || (about->idle_ms | about->half_ms) < 0)
         return SB_ERR_INVALID;
     sb__relay_now(relay);
     struct pair *pair = sb__relay_enter(relay, (struct pair){

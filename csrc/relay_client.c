@@ -357,7 +357,7 @@ static int let_in(sb_relay *relay, int fd, const sb_relay_door *door, const stru
 int sb_relay_accept(sb_relay *relay, int listener, const sb_relay_door *door, int max, int *stopped)
 {
     int came = 0, unused;
-    if (relay == NULL || door == NULL)
+    if (relay == NULL || door == NULL || (door->negotiation_ms | door->connect_ms | door->idle_ms | door->half_ms) < 0)
         return SB_ERR_INVALID;
     stopped = stopped == NULL ? &unused : stopped;
     *stopped = 0;

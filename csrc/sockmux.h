@@ -115,7 +115,7 @@ typedef struct sb_group {
     int64_t frame_ms;   /* a frame not whole so long after its first byte: SB_REASON_FRAME_TIMEOUT; 0 never */
     int64_t stall_ms;   /* unsent bytes of which none left for so long: SB_REASON_WRITE_STALL; 0 never */
     int64_t linger_ms;  /* after our FIN, discard the peer's bytes for so long at most; 0: not at all */
-    int64_t cost_ns;    /* what the caller is thought to take for a frame, until sb_mux_spent */
+    int64_t cost_ns;    /* what the caller is thought to take for a frame, until sb_mux_spent; 0: next to nothing */
 } sb_group;
 
 /* Why a connection ended: exactly one for each. */
@@ -238,7 +238,7 @@ void sb_mux_free(sb_mux *mux);
 
 /* Add a group.  Returns its number (>= 0) or SB_ERR_NOMEM, SB_ERR_LIMIT; or
  * SB_ERR_INVALID: a framing that is none, that no stream can have, or not with
- * what serves it; flags, or what serves it, that are none; a size below 0. */
+ * what serves it; flags, or what serves it, that are none; a number below 0. */
 int sb_mux_group(sb_mux *mux, const sb_group *group) SB_MUST_CHECK;
 
 /* Give a group up: its number may be the next group's.  Returns 0, or how many
@@ -433,10 +433,13 @@ int sb_mux_shutdown(sb_mux *mux, int id);
 /* Pause receiving from a connection (paused 1), or resume (0). */
 int sb_mux_pause(sb_mux *mux, int id, int paused);
 
+#define SB_AT_ONCE (-1)
+
 /* Water marks for one connection in place of its group's: at more than high
  * unsent bytes reading stops, at low or fewer it goes on.  Where more is unsent already
- * it stops at once: with 0 and 0, SB_EVENT_RESUME comes as soon as nothing is unsent.
- * 0 is 0 here.  Returns 0, or SB_ERR_INVALID: not 0 <= low <= high. */
+ * it stops at once.  high 0: its group's; low 0: a quarter of high.  SB_AT_ONCE: no
+ * bytes; with it twice, SB_EVENT_RESUME comes as soon as nothing is unsent.
+ * Returns 0, or SB_ERR_INVALID: another number below 0, or low above high. */
 int sb_mux_water(sb_mux *mux, int id, int64_t high, int64_t low) SB_MUST_CHECK;
 
 /* Bytes written for id that the kernel has not taken yet. */

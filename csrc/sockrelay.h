@@ -80,8 +80,8 @@ const sb_relay_counts *sb_relay_counts_of(const sb_relay *relay);
 const sb_relay_end *sb_relay_ends(const sb_relay *relay);
 
 /* Take two sockets over.  Returns the pair's id (>= 0), or SB_ERR_FULL,
- * SB_ERR_NOMEM, SB_ERR_FAULT (errno), SB_ERR_INVALID (a descriptor below 0): they
- * are the caller's still. */
+ * SB_ERR_NOMEM, SB_ERR_FAULT (errno), SB_ERR_INVALID (a descriptor or a time
+ * below 0): they are the caller's still. */
 int sb_relay_add(sb_relay *relay, const sb_relay_pair *pair) SB_MUST_CHECK;
 
 /* Move what can be moved without waiting, and end pairs whose deadline is due: as
@@ -150,7 +150,8 @@ typedef struct sb_relay_returned {
     char data[68];     /* what was read of it and not answered */
 } sb_relay_returned;
 
-/* Accept clients, up to that many.  Returns how many were accepted; *stopped as that of sb_mux_accept. */
+/* Accept clients, up to that many.  Returns how many were accepted; *stopped as that of sb_mux_accept.  SB_ERR_INVALID:
+ * a time below 0. */
 int sb_relay_accept(sb_relay *relay, int listener, const sb_relay_door *door, int max, int *stopped) SB_MUST_CHECK;
 
 /* At the same place as long as it lives; how many: see the counts. */

@@ -311,6 +311,12 @@ static void groups_that_cannot_be(void)
     CHECK_EQ(sb_mux_group(w->mux, &high), SB_ERR_INVALID);
     CHECK_EQ(sb_mux_group(w->mux, &most), SB_ERR_INVALID);
     CHECK_EQ(sb_mux_group(w->mux, &cost), SB_ERR_INVALID);
+    for (int i = 0; i < 4; i++) {
+        sb_group late = lines_group();
+        int64_t *const times[] = {&late.idle_ms, &late.frame_ms, &late.stall_ms, &late.linger_ms};
+        *times[i] = -1;
+        CHECK_EQ(sb_mux_group(w->mux, &late), SB_ERR_INVALID);
+    }
     CHECK_EQ(sb_mux_ungroup(w->mux, 1), SB_ERR_GONE); /* nothing was left of them */
     end_of(w);
 }

@@ -167,8 +167,22 @@ static void water_marks(void)
     int32_t id = join(w, 0);
     int64_t size = 100;
     char block[100] = "";
+    sb_moved moved;
+    const char *in, *out;
+    static const int64_t marks[][4] = {
+        {0, 0, SB_HIGH_WATER, SB_HIGH_WATER / 4}, {100, 0, 100, 25}, {0, 10, SB_HIGH_WATER, 10},
+        {100, SB_AT_ONCE, 100, 0}, {SB_AT_ONCE, 0, 0, 0}, {SB_AT_ONCE, SB_AT_ONCE, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof marks / sizeof marks[0]; i++) { /* 0 is the default, as everywhere */
+        CHECK_EQ(sb_mux_water(w->mux, id, marks[i][0], marks[i][1]), 0);
+        CHECK_EQ(sb_mux_export(w->mux, id, &moved, &in, &out), 0);
+        CHECK_EQ(moved.high, marks[i][2]);
+        CHECK_EQ(moved.low, marks[i][3]);
+    }
+    CHECK_EQ(sb_mux_water(w->mux, id, -2, SB_AT_ONCE), SB_ERR_INVALID);
+    CHECK_EQ(sb_mux_water(w->mux, id, SB_AT_ONCE, 1), SB_ERR_INVALID);
     CHECK_EQ(sb_mux_water(w->mux, id, 10, 20), SB_ERR_INVALID);
-    CHECK_EQ(sb_mux_water(w->mux, id, 10, -1), SB_ERR_INVALID);
+    CHECK_EQ(sb_mux_water(w->mux, id, 10, -2), SB_ERR_INVALID);
     CHECK_EQ(sb_mux_water(w->mux, id, (int64_t)1 << 40, (int64_t)1 << 39), 0);
     CHECK_EQ(sb_mux_water(w->mux, 99, 10, 5), SB_ERR_GONE);
     CHECK_EQ(sb_mux_water(w->mux, id, 50, 40), 0);
@@ -185,7 +199,7 @@ static void water_marks(void)
     end_of(w);
 }
 
-/* Marks set where more is unsent already: as if it were written now.  0 and 0 tell when nothing is. */
+/* Marks set where more is unsent already: as if it were written now.  SB_AT_ONCE twice tells when nothing is. */
 static void water_below_what_is_unsent(void)
 {
     sb_group group = lines_group();
@@ -194,14 +208,14 @@ static void water_below_what_is_unsent(void)
     int32_t id = join(w, 0);
     int64_t size = 3;
     turn(w);
-    CHECK_EQ(sb_mux_water(w->mux, id, 0, 0), 0);
+    CHECK_EQ(sb_mux_water(w->mux, id, SB_AT_ONCE, SB_AT_ONCE), 0);
     CHECK_TEXT(events_of(w), "0 accepted 0 ");
     CHECK_EQ(sb_mux_water(w->mux, id, 100, 50), 0);
     fail_nth(CALL_SEND, 1, EAGAIN);
     sb_mux_write(w->mux, 1, &id, &size, "abc");
     CHECK_TEXT(events_of(w), "0 accepted 0 ");
-    CHECK_EQ(sb_mux_water(w->mux, id, 0, 0), 0);
-    CHECK_EQ(sb_mux_water(w->mux, id, 0, 0), 0);
+    CHECK_EQ(sb_mux_water(w->mux, id, SB_AT_ONCE, SB_AT_ONCE), 0);
+    CHECK_EQ(sb_mux_water(w->mux, id, SB_AT_ONCE, SB_AT_ONCE), 0);
     CHECK_TEXT(events_of(w), "0 accepted 0 0 pause 0 ");
     cap_size(CALL_SEND, 1);
     CHECK(strstr(turn(w), "resume") == NULL);
@@ -228,7 +242,7 @@ static void water_of_one_that_closes(void)
     fail_nth(CALL_SEND, 1, EAGAIN);
     sb_mux_write(w->mux, 1, &id, &size, "abc");
     sb_mux_close(w->mux, id, SB_REASON_CLOSED);
-    CHECK_EQ(sb_mux_water(w->mux, id, 0, 0), 0);
+    CHECK_EQ(sb_mux_water(w->mux, id, SB_AT_ONCE, SB_AT_ONCE), 0);
     CHECK_TEXT(events_of(w), "0 accepted 0 ");
     end_of(w);
 }

@@ -308,6 +308,8 @@ static void a_kept_id_reaches_no_other_pair(void)
     close_both(others);
     CHECK_EQ(sb_relay_add(relay, &(sb_relay_pair){.one = -1, .other = 0}), SB_ERR_INVALID);
     CHECK_EQ(sb_relay_add(relay, &(sb_relay_pair){.one = 0, .other = -1}), SB_ERR_INVALID);
+    CHECK_EQ(sb_relay_add(relay, &(sb_relay_pair){.one = 0, .other = 0, .idle_ms = -1}), SB_ERR_INVALID);
+    CHECK_EQ(sb_relay_add(relay, &(sb_relay_pair){.one = 0, .other = 0, .half_ms = -1}), SB_ERR_INVALID);
     sb_relay_free(relay);
 }
 
@@ -329,6 +331,12 @@ static void no_relay(void)
     sb_relay_free(NULL);
     sb_relay *relay = sb_relay_new(1);
     CHECK_EQ(sb_relay_add(relay, NULL), SB_ERR_INVALID);
+    for (int i = 0; i < 4; i++) {
+        sb_relay_door late = {.group = 0};
+        int64_t *const times[] = {&late.negotiation_ms, &late.connect_ms, &late.idle_ms, &late.half_ms};
+        *times[i] = -1;
+        CHECK_EQ(sb_relay_accept(relay, 0, &late, 1, NULL), SB_ERR_INVALID);
+    }
     CHECK_EQ(sb_relay_accept(relay, 0, NULL, 1, NULL), SB_ERR_INVALID);
     CHECK_EQ(sb_relay_accept(relay, 0, &door, 0, NULL), 0);
     CHECK_EQ(sb_relay_abort(relay, 0, 0), SB_ERR_GONE);

@@ -409,8 +409,8 @@ class ConnectionTable:
         lib.sb_mux_pause(self._set, id, paused)
 
     def set_water(self, id: int, high: int, low: int) -> None:
-        """Set the water marks of one connection."""
-        lib.sb_mux_water(self._set, id, high, low)
+        """Set the water marks of one connection, 0 for no bytes at all."""
+        lib.sb_mux_water(self._set, id, high or lib.SB_AT_ONCE, low or lib.SB_AT_ONCE)
 
     def output_pending_bytes(self, id: int) -> int:
         """Return the bytes that the kernel has not accepted yet."""
