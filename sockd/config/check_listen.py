@@ -123,7 +123,7 @@ def _check_proxies(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
         text = 'names no trusted proxy; write from = ["10.0.0.1"], or "unix:" for Unix sockets'
         yield Problem((*here, "from"), text, missing=("from",))
     for where, address in _addresses(path, listen):
-        if address.scheme in ("udp", "unixgram"):
+        if address.scheme in ("udp", "unixgram", "unixpacket"):
             reason = "is a datagram address, and datagrams have no PROXY header; give it a [[listen]] of its own"
             yield Problem(where, f"{show(str(address))} {reason}", str(address))
 
@@ -193,7 +193,7 @@ def check_tls(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
         if not (text.isascii() and 0 < len(text) <= MAX_ALPN_BYTES):
             yield Problem((*here, "alpn", index), f"{show(text)} is not 1 to {MAX_ALPN_BYTES} ASCII characters", text)
     for address in listen.every:
-        if address.scheme in ("udp", "unixgram"):
+        if address.scheme in ("udp", "unixgram", "unixpacket"):
             text = (
                 f"applies to streams, and {show(str(address))} is a datagram address; give it a [[listen]] of its own"
             )

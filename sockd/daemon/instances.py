@@ -83,7 +83,7 @@ class ActiveListener:
         if settings == before:
             return
         set_inherited(sock, self.listening.endpoint, settings)
-        if self.listening.endpoint.type == socket.SOCK_STREAM and settings.backlog != before.backlog:
+        if self.listening.endpoint.type != socket.SOCK_DGRAM and settings.backlog != before.backlog:
             with suppress(OSError):  # it goes on with the old one
                 sock.listen(settings.backlog)
 

@@ -74,6 +74,8 @@ def plan(settings: Settings) -> list[ListenerPlan]:
         for address in addresses:
             if address.scheme in ("udp", "unixgram"):
                 check_datagrams(address, spec)
+            elif address.scheme == "unixpacket":
+                check_packets(address, spec)
             elif address.scheme in ("tcp", "unix") and not spec.kind.serves_streams:
                 raise HandlerError(f"{address}: service {spec.name} serves only datagrams, at udp or unixgram")
         tls = _tls(listen, f"listen[{index}].tls", spec)
@@ -119,9 +121,21 @@ def check_opened(opened: ServerSocket, address: Address, plan: ListenerPlan) -> 
     """
     if opened.endpoint.type == socket.SOCK_DGRAM:
         check_datagrams(address, plan.service)
+    if opened.endpoint.type == socket.SOCK_SEQPACKET:
+        check_packets(address, plan.service)
     if plan.service.kind.shares_socket:
         allow, deny = networks_among(plan.settings.allow), networks_among(plan.settings.deny)
         restrict(opened.socket, allow, deny)
+
+
+def check_packets(address: Address, spec: ServiceSpec) -> None:
+    """Refuse a service that cannot serve connections of packets (SOCK_SEQPACKET), of which a short read loses the rest.
+
+    Raises:
+        HandlerError: names both.
+    """
+    if not spec.kind.serves_packets:
+        raise HandlerError(f"{address}: service {spec.name} cannot serve unixpacket, only a program can; write unix:")
 
 
 def check_datagrams(address: Address, spec: ServiceSpec) -> None:

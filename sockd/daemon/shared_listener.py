@@ -32,7 +32,7 @@ class SharedListener:
 
     def __init__(self, listening: ServerSocket) -> None:
         self._listening = listening
-        self._is_stream = listening.endpoint.type == socket.SOCK_STREAM
+        self._is_stream = listening.endpoint.type != socket.SOCK_DGRAM
         self.counts = ListenerCounts() if self._is_stream else ListenerCounts.from_datagrams(DatagramCounts())
         self.is_idle = True
         self.groups: Sequence[int] = ()

@@ -146,6 +146,9 @@ def _listen(draft: Draft, hosts: str, name: str, kind: str, protocol: str, famil
     match = _PROTOCOL.fullmatch(protocol)
     if extra:
         draft.lose(f"accept filter {extra!r} has no equivalent; defer_accept waits for the first bytes")
+    if kind == "seqpacket" and protocol == "unix":
+        draft.addresses = [f"unixpacket:{name}"]
+        return True
     if kind not in ("stream", "dgram"):
         draft.leave_out(f"socket type {kind}: sockd serves stream and dgram")
     elif protocol == "unix":

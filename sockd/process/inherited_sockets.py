@@ -89,7 +89,8 @@ def examine(name: str, fd: int) -> Passed:
     kind = sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
     if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
         return Passed(name, fd, sock, problem=f"is of family {_constant_name(sock.family)}, which sockd does not serve")
-    if kind not in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+    is_packets = sock.family == socket.AF_UNIX and kind == socket.SOCK_SEQPACKET
+    if kind not in (socket.SOCK_STREAM, socket.SOCK_DGRAM) and not is_packets:
         text = f"is of type {_constant_name(sock.type)}; sockd serves streams (SOCK_STREAM) and datagrams (SOCK_DGRAM)"
         return Passed(name, fd, sock, problem=text)
     where = sock.getsockname()
@@ -99,7 +100,7 @@ def examine(name: str, fd: int) -> Passed:
 
 
 def _problem(sock: socket.socket, endpoint: Endpoint) -> str:
-    stream = endpoint.type == socket.SOCK_STREAM
+    stream = endpoint.type != socket.SOCK_DGRAM
     expected = 0 if endpoint.family == socket.AF_UNIX else socket.IPPROTO_TCP if stream else socket.IPPROTO_UDP
     found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL) if hasattr(socket, "SO_PROTOCOL") else expected
     if found != expected:

@@ -18,11 +18,14 @@ from sockd.errors import AddressError, SystemFault
 from sockd.lazy import difflib
 from sockd.values import dataclass, replace
 
-Scheme: TypeAlias = Literal["tcp", "udp", "unix", "unixgram", "fd"]
+Scheme: TypeAlias = Literal["tcp", "udp", "unix", "unixgram", "unixpacket", "fd"]
 Services: TypeAlias = frozenset[tuple[Scheme, str]]
 
-SCHEMES: tuple[Scheme, ...] = ("tcp", "udp", "unix", "unixgram", "fd")
-FORMS = "tcp://HOST:PORT, udp://HOST:PORT, unix:/PATH, unixgram:/PATH or, for inherited sockets, fd:NAME or fd:NUMBER"
+SCHEMES: tuple[Scheme, ...] = ("tcp", "udp", "unix", "unixgram", "unixpacket", "fd")
+FORMS = (
+    "tcp://HOST:PORT, udp://HOST:PORT, unix:/PATH, unixgram:/PATH, unixpacket:/PATH or, "
+    "for inherited sockets, fd:NAME or fd:NUMBER"
+)
 WILDCARDS = ("", "*")
 MAX_PORT = 65_535  # RFC 9293, 16 bits
 MAX_PATH_BYTES = 107  # unix(7): sun_path has 108 bytes, the last one for the NUL
@@ -40,7 +43,7 @@ class Address:
 
     `host` is "" or "*" for every address of both families, and an IPv6 address
     without its brackets; `port` is a number or the name of a service; `path` is
-    for unix and unixgram only; `name` is the name or the number of a descriptor that
+    for unix, unixgram and unixpacket only; `name` is the name or the number of a descriptor that
     was passed to this process, for fd only.
     """
 
@@ -76,7 +79,7 @@ class Address:
         if text != text.strip():
             raise _bad(text, "text", "it is surrounded by blanks; remove them")
         scheme, rest = _split_scheme(text)
-        if scheme in ("unix", "unixgram"):
+        if scheme in ("unix", "unixgram", "unixpacket"):
             return cls(scheme, path=_check_path(text, scheme, rest))
         if scheme == "fd":
             return cls(scheme, name=_check_fd_name(text, rest))

@@ -127,7 +127,7 @@ class ListenSettings:
 
     address: Address | None = setting(
         None,
-        help="tcp://host:port, udp://, unix:/path, unixgram:/path, or fd:name (inherited socket)",
+        help="tcp://host:port, udp://, unix:/path, unixgram:/path, unixpacket:/path, or fd:name (inherited socket)",
         source="FAQ II.2",
         parse=Address.read,
     )

@@ -34,6 +34,7 @@ _KINDS: dict[str, tuple[socket.SocketKind, int]] = {
     "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
     "unix": (socket.SOCK_STREAM, 0),
     "unixgram": (socket.SOCK_DGRAM, 0),
+    "unixpacket": (socket.SOCK_SEQPACKET, 0),
 }
 
 

@@ -169,17 +169,18 @@ def format_sockaddr(family: int, type: int, sockaddr: object) -> str:
 
     Args:
         family: AF_INET, AF_INET6 or AF_UNIX.
-        type: SOCK_STREAM or SOCK_DGRAM.
+        type: SOCK_STREAM, SOCK_DGRAM or SOCK_SEQPACKET.
         sockaddr: as the socket module gives it: a tuple, text, bytes or None.
 
     Returns:
-        tcp://, udp://, unix: or unixgram:.  An IPv4-mapped address (RFC 4291) is
+        tcp://, udp://, unix:, unixgram: or unixpacket:.  An IPv4-mapped address (RFC 4291) is
         printed as IPv4, an unnamed Unix peer as `unix:`, an abstract one as
         `unix:@name`; what cannot be printed is escaped, for a peer chooses its name.
     """
     stream = type == socket.SOCK_STREAM
     if family == socket.AF_UNIX:
-        return ("unix:" if stream else "unixgram:") + _printable_path(cast("str | bytes | None", sockaddr))
+        scheme = "unix" if stream else "unixpacket" if type == socket.SOCK_SEQPACKET else "unixgram"
+        return f"{scheme}:" + _printable_path(cast("str | bytes | None", sockaddr))
     row = cast("tuple[str, int, int, int]", sockaddr)
     host, port = row[0], row[1]
     if family == socket.AF_INET6:

@@ -203,7 +203,7 @@ def _open(endpoint: Endpoint, settings: ListenSettings) -> ServerSocket:
         if endpoint.family == socket.AF_UNIX:
             return _open_path(sock, endpoint, settings)
         sock.bind(endpoint.sockaddr)
-        if endpoint.type == socket.SOCK_STREAM:
+        if endpoint.type != socket.SOCK_DGRAM:
             sock.listen(settings.backlog)
         return ServerSocket(sock, replace(endpoint, sockaddr=sock.getsockname()))
     except BaseException:
@@ -220,7 +220,7 @@ def _open_path(sock: socket.socket, endpoint: Endpoint, settings: ListenSettings
         try:
             if access:
                 access.apply(path, mode)
-            if endpoint.type == socket.SOCK_STREAM:
+            if endpoint.type != socket.SOCK_DGRAM:
                 sock.listen(settings.backlog)
         except BaseException:
             owned.unlink_if_ours()

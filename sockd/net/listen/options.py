@@ -61,7 +61,7 @@ class SocketKind(enum.Flag):
     @classmethod
     def from_endpoint(cls, endpoint: Endpoint) -> SocketKind:
         """Return the kind of an endpoint."""
-        stream = endpoint.type == socket.SOCK_STREAM
+        stream = endpoint.type != socket.SOCK_DGRAM
         if endpoint.family == socket.AF_UNIX:
             return cls.UNIX if stream else cls.UNIXGRAM
         if endpoint.family == socket.AF_INET6:
@@ -99,7 +99,7 @@ def table(settings: ListenSettings, endpoint: Endpoint) -> list[Option]:
         endpoint: decides what is unset in reuse_address and ipv6_only.
     """
     reuse, v6only, keepalive = settings.reuse_address, settings.ipv6_only, settings.keepalive
-    stream = endpoint.type == socket.SOCK_STREAM
+    stream = endpoint.type != socket.SOCK_DGRAM
     return [
         Option("reuse_address", "SO_REUSEADDR", SocketKind.INET, stream if reuse is None else reuse),
         Option("reuse_port", "SO_REUSEPORT", SocketKind.INET, settings.reuse_port or None),
