@@ -33,7 +33,7 @@ def networks(text: str) -> list[Network]:
         ValueError: it is none.
     """
     if text == "localhost":
-        return [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1")]
+        return [ipaddress.ip_network("127.0.0.1"), ipaddress.ip_network("::1")]
     if match := _FACTORED.fullmatch(text):
         return [_by_parts([*match["head"].split(".")[:-1], part]) for part in match["parts"].split(",")]
     if "/" in text:

@@ -295,10 +295,10 @@ class _Translation:
 
     def _max_load(self) -> None:
         text = self._text("max_load")
-        if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text):
+        if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text):
             self._leave_out("max_load", "is not a number")
         elif float(text):
-            self.draft.listen["max_load"] = float(text)
+            self.draft.listen["max_load"] = min(float(text), 1e6)
 
     def _environment(self) -> None:
         if "exec" not in self.draft.program or not ("env" in self._found or "passenv" in self._found):

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: MIT
+"""One file of xinetd with many services, run by the real xinetd and, imported, by sockd: the same clients get the same.
+
+Each case is a few attributes and the addresses from which its clients come, one after the other, all of them staying:
+what each gets is compared to the byte, the facts of the program among it.  Variables that only one of the two gives
+are in docs/migrating-from-inetd.md, and are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PLAYER = ROOT / "tests" / "support" / "differential.py"
+XINETD = ROOT / "build" / "interop" / "xinetd" / "usr" / "sbin" / "xinetd"
+BIN = Path(sys.executable).parent
+FIRST_PORT = 7100
+OWN = re.compile(r"^export (PROTO|TCP\w+|REMOTE_\w+|HOME|USER|LOGNAME|SHELL|PWD|OLDPWD)=.*\n", re.MULTILINE)
+FACTS = """#!/bin/sh
+read -r line
+echo "line $line args $*"
+while read -r key values; do
+    case $key in Uid:|Gid:|Groups:) echo "$key" $values ;; esac
+done </proc/$$/status
+read -r stat </proc/$$/stat
+set -- $stat
+echo "priority ${18} nice ${19}"
+umask
+ulimit -n; ulimit -t; ulimit -v; ulimit -s; ulimit -d
+for fd in 0 1 2 3 4 5 6 7 8 9; do test -e /proc/$$/fd/$fd && echo "fd $fd"; done
+export -p
+echo END
+read -r rest
+"""
+ONE, TWO, THREE = "127.0.0.1", "127.0.0.2", "127.0.0.3"
+
+
+class DifferentialCase(NamedTuple):
+    """Attributes of a service, and where its clients come from."""
+
+    attributes: str
+    sources: tuple[str, ...] = (ONE, TWO)
+    said: str = "hello\n"
+    has_server: bool = True
+
+
+def _hours():
+    """An interval around now, and one that is not."""
+    hour = time.localtime().tm_hour
+    around = f"{max(hour - 1, 0)}:00-{min(hour + 1, 23)}:59"
+    return around, "1:00-2:00" if hour > 12 else "20:00-21:00"
+
+
+OPEN, CLOSED = _hours()
+CLIENTS = (
+    "127.0.0.1", "127.0.0.2", "127.0.0.0", "127.0.0.{1,3}", "127.0.0.{2}", "127.0.0.0/30", "127.0.0.2/32",
+    "127.0.0.0/8",
+    "10.0.0.0/8", "0.0.0.0", "0.0.0.0/0", "::1", "::1 127.0.0.2", "127.0.0.1 127.0.0.2", ".example.com", "localhost",
+    "no.such.host.example",
+)  # fmt: skip
+FLAGS = ("NODELAY", "KEEPALIVE", "NORETRY", "REUSE", "NOLIBWRAP", "IPv4")
+CASES = [
+    DifferentialCase(""),
+    *(DifferentialCase(f"only_from = {clients}", (ONE, TWO, THREE)) for clients in CLIENTS),
+    *(DifferentialCase(f"no_access = {clients}", (ONE, TWO, THREE)) for clients in CLIENTS),
+    DifferentialCase("only_from ="),
+    DifferentialCase("only_from = 127.0.0.1\nno_access = 127.0.0.0"),
+    DifferentialCase("only_from = 127.0.0.0\nno_access = 127.0.0.1"),
+    DifferentialCase("only_from = 127.0.0.1\nonly_from += 127.0.0.2", (ONE, TWO, THREE)),
+    DifferentialCase("only_from = 127.0.0.1 127.0.0.2\nonly_from -= 127.0.0.2"),
+    DifferentialCase(f"access_times = {OPEN}"),
+    DifferentialCase(f"access_times = {CLOSED}"),
+    DifferentialCase(f"access_times = {CLOSED} {OPEN}"),
+    *(
+        DifferentialCase(f"{texts}\nno_access = {TWO}")
+        for texts in (
+            "banner = TEXTS/all",
+            "banner_success = TEXTS/yes",
+            "banner_fail = TEXTS/no",
+            "banner = TEXTS/all\nbanner_success = TEXTS/yes",
+            "banner = TEXTS/all\nbanner_fail = TEXTS/no",
+            "banner = TEXTS/all\nbanner_success = TEXTS/yes\nbanner_fail = TEXTS/no",
+        )
+    ),
+    *(DifferentialCase(f"per_source = {limit}", (ONE, ONE, ONE, TWO)) for limit in ("1", "2", "UNLIMITED")),
+    *(DifferentialCase(f"instances = {limit}", (ONE, TWO, THREE)) for limit in ("1", "2", "UNLIMITED")),
+    DifferentialCase("instances = 2\nper_source = 1", (ONE, ONE, TWO, THREE)),
+    DifferentialCase("max_load = 1000000"),
+    DifferentialCase("max_load = 0.01"),
+    DifferentialCase("cps = 100 1"),
+    *(DifferentialCase(f"nice = {value}") for value in ("5", "-3", "19", "0")),
+    *(DifferentialCase(f"umask = {value}") for value in ("077", "027", "022", "007", "000")),
+    *(DifferentialCase(f"rlimit_{key} = {value}") for key, value in (
+        ("files", "50"), ("cpu", "10"), ("as", "256M"), ("as", "300000K"), ("stack", "4M"), ("data", "128M"),
+    )),
+    DifferentialCase("user = nobody"),
+    DifferentialCase("user = 65534"),
+    DifferentialCase("user = daemon\ngroup = mail"),
+    DifferentialCase("user = mail\ngroups = yes"),
+    DifferentialCase("user = mail\ngroups = no"),
+    DifferentialCase("server_args = one two three"),
+    DifferentialCase("flags = NAMEINARGS\nserver_args = other one two"),
+    *(DifferentialCase(f"flags = {flag}") for flag in FLAGS),
+    DifferentialCase("env = COLOUR=red SIZE=9"),
+    DifferentialCase("env = COLOUR=red\nenv += SIZE=9"),
+    DifferentialCase("passenv = PATH KEPT"),
+    DifferentialCase("passenv =\nenv = ALONE=1"),
+    DifferentialCase("passenv = KEPT\nenv = KEPT=own"),
+    DifferentialCase("disable = yes"),
+    DifferentialCase("disable = no"),
+    DifferentialCase(f"redirect = 127.0.0.1 {FIRST_PORT}", has_server=False),
+    DifferentialCase(f"redirect = 127.0.0.1 {FIRST_PORT}\nno_access = {TWO}", has_server=False),
+]  # fmt: skip
+
+
+def service(index, case, directory):
+    lines = ["type = UNLISTED", f"port = {FIRST_PORT + index}", "socket_type = stream", "protocol = tcp", "wait = no"]
+    attributes = case.attributes.replace("TEXTS", str(directory))
+    lines += ["user = root"] if "user =" not in attributes else []
+    lines += ["passenv = PATH"] if "passenv" not in attributes else []
+    lines += [f"server = {directory}/facts"] if case.has_server else []
+    lines += ["bind = 127.0.0.1", *attributes.splitlines()]
+    return f"service case{index}\n{{\n" + "".join(f"\t{line}\n" for line in lines) + "}\n"
+
+
+def normal(text):
+    """What a client got, without what only one of the two gives: variables, and the own group among the others."""
+    lines = OWN.sub("", text or "").splitlines(keepends=True)
+    gids = {gid for line in lines if line.startswith("Gid:") for gid in line.split()[1:]}
+    return [
+        ["Groups:", *(gid for gid in line.split()[1:] if gid not in gids)] if line.startswith("Groups:") else line
+        for line in lines
+    ]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """What the clients of each case get of xinetd, and of sockd."""
+    if os.geteuid() != 0 or subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs a network namespace")
+    xinetd = str(XINETD) if XINETD.exists() else shutil.which("xinetd")
+    if xinetd is None:
+        pytest.skip("needs xinetd")
+    if subprocess.run([xinetd, "-version"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("xinetd does not run here: a library of its is missing")
+    directory = tmp_path_factory.mktemp("differential")
+    for parent in [directory, *directory.parents]:
+        if str(parent).startswith("/tmp/"):
+            parent.chmod(0o755)  # users of services go there
+    (directory / "facts").write_text(FACTS)
+    (directory / "facts").chmod(0o755)
+    for name in ("all", "yes", "no"):
+        (directory / name).write_text(f"This is {name}.\n")
+    (directory / "x.conf").write_text("".join(service(index, case, directory) for index, case in enumerate(CASES)))
+    plan = [
+        {"sources": case.sources, "address": ("127.0.0.1", FIRST_PORT + index), "said": case.said}
+        for index, case in enumerate(CASES)
+    ]
+    (directory / "plan").write_text(json.dumps(plan))
+    imported = subprocess.run(
+        [BIN / "sockctl", "import", directory / "x.conf"], capture_output=True, text=True, check=True
+    )
+    (directory / "sockd.toml").write_text(imported.stdout)
+    play = ["unshare", "-n", sys.executable, str(PLAYER), str(directory / "plan")]
+    old = [
+        xinetd,
+        "-dontfork",
+        "-filelog",
+        f"{directory}/log",
+        "-f",
+        f"{directory}/x.conf",
+        "-pidfile",
+        f"{directory}/pid",
+    ]
+    new = [str(BIN / "sockd"), "-f", "-c", f"{directory}/sockd.toml"]
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "KEPT": "this"}
+    if library := os.environ.get("LD_LIBRARY_PATH"):
+        environment["LD_LIBRARY_PATH"] = library
+    found = []
+    for command in (old, new):
+        done = subprocess.run(
+            [*play, *command], capture_output=True, text=True, timeout=120, env=environment, check=False
+        )
+        assert done.returncode == 0, done.stderr + (directory / "plan.output").read_text()[-2000:]
+        found.append(json.loads(done.stdout))
+    return found, imported
+
+
+def test_nothing_is_left_out_but_what_nobody_may_reach(results):
+    (line,) = [line for line in results[1].stderr.splitlines() if "left out:" in line]
+    assert "only_from = : no client would be accepted" in line
+
+
+@pytest.mark.parametrize("index", range(len(CASES)), ids=lambda index: CASES[index].attributes.replace("\n", "; ")[:60])
+def test_clients_get_the_same(results, index):
+    (of_xinetd, of_sockd), _ = results
+    assert [*map(normal, of_sockd[index])] == [*map(normal, of_xinetd[index])]
