@@ -322,8 +322,8 @@ TEXTS = {
         " that blocks."
     ),
     "override set": (
-        "An administrator has changed what the configuration says, by `sockctl deny`, `allow` or `limit`; it holds "
-        "until `until`, or until the next reload. None needed."
+        "An administrator has changed what the configuration says, by `sockctl deny`, `allow`, `limit` or `target`; "
+        "it holds until `until`, or until the next reload. None needed."
     ),
     "override ended": "What sockctl had changed holds no more, for the reason in `why`. None needed.",
     "worker does not return from a handler, replacing it": (

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Table = JsonObject
 
-OVERRIDES = ("overrides", "deny", "allow", "limit", "clear")
+OVERRIDES = ("overrides", "deny", "allow", "limit", "target", "clear")
 """Verbs whose reply is of overrides."""
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 STEP = 1024

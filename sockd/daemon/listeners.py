@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from sockd.daemon.instances import ActiveListener, Runtime, ServiceInstance, TimedEvents, framed_goodbye
 from sockd.daemon.listener_makers import ListenerMakers
 from sockd.daemon.metrics import Histogram
-from sockd.daemon.overrides import Overrides, list_networks
+from sockd.daemon.overrides import Overrides, list_networks, target_states
 from sockd.errors import HandlerError, SystemFault
 from sockd.lazy import lazily
 from sockd.net.connection.info import Totals
@@ -211,6 +211,7 @@ class ListenerRegistry:
     def apply_overrides(self, rows: Sequence[Override]) -> None:
         """Have these changes hold in this process, and no others."""
         self.tools.network_overrides.replace(list_networks(rows))
+        self.tools.forwarding.override_targets(target_states(rows))
         limits = {row.subject: row.value for row in rows if row.kind == "limit"}
         changed = {
             one.run.spec.name: limit

@@ -38,9 +38,9 @@ class Override(msgspec.Struct, frozen=True):
 
     Attributes:
         number: by which it is cleared.
-        kind: "deny", "allow" or "limit".
-        subject: a network, or the name of a service.
-        value: of a limit; 0 for a network.
+        kind: "deny", "allow", "limit", "up" or "drained".
+        subject: a network, the name of a service, or that and the address of a target.
+        value: of a limit, else 0.
         until: seconds since 1970; None: until the next reload.
     """
 
@@ -71,6 +71,16 @@ def list_networks(rows: Iterable[Override]) -> list[tuple[Network, bool]]:
     """Return the networks of a list, the latest first, and whether each is let in."""
     found = [(row.network, row.kind == "allow") for row in rows if row.kind in ("deny", "allow")]
     return found[::-1]
+
+
+def target_states(rows: Iterable[Override]) -> dict[str, dict[str, bool]]:
+    """Return of which targets new clients are sent to or not, by the service."""
+    states: dict[str, dict[str, bool]] = {}
+    for row in rows:
+        if row.kind in ("up", "drained"):
+            service, _, target = row.subject.rpartition(" ")
+            states.setdefault(service, {})[target] = row.kind == "up"
+    return states
 
 
 class Overrides:
@@ -158,4 +168,4 @@ def _read_duration(text: str) -> float:
     return seconds
 
 
-__all__ = ["Override", "Overrides", "list_networks"]
+__all__ = ["Override", "Overrides", "list_networks", "target_states"]

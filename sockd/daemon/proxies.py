@@ -20,7 +20,7 @@ from sockd.settings import RelaySettings, SocksSettings
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from contextlib import ExitStack
 
     from sockd.net.connect.reverse_dns import ReverseDns
@@ -156,6 +156,12 @@ class ProxyServers:
         server = self.server(spec, kind)
         door = server.door if isinstance(kind, SocksKind) and isinstance(server, socks.SocksService) else None
         return Handoff(server, resolver if names else None, door)
+
+    def override_targets(self, states: Mapping[str, Mapping[str, bool]]) -> None:
+        """Have new clients of relays sent to targets or not: by the name of the service, and the target."""
+        for known in self._known:
+            if isinstance(known.server, relay.RelayService):
+                known.server.override_targets(states.get(known.spec.name, {}))
 
     def release_unused(self, wanted: Iterable[ServiceSpec]) -> bool:
         """Release servers without a listener: they stop their checks, and go with their last client.

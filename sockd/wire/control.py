@@ -84,7 +84,17 @@ VERBS: Mapping[str, ControlVerb] = {
         {"service": (str, "its name"), "connections": (int, "how many may be open, in each worker"), **FOR},
         "Connections above it stay.",
     ),
-    "overrides": ControlVerb("list what deny, allow and limit have changed, and until when it holds"),
+    "target": ControlVerb(
+        "send new clients of a relay to a target, or not, whatever is known of it",
+        {
+            "service": (str, "the relay"),
+            "target": (str, "its address, as in the configuration"),
+            "state": (str, "up or drained"),
+            **FOR,
+        },
+        "Open connections stay. Where every target is drained, clients are closed.",
+    ),
+    "overrides": ControlVerb("list what deny, allow, limit and target have changed, and until when it holds"),
     "clear": ControlVerb("end an override before its time", {"id": (int, "id, as in sockctl overrides")}),
 }
 """Every verb, in the order in which people read of them."""

@@ -161,6 +161,39 @@ def test_a_limit_of_a_service(house):
     assert house.rows() == [("limit", "upper", 5)]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_target_of_a_relay_is_drained_and_up(serve, target, tmp_path, workers):
+    first, second = target(), target()
+    sockctl = Sockctl(tmp_path)
+    text = f'[daemon]\nworkers = {workers}\ncontrol = "{sockctl.path}"\n'
+    text += LISTEN.replace('"upper"', '"back"')
+    text += f'[service.back]\nrelay = {{ to = ["{first.address}", "{second.address}"] }}\n'
+    server = serve(config=text)
+
+    def come_to(wanted, other):
+        """Connect, and see which target has the client: the other one has nobody."""
+        with closing(server.connect()) as client, closing(wanted.take()) as reached:
+            client.send(b"x")
+            assert reached.recv(10) == b"x"
+        other.listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            other.listener.accept()
+        other.listener.settimeout(20)
+
+    sockctl.ask("target", "back", first.address, "drained")
+    for _ in range(6):
+        come_to(second, first)
+    sockctl.ask("target", "back", second.address, "drained")
+    with suppress(ConnectionResetError):
+        assert server.connect().to_end() == b""
+    assert server.wait_for("closed", reason="unreachable")["why"] == "every target is drained"
+    sockctl.ask("target", "back", first.address, "up")
+    for _ in range(4):
+        come_to(first, second)
+    done = sockctl.run("target", "back", "tcp://127.0.0.1:1", "up")
+    assert (done.returncode, "no target tcp://127.0.0.1:1 of back; known: " in done.stderr) == (64, True)
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [

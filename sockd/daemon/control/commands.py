@@ -17,6 +17,7 @@ from sockd.errors import UsageError
 from sockd.log import format as log_format
 from sockd.net.connection.info import ConnectionFilter
 from sockd.net.kernel import time_wait_sockets
+from sockd.services.kinds import RelayKind
 from sockd.settings.networks import read_network
 from sockd.values import asdict
 from sockd.wire.close_reason import CloseReason
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from sockd.daemon.reload import Reload
     from sockd.daemon.succession import Succession
     from sockd.settings import Settings
+
+
+TARGET_STATES = ("up", "drained")
 
 
 class DaemonControl(Protocol):
@@ -91,6 +95,7 @@ class ControlCommands:
             "deny": lambda words: self._override_network("deny", words),
             "allow": lambda words: self._override_network("allow", words),
             "limit": self._limit,
+            "target": self._target,
             "overrides": lambda _words: [row.table() for row in self._serving.overrides.rows],
             "clear": lambda words: self._serving.overrides.clear(words["id"]).table(),
         }
@@ -215,6 +220,16 @@ class ControlCommands:
         if words["connections"] < 0:
             raise UsageError(f"{words['connections']}: must be 0 or more")
         return self._serving.overrides.add("limit", name, words["connections"], words["duration"]).table()
+
+    def _target(self, words: Words) -> object:
+        name, target, state = words["service"], words["target"], words["state"]
+        kinds = [one.run.spec.kind for one in self._serving.listeners if one.run.spec.name == name]
+        known = [str(one) for kind in kinds[:1] if isinstance(kind, RelayKind) for one in kind.settings.to]
+        if target not in known:
+            raise UsageError(f"no target {target} of {name}; known: {', '.join(known) or 'none, it is no relay'}")
+        if state not in TARGET_STATES:
+            raise UsageError(f"{state} is no state; known: {', '.join(TARGET_STATES)}")
+        return self._serving.overrides.add(state, f"{name} {target}", 0, words["duration"]).table()
 
     def _stop(self, _words: Words) -> object:
         self._daemon.stop()

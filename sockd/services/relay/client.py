@@ -74,7 +74,11 @@ class RelaySession:
             return
         left = self._began + self._relay.connect_timeout - self._loop.clock()
         if not self._candidates or left <= 0:
-            self._end(CloseReason.UNREACHABLE, why="; ".join(self._faults) or "no time left to connect to a target")
+            self._end(
+                CloseReason.UNREACHABLE,
+                why="; ".join(self._faults)
+                or ("no time left to connect to a target" if left <= 0 else "every target is drained"),
+            )
             return
         share = left / len(self._candidates)  # so that one that is silent leaves time for the others
         targets = self._candidates.popleft()

@@ -18,7 +18,7 @@ from sockd.wire import proxy
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.connection.info import Totals
@@ -85,7 +85,7 @@ class RelayService:
     def order(self) -> list[Sequence[Target]]:
         """Tell which targets to try, one after the other; those in one sequence together."""
         first, self._next = self._next, (self._next + 1) % len(self._targets)
-        targets = self._targets[first:] + self._targets[:first]
+        targets = [one for one in self._targets[first:] + self._targets[:first] if one.override is not False]
         if self._settings.balance == "least-connections":
             targets.sort(key=lambda target: target.active)
         up = [target for target in targets if not target.is_down]
@@ -93,6 +93,11 @@ class RelayService:
         if self._settings.balance == "race":
             return [group for group in (up, aside) if group]
         return [(target,) for target in (*up, *aside)]
+
+    def override_targets(self, states: Mapping[str, bool]) -> None:
+        """Have new clients sent to these targets or not, whatever is known of them; to others as it is known."""
+        for target in self._targets:
+            target.override = states.get(str(target))
 
     def failed(self, targets: Sequence[Target], outcome: ConnectFailed) -> None:
         """Leave targets aside that could not be reached."""

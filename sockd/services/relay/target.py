@@ -36,11 +36,13 @@ class Target:
 
     Attributes:
         active: connections that it has through us.
+        override: whether new clients are sent there, whatever is known of it (`sockctl target`); None: as it is known.
     """
 
     def __init__(self, service: str, address: Address, loop: EventLoop, workers: BlockingCalls) -> None:
         self.address = address
         self.active = 0
+        self.override: bool | None = None
         self._service = service
         self._loop = loop
         self._workers = workers
@@ -88,7 +90,7 @@ class Target:
     @property
     def is_down(self) -> bool:
         """Whether others go first, because it could not be connected to."""
-        return self._loop.clock() < self._down_until
+        return self.override is None and self._loop.clock() < self._down_until
 
     def mark_down(self, seconds: float, why: str) -> None:
         """Let others go first for so long; math.inf: until it is reached."""
