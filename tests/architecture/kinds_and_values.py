@@ -24,8 +24,11 @@ READERS = {
 """Functions that make a value of the text of a setting."""
 BEHIND = ("sockd/net", "sockd/services", "sockd/daemon", "sockd/process", "sockd/client")
 """Packages that are given values."""
-CONSTANTS = {"sockd/services/socks/rules.py", "sockd/net/listen/hosts_access.py"}
-"""Modules that read texts which are no settings: their own constants, and /etc/hosts.allow."""
+CONSTANTS = {
+    "sockd/services/socks/rules.py", "sockd/net/listen/hosts_access.py",
+    "sockd/daemon/control/commands.py", "sockd/daemon/overrides.py",
+}  # fmt: skip
+"""Modules that read texts which are no settings: their own constants, /etc/hosts.allow, and what sockctl has sent."""
 
 
 def asked_by_field(root: Path = ROOT) -> list[str]:
