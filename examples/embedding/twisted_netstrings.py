@@ -35,7 +35,7 @@ class Upper(protocol.Protocol):
         except FrameError as error:
             print(f"{self.transport.getPeer().host}: {error}", file=sys.stderr)
             self.transport.loseConnection()
-        self.transport.write(self.answers.take())
+        self.transport.write(self.answers.pop_all())
 
     def readConnectionLost(self) -> None:  # noqa: N802
         """Let the answers leave, then close: without this method Twisted drops them."""
