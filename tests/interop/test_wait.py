@@ -4,8 +4,7 @@
 in.tftpd of tftpd-hpa with tftp, in.ntalkd with talk, sockd itself as a server that inetd starts with wait, with nc; and
 the same small programs under the real xinetd and under sockd after import, asked by the same clients.
 
-Seen failing: with a socket that does not block (in.ntalkd ends at once), with IPv6 sockets for `tftp -4`, and without
-the filter of allow.
+Seen failing without the filter of allow and deny.
 """
 
 from __future__ import annotations

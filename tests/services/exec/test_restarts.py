@@ -3,9 +3,18 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import socket
+from types import SimpleNamespace
+
 import pytest
 
+from sockd.net.address.sockaddr import Endpoint
+from sockd.net.listen.bind import ServerSocket
+from sockd.net.loop.loop import Timer
 from sockd.process.program import ExitStatus
+from sockd.services.exec.program import make_program
 from sockd.services.exec.restarts import (
     LONGEST_PAUSE_SECONDS,
     PACE_SECONDS,
@@ -14,6 +23,88 @@ from sockd.services.exec.restarts import (
     is_power_of_ten,
     outcome,
 )
+from sockd.services.exec.service import ProgramService
+from sockd.services.exec.wait_listener import WaitListener
+from sockd.settings import ListenSettings
+from sockd.settings.service import ServiceSettings
+
+
+class FakeLoop:
+    """Time that passes when the test says so; what is watched is ready."""
+
+    def __init__(self):
+        self.now, self.timers, self.watched = 100.0, [], {}
+
+    def clock(self):
+        return self.now
+
+    def call_later(self, delay, callback):
+        timer = Timer(self.now + delay, callback, self)
+        self.timers.append(timer)
+        return timer
+
+    def timer_cancelled(self):
+        pass
+
+    def add_reader(self, fd, callback):
+        self.watched[fd] = callback
+
+    def remove_reader(self, fd):
+        self.watched.pop(fd, None)
+
+    def run(self):
+        """Go on to the next timer, and call who is watched."""
+        due = min(self.timers, key=lambda one: one.when, default=None)
+        if not self.watched and due is not None:
+            self.timers.remove(due)
+            self.now = max(self.now, due.when)
+            if due.callback is not None:
+                due.callback()
+        for callback in list(self.watched.values()):
+            callback()
+
+
+class DyingService:
+    """A program that dies at once, and says why."""
+
+    def __init__(self, loop):
+        self.name, self.loop, self.count = "a", loop, 0
+        self.program = make_program(ServiceSettings(exec=("/bin/false",), wait=True), ("/bin/false",))
+        self.real = ProgramService(
+            "a", self.program, stderr=None, spawn=self.spawn, loop=loop, find_name=lambda host: None, environment={}
+        )
+
+    def spawn(self, command, ended):
+        self.count += 1
+        os.write(command.descriptors[2], b"no configuration\n")
+        self.ended = ended
+        return SimpleNamespace(pid=self.count, end=lambda: None)
+
+    def serve_socket(self, *words):
+        child = self.real.serve_socket(*words)
+        self.loop.now += 0.01
+        self.loop.call_later(0, lambda: self.ended(ended(3)))
+        return child
+
+
+def test_a_thousand_deaths_are_ten_lines_of_the_log(caplog):
+    loop = FakeLoop()
+    service = DyingService(loop)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, caplog.at_level(logging.DEBUG, "sockd"):
+        sock.bind(("127.0.0.1", 0))
+        sock.sendto(b"x", sock.getsockname())
+        endpoint = Endpoint(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_UDP, sock.getsockname())
+        listener = WaitListener(ServerSocket(sock, endpoint), service, loop, ListenSettings())
+        listener.start()
+        while listener.counts.programs["ended_at_once"] < 1000:
+            loop.run()
+        assert service.count == 1000
+        assert loop.now - 100 > 9000  # seconds: a start in ten
+        listener.detach()
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) <= 10, lines
+    assert lines.count("program ended at once, a pause before its next start") == 4
+
 
 FIRST, OTHER = (b"a", ("127.0.0.1", 1)), (b"b", ("127.0.0.1", 1))
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
 """wait = true: the program has the listening or datagram socket itself, as inetd's wait has it.
 
-Seen failing, each once: with the socket left non-blocking; a second program started for a datagram that the first one
-is about to receive; one started beside a program of the process before an upgrade; a program in each worker; a pause
-of zero; a listener that is closed without a program for what waits.
+Seen failing, each once: with the socket left non-blocking; one started beside a program of the process before an
+upgrade; a program in each worker; a pause of zero.
 """
 
 from __future__ import annotations
