@@ -91,4 +91,4 @@ def test_a_handler_is_told_the_same(sides, name, kind, size):
 
 
 def test_there_are_enough():
-    assert len(CASES) >= 200
+    assert len(CASES) >= 250
