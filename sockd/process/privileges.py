@@ -25,7 +25,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sockd.errors import ConfigurationError, PermissionFault, SystemFault, fault
-from sockd.lazy import ctypes, pkgutil
+from sockd.lazy import ctypes, load, pkgutil
 from sockd.process.syscalls import RightsCalls, Syscalls
 from sockd.text import show, suggest
 from sockd.values import dataclass
@@ -212,6 +212,7 @@ def prepare(wanted: Wanted, calls: RightsCalls | None = None) -> PreparedDrop:
     """
     if wanted.account is None or wanted.account.uid == 0:
         return PreparedDrop(wanted, -1)
+    load(ctypes)  # for the drop, here and in the helper processes, whose user may not be able to read it
     _step("prctl(PR_SET_NO_NEW_PRIVS)", (calls or Syscalls()).set_no_new_privileges)
     if sys.platform != "linux":
         return PreparedDrop(wanted, -1)

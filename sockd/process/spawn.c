@@ -87,6 +87,10 @@ typedef struct sockd_command {
 /* Execute a program in a session of its own: signals default and unblocked,
  * umask, directory, priority and limits as given.  Returns as said above. */
 int32_t sockd_spawn(const sockd_command *command, int32_t *step);
+
+/* prctl(2) of one option and one value, which os of Python lacks.  Returns 0, or -1 with errno; ENOSYS elsewhere than
+ * on Linux. */
+int32_t sockd_prctl(int32_t option, uint64_t value);
 /* </cffi> */
 
 #ifdef __GLIBC__
@@ -295,4 +299,16 @@ int32_t sockd_spawn(const sockd_command *command, int32_t *step)
     *step = failed;
     errno = error;
     return -1;
+}
+
+int32_t sockd_prctl(int32_t option, uint64_t value)
+{
+#ifdef __linux__
+    return prctl(option, (unsigned long)value, 0UL, 0UL, 0UL) < 0 ? -1 : 0;
+#else
+    (void)option;
+    (void)value;
+    errno = ENOSYS;
+    return -1;
+#endif
 }

@@ -2,8 +2,9 @@
 """The system calls by which a process drops privileges, each as one method.
 
 Policy, order and messages belong to sockd.process.privileges.  Tests replace this object by one that records the
-calls, or lets one fail.  Calls that os lacks, such as prctl(2), come from the C library by ctypes; nothing here makes
-a callback, which a process without writable and executable memory may not have.
+calls, or lets one fail.  Of those that os lacks, prctl(2) is in the extension, since every start calls it, and
+capset(2) comes from the C library by ctypes; nothing here makes a callback, which a process without writable and
+executable memory may not have.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Protocol
 
+from sockd._sockbuf import ffi, lib
 from sockd.errors import fault
 from sockd.lazy import ctypes
 
@@ -93,12 +95,13 @@ class Syscalls:
         self._prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, allowed=(errno.EINVAL,))  # before Linux 4.3
         header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)  # 0 is this thread
         nothing = (ctypes.c_uint32 * 6)()
-        _check(_libc().capset(header, nothing))
+        if ctypes.CDLL(None, use_errno=True).capset(header, nothing) < 0:
+            raise _error(ctypes.get_errno())
 
     @staticmethod
     def _prctl(option: int, value: int, *, allowed: Sequence[int] = ()) -> None:
-        words = (ctypes.c_ulong(word) for word in (value, 0, 0, 0))
-        _check(_libc().prctl(ctypes.c_int(option), *words), allowed)
+        if lib.sockd_prctl(option, value) < 0 and ffi.errno not in allowed:
+            raise _error(ffi.errno)
 
 
 def end_with_parent(number: int) -> None:
@@ -127,11 +130,5 @@ def close_to_others() -> None:
         ) from None
 
 
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
-
-
-def _check(result: int, allowed: Sequence[int] = ()) -> None:
-    code = ctypes.get_errno()
-    if result < 0 and code not in allowed:
-        raise OSError(code, os.strerror(code))
+def _error(code: int) -> OSError:
+    return OSError(code, os.strerror(code))

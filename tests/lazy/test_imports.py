@@ -37,7 +37,8 @@ NEVER = [
 ]  # fmt: skip
 """Of what is not sockd's, in no run that does not ask for it: each takes between two and twenty milliseconds."""
 RARELY = [
-    *NEVER, "msgspec", "json", "pathlib", "datetime", "tomllib", "difflib", "subprocess", "shutil", "urllib", "pickle",
+    *NEVER, "ctypes", "msgspec", "json", "pathlib", "datetime", "tomllib", "difflib", "subprocess",
+    "shutil", "urllib", "pickle",
 ]  # fmt: skip
 """Nor these, where no configuration is read and nobody controls it."""
 OTHERS = [
