@@ -14,11 +14,10 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from sockd.errors import UsageError
 from sockd.log.format import timestamp
 from sockd.units import parse_duration
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -33,7 +32,8 @@ MAX_OVERRIDES = 10_000
 """Each new connection is held against every network of them."""
 
 
-class Override(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Override:
     """One change.
 
     Attributes:
