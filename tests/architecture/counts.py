@@ -178,19 +178,37 @@ def anys(under: str) -> list[str]:
     return found
 
 
+def asked_listeners(under: str) -> list[str]:
+    """Name the places that ask whether something is a listener of a certain class."""
+    return [
+        f"{path}:{node.lineno}"
+        for path, tree in trees(under)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "isinstance"
+        and "Listener" in ast.unparse(node.args[1])
+    ]
+
+
 def main() -> None:
-    """Print them."""
-    everything = {
-        "attributes outside of __init__, daemon": late_attributes("sockd/daemon"),
-        "subclasses of Daemon": subclasses("sockd", "Daemon"),
-        "timers that arm themselves": timers("sockd"),
-        "assert x is not None": asserts_of_none("sockd"),
-        "Any outside of the border to C": anys("sockd"),
+    """Print what there was before the house was built, what there is now, and where."""
+    longest = [(count, place) for count, place in constructors("sockd") if not place.endswith(": Service")]  # keywords
+    everything: dict[str, tuple[int, int, list[str]]] = {
+        what: (before, len(places), places)
+        for what, before, places in (
+            ("attributes outside of __init__, daemon", 39, late_attributes("sockd/daemon")),
+            ("subclasses of Daemon", 3, subclasses("sockd", "Daemon")),
+            ("isinstance on listeners", 16, asked_listeners("sockd")),
+            ("timers that arm themselves", 17, timers("sockd")),
+            ("modules that start threads of a loop", 2, [*threads("sockd/net"), *threads("sockd/services")]),
+            ("assert x is not None", 37, asserts_of_none("sockd")),
+            ("Any outside of the border to C", 110, anys("sockd")),
+        )
     }
+    everything["longest constructor"] = 15, longest[0][0], [f"{count} {place}" for count, place in longest[:5]]
     lines = []
-    for what, places in everything.items():
-        lines += [f"{what}: {len(places)}", *(f"    {place}" for place in places)]
-    lines += ["longest constructors:", *(f"    {count} {place}" for count, place in constructors("sockd")[:5])]
+    for what, (before, now, places) in everything.items():
+        lines += [f"{what}: {before} -> {now}", *(f"    {place}" for place in places)]
     sys.stdout.write("\n".join(lines) + "\n")
 
 

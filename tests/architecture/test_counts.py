@@ -44,6 +44,10 @@ def test_no_attribute_of_the_daemon_is_born_late():
     assert counts.late_attributes("sockd/daemon") == []
 
 
+def test_nothing_asks_which_class_a_listener_is_of():
+    assert counts.asked_listeners("sockd") == []
+
+
 def test_nothing_is_a_kind_of_daemon():
     """A supervisor, a worker and inetd mode are compositions."""
     assert counts.subclasses("sockd", "Daemon") == []

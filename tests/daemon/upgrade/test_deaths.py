@@ -186,6 +186,14 @@ def too_few_adopted(channel, _sock):
     channel.send(Adopted(kept=[]))
 
 
+def hears_no_commit(channel, sock):
+    """Dies with all adopted, before it hears that it is to serve: the old one cannot say so."""
+    ready(channel)
+    rows = hear(channel, Connections).rows
+    sock.shutdown(socket.SHUT_RD)
+    channel.send(Adopted(kept=[True] * len(rows)))
+
+
 BEFORE_COMMIT = [
     (at_once, "the new process was not ready: it exited with code 1; its standard error tells more"),
     (behind_hello, "the new process was not ready: it exited with code 1; its standard error tells more"),
@@ -196,6 +204,7 @@ BEFORE_COMMIT = [
     (fails_at_connections, "it cannot"),
     (nonsense_for_adopted, "unexpected message from the other process"),
     (too_few_adopted, "ValueError"),
+    (hears_no_commit, "Broken pipe"),
 ]
 
 
