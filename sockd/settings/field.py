@@ -42,7 +42,7 @@ def setting(
             What str() makes of the value is a text that reads back as it is.
         rules: of a key that says of which kind its table is (sockd.settings.service).
     """
-    about: dict[str, Any] = {"help": help, "source": source, "unit": unit, "low": low, "high": high}
+    about: dict[str, object] = {"help": help, "source": source, "unit": unit, "low": low, "high": high}
     about |= {"otherwise": otherwise, "rules": rules, "parse": parse}
     if callable(default):
         return field(default_factory=default, metadata=about)

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from sockd.settings.field import setting, textual
 from sockd.settings.networks import Network, mapped
 from sockd.text import show, suggest
 from sockd.units import Duration
-from sockd.values import dataclass
+from sockd.values import dataclass, replace
 
 DEFAULT_MAX_CLIENTS = 4096
 """Of a SOCKS service without max_connections; each may hold two descriptors, four with UDP."""
@@ -82,26 +82,26 @@ def parse_rule(text: str) -> Rule:
     if not parts:
         raise ValueError(f"is empty; a rule is {_EXAMPLE}")
     source = _network(parts["from"]) if "from" in parts else None
-    where = _where(parts.get("to", "*"))
-    return Rule(text, source=source, user=parts.get("user"), **where)
+    rule = Rule(text, source=source, user=parts.get("user"))
+    return _with_destination(rule, parts.get("to", "*"))
 
 
-def _where(text: str) -> dict[str, Any]:
+def _with_destination(rule: Rule, text: str) -> Rule:
     bare, ports = _split_ports(text)
-    where: dict[str, Any] = {"ports": ports}
+    where: Rule = replace(rule, ports=ports)
     if bare == "*":
         return where
     if bare in KINDS:
-        return {**where, "kind": bare}
+        return replace(where, kind=bare)
     if re.fullmatch(r"[0-9.]+(/[0-9]*)?|.*:.*", bare):
-        return {**where, "network": _network(bare)}
+        return replace(where, network=_network(bare))
     name = bare.lower().removesuffix(".")
     if not _NAME.fullmatch(name) or len(name) > 253:  # RFC 1035
         raise ValueError(f"has {show(bare)}, which is not a network, a host name or one of {', '.join(KINDS)}")
     near = "" if "." in name else suggest(name, (*KINDS, "from", "user"))
     if near:
         raise ValueError(f"has {show(bare)}, which is not a kind of address{near}")
-    return {**where, "name": name.removeprefix("*")}
+    return replace(where, name=name.removeprefix("*"))
 
 
 def _split_ports(text: str) -> tuple[str, tuple[int, int] | None]:

@@ -7,10 +7,12 @@ import socket
 import ssl
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    UnraisableHook = Callable[[sys.UnraisableHookArgs], object]
 
 RECEIVE_BYTES = 65_536
 MAX_PENDING_BYTES = 65_536
@@ -113,13 +115,13 @@ class TlsWire:
                 self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
-def _past(hook: Callable[[Any], object]) -> Callable[[Any], object]:
+def _past(hook: UnraisableHook) -> UnraisableHook:
     """Suppress an invalid server name of a client: the handshake fails, and that is reported.
 
     ssl calls sni_callback with it as ASCII, and has a failure of that printed to standard error, traceback and all.
     """
 
-    def report_other(unraisable: Any) -> None:  # noqa: ANN401 - sys.UnraisableHookArgs is a name for type checkers alone
+    def report_other(unraisable: sys.UnraisableHookArgs) -> None:
         if unraisable.exc_type is not UnicodeDecodeError:
             hook(unraisable)
 
