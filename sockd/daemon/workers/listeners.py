@@ -13,8 +13,6 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from sockd.daemon.control.stats import ProcessStats
 from sockd.daemon.instances import ServiceInstance
 from sockd.daemon.listeners import ActiveListener, ListenerRegistry
@@ -25,6 +23,7 @@ from sockd.daemon.workers.pool import ANSWER_SECONDS
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import Totals
 from sockd.net.listen.overload import Quota
+from sockd.values import asdict
 from sockd.wire.control import ControlRequest
 
 if TYPE_CHECKING:
@@ -378,7 +377,7 @@ def is_own(plan: ListenerPlan) -> bool:
 
 
 def _override_words(rows: Sequence[Override]) -> dict[str, object]:
-    return {"rows": [msgspec.to_builtins(row) for row in rows]}
+    return {"rows": [asdict(row) for row in rows]}
 
 
 __all__ = ["WorkerListeners"]
