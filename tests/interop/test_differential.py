@@ -68,6 +68,7 @@ CLIENTS = (
     "10.0.0.0/8", "0.0.0.0", "0.0.0.0/0", "::1", "::1 127.0.0.2", "127.0.0.1 127.0.0.2", ".example.com", "localhost",
     "no.such.host.example",
 )  # fmt: skip
+USERS = ("daemon", "nobody", "games")
 FLAGS = ("NODELAY", "KEEPALIVE", "NORETRY", "REUSE", "NOLIBWRAP", "IPv4")
 CASES = [
     DifferentialCase(""),
@@ -116,6 +117,15 @@ CASES = [
     DifferentialCase("passenv = PATH KEPT"),
     DifferentialCase("passenv =\nenv = ALONE=1"),
     DifferentialCase("passenv = KEPT\nenv = KEPT=own"),
+    *(DifferentialCase(f"only_from = {clients}\nbanner_fail = TEXTS/no") for clients in CLIENTS[:13]),
+    *(DifferentialCase(f"only_from = 127.0.0.0/8\nno_access = {clients}") for clients in CLIENTS[:13]),
+    *(DifferentialCase(f"user = nobody\nnice = {value}", (ONE,)) for value in ("-5", "1", "15")),
+    *(DifferentialCase(f"user = mail\numask = {value}", (ONE,)) for value in ("077", "002", "0022")),
+    *(DifferentialCase(f"rlimit_{key} = UNLIMITED", (ONE,)) for key in ("files", "cpu", "as", "data")),
+    *(DifferentialCase(f"user = {user}\ngroup = {group}", (ONE,)) for user in USERS for group in ("tty", "mail", "8")),
+    *(DifferentialCase(f"user = {user}\ngroups = {word}", (ONE,)) for user in USERS for word in ("yes", "no")),
+    *(DifferentialCase(f"per_source = {limit}\nbanner_fail = TEXTS/no", (ONE, ONE, TWO)) for limit in ("1", "2")),
+    *(DifferentialCase(f"instances = {limit}\nbanner_success = TEXTS/yes", (ONE, TWO)) for limit in ("1", "2")),
     DifferentialCase("disable = yes"),
     DifferentialCase("disable = no"),
     DifferentialCase(f"redirect = 127.0.0.1 {FIRST_PORT}", has_server=False),
