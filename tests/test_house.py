@@ -77,7 +77,7 @@ def is_retired(name: str) -> bool:
 
 
 def test_retired_words_are_in_no_name():
-    """Seen failing with `take`, `codec_of`, `of_group`, `_go_on`, `is_settled` and `most`, each put back once."""
+    """Seen failing with `OF_DAEMON`, and with a constant of the C core that TELLS."""
     found = defaultdict(set)
     for path in sources():
         if path.suffix != ".py":

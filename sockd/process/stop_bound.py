@@ -36,8 +36,8 @@ MARGIN_SECONDS = 2.0
 """Time beyond stop_timeout: for hooks, for files, for threads that are ending."""
 DEFAULT_SECONDS = 10.0 + MARGIN_SECONDS
 """Before the configuration has been read."""
-ORPHAN_SECONDS = 0.1
-"""For a worker without supervisor to close its listening sockets gracefully; a new daemon needs longer to start."""
+ORPHAN_SECONDS = 0.03
+"""For a worker without supervisor to close its listening sockets gracefully; a new daemon needs 60 ms to bind its own."""
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 LIBRARY = os.path.dirname(os.__file__) + os.sep
 

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from unpacked import UNPACKED
 
 ROOT = Path(__file__).parents[2]
 PLAYER = ROOT / "tests" / "support" / "differential.py"
-XINETD = ROOT / "build" / "interop" / "xinetd" / "usr" / "sbin" / "xinetd"
+XINETD = UNPACKED / "xinetd" / "usr" / "sbin" / "xinetd"
 BIN = Path(sys.executable).parent
 FIRST_PORT = 7100
 OWN = re.compile(r"^export (PROTO|TCP\w+|REMOTE_\w+|HOME|USER|LOGNAME|SHELL|PWD|OLDPWD)=.*\n", re.MULTILINE)

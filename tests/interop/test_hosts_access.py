@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 
 import pytest
 from access_cases import CASES, HOSTS
+from unpacked import program
 
 from sockd.net.listen.hosts_access import AccessClient, AccessRules
 
@@ -22,7 +22,7 @@ cd "$1"
 for case in $2; do
     cd "$1/$case"
     echo "case $case"
-    tcpdmatch -d -i "$1/inetd.conf" $(cat client) 2>&1
+    "$3" -d -i "$1/inetd.conf" $(cat client) 2>&1
 done
 """
 
@@ -30,8 +30,7 @@ done
 @pytest.fixture(scope="session")
 def verdicts(tmp_path_factory):
     """What the real one decides, case by case."""
-    if shutil.which("tcpdmatch") is None:
-        pytest.skip("needs tcpdmatch (package tcpd)")
+    tcpdmatch = program("tcpdmatch", "tcpd")
     if os.geteuid() != 0:
         pytest.skip("needs root for a mount namespace")
     directory = tmp_path_factory.mktemp("access")
@@ -47,7 +46,7 @@ def verdicts(tmp_path_factory):
         (place / "hosts.deny").write_text(f"{case.deny}\n")
         (place / "client").write_text(f"{case.daemon} {case.client}\n")
     numbers = " ".join(map(str, range(len(CASES))))
-    command = ["unshare", "-m", "--propagation", "private", "sh", "-c", RUN, "sh", str(directory), numbers]
+    command = ["unshare", "-m", "--propagation", "private", "sh", "-c", RUN, "sh", str(directory), numbers, tcpdmatch]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode == 9:
         pytest.skip("cannot mount in a namespace")

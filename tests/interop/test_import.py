@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
+from unpacked import UNPACKED
 
-UNPACKED = Path(__file__).parents[2] / "build" / "interop"
 SHIPPED = UNPACKED / "xinetd" / "etc" / "xinetd.d"
 IMPORTED = {"chargen", "daytime", "discard", "echo", "time"}  # the others are xinetd's own
 EX_CONFIG = 78

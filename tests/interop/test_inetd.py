@@ -14,28 +14,18 @@ import getpass
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from unpacked import program
 
 ROOT = Path(__file__).parents[2]
-UNPACKED = ROOT / "build" / "interop"
 EXAMPLES = ROOT / "packaging" / "inetd"
 LIMIT_S = 30
 INETDS = ("xinetd", "openbsd-inetd", "inetutils-inetd")
-
-
-def program(name, package):
-    """Where a program is: unpacked by tests/interop/install, or installed."""
-    directories = [UNPACKED / package / place for place in ("usr/sbin", "usr/bin")]
-    found = shutil.which(name, path=os.pathsep.join(map(str, directories))) or shutil.which(name)
-    if found is None:
-        pytest.skip(f"package {package} is missing")
-    return found
 
 
 def free_port(kind=socket.SOCK_STREAM):

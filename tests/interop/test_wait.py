@@ -24,19 +24,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from unpacked import UNPACKED, program
 
 ROOT = Path(__file__).parents[2]
-UNPACKED = ROOT / "build" / "interop"
 LIMIT_S = 30
 PYTHON = "/usr/bin/python3"  # that of the tests may be in a directory of root's
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can switch users and chroot, as these servers do")
-
-
-def program(package, path):
-    found = UNPACKED / package / path
-    if not found.is_file():
-        pytest.skip(f"package {package} is missing; tests/interop/install unpacks it")
-    return str(found)
 
 
 def free_port(kind):
@@ -107,8 +100,8 @@ def serve_imported(run, sockctl, sockd, background, place):
 @pytest.fixture
 def tftp(place):
     """The server's line as README.security has it, on a port of ours, and what calls the client."""
-    server = program("tftpd-hpa", "usr/sbin/in.tftpd")
-    client = program("tftp-hpa", "usr/bin/tftp")
+    server = program("in.tftpd", "tftpd-hpa")
+    client = program("tftp", "tftp-hpa")
     readme = Path(UNPACKED / "tftpd-hpa/usr/share/doc/tftpd-hpa/README.security").read_text()
     (line,) = re.findall(
         r"^(tftp\tdgram\tudp\twait\troot)\t/usr/sbin/in\.tftpd\n(in\.tftpd -s /tftpboot .*)$", readme, re.M
@@ -148,7 +141,7 @@ def test_tftp_gets_and_puts_several_at_once(tftp, serve_imported, place):
 
 
 def test_talk_asks_the_daemon_who_is_there(serve_imported, place):
-    server, client = program("talkd", "usr/sbin/in.ntalkd"), program("talk", "usr/bin/netkit-ntalk")
+    server, client = program("in.ntalkd", "talkd"), program("netkit-ntalk", "talk")
     script = Path(UNPACKED / "talkd/DEBIAN/postinst").read_text()
     (entry,) = re.findall(r'ntalk_entry="(ntalk\t\tdgram\tudp\twait\t.*)"', script)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -348,7 +341,7 @@ def xinetd_conf(kind, port, probe, variant):
 @pytest.mark.parametrize("word", ["dgram", "stream"])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_same_under_xinetd(name, word, probe, place, background, serve_imported):
-    xinetd = program("xinetd", "usr/sbin/xinetd")
+    xinetd = program("xinetd", "xinetd")
     kind = socket.SOCK_STREAM if word == "stream" else socket.SOCK_DGRAM
     log, results = place / "xinetd.log", []
     for who in ("xinetd", "sockd"):

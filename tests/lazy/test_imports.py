@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a run imports: a list by name, so that no machine's speed is in it.
 
-Seen to fail: each list, with the program as it was before sockd.lazy, which imported all of itself for every run.
+Seen to fail where a module of a run imported msgspec at its top.
 """
 
 from __future__ import annotations
