@@ -268,8 +268,8 @@ class WorkerListeners(ListenerRegistry):
                 served.listener.count_on(self._sum.listener_counts(str(served)))
 
     def is_silent(self, member: WorkerHandle) -> bool:
-        """Whether a worker has not replied to the last query: its numbers are the previous ones."""
-        return member in self._looks
+        """Whether a worker has not replied to the last query, or has reported a stall since: its numbers are old."""
+        return member in self._looks or bool(member.last.stalled)
 
     def lost(self, member: WorkerHandle) -> None:
         """Keep the last numbers of a worker that has exited: reported at its end, or in an earlier reply."""
