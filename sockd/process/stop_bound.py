@@ -37,7 +37,7 @@ MARGIN_SECONDS = 2.0
 DEFAULT_SECONDS = 10.0 + MARGIN_SECONDS
 """Before the configuration has been read."""
 ORPHAN_SECONDS = 0.03
-"""For a worker without supervisor to close its listening sockets gracefully; a new daemon needs 60 ms to bind its own."""
+"""For a worker without supervisor to close its listening sockets gracefully; a new one binds its own after 60 ms."""
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 LIBRARY = os.path.dirname(os.__file__) + os.sep
 
