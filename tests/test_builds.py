@@ -33,7 +33,9 @@ def test_musl(path, tmp_path):
 def test_the_stable_abi_is_asked_for_where_there_is_one(monkeypatch, is_free_threaded, wanted):
     """PEP 703: setuptools refuses the limited API for a free-threaded Python (ValueError)."""
     asked = {}
-    monkeypatch.setitem(sys.modules, "setuptools", types.SimpleNamespace(setup=asked.update))
+    stand_ins = {"setuptools": {"setup": asked.update}, "setuptools.command": {}}
+    for name, attributes in (stand_ins | {"setuptools.command.build_py": {"build_py": object}}).items():
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(**attributes))
     of = sysconfig.get_config_var
     monkeypatch.setattr(
         sysconfig, "get_config_var", lambda name: is_free_threaded if name == "Py_GIL_DISABLED" else of(name)

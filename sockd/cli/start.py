@@ -19,9 +19,8 @@ def main() -> int:
     gc.disable()  # what is imported stays; sockd.daemon.startup enables it, once handlers are imported too
     from sockd.cli.sockd import main as run
 
-    code = run()
-    gc.freeze()  # else the interpreter looks for cycles in all of it, before it takes it down: a fifth of a short run
-    return code
+    gc.freeze()  # else the interpreter looks for cycles in all of it at its end; what handlers import is looked at
+    return run()
 
 
 __all__ = ["main"]

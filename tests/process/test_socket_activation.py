@@ -186,7 +186,6 @@ def test_the_variables_of_another_process_are_not_ours(managed, bound):
     ("kind", "listen", "listening", "words"),
     [
         ("tcp", "fd:web=upper", False, "does not listen (SO_ACCEPTCONN is 0)"),
-        ("seqpacket", "fd:web=upper", True, "is of type SOCK_SEQPACKET; sockd serves streams (SOCK_STREAM) and"),
         ("tcp", "fd:wbe=upper", True, "no socket with this name was passed; passed sockets: descriptor 3 (web, tcp://"),
         ("tcp", "fd:9=upper", True, "no such descriptor was passed; passed sockets: descriptor 3 (web, tcp://"),
     ],
@@ -200,6 +199,8 @@ def test_what_cannot_be_served_is_told(managed, bound, kind, listen, listening, 
 
 
 def test_more_of_what_cannot_be_served(managed, bound, tmp_path):
+    said = managed("fd:web=upper", sockets=[("web", bound("seqpacket"))]).end(78)
+    assert "fd:web: service upper cannot serve unixpacket, only a program can" in said
     sock = bound("tcp")
     said = managed("fd:web=upper", "fd:3=echo", sockets=[("web", sock)]).end(71)
     assert "already belongs to fd:web; remove one of the two" in said

@@ -70,4 +70,5 @@ def test_a_traced_batch_answers_as_ever(serve, tmp_path):
     (tmp_path / "batch.py").write_text(batch)
     server = serve("tcp://127.0.0.1:0=batch:service", options=["--trace"])
     assert server.connect().finish_with(b"a\nb\n") == b"A\nB\n"
+    server.wait_for("frame", count=4)
     assert [e["frame"] for e in server.having("frame")] == ["a", "A\n", "b", "B\n"]
