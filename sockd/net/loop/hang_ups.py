@@ -19,43 +19,56 @@ if TYPE_CHECKING:
 
 
 class HangUps:
-    """Watches sockets for a hang-up or an error, and nothing else.
+    """Watches sockets for a hang-up or an error, and nothing else; it has a descriptor while it watches any.
 
     Args:
         loop: in which callbacks are called.
-
-    Raises:
-        OSError: EMFILE, ENFILE, ENOMEM of epoll_create1(2), or the loop cannot watch it.
     """
 
     def __init__(self, loop: EventLoop) -> None:
         self._loop = loop
         self._callbacks: dict[int, Callable[[], None]] = {}
-        self._epoll = select.epoll()
-        try:
-            loop.add_reader(self._epoll.fileno(), self._report)
-        except OSError:
-            self._epoll.close()
-            raise
+        self._epoll: select.epoll | None = None
         loop.keepers.add(self)
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Call back once, when the peer of a socket has hung up or reset it.
 
         Raises:
-            OSError: ENOMEM, ENOSPC of epoll_ctl(2).
+            OSError: EMFILE, ENFILE, ENOMEM, ENOSPC of epoll_create1(2) and epoll_ctl(2), or the loop cannot watch it.
         """
-        self._epoll.register(fd, select.EPOLLONESHOT)
-        self._callbacks[fd] = callback
+        epoll = self._epoll or self._open()
+        try:
+            epoll.register(fd, select.EPOLLONESHOT)
+            self._callbacks[fd] = callback
+        finally:
+            self._close_unused()
+
+    def _open(self) -> select.epoll:
+        epoll = select.epoll()
+        try:
+            self._loop.add_reader(epoll.fileno(), self._report)
+        except OSError:
+            epoll.close()
+            raise
+        self._epoll = epoll
+        return epoll
+
+    def _close_unused(self) -> None:
+        if self._epoll is not None and not self._callbacks:
+            self._loop.remove_reader(self._epoll.fileno())
+            self._epoll.close()
+            self._epoll = None
 
     def cancel(self, fd: int) -> None:
         """Do not call back; harmless when that was done.  The descriptor is still open."""
-        if self._callbacks.pop(fd, None) is not None:
+        if self._epoll is not None and self._callbacks.pop(fd, None) is not None:
             with suppress(OSError):
                 self._epoll.unregister(fd)
+            self._close_unused()
 
     def _report(self) -> None:
-        for fd, _ in self._epoll.poll(0):
+        for fd, _ in self._epoll.poll(0) if self._epoll is not None else ():
             callback = self._callbacks.get(fd)
             self.cancel(fd)
             if callback is not None:
@@ -63,14 +76,14 @@ class HangUps:
 
     def leave(self) -> None:
         """Close it in a forked process; the parent's goes on."""
-        self._epoll.close()
+        if self._epoll is not None:
+            self._epoll.close()
+            self._epoll = None
 
     def close(self) -> None:
         """Watch nothing any more."""
         self._callbacks.clear()
-        if not self._epoll.closed:
-            self._loop.remove_reader(self._epoll.fileno())
-            self._epoll.close()
+        self._close_unused()
 
 
 __all__ = ["HangUps"]

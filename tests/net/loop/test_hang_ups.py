@@ -103,4 +103,21 @@ def test_without_a_descriptor_to_watch_with_the_peer_is_served_all_the_same(loop
     with client, server, monkeypatch.context() as patch:
         patch.setattr("select.epoll", fails)
         PeerWatch(loop, server, lambda: None).cancel()
-    assert HangUps not in loop._own
+    assert loop.instance(HangUps)._epoll is None
+
+
+def test_it_has_a_descriptor_only_while_it_watches(loop):
+    """Seen failing with one that stays open: a descriptor more than before the first client that waited."""
+    before = sorted(os.listdir("/proc/self/fd"))
+    pairs = [socket.socketpair() for _ in range(2)]
+    with pairs[0][0], pairs[0][1], pairs[1][0], pairs[1][1]:
+        held = len(os.listdir("/proc/self/fd"))
+        reported = []
+        watch = PeerWatch(loop, pairs[0][1], lambda: None)
+        PeerWatch(loop, pairs[1][1], lambda: reported.append("gone"))
+        assert len(os.listdir("/proc/self/fd")) == held + 1
+        pairs[1][0].close()
+        until(loop, reported)
+        watch.cancel()
+        assert len(os.listdir("/proc/self/fd")) == held - 1
+    assert sorted(os.listdir("/proc/self/fd")) == before
