@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -95,12 +96,12 @@ def load(*modules: object) -> None:
 def load_all() -> None:
     """Import every module that stands here for later, and those that they name in their turn.
 
-    Raises:
-        SystemFault: one cannot be imported.
+    One that cannot be imported, such as ssl where Python was built without it, is refused where it is used.
     """
     for one in _known:  # which grows
         if one.may_be_used:
-            one.load()
+            with suppress(errors.SystemFault):
+                one.load()
 
 
 if not TYPE_CHECKING:

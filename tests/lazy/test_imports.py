@@ -177,3 +177,17 @@ def test_every_late_module_can_be_imported():
 
 def test_the_formats_that_sockctl_names_are_those_of_the_importer():
     assert importer.FORMATS == IMPORT_FORMATS
+
+
+def test_what_cannot_be_imported_is_refused_where_it_is_used():
+    """Seen failing with a load_all() that raises: a daemon under chroot did not start where Python has no ssl."""
+    program = (
+        "import sys; sys.modules['_ssl'] = None\n"
+        "from sockd import errors, lazy\n"
+        "tls = lazy.lazily('sockd.net.tls.context')\n"
+        "lazy.load_all()\n"
+        "try: tls.ServerContext\n"
+        "except errors.SystemFault as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith("sockd.net.tls.context cannot be imported: "), done.stderr
