@@ -5,6 +5,7 @@ import errno
 import os
 import socket
 import struct
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -190,8 +191,12 @@ def test_ipv6_only_is_as_asked(text, given, expected):
 
 def test_both_families_listen_side_by_side_when_ipv6_is_alone(opened):
     settings = replace(DEFAULT, ipv6_only=True)
-    port = opened("tcp://[::]:0", settings).getsockname()[1]
-    opened(f"tcp://0.0.0.0:{port}", settings)
+    ports = [opened("tcp://[::]:0", settings).getsockname()[1] for _ in range(10)]
+    beside = []
+    for port in ports:  # another process may have one of them for IPv4
+        with suppress(SystemFault):
+            beside.append(opened(f"tcp://0.0.0.0:{port}", settings))
+    assert beside
 
 
 @pytest.mark.parametrize("text", ["tcp://192.0.2.254:0", "udp://192.0.2.254:0", "tcp://[2001:db8::7]:0"])
