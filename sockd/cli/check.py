@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from sockd.cli.config_source import Source, _settings
+from sockd.cli.config_source import Source, read_source
 from sockd.config.load import dump
 from sockd.daemon.conflicts import conflicts
 from sockd.daemon.plan import plan
@@ -30,7 +30,7 @@ def look(options: argparse.Namespace) -> int:
     """Check, or print the effective settings, without serving."""
     reset_signals()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # else a module that is being imported seems to have failed
-    source = _settings(options)
+    source = read_source(options)
     if options.check and not options.show:
         return _check(source)
     plan(source.settings)

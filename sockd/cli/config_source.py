@@ -34,7 +34,7 @@ EXAMPLE = "the built-in example"
 EXAMPLE_ADDRESS = "127.0.0.1:7007"
 
 
-def _files(settings: Settings, source: str) -> list[str]:
+def source_files(settings: Settings, source: str) -> list[str]:
     """List the files to watch besides the imported modules: a handler's file counts before it exists."""
     names = [listen.service for listen in settings.listen]
     names += [table.handler for table in settings.service.values() if table.handler]
@@ -53,14 +53,14 @@ class Source:
     parse: Callable[[str, str], Settings] | None
 
 
-def _settings(options: argparse.Namespace) -> Source:
+def read_source(options: argparse.Namespace) -> Source:
     path = str(pathlib.Path(options.config)) if options.config else None
     if path is None and not options.listen:
         path = find()
-    directory = _keep_directory(path) if path else None
+    directory = keep_directory(path) if path else None
     if directory is None:
         look_in(current_directory())
-    read = _loader(path, directory) if path and directory else None
+    read = make_loader(path, directory) if path and directory else None
     base = read(None) if read else Settings() if options.listen else _example()
 
     def over(base: Settings, services: Services | None) -> Settings:
@@ -96,7 +96,7 @@ def _settings(options: argparse.Namespace) -> Source:
     return Source(settings, name, again, parse)
 
 
-def _keep_directory(path: str) -> KeptDirectory:
+def keep_directory(path: str) -> KeptDirectory:
     """Return the directory of a configuration, kept open; handlers are imported from it, too."""
     try:
         directory = KeptDirectory(str((current_directory() or os.sep) / pathlib.Path(path).parent))
@@ -107,7 +107,7 @@ def _keep_directory(path: str) -> KeptDirectory:
     return directory
 
 
-def _loader(path: str, directory: KeptDirectory, *, listens: bool = True) -> Callable[[Services | None], Settings]:
+def make_loader(path: str, directory: KeptDirectory, *, listens: bool = True) -> Callable[[Services | None], Settings]:
     """Return a function that reads the file, now and after chroot(2) and chdir(2)."""
 
     def opener(_path: str, flags: int) -> int:

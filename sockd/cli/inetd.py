@@ -86,7 +86,7 @@ def _inetd_settings(options: argparse.Namespace) -> Settings:
 
 
 def _inetd_base(path: str) -> Settings:
-    return config_source._loader(path, config_source._keep_directory(path), listens=False)(None)
+    return config_source.make_loader(path, config_source.keep_directory(path), listens=False)(None)
 
 
 __all__ = ["serve"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sockd._version import VERSION
 from sockd.cli.autoreload import end_with_watcher, report
-from sockd.cli.config_source import EXAMPLE, Source, _files, _settings
+from sockd.cli.config_source import EXAMPLE, Source, read_source, source_files
 from sockd.cli.output import give_up_output
 from sockd.config.load import candidates
 from sockd.daemon import daemon
@@ -59,7 +59,7 @@ def start(options: argparse.Namespace, reporting: Callable[[Callable[[], int]], 
     given, stored = fdstore.StoredConnections.separate(given) if given.descriptors else (given, None)
     command, dropped = StartCommand.from_this_process(), end_with_watcher()
     try:
-        source = _settings(options)
+        source = read_source(options)
     except SockdError:
         report([str(options.config or candidates()[0])])
         raise
@@ -91,7 +91,7 @@ def serve_after_upgrade(predecessor: UpgradeReceiver, options: argparse.Namespac
     close_to_others()
     signals = install_signals(for_a_start(sys.stderr))
     command = StartCommand.from_this_process()
-    source = _settings(options)
+    source = read_source(options)
     if not options.foreground:
         os.chdir("/")
     context = StartContext(
@@ -109,7 +109,7 @@ def serve_after_upgrade(predecessor: UpgradeReceiver, options: argparse.Namespac
 def _serve(source: Source, context: StartContext) -> int:
     context = replace(
         context,
-        imported=lambda: report(_files(source.settings, source.name)),
+        imported=lambda: report(source_files(source.settings, source.name)),
         check=source.check,
         parse=source.parse,
         root_may_stay=not context.background and source.check is None,

@@ -54,7 +54,7 @@ def check_listeners(listeners: Iterable[ListenSettings], services: Mapping[str, 
         if not listen.service:
             text = 'has no service; write service = "upper", the name of a [service] table, or "module:attribute"'
             yield Problem(path, text, missing=("service",))
-        elif reason := _not_service(listen.service, services):
+        elif reason := why_not_service(listen.service, services):
             yield Problem((*path, "service"), f"{show(listen.service)} {reason}", listen.service)
         if (table := services.get(listen.service)) is not None and table.wait:
             yield from check_wait_listen(path, listen)
@@ -156,7 +156,7 @@ def _addresses(path: KeyPath, listen: ListenSettings) -> Iterator[tuple[KeyPath,
     yield from (((*path, "addresses", index), one) for index, one in enumerate(listen.addresses))
 
 
-def _not_service(name: str, tables: Iterable[str]) -> str:
+def why_not_service(name: str, tables: Iterable[str]) -> str:
     known = [*tables, *(builtin for builtin in BUILTINS if builtin not in tables)]
     if name in known:
         return ""

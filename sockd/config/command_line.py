@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sockd.config.check_daemon import check_daemon
-from sockd.config.check_listen import _not_service, check_listeners
+from sockd.config.check_listen import check_listeners, why_not_service
 from sockd.config.convert import choice
 from sockd.errors import AddressError, UsageError
 from sockd.lazy import lazily
@@ -68,7 +68,7 @@ def from_command_line(
         )
         if value is not None and (problem := choice(kind, key, value))
     ]
-    if inetd is not None and (reason := _not_service(inetd, base.service)):
+    if inetd is not None and (reason := why_not_service(inetd, base.service)):
         errors.append(f"--inetd {show(inetd)} {reason}")
     listeners: list[ListenSettings] = []
     for argument in listen:

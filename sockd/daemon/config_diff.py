@@ -85,7 +85,7 @@ class PreparedReload:
     renewed: dict[ActiveListener, ServerSocket]
 
 
-def _going_on(
+def continued(
     wanted: Sequence[tuple[Address, ListenerPlan]],
     stands: Sequence[BoundAddress | None],
     renewed: Mapping[ActiveListener, ServerSocket],
@@ -95,7 +95,7 @@ def _going_on(
             yield address, renewed.get(served, served.listening), one, served
 
 
-def _not_switched(stand: BoundAddress, shares_socket: bool) -> str:
+def why_not_switched(stand: BoundAddress, shares_socket: bool) -> str:
     """Say why a service cannot go on with the socket of the one before it; empty where it can."""
     if stand.served[0].plan.service.kind.shares_socket == shares_socket:
         return ""
@@ -103,29 +103,29 @@ def _not_switched(stand: BoundAddress, shares_socket: bool) -> str:
     return f"{text}; remove the address, reload, add it, and reload, or restart"
 
 
-def _not_switched_in(kept: Sequence[tuple[ListenSettings, BoundAddress]], settings: Settings) -> Iterator[str]:
+def not_switched(kept: Sequence[tuple[ListenSettings, BoundAddress]], settings: Settings) -> Iterator[str]:
     for listen, stand in kept:
         table = settings.service.get(listen.service)
-        if text := _not_switched(stand, bool(table is not None and table.wait)):
+        if text := why_not_switched(stand, bool(table is not None and table.wait)):
             yield f"{stand.address}: {text}"
 
 
-def _later(place: str, old: DaemonSettings | LogSettings, new: DaemonSettings | LogSettings) -> Iterator[str]:
+def later_keys(place: str, old: DaemonSettings | LogSettings, new: DaemonSettings | LogSettings) -> Iterator[str]:
     for field in fields(old):
         if field.name in AT_ONCE or getattr(old, field.name) == getattr(new, field.name):
             continue
         if field.name == "log":
-            yield from _later("daemon.log", getattr(old, field.name), getattr(new, field.name))
+            yield from later_keys("daemon.log", getattr(old, field.name), getattr(new, field.name))
         elif (place, field.name) != ("daemon.log", "level"):
             yield f"{place}.{field.name}"
 
 
-def _later_listen_keys(kept: Sequence[tuple[ListenSettings, BoundAddress]]) -> Iterator[str]:
+def later_listen_keys(kept: Sequence[tuple[ListenSettings, BoundAddress]]) -> Iterator[str]:
     for listen, stand in kept:
         yield from _bound_before(str(stand.address), stand.served[0].plan.settings, listen)
 
 
-def _later_for_rebound(replaced: dict[ActiveListener, ActiveListener]) -> Iterator[str]:
+def later_for_rebound(replaced: dict[ActiveListener, ActiveListener]) -> Iterator[str]:
     for new, old in replaced.items():
         yield from _bound_before(str(new), old.plan.settings, new.plan.settings)
 

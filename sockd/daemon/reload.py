@@ -18,12 +18,12 @@ from sockd.daemon.config_diff import (
     Changes,
     PreparedReload,
     ReloadResult,
-    _going_on,
-    _later,
-    _later_for_rebound,
-    _later_listen_keys,
-    _not_switched,
-    _not_switched_in,
+    continued,
+    later_for_rebound,
+    later_keys,
+    later_listen_keys,
+    not_switched,
+    why_not_switched,
 )
 from sockd.daemon.drain import Drain
 from sockd.daemon.plan import check_opened, listen_addresses, plan
@@ -102,10 +102,10 @@ class Reload:
             kept=tuple((str(served), listen.service) for listen, stand in kept for served in stand.served),
             added=tuple((str(address), listen.service) for address, listen in added),
             removed=tuple((str(served), served.plan.service.name) for served in self._not_in(stands)),
-            later=(*_later("daemon", self._settings.daemon, settings.daemon), *_later_listen_keys(kept)),
+            later=(*later_keys("daemon", self._settings.daemon, settings.daemon), *later_listen_keys(kept)),
             impossible=(
                 *(text for address, listen in added if (text := self._why_not(address, listen))),
-                *_not_switched_in(kept, settings),
+                *not_switched(kept, settings),
             ),
         )
 
@@ -218,7 +218,7 @@ class Reload:
         wanted = [(address, one) for one in plans for address in one.addresses]
         stands = self._match([(address, one.service.name) for address, one in wanted])
         for (address, one), stand in zip(wanted, stands, strict=True):
-            if stand is not None and (text := _not_switched(stand, one.service.kind.shares_socket)):
+            if stand is not None and (text := why_not_switched(stand, one.service.kind.shares_socket)):
                 raise ConfigurationError(f"{address}: {text}")
         self._make_room(stands, wanted)
         renewed = self._renew(wanted, stands, undo)
@@ -229,7 +229,7 @@ class Reload:
         files.adopt(renewal)
         undo.callback(files.give_back, renewal)
         with self._guarded():
-            made = self._serving.prepare([*_going_on(wanted, stands, renewed), *opened])
+            made = self._serving.prepare([*continued(wanted, stands, renewed), *opened])
         undo.callback(self._serving.discard, made)
         return PreparedReload(settings, stands, made, renewal, renewed)
 
@@ -289,7 +289,7 @@ class Reload:
         replaced = {one: sockets[one.listening] for one in made if one.listening in sockets}
         kept = tuple((str(one), one.plan.service.name) for one in made if one in replaced)
         added = tuple((str(one), one.plan.service.name) for one in made if one not in replaced)
-        later = (*_later("daemon", self._settings.daemon, settings.daemon), *_later_for_rebound(replaced))
+        later = (*later_keys("daemon", self._settings.daemon, settings.daemon), *later_for_rebound(replaced))
         gone = tuple((str(served), served.plan.service.name) for served in removed)
         serving.start(made, replaced)
         for served in made:

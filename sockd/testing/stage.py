@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.net.address.sockaddr import SocketAddress
-    from sockd.net.connection.events import ConnectionEvents
     from sockd.net.connection.peers import ProxyInfo
     from sockd.services.spec import ServiceSpec
     from sockd.testing.facts import Tls
@@ -202,10 +201,6 @@ class Stage:
     def close_reason(self, link: Link) -> CloseReason:
         """Return why a connection ended, as soon as its end can be seen."""
         return link.reason or (self.connections.info(link.id).reason if link.has_ended else link.reason)
-
-    def find_sink(self, link: Link) -> ConnectionEvents:
-        """Return what is told of a connection's events."""
-        return self.connections.groups.sink(self.connections.info(link.id).group)
 
     # ---- turns
 

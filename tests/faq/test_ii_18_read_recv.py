@@ -77,7 +77,7 @@ def test_a_reader_that_takes_nothing_more_is_waited_for_as_long_as_write_timeout
         while is_slow and len(taken) < len(LINES):
             with suppress(subprocess.TimeoutExpired):
                 process.wait(0.3)
-            taken += os.read(reader, 24_000)
+            taken += os.read(reader, 8_000)
         assert process.wait(LIMIT_S) == 0
     os.close(reader)
     assert ("takes no more data" in log.read_text()) != is_slow

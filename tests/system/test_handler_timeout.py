@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A handler that does not return: `handler_timeout` replaces its worker, and sockctl says who hangs, and where.
-
-Seen failing before there was `handler_timeout`: each worker hung for ever, `status` left it out of the sums
-in silence, and without workers `sockctl status` waited for a minute.
-"""
+"""A handler that does not return: `handler_timeout` replaces its worker, and sockctl says who hangs, and where."""
 
 from __future__ import annotations
 

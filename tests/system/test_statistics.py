@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """docs/statistics.md has every figure that a daemon shows, and no metric that there is not.
 
-Seen failing: a column renamed, a metric left out of the document, one named there that nothing exports.
+Seen failing with a column renamed, and with a metric renamed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Hang-ups of sockets that nobody reads: reported by the kernel, with each multiplexer, and no timer asks.
-
-Seen failing with a look each second: a timer was there, and a second passed.
-"""
+"""Hang-ups of sockets that nobody reads: reported by the kernel, with each multiplexer, and no timer asks."""
 
 from __future__ import annotations
 
