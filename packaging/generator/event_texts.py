@@ -2,6 +2,10 @@
 """What each log event means, and what to do: the last column of docs/log-events.md."""
 
 TEXTS = {
+    "tcpmux: client not served": (
+        "A client of tcpmux sent no line in time, or asked for a name (`asked`) that is not there, or whose program"
+        " runs `max_instances` times: see `why`. None needed."
+    ),
     "a worker exceeds max_worker_memory from its start": (
         "A worker was above the limit before its first client, so replacing it would not help. Raise "
         "`max_worker_memory`."

@@ -17,7 +17,7 @@ from sockd.text import show, suggest
 from sockd.values import fields
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from sockd.config.toml import KeyPath
     from sockd.settings.listen import ListenSettings
@@ -78,6 +78,26 @@ def check_wait_listen(path: KeyPath, listen: ListenSettings) -> Iterator[Problem
             if isinstance(client, ClientName):
                 text = "is a name, and the kernel judges clients of wait = true by address; write networks"
                 yield Problem((*path, key, index), f"{show(client)} {text}", client)
+
+
+def check_tcpmux(path: KeyPath, service: ServiceSettings, services: Mapping[str, ServiceSettings]) -> Iterator[Problem]:
+    """Check that each name of tcpmux leads to a program that gets a connection."""
+    seen: dict[str, str] = {}
+    for index, one in enumerate(service.tcpmux or ()):
+        table = services.get(one.service)
+        if table is None or table.exec is None:
+            text = f"is not a service that executes a program; add [service.{one.service}] with exec"
+        elif table.wait:
+            text = "has wait = true: its program accepts by itself, and cannot get a connection of tcpmux"
+        elif one.name.lower() in seen:
+            text = f"is a duplicate of {show(seen[one.name.lower()])}; names are the same in any case (RFC 1078)"
+        else:
+            seen[one.name.lower()] = one.name
+            continue
+        shown = one.name if text.startswith("is a dup") else one.service
+        yield Problem((*path, "tcpmux", index), f"{show(shown)} {text}", str(one))
+    if service.tcpmux == ():
+        yield Problem((*path, "tcpmux"), 'is empty; write tcpmux = ["+rsync"], with [service.rsync] and its exec')
 
 
 def _check_words(path: KeyPath, words: tuple[str, ...]) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from sockd.config.check_daemon import check_daemon
+from sockd.config.check_exec import check_tcpmux
 from sockd.config.check_listen import EXAMPLE, check_listeners
 from sockd.config.check_relay import check_relay
 from sockd.config.check_service import check_service
@@ -134,6 +135,7 @@ def _check(settings: Settings, listens: bool) -> Iterator[Problem]:
     for name, service in settings.service.items():
         yield from check_service(name, service)
         yield from check_relay(("service", name), service)
+        yield from check_tcpmux(("service", name), service, settings.service)
     yield from check_listeners(settings.listen, settings.service)
 
 

@@ -33,8 +33,9 @@ from sockd.net.listen.options import set_inherited
 from sockd.net.loop.turns import TurnWatch
 from sockd.process.inetd_stdio import StandardStreams, StdinKind, parse_peer
 from sockd.services import hooks
-from sockd.services.families import ProgramKind, ProxyKind, TableKind, WaitKind
+from sockd.services.families import ProxyKind, TableKind, WaitKind
 from sockd.services.handlers import group_options, make_sink
+from sockd.services.kinds import ExecKind, TcpmuxKind
 from sockd.settings.listen import ListenSettings
 from sockd.values import replace
 
@@ -227,7 +228,10 @@ class OneConnection:
             endpoint = Endpoint(socket.AddressFamily(sock.family), sock.type, sock.proto, _name(sock.getsockname()))
             set_inherited(sock, endpoint, self._plan.settings)
         match spec.kind:
-            case ProgramKind(program=program):
+            case TcpmuxKind():
+                server = tools.executor.tcpmux(spec.name, spec.kind, tools.resolver, tools.refusals)
+                server.serve(sock, peer, lambda *_why: served())
+            case ExecKind(program=program):
                 tools.executor.service(spec.name, program, tools.connections.find_name).serve(
                     sock, peer, lambda *_why: served()
                 )

@@ -8,8 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from sockd.lazy import lazily
-from sockd.services.families import ProgramKind, ProxyKind, TableKind, WaitKind
+from sockd.services.families import ProxyKind, TableKind, WaitKind
 from sockd.services.handlers import group_options
+from sockd.services.kinds import ExecKind, TcpmuxKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from sockd.net.udp import listener as udp
     from sockd.net.udp import rules as udp_rules
     from sockd.net.udp.listener import DatagramListener
-    from sockd.services.exec import wait_listener
+    from sockd.services.exec import tcpmux, wait_listener
     from sockd.services.exec.wait_listener import WaitListener
     from sockd.services.handlers import datagrams
     from sockd.services.spec import ServiceSpec
@@ -34,6 +35,7 @@ else:
     streams = lazily("sockd.net.listen.stream_listener")
     udp = lazily("sockd.net.udp.listener")
     udp_rules = lazily("sockd.net.udp.rules")
+    tcpmux = lazily("sockd.services.exec.tcpmux")
     wait_listener = lazily("sockd.services.exec.wait_listener")
     datagrams = lazily("sockd.services.handlers.datagrams")
 
@@ -99,7 +101,10 @@ class ListenerMakers:
         match spec.kind:
             case TableKind() | WaitKind():
                 return None
-            case ProgramKind(program=program):
+            case TcpmuxKind():
+                server = tools.executor.tcpmux(spec.name, spec.kind, tools.resolver, tools.refusals)
+                return tcpmux.TcpmuxHandoff(server, tools.resolver if names else None)
+            case ExecKind(program=program):
                 return tools.executor.handover(spec.name, program, tools.resolver, names=names)
             case ProxyKind():
                 return tools.forwarding.handover(spec, spec.kind, tools.resolver, names=names)

@@ -16,6 +16,7 @@ from sockd.lazy import lazily
 from sockd.net.listen.handoff import Handoff
 from sockd.process.children import KILL_SECONDS, Children
 from sockd.services.families import ExecutingKind
+from sockd.services.kinds import ExecKind, TcpmuxKind
 from sockd.values import dataclass, field, replace
 
 if TYPE_CHECKING:
@@ -25,16 +26,20 @@ if TYPE_CHECKING:
     from sockd.log import append_file
     from sockd.log.append_file import AppendFile
     from sockd.net.connect.reverse_dns import ReverseDns
+    from sockd.net.listen.overload import RejectedConnections
     from sockd.net.loop.loop import EventLoop
     from sockd.process import accounts
     from sockd.services.exec import service as exec_service
+    from sockd.services.exec import tcpmux
     from sockd.services.exec.program import Program
     from sockd.services.exec.service import ProgramService
+    from sockd.services.exec.tcpmux import TcpmuxServer
     from sockd.services.spec import ServiceSpec
     from sockd.settings import DaemonSettings
 else:
     accounts = lazily("sockd.process.accounts")
     exec_service = lazily("sockd.services.exec.service")
+    tcpmux = lazily("sockd.services.exec.tcpmux")
     append_file = lazily("sockd.log.append_file")
 
 logger = logging.getLogger("sockd.exec")
@@ -50,6 +55,9 @@ def identified(spec: ServiceSpec, daemon: DaemonSettings) -> ServiceSpec:
         ConfigurationError: there is no such program, user or group, or the daemon cannot switch to it.
     """
     kind = spec.kind
+    if isinstance(kind, TcpmuxKind):
+        choices = tuple((name, identified(one, daemon)) for name, one in kind.choices)
+        return replace(spec, kind=TcpmuxKind(choices))
     if not isinstance(kind, ExecutingKind):
         return spec
     place, program = f"service.{spec.name}.", kind.program
@@ -58,6 +66,15 @@ def identified(spec: ServiceSpec, daemon: DaemonSettings) -> ServiceSpec:
         accounts.check_directory(place, program.directory)
     identity = accounts.resolve_identity(place, program.user, program.group, daemon, program.groups)
     return replace(spec, kind=kind.running_as(identity, accounts.login_variables(program.user)))
+
+
+def with_programs(specs: Iterable[ServiceSpec]) -> Iterator[tuple[str, Program]]:
+    """Yield each service that executes a program, also those behind tcpmux, with its program."""
+    for spec in specs:
+        if isinstance(spec.kind, ExecutingKind):
+            yield spec.name, spec.kind.program
+        elif isinstance(spec.kind, TcpmuxKind):
+            yield from with_programs(one for _, one in spec.kind.choices)
 
 
 @dataclass
@@ -124,7 +141,7 @@ class ProgramFiles:
         Raises:
             SystemFault, PermissionFault: one cannot be opened.
         """
-        programs = {spec.name: spec.kind.program for spec in specs if isinstance(spec.kind, ExecutingKind)}
+        programs = dict(with_programs(specs))
         max_running = sum(program.max_instances for program in programs.values())
         renewal = StderrFiles(self._files, self.max_running, max_running)
         try:
@@ -205,6 +222,15 @@ class ProgramRunner:
     def handover(self, name: str, program: Program, resolver: ReverseDns, *, names: bool) -> Handoff:
         """Return what a listener hands its connections to."""
         return Handoff(self.service(name, program, resolver.known), resolver if names else None)
+
+    def tcpmux(self, name: str, kind: TcpmuxKind, resolver: ReverseDns, rejected: RejectedConnections) -> TcpmuxServer:
+        """Return what receives the first line of a client, and passes it on to the program that it names."""
+        choices = [
+            tcpmux.Choice(one.name, one.greets, self.service(spec.name, spec.kind.program, resolver.known))
+            for one, spec in kind.choices
+            if isinstance(spec.kind, ExecKind)  # others are refused where the configuration is read
+        ]
+        return tcpmux.TcpmuxServer(name, choices, self._loop, rejected.reject)
 
     def reap(self) -> None:
         """Reap finished programs."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError
 from sockd.importer import inetd_conf, xinetd
+from sockd.importer.program import TCPMUX
 from sockd.settings.builtin import BUILTINS
 from sockd.text import quote
 
@@ -32,9 +33,11 @@ _HEAD = """\
 _FAMILIES_HEAD = "# - tcp and udp have the meaning of {}'s inetd.conf; --format selects another."
 _KEEPS_ROOT = "# root, to become the users of the programs below"
 _ORDER = (
-    "exec", "relay", "argv0", "user", "group", "groups", "directory", "umask", "nice", "wait", "max_instances",
-    "max_connections", "limits", "environment", "stderr",
+    "exec", "tcpmux", "relay", "argv0", "user", "group", "groups", "directory", "umask", "nice", "wait",
+    "max_instances", "max_connections", "limits", "environment", "stderr",
 )  # fmt: skip
+_WITHOUT_RULES = ("at_limit", "source_prefix_ipv6")
+"""Keys of [[listen]] that say only how others hold."""
 _PLACE = re.compile(r"^[^:\s]*(?::\d+)*: ")
 
 
@@ -75,7 +78,7 @@ def convert(sources: SourceFiles, host: Host, accept: Try, *, with_disabled: boo
         notes += more
     found, more, log_to = xinetd.services(sources.xinetd, host)
     writer = _Writer(accept, with_disabled)
-    for draft in [*drafts, *found]:
+    for draft in _in_order([*drafts, *found], with_disabled=with_disabled):
         writer.add(draft)
     head = [_HEAD]
     head += [_FAMILIES_HEAD.format(sources.dialect)] if drafts else []
@@ -86,6 +89,25 @@ def convert(sources: SourceFiles, host: Host, accept: Try, *, with_disabled: boo
         accept(whole)
     lines = (*(f"{note.place}: {note.text}" for note in [*notes, *more]), *writer.notes)
     return Conversion(whole, lines, len(writer.active), writer.disabled, writer.left_out)
+
+
+def _in_order(drafts: list[Draft], *, with_disabled: bool) -> list[Draft]:
+    """Put tcpmux (RFC 1078) behind what it passes its clients on to, where those are not left out.
+
+    The rules of [[listen]] are those of tcpmux for all of them, so that a service with others is left out.
+    """
+    servers = [one for one in drafts if one.builtin == TCPMUX]
+    muxed = [one for one in drafts if one.muxed]
+    server = next((one for one in servers if with_disabled or not one.disabled), None)
+    for one in muxed:
+        rules = {key: value for key, value in one.listen.items() if key not in _WITHOUT_RULES}
+        others = [key for key, value in rules.items() if server is not None and server.listen.get(key) != value]
+        if server is None:
+            one.leave_out("behind tcpmux, which is not served itself; enable the internal service tcpmux")
+        elif others:
+            one.leave_out(f"{', '.join(others)}: behind tcpmux, clients are held against the rules of tcpmux alone")
+        one.listen.clear()
+    return [one for one in drafts if one not in servers] + servers
 
 
 class _Writer:
@@ -99,15 +121,19 @@ class _Writer:
         self.blocks: list[str] = []
         self.notes: list[str] = []
         self.active: list[Draft] = []
+        self._muxed: list[str] = []
         self.disabled = self.left_out = 0
 
     def add(self, draft: Draft) -> None:
-        lines = list(_tables(draft, draft.builtin or self._name(draft.name)))
+        if draft.builtin == TCPMUX:
+            draft.builtin, draft.program = "", {"tcpmux": list(self._muxed)}
+        name = draft.builtin or self._name(draft.name)
+        lines = list(_tables(draft, name))
         is_off = draft.disabled and not self._with_disabled
         if any("\ud800" <= mark <= "\udfff" for text in _texts([*draft.addresses, draft.program]) for mark in text):
             draft.leave_out("contains bytes that are not UTF-8, which a TOML file cannot hold")
         if not (draft.is_left_out or is_off):
-            self._try(draft, "\n".join(lines))
+            self._try(draft, "\n".join(lines), _through_tcpmux(draft, name))
         state = "disabled: " if is_off else "left out: " if draft.is_left_out else ""
         block = [f"# {_plain(str(draft.place))}: {state}{_plain(draft.origin)}"]
         block += (f"#   {_plain(str(note.place))}: {_plain(note.text)}" for note in draft.notes)
@@ -122,11 +148,12 @@ class _Writer:
             self.left_out += 1
         else:
             self.active.append(draft)
+            self._muxed += [_muxed_name(draft, name)] if draft.muxed else []
 
-    def _try(self, draft: Draft, text: str) -> None:
+    def _try(self, draft: Draft, text: str, user: str) -> None:
         whole = f"{self._accepted}\n{text}\n"
         try:
-            self._accept(whole)
+            self._accept(whole + user)
         except SockdError as error:
             for line in str(error).splitlines():
                 draft.leave_out(_PLACE.sub("", line))
@@ -158,14 +185,28 @@ def _daemon(active: Sequence[Draft], log_to: str) -> Iterator[str]:
         yield f"log = {{ to = {quote(log_to)} }}"
 
 
+def _muxed_name(draft: Draft, name: str) -> str:
+    """Return an entry of the key tcpmux."""
+    return draft.muxed if draft.muxed.removeprefix("+") == name else f"{draft.muxed}={name}"
+
+
+def _through_tcpmux(draft: Draft, name: str) -> str:
+    """Return tables by which a service behind tcpmux is tried; empty for others."""
+    if not draft.muxed:
+        return ""
+    names = _value([_muxed_name(draft, name)])
+    return f'[[listen]]\naddress = "tcp://127.0.0.1:1"\nservice = "a-try"\n[service.a-try]\ntcpmux = {names}\n'
+
+
 def _tables(draft: Draft, name: str) -> Iterator[str]:
-    yield "[[listen]]"
-    addresses: Table = {"addresses": list(draft.addresses)} if draft.addresses else {}
-    if len(draft.addresses) == 1:
-        addresses = {"address": draft.addresses[0]}
-    yield from _keys(addresses | {"service": name} | draft.listen)
+    if not draft.muxed:
+        yield "[[listen]]"
+        addresses: Table = {"addresses": list(draft.addresses)} if draft.addresses else {}
+        if len(draft.addresses) == 1:
+            addresses = {"address": draft.addresses[0]}
+        yield from _keys(addresses | {"service": name} | draft.listen)
     if not draft.builtin and draft.program:
-        yield ""
+        yield from () if draft.muxed else ("",)
         yield f"[service.{name if '.' not in name else quote(name)}]"
         yield from _keys({key: draft.program[key] for key in _ORDER if key in draft.program})
 

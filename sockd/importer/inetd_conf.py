@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd.importer.model import Draft, Note, Place
-from sockd.importer.program import AT_ONCE, external, internal, pass_socket
+from sockd.importer.program import AT_ONCE, TCPMUX, external, internal, pass_socket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,8 +155,11 @@ def _listen(draft: Draft, hosts: str, name: str, kind: str, protocol: str, famil
         draft.addresses = [f"{'unix' if stream else 'unixgram'}:{name}"]
     elif protocol.startswith("rpc/"):
         draft.leave_out(f"{protocol}: sockd does not register services with rpcbind(8)")
-    elif name == "tcpmux" or name.startswith("tcpmux/"):
-        draft.leave_out("tcpmux (RFC 1078) has no equivalent; give the service a port of its own")
+    elif name.startswith(f"{TCPMUX}/"):
+        draft.muxed = name.removeprefix(f"{TCPMUX}/")
+        draft.name = draft.muxed.removeprefix("+")
+        if not stream:
+            draft.leave_out(f"{kind} behind tcpmux does not exist; its services are stream")
     elif match is None:
         draft.leave_out(f"protocol {protocol}: sockd serves tcp, udp and unix")
     elif stream != (match["name"] == "tcp"):

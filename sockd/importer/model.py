@@ -54,6 +54,7 @@ class Draft:
         listen: further keys of [[listen]].
         builtin: the built-in service; empty: a program.
         program: keys of [service.NAME].
+        muxed: the name, with its "+", by which tcpmux (RFC 1078) has it; empty: it has addresses of its own.
         disabled: whether it was disabled.
         notes: what is lost.
     """
@@ -65,6 +66,7 @@ class Draft:
     listen: Table = field(default_factory=dict)
     builtin: str = ""
     program: Table = field(default_factory=dict)
+    muxed: str = ""
     disabled: bool = False
     notes: list[Note] = field(default_factory=list)
 

@@ -20,6 +20,8 @@ DAEMON_DIRECTORY = "/usr/sbin"
 """REAL_DAEMON_DIR of tcpd(8) on Debian and most others."""
 AT_ONCE = 64
 """Programs of a datagram service with nowait, which inetd starts for each datagram: as max_instances of others."""
+TCPMUX = "tcpmux"
+"""The internal service that passes clients on to programs (RFC 1078); the writer gives it their names."""
 LOOK_AT_EACH = {
     "rate", "max_connections_per_source", "source_prefix_ipv6", "at_limit", "max_load", "total_rate", "greeting_files",
     "banner_files",
@@ -29,7 +31,9 @@ LOOK_AT_EACH = {
 
 def internal(draft: Draft, name: str, *, stream: bool) -> None:
     """Replace an internal service of inetd by its equivalent, or note that there is none."""
-    if name in INETD_BUILTINS:
+    if name == TCPMUX:
+        draft.builtin = TCPMUX
+    elif name in INETD_BUILTINS:
         draft.builtin = INETD_BUILTINS[name]
     else:
         kind = "stream" if stream else "dgram"

@@ -133,6 +133,11 @@ class _Translation:
             )
         if not kind and not self._text("protocol"):
             return self.draft.leave_out("neither socket_type nor protocol; xinetd skips the service")
+        if "TCPMUX" in self._types or "TCPMUXPLUS" in self._types:
+            self.draft.muxed = f"{'+' * ('TCPMUXPLUS' in self._types)}{name}"
+            if not self._stream or self._text("wait") != "no":
+                self._leave_out("type", "only a stream service with wait = no can be behind tcpmux")
+            return None
         if "UNLISTED" in self._types and "port" not in self._found:
             return self._leave_out("type", "no port")
         if "wait" not in self._found:
@@ -149,9 +154,6 @@ class _Translation:
     def _refuse_types(self) -> None:
         if "RPC" in self._types:
             self._leave_out("type", "sockd does not register services with rpcbind(8)")
-        for word in ("TCPMUX", "TCPMUXPLUS"):
-            if word in self._types:
-                self._leave_out("type", "tcpmux (RFC 1078) has no equivalent; give the service a port of its own")
         for flag in self._flags:
             if flag == "SENSOR":
                 self._leave_out("flags", "a sensor, which blocks the clients that connect to it, has no equivalent")

@@ -6,7 +6,8 @@ Four families, which are all that the daemon tells apart (`match`, with `assert_
     TableKind    its connections are rows of the table (csrc/set.c).  Startup hooks run before the first byte; frames go
                  to its sink; a drain lets each finish its frame and says goodbye; an upgrade hands over those whose
                  sink gives them away, to a service of the same name and way; counted and shown by row
-    ProgramKind  each connection is given to a program, which reads and writes by itself: counted as programs; a drain
+    ProgramKind  each connection is given to a program, one of its own or (tcpmux) the one that the client names, which
+                 reads and writes by itself: counted as programs; a drain
                  waits for them, then TERM and KILL; after an upgrade the old process waits for its own
     WaitKind     the listening or datagram socket itself is given to a program, which accepts or receives until it
                  exits: one process watches it, counted as programs; a drain has a last one serve what waits in the
@@ -120,7 +121,7 @@ class TableKind(ServiceKind):
 
 
 class ExecutingKind(ServiceKind):
-    """It executes a program; not a family, but what two of them have in common."""
+    """It executes a program; not a family, but what kinds of two of them have in common."""
 
     program: Program
     is_measured = False
@@ -131,8 +132,10 @@ class ExecutingKind(ServiceKind):
         raise NotImplementedError
 
 
-class ProgramKind(ExecutingKind):
+class ProgramKind(ServiceKind):
     """Each connection is passed to a program."""
+
+    is_measured = False
 
 
 class WaitKind(ExecutingKind):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias, assert_never, get_args
 from sockd.lazy import lazily
 from sockd.net.connection.codec import make_codec
 from sockd.services.builtin import CODE, CoreService
-from sockd.services.families import ProgramKind, ProxyKind, TableKind, WaitKind
+from sockd.services.families import ExecutingKind, ProgramKind, ProxyKind, TableKind, WaitKind
 from sockd.services.handlers.function import function_sink
 from sockd.services.spec import ServiceSpec
 from sockd.settings.builtin import BUILTINS
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from sockd.settings.framing import FramingName
     from sockd.settings.limits import Limits
     from sockd.settings.service import ServiceSettings
+    from sockd.settings.tcpmux import TcpmuxName
     from sockd.wire.framing import Framing
 else:
     http = lazily("sockd.services.builtin.http")
@@ -58,6 +59,8 @@ else:
     async_function = lazily("sockd.services.handlers.async_function", only_with="asyncio")
     coroutine = lazily("sockd.services.handlers.coroutine", only_with="asyncio")
 
+DEFAULT_MAX_CONNECTIONS = 256
+"""Of tcpmux: clients that send their line, and running programs, each of which has its own max_instances besides."""
 
 # ---- connections that are rows of the table
 
@@ -329,12 +332,12 @@ class WaitExecKind(WaitKind):
         return self.program.max_instances
 
     def running_as(self, identity: Identity | None, login: tuple[str, ...]) -> Kind:
-        """See WaitKind."""
+        """See ExecutingKind."""
         return replace(self, program=replace(self.program, identity=identity, login=login))
 
 
 @dataclass(frozen=True)
-class ExecKind(ProgramKind):
+class ExecKind(ExecutingKind, ProgramKind):
     """A program for each connection, as inetd's nowait has it."""
 
     program: Program
@@ -347,7 +350,7 @@ class ExecKind(ProgramKind):
         return self.program.max_instances
 
     def running_as(self, identity: Identity | None, login: tuple[str, ...]) -> Kind:
-        """See ProgramKind."""
+        """See ExecutingKind."""
         return replace(self, program=replace(self.program, identity=identity, login=login))
 
     @classmethod
@@ -356,6 +359,25 @@ class ExecKind(ProgramKind):
         kind = WaitExecKind if table.wait else cls
         made = program.make_program(table, table.exec or ())
         return ServiceSpec(name=name, framing=Raw(), limits=decided(table, {}), kind=kind(made))
+
+
+@dataclass(frozen=True)
+class TcpmuxKind(ProgramKind):
+    """The client names one of several programs in its first line (RFC 1078).
+
+    Attributes:
+        choices: each name as settings have it, and the service with its program.
+    """
+
+    choices: tuple[tuple[TcpmuxName, ServiceSpec], ...] = ()
+    key = "tcpmux"
+    way = "tcpmux"
+
+    @classmethod
+    def spec(cls, name: str, table: ServiceSettings) -> ServiceSpec:
+        """See ServiceKind; sockd.services.resolve adds the choices, which are other tables."""
+        limits = replace(decided(table, {}), max_connections=table.max_connections or DEFAULT_MAX_CONNECTIONS)
+        return ServiceSpec(name=name, framing=Raw(), limits=limits, kind=cls())
 
 
 @dataclass(frozen=True)
@@ -395,7 +417,7 @@ class SocksKind(ProxyKind):
 
 Kind: TypeAlias = (
     FunctionKind | AsyncFunctionKind | BatchKind | ProtocolKind | CoroutineKind | BlockingKind | WaitExecKind | ExecKind
-    | RelayKind | SocksKind | BuiltinKind | MetricsKind
+    | TcpmuxKind | RelayKind | SocksKind | BuiltinKind | MetricsKind
 )  # fmt: skip
 """Every kind there is."""
 

@@ -19,6 +19,7 @@ from sockd.services.kinds import (
     CoroutineKind,
     FunctionKind,
     ProtocolKind,
+    TcpmuxKind,
     goodbye_payload,
 )
 from sockd.services.spec import ServiceSpec
@@ -63,6 +64,9 @@ def resolve(name: str, tables: Mapping[str, ServiceSettings]) -> ServiceSpec:
     if table is None:
         table = ServiceSettings(builtin=name) if name in BUILTINS else ServiceSettings(handler=name)
     (key,) = table.kinds
+    if table.tcpmux is not None:
+        spec = KIND_BY_KEY[key].spec(name, table)
+        return replace(spec, kind=TcpmuxKind(tuple((one, resolve(one.service, tables)) for one in table.tcpmux)))
     if key in KIND_BY_KEY:
         return KIND_BY_KEY[key].spec(name, table)
     return _resolve_handler(name, table, loader.find(cast("str", table.handler)))

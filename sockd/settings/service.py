@@ -12,12 +12,13 @@ from __future__ import annotations
 from typing import Literal
 
 from sockd.settings.builtin import BUILTINS
-from sockd.settings.field import setting
+from sockd.settings.field import setting, textual
 from sockd.settings.framing import FRAMED, FrameSettings
 from sockd.settings.limits import LIMITS, LimitSettings
 from sockd.settings.program import ProgramSettings
 from sockd.settings.relay import RelaySettings
 from sockd.settings.socks import SocksSettings
+from sockd.settings.tcpmux import TcpmuxName, read_name
 from sockd.values import dataclass, fields
 
 TooLong = Literal["close", "skip", "cut"]
@@ -107,6 +108,18 @@ class KindSettings:
             'exec = ["/path"]',
             PROGRAM_KEYS,
             instead=(("max_connections", "max_instances"),),
+        ),
+    )
+    tcpmux: tuple[TcpmuxName, ...] | None = setting(
+        None,
+        help="names that a client may send in its first line, each a service with exec: NAME, +NAME (sockd answers "
+        '"+Go" first) or NAME=SERVICE',
+        source="RFC 1078; inetd(8), tcpmux",
+        parse=textual(read_name),
+        rules=KindRules(
+            "tcpmux, which passes its clients on to programs",
+            'tcpmux = ["+rsync"]',
+            ("max_connections",),
         ),
     )
     relay: RelaySettings | None = setting(

@@ -19,6 +19,7 @@ from sockd.services.kinds import KIND_BY_KEY, Kind
 from sockd.settings import RelaySettings, SocksSettings
 from sockd.settings.address import Address
 from sockd.settings.service import KINDS, ServiceSettings
+from sockd.settings.tcpmux import read_name
 from sockd.wire.framing import Line, Netstring, Raw, Record
 
 ROOT = Path(__file__).parents[2]
@@ -99,6 +100,13 @@ SPECS = {
     "metrics by name": (lambda: named(builtin="metrics"), kinds.MetricsKind, "protocol"),
     "program": (lambda: named(exec=("/bin/cat",)), kinds.ExecKind, "program"),
     "program with the socket": (lambda: named(exec=("/bin/cat",), wait=True), kinds.WaitExecKind, "program wait"),
+    "tcpmux": (
+        lambda: resolve.resolve(
+            "a", {"a": ServiceSettings(tcpmux=(read_name("b"),)), "b": ServiceSettings(exec=("/bin/cat",))}
+        ),
+        kinds.TcpmuxKind,
+        "tcpmux",
+    ),
     "relay": (lambda: named(relay=RelaySettings(to=(Address.parse("tcp://127.0.0.1:7"),))), kinds.RelayKind, "relay"),
     "socks": (lambda: named(socks=SocksSettings()), kinds.SocksKind, "socks"),
 }

@@ -57,6 +57,7 @@ class RefusalReason(enum.Enum):
     DAEMON_FULL = "daemon-full", "the daemon has `max_connections` open", "[daemon] max_connections"
     PROXY = "proxy", "no valid PROXY header came in time; see `no PROXY header`"
     TLS = "tls", "its TLS handshake failed; see `no TLS`"
+    TCPMUX = "tcpmux", "it sent no line in time, or asked for no service of tcpmux; see `tcpmux: client not served`"
     NO_DESCRIPTOR = "no-descriptor", "no descriptor or memory was left"
     NOT_STARTED = "not-started", "the program for it could not be started; see `program not started`"
     GONE = "gone", "it left before it was served; see `client left before it was served`"

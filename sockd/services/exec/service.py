@@ -96,7 +96,13 @@ class ProgramService:
         self._spawn = spawn
         self._loop = loop
         self._find_name = find_name
+        self._running = 0
         self._common = (*_login(program), *_allowed(program.environment, environment))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `max_instances` programs run, counting all that were started here."""
+        return self._running >= self.program.max_instances
 
     def serve(self, sock: socket.socket, peer: SocketAddress, done: WhenDone) -> None:
         """Start the program on a connected socket, which is closed here; done() is called when it has ended."""
@@ -151,13 +157,19 @@ class ProgramService:
             directory=self._program.directory,
             about=about,
         )
-        run = _Run(about, self._program.wall, self._loop, done, report)
+
+        def ended(how: ExitStatus) -> None:
+            self._running -= 1
+            done(how)
+
+        run = _Run(about, self._program.wall, self._loop, ended, report)
         try:
             child = self._spawn(command, run.ended)
         except OSError:
             if lines:
                 lines.close()
             raise
+        self._running += 1
         if lines:
             lines.start(child.pid)
         run.started(child)
