@@ -131,9 +131,11 @@ class ControlServer:
             self._accept()
             return
         sock.setblocking(False)
-        self._open[_Asking(sock, self._loop, self._answer, self._ended)] = None
+        asking = _Asking(sock, self._loop, self._answer, self._ended)
+        self._open[asking] = None
         if len(self._open) >= MAX_AT_ONCE:
             self._make_room()
+        asking.read_at_once()
 
     def _make_room(self) -> None:
         """End the oldest one that has not asked yet; where all have, the next ones wait."""
@@ -201,7 +203,7 @@ class ControlServer:
         self._loop.remove_reader(self._socket.fileno())
         self._listening.close()
         self._listening, self._socket = listening, listening.socket
-        self._loop.add_reader(self._socket.fileno(), self._accept)
+        self._loop.add_reader(self._socket.fileno(), self._accept, urgent=True)
 
     def leave(self) -> None:
         """Close, in a forked process, what the parent continues to use."""
@@ -280,7 +282,12 @@ class _Asking:
         self._left = memoryview(b"")
         self.has_asked = False
         self._deadline = Deadline(loop, SECONDS, self.close)
-        loop.add_reader(sock.fileno(), loop.guarded(self._readable, self.close), urgent=True)
+        self._read = loop.guarded(self._readable, self.close)
+        loop.add_reader(sock.fileno(), self._read, urgent=True)
+
+    def read_at_once(self) -> None:
+        """Answer in this turn if the question has come already: beside a flood each turn is milliseconds."""
+        self._loop.attempt(self._read)
 
     def _readable(self) -> None:
         try:
@@ -308,7 +315,9 @@ class _Asking:
         self._deadline.cancel()
         self._deadline = Deadline(self._loop, SECONDS, self.close)
         self._left = memoryview(answer.encode())
-        self._loop.add_writer(self._socket.fileno(), self._loop.guarded(self._writable, self.close), urgent=True)
+        self._writable()
+        if self._left:
+            self._loop.add_writer(self._socket.fileno(), self._loop.guarded(self._writable, self.close), urgent=True)
 
     def _writable(self) -> None:
         try:

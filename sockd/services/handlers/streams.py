@@ -3,7 +3,8 @@
 
 The methods, their results and their errors are asyncio's own, of the running Python version: this module only delivers
 lines to them.  As long as only lines are read, a received block is cut into lines at once, and `readline` and `async
-for` take them from a queue.  Every other call puts the rest of the queue back into asyncio's buffer, and continues
+for` take them from a queue; what is more than a piece waits in asyncio's buffer, and is cut piece by piece where it is
+read, in the coroutine's own time.  Every other call puts the rest of the queue back into the buffer, and continues
 there; lines are cut again once that is empty.
 
 A line that is not read has no effect: its length, age and end are checked when it is awaited.
@@ -33,6 +34,10 @@ MAX_READS = 8
 """Without a look at the clock; one where the turn was found to be over, and twice as many each time it was not."""
 FULL_LIMITS = 2
 """Limits of bytes that wait to be read, past which the peer is held up (asyncio's measure)."""
+PIECE_BYTES = 4096
+"""Cut at once: 0.1 ms where all of it are newlines."""
+MAX_LINES = 1024
+"""In the queue, past which nothing is added to it."""
 LF = b"\n"
 
 
@@ -72,6 +77,7 @@ class StreamReader(asyncio.StreamReader):
         self._full = FULL_LIMITS * limit
         self._lines: deque[bytes] = deque()
         self._size = 0  # of lines, or more: exact where reading is paused
+        self._whole = 0  # bytes of lines in the buffer that are not cut yet
         self._is_by_line = True
         self._is_open = True  # neither the end of file nor a loss has come
         self._loss: BaseException | None = None
@@ -125,13 +131,15 @@ class StreamReader(asyncio.StreamReader):
 
     async def _next_line(self) -> bytes:
         """Give the others a turn if it is time to, and wait for a line, if need be."""
-        if self._lines and self._is_over():
+        if (self._lines or self._whole) and self._is_over():
             await asyncio.sleep(0)
         if not self._buffer and self._waiter is None:
             self._is_by_line = True
         while self._is_by_line:
-            if self._lines:
+            if self._lines or self._cut_more():
                 return self._pop_line()
+            if not self._is_by_line:  # it is too long, which asyncio's own method tells
+                break
             if self._exception is not None:
                 raise self._exception
             if self._eof:
@@ -177,7 +185,7 @@ class StreamReader(asyncio.StreamReader):
 
     async def readuntil(self, separator: Any = LF) -> bytes:  # noqa: ANN401 - a tuple from 3.13 on
         """Return all up to a separator, and with it; as asyncio's."""
-        if separator == LF and self._lines:
+        if separator == LF and (self._lines or self._cut_more()):
             return await self.readline()
         self._to_buffer()
         await self._turn()
@@ -244,27 +252,51 @@ class StreamReader(asyncio.StreamReader):
             self.feed(bytes(data))
 
     def _cut(self, block: bytes) -> bool:
-        """Add lines to the queue, or all to the buffer if one of them is too long; False: no line is complete yet."""
-        buffer = self._buffer
-        if not block.count(LF):
+        """Add lines to the queue, or to the buffer what is more than a piece; False: no line is complete yet."""
+        buffer, end = self._buffer, block.rfind(LF) + 1
+        if not end:
             buffer += block
-            if len(buffer) <= self._limit:
+            if self._whole or len(buffer) <= self._limit:
                 if self._waiter is not None:
                     self._begin_to_count()
-                return False
-            self._to_buffer()
-            return True
-        if buffer:
-            block = bytes(buffer) + block
-            buffer.clear()
-        lines = BytesIO(block).readlines()  # found by memchr
-        buffer += b"" if block.endswith(LF) else lines.pop()
-        self._lines.extend(lines)
-        self._size += len(block) - len(buffer)
-        self._since = None
-        if len(buffer) > self._limit or (len(block) > self._limit and max(map(len, lines)) > self._limit + 1):
+                return self._whole > 0
             self._to_buffer()  # whoever asks for a line is told there
+            return True
+        self._since = None
+        if self._whole or len(block) > PIECE_BYTES or len(self._lines) > MAX_LINES:
+            self._whole = len(buffer) + end
+            buffer += block
+            return True
+        lines = block[:end]
+        if buffer:
+            lines = bytes(buffer) + lines
+            buffer.clear()
+        buffer += block[end:]
+        self._add_lines(lines)
         return True
+
+    def _cut_more(self) -> bool:
+        """Cut the next piece of the buffer; False: there is no whole line, or none that is short enough."""
+        buffer, end = self._buffer, self._whole
+        if not end:
+            self._is_by_line = self._is_by_line and len(buffer) <= self._limit  # what is longer asyncio tells
+            return False
+        if end > PIECE_BYTES:
+            end = buffer.rfind(LF, 0, PIECE_BYTES) + 1 or buffer.find(LF, PIECE_BYTES) + 1
+        piece = bytes(buffer[:end])
+        del buffer[:end]
+        self._whole -= end
+        self._size = 0  # the queue is empty
+        self._add_lines(piece)
+        return bool(self._lines)
+
+    def _add_lines(self, block: bytes) -> None:
+        """Add whole lines to the queue; all to the buffer if one of them is too long."""
+        lines = BytesIO(block).readlines()  # found by memchr
+        self._lines.extend(lines)
+        self._size += len(block)
+        if len(block) > self._limit and max(map(len, lines)) > self._limit + 1:
+            self._to_buffer()
 
     def feed_eof(self, *, is_cut: bool = False) -> None:
         """Take the end of file.
@@ -314,7 +346,7 @@ class StreamReader(asyncio.StreamReader):
 
     def _to_buffer(self) -> None:
         """Go on by bytes, from what was not read yet."""
-        self._is_by_line = False
+        self._is_by_line, self._whole = False, 0
         if self._lines:
             self._buffer[:0] = b"".join(self._lines)
             self._lines.clear()

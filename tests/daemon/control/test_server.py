@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import json
 import os
+import selectors
 import socket
 import stat
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
 from importlib.metadata import version
 
 import pytest
 from controlling import SOCKCTL, Sockctl
+
+from sockd.daemon.control.server import ControlServer, listen
+from sockd.net.loop.loop import EventLoop
 
 CONFIG = '[daemon]\ncontrol = "{}/control.sock"\n{}\n[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "{}"\n'
 
@@ -97,6 +103,29 @@ def test_many_connections_are_one_answer(house):
     rows = server.sockctl.ask("connections")
     assert {row["peer"] for row in rows} == {peer.name for peer in held}
     assert len(json.dumps(rows)) > 106_496  # half of net.core.wmem_default, which counts the kernel's own share
+
+
+@pytest.mark.parametrize("is_renewed", [False, True])
+def test_a_question_that_has_come_is_answered_in_the_turn_that_accepts_it(tmp_path, is_renewed):
+    """Seen to take three turns, each of them many milliseconds beside a flood; and, of a renewed socket, to wait."""
+    with ExitStack() as stack:
+        loop = EventLoop(stack.enter_context(selectors.DefaultSelector()), time.monotonic)
+        stack.callback(loop.close)
+        server = ControlServer(listen(str(tmp_path / "first"), stack), loop, frozenset([os.getuid()]), {"status": len})
+        stack.callback(server.close)
+        if is_renewed:
+            server.renew(listen(str(tmp_path / "second"), stack))
+        for _ in range(12):  # more than a turn has time for
+            ready, writer = (stack.enter_context(end) for end in socket.socketpair())
+            writer.send(b"x")
+            loop.add_reader(ready.fileno(), lambda: time.sleep(0.002))
+        client = stack.enter_context(socket.socket(socket.AF_UNIX))
+        client.settimeout(10)
+        client.connect(str(tmp_path / ("second" if is_renewed else "first")))
+        client.sendall(b'{"verb": "status"}\n')
+        loop.run_once(0)
+        assert json.loads(client.recv(1000)) == {"ok": True, "result": 0}
+        assert client.recv(1000) == b""
 
 
 def test_stop_and_log_level(house):
