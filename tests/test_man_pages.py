@@ -61,6 +61,22 @@ def rendered():
     return render
 
 
+def test_every_verb_is_in_the_synopsis_with_its_options(rendered):
+    """Before: half of the verbs, and `stop` without --wait."""
+    synopsis = rendered("sockctl.1").partition(" SYNOPSIS ")[2].partition(" DESCRIPTION ")[0]
+    found = {line.partition(" ")[0]: line.strip() for line in synopsis.split("sockctl ")[1:]}
+    assert tuple(found) == VERBS
+    assert re.search(r"\[--control PATH\].*\[--wait\]", found["stop"])
+    assert found["selftest"].endswith("[QUESTION ...]")
+    assert found["bind"].endswith("-- PROGRAM [ARG ...]")
+
+
+def test_values_are_written_as_they_are(rendered):
+    """Before: Debug, info, warning, error."""
+    assert " LEVEL debug, info, warning, error. " in rendered("sockctl.1")
+    assert " stderr, syslog, journal, udp://" in rendered("sockd.toml.5")
+
+
 def test_what_is_made_is_current():
     done = run(sys.executable, PACKAGING / "generate", "--check", cwd="/")
     assert done.returncode == 0, f"{done.stdout}{done.stderr}; make generated"

@@ -20,12 +20,16 @@ VALUES = {
 
 @dataclass(frozen=True)
 class Argument:
-    """An option, or a positional argument (no flags); `values` are the words that it takes, if they are known."""
+    """An option, or a positional argument (no flags); `values` are the words that it takes, if they are known.
+
+    `count` is "*" or "+" for an argument that may be repeated, as for argparse.
+    """
 
     flags: tuple[str, ...]
     metavar: str
     help: str
     values: tuple[str, ...]
+    count: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,4 +67,5 @@ def _argument(parser: argparse.ArgumentParser, action: argparse.Action) -> Argum
     values = tuple(action.choices or ()) or next((VALUES[flag] for flag in flags if flag in VALUES), ())
     metavar = action.metavar or (action.choices and flags[-1].lstrip("-").upper()) or ""
     text = parser._get_formatter()._expand_help(action) if action.help else ""
-    return Argument(flags, "" if action.nargs == 0 else str(metavar), text, values)
+    count = action.nargs if action.nargs in ("*", "+") else ""
+    return Argument(flags, "" if action.nargs == 0 else str(metavar), text, values, count)

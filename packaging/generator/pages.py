@@ -8,8 +8,20 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import TYPE_CHECKING, get_args, get_origin
 
 from generator import commands
+from sockd.config.check_daemon import LOG_TARGETS
 from sockd.config.convert import allowed, field_types
-from sockd.settings import DaemonSettings, Duration, LogSettings, RelaySettings, Size, SocksSettings, toml_key
+from sockd.settings import (
+    DaemonSettings,
+    Duration,
+    LogFormat,
+    LogLevel,
+    LogSettings,
+    Multiplexer,
+    RelaySettings,
+    Size,
+    SocksSettings,
+    toml_key,
+)
 from sockd.settings.framing import FramingSettings
 from sockd.settings.listen import (
     HostsAccessSettings,
@@ -31,6 +43,8 @@ if TYPE_CHECKING:
 
     from generator.commands import Argument, Command
 
+LITERALS = {*get_args(Multiplexer), *get_args(LogLevel), *get_args(LogFormat), *LOG_TARGETS}
+"""Words that are written as they are, also where a sentence begins."""
 TABLES = {
     "daemon": DaemonSettings,
     "log": LogSettings,
@@ -57,7 +71,7 @@ def all_pages(directory: Path) -> dict[Path, str]:
     verbs = {f"verb {verb.name}": list(_verb(verb)) for verb in sockctl.verbs}
     parts = {
         "sockd.8": {"options": list(_options(commands.sockd().arguments))},
-        "sockctl.1": {"options": list(_options(sockctl.arguments)), **verbs},
+        "sockctl.1": {"synopsis": list(_synopsis(sockctl)), "options": list(_options(sockctl.arguments)), **verbs},
         "sockd.toml.5": tables,
     }
     return {directory / name: _filled(directory / name, given) for name, given in parts.items()}
@@ -75,6 +89,24 @@ def _filled(path: Path, parts: dict[str, list[str]]) -> str:
 
 
 # ---- commands
+
+
+BEHIND = {"bind": (".Fl \\-", ".Ar PROGRAM", ".Op Ar ARG ...")}
+"""What stands behind the arguments of a verb and is not its parser's."""
+
+
+def _synopsis(program: Command) -> Iterator[str]:
+    for verb in program.verbs:
+        yield from (".Nm", f".Cm {_word(verb.name)}")
+        for one in verb.arguments:
+            value = f" Ar {_word(one.metavar)}" if one.metavar else ""
+            if one.flags and "--help" not in one.flags:
+                yield f".Op Fl {_word(one.flags[-1][1:])}{value}"
+        for one in verb.arguments:
+            if not one.flags:
+                words = f"Ar {_word(one.metavar)}" + (" ..." if one.count else "")
+                yield f".Op {words}" if one.count == "*" else f".{words}"
+        yield from BEHIND.get(verb.name, ())
 
 
 def _verb(verb: Command) -> Iterator[str]:
@@ -146,11 +178,13 @@ def _default(field: object) -> str:
 
 
 def _sentences(text: str) -> Iterator[str]:
-    """Write text, a sentence a line, each with a capital and a full stop."""
+    """Write text, a sentence a line, each with a capital, unless it begins with a list of literals, and a full stop."""
     for sentence in re.split(r"(?<=[^.]\.) (?=[A-Z])", text.strip()):
         if sentence:
             whole = sentence if sentence.endswith((".", ":")) else f"{sentence}."
-            yield _text(whole if re.match(r"\w+[:_/.]", whole) else whole[0].upper() + whole[1:])
+            listed = re.match(r"(\w+)(?:,| or) ", whole)
+            as_is = re.match(r"\w+[:_/.]", whole) or (listed and listed[1] in LITERALS)
+            yield _text(whole if as_is else whole[0].upper() + whole[1:])
 
 
 def _text(text: str) -> str:

@@ -16,7 +16,7 @@ from sockd.services.handlers_path import current, look_in
 from sockd.settings import Settings
 from sockd.settings.address import Address, known_services
 from sockd.settings.listen import ListenSettings
-from sockd.values import dataclass
+from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
     import argparse
@@ -34,6 +34,9 @@ EXAMPLE = "the built-in example"
 EXAMPLE_ADDRESS = "127.0.0.1:7007"
 
 
+CONTROL_SOCKET = "control.sock"
+
+
 def source_files(settings: Settings, source: str) -> list[str]:
     """List the files to watch besides the imported modules: a handler's file counts before it exists."""
     names = [listen.service for listen in settings.listen]
@@ -45,10 +48,14 @@ def source_files(settings: Settings, source: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Source:
-    """Settings, and where they came from; `check` reads them again, `parse` a text; None where there is not a file."""
+    """Settings, and where they came from; `check` reads them again, `parse` a text; None where there is not a file.
+
+    `file` is the absolute path of that file.
+    """
 
     settings: Settings
     name: str
+    file: str | None
     check: Callable[[], Settings] | None
     parse: Callable[[str, str], Settings] | None
 
@@ -60,11 +67,12 @@ def read_source(options: argparse.Namespace) -> Source:
     directory = keep_directory(path) if path else None
     if directory is None:
         look_in(current_directory())
+    runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]  # now: handlers may change the environment
     read = make_loader(path, directory) if path and directory else None
     base = read(None) if read else Settings() if options.listen else _example()
 
     def over(base: Settings, services: Services | None) -> Settings:
-        return from_command_line(
+        settings = from_command_line(
             options.listen,
             base=base,
             multiplexer=options.multiplexer,
@@ -76,12 +84,13 @@ def read_source(options: argparse.Namespace) -> Source:
             pidfile=options.pidfile,
             services=services,
         )
+        return _with_control(settings, runtime)
 
     settings = over(base, None)
     services = known_services() if settings.daemon.chroot else None
     name = path if path else "the command line" if options.listen else EXAMPLE
     if read is None or directory is None:
-        return Source(settings, name, None, None)
+        return Source(settings, name, None, None, None)
 
     def again() -> Settings:
         if settings.daemon.chroot is None and (why := directory.renew()):
@@ -93,7 +102,8 @@ def read_source(options: argparse.Namespace) -> Source:
     def parse(text: str, name: str) -> Settings:
         return over(loads(text, name=name, services=services, directory=directory.path), services)
 
-    return Source(settings, name, again, parse)
+    file = os.path.join(directory.path, os.path.basename(name))
+    return Source(settings, name, file, again, parse)
 
 
 def keep_directory(path: str) -> KeptDirectory:
@@ -114,6 +124,13 @@ def make_loader(path: str, directory: KeptDirectory, *, listens: bool = True) ->
         return directory.open(os.path.basename(path), flags)
 
     return lambda services: load(path, services=services, opener=opener, listens=listens, directory=directory.path)
+
+
+def _with_control(settings: Settings, directory: str) -> Settings:
+    """Add the control socket, where a service manager made a directory (RuntimeDirectory=, systemd.exec(5))."""
+    if not directory or settings.daemon.control is not None:
+        return settings
+    return replace(settings, daemon=replace(settings.daemon, control=os.path.join(directory, CONTROL_SOCKET)))
 
 
 def _example() -> Settings:

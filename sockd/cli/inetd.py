@@ -16,7 +16,7 @@ from sockd.errors import EX_OK, SockdError, UsageError
 from sockd.files.kept_directory import current_directory
 from sockd.lazy import lazily
 from sockd.process import socket_activation
-from sockd.process.descriptors import close_others
+from sockd.process.descriptors import close_inherited
 from sockd.process.inetd_stdio import detach_standard_streams
 from sockd.process.syscalls import close_to_others
 from sockd.services.handlers_path import look_in
@@ -38,7 +38,7 @@ def serve(arguments: Sequence[str], parser: argparse.ArgumentParser) -> int:
     """Serve what inetd passed; every error goes to syslog, and to a terminal if there is one."""
     close_to_others()
     socket_activation.forget(os.environ)  # Accept=yes passes the connection a second time, as descriptor 3
-    close_others()
+    close_inherited()
     try:
         given = detach_standard_streams()
     finally:

@@ -22,7 +22,7 @@ from sockd.log.format import for_a_start
 from sockd.net.kernel import NO_DESCRIPTOR
 from sockd.process import init, socket_activation
 from sockd.process.daemonize import in_background
-from sockd.process.descriptors import close_others
+from sockd.process.descriptors import close_inherited
 from sockd.process.signals import reset_signals
 from sockd.process.stop_bound import install_signals
 from sockd.process.syscalls import close_to_others
@@ -55,7 +55,7 @@ def start(options: argparse.Namespace, reporting: Callable[[Callable[[], int]], 
     signals = install_signals(for_a_start(sys.stderr)) if options.foreground else None  # behind what was passed
     if not options.foreground:
         reset_signals()
-        close_others(fd for _, fd in given.descriptors)
+        close_inherited(fd for _, fd in given.descriptors)
     given, stored = fdstore.StoredConnections.separate(given) if given.descriptors else (given, None)
     command, dropped = StartCommand.from_this_process(), end_with_watcher()
     try:
@@ -112,6 +112,7 @@ def _serve(source: Source, context: StartContext) -> int:
         imported=lambda: report(source_files(source.settings, source.name)),
         check=source.check,
         parse=source.parse,
+        configuration=source.file,
         root_may_stay=not context.background and source.check is None,
     )
     serve = supervisor.run if source.settings.daemon.workers > 1 else daemon.run

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import re
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -19,10 +20,11 @@ from sockd.lazy import lazily
 from sockd.log.format import printable
 from sockd.net.address.address import Address
 from sockd.process.descriptors import fill_standard_streams
+from sockd.text import nearest
 from sockd.units import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from sockd.cli.verbs import connect, import_
     from sockd.settings import Duration
@@ -41,7 +43,12 @@ EX_INTERRUPTED = 130  # 128 + SIGINT, as the shell reports it
 class _Parser(Parser):
     """argparse with the exit code of sysexits(3) for a wrong command line."""
 
+    verbs: Collection[str] = ()
+
     def error(self, message: str) -> NoReturn:
+        if wrong := re.match("argument VERB: invalid choice: '([^']*)'", message):
+            near = nearest(wrong[1], self.verbs)
+            message = f"{wrong[1]}: no such verb{f'; did you mean {near}?' if near else ''}"
         self.exit(EX_USAGE, f"{PROGRAM}: {message}\n{PROGRAM}: try '{self.prog} --help'\n")
 
 
@@ -202,6 +209,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_import(verbs)
     admin.add_verbs(verbs)
     _add_password(verbs)
+    parser.verbs = verbs.choices
     return parser
 
 

@@ -12,7 +12,7 @@ import os
 import re
 import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from sockd._version import VERSION
@@ -50,10 +50,27 @@ class _Parser(Parser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         unknown, found = message.partition("unrecognized arguments: ")[1:]
-        word = found.split(" ")[0]
-        if unknown and re.fullmatch(r"[\w.]+:[\w.]+", word):
-            message = f"{word}: a service needs an address; did you mean --listen tcp://{config_source.EXAMPLE_ADDRESS}={word}?"
+        if unknown:
+            word = found.split(" ")[0]
+            message = _what_was_meant(word, self._option_string_actions) or message
         self.exit(EX_USAGE, f"{self.prog}: {message}\n")
+
+
+def _what_was_meant(word: str, options: Iterable[str]) -> str:
+    """Return the message for a word that is no option; empty if nothing is near."""
+    from sockd.settings.builtin import BUILTINS  # here, for a right command line has no use for these
+    from sockd.text import nearest
+    from sockd.wire.control import VERBS
+
+    if re.fullmatch(r"[\w.]+:[\w.]+", word) or word in BUILTINS:
+        listen = f"--listen tcp://{config_source.EXAMPLE_ADDRESS}={word}"
+        return f"{word}: a service needs an address; did you mean {listen}?"
+    if word.endswith(".toml"):
+        return f"{word}: did you mean --config {word}?"
+    if word in VERBS:
+        return f"{word}: did you mean sockctl {word}?"
+    near = nearest(word.partition("=")[0], options) if word.startswith("-") else ""
+    return f"{word}: no such option; did you mean {near}?" if near else ""
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The first step of `sockd`: block signals until their handlers are installed (sockd.process.signals).
+"""The first step of `sockd`: block signals until their handlers are installed (sockd.process.signals), and note which
+descriptors are inherited, before a library opens one of its own (sockd.process.descriptors).
 
 Importing the rest takes a tenth of a second, in which HUP, or a TERM from the process that started it, would kill it
 by the default action.  Only Python's own start-up comes before.  Source: sigprocmask(2).
@@ -16,6 +17,9 @@ KINDS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.S
 def main() -> int:
     """Run `sockd`; return its exit code."""
     signal.pthread_sigmask(signal.SIG_BLOCK, KINDS)
+    from sockd.process.descriptors import list_inherited
+
+    list_inherited()
     gc.disable()  # what is imported stays; sockd.daemon.startup enables it, once handlers are imported too
     from sockd.cli.sockd import main as run
 

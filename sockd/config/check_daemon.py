@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sockd.config.convert import Problem
 from sockd.lazy import urls
+from sockd.settings.daemon import NO_CONTROL
 from sockd.text import show, suggest
 from sockd.units import format_size
 
@@ -48,7 +49,7 @@ def check_daemon(daemon: DaemonSettings) -> Iterator[Problem]:
         ("control", "/run/sockd/control.sock"),
     ):
         path = getattr(daemon, key)
-        if path is not None and not os.path.isabs(path):
+        if path is not None and not os.path.isabs(path) and (key, path) != ("control", NO_CONTROL):
             text = (
                 f"{show(path)} is not an absolute path, and a daemon changes its "
                 f"working directory; write one, such as {example}"

@@ -27,6 +27,7 @@ class StartContext:
         imported: called once every handler is imported, or one could not be.
         check: reads the configuration again, and raises what is wrong with it; None where there is not a file.
         parse: does the same for a text and its name.
+        configuration: the absolute path of that file.
         background: no terminal: the log goes to syslog if nothing else is said, and root needs a user to become.
         root_may_stay: root may serve without the configuration's word.
         given: what systemd, or whoever started us, passed.
@@ -44,6 +45,7 @@ class StartContext:
     imported: Callable[[], None] = lambda: None
     check: Callable[[], Settings] | None = None
     parse: Callable[[str, str], Settings] | None = None
+    configuration: str | None = None
     background: bool = False
     root_may_stay: bool = False
     given: Inherited = Inherited()

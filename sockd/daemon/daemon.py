@@ -310,6 +310,11 @@ class Daemon:
         """Stop gracefully, after the reply to the request."""
         self._loop.call_soon(self._stop)
 
+    @property
+    def configuration(self) -> str | None:
+        """The absolute path of the configuration file; None: there is none."""
+        return self._context.configuration
+
     def read(self, text: str, name: str) -> Settings:
         """Read the text of a configuration like that of the daemon's own file; raises ConfigurationError."""
         if self._context.parse is None:

@@ -33,6 +33,7 @@ from sockd.process.inherited_sockets import InheritedSockets
 from sockd.process.privileges import why_unreadable
 from sockd.process.stop_bound import install_signals
 from sockd.services import reimport
+from sockd.settings.daemon import NO_CONTROL
 from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ class Start:
         passed = InheritedSockets(context.given)
         stack.callback(passed.close)
         listening = self._listen(plans, passed, stack)
-        control = process.lineage.listen(daemon.control, stack) if daemon.control else None
+        control = process.lineage.listen(daemon.control, stack) if daemon.control not in (None, NO_CONTROL) else None
         self._load(wanted)
         resources = Resources(
             log=handler,

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Descriptors at the start: the three standard ones are open, others are not inherited by accident."""
+"""Descriptors at the start: the three standard ones are open, others are not inherited by accident.
+
+Closed are those that this process began with, by a list made before libraries are loaded: libffi keeps one of its own
+for the code of callbacks (3.8: a memfd), and without it every callback of ctypes fails with MemoryError.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import fcntl
 import os
 import resource
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -53,19 +57,52 @@ def standard_streams_kept() -> Iterator[None]:
 
 
 def _put_back(copy: int, fd: int) -> None:
-    try:
-        fcntl.fcntl(fd, fcntl.F_GETFD)
-    except OSError:
+    if not _is_open(fd):
         os.dup2(copy, fd)
     _copies.remove(copy)
     os.close(copy)
 
 
-def close_others(keep: Iterable[int] = ()) -> None:
-    """Close every descriptor from 3 on.
+_inherited: list[int] | None = None
+
+
+def list_inherited() -> None:
+    """Note which descriptors are open: the first step of a program, for close_inherited()."""
+    global _inherited  # noqa: PLW0603 - of this process, which begins once
+    with suppress(OSError):  # no /dev/fd: unknown
+        # The one that reads the list is on it, and closed again by now; the next to have its number is not inherited.
+        found = [fd for fd in map(int, os.listdir("/dev/fd")) if fd >= FIRST_OTHER]
+        _inherited = [fd for fd in found if _is_open(fd)]
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        fcntl.fcntl(fd, fcntl.F_GETFD)
+    except OSError:
+        return False
+    return True
+
+
+def close_inherited(keep: Iterable[int] = ()) -> None:
+    """Close what this process inherited from descriptor 3 on; everything, where that is not known.
 
     Args:
         keep: those that were passed on purpose.
+    """
+    if _inherited is None:
+        close_others(keep)
+        return
+    for fd in {*_inherited} - {*keep}:
+        with suppress(OSError):  # closed meanwhile
+            os.close(fd)
+    _inherited.clear()
+
+
+def close_others(keep: Iterable[int] = ()) -> None:
+    """Close every descriptor from 3 on, also those of libraries: before another program is executed.
+
+    Args:
+        keep: those that it gets.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     end = MANY if hard == resource.RLIM_INFINITY else max(hard, MANY)

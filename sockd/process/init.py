@@ -13,7 +13,7 @@ import gc
 import os
 import signal
 
-from sockd.process.descriptors import close_others
+from sockd.process.descriptors import close_inherited
 
 FIRST = 1
 SIGNALLED = 128
@@ -37,7 +37,7 @@ def stand_before() -> bool:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return True
     gc.freeze()
-    close_others()  # a listening socket that the daemon closes is to be closed
+    close_inherited()  # a listening socket that the daemon closes is to be closed
     os._exit(_wait_for(daemon))
 
 

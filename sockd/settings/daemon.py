@@ -9,6 +9,8 @@ from sockd.settings.field import KIB, MIB, setting
 from sockd.units import Duration, Size
 from sockd.values import dataclass
 
+NO_CONTROL = "none"
+"""In place of the path of the control socket."""
 Multiplexer = Literal["auto", "epoll", "poll", "select"]
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -148,8 +150,8 @@ class DaemonSettings:
     )
     control: str | None = setting(
         None,
-        help="absolute path of the control socket for sockctl; only its owner may use it",
-        source="example: /run/sockd/control.sock",
+        help="absolute path of the control socket for sockctl, which only its owner may use; none: no control socket",
+        source="under systemd with RuntimeDirectory=, control.sock in it; else none; example: /run/sockd/control.sock",
     )
     inetd_timeout: Duration = setting(
         Duration(120),

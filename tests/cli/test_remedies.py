@@ -30,6 +30,22 @@ def test_a_service_without_an_address():
     )
 
 
+MEANT = {
+    "upper": "upper: a service needs an address; did you mean --listen tcp://127.0.0.1:7007=upper?",
+    "sockd.toml": "sockd.toml: did you mean --config sockd.toml?",
+    "status": "status: did you mean sockctl status?",
+    "--confg=x": "--confg=x: no such option; did you mean --config?",
+    "nothing": "unrecognized arguments: nothing",
+}
+
+
+@pytest.mark.parametrize("word", MEANT)
+def test_what_was_meant(word):
+    done = sockd(word)
+    assert done.returncode == 64
+    assert done.stderr.endswith(f"sockd: {MEANT[word]}\n")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

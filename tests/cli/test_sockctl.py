@@ -472,7 +472,7 @@ def test_a_full_disk_is_named(sockctl, server, serving):
     ("words", "said"),
     [
         ([], "VERB"),
-        (["conect", "tcp://a:1"], "invalid choice"),
+        (["conect", "tcp://a:1"], "sockctl: conect: no such verb; did you mean connect?"),
         (["connect"], "ADDRESS"),
         (["connect", "127.0.0.1:7"], "did you mean tcp://127.0.0.1:7"),
         (["connect", "tcp://a:65536"], "65536 is out of range"),

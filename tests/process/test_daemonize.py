@@ -58,6 +58,37 @@ def test_it_has_nothing_left_of_the_shell(background):
     one.stop()
 
 
+LIBRARY = """
+import os, sys
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "sockd.cli.sockd":
+            sys.kept_by_library = os.memfd_create("trampolines")
+sys.meta_path.insert(0, Watch())
+"""
+"""sitecustomize: as libffi 3.8, keeps a descriptor for good once it is loaded, which is while sockd is imported."""
+CALLBACK = """
+import ctypes, os, sys
+double = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(lambda number: number * 2)
+def answer(line):
+    return b"%d %s" % (double(21), os.readlink(f"/proc/self/fd/{sys.kept_by_library}").encode())
+"""
+
+
+def test_libraries_keep_their_descriptors(background, tmp_path):
+    """Before: those were closed with the inherited ones; under libffi 3.8 callbacks of ctypes: MemoryError."""
+    (tmp_path / "sitecustomize.py").write_text(LIBRARY)
+    tmp_path.chmod(0o755)
+    reader, writer = os.pipe()
+    environment = {"PYTHONPATH": str(tmp_path)}
+    one = background(app=CALLBACK, service="app:answer", pass_fds=[writer], environment=environment)
+    os.close(writer)
+    assert one.code == 0, one.words
+    assert os.read(reader, 1) == b""  # and what was inherited is closed
+    os.close(reader)
+    assert one.ask(b"") == b"42 /memfd:trampolines (deleted)\n"
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_it_starts_where_standard_streams_are_closed(background, closed):
     one = background(prefix=("sh", "-c", f'exec "$@" {closed}', "sh"))

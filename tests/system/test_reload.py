@@ -251,6 +251,19 @@ def test_plan_tells_and_does_nothing(house, tmp_path):
     assert house.ask("status")["reload"] is None
 
 
+def test_plan_imports_as_the_daemon_would(house, tmp_path):
+    """Before, for a file elsewhere: exit 78, no module in the directory of that file."""
+    (tmp_path / "mine.py").write_text("def answer(line):\n    return line\n")
+    house.start(LISTEN.format("tcp://127.0.0.1:0", "upper"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "next.toml").write_text(
+        f'[daemon]\ncontrol = "{house.path}"\n' + LISTEN.format("tcp://127.0.0.1:0", "mine:answer")
+    )
+    assert "mine:answer" in house.say("plan", "elsewhere/next.toml")
+    assert house.ask("status")["configuration"] == str(tmp_path / "sockd.toml")
+
+
 def test_what_needs_rights_that_were_dropped(house, open_path, tmp_path, as_root):
     text = LISTEN.format("tcp://127.0.0.1:0", "upper")
     server = house.start(text, options=["--user", "nobody"])

@@ -127,7 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
             top.run(lambda verb: ask(path, ControlRequest(verb)), interval=arguments.interval, times=arguments.times)
         return EX_OK
     seconds = arguments.timeout or LONGER_SECONDS.get(arguments.verb, SECONDS)
-    result = ask(path, _question(arguments), seconds=seconds, note=_print_note)
+    result = ask(path, _question(arguments, path), seconds=seconds, note=_print_note)
     if arguments.verb == "stop" and arguments.wait:
         _wait_for_end(result["pid"], arguments.timeout or LONGEST_WAIT_SECONDS)
         result = {"stopped": True, "pid": result["pid"]}
@@ -180,16 +180,19 @@ def _wait_for_end(pid: int, seconds: float) -> None:
         time.sleep(WAIT_STEP_SECONDS)  # no descriptor tells of the end of a process that is no child, on every system
 
 
-def _question(arguments: argparse.Namespace) -> ControlRequest:
+def _question(arguments: argparse.Namespace, path: str) -> ControlRequest:
     if arguments.verb == "plan":
-        words = {"text": _read_configuration(arguments.file), "name": arguments.file}
+        words = {"text": _read_configuration(arguments.file, path), "name": arguments.file}
     else:
         words = {word: getattr(arguments, word) for word in DAEMON_VERBS[arguments.verb].words}
     return ControlRequest(arguments.verb, words)
 
 
-def _read_configuration(file: str) -> str:
-    """Read a configuration, and import its handlers in this process: in the daemon that would run their code."""
+def _read_configuration(file: str, path: str) -> str:
+    """Read a configuration, and import its handlers in this process: in the daemon that would run their code.
+
+    They are looked for where the daemon would look, once the file has the place of its own one.
+    """
     from sockd.daemon.plan import plan  # here, for the other verbs have no use for it and shall start fast
     from sockd.services.handlers_path import look_in
 
@@ -197,7 +200,9 @@ def _read_configuration(file: str) -> str:
         text = trusted.read(file, file, load.MAX_FILE_BYTES + 1).decode()
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{file}: not UTF-8: {error}") from None
-    directory = os.path.dirname(os.path.abspath(file))
+    status = ask(path, ControlRequest("status"))
+    own = status.get("configuration") if isinstance(status, dict) else None
+    directory = os.path.dirname(own if isinstance(own, str) else os.path.abspath(file))
     look_in(directory)
     plan(load.loads(text, name=file, directory=directory))
     return text

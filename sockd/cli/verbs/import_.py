@@ -26,7 +26,8 @@ def run(arguments: argparse.Namespace) -> int:
     sys.stdout.flush()
     for note in result.notes:
         print(f"{PROGRAM}: {_printable(note)}", file=sys.stderr)
-    counts = f"{result.served} services; commented out: {result.left_out} left out, {result.disabled} disabled"
+    services = f"{result.served} service{'s'[: result.served != 1]}"
+    counts = f"{services}; commented out: {result.left_out} left out, {result.disabled} disabled"
     print(f"{PROGRAM}: {counts}", file=sys.stderr)
     if not result.served:
         remedy = "; use --all to convert disabled services" if result.disabled else ""

@@ -41,6 +41,10 @@ TARGET_STATES = ("up", "drained")
 class DaemonControl(Protocol):
     """What the verbs need of the daemon."""
 
+    @property
+    def configuration(self) -> str | None:
+        """The absolute path of its file."""
+
     def state(self) -> str:
         """Return serving, not-ready or stopping."""
 
@@ -108,6 +112,7 @@ class ControlCommands:
         return {
             "version": VERSION,
             "pid": os.getpid(),
+            "configuration": self._daemon.configuration,
             "state": self._daemon.state(),
             "seconds": round(time.time() - self._succession.started, 3),
             "connections": self._serving.connections,
