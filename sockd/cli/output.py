@@ -29,11 +29,9 @@ OUTPUT = 1
 DEFAULT_COLUMNS = 80
 
 
-class _Formatter(argparse.HelpFormatter):
-    """As argparse's; one is made for each option, and argparse would import shutil to ask how wide the terminal is."""
-
-    def __init__(self, prog: str, **more: Any) -> None:  # noqa: ANN401 - what a later Python adds
-        super().__init__(prog, width=_columns() - 2, **more)
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """Return argparse's; one is made for each option, and would import shutil to ask how wide the terminal is."""
+    return argparse.HelpFormatter(prog, width=_columns() - 2)
 
 
 @cache
@@ -51,8 +49,8 @@ def _columns() -> int:
 class Parser(argparse.ArgumentParser):
     """argparse, but an output that cannot be written is an error."""
 
-    def __init__(self, **about: Any) -> None:  # noqa: ANN401 - as there
-        super().__init__(**{"formatter_class": _Formatter, **about})
+    def __init__(self, **about: Any) -> None:  # noqa: ANN401 - what a later Python adds
+        super().__init__(**{"formatter_class": _formatter, **about})
 
     def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
         if message:

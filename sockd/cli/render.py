@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.log.format import printable
 from sockd.units import format_duration
+from sockd.wire.control import as_object, as_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
 
     Table = JsonObject
 
-OVERRIDES = ("overrides", "deny", "allow", "limit", "target", "clear")
-"""Verbs whose reply is of overrides."""
+CHANGES = ("deny", "allow", "limit", "target", "clear")
+"""Verbs whose reply is an override."""
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 STEP = 1024
 
 
-def printable_answer(result: Any) -> Any:  # noqa: ANN401 - what JSON holds
+def printable_answer(result: object) -> object:
     """Escape a reply's texts for a terminal: peers choose their names, and paths can be chosen by anyone."""
     if isinstance(result, str):
         return "\n".join(map(printable, result.split("\n")))
@@ -32,18 +33,25 @@ def printable_answer(result: Any) -> Any:  # noqa: ANN401 - what JSON holds
     return result
 
 
-def format_reply(verb: str, result: Any) -> str:  # noqa: ANN401 - what JSON holds
-    """Write the reply to a verb, ended by a newline."""
+def format_reply(verb: str, reply: object) -> str:
+    """Write the reply to a verb, ended by a newline.
+
+    Raises:
+        TypeError, LookupError: it is not that of this verb.
+    """
     if verb == "connections":
-        return "\n".join(_connections(result)) + "\n"
+        return "\n".join(_connections(as_objects(reply))) + "\n"
+    if verb == "overrides":
+        return "\n".join(_overrides(as_objects(reply))) + "\n"
+    result = as_object(reply)
     if verb == "plan":
         return "\n".join(_changes(result)) + "\n"
     if verb == "reload":
         return "\n".join(["reloaded", *_changes(result["changes"])]) + "\n"
     if verb == "upgrade":
         return f"upgraded: process {result['pid']} is now serving\n{_moved(result)}\n"
-    if verb in OVERRIDES:
-        return "\n".join(_overrides(result if verb == "overrides" else [result])) + "\n"
+    if verb in CHANGES:
+        return "\n".join(_overrides([result])) + "\n"
     if verb == "stop":
         return "stopped\n" if "stopped" in result else "stopping\n"
     if verb == "status":

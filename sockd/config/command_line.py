@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from sockd.config.check_daemon import check_daemon
 from sockd.config.check_listen import check_listeners, why_not_service
@@ -21,17 +21,20 @@ if TYPE_CHECKING:
 
     from sockd.config import load
     from sockd.settings.address import Services
+    from sockd.settings.daemon import LogFormat, LogLevel, Multiplexer
 else:
     load = lazily("sockd.config.load")
+
+T = TypeVar("T")
 
 
 def from_command_line(
     listen: Sequence[str] = (),
     *,
     base: Settings | None = None,
-    multiplexer: str | None = None,
-    log_level: str | None = None,
-    log_format: str | None = None,
+    multiplexer: Multiplexer | None = None,
+    log_level: LogLevel | None = None,
+    log_format: LogFormat | None = None,
     user: str | None = None,
     group: str | None = None,
     chroot: str | None = None,
@@ -85,17 +88,24 @@ def from_command_line(
     problems = list(check_listeners(listeners, base.service))
     if problems:
         raise UsageError("\n".join(f"--listen {show(listen[load._index(p.path)])}: {p.text}" for p in problems))
-    log = {"level": log_level, "format": log_format}
-    process = {"user": user, "group": group, "chroot": chroot, "pidfile": pidfile}
-    given = {"multiplexer": multiplexer, "log": replace(base.daemon.log, **_given(log)), **process}
-    daemon = replace(base.daemon, **_given(given))
+    former = base.daemon
+    log = replace(former.log, level=_either(log_level, former.log.level), format=_either(log_format, former.log.format))
+    daemon = replace(
+        former,
+        log=log,
+        multiplexer=_either(multiplexer, former.multiplexer),
+        user=_either(user, former.user),
+        group=_either(group, former.group),
+        chroot=_either(chroot, former.chroot),
+        pidfile=_either(pidfile, former.pidfile),
+    )
     if wrong := list(check_daemon(daemon)):
         raise UsageError("\n".join(f"--{problem.path[-1]} {problem.text}" for problem in wrong))
     return replace(base, daemon=daemon, listen=tuple(listeners) or base.listen)
 
 
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}
+def _either(given: T | None, former: T) -> T:
+    return former if given is None else given
 
 
 __all__ = ["from_command_line"]

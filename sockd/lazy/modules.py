@@ -11,7 +11,7 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -46,7 +46,7 @@ class LazyModule:
         self._only_with = only_with
         _known.append(self)
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever is there
+    def __getattr__(self, name: str) -> object:
         value = getattr(self.load(), name)
         setattr(self, name, value)
         return value
@@ -77,8 +77,8 @@ class LazyModule:
             raise errors.SystemFault(f"{self.__name__} cannot be imported: {error}; restart the daemon") from error
 
 
-def lazily(name: str, *, only_with: str = "") -> Any:  # noqa: ANN401 - a type checker knows the module itself
-    """Return what stands for a module until it is used; see LazyModule."""
+def lazily(name: str, *, only_with: str = "") -> LazyModule:
+    """Return what stands for a module until it is used; a type checker is to know the module itself."""
     return LazyModule(name, only_with)
 
 

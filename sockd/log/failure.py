@@ -6,7 +6,8 @@ from __future__ import annotations
 import functools
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from types import CodeType, CoroutineType
+from typing import TYPE_CHECKING
 
 from sockd.lazy import inspect
 
@@ -47,14 +48,20 @@ def _find_definition(handler: object) -> str:
     with suppress(BaseException):  # a handler can be anything
         while isinstance(handler, functools.partial):
             handler = handler.func
-        function: Any = inspect.unwrap(handler) if callable(handler) else type(handler)
-        if not hasattr(function, "__code__") and not isinstance(function, type):
-            function = type(function).__call__
-        code = getattr(function, "__code__", None)
-        if code is not None:
+        found: object = inspect.unwrap(handler) if callable(handler) else type(handler)
+        if isinstance(found, type):
+            return f"{inspect.getsourcefile(found)}:{inspect.getsourcelines(found)[1]} {found.__qualname__}"
+        method = getattr(type(found), "__call__", None)  # noqa: B004 - of an object that is called
+        code = getattr(found, "__code__", None) or getattr(method, "__code__", None)
+        if isinstance(code, CodeType):
             return f"{code.co_filename}:{code.co_firstlineno} {code.co_qualname}"
-        return f"{inspect.getsourcefile(function)}:{inspect.getsourcelines(function)[1]} {function.__qualname__}"
     return ""
 
 
-__all__ = ["error_info", "user_line"]
+def waiting_line(coroutine: object) -> str:
+    """Return `file:line name` where a coroutine waits; empty for one that has ended, and for what is none."""
+    frame = coroutine.cr_frame if isinstance(coroutine, CoroutineType) else None
+    return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}"
+
+
+__all__ = ["error_info", "user_line", "waiting_line"]

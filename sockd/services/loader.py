@@ -12,7 +12,7 @@ import importlib
 import os
 import traceback
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from sockd.errors import HandlerError
 from sockd.lazy import difflib, inspect
@@ -50,7 +50,7 @@ def find(text: str) -> AnyService:
 
 def _find(text: str) -> AnyService:
     module_name, _, attribute = text.partition(":")
-    found: Any = _import(module_name, text)
+    found: object = _import(module_name, text)
     for part in attribute.split("."):
         try:
             found = getattr(found, part)

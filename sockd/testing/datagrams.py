@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.net.address.sockaddr import Endpoint
 from sockd.net.listen.bind import ServerSocket
@@ -19,8 +19,12 @@ from sockd.settings.listen import ListenSettings
 from sockd.testing.stage import Stage, make_spec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from sockd.net.address.sockaddr import SockAddr
     from sockd.net.listen.listener import DatagramCounts
 
 KEPT_REPLY_BYTES = 65_536
@@ -63,14 +67,16 @@ class InternetLike(socket.socket):
         """Return an address of the client's family."""
         return OWN_ADDRESS
 
-    def recvmsg_into(self, *arguments: Any) -> Any:  # noqa: ANN401 - as socket
+    def recvmsg_into(
+        self, buffers: Iterable[WriteableBuffer], ancbufsize: int = 0, flags: int = 0, /
+    ) -> tuple[int, list[tuple[int, int, bytes]], int, tuple[str, int]]:
         """Receive; the sender is the client."""
-        size, ancillary, flags, _ = super().recvmsg_into(*arguments)
+        size, ancillary, flags, _ = super().recvmsg_into(buffers, ancbufsize, flags)
         return size, ancillary, flags, self._client
 
-    def sendto(self, data: Any, address: Any) -> int:  # type: ignore[override]  # noqa: ANN401 - as socket
+    def sendto(self, data: ReadableBuffer, address: SockAddr) -> int:  # type: ignore[override]  # no flags: the listener has none
         """Send to the client; to nobody else."""
-        if tuple(address) != self._client:
+        if address != self._client:
             raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
         return super().sendto(data, self._name)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.net.connection import selector
 from sockd.net.connection.table import ConnectionTable
@@ -153,8 +153,7 @@ class Stage:
         group = self.connections.groups.add(group_options(self.spec), sink)
         self.connections.groups.when_ended(group, self._reported_end)
         if self._starttls is not None:
-            handshakes: Any = StartedTls(self._starttls, self.loop, self._switched)
-            self.connections.tls.offer(group, handshakes)
+            self.connections.tls.offer(group, StartedTls(self._starttls, self.loop, self._switched))
         return group
 
     def _switched(self, outer: socket.socket, far: socket.socket) -> None:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    Class = TypeVar("Class", bound=type)
 
+T = TypeVar("T")
 MISSING: object = type("MISSING", (), {"__repr__": lambda _: "MISSING"})()
 _OWN = "__late_fields__"
 _NONE: Mapping[str, object] = MappingProxyType({})
@@ -35,7 +35,7 @@ class Field:
     def __init__(
         self,
         default: object,
-        default_factory: Any,  # noqa: ANN401 - MISSING, or a callable
+        default_factory: object,
         *,
         init: bool = True,
         repr: bool = True,
@@ -53,9 +53,17 @@ class Field:
         return self.default is MISSING and self.default_factory is MISSING
 
 
-def field(*, default: object = MISSING, default_factory: object = MISSING, **about: Any) -> Field:  # noqa: ANN401
+def field(
+    *,
+    default: object = MISSING,
+    default_factory: object = MISSING,
+    init: bool = True,
+    repr: bool = True,
+    compare: bool = True,
+    metadata: Mapping[str, object] = _NONE,
+) -> Field:
     """Declare a field that needs more than a default; see dataclasses.field."""
-    return Field(default, default_factory, **about)
+    return Field(default, default_factory, init=init, repr=repr, compare=compare, metadata=metadata)
 
 
 def dataclass(
@@ -65,7 +73,7 @@ def dataclass(
     eq: bool = True,
     kw_only: bool = False,
     slots: bool = False,
-) -> Any:  # noqa: ANN401 - the class, or a decorator
+) -> type | Callable[[type], type]:
     """Make a class a dataclass; see dataclasses.dataclass."""
 
     def decorated(cls: type) -> type:
@@ -168,9 +176,9 @@ def _compiled(cls: type, known: dict[str, Field], *, frozen: bool) -> FunctionTy
         lines.append("_self.__post_init__()")
     body = "\n  ".join(lines or ["pass"])
     text = f"def make({', '.join(scope)}):\n def __init__(_self{''.join(f', {word}' for word in words)}):\n  {body}\n"
-    made: dict[str, Any] = {}
+    made: dict[str, Callable[..., FunctionType]] = {}
     exec(text + " return __init__", vars(sys.modules[cls.__module__]), made)  # noqa: S102 - of the names of fields
-    init: FunctionType = made["make"](**scope)
+    init = made["make"](**scope)
     init.__qualname__ = f"{cls.__qualname__}.__init__"
     init.__annotations__ = {one.name: one.type for one in arguments} | {"return": None}
     return init
@@ -244,12 +252,13 @@ def fields(one: object) -> tuple[Field, ...]:
     return tuple(getattr(one, _OWN).values())
 
 
-def replace(one: Any, /, **changes: object) -> Any:  # noqa: ANN401 - of the same class
+def replace(one: T, /, **changes: object) -> T:
     """Return an object like this one but for these fields."""
-    return type(one)(**{each.name: getattr(one, each.name) for each in fields(one) if each.init} | changes)
+    make: Callable[..., T] = type(one)
+    return make(**{each.name: getattr(one, each.name) for each in fields(one) if each.init} | changes)
 
 
-def asdict(one: object) -> Any:  # noqa: ANN401 - a dictionary, or what a part of one is
+def asdict(one: object) -> object:
     """Return a dictionary of the values of an object, and of objects in these."""
     if is_dataclass(one) and not isinstance(one, type):
         return {each.name: asdict(getattr(one, each.name)) for each in fields(one)}

@@ -162,7 +162,7 @@ def read_trusted(line: bytes, verbs: Sequence[str]) -> ControlRequest:
 class ControlResponse:
     """What is answered: a result, or an error and the exit code that goes with it; notes say what a result lacks."""
 
-    result: Any = None
+    result: object = None
     error: str = ""
     exit_code: int = 0
     notes: tuple[str, ...] = ()
@@ -188,6 +188,28 @@ def read_answer(line: bytes) -> ControlResponse:
     if not isinstance(error, str) or type(code) is not int or not 0 < code < 128:
         raise ControlError("a reply without result and without error")
     return ControlResponse(error=error, exit_code=code)
+
+
+def as_object(result: object) -> JsonObject:
+    """Return a result that is an object of JSON.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(result, dict):
+        raise TypeError(f"{_shown(result)} is not an object")
+    return result
+
+
+def as_objects(result: object) -> list[JsonObject]:
+    """Return a result that is a list of objects of JSON.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(result, list):
+        raise TypeError(f"{_shown(result)} is not a list")
+    return [as_object(one) for one in result]
 
 
 def _shown(value: object) -> str:

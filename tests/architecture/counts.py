@@ -173,8 +173,13 @@ def anys(under: str) -> list[str]:
         text = (ROOT / path).read_text(encoding="utf-8")
         if re.search(r"\b(_sockbuf|ffi)\b", text):
             continue
-        names = (node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "Any")
-        found += [f"{path}:{node.lineno}" for node in names]
+        found += [
+            f"{path}:{node.lineno}"
+            for node in ast.walk(tree)
+            if (isinstance(node, ast.Name) and node.id == "Any")
+            or (isinstance(node, ast.Attribute) and node.attr == "Any")
+            or (isinstance(node, ast.alias) and node.name == "Any" and node.asname is not None)
+        ]
     return found
 
 

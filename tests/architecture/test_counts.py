@@ -34,7 +34,7 @@ PERIODIC = {
     "sockd/services/relay/server.py: _Check": "the interval at which targets are tried is a setting",
 }
 """Timers of work that is to be done at intervals, and armed only where there is such work."""
-ANYS = 82
+ANYS = 32
 """110 by the same count, before the house was built."""
 LONGEST = {"sockd/services/api.py: Service": "authors write its options by keywords, each documented"}
 """What more than eight things may be given to, and why."""

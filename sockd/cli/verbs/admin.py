@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 from sockd.errors import (
     EX_OK,
@@ -30,7 +30,15 @@ from sockd.log.format import printable
 from sockd.net.kernel import peer_credentials
 from sockd.settings.daemon import LogLevel
 from sockd.units import format_duration, parse_duration
-from sockd.wire.control import OPTION, ControlError, ControlRequest, ControlResponse, ControlVerb, read_answer
+from sockd.wire.control import (
+    OPTION,
+    ControlError,
+    ControlRequest,
+    ControlResponse,
+    ControlVerb,
+    as_object,
+    read_answer,
+)
 from sockd.wire.control import VERBS as DAEMON_VERBS
 
 if TYPE_CHECKING:
@@ -44,6 +52,7 @@ else:
     load = lazily("sockd.config.load")
     trusted = lazily("sockd.files.trusted")
 
+P = TypeVar("P", bound=argparse.ArgumentParser)
 DEFAULT_PATH = "/run/sockd/control.sock"
 SECONDS = 10.0
 """Time limit of a reply: twice what a busy daemon needs for the connections of a large one."""
@@ -62,7 +71,7 @@ TOP = ControlVerb("show a live view of listeners, services and the busiest conne
 VERBS: dict[str, ControlVerb] = {**DAEMON_VERBS, "top": TOP}
 
 
-def add_verbs(verbs: argparse._SubParsersAction[Any]) -> None:
+def add_verbs(verbs: argparse._SubParsersAction[P]) -> None:
     """Add the verbs to the parser of sockctl."""
     for name, about in VERBS.items():
         text = f"{about.help[0].upper()}{about.help[1:]}. {about.more}".rstrip()
@@ -128,11 +137,12 @@ def run(arguments: argparse.Namespace) -> int:
         return EX_OK
     seconds = arguments.timeout or LONGER_SECONDS.get(arguments.verb, SECONDS)
     result = ask(path, _question(arguments, path), seconds=seconds, note=_print_note)
-    if arguments.verb == "stop" and arguments.wait:
-        _wait_for_end(result["pid"], arguments.timeout or LONGEST_WAIT_SECONDS)
-        result = {"stopped": True, "pid": result["pid"]}
     with _as_expected(path, arguments.verb):
-        is_impossible = arguments.verb == "plan" and bool(result["impossible"])
+        if arguments.verb == "stop" and arguments.wait:
+            pid = as_object(result)["pid"]
+            _wait_for_end(pid, arguments.timeout or LONGEST_WAIT_SECONDS)
+            result = {"stopped": True, "pid": pid}
+        is_impossible = arguments.verb == "plan" and bool(as_object(result)["impossible"])
         if arguments.json:
             text = json.dumps(result, indent=2) + "\n"
         else:
@@ -229,7 +239,7 @@ def _written_in(file: str) -> str | None:
 
 def ask(
     path: str, question: ControlRequest, *, seconds: float = SECONDS, note: Callable[[str], None] = lambda _text: None
-) -> Any:  # noqa: ANN401 - what JSON holds
+) -> object:
     """Send a request to a daemon.
 
     Args:
@@ -291,7 +301,7 @@ def _receive_all(sock: socket.socket, seconds: float) -> bytes:
     return bytes(received)
 
 
-def _result(answer: ControlResponse) -> Any:  # noqa: ANN401 - what JSON holds
+def _result(answer: ControlResponse) -> object:
     if not answer.error:
         return answer.result
     error = SockdError(answer.error)

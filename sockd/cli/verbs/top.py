@@ -8,11 +8,12 @@ of a reply shows how long the event loop keeps clients waiting.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.cli.render import TIMES, duration, handler_times, printable_answer, queue, refused, size
 from sockd.errors import UsageError
 from sockd.values import dataclass
+from sockd.wire.control import as_object, as_objects
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,7 @@ class TopSample:
     seconds: float
 
 
-def run(ask: Callable[[str], Any], *, interval: float, times: int | None = None) -> None:
+def run(ask: Callable[[str], object], *, interval: float, times: int | None = None) -> None:
     """Redraw until Ctrl-C, or that many times.
 
     Args:
@@ -67,11 +68,11 @@ def run(ask: Callable[[str], Any], *, interval: float, times: int | None = None)
             count += 1
 
 
-def _look(ask: Callable[[str], Any]) -> TopSample:
+def _look(ask: Callable[[str], object]) -> TopSample:
     began = time.monotonic()
-    status = printable_answer(ask("status"))
+    status = as_object(printable_answer(ask("status")))
     seconds = time.monotonic() - began
-    return TopSample(status, printable_answer(ask("connections")), seconds)
+    return TopSample(status, as_objects(printable_answer(ask("connections"))), seconds)
 
 
 def _screen(before: TopSample, now: TopSample, height: int) -> RenderableType:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sockd.daemon.workers.listeners import WorkerListeners
     from sockd.daemon.workers.member import WorkerHandle
-    from sockd.daemon.workers.pool import WorkerPool
+    from sockd.daemon.workers.pool import Results, WorkerPool
     from sockd.net.loop.loop import EventLoop
 
 logger = logging.getLogger("sockd.daemon")
@@ -98,7 +98,10 @@ class MemoryWatch:
         found = {member: process_memory(member.pid) for member in self._pool if member.is_ready}
         self._judge((member, used) for member, used in found.items() if used is not None)
         if silent := [member for member, used in found.items() if used is None]:
-            self._pool.ask("memory", silent, self._judge)
+            self._pool.ask("memory", silent, self._answered)
+
+    def _answered(self, results: Results) -> None:
+        self._judge((member, used) for member, used in results if isinstance(used, int))
 
     def _judge(self, found: Iterable[tuple[WorkerHandle, int]]) -> None:
         limit = self._limit

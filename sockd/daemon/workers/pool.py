@@ -14,14 +14,14 @@ import signal
 import socket
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.daemon.workers.ipc import HAS_ENDED, RequestChannel
 from sockd.daemon.workers.member import FIRST_PAUSE_SECONDS, LastWords, WorkerGeneration, WorkerHandle
 from sockd.errors import RemoteError, SockdError, TemporaryFault
 from sockd.process.fork import fork, how_it_ended
 from sockd.process.stop_bound import WORKER_SECONDS
-from sockd.wire.control import ControlRequest
+from sockd.wire.control import ControlRequest, as_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sockd.process.signals import Signals
     from sockd.wire.control import ControlResponse
 
-    Results = list[tuple[WorkerHandle, Any]]
+    Results = list[tuple[WorkerHandle, object]]
 
 logger = logging.getLogger("sockd.daemon")
 
@@ -178,7 +178,7 @@ class WorkerPool:
         generation, hiring = member.generation, self._hiring
         if not answer.error:
             member.is_ready, member.ready_at = True, self._loop.clock()
-            member.first_memory = member.memory = answer.result["memory"]
+            member.first_memory = member.memory = as_object(answer.result)["memory"]
             if generation is self.current and not self._is_ending:
                 self.prepare(member)
                 self.ask("begin", [member], lambda _: member.accepts())

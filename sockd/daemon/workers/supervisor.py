@@ -31,7 +31,7 @@ from sockd.net.loop.loop import EventLoop
 from sockd.process.children import KILL_SECONDS
 from sockd.process.stop_bound import MARGIN_SECONDS
 from sockd.values import replace
-from sockd.wire.control import ControlResponse
+from sockd.wire.control import ControlResponse, as_objects
 
 if TYPE_CHECKING:
     import socket
@@ -208,7 +208,7 @@ class Supervisor:
             rows = [
                 row | {"id": member.number * IDS_PER_WORKER + row["id"], "worker": member.number}
                 for member, table in sorted(results, key=lambda one: one[0].number)
-                for row in table
+                for row in as_objects(table)
             ]
             missing = [member for member in asked if member not in {one for one, _ in results}]
             notes = tuple(f"{_hangs(member)}; its connections are not listed" for member in missing)

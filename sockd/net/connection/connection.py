@@ -78,7 +78,7 @@ class Connection(WriteTransport):
         self._loop = loop
         self._make = make
         self._receiver: FrameProtocol | None = None
-        self._protocol: Any = None
+        self._protocol: object = None
         self._reading = ON
         self._timers: set[Timer] | None = None
         self._error: Exception | None = None
@@ -212,7 +212,7 @@ class Connection(WriteTransport):
 
     # ---- who is spoken to, and when
 
-    def get_protocol(self) -> Any:
+    def get_protocol(self) -> object:
         """Return the protocol object; None where a function answers."""
         return self._protocol
 
@@ -360,7 +360,7 @@ class Connection(WriteTransport):
         is_paused, is_finishing = self._reading is PAUSED, self._life is FINISHING
         return Snapshot(is_paused, is_finishing, self._is_high, water, spell(self.framing), handler)
 
-    def restore(self, receiver: FrameProtocol, protocol: Any, snapshot: Snapshot) -> None:
+    def restore(self, receiver: FrameProtocol, protocol: object, snapshot: Snapshot) -> None:
         """Go on with what another process began; an exception of the handler's is raised."""
         self._receiver, self._protocol = receiver, protocol
         self._life = LIFE.step(self._life, FINISHING if snapshot.is_finishing else OPEN)
@@ -372,8 +372,10 @@ class Connection(WriteTransport):
             self.set_framing(framing)
         if protocol is None:
             receiver.connection_made(self)
-        else:
+        elif hasattr(protocol, "restore"):
             protocol.restore(self, snapshot.handler)
+        else:
+            raise TypeError(f"{type(protocol).__name__} has no restore()")
 
     def leave(self) -> None:
         """Do nothing any more, and tell nobody: another process has the connection."""

@@ -13,11 +13,12 @@ import asyncio
 import logging
 import selectors
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.net.loop.loop import TURN_SECONDS, EventLoop
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable, Coroutine, Mapping
 
     from _typeshed import FileDescriptorLike
@@ -64,7 +65,11 @@ class _Shared(selectors.BaseSelector):
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """asyncio's loop, except for signals, which wake the daemon's loop."""
+    """asyncio's loop, except for signals, which wake the daemon's loop; its private parts are declared here."""
+
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[asyncio.TimerHandle]
+    _thread_id: int | None
 
     def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: object) -> None:
         """Refuse: asyncio would take over the wake-up of all signals.
@@ -76,8 +81,18 @@ class _Loop(asyncio.SelectorEventLoop):
 
     @property
     def has_ready(self) -> bool:
-        """Whether callbacks wait for this turn; asyncio has no public word for that."""
-        return bool(self._ready)  # type: ignore[attr-defined]
+        """Whether callbacks wait for this turn."""
+        return bool(self._ready)
+
+    @property
+    def due_times(self) -> list[float]:
+        """When its timers are due."""
+        return [handle.when() for handle in self._scheduled if not handle.cancelled()]
+
+    def pretend_running(self, is_running: bool) -> None:
+        """Answer that it is running, or not, whoever asks it or asyncio."""
+        asyncio._set_running_loop(self if is_running else None)
+        self._thread_id = threading.get_ident() if is_running else None
 
 
 class AsyncioLoop(EventLoop):
@@ -131,10 +146,8 @@ class AsyncioLoop(EventLoop):
     @property
     def next_due(self) -> float | None:
         """When the next timer is due, of sockd's or of asyncio's."""
-        loop: Any = self.asyncio
         own = super().next_due
-        theirs = [handle.when() for handle in loop._scheduled if not handle.cancelled()]
-        return min([*theirs, *([] if own is None else [own])], default=None)
+        return min([*self.asyncio.due_times, *([] if own is None else [own])], default=None)
 
     def run(self) -> None:
         """Run until stop()."""
@@ -145,17 +158,15 @@ class AsyncioLoop(EventLoop):
 
     def _run_alone(self) -> None:
         """Run until stop(), or until asyncio's loop has something to do."""
-        loop: Any = self.asyncio
-        asyncio._set_running_loop(loop)
-        loop._thread_id = threading.get_ident()  # it answers that it is running
+        loop = self.asyncio
+        loop.pretend_running(True)
         try:
             self._is_alone = True
             while self._running and not (self._is_asked or loop._ready or loop._scheduled):
                 self.run_once(None)
         finally:
             self._is_alone = False
-            loop._thread_id = None
-            asyncio._set_running_loop(None)
+            loop.pretend_running(False)
 
     def _run_ready(self, ready: Ready) -> None:
         """Run sockd's callbacks; asyncio's are still ready when its loop runs."""
@@ -235,8 +246,9 @@ class AsyncioLoop(EventLoop):
         return others
 
 
-def _log(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def _log(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
     """Log what asyncio reports about failed tasks and callbacks of handlers that nothing awaits."""
-    error = context.get("exception")
+    raised = context.get("exception")
+    error = raised if isinstance(raised, BaseException) else None
     event = {"error": context.get("message", "")} | ({"task": repr(context["task"])} if "task" in context else {})
     logger.error("asyncio", exc_info=error, extra={"event": event})

@@ -4,16 +4,28 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sockd._sockbuf import lib
 from sockd.net.tls.socket_pair import Input
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.connection.table import ConnectionTable
-    from sockd.net.tls.handshake import Handshakes
-    from sockd.net.tls.socket_pair import TlsSocket
+    from sockd.net.tls.socket_pair import SocketPair, TlsSocket
+
+
+class StartsTls(Protocol):
+    """The handshakes of connections whose service has its end of a pair already: those of a listener, or a test's."""
+
+    def start(
+        self, sock: socket.socket, peer: SocketAddress, done: Callable[[TlsSocket | None], None], ends: SocketPair, /
+    ) -> None:
+        """Call `done` with the service's end, or with None when the handshake has failed."""
 
 
 class UnreadError(Exception):
@@ -33,7 +45,7 @@ class TlsConnections:
     def __init__(self, connections: ConnectionTable) -> None:
         self._set = connections
         self._ends: dict[int, TlsSocket] = {}
-        self._offers: dict[int, Handshakes] = {}
+        self._offers: dict[int, StartsTls] = {}
 
     def note(self, id: int, near: TlsSocket) -> None:
         """Record that a connection is encrypted; when it is lost, its row is told, because its socket does not
@@ -70,14 +82,14 @@ class TlsConnections:
 
     # ---- STARTTLS
 
-    def offer(self, group: int, handshakes: Handshakes | None) -> None:
+    def offer(self, group: int, handshakes: StartsTls | None) -> None:
         """Allow STARTTLS for the connections of a group; None: no longer, because the number is reused."""
         if handshakes is None:
             self._offers.pop(group, None)
         else:
             self._offers[group] = handshakes
 
-    def offered(self, id: int) -> Handshakes | None:
+    def offered(self, id: int) -> StartsTls | None:
         """Return the handshakes for a connection; None if it cannot start TLS."""
         return self._offers.get(self._set.info(id).group)
 

@@ -10,7 +10,7 @@ import enum
 import socket
 import struct
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 from sockd.net.loop.state_table import StateTable
 
@@ -71,9 +71,15 @@ class TlsSocket(socket.socket):
         """Return the address of the connection itself."""
         return self.local
 
-    def getsockopt(self, *arguments: int) -> Any:  # noqa: ANN401 - as socket
+    @overload
+    def getsockopt(self, level: int, optname: int, /) -> int: ...
+
+    @overload
+    def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes: ...
+
+    def getsockopt(self, level: int, optname: int, buflen: int = 0, /) -> int | bytes:
         """Ask the real socket: on the pair, SO_PEERCRED is this process."""
-        return self.outer.getsockopt(*arguments)
+        return self.outer.getsockopt(level, optname, buflen) if buflen else self.outer.getsockopt(level, optname)
 
 
 class SocketPair(NamedTuple):

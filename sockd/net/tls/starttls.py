@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from sockd.net.connection.connection import Connection
     from sockd.net.connection.table import ConnectionTable
     from sockd.net.loop.loop import EventLoop
-    from sockd.net.tls.handshake import Handshakes
+    from sockd.net.tls.rows import StartsTls
     from sockd.net.tls.socket_pair import SocketPair, TlsSocket
 
 logger = logging.getLogger("sockd.tls")
 
 
-def handshakes_for(connection: Connection, connections: ConnectionTable) -> Handshakes:
+def handshakes_for(connection: Connection, connections: ConnectionTable) -> StartsTls:
     """Return the handshakes for a connection.
 
     Raises:
@@ -69,7 +69,7 @@ class StartTlsUpgrade:
         connection: Connection,
         connections: ConnectionTable,
         loop: EventLoop,
-        handshakes: Handshakes,
+        handshakes: StartsTls,
         went_on: Callable[[], None],
         secured: Callable[[], object],
         unread: bytes,

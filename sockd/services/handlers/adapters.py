@@ -20,8 +20,7 @@ def _nothing(*_: object) -> None:
 
 def _is_asyncio(protocol: object, kind: str) -> bool:
     """Tell whether an object, or a class, is one of asyncio's: where that was never imported, nothing is."""
-    asyncio: Any = sys.modules.get("asyncio")
-    wanted = getattr(asyncio, kind, ())
+    wanted = getattr(sys.modules.get("asyncio"), kind, ())
     return issubclass(protocol, wanted) if isinstance(protocol, type) else isinstance(protocol, wanted)
 
 

@@ -12,8 +12,9 @@ import asyncio
 import inspect
 from collections import deque
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
+from sockd.log.failure import waiting_line
 from sockd.services.handlers.connection import ConnectionFactory, PerConnectionHandler
 from sockd.services.handlers.coroutine import log_unfinished
 from sockd.wire.close_reason import CloseReason
@@ -205,15 +206,14 @@ class AsyncAnswers:
     @property
     def places(self) -> list[str]:
         """Where the handler's own coroutines wait: `file:line name`."""
-        found = []
-        for task, _, _ in self._tasks:
-            coroutine: Any = task.get_coro()
-            while (inner := getattr(coroutine, "cr_await", None)) is not None and hasattr(inner, "cr_frame"):
-                coroutine = inner
-            frame = coroutine.cr_frame
-            if frame is not None:
-                found.append(f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}")
-        return found
+        return [place for task, _, _ in self._tasks if (place := waiting_line(_innermost(task.get_coro())))]
+
+
+def _innermost(coroutine: object) -> object:
+    """Return the coroutine that awaits what is none, such as a future: on behalf of this one."""
+    while isinstance(coroutine, CoroutineType) and isinstance(coroutine.cr_await, CoroutineType):
+        coroutine = coroutine.cr_await
+    return coroutine
 
 
 class AsyncFunctionHandler(PerConnectionHandler):

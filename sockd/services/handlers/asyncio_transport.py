@@ -8,8 +8,10 @@ are all here.
 from __future__ import annotations
 
 from asyncio import constants, transports, trsock
-from typing import TYPE_CHECKING, Any
+from socket import socket
+from typing import TYPE_CHECKING
 
+from sockd.services.handlers.trace import TracedConnection
 from sockd.services.handlers.transport import Transport
 
 if TYPE_CHECKING:
@@ -56,12 +58,18 @@ class AsyncioTransport(Transport):
             self._error = exc
         self.abort()
 
-    def get_extra_info(self, name: str, default: object = None) -> Any:  # noqa: ANN401 - as asyncio
+    def get_extra_info(self, name: str, default: object = None) -> object:
         """Answer as Connection does; a socket is asyncio's TransportSocket."""
         if name == "socket" and self._ended and self._socket is not None:
             return trsock.TransportSocket(self._socket)  # which is closed
         value = Transport.get_extra_info(self, name, default)
-        return trsock.TransportSocket(value) if name == "socket" and value is not default else value
+        return trsock.TransportSocket(value) if name == "socket" and isinstance(value, socket) else value
 
 
-__all__ = ["AsyncioTransport"]
+class TracedAsyncioTransport(TracedConnection, AsyncioTransport):
+    """The same with --trace."""
+
+    __slots__ = ()
+
+
+__all__ = ["AsyncioTransport", "TracedAsyncioTransport"]

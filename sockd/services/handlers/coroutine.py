@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from sockd.errors import is_close
-from sockd.log.failure import error_info, user_line
+from sockd.log.failure import error_info, user_line, waiting_line
 from sockd.net.connection.codec import RawCodec
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
@@ -53,6 +54,7 @@ class CoroutineSession(asyncio.StreamReaderProtocol):
     _connection_lost: bool
     _loop: asyncio.AbstractEventLoop
     _over_ssl: bool
+    _paused: bool
 
     def __init__(self, handler: CoroutineHandler, connection: AsyncioTransport) -> None:
         own_loop, loop = handler.loop, handler.loop.asyncio
@@ -137,9 +139,8 @@ class CoroutineSession(asyncio.StreamReaderProtocol):
     @property
     def place(self) -> str:
         """Where the handler's own coroutine waits: `file:line name`."""
-        own: Any = self.task.get_coro()
-        frame = getattr(own.cr_await, "cr_frame", None)  # of _run's await
-        return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}"
+        own = self.task.get_coro()
+        return waiting_line(own.cr_await) if isinstance(own, CoroutineType) else ""  # what _run awaits
 
     # ---- the connection
 

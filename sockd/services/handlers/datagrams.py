@@ -128,7 +128,7 @@ class DatagramPeer:
         """Send a datagram to another address, of the socket's family."""
         self._source.listener.send(reply_bytes(data), address, [])
 
-    def get_extra_info(self, name: str, default: object = None) -> Any:  # noqa: ANN401 - as asyncio
+    def get_extra_info(self, name: str, default: object = None) -> object:
         """Answer `peername`, and `sockname`: where the datagram arrived."""
         if name == "peername":
             return self._source.sockaddr
@@ -254,7 +254,7 @@ class DatagramTransport:
         """Tell whether it is closed."""
         return self._is_closing
 
-    def get_protocol(self) -> Any:  # noqa: ANN401 - as asyncio
+    def get_protocol(self) -> object:
         """Return the protocol."""
         return self._protocols.protocol
 
@@ -278,7 +278,7 @@ class DatagramTransport:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
         self._low, self._high = low, high
 
-    def get_extra_info(self, name: str, default: object = None) -> Any:  # noqa: ANN401 - as asyncio
+    def get_extra_info(self, name: str, default: object = None) -> object:
         """Answer `sockname` and `socket`."""
         if name == "socket":
             return trsock.TransportSocket(self._listener.socket)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from array import array
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from sockd.errors import is_close
 from sockd.log.failure import error_info, user_line
@@ -25,7 +25,7 @@ from sockd.wire.close_reason import CloseReason
 from sockd.wire.framing import Line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sockd.net.connection.codec import Codec
     from sockd.net.connection.table import ConnectionTable
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sockd.wire.framing import Frame
 
 logger = logging.getLogger("sockd.handler")
+F = TypeVar("F", bound="Frame")
 
 
 class FunctionHandler(ConnectionEvents):
@@ -59,7 +60,7 @@ class FunctionHandler(ConnectionEvents):
             return
         self._answer_connections(index, self._parts(id, part, len(frames)), frames, done, error)
 
-    def _answer(self, index: int, frames: list[Any], done: list[Reply]) -> BaseException | None:
+    def _answer(self, index: int, frames: list[F], done: list[Reply]) -> BaseException | None:
         """Add the replies to `done`; return the exception of the frame after the last of them.
 
         Frames without time in this turn are removed from the event, and from `frames`.
@@ -95,7 +96,7 @@ class FunctionHandler(ConnectionEvents):
         self,
         index: int,
         parts: list[tuple[int, int]],
-        frames: list[Any],
+        frames: Sequence[Frame],
         done: list[Reply],
         error: BaseException | None,
         endings: list[bytes] | None = None,

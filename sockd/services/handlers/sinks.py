@@ -7,7 +7,7 @@ each shows what passes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.lazy import lazily
 from sockd.services.handlers.adapters import FunctionAdapter, ProtocolAdapter, ProtocolFactory
@@ -78,10 +78,7 @@ def transport_class(spec: ServiceSpec) -> type[Transport]:
     """Return the class of a service's connections: one of asyncio's, where its handler can know the difference."""
     if not spec.kind.may_use_asyncio:
         return TracedConnection if spec.trace else Transport
-    if not spec.trace:
-        return asyncio_transport.AsyncioTransport
-    traced: Any = type("TracedConnection", (TracedConnection, asyncio_transport.AsyncioTransport), {"__slots__": ()})
-    return traced  # type: ignore[no-any-return]  # type() tells nothing
+    return asyncio_transport.TracedAsyncioTransport if spec.trace else asyncio_transport.AsyncioTransport
 
 
 __all__ = ["function_handler", "protocol_handler", "transport_class"]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from sockd.services.handlers.asyncio_transport import AsyncioTransport
+    from sockd.services.handlers.coroutine import CoroutineSession
     from sockd.services.handlers.streams import StreamReader
 
     Data = bytes | bytearray | memoryview
@@ -56,19 +57,19 @@ class StreamWriter(asyncio.StreamWriter):
     """
 
     _loop: asyncio.AbstractEventLoop
-    _transport: Any
+    _transport: asyncio.WriteTransport | AsyncioTransport
 
     def __init__(
         self,
         connection: AsyncioTransport,
-        protocol: asyncio.StreamReaderProtocol,
+        protocol: CoroutineSession,
         reader: StreamReader,
         loop: asyncio.AbstractEventLoop,
         drained: CompletedDrain,
     ) -> None:
         super().__init__(connection, protocol, reader, loop)  # type: ignore[arg-type]  # it stands for one
         self._connection = connection
-        self._flow: Any = protocol
+        self._flow = protocol
         self._input = reader
         self._outbox = connection.outbox
         self._drained = drained

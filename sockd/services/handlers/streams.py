@@ -62,7 +62,7 @@ class StreamReader(asyncio.StreamReader):
     _limit: int
     _loop: asyncio.AbstractEventLoop
     _paused: bool
-    _transport: Any
+    _transport: asyncio.ReadTransport | None
     _waiter: asyncio.Future[None] | None
 
     def __init__(
@@ -361,7 +361,7 @@ class StreamReader(asyncio.StreamReader):
             self._transport.pause_reading()
 
     def _maybe_resume_transport(self) -> None:
-        if self._paused and self._size + len(self._buffer) <= self._limit:
+        if self._paused and self._transport is not None and self._size + len(self._buffer) <= self._limit:
             self._paused = False
             self._transport.resume_reading()
 

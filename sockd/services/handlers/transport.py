@@ -8,7 +8,7 @@ no RST destroys what the peer has not read (FAQ II.5).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from sockd.net.connection.connection import Connection
 from sockd.net.connection.extra_info import extra_info
@@ -98,7 +98,7 @@ class Transport(Connection):
 
     # ---- queries, also after the end
 
-    def get_extra_info(self, name: str, default: object = None) -> Any:  # noqa: ANN401 - as asyncio
+    def get_extra_info(self, name: str, default: object = None) -> object:
         """Answer as Connection does; after the end, what asyncio's transports still answer."""
         if self._ended and hasattr(self, "_kept"):
             return self._kept.get(name, default)
