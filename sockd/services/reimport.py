@@ -47,13 +47,13 @@ class ImportedAnew:
         self._known: set[str] = set()
 
     def __enter__(self) -> None:
+        importlib.invalidate_caches()  # finders can be anybody's, and fail: before anything is forgotten
+        linecache.checkcache()
         modules = list(sys.modules.items())
         self._forgotten = {name: module for name, module in modules if _is_authors(name, module, self._packages)}
+        self._known = set(sys.modules) - set(self._forgotten)
         for name in self._forgotten:
-            del sys.modules[name]
-        importlib.invalidate_caches()
-        linecache.checkcache()
-        self._known = set(sys.modules)
+            sys.modules.pop(name, None)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if kind is None:

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
 import logging
 import os
 import pwd
 import socket
 import sys
+import textwrap
 
 import pytest
 from in_process import descriptors
@@ -18,7 +22,7 @@ from sockd.daemon.programs import ProgramFiles
 from sockd.daemon.proxies import ProxyServers
 from sockd.errors import SystemFault, TemporaryFault
 from sockd.process.inherited_sockets import InheritedSockets
-from sockd.services import reimport
+from sockd.services import hooks, module_state, reimport
 
 APP = """
 import sockd
@@ -67,19 +71,43 @@ service = "lister"
 [[listen]]
 address = "unix:DIRECTORY/relay"
 service = "forward"
+[[listen]]
+address = "unix:DIRECTORY/pages"
+service = "metrics"
 """
 STEPS = [
+    (importlib, "invalidate_caches"),
+    (reimport.ImportedAnew, "__enter__"),
     (reloading, "plan"),
     (reloading.Reload, "_match"),
+    (reloading, "why_not_switched"),
     (reloading.Reload, "_make_room"),
     (reloading.Reload, "_renew"),
+    (reloading.Reload, "problem"),
     (InheritedSockets, "open"),
+    (reloading, "check_opened"),
     (ProgramFiles, "prepare"),
     (ProgramFiles, "adopt"),
     (ProxyServers, "server"),
+    (reloading, "continued"),
     (ListenerRegistry, "prepare"),
+    (ListenerRegistry, "measure"),
+    (ListenerRegistry, "_run"),
     (ListenerRegistry, "_make"),
+    (hooks, "start"),
+    (module_state, "snapshots"),
+    (module_state, "restore"),
 ]
+OWN_TESTS = {"_read", "ImportedAnew"}
+"""Steps whose failure is that of the configuration, or of a row's own part."""
+PARTS = {"_open", "module_states", "prepare"}
+"""What consists of rows."""
+HARMLESS = {
+    "ConfigurationError", "PreparedReload", "SystemFault", "ServerSocket", "any", "append", "callback", "enter_context",
+    "error", "id", "isinstance", "items", "list", "nullcontext", "str", "values", "warning", "zip", "_guarded",
+    "close_draining", "_why_not", "_forget", "_release_unused",
+}  # fmt: skip
+"""Values and containers, the undo itself, log lines, and what happens on the way out."""
 PLANTED = {"a fault": SystemFault("planted"), "a defect": RuntimeError("planted"), "an exit": SystemExit("planted")}
 
 
@@ -103,6 +131,20 @@ def before(in_process, tmp_path, monkeypatch):
     in_process.next = AFTER.replace("DIRECTORY", str(tmp_path)).replace("USER", pwd.getpwuid(os.geteuid()).pw_name)
     yield BEFORE.replace("DIRECTORY", str(tmp_path))
     sys.modules.pop("reload_app", None)
+
+
+def calls(function) -> set[str]:
+    """Return the names of what a function calls."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    called = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return {one.attr if isinstance(one, ast.Attribute) else ast.unparse(one) for one in called}
+
+
+def test_each_step_of_the_source_is_a_row():
+    """fails where a step is added to a reload, and no row here has it fail"""
+    parts = (reloading.Reload._prepare, reloading.Reload._renew, reloading.Reload._make_room, reloading.Reload._open)
+    called = set().union(*map(calls, (*parts, ListenerRegistry.prepare, ListenerRegistry.module_states)))
+    assert called - {step for _, step in STEPS} - OWN_TESTS - PARTS - HARMLESS == set()
 
 
 def state(daemon, directory) -> dict[str, object]:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Messages of an upgrade between the old process (sockd.daemon.upgrade.sender) and the new one (receiver).
 
-    old: Hello     listening sockets, control socket, lock of the pid file, and processes that have left before
-    new: Ready     everything that can fail has been done; or Failed
-    old: Rows      connections, again and again; with the first ones, the state of the handlers' modules
-    new: Kept      which of these it has now
-    old: Go        the new one serves; the old one accepts no more, and forgets the connections
-    old: Numbers   what was counted so far
+    old: Hello         listening sockets, control socket, lock of the pid file, and processes that have left before
+    new: Ready         everything that can fail has been done; or UpgradeFailed
+    old: Connections   again and again; with the first ones, the state of the handlers' modules
+    new: Adopted       which of these it has now; or UpgradeFailed
+    old: Commit        the new one serves; the old one accepts no more, and forgets the connections
+    old: Counters      what was counted so far
 
 Until Commit the new process neither receives nor sends a byte, so that the old one can continue at any moment.
 """

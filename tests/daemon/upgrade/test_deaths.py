@@ -18,12 +18,15 @@ from in_process import InProcess, descriptors
 
 from sockd.daemon.shutdown import ServingState
 from sockd.daemon.upgrade import UPGRADE_VARIABLE, transfer
-from sockd.daemon.upgrade.channel import HEAD, Channel
+from sockd.daemon.upgrade import messages as messages_module
+from sockd.daemon.upgrade import sender as sending
+from sockd.daemon.upgrade.channel import HEAD, Channel, Message
 from sockd.daemon.upgrade.messages import (
     AcceptedListener,
     Adopted,
     Commit,
     Connections,
+    ConnectionState,
     Counters,
     Hello,
     Ready,
@@ -31,7 +34,7 @@ from sockd.daemon.upgrade.messages import (
 )
 from sockd.daemon.upgrade.receiver import ReceiverState, UpgradeReceiver
 from sockd.daemon.upgrade.sender import PATIENCE_SECONDS, SenderState
-from sockd.errors import SockdError, SystemFault, TemporaryFault
+from sockd.errors import EX_OSERR, SockdError, SystemFault, TemporaryFault
 from sockd.process.socket_activation import Owner
 
 TEXT = """
@@ -194,6 +197,23 @@ def hears_no_commit(channel, sock):
     channel.send(Adopted(kept=[True] * len(rows)))
 
 
+def fails_behind_some(channel, _sock):
+    """Has adopted the first batch, and cannot take the second one."""
+    ready(channel)
+    rows = hear(channel, Connections).rows
+    channel.send(Adopted(kept=[True] * len(rows)))
+    hear(channel, Connections)
+    channel.send(UpgradeFailed(error="it cannot", exit_code=71))
+
+
+def dies_behind_some(channel, _sock):
+    """Dies with the second batch."""
+    ready(channel)
+    rows = hear(channel, Connections).rows
+    channel.send(Adopted(kept=[True] * len(rows)))
+    hear(channel, Connections)
+
+
 BEFORE_COMMIT = [
     (at_once, "the new process was not ready: it exited with code 1; its standard error tells more"),
     (behind_hello, "the new process was not ready: it exited with code 1; its standard error tells more"),
@@ -205,6 +225,8 @@ BEFORE_COMMIT = [
     (nonsense_for_adopted, "unexpected message from the other process"),
     (too_few_adopted, "ValueError"),
     (hears_no_commit, "Broken pipe"),
+    (fails_behind_some, "it cannot"),
+    (dies_behind_some, "the new process was not ready: it exited with code 1; its standard error tells more"),
 ]
 
 
@@ -228,9 +250,14 @@ def answers(one: InProcess, daemon, client: socket.socket, rest: bytes = b"line\
 
 
 @pytest.mark.parametrize(("script", "why"), [pytest.param(*one, id=one[0].__name__) for one in BEFORE_COMMIT])
-def test_the_old_process_is_as_before(in_process, tmp_path, script, why):
+def test_the_old_process_is_as_before(in_process, tmp_path, monkeypatch, script, why):
     command = FakeCommand(script)
     daemon, client = old_daemon(in_process, tmp_path, command)
+    if script in (fails_behind_some, dies_behind_some):
+        monkeypatch.setattr(sending, "ROWS", 1)
+        second = in_process.stack.enter_context(socket.socket(socket.AF_UNIX))
+        second.connect(f"{tmp_path}/lines")
+        in_process.turn(daemon, lambda: len(daemon.serving.tools.connections) == 2)
     was, listeners = descriptors(), list(daemon.serving.listeners)
     sender, results = daemon._succession._sender, []
     sender.begin(results.append, 30.0)
@@ -314,6 +341,18 @@ def serves(channel, _sock):
     assert hear(channel, Counters).moved == 1
 
 
+OLD_SIDE = {
+    Hello: (at_once, behind_hello),
+    Ready: (behind_hello, behind_ready),
+    UpgradeFailed: (behind_hello, fails),
+    Connections: (behind_ready, behind_connections),
+    Adopted: (behind_connections, hears_no_commit),
+    Commit: (hears_no_commit, commits),
+    Counters: (commits, serves),
+}
+"""For each message who dies before it, and behind it."""
+
+
 @pytest.mark.parametrize("script", [commits, serves])
 def test_behind_the_commit_the_old_process_has_nothing(in_process, tmp_path, script):
     """The end of the new one is then its own."""
@@ -378,11 +417,11 @@ class OldProcess:
         path = listening.path
         return None if path is None else (path.path, path.device, path.inode)
 
-    def connections(self, channel: Channel) -> None:
+    def connections(self, channel: Channel, descriptors: int = 1) -> None:
         table = self.daemon.serving.tools.connections
         transfer.flush_all(table)
         ((id, row),) = transfer.rows(table, self.served[0], 0)
-        channel.send(Connections(rows=[row]), [table.info(id).fd])
+        channel.send(Connections(rows=[row]), [table.info(id).fd][:descriptors])
 
 
 def dies_before_ready(_old, _channel, _sock):
@@ -409,6 +448,18 @@ def dies_behind_adopted(old, channel, _sock):
     assert hear(channel, Adopted).kept == [True]
 
 
+def nonsense_behind_adopted(old, channel, sock):
+    dies_behind_adopted(old, channel, sock)
+    nonsense(sock)
+
+
+def says_too_little(old, channel, _sock):
+    """Connections, and a descriptor less than that."""
+    hear(channel, Ready)
+    old.connections(channel, descriptors=0)
+    assert hear(channel, UpgradeFailed).exit_code == EX_OSERR
+
+
 def dies_behind_commit(old, channel, _sock):
     dies_behind_adopted(old, channel, _sock)
     channel.send(Commit())
@@ -431,8 +482,36 @@ FAILED = [
     nonsense_behind_ready,
     dies_behind_connections,
     dies_behind_adopted,
+    nonsense_behind_adopted,
 ]
 SERVING = [dies_behind_commit, nonsense_behind_commit, says_all]
+
+
+def nobody(_old, _channel, _sock):
+    """See test_before_hello_there_is_nobody_to_follow."""
+
+
+NEW_SIDE = {
+    Hello: (nobody, dies_before_ready),
+    Ready: (dies_before_ready, dies_behind_ready),
+    Connections: (dies_behind_ready, dies_behind_connections),
+    UpgradeFailed: (dies_behind_connections, says_too_little),
+    Adopted: (dies_behind_connections, dies_behind_adopted),
+    Commit: (dies_behind_adopted, dies_behind_commit),
+    Counters: (dies_behind_commit, says_all),
+}
+"""For each message who dies before it, and behind it."""
+
+
+def test_each_message_has_a_death_before_it_and_behind_it():
+    """fails where messages.py has a message that no row here has"""
+    messages = {one for one in vars(messages_module).values() if isinstance(one, type) and issubclass(one, Message)}
+    sent = messages - {Message, AcceptedListener, ConnectionState}  # values within messages
+    assert set(OLD_SIDE) == set(NEW_SIDE) == sent
+    of_old = {script for pair in OLD_SIDE.values() for script in pair}
+    assert of_old <= {script for script, _ in BEFORE_COMMIT} | {commits, serves}
+    of_new = {script for pair in NEW_SIDE.values() for script in pair}
+    assert of_new == {*of_new & {*FAILED, *SERVING}, nobody, says_too_little}
 
 
 @pytest.fixture
@@ -461,7 +540,7 @@ def receive(in_process, tmp_path):
         try:
             with predecessor.reporting_failure():
                 daemon._succession.complete(new.stack)
-        except SockdError as raised:
+        except (SockdError, ValueError) as raised:
             error = raised
         thread.join(10)
         assert not thread.is_alive()
@@ -483,6 +562,16 @@ def test_the_new_process_leaves_all_to_the_old_one(receive, in_process, tmp_path
     new.stack.close()
     assert sorted(os.listdir(tmp_path)) == ["control", "lines", "pid"]
     assert (tmp_path / "pid").read_text() == f"{os.getpid()}\n"
+    assert answers(in_process, old.daemon, old.client) == b"HALF A LINE\n"
+
+
+def test_a_failure_of_the_new_process_itself_is_told(receive, in_process, tmp_path):
+    """A message that does not fit: a defect of one of both."""
+    old, predecessor, _, new, error = receive(says_too_little)
+    assert isinstance(error, ValueError)
+    assert predecessor.state is ReceiverState.FAILED
+    new.stack.close()
+    assert sorted(os.listdir(tmp_path)) == ["control", "lines", "pid"]
     assert answers(in_process, old.daemon, old.client) == b"HALF A LINE\n"
 
 
