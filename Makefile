@@ -60,7 +60,7 @@ sanitize: $(VENV)/.test
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PATH="$(CURDIR)/$(VENV)-sanitized/bin:$$PATH" \
 	  $(VENV)-sanitized/bin/pytest -q -p no:faulthandler $(SIDE_BY_SIDE) $(SANITIZED_TESTS) $(PYTEST_ARGS)
-SANITIZED_TESTS = tests/net/connection/test_table.py tests/system/test_framing.py tests/system/test_handlers.py tests/system/test_socks_door.py tests/services/exec/test_service.py tests/process/test_last_words.py
+SANITIZED_TESTS = tests/buffer tests/net/connection/test_table.py tests/system/test_framing.py tests/system/test_handlers.py tests/system/test_socks_door.py tests/services/exec/test_service.py tests/process/test_last_words.py
 
 versions: build/.wheel
 	VERSIONS_TESTS="$(VERSIONS_TESTS)" packaging/test-wheel
@@ -83,13 +83,14 @@ fuzz: $(VENV)/.installed
 	$(MAKE) -C csrc fuzz fuzz-client fuzz-mux RUNS=$(RUNS)
 	$(BIN)/python tests/fuzz/parsers.py --runs $(RUNS)
 
+WITH_PYTHON = -Isockd/buffer -DPy_LIMITED_API=0x030b0000 -isystem $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	for f in csrc/*.c csrc/examples/*.c sockd/buffer/*.c sockd/net/connection/*.c sockd/process/*.c bench/*.c tests/hostile/*.c; do \
-	  $(CC) -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror -fsyntax-only -Icsrc -include csrc/sockrelay.h $$f || exit 1; \
+	  $(CC) -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror -fsyntax-only -Icsrc $(WITH_PYTHON) -include csrc/sockrelay.h $$f || exit 1; \
 	done
 
 PREFIX ?= /usr/local
@@ -132,6 +133,7 @@ generated: $(VENV)/.installed
 
 bench: $(VENV)/.installed $(VENV)/.bench
 	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/calls.py
 	$(BIN)/python bench/run.py $(BENCH_ARGS)
 
 $(VENV)/bin/python:

@@ -49,6 +49,19 @@ int sb__line_too_long(const char *data, size_t size, size_t limit);
 /* First occurrence of a delimiter from an offset on, or size. */
 size_t sb__delimiter_at(const char *data, size_t from, size_t size, const char *delimiter, size_t width);
 
+/* What goes around a payload, and the dots that go into it. */
+typedef struct sb__wrap {
+    char head[SB_HEADER_MAX];
+    char tail[SB_DELIMITER_MAX];
+    size_t head_size, tail_size, dots;
+} sb__wrap;
+
+/* The wrap of a payload.  Returns 0, or what sb_frame_encode returns for one that cannot be a frame. */
+int sb__frame_wrap(const sb_framing *framing, const char *payload, size_t n, sb__wrap *wrap);
+
+/* Write the frame to room, which has head_size + n + dots + tail_size bytes.  Returns the end of it. */
+char *sb__frame_write(const sb__wrap *wrap, const char *payload, size_t n, char *room);
+
 /* As sb_lines_find; once there are enough lines it looks no further than the
  * SB_STRIDE bytes it is at, so that their number fits in an int. */
 int sb__lines_find(const char *data, size_t size, size_t scanned, size_t limit, sb_lines *found, size_t enough);

@@ -10,20 +10,13 @@
 
 #include <string.h>
 
-/* What goes around the payload, and dots into it. */
-struct wrap {
-    char head[SB_HEADER_MAX];
-    char tail[SB_DELIMITER_MAX];
-    size_t head_size, tail_size, dots;
-};
-
-static void put_tail(struct wrap *wrap, const char *tail, size_t size)
+static void put_tail(sb__wrap *wrap, const char *tail, size_t size)
 {
     memcpy(wrap->tail, tail, size);
     wrap->tail_size = size;
 }
 
-static void put_decimal(struct wrap *wrap, size_t number, char sign)
+static void put_decimal(sb__wrap *wrap, size_t number, char sign)
 {
     size_t at = SB_HEADER_MAX;
     wrap->head[--at] = sign;
@@ -35,7 +28,7 @@ static void put_decimal(struct wrap *wrap, size_t number, char sign)
     memmove(wrap->head, wrap->head + at, wrap->head_size);
 }
 
-static void put_integer(struct wrap *wrap, const sb_framing *framing, uint64_t number)
+static void put_integer(sb__wrap *wrap, const sb_framing *framing, uint64_t number)
 {
     int width = framing->width;
     for (int i = 0; i < width; i++) {
@@ -45,7 +38,7 @@ static void put_integer(struct wrap *wrap, const sb_framing *framing, uint64_t n
     wrap->head_size = (size_t)width;
 }
 
-static void put_varint(struct wrap *wrap, uint64_t number)
+static void put_varint(sb__wrap *wrap, uint64_t number)
 {
     while (number > 0x7f) {
         wrap->head[wrap->head_size++] = (char)(0x80 | (number & 0x7f));
@@ -54,7 +47,7 @@ static void put_varint(struct wrap *wrap, uint64_t number)
     wrap->head[wrap->head_size++] = (char)number;
 }
 
-static int line_wrap(const char *payload, size_t n, struct wrap *wrap)
+static int line_wrap(const char *payload, size_t n, sb__wrap *wrap)
 {
     if (n > 0 && (payload[n - 1] == '\r' || memchr(payload, '\n', n) != NULL))
         return SB_ERR_MALFORMED;
@@ -62,7 +55,7 @@ static int line_wrap(const char *payload, size_t n, struct wrap *wrap)
     return 0;
 }
 
-static int crlf_wrap(const char *payload, size_t n, struct wrap *wrap)
+static int crlf_wrap(const char *payload, size_t n, sb__wrap *wrap)
 {
     if (n > 0 && (memchr(payload, '\r', n) != NULL || memchr(payload, '\n', n) != NULL))
         return SB_ERR_MALFORMED;
@@ -72,7 +65,7 @@ static int crlf_wrap(const char *payload, size_t n, struct wrap *wrap)
 
 /* The first occurrence of the delimiter has to be the one behind the payload:
  * with "aa" for one, a payload must not end in "a". */
-static int delimiter_wrap(const sb_framing *framing, const char *payload, size_t n, struct wrap *wrap)
+static int delimiter_wrap(const sb_framing *framing, const char *payload, size_t n, sb__wrap *wrap)
 {
     char joint[2 * SB_DELIMITER_MAX];
     size_t width = (size_t)framing->width, last = n < width - 1 ? n : width - 1;
@@ -87,7 +80,7 @@ static int delimiter_wrap(const sb_framing *framing, const char *payload, size_t
     return 0;
 }
 
-static int dot_wrap(const sb_framing *framing, const char *payload, size_t n, struct wrap *wrap)
+static int dot_wrap(const sb_framing *framing, const char *payload, size_t n, sb__wrap *wrap)
 {
     int ended = n == 0 || (n > 1 && payload[n - 1] == '\n' && payload[n - 2] == '\r');
     if (!ended && framing->limit - n < 2)
@@ -98,7 +91,7 @@ static int dot_wrap(const sb_framing *framing, const char *payload, size_t n, st
     return 0;
 }
 
-static int blank_wrap(const sb_framing *framing, const char *payload, size_t n, struct wrap *wrap)
+static int blank_wrap(const sb_framing *framing, const char *payload, size_t n, sb__wrap *wrap)
 {
     int ended = n == 0 || payload[n - 1] == '\n';
     if (!ended && framing->limit == n)
@@ -116,8 +109,13 @@ static int blank_wrap(const sb_framing *framing, const char *payload, size_t n, 
     return 0;
 }
 
-static int wrap_of(const sb_framing *framing, const char *payload, size_t n, struct wrap *wrap)
+int sb__frame_wrap(const sb_framing *framing, const char *payload, size_t n, sb__wrap *wrap)
 {
+    wrap->head_size = wrap->tail_size = wrap->dots = 0;
+    if (!sb__is_framing(framing))
+        return SB_ERR_INVALID;
+    if (n > framing->limit && framing->kind != SB_FRAMING_RAW)
+        return SB_ERR_TOO_LONG;
     switch (framing->kind) {
     case SB_FRAMING_LINE:
         return line_wrap(payload, n, wrap);
@@ -165,15 +163,25 @@ static char *stuff(char *room, const char *payload, size_t n)
     return room;
 }
 
+char *sb__frame_write(const sb__wrap *wrap, const char *payload, size_t n, char *room)
+{
+    memcpy(room, wrap->head, wrap->head_size);
+    room += wrap->head_size;
+    if (wrap->dots > 0) {
+        room = stuff(room, payload, n);
+    } else if (n > 0) {
+        memcpy(room, payload, n);
+        room += n;
+    }
+    memcpy(room, wrap->tail, wrap->tail_size);
+    return room + wrap->tail_size;
+}
+
 int sb_frame_encode(const sb_framing *framing, const char *payload, size_t n, sb_buffer *out)
 {
-    struct wrap wrap = {.head_size = 0};
+    sb__wrap wrap;
     char *room;
-    if (!sb__is_framing(framing))
-        return SB_ERR_INVALID;
-    if (n > framing->limit && framing->kind != SB_FRAMING_RAW)
-        return SB_ERR_TOO_LONG;
-    int code = wrap_of(framing, payload, n, &wrap);
+    int code = sb__frame_wrap(framing, payload, n, &wrap);
     if (code < 0)
         return code;
     size_t total = wrap.head_size + n + wrap.dots + wrap.tail_size;
@@ -182,15 +190,7 @@ int sb_frame_encode(const sb_framing *framing, const char *payload, size_t n, sb
     code = sb_buffer_reserve(out, total, &room);
     if (code < 0)
         return code;
-    memcpy(room, wrap.head, wrap.head_size);
-    room += wrap.head_size;
-    if (wrap.dots > 0) {
-        room = stuff(room, payload, n);
-    } else if (n > 0) {
-        memcpy(room, payload, n);
-        room += n;
-    }
-    memcpy(room, wrap.tail, wrap.tail_size);
+    sb__frame_write(&wrap, payload, n, room);
     sb_buffer_commit(out, total);
     return 0;
 }

@@ -16,8 +16,9 @@ from cffi import FFI
 
 CSRC = Path("csrc")
 PROCESS = Path("sockd/process")
+BUFFER = Path("sockd/buffer")
 PARTS = [  # of the extension alone
-    Path("sockd/buffer/batch.c"),
+    *(BUFFER / name for name in ("batch.c", "python.h", "cutter.c", "encoder.c", "types.c")),
     Path("sockd/net/connection/serve.c"),
     *(PROCESS / name for name in ("spawn.c", "last_words.h", "last_words.c", "stop_bound.c")),
 ]
@@ -66,6 +67,9 @@ def accepted(flags: list[str]) -> list[str]:
         return [flag for flag in flags if is_taken(flag)]
 
 
+STABLE_ABI = [] if sysconfig.get_config_var("Py_GIL_DISABLED") else [("Py_LIMITED_API", "0x030b0000")]
+"""Of CPython 3.11 and later (PEP 384); cffi alone asks for that of 3.2, which has no buffers."""
+
 ffibuilder = FFI()
 for text in (part.read_text(encoding="utf-8") for part in (*HEADERS, *PARTS)):
     if "<cffi>" in text:
@@ -74,9 +78,9 @@ ffibuilder.set_source(
     "sockd._sockbuf",
     '#include "sockrelay.h"\n' + "".join(part.read_text(encoding="utf-8") for part in PARTS),
     sources=[str(CSRC / name) for name in SOURCES],
-    include_dirs=[str(CSRC), str(PROCESS)],
+    include_dirs=[str(CSRC), str(BUFFER), str(PROCESS)],
     depends=[str(path) for path in (*CSRC.glob("*.h"), *PARTS)],
-    define_macros=[("_GNU_SOURCE", "1")],
+    define_macros=[("_GNU_SOURCE", "1"), *STABLE_ABI],
     extra_compile_args=[
         "-std=c11",
         "-O3",

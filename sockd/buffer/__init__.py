@@ -8,9 +8,10 @@ socket, logs or reads a clock.  One object belongs to one thread at a time.
 docs/embedding.md has a server for asyncio, Twisted and blocking sockets.
 """
 
+from sockd.buffer.encoder import encode, encode_all
 from sockd.buffer.errors import BufferFull, FrameError, Malformed, PayloadError, TooLong, Truncated
 from sockd.buffer.receive import ReceiveBuffer
-from sockd.buffer.send import SendBuffer, encode, encode_all
+from sockd.buffer.send import SendBuffer
 from sockd.wire.framing import (
     AnyFraming,
     BlankLine,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from sockd import _sockbuf
 from sockd._sockbuf import ffi, lib
 from sockd.wire.framing import (
     BlankLine,
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
     from sockd.wire.framing import AnyFraming
 
     Data = bytes | bytearray | memoryview
+
+if lib.sockd_add_types() < 0:
+    raise ImportError("sockd._sockbuf cannot have its types")
+
+FrameCutter = _sockbuf.FrameCutter
+FrameEncoder = _sockbuf.FrameEncoder
 
 _BY_LIMIT = {
     Raw: lib.sb_framing_raw,

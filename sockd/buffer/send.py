@@ -13,9 +13,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd._sockbuf import ffi, lib
-from sockd.buffer.core import description, plain, send
+from sockd.buffer.core import plain, send
+from sockd.buffer.encoder import encoder_for
 from sockd.buffer.errors import BufferFull, PayloadError
-from sockd.wire.framing import Line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,8 +30,6 @@ HIGH_WATER_BYTES = 64 * 1024
 MAX_BYTES = 64 * 1024 * 1024
 KEPT_BYTES = 64 * 1024
 """A bytes object of at least this size is kept without a copy: copying it costs as much as a system call."""
-
-_LINES = ffi.typeof("sb_lines *")
 
 GATHERED = 64
 """Pieces per system call; POSIX guarantees 16, Linux has 1024."""
@@ -57,7 +55,7 @@ class SendBuffer:
         high_water: bytes above which `is_high` is true: stop producing.
     """
 
-    __slots__ = ("_buffer", "_description", "_framing", "_kept", "_max_bytes", "_pieces", "high_water")
+    __slots__ = ("_buffer", "_encoder", "_kept", "_max_bytes", "_pieces", "high_water")
 
     def __init__(self, framing: AnyFraming, *, max_bytes: int = MAX_BYTES, high_water: int = HIGH_WATER_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -72,12 +70,11 @@ class SendBuffer:
     @property
     def framing(self) -> AnyFraming:
         """The framing of the next frames; may be changed between two."""
-        return self._framing
+        return self._encoder.framing
 
     @framing.setter
     def framing(self, framing: AnyFraming) -> None:
-        self._description = description(framing)
-        self._framing = framing
+        self._encoder = encoder_for(framing)
 
     def __len__(self) -> int:
         """Bytes held."""
@@ -98,51 +95,20 @@ class SendBuffer:
                 have the fixed size.
             BufferFull: there is no room; nothing was added.
         """
-        if type(payload) is not bytes:
-            payload = plain(payload)
-        if type(self._framing) is Line and self._framing.ending == b"\r\n":
-            self._append_line(bytes(payload))
-        elif self._kept:  # the C buffer alone cannot know whether there is room
-            self.write(encode(self._framing, payload))
-        else:
-            lent = type(payload) is not bytes
-            code = lib.sb_frame_encode(
-                self._description, ffi.from_buffer(payload) if lent else payload, len(payload), self._buffer
-            )
-            self._check(code, payload)
-
-    def _append_line(self, line: bytes) -> None:
-        if len(line) > self._description.limit:
-            self._check(lib.SB_ERR_TOO_LONG, line)
-        if b"\n" in line:
-            self._check(lib.SB_ERR_MALFORMED, line)
-        self.write(line + b"\r\n")
-
-    def _check(self, code: int, payload: Data) -> None:
-        if code == lib.SB_ERR_TOO_LONG:
-            raise PayloadError(f"{len(payload)} bytes exceed the limit of {self._framing!r}")
-        if code == lib.SB_ERR_MALFORMED:
-            raise PayloadError(
-                f"{bytes(payload[:40])!r} cannot be encoded as {self._framing!r}: it would be decoded differently"
-            )
-        if code == lib.SB_ERR_LIMIT:
-            raise BufferFull(self._max_bytes)
-        if code < 0:
-            raise MemoryError
+        self.write(self._encoder.encode(payload))
 
     def extend(self, payloads: Iterable[Data]) -> None:
-        """Add a frame for each payload; lines are checked and added in one call of the C core.
+        """Add a frame for each payload, made in one call.
 
         Raises:
             PayloadError, BufferFull: as append; the payloads before it were added.
         """
         payloads = payloads if isinstance(payloads, list) else list(payloads)
-        block = _lines(self._framing, payloads)
-        if block is None:
+        try:
+            self.write(self._encoder.encode_all(payloads))
+        except (PayloadError, BufferFull, TypeError):
             for payload in payloads:
                 self.append(payload)
-        else:
-            self.write(block)
 
     def write(self, data: Data) -> None:
         """Add bytes that are already framed.
@@ -162,7 +128,8 @@ class SendBuffer:
         else:
             lent = type(data) is not bytes
             code = lib.sb_buffer_append(self._buffer, ffi.from_buffer(data) if lent else data, size)
-            self._check(code, data)
+            if code < 0:
+                raise MemoryError
 
     def _seal(self) -> None:
         """Move the content of the C buffer behind the pieces."""
@@ -238,44 +205,3 @@ class SendBuffer:
             data = bytes(self._content())
             lib.sb_buffer_consume(self._buffer, len(data))
         return data
-
-
-def encode(framing: AnyFraming, payload: Data) -> bytes:
-    """Encode one frame.  For many frames, use a `SendBuffer`.
-
-    Raises:
-        PayloadError: as SendBuffer.append.
-    """
-    return encode_all(framing, [plain(payload)])
-
-
-def encode_all(framing: AnyFraming, payloads: Iterable[Data]) -> bytes:
-    """Encode all payloads, one after the other.
-
-    Raises:
-        PayloadError: as SendBuffer.append.
-    """
-    payloads = payloads if isinstance(payloads, list) else list(payloads)
-    block = _lines(framing, payloads)
-    if block is not None:
-        return block
-    buffer = SendBuffer(framing, max_bytes=2**31 - 1)
-    for payload in payloads:
-        buffer.append(payload)
-    return buffer.pop_all()
-
-
-def _lines(framing: AnyFraming, payloads: list[Data]) -> bytes | None:
-    """Encode all payloads as lines at once; None when the framing is not lines, or one payload is not valid."""
-    if type(framing) is not Line or framing.ending == b"\r\n":
-        return None
-    try:
-        block = b"\n".join([*payloads, b""])
-    except TypeError:  # not bytes-like, or not in one piece
-        return None
-    size, count = len(block), len(payloads)
-    if size - count <= framing.max_bytes:  # all of them together are not too long
-        return block if block.count(b"\n") == count and b"\r\n" not in block else None
-    found = ffi.new(_LINES)
-    code = lib.sb_lines_find(block, size, 0, framing.max_bytes, found)
-    return block if code == count and found.end == size and not found.returns else None

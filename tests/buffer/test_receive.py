@@ -30,7 +30,6 @@ from sockd.buffer import (
     Truncated,
     encode_all,
 )
-from sockd.buffer.receive import BATCH_FRAMES
 
 
 def fed(framing, data, **options):
@@ -125,8 +124,8 @@ def test_frames_are_bytes_of_their_own():
     assert all(type(frame) is bytes for frame in fed(Line(10), memoryview(b"a\nb\n")))
 
 
-def test_more_frames_than_a_batch_has():
-    count = 3 * BATCH_FRAMES + 1
+def test_many_frames_of_a_byte():
+    count = 3 * 4096 + 1
     assert list(fed(Nul(1), b"a\0" * count)) == [b"a"] * count
     assert list(fed(Nul(1), b"a\0" * count).views()) == [b"a"] * count
 
@@ -297,90 +296,97 @@ def file_number_of_nothing():
     return reading
 
 
-class Counted(ReceiveBuffer):
-    """Counts the bytes that the C core is asked to look at anew."""
-
-    looked = 0
-    copied = 0
-
-    def _cut(self):
-        before, size = self._scan.searched, len(self._data) - self._begin
-        found = super()._cut()
-        self.looked += size - before
-        return found
-
-    def feed(self, data):
-        before = self._data
-        super().feed(data)
-        if self._data is not before:
-            self.copied += len(self._data)
-
-    def _move_on(self, n):
-        before = self._data
-        super()._move_on(n)
-        if self._data is not before:
-            self.copied += len(self._data)
-
-    def _join(self):
-        before = self._data
-        super()._join()
-        if self._data is not before:
-            self.copied += len(self._data)
+def processor_time(run):
+    began = time.process_time()
+    run()
+    return time.process_time() - began
 
 
-@pytest.mark.parametrize("size", [100_000, 200_000])
-def test_a_line_that_comes_byte_by_byte_is_looked_at_once(size):
-    buffer = Counted(Line(size))
-    for _ in range(size):
-        buffer.feed(b"x")
-        assert buffer.pop() is None
-    assert buffer.looked <= 2 * size
-    assert buffer.copied <= 16
-    buffer.feed(b"\n")
-    assert len(buffer.pop()) == size
+def copies_of(size, run):
+    """Return the time of a run in copies of so many bytes: what copies them each time takes as many as it has times."""
+    data = bytes(size)
+    return processor_time(run) / min(processor_time(lambda: bytearray(data)) for _ in range(5))
 
 
-def test_a_small_piece_behind_a_large_one_is_not_copied_with_it_each_time():
-    buffer = Counted(Netstring(1_000_000))
-    buffer.feed(b"1000000:" + b"x" * 900_000)
+def test_a_line_that_comes_byte_by_byte_is_looked_at_once():
+    def seconds_a_byte(size):
+        buffer = ReceiveBuffer(Line(size))
+
+        def run():
+            for _ in range(size):
+                buffer.feed(b"x")
+                assert buffer.pop() is None
+
+        seconds = processor_time(run)
+        buffer.feed(b"\n")
+        assert len(buffer.pop()) == size
+        return seconds / size
+
+    few, many = (min(seconds_a_byte(size) for _ in range(3)) for size in (50_000, 400_000))
+    assert many < 3 * few  # 5 if all of them were looked at each time, and more if they were copied
+
+
+def test_small_pieces_behind_a_large_one_are_not_copied_with_it_each_time():
+    size = 32_000_000
+    buffer = ReceiveBuffer(Netstring(size))
+    buffer.feed(b"%d:" % size + b"x" * (size - 1_000_000))
     assert buffer.pop() is None
-    for _ in range(100):
-        buffer.feed(b"x" * 1000)
-        assert buffer.pop() is None
-    assert buffer.copied <= 2_000_000
+
+    def run():
+        for _ in range(1000):
+            buffer.feed(b"x" * 1000)
+            assert buffer.pop() is None
+
+    assert copies_of(size, run) < 200
     buffer.feed(b",")
-    assert buffer.pop() == b"x" * 1_000_000
+    assert buffer.pop() == b"x" * size
 
 
 @pytest.mark.parametrize("framing", [Line(100), Netstring(100), Fixed(8)], ids=str)
-def test_what_waits_is_not_copied_with_each_batch(framing):
+@pytest.mark.parametrize("views", [False, True])
+def test_what_waits_is_not_copied_with_each_frame(framing, views):
     wire = encode_all(framing, [b"abcdefgh"] * 1_000_000)
-    buffer = Counted(framing, max_bytes=2**31 - 1)
-    buffer.feed(wire)
-    buffer.copied = 0
-    assert sum(1 for _ in buffer) == 1_000_000
-    assert buffer.copied <= 2 * len(wire)
-    buffer.feed(wire)
-    buffer.copied = 0
-    assert sum(map(len, buffer.views())) == 8_000_000
-    assert buffer.copied <= 2 * len(wire)
+    buffer = ReceiveBuffer(framing, max_bytes=2**31 - 1)
+    for piece in (wire[:1000], wire[1000:]):  # so that it is a bytearray
+        buffer.feed(piece)
+    found = []
+    assert copies_of(len(wire), lambda: found.append(sum(map(len, buffer.views() if views else buffer)))) < 1000
+    assert found == [8_000_000]
 
 
 def test_what_waits_is_not_copied_with_each_piece_that_is_fed():
-    buffer = Counted(Line(100), max_bytes=2**31 - 1)
-    lines = (b"%07d\n" % number for number in range(1_000_000))
-    fed = taken = 0
-    while piece := b"".join(islice(lines, 8192)):
-        buffer.feed(piece)
-        fed += len(piece)
-        for line in islice(buffer, 3):  # much less than comes
-            assert int(line) == taken
-            taken += 1
-        assert buffer.held == fed - 8 * taken
-        assert buffer.offset == 8 * taken
-    assert [int(line) for line in buffer] == list(range(taken, 1_000_000))
-    assert buffer.copied <= 4 * fed
+    stream = b"".join(b"%07d\n" % number for number in range(1_000_000))
+    pieces = [stream[at : at + 8192] for at in range(0, len(stream), 8192)]
+    buffer = ReceiveBuffer(Line(100), max_bytes=2**31 - 1)
+    lines = []
+
+    def run():
+        for piece in pieces:
+            buffer.feed(piece)
+            lines.extend(islice(buffer, 2))  # much less than comes
+            lines.extend(map(bytes, islice(buffer.views(), 1)))
+
+    assert copies_of(len(stream), run) < 50
+    assert buffer.offset == 8 * len(lines)
+    assert buffer.held == len(stream) - buffer.offset
+    lines += buffer
+    assert list(map(int, lines)) == list(range(1_000_000))
     assert buffer.held == 0
+
+
+def test_a_view_of_a_large_frame_in_several_pieces_is_no_copy():
+    size = 10_000_000
+    buffer = ReceiveBuffer(Fixed(size))
+    for _ in range(10):
+        buffer.feed(b"x" * (size // 10))
+    (view,) = buffer.views()
+    assert len(view) == size
+    assert type(view.obj) is bytearray
+    assert view.readonly
+    for _ in range(10):
+        buffer.feed(b"y" * (size // 10))
+    assert buffer.pop() == b"y" * size
+    assert view == b"x" * size
 
 
 def test_the_time_for_a_frame_does_not_grow_with_what_waits():

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sockd._sockbuf import ffi, lib
-from sockd.buffer.send import encode
+from sockd.buffer.encoder import PayloadEncoder
 from sockd.lazy import pickle
 from sockd.net.connection.group import describe
 from sockd.wire.framing import Delimiter, DotBlock, Line, Raw, Record
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sockd.net.connection.table import ConnectionTable
-    from sockd.wire.framing import AnyFraming, Frame, Framing
+    from sockd.wire.framing import Frame, Framing
 
 KEPT_BYTES = 256 * 1024
 """Of the buffer in which replies become frames; one that grew past this is not kept for the next turn."""
@@ -62,6 +62,15 @@ def _suggest_remedy(reply: object) -> str:
     return '; make bytes of it: b"%d" % number' if isinstance(reply, int) else ""
 
 
+class ReplyEncoder(PayloadEncoder):
+    """Makes frames of replies: what is not bytes-like is a mistake of the handler."""
+
+    __slots__ = ()
+
+    def _as_bytes(self, payload: object) -> bytes:
+        return reply_bytes(payload)
+
+
 class Codec:
     """Frames that begin or end with something that is not their payload.
 
@@ -81,6 +90,7 @@ class Codec:
         self._frame = ffi.new("sb_frame *")
         self._batch = ffi.new("sockd_batch *")
         self._out: Any = None
+        self._encode = None if isinstance(framing, Record) else ReplyEncoder(framing).encode
 
     @cached_property
     def _loads(self) -> Callable[[Any], list[Any]]:
@@ -124,9 +134,8 @@ class Codec:
             TypeError: it is not bytes-like.
             sockd.buffer.PayloadError: it cannot be a frame.
         """
-        assert not isinstance(self.framing, Record)
-        framing: AnyFraming = self.framing
-        return encode(framing, reply_bytes(reply))
+        assert self._encode
+        return self._encode(reply)
 
     def encode_each(self, replies: Sequence[object]) -> bytes:
         """Make a frame for each reply that is not None."""

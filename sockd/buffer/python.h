@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * python.h - what the C files of the extension that speak to Python have in common
+ *
+ *   cffi calls functions of C, at about 150 ns each and with nothing but numbers and
+ *   memory; a type of Python's costs 40, and makes bytes objects itself.  It is written
+ *   against the stable ABI of CPython 3.11 (Py_LIMITED_API, csrc/sockbuf_build.py), or
+ *   against the ABI of one version where there is no global lock.
+ */
+#ifndef SOCKD_PYTHON_H
+#define SOCKD_PYTHON_H
+
+#include <Python.h>
+
+#include <string.h>
+
+#include "frame.h"
+
+/* What the types of the module are made from. */
+extern PyType_Spec sockd_cutter_spec, sockd_encoder_spec;
+
+/* An object belongs to one thread at a time.  Where a program forgets it, and there is
+ * no global lock, this makes the object wrong rather than its memory (PEP 703). */
+#ifdef Py_GIL_DISABLED
+#define SOCKD_BEGIN_LOCKED(object) Py_BEGIN_CRITICAL_SECTION(object)
+#define SOCKD_END_LOCKED Py_END_CRITICAL_SECTION()
+#else
+#define SOCKD_BEGIN_LOCKED(object) {
+#define SOCKD_END_LOCKED }
+#endif
+
+/* The method of a type, METH_NOARGS or METH_O, made of one that needs the lock. */
+#define SOCKD_METHOD(name) \
+    static PyObject *name##_locked(PyObject *object, PyObject *argument) \
+    { \
+        PyObject *made; \
+        SOCKD_BEGIN_LOCKED(object) \
+        made = name(object, argument); \
+        SOCKD_END_LOCKED \
+        return made; \
+    }
+
+/* Bytes of a bytes object; as PyBytes_AsString, which may not fail here. */
+typedef struct sockd_bytes {
+    const char *data;
+    size_t size;
+} sockd_bytes;
+
+static inline sockd_bytes sockd_bytes_in(PyObject *bytes)
+{
+    return (sockd_bytes){PyBytes_AsString(bytes), (size_t)PyBytes_Size(bytes)};
+}
+
+/* The bytes of what is bytes-like, as an object that cannot change: a new reference.
+ * NULL: it is not (TypeError), or there is no memory. */
+static inline PyObject *sockd_as_bytes(PyObject *data)
+{
+    if (PyBytes_CheckExact(data)) {
+        Py_INCREF(data);
+        return data;
+    }
+    if (PyObject_CheckBuffer(data))
+        return PyBytes_FromObject(data);
+    PyObject *view = PyMemoryView_FromObject(data); /* raises what Python says of such a value */
+    Py_XDECREF(view);
+    return NULL;
+}
+
+/* Copy a sb_framing out of the bytes object that is one.  0, or -1: it is none (TypeError). */
+static inline int sockd_read_framing(PyObject *bytes, sb_framing *framing)
+{
+    if (!PyBytes_Check(bytes) || PyBytes_Size(bytes) != (Py_ssize_t)sizeof *framing) {
+        PyErr_SetString(PyExc_TypeError, "not the bytes of a sb_framing");
+        return -1;
+    }
+    memcpy(framing, PyBytes_AsString(bytes), sizeof *framing);
+    return 0;
+}
+
+/* Free an object of a type that has been made from a spec. */
+static inline void sockd_free(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(object);
+    Py_DECREF(type);
+}
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * types - the types that the module sockd._sockbuf has beside cffi's ffi and lib
+ *
+ * DESCRIPTION
+ *   The module is made by cffi; what is written by hand is added to it at the first import.
+ *
+ *   Compiled into sockd._sockbuf by csrc/sockbuf_build.py, which reads the
+ *   declarations between the marks.
+ */
+
+/* <cffi> from here to </cffi> the Python extension reads these declarations */
+
+/* Add the types FrameCutter and FrameEncoder to the module sockd._sockbuf.  Returns 0, or -1. */
+int sockd_add_types(void);
+
+/* </cffi> */
+
+#include "python.h"
+
+static int add_type(PyObject *module, PyType_Spec *spec, const char *name)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    int code = type == NULL ? -1 : PyModule_AddObjectRef(module, name, type);
+    Py_XDECREF(type);
+    return code;
+}
+
+int sockd_add_types(void)
+{
+    PyGILState_STATE state = PyGILState_Ensure(); /* cffi releases it for a call */
+    PyObject *module = PyImport_AddModule("sockd._sockbuf");
+    int is_added = module != NULL && add_type(module, &sockd_cutter_spec, "FrameCutter") == 0
+                && add_type(module, &sockd_encoder_spec, "FrameEncoder") == 0;
+    if (!is_added)
+        PyErr_Print();
+    PyGILState_Release(state);
+    return is_added ? 0 : -1;
+}
