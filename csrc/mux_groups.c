@@ -165,6 +165,19 @@ int sb_mux_sources(sb_mux *mux, int group, sb_sources *sources)
     return 0;
 }
 
+int sb_mux_serve(sb_mux *mux, int group, sb_serve serve)
+{
+    SB_CHECKED(mux);
+    if (!sb__is_group(mux, group))
+        return SB_ERR_GONE;
+    sb_group other = mux->groups[group];
+    other.serve = serve;
+    if (!is_known(&other))
+        return SB_ERR_INVALID;
+    mux->groups[group] = other;
+    return 0;
+}
+
 void sb__leave_source(sb_mux *mux, struct row *row)
 {
     if (row->again & AGAIN_COUNTED)

@@ -282,6 +282,10 @@ int sb_mux_watch(sb_mux *mux, int fd, int mask) SB_MUST_CHECK;
  * the table has to live as long as the group. */
 int sb_mux_sources(sb_mux *mux, int group, sb_sources *sources);
 
+/* From now on a group's frames are answered by another function, or (NULL) are events.
+ * Returns 0, SB_ERR_GONE, or SB_ERR_INVALID: its framing cannot be answered so. */
+int sb_mux_serve(sb_mux *mux, int group, sb_serve serve);
+
 /* Accept up to max connections from a listening descriptor into group.
  * Connections that died in the queue are passed over (accept(2)).
  * Returns how many came.  *stopped (NULL: of no interest): 0, or the errno for which the listener had better pause

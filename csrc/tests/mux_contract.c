@@ -323,6 +323,30 @@ static void groups_that_cannot_be(void)
 
 /* ---- numbers */
 
+/* Frames of a group become events, and are answered in place again, while its connections are open. */
+static void a_group_is_served_otherwise(void)
+{
+    sb_group group = lines_group();
+    group.serve = echo;
+    struct world *w = world_of(4, group);
+    int id = join(w, 0);
+    say(w, id, "a\n");
+    CHECK_TEXT(turn(w), "");
+    CHECK_TEXT(heard(w, id), "a\n");
+    CHECK_EQ(sb_mux_serve(w->mux, 0, NULL), 0);
+    say(w, id, "b\n");
+    CHECK_TEXT(turn(w), "0:b| ");
+    CHECK_EQ(sb_mux_serve(w->mux, 0, echo), 0);
+    say(w, id, "c\n");
+    CHECK_TEXT(turn(w), "");
+    CHECK_TEXT(heard(w, id), "c\n");
+    sb_group strings = lines_group();
+    strings.framing = (sb_framing){.kind = SB_FRAMING_NETSTRING, .limit = 10};
+    int other = sb_mux_group(w->mux, &strings);
+    CHECK_EQ(sb_mux_serve(w->mux, other, echo), SB_ERR_INVALID);
+    end_of(w);
+}
+
 static void reasons_that_are_none(void)
 {
     static const int none[] = {0, -1, SB_REASONS, 255, 256, INT32_MAX};
@@ -463,6 +487,7 @@ const struct test mux_contract_tests[] = {
     {"no such group", no_such_group},
     {"a group of zeroes", a_group_of_zeroes},
     {"groups that cannot be", groups_that_cannot_be},
+    {"a group is served otherwise", a_group_is_served_otherwise},
     {"reasons that are none", reasons_that_are_none},
     {"an id twice", an_id_twice},
     {"ready and ended", ready_and_ended},

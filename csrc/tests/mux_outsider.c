@@ -142,6 +142,7 @@ static void groups_are_checked(void)
     CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
     CHECK_EQ(sb_mux_add(w->mux, fds[0], 1), SB_ERR_GONE);
     CHECK_EQ(sb_mux_sources(w->mux, 1, NULL), SB_ERR_GONE);
+    CHECK_EQ(sb_mux_serve(w->mux, 1, NULL), SB_ERR_GONE);
     CHECK_EQ(sb_mux_spent(w->mux, 1, 1), SB_ERR_GONE);
     CHECK_EQ(sb_mux_spent(w->mux, 0, -1), SB_ERR_INVALID);
     CHECK_EQ(sb_mux_list(w->mux, 1, SB_LIST_LIVE, NULL, 0), SB_ERR_GONE);
@@ -477,7 +478,7 @@ static void no_mux(void)
     for (size_t i = 0; i < sizeof invalid / sizeof invalid[0]; i++)
         CHECK_EQ(invalid[i], SB_ERR_INVALID);
     const long long gone[] = {
-        sb_mux_ungroup(NULL, 0), sb_mux_totals(NULL, 0, &totals), sb_mux_sources(NULL, 0, NULL),
+        sb_mux_ungroup(NULL, 0), sb_mux_totals(NULL, 0, &totals), sb_mux_sources(NULL, 0, NULL), sb_mux_serve(NULL, 0, NULL),
         sb_mux_accept(NULL, 0, 0, 1, NULL), sb_mux_row(NULL, 0), sb_mux_peer(NULL, 0, "", 0), sb_mux_spent(NULL, 0, 0),
         sb_mux_send(NULL, 0, "", 0), sb_mux_close(NULL, 0, 0), sb_mux_abort(NULL, 0, 0), sb_mux_lost(NULL, 0, 0),
         sb_mux_framing(NULL, 0, &group.framing), sb_mux_export(NULL, 0, &moved, &data, &data),

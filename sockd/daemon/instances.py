@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from sockd.net.connection.codec import make_codec
-from sockd.net.connection.events import ConnectionEvents
+from sockd.net.connection.events import PassedEvents
 from sockd.net.listen.network_overrides import NetworkOverrides
 from sockd.net.listen.options import set_inherited
 from sockd.values import dataclass, field
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sockd.daemon.proxies import ProxyServers
     from sockd.net.address.address import Address
     from sockd.net.connect.reverse_dns import ReverseDns
+    from sockd.net.connection.events import ConnectionEvents
     from sockd.net.connection.table import ConnectionTable
     from sockd.net.listen.bind import ServerSocket
     from sockd.net.listen.listener import Listener
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from sockd.net.loop.thread_pool import ThreadPool
     from sockd.services.spec import ServiceSpec
     from sockd.settings.listen import ListenSettings
-    from sockd.wire.close_reason import CloseReason
 
     Renew = Callable[[ServerSocket, ListenerPlan, "ServiceInstance"], tuple[Listener, "Renew"]]
 
@@ -125,7 +125,7 @@ def framed_goodbye(spec: ServiceSpec, connections: ConnectionTable) -> bytes:
     return make_codec(spec.framing, connections, wire=False).encode(spec.goodbye) if spec.goodbye else b""
 
 
-class TimedEvents(ConnectionEvents):
+class TimedEvents(PassedEvents):
     """Passes all events to another sink, and measures every `every`-th call with frames.
 
     Args:
@@ -135,27 +135,11 @@ class TimedEvents(ConnectionEvents):
     """
 
     def __init__(self, sink: ConnectionEvents, histogram: Histogram, every: int) -> None:
+        super().__init__(sink)
         self._histogram = histogram
         self._every = every
         self._left = 1
         self._frames = sink.frames
-        self.accepted = sink.accepted  # type: ignore[method-assign]  # no frame of ours between: all but frames goes by
-        self.ended = sink.ended  # type: ignore[method-assign]  # likewise
-        self.pause = sink.pause  # type: ignore[method-assign]  # likewise
-        self.resume = sink.resume  # type: ignore[method-assign]  # likewise
-        self.snapshot = sink.snapshot  # type: ignore[method-assign]  # likewise
-        self.restore = sink.restore  # type: ignore[method-assign]  # likewise
-        self.forget = sink.forget  # type: ignore[method-assign]  # likewise
-        self.is_busy = sink.is_busy  # type: ignore[method-assign]  # likewise
-        self.stop = sink.stop  # type: ignore[method-assign]  # likewise
-        self.log_unfinished = sink.log_unfinished  # type: ignore[method-assign]  # likewise
-        self._closed = sink.closed
-        self._sink = sink
-
-    @property
-    def at_work(self) -> int:
-        """Ask it."""
-        return self._sink.at_work
 
     def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
         """Pass it on, and measure every so often."""
@@ -167,10 +151,6 @@ class TimedEvents(ConnectionEvents):
         began = perf_counter()
         self._frames(index, id, part, offset, size, count)
         self._histogram.observe(perf_counter() - began)
-
-    def closed(self, id: int, reason: CloseReason) -> None:
-        """Pass it on."""
-        self._closed(id, reason)
 
 
 __all__ = ["ActiveListener", "Renew", "Runtime", "ServiceInstance", "TimedEvents"]

@@ -96,8 +96,20 @@ VERBS: Mapping[str, ControlVerb] = {
     ),
     "overrides": ControlVerb("list what deny, allow, limit and target have changed, and until when it holds"),
     "clear": ControlVerb("end an override before its time", {"id": (int, "id, as in sockctl overrides")}),
+    "trace": ControlVerb(
+        "show frames as they pass, until Ctrl-C",
+        {
+            "subject": (str, "service, connection id or network; empty: all"),
+            "rate": (int, "frames a second, at most"),
+            "bytes": (int, "of each frame, at most; 0: sizes alone"),
+        },
+        "What was received is shown frame by frame, what is sent as it was written. Frames above the rate are counted. "
+        "Traffic of programs, relays and SOCKS servers does not pass through sockd, and is not shown.",
+    ),
 }
 """Every verb, in the order in which people read of them."""
+FOLLOWED = ("trace",)
+"""Verbs whose reply goes on, line by line, until the client goes."""
 _TYPES = {int: "a number", str: "a text"}
 SHOWN = 60
 """Characters of a value in a message."""

@@ -28,6 +28,7 @@ RETRIES = {
 }
 """Timers behind a failure, which do not ask but try again."""
 PERIODIC = {
+    "sockd/daemon/control/tracing.py: Tracer": "what was seen is sent on in intervals, while somebody looks",
     "sockd/daemon/workers/hangs.py: HangWatch": "a worker that hangs reports nothing: each is asked",
     "sockd/net/listen/refusal.py: Refusals": "a summary in each interval in which a client was refused",
     "sockd/process/sd_notify.py: Notifier": "sd_watchdog_enabled(3) is periodic: that is what it proves",

@@ -154,3 +154,12 @@ def test_over_a_unix_socket(serve, tmp_path):
     peer = server.connect()
     peer.send(b"GET /live HTTP/1.0\r\n\r\n")
     assert peer.to_end().endswith(b"\r\n\r\nlive\n")
+
+
+def test_a_measured_handler_skips_frames_that_are_too_long(serve, tmp_path):
+    """Failed while TimedEvents passed on neither `wrong` nor `lingering`: the connection stood still."""
+    (tmp_path / "app_long.py").write_text("def upper(line):\n    return line.upper()\n")
+    listeners = '[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "{}"\n'
+    config = f'[daemon]\npath = "{tmp_path}"\n' + listeners.format("long") + listeners.format("metrics")
+    server = serve(config=config + '[service.long]\nhandler = "app_long:upper"\nmax_frame = 64\ntoo_long = "skip"\n')
+    assert server.connect().finish_with(b"a\n" + b"x" * 200 + b"\nb\n") == b"A\nB\n"

@@ -13,8 +13,10 @@ import socket
 import sys
 import time
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar, get_args
 
+from sockd.cli.verbs import follow
 from sockd.errors import (
     EX_OK,
     EX_PROTOCOL,
@@ -31,6 +33,7 @@ from sockd.net.kernel import peer_credentials
 from sockd.settings.daemon import LogLevel
 from sockd.units import format_duration, parse_duration
 from sockd.wire.control import (
+    FOLLOWED,
     OPTION,
     ControlError,
     ControlRequest,
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from sockd.cli import render
     from sockd.config import load
     from sockd.files import trusted
+    from sockd.wire.control import JsonObject
 else:
     render = lazily("sockd.cli.render")
     load = lazily("sockd.config.load")
@@ -86,6 +90,8 @@ def add_verbs(verbs: argparse._SubParsersAction[P]) -> None:
         if name == "top":
             verb.add_argument("--interval", metavar="TIME", type=_interval, default="2s", help="refresh interval (2s)")
             verb.add_argument("--times", metavar="COUNT", type=int, help="number of refreshes (until Ctrl-C)")
+        elif name in FOLLOWED:
+            follow.add_arguments(verb, name)
         elif name == "plan":
             verb.add_argument("file", metavar="FILE", help="configuration to compare with")
         elif name == "log-level":
@@ -135,6 +141,9 @@ def run(arguments: argparse.Namespace) -> int:
         with _as_expected(path, "top"):
             top.run(lambda verb: ask(path, ControlRequest(verb)), interval=arguments.interval, times=arguments.times)
         return EX_OK
+    if arguments.verb in FOLLOWED:
+        ask_first = partial(_ask_first, path, follow.question(arguments), arguments.timeout or SECONDS)
+        return follow.run(arguments, ask_first, path)
     seconds = arguments.timeout or LONGER_SECONDS.get(arguments.verb, SECONDS)
     result = ask(path, _question(arguments, path), seconds=seconds, note=_print_note)
     with _as_expected(path, arguments.verb):
@@ -255,27 +264,47 @@ def ask(
         SockdError: there is no reply, or the daemon refuses; with the exit code of its reply.
     """
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(seconds)
-        try:
-            sock.connect(path)
-            sock.sendall(question.encode())
-            answer = read_answer(_receive_all(sock, seconds))
-        except TimeoutError:
-            text = f"{path}: the daemon{_who(sock)} did not answer within {seconds:g} s"
-            remedy = "a second TERM or INT ends it in a second, and logs where it hangs"
-            raise TemporaryFault(f"{text}; {remedy}") from None
-        except PermissionError as error:
-            remedy = "root and the user that the daemon runs as may use it: try sudo, or sudo -u USER"
-            raise PermissionFault(f"{fault(error, path)}; {remedy}") from None
-        except OSError as error:
-            remedy = 'is it running, with [daemon] control = "..."? use --control for another socket'
-            cause = fault(error, path)
-            raise type(cause)(f"{cause}; {remedy}") from None
-        except ControlError as error:
-            raise TemporaryFault(f"{path}: {error}; the daemon exited, or another program listens there") from None
+        answer = _exchange(sock, path, question, seconds, lambda: _receive_all(sock, seconds))
     for text in answer.notes:
         note(text)
     return _result(answer)
+
+
+def _exchange(
+    sock: socket.socket, path: str, question: ControlRequest, seconds: float, receive: Callable[[], bytes]
+) -> ControlResponse:
+    """Connect, send a request, and return the reply; raises SockdError where there is none."""
+    sock.settimeout(seconds)
+    try:
+        sock.connect(path)
+        sock.sendall(question.encode())
+        return read_answer(receive())
+    except TimeoutError:
+        text = f"{path}: the daemon{_who(sock)} did not answer within {seconds:g} s"
+        remedy = "a second TERM or INT ends it in a second, and logs where it hangs"
+        raise TemporaryFault(f"{text}; {remedy}") from None
+    except PermissionError as error:
+        remedy = "root and the user that the daemon runs as may use it: try sudo, or sudo -u USER"
+        raise PermissionFault(f"{fault(error, path)}; {remedy}") from None
+    except OSError as error:
+        remedy = 'is it running, with [daemon] control = "..."? use --control for another socket'
+        cause = fault(error, path)
+        raise type(cause)(f"{cause}; {remedy}") from None
+    except ControlError as error:
+        raise TemporaryFault(f"{path}: {error}; the daemon exited, or another program listens there") from None
+
+
+def _ask_first(path: str, question: ControlRequest, seconds: float, sock: socket.socket) -> JsonObject:
+    """Ask for a reply that goes on, and return the result in its first line; raises as ask()."""
+    return as_object(_result(_exchange(sock, path, question, seconds, lambda: _receive_line(sock))))
+
+
+def _receive_line(sock: socket.socket) -> bytes:
+    """Read the first line alone: what follows is read by sockd.cli.verbs.follow."""
+    received = bytearray()
+    while not received.endswith(b"\n") and (piece := sock.recv(1)):
+        received += piece
+    return bytes(received)
 
 
 def _who(sock: socket.socket) -> str:

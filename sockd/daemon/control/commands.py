@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from sockd._version import VERSION
+from sockd.daemon.control.follow import FollowedVerbs
 from sockd.daemon.control.server import Deferred
 from sockd.daemon.control.service_table import service_table
 from sockd.errors import UsageError
@@ -63,6 +64,9 @@ class ControlCommands:
 
     Args:
         root: the logger whose level is the log's.
+
+    Attributes:
+        followed: the verbs whose replies go on.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class ControlCommands:
         self._reloading = reloading
         self._succession = succession
         self._root = root
+        self.followed = FollowedVerbs(serving)
 
     @property
     def state(self) -> str:
@@ -101,6 +106,7 @@ class ControlCommands:
             "limit": self._limit,
             "target": self._target,
             "overrides": lambda _words: [row.table() for row in self._serving.overrides.rows],
+            "trace": self.followed.trace,
             "clear": lambda words: self._serving.overrides.clear(words["id"]).table(),
         }
 

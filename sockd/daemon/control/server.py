@@ -16,6 +16,7 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from sockd.daemon.control.streams import Stream
 from sockd.errors import EX_NOPERM, EX_OSERR, EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE, SockdError, fault
 from sockd.net.address.address import Address
 from sockd.net.kernel import NO_DESCRIPTOR, peer_credentials
@@ -96,8 +97,8 @@ class ControlServer:
         listening: of listen().
         loop: runs all callbacks.
         users: uids that may connect.
-        verbs: by name; a SockdError that one raises is the reply, and a Deferred has it later; any other exception is
-            a defect, and the request gets an error.
+        verbs: by name; a SockdError that one raises is the reply, a Deferred has it later, and a Stream goes on; any
+            other exception is a defect, and the request gets an error.
     """
 
     def __init__(
@@ -155,7 +156,7 @@ class ControlServer:
         self._open.pop(asking, None)
         self._keep_spare()
 
-    def _answer(self, sock: socket.socket, line: bytes) -> ControlResponse | Deferred:
+    def _answer(self, sock: socket.socket, line: bytes) -> ControlResponse | Deferred | Stream:
         user = _peer_uid(sock)
         if user is not None and user not in self._users:
             logger.warning("control refused", extra={"event": {"uid": user}})
@@ -214,12 +215,18 @@ class ControlServer:
             self._spare.close()
 
     def hand_over(self) -> None:
-        """Finish the open requests only: another process has the socket."""
+        """Finish the open requests only: another process has the socket, and who follows this one asks that."""
+        self._end_streams("upgraded")
         self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
 
+    def _end_streams(self, why: str) -> None:
+        for asking in list(self._open):
+            asking.end_stream(why)
+
     def close(self) -> None:
         """Stop serving, and remove the socket."""
+        self._end_streams("stopping")
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket.fileno())
         for asking in list(self._open):
@@ -239,11 +246,13 @@ def answer_to(line: bytes, verbs: Mapping[str, Verb], defects: Defects) -> Contr
     return said
 
 
-def answer(question: ControlRequest, verbs: Mapping[str, Verb], defects: Defects) -> ControlResponse | Deferred:
+def answer(
+    question: ControlRequest, verbs: Mapping[str, Verb], defects: Defects
+) -> ControlResponse | Deferred | Stream:
     """Run the request; every error is a reply."""
     try:
         result = verbs[question.verb](question.words)
-        return result if isinstance(result, Deferred) else ControlResponse(result)
+        return result if isinstance(result, Deferred | Stream) else ControlResponse(result)
     except SockdError as error:
         return ControlResponse(error=str(error), exit_code=error.exit_code)
     except OSError as error:  # such as: no descriptor is left
@@ -271,7 +280,7 @@ class _Asking:
         self,
         sock: socket.socket,
         loop: EventLoop,
-        answer: Callable[[socket.socket, bytes], ControlResponse | Deferred],
+        answer: Callable[[socket.socket, bytes], ControlResponse | Deferred | Stream],
         ended: Callable[[_Asking], None],
     ) -> None:
         self._socket = sock
@@ -281,6 +290,7 @@ class _Asking:
         self._accepted = bytearray()
         self._left = memoryview(b"")
         self.has_asked = False
+        self._stream: Stream | None = None
         self._deadline = Deadline(loop, SECONDS, self.close)
         self._read = loop.guarded(self._readable, self.close)
         loop.add_reader(sock.fileno(), self._read, urgent=True)
@@ -303,11 +313,22 @@ class _Asking:
             self.has_asked = True
             self._loop.remove_reader(self._socket.fileno())
             answer = self._answer(self._socket, bytes(self._accepted))
-            if isinstance(answer, Deferred):
-                self._deadline.cancel()
-                answer.then(self._say)
-            else:
-                self._say(answer)
+            match answer:
+                case Deferred():
+                    self._deadline.cancel()
+                    answer.then(self._say)
+                case Stream():
+                    self._deadline.cancel()
+                    self._stream = answer
+                    answer.attach(self._socket, self._loop, self.close)
+                case _:
+                    self._say(answer)
+
+    def end_stream(self, why: str) -> None:
+        """End a reply that goes on."""
+        if self._stream is not None:
+            self._stream.end(why)
+            self.close()
 
     def _say(self, answer: ControlResponse) -> None:
         if self._socket.fileno() < 0:
@@ -340,6 +361,8 @@ class _Asking:
         self._deadline.cancel()
         self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
+        if self._stream is not None:
+            self._stream.close()
         self._ended(self)
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sockd.wire.control import ControlRequest
 
 RECEIVE_BYTES = 1 << 18
+MAX_UNREAD_BYTES = 4 << 20
+"""Of what nobody has asked for, while the other end does not read."""
 HAS_ENDED = ControlResponse(error="has exited", exit_code=EX_TEMPFAIL)
 """The reply in place of one that will never come."""
 
@@ -192,6 +194,14 @@ class ResponseChannel:
         data = self._left + line.encode()  # replies of this turn have not left yet
         with suppress(OSError):
             self._left = data[self._socket.send(data) :]
+
+    def send(self, result: object) -> bool:
+        """Send what nobody has asked for, behind all replies; False, and nothing is, while too much is unread."""
+        if self._socket.fileno() < 0 or len(self._left) > MAX_UNREAD_BYTES:
+            return False
+        self._left += ControlResponse(result).encode()
+        self._watch()
+        return True
 
     def end_with(self, last: ControlResponse) -> None:
         """Send a last line, after all replies; BLOCKS.

@@ -77,6 +77,9 @@ class WorkerListeners(ListenerRegistry):
         worker_pool: the workers.
         size: how many there shall be.
         work: what one does with the sockets that are lent to it.
+
+    Attributes:
+        resume: has the traces that are on go on in workers that are about to accept.
     """
 
     def __init__(self, tools: Runtime, worker_pool: WorkerPool, size: int, work: Work) -> None:
@@ -93,6 +96,7 @@ class WorkerListeners(ListenerRegistry):
         self._unsure: set[WorkerHandle] = set()
         self._looks: dict[WorkerHandle, list[StatsRequest]] = {}
         self._ended = self._sum = ProcessStats()
+        self.resume: Callable[[Iterable[WorkerHandle]], None] = lambda _members: None
 
     def begin(self, opened: Iterable[Opened]) -> list[ActiveListener]:
         """Serve on these sockets, at a start; signals are handled meanwhile; raises as prepare() and when_ready()."""
@@ -174,6 +178,7 @@ class WorkerListeners(ListenerRegistry):
             else:
                 self._retire_members(before.members, kept, self._started)
 
+        self.resume(begun.members)
         self._worker_pool.ask("begin", begun.members, retire)
 
     def _started(self) -> None:
@@ -358,6 +363,7 @@ class WorkerListeners(ListenerRegistry):
 
     def bring_up_to_date(self, member: WorkerHandle) -> None:
         """Have the changes hold in a worker that is about to accept."""
+        self.resume([member])
         if self.overrides.rows:
             self._worker_pool.ask("override", [member], words=_override_words(self.overrides.rows))
 

@@ -19,6 +19,8 @@ LAST = "last"
 """The key of the unsolicited message that a worker sends when it exits gracefully."""
 STALLED = "stalled"
 """The key of the one that it sends while its loop stands still."""
+PASSED = "passed"
+"""The key of what it says for those who follow the daemon (`sockctl trace`)."""
 AT_ONCE_SECONDS = 0.2
 """A worker that exits earlier than this, and has accepted no connection, counts as an immediate exit."""
 FREE_DEATHS = 2
@@ -69,14 +71,18 @@ class WorkerGeneration:
 
 
 class LastWords:
-    """The unsolicited message of a worker that exits gracefully.
+    """The unsolicited messages of a worker.
+
+    Args:
+        passed: gets what it says for those who follow the daemon.
 
     Attributes:
         counted: its counters, as ProcessStats.as_table(); None before, and for one that was killed.
         stalled: what its loop is doing instead of turning, as Worker has sent it; empty while it turns.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, passed: Callable[[JsonObject], None]) -> None:
+        self._passed = passed
         self.counted: object = None
         self.stalled: JsonObject = {}
 
@@ -92,6 +98,9 @@ class LastWords:
             return True
         if isinstance(answer.result, dict) and STALLED in answer.result:
             self.stalled = answer.result[STALLED]
+            return True
+        if isinstance(answer.result, dict) and PASSED in answer.result:
+            self._passed(answer.result[PASSED])
             return True
         self.stalled = {}  # it replies
         return False
@@ -134,4 +143,4 @@ class WorkerHandle:
     accepts: Callable[[], None] = lambda: None
 
 
-__all__ = ["LAST", "STALLED", "LastWords", "WorkerGeneration", "WorkerHandle"]
+__all__ = ["LAST", "PASSED", "STALLED", "LastWords", "WorkerGeneration", "WorkerHandle"]

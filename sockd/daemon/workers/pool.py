@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from sockd.net.loop.loop import EventLoop, Timer
     from sockd.process.signals import Signals
-    from sockd.wire.control import ControlResponse
+    from sockd.wire.control import ControlResponse, JsonObject
 
     Results = list[tuple[WorkerHandle, object]]
 
@@ -100,6 +100,7 @@ class WorkerPool:
     Attributes:
         current: the generation that accepts.
         prepare: called with a worker that is about to accept, in place of another one.
+        passed: gets what a worker says for those who follow the daemon.
         replaced: number of replaced workers by reason: "ended" by itself, "memory", "hung".
     """
 
@@ -113,6 +114,7 @@ class WorkerPool:
         self._is_ending = False
         self.current: WorkerGeneration | None = None
         self.prepare: Callable[[WorkerHandle], None] = lambda _member: None
+        self.passed: Callable[[WorkerHandle, JsonObject], None] = lambda _member, _passed: None
         self.replaced = {"ended": 0, "memory": 0, "hung": 0}
 
     def __iter__(self) -> Iterator[WorkerHandle]:
@@ -164,7 +166,7 @@ class WorkerPool:
             except BaseException:
                 ours.close()
                 raise
-        last = LastWords()
+        last = LastWords(lambda passed: self.passed(member, passed))
         asking = RequestChannel(ours, self._loop, last.hear)
         member = WorkerHandle(number, place, pid, generation, self._loop.clock(), asking, last)
         member.asking.expect(partial(self._began, member))

@@ -25,6 +25,7 @@ from sockd.daemon.workers.hangs import HangWatch
 from sockd.daemon.workers.listeners import WorkerListeners
 from sockd.daemon.workers.memory import MemoryWatch, process_memory
 from sockd.daemon.workers.pool import WorkerPool
+from sockd.daemon.workers.traces import IDS_PER_WORKER, WorkerTraces
 from sockd.daemon.workers.worker import WorkerPlace, divide_limits, work
 from sockd.errors import EX_TEMPFAIL, EX_USAGE
 from sockd.net.loop.loop import EventLoop
@@ -48,11 +49,10 @@ if TYPE_CHECKING:
     from sockd.process.signals import Signals
     from sockd.services.builtin.http import Later, Page, Pages
     from sockd.settings import Settings
+    from sockd.wire.control import JsonObject
 
 logger = logging.getLogger("sockd.daemon")
 
-IDS_PER_WORKER = 10_000_000_000
-"""Numbers of connections of worker n begin at n times this; ids of the table have 31 bits (csrc/slots.h)."""
 STOP_MARGIN_SECONDS = KILL_SECONDS + KILLED_SECONDS + MARGIN_SECONDS + 0.5
 """Time beyond stop_timeout, for programs and the exit of a worker; one that has not exited then is killed."""
 PAGES_WITH_NUMBERS = ("/metrics", "/status.json")
@@ -83,6 +83,9 @@ class Supervisor:
         self._hangs = HangWatch(self._loop, self._pool)
         self._memory = MemoryWatch(self._loop, self._pool, self._listeners)
         self._daemon = Daemon(process, alone, self._listeners, self, stack)
+        self._traces = WorkerTraces(self._pool, self._daemon.commands.followed.begin_trace)
+        self._listeners.resume = self._traces.resume
+        self._pool.passed = self._hear
 
     def run(self) -> None:
         """Fork workers, wait for them, and have them serve until stopped; raises as ListenerRegistry.prepare()."""
@@ -95,6 +98,11 @@ class Supervisor:
 
     def _lost(self, member: WorkerHandle) -> None:
         self._listeners.lost(member)
+
+    def _hear(self, member: WorkerHandle, passed: JsonObject) -> None:
+        """Send on what a worker has said unasked, to whoever follows."""
+        if "trace" in passed:
+            self._traces.hear(member, passed)
 
     # ---- in a new process
 
@@ -144,6 +152,7 @@ class Supervisor:
             "status": partial(self._collect_status, own),
             "connections": self._collect_connections,
             "close": self._close_one,
+            "trace": lambda words: own.followed.trace(words, self._traces.begin),
             "log-level": partial(self._set_log_level, own.verbs()["log-level"]),
         }
 

@@ -26,7 +26,7 @@ from sockd.daemon.overrides import Override
 from sockd.daemon.worker_processes import NoWorkers
 from sockd.daemon.workers.hangs import MAX_NAMED
 from sockd.daemon.workers.ipc import ResponseChannel
-from sockd.daemon.workers.member import LAST, STALLED
+from sockd.daemon.workers.member import LAST, PASSED, STALLED
 from sockd.daemon.workers.memory import own_memory
 from sockd.errors import EX_OK, EX_OSERR, SockdError
 from sockd.net.connection.info import ConnectionFilter
@@ -40,9 +40,10 @@ from sockd.wire.control import ControlResponse
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sockd.daemon.control.server import Verb, Words
+    from sockd.daemon.control.tracing import Record
     from sockd.daemon.instances import Runtime
     from sockd.daemon.listeners import ActiveListener
     from sockd.daemon.startup import Opened, Resources, ServingProcess, Unprivileged
@@ -106,7 +107,10 @@ class Worker:
             "memory": lambda _: own_memory(),
             "alive": lambda _: {},
             "override": self._override,
+            "trace": self._trace,
+            "untrace": lambda words: self._traces.pop(words["key"], lambda: None)(),
         }
+        self._traces: dict[int, Callable[[], None]] = {}
         self._stalled_at = 0.0
         if self._tools.loop.watch is not None:
             self._tools.loop.watch.report = self._report_stall
@@ -172,6 +176,19 @@ class Worker:
 
     def _override(self, words: Words) -> object:
         self._serving.apply_overrides(msgspec.convert(words["rows"], list[Override]))
+        return {}
+
+    def _trace(self, words: Words) -> object:
+        """Begin a trace; what it sees is said unasked, and counted while the supervisor does not read."""
+        key, left = words["key"], 0
+
+        def emit(records: list[Record], left_out: int) -> None:
+            nonlocal left
+            seen = {"trace": key, "records": records, "left_out": left + left_out}
+            left = 0 if self._channel.send({PASSED: seen}) else left + left_out + len(records)
+
+        if key not in self._traces:
+            self._traces[key] = self._daemon.commands.followed.begin_trace(words, emit)
         return {}
 
     def _leave(self, words: Words) -> object:

@@ -71,6 +71,35 @@ class ConnectionEvents:
         """Name in the log what is at work still, for nobody waits for it any longer."""
 
 
+class PassedEvents(ConnectionEvents):
+    """Passes all events to another sink; a class that derives from it looks at the frames.
+
+    Args:
+        inner: the sink.
+    """
+
+    def __init__(self, inner: ConnectionEvents) -> None:
+        self.inner = inner
+        self.accepted = inner.accepted  # type: ignore[method-assign]  # no frame of ours between: all but frames goes by
+        self.ended = inner.ended  # type: ignore[method-assign]  # likewise
+        self.wrong = inner.wrong  # type: ignore[method-assign]  # likewise
+        self.pause = inner.pause  # type: ignore[method-assign]  # likewise
+        self.resume = inner.resume  # type: ignore[method-assign]  # likewise
+        self.lingering = inner.lingering  # type: ignore[method-assign]  # likewise
+        self.closed = inner.closed  # type: ignore[method-assign]  # likewise
+        self.snapshot = inner.snapshot  # type: ignore[method-assign]  # likewise
+        self.restore = inner.restore  # type: ignore[method-assign]  # likewise
+        self.forget = inner.forget  # type: ignore[method-assign]  # likewise
+        self.is_busy = inner.is_busy  # type: ignore[method-assign]  # likewise
+        self.stop = inner.stop  # type: ignore[method-assign]  # likewise
+        self.log_unfinished = inner.log_unfinished  # type: ignore[method-assign]  # likewise
+
+    @property
+    def at_work(self) -> int:
+        """Ask it."""
+        return self.inner.at_work
+
+
 NO_EVENTS = ConnectionEvents()
 """For a group that was removed."""
 

@@ -57,6 +57,10 @@ class ConnectionGroups:
         self._tls.offer(number, None)
         return int(number)
 
+    def serve(self, group: int, number: int) -> None:
+        """Have frames of a group answered by a service of the C core, from now on; 0: they are events."""
+        lib.sb_mux_serve(self._handle, group, lib.sockd_server(number))
+
     def count_sources(self, group: int, sources: Sources | None) -> None:
         """Have what is accepted into a group count by its source, and closed where that has too many."""
         if sources is not None:

@@ -28,7 +28,7 @@ from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.connection.peers import ProxyInfo
@@ -313,19 +313,22 @@ class ConnectionTable:
         """Send the output of every registered writer, in one call."""
         while self._dirty:
             dirty, self._dirty = self._dirty, []
-            blocks = [writer.outbox.pop_all() for writer in dirty]
-            ids = array("i", [writer.id for writer in dirty])
-            sizes = array("q", map(len, blocks))
-            lib.sb_mux_write(
-                self._set,
-                len(dirty),
-                ffi.from_buffer("int32_t[]", ids),
-                ffi.from_buffer("int64_t[]", sizes),
-                blocks[0] if len(blocks) == 1 else b"".join(blocks),
-            )
+            self._send_dirty(dirty)
             for writer in dirty:
                 if writer.has_more:
                     self._flushed(writer)
+
+    def _send_dirty(self, dirty: Sequence[Writer]) -> None:
+        blocks = [writer.outbox.pop_all() for writer in dirty]
+        ids = array("i", [writer.id for writer in dirty])
+        sizes = array("q", map(len, blocks))
+        lib.sb_mux_write(
+            self._set,
+            len(dirty),
+            ffi.from_buffer("int32_t[]", ids),
+            ffi.from_buffer("int64_t[]", sizes),
+            blocks[0] if len(blocks) == 1 else b"".join(blocks),
+        )
 
     def _flushed(self, writer: Writer) -> None:
         try:

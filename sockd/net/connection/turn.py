@@ -125,3 +125,8 @@ class Turn:
             yield id, frames
             first += 1
             count -= frames
+
+    def sized_parts(self, first: int, count: int) -> Iterator[tuple[int, int, int]]:
+        """Do the same, with the bytes of each."""
+        for at, (id, frames) in enumerate(self.parts(first, count), first):
+            yield id, frames, PART.unpack_from(self._parts, at * PART.size)[2]

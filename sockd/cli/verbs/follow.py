@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: MIT
+"""The verbs whose reply goes on: `sockctl trace`.
+
+Each line of the daemon is printed as it arrives.  Where an upgrade ends the reply, the new process is asked the same.
+Redaction is done here: a pattern that takes long must not hold up a daemon, and who may follow it may see all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+from sockd.errors import EX_OK, TemporaryFault
+from sockd.lazy import json
+from sockd.log.format import printable, timestamp
+from sockd.wire.control import ControlRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sockd.wire.control import JsonObject
+
+DEFAULT_RATE = 200
+DEFAULT_BYTES = 256
+MARGIN_BYTES = 1024
+"""More of each frame for --redact, so that what the pattern matches is found also where it is cut."""
+MAX_BYTES = 4096
+REDACTED = "***"
+RECEIVE_BYTES = 1 << 16
+
+
+def add_arguments(verb: argparse.ArgumentParser, name: str) -> None:
+    """Add the arguments of a verb that is followed."""
+    verb.add_argument("--count", metavar="COUNT", type=int, help="end after so many lines (until Ctrl-C)")
+    if name == "trace":
+        _add_trace(verb)
+
+
+def _add_trace(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "subject",
+        metavar="SUBJECT",
+        nargs="?",
+        default="",
+        help="a service, a connection id as in sockctl connections, or a network such as 192.0.2.0/24 (default: all)",
+    )
+    rate = f"frames a second, 1 to 10000; others are counted ({DEFAULT_RATE})"
+    verb.add_argument("--rate", metavar="NUMBER", type=int, default=DEFAULT_RATE, help=rate)
+    shown = f"bytes of each frame to show, 1 to {MAX_BYTES} ({DEFAULT_BYTES})"
+    verb.add_argument("--bytes", metavar="NUMBER", type=_size, default=DEFAULT_BYTES, help=shown)
+    verb.add_argument("--sizes", action="store_true", help="show sizes alone, no content leaves the daemon")
+    redact = f"regular expression of Python: show {REDACTED} in place of what matches"
+    verb.add_argument("--redact", metavar="PATTERN", type=_pattern, help=redact)
+
+
+def _size(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) <= MAX_BYTES:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be 1 to {MAX_BYTES}; --sizes shows no content")
+    return int(text)
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
+
+
+def question(arguments: argparse.Namespace) -> ControlRequest:
+    """Return what the daemon is asked."""
+    shown = 0 if arguments.sizes else arguments.bytes
+    if arguments.redact is not None and shown:
+        shown = min(shown + MARGIN_BYTES, MAX_BYTES)
+    return ControlRequest("trace", {"subject": arguments.subject, "rate": arguments.rate, "bytes": shown})
+
+
+def run(arguments: argparse.Namespace, ask: Callable[[socket.socket], JsonObject], path: str) -> int:
+    """Follow the daemon, and print each line, until Ctrl-C or its end; return the exit code.
+
+    Args:
+        arguments: of the command line.
+        ask: connects a socket, sends the question and returns the first reply.
+        path: of the control socket, for messages.
+
+    Raises:
+        SockdError: there is no reply, the daemon refuses, or it has ended.
+    """
+    left = arguments.count if arguments.count is not None else -1
+    while True:
+        with socket.socket(socket.AF_UNIX) as sock:
+            first = ask(sock)
+            unseen = f"; not seen: {', '.join(first['unseen'])}" if first["unseen"] else ""
+            print(f"sockctl: tracing until Ctrl-C{unseen}", file=sys.stderr, flush=True)
+            sock.settimeout(None)
+            end = "gone"
+            for line in _lines(sock):
+                if left == 0:
+                    return EX_OK
+                if "end" in line:
+                    end = line["end"]
+                    break
+                left -= 1
+                if not _print(arguments, line):
+                    return EX_OK
+        if end != "upgraded":
+            raise TemporaryFault(f"{path}: the daemon is {'stopping' if end == 'stopping' else 'gone'}")
+        print("sockctl: upgraded; following the new process", file=sys.stderr, flush=True)
+
+
+def _lines(sock: socket.socket) -> Iterator[JsonObject]:
+    received = b""
+    while piece := sock.recv(RECEIVE_BYTES):
+        *lines, received = (received + piece).split(b"\n")
+        for line in lines:
+            yield json.loads(line)
+
+
+def _print(arguments: argparse.Namespace, line: JsonObject) -> bool:
+    """Print a line; False where nobody reads any more."""
+    if "data" in line:
+        line["data"] = _content(arguments, line["data"])
+    text = json.dumps(line) if arguments.json else _text({key: _clean(value) for key, value in line.items()})
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to be flushed
+        return False
+    return True
+
+
+def _content(arguments: argparse.Namespace, data: str) -> str:
+    """Return the content of a frame as text: bytes that are no UTF-8 as escapes."""
+    text = data.encode("latin-1").decode("utf-8", "backslashreplace")
+    if arguments.redact is not None:
+        text = arguments.redact.sub(REDACTED, text)
+    return text[: arguments.bytes]
+
+
+def _clean(value: object) -> object:
+    """Escape what a peer has chosen, for a terminal: one line stays one."""
+    return printable(value) if isinstance(value, str) else value
+
+
+def _text(line: JsonObject) -> str:
+    if "left_out" in line:
+        return f"... {line['left_out']} frames above the rate are not shown"
+    if "lost" in line:
+        return f"... {line['lost']} lines lost: this reader is too slow"
+    mark = "<" if line["direction"] == "in" else ">"
+    who = f"{timestamp(line['time'])} {line['service']} {line['connection']} {line['peer']}"
+    content = f"  {line['data']}" if "data" in line else ""
+    return f"{who} {mark} {line['bytes']} B{content}"
+
+
+__all__ = ["add_arguments", "question", "run"]

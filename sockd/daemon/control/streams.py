@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""Replies of many lines: what `sockctl trace` and `sockctl events` follow, until the client goes.
+
+The first line is a reply as every other.  Then each line is a JSON object.  A client that does not read gets no more
+than MAX_UNREAD_BYTES; what is left out meanwhile is counted, and the next line says so: {"lost": 7}.  The last line is
+{"end": "upgraded"} or {"end": "stopping"}, where it is the daemon that ends it.
+"""
+
+from __future__ import annotations
+
+import selectors
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sockd.lazy import json
+from sockd.wire.control import ControlResponse
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping
+
+    from sockd.net.loop.loop import EventLoop
+
+MAX_STREAMS = 8
+"""At once: half of the connections of a control socket, so that others can still ask."""
+MAX_UNREAD_BYTES = 256 * 1024
+"""Of a client that does not read, beside what the kernel holds."""
+
+
+class Stream:
+    """One reply of many lines; open() sends the first.
+
+    Args:
+        ended: called once, when nobody follows any more.
+
+    Attributes:
+        lost: lines since the last one that was sent.
+        is_over: nobody follows any more.
+    """
+
+    def __init__(self, ended: Callable[[], None]) -> None:
+        self._unsent = bytearray()
+        self._is_open = False
+        self._ended = ended
+        self._socket: socket.socket | None = None
+        self._loop: EventLoop | None = None
+        self._gone: Callable[[], None] = lambda: None
+        self.is_over = False
+        self.lost = 0
+
+    def attach(self, sock: socket.socket, loop: EventLoop, gone: Callable[[], None]) -> None:
+        """Send to a client from now on.
+
+        Args:
+            sock: non-blocking; stays the caller's.
+            gone: called when the client has closed, or everything has been sent after end().
+        """
+        self._socket, self._loop, self._gone = sock, loop, gone
+        self._watch()
+
+    def open(self, first: object) -> None:
+        """Send the first line, with this result; those of before are not sent."""
+        if not self._is_open and not self.is_over:
+            self._is_open = True
+            self._unsent += ControlResponse(first).encode()
+            self._watch()
+
+    def send(self, line: Mapping[str, object]) -> None:
+        """Send a line, or count it as lost if the client does not read."""
+        if self.is_over or not self._is_open:
+            return
+        data = json.dumps(line).encode("ascii") + b"\n"
+        if len(self._unsent) + len(data) > MAX_UNREAD_BYTES:
+            self.lost += 1
+            return
+        if self.lost:
+            self._unsent += json.dumps({"lost": self.lost}).encode("ascii") + b"\n"
+            self.lost = 0
+        self._unsent += data
+        self._watch()
+
+    def end(self, why: str) -> None:
+        """Send the last line, as far as the client reads: the daemon ends it."""
+        self.send({"end": why})
+        if self._socket is not None and self._socket.fileno() >= 0:
+            self._send(self._socket)
+        self.close()
+
+    def close(self) -> None:
+        """Send no more; again does nothing."""
+        if not self.is_over:
+            self.is_over = True
+            self._ended()
+
+    def _watch(self) -> None:
+        if self._loop is not None and self._socket is not None:
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
+            ready = self._loop.guarded(partial(self._ready, self._socket), self._gone)
+            self._loop.watch_fd(self._socket.fileno(), events, ready, urgent=True)
+
+    def _ready(self, sock: socket.socket) -> None:
+        if self._has_gone(sock) or not self._send(sock):
+            self._gone()
+        else:
+            self._watch()
+
+    def _has_gone(self, sock: socket.socket) -> bool:
+        try:
+            return not sock.recv(4096)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def _send(self, sock: socket.socket) -> bool:
+        """Send what the client reads; False where it has gone."""
+        try:
+            del self._unsent[: sock.send(self._unsent)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            return False
+        return True
+
+
+__all__ = ["MAX_STREAMS", "Stream"]

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: MIT
+"""`sockctl trace`: the frames of a service, a connection or a network, as they pass.
+
+While nobody traces, nothing of this is on the way of a frame (sockd.net.connection.tapped).  A trace shows so many
+frames a second, the others are counted; and each is cut to so many bytes, or none: so a trace has a limited memory, and
+a busy connection costs no more than a slow one.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from sockd.errors import TemporaryFault, UsageError
+from sockd.net.address.sockaddr import plain
+from sockd.net.connection.tapped import TappedEvents, tap, untap
+from sockd.services.builtin import CoreService
+from sockd.services.families import TableKind
+from sockd.services.kinds import BuiltinKind
+from sockd.settings.networks import read_network
+from sockd.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sockd.daemon.listeners import ListenerRegistry
+    from sockd.net.connection.events import ConnectionEvents
+    from sockd.net.connection.tapped import TappedTable
+    from sockd.net.loop.loop import Timer
+    from sockd.services.spec import ServiceSpec
+    from sockd.settings.networks import Network
+
+INTERVAL_SECONDS = 0.1
+"""What was seen is sent on so often."""
+MAX_TRACES = 4
+MAX_RATE = 10_000
+MAX_SHOWN_BYTES = 4096
+
+Record = dict[str, object]
+
+
+@dataclass(frozen=True)
+class TraceSubject:
+    """Whose frames are shown: all, or those of a service, of a connection, or of clients in a network."""
+
+    service: str = ""
+    connection: int = -1
+    network: Network | None = None
+
+    @classmethod
+    def read(cls, text: str, services: Sequence[str]) -> TraceSubject:
+        """Read one; raises UsageError where it is none."""
+        if not text or text in services:
+            return cls(service=text)
+        if text.isascii() and text.isdigit():
+            return cls(connection=int(text))
+        try:
+            return cls(network=read_network(text))
+        except ValueError:
+            known = ", ".join(services) or "none"
+            raise UsageError(f"{text}: no service, connection id or network; services: {known}") from None
+
+    def matches(self, id: int, service: str, host: str) -> bool:
+        """Tell whether it is about a connection."""
+        if self.network is not None:
+            address = plain(host) if host else None
+            return address is not None and address.version == self.network.version and address in self.network
+        return self.connection in (-1, id) and self.service in ("", service)
+
+
+class Trace:
+    """One client's trace.
+
+    Args:
+        subject: whose frames.
+        rate: at most so many a second.
+        shown: bytes of each, at most; 0: its size alone.
+        emit: gets what was seen in an interval: records, and how many frames were left out.
+    """
+
+    def __init__(self, subject: TraceSubject, rate: int, shown: int, emit: Callable[[list[Record], int], None]) -> None:
+        if not 0 < rate <= MAX_RATE:
+            raise UsageError(f"rate {rate}: must be 1 to {MAX_RATE} frames a second")
+        if not 0 <= shown <= MAX_SHOWN_BYTES:
+            raise UsageError(f"bytes {shown}: must be 0 to {MAX_SHOWN_BYTES}")
+        self.subject = subject
+        self._a_tick = rate * INTERVAL_SECONDS
+        self._credit = max(self._a_tick, 1.0)
+        self._shown = shown
+        self._emit = emit
+        self._records: list[Record] = []
+        self._left_out = 0
+
+    @property
+    def room(self) -> int:
+        """How many frames it still shows in this interval."""
+        return int(self._credit)
+
+    def show(self, about: Record, direction: str, data: bytes, size: int) -> None:
+        """Show a frame, or count it."""
+        if self._credit < 1:
+            self._left_out += 1
+            return
+        self._credit -= 1
+        record = {"time": round(time.time(), 6), **about, "direction": direction, "bytes": size}
+        if self._shown:
+            record["data"] = data[: self._shown].decode("latin-1")
+        self._records.append(record)
+
+    def leave_out(self, frames: int) -> None:
+        """Count frames that are not shown."""
+        self._left_out += frames
+
+    def tick(self) -> None:
+        """Send on what was seen, and have room again."""
+        records, left_out = self._records, self._left_out
+        self._records, self._left_out = [], 0
+        self._credit = min(self._credit + self._a_tick, max(self._a_tick, 1.0))
+        if records or left_out:
+            self._emit(records, left_out)
+
+
+class Tracer:
+    """The traces of a process; the observer of its table while there is one.
+
+    Args:
+        serving: whose connections.
+
+    Attributes:
+        ignored: see Observer.
+    """
+
+    def __init__(self, serving: ListenerRegistry) -> None:
+        self._serving = serving
+        self._connections = serving.tools.connections
+        self._traces: list[Trace] = []
+        self._watching: dict[int, tuple[Record, list[Trace]]] = {}
+        self.ignored: set[int] = set()
+        self._table: TappedTable | None = None
+        self._timer: Timer | None = None
+
+    def add(self, trace: Trace) -> None:
+        """Begin one; raises TemporaryFault where there are too many."""
+        if len(self._traces) >= MAX_TRACES:
+            raise TemporaryFault(f"{MAX_TRACES} traces are on already; end one of them")
+        self._traces.append(trace)
+        self._watching.clear()
+        self.ignored.clear()
+        if self._table is None:
+            self._table = tap(self._connections, self)
+            self._tick()
+        else:
+            self._tap_groups(self._table)
+
+    def remove(self, trace: Trace) -> None:
+        """End one; with the last one everything is as before."""
+        if trace not in self._traces:
+            return
+        self._traces.remove(trace)
+        self._watching.clear()
+        self.ignored.clear()
+        if not self._traces and self._timer is not None:
+            self._timer.cancel()
+            self._table = None
+            untap(self._connections)
+
+    def _tick(self) -> None:
+        """Send on what was seen; and see the groups that a reload has brought."""
+        if self._table is not None:
+            self._timer = self._serving.tools.loop.call_later(INTERVAL_SECONDS, self._tick)
+            self._tap_groups(self._table)
+            for trace in list(self._traces):
+                trace.tick()
+
+    def _tap_groups(self, table: TappedTable) -> None:
+        for served in self._serving.every():
+            kind, name = served.run.spec.kind, served.run.spec.name
+            if not isinstance(kind, TableKind) or not any(one.subject.service in ("", name) for one in self._traces):
+                continue
+            for group in served.listener.groups:
+                sink = table.groups.sinks[group]
+                if isinstance(sink, TappedEvents):
+                    continue
+                tapped = (one for one in table.groups.sinks if isinstance(one, TappedEvents) and one.inner is sink)
+                table.groups.sinks[group] = next(tapped, None) or _tapped(sink, table, served.run.spec)
+                table.groups.serve(group, 0)
+
+    # ---- the observer (sockd.net.connection.tapped)
+
+    def _find(self, id: int) -> tuple[Record, list[Trace]]:
+        found = self._watching.get(id)
+        if found is None:
+            try:
+                info = self._connections.info(id)
+            except LookupError:
+                return {}, []
+            peer, service = self._connections.peers.find(id, info), self._serving.service(info.group)
+            about: Record = {"connection": id, "peer": str(peer), "service": service}
+            found = about, [one for one in self._traces if one.subject.matches(id, service, peer.host)]
+            self._watching[id] = found
+            if not found[1]:
+                self.ignored.add(id)
+        return found
+
+    def room(self, id: int) -> int:
+        """See Observer."""
+        return max((trace.room for trace in self._find(id)[1]), default=-1)
+
+    def show(self, id: int, direction: str, data: bytes, size: int) -> None:
+        """See Observer."""
+        about, traces = self._find(id)
+        for trace in traces:
+            trace.show(about, direction, data, size)
+
+    def leave_out(self, id: int, frames: int) -> None:
+        """See Observer."""
+        for trace in self._find(id)[1]:
+            trace.leave_out(frames)
+
+    def forget(self, id: int) -> None:
+        """See Observer."""
+        self._watching.pop(id, None)
+        self.ignored.discard(id)
+
+
+def _tapped(sink: ConnectionEvents, table: TappedTable, spec: ServiceSpec) -> TappedEvents:
+    """Return a sink that shows what passes to another one, or answers as the C core does."""
+    framing, code = spec.kind.core_framing(spec.framing), spec.kind.code if isinstance(spec.kind, BuiltinKind) else None
+    if isinstance(code, CoreService):
+        return TappedEvents(sink, table, framing, code.number, code.answer)
+    return TappedEvents(sink, table, framing)
+
+
+def traceable_services(serving: ListenerRegistry) -> tuple[list[str], list[str]]:
+    """Return the services whose frames can be shown, and those whose bytes do not pass through this daemon."""
+    kinds = {one.run.spec.name: (one.run.spec.kind, bool(one.listener.groups)) for one in serving.listeners}
+    seen = sorted(name for name, (kind, _) in kinds.items() if isinstance(kind, TableKind))
+    return seen, sorted(set(kinds) - set(seen))
+
+
+__all__ = ["Record", "Trace", "TraceSubject", "Tracer", "traceable_services"]
