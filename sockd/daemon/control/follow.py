@@ -33,8 +33,8 @@ class TraceStream:
         self.stream = Stream(self._ended)
         self._rate = rate
         self._clock = clock
-        self._most = max(1.0, 2 * rate * INTERVAL_SECONDS)
-        self._credit = self._most
+        self._capacity = max(1.0, 2 * rate * INTERVAL_SECONDS)
+        self._credit = self._capacity
         self._at = clock()
 
     def _ended(self) -> None:
@@ -43,7 +43,7 @@ class TraceStream:
     def emit(self, records: list[Record], left_out: int) -> None:
         """Send records, as many as there is room for, and how many were left out."""
         now = self._clock()
-        self._credit = min(self._most, self._credit + (now - self._at) * self._rate)
+        self._credit = min(self._capacity, self._credit + (now - self._at) * self._rate)
         self._at = now
         room = int(self._credit)
         for record in records[:room]:

@@ -39,7 +39,7 @@ class Stream:
     """
 
     def __init__(self, ended: Callable[[], None]) -> None:
-        self._unsent = bytearray()
+        self._pending = bytearray()
         self._is_open = False
         self._ended = ended
         self._socket: socket.socket | None = None
@@ -62,7 +62,7 @@ class Stream:
         """Send the first line, with this result; those of before are not sent."""
         if not self._is_open and not self.is_over:
             self._is_open = True
-            self._unsent += ControlResponse(first).encode()
+            self._pending += ControlResponse(first).encode()
             self._watch()
 
     def send(self, line: Mapping[str, object]) -> None:
@@ -70,13 +70,13 @@ class Stream:
         if self.is_over or not self._is_open:
             return
         data = json.dumps(line).encode("ascii") + b"\n"
-        if len(self._unsent) + len(data) > MAX_UNREAD_BYTES:
+        if len(self._pending) + len(data) > MAX_UNREAD_BYTES:
             self.lost += 1
             return
         if self.lost:
-            self._unsent += json.dumps({"lost": self.lost}).encode("ascii") + b"\n"
+            self._pending += json.dumps({"lost": self.lost}).encode("ascii") + b"\n"
             self.lost = 0
-        self._unsent += data
+        self._pending += data
         self._watch()
 
     def end(self, why: str) -> None:
@@ -94,7 +94,7 @@ class Stream:
 
     def _watch(self) -> None:
         if self._loop is not None and self._socket is not None:
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._pending else 0)
             ready = self._loop.guarded(partial(self._ready, self._socket), self._gone)
             self._loop.watch_fd(self._socket.fileno(), events, ready, urgent=True)
 
@@ -115,7 +115,7 @@ class Stream:
     def _send(self, sock: socket.socket) -> bool:
         """Send what the client reads; False where it has gone."""
         try:
-            del self._unsent[: sock.send(self._unsent)]
+            del self._pending[: sock.send(self._pending)]
         except BlockingIOError:
             pass
         except OSError:
