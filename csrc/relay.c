@@ -214,12 +214,20 @@ static int has_moved_all(sb_relay *relay, struct pair *pair)
     return !has_ended(pair) && deadline_of(pair) <= relay->now_ms;
 }
 
+/* Closing a socket takes 3 us of the kernel's time: the other one is the next call's. */
+static void end_late(sb_relay *relay, struct pair *pair, int reason)
+{
+    relay->late_fd = pair->fd[1];
+    pair->fd[1] = -1;
+    sb__relay_end(relay, pair, reason, 0, 0);
+}
+
 static void judge_pair(sb_relay *relay, struct pair *pair)
 {
     if (!has_moved_all(relay, pair))
         return;
     int is_half = pair->way[0].ended || pair->way[1].ended;
-    sb__relay_end(relay, pair, is_half ? SB_REASON_HALF_CLOSE_TIMEOUT : SB_REASON_IDLE_TIMEOUT, 0, 0);
+    end_late(relay, pair, is_half ? SB_REASON_HALF_CLOSE_TIMEOUT : SB_REASON_IDLE_TIMEOUT);
 }
 
 static void judge_one(sb_relay *relay, struct pair *pair)
@@ -230,26 +238,46 @@ static void judge_one(sb_relay *relay, struct pair *pair)
         sb__client_judge(relay, pair);
 }
 
+/* One that is late; the deadline of any before it in the wheel has moved on. */
+static void judge_next(sb_relay *relay)
+{
+    int is_judged = 0;
+    for (int looks = 0; looks < RELAY_LOOKS && !is_judged; looks++) {
+        int32_t number = sb__wheel_next(&relay->wheel, relay->now_ms);
+        if (number < 0)
+            return;
+        struct pair *pair = &relay->pairs[number];
+        int64_t at_ms = deadline_of(pair);
+        is_judged = at_ms >= 0 && at_ms <= relay->now_ms;
+        if (is_judged)
+            judge_one(relay, pair);
+        if (!has_ended(pair))
+            sb__relay_note_deadline(relay, pair);
+    }
+}
+
+static int has_late_fd(const sb_relay *relay)
+{
+    return relay->late_fd >= 0;
+}
+
+static void close_late(sb_relay *relay)
+{
+    close_one(relay->late_fd, SB_REASON_IDLE_TIMEOUT);
+    relay->late_fd = -1;
+}
+
 static void run_deadlines(sb_relay *relay)
 {
     int64_t due_ms = relay->counts.due_ms, now_ms = relay->now_ms;
     if (due_ms < 0 || now_ms < due_ms)
         return;
     int is_patient = sb__is_patient(&relay->stall, now_ms - due_ms);
-    for (int budget = is_patient ? 0 : RELAY_DEADLINES; budget > 0; budget--) {
-        int32_t number = sb__wheel_next(&relay->wheel, now_ms);
-        if (number < 0)
-            break;
-        struct pair *pair = &relay->pairs[number];
-        int64_t at_ms = deadline_of(pair);
-        if (at_ms >= 0 && at_ms <= now_ms)
-            judge_one(relay, pair);
-        else
-            budget++;
-        if (!has_ended(pair))
-            sb__relay_note_deadline(relay, pair);
-    }
-    due_ms = sb__wheel_due(&relay->wheel);
+    if (has_late_fd(relay))
+        close_late(relay);
+    else if (!is_patient)
+        judge_next(relay);
+    due_ms = has_late_fd(relay) ? now_ms : sb__wheel_due(&relay->wheel);
     if (due_ms >= 0 && due_ms <= now_ms) /* more of them than are judged at once: the next call is asked for now, and is not late by that */
         due_ms = is_patient ? now_ms + SB_QUICK_MS : now_ms;
     relay->counts.due_ms = due_ms;
@@ -267,6 +295,7 @@ sb_relay *sb_relay_new(int32_t pairs)
     if (relay == NULL)
         return NULL;
     relay->counts.due_ms = -1;
+    relay->late_fd = -1;
     sb__slots_init(&relay->slots, pairs);
     relay->pairs = calloc((size_t)pairs, sizeof *relay->pairs);
     relay->ends = calloc((size_t)pairs, sizeof *relay->ends);
@@ -295,6 +324,8 @@ void sb_relay_free(sb_relay *relay)
             relay->counts.ends = 0;
             sb__relay_end(relay, &relay->pairs[i], SB_REASON_SHUTDOWN, 0, 0);
         }
+    if (has_late_fd(relay))
+        close_late(relay);
     while (relay->pipe_count > 0) {
         struct lent *empty = &relay->pipes[--relay->pipe_count];
         close(empty->out);

@@ -6,7 +6,7 @@
  *   relay_move.c    its two ways
  *   relay_client.c  how a pair begins with a client of a SOCKS server, whose request names the other side
  *
- * Reading order: struct pair, then relay.c, go_on(); relay_move.c, sb__relay_move().
+ * Reading order: struct pair, then relay.c, pair_ready(); relay_move.c, sb__relay_move().
  */
 #ifndef RELAY_H
 #define RELAY_H
@@ -31,7 +31,7 @@ enum {
     RELAY_MUCH = 16384,         /* a read that brought so much speaks for splice ... */
     RELAY_BULK = 2,             /* ... two of them decide, and so many more are outweighed: */
     RELAY_BULK_MOST = 8,
-    RELAY_DEADLINES = 8,        /* pairs whose deadline is checked in one call: closing one takes some 7 us */
+    RELAY_LOOKS = 16,           /* pairs looked at for a deadline in one call, which ends one of them at most */
     RELAY_PAIRS = 1 << 22       /* so that ids come again late (slots.h) */
 };
 
@@ -94,6 +94,7 @@ struct sb_relay {
     int64_t now_ms;
     struct stall stall;
     struct wheel wheel;
+    int late_fd;         /* of a pair that a deadline has ended, to be closed by the next call; -1: none */
     struct lent pipes[RELAY_PIPES]; /* empty ones */
     int pipe_count, pipes_made;
     int is_quiet;    /* nothing was ready any more when this call's deadlines were looked at */

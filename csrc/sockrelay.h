@@ -46,7 +46,8 @@ typedef struct sb_relay_pair {
     int64_t half_ms;    /* the same once one side has ended: SB_REASON_HALF_CLOSE_TIMEOUT; 0 never */
 } sb_relay_pair;
 
-/* A pair that has ended; its sockets are closed: gracefully after EOF, with RST after any other reason. */
+/* A pair that has ended; its sockets are closed: gracefully after EOF, with RST after any other reason.  After a
+ * deadline the next sb_relay_run, which is due at once, closes the other one. */
 typedef struct sb_relay_end {
     int32_t id;
     int32_t reason; /* enum sb_reason */
@@ -86,7 +87,8 @@ int sb_relay_add(sb_relay *relay, const sb_relay_pair *pair) SB_MUST_CHECK;
 
 /* Move what can be moved without waiting, and end pairs whose deadline is due: as
  * in a mux, not before what the kernel has was moved, nor at once when the caller
- * came late.  An id is given again late, as that of a connection. */
+ * came late.  One call ends one of these at most, and due_ms says when to call
+ * again, which may be now.  An id is given again late, as that of a connection. */
 int sb_relay_run(sb_relay *relay);
 
 /* End a pair at once, with RST.  A reason that is none: _ABORTED. */

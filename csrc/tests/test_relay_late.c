@@ -219,8 +219,8 @@ static void many_that_are_not_due(void)
     CHECK(many < 5 * few); /* 50 when each is looked at */
 }
 
-/* Many at once are ended some in a call, and the others are moved in between. */
-static void some_in_a_call(void)
+/* Many at once are ended one by one, and the others are moved in between: a call closes one socket. */
+static void one_in_a_call(void)
 {
     enum { MANY = 100 };
     sb_relay *relay = sb_relay_new(128);
@@ -229,12 +229,13 @@ static void some_in_a_call(void)
     for (int i = 0; i < MANY; i++)
         CHECK_EQ(pair_of(relay, ends[i], 1000, 0), i);
     CHECK_TEXT(after(relay, 900), "");
-    for (; counts->pairs > 0 && calls < MANY; calls++) {
+    for (; counts->due_ms >= 0 && calls < 3 * MANY; calls++) {
         clock_advance(counts->due_ms > clock_now() ? counts->due_ms - clock_now() : 0);
         sb_relay_run(relay);
-        CHECK(counts->ends > 0 && counts->ends <= 8);
+        CHECK_EQ(counts->ends, 1 - calls % 2);
     }
-    CHECK(calls >= MANY / 8);
+    CHECK_EQ(counts->pairs, 0);
+    CHECK_EQ(calls, 2 * MANY);
     for (int i = 0; i < MANY; i++)
         close_both(ends[i]);
     sb_relay_free(relay);
@@ -251,13 +252,62 @@ static void late_once(void)
         CHECK_EQ(pair_of(relay, ends[i], 1000, 0), i);
     clock_advance(3000);
     int64_t began = clock_now();
-    for (; counts->pairs > 0 && calls < MANY; calls++) {
+    for (; counts->pairs > 0 && calls < 3 * MANY; calls++) {
         clock_advance(counts->due_ms > clock_now() ? counts->due_ms - clock_now() : 0);
         sb_relay_run(relay);
         clock_advance(6); /* and so is over 50 ms behind the first deadline all the time */
     }
-    CHECK(calls <= 4 + MANY / 8 + 1);
+    CHECK(calls <= 4 + 2 * MANY);
     CHECK(clock_now() - began <= 4 * 10 + 6 * calls);
+    for (int i = 0; i < MANY; i++)
+        close_both(ends[i]);
+    sb_relay_free(relay);
+}
+
+/* The second socket of a pair that was late is closed by the next call, or with the relay. */
+static void the_other_one_is_closed_next(void)
+{
+    for (int is_freed = 0; is_freed < 2; is_freed++) {
+        sb_relay *relay = sb_relay_new(8);
+        const sb_relay_counts *counts = sb_relay_counts_of(relay);
+        int ends[2];
+        CHECK_EQ(pair_of(relay, ends, 1000, 0), 0);
+        CHECK_TEXT(after(relay, 900), "");
+        clock_advance(counts->due_ms - clock_now());
+        CHECK_TEXT(run_now(relay), "0:7 ");
+        CHECK(is_readable(ends[0]));
+        CHECK(!is_readable(ends[1]));
+        CHECK(counts->due_ms <= clock_now());
+        if (!is_freed)
+            CHECK_TEXT(run_now(relay), "");
+        else
+            sb_relay_free(relay);
+        CHECK(is_readable(ends[1]));
+        if (!is_freed) {
+            CHECK_EQ(counts->due_ms, -1);
+            sb_relay_free(relay);
+        }
+        close_both(ends);
+    }
+}
+
+/* Many whose deadlines have moved on are looked at some in a call, and the next is asked for at once. */
+static void some_looks_in_a_call(void)
+{
+    enum { MANY = 100 };
+    sb_relay *relay = sb_relay_new(128);
+    const sb_relay_counts *counts = sb_relay_counts_of(relay);
+    int ends[MANY][2], calls = 0;
+    for (int i = 0; i < MANY; i++)
+        CHECK_EQ(pair_of(relay, ends[i], 1000, 0), i);
+    clock_advance(500);
+    for (int i = 0; i < MANY; i++)
+        say(ends[i][0], "x", 1);
+    CHECK_TEXT(run_now(relay), "");
+    clock_advance(counts->due_ms - clock_now());
+    for (; counts->due_ms <= clock_now() && calls < MANY; calls++)
+        CHECK_TEXT(run_now(relay), "");
+    CHECK(calls >= MANY / 16);
     for (int i = 0; i < MANY; i++)
         close_both(ends[i]);
     sb_relay_free(relay);
@@ -519,7 +569,9 @@ const struct test relay_late_tests[] = {
     {"relay late: the kernel is asked", the_kernel_is_asked},
     {"relay late: asking fails", asking_fails},
     {"relay late: many that are not due", many_that_are_not_due},
-    {"relay late: some in a call", some_in_a_call},
+    {"relay late: one in a call", one_in_a_call},
+    {"relay late: the other one is closed next", the_other_one_is_closed_next},
+    {"relay late: some looks in a call", some_looks_in_a_call},
     {"relay late: late once", late_once},
     {"relay late: nobody is due", nobody_is_due},
     {"relay late: a kept id reaches no other pair", a_kept_id_reaches_no_other_pair},

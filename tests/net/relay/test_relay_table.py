@@ -203,6 +203,21 @@ def test_a_pair_that_moves_nothing_has_a_deadline(loop):
         assert other.receive(other.server, 11) == b"still there"
 
 
+def test_many_that_are_due_at_once_are_ended_some_in_a_turn_and_both_sides_hear_of_it(loop):
+    lines = [Line(loop, "unix", idle_timeout=0.2) for _ in range(40)]
+    most, ended = 0, 0
+    while ended < len(lines):
+        lines[0].until(lambda: sum(map(len, (line.why for line in lines))) > ended)
+        now = sum(len(line.why) for line in lines)
+        most, ended = max(most, now - ended), now
+    assert most <= 8
+    assert {tuple(line.why) for line in lines} == {("idle-timeout",)}
+    for line in lines:
+        assert (line.receive(line.client, 1), line.receive(line.server, 1)) == (b"", b"")
+        line.client.close()
+        line.server.close()
+
+
 def test_a_receiver_that_does_not_read_holds_the_sender_up(loop):
     with user_line(loop) as line:
         total, still = 0, 0
