@@ -2,6 +2,14 @@
 """What each log event means, and what to do: the last column of docs/log-events.md."""
 
 TEXTS = {
+    "client identified": (
+        "The client's host says whose connection it is (`ident`, RFC 1413). What that is worth depends on who "
+        "administers that host. None needed."
+    ),
+    "too many overrides, source not denied": (
+        "A source came to a listener with `deny_time`, and 10,000 networks are denied already. Shorten `deny_time`, or "
+        "use a packet filter."
+    ),
     "tcpmux: client not served": (
         "A client of tcpmux sent no line in time, or asked for a name (`asked`) that is not there, or whose program"
         " runs `max_instances` times: see `why`. None needed."
@@ -131,6 +139,13 @@ TEXTS = {
     "log records lost": (
         "`count` lines were dropped because the target of the log accepted no more. Check the reader of the log, or "
         "log less."
+    ),
+    "log file larger than warn_size": (
+        "The log file has grown to `bytes`, above `warn_size`. Rotate it with logrotate(8), or log less."
+    ),
+    "log file larger than max_size, no more is written": (
+        "The log file has grown to `bytes`, above `max_size`; records are dropped, and counted, until it is emptied or "
+        "rotated. Rotate it with logrotate(8)."
     ),
     "log reopened": "The log file was opened again on HUP or USR1. None needed.",
     "event loop resumed": (

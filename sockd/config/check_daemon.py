@@ -19,7 +19,7 @@ from sockd.units import format_size
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sockd.settings import DaemonSettings
+    from sockd.settings import DaemonSettings, LogSettings
 
 OUTPUTS = ("/dev/stdout", "/dev/stderr", "/dev/fd/1", "/dev/fd/2", "/proc/self/fd/1", "/proc/self/fd/2")
 LOG_TARGETS = ("stderr", "syslog", "journal")
@@ -73,6 +73,19 @@ def check_daemon(daemon: DaemonSettings) -> Iterator[Problem]:
         text = f"{show(to)} is neither {', '.join(LOG_TARGETS)}, udp://host:port nor an absolute path"
         text += suggest(to, LOG_TARGETS)
         yield Problem(("daemon", "log", "to"), text, to)
+    yield from _check_log(daemon.log)
+
+
+def _check_log(log: LogSettings) -> Iterator[Problem]:
+    """Name keys of the log that have no meaning for its target."""
+    is_file = log.to is not None and os.path.isabs(log.to)
+    for key in ("warn_size", "max_size"):
+        if getattr(log, key) is not None and not is_file:
+            yield Problem(("daemon", "log", key), 'applies to a file; write to = "/var/log/x.log", or remove it')
+    if log.facility is not None and (is_file or log.to == "stderr"):
+        yield Problem(("daemon", "log", "facility"), "applies to syslog, journal and udp://host:port; remove it")
+    if log.warn_size is not None and log.max_size is not None and log.warn_size > log.max_size:
+        yield Problem(("daemon", "log", "warn_size"), "is above max_size, so that it is never reached")
 
 
 def _check_workers(daemon: DaemonSettings) -> Iterator[Problem]:

@@ -28,7 +28,7 @@ OWN_VARIABLES = re.compile(r"PROTO|REMOTE_(ADDR|PORT)|(TCP|UNIX)(LOCAL|REMOTE)[A
 NOT_FOR_WAIT = (
     "max_connections", "max_connections_per_source", "rate", "at_limit", "banner", "names", "tls",
     "proxy_protocol", "datagram_budget", "hours", "max_load", "total_rate", "greeting_files", "banner_files",
-    "hosts_access",
+    "hosts_access", "deny_time", "ident",
 )  # fmt: skip
 """Keys of [[listen]] that need each connection or datagram to be looked at."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # POSIX, 8.1: what a shell can name as well

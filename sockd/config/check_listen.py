@@ -28,6 +28,11 @@ _MAX_INTERFACE_BYTES = 15  # IFNAMSIZ of if.h is 16 with the NUL; the kernel wou
 
 EXAMPLE = 'address = "tcp://127.0.0.1:7007" and service = "upper"'
 
+_STREAMS_ONLY = (
+    "hours", "max_load", "total_rate", "greeting_files", "banner_files", "hosts_access", "deny_time", "ident",
+)  # fmt: skip
+"""Keys for connections: datagrams are judged one by one, wait for nothing, and their senders can be forged."""
+
 
 def check_listeners(listeners: Iterable[ListenSettings], services: Mapping[str, ServiceSettings]) -> Iterator[Problem]:
     """Check the listeners.
@@ -103,7 +108,7 @@ def _check_streams_only(path: KeyPath, listen: ListenSettings) -> Iterator[Probl
     datagrams = next((one for one in listen.every if one.scheme in ("udp", "unixgram")), None)
     if datagrams is None:
         return
-    for key in ("hours", "max_load", "total_rate", "greeting_files", "banner_files", "hosts_access"):
+    for key in _STREAMS_ONLY:
         if getattr(listen, key) not in (None, ()):
             text = f"applies to connections, and {show(str(datagrams))} is a datagram address; remove it"
             yield Problem((*path, key), text)

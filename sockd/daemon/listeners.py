@@ -77,6 +77,7 @@ class ListenerRegistry:
         self._watch: TurnWatch | None = None
         self.makers = ListenerMakers(tools, self._died)
         self.overrides = Overrides(tools.loop, self.apply_overrides)
+        tools.network_overrides.report = self.overrides.deny_source
 
     # ---- made, and taken into service
 

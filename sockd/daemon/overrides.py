@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""What an administrator has changed while the daemon serves, until the next reload or for a time.
+"""What an administrator has changed while the daemon serves, until the next reload or for a time; and sources that are
+denied for a time because they came to a listener with `deny_time`.
 
 The process that has the control socket keeps the list, and its expiry; each process that serves applies the list as a
-whole, so that a worker that starts later, and the next process of an upgrade, need nothing else.  A reload drops it:
-from then on the configuration holds again.
+whole, so that a worker that starts later, and the next process of an upgrade, need nothing else.  A reload drops it,
+but for those sources: from then on the configuration holds again.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Override:
 
     Attributes:
         number: by which it is cleared.
-        kind: "deny", "allow", "limit", "up" or "drained".
+        kind: "deny", "allow", "sensor" (denied by `deny_time`), "limit", "up" or "drained".
         subject: a network, the name of a service, or that and the address of a target.
         value: of a limit, else 0.
         until: seconds since 1970; None: until the next reload.
@@ -68,9 +69,10 @@ class Override:
 
 
 def list_networks(rows: Iterable[Override]) -> list[tuple[Network, bool]]:
-    """Return the networks of a list, the latest first, and whether each is let in."""
-    found = [(row.network, row.kind == "allow") for row in rows if row.kind in ("deny", "allow")]
-    return found[::-1]
+    """Return the networks of a list, and whether each is let in: the latest first, an administrator's before others."""
+    rows = list(rows)
+    found = [(row.network, row.kind == "allow") for row in reversed(rows) if row.kind in ("deny", "allow")]
+    return found + [(row.network, False) for row in rows if row.kind == "sensor"]
 
 
 def target_states(rows: Iterable[Override]) -> dict[str, dict[str, bool]]:
@@ -95,6 +97,7 @@ class Overrides:
         self._loop = loop
         self._apply = apply
         self._count = 0
+        self._is_full = False
         self._timers: dict[int, Timer] = {}
         self.rows: list[Override] = []
 
@@ -110,6 +113,20 @@ class Overrides:
         until = None if not duration else time.time() + _read_duration(duration)
         if len(self.rows) >= MAX_OVERRIDES:
             raise UsageError(f"there are {MAX_OVERRIDES} overrides already; sockctl clear ends one")
+        return self._set(kind, subject, value, until)
+
+    def deny_source(self, network: str, seconds: float) -> None:
+        """Deny one that came to a listener with `deny_time`, in place of what held for it; above MAX_OVERRIDES none."""
+        if any(row.subject == network and row.kind in ("deny", "allow") for row in self.rows):
+            return  # an administrator has decided about it
+        if len(self.rows) < MAX_OVERRIDES:
+            self._set("sensor", network, 0, time.time() + seconds)
+        elif not self._is_full:
+            self._is_full = True
+            logger.warning("too many overrides, source not denied", extra={"event": {"subject": network}})
+
+    def _set(self, kind: str, subject: str, value: int, until: float | None) -> Override:
+        self._is_full = False
         self._count += 1
         row = Override(self._count, kind, subject, value, until)
         is_limit = kind == "limit"
@@ -146,8 +163,8 @@ class Overrides:
         raise UsageError(f"no override {number}; sockctl overrides lists them")
 
     def end_all(self) -> None:
-        """End all, because the configuration was loaded anew."""
-        for row in list(self.rows):
+        """End all that an administrator has set, because the configuration was loaded anew."""
+        for row in [one for one in self.rows if one.kind != "sensor"]:
             self._end(row, "reload")
 
     def adopt(self, rows: Sequence[Override]) -> None:

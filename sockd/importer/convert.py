@@ -76,14 +76,14 @@ def convert(sources: SourceFiles, host: Host, accept: Try, *, with_disabled: boo
         found, more = inetd_conf.parse(text, file, sources.dialect, host)
         drafts += found
         notes += more
-    found, more, log_to = xinetd.services(sources.xinetd, host)
+    found, more, log = xinetd.services(sources.xinetd, host)
     writer = _Writer(accept, with_disabled)
     for draft in _in_order([*drafts, *found], with_disabled=with_disabled):
         writer.add(draft)
     head = [_HEAD]
     head += [_FAMILIES_HEAD.format(sources.dialect)] if drafts else []
     head += [f"# {_plain(str(note.place))}: {_plain(note.text)}" for note in [*notes, *more]]
-    blocks = ["\n".join(head), "\n".join(_daemon(writer.active, log_to)), *writer.blocks]
+    blocks = ["\n".join(head), "\n".join(_daemon(writer.active, log)), *writer.blocks]
     whole = "\n\n".join(blocks) + "\n"
     if writer.active:
         accept(whole)
@@ -169,7 +169,7 @@ class _Writer:
         return name
 
 
-def _daemon(active: Sequence[Draft], log_to: str) -> Iterator[str]:
+def _daemon(active: Sequence[Draft], log: Table) -> Iterator[str]:
     """Return [daemon]: root only if programs need it."""
     programs = [draft.program for draft in active if "exec" in draft.program]
     accounts = {(str(program["user"]), str(program.get("group", ""))) for program in programs}
@@ -181,8 +181,8 @@ def _daemon(active: Sequence[Draft], log_to: str) -> Iterator[str]:
     yield f"user = {quote(user)}"
     if group and user not in ROOTS:
         yield f"group = {quote(group)}"
-    if log_to:
-        yield f"log = {{ to = {quote(log_to)} }}"
+    if log:
+        yield from _keys({"log": log})  # type: ignore[dict-item]  # a table of words and numbers
 
 
 def _muxed_name(draft: Draft, name: str) -> str:

@@ -4,21 +4,24 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, get_args
 
 from sockd.importer.model import Note
 from sockd.importer.xinetd_conf import Section
 from sockd.importer.xinetd_merge import MergedAttribute, in_effect
 from sockd.importer.xinetd_service import translate
+from sockd.settings.daemon import LogFacility
+from sockd.settings.field import KIB, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sockd.importer.model import Draft, Host
+    from sockd.importer.model import Draft, Host, Table
     from sockd.importer.xinetd_conf import Item
 
 
-def services(items: Sequence[Item], host: Host) -> tuple[list[Draft], list[Note], str]:
+def services(items: Sequence[Item], host: Host) -> tuple[list[Draft], list[Note], Table]:
     """Convert all files.
 
     Args:
@@ -26,7 +29,7 @@ def services(items: Sequence[Item], host: Host) -> tuple[list[Draft], list[Note]
         host: what must be known of it.
 
     Returns:
-        The services, notes on lines that belong to none, and [daemon] log.to, empty if it is not set.
+        The services, notes on lines that belong to none, and the keys of [daemon] log, none if it is not set.
     """
     notes = [item for item in items if isinstance(item, Note)]
     sections = [item for item in items if isinstance(item, Section)]
@@ -47,18 +50,29 @@ def services(items: Sequence[Item], host: Host) -> tuple[list[Draft], list[Note]
     return drafts, notes, to
 
 
-def _log_target(given: MergedAttribute | None, notes: list[Note]) -> str:
+def _log_target(given: MergedAttribute | None, notes: list[Note]) -> Table:
+    """Return the keys of log = { ... }."""
     if given is None:
-        return ""
+        return {}
     kind, *rest = given.values or ("",)
     if kind == "FILE" and rest[:1] and os.path.isabs(rest[0]):
-        if rest[1:]:
-            notes.append(Note(given.place, f"log_type = {given.text}: a log has no maximum size; use logrotate(8)"))
-        return rest[0]
-    if kind == "SYSLOG":
-        if rest[:1] != ["daemon"] or rest[1:] not in ([], ["info"]):
-            text = "sockd logs to facility daemon, each event at its own level"
+        sizes = [_size(word) for word in rest[1:3]]
+        if None in sizes:
+            notes.append(Note(given.place, f"log_type = {given.text}: a limit that is not a number is left out"))
+        soft, hard = ([size for size in sizes if size] + [0, 0])[:2]
+        limits = {"warn_size": soft, "max_size": hard or (soft and soft + min(max(soft // 100, 5 * KIB), 20 * KIB))}
+        return {"to": rest[0], **{key: max(size, KIB) for key, size in limits.items() if size}}
+    if kind == "SYSLOG" and rest[:1] and rest[0] in get_args(LogFacility):
+        if rest[1:] not in ([], ["info"]):
+            text = f"sockd logs each event at its own level, not at {rest[1]}"
             notes.append(Note(given.place, f"log_type = {given.text}: {text}"))
-        return "syslog"
-    notes.append(Note(given.place, f"log_type = {given.text}: neither SYSLOG nor FILE with an absolute path"))
-    return ""
+        return {"to": "syslog", **({"facility": rest[0]} if rest[0] != "daemon" else {})}
+    text = "neither SYSLOG with a facility nor FILE with an absolute path"
+    notes.append(Note(given.place, f"log_type = {given.text}: {text}"))
+    return {}
+
+
+def _size(text: str) -> int | None:
+    """Read a limit of a file, in bytes, or with K or M."""
+    found = re.fullmatch(r"([0-9]{1,12})([kKmM]?)", text)
+    return None if found is None else int(found[1]) * {"": 1, "k": KIB, "m": MIB}[found[2].lower()]

@@ -31,6 +31,7 @@ SIZES = {"rlimit_as": "memory", "rlimit_data": "data", "rlimit_stack": "stack"}
 """Keys of `limits`."""
 _TEXTS = {"greeting_files": ("banner", "banner_success"), "banner_files": ("banner", "banner_fail")}
 """Files that xinetd sends, in its order."""
+LONGEST_DENY_MINUTES = 366 * 24 * 60
 _SUFFIXES = {"k": 1024, "m": 1024 * 1024}
 _LOGGED = {"log_on_success": ("PID", "HOST", "EXIT", "DURATION"), "log_on_failure": ("HOST", "ATTEMPT")}
 
@@ -156,13 +157,25 @@ class _Translation:
             self._leave_out("type", "sockd does not register services with rpcbind(8)")
         for flag in self._flags:
             if flag == "SENSOR":
-                self._leave_out("flags", "a sensor, which blocks the clients that connect to it, has no equivalent")
+                self._sense()
             elif flag == "IDONLY":
-                self._leave_out(
-                    "flags", "IDONLY accepts only clients identified by ident (RFC 1413), which sockd does not query"
-                )
+                self.draft.listen["ident"] = "require"
             elif flag not in KNOWN_FLAGS:
                 self._lose("flags", f"{flag} has no equivalent")
+
+    def _sense(self) -> None:
+        """Set for how long clients are denied; xinetd counts in minutes."""
+        text = self._text("deny_time") or "NEVER"
+        minutes = {"FOREVER": LONGEST_DENY_MINUTES, "NEVER": 0}.get(text, int(text) if text.isdecimal() else None)
+        if not self._stream:
+            self._leave_out("flags", "a sensor for datagrams would deny whoever is named as their sender")
+        elif minutes is None:
+            self._leave_out("deny_time", "is neither a number of minutes, FOREVER nor NEVER")
+        else:
+            if minutes >= LONGEST_DENY_MINUTES:
+                self._lose("deny_time", "sockd denies for 366 days at most, and no longer than it runs")
+            self.draft.listen["deny_time"] = f"{min(minutes, LONGEST_DENY_MINUTES)}m" if minutes else "1s"
+            self.draft.builtin = "discard"
 
     def _account(self) -> None:
         for key in ("user", "group"):
@@ -176,6 +189,8 @@ class _Translation:
             self._wrap(name)
         if "redirect" in self._found:
             self._redirect()
+        elif "SENSOR" in self._flags:
+            self.draft.program.clear()
         elif "INTERNAL" in self._types:
             self.draft.program.clear()
             internal(self.draft, name, stream=self._stream)
@@ -313,7 +328,9 @@ class _Translation:
     def _log(self) -> None:
         for key, logged in _LOGGED.items():
             for word in self._values(key):
-                if word not in logged:
+                if word == "USERID" and self._stream and self._text("wait") != "yes":
+                    self.draft.listen.setdefault("ident", "log")
+                elif word not in logged and not (word == "TRAFFIC" and "redirect" in self._found):
                     self._lose(key, f"{word} is not logged")
         if "log_type" in self._found:
             self._lose("log_type", "a service has no log of its own; [daemon] log is for all of them")

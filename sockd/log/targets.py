@@ -12,6 +12,7 @@ import array
 import codecs
 import errno
 import fcntl
+import logging
 import os
 import socket
 import struct
@@ -34,14 +35,17 @@ from sockd.log.format import (
 from sockd.log.outlet import LineWriter
 
 if TYPE_CHECKING:
-    import logging
-
     from sockd.settings import LogSettings
 
 SYSLOG_SOCKET = "/dev/log"
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 IDENT = "sockd"
-FACILITY_DAEMON = 3 << 3  # LOG_DAEMON of syslog.h
+FACILITIES = {
+    "kern": 0, "user": 1, "mail": 2, "daemon": 3, "auth": 4, "syslog": 5, "lpr": 6, "news": 7, "uucp": 8, "cron": 9,
+    "authpriv": 10, "ftp": 11, **{f"local{number}": 16 + number for number in range(8)},
+}  # fmt: skip
+"""Numbers of syslog.h and RFC 5424, table 1; a priority has them times 8."""
+DAEMON = FACILITIES["daemon"]
 MAX_SYSLOG_BYTES = 8192  # RFC 5425 and rsyslog's default; a longer one is cut when the socket refuses it
 MAX_HOST_NAME, MAX_MSGID = 255, 32  # RFC 5424, section 6
 SYSLOG_PORT = 514  # RFC 5426
@@ -63,15 +67,17 @@ def open_target(settings: LogSettings, *, owner: tuple[int, int] | None = None, 
     Raises: SystemFault, PermissionFault: it cannot be opened; the message says which targets there are.
     """
     target: OwnHandler
+    facility = FACILITIES[settings.facility or "daemon"]
     if settings.to == "journal":
-        return install(settings, JournalHandler(), TextFormatter(stamped=False))
+        return install(settings, JournalHandler(facility=facility), TextFormatter(stamped=False))
     if settings.to in (None, "syslog"):
-        target = SyslogHandler()
+        target = SyslogHandler(facility=facility)
         return install(settings, target, JsonFormatter() if settings.format == "json" else TextFormatter(stamped=False))
     if settings.to.startswith(COLLECTOR):
-        target = CollectorHandler(settings.to)
+        target = CollectorHandler(settings.to, facility)
         return install(settings, target, JsonFormatter() if settings.format == "json" else TextFormatter(stamped=False))
-    return install(settings, FileHandler(settings.to, owner=owner, rooted=rooted))
+    sizes = settings.warn_size, settings.max_size
+    return install(settings, FileHandler(settings.to, owner=owner, rooted=rooted, sizes=sizes))
 
 
 class FileHandler(Lossy):
@@ -81,10 +87,19 @@ class FileHandler(Lossy):
         path: absolute; the file itself, not a link to one.
         owner: uid and gid of a new file.
         rooted: whether the root directory will change.
+        sizes: in bytes, above which it warns, and above which nothing is written; None for no limit.
     """
 
-    def __init__(self, path: str, *, owner: tuple[int, int] | None = None, rooted: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        owner: tuple[int, int] | None = None,
+        rooted: bool = False,
+        sizes: tuple[int | None, int | None] = (None, None),
+    ) -> None:
         super().__init__()
+        self._warn_size, self._max_size = sizes
         self._file = AppendFile(path, "daemon.log.to", owner=owner, rooted=rooted)
         self._lines = LineWriter(lambda data: os.write(self._file.fileno(), data))
 
@@ -101,7 +116,18 @@ class FileHandler(Lossy):
 
     def send(self, record: logging.LogRecord) -> None:
         """Append its lines in one write(2), so that those of several writers do not mix."""
+        if self._warn_size is None and self._max_size is None:
+            self._lines.line(self._bytes(record))
+            return
+        before = os.fstat(self._file.fileno()).st_size  # others write to it, and empty it
+        if self._max_size is not None and before >= self._max_size:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         self._lines.line(self._bytes(record))
+        after = os.fstat(self._file.fileno()).st_size
+        if self._warn_size is not None and before < self._warn_size <= after:
+            self._lines.line(self._bytes(_record("log file larger than warn_size", after)))
+        if self._max_size is not None and after >= self._max_size:
+            self._lines.line(self._bytes(_record("log file larger than max_size, no more is written", after)))
 
     def _bytes(self, record: logging.LogRecord) -> bytes:
         return (self.format(record) + "\n").encode("utf-8", "backslashreplace")
@@ -113,6 +139,12 @@ class FileHandler(Lossy):
     def end(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _record(message: str, size: int) -> logging.LogRecord:
+    record = logging.LogRecord("sockd.log", logging.WARNING, __file__, 0, message, (), None)
+    record.event = {"bytes": size}
+    return record
 
 
 class _SocketHandler(Lossy):
@@ -146,10 +178,11 @@ class _SocketHandler(Lossy):
 
 
 class SyslogHandler(_SocketHandler):
-    """syslog(3): facility daemon, one message a line."""
+    """syslog(3): one message a line."""
 
-    def __init__(self, path: str = SYSLOG_SOCKET) -> None:
+    def __init__(self, path: str = SYSLOG_SOCKET, *, facility: int = DAEMON) -> None:
         super().__init__(path, "syslog")
+        self._facility = facility
 
     def send(self, record: logging.LogRecord) -> None:
         """Send each line of the record as a message of its own."""
@@ -162,7 +195,7 @@ class SyslogHandler(_SocketHandler):
                 self.deliver(message[:MAX_SYSLOG_BYTES])
 
     def _messages(self, record: logging.LogRecord) -> list[bytes]:
-        head = f"<{FACILITY_DAEMON | severity(record)}>{IDENT}[{os.getpid()}]: ".encode()
+        head = f"<{self._facility << 3 | severity(record)}>{IDENT}[{os.getpid()}]: ".encode()
         return [head + line.encode("utf-8", "backslashreplace") for line in self.format(record).split("\n")]
 
     def raw(self, record: logging.LogRecord) -> RawRecord:
@@ -175,13 +208,15 @@ class CollectorHandler(Lossy):
 
     Args:
         to: udp://host:port.  BLOCKS while the name is looked up.
+        facility: of the messages.
 
     Raises:
         SystemFault: it cannot be found or reached.
     """
 
-    def __init__(self, to: str) -> None:
+    def __init__(self, to: str, facility: int = DAEMON) -> None:
         super().__init__()
+        self._facility = facility
         where = urls.urlsplit(to)
         try:
             found = socket.getaddrinfo(where.hostname, where.port or SYSLOG_PORT, type=socket.SOCK_DGRAM)
@@ -203,10 +238,8 @@ class CollectorHandler(Lossy):
                 self._socket.send(whole)
 
     def _messages(self, record: logging.LogRecord) -> list[bytes]:
-        head = (
-            f"<{FACILITY_DAEMON | severity(record)}>1 {timestamp(record.created)} {self._host} {IDENT} {os.getpid()} "
-        )
-        head += f"{_header_word(record.name, MAX_MSGID)} - "
+        head = f"<{self._facility << 3 | severity(record)}>1 {timestamp(record.created)} {self._host} "
+        head += f"{IDENT} {os.getpid()} {_header_word(record.name, MAX_MSGID)} - "
         begin = head.encode() + codecs.BOM_UTF8
         return [begin + line.encode("utf-8", "backslashreplace") for line in self.format(record).split("\n")]
 
@@ -232,8 +265,9 @@ def _cut(message: bytes) -> bytes:
 class JournalHandler(_SocketHandler):
     """The journal's own protocol: each field of an event is a field there, `SOCKD_PEER=...`."""
 
-    def __init__(self, path: str = JOURNAL_SOCKET) -> None:
+    def __init__(self, path: str = JOURNAL_SOCKET, *, facility: int = DAEMON) -> None:
         super().__init__(path, "journal")
+        self._facility = facility
 
     def send(self, record: logging.LogRecord) -> None:
         """Send one entry; one too long for a datagram goes in a sealed file of memory."""
@@ -254,7 +288,7 @@ class JournalHandler(_SocketHandler):
             "MESSAGE": self.format(record),
             "PRIORITY": str(severity(record)),
             "SYSLOG_IDENTIFIER": IDENT,
-            "SYSLOG_FACILITY": str(FACILITY_DAEMON >> 3),
+            "SYSLOG_FACILITY": str(self._facility),
             "SOCKD_LOGGER": record.name,
             **{f"SOCKD_{_field_name(key)}": str(value) for key, value in event_fields(record).items()},
         }

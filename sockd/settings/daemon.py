@@ -14,6 +14,10 @@ NO_CONTROL = "none"
 Multiplexer = Literal["auto", "epoll", "poll", "select"]
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFacility = Literal[
+    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "local0",
+    "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,28 @@ class LogSettings:
         None,
         help="stderr, syslog, journal, udp://host:port or the path of a file; unset: stderr, in the background syslog",
         source="syslog(3), systemd-journald.service(8); RFC 5424 and RFC 5426 for udp",
+    )
+    facility: LogFacility | None = setting(
+        None,
+        help="facility of the messages: for syslog, journal and udp://",
+        source="syslog(3); default daemon; xinetd.conf(5), log_type",
+        otherwise="daemon",
+    )
+    warn_size: Size | None = setting(
+        None,
+        help="size of the log file above which a warning is written to it, once",
+        source="xinetd.conf(5), log_type: the soft limit of FILE",
+        unit="bytes",
+        low=KIB,
+        high=1024 * 1024 * MIB,
+    )
+    max_size: Size | None = setting(
+        None,
+        help="size of the log file above which nothing is written to it, until it is emptied or rotated",
+        source="xinetd.conf(5), log_type: the hard limit of FILE",
+        unit="bytes",
+        low=KIB,
+        high=1024 * 1024 * MIB,
     )
 
 

@@ -16,6 +16,7 @@ from sockd.units import Duration, Size
 from sockd.values import dataclass
 
 AtLimit = Literal["defer", "refuse", "reset"]
+Ident = Literal["log", "require"]
 
 DEFAULT_DATAGRAM_BUDGET = Size(MIB)
 """Of a built-in service."""
@@ -300,6 +301,20 @@ class ListenSettings:
     total_rate: TotalRateSettings | None = setting(
         None, help="limit on the connection rate of all clients together, in each process", source=""
     )
+    deny_time: Duration | None = setting(
+        None,
+        help="nobody is served: each client is refused, and its address denied at all listeners for this time; for a "
+        "port that no client of yours has a reason to connect to",
+        source="xinetd.conf(5), SENSOR and deny_time",
+        unit="seconds",
+        low=1,
+        high=366 * 86_400,
+    )
+    ident: Ident | None = setting(
+        None,
+        help="ask the client's host for the user (RFC 1413), for at most 5 seconds: log it, or require one",
+        source="xinetd.conf(5), USERID and IDONLY; the administrator of that host decides about the answer",
+    )
     greeting_files: tuple[str, ...] = setting(
         (),
         help="files sent to each client first, in this order; read at start and reload",
@@ -325,7 +340,7 @@ class ListenSettings:
     @property
     def is_conditional(self) -> bool:
         """Whether what lets clients in changes with time: hours, load, the rate of all of them, files."""
-        others = (self.max_load, self.total_rate, self.hosts_access)
+        others = (self.max_load, self.total_rate, self.hosts_access, self.deny_time, self.ident)
         return bool(self.hours) or any(one is not None for one in others)
 
     @property

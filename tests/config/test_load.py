@@ -708,14 +708,14 @@ WRONG = [
         "no handler",
         LISTEN + "[service.policy]\n",
         ':4: service.policy: has no handler; write handler = "module:attribute", builtin = "upper", exec = ["/path"], '
-        'relay = { to = ["tcp://host:port"] }, socks = {} or metrics = true',
+        'tcpmux = ["+rsync"], relay = { to = ["tcp://host:port"] }, socks = {} or metrics = true',
     ),
     (
         "handler and builtin",
         POLICY + 'handler = "app:greet"\n',
         ":5: service.policy.builtin: is set together with handler; a service "
         "has exactly one of handler, builtin, exec, "
-        "relay, socks, metrics",
+        "tcpmux, relay, socks, metrics",
     ),
     (
         "metrics false",

@@ -149,14 +149,14 @@ def test_a_key_without_a_meaning_is_refused(kind):
         "environment": "[]", "stderr": '"log"', "limits": "{}", "max_instances": "1", "max_frame": "1",
         **dict.fromkeys(LIMITS, "1"),
     }  # fmt: skip
-    head = f"[service.a]\n{KINDS[kind].example}\n".replace("host:port", "a:1")
+    head = f"[service.a]\n{KINDS[kind].example}\n".replace("host:port", "a:1").replace("+rsync", "b")
     for key, value in values.items():
         if key == "group":
             continue  # which wants a user
         if key in KINDS[kind].keys:
-            assert loads(f"{head}{key} = {value}\n", name="x", listens=False)
+            assert loads(f'{head}{key} = {value}\n[service.b]\nexec = ["/b"]\n', name="x", listens=False)
         else:
-            assert f"x:3: service.a.{key}: " in problems(f"{head}{key} = {value}\n")
+            assert f"x:3: service.a.{key}: " in problems(f'{head}{key} = {value}\n[service.b]\nexec = ["/b"]\n')
 
 
 # ---- levels and verbs

@@ -29,7 +29,7 @@ EX_CONFIG = 78
 
 # Lines that say what sockd does anyway: without them the result is the same.
 SAME = re.compile(
-    r"(type\s*=\s*UNLISTED|socket_type\s*=|protocol\s*=|wait\s*=|umask\s*=\s*022|groups\s*=\s*no$|deny_time|rpc_version)"
+    r"(type\s*=\s*UNLISTED|socket_type\s*=|protocol\s*=|wait\s*=|umask\s*=\s*022|groups\s*=\s*no$|rpc_version)"
     r"|log_on_(success|failure)\s*[+]?=[ A-Z]*$|includedir|service|defaults|[{}]$"
 )
 

@@ -19,9 +19,10 @@ import subprocess
 import pytest
 from watching import _until
 
-from sockd.errors import SystemFault
+from sockd.config.load import loads
+from sockd.errors import ConfigurationError, SystemFault
 from sockd.log.format import TextFormatter, kept
-from sockd.log.targets import CollectorHandler, FileHandler, JournalHandler, SyslogHandler, open_target
+from sockd.log.targets import FACILITIES, CollectorHandler, FileHandler, JournalHandler, SyslogHandler, open_target
 from sockd.settings import LogSettings
 
 
@@ -361,3 +362,45 @@ def test_a_file_that_is_kept_is_not_closed(root, tmp_path):
     assert handler in root.handlers
     handler.close()
     assert "still" in (tmp_path / "log").read_text()
+
+
+# ---- facility, and limits of a file
+
+
+def test_the_facility_is_that_of_the_settings(keeper):
+    handler = SyslogHandler(keeper.path, facility=FACILITIES["local3"])
+    write(handler, "one")
+    assert keeper.message().startswith(b"<158>sockd[")  # 19 * 8 + 6
+    handler.close()
+
+
+def test_a_file_warns_and_then_stops_until_it_is_emptied(tmp_path):
+    path = tmp_path / "log"
+    handler = FileHandler(str(path), sizes=(100, 300))
+    for number in range(60):
+        write(handler, f"line {number:04} of some bytes")
+    lines = path.read_text().splitlines()
+    assert [line.partition(" bytes=")[0] for line in lines if "log file" in line] == [
+        "log file larger than warn_size",
+        "log file larger than max_size, no more is written",
+    ]
+    assert lines[-1].startswith("log file larger than max_size")
+    assert 300 <= path.stat().st_size < 300 + 100
+    os.truncate(path, 0)  # copytruncate of logrotate(8)
+    write(handler, "again")
+    assert path.read_text().splitlines() == ["log records lost", "again"]
+    handler.close()
+
+
+@pytest.mark.parametrize(
+    ("keys", "error"),
+    [
+        ('to = "syslog", max_size = "1 MiB"', "applies to a file"),
+        ('to = "/var/log/x", facility = "mail"', "applies to syslog"),
+        ('to = "/var/log/x", warn_size = "2 MiB", max_size = "1 MiB"', "is above max_size"),
+        ('facility = "local8"', "local7"),
+    ],
+)
+def test_keys_of_the_log_that_have_no_meaning(keys, error):
+    with pytest.raises(ConfigurationError, match=error):
+        loads(f'[daemon]\nlog = {{ {keys} }}\n[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "upper"\n', name="t")

@@ -85,6 +85,7 @@ class WorkerListeners(ListenerRegistry):
     def __init__(self, tools: Runtime, worker_pool: WorkerPool, size: int, work: Work) -> None:
         super().__init__(tools)
         self._worker_pool = worker_pool
+        worker_pool.sensed = self.overrides.deny_source
         self._size = size
         self._work = work
         self._next: WorkerGeneration | None = None

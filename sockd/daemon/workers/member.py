@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LAST = "last"
 """The key of the unsolicited message that a worker sends when it exits gracefully."""
+SENSED = "sensed"
+"""The key of the one about a source that came to a listener with `deny_time`: its network, and seconds."""
 STALLED = "stalled"
 """The key of the one that it sends while its loop stands still."""
 PASSED = "passed"
@@ -75,14 +77,20 @@ class LastWords:
 
     Args:
         passed: gets what it says for those who follow the daemon.
+        sensed: called with the network and the seconds of a source that is to be denied.
 
     Attributes:
         counted: its counters, as ProcessStats.as_table(); None before, and for one that was killed.
         stalled: what its loop is doing instead of turning, as Worker has sent it; empty while it turns.
     """
 
-    def __init__(self, passed: Callable[[JsonObject], None]) -> None:
+    def __init__(
+        self,
+        passed: Callable[[JsonObject], None],
+        sensed: Callable[[str, float], None] = lambda _network, _seconds: None,
+    ) -> None:
         self._passed = passed
+        self._sensed = sensed
         self.counted: object = None
         self.stalled: JsonObject = {}
 
@@ -101,6 +109,9 @@ class LastWords:
             return True
         if isinstance(answer.result, dict) and PASSED in answer.result:
             self._passed(answer.result[PASSED])
+            return True
+        if isinstance(answer.result, dict) and SENSED in answer.result:
+            self._sensed(*answer.result[SENSED])
             return True
         self.stalled = {}  # it replies
         return False
@@ -143,4 +154,4 @@ class WorkerHandle:
     accepts: Callable[[], None] = lambda: None
 
 
-__all__ = ["LAST", "PASSED", "STALLED", "LastWords", "WorkerGeneration", "WorkerHandle"]
+__all__ = ["LAST", "PASSED", "SENSED", "STALLED", "LastWords", "WorkerGeneration", "WorkerHandle"]

@@ -101,6 +101,7 @@ class WorkerPool:
         current: the generation that accepts.
         prepare: called with a worker that is about to accept, in place of another one.
         passed: gets what a worker says for those who follow the daemon.
+        sensed: called with what LastWords.sensed is called with, of each worker.
         replaced: number of replaced workers by reason: "ended" by itself, "memory", "hung".
     """
 
@@ -112,6 +113,7 @@ class WorkerPool:
         self._members: dict[int, WorkerHandle] = {}
         self._hiring: GenerationStart | None = None
         self._is_ending = False
+        self.sensed: Callable[[str, float], None] = lambda _network, _seconds: None
         self.current: WorkerGeneration | None = None
         self.prepare: Callable[[WorkerHandle], None] = lambda _member: None
         self.passed: Callable[[WorkerHandle, JsonObject], None] = lambda _member, _passed: None
@@ -166,7 +168,7 @@ class WorkerPool:
             except BaseException:
                 ours.close()
                 raise
-        last = LastWords(lambda passed: self.passed(member, passed))
+        last = LastWords(lambda passed: self.passed(member, passed), self.sensed)
         asking = RequestChannel(ours, self._loop, last.hear)
         member = WorkerHandle(number, place, pid, generation, self._loop.clock(), asking, last)
         member.asking.expect(partial(self._began, member))

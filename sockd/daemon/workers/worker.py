@@ -26,7 +26,7 @@ from sockd.daemon.overrides import Override
 from sockd.daemon.worker_processes import NoWorkers
 from sockd.daemon.workers.hangs import MAX_NAMED
 from sockd.daemon.workers.ipc import ResponseChannel
-from sockd.daemon.workers.member import LAST, PASSED, STALLED
+from sockd.daemon.workers.member import LAST, PASSED, SENSED, STALLED
 from sockd.daemon.workers.memory import own_memory
 from sockd.errors import EX_OK, EX_OSERR, SockdError
 from sockd.net.connection.info import ConnectionFilter
@@ -115,6 +115,7 @@ class Worker:
         if self._tools.loop.watch is not None:
             self._tools.loop.watch.report = self._report_stall
         self._channel = ResponseChannel(place.channel, self._tools.loop, self._answer, self._alone)
+        self._tools.network_overrides.report = self._report_source
 
     def run(self) -> None:
         """Serve until stopped, and send the counters at the end."""
@@ -139,6 +140,10 @@ class Worker:
         peers = [str(connections.peers.find(id)) for id in ids]
         stalled = {"seconds": round(seconds, 3), "at": place["at"], "handler": place["handler"], "peers": peers}
         self._channel.send_now(ControlResponse({STALLED: stalled}))
+
+    def _report_source(self, network: str, seconds: float) -> None:
+        """Have a source denied in all processes."""
+        self._channel.send_now(ControlResponse({SENSED: [network, seconds]}))
 
     def _accept(self, _words: Words) -> object:
         self._slot.begin()

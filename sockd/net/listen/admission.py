@@ -8,6 +8,7 @@ counts as well.
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING
 
 from sockd.net.address.sockaddr import plain
@@ -18,7 +19,6 @@ from sockd.net.listen.token_bucket import TokenBuckets
 from sockd.settings.networks import names_among, networks_among
 
 if TYPE_CHECKING:
-    import ipaddress
     from collections.abc import Callable, Iterable, Sequence
 
     from sockd.settings.listen import ListenSettings
@@ -71,6 +71,13 @@ def source_number(host: str, settings: ListenSettings) -> int:
     address = plain(host)
     bits = settings.source_prefix_ipv4 if address.version == 4 else settings.source_prefix_ipv6
     return int(address) >> (address.max_prefixlen - bits) << 8 | address.version
+
+
+def source_network(host: str, settings: ListenSettings) -> str:
+    """Return the network that all addresses of one source share, as text."""
+    address = plain(host)
+    bits = settings.source_prefix_ipv4 if address.version == 4 else settings.source_prefix_ipv6
+    return str(ipaddress.ip_network((address, bits), strict=False))
 
 
 class Admission:

@@ -6,12 +6,15 @@ As in sockd.net.listen.steps, each has one task.
 
 from __future__ import annotations
 
+import logging
 import socket
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from sockd.net.address.sockaddr import SocketAddress, plain
+from sockd.net.connect.ident import IdentClient
 from sockd.net.connection.peer_gone import is_gone
+from sockd.net.listen.admission import source_network
 from sockd.net.listen.conditions import OpeningConditions
 from sockd.net.listen.hosts_access import UNKNOWN, AccessClient, HostsFiles
 from sockd.net.listen.pipeline import AcceptedConnection, AcceptPipeline, Passage
@@ -23,8 +26,12 @@ if TYPE_CHECKING:
 
     from sockd.net.listen.admission import Admission
     from sockd.net.listen.conditions import TotalRate
+    from sockd.net.listen.delivery import AcceptTools
+    from sockd.net.listen.network_overrides import NetworkOverrides
     from sockd.net.listen.pipeline import AcceptStep
     from sockd.settings.listen import ListenSettings
+
+logger = logging.getLogger("sockd.listener")
 
 
 class NameSource(Protocol):
@@ -137,27 +144,106 @@ class HostsAccessStep:
         return Passage.REFUSED
 
 
+class SensorStep:
+    """Refuses everyone, and has the source denied at all listeners for a time.
+
+    Args:
+        settings: of the listener: `deny_time`, and how long the prefix of a source is.
+        overrides: what is denied at all listeners.
+    """
+
+    def __init__(self, settings: ListenSettings, overrides: NetworkOverrides) -> None:
+        self._settings = settings
+        self._overrides = overrides
+
+    def run(self, one: AcceptedConnection, _way: AcceptPipeline) -> Passage:
+        """Deny a client; one of a Unix socket has no address, and is only refused."""
+        one.refusal = RefusalReason.SENSOR
+        if (host := one.client.host or one.accepted.host) and self._overrides.judge(host) is None:
+            self._overrides.report(source_network(host, self._settings), self._settings.deny_time or 0.0)
+        return Passage.REFUSED
+
+
+class IdentStep:
+    """Asks the client's host for the user, and logs it; where that is required, who has none is refused."""
+
+    def __init__(self, client: IdentClient, *, is_required: bool, service: str) -> None:
+        self._client = client
+        self._is_required = is_required
+        self._service = service
+        self._waiting: set[AcceptedConnection] = set()
+
+    def __len__(self) -> int:
+        """Return how many clients are asked about."""
+        return len(self._waiting)
+
+    def run(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
+        """Ask, if the client has a host that can be asked, and is still there."""
+        if not one.client.host:
+            return Passage.NEXT
+        if is_gone(one.sock):
+            return way.gone(one)
+        way.places.hold(one)  # while its host is asked
+        self._waiting.add(one)
+        local = SocketAddress.from_sockaddr(one.sock.getsockname())
+        self._client.ask(_unmapped(local), _unmapped(one.client), partial(self._answered, one, way))
+        return Passage.WAIT
+
+    def _answered(self, one: AcceptedConnection, way: AcceptPipeline, user: str | None) -> None:
+        self._waiting.discard(one)
+        event = {"service": self._service, "peer": str(one.client)}
+        if user is not None:
+            logger.info("client identified", extra={"event": {**event, "user": user}})
+        elif self._is_required:
+            way.refuse(one, RefusalReason.IDENT)
+            return
+        way.advance(one)
+
+    def close(self) -> None:
+        """Ask nobody any more."""
+        self._client.close()
+
+
+def _unmapped(address: SocketAddress) -> SocketAddress:
+    """Return an IPv4 client of a socket for both families by its IPv4 address."""
+    return SocketAddress.parse(str(plain(address.host)), address.port)
+
+
 class ClientRules:
     """All rules of a listener about its clients, as steps.
 
     Args:
         settings: the listener's.
         admission: counts by source.
-        names: looks names up.
+        tools: whose resolver looks names up.
         total_rate: of all its clients; None for no limit.
-
-    Attributes:
-        waiting: the step in which clients wait for their names.
+        service: its name, for the log.
     """
 
     def __init__(
-        self, settings: ListenSettings, admission: Admission, names: NameSource, total_rate: TotalRate | None
+        self,
+        settings: ListenSettings,
+        admission: Admission,
+        tools: AcceptTools,
+        total_rate: TotalRate | None,
+        service: str,
     ) -> None:
         self._settings = settings
         self._admission = admission
         self._total_rate = total_rate
         self._files = None if settings.hosts_access is None else HostsFiles(settings.hosts_access)
-        self.waiting = NameStep(self._asks_name, names)
+        self._naming = NameStep(self._asks_name, tools.resolver)
+        self._overrides = tools.network_overrides
+        self._asking = IdentStep(IdentClient(tools.loop), is_required=settings.ident == "require", service=service)
+
+    def __len__(self) -> int:
+        """Return how many clients wait for their names, or for what their hosts say."""
+        return len(self._naming) + len(self._asking)
+
+    def close(self) -> None:
+        """Wait for neither any more."""
+        self._naming.close()
+        self._asking.close()
 
     def _asks_name(self, host: str) -> bool:
         return self._admission.asks_name(host) or bool(host and self._files and self._files.rules().asks_name)
@@ -166,12 +252,26 @@ class ClientRules:
         """Yield the steps, in their order."""
         if self._settings.hours or self._settings.max_load is not None:
             yield ConditionsStep(OpeningConditions(self._settings))
-        yield self.waiting
+        yield self._naming
         yield AdmissionStep(self._admission)
+        if self._settings.deny_time is not None:
+            yield SensorStep(self._settings, self._overrides)
+            return
         if self._files is not None:
             yield HostsAccessStep(self._files)
         if self._total_rate is not None:
             yield TotalRateStep(self._total_rate)
+        if self._settings.ident is not None:
+            yield self._asking
 
 
-__all__ = ["ClientRules", "ConditionsStep", "GreetingStep", "HostsAccessStep", "NameStep", "TotalRateStep"]
+__all__ = [
+    "ClientRules",
+    "ConditionsStep",
+    "GreetingStep",
+    "HostsAccessStep",
+    "IdentStep",
+    "NameStep",
+    "SensorStep",
+    "TotalRateStep",
+]

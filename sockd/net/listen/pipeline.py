@@ -167,6 +167,13 @@ class AcceptPipeline:
             self._loop.defects.report(error)
             self.lose(one, RefusalReason.ERROR)
 
+    def refuse(self, one: AcceptedConnection, reason: RefusalReason) -> None:
+        """Refuse a connection that a step had."""
+        one.refusal = reason
+        self.places.give_back(one)
+        self._refuse(one)
+        self._free()
+
     def gone(self, one: AcceptedConnection) -> Passage:
         """Tell of a connection whose peer did not wait."""
         self._log(logging.INFO, "gone", "client left before it was served", {"peer": str(one.client)})

@@ -48,6 +48,12 @@ class RefusalReason(enum.Enum):
 
     DENIED = "denied", "its address or name is in `deny`, or not in `allow`", "allow, deny"
     HOSTS_ACCESS = "hosts-access", "hosts.allow and hosts.deny refuse it", "hosts_access"
+    SENSOR = (
+        "sensor",
+        "it came to a listener with `deny_time`, and is denied for that time",
+        "deny_time",
+    )
+    IDENT = "ident", 'its host names no user (RFC 1413), and the listener has `ident = "require"`', "ident"
     HOURS = "hours", "it came at none of the `hours`", "hours"
     LOAD = "load", "the load of the host was `max_load` or above", "max_load"
     TOTAL_RATE = "total-rate", "all clients together connect more often than `total_rate` allows", "total_rate"

@@ -113,7 +113,7 @@ class StreamListener:
         )
         self._refusing = Refusing(settings, tools.refusals, self._refusals, delivery.texts.farewell)
         self._tally.total_rate = renew_total_rate(self._tally.total_rate, settings.total_rate, self._loop.clock)
-        self._rules = ClientRules(settings, self._admission, tools.resolver, self._tally.total_rate)
+        self._rules = ClientRules(settings, self._admission, tools, self._tally.total_rate, delivery.service)
         proxies, tls = settings.proxy_protocol, delivery.tls
         self._headers = ProxyHeaders(proxies, str(listening), self._loop) if proxies else None
         self._handshakes = _handshakes(tls, str(listening), self._loop) if tls else None
@@ -182,7 +182,7 @@ class StreamListener:
     @property
     def is_idle(self) -> bool:
         """Return whether no accepted connection is still on its way to the group."""
-        return not self._headers and not self._handshakes and not self._rules.waiting
+        return not (self._headers or self._handshakes or self._rules)
 
     @property
     def groups(self) -> Sequence[int]:
@@ -433,7 +433,7 @@ class StreamListener:
         self.refuse_new_clients()
         self._loop.remove_reader(self._fd)
         self.accept_rest()
-        for waiting in (self._headers, self._rules.waiting, self._handshakes, self._delivery.handover):
+        for waiting in (self._headers, self._rules, self._handshakes, self._delivery.handover):
             if waiting is not None:
                 waiting.close()
         self._refusals.flush()
