@@ -67,7 +67,7 @@ def no_access_rules():
 
 
 def counts(text):
-    return text.replace(" served, ", " services; commented out: ")
+    return re.sub(r"^1 services", "1 service", text.replace(" served, ", " services; commented out: "))
 
 
 def as_seen(text, path):

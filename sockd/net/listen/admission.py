@@ -8,7 +8,6 @@ counts as well.
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING
 
 from sockd.net.address.sockaddr import plain
@@ -19,6 +18,7 @@ from sockd.net.listen.token_bucket import TokenBuckets
 from sockd.settings.networks import names_among, networks_among
 
 if TYPE_CHECKING:
+    import ipaddress
     from collections.abc import Callable, Iterable, Sequence
 
     from sockd.settings.listen import ListenSettings
@@ -77,7 +77,8 @@ def source_network(host: str, settings: ListenSettings) -> str:
     """Return the network that all addresses of one source share, as text."""
     address = plain(host)
     bits = settings.source_prefix_ipv4 if address.version == 4 else settings.source_prefix_ipv6
-    return str(ipaddress.ip_network((address, bits), strict=False))
+    host_bits = address.max_prefixlen - bits
+    return f"{type(address)(int(address) >> host_bits << host_bits)}/{bits}"
 
 
 class Admission:
