@@ -2,8 +2,9 @@
 # One target a job; README.md and .ci/run call these.
 #
 #   make run        environment, build, then the built-in example
-#   make test       the wheel, installed, under the tests
-#   make quick      the first case of each test, without those of tests/slow.txt: before each commit
+#   make test       before each commit, in two minutes: the first case of each test, but for those of tests/slow.txt, and
+#                   those of the C library
+#   make test-all   all tests that need no other programs; CONTRIBUTING.md says what takes the time
 #   make sanitize   the same with the C core under ASan and UBSan
 #   make versions   the same wheel under every supported Python that is here
 #   make interop    the tests with real programs
@@ -19,7 +20,8 @@
 #   make uninstall  removes all of these
 #   make buffer     build/buffer: the wheel of sockd-buffer, which is sockd.buffer without the daemon
 #   make docs       the site: build/site/index.html
-#   make packages   build/packages: the Debian packages, the RPM and the container image, each tried in a clean root
+#   make wheels     build/packages/wheels: for manylinux and musllinux, and for aarch64; audited, and tried where they run
+#   make packages   the wheels, and in build/packages the Debian packages, the RPM and the container image, each tried in a clean root
 #   make sbom       what the wheel consists of and needs, as CycloneDX, beside the wheel: build/wheel/sockd.cdx.json
 #   make generated  what manual pages, completions and docs/log-events.md have from the program, after its options, keys
 #                   or log events have changed
@@ -33,9 +35,9 @@ SOURCES = setup.py pyproject.toml README.md $(wildcard csrc/*.[ch] csrc/*.py) $(
 PYTEST_ARGS ?=
 # Two builds of one state are the same bytes: times in the wheel are that of the last change.
 EPOCH = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),1700000000)
-# Most of a test is waiting; what brings crowds of clients (tests/hostile) has the machine to itself.
+# Most of a test is waiting; what brings crowds of clients (the rest of tests/hostile) has the machine to itself.
 SIDE_BY_SIDE = -n 3 --dist loadfile
-SUITE = --ignore tests/interop --ignore tests/hostile
+SUITE = --ignore tests/interop
 # What fails is tried once more with the machine to itself: a bound of time is not for what ran beside it.
 AGAIN = --last-failed --last-failed-no-failures none
 
@@ -43,12 +45,14 @@ run: $(VENV)/.installed
 	$(BIN)/sockd --foreground
 
 test: $(VENV)/.installed $(VENV)/.test
-	$(MAKE) -C csrc check-native check-portable check-symbols check-layers check-names check-dist coverage
-	$(BIN)/pytest $(SIDE_BY_SIDE) $(SUITE) $(PYTEST_ARGS) || $(BIN)/pytest $(AGAIN) $(SUITE) $(PYTEST_ARGS)
-	$(BIN)/pytest tests/hostile $(PYTEST_ARGS) || $(BIN)/pytest $(AGAIN) tests/hostile $(PYTEST_ARGS)
+	$(MAKE) -C csrc -j2 -Otarget check-native
+	$(BIN)/pytest --share quick $(SIDE_BY_SIDE) $(SUITE) $(PYTEST_ARGS) || $(BIN)/pytest $(AGAIN) $(SUITE) $(PYTEST_ARGS)
 
-quick: $(VENV)/.installed $(VENV)/.test
-	$(BIN)/pytest --quick $(SIDE_BY_SIDE) $(SUITE) $(PYTEST_ARGS) || $(BIN)/pytest $(AGAIN) $(SUITE) $(PYTEST_ARGS)
+REST = --share rest --ignore tests/hostile
+test-all: test
+	$(MAKE) -C csrc check-portable check-symbols check-layers check-names check-dist coverage
+	$(BIN)/pytest $(REST) $(SIDE_BY_SIDE) $(SUITE) $(PYTEST_ARGS) || $(BIN)/pytest $(AGAIN) $(SUITE) $(PYTEST_ARGS)
+	$(BIN)/pytest --share rest tests/hostile $(PYTEST_ARGS) || $(BIN)/pytest $(AGAIN) tests/hostile $(PYTEST_ARGS)
 
 # The C core under AddressSanitizer and UBSan, driven by the tests of the running daemon.
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g -O1
@@ -111,8 +115,14 @@ buffer: $(VENV)/bin/python
 	packaging/buffer/source build/buffer/source
 	$(PIP) wheel --no-deps -w build/buffer build/buffer/source
 
-packages:
-	packaging/packages deb bookworm trixie
+wheels: $(VENV)/.installed $(VENV)/.wheels
+	packaging/wheels reproducible
+	packaging/wheels manylinux
+	packaging/wheels musllinux
+	packaging/wheels aarch64
+
+packages: wheels
+	packaging/packages deb bookworm trixie forky
 	packaging/packages rpm
 	packaging/packages image
 
@@ -158,7 +168,7 @@ $(VENV)/.installed: build/.wheel
 	$(PIP) install --no-deps --force-reinstall build/wheel/*.whl
 	touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.bench $(VENV)/.docs $(VENV)/.release $(VENV)/.interop: $(VENV)/.%: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.test $(VENV)/.lint $(VENV)/.bench $(VENV)/.docs $(VENV)/.release $(VENV)/.wheels $(VENV)/.interop: $(VENV)/.%: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"][sys.argv[1]], sep="\n")' $* > $(VENV)/$*.txt
 	$(PIP) install -r $(VENV)/$*.txt
 	touch $@
@@ -166,4 +176,4 @@ $(VENV)/.test $(VENV)/.lint $(VENV)/.bench $(VENV)/.docs $(VENV)/.release $(VENV
 clean:
 	rm -rf build dist *.egg-info bench/build csrc/build $(VENV) $(VENV)-sanitized
 
-.PHONY: build buffer docs packages run test quick fuzz sanitize versions interop multiplexers soak lint bench install uninstall sbom generated clean
+.PHONY: build buffer docs packages wheels run test test-all fuzz sanitize versions interop multiplexers soak lint bench install uninstall sbom generated clean
