@@ -11,14 +11,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import pytest
+
 SLOW = Path(__file__).parents[1] / "slow.txt"
-COLLECTED = pytest.StashKey[tuple[str, ...]]()
-"""The names of all tests that this run found, before any was left out."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,7 +46,6 @@ def quick_share(nodeids: Iterable[str]) -> set[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    config.stash[COLLECTED] = tuple(item.nodeid for item in items)
     share = config.getoption("--share")
     if share == "all":
         return
