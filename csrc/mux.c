@@ -139,6 +139,7 @@ void sb_mux_free(sb_mux *mux)
     while (mux->held_count > 0)
         sb_buffer_free(mux->held[--mux->held_count]);
     sb__free_pools(mux);
+    free(mux->sealed);
     if (mux->epoll >= 0)
         close(mux->epoll);
     free_tables(mux);

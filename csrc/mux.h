@@ -9,10 +9,11 @@
  *   mux_life.c      how it goes on and ends
  *   mux_late.c      when it is late
  *   mux_receive.c   a turn: wait, receive
+ *   mux_filter.c    what stands between the network and the frames of some: TLS
  *   mux_next.c      what has happened, handed out one by one
  *   mux_share.c     how much of a turn is whose
  *   mux_frame.c     what was received, cut into frames and handed out
- *   mux_move.c      a connection that goes on in another mux, or by another descriptor
+ *   mux_move.c      a connection that goes on in another mux
  *   mux_unread.c    frames given back, and another framing in mid-connection
  *   mux_groups.c    groups, what their connections have done, and which these are
  *   mux_check.c     what must be true between two calls, for tests
@@ -27,6 +28,8 @@
 
 enum {
     SB_RECEIVE = 65536,     /* bytes requested from one connection per turn */
+    SB_SEALED = 49152,      /* the same through a filter: with the rest of a record of TLS (RFC 8446, 5.2) that had
+                             * come before, no more than SB_RECEIVE of plain text */
     SB_SMALL_TAIL = 2048,   /* an unfinished frame this small is copied into the arena again */
     SB_OWN_EVENT = 8192,    /* a single frame from this size on is not merged */
     SB_HELD = 64,           /* blocks of lent buffers handed out in one turn */
@@ -87,7 +90,10 @@ enum {
     /* and nothing of framing, for which there was no bit left: */
     AGAIN_COUNTED = 4, /* it counts in its group's sources */
     AGAIN_SILENT = 8,  /* the caller has closed it; only its end is reported */
-    AGAIN_RESTING = 16 /* see sb_mux_rest */
+    AGAIN_RESTING = 16,  /* see sb_mux_rest */
+    AGAIN_FILTERED = 32, /* see sb_mux_filter */
+    AGAIN_UNOPENED = 64, /* its filter may have input that has not come out of it, without its being ready */
+    AGAIN_INPUT = AGAIN_WANTED | AGAIN_UNOPENED
 };
 
 struct row {
@@ -193,6 +199,8 @@ struct sb_mux {
     int32_t *again;       /* connections whose `in` is framed in the next turn, without their being ready */
     int32_t again_count;
     sb_framing *framings; /* of rows with FLAG_FRAMED */
+    sb_filter filter;     /* of rows with AGAIN_FILTERED */
+    char *sealed;         /* room for what it opens; NULL: there is no filter */
     struct item *items;
     sb_counts counts;
     sb_buffer *held[SB_HELD];
@@ -297,6 +305,11 @@ void sb__frame_raw(sb_mux *mux, struct row *row, size_t n);
 void sb__drop_tail(sb_mux *mux, struct row *row);
 void sb__doom(sb_mux *mux, struct row *row);
 
+/* mux_filter.c: receive and open, as sb_receive, with errno; seal and send (SB_SEAL_*), which may end the row */
+long sb__unseal(sb_mux *mux, struct row *row, char *plain, size_t room);
+void sb__seal(sb_mux *mux, struct row *row, const char *data, size_t size, int what);
+void sb__seal_end(sb_mux *mux, struct row *row); /* if it has a filter, and writes: it does no more */
+
 /* mux_receive.c: what can be received behind so many bytes of a frame, and what it is worth to have room for */
 size_t sb__expected(const struct row *row, size_t tail);
 
@@ -313,6 +326,8 @@ void sb__look_again(sb_mux *mux, struct row *row);
 
 /* mux_send.c */
 void sb__send(sb_mux *mux, struct row *row, const char *data, size_t size);
+void sb__put(sb_mux *mux, struct row *row, const char *data, size_t size); /* as it goes to the network */
+void sb__keep(sb_mux *mux, struct row *row, const char *data, size_t size); /* for later */
 void sb__send_more(sb_mux *mux, struct row *row);
 /* Stop receiving where more is unsent than high water, and say so once. */
 void sb__note_high(sb_mux *mux, struct row *row);

@@ -210,7 +210,7 @@ int sb_mux_totals(const sb_mux *mux, int group, sb_totals *totals)
 
 static int is_quiet(const struct row *row)
 {
-    return row->in == NULL && sb__waiting(row->fd) == 0;
+    return row->in == NULL && !(row->again & AGAIN_UNOPENED) && sb__waiting(row->fd) == 0;
 }
 
 static int is_listed(const struct row *row, int which)

@@ -37,7 +37,7 @@ static struct due due_of(const sb_mux *mux, const struct row *row)
     if (sb__may(row, MAY_SEND) && row->out != NULL)
         due = sooner(due, row->leaving_ms, group->stall_ms, SB_REASON_WRITE_STALL);
     /* A peer that is not read, because it does not read or has more than its share, cannot end its frame. */
-    int waits_for_us = row->flags & (FLAG_HIGH | FLAG_PAUSED) || row->again & AGAIN_WANTED;
+    int waits_for_us = row->flags & (FLAG_HIGH | FLAG_PAUSED) || row->again & AGAIN_INPUT;
     if (sb__may(row, MAY_DELIVER) && row->in != NULL && !waits_for_us)
         due = sooner(due, row->framing_ms, group->frame_ms, SB_REASON_FRAME_TIMEOUT);
     if (sb__may(row, MAY_CLOSE))
@@ -83,6 +83,12 @@ int sb_mux_rest(sb_mux *mux, int id, int resting)
 
 /* ---- judging */
 
+/* Bytes that wait for it, as they will count: how many those of a filtered one are is not known. */
+static uint32_t waiting(const struct row *row)
+{
+    return row->again & AGAIN_FILTERED ? 0 : (uint32_t)sb__waiting(row->fd);
+}
+
 /* Whether it is read, and something has come that waited when it was due. */
 static int is_on_its_way(struct row *row)
 {
@@ -94,7 +100,7 @@ static int is_on_its_way(struct row *row)
         return 0;
     uint32_t received = (uint32_t)row->received;
     if (row->judged_at == 0)
-        row->judged_at = (received + 1 + (uint32_t)sb__waiting(row->fd)) | 1; /* one more is no matter, 0 would be */
+        row->judged_at = (received + 1 + waiting(row)) | 1; /* one more is no matter, 0 would be */
     return (int32_t)(row->judged_at - received) > 0;
 }
 

@@ -156,8 +156,11 @@ void sb__begin_close(sb_mux *mux, struct row *row, int reason)
     if (!sb__may(row, MAY_CLOSE))
         return;
     row->reason = (uint8_t)reason;
-    row->again &= (uint8_t)~AGAIN_WANTED;
+    row->again &= (uint8_t)~AGAIN_INPUT;
     sb__drop_tail(mux, row);
+    sb__seal_end(mux, row);
+    if (row->state == ROW_CLOSED)
+        return; /* there was no memory for what is to be sent at the end */
     sb__step(mux, row, EVENT_CLOSE);
     if (row->out == NULL)
         sb__step(mux, row, EVENT_FLUSHED);
@@ -210,16 +213,6 @@ int sb_mux_abort(sb_mux *mux, int id, int reason)
     return 0;
 }
 
-int sb_mux_lost(sb_mux *mux, int id, int error)
-{
-    SB_CHECKED(mux);
-    struct row *row;
-    int code = sb__live(mux, id, &row);
-    if (code == 0)
-        row->error = error;
-    return code;
-}
-
 int sb_mux_shutdown(sb_mux *mux, int id)
 {
     SB_CHECKED(mux);
@@ -228,6 +221,9 @@ int sb_mux_shutdown(sb_mux *mux, int id)
     if (code < 0 || !sb__may(row, MAY_WRITE))
         return code < 0 ? code : SB_ERR_CLOSING;
     sb__now(mux);
+    sb__seal_end(mux, row);
+    if (row->state == ROW_CLOSED)
+        return SB_ERR_LIMIT; /* likewise */
     row->flags |= FLAG_SHUTDOWN;
     if (row->out == NULL)
         sb__output_done(mux, row);

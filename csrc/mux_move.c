@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * mux_move - a connection moves to another mux, usually of another process, or to another descriptor
+ * mux_move - a connection moves to another mux, usually of another process
  *
  * DESCRIPTION
  *   A row is exported, its descriptor duplicated by the caller (SCM_RIGHTS, unix(7)), and a row of the other mux
@@ -54,6 +54,8 @@ int sb_mux_export(const sb_mux *mux, int id, sb_moved *moved, const char **in, c
     int code = sb__open(mux, id, &row);
     if (code < 0)
         return code;
+    if (row->again & AGAIN_FILTERED)
+        return SB_ERR_INVALID;
     *moved = (sb_moved){
         .flags = halves_of(row) | moved_flag(row, FLAG_SHUTDOWN, SB_MOVED_SHUTDOWN)
             | moved_flag(row, FLAG_PAUSED, SB_MOVED_PAUSED) | moved_flag(row, FLAG_HIGH, SB_MOVED_HIGH)
@@ -174,46 +176,6 @@ int sb_mux_import(sb_mux *mux, int fd, int group, const sb_moved *moved, const c
     sb__update_interest(mux, row);
     sb__look_again(mux, row);
     return row->slot.id;
-}
-
-/* Nothing is pending, and nothing but its end is awaited on the descriptor. */
-static int can_swap(const struct row *row, int fd)
-{
-    if (fd < 0)
-        return SB_ERR_INVALID;
-    if (row->state != ROW_OPEN || row->flags & FLAG_SHUTDOWN)
-        return SB_ERR_CLOSING;
-    if (row->in != NULL)
-        return SB_ERR_MALFORMED;
-    return row->out != NULL || row->interest != 0 ? SB_ERR_AGAIN : 0;
-}
-
-int sb_mux_swap(sb_mux *mux, int id, int fd)
-{
-    SB_CHECKED(mux);
-    struct row *row;
-    int code = sb__live(mux, id, &row);
-    code = code < 0 ? code : can_swap(row, fd);
-    if (code < 0)
-        return code;
-    int before = row->fd;
-#if SB_HAS_EPOLL
-    if (mux->epoll >= 0) {
-        int was_parked = row->flags & FLAG_PARKED;
-        row->fd = fd;
-        code = sb__set_epoll(mux, row, EPOLL_CTL_ADD, 0);
-        row->fd = before;
-        if (code < 0) {
-            mux->error = errno;
-            return SB_ERR_FAULT;
-        }
-        if (!was_parked)
-            (void)sb__set_epoll(mux, row, EPOLL_CTL_DEL, 0);
-        row->flags &= (uint8_t)~FLAG_PARKED;
-    }
-#endif
-    row->fd = fd;
-    return before;
 }
 
 int sb_mux_forget(sb_mux *mux, int id)

@@ -39,9 +39,7 @@ static void input_ended(sb_mux *mux, struct row *row)
 
 static void receive_failed(sb_mux *mux, struct row *row, long code)
 {
-    if (code == SB_ERR_END && row->error != 0) /* sb_mux_lost */
-        sb__kill_for(mux, row, sb__class_of(row->error), row->error);
-    else if (code == SB_ERR_END)
+    if (code == SB_ERR_END)
         input_ended(mux, row);
     else if (code != SB_ERR_AGAIN)
         sb__kill_for(mux, row, code, errno);
@@ -115,10 +113,15 @@ static void receive_in_buffer(sb_mux *mux, struct row *row)
         sb__frame_buffer(mux, row);
 }
 
-static void receive_raw(sb_mux *mux, struct row *row)
+static size_t raw_room(const sb_mux *mux, const struct row *row)
 {
     size_t limit = sb__framing_of(mux, row)->limit, max = (size_t)sb__share_of(mux, row)->raw_bytes;
-    long n = sb_receive(row->fd, mux->arena + mux->arena_used, limit < max ? limit : max);
+    return limit < max ? limit : max;
+}
+
+static void receive_raw(sb_mux *mux, struct row *row)
+{
+    long n = sb_receive(row->fd, mux->arena + mux->arena_used, raw_room(mux, row));
     if (n < 0) {
         receive_failed(mux, row, n);
         return;
@@ -126,6 +129,31 @@ static void receive_raw(sb_mux *mux, struct row *row)
     row->received += n;
     row->moved_ms = mux->now_ms;
     sb__frame_raw(mux, row, (size_t)n);
+}
+
+/* What has come makes sense to a filter alone: what that makes of it is framed. */
+static void receive_filtered(sb_mux *mux, struct row *row, size_t tail)
+{
+    char *base = mux->arena + mux->arena_used;
+    int is_raw = sb__framing_of(mux, row)->kind == SB_FRAMING_RAW, is_small = tail <= SB_SMALL_TAIL;
+    size_t room = is_raw ? raw_room(mux, row) : SB_RECEIVE;
+    if (is_small && tail > 0)
+        memcpy(base, sb_buffer_data(row->in), tail);
+    long n = sb__unseal(mux, row, is_small ? base + tail : base, room);
+    if (row->state == ROW_CLOSED)
+        return;
+    row->received += n > 0 ? n : 0;
+    if (n < 0)
+        receive_failed(mux, row, n);
+    else if (n > 0 && is_raw)
+        sb__frame_raw(mux, row, (size_t)n);
+    else if (n > 0 && is_small)
+        sb__frame_arena(mux, row, tail, (size_t)n);
+    else if (n > 0 && keep_behind(mux, row, base, (size_t)n, 0) < 0)
+        sb__kill(mux, row, SB_REASON_LIMIT, 0);
+    else if (n > 0)
+        sb__frame_buffer(mux, row);
+    sb__look_again(mux, row);
 }
 
 /* ---- a turn */
@@ -140,8 +168,6 @@ static void hang_up(sb_mux *mux, struct row *row, int ready)
     socklen_t size = sizeof error;
     if (ready & READY_ERROR)
         getsockopt(row->fd, SOL_SOCKET, SO_ERROR, &error, &size);
-    if (error == 0)
-        error = row->error; /* sb_mux_lost */
     if (error != 0)
         sb__kill_for(mux, row, sb__class_of(error), error);
     else
@@ -168,6 +194,8 @@ static void receive(sb_mux *mux, struct row *row)
         postpone(mux, row);
     else if (row->again & AGAIN_WANTED)
         sb__frame_again(mux, row); /* and no more of it in this turn, for it may be given back */
+    else if (row->again & AGAIN_FILTERED)
+        receive_filtered(mux, row, tail);
     else if (sb__framing_of(mux, row)->kind == SB_FRAMING_RAW)
         receive_raw(mux, row);
     else if (tail > SB_SMALL_TAIL)
@@ -185,7 +213,7 @@ static void row_ready(sb_mux *mux, struct row *row, int ready)
 {
     if (ready & READY_WRITE && row->out != NULL)
         sb__send_more(mux, row);
-    if (row->state == ROW_CLOSED || !(ready & ~READY_WRITE || row->again & AGAIN_WANTED))
+    if (row->state == ROW_CLOSED || !(ready & ~READY_WRITE || row->again & AGAIN_INPUT))
         return;
     if (sb__wanted(row) & SB_READ)
         receive(mux, row);
@@ -271,7 +299,7 @@ static int add_again(sb_mux *mux, int n)
     for (int32_t i = 0; i < mux->again_count; i++) {
         struct row *row = &mux->rows[mux->again[i]];
         row->again &= (uint8_t)~AGAIN_LISTED;
-        if (row->again & AGAIN_WANTED && sb__wanted(row) & SB_READ)
+        if (row->again & AGAIN_INPUT && sb__wanted(row) & SB_READ)
             n = add_item(mux, n, row->slot.id, READY_READ);
     }
     mux->again_count = 0;

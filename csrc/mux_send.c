@@ -23,7 +23,7 @@ void sb__note_high(sb_mux *mux, struct row *row)
     sb__update_interest(mux, row);
 }
 
-static void keep(sb_mux *mux, struct row *row, const char *data, size_t size)
+void sb__keep(sb_mux *mux, struct row *row, const char *data, size_t size)
 {
     const sb_group *group = &mux->groups[row->group];
     int code = 0, first = row->out == NULL;
@@ -50,6 +50,12 @@ static int can_send(const struct row *row)
     return sb__may(row, MAY_WRITE) && !(row->flags & FLAG_SHUTDOWN);
 }
 
+/* What a filter has made of the caller's bytes was counted when it made it. */
+static void count_sent(struct row *row, long n)
+{
+    row->sent += row->again & AGAIN_FILTERED ? 0 : n;
+}
+
 /* What the kernel took of it, n as sb_send returns.  Returns its bytes. */
 static size_t sent(sb_mux *mux, struct row *row, long n)
 {
@@ -58,7 +64,7 @@ static size_t sent(sb_mux *mux, struct row *row, long n)
             sb__kill_for(mux, row, n, errno);
         return 0;
     }
-    row->sent += n;
+    count_sent(row, n);
     row->moved_ms = mux->now_ms;
     return (size_t)n;
 }
@@ -67,9 +73,17 @@ void sb__send(sb_mux *mux, struct row *row, const char *data, size_t size)
 {
     if (!can_send(row) || size == 0)
         return;
+    if (row->again & AGAIN_FILTERED)
+        sb__seal(mux, row, data, size, 0);
+    else
+        sb__put(mux, row, data, size);
+}
+
+void sb__put(sb_mux *mux, struct row *row, const char *data, size_t size)
+{
     size_t gone = row->out == NULL ? sent(mux, row, sb_send(row->fd, data, size)) : 0;
     if (gone < size && can_send(row))
-        keep(mux, row, data + gone, size - gone);
+        sb__keep(mux, row, data + gone, size - gone);
 }
 
 /* One piece and a small one behind it, which is not worth a copy of the first. */
@@ -77,14 +91,19 @@ static void send_both(sb_mux *mux, struct row *row, sb_piece first, sb_piece sec
 {
     if (!can_send(row))
         return;
+    if (row->again & AGAIN_FILTERED) {
+        sb__seal(mux, row, first.data, first.size, SB_SEAL_MORE);
+        sb__send(mux, row, second.data, second.size);
+        return;
+    }
     sb_piece both[] = {first, second};
     size_t gone = row->out == NULL ? sent(mux, row, sb_send_gather(row->fd, both, 2)) : 0;
     if (gone < first.size && can_send(row)) {
-        keep(mux, row, first.data + gone, first.size - gone);
+        sb__keep(mux, row, first.data + gone, first.size - gone);
         gone = first.size;
     }
     if (gone < first.size + second.size && can_send(row))
-        keep(mux, row, second.data + (gone - first.size), first.size + second.size - gone);
+        sb__keep(mux, row, second.data + (gone - first.size), first.size + second.size - gone);
 }
 
 /* Everything written has been taken by the kernel. */
@@ -109,7 +128,7 @@ void sb__send_more(sb_mux *mux, struct row *row)
         sb__kill_for(mux, row, n, errno);
         return;
     }
-    row->sent += n;
+    count_sent(row, n);
     row->moved_ms = row->leaving_ms = mux->now_ms;
     sb__consume(mux, row->out, (size_t)n);
     if (row->flags & FLAG_HIGH && sb_buffer_size(row->out) <= (size_t)row->low) {

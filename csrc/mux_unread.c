@@ -14,7 +14,7 @@
 /* Put the row on the list of those that are framed in the next turn, if it is read. */
 void sb__look_again(sb_mux *mux, struct row *row)
 {
-    if (!(row->again & AGAIN_WANTED) || row->again & AGAIN_LISTED || !(sb__wanted(row) & SB_READ))
+    if (!(row->again & AGAIN_INPUT) || row->again & AGAIN_LISTED || !(sb__wanted(row) & SB_READ))
         return;
     row->again |= AGAIN_LISTED;
     mux->again[mux->again_count++] = sb__number(mux, row);

@@ -74,6 +74,10 @@ ffibuilder = FFI()
 for text in (part.read_text(encoding="utf-8") for part in (*HEADERS, *PARTS)):
     if "<cffi>" in text:
         ffibuilder.cdef(declarations(text))
+ffibuilder.cdef("""
+extern "Python" int64_t sockd_tls_open(void *, int32_t, const char *, size_t, char *, size_t, int32_t *);
+extern "Python" int64_t sockd_tls_seal(void *, int32_t, const char *, size_t, int32_t, const char **);
+""")  # sockd.net.tls.filter
 ffibuilder.set_source(
     "sockd._sockbuf",
     '#include "sockrelay.h"\n' + "".join(part.read_text(encoding="utf-8") for part in PARTS),

@@ -352,12 +352,6 @@ int sb_mux_close_all(sb_mux *mux, int reason);
 /* End at once; TCP sends RST.  A reason that is none: _ABORTED. */
 int sb_mux_abort(sb_mux *mux, int id, int reason);
 
-/* The connection behind the descriptor of a row is lost, with an errno that the kernel cannot report for this
- * descriptor: for example, it is one end of a socket pair, and the caller forwards the other end to a network.
- * Input in it is still handed out; its end of file, or its hang-up if the connection is not read, closes the
- * connection as that errno of recv(2) would. */
-int sb_mux_lost(sb_mux *mux, int id, int error);
-
 /* Return frames of this turn that were not handled, size bytes of them as they were handed out (without
  * SB_GROUP_LF, if they are lines).  They are framed again, before all later data, in the next turn in which the
  * connection is read.  Without memory for them: SB_REASON_LIMIT. */
@@ -397,7 +391,7 @@ typedef struct sb_moved {
 
 /* Read a connection out, which goes on all the same; its descriptor is that of
  * sb_mux_info.  *in and *out are valid until the next turn.  Call it between two
- * turns, with every event answered.  Returns 0. */
+ * turns, with every event answered.  Returns 0, or SB_ERR_INVALID: it has a filter. */
 int sb_mux_export(const sb_mux *mux, int id, sb_moved *moved, const char **in, const char **out) SB_MUST_CHECK;
 
 /* Take a connection over that was read out of another mux: as sb_mux_add, but it
@@ -408,15 +402,32 @@ int sb_mux_export(const sb_mux *mux, int id, sb_moved *moved, const char **in, c
  * the caller's. */
 int sb_mux_import(sb_mux *mux, int fd, int group, const sb_moved *moved, const char *in, const char *out) SB_MUST_CHECK;
 
-/* Have a connection go on by another descriptor, which is non-blocking: what it
- * has received and sent stays with it, and so does its peer, if it was told.  The
- * connection is paused, and all that it was to send is sent.  Returns the
- * descriptor until now, which is the caller's, or SB_ERR_AGAIN: something is
- * unsent, or the caller of sb_mux_changes still has to be told of the pause;
- * SB_ERR_MALFORMED: there is input that was not handed out; SB_ERR_CLOSING also
- * when its peer's end has come; SB_ERR_INVALID: a descriptor below 0;
- * SB_ERR_FAULT: see sb_mux_errno. */
-int sb_mux_swap(sb_mux *mux, int id, int fd) SB_MUST_CHECK;
+/* What stands between the network and the frames of those connections that sb_mux_filter is called for, such as TLS.
+ * Its functions call no function of the mux.  Bytes are counted as the caller sees them; unsent ones as the network does. */
+typedef struct sb_filter {
+    void *context;
+    /* Returns how many bytes of plain text, at most room, it has written to plain, from size bytes that have come (0:
+     * from what it has); or SB_ERR_END: the peer sends no more; or SB_ERR_RESET: what it has sent is wrong.  *then
+     * (0): SB_FILTER_*. */
+    int64_t (*open)(void *context, int32_t id, const char *data, size_t size, char *plain, size_t room, int32_t *then);
+    /* Returns how many bytes, at *sealed until the next call, go to the network for size bytes of output, or for
+     * what the filter itself has to send (0 bytes); what: SB_SEAL_*, or 0.  Below 0: the connection ends. */
+    int64_t (*seal)(void *context, int32_t id, const char *data, size_t size, int32_t what, const char **sealed);
+} sb_filter;
+
+#define SB_FILTER_MORE 1 /* open has more to tell, in the next turn */
+#define SB_FILTER_SEND 2 /* the filter itself has something to send */
+#define SB_SEAL_MORE 1   /* more output follows at once: it may wait for it */
+#define SB_SEAL_END 2    /* our FIN goes behind this */
+
+/* The filter of a mux.  Returns 0, SB_ERR_NOMEM, or SB_ERR_INVALID: it has no function. */
+int sb_mux_set_filter(sb_mux *mux, const sb_filter *filter) SB_MUST_CHECK;
+
+/* From now on a connection's bytes go through the filter, which is asked for what it has in the next turn in which it
+ * is read: one that has just come, or that is paused.  Returns 0; SB_ERR_MALFORMED: there is input that was not handed
+ * out; SB_ERR_AGAIN: something is unsent; SB_ERR_CLOSING also when its peer's end has come; SB_ERR_INVALID: the mux
+ * has no filter, or the connection has it. */
+int sb_mux_filter(sb_mux *mux, int id) SB_MUST_CHECK;
 
 /* Judge a connection by no deadline but that of its closing (resting 1), for its
  * peer cannot be heard: somebody else has it meanwhile, who has a deadline of his

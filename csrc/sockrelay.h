@@ -94,8 +94,9 @@ int sb_relay_run(sb_relay *relay);
 /* End a pair at once, with RST.  A reason that is none: _ABORTED. */
 int sb_relay_abort(sb_relay *relay, int id, int reason);
 
-/* The connection behind the socket of a side is lost, as in sb_mux_lost: data in the socket is still forwarded, and
- * its end of file counts as a reset. */
+/* The connection behind the socket of a side is lost, by an errno that the kernel cannot report for this descriptor,
+ * such as one end of a socket pair whose other end the caller forwards to a network: data in the socket is still
+ * forwarded, and its end of file counts as a reset. */
 int sb_relay_lost(sb_relay *relay, int id, int side, int error);
 
 /* Bytes moved so far from this side to the other. */

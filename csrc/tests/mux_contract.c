@@ -41,7 +41,7 @@ static void a_kept_id_reaches_nobody_else(void)
         CHECK_EQ(sb_mux_framing(w->mux, alice, &other), SB_ERR_GONE);
         CHECK_EQ(sb_mux_peer(w->mux, alice, "", 0), SB_ERR_GONE);
         CHECK_EQ(sb_mux_water(w->mux, alice, 2, 1), SB_ERR_GONE);
-        CHECK_EQ(sb_mux_swap(w->mux, alice, 0), SB_ERR_GONE);
+        CHECK_EQ(sb_mux_filter(w->mux, alice), SB_ERR_GONE);
         CHECK_EQ(sb_mux_info(w->mux, alice, &info), SB_ERR_GONE);
         CHECK_EQ(sb_mux_export(w->mux, alice, &moved, &in, &out), SB_ERR_GONE);
         CHECK_EQ(sb_mux_unsent(w->mux, alice), SB_ERR_GONE);
@@ -246,7 +246,7 @@ static void no_such_group(void)
     }
     CHECK_EQ(sb_mux_add(w->mux, -1, 0), SB_ERR_INVALID);
     CHECK_EQ(sb_mux_import(w->mux, -1, 0, &moved, NULL, NULL), SB_ERR_INVALID);
-    CHECK_EQ(sb_mux_swap(w->mux, 0, -1), SB_ERR_GONE);
+    CHECK_EQ(sb_mux_filter(w->mux, 0), SB_ERR_GONE);
     CHECK_EQ(sb_mux_counts(w->mux)->connections, 0);
     sb_mux *empty = sb_mux_new(4, 0);
     CHECK_EQ(sb_mux_add(empty, fds[0], 0), SB_ERR_GONE);

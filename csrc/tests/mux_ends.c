@@ -158,62 +158,6 @@ static void reset_while_not_read(void)
     end_of(w);
 }
 
-/* The network behind a socket pair is lost: what lies in the pair is handed out, then the reset. */
-static void lost_behind_the_descriptor(void)
-{
-    static const int errors[][2] = {{ECONNRESET, 3}, {ETIMEDOUT, 4}};
-    for (int i = 0; i < 2; i++)
-        for (int how = 0; how < 2; how++) {
-            sb_group group = lines_group();
-            group.flags = how ? SB_GROUP_ANNOUNCE : 0;
-            struct world *w = world_of(2, group);
-            int id = join(w, 0);
-            sb_info info;
-            char want[20];
-            turn(w);
-            say(w, id, "a\nb");
-            sb_mux_lost(w->mux, id, errors[i][0]);
-            hang_up(w, id);
-            CHECK_TEXT(turn(w), "0:a| ");
-            snprintf(want, sizeof want, "0 closed %d ", errors[i][1]);
-            CHECK_TEXT(turn(w), want);
-            CHECK_EQ(sb_mux_info(w->mux, id, &info), 0);
-            CHECK_EQ(info.error, errors[i][0]);
-            sb_mux_lost(w->mux, id, ECONNRESET); /* too late */
-            sb_mux_lost(w->mux, 99, ECONNRESET);
-            CHECK_EQ(sb_mux_info(w->mux, id, &info), 0);
-            CHECK_EQ(info.error, errors[i][0]);
-            end_of(w);
-        }
-}
-
-static void lost_while_not_read(void)
-{
-    if (!with_epoll)
-        return;
-    struct world *w = world_of(2, lines_group());
-    int id = join(w, 0);
-    sb_mux_pause(w->mux, id, 1);
-    say(w, id, "a\n");
-    sb_mux_lost(w->mux, id, ECONNRESET);
-    CHECK_TEXT(turn(w), "");
-    hang_up(w, id);
-    CHECK_TEXT(turn(w), "0 closed 3 "); /* as a TCP connection that is reset */
-    end_of(w);
-}
-
-/* Its own end has begun: the first reason stands where all was sent. */
-static void lost_while_it_ends(void)
-{
-    struct world *w = world_of(2, lines_group());
-    int id = join(w, 0);
-    sb_mux_close(w->mux, id, SB_REASON_CLOSED);
-    sb_mux_lost(w->mux, id, ECONNRESET);
-    hang_up(w, id);
-    CHECK_TEXT(turn(w), "0 closed 2 ");
-    end_of(w);
-}
-
 static void what_is_unfinished(void)
 {
     struct world *w = world_of(4, lines_group());
@@ -459,9 +403,6 @@ const struct test mux_ends_tests[] = {
     {"aborts", aborts},
     {"reset by the peer", reset_by_the_peer},
     {"reset while not read", reset_while_not_read},
-    {"lost behind the descriptor", lost_behind_the_descriptor},
-    {"lost while not read", lost_while_not_read},
-    {"lost while it ends", lost_while_it_ends},
     {"what is unfinished", what_is_unfinished},
     {"ids that are none", ids_that_are_none},
     {"our FIN went before", our_fin_went_before},

@@ -197,111 +197,6 @@ static void left_behind(void)
     end_of(w);
 }
 
-static void pause_reading(struct world *w, int id, int paused)
-{
-    sb_mux_pause(w->mux, id, paused);
-    learn_changes(w);
-}
-
-/* Its peer has another socket from now on. */
-static int swap(struct world *w, int id)
-{
-    int pair[2];
-    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
-    int before = sb_mux_swap(w->mux, id, pair[0]);
-    if (before < 0) {
-        close(pair[0]);
-        close(pair[1]);
-        return before;
-    }
-    close(before);
-    close(w->peer[id]);
-    w->peer[id] = pair[1];
-    return 0;
-}
-
-static void another_descriptor(void)
-{
-    struct world *w = world_of(8, lines_group());
-    int id = join(w, 0);
-    say(w, id, "a\n");
-    CHECK_TEXT(turn(w), "0:a| ");
-    if (!with_epoll)
-        CHECK_EQ(swap(w, id), SB_ERR_AGAIN); /* it is read still */
-    pause_reading(w, id, 1);
-    CHECK_EQ(swap(w, id), 0);
-    CHECK_TEXT(turn(w), "");
-    pause_reading(w, id, 0);
-    say(w, id, "bc\n");
-    CHECK_TEXT(turn(w), "0:bc| ");
-    answer(w, id, "d\n", 2);
-    CHECK_TEXT(heard(w, id), "d\n");
-    sb_info info;
-    CHECK_EQ(sb_mux_info(w->mux, id, &info), 0);
-    CHECK_EQ(info.received, 5);
-    hang_up(w, id);
-    CHECK_TEXT(turn(w), "0 closed 1 ");
-    end_of(w);
-}
-
-static void another_descriptor_for_one_that_was_hung_up(void)
-{
-    struct world *w = world_of(8, lines_group());
-    int id = join(w, 0);
-    pause_reading(w, id, 1);
-    int far = dup(w->peer[id]);
-    hang_up(w, id);
-    close(far);
-    CHECK_TEXT(turn(w), ""); /* epoll has told of it, and does so no more */
-    w->peer[id] = dup(0);
-    CHECK_EQ(swap(w, id), 0);
-    CHECK_TEXT(turn(w), "");
-    pause_reading(w, id, 0);
-    say(w, id, "a\n");
-    CHECK_TEXT(turn(w), "0:a| ");
-    end_of(w);
-}
-
-static void another_descriptor_is_refused(void)
-{
-    struct world *w = world_of(8, lines_group());
-    size_t size = 1 << 20;
-    char *block = big_block(size);
-    int full = join(w, 0), part = join(w, 0), ended = join(w, 0);
-    answer(w, full, block, (int64_t)size);
-    say(w, part, "a\nb");
-    CHECK_TEXT(turn(w), "1:a| ");
-    for (int id = 0; id < 3; id++)
-        pause_reading(w, id, 1);
-    CHECK_EQ(swap(w, full), SB_ERR_AGAIN);
-    sb_mux_shutdown(w->mux, full); /* behind what is unsent */
-    CHECK_EQ(swap(w, full), SB_ERR_CLOSING);
-    CHECK_EQ(swap(w, part), SB_ERR_MALFORMED);
-    sb_mux_shutdown(w->mux, ended);
-    CHECK_EQ(swap(w, ended), SB_ERR_CLOSING);
-    CHECK_EQ(swap(w, 99), SB_ERR_GONE);
-    CHECK_EQ(sb_mux_swap(w->mux, 98, 0), SB_ERR_GONE);
-    free(block);
-    end_of(w);
-}
-
-static void another_descriptor_that_cannot_be_watched(void)
-{
-    struct world *w = world_of(8, lines_group());
-    int id = join(w, 0);
-    pause_reading(w, id, 1);
-    if (with_epoll) {
-        fail_nth(CALL_EPOLL_CTL, 1, ENOMEM);
-        CHECK_EQ(swap(w, id), SB_ERR_FAULT);
-        faults_clear();
-        CHECK_EQ(sb_mux_errno(w->mux), ENOMEM);
-    }
-    pause_reading(w, id, 0);
-    say(w, id, "a\n");
-    CHECK_TEXT(turn(w), "0:a| "); /* it goes on as it was */
-    end_of(w);
-}
-
 static void refused(void)
 {
     struct world *old = world_of(8, lines_group()), *new = world_of(1, lines_group());
@@ -336,10 +231,6 @@ const struct test mux_moves_tests[] = {
     {"framing is told", framing_is_told},
     {"what was due on the way ends", what_was_due_on_the_way_ends},
     {"left behind", left_behind},
-    {"another descriptor", another_descriptor},
-    {"another descriptor for one that was hung up", another_descriptor_for_one_that_was_hung_up},
-    {"another descriptor is refused", another_descriptor_is_refused},
-    {"another descriptor that cannot be watched", another_descriptor_that_cannot_be_watched},
     {"refused", refused},
     {NULL, NULL},
 };

@@ -125,10 +125,8 @@ static void a_close_takes_its_time(void)
     CHECK_EQ(sb_mux_shutdown(w->mux, id), SB_ERR_CLOSING);
     CHECK_EQ(sb_mux_rest(w->mux, id, 1), SB_ERR_CLOSING);
     CHECK_EQ(sb_mux_unread(w->mux, id, "x\n", 2, 1), SB_ERR_CLOSING);
-    CHECK_EQ(sb_mux_lost(w->mux, id, EPIPE), 0);
     hang_up(w, id);
     CHECK_TEXT(all_of(w), "0 closed 2 ");
-    CHECK_EQ(sb_mux_lost(w->mux, id, EPIPE), SB_ERR_GONE);
     CHECK_EQ(sb_mux_rest(w->mux, id, 1), SB_ERR_GONE);
     CHECK_EQ(sb_mux_forget(w->mux, id), SB_ERR_GONE);
     end_of(w);
@@ -473,16 +471,16 @@ static void no_mux(void)
         sb_mux_watch(NULL, 0, 0), sb_mux_add(NULL, 0, 0), sb_mux_wait(NULL, 0), sb_mux_receive(NULL, &id, &id, 1),
         sb_mux_turn(NULL, 0), sb_mux_turn_of(NULL, &id, &id, 1), sb_mux_next(NULL, &event, &data), sb_mux_reap(NULL),
         sb_mux_changes(NULL), sb_mux_timeout(NULL), sb_mux_write(NULL, 1, &id, &bytes, ""), sb_mux_close_all(NULL, 0),
-        sb_mux_unread(NULL, 0, "", 0, 0), sb_mux_leave(NULL),
+        sb_mux_unread(NULL, 0, "", 0, 0), sb_mux_leave(NULL), sb_mux_set_filter(NULL, NULL),
     };
     for (size_t i = 0; i < sizeof invalid / sizeof invalid[0]; i++)
         CHECK_EQ(invalid[i], SB_ERR_INVALID);
     const long long gone[] = {
         sb_mux_ungroup(NULL, 0), sb_mux_totals(NULL, 0, &totals), sb_mux_sources(NULL, 0, NULL), sb_mux_serve(NULL, 0, NULL),
         sb_mux_accept(NULL, 0, 0, 1, NULL), sb_mux_row(NULL, 0), sb_mux_peer(NULL, 0, "", 0), sb_mux_spent(NULL, 0, 0),
-        sb_mux_send(NULL, 0, "", 0), sb_mux_close(NULL, 0, 0), sb_mux_abort(NULL, 0, 0), sb_mux_lost(NULL, 0, 0),
+        sb_mux_send(NULL, 0, "", 0), sb_mux_close(NULL, 0, 0), sb_mux_abort(NULL, 0, 0),
         sb_mux_framing(NULL, 0, &group.framing), sb_mux_export(NULL, 0, &moved, &data, &data),
-        sb_mux_import(NULL, 0, 0, &moved, NULL, NULL), sb_mux_swap(NULL, 0, 0), sb_mux_rest(NULL, 0, 0),
+        sb_mux_import(NULL, 0, 0, &moved, NULL, NULL), sb_mux_filter(NULL, 0), sb_mux_rest(NULL, 0, 0),
         sb_mux_forget(NULL, 0), sb_mux_shutdown(NULL, 0), sb_mux_pause(NULL, 0, 0), sb_mux_water(NULL, 0, 1, 0),
         sb_mux_unsent(NULL, 0), sb_mux_info(NULL, 0, &info),
     };
@@ -530,7 +528,7 @@ static void nothing_to_write_to(void)
     CHECK_EQ(sb_mux_unread(w->mux, id, "", 0, -1), SB_ERR_INVALID);
     CHECK_EQ(sb_mux_unread(w->mux, id, "", 0, 0), 0);
     CHECK_EQ(sb_mux_framing(w->mux, id, NULL), SB_ERR_INVALID);
-    CHECK_EQ(sb_mux_swap(w->mux, id, -1), SB_ERR_INVALID);
+    CHECK_EQ(sb_mux_filter(w->mux, id), SB_ERR_INVALID); /* it has none */
     int32_t one = -1;
     join(w, 0);
     CHECK_EQ(sb_mux_list(w->mux, -1, SB_LIST_LIVE, &one, 1), 1);

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from sockd.errors import ConfigurationError, SystemFault, TemporaryFault, UsageError, fault
 from sockd.net.loop.loop import EventLoop
+from sockd.net.tls.failures import words
 from sockd.net.tls.socket_pair import Input, pair
 from sockd.net.tls.tunnel import TlsTunnel
-from sockd.net.tls.wire import TlsWire, words
+from sockd.net.tls.wire import TlsWire
 
 if TYPE_CHECKING:
     import socket

@@ -73,9 +73,8 @@ class ActiveListener:
         return str(self.listening)
 
     def descriptors(self, connections: ConnectionTable) -> int:
-        """Count those of its connections in the table; an encrypted one has a socket pair besides."""
-        groups = self.listener.groups
-        return sum(connections.groups.totals(one).open + 2 * connections.tls.count(one) for one in groups)
+        """Count those of its connections in the table."""
+        return sum(connections.groups.totals(one).open for one in self.listener.groups)
 
     def renew_options(self, before: ListenSettings) -> None:
         """Set the options of the socket by the settings now, where they were others before."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping  # noqa: TC003 - of a dataclass
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sockd.net.listen.proxy_protocol import client_address
+from sockd.net.tls.socket_pair import Input
 from sockd.wire import proxy
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.loop.loop import EventLoop
-    from sockd.net.tls.socket_pair import SocketPair, TlsSocket
+    from sockd.net.tls.wire import TlsWire
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,26 +71,83 @@ class Tls:
         return self.alpn
 
 
+class PlainStream:
+    """Stands for the stream of an encrypted connection: bytes are what they are.
+
+    Args:
+        tls: what a handler learns.
+    """
+
+    input, failure, is_cut = Input.OPEN, None, False
+
+    def __init__(self, tls: Tls) -> None:
+        self.ssl_object = tls
+        self._received, self._output = bytearray(), bytearray()
+
+    def receive(self, data: bytes) -> None:
+        """Note what has come."""
+        self._received += data
+
+    def read_into(self, room: memoryview, size: int) -> int:
+        """Copy what has come."""
+        piece = self._received[:size]
+        del self._received[:size]
+        memoryview(room)[: len(piece)] = piece
+        return len(piece)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there was no room for all of it."""
+        return bool(self._received)
+
+    @property
+    def has_output(self) -> bool:
+        """Whether something is to be sent."""
+        return bool(self._output)
+
+    def write(self, data: bytes) -> None:
+        """Note what is to be sent."""
+        self._output += data
+
+    def end(self) -> None:
+        """Say nothing at the end."""
+
+    def pop_output(self) -> bytes:
+        """Return what is to be sent."""
+        output, self._output = bytes(self._output), bytearray()
+        return output
+
+
+class _Started:
+    """A handshake that is done (sockd.net.tls.wire.TlsWire)."""
+
+    def __init__(self, sock: socket.socket, tls: Tls) -> None:
+        self.socket = sock
+        self._tls = tls
+
+    def stream(self) -> PlainStream:
+        """Return what the connection goes through."""
+        return PlainStream(self._tls)
+
+
 class StartedTls:
     """Stands for the handshakes of a listener with `starttls`: each is done at once.
 
     Args:
         tls: what the handler learns then.
-        switched: called with the server's old end, and the client's new one.
     """
 
-    def __init__(self, tls: Tls, loop: EventLoop, switched: Callable[[socket.socket, socket.socket], None]) -> None:
+    def __init__(self, tls: Tls, loop: EventLoop) -> None:
         self._tls = tls
         self._loop = loop
-        self._switched = switched
 
-    def start(
-        self, outer: socket.socket, peer: SocketAddress, done: Callable[[TlsSocket | None], None], ends: SocketPair
-    ) -> None:
-        """Have the client go on at the other end of the pair."""
-        ends.near.ssl_object = self._tls  # type: ignore[assignment]  # it stands for one
-        self._switched(outer, ends.far)
-        self._loop.call_soon(lambda: done(ends.near))
+    def start(self, sock: socket.socket, peer: SocketAddress, done: Callable[[TlsWire | None], None]) -> None:
+        """Be done in the next turn."""
+        self._loop.call_soon(lambda: done(cast("TlsWire", _Started(sock, self._tls))))
+
+    def cancel(self, sock: socket.socket) -> None:
+        """Close a connection whose owner has closed it."""
+        sock.close()
 
 
 def parse_header(header: bytes) -> tuple[SocketAddress | None, proxy.Header]:
@@ -107,4 +165,4 @@ def parse_header(header: bytes) -> tuple[SocketAddress | None, proxy.Header]:
     return client_address(found), found
 
 
-__all__ = ["StartedTls", "Tls", "parse_header"]
+__all__ = ["PlainStream", "StartedTls", "Tls", "parse_header"]

@@ -6,26 +6,25 @@ Everything happens within the calls of whoever holds the stage, in the caller's 
 
 from __future__ import annotations
 
-import os
 import socket
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sockd.net.connection import selector
 from sockd.net.connection.table import ConnectionTable
 from sockd.net.loop.defects import Defects
 from sockd.net.loop.loop import loop_class
 from sockd.net.loop.thread_pool import ThreadPool
-from sockd.net.tls.socket_pair import pair
 from sockd.services import hooks, loader, resolve
 from sockd.services.handlers import group_options, make_sink
-from sockd.testing.facts import StartedTls
+from sockd.testing.facts import PlainStream, StartedTls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.connection.peers import ProxyInfo
+    from sockd.net.tls.stream import TlsStream
     from sockd.services.spec import ServiceSpec
     from sockd.testing.facts import Tls
     from sockd.wire.close_reason import CloseReason
@@ -67,14 +66,10 @@ class Link:
         accepted: what the handler has sent and nobody has taken.
         has_ended: the handler's FIN, or its reset, has come.
         reason: why the connection ended, NONE while it lives.
-        inode: of the handler's side.
-        kept: further sockets, closed with this one.
     """
 
-    def __init__(self, sock: socket.socket, id: int, reason: CloseReason, inode: int) -> None:
+    def __init__(self, sock: socket.socket, id: int, reason: CloseReason) -> None:
         self.sock = sock
-        self.inode = inode
-        self.kept: list[socket.socket] = []
         self.id = id
         self.accepted = bytearray()
         self.has_ended = False
@@ -94,16 +89,9 @@ class Link:
         except ConnectionResetError:
             self.has_ended = True
 
-    def switch(self, sock: socket.socket, outer: socket.socket) -> None:
-        """Go on at another socket."""
-        self.receive()
-        self.kept += [self.sock, outer]
-        self.sock = sock
-
     def close(self) -> None:
         """Close the client's side."""
-        for sock in (self.sock, *self.kept):
-            sock.close()
+        self.sock.close()
 
 
 class Stage:
@@ -153,13 +141,8 @@ class Stage:
         group = self.connections.groups.add(group_options(self.spec), sink)
         self.connections.groups.when_ended(group, self._reported_end)
         if self._starttls is not None:
-            self.connections.tls.offer(group, StartedTls(self._starttls, self.loop, self._switched))
+            self.connections.tls.offer(group, StartedTls(self._starttls, self.loop))
         return group
-
-    def _switched(self, outer: socket.socket, far: socket.socket) -> None:
-        """Have a client go on at another socket: its connection has started TLS."""
-        link = next(one for one in self._links.values() if one.inode == os.fstat(outer.fileno()).st_ino)
-        link.switch(far, outer)
 
     def reload(self) -> None:
         """Serve connections that come from now on as after a reload; those that are there go on as they were."""
@@ -175,23 +158,15 @@ class Stage:
             tls: it begins encrypted.
             proxied: what a proxy has said of it.
         """
-        mine, outer = socket.socketpair()
-        ends = None if tls is None else pair(outer)
-        theirs: socket.socket = outer
-        if ends is not None:
-            mine.close()
-            ends.near.ssl_object = tls  # type: ignore[assignment]  # it stands for one
-            mine, theirs = ends.far, ends.near
+        mine, theirs = socket.socketpair()
         mine.setblocking(False)
         theirs.setblocking(False)
-        inode = os.fstat(theirs.fileno()).st_ino
         id = self.connections.add(theirs, self._group, client, proxied)
         if id is None:
             raise RuntimeError("more connections than the stage has room for")
-        link = self._links[id] = Link(mine, id, self.connections.info(id).reason, inode)
-        if ends is not None:
-            self.connections.tls.note(id, ends.near)
-            link.kept.append(outer)
+        link = self._links[id] = Link(mine, id, self.connections.info(id).reason)
+        if tls is not None:
+            self.connections.tls.secure(id, cast("TlsStream", PlainStream(tls)))
         return link
 
     def _reported_end(self, id: int) -> None:

@@ -22,9 +22,9 @@ def extra_info(connection: Connection, connections: ConnectionTable, name: str) 
     """Answer Connection.get_extra_info(); None for what there is not."""
     if name in _EXTRA:
         return _EXTRA[name](connection, connections)
-    near = connections.tls.find(connection.id)
-    if name in _TLS_EXTRA and near is not None and near.ssl_object is not None:
-        return _TLS_EXTRA[name](near.ssl_object)
+    stream = connections.tls.find(connection.id)
+    if name in _TLS_EXTRA and stream is not None:
+        return _TLS_EXTRA[name](stream.ssl_object)
     return None
 
 
@@ -36,15 +36,11 @@ def _peerhost(connection: Connection, connections: ConnectionTable) -> str | Non
     return connections.find_name(connections.peers.find(connection.id).host)
 
 
-def _socket(connection: Connection, connections: ConnectionTable) -> socket.socket:
-    near = connections.tls.find(connection.id)
-    return connection.socket if near is None else near.outer
+def _socket(connection: Connection, _connections: ConnectionTable) -> socket.socket:
+    return connection.socket
 
 
-def _sockname(connection: Connection, connections: ConnectionTable) -> SockAddr | bytes | None:
-    near = connections.tls.find(connection.id)
-    if near is not None:
-        return near.local
+def _sockname(connection: Connection, _connections: ConnectionTable) -> SockAddr | bytes | None:
     try:
         name: SockAddr | bytes = connection.socket.getsockname()
     except OSError:  # EINVAL on BSDs, once it was reset
@@ -52,8 +48,8 @@ def _sockname(connection: Connection, connections: ConnectionTable) -> SockAddr 
     return name
 
 
-def _peercred(connection: Connection, connections: ConnectionTable) -> tuple[int, int, int] | None:
-    sock = _socket(connection, connections)
+def _peercred(connection: Connection, _connections: ConnectionTable) -> tuple[int, int, int] | None:
+    sock = connection.socket
     credentials = peer_credentials(sock) if sock.family == socket.AF_UNIX else None
     return None if credentials is None else (credentials.pid, credentials.uid, credentials.gid)
 

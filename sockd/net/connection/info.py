@@ -148,7 +148,7 @@ def log_end(service: str, connections: ConnectionTable, id: int, reason: CloseRe
         event["via"] = proxied.via
     if info.output_pending_bytes:
         event["output_pending_bytes"] = info.output_pending_bytes
-    if peer.host and connections.tls.find(id) is None and (waiting := unacknowledged(info.fd)):
+    if peer.host and (waiting := unacknowledged(info.fd)):
         event["unacknowledged"] = waiting
     logger.info("closed", extra={"event": event})
 

@@ -90,7 +90,7 @@ class ConnectionTable:
         self._info = ffi.new("sb_info *")
         self._max_connections = size - kept
         self.peers = Peers(self)
-        self.tls = TlsConnections(self)
+        self.tls = TlsConnections(self, self._defects)
         self.groups = ConnectionGroups(self._set, size, self.tls)
         self._sinks, self._hooks = self.groups.sinks, self.groups.hooks
         self._handled = 0

@@ -115,11 +115,12 @@ class GreetingStep:
     def run(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
         """Send it; who has a buffer that is too small for it is not served, for it would get a part."""
         try:
-            sent = one.sock.send(self._text, socket.MSG_NOSIGNAL)
+            text = self._text if one.secured is None else one.secured.encrypt(self._text)
+            sent = one.sock.send(text, socket.MSG_NOSIGNAL)
         except (BrokenPipeError, ConnectionResetError):
             return way.gone(one)
-        if sent < len(self._text):
-            raise OSError(f"only {sent} bytes of the greeting's {len(self._text)} can be sent at once")
+        if sent < len(text):
+            raise OSError(f"only {sent} bytes of the greeting's {len(text)} can be sent at once")
         return Passage.NEXT
 
 

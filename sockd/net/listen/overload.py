@@ -103,7 +103,8 @@ class Refusing:
         if self._is_reset:
             close_with_reset(one.sock)
         else:
-            self._rejected.reject(one.sock, one.client, self._banner)
+            banner = self._banner if one.secured is None else one.secured.encrypt(self._banner, is_last=True)
+            self._rejected.reject(one.sock, one.client, banner)
 
     def count(self, one: AcceptedConnection, reason: RefusalReason) -> None:
         """Count a connection that is not served."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sockd.net.listen.admission import Admission
     from sockd.net.listen.overload import Quota
     from sockd.net.loop.loop import EventLoop
-    from sockd.net.tls.socket_pair import TlsSocket
+    from sockd.net.tls.wire import TlsWire
 
 logger = logging.getLogger("sockd.listener")
 
@@ -39,9 +39,10 @@ class AcceptedConnection:
     """A connection on its way from accept() to its service, and what it holds of the listener.
 
     Attributes:
-        sock: the connection; behind a handshake its service's end.
+        sock: the connection; of an encrypted one the service's end, where it has to be a socket.
         accepted: the address that accept() gave.
         client: who it is: the same, or what a PROXY header has named.
+        secured: what encrypts it; None where nothing does.
         has_place: it counts among the connections that are open.
         name: its confirmed name, where it was asked for.
         source: the host that it counts for among the connections of one source; empty for none.
@@ -53,7 +54,7 @@ class AcceptedConnection:
     accepted: SocketAddress
     client: SocketAddress
     proxied: ProxyInfo | None = None
-    secured: TlsSocket | None = None
+    secured: TlsWire | None = None
     has_place: bool = False
     name: str | None = None
     source: str = ""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sockd.net.connection.table import ConnectionTable
     from sockd.net.listen.admission import Admission
     from sockd.net.listen.handoff import Handoff
-    from sockd.net.tls.socket_pair import TlsSocket
+    from sockd.net.tls.wire import TlsWire
 
 
 class HeaderSource(Protocol):
@@ -41,7 +41,7 @@ class HeaderSource(Protocol):
 class HandshakeSource(Protocol):
     """Makes handshakes (sockd.net.tls.handshake)."""
 
-    def start(self, sock: socket.socket, peer: SocketAddress, done: Callable[[TlsSocket | None], None]) -> None:
+    def start(self, sock: socket.socket, peer: SocketAddress, done: Callable[[TlsWire | None], None]) -> None:
         """Own a connection until it is secured; None: it is not, and is closed."""
 
 
@@ -112,12 +112,12 @@ class TlsStep:
         self._handshakes.start(one.sock, one.client, partial(self._secured, one, way))
         return Passage.WAIT
 
-    def _secured(self, one: AcceptedConnection, way: AcceptPipeline, near: TlsSocket | None) -> None:
-        """Go on by the service's end."""
-        if near is None:
+    def _secured(self, one: AcceptedConnection, way: AcceptPipeline, wire: TlsWire | None) -> None:
+        """Go on encrypted."""
+        if wire is None:
             way.lose(one, RefusalReason.TLS)
             return
-        one.sock = one.secured = near
+        one.secured = wire
         way.advance(one)
 
 
@@ -153,21 +153,30 @@ class TableStep:
         way.places.hold(one)
         self._admission.note(id, one.source)
         if one.secured is not None:
-            self._set.tls.note(id, one.secured)
+            self._set.tls.secure(id, one.secured.stream())
         if self._ask is not None and one.client.host:
             self._ask(one.client.host)
         return Passage.SERVED
 
 
 class OwnerStep:
-    """Passes a connection to its owner: a program's service, a relay, a SOCKS server."""
+    """Passes a connection to its owner: a program's service, a relay, a SOCKS server.
 
-    def __init__(self, handover: Handoff, let_in: Callable[[], None]) -> None:
+    Args:
+        carry: returns the socket by which its owner has an encrypted one.
+    """
+
+    def __init__(
+        self, handover: Handoff, let_in: Callable[[], None], carry: Callable[[TlsWire], socket.socket]
+    ) -> None:
         self._handover = handover
         self._let_in = let_in
+        self._carry = carry
 
     def run(self, one: AcceptedConnection, way: AcceptPipeline) -> Passage:
         """Deliver one."""
+        if one.secured is not None:
+            one.sock = self._carry(one.secured)
         self._let_in()
         way.places.hold(one)
         self._handover.give(one.sock, one.client, partial(way.ended, one))

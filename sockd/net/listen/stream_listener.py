@@ -151,7 +151,7 @@ class StreamListener:
             steps.append(GreetingStep(greeting))
         group, handover = self._delivery.group, self._delivery.handover
         if handover is not None:
-            return [*steps, OwnerStep(handover, self._let_in)]
+            return [*steps, OwnerStep(handover, self._let_in, lambda wire: handshake.carry(wire, self._loop))]
         ask = self._ask if self._settings.names else None
         return [*steps, TableStep(self._set, group, self._admission, self._let_in, ask)]
 

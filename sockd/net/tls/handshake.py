@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: MIT
 """TLS: the handshakes of a listener.
 
-A handshake waits beside the listener, with a deadline of its own, and holds up nobody.  Once it is done, a socket
-pair is made: one end goes to the service as any accepted socket does, so that a function, a program or a relay
-behind TLS is served by the same code as without; between the other end and the connection bytes are encrypted
-and decrypted through memory (sockd.net.tls.tunnel).  So no service sees a byte that came before the handshake was
-done, or that was not protected by it.
+A handshake waits beside the listener, with a deadline of its own, and holds up nobody.  Once it is done, a connection
+of the table goes through a filter of its own (sockd.net.tls.stream); a program, a relay or a SOCKS server gets one end
+of a socket pair, as any accepted socket, with a tunnel at the other (sockd.net.tls.tunnel).  So no service sees a byte
+that came before the handshake was done, or that was not protected by it.
 
 What a peer can bring a handshake to is one line of the log and the end of its connection: nothing of it is raised.
 """
@@ -20,9 +19,10 @@ from typing import TYPE_CHECKING
 from sockd.net.loop.deadline import Deadline
 from sockd.net.loop.shares import Shares, source_key
 from sockd.net.tls.context import CertificateError
+from sockd.net.tls.failures import FAILURES, words
 from sockd.net.tls.socket_pair import pair
 from sockd.net.tls.tunnel import TlsTunnel
-from sockd.net.tls.wire import FAILURES, TlsWire, words
+from sockd.net.tls.wire import TlsWire
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.loop.loop import EventLoop
     from sockd.net.tls.context import TlsContext
-    from sockd.net.tls.socket_pair import SocketPair, TlsSocket
+    from sockd.net.tls.socket_pair import TlsSocket
 
-    WhenDone = Callable[[TlsSocket | None], None]
+    WhenDone = Callable[[TlsWire | None], None]
 
 logger = logging.getLogger("sockd.tls")
 
@@ -50,7 +50,6 @@ class _Waiting:
     wire: TlsWire
     peer: SocketAddress
     done: WhenDone
-    ends: SocketPair | None
     until: float
     deadline: Deadline
     heard: float
@@ -81,23 +80,21 @@ class Handshakes:
         """Return how many are under way."""
         return len(self._waiting)
 
-    def start(self, sock: socket.socket, peer: SocketAddress, done: WhenDone, ends: SocketPair | None = None) -> None:
+    def start(self, sock: socket.socket, peer: SocketAddress, done: WhenDone) -> None:
         """Own a connection until its handshake is complete.
 
         Args:
             sock: connected, non-blocking.
-            done: called once: with the service's end, or with None if the handshake failed; the connection is closed
-                then.
-            ends: of a service that exists already; unset: a pair is made after the handshake.
+            done: called once: with the connection, or with None if the handshake failed; the socket is closed then.
         """
         source = source_key(peer.host)
         if not self._shares.may(source):
             self._make_room(source)
         try:
-            self._begin(sock, peer, done, ends)
+            self._begin(sock, peer, done)
         except FAILURES as error:  # no memory for it
             self._log_failure(logging.INFO, peer, words(error))
-            _close(sock, ends)
+            sock.close()
             done(None)
 
     def _make_room(self, source: Hashable) -> None:
@@ -109,12 +106,12 @@ class Handshakes:
         fd = next((fd for fd in fds if self._waiting[fd].is_silent), next(iter(fds)))
         self._drop(fd, f"{len(self._waiting)} handshakes in progress, {len(fds)} of this source (tls.max_handshakes)")
 
-    def _begin(self, sock: socket.socket, peer: SocketAddress, done: WhenDone, ends: SocketPair | None) -> None:
+    def _begin(self, sock: socket.socket, peer: SocketAddress, done: WhenDone) -> None:
         wire = TlsWire(sock, self._context.wrap)
         fd, seconds, now = wire.fd, self._context.settings.handshake_timeout, self._loop.clock()
         self._watch(fd, READ)
         deadline = self._deadline(fd, seconds)
-        self._waiting[fd] = _Waiting(wire, peer, done, ends, now + seconds, deadline, now - seconds)
+        self._waiting[fd] = _Waiting(wire, peer, done, now + seconds, deadline, now - seconds)
         source = source_key(peer.host)
         self._shares.acquire(source)
         self._by_source.setdefault(source, {})[fd] = None
@@ -165,15 +162,12 @@ class Handshakes:
         tls = one.wire.tls
         try:
             self._context.check(tls)
-            ends = one.ends or pair(one.wire.socket)
-        except (CertificateError, *FAILURES) as error:  # the latter: no descriptors, no memory
+        except (CertificateError, *FAILURES) as error:  # the latter: no memory
             self._end(one, words(error))
             return
-        ends.near.ssl_object = tls
-        TlsTunnel(one.wire, ends, self._loop).start()
         event = {"address": self._address, "peer": str(one.peer), "version": tls.version()}
         logger.debug("secured", extra={"event": event | {"cipher": (tls.cipher() or ("",))[0]}})
-        one.done(ends.near)
+        one.done(one.wire)
 
     def _leave(self, fd: int) -> _Waiting:
         one = self._waiting.pop(fd)
@@ -192,8 +186,14 @@ class Handshakes:
 
     def _end(self, one: _Waiting, why: str) -> None:
         self._log_failure(logging.INFO, one.peer, why)
-        _close(one.wire.socket, one.ends)
+        one.wire.socket.close()
         one.done(None)
+
+    def cancel(self, sock: socket.socket) -> None:
+        """Give the handshake of a connection up that its owner has closed; done() is not called, whatever it was."""
+        if sock.fileno() in self._waiting:
+            self._leave(sock.fileno())
+            sock.close()
 
     def _log_failure(self, level: int, peer: SocketAddress, why: str) -> None:
         event = {"address": self._address, "peer": str(peer), "why": why}
@@ -207,13 +207,19 @@ class Handshakes:
     def leave(self) -> None:
         """Close the sockets alone, in a forked process."""
         for one in self._waiting.values():
-            _close(one.wire.socket, one.ends)
+            one.wire.socket.close()
 
 
-def _close(sock: socket.socket, ends: SocketPair | None) -> None:
-    sock.close()
-    if ends is not None:
-        ends.far.close()
+def carry(wire: TlsWire, loop: EventLoop) -> TlsSocket:
+    """Return the service's end of a connection that has to be a socket; the connection is carried from now on.
+
+    Raises:
+        OSError: no descriptors, no memory, or the connection has no address any more.
+    """
+    ends = pair(wire.socket)
+    ends.near.ssl_object = wire.tls
+    TlsTunnel(wire, ends, loop).start()
+    return ends.near
 
 
-__all__ = ["Handshakes"]
+__all__ = ["Handshakes", "carry"]

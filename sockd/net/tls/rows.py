@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Protocol
 
 from sockd._sockbuf import lib
-from sockd.net.tls.socket_pair import Input
-from sockd.wire.close_reason import CloseReason
+from sockd.lazy import lazily
 
 if TYPE_CHECKING:
     import socket
@@ -16,16 +14,23 @@ if TYPE_CHECKING:
 
     from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.connection.table import ConnectionTable
-    from sockd.net.tls.socket_pair import SocketPair, TlsSocket
+    from sockd.net.loop.defects import Defects
+    from sockd.net.tls import filter as tls_filter
+    from sockd.net.tls.filter import TlsFilter
+    from sockd.net.tls.stream import TlsStream
+    from sockd.net.tls.wire import TlsWire
+else:
+    tls_filter = lazily("sockd.net.tls.filter")
 
 
 class StartsTls(Protocol):
-    """The handshakes of connections whose service has its end of a pair already: those of a listener, or a test's."""
+    """The handshakes of connections: those of a listener, or a test's."""
 
-    def start(
-        self, sock: socket.socket, peer: SocketAddress, done: Callable[[TlsSocket | None], None], ends: SocketPair, /
-    ) -> None:
-        """Call `done` with the service's end, or with None when the handshake has failed."""
+    def start(self, sock: socket.socket, peer: SocketAddress, done: Callable[[TlsWire | None], None], /) -> None:
+        """Call `done` with what the connection is encrypted by, or with None when the handshake has failed."""
+
+    def cancel(self, sock: socket.socket, /) -> None:
+        """Give the handshake of a connection up that its owner has closed."""
 
 
 class UnreadError(Exception):
@@ -36,49 +41,72 @@ class UnreadError(Exception):
 
 
 class TlsConnections:
-    """The rows of a table that are one end of a socket pair, at whose other end data is encrypted and decrypted.
+    """The connections of a table that are encrypted.
 
     Args:
-        connections: the set.
+        connections: the table.
+        defects: gets what fails that is no failure of a peer's.
     """
 
-    def __init__(self, connections: ConnectionTable) -> None:
+    def __init__(self, connections: ConnectionTable, defects: Defects) -> None:
         self._set = connections
-        self._ends: dict[int, TlsSocket] = {}
+        self._defects = defects
+        self._filter: TlsFilter | None = None
+        self._streams: dict[int, TlsStream] = {}
+        self._shaking: dict[int, Callable[[], None]] = {}
         self._offers: dict[int, StartsTls] = {}
 
-    def note(self, id: int, near: TlsSocket) -> None:
-        """Record that a connection is encrypted; when it is lost, its row is told, because its socket does not
-        tell.
+    def secure(self, id: int, stream: TlsStream) -> None:
+        """Have a connection that has just come go through its stream.
+
+        Raises:
+            MemoryError: there is none for the first one; it is closed.
         """
-        self._ends[id] = near
+        try:
+            self.attach(id)
+        except BaseException:
+            self._set.abort(id)
+            raise
+        self.note(id, stream)
 
-        def lost(error: int) -> None:
-            if self._ends.get(id) is near:  # else it has ended
-                lib.sb_mux_lost(self._set.handle, id, error)
+    def attach(self, id: int) -> None:
+        """Have the bytes of a connection go through the filter; until it is noted, none of them are understood.
 
-        near.on_lost = lost
+        Raises:
+            BlockingIOError: not all output has been sent.
+            UnreadError: there is input that was not handed out.
+            ConnectionError: it is closing.
+            MemoryError: there is none for the first one.
+        """
+        if self._filter is None:
+            self._filter = tls_filter.TlsFilter(self._set, self._defects)
+            self._filter.streams = self._streams
+        code = lib.sb_mux_filter(self._set.handle, id)
+        if code == lib.SB_ERR_AGAIN:
+            raise BlockingIOError
+        if code == lib.SB_ERR_MALFORMED:
+            raise UnreadError
+        if code < 0:
+            raise ConnectionError("the connection has ended")
+
+    def note(self, id: int, stream: TlsStream) -> None:
+        """Record what a connection goes through."""
+        self._streams[id] = stream
 
     def is_cut(self, id: int) -> bool:
         """Return whether a connection whose input has ended may have been truncated in the middle of a frame."""
-        near = self._ends.get(id)
-        return near is not None and near.input in (Input.CUT, Input.LOST)
+        stream = self._streams.get(id)
+        return stream is not None and stream.is_cut
 
-    def find(self, id: int) -> TlsSocket | None:
+    def find(self, id: int) -> TlsStream | None:
         """Return the encryption state of a connection, None without encryption."""
-        return self._ends.get(id)
-
-    def count(self, group: int) -> int:
-        """Count the connections of a group that are encrypted."""
-        return sum(self._set.info(id).group == group for id in self._ends)
+        return self._streams.get(id)
 
     def ended(self, id: int) -> None:
-        """Drop a connection that has just closed; incompletely sent data must not look complete."""
-        near = self._ends.pop(id, None)
-        if near is not None and (
-            self._set.info(id).reason is CloseReason.ABORTED or self._set.output_pending_bytes(id)
-        ):
-            near.abort()
+        """Drop a connection that has just closed, and its handshake."""
+        self._streams.pop(id, None)
+        if (cancel := self._shaking.pop(id, None)) is not None:
+            cancel()
 
     # ---- STARTTLS
 
@@ -93,38 +121,21 @@ class TlsConnections:
         """Return the handshakes for a connection; None if it cannot start TLS."""
         return self._offers.get(self._set.info(id).group)
 
-    def swap(self, id: int, near: TlsSocket) -> int:
-        """Move a paused connection to another socket, owned by the table from now on.
+    def hold(self, id: int, cancel: Callable[[], None]) -> None:
+        """Note the handshake of a paused connection: no deadline of the table runs until release().
 
-        No deadline of the table runs until start_deadlines(), because no data can arrive on that socket before.
-
-        Returns:
-            The previous descriptor, owned by the caller.
-
-        Raises:
-            BlockingIOError: not all output has been sent.
-            UnreadError: there is input that was not handed out.
-            ConnectionError: it is closing.
-            OSError: the socket cannot be watched.
+        Args:
+            cancel: ends the handshake, called if the connection ends first.
         """
-        before = int(lib.sb_mux_swap(self._set.handle, id, near.fileno()))
-        if before == lib.SB_ERR_AGAIN:
-            raise BlockingIOError
-        if before == lib.SB_ERR_MALFORMED:
-            raise UnreadError
-        if before in (lib.SB_ERR_GONE, lib.SB_ERR_CLOSING):
-            raise ConnectionError("the connection has ended")
-        if before < 0:
-            number = lib.sb_mux_errno(self._set.handle)
-            raise OSError(number, os.strerror(number))
-        near.detach()
-        self.note(id, near)
+        self._shaking[id] = cancel
         lib.sb_mux_rest(self._set.handle, id, 1)
-        return before
 
-    def start_deadlines(self, id: int) -> None:
-        """Record that a connection is encrypted now; its deadlines start."""
+    def release(self, id: int) -> bool:
+        """Let the deadlines of a connection begin, for its handshake is over; return whether it is still there."""
+        if self._shaking.pop(id, None) is None:
+            return False
         lib.sb_mux_rest(self._set.handle, id, 0)
+        return True
 
 
 __all__ = ["TlsConnections", "UnreadError"]

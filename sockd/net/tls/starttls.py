@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """STARTTLS: a connection that began in plain text is encrypted at the request of its handler.
 
-The handler's output so far is sent in plain text, and the connection is not read meanwhile.  Then its row of the table
-continues on one end of a socket pair, and the handshake takes place at the other, as for a connection that is
-encrypted from its first byte (sockd.net.tls.handshake).
+The handler's output so far is sent in plain text, and the connection is not read meanwhile.  Then the handshake takes
+place by a second descriptor of the same socket, as for a connection that is encrypted from its first byte
+(sockd.net.tls.handshake), and all that is received and sent after it goes through the row's filter.
 
 Data that the peer has sent after the frame that requested TLS is not protected, and an attacker may have inserted it:
 it is not handed out, neither before nor after, and the connection is closed. Source: RFC 3207, 4.2 (the client waits
@@ -13,22 +13,21 @@ for the reply); CVE-2011-0411 (what happens if the server serves it).
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from typing import TYPE_CHECKING
 
 from sockd.net.tls.rows import UnreadError
-from sockd.net.tls.socket_pair import pair
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.connection.connection import Connection
     from sockd.net.connection.table import ConnectionTable
     from sockd.net.loop.loop import EventLoop
     from sockd.net.tls.rows import StartsTls
-    from sockd.net.tls.socket_pair import SocketPair, TlsSocket
+    from sockd.net.tls.wire import TlsWire
 
 logger = logging.getLogger("sockd.tls")
 
@@ -55,7 +54,7 @@ class StartTlsUpgrade:
     Args:
         connection: is not read.
         handshakes: of its listener.
-        went_on: called once its row has another descriptor, or will have none because it is closing.
+        went_on: called once its row is read and written again, or will not be because it is closing.
         secured: called once the handshake is done.
         unread: of the peer's input.
 
@@ -81,7 +80,7 @@ class StartTlsUpgrade:
         self._went_on = went_on
         self._secured = secured
         self._unread = unread
-        self.is_held = self.is_paused = False
+        self.is_held = self.is_paused = self._has_begun = False
 
     def try_start(self) -> None:
         """Begin the handshake if all that was written before has left; if not, this is called again once it has."""
@@ -89,13 +88,13 @@ class StartTlsUpgrade:
         connection = self._connection
         if connection.is_closing():
             self._went_on()
-            return
-        try:
-            self._swap()
-        except BlockingIOError:
-            self._wait()
-        except (OSError, UnreadError) as error:
-            self._refuse(str(error))
+        elif not self._has_begun:
+            try:
+                self._begin()
+            except BlockingIOError:
+                self._wait()
+            except (OSError, UnreadError) as error:
+                self._refuse(str(error))
 
     def _wait(self) -> None:
         """Report when no output is left, as for low water; or when the row waits for nothing more."""
@@ -104,35 +103,28 @@ class StartTlsUpgrade:
         else:
             self._loop.call_soon(self.try_start)
 
-    def _swap(self) -> None:
+    def _begin(self) -> None:
         if self._unread:
             raise UnreadError
-        ends = pair(self._connection.socket)
-        peer = self._set.peers.find(self._connection.id)
-        try:
-            before = self._set.tls.swap(self._connection.id, ends.near)
-        except BaseException:
-            ends.near.close()
-            ends.far.close()
-            raise
-        self._set.peers.name(self._connection.id, peer)  # the kernel's answer would be the pair's
-        self._shake(before, ends, peer)
+        connection, tls = self._connection, self._set.tls
+        tls.attach(connection.id)
+        self._has_begun = True
+        sock = socket.socket(fileno=os.dup(self._set.info(connection.id).fd))
+        connection.apply_water()
+        tls.hold(connection.id, lambda: self._handshakes.cancel(sock))
+        self._handshakes.start(sock, self._set.peers.find(connection.id), self._shaken)
 
-    def _shake(self, fd: int, ends: SocketPair, peer: SocketAddress) -> None:
+    def _shaken(self, wire: TlsWire | None) -> None:
         id = self._connection.id
-        outer = ends.near.outer = socket.socket(fileno=fd)
-        self._connection.apply_water()
-        self._went_on()
-        self._handshakes.start(outer, peer, lambda near: self._shaken(id, ends.near, near), ends)
-
-    def _shaken(self, id: int, mine: TlsSocket, near: TlsSocket | None) -> None:
-        if self._set.tls.find(id) is not mine:
+        if not self._set.tls.release(id):
             return  # it has ended
-        if near is None:
+        if wire is None:
             self._set.abort(id, CloseReason.REFUSED)
-        else:
-            self._set.tls.start_deadlines(id)
-            self._secured()
+            return
+        wire.socket.close()
+        self._set.tls.note(id, wire.stream())
+        self._went_on()
+        self._secured()
 
     def _refuse(self, why: str) -> None:
         event = {"peer": self._connection.peer, "why": why}

@@ -25,8 +25,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.net.loop.state_table import StateTable
+from sockd.net.tls.failures import FAILURES, words
 from sockd.net.tls.socket_pair import INPUT, RESET, Input
-from sockd.net.tls.wire import FAILURES, RECEIVE_BYTES, words
+from sockd.net.tls.wire import RECEIVE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

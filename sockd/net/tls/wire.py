@@ -5,23 +5,18 @@ from __future__ import annotations
 
 import socket
 import ssl
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from sockd.net.tls.failures import invalid_names_unreported
+from sockd.net.tls.stream import TlsStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    UnraisableHook = Callable[[sys.UnraisableHookArgs], object]
-
 RECEIVE_BYTES = 65_536
 MAX_PENDING_BYTES = 65_536
 """Limit of buffered bytes per direction that one side has not read; the other is not read meanwhile."""
-
-FAILURES = (OSError, ValueError, MemoryError)
-"""Exceptions that a peer, or a lack of memory, can cause in ssl: ssl.SSLError is an OSError, and ValueError is
-raised if bytes of the peer are not text (UnicodeDecodeError).
-"""
 
 
 class TlsWire:
@@ -38,6 +33,7 @@ class TlsWire:
         error: why, where that is no FIN of the peer; or why nothing can be sent any more.
         is_done: the handshake is.
         sent: bytes that the kernel has taken.
+        incoming, outgoing: bytes in the form of the network that TLS has not read, and that were not sent.
     """
 
     def __init__(self, sock: socket.socket, begin: Callable[[ssl.MemoryBIO, ssl.MemoryBIO], ssl.SSLObject]) -> None:
@@ -46,9 +42,9 @@ class TlsWire:
         self.has_ended = self.is_done = False
         self.error: OSError | None = None
         self.sent = 0
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._left = b""
-        self.tls = begin(self._incoming, self._outgoing)
+        self.tls = begin(self.incoming, self.outgoing)
 
     @property
     def is_full(self) -> bool:
@@ -66,7 +62,7 @@ class TlsWire:
             self.error = self.error or error
             piece = b""
         if piece:
-            self._incoming.write(piece)
+            self.incoming.write(piece)
         else:
             self.has_ended = True  # not told to TLS, which would write no more
         return bool(piece)
@@ -76,21 +72,16 @@ class TlsWire:
 
         Raises: ssl.SSLError, ValueError, MemoryError: it fails; an alert for the peer may be pending.
         """
-        before, sys.unraisablehook = sys.unraisablehook, _past(sys.unraisablehook)
-        try:
+        with suppress(ssl.SSLWantReadError), invalid_names_unreported():
             self.tls.do_handshake()
             self.is_done = True
-        except ssl.SSLWantReadError:
-            pass
-        finally:
-            sys.unraisablehook = before
         self.send()
         return self.is_done
 
     def send(self) -> None:
         """Send pending TLS output, as far as the kernel accepts it; after a failure, nothing."""
-        while self._left or self._outgoing.pending:
-            self._left = self._left or self._outgoing.read(MAX_PENDING_BYTES)
+        while self._left or self.outgoing.pending:
+            self._left = self._left or self.outgoing.read(MAX_PENDING_BYTES)
             if self.error is not None:
                 self._left = b""
                 continue
@@ -104,6 +95,24 @@ class TlsWire:
             self.sent += size
             self._left = self._left[size:]
 
+    def _pop_pending(self) -> bytes:
+        """Return what the kernel has not taken, which whoever sends from now on sends first."""
+        left, self._left = self._left, b""
+        return left
+
+    def encrypt(self, text: bytes, *, is_last: bool = False) -> bytes:
+        """Return what is to be sent for a text, behind what is unsent; and behind the last one the end."""
+        if text:
+            self.tls.write(text)
+        if is_last:
+            with suppress(ssl.SSLError):  # the peer's may come later, or never
+                self.tls.unwrap()
+        return self._pop_pending() + self.outgoing.read()
+
+    def stream(self) -> TlsStream:
+        """Return what a connection of a table goes through from now on; its handshake is done."""
+        return TlsStream(self.tls, self.incoming, self.outgoing, self._pop_pending())
+
     def acknowledge(self) -> None:
         """Have the kernel acknowledge at once, instead of waiting up to 40 ms for data to send with it.
 
@@ -115,29 +124,4 @@ class TlsWire:
                 self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
-def _past(hook: UnraisableHook) -> UnraisableHook:
-    """Suppress an invalid server name of a client: the handshake fails, and that is reported.
-
-    ssl calls sni_callback with it as ASCII, and has a failure of that printed to standard error, traceback and all.
-    """
-
-    def report_other(unraisable: sys.UnraisableHookArgs) -> None:
-        if unraisable.exc_type is not UnicodeDecodeError:
-            hook(unraisable)
-
-    return report_other
-
-
-def words(error: BaseException) -> str:
-    """Describe a failure, for the log."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate verification failed: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        reason: str | None = getattr(error, "reason", None)
-        return reason.replace("_", " ").lower() if reason else str(error)
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return str(error) or type(error).__name__
-
-
-__all__ = ["FAILURES", "TlsWire", "words"]
+__all__ = ["TlsWire"]

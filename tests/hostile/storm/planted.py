@@ -48,10 +48,6 @@ def by_arrival(victim, _self, arrival, *_):
     return _comes_from(arrival.sock.fileno(), victim)
 
 
-def by_wire(victim, self, *_):
-    return _comes_from(self._wire.fd, victim)
-
-
 def by_socket(victim, self, *_):
     return self._socket.fileno() >= 0 and _comes_from(self._socket.fileno(), victim)
 
@@ -73,7 +69,7 @@ PLACES = {
     "timer": ("sockd.net.listen.proxy_protocol", "ProxyHeaders", "_drop", by_descriptor),
     "rules": ("sockd.net.listen.steps", "AdmissionStep", "run", by_arrival),
     "handshake": ("sockd.net.tls.handshake", "Handshakes", "_ready", by_descriptor),
-    "tunnel": ("sockd.net.tls.tunnel", "TlsTunnel", "_from_wire", by_wire),
+    "stream": ("sockd.net.tls.filter", "TlsFilter", "open", by_row),
     "accepted": ("sockd.services.handlers.connection", "PerConnectionHandler", "accepted", by_row),
     "frames": ("sockd.services.handlers.connection", "PerConnectionHandler", "frames", by_event),
     "closed": ("sockd.services.handlers.connection", "PerConnectionHandler", "closed", by_row),

@@ -22,7 +22,7 @@ ROWS = {
     "timer": "lines+tcp4+proxy",
     "rules": "lines+tcp4+rules",
     "handshake": "lines+tcp4+tls",
-    "tunnel": "lines+tcp4+tls",
+    "stream": "lines+tcp4+tls",
     "accepted": "lines+tcp4",
     "frames": "lines+tcp4",
     "closed": "lines+tcp4",

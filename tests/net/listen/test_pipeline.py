@@ -52,7 +52,7 @@ class Table:
     """The connection table, as far as a step knows it."""
 
     def __init__(self, *, size=8):
-        self.rows, self.size, self.noted, self.tls = [], size, {}, self
+        self.rows, self.size, self.secured, self.tls = [], size, {}, self
 
     def add(self, sock, group, client, proxied):
         if len(self.rows) == self.size:
@@ -60,8 +60,13 @@ class Table:
         self.rows.append((sock, group, client, proxied))
         return len(self.rows) - 1
 
-    def note(self, id, what):
-        self.noted[id] = what
+    def secure(self, id, stream):
+        self.secured[id] = stream
+
+
+class Wire:
+    def stream(self):
+        return "stream"
 
 
 class Raises:
@@ -244,10 +249,11 @@ def test_a_client_without_an_address_is_judged_by_the_proxy_that_named_it():
 
 def test_a_handshake_is_waited_for_with_a_place():
     way = Way(TlsStep(handshakes := Later(), lambda _: False), Says(Passage.SERVED))
-    one, near = way.go(), FakeSocket()
-    assert (way.open, handshakes.received) == (1, [(one.sock, PEER)])
-    handshakes.done(near)
-    assert (one.sock, one.secured, one.step) == (near, near, 2)
+    one = way.go()
+    sock = one.sock
+    assert (way.open, handshakes.received) == (1, [(sock, PEER)])
+    handshakes.done("wire")
+    assert (one.sock, one.secured, one.step) == (sock, "wire", 2)
 
 
 def test_a_handshake_that_fails_gives_the_place_back():
@@ -284,14 +290,14 @@ def test_a_table_that_is_full_refuses():
 def test_a_secured_connection_is_noted_as_one():
     way, table = Way(), Table()
     step = TableStep(table, 7, way.admission, lambda: None, None)
-    one = AcceptedConnection(FakeSocket(), PEER, PEER, secured="near")
+    one = AcceptedConnection(FakeSocket(), PEER, PEER, secured=Wire())
     assert step.run(one, way.pipeline) is Passage.SERVED
-    assert table.noted == {0: "near"}
+    assert table.secured == {0: "stream"}
 
 
 def test_an_owner_has_a_place_until_it_says_that_it_is_done():
     owner, let_in = Later(), []
-    way = Way(OwnerStep(owner, lambda: let_in.append(1)))
+    way = Way(OwnerStep(owner, lambda: let_in.append(1), lambda _: AssertionError("it is not encrypted")))
     way.go()
     assert (way.open, let_in) == (1, [1])
     owner.done()

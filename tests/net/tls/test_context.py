@@ -18,7 +18,7 @@ from odd_certificates import ODD, UTF8, Authority, name, tlv
 
 from sockd.errors import ConfigurationError
 from sockd.net.tls.context import CertificateError, TlsContext, best_match, certificate_names
-from sockd.net.tls.wire import FAILURES, words
+from sockd.net.tls.failures import FAILURES, words
 from sockd.settings.tls import TlsSettings
 
 NAMES = ("alice.example", "*.hosts.example", "kate")

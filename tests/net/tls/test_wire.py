@@ -13,7 +13,8 @@ import sys
 import pytest
 from watching import RESET, _until
 
-from sockd.net.tls.wire import TlsWire, words
+from sockd.net.tls.failures import words
+from sockd.net.tls.wire import TlsWire
 
 
 @pytest.fixture
