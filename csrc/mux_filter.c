@@ -72,7 +72,7 @@ long sb__unseal(sb_mux *mux, struct row *row, char *plain, size_t room)
 
 /* ---- output */
 
-void sb__seal(sb_mux *mux, struct row *row, const char *data, size_t size, int what)
+static void seal_piece(sb_mux *mux, struct row *row, const char *data, size_t size, int what)
 {
     const char *sealed = NULL;
     int64_t n = mux->filter.seal(mux->filter.context, row->slot.id, data, size, what, &sealed);
@@ -83,6 +83,16 @@ void sb__seal(sb_mux *mux, struct row *row, const char *data, size_t size, int w
     row->sent += (int64_t)size;
     if (n > 0)
         sb__put(mux, row, sealed, (size_t)n);
+}
+
+void sb__seal(sb_mux *mux, struct row *row, const char *data, size_t size, int what)
+{
+    for (; size > SB_RECEIVE; data += SB_RECEIVE, size -= SB_RECEIVE) { /* a filter needs no memory for all of it */
+        seal_piece(mux, row, data, SB_RECEIVE, 0);
+        if (row->state == ROW_CLOSED)
+            return;
+    }
+    seal_piece(mux, row, data, size, what);
 }
 
 void sb__seal_end(sb_mux *mux, struct row *row)

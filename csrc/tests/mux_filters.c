@@ -305,6 +305,35 @@ static void its_end_waits(void)
     end_of(w);
 }
 
+/* The filter has it in pieces. */
+static void more_output_than_the_filter_is_given(void)
+{
+    for (int how = 0; how < 2; how++) {
+        int id;
+        sb_group group = lines_group();
+        group.max_unsent = how ? 1000 : 0;
+        struct world *w = filtered_world(group, &id);
+        size_t size = 200000, got = 0;
+        char *block = big_block(size), room[65536];
+        CHECK_TEXT(turn(w), "");
+        if (how)
+            fail_nth(CALL_SEND, 1, EAGAIN);
+        answer(w, id, block, (int64_t)size);
+        if (how) {
+            CHECK_TEXT(events_of(w), "0 closed 9 ");
+        } else {
+            for (ssize_t n; (n = recv(w->peer[id], room, sizeof room, MSG_DONTWAIT)) > 0; turn(w)) {
+                for (ssize_t i = 0; i < n; i++)
+                    CHECK_EQ(room[i], block[got + (size_t)i] + 1);
+                got += (size_t)n;
+            }
+            CHECK_EQ(got, size);
+        }
+        free(block);
+        end_of(w);
+    }
+}
+
 static void a_reply_in_two_pieces(void)
 {
     int id;
@@ -433,6 +462,7 @@ const struct test mux_filter_tests[] = {
     {"end behind what is unsent", end_behind_what_is_unsent},
     {"no room for its end", no_room_for_its_end},
     {"its end waits", its_end_waits},
+    {"more output than the filter is given", more_output_than_the_filter_is_given},
     {"a reply in two pieces", a_reply_in_two_pieces},
     {"deadlines", deadlines},
     {"not late for what has come", not_late_for_what_has_come},

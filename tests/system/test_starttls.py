@@ -209,10 +209,11 @@ def test_what_comes_before_the_handshake_is_none(house):
     assert one.wait_for("no TLS")
 
 
-def test_half_handshakes(house, secure):
+def test_half_handshakes(house, secure, name_of):
     one = house(tls=', handshake_timeout = "300ms"')
     silent = one.connect()
     assert ask(silent, b"STARTTLS\n") == b"go ahead\n"
+    silent_name = name_of(silent)
     for _ in range(TIMES):
         raw = one.connect()
         assert ask(raw, b"STARTTLS\n") == b"go ahead\n"
@@ -222,7 +223,7 @@ def test_half_handshakes(house, secure):
     raw = one.connect()
     assert ask(raw, b"STARTTLS\n") == b"go ahead\n"
     assert ask(secure(raw), b"x\n") == b"secure x\n"
-    assert one.closed("refused")
+    assert one.closed("refused", peer=silent_name)
 
 
 def test_a_slow_handshake_has_its_own_time(house, secure):
