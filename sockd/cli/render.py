@@ -115,11 +115,11 @@ def _status(result: Table) -> Iterator[str]:
     yield from _last_reload(result)
     yield from _last_upgrade(result)
     yield ""
-    yield from _listeners(result["listeners"])
+    yield from _listeners(result["listeners"], bound(result))
     for address in result["draining"]:
         yield f"{address}  draining"
     yield ""
-    yield from _services(result["services"])
+    yield from _services(result["services"], bound(result))
     yield from _programs(result["running"])
     yield from _workers(result.get("workers", ()))
 
@@ -149,8 +149,13 @@ def _programs(running: Sequence[Table]) -> Iterator[str]:
     yield from columns(rows, right=(0, 3))
 
 
-def _listeners(listeners: Sequence[Table]) -> Iterator[str]:
-    head = ("LISTENER", "SERVICE", "ACCEPTED", "REFUSED", "OPEN", "PEAK", "MAX", "QUEUE", "OVERFLOWS")
+def bound(status: Table) -> str:
+    """Return what follows the name of a peak: with workers it is a bound, for each has had its own at another time."""
+    return "<=" if status.get("workers") else ""
+
+
+def _listeners(listeners: Sequence[Table], bound: str) -> Iterator[str]:
+    head = ("LISTENER", "SERVICE", "ACCEPTED", "REFUSED", "OPEN", f"PEAK{bound}", "MAX", "QUEUE", "OVERFLOWS")
     rows: list[Sequence[object]] = [head]
     for row in listeners:
         own = (row["accepted"], refused(row), row.get("open", "-"), row.get("peak", "-"))
@@ -165,8 +170,8 @@ def _listeners(listeners: Sequence[Table]) -> Iterator[str]:
             yield f"{row['address']}  {row['problem']}"
 
 
-def _services(services: Table) -> Iterator[str]:
-    numbers = ("OPEN", "PEAK", "MAX", "ACCEPTED", "REFUSED", "ERRORS", "FRAMES", "RECEIVED", "SENT", "UNSENT")
+def _services(services: Table, bound: str) -> Iterator[str]:
+    numbers = ("OPEN", f"PEAK{bound}", "MAX", "ACCEPTED", "REFUSED", "ERRORS", "FRAMES", "RECEIVED", "SENT", "UNSENT")
     rows: list[Sequence[object]] = [("SERVICE", *numbers, *TIMES, "CLOSED")]
     for name, one in services.items():
         limit = "-" if one["max_connections"] is None else one["max_connections"]
@@ -244,7 +249,7 @@ def _connections(result: Sequence[Table]) -> Iterator[str]:
     rows: list[Sequence[object]] = [
         ("ID", "PEER", "SERVICE", "LISTENER", "STATE", "AGE", "FRAMES", "RECEIVED", "SENT", "UNSENT", "UNPARSED")
     ]
-    for one in result:
+    for one in (row for row in result if "id" in row):
         numbers = (
             one["frames"],
             size(one["received"]),
@@ -256,6 +261,7 @@ def _connections(result: Sequence[Table]) -> Iterator[str]:
         age = duration(one["seconds"])
         rows.append((one["id"], peer, one["service"], one["listener"], one["state"], age, *numbers))
     yield from columns(rows, right=(0, *range(5, 11)))
+    yield from _programs([row for row in result if "id" not in row])
 
 
 def _changes(result: Table) -> Iterator[str]:

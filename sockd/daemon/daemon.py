@@ -131,7 +131,7 @@ class Daemon:
             self.reloading,
             max_connections=self.serving.tools.capacity,
             started=self._lineage.started,
-            others=self._workers.usage,
+            others=self._workers,
         )
 
     def _page(self, path: str) -> Page | None:

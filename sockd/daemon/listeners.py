@@ -369,6 +369,10 @@ class ListenerRegistry:
         """Number of running programs."""
         return len(self.tools.executor)
 
+    def running(self) -> list[dict[str, object]]:
+        """Return of each running program its pid, its service, its client or listener, and its age."""
+        return self.tools.executor.rows()
+
     def descriptors(self) -> Counter[str]:
         """Count the descriptors of each service: listening sockets, connections, and what these need besides."""
         held: Counter[str] = Counter(served.plan.service.name for served in (*self.listeners, *self.draining))

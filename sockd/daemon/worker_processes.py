@@ -6,15 +6,32 @@ A supervisor (sockd.daemon.workers.supervisor) has such processes; in all else i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from sockd.daemon.control.commands import ControlCommands
     from sockd.daemon.control.server import Verb
     from sockd.services.builtin.http import Page, Pages
     from sockd.settings import Settings
+
+
+class WorkerRow(TypedDict):
+    """What is shown of a worker.
+
+    worker: its number; pid, seconds, connections, memory (bytes): of its process; accepts: whether it has new clients;
+    answers: whether it has replied to the last query in time; stalled: what its loop does instead, where that is known.
+    """
+
+    worker: int
+    pid: int
+    seconds: float
+    connections: int
+    memory: int
+    accepts: bool
+    answers: bool
+    stalled: str
 
 
 class WorkerProcesses(Protocol):
@@ -37,6 +54,9 @@ class WorkerProcesses(Protocol):
 
     def usage(self) -> Mapping[str, float]:
         """Return their resource usage."""
+
+    def rows(self) -> Sequence[WorkerRow]:
+        """Return what is shown of each."""
 
     def replace_no_more(self) -> None:
         """From now on every exit is expected."""
@@ -69,6 +89,10 @@ class NoWorkers:
         """Return nothing."""
         return {}
 
+    def rows(self) -> Sequence[WorkerRow]:
+        """Return none."""
+        return ()
+
     def replace_no_more(self) -> None:
         """Nobody is replaced."""
 
@@ -77,4 +101,4 @@ class NoWorkers:
         return False
 
 
-__all__ = ["NoWorkers", "WorkerProcesses"]
+__all__ = ["NoWorkers", "WorkerProcesses", "WorkerRow"]

@@ -43,7 +43,7 @@ FOR = {OPTION: (str, "for how long, such as 10m; until the next reload if it is 
 
 VERBS: Mapping[str, ControlVerb] = {
     "status": ControlVerb("print the state of the daemon: listeners, services, last reload"),
-    "connections": ControlVerb("list the connections"),
+    "connections": ControlVerb("list the connections, and the running programs"),
     "close": ControlVerb("close a connection gracefully", {"id": (int, "connection id, as in sockctl connections")}),
     "drain": ControlVerb(
         "drain a listener: accept queued clients, then close it and its connections gracefully",

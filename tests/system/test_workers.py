@@ -11,6 +11,7 @@ file open in workers, its lock outlives the supervisor.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pwd
 import random
@@ -368,6 +369,70 @@ def test_numbers_are_of_the_whole_and_never_go_down(house):
     one.sockctl.run("reload")
     assert Client(one).ask()[:4] == b"two "
     assert _metric(one, 'sockd_frames_total{service="app:pid"}') == 21
+
+
+def _page(one, path):
+    with urllib.request.urlopen(f"http://127.0.0.1:{one.port(1)}{path}", timeout=20) as page:
+        return page.read().decode()
+
+
+def test_metrics_and_the_page_name_a_worker_that_is_silent(house):
+    """Seen failing with the pages as they were: the figures of its last reply, and no word of that."""
+    text = LISTEN.format("tcp://127.0.0.1:0", "app:pid") + LISTEN.format("tcp://127.0.0.1:0", "metrics")
+    one = house(text, workers=2)
+    first, second = one.workers()
+    names = [f'sockd_worker_answers{{worker="{row["worker"]}",pid="{row["pid"]}"}}' for row in (first, second)]
+    assert [f"{name} 1" in _page(one, "/metrics").splitlines() for name in names] == [True, True]
+    os.kill(second["pid"], signal.SIGSTOP)
+    try:
+        assert [_metric(one, name) for name in names] == [1, 0]
+        rows = json.loads(_page(one, "/status.json"))["workers"]
+        assert [(row["pid"], row["answers"]) for row in rows] == [(first["pid"], True), (second["pid"], False)]
+    finally:
+        os.kill(second["pid"], signal.SIGCONT)
+    _until(lambda: _metric(one, names[1]) == 1)
+
+
+def test_a_peak_is_a_bound_and_does_not_go_down(house):
+    """Seen failing with the sum of those workers' peaks alone that are there now: 4, behind the end of one."""
+    text = LISTEN.format("tcp://127.0.0.1:0", "app:pid") + LISTEN.format("tcp://127.0.0.1:0", "metrics")
+    one = house(text, workers=2)
+    clients = [Client(one) for _ in range(6)]
+    for client in clients:
+        client.ask()
+    assert _metric(one, 'sockd_peak_connections{service="app:pid"}') == 6
+    for client in clients:
+        client.sock.close()
+    os.kill(one.workers()[0]["pid"], signal.SIGKILL)
+    one.wait_for("worker ended")
+    _until(lambda: len(one.workers()) == 2)
+    (row, _) = one.sockctl.ask("status")["listeners"]
+    assert row["peak"] == 6
+    assert _metric(one, 'sockd_peak_connections{service="app:pid"}') == 6
+    lines = one.sockctl.say("status").splitlines()
+    assert all("PEAK<=" in line.split() for line in lines if line.startswith(("LISTENER", "SERVICE")))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_connections_and_status_have_the_programs_too(house, workers):
+    """Seen failing: connections had none, and the status of a supervisor none of its workers'."""
+    text = LISTEN.format("tcp://127.0.0.1:0", "cat") + LISTEN.format("tcp://127.0.0.1:0", "app:pid")
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    one = house(text + f'[service.cat]\nexec = ["/bin/cat"]\nuser = "{user}"\n', workers=workers)
+    programs, own = [Client(one) for _ in range(3)], Client(one, 1)
+    own.ask()
+    assert [client.ask() for client in programs] == [b"x"] * 3
+    peers = {"tcp://{}:{}".format(*client.sock.getsockname()) for client in programs}
+    rows = one.sockctl.ask("connections")
+    assert [row["service"] for row in rows] == ["app:pid", "cat", "cat", "cat"]
+    assert {row["peer"] for row in rows if "id" not in row} == peers
+    assert {psutil.Process(row["pid"]).name() for row in rows if "id" not in row} == {"cat"}
+    running = one.sockctl.ask("status")["running"]
+    assert {row["pid"] for row in running} == {row["pid"] for row in rows if "id" not in row}
+    connections, _, table = one.sockctl.say("connections").partition("\n\n")
+    assert len(connections.splitlines()) == 2
+    assert [line.split()[1:3] for line in table.splitlines()[1:]] == [["cat", row["peer"]] for row in rows[1:]]
+    assert one.sockctl.say("connections").count("\nPROGRAM ") == 1
 
 
 def test_the_log_says_who_writes_and_its_level_is_of_all(house):

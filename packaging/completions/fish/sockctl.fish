@@ -38,7 +38,7 @@ complete -c sockctl -n '__fish_seen_subcommand_from status' -s h -l help -d 'sho
 complete -c sockctl -n '__fish_seen_subcommand_from status' -l control -x -d 'the daemon\'s control socket (default: from the configuration, else /run/sockd/control.sock)'
 complete -c sockctl -n '__fish_seen_subcommand_from status' -l json -d 'print the result as JSON'
 complete -c sockctl -n '__fish_seen_subcommand_from status' -l timeout -x -d 'time limit for the reply (10s)'
-complete -c sockctl -n __fish_use_subcommand -a connections -d 'list the connections'
+complete -c sockctl -n __fish_use_subcommand -a connections -d 'list the connections, and the running programs'
 complete -c sockctl -n '__fish_seen_subcommand_from connections' -s h -l help -d 'show this help message and exit'
 complete -c sockctl -n '__fish_seen_subcommand_from connections' -l control -x -d 'the daemon\'s control socket (default: from the configuration, else /run/sockd/control.sock)'
 complete -c sockctl -n '__fish_seen_subcommand_from connections' -l json -d 'print the result as JSON'

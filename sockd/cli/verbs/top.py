@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from sockd.cli.render import TIMES, duration, handler_times, printable_answer, queue, refused, size
+from sockd.cli.render import TIMES, bound, duration, handler_times, printable_answer, queue, refused, size
 from sockd.errors import UsageError
 from sockd.values import dataclass
 from sockd.wire.control import as_object, as_objects
@@ -72,7 +72,8 @@ def _look(ask: Callable[[str], object]) -> TopSample:
     began = time.monotonic()
     status = as_object(printable_answer(ask("status")))
     seconds = time.monotonic() - began
-    return TopSample(status, as_objects(printable_answer(ask("connections"))), seconds)
+    rows = as_objects(printable_answer(ask("connections")))
+    return TopSample(status, [row for row in rows if "id" in row], seconds)  # the others are programs
 
 
 def _screen(before: TopSample, now: TopSample, height: int) -> RenderableType:
@@ -114,7 +115,8 @@ def _add(table: Table, *cells: str) -> None:
 
 
 def _listeners(before: TopSample, now: TopSample, seconds: float) -> Table:
-    table = _table("LISTENER", "SERVICE", "ACCEPTED/S", "REFUSED/S", "OPEN", "PEAK", "QUEUE", "OVERFLOWS")
+    mark = bound(now.status)
+    table = _table("LISTENER", "SERVICE", "ACCEPTED/S", "REFUSED/S", "OPEN", "PEAK" + mark, "QUEUE", "OVERFLOWS")
     former = {row["address"]: row for row in before.status["listeners"]}
     for row in now.status["listeners"]:
         was = former.get(row["address"], {"accepted": 0})

@@ -123,7 +123,7 @@ class ControlCommands:
             "seconds": round(time.time() - self._succession.started, 3),
             "connections": self._serving.connections,
             "programs": self._serving.programs,
-            "running": self._serving.tools.executor.rows(),
+            "running": self._serving.running(),
             "memory": self._serving.memory,
             "defects": self._serving.defects,
             "descriptors": dict(sorted(self._serving.descriptors().items())),
@@ -156,7 +156,7 @@ class ControlCommands:
         return row
 
     def connections(self, _words: Words) -> list[dict[str, object]]:
-        """Return every connection that is not closed."""
+        """Return every connection that is not closed; behind these, each program that runs, which has no `id`."""
         connections = self._serving.tools.connections
         rows = []
         for id in connections.groups.ids(ConnectionFilter.LIVE):
@@ -179,7 +179,7 @@ class ControlCommands:
             if name := connections.find_name(peer.host):
                 row["name"] = name
             rows.append(row)
-        return rows
+        return [*rows, *self._serving.tools.executor.rows()]
 
     # ---- told
 

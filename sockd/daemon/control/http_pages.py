@@ -20,16 +20,18 @@ from sockd.services.builtin.http import Page
 from sockd.wire.close_reason import CloseReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sockd.daemon.control.commands import ControlCommands
     from sockd.daemon.listeners import ActiveListener, ListenerRegistry
     from sockd.daemon.metrics import Histogram, Labels
     from sockd.daemon.reload import Reload
+    from sockd.daemon.worker_processes import WorkerProcesses
     from sockd.net.connection.info import Totals
 
     Samples = Sequence[tuple[Labels, float | Histogram]]
 
+UPPER_BOUND = "; with workers, the sum of what each has had, which is an upper bound"
 STATUS_PAGE = os.path.join(os.path.dirname(__file__), "status.html")
 
 
@@ -47,7 +49,7 @@ class MetricsPages:
         asked: has the status.
         max_connections: maximum of open connections.
         started: seconds since 1970.
-        others: resource usage of other processes that serve.
+        others: processes that serve for this one.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class MetricsPages:
         *,
         max_connections: int,
         started: float,
-        others: Callable[[], Mapping[str, float]] = dict,
+        others: WorkerProcesses,
     ) -> None:
         self._asked = asked
         self._serving = serving
@@ -90,11 +92,16 @@ class MetricsPages:
     def _status(self) -> dict[str, object]:
         _, turns = self._serving.times()
         seconds = {"count": turns.count, "sum": turns.sum}
-        return self._asked.status({}) | {
-            "max_connections": self._max_connections,
-            "turns": seconds,
-            "process": self._total_usage(),
-        }
+        workers = self._others.rows()
+        return (
+            self._asked.status({})
+            | ({"workers": workers} if workers else {})
+            | {
+                "max_connections": self._max_connections,
+                "turns": seconds,
+                "process": self._total_usage(),
+            }
+        )
 
     # ---- for Prometheus
 
@@ -110,6 +117,11 @@ class MetricsPages:
         yield Family("sockd_defects_total", "counter", text, [({}, self._serving.defects)])
         replaced: Samples = [({"reason": why}, count) for why, count in self._serving.replaced.items()]
         yield Family("sockd_workers_replaced_total", "counter", "Workers that were replaced", replaced)
+        text = "1 while a worker answers; 0: what it counts is as of its last reply"
+        answers: Samples = [
+            ({"worker": str(one["worker"]), "pid": str(one["pid"])}, int(one["answers"])) for one in self._others.rows()
+        ]
+        yield Family("sockd_worker_answers", "gauge", text, answers)
         yield _one("sockd_programs", "Running programs", self._serving.programs)
         held: Samples = [({"service": name}, count) for name, count in sorted(self._serving.descriptors().items())]
         yield Family("sockd_descriptors", "gauge", "Descriptors of listeners, connections and what they use", held)
@@ -171,13 +183,15 @@ class MetricsPages:
         is_open: Samples = [(_where(served), served.listener.counts.open) for served in streams]
         yield Family("sockd_listener_open_connections", "gauge", "Open connections of a listener", is_open)
         peaks: Samples = [(_where(served), served.listener.counts.peak) for served in streams]
-        yield Family("sockd_listener_peak_connections", "gauge", "Most connections of a listener at once", peaks)
+        yield Family(
+            "sockd_listener_peak_connections", "gauge", f"Most connections of a listener at once{UPPER_BOUND}", peaks
+        )
         maxima: Samples = [
             (_where(served), limit) for served in streams if (limit := served.plan.settings.max_connections) is not None
         ]
         yield Family("sockd_listener_max_connections", "gauge", "Maximum of open connections of a listener", maxima)
         peaks = [({"service": name}, peak) for name, peak in sorted(self._serving.peaks().items())]
-        yield Family("sockd_peak_connections", "gauge", "Most connections of a service at once", peaks)
+        yield Family("sockd_peak_connections", "gauge", f"Most connections of a service at once{UPPER_BOUND}", peaks)
         limits = {one.plan.service.name: one.plan.service.max_connections for one in self._serving.listeners}
         maxima = [({"service": name}, limit) for name, limit in sorted(limits.items()) if limit is not None]
         yield Family("sockd_service_max_connections", "gauge", "Maximum of open connections of a service", maxima)
@@ -211,7 +225,7 @@ class MetricsPages:
 
     def _total_usage(self) -> dict[str, float]:
         usage = self.usage()
-        for name, value in self._others().items():
+        for name, value in self._others.usage().items():
             if name in ADDED:
                 usage[name] = usage.get(name, 0) + value
         return usage

@@ -57,6 +57,7 @@ class StatsTable(msgspec.Struct):
     refused_by_service: dict[str, dict[str, int]]
     peaks: dict[str, int]
     peaks_by_service: dict[str, int]
+    running: list[dict[str, object]]
 
 
 @dataclass
@@ -71,6 +72,7 @@ class ProcessStats:
         datagrams: by outcome, of each listener.
         refused, refused_by_service: clients that were not served, by the reason.
         peaks, peaks_by_service: the most connections at once; of several processes, the sum of theirs.
+        running: each program that runs.
         handlers, turns: times.
         usage: of the process, as Prometheus names it.
     """
@@ -91,6 +93,7 @@ class ProcessStats:
     refused_by_service: dict[str, Counter[str]] = field(default_factory=dict)
     peaks: Counter[str] = field(default_factory=Counter)
     peaks_by_service: Counter[str] = field(default_factory=Counter)
+    running: list[dict[str, object]] = field(default_factory=list)
 
     @classmethod
     def collect(cls, serving: ListenerRegistry, usage: Mapping[str, float]) -> ProcessStats:
@@ -103,6 +106,7 @@ class ProcessStats:
         numbers.descriptors = serving.descriptors()
         numbers.refused_by_service = {name: Counter(one) for name, one in serving.refused().items()}
         numbers.peaks_by_service.update(serving.peaks())
+        numbers.running = serving.running()
         for served in serving.every():
             counts = served.listener.counts
             numbers.accepted[str(served)] = max(numbers.accepted[str(served)], counts.accepted)
@@ -154,6 +158,7 @@ class ProcessStats:
             "refused_by_service": self.refused_by_service,
             "peaks": self.peaks,
             "peaks_by_service": self.peaks_by_service,
+            "running": self.running,
         }
 
     @classmethod
@@ -181,6 +186,7 @@ class ProcessStats:
             {name: Counter(one) for name, one in read.refused_by_service.items()},
             Counter(read.peaks),
             Counter(read.peaks_by_service),
+            read.running,
         )
 
     # ---- added up
@@ -203,6 +209,7 @@ class ProcessStats:
             _joined(self.refused_by_service, other.refused_by_service, Counter.__add__),
             self.peaks + other.peaks,
             self.peaks_by_service + other.peaks_by_service,
+            self.running + other.running,
         )
 
     def past(self) -> ProcessStats:

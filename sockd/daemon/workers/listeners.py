@@ -23,7 +23,7 @@ from sockd.daemon.workers.pool import ANSWER_SECONDS
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import Totals
 from sockd.net.listen.overload import Quota
-from sockd.values import asdict
+from sockd.values import asdict, replace
 from sockd.wire.control import ControlRequest
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ class WorkerListeners(ListenerRegistry):
         self._looks: dict[WorkerHandle, list[StatsRequest]] = {}
         self._ended = self._sum = ProcessStats()
         self.resume: Callable[[Iterable[WorkerHandle]], None] = lambda _members: None
+        self._peaks: tuple[Counter[str], Counter[str]] = Counter(), Counter()
 
     def begin(self, opened: Iterable[Opened]) -> list[ActiveListener]:
         """Serve on these sockets, at a start; signals are handled meanwhile; raises as prepare() and when_ready()."""
@@ -267,8 +268,12 @@ class WorkerListeners(ListenerRegistry):
             for look in looks:
                 look.answered(member)
 
-    def _add_up(self) -> None:
-        self._sum = sum((one for member, one in self._numbers.items() if member in self._worker_pool), self._ended)
+    def _add_up(self, *leaving: ProcessStats) -> None:
+        """Add up the numbers of all; with those who leave, at once, nobody has had more connections at once."""
+        total = sum((one for member, one in self._numbers.items() if member in self._worker_pool), self._ended)
+        both = sum(leaving, total)
+        self._peaks = self._peaks[0] | both.peaks, self._peaks[1] | both.peaks_by_service
+        self._sum = replace(total, peaks=self._peaks[0], peaks_by_service=self._peaks[1])
         for served in self.listeners:
             if not is_own(served.plan):
                 served.listener.count_on(self._sum.listener_counts(str(served)))
@@ -283,9 +288,11 @@ class WorkerListeners(ListenerRegistry):
         self._unsure.discard(member)
         if member.last.counted is not None:
             numbers = ProcessStats.from_table(member.last.counted)
-        if numbers is not None:
+        if numbers is None:
+            self._add_up()
+        else:
             self._ended += numbers.past()
-        self._add_up()
+            self._add_up(numbers)
 
     @property
     def connections(self) -> int:
@@ -317,6 +324,10 @@ class WorkerListeners(ListenerRegistry):
         """Number of running programs."""
         return super().programs + self._sum.programs
 
+    def running(self) -> list[dict[str, object]]:
+        """Return each running program, of all processes."""
+        return [*super().running(), *self._sum.running]
+
     def descriptors(self) -> Counter[str]:
         """Count the descriptors of each service, in all processes."""
         return super().descriptors() + self._sum.descriptors
@@ -341,7 +352,7 @@ class WorkerListeners(ListenerRegistry):
         return own | {name: own.get(name, Counter()) + one for name, one in self._sum.refused_by_service.items()}
 
     def peaks(self) -> Mapping[str, int]:
-        """Return the most connections of each service at once: the sum of the processes' own."""
+        """Return an upper bound of the most connections of each service at once: the sum of the processes' own."""
         return Counter(super().peaks()) + self._sum.peaks_by_service
 
     def totals(self) -> dict[str, Totals]:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sockd.daemon.control.commands import ControlCommands
     from sockd.daemon.control.server import Verb, Words
     from sockd.daemon.startup import Opened, Unprivileged
+    from sockd.daemon.worker_processes import WorkerRow
     from sockd.daemon.workers.balance import SharedConnectionCounts
     from sockd.daemon.workers.member import WorkerHandle
     from sockd.daemon.workers.pool import Results
@@ -170,6 +171,22 @@ class Supervisor:
         """Return their resource usage."""
         return self._listeners.usage
 
+    def rows(self) -> Sequence[WorkerRow]:
+        """Return what is shown of each."""
+        return [
+            {
+                "worker": member.number,
+                "pid": member.pid,
+                "seconds": round(self._loop.clock() - member.began, 3),
+                "connections": self._listeners.worker_connections(member),
+                "memory": process_memory(member.pid) or member.memory,
+                "accepts": not member.is_retired,
+                "answers": member.is_ready and not self._listeners.is_silent(member),
+                "stalled": member.last.where,
+            }
+            for member in self._pool
+        ]
+
     def replace_no_more(self) -> None:
         """From now on every exit is expected."""
         self._pool.replace_no_more()
@@ -193,32 +210,21 @@ class Supervisor:
         return answer
 
     def _status(self, own: ControlCommands, words: Words) -> ControlResponse:
-        workers = [
-            {
-                "worker": member.number,
-                "pid": member.pid,
-                "seconds": round(self._loop.clock() - member.began, 3),
-                "connections": self._listeners.worker_connections(member),
-                "memory": process_memory(member.pid) or member.memory,
-                "accepts": not member.is_retired,
-                "answers": member.is_ready and not self._listeners.is_silent(member),
-                "stalled": member.last.where,
-            }
-            for member in self._pool
-        ]
         silent = [member for member in self._pool if member.is_ready and self._listeners.is_silent(member)]
         notes = tuple(f"{_hangs(member)}; its figures are those of its last reply" for member in silent)
-        return ControlResponse({**own.status(words), "workers": workers}, notes=notes)
+        return ControlResponse({**own.status(words), "workers": self.rows()}, notes=notes)
 
     def _collect_connections(self, _words: Words) -> object:
         answer = Deferred()
 
         def answered(results: Results) -> None:
             rows = [
-                row | {"id": member.number * IDS_PER_WORKER + row["id"], "worker": member.number}
+                row | {"worker": member.number} | ({"id": first_id(member) + row["id"]} if "id" in row else {})
                 for member, table in sorted(results, key=lambda one: one[0].number)
                 for row in as_objects(table)
             ]
+            rows = [*(row for row in rows if "id" in row), *(row for row in rows if "id" not in row)]
+            rows += self._listeners.tools.executor.rows()
             missing = [member for member in asked if member not in {one for one, _ in results}]
             notes = tuple(f"{_hangs(member)}; its connections are not listed" for member in missing)
             answer.resolve(ControlResponse(rows, notes=notes))
@@ -248,6 +254,11 @@ class Supervisor:
         result = own(words)
         self._pool.ask("log-level", words=words)
         return result
+
+
+def first_id(member: WorkerHandle) -> int:
+    """Return where the numbers of a worker's connections begin."""
+    return member.number * IDS_PER_WORKER
 
 
 def _hangs(member: WorkerHandle) -> str:
