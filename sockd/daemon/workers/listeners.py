@@ -268,10 +268,10 @@ class WorkerListeners(ListenerRegistry):
             for look in looks:
                 look.answered(member)
 
-    def _add_up(self, *leaving: ProcessStats) -> None:
-        """Add up the numbers of all; with those who leave, at once, nobody has had more connections at once."""
+    def _add_up(self, *last: ProcessStats) -> None:
+        """Add up the numbers of all; peaks with the last numbers of one that has exited, too."""
         total = sum((one for member, one in self._numbers.items() if member in self._worker_pool), self._ended)
-        both = sum(leaving, total)
+        both = sum(last, total)
         self._peaks = self._peaks[0] | both.peaks, self._peaks[1] | both.peaks_by_service
         self._sum = replace(total, peaks=self._peaks[0], peaks_by_service=self._peaks[1])
         for served in self.listeners:
