@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from report import Round
-from scenarios import IdleMemory, Load, Redis, Scenario, Trickle, Upload, Visits
+from scenarios import IdleMemory, Load, Programs, Redis, Scenario, Trickle, Upload, Visits
 from servers import BUILD, HERE, MissingPeerError, PeerError, Server, pinned, wait_for
 
 # -O3 because the ceiling should be one: at -O2 gcc does not vectorise its upper().
@@ -28,6 +28,7 @@ def build() -> None:
     compiler = [os.environ.get("CC", "cc"), *CFLAGS]
     for name in ("c_epoll", "loadgen", "upload", "visits", "trickle"):
         subprocess.run([*compiler, "-o", BUILD / name, HERE / f"{name}.c"], check=True)
+    subprocess.run([*compiler, "-static", "-o", BUILD / "line", HERE / "line.c"], check=True)
     attempt("libevent", [*compiler, "-o", BUILD / "libevent", HERE / "peers/libevent.c", "-levent"])
     attempt("go_net", ["go", "build", "-o", BUILD / "go_net", HERE / "peers/go_net.go"])
 
@@ -84,6 +85,15 @@ def measure_upload(scenario: Upload, server: Server, core: int, seconds: float) 
 def measure_visits(scenario: Visits, server: Server, core: int, seconds: float) -> Round:
     generator = generate(core, "visits", scenario.at_once, seconds, server.pid, server.address)
     return result_of(generator, server, seconds + GRACE_S)
+
+
+def measure_programs(scenario: Programs, server: Server, core: int, seconds: float) -> Round:
+    """As visits; the processor time is that of the programs as well, warm-up included."""
+    before, begun = server.family_cpu_seconds(), time.monotonic()
+    generator = generate(core, "visits", scenario.at_once, seconds, server.pid, server.address)
+    row = result_of(generator, server, seconds + GRACE_S)
+    cpu, wall = server.family_cpu_seconds() - before, time.monotonic() - begun
+    return row | {"server_cpu": cpu / wall, "cpu_us": cpu / (row["per_second"] * wall) * 1e6}
 
 
 def measure_trickle(scenario: Trickle, server: Server, core: int, seconds: float) -> Round:
@@ -156,6 +166,7 @@ MEASURES: dict[type[Scenario], Callable[..., Round]] = {
     Load: measure_load,
     Upload: measure_upload,
     Visits: measure_visits,
+    Programs: measure_programs,
     Trickle: measure_trickle,
     IdleMemory: measure_idle,
     Redis: measure_redis,

@@ -4,7 +4,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-from scenarios import CEILING, MODEL, PEERS, RIVAL, IdleMemory, Redis, Scenario, Trickle
+from scenarios import CEILING, MODEL, PEERS, RIVAL, SUPERSERVERS, IdleMemory, Programs, Redis, Scenario, Trickle
 
 Round = dict[str, float]  # one peer's figures of one round, as its generator prints them
 Figures = Mapping[str, Sequence[Round]]  # by peer
@@ -60,12 +60,14 @@ def table(scenario: Scenario, figures: Figures) -> tuple[Table, list[str]]:
         return memory_table(measured), []
     if isinstance(scenario, Trickle):
         return trickle_table(measured), []
-    return rate_table(measured, MODEL if isinstance(scenario, Redis) else RIVAL)
+    if isinstance(scenario, Programs):
+        return rate_table(measured, SUPERSERVERS)
+    return rate_table(measured, (CEILING, MODEL if isinstance(scenario, Redis) else RIVAL))
 
 
-def rate_table(figures: Figures, rival: str) -> tuple[Table, list[str]]:
+def rate_table(figures: Figures, rivals: tuple[str, str]) -> tuple[Table, list[str]]:
     """One row a peer: what it did, against the ceiling and the rival, and who had CPU to spare."""
-    others = [(other, PEERS[other].label) for other in (CEILING, rival)]
+    others = [(other, PEERS[other].label) for other in rivals]
     percentiles = [key for key in ("p50_us", "p99_us", "p99_9_us") if all(key in row[0] for row in figures.values())]
     head = ["", "per second", *(f"x {label}" for _, label in others)]
     head += [key[: -len("_us")].replace("_", ".") + " us" for key in percentiles]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Transport = Literal["tcp", "unix"]
-Service = Literal["upper", "echo", "count", "long", "pong"]
+Service = Literal["upper", "echo", "count", "long", "pong", "program"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,19 @@ class Visits:
 
 
 @dataclass(frozen=True)
+class Programs:
+    """Connections per second that are each served by a program of its own, `at_once` of them at a time."""
+
+    at_once: int
+    transport: Transport = "tcp"
+    service: Service = "program"
+
+    @property
+    def title(self) -> str:
+        return f"a static C program for each connection, {self.at_once} at once: one line, its answer, close"
+
+
+@dataclass(frozen=True)
 class Trickle:
     """Time for one line of `line_bytes` that is sent byte by byte, and for one twice as long."""
 
@@ -97,7 +110,7 @@ class Redis:
         return f"redis-benchmark, PING inline, {self.clients} clients, -P {self.pipeline}"
 
 
-Scenario = Load | Upload | Visits | Trickle | IdleMemory | Redis
+Scenario = Load | Upload | Visits | Programs | Trickle | IdleMemory | Redis
 
 SCENARIOS: dict[str, Scenario] = {
     "tcp-64x1": Load("tcp", connections=64, in_flight=1),
@@ -108,6 +121,7 @@ SCENARIOS: dict[str, Scenario] = {
     "tcp-64k": Load("tcp", connections=8, in_flight=1, line_bytes=64 * 1024, service="echo"),
     "upload": Upload(connections=8, line_bytes=100),
     "short": Visits(at_once=64),
+    "programs": Programs(at_once=16),
     "bytewise": Trickle(1 << 20),
     "idle": IdleMemory(10_000),
     "redis-1": Redis(pipeline=1),
@@ -123,7 +137,8 @@ class Peer:
 
     `command` is what to start: words in braces are filled in by servers.py. `services` are those it has, each with
     what {service} becomes. A peer that does not `announce` "listening PORT" on its standard output is asked for its
-    port through the kernel. `environment` is added to ours. A peer without one of the `modules` is left out.
+    port through the kernel. `environment` is added to ours. A peer without one of the `modules` or `programs` is left
+    out.
     """
 
     label: str
@@ -132,6 +147,7 @@ class Peer:
     announces: bool = True
     environment: tuple[tuple[str, str], ...] = ()
     modules: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
 
 
 # asyncio receives into a fresh 256 KiB object each time, which glibc maps and unmaps (its threshold is 128 KiB): two
@@ -153,6 +169,15 @@ def python(program: str) -> tuple[str, ...]:
     """The command of a peer in Python."""
     return ("{python}", program, "{address}", "{service}")
 
+
+def superserver(program: str) -> tuple[str, ...]:
+    """The command of one that executes a program for each connection."""
+    return ("{python}", "superserver.py", program, "{free_port}", "{build}/line", "{directory}")
+
+
+PROGRAM: dict[Service, str] = {"program": "program"}
+SUPERSERVERS = ("xinetd", "tcpserver")
+"""In place of ceiling and rival where programs are executed."""
 
 PEERS: dict[str, Peer] = {
     "c-epoll": Peer("plain C epoll", ("{build}/c_epoll", "{address}", "{service}"), services=LINES | PONG),
@@ -185,6 +210,11 @@ PEERS: dict[str, Peer] = {
     "twisted": Peer("Twisted LineReceiver", python("twisted_lines.py"), modules=("twisted",)),
     "gevent": Peer("gevent", python("gevent_lines.py"), modules=("gevent",)),
     "redis": Peer("redis-server", REDIS, services=PONG, announces=False),
+    "sockd-programs": Peer("sockd", superserver("sockd"), services=PROGRAM, announces=False),
+    "xinetd": Peer("xinetd", superserver("xinetd"), services=PROGRAM, announces=False, programs=("xinetd",)),
+    "tcpserver": Peer(
+        "tcpserver", superserver("tcpserver"), services=PROGRAM, announces=False, programs=("tcpserver",)
+    ),
 }
 
 CEILING = "c-epoll"

@@ -132,6 +132,10 @@ class Server:
         """Processor time of all its threads: CPUCLOCK_SCHED of the process, as clock_getcpuclockid(3) makes it."""
         return time.clock_gettime(~self.pid << 3 | 2)
 
+    def family_cpu_seconds(self) -> float:
+        """The same with that of its children that have ended."""
+        return sum(psutil.Process(self.pid).cpu_times()[:4])
+
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
@@ -151,9 +155,18 @@ def look_for(peer: Peer) -> None:
     program = peer.command[0].format(build=BUILD, python=sys.executable, sockd=sys.executable)
     if shutil.which(program) is None:
         raise MissingPeerError(f"no {Path(program).name}: not installed, or not built for want of what it is made from")
+    for name in peer.programs:
+        if find_program(name) is None:
+            raise MissingPeerError(f"no {name}: neither installed nor unpacked by tests/interop/install")
     for module in peer.modules:
         if importlib.util.find_spec(module) is None:
             raise MissingPeerError(f"no {module} in this Python; install the dependency group bench")
+
+
+def find_program(name: str) -> str | None:
+    """A program that is installed, or unpacked for the tests, since packages that exclude each other have it."""
+    unpacked = (HERE.parent / "build" / "interop").glob("*/usr/*bin")
+    return shutil.which(name, path=os.pathsep.join([*map(str, sorted(unpacked)), os.environ["PATH"], "/usr/sbin"]))
 
 
 def free_port() -> int:
