@@ -99,14 +99,15 @@ int32_t sb__wheel_next(struct wheel *w, int64_t now_ms)
 
 int64_t sb__wheel_due(const struct wheel *w)
 {
-    for (int64_t tick = w->tick + 1; tick < w->tick + SB_WHEEL; tick++) {
+    int64_t tick = w->tick + 1, end = w->tick + SB_WHEEL;
+    while (tick < end) {
         int slot = (int)(tick % SB_WHEEL);
-        if (w->used[slot / 64] >> (slot % 64) == 0) {
-            tick += 63 - slot % 64; /* nothing in the rest of this word */
-            continue;
+        uint64_t left = w->used[slot / 64] >> (slot % 64);
+        if (left != 0) {
+            tick += __builtin_ctzll(left);
+            return tick < end ? tick * SB_TICK_MS : -1;
         }
-        if (w->used[slot / 64] & (uint64_t)1 << (slot % 64))
-            return tick * SB_TICK_MS;
+        tick += 64 - slot % 64; /* nothing in the rest of this word */
     }
     return -1;
 }

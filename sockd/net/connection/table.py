@@ -70,6 +70,9 @@ class ConnectionTable:
         memory: limit in bytes for incomplete frames and unsent replies.
         epoll: whether the table waits by itself (Linux), or is told what is ready.
         defects: gets the exceptions of sinks.
+
+    Attributes:
+        received: the arena, with what was received in this turn; see block().
     """
 
     def __init__(self, *, size: int, memory: int, epoll: bool, kept: int = 0, defects: Defects | None = None) -> None:
@@ -85,7 +88,7 @@ class ConnectionTable:
         self._readies = memoryview(ffi.buffer(lib.sb_mux_readies(self._set), size * READY.size))
         self.turn = Turn(self._set, self._counts, self._events, self._parts)
         self._arena = lib.sb_mux_arena(self._set)
-        self._received = ffi.buffer(self._arena, lib.SB_ARENA)
+        self.received = ffi.buffer(self._arena, lib.SB_ARENA)
         self._stopped = ffi.new("int *")
         self._info = ffi.new("sb_info *")
         self._max_connections = size - kept
@@ -262,7 +265,7 @@ class ConnectionTable:
     def block(self, offset: int, size: int) -> bytes:
         """Copy `size` bytes of frames out of the arena, or out of a held block."""
         if offset >= 0:
-            piece: bytes = self._received[offset : offset + size]  # takes half of what ffi.unpack() does
+            piece: bytes = self.received[offset : offset + size]  # takes half of what ffi.unpack() does
             return piece
         return ffi.unpack(lib.sb_mux_held(self._set, -1 - offset), size)  # type: ignore[no-any-return]  # cffi
 
@@ -313,7 +316,10 @@ class ConnectionTable:
         """Send the output of every registered writer, in one call."""
         while self._dirty:
             dirty, self._dirty = self._dirty, []
-            self._send_dirty(dirty)
+            if len(dirty) == 1:
+                self.write(dirty[0].id, dirty[0].outbox.pop_all())
+            else:
+                self._send_dirty(dirty)
             for writer in dirty:
                 if writer.has_more:
                     self._flushed(writer)
@@ -327,7 +333,7 @@ class ConnectionTable:
             len(dirty),
             ffi.from_buffer("int32_t[]", ids),
             ffi.from_buffer("int64_t[]", sizes),
-            blocks[0] if len(blocks) == 1 else b"".join(blocks),
+            b"".join(blocks),
         )
 
     def _flushed(self, writer: Writer) -> None:

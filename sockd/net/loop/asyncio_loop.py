@@ -39,6 +39,7 @@ class _Shared(selectors.BaseSelector):
     def __init__(self, selector: selectors.BaseSelector, turn: Callable[[float | None], Ready]) -> None:
         self._selector = selector
         self._turn = turn
+        self.select = turn  # type: ignore[method-assign,assignment]  # itself: a call less in each turn
 
     def register(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
         """Watch a descriptor."""
@@ -80,9 +81,9 @@ class _Loop(asyncio.SelectorEventLoop):
         raise RuntimeError("the daemon handles signals; for work at its end, use Service.shutdown")
 
     @property
-    def has_ready(self) -> bool:
-        """Whether callbacks wait for this turn."""
-        return bool(self._ready)
+    def ready(self) -> deque[asyncio.Handle]:
+        """The callbacks that wait for this turn, always the same object."""
+        return self._ready
 
     @property
     def due_times(self) -> list[float]:
@@ -123,6 +124,7 @@ class AsyncioLoop(EventLoop):
         self._until = 0.0
         self.asyncio = _Loop(_Shared(selector, self._turn))
         self.asyncio.time = clock  # type: ignore[method-assign]  # one clock, for tests that have one of their own
+        self._theirs = self.asyncio.ready
         self.asyncio.set_exception_handler(_log)
 
     def close(self) -> None:
@@ -169,8 +171,8 @@ class AsyncioLoop(EventLoop):
             loop.pretend_running(False)
 
     def _run_ready(self, ready: Ready) -> None:
-        """Run sockd's callbacks; asyncio's are still ready when its loop runs."""
-        if self._is_alone and any(type(one[0].data) is tuple for one in ready):
+        """Run sockd's callbacks, where asyncio's loop does not run: its own are still ready once it does."""
+        if any(type(one[0].data) is tuple for one in ready):
             self._is_asked = True
             ready = [one for one in ready if type(one[0].data) is not tuple]
         super()._run_ready(ready)
@@ -200,7 +202,10 @@ class AsyncioLoop(EventLoop):
 
     def is_over(self) -> bool:
         """Return whether coroutines have used their time of this turn: those with data left continue in the next."""
-        return self.clock() >= self._until
+        now = self.clock()
+        if not self._until:  # the first question of the turn; the other half goes to those who have something left then
+            self._until = now + TURN_SECONDS / 2
+        return now >= self._until
 
     def _run(self) -> None:
         try:
@@ -226,23 +231,26 @@ class AsyncioLoop(EventLoop):
 
     def _turn(self, timeout: float | None) -> Ready:
         """Wait and run sockd's callbacks; asyncio runs its own, up to the next wait."""
-        self._rest()
+        if self._is_working:
+            self._turn_over()
         # What looks behind turns may have stopped the loop, or woken coroutines, when asyncio had chosen its timeout.
-        if self.asyncio.has_ready or not (self._running or self._is_single):
+        if self._theirs or not (self._running or self._is_single):
             timeout = 0
         self._is_busy = timeout is not None and timeout <= 0
         if self._max_timeout is not None and (timeout is None or timeout > self._max_timeout):
             timeout = self._max_timeout
         ready = self._wait(timeout)
         self._is_working = True
-        others: Ready = [one for one in ready if type(one[0].data) is tuple]  # (reader, writer), asyncio's own
-        if others:
-            ready = [one for one in ready if type(one[0].data) is not tuple]
-        self._run_ready(ready)
-        self._run_due()
+        others: Ready = []
+        if len(ready) > 1 or (ready and ready[0][0].fd >= 0):  # not the connections alone
+            others = [one for one in ready if type(one[0].data) is tuple]  # (reader, writer), asyncio's own
+            ready = [one for one in ready if type(one[0].data) is not tuple] if others else ready
+        super()._run_ready(ready)
+        if self._timers or self._soon:
+            self._run_due()
         if self._is_single or not self._running:
             self.asyncio.stop()
-        self._until = self.clock() + TURN_SECONDS / 2  # the other half goes to those who have something left by then
+        self._until = 0.0
         return others
 
 

@@ -333,9 +333,8 @@ class EventLoop:
 
     def _run_ready(self, ready: list[tuple[selectors.SelectorKey, int]]) -> None:
         """Call back for the descriptors that are ready, except those whose registration has changed."""
-        registered = self._selector.get_map().get
         for key, _ in ready if len(ready) <= FEW else self._in_turn(ready):
-            if key.fd < 0 or registered(key.fd) is key:  # negative: the selector's own
+            if key.fd < 0 or self._selector.get_map().get(key.fd) is key:  # negative: the selector's own
                 try:
                     key.data()
                 except _AbortFailedError:

@@ -207,6 +207,7 @@ class CoroutineHandler(ConnectionEvents):
         self._raw = RawCodec(Raw(), connections)
         self._high_water = high_water
         self._set = connections
+        self._received = connections.received
         self._live: dict[int, CoroutineSession] = {}
         self._running: set[CoroutineSession] = set()
 
@@ -224,6 +225,8 @@ class CoroutineHandler(ConnectionEvents):
         session = self._live[id]
         if session.connection.is_switched:
             session.connection.deliver(offset, size, count)
+        elif offset >= 0:
+            session.reader.feed(self._received[offset : offset + size])  # block() without its call, for each line
         else:
             session.reader.feed(self._set.block(offset, size))
 

@@ -11,7 +11,7 @@ from sockd.net.connection.write_buffer import WriteBuffer
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from sockd.services.handlers.asyncio_transport import AsyncioTransport
     from sockd.services.handlers.coroutine import CoroutineSession
@@ -69,6 +69,7 @@ class StreamWriter(asyncio.StreamWriter):
     ) -> None:
         super().__init__(connection, protocol, reader, loop)  # type: ignore[arg-type]  # it stands for one
         self._connection = connection
+        self._write_first: Callable[[Data], None] = connection.write_first
         self._flow = protocol
         self._input = reader
         self._outbox = connection.outbox
@@ -87,7 +88,7 @@ class StreamWriter(asyncio.StreamWriter):
             outbox.room = room
             outbox.pieces.append(data)
         else:
-            self._transport.write(data)  # the connection, or asyncio's TLS before it
+            self._write_first(data)
 
     def drain(self) -> Awaitable[None]:  # type: ignore[override]  # it passes for a coroutine
         """Wait while more than high_water is unsent, until it is a quarter of that.
@@ -114,6 +115,7 @@ class StreamWriter(asyncio.StreamWriter):
         if sslcontext is not None:
             self._outbox = WriteBuffer()  # which never has room: what is written from now on is asyncio's to encrypt
             await super().start_tls(sslcontext, **options)
+            self._write_first = self._transport.write
             return
         secured = self._loop.create_future()
 

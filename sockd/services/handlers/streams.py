@@ -19,6 +19,7 @@ yields to the loop once the coroutines have used their time of this turn.
 from __future__ import annotations
 
 import asyncio
+from asyncio import Future
 from collections import deque
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ class StreamReader(asyncio.StreamReader):
     _loop: asyncio.AbstractEventLoop
     _paused: bool
     _transport: asyncio.ReadTransport | None
-    _waiter: asyncio.Future[None] | None
+    _waiter: Future[None] | None
 
     def __init__(
         self,
@@ -95,16 +96,18 @@ class StreamReader(asyncio.StreamReader):
     async def readline(self) -> bytes:
         """Return the next line with its ending, without one at the end of file, b"" after it; as asyncio's."""
         lines = self._lines
-        if self._left > 0 and lines:
-            self._left -= 1
-            return lines.popleft()
-        if not lines and not self._buffer and self._waiter is None and self._is_open:
+        if lines:
+            if self._left > 0:
+                self._left -= 1
+                return lines.popleft()
+        elif not self._buffer and self._waiter is None and self._is_open:
             self._is_by_line, self.has_overrun = True, False
-            self._waiter = asyncio.Future(loop=self._loop)
+            self._waiter = Future(loop=self._loop)
             try:
                 await self._waiter
-            finally:
+            except BaseException:
                 self._waiter = self._since = None
+                raise
             if lines and not self._paused:
                 return lines.popleft()
         return await self._next_line()
@@ -112,16 +115,18 @@ class StreamReader(asyncio.StreamReader):
     async def __anext__(self) -> bytes:
         """Return the next line, with its ending."""
         lines = self._lines
-        if self._left > 0 and lines:  # as readline(), without its call: a coroutine for each line costs a tenth of all
-            self._left -= 1
-            return lines.popleft()
-        if not lines and not self._buffer and self._waiter is None and self._is_open:
+        if lines:  # as readline(), without its call: a coroutine for each line costs a tenth of all
+            if self._left > 0:
+                self._left -= 1
+                return lines.popleft()
+        elif not self._buffer and self._waiter is None and self._is_open:
             self._is_by_line, self.has_overrun = True, False
-            self._waiter = asyncio.Future(loop=self._loop)
+            self._waiter = Future(loop=self._loop)
             try:
                 await self._waiter
-            finally:
+            except BaseException:
                 self._waiter = self._since = None
+                raise
             if lines and not self._paused:
                 return lines.popleft()
         line = await self._next_line()
@@ -227,12 +232,19 @@ class StreamReader(asyncio.StreamReader):
 
     def feed(self, block: bytes) -> None:
         """Take what has come."""
-        waiter, is_by_line = self._waiter, self._is_by_line and not self._buffer
-        if waiter is not None and is_by_line and block.find(LF) == len(block) - 1 <= self._limit:
+        waiter = self._waiter
+        if (
+            waiter is not None
+            and self._is_by_line
+            and not self._buffer
+            and block.find(LF) == len(block) - 1 <= self._limit
+        ):
             self._lines.append(block)  # as nearly always; not counted, for it is read before anybody waits again
             self._waiter = None
-            if not waiter.done():
+            try:  # noqa: SIM105 - this is for each line
                 waiter.set_result(None)
+            except asyncio.InvalidStateError:  # it was cancelled; to ask first costs a call
+                pass
             return
         if not self._is_by_line:
             self._buffer += block
@@ -260,6 +272,7 @@ class StreamReader(asyncio.StreamReader):
                 if self._waiter is not None:
                     self._begin_to_count()
                 return self._whole > 0
+            self._since = None
             self._to_buffer()  # whoever asks for a line is told there
             return True
         self._since = None
