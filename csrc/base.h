@@ -6,6 +6,7 @@
  *   wheel.c     deadlines of many
  *   sources.c   how many connections are open from where
  *   accept.c    how a descriptor comes in
+ *   datagrams.c datagram_hosts.c datagram_control.c    many datagrams of one socket
  */
 #ifndef SOCKBUF_BASE_H
 #define SOCKBUF_BASE_H
@@ -26,6 +27,10 @@ static inline int64_t sb__lesser(int64_t number, int64_t max)
 }
 
 int sb__is_name(const char *peer, size_t size); /* a sockaddr_in or sockaddr_in6, or none */
+
+/* The address of a struct sockaddr_in or sockaddr_in6 in 16 bytes, an IPv4 one as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2);
+ * 0: it is neither. */
+int sb__host(const char *name, size_t size, unsigned char *host);
 
 /* Accept one descriptor, non-blocking; or, for *stopped, an errno: the queue is empty, or nothing can be accepted;
  * or one connection was lost on the way, which costs only that one. */

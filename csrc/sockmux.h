@@ -4,6 +4,7 @@
  *
  *     sb_mux      one call waits, receives and frames; one hands out what has happened
  *     sb_sources  how many connections are open from where, and no more
+ *     sb_datagrams  many datagrams of one socket in one call, and their answers in another
  */
 #ifndef SOCKMUX_H
 #define SOCKMUX_H
@@ -61,6 +62,79 @@ uint64_t sb_sources_refused(const sb_sources *sources);
 
 /* Which source was past the limit the last time: 16 bytes, as an address of IPv6.  Returns the bits of its prefix. */
 int sb_sources_refused_last(const sb_sources *sources, char *key);
+
+/*
+ * ---- datagrams: many of one socket in one call
+ *
+ *     n = sb_datagrams_receive(table, fd, 64);
+ *     for (i = 0; i < n; i++)
+ *         sb_datagrams_get(table, i, &datagram) ...
+ *     sb_datagrams_send(table, fd, indexes, sizes, count, block, size, errors);
+ *
+ * A table is mapped memory, resident only as far as it is used.  What was received stays in it until the next
+ * sb_datagrams_receive.  An answer leaves from the address that was asked, where the socket reports that (IP_PKTINFO
+ * of ip(7), IPV6_RECVPKTINFO of RFC 3542).  Nothing waits, on sockets that block either.
+ *
+ * Each sender has a verdict of the caller's.  It is remembered for its host, for some 1,000 hosts; a host that was
+ * forgotten is unknown again.  Whoever has no host (a Unix socket) is admitted.
+ */
+typedef struct sb_datagrams sb_datagrams;
+
+#define SB_SENDER_UNKNOWN 0
+#define SB_SENDER_ADMITTED 1
+#define SB_SENDER_DENIED 2
+
+#define SB_DATAGRAMS_LINES 1   /* a line ending is no part of the payload, and ends its answers as well */
+#define SB_DATAGRAMS_CONTROL 2 /* there is room for control data, as for IP_PKTINFO */
+
+#define SB_ERR_NO_NAME (-1) /* among errors of answers: the sender has no address */
+
+typedef struct sb_datagram {
+    const char *data;    /* payload of size bytes, and behind it `ending` bytes of a line ending */
+    const char *name;    /* struct sockaddr of the sender, name_size bytes; 0: it has none */
+    const char *control; /* what came with it (cmsg(3)), control_size bytes */
+    size_t size;
+    uint32_t ending, name_size, control_size;
+    int32_t is_cut; /* it was longer than the table's max_bytes */
+    int32_t verdict;
+} sb_datagram;
+
+/* Room for count datagrams (1 to 1024) of up to max_bytes (1 to 1 MiB).  NULL: no memory, or a number out of range. */
+sb_datagrams *sb_datagrams_new(size_t count, size_t max_bytes, int flags) SB_MUST_CHECK;
+void sb_datagrams_free(sb_datagrams *table); /* NULL does nothing */
+
+/* Receive what has come, up to max datagrams or the table's count.  Returns how many, 1 or more; SB_ERR_AGAIN: none;
+ * another class, with errno: the socket's error, as an ICMP message to an earlier answer; SB_ERR_INVALID. */
+int sb_datagrams_receive(sb_datagrams *table, int fd, size_t max) SB_MUST_CHECK;
+
+/* Say what is known of a datagram received last.  SB_ERR_INVALID: there is none with that index. */
+int sb_datagrams_get(const sb_datagrams *table, size_t index, sb_datagram *datagram) SB_MUST_CHECK;
+
+/* How many of those received last are whole and from an admitted sender, counted from the first one. */
+size_t sb_datagrams_plain(const sb_datagrams *table);
+
+/* Send count answers (up to the table's count), each to the datagram of an index; the block of size bytes has their
+ * payloads one behind the other.  One that fails keeps none of the others: errors has an errno for each, 0 where it was
+ * sent, EMSGSIZE where it is longer than max_bytes, SB_ERR_NO_NAME.  Returns how many were sent; SB_ERR_INVALID,
+ * nothing sent: sizes that do not add up to the block, an index that was not received. */
+int sb_datagrams_send(sb_datagrams *table, int fd, const uint32_t *indexes, const uint32_t *sizes, size_t count,
+                      const char *block, size_t size, int32_t *errors) SB_MUST_CHECK;
+
+/* Remember the verdict on the host of a datagram received last; none if it has no host. */
+void sb_datagrams_judge(sb_datagrams *table, size_t index, int verdict);
+
+/* Forget all verdicts; admits_all: of hosts, all are admitted without one. */
+void sb_datagrams_forget(sb_datagrams *table, int admits_all);
+
+/* Leave a sender with this port unknown, whatever its host is. */
+void sb_datagrams_suspect(sb_datagrams *table, uint16_t port);
+
+/* Send one answer later, by the name and the control data of its datagram.  0, or a class with errno. */
+int sb_datagram_answer(int fd, const char *data, size_t size, const char *name, size_t name_size, const char *control,
+                       size_t control_size) SB_MUST_CHECK;
+
+/* The local address that a datagram was sent to, by its control data.  Returns its bytes: 4, 16, or 0: not reported. */
+int sb_datagram_asked(const char *control, size_t size, char address[16]);
 
 /*
  * ---- mux: many connections

@@ -7,7 +7,7 @@
  *   place is closed up.  The place of a source depends on a seed, so that an attacker cannot choose addresses that
  *   collide.  It doubles whenever half of it is used; it never shrinks.
  */
-#include "sockmux.h"
+#include "base.h"
 
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -73,24 +73,29 @@ static void cut(unsigned char *address, int bits)
             address[i] &= (unsigned char)(bits <= 0 ? 0 : 0xff << (8 - bits));
 }
 
-/* Of a struct sockaddr_in or sockaddr_in6; 0: it is not counted. */
-static int key_of(const sb_sources *sources, const char *peer, size_t size, unsigned char *key)
+int sb__host(const char *name, size_t size, unsigned char *host)
 {
     struct sockaddr_in in;
     struct sockaddr_in6 in6;
-    if (sources == NULL)
-        return 0;
     if (size == sizeof in) {
-        memcpy(&in, peer, sizeof in);
-        memset(key, 0, 10);
-        key[10] = key[11] = 0xff;
-        memcpy(key + 12, &in.sin_addr, 4);
+        memcpy(&in, name, sizeof in);
+        memset(host, 0, 10);
+        host[10] = host[11] = 0xff;
+        memcpy(host + 12, &in.sin_addr, 4);
     } else if (size == sizeof in6) {
-        memcpy(&in6, peer, sizeof in6);
-        memcpy(key, &in6.sin6_addr, 16);
+        memcpy(&in6, name, sizeof in6);
+        memcpy(host, &in6.sin6_addr, 16);
     } else {
         return 0;
     }
+    return 1;
+}
+
+/* 0: it is not counted. */
+static int key_of(const sb_sources *sources, const char *peer, size_t size, unsigned char *key)
+{
+    if (sources == NULL || !sb__host(peer, size, key))
+        return 0;
     if (!sources->rule.loopback && is_loopback(key))
         return 0;
     cut(key, is_mapped(key) ? 96 + sources->rule.prefix4 : sources->rule.prefix6);

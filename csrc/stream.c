@@ -183,6 +183,11 @@ static ssize_t gather_quietly(int fd, const struct msghdr *message)
 }
 #endif
 
+ssize_t sb__send_message(int fd, const struct msghdr *message)
+{
+    return gather_quietly(fd, message);
+}
+
 static ssize_t write_now(int fd, const char *data, size_t size)
 {
     if (fcntl(fd, F_GETFL) & O_NONBLOCK) /* -1 too: write(2) says the same about the descriptor */

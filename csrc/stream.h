@@ -7,11 +7,16 @@
 
 #include "sockbuf.h"
 
+#include <sys/socket.h>
+
 int sb__class_of(int error); /* an errno as SB_ERR_* */
 size_t sb__waiting(int fd);  /* bytes that can be received at once; 0: none, or it cannot be known */
 int sb__has_come(int fd);    /* whether there are some, or the end, or an error */
 
 /* As sb_receive, and when room is full go on in more. */
 long sb__receive_two(int fd, char *room, size_t size, char *more, size_t more_size);
+
+/* sendmsg(2), without waiting and without SIGPIPE. */
+ssize_t sb__send_message(int fd, const struct msghdr *message);
 
 #endif

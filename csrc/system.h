@@ -10,7 +10,7 @@
 #define SOCKBUF_SYSTEM_H
 
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* accept4, splice, pipe2; other systems ignore it */
+#define _GNU_SOURCE /* accept4, splice, pipe2, recvmmsg; other systems ignore it */
 #endif
 
 #include <stddef.h> /* with glibc and musl this says which of them it is */
@@ -38,6 +38,14 @@
 #define SB_HAS_ACCEPT4 1
 #else
 #define SB_HAS_ACCEPT4 0
+#endif
+#endif
+
+#ifndef SB_HAS_MMSG /* recvmmsg(2), sendmmsg(2): else a call for each datagram */
+#ifdef __linux__
+#define SB_HAS_MMSG 1
+#else
+#define SB_HAS_MMSG 0
 #endif
 #endif
 

@@ -224,8 +224,29 @@ ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags)
 {
     struct iovec pieces[64];
     struct msghdr less = shortened(CALL_RECV, message, pieces);
-    return fails(CALL_RECV) ? -1 : __real_recvmsg(fd, &less, flags);
+    ssize_t n = fails(CALL_RECV) ? -1 : __real_recvmsg(fd, &less, flags);
+    message->msg_namelen = less.msg_namelen;
+    message->msg_controllen = less.msg_controllen;
+    message->msg_flags = less.msg_flags;
+    return n;
 }
+
+#if SB_HAS_MMSG
+int __real_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout);
+int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout);
+int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout)
+{
+    return fails(CALL_RECV) ? -1 : __real_recvmmsg(fd, messages, count, flags, timeout);
+}
+
+int __real_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags);
+int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags);
+int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
+{
+    check((flags & MSG_NOSIGNAL) != 0, "sendmmsg with MSG_NOSIGNAL", __FILE__, __LINE__);
+    return fails(CALL_SENDMSG) ? -1 : __real_sendmmsg(fd, messages, count, flags);
+}
+#endif
 
 int __real_ioctl(int fd, unsigned long request, int *n);
 int __wrap_ioctl(int fd, unsigned long request, int *n);
@@ -488,7 +509,7 @@ int main(int argc, char **argv)
         soaking |= strcmp(argv[i], "soak") == 0;
     const struct test *const all[] = {buffer_tests, newline_tests, line_tests, frame_tests,
                                       encode_tests, stream_tests,  mux_tests,  relay_tests,  relay_client_tests,
-                                      framing_tests, relay_late_tests, sources_tests, buffer_io_tests};
+                                      framing_tests, relay_late_tests, sources_tests, buffer_io_tests, datagram_tests};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         run(all[i], argc, argv);
     printf("1..%d\n%d passed, %d failed\n", number, passed, failed);

@@ -25,7 +25,8 @@ struct test {
 };
 
 extern const struct test buffer_tests[], newline_tests[], line_tests[], frame_tests[], encode_tests[], stream_tests[],
-    mux_tests[], relay_tests[], relay_client_tests[], framing_tests[], relay_late_tests[], sources_tests[], buffer_io_tests[];
+    mux_tests[], relay_tests[], relay_client_tests[], framing_tests[], relay_late_tests[], sources_tests[], buffer_io_tests[],
+    datagram_tests[];
 
 #define CHECK(condition) check((condition) != 0, #condition, __FILE__, __LINE__)
 #define CHECK_EQ(got, want) check_number((long long)(got), (long long)(want), #got, __FILE__, __LINE__)
@@ -57,9 +58,9 @@ char *at_an_edge(const void *data, size_t size);
 enum call {
     CALL_ALLOCATE, /* malloc, calloc, realloc */
     CALL_MMAP,
-    CALL_RECV,     /* recv, recvmsg */
+    CALL_RECV,     /* recv, recvmsg, recvmmsg */
     CALL_SEND,
-    CALL_SENDMSG,
+    CALL_SENDMSG,  /* sendmsg, sendmmsg */
     CALL_READ,
     CALL_WRITE,
     CALL_POLL,

@@ -10,22 +10,25 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from sockd.net.address.sockaddr import Endpoint
+from sockd._sockbuf import lib
+from sockd.net.address.sockaddr import Endpoint, SocketAddress
 from sockd.net.listen.bind import ServerSocket
+from sockd.net.udp.addresses import NAME_FAMILY
 from sockd.net.udp.listener import DatagramListener
 from sockd.net.udp.rules import DatagramRules
+from sockd.net.udp.table import DatagramTable
 from sockd.services.handlers.datagrams import DatagramCodec
 from sockd.settings.listen import ListenSettings
 from sockd.testing.stage import Stage, make_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from types import TracebackType
 
-    from _typeshed import ReadableBuffer, WriteableBuffer
+    from _typeshed import ReadableBuffer
 
     from sockd.net.address.sockaddr import SockAddr
     from sockd.net.listen.listener import DatagramCounts
+    from sockd.net.udp.table import Received
 
 KEPT_REPLY_BYTES = 65_536
 OWN_ADDRESS = ("127.0.0.1", 9)
@@ -51,12 +54,15 @@ class InternetLike(socket.socket):
     Args:
         client: the address that the peer seems to have.
         name: that it has.
+
+    Attributes:
+        client, name: as given.
     """
 
     def __init__(self, fd: int, client: tuple[str, int], name: bytes) -> None:
         super().__init__(socket.AF_UNIX, socket.SOCK_DGRAM, 0, fd)
-        self._client = client
-        self._name = name
+        self.client = client
+        self.name = name
 
     @property
     def family(self) -> socket.AddressFamily:
@@ -67,18 +73,52 @@ class InternetLike(socket.socket):
         """Return an address of the client's family."""
         return OWN_ADDRESS
 
-    def recvmsg_into(
-        self, buffers: Iterable[WriteableBuffer], ancbufsize: int = 0, flags: int = 0, /
-    ) -> tuple[int, list[tuple[int, int, bytes]], int, tuple[str, int]]:
-        """Receive; the sender is the client."""
-        size, ancillary, flags, _ = super().recvmsg_into(buffers, ancbufsize, flags)
-        return size, ancillary, flags, self._client
-
     def sendto(self, data: ReadableBuffer, address: SockAddr) -> int:  # type: ignore[override]  # no flags: the listener has none
         """Send to the client; to nobody else."""
-        if address != self._client:
+        if address != self.client:
             raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
-        return super().sendto(data, self._name)
+        return super().sendto(data, self.name)
+
+
+class InternetLikeTable(DatagramTable):
+    """The datagrams of such a socket.
+
+    Args:
+        sock: an InternetLike one.
+        options: as for every table.
+    """
+
+    def __init__(self, sock: InternetLike, **options: bool) -> None:
+        super().__init__(sock, **options)
+        self._client = SocketAddress.from_sockaddr(sock.client).packed()
+        self._name = NAME_FAMILY.pack(socket.AF_UNIX) + sock.name
+
+    def receive(self, wanted: int) -> int:
+        """Receive; all senders are the client, and have to be judged."""
+        count = super().receive(wanted)
+        self.names = [self._client] * len(self.names)
+        self.plain = 0
+        return count
+
+    def verdict(self, place: int) -> int:
+        """Say that the rules have to be asked."""
+        return int(lib.SB_SENDER_UNKNOWN)
+
+    def look(self, place: int) -> Received:
+        """Say what is known of a datagram; its sender is the client."""
+        return super().look(place)._replace(name=self._client)
+
+    def answer_later(self, data: bytes, name: bytes, control: bytes) -> None:
+        """Send to the client."""
+        super().answer_later(data, self._name, control)
+
+
+class InternetLikeListener(DatagramListener):
+    """Receives from such a socket."""
+
+    def _make_table(self, **options: bool) -> DatagramTable:
+        assert isinstance(self.socket, InternetLike)
+        return InternetLikeTable(self.socket, **options)
 
 
 class DatagramClient:
@@ -95,6 +135,7 @@ class DatagramClient:
                 sock.setblocking(False)
                 sock.bind("")  # the kernel chooses a name
             self._address = own.getsockname()
+            make_listener = DatagramListener if client is None else InternetLikeListener
             if client is not None:
                 own = stack.enter_context(InternetLike(own.detach(), client, self._sock.getsockname()))
             spec = stage.spec
@@ -102,9 +143,7 @@ class DatagramClient:
             rules = DatagramRules(ListenSettings(), stage.loop.clock, small=False)
             endpoint = Endpoint(socket.AF_UNIX, socket.SOCK_DGRAM, 0, own.getsockname())
             pool = stage.pool if spec.kind.needs_threads else None
-            self._listener = DatagramListener(
-                ServerSocket(own, endpoint), answer, stage.loop, spec.name, rules, pool=pool
-            )
+            self._listener = make_listener(ServerSocket(own, endpoint), answer, stage.loop, spec.name, rules, pool=pool)
             self._listener.start()
             self._stack = stack.pop_all()
 

@@ -42,6 +42,11 @@ class Networks:
         self._deny, self._deny_names = networks_among(deny), names_among(deny)
         self._is_open = not (self._allow or self._allow_names)
 
+    @property
+    def admits_all(self) -> bool:
+        """Whether there are no rules."""
+        return self._is_open and not self._deny and not self._deny_names
+
     def admit(self, host: str, name: str | None = None) -> bool:
         """Tell whether a client is let in; where there are no rules, it is.
 
@@ -49,7 +54,7 @@ class Networks:
             host: its address.
             name: its confirmed name; None: it has none.
         """
-        if self._is_open and not self._deny and not self._deny_names:
+        if self.admits_all:
             return True
         address = plain(host)
         if _is_in(address, self._deny) or _is_named(name, self._deny_names):

@@ -2,60 +2,52 @@
 """The UDP listener: one datagram is one frame, the reply goes to its sender.
 
 A frame has 0 to 65,507 bytes.  A longer one arrives truncated (MSG_TRUNC) and is dropped, never handled in part.  A
-sender without an address (an unbound Unix socket) gets no reply.  A reply that the kernel does not accept at once is
-dropped, as UDP may; so is one that is too long, with a log line.  sockd.net.udp.rules decides which datagrams are
-answered.  A lasting condition, a failing handler included, is logged once per interval: anyone can send datagrams, and
-a line with its traceback is a hundred times as long.
+sender without an address (an unbound Unix socket) gets no reply.
+
+A turn receives a batch in one call, has each datagram handled, and sends the replies in one call
+(sockd.net.udp.table).  sockd.net.udp.screening decides which datagrams are handled, sockd.net.udp.replies what is sent.
+If handlers take longer than a turn has, the rest of the batch is the first of the next turn, and batches become
+smaller: what lies in the kernel stays there if the process dies.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
-import os
-import socket
 from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.errors import Close
-from sockd.log.failure import error_info, user_line
-from sockd.log.rate_limit import LogLimit
-from sockd.net.address.sockaddr import SockAddr, format_sockaddr
 from sockd.net.connection.codec import reply_bytes
-from sockd.net.kernel import is_hung_up
+from sockd.net.kernel import SHORTAGES, is_hung_up
 from sockd.net.listen.listener import DatagramCounts, ListenerCounts
-from sockd.net.loop.defects import error_location
 from sockd.net.loop.thread_pool import Work
-from sockd.net.udp.loops import Loops
-from sockd.net.udp.pktinfo import ANCILLARY_BYTES, Ancillary, answer_from, asked_address, request_pktinfo
-from sockd.net.udp.source import DatagramSource, SourcedAnswer
+from sockd.net.udp.addresses import read_name, request_pktinfo
+from sockd.net.udp.replies import Replies
+from sockd.net.udp.report import DatagramLog
+from sockd.net.udp.screening import Screening
+from sockd.net.udp.source import DatagramSource, LineFunction, SourcedAnswer
+from sockd.net.udp.table import DATAGRAMS_A_TURN, DatagramTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    Reply = bytes | bytearray | memoryview | None
-
+    from sockd.net.address.sockaddr import SockAddr
     from sockd.net.kernel import AcceptQueue
     from sockd.net.listen.bind import ServerSocket
     from sockd.net.loop.loop import EventLoop
     from sockd.net.loop.thread_pool import ThreadPool
     from sockd.net.udp.rules import DatagramRules
+    from sockd.net.udp.source import Reply
 
-    Outcome = tuple[Reply, BaseException | None]
+    Outcome = tuple[bytes | None, BaseException | None]
 
-logger = logging.getLogger("sockd.datagram")
-
-DATAGRAMS_A_TURN = 64
 TURN_SECONDS = 0.005
 """Of one turn for the datagrams of one socket; one of them at least is answered."""
 DATAGRAMS_AT_CLOSE = 4096
 """More than a receive buffer of the default size holds, and an end when they keep coming."""
-MAX_DATAGRAM_BYTES = 65_507
-"""Maximum payload of UDP over IPv4: 65,535 minus headers (RFC 791, RFC 768); the same on every kind of socket."""
 PAUSE_SECONDS = 0.05
 """A shortage ends when others release, not by trying again."""
-SHORTAGES = (errno.ENOBUFS, errno.ENOMEM)
 
 
 class DatagramListener:
@@ -69,12 +61,18 @@ class DatagramListener:
         former: who answered on the same socket until now; what it counted is counted on.
         pool: calls `answer` in threads; None to call it here.
         died: called when the socket has been shut down by whoever passed it, and is closed.
+
+    Attributes:
+        socket: that of `listening`.
+        table: the datagrams of the batch that is handled.
+        service: as given.
+        tally: what became of all datagrams.
     """
 
     def __init__(
         self,
         listening: ServerSocket,
-        answer: Callable[[bytes], Reply] | SourcedAnswer,
+        answer: Callable[[bytes], Reply] | LineFunction | SourcedAnswer,
         loop: EventLoop,
         service: str,
         rules: DatagramRules,
@@ -84,24 +82,35 @@ class DatagramListener:
     ) -> None:
         self._listening = listening
         self._socket = self.socket = listening.socket
-        self._sourced = answer.bind(self) if isinstance(answer, SourcedAnswer) else None
-        self._answer = answer
+        ends_lines = False
+        self._sourced: SourcedAnswer | None = None
+        self._answer: Callable[[bytes], object] = _checked
+        if isinstance(answer, SourcedAnswer):
+            self._sourced = answer.bind(self)
+        elif isinstance(answer, LineFunction) and pool is None:
+            ends_lines, self._answer = True, answer.function
+        else:
+            self._answer = answer
         self._is_started = False
         self._loop = loop
-        self._rules = rules
         self._pool = pool
         self._died = died
         self._unanswered = 0
         self._is_closed = False
-        self._buffer = memoryview(bytearray(MAX_DATAGRAM_BYTES))
-        self._ancillary_bytes = ANCILLARY_BYTES if request_pktinfo(listening.socket) else 0
-        self._log_limit = LogLimit(loop.clock)
         self._is_detached = False
-        self._name = listening.socket.getsockname()
-        self._loops = Loops(loop.clock)
-        self._last_answered: SockAddr | None = None
         self.service = service
         self.tally: DatagramCounts = former.tally if former else DatagramCounts()
+        with_senders = self._sourced is not None or pool is not None
+        self.table = self._make_table(ends_lines=ends_lines, with_senders=with_senders)
+        self._log = DatagramLog(listening, service, loop.clock)
+        self._screening = Screening(self.table, rules, listening.socket.getsockname(), self.tally, self._log)
+        self._replies = Replies(listening.socket, self.table, rules, loop.clock, self.tally, self._log)
+        self._next = 0
+        self._is_serving = False
+        self._batch_size = DATAGRAMS_A_TURN
+
+    def _make_table(self, **options: bool) -> DatagramTable:
+        return DatagramTable(self._socket, reports_pktinfo=request_pktinfo(self._socket), **options)
 
     def __str__(self) -> str:
         return str(self._listening)
@@ -124,8 +133,9 @@ class DatagramListener:
             self._attempt(self._sourced.started)
 
     def detach(self) -> None:
-        """Stop receiving, because another listener continues on the socket."""
+        """Answer the rest of the batch and receive no more, because another listener continues on the socket."""
         self._loop.remove_reader(self._socket.fileno())
+        self._serve_batch(math.inf)
         self._is_detached = True
         self._report_closed()
 
@@ -139,17 +149,17 @@ class DatagramListener:
         try:
             callback(*arguments)
         except BaseException as error:
-            self._log(logging.ERROR, "handler failed", {}, error)
+            self._log.write(logging.ERROR, "handler failed", error=error)
 
     def accept_rest(self) -> None:
         """Answer what has arrived."""
         self._report_started()
-        self._receive_some(DATAGRAMS_AT_CLOSE, math.inf)
+        self._run_turn(DATAGRAMS_AT_CLOSE, math.inf)
 
     @property
     def is_idle(self) -> bool:
         """Return whether no reply is being made."""
-        return not self._unanswered
+        return not self._unanswered and not self._has_rest
 
     @property
     def groups(self) -> Sequence[int]:
@@ -183,70 +193,103 @@ class DatagramListener:
 
     def _receive(self) -> None:
         if not self._is_detached:  # else a reload in this very turn has put another in its place
-            self._receive_some(DATAGRAMS_A_TURN, self._loop.clock() + TURN_SECONDS)
-            self._look_for_loops()
+            self._run_turn(DATAGRAMS_A_TURN, self._loop.clock() + TURN_SECONDS)
+            self._replies.look_for_loops()
 
     @property
-    def _is_full(self) -> bool:
-        """Whether another datagram would have to wait."""
+    def _has_rest(self) -> bool:
+        """Whether a part of the batch is not handled yet."""
+        return self._next < len(self.table.payloads)
+
+    @property
+    def _room(self) -> int:
+        """How many datagrams can be handled without a wait."""
         if self._sourced is not None:
-            return self._sourced.is_full
-        return self._pool is not None and self._pool.is_full(self)
+            return self._sourced.room
+        if self._pool is not None:
+            return 0 if self._pool.is_full(self) else 1
+        return DATAGRAMS_A_TURN
 
-    def _receive_some(self, max_count: int, end: float) -> None:
-        for accepted in range(max_count):
-            gate = self._pool if self._sourced is None else self._sourced
-            if gate is not None and self._is_full:
-                self._loop.remove_reader(self._socket.fileno())
-                gate.when_free(self._resume)  # until then the kernel keeps some, and drops the rest
-                return
-            try:
-                size, ancillary, flags, sender = self._socket.recvmsg_into([self._buffer], self._ancillary_bytes)
-            except BlockingIOError:
-                if not accepted and is_hung_up(self._socket):
-                    self._die()
-                return
-            except OSError as error:  # the ICMP answer to an earlier datagram, as ECONNREFUSED
-                self._log(logging.DEBUG, "receive failed", {"error": str(error)})
-                if self._sourced is not None:
-                    self._attempt(self._sourced.failed, error)
-                if error.errno in SHORTAGES:
-                    self._pause()
-                    return
-                continue
-            self.tally.received += 1
-            if self._is_wanted(size, flags, sender, ancillary):
-                self._serve(bytes(self._buffer[:size]), sender, ancillary)
-            if self._loop.clock() >= end:
-                return
+    def _run_turn(self, left: int, end: float) -> None:
+        """Handle the rest of the last batch, then batches of what has come, up to `left` datagrams until `end`."""
+        try:
+            self._run_batches(left, end)
+        finally:
+            if self._has_rest:  # callbacks of this turn are still to run, so: one of them, for the next turn
+                self._loop.call_soon(partial(self._loop.call_soon, self._serve_rest))
 
-    def _is_wanted(self, size: int, flags: int, sender: SockAddr | None, ancillary: Ancillary) -> bool:
-        if not self._rules.admit(sender):
-            self.tally.denied += 1
-            self._log(logging.WARNING, "refused: denied", self._peer_field(sender))
-        elif flags & socket.MSG_TRUNC:
-            self.tally.truncated += 1
-            event = self._peer_field(sender) | {"max_bytes": MAX_DATAGRAM_BYTES}
-            self._log(logging.WARNING, "datagram dropped: too long", event)
-        elif self._is_ours(sender, ancillary):
-            self.tally.service_port += 1
-            self._log(logging.WARNING, "not answered: the listener's own address", self._peer_field(sender))
-        elif self._rules.is_service_port(sender):
-            self.tally.service_port += 1
-            self._log(logging.WARNING, "not answered: port of a well-known service", self._peer_field(sender))
-        else:
-            return True
-        return False
+    def _run_batches(self, left: int, end: float) -> None:
+        is_first, is_drained = True, False
+        while self._serve_batch(end) and left > 0 and not is_drained:
+            wanted = min(left, self._batch_size, self._room)
+            if wanted <= 0:
+                self._wait_for_room()
+                return
+            received = self._receive_batch(wanted, is_first=is_first)
+            if received < 0:
+                return
+            is_first, is_drained = False, received < wanted and end < math.inf
+            left -= max(received, 1)
 
-    def _is_ours(self, sender: SockAddr | None, ancillary: Ancillary) -> bool:
-        """Return whether a datagram has this very socket as sender, which sends itself none."""
-        if not isinstance(sender, tuple) or sender[1] != self._name[1]:
-            return False
-        return sender[0] == (asked_address(ancillary) or self._name[0])
+    def _serve_rest(self) -> None:
+        if self._has_rest:  # else the socket was ready before
+            self._receive()
+
+    def _wait_for_room(self) -> None:
+        gate = self._pool if self._sourced is None else self._sourced
+        assert gate is not None
+        self._loop.remove_reader(self._socket.fileno())
+        gate.when_free(self._resume)  # until then the kernel keeps some, and drops the rest
+
+    def _receive_batch(self, wanted: int, *, is_first: bool) -> int:
+        """Receive a batch.
+
+        Returns:
+            How many; 0: the socket had an error; below 0: nothing more is to be received in this turn.
+        """
+        self._next = 0
+        self._screening.refresh()
+        try:
+            received = self.table.receive(wanted)
+        except BlockingIOError:
+            if is_first and is_hung_up(self._socket):
+                self._die()
+            return -1
+        except OSError as error:  # the ICMP answer to an earlier datagram, as ECONNREFUSED
+            self._log.write(logging.DEBUG, "receive failed", {"error": str(error)})
+            if self._sourced is not None:
+                self._attempt(self._sourced.failed, error)
+            if error.errno in SHORTAGES:
+                self._pause()
+                return -1
+            return 0 if self._socket.fileno() >= 0 else -1
+        self.tally.received += received
+        return received
+
+    def _serve_batch(self, end: float) -> bool:
+        """Handle the rest of the batch, and send the replies; False: it is `end`, and a rest may be left."""
+        table, clock = self.table, self._loop.clock
+        is_outer, self._is_serving = not self._is_serving, True
+        first, is_in_time = self._next, True
+        try:
+            while is_in_time and self._next < len(table.payloads):
+                place = self._next
+                self._next = place + 1
+                if place < table.plain or self._screening.admits(place):
+                    self._serve(table.payloads[place], place)
+                is_in_time = clock() < end
+        finally:
+            self._is_serving = not is_outer
+            self._replies.flush()
+        if self._next > first:
+            self._batch_size = (
+                min(2 * self._batch_size, DATAGRAMS_A_TURN) if is_in_time else max(self._batch_size // 2, 1)
+            )
+        return is_in_time
 
     def _die(self) -> None:
         """Give up a socket that others have shut down: it is always ready, and nothing can arrive (udp(7))."""
-        self._log(logging.ERROR, "listening socket shut down by another process, no longer listening", {})
+        self._log.write(logging.ERROR, "listening socket shut down by another process, no longer listening")
         self._loop.remove_reader(self._socket.fileno())
         self._is_detached = True
         self._listening.close()
@@ -262,63 +305,40 @@ class DatagramListener:
 
     # ---- answering
 
-    def _serve(self, datagram: bytes, sender: SockAddr | None, ancillary: Ancillary) -> None:
+    def _serve(self, datagram: bytes, place: int) -> None:
         if self._sourced is not None:
-            source = DatagramSource(self, sender, ancillary, len(datagram))
-            outcome = self._outcome(partial(self._sourced.answer, datagram, source))
-            self._answered(len(datagram), sender, ancillary, outcome)
-            return
-        if self._pool is None:
-            self._answered(len(datagram), sender, ancillary, self._call(datagram))
-            return
+            source = DatagramSource(self, place)
+            self._send_outcome(source, self._outcome(partial(self._sourced.answer, datagram, source)))
+        elif self._pool is not None:
+            self._serve_in_thread(self._pool, datagram, DatagramSource(self, place))
+        else:
+            try:
+                reply = self._answer(datagram)
+                if reply is not None:
+                    self._replies.add(place, reply_bytes(reply))
+            except BaseException as error:
+                self._failed(place, error)
 
+    def _failed(self, place: int, error: BaseException) -> None:
+        """Send the last words of a handler, or tell of its failure."""
+        one = self.table.look(place)
+        words, failure = self._outcome(partial(_raise, error))
+        if words is not None:
+            self._replies.send_later(words, one.name, one.control)  # as they are, without an ending
+        elif failure is not None:
+            self._report_failure(one.name, one.size, failure)
+
+    def _serve_in_thread(self, pool: ThreadPool, datagram: bytes, source: DatagramSource) -> None:
         def done(outcome: Outcome) -> None:
             try:
-                self._answered(len(datagram), sender, ancillary, outcome)
+                self._send_outcome(source, outcome)
             finally:
                 self._one_less()
 
         self._unanswered += 1
-        if not self._pool.submit(Work(self.service, lambda: self._call(datagram), done), self):
+        if not pool.submit(Work(self.service, lambda: self._outcome(partial(self._answer, datagram)), done), self):
             self._one_less()
             self.tally.failed += 1
-
-    def one_more(self) -> None:
-        """Note that an answer is being made, for which a stop waits (for a source)."""
-        self._unanswered += 1
-        self._loop.unfinished.add(self)
-
-    def answer_later(
-        self, size: int, sender: SockAddr | None, ancillary: Ancillary, reply: object, error: BaseException | None
-    ) -> None:
-        """Send an answer that was being made, or tell why there is none (for a source)."""
-
-        def outcome() -> object:
-            if error is not None:
-                raise error
-            return reply
-
-        try:
-            if self._socket.fileno() >= 0:
-                self._answered(size, sender, ancillary, self._outcome(outcome))
-        finally:
-            self._one_less()
-
-    def send(self, data: bytes, receiver: SockAddr | None, ancillary: Ancillary) -> None:
-        """Send a datagram to anybody; the rules for answers apply (for a source)."""
-        if self._socket.fileno() >= 0:
-            self._answered(0, receiver, ancillary, (data, None))
-
-    def _one_less(self) -> None:
-        self._unanswered -= 1
-        if not self._unanswered:
-            self._loop.unfinished.discard(self)
-        if self._is_closed and not self._unanswered:
-            self._listening.close()
-
-    def _call(self, datagram: bytes) -> Outcome:
-        assert not isinstance(self._answer, SourcedAnswer)
-        return self._outcome(partial(self._answer, datagram))
 
     @staticmethod
     def _outcome(call: Callable[[], object]) -> Outcome:
@@ -330,63 +350,56 @@ class DatagramListener:
         except BaseException as error:
             return None, error
 
-    def _answered(self, size: int, sender: SockAddr | None, ancillary: Ancillary, outcome: Outcome) -> None:
+    def _send_outcome(self, source: DatagramSource, outcome: Outcome) -> None:
         reply, error = outcome
         if error is not None:
-            self.tally.failed += 1
-            self._log(logging.ERROR, "handler failed", self._peer_field(sender) | {"frame_bytes": size}, error)
-            return
-        if reply is None or not sender:
-            return
-        size = memoryview(reply).nbytes
-        if size > MAX_DATAGRAM_BYTES:
-            self._drop(logging.WARNING, sender, size, os.strerror(errno.EMSGSIZE))
-        elif self._loops.is_silent(sender):
-            self.tally.over_budget += 1
-        elif not self._rules.spend(sender, size):
-            self.tally.over_budget += 1
-            self._log(logging.WARNING, "not answered: datagram budget of the source exceeded", self._peer_field(sender))
-        else:
-            self._send(reply, size, sender, ancillary)
+            self._report_failure(source.name, source.size, error)
+        elif reply is not None:
+            self.send_back(reply, source)
 
-    def _send(self, reply: bytes | bytearray | memoryview, size: int, sender: SockAddr, ancillary: Ancillary) -> None:
+    def _report_failure(self, name: bytes, size: int, error: BaseException) -> None:
+        self.tally.failed += 1
+        self._log.write(logging.ERROR, "handler failed", {"frame_bytes": size}, error, peer=read_name(name))
+
+    def one_more(self) -> None:
+        """Note that an answer is being made, for which a stop waits (for a source)."""
+        self._unanswered += 1
+        self._loop.unfinished.add(self)
+
+    def answer_later(self, source: DatagramSource, reply: object, error: BaseException | None) -> None:
+        """Send an answer that was being made, or tell why there is none (for a source)."""
+
+        def outcome() -> object:
+            if error is not None:
+                raise error
+            return reply
+
         try:
-            if ancillary:
-                self._socket.sendmsg([reply], answer_from(ancillary), 0, sender)
-            else:
-                self._socket.sendto(reply, sender)
-        except OSError as error:
-            self._drop(logging.WARNING if error.errno == errno.EMSGSIZE else logging.DEBUG, sender, size, str(error))
-        else:
-            self.tally.answered += 1
-            self._last_answered = sender
+            if self._socket.fileno() >= 0:
+                self._send_outcome(source, self._outcome(outcome))
+        finally:
+            self._one_less()
 
-    def _look_for_loops(self) -> None:
-        """Record the last sender answered in this turn: one that is answered endlessly is the last one sooner or
-        later.
-        """
-        sender, self._last_answered = self._last_answered, None
-        if sender is not None and not self._rules.has_budget and self._loops.answered(sender):
-            event = self._peer_field(sender) | {"why": "answered for several seconds without a pause"}
-            self._log(logging.WARNING, "not answered for a moment, to break a loop", event)
+    def send_back(self, data: bytes, source: DatagramSource) -> None:
+        """Send a datagram to a source, with the others of the batch if its own is of it; the rules apply."""
+        if self._is_serving and source.generation == self.table.generation:
+            self._replies.add(source.place, data)
+        elif self._socket.fileno() >= 0:
+            self._replies.send_later(data, source.name, source.control)
 
-    def _drop(self, level: int, sender: SockAddr, size: int, error: str) -> None:
-        self.tally.dropped += 1
-        self._log(level, "reply dropped", self._peer_field(sender) | {"bytes": size, "error": error})
+    def send_to(self, data: bytes, receiver: SockAddr) -> None:
+        """Send a datagram to anybody; the rules for answers apply."""
+        if self._socket.fileno() >= 0:
+            self._replies.send_to(data, receiver)
 
-    # ---- telling
+    def _one_less(self) -> None:
+        self._unanswered -= 1
+        if not self._unanswered:
+            self._loop.unfinished.discard(self)
+        if self._is_closed and not self._unanswered:
+            self._listening.close()
 
-    def _peer_field(self, sender: SockAddr | None) -> dict[str, object]:
-        return {"peer": format_sockaddr(self._socket.family, socket.SOCK_DGRAM, sender)}
-
-    def _log(self, level: int, message: str, event: Mapping[str, object], error: BaseException | None = None) -> None:
-        kind = None if error is None else (type(error), error_location(error))
-        held_back = self._log_limit.admit((level, message, kind))
-        if held_back is not None:
-            about = {"service": self.service, "address": str(self), **event}
-            about |= {"held_back": held_back} if held_back else {}
-            about |= {"at": user_line(error)} if error is not None else {}
-            logger.log(level, message, exc_info=error and error_info(error), extra={"event": about})
+    # ---- the end
 
     def running(self) -> list[int]:
         """None: no program has its socket."""
@@ -416,14 +429,14 @@ class DatagramListener:
             self._listening.close()
 
 
-def _checked(reply: object) -> Reply:
+def _checked(reply: object) -> bytes | None:
     """Return the handler's result, if it can be sent.
 
     Raises:
         TypeError: it is neither None nor bytes-like.
     """
-    if reply is None:
-        return None
-    if isinstance(reply, (bytes, bytearray, memoryview)):
-        return bytes(reply)  # also of a view that is not in one piece
-    return reply_bytes(reply)  # which tells what is wrong with it
+    return None if reply is None else reply_bytes(reply)
+
+
+def _raise(error: BaseException) -> None:
+    raise error

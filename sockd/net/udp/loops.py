@@ -55,6 +55,11 @@ class Loops:
         self._runs: OrderedDict[Hashable, _Run] = OrderedDict()
         self._silent: set[Hashable] = set()
 
+    @property
+    def has_silent(self) -> bool:
+        """Whether any sender may get no reply at the moment."""
+        return bool(self._silent)
+
     def is_silent(self, sender: Hashable) -> bool:
         """Return whether a sender gets no reply at the moment."""
         if sender not in self._silent:  # of which there is none, nearly always

@@ -20,7 +20,7 @@ from sockd.net.udp.loops import REFLECTING_PORTS
 from sockd.settings.listen import DEFAULT_DATAGRAM_BUDGET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Collection, Hashable
 
     from sockd.net.address.sockaddr import SockAddr
     from sockd.settings.listen import ListenSettings
@@ -34,6 +34,8 @@ Port 0 wants no answer (RFC 768)."""
 OTHER_SERVICE_PORTS = frozenset({1900, 2049, 3702, 5353, 5683, 11211})
 """Those above: ssdp (UPnP device architecture), nfs (RFC 7530), ws-discovery (OASIS), mdns (RFC 6762),
 coap (RFC 7252), memcached (its protocol.txt)."""
+
+_SMALL_PORTS = frozenset(WELL_KNOWN_PORTS) | OTHER_SERVICE_PORTS
 
 BUDGET_SECONDS = 60.0
 """Of silence, until a budget is whole again."""
@@ -52,6 +54,9 @@ class DatagramRules:
         small: it is one of the small services: ports of services are not answered,
             and there is a budget although none is set.
         overrides: decide before allow and deny do.
+
+    Attributes:
+        service_ports: of senders that are not answered.
     """
 
     def __init__(
@@ -65,11 +70,21 @@ class DatagramRules:
         self._overrides = overrides or NetworkOverrides()
         self._settings = settings
         self._networks = Networks(settings.allow, settings.deny)
-        self._small = small
+        self.service_ports: Collection[int] = _SMALL_PORTS if small else REFLECTING_PORTS
         budget = settings.datagram_budget or (DEFAULT_DATAGRAM_BUDGET if small else None)
         self._buckets = None
         if budget is not None:
             self._buckets = TokenBuckets(budget, budget / BUDGET_SECONDS, clock, grace=GRACE_SECONDS)
+
+    @property
+    def version(self) -> object:
+        """The same object as long as admit() gives the same answers."""
+        return self._overrides.rows
+
+    @property
+    def admits_all(self) -> bool:
+        """Whether no network decides."""
+        return self._networks.admits_all and not self._overrides.rows
 
     def admit(self, sender: SockAddr | bytes | None) -> bool:
         """Tell whether datagrams of a sender are looked at; over Unix sockets the path's mode decides."""
@@ -82,9 +97,7 @@ class DatagramRules:
         """Tell whether a service is asked by what answers anything; a small one, by what may be a service itself."""
         if not isinstance(sender, tuple):
             return False
-        if not self._small:
-            return sender[1] in REFLECTING_PORTS
-        return sender[1] in WELL_KNOWN_PORTS or sender[1] in OTHER_SERVICE_PORTS
+        return sender[1] in self.service_ports
 
     def spend(self, sender: SockAddr | bytes, size: int) -> bool:
         """Take an answer of `size` bytes from the sender's budget; False when it is spent."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where a datagram is from, for handlers that want to know; and what such a handler is to its listener."""
+"""Where a datagram is from, for handlers that want to know; and what answers datagrams, for their listener."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import socket
 from typing import TYPE_CHECKING
 
 from sockd.net.address.sockaddr import SockAddr, format_sockaddr
-from sockd.net.udp.pktinfo import Ancillary, asked_address
+from sockd.net.connection.codec import reply_bytes
+from sockd.net.udp.addresses import asked_address, read_name
+from sockd.net.udp.table import DATAGRAMS_A_TURN
+from sockd.wire.framing import datagram_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,21 +25,31 @@ class DatagramSource:
 
     Args:
         listener: whose socket it arrived at.
-        sockaddr: of the sender, None (or empty) where it has none.
-        ancillary: what came with it.
-        size: bytes of the datagram.
+        place: of the datagram, in the listener's table while that has it.
 
     Attributes:
-        listener, sockaddr, ancillary: as given.
+        listener, place: as given.
+        name: of the sender, as a struct sockaddr; empty where it has none.
+        control: what came with it.
+        size: bytes of the datagram.
+        generation: of the table.
     """
 
-    __slots__ = ("_size", "ancillary", "listener", "sockaddr")
+    __slots__ = ("control", "generation", "listener", "name", "place", "size")
 
-    def __init__(self, listener: DatagramListener, sockaddr: SockAddr | None, ancillary: Ancillary, size: int) -> None:
+    def __init__(self, listener: DatagramListener, place: int) -> None:
+        table = listener.table
         self.listener = listener
-        self.sockaddr = sockaddr
-        self.ancillary = ancillary
-        self._size = size
+        self.place = place
+        self.name = table.names[place]
+        self.control = table.controls[place]
+        self.size = len(table.payloads[place])
+        self.generation = table.generation
+
+    @property
+    def sockaddr(self) -> SockAddr | bytes | None:
+        """The sender's address; None where it has none."""
+        return read_name(self.name)
 
     @property
     def peer(self) -> str:
@@ -47,12 +60,12 @@ class DatagramSource:
     def local(self) -> SockAddr | bytes:
         """The address that it was sent to, also where the socket is bound to every one."""
         name: SockAddr | bytes = self.listener.socket.getsockname()
-        asked = asked_address(self.ancillary)
+        asked = asked_address(self.control)
         return (asked, *name[1:]) if asked and isinstance(name, tuple) else name
 
     def send(self, data: bytes) -> None:
         """Send a datagram back, from the address that was asked; the listener's rules apply."""
-        self.listener.send(data, self.sockaddr, self.ancillary)
+        self.listener.send_back(data, self)
 
     def begin(self) -> None:
         """Say that an answer is being made; done() ends that."""
@@ -60,16 +73,36 @@ class DatagramSource:
 
     def done(self, reply: object, error: BaseException | None) -> None:
         """Answer, or tell of a failure."""
-        self.listener.answer_later(self._size, self.sockaddr, self.ancillary, reply, error)
+        self.listener.answer_later(self, reply, error)
+
+
+class LineFunction:
+    """Answers a datagram by a function of a line; the reply ends as the datagram did.
+
+    Args:
+        function: of a line without its ending; its reply is bytes-like or None.
+
+    Attributes:
+        function: as given, for a listener whose table takes the ending off and puts it behind the reply.
+    """
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self.function = function
+
+    def __call__(self, datagram: bytes) -> bytes | None:
+        """Answer a datagram as it has come."""
+        line, ending = datagram_frame(datagram)
+        reply = self.function(line)
+        return None if reply is None else reply_bytes(reply) + ending
 
 
 class SourcedAnswer:
     """Answers datagrams, and is told where they are from.  A listener has one of its own (bind)."""
 
     @property
-    def is_full(self) -> bool:
-        """Whether no more datagrams are wanted for now."""
-        return False
+    def room(self) -> int:
+        """How many more datagrams are wanted for now."""
+        return DATAGRAMS_A_TURN
 
     def bind(self, listener: DatagramListener) -> SourcedAnswer:
         """Return what answers for a listener."""
@@ -92,4 +125,4 @@ class SourcedAnswer:
         """No more datagrams come."""
 
 
-__all__ = ["DatagramSource", "SourcedAnswer"]
+__all__ = ["DatagramSource", "LineFunction", "SourcedAnswer"]

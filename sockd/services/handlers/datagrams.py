@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from sockd.lazy import inspect, lazily
 from sockd.net.connection.codec import reply_bytes
-from sockd.net.udp.source import SourcedAnswer
+from sockd.net.udp.source import LineFunction, SourcedAnswer
+from sockd.net.udp.table import DATAGRAMS_A_TURN
 from sockd.wire.framing import Line, Record, datagram_frame
 
 if TYPE_CHECKING:
@@ -21,12 +22,11 @@ if TYPE_CHECKING:
 
     from sockd.net.address.sockaddr import SockAddr
     from sockd.net.udp.listener import DatagramListener
-    from sockd.net.udp.pktinfo import Ancillary
     from sockd.net.udp.source import DatagramSource
     from sockd.services.api import BatchFunction, Reply
     from sockd.wire.framing import Frame, Framing
 
-    Answer = Callable[[bytes], bytes | None] | SourcedAnswer
+    Answer = Callable[[bytes], bytes | None] | LineFunction | SourcedAnswer
     import asyncio
     from asyncio import trsock
 else:
@@ -43,12 +43,15 @@ class DatagramCodec:
     Args:
         framing: of the service.
         by_line: each line of a datagram is a frame.
+
+    Attributes:
+        is_line: the datagram is one line.
     """
 
     def __init__(self, framing: Framing, *, by_line: bool) -> None:
         self._record = framing if isinstance(framing, Record) else None
-        self._is_line = isinstance(framing, Line)
         self._by_line = by_line
+        self.is_line = isinstance(framing, Line) and not by_line
 
     def frames(self, datagram: bytes) -> tuple[list[Frame], bytes]:
         """Return the frames of a datagram, and what ends their replies."""
@@ -57,7 +60,7 @@ class DatagramCodec:
             return [line.removesuffix(b"\r") for line in lines], b"\n"
         if self._record is not None:
             return [self._record.unpack(datagram)], b""
-        if self._is_line:
+        if self.is_line:
             frame, ending = datagram_frame(datagram)
             return [frame], ending
         return [datagram], b""
@@ -71,6 +74,8 @@ class DatagramCodec:
 
 def frame_answer(function: Callable[..., Reply], codec: DatagramCodec) -> Callable[[bytes], bytes | None]:
     """Return what answers a datagram by a function of one frame."""
+    if codec.is_line:
+        return LineFunction(function)
 
     def answer(datagram: bytes) -> bytes | None:
         frames, ending = codec.frames(datagram)
@@ -126,7 +131,7 @@ class DatagramPeer:
 
     def sendto(self, data: bytes | bytearray | memoryview, address: SockAddr) -> None:
         """Send a datagram to another address, of the socket's family."""
-        self._source.listener.send(reply_bytes(data), address, [])
+        self._source.listener.send_to(reply_bytes(data), address)
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         """Answer `peername`, and `sockname`: where the datagram arrived."""
@@ -171,9 +176,9 @@ class AsyncDatagrams(SourcedAnswer):
         return AsyncDatagrams(self._function, self._codec, wants_peer=self._wants_peer)
 
     @property
-    def is_full(self) -> bool:
-        """Whether too many are worked on."""
-        return len(self._tasks) >= MAX_IN_FLIGHT
+    def room(self) -> int:
+        """How many more can be worked on."""
+        return min(MAX_IN_FLIGHT - len(self._tasks), DATAGRAMS_A_TURN)
 
     def when_free(self, callback: Callable[[], None]) -> None:
         """Call back once, when there is room."""
@@ -240,7 +245,11 @@ class DatagramTransport:
             return
         if addr is None:
             raise ValueError("sendto() without an address: the socket is connected to nobody")
-        self._listener.send(reply_bytes(data), addr, self._protocols.reply_ancillary(addr))
+        source = self._protocols.current
+        if source is not None and source.sockaddr == addr:
+            source.send(reply_bytes(data))  # from where it has arrived
+        else:
+            self._listener.send_to(reply_bytes(data), addr)
 
     def close(self) -> None:
         """Receive no more; connection_lost() comes."""
@@ -292,6 +301,8 @@ class ProtocolDatagrams(SourcedAnswer):
         make: makes it.
 
     Attributes:
+        protocol: the object; None until it is made.
+        current: whose datagram is handled now.
         sends_empty: whether asyncio sends an empty datagram, which it does from 3.13 on.
     """
 
@@ -301,7 +312,7 @@ class ProtocolDatagrams(SourcedAnswer):
         self._make = make
         self.protocol: Any = None
         self._listener: DatagramListener | None = None
-        self._current: DatagramSource | None = None
+        self.current: DatagramSource | None = None
 
     def bind(self, listener: DatagramListener) -> ProtocolDatagrams:
         """Return one for a socket."""
@@ -319,16 +330,11 @@ class ProtocolDatagrams(SourcedAnswer):
         """Pass on; a factory that has failed is called again."""
         if self.protocol is None:
             self.started()
-        self._current = source
+        self.current = source
         try:
             self.protocol.datagram_received(datagram, source.sockaddr)
         finally:
-            self._current = None
-
-    def reply_ancillary(self, address: object) -> Ancillary:
-        """Return what came with the datagram that is handled now, if its sender is answered: it leaves from there."""
-        current = self._current
-        return current.ancillary if current is not None and current.sockaddr == address else []
+            self.current = None
 
     def failed(self, error: OSError) -> None:
         """Pass on."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import socket
@@ -13,9 +14,11 @@ from sockd.errors import Close
 from sockd.log.rate_limit import INTERVAL_SECONDS
 from sockd.net.address.address import Address
 from sockd.net.listen.bind import open_listener
+from sockd.net.listen.network_overrides import NetworkOverrides
 from sockd.net.loop.loop import EventLoop
-from sockd.net.udp.listener import DATAGRAMS_A_TURN, MAX_DATAGRAM_BYTES, PAUSE_SECONDS, DatagramListener
+from sockd.net.udp.listener import PAUSE_SECONDS, DatagramListener
 from sockd.net.udp.rules import HEADER_BYTES, DatagramRules
+from sockd.net.udp.table import DATAGRAMS_A_TURN, MAX_DATAGRAM_BYTES
 from sockd.settings import Size
 from sockd.settings.listen import DEFAULT_DATAGRAM_BUDGET, ListenSettings
 
@@ -32,10 +35,11 @@ class Bench:
         self.loop = EventLoop(selector, lambda: self.now)
         stack.callback(self.loop.close)
 
-    def serve(self, text, answer=lambda datagram: datagram, *, small=False, **settings):
+    def serve(self, text, answer=lambda datagram: datagram, *, small=False, overrides=None, **settings):
         rules = ListenSettings(**settings)
         (listening,) = open_listener(Address.parse(text), rules)
-        one = DatagramListener(listening, answer, self.loop, "test", DatagramRules(rules, self.loop.clock, small=small))
+        judge = DatagramRules(rules, self.loop.clock, small=small, overrides=overrides)
+        one = DatagramListener(listening, answer, self.loop, "test", judge)
         self.stack.callback(one.close)
         one.start()
         return one
@@ -276,6 +280,76 @@ def test_a_turn_serves_a_bounded_number(bench, kinds):
     assert received(client) == [b"%d" % number for number in range(2 * DATAGRAMS_A_TURN + 1)]
 
 
+def test_slow_handlers_share_the_turn_and_lose_nothing(bench, kinds):
+    """A turn ends after 5 ms; the rest of its batch is the first of the next one, and batches become smaller."""
+
+    def slow(datagram):
+        bench.now += 0.004
+        return datagram
+
+    listener, client = kinds("udp4", slow)
+    turns, answers = 0, []
+    for number in range(100):
+        client.sendto(b"%d" % number, name(listener))
+    while len(answers) < 100 and turns < 200:
+        bench.loop.run_once(0)
+        answers += received(client)
+        turns += 1
+        assert len(answers) <= 2 * turns
+    assert answers == [b"%d" % number for number in range(100)]
+    for number in range(10):
+        client.sendto(b"%d" % number, name(listener))
+    bench.loop.run_once(0)
+    assert listener.tally.received <= 100 + 4  # the others are still in the kernel
+    assert bench.until_quiet() < 10
+
+
+@pytest.mark.parametrize("end", ["detach", "close", "hand_over"])
+def test_the_rest_of_a_batch_is_answered_at_the_end(bench, kinds, end):
+    def slow(datagram):
+        bench.now += 0.004
+        return datagram
+
+    listener, client = kinds("udp4", slow)
+    for number in range(20):
+        client.sendto(b"%d" % number, name(listener))
+    bench.loop.run_once(0)
+    assert not listener.is_idle
+    getattr(listener, end)()
+    assert listener.is_idle
+    assert received(client) == [b"%d" % number for number in range(20)]
+    listener.socket.close()
+
+
+def test_a_defect_costs_its_datagram_and_no_other(bench, kinds, caplog):
+    listener, client = kinds("udp4")
+    right = listener._serve
+
+    def wrong(datagram, place):
+        if datagram == b"3":
+            raise RuntimeError("planted")
+        right(datagram, place)
+
+    listener._serve = wrong
+    for number in range(6):
+        client.sendto(b"%d" % number, name(listener))
+    bench.until_quiet()
+    assert received(client) == [b"%d" % number for number in range(6) if number != 3]
+    assert "planted" in caplog.text
+
+
+def test_a_reply_that_fails_stops_no_other_of_its_batch(bench, kinds, caplog):
+    listener, client = kinds("udp4", lambda frame: bytes(65_508) if frame == b"3" else frame)
+    gone = bench.client(("127.0.0.1", 0))
+    for number in range(6):
+        client.sendto(b"%d" % number, name(listener))
+    gone.close()
+    bench.until_quiet()
+    assert received(client) == [b"%d" % number for number in range(6) if number != 3]
+    assert (listener.tally.answered, listener.tally.dropped) == (5, 1)
+    assert caplog.records[0].event["error"] == str(OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE)))
+
+
 def test_what_has_arrived_is_answered_before_the_close(bench, kinds):
     listener, client = kinds("udp4")
     for number in range(200):
@@ -287,18 +361,14 @@ def test_what_has_arrived_is_answered_before_the_close(bench, kinds):
 
 def test_a_shortage_pauses_and_is_over(bench, kinds):
     listener, client = kinds("udp4")
-    honest, failures = listener._socket, [105, 105]
+    honest, failures = listener.table.receive, [errno.ENOBUFS, errno.ENOBUFS]
 
-    class Short:
-        def __getattr__(self, key):
-            return getattr(honest, key)
+    def receive(wanted):
+        if failures:
+            raise OSError(failures.pop(), "no buffer space")
+        return honest(wanted)
 
-        def recvmsg_into(self, *arguments):
-            if failures:
-                raise OSError(failures.pop(), "no buffer space")
-            return honest.recvmsg_into(*arguments)
-
-    listener._socket = Short()
+    listener.table.receive = receive
     client.sendto(b"x", name(listener))
     assert bench.until_quiet() == 1
     for _ in range(2):
@@ -326,6 +396,38 @@ def test_who_is_denied_is_not_handed_on(bench, caplog):
     assert received(allowed) == [b"127.0.0.3"]
     assert listener.tally.denied == 2
     assert messages(caplog) == ["refused: denied"]
+
+
+def test_networks_that_change_apply_to_senders_that_are_known(bench):
+    overrides = NetworkOverrides()
+    listener = bench.serve("udp://127.0.0.1:0", overrides=overrides, deny=(ip_network("127.0.0.3"),))
+    clients = [bench.client((host, 0)) for host in ("127.0.0.2", "127.0.0.3")]
+
+    def answered():
+        for client in clients * 2:
+            client.sendto(b"x", name(listener))
+        bench.until_quiet()
+        return [len(received(client)) for client in clients]
+
+    assert [answered(), answered()] == [[2, 0]] * 2
+    overrides.replace([(ip_network("127.0.0.2"), False), (ip_network("127.0.0.3"), True)])
+    assert [answered(), answered()] == [[0, 2]] * 2
+    overrides.replace([])
+    assert [answered(), answered()] == [[2, 0]] * 2
+    assert listener.tally.denied == 2 * 6
+
+
+def test_rules_look_at_a_host_once(bench, monkeypatch):
+    """Seen to fail with a verdict for each datagram: 200."""
+    listener = bench.serve("udp://127.0.0.1:0", allow=(ip_network("127.0.0.0/8"),))
+    client, asked = bench.client(("127.0.0.1", 0)), []
+    right = DatagramRules.admit
+    monkeypatch.setattr(DatagramRules, "admit", lambda *arguments: asked.append(1) or right(*arguments))
+    for _ in range(200):
+        client.sendto(b"x", name(listener))
+    bench.until_quiet()
+    assert len(received(client)) == 200
+    assert len(asked) <= DATAGRAMS_A_TURN  # those of the first batch
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="to send from port 7 needs root")

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""The table in Python's terms; what the C core does of it, csrc/tests/test_datagrams.c tests."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from contextlib import ExitStack
+
+import pytest
+
+from sockd.net.udp.addresses import read_name
+from sockd.net.udp.table import DATAGRAMS_A_TURN, FEW, PICKLED_BYTES, DatagramTable
+
+
+@pytest.fixture
+def ends():
+    with ExitStack() as stack:
+        pair = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in "12"]
+        for sock in pair:
+            sock.bind(("127.0.0.1", 0))
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        yield pair
+
+
+@pytest.mark.parametrize("with_senders", [False, True])
+@pytest.mark.parametrize(
+    "sizes",
+    [[0], [1], [255, 256], [0, 1, 2, 3, 255, 256, 257, 65_507], [100] * 64, [60_000] * (PICKLED_BYTES // 60_000 + 1)],
+)
+def test_payloads_of_any_size_and_number(ends, sizes, with_senders):
+    """One alone, a few, a pickle, and more than one has room for."""
+    server, client = ends
+    table = DatagramTable(server, with_senders=with_senders)
+    payloads = [os.urandom(size) for size in sizes]
+    got, names, controls = [], [], []
+    for payload in payloads:
+        client.sendto(payload, server.getsockname())
+    while len(got) < len(payloads):
+        count = table.receive(DATAGRAMS_A_TURN)
+        assert count == len(table.payloads) == table.plain
+        got += table.payloads
+        names += table.names
+        controls += table.controls
+    assert got == payloads
+    assert [*map(read_name, names)] == [client.getsockname()] * len(payloads) * with_senders
+    assert controls == [b""] * len(payloads) * with_senders
+    with pytest.raises(BlockingIOError):
+        table.receive(1)
+    assert (table.payloads, table.plain) == ([], 0)
+
+
+@pytest.mark.parametrize("count", [1, FEW, FEW + 1, DATAGRAMS_A_TURN])
+def test_endings_come_back(ends, count):
+    server, client = ends
+    table = DatagramTable(server, ends_lines=True)
+    sent = [b"%d" % number + (b"", b"\n", b"\r\n")[number % 3] for number in range(count)]
+    for one in sent:
+        client.sendto(one, server.getsockname())
+    assert table.receive(DATAGRAMS_A_TURN) == count
+    assert table.payloads == [one.rstrip() for one in sent]
+    assert table.answer(range(count), table.payloads) == (count, [])
+    assert [client.recv(100) for _ in range(count)] == sent
+    assert table.look(count - 1).size == len(sent[-1])
+
+
+def test_an_error_belongs_to_its_answer(ends):
+    server, client = ends
+    table = DatagramTable(server)
+    for _ in range(3):
+        client.sendto(b"x", server.getsockname())
+    table.receive(3)
+    assert table.answer([0, 1, 2], [b"a", bytes(65_508), b"c"]) == (2, [(1, errno.EMSGSIZE)])
+    assert [client.recv(100), client.recv(100)] == [b"a", b"c"]
+
+
+@pytest.mark.parametrize(
+    ("family", "sockaddr"),
+    [
+        (socket.AF_INET, ("127.0.0.9", 0)),
+        (socket.AF_INET6, ("::1", 0)),
+        (socket.AF_UNIX, b"\0sockd-test-name"),
+        (socket.AF_UNIX, "path"),
+        (socket.AF_UNIX, None),
+    ],
+)
+def test_senders_are_named_as_recvfrom_names_them(tmp_path, family, sockaddr, has_ipv6):
+    if family == socket.AF_INET6 and not has_ipv6:
+        pytest.skip("this host has no IPv6")
+    with socket.socket(family, socket.SOCK_DGRAM) as server, socket.socket(family, socket.SOCK_DGRAM) as client:
+        server.bind({socket.AF_INET: ("127.0.0.1", 0), socket.AF_INET6: ("::1", 0)}.get(family, f"{tmp_path}/s"))
+        if sockaddr is not None:
+            client.bind(f"{tmp_path}/c" if sockaddr == "path" else sockaddr)
+        for _ in "12":
+            client.sendto(b"x", server.getsockname())
+        table = DatagramTable(server)
+        table.receive(1)
+        assert read_name(table.look(0).name) == server.recvfrom(10)[1]
+
+
+def test_an_answer_of_later(ends):
+    server, client = ends
+    table = DatagramTable(server)
+    client.sendto(b"x", server.getsockname())
+    table.receive(1)
+    one = table.look(0)
+    table.answer_later(b"later", one.name, one.control)
+    assert client.recv(100) == b"later"
+    with pytest.raises(OSError, match="Message too long"):
+        table.answer_later(bytes(65_508), one.name, one.control)
