@@ -192,9 +192,18 @@ class DatagramListener:
     # ---- receiving
 
     def _receive(self) -> None:
-        if not self._is_detached:  # else a reload in this very turn has put another in its place
-            self._run_turn(DATAGRAMS_A_TURN, self._loop.clock() + TURN_SECONDS)
-            self._replies.look_for_loops()
+        if self._is_detached:
+            return  # a reload in this very turn has put another in its place
+        if not self._has_rest:  # that has its callback already
+            self._run_short_turn()
+
+    def _serve_rest(self) -> None:
+        if self._has_rest:
+            self._run_short_turn()
+
+    def _run_short_turn(self) -> None:
+        self._run_turn(DATAGRAMS_A_TURN, self._loop.clock() + TURN_SECONDS)
+        self._replies.look_for_loops()
 
     @property
     def _has_rest(self) -> bool:
@@ -215,7 +224,7 @@ class DatagramListener:
         try:
             self._run_batches(left, end)
         finally:
-            if self._has_rest:  # callbacks of this turn are still to run, so: one of them, for the next turn
+            if self._has_rest:  # in the next turn: callbacks of this one are still to run
                 self._loop.call_soon(partial(self._loop.call_soon, self._serve_rest))
 
     def _run_batches(self, left: int, end: float) -> None:
@@ -230,10 +239,6 @@ class DatagramListener:
                 return
             is_first, is_drained = False, received < wanted and end < math.inf
             left -= max(received, 1)
-
-    def _serve_rest(self) -> None:
-        if self._has_rest:  # else the socket was ready before
-            self._receive()
 
     def _wait_for_room(self) -> None:
         gate = self._pool if self._sourced is None else self._sourced

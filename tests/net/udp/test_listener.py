@@ -56,7 +56,7 @@ class Bench:
     def until_quiet(self):
         """Run turns until nothing is ready any more, and count them."""
         turns = 0
-        while self.loop._selector.select(0):
+        while self.loop.is_busy or self.loop._selector.select(0):
             self.loop.run_once(0)
             turns += 1
         return turns
