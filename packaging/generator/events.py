@@ -188,12 +188,12 @@ class _Source:
         return [place]
 
     def _callers(self, place: _Place) -> list[_Place]:
-        """Return a function with the arguments of each call in its module; a public class is called anywhere."""
+        """Return a function with the arguments of each call in its module; what is public is called anywhere."""
         function, module = place.scope, place.module
         is_init = function.name == "__init__"
         name = module.class_of(function) if is_init else function.name
         called = []
-        for one in self.modules if is_init and not name.startswith("_") else [module]:
+        for one in [module] if name.startswith("_") else self.modules:
             for call in one.calls:
                 if _name(call.func) == name:
                     where = _Place(one, one.around(call))

@@ -149,7 +149,7 @@ class DatagramListener:
         try:
             callback(*arguments)
         except BaseException as error:
-            self._log.write(logging.ERROR, "handler failed", error=error)
+            self._log.report_datagram(logging.ERROR, "handler failed", error=error)
 
     def accept_rest(self) -> None:
         """Answer what has arrived."""
@@ -261,7 +261,7 @@ class DatagramListener:
                 self._die()
             return -1
         except OSError as error:  # the ICMP answer to an earlier datagram, as ECONNREFUSED
-            self._log.write(logging.DEBUG, "receive failed", {"error": str(error)})
+            self._log.report_datagram(logging.DEBUG, "receive failed", {"error": str(error)})
             if self._sourced is not None:
                 self._attempt(self._sourced.failed, error)
             if error.errno in SHORTAGES:
@@ -294,7 +294,7 @@ class DatagramListener:
 
     def _die(self) -> None:
         """Give up a socket that others have shut down: it is always ready, and nothing can arrive (udp(7))."""
-        self._log.write(logging.ERROR, "listening socket shut down by another process, no longer listening")
+        self._log.report_datagram(logging.ERROR, "listening socket shut down by another process, no longer listening")
         self._loop.remove_reader(self._socket.fileno())
         self._is_detached = True
         self._listening.close()
@@ -364,7 +364,7 @@ class DatagramListener:
 
     def _report_failure(self, name: bytes, size: int, error: BaseException) -> None:
         self.tally.failed += 1
-        self._log.write(logging.ERROR, "handler failed", {"frame_bytes": size}, error, peer=read_name(name))
+        self._log.report_datagram(logging.ERROR, "handler failed", {"frame_bytes": size}, error, peer=read_name(name))
 
     def one_more(self) -> None:
         """Note that an answer is being made, for which a stop waits (for a source)."""

@@ -130,7 +130,9 @@ class Replies:
             self._tally.over_budget += 1
         elif not self._rules.spend(receiver, size):
             self._tally.over_budget += 1
-            self._log.write(logging.WARNING, "not answered: datagram budget of the source exceeded", peer=receiver)
+            self._log.report_datagram(
+                logging.WARNING, "not answered: datagram budget of the source exceeded", peer=receiver
+            )
         else:
             return True
         return False
@@ -142,12 +144,12 @@ class Replies:
         sender, self._last_answered = self._last_answered, None
         if sender and not self._rules.has_budget and self._loops.answered(sender):
             event = {"why": "answered for several seconds without a pause"}
-            self._log.write(logging.WARNING, "not answered for a moment, to break a loop", event, peer=sender)
+            self._log.report_datagram(logging.WARNING, "not answered for a moment, to break a loop", event, peer=sender)
 
     def _drop(self, receiver: SockAddr | bytes | None, size: int, error: OSError) -> None:
         self._tally.dropped += 1
         level = logging.WARNING if error.errno == errno.EMSGSIZE else logging.DEBUG
-        self._log.write(level, "reply dropped", {"bytes": size, "error": str(error)}, peer=receiver)
+        self._log.report_datagram(level, "reply dropped", {"bytes": size, "error": str(error)}, peer=receiver)
 
 
 __all__ = ["Replies"]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sockd.datagram")
 
+NO_FIELDS: Mapping[str, object] = {}
 NO_PEER = "no peer"
 
 
@@ -42,11 +43,11 @@ class DatagramLog:
         self._service = service
         self._limit = LogLimit(clock)
 
-    def write(
+    def report_datagram(
         self,
         level: int,
         message: str,
-        event: Mapping[str, object] | None = None,
+        event: Mapping[str, object] = NO_FIELDS,
         error: BaseException | None = None,
         *,
         peer: SockAddr | bytes | None = NO_PEER,
@@ -62,9 +63,8 @@ class DatagramLog:
         if held_back is None:
             return
         about: dict[str, object] = {"service": self._service, "address": str(self._listening)}
-        if peer is not NO_PEER:
-            about["peer"] = format_sockaddr(self._family, socket.SOCK_DGRAM, peer)
-        about |= event or {}
+        about |= {} if peer is NO_PEER else {"peer": format_sockaddr(self._family, socket.SOCK_DGRAM, peer)}
+        about |= event
         about |= {"held_back": held_back} if held_back else {}
         about |= {"at": user_line(error)} if error is not None else {}
         logger.log(level, message, exc_info=error and error_info(error), extra={"event": about})

@@ -65,7 +65,7 @@ class Screening:
             self._table.judge(place, is_admitted=not is_denied)
         if is_denied:
             self._tally.denied += 1
-            self._log.write(logging.WARNING, "refused: denied", peer=sender)
+            self._log.report_datagram(logging.WARNING, "refused: denied", peer=sender)
             return False
         return self._is_wanted(one, sender)
 
@@ -73,13 +73,13 @@ class Screening:
         if one.is_cut:
             self._tally.truncated += 1
             event = {"max_bytes": MAX_DATAGRAM_BYTES}
-            self._log.write(logging.WARNING, "datagram dropped: too long", event, peer=sender)
+            self._log.report_datagram(logging.WARNING, "datagram dropped: too long", event, peer=sender)
         elif self._is_ours(sender, one.control):
             self._tally.service_port += 1
-            self._log.write(logging.WARNING, "not answered: the listener's own address", peer=sender)
+            self._log.report_datagram(logging.WARNING, "not answered: the listener's own address", peer=sender)
         elif self._rules.is_service_port(sender):
             self._tally.service_port += 1
-            self._log.write(logging.WARNING, "not answered: port of a well-known service", peer=sender)
+            self._log.report_datagram(logging.WARNING, "not answered: port of a well-known service", peer=sender)
         else:
             return True
         return False
