@@ -144,6 +144,7 @@ generated: $(VENV)/.installed
 bench: $(VENV)/.installed $(VENV)/.bench
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/calls.py
+	$(BIN)/python bench/tls.py
 	$(BIN)/python bench/run.py $(BENCH_ARGS)
 
 $(VENV)/bin/python:
