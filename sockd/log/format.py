@@ -18,7 +18,7 @@ import re
 import sys
 import time
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, TextIO, get_args
 
 from sockd.lazy import json
@@ -304,7 +304,7 @@ class TextFormatter(logging.Formatter):
             level = f"\x1b[{_COLOURS[severity(record)]}m{level}\x1b[0m"
         words = [timestamp(record.created), level] if self._stamped else []
         words.append(printable(record.getMessage()))
-        words += [f"{_NO_KEY.sub('_', str(key))}={_text(value)}" for key, value in event_fields(record).items()]
+        words += [f"{_key(str(key))}={_text(value)}" for key, value in event_fields(record).items()]
         trace = _traceback(self, record)
         return "\n".join([" ".join(words), *(INDENT + printable(line) for line in trace.split("\n") if line)])
 
@@ -382,7 +382,12 @@ def timestamp(seconds: float) -> str:
         RFC 3339 in UTC with milliseconds: "2026-11-23T10:00:00.123Z".
     """
     whole, micro = divmod(round(seconds * 1_000_000), 1_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{micro // 1000:03}Z"
+    return f"{_second(whole)}.{micro // 1000:03}Z"
+
+
+@lru_cache(maxsize=2)  # lines come many to a second
+def _second(whole: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
 
 
 def event_fields(record: logging.LogRecord) -> Mapping[object, object]:
@@ -403,15 +408,22 @@ def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
     return "\n".join(part for part in (trace, record.stack_info) if part)
 
 
+@lru_cache(maxsize=256)  # as the code has them: few, and the same again and again
+def _key(key: str) -> str:
+    return _NO_KEY.sub("_", key)
+
+
 def _text(value: object) -> str:
     """Format the value of a field: bare when it is unambiguous, else in quotes."""
     if isinstance(value, (bytes, bytearray, memoryview)):
-        text = bytes(value).decode("latin-1")
-        escaped = "".join(_code(mark) if mark > "~" else _quotable(mark) for mark in text)
+        text, quotable = bytes(value).decode("latin-1"), _quotable_byte
     else:
-        text = str(value)
-        escaped = "".join(_quotable(mark) for mark in text)
-    return text if _PLAIN.fullmatch(text) else f'"{escaped}"'
+        text, quotable = str(value), _quotable
+    return text if _PLAIN.fullmatch(text) else f'"{"".join(map(quotable, text))}"'
+
+
+def _quotable_byte(mark: str) -> str:
+    return _code(mark) if mark > "~" else _quotable(mark)
 
 
 def _quotable(mark: str) -> str:

@@ -61,6 +61,7 @@ class Outlet:
         self._socket: socket.socket | None = None
         self.is_pipe = False
         mode = os.fstat(fd).st_mode
+        self._is_file = stat.S_ISREG(mode)
         if stat.S_ISSOCK(mode):
             self._socket = socket.socket(fileno=os.dup(fd))
         elif stat.S_ISFIFO(mode) or os.isatty(fd):
@@ -86,10 +87,11 @@ class Outlet:
             return self._socket.send(data, socket.MSG_DONTWAIT)
         if self._own >= 0:
             return os.write(self._own, data)
-        ready = select.poll()
-        ready.register(self._fd, select.POLLOUT)
-        if not ready.poll(0):
-            raise BlockingIOError
+        if not self._is_file:  # of which poll(2) always says that it can be written
+            ready = select.poll()
+            ready.register(self._fd, select.POLLOUT)
+            if not ready.poll(0):
+                raise BlockingIOError
         return os.write(self._fd, data[:PIECE_BYTES])
 
     def close(self) -> None:

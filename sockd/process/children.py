@@ -12,6 +12,7 @@ import contextlib
 import os
 import resource
 import signal
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sockd._sockbuf import ffi, lib
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sockd.net.loop.loop import EventLoop, Timer
-    from sockd.process.program import SpawnCommand, WhenEnded
+    from sockd.process.program import Identity, SpawnCommand, WhenEnded
 
 KILL_SECONDS = 5.0
 """Time from TERM to KILL, for a program to clean up."""
@@ -109,33 +110,15 @@ class Children:
         self._running[pid] = child
         return child
 
-    def _start(self, command: SpawnCommand, limits: Sequence[tuple[int, int, int]]) -> int:
-        identity = command.identity
-        argv, environment = _texts(command.argv), _texts(command.environment)
-        groups = ffi.new("uint32_t[]", sorted(identity.groups) if identity else [])
-        found_groups = ffi.new("uint32_t[]", len(groups))
-        rows = ffi.new("sockd_limit[]", [list(limit) for limit in limits])
-        path, directory = (ffi.new("char[]", os.fsencode(text)) for text in (command.path, command.directory))
-        prepared = {
-            "path": path,
-            "argv": argv[0],
-            "environment": environment[0],
-            "directory": directory,
-            "descriptors": list(command.descriptors),
-            "umask": command.umask,
-            "changes_nice": command.nice is not None,
-            "nice": command.nice or 0,
-            "limit_count": len(limits),
-            "changes_user": identity is not None,
-            "group_count": len(groups),
-            "gid": identity.gid if identity else 0,
-            "uid": identity.uid if identity else 0,
-            "groups": groups,
-            "found_groups": found_groups,
-            "limits": rows,
-        }
+    def _start(self, command: SpawnCommand, limits: tuple[tuple[int, int, int], ...]) -> int:
+        prepared = _prepared(
+            command.path, command.argv, command.directory, command.identity, limits, command.umask, command.nice
+        ).struct
+        environment = _texts(command.environment)  # is to live until the end of the call
+        prepared.environment = environment[0]
+        prepared.descriptors = list(command.descriptors)
         step = ffi.new("int32_t *")
-        pid = int(lib.sockd_spawn(ffi.new("sockd_command *", prepared), step))
+        pid = int(lib.sockd_spawn(prepared, step))
         if pid < 0:
             number = ffi.errno
             steps = STEPS | {lib.SOCKD_SPAWN_DIRECTORY: command.directory}
@@ -172,6 +155,47 @@ class Children:
         """Kill all at once."""
         for child in self._running.values():
             child.kill()
+
+
+class PreparedCommand:
+    """What all starts of one program have in common, in memory of C.
+
+    Attributes:
+        struct: a sockd_command without environment and descriptors.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        argv: tuple[str, ...],
+        directory: str,
+        identity: Identity | None,
+        limits: tuple[tuple[int, int, int], ...],
+        umask: int,
+        nice: int | None,
+    ) -> None:
+        words, self._words = _texts(argv)
+        groups = ffi.new("uint32_t[]", sorted(identity.groups) if identity else [])
+        self._fields = {
+            "path": ffi.new("char[]", os.fsencode(path)),
+            "argv": words,
+            "directory": ffi.new("char[]", os.fsencode(directory)),
+            "umask": umask,
+            "changes_nice": nice is not None,
+            "nice": nice or 0,
+            "limit_count": len(limits),
+            "changes_user": identity is not None,
+            "group_count": len(groups),
+            "gid": identity.gid if identity else 0,
+            "uid": identity.uid if identity else 0,
+            "groups": groups,
+            "found_groups": ffi.new("uint32_t[]", len(groups)),
+            "limits": ffi.new("sockd_limit[]", [list(limit) for limit in limits]),
+        }
+        self.struct = ffi.new("sockd_command *", self._fields)
+
+
+_prepared = lru_cache(maxsize=64)(PreparedCommand)  # a service starts the same one again and again
 
 
 def _texts(words: Sequence[str]) -> tuple[object, list[object]]:

@@ -162,7 +162,7 @@ class ProgramService:
             self._running -= 1
             done(how)
 
-        run = _Run(about, self._program.wall, self._loop, ended, report)
+        run = _Run(about, self._program.wall, self._loop, ended, report, lines)
         try:
             child = self._spawn(command, run.ended)
         except OSError:
@@ -180,9 +180,16 @@ class _Run:
     """One program from its start to its end."""
 
     def __init__(
-        self, about: dict[str, str], wall: float | None, loop: EventLoop, done: WhenEnded, report: RunReport
+        self,
+        about: dict[str, str],
+        wall: float | None,
+        loop: EventLoop,
+        done: WhenEnded,
+        report: RunReport,
+        lines: ErrorLines | None,
     ) -> None:
         self._about = about
+        self._lines = lines
         self._report = report
         self._wall = wall
         self._loop = loop
@@ -206,6 +213,8 @@ class _Run:
     def ended(self, how: ExitStatus) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._lines is not None:
+            self._lines.program_ended()
         event: dict[str, object] = {**self._about, "pid": self._child.pid if self._child else 0}
         if how.signal is not None:
             event["signal"] = signal_name(how.signal)

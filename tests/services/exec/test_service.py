@@ -250,6 +250,28 @@ def test_standard_error_goes_to_the_log_line_by_line(daemon):
     assert one.logged("program wrote to standard error")[0]["pid"] == one.wait_for("program ended")["pid"]
 
 
+def test_standard_error_of_a_program_that_runs_on_is_logged_meanwhile(daemon):
+    one = daemon(toml=toml([SH, "-c", "echo early >&2; cat"]))
+    with one.connect() as peer:
+        assert one.wait_for("program wrote to standard error")["text"] == "early"
+        assert one.logged("program ended") == []
+        peer.shutdown(socket.SHUT_WR)
+        assert read_all(peer) == b""
+
+
+def test_standard_error_comes_before_the_end_and_from_processes_that_live_longer(daemon, tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    one = daemon(toml=toml([SH, "-c", f"echo early >&2; (read line < {fifo}; echo $line >&2) &"]))
+    with one.connect():
+        one.wait_for("program ended")
+        messages = [line["message"] for line in one.lines if line["message"].startswith("program")]
+        assert messages == ["program started", "program wrote to standard error", "program ended"]
+        fifo.write_text("late\n")
+        one.wait_for("program wrote to standard error", count=2)
+    assert [line["text"] for line in one.logged("program wrote to standard error")] == ["early", "late"]
+
+
 @pytest.mark.parametrize(("target", "sent"), [("socket", b"out\nerr\n"), ("null", b"out\n"), ("FILE", b"out\n")])
 def test_standard_error_goes_where_the_configuration_says(daemon, tmp_path, target, sent):
     path = tmp_path / "errors"
