@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sockd.log.format import printable
+from sockd.log.escape import printable
 from sockd.units import format_duration
 from sockd.wire.control import as_object, as_objects
 

@@ -17,7 +17,7 @@ from sockd.cli.output import Parser, with_output
 from sockd.cli.verbs import IMPORT_FORMATS, PASSWORD_VARIABLE, PROGRAM, admin
 from sockd.errors import EX_OK, EX_USAGE, AddressError, SockdError
 from sockd.lazy import lazily
-from sockd.log.format import printable
+from sockd.log.escape import printable
 from sockd.net.address.address import Address
 from sockd.process.descriptors import fill_standard_streams
 from sockd.text import nearest

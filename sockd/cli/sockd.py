@@ -20,7 +20,8 @@ from sockd.cli.output import Parser, print_error, with_output
 from sockd.daemon.upgrade import UPGRADE_VARIABLE
 from sockd.errors import EX_USAGE, SockdError, SystemFault, UsageError
 from sockd.lazy import lazily
-from sockd.log.format import ERROR_SEVERITY, is_journal, printable
+from sockd.log.escape import printable
+from sockd.log.format import ERROR_SEVERITY, is_journal
 from sockd.net.kernel import NO_DESCRIPTOR
 from sockd.process import init
 from sockd.process.descriptors import fill_standard_streams

@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import re
 import sys
 import time
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, TextIO, get_args
 
 from sockd.lazy import json
+from sockd.log.escape import field_name, field_text, printable
 from sockd.log.line import shortened
 from sockd.log.outlet import PIECE_BYTES, LineWriter, Outlet
 from sockd.settings.daemon import LogLevel
@@ -39,8 +39,6 @@ SEVERITIES = ((logging.CRITICAL, 2), (logging.ERROR, ERROR_SEVERITY), (logging.W
 """Levels, and the severities of syslog(3) and of the journal."""
 
 _COLOURS = {2: "1;31", 3: "31", 4: "33", 6: "32", 7: "2"}  # by severity: red, yellow, green, faint (ECMA-48, SGR)
-_PLAIN = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII without blank, quote, equals sign, backslash
-_NO_KEY = re.compile(r"[^A-Za-z0-9_.-]")
 _SUBSTITUTE = "sockd.log"
 _FIXED_KEYS = ("time", "level", "logger", "message", "traceback")
 
@@ -304,7 +302,7 @@ class TextFormatter(logging.Formatter):
             level = f"\x1b[{_COLOURS[severity(record)]}m{level}\x1b[0m"
         words = [timestamp(record.created), level] if self._stamped else []
         words.append(printable(record.getMessage()))
-        words += [f"{_key(str(key))}={_text(value)}" for key, value in event_fields(record).items()]
+        words += [f"{field_name(str(key))}={field_text(value)}" for key, value in event_fields(record).items()]
         trace = _traceback(self, record)
         return "\n".join([" ".join(words), *(INDENT + printable(line) for line in trace.split("\n") if line)])
 
@@ -406,39 +404,6 @@ def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
             at = f", raised at {last.tb_frame.f_code.co_filename}:{last.tb_lineno}" if last else ""
             trace = f"{kind and kind.__name__}{at}; its traceback cannot be printed: {type(error).__name__}"
     return "\n".join(part for part in (trace, record.stack_info) if part)
-
-
-@lru_cache(maxsize=256)  # as the code has them: few, and the same again and again
-def _key(key: str) -> str:
-    return _NO_KEY.sub("_", key)
-
-
-def _text(value: object) -> str:
-    """Format the value of a field: bare when it is unambiguous, else in quotes."""
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        text, quotable = bytes(value).decode("latin-1"), _quotable_byte
-    else:
-        text, quotable = str(value), _quotable
-    return text if _PLAIN.fullmatch(text) else f'"{"".join(map(quotable, text))}"'
-
-
-def _quotable_byte(mark: str) -> str:
-    return _code(mark) if mark > "~" else _quotable(mark)
-
-
-def _quotable(mark: str) -> str:
-    return "\\" + mark if mark in '"\\' else printable(mark)
-
-
-def printable(text: str) -> str:
-    """Escape unprintable characters as Python does: a terminal must not obey what a peer has sent."""
-    return text if text.isprintable() else "".join(mark if mark.isprintable() else _code(mark) for mark in text)
-
-
-def _code(mark: str) -> str:
-    return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(mark) or (
-        f"\\x{ord(mark):02x}" if mark <= "\xff" else mark.encode("ascii", "backslashreplace").decode()
-    )
 
 
 def _plain(value: object) -> object:

@@ -28,7 +28,7 @@ from sockd.errors import (
     fault,
 )
 from sockd.lazy import json, lazily, tomllib
-from sockd.log.format import printable
+from sockd.log.escape import printable
 from sockd.net.kernel import peer_credentials
 from sockd.settings.daemon import LogLevel
 from sockd.units import format_duration, parse_duration

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from sockd.errors import EX_OK, TemporaryFault
 from sockd.lazy import json
-from sockd.log.format import printable, timestamp
+from sockd.log.escape import printable
+from sockd.log.format import timestamp
 from sockd.wire.control import ControlRequest
 
 if TYPE_CHECKING:
