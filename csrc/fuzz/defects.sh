@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 # Puts defects back one at a time, and tells how long fuzz_mux takes to find each, by libFuzzer and by chance: sh fuzz/defects.sh BUILD SECONDS
+# 0 seconds: only whether each can be put back into the sources as they are
 set -eu
 build=$1 seconds=$2
 
@@ -16,6 +17,7 @@ plant() {
         echo "fuzz-defects: $name is not planted: the sources have changed"
         exit 1
     fi
+    [ "$seconds" -gt 0 ] || return 0
     ${MAKE:-make} -s "MUX_MADE=$where/fuzz_mux" "MUX_SOURCE=$where" MUX_SANITIZE=fuzzer "$where/fuzz_mux"
     begun=$(date +%s)
     if "$where/fuzz_mux" -max_total_time="$seconds" -max_len=120 -artifact_prefix="$where/" > "$where/log" 2>&1; then
@@ -32,7 +34,7 @@ plant() {
 }
 
 plant frames-after-close -e 's/if (is_silent(mux, &event))/if (0 \&\& is_silent(mux, \&event))/'
-plant lost-event -e 's/if (untaken(mux) > 0)/if (untaken(mux) > 1)/'
+plant lost-event -e 's/if (events_left(mux) > 0)/if (events_left(mux) > 1)/'
 plant reused-id -e 's/slot->id = slot->id > .*;/slot->id = number;/'
 plant memory-count -e '/counts.memory -= (int64_t)(before/d'
 plant deadline-before-receive -e 's/if (is_on_its_way(row))/if (0 \&\& is_on_its_way(row))/' \
