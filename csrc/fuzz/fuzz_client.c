@@ -8,7 +8,7 @@
  *   bytes that it sent, but for a greeting that was answered and for the reserved
  *   byte of a request, which is not kept.
  */
-#include "sockbuf.h"
+#include "sockrelay.h"
 
 #include <stdint.h>
 #include <stdlib.h>
