@@ -55,6 +55,9 @@ class ReceiveBuffer(FrameCutter):
 
     __slots__ = ("_framing", "_limit", "_max_bytes")
 
+    _framing: StreamFraming
+    _limit: int
+
     def __init__(self, framing: StreamFraming, *, max_bytes: int | None = None) -> None:
         self._max_bytes = max_bytes
         self._cut_by(framing)

@@ -65,7 +65,7 @@ class SendBuffer:
             raise MemoryError
         self._pieces: deque[memoryview] = deque()  # before what _buffer has
         self._kept = 0  # bytes of them
-        self.framing = framing
+        self._encoder = encoder_for(framing)
 
     @property
     def framing(self) -> AnyFraming:

@@ -34,8 +34,8 @@ from sockd.net.loop.turns import TurnWatch
 from sockd.process.inetd_stdio import StandardStreams, StdinKind, parse_peer
 from sockd.services import hooks
 from sockd.services.families import ProxyKind, TableKind, WaitKind
+from sockd.services.given_kinds import ExecKind, TcpmuxKind
 from sockd.services.handlers import group_options, make_sink
-from sockd.services.kinds import ExecKind, TcpmuxKind
 from sockd.settings.listen import ListenSettings
 from sockd.values import replace
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, assert_never
 
 from sockd.lazy import lazily
 from sockd.services.families import ProxyKind, TableKind, WaitKind
+from sockd.services.given_kinds import ExecKind, TcpmuxKind
 from sockd.services.handlers import group_options
-from sockd.services.kinds import ExecKind, TcpmuxKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable

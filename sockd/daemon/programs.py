@@ -16,7 +16,7 @@ from sockd.lazy import lazily
 from sockd.net.listen.handoff import Handoff
 from sockd.process.children import KILL_SECONDS, Children
 from sockd.services.families import ExecutingKind
-from sockd.services.kinds import ExecKind, TcpmuxKind
+from sockd.services.given_kinds import ExecKind, TcpmuxKind
 from sockd.values import dataclass, field, replace
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from sockd.lazy import lazily
 from sockd.net.connection.info import Totals
 from sockd.net.listen.handoff import Handoff
 from sockd.services.families import ProxyKind
-from sockd.services.kinds import RelayKind, SocksKind
+from sockd.services.given_kinds import RelayKind, SocksKind
 from sockd.settings import RelaySettings, SocksSettings
 from sockd.values import dataclass
 

@@ -81,9 +81,6 @@ class Signals:
         self._accepted: set[int] = set()
         self._previous: dict[signal.Signals, Previous] = {}
         self._previous_fd = -1
-        self._make_pair()
-
-    def _make_pair(self) -> None:
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)

@@ -67,10 +67,12 @@ def options(_line: bytes, connection: Connection) -> bytes:
 class Records(Protocol):
     """Fixed records through a struct format: the numbers come back, each one larger."""
 
+    _transport: Connection
+    _rest = b""
+
     def connection_made(self, transport: Connection) -> None:
         """Keep the transport."""
         self._transport = transport
-        self._rest = b""
 
     def data_received(self, data: bytes) -> None:
         """Answer the whole records."""

@@ -3,7 +3,7 @@
 
 Four families, which are all that the daemon tells apart (`match`, with `assert_never`):
 
-    TableKind    its connections are rows of the table (csrc/set.c).  Startup hooks run before the first byte; frames go
+    TableKind    its connections are rows of the table (csrc/mux.c).  Startup hooks run before the first byte; frames go
                  to its sink; a drain lets each finish its frame and says goodbye; an upgrade hands over those whose
                  sink gives them away, to a service of the same name and way; counted and shown by row
     ProgramKind  each connection is given to a program, one of its own or (tcpmux) the one that the client names, which

@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, TypeAlias, assert_never, get_args
 from sockd.lazy import lazily
 from sockd.net.connection.codec import make_codec
 from sockd.services.builtin import CODE, CoreService
-from sockd.services.families import ExecutingKind, ProgramKind, ProxyKind, TableKind, WaitKind
+from sockd.services.families import TableKind
+from sockd.services.given_kinds import ExecKind, RelayKind, SocksKind, TcpmuxKind, WaitExecKind
 from sockd.services.handlers.function import function_sink
 from sockd.services.spec import ServiceSpec
 from sockd.settings.builtin import BUILTINS
 from sockd.settings.framing import resolve_framing
 from sockd.settings.limits import decided
-from sockd.settings.relay import DEFAULT_MAX_RELAYED
-from sockd.settings.socks import DEFAULT_MAX_CLIENTS
-from sockd.values import dataclass, replace
+from sockd.values import dataclass
 from sockd.wire.framing import Raw
 
 if TYPE_CHECKING:
@@ -31,21 +30,16 @@ if TYPE_CHECKING:
 
     from sockd.net.connection.events import ConnectionEvents
     from sockd.net.loop import asyncio_loop
-    from sockd.process.program import Identity
     from sockd.services.api import BatchFunction, Reply, SessionFunction
     from sockd.services.builtin import SpeakingService, http
     from sockd.services.builtin.http import Pages
     from sockd.services.exec import program
-    from sockd.services.exec.program import Program
     from sockd.services.handlers import adapters, async_function, batch, blocking, coroutine, datagrams, sinks
     from sockd.services.handlers.datagrams import Answer, DatagramCodec
     from sockd.services.handlers.policy import FramePolicy
     from sockd.services.spec import SinkTools
-    from sockd.settings import RelaySettings, SocksSettings
     from sockd.settings.framing import FramingName
-    from sockd.settings.limits import Limits
     from sockd.settings.service import ServiceSettings
-    from sockd.settings.tcpmux import TcpmuxName
     from sockd.wire.framing import Framing
 else:
     http = lazily("sockd.services.builtin.http")
@@ -59,8 +53,6 @@ else:
     async_function = lazily("sockd.services.handlers.async_function", only_with="asyncio")
     coroutine = lazily("sockd.services.handlers.coroutine", only_with="asyncio")
 
-DEFAULT_MAX_CONNECTIONS = 256
-"""Of tcpmux: clients that send their line, and running programs, each of which has its own max_instances besides."""
 
 # ---- connections that are rows of the table
 
@@ -313,106 +305,6 @@ class MetricsKind(TableKind):
     def spec(cls, name: str, table: ServiceSettings) -> ServiceSpec:
         """See ServiceKind."""
         return _framed(name, table, BUILTINS["metrics"].framing, cls())
-
-
-# ---- connections, or sockets, that are given away
-
-
-@dataclass(frozen=True)
-class WaitExecKind(WaitKind):
-    """A program for the socket itself, as inetd's wait has it."""
-
-    program: Program
-    key = "exec"
-    way = "program wait"
-    answers_datagrams = True
-
-    def max_connections(self, limits: Limits) -> int | None:
-        """See ServiceKind."""
-        return self.program.max_instances
-
-    def running_as(self, identity: Identity | None, login: tuple[str, ...]) -> Kind:
-        """See ExecutingKind."""
-        return replace(self, program=replace(self.program, identity=identity, login=login))
-
-
-@dataclass(frozen=True)
-class ExecKind(ExecutingKind, ProgramKind):
-    """A program for each connection, as inetd's nowait has it."""
-
-    program: Program
-    key = "exec"
-    way = "program"
-    instead = "a program gets datagrams only with wait = true: then it gets the socket itself"
-
-    def max_connections(self, limits: Limits) -> int | None:
-        """See ServiceKind."""
-        return self.program.max_instances
-
-    def running_as(self, identity: Identity | None, login: tuple[str, ...]) -> Kind:
-        """See ExecutingKind."""
-        return replace(self, program=replace(self.program, identity=identity, login=login))
-
-    @classmethod
-    def spec(cls, name: str, table: ServiceSettings) -> ServiceSpec:
-        """See ServiceKind: `wait` decides which of the two it is."""
-        kind = WaitExecKind if table.wait else cls
-        made = program.make_program(table, table.exec or ())
-        return ServiceSpec(name=name, framing=Raw(), limits=decided(table, {}), kind=kind(made))
-
-
-@dataclass(frozen=True)
-class TcpmuxKind(ProgramKind):
-    """The client names one of several programs in its first line (RFC 1078).
-
-    Attributes:
-        choices: each name as settings have it, and the service with its program.
-    """
-
-    choices: tuple[tuple[TcpmuxName, ServiceSpec], ...] = ()
-    key = "tcpmux"
-    way = "tcpmux"
-
-    @classmethod
-    def spec(cls, name: str, table: ServiceSettings) -> ServiceSpec:
-        """See ServiceKind; sockd.services.resolve adds the choices, which are other tables."""
-        limits = replace(decided(table, {}), max_connections=table.max_connections or DEFAULT_MAX_CONNECTIONS)
-        return ServiceSpec(name=name, framing=Raw(), limits=limits, kind=cls())
-
-
-@dataclass(frozen=True)
-class RelayKind(ProxyKind):
-    """Each connection is connected to a target; their ports are numbers."""
-
-    settings: RelaySettings
-    key = "relay"
-    way = "relay"
-
-    @classmethod
-    def spec(cls, name: str, table: ServiceSettings) -> ServiceSpec:
-        """See ServiceKind."""
-        assert table.relay is not None
-        limits = replace(decided(table, {}), max_connections=table.max_connections or DEFAULT_MAX_RELAYED)
-        via = table.relay.via
-        via = None if via is None else replace(via, address=via.address.numbered())
-        kind = cls(replace(table.relay, to=tuple(one.numbered() for one in table.relay.to), via=via))
-        return ServiceSpec(name=name, framing=Raw(), limits=limits, kind=kind)
-
-
-@dataclass(frozen=True)
-class SocksKind(ProxyKind):
-    """Each connection is a client of a SOCKS server."""
-
-    settings: SocksSettings
-    key = "socks"
-    way = "socks"
-
-    @classmethod
-    def spec(cls, name: str, table: ServiceSettings) -> ServiceSpec:
-        """See ServiceKind."""
-        assert table.socks is not None
-        limits = replace(decided(table, {}), max_connections=table.max_connections or DEFAULT_MAX_CLIENTS)
-        return ServiceSpec(name=name, framing=Raw(), limits=limits, kind=cls(table.socks))
 
 
 Kind: TypeAlias = (

@@ -16,6 +16,7 @@ from sockd.services.loader import describe_error
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from sockd.services.api import Hook
     from sockd.services.spec import ServiceSpec
 
 WITHOUT = "a restart begins without the state"
@@ -27,21 +28,22 @@ def snapshots(services: Iterable[ServiceSpec]) -> dict[str, bytes]:
     Raises:
         HandlerError: a hook failed, or returned something else than plain values.
     """
-    return {spec.name: _snapshot(spec) for spec in _different(services) if spec.snapshot is not None}
+    return {
+        spec.name: _snapshot(spec.name, spec.snapshot) for spec in _different(services) if spec.snapshot is not None
+    }
 
 
-def _snapshot(spec: ServiceSpec) -> bytes:
-    assert spec.snapshot is not None
+def _snapshot(name: str, hook: Hook) -> bytes:
     try:
-        state = spec.snapshot()
+        state = hook()
     except BaseException as error:
         failure = f"snapshot hook failed at {describe_error(error)}; {WITHOUT}"
-        raise HandlerError(f"service {spec.name}: {failure}") from error
+        raise HandlerError(f"service {name}: {failure}") from error
     try:
         return msgspec.msgpack.encode(state)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         remedy = f"return numbers, bytes, str, lists and dicts; {WITHOUT}"
-        raise HandlerError(f"service {spec.name}: snapshot hook: {error}; {remedy}") from None
+        raise HandlerError(f"service {name}: snapshot hook: {error}; {remedy}") from None
 
 
 def restore(services: Iterable[ServiceSpec], states: Mapping[str, bytes]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from sockd.errors import HandlerError
 from sockd.lazy import lazily
+from sockd.services.given_kinds import TcpmuxKind
 from sockd.services.kinds import (
     KIND_BY_KEY,
     AsyncFunctionKind,
@@ -19,7 +20,6 @@ from sockd.services.kinds import (
     CoroutineKind,
     FunctionKind,
     ProtocolKind,
-    TcpmuxKind,
     goodbye_payload,
 )
 from sockd.services.spec import ServiceSpec

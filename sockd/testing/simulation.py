@@ -253,6 +253,8 @@ class _Run:
         raised: what it has raised.
     """
 
+    _stage: Stage
+
     def __init__(self, spec: ServiceSpec, scenario: Scenario, allowed: frozenset[str] | None) -> None:
         self._scenario = scenario
         self._allowed = allowed

@@ -18,7 +18,7 @@ from sockd.errors import UsageError
 from sockd.log import format as log_format
 from sockd.net.connection.info import ConnectionFilter
 from sockd.net.kernel import time_wait_sockets
-from sockd.services.kinds import RelayKind
+from sockd.services.given_kinds import RelayKind
 from sockd.settings.networks import read_network
 from sockd.values import asdict
 from sockd.wire.close_reason import CloseReason

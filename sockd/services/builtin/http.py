@@ -51,6 +51,8 @@ class HttpProtocol(Protocol):
             later, and until then nothing more is read.
     """
 
+    _transport: Connection
+
     def __init__(self, pages: Pages = lambda _path: None) -> None:
         self._pages = pages
         self._blank = 0

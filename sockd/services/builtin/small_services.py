@@ -88,6 +88,8 @@ class OneShot(Protocol):
 class Chargen(Protocol):
     """Sends lines without end, as fast as the peer reads (RFC 864)."""
 
+    _transport: Connection
+
     def __init__(self) -> None:
         self._first = 0
         self._block = _lines(0)

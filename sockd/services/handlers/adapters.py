@@ -135,6 +135,8 @@ class FunctionAdapter:
 
     __slots__ = ("_connection", "_function")
 
+    _connection: Connection
+
     def __init__(self, text_function: Callable[..., object]) -> None:
         self._function = text_function
 

@@ -43,6 +43,8 @@ class AsyncAnswers:
 
     __slots__ = ("_connection", "_end", "_handler", "_held", "_is_lost", "_loop", "_max_waiting", "_tasks", "_waiting")
 
+    _connection: Transport
+
     def __init__(self, handler: AsyncFunctionHandler) -> None:
         self._handler = handler
         self._loop = handler.loop.asyncio
@@ -56,7 +58,7 @@ class AsyncAnswers:
 
     def connection_made(self, transport: Connection) -> None:
         """Keep the transport."""
-        self._connection: Transport = transport  # type: ignore[assignment]  # as the handler has made it
+        self._connection = transport  # type: ignore[assignment]  # as the handler has made it
 
     def frame(self, frame: Frame) -> None:
         """Work on it, or put it aside."""

@@ -30,6 +30,7 @@ class AsyncioTransport(Transport):
 
     __slots__ = ("is_switched",)
 
+    is_switched: bool
     kept = ("sockname", "sslcontext", "ssl_object", "cipher", "peercert", "compression")
     _start_tls_compatible = True
     _sendfile_compatible = constants._SendfileMode.FALLBACK

@@ -55,6 +55,8 @@ class CoroutineSession(asyncio.StreamReaderProtocol):
     _loop: asyncio.AbstractEventLoop
     _over_ssl: bool
     _paused: bool
+    _transport: object
+    task: asyncio.Task[None]
 
     def __init__(self, handler: CoroutineHandler, connection: AsyncioTransport) -> None:
         own_loop, loop = handler.loop, handler.loop.asyncio

@@ -48,9 +48,7 @@ T = TypeVar("T")
 RECEIVE_BYTES = 4096
 """More than all messages of a negotiation together."""
 FAREWELL_SECONDS = 2.0
-"""Time for the client to read the last reply; its data is discarded, because a reset would destroy the reply (FAQ
-II.5).
-"""
+"""Time for the client to read the last reply; data is discarded, for a reset would destroy the reply (FAQ II.5)."""
 
 
 class SocksSession:
@@ -62,6 +60,8 @@ class SocksSession:
         peer: the client's address.
         done: called once, when it is served, after start().
     """
+
+    _timer: Deadline | Timer  # from start() on
 
     def __init__(
         self, server: SocksService, sock: socket.socket, peer: SocketAddress, done: Callable[[], None]
@@ -78,7 +78,7 @@ class SocksSession:
         self._association: Association | None = None
         self._pump: RelayPump | None = None
         self._lookout: PeerWatch | None = None
-        self._began = self._loop.clock()
+        self._began = self._began_request = self._loop.clock()
         self._report = ClientReport(server.name, peer)
 
     def _go(self, state: ClientState) -> None:
@@ -94,7 +94,7 @@ class SocksSession:
             self._began = returned.began
         timeout = float(self._server.settings.negotiation_timeout)
         late = partial(self._late, timeout)
-        self._timer: Deadline | Timer = Deadline(self._loop, timeout, late, self.abort, began=self._began)
+        self._timer = Deadline(self._loop, timeout, late, self.abort, began=self._began)
         if self._watch(self._readable) and returned is not None:
             self._resume(returned)
 
