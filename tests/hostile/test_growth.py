@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: MIT
 """How the time of each parser of strangers' bytes grows: inputs that double, up to its limit, take twice as long.
 
-Seen to fail with a pass over the rest of the input for each of its bytes, in the parsers of HTTP and of PROXY headers.
+Seen to fail with a pass over the rest of the input for each of its bytes, in the parsers of HTTP and PROXY headers; and
+with one over all notes, or over the rest of an error, for each of them in an answer of the control socket.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
 import itertools
 import json
+import sys
 import time
 
 import pytest
@@ -19,8 +22,8 @@ from sockd.config.load import loads
 from sockd.config.toml import parse as parse_toml
 from sockd.errors import ConfigurationError
 from sockd.net.tls.context import MAX_NAMES, best_match, certificate_names, lower
-from sockd.wire import http, proxy
-from sockd.wire.control import ControlError, read_answer, read_question
+from sockd.wire import control, http, proxy, socks_address, socks_client, socks_server
+from sockd.wire.control import ControlError, read_answer, read_question, read_trusted
 from sockd.wire.framing import (
     BlankLine,
     Delimiter,
@@ -34,7 +37,8 @@ from sockd.wire.framing import (
     StrictLine,
     Varint,
 )
-from sockd.wire.socks_address import SocksError, literal
+from sockd.wire.socks_address import SocksError, literal, parse_datagram
+from sockd.wire.socks_client import SocksClient, SocksRefusal
 from sockd.wire.socks_server import Negotiation
 
 MOST = 2.2
@@ -42,7 +46,8 @@ FLOOR_S = 0.001
 """Less is noise: clocks, caches, a turn of the collector."""
 TRIES, BEST_OF = 5, 5
 MIB = 1 << 20
-REFUSALS = (BufferFull, ControlError, FrameError, SocksError, ConfigurationError, http.RequestError, proxy.ProxyError)
+REFUSALS = (BufferFull, ControlError, FrameError, SocksError, SocksRefusal, ConfigurationError)
+REFUSALS += (http.RequestError, proxy.ProxyError)
 
 
 def seconds(function, argument):
@@ -72,10 +77,10 @@ def growth(function, make, sizes):
 
 
 def doubling(first, last):
-    size = first
-    while size <= last:
-        yield size
-        size *= 2
+    sizes = [first]
+    while sizes[-1] * 2 <= last:
+        sizes.append(sizes[-1] * 2)
+    return sizes
 
 
 # ---- what reads, and what it is given
@@ -126,6 +131,14 @@ def negotiate(data):
     one = Negotiation()
     for at in range(len(data)):
         one.feed(data[at : at + 1])
+
+
+def be_proxied(data):
+    """As a client of a SOCKS server."""
+    client = SocksClient("example.org", 80, user="u", password="p")
+    client.begin()
+    for at in range(len(data)):
+        client.feed(data[at : at + 1])
 
 
 def names(certificate):
@@ -196,6 +209,16 @@ CASES = {
     ),
     "socks 5: methods": (negotiate, lambda n: b"\5" + bytes([min(n, 255)]) + bytes(min(n, 255)), doubling(16, 256)),
     "socks: a number for an address": (literal, lambda n: "0" * n + "1", doubling(16, 4096)),
+    "socks 5: a datagram": (
+        parse_datagram,
+        lambda n: b"\0\0\0\3" + bytes([min(n, 255)]) + b"n" * n + b"\0\x50" + bytes(n),
+        doubling(16, 32768),
+    ),
+    "socks 5: a server's reply": (
+        be_proxied,
+        lambda n: b"\5\2\1\0\5\0\0\3" + bytes([min(n, 255)]) + b"n" * min(n, 255) + b"\0\x50",
+        doubling(16, 256),
+    ),
     # control: 20 MiB of a plan; here up to 4, and of objects what the caches of a processor hold
     "control: a text": (
         read_question,
@@ -214,6 +237,31 @@ CASES = {
     "control: an answer": (
         read_answer,
         lambda n: b'{"ok": true, "result": [' + b"[]," * n + b"1]}",
+        doubling(1024, 32768),
+    ),
+    "control: a text for an answer": (
+        read_answer,
+        lambda n: b'{"ok": true, "result": "' + rb"\u0061" * n + b'"}',
+        doubling(4096, MIB),
+    ),
+    "control: notes of an answer": (
+        read_answer,
+        lambda n: b'{"ok": true, "result": 1, "notes": [' + b'"x",' * n + b'"x"]}',
+        doubling(1024, 32768),
+    ),
+    "control: an error for an answer": (
+        read_answer,
+        lambda n: b'{"ok": false, "exit": 69, "error": "' + b"x" * n + b'"}',
+        doubling(4096, 4 * MIB),
+    ),
+    "control: an answer that was cut": (
+        read_answer,
+        lambda n: b'{"ok": true, "result": [' + b"[]," * n,
+        doubling(1024, 32768),
+    ),
+    "control: among processes": (
+        lambda line: read_trusted(line, ("count",)),
+        lambda n: json.dumps({"verb": "count", "of": ["x"] * n}).encode(),
         doubling(1024, 32768),
     ),
     # certificates: 1,000 names
@@ -266,10 +314,9 @@ def multiplexer():
 def test_every_parser_grows_with_its_input_and_no_faster(figure):
     wrong = []
     for name, (function, make, sizes) in CASES.items():
-        all_sizes = list(sizes)
         worst = 0.0
         for _ in range(TRIES):  # others use this machine as well
-            rows = growth(function, make, all_sizes)
+            rows = growth(function, make, sizes)
             worst = max((grown for *_, grown in rows if grown is not None), default=0.0)
             if worst <= MOST:
                 break
@@ -281,6 +328,42 @@ def test_every_parser_grows_with_its_input_and_no_faster(figure):
                 (name, [(size, f"{took * 1000:.2f} ms", grown and round(grown, 2)) for size, took, grown in rows])
             )
     assert wrong == []
+
+
+PARSERS = ("read", "parse", "least", "feed")
+"""How functions are named that a peer's bytes are given to."""
+
+
+def parsers():
+    """Names and code of all of them under sockd.wire."""
+    for module in (control, http, proxy, socks_address, socks_client, socks_server):
+        places = [module, *(one for one in vars(module).values() if inspect.isclass(one))]
+        for place in places:
+            for name, one in vars(place).items():
+                if inspect.isfunction(one) and one.__module__ == module.__name__ and name.startswith(PARSERS):
+                    yield f"{module.__name__}.{one.__qualname__}", one.__code__
+
+
+def test_each_parser_has_a_case():
+    """Seen to fail for datagrams of SOCKS, its client, and what processes of a daemon say to one another."""
+    called = set()
+
+    def note(frame, event, _):
+        if event == "call":
+            called.add(frame.f_code)
+
+    before = sys.getprofile()
+    for function, make, sizes in CASES.values():
+        argument = make(sizes[-1 if sizes[-1] <= 4096 else 0])
+        sys.setprofile(note)
+        try:
+            with contextlib.suppress(REFUSALS):
+                function(argument)
+        finally:
+            sys.setprofile(before)
+    known = dict(parsers())
+    assert len(known) > 8
+    assert {name for name, code in known.items() if code not in called} == set()
 
 
 def test_the_cases_are_those_that_there_are():

@@ -7,6 +7,11 @@ call for that: a filter on the listening socket (socket(7), SO_ATTACH_FILTER) dr
 that handshakes in progress complete, and a new client retries until the socket is closed and it is refused. A Unix
 socket is shut down for receiving: connect(2) is refused then, and accept(2) still works. Observed with Linux 5.10 and
 later; elsewhere nothing is done, and the queue is emptied as well as possible.
+
+Newer kernels (6.18) let only CAP_NET_ADMIN attach a filter to a TCP socket, so after a drop of privileges nothing is
+done either.  It cannot be attached earlier, because no filter can be switched on later, nor replaced without that
+capability.  New clients are accepted until the socket is closed then, and one whose handshake ends in the microseconds
+between the last accept(2) and close(2) is reset.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """Serves frames by a function that blocks, in threads: `Service(blocking=True)`.
 
 A connection with frames in the pool is not read and not closed by a stop, so that its replies keep their order and its
-peer is held back.  A thread returns a connection with many frames after SLICE_SECONDS, so that others get their share
+peer is held back.  A thread returns a connection with many frames after a slice of time, so that others get their share
 and replies are sent before the last one is ready.
 """
 
@@ -37,6 +37,10 @@ logger = logging.getLogger("sockd.handler")
 
 SLICE_SECONDS = 0.005
 """A thread's time for one connection; a longer call is a turn of its own."""
+LEAST_SLICE_SECONDS = 0.001
+"""... where many connections wait: below this, handing over costs more than a tenth."""
+ROUND_SECONDS = 0.1
+"""In which each connection that waits has its slice, as far as these two allow it."""
 
 
 class Job:
@@ -149,7 +153,8 @@ class BlockingHandler(ConnectionEvents):
 
     def _answer(self, job: Job) -> Answers:
         answers = Answers()
-        end = time.monotonic() + SLICE_SECONDS
+        share = ROUND_SECONDS / max(1, self._pool.at_work)  # one interpreter computes for all threads
+        end = time.monotonic() + min(SLICE_SECONDS, max(LEAST_SLICE_SECONDS, share))
         try:
             if self._batch is not None:
                 answers.frames.append(self._all(self._batch, job))
