@@ -173,7 +173,8 @@ def _daemon(active: Sequence[Draft], log: Table) -> Iterator[str]:
     """Return [daemon]: root only if programs need it."""
     programs = [draft.program for draft in active if "exec" in draft.program]
     accounts = {(str(program["user"]), str(program.get("group", ""))) for program in programs}
-    keeps_root = len(accounts) > 1 or any("groups" in draft.program for draft in active)
+    only_root = any("groups" in program or int(str(program.get("nice", 0))) < 0 for program in programs)
+    keeps_root = len(accounts) > 1 or only_root
     user, group = ("root", "") if keeps_root else next(iter(accounts), ("nobody", ""))
     yield "[daemon]"
     if keeps_root:

@@ -244,6 +244,20 @@ def test_the_daemon_is_root_only_where_programs_need_it(tmp_path, imported, acco
     assert daemon in toml.partition("[[listen]]")[0]
 
 
+def test_the_daemon_stays_root_for_a_priority_that_only_root_can_set(tmp_path, imported):
+    entry = "type = UNLISTED\nport = 7001\nsocket_type = stream\nwait = no\nuser = nobody\nserver = /bin/cat\n"
+    (tmp_path / "one").write_text(f"service one\n{{\n{entry}nice = -5\n}}\n")
+    toml, _ = imported("one")
+    assert 'user = "root"' in toml.partition("[[listen]]")[0]
+    assert 'user = "nobody"\nnice = -5' in toml
+
+
+def test_packets_of_unix_sockets(tmp_path, imported):
+    (tmp_path / "inetd.conf").write_text(f"{tmp_path}/s seqpacket unix nowait nobody /bin/cat cat\n")
+    toml, _ = imported("inetd.conf")
+    assert f'address = "unixpacket:{tmp_path}/s"' in toml
+
+
 # ---- and it runs
 
 
