@@ -262,6 +262,12 @@ def _add_import(verbs: argparse._SubParsersAction[_Parser]) -> None:
         "bsd (FreeBSD, NetBSD); or xinetd (auto: xinetd if its keywords are found, else openbsd)",
     )
     verb.add_argument("--all", action="store_true", help="also convert disabled services")
+    verb.add_argument(
+        "--check-against",
+        action="store_true",
+        help="print no sockd.toml, but what would differ on this host: who holds each port now, what would become "
+        "reachable, what would be lost; the exit code is 1 if anything does",
+    )
 
 
 def _add_password(verbs: argparse._SubParsersAction[_Parser]) -> None:

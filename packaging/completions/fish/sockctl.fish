@@ -32,6 +32,7 @@ complete -c sockctl -n __fish_use_subcommand -a import -d 'convert inetd.conf or
 complete -c sockctl -n '__fish_seen_subcommand_from import' -s h -l help -d 'show this help message and exit'
 complete -c sockctl -n '__fish_seen_subcommand_from import' -l format -x -a 'auto openbsd inetutils bsd xinetd' -d 'dialect of inetd.conf, which defines the address families of tcp and udp: openbsd (Debian), inetutils or bsd (FreeBSD, NetBSD); or xinetd (auto: xinetd if its keywords are found, else openbsd)'
 complete -c sockctl -n '__fish_seen_subcommand_from import' -l all -d 'also convert disabled services'
+complete -c sockctl -n '__fish_seen_subcommand_from import' -l check-against -d 'print no sockd.toml, but what would differ on this host: who holds each port now, what would become reachable, what would be lost; the exit code is 1 if anything does'
 complete -c sockctl -n '__fish_seen_subcommand_from import' -F
 complete -c sockctl -n __fish_use_subcommand -a status -d 'print the state of the daemon: listeners, services, last reload'
 complete -c sockctl -n '__fish_seen_subcommand_from status' -s h -l help -d 'show this help message and exit'

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 from sockd.cli.verbs import PROGRAM
 from sockd.errors import EX_OK, ConfigurationError
 
+EX_DIFFERS = 1
+"""As diff(1)."""
+
 if TYPE_CHECKING:
     import argparse
 
@@ -22,6 +25,8 @@ def run(arguments: argparse.Namespace) -> int:
     sources = importer.read(arguments.files, form=arguments.format)
     host = Host(access_rule=importer.access_rule(), has_groups=has_groups)
     result = importer.convert(sources, host, _accept, with_disabled=arguments.all)
+    if arguments.check_against:
+        return _check_against(result.text if result.served else "")
     print(result.text, end="")
     sys.stdout.flush()
     for note in result.notes:
@@ -33,6 +38,21 @@ def run(arguments: argparse.Namespace) -> int:
         remedy = "; use --all to convert disabled services" if result.disabled else ""
         raise ConfigurationError(f"nothing to serve{remedy}")
     return EX_OK
+
+
+def _check_against(text: str) -> int:
+    """Print what would differ on this host, as a table; return the exit code."""
+    from sockd.cli.render import columns
+    from sockd.cli.verbs import import_check
+    from sockd.config.load import loads
+    from sockd.settings import Settings
+
+    settings = loads(text, name="result") if text else Settings()
+    rows = import_check.compare(settings, import_check.host_sockets())
+    table = [("ADDRESS", "SERVICE", "CHANGE", "NOW"), *((one.address, one.service, one.word, one.text) for one in rows)]
+    for line in columns(table):
+        print(line)
+    return EX_OK if all(one.word == import_check.SAME for one in rows) else EX_DIFFERS
 
 
 def _accept(text: str) -> None:
