@@ -65,7 +65,7 @@ def test_ipv6_only_is_no_socket_for_both():
     ],
 )
 def test_a_port_of_another_program_is_taken(wanted, found):
-    assert words([wanted], there(found, "nginx")) == [(wanted, "taken")]
+    assert words([wanted], there(found, "nginx")) == [(wanted, "occupied")]
 
 
 def test_another_address_of_the_port_is_not_in_the_way():

@@ -110,7 +110,7 @@ def test_one_machine_there_and_back(machine):
     new = machine.sockd()
     assert machine.ask(7001) == b"hello\n"
     done = machine.sockctl("import", "--check-against", conf)
-    assert [line.split()[2] for line in done.stdout.splitlines()[1:]] == ["taken", "taken"]  # by sockd itself
+    assert [line.split()[2] for line in done.stdout.splitlines()[1:]] == ["occupied", "occupied"]  # by sockd itself
     new.terminate()
     assert new.wait(LIMIT_S) == 0
     machine.xinetd()
@@ -123,5 +123,5 @@ def test_a_port_of_another_program_is_named(machine):
     machine.start("/usr/bin/socat", "TCP-LISTEN:7001,fork,reuseaddr", "EXEC:cat", port=7001)
     done = machine.sockctl("import", "--check-against", conf)
     assert done.returncode == 1
-    assert "taken" in done.stdout
+    assert "occupied" in done.stdout
     assert "socat (pid " in done.stdout

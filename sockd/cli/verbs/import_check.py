@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SUPERSERVERS = ("xinetd", "inetd", "inetutils-inetd", "openbsd-inetd", "tcpserver", "busybox")
 """Names of processes that sockd is to serve in place of."""
 ANY = {4: "0.0.0.0", 6: "::"}  # noqa: S104 - compared with, never bound
-SAME, NEW, WIDER, NARROWER, TAKEN, LOST = "same", "new", "wider", "narrower", "taken", "lost"
+SAME, NEW, WIDER, NARROWER, OCCUPIED, LOST = "same", "new", "wider", "narrower", "occupied", "lost"
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _same_port(one: HostSocket, place: Place) -> bool:
 def _judge(places: Sequence[Place], there: Sequence[HostSocket]) -> tuple[str, str]:
     others = [one for one in there if not one.is_superservers and _excludes(one, places)]
     if others:
-        return TAKEN, f"{others[0].holder} has {others[0]}: stop it, or remove the service"
+        return OCCUPIED, f"{others[0].holder} has {others[0]}: stop it, or remove the service"
     now = [one for one in there if one.is_superservers]
     if not now:
         return NEW, "nobody listens there now: it would become reachable"
