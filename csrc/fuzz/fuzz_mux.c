@@ -7,7 +7,8 @@
  *   peers come, send, stop, reset and read; the caller takes events, sends, closes,
  *   pauses, gives frames back, changes the framing, keeps old ids; time jumps.
  *   The model knows of each connection what its peer said, what of that was
- *   handed out, what was sent to it, and whether its end was told.  What must hold
+ *   handed out, what was sent to it, and whether its end was told.  In half of the
+ *   inputs a filter is between, that holds some of the bytes back.  What must hold
  *   between two calls the library looks at itself (mux_check.c).
  */
 #include "peers.h"
@@ -177,6 +178,37 @@ static void turn(int timeout_ms)
     require(sb_mux_receive(mux, ids, masks, n) >= 0);
 }
 
+/* ---- a filter: bytes are what they are, and come late */
+
+static struct {
+    char bytes[SAID];
+    size_t size;
+} held_back[PEERS];
+static int is_filtered;
+
+static int64_t open_some(void *context, int32_t id, const char *data, size_t size, char *plain, size_t room, int32_t *then)
+{
+    size_t at = (size_t)(model_of(id) - models), n;
+    (void)context;
+    if (size > 0)
+        memcpy(held_back[at].bytes + held_back[at].size, data, size);
+    held_back[at].size += size;
+    n = held_back[at].size > 5 ? held_back[at].size - 3 : held_back[at].size;
+    n = n < room ? n : room;
+    memcpy(plain, held_back[at].bytes, n);
+    held_back[at].size -= n;
+    memmove(held_back[at].bytes, held_back[at].bytes + n, held_back[at].size);
+    *then = (held_back[at].size > 0 ? SB_FILTER_MORE : 0) | (n & 1 ? SB_FILTER_SEND : 0);
+    return (int64_t)n;
+}
+
+static int64_t seal_all(void *context, int32_t id, const char *data, size_t size, int32_t what, const char **sealed)
+{
+    (void)context, (void)id, (void)what;
+    *sealed = data;
+    return (int64_t)size;
+}
+
 /* ---- what is done */
 
 static void add(int by_accept)
@@ -208,6 +240,8 @@ static void add(int by_accept)
             return;
     }
     note(id, by_accept);
+    if (is_filtered)
+        require(sb_mux_filter(mux, id) == 0);
 }
 
 static void say(struct peer *p, unsigned what)
@@ -388,6 +422,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     require(mux != NULL && sb_mux_group(mux, &group) == 0);
     if (data[0] & 64)
         require(sb_mux_memory(mux, 2000) == 0);
+    is_filtered = data[0] >> 7;
+    for (int i = 0; i < PEERS; i++)
+        held_back[i].size = 0;
+    const sb_filter filter = {.open = open_some, .seal = seal_all};
+    require(sb_mux_set_filter(mux, &filter) == 0);
     for (size_t i = 1; i + 1 < size; i += 2)
         do_one(data[i] & 15, data[i + 1]);
     end_all();
