@@ -122,7 +122,7 @@ class Troubles:
     def _close(self) -> None:
         """End some that are hostile by their names."""
         rows = self._told(self._daemon.ask("connections"))["result"]
-        hostile = [row["id"] for row in rows if not any(part in row["peer"] for part in HONEST_PEERS)]
+        hostile = [row["id"] for row in rows if "id" in row and not any(part in row["peer"] for part in HONEST_PEERS)]
         for id in self._chance.sample(hostile, min(3, len(hostile))):
             self._daemon.ask("close", id=id)  # it may have ended by itself
 
