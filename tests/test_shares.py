@@ -31,8 +31,9 @@ def names():
 
 def test_something_of_each_file_is_in_the_quick_share(names):
     """Each module of sockd has a file, and each question of the FAQ; whole files are left out by name alone."""
+    may_be_whole = ("hostile/", "test_buffer_distribution.py", "system/test_reload_memory.py")
     whole = {pattern.removesuffix("::*") for pattern in slow_tests() if pattern.endswith("::*")}
-    assert {name for name in whole if not name.startswith("hostile/")} == set()
+    assert {name for name in whole if not name.startswith(may_be_whole)} == set()
     assert len(names) > 1000
     represented = {name.partition("::")[0] for name in quick_share(names)}
     assert {name.partition("::")[0] for name in names} - represented == whole

@@ -10,6 +10,7 @@ import inspect
 import re
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args, get_type_hints
 
 import pytest
@@ -162,6 +163,9 @@ def test_a_key_without_a_meaning_is_refused(kind):
 # ---- levels and verbs
 
 
+SERVING = SimpleNamespace(tools=SimpleNamespace(connections=None))
+
+
 def test_levels_are_those_of_the_setting():
     assert tuple(LEVELS) == get_args(LogLevel)
     assert all(f'"{level}"' in allowed(field_types(LogSettings)["level"], {}) for level in LEVELS)
@@ -169,7 +173,7 @@ def test_levels_are_those_of_the_setting():
 
 
 def test_each_verb_is_answered_and_asked():
-    answered = ControlCommands(None, None, None, None, None).verbs()
+    answered = ControlCommands(None, SERVING, None, None, None).verbs()
     assert answered.keys() == VERBS.keys()
     text = sockctl.make_parser().format_help()
     assert all(re.search(rf"^ +{verb} ", text, re.MULTILINE) for verb in VERBS)
@@ -177,4 +181,4 @@ def test_each_verb_is_answered_and_asked():
 
 def test_a_wrong_level_names_all():
     with pytest.raises(UsageError, match=", ".join(LEVELS)):
-        ControlCommands(None, None, None, None, None).verbs()["log-level"]({"level": "loud"})
+        ControlCommands(None, SERVING, None, None, None).verbs()["log-level"]({"level": "loud"})

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """`pytest --share quick`: what a contributor runs before each commit; `--share rest`: what CI runs besides.
 
-The quick share has the first set of parameters of each test function, but for the functions of tests/slow.txt, which
-wait for real time or need many processes. Of each file one test at least is in it (tests/test_shares.py).
+The quick share has the first set of parameters of the first test functions of each file, but for the functions of
+tests/slow.txt, which wait for real time or need many processes (tests/test_shares.py).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     import pytest
 
 SLOW = Path(__file__).parents[1] / "slow.txt"
+
+
+FUNCTIONS = 8
+"""Of a file: so that the share takes 100 s of two cores, and grows with the number of files alone."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,10 +42,13 @@ def name_of_test(nodeid: str) -> str:
 def quick_share(nodeids: Iterable[str]) -> set[str]:
     """Return those of the tests that are run before each commit."""
     left_out, seen, kept = slow_tests(), set(), set()
+    functions: Counter[str] = Counter()
     for nodeid in nodeids:
         name = name_of_test(nodeid)
-        if name not in seen and not any(fnmatch(name, pattern) for pattern in left_out):
+        file = name.partition("::")[0]
+        if name not in seen and functions[file] < FUNCTIONS and not any(fnmatch(name, one) for one in left_out):
             kept.add(nodeid)
+            functions[file] += 1
         seen.add(name)
     return kept
 
