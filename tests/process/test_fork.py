@@ -16,6 +16,9 @@ from sockd.process.fork import fork, how_it_ended
 from sockd.process.signals import Signals
 from sockd.process.stop_bound import StopBound
 
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+"""From 3.12 on, of whoever forks beside the threads of pytest-xdist."""
+
 
 @pytest.fixture
 def signals():
