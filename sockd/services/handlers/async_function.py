@@ -2,8 +2,9 @@
 """Serves frames by a coroutine function: `async def f(line)` or `async def f(line, connection)`.
 
 Frames of one connection are answered in their order.  `max_in_flight` of them run at once; with 1, one task handles
-all.  The number of waiting frames is limited, because the connection is not read meanwhile; if the function has the
-connection, it is not read at all while a frame runs, because its framing may change.
+all, and waits for the next ones, unless the function has the connection, which it may give to another protocol.  The
+number of waiting frames is limited, because the connection is not read meanwhile; if the function has the connection,
+it is not read at all while a frame runs, because its framing may change.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ class AsyncAnswers:
         handler: whose frames these are.
     """
 
-    __slots__ = ("_connection", "_end", "_handler", "_held", "_is_lost", "_loop", "_max_waiting", "_tasks", "_waiting")
+    __slots__ = (
+        "_connection", "_end", "_handler", "_held", "_idle", "_is_lost", "_loop", "_max_waiting", "_task", "_tasks",
+        "_waiting",
+    )  # fmt: skip
 
     _connection: Transport
 
@@ -51,6 +55,8 @@ class AsyncAnswers:
         self._max_waiting = 1 if handler.wants_connection else MAX_WAITING
         self._waiting: deque[tuple[Frame, bytes | None]] = deque()
         self._tasks: deque[tuple[asyncio.Task[object], Frame, bytes | None]] = deque()  # with several in flight
+        self._task: asyncio.Task[object]
+        self._idle: asyncio.Future[None] | None = None  # what the one task waits for once all is answered
         self._held = self._is_lost = False
         self._end: CloseReason | None = None  # why it ends once all is answered
 
@@ -66,8 +72,9 @@ class AsyncAnswers:
         if self._handler.max_in_flight > 1:
             self._begin_more()
         elif not self._tasks:
-            task = self._loop.create_task(self._work())
-            self._tasks.append((task, frame, None))
+            if not self._wake():
+                self._task = self._loop.create_task(self._work())
+            self._tasks.append((self._task, frame, None))
             self._handler.running.add(self)
         if len(self._waiting) + len(self._tasks) - 1 >= self._max_waiting or self._is_full:
             self._hold()
@@ -93,6 +100,7 @@ class AsyncAnswers:
         """Drop the waiting frames; running ones continue, because they may be in the middle of something."""
         self._is_lost = True
         self._waiting.clear()
+        self._wake()
 
     def hold(self) -> bool:
         """Have nothing more come until all is answered; False: there is nothing to answer."""
@@ -102,26 +110,46 @@ class AsyncAnswers:
 
     # ---- one after the other
 
+    def _wake(self) -> bool:
+        """Have the task go on; False: there is none that waits."""
+        idle, self._idle = self._idle, None
+        if idle is None or idle.done():  # done: the handler has cancelled its task
+            return False
+        idle.set_result(None)
+        return True
+
     async def _work(self) -> None:
-        """Answer what waits, until there is nothing."""
+        """Answer what comes, until the connection ends or may be another protocol's."""
         handler, waiting = self._handler, self._waiting
-        while waiting and not self._is_lost:
-            frame, ending = waiting.popleft()
-            try:
-                reply = handler.begin(frame, self._connection)
-                if type(reply) is CoroutineType or inspect.isawaitable(reply):
-                    reply = await reply
-            except BaseException as error:
-                self._failed(error, frame)
-                break
-            if reply is not None and not self._answer(reply, ending, frame):
-                break
-            if self._held and len(waiting) <= self._max_waiting // 2:
-                self._resume_reading()
-            if waiting and handler.loop.is_over():
-                await asyncio.sleep(0)
+        while True:
+            while waiting and not self._is_lost:
+                frame, ending = waiting.popleft()
+                try:
+                    reply = handler.begin(frame, self._connection)
+                    if type(reply) is CoroutineType or inspect.isawaitable(reply):
+                        reply = await reply
+                except BaseException as error:
+                    self._failed(error, frame)
+                    break
+                if reply is not None and not self._answer(reply, ending, frame):
+                    break
+                if self._held and len(waiting) <= self._max_waiting // 2:
+                    self._resume_reading()
+                if waiting and handler.loop.is_over():
+                    await asyncio.sleep(0)
+            idle = self._all_answered()
+            if idle is None:
+                return
+            await idle
+
+    def _all_answered(self) -> asyncio.Future[None] | None:
+        """Finish for now; return what the task has to wait for, None if it has to end."""
+        is_kept = not (self._is_lost or self._end is not None or self._handler.wants_connection)
+        idle: asyncio.Future[None] | None = asyncio.Future(loop=self._loop) if is_kept else None
+        self._idle = idle
         self._tasks.clear()
         self._finished()
+        return idle
 
     # ---- several at once
 
@@ -288,6 +316,11 @@ class AsyncFunctionHandler(PerConnectionHandler):
     def stop(self, id: int, *, now: bool) -> None:
         """Pass on."""
         self._find_answers(id).stop(now=now)
+
+    def forget(self, id: int) -> None:
+        """Let its task end, too."""
+        self._find_answers(id).connection_lost(None)
+        super().forget(id)
 
     def snapshot(self, id: int) -> object:
         """Let a connection go that is in the middle of nothing."""

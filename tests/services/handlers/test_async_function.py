@@ -118,6 +118,27 @@ def test_many_lines_are_held_up_and_all_answered():
             assert peer.close_reason is CloseReason.EOF
 
 
+def test_one_task_answers_the_lines_of_a_connection():
+    """Seen to fail with a task for each line that came alone, which was most of what a line cost."""
+    tasks = set()
+
+    async def note(line):
+        tasks.add(asyncio.current_task())
+        return line
+
+    assert testing.answer(note, b"a\nb\nc\n", sizes=(2,)) == b"a\nb\nc\n"
+    assert len(tasks) == 1
+    assert all(task.done() for task in tasks)
+
+
+def test_a_handler_that_cancels_its_task_is_called_for_the_next_line():
+    async def cancel(line):
+        asyncio.current_task().cancel()
+        return line
+
+    assert testing.answer(cancel, b"a\nb\n", sizes=(2,)) == b"a\nb\n"
+
+
 def test_none_is_no_reply_and_a_batch_is_refused():
     async def none(line):
         return None if line == b"a" else line
