@@ -323,6 +323,7 @@ class _Asking:
                     answer.attach(self._socket, self._loop, self.close)
                 case _:
                     self._say(answer)
+                    self._writable()  # at once; the reply of a Deferred comes behind the turn that resolves it
 
     def end_stream(self, why: str) -> None:
         """End a reply that goes on."""
@@ -336,9 +337,7 @@ class _Asking:
         self._deadline.cancel()
         self._deadline = Deadline(self._loop, SECONDS, self.close)
         self._left = memoryview(answer.encode())
-        self._writable()
-        if self._left:
-            self._loop.add_writer(self._socket.fileno(), self._loop.guarded(self._writable, self.close), urgent=True)
+        self._loop.add_writer(self._socket.fileno(), self._loop.guarded(self._writable, self.close), urgent=True)
 
     def _writable(self) -> None:
         try:
