@@ -165,13 +165,13 @@ int sb_mux_sources(sb_mux *mux, int group, sb_sources *sources)
     return 0;
 }
 
-int sb_mux_serve(sb_mux *mux, int group, sb_serve serve)
+int sb_mux_serve(sb_mux *mux, int group, sb_serve how)
 {
     SB_CHECKED(mux);
     if (!sb__is_group(mux, group))
         return SB_ERR_GONE;
     sb_group other = mux->groups[group];
-    other.serve = serve;
+    other.serve = how;
     if (!is_known(&other))
         return SB_ERR_INVALID;
     mux->groups[group] = other;

@@ -28,17 +28,7 @@ void sb__relay_now(sb_relay *relay)
 
 /* ---- the end of a pair */
 
-static int has_ended(const struct pair *pair)
-{
-    return pair->fd[0] < 0;
-}
-
-static int32_t number_of(const sb_relay *relay, const struct pair *pair)
-{
-    return (int32_t)(pair - relay->pairs);
-}
-
-static void close_one(int fd, int reason)
+void sb__relay_close(int fd, int reason)
 {
     struct linger reset = {.l_onoff = 1, .l_linger = 0}; /* close(2) sends RST (socket(7)) */
     if (reason != SB_REASON_EOF)
@@ -51,8 +41,8 @@ void sb__relay_leave(sb_relay *relay, struct pair *pair)
     free(pair->way[0].rest);
     free(pair->way[1].rest);
     pair->fd[0] = pair->fd[1] = -1;
-    sb__wheel_remove(&relay->wheel, number_of(relay, pair));
-    sb__slot_free(&relay->slots, number_of(relay, pair));
+    sb__wheel_remove(&relay->wheel, sb__relay_number(relay, pair));
+    sb__slot_free(&relay->slots, sb__relay_number(relay, pair));
     relay->counts.pairs--;
 }
 
@@ -69,7 +59,7 @@ void sb__relay_end(sb_relay *relay, struct pair *pair, int reason, int error, in
         sb_sources_leave(pair->client.sources, pair->client.peer, (size_t)pair->client.peer_size);
     for (int i = 0; i < 2; i++) {
         if (pair->fd[i] >= 0)
-            close_one(pair->fd[i], reason);
+            sb__relay_close(pair->fd[i], reason);
         sb__relay_give_back(relay, &pair->way[i]);
     }
     sb__relay_leave(relay, pair);
@@ -100,23 +90,6 @@ static void fail(sb_relay *relay, struct pair *pair, int code, int error, int fr
 }
 
 /* ---- the events to wait for */
-
-static int64_t deadline_of(const struct pair *pair)
-{
-    if (pair->phase != PHASE_PAIR)
-        return pair->client.due_ms;
-    int64_t within = pair->way[0].ended || pair->way[1].ended ? pair->half_ms : pair->idle_ms;
-    return within > 0 ? pair->moved_ms + within : -1;
-}
-
-void sb__relay_note_deadline(sb_relay *relay, const struct pair *pair)
-{
-    int64_t at_ms = deadline_of(pair);
-    if (at_ms < 0)
-        return;
-    sb__wheel_sooner(&relay->wheel, number_of(relay, pair), at_ms);
-    relay->counts.due_ms = sb__wheel_due(&relay->wheel);
-}
 
 static uint32_t wanted(const struct pair *pair, int side)
 {
@@ -164,8 +137,7 @@ static void end_or_park(sb_relay *relay, struct pair *pair, int side)
     pair->parked[side] = 1;
 }
 
-/* Move one way of a pair on; 0 when that has ended it. */
-static int advance(sb_relay *relay, struct pair *pair, int from)
+int sb__relay_advance(sb_relay *relay, struct pair *pair, int from)
 {
     int had_ended = pair->way[from].ended;
     int code = sb__relay_move(relay, pair, from);
@@ -190,97 +162,14 @@ static void pair_ready(sb_relay *relay, struct pair *pair, int side, uint32_t ev
     }
     uint32_t asked = pair->interest[side];
     /* An error or a hang-up is ready for both. */
-    if (asked & EPOLLOUT && events & ~(uint32_t)EPOLLIN && !advance(relay, pair, 1 - side))
+    if (asked & EPOLLOUT && events & ~(uint32_t)EPOLLIN && !sb__relay_advance(relay, pair, 1 - side))
         return;
-    if (asked & EPOLLIN && events & ~(uint32_t)EPOLLOUT && !advance(relay, pair, side))
+    if (asked & EPOLLIN && events & ~(uint32_t)EPOLLOUT && !sb__relay_advance(relay, pair, side))
         return;
     if (asked != 0)
         sb__relay_watch_both(relay, pair);
     else
         end_or_park(relay, pair, side);
-}
-
-/* ---- deadlines: a peer is not late while the kernel still holds its data */
-
-/* 1: it has nothing that could be moved, as epoll has said if it was asked until it had no more. */
-static int has_moved_all(sb_relay *relay, struct pair *pair)
-{
-    if (relay->is_quiet)
-        return 1;
-    for (int from = 0; from < 2; from++)
-        if (!advance(relay, pair, from))
-            return 0;
-    sb__relay_watch_both(relay, pair);
-    return !has_ended(pair) && deadline_of(pair) <= relay->now_ms;
-}
-
-/* Closing a socket takes 3 us of the kernel's time: the other one is the next call's. */
-static void end_late(sb_relay *relay, struct pair *pair, int reason)
-{
-    relay->late_fd = pair->fd[1];
-    pair->fd[1] = -1;
-    sb__relay_end(relay, pair, reason, 0, 0);
-}
-
-static void judge_pair(sb_relay *relay, struct pair *pair)
-{
-    if (!has_moved_all(relay, pair))
-        return;
-    int is_half = pair->way[0].ended || pair->way[1].ended;
-    end_late(relay, pair, is_half ? SB_REASON_HALF_CLOSE_TIMEOUT : SB_REASON_IDLE_TIMEOUT);
-}
-
-static void judge_one(sb_relay *relay, struct pair *pair)
-{
-    if (pair->phase == PHASE_PAIR)
-        judge_pair(relay, pair);
-    else
-        sb__client_judge(relay, pair);
-}
-
-/* One that is late; the deadline of any before it in the wheel has moved on. */
-static void judge_next(sb_relay *relay)
-{
-    int is_judged = 0;
-    for (int looks = 0; looks < RELAY_LOOKS && !is_judged; looks++) {
-        int32_t number = sb__wheel_next(&relay->wheel, relay->now_ms);
-        if (number < 0)
-            return;
-        struct pair *pair = &relay->pairs[number];
-        int64_t at_ms = deadline_of(pair);
-        is_judged = at_ms >= 0 && at_ms <= relay->now_ms;
-        if (is_judged)
-            judge_one(relay, pair);
-        if (!has_ended(pair))
-            sb__relay_note_deadline(relay, pair);
-    }
-}
-
-static int has_late_fd(const sb_relay *relay)
-{
-    return relay->late_fd >= 0;
-}
-
-static void close_late(sb_relay *relay)
-{
-    close_one(relay->late_fd, SB_REASON_IDLE_TIMEOUT);
-    relay->late_fd = -1;
-}
-
-static void run_deadlines(sb_relay *relay)
-{
-    int64_t due_ms = relay->counts.due_ms, now_ms = relay->now_ms;
-    if (due_ms < 0 || now_ms < due_ms)
-        return;
-    int is_patient = sb__is_patient(&relay->stall, now_ms - due_ms);
-    if (has_late_fd(relay))
-        close_late(relay);
-    else if (!is_patient)
-        judge_next(relay);
-    due_ms = has_late_fd(relay) ? now_ms : sb__wheel_due(&relay->wheel);
-    if (due_ms >= 0 && due_ms <= now_ms) /* more of them than are judged at once: the next call is asked for now, and is not late by that */
-        due_ms = is_patient ? now_ms + SB_QUICK_MS : now_ms;
-    relay->counts.due_ms = due_ms;
 }
 
 /* ---- from outside */
@@ -320,12 +209,11 @@ void sb_relay_free(sb_relay *relay)
     if (relay == NULL)
         return;
     for (int32_t i = 0; i < relay->slots.used; i++)
-        if (!has_ended(&relay->pairs[i])) {
+        if (!sb__relay_has_ended(&relay->pairs[i])) {
             relay->counts.ends = 0;
             sb__relay_end(relay, &relay->pairs[i], SB_REASON_SHUTDOWN, 0, 0);
         }
-    if (has_late_fd(relay))
-        close_late(relay);
+    sb__relay_close_late(relay);
     while (relay->pipe_count > 0) {
         struct lent *empty = &relay->pipes[--relay->pipe_count];
         close(empty->out);
@@ -358,7 +246,7 @@ const sb_relay_end *sb_relay_ends(const sb_relay *relay)
 struct pair *sb__relay_pair(const sb_relay *relay, int32_t id)
 {
     int32_t number = relay == NULL ? -1 : sb__slot_of(&relay->slots, id);
-    return number < 0 || has_ended(&relay->pairs[number]) ? NULL : &relay->pairs[number];
+    return number < 0 || sb__relay_has_ended(&relay->pairs[number]) ? NULL : &relay->pairs[number];
 }
 
 struct pair *sb__relay_enter(sb_relay *relay, struct pair about)
@@ -435,7 +323,7 @@ int sb_relay_run(sb_relay *relay)
         }
     }
     relay->is_quiet = n == 0;
-    run_deadlines(relay);
+    sb__relay_deadlines_run(relay);
     sb__relay_unmask(relay);
     return 0;
 }

@@ -2,7 +2,8 @@
 /*
  * relay.h - what the files of the relay have in common
  *
- *   relay.c         a pair: its end, its deadlines
+ *   relay.c         a pair: its begin, its events, its end
+ *   relay_late.c    its deadlines
  *   relay_move.c    its two ways
  *   relay_client.c  how a pair begins with a client of a SOCKS server, whose request names the other side
  *
@@ -110,10 +111,26 @@ void sb__relay_now(sb_relay *relay);
 struct pair *sb__relay_enter(sb_relay *relay, struct pair about); /* NULL: full */
 void sb__relay_leave(sb_relay *relay, struct pair *pair);         /* its place is free; nothing is closed */
 void sb__relay_end(sb_relay *relay, struct pair *pair, int reason, int error, int side);
-void sb__relay_note_deadline(sb_relay *relay, const struct pair *pair);
+void sb__relay_close(int fd, int reason);
+int sb__relay_advance(sb_relay *relay, struct pair *pair, int from); /* move one way on; 0 when that has ended the pair */
 struct pair *sb__relay_pair(const sb_relay *relay, int32_t id); /* NULL: it has ended */
 int sb__relay_watch(sb_relay *relay, struct pair *pair, int side, int operation);
 void sb__relay_watch_both(sb_relay *relay, struct pair *pair);
+
+static inline int sb__relay_has_ended(const struct pair *pair)
+{
+    return pair->fd[0] < 0;
+}
+
+static inline int32_t sb__relay_number(const sb_relay *relay, const struct pair *pair)
+{
+    return (int32_t)(pair - relay->pairs);
+}
+
+/* relay_late.c */
+void sb__relay_note_deadline(sb_relay *relay, const struct pair *pair);
+void sb__relay_deadlines_run(sb_relay *relay);
+void sb__relay_close_late(sb_relay *relay); /* what is left of a pair that was late */
 
 /* relay_move.c */
 int sb__relay_hold(struct way *way, const char *data, size_t size);
