@@ -99,14 +99,12 @@ int32_t sb__wheel_next(struct wheel *w, int64_t now_ms)
 
 int64_t sb__wheel_due(const struct wheel *w)
 {
-    int64_t tick = w->tick + 1, end = w->tick + SB_WHEEL;
-    while (tick < end) {
+    int64_t tick = w->tick + 1, last = w->tick + SB_WHEEL; /* also its own slot: after a long sleep not all were looked at */
+    while (tick <= last) {
         int slot = (int)(tick % SB_WHEEL);
         uint64_t left = w->used[slot / 64] >> (slot % 64);
-        if (left != 0) {
-            tick += __builtin_ctzll(left);
-            return tick < end ? tick * SB_TICK_MS : -1;
-        }
+        if (left != 0)
+            return (tick + __builtin_ctzll(left)) * SB_TICK_MS;
         tick += 64 - slot % 64; /* nothing in the rest of this word */
     }
     return -1;

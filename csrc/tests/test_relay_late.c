@@ -313,6 +313,22 @@ static void some_looks_in_a_call(void)
     sb_relay_free(relay);
 }
 
+/* The caller slept for longer than once round the wheel, and who is looked at last hangs where it was: 250 ms, 64 s. */
+static void a_long_sleep(void)
+{
+    clock_advance(250 - clock_now() % 250);
+    sb_relay *relay = sb_relay_new(8);
+    int first[2], last[2];
+    CHECK_EQ(pair_of(relay, last, 1000, 0), 0);
+    CHECK_EQ(pair_of(relay, first, 1250, 0), 1);
+    CHECK_TEXT(run_now(relay), "");
+    clock_advance(64000 + 1000);
+    CHECK_TEXT(after(relay, 200), "1:7 0:7 ");
+    close_both(first);
+    close_both(last);
+    sb_relay_free(relay);
+}
+
 /* A deadline that is nobody's any more, or nobody's yet. */
 static void nobody_is_due(void)
 {
@@ -573,6 +589,7 @@ const struct test relay_late_tests[] = {
     {"relay late: the other one is closed next", the_other_one_is_closed_next},
     {"relay late: some looks in a call", some_looks_in_a_call},
     {"relay late: late once", late_once},
+    {"relay late: a long sleep", a_long_sleep},
     {"relay late: nobody is due", nobody_is_due},
     {"relay late: a kept id reaches no other pair", a_kept_id_reaches_no_other_pair},
     {"relay late: a client is heard first", a_client_is_heard_first},
