@@ -23,6 +23,10 @@ def echo(line: bytes) -> bytes:
     return line
 
 
+def hear(line: bytes) -> None:
+    return None
+
+
 def pong(line: bytes) -> bytes:
     return b"+PONG\r" if line == b"PING" else b"-ERR\r"
 
@@ -49,3 +53,16 @@ async def draining(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 class Upper(sockd.LineProtocol):
     def line_received(self, line: bytes) -> None:
         self.send_line(line.upper())
+
+
+class Datagramsupper(asyncio.DatagramProtocol):
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
+        self.sendto = transport.sendto
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.sendto(data.upper(), addr)
+
+
+class Datagramshear(asyncio.DatagramProtocol):
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        pass
