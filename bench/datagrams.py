@@ -138,7 +138,12 @@ def main() -> int:
         keys = {"per_second": "answers/s", "lost": "lost", "server_cpu": "CPU", "cpu_us": "us each"}
         show(f"{SOCKETS} sockets, 32 bytes, one in flight", rounds_of(measure_answers, *run), keys, "per_second")
     if "floods" in tables:
-        keys = {"lost": f"lost of {BURST:,}", "per_second": "sent/s", "cpu_us": "us each", "without_loss": "no loss to /s"}
+        keys = {
+            "lost": f"lost of {BURST:,}",
+            "per_second": "sent/s",
+            "cpu_us": "us each",
+            "without_loss": "no loss to /s",
+        }
         show("a service that only listens", rounds_of(measure_floods, *run), keys, "without_loss")
     return 0
 

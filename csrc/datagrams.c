@@ -240,29 +240,26 @@ size_t sb_datagrams_plain(const sb_datagrams *table)
 
 /* ---- answers */
 
-static int adds_up(const sb_datagrams *table, const uint32_t *indexes, const uint32_t *sizes, size_t count, size_t size)
+static int are_received(const sb_datagrams *table, const uint32_t *indexes, size_t count)
 {
-    uint64_t total = 0;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         if (indexes[i] >= table->received)
             return 0;
-        total += sizes[i];
-    }
-    return total == size;
+    return 1;
 }
 
 /* Make the ith message, an answer to the datagram of an index; an errno, or SB_ERR_NO_NAME: it cannot be sent. */
-static int prepare(sb_datagrams *table, size_t i, uint32_t index, const char *data, uint32_t size)
+static int prepare(sb_datagrams *table, size_t i, uint32_t index, const sb_piece *answer)
 {
     struct place *place = &table->places[index];
     const struct msghdr *asked = &table->received_messages[index].msg_hdr;
     struct sending *sending = &table->sendings[i];
     if (asked->msg_namelen == 0)
         return SB_ERR_NO_NAME;
-    if (size > table->max_bytes || size + place->ending > table->max_bytes)
+    if (answer->size > table->max_bytes || answer->size + place->ending > table->max_bytes)
         return EMSGSIZE;
     char *ending = (char *)place->room.iov_base + table->received_messages[index].msg_len - place->ending;
-    sending->pieces[0] = (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+    sending->pieces[0] = (struct iovec){.iov_base = (void *)(uintptr_t)answer->data, .iov_len = answer->size};
     sending->pieces[1] = (struct iovec){.iov_base = ending, .iov_len = place->ending};
     struct msghdr *header = &table->sent_messages[i].msg_hdr;
     *header = (struct msghdr){.msg_name = &place->name, .msg_namelen = asked->msg_namelen, .msg_iov = sending->pieces};
@@ -289,16 +286,15 @@ static int send_run(sb_datagrams *table, int fd, size_t first, size_t last, int3
     return sent;
 }
 
-int sb_datagrams_send(sb_datagrams *table, int fd, const uint32_t *indexes, const uint32_t *sizes, size_t count,
-                      const char *block, size_t size, int32_t *errors)
+int sb_datagrams_send(sb_datagrams *table, int fd, const uint32_t *indexes, const sb_piece *answers, size_t count,
+                      int32_t *errors)
 {
-    if (table == NULL || count > table->count || !adds_up(table, indexes, sizes, count, size))
+    if (table == NULL || count > table->count || !are_received(table, indexes, count))
         return SB_ERR_INVALID;
     size_t first = 0;
     int sent = 0;
     for (size_t i = 0; i < count; i++) {
-        errors[i] = prepare(table, i, indexes[i], block, sizes[i]);
-        block += sizes[i];
+        errors[i] = prepare(table, i, indexes[i], &answers[i]);
         if (errors[i] == 0)
             continue;
         sent += send_run(table, fd, first, i, errors);

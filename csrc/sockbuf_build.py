@@ -18,9 +18,10 @@ CSRC = Path("csrc")
 PROCESS = Path("sockd/process")
 BUFFER = Path("sockd/buffer")
 PARTS = [  # of the extension alone
-    *(BUFFER / name for name in ("batch.c", "python.h", "cutter.c", "encoder.c", "types.c")),
+    *(BUFFER / name for name in ("batch.c", "python.h", "cutter.c", "encoder.c")),
+    Path("sockd/net/udp/calls.c"),
+    BUFFER / "types.c",
     Path("sockd/net/connection/serve.c"),
-    Path("sockd/net/udp/payloads.c"),
     *(PROCESS / name for name in ("spawn.c", "last_words.h", "last_words.c", "stop_bound.c")),
 ]
 HEADERS = [CSRC / name for name in ("sockbuf.h", "sockmux.h", "sockrelay.h")]

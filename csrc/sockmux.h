@@ -69,7 +69,7 @@ int sb_sources_refused_last(const sb_sources *sources, char *key);
  *     n = sb_datagrams_receive(table, fd, 64);
  *     for (i = 0; i < n; i++)
  *         sb_datagrams_get(table, i, &datagram) ...
- *     sb_datagrams_send(table, fd, indexes, sizes, count, block, size, errors);
+ *     sb_datagrams_send(table, fd, indexes, answers, count, errors);
  *
  * A table is mapped memory, resident only as far as it is used.  What was received stays in it until the next
  * sb_datagrams_receive.  An answer leaves from the address that was asked, where the socket reports that (IP_PKTINFO
@@ -113,12 +113,11 @@ int sb_datagrams_get(const sb_datagrams *table, size_t index, sb_datagram *datag
 /* How many of those received last are whole and from an admitted sender, counted from the first one. */
 size_t sb_datagrams_plain(const sb_datagrams *table);
 
-/* Send count answers (up to the table's count), each to the datagram of an index; the block of size bytes has their
- * payloads one behind the other.  One that fails keeps none of the others: errors has an errno for each, 0 where it was
- * sent, EMSGSIZE where it is longer than max_bytes, SB_ERR_NO_NAME.  Returns how many were sent; SB_ERR_INVALID,
- * nothing sent: sizes that do not add up to the block, an index that was not received. */
-int sb_datagrams_send(sb_datagrams *table, int fd, const uint32_t *indexes, const uint32_t *sizes, size_t count,
-                      const char *block, size_t size, int32_t *errors) SB_MUST_CHECK;
+/* Send count answers (up to the table's count), each to the datagram of an index.  One that fails keeps none of the
+ * others: errors has an errno for each, 0 where it was sent, EMSGSIZE where it is longer than max_bytes,
+ * SB_ERR_NO_NAME.  Returns how many were sent; SB_ERR_INVALID, nothing sent: an index that was not received. */
+int sb_datagrams_send(sb_datagrams *table, int fd, const uint32_t *indexes, const sb_piece *answers, size_t count,
+                      int32_t *errors) SB_MUST_CHECK;
 
 /* Remember the verdict on the host of a datagram received last; none if it has no host. */
 void sb_datagrams_judge(sb_datagrams *table, size_t index, int verdict);

@@ -96,11 +96,21 @@ static const char *text_of(const sb_datagrams *table, size_t index)
     return room;
 }
 
+/* Answers out of one block. */
+static int send_split(sb_datagrams *table, int fd, const uint32_t *indexes, const uint32_t *sizes, size_t count,
+                      const char *block, int32_t *errors)
+{
+    sb_piece answers[PLACES] = {{NULL, 0}};
+    for (size_t i = 0; i < count; block += sizes[i++])
+        answers[i] = (sb_piece){.data = block, .size = sizes[i]};
+    return sb_datagrams_send(table, fd, indexes, answers, count, errors);
+}
+
 static int answer_text(sb_datagrams *table, int fd, uint32_t index, const char *text)
 {
     int32_t error = 99;
     uint32_t size = (uint32_t)strlen(text);
-    int n = sb_datagrams_send(table, fd, &index, &size, 1, text, size, &error);
+    int n = send_split(table, fd, &index, &size, 1, text, &error);
     CHECK_EQ(n, error == 0);
     return error;
 }
@@ -123,13 +133,13 @@ static void a_batch(void)
     CHECK_TEXT(text_of(table, 0), "2");
     CHECK_TEXT(text_of(table, PLACES - 1), "9");
     static const uint32_t indexes[] = {0, 3, 3, 7}, sizes[] = {1, 0, 2, 3};
-    CHECK_EQ(sb_datagrams_send(table, ends.server, indexes, sizes, 4, "abbccc", 6, errors), 4);
+    CHECK_EQ(send_split(table, ends.server, indexes, sizes, 4, "abbccc", errors), 4);
     CHECK_TEXT(heard(&ends), "a");
     CHECK_TEXT(heard(&ends), "");
     CHECK_TEXT(heard(&ends), "bb");
     CHECK_TEXT(heard(&ends), "ccc");
     CHECK_TEXT(heard(&ends), "-");
-    CHECK_EQ(sb_datagrams_send(table, ends.server, indexes, sizes, 0, "", 0, errors), 0);
+    CHECK_EQ(send_split(table, ends.server, indexes, sizes, 0, "", errors), 0);
     CHECK_EQ(sb_datagrams_receive(table, ends.server, PLACES), 1);
     CHECK_EQ(sb_datagrams_receive(table, ends.server, PLACES), SB_ERR_AGAIN);
     sb_datagrams_free(table);
@@ -172,7 +182,7 @@ static void errors_of_answers(void)
         CHECK_EQ(sb_datagrams_receive(table, ends.server, 4), 4);
         if (table_of_errors[t].nth > 0)
             fail_nth(CALL_SENDMSG, table_of_errors[t].nth, table_of_errors[t].error);
-        CHECK_EQ(sb_datagrams_send(table, ends.server, indexes, sizes, 4, at_edge(block, size), size, errors), sent);
+        CHECK_EQ(send_split(table, ends.server, indexes, sizes, 4, at_edge(block, size), errors), sent);
         CHECK_EQ(faults_clear(), table_of_errors[t].nth > 0);
         for (int i = 0; i < 4; i++)
             if (errors[i] != table_of_errors[t].want[i])
@@ -197,7 +207,7 @@ static void an_error_of_the_kernel(void)
     for (int i = 0; i < 3; i++)
         say_text(&ends, "?");
     CHECK_EQ(sb_datagrams_receive(table, ends.server, 3), 3);
-    CHECK_EQ(sb_datagrams_send(table, ends.server, indexes, sizes, 3, block, sizeof block, errors), 2);
+    CHECK_EQ(send_split(table, ends.server, indexes, sizes, 3, block, errors), 2);
     CHECK_EQ(errors[0], 0);
     CHECK_EQ(errors[1], EMSGSIZE);
     CHECK_EQ(errors[2], 0);
@@ -384,7 +394,7 @@ static void unix_sockets(void)
     CHECK_EQ(sb_datagrams_plain(table), 1); /* who has no host is admitted */
     CHECK_EQ(sb_datagrams_get(table, 0, &one), 0);
     CHECK_EQ(one.name_size, 0);
-    CHECK_EQ(sb_datagrams_send(table, fds[1], &first, &one_byte, 1, "x", 1, &error), 0);
+    CHECK_EQ(send_split(table, fds[1], &first, &one_byte, 1, "x", &error), 0);
     CHECK_EQ(error, SB_ERR_NO_NAME);
     CHECK_EQ(sb_datagram_answer(fds[1], "x", 1, one.name, 0, NULL, 0), SB_ERR_INVALID);
     sb_datagrams_judge(table, 0, SB_SENDER_DENIED); /* there is nobody to remember */
@@ -502,7 +512,8 @@ static void wrong_calls(void)
 {
     sb_datagram one;
     int32_t error;
-    static const uint32_t indexes[2], sizes[2] = {1, 1};
+    static const uint32_t indexes[2];
+    static const sb_piece answers[2] = {{"a", 1}, {"b", 1}};
     char big[200] = "";
     CHECK(sb_datagrams_new(0, 1, 0) == NULL);
     CHECK(sb_datagrams_new(1025, 1, 0) == NULL);
@@ -519,10 +530,9 @@ static void wrong_calls(void)
     CHECK_EQ(sb_datagrams_get(table, 0, &one), SB_ERR_INVALID);
     CHECK_EQ(sb_datagrams_get(table, 0, NULL), SB_ERR_INVALID);
     CHECK_EQ(sb_datagrams_plain(NULL), 0);
-    CHECK_EQ(sb_datagrams_send(NULL, 0, indexes, sizes, 0, "", 0, &error), SB_ERR_INVALID);
-    CHECK_EQ(sb_datagrams_send(table, 0, indexes, sizes, 2, "ab", 2, &error), SB_ERR_INVALID); /* more than it has places */
-    CHECK_EQ(sb_datagrams_send(table, 0, indexes, sizes, 1, "a", 1, &error), SB_ERR_INVALID);  /* nothing was received */
-    CHECK_EQ(sb_datagrams_send(table, 0, indexes, sizes, 0, "a", 1, &error), SB_ERR_INVALID);  /* a byte of nobody */
+    CHECK_EQ(sb_datagrams_send(NULL, 0, indexes, answers, 0, &error), SB_ERR_INVALID);
+    CHECK_EQ(sb_datagrams_send(table, 0, indexes, answers, 2, &error), SB_ERR_INVALID); /* more than it has places */
+    CHECK_EQ(sb_datagrams_send(table, 0, indexes, answers, 1, &error), SB_ERR_INVALID);  /* nothing was received */
     CHECK_EQ(sb_datagram_answer(-1, "x", 1, big, sizeof big, NULL, 0), SB_ERR_INVALID); /* no such name */
     sb_datagrams_judge(NULL, 0, SB_SENDER_DENIED);
     sb_datagrams_judge(table, 0, SB_SENDER_DENIED);

@@ -17,7 +17,7 @@
 #include "frame.h"
 
 /* What the types of the module are made from. */
-extern PyType_Spec sockd_cutter_spec, sockd_encoder_spec;
+extern PyType_Spec sockd_cutter_spec, sockd_encoder_spec, sockd_calls_spec;
 
 /* An object belongs to one thread at a time.  Where a program forgets it, and there is
  * no global lock, this makes the object wrong rather than its memory (PEP 703). */

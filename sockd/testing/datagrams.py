@@ -90,6 +90,7 @@ class InternetLikeTable(DatagramTable):
 
     def __init__(self, sock: InternetLike, **options: bool) -> None:
         super().__init__(sock, **options)
+        self._sockaddr = sock.client
         self._client = SocketAddress.from_sockaddr(sock.client).packed()
         self._name = NAME_FAMILY.pack(socket.AF_UNIX) + sock.name
 
@@ -100,13 +101,13 @@ class InternetLikeTable(DatagramTable):
         self.plain = 0
         return count
 
-    def verdict(self, place: int) -> int:
-        """Say that the rules have to be asked."""
-        return int(lib.SB_SENDER_UNKNOWN)
-
     def look(self, place: int) -> Received:
-        """Say what is known of a datagram; its sender is the client."""
-        return super().look(place)._replace(name=self._client)
+        """Say what is known of a datagram; its sender is the client, and the rules have to be asked."""
+        return super().look(place)._replace(name=self._client, verdict=lib.SB_SENDER_UNKNOWN)
+
+    def sender(self, place: int) -> SockAddr:
+        """Return the client's address."""
+        return self._sockaddr
 
     def answer_later(self, data: bytes, name: bytes, control: bytes) -> None:
         """Send to the client."""

@@ -229,7 +229,7 @@ class DatagramListener:
 
     def _run_batches(self, left: int, end: float) -> None:
         is_first, is_drained = True, False
-        while self._serve_batch(end) and left > 0 and not is_drained:
+        while (not self._has_rest or self._serve_batch(end)) and left > 0 and not is_drained:
             wanted = min(left, self._batch_size, self._room)
             if wanted <= 0:
                 self._wait_for_room()

@@ -48,26 +48,24 @@ class Loops:
 
     Args:
         clock: seconds, never going back.
+
+    Attributes:
+        silent: whoever may get no reply at the moment.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._runs: OrderedDict[Hashable, _Run] = OrderedDict()
-        self._silent: set[Hashable] = set()
-
-    @property
-    def has_silent(self) -> bool:
-        """Whether any sender may get no reply at the moment."""
-        return bool(self._silent)
+        self.silent: set[Hashable] = set()
 
     def is_silent(self, sender: Hashable) -> bool:
         """Return whether a sender gets no reply at the moment."""
-        if sender not in self._silent:  # of which there is none, nearly always
+        if sender not in self.silent:  # of which there is none, nearly always
             return False
         run = self._runs.get(sender)
         if run is not None and self._clock() < run.silent_until:
             return True
-        self._silent.discard(sender)
+        self.silent.discard(sender)
         return False
 
     def answered(self, sender: Hashable) -> bool:
@@ -77,7 +75,7 @@ class Loops:
         if run is None:
             run = self._runs[sender] = _Run(now, now)
             if len(self._runs) > SENDERS:
-                self._silent.discard(self._runs.popitem(last=False)[0])
+                self.silent.discard(self._runs.popitem(last=False)[0])
         elif now - run.last > PAUSE_SECONDS:
             run.since, run.count = now, 0
         run.last = now
@@ -87,7 +85,7 @@ class Loops:
             return False
         run.since, run.count = now, 0
         run.silent_until, run.next_silence = now + SILENCE_SECONDS, now + CLIENT_SECONDS
-        self._silent.add(sender)
+        self.silent.add(sender)
         return True
 
 

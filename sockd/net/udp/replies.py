@@ -51,6 +51,7 @@ class Replies:
         self._socket = sock
         self._table = table
         self._rules = rules
+        self._has_budget = rules.has_budget
         self._loops = Loops(clock)
         self._tally = tally
         self._log = log
@@ -62,10 +63,9 @@ class Replies:
 
     def add(self, place: int, reply: bytes) -> None:
         """Answer a datagram of the batch, when flush() is called."""
-        if (self._rules.has_budget or self._loops.has_silent) and len(reply) <= MAX_DATAGRAM_BYTES:
-            one = self._table.look(place)
-            if not self._may_send(read_name(one.name), len(reply)):
-                return
+        is_judged = (self._has_budget or self._loops.silent) and len(reply) <= MAX_DATAGRAM_BYTES
+        if is_judged and not self._may_send(self._table.sender(place), len(reply)):
+            return
         self._places.append(place)
         self._waiting.append(reply)
         if len(self._places) == DATAGRAMS_A_TURN:
@@ -79,14 +79,14 @@ class Replies:
         self._places, self._waiting = [], []
         if self._socket.fileno() < 0:
             return
-        sent, failed = self._table.answer(places, replies)
-        self._tally.answered += sent
+        failed = self._table.answer(places, replies)
+        self._tally.answered += len(places) - len(failed)
         for index, error in failed:
             if error > 0:  # else its sender has no name
-                receiver = read_name(self._table.look(places[index]).name)
+                receiver = self._table.sender(places[index])
                 self._drop(receiver, len(replies[index]), OSError(error, os.strerror(error)))
-        if sent and not self._rules.has_budget:
-            self._last_answered = read_name(self._table.look(places[-1]).name)
+        if len(failed) < len(places) and not self._has_budget:
+            self._last_answered = self._table.sender(places[-1])
 
     # ---- one by one
 
@@ -142,7 +142,7 @@ class Replies:
         later.
         """
         sender, self._last_answered = self._last_answered, None
-        if sender and not self._rules.has_budget and self._loops.answered(sender):
+        if sender and not self._has_budget and self._loops.answered(sender):
             event = {"why": "answered for several seconds without a pause"}
             self._log.report_datagram(logging.WARNING, "not answered for a moment, to break a loop", event, peer=sender)
 

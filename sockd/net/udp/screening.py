@@ -54,13 +54,12 @@ class Screening:
 
     def admits(self, place: int) -> bool:
         """Tell whether a datagram is handled; one that is not is counted and logged."""
-        verdict = self._table.verdict(place)
-        if verdict == lib.SB_SENDER_ADMITTED:
-            return True
         one = self._table.look(place)
+        if one.verdict == lib.SB_SENDER_ADMITTED and not one.is_cut:
+            return True
         sender = read_name(one.name)
-        is_denied = verdict == lib.SB_SENDER_DENIED
-        if verdict == lib.SB_SENDER_UNKNOWN:
+        is_denied = one.verdict == lib.SB_SENDER_DENIED
+        if one.verdict == lib.SB_SENDER_UNKNOWN:
             is_denied = not self._rules.admit(sender)
             self._table.judge(place, is_admitted=not is_denied)
         if is_denied:

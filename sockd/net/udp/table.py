@@ -6,28 +6,22 @@ What lies in the table stays until the next receive(); `generation` says whether
 
 from __future__ import annotations
 
-import errno
 import os
-from array import array
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sockd._sockbuf import ffi, lib
-from sockd.lazy import pickle
+from sockd.buffer.core import DatagramCalls
+from sockd.net.udp.addresses import read_name
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable
+
+    from sockd.net.address.sockaddr import SockAddr
 
 DATAGRAMS_A_TURN = 64
 MAX_DATAGRAM_BYTES = 65_507
 """Maximum payload of UDP over IPv4: 65,535 minus headers (RFC 791, RFC 768); the same on every kind of socket."""
-PICKLED_BYTES = 256 * 1024
-"""Of payloads in one call; past it each is copied by a call of its own, which costs less than the copying."""
-FEW = 3
-"""Datagrams for which that costs less than reading a pickle does."""
-
-_room_for = ffi.new_allocator(should_clear_after_alloc=False)
 
 
 class Received(NamedTuple):
@@ -38,15 +32,17 @@ class Received(NamedTuple):
         control: what came with it.
         size: bytes of all of it.
         is_cut: it was longer than a datagram may be.
+        verdict: on its sender, SB_SENDER_*.
     """
 
     name: bytes
     control: bytes
     size: int
     is_cut: bool
+    verdict: int
 
 
-class DatagramTable:
+class DatagramTable(DatagramCalls):
     """The datagrams that a socket received last.
 
     Args:
@@ -77,20 +73,13 @@ class DatagramTable:
         if table == ffi.NULL:
             raise MemoryError
         self._table = ffi.gc(table, lib.sb_datagrams_free)
-        self._pickled = _room_for("char[]", PICKLED_BYTES)
-        self._verdicts = ffi.new("char[]", DATAGRAMS_A_TURN)
-        self._received = ffi.new("sockd_received *")
+        self._use(int(ffi.cast("uintptr_t", table)))
         self._datagram = ffi.new("sb_datagram *")
-        self._errors = ffi.new("int32_t[]", DATAGRAMS_A_TURN)
         self.payloads: list[bytes] = []
         self.names: list[bytes] = []
         self.controls: list[bytes] = []
         self.plain = 0
         self.generation = 0
-
-    @cached_property
-    def _loads(self) -> Callable[[Any], list[bytes]]:
-        return pickle.loads
 
     # ---- received
 
@@ -106,42 +95,28 @@ class DatagramTable:
         """
         self.payloads, self.names, self.controls, self.plain = [], [], [], 0
         self.generation += 1
-        received = self._received
-        fd, with_senders, out = self._socket.fileno(), self._with_senders, self._pickled
-        count: int = lib.sockd_datagrams_receive(
-            self._table, fd, wanted, with_senders, out, PICKLED_BYTES, self._verdicts, received
-        )
-        if count <= 0:
-            raise _error_of_receive(count)
-        self.plain = received.plain
-        if received.used and (count > FEW or self._with_senders):
-            found = self._loads(ffi.buffer(out, received.used))
-            self.payloads, self.names, self.controls = found[:count], found[count::2], found[count + 1 :: 2]
-        else:
-            self._copy_each(count)
-        return count
-
-    def _copy_each(self, count: int) -> None:
-        one = self._datagram
-        for place in range(count):
-            lib.sb_datagrams_get(self._table, place, one)
-            self.payloads.append(ffi.unpack(one.data, one.size))
-            if self._with_senders:
-                self.names.append(ffi.unpack(one.name, one.name_size))
-                self.controls.append(ffi.unpack(one.control, one.control_size))
+        found = self._receive(self._socket.fileno(), wanted, self._with_senders)
+        self.payloads = found
+        if self._with_senders:
+            count = len(found) // 3
+            self.payloads, self.names, self.controls = found[:count], found[count : 2 * count], found[2 * count :]
+        self.plain = lib.sb_datagrams_plain(self._table)
+        return len(self.payloads)
 
     def look(self, place: int) -> Received:
         """Say what is known of a datagram received last."""
         one = self._datagram
         lib.sb_datagrams_get(self._table, place, one)
         name, control = ffi.unpack(one.name, one.name_size), ffi.unpack(one.control, one.control_size)
-        return Received(name, control, one.size + one.ending, bool(one.is_cut))
+        return Received(name, control, one.size + one.ending, bool(one.is_cut), one.verdict)
+
+    def sender(self, place: int) -> SockAddr | bytes | None:
+        """Return the address of the sender of a datagram received last; None where it has none."""
+        one = self._datagram
+        lib.sb_datagrams_get(self._table, place, one)
+        return read_name(ffi.unpack(one.name, one.name_size))
 
     # ---- verdicts
-
-    def verdict(self, place: int) -> int:
-        """Return what is known of a datagram's sender: SB_SENDER_*, or SOCKD_CUT for an admitted one cut off."""
-        return int(self._verdicts[place][0])
 
     def judge(self, place: int, *, is_admitted: bool) -> None:
         """Remember the verdict on a sender's host."""
@@ -159,22 +134,13 @@ class DatagramTable:
 
     # ---- answers
 
-    def answer(self, places: Sequence[int], replies: Sequence[bytes]) -> tuple[int, list[tuple[int, int]]]:
-        """Send replies to datagrams received last, DATAGRAMS_A_TURN at most.
+    def answer(self, places: list[int], replies: list[bytes]) -> list[tuple[int, int]]:
+        """Send replies to datagrams received last, DATAGRAMS_A_TURN at a time.
 
         Returns:
-            How many were sent; for each that was not, its index here and the errno.
+            Of each that was not sent its index here, and the errno; SB_ERR_NO_NAME: its sender has no address.
         """
-        block, sizes, count = b"".join(replies), array("I", map(len, replies)), len(replies)
-        indexes = array("I", places)
-        sent: int = lib.sb_datagrams_send(
-            self._table, self._socket.fileno(), ffi.from_buffer("uint32_t[]", indexes),
-            ffi.from_buffer("uint32_t[]", sizes), count, block, len(block), self._errors,
-        )  # fmt: skip
-        if sent == count:
-            return sent, []
-        assert sent >= 0
-        return sent, [(index, error) for index, error in enumerate(self._errors[0:count]) if error]
+        return self._answer(self._socket.fileno(), places, replies)
 
     def answer_later(self, data: bytes, name: bytes, control: bytes) -> None:
         """Send a reply to a datagram of before, by its name and its control data.
@@ -185,11 +151,6 @@ class DatagramTable:
         fd = self._socket.fileno()
         if lib.sb_datagram_answer(fd, data, len(data), name, len(name), control, len(control)) < 0:
             raise OSError(ffi.errno, os.strerror(ffi.errno))
-
-
-def _error_of_receive(code: int) -> OSError:
-    number = errno.EAGAIN if code == lib.SB_ERR_AGAIN else ffi.errno
-    return OSError(number, os.strerror(number))
 
 
 __all__ = ["DATAGRAMS_A_TURN", "MAX_DATAGRAM_BYTES", "DatagramTable", "Received"]
