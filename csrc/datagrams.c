@@ -60,6 +60,7 @@ struct sending {
 
 struct sb_datagrams {
     size_t mapped, count, max_bytes, received, plain;
+    size_t used; /* places that the last datagrams have changed */
     size_t resident; /* of all places */
     int flags;
     char *payloads;
@@ -112,6 +113,18 @@ static size_t rounded(size_t size, size_t unit)
     return (size + unit - 1) / unit * unit;
 }
 
+static void make_ready(sb_datagrams *table, size_t i)
+{
+    struct place *place = &table->places[i];
+    struct msghdr *header = &table->received_messages[i].msg_hdr;
+    place->room = (struct iovec){.iov_base = table->payloads + i * table->stride, .iov_len = table->max_bytes};
+    *header = (struct msghdr){.msg_name = &place->name, .msg_namelen = sizeof place->name, .msg_iov = &place->room, .msg_iovlen = 1};
+    if (table->flags & SB_DATAGRAMS_CONTROL) {
+        header->msg_control = table->controls[i].bytes;
+        header->msg_controllen = sizeof table->controls[i].bytes;
+    }
+}
+
 sb_datagrams *sb_datagrams_new(size_t count, size_t max_bytes, int flags)
 {
     if (count < 1 || count > MAX_COUNT || max_bytes < 1 || max_bytes > MAX_BYTES)
@@ -129,6 +142,8 @@ sb_datagrams *sb_datagrams_new(size_t count, size_t max_bytes, int flags)
     table->payloads = (char *)memory + head;
     table->stride = stride;
     table->hosts.admits_all = 1;
+    for (size_t i = 0; i < count; i++)
+        make_ready(table, i);
     return table;
 }
 
@@ -139,18 +154,6 @@ void sb_datagrams_free(sb_datagrams *table)
 }
 
 /* ---- receiving */
-
-static void make_ready(sb_datagrams *table, size_t i)
-{
-    struct place *place = &table->places[i];
-    struct msghdr *header = &table->received_messages[i].msg_hdr;
-    place->room = (struct iovec){.iov_base = table->payloads + i * table->stride, .iov_len = table->max_bytes};
-    *header = (struct msghdr){.msg_name = &place->name, .msg_namelen = sizeof place->name, .msg_iov = &place->room, .msg_iovlen = 1};
-    if (table->flags & SB_DATAGRAMS_CONTROL) {
-        header->msg_control = table->controls[i].bytes;
-        header->msg_controllen = sizeof table->controls[i].bytes;
-    }
-}
 
 static void give_memory_back(sb_datagrams *table)
 {
@@ -202,12 +205,13 @@ int sb_datagrams_receive(sb_datagrams *table, int fd, size_t max)
     size_t count = max < table->count ? max : table->count;
     table->received = table->plain = 0;
     give_memory_back(table);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < table->used; i++)
         make_ready(table, i);
+    table->used = 0;
     int n = receive_many(fd, table->received_messages, count);
     if (n < 0)
         return sb__class_of(errno);
-    table->received = (size_t)n;
+    table->received = table->used = (size_t)n;
     for (size_t i = 0; i < table->received; i++)
         look_at(table, i);
     return n;

@@ -55,9 +55,9 @@ static PyObject *calls_receive(PyObject *object, PyObject *const *arguments, Py_
     received = sb_datagrams_receive(table, (int)fd, wanted > 0 ? (size_t)wanted : 0);
     error = errno;
     Py_END_ALLOW_THREADS
-    if (received > 0)
-        return list_received(table, received, with_senders);
-    errno = received == SB_ERR_AGAIN ? EAGAIN : received == SB_ERR_INVALID ? EINVAL : error;
+    if (received > 0 || received == SB_ERR_AGAIN) /* an exception costs more than the call */
+        return list_received(table, received > 0 ? received : 0, with_senders);
+    errno = received == SB_ERR_INVALID ? EINVAL : error;
     return PyErr_SetFromErrno(PyExc_OSError);
 }
 
@@ -137,7 +137,7 @@ static PyObject *calls_use(PyObject *object, PyObject *address)
 static PyMethodDef calls_methods[] = {
     {"_receive", (PyCFunction)(void (*)(void))calls_receive, METH_FASTCALL,
      "Receive into the table; return the payloads, and with senders their names and the control data.\n\n"
-     "Raises:\n    OSError: there is none (BlockingIOError), or the socket has an error."},
+     "Raises:\n    OSError: the socket has an error."},
     {"_answer", (PyCFunction)(void (*)(void))calls_answer, METH_FASTCALL,
      "Send replies to datagrams of the table; return the index and the errno of each that was not sent."},
     {"_use", calls_use, METH_O, "Use the sb_datagrams at an address, which has to outlive this object."},

@@ -228,17 +228,16 @@ class DatagramListener:
                 self._loop.call_soon(partial(self._loop.call_soon, self._serve_rest))
 
     def _run_batches(self, left: int, end: float) -> None:
-        is_first, is_drained = True, False
-        while (not self._has_rest or self._serve_batch(end)) and left > 0 and not is_drained:
+        is_first = True
+        while (not self._has_rest or self._serve_batch(end)) and left > 0:
             wanted = min(left, self._batch_size, self._room)
             if wanted <= 0:
                 self._wait_for_room()
                 return
-            received = self._receive_batch(wanted, is_first=is_first)
-            if received < 0:
+            if not self._receive_batch(wanted, is_first=is_first):
                 return
-            is_first, is_drained = False, received < wanted and end < math.inf
-            left -= max(received, 1)
+            is_first = False
+            left -= max(len(self.table.payloads), 1)
 
     def _wait_for_room(self) -> None:
         gate = self._pool if self._sourced is None else self._sourced
@@ -246,30 +245,27 @@ class DatagramListener:
         self._loop.remove_reader(self._socket.fileno())
         gate.when_free(self._resume)  # until then the kernel keeps some, and drops the rest
 
-    def _receive_batch(self, wanted: int, *, is_first: bool) -> int:
-        """Receive a batch.
-
-        Returns:
-            How many; 0: the socket had an error; below 0: nothing more is to be received in this turn.
-        """
+    def _receive_batch(self, wanted: int, *, is_first: bool) -> bool:
+        """Receive a batch, which is empty where the socket had an error; False: nothing is left for this turn."""
         self._next = 0
         self._screening.refresh()
         try:
             received = self.table.receive(wanted)
-        except BlockingIOError:
-            if is_first and is_hung_up(self._socket):
-                self._die()
-            return -1
         except OSError as error:  # the ICMP answer to an earlier datagram, as ECONNREFUSED
-            self._log.report_datagram(logging.DEBUG, "receive failed", {"error": str(error)})
-            if self._sourced is not None:
-                self._attempt(self._sourced.failed, error)
-            if error.errno in SHORTAGES:
-                self._pause()
-                return -1
-            return 0 if self._socket.fileno() >= 0 else -1
+            return self._receive_failed(error)
+        if not received and is_first and is_hung_up(self._socket):
+            self._die()
         self.tally.received += received
-        return received
+        return received > 0
+
+    def _receive_failed(self, error: OSError) -> bool:
+        self._log.report_datagram(logging.DEBUG, "receive failed", {"error": str(error)})
+        if self._sourced is not None:
+            self._attempt(self._sourced.failed, error)
+        if error.errno in SHORTAGES:
+            self._pause()
+            return False
+        return self._socket.fileno() >= 0
 
     def _serve_batch(self, end: float) -> bool:
         """Handle the rest of the batch, and send the replies; False: it is `end`, and a rest may be left."""

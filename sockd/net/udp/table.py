@@ -87,10 +87,9 @@ class DatagramTable(DatagramCalls):
         """Receive up to `wanted` datagrams.
 
         Returns:
-            How many, 1 or more.
+            How many; 0: there is none.
 
         Raises:
-            BlockingIOError: there is none.
             OSError: the socket's error, as an ICMP message to an earlier answer.
         """
         self.payloads, self.names, self.controls, self.plain = [], [], [], 0
