@@ -84,7 +84,8 @@ def measure_answers(name: str, cores: tuple[int, int], seconds: float) -> Round:
 def flood(peer: Peer, core: int, rate: float) -> Round:
     before = peer.drops()
     figures = result_of(generate(core, "datagrams", "flood", peer.port, peer.pid, BURST, rate), peer, 60)
-    return {**figures, "lost": peer.drops() - before}
+    lost = peer.drops() - before
+    return {**figures, "lost": lost, "cpu_us": figures["cpu_us"] * BURST / max(BURST - lost, 1)}
 
 
 def measure_floods(name: str, cores: tuple[int, int], _seconds: float) -> Round:
