@@ -308,6 +308,7 @@ int sb_mux_info(const sb_mux *mux, int id, sb_info *info)
         .unsent = sb_mux_unsent(mux, id),
         .unframed = row->in == NULL ? 0 : (int64_t)sb_buffer_size(row->in),
         .elapsed_ms = now_ms - row->opened_ms,
+        .idle_ms = now_ms - row->moved_ms,
     };
     memcpy(info->peer, row->peer, sizeof row->peer);
     return 0;

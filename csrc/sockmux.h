@@ -278,6 +278,7 @@ typedef struct sb_info {
     int64_t unsent;
     int64_t unframed;   /* bytes of an unfinished frame */
     int64_t elapsed_ms; /* since it was accepted */
+    int64_t idle_ms;    /* since bytes moved, either way */
     char peer[32];      /* struct sockaddr_in or _in6; peer_size 0: no name */
 } sb_info;
 

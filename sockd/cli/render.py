@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 CHANGES = ("deny", "allow", "limit", "target", "clear")
 """Verbs whose reply is an override."""
+CONNECTION_EXTRAS = {"tls": "TLS", "user": "USER", "destination": "DESTINATION", "pid": "PID"}
+"""Columns of connections that are there where one of these has it."""
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 STEP = 1024
 
@@ -246,9 +248,9 @@ def _last_upgrade(result: Table) -> Iterator[str]:
 
 
 def _connections(result: Sequence[Table]) -> Iterator[str]:
-    rows: list[Sequence[object]] = [
-        ("ID", "PEER", "SERVICE", "LISTENER", "STATE", "AGE", "FRAMES", "RECEIVED", "SENT", "UNSENT", "UNPARSED")
-    ]
+    heads = ("ID", "PEER", "SERVICE", "LISTENER", "STATE", "AGE", "IDLE", "FRAMES", "RECEIVED", "SENT")
+    extra = [key for key in CONNECTION_EXTRAS if any(key in one for one in result if "id" in one)]
+    rows: list[Sequence[object]] = [(*heads, "UNSENT", "UNPARSED", *(CONNECTION_EXTRAS[key] for key in extra))]
     for one in (row for row in result if "id" in row):
         numbers = (
             one["frames"],
@@ -258,9 +260,10 @@ def _connections(result: Sequence[Table]) -> Iterator[str]:
             size(one["input_pending_bytes"]),
         )
         peer = f"{one['peer']} ({one['name']})" if "name" in one else one["peer"]
-        age = duration(one["seconds"])
-        rows.append((one["id"], peer, one["service"], one["listener"], one["state"], age, *numbers))
-    yield from columns(rows, right=(0, *range(5, 11)))
+        idle = "-" if one["idle_seconds"] is None else duration(one["idle_seconds"])
+        where = ("-" if one["id"] is None else one["id"], peer, one["service"], one["listener"] or "-", one["state"])
+        rows.append((*where, duration(one["seconds"]), idle, *numbers, *(one.get(key, "-") for key in extra)))
+    yield from columns(rows, right=(0, *range(5, 12)))
     yield from _programs([row for row in result if "id" not in row])
 
 

@@ -20,11 +20,12 @@ from sockd.settings import RelaySettings, SocksSettings
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from contextlib import ExitStack
 
     from sockd.net.connect.reverse_dns import ReverseDns
     from sockd.net.loop.loop import EventLoop
+    from sockd.net.relay.tally import PairedClient
     from sockd.services import relay, socks
     from sockd.services.relay import RelayService
     from sockd.services.socks import SocksService, UsersFile, users
@@ -190,6 +191,12 @@ class ProxyServers:
         for known in self._known:
             found[known.spec.name] = found.get(known.spec.name, Totals()) + known.server.totals()
         return found
+
+    def clients(self) -> Iterator[tuple[str, PairedClient]]:
+        """Yield every client, with the name of its service."""
+        for known in self._known:
+            for client in known.server.clients():
+                yield known.spec.name, client
 
     def end(self) -> None:
         """Close what is left, at once."""

@@ -23,6 +23,23 @@ MAX_QUESTION_BYTES = 20 * 1024 * 1024
 
 
 @dataclass(frozen=True)
+class ControlOption:
+    """An argument that may be left out: an option of sockctl.
+
+    Attributes:
+        flag: its name there, without the dashes.
+        metavar: what its value is called.
+        kind: the type of its value, which is empty or 0 where it is left out.
+        help: its meaning.
+    """
+
+    flag: str
+    metavar: str
+    kind: type
+    help: str
+
+
+@dataclass(frozen=True)
 class ControlVerb:
     """A verb of the control socket.
 
@@ -30,20 +47,33 @@ class ControlVerb:
         help: what it does, for sockctl.
         words: its arguments: for each name its type, and its meaning.
         more: sentences for its own --help.
+        options: arguments that may be left out, by their name.
     """
 
     help: str
     words: Mapping[str, tuple[type, str]] = field(default_factory=dict)
     more: str = ""
+    options: Mapping[str, ControlOption] = field(default_factory=dict)
 
 
-OPTION = "duration"
-"""The argument that is an option of sockctl, `--for`, and may be left out."""
-FOR = {OPTION: (str, "for how long, such as 10m; until the next reload if it is not given")}
+FOR = {
+    "duration": ControlOption("for", "TIME", str, "for how long, such as 10m; until the next reload if it is not given")
+}
+SELECTION = {
+    "service": ControlOption("service", "NAME", str, "only those of a service"),
+    "network": ControlOption("network", "NETWORK", str, "only clients of a network, such as 192.0.2.0/24"),
+    "state": ControlOption("state", "STATE", str, "only open, closing, connecting or relayed ones"),
+    "idle": ControlOption("idle", "TIME", str, "only those that have moved nothing for so long, such as 5m"),
+    "older": ControlOption("older", "TIME", str, "only those that are at least so old"),
+    "sort": ControlOption(
+        "sort", "KEY", str, "id, peer, service, age, idle, frames, received, sent or unsent (id); the largest first"
+    ),
+    "limit": ControlOption("limit", "NUMBER", int, "so many at most"),
+}
 
 VERBS: Mapping[str, ControlVerb] = {
     "status": ControlVerb("print the state of the daemon: listeners, services, last reload"),
-    "connections": ControlVerb("list the connections, and the running programs"),
+    "connections": ControlVerb("list the connections, and the running programs", options=SELECTION),
     "close": ControlVerb("close a connection gracefully", {"id": (int, "connection id, as in sockctl connections")}),
     "drain": ControlVerb(
         "drain a listener: accept queued clients, then close it and its connections gracefully",
@@ -71,18 +101,21 @@ VERBS: Mapping[str, ControlVerb] = {
     ),
     "deny": ControlVerb(
         "refuse new clients of a network, whatever the configuration says",
-        {"network": (str, "address or network, such as 192.0.2.0/24"), **FOR},
+        {"network": (str, "address or network, such as 192.0.2.0/24")},
         "Open connections stay. Where two have an address, the later one decides.",
+        FOR,
     ),
     "allow": ControlVerb(
         "let new clients of a network in, whatever allow and deny of the configuration say",
-        {"network": (str, "address or network, such as 192.0.2.0/24"), **FOR},
+        {"network": (str, "address or network, such as 192.0.2.0/24")},
         "Limits and rates still hold.",
+        FOR,
     ),
     "limit": ControlVerb(
         "set the maximum of open connections of a service",
-        {"service": (str, "its name"), "connections": (int, "how many may be open, in each worker"), **FOR},
+        {"service": (str, "its name"), "connections": (int, "how many may be open, in each worker")},
         "Connections above it stay.",
+        FOR,
     ),
     "target": ControlVerb(
         "send new clients of a relay to a target, or not, whatever is known of it",
@@ -90,9 +123,9 @@ VERBS: Mapping[str, ControlVerb] = {
             "service": (str, "the relay"),
             "target": (str, "its address, as in the configuration"),
             "state": (str, "up or drained"),
-            **FOR,
         },
         "Open connections stay. Where every target is drained, clients are closed.",
+        FOR,
     ),
     "overrides": ControlVerb("list what deny, allow, limit and target have changed, and until when it holds"),
     "clear": ControlVerb("end an override before its time", {"id": (int, "id, as in sockctl overrides")}),
@@ -143,14 +176,15 @@ def read_question(line: bytes) -> ControlRequest:
         ControlError: it is none, its verb is unknown, or its words are not those of the verb.
     """
     question = read_trusted(line, tuple(VERBS))
-    wanted = {name: kind for name, (kind, _) in VERBS[question.verb].words.items()}
+    options = {name: one.kind for name, one in VERBS[question.verb].options.items()}
+    wanted = {name: kind for name, (kind, _) in VERBS[question.verb].words.items()} | options
     for name, value in question.words.items():
         if name not in wanted:
             raise ControlError(f"{question.verb}: no argument {_shown(name)}; known: {', '.join(wanted) or 'none'}")
         if type(value) is not wanted[name]:
             raise ControlError(f"{question.verb}: {name}: {_shown(value)} is not {_TYPES[wanted[name]]}")
-    if OPTION in wanted:
-        question.words.setdefault(OPTION, "")
+    for name, kind in options.items():
+        question.words.setdefault(name, kind())
     for name in wanted:
         if name not in question.words:
             raise ControlError(f"{question.verb}: {name} is missing")

@@ -34,7 +34,6 @@ from sockd.settings.daemon import LogLevel
 from sockd.units import format_duration, parse_duration
 from sockd.wire.control import (
     FOLLOWED,
-    OPTION,
     ControlError,
     ControlRequest,
     ControlResponse,
@@ -99,10 +98,10 @@ def add_verbs(verbs: argparse._SubParsersAction[P]) -> None:
             verb.add_argument("level", metavar="LEVEL", choices=levels, help=", ".join(levels))
         else:
             for word, (kind, meaning) in about.words.items():
-                if word == OPTION:
-                    verb.add_argument("--for", dest=OPTION, metavar="TIME", default="", help=meaning)
-                    continue
                 verb.add_argument(word, metavar=word.upper(), type=kind, help=meaning)
+        for word, option in about.options.items():
+            given = {"metavar": option.metavar, "type": option.kind, "default": option.kind()}
+            verb.add_argument(f"--{option.flag}", dest=word, help=option.help, **given)
 
 
 def add_control(parser: argparse.ArgumentParser, *, default: str | None) -> None:
@@ -203,7 +202,8 @@ def _question(arguments: argparse.Namespace, path: str) -> ControlRequest:
     if arguments.verb == "plan":
         words = {"text": _read_configuration(arguments.file, path), "name": arguments.file}
     else:
-        words = {word: getattr(arguments, word) for word in DAEMON_VERBS[arguments.verb].words}
+        about = DAEMON_VERBS[arguments.verb]
+        words = {word: getattr(arguments, word) for word in (*about.words, *about.options)}
     return ControlRequest(arguments.verb, words)
 
 

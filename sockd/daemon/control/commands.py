@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from sockd._version import VERSION
+from sockd.daemon.control.connection_list import ConnectionQuery, list_connections
 from sockd.daemon.control.follow import FollowedVerbs
 from sockd.daemon.control.server import Deferred
 from sockd.daemon.control.service_table import service_table
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from sockd.daemon.reload import Reload
     from sockd.daemon.succession import Succession
     from sockd.settings import Settings
+    from sockd.wire.control import JsonObject
 
 
 TARGET_STATES = ("up", "drained")
@@ -155,31 +157,9 @@ class ControlCommands:
             row["queue"] = asdict(queue)
         return row
 
-    def connections(self, _words: Words) -> list[dict[str, object]]:
-        """Return every connection that is not closed; behind these, each program that runs, which has no `id`."""
-        connections = self._serving.tools.connections
-        rows = []
-        for id in connections.groups.ids(ConnectionFilter.LIVE):
-            info = connections.info(id)
-            peer = connections.peers.find(id, info)
-            served = self._serving.find_by_group(info.group)
-            row: dict[str, object] = {
-                "id": id,
-                "peer": str(peer),
-                "service": served.run.spec.name if served else "",
-                "listener": str(served) if served else "",
-                "state": "open" if info.open else "closing",
-                "frames": info.frames,
-                "received": info.received,
-                "sent": info.sent,
-                "output_pending_bytes": info.output_pending_bytes,
-                "input_pending_bytes": info.input_pending_bytes,
-                "seconds": round(info.elapsed, 3),
-            }
-            if name := connections.find_name(peer.host):
-                row["name"] = name
-            rows.append(row)
-        return [*rows, *self._serving.tools.executor.rows()]
+    def connections(self, words: Words) -> list[JsonObject]:
+        """Return those connections and running programs that are asked for; by default all."""
+        return list_connections(self._serving, ConnectionQuery.read(words))
 
     # ---- told
 

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.daemon import runtime
+from sockd.daemon.control.connection_list import ConnectionQuery
 from sockd.daemon.control.server import Deferred
 from sockd.daemon.daemon import Daemon
 from sockd.daemon.programs import KILLED_SECONDS
@@ -214,23 +215,22 @@ class Supervisor:
         notes = tuple(f"{_hangs(member)}; its figures are those of its last reply" for member in silent)
         return ControlResponse({**own.status(words), "workers": self.rows()}, notes=notes)
 
-    def _collect_connections(self, _words: Words) -> object:
-        answer = Deferred()
+    def _collect_connections(self, words: Words) -> object:
+        answer, query = Deferred(), ConnectionQuery.read(words)
 
         def answered(results: Results) -> None:
             rows = [
-                row | {"worker": member.number} | ({"id": first_id(member) + row["id"]} if "id" in row else {})
+                row | {"worker": member.number} | _daemon_wide(member, row)
                 for member, table in sorted(results, key=lambda one: one[0].number)
                 for row in as_objects(table)
             ]
-            rows = [*(row for row in rows if "id" in row), *(row for row in rows if "id" not in row)]
-            rows += self._listeners.tools.executor.rows()
+            rows += query.programs(self._listeners)
             missing = [member for member in asked if member not in {one for one, _ in results}]
             notes = tuple(f"{_hangs(member)}; its connections are not listed" for member in missing)
-            answer.resolve(ControlResponse(rows, notes=notes))
+            answer.resolve(ControlResponse(query.arrange(rows), notes=notes))
 
         asked = [member for member in self._pool if member.is_ready]
-        self._pool.ask("connections", asked, answered)
+        self._pool.ask("connections", asked, answered, words)
         return answer
 
     def _close_one(self, words: Words) -> object:
@@ -259,6 +259,11 @@ class Supervisor:
 def first_id(member: WorkerHandle) -> int:
     """Return where the numbers of a worker's connections begin."""
     return member.number * IDS_PER_WORKER
+
+
+def _daemon_wide(member: WorkerHandle, row: JsonObject) -> JsonObject:
+    """Return the id of a connection of a worker, where it has one."""
+    return {} if row.get("id") is None else {"id": first_id(member) + row["id"]}
 
 
 def _hangs(member: WorkerHandle) -> str:

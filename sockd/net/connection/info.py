@@ -49,6 +49,7 @@ class ConnectionInfo:
     output_pending_bytes: int
     input_pending_bytes: int
     elapsed: float
+    idle: float
     peer: bytes
 
     @classmethod
@@ -67,6 +68,7 @@ class ConnectionInfo:
             output_pending_bytes,
             input_pending_bytes,
             elapsed,
+            idle,
             peer,
         ) = INFO.unpack(data)
         return cls(
@@ -81,6 +83,7 @@ class ConnectionInfo:
             output_pending_bytes=output_pending_bytes,
             input_pending_bytes=input_pending_bytes,
             elapsed=elapsed / 1000,
+            idle=idle / 1000,
             peer=peer[:peer_size],
         )
 

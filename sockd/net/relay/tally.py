@@ -6,10 +6,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from sockd.net.connection.info import REASONS, Totals
+from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sockd.net.address.sockaddr import SocketAddress
     from sockd.wire.close_reason import CloseReason
 
 
@@ -19,6 +21,25 @@ class ByteCounter(Protocol):
     @property
     def moved(self) -> tuple[int, int]:
         """Bytes received from the client, and sent to it."""
+
+
+@dataclass(frozen=True)
+class PairedClient:
+    """A client whose bytes pass to another socket.
+
+    Args:
+        peer: its address.
+        began: when it came, by the loop's clock.
+        moved: bytes received from it, and sent to it.
+        destination: where they go; empty until that is connected.
+        user: as whom it has logged in; empty for nobody.
+    """
+
+    peer: SocketAddress
+    began: float
+    moved: tuple[int, int]
+    destination: str = ""
+    user: str = ""
 
 
 T = TypeVar("T", bound=ByteCounter)
@@ -69,4 +90,4 @@ class ConnectionCounts(Generic[T]):
         )
 
 
-__all__ = ["ByteCounter", "ConnectionCounts"]
+__all__ = ["ByteCounter", "ConnectionCounts", "PairedClient"]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sockd.net.address.sockaddr import SocketAddress
 from sockd.net.connection.peer_gone import PeerWatch, is_gone
 from sockd.net.relay.pump import RelayPump
+from sockd.net.relay.tally import PairedClient
 from sockd.net.tls.socket_pair import close_with_reset
 from sockd.services.relay.connect import ConnectFailed, TargetConnect
 from sockd.wire import proxy
@@ -60,6 +61,12 @@ class RelaySession:
 
     def _gone(self) -> None:
         self._end(CloseReason.RESET)
+
+    @property
+    def shown(self) -> PairedClient:
+        """What is shown of it."""
+        where = "" if self._pump is None or self._target is None else str(self._target)
+        return PairedClient(self._peer, self._began, self.moved, where)
 
     @property
     def moved(self) -> tuple[int, int]:

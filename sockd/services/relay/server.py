@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.connection.info import Totals
     from sockd.net.loop.loop import EventLoop
+    from sockd.net.relay.tally import PairedClient
     from sockd.services.relay.connect import Connected
     from sockd.settings import RelaySettings
     from sockd.settings.address import Address
@@ -116,6 +117,10 @@ class RelayService:
     def ended(self, session: RelaySession, reason: CloseReason) -> None:
         """Forget a client that is served."""
         self._sessions.end(session, reason)
+
+    def clients(self) -> list[PairedClient]:
+        """Return what is shown of its clients."""
+        return [session.shown for session in self._sessions]
 
     def totals(self) -> Totals:
         """Return what its clients have done."""

@@ -78,8 +78,8 @@ class SocksSession:
         self._association: Association | None = None
         self._pump: RelayPump | None = None
         self._lookout: PeerWatch | None = None
-        self._began = self._began_request = self._loop.clock()
-        self._report = ClientReport(server.name, peer)
+        self.began = self._began_request = self._loop.clock()
+        self.report = ClientReport(server.name, peer)
 
     def _go(self, state: ClientState) -> None:
         self._state = CLIENT.step(self._state, state)
@@ -91,10 +91,10 @@ class SocksSession:
             returned: the state of the fast path, which gives the client up.
         """
         if returned is not None:
-            self._began = returned.began
+            self.began = returned.began
         timeout = float(self._server.settings.negotiation_timeout)
         late = partial(self._late, timeout)
-        self._timer = Deadline(self._loop, timeout, late, self.abort, began=self._began)
+        self._timer = Deadline(self._loop, timeout, late, self.abort, began=self.began)
         if self._watch(self._readable) and returned is not None:
             self._resume(returned)
 
@@ -144,7 +144,7 @@ class SocksSession:
         if returned.stage is HandshakeStage.CONNECTING:
             request = self._negotiation.feed(returned.data)
             assert isinstance(request, SocksRequest)  # the relay has read it
-            self._report.request = request
+            self.report.request = request
             if returned.error:
                 self._fail(make_refusal([returned.error]))
             else:
@@ -209,7 +209,7 @@ class SocksSession:
         self._refuse(self._negotiation.choose(Method.NO_ACCEPTABLE), CloseReason.REFUSED, why)
 
     def _log_in(self, login: Login, users: Users) -> None:
-        self._report.user = login.user.decode(errors="replace")
+        self.report.user = login.user.decode(errors="replace")
         check = LoginCheck(users, self._server.hashers, ip_source_key(self._source))
         if check.is_known(login):
             self._logged_in(login, is_right=True)
@@ -247,8 +247,8 @@ class SocksSession:
 
     def _serve(self, request: SocksRequest) -> None:
         self._timer.cancel()
-        self._report.request = request
-        self._began_request = self._loop.clock()
+        self.report.request = request
+        self.began_request = self._loop.clock()
         settings = self._server.settings
         if self._server.users is not None and self._user is None:
             self._fail(Refusal(Reply.NOT_ALLOWED, "SOCKS 4 has no login"))
@@ -302,11 +302,11 @@ class SocksSession:
                 self._fail(answer)
                 return
             host, local_port = answer.getsockname()[:2]
-            self._report.reached = dial.winner.sockaddr if dial.winner else None
+            self.report.reached = dial.winner.sockaddr if dial.winner else None
             self._relay(answer, host, local_port)
 
         port, complete = request.destination.port, self._completion(connected)
-        dial = self._server.gate.connect(addresses, port, complete, since=self._began_request)
+        dial = self._server.gate.connect(addresses, port, complete, since=self.began_request)
         self._under_way = dial
 
     def _bind(self, wanted: list[IPAddress]) -> None:
@@ -318,7 +318,7 @@ class SocksSession:
                 self._fail(answer)
                 return
             sock, address, port = answer
-            self._report.reached = str(address), port
+            self.report.reached = str(address), port
             self._relay(sock, str(address), port)
 
         local = SocketAddress.from_sockaddr(self._socket.getsockname())
@@ -388,7 +388,7 @@ class SocksSession:
             return 0
 
     def _fail(self, refusal: Refusal) -> None:
-        self._report.reply = word(refusal.reply)
+        self.report.reply = word(refusal.reply)
         is_denied = refusal.reply in (Reply.NOT_ALLOWED, Reply.COMMAND_NOT_SUPPORTED)
         reason = CloseReason.REFUSED if is_denied else CloseReason.UNREACHABLE
         self._refuse(self._negotiation.reply(refusal.reply), reason, refusal.why)
@@ -438,11 +438,11 @@ class SocksSession:
             self._stop_reading()
             self._socket.close()
         if self._association is not None:
-            self._report.dropped = self._association.dropped
+            self.report.dropped = self._association.dropped
             why = why or self._association.why
         moved = self.moved if self._association is not None or self._pump is not None else None
         if logger.isEnabledFor(level):
-            event = self._report.at_end(reason, why, moved, self._loop.clock() - self._began)
+            event = self.report.at_end(reason, why, moved, self._loop.clock() - self.began)
             logger.log(level, "closed", extra={"event": event})
         self._server.ended(self, reason)
         self._done()

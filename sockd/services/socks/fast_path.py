@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.net.address.sockaddr import SocketAddress
+from sockd.net.relay.tally import PairedClient
 from sockd.services.socks.client import SocksSession, logger
 from sockd.services.socks.rules import AccessRequest, parse_ip
 from sockd.wire.close_reason import CloseReason
@@ -153,6 +154,12 @@ class FastConnection:
     def moved(self) -> tuple[int, int]:
         """See above."""
         return self._door.pairs.moved(self._number) if self._moved is None else self._moved
+
+    @property
+    def shown(self) -> PairedClient:
+        """What is shown of it."""
+        peer, where = SocketAddress.unpack(self._peer), str(SocketAddress.unpack(self._target))
+        return PairedClient(peer, self._began_ms / 1000, self.moved, where)
 
     def abort(self) -> None:
         """End both at once."""

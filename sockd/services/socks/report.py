@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sockd.net.address.sockaddr import format_peer
+from sockd.net.relay.tally import PairedClient
 
 if TYPE_CHECKING:
     from sockd.net.address.sockaddr import SockAddr, SocketAddress
@@ -18,6 +19,7 @@ class ClientReport:
     """Gathers what is known of one client.
 
     Attributes:
+        peer: its address.
         request: what it asked for; None as long as it has not.
         reached: the address that its bytes went to.
         user: as whom it logged in; reply: what it was told in place of being served; empty for nothing.
@@ -26,11 +28,16 @@ class ClientReport:
 
     def __init__(self, service: str, peer: SocketAddress) -> None:
         self._service = service
-        self._peer = peer
+        self.peer = peer
         self.request: SocksRequest | None = None
         self.reached: SockAddr | None = None
         self.user = self.reply = ""
         self.dropped: int | None = None
+
+    def shown(self, began: float, moved: tuple[int, int]) -> PairedClient:
+        """Return what is shown of the client while it is there."""
+        where = "" if self.reached is None else format_peer(self.reached)
+        return PairedClient(self.peer, began, moved, where, self.user)
 
     def at_end(self, reason: CloseReason, why: str, moved: tuple[int, int] | None, seconds: float) -> dict[str, object]:
         """Return the fields of the last line.
@@ -39,7 +46,7 @@ class ClientReport:
             moved: bytes received from the client and sent to it; None where none could be.
             seconds: since it came.
         """
-        event: dict[str, object] = {"service": self._service, "peer": str(self._peer)}
+        event: dict[str, object] = {"service": self._service, "peer": str(self.peer)}
         if self.request is not None:
             event |= {"version": self.request.version, "command": word(self.request.command)}
             event["destination"] = str(self.request.destination)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.connection.sources import Sources
     from sockd.net.loop.loop import EventLoop
+    from sockd.net.relay.tally import PairedClient
     from sockd.services.socks.egress import LookUp
     from sockd.services.socks.users import Users, UsersFile
     from sockd.settings import SocksSettings
@@ -119,6 +120,13 @@ class SocksService:
     def ended(self, session: SocksSession | FastConnection, reason: CloseReason) -> None:
         """Forget a client that is served."""
         self._sessions.end(session, reason)
+
+    def clients(self) -> list[PairedClient]:
+        """Return what is shown of its clients, those excepted that have not come to a request."""
+        return [
+            one.shown if isinstance(one, FastConnection) else one.report.shown(one.began, one.moved)
+            for one in self._sessions
+        ]
 
     def totals(self) -> Totals:
         """Return what its clients have done."""

@@ -3,9 +3,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import re
+import select
 import socket
+import struct
 import subprocess
+import termios
 import threading
 
 import pytest
@@ -79,3 +85,69 @@ def test_an_answer_of_somebody_else_is_printed_and_not_obeyed(tmp_path, verb):
         thread.join()
     assert done.returncode == 71
     assert done.stderr == "sockctl: \\x1b]0;title\\x07\nsockctl: second\n"
+
+
+class Screen:
+    """`sockctl top` on a terminal of 80 columns and 24 lines."""
+
+    def __init__(self, directory, interval="1h"):
+        self.ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        command = [SOCKCTL, "top", "--control", Sockctl(directory).path, "--interval", interval]
+        environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
+        self.process = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": "xterm"}
+        )
+        os.close(theirs)
+        self.seen = ""
+
+    def press(self, keys):
+        os.write(self.ours, keys.encode())
+
+    def wait_for(self, text):
+        self.seen = self.seen[-20_000:]
+        while text not in self.seen:
+            assert select.select([self.ours], [], [], 30)[0], self.seen[-2000:]
+            self.seen += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", os.read(self.ours, 65536).decode())
+        return self.seen
+
+    def wait_for_new(self, text):
+        self.seen = ""
+        return self.wait_for(text)
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+        os.close(self.ours)
+
+
+def test_keys_and_a_terminal_of_80_times_24(serve, tmp_path):
+    """Seen failing with lists that are longer than the screen, and with keys that are read after the interval alone."""
+    listen = '[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "{}"\n'
+    names = ["upper", "echo", *(f"copy{number}" for number in range(10))]
+    services = "".join(f'[service.copy{number}]\nbuiltin = "echo"\n' for number in range(10))
+    config = f'[daemon]\ncontrol = "{tmp_path}/control.sock"\n' + "".join(map(listen.format, names)) + services
+    server = serve(config=config)
+    peers = [server.connect() for _ in range(5)]
+    for peer in peers:
+        assert peer.ask(b"abc") == b"ABC"
+    screen = Screen(tmp_path, "300ms")
+    try:
+        shown = screen.wait_for("q quit")
+        lines = shown.replace("\r", "").split("\n")
+        assert "s sort: traffic" in shown
+        assert max(map(len, lines)) <= 80
+        assert len(lines) <= 25
+        assert "... " in shown
+        screen.press("s")
+        screen.wait_for_new("s sort: frames")
+        screen.press("f")
+        screen.press("copy7")
+        screen.wait_for_new("filter: copy7_")
+        screen.press("\r")
+        shown = screen.wait_for_new("f filter: copy7")
+        assert "copy3" not in shown.split("s sort")[-2][-2000:]
+        screen.press("q")
+        assert screen.process.wait(20) == 0
+    finally:
+        screen.end()

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: MIT
+"""`sockctl connections`: what is known of each connection, those that are asked for, in the order that is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sockd.errors import UsageError
+from sockd.net.address.sockaddr import plain
+from sockd.net.connection.info import ConnectionFilter
+from sockd.settings.networks import read_network
+from sockd.units import parse_duration
+from sockd.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from sockd.daemon.listeners import ListenerRegistry
+    from sockd.settings.networks import Network
+    from sockd.wire.control import JsonObject
+
+STATES = ("open", "closing", "connecting", "relayed")
+SORTS = {
+    "id": "id",
+    "peer": "peer",
+    "service": "service",
+    "age": "seconds",
+    "idle": "idle_seconds",
+    "frames": "frames",
+    "received": "received",
+    "sent": "sent",
+    "unsent": "output_pending_bytes",
+}
+"""What can be sorted by, and its key in a row."""
+SMALLEST_FIRST = ("id", "peer", "service")
+"""The others begin with the largest."""
+
+
+@dataclass(frozen=True)
+class ConnectionQuery:
+    """Which connections are asked for; times in seconds.
+
+    Attributes:
+        limit: rows at most; 0: all.
+    """
+
+    service: str = ""
+    network: Network | None = None
+    state: str = ""
+    idle: float = 0.0
+    older: float = 0.0
+    sort: str = "id"
+    limit: int = 0
+
+    @classmethod
+    def read(cls, words: JsonObject) -> ConnectionQuery:
+        """Read the words of the verb; raises UsageError where one is wrong."""
+        sort, state, limit = words.get("sort") or "id", words.get("state", ""), words.get("limit", 0)
+        if sort not in SORTS:
+            raise UsageError(f"{sort}: cannot sort by that; known: {', '.join(SORTS)}")
+        if state and state not in STATES:
+            raise UsageError(f"{state} is no state; known: {', '.join(STATES)}")
+        if limit < 0:
+            raise UsageError(f"limit {limit}: must be 0 or more")
+        idle, older = (_seconds(words.get(word, "")) for word in ("idle", "older"))
+        return cls(words.get("service", ""), _network(words.get("network", "")), state, idle, older, sort, limit)
+
+    def wants(self, row: JsonObject, host: str) -> bool:
+        """Tell whether a connection is asked for."""
+        if self.network is not None:
+            address = plain(host) if host else None
+            if address is None or address.version != self.network.version or address not in self.network:
+                return False
+        return (
+            self.service in ("", row["service"])
+            and self.state in ("", row.get("state"))
+            and (not self.idle or (row.get("idle_seconds") or 0) >= self.idle)
+            and row["seconds"] >= self.older
+        )
+
+    def arrange(self, rows: Iterable[JsonObject]) -> list[JsonObject]:
+        """Sort rows, of one process or of many, and return as many as are wanted."""
+        key, is_reverse = SORTS[self.sort], self.sort not in SMALLEST_FIRST
+        rows = list(rows)
+        known = [row for row in rows if "id" in row and row[key] is not None]
+        unknown = [row for row in rows if "id" in row and row[key] is None]  # such as the id of a relayed one
+        programs = [row for row in rows if "id" not in row]
+        found = [*sorted(known, key=lambda row: row[key], reverse=is_reverse), *unknown, *programs]
+        return found[: self.limit] if self.limit else found
+
+    def programs(self, serving: ListenerRegistry) -> list[JsonObject]:
+        """Return a row, without `id`, for each program of this process that is asked for."""
+        return [row for row in serving.tools.executor.rows() if self.wants(row, "")]
+
+
+def _network(text: str) -> Network | None:
+    try:
+        return read_network(text) if text else None
+    except ValueError as error:
+        raise UsageError(f"{text} {error}") from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(parse_duration(text)) if text else 0.0
+    except ValueError as error:
+        raise UsageError(f"{text}: {error}") from None
+
+
+def list_connections(serving: ListenerRegistry, query: ConnectionQuery) -> list[JsonObject]:
+    """Return a row for each connection and each program of this process that is asked for."""
+    rows = [row for row, host in (*_table_rows(serving), *_pair_rows(serving)) if query.wants(row, host)]
+    return query.arrange([*rows, *query.programs(serving)])
+
+
+def _table_rows(serving: ListenerRegistry) -> Iterator[tuple[JsonObject, str]]:
+    connections = serving.tools.connections
+    for id in connections.groups.ids(ConnectionFilter.LIVE):
+        info = connections.info(id)
+        peer = connections.peers.find(id, info)
+        served = serving.find_by_group(info.group)
+        row: JsonObject = {
+            "id": id,
+            "peer": str(peer),
+            "service": served.run.spec.name if served else "",
+            "listener": str(served) if served else "",
+            "state": "open" if info.open else "closing",
+            "frames": info.frames,
+            "received": info.received,
+            "sent": info.sent,
+            "output_pending_bytes": info.output_pending_bytes,
+            "input_pending_bytes": info.input_pending_bytes,
+            "seconds": round(info.elapsed, 3),
+            "idle_seconds": round(info.idle, 3),
+        }
+        if name := connections.find_name(peer.host):
+            row["name"] = name
+        if (near := connections.tls.find(id)) is not None and near.ssl_object is not None:
+            row["tls"] = near.ssl_object.version()
+        yield row, peer.host
+
+
+def _pair_rows(serving: ListenerRegistry) -> Iterator[tuple[JsonObject, str]]:
+    """Yield the clients of relays and SOCKS servers, which have no row in the table, and so no id."""
+    for service, client in serving.tools.forwarding.clients():
+        (received, sent), peer = client.moved, client.peer
+        row: JsonObject = {
+            "id": None,
+            "peer": str(peer),
+            "service": service,
+            "listener": "",
+            "state": "relayed" if client.destination else "connecting",
+            "frames": 0,
+            "received": received,
+            "sent": sent,
+            "output_pending_bytes": 0,
+            "input_pending_bytes": 0,
+            "seconds": round(max(0.0, serving.tools.loop.clock() - client.began), 3),
+            "idle_seconds": None,
+        }
+        row |= {"destination": client.destination} if client.destination else {}
+        row |= {"user": client.user} if client.user else {}
+        yield row, peer.host
+
+
+__all__ = ["ConnectionQuery", "list_connections"]
