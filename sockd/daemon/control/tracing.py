@@ -132,7 +132,6 @@ class Tracer:
 
     def __init__(self, serving: ListenerRegistry) -> None:
         self._serving = serving
-        self._connections = serving.tools.connections
         self._traces: list[Trace] = []
         self._watching: dict[int, tuple[Record, list[Trace]]] = {}
         self.ignored: set[int] = set()
@@ -147,7 +146,7 @@ class Tracer:
         self._watching.clear()
         self.ignored.clear()
         if self._table is None:
-            self._table = tap(self._connections, self)
+            self._table = tap(self._serving.tools.connections, self)
             self._tick()
         else:
             self._tap_groups(self._table)
@@ -162,7 +161,7 @@ class Tracer:
         if not self._traces and self._timer is not None:
             self._timer.cancel()
             self._table = None
-            untap(self._connections)
+            untap(self._serving.tools.connections)
 
     def _tick(self) -> None:
         """Send on what was seen; and see the groups that a reload has brought."""
@@ -191,10 +190,10 @@ class Tracer:
         found = self._watching.get(id)
         if found is None:
             try:
-                info = self._connections.info(id)
+                info = self._serving.tools.connections.info(id)
             except LookupError:
                 return {}, []
-            peer, service = self._connections.peers.find(id, info), self._serving.service(info.group)
+            peer, service = self._serving.tools.connections.peers.find(id, info), self._serving.service(info.group)
             about: Record = {"connection": id, "peer": str(peer), "service": service}
             found = about, [one for one in self._traces if one.subject.matches(id, service, peer.host)]
             self._watching[id] = found
