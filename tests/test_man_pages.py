@@ -25,7 +25,7 @@ BIN = Path(sys.executable).parent
 VERBS = (
     "connect", "selftest", "bind", "import",
     "status", "connections", "close", "drain", "reload", "plan", "upgrade", "stop", "log-level",
-    "deny", "allow", "limit", "target", "overrides", "clear", "trace", "top", "password",
+    "deny", "allow", "limit", "target", "overrides", "clear", "trace", "events", "top", "password",
 )  # fmt: skip
 LIMIT_S = 60
 

@@ -344,6 +344,9 @@ TEXTS = {
         "An administrator has changed what the configuration says, by `sockctl deny`, `allow`, `limit` or `target`; "
         "it holds until `until`, or until the next reload. None needed."
     ),
+    "events of a worker lost": (
+        "A worker had `count` events that its supervisor could not read in time; they are in the log. None needed."
+    ),
     "override ended": "What sockctl had changed holds no more, for the reason in `why`. None needed.",
     "worker does not return from a handler, replacing it": (
         "A worker has not replied for `handler_timeout`: `at` is where its loop is blocked, if Python code runs; "

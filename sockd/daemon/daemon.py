@@ -27,6 +27,8 @@ from sockd.daemon.worker_processes import NoWorkers
 from sockd.errors import ConfigurationError, SockdError, TemporaryFault
 from sockd.lazy import lazily, load
 from sockd.log import format as log_format
+from sockd.log.events import LOGGERS, DaemonEvents
+from sockd.log.levels import levels
 from sockd.process.sd_notify import Notifier
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ class Daemon:
         notifier: tells the service manager.
         reloading: takes listeners out of service.
         shutdown: its end.
+        events: what it does, for those who follow it.
     """
 
     def __init__(
@@ -90,6 +93,10 @@ class Daemon:
         self._unused: list[str] = []
         self.serving = serving
         stack.callback(serving.close)
+        self.events = DaemonEvents()
+        self.events.attach()
+        stack.callback(self.events.close)
+        levels.begin(LOGGERS)
         self.notifier = Notifier(resources.manager, self._loop)
         self.reloading = Reload(
             self.settings,
@@ -120,7 +127,7 @@ class Daemon:
     @cached_property
     def commands(self) -> ControlCommands:
         """What the verbs of the control socket answer for this process."""
-        return commands.ControlCommands(self, self.serving, self.reloading, self._succession, logging.getLogger())
+        return commands.ControlCommands(self, self.serving, self.reloading, self._succession, self.events)
 
     @cached_property
     def pages(self) -> MetricsPages:
@@ -179,6 +186,7 @@ class Daemon:
         Args:
             own: listening sockets that are this process's alone.
         """
+        self.events.close()
         for listening in own:
             listening.socket.close()
         if self._controlling is not None:
@@ -269,7 +277,7 @@ class Daemon:
     def _apply_settings(self, settings: Settings) -> None:
         """Apply those keys of [daemon] that can change while it serves."""
         self.serving.tools.connections.limit_memory(settings.daemon.max_memory)
-        logging.getLogger().setLevel(log_format.LEVELS[settings.daemon.log.level])
+        levels.set_level(log_format.LEVELS[settings.daemon.log.level])
         self._process.allow_stop(settings)
         self._workers.replaced(settings)
 

@@ -139,9 +139,15 @@ VERBS: Mapping[str, ControlVerb] = {
         "What was received is shown frame by frame, what is sent as it was written. Frames above the rate are counted. "
         "Traffic of programs, relays and SOCKS servers does not pass through sockd, and is not shown.",
     ),
+    "events": ControlVerb(
+        "show what the daemon does, until Ctrl-C",
+        more="Events are reloads, upgrades, workers, stalls, drains, listeners, certificates, overrides, limits, "
+        "targets of relays, and defects; each is in the log as well.",
+        options={"last": ControlOption("last", "NUMBER", int, "begin with the last so many events, 100 at most")},
+    ),
 }
 """Every verb, in the order in which people read of them."""
-FOLLOWED = ("trace",)
+FOLLOWED = ("trace", "events")
 """Verbs whose reply goes on, line by line, until the client goes."""
 _TYPES = {int: "a number", str: "a text"}
 SHOWN = 60

@@ -141,7 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
             top.run(lambda verb: ask(path, ControlRequest(verb)), interval=arguments.interval, times=arguments.times)
         return EX_OK
     if arguments.verb in FOLLOWED:
-        ask_first = partial(_ask_first, path, follow.question(arguments), arguments.timeout or SECONDS)
+        ask_first = partial(_ask_first, path, arguments.timeout or SECONDS)
         return follow.run(arguments, ask_first, path)
     seconds = arguments.timeout or LONGER_SECONDS.get(arguments.verb, SECONDS)
     result = ask(path, _question(arguments, path), seconds=seconds, note=_print_note)
@@ -294,7 +294,7 @@ def _exchange(
         raise TemporaryFault(f"{path}: {error}; the daemon exited, or another program listens there") from None
 
 
-def _ask_first(path: str, question: ControlRequest, seconds: float, sock: socket.socket) -> JsonObject:
+def _ask_first(path: str, seconds: float, sock: socket.socket, question: ControlRequest) -> JsonObject:
     """Ask for a reply that goes on, and return the result in its first line; raises as ask()."""
     return as_object(_result(_exchange(sock, path, question, seconds, lambda: _receive_line(sock))))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The verbs whose reply goes on: `sockctl trace`.
+"""The verbs whose reply goes on: `sockctl trace` and `sockctl events`.
 
 Each line of the daemon is printed as it arrives.  Where an upgrade ends the reply, the new process is asked the same.
 Redaction is done here: a pattern that takes long must not hold up a daemon, and who may follow it may see all of it.
@@ -30,13 +30,15 @@ DEFAULT_BYTES = 256
 MARGIN_BYTES = 1024
 """More of each frame for --redact, so that what the pattern matches is found also where it is cut."""
 MAX_BYTES = 4096
+MAX_EVENTS = 100
+"""As many as a daemon remembers."""
 REDACTED = "***"
 RECEIVE_BYTES = 1 << 16
 
 
 def add_arguments(verb: argparse.ArgumentParser, name: str) -> None:
     """Add the arguments of a verb that is followed."""
-    verb.add_argument("--count", metavar="COUNT", type=int, help="end after so many lines (until Ctrl-C)")
+    verb.add_argument("--count", metavar="COUNT", type=_count, help="end after so many lines (until Ctrl-C)")
     if name == "trace":
         _add_trace(verb)
 
@@ -58,6 +60,12 @@ def _add_trace(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--redact", metavar="PATTERN", type=_pattern, help=redact)
 
 
+def _count(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be 1 or more")
+    return int(text)
+
+
 def _size(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) <= MAX_BYTES:
         raise argparse.ArgumentTypeError(f"{text!r}: must be 1 to {MAX_BYTES}; --sizes shows no content")
@@ -71,42 +79,47 @@ def _pattern(text: str) -> re.Pattern[str]:
         raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
 
 
-def question(arguments: argparse.Namespace) -> ControlRequest:
-    """Return what the daemon is asked."""
+def _question(arguments: argparse.Namespace, *, again: bool) -> ControlRequest:
+    """Return what the daemon is asked; again: a new process, which may have events of before it was asked."""
+    if arguments.verb == "events":
+        return ControlRequest("events", {"last": MAX_EVENTS if again else arguments.last})
     shown = 0 if arguments.sizes else arguments.bytes
     if arguments.redact is not None and shown:
         shown = min(shown + MARGIN_BYTES, MAX_BYTES)
     return ControlRequest("trace", {"subject": arguments.subject, "rate": arguments.rate, "bytes": shown})
 
 
-def run(arguments: argparse.Namespace, ask: Callable[[socket.socket], JsonObject], path: str) -> int:
+def run(arguments: argparse.Namespace, ask: Callable[[socket.socket, ControlRequest], JsonObject], path: str) -> int:
     """Follow the daemon, and print each line, until Ctrl-C or its end; return the exit code.
 
     Args:
         arguments: of the command line.
-        ask: connects a socket, sends the question and returns the first reply.
+        ask: connects a socket, sends a question and returns the first reply.
         path: of the control socket, for messages.
 
     Raises:
         SockdError: there is no reply, the daemon refuses, or it has ended.
     """
-    left = arguments.count if arguments.count is not None else -1
+    left, seen, again = arguments.count if arguments.count is not None else -1, 0.0, False
     while True:
         with socket.socket(socket.AF_UNIX) as sock:
-            first = ask(sock)
-            unseen = f"; not seen: {', '.join(first['unseen'])}" if first["unseen"] else ""
-            print(f"sockctl: tracing until Ctrl-C{unseen}", file=sys.stderr, flush=True)
+            first = ask(sock, _question(arguments, again=again))
+            if arguments.verb == "trace":
+                unseen = f"; not seen: {', '.join(first['unseen'])}" if first["unseen"] else ""
+                print(f"sockctl: tracing until Ctrl-C{unseen}", file=sys.stderr, flush=True)
             sock.settimeout(None)
             end = "gone"
             for line in _lines(sock):
-                if left == 0:
-                    return EX_OK
                 if "end" in line:
                     end = line["end"]
                     break
+                if again and line.get("time", seen) < seen:
+                    continue
+                seen = line.get("time", seen)
                 left -= 1
-                if not _print(arguments, line):
+                if not _print(arguments, line) or left == 0:
                     return EX_OK
+        again = True
         if end != "upgraded":
             raise TemporaryFault(f"{path}: the daemon is {'stopping' if end == 'stopping' else 'gone'}")
         print("sockctl: upgraded; following the new process", file=sys.stderr, flush=True)
@@ -151,10 +164,24 @@ def _text(line: JsonObject) -> str:
         return f"... {line['left_out']} frames above the rate are not shown"
     if "lost" in line:
         return f"... {line['lost']} lines lost: this reader is too slow"
+    if "category" in line:
+        return _event(line)
     mark = "<" if line["direction"] == "in" else ">"
     who = f"{timestamp(line['time'])} {line['service']} {line['connection']} {line['peer']}"
     content = f"  {line['data']}" if "data" in line else ""
     return f"{who} {mark} {line['bytes']} B{content}"
 
 
-__all__ = ["add_arguments", "question", "run"]
+def _event(line: JsonObject) -> str:
+    fields = [
+        f"{key}={_word(value)}" for key, value in line.items() if key not in ("time", "category", "level", "message")
+    ]
+    return " ".join([timestamp(line["time"]), line["level"], f"{line['category']}:", line["message"], *fields])
+
+
+def _word(value: object) -> str:
+    text = str(value)
+    return text if text and not set(text) & set(' "=') else json.dumps(text, ensure_ascii=False)
+
+
+__all__ = ["add_arguments", "run"]

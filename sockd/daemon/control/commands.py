@@ -17,6 +17,7 @@ from sockd.daemon.control.server import Deferred
 from sockd.daemon.control.service_table import service_table
 from sockd.errors import UsageError
 from sockd.log import format as log_format
+from sockd.log.levels import levels
 from sockd.net.connection.info import ConnectionFilter
 from sockd.net.kernel import time_wait_sockets
 from sockd.services.given_kinds import RelayKind
@@ -26,7 +27,6 @@ from sockd.wire.close_reason import CloseReason
 from sockd.wire.control import ControlResponse
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Callable
 
     from sockd.daemon.config_diff import ReloadResult
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sockd.daemon.listeners import ActiveListener, ListenerRegistry
     from sockd.daemon.reload import Reload
     from sockd.daemon.succession import Succession
+    from sockd.log.events import DaemonEvents
     from sockd.settings import Settings
     from sockd.wire.control import JsonObject
 
@@ -65,7 +66,7 @@ class ControlCommands:
     """Handles requests.
 
     Args:
-        root: the logger whose level is the log's.
+        events: of the daemon.
 
     Attributes:
         followed: the verbs whose replies go on.
@@ -77,14 +78,13 @@ class ControlCommands:
         serving: ListenerRegistry,
         reloading: Reload,
         succession: Succession,
-        root: logging.Logger,
+        events: DaemonEvents,
     ) -> None:
         self._daemon = daemon
         self._serving = serving
         self._reloading = reloading
         self._succession = succession
-        self._root = root
-        self.followed = FollowedVerbs(serving)
+        self.followed = FollowedVerbs(serving, events)
 
     @property
     def state(self) -> str:
@@ -109,6 +109,7 @@ class ControlCommands:
             "target": self._target,
             "overrides": lambda _words: [row.table() for row in self._serving.overrides.rows],
             "trace": self.followed.trace,
+            "events": self.followed.events,
             "clear": lambda words: self._serving.overrides.clear(words["id"]).table(),
         }
 
@@ -230,7 +231,7 @@ class ControlCommands:
         level = words["level"]
         if level not in log_format.LEVELS:
             raise UsageError(f"{level} is not a level; known: {', '.join(log_format.LEVELS)}")
-        self._root.setLevel(log_format.LEVELS[level])
+        levels.set_level(log_format.LEVELS[level])
         return {"level": level}
 
 

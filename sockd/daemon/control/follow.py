@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The verbs that are followed: `trace`, whose reply goes on until its client goes."""
+"""The verbs that are followed: `trace` and `events`, whose reply goes on until its client goes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sockd.daemon.control.streams import MAX_STREAMS, Stream
 from sockd.daemon.control.tracing import INTERVAL_SECONDS, Trace, Tracer, TraceSubject, traceable_services
 from sockd.errors import TemporaryFault, UsageError
+from sockd.log.events import EVENT_CATEGORIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from sockd.daemon.control.server import Words
     from sockd.daemon.control.tracing import Record
     from sockd.daemon.listeners import ListenerRegistry
+    from sockd.log.events import DaemonEvents
 
     Emit = Callable[[list[Record], int], None]
     Begin = Callable[[Mapping[str, object], Emit, Callable[[], None]], Callable[[], None]]
@@ -59,10 +61,12 @@ class FollowedVerbs:
 
     Args:
         serving: what is served.
+        events: of the daemon.
     """
 
-    def __init__(self, serving: ListenerRegistry) -> None:
+    def __init__(self, serving: ListenerRegistry, events: DaemonEvents) -> None:
         self._serving = serving
+        self._events = events
         self._tracer = Tracer(serving)
         self._streams: list[Stream] = []
 
@@ -103,6 +107,19 @@ class FollowedVerbs:
         following.stop = (begin or self.begin_trace)(words, following.emit, lambda: following.stream.open(first))
         self._streams.append(following.stream)
         return following.stream
+
+    def events(self, words: Words) -> Stream:
+        """Follow what the daemon does, from the last so many events on."""
+        if words["last"] < 0:
+            raise UsageError(f"last {words['last']}: must be 0 or more")
+        self._make_room()
+        stream = Stream(lambda: self._events.leave(stream.send))
+        self._events.follow(stream.send)
+        stream.open({"categories": list(EVENT_CATEGORIES)})
+        for event in list(self._events.recent)[-words["last"] :] if words["last"] else ():
+            stream.send(event)
+        self._streams.append(stream)
+        return stream
 
     @property
     def _clock(self) -> Callable[[], float]:

@@ -105,6 +105,11 @@ class Supervisor:
         """Send on what a worker has said unasked, to whoever follows."""
         if "trace" in passed:
             self._traces.hear(member, passed)
+        elif "event" in passed:
+            if passed["lost"]:
+                lost = {"worker": member.number, "count": passed["lost"]}
+                logger.warning("events of a worker lost", extra={"event": lost})
+            self._daemon.events.publish(passed["event"])
 
     # ---- in a new process
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from sockd.daemon.startup import Opened, Resources, ServingProcess, Unprivileged
     from sockd.daemon.workers.balance import WorkerSlot
     from sockd.settings import Settings
+    from sockd.wire.control import JsonObject
 
 logger = logging.getLogger("sockd.daemon")
 
@@ -95,6 +96,7 @@ class Worker:
         self._serving = daemon.serving
         self._tools = daemon.serving.tools
         self._made = made
+        self._number = place.number
         self._slot = place.slot
         self._kept: frozenset[str] = frozenset()
         self._is_retired = False
@@ -114,6 +116,8 @@ class Worker:
         self._stalled_at = 0.0
         if self._tools.loop.watch is not None:
             self._tools.loop.watch.report = self._report_stall
+        self._lost_events = 0
+        daemon.events.follow(self._pass_event)
         self._channel = ResponseChannel(place.channel, self._tools.loop, self._answer, self._alone)
         self._tools.network_overrides.report = self._report_source
 
@@ -195,6 +199,11 @@ class Worker:
         if key not in self._traces:
             self._traces[key] = self._daemon.commands.followed.begin_trace(words, emit)
         return {}
+
+    def _pass_event(self, event: JsonObject) -> None:
+        """Have the supervisor know of an event here."""
+        said = {"event": event | {"worker": self._number}, "lost": self._lost_events}
+        self._lost_events = 0 if self._channel.send({PASSED: said}) else self._lost_events + 1
 
     def _leave(self, words: Words) -> object:
         """Drain a listener that was removed."""
