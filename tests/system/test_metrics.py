@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import socket
 from importlib.metadata import version
 
 import pytest
@@ -163,3 +164,25 @@ def test_a_measured_handler_skips_frames_that_are_too_long(serve, tmp_path):
     config = f'[daemon]\npath = "{tmp_path}"\n' + listeners.format("long") + listeners.format("metrics")
     server = serve(config=config + '[service.long]\nhandler = "app_long:upper"\nmax_frame = 64\ntoo_long = "skip"\n')
     assert server.connect().finish_with(b"a\n" + b"x" * 200 + b"\nb\n") == b"A\nB\n"
+
+
+def test_the_page_has_what_its_first_screen_shows(house, certificates):
+    """Seen failing with a page that asks another host for anything, and with events that the page does not get."""
+    own = certificates.server
+    start = house
+    server = start(("tcp://127.0.0.1:0", "upper"))
+    server.sockctl.ask("deny", "192.0.2.0/24")
+    status = json.loads(get(server, "/status.json")[1])
+    assert status["host"] == socket.gethostname()
+    assert 0 <= status["configuration_seconds"] <= status["seconds"] + 1
+    assert status["events"][0]["message"] == "override set"
+    assert status["certificates"] == []
+    page = get(server, "/")[1]
+    assert not re.findall(r"(?:src|href)=\"(?!data:)|url\(|@import|https?://(?!www\.w3\.org/2000/svg)", page)
+    config = server.sockctl.directory / "sockd.toml"
+    tls = f'tls = {{ certificate = "{own.path}", key = "{own.key}" }}\n'
+    config.write_text(config.read_text() + LISTEN.format("tcp://127.0.0.1:0", "echo") + tls)
+    server.sockctl.ask("reload")
+    (found,) = json.loads(get(server, "/status.json")[1])["certificates"]
+    assert found["file"] == str(own.path)
+    assert found["seconds_left"] > 0

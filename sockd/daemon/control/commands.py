@@ -84,6 +84,7 @@ class ControlCommands:
         self._serving = serving
         self._reloading = reloading
         self._succession = succession
+        self._events = events
         self.followed = FollowedVerbs(serving, events)
 
     @property
@@ -114,6 +115,10 @@ class ControlCommands:
         }
 
     # ---- asked
+
+    def recent_events(self, count: int) -> list[JsonObject]:
+        """Return the last events, the latest first."""
+        return list(self._events.recent)[: -count - 1 : -1]
 
     def status(self, _words: Words) -> dict[str, object]:
         """Return the state of the process, its listeners, its services and the last reload."""

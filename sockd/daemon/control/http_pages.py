@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
 import sys
+import time
 from contextlib import suppress
 from functools import cache
 from http import HTTPStatus
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     Samples = Sequence[tuple[Labels, float | Histogram]]
 
 UPPER_BOUND = "; with workers, the sum of what each has had, which is an upper bound"
+SHOWN_EVENTS = 20
 STATUS_PAGE = os.path.join(os.path.dirname(__file__), "status.html")
 
 
@@ -93,8 +96,12 @@ class MetricsPages:
         _, turns = self._serving.times()
         seconds = {"count": turns.count, "sum": turns.sum}
         workers = self._others.rows()
+        last = self._reloading.last
+        loaded = last.when if last is not None and not last.error else self._started
         return (
             self._asked.status({})
+            | {"host": socket.gethostname(), "configuration_seconds": round(time.time() - loaded, 3)}
+            | {"certificates": self._certificates(), "events": self._asked.recent_events(SHOWN_EVENTS)}
             | ({"workers": workers} if workers else {})
             | {
                 "max_connections": self._max_connections,
@@ -102,6 +109,13 @@ class MetricsPages:
                 "process": self._total_usage(),
             }
         )
+
+    def _certificates(self) -> list[dict[str, object]]:
+        """Return each certificate of a listener, with the seconds that are left of it; 0: it has expired."""
+        contexts = [served.plan.tls for served in self._serving.listeners if served.plan.tls is not None]
+        found = {path: until for one in contexts for path, until in one.certificates}
+        now = time.time()
+        return [{"file": path, "seconds_left": round(max(0.0, until - now))} for path, until in sorted(found.items())]
 
     # ---- for Prometheus
 

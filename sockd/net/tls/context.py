@@ -54,6 +54,7 @@ class TlsContext:
     def __init__(self, settings: TlsSettings, place: str) -> None:
         self.settings = settings
         self._place = place
+        self.certificates: list[tuple[str, float]] = []
         self._others: dict[str, ssl.SSLContext] = {}
         self._main = self._context("certificate", settings.certificate, settings.key)
         for index, other in enumerate(settings.others):
@@ -109,6 +110,7 @@ class TlsContext:
             until = _valid_until(path, context)
         except (UnicodeDecodeError, ssl.SSLError):
             return  # there is something in it that Python does not read; clients may
+        self.certificates.append((path, ssl.cert_time_to_seconds(until) if until else 0.0))
         left = ssl.cert_time_to_seconds(until) - time.time() if until else 0
         if left < WARNED_SECONDS:
             event = {"file": path, "key": f"{self._place}.{key}"} | ({"until": until} if until else {})
