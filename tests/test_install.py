@@ -177,6 +177,8 @@ def test_pages(root, page):
         "usr/share/doc/sockd/examples/inetd.conf",
         "usr/share/doc/sockd/examples/haproxy/haproxy.cfg",
         "usr/share/doc/sockd/examples/kubernetes/sockd.yaml",
+        "usr/share/doc/sockd/examples/prometheus/sockd.rules.yml",
+        "usr/share/doc/sockd/examples/fail2ban/filter.d/sockd.conf",
         "usr/include/sockbuf.h",
         "usr/lib/libsockbuf.so",
         "usr/lib/pkgconfig/sockbuf.pc",
