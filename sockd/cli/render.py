@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sockd.log.escape import printable
+from sockd.log.format import LEVELS
 from sockd.units import format_duration
 from sockd.wire.control import as_object, as_objects
 
@@ -20,6 +21,7 @@ CHANGES = ("deny", "allow", "limit", "target", "clear")
 """Verbs whose reply is an override."""
 CONNECTION_EXTRAS = {"tls": "TLS", "user": "USER", "destination": "DESTINATION", "pid": "PID"}
 """Columns of connections that are there where one of these has it."""
+LEVEL_NAMES = {number: name for name, number in LEVELS.items()}
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 STEP = 1024
 
@@ -52,7 +54,7 @@ def format_reply(verb: str, reply: object) -> str:
         return "\n".join(["reloaded", *_changes(result["changes"])]) + "\n"
     if verb == "upgrade":
         return f"upgraded: process {result['pid']} is now serving\n{_moved(result)}\n"
-    if verb in CHANGES:
+    if verb in CHANGES or (verb == "log-level" and "kind" in result):
         return "\n".join(_overrides([result])) + "\n"
     if verb == "stop":
         return "stopped\n" if "stopped" in result else "stopping\n"
@@ -67,7 +69,7 @@ def _overrides(result: Sequence[Table]) -> Iterator[str]:
         return
     rows: list[Sequence[object]] = [("ID", "KIND", "SUBJECT", "VALUE", "UNTIL")]
     for one in result:
-        value = one["value"] if one["kind"] == "limit" else "-"
+        value = one["value"] if one["kind"] == "limit" else LEVEL_NAMES.get(one["value"], "-")
         rows.append((one["id"], one["kind"], one["subject"], value, one["until"] or "next reload"))
     yield from columns(rows, right=(0, 3))
 

@@ -19,6 +19,7 @@ from sockd.daemon.metrics import Histogram
 from sockd.daemon.overrides import Overrides, list_networks, target_states
 from sockd.errors import HandlerError, SystemFault
 from sockd.lazy import lazily
+from sockd.log.levels import levels
 from sockd.net.connection.info import Totals
 from sockd.net.listen.overload import Quota
 from sockd.net.loop.turns import TurnWatch
@@ -213,6 +214,7 @@ class ListenerRegistry:
         """Have these changes hold in this process, and no others."""
         self.tools.network_overrides.replace(list_networks(rows))
         self.tools.forwarding.override_targets(target_states(rows))
+        levels.set_services({row.subject: row.value for row in rows if row.kind == "log-level"})
         limits = {row.subject: row.value for row in rows if row.kind == "limit"}
         changed = {
             one.run.spec.name: limit

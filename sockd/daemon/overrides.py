@@ -33,15 +33,19 @@ MAX_OVERRIDES = 10_000
 """Each new connection is held against every network of them."""
 
 
+VALUED = ("limit", "log-level")
+"""Kinds that have a value; each holds beside overrides of other kinds about the same service."""
+
+
 @dataclass(frozen=True)
 class Override:
     """One change.
 
     Attributes:
         number: by which it is cleared.
-        kind: "deny", "allow", "sensor" (denied by `deny_time`), "limit", "up" or "drained".
+        kind: "deny", "allow", "sensor" (denied by `deny_time`), "limit", "log-level", "up" or "drained".
         subject: a network, the name of a service, or that and the address of a target.
-        value: of a limit, else 0.
+        value: of a limit, or a level of the log; else 0.
         until: seconds since 1970; None: until the next reload.
     """
 
@@ -58,7 +62,7 @@ class Override:
 
     def log_fields(self) -> dict[str, object]:
         """Return it for the log."""
-        value = {"value": self.value} if self.kind == "limit" else {}
+        value = {"value": self.value} if self.kind in VALUED else {}
         until = {"until": timestamp(self.until)} if self.until is not None else {}
         return {"override": self.number, "kind": self.kind, "subject": self.subject, **value, **until}
 
@@ -129,8 +133,8 @@ class Overrides:
         self._is_full = False
         self._count += 1
         row = Override(self._count, kind, subject, value, until)
-        is_limit = kind == "limit"
-        for other in [one for one in self.rows if one.subject == subject and (one.kind == "limit") == is_limit]:
+        same = [one for one in self.rows if one.subject == subject]
+        for other in [one for one in same if one.kind == kind or not {kind, one.kind} & set(VALUED)]:
             self._drop(other)
         self._hold(row)
         logger.warning("override set", extra={"event": row.log_fields()})

@@ -97,7 +97,10 @@ VERBS: Mapping[str, ControlVerb] = {
     ),
     "stop": ControlVerb("stop the daemon gracefully"),
     "log-level": ControlVerb(
-        "set the minimum severity to log, until the next reload or start", {"level": (str, "one of the log levels")}
+        "set the minimum severity to log, until the next reload or start",
+        {"level": (str, "one of the log levels")},
+        "With --service, it is that of one service alone, and an override.",
+        {"service": ControlOption("service", "NAME", str, "only what is logged of a service"), **FOR},
     ),
     "deny": ControlVerb(
         "refuse new clients of a network, whatever the configuration says",
@@ -127,7 +130,9 @@ VERBS: Mapping[str, ControlVerb] = {
         "Open connections stay. Where every target is drained, clients are closed.",
         FOR,
     ),
-    "overrides": ControlVerb("list what deny, allow, limit and target have changed, and until when it holds"),
+    "overrides": ControlVerb(
+        "list what deny, allow, limit, target and log-level have changed, and until when it holds"
+    ),
     "clear": ControlVerb("end an override before its time", {"id": (int, "id, as in sockctl overrides")}),
     "trace": ControlVerb(
         "show frames as they pass, until Ctrl-C",

@@ -211,9 +211,8 @@ class ControlCommands:
         return self._serving.overrides.add(kind, str(network), 0, words["duration"]).table()
 
     def _limit(self, words: Words) -> object:
-        name, known = words["service"], sorted({one.run.spec.name for one in self._serving.listeners})
-        if name not in known:
-            raise UsageError(f"no service {name}; known: {', '.join(known) or 'none'}")
+        name = words["service"]
+        self._check_service(name)
         if words["connections"] < 0:
             raise UsageError(f"{words['connections']}: must be 0 or more")
         return self._serving.overrides.add("limit", name, words["connections"], words["duration"]).table()
@@ -236,8 +235,20 @@ class ControlCommands:
         level = words["level"]
         if level not in log_format.LEVELS:
             raise UsageError(f"{level} is not a level; known: {', '.join(log_format.LEVELS)}")
+        if words.get("service"):
+            self._check_service(words["service"])
+            return self._serving.overrides.add(
+                "log-level", words["service"], log_format.LEVELS[level], words["duration"]
+            ).table()
+        if words.get("duration"):
+            raise UsageError("--for needs --service: the level of the whole log holds until the next reload or start")
         levels.set_level(log_format.LEVELS[level])
         return {"level": level}
+
+    def _check_service(self, name: str) -> None:
+        known = sorted({one.run.spec.name for one in self._serving.listeners})
+        if name not in known:
+            raise UsageError(f"no service {name}; known: {', '.join(known) or 'none'}")
 
 
 def outcome(last: ReloadResult) -> dict[str, object]:

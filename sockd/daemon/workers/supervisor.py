@@ -257,7 +257,8 @@ class Supervisor:
 
     def _set_log_level(self, own: Verb, words: Words) -> object:
         result = own(words)
-        self._pool.ask("log-level", words=words)
+        if not words["service"]:  # else it is an override, which they get as every one
+            self._pool.ask("log-level", words=words)
         return result
 
 
