@@ -248,7 +248,7 @@ class SocksSession:
     def _serve(self, request: SocksRequest) -> None:
         self._timer.cancel()
         self.report.request = request
-        self.began_request = self._loop.clock()
+        self._began_request = self._loop.clock()
         settings = self._server.settings
         if self._server.users is not None and self._user is None:
             self._fail(Refusal(Reply.NOT_ALLOWED, "SOCKS 4 has no login"))
@@ -306,7 +306,7 @@ class SocksSession:
             self._relay(answer, host, local_port)
 
         port, complete = request.destination.port, self._completion(connected)
-        dial = self._server.gate.connect(addresses, port, complete, since=self.began_request)
+        dial = self._server.gate.connect(addresses, port, complete, since=self._began_request)
         self._under_way = dial
 
     def _bind(self, wanted: list[IPAddress]) -> None:
