@@ -80,6 +80,25 @@ def late_attributes(under: str) -> list[str]:
     return found
 
 
+def _booleans(one: ast.ClassDef) -> set[str]:
+    """Return the attributes that begin as True or False, and the fields that are one, but not those of values."""
+    if any("frozen=True" in ast.unparse(decorator) for decorator in one.decorator_list):
+        return set()
+    found = set()
+    for node in one.body:
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "bool" and node.value is not None:
+            found.add(ast.unparse(node.target))
+    for node in (node for function in methods(one) if function.name == "__init__" for node in ast.walk(function)):
+        if isinstance(node, ast.Assign) and ast.unparse(node.value) in ("True", "False"):
+            found |= {target.attr for target in node.targets if isinstance(target, ast.Attribute)}
+    return found
+
+
+def many_booleans(under: str) -> list[str]:
+    """Name the classes that have more than two booleans: what they are in is a state, and has a table."""
+    return [f"{path}: {one.name}" for path, one in classes(under) if len(_booleans(one)) > 2]
+
+
 def subclasses(under: str, name: str) -> list[str]:
     """Name the classes that have a class among their bases."""
     return [
@@ -210,6 +229,7 @@ def main() -> None:
         what: (before, len(places), places)
         for what, before, places in (
             ("attributes outside of __init__ (39: of the daemon alone)", 39, late_attributes("sockd")),
+            ("classes with more than two booleans", 11, many_booleans("sockd")),
             ("subclasses of Daemon", 3, subclasses("sockd", "Daemon")),
             ("isinstance on listeners", 16, asked_listeners("sockd")),
             ("timers that arm themselves", 17, timers("sockd")),
