@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -43,6 +44,9 @@ export -p
 echo END
 read -r rest
 """
+DAYTIME = re.compile(r"\d\d [A-Z]{3} 20\d\d \d\d:\d\d:\d\d [A-Z]+\r\n")
+CTIME = re.compile(r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ 123]\d \d\d:\d\d:\d\d 20\d\d\r\n")  # as of inetd
+TIME = re.compile("....", re.DOTALL)
 ONE, TWO, THREE = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 
 
@@ -53,6 +57,7 @@ class DifferentialCase(NamedTuple):
     sources: tuple[str, ...] = (ONE, TWO)
     said: str = "hello\n"
     has_server: bool = True
+    internal: str = ""
 
 
 def _hours():
@@ -127,6 +132,10 @@ CASES = [
     *(DifferentialCase(f"user = {user}\ngroups = {word}", (ONE,)) for user in USERS for word in ("yes", "no")),
     *(DifferentialCase(f"per_source = {limit}\nbanner_fail = TEXTS/no", (ONE, ONE, TWO)) for limit in ("1", "2")),
     *(DifferentialCase(f"instances = {limit}\nbanner_success = TEXTS/yes", (ONE, TWO)) for limit in ("1", "2")),
+    DifferentialCase("", (ONE, TWO), "hello\nEND\n", has_server=False, internal="echo"),
+    DifferentialCase(f"no_access = {TWO}", (ONE, TWO), "hello\nEND\n", has_server=False, internal="echo"),
+    DifferentialCase("", (ONE,), has_server=False, internal="daytime"),
+    DifferentialCase("", (ONE,), has_server=False, internal="time"),
     DifferentialCase("disable = yes"),
     DifferentialCase("disable = no"),
     DifferentialCase(f"redirect = 127.0.0.1 {FIRST_PORT}", has_server=False),
@@ -135,13 +144,20 @@ CASES = [
 
 
 def service(index, case, directory):
-    lines = ["type = UNLISTED", f"port = {FIRST_PORT + index}", "socket_type = stream", "protocol = tcp", "wait = no"]
+    lines = [
+        f"type = UNLISTED{' INTERNAL' * bool(case.internal)}",
+        f"id = case{index}",
+        f"port = {FIRST_PORT + index}",
+        "socket_type = stream",
+        "protocol = tcp",
+        "wait = no",
+    ]
     attributes = case.attributes.replace("TEXTS", str(directory))
     lines += ["user = root"] if "user =" not in attributes else []
     lines += ["passenv = PATH"] if "passenv" not in attributes else []
     lines += [f"server = {directory}/facts"] if case.has_server else []
     lines += ["bind = 127.0.0.1", *attributes.splitlines()]
-    return f"service case{index}\n{{\n" + "".join(f"\t{line}\n" for line in lines) + "}\n"
+    return f"service {case.internal or f'case{index}'}\n{{\n" + "".join(f"\t{line}\n" for line in lines) + "}\n"
 
 
 def normal(text):
@@ -155,7 +171,7 @@ def normal(text):
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results(request):
     """What the clients of each case get of xinetd, and of sockd."""
     if os.geteuid() != 0 or subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode:
         pytest.skip("needs a network namespace")
@@ -164,10 +180,9 @@ def results(tmp_path_factory):
         pytest.skip("needs xinetd")
     if subprocess.run([xinetd, "-version"], capture_output=True, check=False).returncode != 0:
         pytest.skip("xinetd does not run here: a library of its is missing")
-    directory = tmp_path_factory.mktemp("differential")
-    for parent in [directory, *directory.parents]:
-        if str(parent).startswith("/tmp/"):
-            parent.chmod(0o755)  # users of services go there
+    directory = Path(tempfile.mkdtemp(prefix="sockd-differential-"))  # that of pytest is closed to other users
+    directory.chmod(0o755)
+    request.addfinalizer(lambda: shutil.rmtree(directory))
     (directory / "facts").write_text(FACTS)
     (directory / "facts").chmod(0o755)
     for name in ("all", "yes", "no"):
@@ -212,10 +227,25 @@ def test_nothing_is_left_out_but_what_nobody_may_reach(results):
     assert "only_from = : no client would be accepted" in line
 
 
+def test_programs_of_every_user_were_reached(results):
+    (of_xinetd, of_sockd), _ = results
+    with_user = [index for index, case in enumerate(CASES) if case.attributes.startswith("user =")]
+    assert len(with_user) > 20
+    silent = [
+        CASES[index].attributes for index in with_user for one in (of_xinetd, of_sockd) if "END" not in one[index][0]
+    ]
+    assert silent == []
+
+
 @pytest.mark.parametrize("index", range(len(CASES)), ids=lambda index: CASES[index].attributes.replace("\n", "; ")[:60])
 def test_clients_get_the_same(results, index):
     (of_xinetd, of_sockd), _ = results
     if CASES[index].attributes == "user = nobody\nnice = -5":  # xinetd sets it when it is root no more, and goes on
         assert ("nice 0\n" in of_xinetd[index][0], "nice -5\n" in of_sockd[index][0]) == (True, True)
+        return
+    if CASES[index].internal in ("daytime", "time"):  # the second may be the next one
+        forms = (DAYTIME, CTIME) if CASES[index].internal == "daytime" else (TIME, TIME)
+        said = of_xinetd[index][0], of_sockd[index][0]
+        assert [bool(form.fullmatch(text)) for form, text in zip(forms, said, strict=True)] == [True, True]
         return
     assert [*map(normal, of_sockd[index])] == [*map(normal, of_xinetd[index])]
