@@ -171,7 +171,15 @@ def normal(text):
 
 
 @pytest.fixture(scope="module")
-def results(request):
+def directory():
+    """One that every user can enter; that of pytest is closed to others than root."""
+    with tempfile.TemporaryDirectory(prefix="sockd-differential-") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def results(directory):
     """What the clients of each case get of xinetd, and of sockd."""
     if os.geteuid() != 0 or subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode:
         pytest.skip("needs a network namespace")
@@ -180,9 +188,6 @@ def results(request):
         pytest.skip("needs xinetd")
     if subprocess.run([xinetd, "-version"], capture_output=True, check=False).returncode != 0:
         pytest.skip("xinetd does not run here: a library of its is missing")
-    directory = Path(tempfile.mkdtemp(prefix="sockd-differential-"))  # that of pytest is closed to other users
-    directory.chmod(0o755)
-    request.addfinalizer(lambda: shutil.rmtree(directory))
     (directory / "facts").write_text(FACTS)
     (directory / "facts").chmod(0o755)
     for name in ("all", "yes", "no"):
