@@ -229,7 +229,7 @@ def main() -> None:
         what: (before, len(places), places)
         for what, before, places in (
             ("attributes outside of __init__ (39: of the daemon alone)", 39, late_attributes("sockd")),
-            ("classes with more than two booleans", 11, many_booleans("sockd")),
+            ("classes with more than two booleans", 7, many_booleans("sockd")),
             ("subclasses of Daemon", 3, subclasses("sockd", "Daemon")),
             ("isinstance on listeners", 16, asked_listeners("sockd")),
             ("timers that arm themselves", 17, timers("sockd")),
