@@ -64,10 +64,11 @@ def house(request, serve, tmp_path):
     server.sockctl, server.workers, server.followers = sockctl, request.param, []
 
     def follow(*words, is_logged=True):
+        before = len(server.having("control", verb="events"))
         one = Followed(sockctl, *words)
         server.followers.append(one)
         if is_logged:
-            _until(lambda: len(server.having("control", verb="events")) >= len(server.followers))
+            _until(lambda: len(server.having("control", verb="events")) > before)
         return one
 
     server.follow = follow
