@@ -18,8 +18,9 @@ CSRC = Path("csrc")
 PROCESS = Path("sockd/process")
 BUFFER = Path("sockd/buffer")
 PARTS = [  # of the extension alone
-    *(BUFFER / name for name in ("batch.c", "python.h", "cutter.c", "encoder.c")),
+    *(BUFFER / name for name in ("python.h", "cutter.c", "encoder.c")),
     Path("sockd/net/udp/calls.c"),
+    Path("sockd/net/connection/exchange.c"),
     BUFFER / "types.c",
     Path("sockd/net/connection/serve.c"),
     *(PROCESS / name for name in ("spawn.c", "last_words.h", "last_words.c", "stop_bound.c")),

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+from collections.abc import Callable
 from typing import Any, Self
 
 ffi: Any
@@ -33,3 +34,17 @@ class DatagramCalls:
     def _receive(self, fd: int, wanted: int, with_senders: bool, /) -> list[bytes]: ...
     def _answer(self, fd: int, places: list[int], replies: list[bytes], /) -> list[tuple[int, int]]: ...
     def _use(self, address: int, /) -> None: ...
+
+class FrameExchange:
+    def cut(self, offset: int, size: int, count: int, /) -> list[Any]: ...
+    def answer(
+        self,
+        index: int,
+        offset: int,
+        size: int,
+        count: int,
+        function: Callable[[Any], Any],
+        is_late: Callable[[int, int], bool],
+        /,
+    ) -> tuple[list[Any], list[Any], BaseException | None] | None: ...
+    def _use(self, mux: int, description: bytes, ending: bytes, /) -> None: ...

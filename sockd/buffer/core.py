@@ -38,6 +38,7 @@ if lib.sockd_add_types() < 0:
 FrameCutter = _sockbuf.FrameCutter
 FrameEncoder = _sockbuf.FrameEncoder
 DatagramCalls = _sockbuf.DatagramCalls
+FrameExchange = _sockbuf.FrameExchange
 
 _BY_LIMIT = {
     Raw: lib.sb_framing_raw,

@@ -157,13 +157,7 @@ static PyObject *cutter_bytes(sockd_cutter *self, const sb_frame *frame)
     Py_ssize_t size = (Py_ssize_t)(frame->end - frame->start);
     if (frame->dots == 0)
         return PyBytes_FromStringAndSize(payload, size);
-    PyObject *room = PyByteArray_FromStringAndSize(NULL, size); /* the stable ABI cannot shorten a bytes object */
-    if (room == NULL)
-        return NULL;
-    char *block = PyByteArray_AsString(room);
-    PyObject *made = PyBytes_FromStringAndSize(block, (Py_ssize_t)sb_dot_unstuff(payload, (size_t)size, block));
-    Py_DECREF(room);
-    return made;
+    return sockd_unstuffed(payload, size);
 }
 
 /* Cut one frame off.  As cutter_find(); *made is it. */

@@ -17,13 +17,13 @@
 #include "frame.h"
 
 /* What the types of the module are made from. */
-extern PyType_Spec sockd_cutter_spec, sockd_encoder_spec, sockd_calls_spec;
+extern PyType_Spec sockd_cutter_spec, sockd_encoder_spec, sockd_calls_spec, sockd_exchange_spec;
 
 /* An object belongs to one thread at a time.  Where a program forgets it, and there is
  * no global lock, this makes the object wrong rather than its memory (PEP 703). */
 #ifdef Py_GIL_DISABLED
-#define SOCKD_BEGIN_LOCKED(object) Py_BEGIN_CRITICAL_SECTION(object)
-#define SOCKD_END_LOCKED Py_END_CRITICAL_SECTION()
+#define SOCKD_BEGIN_LOCKED(object) Py_BEGIN_CRITICAL_SECTION(object);
+#define SOCKD_END_LOCKED Py_END_CRITICAL_SECTION();
 #else
 #define SOCKD_BEGIN_LOCKED(object) {
 #define SOCKD_END_LOCKED }
@@ -75,6 +75,18 @@ static inline int sockd_read_framing(PyObject *bytes, sb_framing *framing)
     }
     memcpy(framing, PyBytes_AsString(bytes), sizeof *framing);
     return 0;
+}
+
+/* The payload of a dot block without its stuffing. */
+static inline PyObject *sockd_unstuffed(const char *data, Py_ssize_t size)
+{
+    PyObject *room = PyByteArray_FromStringAndSize(NULL, size); /* the stable ABI cannot shorten a bytes object */
+    if (room == NULL)
+        return NULL;
+    char *block = PyByteArray_AsString(room);
+    PyObject *made = PyBytes_FromStringAndSize(block, (Py_ssize_t)sb_dot_unstuff(data, (size_t)size, block));
+    Py_DECREF(room);
+    return made;
 }
 
 /* Free an object of a type that has been made from a spec. */

@@ -260,6 +260,9 @@ class ConnectionTable:
             except BaseException as error:
                 self._defects.report(error)
 
+    parts: Sequence[tuple[int, int, int]] = ()
+    """Of the event that is answered now, where replies are shown to somebody: those that do not pass here are not."""
+
     # ---- frames in, replies out
 
     def block(self, offset: int, size: int) -> bytes:
@@ -289,11 +292,6 @@ class ConnectionTable:
     def reply_lines(self, index: int, block: bytes) -> bool:
         """Answer an event with one line for each frame; False if the block has another number of lines."""
         return lib.sb_mux_reply_lines(self._set, index, block, len(block)) == 0  # type: ignore[no-any-return]  # cffi
-
-    def reply_line(self, index: int, line: bytes, ending: bytes) -> None:
-        """Answer an event of one frame with bytes and an ending behind them."""
-        if lib.sb_mux_reply_line(self._set, index, line, len(line), ending, len(ending)) < 0:
-            raise ValueError("the event does not have exactly one frame")
 
     def reply_lengths(self, index: int, block: bytes, lengths: array[int]) -> None:
         """Answer an event with lengths[i] bytes for frame i."""

@@ -67,13 +67,6 @@ class TappedTable(ConnectionTable):
         elif room == 0:
             self.observer.leave_out(id, 1)
 
-    def reply_line(self, index: int, line: bytes, ending: bytes) -> None:
-        """Show it, too."""
-        if lib.sb_mux_reply_line(self._set, index, line, len(line), ending, len(ending)) < 0:  # no call of ours between
-            raise ValueError("the event does not have exactly one frame")
-        for id, _, _ in self.parts:
-            self._show(id, line + ending)
-
     def reply_lines(self, index: int, block: bytes) -> bool:
         """Show them, too."""
         is_sent: bool = lib.sb_mux_reply_lines(self._set, index, block, len(block)) == 0  # likewise

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Serves frames by a function of one argument: a batch of many connections in, their replies out.
 
-The whole of a turn's frames is one block of bytes: one call cuts it, one map
-answers, one call makes frames of the replies, and one sends every connection its
-part.  A connection has no Python object here.  Whatever is not that plain case -
-None, a reply of several lines, an exception, Close - is settled connection by
+Frames that are ready in a turn are cut, handed to the function and answered in one call of C, however many connections
+have sent them (sockd/net/connection/exchange.c).  A connection has no Python object here.  Whatever is not that plain
+case - an exception, Close, a reply that is not bytes, or cannot be a frame - is answered here, connection by
 connection, and no frame is ever handed to the function twice.
 """
 
@@ -17,12 +16,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sockd.errors import is_close
 from sockd.log.failure import error_info, user_line
-from sockd.net.connection.codec import LF, reply_bytes
+from sockd.net.connection.codec import RecordCodec, reply_bytes
 from sockd.net.connection.events import ConnectionEvents
 from sockd.net.connection.info import log_end
 from sockd.net.connection.turn import FIRST_CHECK, looks
 from sockd.wire.close_reason import CloseReason
-from sockd.wire.framing import Line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -53,12 +51,26 @@ class FunctionHandler(ConnectionEvents):
 
     def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
         """Answer `count` frames, of one connection or of many."""
-        frames = self._codec.cut(offset, size, count)
+        if self._set.parts:
+            self._answer_shown(index, id, part, self._codec.cut(offset, size, count))
+            return
+        left = self._codec.exchange.answer(index, offset, size, count, self._function, self._is_late)
+        if left is not None:
+            frames, done, error = left
+            self._answer_connections(index, self._parts(id, part, len(frames)), frames, done, error)
+
+    def _answer_shown(self, index: int, id: int, part: int, frames: list[Frame]) -> None:
+        """Do the same by way of the table, which shows the replies to somebody (sockd.net.connection.tapped)."""
         done: list[Reply] = []
         error = self._answer(index, frames, done)
-        if error is None and self._codec.reply(index, done):
-            return
         self._answer_connections(index, self._parts(id, part, len(frames)), frames, done, error)
+
+    def _is_late(self, index: int, frames: int) -> bool:
+        """Whether the turn has taken too long: then only the first frames of the event are answered in it."""
+        if not self._set.turn.is_late:
+            return False
+        self._set.turn.cut(index, frames)
+        return True
 
     def _answer(self, index: int, frames: list[F], done: list[Reply]) -> BaseException | None:
         """Add the replies to `done`; return the exception of the frame after the last of them.
@@ -157,50 +169,24 @@ class FunctionHandler(ConnectionEvents):
         log_end(self._service, self._set, id, reason)
 
 
-class LineHandler(FunctionHandler):
-    """Does the same for lines, whose replies are lines: one split, one join, and no codec where nothing is special."""
+class RecordHandler(FunctionHandler):
+    """Does the same for records, which are tuples on both sides."""
 
-    def __init__(
-        self, service: str, function: LineFunction, ending: bytes, codec: Codec, connections: ConnectionTable
-    ) -> None:
+    def __init__(self, service: str, function: LineFunction, codec: RecordCodec, connections: ConnectionTable) -> None:
         super().__init__(service, function, codec, connections)
-        self._ending = ending
+        self._records = codec
 
     def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
-        """Answer `count` lines, of one connection or of many."""
-        if count == 1:
-            self._one(index, id, part, self._set.block(offset, size - 1))
-        else:
-            self._many(index, id, part, self._codec.cut(offset, size, count))
-
-    def _one(self, index: int, id: int, part: int, line: bytes) -> None:
-        error: BaseException | None = None
+        """Answer `count` records."""
+        frames = self._codec.cut(offset, size, count)
         done: list[Reply] = []
-        try:
-            reply = self._function(line)
-        except BaseException as raised:
-            error = raised
-        else:
-            if type(reply) is bytes:
-                self._set.reply_line(index, reply, self._ending)
-                return
-            done.append(reply)
-        self._answer_connections(index, self._parts(id, part, 1), [line], done, error)
-
-    def _many(self, index: int, id: int, part: int, lines: list[bytes]) -> None:
-        done: list[Reply] = []
-        error = self._answer(index, lines, done)
-        if error is None:
-            try:
-                block = self._ending.join(done) + self._ending  # type: ignore[arg-type] # None: settled below
-            except BaseException:  # None; or what a reply's own class does, which is found out one by one
-                block = b""
-            if self._set.reply_lines(index, block):
-                return
-        self._answer_connections(index, self._parts(id, part, len(lines)), lines, done, error)
+        error = self._answer(index, frames, done)
+        if error is None and self._records.reply(index, done):
+            return
+        self._answer_connections(index, self._parts(id, part, len(frames)), frames, done, error)
 
 
-class SameEndingHandler(LineHandler):
+class SameEndingHandler(FunctionHandler):
     """Ends each reply as the line was ended that it answers."""
 
     def frames(self, index: int, id: int, part: int, offset: int, size: int, count: int) -> None:
@@ -224,9 +210,7 @@ def function_sink(service: str, function: LineFunction, codec: Codec, connection
         codec: of the service's framing.
         connections: where frames come from.
     """
-    framing = codec.framing
-    if not isinstance(framing, Line):
-        return FunctionHandler(service, function, codec, connections)
-    if isinstance(framing.ending, bytes):
-        return LineHandler(service, function, framing.ending, codec, connections)
-    return SameEndingHandler(service, function, LF, codec, connections)
+    if isinstance(codec, RecordCodec):
+        return RecordHandler(service, function, codec, connections)
+    kind = SameEndingHandler if codec.is_in_kind else FunctionHandler
+    return kind(service, function, codec, connections)

@@ -73,7 +73,7 @@ PLACES = {
     "accepted": ("sockd.services.handlers.connection", "PerConnectionHandler", "accepted", by_row),
     "frames": ("sockd.services.handlers.connection", "PerConnectionHandler", "frames", by_event),
     "closed": ("sockd.services.handlers.connection", "PerConnectionHandler", "closed", by_row),
-    "function": ("sockd.services.handlers.function", "LineHandler", "frames", by_event),
+    "function": ("sockd.services.handlers.function", "FunctionHandler", "frames", by_event),
     "session": ("sockd.services.handlers.coroutine", "CoroutineHandler", "frames", by_event),
     "pool": ("sockd.services.handlers.blocking", "BlockingHandler", "_answered", by_frames),
     "socks": ("sockd.services.socks.client", "SocksSession", "_readable", by_socket),
