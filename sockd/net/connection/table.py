@@ -314,15 +314,16 @@ class ConnectionTable:
         """Send the output of every registered writer, in one call."""
         while self._dirty:
             dirty, self._dirty = self._dirty, []
-            if len(dirty) == 1:
-                self.write(dirty[0].id, dirty[0].outbox.pop_all())
-            else:
-                self._send_dirty(dirty)
+            self._send_dirty(dirty)
             for writer in dirty:
                 if writer.has_more:
                     self._flushed(writer)
 
     def _send_dirty(self, dirty: Sequence[Writer]) -> None:
+        if len(dirty) == 1:
+            block = dirty[0].outbox.pop_all()
+            lib.sb_mux_send(self._set, dirty[0].id, block, len(block))
+            return
         blocks = [writer.outbox.pop_all() for writer in dirty]
         ids = array("i", [writer.id for writer in dirty])
         sizes = array("q", map(len, blocks))
