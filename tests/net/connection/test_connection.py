@@ -12,7 +12,7 @@ import asyncio
 import pytest
 
 from sockd import Close, CloseReason, Connection
-from sockd._sockbuf import ffi
+from sockd._sockbuf import ffi, lib
 from sockd.net.address.sockaddr import UNKNOWN
 from sockd.net.connection.codec import LineCodec, make_codec
 from sockd.net.loop.loop import Timer
@@ -36,10 +36,12 @@ class Set:
         self.dirty = []
         self.memory = b""
         self.peers = self.Peers()
+        self.handle = ffi.gc(lib.sb_mux_new(1, False), lib.sb_mux_free)
 
     def receive(self, connection, *lines):
         """As if these lines had come in one turn."""
         self.memory = b"".join(line + b"\n" for line in lines)
+        ffi.memmove(lib.sb_mux_arena(self.handle), self.memory, len(self.memory))
         connection.deliver(0, len(self.memory), len(lines))
 
     def block(self, offset, size):
