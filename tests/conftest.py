@@ -8,7 +8,11 @@ for a relay's, `elsewhere` for addresses that are not this host's own.
 
 import signal
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup(1) and the like would have every program here ignore it
+# A shell in the background, nohup(1) and the like would have every program here ignore them.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = [
     "serving",

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     import inspect
     import json
     import pathlib
-    import pickle
     import pkgutil
     import random
     import shutil
@@ -47,7 +46,7 @@ else:
     ctypes, datetime, difflib, fractions, hashlib, hmac = map(
         lazily, ("ctypes", "datetime", "difflib", "fractions", "hashlib", "hmac")
     )
-    inspect, json, msgspec, pathlib, pickle = map(lazily, ("inspect", "json", "msgspec", "pathlib", "pickle"))
+    inspect, json, msgspec, pathlib = map(lazily, ("inspect", "json", "msgspec", "pathlib"))
     pkgutil, psutil, random, shutil, sysconfig, tempfile, tomllib = map(
         lazily, ("pkgutil", "psutil", "random", "shutil", "sysconfig", "tempfile", "tomllib")
     )
@@ -67,7 +66,6 @@ __all__ = [
     "load_all",
     "msgspec",
     "pathlib",
-    "pickle",
     "pkgutil",
     "psutil",
     "random",

@@ -55,14 +55,17 @@ SOURCES = Path(find_spec("sockd").origin).parent
 def is_named(node, above):
     """Tell whether what from_buffer() returns outlives the call that it is for.
 
-    Of a sum (`from_buffer(data) + begin`) and in a member of a struct there is the address alone.
+    Of a sum (`from_buffer(data) + begin`), in a member of a struct and where a pointer points (`place[0]`) there is
+    the address alone.
     """
     while isinstance(above[node], (ast.IfExp, ast.Tuple, ast.Dict)):
         node = above[node]
     around = above[node]
     target = around.targets[0] if isinstance(around, ast.Assign) else None
     first = target.elts[0] if isinstance(target, ast.Tuple) else target
-    return not isinstance(around, (ast.Call, ast.BinOp)) and not isinstance(first, ast.Attribute)
+    is_pointed_to = isinstance(first, ast.Subscript) and ast.unparse(first.slice) == "0"
+    is_address = isinstance(first, ast.Attribute) or is_pointed_to
+    return not isinstance(around, (ast.Call, ast.BinOp)) and not is_address
 
 
 def is_iterated(node):

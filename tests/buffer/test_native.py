@@ -104,7 +104,7 @@ def test_a_million_calls_lose_and_keep_no_reference():
     assert done.returncode == 0, done.stderr
     blocks, *references = map(int, done.stdout.split())
     assert abs(blocks) < 1000
-    assert max(map(abs, references)) < 100, references
+    assert max(map(abs, references)) < 1000, references
 
 
 def test_an_object_that_was_not_made_whole_is_no_danger():

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`sockctl import --check-against`: what it says of each combination of what is wanted and what is there.
-
-Seen failing: with wildcards compared as texts, with sockets of other programs taken for an inetd's.
-"""
+"""`sockctl import --check-against`: what it says of each combination of what is wanted and what is there."""
 
 from __future__ import annotations
 

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What packaging/ has for the house: alert rules under the real promtool, fail2ban's own server over our log.
-
-Seen failing: with a rule about a metric that no daemon has, with a rule that a staged trouble does not fire, and with
-reasons left out of the filter.
-"""
+"""What packaging/ has for the house: alert rules under the real promtool, fail2ban's own server over our log."""
 
 from __future__ import annotations
 

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`sockctl connections`: idle time, TLS, clients of relays and SOCKS servers; filters, order and limit, in all workers.
-
-Seen failing: without idle_ms in sb_info, with filters that the workers do not get, and with rows that each worker sorts
-for itself.
-"""
+"""`sockctl connections`: idle time, TLS, clients of relays and SOCKS servers; filters, order, limit, in all workers."""
 
 from __future__ import annotations
 

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`deny_time`: who comes to such a listener is denied at all others; `ident`: the user is asked for, and logged.
-
-Seen failing: with a worker that does not report, with a source that is denied for itself alone, with a reload that ends
-it, and without a deadline for the ident question.
-"""
+"""`deny_time`: who comes to such a listener is denied at all others; `ident`: the user is asked for, and logged."""
 
 from __future__ import annotations
 

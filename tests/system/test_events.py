@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`sockctl events`: what the daemon does, also in its workers, over an upgrade, and whatever the level of the log is.
-
-Seen failing: with workers that keep their events for themselves, with a level of the log that hides them, and with a
-follower that is not asked again after an upgrade.
-"""
+"""`sockctl events`: what the daemon does, also in its workers, over an upgrade, whatever the level of the log is."""
 
 from __future__ import annotations
 

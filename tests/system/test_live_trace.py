@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: MIT
 """`sockctl trace` on a daemon that serves: both directions, every kind of handler, in every worker, over a reload and
 an upgrade; redacted; limited; and gone with its client.
-
-Seen failing: with a table that keeps its class after the trace, with groups of a reload that are not tapped, with
-frames that are shown twice where a handler pauses, and with a rate that is not kept.
 """
 
 from __future__ import annotations

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`sockctl log-level LEVEL --service NAME`: one service's lines, in all workers, over an upgrade, for a time.
-
-Seen failing: with workers that do not get it, and with a level that holds for all services.
-"""
+"""`sockctl log-level LEVEL --service NAME`: one service's lines, in all workers, over an upgrade, for a time."""
 
 from __future__ import annotations
 

@@ -158,7 +158,6 @@ def test_over_a_unix_socket(serve, tmp_path):
 
 
 def test_a_measured_handler_skips_frames_that_are_too_long(serve, tmp_path):
-    """Failed while TimedEvents passed on neither `wrong` nor `lingering`: the connection stood still."""
     (tmp_path / "app_long.py").write_text("def upper(line):\n    return line.upper()\n")
     listeners = '[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "{}"\n'
     config = f'[daemon]\npath = "{tmp_path}"\n' + listeners.format("long") + listeners.format("metrics")
@@ -167,7 +166,6 @@ def test_a_measured_handler_skips_frames_that_are_too_long(serve, tmp_path):
 
 
 def test_the_page_has_what_its_first_screen_shows(house, certificates):
-    """Seen failing with a page that asks another host for anything, and with events that the page does not get."""
     own = certificates.server
     start = house
     server = start(("tcp://127.0.0.1:0", "upper"))

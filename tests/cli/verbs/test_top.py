@@ -122,7 +122,6 @@ class Screen:
 
 
 def test_keys_and_a_terminal_of_80_times_24(serve, tmp_path):
-    """Seen failing with lists that are longer than the screen, and with keys that are read after the interval alone."""
     listen = '[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "{}"\n'
     names = ["upper", "echo", *(f"copy{number}" for number in range(10))]
     services = "".join(f'[service.copy{number}]\nbuiltin = "echo"\n' for number in range(10))

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The ident client (RFC 1413): what it asks, what it believes, and that it ends in time.
-
-Seen failing: with the ports of a reply not compared, without the deadline, with a reply in pieces read as a whole one.
-"""
+"""The ident client (RFC 1413): what it asks, what it believes, and that it ends in time."""
 
 from __future__ import annotations
 

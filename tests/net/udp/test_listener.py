@@ -418,7 +418,6 @@ def test_networks_that_change_apply_to_senders_that_are_known(bench):
 
 
 def test_rules_look_at_a_host_once(bench, monkeypatch):
-    """Seen to fail with a verdict for each datagram: 200."""
     listener = bench.serve("udp://127.0.0.1:0", allow=(ip_network("127.0.0.0/8"),))
     client, asked = bench.client(("127.0.0.1", 0)), []
     right = DatagramRules.admit

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""tcpmux (RFC 1078) on the running daemon: a client names a program in its first line, and gets it.
-
-Seen failing, each once: a receive without MSG_PEEK (what follows the line is lost to the program), names compared as
-they are written, a client without a line that is kept, max_instances not looked at.
-"""
+"""tcpmux (RFC 1078) on the running daemon: a client names a program in its first line, and gets it."""
 
 from __future__ import annotations
 
