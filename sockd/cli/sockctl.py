@@ -265,8 +265,8 @@ def _add_import(verbs: argparse._SubParsersAction[_Parser]) -> None:
     verb.add_argument(
         "--check-against",
         action="store_true",
-        help="print no sockd.toml, but what would differ on this host: who holds each port now, what would become "
-        "reachable, what would be lost; the exit code is 1 if anything does",
+        help="instead of a sockd.toml, print what would differ on this host: who holds each port now, what would "
+        "become reachable, what would be lost; the exit code is 1 if anything differs",
     )
 
 

@@ -176,8 +176,8 @@ class DaemonSettings:
     )
     control: str | None = setting(
         None,
-        help="absolute path of the control socket for sockctl, which only its owner may use; none: no control socket",
-        source="under systemd with RuntimeDirectory=, control.sock in it; else none; example: /run/sockd/control.sock",
+        help="absolute path of the control socket for sockctl, which only its owner may use; none turns it off",
+        source="default: under systemd control.sock in RuntimeDirectory=, else none; example: /run/sockd/control.sock",
     )
     inetd_timeout: Duration = setting(
         Duration(120),

@@ -303,8 +303,8 @@ class ListenSettings:
     )
     deny_time: Duration | None = setting(
         None,
-        help="nobody is served: each client is refused, and its address denied at all listeners for this time; for a "
-        "port that no client of yours has a reason to connect to",
+        help="a trap: every client is refused, and its address is denied at all listeners for this time; for a port "
+        "to which none of your clients has a reason to connect",
         source="xinetd.conf(5), SENSOR and deny_time",
         unit="seconds",
         low=1,

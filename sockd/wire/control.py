@@ -56,19 +56,17 @@ class ControlVerb:
     options: Mapping[str, ControlOption] = field(default_factory=dict)
 
 
-FOR = {
-    "duration": ControlOption("for", "TIME", str, "for how long, such as 10m; until the next reload if it is not given")
-}
+FOR = {"duration": ControlOption("for", "TIME", str, "how long it applies, such as 10m (until the next reload)")}
 SELECTION = {
-    "service": ControlOption("service", "NAME", str, "only those of a service"),
-    "network": ControlOption("network", "NETWORK", str, "only clients of a network, such as 192.0.2.0/24"),
-    "state": ControlOption("state", "STATE", str, "only open, closing, connecting or relayed ones"),
-    "idle": ControlOption("idle", "TIME", str, "only those that have moved nothing for so long, such as 5m"),
-    "older": ControlOption("older", "TIME", str, "only those that are at least so old"),
+    "service": ControlOption("service", "NAME", str, "only connections of this service"),
+    "network": ControlOption("network", "NETWORK", str, "only clients of this network, such as 192.0.2.0/24"),
+    "state": ControlOption("state", "STATE", str, "only in this state: open, closing, connecting or relayed"),
+    "idle": ControlOption("idle", "TIME", str, "only connections that have been idle for this time, such as 5m"),
+    "older": ControlOption("older", "TIME", str, "only connections that are at least this old"),
     "sort": ControlOption(
-        "sort", "KEY", str, "id, peer, service, age, idle, frames, received, sent or unsent (id); the largest first"
+        "sort", "KEY", str, "id, peer, service; or the largest first: age, idle, frames, received, sent, unsent (id)"
     ),
-    "limit": ControlOption("limit", "NUMBER", int, "so many at most"),
+    "limit": ControlOption("limit", "NUMBER", int, "maximum number of connections to list"),
 }
 
 VERBS: Mapping[str, ControlVerb] = {
@@ -99,13 +97,13 @@ VERBS: Mapping[str, ControlVerb] = {
     "log-level": ControlVerb(
         "set the minimum severity to log, until the next reload or start",
         {"level": (str, "one of the log levels")},
-        "With --service, it is that of one service alone, and an override.",
-        {"service": ControlOption("service", "NAME", str, "only what is logged of a service"), **FOR},
+        "With --service, it applies to one service only, and is an override (see sockctl overrides).",
+        {"service": ControlOption("service", "NAME", str, "only for log lines of this service"), **FOR},
     ),
     "deny": ControlVerb(
         "refuse new clients of a network, whatever the configuration says",
         {"network": (str, "address or network, such as 192.0.2.0/24")},
-        "Open connections stay. Where two have an address, the later one decides.",
+        "Open connections stay. If two networks contain an address, the later command decides.",
         FOR,
     ),
     "allow": ControlVerb(
@@ -121,17 +119,17 @@ VERBS: Mapping[str, ControlVerb] = {
         FOR,
     ),
     "target": ControlVerb(
-        "send new clients of a relay to a target, or not, whatever is known of it",
+        "send new clients of a relay to a target, or not, whatever health checks have found",
         {
             "service": (str, "the relay"),
             "target": (str, "its address, as in the configuration"),
             "state": (str, "up or drained"),
         },
-        "Open connections stay. Where every target is drained, clients are closed.",
+        "Open connections stay. If every target is drained, clients are closed.",
         FOR,
     ),
     "overrides": ControlVerb(
-        "list what deny, allow, limit, target and log-level have changed, and until when it holds"
+        "list what deny, allow, limit, target, log-level and deny_time have changed, and until when it applies"
     ),
     "clear": ControlVerb("end an override before its time", {"id": (int, "id, as in sockctl overrides")}),
     "trace": ControlVerb(
@@ -141,14 +139,14 @@ VERBS: Mapping[str, ControlVerb] = {
             "rate": (int, "frames a second, at most"),
             "bytes": (int, "of each frame, at most; 0: sizes alone"),
         },
-        "What was received is shown frame by frame, what is sent as it was written. Frames above the rate are counted. "
-        "Traffic of programs, relays and SOCKS servers does not pass through sockd, and is not shown.",
+        "Received data is shown frame by frame, sent data as it was written. Frames above the rate are only counted. "
+        "Traffic of programs, relays and SOCKS servers is not shown, because sockd does not read it.",
     ),
     "events": ControlVerb(
-        "show what the daemon does, until Ctrl-C",
+        "show what the daemon does, as it happens, until Ctrl-C",
         more="Events are reloads, upgrades, workers, stalls, drains, listeners, certificates, overrides, limits, "
-        "targets of relays, and defects; each is in the log as well.",
-        options={"last": ControlOption("last", "NUMBER", int, "begin with the last so many events, 100 at most")},
+        "targets of relays, and defects; each is also in the log.",
+        options={"last": ControlOption("last", "NUMBER", int, "begin with this number of past events (100 at most)")},
     ),
 }
 """Every verb, in the order in which people read of them."""

@@ -38,7 +38,7 @@ RECEIVE_BYTES = 1 << 16
 
 def add_arguments(verb: argparse.ArgumentParser, name: str) -> None:
     """Add the arguments of a verb that is followed."""
-    verb.add_argument("--count", metavar="COUNT", type=_count, help="end after so many lines (until Ctrl-C)")
+    verb.add_argument("--count", metavar="COUNT", type=_count, help="end after this number of lines (until Ctrl-C)")
     if name == "trace":
         _add_trace(verb)
 
@@ -51,12 +51,12 @@ def _add_trace(verb: argparse.ArgumentParser) -> None:
         default="",
         help="a service, a connection id as in sockctl connections, or a network such as 192.0.2.0/24 (default: all)",
     )
-    rate = f"frames a second, 1 to 10000; others are counted ({DEFAULT_RATE})"
+    rate = f"maximum number of frames per second, 1 to 10000; others are only counted ({DEFAULT_RATE})"
     verb.add_argument("--rate", metavar="NUMBER", type=int, default=DEFAULT_RATE, help=rate)
     shown = f"bytes of each frame to show, 1 to {MAX_BYTES} ({DEFAULT_BYTES})"
     verb.add_argument("--bytes", metavar="NUMBER", type=_size, default=DEFAULT_BYTES, help=shown)
-    verb.add_argument("--sizes", action="store_true", help="show sizes alone, no content leaves the daemon")
-    redact = f"regular expression of Python: show {REDACTED} in place of what matches"
+    verb.add_argument("--sizes", action="store_true", help="show only sizes; no content leaves the daemon")
+    redact = f"Python regular expression: show {REDACTED} instead of what matches"
     verb.add_argument("--redact", metavar="PATTERN", type=_pattern, help=redact)
 
 
@@ -161,9 +161,9 @@ def _clean(value: object) -> object:
 
 def _text(line: JsonObject) -> str:
     if "left_out" in line:
-        return f"... {line['left_out']} frames above the rate are not shown"
+        return f"... not shown, above the rate: {line['left_out']}"
     if "lost" in line:
-        return f"... {line['lost']} lines lost: this reader is too slow"
+        return f"... lost, because this reader is too slow: {line['lost']}"
     if "category" in line:
         return _event(line)
     mark = "<" if line["direction"] == "in" else ">"
