@@ -53,10 +53,16 @@ static int writes(const struct row *row)
 
 /* ---- input */
 
+/* Its share of the turn: each record takes its time, and a record may be one byte. */
+static size_t sealed_share(const sb_mux *mux, const struct row *row)
+{
+    return (size_t)sb__lesser(sb__share_of(mux, row)->bytes, SB_SEALED);
+}
+
 long sb__unseal(sb_mux *mux, struct row *row, char *plain, size_t room)
 {
     int32_t then = 0;
-    long n = row->again & AGAIN_UNOPENED ? 0 : sb_receive(row->fd, mux->sealed, SB_SEALED);
+    long n = row->again & AGAIN_UNOPENED ? 0 : sb_receive(row->fd, mux->sealed, sealed_share(mux, row));
     if (n < 0)
         return n;
     row->again &= (uint8_t)~AGAIN_UNOPENED;

@@ -395,6 +395,25 @@ static void not_late_for_what_has_come(void)
     end_of(w);
 }
 
+/* A record may be one byte, and takes its time all the same. */
+static void no_more_than_its_share_is_opened(void)
+{
+    int id;
+    sb_group group = lines_group();
+    group.cost_ns = MS;
+    CHECK_EQ(sb_framing_line(100000, &group.framing), 0);
+    struct world *w = filtered_world(group, &id);
+    static char block[60000];
+    memset(block, 'b', sizeof block - 1);
+    CHECK_TEXT(turn(w), "");
+    say(w, id, block);
+    CHECK_TEXT(turn(w), "");
+    sb_info info;
+    CHECK_EQ(sb_mux_info(w->mux, id, &info), 0);
+    CHECK(info.received > 0 && info.received < 10000);
+    end_of(w);
+}
+
 static void closed_by_the_peer(void)
 {
     int id;
@@ -466,6 +485,7 @@ const struct test mux_filter_tests[] = {
     {"a reply in two pieces", a_reply_in_two_pieces},
     {"deadlines", deadlines},
     {"not late for what has come", not_late_for_what_has_come},
+    {"no more than its share is opened", no_more_than_its_share_is_opened},
     {"closed by the peer", closed_by_the_peer},
     {"refused", refused},
     {"no memory for one", no_memory_for_one},

@@ -96,7 +96,7 @@ class Daemon:
         self.events = DaemonEvents()
         self.events.attach()
         stack.callback(self.events.close)
-        levels.begin(LOGGERS)
+        levels.begin(LOGGERS, self.events)
         self.notifier = Notifier(resources.manager, self._loop)
         self.reloading = Reload(
             self.settings,

@@ -2,8 +2,9 @@
 """Which records are logged: the level of the log, another one for some services, and events that are followed.
 
 The level is that of the root logger, as ever, so that a record that nobody wants is never made.  Where a service has a
-level of its own, or events of the daemon are wanted that the log is not to have, more records are made, and a filter at
-the log's handler leaves out those that are not for it.
+level of its own, more records are made, and a filter at the log's handler leaves out those that are not for it.  Events
+of the daemon that the log is not to have are made as well, and get no further than to whom follows them: handlers of
+others, at the root, have the records of the level.
 """
 
 from __future__ import annotations
@@ -22,15 +23,18 @@ class LogLevels:
 
     def __init__(self) -> None:
         self._followed: list[logging.Logger] = []
+        self._follower: logging.Handler = logging.NullHandler()
         self._level = logging.WARNING
         self._services: dict[str, int] = {}
 
-    def begin(self, followed: Sequence[str]) -> None:
+    def begin(self, followed: Sequence[str], follower: logging.Handler) -> None:
         """Go on from the level that the log was set up with.
 
         Args:
             followed: names of loggers whose records of level INFO are made, whatever the level is.
+            follower: gets those of them that are below the level.
         """
+        self._follower = follower
         self._followed = [logging.getLogger(name) for name in followed]
         if not self._services:
             self._level = logging.getLogger().level
@@ -50,16 +54,27 @@ class LogLevels:
         root = logging.getLogger()
         root.setLevel(min((self._level, *self._services.values())))
         for logger in self._followed:
-            logger.setLevel(logging.INFO if root.level > logging.INFO else logging.NOTSET)
-        is_filtered = bool(self._services) or bool(self._followed and self._level > logging.INFO)
+            logger.removeFilter(self._propagates)
+            if root.level > logging.INFO:
+                logger.setLevel(logging.INFO)
+                logger.addFilter(self._propagates)
+            else:
+                logger.setLevel(logging.NOTSET)
         for handler in root.handlers:
             if isinstance(handler, OwnHandler):
                 handler.removeFilter(self._admit)
-                if is_filtered:
+                if self._services:
                     handler.addFilter(self._admit)
 
+    def _propagates(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record of a followed logger is one for the log; else it is an event alone."""
+        if record.levelno >= logging.getLogger().level:
+            return True
+        self._follower.handle(record)
+        return False
+
     def _admit(self, record: logging.LogRecord) -> bool:
-        service = event_fields(record).get("service") if self._services else None
+        service = event_fields(record).get("service")
         return record.levelno >= self._services.get(str(service), self._level)
 
 

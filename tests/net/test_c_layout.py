@@ -25,7 +25,7 @@ ORDER = {
     "sb_event": "kind id group detail offset size frames",
     "sb_part": "id frames size",
     "sb_ready": "id fd had mask",
-    "sb_info": "fd group open reason error peer_size received sent frames unsent unframed elapsed_ms peer",
+    "sb_info": "fd group open reason error peer_size received sent frames unsent unframed elapsed_ms idle_ms peer",
     "sb_totals": "came open received sent frames unsent reasons",
     "sb_relay_end": "id reason error side moved",
     "sb_relay_request": "id group allowed peer_size began_ms peer target",

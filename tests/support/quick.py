@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SLOW = Path(__file__).parents[1] / "slow.txt"
 
 
-FUNCTIONS = 8
+FUNCTIONS = 5
 """Of a file: so that the share takes 100 s of two cores, and grows with the number of files alone."""
 
 
