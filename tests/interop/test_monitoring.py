@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import re
@@ -51,6 +52,47 @@ def test_each_metric_of_rules_and_dashboard_is_one_of_a_daemon(serve, tmp_path):
     text = RULES.read_text() + " ".join(target["expr"] for panel in panels for target in panel["targets"])
     wanted = set(re.findall(r"\b((?:sockd|process)_[a-z_]+)\b", text)) - {"sockd_handler_seconds_bucket"}
     assert wanted - known - {"process_"} == set()
+
+
+ADDRESS = r"(?P<ip>\d+(?:\.\d+){3}|[0-9a-f:]+)"
+STAMP = "2026-11-23T10:00:00.123Z "
+PEER = "peer=tcp://192.0.2.6:1"
+
+
+def banned(line):
+    """The addresses that our filter finds in a line of the log, whose tags are replaced as fail2ban does."""
+    file = configparser.ConfigParser(interpolation=None)
+    file.read(PACKAGING / "fail2ban" / "filter.d" / "sockd.conf")
+    tags = {**file["Definition"], "addr": ADDRESS, "subnet": ADDRESS + r"(?:/\d+)?"}
+    text = tags["failregex"].strip()
+    while (tag := re.search(r"<(_\w+|ADDR|SUBNET)>", text)) is not None:
+        text = text.replace(tag[0], tags[tag[1].lower()])
+    return [found["ip"] for one in text.split("\n") for found in re.finditer(one, line.removeprefix(STAMP))]
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (f'info closed service=socks {PEER} user=bob reason=refused why="wrong user or password"', ["192.0.2.6"]),
+        (
+            f'info closed service=socks {PEER} user="a peer=tcp://198.51.100.9:1 b" reason=refused '
+            'why="wrong user or password" seconds=1.0',
+            ["192.0.2.6"],
+        ),
+        (
+            f'info closed service=socks {PEER} user="peer=tcp://198.51.100.9:1 why=wrong user or password" reason=eof',
+            [],
+        ),
+        (f'info closed service=socks {PEER} user="\\" why=\\"wrong user or password" reason=eof', []),
+        ("warning refused address=tcp://[::]:7 service=x peer=tcp://[2001:db8::6]:1 reason=denied", ["2001:db8::6"]),
+        ("warning refused address=tcp://[::]:7 service=x source=192.0.2.6/32 reason=per-source", ["192.0.2.6"]),
+        (f"warning refused address=tcp://[::]:7 service=x {PEER} reason=daemon-full", []),
+    ],
+)
+def test_the_filter_of_fail2ban_finds_the_client_alone_whatever_it_has_sent(line, found):
+    assert banned(STAMP + line) == found
+    in_journal = line.removeprefix("info ").removeprefix("warning ")
+    assert banned(f"host sockd[12]: {in_journal}") == found
 
 
 @pytest.fixture
