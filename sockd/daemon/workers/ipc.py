@@ -185,7 +185,8 @@ class ResponseChannel:
             return
         *lines, self._accepted = (self._accepted + piece).split(b"\n")
         for line in lines:
-            self._left += self._answer(line).encode()
+            answer = self._answer(line).encode()  # which may send lines of its own: they stand before it
+            self._left += answer
 
     def send_now(self, line: ControlResponse) -> None:
         """Send a line that nobody has asked for, at once or not at all: the loop may not turn again."""
