@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import math
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -30,8 +31,11 @@ logger = logging.getLogger("sockd.daemon")
 
 LONGEST_SECONDS = 366 * 86_400.0
 MAX_OVERRIDES = 10_000
-"""Each new connection is held against every network of them."""
-
+"""Of an administrator; and as many sources that came to a listener with `deny_time`, so that these leave room."""
+SECONDS_A_ROW = 0.0002
+"""Between two times that the list is applied, for each of its rows: over twenty times what that costs, for sources may
+come as fast as they like.
+"""
 
 VALUED = ("limit", "log-level")
 """Kinds that have a value; each holds beside overrides of other kinds about the same service."""
@@ -103,6 +107,8 @@ class Overrides:
         self._count = 0
         self._is_full = False
         self._timers: dict[int, Timer] = {}
+        self._applied = -math.inf  # when
+        self._applying: Timer | None = None
         self.rows: list[Override] = []
 
     def add(self, kind: str, subject: str, value: int, duration: str) -> Override:
@@ -115,19 +121,40 @@ class Overrides:
             UsageError: the duration is none, or there are too many.
         """
         until = None if not duration else time.time() + _read_duration(duration)
-        if len(self.rows) >= MAX_OVERRIDES:
+        if sum(row.kind != "sensor" for row in self.rows) >= MAX_OVERRIDES:
             raise UsageError(f"there are {MAX_OVERRIDES} overrides already; sockctl clear ends one")
-        return self._set(kind, subject, value, until)
+        row = self._set(kind, subject, value, until)
+        self._apply_now()
+        return row
 
     def deny_source(self, network: str, seconds: float) -> None:
         """Deny one that came to a listener with `deny_time`, in place of what held for it; above MAX_OVERRIDES none."""
-        if any(row.subject == network and row.kind in ("deny", "allow") for row in self.rows):
-            return  # an administrator has decided about it
-        if len(self.rows) < MAX_OVERRIDES:
+        known = next((row for row in self.rows if row.subject == network and row.kind not in VALUED), None)
+        if known is not None and (known.kind != "sensor" or self._applying is not None):
+            return  # an administrator has decided about it, or it is about to be denied
+        if sum(row.kind == "sensor" for row in self.rows) < MAX_OVERRIDES:
             self._set("sensor", network, 0, time.time() + seconds)
+            self._apply_soon()
         elif not self._is_full:
             self._is_full = True
             logger.warning("too many overrides, source not denied", extra={"event": {"subject": network}})
+
+    def _apply_soon(self) -> None:
+        """Have the list hold, at once unless it was applied a moment ago; together with what changes until then."""
+        if self._applying is not None:
+            return
+        left = self._applied + len(self.rows) * SECONDS_A_ROW - self._loop.clock()
+        if left > 0:
+            self._applying = self._loop.call_later(left, self._apply_now)
+        else:
+            self._apply_now()
+
+    def _apply_now(self) -> None:
+        if self._applying is not None:
+            self._applying.cancel()
+            self._applying = None
+        self._apply(self.rows)
+        self._applied = self._loop.clock()
 
     def _set(self, kind: str, subject: str, value: int, until: float | None) -> Override:
         self._is_full = False
@@ -138,14 +165,13 @@ class Overrides:
             self._drop(other)
         self._hold(row)
         logger.warning("override set", extra={"event": row.log_fields()})
-        self._apply(self.rows)
         return row
 
     def _hold(self, row: Override) -> None:
         self.rows.append(row)
         if row.until is not None:
             left = max(0.0, row.until - time.time())
-            self._timers[row.number] = self._loop.call_later(left, partial(self._end, row, "its time is over"))
+            self._timers[row.number] = self._loop.call_later(left, partial(self._expire, row))
 
     def _drop(self, row: Override) -> None:
         self.rows.remove(row)
@@ -156,27 +182,34 @@ class Overrides:
     def _end(self, row: Override, why: str) -> None:
         self._drop(row)
         logger.warning("override ended", extra={"event": {**row.log_fields(), "why": why}})
-        self._apply(self.rows)
+
+    def _expire(self, row: Override) -> None:
+        self._end(row, "its time is over")
+        self._apply_soon()
 
     def clear(self, number: int) -> Override:
         """End one; raises UsageError where there is no such one."""
         for row in self.rows:
             if row.number == number:
                 self._end(row, "cleared")
+                self._apply_now()
                 return row
         raise UsageError(f"no override {number}; sockctl overrides lists them")
 
     def end_all(self) -> None:
         """End all that an administrator has set, because the configuration was loaded anew."""
-        for row in [one for one in self.rows if one.kind != "sensor"]:
+        ended = [one for one in self.rows if one.kind != "sensor"]
+        for row in ended:
             self._end(row, "reload")
+        if ended:
+            self._apply_now()
 
     def adopt(self, rows: Sequence[Override]) -> None:
         """Have those of the process before this one hold."""
         for row in rows:
             self._count = max(self._count, row.number)
             self._hold(row)
-        self._apply(self.rows)
+        self._apply_now()
 
 
 def _read_duration(text: str) -> float:
