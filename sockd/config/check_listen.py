@@ -127,6 +127,9 @@ def _check_proxies(path: KeyPath, listen: ListenSettings) -> Iterator[Problem]:
     if not listen.proxy_protocol.from_:
         text = 'names no trusted proxy; write from = ["10.0.0.1"], or "unix:" for Unix sockets'
         yield Problem((*here, "from"), text, missing=("from",))
+    if listen.ident is not None:
+        text = "asks the client's host about its connection to this one, and behind a proxy it has none; remove it"
+        yield Problem((*path, "ident"), text)
     for where, address in _addresses(path, listen):
         if address.scheme in ("udp", "unixgram", "unixpacket"):
             reason = "is a datagram address, and datagrams have no PROXY header; give it a [[listen]] of its own"

@@ -264,6 +264,7 @@ def test_a_thousand_at_once(proxied, files):
         ('proxy_protocol = { from = ["10.0.0"] }', "is not a network"),
         ('proxy_protocol = { from = ["10.0.0.1"], timeout = "1s" }', "is too small"),
         ('proxy_protocol = { form = ["10.0.0.1"] }', 'did you mean "from"'),
+        ('ident = "log"\nproxy_protocol = { from = ["10.0.0.1"] }', "behind a proxy it has none; remove it"),
     ],
 )
 def test_mistakes_are_named(sockd_check, text, said):
