@@ -72,3 +72,11 @@ def test_another_address_of_the_port_is_not_in_the_way():
 def test_what_is_not_served_any_more_is_lost():
     found = [there("tcp://0.0.0.0:7001"), there("tcp://0.0.0.0:7002"), there("tcp://0.0.0.0:7003", "nginx")]
     assert words(["tcp://0.0.0.0:7001"], *found) == [("tcp://0.0.0.0:7001", "same"), ("tcp://0.0.0.0:7002", "lost")]
+
+
+def test_what_a_local_user_has_named_does_not_command_the_terminal():
+    settings = loads('[[listen]]\naddress = "tcp://127.0.0.1:7001"\nservice = "echo"\n', name="t")
+    found = [there("unix:/tmp/\x1b[2J\udcff"), there("tcp://127.0.0.1:7001", program="a\x1b]0;b\x07")]
+    occupied, lost = compare(settings, found)
+    assert occupied.text.startswith(r"a\x1b]0;b\x07 (pid 7) has tcp://127.0.0.1:7001")
+    assert lost.address == r"unix:/tmp/\x1b[2J\udcff"

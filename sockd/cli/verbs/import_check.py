@@ -11,6 +11,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from sockd.lazy import psutil
+from sockd.log.escape import printable
 from sockd.net.address.address import resolve_endpoints
 from sockd.values import dataclass
 
@@ -53,12 +54,12 @@ class HostSocket:
 
     @property
     def holder(self) -> str:
-        """Name its process."""
-        return f"{self.program or 'a process that is not visible'}{f' (pid {self.pid})' if self.pid else ''}"
+        """Name its process, as its user may have named it: for a terminal."""
+        return f"{printable(self.program) or 'a process that is not visible'}{f' (pid {self.pid})' if self.pid else ''}"
 
     def __str__(self) -> str:
         if self.protocol == "unix":
-            return f"unix:{self.host}"
+            return f"unix:{printable(self.host)}"
         host = f"[{self.host}]" if self.family == 6 else self.host
         return f"{self.protocol}://{host}:{self.port}"
 
