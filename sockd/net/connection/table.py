@@ -289,10 +289,6 @@ class ConnectionTable:
         if lib.sb_mux_framing(self._set, id, describe(framing)) == lib.SB_ERR_INVALID:
             raise ValueError(f"{framing!r} cannot frame a stream")
 
-    def reply_lines(self, index: int, block: bytes) -> bool:
-        """Answer an event with one line for each frame; False if the block has another number of lines."""
-        return lib.sb_mux_reply_lines(self._set, index, block, len(block)) == 0  # type: ignore[no-any-return]  # cffi
-
     def reply_lengths(self, index: int, block: bytes, lengths: array[int]) -> None:
         """Answer an event with lengths[i] bytes for frame i."""
         self.reply_from(index, block, len(block), lengths)

@@ -67,15 +67,6 @@ class TappedTable(ConnectionTable):
         elif room == 0:
             self.observer.leave_out(id, 1)
 
-    def reply_lines(self, index: int, block: bytes) -> bool:
-        """Show them, too."""
-        is_sent: bool = lib.sb_mux_reply_lines(self._set, index, block, len(block)) == 0  # likewise
-        if is_sent and self.parts:
-            room = self._room()
-            wanted = room if len(self.parts) == 1 else -1
-            self._show_each([line + b"\n" for line in block.split(b"\n", wanted)[:wanted]] if room > 0 else [])
-        return is_sent
-
     def reply_from(self, index: int, source: Any, size: int, lengths: array[int]) -> None:  # noqa: ANN401
         """Show the replies, too."""
         super().reply_from(index, source, size, lengths)
