@@ -136,7 +136,7 @@ def _lines(sock: socket.socket) -> Iterator[JsonObject]:
 def _print(arguments: argparse.Namespace, line: JsonObject) -> bool:
     """Print a line; False where nobody reads any more."""
     if "data" in line:
-        line["data"] = _content(arguments, line["data"])
+        line["data"] = _content(arguments, line["data"], is_cut=line["bytes"] > len(line["data"]))
     text = json.dumps(line) if arguments.json else _text({key: _clean(value) for key, value in line.items()})
     try:
         print(text, flush=True)
@@ -146,12 +146,27 @@ def _print(arguments: argparse.Namespace, line: JsonObject) -> bool:
     return True
 
 
-def _content(arguments: argparse.Namespace, data: str) -> str:
+def _content(arguments: argparse.Namespace, data: str, *, is_cut: bool) -> str:
     """Return the content of a frame as text: bytes that are no UTF-8 as escapes."""
-    text = data.encode("latin-1").decode("utf-8", "backslashreplace")
+    text = _decoded(data)
     if arguments.redact is not None:
-        text = arguments.redact.sub(REDACTED, text)
+        text = _redacted(arguments.redact, text, len(_decoded(data[:-MARGIN_BYTES])) if is_cut else len(text))
     return text[: arguments.bytes]
+
+
+def _decoded(data: str) -> str:
+    return data.encode("latin-1").decode("utf-8", "backslashreplace")
+
+
+def _redacted(pattern: re.Pattern[str], text: str, end: int) -> str:
+    """Replace what matches; of what begins behind `end` nothing is shown, for the rest of it may be cut off."""
+    found, at = "", 0
+    for match in pattern.finditer(text):
+        if match.start() >= end:
+            break
+        found += text[at : match.start()] + REDACTED
+        at = match.end()
+    return found + text[at:end]
 
 
 def _clean(value: object) -> object:

@@ -70,6 +70,8 @@ class Stream:
         if self.is_over or not self._is_open:
             return
         data = json.dumps(line).encode("ascii") + b"\n"
+        if self._socket is not None and len(self._pending) + len(data) > MAX_UNREAD_BYTES:
+            self._send(self._socket)  # many lines of one turn are no slow client
         if len(self._pending) + len(data) > MAX_UNREAD_BYTES:
             self.lost += 1
             return
