@@ -136,7 +136,11 @@ class AsyncAnswers:
                 if self._held and len(waiting) <= self._max_waiting // 2:
                     self._resume_reading()
                 if waiting and handler.loop.is_over():
-                    await asyncio.sleep(0)
+                    try:
+                        await asyncio.sleep(0)
+                    except asyncio.CancelledError as error:  # by the handler, or by a stop
+                        self._failed(error, frame)
+                        break
             idle = self._all_answered()
             if idle is None:
                 return

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import textwrap
+import time
 
 import pytest
 
@@ -137,6 +138,21 @@ def test_a_handler_that_cancels_its_task_is_called_for_the_next_line():
         return line
 
     assert testing.answer(cancel, b"a\nb\n", sizes=(2,)) == b"a\nb\n"
+
+
+def test_a_task_that_is_cancelled_between_two_lines_ends_its_connection():
+    async def cancel(line):
+        time.sleep(0.02)  # a turn of the loop is over by then
+        asyncio.current_task().cancel()
+        return line
+
+    with testing.connect(cancel) as peer:
+        peer.send(b"a\nb\nc\nd\n")
+        for _ in range(100):
+            if peer.ended:
+                break
+            peer.run(0.1)
+        assert peer.close_reason is CloseReason.HANDLER_ERROR
 
 
 def test_none_is_no_reply_and_a_batch_is_refused():
