@@ -144,7 +144,14 @@ class AsyncAnswers:
             idle = self._all_answered()
             if idle is None:
                 return
-            await idle
+            try:
+                await idle
+            except asyncio.CancelledError as error:
+                if not self._tasks or self._tasks[0][0] is not asyncio.current_task(self._loop):
+                    raise  # nothing had come; what comes has another task
+                self._failed(error, self._tasks[0][1])
+                self._all_answered()
+                return
 
     def _all_answered(self) -> asyncio.Future[None] | None:
         """Finish for now; return what the task has to wait for, None if it has to end."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import textwrap
 import time
 
@@ -266,13 +267,21 @@ def test_what_fits_nowhere():
 
 
 APP = """
-import asyncio, sockd
+import asyncio, os, sockd
 async def slow(line):
     if line == b"wait":
         await asyncio.sleep(3600)
     await asyncio.sleep(0.2)
     return line.upper()
 async def quick(line):
+    return line.upper()
+async def rude(line):
+    if line == b"hold":  # the loop, until the test has written
+        with open(os.path.join(os.path.dirname(__file__), "hold")) as file:
+            file.read()
+    if line == b"cancel":
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
     return line.upper()
 """
 
@@ -299,6 +308,20 @@ def test_a_daemon_serves_them(app):
     for peer in peers:
         assert peer.finish() == b"A\nB\nC\n"
         assert server.end_of(peer)["reason"] == "eof"
+
+
+def test_tasks_that_another_one_cancels_as_their_lines_come_end_their_connections(app, tmp_path):
+    server = app("rude")
+    os.mkfifo(tmp_path / "hold")
+    os.chmod(tmp_path / "hold", 0o666)
+    peers = [server.connect() for _ in range(5)]
+    assert {peer.ask(b"a") for peer in peers} == {b"A"}  # each has its task
+    peers[0].send(b"hold\n")
+    with open(tmp_path / "hold", "w"):
+        for peer in peers[1:]:
+            peer.send(b"cancel\n")  # the first of them cancels the tasks of the others, which have not begun
+    assert sorted(peer.finish() for peer in peers[1:]) == [b"", b"", b"", b"CANCEL\n"]
+    assert sorted(server.end_of(peer)["reason"] for peer in peers[1:]) == ["eof"] + 3 * ["handler-error"]
 
 
 def test_a_stop_answers_what_was_asked(app):
