@@ -133,7 +133,12 @@ class TcpmuxServer:
                 one.sock.close()
                 one.done(RefusalReason.GONE)
                 return
-        choice.program.serve(one.sock, one.peer, one.done)
+        try:
+            choice.program.serve(one.sock, one.peer, one.done)
+        except BaseException:
+            one.sock.close()
+            one.done(RefusalReason.ERROR)
+            raise
 
     def _refuse(self, fd: int, why: str, name: str = "") -> None:
         one = self._leave(fd)
@@ -143,10 +148,11 @@ class TcpmuxServer:
         one.done(RefusalReason.TCPMUX)
 
     def _lose(self, fd: int) -> None:
-        """Close one that is gone."""
-        one = self._leave(fd)
-        one.sock.close()
-        one.done(RefusalReason.GONE)
+        """Close one that is gone; one that was passed on is another's."""
+        if fd in self._asking:
+            one = self._leave(fd)
+            one.sock.close()
+            one.done(RefusalReason.GONE)
 
     def _leave(self, fd: int) -> _Asking:
         one = self._asking.pop(fd)
