@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from sockd.net.address.sockaddr import Endpoint
 from sockd.net.connect.dialer import Dialer
 from sockd.net.loop.deadline import Deadline
+from sockd.net.loop.shares import Shares, source_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.loop.loop import EventLoop
@@ -28,7 +29,9 @@ DEADLINE_SECONDS = 5.0
 MAX_REPLY_BYTES = 1000
 """RFC 1413, section 5."""
 MAX_ASKING = 256
-"""Questions at once; above it a client is unknown at once, so that a flood of clients costs no more descriptors."""
+"""Questions at once, of which each source has a share, so that hosts that say nothing leave room for others; a client
+above its share is unknown at once, so that a flood of clients costs no more descriptors.
+"""
 _REPLY = re.compile(r"\s*(\d{1,5})\s*,\s*(\d{1,5})\s*:\s*USERID\s*:[^:]*:(.*)")
 
 
@@ -59,7 +62,8 @@ class IdentClient:
         self._loop = loop
         self._deadline = deadline
         self._port = port
-        self._asking: set[_Question] = set()
+        self._asking: dict[_Question, Hashable] = {}  # and the source of each
+        self._shares = Shares(MAX_ASKING)
 
     def ask(self, local: SocketAddress, client: SocketAddress, answer: Callable[[str | None], None]) -> None:
         """Have `answer(user)` called later, with None if nobody says.
@@ -67,11 +71,17 @@ class IdentClient:
         Args:
             local, client: both ends of the connection; the question leaves from `local`'s host.
         """
-        if len(self._asking) >= MAX_ASKING:
+        source = source_key(client.host)
+        if not self._shares.may(source):
             self._loop.call_soon(partial(answer, None))
             return
-        question = _Question(self._loop, (local, client), (self._port, self._deadline), self._asking.discard, answer)
-        self._asking.add(question)
+        question = _Question(self._loop, (local, client), (self._port, self._deadline), self._end, answer)
+        self._asking[question] = source
+        self._shares.acquire(source)
+
+    def _end(self, question: _Question) -> None:
+        if question in self._asking:
+            self._shares.give_back(self._asking.pop(question))
 
     def close(self) -> None:
         """Answer every question that is open with None."""

@@ -120,7 +120,7 @@ def test_a_host_without_ident_is_nobody_at_once(loop, host):
 
 
 def test_there_is_a_bound_and_an_end(loop, host, monkeypatch):
-    monkeypatch.setattr(ident, "MAX_ASKING", 2)
+    monkeypatch.setattr(ident, "MAX_ASKING", 4)  # half of them for one source
     found = []
     client = IdentClient(loop, LIMIT_S, host.getsockname()[1])
     for _ in range(3):
@@ -130,3 +130,13 @@ def test_there_is_a_bound_and_an_end(loop, host, monkeypatch):
     assert found == [None]
     client.close()
     assert found == [None] * 3
+
+
+def test_hosts_that_say_nothing_leave_room_for_the_question_about_another(loop, host):
+    client = IdentClient(loop, LIMIT_S, host.getsockname()[1])
+    for port in range(1000):
+        client.ask(ENDS[0], SocketAddress.parse("127.0.0.1", 1 + port), lambda _user: None)
+    with socket.create_server(("127.0.0.2", host.getsockname()[1])) as other:
+        client.ask(ENDS[0], SocketAddress.parse("127.0.0.2", 40_000), lambda _user: None)
+        run_until(loop, lambda: selectors_ready(other))
+    client.close()
