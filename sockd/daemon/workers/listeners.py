@@ -69,6 +69,35 @@ class StatsRequest:
             then()
 
 
+class OverrideSender:
+    """Has workers know the list of overrides: one that has not answered the last one gets the next once it has.
+
+    A worker that hangs would else have every list that sources with `deny_time` have changed waiting for it.
+
+    Args:
+        rows: returns the list.
+    """
+
+    def __init__(self, rows: Callable[[], Sequence[Override]]) -> None:
+        self._rows = rows
+        self._asked: dict[WorkerHandle, bool] = {}  # and whether the list has changed since
+
+    def send(self, members: Iterable[WorkerHandle]) -> None:
+        """Send them the list as it is."""
+        question: ControlRequest | None = None
+        for member in members:
+            if member in self._asked:
+                self._asked[member] = True
+                continue
+            question = question or ControlRequest("override", {"rows": [asdict(row) for row in self._rows()]})
+            self._asked[member] = False
+            member.asking.ask(question, partial(self._answered, member))
+
+    def _answered(self, member: WorkerHandle, answer: ControlResponse) -> None:
+        if self._asked.pop(member, False) and not answer.error:
+            self.send([member])
+
+
 class WorkerListeners(ListenerRegistry):
     """Every socket of the supervisor.
 
@@ -86,6 +115,7 @@ class WorkerListeners(ListenerRegistry):
         super().__init__(tools)
         self._worker_pool = worker_pool
         worker_pool.sensed = self.overrides.deny_source
+        self._override_sender = OverrideSender(lambda: self.overrides.rows)
         self._size = size
         self._work = work
         self._next: WorkerGeneration | None = None
@@ -371,13 +401,13 @@ class WorkerListeners(ListenerRegistry):
     def apply_overrides(self, rows: Sequence[Override]) -> None:
         """Have these changes hold in all processes, also in workers that start later."""
         super().apply_overrides(rows)
-        self._worker_pool.ask("override", words=_override_words(rows))
+        self._override_sender.send([one for one in self._worker_pool if one.is_ready])
 
     def bring_up_to_date(self, member: WorkerHandle) -> None:
         """Have the changes hold in a worker that is about to accept."""
         self.resume([member])
         if self.overrides.rows:
-            self._worker_pool.ask("override", [member], words=_override_words(self.overrides.rows))
+            self._override_sender.send([member])
 
     # ---- at a stop
 
@@ -392,10 +422,6 @@ class WorkerListeners(ListenerRegistry):
 def is_own(plan: ListenerPlan) -> bool:
     """Return whether the supervisor serves a listener itself: pages about the daemon, and programs with wait."""
     return plan.service.kind.is_in_one_process
-
-
-def _override_words(rows: Sequence[Override]) -> dict[str, object]:
-    return {"rows": [asdict(row) for row in rows]}
 
 
 __all__ = ["WorkerListeners"]
