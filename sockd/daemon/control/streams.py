@@ -41,6 +41,7 @@ class Stream:
     def __init__(self, ended: Callable[[], None]) -> None:
         self._pending = bytearray()
         self._is_open = False
+        self._is_sending = False  # the event of a stall comes in the handler of a signal
         self._ended = ended
         self._socket: socket.socket | None = None
         self._loop: EventLoop | None = None
@@ -70,7 +71,8 @@ class Stream:
         if self.is_over or not self._is_open:
             return
         data = json.dumps(line).encode("ascii") + b"\n"
-        if self._socket is not None and len(self._pending) + len(data) > MAX_UNREAD_BYTES:
+        is_full = len(self._pending) + len(data) > MAX_UNREAD_BYTES
+        if is_full and self._socket is not None and not self._is_sending:
             self._send(self._socket)  # many lines of one turn are no slow client
         if len(self._pending) + len(data) > MAX_UNREAD_BYTES:
             self.lost += 1
@@ -116,12 +118,15 @@ class Stream:
 
     def _send(self, sock: socket.socket) -> bool:
         """Send what the client reads; False where it has gone."""
+        self._is_sending = True
         try:
             del self._pending[: sock.send(self._pending)]
         except BlockingIOError:
             pass
         except OSError:
             return False
+        finally:
+            self._is_sending = False
         return True
 
 
