@@ -107,6 +107,8 @@ class Overrides:
         self._count = 0
         self._is_full = False
         self._timers: dict[int, Timer] = {}
+        self._about: dict[str, list[Override]] = {}  # the rows by their subject
+        self._sources = 0  # rows of `deny_time`
         self._applied = -math.inf  # when
         self._applying: Timer | None = None
         self.rows: list[Override] = []
@@ -121,7 +123,7 @@ class Overrides:
             UsageError: the duration is none, or there are too many.
         """
         until = None if not duration else time.time() + _read_duration(duration)
-        if sum(row.kind != "sensor" for row in self.rows) >= MAX_OVERRIDES:
+        if len(self.rows) - self._sources >= MAX_OVERRIDES:
             raise UsageError(f"there are {MAX_OVERRIDES} overrides already; sockctl clear ends one")
         row = self._set(kind, subject, value, until)
         self._apply_now()
@@ -129,10 +131,10 @@ class Overrides:
 
     def deny_source(self, network: str, seconds: float) -> None:
         """Deny one that came to a listener with `deny_time`, in place of what held for it; above MAX_OVERRIDES none."""
-        known = next((row for row in self.rows if row.subject == network and row.kind not in VALUED), None)
-        if known is not None and (known.kind != "sensor" or self._applying is not None):
-            return  # an administrator has decided about it, or it is about to be denied
-        if sum(row.kind == "sensor" for row in self.rows) < MAX_OVERRIDES:
+        known = self._about.get(network, ())
+        if known and (self._applying is not None or any(row.kind != "sensor" for row in known)):
+            return  # it is about to be denied, or an administrator has decided about it
+        if self._sources < MAX_OVERRIDES:
             self._set("sensor", network, 0, time.time() + seconds)
             self._apply_soon()
         elif not self._is_full:
@@ -160,7 +162,7 @@ class Overrides:
         self._is_full = False
         self._count += 1
         row = Override(self._count, kind, subject, value, until)
-        same = [one for one in self.rows if one.subject == subject]
+        same = self._about.get(subject, ())
         for other in [one for one in same if one.kind == kind or not {kind, one.kind} & set(VALUED)]:
             self._drop(other)
         self._hold(row)
@@ -169,12 +171,18 @@ class Overrides:
 
     def _hold(self, row: Override) -> None:
         self.rows.append(row)
+        self._about.setdefault(row.subject, []).append(row)
+        self._sources += row.kind == "sensor"
         if row.until is not None:
             left = max(0.0, row.until - time.time())
             self._timers[row.number] = self._loop.call_later(left, partial(self._expire, row))
 
     def _drop(self, row: Override) -> None:
         self.rows.remove(row)
+        self._about[row.subject].remove(row)
+        if not self._about[row.subject]:
+            del self._about[row.subject]
+        self._sources -= row.kind == "sensor"
         timer = self._timers.pop(row.number, None)
         if timer is not None:
             timer.cancel()
