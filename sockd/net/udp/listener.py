@@ -269,14 +269,16 @@ class DatagramListener:
 
     def _serve_batch(self, end: float) -> bool:
         """Handle the rest of the batch, and send the replies; False: it is `end`, and a rest may be left."""
-        table, clock, plain = self.table, self._loop.clock, self._screening.plain
+        table, clock = self.table, self._loop.clock
+        if not self._screening.is_current:
+            table.plain = 0  # each is judged once more
         is_outer, self._is_serving = not self._is_serving, True
         first, is_in_time = self._next, True
         try:
             while is_in_time and self._next < len(table.payloads):
                 place = self._next
                 self._next = place + 1
-                if place < plain or self._screening.admits(place):
+                if place < table.plain or self._screening.admits(place):
                     self._serve(table.payloads[place], place)
                 is_in_time = clock() < end
         finally:

@@ -53,14 +53,14 @@ class Screening:
             self._table.forget(admits_all=self._rules.admits_all)
 
     @property
-    def plain(self) -> int:
-        """How many of the datagrams received last need no look, from the first on; none once the rules are others."""
-        return self._table.plain if self._version is self._rules.version else 0
+    def is_current(self) -> bool:
+        """Whether the verdicts on the datagrams received last are by the rules of now."""
+        return self._version is self._rules.version
 
     def admits(self, place: int) -> bool:
         """Tell whether a datagram is handled; one that is not is counted and logged."""
         one = self._table.look(place)
-        verdict = one.verdict if self._version is self._rules.version else lib.SB_SENDER_UNKNOWN
+        verdict = one.verdict if self.is_current else lib.SB_SENDER_UNKNOWN
         if verdict == lib.SB_SENDER_ADMITTED and not one.is_cut:
             return True
         sender = read_name(one.name)
