@@ -330,6 +330,7 @@ class DatagramListener:
             self._replies.send_later(words, one.name, one.control)  # as they are, without an ending
         elif failure is not None:
             self._report_failure(one.name, one.size, failure)
+        BaseException.with_traceback(error, None)  # as in _report_failure(), where last words were sent
 
     def _serve_in_thread(self, pool: ThreadPool, datagram: bytes, source: DatagramSource) -> None:
         def done(outcome: Outcome) -> None:
@@ -363,6 +364,7 @@ class DatagramListener:
     def _report_failure(self, name: bytes, size: int, error: BaseException) -> None:
         self.tally.failed += 1
         self._log.report_datagram(logging.ERROR, "handler failed", {"frame_bytes": size}, error, peer=read_name(name))
+        BaseException.with_traceback(error, None)  # else a circle: frames of which one has it by name
 
     def one_more(self) -> None:
         """Note that an answer is being made, for which a stop waits (for a source)."""
