@@ -79,7 +79,7 @@ class TlsStream:
         except ssl.SSLZeroReturnError:
             self.input = INPUT.step(self.input, Input.ENDED)
         except FAILURES as error:
-            self.failure = error
+            self.failure = error.with_traceback(None)  # whose frames have this stream
             logger.info("TLS failed", extra={"event": {"why": words(error)}})
         return count
 
