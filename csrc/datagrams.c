@@ -187,7 +187,10 @@ static int is_cut(const sb_datagrams *table, size_t i)
 static void look_at(sb_datagrams *table, size_t i)
 {
     struct place *place = &table->places[i];
-    const message *one = &table->received_messages[i];
+    message *one = &table->received_messages[i];
+    if (one->msg_hdr.msg_namelen > sizeof place->name.un) /* Linux counts a NUL behind a path that fills sun_path, and
+                                                           * takes no such length back (unix(7), BUGS) */
+        one->msg_hdr.msg_namelen = sizeof place->name.un;
     place->ending = table->flags & SB_DATAGRAMS_LINES ? line_ending(data_of(table, i), one->msg_len) : 0;
     place->verdict = sb__hosts_verdict(&table->hosts, (const char *)&place->name, one->msg_hdr.msg_namelen);
     if (one->msg_len > place->resident) {

@@ -92,7 +92,7 @@ static void send_both(sb_mux *mux, struct row *row, sb_piece first, sb_piece sec
     if (!can_send(row))
         return;
     if (row->again & AGAIN_FILTERED) {
-        sb__seal(mux, row, first.data, first.size, SB_SEAL_MORE);
+        sb__seal(mux, row, first.data, first.size, second.size > 0 ? SB_SEAL_MORE : 0);
         sb__send(mux, row, second.data, second.size);
         return;
     }

@@ -347,6 +347,8 @@ static void a_reply_in_two_pieces(void)
     ssize_t n = recv(w->peer[id], room, sizeof room, MSG_DONTWAIT);
     CHECK_EQ(n, (ssize_t)size + 1);
     CHECK_EQ(room[size], '\v');
+    CHECK_EQ(sb_mux_reply_line(w->mux, 0, block, size, "", 0), 0); /* all of it leaves at once then, too */
+    CHECK_EQ(recv(w->peer[id], room, sizeof room, MSG_DONTWAIT), (ssize_t)size);
     free(block);
     end_of(w);
 }

@@ -432,6 +432,38 @@ static int verdict_on(sb_datagrams *table, const struct ends *ends)
     return one.verdict;
 }
 
+/* A path that fills sun_path: Linux counts a NUL behind it as well, and takes no such length back. */
+static void a_full_path(void)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX}, server_name = {.sun_family = AF_UNIX};
+    char folder[] = "/tmp/sb-XXXXXX", room[ROOM], path[sizeof name.sun_path + 1];
+    CHECK(mkdtemp(folder) != NULL);
+    snprintf(server_name.sun_path, sizeof server_name.sun_path, "%s/s", folder);
+    memset(path, 'c', sizeof path);
+    memcpy(path, folder, strlen(folder));
+    path[strlen(folder)] = '/';
+    path[sizeof path - 1] = '\0';
+    memcpy(name.sun_path, path, sizeof name.sun_path);
+    int server = socket(AF_UNIX, SOCK_DGRAM, 0), client = socket(AF_UNIX, SOCK_DGRAM, 0);
+    CHECK_EQ(bind(server, (const struct sockaddr *)&server_name, sizeof server_name), 0);
+    CHECK_EQ(bind(client, (const struct sockaddr *)&name, sizeof name), 0);
+    CHECK_EQ(sendto(client, "one", 3, 0, (const struct sockaddr *)&server_name, sizeof server_name), 3);
+    sb_datagrams *table = sb_datagrams_new(1, ROOM, 0);
+    CHECK_EQ(sb_datagrams_receive(table, server, 1), 1);
+    sb_datagram one;
+    CHECK_EQ(sb_datagrams_get(table, 0, &one), 0);
+    CHECK_EQ(one.name_size, sizeof name);
+    int32_t error = 0;
+    CHECK_EQ(sb_datagrams_send(table, server, &(uint32_t){0}, &(sb_piece){.data = "two", .size = 3}, 1, &error), 1);
+    CHECK_EQ(recv(client, room, sizeof room, MSG_DONTWAIT), 3);
+    sb_datagrams_free(table);
+    close(server);
+    close(client);
+    unlink(server_name.sun_path);
+    unlink(path);
+    rmdir(folder);
+}
+
 static void verdicts(void)
 {
     struct ends ends = ends_of(AF_INET, "127.0.0.1"), other = ends;
@@ -553,6 +585,7 @@ const struct test datagram_tests[] = {
     {"datagrams: asked by IPv6", asked_by_ipv6},
     {"datagrams: control data", control_data},
     {"datagrams: Unix sockets", unix_sockets},
+    {"datagrams: a full path", a_full_path},
     {"datagrams: verdicts", verdicts},
     {"datagrams: many hosts", many_hosts},
     {"datagrams: large ones", large_ones},

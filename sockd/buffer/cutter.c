@@ -20,6 +20,7 @@
 typedef struct sockd_cutter {
     PyObject_HEAD
     PyObject *data;        /* bytes or a bytearray; NULL: none */
+    PyObject *guard;       /* a view of a bytearray that others can reach by theirs: it cannot be resized */
     char *bytes;           /* of it */
     size_t begin, end;     /* what of them is not cut */
     uint64_t offset;       /* of begin in the stream */
@@ -45,12 +46,14 @@ static size_t cutter_left(const sockd_cutter *self)
 /* Have these data, the reference included; NULL: none. */
 static void cutter_hold(sockd_cutter *self, PyObject *data, int is_own, size_t end)
 {
-    PyObject *before = self->data;
+    PyObject *before = self->data, *guard = self->guard;
     self->data = data;
+    self->guard = NULL;
     self->is_own = (char)is_own;
     self->bytes = data == NULL ? NULL : is_own ? PyByteArray_AsString(data) : PyBytes_AsString(data);
     self->begin = 0;
     self->end = end;
+    Py_XDECREF(guard);
     Py_XDECREF(before);
 }
 
@@ -206,7 +209,12 @@ static PyObject *cutter_view(sockd_cutter *self, const sb_frame *frame)
         return view;
     }
     view = view_part(self->data, at + frame->start, at + frame->end, PyByteArray_Check(self->data));
-    if (view != NULL)
+    if (view == NULL || !self->is_own)
+        return view;
+    self->guard = PyMemoryView_FromObject(self->data); /* by memoryview.obj, once the view is released */
+    if (self->guard == NULL)
+        Py_CLEAR(view);
+    else
         self->is_own = 0;
     return view;
 }
@@ -366,6 +374,7 @@ static PyObject *cutter_is_stopped(PyObject *object, void *unused)
 
 static void cutter_dealloc(PyObject *object)
 {
+    Py_XDECREF(((sockd_cutter *)object)->guard);
     Py_XDECREF(((sockd_cutter *)object)->data);
     sockd_free(object);
 }

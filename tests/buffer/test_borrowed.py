@@ -84,3 +84,27 @@ def test_nothing_borrowed_has_a_name():
             if (called == "from_buffer" and is_named(node, above)) or (called == "iter_unpack" and is_iterated(node)):
                 found.append(f"{path.relative_to(SOURCES)}:{node.lineno}: {ast.unparse(above[node])}")
     assert not found
+
+
+BEHIND = """
+from sockd.buffer import Delimiter, ReceiveBuffer
+
+buffer = ReceiveBuffer(Delimiter(1 << 20, b"\\n"), max_bytes=1 << 22)
+buffer.feed(b"a" * 1000)
+buffer.feed(b"a" * 100_000 + b"\\nthe rest\\n")
+view = next(buffer.views())
+data = view.obj
+view.release()
+try:
+    data.clear()
+except BufferError:
+    print("not resized")
+print(bytes(buffer.pop()), buffer.held)
+data.clear()  # which nobody needs any more
+"""
+
+
+def test_memory_of_a_view_is_not_freed_by_its_owner():
+    """Seen to fail: the frame behind the view was looked for in memory that had been freed."""
+    done = subprocess.run([sys.executable, "-c", BEHIND], capture_output=True, text=True, timeout=60, cwd="/")
+    assert (done.stdout, done.returncode) == ("not resized\nb'the rest' 0\n", 0), done.stderr

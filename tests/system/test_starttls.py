@@ -17,7 +17,19 @@ import pytest
 from watching import SOAK
 
 APP = """
+import asyncio
 import sockd
+
+released = []
+
+async def waits(line, connection):
+    if line == b"release":
+        for one in released:
+            one.set_result(None)
+    if line == b"STARTTLS":
+        released.append(asyncio.get_running_loop().create_future())
+        await released[-1]
+    return answer(line, connection)
 
 def answer(line, connection):
     if line == b"STARTTLS":
@@ -197,6 +209,19 @@ def test_what_came_before_is_never_served(house, service, more):
     assert rest_of(raw) in (b"", b"go ahead\n")
     assert one.closed("refused")
     assert "sent data before it had the reply" in one.wait_for("no TLS")["why"]
+
+
+@pytest.mark.parametrize("more", [b"injected\n", b"inj"])
+def test_what_comes_while_it_is_answered_is_never_served(house, more):
+    one = house("app:waits")
+    raw, other = one.connect(), one.connect()
+    raw.sendall(b"STARTTLS\n")
+    assert ask(one.connect(), b"x\n") == b"plain x\n"
+    raw.sendall(more)
+    assert ask(other, b"release\n") == b"plain release\n"
+    assert rest_of(raw) in (b"", b"go ahead\n")
+    assert one.closed("refused")
+    assert one.wait_for("no TLS")
 
 
 def test_what_comes_before_the_handshake_is_none(house):

@@ -207,7 +207,7 @@ class Connection(WriteTransport):
             self.outbox.clear()
         elif starting is not None and not starting.is_paused:
             self.resume_reading()
-        if self.outbox.pieces or self._life is not OPEN:
+        if self.outbox.pieces or self._is_high or self._life is not OPEN:
             self._list()
 
     # ---- who is spoken to, and when
@@ -318,7 +318,11 @@ class Connection(WriteTransport):
 
     def pause(self) -> None:
         """Tell that high water is passed, once."""
-        if self._receiver is not None and not self._is_high and not (self._starting and self._starting.is_held):
+        if not (self._starting and self._starting.is_held):
+            self._report_high()
+
+    def _report_high(self) -> None:
+        if self._receiver is not None and not self._is_high:
             self._is_high = True
             self._guard(self._receiver.pause_writing)
 

@@ -84,10 +84,13 @@ class WriteTransport:
         if not outbox.is_listed:
             outbox.is_listed = True
             self._set.will_write(self)
-        if room < 0 and not (self._starting and self._starting.is_held):
+        if room < 0:
             self._write_now()
 
     def _write_now(self) -> None:
+        if self._starting is not None and self._starting.is_held:
+            self._report_high()
+            return
         self._set.write(self.id, self.outbox.pop_all())
         self.outbox.is_listed = True  # still
         if self._set.output_pending_bytes(self.id) > self._high:
@@ -158,14 +161,23 @@ class WriteTransport:
         self.has_more = False
         if self._life is CLOSING:
             self._set.shut(self.id, self._reason)
-        elif self._life is FINISHING:
-            self._set.shutdown(self.id)
-        elif self._life is OPEN and self._starting is not None:
+        elif self._starting is not None:  # and its end, if any, comes encrypted
             self.outbox.is_listed = True  # what is written from now on is not for everybody
             self._starting.try_start()
+        elif self._life is FINISHING:
+            self._set.shutdown(self.id)
+        elif self._set.output_pending_bytes(self.id) <= self._high:
+            self.resume()  # what a handshake has held has left; where more than that is unsent, the set tells later
 
     def pause(self) -> None:
         """Tell that high water is passed, once."""
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        """Tell that low water is reached."""
+        raise NotImplementedError
+
+    def _report_high(self) -> None:
         raise NotImplementedError
 
 

@@ -130,7 +130,7 @@ class Handshakes:
                 self._watch(fd, READ | (WRITE if one.wire.is_full else 0))
         except FAILURES as error:
             one.wire.send()  # the alert
-            self._drop(fd, words(error))
+            self._drop(fd, words(error.with_traceback(None)))  # it may be the wire's own, which its frames have
             return
         if is_done:
             self._secured(fd)

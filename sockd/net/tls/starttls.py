@@ -124,7 +124,8 @@ class StartTlsUpgrade:
         wire.socket.close()
         self._set.tls.note(id, wire.stream())
         self._went_on()
-        self._secured()
+        if not self._connection.is_closing():
+            self._secured()
 
     def _refuse(self, why: str) -> None:
         event = {"peer": self._connection.peer, "why": why}

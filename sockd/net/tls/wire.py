@@ -59,7 +59,7 @@ class TlsWire:
             self.has_ended = self.error is not None  # a failure to send was noted, and all that had come is read
             return False
         except OSError as error:
-            self.error = self.error or error
+            self.error = self.error or error.with_traceback(None)  # whose frames have this wire
             piece = b""
         if piece:
             self.incoming.write(piece)
@@ -90,7 +90,7 @@ class TlsWire:
             except BlockingIOError:
                 return
             except OSError as error:
-                self.error = error
+                self.error = error.with_traceback(None)
                 continue
             self.sent += size
             self._left = self._left[size:]

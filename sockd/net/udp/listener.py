@@ -270,6 +270,8 @@ class DatagramListener:
     def _serve_batch(self, end: float) -> bool:
         """Handle the rest of the batch, and send the replies; False: it is `end`, and a rest may be left."""
         table, clock = self.table, self._loop.clock
+        if not self._screening.is_current:
+            table.plain = 0  # each is judged once more
         is_outer, self._is_serving = not self._is_serving, True
         first, is_in_time = self._next, True
         try:
@@ -328,6 +330,7 @@ class DatagramListener:
             self._replies.send_later(words, one.name, one.control)  # as they are, without an ending
         elif failure is not None:
             self._report_failure(one.name, one.size, failure)
+        BaseException.with_traceback(error, None)  # as in _report_failure(), where last words were sent
 
     def _serve_in_thread(self, pool: ThreadPool, datagram: bytes, source: DatagramSource) -> None:
         def done(outcome: Outcome) -> None:
@@ -361,6 +364,7 @@ class DatagramListener:
     def _report_failure(self, name: bytes, size: int, error: BaseException) -> None:
         self.tally.failed += 1
         self._log.report_datagram(logging.ERROR, "handler failed", {"frame_bytes": size}, error, peer=read_name(name))
+        BaseException.with_traceback(error, None)  # else a circle: frames of which one has it by name
 
     def one_more(self) -> None:
         """Note that an answer is being made, for which a stop waits (for a source)."""

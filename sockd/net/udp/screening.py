@@ -52,14 +52,20 @@ class Screening:
             self._version = self._rules.version
             self._table.forget(admits_all=self._rules.admits_all)
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the verdicts on the datagrams received last are by the rules of now."""
+        return self._version is self._rules.version
+
     def admits(self, place: int) -> bool:
         """Tell whether a datagram is handled; one that is not is counted and logged."""
         one = self._table.look(place)
-        if one.verdict == lib.SB_SENDER_ADMITTED and not one.is_cut:
+        verdict = one.verdict if self.is_current else lib.SB_SENDER_UNKNOWN
+        if verdict == lib.SB_SENDER_ADMITTED and not one.is_cut:
             return True
         sender = read_name(one.name)
-        is_denied = one.verdict == lib.SB_SENDER_DENIED
-        if one.verdict == lib.SB_SENDER_UNKNOWN:
+        is_denied = verdict == lib.SB_SENDER_DENIED
+        if verdict == lib.SB_SENDER_UNKNOWN:
             is_denied = not self._rules.admit(sender)
             self._table.judge(place, is_admitted=not is_denied)
         if is_denied:

@@ -133,6 +133,7 @@ class FunctionHandler(ConnectionEvents):
                     replies.append(self._encode(done[i] if i < len(done) else self._function(frames[i]), ending))
                 except BaseException as raised:
                     words, reason = self._end(raised, id, frames[i], ending)
+                    BaseException.with_traceback(raised, None)  # else a circle: frames of which one has it by name
                     replies.append(words)
                     ends.append((id, reason))
                     replies += [b""] * (at + count - i - 1)

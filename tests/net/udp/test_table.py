@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import shutil
 import socket
+import struct
 import sys
+import tempfile
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -146,3 +151,33 @@ def test_calls_leak_no_references(ends):
         assert client.recv(100) == reply
     assert sys.getrefcount(reply) == before
     assert [sys.getrefcount(table.payloads[0]), sys.getrefcount(table.names[0])] == [2, 2]  # the list, and the call
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others have shorter paths")
+@pytest.mark.parametrize("size", [106, 107, 108])
+def test_the_longest_path_of_a_sender(size):
+    """Linux counts a NUL behind a path of 108 bytes, and takes no such length back (unix(7), BUGS).
+
+    Seen to fail: EINVAL for the answers to it, which were dropped.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="s", dir="/tmp"))
+    name = os.fsencode(folder / ("c" * size))[:size]
+    libc = ctypes.CDLL(None)
+    try:
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client,
+        ):
+            server.bind(str(folder / "s"))
+            address = struct.pack("=H", socket.AF_UNIX) + name
+            assert libc.bind(client.fileno(), address, len(address)) == 0
+            client.setblocking(False)
+            client.sendto(b"hello", server.getsockname())
+            table = DatagramTable(server, with_senders=True)
+            assert table.receive(1) == 1
+            assert [read_name(one) for one in table.names] == [os.fsdecode(name)]
+            assert table.answer([0], [b"at once"]) == []
+            table.answer_later(b"later", table.names[0], b"")
+            assert [client.recv(100), client.recv(100)] == [b"at once", b"later"]
+    finally:
+        shutil.rmtree(folder)
