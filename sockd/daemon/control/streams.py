@@ -9,10 +9,12 @@ than MAX_UNREAD_BYTES; what is left out meanwhile is counted, and the next line 
 from __future__ import annotations
 
 import selectors
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.lazy import json
+from sockd.net.loop.state_table import StateTable
 from sockd.wire.control import ControlResponse
 
 if TYPE_CHECKING:
@@ -27,6 +29,23 @@ MAX_UNREAD_BYTES = 256 * 1024
 """Of a client that does not read, beside what the kernel holds."""
 
 
+class StreamState(Enum):
+    """What a stream does."""
+
+    NEW = "what comes is not sent yet"
+    OPEN = "what comes is sent"
+    OVER = "nobody follows any more"
+
+
+STREAM = StateTable(
+    {
+        StreamState.NEW: (StreamState.OPEN, StreamState.OVER),
+        StreamState.OPEN: (StreamState.OVER,),
+        StreamState.OVER: (),
+    }
+)
+
+
 class Stream:
     """One reply of many lines; open() sends the first.
 
@@ -35,19 +54,22 @@ class Stream:
 
     Attributes:
         lost: lines since the last one that was sent.
-        is_over: nobody follows any more.
     """
 
     def __init__(self, ended: Callable[[], None]) -> None:
         self._pending = bytearray()
-        self._is_open = False
+        self._state = StreamState.NEW
         self._is_sending = False  # the event of a stall comes in the handler of a signal
         self._ended = ended
         self._socket: socket.socket | None = None
         self._loop: EventLoop | None = None
         self._gone: Callable[[], None] = lambda: None
-        self.is_over = False
         self.lost = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody follows any more."""
+        return self._state is StreamState.OVER
 
     def attach(self, sock: socket.socket, loop: EventLoop, gone: Callable[[], None]) -> None:
         """Send to a client from now on.
@@ -61,14 +83,14 @@ class Stream:
 
     def open(self, first: object) -> None:
         """Send the first line, with this result; those of before are not sent."""
-        if not self._is_open and not self.is_over:
-            self._is_open = True
+        if self._state is StreamState.NEW:
+            self._state = STREAM.step(self._state, StreamState.OPEN)
             self._pending += ControlResponse(first).encode()
             self._watch()
 
     def send(self, line: Mapping[str, object]) -> None:
         """Send a line, or count it as lost if the client does not read."""
-        if self.is_over or not self._is_open:
+        if self._state is not StreamState.OPEN:
             return
         data = json.dumps(line).encode("ascii") + b"\n"
         is_full = len(self._pending) + len(data) > MAX_UNREAD_BYTES
@@ -93,7 +115,7 @@ class Stream:
     def close(self) -> None:
         """Send no more; again does nothing."""
         if not self.is_over:
-            self.is_over = True
+            self._state = STREAM.step(self._state, StreamState.OVER)
             self._ended()
 
     def _watch(self) -> None:
