@@ -198,6 +198,8 @@ def points(total):
 def test_a_stream_that_ends_anywhere(house, certificates, name_of, service, version):
     house, context = house(service), context_of(certificates.ca, version)
     for how, size in itertools.product(ENDS, points(LINES * LINE_BYTES)):
+        if how == "reset" and service == "relay" and size < LINE_BYTES:
+            continue  # it may be gone before it is served
         plain = stream(house, None, how, size, name_of)
         told = stream(house, context, how, size, name_of)
         whole, part = divmod(size, LINE_BYTES)
