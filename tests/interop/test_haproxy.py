@@ -67,7 +67,7 @@ def haproxy(tmp_path):
         (tmp_path / "haproxy.cfg").write_text(text)
         process = subprocess.Popen(["haproxy", "-db", "-f", tmp_path / "haproxy.cfg"], stderr=subprocess.DEVNULL)
         running.append(process)
-        _until(lambda: _answers(port))
+        _until(lambda: _answers(port) and path.exists())
         return port, str(path)
 
     yield start
