@@ -16,6 +16,8 @@
 
 /* The first control message of a kind whose data has this size: where the data is, NULL: none.  The kernel's own
  * layout is read by its own macros, from a copy that is aligned for them. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion" /* in CMSG_NXTHDR of musl */
 static const unsigned char *find_control(sb__control *copy, size_t size, int level, int type, size_t data_size)
 {
     struct msghdr message = {.msg_control = copy->bytes};
@@ -25,6 +27,7 @@ static const unsigned char *find_control(sb__control *copy, size_t size, int lev
             return CMSG_DATA(one);
     return NULL;
 }
+#pragma GCC diagnostic pop
 
 static int copy_control(sb__control *copy, const char *control, size_t size)
 {
@@ -40,7 +43,7 @@ static size_t make_control(sb__control *answer, int level, int type, const void 
     memset(answer, 0, sizeof *answer);
     answer->header.cmsg_level = level;
     answer->header.cmsg_type = type;
-    answer->header.cmsg_len = CMSG_LEN(size);
+    answer->header.cmsg_len = (unsigned)CMSG_LEN(size); /* likewise */
     memcpy(CMSG_DATA(&answer->header), data, size);
     return CMSG_SPACE(size);
 }
