@@ -139,49 +139,48 @@ static void raw_and_no_more_than_its_limit(void)
     end_of(w);
 }
 
+enum { PIECE = 3000 };
+
+/* Long lines, of which pieces come without an end. */
+static struct world *long_lines(int *id, char piece[PIECE + 1])
+{
+    sb_group group = lines_group();
+    CHECK_EQ(sb_framing_line(100000, &group.framing), 0);
+    struct world *w = filtered_world(group, id);
+    memset(piece, 'b', PIECE);
+    piece[PIECE] = '\0';
+    CHECK_TEXT(turn(w), "");
+    return w;
+}
+
 static void a_frame_that_grows_large(void)
 {
     int id;
-    struct world *w = filtered_world(lines_group(), &id);
-    sb_framing framing;
-    CHECK_EQ(sb_framing_line(100000, &framing), 0);
-    CHECK_EQ(sb_mux_framing(w->mux, id, &framing), 0);
-    char piece[3001];
-    memset(piece, 'b', sizeof piece);
-    piece[3000] = '\0';
-    CHECK_TEXT(turn(w), "");
+    char piece[PIECE + 1];
+    struct world *w = long_lines(&id, piece);
     for (int i = 0; i < 3; i++) {
         say(w, id, piece);
         CHECK_TEXT(turn(w), "");
     }
     sb_info info;
     CHECK_EQ(sb_mux_info(w->mux, id, &info), 0);
-    CHECK_EQ(info.unframed, 9000);
+    CHECK_EQ(info.unframed, 3 * PIECE);
     say(w, id, "\v");
     turn(w);
     const sb_event *event = sb_mux_events(w->mux);
-    CHECK_EQ(event->size, 9001);
-    CHECK(block_of(w, event)[8999] == 'a');
-    sb_mux_memory(w->mux, 1);
-    say(w, id, piece);
-    CHECK_TEXT(turn(w), "0 closed 9 ");
+    CHECK_EQ(event->size, 3 * PIECE + 1);
+    CHECK(block_of(w, event)[3 * PIECE - 1] == 'a');
     end_of(w);
 }
 
 static void a_large_frame_without_memory(void)
 {
     int id;
-    struct world *w = filtered_world(lines_group(), &id);
-    sb_framing framing;
-    CHECK_EQ(sb_framing_line(100000, &framing), 0);
-    CHECK_EQ(sb_mux_framing(w->mux, id, &framing), 0);
-    char piece[3001];
-    memset(piece, 'b', sizeof piece);
-    piece[3000] = '\0';
-    CHECK_TEXT(turn(w), "");
+    char piece[PIECE + 1];
+    struct world *w = long_lines(&id, piece);
     say(w, id, piece);
     CHECK_TEXT(turn(w), "");
-    sb_mux_memory(w->mux, 3500);
+    sb_mux_memory(w->mux, PIECE + 500);
     say(w, id, piece);
     CHECK_TEXT(turn(w), "0 closed 9 ");
     end_of(w);

@@ -41,7 +41,6 @@ BOOLEANS = {
     "sockd/daemon/workers/member.py: WorkerHandle": "ready, retired, silent and stopping come in any combination",
     "sockd/net/listen/stream_listener.py: StreamListener": "shut or dead is one state; to be a table",
     "sockd/net/loop/asyncio_loop.py: AsyncioLoop": "of a turn, and of the run that it is part of",
-    "sockd/net/tls/starttls.py: StartTlsUpgrade": "how far it is, and what the handler wants meanwhile",
     "sockd/net/udp/listener.py: DatagramListener": "closed or detached is one state; to be a table",
     "sockd/services/handlers/streams.py: StreamReader": "beside asyncio's own, whose methods work on them",
     "sockd/testing/simulation.py: _Client": "what a scenario has done to it, in any combination",

@@ -48,7 +48,7 @@ def ask(sock, text=b"x\n"):
 @pytest.mark.parametrize("workers", [1, 4])
 def test_filters_order_and_limit(house, workers):
     server = house(("upper", ""), ("echo", ""), workers=workers)
-    rows = lambda *words: server.sockctl.ask("connections", *words)  # noqa: E731
+    rows = lambda *words: server.sockctl.ask("connections", *words)  # noqa: E731 - one question, asked more than once
     with ExitStack() as stack:
         old = [stack.enter_context(closing(connect(server))) for _ in range(4)]
         for sock in old:

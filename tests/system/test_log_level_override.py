@@ -27,7 +27,7 @@ def logged(server, marker):
     for client in clients:
         assert client.ask(b"x").lower() == b"x"
         client.close()
-    names = lambda: {one["service"] for one in server.having("closed")[before:]}  # noqa: E731
+    names = lambda: {one["service"] for one in server.having("closed")[before:]}  # noqa: E731 - one question, asked more than once
     _until(lambda: marker in names())
     return names()
 

@@ -348,7 +348,7 @@ def test_reloads_leave_nothing_behind_but_what_has_clients(house, tmp_path):
     (tmp_path / "counts.py").write_text(COUNTS)
     listeners, reloads = 5, 12
     server = house.start("".join(LISTEN.format(f"unix:{tmp_path}/{at}", "counts:answer") for at in range(listeners)))
-    connect = lambda: server.connect(f"unix:{tmp_path}/0")  # noqa: E731
+    connect = lambda: server.connect(f"unix:{tmp_path}/0")  # noqa: E731 - one question, asked more than once
     old = connect()
     old.ask(b"")
     for _ in range(reloads):

@@ -135,8 +135,8 @@ def _table_rows(serving: ListenerRegistry) -> Iterator[tuple[JsonObject, str]]:
         }
         if name := connections.find_name(peer.host):
             row["name"] = name
-        if (near := connections.tls.find(id)) is not None and near.ssl_object is not None:
-            row["tls"] = near.ssl_object.version()
+        if (stream := connections.tls.find(id)) is not None:
+            row["tls"] = stream.ssl_object.version()
         yield row, peer.host
 
 

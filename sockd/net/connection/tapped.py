@@ -67,7 +67,7 @@ class TappedTable(ConnectionTable):
         elif room == 0:
             self.observer.leave_out(id, 1)
 
-    def reply_from(self, index: int, source: Any, size: int, lengths: array[int]) -> None:  # noqa: ANN401
+    def reply_from(self, index: int, source: Any, size: int, lengths: array[int]) -> None:  # noqa: ANN401 - cffi's
         """Show the replies, too."""
         super().reply_from(index, source, size, lengths)
         if self.parts:
@@ -105,7 +105,7 @@ class TappedTable(ConnectionTable):
                     self._show(writer.id, piece)
         super()._send_dirty(dirty)
 
-    def unread(self, id: int, source: Any, size: int, frames: int) -> None:  # noqa: ANN401
+    def unread(self, id: int, source: Any, size: int, frames: int) -> None:  # noqa: ANN401 - cffi's
         """Note that they come again."""
         super().unread(id, source, size, frames)
         self.given_back[id] = self.given_back.get(id, 0) + frames

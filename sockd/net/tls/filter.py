@@ -14,6 +14,8 @@ from sockd.net.tls.failures import FAILURES
 from sockd.net.tls.socket_pair import Input
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sockd.net.connection.table import ConnectionTable
     from sockd.net.loop.defects import Defects
     from sockd.net.tls.stream import TlsStream
@@ -31,18 +33,16 @@ class TlsFilter:
 
     Args:
         connections: the table.
+        streams: by the ids of their connections; another one's, which adds to them.
         defects: gets what is no failure of a peer's.
-
-    Attributes:
-        streams: by the ids of their connections.
 
     Raises:
         MemoryError: no memory for received data.
     """
 
-    def __init__(self, connections: ConnectionTable, defects: Defects) -> None:
+    def __init__(self, connections: ConnectionTable, streams: Mapping[int, TlsStream], defects: Defects) -> None:
         self._set = connections
-        self.streams: dict[int, TlsStream] = {}
+        self._streams = streams
         self._defects = defects
         self._sealed = b""
         self._handle = ffi.new_handle(self)
@@ -52,7 +52,7 @@ class TlsFilter:
 
     def open(self, id: int, data: Any, size: int, plain: Any, room: int, then: Any) -> int:  # noqa: ANN401 - cffi's
         """Decrypt what a connection has received, as sb_filter.open."""
-        stream = self.streams.get(id)
+        stream = self._streams.get(id)
         if stream is None:
             return 0
         if size:
@@ -70,7 +70,7 @@ class TlsFilter:
 
     def seal(self, id: int, data: Any, size: int, what: int, sealed: Any) -> int:  # noqa: ANN401 - likewise
         """Encrypt what a connection is to send, as sb_filter.seal."""
-        stream = self.streams.get(id)
+        stream = self._streams.get(id)
         if stream is None:
             return 0  # its handshake is not done: nothing can be said
         if size:
@@ -90,7 +90,7 @@ class TlsFilter:
         return RESET
 
 
-@ffi.def_extern(error=RESET)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=RESET)  # type: ignore[untyped-decorator]  # cffi
 def sockd_tls_open(context: Any, id: int, data: Any, size: int, plain: Any, room: int, then: Any) -> int:  # noqa: ANN401 - sb_filter's
     """Decrypt; nothing is raised into the core."""
     tls: TlsFilter = ffi.from_handle(context)
@@ -100,7 +100,7 @@ def sockd_tls_open(context: Any, id: int, data: Any, size: int, plain: Any, room
         return tls.failed(error)
 
 
-@ffi.def_extern(error=RESET)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=RESET)  # type: ignore[untyped-decorator]  # cffi
 def sockd_tls_seal(context: Any, id: int, data: Any, size: int, what: int, sealed: Any) -> int:  # noqa: ANN401 - likewise
     """Encrypt; nothing is raised into the core."""
     tls: TlsFilter = ffi.from_handle(context)

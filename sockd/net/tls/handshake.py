@@ -217,7 +217,6 @@ def carry(wire: TlsWire, loop: EventLoop) -> TlsSocket:
         OSError: no descriptors, no memory, or the connection has no address any more.
     """
     ends = pair(wire.socket)
-    ends.near.ssl_object = wire.tls
     TlsTunnel(wire, ends, loop).start()
     return ends.near
 

@@ -79,8 +79,7 @@ class TlsConnections:
             MemoryError: there is none for the first one.
         """
         if self._filter is None:
-            self._filter = tls_filter.TlsFilter(self._set, self._defects)
-            self._filter.streams = self._streams
+            self._filter = tls_filter.TlsFilter(self._set, self._streams, self._defects)
         code = lib.sb_mux_filter(self._set.handle, id)
         if code == lib.SB_ERR_AGAIN:
             raise BlockingIOError
@@ -129,6 +128,10 @@ class TlsConnections:
         """
         self._shaking[id] = cancel
         lib.sb_mux_rest(self._set.handle, id, 1)
+
+    def is_shaking(self, id: int) -> bool:
+        """Return whether the handshake of a connection is under way."""
+        return id in self._shaking
 
     def release(self, id: int) -> bool:
         """Let the deadlines of a connection begin, for its handshake is over; return whether it is still there."""

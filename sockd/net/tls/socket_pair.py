@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 from sockd.net.loop.state_table import StateTable
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
 
     from sockd.net.address.sockaddr import SockAddr
@@ -54,7 +53,6 @@ class TlsSocket(socket.socket):
     Attributes:
         outer: the connection itself.
         local: our address, of the connection itself.
-        ssl_object: for what it tells of the connection; None until the handshake is done.
         input: of the peer; set before this socket's own end of file comes.
         on_lost: called with an errno when input comes to be LOST; this socket ends behind what came before.
         abort: ends the connection as a reset does.
@@ -62,7 +60,6 @@ class TlsSocket(socket.socket):
 
     outer: socket.socket
     local: SockAddr
-    ssl_object: ssl.SSLObject | None
     input: Input
     on_lost: Callable[[int], None]
     abort: Callable[[], None]
@@ -107,7 +104,7 @@ def pair(outer: socket.socket) -> SocketPair:
     one, far = socket.socketpair()
     near = TlsSocket(fileno=one.detach())
     near.outer, near.local, near.input = outer, local, Input.OPEN
-    near.ssl_object, near.on_lost, near.abort = None, _nobody, _nothing
+    near.on_lost, near.abort = _nobody, _nothing
     for sock in (near, far):
         sock.setblocking(False)
     return SocketPair(near, far)

@@ -80,7 +80,7 @@ class StartTlsUpgrade:
         self._went_on = went_on
         self._secured = secured
         self._unread = unread
-        self.is_held = self.is_paused = self._has_begun = False
+        self.is_held = self.is_paused = False
 
     def try_start(self) -> None:
         """Begin the handshake if all that was written before has left; if not, this is called again once it has."""
@@ -88,7 +88,7 @@ class StartTlsUpgrade:
         connection = self._connection
         if connection.is_closing():
             self._went_on()
-        elif not self._has_begun:
+        elif not self._set.tls.is_shaking(connection.id):
             try:
                 self._begin()
             except BlockingIOError:
@@ -108,7 +108,6 @@ class StartTlsUpgrade:
             raise UnreadError
         connection, tls = self._connection, self._set.tls
         tls.attach(connection.id)
-        self._has_begun = True
         sock = socket.socket(fileno=os.dup(self._set.info(connection.id).fd))
         connection.apply_water()
         tls.hold(connection.id, lambda: self._handshakes.cancel(sock))

@@ -67,7 +67,7 @@ class TlsStream:
         try:
             count = tls.read(size, room)  # type: ignore[assignment]  # with a buffer it returns a count
             while count and (incoming.pending or tls.pending()) and count < size and (left := left - 1):
-                more: int = tls.read(size - count, memoryview(room)[count:size])  # type: ignore[assignment]
+                more: int = tls.read(size - count, memoryview(room)[count:size])  # type: ignore[assignment]  # likewise
                 if not more:
                     self.input = INPUT.step(self.input, Input.ENDED)
                     return count

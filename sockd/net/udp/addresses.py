@@ -58,7 +58,7 @@ def request_pktinfo(sock: socket.socket) -> bool:
         sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
     elif host == "::":
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-    return host in ("0.0.0.0", "::")  # noqa: S104
+    return host in ("0.0.0.0", "::")  # noqa: S104 - likewise
 
 
 def asked_address(control: bytes) -> str:
