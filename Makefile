@@ -72,7 +72,7 @@ versions: build/.wheel
 interop: $(VENV)/.installed $(VENV)/.test
 	tests/interop/install
 	$(MAKE) $(VENV)/.interop || echo "interop: asyncio servers cannot be had: their tests are skipped"
-	$(BIN)/pytest tests/interop -rs $(PYTEST_ARGS) || $(BIN)/pytest $(AGAIN) tests/interop $(PYTEST_ARGS)
+	$(BIN)/pytest tests/interop -rs $(SIDE_BY_SIDE) $(PYTEST_ARGS) || $(BIN)/pytest $(AGAIN) tests/interop $(PYTEST_ARGS)
 
 multiplexers: $(VENV)/.installed $(VENV)/.test
 	for name in auto epoll poll select; do \

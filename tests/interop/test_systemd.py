@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -179,6 +180,12 @@ class Since:
         return self._machine._until(lambda: [row for row in self.lines() if row.startswith(words)], words)
 
 
+def is_pending(machine, pid, number):
+    """Return whether a signal waits for its process to run: another one of the same number would be lost."""
+    pending = re.search(r"^ShdPnd:\s+(\w+)", machine.run("cat", f"/proc/{pid}/status"), re.M)[1]
+    return bool(int(pending, 16) & 1 << number - 1)
+
+
 @pytest.fixture
 def hanging(machine, unit):
     """A unit whose handler hangs, with a client in it: its main process, and what the journal has had since."""
@@ -206,6 +213,7 @@ def test_a_handler_that_never_returns_holds_up_no_stop(machine, hanging, kind, h
     """The second TERM, or one INT, within a second; the journal says at what, as an error."""
     pid, since = hanging(kind, workers=workers)
     for number in ("TERM", "TERM") if how == "TERM" else ("INT",):
+        machine._until(lambda: not is_pending(machine, pid, signal.SIGTERM), "the first TERM's arrival")
         machine.run("systemctl", "kill", "--kill-whom=main", f"--signal={number}", "sockd.service")
     began = time.monotonic()
     machine._until(lambda: machine.show("sockd.service", "MainPID") != pid, "the end")
