@@ -132,12 +132,14 @@ class Drain:
     def _finish(self) -> None:
         """First step: frames are finished."""
         self._set.flush()
-        self._shut([id for id in self._ids(ConnectionFilter.QUIET) if not self._is_busy(id)])
+        shaking = self._set.tls.is_shaking  # until that is done, not even a goodbye can be said
+        self._shut([id for id in self._ids(ConnectionFilter.QUIET) if not self._is_busy(id) and not shaking(id)])
         self._stop_busy(now=False)
         unfinished = self._ids(ConnectionFilter.OPEN)
         if unfinished and DrainState.FINISHING not in self._overdue:
             return
-        self._name(unfinished, "stop timeout: frame or reply incomplete")
+        self._name([id for id in unfinished if shaking(id)], "stop timeout: TLS handshake incomplete")
+        self._name([id for id in unfinished if not shaking(id)], "stop timeout: frame or reply incomplete")
         self._shut([id for id in unfinished if not self._is_busy(id)])
         self._stop_busy(now=True)
         self.state = NEXT.step(self.state, DrainState.FLUSHING)

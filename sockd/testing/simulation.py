@@ -22,9 +22,11 @@ import socket
 import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from sockd.net.connection.connection import Connection
+from sockd.net.loop.state_table import StateTable
 from sockd.testing.failures import RaisedErrors
 from sockd.testing.stage import Link, Stage, make_spec
 from sockd.wire.close_reason import CloseReason
@@ -79,15 +81,39 @@ class Scenario:
     steps: tuple[Step, ...]
 
 
+class ClientPart(Enum):
+    """What a client does in a scenario."""
+
+    TALKING = "it says some of what it has to say, and then more"
+    FINISHED = "it has said everything"
+    DISTURBED = "its connection has ended before that, or by time: what it got may be a part of an answer"
+
+
+PART = StateTable(
+    {
+        ClientPart.TALKING: (ClientPart.FINISHED, ClientPart.DISTURBED),
+        ClientPart.FINISHED: (ClientPart.DISTURBED,),  # it was too slow in reading
+        ClientPart.DISTURBED: (),
+    }
+)
+
+
 @dataclass
 class _Client:
     says: bytes
     link: Link | None = None
     sent: int = 0
-    is_held: bool = False
-    is_left_alone: bool = True
-    is_done: bool = False
+    is_held: bool = False  # it reads nothing
+    part: ClientPart = ClientPart.TALKING
     got: bytearray = field(default_factory=bytearray)
+
+    @property
+    def is_left_alone(self) -> bool:
+        return self.part is not ClientPart.DISTURBED
+
+    def disturb(self) -> None:
+        if self.is_left_alone:
+            self.part = PART.step(self.part, ClientPart.DISTURBED)
 
 
 @dataclass
@@ -326,7 +352,7 @@ class _Run:
             self._stage.reload()
         else:
             client = self.clients[step.client]
-            if client.is_done:
+            if client.part is not ClientPart.TALKING:
                 return
             if client.link is None:
                 self._note(f"client {step.client} connects")
@@ -360,27 +386,27 @@ class _Run:
             self._note(f"client {number} ends")
             with suppress(OSError):
                 link.sock.shutdown(socket.SHUT_WR)
-        client.is_done = True
+        client.part = PART.step(client.part, ClientPart.FINISHED)
 
     def _reset(self, number: int, client: _Client, link: Link, _amount: int) -> None:
         self._note(f"client {number} is reset")
         self._stage.connections.abort(link.id, CloseReason.RESET)
-        client.is_left_alone, client.is_done = False, True
+        client.disturb()
 
     def _close(self, number: int, client: _Client, link: Link, _amount: int) -> None:
         self._note(f"client {number} closes")
         link.sock.close()
-        client.is_left_alone, client.is_done = False, True
+        client.disturb()
 
     def _timeout(self, number: int, client: _Client, link: Link, _amount: int) -> None:
         self._note(f"client {number} is ended by idle_timeout")
         self._stage.connections.shut(link.id, CloseReason.IDLE_TIMEOUT)
-        client.is_left_alone, client.is_done = False, True
+        client.disturb()
 
     def _finish(self) -> None:
         """Let all finish, then all time pass that anybody waits for, then all be gone."""
         for number, client in enumerate(self.clients):
-            if not client.is_done:
+            if client.part is ClientPart.TALKING:
                 self._step(Step(number, "end"))
         self._pass(LONGEST_SECONDS)
         for client in self.clients:
@@ -390,7 +416,7 @@ class _Run:
         self._pass(LONGEST_SECONDS)
         for client in self.clients:
             if client.link is not None and client.link.reason in BY_TIME:
-                client.is_left_alone = False  # as it was told to be: it was too slow
+                client.disturb()
         if self._stage.connections.groups.at_work:
             self._unfinished = "coroutines have not ended when all clients have gone"
 

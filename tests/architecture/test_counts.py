@@ -37,15 +37,6 @@ PERIODIC = {
 """Timers of work that is to be done at intervals, and armed only where there is such work."""
 ANYS = 32
 """110 by the same count, before the house was built."""
-BOOLEANS = {
-    "sockd/daemon/workers/member.py: WorkerHandle": "ready, retired, silent and stopping come in any combination",
-    "sockd/net/listen/stream_listener.py: StreamListener": "shut or dead is one state; to be a table",
-    "sockd/net/loop/asyncio_loop.py: AsyncioLoop": "of a turn, and of the run that it is part of",
-    "sockd/net/udp/listener.py: DatagramListener": "closed or detached is one state; to be a table",
-    "sockd/services/handlers/streams.py: StreamReader": "beside asyncio's own, whose methods work on them",
-    "sockd/testing/simulation.py: _Client": "what a scenario has done to it, in any combination",
-}
-"""Classes with more than two booleans that are no values: none is added, and two of these could be tables."""
 LONGEST = {"sockd/services/api.py: Service": "authors write its options by keywords, each documented"}
 """What more than eight things may be given to, and why."""
 
@@ -78,8 +69,9 @@ def test_no_constructor_takes_more_than_eight_things():
     assert [place for count, place in counts.constructors("sockd") if count > 8] == list(LONGEST)
 
 
-def test_what_has_more_than_two_booleans_is_known():
-    assert sorted(counts.many_booleans("sockd")) == sorted(BOOLEANS)
+def test_nothing_has_more_than_two_booleans():
+    """What it is in is a state, and has a table (tests/daemon/test_states.py)."""
+    assert counts.many_booleans("sockd") == []
 
 
 @pytest.mark.parametrize("under", ["sockd/daemon", "sockd/process", "sockd/cli", "sockd/client", "sockd/config"])

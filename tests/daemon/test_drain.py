@@ -62,6 +62,13 @@ class FakeTable:
         }
         return sorted(found[which])
 
+    @property
+    def tls(self) -> FakeTable:
+        return self
+
+    def is_shaking(self, _id: int) -> bool:
+        return False
+
     def find(self, id: int, _info: object) -> str:
         return f"peer {id}"
 

@@ -15,6 +15,7 @@ from contextlib import closing, suppress
 
 import pytest
 from controlling import Sockctl
+from serving import sockaddr_of
 from watching import _until
 
 BAD, GOOD = "127.0.0.2", "127.0.0.3"
@@ -141,6 +142,21 @@ def test_a_worker_that_starts_later_knows(house):
 
     _until(are_replaced)
     assert (house.served(BAD, 20), house.served(GOOD, 20)) == (0, 20)
+
+
+def test_a_limit_of_a_service_that_answers_datagrams_too(serve, tmp_path):
+    """Seen to fail: an internal error, and the listeners behind that one did not learn of it."""
+    sockctl = Sockctl(tmp_path)
+    config = f'[daemon]\ncontrol = "{sockctl.path}"\n{LISTEN.replace("tcp", "udp")}{LISTEN}'
+    server = serve(config=config)
+    assert sockctl.ask("limit", "upper", 0)["value"] == 0
+    with socket.create_connection(sockaddr_of(server.addresses[1])[2]):
+        assert server.wait_for("limit reached, new clients wait in the backlog")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(20)
+        sock.sendto(b"x\n", sockaddr_of(server.addresses[0])[2])
+        assert sock.recv(10) == b"X\n"
+    assert not server.having("defect")
 
 
 def test_a_limit_of_a_service(house):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from sockd.daemon.workers.member import WorkerState
 from sockd.daemon.workers.pool import KILL_SECONDS
 from sockd.net.address.sockaddr import SocketAddress
 from sockd.wire.control import ControlRequest
@@ -66,7 +67,7 @@ class HangWatch:
         for member in self._pool:
             if member in self._asked:
                 self._judge(member, limit)
-            elif member.is_ready and not member.is_stopping:
+            elif member.is_ready and member.state is not WorkerState.STOPPING:
                 self._asked[member] = self._loop.clock()
                 member.asking.ask(ControlRequest("alive"), partial(self._answered, member))
 
@@ -76,11 +77,11 @@ class HangWatch:
     def _judge(self, member: WorkerHandle, limit: float) -> None:
         member.asking.receive_now()  # a reply that this process has been too busy to read is one
         asked = self._asked.get(member)
-        if asked is not None and (lasted := self._loop.clock() - asked) > limit and not member.is_stopping:
+        if asked is not None and (lasted := self._loop.clock() - asked) > limit and member.stop():
             self._replace(member, lasted)
 
     def _replace(self, member: WorkerHandle, seconds: float) -> None:
-        member.is_stopping, member.end_reason = True, "hung"
+        member.end_reason = "hung"
         peers = member.last.stalled.get("peers") or _peers(member.pid)
         event = {"worker": member.number, "pid": member.pid, "seconds": round(seconds, 3), "connections": len(peers)}
         where = {"at": member.last.where} if member.last.where else {}

@@ -235,7 +235,7 @@ class WorkerListeners(ListenerRegistry):
 
     def _retire_members(self, members: Sequence[WorkerHandle], kept: Sequence[str], then: Callable[[], None]) -> None:
         for member in members:
-            member.is_retired = True
+            member.retire()
         self._unsure.update(members)  # clients may have come since they were asked; until they say so, they have some
         self._worker_pool.ask("retire", members, partial(self._retired, then), {"kept": kept})
 
@@ -257,7 +257,7 @@ class WorkerListeners(ListenerRegistry):
         connections.
         """
         self._worker_pool.switch_to(None)  # who ends from now on is not replaced
-        members = [member for member in self._worker_pool if not member.is_retired]
+        members = [member for member in self._worker_pool if member.accepts_clients]
         self._retire_members(members, [str(served) for served in handed], lambda: None)
         super().hand_over(handed)
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING
 
+from sockd.net.loop.state_table import StateTable
 from sockd.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -29,6 +31,23 @@ FREE_DEATHS = 2
 """So many in a row at one place are replaced without a pause."""
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+
+
+class WorkerState(Enum):
+    """What a worker does with new clients."""
+
+    ACCEPTING = "it accepts them, as soon as it is ready"
+    RETIRED = "it leaves them to others, and exits with its last connection"
+    STOPPING = "it was told by a signal to exit"
+
+
+WORKER = StateTable(
+    {
+        WorkerState.ACCEPTING: (WorkerState.RETIRED, WorkerState.STOPPING),
+        WorkerState.RETIRED: (WorkerState.STOPPING,),
+        WorkerState.STOPPING: (),
+    }
+)
 
 
 @dataclass(eq=False)
@@ -57,7 +76,7 @@ class WorkerGeneration:
 
     def is_short(self) -> bool:
         """Whether there are fewer than configured, not counting those with a successor."""
-        alive = [member for member in self.members if not member.is_retired]
+        alive = [member for member in self.members if member.accepts_clients]
         return sum(member.successor not in alive for member in alive) < self.size
 
     def pause(self, place: int) -> float:
@@ -68,7 +87,8 @@ class WorkerGeneration:
     def note_death(self, member: WorkerHandle, now: float) -> None:
         """Count one that has exited unexpectedly."""
         had_client = self.left(member.place)
-        has_served = member.is_ready and (had_client or now - member.ready_at >= AT_ONCE_SECONDS)
+        ready_at = now if member.ready_at is None else member.ready_at
+        has_served = member.is_ready and (had_client or now - ready_at >= AT_ONCE_SECONDS)
         self.deaths[member.place] = 0 if has_served else self.deaths.get(member.place, 0) + 1
 
 
@@ -124,11 +144,10 @@ class WorkerHandle:
     Args:
         number: counted from 1, and never reused.
         place: in its generation; reused after an exit.
-        began: by the loop's clock; `ready_at` is when it could serve.
+        began: by the loop's clock; `ready_at` is when it could serve, None before that.
         asking: on which it is asked.
         last: what it said when it ended.
         is_silent: it has not answered in time, and that is in the log.
-        is_retired: it accepts no more; is_stopping: it was told to end.
         end_reason: why it is replaced, when it has ended: a key of WorkerPool.replaced.
         first_memory, memory: bytes that it took when it could serve, and when it was looked at last.
         successor: who serves in its place as soon as possible.
@@ -142,16 +161,36 @@ class WorkerHandle:
     began: float
     asking: RequestChannel
     last: LastWords
-    ready_at: float = 0.0
-    is_ready: bool = False
+    ready_at: float | None = None
+    state: WorkerState = WorkerState.ACCEPTING
     is_silent: bool = False
-    is_retired: bool = False
-    is_stopping: bool = False
     end_reason: str = "ended"
     first_memory: int = 0
     memory: int = 0
     successor: WorkerHandle | None = None
     accepts: Callable[[], None] = lambda: None
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can serve, and be asked."""
+        return self.ready_at is not None
 
-__all__ = ["LAST", "PASSED", "SENSED", "STALLED", "LastWords", "WorkerGeneration", "WorkerHandle"]
+    @property
+    def accepts_clients(self) -> bool:
+        """Whether new clients come to it, or will once it is ready."""
+        return self.state is WorkerState.ACCEPTING
+
+    def retire(self) -> None:
+        """Note that it leaves new clients to others; one that is to exit does so anyway."""
+        if self.accepts_clients:
+            self.state = WORKER.step(self.state, WorkerState.RETIRED)
+
+    def stop(self) -> bool:
+        """Note that it is to exit; return False where it was told before."""
+        if self.state is WorkerState.STOPPING:
+            return False
+        self.state = WORKER.step(self.state, WorkerState.STOPPING)
+        return True
+
+
+__all__ = ["LAST", "PASSED", "SENSED", "STALLED", "LastWords", "WorkerGeneration", "WorkerHandle", "WorkerState"]

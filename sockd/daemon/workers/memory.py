@@ -117,7 +117,7 @@ class MemoryWatch:
 
     def _exceeded(self, member: WorkerHandle, limit: int) -> None:
         event = {"worker": member.number, "pid": member.pid, "memory": member.memory, "max_worker_memory": limit}
-        if member.is_retired:
+        if not member.accepts_clients:
             self._end(member)
         elif member.first_memory > limit:
             if not self._has_reported:
@@ -130,7 +130,7 @@ class MemoryWatch:
         """Tell whether it is a worker's turn: one leaves at a time, and if a successor has died the next one waits."""
         replacing = self._replacing
         if replacing is not None and replacing in self._pool:
-            if replacing.is_retired or (replacing.successor is not None and replacing.successor in self._pool):
+            if not replacing.accepts_clients or (replacing.successor is not None and replacing.successor in self._pool):
                 return False
             self._replacing = None
             self._again_at = self._loop.clock() + self._again_pause
@@ -155,8 +155,7 @@ class MemoryWatch:
 
     def _end(self, member: WorkerHandle) -> None:
         """Stop one gracefully, within stop_timeout (sockd.process.stop_bound), once."""
-        if member in self._pool and not member.is_stopping:
-            member.is_stopping = True
+        if member in self._pool and member.stop():
             with suppress(ProcessLookupError):
                 os.kill(member.pid, signal.SIGTERM)
 

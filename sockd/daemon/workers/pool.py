@@ -181,7 +181,7 @@ class WorkerPool:
         """Wait until one serves, or cannot; then it reports why, and exits."""
         generation, hiring = member.generation, self._hiring
         if not answer.error:
-            member.is_ready, member.ready_at = True, self._loop.clock()
+            member.ready_at = self._loop.clock()
             member.first_memory = member.memory = as_object(answer.result)["memory"]
             if generation is self.current and not self._is_ending:
                 self.prepare(member)
@@ -314,7 +314,7 @@ class WorkerPool:
         return os.waitpid(member.pid, 0)[1]
 
     def _log_end(self, member: WorkerHandle, status: int) -> None:
-        due = self._is_ending or member.is_retired
+        due = self._is_ending or not member.accepts_clients
         level = logging.INFO if due and status == 0 else logging.ERROR
         event = {"worker": member.number, "pid": member.pid, **how_it_ended(status)}
         logger.log(level, "worker ended", extra={"event": event})

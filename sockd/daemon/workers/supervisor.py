@@ -150,7 +150,7 @@ class Supervisor:
         self._hangs.limit(settings.daemon.handler_timeout)
         share = divide_limits(settings).daemon
         words = {"stop_timeout": share.stop_timeout, "max_memory": share.max_memory, "level": share.log.level}
-        members = [one for one in self._pool if one.is_ready and not one.is_retired]
+        members = [one for one in self._pool if one.is_ready and one.accepts_clients]
         self._pool.ask("apply", members, words=words)
 
     def verbs(self, own: ControlCommands) -> Mapping[str, Verb]:
@@ -186,7 +186,7 @@ class Supervisor:
                 "seconds": round(self._loop.clock() - member.began, 3),
                 "connections": self._listeners.worker_connections(member),
                 "memory": process_memory(member.pid) or member.memory,
-                "accepts": not member.is_retired,
+                "accepts": member.accepts_clients,
                 "answers": member.is_ready and not self._listeners.is_silent(member),
                 "stalled": member.last.where,
             }

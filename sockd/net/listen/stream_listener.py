@@ -31,6 +31,7 @@ from sockd.net.listen.admission import Admission
 from sockd.net.listen.client_steps import ClientRules, GreetingStep
 from sockd.net.listen.conditions import TotalRate, renew_total_rate
 from sockd.net.listen.listener import ListenerCounts
+from sockd.net.listen.listener_state import GONE, LISTENER, ListenerState
 from sockd.net.listen.overload import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Quota, Refusing
 from sockd.net.listen.pipeline import AcceptedConnection, AcceptPipeline, Places
 from sockd.net.listen.proxy_protocol import ProxyHeaders
@@ -46,10 +47,7 @@ if TYPE_CHECKING:
     from sockd.net.listen.bind import ServerSocket
     from sockd.net.listen.delivery import AcceptTools, Delivery
     from sockd.net.listen.pipeline import AcceptStep
-    from sockd.net.loop.loop import EventLoop
     from sockd.net.tls import handshake
-    from sockd.net.tls.context import TlsContext
-    from sockd.net.tls.handshake import Handshakes
     from sockd.settings.listen import ListenSettings
 else:
     handshake = lazily("sockd.net.tls.handshake")
@@ -103,7 +101,8 @@ class StreamListener:
         self._set, self._loop = tools.connections, tools.loop
         self._died, self._settings = died, settings
         self._is_unix = listening.endpoint.family == socket.AF_UNIX
-        self._is_shut = self._is_dead = self._deferred = False
+        self._state = ListenerState.NEW
+        self._is_deferred = False  # nobody is accepted until there is room
         self._tally: _Tally = former._tally if former else _Tally(Quota(settings.max_connections))
         before = former._admission if former else None
         self._admission: Admission = Admission(settings, self._loop.clock, before, tools.network_overrides)
@@ -116,10 +115,11 @@ class StreamListener:
         self._rules = ClientRules(settings, self._admission, tools, self._tally.total_rate, delivery.service)
         proxies, tls = settings.proxy_protocol, delivery.tls
         self._headers = ProxyHeaders(proxies, str(listening), self._loop) if proxies else None
-        self._handshakes = _handshakes(tls, str(listening), self._loop) if tls else None
+        handshakes = handshake.Handshakes(tls, str(listening), self._loop) if tls else None
         is_encrypted = tls is not None and not tls.settings.starttls
+        self._handshakes = handshakes if is_encrypted else None  # those of STARTTLS end with their connections
         self._pipeline = AcceptPipeline(
-            self._steps(self._handshakes if is_encrypted else None),
+            self._steps(),
             self._places,
             self._loop,
             refuse=self._refusing.refuse,
@@ -137,16 +137,16 @@ class StreamListener:
             self._set.groups.when_ended(delivery.group, self._ended)
             self._set.groups.count_sources(delivery.group, self._admission.sources)
         if not is_encrypted:
-            self._set.tls.offer(delivery.group, self._handshakes)
+            self._set.tls.offer(delivery.group, handshakes)
 
-    def _steps(self, handshakes: Handshakes | None) -> list[AcceptStep]:
+    def _steps(self) -> list[AcceptStep]:
         """Return the steps that connections of this listener have to take."""
         steps: list[AcceptStep] = [RoomStep()]
         if self._headers is not None:
             steps.append(HeaderStep(self._headers))
         steps += self._rules.steps()
-        if handshakes is not None:
-            steps.append(TlsStep(handshakes))
+        if self._handshakes is not None:
+            steps.append(TlsStep(self._handshakes))
         if greeting := self._delivery.texts.greeting:
             steps.append(GreetingStep(greeting))
         group, handover = self._delivery.group, self._delivery.handover
@@ -172,12 +172,19 @@ class StreamListener:
         """Accept from now on."""
         self._tally.quota.limit = self._settings.max_connections
         self._tally.accepting = self
+        if self._state is ListenerState.NEW:
+            self._state = LISTENER.step(self._state, ListenerState.OPEN)
         self._resume_accepting()
 
     def detach(self) -> None:
         """Accept no more, for another listener or process does; connections that wait for their header still come."""
-        self._loop.remove_reader(self._fd)
-        self._fd = -1
+        self._leave(ListenerState.LEFT)
+
+    def _leave(self, then: ListenerState) -> None:
+        """Accept no more; again does nothing."""
+        if self._state not in GONE:
+            self._loop.remove_reader(self._fd)
+            self._state = LISTENER.step(self._state, then)
 
     @property
     def is_idle(self) -> bool:
@@ -198,11 +205,11 @@ class StreamListener:
     @property
     def queues(self) -> Sequence[AcceptQueue]:
         """The kernel's accept queue; none if it is not available."""
-        queue = accept_queue(self._socket) if self._fd >= 0 else None
+        queue = accept_queue(self._socket) if self._state not in GONE else None
         return () if queue is None else (queue,)
 
     def _accept(self) -> None:
-        if self._fd < 0:  # a reload in this very turn has put another in its place
+        if self._state in GONE:  # a reload in this very turn has put another in its place
             return
         is_ahead = self._tools.is_ahead
         if is_ahead is not None and is_ahead():
@@ -214,7 +221,7 @@ class StreamListener:
     def _after_others(self) -> None:
         """Resume, and accept what the others have left."""
         self._resume_accepting()
-        if self._fd >= 0:
+        if self._state not in GONE:
             self._accept_some()
 
     def _accept_some(self) -> bool:
@@ -284,10 +291,10 @@ class StreamListener:
         """Give up a socket that is always ready and accepts nothing: shut down by another process, or to empty its
         queue.
         """
-        self._loop.remove_reader(self._fd)
-        if self._is_shut:
+        if self._state is ListenerState.CLOSING:
+            self._loop.remove_reader(self._fd)
             return
-        self._fd, self._is_dead = -1, True
+        self._leave(ListenerState.DEAD)
         self._listening.close()
         if self._tools.is_ahead is None:
             event = {"address": str(self), "service": self._delivery.service, "error": os.strerror(error)}
@@ -296,7 +303,7 @@ class StreamListener:
 
     def accept_rest(self) -> None:
         """Accept who waits in the queue."""
-        while self._fd >= 0 and self._accept_some():
+        while self._state not in GONE and self._accept_some():
             pass
 
     @property
@@ -325,7 +332,7 @@ class StreamListener:
         event = {"address": str(self), "limit": what.limit} | ({"silent_closed": shed} if shed else {})
         self._log(logging.WARNING, what.value, "limit reached, new clients wait in the backlog", event)
         self._loop.remove_reader(self._fd)
-        self._deferred = True
+        self._is_deferred = True
         if has_unreaped:
             self._loop.call_soon(self._resume_accepting)
             return True
@@ -337,13 +344,13 @@ class StreamListener:
     def _wake(self) -> None:
         """Have the listener that accepts from the socket, this one or a successor, resume if it waits for a place."""
         accepting = self._tally.accepting
-        if accepting is not None and accepting._deferred:
+        if accepting is not None and accepting._is_deferred:
             accepting._resume_accepting()
 
     def _resume_accepting(self) -> None:
-        if self._fd < 0:
+        if self._state in GONE:
             return
-        self._deferred = False
+        self._is_deferred = False
         self._loop.remove_reader(self._fd)
         try:
             self._loop.add_reader(self._fd, self._accept, urgent=self._delivery.is_urgent)
@@ -410,42 +417,35 @@ class StreamListener:
         Returns:
             Seconds after which no handshake is in progress.
         """
-        if self._fd < 0:
+        if self._state in GONE:
             return HANDSHAKE_SECONDS
         if self._listening.path is not None:
             self._listening.path.unlink_if_ours()
-        if self._listening.is_ours:
-            self._is_shut = True
+        if self._listening.is_ours and self._state is not ListenerState.CLOSING:
+            self._state = LISTENER.step(self._state, ListenerState.CLOSING)
             refuse_new_clients(self._socket)
         return HANDSHAKE_SECONDS
 
     def hand_over(self) -> None:
         """Stop accepting and close this descriptor only: another process has the socket, and keeps using it."""
-        self._loop.remove_reader(self._fd)
+        self._leave(ListenerState.LEFT)
         self._refusals.flush()
-        self._fd = -1
         self._listening.socket.close()
 
     def close(self) -> None:
         """Refuse new clients, accept the completed ones, and close the socket."""
-        if self._fd < 0 and not self._is_dead:
+        if self._state in (ListenerState.LEFT, ListenerState.CLOSED):
             return
         self.refuse_new_clients()
-        self._loop.remove_reader(self._fd)
         self.accept_rest()
         for waiting in (self._headers, self._rules, self._handshakes, self._delivery.handover):
             if waiting is not None:
                 waiting.close()
         self._refusals.flush()
-        if self._fd >= 0:
+        if self._state is not ListenerState.DEAD:  # whose socket is closed
             self._loop.remove_reader(self._fd)
             self._listening.close()
-        self._fd, self._is_dead = -1, False
-
-
-def _handshakes(tls: TlsContext, address: str, loop: EventLoop) -> Handshakes:
-    """Return the handshakes of a listener's connections."""
-    return handshake.Handshakes(tls, address, loop)
+        self._state = LISTENER.step(self._state, ListenerState.CLOSED)
 
 
 __all__ = ["StreamListener"]

@@ -13,9 +13,11 @@ import asyncio
 import logging
 import selectors
 import threading
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from sockd.net.loop.loop import TURN_SECONDS, EventLoop
+from sockd.net.loop.state_table import StateTable
 
 if TYPE_CHECKING:
     from collections import deque
@@ -31,6 +33,29 @@ logger = logging.getLogger("sockd.loop")
 
 CLOSING_TURNS = 100
 """Time in which tasks cancelled at the end may clean up."""
+
+
+class RunState(Enum):
+    """Which of the two loops runs, and for how long."""
+
+    NONE = "neither"
+    ALONE = "sockd's runs its turns itself: asyncio's has had nothing to do yet"
+    WANTED = "so it does, and a descriptor of asyncio's is ready: this turn is the last one"
+    BOTH = "asyncio's runs, whose waits are the turns of sockd's, until stop()"
+    TURN = "so it does, for one turn"
+
+
+RUN = StateTable(
+    {
+        RunState.NONE: (RunState.ALONE, RunState.BOTH, RunState.TURN),
+        RunState.ALONE: (RunState.WANTED, RunState.NONE),
+        RunState.WANTED: (RunState.WANTED, RunState.NONE),  # a callback may run turns of its own
+        RunState.BOTH: (RunState.NONE,),
+        RunState.TURN: (RunState.NONE,),
+    }
+)
+TURN = RunState.TURN
+"""By a name of its own: this is asked in each turn."""
 
 
 class _Shared(selectors.BaseSelector):
@@ -118,7 +143,7 @@ class AsyncioLoop(EventLoop):
     ) -> None:
         super().__init__(selector, clock, defects)
         self._max_timeout: float | None = None
-        self._is_single = self._is_alone = self._is_asked = False
+        self._run_state = RunState.NONE
         self._is_busy = False
         self._is_working = False
         self._until = 0.0
@@ -156,24 +181,27 @@ class AsyncioLoop(EventLoop):
         self._running = True
         self._run_alone()
         if self._running:
-            self._run()
+            self._run(RunState.BOTH)
+
+    def _enter(self, state: RunState) -> None:
+        self._run_state = RUN.step(self._run_state, state)
 
     def _run_alone(self) -> None:
         """Run until stop(), or until asyncio's loop has something to do."""
         loop = self.asyncio
+        self._enter(RunState.ALONE)
         loop.pretend_running(True)
         try:
-            self._is_alone = True
-            while self._running and not (self._is_asked or loop._ready or loop._scheduled):
+            while self._running and self._run_state is RunState.ALONE and not (loop._ready or loop._scheduled):
                 self.run_once(None)
         finally:
-            self._is_alone = False
             loop.pretend_running(False)
+            self._enter(RunState.NONE)
 
     def _run_ready(self, ready: Ready) -> None:
         """Run sockd's callbacks, where asyncio's loop does not run: its own are still ready once it does."""
         if any(type(one[0].data) is tuple for one in ready):
-            self._is_asked = True
+            self._enter(RunState.WANTED)
             ready = [one for one in ready if type(one[0].data) is not tuple]
         super()._run_ready(ready)
 
@@ -183,18 +211,19 @@ class AsyncioLoop(EventLoop):
 
     def run_once(self, timeout: float | None) -> None:
         """Run one turn, waiting at most `timeout` seconds (None: until something happens)."""
-        if self._is_alone:
+        if self._run_state in (RunState.ALONE, RunState.WANTED):
             super().run_once(timeout)
             return
-        self._max_timeout, self._is_single = timeout, True
+        self._max_timeout = timeout
         try:
-            self._run()
+            self._run(TURN)
         finally:
-            self._max_timeout, self._is_single = None, False
+            self._max_timeout = None
 
     def run_until_complete(self, coroutine: Coroutine[object, None, object]) -> None:
         """Run until a coroutine has finished; raise its exception."""
         self._running = True
+        self._enter(RunState.BOTH)
         try:
             self.asyncio.run_until_complete(coroutine)
         finally:
@@ -207,10 +236,11 @@ class AsyncioLoop(EventLoop):
             self._until = now + TURN_SECONDS / 2
         return now >= self._until
 
-    def _run(self) -> None:
+    def _run(self, state: RunState) -> None:
+        self._enter(state)
         try:
             while not self._run_until_stopped():
-                if self._is_single or not self._running:
+                if state is TURN or not self._running:
                     return
         finally:
             self._rest()
@@ -225,6 +255,7 @@ class AsyncioLoop(EventLoop):
         return True
 
     def _rest(self) -> None:
+        self._enter(RunState.NONE)
         if self._is_working:
             self._is_working = False
             self._turn_over()
@@ -234,7 +265,7 @@ class AsyncioLoop(EventLoop):
         if self._is_working:
             self._turn_over()
         # What looks behind turns may have stopped the loop, or woken coroutines, when asyncio had chosen its timeout.
-        if self._theirs or not (self._running or self._is_single):
+        if self._theirs or not (self._running or self._run_state is TURN):
             timeout = 0
         self._is_busy = timeout is not None and timeout <= 0
         if self._max_timeout is not None and (timeout is None or timeout > self._max_timeout):
@@ -248,7 +279,7 @@ class AsyncioLoop(EventLoop):
         super()._run_ready(ready)
         if self._timers or self._soon:
             self._run_due()
-        if self._is_single or not self._running:
+        if not self._running or self._run_state is TURN:
             self.asyncio.stop()
         self._until = 0.0
         return others

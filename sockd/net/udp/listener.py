@@ -21,6 +21,7 @@ from sockd.errors import Close
 from sockd.net.connection.codec import reply_bytes
 from sockd.net.kernel import SHORTAGES, is_hung_up
 from sockd.net.listen.listener import DatagramCounts, ListenerCounts
+from sockd.net.listen.listener_state import GONE, LISTENER, ListenerState
 from sockd.net.loop.thread_pool import Work
 from sockd.net.udp.addresses import read_name, request_pktinfo
 from sockd.net.udp.replies import Replies
@@ -91,13 +92,11 @@ class DatagramListener:
             ends_lines, self._answer = True, answer.function
         else:
             self._answer = answer
-        self._is_started = False
+        self._state = ListenerState.NEW
         self._loop = loop
         self._pool = pool
         self._died = died
         self._unanswered = 0
-        self._is_closed = False
-        self._is_detached = False
         self.service = service
         self.tally: DatagramCounts = former.tally if former else DatagramCounts()
         with_senders = self._sourced is not None or pool is not None
@@ -117,31 +116,36 @@ class DatagramListener:
 
     def start(self) -> None:
         """Start receiving; where a source is told of it, in the next turn, in which asyncio's loop runs."""
-        if self._sourced is None or self._is_started:
-            self._loop.add_reader(self._socket.fileno(), self._receive)
+        if self._sourced is None or self._state is ListenerState.OPEN:
+            self._start()
         else:
-            self._loop.call_soon(self._start_source)
+            self._loop.call_soon(self._start)
 
-    def _start_source(self) -> None:
-        if self._socket.fileno() >= 0 and not self._is_detached and not self._is_closed:
-            self._report_started()
+    def _start(self) -> None:
+        self._open()
+        if self._state is ListenerState.OPEN:  # and was not closed before, or by the handler in reply
+            self._loop.remove_reader(self._socket.fileno())
             self._loop.add_reader(self._socket.fileno(), self._receive)
 
-    def _report_started(self) -> None:
-        if self._sourced is not None and not self._is_started:
-            self._is_started = True
-            self._attempt(self._sourced.started)
+    def _open(self) -> None:
+        """Tell the source that datagrams come, once."""
+        if self._state is ListenerState.NEW:
+            self._state = LISTENER.step(self._state, ListenerState.OPEN)
+            if self._sourced is not None:
+                self._attempt(self._sourced.started)
 
     def detach(self) -> None:
         """Answer the rest of the batch and receive no more, because another listener continues on the socket."""
-        self._loop.remove_reader(self._socket.fileno())
-        self._serve_batch(math.inf)
-        self._is_detached = True
-        self._report_closed()
+        self._leave(ListenerState.LEFT, partial(self._serve_batch, math.inf))
 
-    def _report_closed(self) -> None:
-        if self._sourced is not None and self._is_started:
-            self._is_started = False
+    def _leave(self, then: ListenerState, serve_rest: Callable[[], object]) -> None:
+        """Receive no more, and answer a rest; again does nothing, also where a handler does it in the middle."""
+        if self._state in GONE:
+            return
+        self._loop.remove_reader(self._socket.fileno())
+        was_open, self._state = self._state is ListenerState.OPEN, LISTENER.step(self._state, then)
+        serve_rest()
+        if was_open and self._sourced is not None:
             self._attempt(self._sourced.closed)
 
     def _attempt(self, callback: Callable[..., object], *arguments: object) -> None:
@@ -153,7 +157,7 @@ class DatagramListener:
 
     def accept_rest(self) -> None:
         """Answer what has arrived."""
-        self._report_started()
+        self._open()
         self._run_turn(DATAGRAMS_AT_CLOSE, math.inf)
 
     @property
@@ -192,7 +196,7 @@ class DatagramListener:
     # ---- receiving
 
     def _receive(self) -> None:
-        if self._is_detached:
+        if self._state in GONE:
             return  # a reload in this very turn has put another in its place
         if not self._has_rest:  # that has its callback already
             self._run_short_turn()
@@ -293,9 +297,7 @@ class DatagramListener:
     def _die(self) -> None:
         """Give up a socket that others have shut down: it is always ready, and nothing can arrive (udp(7))."""
         self._log.report_datagram(logging.ERROR, "listening socket shut down by another process, no longer listening")
-        self._loop.remove_reader(self._socket.fileno())
-        self._is_detached = True
-        self._listening.close()
+        self._leave(ListenerState.DEAD, self._listening.close)
         self._died()
 
     def _pause(self) -> None:
@@ -303,8 +305,8 @@ class DatagramListener:
         self._loop.call_later(PAUSE_SECONDS, self._resume)
 
     def _resume(self) -> None:
-        if self._socket.fileno() >= 0 and not self._is_detached and not self._is_closed:
-            self.start()
+        if self._state is ListenerState.OPEN:
+            self._start()
 
     # ---- answering
 
@@ -401,7 +403,7 @@ class DatagramListener:
         self._unanswered -= 1
         if not self._unanswered:
             self._loop.unfinished.discard(self)
-        if self._is_closed and not self._unanswered:
+        if self._state is ListenerState.CLOSED and not self._unanswered:
             self._listening.close()
 
     # ---- the end
@@ -424,12 +426,10 @@ class DatagramListener:
 
     def close(self) -> None:
         """Answer what has already arrived, and stop receiving."""
-        if self._socket.fileno() < 0 or self._is_detached or self._is_closed:
+        if self._state in GONE:
             return
-        self._is_closed = True
-        self._loop.remove_reader(self._socket.fileno())
-        self.accept_rest()
-        self._report_closed()
+        self._open()
+        self._leave(ListenerState.CLOSED, self.accept_rest)
         if not self._unanswered:
             self._listening.close()
 

@@ -21,10 +21,12 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from collections import deque
+from enum import Enum
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from sockd.net.loop.deadline import MAX_EXTENSIONS, is_unfair
+from sockd.net.loop.state_table import StateTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +44,29 @@ MAX_LINES = 1024
 LF = b"\n"
 
 
+class ReaderState(Enum):
+    """Whether more may come."""
+
+    OPEN = "it may"
+    ENDED = "the end of file has come"
+    CUT = "likewise, and the peer may not have meant it to end there: of a line that is not whole nothing is read"
+    SHORT = "and there was such a line"
+    LOST = "the connection was lost"
+
+
+READER = StateTable(
+    {
+        ReaderState.OPEN: (ReaderState.ENDED, ReaderState.CUT, ReaderState.LOST),
+        ReaderState.ENDED: (),
+        ReaderState.CUT: (ReaderState.SHORT,),
+        ReaderState.SHORT: (),
+        ReaderState.LOST: (),
+    }
+)
+OPEN = ReaderState.OPEN
+"""By a name of its own: this is asked with each line that is waited for."""
+
+
 class StreamReader(asyncio.StreamReader):
     """What the peer sends.  Its buffer and its waiter are asyncio's, for its own methods work on them.
 
@@ -53,7 +78,6 @@ class StreamReader(asyncio.StreamReader):
         too_late: called when they have passed.
 
     Attributes:
-        has_left_out: the end of file cut off a line, which nobody gets.
         has_overrun: the last that was read was no line, because it is longer than the limit.
     """
 
@@ -80,7 +104,7 @@ class StreamReader(asyncio.StreamReader):
         self._size = 0  # of lines, or more: exact where reading is paused
         self._whole = 0  # bytes of lines in the buffer that are not cut yet
         self._is_by_line = True
-        self._is_open = True  # neither the end of file nor a loss has come
+        self._state = OPEN
         self._loss: BaseException | None = None
         self._is_late = is_late
         self._left = self._quantum = 1
@@ -89,7 +113,7 @@ class StreamReader(asyncio.StreamReader):
         self._since: float | None = None  # the beginning of a line has come, and the rest is waited for
         self._timer: asyncio.TimerHandle | None = None
         self._extensions = 0
-        self._is_cut = self.has_left_out = self.has_overrun = False
+        self.has_overrun = False
 
     # ---- lines
 
@@ -100,7 +124,7 @@ class StreamReader(asyncio.StreamReader):
             if self._left > 0:
                 self._left -= 1
                 return lines.popleft()
-        elif not self._buffer and self._waiter is None and self._is_open:
+        elif not self._buffer and self._waiter is None and self._state is OPEN:
             self._is_by_line, self.has_overrun = True, False
             self._waiter = Future(loop=self._loop)
             try:
@@ -119,7 +143,7 @@ class StreamReader(asyncio.StreamReader):
             if self._left > 0:
                 self._left -= 1
                 return lines.popleft()
-        elif not self._buffer and self._waiter is None and self._is_open:
+        elif not self._buffer and self._waiter is None and self._state is OPEN:
             self._is_by_line, self.has_overrun = True, False
             self._waiter = Future(loop=self._loop)
             try:
@@ -148,7 +172,9 @@ class StreamReader(asyncio.StreamReader):
             if self._exception is not None:
                 raise self._exception
             if self._eof:
-                return self._last_line()
+                line = bytes(self._buffer)
+                self._buffer.clear()
+                return self._last_line(line)
             if self._buffer:
                 self._begin_to_count()
             is_alone = self._waiter is None
@@ -166,16 +192,13 @@ class StreamReader(asyncio.StreamReader):
         except ValueError:
             self.has_overrun = True
             raise
-        if not line.endswith(LF) and self._is_cut:
-            self.has_left_out, line = bool(line), b""
-        return line
+        return line if line.endswith(LF) else self._last_line(line)
 
-    def _last_line(self) -> bytes:
-        line = bytes(self._buffer)
-        self._buffer.clear()
-        if self._is_cut:
-            self.has_left_out, line = bool(line), b""
-        return line
+    def _last_line(self, line: bytes) -> bytes:
+        """Return what came before the end of file, unless that may have cut it off."""
+        if self._state is ReaderState.CUT and line:
+            self._state = READER.step(self._state, ReaderState.SHORT)
+        return b"" if self._state is ReaderState.SHORT else line
 
     def _pop_line(self) -> bytes:
         """Take a line, and have the peer send on once there is room again."""
@@ -217,6 +240,11 @@ class StreamReader(asyncio.StreamReader):
     def exception(self) -> BaseException | None:  # type: ignore[override]  # typeshed: Exception
         """Return why the connection was lost, None if it was not or was closed gracefully."""
         return self._exception or self._loss
+
+    @property
+    def has_left_out(self) -> bool:
+        """Whether the end of file cut off a line, which nobody gets."""
+        return self._state is ReaderState.SHORT
 
     @property
     def is_waiting(self) -> bool:
@@ -318,26 +346,30 @@ class StreamReader(asyncio.StreamReader):
             is_cut: the peer may not have meant it to end there (TLS without close_notify): of a line that is not
                 whole nothing is read then.
         """
-        self._is_cut = is_cut
-        self._is_open = False
+        self._end(ReaderState.CUT if is_cut else ReaderState.ENDED)
         self._since = None
         super().feed_eof()
 
     def set_exception(self, exc: Exception) -> None:
         """Have every call raise this from now on; as asyncio's."""
         self._to_buffer()
-        self._is_open = False
+        self._end(ReaderState.LOST)
         super().set_exception(exc)
 
     def lose(self, error: BaseException) -> None:
         """Take the loss of the connection; what has come is read first."""
         self._loss = error
-        self._is_open = False
+        self._end(ReaderState.LOST)
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_exception(error)
 
     # ---- within
+
+    def _end(self, state: ReaderState) -> None:
+        """Note the first end that comes; another changes nothing."""
+        if self._state is OPEN:
+            self._state = READER.step(self._state, state)
 
     def _is_over(self) -> bool:
         """Read the clock: whether to yield to others.  It is read again after some more reads."""

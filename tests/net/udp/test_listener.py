@@ -18,6 +18,7 @@ from sockd.net.listen.network_overrides import NetworkOverrides
 from sockd.net.loop.loop import EventLoop
 from sockd.net.udp.listener import PAUSE_SECONDS, DatagramListener
 from sockd.net.udp.rules import HEADER_BYTES, DatagramRules
+from sockd.net.udp.source import SourcedAnswer
 from sockd.net.udp.table import DATAGRAMS_A_TURN, MAX_DATAGRAM_BYTES
 from sockd.settings import Size
 from sockd.settings.listen import DEFAULT_DATAGRAM_BUDGET, ListenSettings
@@ -357,6 +358,77 @@ def test_what_has_arrived_is_answered_before_the_close(bench, kinds):
     listener.close()
     listener.close()
     assert len(received(client)) == 200
+
+
+class Noted(SourcedAnswer):
+    """Answers, and notes what it is told; may close its listener in the middle of that."""
+
+    def __init__(self, closes_at=""):
+        self.told = []
+        self.listener = None
+        self._closes_at = closes_at
+
+    def bind(self, listener):
+        self.listener = listener
+        return self
+
+    def _note(self, what):
+        self.told.append(what)
+        if what == self._closes_at:
+            self.listener.close()
+
+    def started(self):
+        self._note("started")
+
+    def answer(self, datagram, source):
+        self._note(datagram)
+        return datagram
+
+    def closed(self):
+        self._note("closed")
+
+
+def test_a_listener_that_is_started_again_receives_on(bench):
+    """Seen to fail: KeyError, already registered; `sockctl limit` starts those again that may wait for a place."""
+    listener, client = bench.serve("udp://127.0.0.1:0"), bench.client()
+    listener.start()
+    client.sendto(b"once", name(listener))
+    bench.until_quiet()
+    assert received(client) == [b"once"]
+
+
+def test_a_source_may_close_at_its_start(bench, caplog):
+    """Seen to fail: the closed descriptor, -1, was to be watched."""
+    source = Noted("started")
+    bench.serve("udp://127.0.0.1:0", source)
+    bench.until_quiet()
+    assert source.told == ["started", "closed"]
+    assert messages(caplog) == []
+
+
+def test_a_source_that_closes_while_another_gets_the_socket_leaves_it_open(bench, kinds):
+    """Seen to fail: it closed the socket that the next listener receives on."""
+    source = Noted(b"b")
+    listener, client = kinds("udp4", source)
+    bench.until_quiet()
+    for datagram in (b"a", b"b", b"c"):
+        client.sendto(datagram, name(listener))
+    listener.table.receive(3)  # what a turn has left
+    listener.detach()
+    assert source.told == ["started", b"a", b"b", b"c", "closed"]
+    assert received(client) == [b"a", b"b", b"c"]
+    assert listener.socket.fileno() >= 0
+    listener.hand_over()
+
+
+def test_a_source_is_told_that_its_socket_was_shut_down(bench, kinds):
+    """Seen to fail: a protocol waited for connection_lost() for ever."""
+    source = Noted()
+    listener, _ = kinds("unixgram", source)
+    bench.until_quiet()
+    listener.socket.shutdown(socket.SHUT_RDWR)
+    bench.until_quiet()
+    assert source.told == ["started", "closed"]
 
 
 def test_a_shortage_pauses_and_is_over(bench, kinds):

@@ -154,6 +154,20 @@ def test_lines_that_wait_cost_nobody_a_turn():
     assert asyncio.run(run()) < 0.15
 
 
+def test_a_line_that_was_cut_off_stays_unread():
+    """Seen to fail: the end of the connection, which comes later, made a whole line of it."""
+
+    async def run():
+        reader = StreamReader(100, asyncio.get_running_loop(), lambda: False, 60, lambda: None)
+        reader.feed(b"whole\nunfinis")
+        reader.feed_eof(is_cut=True)
+        reader.feed_eof()
+        read = [await reader.readline() for _ in range(3)]
+        return read, reader.has_left_out
+
+    assert asyncio.run(run()) == ([b"whole\n", b"", b""], True)
+
+
 def test_what_is_no_session_is_refused():
     async def of_three(reader, writer, more): ...
 
