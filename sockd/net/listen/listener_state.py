@@ -5,6 +5,7 @@
                 `-> DEAD ----/
                 `-> LEFT
 
+NEW leads wherever OPEN does: one that was never started is closed, too.
 From LEFT nothing leads on: what happens to the socket is the affair of whoever has it now.  A listener that is DEAD is
 closed as others are, for clients that it has accepted may still wait for their header or their handshake.  Whether one
 waits until there is room is no state of it: one that closes may do so as well.
