@@ -244,8 +244,9 @@ def _add_bind(verbs: argparse._SubParsersAction[_Parser]) -> None:
 def _add_import(verbs: argparse._SubParsersAction[_Parser]) -> None:
     verb = verbs.add_parser(
         "import",
-        help="convert inetd.conf or xinetd.conf to sockd.toml",
-        description="Read inetd.conf, xinetd.conf or directories of such files, and print an equivalent sockd.toml. "
+        help="convert the files of inetd, xinetd, tcpserver or of systemd's sockets to sockd.toml",
+        description="Read inetd.conf, xinetd.conf, scripts that start tcpserver with the text of its rules, socket units of "
+        "systemd with their services, or directories of such files, and print an equivalent sockd.toml. "
         "Settings without an equivalent are reported on standard error with file and line, and written as comments. "
         "Run it on the host that will serve: services that sockd would not accept there become comments. "
         "The exit code is 78 if no service is left.",
@@ -259,7 +260,7 @@ def _add_import(verbs: argparse._SubParsersAction[_Parser]) -> None:
         choices=IMPORT_FORMATS,
         default="auto",
         help="dialect of inetd.conf, which defines the address families of tcp and udp: openbsd (Debian), inetutils or "
-        "bsd (FreeBSD, NetBSD); or xinetd (auto: xinetd if its keywords are found, else openbsd)",
+        "bsd (FreeBSD, NetBSD); or xinetd, tcpserver or systemd (auto: by what the files contain, else openbsd)",
     )
     verb.add_argument("--all", action="store_true", help="also convert disabled services")
     verb.add_argument(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from sockd.config.toml import KeyPath
     from sockd.settings.listen import ListenSettings
+    from sockd.settings.networks import Network
     from sockd.settings.service import ServiceSettings
 
 ERROR_TARGETS = ("log", "socket", "null")
@@ -51,6 +52,7 @@ def check_program(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
     if service.argv0 is not None and (not service.argv0 or "\0" in service.argv0):
         yield Problem((*path, "argv0"), f"{show(service.argv0)} is empty or contains a NUL character", service.argv0)
     yield from _check_environment(path, service.environment or ())
+    yield from _check_client_environment(path, service)
     if service.umask is not None and not re.fullmatch("[0-7]{1,4}", service.umask):
         text = 'is not a umask in octal; write one such as "022" or "077"'
         yield Problem((*path, "umask"), f"{show(service.umask)} {text}", service.umask)
@@ -125,6 +127,26 @@ def _check_account(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]
         yield Problem((*path, "group"), text, service.group)
     if service.groups is not None and service.user is None:
         yield Problem((*path, "groups"), 'requires a user; add user = "nobody" or another one')
+
+
+def _check_client_environment(path: KeyPath, service: ServiceSettings) -> Iterator[Problem]:
+    entries = service.client_environment or ()
+    if entries and service.wait:
+        text = "does not apply with wait = true: the program accepts or receives by itself; remove it"
+        yield Problem((*path, "client_environment"), text)
+    own = {entry.partition("=")[0] for entry in service.environment or ()}
+    seen: set[tuple[Network, str]] = set()
+    for index, one in enumerate(entries):
+        if OWN_VARIABLES.fullmatch(one.name):
+            text = "is set by sockd for each connection; remove it"
+        elif one.name in own:
+            text = f"sets {one.name}, which environment sets for all; write it for each network, 0.0.0.0/0 and ::/0 too"
+        elif one.name and (one.network, one.name) in seen:
+            text = f"sets {one.name} a second time for {one.network}; remove one"
+        else:
+            seen.add((one.network, one.name))
+            continue
+        yield Problem((*path, "client_environment", index), f"{show(str(one))} {text}", str(one))
 
 
 def _check_environment(path: KeyPath, entries: tuple[str, ...]) -> Iterator[Problem]:

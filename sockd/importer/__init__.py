@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""inetd.conf and xinetd.conf -> sockd.toml, and a report of settings without an equivalent.
+"""The files of inetd, xinetd, tcpserver and of systemd's sockets -> sockd.toml, and what has no equivalent.
 
 Rules: text in, text out; only sockd.importer.files opens files, and only to read.  Each setting is kept, or reported
 with its file and line: on standard error, and as a comment in the result.  A service whose access rules could not be

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockd.errors import SockdError
-from sockd.importer import inetd_conf, xinetd
+from sockd.importer import inetd_conf, systemd_socket, tcpserver, xinetd
+from sockd.importer.model import Note, Place
 from sockd.importer.program import TCPMUX
 from sockd.settings.builtin import BUILTINS
 from sockd.text import quote
@@ -34,7 +35,7 @@ _FAMILIES_HEAD = "# - tcp and udp have the meaning of {}'s inetd.conf; --format 
 _KEEPS_ROOT = "# root, to become the users of the programs below"
 _ORDER = (
     "exec", "tcpmux", "relay", "argv0", "user", "group", "groups", "directory", "umask", "nice", "wait",
-    "max_instances", "max_connections", "limits", "environment", "stderr",
+    "max_instances", "max_connections", "limits", "environment", "client_environment", "stderr",
 )  # fmt: skip
 _WITHOUT_RULES = ("at_limit", "source_prefix_ipv6")
 """Keys of [[listen]] that say only how others hold."""
@@ -76,12 +77,19 @@ def convert(sources: SourceFiles, host: Host, accept: Try, *, with_disabled: boo
         found, more = inetd_conf.parse(text, file, sources.dialect, host)
         drafts += found
         notes += more
+    has_families = bool(drafts)
+    for file, text in sources.tcpserver:
+        drafts += tcpserver.parse(text, file, host, sources.read_rules)
+    if sources.rules and not sources.tcpserver:
+        name, _ = next(iter(sources.rules.values()))
+        notes.append(Note(Place(name, 1), "rules alone serve nothing; name the script that starts tcpserver -x, too"))
+    drafts += [systemd_socket.translate(pair, host) for pair in sources.units]
     found, more, log = xinetd.services(sources.xinetd, host)
     writer = _Writer(accept, with_disabled)
     for draft in _in_order([*drafts, *found], with_disabled=with_disabled):
         writer.add(draft)
     head = [_HEAD]
-    head += [_FAMILIES_HEAD.format(sources.dialect)] if drafts else []
+    head += [_FAMILIES_HEAD.format(sources.dialect)] if has_families else []
     head += [f"# {_plain(str(note.place))}: {_plain(note.text)}" for note in [*notes, *more]]
     blocks = ["\n".join(head), "\n".join(_daemon(writer.active, log)), *writer.blocks]
     whole = "\n\n".join(blocks) + "\n"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Reads the files to import: files, directories, and what xinetd includes.
+"""Reads the files to import: files, directories, and what belongs to them: xinetd's includes, the services and drop-ins
+of systemd's sockets, the rules of tcpserver.
 
 The only module of the importer that opens files.  Bytes that are not UTF-8 stay in the text as lone surrogates, by
 which they are recognised later.
@@ -17,13 +18,23 @@ from sockd.errors import ConfigurationError, fault
 from sockd.files.trusted import open_regular
 from sockd.importer.inetd_conf import FAMILIES
 from sockd.importer.model import Note, Place
+from sockd.importer.systemd_unit import SOCKET, Unit, UnitPair
+from sockd.importer.tcprules import RULE
+from sockd.importer.tcpserver import SCRIPT
 from sockd.importer.xinetd_conf import Include, Item, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-FORMATS = ("auto", *FAMILIES, "xinetd")
+FORMATS = ("auto", *FAMILIES, "xinetd", "tcpserver", "systemd")
 MAX_FILE_BYTES = 16 * 1024 * 1024  # as for sockd.toml: a device or a log given by mistake is larger
+UNIT_DIRECTORIES = (
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+)
+"""Of systemd.unit(5)."""
 ACCESS_FILES = ("/etc/hosts.allow", "/etc/hosts.deny")
 
 _XINETD = re.compile(r"^[ \t]*(?:service[ \t]+[^\s{]+|defaults|include(?:dir)?[ \t]+\S+)[ \t]*\{?[ \t]*$", re.M)
@@ -37,13 +48,29 @@ class SourceFiles:
         inetd: name and text of each inetd.conf.
         xinetd: entries of xinetd's files, in the order in which it reads them.
         dialect: of inetd.conf, a key of FAMILIES.
+        tcpserver: name and text of each script that starts tcpserver.
+        rules: name and text of the rules of tcpserver that were named, by the base of their names.
+        units: of each socket unit.
         notes: on files that were skipped.
     """
 
     dialect: str
     inetd: list[tuple[str, str]] = field(default_factory=list)
     xinetd: list[Item] = field(default_factory=list)
+    tcpserver: list[tuple[str, str]] = field(default_factory=list)
+    rules: dict[str, tuple[str, str]] = field(default_factory=dict)
+    units: list[UnitPair] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+
+    def read_rules(self, cdb: str) -> tuple[str, str] | None:
+        """Return name and text of the rules that a cdb was made from: by its name, beside it or among those read."""
+        source = cdb.removesuffix(".cdb")
+        for name in (source, f"{source}.rules", f"{source}.txt"):
+            if found := self.rules.get(os.path.basename(name)):
+                return found
+            if name != cdb and os.path.isfile(name):
+                return name, _text(name)
+        return None
 
 
 def read(paths: Iterable[str], *, form: str = "auto") -> SourceFiles:
@@ -80,7 +107,11 @@ class _Reader:
             raise fault(error, path) from None
         for name in names:
             whole = os.path.join(path, name)
-            if "." in name or name.endswith("~"):
+            if name.endswith(SOCKET) and self._form in ("auto", "systemd"):
+                self.file(whole)
+            elif name.endswith((".service", ".socket.d", ".service.d")) and self._form in ("auto", "systemd"):
+                continue  # it is read with its socket, or is none of one
+            elif "." in name or name.endswith("~"):
                 text = "skipped, because its name has a dot or ends in ~; name it on the command line to read it"
                 self.sources.notes.append(Note(Place(whole, 1), text))
             elif os.path.isfile(whole):
@@ -92,6 +123,12 @@ class _Reader:
             return
         self._seen.add(real)
         text = _text(path)
+        if self._form in ("auto", "systemd") and path.endswith(SOCKET):
+            self.sources.units.append(_with_service(path, text))
+            return
+        if self._form == "tcpserver" or (self._form == "auto" and (SCRIPT.search(text) or RULE.match(_head(text)))):
+            self._tcpserver(path, text)
+            return
         is_xinetd = self._form == "xinetd" or (self._form == "auto" and _XINETD.search(text))
         if not is_xinetd:
             self.sources.inetd.append((path, text))
@@ -102,6 +139,12 @@ class _Reader:
             else:
                 self.sources.xinetd.append(item)
 
+    def _tcpserver(self, path: str, text: str) -> None:
+        if SCRIPT.search(text):
+            self.sources.tcpserver.append((path, text))
+        else:
+            self.sources.rules[os.path.basename(path)] = path, text
+
     def _include(self, item: Include) -> None:
         if not os.path.exists(item.path):
             self.sources.notes.append(Note(item.place, f"{item.path} does not exist"))
@@ -109,6 +152,29 @@ class _Reader:
             self.directory(item.path)
         else:
             self.file(item.path)
+
+
+def _head(text: str) -> str:
+    """Return the first line that says something."""
+    return next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
+
+
+def _with_service(path: str, text: str) -> UnitPair:
+    """Read what belongs to a socket unit: its service, found by its name or Service=, and their drop-ins."""
+    socket = Unit(path, [(path, text), *_drop_ins(path)])
+    name = socket.service_name()
+    service = os.path.join(os.path.dirname(path), name)
+    places = [service, *(os.path.join(directory, name) for directory in UNIT_DIRECTORIES)]
+    found = next((place for place in places if os.path.isfile(place)), "")
+    return UnitPair(socket, Unit(found, [(found, _text(found)), *_drop_ins(found)]) if found else None)
+
+
+def _drop_ins(path: str) -> list[tuple[str, str]]:
+    """Read the files of UNIT.d, in the order of their names; systemd.unit(5)."""
+    directory = f"{path}.d"
+    names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+    return [(whole, _text(whole)) for name in names if os.path.isfile(whole := os.path.join(directory, name))
+            and name.endswith(".conf")]  # fmt: skip
 
 
 def _text(path: str) -> str:

@@ -91,7 +91,9 @@ class Host:
     Attributes:
         access_rule: place of the first rule of hosts_access(5); empty when there is none.
         has_groups: whether a user has supplementary groups.
+        find_program: gives the path of a program that is named without one, by PATH.
     """
 
     access_rule: str
     has_groups: Callable[[str], bool] = lambda user: False
+    find_program: Callable[[str], str | None] = lambda name: None

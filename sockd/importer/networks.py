@@ -106,3 +106,17 @@ def _text(one: Client) -> str:
     if isinstance(one, ClientName):
         return one
     return str(one.network_address) if one.prefixlen == one.max_prefixlen else str(one)
+
+
+def without(network: Network, holes: Iterable[Network]) -> list[Network]:
+    """Return what is left of a network without others, as few networks as possible, in their order."""
+    rest = [network]
+    for hole in holes:
+        kept: list[Network] = []
+        for one in rest:
+            if one.version != hole.version or not one.overlaps(hole):
+                kept.append(one)
+            elif one != hole and one.prefixlen < hole.prefixlen:
+                kept += one.address_exclude(hole)  # type: ignore[arg-type]  # of the same version
+        rest = kept
+    return sorted(rest, key=lambda one: (one.network_address.packed, one.prefixlen))

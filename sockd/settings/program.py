@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from sockd.settings.field import KIB, MIB, setting
+from sockd.settings.client_variables import ClientVariable, read_client_variable
+from sockd.settings.field import KIB, MIB, setting, textual
 from sockd.units import Duration, Size
 from sockd.values import dataclass
 
@@ -88,6 +89,13 @@ class ProgramSettings:
         help="environment of a program besides the connection's variables: NAME is passed on, NAME=value is set",
         source="default PATH only: the daemon's environment is not for programs to see",
         otherwise=("PATH",),
+    )
+    client_environment: tuple[ClientVariable, ...] | None = setting(
+        None,
+        help='variables by the client\'s network: "10.0.0.0/8 NAME=value"; the smallest network with entries decides, '
+        'and "10.1.0.0/16" alone sets none',
+        source="tcprules(1)",
+        parse=textual(read_client_variable),
     )
     argv0: str | None = setting(
         None, help="name that the program gets as its own, argv[0]; unset: its path", source="inetd(8), execve(2)"

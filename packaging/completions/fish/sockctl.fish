@@ -28,9 +28,9 @@ complete -c sockctl -n '__fish_seen_subcommand_from bind' -s g -l group -x -a '(
 complete -c sockctl -n '__fish_seen_subcommand_from bind' -l chroot -x -a '(__fish_complete_directories)' -d 'root directory for PROGRAM (chroot(2)), which is looked up inside it'
 complete -c sockctl -n '__fish_seen_subcommand_from bind' -l stdin -d 'pass the only socket as standard input'
 complete -c sockctl -n '__fish_seen_subcommand_from bind' -a 'tcp:// udp:// unix:/ unixgram:/'
-complete -c sockctl -n __fish_use_subcommand -a import -d 'convert inetd.conf or xinetd.conf to sockd.toml'
+complete -c sockctl -n __fish_use_subcommand -a import -d 'convert the files of inetd, xinetd, tcpserver or of systemd\'s sockets to sockd.toml'
 complete -c sockctl -n '__fish_seen_subcommand_from import' -s h -l help -d 'show this help message and exit'
-complete -c sockctl -n '__fish_seen_subcommand_from import' -l format -x -a 'auto openbsd inetutils bsd xinetd' -d 'dialect of inetd.conf, which defines the address families of tcp and udp: openbsd (Debian), inetutils or bsd (FreeBSD, NetBSD); or xinetd (auto: xinetd if its keywords are found, else openbsd)'
+complete -c sockctl -n '__fish_seen_subcommand_from import' -l format -x -a 'auto openbsd inetutils bsd xinetd tcpserver systemd' -d 'dialect of inetd.conf, which defines the address families of tcp and udp: openbsd (Debian), inetutils or bsd (FreeBSD, NetBSD); or xinetd, tcpserver or systemd (auto: by what the files contain, else openbsd)'
 complete -c sockctl -n '__fish_seen_subcommand_from import' -l all -d 'also convert disabled services'
 complete -c sockctl -n '__fish_seen_subcommand_from import' -l check-against -d 'instead of a sockd.toml, print what would differ on this host: who holds each port now, what would become reachable, what would be lost; the exit code is 1 if anything differs'
 complete -c sockctl -n '__fish_seen_subcommand_from import' -F

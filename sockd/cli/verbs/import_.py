@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""sockctl import: inetd.conf and xinetd.conf to sockd.toml."""
+"""sockctl import: the files of inetd, xinetd, tcpserver and of systemd's sockets to sockd.toml."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sockd.process.accounts import has_groups
 
     sources = importer.read(arguments.files, form=arguments.format)
-    host = Host(access_rule=importer.access_rule(), has_groups=has_groups)
+    host = Host(access_rule=importer.access_rule(), has_groups=has_groups, find_program=shutil.which)
     result = importer.convert(sources, host, _accept, with_disabled=arguments.all)
     if arguments.check_against:
         return _check_against(result.text if result.served else "")

@@ -46,7 +46,7 @@ def describe_listener(sock: socket.socket) -> tuple[str, ...]:
     if sock.family == socket.AF_UNIX:
         return ("PROTO=UNIX", f"UNIXLOCALPATH={local.unix_name}")
     proto = "UDP" if sock.type == socket.SOCK_DGRAM else "TCP"
-    return (f"PROTO={proto}", f"{proto}LOCALIP={_plain(local.host)}", f"{proto}LOCALPORT={local.port}")
+    return (f"PROTO={proto}", f"{proto}LOCALIP={plain_host(local.host)}", f"{proto}LOCALPORT={local.port}")
 
 
 def _tcp(local: SocketAddress, peer: SocketAddress, find_name: Callable[[str], str | None]) -> dict[str, str]:
@@ -54,7 +54,7 @@ def _tcp(local: SocketAddress, peer: SocketAddress, find_name: Callable[[str], s
     for end, address in (("LOCAL", local), ("REMOTE", peer)):
         if not address.host:  # not known
             continue
-        pairs |= {f"TCP{end}IP": _plain(address.host), f"TCP{end}PORT": str(address.port)}
+        pairs |= {f"TCP{end}IP": plain_host(address.host), f"TCP{end}PORT": str(address.port)}
         if name := find_name(address.host):
             pairs[f"TCP{end}HOST"] = name.lower()
     if peer.host:
@@ -62,7 +62,8 @@ def _tcp(local: SocketAddress, peer: SocketAddress, find_name: Callable[[str], s
     return pairs
 
 
-def _plain(host: str) -> str:
+def plain_host(host: str) -> str:
+    """Return an address without the prefix that IPv4 has on a socket for both families (RFC 4291, 2.5.5.2)."""
     return host[7:] if host.startswith("::ffff:") and "." in host else host
 
 
@@ -77,4 +78,4 @@ def _unix(sock: socket.socket, local: SocketAddress, peer: SocketAddress) -> dic
     return pairs
 
 
-__all__ = ["build_environment", "describe_listener"]
+__all__ = ["build_environment", "describe_listener", "plain_host"]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sockd.process.program import Identity
+    from sockd.settings.client_variables import ClientVariable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class Program:
         argv: its name for itself, and its arguments.
         user, group: as written; `identity` is what they came to, None: as the daemon.
         environment: NAME of what is kept, NAME=value of what is set.
+        client_environment: variables by the client's network.
         stderr: log, socket, null or a path.
         limits: (RLIMIT_*, soft, hard).
         wall: seconds; None for no limit.
@@ -41,6 +43,7 @@ class Program:
     user: str | None
     group: str | None
     environment: tuple[str, ...]
+    client_environment: tuple[ClientVariable, ...]
     stderr: str
     limits: tuple[tuple[int, int, int], ...]
     wall: float | None
@@ -62,6 +65,7 @@ def make_program(table: ProgramSettings, argv: tuple[str, ...]) -> Program:
         user=table.user,
         group=table.group,
         environment=otherwise("environment") if table.environment is None else table.environment,
+        client_environment=table.client_environment or (),
         stderr=table.stderr or otherwise("stderr"),
         limits=tuple(_resource_limits(limits)),
         wall=limits.wall,

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from sockd.errors import fault
 from sockd.net.listen.refusal import RefusalReason
 from sockd.process.program import SpawnCommand
-from sockd.services.exec.environment import build_environment, describe_listener
+from sockd.services.exec.environment import build_environment, describe_listener, plain_host
 from sockd.services.exec.stderr_lines import ErrorLines
+from sockd.settings.client_variables import variables_for
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
@@ -112,12 +113,16 @@ class ProgramService:
         with sock:
             try:
                 sock.setblocking(True)  # what a program that knows nothing of sockets expects
-                environment = build_environment(sock, peer, self._find_name)
+                environment = (*build_environment(sock, peer, self._find_name), *self._of_client(peer))
                 self._start(sock, environment, about, lambda _how: done(), RunReport())
             except OSError as error:
                 words = str(fault(error, str(error.filename or self._program.path)))
                 logger.error("program not started", extra={"event": {**about, "error": words}})
                 done(RefusalReason.NOT_STARTED)
+
+    def _of_client(self, peer: SocketAddress) -> tuple[str, ...]:
+        entries = self.program.client_environment
+        return variables_for(plain_host(peer.host), entries) if entries and peer.host else ()
 
     def serve_socket(self, sock: socket.socket, address: str, ended: WhenEnded, report: RunReport) -> Child:
         """Start the program on a listening or datagram socket, which stays open here as well.

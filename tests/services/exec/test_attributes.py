@@ -10,6 +10,8 @@ import grp
 import json
 import os
 import pwd
+import socket
+import subprocess
 
 import pytest
 
@@ -122,3 +124,60 @@ def run_check(tmp_path, capfd):
         return capfd.readouterr().err
 
     return check
+
+
+ENTRIES = ["127.0.0.0/8 ZONE=inner", "127.0.0.0/8 RELAY=", "127.0.0.2", "127.0.0.3 ZONE=one client's", "::1 ZONE=six"]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("127.0.0.1", {"ZONE=inner", "RELAY="}),
+        ("127.0.0.2", set()),
+        ("127.0.0.3", {"ZONE=one client's"}),
+        ("::1", {"ZONE=six"}),
+    ],
+)
+def test_variables_depend_on_the_network_of_the_client(daemon, source, expected):
+    """The smallest network with entries decides; on a socket for both families, a client of IPv4 is one."""
+    own = 'user = "root"' if os.geteuid() == 0 else ""
+    host = "[::1]" if ":" in source else "[::]"
+    one = daemon(
+        toml=f"""
+        [daemon]
+        {own}
+        [[listen]]
+        address = "tcp://{host}:0"
+        service = "show"
+        [service.show]
+        exec = ["/usr/bin/env"]
+        client_environment = {json.dumps(ENTRIES)}
+        {own}
+        """
+    )
+    peer = socket.create_connection((source if ":" in source else "127.0.0.1", one.port()), 20, (source, 0))
+    with peer:
+        lines = b"".join(iter(lambda: peer.recv(65536), b"")).decode().splitlines()
+    assert {line for line in lines if line.startswith(("ZONE=", "RELAY="))} == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ('client_environment = ["10.0.0.0/8 =x"]', 'write "10.0.0.0/8 NAME=value"'),
+        ('client_environment = ["10.0.0.1/8 A=x"]', "has bits set after its prefix"),
+        ('client_environment = ["10.0.0.0/8 PROTO=x"]', "is set by sockd for each connection"),
+        ('client_environment = ["10.0.0.0/8 A=x", "10.0.0.0/8 A=y"]', "sets A a second time for 10.0.0.0/8"),
+        ('client_environment = ["10.0.0.0/8 A=x"]\nenvironment = ["A=y"]', "which environment sets for all"),
+        ('client_environment = ["10.0.0.0/8 A=x"]\nwait = true', "does not apply with wait = true"),
+    ],
+)
+def test_wrong_variables_of_clients_are_named(tmp_path, sockd_script, keys, words):
+    (tmp_path / "sockd.toml").write_text(
+        '[daemon]\nuser = "root"\n[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "x"\n'
+        f'[service.x]\nexec = ["/bin/cat"]\nuser = "root"\n{keys}\n'
+    )
+    done = subprocess.run(
+        [sockd_script, "--check", "-c", "sockd.toml"], cwd=tmp_path, capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, words in done.stderr) == (78, True), done.stderr

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: MIT
+"""The rules of tcpserver, as tcprules(1) compiles them -> allow, deny, and variables by the client's network.
+
+There, the rule with the most specific address decides, and a client without a rule is accepted; here, deny goes before
+allow.  So each denied network is written without the accepted ones in it.  Of two rules for one address the first
+counts.  Pure.  Source: tcprules(1), tcprules.c and rules.c of ucspi-tcp 0.88.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING
+
+from sockd.importer.model import Note, Place
+from sockd.importer.networks import without
+from sockd.settings.networks import ClientName, read_client
+from sockd.values import dataclass, field
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sockd.settings.networks import Network
+
+EVERYBODY = ""
+"""The address of the rule for all others."""
+HIGHEST = 255
+"""Of a range; tcprules cuts it there."""
+RULE = re.compile(r"^[^:\s]*:(?:allow|deny)\b")
+_RANGE = re.compile(r"(?P<head>.*?)(?P<low>\d{1,9})-(?P<high>\d{1,9})(?P<tail>(?:\..*)?)")
+_VARIABLE = re.compile(r",(?P<name>[^=,]+)=(?P<quote>.)(?P<value>.*?)(?P=quote)", re.DOTALL)
+_PREFIX = re.compile(r"(?:\d{1,3}\.){1,3}|(?:\d{1,3}\.){3}\d{1,3}")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line, or one of those that a range stands for."""
+
+    place: Place
+    address: str
+    is_allowed: bool
+    variables: tuple[str, ...]
+
+
+@dataclass
+class RuleAccess:
+    """What rules come to.
+
+    Attributes:
+        allow, deny: as in [[listen]]; an empty allow is everybody.
+        environment: variables of all clients.
+        client_environment: variables by network; then `environment` is empty.
+        is_closed: nobody is accepted.
+        notes: what is lost.
+    """
+
+    allow: list[str] = field(default_factory=list)
+    deny: list[str] = field(default_factory=list)
+    environment: list[str] = field(default_factory=list)
+    client_environment: list[str] = field(default_factory=list)
+    is_closed: bool = False
+    notes: list[Note] = field(default_factory=list)
+
+
+def parse(text: str, file: str) -> tuple[list[Rule], list[Note]]:
+    """Read a file of rules.
+
+    Returns:
+        The rules in their order, those of ranges one by one; and what tcprules does not read either.
+    """
+    rules: list[Rule] = []
+    notes: list[Note] = []
+    for number, line in enumerate((line.rstrip(" \t") for line in text.splitlines()), 1):
+        place = Place(file, number)
+        if not line or line.startswith("#"):
+            continue
+        address, colon, instructions = line.partition(":")
+        if not colon:
+            notes.append(Note(place, f"{line!r} has no colon; tcprules skips it"))
+        elif (found := _instructions(instructions)) is None:
+            text = f"{line!r} is not a rule, and tcprules refuses the file; write ADDRESS:allow, or ADDRESS:deny"
+            notes.append(Note(place, text, leaves_out=True))
+        else:
+            rules += (Rule(place, one, *found) for one in _expand(address))
+    return rules, notes
+
+
+def _instructions(text: str) -> tuple[bool, tuple[str, ...]] | None:
+    word = "allow" if text.startswith("allow") else "deny"
+    if not text.startswith(word):
+        return None
+    position, variables = len(word), []
+    while match := _VARIABLE.match(text, position):
+        variables.append(f"{match['name']}={match['value']}")
+        position = match.end()
+    return (word == "allow", tuple(variables)) if position == len(text) else None
+
+
+def _expand(address: str) -> Iterator[str]:
+    """Yield the addresses of a range; addresses of names and users have none."""
+    match = _RANGE.fullmatch(address)
+    if match is None or "=" in address or "@" in address:
+        yield address
+        return
+    for number in range(int(match["low"]), min(int(match["high"]), HIGHEST) + 1):
+        yield f"{match['head']}{number}{match['tail']}"
+
+
+def access(rules: list[Rule], *, names: bool, users: bool) -> RuleAccess:
+    """Translate rules.
+
+    Args:
+        rules: in their order.
+        names: whether tcpserver looks up names; else rules with "=" match nobody.
+        users: whether it asks for users (RFC 1413); else rules with "@" match nobody.
+    """
+    found = RuleAccess()
+    first: dict[str, Rule] = {}
+    for one in rules:
+        first.setdefault(one.address, one)
+    networks = {address: one for address, one in first.items() if _PREFIX.fullmatch(address)}
+    everybody = first.get(EVERYBODY)
+    _networks(found, networks, everybody)
+    for address, one in first.items():
+        if "@" in address:
+            _note_user(found, one, users)
+        elif address.startswith("="):
+            _name(found, one, names, is_open=everybody is None or everybody.is_allowed)
+        elif address not in networks and address != EVERYBODY:
+            found.notes.append(Note(one.place, f"{address} matches nobody: write an IPv4 address, or numbers and dots"))
+    _variables(found, networks, everybody)
+    found.is_closed = everybody is not None and not everybody.is_allowed and not found.allow
+    return found
+
+
+def _network(address: str) -> ipaddress.IPv4Network | None:
+    parts = address.removesuffix(".").split(".")
+    text = ".".join([*parts, *["0"] * (4 - len(parts))])
+    try:
+        return ipaddress.IPv4Network(f"{text}/{8 * len(parts)}")
+    except ValueError:
+        return None
+
+
+def _networks(found: RuleAccess, rules: dict[str, Rule], everybody: Rule | None) -> None:
+    """Set allow and deny by the addresses."""
+    by_network = {network: one for address, one in rules.items() if (network := _network(address))}
+    is_open = everybody is None or everybody.is_allowed
+    allowed = [network for network, one in by_network.items() if one.is_allowed]
+    if not is_open:
+        found.allow += (_text(one) for one in allowed)
+    for network, one in by_network.items():
+        within = is_open or any(network.subnet_of(other) for other in allowed)
+        if not one.is_allowed and within:
+            inner = [other for other in allowed if other.subnet_of(network)]
+            found.deny += (_text(rest) for rest in without(network, inner))
+
+
+def _text(network: Network) -> str:
+    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
+
+
+def _note_user(found: RuleAccess, rule: Rule, users: bool) -> None:
+    if not users:
+        found.notes.append(Note(rule.place, f"{rule.address} matches nobody: tcpserver -R asks for no user"))
+    elif rule.is_allowed:
+        text = "users decide nothing here, because their own host names them (RFC 1413, 6); the other rules hold"
+        found.notes.append(Note(rule.place, f"{rule.address}: {text}"))
+    else:
+        text = "users decide nothing here, and without it this one would be accepted; deny the address instead"
+        found.notes.append(Note(rule.place, f"{rule.address}: {text}", leaves_out=True))
+
+
+def _name(found: RuleAccess, rule: Rule, names: bool, *, is_open: bool) -> None:
+    """Add a name of a host or domain, which sockd confirms."""
+    what = f"{rule.address}:{'allow' if rule.is_allowed else 'deny'}"
+    if not names:
+        found.notes.append(Note(rule.place, f"{what} matches nobody: tcpserver -H looks no names up"))
+        return
+    try:
+        client = read_client(rule.address.removeprefix("="))
+    except ValueError:
+        client = None
+    if not isinstance(client, ClientName):
+        text = "has no equivalent; write networks, or names of domains"
+        found.notes.append(Note(rule.place, f"{what} {text}", leaves_out=not rule.is_allowed))
+        return
+    if rule.variables:
+        text = "variables for a name have no equivalent; write its networks into client_environment"
+        found.notes.append(Note(rule.place, f"{what}: {text}"))
+    if not rule.is_allowed:
+        found.deny.append(client)
+        found.notes.append(Note(rule.place, f"{what} is followed before rules that accept a network"))
+    elif found.deny:
+        found.notes.append(Note(rule.place, f"{what}: who is in a denied network is denied, whatever its name"))
+    if rule.is_allowed and not is_open:
+        found.allow.append(client)
+
+
+def _variables(found: RuleAccess, rules: dict[str, Rule], everybody: Rule | None) -> None:
+    """Set variables; a rule without any hides those of a larger network."""
+    of_all = list(everybody.variables) if everybody and everybody.is_allowed else []
+    accepted = {network: one for address, one in rules.items() if one.is_allowed and (network := _network(address))}
+    if not any(one.variables for one in accepted.values()) and not (of_all and accepted):
+        found.environment = of_all
+        return
+    found.client_environment = [f"0.0.0.0/0 {entry}" for entry in of_all]
+    for network, one in accepted.items():
+        hides = of_all or any(other.variables for larger, other in accepted.items() if network.subnet_of(larger))
+        entries = [f"{_text(network)} {entry}" for entry in one.variables]
+        found.client_environment += entries or ([_text(network)] if hides else [])
+
+
+__all__ = ["RULE", "Rule", "RuleAccess", "access", "parse"]

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: MIT
+"""Run scripts of tcpserver, and the rules of tcprules: what becomes of each option and of each kind of rule.
+
+What the rules decide is compared with the real tcprulescheck in tests/interop/test_tcpserver_rules.py.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from sockd.importer import convert, read
+from sockd.importer.model import Host
+
+BIN = Path(sys.executable).parent
+LIMIT_S = 60
+HOST = Host(access_rule="", find_program=lambda name: f"/bin/{name}" if name == "cat" else None)
+RUN = """#!/bin/sh
+exec 2>&1
+# the incoming mail
+QUSER=nobody
+LIMIT="20"
+exec envuidgid $QUSER softlimit -m 64000000 -o 50 \\
+    /usr/bin/tcpserver -vRHl0 -U -c ${LIMIT} -b 30 -x RULES.cdb 127.0.0.1 7801 /bin/cat -u
+"""
+RULES = """# relays
+127.:allow,RELAYCLIENT="",NAME=/a b/
+10.1.2.3-5:deny
+10.1.:allow
+192.168.0.7:deny
+joe@10.1.2.9:deny
+:allow
+"""
+
+
+@pytest.fixture
+def converted(tmp_path):
+    def start(script, rules=None):
+        directory = tmp_path / "mail"
+        directory.mkdir(exist_ok=True)
+        (directory / "run").write_text(script.replace("RULES", f"{tmp_path}/tcp.mail"))
+        if rules is not None:
+            (tmp_path / "tcp.mail").write_text(rules)
+        result = convert(read([str(directory / "run")]), HOST, lambda text: None)
+        return result, tomllib.loads(result.text)
+
+    return start
+
+
+def test_a_run_script_with_its_rules(converted, tmp_path):
+    result, toml = converted(RUN, RULES)
+    assert (result.served, result.left_out) == (1, 0), result.notes
+    (listen,) = toml["listen"]
+    assert listen == {
+        "address": "tcp://127.0.0.1:7801",
+        "service": "mail",
+        "backlog": 30,
+        "deny": ["10.1.2.3", "10.1.2.4", "10.1.2.5", "192.168.0.7"],
+    }
+    assert toml["service"]["mail"] == {
+        "exec": ["/bin/cat", "-u"],
+        "user": "nobody",
+        "max_instances": 20,
+        "limits": {"memory": "64 MB", "files": 50},
+        "client_environment": ["127.0.0.0/8 RELAYCLIENT=", "127.0.0.0/8 NAME=a b"],
+    }
+    assert result.notes == (
+        f"{tmp_path}/tcp.mail:6: mail: joe@10.1.2.9 matches nobody: tcpserver -R asks for no user",
+    )
+
+
+def line(options="-HR", more="", before=""):
+    return f"#!/bin/sh\nexec {before}tcpserver {options} 0 7801 cat {more}\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "listen", "service"),
+    [
+        (line(), {"address": "tcp://0.0.0.0:7801"}, {"exec": ["/bin/cat"], "max_instances": 40}),
+        (line("-R"), {"names": True}, {}),
+        (line("-Hr"), {"ident": "log"}, {}),
+        (line("-HRu 65534 -g 8"), {}, {"user": "65534", "group": "8"}),
+        (line(before="setuidgid nobody "), {}, {"user": "nobody"}),
+        (line(before="chpst -u nobody:mail -m 1048576 "), {}, {"user": "nobody", "group": "mail"}),
+        (line(before="nice -n 5 "), {}, {"nice": 5}),
+        (line(before="env A=b "), {}, {"environment": ["PATH", "A=b"]}),
+        (line("-HR -6"), {"address": "tcp://[::]:7801", "ipv6_only": False}, {}),
+        (line(more="2>&1 | logger -t cat &"), {}, {"exec": ["/bin/cat"]}),
+    ],
+)
+def test_options_and_the_words_before(converted, script, listen, service):
+    result, toml = converted(script)
+    assert result.served == 1, result.notes
+    assert listen.items() <= toml["listen"][0].items()
+    assert service.items() <= toml["service"]["mail"].items()
+
+
+@pytest.mark.parametrize(
+    ("script", "rules", "words"),
+    [
+        (line("-HRB hello"), None, "-B 'hello': write it into a file, and name that in greeting_files"),
+        (line("-R"), None, ""),
+        (line("-H"), None, "no program gets TCPREMOTEINFO; -R asks for none"),
+        (line("-HRo"), None, "-o has no equivalent"),
+        (line("-HRl here"), None, "TCPLOCALHOST is the confirmed name"),
+        (line(before="rotatelogs "), None, "rotatelogs: not known as a word before tcpserver"),
+        (line(before="softlimit -c 0 "), None, "softlimit -c 0: has no equivalent"),
+        (line(more="| logger"), None, "the log of sockd is for all services"),
+        (line("-R -x RULES.cdb"), "=a.example.com:allow,A=/b/\n:deny\n", "variables for a name have no equivalent"),
+        (line("-R -x RULES.cdb"), "=a.example.com:allow\n10.:deny\n", "whatever its name"),
+        (line("-HR -x RULES.cdb"), "=a.example.com:deny\n", "tcpserver -H looks no names up"),
+        (line("-H -x RULES.cdb"), "joe@1.2.3.4:allow\n", "because their own host names them"),
+        (line("-HR -x RULES.cdb"), "1.2.3:deny\n", "1.2.3 matches nobody"),
+        (line("-HR -x RULES.cdb"), "1.2.3.4\n:allow\n", "has no colon; tcprules skips it"),
+    ],
+)
+def test_what_is_lost_is_named_with_its_place(converted, script, rules, words):
+    result, _ = converted(script, rules)
+    assert (result.served, result.left_out) == (1, 0), result.notes
+    assert words in "".join(result.notes)
+    assert all("/run:2: " in note or "/tcp.mail:1: " in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("script", "rules", "words"),
+    [
+        (line("-HR -x RULES.cdb"), None, "is compiled; name the text from which tcprules made it as another FILE"),
+        (line("-HR -x RULES.cdb"), ":deny\n", "no client would be accepted"),
+        (line("-HR -x RULES.cdb"), "1.2.3.4:perhaps\n", "tcprules refuses the file; write ADDRESS:allow"),
+        (line("-HR -x RULES.cdb"), "1.2.3.4:allow,A=b\n", "tcprules refuses the file"),
+        (line("-H -x RULES.cdb"), "joe@1.2.3.4:deny\n", "deny the address instead"),
+        (line("-R -x RULES.cdb"), "=:deny\n", "=:deny has no equivalent; write networks"),
+        (line("-HR -u `id -u x`"), None, "`id is the shell's: write its value in the script"),
+        (line("-HR -c $CONNECTIONS"), None, "$CONNECTIONS is the shell's"),
+        (line("-HR -Z"), None, "option -Z not recognized; see tcpserver(1)"),
+        ("#!/bin/sh\ntcpserver 0 25\n", None, "has no host, port and program"),
+    ],
+)
+def test_what_cannot_be_served_is_left_out(converted, script, rules, words):
+    result, _ = converted(script, rules)
+    assert (result.served, result.left_out) == (0, 1), result.text
+    assert words in "".join(result.notes)
+
+
+def test_variables_of_all_and_of_some(converted):
+    _, toml = converted(line("-HR -x RULES.cdb"), ':allow,A="all"\n')
+    assert toml["service"]["mail"]["environment"] == ["PATH", "A=all"]
+    _, toml = converted(line("-HR -x RULES.cdb"), '10.:allow\n10.1.:allow,B="x"\n:allow,A="all"\n')
+    assert toml["service"]["mail"]["client_environment"] == ["0.0.0.0/0 A=all", "10.0.0.0/8", "10.1.0.0/16 B=x"]
+
+
+def test_rules_alone_serve_nothing(tmp_path):
+    (tmp_path / "tcp.smtp").write_text(RULES)
+    done = subprocess.run(
+        [BIN / "sockctl", "import", "tcp.smtp"], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S
+    )
+    assert done.returncode == 78
+    assert "tcp.smtp:1: rules alone serve nothing; name the script that starts tcpserver -x, too" in done.stderr
+
+
+def test_it_runs_and_clients_have_their_variables(tmp_path, launch):
+    user = "root" if os.geteuid() == 0 else str(os.geteuid())
+    (tmp_path / "show").write_text("#!/bin/sh\nexec env\n")
+    (tmp_path / "show").chmod(0o755)
+    (tmp_path / "run").write_text(
+        f"#!/bin/sh\nexec setuidgid {user} tcpserver -HR -x rules.cdb 127.0.0.1 0 {tmp_path}/show\n"
+    )
+    (tmp_path / "rules").write_text('127.0.0.1:allow,RELAYCLIENT="yes"\n:deny\n')
+    done = subprocess.run(
+        [BIN / "sockctl", "import", "run", "rules"], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S
+    )
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "sockd.toml").write_text(done.stdout)
+    server = launch("-f", "--log-format", "json", "-c", "sockd.toml").ready()
+    client = server.connect()
+    assert b"RELAYCLIENT=yes\n" in client.to_end()
+    client.close()
+    server.stop()
