@@ -33,7 +33,7 @@ _PREFIX = re.compile(r"(?:\d{1,3}\.){1,3}|(?:\d{1,3}\.){3}\d{1,3}")
 
 
 @dataclass(frozen=True)
-class Rule:
+class TcpRule:
     """One line, or one of those that a range stands for."""
 
     place: Place
@@ -43,7 +43,7 @@ class Rule:
 
 
 @dataclass
-class RuleAccess:
+class TcpRuleAccess:
     """What rules come to.
 
     Attributes:
@@ -62,13 +62,13 @@ class RuleAccess:
     notes: list[Note] = field(default_factory=list)
 
 
-def parse(text: str, file: str) -> tuple[list[Rule], list[Note]]:
+def parse(text: str, file: str) -> tuple[list[TcpRule], list[Note]]:
     """Read a file of rules.
 
     Returns:
         The rules in their order, those of ranges one by one; and what tcprules does not read either.
     """
-    rules: list[Rule] = []
+    rules: list[TcpRule] = []
     notes: list[Note] = []
     for number, line in enumerate((line.rstrip(" \t") for line in text.splitlines()), 1):
         place = Place(file, number)
@@ -81,7 +81,7 @@ def parse(text: str, file: str) -> tuple[list[Rule], list[Note]]:
             text = f"{line!r} is not a rule, and tcprules refuses the file; write ADDRESS:allow, or ADDRESS:deny"
             notes.append(Note(place, text, leaves_out=True))
         else:
-            rules += (Rule(place, one, *found) for one in _expand(address))
+            rules += (TcpRule(place, one, *found) for one in _expand(address))
     return rules, notes
 
 
@@ -106,7 +106,7 @@ def _expand(address: str) -> Iterator[str]:
         yield f"{match['head']}{number}{match['tail']}"
 
 
-def access(rules: list[Rule], *, names: bool, users: bool) -> RuleAccess:
+def access(rules: list[TcpRule], *, names: bool, users: bool) -> TcpRuleAccess:
     """Translate rules.
 
     Args:
@@ -114,8 +114,8 @@ def access(rules: list[Rule], *, names: bool, users: bool) -> RuleAccess:
         names: whether tcpserver looks up names; else rules with "=" match nobody.
         users: whether it asks for users (RFC 1413); else rules with "@" match nobody.
     """
-    found = RuleAccess()
-    first: dict[str, Rule] = {}
+    found = TcpRuleAccess()
+    first: dict[str, TcpRule] = {}
     for one in rules:
         first.setdefault(one.address, one)
     networks = {address: one for address, one in first.items() if _PREFIX.fullmatch(address)}
@@ -142,7 +142,7 @@ def _network(address: str) -> ipaddress.IPv4Network | None:
         return None
 
 
-def _networks(found: RuleAccess, rules: dict[str, Rule], everybody: Rule | None) -> None:
+def _networks(found: TcpRuleAccess, rules: dict[str, TcpRule], everybody: TcpRule | None) -> None:
     """Set allow and deny by the addresses."""
     by_network = {network: one for address, one in rules.items() if (network := _network(address))}
     is_open = everybody is None or everybody.is_allowed
@@ -160,7 +160,7 @@ def _text(network: Network) -> str:
     return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
 
 
-def _note_user(found: RuleAccess, rule: Rule, users: bool) -> None:
+def _note_user(found: TcpRuleAccess, rule: TcpRule, users: bool) -> None:
     if not users:
         found.notes.append(Note(rule.place, f"{rule.address} matches nobody: tcpserver -R asks for no user"))
     elif rule.is_allowed:
@@ -171,7 +171,7 @@ def _note_user(found: RuleAccess, rule: Rule, users: bool) -> None:
         found.notes.append(Note(rule.place, f"{rule.address}: {text}", leaves_out=True))
 
 
-def _name(found: RuleAccess, rule: Rule, names: bool, *, is_open: bool) -> None:
+def _name(found: TcpRuleAccess, rule: TcpRule, names: bool, *, is_open: bool) -> None:
     """Add a name of a host or domain, which sockd confirms."""
     what = f"{rule.address}:{'allow' if rule.is_allowed else 'deny'}"
     if not names:
@@ -197,18 +197,18 @@ def _name(found: RuleAccess, rule: Rule, names: bool, *, is_open: bool) -> None:
         found.allow.append(client)
 
 
-def _variables(found: RuleAccess, rules: dict[str, Rule], everybody: Rule | None) -> None:
+def _variables(found: TcpRuleAccess, rules: dict[str, TcpRule], everybody: TcpRule | None) -> None:
     """Set variables; a rule without any hides those of a larger network."""
-    of_all = list(everybody.variables) if everybody and everybody.is_allowed else []
+    common = list(everybody.variables) if everybody and everybody.is_allowed else []
     accepted = {network: one for address, one in rules.items() if one.is_allowed and (network := _network(address))}
-    if not any(one.variables for one in accepted.values()) and not (of_all and accepted):
-        found.environment = of_all
+    if not any(one.variables for one in accepted.values()) and not (common and accepted):
+        found.environment = common
         return
-    found.client_environment = [f"0.0.0.0/0 {entry}" for entry in of_all]
+    found.client_environment = [f"0.0.0.0/0 {entry}" for entry in common]
     for network, one in accepted.items():
-        hides = of_all or any(other.variables for larger, other in accepted.items() if network.subnet_of(larger))
+        hides = common or any(other.variables for larger, other in accepted.items() if network.subnet_of(larger))
         entries = [f"{_text(network)} {entry}" for entry in one.variables]
         found.client_environment += entries or ([_text(network)] if hides else [])
 
 
-__all__ = ["RULE", "Rule", "RuleAccess", "access", "parse"]
+__all__ = ["RULE", "TcpRule", "TcpRuleAccess", "access", "parse"]

@@ -80,7 +80,7 @@ class _Command:
         self._read_rules = read_rules
         self._rules = ""
         self._uses = {"names": True, "users": True}
-        self._of_account = ""
+        self._account_name = ""
         self._wrappers = {"softlimit": self._softlimit, "chpst": self._chpst, "nice": self._nice, "env": self._env}
         name = os.path.basename(os.path.dirname(place.file)) if os.path.basename(place.file) == "run" else ""
         self.draft = Draft(place=place, name=name, origin=line)
@@ -131,7 +131,7 @@ class _Command:
         return None
 
     def _account(self, word: str, name: str) -> None:
-        self._of_account = name
+        self._account_name = name
         if word == "setuidgid":
             self.draft.program["user"] = name
 
@@ -215,8 +215,8 @@ class _Command:
             table["max_instances" if option == "-c" else "backlog"] = max(1, int(value))
         elif option in ("-u", "-g"):
             self.draft.program["user" if option == "-u" else "group"] = value
-        elif option == "-U" and self._of_account:
-            self.draft.program["user"] = self._of_account
+        elif option == "-U" and self._account_name:
+            self.draft.program["user"] = self._account_name
         elif option == "-x":
             self._rules = value
         elif option in ("-H", "-h", "-R", "-r"):

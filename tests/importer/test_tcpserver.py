@@ -69,9 +69,7 @@ def test_a_run_script_with_its_rules(converted, tmp_path):
         "limits": {"memory": "64 MB", "files": 50},
         "client_environment": ["127.0.0.0/8 RELAYCLIENT=", "127.0.0.0/8 NAME=a b"],
     }
-    assert result.notes == (
-        f"{tmp_path}/tcp.mail:6: mail: joe@10.1.2.9 matches nobody: tcpserver -R asks for no user",
-    )
+    assert result.notes == (f"{tmp_path}/tcp.mail:6: mail: joe@10.1.2.9 matches nobody: tcpserver -R asks for no user",)
 
 
 def line(options="-HR", more="", before=""):

@@ -113,14 +113,14 @@ class ProgramService:
         with sock:
             try:
                 sock.setblocking(True)  # what a program that knows nothing of sockets expects
-                environment = (*build_environment(sock, peer, self._find_name), *self._of_client(peer))
+                environment = (*build_environment(sock, peer, self._find_name), *self._client_variables(peer))
                 self._start(sock, environment, about, lambda _how: done(), RunReport())
             except OSError as error:
                 words = str(fault(error, str(error.filename or self._program.path)))
                 logger.error("program not started", extra={"event": {**about, "error": words}})
                 done(RefusalReason.NOT_STARTED)
 
-    def _of_client(self, peer: SocketAddress) -> tuple[str, ...]:
+    def _client_variables(self, peer: SocketAddress) -> tuple[str, ...]:
         entries = self.program.client_environment
         return variables_for(plain_host(peer.host), entries) if entries and peer.host else ()
 
