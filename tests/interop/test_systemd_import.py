@@ -138,8 +138,8 @@ def results(machine):
 
 
 def normal(text, case):
-    """Without the own group among the others, and without what systemd does not set: a shell or a home that is none, and
-    all of that where there is no User=.
+    """Without the own group among the others, and without what systemd does not set: a shell or a home that is none,
+    and all of that where there is no User=.
     """
     lines = [line for line in text.splitlines() if line not in ("SHELL=/usr/sbin/nologin", "HOME=/nonexistent")]
     if "User=" not in case.service:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Rules of tcpserver: what the real tcprules and tcprulescheck decide for an address, and what sockd decides after import.
+"""Rules of tcpserver: what the real tcprulescheck decides for an address, and what sockd decides after import.
 
 And one run script, under the real tcpserver and under sockd: the same clients, the same variables.
 """
@@ -131,8 +131,8 @@ def test_a_run_script_serves_the_same_clients(tools, run, sockctl, sockd):
         (directory / "sockd.toml").write_bytes(imported.stdout)
         found = []
         for words in ([directory / "run"], [sockd, "-f", "-c", directory / "sockd.toml"]):
-            one = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                   env={"PATH": "/usr/bin:/bin"})  # fmt: skip
+            quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+            one = subprocess.Popen(words, env={"PATH": "/usr/bin:/bin"}, **quiet)
             try:
                 found.append([asked(port, source) for source in ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.9.9.9")])
             finally:
