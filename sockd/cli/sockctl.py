@@ -245,8 +245,8 @@ def _add_import(verbs: argparse._SubParsersAction[_Parser]) -> None:
     verb = verbs.add_parser(
         "import",
         help="convert the files of inetd, xinetd, tcpserver or of systemd's sockets to sockd.toml",
-        description="Read inetd.conf, xinetd.conf, scripts that start tcpserver with the text of its rules, socket units "
-        "of systemd with their services, or directories of such files, and print an equivalent sockd.toml. "
+        description="Read inetd.conf, xinetd.conf, scripts that start tcpserver with the text of its rules, socket "
+        "units of systemd with their services, or directories of such files, and print an equivalent sockd.toml. "
         "Settings without an equivalent are reported on standard error with file and line, and written as comments. "
         "Run it on the host that will serve: services that sockd would not accept there become comments. "
         "The exit code is 78 if no service is left.",
