@@ -20,8 +20,11 @@
 #   make uninstall  removes all of these
 #   make buffer     build/buffer: the wheel of sockd-buffer, which is sockd.buffer without the daemon
 #   make docs       the site: build/site/index.html
-#   make wheels     build/packages/wheels: for manylinux and musllinux, and for aarch64; audited, and tried where they run
+#   make wheels     build/packages/wheels: of sockd and sockd-buffer, for manylinux and musllinux, and for aarch64; audited, and
+#                   tried where they run
 #   make packages   the wheels, and in build/packages the Debian packages, the RPM and the container image, each tried in a clean root
+#   make tools      build/tools: what packages of a distribution are built from without a network: wheels of what building needs, and
+#                   the sources of what is packaged with sockd
 #   make sbom       what the wheel consists of and needs, as CycloneDX, beside the wheel: build/wheel/sockd.cdx.json
 #   make generated  what manual pages, completions and docs/log-events.md have from the program, after its options, keys
 #                   or log events have changed
@@ -116,13 +119,13 @@ buffer: $(VENV)/bin/python
 	$(PIP) wheel --no-deps -w build/buffer build/buffer/source
 
 wheels: $(VENV)/.installed $(VENV)/.wheels
-	packaging/wheels reproducible
-	packaging/wheels manylinux
-	packaging/wheels musllinux
-	packaging/wheels aarch64
+	for kind in reproducible manylinux musllinux aarch64; do \
+	  packaging/wheels $$kind sockd && packaging/wheels $$kind sockd-buffer || exit 1; \
+	done
 
 packages: wheels
 	packaging/packages deb bookworm trixie forky
+	packaging/packages install bookworm trixie forky
 	packaging/packages rpm
 	packaging/packages image
 
@@ -164,6 +167,15 @@ $(DEPENDENCIES): pyproject.toml | $(VENV)/bin/python
 	  $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"])')
 	touch $@
 
+tools: build/.tools
+build/.tools: pyproject.toml | $(VENV)/bin/python
+	rm -rf build/tools build/for
+	$(INSTALL_PYTHON) -m venv --without-pip build/for
+	$(PIP) --python build/for/bin/python download -d build/tools setuptools setuptools-scm pycparser \
+	  $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])')
+	$(PIP) --python build/for/bin/python download --no-deps --no-binary cffi,msgspec,psutil -d build/tools cffi msgspec psutil
+	touch $@
+
 $(VENV)/.installed: build/.wheel
 	$(PIP) install build/wheel/*.whl
 	$(PIP) install --no-deps --force-reinstall build/wheel/*.whl
@@ -177,4 +189,4 @@ $(VENV)/.test $(VENV)/.lint $(VENV)/.bench $(VENV)/.docs $(VENV)/.release $(VENV
 clean:
 	rm -rf build dist *.egg-info bench/build csrc/build $(VENV) $(VENV)-sanitized
 
-.PHONY: build buffer docs packages wheels run test test-all fuzz sanitize versions interop multiplexers soak lint bench install uninstall sbom generated clean
+.PHONY: build buffer docs packages tools wheels run test test-all fuzz sanitize versions interop multiplexers soak lint bench install uninstall sbom generated clean

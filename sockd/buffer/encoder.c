@@ -113,9 +113,9 @@ static PyObject *encoder_encode_all(PyObject *object, PyObject *payloads)
 {
     PyObject *made = NULL;
     if (PyList_CheckExact(payloads)) {
-        SOCKD_BEGIN_LOCKED(payloads)
+        SOCKD_BEGIN_BOTH_LOCKED(object, payloads) /* measured first, then written: the framing stays the same meanwhile */
         made = encode_list(object, payloads);
-        SOCKD_END_LOCKED
+        SOCKD_END_BOTH_LOCKED
     }
     if (made != NULL || PyErr_Occurred())
         return made;
@@ -138,12 +138,16 @@ static PyObject *encoder_end_in_crlf(PyObject *object, PyObject *unused)
     return Py_NewRef(Py_None);
 }
 
+SOCKD_METHOD(encoder_encode)
+SOCKD_METHOD(encoder_use)
+SOCKD_METHOD(encoder_end_in_crlf)
+
 static PyMethodDef encoder_methods[] = {
-    {"encode", encoder_encode, METH_O, "Return the frame of a payload.\n\nRaises:\n    PayloadError: it cannot be one."},
+    {"encode", encoder_encode_locked, METH_O, "Return the frame of a payload.\n\nRaises:\n    PayloadError: it cannot be one."},
     {"encode_all", encoder_encode_all, METH_O,
      "Return the frames of all payloads, one after the other.\n\nRaises:\n    PayloadError: one cannot be a frame."},
-    {"_use", encoder_use, METH_O, "Encode by a framing: the bytes of a sb_framing."},
-    {"_end_in_crlf", encoder_end_in_crlf, METH_NOARGS, "Write CR LF behind lines."},
+    {"_use", encoder_use_locked, METH_O, "Encode by a framing: the bytes of a sb_framing."},
+    {"_end_in_crlf", encoder_end_in_crlf_locked, METH_NOARGS, "Write CR LF behind lines."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -24,9 +24,13 @@ extern PyType_Spec sockd_cutter_spec, sockd_encoder_spec, sockd_calls_spec, sock
 #ifdef Py_GIL_DISABLED
 #define SOCKD_BEGIN_LOCKED(object) Py_BEGIN_CRITICAL_SECTION(object);
 #define SOCKD_END_LOCKED Py_END_CRITICAL_SECTION();
+#define SOCKD_BEGIN_BOTH_LOCKED(object, other) Py_BEGIN_CRITICAL_SECTION2(object, other);
+#define SOCKD_END_BOTH_LOCKED Py_END_CRITICAL_SECTION2();
 #else
 #define SOCKD_BEGIN_LOCKED(object) {
 #define SOCKD_END_LOCKED }
+#define SOCKD_BEGIN_BOTH_LOCKED(object, other) {
+#define SOCKD_END_BOTH_LOCKED }
 #endif
 
 /* The method of a type, METH_NOARGS or METH_O, made of one that needs the lock. */

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+# Read by packaging/packages, packaging/pythons and packaging/rpm/build, in the source tree: roots of Debian releases, made
+# once and kept in build/roots. Needs root, debootstrap and a Debian mirror (MIRROR=).
+top=$PWD
+roots=$top/build/roots
+: "${MIRROR:=http://deb.debian.org/debian}"
+mkdir -p "$roots"
+
+base() { # SUITE NAME PACKAGES: a root with these, made once
+    suite=$1 root=$roots/$2
+    [ -e "$root/.made" ] && return
+    rm -rf "$root"
+    script=/usr/share/debootstrap/scripts/$suite
+    [ -e "$script" ] || script=${script%/*}/sid # of a release that is younger than this debootstrap
+    debootstrap --variant=minbase --include=ca-certificates "$suite" "$root" "$MIRROR" "$script" >"$root.log" 2>&1
+    cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+    echo 'Acquire::Check-Valid-Until "false";' >"$root/etc/apt/apt.conf.d/99snapshot" # a mirror may be one of an earlier day
+    printf 'deb %s %s main\ndeb-src %s %s main\n' "$MIRROR" "$suite" "$MIRROR" "$suite" >"$root/etc/apt/sources.list"
+    inside "$root" sh -c "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $3" >>"$root.log" 2>&1
+    touch "$root/.made"
+}
+
+inside() { # ROOT COMMAND...: with this host's network; mounts and processes of its own, which end with the command
+    root=$1
+    shift
+    cp -L /etc/resolv.conf "$root/etc/resolv.conf" 2>/dev/null || :
+    # shellcheck disable=SC2016 # for the inner shell
+    unshare --mount --pid --fork --kill-child sh -c \
+        'root=$1; shift; mount -t proc proc "$root/proc"; mount --rbind /dev "$root/dev"; exec chroot "$root" "$@"' - "$root" "$@"
+}
+
+sources() { # DIRECTORY: the source tree, without what was made from it
+    rm -rf "$1" && mkdir -p "$1"
+    git ls-files -z 2>/dev/null | xargs -0 -r cp --parents -t "$1" ||
+        tar -c --exclude=./build --exclude='./.*' --exclude='*/build' . | tar -x -C "$1"
+}
+
+debugging_information() { # ROOT NAME: each library of sockd in it has some in /usr/lib/debug, and no RUNPATH of its own
+    for library in $(find "$1/usr/lib/sockd" -name '*.so'); do
+        readelf -d "$library" | grep -E 'RPATH|RUNPATH' && echo "$2: $library has a path of its own" >&2 && exit 1
+        id=$(readelf -n "$library" | sed -n 's/.*Build ID: //p')
+        found=$1/usr/lib/debug/.build-id/$(echo "$id" | cut -c 1-2)/$(echo "$id" | cut -c 3-).debug
+        [ -L "$found" ] || [ -e "$found" ] || { echo "$2: $library: its debugging information is not packaged" >&2 && exit 1; }
+        echo "$2: $(basename "$library"): debugging information packaged, no RUNPATH"
+    done
+}
