@@ -1,84 +1,132 @@
 # SPDX-License-Identifier: MIT
-"""What the documents print is what happens: each console block of the tutorial is run, and its output compared.
+"""What the documents print is what happens: each console block is followed, and its output compared (pages.py).
 
-In namespaces of its own, so that ports and /run are free. A file is written where the text says: Write `NAME`, Change
-`NAME`, Add to `NAME`. Seen failing with a wrong reply in the page.
+In namespaces of their own, so that ports, /run and /etc are free; as root where a prompt is `#`, else as a user. Seen
+failing with a wrong reply in a page, and with most of the blocks as they were before they were followed.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pages import Terminal, follow, steps
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-LIMIT_S = 200
-BLOCK = re.compile(r"(?:(Write|Change|Add to) `([\w./]+)`:\n\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"^[$#] (.*)\n((?:(?![$#] ).*\n)*)", re.MULTILINE)
-READY = "for _ in $(seq 400); do sockctl connect --timeout 1s tcp://127.0.0.1:7000 </dev/null >/dev/null 2>&1 && break; sleep .05; done"  # noqa: E501 - one line of shell
-PREPARE = """
-set -u
-exec 2>&1
-mount -t tmpfs tmpfs /srv && mount -t tmpfs tmpfs /run && ip link set lo up
-mkdir /run/upper /run/work
-# The Python of the tests may be in a home directory, which the user that serves could not enter.
-mount -t tmpfs tmpfs /run/upper && mkdir /run/upper/u /run/upper/w
-if [ -d {home} ]; then
-    mount -t overlay overlay -o lowerdir={home},upperdir=/run/upper/u,workdir=/run/upper/w {home} && chmod 755 {home}
-fi
-mkdir /srv/tutorial && cd /srv/tutorial
-export PATH={path}:$PATH PYTHONDONTWRITEBYTECODE=1
-"""
 
 pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="the tests stand alone, without docs/")
 
+ELSEWHERE = {
+    "embedding.md": {
+        "make buffer": "tests/test_buffer_distribution.py: a wheel that is built and installed",
+        "pip install build/buffer": "tests/test_buffer_distribution.py",
+        "make -s -C csrc install": "csrc/Makefile: check-install, which compiles all of it",
+        "cc examples/embedding/netstrings.c $(pkg-config": "the same",
+    },
+    "faq.md": {"sockctl selftest": "tests/faq/test_selftest.py: all of it, 10 s"},
+    "installation.md": {
+        "apt-get install": "packaging/packages: in a clean root",
+        "make build": "tests/test_install.py",
+        "make install": "tests/test_install.py",
+        "sockd --version": "tests/test_install.py",
+        "pipx": "packaging/test-wheel: pip with the same wheel",
+        "podman": "packaging/packages image: under crun",
+    },
+    "migrating-from-inetd.md": {
+        "sockd --inetd uper": "tests/process/test_inetd_stdio.py: has a terminal",
+        "echo $?": "the same",
+    },
+    "operations.md": {
+        "sockctl: pid 4711 does not answer": "tests/process/test_stall_detector.py",
+        "warning connection closed before": "tests/system/test_stop_bound.py",
+        "error ended by force": "tests/system/test_stop_bound.py",
+        "error defect": "tests/net/loop/test_defects.py",
+    },
+    "relay.md": {"warning closed service=front peer=tcp://127.0.0.1:42774": "another SOCKS server, with rules"},
+    "scaling.md": {"": "tests/interop/test_scaling.py: with HAProxy, three hosts; kubectl has no cluster here"},
+    "security.md": {"error log not reopened": "tests/log/test_targets.py"},
+    "systemd.md": {"": "tests/interop/test_systemd.py: the page's block, on a booted systemd"},
+}
+"""Commands of a page, by their beginning, that are not run here: where they are run, or why nowhere."""
+NEEDS = {
+    "faq.md II.12": ("csrc", "examples"),
+    "embedding.md": ("csrc", "examples"),
+}
+"""Of the source directory, what a page uses."""
+BEFORE = {
+    "README.md": f"mkdir -p .venv && ln -s {Path(sys.executable).parent} .venv/bin; sockd --foreground &",
+    "security.md": "install -d /var/empty /run/sockd /var/log/sockd",
+}
+"""What its text says is done before: `make run`; directories."""
+BESIDE = {
+    "operations.md": {
+        "sockctl trace": "READY echo login token=secret now | sockctl connect tcp://127.0.0.1:7000",
+        "sockctl events": "",
+    },
+    "security.md": {"strace -f -e trace=bind": ""},
+    "faq.md": {
+        "strace -e trace=poll": "READY echo hi | sockctl connect tcp://127.0.0.1:7004",
+        "strace -e trace=network": "READY yes hello | head -100 | sockctl connect tcp://127.0.0.1:7001",
+    },
+}
+"""What happens in another terminal while a command runs that does not end by itself."""
 
-def steps(text):
-    """(kind, what, expected): files to write and commands to run, in order."""
-    for verb, name, language, body in BLOCK.findall(text):
-        if verb:
-            yield ("append" if verb == "Add to" else "write"), name, body
-        elif language == "console":
-            for command, said in COMMAND.findall(body):
-                yield "run", command, said
 
-
-def script_of(todo):
-    lines = [PREPARE.format(home="/root", path=Path(sys.executable).parent)]
-    for index, (kind, what, body) in enumerate(todo):
-        if kind == "run":
-            lines += [
-                f"echo '--- {index}'",
-                f"{what[:-1]}2>>/srv/errors &" if what.endswith("&") else f"{{ {what}; }} 2>>/srv/errors",
-            ]
-            lines += [READY] if what.endswith("&") else []
+def parts():
+    """(page, section, its text, the sections before it): the FAQ by sections, other pages as a whole."""
+    for path in [*sorted(DOCS.glob("*.md")), ROOT / "README.md"]:
+        text = path.read_text()
+        if path.name == "faq.md":
+            found = re.split(r"^(?=## )", text, flags=re.M)[1:]
+            for index, part in enumerate(found):
+                yield path.name, part.split()[1], part, "".join(found[:index])
         else:
-            lines += [
-                f"cat {'>>' if kind == 'append' else '>'} {what} <<'END-OF-FILE'",
-                body.rstrip("\n"),
-                "END-OF-FILE",
-            ]
-    return "\n".join([*lines, "echo '--- end'", "cat /srv/errors"])
+            yield path.name, "", text, ""
 
 
-@pytest.mark.timeout(LIMIT_S + 60)
-def test_the_tutorial():
-    if os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "ip", "curl", "openssl"))):
-        pytest.skip("needs root, unshare(1), ip(8), curl and openssl")
-    todo = [*steps((DOCS / "tutorial.md").read_text())]
-    assert len([kind for kind, _, _ in todo if kind == "run"]) > 15
-    command = ["unshare", "-m", "-n", "-p", "-f", "--mount-proc", "--kill-child", "bash", "-c", script_of(todo)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, stdin=subprocess.DEVNULL)
-    found = dict(re.findall(r"^--- (\w+)\n(.*?)(?=^--- |\Z)", done.stdout, re.MULTILINE | re.DOTALL))
-    for index, (kind, what, said) in enumerate(todo):
-        if kind == "run" and not what.endswith("&"):
-            assert found.get(str(index)) == said, f"{what}\n{found.get('end')}\n{done.stdout[-3000:]}"
+PARTS = {
+    " ".join(filter(None, (name, part))): (name, text, before) for name, part, text, before in parts() if [*steps(text)]
+}
+SHORTENED = ("faq.md", "security.md")
+FAQ_DAEMON = "sockd --foreground --config six.toml &"
+
+
+def is_elsewhere(page, step):
+    here = tuple(ELSEWHERE.get(page, ()))
+    return step.kind in ("run", "start", "log") and (step.what.startswith(here) or step.text.startswith(here))
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_page(name):
+    page, text, before = PARTS[name]
+    todo = [step for step in steps(text) if not is_elsewhere(page, step)]
+    terminal = Terminal(as_root=any(step.prompt == "#" for step in todo))
+    try:
+        for path in NEEDS.get(name, ()):
+            terminal.run(f"cp -r {ROOT / path} . && chown -R --reference=. {Path(path).name}")
+        for step in steps(before):
+            if step.kind == "write":
+                terminal.write(step.what, step.text)
+        if before and ("7001" in text or "six.toml" in text):
+            terminal.start(FAQ_DAEMON)
+        *first, last = BEFORE.get(name, "").split("; ")
+        for command in first:
+            terminal.run(command)
+        if last:
+            (terminal.start if last.endswith("&") else terminal.run)(last)
+        follow(terminal, todo, BESIDE.get(page, {}), shortened=page in SHORTENED)
+    finally:
+        terminal.close()
+
+
+def test_what_is_run_elsewhere_is_on_its_page():
+    on_page = {page: [*steps((ROOT / page if page == "README.md" else DOCS / page).read_text())] for page in ELSEWHERE}
+    for page, commands in ELSEWHERE.items():
+        for command in commands:
+            assert any(one.what.startswith(command) or one.text.startswith(command) for one in on_page[page]), command
 
 
 def pages():
