@@ -90,13 +90,13 @@ fuzz: $(VENV)/.installed
 	$(MAKE) -C csrc fuzz fuzz-client fuzz-mux RUNS=$(RUNS)
 	$(BIN)/python tests/fuzz/parsers.py --runs $(RUNS)
 
-WITH_PYTHON = -Isockd/buffer -DPy_LIMITED_API=0x030b0000 -isystem $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
+WITH_PYTHON = -Isockd/buffer -Isockd/net/udp -DPy_LIMITED_API=0x030b0000 -isystem $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	for f in csrc/*.c csrc/examples/*.c sockd/buffer/*.c sockd/net/connection/*.c sockd/process/*.c bench/*.c tests/hostile/*.c; do \
+	for f in csrc/*.c csrc/examples/*.c sockd/buffer/*.c sockd/net/connection/*.c sockd/net/udp/*.c sockd/process/*.c bench/*.c tests/hostile/*.c; do \
 	  $(CC) -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror -fsyntax-only -Icsrc $(WITH_PYTHON) -include csrc/sockrelay.h $$f || exit 1; \
 	done
 

@@ -17,9 +17,10 @@ from cffi import FFI
 CSRC = Path("csrc")
 PROCESS = Path("sockd/process")
 BUFFER = Path("sockd/buffer")
+DATAGRAMS = Path("sockd/net/udp")
 PARTS = [  # of the extension alone
     *(BUFFER / name for name in ("python.h", "cutter.c", "encoder.c")),
-    Path("sockd/net/udp/calls.c"),
+    *(DATAGRAMS / name for name in ("batch.h", "calls.c")),
     Path("sockd/net/connection/exchange.c"),
     BUFFER / "types.c",
     Path("sockd/net/connection/serve.c"),
@@ -85,7 +86,7 @@ ffibuilder.set_source(
     "sockd._sockbuf",
     '#include "sockrelay.h"\n' + "".join(part.read_text(encoding="utf-8") for part in PARTS),
     sources=[str(CSRC / name) for name in SOURCES],
-    include_dirs=[str(CSRC), str(BUFFER), str(PROCESS)],
+    include_dirs=[str(CSRC), str(BUFFER), str(DATAGRAMS), str(PROCESS)],
     depends=[str(path) for path in (*CSRC.glob("*.h"), *PARTS)],
     define_macros=[("_GNU_SOURCE", "1"), *STABLE_ABI],
     extra_compile_args=[

@@ -93,6 +93,19 @@ static inline PyObject *sockd_unstuffed(const char *data, Py_ssize_t size)
     return made;
 }
 
+/* The exception that is set, as a value with its traceback: a new reference. */
+static inline PyObject *sockd_error(void)
+{
+    PyObject *type, *error, *trace;
+    PyErr_Fetch(&type, &error, &trace);
+    PyErr_NormalizeException(&type, &error, &trace);
+    if (trace != NULL)
+        PyException_SetTraceback(error, trace);
+    Py_XDECREF(trace);
+    Py_XDECREF(type);
+    return error;
+}
+
 /* Free an object of a type that has been made from a spec. */
 static inline void sockd_free(PyObject *object)
 {

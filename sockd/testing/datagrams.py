@@ -94,12 +94,25 @@ class InternetLikeTable(DatagramTable):
         self._client = SocketAddress.from_sockaddr(sock.client).packed()
         self._name = NAME_FAMILY.pack(socket.AF_UNIX) + sock.name
 
+    @property
+    def names(self) -> list[bytes]:
+        """The client's, of each."""
+        return [self._client] * len(super().names)
+
     def receive(self, wanted: int) -> int:
         """Receive; all senders are the client, and have to be judged."""
         count = super().receive(wanted)
-        self.names = [self._client] * len(self.names)
         self.plain = 0
         return count
+
+    def exchange(
+        self, limit: int, _function: object, _clock: object, _end: float
+    ) -> tuple[int, int, int, bool, bytes, None, None]:
+        """Receive alone."""
+        try:
+            return self.receive(min(limit, self.batch_size)), 0, 0, False, b"", None, None
+        except OSError as error:
+            return 0, 0, error.errno or errno.EIO, False, b"", None, None
 
     def look(self, place: int) -> Received:
         """Say what is known of a datagram; its sender is the client, and the rules have to be asked."""

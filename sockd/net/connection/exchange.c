@@ -98,25 +98,12 @@ static int is_late_at(const struct exchange_calls *calls, Py_ssize_t at)
     return is_late;
 }
 
-/* The exception that is set, as a value with its traceback. */
-static PyObject *exchange_error(void)
-{
-    PyObject *type, *error, *trace;
-    PyErr_Fetch(&type, &error, &trace);
-    PyErr_NormalizeException(&type, &error, &trace);
-    if (trace != NULL)
-        PyException_SetTraceback(error, trace);
-    Py_XDECREF(trace);
-    Py_XDECREF(type);
-    return error;
-}
-
 /* Call the function with the only frame, without the means for many. */
 static int call_once(const struct exchange_calls *calls, PyObject *frames, PyObject *done, PyObject **error)
 {
     PyObject *reply = PyObject_CallFunctionObjArgs(calls->function, PyList_GetItem(frames, 0), NULL);
     if (reply == NULL) {
-        *error = exchange_error();
+        *error = sockd_error();
         return *error == NULL ? -1 : 0;
     }
     int code = PyList_Append(done, reply);
@@ -147,7 +134,7 @@ static int call_each(const struct exchange_calls *calls, PyObject *frames, PyObj
         }
         PyObject *reply = PyIter_Next(replies);
         if (reply == NULL) { /* StopIteration is gone: map() takes it for an end */
-            *error = PyErr_Occurred() ? exchange_error() : PyObject_CallNoArgs(PyExc_StopIteration);
+            *error = PyErr_Occurred() ? sockd_error() : PyObject_CallNoArgs(PyExc_StopIteration);
             code = *error == NULL ? -1 : 1;
         } else {
             code = PyList_Append(done, reply);

@@ -5,19 +5,20 @@ A frame has 0 to 65,507 bytes.  A longer one arrives truncated (MSG_TRUNC) and i
 sender without an address (an unbound Unix socket) gets no reply.
 
 A turn receives a batch in one call, has each datagram handled, and sends the replies in one call
-(sockd.net.udp.table).  sockd.net.udp.screening decides which datagrams are handled, sockd.net.udp.replies what is sent.
-If handlers take longer than a turn has, the rest of the batch is the first of the next turn, and batches become
-smaller: what lies in the kernel stays there if the process dies.
+(sockd.net.udp.table); for a function, the table does all of that as long as nothing is special.
+sockd.net.udp.screening decides which datagrams are handled, sockd.net.udp.replies what is sent.  If handlers take
+longer than a turn has, the rest of the batch is the first of the next turn, and batches become smaller: what lies in
+the kernel stays there if the process dies.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import os
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sockd.errors import Close
 from sockd.net.connection.codec import reply_bytes
 from sockd.net.kernel import SHORTAGES, is_hung_up
 from sockd.net.listen.listener import DatagramCounts, ListenerCounts
@@ -27,7 +28,7 @@ from sockd.net.udp.addresses import read_name, request_pktinfo
 from sockd.net.udp.replies import Replies
 from sockd.net.udp.report import DatagramLog
 from sockd.net.udp.screening import Screening
-from sockd.net.udp.source import DatagramSource, LineFunction, SourcedAnswer
+from sockd.net.udp.source import DatagramSource, LineFunction, SourcedAnswer, call_outcome, checked
 from sockd.net.udp.table import DATAGRAMS_A_TURN, DatagramTable
 
 if TYPE_CHECKING:
@@ -39,12 +40,12 @@ if TYPE_CHECKING:
     from sockd.net.loop.loop import EventLoop
     from sockd.net.loop.thread_pool import ThreadPool
     from sockd.net.udp.rules import DatagramRules
-    from sockd.net.udp.source import Reply
-
-    Outcome = tuple[bytes | None, BaseException | None]
+    from sockd.net.udp.source import Outcome, Reply
 
 TURN_SECONDS = 0.005
 """Of one turn for the datagrams of one socket; one of them at least is answered."""
+FUNCTION_DATAGRAMS_A_TURN = 512
+"""About 1 ms; a receive buffer of the default size holds 277 short ones."""
 DATAGRAMS_AT_CLOSE = 4096
 """More than a receive buffer of the default size holds, and an end when they keep coming."""
 PAUSE_SECONDS = 0.05
@@ -85,7 +86,7 @@ class DatagramListener:
         self._socket = self.socket = listening.socket
         ends_lines = False
         self._sourced: SourcedAnswer | None = None
-        self._answer: Callable[[bytes], object] = _checked
+        self._answer: Callable[[bytes], object] = checked
         if isinstance(answer, SourcedAnswer):
             self._sourced = answer.bind(self)
         elif isinstance(answer, LineFunction) and pool is None:
@@ -104,9 +105,9 @@ class DatagramListener:
         self._log = DatagramLog(listening, service, loop.clock)
         self._screening = Screening(self.table, rules, listening.socket.getsockname(), self.tally, self._log)
         self._replies = Replies(listening.socket, self.table, rules, loop.clock, self.tally, self._log)
-        self._next = 0
+        self._is_function = not with_senders
+        self._datagrams_a_turn = FUNCTION_DATAGRAMS_A_TURN if self._is_function else DATAGRAMS_A_TURN
         self._is_serving = False
-        self._batch_size = DATAGRAMS_A_TURN
 
     def _make_table(self, **options: bool) -> DatagramTable:
         return DatagramTable(self._socket, reports_pktinfo=request_pktinfo(self._socket), **options)
@@ -136,6 +137,7 @@ class DatagramListener:
 
     def detach(self) -> None:
         """Answer the rest of the batch and receive no more, because another listener continues on the socket."""
+        self.table.stops = True
         self._leave(ListenerState.LEFT, partial(self._serve_batch, math.inf))
 
     def _leave(self, then: ListenerState, serve_rest: Callable[[], object]) -> None:
@@ -163,7 +165,7 @@ class DatagramListener:
     @property
     def is_idle(self) -> bool:
         """Return whether no reply is being made."""
-        return not self._unanswered and not self._has_rest
+        return not self._unanswered and not self.table.has_rest
 
     @property
     def groups(self) -> Sequence[int]:
@@ -198,21 +200,16 @@ class DatagramListener:
     def _receive(self) -> None:
         if self._state in GONE:
             return  # a reload in this very turn has put another in its place
-        if not self._has_rest:  # that has its callback already
+        if not self.table.has_rest:  # that has its callback already
             self._run_short_turn()
 
     def _serve_rest(self) -> None:
-        if self._has_rest:
+        if self.table.has_rest:
             self._run_short_turn()
 
     def _run_short_turn(self) -> None:
-        self._run_turn(DATAGRAMS_A_TURN, self._loop.clock() + TURN_SECONDS)
+        self._run_turn(self._datagrams_a_turn, self._loop.clock() + TURN_SECONDS)
         self._replies.look_for_loops()
-
-    @property
-    def _has_rest(self) -> bool:
-        """Whether a part of the batch is not handled yet."""
-        return self._next < len(self.table.payloads)
 
     @property
     def _room(self) -> int:
@@ -228,20 +225,23 @@ class DatagramListener:
         try:
             self._run_batches(left, end)
         finally:
-            if self._has_rest:  # in the next turn: callbacks of this one are still to run
+            if self.table.has_rest:  # in the next turn: callbacks of this one are still to run
                 self._loop.call_soon(partial(self._loop.call_soon, self._serve_rest))
 
     def _run_batches(self, left: int, end: float) -> None:
-        is_first = True
-        while (not self._has_rest or self._serve_batch(end)) and left > 0:
-            wanted = min(left, self._batch_size, self._room)
-            if wanted <= 0:
-                self._wait_for_room()
+        before = self.tally.received
+        while (not self.table.has_rest or self._serve_batch(end)) and left > 0:
+            self._replies.flush()  # of a batch whose handler has led here
+            self._screening.refresh()
+            if self._is_function and not self._replies.are_judged:
+                received = self._exchange(left, end)
+            else:
+                received = self._receive_batch(left)
+            if not received:
+                if self.tally.received == before and is_hung_up(self._socket):
+                    self._die()
                 return
-            if not self._receive_batch(wanted, is_first=is_first):
-                return
-            is_first = False
-            left -= max(len(self.table.payloads), 1)
+            left -= received
 
     def _wait_for_room(self) -> None:
         gate = self._pool if self._sourced is None else self._sourced
@@ -249,27 +249,52 @@ class DatagramListener:
         self._loop.remove_reader(self._socket.fileno())
         gate.when_free(self._resume)  # until then the kernel keeps some, and drops the rest
 
-    def _receive_batch(self, wanted: int, *, is_first: bool) -> bool:
-        """Receive a batch, which is empty where the socket had an error; False: nothing is left for this turn."""
-        self._next = 0
-        self._screening.refresh()
+    def _receive_batch(self, left: int) -> int:
+        """Receive a batch, which is empty where the socket had an error; 0: nothing is left for this turn."""
+        wanted = min(left, self.table.batch_size, self._room)
+        if wanted <= 0:
+            self._wait_for_room()
+            return 0
         try:
             received = self.table.receive(wanted)
         except OSError as error:  # the ICMP answer to an earlier datagram, as ECONNREFUSED
             return self._receive_failed(error)
-        if not received and is_first and is_hung_up(self._socket):
-            self._die()
         self.tally.received += received
-        return received > 0
+        return received
 
-    def _receive_failed(self, error: OSError) -> bool:
+    def _exchange(self, left: int, end: float) -> int:
+        """Receive, handle and answer in one call; return how many were received, 0: nothing is left for this turn."""
+        table = self.table
+        received, answered, error, is_late, last, odd, failures = table.exchange(
+            left, self._answer, self._loop.clock, end
+        )
+        self.tally.received += received
+        self._replies.exchanged(answered, last, failures)
+        if odd is not None:
+            self._serve_odd(*odd)
+        if error:
+            return self._receive_failed(OSError(error, os.strerror(error)))
+        is_drained = received < left and odd is None and failures is None and not table.has_rest
+        return 0 if is_late or is_drained else received
+
+    def _serve_odd(self, place: int, reply: object, error: BaseException | None) -> None:
+        """Handle what a function has done that is not as usual."""
+        try:
+            if error is not None:
+                raise error
+            self._replies.add(place, reply_bytes(reply))
+        except BaseException as failure:
+            self._failed(place, failure)
+        self._replies.flush()
+
+    def _receive_failed(self, error: OSError) -> int:
         self._log.report_datagram(logging.DEBUG, "receive failed", {"error": str(error)})
         if self._sourced is not None:
             self._attempt(self._sourced.failed, error)
         if error.errno in SHORTAGES:
             self._pause()
-            return False
-        return self._socket.fileno() >= 0
+            return 0
+        return 1 if self._socket.fileno() >= 0 else 0
 
     def _serve_batch(self, end: float) -> bool:
         """Handle the rest of the batch, and send the replies; False: it is `end`, and a rest may be left."""
@@ -277,21 +302,19 @@ class DatagramListener:
         if not self._screening.is_current:
             table.plain = 0  # each is judged once more
         is_outer, self._is_serving = not self._is_serving, True
-        first, is_in_time = self._next, True
+        first, is_in_time = table.next, True
         try:
-            while is_in_time and self._next < len(table.payloads):
-                place = self._next
-                self._next = place + 1
+            while is_in_time and table.next < len(table.payloads):
+                place = table.next
+                table.next = place + 1
                 if place < table.plain or self._screening.admits(place):
                     self._serve(table.payloads[place], place)
                 is_in_time = clock() < end
         finally:
             self._is_serving = not is_outer
             self._replies.flush()
-        if self._next > first:
-            self._batch_size = (
-                min(2 * self._batch_size, DATAGRAMS_A_TURN) if is_in_time else max(self._batch_size // 2, 1)
-            )
+        if table.next > first:
+            table.adapt_batch(is_in_time=is_in_time)
         return is_in_time
 
     def _die(self) -> None:
@@ -313,7 +336,7 @@ class DatagramListener:
     def _serve(self, datagram: bytes, place: int) -> None:
         if self._sourced is not None:
             source = DatagramSource(self, place)
-            self._send_outcome(source, self._outcome(partial(self._sourced.answer, datagram, source)))
+            self._send_outcome(source, call_outcome(partial(self._sourced.answer, datagram, source)))
         elif self._pool is not None:
             self._serve_in_thread(self._pool, datagram, DatagramSource(self, place))
         else:
@@ -327,7 +350,7 @@ class DatagramListener:
     def _failed(self, place: int, error: BaseException) -> None:
         """Send the last words of a handler, or tell of its failure."""
         one = self.table.look(place)
-        words, failure = self._outcome(partial(_raise, error))
+        words, failure = call_outcome(partial(_raise, error))
         if words is not None:
             self._replies.send_later(words, one.name, one.control)  # as they are, without an ending
         elif failure is not None:
@@ -342,19 +365,9 @@ class DatagramListener:
                 self._one_less()
 
         self._unanswered += 1
-        if not pool.submit(Work(self.service, lambda: self._outcome(partial(self._answer, datagram)), done), self):
+        if not pool.submit(Work(self.service, lambda: call_outcome(partial(self._answer, datagram)), done), self):
             self._one_less()
             self.tally.failed += 1
-
-    @staticmethod
-    def _outcome(call: Callable[[], object]) -> Outcome:
-        try:
-            try:
-                return _checked(call()), None
-            except Close as close:  # there is nothing to close, and its last words are an answer
-                return _checked(close.last_words), None
-        except BaseException as error:
-            return None, error
 
     def _send_outcome(self, source: DatagramSource, outcome: Outcome) -> None:
         reply, error = outcome
@@ -383,7 +396,7 @@ class DatagramListener:
 
         try:
             if self._socket.fileno() >= 0:
-                self._send_outcome(source, self._outcome(outcome))
+                self._send_outcome(source, call_outcome(outcome))
         finally:
             self._one_less()
 
@@ -432,15 +445,6 @@ class DatagramListener:
         self._leave(ListenerState.CLOSED, self.accept_rest)
         if not self._unanswered:
             self._listening.close()
-
-
-def _checked(reply: object) -> bytes | None:
-    """Return the handler's result, if it can be sent.
-
-    Raises:
-        TypeError: it is neither None nor bytes-like.
-    """
-    return None if reply is None else reply_bytes(reply)
 
 
 def _raise(error: BaseException) -> None:

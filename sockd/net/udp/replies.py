@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sockd.net.udp.addresses import read_name
 from sockd.net.udp.loops import Loops
-from sockd.net.udp.table import DATAGRAMS_A_TURN, MAX_DATAGRAM_BYTES
+from sockd.net.udp.table import MAX_DATAGRAM_BYTES
 
 if TYPE_CHECKING:
     import socket
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sockd.net.listen.listener import DatagramCounts
     from sockd.net.udp.report import DatagramLog
     from sockd.net.udp.rules import DatagramRules
-    from sockd.net.udp.table import DatagramTable
+    from sockd.net.udp.table import DatagramTable, Failures
 
 
 class Replies:
@@ -55,38 +55,44 @@ class Replies:
         self._loops = Loops(clock)
         self._tally = tally
         self._log = log
-        self._places: list[int] = []
-        self._waiting: list[bytes] = []
         self._last_answered: SockAddr | bytes | None = None
+        self._last_place = 0
+
+    @property
+    def are_judged(self) -> bool:
+        """Whether not everybody is answered at the moment, or not without limit."""
+        return self._has_budget or bool(self._loops.silent)
 
     # ---- to datagrams of the batch
 
     def add(self, place: int, reply: bytes) -> None:
         """Answer a datagram of the batch, when flush() is called."""
-        is_judged = (self._has_budget or self._loops.silent) and len(reply) <= MAX_DATAGRAM_BYTES
+        is_judged = self.are_judged and len(reply) <= MAX_DATAGRAM_BYTES
         if is_judged and not self._may_send(self._table.sender(place), len(reply)):
             return
-        self._places.append(place)
-        self._waiting.append(reply)
-        if len(self._places) == DATAGRAMS_A_TURN:
+        self._last_place = place
+        if not self._table.add(place, reply):
             self.flush()
 
     def flush(self) -> None:
         """Send what was added."""
-        places, replies = self._places, self._waiting
-        if not places:
-            return
-        self._places, self._waiting = [], []
-        if self._socket.fileno() < 0:
-            return
-        failed = self._table.answer(places, replies)
-        self._tally.answered += len(places) - len(failed)
-        for index, error in failed:
+        if self._table.waiting and self._socket.fileno() >= 0:
+            answered, failures = self._table.flush()
+            self._count(answered, failures)
+            if answered:
+                self._last_answered = self._table.sender(self._last_place)
+
+    def exchanged(self, answered: int, last: bytes, failures: Failures | None) -> None:
+        """Record what the table has sent by itself."""
+        if last:
+            self._last_answered = read_name(last)
+        self._count(answered, failures or ())
+
+    def _count(self, answered: int, failures: Failures) -> None:
+        self._tally.answered += answered
+        for place, size, error in failures:
             if error > 0:  # else its sender has no name
-                receiver = self._table.sender(places[index])
-                self._drop(receiver, len(replies[index]), OSError(error, os.strerror(error)))
-        if len(failed) < len(places) and not self._has_budget:
-            self._last_answered = self._table.sender(places[-1])
+                self._drop(self._table.sender(place), size, OSError(error, os.strerror(error)))
 
     # ---- one by one
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+from sockd.errors import Close
 from sockd.net.address.sockaddr import SockAddr, format_sockaddr
 from sockd.net.connection.codec import reply_bytes
 from sockd.net.udp.addresses import asked_address, read_name
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sockd.net.udp.listener import DatagramListener
 
     Reply = bytes | bytearray | memoryview | None
+    Outcome = tuple[bytes | None, BaseException | None]
 
 
 class DatagramSource:
@@ -96,6 +98,26 @@ class LineFunction:
         return None if reply is None else reply_bytes(reply) + ending
 
 
+def call_outcome(call: Callable[[], object]) -> Outcome:
+    """Return the answer of a handler, its last words included; or what it has raised."""
+    try:
+        try:
+            return checked(call()), None
+        except Close as close:  # there is nothing to close, and its last words are an answer
+            return checked(close.last_words), None
+    except BaseException as error:
+        return None, error
+
+
+def checked(reply: object) -> bytes | None:
+    """Return the handler's result, if it can be sent.
+
+    Raises:
+        TypeError: it is neither None nor bytes-like.
+    """
+    return None if reply is None else reply_bytes(reply)
+
+
 class SourcedAnswer:
     """Answers datagrams, and is told where they are from.  A listener has one of its own (bind)."""
 
@@ -125,4 +147,4 @@ class SourcedAnswer:
         """No more datagrams come."""
 
 
-__all__ = ["DatagramSource", "LineFunction", "SourcedAnswer"]
+__all__ = ["DatagramSource", "LineFunction", "SourcedAnswer", "call_outcome", "checked"]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The datagrams of one socket in the C core's table: received in one call, answered in another (csrc/datagrams.c).
 
-What lies in the table stays until the next receive(); `generation` says whether that has come meanwhile.
+What lies in the table stays until the next batch is received; `generation` says whether that has come meanwhile.
 """
 
 from __future__ import annotations
@@ -15,11 +15,19 @@ from sockd.net.udp.addresses import read_name
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from sockd.net.address.sockaddr import SockAddr
 
+    Failures = Sequence[tuple[int, int, int]]
+    """Answers that were not sent: place, size, errno; SB_ERR_NO_NAME: the sender has no address."""
+    Odd = tuple[int, object, BaseException | None]
+    """The place of a datagram, and what a function has returned or raised for it."""
+    Exchanged = tuple[int, int, int, bool, bytes, Odd | None, Failures | None]
+    """See DatagramTable.exchange()."""
+
 DATAGRAMS_A_TURN = 64
+"""In one batch, and in one turn; a function, of which a batch costs little beside a turn, has more of them."""
 MAX_DATAGRAM_BYTES = 65_507
 """Maximum payload of UDP over IPv4: 65,535 minus headers (RFC 791, RFC 768); the same on every kind of socket."""
 
@@ -54,8 +62,12 @@ class DatagramTable(DatagramCalls):
     Attributes:
         payloads: of the datagrams received last.
         names, controls: with_senders: of each; else empty.
+        next: the first of them that is not handled; exchange() sets it, and receive() to 0.
         plain: how many of them, counted from the first one, are whole and from senders that were admitted.
-        generation: how often receive() was called.
+        batch_size: how many are received at once, as long as handlers have time for them.
+        stops: not 0: exchange() returns after its batch.
+        generation: how many batches were received.
+        waiting: answers, for flush().
     """
 
     def __init__(
@@ -75,11 +87,7 @@ class DatagramTable(DatagramCalls):
         self._table = ffi.gc(table, lib.sb_datagrams_free)
         self._use(int(ffi.cast("uintptr_t", table)))
         self._datagram = ffi.new("sb_datagram *")
-        self.payloads: list[bytes] = []
-        self.names: list[bytes] = []
-        self.controls: list[bytes] = []
-        self.plain = 0
-        self.generation = 0
+        self.batch_size = DATAGRAMS_A_TURN
 
     # ---- received
 
@@ -92,15 +100,37 @@ class DatagramTable(DatagramCalls):
         Raises:
             OSError: the socket's error, as an ICMP message to an earlier answer.
         """
-        self.payloads, self.names, self.controls, self.plain = [], [], [], 0
-        self.generation += 1
-        found = self._receive(self._socket.fileno(), wanted, self._with_senders)
-        self.payloads = found
-        if self._with_senders:
-            count = len(found) // 3
-            self.payloads, self.names, self.controls = found[:count], found[count : 2 * count], found[2 * count :]
-        self.plain = lib.sb_datagrams_plain(self._table)
-        return len(self.payloads)
+        return self._receive(self._socket.fileno(), wanted, self._with_senders)
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether a part of the batch is not handled yet."""
+        return self.next < len(self.payloads)
+
+    def adapt_batch(self, *, is_in_time: bool) -> None:
+        """Halve batches whose handlers have taken longer than the turn, and double them again."""
+        self.batch_size = min(2 * self.batch_size, DATAGRAMS_A_TURN) if is_in_time else max(self.batch_size // 2, 1)
+
+    def exchange(
+        self, limit: int, function: Callable[[bytes], object], clock: Callable[[], float], end: float
+    ) -> Exchanged:
+        """Receive batches, answer them by a function, and send that, until none is left or something is not as usual.
+
+        Args:
+            limit: of datagrams.
+            function: answers a payload; where it returns neither bytes nor None, or raises, it is the last one.
+            clock: seconds, read after each datagram.
+            end: when the turn is over.
+
+        Returns:
+            How many were received; and answered; the socket's errno, as an ICMP message to an earlier answer, or 0;
+            whether `end` has come; the name of who was answered last, or nothing; what was not as usual, else None;
+            answers that were not sent, all of the batch received last.
+        """
+        done = self._exchange(self._socket, limit, self.batch_size, function, clock, end)
+        if done[0]:
+            self.adapt_batch(is_in_time=not done[3])
+        return done
 
     def look(self, place: int) -> Received:
         """Say what is known of a datagram received last."""
@@ -133,13 +163,17 @@ class DatagramTable(DatagramCalls):
 
     # ---- answers
 
-    def answer(self, places: list[int], replies: list[bytes]) -> list[tuple[int, int]]:
-        """Send replies to datagrams received last, DATAGRAMS_A_TURN at a time.
+    def add(self, place: int, reply: bytes) -> int:
+        """Have a reply to a datagram received last wait for flush().
 
         Returns:
-            Of each that was not sent its index here, and the errno; SB_ERR_NO_NAME: its sender has no address.
+            For how many more there is room.
         """
-        return self._answer(self._socket.fileno(), places, replies)
+        return self._add(place, reply)
+
+    def flush(self) -> tuple[int, Failures]:
+        """Send what waits; return how many were sent, and the others."""
+        return self._flush(self._socket.fileno())
 
     def answer_later(self, data: bytes, name: bytes, control: bytes) -> None:
         """Send a reply to a datagram of before, by its name and its control data.

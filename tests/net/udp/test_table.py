@@ -32,6 +32,14 @@ def ends():
         yield pair
 
 
+def answer(table, places, replies):
+    for place, reply in zip(places, replies, strict=True):
+        table.add(place, reply)
+    sent, unsent = table.flush()
+    assert sent == len(replies) - len(unsent)
+    return [*unsent]
+
+
 @pytest.mark.parametrize("with_senders", [False, True])
 @pytest.mark.parametrize(
     "sizes",
@@ -66,7 +74,7 @@ def test_endings_come_back(ends, count):
         client.sendto(one, server.getsockname())
     assert table.receive(DATAGRAMS_A_TURN) == count
     assert table.payloads == [one.rstrip() for one in sent]
-    assert table.answer([*range(count)], table.payloads) == []
+    assert answer(table, [*range(count)], table.payloads) == []
     assert [client.recv(100) for _ in range(count)] == sent
     assert table.look(count - 1).size == len(sent[-1])
 
@@ -77,7 +85,7 @@ def test_an_error_belongs_to_its_answer(ends):
     for _ in range(3):
         client.sendto(b"x", server.getsockname())
     table.receive(3)
-    assert table.answer([0, 1, 2], [b"a", bytes(65_508), b"c"]) == [(1, errno.EMSGSIZE)]
+    assert answer(table, [0, 1, 2], [b"a", bytes(65_508), b"c"]) == [(1, 65_508, errno.EMSGSIZE)]
     assert [client.recv(100), client.recv(100)] == [b"a", b"c"]
 
 
@@ -124,13 +132,21 @@ def test_calls_with_something_else_are_refused(ends):
     with pytest.raises(OSError, match="Invalid argument"):
         table.receive(0)
     assert table.receive(1) == 1
-    wrong = [([0], [None]), ([0], ["x"]), ([0], [bytearray(b"x")]), (["0"], [b"x"]), ([-1], [b"x"]), ((0,), (b"x",))]
-    for places, replies in wrong:
-        with pytest.raises((TypeError, OverflowError)):
-            table.answer(places, replies)
-    for places, replies in [([1], [b"x"]), ([2**40], [b"x"]), ([0, 0], [b"x"]), ([0] * 65, [b"x"] * 65)]:
-        with pytest.raises(ValueError, match=r"no datagram|not one for each"):
-            table.answer(places, replies)
+    for place, reply in [(0, None), (0, "x"), (0, bytearray(b"x")), ("0", b"x")]:
+        with pytest.raises(TypeError):
+            table.add(place, reply)
+    for place in (-1, 1, 2**40):
+        with pytest.raises(ValueError, match="no datagram"):
+            table.add(place, b"x")
+    for left in reversed(range(DATAGRAMS_A_TURN)):
+        assert table.add(0, bytes(65_508)) == left
+    with pytest.raises(ValueError, match="too many"):
+        table.add(0, b"x")
+    sent, failed = table.flush()
+    assert (sent, len(failed)) == (0, DATAGRAMS_A_TURN)
+    for arguments in [(), (server, 1, 1, None, None), (server, "1", 1, None, None, 1.0), (server, 1, 1, None, 1, "")]:
+        with pytest.raises(TypeError):
+            table._exchange(*arguments)
     with pytest.raises(TypeError, match="expected"):
         table._receive(1)
     with pytest.raises(TypeError, match="expected"):
@@ -147,7 +163,7 @@ def test_calls_leak_no_references(ends):
     for _ in range(3000):
         client.sendto(b"a datagram", server.getsockname())
         table.receive(1)
-        table.answer([0, 0], [reply, bytes(70_000)])
+        answer(table, [0, 0], [reply, bytes(70_000)])
         assert client.recv(100) == reply
     assert sys.getrefcount(reply) == before
     assert [sys.getrefcount(table.payloads[0]), sys.getrefcount(table.names[0])] == [2, 2]  # the list, and the call
@@ -176,7 +192,7 @@ def test_the_longest_path_of_a_sender(size):
             table = DatagramTable(server, with_senders=True)
             assert table.receive(1) == 1
             assert [read_name(one) for one in table.names] == [os.fsdecode(name)]
-            assert table.answer([0], [b"at once"]) == []
+            assert answer(table, [0], [b"at once"]) == []
             table.answer_later(b"later", table.names[0], b"")
             assert [client.recv(100), client.recv(100)] == [b"at once", b"later"]
     finally:
