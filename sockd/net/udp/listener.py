@@ -264,17 +264,15 @@ class DatagramListener:
 
     def _exchange(self, left: int, end: float) -> int:
         """Receive, handle and answer in one call; return how many were received, 0: nothing is left for this turn."""
-        table = self.table
-        received, answered, error, is_late, last, odd, failures = table.exchange(
-            left, self._answer, self._loop.clock, end
-        )
+        done = self.table.exchange(left, self._answer, self._loop.clock, end)
+        received, answered, error, is_late, last, odd, failures = done
         self.tally.received += received
         self._replies.exchanged(answered, last, failures)
         if odd is not None:
             self._serve_odd(*odd)
         if error:
             return self._receive_failed(OSError(error, os.strerror(error)))
-        is_drained = received < left and odd is None and failures is None and not table.has_rest
+        is_drained = received < left and odd is None and failures is None and not self.table.has_rest
         return 0 if is_late or is_drained else received
 
     def _serve_odd(self, place: int, reply: object, error: BaseException | None) -> None:
