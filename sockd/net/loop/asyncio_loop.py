@@ -20,8 +20,9 @@ from sockd.net.loop.loop import TURN_SECONDS, EventLoop
 from sockd.net.loop.state_table import StateTable
 
 if TYPE_CHECKING:
+    import contextvars
     from collections import deque
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from _typeshed import FileDescriptorLike
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sockd.loop")
 
+_new = object.__new__
 CLOSING_TURNS = 100
 """Time in which tasks cancelled at the end may clean up."""
 
@@ -90,12 +92,44 @@ class _Shared(selectors.BaseSelector):
         return self._selector.get_map()
 
 
+class _Handle(asyncio.Handle):
+    """asyncio's handle; its private parts are declared here."""
+
+    __slots__ = ()
+    _args: Sequence[object]
+    _callback: Callable[..., object] | None
+    _cancelled: bool
+    _context: contextvars.Context
+    _loop: asyncio.AbstractEventLoop
+    _repr: str | None
+    _source_traceback: list[object] | None
+
+
 class _Loop(asyncio.SelectorEventLoop):
     """asyncio's loop, except for signals, which wake the daemon's loop; its private parts are declared here."""
 
+    _closed: bool
+    _debug: bool
     _ready: deque[asyncio.Handle]
     _scheduled: list[asyncio.TimerHandle]
     _thread_id: int | None
+
+    def call_soon(
+        self, callback: Callable[..., object], *args: object, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
+        """Call back in this turn; as asyncio, but one call instead of five where a future wakes its task."""
+        if context is None or self._debug or self._closed:
+            return super().call_soon(callback, *args, context=context)
+        handle = _new(_Handle)
+        handle._context, handle._loop, handle._callback, handle._args = context, self, callback, args
+        handle._cancelled, handle._repr, handle._source_traceback = False, None, None
+        self._ready.append(handle)
+        return handle
+
+    def set_debug(self, enabled: bool) -> None:
+        """Turn asyncio's debug mode on or off, which each future asks for: a call of C answers it."""
+        super().set_debug(enabled)
+        self.get_debug = bool(enabled).__bool__  # type: ignore[method-assign]
 
     def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: object) -> None:
         """Refuse: asyncio would take over the wake-up of all signals.

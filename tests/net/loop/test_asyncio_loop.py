@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""asyncio's loop on sockd's: what waking a task costs, and that it is asyncio's own otherwise.
+
+Seen to fail: with asyncio's own call_soon() and get_debug() (5 calls to wake, 1 to make a future).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import selectors
+import sys
+import time
+
+import pytest
+
+from sockd.net.loop.asyncio_loop import AsyncioLoop
+
+
+@pytest.fixture
+def loop():
+    with selectors.SelectSelector() as selector:
+        loop = AsyncioLoop(selector, time.monotonic)
+        yield loop
+        loop.close()
+
+
+def calls(function):
+    """Return what the function returned, and the names of the Python functions that it has called."""
+    names = []
+
+    def note(frame, event, _argument):
+        if event == "call":
+            names.append(frame.f_code.co_name)
+
+    sys.setprofile(note)
+    try:
+        returned = function()
+    finally:
+        sys.setprofile(None)
+    return returned, names[1:]  # without the function's own
+
+
+def test_future_is_made_by_no_call_and_wakes_its_task_by_one(loop):
+    async def wait(future):
+        return await future
+
+    theirs = loop.asyncio
+    future, made_by = calls(lambda: asyncio.Future(loop=theirs))
+    task = theirs.create_task(wait(future))
+    loop.run_once(0)
+    _, woken_by = calls(lambda: future.set_result(7))
+    loop.run_once(0)
+
+    assert (made_by, woken_by, task.result()) == ([], ["call_soon"], 7)
+
+
+def test_callbacks_have_their_context_and_order_and_may_be_cancelled(loop):
+    name = contextvars.ContextVar("name", default="none")
+    context = contextvars.copy_context()
+    context.run(name.set, "mine")
+    seen = []
+    handles = [
+        loop.asyncio.call_soon(lambda number: seen.append((number, name.get())), number, context=context)
+        for number in range(3)
+    ]
+    loop.asyncio.call_soon(lambda: seen.append(name.get()))
+    handles[1].cancel()
+    loop.run_once(0)
+
+    assert seen == [(0, "mine"), (2, "mine"), "none"]
+    assert "lambda" in repr(handles[2])
+
+
+def test_callback_that_raises_is_logged(loop, caplog):
+    loop.asyncio.call_soon(lambda: 1 // 0, context=contextvars.copy_context())
+    loop.run_once(0)
+
+    assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
+
+
+def test_debug_mode_is_asyncios_own(loop):
+    async def function():
+        pass
+
+    theirs = loop.asyncio
+    assert theirs.get_debug() is False
+    theirs.set_debug(True)
+    assert theirs.get_debug() is True
+    with pytest.raises(TypeError, match="coroutines cannot be used"):
+        theirs.call_soon(function, context=contextvars.copy_context())
+    theirs.set_debug(False)
+    assert theirs.get_debug() is False
+
+
+def test_loop_that_is_closed_refuses():
+    with selectors.SelectSelector() as selector:
+        loop = AsyncioLoop(selector, time.monotonic)
+        loop.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            loop.asyncio.call_soon(print, context=contextvars.copy_context())
