@@ -24,8 +24,8 @@ PAGES = sorted((PACKAGING / "man").glob("*.[158]"))
 BIN = Path(sys.executable).parent
 VERBS = (
     "connect", "selftest", "bind", "import",
-    "status", "connections", "close", "drain", "reload", "plan", "upgrade", "stop", "log-level",
-    "deny", "allow", "limit", "target", "overrides", "clear", "trace", "events", "top", "password",
+    "status", "connections", "close", "drain", "undrain", "reload", "plan", "upgrade", "stop", "log-level",
+    "deny", "allow", "limit", "rate", "target", "overrides", "clear", "trace", "events", "top", "password",
 )  # fmt: skip
 LIMIT_S = 60
 

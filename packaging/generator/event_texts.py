@@ -341,8 +341,12 @@ TEXTS = {
         " that blocks."
     ),
     "override set": (
-        "An administrator has changed what the configuration says, by `sockctl deny`, `allow`, `limit` or `target`; "
-        "it holds until `until`, or until the next reload. None needed."
+        "An administrator has changed what the configuration says, by `sockctl deny`, `allow`, `limit`, `rate`, "
+        "`target` or `drain`; it holds until `until`, or until the next reload. None needed."
+    ),
+    "optional address not bound, trying again": (
+        "`address` of a listener with `optional = true` cannot be bound, for the reason in `error`. It is tried again; "
+        "`listening` follows once it is bound. None needed, unless it never is."
     ),
     "events of a worker lost": (
         "A worker had `count` events that its supervisor could not read in time; they are in the log. None needed."

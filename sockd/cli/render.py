@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Table = JsonObject
 
-CHANGES = ("deny", "allow", "limit", "target", "clear")
+CHANGES = ("deny", "allow", "limit", "rate", "target", "clear")
 """Verbs whose reply is an override."""
 CONNECTION_EXTRAS = {"tls": "TLS", "user": "USER", "destination": "DESTINATION", "pid": "PID"}
 """Columns of connections that are there where one of these has it."""
@@ -54,7 +54,7 @@ def format_reply(verb: str, reply: object) -> str:
         return "\n".join(["reloaded", *_changes(result["changes"])]) + "\n"
     if verb == "upgrade":
         return f"upgraded: process {result['pid']} is now serving\n{_moved(result)}\n"
-    if verb in CHANGES or (verb == "log-level" and "kind" in result):
+    if "kind" in result and verb in (*CHANGES, "log-level"):
         return "\n".join(_overrides([result])) + "\n"
     if verb == "stop":
         return "stopped\n" if "stopped" in result else "stopping\n"
@@ -68,10 +68,20 @@ def _overrides(result: Sequence[Table]) -> Iterator[str]:
         yield "no overrides"
         return
     rows: list[Sequence[object]] = [("ID", "KIND", "SUBJECT", "VALUE", "UNTIL")]
-    for one in result:
-        value = one["value"] if one["kind"] == "limit" else LEVEL_NAMES.get(one["value"], "-")
-        rows.append((one["id"], one["kind"], one["subject"], value, one["until"] or "next reload"))
+    rows += [(one["id"], one["kind"], one["subject"], _value(one), one["until"] or "next reload") for one in result]
     yield from columns(rows, right=(0, 3))
+
+
+def _value(one: Table) -> object:
+    match one["kind"]:
+        case "limit":
+            return one["value"]
+        case "rate" | "total-rate":
+            interval = format_duration(one["per_seconds"])
+            interval = interval[1:] if interval[1:].isalpha() else interval  # 100/s, and not 100/1s
+            return f"{one['value']}/{interval}" if one["value"] else "off"
+        case _:
+            return LEVEL_NAMES.get(one["value"], "-")
 
 
 def _moved(result: Table) -> str:
@@ -122,10 +132,16 @@ def _status(result: Table) -> Iterator[str]:
     yield from _listeners(result["listeners"], bound(result))
     for address in result["draining"]:
         yield f"{address}  draining"
+    for absent in result.get("absent", ()):
+        yield f"{absent['address']}  {absent['service']}: {_absent(absent)}"
     yield ""
     yield from _services(result["services"], bound(result))
     yield from _programs(result["running"])
     yield from _workers(result.get("workers", ()))
+
+
+def _absent(row: Table) -> str:
+    return f"not bound, tried again: {row['error']}" if row["error"] else "drained"
 
 
 def _workers(workers: Sequence[Table]) -> Iterator[str]:

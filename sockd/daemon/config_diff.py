@@ -79,6 +79,7 @@ class PreparedReload:
     """
 
     settings: Settings
+    plans: list[ListenerPlan]
     stands: list[BoundAddress | None]
     made: list[ActiveListener]
     renewal: StderrFiles

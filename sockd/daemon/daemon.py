@@ -106,6 +106,8 @@ class Daemon:
             read=self._context.check,
             guarded=process.kept_from_handlers,
         )
+        self.reloading.absent.replace(resources.plans)
+        self.reloading.absent.then = self._run_wanted_again
         verbs: dict[str, Verb] = {}  # # the replies are made of the daemon's parts
         self._controlling: ControlServer | None = None
         if resources.control is not None:
@@ -308,11 +310,14 @@ class Daemon:
             if not self.shutdown.is_begun:
                 self.notifier.reload_ends(self._status())
             then(result)
-            if self._is_wanted_again:
-                self._is_wanted_again = False
-                self._hang_up()
+            self._run_wanted_again()
 
         self.reloading.reload(done)
+
+    def _run_wanted_again(self) -> None:
+        if self._is_wanted_again:
+            self._is_wanted_again = False
+            self._hang_up()
 
     def stop(self) -> None:
         """Stop gracefully, after the reply to the request."""

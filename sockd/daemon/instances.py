@@ -13,6 +13,7 @@ from sockd.net.connection.codec import make_codec
 from sockd.net.connection.events import PassedEvents
 from sockd.net.listen.network_overrides import NetworkOverrides
 from sockd.net.listen.options import set_inherited
+from sockd.net.listen.rate_overrides import RateOverrides
 from sockd.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -105,8 +106,16 @@ class Runtime:
     """Log each frame."""
     accepts_a_turn: int = ACCEPTS_A_TURN
     network_overrides: NetworkOverrides = field(default_factory=NetworkOverrides)
+    rate_overrides: RateOverrides = field(default_factory=RateOverrides)
+    listener_limits: dict[str, int] = field(default_factory=dict)
+    """Limits of connections that an administrator has set, by the address of the listener."""
     is_ahead: Callable[[], bool] | None = None
     """Whether other processes that accept from the same sockets should accept now; None if there are none."""
+
+    @property
+    def has_overrides(self) -> bool:
+        """Whether an administrator has set something for which each new connection has to be looked at."""
+        return bool(self.network_overrides.rows or self.rate_overrides.rows)
 
     def count(self) -> int:
         """Return how many connections and programs this process serves."""

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from sockd.daemon.instances import ActiveListener, Runtime, ServiceInstance, TimedEvents, framed_goodbye
 from sockd.daemon.listener_makers import ListenerMakers
 from sockd.daemon.metrics import Histogram
-from sockd.daemon.overrides import Overrides, list_networks, target_states
+from sockd.daemon.override_effects import apply_overrides
+from sockd.daemon.overrides import Overrides
 from sockd.errors import HandlerError, SystemFault
 from sockd.lazy import lazily
-from sockd.log.levels import levels
 from sockd.net.connection.info import Totals
 from sockd.net.listen.overload import Quota
 from sockd.net.loop.turns import TurnWatch
@@ -31,6 +31,7 @@ from sockd.values import replace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from sockd.daemon.absent import AbsentListener
     from sockd.daemon.overrides import Override
     from sockd.daemon.plan import ListenerPlan
     from sockd.errors import SockdError
@@ -61,6 +62,8 @@ class ListenerRegistry:
         turns: how long the turns of the loop take, likewise.
         listeners: that accept or receive.
         leaving: that were taken out and are being emptied, with what is done once they are closed.
+        absent: listeners of the configuration that are not bound now.
+        shut_down: called with one whose socket another process has shut down.
     """
 
     def __init__(self, tools: Runtime) -> None:
@@ -71,6 +74,7 @@ class ListenerRegistry:
         self._is_measuring = False
         self.listeners: list[ActiveListener] = []
         self.draining: dict[ActiveListener, Callable[[], None]] = {}
+        self.absent: list[AbsentListener] = []
         self._former: list[ActiveListener] = []
         self._quotas: dict[str, Quota] = {}
         self._past: dict[str, Totals] = {}
@@ -79,6 +83,7 @@ class ListenerRegistry:
         self.makers = ListenerMakers(tools, self._died)
         self.overrides = Overrides(tools.loop, self.apply_overrides)
         tools.network_overrides.report = self.overrides.deny_source
+        self.shut_down: Callable[[ActiveListener], None] = lambda _served: None
 
     # ---- made, and taken into service
 
@@ -121,6 +126,17 @@ class ListenerRegistry:
             raise
         return made
 
+    def prepare_more(self, opened: Sequence[tuple[Address, ServerSocket, ListenerPlan]]) -> list[ActiveListener]:
+        """Make listeners beside those that serve; one whose service has connections joins it; raises as prepare()."""
+        joined, others = [], []
+        for address, listening, plan in opened:
+            run = next((one.run for one in self.every() if one.plan.service is plan.service), None)
+            if run is None:
+                others.append((address, listening, plan, None))
+            else:
+                joined.append(self._make(address, listening, plan, run, None))
+        return [*joined, *self.prepare(others)]
+
     def module_states(self) -> dict[str, bytes]:
         """Return the state of the modules that serve, for the code that replaces them (sockd.services.module_state)."""
         return module_state.snapshots(served.run.spec for served in self.listeners)
@@ -134,8 +150,10 @@ class ListenerRegistry:
 
     def discard(self, made: Sequence[ActiveListener]) -> None:
         """Undo prepare()."""
+        serving = {id(served.run) for served in self.every()}
         for run in {id(served.run): served.run for served in made}.values():
-            self._forget(run)
+            if id(run) not in serving:
+                self._forget(run)
         self._release_unused()
 
     def measure(self) -> None:
@@ -209,22 +227,11 @@ class ListenerRegistry:
         for served in [one for one in self.listeners if one.listening is listening]:
             self.listeners.remove(served)
             self._retire(served)
+            self.shut_down(served)
 
     def apply_overrides(self, rows: Sequence[Override]) -> None:
         """Have these changes hold in this process, and no others."""
-        self.tools.network_overrides.replace(list_networks(rows))
-        self.tools.forwarding.override_targets(target_states(rows))
-        levels.set_services({row.subject: row.value for row in rows if row.kind == "log-level"})
-        limits = {row.subject: row.value for row in rows if row.kind == "limit"}
-        changed = {
-            one.run.spec.name: limit
-            for one in self.listeners
-            if one.run.quota.limit != (limit := limits.get(one.run.spec.name, one.run.spec.max_connections))
-        }
-        for served in [one for one in self.listeners if one.run.spec.name in changed]:
-            served.run.quota.limit = changed[served.run.spec.name]
-            if not served.run.spec.kind.shares_socket:
-                served.listener.start()  # which may have been waiting for a place
+        apply_overrides(rows, self.tools, self.listeners)
 
     # ---- taken out of service
 
@@ -259,12 +266,14 @@ class ListenerRegistry:
 
     def close_listeners(self) -> None:
         """Close every listener, once its queue is empty."""
+        self.absent.clear()
         self.close_draining()
         for served in self.listeners:
             served.listener.close()
 
     def hand_over(self, handed: Sequence[ActiveListener]) -> None:
         """Stop listening, because another process does; the connections that stay here continue."""
+        self.absent.clear()
         for served in handed:
             self.listeners.remove(served)
             served.listener.hand_over()

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 
 from sockd.errors import UsageError
 from sockd.log.format import timestamp
+from sockd.settings.relay import TargetState
 from sockd.units import parse_duration
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from sockd.net.loop.loop import EventLoop, Timer
     from sockd.settings.networks import Network
@@ -32,13 +33,16 @@ logger = logging.getLogger("sockd.daemon")
 LONGEST_SECONDS = 366 * 86_400.0
 MAX_OVERRIDES = 10_000
 """Of an administrator; and as many sources that came to a listener with `deny_time`, so that these leave room."""
+TARGET_STATES = tuple(state.value for state in TargetState)
 SECONDS_A_ROW = 0.0002
 """Between two times that the list is applied, for each of its rows: over twenty times what that costs, for sources may
 come as fast as they like.
 """
 
-VALUED = ("limit", "log-level")
-"""Kinds that have a value; each holds beside overrides of other kinds about the same service."""
+VALUED = ("limit", "log-level", "rate", "total-rate")
+"""Kinds that have a value."""
+BESIDE = (*VALUED, "drain")
+"""Kinds each of which holds beside overrides of other kinds about the same subject."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,12 @@ class Override:
 
     Attributes:
         number: by which it is cleared.
-        kind: "deny", "allow", "sensor" (denied by `deny_time`), "limit", "log-level", "up" or "drained".
-        subject: a network, the name of a service, or that and the address of a target.
-        value: of a limit, or a level of the log; else 0.
+        kind: "deny", "allow", "sensor" (denied by `deny_time`), "limit", "rate", "total-rate", "log-level", "drain" (of
+            a listener), and of a target "up", "drained" or "down".
+        subject: a network, the name of a service, that and the address of a target, or the address of a listener.
+        value: of a limit, connections of a rate (0: without one), or a level of the log; else 0.
         until: seconds since 1970; None: until the next reload.
+        seconds: the interval of a rate.
     """
 
     number: int
@@ -58,6 +64,7 @@ class Override:
     subject: str
     value: int
     until: float | None
+    seconds: float = 0.0
 
     @property
     def network(self) -> Network:
@@ -66,31 +73,16 @@ class Override:
 
     def log_fields(self) -> dict[str, object]:
         """Return it for the log."""
-        value = {"value": self.value} if self.kind in VALUED else {}
+        value: dict[str, object] = {"value": self.value} if self.kind in VALUED else {}
+        value |= {"per_seconds": self.seconds} if self.seconds else {}
         until = {"until": timestamp(self.until)} if self.until is not None else {}
         return {"override": self.number, "kind": self.kind, "subject": self.subject, **value, **until}
 
     def table(self) -> dict[str, object]:
         """Return it for JSON."""
         until = None if self.until is None else timestamp(self.until)
-        return {"id": self.number, "kind": self.kind, "subject": self.subject, "value": self.value, "until": until}
-
-
-def list_networks(rows: Iterable[Override]) -> list[tuple[Network, bool]]:
-    """Return the networks of a list, and whether each is let in: the latest first, an administrator's before others."""
-    rows = list(rows)
-    found = [(row.network, row.kind == "allow") for row in reversed(rows) if row.kind in ("deny", "allow")]
-    return found + [(row.network, False) for row in rows if row.kind == "sensor"]
-
-
-def target_states(rows: Iterable[Override]) -> dict[str, dict[str, bool]]:
-    """Return of which targets new clients are sent to or not, by the service."""
-    states: dict[str, dict[str, bool]] = {}
-    for row in rows:
-        if row.kind in ("up", "drained"):
-            service, _, target = row.subject.rpartition(" ")
-            states.setdefault(service, {})[target] = row.kind == "up"
-    return states
+        row = {"id": self.number, "kind": self.kind, "subject": self.subject, "value": self.value, "until": until}
+        return row | ({"per_seconds": self.seconds} if self.seconds else {})
 
 
 class Overrides:
@@ -99,6 +91,10 @@ class Overrides:
     Args:
         loop: in which they expire.
         apply: has them hold, in all processes that serve; called with the whole list.
+
+    Attributes:
+        rows: all of them, the oldest first.
+        expired: called with one of kind "drain" whose time is over.
     """
 
     def __init__(self, loop: EventLoop, apply: Callable[[Sequence[Override]], None]) -> None:
@@ -112,12 +108,14 @@ class Overrides:
         self._applied = -math.inf  # when
         self._applying: Timer | None = None
         self.rows: list[Override] = []
+        self.expired: Callable[[Override], None] = lambda _row: None
 
-    def add(self, kind: str, subject: str, value: int, duration: str) -> Override:
+    def add(self, kind: str, subject: str, value: int, duration: str, *, seconds: float = 0.0) -> Override:
         """Have one hold from now on, in place of one about the same.
 
         Args:
             duration: for how long, as people write it; empty: until the next reload.
+            seconds: the interval of a rate.
 
         Raises:
             UsageError: the duration is none, or there are too many.
@@ -125,7 +123,7 @@ class Overrides:
         until = None if not duration else time.time() + _read_duration(duration)
         if len(self.rows) - self._sources >= MAX_OVERRIDES:
             raise UsageError(f"there are {MAX_OVERRIDES} overrides already; sockctl clear ends one")
-        row = self._set(kind, subject, value, until)
+        row = self._set(kind, subject, value, until, seconds)
         self._apply_now()
         return row
 
@@ -158,12 +156,12 @@ class Overrides:
         self._apply(self.rows)
         self._applied = self._loop.clock()
 
-    def _set(self, kind: str, subject: str, value: int, until: float | None) -> Override:
+    def _set(self, kind: str, subject: str, value: int, until: float | None, seconds: float = 0.0) -> Override:
         self._is_full = False
         self._count += 1
-        row = Override(self._count, kind, subject, value, until)
+        row = Override(self._count, kind, subject, value, until, seconds)
         same = self._about.get(subject, ())
-        for other in [one for one in same if one.kind == kind or not {kind, one.kind} & set(VALUED)]:
+        for other in [one for one in same if one.kind == kind or not {kind, one.kind} & set(BESIDE)]:
             self._drop(other)
         self._hold(row)
         logger.warning("override set", extra={"event": row.log_fields()})
@@ -194,13 +192,20 @@ class Overrides:
     def _expire(self, row: Override) -> None:
         self._end(row, "its time is over")
         self._apply_soon()
+        if row.kind == "drain":
+            self.expired(row)
 
     def clear(self, number: int) -> Override:
         """End one; raises UsageError where there is no such one."""
+        row = self.find(number)
+        self._end(row, "cleared")
+        self._apply_now()
+        return row
+
+    def find(self, number: int) -> Override:
+        """Return one; raises UsageError where there is no such one."""
         for row in self.rows:
             if row.number == number:
-                self._end(row, "cleared")
-                self._apply_now()
                 return row
         raise UsageError(f"no override {number}; sockctl overrides lists them")
 
@@ -230,4 +235,4 @@ def _read_duration(text: str) -> float:
     return seconds
 
 
-__all__ = ["Override", "Overrides", "list_networks", "target_states"]
+__all__ = ["TARGET_STATES", "Override", "Overrides"]

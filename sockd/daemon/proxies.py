@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sockd.services.relay import RelayService
     from sockd.services.socks import SocksService, UsersFile, users
     from sockd.services.spec import ServiceSpec
+    from sockd.settings.relay import TargetState
 else:
     relay = lazily("sockd.services.relay")
     socks = lazily("sockd.services.socks")
@@ -158,8 +159,8 @@ class ProxyServers:
         door = server.door if isinstance(kind, SocksKind) and isinstance(server, socks.SocksService) else None
         return Handoff(server, resolver if names else None, door)
 
-    def override_targets(self, states: Mapping[str, Mapping[str, bool]]) -> None:
-        """Have new clients of relays sent to targets or not: by the name of the service, and the target."""
+    def override_targets(self, states: Mapping[str, Mapping[str, TargetState]]) -> None:
+        """Have clients of relays sent to targets or not: by the name of the service, and the target."""
         for known in self._known:
             if isinstance(known.server, relay.RelayService):
                 known.server.override_targets(states.get(known.spec.name, {}))

@@ -13,6 +13,7 @@ import time
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING
 
+from sockd.daemon.absent import AbsentListeners
 from sockd.daemon.config_diff import (
     BoundAddress,
     Changes,
@@ -29,7 +30,7 @@ from sockd.daemon.drain import Drain
 from sockd.daemon.plan import check_opened, listen_addresses, plan
 from sockd.errors import EX_OSERR, ConfigurationError, SockdError, TemporaryFault
 from sockd.net.listen.bind import bind_problem
-from sockd.process.inherited_sockets import stored_name
+from sockd.process.inherited_sockets import LeftOut, stored_name
 from sockd.services import handlers_path
 from sockd.services.reimport import ImportedAnew
 
@@ -60,7 +61,7 @@ class Reload:
     Attributes:
         last: how the last reload went; None before the first one.
         count: how many succeeded, and how many failed.
-        is_under_way: a new configuration is waited for.
+        absent: listeners of the configuration that are not bound now.
     """
 
     def __init__(
@@ -81,7 +82,9 @@ class Reload:
         self._notifier = notifier
         self._read = read
         self._guarded = guarded
-        self.is_under_way = False
+        self._is_waiting = False
+        self.absent = AbsentListeners(serving, passed, self._can_open, guarded=guarded, keep=self._keep)
+        self.absent.is_busy = lambda: self._is_waiting
         self._drains: set[Drain] = set()
 
     # ---- compared
@@ -104,7 +107,11 @@ class Reload:
             removed=tuple((str(served), served.plan.service.name) for served in self._not_in(stands)),
             later=(*later_keys("daemon", self._settings.daemon, settings.daemon), *later_listen_keys(kept)),
             impossible=(
-                *(text for address, listen in added if (text := self._why_not(address, listen))),
+                *(
+                    text
+                    for address, listen in added
+                    if not listen.optional and (text := self._why_not(address, listen))
+                ),
                 *not_switched(kept, settings),
             ),
         )
@@ -116,6 +123,9 @@ class Reload:
         if address.path and own is not None:
             return f"{address}: the root directory is now {own} (daemon.chroot), and paths are below it; restart"
         return bind_problem(address, listen)
+
+    def _can_open(self, address: Address) -> bool:
+        return address.scheme != "fd" and not (address.path and self._settings.daemon.chroot is not None)
 
     def _match(self, wanted: Sequence[tuple[Address, str]]) -> list[BoundAddress | None]:
         """Find for each wanted address the bound one; of several with port 0, one with the same service."""
@@ -158,10 +168,10 @@ class Reload:
                 then(self._failed_by(error))
                 return
             under_way = undo.pop_all()
-        self.is_under_way = True
+        self._is_waiting = True
 
         def ready(error: SockdError | None) -> None:
-            self.is_under_way = False
+            self._is_waiting = False
             if error is not None:
                 under_way.__exit__(type(error), error, error.__traceback__)
                 then(self._failed_by(error))
@@ -170,6 +180,11 @@ class Reload:
                 self._commit(prepared, lambda changes: then(self._done(changes)))
 
         self._serving.when_ready(prepared.made, ready)
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a new configuration is waited for, or listeners that were absent."""
+        return self._is_waiting or self.absent.is_under_way
 
     def check(self) -> None:
         """Refuse to change listeners while a reload waits.
@@ -231,7 +246,7 @@ class Reload:
         with self._guarded():
             made = self._serving.prepare([*continued(wanted, stands, renewed), *opened])
         undo.callback(self._serving.discard, made)
-        return PreparedReload(settings, stands, made, renewal, renewed)
+        return PreparedReload(settings, plans, stands, made, renewal, renewed)
 
     def problem(self, served: ActiveListener) -> str:
         """Return why no client can reach a listener, though it listens; empty when all is well."""
@@ -269,12 +284,19 @@ class Reload:
         self, wanted: Sequence[tuple[Address, ListenerPlan]], stands: Sequence[BoundAddress | None], undo: ExitStack
     ) -> list[tuple[Address, ServerSocket, ListenerPlan, None]]:
         opened: list[tuple[Address, ServerSocket, ListenerPlan, None]] = []
+        partly = {one.address for one in self._serving.absent}
+        self._passed.left_out.clear()
         for (address, one), stand in zip(wanted, stands, strict=True):
-            if stand is not None:
+            beside = () if stand is None else tuple(served.listening for served in stand.served)
+            if beside and address not in partly:
                 continue
-            if address.scheme == "fd" or (address.path and self._settings.daemon.chroot is not None):
+            if not self._can_open(address):
+                if one.settings.optional:
+                    self._passed.left_out.append(LeftOut(address, str(address), self._why_not(address, one.settings)))
+                    continue
                 raise ConfigurationError(self._why_not(address, one.settings))
-            for listening in self._passed.open(address, one.settings, blocks=one.service.kind.shares_socket):
+            shares = one.service.kind.shares_socket
+            for listening in self._passed.open(address, one.settings, blocks=shares, beside=beside):
                 undo.callback(listening.close)
                 opened.append((address, listening, one, None))
                 check_opened(listening, address, one)
@@ -300,6 +322,7 @@ class Reload:
             self.drain(served)
         ready.renewal.finish()
         self._settings.replace(settings)
+        self.absent.replace(ready.plans)
         self._keep(removed)
         serving.when_started(lambda: then(Changes(kept, added, gone, later)))
 

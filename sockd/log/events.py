@@ -52,6 +52,7 @@ EVENT_CATEGORIES = {
     "drain": ("no longer listening", "not ready any more, still serving", "stopping", "stopping workers", "stopped"),
     "listener": (
         "listening",
+        "optional address not bound, trying again",
         "path of a Unix socket lost, bound again",
         "path of a Unix socket lost, cannot bind it again",
         "listening socket shut down by another process, no longer listening",

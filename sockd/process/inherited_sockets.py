@@ -22,7 +22,7 @@ import socket
 import stat
 from typing import TYPE_CHECKING
 
-from sockd.errors import SystemFault
+from sockd.errors import SockdError, SystemFault
 from sockd.lazy import urls
 from sockd.net.address.address import WILDCARDS, resolve_endpoints
 from sockd.net.address.sockaddr import Endpoint
@@ -33,7 +33,7 @@ from sockd.process.descriptors import FIRST_OTHER
 from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from sockd.net.address.address import Address
     from sockd.process.socket_activation import Inherited
@@ -74,6 +74,15 @@ class Passed:
             self.socket.close()
         else:
             os.close(self.fd)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """One socket of an address that was not opened, and why; empty: it is drained."""
+
+    address: Address
+    endpoint: str
+    why: str = ""
 
 
 def examine(name: str, fd: int) -> Passed:
@@ -127,6 +136,8 @@ class InheritedSockets:
 
     Attributes:
         kept: (name, socket) of what the manager shall keep over a restart.
+        drained: the endpoints that are not to be opened, each with its address as it is written.
+        left_out: what open() has not opened, because it is drained, or optional and cannot be.
     """
 
     def __init__(self, given: Inherited) -> None:
@@ -134,6 +145,8 @@ class InheritedSockets:
         self._all = [examine(name, fd) for name, fd in given.descriptors]
         self._claimed: dict[int, Address] = {}
         self.kept: list[tuple[str, socket.socket]] = []
+        self.drained = dict(given.drained)
+        self.left_out: list[LeftOut] = []
 
     def close(self) -> None:
         """Close everything that was passed; again does nothing."""
@@ -141,27 +154,64 @@ class InheritedSockets:
             if one.socket is not None:
                 one.close()
 
-    def open(self, address: Address, settings: ListenSettings, *, blocks: bool = False) -> list[ServerSocket]:
+    def open(
+        self,
+        address: Address,
+        settings: ListenSettings,
+        *,
+        blocks: bool = False,
+        beside: Sequence[ServerSocket] = (),
+        only: str = "",
+    ) -> list[ServerSocket]:
         """Take what was passed for an address, and bind the rest of it.  BLOCKS while a name is looked up.
 
         Args:
             address: of a [[listen]].
             settings: its own; on a passed socket the options of connections are set.
             blocks: a passed socket is left blocking, for a program has it as well, or will.
+            beside: sockets of the address that are open already.
+            only: of its endpoints this one, if it is one of them; empty: all.
 
         Returns:
-            At least one.
+            At least one, unless something was left out.
 
         Raises:
             SystemFault: nothing was passed under this name or number, or what was cannot be served.
             PermissionFault, SystemFault, TemporaryFault: as sockd.net.listen.bind.open_listener.
         """
+        try:
+            return self._open(address, settings, blocks, beside, only)
+        except SockdError as error:
+            if not settings.optional:
+                raise
+            self.left_out.append(LeftOut(address, str(address), str(error)))
+            return []
+
+    def _open(
+        self, address: Address, settings: ListenSettings, blocks: bool, beside: Sequence[ServerSocket], only: str
+    ) -> list[ServerSocket]:
         if address.scheme == "fd":
             return [self._claim(one, address, settings, blocks) for one in self._named(address)]
         claimed = [self._claim(one, address, settings, blocks) for one in self._bound_at(address)]
         if claimed and not address.path and address.host in WILDCARDS:
             return claimed  # every address is as many sockets as whoever passed them thought right
-        return claimed + [self._kept(one, address) for one in open_listener(address, settings, beside=claimed)]
+
+        def wants(endpoint: Endpoint) -> bool:
+            """Leave out what is drained; of port 0, whichever port it had."""
+            if only and only != str(address):
+                return str(endpoint) == only
+            is_drained = str(endpoint) in self.drained
+            is_drained = is_drained or (endpoint.port == 0 and str(address) in self.drained.values())
+            if is_drained:
+                self.left_out.append(LeftOut(address, str(endpoint)))
+            return not is_drained
+
+        def leave_out(endpoint: Endpoint, error: SockdError) -> None:
+            self.left_out.append(LeftOut(address, str(endpoint), str(error)))
+
+        optional = leave_out if settings.optional else None
+        opened = open_listener(address, settings, beside=[*beside, *claimed], wants=wants, left_out=optional)
+        return claimed + [self._kept(one, address) for one in opened]
 
     def close_rest(self) -> list[str]:
         """Close what no listener took, and name it in the log; whoever connects there would wait for nobody.
@@ -169,6 +219,7 @@ class InheritedSockets:
         Returns:
             The names.
         """
+        self.drained.clear()  # what is opened from now on is wanted
         rest = [one for one in self._all if one.fd not in self._claimed]
         for one in rest:
             event = {"descriptor": one.fd, "name": one.name, "is": one.problem or str(one.endpoint)}
@@ -291,4 +342,4 @@ def _constant_name(value: int) -> str:
     return getattr(value, "name", str(int(value)))
 
 
-__all__ = ["InheritedSockets", "Passed", "examine", "stored_name"]
+__all__ = ["InheritedSockets", "LeftOut", "Passed", "examine", "stored_name"]

@@ -69,6 +69,7 @@ class Inherited:
         store: how many descriptors the manager keeps for us over a restart.
         owners: of descriptors that the process before us handed over, by their number.
         is_lent: whether these are that process's still.
+        drained: endpoints that an administrator has drained there, each with its address as it is written.
     """
 
     descriptors: tuple[tuple[str, int], ...] = ()
@@ -78,6 +79,7 @@ class Inherited:
     store: int = 0
     owners: Mapping[int, Owner] = field(default_factory=dict)
     is_lent: Callable[[], bool] = lambda: False
+    drained: Mapping[str, str] = field(default_factory=dict)
 
 
 def claim(environment: MutableMapping[str, str], pid: int) -> Inherited:

@@ -212,6 +212,11 @@ class ListenSettings:
     fast_open: int | None = setting(
         None, help="length of the TCP_FASTOPEN queue", source="RFC 7413, tcp(7)", unit="connections", low=1, high=65_535
     )
+    optional: bool = setting(
+        False,
+        help="start without an address that cannot be bound, report it, and try again; of a name, serve the others",
+        source="for an interface, a name or a directory that may come later; the pause grows from 1 s to 1 minute",
+    )
     free_bind: bool = setting(
         False, help="IP_FREEBIND: bind an address even if the host does not have it yet", source="ip(7)"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
 from sockd.errors import AddressError
@@ -15,6 +16,18 @@ from sockd.values import dataclass
 
 if TYPE_CHECKING:
     from sockd.settings.address import Services
+
+
+class TargetState(Enum):
+    """What an administrator has decided about a target (`sockctl target`), whatever health checks have found."""
+
+    UP = "up"
+    """New clients are sent there."""
+    DRAINED = "drained"
+    """New clients are not; those that it has stay."""
+    DOWN = "down"
+    """New clients are not, and those that it has are closed."""
+
 
 Balance = Literal["round-robin", "least-connections", "race"]
 HeaderVersion = Literal["v1", "v2"]
@@ -158,4 +171,4 @@ DEFAULT_MAX_RELAYED = 4096
 """Of a relay without max_connections; each holds two descriptors."""
 
 
-__all__ = ["SocksUrl", "read_target", "read_via"]
+__all__ = ["SocksUrl", "TargetState", "read_target", "read_via"]

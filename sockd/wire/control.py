@@ -76,7 +76,13 @@ VERBS: Mapping[str, ControlVerb] = {
     "drain": ControlVerb(
         "drain a listener: accept queued clients, then close it and its connections gracefully",
         {"listener": (str, "address of the listener, as in sockctl status")},
-        "The next reload binds the address again if the configuration still has it.",
+        "A reload and undrain bind the address again if the configuration still has it.",
+        FOR,
+    ),
+    "undrain": ControlVerb(
+        "bind a drained listener again, and accept new clients",
+        {"listener": (str, "address of the listener, as in sockctl overrides")},
+        "It has the settings that it had. With workers, a new generation of them accepts, as after a reload.",
     ),
     "reload": ControlVerb(
         "reload the configuration",
@@ -114,22 +120,34 @@ VERBS: Mapping[str, ControlVerb] = {
     ),
     "limit": ControlVerb(
         "set the maximum of open connections of a service",
-        {"service": (str, "its name"), "connections": (int, "how many may be open, in each worker")},
+        {
+            "service": (str, "its name, or the address of a listener, as in sockctl status"),
+            "connections": (int, "how many may be open, in each worker"),
+        },
         "Connections above it stay.",
         FOR,
+    ),
+    "rate": ControlVerb(
+        "set the rate of new connections of a service, whatever rate and total_rate of its listeners say",
+        {
+            "service": (str, "its name"),
+            "rate": (str, "such as 100/s, 30/m or 5/10s, as many of which may come at once; off: no limit"),
+        },
+        "Clients above it are refused. It applies in each worker.",
+        {"scope": ControlOption("per", "SCOPE", str, "source (default: of each source), or service (of all)"), **FOR},
     ),
     "target": ControlVerb(
         "send new clients of a relay to a target, or not, whatever health checks have found",
         {
             "service": (str, "the relay"),
             "target": (str, "its address, as in the configuration"),
-            "state": (str, "up or drained"),
+            "state": (str, "up, drained, or down, which also closes its connections"),
         },
-        "Open connections stay. If every target is drained, clients are closed.",
+        "With up and drained, open connections stay. If no target is left, clients are closed.",
         FOR,
     ),
     "overrides": ControlVerb(
-        "list what deny, allow, limit, target, log-level and deny_time have changed, and until when it applies"
+        "list what deny, allow, limit, rate, target, drain, log-level and deny_time have changed, and until when"
     ),
     "clear": ControlVerb("end an override before its time", {"id": (int, "id, as in sockctl overrides")}),
     "trace": ControlVerb(

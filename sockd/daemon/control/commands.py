@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Protocol
 from sockd._version import VERSION
 from sockd.daemon.control.connection_list import ConnectionQuery, list_connections
 from sockd.daemon.control.follow import FollowedVerbs
+from sockd.daemon.control.override_verbs import OverrideVerbs
 from sockd.daemon.control.server import Deferred
 from sockd.daemon.control.service_table import service_table
 from sockd.errors import UsageError
 from sockd.log import format as log_format
-from sockd.log.levels import levels
 from sockd.net.connection.info import ConnectionFilter
 from sockd.net.kernel import time_wait_sockets
-from sockd.services.given_kinds import RelayKind
-from sockd.settings.networks import read_network
 from sockd.values import asdict
 from sockd.wire.close_reason import CloseReason
 from sockd.wire.control import ControlResponse
@@ -37,9 +35,6 @@ if TYPE_CHECKING:
     from sockd.log.events import DaemonEvents
     from sockd.settings import Settings
     from sockd.wire.control import JsonObject
-
-
-TARGET_STATES = ("up", "drained")
 
 
 class DaemonControl(Protocol):
@@ -98,20 +93,13 @@ class ControlCommands:
             "status": self.status,
             "connections": self.connections,
             "close": self._close,
-            "drain": self._drain,
             "reload": self._reload,
             "plan": self._plan,
             "upgrade": lambda _words: self._succession.upgrade(),
             "stop": self._stop,
-            "log-level": self._log_level,
-            "deny": lambda words: self._override_network("deny", words),
-            "allow": lambda words: self._override_network("allow", words),
-            "limit": self._limit,
-            "target": self._target,
-            "overrides": lambda _words: [row.table() for row in self._serving.overrides.rows],
             "trace": self.followed.trace,
             "events": self.followed.events,
-            "clear": lambda words: self._serving.overrides.clear(words["id"]).table(),
+            **OverrideVerbs(self._serving, self._reloading, self._succession).verbs(),
         }
 
     # ---- asked
@@ -138,6 +126,10 @@ class ControlCommands:
             "time_wait": time_wait_sockets(),
             "listeners": [self._listener(served) for served in self._serving.listeners],
             "draining": [str(served) for served in self._serving.draining],
+            "absent": [
+                {"address": one.endpoint, "service": one.plan.service.name, "error": one.why}
+                for one in self._serving.absent
+            ],
             "services": service_table(self._serving),
             "reloads": {"succeeded": self._reloading.count[True], "failed": self._reloading.count[False]},
             "reload": None if last is None else outcome(last),
@@ -178,18 +170,6 @@ class ControlCommands:
         connections.shut(id, CloseReason.SHUTDOWN)
         return {"closing": peer}
 
-    def _drain(self, words: Words) -> object:
-        self._succession.check()
-        self._reloading.check()
-        name = words["listener"]
-        found = [one for one in self._serving.listeners if name in (str(one), str(one.address))]
-        if not found:
-            known = ", ".join(map(str, self._serving.listeners)) or "none"
-            raise UsageError(f"no listener {name}; known: {known}")
-        for served in found:
-            self._reloading.drain(served)
-        return {"draining": [str(served) for served in found]}
-
     def _reload(self, _words: Words) -> object:
         answer = Deferred()
 
@@ -203,52 +183,9 @@ class ControlCommands:
     def _plan(self, words: Words) -> object:
         return asdict(self._reloading.compare(self._daemon.read(words["text"], words["name"])))
 
-    def _override_network(self, kind: str, words: Words) -> object:
-        try:
-            network = read_network(words["network"])
-        except ValueError as error:
-            raise UsageError(f"{words['network']} {error}") from None
-        return self._serving.overrides.add(kind, str(network), 0, words["duration"]).table()
-
-    def _limit(self, words: Words) -> object:
-        name = words["service"]
-        self._check_service(name)
-        if words["connections"] < 0:
-            raise UsageError(f"{words['connections']}: must be 0 or more")
-        return self._serving.overrides.add("limit", name, words["connections"], words["duration"]).table()
-
-    def _target(self, words: Words) -> object:
-        name, target, state = words["service"], words["target"], words["state"]
-        kinds = [one.run.spec.kind for one in self._serving.listeners if one.run.spec.name == name]
-        known = [str(one) for kind in kinds[:1] if isinstance(kind, RelayKind) for one in kind.settings.to]
-        if target not in known:
-            raise UsageError(f"no target {target} of {name}; known: {', '.join(known) or 'none, it is no relay'}")
-        if state not in TARGET_STATES:
-            raise UsageError(f"{state} is no state; known: {', '.join(TARGET_STATES)}")
-        return self._serving.overrides.add(state, f"{name} {target}", 0, words["duration"]).table()
-
     def _stop(self, _words: Words) -> object:
         self._daemon.stop()
         return {"stopping": True, "pid": os.getpid()}
-
-    def _log_level(self, words: Words) -> object:
-        level = words["level"]
-        if level not in log_format.LEVELS:
-            raise UsageError(f"{level} is not a level; known: {', '.join(log_format.LEVELS)}")
-        if words.get("service"):
-            self._check_service(words["service"])
-            return self._serving.overrides.add(
-                "log-level", words["service"], log_format.LEVELS[level], words["duration"]
-            ).table()
-        if words.get("duration"):
-            raise UsageError("--for needs --service: the level of the whole log holds until the next reload or start")
-        levels.set_level(log_format.LEVELS[level])
-        return {"level": level}
-
-    def _check_service(self, name: str) -> None:
-        known = sorted({one.run.spec.name for one in self._serving.listeners})
-        if name not in known:
-            raise UsageError(f"no service {name}; known: {', '.join(known) or 'none'}")
 
 
 def outcome(last: ReloadResult) -> dict[str, object]:

@@ -34,6 +34,7 @@ class Hello(Message):
         pidfile: path of the pid file, whose descriptor is the next; None for none.
         keeper: whether the helper that writes that file is the next one.
             All other descriptors are channels to previous processes.
+        drained: as in sockd.process.socket_activation.Inherited.
         notify, watchdog, store: as in sockd.process.socket_activation.Inherited.
         starter: uid that started the daemon, which may control it.
         started: when, in seconds since 1970.
@@ -54,6 +55,7 @@ class Hello(Message):
     pid: int
     files: tuple[int, int] | None = None
     keeper: bool = False
+    drained: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class AcceptedListener(Message):

@@ -102,6 +102,7 @@ class UpgradeReceiver:
             store=hello.store,
             owners=dict(zip(self._listening, hello.owners, strict=True)),
             is_lent=self._is_lent,
+            drained=hello.drained,
         )
         self.moved = 0
         self.state = ReceiverState.STARTING

@@ -252,6 +252,7 @@ class UpgradeSender:
             pid=os.getpid(),
             files=own.files,
             keeper=keeper is not None,
+            drained={one.endpoint: str(one.address) for one in self._serving.absent if not one.why},
         )
         return hello, descriptors
 

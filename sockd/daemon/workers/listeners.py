@@ -170,6 +170,11 @@ class WorkerListeners(ListenerRegistry):
         order = {id(listening): place for place, (_, listening, _, _) in enumerate(wanted)}
         return sorted(made, key=lambda served: order[id(served.listening)])
 
+    def prepare_more(self, opened: Sequence[Opened]) -> list[ActiveListener]:
+        """Start a generation of workers that serve these, too; raises as prepare()."""
+        serving = [(one.address, one.listening, one.plan, one) for one in self.listeners]
+        return self.prepare([*serving, *((*one, None) for one in opened)])
+
     def module_states(self) -> dict[str, bytes]:
         """Return no state: each worker has its own, and none of them can speak for all."""
         return {}

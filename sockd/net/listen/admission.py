@@ -8,11 +8,12 @@ counts as well.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sockd.net.address.sockaddr import plain
 from sockd.net.connection.sources import Sources
 from sockd.net.listen.network_overrides import NetworkOverrides
+from sockd.net.listen.rate_overrides import RateOverrides
 from sockd.net.listen.refusal import RefusalReason
 from sockd.net.listen.token_bucket import TokenBuckets
 from sockd.settings.networks import names_among, networks_among
@@ -86,6 +87,18 @@ def source_network(host: str, settings: ListenSettings) -> str:
     return f"{type(address)(int(address) >> host_bits << host_bits)}/{bits}"
 
 
+class AdmissionOverrides(Protocol):
+    """What an administrator has set for all listeners of a process."""
+
+    @property
+    def network_overrides(self) -> NetworkOverrides:
+        """Networks that are denied or allowed."""
+
+    @property
+    def rate_overrides(self) -> RateOverrides:
+        """Rates of services."""
+
+
 class Admission:
     """Judges the new connections of one listener, and counts those that it has let in, each once, until their end.
 
@@ -93,7 +106,8 @@ class Admission:
         settings: its rules.
         clock: seconds, never going back.
         former: whose socket it is now: its counts stay where sources are the same, its buckets where rates are.
-        overrides: decide before the rules do.
+        overrides: what an administrator has set, which decides before the rules do; None: nothing.
+        service: its name, for these.
 
     Attributes:
         sources: the connections that are open, by their source; None where there is no limit for one.
@@ -105,10 +119,13 @@ class Admission:
         settings: ListenSettings,
         clock: Callable[[], float],
         former: Admission | None = None,
-        overrides: NetworkOverrides | None = None,
+        overrides: AdmissionOverrides | None = None,
+        service: str = "",
     ) -> None:
+        self._service = service
         self._networks = Networks(settings.allow, settings.deny)
-        self._overrides = overrides or NetworkOverrides()
+        self._overrides = overrides.network_overrides if overrides else NetworkOverrides()
+        self._rates = overrides.rate_overrides if overrides else RateOverrides()
         self._settings = settings
         rate = settings.rate
         self._buckets = None if rate is None else TokenBuckets(rate.burst, rate.connections / rate.per, clock)
@@ -142,10 +159,16 @@ class Admission:
             return RefusalReason.DENIED
         if self.sources is not None and not self.sources.enter(host):
             return RefusalReason.PER_SOURCE
-        if self._buckets is not None and not self._buckets.consume(source_number(host, self._settings)):
+        if not self._is_within_rate(source_number(host, self._settings)):
             self.release(host)
             return RefusalReason.RATE
         return None
+
+    def _is_within_rate(self, source: int) -> bool:
+        is_within = self._rates.judge(self._service, source)
+        if is_within is None:
+            return self._buckets is None or self._buckets.consume(source)
+        return is_within
 
     def note(self, id: int, host: str) -> None:
         """Remember that a connection of the set counts for a host, which it does already; empty: for none."""

@@ -24,7 +24,7 @@ from sockd.net.listen.unix_path import UnixPath, claimed
 from sockd.values import dataclass, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sockd.net.address.address import Address
     from sockd.net.address.sockaddr import Endpoint
@@ -117,7 +117,12 @@ def bind_datagram(endpoint: Endpoint, settings: ListenSettings) -> socket.socket
 
 
 def open_listener(
-    address: Address, settings: ListenSettings, *, beside: Sequence[ServerSocket] = ()
+    address: Address,
+    settings: ListenSettings,
+    *,
+    beside: Sequence[ServerSocket] = (),
+    wants: Callable[[Endpoint], bool] = lambda _endpoint: True,
+    left_out: Callable[[Endpoint, SockdError], None] | None = None,
 ) -> list[ServerSocket]:
     """Open every endpoint of an address, or none.  BLOCKS while a name is looked up.
 
@@ -125,10 +130,12 @@ def open_listener(
         address: with port 0 the kernel chooses one port, the same for all endpoints.
         settings: the backlog and the options; those that do not apply to the kind of socket are passed over.
         beside: sockets of this address that are open already; their endpoints are left alone.
+        wants: tells of which endpoints; the others are left alone, too.
+        left_out: called with each that cannot be opened, which is no failure then; None: one failure is that of all.
 
     Returns:
-        At least one, with those beside.  An IPv6 address that this host does not have is left out when
-        the name has others (`::1 localhost` in /etc/hosts of a host without IPv6).
+        At least one, with those beside, unless some were left out.  An IPv6 address that this host does not have is
+        left out when the name has others (`::1 localhost` in /etc/hosts of a host without IPv6).
 
     Raises:
         PermissionFault, SystemFault, TemporaryFault: as for `listen_stream`, or the
@@ -138,7 +145,7 @@ def open_listener(
     for left in reversed(range(SHARED_PORT_TRIES)):
         with ExitStack() as opened:
             try:
-                listening = _open_all(endpoints, opened, settings, beside)
+                listening = _open_all([one for one in endpoints if wants(one)], opened, settings, beside, left_out)
             except _PortInUse as used:
                 if left:
                     continue
@@ -158,7 +165,11 @@ class _PortInUse(Exception):
 
 
 def _open_all(
-    endpoints: list[Endpoint], opened: ExitStack, settings: ListenSettings, beside: Sequence[ServerSocket]
+    endpoints: list[Endpoint],
+    opened: ExitStack,
+    settings: ListenSettings,
+    beside: Sequence[ServerSocket],
+    left_out: Callable[[Endpoint, SockdError], None] | None,
 ) -> list[ServerSocket]:
     listening = list(beside)
     there = [(one.endpoint.family, one.endpoint.sockaddr) for one in beside]
@@ -173,14 +184,24 @@ def _open_all(
         except OSError as error:
             if chosen and error.errno == errno.EADDRINUSE:
                 raise _PortInUse(error, endpoint) from None
-            if not _left_out(error, endpoint, endpoints):
+            if _left_out(error, endpoint, endpoints):
+                missing = error
+            elif left_out is None:
                 raise explain(error, endpoint) from None
-            missing = error
+            else:
+                left_out(endpoint, explain(error, endpoint))
+            continue
+        except SockdError as error:  # of a Unix path
+            if left_out is None:
+                raise
+            left_out(endpoint, error)
             continue
         opened.callback(one.close)
         listening.append(one)
     if not listening and missing is not None:
-        raise explain(missing, endpoints[0])
+        if left_out is None:
+            raise explain(missing, endpoints[0])
+        left_out(endpoints[0], explain(missing, endpoints[0]))
     return listening[len(beside) :]
 
 

@@ -89,14 +89,23 @@ class NameStep:
 
 
 class TotalRateStep:
-    """Refuses connections above the rate of all clients together; those that were refused before do not count."""
+    """Refuses connections above the rate of all clients together; those that were refused before do not count.
 
-    def __init__(self, rate: TotalRate) -> None:
+    Args:
+        rate: the listener's; None: it has none.
+        override: tells whether one more is within the rate that an administrator has set; None: there is none.
+    """
+
+    def __init__(self, rate: TotalRate | None, override: Callable[[], bool | None]) -> None:
         self._rate = rate
+        self._override = override
 
     def run(self, one: AcceptedConnection, _way: AcceptPipeline) -> Passage:
         """Count a connection."""
-        if self._rate.admit():
+        is_within = self._override()
+        if is_within is None:
+            is_within = self._rate is None or self._rate.admit()
+        if is_within:
             return Passage.NEXT
         one.refusal = RefusalReason.TOTAL_RATE
         return Passage.REFUSED
@@ -235,6 +244,7 @@ class ClientRules:
         self._files = None if settings.hosts_access is None else HostsFiles(settings.hosts_access)
         self._naming = NameStep(self._asks_name, tools.resolver)
         self._overrides = tools.network_overrides
+        self._rate_override = partial(tools.rate_overrides.judge, service, None)
         self._asking = IdentStep(IdentClient(tools.loop), is_required=settings.ident == "require", service=service)
 
     def __len__(self) -> int:
@@ -260,8 +270,7 @@ class ClientRules:
             return
         if self._files is not None:
             yield HostsAccessStep(self._files)
-        if self._total_rate is not None:
-            yield TotalRateStep(self._total_rate)
+        yield TotalRateStep(self._total_rate, self._rate_override)
         if self._settings.ident is not None:
             yield self._asking
 

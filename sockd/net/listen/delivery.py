@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Protocol
 from sockd.values import dataclass, field
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from sockd.net.connect.reverse_dns import ReverseDns
     from sockd.net.connection.table import ConnectionTable
     from sockd.net.listen.handoff import Handoff
     from sockd.net.listen.network_overrides import NetworkOverrides
     from sockd.net.listen.overload import Quota, RejectedConnections, SpareDescriptor
+    from sockd.net.listen.rate_overrides import RateOverrides
     from sockd.net.loop.loop import EventLoop
     from sockd.net.tls.context import TlsContext
 
@@ -30,6 +31,9 @@ class AcceptTools(Protocol):
         accepts_a_turn: so many before others have theirs.
         is_ahead: whether other processes had better accept now; None where there are none.
         network_overrides: which networks are denied or allowed whatever the rules are.
+        rate_overrides: the rates of services that an administrator has set.
+        listener_limits: likewise the limits of listeners, by their address.
+        has_overrides: whether each connection has to be looked at because of the first two.
     """
 
     @property
@@ -48,6 +52,12 @@ class AcceptTools(Protocol):
     def is_ahead(self) -> Callable[[], bool] | None: ...  # noqa: D102 - likewise
     @property
     def network_overrides(self) -> NetworkOverrides: ...  # noqa: D102 - likewise
+    @property
+    def rate_overrides(self) -> RateOverrides: ...  # noqa: D102 - likewise
+    @property
+    def has_overrides(self) -> bool: ...  # noqa: D102 - likewise
+    @property
+    def listener_limits(self) -> Mapping[str, int]: ...  # noqa: D102 - likewise
 
 
 @dataclass(frozen=True)

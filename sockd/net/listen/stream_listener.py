@@ -105,7 +105,7 @@ class StreamListener:
         self._is_deferred = False  # nobody is accepted until there is room
         self._tally: _Tally = former._tally if former else _Tally(Quota(settings.max_connections))
         before = former._admission if former else None
-        self._admission: Admission = Admission(settings, self._loop.clock, before, tools.network_overrides)
+        self._admission: Admission = Admission(settings, self._loop.clock, before, tools, delivery.service)
         self._places = Places((delivery.quota, self._tally.quota), self._admission)
         self._refusals = Refusals(
             self._tally.refused, delivery.refused, str(listening), delivery.service, self._loop.call_later
@@ -170,7 +170,7 @@ class StreamListener:
 
     def start(self) -> None:
         """Accept from now on."""
-        self._tally.quota.limit = self._settings.max_connections
+        self._tally.quota.limit = self._tools.listener_limits.get(str(self), self._settings.max_connections)
         self._tally.accepting = self
         if self._state is ListenerState.NEW:
             self._state = LISTENER.step(self._state, ListenerState.OPEN)
@@ -226,7 +226,7 @@ class StreamListener:
 
     def _accept_some(self) -> bool:
         """Accept up to a turn's worth; False when there is no more, or no more is wanted now."""
-        if self._accept_batch is None or self._tools.network_overrides.rows:
+        if self._accept_batch is None or self._tools.has_overrides:
             return self._accept_each()
         room = self._places.room
         if room <= 0:

@@ -68,6 +68,10 @@ class RelaySession:
         where = "" if self._pump is None or self._target is None else str(self._target)
         return PairedClient(self._peer, self._began, self.moved, where)
 
+    def uses(self, target: Target) -> bool:
+        """Return whether its bytes go to a target."""
+        return self._target is target
+
     @property
     def moved(self) -> tuple[int, int]:
         """Bytes received from the client, and sent to it."""

@@ -14,6 +14,7 @@ from sockd.net.relay.tally import ConnectionCounts
 from sockd.services.relay.client import RelaySession
 from sockd.services.relay.connect import ConnectFailed, TargetConnect, UpstreamSocks
 from sockd.services.relay.target import Target
+from sockd.settings.relay import TargetState
 from sockd.wire import proxy
 
 if TYPE_CHECKING:
@@ -86,7 +87,9 @@ class RelayService:
     def order(self) -> list[Sequence[Target]]:
         """Tell which targets to try, one after the other; those in one sequence together."""
         first, self._next = self._next, (self._next + 1) % len(self._targets)
-        targets = [one for one in self._targets[first:] + self._targets[:first] if one.override is not False]
+        targets = [
+            one for one in self._targets[first:] + self._targets[:first] if one.override in (None, TargetState.UP)
+        ]
         if self._settings.balance == "least-connections":
             targets.sort(key=lambda target: target.active)
         up = [target for target in targets if not target.is_down]
@@ -95,10 +98,13 @@ class RelayService:
             return [group for group in (up, aside) if group]
         return [(target,) for target in (*up, *aside)]
 
-    def override_targets(self, states: Mapping[str, bool]) -> None:
-        """Have new clients sent to these targets or not, whatever is known of them; to others as it is known."""
+    def override_targets(self, states: Mapping[str, TargetState]) -> None:
+        """Have clients sent to these targets or not, whatever is known of them; to others as it is known."""
         for target in self._targets:
-            target.override = states.get(str(target))
+            before, target.override = target.override, states.get(str(target))
+            if target.override is TargetState.DOWN is not before:
+                for session in [one for one in self._sessions if one.uses(target)]:
+                    session.abort()
 
     def failed(self, targets: Sequence[Target], outcome: ConnectFailed) -> None:
         """Leave targets aside that could not be reached."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sockd.net.address.sockaddr import Endpoint
     from sockd.net.loop.blocking_calls import BlockingCalls
     from sockd.net.loop.loop import EventLoop
+    from sockd.settings.relay import TargetState
 
     Found = Callable[[list[Endpoint] | str], None]
 
@@ -36,13 +37,13 @@ class Target:
 
     Attributes:
         active: connections that it has through us.
-        override: whether new clients are sent there, whatever is known of it (`sockctl target`); None: as it is known.
+        override: what holds whatever is known of it (`sockctl target`); None: as it is known.
     """
 
     def __init__(self, service: str, address: Address, loop: EventLoop, workers: BlockingCalls) -> None:
         self.address = address
         self.active = 0
-        self.override: bool | None = None
+        self.override: TargetState | None = None
         self._service = service
         self._loop = loop
         self._workers = workers

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: MIT
+"""Every change without a reload, under load, with and without workers: it holds over an upgrade, until a reload.
+
+CHANGES is the table: the command, and who is not served while it holds.  All others are, without one failure.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass
+
+import pytest
+from controlling import Sockctl
+from watching import _until
+
+BAD, DENIED, GOOD = "127.0.0.2", "127.0.0.4", "127.0.0.3"
+CHANGES = {
+    "deny": ("main", DENIED, ("deny", DENIED)),
+    "rate": ("rated", BAD, ("rate", "rated", "1/h")),
+    "total-rate": ("total", BAD, ("rate", "total", "1/h", "--per", "service")),
+    "limit": ("limited", BAD, ("limit", "limited", "0")),
+    "limit of a listener": ("door", BAD, ("limit", "{door}", "0")),
+    "drain": ("tail", BAD, ("drain", "{tail}")),
+}
+WRONG = {
+    ("rate", "main", "fast"): 'fast is no rate; write "100/s", "30/m", "5/10s" or "off"',
+    ("rate", "main", "0/s"): "0/s is no rate",
+    ("rate", "main", "5/0s"): "5/0s has an interval that is not 1ms to 1d",
+    ("rate", "nobody", "5/s"): "no service nobody; known: door, limited, main, rated, tail, total",
+    ("rate", "main", "5/s", "--per", "day"): "--per day: known: source, service",
+    ("undrain", "tcp://127.0.0.1:1"): "no drained listener tcp://127.0.0.1:1; drained: none",
+}
+NAMES = ("main", "rated", "total", "limited", "door", "tail")
+CONFIG = '[daemon]\nworkers = {workers}\ncontrol = "{control}"\n'
+CONFIG += "".join(
+    f'[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "{name}"\n[service.{name}]\nbuiltin = "echo"\n'
+    for name in NAMES
+)
+
+
+@dataclass
+class House:
+    """A daemon with a service for each change."""
+
+    server: object
+    sockctl: Sockctl
+    workers: int
+
+    def __post_init__(self):
+        self.find()
+
+    def find(self):
+        """Know where each service is now."""
+        self.address = {row["service"]: row["address"] for row in self.sockctl.ask("status")["listeners"]}
+
+    def serves(self, service, source=BAD):
+        host, _, port = self.address[service].removeprefix("tcp://").rpartition(":")
+        with closing(socket.socket()) as sock, suppress(ConnectionError, TimeoutError):
+            sock.settimeout(20 if source == GOOD else 0.2)
+            sock.bind((source, 0))
+            sock.connect((host, int(port)))
+            sock.sendall(b"x\n")
+            return sock.recv(10) == b"x\n"
+        return False
+
+    def served(self):
+        """Which changes do not hold, whichever of the workers has a client."""
+        with ThreadPoolExecutor(18) as pool:
+            tries = {name: [pool.submit(self.serves, *row[:2]) for _ in range(3)] for name, row in CHANGES.items()}
+            return {name for name, row in tries.items() if any(one.result() for one in row)}
+
+
+@pytest.fixture(params=[1, 4], ids=["alone", "four workers"])
+def house(request, serve, tmp_path):
+    sockctl = Sockctl(tmp_path)
+    server = serve(config=CONFIG.format(workers=request.param, control=sockctl.path))
+    yield House(server, sockctl, request.param)
+    sockctl.run("stop", "--wait")
+
+
+def test_changes_hold_over_an_upgrade_and_until_a_reload(house):
+    ask, stop, failures = house.sockctl.ask, threading.Event(), []
+
+    def visit():
+        while not stop.is_set():
+            if not house.serves("main", GOOD):
+                failures.append("not served")
+
+    threads = [threading.Thread(target=visit) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert house.served() == set(CHANGES)
+        for _, _, words in CHANGES.values():
+            ask(*(word.format(**house.address) for word in words))
+        _until(lambda: house.served() == set())
+        ask("upgrade")
+        _until(lambda: house.served() == set())
+        kinds = [row["kind"] for row in ask("overrides")]
+        assert kinds == ["deny", "rate", "total-rate", "limit", "limit", "drain"]
+        ask("reload")
+        house.find()
+        _until(lambda: house.served() == set(CHANGES))
+        assert ask("overrides") == []
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+
+
+def test_a_drained_listener_is_bound_again_where_it_was(house):
+    ask, address = house.sockctl.ask, house.address["tail"]
+    ask("drain", address)
+    _until(lambda: not house.serves("tail"))
+    assert [row["address"] for row in ask("status")["absent"]] == [address]
+    assert f"{address}  tail: drained" in house.sockctl.say("status")
+    assert ask("undrain", address) == {"listening": address}
+    assert all(house.serves("tail") for _ in range(8))
+    assert (ask("overrides"), ask("status")["absent"]) == ([], [])
+    done = house.sockctl.run("undrain", address)
+    assert (done.returncode, done.stderr) == (64, f"sockctl: no drained listener {address}; drained: none\n")
+
+
+def test_it_is_drained_for_a_time(house):
+    ask, address = house.sockctl.ask, house.address["tail"]
+    ask("drain", address, "--for", "1s")
+    _until(lambda: not house.serves("tail"))
+    _until(lambda: all(house.serves("tail") for _ in range(4)))
+    assert house.server.wait_for("override ended")["why"] == "its time is over"
+
+
+def test_what_cannot_be_bound_again_stays_drained(house):
+    ask, address = house.sockctl.ask, house.address["tail"]
+    ask("drain", address)
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    with closing(socket.socket()) as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _until(lambda: not house.serves("tail"))
+        _until(lambda: address not in [row["address"] for row in ask("status")["listeners"]])
+        _until(lambda: ask("status")["draining"] == [])
+        thief.bind((host, int(port)))
+        thief.listen()
+        done = house.sockctl.run("undrain", address)
+        assert (done.returncode, "Address already in use" in done.stderr) == (71, True), done.stderr
+        assert [row["kind"] for row in ask("overrides")] == ["drain"]
+    ask("undrain", address)
+    assert house.serves("tail")
+
+
+def test_a_rate_without_a_limit(house, tmp_path):
+    config = tmp_path / "sockd.toml"
+    text = config.read_text().replace(
+        'service = "tail"\n', 'service = "tail"\nrate = { connections = 1, per = "1h", burst = 1 }\n', 1
+    )
+    config.write_text(text)
+    ask = house.sockctl.ask
+    ask("reload")
+    _until(lambda: not house.serves("tail"))
+    assert house.server.wait_for("refused")["reason"] == "rate"
+    ask("rate", "tail", "off")
+    assert all(house.serves("tail") for _ in range(8))
+    assert "rate  tail       off" in house.sockctl.say("overrides")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_target_that_is_down_loses_its_connections(serve, target, tmp_path, workers):
+    first, second = target(), target()
+    sockctl = Sockctl(tmp_path)
+    text = f'[daemon]\nworkers = {workers}\ncontrol = "{sockctl.path}"\n'
+    text += '[[listen]]\naddress = "tcp://127.0.0.1:0"\nservice = "back"\n'
+    text += f'[service.back]\nrelay = {{ to = ["{first.address}", "{second.address}"] }}\n'
+    server = serve(config=text)
+    sockctl.ask("target", "back", second.address, "drained")
+    with closing(server.connect()) as one:
+        one.send(b"x")
+        with closing(first.take()) as reached:
+            assert reached.recv(10) == b"x"
+            sockctl.ask("target", "back", second.address, "up")
+            sockctl.ask("target", "back", first.address, "down")
+            with suppress(ConnectionResetError):
+                assert reached.recv(10) == b""
+    for _ in range(4):
+        with closing(server.connect()) as one, closing(second.take()) as reached:
+            one.send(b"y")
+            assert reached.recv(10) == b"y"
+
+
+def test_what_is_wrong_is_named(serve, tmp_path):
+    sockctl = Sockctl(tmp_path)
+    serve(config=CONFIG.format(workers=1, control=sockctl.path))
+    for words, error in WRONG.items():
+        done = sockctl.run(*words)
+        assert (done.returncode, error in done.stderr) == (64, True), done.stderr
