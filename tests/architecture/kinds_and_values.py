@@ -26,7 +26,7 @@ BEHIND = ("sockd/net", "sockd/services", "sockd/daemon", "sockd/process", "sockd
 """Packages that are given values."""
 CONSTANTS = {
     "sockd/services/socks/rules.py", "sockd/net/listen/hosts_access.py",
-    "sockd/daemon/control/commands.py", "sockd/daemon/control/connection_list.py",
+    "sockd/daemon/control/connection_list.py", "sockd/daemon/control/override_verbs.py",
     "sockd/daemon/control/tracing.py", "sockd/daemon/overrides.py",
 }  # fmt: skip
 """Modules that read texts which are no settings: their own constants, /etc/hosts.allow, and what sockctl has sent."""
