@@ -109,7 +109,7 @@ build: build/.wheel $(DEPENDENCIES)
 install: build
 	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" PYTHON="$(INSTALL_PYTHON)" PIP="$(BIN)/python -m pip" MAKE="$(MAKE)" packaging/install
 
-docs: $(VENV)/.docs
+docs: $(VENV)/.installed $(VENV)/.docs
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/site
 	@echo "docs: build/site/index.html"
 

@@ -1,6 +1,18 @@
 # SPDX-License-Identifier: MIT
 """sockd: the production home for small network services on Unix.
 
+A handler is a function that answers a line; `sockd --listen tcp://127.0.0.1:7000=app:greet` serves it:
+
+    def greet(line: bytes) -> bytes:
+        return b"hello " + line
+
+Raise `Close` to send a last reply and close the connection.  A function of two arguments receives its `Connection` as
+well, a class of callbacks is a `Protocol` or a `LineProtocol`, and a `Service` adds limits, hooks, coroutines and one
+of the framings: `Line` (the default), `StrictLine`, `Delimiter`, `Nul`, `Netstring`, `Prefix`, `Varint`, `OctetCount`,
+`Fixed`, `Record`, `DotBlock`, `BlankLine`, `Raw`.  A `CloseReason` says why a connection has ended.
+
+`sockd.testing` tests handlers without a network; `sockd.buffer` is the framings without the daemon.
+
 A name is imported when it is first used, so that `import sockd.buffer` loads nothing of the daemon.
 """
 

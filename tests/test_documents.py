@@ -7,7 +7,9 @@ failing with a wrong reply in a page, and with most of the blocks as they were b
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -35,6 +37,7 @@ ELSEWHERE = {
         "pipx": "packaging/test-wheel: pip with the same wheel",
         "podman": "packaging/packages image: under crun",
     },
+    "mail.md": {"postfix reload": "tests/interop/test_postfix_policy.py: a whole Postfix"},
     "migrating-from-inetd.md": {
         "sockd --inetd uper": "tests/process/test_inetd_stdio.py: has a terminal",
         "echo $?": "the same",
@@ -58,6 +61,7 @@ NEEDS = {
 """Of the source directory, what a page uses."""
 BEFORE = {
     "README.md": f"mkdir -p .venv && ln -s {Path(sys.executable).parent} .venv/bin; sockd --foreground &",
+    "mail.md": "mkdir -p /etc/postfix; : > /etc/postfix/main.cf",
     "security.md": "install -d /var/empty /run/sockd /var/log/sockd",
 }
 """What its text says is done before: `make run`; directories."""
@@ -94,6 +98,10 @@ SHORTENED = ("faq.md", "security.md")
 FAQ_DAEMON = "sockd --foreground --config six.toml &"
 
 
+PROGRAMS = ["cc", "curl", "jq", "nc", "ncat", "nstat", "openssl", "pgrep", "postconf", "postmap", "socat", "strace"]
+WHERE = f"{os.environ['PATH']}:/usr/sbin"
+
+
 def is_elsewhere(page, step):
     here = tuple(ELSEWHERE.get(page, ()))
     return step.kind in ("run", "start", "log") and (step.what.startswith(here) or step.text.startswith(here))
@@ -103,6 +111,10 @@ def is_elsewhere(page, step):
 def test_a_page(name):
     page, text, before = PARTS[name]
     todo = [step for step in steps(text) if not is_elsewhere(page, step)]
+    typed = {word for step in todo if step.kind in ("run", "start") for word in re.findall(r"[\w.-]+", step.what)}
+    missing = [one for one in PROGRAMS if one in typed and not shutil.which(one, path=WHERE)]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}")
     terminal = Terminal(as_root=any(step.prompt == "#" for step in todo))
     try:
         for path in NEEDS.get(name, ()):

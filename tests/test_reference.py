@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""docs/reference.md has every key, option and verb, and its examples are read by sockd.
+"""docs/reference.md has every key, option and verb, and its examples are read by sockd; docs/api.md has every name.
 
-Seen failing with a key left out. That the page is current: test_man_pages.py::test_what_is_made_is_current.
+Seen failing with a key left out, and with a method taken out of api.md. That reference.md is current:
+test_man_pages.py::test_what_is_made_is_current.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from dataclasses import fields
@@ -13,12 +15,17 @@ from pathlib import Path
 
 import pytest
 
+import sockd as sockd_package
+from sockd import CloseReason, Connection, buffer, testing
 from sockd.cli import sockctl, sockd
 from sockd.config.load import loads
+from sockd.log.events import EVENT_CATEGORIES
 from sockd.settings import toml_key
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs/reference.md"
+DOCS = ROOT / "docs"
+PAGE = DOCS / "reference.md"
+API = DOCS / "api.md"
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="the tests stand alone, without docs/")
 REST = """
 [[listen]]
@@ -55,8 +62,54 @@ def test_every_option_and_verb():
             for flag in action.option_strings:
                 assert f"`{flag}" in text, flag
             if action.dest == "verb":
-                for verb in action.choices:
-                    assert f"\n## sockctl {verb}\n" in text, verb
+                for verb, its in action.choices.items():
+                    section = text.partition(f"\n## sockctl {verb}\n")[2].partition("\n## ")[0]
+                    assert section, verb
+                    for flag in (flag for one in its._actions for flag in one.option_strings if one.dest != "help"):
+                        assert f"`{flag}" in section, f"{verb} {flag}"
+
+
+NOT_OF_HANDLERS = {
+    *("apply_water", "flushed", "has_more", "outbox", "write_first"),  # the table's side of output
+    *("deliver", "end", "leave", "lost", "start"),  # and of events
+    *("close_for", "handler", "pause", "resume", "service", "restore", "snapshot"),  # services, and an upgrade
+}
+"""Of a Connection: public within sockd, and nothing that a handler calls."""
+
+
+def test_every_name_of_the_api():
+    text = API.read_text()
+    for module in (sockd_package, testing, buffer):
+        for name in module.__all__:
+            assert re.search(rf"\b{module.__name__}\.{name}\b", text) or (
+                module is buffer and re.search(rf"\bsockd\.{name}\b", text)
+            ), f"{module.__name__}.{name}"
+
+
+def test_every_method_of_a_connection():
+    listed = re.search(r"autoclass:: sockd.Connection\(\)\n +:members: (.*)", API.read_text())[1].split(", ")
+    own = {name for one in Connection.__mro__[:2] for name in vars(one) if not name.startswith("_")}
+    assert own - NOT_OF_HANDLERS == set(listed) | {"id"}
+    for name in listed:
+        assert name == "state" or inspect.getdoc(getattr(Connection, name)), name
+
+
+def test_every_method_of_a_buffer_is_documented():
+    for kind in (buffer.ReceiveBuffer, buffer.SendBuffer, testing.Peer, testing.DatagramClient, sockd_package.Service):
+        for name in dir(kind):
+            one = getattr(kind, name)
+            if not name.startswith("_") and not inspect.ismemberdescriptor(one):
+                assert inspect.getdoc(one), f"{kind.__name__}.{name}"
+
+
+def test_every_category_of_events():
+    """Of `sockctl events`."""
+    assert {name for name in EVENT_CATEGORIES if f"`{name}`" not in (DOCS / "operations.md").read_text()} == set()
+
+
+def test_every_close_reason():
+    text = "".join(page.read_text() for page in DOCS.glob("*.md"))
+    assert {str(one) for one in CloseReason if one and not re.search(rf"(`|reason=){one}`", text)} == set()
 
 
 OF_LISTENER = {"keepalive", "rate", "total_rate", "hosts_access", "proxy_protocol", "tls"}

@@ -419,7 +419,7 @@ static PyMethodDef cutter_methods[] = {
 
 static PyGetSetDef cutter_getters[] = {
     {"held", cutter_get_held, NULL, "Bytes that were fed and not yet returned.", NULL},
-    {"offset", cutter_get_offset, NULL, "Bytes of the stream that were returned: where the next frame begins.", NULL},
+    {"offset", cutter_get_offset, NULL, "Number of bytes of the stream that were returned, so where the next frame begins.", NULL},
     {"_is_stopped", cutter_is_stopped, NULL, "Whether a frame was reported, or is discarded.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

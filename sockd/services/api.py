@@ -84,27 +84,26 @@ def is_async(function: object) -> bool:
 
 
 class Service(Generic[FrameT]):
-    """A service, with the limits of its author.
-
-    None means: use the configuration, then the default; the configuration wins.
+    """A service: its handler, with limits and hooks.  Settings in sockd.toml override these.
 
     Args:
-        framing: how the stream is cut; lines by default, what has arrived for
+        framing: how input is split into frames; lines by default, unframed bytes for
             a protocol class with data_received.
         idle_timeout: seconds without a byte after which a connection is closed.
         frame_timeout: seconds for a whole frame, from its first byte.
         write_timeout: seconds without progress of unsent output.
         linger_timeout: seconds for the peer to close after us (FAQ II.5).
-        high_water: unsent bytes at which a connection is no longer read.
+        high_water: unsent bytes at which sockd stops reading from a connection.
         max_buffer: unsent bytes at which a connection is closed.
-        max_connections: open at once.
+        max_connections: number of connections open at once.
         goodbye: payload of a last frame for every connection that a stop, or a listener's removal, ends.
-        blocking: the function may block: it runs in one of [daemon] threads, several at a time.
+        blocking: run the function in a thread, of which `[daemon] threads` run in parallel.
         max_in_flight: calls of `async def f(line)` that run at once for one connection; replies keep their order.
-        too_long: of a frame: close the connection ("close", the default), "skip" it, or "cut" it at its limit.
-        unfinished: of a last frame without its end: "drop" it (the default), or "deliver" it.
+        too_long: what happens to a longer frame: "close" the connection (the default), "skip" the frame, or "cut" it.
+        unfinished: what happens to an incomplete frame at the end of file: "drop" (the default) or "deliver".
         datagram_lines: each line of a datagram is a frame, and their replies leave in one datagram.
-        text: an encoding; functions then take and return str, and a frame that is not of it ends its connection.
+        text: an encoding, such as utf-8: functions then take and return str; a frame that cannot be decoded is a
+            handler error.
 
     Raises:
         ValueError: a limit is not positive, or there is no such encoding.
@@ -227,7 +226,7 @@ class Service(Generic[FrameT]):
     def session(self, function: S) -> S:
         """Decorate the coroutine function `async def f(reader, writer)` that serves a connection.
 
-        Reader and writer have the methods of asyncio's streams; the connection ends when the coroutine does.
+        Reader and writer are asyncio's; the connection closes when the coroutine returns.
 
         Raises:
             ValueError: it is no coroutine function, or the service has its handler.
@@ -270,7 +269,7 @@ class Service(Generic[FrameT]):
         return hook
 
     def connect(self, protocol: P) -> P:
-        """Decorate the protocol class (or any callable) that makes one object a connection."""
+        """Decorate the protocol class (or any callable without arguments) that makes one object for each connection."""
         self._set_once()
         self.protocol = protocol
         return protocol
@@ -293,8 +292,7 @@ AnyService = Service[Any]
 class Protocol:
     """Base of protocol classes, with asyncio's names; every method may be left out.
 
-    `data_received(data)` makes a class one of unframed bytes,
-    `frame_received(frame)` one of frames, `line_received(line)` one of lines.
+    Write one of `line_received(line)`, `frame_received(frame)` and `data_received(data)` (unframed bytes).
     """
 
     def connection_made(self, transport: Connection) -> None:
@@ -323,7 +321,7 @@ class LineProtocol(Protocol):
         self.transport = transport
 
     def line_received(self, line: Any) -> None:  # noqa: ANN401 - bytes, or str where the service has a text encoding
-        """Take one line, without its ending."""
+        """Called with each line, without its ending."""
         raise NotImplementedError
 
     def send_line(self, line: bytes | str) -> None:

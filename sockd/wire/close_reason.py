@@ -11,9 +11,10 @@ import enum
 
 
 class CloseReason(enum.IntEnum):
-    """One of a closed list; str() is the word in logs and metrics."""
+    """Why a connection ended; str() is the word in the log and the metrics, such as `frame-too-long`."""
 
     NONE = 0
+    """The connection is open."""
     EOF = 1
     """The peer sent its FIN and was answered."""
     CLOSED = 2
@@ -25,12 +26,15 @@ class CloseReason(enum.IntEnum):
     TRUNCATED = 5
     """The peer's FIN came inside a frame; the piece was not delivered."""
     FRAME_TOO_LONG = 6
+    """A frame was longer than its limit."""
     IDLE_TIMEOUT = 7
+    """Nothing was received for the idle timeout."""
     WRITE_STALL = 8
     """Unsent output, and the peer took nothing for the idle timeout."""
     LIMIT = 9
     """Memory, descriptors, or more unsent output than is allowed."""
     HANDLER_ERROR = 10
+    """The handler raised an exception, or returned what cannot be sent."""
     SHUTDOWN = 11
     """The daemon is stopping."""
     ABORTED = 12
@@ -40,9 +44,9 @@ class CloseReason(enum.IntEnum):
     MALFORMED = 14
     """The bytes are no frame."""
     REFUSED = 15
-    """Refused: an address that is denied, or a limit was reached."""
+    """The peer's address is denied, or a limit was reached."""
     HALF_CLOSE_TIMEOUT = 16
-    """Of a relayed pair: one side has ended, and the other said nothing for so long."""
+    """One side of a relayed pair has ended, and the other one was silent for that timeout."""
 
     def __str__(self) -> str:
         """Return the word: `frame-too-long`."""

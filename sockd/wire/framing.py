@@ -124,7 +124,7 @@ class Varint(_Bounded):
 class OctetCount(_Bounded):
     """`3 abc`: decimal length, space, payload; syslog over TCP.
 
-    A length has no leading zero and is not 0: MSG-LEN = NONZERO-DIGIT *DIGIT.  So an empty payload cannot be sent,
+    A length has no leading zero and is not 0: `MSG-LEN = NONZERO-DIGIT *DIGIT`.  So an empty payload cannot be sent,
     but for `mixed`, where it is an empty line.
 
     Args:

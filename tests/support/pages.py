@@ -50,7 +50,7 @@ chmod 755 {home}; chmod 1777 /tmp
 mkdir -p /srv/page /srv/home /etc/sockd; rm -f /etc/sockd/*; : > {log}
 printf '%s: files\n' passwd group hosts services > /etc/nsswitch.conf
 chown {uid} /srv/page; chown {user} /srv/home {log}; chmod 666 {log}; cd /srv/page
-export PATH={path}:$PATH PYTHONDONTWRITEBYTECODE=1 HOME=/srv/home LC_ALL=C.UTF-8 XDG_RUNTIME_DIR=
+export PATH={path}:$PATH:/usr/sbin PYTHONDONTWRITEBYTECODE=1 HOME=/srv/home LC_ALL=C.UTF-8 XDG_RUNTIME_DIR=
 """
 
 TOLERANT = [

@@ -47,13 +47,13 @@ ON, PAUSED, OFF = Reading.ON, Reading.PAUSED, Reading.OFF
 
 
 class Connection(WriteTransport):
-    """A transport: what a handler may ask of, and do to, the peer it talks to.
+    """One connection of a service: a transport with the methods of `asyncio.Transport`, and more.
+
+    What is written while a handler runs is sent together at the end of the loop iteration (FAQ II.11).
 
     Attributes:
-        id: the connection's number while it lives.
-        outbox: what was written in this turn.
-        has_more: something is to be done behind it.
-        state: the handler's own, None at first.
+        id: the connection's number while it is open, as in `sockctl connections`.
+        state: for the handler's own use; None at first.
     """
 
     __slots__ = (
@@ -90,15 +90,15 @@ class Connection(WriteTransport):
     # ---- closing
 
     def is_closing(self) -> bool:
-        """Tell whether close() or abort() was called, or the connection has ended."""
+        """Return whether close() or abort() was called, or the connection has ended."""
         return self._reading is OFF
 
     def close(self) -> None:
-        """End in order: what was written leaves, then FIN (FAQ II.5)."""
+        """Close gracefully: send what was written, then FIN (FAQ II.5)."""
         self._close(CloseReason.CLOSED)
 
     def close_for(self, reason: CloseReason) -> None:
-        """End in order with another reason (for services); the first one stands."""
+        """Close gracefully with another reason (for services); the first reason stands."""
         self._close(reason)
 
     def _close(self, reason: CloseReason) -> None:
@@ -119,7 +119,7 @@ class Connection(WriteTransport):
             self._reading = READING.step(self._reading, OFF)
 
     def abort(self) -> None:
-        """End at once, unsent output is dropped; TCP sends RST (FAQ IV.6)."""
+        """Close at once and drop unsent output; TCP sends RST (FAQ IV.6)."""
         if not self._ended:
             if self._reading is not OFF:
                 self._stop(CLOSING)
@@ -128,17 +128,17 @@ class Connection(WriteTransport):
 
     @property
     def close_reason(self) -> CloseReason:
-        """Why it ended; NONE while it lives."""
+        """Why the connection has ended; NONE while it is open."""
         return self._reason
 
     # ---- reading
 
     def is_reading(self) -> bool:
-        """Tell whether input is delivered."""
+        """Return whether input is delivered."""
         return self._reading is ON
 
     def pause_reading(self) -> None:
-        """Deliver nothing until resume_reading(); the peer is held up by TCP."""
+        """Stop delivering input until resume_reading(); TCP then makes the peer wait."""
         if self._starting is not None:
             self._starting.is_paused = True
         elif self._reading is ON:
@@ -146,7 +146,7 @@ class Connection(WriteTransport):
             self._set.pause(self.id, True)
 
     def resume_reading(self) -> None:
-        """Deliver again, first what was received before the pause."""
+        """Deliver input again, beginning with what was received before the pause."""
         if self._starting is not None:
             self._starting.is_paused = False
         elif self._reading is PAUSED:
@@ -155,13 +155,13 @@ class Connection(WriteTransport):
 
     @property
     def framing(self) -> Framing:
-        """How input is cut, and what `reply` makes frames by."""
+        """The framing of input and of `reply`."""
         return self._codec.framing
 
     def set_framing(self, framing: Framing) -> None:
-        """Go on by another framing, from the frame behind this one on: what came already goes along.
+        """Change the framing, from the next frame on; input that was already received is included.
 
-        Replies are framed by it from now on.
+        Replies use it from now on.
 
         Raises:
             ValueError: the framing is not for streams.
@@ -175,14 +175,14 @@ class Connection(WriteTransport):
     # ---- encryption
 
     def start_tls(self, secured: Callable[[], object] | None = None, *, unread: bytes = b"") -> None:
-        """Go on encrypted, once what was written in this turn has left: the answer to a STARTTLS (RFC 3207).
+        """Start TLS once the output written so far is sent: the action behind the reply to STARTTLS (RFC 3207).
 
-        Nothing is delivered until the handshake is done.  If it fails, or if the peer has sent anything behind
-        what is answered, the connection ends.
+        Nothing is delivered until the handshake is done.  If it fails, or if the peer has sent input after the
+        frame that is being answered, the connection ends.
 
         Args:
-            secured: called once it is done.
-            unread: what the handler itself has of such input.
+            secured: called when the handshake is done.
+            unread: input of that kind that the handler has already read.
 
         Raises:
             RuntimeError: the connection is encrypted or will be, is closing, or its listener has no
@@ -213,11 +213,11 @@ class Connection(WriteTransport):
     # ---- who is spoken to, and when
 
     def get_protocol(self) -> object:
-        """Return the protocol object; None where a function answers."""
+        """Return the protocol object; None if the handler is a function."""
         return self._protocol
 
     def set_protocol(self, protocol: object) -> None:
-        """Speak to another protocol object from the next callback on; connection_made is not called.
+        """Use another protocol object from the next callback on; its connection_made is not called.
 
         Raises:
             TypeError: it has none of frame_received, line_received and data_received.
@@ -228,9 +228,9 @@ class Connection(WriteTransport):
             self._receiver = receiver
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> Timer:
-        """Call back once, `delay` seconds from now, unless it has ended by then.
+        """Call `callback(*args)` once, `delay` seconds from now, unless the connection has ended by then.
 
-        An exception of the callback ends the connection as one of its handler does.
+        An exception in it closes the connection, as one in its handler does.
 
         Returns:
             A timer with cancel().
@@ -250,27 +250,27 @@ class Connection(WriteTransport):
     # ---- what a handler may ask
 
     def get_extra_info(self, name: str, default: object = None) -> Any:
-        """Answer `peername`, `sockname` and `socket` as asyncio does, `peercred`, `peerhost` and `proxied`.
+        """Return `peername`, `sockname` or `socket` as asyncio does, `peercred`, `peerhost` or `proxied`.
 
-        Where the connection is encrypted, also `ssl_object`, `sslcontext`, `peercert`, `cipher` and `compression`.
+        If the connection is encrypted, also `ssl_object`, `sslcontext`, `peercert`, `cipher` and `compression`.
 
         `peercred` is (pid, uid, gid) of the process at the other end of a Unix socket (SO_PEERCRED, unix(7));
-        `peerhost` is the peer's confirmed name, if the listener has `names` on and it is known by now;
-        `proxied` what a PROXY header told (sockd.net.connection.peers.ProxyInfo).
+        `peerhost` is the peer's confirmed host name, if the listener has `names = true` and it is known by now;
+        `proxied` is what a PROXY header said (sockd.net.connection.peers.ProxyInfo).
         """
         found = None if self._ended else extra_info(self, self._set, name)
         return default if found is None else found
 
     @property
     def socket(self) -> socket.socket:
-        """The socket, for its options; the set goes on receiving and sending by itself."""
+        """The socket, for reading and setting its options only: sockd receives and sends on it."""
         if self._socket is None:
             self._socket = socket.socket(fileno=self._set.info(self.id).fd)
         return self._socket
 
     @property
     def peer(self) -> str:
-        """The peer's address as text (FAQ IV.9)."""
+        """The peer's address as in the log; empty after the end of the connection (FAQ IV.9)."""
         if self._ended:
             return ""
         return str(self._set.peers.find(self.id))

@@ -56,7 +56,7 @@ class WriteTransport:
         return self._life is NEW or self._life is ENDED
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send bytes behind all that was written before; dropped once the connection is closing.
+        """Send bytes, after everything written before; they are dropped if the connection is closing.
 
         Raises:
             TypeError: data is not bytes-like.
@@ -97,33 +97,33 @@ class WriteTransport:
             self.pause()  # at once, as asyncio: its receiver may be writing in a loop until it is told
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
-        """Write all of them, or none where one is not bytes-like: as asyncio, which joins them first."""
+        """Write all of them, or none if one is not bytes-like, as asyncio does."""
         for data in [as_bytes(data) for data in list_of_data]:
             self.write(data)
 
     def reply(self, frame: object) -> None:
-        """Write a frame, made of a payload by the framing: bytes, or a tuple where frames are records.
+        """Send a payload as one frame: bytes, str if the service has a text encoding, or a tuple for records.
 
         Raises:
-            TypeError: it is no payload.
-            sockd.buffer.PayloadError: it would not come back as it is, or is too long.
+            TypeError: it is none of these.
+            sockd.buffer.PayloadError: the framing cannot represent it, or it is too long.
         """
         ending = self._ending
         self.write(self._codec.encode(frame) if ending is None else reply_bytes(frame) + ending)
 
     def can_write_eof(self) -> bool:
-        """Return True: every stream socket can be half-closed."""
+        """Return True."""
         return True
 
     def write_eof(self) -> None:
-        """Half-close: FIN behind what was written; receiving goes on (FAQ II.6)."""
+        """Send FIN after everything written; input is still received (FAQ II.6)."""
         if self._life is OPEN:
             self._life = LIFE.step(self._life, FINISHING)
             self.outbox.room = -1
             self._list()
 
     def get_write_buffer_size(self) -> int:
-        """Return the bytes that were written and not yet taken by the kernel."""
+        """Return the number of bytes that were written and that the kernel has not accepted yet."""
         return self.outbox.size + (0 if self._ended else self._set.output_pending_bytes(self.id))
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
