@@ -34,7 +34,8 @@ def keep(line: bytes) -> bool:
     """Keep one line; tell whether it was one, and there was room."""
     try:
         path, value, timestamp = line.split()
-        float(value), float(timestamp)
+        for number in (value, timestamp):
+            float(number)
     except ValueError:
         return False
     if path not in last and len(last) >= MOST_PATHS:

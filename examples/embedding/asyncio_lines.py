@@ -22,8 +22,9 @@ class Upper(asyncio.Protocol):
     def __init__(self) -> None:
         self.buffer = ReceiveBuffer(LINES)
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
+        assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# mypy: allow-untyped-calls
 """sockd.buffer under a Twisted protocol: each netstring comes back in upper case.
 
     python twisted_netstrings.py [PORT]             # prints "listening PORT"
@@ -8,9 +9,10 @@ What is no netstring ends the connection, and so does one of more than 100,000 b
 """
 
 import sys
+from typing import Any
 
 from twisted.internet import endpoints, interfaces, protocol, reactor
-from zope.interface import implementer
+from zope.interface import implementer  # type: ignore[import-untyped]
 
 from sockd.buffer import FrameError, Netstring, ReceiveBuffer, SendBuffer
 
@@ -20,6 +22,8 @@ NETSTRINGS = Netstring(100_000)
 @implementer(interfaces.IHalfCloseableProtocol)
 class Upper(protocol.Protocol):
     """One connection."""
+
+    transport: Any  # what an interface of zope's is, type checkers know by a plugin alone
 
     def __init__(self) -> None:
         self.received = ReceiveBuffer(NETSTRINGS)
@@ -50,7 +54,7 @@ def main(port: int) -> None:
     endpoint = endpoints.TCP4ServerEndpoint(reactor, port, interface="127.0.0.1")
     listening = endpoint.listen(protocol.Factory.forProtocol(Upper))
     listening.addCallback(lambda it: print("listening", it.getHost().port, flush=True))
-    reactor.run()
+    reactor.run()  # type: ignore[misc]
 
 
 if __name__ == "__main__":
