@@ -38,6 +38,13 @@ PEERS = {
 }
 
 
+def build() -> None:
+    BUILD.mkdir(exist_ok=True)
+    for name in ("c_datagrams", "datagrams"):
+        command = [os.environ.get("CC", "cc"), *CFLAGS, "-o", BUILD / name, HERE / f"{name}.c"]
+        subprocess.run(command, check=True)
+
+
 class Peer:
     """A running server of datagrams, as the generators want to know it."""
 
@@ -45,7 +52,7 @@ class Peer:
         self.pid, self.port = process.pid, port
 
     def last_words(self) -> str:
-        """Nothing: its standard error is ours."""
+        """Nothing: its standard error goes nowhere."""
         return ""
 
     def drops(self) -> int:
@@ -62,7 +69,12 @@ def running(name: str, service: str, core: int) -> Iterator[Peer]:
         port = probe.getsockname()[1]
     words = {"port": port, "service": service, "sockd": find_sockd() if "sockd" in name else ""}
     with pinned(core):
-        process = subprocess.Popen([word.format_map(words) for word in PEERS[name]], cwd=HERE / "peers")
+        process = subprocess.Popen(
+            [word.format_map(words) for word in PEERS[name]],
+            cwd=HERE / "peers",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
     try:
         deadline = time.monotonic() + 15
         while f":{port:04X} " not in Path("/proc/net/udp").read_text():
@@ -128,10 +140,7 @@ def main() -> int:
     parser.add_argument("--peer", action="append", choices=PEERS)
     parser.add_argument("--table", action="append", choices=("answers", "floods"))
     arguments = parser.parse_args()
-    BUILD.mkdir(exist_ok=True)
-    for name in ("c_datagrams", "datagrams"):
-        command = [os.environ.get("CC", "cc"), *CFLAGS, "-o", BUILD / name, HERE / f"{name}.c"]
-        subprocess.run(command, check=True)
+    build()
     cores, peers = two_cores(), arguments.peer or [*PEERS]
     run = (peers, cores, arguments.rounds, arguments.seconds)
     tables = arguments.table or ("answers", "floods")

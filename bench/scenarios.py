@@ -199,6 +199,12 @@ PEERS: dict[str, Peer] = {
     "uvloop-inlined": Peer(
         "uvloop Protocol, inlined", python("uvloop_protocol.py"), services={"upper": "upper"}, modules=("uvloop",)
     ),
+    "blazio-protocol": Peer(
+        "blazio Protocol", python("blazio_protocol.py"), services=LINES | PONG | CALLED, modules=("blazio",)
+    ),
+    "rloop-protocol": Peer(
+        "rloop Protocol", python("rloop_protocol.py"), services=LINES | PONG | CALLED, modules=("rloop",)
+    ),
     "asyncio-protocol": Peer(
         "asyncio Protocol", python("asyncio_protocol.py"), services=LINES | CALLED, environment=HEAP
     ),

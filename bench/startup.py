@@ -5,15 +5,26 @@
 
 Each round runs every command once, one after the other.  CPU time and wall time are medians, memory is the peak; `x` is
 the median ratio of CPU time to `python -c pass` of the same round.  `make bench` runs it first.
+
+Second table: `systemd-socket-activate --accept --inetd`, where it is installed, starts a process for each connection,
+which answers one line; wall time from connect(2) to the end, and processor time of all its children.
 """
 
 import argparse
 import re
+import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+
+import measure
+import psutil
+from servers import free_port, wait_for
 
 BIN = Path(sys.executable).parent
 HERE = Path(__file__).parent
@@ -28,9 +39,16 @@ COMMANDS = {
     "sockctl status": (str(BIN / "sockctl"), "status", "--control", "/nonexistent"),
 }
 EXIT_CODES = {"sockctl status": 71}  # nobody answers: the same up to connect(2)
+ACTIVATED = {
+    "sockd --inetd upper": (str(BIN / "sockd"), "--inetd", "upper"),
+    "python, socketserver": (sys.executable, str(HERE / "peers" / "socketserver_lines.py")),
+    "a static C program": (str(HERE / "build" / "line"),),
+}
+SERVER = (sys.executable, str(HERE / "peers" / "socketserver_lines.py"), "tcp://127.0.0.1:0")
 DAEMONS = {
     "sockd --foreground": ("--foreground", "--listen", "tcp://127.0.0.1:0=upper"),
-    "the same with a coroutine": ("--foreground", "--listen", "tcp://127.0.0.1:0=bench_app:session"),
+    "python, socketserver": SERVER,
+    "sockd with a coroutine": ("--foreground", "--listen", "tcp://127.0.0.1:0=bench_app:session"),
 }
 APP = "async def session(reader, writer):\n    writer.write(await reader.readline())\n"
 
@@ -50,14 +68,44 @@ def run(program: str, line: Path, name: str) -> tuple[int, int, int]:
     return wall, cpu, memory
 
 
+@contextmanager
+def activating(words: tuple[str, ...]):
+    """Yield the process of systemd-socket-activate, and its port."""
+    port = free_port()
+    command = ["systemd-socket-activate", "--accept", "--inetd", "-l", f"127.0.0.1:{port}", *words]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as parent:
+        try:
+            wait_for(lambda: f":{port:04X} 00000000:0000 0A" in Path("/proc/net/tcp").read_text(), 5, command[0])
+            yield psutil.Process(parent.pid), port
+        finally:
+            parent.terminate()
+
+
+def activate(words: tuple[str, ...], times: int) -> tuple[float, float]:
+    """Return the wall time of a connection, and the processor time of what serves it, in ms."""
+    with activating(words) as (parent, port):
+        walls = []
+        for _ in range(times):
+            began = time.monotonic()
+            with socket.create_connection(("127.0.0.1", port)) as sock:
+                sock.sendall(b"hello\n")
+                sock.shutdown(socket.SHUT_WR)
+                said = sock.makefile("rb").read()
+            if said != b"HELLO\n":
+                raise SystemExit(f"{words[0]} answered {said!r}")
+            walls.append(time.monotonic() - began)
+        wait_for(lambda: not parent.children(), 5, "the end of the last one")
+        used = parent.cpu_times()
+    return median(walls) * 1000, (used.children_user + used.children_system) / times * 1000
+
+
 def resident(words: tuple[str, ...], room: Path) -> int:
-    """Return the resident memory of a daemon in KiB, once it serves."""
+    """Return the resident memory of a server in KiB, once it serves."""
     (room / "bench_app.py").write_text(APP)
-    with subprocess.Popen(
-        [str(BIN / "sockd"), *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=room
-    ) as daemon:
+    command = SERVER if words is SERVER else (str(BIN / "sockd"), *words)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=room) as daemon:
         for said in daemon.stdout:
-            if "Press Ctrl-C" in said:
+            if "Press Ctrl-C" in said or said.startswith("listening"):
                 break
         status = Path(f"/proc/{daemon.pid}/status").read_text()
         daemon.terminate()
@@ -83,6 +131,12 @@ def main() -> int:
             ratio = median(mine[1] / base[1] for mine, base in zip(rows, figures[BASE], strict=True))
             wall, cpu, peak = (median(column) for column in zip(*rows, strict=True))
             print(f"| `{name}` | {cpu / 1000:.0f} ms | {ratio:.1f} | {wall / 1000:.0f} ms | {peak / 1024:.1f} MiB |")
+        if shutil.which("systemd-socket-activate"):
+            measure.build()
+            print("\n| started for a connection by systemd-socket-activate | wall | CPU |\n|---|---:|---:|")
+            for name, words in ACTIVATED.items():
+                wall, cpu = activate(words, 3 * rounds)
+                print(f"| {name} | {wall:.1f} ms | {cpu:.1f} ms |")
         print("\n| daemon without clients | resident |\n|---|---:|")
         for name, words in DAEMONS.items():
             print(f"| `{name}` | {resident(words, room) / 1024:.1f} MiB |")

@@ -4,12 +4,14 @@
     python bench/tls.py [--rounds 3] [--seconds 2]
 
 The servers are measured one after the other in each round, server and client each on a core of its own where there are
-two; figures are medians.  `x`: the better one of uvloop's took so many times as long.
+two; figures are medians.  `x`: the better one of uvloop's took so many times as long.  HAProxy, where it is installed,
+has the plain C server behind it, which shares its core; its figure is HAProxy's own time alone.
 """
 
 import argparse
 import os
 import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -19,6 +21,9 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+
+from measure import build
+from servers import BUILD, free_port, wait_for
 
 BIN = Path(sys.executable).parent
 PEERS = Path(__file__).parent / "peers"
@@ -33,6 +38,21 @@ SERVERS = {
     "asyncio Protocol": ("asyncio_protocol.py",),
     "asyncio streams": ("asyncio_streams.py",),
 }
+HAPROXY = "HAProxy, plain C behind it"
+if shutil.which("haproxy"):
+    SERVERS[HAPROXY] = ("haproxy",)
+PROXY = """\
+global
+  nbthread 1
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+listen lines
+  bind 127.0.0.1:{port} ssl crt {room}/both.pem ssl-min-ver TLSv1.3
+  server plain 127.0.0.1:{plain}
+"""
 CONFIGURATION = """\
 [daemon]
 path = "{peers}"
@@ -55,8 +75,35 @@ def certify(room: Path) -> None:
 
 
 @contextmanager
+def proxying(room: Path):
+    """Yield the process of HAProxy, and its port."""
+    port, core = free_port(), min(os.sched_getaffinity(0))
+    (room / "both.pem").write_text((room / "certificate.pem").read_text() + (room / "key.pem").read_text())
+    with subprocess.Popen(
+        [BUILD / "c_epoll", "tcp://127.0.0.1:0", "upper"], stdout=subprocess.PIPE, text=True
+    ) as plain:
+        os.sched_setaffinity(plain.pid, {core})
+        behind = plain.stdout.readline().split()[1]
+        (room / "haproxy.cfg").write_text(PROXY.format(port=port, plain=behind, room=room))
+        with subprocess.Popen(
+            ["haproxy", "-db", "-q", "-f", room / "haproxy.cfg"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as proxy:
+            os.sched_setaffinity(proxy.pid, {core})
+            try:
+                wait_for(lambda: f":{port:04X} 00000000:0000 0A" in Path("/proc/net/tcp").read_text(), 5, "HAProxy")
+                yield proxy.pid, port
+            finally:
+                proxy.terminate()
+                plain.terminate()
+
+
+@contextmanager
 def serving(name: str, room: Path):
     """Yield the process of a server, and its port."""
+    if name == HAPROXY:
+        with proxying(room) as found:
+            yield found
+        return
     what = SERVERS[name][0]
     if name in SOCKD:
         (room / "sockd.toml").write_text(CONFIGURATION.format(peers=PEERS, room=room, handler=what, user=USER))
@@ -140,6 +187,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="each measures every server once (default: 3)")
     parser.add_argument("--seconds", type=float, default=2, help="for each measurement (default: 2)")
     arguments = parser.parse_args()
+    build()
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as directory:
         room = Path(directory)
@@ -154,10 +202,10 @@ def main() -> int:
             times = {name: median(figures[name, shape]) for name in SERVERS}
             rival = min(time for name, time in times.items() if name.startswith("uvloop"))
             for name, time_us in times.items():
-                print(f"{shape:10} {name:24} {time_us:8.2f} us a line  x{rival / time_us:.2f}")
+                print(f"{shape:10} {name:26} {time_us:8.2f} us a line  x{rival / time_us:.2f}")
         for name in SERVERS:
             memory, descriptors = idle(name, room, context)
-            print(f"idle       {name:24} {memory:8.1f} KiB, {descriptors:.0f} descriptors a connection")
+            print(f"idle       {name:26} {memory:8.1f} KiB, {descriptors:.0f} descriptors a connection")
     return 0
 
 
