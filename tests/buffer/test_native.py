@@ -83,9 +83,32 @@ def send():
                     pass
                 encoder.encode_all((memoryview(b"abc"), b""))
 
+limits = (Raw, Line, StrictLine, Nul, Netstring, Varint, DotBlock, BlankLine, OctetCount)
+framings = [*(kind(100) for kind in limits), Delimiter(100, b"||"), Fixed(3), Prefix(100, 2)]
+
+def all_framings():
+    # fed at once and by pieces, iterated, popped, as views, and encoded one by one and together
+    for framing in framings:
+        payload = {BlankLine: b"ab\\n", DotBlock: b"a\\r\\n"}.get(type(framing), b"abc")
+        data, buffer = encode_all(framing, [payload] * 20), ReceiveBuffer(framing)
+        for _ in range(20):
+            buffer.feed(data)
+            list(buffer)
+            buffer.feed(data[:9])
+            buffer.pop()
+            buffer.feed(data[9:])
+            list(buffer.views())
+            buffer.unread()
+            encode(framing, payload)
+            for wrong in (None, "text", 7, payload * 200):
+                try:
+                    encode_all(framing, [payload, wrong])
+                except (TypeError, PayloadError):
+                    pass
+
 def blocks(rounds):
     for _ in range(rounds):
-        receive(), refuse(), send()
+        receive(), refuse(), send(), all_framings()
     gc.collect()
     return getattr(sys, "gettotalrefcount", sys.getallocatedblocks)()
 

@@ -2,10 +2,13 @@
 from __future__ import annotations
 
 import errno
+import gc
+import logging
 import os
 import random
 import selectors
 import socket
+import sys
 from contextlib import ExitStack
 from ipaddress import ip_network
 
@@ -329,6 +332,27 @@ def test_whatever_a_function_does_costs_its_own_answer_alone(bench, caplog, seed
     words = {b"bytes": b"reply", b"bytearray": b"array", b"view": b"view", b"last words": b"last words"}
     assert seen[0][0] == [words[one] for one in chosen if one in words]
     assert seen[0][1].failed == sum(map(chosen.count, (b"text", b"raises", b"stops")))
+
+
+def test_a_hundred_thousand_datagrams_keep_nothing(bench, caplog):
+    """10,000 for each thing that a function may do; what one of them keeps is above the limit, caches are below."""
+    listener, client = bench.serve("udp://127.0.0.1:0", lambda datagram: OUTCOMES[datagram]()), bench.client()
+    caplog.set_level(logging.CRITICAL, "sockd")  # what is logged is kept by caplog
+
+    def held(rounds):
+        for _ in range(rounds):
+            for _ in range(20):
+                for one in OUTCOMES:
+                    client.sendto(one, name(listener))
+            bench.until_quiet()
+            received(client)
+            bench.now += 10
+        gc.collect()
+        return getattr(sys, "gettotalrefcount", sys.getallocatedblocks)()
+
+    before = held(20)
+    assert held(500) - before < 1000
+    assert listener.tally.received == 520 * 20 * len(OUTCOMES)
 
 
 @pytest.mark.parametrize("end", ["close", "detach", "hand_over"])
