@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from sockd.config.load import dump
 from sockd.daemon.conflicts import conflicts
 from sockd.daemon.plan import plan
 from sockd.errors import EX_OK, ConfigurationError
+from sockd.log.format import event_fields
 from sockd.process.privileges import check_directory, look_up, why_unreadable
 from sockd.process.signals import reset_signals
 from sockd.services.reimport import authors_files
@@ -26,11 +28,29 @@ if TYPE_CHECKING:
     from sockd.settings import DaemonSettings
 
 
+class Notes(logging.Handler):
+    """Prints what the daemon would log, such as of a certificate that expires soon, as a note.
+
+    Args:
+        name: of the configuration.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(logging.WARNING)
+        self._name = name
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it."""
+        fields = "".join(f" {key}={value}" for key, value in event_fields(record).items())
+        print(f"sockd: {self._name}: note: {record.getMessage()}{fields}", file=sys.stderr)
+
+
 def look(options: argparse.Namespace) -> int:
     """Check, or print the effective settings, without serving."""
     reset_signals()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # else a module that is being imported seems to have failed
     source = read_source(options)
+    logging.getLogger("sockd").addHandler(Notes(source.name))
     if options.check and not options.show:
         return _check(source)
     plan(source.settings)

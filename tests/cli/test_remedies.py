@@ -7,6 +7,7 @@ The words before: `unrecognized arguments`, `list of texts`, `log = { level = ..
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import pytest
@@ -60,6 +61,16 @@ def test_what_to_write(tmp_path, text, words):
     done = sockd("--check", "-c", tmp_path / "sockd.toml")
     assert done.returncode == 78
     assert words in done.stderr
+
+
+def test_a_note_names_what_it_is_about(certificates, tmp_path):
+    """Seen failing: `certificate expires soon`, of which file and when it did not say."""
+    short = certificates.new("short", tmp_path, days=2)
+    tls = f'tls = {{ certificate = "{short.path}", key = "{short.key}" }}\n'
+    (tmp_path / "sockd.toml").write_text(LISTEN + tls)
+    done = sockd("--check", "-c", tmp_path / "sockd.toml")
+    path = tmp_path / "sockd.toml"
+    assert re.search(rf"^sockd: {path}: note: certificate expires soon file={short.path} key=\S+ until=", done.stderr)
 
 
 def test_the_banner_has_the_command_of_each_listener(launch, certificates, tmp_path):
