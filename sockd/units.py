@@ -35,6 +35,19 @@ _SIZE = re.compile(rf"(?P<number>{_NUMBER}) *(?P<unit>{_UNIT})?")
 _PART = re.compile(rf"(?P<number>{_NUMBER}) *(?P<unit>{_UNIT})? *")
 
 
+def parse_whole(text: str, maximum: int) -> int | None:
+    """Read a whole number of ASCII digits, 0 to `maximum`; None for any other text.
+
+    int() alone reads digits of other scripts, str.isdigit() also superscripts, which int() does not; and int() refuses
+    thousands of digits (sys.set_int_max_str_digits), whatever isdigit() says of them.
+    """
+    digits = text.lstrip("0")
+    if not text or not (text.isascii() and text.isdigit()) or len(digits) > len(str(maximum)):
+        return None
+    number = int(digits or "0")
+    return number if number <= maximum else None
+
+
 def parse_size(text: str | int) -> Size:
     """Read a number of bytes.
 
@@ -164,4 +177,4 @@ class Duration(float):
     """A number of seconds; in TOML a number or text such as "500ms" or "15m"."""
 
 
-__all__ = ["Duration", "Size"]
+__all__ = ["Duration", "Size", "parse_whole"]

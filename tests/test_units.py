@@ -7,7 +7,7 @@ import pytest
 
 from sockd.settings import Duration, Size
 from sockd.text import nearest
-from sockd.units import format_duration, format_size, parse_duration, parse_size
+from sockd.units import format_duration, format_size, parse_duration, parse_size, parse_whole
 
 
 @pytest.mark.parametrize(
@@ -162,3 +162,15 @@ def test_nearest():
     assert nearest("EPOL", ["epoll", "poll"]) == "epoll"
     assert nearest("xyz", ["epoll", "poll"]) is None
     assert nearest("a", []) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0", 0), ("007", 7), ("65535", 65_535), ("65536", None), ("9" * 5_000, None), ("0" * 5_000 + "1", 1),
+        ("", None), ("-1", None), ("+1", None), (" 1", None), ("1_0", None), ("\u00b2", None), ("\u0661", None),
+    ],
+)  # fmt: skip
+def test_whole_numbers(text, number):
+    """Seen to fail with isdigit() and int(): for 5,000 digits, and for a superscript."""
+    assert parse_whole(text, 65_535) == number

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 OUTPUT_FAILURES = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EFBIG)
 OUTPUT = 1
 DEFAULT_COLUMNS = 80
+MAX_COLUMN_DIGITS = 6
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
@@ -38,7 +39,7 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 def _columns() -> int:
     """Return the width of the terminal, as shutil.get_terminal_size()."""
     given = os.environ.get("COLUMNS", "")
-    if given.isascii() and given.isdigit() and int(given):
+    if given.isascii() and given.isdigit() and len(given) <= MAX_COLUMN_DIGITS and int(given):
         return int(given)
     try:
         return os.get_terminal_size(OUTPUT).columns or DEFAULT_COLUMNS

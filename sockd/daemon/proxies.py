@@ -195,7 +195,7 @@ class ProxyServers:
 
     def clients(self) -> Iterator[tuple[str, PairedClient]]:
         """Yield every client, with the name of its service."""
-        for known in self._known:
+        for known in list(self._known):
             for client in known.server.clients():
                 yield known.spec.name, client
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sockd.importer.model import Draft
 from sockd.importer.networks import clients, hours, rules
 from sockd.importer.program import AT_ONCE, ask_access, external, internal, pass_socket
-from sockd.units import format_size
+from sockd.units import format_size, parse_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 UMASK = 0o022
 """Attributes that hold for every program of sockd."""
 UNLIMITED = "UNLIMITED"
+MAX_NUMBER = (1 << 63) - 1
+"""Of an attribute, as a limit of setrlimit(2)."""
 KNOWN_FLAGS = ("NODELAY", "KEEPALIVE", "NORETRY", "REUSE", "NAMEINARGS", "NOLIBWRAP", "IPv4", "IPv6")
 """Attributes that are kept, or that say what sockd does anyway."""
 SIZES = {"rlimit_as": "memory", "rlimit_data": "data", "rlimit_stack": "stack"}
@@ -107,8 +109,8 @@ class _Translation:
             self._lose(name, "sets no limit; sockd's default applies")
             return None
         digits, factor = (text[:-1], _SUFFIXES[text[-1:].lower()]) if text[-1:].lower() in _SUFFIXES else (text, 1)
-        if digits.isdecimal():
-            return int(digits) * factor
+        if (number := parse_whole(digits, MAX_NUMBER)) is not None:
+            return number * factor
         if text:
             self._leave_out(name, "is not a number")
         return None

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from sockd.errors import SystemFault, fault
 from sockd.process.descriptors import FIRST_OTHER
+from sockd.units import parse_whole
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
@@ -183,4 +184,4 @@ def _is_numeric(host: str) -> bool:
 
 
 def _port(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and int(text) < 65_536 else 0
+    return parse_whole(text, 65_535) or 0

@@ -28,6 +28,7 @@ from sockd.errors import ConfigurationError, PermissionFault, SystemFault, fault
 from sockd.lazy import ctypes, load, pkgutil
 from sockd.process.syscalls import RightsCalls, Syscalls
 from sockd.text import show, suggest
+from sockd.units import parse_whole
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def look_up(user: str, group: str | None, *, place: str = "daemon.") -> Account:
 
 
 def _is_id(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text) <= MAX_ID
+    return parse_whole(text, MAX_ID) is not None
 
 
 def find_user(text: str) -> pwd.struct_passwd | None:

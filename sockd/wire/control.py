@@ -232,6 +232,18 @@ def read_trusted(line: bytes, verbs: Sequence[str]) -> ControlRequest:
 
 
 @dataclass(frozen=True)
+class EncodedRows:
+    """A long list as a result, each element of which was encoded by itself (encode_row), when there was time for it."""
+
+    rows: list[bytes]
+
+
+def encode_row(row: object) -> bytes:
+    """Write an element of EncodedRows."""
+    return json.dumps(row).encode("ascii")
+
+
+@dataclass(frozen=True)
 class ControlResponse:
     """What is answered: a result, or an error and the exit code that goes with it; notes say what a result lacks."""
 
@@ -244,7 +256,11 @@ class ControlResponse:
         """Write it as a line."""
         if self.error:
             return _line({"ok": False, "error": self.error, "exit": self.exit_code})
-        return _line({"ok": True, "result": self.result} | ({"notes": self.notes} if self.notes else {}))
+        notes = {"notes": self.notes} if self.notes else {}
+        if isinstance(self.result, EncodedRows):
+            head = json.dumps({"ok": True} | notes).encode("ascii").removesuffix(b"}")
+            return b"".join((head, b', "result": [', b", ".join(self.result.rows), b"]}\n"))
+        return _line({"ok": True, "result": self.result} | notes)
 
 
 def read_answer(line: bytes) -> ControlResponse:

@@ -18,6 +18,7 @@ from sockd.errors import EX_OK, TemporaryFault
 from sockd.lazy import json
 from sockd.log.escape import printable
 from sockd.log.format import timestamp
+from sockd.units import parse_whole
 from sockd.wire.control import ControlRequest
 
 if TYPE_CHECKING:
@@ -61,15 +62,17 @@ def _add_trace(verb: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    if not text.isdigit() or not int(text):
+    number = parse_whole(text, sys.maxsize)
+    if not number:
         raise argparse.ArgumentTypeError(f"{text!r}: must be 1 or more")
-    return int(text)
+    return number
 
 
 def _size(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) <= MAX_BYTES:
+    number = parse_whole(text, MAX_BYTES)
+    if not number:
         raise argparse.ArgumentTypeError(f"{text!r}: must be 1 to {MAX_BYTES}; --sizes shows no content")
-    return int(text)
+    return number
 
 
 def _pattern(text: str) -> re.Pattern[str]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from sockd._version import VERSION
-from sockd.daemon.control.connection_list import ConnectionQuery, list_connections
+from sockd.daemon.control.connection_list import ConnectionQuery, answer_in_steps
 from sockd.daemon.control.follow import FollowedVerbs
 from sockd.daemon.control.override_verbs import OverrideVerbs
 from sockd.daemon.control.server import Deferred
@@ -20,6 +21,7 @@ from sockd.errors import UsageError
 from sockd.log import format as log_format
 from sockd.net.connection.info import ConnectionFilter
 from sockd.net.kernel import time_wait_sockets
+from sockd.net.loop.slices import run_in_slices
 from sockd.values import asdict
 from sockd.wire.close_reason import CloseReason
 from sockd.wire.control import ControlResponse
@@ -155,9 +157,12 @@ class ControlCommands:
             row["queue"] = asdict(queue)
         return row
 
-    def connections(self, words: Words) -> list[JsonObject]:
+    def connections(self, words: Words) -> Deferred:
         """Return those connections and running programs that are asked for; by default all."""
-        return list_connections(self._serving, ConnectionQuery.read(words))
+        answer, query = Deferred(), ConnectionQuery.read(words)
+        steps = answer_in_steps(self._serving, query, answer)
+        run_in_slices(self._serving.tools.loop, steps, partial(answer.fail, "connections"))
+        return answer
 
     # ---- told
 

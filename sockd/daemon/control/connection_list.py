@@ -1,8 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""`sockctl connections`: what is known of each connection, those that are asked for, in the order that is asked for."""
+"""`sockctl connections`: what is known of each connection, those that are asked for, in the order that is asked for.
+
+A row costs 7 to 9 us, its place and its JSON as much again, so that 50,000 of them take most of a second.  All of that
+is done in steps (sockd.net.loop.slices), of connections that are there at the first step; one that has ended since is
+left out.
+"""
 
 from __future__ import annotations
 
+import heapq
+import sys
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from sockd.errors import UsageError
@@ -11,10 +19,12 @@ from sockd.net.connection.info import ConnectionFilter
 from sockd.settings.networks import read_network
 from sockd.units import parse_duration
 from sockd.values import dataclass
+from sockd.wire.control import ControlResponse, EncodedRows, encode_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from sockd.daemon.control.server import Deferred
     from sockd.daemon.listeners import ListenerRegistry
     from sockd.settings.networks import Network
     from sockd.wire.control import JsonObject
@@ -34,6 +44,8 @@ SORTS = {
 """What can be sorted by, and its key in a row."""
 SMALLEST_FIRST = ("id", "peer", "service")
 """The others begin with the largest."""
+SORTED_ROWS = 200
+"""So many are sorted at once; what comes of that is merged."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +90,21 @@ class ConnectionQuery:
             and row["seconds"] >= self.older
         )
 
+    def _place(self, row: JsonObject) -> tuple[int, object]:
+        """Return what rows are sorted by: programs are the last ones, behind those of which the key is not known."""
+        value = row.get(SORTS[self.sort])
+        if "id" not in row or value is None:  # such as the id of a relayed one
+            return (1 if "id" in row else 2), 0
+        return 0, value if self.sort in SMALLEST_FIRST else -value
+
     def arrange(self, rows: Iterable[JsonObject]) -> list[JsonObject]:
-        """Sort rows, of one process or of many, and return as many as are wanted."""
-        key, is_reverse = SORTS[self.sort], self.sort not in SMALLEST_FIRST
-        rows = list(rows)
-        known = [row for row in rows if "id" in row and row[key] is not None]
-        unknown = [row for row in rows if "id" in row and row[key] is None]  # such as the id of a relayed one
-        programs = [row for row in rows if "id" not in row]
-        found = [*sorted(known, key=lambda row: row[key], reverse=is_reverse), *unknown, *programs]
+        """Sort some rows, and return as many as are wanted."""
+        found = sorted(rows, key=self._place)
         return found[: self.limit] if self.limit else found
+
+    def merge(self, runs: Sequence[list[JsonObject]]) -> Iterator[JsonObject]:
+        """Yield as many rows as are wanted of those that were arranged, of one process or of many."""
+        return islice(heapq.merge(*runs, key=self._place), min(self.limit, sys.maxsize) or None)
 
     def programs(self, serving: ListenerRegistry) -> list[JsonObject]:
         """Return a row, without `id`, for each program of this process that is asked for."""
@@ -107,16 +125,45 @@ def _seconds(text: str) -> float:
         raise UsageError(f"{text}: {error}") from None
 
 
-def list_connections(serving: ListenerRegistry, query: ConnectionQuery) -> list[JsonObject]:
-    """Return a row for each connection and each program of this process that is asked for."""
-    rows = [row for row, host in (*_table_rows(serving), *_pair_rows(serving)) if query.wants(row, host)]
-    return query.arrange([*rows, *query.programs(serving)])
+def list_connections(serving: ListenerRegistry, query: ConnectionQuery) -> Iterator[JsonObject | None]:
+    """Yield a row for each connection and each program of this process; None for one that is not asked for."""
+    for row, host in chain(_table_rows(serving), _pair_rows(serving)):
+        yield row if query.wants(row, host) else None
+    yield from query.programs(serving)
+
+
+def answer_in_steps(serving: ListenerRegistry, query: ConnectionQuery, answer: Deferred) -> Iterator[None]:
+    """Answer with the connections of this process, in steps."""
+    runs: list[list[JsonObject]] = []
+    rows: list[JsonObject] = []
+    for row in list_connections(serving, query):
+        if row is not None:
+            rows.append(row)
+        if len(rows) >= SORTED_ROWS:
+            runs.append(query.arrange(rows))
+            rows = []
+        yield
+    yield from encode_in_steps(query, [*runs, query.arrange(rows)], answer)
+
+
+def encode_in_steps(
+    query: ConnectionQuery, runs: Sequence[list[JsonObject]], answer: Deferred, notes: tuple[str, ...] = ()
+) -> Iterator[None]:
+    """Answer with rows that were arranged, in steps."""
+    encoded = []
+    for row in query.merge(runs):
+        encoded.append(encode_row(row))
+        yield
+    answer.resolve(ControlResponse(EncodedRows(encoded), notes=notes))
 
 
 def _table_rows(serving: ListenerRegistry) -> Iterator[tuple[JsonObject, str]]:
     connections = serving.tools.connections
     for id in connections.groups.ids(ConnectionFilter.LIVE):
-        info = connections.info(id)
+        try:
+            info = connections.info(id)
+        except LookupError:  # it has ended since the first step
+            continue
         peer = connections.peers.find(id, info)
         served = serving.find_by_group(info.group)
         row: JsonObject = {
@@ -163,4 +210,4 @@ def _pair_rows(serving: ListenerRegistry) -> Iterator[tuple[JsonObject, str]]:
         yield row, peer.host
 
 
-__all__ = ["ConnectionQuery", "list_connections"]
+__all__ = ["ConnectionQuery", "answer_in_steps", "encode_in_steps", "list_connections"]

@@ -35,7 +35,7 @@ class TraceStream:
         self.stream = Stream(self._ended)
         self._rate = rate
         self._clock = clock
-        self._capacity = max(1.0, 2 * rate * INTERVAL_SECONDS)
+        self._capacity = max(2.0, 2 * rate * INTERVAL_SECONDS)  # 2: intervals are not of the same length to the last us
         self._credit = self._capacity
         self._at = clock()
 
@@ -85,7 +85,8 @@ class FollowedVerbs:
         """
         seen, unseen = traceable_services(self._serving)
         subject = TraceSubject.read(str(words["subject"]), [*seen, *unseen])
-        trace = Trace(subject, int(str(words["rate"])), int(str(words["bytes"])), emit)
+        rate, shown = int(str(words["rate"])), int(str(words["bytes"]))
+        trace = Trace(subject, rate, shown, emit, self._serving.tools.loop)
         self._tracer.add(trace)
         then()
         return lambda: self._tracer.remove(trace)

@@ -89,6 +89,10 @@ class Deferred:
         if self._say is not None:
             self._say(answer)
 
+    def fail(self, verb: str) -> None:
+        """Set an error as the reply: what was to find it has failed, and that is reported."""
+        self.resolve(ControlResponse(error=f"{verb}: internal error, see the log", exit_code=EX_SOFTWARE))
+
 
 class ControlServer:
     """Serves the control socket.

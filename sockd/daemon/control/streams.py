@@ -9,8 +9,10 @@ than MAX_UNREAD_BYTES; what is left out meanwhile is counted, and the next line 
 from __future__ import annotations
 
 import selectors
+from contextlib import suppress
 from enum import Enum
 from functools import partial
+from socket import SO_SNDBUF, SOL_SOCKET
 from typing import TYPE_CHECKING
 
 from sockd.lazy import json
@@ -27,6 +29,9 @@ MAX_STREAMS = 8
 """At once: half of the connections of a control socket, so that others can still ask."""
 MAX_UNREAD_BYTES = 256 * 1024
 """Of a client that does not read, beside what the kernel holds."""
+KEPT_AT_END_BYTES = 64 * 1024
+"""Of these, at the end: less than the kernel holds in addition, where its buffer is doubled."""
+MAX_LAST_SENDS = 4
 
 
 class StreamState(Enum):
@@ -106,11 +111,27 @@ class Stream:
         self._watch()
 
     def end(self, why: str) -> None:
-        """Send the last line, as far as the client reads: the daemon ends it."""
-        self.send({"end": why})
-        if self._socket is not None and self._socket.fileno() >= 0:
-            self._send(self._socket)
+        """Send the last line, which a client gets also when it has not read for long: the daemon ends it."""
+        if self._socket is not None and self._socket.fileno() >= 0 and self._send(self._socket):
+            self._drop_unread()
+            self.send({"end": why})
+            self._send_beyond(self._socket)
         self.close()
+
+    def _drop_unread(self) -> None:
+        """Keep some of what the client has not read, up to the end of a line, and count the others as lost."""
+        end = self._pending.find(b"\n", KEPT_AT_END_BYTES) + 1
+        if end:
+            self.lost += self._pending.count(b"\n", end)
+            del self._pending[end:]
+
+    def _send_beyond(self, sock: socket.socket) -> None:
+        """Have the kernel hold all that is pending, for there is no time to wait (unix(7): SO_SNDBUF limits it)."""
+        with suppress(OSError):
+            sock.setsockopt(SOL_SOCKET, SO_SNDBUF, sock.getsockopt(SOL_SOCKET, SO_SNDBUF))  # the kernel doubles it
+        for _ in range(MAX_LAST_SENDS):
+            if not self._pending or not self._send(sock):
+                return
 
     def close(self) -> None:
         """Send no more; again does nothing."""

@@ -2,8 +2,9 @@
 """`sockctl trace`: the frames of a service, a connection or a network, as they pass.
 
 While nobody traces, nothing of this is on the way of a frame (sockd.net.connection.tapped).  A trace shows so many
-frames a second, the others are counted; and each is cut to so many bytes, or none: so a trace has a limited memory, and
-a busy connection costs no more than a slow one.
+frames a second, the others are counted; each is cut to so many bytes, or none; it holds no more than MAX_HELD_BYTES,
+and sends that on in slices (sockd.net.loop.slices).  So a busy connection costs no more than a slow one, and 10,000
+frames a second of 4 KB delay nobody.
 """
 
 from __future__ import annotations
@@ -14,27 +15,39 @@ from typing import TYPE_CHECKING
 from sockd.errors import TemporaryFault, UsageError
 from sockd.net.address.sockaddr import plain
 from sockd.net.connection.tapped import TappedEvents, tap, untap
+from sockd.net.loop.slices import run_in_slices
 from sockd.services.builtin import CoreService
 from sockd.services.families import TableKind
 from sockd.services.kinds import BuiltinKind
 from sockd.settings.networks import read_network
+from sockd.text import LONGEST_SHOWN
+from sockd.units import parse_whole
 from sockd.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sockd.daemon.listeners import ListenerRegistry
     from sockd.net.connection.events import ConnectionEvents
     from sockd.net.connection.tapped import TappedTable
-    from sockd.net.loop.loop import Timer
+    from sockd.net.loop.loop import EventLoop, Timer
     from sockd.services.spec import ServiceSpec
     from sockd.settings.networks import Network
 
-INTERVAL_SECONDS = 0.1
+INTERVALS_PER_SECOND = 10
+INTERVAL_SECONDS = 1 / INTERVALS_PER_SECOND
 """What was seen is sent on so often."""
 MAX_TRACES = 4
 MAX_RATE = 10_000
 MAX_SHOWN_BYTES = 4096
+MAX_HELD_BYTES = 512 * 1024
+"""Of what a trace has seen and not sent on; frames past that are counted as those past its rate."""
+RECORD_BYTES = 256
+"""Of a record, beside the bytes that it shows."""
+SENT_RECORDS, SENT_BYTES = 50, 16 * 1024
+"""At once, at the most: as JSON, 0.5 ms."""
+MAX_ID = (1 << 63) - 1
+"""Of a connection: more than any daemon has, with the number of a worker before it (IDS_PER_WORKER)."""
 
 Record = dict[str, object]
 
@@ -52,13 +65,14 @@ class TraceSubject:
         """Read one; raises UsageError where it is none."""
         if not text or text in services:
             return cls(service=text)
-        if text.isascii() and text.isdigit():
-            return cls(connection=int(text))
+        if (id := parse_whole(text, MAX_ID)) is not None:
+            return cls(connection=id)
         try:
             return cls(network=read_network(text))
         except ValueError:
             known = ", ".join(services) or "none"
-            raise UsageError(f"{text}: no service, connection id or network; services: {known}") from None
+            shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+            raise UsageError(f"{shown}: no service, connection id or network; services: {known}") from None
 
     def matches(self, id: int, service: str, host: str) -> bool:
         """Tell whether it is about a connection."""
@@ -75,37 +89,53 @@ class Trace:
         subject: whose frames.
         rate: at most so many a second.
         shown: bytes of each, at most; 0: its size alone.
-        emit: gets what was seen in an interval: records, and how many frames were left out.
+        emit: gets some of what was seen: records, and how many frames were left out.
+        loop: in which that is sent on.
     """
 
-    def __init__(self, subject: TraceSubject, rate: int, shown: int, emit: Callable[[list[Record], int], None]) -> None:
+    def __init__(
+        self,
+        subject: TraceSubject,
+        rate: int,
+        shown: int,
+        emit: Callable[[list[Record], int], None],
+        loop: EventLoop,
+    ) -> None:
         if not 0 < rate <= MAX_RATE:
             raise UsageError(f"rate {rate}: must be 1 to {MAX_RATE} frames a second")
         if not 0 <= shown <= MAX_SHOWN_BYTES:
             raise UsageError(f"bytes {shown}: must be 0 to {MAX_SHOWN_BYTES}")
         self.subject = subject
-        self._a_tick = rate * INTERVAL_SECONDS
-        self._credit = max(self._a_tick, 1.0)
+        self._rate = rate
+        # A frame costs as much as there are intervals in a second, so that there are no fractions, and less than a
+        # frame is kept for the next interval.
+        self._capacity = rate + INTERVALS_PER_SECOND - 1
+        self._credit = max(rate, INTERVALS_PER_SECOND)
         self._shown = shown
         self._emit = emit
-        self._records: list[Record] = []
+        self._loop = loop
+        self._records: list[tuple[Record, int]] = []
+        self._held = 0
         self._left_out = 0
+        self._is_sending = False
 
     @property
     def room(self) -> int:
         """How many frames it still shows in this interval."""
-        return int(self._credit)
+        return self._credit // INTERVALS_PER_SECOND if self._held < MAX_HELD_BYTES else 0
 
     def show(self, about: Record, direction: str, data: bytes, size: int) -> None:
         """Show a frame, or count it."""
-        if self._credit < 1:
+        if not self.room:
             self._left_out += 1
             return
-        self._credit -= 1
+        self._credit -= INTERVALS_PER_SECOND
         record = {"time": round(time.time(), 6), **about, "direction": direction, "bytes": size}
         if self._shown:
             record["data"] = data[: self._shown].decode("latin-1")
-        self._records.append(record)
+        held = RECORD_BYTES + min(size, self._shown)
+        self._records.append((record, held))
+        self._held += held
 
     def leave_out(self, frames: int) -> None:
         """Count frames that are not shown."""
@@ -113,11 +143,34 @@ class Trace:
 
     def tick(self) -> None:
         """Send on what was seen, and have room again."""
-        records, left_out = self._records, self._left_out
-        self._records, self._left_out = [], 0
-        self._credit = min(self._credit + self._a_tick, max(self._a_tick, 1.0))
-        if records or left_out:
-            self._emit(records, left_out)
+        self._credit = min(self._credit + self._rate, self._capacity)
+        if not self._is_sending:
+            self._is_sending = True
+            run_in_slices(self._loop, self._send(), self._sent)
+
+    def _sent(self) -> None:
+        self._is_sending = False
+
+    def _send(self) -> Iterator[None]:
+        """Send on what was seen by now, some records in a step."""
+        records, self._records = self._records, []
+        some: list[Record] = []
+        size = 0
+        for record, held in records:
+            some.append(record)
+            size += held
+            if len(some) >= SENT_RECORDS or size >= SENT_BYTES:
+                self._send_some(some, size)
+                some, size = [], 0
+                yield
+        if some or self._left_out:
+            self._send_some(some, size)
+        self._sent()
+
+    def _send_some(self, records: list[Record], held: int) -> None:
+        self._held -= held
+        left_out, self._left_out = self._left_out, 0
+        self._emit(records, left_out)
 
 
 class Tracer:

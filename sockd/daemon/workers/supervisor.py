@@ -16,12 +16,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sockd.daemon import runtime
-from sockd.daemon.control.connection_list import ConnectionQuery
 from sockd.daemon.control.server import Deferred
 from sockd.daemon.daemon import Daemon
 from sockd.daemon.programs import KILLED_SECONDS
 from sockd.daemon.startup import ServingProcess, Start
 from sockd.daemon.workers.balance import WorkerSlot
+from sockd.daemon.workers.connection_pages import ConnectionCollection
 from sockd.daemon.workers.hangs import HangWatch
 from sockd.daemon.workers.listeners import WorkerListeners
 from sockd.daemon.workers.memory import MemoryWatch, process_memory
@@ -33,7 +33,7 @@ from sockd.net.loop.loop import EventLoop
 from sockd.process.children import KILL_SECONDS
 from sockd.process.stop_bound import MARGIN_SECONDS
 from sockd.values import replace
-from sockd.wire.control import ControlResponse, as_objects
+from sockd.wire.control import ControlResponse
 
 if TYPE_CHECKING:
     import socket
@@ -221,22 +221,7 @@ class Supervisor:
         return ControlResponse({**own.status(words), "workers": self.rows()}, notes=notes)
 
     def _collect_connections(self, words: Words) -> object:
-        answer, query = Deferred(), ConnectionQuery.read(words)
-
-        def answered(results: Results) -> None:
-            rows = [
-                row | {"worker": member.number} | _daemon_wide(member, row)
-                for member, table in sorted(results, key=lambda one: one[0].number)
-                for row in as_objects(table)
-            ]
-            rows += query.programs(self._listeners)
-            missing = [member for member in asked if member not in {one for one, _ in results}]
-            notes = tuple(f"{_hangs(member)}; its connections are not listed" for member in missing)
-            answer.resolve(ControlResponse(query.arrange(rows), notes=notes))
-
-        asked = [member for member in self._pool if member.is_ready]
-        self._pool.ask("connections", asked, answered, words)
-        return answer
+        return ConnectionCollection(self._pool, self._loop, words, _hangs).collect(self._listeners)
 
     def _close_one(self, words: Words) -> object:
         id = words["id"]
@@ -265,11 +250,6 @@ class Supervisor:
 def first_id(member: WorkerHandle) -> int:
     """Return where the numbers of a worker's connections begin."""
     return member.number * IDS_PER_WORKER
-
-
-def _daemon_wide(member: WorkerHandle, row: JsonObject) -> JsonObject:
-    """Return the id of a connection of a worker, where it has one."""
-    return {} if row.get("id") is None else {"id": first_id(member) + row["id"]}
 
 
 def _hangs(member: WorkerHandle) -> str:

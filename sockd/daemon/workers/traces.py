@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sockd.daemon.control.tracing import MAX_ID
+from sockd.units import parse_whole
 from sockd.wire.control import ControlRequest
 
 if TYPE_CHECKING:
@@ -80,9 +82,10 @@ class WorkerTraces:
 
 def _in_worker(subject: str, number: int) -> str:
     """Return a subject as a worker knows it: a connection by its own id, and one of another worker by none's."""
-    if not (subject.isascii() and subject.isdigit()) or int(subject) < IDS_PER_WORKER:
+    wanted = parse_whole(subject, MAX_ID)
+    if wanted is None or wanted < IDS_PER_WORKER:
         return subject
-    owner, id = divmod(int(subject), IDS_PER_WORKER)
+    owner, id = divmod(wanted, IDS_PER_WORKER)
     return str(id if owner == number else IDS_PER_WORKER - 1)
 
 

@@ -24,6 +24,7 @@ from sockd.daemon.lineage import Lineage
 from sockd.daemon.listeners import ListenerRegistry
 from sockd.daemon.overrides import Override
 from sockd.daemon.worker_processes import NoWorkers
+from sockd.daemon.workers.connection_pages import ConnectionPages
 from sockd.daemon.workers.hangs import MAX_NAMED
 from sockd.daemon.workers.ipc import ResponseChannel
 from sockd.daemon.workers.member import LAST, PASSED, SENSED, STALLED
@@ -101,9 +102,10 @@ class Worker:
         self._kept: frozenset[str] = frozenset()
         self._is_retired = False
         own = daemon.commands.verbs()
-        self._verbs: dict[str, Verb] = {name: own[name] for name in ("connections", "close", "log-level")}
+        self._verbs: dict[str, Verb] = {name: own[name] for name in ("close", "log-level")}
         self._verbs |= {"begin": self._accept, "numbers": self._numbers, "apply": self._apply}
         self._verbs |= {
+            "connections": ConnectionPages(self._serving).page,
             "retire": self._retire,
             "leave": self._leave,
             "memory": lambda _: own_memory(),

@@ -19,7 +19,7 @@ from sockd.wire import proxy
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.connection.info import Totals
@@ -124,9 +124,9 @@ class RelayService:
         """Forget a client that is served."""
         self._sessions.end(session, reason)
 
-    def clients(self) -> list[PairedClient]:
-        """Return what is shown of its clients."""
-        return [session.shown for session in self._sessions]
+    def clients(self) -> Iterator[PairedClient]:
+        """Yield what is shown of its clients of now, also of one that has ended in the meantime."""
+        return (session.shown for session in list(self._sessions))
 
     def totals(self) -> Totals:
         """Return what its clients have done."""

@@ -16,7 +16,7 @@ from sockd.services.socks.rules import Rules
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sockd.net.address.sockaddr import SocketAddress
     from sockd.net.connection.sources import Sources
@@ -121,12 +121,12 @@ class SocksService:
         """Forget a client that is served."""
         self._sessions.end(session, reason)
 
-    def clients(self) -> list[PairedClient]:
-        """Return what is shown of its clients, those excepted that have not come to a request."""
-        return [
+    def clients(self) -> Iterator[PairedClient]:
+        """Yield what is shown of its clients of now, those excepted that have not come to a request."""
+        return (
             one.shown if isinstance(one, FastConnection) else one.report.shown(one.began, one.moved)
-            for one in self._sessions
-        ]
+            for one in list(self._sessions)
+        )
 
     def totals(self) -> Totals:
         """Return what its clients have done."""
