@@ -81,12 +81,13 @@ class ConnectionCollection:
         self._missing = missing
         self._query = ConnectionQuery.read(words)
         self._left: set[WorkerHandle] = set()
-        self._runs: list[list[JsonObject]] = []
+        self._pages: dict[int, list[list[JsonObject]]] = {}
+        self._programs: list[JsonObject] = []
         self._notes: dict[WorkerHandle, str] = {}
 
     def collect(self, serving: ListenerRegistry) -> Deferred:
         """Ask; `serving` is the supervisor's own, which has programs."""
-        self._runs.append(self._query.programs(serving))
+        self._programs = self._query.programs(serving)
         members: Sequence[WorkerHandle] = [member for member in self._pool if member.is_ready]
         self._left.update(members)
         for member in members:
@@ -102,7 +103,8 @@ class ConnectionCollection:
         page: JsonObject = as_object(results[0][1]) if results else {"rows": [], "list": 0}
         if not results:
             self._notes[member] = f"{self._missing(member)}; its connections are not listed"
-        self._runs.append([_daemon_wide(member, row) for row in as_objects(page["rows"])])
+        rows = [_daemon_wide(member, row) for row in as_objects(page["rows"])]
+        self._pages.setdefault(member.number, []).append(rows)
         if page["list"]:
             self._ask(member, page["list"])
             return
@@ -112,7 +114,8 @@ class ConnectionCollection:
 
     def _finish(self) -> None:
         notes = tuple(self._notes[member] for member in sorted(self._notes, key=lambda one: one.number))
-        steps = encode_in_steps(self._query, self._runs, self.answer, notes)
+        runs = [rows for _, pages in sorted(self._pages.items()) for rows in pages]  # in the order of the workers
+        steps = encode_in_steps(self._query, [*runs, self._programs], self.answer, notes)
         run_in_slices(self._loop, steps, partial(self.answer.fail, "connections"))
 
 
